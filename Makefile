@@ -1,0 +1,52 @@
+# `make run` is the product, `make test` the proof. Both set themselves up on a fresh clone:
+# Python 3.11, pip and make are enough.
+PYTHON ?= python3.11
+CONFIG ?= configs/movielens-100k.toml
+BIN := .venv/bin
+UV := $(BIN)/uv
+
+export DO_NOT_TRACK = 1
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export BENTOML_DO_NOT_TRACK = True
+export GX_ANALYTICS_ENABLED = false
+# uv does not read pip's own settings; hand on where pip finds wheels on this machine, if anywhere.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.PHONY: run test lint format endurance lock setup clean
+
+run: .venv/.ready
+	$(BIN)/shortlist run $(CONFIG)
+
+test: .venv/.ready
+	$(BIN)/python -m pytest
+
+lint: .venv/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright --level error
+	$(BIN)/lint-imports
+
+format: .venv/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+endurance: .venv/.ready
+	SHORTLIST_ENDURANCE=1 $(BIN)/python -m pytest -m endurance
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Plain requirements, no registry recorded; the local build suffix of torch is cut so that it installs anywhere.
+lock:
+	$(UV) pip compile pyproject.toml --extra dev --python-version 3.11 --quiet --no-header \
+	    --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
+	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' requirements.lock
+
+clean:
+	rm -rf .venv var

@@ -1,0 +1,93 @@
+"""What models are trained on and judged by: the training window's histories, and the validation requests."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from models.queries import Queries, Source
+from shortlist.catalogue import Catalogue
+from shortlist.metrics import ndcg
+from shortlist.pack import ItemState
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Positive events of the retrieval-train window, sorted by user, then time, then source order.
+
+    Events of user row u are `offsets[u]:offsets[u + 1]`. One item appears at most once a user.
+    """
+
+    catalogue: Catalogue
+    user_ids: list[str]
+    offsets: np.ndarray  # (U + 1,) int64
+    item_idx: np.ndarray  # (E,) int64, from 1
+    time: np.ndarray  # (E,) int64 microseconds
+    value: np.ndarray  # (E,) float32, 0 where the event has none
+    profile: np.ndarray  # (U, A) int64 codes
+    profile_cardinalities: tuple[int, ...]  # A numbers of codes, unknown included
+
+    @property
+    def num_users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def num_items(self) -> int:
+        return self.catalogue.num_items
+
+    @cached_property
+    def user_row(self) -> np.ndarray:
+        """(E,) int64: the user row of each event."""
+        return np.repeat(np.arange(self.num_users), np.diff(self.offsets))
+
+    @cached_property
+    def item_counts(self) -> np.ndarray:
+        """(N + 1,) int64: events of each item; row 0 is 0."""
+        return np.bincount(self.item_idx, minlength=self.num_items + 1)
+
+    @cached_property
+    def matrix(self) -> csr_array:
+        """(U, N + 1) float32 binary interaction matrix."""
+        ones = np.ones(len(self.item_idx), dtype=np.float32)
+        shape = (self.num_users, self.num_items + 1)
+        matrix = csr_array((ones, (self.user_row, self.item_idx)), shape=shape)
+        matrix.data[:] = 1
+        return matrix
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Requests with known answers, for tuning and early stopping. One entry for each publishing tick."""
+
+    ticks: list[tuple[Queries, ItemState, list[np.ndarray]]]  # relevant item_idx a query
+
+    def ndcg(self, source: Source, *, k: int = 10) -> float:
+        """Mean nDCG@k a user, then over users, of a source's own retrieval over the full catalogue."""
+        return self.mean_per_user(
+            lambda queries, items, relevant: ndcg(
+                source.retrieve(queries, items, k=k).item_idx, relevant, k=k
+            )
+        )
+
+    def mean_per_user(
+        self, judge: Callable[[Queries, ItemState, list[np.ndarray]], np.ndarray]
+    ) -> float:
+        """`judge` gives one figure a query, NaN where nothing is relevant."""
+        users: list[str] = []
+        values: list[np.ndarray] = []
+        for queries, items, relevant in self.ticks:
+            users += queries.user_ids
+            values.append(judge(queries, items, relevant))
+        return mean_over_users(users, np.concatenate(values))
+
+
+def mean_over_users(users: list[str], values: np.ndarray) -> float:
+    """Mean of each user's mean; NaN values are left out; NaN if none is left."""
+    kept = ~np.isnan(values)
+    if not kept.any():
+        return float("nan")
+    _, rows = np.unique(np.asarray(users)[kept], return_inverse=True)
+    per_user = np.bincount(rows, weights=values[kept]) / np.bincount(rows)
+    return float(per_user.mean())

@@ -1,0 +1,83 @@
+"""What every model answers: a batch of queries, and the protocol of a candidate source.
+
+Shape legend, everywhere in `models`: B users, L history, D dim, N items, C candidates, H heads.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from shortlist.pack import ItemState
+
+
+@dataclass(frozen=True)
+class Queries:
+    """B requests, ready for the models. Histories are cut strictly before `at`."""
+
+    user_ids: list[str]
+    at: np.ndarray  # (B,) int64 microseconds
+    history: np.ndarray  # (B, L) int64 item_idx, oldest first, padded with 0 on the RIGHT
+    history_time: np.ndarray  # (B, L) int64 microseconds, 0 where padded
+    history_value: np.ndarray  # (B, L) float32, 0 where padded or without value
+    seen: list[np.ndarray]  # item_idx to leave out, any length, B of them
+    user: np.ndarray  # (B, len(USER_FEATURES)) float32
+    context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32
+    profile: np.ndarray  # (B, A) int64 codes, 0 unknown
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(B,) int64: real positions in each history."""
+        return (self.history > 0).sum(1)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """For each query its candidates, best first, padded with item_idx 0 and score -inf."""
+
+    item_idx: np.ndarray  # (B, C) int64
+    score: np.ndarray  # (B, C) float32
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A candidate source: every baseline and every retrieval, sequence and content model is one."""
+
+    name: str
+
+    def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
+        """The k best items of the whole catalogue for each query, those in `queries.seen` left out."""
+        ...
+
+    def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
+        """Scores of given candidates: (B, C) item_idx -> (B, C) float32, on `retrieve`'s scale."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write everything needed to load it again into an existing empty folder. No pickle."""
+        ...
+
+
+def mask_seen(scores: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
+    """Set padding and seen items of dense (B, N + 1) scores to -inf, in place."""
+    scores[:, 0] = -np.inf
+    for row, items in zip(scores, seen, strict=True):
+        row[items] = -np.inf
+    return scores
+
+
+def top_k(scores: np.ndarray, k: int) -> Candidates:
+    """Dense (B, N + 1) scores -> the k best, ties broken by the smaller item_idx; -inf becomes padding."""
+    k = min(k, scores.shape[1])
+    part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    part.sort(axis=1)
+    best = np.take_along_axis(scores, part, axis=1)
+    order = np.argsort(-best, axis=1, kind="stable")
+    item_idx = np.take_along_axis(part, order, axis=1)
+    score = np.take_along_axis(best, order, axis=1).astype(np.float32)
+    item_idx[np.isneginf(score)] = 0
+    return Candidates(item_idx=item_idx, score=score)

@@ -1,0 +1,130 @@
+"""What goes over HTTP: request and response schemas, used by the service, the client and the replay."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shortlist.contracts import EVENT_TYPES
+
+MAX_K = 500
+MAX_EVENTS = 1_000
+
+
+class Body(BaseModel):
+    """Base of every body: a misspelt key is an error, not silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Context(Body):
+    """Where the request comes from."""
+
+    surface: str | None = Field(None, max_length=64, description="page or screen, e.g. 'home'")
+    device: str | None = Field(None, max_length=64)
+
+
+class Filters(Body):
+    """Hard constraints on what may be shown."""
+
+    categories: list[str] | None = Field(None, description="keep items with any of these")
+    exclude_categories: list[str] = Field(default_factory=list)
+    max_price: float | None = Field(None, ge=0)
+    published_after: int | None = Field(None, description="microseconds since 1970, UTC")
+
+
+class RecommendRequest(Body):
+    """Either a `user_id`, or `recent_items` of somebody without one, or both."""
+
+    user_id: str | None = Field(None, min_length=1, max_length=256)
+    recent_items: list[str] | None = Field(
+        None, max_length=1_000, description="item ids, oldest first; added after the known history"
+    )
+    context: Context = Field(default_factory=Context)
+    k: int = Field(10, ge=1, le=MAX_K)
+    filters: Filters = Field(default_factory=Filters)
+    exclude: list[str] = Field(default_factory=list, max_length=10_000)
+    explain: bool = True
+    at: int | None = Field(None, description="only with the replay clock: microseconds, UTC")
+
+    @model_validator(mode="after")
+    def _somebody(self) -> "RecommendRequest":
+        if self.user_id is None and self.recent_items is None:
+            raise ValueError("give user_id, or recent_items (a list of item ids, may be empty)")
+        return self
+
+
+class SimilarRequest(Body):
+    item_id: str = Field(min_length=1, max_length=256)
+    k: int = Field(10, ge=1, le=MAX_K)
+    filters: Filters = Field(default_factory=Filters)
+    exclude: list[str] = Field(default_factory=list, max_length=10_000)
+
+
+class Item(Body):
+    """One place of a list. `source` is the candidate source that ranked it best."""
+
+    item_id: str
+    title: str
+    score: float
+    rank: int = Field(ge=1)
+    source: str
+    sources: list[str] = Field(default_factory=list, description="every source that found it")
+    reason: str = ""
+
+
+class RecommendResponse(Body):
+    request_id: str
+    release_id: str
+    user_known: bool
+    items: list[Item]
+    skipped_stages: list[str] = Field(default_factory=list)
+    at: int = Field(description="the moment it was made for: microseconds, UTC")
+
+
+class SimilarResponse(Body):
+    request_id: str
+    release_id: str
+    items: list[Item]
+
+
+class Event(Body):
+    """One thing that a user did. `event_id` makes a repeated post harmless."""
+
+    event_id: str | None = Field(None, min_length=1, max_length=256)
+    user_id: str = Field(min_length=1, max_length=256)
+    item_id: str = Field(min_length=1, max_length=256)
+    event_type: str
+    event_timestamp: int | None = Field(None, description="microseconds, UTC; default: now")
+    value: float | None = Field(None, allow_inf_nan=False)
+    text: str | None = Field(None, max_length=100_000)
+    query: str | None = Field(None, max_length=10_000)
+    session_id: str | None = Field(None, max_length=256)
+    request_id: str | None = Field(None, max_length=256)
+    position: int | None = Field(None, ge=1)
+    surface: str | None = Field(None, max_length=64)
+    device: str | None = Field(None, max_length=64)
+
+    @model_validator(mode="after")
+    def _known_type(self) -> "Event":
+        if self.event_type not in EVENT_TYPES:
+            raise ValueError(
+                f"event_type '{self.event_type}' is unknown, want one of {', '.join(EVENT_TYPES)}"
+            )
+        return self
+
+
+class EventsRequest(Body):
+    events: list[Event] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class EventsResponse(Body):
+    accepted: int
+    duplicates: int = 0
+
+
+class Readiness(Body):
+    status: Literal["ready"] = "ready"
+    release_id: str
+    pack_id: str
+    pack_as_of: int
+    clock: Literal["wall", "replay"]

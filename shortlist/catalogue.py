@@ -1,0 +1,90 @@
+"""The catalogue as the models see it: item ids, titles, categories and text in the order of the vocabulary."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shortlist import columns as c
+from shortlist.contracts import ITEMS, check, microseconds
+from shortlist.vocab import Vocab
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Static item data; every array has N + 1 rows and row 0 is padding."""
+
+    items: pa.Table  # ITEMS contract, in vocabulary order (N rows)
+
+    @classmethod
+    def from_items(cls, items: pa.Table) -> "Catalogue":
+        """Sort by item_id, so that the same catalogue always has the same indices."""
+        return cls(check(items, ITEMS, where="catalogue").sort_by(c.ITEM_ID).combine_chunks())
+
+    @cached_property
+    def vocab(self) -> Vocab:
+        return Vocab(self.items.column(c.ITEM_ID).to_pylist())
+
+    @property
+    def num_items(self) -> int:
+        return self.items.num_rows
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """N + 1 titles; an item without one is called by its id."""
+        titles = self.items.column(c.TITLE).to_pylist()
+        return ["", *(t or id_ for t, id_ in zip(titles, self.vocab.ids, strict=True))]
+
+    @cached_property
+    def category_names(self) -> list[str]:
+        return sorted({name for row in self.category_lists for name in row})
+
+    @cached_property
+    def category_lists(self) -> list[list[str]]:
+        """N + 1 lists of category names."""
+        return [[], *(row or [] for row in self.items.column(c.CATEGORIES).to_pylist())]
+
+    @cached_property
+    def category_matrix(self) -> np.ndarray:
+        """(N + 1, K) float32: 1 where the item has the category."""
+        position = {name: k for k, name in enumerate(self.category_names)}
+        matrix = np.zeros((self.num_items + 1, len(position)), dtype=np.float32)
+        for row, names in enumerate(self.category_lists):
+            matrix[row, [position[name] for name in names]] = 1
+        return matrix
+
+    @cached_property
+    def published_at(self) -> np.ndarray:
+        """(N + 1,) int64 microseconds, 0 where unknown."""
+        known = microseconds(self.items.column(c.PUBLISHED_AT)).fill_null(0)
+        return np.concatenate([[0], known.to_numpy()]).astype(np.int64)
+
+    @cached_property
+    def available(self) -> np.ndarray:
+        """(N + 1,) bool; row 0 is False."""
+        flags = self.items.column(c.AVAILABLE).to_numpy(zero_copy_only=False)
+        return np.concatenate([[False], flags]).astype(bool)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """N + 1 texts for a text encoder: title, description, categories."""
+        descriptions = self.items.column(c.DESCRIPTION).to_pylist()
+        return [
+            "",
+            *(
+                ". ".join(part for part in (title, text, ", ".join(names)) if part)
+                for title, text, names in zip(
+                    self.titles[1:], descriptions, self.category_lists[1:], strict=True
+                )
+            ),
+        ]
+
+    def save(self, path: Path) -> None:
+        pq.write_table(self.items, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Catalogue":
+        return cls.from_items(pq.read_table(path))

@@ -1,0 +1,144 @@
+"""Typed configuration: a frozen base for every Config, one TOML loader, and the deployment's Settings.
+
+Three kinds of setting are never mixed: hyperparameters (a component's Config, kept in the manifest),
+the run's environment (device, rng, paths: arguments), the deployment's environment (`Settings`).
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class ConfigError(ValueError):
+    """A configuration file is wrong; the message names the file, the key and what would be right."""
+
+
+class Config(BaseModel):
+    """Base of every Config: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def load_toml(path: Path | str, schema: type[ConfigT]) -> ConfigT:
+    """Read one TOML file as one typed config.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or a key is unknown, missing or of the wrong type.
+    """
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder, want a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        lines = [f"{path}: {describe(problem)}" for problem in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def describe(problem) -> str:
+    """One pydantic error as 'key: message (got value)'."""
+    key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    if problem["type"] == "missing":
+        return f"{key}: is required"
+    return f"{key}: {problem['msg']} (got {problem['input']!r})"
+
+
+class Settings(BaseSettings):
+    """The deployment: where things lie and which clock runs. From `SHORTLIST_*` and `shortlist.toml`.
+
+    Build it where it is needed (`Settings()`), never at import.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHORTLIST_", toml_file="shortlist.toml", extra="forbid", frozen=True
+    )
+
+    home: Path = Path("var")
+    """All that a run writes lies under this folder."""
+    clock: Literal["wall", "replay"] | None = None
+    """`replay`: a request may carry `at`, and 'now' is the data's own end. None: as the release says."""
+    service_url: str = "http://127.0.0.1:3000"
+    online_store: str = "sqlite"
+    """`sqlite` (a file under home) or a Redis URI such as `redis://127.0.0.1:6379/0`."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def lake(self) -> Path:
+        return self.home / "lake"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.home / "quarantine"
+
+    @property
+    def features(self) -> Path:
+        """State snapshots in Parquet, the offline side of Feast."""
+        return self.home / "features"
+
+    @property
+    def feast(self) -> Path:
+        """Feast's registry and the embedded online store."""
+        return self.home / "feast"
+
+    @property
+    def packs(self) -> Path:
+        return self.home / "packs"
+
+    @property
+    def runs(self) -> Path:
+        return self.home / "runs"
+
+    @property
+    def releases(self) -> Path:
+        return self.home / "releases"
+
+    @property
+    def serving_log(self) -> Path:
+        return self.home / "serving_log"
+
+    @property
+    def events(self) -> Path:
+        """The inbox of posted feedback: JSON Lines, synced to disk before a post is acknowledged."""
+        return self.home / "events"
+
+    @property
+    def reports(self) -> Path:
+        return self.home / "reports"
+
+    @property
+    def data_docs(self) -> Path:
+        return self.home / "data_docs"
+
+    @property
+    def cache(self) -> Path:
+        """Downloaded sources, kept between runs."""
+        return self.home / "cache"

@@ -1,0 +1,177 @@
+"""The tables that rooms hand each other, as pyarrow schemas, and the check that a table keeps one.
+
+Time is UTC in microseconds everywhere (nanosecond Parquet breaks Feast's materialize through DuckDB);
+ids are strings everywhere, so that '00196' survives and 196.0 is refused.
+"""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shortlist import columns as c
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+EVENT_TYPES = (
+    "impression",
+    "view",
+    "click",
+    "add_to_cart",
+    "purchase",
+    "return",
+    "rating",
+    "review",
+    "like",
+    "dislike",
+    "hide",
+    "watch",
+    "search",
+    "survey",
+)
+
+
+class ContractError(ValueError):
+    """A table does not keep its contract; the message says where, what, and what would be right."""
+
+
+def _required(name: str, type_: pa.DataType) -> pa.Field:
+    return pa.field(name, type_, nullable=False)
+
+
+INTERACTIONS = pa.schema(
+    [
+        _required(c.EVENT_ID, pa.string()),
+        _required(c.USER_ID, pa.string()),
+        _required(c.ITEM_ID, pa.string()),
+        _required(c.EVENT_TYPE, pa.string()),
+        _required(c.EVENT_TIMESTAMP, TIMESTAMP),
+        _required(c.EVENT_ORDER, pa.int64()),
+        _required(c.INGESTED_AT, TIMESTAMP),
+        pa.field(c.VALUE, pa.float64()),
+        pa.field(c.TEXT, pa.string()),
+        pa.field(c.QUERY, pa.string()),
+        pa.field(c.SESSION_ID, pa.string()),
+        pa.field(c.REQUEST_ID, pa.string()),
+        pa.field(c.POSITION, pa.int32()),
+        pa.field(c.SURFACE, pa.string()),
+        pa.field(c.DEVICE, pa.string()),
+        _required(c.SOURCE, pa.string()),
+    ]
+)
+
+ITEMS = pa.schema(
+    [
+        _required(c.ITEM_ID, pa.string()),
+        pa.field(c.TITLE, pa.string()),
+        pa.field(c.DESCRIPTION, pa.string()),
+        _required(c.CATEGORIES, pa.list_(pa.string())),
+        pa.field(c.BRAND, pa.string()),
+        pa.field(c.PRICE, pa.float64()),
+        pa.field(c.PUBLISHED_AT, TIMESTAMP),
+        _required(c.AVAILABLE, pa.bool_()),
+        pa.field(c.IMAGE, pa.string()),
+        pa.field(c.ATTRIBUTES, pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+USERS = pa.schema(
+    [
+        _required(c.USER_ID, pa.string()),
+        pa.field(c.ATTRIBUTES, pa.map_(pa.string(), pa.string())),
+        pa.field(c.CREATED_AT, TIMESTAMP),
+    ]
+)
+
+RECOMMENDATIONS = pa.schema(
+    [
+        _required(c.REQUEST_ID, pa.string()),
+        _required(c.USER_ID, pa.string()),
+        _required(c.EVENT_TIMESTAMP, TIMESTAMP),
+        _required(c.ITEM_ID, pa.string()),
+        _required(c.RANK, pa.int32()),
+        _required(c.SCORE, pa.float64()),
+        _required(c.SOURCE, pa.string()),
+    ]
+)
+
+# One row for each item shown. `features` is in the order of the release's ranking schema.
+SERVING_LOG = pa.schema(
+    [
+        _required(c.REQUEST_ID, pa.string()),
+        _required("release_id", pa.string()),
+        pa.field("pack_id", pa.string()),
+        _required("arm", pa.string()),
+        _required(c.USER_ID, pa.string()),
+        _required(c.CONTEXT_ID, pa.string()),
+        _required(c.EVENT_TIMESTAMP, TIMESTAMP),
+        pa.field("user_as_of", TIMESTAMP),
+        _required("delta_epoch", pa.int64()),
+        _required("rules_version", pa.string()),
+        pa.field("seed", pa.int64()),
+        _required("skipped_stages", pa.list_(pa.string())),
+        _required(c.ITEM_ID, pa.string()),
+        _required(c.POSITION, pa.int32()),
+        _required(c.SOURCE, pa.string()),
+        _required(c.SCORE, pa.float64()),
+        _required("propensity", pa.float64()),
+        _required("features", pa.list_(pa.float32())),
+    ]
+)
+
+
+def check(table: pa.Table, schema: pa.Schema, *, where: str) -> pa.Table:
+    """Return `table` with its columns in the order of `schema`; missing nullable columns become null.
+
+    Item tables may carry extra `vector_<modality>` columns (list<float>); they are kept at the end.
+
+    Raises:
+        ContractError: a required column is missing or holds nulls, or a column has another type.
+    """
+    arrays = []
+    for field in schema:
+        if field.name not in table.column_names:
+            if not field.nullable:
+                raise ContractError(
+                    f"{where}: required column '{field.name}' is missing;"
+                    f" there are {', '.join(table.column_names)}"
+                )
+            arrays.append(pa.nulls(table.num_rows, field.type))
+            continue
+        column = table.column(field.name)
+        if column.type != field.type:
+            raise ContractError(
+                f"{where}: column '{field.name}' is {column.type}, want {field.type}"
+                + _type_hint(column.type, field.type)
+            )
+        if not field.nullable and column.null_count:
+            raise ContractError(
+                f"{where}: column '{field.name}' has {column.null_count} nulls in"
+                f" {table.num_rows} rows, want none"
+            )
+        arrays.append(column)
+    vectors = [name for name in table.column_names if name.startswith("vector_")]
+    unknown = set(table.column_names) - set(schema.names) - set(vectors)
+    if unknown:
+        raise ContractError(
+            f"{where}: unknown columns {', '.join(sorted(unknown))}; the contract has"
+            f" {', '.join(schema.names)}"
+        )
+    fields = list(schema) + [table.schema.field(name) for name in vectors]
+    return pa.table(arrays + [table.column(name) for name in vectors], schema=pa.schema(fields))
+
+
+def _type_hint(got: pa.DataType, want: pa.DataType) -> str:
+    if pa.types.is_floating(got) and pa.types.is_string(want):
+        return " (missing ids became NaN?)"
+    if pa.types.is_timestamp(got) and pa.types.is_timestamp(want):
+        return " (UTC, microseconds)"
+    return ""
+
+
+def sort_by_time(interactions: pa.Table) -> pa.Table:
+    """Sort by the one sort key of the house: (event_timestamp, event_order)."""
+    return interactions.sort_by([(c.EVENT_TIMESTAMP, "ascending"), (c.EVENT_ORDER, "ascending")])
+
+
+def microseconds(timestamps: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Timestamps as int64 microseconds since 1970 (UTC), the form used inside."""
+    return pc.cast(timestamps, pa.int64())

@@ -1,0 +1,215 @@
+"""Every feature of the house: mergeable state, then `finalize(state, at)`.
+
+A *state* (decayed sum with its last time, day buckets, last-N list) is what batch SQL and the push handler
+build and what Feast stores. A *feature* is what a model reads; it exists only after `finalize`, one vectorised
+numpy function shared by training, evaluation and service. Finished values cannot be pushed, because window
+counts fall while nothing happens; states can.
+
+Shapes: B requests, N items, C candidates. `at` is int64 microseconds UTC.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
+
+HALF_LIFE = 7 * MICROSECONDS_PER_DAY
+"""Half-life of every decayed sum, in microseconds."""
+DAY_BUCKETS = 30
+"""Length of the daily count list of an item, newest day last."""
+MAX_HISTORY = 1000
+"""Length of the last-N list of a user: long enough to leave out what was seen."""
+SESSION_GAP = 30 * 60 * 1_000_000
+"""Events closer than this to the request belong to the running session."""
+
+USER_STATE = (
+    "user_events",
+    "user_decayed",
+    "user_last_time",
+    "user_first_time",
+    "user_value_sum",
+    "user_value_count",
+)
+USER_HISTORY = ("history_items", "history_times", "history_values")
+USER_PROFILE = ("attributes_json",)
+ITEM_STATE = (
+    "item_events",
+    "item_decayed",
+    "item_last_time",
+    "item_first_time",
+    "item_value_sum",
+    "item_value_count",
+    "item_day_counts",
+)
+CONTEXT_STATE = ("context_events", "context_decayed", "context_last_time")
+CONTEXT_ON_DEMAND = ("hour_sin", "hour_cos", "is_weekend")
+
+USER_FEATURES = (
+    "user_events_log",
+    "user_recent_activity",
+    "user_hours_since_last_log",
+    "user_days_since_first_log",
+    "user_mean_value",
+    "user_session_depth_log",
+)
+ITEM_FEATURES = (
+    "item_events_log",
+    "item_count_1d_log",
+    "item_count_7d_log",
+    "item_count_14d_log",
+    "item_count_30d_log",
+    "item_trend",
+    "item_mean_value",
+    "item_days_since_first_log",
+    "item_days_since_last_log",
+    "item_published_years_ago",
+)
+CONTEXT_FEATURES = (*CONTEXT_ON_DEMAND, "context_activity_log")
+
+REQUEST_SERVICE = "request_v1"
+"""Feast feature service read once for each request: user state, history, profile, context."""
+ITEM_SERVICE = "item_pack_v1"
+"""Feast feature service read for the whole catalogue after each featurize: the pack."""
+
+
+def schema_hash() -> str:
+    """Short hash of everything that must agree between training and serving about features."""
+    schema = [
+        USER_STATE,
+        USER_HISTORY,
+        USER_PROFILE,
+        ITEM_STATE,
+        CONTEXT_STATE,
+        USER_FEATURES,
+        ITEM_FEATURES,
+        CONTEXT_FEATURES,
+        [HALF_LIFE, DAY_BUCKETS, MAX_HISTORY, SESSION_GAP],
+        [REQUEST_SERVICE, ITEM_SERVICE],
+    ]
+    return hashlib.sha256(json.dumps(schema).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class RequestRows:
+    """What a feature reader returns for B requests: states as of each request, not yet finalised.
+
+    Unknown users have zero state, an empty history and no attributes.
+    """
+
+    user_ids: list[str]
+    context_ids: list[str]
+    at: np.ndarray  # (B,) int64 microseconds
+    user: dict[str, np.ndarray]  # each of USER_STATE: (B,) float64, times in int64
+    history_items: list[list[str]]  # oldest first, at most MAX_HISTORY, strictly before `at`
+    history_times: list[np.ndarray]  # int64, aligned with history_items
+    history_values: list[np.ndarray]  # float64, NaN where the event had no value
+    attributes: list[dict[str, str]]
+    context: dict[str, np.ndarray]  # CONTEXT_STATE and CONTEXT_ON_DEMAND: (B,)
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def user_as_of(self) -> np.ndarray:
+        """(B,) int64: time of the newest event in the user's state, 0 for an unknown user."""
+        return self.user["user_last_time"].astype(np.int64)
+
+
+def decay(amount: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
+    """Value now of a sum that was `amount` `elapsed` microseconds ago; never grows."""
+    return amount * np.exp2(-np.maximum(elapsed, 0) / HALF_LIFE)
+
+
+def context_id(*, surface: str | None, device: str | None, at: int) -> str:
+    """`surface|device|hour of day` (UTC), the Feast entity of a context."""
+    hour = at // MICROSECONDS_PER_HOUR % 24
+    return f"{surface or 'unknown'}|{device or 'unknown'}|{hour:02d}"
+
+
+def time_features(at: np.ndarray) -> dict[str, np.ndarray]:
+    """CONTEXT_ON_DEMAND from request times (any shape): hour on the circle, Saturday or Sunday."""
+    angle = 2 * np.pi * (at % MICROSECONDS_PER_DAY) / MICROSECONDS_PER_DAY
+    weekday = (at // MICROSECONDS_PER_DAY + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
+    return {
+        "hour_sin": np.sin(angle),
+        "hour_cos": np.cos(angle),
+        "is_weekend": (weekday >= 5).astype(np.float64),
+    }
+
+
+def finalize_user(rows: RequestRows) -> np.ndarray:
+    """(B,) requests -> (B, len(USER_FEATURES)) float32."""
+    state, at = rows.user, rows.at
+    known = state["user_events"] > 0
+    since_last = np.where(known, at - state["user_last_time"], 0) / MICROSECONDS_PER_HOUR
+    since_first = np.where(known, at - state["user_first_time"], 0) / MICROSECONDS_PER_DAY
+    depth = np.array(
+        [
+            len(times) - np.searchsorted(times, now - SESSION_GAP)
+            for times, now in zip(rows.history_times, at, strict=True)
+        ],
+        dtype=np.float64,
+    )
+    return np.column_stack(
+        [
+            np.log1p(state["user_events"]),
+            np.log1p(decay(state["user_decayed"], at - state["user_last_time"])),
+            np.log1p(np.maximum(since_last, 0)),
+            np.log1p(np.maximum(since_first, 0)),
+            _mean(state["user_value_sum"], state["user_value_count"]),
+            np.log1p(depth),
+        ]
+    ).astype(np.float32)
+
+
+def finalize_context(rows: RequestRows) -> np.ndarray:
+    """(B,) requests -> (B, len(CONTEXT_FEATURES)) float32."""
+    state = rows.context
+    activity = decay(state["context_decayed"], rows.at - state["context_last_time"])
+    return np.column_stack(
+        [state[name] for name in CONTEXT_ON_DEMAND] + [np.log1p(activity)]
+    ).astype(np.float32)
+
+
+def finalize_items(
+    state: Mapping[str, np.ndarray], *, as_of: int, at: np.ndarray, published_at: np.ndarray
+) -> np.ndarray:
+    """Item states -> (..., len(ITEM_FEATURES)) float32.
+
+    Args:
+        state: each of ITEM_STATE with shape (...), `item_day_counts` (..., DAY_BUCKETS).
+        as_of: the pack's tick; day buckets end there.
+        at: request times, broadcastable to (...).
+        published_at: (...) int64 microseconds, 0 where unknown.
+    """
+    days = state["item_day_counts"]
+    known = state["item_events"] > 0
+    count_7d = days[..., -7:].sum(-1)
+    before = days[..., :-7].sum(-1) * (7 / (DAY_BUCKETS - 7))
+    since_first = np.where(known, at - state["item_first_time"], 0) / MICROSECONDS_PER_DAY
+    since_last = np.where(known, at - state["item_last_time"], 0) / MICROSECONDS_PER_DAY
+    years = np.where(published_at != 0, (at - published_at) / (365.25 * MICROSECONDS_PER_DAY), 0)
+    return np.stack(
+        [
+            np.log1p(state["item_events"]),
+            np.log1p(days[..., -1]),
+            np.log1p(count_7d),
+            np.log1p(days[..., -14:].sum(-1)),
+            np.log1p(days.sum(-1)),
+            np.log1p(count_7d) - np.log1p(before),
+            _mean(state["item_value_sum"], state["item_value_count"]),
+            np.log1p(np.maximum(since_first, 0)),
+            np.log1p(np.maximum(since_last, 0)),
+            years,
+        ],
+        axis=-1,
+    ).astype(np.float32)
+
+
+def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Mean, 0 where there is nothing to average."""
+    return np.divide(total, count, out=np.zeros(np.shape(total)), where=count > 0)

@@ -1,0 +1,126 @@
+"""Metrics of ranked lists. Each is a function over a batch and returns one value a list.
+
+Shapes: `ranked` (B, K) item_idx, best first, 0 for an empty place; `relevant` B arrays of item_idx.
+A list with nothing relevant is NaN: left out of every mean, and counted.
+Definitions: Järvelin & Kekäläinen 2002 (nDCG, binary gain), Castells, Hurley & Vargas 2015 (novelty, diversity).
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+def hits(ranked: np.ndarray, relevant: Sequence[np.ndarray]) -> np.ndarray:
+    """(B, K) bool: the item in this place is relevant. Place 0 (padding) never is."""
+    return np.stack(
+        [np.isin(row, wanted) & (row > 0) for row, wanted in zip(ranked, relevant, strict=True)]
+    )
+
+
+def _counts(relevant: Sequence[np.ndarray]) -> np.ndarray:
+    counts = np.array([len(wanted) for wanted in relevant], dtype=np.float64)
+    counts[counts == 0] = np.nan
+    return counts
+
+
+def recall(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.ndarray:
+    """Share of the relevant items among the first k."""
+    return hits(ranked[:, :k], relevant).sum(1) / _counts(relevant)
+
+
+def precision(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.ndarray:
+    """Share of the first k places that are relevant; empty places count as misses."""
+    return hits(ranked[:, :k], relevant).sum(1) / k + 0 * _counts(relevant)
+
+
+def ndcg(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.ndarray:
+    """DCG of the first k with gain 1, over the best DCG that min(k, relevant) hits could reach."""
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    found = hits(ranked[:, :k], relevant)
+    counts = _counts(relevant)
+    ideal = np.concatenate([[np.nan], np.cumsum(discount)])
+    best = ideal[np.minimum(np.nan_to_num(counts), k).astype(int)]
+    return (found * discount[: found.shape[1]]).sum(1) / best
+
+
+def mrr(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.ndarray:
+    """1 / rank of the first relevant item among the first k, 0 if there is none."""
+    found = hits(ranked[:, :k], relevant)
+    first = found.argmax(1) + 1
+    return np.where(found.any(1), 1 / first, 0) + 0 * _counts(relevant)
+
+
+RANKING_METRICS: dict[str, Callable[..., np.ndarray]] = {
+    "recall": recall,
+    "precision": precision,
+    "ndcg": ndcg,
+    "mrr": mrr,
+}
+
+
+def coverage(ranked: np.ndarray, *, num_items: int) -> float:
+    """Share of the catalogue that appears in at least one list."""
+    return len(np.unique(ranked[ranked > 0])) / num_items
+
+
+def intra_list_diversity(ranked: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Mean of 1 - cosine over the pairs of a list, by item vectors (N + 1, D). NaN under two items."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, norms, out=np.zeros(vectors.shape), where=norms > 0)
+    out = np.full(len(ranked), np.nan)
+    for row, places in enumerate(ranked):
+        items = places[places > 0]
+        if len(items) < 2:
+            continue
+        similarity = unit[items] @ unit[items].T
+        n = len(items)
+        out[row] = 1 - (similarity.sum() - np.trace(similarity)) / (n * (n - 1))
+    return out
+
+
+def novelty(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
+    """Mean self-information, -log2 of an item's share of the events (add-one smoothed). NaN if empty."""
+    share = (item_counts + 1) / (item_counts[1:].sum() + len(item_counts) - 1)
+    return _mean_of_places(ranked, -np.log2(share))
+
+
+def popularity_bias(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
+    """Mean popularity percentile of a list's items: 1 the most popular item, 0.5 the median. NaN if empty."""
+    order = np.argsort(np.argsort(item_counts[1:], kind="stable"), kind="stable")
+    percentile = np.concatenate([[0.0], (order + 1) / len(order)])
+    return _mean_of_places(ranked, percentile)
+
+
+def gini(ranked: np.ndarray, *, num_items: int) -> float:
+    """Inequality of exposure over the catalogue: 0 all items alike, near 1 a few take everything."""
+    shown = np.sort(np.bincount(ranked[ranked > 0], minlength=num_items + 1)[1:])
+    total = shown.sum()
+    if total == 0:
+        return float("nan")
+    n = len(shown)
+    return float((2 * np.arange(1, n + 1) - n - 1) @ shown / (n * total))
+
+
+def _mean_of_places(ranked: np.ndarray, per_item: np.ndarray) -> np.ndarray:
+    filled = ranked > 0
+    count = filled.sum(1)
+    total = (per_item[ranked] * filled).sum(1)
+    return np.divide(total, count, out=np.full(len(ranked), np.nan), where=count > 0)
+
+
+def bootstrap_mean(
+    users: Sequence[str], values: np.ndarray, *, rng: np.random.Generator, draws: int = 1000
+) -> dict[str, float]:
+    """Mean per user, then over users, with a 95% percentile interval by bootstrap over users.
+
+    Returns `{"mean", "low", "high", "users"}`; NaN values are left out, and a user with none left too.
+    """
+    kept = ~np.isnan(values)
+    if not kept.any():
+        return {"mean": float("nan"), "low": float("nan"), "high": float("nan"), "users": 0}
+    _, rows = np.unique(np.asarray(users)[kept], return_inverse=True)
+    per_user = np.bincount(rows, weights=values[kept]) / np.bincount(rows)
+    n = len(per_user)
+    means = np.array([per_user[rng.integers(n, size=n)].mean() for _ in range(draws)])
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"mean": float(per_user.mean()), "low": float(low), "high": float(high), "users": n}

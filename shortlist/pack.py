@@ -1,0 +1,110 @@
+"""The feature pack: the catalogue's item states as one matrix, read out of Feast and hot-swapped on its own.
+
+The release pins the feature service and its schema, not the values; the pack carries the values.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shortlist.features import DAY_BUCKETS, ITEM_STATE, schema_hash
+from shortlist.vocab import Vocab
+
+
+class PackError(ValueError):
+    """A pack cannot be used: missing, or made under another feature schema."""
+
+
+@dataclass(frozen=True)
+class ItemState:
+    """Item states in the order of a vocabulary: row i belongs to item_idx i, row 0 is padding.
+
+    `state[name]` is (N + 1,) and `item_day_counts` (N + 1, DAY_BUCKETS); items the pack does not know are 0.
+    """
+
+    pack_id: str
+    as_of: int  # microseconds: the tick; only events strictly before it are counted
+    state: dict[str, np.ndarray]
+
+    def take(self, item_idx: np.ndarray) -> dict[str, np.ndarray]:
+        """States at (...) item indices, each (...) or (..., DAY_BUCKETS)."""
+        return {name: values[item_idx] for name, values in self.state.items()}
+
+
+@dataclass(frozen=True)
+class FeaturePack:
+    """Item states as of one tick, in the pack's own item order."""
+
+    as_of: int
+    item_ids: list[str]
+    state: dict[str, np.ndarray]
+    schema: str
+
+    @property
+    def pack_id(self) -> str:
+        """Tick in seconds and schema: two packs with one id hold the same states."""
+        return f"{self.as_of // 1_000_000}-{self.schema}"
+
+    def align(self, vocab: Vocab) -> ItemState:
+        """Put the states in the order of `vocab`.
+
+        Raises:
+            PackError: the pack was made under another feature schema than this code's.
+        """
+        if self.schema != schema_hash():
+            raise PackError(
+                f"pack {self.pack_id}: feature schema {self.schema}, this code has {schema_hash()};"
+                " run `shortlist featurize`"
+            )
+        rows = vocab.encode(self.item_ids)
+        kept = rows > 0
+        aligned = {}
+        for name in ITEM_STATE:
+            values = self.state[name]
+            out = np.zeros((vocab.size, *values.shape[1:]), dtype=values.dtype)
+            out[rows[kept]] = values[kept]
+            aligned[name] = out
+        return ItemState(pack_id=self.pack_id, as_of=self.as_of, state=aligned)
+
+    def save(self, path: Path) -> None:
+        """Write one Parquet file; the tick and the schema ride in its metadata."""
+        columns = {"item_id": pa.array(self.item_ids, pa.string())}
+        for name in ITEM_STATE:
+            values = self.state[name]
+            columns[name] = pa.array(list(values) if values.ndim == 2 else values)
+        table = pa.table(columns).replace_schema_metadata(
+            {"shortlist": json.dumps({"as_of": self.as_of, "schema": self.schema})}
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        pq.write_table(table, partial)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "FeaturePack":
+        """Raises PackError if the file is missing or is not a pack."""
+        if not path.is_file():
+            raise PackError(f"{path}: no feature pack there; run `shortlist featurize`")
+        table = pq.read_table(path)
+        raw = (table.schema.metadata or {}).get(b"shortlist")
+        if raw is None:
+            raise PackError(f"{path}: not a feature pack (no 'shortlist' metadata)")
+        about = json.loads(raw)
+        state = {}
+        for name in ITEM_STATE:
+            column = table.column(name).combine_chunks()
+            if pa.types.is_list(column.type):
+                values = column.flatten().to_numpy(zero_copy_only=False)
+                state[name] = values.reshape(-1, DAY_BUCKETS)
+            else:
+                state[name] = column.to_numpy(zero_copy_only=False)
+        return cls(
+            as_of=about["as_of"],
+            item_ids=table.column("item_id").to_pylist(),
+            state=state,
+            schema=about["schema"],
+        )

@@ -1,0 +1,168 @@
+"""The release: everything that must agree lives and dies together.
+
+A release is a folder `<releases>/<release_id>/` with a `manifest.json` that names every file with its sha256 and has
+one hash over all of them. Publishing is atomic (a finished folder is renamed into place); promoting and rolling back
+move one pointer, `<releases>/current.json`, by an atomic replace. Readers verify before they load and refuse a mismatch.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+POINTER = "current.json"
+
+
+class ReleaseError(RuntimeError):
+    """A release is missing, incomplete or was changed; the message names the file and both hashes."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A published release. `about` is the manifest without its file table."""
+
+    release_id: str
+    path: Path
+    about: dict[str, Any]
+    files: dict[str, str]
+
+    def file(self, *parts: str) -> Path:
+        return self.path.joinpath(*parts)
+
+
+class ReleaseStore:
+    """The releases under one folder, and the pointer to the one that serves."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    @contextmanager
+    def publishing(self, about: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Build a release: yields (folder, about); write files into it and keys into `about`.
+
+        On success the folder gets its manifest and is renamed into place under its final id
+        (`about["release_id"]` is set); on an error it is removed and nothing is left.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        partial = self.root / f".partial-{stamp}-{os.getpid()}"
+        partial.mkdir()
+        try:
+            yield partial, about
+            files = hash_files(partial)
+            digest = _digest_of(files, about)
+            about["release_id"] = f"{stamp}-{digest[:8]}"
+            manifest = {"digest": _digest_of(files, about), "files": files, "about": about}
+            (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+            partial.rename(self.root / about["release_id"])
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def open(self, release_id: str | None = None) -> Release:
+        """Verify and open a release; None is the one the pointer names.
+
+        Raises:
+            ReleaseError: nothing promoted yet, no such release, or a file was changed, added or is missing.
+        """
+        if release_id is None:
+            release_id = self.current_id()
+            if release_id is None:
+                raise ReleaseError(
+                    f"{self.root}: no release is promoted; run `shortlist run` first"
+                )
+        return open_release(self.root / release_id)
+
+    def ids(self) -> list[str]:
+        """Published releases, oldest first."""
+        if not self.root.is_dir():
+            return []
+        return sorted(p.parent.name for p in self.root.glob(f"[!.]*/{MANIFEST}"))
+
+    def current_id(self) -> str | None:
+        history = self._history()
+        return history[-1] if history else None
+
+    def promote(self, release_id: str) -> None:
+        """Point at `release_id` (verified first); the one before can be rolled back to."""
+        self.open(release_id)
+        history = [id_ for id_ in self._history() if id_ != release_id]
+        self._write_history([*history, release_id])
+
+    def roll_back(self) -> str:
+        """Point at the release before the current one and return its id.
+
+        Raises:
+            ReleaseError: there is none before, or it no longer verifies.
+        """
+        history = self._history()
+        if len(history) < 2:
+            raise ReleaseError(f"{self.root}: no earlier release to roll back to")
+        self.open(history[-2])
+        self._write_history(history[:-1])
+        return history[-2]
+
+    def _history(self) -> list[str]:
+        try:
+            return json.loads((self.root / POINTER).read_text())["history"]
+        except FileNotFoundError:
+            return []
+
+    def _write_history(self, history: list[str]) -> None:
+        partial = self.root / f".{POINTER}-{os.getpid()}"
+        with partial.open("w") as file:
+            json.dump({"current": history[-1], "history": history}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.root / POINTER)
+
+
+def open_release(path: Path) -> Release:
+    """Verify and open the release in folder `path`, wherever it lies (a store, a Bento).
+
+    Raises:
+        ReleaseError: see `ReleaseStore.open`.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        files, about, digest = manifest["files"], manifest["about"], manifest["digest"]
+    except FileNotFoundError:
+        raise ReleaseError(f"{path}: no release there (no {MANIFEST})") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ReleaseError(f"{path / MANIFEST}: not a manifest: {error!r}") from None
+    actual = hash_files(path)
+    for name in sorted(files.keys() | actual.keys()):
+        if files.get(name) != actual.get(name):
+            raise ReleaseError(
+                f"release {path.name}: {name} has sha256 {actual.get(name, '(file is missing)')},"
+                f" the manifest says {files.get(name, '(no such file)')}; the release was changed"
+            )
+    if _digest_of(files, about) != digest:
+        raise ReleaseError(
+            f"release {path.name}: the manifest has digest {digest}, its content gives"
+            f" {_digest_of(files, about)}; the manifest was changed"
+        )
+    return Release(release_id=about["release_id"], path=path, about=about, files=files)
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Relative path -> sha256 of every file but the manifest."""
+    out = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name != MANIFEST:
+            with path.open("rb") as file:
+                out[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return out
+
+
+def _digest_of(files: dict[str, str], about: dict[str, Any]) -> str:
+    content = json.dumps([files, about], sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,150 @@
+"""Five windows of time, in order, and the requests drawn from one of them: the unit of every evaluation.
+
+A request is a distinct (user, timestamp): events of one user in one second are one set of targets. Its history is
+everything strictly before; relevant are the user's new items of the next 24 hours.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from shortlist import columns as c
+from shortlist.contracts import microseconds, sort_by_time
+
+WINDOWS = ("retrieval_train", "ranker_train", "validation", "test", "replay")
+HORIZON = c.MICROSECONDS_PER_DAY
+MAX_REQUESTS_PER_USER = 20
+
+
+class SplitError(ValueError):
+    """The data cannot be cut as asked; the message says where it fails."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """`edges[i]:edges[i + 1]` (microseconds, half open) is window i of WINDOWS; 6 edges."""
+
+    edges: tuple[int, ...]
+
+    def __getitem__(self, name: str) -> tuple[int, int]:
+        i = WINDOWS.index(name)
+        return self.edges[i], self.edges[i + 1]
+
+    def to_json(self) -> dict[str, list[int]]:
+        return {name: list(self[name]) for name in WINDOWS}
+
+
+def split_windows(times: np.ndarray, fractions: tuple[float, ...]) -> Windows:
+    """Cut by shares of the events, in order of time; events with equal time stay together.
+
+    Args:
+        times: (E,) int64 microseconds, any order.
+        fractions: five shares that sum to 1, in the order of WINDOWS.
+
+    Raises:
+        SplitError: wrong fractions, or a window would be empty.
+    """
+    if len(fractions) != len(WINDOWS) or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise SplitError(
+            f"split fractions {list(fractions)}: want five shares above 0 that sum to 1"
+        )
+    if len(times) == 0:
+        raise SplitError("nothing to split: there are no events")
+    ordered = np.sort(times)
+    cuts = np.round(np.cumsum(fractions[:-1]) * len(ordered)).astype(int)
+    inner = [int(ordered[min(cut, len(ordered) - 1)]) for cut in cuts]
+    edges = (int(ordered[0]), *inner, int(ordered[-1]) + 1)
+    for name, start, end in zip(WINDOWS, edges, edges[1:], strict=False):
+        if start >= end:
+            raise SplitError(
+                f"window '{name}' is empty: {len(times)} events over"
+                f" {len(np.unique(times))} distinct times are too few for shares {list(fractions)}"
+            )
+    return Windows(edges)
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Requests of one window, sorted by time, with what the user really did next."""
+
+    user_ids: list[str]
+    at: np.ndarray  # (B,) int64 microseconds
+    relevant: list[list[str]]  # new items of the next 24 h (cut at the window's end), item_ids
+    next_set: list[list[str]]  # new items at exactly `at`
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def take(self, rows: np.ndarray) -> "Requests":
+        return Requests(
+            [self.user_ids[i] for i in rows],
+            self.at[rows],
+            [self.relevant[i] for i in rows],
+            [self.next_set[i] for i in rows],
+        )
+
+
+def draw_requests(
+    interactions: pa.Table,
+    window: tuple[int, int],
+    *,
+    rng: np.random.Generator,
+    max_per_user: int = MAX_REQUESTS_PER_USER,
+    horizon: int = HORIZON,
+) -> Requests:
+    """Draw at most `max_per_user` requests of each user active in `window`.
+
+    Args:
+        interactions: positive events (INTERACTIONS contract) from the beginning to at least the window's end;
+            those before the window tell which items are new.
+        window: (start, end) in microseconds, half open.
+        rng: decides which requests of a busy user are kept.
+        horizon: microseconds after a request in which the user's new items count as relevant.
+    """
+    start, end = window
+    table = sort_by_time(interactions)
+    time = microseconds(table.column(c.EVENT_TIMESTAMP)).to_numpy()
+    table, time = table.slice(0, int((time < end).sum())), time[time < end]
+    user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
+    items = table.column(c.ITEM_ID).to_numpy()
+    order = np.argsort(user, kind="stable")
+    bounds = np.searchsorted(user[order], np.arange(len(user_names) + 1))
+    drawn = []
+    for u, name in enumerate(user_names):
+        rows = order[bounds[u] : bounds[u + 1]]
+        drawn += _user_requests(
+            str(name), time[rows], items[rows], start, horizon, max_per_user, rng
+        )
+    drawn.sort(key=lambda request: (request[1], request[0]))
+    return Requests(
+        [r[0] for r in drawn],
+        np.array([r[1] for r in drawn], dtype=np.int64),
+        [r[2] for r in drawn],
+        [r[3] for r in drawn],
+    )
+
+
+def _user_requests(
+    user_id: str,
+    time: np.ndarray,
+    items: np.ndarray,
+    start: int,
+    horizon: int,
+    max_per_user: int,
+    rng: np.random.Generator,
+) -> list[tuple[str, int, list[str], list[str]]]:
+    _, first_rows = np.unique(items, return_index=True)
+    first_rows.sort()  # an item is new only at its first event
+    new_time, new_items = time[first_rows], items[first_rows]
+    moments = np.unique(time[time >= start])
+    if len(moments) > max_per_user:
+        moments = np.sort(rng.choice(moments, size=max_per_user, replace=False))
+    requests = []
+    for at in moments:
+        low, same, high = np.searchsorted(new_time, [at, at + 1, at + horizon])
+        if high > low:
+            requests.append(
+                (user_id, int(at), new_items[low:high].tolist(), new_items[low:same].tolist())
+            )
+    return requests
