@@ -113,6 +113,20 @@ class RequestRows:
     def __len__(self) -> int:
         return len(self.user_ids)
 
+    def take(self, rows: np.ndarray) -> "RequestRows":
+        """The requests at these positions, in this order."""
+        return RequestRows(
+            user_ids=[self.user_ids[i] for i in rows],
+            context_ids=[self.context_ids[i] for i in rows],
+            at=self.at[rows],
+            user={name: values[rows] for name, values in self.user.items()},
+            history_items=[self.history_items[i] for i in rows],
+            history_times=[self.history_times[i] for i in rows],
+            history_values=[self.history_values[i] for i in rows],
+            attributes=[self.attributes[i] for i in rows],
+            context={name: values[rows] for name, values in self.context.items()},
+        )
+
     @property
     def user_as_of(self) -> np.ndarray:
         """(B,) int64: time of the newest event in the user's state, 0 for an unknown user."""

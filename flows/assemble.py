@@ -1,0 +1,158 @@
+"""From the lake and Feast to what models are trained on and judged by. Plain functions, no Prefect."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from flows.configuration import RunConfig
+from models.data import TrainingData, Validation
+from models.queries import Queries
+from models.recommend.queries import build_queries
+from models.recommend.recommender import FeatureReader
+from shortlist import columns as c
+from shortlist.catalogue import Catalogue
+from shortlist.config import Settings
+from shortlist.contracts import microseconds
+from shortlist.features import context_id
+from shortlist.lake import Lake
+from shortlist.pack import FeaturePack, ItemState
+from shortlist.profiles import ProfileEncoder
+from shortlist.splits import Requests, Windows, draw_requests, split_windows
+
+BATCH = 256
+"""Requests ranked at once: bounds the memory of features, (B, C, F) float32."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The lake as one run sees it: target events, catalogue, users and the five windows."""
+
+    interactions: pa.Table  # target events, sorted by time
+    users: pa.Table
+    catalogue: Catalogue
+    windows: Windows
+
+    @cached_property
+    def time(self) -> np.ndarray:
+        """(E,) int64 microseconds."""
+        return microseconds(self.interactions.column(c.EVENT_TIMESTAMP)).to_numpy()
+
+    def before(self, end: int) -> pa.Table:
+        """Target events strictly before `end`."""
+        return self.interactions.slice(0, int(np.searchsorted(self.time, end)))
+
+    @cached_property
+    def attributes(self) -> dict[str, dict[str, str]]:
+        """user_id -> attributes."""
+        ids = self.users.column(c.USER_ID).to_pylist()
+        rows = self.users.column(c.ATTRIBUTES).to_pylist()
+        return {user_id: dict(row or []) for user_id, row in zip(ids, rows, strict=True)}
+
+
+def load_world(settings: Settings, config: RunConfig) -> World:
+    """Raises LakeError if nothing was ingested, SplitError if there are too few events."""
+    lake = Lake(settings.lake)
+    interactions = lake.interactions(event_types=config.data.target_events)
+    times = microseconds(interactions.column(c.EVENT_TIMESTAMP)).to_numpy()
+    return World(
+        interactions=interactions,
+        users=lake.users(),
+        catalogue=Catalogue.from_items(lake.items()),
+        windows=split_windows(times, config.split.fractions),
+    )
+
+
+def fit_profiles(world: World, *, end: int) -> ProfileEncoder:
+    """Attributes of the users who were active before `end`."""
+    active = sorted(set(world.before(end).column(c.USER_ID).to_pylist()))
+    return ProfileEncoder.fit(world.attributes.get(user_id, {}) for user_id in active)
+
+
+def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> TrainingData:
+    """Histories before `end`, each item once a user (its first event)."""
+    table = world.before(end)
+    user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
+    item_idx = world.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
+    value = np.nan_to_num(table.column(c.VALUE).to_numpy().astype(np.float32))
+    time = world.time[: table.num_rows]
+    known = np.flatnonzero(item_idx > 0)
+    pairs = user[known] * (world.catalogue.num_items + 1) + item_idx[known]
+    _, first = np.unique(pairs, return_index=True)
+    rows = known[np.sort(first)]
+    rows = rows[np.argsort(user[rows], kind="stable")]
+    user_ids = [str(name) for name in user_names]
+    return TrainingData(
+        catalogue=world.catalogue,
+        user_ids=user_ids,
+        offsets=np.searchsorted(user[rows], np.arange(len(user_ids) + 1)),
+        item_idx=item_idx[rows],
+        time=time[rows],
+        value=value[rows],
+        profile=profiles.encode(world.attributes.get(user_id, {}) for user_id in user_ids),
+        profile_cardinalities=profiles.cardinalities,
+    )
+
+
+@dataclass(frozen=True)
+class JudgedTick:
+    """Requests of one publishing tick, with the pack they saw and what their users did next."""
+
+    queries: Queries
+    items: ItemState
+    relevant: list[np.ndarray]  # item_idx of the user's new items of the next 24 h
+    next_set: list[np.ndarray]  # item_idx of the new items at the request's own time
+
+
+def judged_requests(
+    world: World,
+    window: str,
+    *,
+    profiles: ProfileEncoder,
+    reader: FeatureReader,
+    packs: dict[int, FeaturePack],
+    config: RunConfig,
+) -> list[JudgedTick]:
+    """Requests drawn from a window, with features as of each request, in batches by tick."""
+    requests = draw_window(world, window, config)
+    contexts = [context_id(surface="web", device=None, at=int(at)) for at in requests.at]
+    read = reader.read(requests.user_ids, contexts, requests.at)
+    encode = world.catalogue.vocab.encode
+    ticks = []
+    day = publishing_tick(requests.at)
+    for tick in np.unique(day):
+        items = packs[int(tick)].align(world.catalogue.vocab)
+        of_tick = np.flatnonzero(day == tick)
+        for start in range(0, len(of_tick), BATCH):
+            rows = of_tick[start : start + BATCH]
+            ticks.append(
+                JudgedTick(
+                    queries=build_queries(
+                        read.take(rows), catalogue=world.catalogue, profiles=profiles
+                    ),
+                    items=items,
+                    relevant=[encode(requests.relevant[i]) for i in rows],
+                    next_set=[encode(requests.next_set[i]) for i in rows],
+                )
+            )
+    return ticks
+
+
+def draw_window(world: World, window: str, config: RunConfig) -> Requests:
+    """The requests of a window; the same seed draws the same requests in every step."""
+    return draw_requests(
+        world.interactions,
+        world.windows[window],
+        rng=np.random.default_rng([config.seed, *window.encode()]),
+        max_per_user=config.split.max_requests_per_user,
+    )
+
+
+def publishing_tick(at: np.ndarray) -> np.ndarray:
+    """The newest pack a request at `at` can have seen: midnight (UTC) of its day."""
+    return at // c.MICROSECONDS_PER_DAY * c.MICROSECONDS_PER_DAY
+
+
+def as_validation(ticks: list[JudgedTick]) -> Validation:
+    return Validation(ticks=[(tick.queries, tick.items, tick.relevant) for tick in ticks])

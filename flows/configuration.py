@@ -1,0 +1,61 @@
+"""A run is one TOML file = one typed config; the flows' parameters are this same model."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from flows.validate import ValidateConfig
+from models.ranking.registry import RankerConfig
+from models.registry import SourceConfig
+from shortlist.config import Config, load_toml
+from shortlist.datasets import DataConfig
+from shortlist.splits import MAX_REQUESTS_PER_USER
+
+
+class SplitConfig(Config):
+    """Shares of the events: retrieval-train, ranker-train, validation, test, replay."""
+
+    fractions: tuple[float, float, float, float, float] = (0.70, 0.10, 0.05, 0.10, 0.05)
+    max_requests_per_user: int = Field(MAX_REQUESTS_PER_USER, ge=1)
+
+
+class TrainConfig(Config):
+    """What is trained. A name in `sources` is a registry kind; each kind at most once."""
+
+    sources: tuple[SourceConfig, ...]
+    rankers: tuple[RankerConfig, ...]
+    candidates_per_source: int = Field(100, ge=1)
+    mmr_strength: float = Field(0.0, ge=0, le=1)
+    parallel: int = Field(2, ge=1)
+    """Models trained at the same time; each gets one thread."""
+
+
+class EvaluateConfig(Config):
+    ks: tuple[int, ...] = (5, 10, 20, 50, 100)
+    list_size: int = 10
+    """k of the metrics that judge the shown list: coverage, diversity, novelty, popularity bias."""
+    bootstrap_draws: int = 1000
+
+
+class MonitorConfig(Config):
+    max_requests: int = Field(1_000, ge=1)
+    guardrails: Path = Path("configs/guardrails.toml")
+
+
+class RunConfig(Config):
+    """The whole pipeline on one data set."""
+
+    name: str
+    seed: int = 0
+    gates: Path = Path("configs/gates.toml")
+    data: DataConfig
+    validation: ValidateConfig = ValidateConfig()
+    split: SplitConfig = SplitConfig()
+    train: TrainConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+    monitor: MonitorConfig = MonitorConfig()
+
+
+def load_run_config(path: Path | str) -> RunConfig:
+    """Raises ConfigError naming file and key."""
+    return load_toml(path, RunConfig)

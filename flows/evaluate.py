@@ -1,0 +1,242 @@
+"""Evaluate: the whole chain on the test window, over the full catalogue, beside sources, baselines and champion."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from prefect import flow
+
+from flows.assemble import JudgedTick, load_world
+from flows.configuration import EvaluateConfig
+from flows.judge import Lists, beyond_accuracy, quality, slices_of
+from flows.runs import Run
+from flows.train import REFERENCE_KINDS, read_windows
+from models import registry
+from models.recommend.chain import Ranked
+from models.recommend.recommender import Recommender
+from models.recommend.rules import RULES_VERSION
+from shortlist.catalogue import Catalogue
+from shortlist.config import Settings
+from shortlist.contracts import SERVING_LOG
+from shortlist.feature_store import OfflineReader, latest_pack
+from shortlist.features import context_id
+from shortlist.pack import PackError
+from shortlist.release import ReleaseError, ReleaseStore
+
+CHAMPION = "champion"
+TABLE_SOURCES = ("two_tower", "sasrec", "gru", "average", "content")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one method showed in every test request."""
+
+    lists: Lists
+    ranked: list[Ranked]  # of a chain only
+
+
+@flow(name="evaluate", log_prints=True)
+def evaluate_flow(run_id: str) -> dict[str, Any]:
+    """Judge the run's chain, its sources, the tuned baselines and the champion on the test window."""
+    settings = Settings()
+    run = Run.open(settings, run_id)
+    config = run.config
+    about = run.read("about.json", made_by="train")
+    world = load_world(settings, config)
+    ticks = read_windows(settings, world, config, windows=("test",))[0]["test"]
+    pack = latest_pack(settings.packs)
+    reader = OfflineReader(settings)
+    recommender = Recommender.from_folder(run.staging, about, reader, pack=pack)
+    print(f"evaluate: {sum(len(t.queries) for t in ticks):,} requests over the full catalogue")
+
+    width = max(config.evaluate.ks)
+    chain = judge_chain(recommender, ticks, k=width)
+    methods = {"chain": chain.lists}
+    champion = load_champion(settings, reader, pack)
+    if champion is not None:
+        methods[CHAMPION] = judge_chain(champion, ticks, k=width).lists
+    methods |= judge_sources(run, recommender, ticks, k=width)
+    candidates = judge_shortlist(recommender, ticks)
+
+    data_counts = np.bincount(
+        world.catalogue.vocab.encode(
+            world.before(world.windows["validation"][0]).column("item_id").to_pylist()
+        ),
+        minlength=world.catalogue.num_items + 1,
+    )
+    result = evaluation(
+        methods, ticks, world.catalogue, data_counts, config.evaluate, seed=config.seed
+    )
+    result = {"dataset": config.name, "run_id": run.run_id} | result
+    result["candidates"] |= candidates
+    run.write("evaluation.json", result)
+    reference = run.staging / "reference"
+    reference.mkdir(exist_ok=True)
+    log = serving_log(chain.ranked, ticks, recommender, k=config.evaluate.list_size)
+    pq.write_table(log, reference / "serving_log.parquet")
+    return result
+
+
+def judge_chain(recommender: Recommender, ticks: list[JudgedTick], *, k: int) -> Judged:
+    """Rank every request with the packs and histories of its own moment."""
+    ranked = []
+    for tick in ticks:
+        items = tick.items
+        if recommender.catalogue.vocab.size != len(items.state["item_events"]):
+            raise ReleaseError(
+                f"release {recommender.release_id} knows {recommender.catalogue.num_items} items, the lake"
+                f" has {len(items.state['item_events']) - 1}; it cannot be compared on this catalogue"
+            )
+        ranked.append(recommender.chain.rank(tick.queries, items, k=k))
+    return Judged(Lists.of([pad(r.item_idx, k) for r in ranked]), ranked)
+
+
+def judge_sources(
+    run: Run, recommender: Recommender, ticks: list[JudgedTick], *, k: int
+) -> dict[str, Lists]:
+    """Every source's own list; item_knn, ease and ials as fitted on everything before validation."""
+    sources = dict(recommender.chain.sources)
+    for kind in REFERENCE_KINDS:
+        folder = run.references / kind
+        if folder.is_dir():
+            sources[kind] = registry.load(kind, folder, recommender.catalogue)
+    return {
+        name: Lists.of([pad(source.retrieve(t.queries, t.items, k=k).item_idx, k) for t in ticks])
+        for name, source in sources.items()
+    }
+
+
+def judge_shortlist(recommender: Recommender, ticks: list[JudgedTick]) -> dict[str, Any]:
+    """Recall of the chain's candidates, together: what the ranker could find at best."""
+    hit = relevant = width = 0
+    for tick in ticks:
+        shortlist = recommender.chain.shortlist(tick.queries, tick.items)
+        for row, wanted in zip(shortlist.item_idx, tick.relevant, strict=True):
+            hit += int(np.isin(wanted, row).sum())
+            relevant += len(wanted)
+            width += int((row > 0).sum())
+    requests = sum(len(t.queries) for t in ticks)
+    return {
+        "together": {
+            "recall": hit / relevant,
+            "mean_candidates": width / requests,
+            "sources": list(recommender.chain.config.candidate_sources),
+        }
+    }
+
+
+def load_champion(settings: Settings, reader: OfflineReader, pack: Any) -> Recommender | None:
+    """The release that serves now; None if there is none or it can no longer be compared, which is said."""
+    store = ReleaseStore(settings.releases)
+    if store.current_id() is None:
+        print("evaluate: no champion yet; the gate is recent popularity")
+        return None
+    try:
+        return Recommender.load(store.open(), reader, pack=pack)
+    except (ReleaseError, PackError) as error:
+        print(f"evaluate: the champion cannot be compared ({error}); the gate is recent popularity")
+        return None
+
+
+def evaluation(
+    methods: dict[str, Lists],
+    ticks: list[JudgedTick],
+    catalogue: Catalogue,
+    item_counts: np.ndarray,
+    config: EvaluateConfig,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """Metrics with bootstrap intervals over users, per method and per slice."""
+    users = [user for tick in ticks for user in tick.queries.user_ids]
+    relevant = [wanted for tick in ticks for wanted in tick.relevant]
+    next_set = [wanted for tick in ticks for wanted in tick.next_set]
+    slices = slices_of(ticks, item_counts)
+    metrics, by_slice, recalls = {}, {name: {} for name in slices}, {}
+    for name, lists in methods.items():
+        rng = np.random.default_rng(seed)  # the same draws of users for every method
+        metrics[name] = quality(
+            lists, users, relevant, next_set, ks=config.ks, rng=rng, draws=config.bootstrap_draws
+        ) | beyond_accuracy(
+            lists, users, catalogue, item_counts, k=config.list_size, rng=rng, draws=200
+        )
+        for slice_name, wanted in slices.items():
+            by_slice[slice_name][name] = quality(
+                lists, users, wanted, wanted, ks=(10,), rng=np.random.default_rng(seed), draws=200
+            )
+        recalls[name] = {f"recall@{k}": metrics[name][f"recall@{k}"]["mean"] for k in config.ks}
+    return {
+        "n_requests": len(users),
+        "n_users": len(set(users)),
+        "metrics": metrics,
+        "slices": by_slice,
+        "candidates": recalls,
+    }
+
+
+def serving_log(
+    ranked: list[Ranked], ticks: list[JudgedTick], recommender: Recommender, *, k: int
+) -> pa.Table:
+    """The chain's test slates as the service would have logged them: monitoring's reference window."""
+    names = recommender.chain.config.candidate_sources
+    ids = recommender.catalogue.vocab.ids
+    rows = []
+    number = 0
+    for tick, best in zip(ticks, ranked, strict=True):
+        for row, user_id in enumerate(tick.queries.user_ids):
+            number += 1
+            at = int(tick.queries.at[row])
+            for place in range(min(k, int((best.item_idx[row] > 0).sum()))):
+                rows.append(
+                    {
+                        "request_id": f"test-{number}",
+                        "release_id": recommender.release_id,
+                        "pack_id": tick.items.pack_id,
+                        "arm": "main",
+                        "user_id": user_id,
+                        "context_id": context_id(surface="web", device=None, at=at),
+                        "event_timestamp": at,
+                        "user_as_of": int(tick.queries.history_time[row].max()),
+                        "delta_epoch": 0,
+                        "rules_version": RULES_VERSION,
+                        "seed": None,
+                        "skipped_stages": [],
+                        "item_id": ids[best.item_idx[row, place] - 1],
+                        "position": place + 1,
+                        "source": names[best.source[row, place]],
+                        "score": float(best.score[row, place]),
+                        "propensity": 1.0,
+                        "features": best.features[row, place],
+                    }
+                )
+    columns = {}
+    for field in SERVING_LOG:
+        values = [row[field.name] for row in rows]
+        if pa.types.is_timestamp(field.type):
+            columns[field.name] = pa.array(values, pa.int64()).cast(field.type)
+        else:
+            columns[field.name] = pa.array(values, field.type)
+    return pa.table(columns, schema=SERVING_LOG)
+
+
+def pad(item_idx: np.ndarray, k: int) -> np.ndarray:
+    """Lists of exactly k places, empty ones 0."""
+    return np.pad(item_idx[:, :k], ((0, 0), (0, max(0, k - item_idx.shape[1]))))
+
+
+def as_json(result: dict[str, Any]) -> str:
+    """NaN has no place in JSON: figures without a value become null."""
+    return json.dumps(_finite(result))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,54 @@
+"""Package: the run's staged models become one release, and a Bento of it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+from prefect import flow
+
+from flows.runs import Run
+from shortlist.config import Settings
+from shortlist.release import ReleaseStore
+
+
+class PackageError(RuntimeError):
+    """The Bento could not be built; the message carries the builder's own last lines."""
+
+
+@flow(name="package", log_prints=True)
+def package_flow(run_id: str, bento: bool = True) -> dict[str, Any]:
+    """Publish the run as a release (not yet promoted) and build its Bento."""
+    settings = Settings()
+    run = Run.open(settings, run_id)
+    about = run.read("about.json", made_by="train")
+    evaluation = run.read("evaluation.json", made_by="evaluate")
+    about |= {
+        "run_id": run.run_id,
+        "metrics": evaluation["metrics"],
+        "candidates": evaluation["candidates"],
+    }
+    with ReleaseStore(settings.releases).publishing(about) as (folder, about):
+        shutil.copytree(run.staging, folder, dirs_exist_ok=True)
+    release_id = about["release_id"]
+    print(f"package: release {release_id} in {settings.releases / release_id}")
+    run.write("release.json", {"release_id": release_id})
+    tag = build_bento(settings, release_id) if bento else None
+    if tag:
+        print(f"package: Bento {tag}")
+    return {"release_id": release_id, "bento": tag}
+
+
+def build_bento(settings: Settings, release_id: str) -> str:
+    """Run `python -m services.build` (flows and services meet only through processes) and return the tag.
+
+    Raises:
+        PackageError: the builder failed.
+    """
+    command = [sys.executable, "-m", "services.build", "--release", release_id, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        tail = "\n".join(done.stderr.strip().splitlines()[-10:])
+        raise PackageError(f"`{' '.join(command[1:])}` ended with {done.returncode}:\n{tail}")
+    return json.loads(done.stdout.strip().splitlines()[-1])["tag"]

@@ -1,0 +1,128 @@
+"""What rankers learn from, and the choice of the chain on validation.
+
+A model that does not pay stays out of the chain: a source whose candidates can be left out without loss finds no more
+candidates, and one whose scores the ranker hardly uses is not computed at all.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flows.assemble import JudgedTick
+from models.ranking.protocol import RankingData, ndcg_of
+from models.recommend.chain import Chain, ChainConfig, fused_score
+
+TOLERANCE = 0.0005
+"""Validation nDCG@10 that a source may be worth and still be left out."""
+FALLBACK = "recent_popularity"
+"""Never left out: it answers for those about whom nothing is known."""
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """Ranking data of one window, with what the rankers do not read but the choice does."""
+
+    data: RankingData
+    found_by: np.ndarray  # (R, S) bool, in the order of the chain's candidate sources
+    fused: np.ndarray  # (R,) float32: reciprocal rank fusion, the order without a ranker
+
+
+def assemble_ranking(chain: Chain, ticks: list[JudgedTick]) -> Assembled:
+    """Candidates, features and labels of every request of a window."""
+    parts, found_by, fused = [], [], []
+    for tick in ticks:
+        shortlist = chain.shortlist(tick.queries, tick.items)
+        parts.append(
+            RankingData.from_requests(
+                chain.features(tick.queries, tick.items, shortlist),
+                shortlist.item_idx,
+                tick.relevant,
+                users=tick.queries.user_ids,
+                schema=chain.schema,
+            )
+        )
+        real = shortlist.item_idx > 0
+        found_by.append(shortlist.found_by()[real])
+        fused.append(fused_score(shortlist)[real])
+    return Assembled(RankingData.concat(parts), np.concatenate(found_by), np.concatenate(fused))
+
+
+@dataclass
+class SourceChoice:
+    """Which sources stay, and one line of reason for each that goes."""
+
+    candidate_sources: tuple[str, ...]
+    score_sources: tuple[str, ...]
+    verdict: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def choose_sources(
+    config: ChainConfig, valid: Assembled, scores: np.ndarray, usage: dict[str, float]
+) -> SourceChoice:
+    """Leave out what does not pay, judged by one ranker that has seen everything.
+
+    Args:
+        valid: the validation window under the chain with all sources.
+        scores: (R,) scores of the probing ranker.
+        usage: share of the probing ranker's gain that comes from each source's scores and ranks.
+    """
+    names = list(config.candidate_sources)
+    kept = set(names)
+    current = valid.data.mean_ndcg(scores)
+    choice = SourceChoice((), (), figures={"all_sources": round(current, 4), "worth": {}})
+    while len(kept) > 1:
+        without = {}
+        for name in kept - {FALLBACK}:
+            columns = [i for i, other in enumerate(names) if other in kept - {name}]
+            masked = np.where(valid.found_by[:, columns].any(1), scores, -np.inf)
+            without[name] = valid.data.mean_ndcg(masked)
+        if not without:
+            break
+        name = max(without, key=lambda n: without[n])
+        if without[name] < current - TOLERANCE:
+            break
+        kept.discard(name)
+        choice.verdict.append(
+            f"{name}: its candidates are left out, nDCG@10 on validation {current:.4f} -> {without[name]:.4f}"
+        )
+        current = max(current, without[name])
+    choice.figures["worth"] = {
+        name: round(current - value, 4) for name, value in without.items() if name in kept
+    }
+    choice.candidate_sources = tuple(name for name in names if name in kept)
+    return choose_scores(config, choice, usage)
+
+
+def choose_scores(
+    config: ChainConfig, choice: SourceChoice, usage: dict[str, float], *, floor: float = 0.01
+) -> SourceChoice:
+    """A source that finds no candidates keeps its scores only if the ranker lives on them."""
+    kept = []
+    for name in config.score_sources:
+        if name in choice.candidate_sources or usage.get(name, 0) >= floor:
+            kept.append(name)
+            continue
+        choice.verdict.append(
+            f"{name}: stays out of the chain, {usage.get(name, 0):.1%} of the ranker's gain is its scores"
+        )
+    choice.score_sources = tuple(kept)
+    choice.figures["score_usage"] = {name: round(value, 4) for name, value in usage.items()}
+    return choice
+
+
+def source_usage(importance: dict[str, float], sources: tuple[str, ...]) -> dict[str, float]:
+    """Share of a ranker's total gain that comes from the features named `<source>:...`."""
+    return {
+        source: sum(v for name, v in importance.items() if name.startswith(f"{source}:"))
+        for source in sources
+    }
+
+
+def best_ranker(rankers: dict[str, Any], valid: Assembled) -> tuple[str | None, dict[str, float]]:
+    """The ranker with the best validation nDCG@10; None if plain fusion of ranks is better."""
+    figures = {"fusion": valid.data.mean_ndcg(valid.fused)}
+    figures |= {name: ndcg_of(ranker, valid.data) for name, ranker in rankers.items()}
+    best = max(figures, key=lambda name: figures[name])
+    return (None if best == "fusion" else best), figures

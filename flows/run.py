@@ -1,0 +1,90 @@
+"""The main job: one flow of subflows, from raw source to a served, monitored release."""
+
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow
+
+from flows.configuration import RunConfig
+from flows.evaluate import evaluate_flow
+from flows.featurize import featurize_flow
+from flows.ingest import ingest_flow
+from flows.monitor import monitor_flow
+from flows.package import package_flow
+from flows.promote import promote_flow
+from flows.replay import replay_flow
+from flows.runs import Run
+from flows.train import train_flow
+from flows.validate import validate_flow
+from shortlist.config import Settings
+from shortlist.lake import Lake
+from shortlist.splits import split_windows
+
+
+@flow(name="shortlist", log_prints=True)
+def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
+    """Ingest, validate, featurize, train, evaluate, package, promote, then replay and monitor."""
+    settings = Settings()
+    clock = StepClock()
+    batch = clock.run("ingest", ingest_flow, config.data)
+    clock.run("validate", validate_flow, batch["batch_id"], config.validation)
+    run = Run.start(settings, config)
+    until = mark_windows(settings, run)
+    clock.run("featurize", featurize_flow, config.data.target_events, until)
+    clock.run("train", train_flow, run.run_id)
+    evaluation = clock.run("evaluate", evaluate_flow, run.run_id)
+    packaged = clock.run("package", package_flow, run.run_id)
+    promoted = clock.run("promote", promote_flow, packaged["release_id"], gates=str(config.gates))
+    summary: dict[str, Any] = {
+        "run_id": run.run_id,
+        "dataset": config.name,
+        "release_id": packaged["release_id"],
+        "bento": packaged["bento"],
+        "promoted": promoted["promoted"],
+        "gates": promoted["gates"],
+        "metrics": evaluation["metrics"],
+        "n_requests": evaluation["n_requests"],
+        "n_users": evaluation["n_users"],
+    }
+    if monitor and promoted["promoted"]:
+        replayed = clock.run("replay", replay_flow, run.run_id)
+        watched = clock.run("monitor", monitor_flow, run.run_id)
+        summary |= {"replay": replayed, "monitor": watched}
+    summary |= {"seconds": clock.seconds, "peak_memory_gb": peak_memory_gb()}
+    run.write("summary.json", summary)
+    return summary
+
+
+def mark_windows(settings: Settings, run: Run) -> int:
+    """Cut the lake's events into the five windows, keep the edges, and return the start of replay."""
+    config = run.config
+    events = Lake(settings.lake).interactions(event_types=config.data.target_events)
+    times = events.column("event_timestamp").cast("int64").to_numpy()
+    windows = split_windows(times, config.split.fractions)
+    run.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
+    return windows["replay"][0]
+
+
+class StepClock:
+    """Runs steps and remembers how long each took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def run(self, name: str, step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:
+        started = time.perf_counter()
+        result = step(*args, **parameters)
+        self.seconds[name] = round(time.perf_counter() - started, 1)
+        print(f"{name}: done in {self.seconds[name]} s")
+        return result
+
+
+def peak_memory_gb() -> float:
+    """Largest resident size of this process and of any finished child, in GB."""
+    own, children = (
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return round(max(own, children) * 1024 / 1e9, 2)

@@ -1,0 +1,91 @@
+"""The folder of one run: what each step leaves for the next, and where `shortlist` finds it again.
+
+runs/<run_id>/config.json     the RunConfig
+runs/<run_id>/windows.json    edges of the five windows, microseconds
+runs/<run_id>/release/        the models, staged exactly as they will be published
+runs/<run_id>/about.json      what will be the manifest's `about`
+runs/<run_id>/references/     the tuned baselines of the table, not part of the release
+runs/<run_id>/evaluation.json metrics, intervals and slices
+runs/<run_id>/summary.json    seconds by step, peak memory, quality table
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.configuration import RunConfig
+from shortlist.config import Settings
+from shortlist.splits import Windows
+
+
+class RunError(RuntimeError):
+    """A run's folder is missing or a step before this one did not finish."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Typed access to one run's folder."""
+
+    path: Path
+
+    @classmethod
+    def start(cls, settings: Settings, config: RunConfig) -> "Run":
+        """Make a new run folder; its id is the time it started."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        path = settings.runs / f"{stamp}-{config.name}"
+        path.mkdir(parents=True)
+        (path / "config.json").write_text(config.model_dump_json(indent=1))
+        return cls(path)
+
+    @classmethod
+    def open(cls, settings: Settings, run_id: str | None = None) -> "Run":
+        """Open a run; None is the newest one. Raises RunError if there is none."""
+        if run_id is None:
+            found = sorted(settings.runs.glob("*/config.json")) if settings.runs.is_dir() else []
+            if not found:
+                raise RunError(f"{settings.runs}: no run there yet; start one with `shortlist run`")
+            return cls(found[-1].parent)
+        path = settings.runs / run_id
+        if not (path / "config.json").is_file():
+            raise RunError(f"{path}: no such run; `ls {settings.runs}` lists them")
+        return cls(path)
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> RunConfig:
+        return RunConfig.model_validate_json((self.path / "config.json").read_text())
+
+    @property
+    def staging(self) -> Path:
+        return self.path / "release"
+
+    @property
+    def references(self) -> Path:
+        return self.path / "references"
+
+    @property
+    def windows(self) -> Windows:
+        edges = self.read("windows.json", made_by="featurize")["edges"]
+        return Windows(tuple(edges))
+
+    def read(self, name: str, *, made_by: str) -> dict[str, Any]:
+        """A JSON file of the run. Raises RunError naming the step that would write it."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            raise RunError(
+                f"{self.path}: {name} is missing; run `shortlist {made_by}` first"
+            ) from None
+
+    def write(self, name: str, content: dict[str, Any]) -> Path:
+        """Write a JSON file of the run, whole or not at all."""
+        path = self.path / name
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(content, indent=1))
+        partial.replace(path)
+        return path

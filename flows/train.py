@@ -1,0 +1,293 @@
+"""Train: sources in parallel (retrieval, sequence, content, baselines), then the rankers on their candidates."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
+
+from flows.assemble import (
+    JudgedTick,
+    World,
+    as_validation,
+    draw_window,
+    fit_profiles,
+    judged_requests,
+    load_world,
+    publishing_tick,
+    training_data,
+)
+from flows.configuration import RunConfig
+from flows.ranking_data import (
+    Assembled,
+    assemble_ranking,
+    best_ranker,
+    choose_sources,
+    source_usage,
+)
+from flows.runs import Run
+from models import registry
+from models.data import TrainingData, Validation
+from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
+from models.ranking.protocol import Ranker
+from models.ranking.registry import fit_ranker
+from models.recommend.chain import Chain, ChainConfig
+from models.training import TrainingOptions
+from shortlist.config import Settings
+from shortlist.feature_store import OfflineReader, read_pack_history
+from shortlist.features import ITEM_SERVICE, REQUEST_SERVICE, schema_hash
+from shortlist.profiles import ProfileEncoder
+
+REFERENCE_KINDS = ("item_knn", "ease", "ials")
+"""Baselines of the table that learn parameters: fitted again on everything before validation, so that the
+chain is never compared with a baseline that has seen less than the chain's ranker."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that the tasks of one training share; it stays in this process."""
+
+    data: TrainingData
+    reference_data: TrainingData
+    validation: Validation
+
+
+@flow(name="train", log_prints=True)
+def train_flow(run_id: str) -> dict[str, Any]:
+    """Train everything that the run's config names; the models are staged in the run's folder."""
+    settings = Settings()
+    run = Run.open(settings, run_id)
+    config = run.config
+    world = load_world(settings, config)
+    ticks, profiles = read_windows(settings, world, config, windows=("ranker_train", "validation"))
+    edges = world.windows
+    prepared = Prepared(
+        data=training_data(world, profiles, end=edges["retrieval_train"][1]),
+        reference_data=training_data(world, profiles, end=edges["ranker_train"][1]),
+        validation=as_validation(ticks["validation"]),
+    )
+    print(
+        f"train: {len(prepared.data.item_idx):,} events of {prepared.data.num_users:,} users,"
+        f" {prepared.data.num_items:,} items; requests: "
+        + ", ".join(f"{sum(len(t.queries) for t in v):,} {name}" for name, v in ticks.items())
+    )
+    run.staging.mkdir(exist_ok=True)
+    world.catalogue.save(run.staging / "items.parquet")
+    (run.staging / "profiles.json").write_text(json.dumps(profiles.to_json()))
+    fitted = train_sources(run, config, prepared, cache=settings.cache)
+    sources = {
+        source.kind: registry.load(
+            source.kind, run.staging / "sources" / source.kind, world.catalogue
+        )
+        for source in config.train.sources
+    }
+    about = train_ranking(run, config, world, profiles, sources, ticks)
+    about |= {
+        "dataset": config.name,
+        "clock": config.data.clock,
+        "target_events": list(config.data.target_events),
+        "feature_schema": schema_hash(),
+        "feature_services": [REQUEST_SERVICE, ITEM_SERVICE],
+        "sources": {name: name for name in sources},
+        "source_figures": fitted,
+        "windows": edges.to_json(),
+        "data_end": edges["replay"][0],
+        "seed": config.seed,
+        "train": config.train.model_dump(mode="json"),
+    }
+    run.write("about.json", about)
+    return {"sources": fitted, "ranker": about["ranker"], "chain": about["chain"]}
+
+
+def read_windows(
+    settings: Settings, world: World, config: RunConfig, *, windows: tuple[str, ...]
+) -> tuple[dict[str, list[JudgedTick]], ProfileEncoder]:
+    """Judged requests of some windows, through Feast's point-in-time join, and the profile codes."""
+    profiles = fit_profiles(world, end=world.windows["retrieval_train"][1])
+    reader = OfflineReader(settings)
+    moments = [draw_window(world, window, config).at for window in windows]
+    days = np.unique(publishing_tick(np.concatenate(moments)))
+    packs = read_pack_history(settings, [int(day) for day in days])
+    return {
+        window: judged_requests(
+            world, window, profiles=profiles, reader=reader, packs=packs, config=config
+        )
+        for window in windows
+    }, profiles
+
+
+def train_sources(
+    run: Run, config: RunConfig, prepared: Prepared, *, cache: Path
+) -> dict[str, dict[str, Any]]:
+    """Fit every source in its own task, `config.train.parallel` at a time, longest first."""
+    runner = ThreadPoolTaskRunner(max_workers=config.train.parallel)  # type: ignore[abstract]
+    flow_of_sources = sources_flow.with_options(task_runner=runner)
+    return flow_of_sources(run.run_id, quote(prepared), str(cache))
+
+
+@flow(name="train-sources", log_prints=True, validate_parameters=False)
+def sources_flow(run_id: str, prepared: Any, cache: str) -> dict[str, dict[str, Any]]:
+    """Sources do not depend on each other, so they train side by side."""
+    run = Run.open(Settings(), run_id)
+    config = run.config
+    learned = [s for s in config.train.sources if s.kind not in registry.BASELINES]
+    baselines = [s for s in config.train.sources if s.kind in registry.BASELINES]
+    futures = {
+        source.kind: fit_source.with_options(name=f"fit {source.kind}").submit(
+            source.model_dump_json(), prepared, str(run.staging / "sources"), config.seed, cache
+        )
+        for source in [*learned, *baselines]
+    }
+    references = [
+        fit_source.with_options(name=f"fit {source.kind} (reference)").submit(
+            source.model_dump_json(),
+            prepared,
+            str(run.references),
+            config.seed,
+            cache,
+            reference=True,
+        )
+        for source in baselines
+        if source.kind in REFERENCE_KINDS
+    ]
+    for future in references:
+        future.result()
+    return {name: future.result() for name, future in futures.items()}
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def fit_source(
+    source_json: str,
+    prepared: Any,
+    folder: str,
+    seed: int,
+    cache: str,
+    reference: bool = False,
+) -> dict[str, Any]:
+    """Fit one source, save it under `folder/<kind>`, and say how good it is on validation."""
+    bundle: Prepared = prepared.unquote() if isinstance(prepared, quote) else prepared
+    config = registry.parse_source(source_json)
+    started = time.perf_counter()
+    options = TrainingOptions(seed=seed, num_threads=1, cache=Path(cache))
+    data = bundle.reference_data if reference else bundle.data
+    source = registry.fit(config, data, bundle.validation, options)
+    path = Path(folder) / config.kind
+    path.mkdir(parents=True)
+    source.save(path)
+    figures: dict[str, Any] = {
+        "validation_ndcg@10": round(bundle.validation.ndcg(source), 4),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    index = getattr(source, "index", None)
+    if index is not None:
+        queries = source.query_vectors(bundle.validation.ticks[0][0])
+        figures["index"] = index.kind
+        figures["index_recall@100"] = round(float(index.measure_recall(queries, k=100)), 4)
+    note = " on everything before validation, for the table" if reference else ""
+    print(f"{config.kind}{note}: {figures}")
+    return figures
+
+
+def train_ranking(
+    run: Run,
+    config: RunConfig,
+    world: World,
+    profiles: ProfileEncoder,
+    sources: dict[str, Any],
+    ticks: dict[str, list[JudgedTick]],
+) -> dict[str, Any]:
+    """Fit every ranker on the ranker-train window and let validation choose the chain."""
+    names = tuple(sources)
+    chain = Chain(
+        ChainConfig(
+            candidate_sources=names,
+            score_sources=names,
+            candidates_per_source=config.train.candidates_per_source,
+            mmr_strength=config.train.mmr_strength,
+        ),
+        sources=sources,
+        ranker=None,
+        catalogue=world.catalogue,
+        profiles=profiles,
+    )
+    started = time.perf_counter()
+    options = TrainingOptions(seed=config.seed, num_threads=config.train.parallel)
+    everything = Windowed.of(chain, ticks)
+    print(
+        f"ranking data: {len(everything.train.data.label):,} rows x {len(chain.schema)} features"
+        f" ({time.perf_counter() - started:.1f} s)"
+    )
+    probe = fit_lambdamart(
+        LambdamartConfig(), everything.train.data, everything.valid.data, options
+    )
+    valid = everything.valid.data
+    choice = choose_sources(
+        chain.config,
+        everything.valid,
+        probe.predict(valid.x, valid.item_idx),
+        source_usage(probe.importance(chain.schema), names),
+    )
+    for line in choice.verdict:
+        print(f"chain: {line}")
+    chosen = Chain(
+        chain.config.model_copy(
+            update={
+                "candidate_sources": choice.candidate_sources,
+                "score_sources": choice.score_sources,
+            }
+        ),
+        sources=sources,
+        ranker=None,
+        catalogue=world.catalogue,
+        profiles=profiles,
+    )
+    window = Windowed.of(chosen, ticks)
+    rankers = fit_rankers(config, window, options)
+    kind, figures = best_ranker(rankers, window.valid)
+    print(f"chain: {kind or 'fusion of ranks'} orders best on validation: " + as_text(figures))
+    if kind is not None:
+        folder = run.staging / "ranker"
+        folder.mkdir()
+        rankers[kind].save(folder)
+    return {
+        "chain": chosen.config.model_dump(mode="json"),
+        "ranker": kind,
+        "ranking_schema": chosen.schema.to_json(),
+        "chain_verdict": choice.verdict,
+        "chain_figures": choice.figures | {"rankers": figures},
+    }
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """Ranking data of the window that rankers learn from, and of validation."""
+
+    train: Assembled
+    valid: Assembled
+
+    @classmethod
+    def of(cls, chain: Chain, ticks: dict[str, list[JudgedTick]]) -> "Windowed":
+        return cls(
+            assemble_ranking(chain, ticks["ranker_train"]),
+            assemble_ranking(chain, ticks["validation"]),
+        )
+
+
+def fit_rankers(config: RunConfig, window: Windowed, options: TrainingOptions) -> dict[str, Ranker]:
+    """Every ranker of the config, in its order; a blend comes last and mixes those before it."""
+    rankers: dict[str, Ranker] = {}
+    for ranker in config.train.rankers:
+        started = time.perf_counter()
+        rankers[ranker.kind] = fit_ranker(ranker, window.train.data, window.valid.data, options)
+        print(f"{ranker.kind}: trained in {time.perf_counter() - started:.1f} s")
+    return rankers
+
+
+def as_text(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())

@@ -1,0 +1,143 @@
+"""The two stages: sources find a shortlist, a ranker orders it, re-ranking spreads it out.
+
+The chain is pure computation over a batch: no store, no clock, no ids. Training, evaluation and service all rank
+through this one class, so that what was measured is what is served.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.queries import Queries, Source
+from models.ranking.features import ranking_features, ranking_schema
+from models.ranking.protocol import Ranker
+from models.recommend.merge import Shortlist, merge
+from models.recommend.rerank import mmr
+from shortlist.catalogue import Catalogue
+from shortlist.config import Config
+from shortlist.pack import ItemState
+from shortlist.profiles import ProfileEncoder
+
+RECIPROCAL_RANK_CONSTANT = 60
+"""Of reciprocal rank fusion (Cormack, Clarke & Buettcher 2009), the order without a ranker."""
+
+
+class ChainConfig(Config):
+    """Which sources find candidates, whose scores the ranker reads, and how lists are spread out."""
+
+    candidate_sources: tuple[str, ...]
+    score_sources: tuple[str, ...]
+    candidates_per_source: int = 100
+    mmr_strength: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The best k of B queries, best first, padded with item_idx 0 and score -inf."""
+
+    item_idx: np.ndarray  # (B, k) int64
+    score: np.ndarray  # (B, k) float32, the ranker's
+    source: np.ndarray  # (B, k) int64: position in candidate_sources of the one that ranked it best
+    found_by: np.ndarray  # (B, k, S) bool
+    features: np.ndarray  # (B, k, F) float32, as the ranker read them
+
+
+class Chain:
+    """Sources, ranker and re-ranking under one ChainConfig."""
+
+    def __init__(
+        self,
+        config: ChainConfig,
+        *,
+        sources: Mapping[str, Source],
+        ranker: Ranker | None,
+        catalogue: Catalogue,
+        profiles: ProfileEncoder,
+    ):
+        missing = {*config.candidate_sources, *config.score_sources} - set(sources)
+        assert not missing, f"chain names sources that were not built: {sorted(missing)}"
+        self.config = config
+        self.sources = dict(sources)
+        self.ranker = ranker
+        self.catalogue = catalogue
+        self.schema = ranking_schema(config.score_sources, profiles=profiles)
+
+    def shortlist(self, queries: Queries, items: ItemState, *, k: int = 0) -> Shortlist:
+        """Candidates of every candidate source together; at least `k` a source."""
+        depth = max(self.config.candidates_per_source, k)
+        return merge(
+            {
+                name: self.sources[name].retrieve(queries, items, k=depth)
+                for name in self.config.candidate_sources
+            }
+        )
+
+    def features(self, queries: Queries, items: ItemState, shortlist: Shortlist) -> np.ndarray:
+        """(B, C, F) float32 in the order of `schema.names`."""
+        nothing = np.zeros(shortlist.item_idx.shape, dtype=np.float32)
+        names = self.config.score_sources
+        return ranking_features(
+            queries,
+            items,
+            catalogue=self.catalogue,
+            candidates=shortlist.item_idx,
+            source_scores={
+                name: self.sources[name].score(queries, items, shortlist.item_idx) for name in names
+            },
+            source_ranks={name: shortlist.ranks.get(name, nothing) for name in names},
+            schema=self.schema,
+        )
+
+    def rank(self, queries: Queries, items: ItemState, *, k: int) -> Ranked:
+        """The best k of each query's shortlist, spread out by MMR if the config asks for it."""
+        shortlist = self.shortlist(queries, items, k=k)
+        x = self.features(queries, items, shortlist)
+        return self.order(shortlist, x, self.scores(shortlist, x), k=k)
+
+    def scores(self, shortlist: Shortlist, x: np.ndarray) -> np.ndarray:
+        """(B, C) float32 by the ranker, by reciprocal rank fusion without one; padding is -inf."""
+        num_queries, width = shortlist.item_idx.shape
+        if self.ranker is None:
+            score = fused_score(shortlist)
+        else:
+            flat = self.ranker.predict(x.reshape(-1, x.shape[-1]), shortlist.item_idx.ravel())
+            score = flat.reshape(num_queries, width).astype(np.float32)
+        return np.where(shortlist.item_idx > 0, score, np.float32(-np.inf))
+
+    def order(self, shortlist: Shortlist, x: np.ndarray, score: np.ndarray, *, k: int) -> Ranked:
+        """Sort by score (ties by the smaller item_idx), re-rank, cut to k."""
+        strength = self.config.mmr_strength
+        depth = min(score.shape[1], 3 * k if strength > 0 else k)
+        order = np.argsort(-score, axis=1, kind="stable")[:, :depth]
+        if strength > 0:
+            order = self._spread(shortlist.item_idx, score, order, k=k, strength=strength)
+        item_idx = np.take_along_axis(shortlist.item_idx, order, axis=1)
+        return Ranked(
+            item_idx=item_idx,
+            score=np.take_along_axis(score, order, axis=1),
+            source=np.take_along_axis(shortlist.best_source(), order, axis=1),
+            found_by=np.take_along_axis(shortlist.found_by(), order[:, :, None], axis=1),
+            features=np.take_along_axis(x, order[:, :, None], axis=1),
+        )
+
+    def _spread(
+        self, item_idx: np.ndarray, score: np.ndarray, order: np.ndarray, *, k: int, strength: float
+    ) -> np.ndarray:
+        vectors = self.catalogue.category_matrix
+        out = order[:, :k].copy()
+        for row, places in enumerate(order):
+            real = places[item_idx[row, places] > 0]
+            picked = mmr(
+                score[row, real], vectors[item_idx[row, real]], k=min(k, len(real)), strength=strength
+            )
+            out[row, : len(picked)] = real[picked]
+        return out
+
+
+def fused_score(shortlist: Shortlist) -> np.ndarray:
+    """(B, C) float32: sum over the sources that found it of 1 / (60 + rank)."""
+    ranks: Sequence[np.ndarray] = list(shortlist.ranks.values())
+    return np.sum(
+        [np.where(r > 0, 1 / (RECIPROCAL_RANK_CONSTANT + r), 0) for r in ranks], axis=0
+    ).astype(np.float32)

@@ -1,0 +1,53 @@
+"""The shortlist: candidates of several sources become one list a query, each item once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.queries import Candidates
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Candidates of B queries, padded with item_idx 0, in no particular order."""
+
+    item_idx: np.ndarray  # (B, C) int64
+    ranks: dict[str, np.ndarray]  # source -> (B, C) float32: rank from 1, 0 where it did not find it
+
+    @property
+    def source_names(self) -> list[str]:
+        return list(self.ranks)
+
+    def found_by(self) -> np.ndarray:
+        """(B, C, S) bool: which sources found each candidate, in the order of `source_names`."""
+        return np.stack([ranks > 0 for ranks in self.ranks.values()], axis=-1)
+
+    def best_source(self) -> np.ndarray:
+        """(B, C) int64: position of the source that ranked the item best; ties go to the first."""
+        ranks = np.stack(list(self.ranks.values()), axis=-1)
+        return np.where(ranks > 0, ranks, np.inf).argmin(-1)
+
+
+def merge(found: Mapping[str, Candidates]) -> Shortlist:
+    """Union of the sources' lists: {source: (B, K) candidates} -> B rows as wide as the widest union."""
+    stacked = np.stack([candidates.item_idx for candidates in found.values()], axis=1)  # (B, S, K)
+    num_queries, num_sources, k = stacked.shape
+    unions = []
+    places = []
+    for row in range(num_queries):
+        items, inverse = np.unique(stacked[row].ravel(), return_inverse=True)
+        offset = int(len(items) > 0 and items[0] == 0)  # padding sorts first
+        unions.append(items[offset:])
+        places.append(inverse.reshape(num_sources, k) - offset)
+    width = max((len(items) for items in unions), default=0)
+    item_idx = np.zeros((num_queries, width), dtype=np.int64)
+    ranks = np.zeros((num_sources, num_queries, width), dtype=np.float32)
+    rank_of = np.broadcast_to(np.arange(1, k + 1, dtype=np.float32), (num_sources, k))
+    source_of = np.broadcast_to(np.arange(num_sources)[:, None], (num_sources, k))
+    for row, (items, place) in enumerate(zip(unions, places, strict=True)):
+        item_idx[row, : len(items)] = items
+        real = place >= 0
+        real &= stacked[row] > 0
+        ranks[source_of[real], row, place[real]] = rank_of[real]
+    return Shortlist(item_idx=item_idx, ranks=dict(zip(found, ranks, strict=True)))

@@ -1,0 +1,287 @@
+"""The Recommender: one object behind offline evaluation, `shortlist recommend` and the service."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from models import registry
+from models.baselines.item_knn import ItemKNN
+from models.queries import Queries
+from models.ranking.registry import load_ranker
+from models.recommend.chain import Chain, ChainConfig, Ranked
+from models.recommend.explain import Explainer
+from models.recommend.queries import build_queries
+from models.recommend.rules import RULES_VERSION, blocked_items
+from shortlist.api import Filters, Item, RecommendRequest, SimilarRequest
+from shortlist.catalogue import Catalogue
+from shortlist.columns import PAD_IDX
+from shortlist.features import (
+    CONTEXT_ON_DEMAND,
+    CONTEXT_STATE,
+    USER_STATE,
+    RequestRows,
+    context_id,
+    schema_hash,
+    time_features,
+)
+from shortlist.pack import FeaturePack
+from shortlist.profiles import ProfileEncoder
+from shortlist.release import Release, ReleaseError
+
+log = logging.getLogger("shortlist.recommend")
+
+ANONYMOUS = "anonymous"
+
+
+class FeatureReader(Protocol):
+    """Reads the states of requests: online or by a point-in-time join, the same rows either way."""
+
+    def read(
+        self, user_ids: list[str], context_ids: list[str], at: np.ndarray
+    ) -> RequestRows: ...
+
+
+class UnknownItemError(ValueError):
+    """An item id that the catalogue of the release does not have."""
+
+
+@dataclass(frozen=True)
+class Slate:
+    """One answer, with everything the serving log keeps of it."""
+
+    items: list[Item]
+    user_known: bool
+    skipped_stages: list[str]
+    context_id: str
+    user_as_of: int
+    features: list[list[float]]  # one vector for each shown item, in the order of the ranking schema
+    propensities: list[float]
+    pack_id: str
+    release_id: str
+    rules_version: str = RULES_VERSION
+
+
+class Recommender:
+    """Ranks for requests with the models of one release, a feature reader and a feature pack."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        catalogue: Catalogue,
+        profiles: ProfileEncoder,
+        reader: FeatureReader,
+        pack: FeaturePack,
+        about: dict[str, Any],
+        release: Release | None = None,
+    ):
+        self.chain = chain
+        self.catalogue = catalogue
+        self.profiles = profiles
+        self.reader = reader
+        self.about = about
+        self.release = release
+        self.swap_pack(pack)
+        item_knn = chain.sources.get("item_knn")
+        self.item_knn = item_knn if isinstance(item_knn, ItemKNN) else None
+        self.explainer = Explainer(catalogue, self.item_knn)
+
+    @classmethod
+    def load(cls, release: Release, reader: FeatureReader, *, pack: FeaturePack) -> "Recommender":
+        """Load a verified release.
+
+        Raises:
+            ReleaseError: it was made under another feature schema than this code's.
+            PackError: the pack was.
+        """
+        return cls.from_folder(release.path, release.about, reader, pack=pack, release=release)
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path,
+        about: dict[str, Any],
+        reader: FeatureReader,
+        *,
+        pack: FeaturePack,
+        release: Release | None = None,
+    ) -> "Recommender":
+        """Load the models in `folder`, published or not yet."""
+        if about["feature_schema"] != schema_hash():
+            raise ReleaseError(
+                f"{folder.name}: feature schema {about['feature_schema']}, this code has"
+                f" {schema_hash()}; train a new release with `shortlist run`"
+            )
+        catalogue = Catalogue.load(folder / "items.parquet")
+        profiles = ProfileEncoder.from_json(json.loads((folder / "profiles.json").read_text()))
+        chain = Chain(
+            ChainConfig.model_validate(about["chain"]),
+            sources={
+                name: registry.load(kind, folder / "sources" / name, catalogue)
+                for name, kind in about["sources"].items()
+            },
+            ranker=load_ranker(about["ranker"], folder / "ranker") if about["ranker"] else None,
+            catalogue=catalogue,
+            profiles=profiles,
+        )
+        trained_names, names = tuple(about["ranking_schema"]["names"]), chain.schema.names
+        if trained_names != names:
+            raise ReleaseError(
+                f"{folder.name}: the ranker was trained on other features than this code makes:"
+                f" {sorted(set(trained_names) ^ set(names)) or 'another order'}"
+            )
+        return cls(
+            chain=chain,
+            catalogue=catalogue,
+            profiles=profiles,
+            reader=reader,
+            pack=pack,
+            about=about,
+            release=release,
+        )
+
+    @property
+    def release_id(self) -> str:
+        return self.release.release_id if self.release else "unpublished"
+
+    def swap_pack(self, pack: FeaturePack) -> None:
+        """Serve from `pack` from now on; one assignment, so a running request keeps its own."""
+        self.items = pack.align(self.catalogue.vocab)
+
+    def recommend(self, request: RecommendRequest, *, at: int) -> Slate:
+        """Answer one request as of `at` (microseconds, UTC).
+
+        Unknown users and visitors get what is popular now and, with `recent_items`, what fits those.
+        If the feature store cannot be read the answer is made without it and says so.
+        """
+        user_id = request.user_id or ANONYMOUS
+        context = context_id(surface=request.context.surface, device=request.context.device, at=at)
+        rows, skipped = self._read(user_id, context, at)
+        user_known = bool(rows.user["user_events"][0] > 0)
+        items = self.items
+        queries = build_queries(
+            rows,
+            catalogue=self.catalogue,
+            profiles=self.profiles,
+            recent_items=[request.recent_items or []],
+            exclude=self.blocked(request.filters, request.exclude),
+        )
+        ranked = self.chain.rank(queries, items, k=request.k)
+        shown = int((ranked.item_idx[0] > 0).sum())
+        shown = min(shown, request.k)
+        return Slate(
+            items=self._items(ranked, queries, shown, explain=request.explain),
+            user_known=user_known,
+            skipped_stages=skipped,
+            context_id=context,
+            user_as_of=int(rows.user_as_of[0]),
+            features=ranked.features[0, :shown].tolist(),
+            propensities=[1.0] * shown,
+            pack_id=items.pack_id,
+            release_id=self.release_id,
+        )
+
+    def similar(self, request: SimilarRequest, *, at: int) -> list[Item]:
+        """Items like a given one: by who used both, by content where too few did.
+
+        Raises:
+            UnknownItemError: the catalogue does not have the item.
+        """
+        item_idx = self.item_idx(request.item_id)
+        blocked = self.blocked(request.filters, request.exclude)
+        blocked[item_idx] = True
+        found: list[Item] = []
+        seeds = np.array([item_idx])
+        for name in ("item_knn", "content", "two_tower"):
+            source = self.chain.sources.get(name)
+            similar = getattr(source, "similar", None)
+            if similar is None:
+                continue
+            best = similar(seeds, self.catalogue.num_items)
+            for candidate, score in zip(best.item_idx[0], best.score[0], strict=True):
+                if len(found) == request.k:
+                    return found
+                if candidate == PAD_IDX or blocked[candidate] or score <= 0:
+                    continue
+                blocked[candidate] = True
+                found.append(
+                    Item(
+                        item_id=self.catalogue.vocab.ids[candidate - 1],
+                        title=self.catalogue.titles[candidate],
+                        score=float(score),
+                        rank=len(found) + 1,
+                        source=name,
+                        sources=[name],
+                        reason=f"like '{self.catalogue.titles[item_idx]}'",
+                    )
+                )
+        return found
+
+    def item_idx(self, item_id: str) -> int:
+        """Raises UnknownItemError if the catalogue does not have it."""
+        item_idx = self.catalogue.vocab.idx(item_id)
+        if item_idx == PAD_IDX:
+            raise UnknownItemError(
+                f"item_id '{item_id}' is not in the catalogue of release {self.release_id}"
+                f" ({self.catalogue.num_items} items)"
+            )
+        return item_idx
+
+    def blocked(self, filters: Filters, exclude: Sequence[str]) -> np.ndarray:
+        """(N + 1,) bool: items that rules, filters or the caller forbid."""
+        return blocked_items(self.catalogue, filters=filters, exclude=exclude)
+
+    def _read(self, user_id: str, context: str, at: int) -> tuple[RequestRows, list[str]]:
+        now = np.array([at], dtype=np.int64)
+        try:
+            return self.reader.read([user_id], [context], now), []
+        except Exception:
+            # Whatever breaks in the store, a list without personal features is better than none.
+            log.exception("feature store: cannot read user %s; answering without features", user_id)
+            return empty_rows([user_id], [context], now), ["features"]
+
+    def _items(
+        self, ranked: Ranked, queries: Queries, shown: int, *, explain: bool
+    ) -> list[Item]:
+        names = self.chain.config.candidate_sources
+        indices = ranked.item_idx[0, :shown]
+        sources = [names[s] for s in ranked.source[0, :shown]]
+        reasons = (
+            self.explainer.reasons(queries.history[0], indices.tolist(), sources)
+            if explain
+            else [""] * shown
+        )
+        return [
+            Item(
+                item_id=self.catalogue.vocab.ids[index - 1],
+                title=self.catalogue.titles[index],
+                score=float(ranked.score[0, place]),
+                rank=place + 1,
+                source=sources[place],
+                sources=[names[s] for s in np.flatnonzero(ranked.found_by[0, place])],
+                reason=reasons[place],
+            )
+            for place, index in enumerate(indices)
+        ]
+
+
+def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
+    """Rows of B requests about whom nothing is known."""
+    zero = np.zeros(len(user_ids))
+    return RequestRows(
+        user_ids=user_ids,
+        context_ids=context_ids,
+        at=at,
+        user={name: zero for name in USER_STATE},
+        history_items=[[] for _ in user_ids],
+        history_times=[np.empty(0, dtype=np.int64) for _ in user_ids],
+        history_values=[np.empty(0) for _ in user_ids],
+        attributes=[{} for _ in user_ids],
+        context={name: zero for name in CONTEXT_STATE}
+        | {name: time_features(at)[name] for name in CONTEXT_ON_DEMAND},
+    )
