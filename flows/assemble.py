@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+from shortlist.lake import Lake
 
 from flows.configuration import RunConfig
 from models.data import TrainingData, Validation
@@ -16,7 +17,6 @@ from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.contracts import microseconds
 from shortlist.features import context_id
-from shortlist.lake import Lake
 from shortlist.pack import FeaturePack, ItemState
 from shortlist.profiles import ProfileEncoder
 from shortlist.splits import Requests, Windows, draw_requests, split_windows

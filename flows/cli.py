@@ -1,4 +1,5 @@
-"""`shortlist`: the command line. Thin: every command calls a flow or the Recommender and shows the result.
+"""`shortlist`: the command line. Thin: every command calls a flow or the Recommender and shows the
+result.
 
 Heavy libraries are imported inside the command that needs them; `shortlist --help` pays for none.
 """
@@ -14,7 +15,7 @@ from flows import show
 
 app = typer.Typer(
     name="shortlist",
-    help="Train, serve and watch over a recommender: from a log and a catalogue to lists in milliseconds.",
+    help="From a log and a catalogue to a recommender: trained, served and watched over.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -79,7 +80,9 @@ def validate(
 
 @app.command()
 def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Start a run: cut the five windows, compute states, materialize them and write the feature pack."""
+    """Start a run: cut the five windows, compute states, materialize them and write the feature
+    pack.
+    """
     from flows.configuration import load_run_config
     from flows.featurize import featurize_flow
     from flows.run import mark_windows
@@ -361,7 +364,9 @@ def main() -> Any:
 
 
 def _quiet_environment() -> None:
-    """No telemetry, and Prefect's own files under SHORTLIST_HOME unless the user has chosen a place."""
+    """No telemetry, and Prefect's own files under SHORTLIST_HOME unless the user has chosen a
+    place.
+    """
     home = Path(os.environ.get("SHORTLIST_HOME", "var")).absolute()
     for name, value in {
         "DO_NOT_TRACK": "1",

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from models.registry import SourceConfig
 from pydantic import Field
 
 from flows.validate import ValidateConfig
 from models.ranking.registry import RankerConfig
-from models.registry import SourceConfig
 from shortlist.config import Config, load_toml
 from shortlist.datasets import DataConfig
 from shortlist.splits import MAX_REQUESTS_PER_USER

@@ -1,4 +1,6 @@
-"""What is installed, reachable and fresh. Looks, changes nothing, and says which command mends what it finds."""
+"""What is installed, reachable and fresh. Looks, changes nothing, and says which command mends what
+it finds.
+"""
 
 import importlib.metadata
 import json
@@ -8,9 +10,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
+from shortlist.lake import Lake
 
 from shortlist.config import Settings
-from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
 
 PACKAGES = (
@@ -79,7 +81,8 @@ def _features(settings: Settings) -> tuple[str, str]:
     files = sorted(settings.features.rglob("*.parquet"))
     if not files:
         return "fail", f"no snapshots in {settings.features}; run `shortlist featurize`"
-    return "ok", f"{len(files)} snapshot files, written {_age(max(f.stat().st_mtime for f in files))}"
+    newest = max(file.stat().st_mtime for file in files)
+    return "ok", f"{len(files)} snapshot files, written {_age(newest)}"
 
 
 def _pack(settings: Settings) -> tuple[str, str]:
@@ -102,7 +105,8 @@ def _online_store(settings: Settings) -> tuple[str, str]:
         return "fail", f"none in {settings.feast}; run `shortlist featurize`"
     with sqlite3.connect(f"file:{files[0]}?mode=ro", uri=True) as connection:
         mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE type='table'").fetchone()
+        query = "SELECT count(*) FROM sqlite_master WHERE type='table'"
+        tables = connection.execute(query).fetchone()
     return "ok", f"{files[0].name}: {tables[0]} tables, journal {mode}"
 
 
@@ -138,7 +142,8 @@ def _prefect(settings: Settings) -> tuple[str, str]:
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         return "warn", (
-            "PREFECT_API_URL is not set: runs start their own; schedules need `prefect server start`"
+            "PREFECT_API_URL is not set: runs start their own server;"
+            " schedules need `prefect server start`"
         )
     try:
         answer = httpx.get(f"{url.rstrip('/')}/health", timeout=TIMEOUT)

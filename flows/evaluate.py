@@ -1,4 +1,6 @@
-"""Evaluate: the whole chain on the test window, over the full catalogue, beside sources, baselines and champion."""
+"""Evaluate: the whole chain on the test window, over the full catalogue, beside sources, baselines
+and champion.
+"""
 
 import json
 from dataclasses import dataclass
@@ -87,8 +89,8 @@ def judge_chain(recommender: Recommender, ticks: list[JudgedTick], *, k: int) ->
         items = tick.items
         if recommender.catalogue.vocab.size != len(items.state["item_events"]):
             raise ReleaseError(
-                f"release {recommender.release_id} knows {recommender.catalogue.num_items} items, the lake"
-                f" has {len(items.state['item_events']) - 1}; it cannot be compared on this catalogue"
+                f"release {recommender.release_id} knows {recommender.catalogue.num_items} items,"
+                f" the lake has {len(items.state['item_events']) - 1}: not the same catalogue"
             )
         ranked.append(recommender.chain.rank(tick.queries, items, k=k))
     return Judged(Lists.of([pad(r.item_idx, k) for r in ranked]), ranked)
@@ -129,7 +131,9 @@ def judge_shortlist(recommender: Recommender, ticks: list[JudgedTick]) -> dict[s
 
 
 def load_champion(settings: Settings, reader: OfflineReader, pack: Any) -> Recommender | None:
-    """The release that serves now; None if there is none or it can no longer be compared, which is said."""
+    """The release that serves now; None if there is none or it can no longer be compared, which is
+    said.
+    """
     store = ReleaseStore(settings.releases)
     if store.current_id() is None:
         print("evaluate: no champion yet; the gate is recent popularity")
@@ -183,38 +187,33 @@ def serving_log(
     """The chain's test slates as the service would have logged them: monitoring's reference window."""
     names = recommender.chain.config.candidate_sources
     ids = recommender.catalogue.vocab.ids
-    rows = []
-    number = 0
-    for tick, best in zip(ticks, ranked, strict=True):
-        for row, user_id in enumerate(tick.queries.user_ids):
-            number += 1
-            at = int(tick.queries.at[row])
-            for place in range(min(k, int((best.item_idx[row] > 0).sum()))):
-                rows.append(
-                    {
-                        "request_id": f"test-{number}",
-                        "release_id": recommender.release_id,
-                        "pack_id": tick.items.pack_id,
-                        "arm": "main",
-                        "user_id": user_id,
-                        "context_id": context_id(surface="web", device=None, at=at),
-                        "event_timestamp": at,
-                        "user_as_of": int(tick.queries.history_time[row].max()),
-                        "delta_epoch": 0,
-                        "rules_version": RULES_VERSION,
-                        "seed": None,
-                        "skipped_stages": [],
-                        "item_id": ids[best.item_idx[row, place] - 1],
-                        "position": place + 1,
-                        "source": names[best.source[row, place]],
-                        "score": float(best.score[row, place]),
-                        "propensity": 1.0,
-                        "features": best.features[row, place],
-                    }
-                )
+    rows = [
+        {
+            "request_id": f"test-{int(tick.queries.at[row])}-{user_id}",
+            "release_id": recommender.release_id,
+            "pack_id": tick.items.pack_id,
+            "arm": "main",
+            "user_id": user_id,
+            "context_id": context_id(surface="web", device=None, at=int(tick.queries.at[row])),
+            "event_timestamp": int(tick.queries.at[row]),
+            "user_as_of": int(tick.queries.history_time[row].max()),
+            "delta_epoch": 0,
+            "rules_version": RULES_VERSION,
+            "skipped_stages": [],
+            "item_id": ids[best.item_idx[row, place] - 1],
+            "position": place + 1,
+            "source": names[best.source[row, place]],
+            "score": float(best.score[row, place]),
+            "propensity": 1.0,
+            "features": best.features[row, place],
+        }
+        for tick, best in zip(ticks, ranked, strict=True)
+        for row, user_id in enumerate(tick.queries.user_ids)
+        for place in range(min(k, int((best.item_idx[row] > 0).sum())))
+    ]
     columns = {}
     for field in SERVING_LOG:
-        values = [row[field.name] for row in rows]
+        values = [row.get(field.name) for row in rows]
         if pa.types.is_timestamp(field.type):
             columns[field.name] = pa.array(values, pa.int64()).cast(field.type)
         else:

@@ -46,7 +46,9 @@ def quality(
     rng: np.random.Generator,
     draws: int,
 ) -> dict[str, dict[str, float]]:
-    """recall, precision and nDCG at each k over the next 24 h, MRR over the next set, with intervals."""
+    """recall, precision and nDCG at each k over the next 24 h, MRR over the next set, with
+    intervals.
+    """
     per_request = {f"mrr@{max(ks)}": mrr(lists.item_idx, next_set, k=max(ks))}
     for k in ks:
         per_request[f"ndcg@{k}"] = ndcg(lists.item_idx, relevant, k=k)

@@ -41,7 +41,8 @@ def package_flow(run_id: str, bento: bool = True) -> dict[str, Any]:
 
 
 def build_bento(settings: Settings, release_id: str) -> str:
-    """Run `python -m services.build` (flows and services meet only through processes) and return the tag.
+    """Run `python -m services.build` (flows and services meet only through processes) and return
+    the tag.
 
     Raises:
         PackageError: the builder failed.

@@ -91,7 +91,8 @@ def judge_gates(release: Release, config: GatesConfig) -> list[Gate]:
                     f"index recall of {source}",
                     recall,
                     config.min_index_recall,
-                    f"{recall:.4f} of exact search ({figures['index']}), floor {config.min_index_recall}",
+                    f"{recall:.4f} of exact search ({figures['index']}),"
+                    f" floor {config.min_index_recall}",
                 )
             )
     return gates

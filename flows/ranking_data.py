@@ -1,7 +1,7 @@
 """What rankers learn from, and the choice of the chain on validation.
 
-A model that does not pay stays out of the chain: a source whose candidates can be left out without loss finds no more
-candidates, and one whose scores the ranker hardly uses is not computed at all.
+A model that does not pay stays out of the chain: a source whose candidates can be left out without
+loss finds no more candidates, and one whose scores the ranker hardly uses is not computed at all.
 """
 
 from dataclasses import dataclass, field
@@ -85,7 +85,8 @@ def choose_sources(
             break
         kept.discard(name)
         choice.verdict.append(
-            f"{name}: its candidates are left out, nDCG@10 on validation {current:.4f} -> {without[name]:.4f}"
+            f"{name}: its candidates are left out,"
+            f" nDCG@10 on validation {current:.4f} -> {without[name]:.4f}"
         )
         current = max(current, without[name])
     choice.figures["worth"] = {
@@ -105,7 +106,8 @@ def choose_scores(
             kept.append(name)
             continue
         choice.verdict.append(
-            f"{name}: stays out of the chain, {usage.get(name, 0):.1%} of the ranker's gain is its scores"
+            f"{name}: stays out of the chain,"
+            f" {usage.get(name, 0):.1%} of the ranker's gain is its scores"
         )
     choice.score_sources = tuple(kept)
     choice.figures["score_usage"] = {name: round(value, 4) for name, value in usage.items()}

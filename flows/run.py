@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prefect import flow
+from shortlist.lake import Lake
 
 from flows.configuration import RunConfig
 from flows.evaluate import evaluate_flow
@@ -19,7 +20,6 @@ from flows.runs import Run
 from flows.train import train_flow
 from flows.validate import validate_flow
 from shortlist.config import Settings
-from shortlist.lake import Lake
 from shortlist.splits import split_windows
 
 

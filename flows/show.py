@@ -44,7 +44,9 @@ def error(message: str) -> None:
 
 
 def is_for_users(problem: Exception) -> bool:
-    """Ours say what is wrong and what would be right; anything else is a bug and keeps its traceback."""
+    """Ours say what is wrong and what would be right; anything else is a bug and keeps its
+    traceback.
+    """
     module = type(problem).__module__.split(".")[0]
     return module in {"shortlist", "models", "flows", "monitoring", "services"}
 
@@ -89,7 +91,9 @@ def summary(content: dict[str, Any]) -> None:
 
 
 def quality(content: dict[str, Any]) -> None:
-    """One row a method, best nDCG first after the chain; half-widths are of 95% bootstrap intervals."""
+    """One row a method, best nDCG first after the chain; half-widths are of 95% bootstrap
+    intervals.
+    """
     metrics = content["metrics"]
     table = Table(
         title=f"{content['dataset']}: test window, {content['n_requests']:,} requests of"

@@ -1,4 +1,6 @@
-"""Train: sources in parallel (retrieval, sequence, content, baselines), then the rankers on their candidates."""
+"""Train: sources in parallel (retrieval, sequence, content, baselines), then the rankers on their
+candidates.
+"""
 
 import json
 import time
@@ -45,8 +47,9 @@ from shortlist.features import ITEM_SERVICE, REQUEST_SERVICE, schema_hash
 from shortlist.profiles import ProfileEncoder
 
 REFERENCE_KINDS = ("item_knn", "ease", "ials")
-"""Baselines of the table that learn parameters: fitted again on everything before validation, so that the
-chain is never compared with a baseline that has seen less than the chain's ranker."""
+"""Baselines of the table that learn parameters: fitted again on everything before validation, so
+that the chain is never compared with a baseline that has seen less than the chain's ranker.
+"""
 
 
 @dataclass(frozen=True)

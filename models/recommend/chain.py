@@ -1,7 +1,7 @@
 """The two stages: sources find a shortlist, a ranker orders it, re-ranking spreads it out.
 
-The chain is pure computation over a batch: no store, no clock, no ids. Training, evaluation and service all rank
-through this one class, so that what was measured is what is served.
+The chain is pure computation over a batch: no store, no clock, no ids. Training, evaluation and
+service all rank through this one class, so that what was measured is what is served.
 """
 
 from collections.abc import Mapping, Sequence
@@ -129,7 +129,10 @@ class Chain:
         for row, places in enumerate(order):
             real = places[item_idx[row, places] > 0]
             picked = mmr(
-                score[row, real], vectors[item_idx[row, real]], k=min(k, len(real)), strength=strength
+                score[row, real],
+                vectors[item_idx[row, real]],
+                k=min(k, len(real)),
+                strength=strength,
             )
             out[row, : len(picked)] = real[picked]
         return out

@@ -13,7 +13,7 @@ class Shortlist:
     """Candidates of B queries, padded with item_idx 0, in no particular order."""
 
     item_idx: np.ndarray  # (B, C) int64
-    ranks: dict[str, np.ndarray]  # source -> (B, C) float32: rank from 1, 0 where it did not find it
+    ranks: dict[str, np.ndarray]  # source -> (B, C) float32, rank from 1, 0 if not found
 
     @property
     def source_names(self) -> list[str]:
@@ -30,7 +30,9 @@ class Shortlist:
 
 
 def merge(found: Mapping[str, Candidates]) -> Shortlist:
-    """Union of the sources' lists: {source: (B, K) candidates} -> B rows as wide as the widest union."""
+    """Union of the sources' lists: {source: (B, K) candidates} -> B rows as wide as the widest
+    union.
+    """
     stacked = np.stack([candidates.item_idx for candidates in found.values()], axis=1)  # (B, S, K)
     num_queries, num_sources, k = stacked.shape
     unions = []

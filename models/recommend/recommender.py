@@ -41,9 +41,7 @@ ANONYMOUS = "anonymous"
 class FeatureReader(Protocol):
     """Reads the states of requests: online or by a point-in-time join, the same rows either way."""
 
-    def read(
-        self, user_ids: list[str], context_ids: list[str], at: np.ndarray
-    ) -> RequestRows: ...
+    def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows: ...
 
 
 class UnknownItemError(ValueError):
@@ -59,7 +57,7 @@ class Slate:
     skipped_stages: list[str]
     context_id: str
     user_as_of: int
-    features: list[list[float]]  # one vector for each shown item, in the order of the ranking schema
+    features: list[list[float]]  # a vector for each shown item, as the ranking schema
     propensities: list[float]
     pack_id: str
     release_id: str
@@ -156,8 +154,8 @@ class Recommender:
     def recommend(self, request: RecommendRequest, *, at: int) -> Slate:
         """Answer one request as of `at` (microseconds, UTC).
 
-        Unknown users and visitors get what is popular now and, with `recent_items`, what fits those.
-        If the feature store cannot be read the answer is made without it and says so.
+        Unknown users and visitors get what is popular now and, with `recent_items`, what fits
+        those. If the feature store cannot be read the answer is made without it and says so.
         """
         user_id = request.user_id or ANONYMOUS
         context = context_id(surface=request.context.surface, device=request.context.device, at=at)
@@ -245,9 +243,7 @@ class Recommender:
             log.exception("feature store: cannot read user %s; answering without features", user_id)
             return empty_rows([user_id], [context], now), ["features"]
 
-    def _items(
-        self, ranked: Ranked, queries: Queries, shown: int, *, explain: bool
-    ) -> list[Item]:
+    def _items(self, ranked: Ranked, queries: Queries, shown: int, *, explain: bool) -> list[Item]:
         names = self.chain.config.candidate_sources
         indices = ranked.item_idx[0, :shown]
         sources = [names[s] for s in ranked.source[0, :shown]]
@@ -277,11 +273,11 @@ def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> R
         user_ids=user_ids,
         context_ids=context_ids,
         at=at,
-        user={name: zero for name in USER_STATE},
+        user=dict.fromkeys(USER_STATE, zero),
         history_items=[[] for _ in user_ids],
         history_times=[np.empty(0, dtype=np.int64) for _ in user_ids],
         history_values=[np.empty(0) for _ in user_ids],
         attributes=[{} for _ in user_ids],
-        context={name: zero for name in CONTEXT_STATE}
+        context=dict.fromkeys(CONTEXT_STATE, zero)
         | {name: time_features(at)[name] for name in CONTEXT_ON_DEMAND},
     )

@@ -1,0 +1,168 @@
+"""What several rooms' tests share: a small structured world, and a home in which the whole job has
+run.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_OFFLINE": "1",
+}
+os.environ.update(QUIET)
+
+DAY = 86_400
+START = 1_700_006_400  # 2023-11-15, midnight UTC
+NUM_USERS, NUM_ITEMS, NUM_DAYS = 80, 60, 40
+CATEGORIES = ("comedy", "drama", "science")
+
+
+def write_world(folder: Path, *, seed: int = 0) -> Path:
+    """Write interactions.csv, items.csv and users.csv: users u1.. like items i1.. of one category
+    most.
+
+    Sessions of 3 to 8 events on random days, four in five of them from the user's own category.
+    """
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    taste = rng.integers(len(CATEGORIES), size=NUM_USERS)
+    kind = np.arange(NUM_ITEMS) % len(CATEGORIES)
+    appeal = rng.gamma(2.0, size=NUM_ITEMS)
+    events = []
+    for user in range(NUM_USERS):
+        seen: set[int] = set()
+        for day in np.sort(rng.choice(NUM_DAYS, size=6, replace=False)):
+            second = START + int(day) * DAY + int(rng.integers(DAY - 3_600))
+            for _ in range(int(rng.integers(3, 9))):
+                own = kind == taste[user] if rng.random() < 0.8 else np.ones(NUM_ITEMS, dtype=bool)
+                weight = np.where(own, appeal, 0)
+                weight[list(seen)] = 0
+                if weight.sum() == 0:
+                    continue
+                item = int(rng.choice(NUM_ITEMS, p=weight / weight.sum()))
+                seen.add(item)
+                liking = 4 if kind[item] == taste[user] else 2.5
+                rating = int(np.clip(rng.normal(liking, 0.8), 1, 5))
+                second += int(rng.integers(0, 120))
+                events.append((f"u{user + 1}", f"i{item + 1}", rating, second))
+    events.sort(key=lambda event: event[3])
+    _write(folder / "interactions.csv", ("user_id", "item_id", "rating", "timestamp"), events)
+    _write(
+        folder / "items.csv",
+        ("item_id", "title", "genres", "year"),
+        [
+            (f"i{i + 1}", f"A {name} called {i + 1}", name, 1980 + i % 40)
+            for i, name in enumerate(CATEGORIES[k] for k in kind)
+        ],
+    )
+    _write(
+        folder / "users.csv",
+        ("user_id", "group"),
+        [(f"u{u + 1}", "young" if u % 2 else "old") for u in range(NUM_USERS)],
+    )
+    return folder
+
+
+def _write(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+WORLD_TOML = """
+name = "tiny"
+seed = 0
+
+[data]
+source = "files"
+target_events = ["rating"]
+like_threshold = 4.0
+clock = "replay"
+
+[data.files.interactions]
+path = "{folder}/interactions.csv"
+event_type = "rating"
+columns = {{ user_id = "user_id", item_id = "item_id", value = "rating", event_timestamp = "timestamp" }}
+timestamp_unit = "s"
+
+[data.files.items]
+path = "{folder}/items.csv"
+columns = {{ item_id = "item_id", title = "title", categories = "genres", published_at = "year" }}
+
+[data.files.users]
+path = "{folder}/users.csv"
+columns = {{ user_id = "user_id", attributes = ["group"] }}
+
+[split]
+fractions = [0.55, 0.15, 0.10, 0.10, 0.10]
+
+[train]
+sources = [
+    {{ kind = "two_tower", num_epochs = 3 }},
+    {{ kind = "sasrec", num_epochs = 3 }},
+    {{ kind = "gru", num_epochs = 2 }},
+    {{ kind = "average", num_epochs = 2 }},
+    {{ kind = "content" }},
+    {{ kind = "popularity" }},
+    {{ kind = "recent_popularity" }},
+    {{ kind = "item_knn" }},
+    {{ kind = "ease" }},
+    {{ kind = "ials" }},
+]
+rankers = [{{ kind = "lambdamart" }}, {{ kind = "deepfm" }}, {{ kind = "blend" }}]
+candidates_per_source = 20
+
+[monitor]
+max_requests = 60
+"""
+
+
+def shortlist(
+    *arguments: str, home: Path, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run the real command line as a user would, in the repository's root."""
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"SHORTLIST_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def world_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's TOML over the small world's files."""
+    folder = write_world(tmp_path_factory.mktemp("world"))
+    path = folder / "tiny.toml"
+    path.write_text(WORLD_TOML.format(folder=folder))
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_summary(world_config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The whole main job, once for all tests: `shortlist run`, replay and monitoring included."""
+    home = tmp_path_factory.mktemp("home")
+    done = shortlist("run", str(world_config), "--json", home=home, timeout=420)
+    assert done.returncode == 0, done.stderr[-5_000:]
+    return json.loads(done.stdout) | {"home": str(home)}
+
+
+@pytest.fixture(scope="session")
+def served_home(run_summary: dict) -> Path:
+    """A home with a promoted release, features, packs and an online store."""
+    return Path(run_summary["home"])
