@@ -1,0 +1,253 @@
+"""DeepFM (Guo et al. 2017): first order, factorised second order and a deep part over the same
+embeddings, summed.
+
+Notable choices: a numeric feature enters as its quantile in the training data, mapped to [-1, 1],
+so that counts, years and scores of every source stand on one scale and outliers cannot pull; its
+embedding is that value times the field's vector, as in the paper. Fields besides: the item id and
+the profile codes. The loss is listwise softmax over one request's candidates (Cao et al. 2007), its
+negatives drawn anew each epoch.
+
+Shapes: B requests, C candidates, R rows, F features, D dim, Q quantiles.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.layers import Dropout, prepare
+from models.losses import listwise_softmax
+from models.ranking.protocol import RankingData
+from models.ranking.quantiles import Quantiles
+from models.ranking.schema import RankingSchema
+from models.training import OptimiserConfig, TrainingOptions
+from models.training import train as run_training
+from shortlist.config import Config
+
+WEIGHTS = "model.safetensors"
+ABOUT = "model.json"
+PREDICT_ROWS = 50_000
+
+
+class DeepfmConfig(Config):
+    """Hyperparameters of DeepFM. `num_candidates`: of one request in one step, half of them
+    relevant at most.
+    """
+
+    kind: Literal["deepfm"] = "deepfm"
+    embedding_dim: int = 16
+    hidden_dims: tuple[int, ...] = (128, 64)
+    dropout: float = 0.2
+    num_candidates: int = 100
+    batch_size: int = 32
+    optimiser: OptimiserConfig = OptimiserConfig(
+        learning_rate=1e-3, weight_decay=1e-2, num_epochs=15, patience=4
+    )
+
+
+class DeepfmNet(nn.Module):
+    """The network over normalised numeric features, profile codes and the item id."""
+
+    def __init__(
+        self,
+        config: DeepfmConfig,
+        *,
+        num_numeric: int,
+        num_items: int,
+        code_cardinalities: Sequence[int],
+    ):
+        super().__init__()
+        dim = config.embedding_dim
+        sizes = [num_items + 1, *code_cardinalities]
+        self.numeric_vector = nn.Parameter(torch.empty(num_numeric, dim))
+        self.linear = nn.Linear(num_numeric, 1)
+        self.vectors = nn.ModuleList([nn.Embedding(size, dim) for size in sizes])
+        self.biases = nn.ModuleList([nn.Embedding(size, 1) for size in sizes])
+        width = num_numeric + dim * len(sizes)
+        layers: list[nn.Module] = []
+        for hidden in config.hidden_dims:
+            layers += [nn.Linear(width, hidden), nn.ReLU(), Dropout(config.dropout)]
+            width = hidden
+        self.deep = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    def forward(self, z: Tensor, codes: Tensor, item_idx: Tensor) -> Tensor:
+        """(..., numeric), (..., A), (...) -> (...) scores."""
+        fields = [item_idx, *codes.unbind(-1)]
+        vectors = [table(field) for table, field in zip(self.vectors, fields, strict=True)]
+        biases = [table(field) for table, field in zip(self.biases, fields, strict=True)]
+        first = self.linear(z) + sum(biases)
+        total = z @ self.numeric_vector + sum(vectors)
+        squares = z.square() @ self.numeric_vector.square() + sum(v.square() for v in vectors)
+        second = 0.5 * (total.square() - squares).sum(-1, keepdim=True)
+        deep = self.deep(torch.cat([z, *vectors], dim=-1))
+        return (first + second + deep).squeeze(-1)  # (...)
+
+    def prepare(self, generator: torch.Generator) -> None:
+        """Draw the weights; small vectors and no bias, so that at the start only the deep part
+        speaks.
+        """
+        prepare(self, generator)
+        nn.init.normal_(self.numeric_vector, std=0.01, generator=generator)
+        nn.init.zeros_(self.linear.weight)
+        for table in (*self.vectors, *self.biases):
+            assert isinstance(table, nn.Embedding)
+            small = 0.01 if table.embedding_dim > 1 else 0.0
+            nn.init.normal_(table.weight, std=small, generator=generator)
+
+
+class Deepfm:
+    """A trained network with the quantiles and the schema it was trained on."""
+
+    name = "deepfm"
+
+    def __init__(
+        self, config: DeepfmConfig, schema: RankingSchema, quantiles: Quantiles, *, num_items: int
+    ):
+        self.config, self.schema, self.quantiles = config, schema, quantiles
+        self.num_items = num_items
+        self.numeric = numeric_columns(schema)
+        self.codes = [schema.names.index(name) for name in schema.categorical]
+        self.net = DeepfmNet(
+            config,
+            num_numeric=len(self.numeric),
+            num_items=num_items,
+            code_cardinalities=list(schema.categorical.values()),
+        )
+        self.net.eval()
+
+    def inputs(self, x: np.ndarray, item_idx: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """(R, F), (R,) -> what the network reads; items that came after the training have id 0."""
+        z = self.quantiles.transform(x[:, self.numeric])
+        known = np.where(item_idx <= self.num_items, item_idx, 0)
+        codes = x[:, self.codes].astype(np.int64)
+        return torch.from_numpy(z), torch.from_numpy(codes), torch.from_numpy(known)
+
+    @torch.no_grad()
+    def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
+        """(R, F) float32, (R,) int64 -> (R,) float32."""
+        out = np.empty(len(x), dtype=np.float32)
+        for start in range(0, len(x), PREDICT_ROWS):
+            rows = slice(start, start + PREDICT_ROWS)
+            out[rows] = self.net(*self.inputs(x[rows], item_idx[rows])).numpy()
+        return out
+
+    def save(self, folder: Path) -> None:
+        """Write the weights with the quantiles as safetensors, the rest as JSON."""
+        tensors = {
+            f"net.{name}": value.contiguous() for name, value in self.net.state_dict().items()
+        }
+        tensors["quantiles.knots"] = torch.from_numpy(self.quantiles.knots)
+        tensors["quantiles.places"] = torch.from_numpy(self.quantiles.places)
+        save_file(tensors, folder / WEIGHTS)
+        about = {
+            "config": self.config.model_dump(mode="json"),
+            "schema": self.schema.to_json(),
+            "num_items": self.num_items,
+        }
+        (folder / ABOUT).write_text(json.dumps(about, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Deepfm":
+        """Raises SchemaError if this code makes other features than it was trained on."""
+        about = json.loads((folder / ABOUT).read_text())
+        tensors = load_file(folder / WEIGHTS)
+        quantiles = Quantiles(
+            tensors.pop("quantiles.knots").numpy(), tensors.pop("quantiles.places").numpy()
+        )
+        ranker = cls(
+            DeepfmConfig.model_validate(about["config"]),
+            RankingSchema.from_json(about["schema"]),
+            quantiles,
+            num_items=about["num_items"],
+        )
+        ranker.net.load_state_dict({n.removeprefix("net."): t for n, t in tensors.items()})
+        return ranker
+
+
+def numeric_columns(schema: RankingSchema) -> list[int]:
+    return [i for i, name in enumerate(schema.names) if name not in schema.categorical]
+
+
+class Batch(NamedTuple):
+    """B requests with C drawn candidates each."""
+
+    z: Tensor  # (B, C, numeric)
+    codes: Tensor  # (B, C, A)
+    item_idx: Tensor  # (B, C), 0 padding
+    label: Tensor  # (B, C)
+    weight: Tensor  # (B,)
+
+
+def fit_deepfm(
+    config: DeepfmConfig,
+    train: RankingData,
+    validation: RankingData,
+    options: TrainingOptions,
+) -> Deepfm:
+    """Train until nDCG@10 on `validation` stops rising.
+
+    Raises:
+        RankingError: no request of `train` teaches an order.
+    """
+    data = train.learnable()
+    ranker = Deepfm(
+        config,
+        data.schema,
+        Quantiles.fit(data.x[:, numeric_columns(data.schema)], rng=options.rng("deepfm quantiles")),
+        num_items=int(data.item_idx.max()),
+    )
+    net = ranker.net
+    net.prepare(options.generator("deepfm"))
+    z, codes, item_idx = ranker.inputs(data.x, data.item_idx)
+    judged = ranker.inputs(validation.x, validation.item_idx)
+    label, weight = torch.from_numpy(data.label), torch.from_numpy(data.user_weights())
+    rng = options.rng("deepfm batches")
+
+    def batches(_: int) -> Iterator[Batch]:
+        order = rng.permutation(len(data))
+        for start in range(0, len(order), config.batch_size):
+            requests = order[start : start + config.batch_size]
+            rows = draw_candidates(data, requests, count=config.num_candidates, rng=rng)
+            real = torch.from_numpy(rows >= 0)
+            at = torch.from_numpy(np.maximum(rows, 0))
+            yield Batch(z[at], codes[at], item_idx[at] * real, label[at] * real, weight[requests])
+
+    def loss(batch: Batch) -> Tensor:
+        scores = net(batch.z, batch.codes, batch.item_idx)
+        each = listwise_softmax(scores, batch.label, mask=batch.item_idx > 0)
+        return (each * batch.weight).mean()
+
+    run_training(
+        net,
+        batches,
+        name="deepfm",
+        loss=loss,
+        config=config.optimiser,
+        validate=lambda: validation.mean_ndcg(net(*judged).numpy()),
+        options=options,
+    )
+    return ranker
+
+
+def draw_candidates(
+    data: RankingData, requests: np.ndarray, *, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Rows of at most `count` candidates of each request, (B, C) with -1 for padding.
+
+    Relevant ones come first, drawn down to half of `count`, so that each list keeps something to
+    compare with.
+    """
+    rows = data.rows[requests]
+    relevant = (rows >= 0) & (np.append(data.label, 0)[rows] > 0)
+    key = rng.random(rows.shape)
+    surplus = np.argsort(np.argsort(np.where(relevant, key, 2), axis=1), axis=1) >= count // 2
+    key[relevant] -= 1
+    key[(rows < 0) | (relevant & surplus)] = np.inf
+    order = np.argsort(key, axis=1)[:, :count]
+    drawn = np.take_along_axis(rows, order, axis=1)
+    return np.where(np.isinf(np.take_along_axis(key, order, axis=1)), -1, drawn)

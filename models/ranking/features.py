@@ -1,0 +1,138 @@
+"""The one function that builds ranking features: training, evaluation and service all call
+`ranking_features`.
+
+Everything a value may depend on is passed in: the query (history strictly before `at`), the item
+pack as of its tick, and what the sources said. Labels never come near.
+
+Shapes: B requests, C candidates, L history, K categories, S sources, F features.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from models.queries import Queries
+from models.ranking.history_features import RECENT, history_features
+from models.ranking.schema import RankingSchema
+from models.ranking.source_features import places, source_features
+from shortlist.catalogue import Catalogue
+from shortlist.features import DAY_BUCKETS, ITEM_FEATURES, USER_FEATURES, finalize_items
+from shortlist.pack import ItemState
+from shortlist.profiles import ProfileEncoder
+
+CHUNK_CELLS = 4_000_000
+"""Bound on the cells of the largest intermediate array: 32 MB in float64."""
+
+
+def ranking_schema(sources: Sequence[str], *, profiles: ProfileEncoder) -> RankingSchema:
+    """The columns for these candidate sources, in this order, and these user attributes."""
+    codes = zip(profiles.names, profiles.cardinalities, strict=True)
+    return RankingSchema(tuple(sources), tuple(codes))
+
+
+def ranking_features(
+    queries: Queries,
+    items: ItemState,
+    *,
+    catalogue: Catalogue,
+    candidates: np.ndarray,
+    source_scores: Mapping[str, np.ndarray],
+    source_ranks: Mapping[str, np.ndarray],
+    schema: RankingSchema,
+) -> np.ndarray:
+    """Features of given candidates: (B, C) item_idx, 0 for padding -> (B, C, F) float32, finite
+    everywhere.
+
+    Args:
+        source_scores: for each source (B, C) float32, its score of every candidate; NaN or -inf
+            where it has none.
+        source_ranks: for each source (B, C), the rank (from 1) in its own list, 0 where it did not
+            retrieve the item.
+        schema: decides the columns and their order; a source it names that is not given counts as
+            silent.
+    """
+    B, C = candidates.shape
+    out = np.empty((B, C, len(schema)), dtype=np.float32)
+    K = catalogue.category_matrix.shape[1]
+    widest = max(C * max(len(schema), DAY_BUCKETS, RECENT, K), queries.history.shape[1] * K, 1)
+    step = max(1, CHUNK_CELLS // widest)
+    for start in range(0, B, step):
+        rows = slice(start, min(start + step, B))
+        _fill(
+            out[rows],
+            _take(queries, rows),
+            items,
+            catalogue,
+            candidates[rows],
+            [_of_source(source_scores, name, rows) for name in schema.sources],
+            [_of_source(source_ranks, name, rows) for name in schema.sources],
+        )
+    return out
+
+
+def _fill(
+    out: np.ndarray,
+    queries: Queries,
+    items: ItemState,
+    catalogue: Catalogue,
+    candidates: np.ndarray,
+    scores: list[np.ndarray | None],
+    ranks: list[np.ndarray | None],
+) -> None:
+    """Write every column of a chunk, block by block in the order of the schema."""
+    item = finalize_items(
+        items.take(candidates),
+        as_of=items.as_of,
+        at=queries.at[:, None],
+        published_at=catalogue.published_at[candidates],
+    )
+    blocks = (
+        queries.user[:, None],
+        queries.context[:, None],
+        queries.profile[:, None],
+        item,
+        history_features(queries, catalogue, candidates),
+        _cross_features(queries, item, candidates),
+        source_features(candidates, scores, ranks),
+    )
+    column = 0
+    for block in blocks:
+        width = block.shape[-1]
+        out[..., column : column + width] = block
+        column += width
+    assert column == out.shape[-1], f"{column} columns were built, the schema has {out.shape[-1]}"
+
+
+def _cross_features(queries: Queries, item: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """-> (B, C, len(CROSS_FEATURES)): user mean value x item mean value; place by popularity, 0
+    best to 1.
+    """
+    of_user = queries.user[:, None, USER_FEATURES.index("user_mean_value")]
+    real = candidates > 0
+    return np.stack(
+        [
+            of_user * item[..., ITEM_FEATURES.index("item_mean_value")],
+            places(item[..., ITEM_FEATURES.index("item_events_log")], real),
+            places(item[..., ITEM_FEATURES.index("item_count_14d_log")], real),
+        ],
+        axis=-1,
+    )
+
+
+def _of_source(values: Mapping[str, np.ndarray], name: str, rows: slice) -> np.ndarray | None:
+    given = values.get(name)
+    return None if given is None else given[rows]
+
+
+def _take(queries: Queries, rows: slice) -> Queries:
+    return Queries(
+        user_ids=queries.user_ids[rows],
+        at=queries.at[rows],
+        history=queries.history[rows],
+        history_time=queries.history_time[rows],
+        history_value=queries.history_value[rows],
+        seen=queries.seen[rows],
+        user=queries.user[rows],
+        context=queries.context[rows],
+        profile=queries.profile[rows],
+    )

@@ -1,0 +1,95 @@
+"""What a candidate has in common with the user's history: categories, values, years of publication.
+
+Shapes: B requests, C candidates, L history, K categories, M the most recent items of a history.
+"""
+
+import numpy as np
+
+from models.queries import Queries
+from shortlist.catalogue import Catalogue
+from shortlist.columns import MICROSECONDS_PER_DAY
+
+RECENT = 50
+"""Window of the longer category share; the shorter one and the overlaps look at the last 10."""
+HALF_LIFE = 10
+"""Half-life of the recent category profile, in history positions."""
+MICROSECONDS_PER_YEAR = 365.25 * MICROSECONDS_PER_DAY
+
+
+def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndarray) -> np.ndarray:
+    """(B, C) item_idx -> (B, C, len(HISTORY_FEATURES)) float32; an empty history gives zeros."""
+    history, lengths = queries.history, queries.lengths
+    mine = unit_categories(catalogue, candidates)  # (B, C, K)
+    long, recent, liked = _profiles(queries, catalogue)
+    last = _last(history, lengths, RECENT)  # (B, M), newest first
+    overlap = mine @ unit_categories(catalogue, last).transpose(0, 2, 1)  # (B, C, M) cosines
+    common = overlap > 0
+    return np.stack(
+        [
+            np.broadcast_to(np.log1p(lengths)[:, None], candidates.shape),
+            _cosine(mine, recent),
+            _cosine(mine, long),
+            (mine @ liked[..., None])[..., 0],
+            common[..., :10].sum(-1) / np.maximum((last[:, None, :10] > 0).sum(-1), 1),
+            common.sum(-1) / np.maximum((last[:, None] > 0).sum(-1), 1),
+            overlap[..., :1].sum(-1),
+            overlap[..., :10].max(-1, initial=0),
+            overlap[..., :10].sum(-1) / np.maximum((last[:, None, :10] > 0).sum(-1), 1),
+            _years_from(catalogue, candidates, history),
+            _years_from(catalogue, candidates, last[:, :10]),
+        ],
+        axis=-1,
+    ).astype(np.float32)
+
+
+def unit_categories(catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray:
+    """(...) item_idx -> (..., K) float32 category vectors of length 1; zeros where an item has no
+    category.
+    """
+    vectors = catalogue.category_matrix[item_idx]
+    count = vectors.sum(-1, keepdims=True)  # 0/1 vectors: the squared length is the count
+    return vectors / np.sqrt(np.maximum(count, 1))
+
+
+def _profiles(queries: Queries, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Category profiles of each history, (B, K) each: all alike, recent first, by value about the
+    user's mean.
+    """
+    history, lengths, value = queries.history, queries.lengths, queries.history_value
+    vectors = unit_categories(catalogue, history)
+    real = (history > 0).astype(np.float32)
+    age = lengths[:, None] - 1 - np.arange(history.shape[1])
+    fresh = real * np.exp2(-np.maximum(age, 0) / HALF_LIFE).astype(np.float32)
+    valued = real * (value != 0)
+    count = np.maximum(valued.sum(1, keepdims=True), 1)
+    mean = (value * valued).sum(1, keepdims=True) / count
+    liking = (value - mean) * valued / count
+    weights = np.stack([real, fresh, liking], axis=1)  # (B, 3, L)
+    long, recent, liked = (weights @ vectors).transpose(1, 0, 2)
+    return long, recent, liked
+
+
+def _cosine(vectors: np.ndarray, profile: np.ndarray) -> np.ndarray:
+    """(B, C, K) unit vectors, (B, K) -> (B, C)."""
+    norm = np.linalg.norm(profile, axis=-1, keepdims=True)
+    unit = np.divide(profile, norm, out=np.zeros_like(profile), where=norm > 0)
+    return (vectors @ unit[..., None])[..., 0]
+
+
+def _last(history: np.ndarray, lengths: np.ndarray, count: int) -> np.ndarray:
+    """(B, L) -> (B, min(L, count)): the newest items, newest first, padded with 0 on the right."""
+    position = lengths[:, None] - 1 - np.arange(min(history.shape[1], count))
+    newest = np.take_along_axis(history, np.maximum(position, 0), axis=1)
+    return np.where(position >= 0, newest, 0)
+
+
+def _years_from(catalogue: Catalogue, candidates: np.ndarray, history: np.ndarray) -> np.ndarray:
+    """(B, C) years from the mean publication of `history` to the candidate's; 0 where either is
+    unknown.
+    """
+    published = catalogue.published_at[history]
+    known = published != 0
+    count = known.sum(1, keepdims=True)
+    mean = published.sum(1, keepdims=True, dtype=np.float64) / np.maximum(count, 1)
+    mine = catalogue.published_at[candidates]
+    return np.where((mine != 0) & (count > 0), (mine - mean) / MICROSECONDS_PER_YEAR, 0)

@@ -1,0 +1,167 @@
+"""What a ranker is, what it is trained on, and how it is judged.
+
+Shape legend: G requests (groups), R = sum of the groups' candidates, F features, C the widest
+group.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from models.data import mean_over_users
+from models.ranking.schema import RankingSchema
+
+
+class RankingError(ValueError):
+    """Rankers cannot be trained on these requests; the message says what they lack."""
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """Orders the candidates of a request; higher is better, scores of different requests do not
+    compare.
+    """
+
+    name: str
+
+    def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
+        """(R, F) float32 in the order of the schema, (R,) int64 -> (R,) float32."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write everything needed to load it again into an existing empty folder. No pickle."""
+        ...
+
+
+@dataclass(frozen=True)
+class RankingData:
+    """Requests with their candidates, features and what turned out relevant; group after group."""
+
+    x: np.ndarray  # (R, F) float32
+    item_idx: np.ndarray  # (R,) int64, from 1
+    label: np.ndarray  # (R,) float32, 1 relevant
+    group: np.ndarray  # (G,) int64: candidates of each request
+    users: list[str]  # of each request
+    num_relevant: np.ndarray  # (G,) int64, those that are not among the candidates included
+    schema: RankingSchema
+
+    @classmethod
+    def from_requests(
+        cls,
+        x: np.ndarray,
+        candidates: np.ndarray,
+        relevant: Sequence[np.ndarray],
+        *,
+        users: Sequence[str],
+        schema: RankingSchema,
+    ) -> "RankingData":
+        """(G, C, F) features of (G, C) candidates padded with 0, and the relevant item_idx of each
+        request.
+        """
+        real = candidates > 0
+        label = np.stack(
+            [np.isin(row, wanted) for row, wanted in zip(candidates, relevant, strict=True)]
+        )
+        return cls(
+            x=x[real],
+            item_idx=candidates[real],
+            label=label[real].astype(np.float32),
+            group=real.sum(1),
+            users=list(users),
+            num_relevant=np.array([len(np.unique(wanted)) for wanted in relevant], dtype=np.int64),
+            schema=schema,
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence["RankingData"]) -> "RankingData":
+        """One after the other; the schemas must be the same."""
+        assert len({part.schema for part in parts}) == 1, "parts of different schemas, or none"
+        return cls(
+            x=np.concatenate([part.x for part in parts]),
+            item_idx=np.concatenate([part.item_idx for part in parts]),
+            label=np.concatenate([part.label for part in parts]),
+            group=np.concatenate([part.group for part in parts]),
+            users=[user for part in parts for user in part.users],
+            num_relevant=np.concatenate([part.num_relevant for part in parts]),
+            schema=parts[0].schema,
+        )
+
+    def __len__(self) -> int:
+        """Number of requests."""
+        return len(self.group)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """(G, C) int64: the row of each candidate, -1 for padding."""
+        return pad_groups(self.group)
+
+    def take(self, requests: np.ndarray) -> "RankingData":
+        """The data of some requests, in the order given."""
+        rows = self.rows[requests]
+        rows = rows[rows >= 0]
+        return RankingData(
+            x=self.x[rows],
+            item_idx=self.item_idx[rows],
+            label=self.label[rows],
+            group=self.group[requests],
+            users=[self.users[i] for i in requests],
+            num_relevant=self.num_relevant[requests],
+            schema=self.schema,
+        )
+
+    def user_weights(self) -> np.ndarray:
+        """(G,) float32: 1 / requests of the same user, scaled to mean 1: each user counts alike."""
+        _, rows, counts = np.unique(np.asarray(self.users), return_inverse=True, return_counts=True)
+        weights = 1 / counts[rows]
+        return (weights / weights.mean()).astype(np.float32)
+
+    def learnable(self) -> "RankingData":
+        """The requests with both a relevant candidate and one that is not: only they teach an
+        order.
+
+        Raises:
+            RankingError: there are none.
+        """
+        owner = np.repeat(np.arange(len(self)), self.group)
+        relevant = np.bincount(owner, weights=self.label, minlength=len(self))
+        kept = np.flatnonzero((relevant > 0) & (relevant < self.group))
+        if len(kept) == 0:
+            raise RankingError(
+                f"none of {len(self)} requests has both a relevant candidate and another one;"
+                " a ranker cannot learn from them (do the sources find anything?)"
+            )
+        return self.take(kept)
+
+    def ndcg(self, scores: np.ndarray, *, k: int = 10) -> np.ndarray:
+        """(R,) scores -> (G,) nDCG@k against all relevant items, also those that no source found.
+
+        Ties keep the order of the candidates. NaN where a request has nothing relevant.
+        """
+        padded = np.append(scores, -np.inf)[self.rows]  # row -1 is the padding
+        label = np.append(self.label, 0)[self.rows]
+        depth = min(k, padded.shape[1])
+        best = np.argsort(-padded, axis=1, kind="stable")[:, :depth]
+        gain = np.take_along_axis(label, best, axis=1)
+        discount = 1 / np.log2(np.arange(2, k + 2))
+        ideal = np.concatenate([[np.nan], np.cumsum(discount)])
+        return gain @ discount[:depth] / ideal[np.minimum(self.num_relevant, k)]
+
+    def mean_ndcg(self, scores: np.ndarray, *, k: int = 10) -> float:
+        """nDCG@k of (R,) scores: mean per user, then over users."""
+        return mean_over_users(self.users, self.ndcg(scores, k=k))
+
+
+def pad_groups(group: np.ndarray) -> np.ndarray:
+    """(G,) sizes -> (G, C) int64 row numbers, -1 on the right of shorter groups."""
+    starts = np.cumsum(group) - group
+    place = np.arange(group.max(initial=0))
+    return np.where(place < group[:, None], starts[:, None] + place, -1)
+
+
+def ndcg_of(ranker: Ranker, data: RankingData, *, k: int = 10) -> float:
+    """nDCG@k of a ranker over `data`: mean per user, then over users."""
+    return data.mean_ndcg(ranker.predict(data.x, data.item_idx), k=k)

@@ -1,0 +1,47 @@
+"""Numeric features as their quantile in the training data: one scale for counts, years and scores
+alike.
+
+Shapes: R rows, F features, Q knots.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_KNOTS = 64
+SAMPLE = 100_000
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """A piecewise linear, non-falling map of each feature to [-1, 1]; 0 is the median."""
+
+    knots: np.ndarray  # (F, Q) float32, rising
+    places: np.ndarray  # (F, Q) float32, where each knot lies
+
+    @classmethod
+    def fit(cls, x: np.ndarray, *, rng: np.random.Generator) -> "Quantiles":
+        """Knots of (R, F) rows, by a sample of them where there are many."""
+        if len(x) > SAMPLE:
+            x = x[np.sort(rng.choice(len(x), size=SAMPLE, replace=False))]
+        share = np.linspace(0, 1, NUM_KNOTS)
+        edges = np.quantile(x, share, axis=0).astype(np.float32)  # (Q, F)
+        knots = np.empty((x.shape[1], NUM_KNOTS), dtype=np.float32)
+        places = np.empty_like(knots)
+        for feature, column in enumerate(edges.T):
+            # A value that fills several quantiles (a count of 0) lies in the middle of them.
+            values, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
+            middle = np.bincount(inverse, weights=2 * share - 1) / counts
+            pad = NUM_KNOTS - len(values)
+            knots[feature] = np.pad(values, (0, pad), mode="edge")
+            places[feature] = np.pad(middle, (0, pad), mode="edge")
+        return cls(knots, places)
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """(R, F) float32 -> (R, F) float32 in [-1, 1]; values beyond the training data get the
+        ends.
+        """
+        out = np.empty(x.shape, dtype=np.float32)
+        for feature, (knots, places) in enumerate(zip(self.knots, self.places, strict=True)):
+            out[:, feature] = np.interp(x[:, feature], knots, places)
+        return out

@@ -1,0 +1,86 @@
+"""What the candidate sources say of each candidate, made comparable between requests.
+
+Shapes: B requests, C candidates, S sources.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+RRF_CONSTANT = 60
+"""Reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): sum of 1 / (60 + rank)."""
+
+
+def source_features(
+    candidates: np.ndarray,
+    scores: Sequence[np.ndarray | None],
+    ranks: Sequence[np.ndarray | None],
+) -> np.ndarray:
+    """S scores and S ranks, (B, C) each -> (B, C, S * len(SOURCE_FEATURES) + len(MERGE_FEATURES))
+    float32.
+
+    Of each source: its score (the request's lowest where it has none), the score standardised
+    within the request, the candidate's place among the candidates by that score, and 1 / rank in
+    the source's own list.
+    """
+    B, C = candidates.shape
+    S = len(scores)
+    silent = np.full((B, C), np.nan, dtype=np.float32)
+    score = np.stack([silent if s is None else s for s in scores]) if S else silent[None][:0]
+    rank = np.zeros((S, B, C), dtype=np.float32)
+    for row, given in zip(rank, ranks, strict=True):
+        if given is not None:
+            row[:] = given
+    real = candidates > 0
+    valid = np.isfinite(score) & real
+    found = (rank > 0) & real
+    filled, z = _standardise(score, valid)
+    per_source = np.empty((B, C, S, 4), dtype=np.float32)
+    per_source[..., 0] = np.moveaxis(filled, 0, -1)
+    per_source[..., 1] = np.moveaxis(z, 0, -1)
+    per_source[..., 2] = np.moveaxis(places(filled, np.broadcast_to(real, filled.shape)), 0, -1)
+    per_source[..., 3] = np.moveaxis(found / np.maximum(rank, 1), 0, -1)
+    merged = np.stack(
+        [
+            found.sum(0),
+            (found / (RRF_CONSTANT + rank)).sum(0),
+            z.sum(0) / max(S, 1),
+        ],
+        axis=-1,
+    )
+    return np.concatenate([per_source.reshape(B, C, -1), merged], axis=-1, dtype=np.float32)
+
+
+def _standardise(score: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(S, B, C) -> scores with gaps filled by the request's lowest, and the same minus mean over
+    deviation.
+    """
+    some = valid.any(-1, keepdims=True)
+    lowest = np.where(valid, score, np.inf).min(-1, keepdims=True, initial=np.inf)
+    filled = np.where(valid, score, np.where(some, lowest, 0)).astype(np.float64)
+    count = np.maximum(valid.sum(-1, keepdims=True), 1)
+    mean = np.where(valid, filled, 0).sum(-1, keepdims=True) / count
+    centred = np.where(some, filled - mean, 0)
+    deviation = np.sqrt((np.where(valid, centred, 0) ** 2).sum(-1, keepdims=True) / count)
+    # Below this the scores are all alike and what is left is rounding.
+    spread = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
+    z = np.divide(centred, deviation, out=np.zeros_like(centred), where=spread)
+    return filled, z
+
+
+def places(values: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """(..., C) values -> (..., C) float32 place among the real candidates: 0 the highest, near 1
+    the lowest.
+
+    Equal values share the better place, so that the order of the candidates decides nothing;
+    padding gets 1.
+    """
+    keyed = np.where(real, -values, np.inf)
+    order = np.argsort(keyed, axis=-1, kind="stable")
+    ordered = np.take_along_axis(keyed, order, axis=-1)
+    first = np.ones(ordered.shape, dtype=bool)
+    first[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    position = np.maximum.accumulate(np.where(first, np.arange(ordered.shape[-1]), 0), axis=-1)
+    place = np.empty(ordered.shape, dtype=np.float32)
+    np.put_along_axis(place, order, position.astype(np.float32), axis=-1)
+    return np.where(real, place / np.maximum(real.sum(-1, keepdims=True), 1), 1)

@@ -1,0 +1,232 @@
+"""Every ranker learns an obvious order, answers alike alone and in a batch, and survives a save."""
+
+import json
+
+import numpy as np
+import pytest
+
+from models.ranking.blend import Blend, BlendConfig, fit_blend
+from models.ranking.deepfm import Deepfm, DeepfmConfig, draw_candidates
+from models.ranking.gbdt import Lambdamart, LambdamartConfig
+from models.ranking.protocol import Ranker, RankingData, RankingError, ndcg_of, pad_groups
+from models.ranking.quantiles import Quantiles
+from models.ranking.registry import KINDS, RankerConfig, fit_ranker, load_ranker
+from models.ranking.schema import RankingSchema
+from models.training import OptimiserConfig, TrainingOptions
+from shortlist.config import Config
+
+SCHEMA = RankingSchema(("ease",), (("gender", 3),))
+SIGNAL = SCHEMA.names.index("ease:score_z")
+GENDER = SCHEMA.names.index("profile_gender")
+CONFIGS = {
+    "lambdamart": LambdamartConfig(num_rounds=40, min_data_in_leaf=10, learning_rate=0.2),
+    "deepfm": DeepfmConfig(
+        hidden_dims=(32,),
+        num_candidates=20,
+        batch_size=8,
+        optimiser=OptimiserConfig(learning_rate=1e-2, warmup_steps=5, num_epochs=12),
+    ),
+    "blend": BlendConfig(),
+}
+OPTIONS = TrainingOptions(seed=3, num_threads=1)
+
+
+def make_data(seed: int, *, requests: int = 200) -> RankingData:
+    """12 to 24 candidates a request; relevant are the two that one source scores highest."""
+    rng = np.random.default_rng(seed)
+    width = 24
+    candidates = np.stack([rng.permutation(60)[:width] + 1 for _ in range(requests)])
+    candidates[np.arange(width) >= rng.integers(12, width + 1, size=requests)[:, None]] = 0
+    x = np.zeros((requests, width, len(SCHEMA)), dtype=np.float32)
+    noise = [0, 5, 12, 20, 25]
+    x[..., [SIGNAL, *noise]] = rng.normal(size=(requests, width, 1 + len(noise)))
+    x[..., GENDER] = rng.integers(0, 3, size=(requests, 1))
+    signal = np.where(candidates > 0, x[..., SIGNAL], -np.inf)
+    best = np.argsort(-signal, axis=1)[:, :2]
+    relevant = list(np.take_along_axis(candidates, best, axis=1))
+    users = [f"u{i % 40}" for i in range(requests)]
+    return RankingData.from_requests(x, candidates, relevant, users=users, schema=SCHEMA)
+
+
+@pytest.fixture(scope="module")
+def train() -> RankingData:
+    return make_data(0)
+
+
+@pytest.fixture(scope="module")
+def validation() -> RankingData:
+    return make_data(1, requests=60)
+
+
+@pytest.fixture(scope="module")
+def rankers(train, validation) -> dict[str, Ranker]:
+    fitted: dict[str, Ranker] = {}
+    for kind, config in CONFIGS.items():
+        fitted[kind] = fit_ranker(config, train, validation, OPTIONS, fitted=fitted)
+    return fitted
+
+
+def test_every_kind_is_tested():
+    assert set(CONFIGS) == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learns_an_obvious_signal(kind, rankers):
+    unseen = make_data(2, requests=80)
+    chance = unseen.mean_ndcg(np.random.default_rng(0).random(len(unseen.x)), k=5)
+    assert chance < 0.35
+    assert ndcg_of(rankers[kind], unseen, k=5) > 0.9
+    assert isinstance(rankers[kind], Ranker)
+    assert rankers[kind].name == kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_save_and_load_keep_the_scores(kind, rankers, validation, tmp_path):
+    rankers[kind].save(tmp_path)
+    loaded = load_ranker(kind, tmp_path)
+    np.testing.assert_array_equal(
+        loaded.predict(validation.x, validation.item_idx),
+        rankers[kind].predict(validation.x, validation.item_idx),
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_request_alone_scores_as_in_a_batch(kind, rankers, validation):
+    together = rankers[kind].predict(validation.x, validation.item_idx)
+    assert together.dtype == np.float32
+    assert together.shape == (len(validation.x),)
+    for request in (0, len(validation) - 1):
+        rows = validation.rows[request]
+        rows = rows[rows >= 0]
+        alone = rankers[kind].predict(validation.x[rows], validation.item_idx[rows])
+        np.testing.assert_allclose(alone, together[rows], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_candidates_and_items_of_later(kind, rankers):
+    width = len(SCHEMA)
+    empty = np.zeros(0, dtype=np.int64)
+    assert rankers[kind].predict(np.zeros((0, width), dtype=np.float32), empty).shape == (0,)
+    scores = rankers[kind].predict(np.zeros((2, width), dtype=np.float32), np.array([0, 10**6]))
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("kind", ["lambdamart", "deepfm"])
+def test_the_seed_decides(kind, train, validation):
+    def scores(seed: int) -> np.ndarray:
+        options = TrainingOptions(seed=seed, num_threads=1)
+        ranker = fit_ranker(CONFIGS[kind], train, validation, options)
+        return ranker.predict(validation.x, validation.item_idx)
+
+    first = scores(5)
+    np.testing.assert_array_equal(scores(5), first)
+    assert not np.array_equal(scores(6), first)
+
+
+@pytest.mark.parametrize("kind", ["lambdamart", "deepfm"])
+def test_nothing_to_learn_from_is_refused(kind, train, validation):
+    hopeless = train.take(np.arange(3))
+    hopeless.label[:] = 0
+    with pytest.raises(RankingError, match="none of 3 requests"):
+        fit_ranker(CONFIGS[kind], hopeless, validation, OPTIONS)
+
+
+def test_the_importance_names_the_signal(rankers):
+    ranker = rankers["lambdamart"]
+    assert isinstance(ranker, Lambdamart)
+    importance = ranker.importance(SCHEMA)
+    assert next(iter(importance)) == "ease:score_z"
+    assert sum(importance.values()) == pytest.approx(1)
+
+
+def test_the_blend_leaves_out_a_useless_member(rankers, validation):
+    class Coin:
+        name = "deepfm"
+
+        def predict(self, x, item_idx):
+            return np.random.default_rng(0).random(len(x)).astype(np.float32)
+
+        def save(self, folder):
+            raise NotImplementedError
+
+    blend = fit_blend({"lambdamart": rankers["lambdamart"], "deepfm": Coin()}, validation)
+    assert blend.factors["lambdamart"] > blend.factors["deepfm"]
+    both = rankers["blend"]
+    assert isinstance(both, Blend)
+    members = [ndcg_of(member, validation) for member in both.members.values()]
+    assert ndcg_of(both, validation) >= max(members)
+
+
+def test_deepfm_is_refused_under_another_schema(rankers, tmp_path):
+    rankers["deepfm"].save(tmp_path)
+    about = json.loads((tmp_path / "model.json").read_text())
+    about["schema"]["names"][0] = "something_else"
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="something_else"):
+        Deepfm.load(tmp_path)
+
+
+def test_an_unknown_kind_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'forest' is unknown, want one of lambdamart, deepfm"):
+        load_ranker("forest", tmp_path)
+
+
+def test_the_config_union_goes_by_kind():
+    class Rankers(Config):
+        rankers: tuple[RankerConfig, ...]
+
+    parsed = Rankers.model_validate({"rankers": [{"kind": "deepfm", "embedding_dim": 4}]})
+    assert parsed.rankers == (DeepfmConfig(embedding_dim=4),)
+
+
+def test_ndcg_counts_what_no_source_found():
+    # One request, candidates 1 2 3; relevant are 2 and the unfound 9. Item 2 is put second.
+    x = np.zeros((1, 3, len(SCHEMA)), dtype=np.float32)
+    data = RankingData.from_requests(
+        x, np.array([[1, 2, 3]]), [np.array([2, 9])], users=["u"], schema=SCHEMA
+    )
+    scores = np.array([3.0, 2.0, 1.0])
+    assert data.ndcg(scores)[0] == pytest.approx((1 / np.log2(3)) / (1 + 1 / np.log2(3)))
+    assert np.isnan(
+        RankingData.from_requests(
+            x, np.array([[1, 2, 3]]), [np.array([], dtype=np.int64)], users=["u"], schema=SCHEMA
+        ).ndcg(scores)[0]
+    )
+
+
+def test_concat_and_take_keep_requests_together():
+    one, two = make_data(5, requests=3), make_data(6, requests=2)
+    both = RankingData.concat([one, two])
+    assert len(both) == 5
+    again = both.take(np.array([3, 4]))
+    np.testing.assert_array_equal(again.x, two.x)
+    np.testing.assert_array_equal(again.group, two.group)
+    assert pad_groups(np.array([2, 1])).tolist() == [[0, 1], [2, -1]]
+
+
+def test_user_weights_make_users_count_alike():
+    data = make_data(7, requests=41)  # u0 has two requests, the others one
+    weights = data.user_weights()
+    assert weights[0] * 2 == pytest.approx(weights[1])
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_drawn_candidates_keep_half_for_comparison():
+    data = make_data(8, requests=4)
+    data.label[:] = 0
+    data.label[data.rows[0][:8]] = 1  # eight relevant in the first request
+    rows = draw_candidates(data, np.arange(4), count=6, rng=np.random.default_rng(0))
+    assert rows.shape == (4, 6)
+    assert data.label[rows[0]].sum() == 3
+    assert len(np.unique(rows)) == 24
+    assert (rows[1] // 1 >= data.rows[1][0]).all()
+
+
+def test_quantiles_put_ties_in_their_middle():
+    rng = np.random.default_rng(0)
+    x = np.column_stack([np.arange(1001.0), np.where(np.arange(1001) < 900, 0, 5)])
+    quantiles = Quantiles.fit(x.astype(np.float32), rng=rng)
+    z = quantiles.transform(np.array([[500, 0], [0, 5], [2000, 99]], dtype=np.float32))
+    assert z[:, 0] == pytest.approx([0, -1, 1], abs=1e-6)
+    assert -0.2 < z[0, 1] < 0 < z[1, 1] < 1
+    assert z[2, 1] == z[1, 1]
