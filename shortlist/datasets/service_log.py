@@ -1,0 +1,123 @@
+"""The way back: events posted to the service, and what it showed, become one more source.
+
+Both are JSON Lines that the service appends to. A line that is not finished yet (the service is
+writing it) is left for the next time; a finished line that cannot be read is an error that names
+it.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import ValidationError
+
+from shortlist import columns as c
+from shortlist.api import Event
+from shortlist.config import Settings
+from shortlist.contracts import INTERACTIONS, SERVING_LOG, TIMESTAMP
+from shortlist.datasets.batch import Batch, DatasetError, event_ids
+from shortlist.lake import Lake
+
+RECEIVED_AT = "received_at"
+ITEM_KEYS = ("item_id", "position", "source", "score", "propensity", "features")
+
+
+def read_lines(folder: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+    """(file, line number, object) of every finished line under `folder`, files in order of name."""
+    for path in sorted(folder.rglob("*.jsonl")):
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                if not raw.endswith(b"\n"):
+                    break
+                try:
+                    content = json.loads(raw)
+                except ValueError as error:
+                    raise DatasetError(f"{path}: line {number}: not JSON: {error}") from None
+                if not isinstance(content, dict):
+                    raise DatasetError(f"{path}: line {number}: not an object: {raw[:60]!r}")
+                yield path, number, content
+
+
+def load_posted_events(settings: Settings, *, now: int) -> Batch:
+    """Events posted to /events as a batch; the catalogue and users are the lake's, new users added.
+
+    Raises:
+        DatasetError: a line does not keep the schema of `shortlist.api.Event`; file and line are
+            named.
+        LakeError: there is no catalogue yet.
+    """
+    rows = []
+    for path, number, content in read_lines(settings.events):
+        received = content.pop(RECEIVED_AT, None)
+        try:
+            event = Event.model_validate(content)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(str(part) for part in problem["loc"])
+            raise DatasetError(f"{path}: line {number}: {key}: {problem['msg']}") from None
+        if event.event_timestamp is None:
+            raise DatasetError(f"{path}: line {number}: event_timestamp is missing")
+        rows.append(event.model_dump() | {c.INGESTED_AT: received or now})
+    lake = Lake(settings.lake)
+    users = lake.users()
+    known = set(users.column(c.USER_ID).to_pylist())
+    new = sorted({row[c.USER_ID] for row in rows} - known)
+    users = pa.concat_tables(
+        [users, pa.table({c.USER_ID: pa.array(new, pa.string())})], promote_options="default"
+    )
+    return Batch.checked(str(settings.events), _interactions(rows), lake.items(), users)
+
+
+def _interactions(rows: list[dict[str, Any]]) -> pa.Table:
+    columns: dict[str, pa.Array] = {}
+    for field in INTERACTIONS:
+        if field.name in (c.EVENT_ORDER, c.SOURCE, c.EVENT_ID):
+            continue
+        values = [row.get(field.name) for row in rows]
+        plain = pa.int64() if pa.types.is_timestamp(field.type) else field.type
+        columns[field.name] = pa.array(values, plain).cast(field.type)
+    n = len(rows)
+    derived = event_ids(
+        columns[c.USER_ID],
+        columns[c.ITEM_ID],
+        columns[c.EVENT_TYPE],
+        columns[c.EVENT_TIMESTAMP].cast(pa.int64()),
+        columns[c.VALUE],
+    ).to_pylist()
+    given = [row.get(c.EVENT_ID) or id_ for row, id_ in zip(rows, derived, strict=True)]
+    columns[c.EVENT_ID] = pa.array(given, pa.string())
+    columns[c.EVENT_ORDER] = pa.array(np.arange(n), pa.int64())
+    columns[c.SOURCE] = pa.array(["service"] * n, pa.string())
+    return pa.table(columns)
+
+
+def load_serving_log(folder: Path, *, since: int | None = None) -> pa.Table:
+    """What the service showed, one row an item: the SERVING_LOG contract.
+
+    Args:
+        since: only responses made at or after this time, microseconds.
+
+    Raises:
+        DatasetError: a line lacks a key of the contract; file and line are named.
+    """
+    rows: list[dict[str, Any]] = []
+    request_keys = [field.name for field in SERVING_LOG if field.name not in ITEM_KEYS]
+    for path, number, content in read_lines(folder):
+        try:
+            request = {key: content[key] for key in request_keys}
+            shown = [request | {key: item[key] for key in ITEM_KEYS} for item in content["items"]]
+        except (KeyError, TypeError) as error:
+            raise DatasetError(f"{path}: line {number}: key {error} is missing") from None
+        if since is None or request[c.EVENT_TIMESTAMP] >= since:
+            rows += shown
+    arrays = []
+    for field in SERVING_LOG:
+        plain = pa.int64() if field.type == TIMESTAMP else field.type
+        try:
+            arrays.append(pa.array([row[field.name] for row in rows], plain).cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DatasetError(f"{folder}: key '{field.name}': {error}") from None
+    return pa.table(arrays, schema=SERVING_LOG)
