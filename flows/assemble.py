@@ -1,4 +1,4 @@
-"""From the lake and Feast to what models are trained on and judged by. Plain functions, no Prefect."""
+"""From the lake and Feast to what models are trained on and judged by. No Prefect here."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -204,7 +204,7 @@ def releases(
 
 @app.command()
 def monitor(run: RunOption = None, as_json: JsonOption = False) -> None:
-    """Report on the serving log: drift, quality, diversity, engagement; guardrails give a verdict."""
+    """Report on the serving log: drift, quality, diversity, engagement, guardrail verdicts."""
     from flows.monitor import monitor_flow
     from flows.runs import Run
     from shortlist.config import Settings
@@ -218,7 +218,7 @@ def monitor(run: RunOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def replay(run: RunOption = None, as_json: JsonOption = False) -> None:
-    """Send a run's replay window to the real service as traffic, with what people then really did."""
+    """Send a run's replay window to the real service, with what people then really did."""
     from flows.replay import replay_flow
     from flows.runs import Run
     from shortlist.config import Settings
@@ -313,7 +313,7 @@ def report(
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
-    """What is installed, reachable and fresh; exits with 1 if something that serving needs is not."""
+    """What is installed, reachable and fresh; exits with 1 if what serving needs is not."""
     from flows.doctor import examine
 
     checks = examine()

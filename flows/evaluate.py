@@ -42,7 +42,7 @@ class Judged:
 
 @flow(name="evaluate", log_prints=True)
 def evaluate_flow(run_id: str) -> dict[str, Any]:
-    """Judge the run's chain, its sources, the tuned baselines and the champion on the test window."""
+    """Judge the chain, its sources, tuned baselines and the champion on the test window."""
     settings = Settings()
     run = Run.open(settings, run_id)
     config = run.config
@@ -99,7 +99,7 @@ def judge_chain(recommender: Recommender, ticks: list[JudgedTick], *, k: int) ->
 def judge_sources(
     run: Run, recommender: Recommender, ticks: list[JudgedTick], *, k: int
 ) -> dict[str, Lists]:
-    """Every source's own list; item_knn, ease and ials as fitted on everything before validation."""
+    """Every source's own list; REFERENCE_KINDS as fitted on everything before validation."""
     sources = dict(recommender.chain.sources)
     for kind in REFERENCE_KINDS:
         folder = run.references / kind
@@ -184,7 +184,7 @@ def evaluation(
 def serving_log(
     ranked: list[Ranked], ticks: list[JudgedTick], recommender: Recommender, *, k: int
 ) -> pa.Table:
-    """The chain's test slates as the service would have logged them: monitoring's reference window."""
+    """The chain's test slates as the service would log them: monitoring's reference window."""
     names = recommender.chain.config.candidate_sources
     ids = recommender.catalogue.vocab.ids
     rows = [

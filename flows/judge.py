@@ -70,7 +70,7 @@ def beyond_accuracy(
     rng: np.random.Generator,
     draws: int,
 ) -> dict[str, dict[str, float]]:
-    """Coverage, intra-list diversity (by categories), novelty and popularity bias of the first k."""
+    """Coverage, diversity within lists (by categories), novelty, popularity bias of the first k."""
     shown = lists.item_idx[:, :k]
     per_request = {
         f"diversity@{k}": intra_list_diversity(shown, catalogue.category_matrix),
@@ -95,7 +95,7 @@ def coverage_interval(
     rng: np.random.Generator,
     draws: int,
 ) -> dict[str, float]:
-    """Coverage over all lists; the interval is of coverage under resampled users, so it lies lower."""
+    """Coverage over all lists; its interval comes from resampled users, so it lies lower."""
     names, row = np.unique(np.asarray(users), return_inverse=True)
     saw = np.zeros((len(names), num_items + 1), dtype=bool)
     saw[np.repeat(row, shown.shape[1]), shown.ravel()] = True
@@ -112,7 +112,7 @@ def coverage_interval(
 
 
 def slices_of(ticks: list[JudgedTick], item_counts: np.ndarray) -> dict[str, list[np.ndarray]]:
-    """What counts as relevant in each slice; a request outside a slice has nothing relevant in it."""
+    """What counts as relevant in each slice; a request outside it has nothing relevant."""
     nothing = np.empty(0, dtype=np.int64)
     by_popularity = np.argsort(item_counts[1:], kind="stable") + 1
     tail = np.zeros(len(item_counts), dtype=bool)

@@ -1,4 +1,4 @@
-"""The promoted Recommender in this process: what `shortlist recommend` needs instead of a server."""
+"""The promoted Recommender in this process: `shortlist recommend` needs no server."""
 
 import time
 

@@ -33,7 +33,7 @@ class Gate:
 
 @flow(name="promote", log_prints=True)
 def promote_flow(release_id: str, gates: str = "configs/gates.toml") -> dict[str, Any]:
-    """Move the pointer to `release_id` if every gate holds; else say which did not, and leave it."""
+    """Move the pointer to `release_id` if every gate holds; else say which did not."""
     settings = Settings()
     store = ReleaseStore(settings.releases)
     config = load_toml(Path(gates), GatesConfig)

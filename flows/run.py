@@ -58,7 +58,7 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
 
 
 def mark_windows(settings: Settings, run: Run) -> int:
-    """Cut the lake's events into the five windows, keep the edges, and return the start of replay."""
+    """Cut the lake's events into the five windows, keep the edges, return the start of replay."""
     config = run.config
     events = Lake(settings.lake).interactions(event_types=config.data.target_events)
     times = events.column("event_timestamp").cast("int64").to_numpy()

@@ -111,7 +111,7 @@ def train_flow(run_id: str) -> dict[str, Any]:
 def read_windows(
     settings: Settings, world: World, config: RunConfig, *, windows: tuple[str, ...]
 ) -> tuple[dict[str, list[JudgedTick]], ProfileEncoder]:
-    """Judged requests of some windows, through Feast's point-in-time join, and the profile codes."""
+    """Judged requests of some windows, by Feast's point-in-time join, and the profile codes."""
     profiles = fit_profiles(world, end=world.windows["retrieval_train"][1])
     reader = OfflineReader(settings)
     moments = [draw_window(world, window, config).at for window in windows]

@@ -94,8 +94,13 @@ clock = "replay"
 [data.files.interactions]
 path = "{folder}/interactions.csv"
 event_type = "rating"
-columns = {{ user_id = "user_id", item_id = "item_id", value = "rating", event_timestamp = "timestamp" }}
 timestamp_unit = "s"
+[data.files.interactions.columns]
+user_id = "user_id"
+item_id = "item_id"
+value = "rating"
+event_timestamp = "timestamp"
+
 
 [data.files.items]
 path = "{folder}/items.csv"

@@ -24,7 +24,7 @@ RECIPROCAL_RANK_CONSTANT = 60
 
 
 class ChainConfig(Config):
-    """Which sources find candidates, whose scores the ranker reads, and how lists are spread out."""
+    """Which sources find candidates, whose scores the ranker reads, how lists are spread out."""
 
     candidate_sources: tuple[str, ...]
     score_sources: tuple[str, ...]
