@@ -18,9 +18,8 @@ from shortlist.metrics import (
     precision,
     recall,
 )
+from shortlist.splits import LIGHT_HISTORY
 
-LIGHT_HISTORY = 20
-"""A user with fewer events than this at the time of the request is light; with none, new."""
 TAIL_SHARE = 0.8
 """Tail items: the least popular items, this share of the catalogue."""
 
