@@ -15,6 +15,8 @@ from shortlist.contracts import microseconds, sort_by_time
 WINDOWS = ("retrieval_train", "ranker_train", "validation", "test", "replay")
 HORIZON = c.MICROSECONDS_PER_DAY
 MAX_REQUESTS_PER_USER = 20
+LIGHT_HISTORY = 20
+"""A user with fewer events than this at the time of the request is light; with none, new."""
 
 
 class SplitError(ValueError):
