@@ -1,0 +1,117 @@
+"""EASE (Steck 2019, "Embarrassingly Shallow Autoencoders"): a ridge regression of items on items,
+closed form.
+
+Tuned on validation: the L2 penalty, and how fast older events of a history fade.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from models.baselines import dense
+from models.data import TrainingData, Validation
+from models.queries import Candidates, Queries, top_k
+from shortlist.catalogue import Catalogue
+from shortlist.config import Config
+from shortlist.pack import ItemState
+
+if TYPE_CHECKING:
+    from models.training import TrainingOptions
+
+MAX_ITEMS = 20_000
+"""The inverse is dense: 20,000 items are 3 GB in float64."""
+
+
+class EaseConfig(Config):
+    kind: Literal["ease"] = "ease"
+    l2: tuple[float, ...] = (50.0, 200.0, 500.0)
+    decay: tuple[float, ...] = (0.9, 1.0)
+
+
+class Ease:
+    """Scores are the (fading) history times the item-to-item weights."""
+
+    name = "ease"
+
+    def __init__(self, weights: np.ndarray, *, decay: float, chosen: dict[str, float]):
+        """
+        Args:
+            weights: (N + 1, N + 1) float32; [i, j] is what item i in the history adds to item j.
+        """
+        self.weights = weights
+        self.decay = decay
+        self.chosen = chosen
+
+    def scores(self, queries: Queries) -> np.ndarray:
+        """(B, N + 1) float32."""
+        num_items = len(self.weights) - 1
+        history = dense.history_weights(queries, decay=self.decay, num_items=num_items)
+        return history @ self.weights
+
+    def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
+        return dense.best(self.scores(queries), queries, k=k)
+
+    def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
+        return dense.at_candidates(self.scores(queries), candidates)
+
+    def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
+        """(S,) item_idx -> the k items that each one speaks for most."""
+        scores = self.weights[item_idx].copy()
+        scores[:, 0] = -np.inf
+        scores[scores == 0] = -np.inf
+        return top_k(scores, k)
+
+    def contribution(self, history: np.ndarray, item_idx: int) -> np.ndarray:
+        """(L,) history -> (L,) float32: what each of its items adds to the score of `item_idx`."""
+        real = np.flatnonzero(history > 0)
+        out = np.zeros(len(history), dtype=np.float32)
+        age = len(real) - 1 - np.arange(len(real))
+        out[real] = self.weights[history[real], item_idx] * self.decay**age
+        return out
+
+    def save(self, folder: Path) -> None:
+        dense.save(folder, {"weights": self.weights}, {"decay": self.decay, "chosen": self.chosen})
+
+    @classmethod
+    def load(cls, folder: Path, catalogue: Catalogue) -> "Ease":
+        arrays, about = dense.load(folder)
+        return cls(arrays["weights"], decay=about["decay"], chosen=about["chosen"])
+
+
+def fit_ease(
+    config: EaseConfig,
+    data: TrainingData,
+    validation: Validation,
+    options: "TrainingOptions",
+) -> Ease:
+    """Solve for every penalty of the grid and keep the best on validation.
+
+    Raises:
+        ValueError: the catalogue is too large for a dense inverse.
+    """
+    if data.num_items > MAX_ITEMS:
+        raise ValueError(
+            f"ease: {data.num_items:,} items, want at most {MAX_ITEMS:,} (its inverse is dense);"
+            " leave it out of [train] sources"
+        )
+    gram = (data.matrix.T @ data.matrix).toarray().astype(np.float64)
+    best: tuple[float, Ease] | None = None
+    for l2 in config.l2:
+        weights = solve(gram, l2)
+        for decay in config.decay:
+            model = Ease(weights, decay=decay, chosen={"l2": l2, "decay": decay})
+            figure = validation.ndcg(model)
+            if best is None or figure > best[0]:
+                best = figure, model
+    assert best is not None, "the config's grid is not empty"
+    return best[1]
+
+
+def solve(gram: np.ndarray, l2: float) -> np.ndarray:
+    """(N + 1, N + 1) Gram matrix -> float32 weights with a zero diagonal (Steck 2019, eq. 8)."""
+    inverse = np.linalg.inv(gram + l2 * np.eye(len(gram)))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    weights[0] = weights[:, 0] = 0
+    return weights.astype(np.float32)

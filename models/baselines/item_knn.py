@@ -1,0 +1,133 @@
+"""ItemKNN: cosine between items over their users (Deshpande & Karypis 2004), shrunk and cut to
+neighbours.
+
+Tuned on validation: neighbours, shrinkage, and how fast older events of a history fade.
+"""
+
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from models.baselines import dense
+from models.data import TrainingData, Validation
+from models.queries import Candidates, Queries, top_k
+from shortlist.catalogue import Catalogue
+from shortlist.config import Config
+from shortlist.pack import ItemState
+
+if TYPE_CHECKING:
+    from models.training import TrainingOptions
+
+
+class ItemKnnConfig(Config):
+    kind: Literal["item_knn"] = "item_knn"
+    neighbours: tuple[int, ...] = (50, 200)
+    shrinkage: tuple[float, ...] = (10.0, 100.0)
+    decay: tuple[float, ...] = (0.9, 1.0)
+
+
+class ItemKNN:
+    """Scores are sums of the similarities between an item and the (fading) history."""
+
+    name = "item_knn"
+
+    def __init__(self, similarity: csr_array, *, decay: float, chosen: dict[str, float]):
+        """
+        Args:
+            similarity: (N + 1, N + 1) float32; row i holds the neighbours of item i.
+        """
+        self.similarity = similarity
+        self.decay = decay
+        self.chosen = chosen
+
+    @property
+    def num_items(self) -> int:
+        return self.similarity.shape[0] - 1
+
+    def scores(self, queries: Queries) -> np.ndarray:
+        """(B, N + 1) float32."""
+        weights = dense.history_weights(queries, decay=self.decay, num_items=self.num_items)
+        return (weights @ self.similarity).toarray()
+
+    def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
+        return dense.best(self.scores(queries), queries, k=k)
+
+    def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
+        return dense.at_candidates(self.scores(queries), candidates)
+
+    def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
+        """(S,) item_idx -> the k most similar items of each; fewer have any similarity: padding."""
+        scores = self.similarity[item_idx].toarray()
+        scores[scores == 0] = -np.inf
+        return top_k(scores, k)
+
+    def contribution(self, history: np.ndarray, item_idx: int) -> np.ndarray:
+        """(L,) history -> (L,) float32: what each of its items adds to the score of `item_idx`."""
+        real = np.flatnonzero(history > 0)
+        out = np.zeros(len(history), dtype=np.float32)
+        age = len(real) - 1 - np.arange(len(real))
+        column = self.similarity[history[real]][:, [item_idx]].toarray().ravel()
+        out[real] = column * self.decay**age
+        return out
+
+    def save(self, folder: Path) -> None:
+        matrix = self.similarity
+        arrays = {
+            "data": matrix.data,
+            "indices": matrix.indices.astype(np.int32),
+            "indptr": matrix.indptr.astype(np.int64),
+        }
+        dense.save(folder, arrays, {"decay": self.decay, "chosen": self.chosen})
+
+    @classmethod
+    def load(cls, folder: Path, catalogue: Catalogue) -> "ItemKNN":
+        arrays, about = dense.load(folder)
+        size = catalogue.num_items + 1
+        matrix = csr_array(
+            (arrays["data"], arrays["indices"], arrays["indptr"]), shape=(size, size)
+        )
+        return cls(matrix, decay=about["decay"], chosen=about["chosen"])
+
+
+def fit_item_knn(
+    config: ItemKnnConfig,
+    data: TrainingData,
+    validation: Validation,
+    options: "TrainingOptions",
+) -> ItemKNN:
+    """Try every combination of the config's grid and keep the best on validation."""
+    together = (data.matrix.T @ data.matrix).tocsr().astype(np.float64)
+    count = together.diagonal()
+    best: tuple[float, ItemKNN] | None = None
+    for shrinkage in config.shrinkage:
+        cosine = _cosine(together, count, shrinkage)
+        for neighbours, decay in product(config.neighbours, config.decay):
+            chosen = {"neighbours": neighbours, "shrinkage": shrinkage, "decay": decay}
+            model = ItemKNN(keep_largest(cosine, neighbours), decay=decay, chosen=chosen)
+            figure = validation.ndcg(model)
+            if best is None or figure > best[0]:
+                best = figure, model
+    assert best is not None, "the config's grid is not empty"
+    return best[1]
+
+
+def _cosine(together: csr_array, count: np.ndarray, shrinkage: float) -> csr_array:
+    """Users in common over the geometric mean of users, damped where few are in common."""
+    matrix = together.tocoo()
+    norm = np.sqrt(count[matrix.row] * count[matrix.col]) + shrinkage
+    value = np.where(matrix.row == matrix.col, 0, matrix.data / norm).astype(np.float32)
+    cosine = csr_array((value, (matrix.row, matrix.col)), shape=matrix.shape)
+    cosine.eliminate_zeros()
+    return cosine
+
+
+def keep_largest(matrix: csr_array, k: int) -> csr_array:
+    """Keep the k largest values of each row."""
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((-matrix.data, rows))
+    place = np.arange(len(rows)) - matrix.indptr[rows]
+    kept = np.sort(order[place < k])
+    return csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)

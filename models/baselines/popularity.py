@@ -1,0 +1,89 @@
+"""Popularity: all-time, and of the last days. No parameters are learned; the counts roll on in the
+pack.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from models.baselines.dense import at_candidates
+from models.data import TrainingData, Validation
+from models.queries import Candidates, Queries, mask_seen, top_k
+from shortlist.catalogue import Catalogue
+from shortlist.config import Config
+from shortlist.pack import ItemState
+
+if TYPE_CHECKING:
+    from models.training import TrainingOptions
+
+
+class PopularityConfig(Config):
+    """Counts of all time."""
+
+    kind: Literal["popularity"] = "popularity"
+
+
+class RecentPopularityConfig(Config):
+    """Counts of the last days; how many is chosen on validation."""
+
+    kind: Literal["recent_popularity"] = "recent_popularity"
+    days: tuple[int, ...] = (1, 3, 7, 14, 30)
+
+
+class Popularity:
+    """The same list for everybody, without what they have seen."""
+
+    def __init__(self, name: str, *, days: int | None):
+        self.name = name
+        self.days = days
+
+    @property
+    def chosen(self) -> dict[str, int | None]:
+        return {"days": self.days}
+
+    def counts(self, items: ItemState) -> np.ndarray:
+        """(N + 1,) float64; ties among recent counts are broken by all-time ones."""
+        total = items.state["item_events"].astype(np.float64)
+        if self.days is None:
+            return total
+        recent = items.state["item_day_counts"][:, -self.days :].sum(1)
+        return recent + total / (total.max(initial=0) + 1)
+
+    def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
+        scores = np.repeat(self.counts(items)[None].astype(np.float32), len(queries), axis=0)
+        return top_k(mask_seen(scores, queries.seen), k)
+
+    def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
+        scores = np.broadcast_to(self.counts(items), (len(candidates), len(self.counts(items))))
+        return at_candidates(scores, candidates)
+
+    def save(self, folder: Path) -> None:
+        (folder / "about.json").write_text(json.dumps({"name": self.name, "days": self.days}))
+
+    @classmethod
+    def load(cls, folder: Path, catalogue: Catalogue) -> "Popularity":
+        about = json.loads((folder / "about.json").read_text())
+        return cls(about["name"], days=about["days"])
+
+
+def fit_popularity(
+    config: PopularityConfig,
+    data: TrainingData,
+    validation: Validation,
+    options: "TrainingOptions",
+) -> Popularity:
+    """Nothing to fit."""
+    return Popularity(config.kind, days=None)
+
+
+def fit_recent_popularity(
+    config: RecentPopularityConfig,
+    data: TrainingData,
+    validation: Validation,
+    options: "TrainingOptions",
+) -> Popularity:
+    """Choose the number of days on validation."""
+    candidates = [Popularity(config.kind, days=days) for days in config.days]
+    return max(candidates, key=validation.ndcg)

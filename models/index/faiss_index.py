@@ -1,0 +1,136 @@
+"""Inner-product search over item vectors: exact while that is quick, HNSW (Malkov & Yashunin 2018)
+beyond.
+
+Shapes: B queries, D dim, N items; vectors have N + 1 rows and row 0 is padding.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import faiss
+import numpy as np
+
+from models.queries import Candidates
+from shortlist.config import Config
+
+
+class IndexConfig(Config):
+    """When to leave exact search, and how carefully the graph is built and walked."""
+
+    exact_up_to: int = 50_000
+    neighbours: int = 32
+    ef_construction: int = 200
+    ef_search: int = 256
+
+
+class VectorIndex:
+    """Ids in the index are item_idx, so that what it returns needs no translation."""
+
+    def __init__(self, index: faiss.Index, kind: str):
+        self.index = index
+        self.kind: Literal["exact", "hnsw"] = "exact" if kind == "exact" else "hnsw"
+
+    @classmethod
+    def build(
+        cls,
+        vectors: np.ndarray,
+        *,
+        config: IndexConfig | None = None,
+        item_mask: np.ndarray | None = None,
+    ) -> "VectorIndex":
+        """Index the rows of `vectors` (N + 1, D) from 1 on, or those of `item_mask` (N + 1,) bool.
+
+        Raises:
+            ValueError: vectors are not two-dimensional, not finite, or none is to be indexed.
+        """
+        config = config or IndexConfig()
+        if vectors.ndim != 2:
+            raise ValueError(f"index: vectors have shape {vectors.shape}, want (N + 1, D)")
+        if not np.isfinite(vectors).all():
+            rows = np.flatnonzero(~np.isfinite(vectors).all(1))
+            raise ValueError(
+                f"index: {len(rows)} vectors are not finite, the first is row {rows[0]}"
+            )
+        item_idx = np.arange(1, len(vectors))
+        if item_mask is not None:
+            item_idx = item_idx[item_mask[1:]]
+        if len(item_idx) == 0:
+            raise ValueError("index: there is no item to index")
+        rows = np.ascontiguousarray(vectors[item_idx], dtype=np.float32)
+        if len(item_idx) <= config.exact_up_to:
+            kind, flat = "exact", faiss.IndexFlatIP(rows.shape[1])
+        else:
+            kind = "hnsw"
+            flat = faiss.IndexHNSWFlat(rows.shape[1], config.neighbours, faiss.METRIC_INNER_PRODUCT)
+            flat.hnsw.efConstruction = config.ef_construction
+            flat.hnsw.efSearch = config.ef_search
+        index = faiss.IndexIDMap2(flat)
+        index.add_with_ids(rows, item_idx.astype(np.int64))
+        return cls(index, kind)
+
+    @property
+    def dim(self) -> int:
+        return self.index.d
+
+    def search(
+        self, queries: np.ndarray, k: int, *, exclude: list[np.ndarray] | None = None
+    ) -> Candidates:
+        """The k items of largest inner product with each of (B, D) queries, `exclude` left out.
+
+        Asks for k + the longest exclusion, then filters; places that stay empty are padding.
+
+        Raises:
+            ValueError: queries have another dimension than the index.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise ValueError(f"index: queries have shape {queries.shape}, want (B, {self.dim})")
+        longest = max((len(items) for items in exclude), default=0) if exclude else 0
+        depth = min(k + longest, self.index.ntotal)
+        if self.kind == "hnsw":
+            graph = faiss.downcast_index(self.index.index)
+            graph.hnsw.efSearch = max(graph.hnsw.efSearch, depth)
+        score, item_idx = self.index.search(np.ascontiguousarray(queries, np.float32), depth)
+        dropped = item_idx < 0
+        if exclude is not None:
+            for row, items in enumerate(exclude):
+                if len(items):
+                    dropped[row] |= np.isin(item_idx[row], items)
+        # A stable sort by 'dropped' moves what is left to the front, in order of score.
+        order = np.argsort(dropped, axis=1, kind="stable")[:, :k]
+        item_idx = np.where(dropped, 0, item_idx)
+        score = np.where(dropped, np.float32(-np.inf), score)
+        item_idx = np.take_along_axis(item_idx, order, axis=1)
+        score = np.take_along_axis(score, order, axis=1)
+        missing = k - item_idx.shape[1]
+        if missing > 0:
+            item_idx = np.pad(item_idx, ((0, 0), (0, missing)))
+            score = np.pad(score, ((0, 0), (0, missing)), constant_values=-np.inf)
+        return Candidates(item_idx=item_idx, score=score)
+
+    def measure_recall(self, queries: np.ndarray, *, k: int = 100) -> float:
+        """Share of the exact top k that the index finds, mean over (B, D) queries."""
+        k = min(k, self.index.ntotal)
+        found = self.search(queries, k).item_idx
+        stored = faiss.vector_to_array(self.index.id_map)
+        flat = faiss.downcast_index(self.index.index)
+        rows = flat.reconstruct_n(0, self.index.ntotal)
+        exact = faiss.IndexFlatIP(self.dim)
+        exact.add(rows)
+        wanted = stored[exact.search(np.ascontiguousarray(queries, np.float32), k)[1]]
+        hits = [len(np.intersect1d(a, b)) for a, b in zip(found, wanted, strict=True)]
+        return float(np.mean(hits) / k)
+
+    def save(self, path: Path) -> None:
+        """Write FAISS's own format."""
+        faiss.write_index(self.index, str(path))
+
+    @classmethod
+    def load(cls, path: Path) -> "VectorIndex":
+        """Raises ValueError if the file is missing or not an index."""
+        try:
+            index = faiss.read_index(str(path))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0][:200]
+            raise ValueError(f"{path}: cannot be read as a FAISS index: {reason}") from None
+        inner = faiss.downcast_index(index.index)
+        return cls(index, "exact" if isinstance(inner, faiss.IndexFlat) else "hnsw")
