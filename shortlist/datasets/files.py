@@ -30,8 +30,7 @@ def load_files(config: FilesConfig, *, like_threshold: float | None, now: int) -
 
     Raises:
         DatasetError: a file or a mapped column is missing, a file cannot be parsed, ids are not
-            text or
-            whole numbers, times cannot be times.
+            text or whole numbers, times cannot be times.
     """
     interactions = with_likes(_interactions(config.interactions, now=now), like_threshold)
     items = (
@@ -178,23 +177,33 @@ def _require(columns: dict[str, str], names: tuple[str, ...], path: Path) -> Non
 def _column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
     if name not in table.column_names:
         raise DatasetError(f"{path}: no column '{name}'; there are {', '.join(table.column_names)}")
+    if (times := table.column_names.count(name)) > 1:
+        raise DatasetError(f"{path}: column '{name}' is there {times} times, want it once")
     return table.column(name)
 
 
 def _ids(table: pa.Table, name: str, path: Path) -> pa.Array:
     """Ids as text. Floating-point ids are refused: 196.0 is what a missing value makes of 196."""
     column = _column(table, name, path)
-    if pa.types.is_floating(column.type):
+    hint = " (missing ids became NaN?)" if pa.types.is_floating(column.type) else ""
+    try:
+        text = pc.cast(column, pa.string())
+    except pa.ArrowException:
+        text = None
+    if text is None or hint:
         raise DatasetError(
-            f"{path}: column '{name}' is {column.type}, want text or whole numbers"
-            " (missing ids became NaN?)"
+            f"{path}: column '{name}' is {column.type}, want text or whole numbers{hint}"
         )
-    return pc.cast(column, pa.string()).combine_chunks()
+    return text.combine_chunks()
 
 
 def _text(table: pa.Table, name: str, path: Path) -> pa.Array:
-    column = pc.cast(_column(table, name, path), pa.string()).combine_chunks()
-    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+    column = _column(table, name, path)
+    try:
+        text = pc.cast(column, pa.string()).combine_chunks()
+    except pa.ArrowException:
+        raise DatasetError(f"{path}: column '{name}' is {column.type}, want text") from None
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
 def _numbers(table: pa.Table, name: str, path: Path) -> np.ndarray:
@@ -203,7 +212,7 @@ def _numbers(table: pa.Table, name: str, path: Path) -> np.ndarray:
         column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     try:
         return pc.cast(column, pa.float64()).to_numpy()
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise DatasetError(f"{path}: column '{name}' is not numeric: {error}") from None
 
 
@@ -212,15 +221,19 @@ def _seconds(table: pa.Table, name: str, unit: str, path: Path) -> np.ndarray:
     if unit == "iso" or pa.types.is_timestamp(column.type):
         try:
             stamps = pc.cast(column, TIMESTAMP)
-        except pa.ArrowInvalid as error:
+        except pa.ArrowException as error:
             raise DatasetError(f"{path}: column '{name}' is not a time: {error}") from None
+        if stamps.null_count:
+            row = pc.index(pc.is_null(stamps), True).as_py() + 1
+            raise DatasetError(f"{path}: column '{name}', row {row}: is empty, want a time")
         return pc.cast(stamps, pa.int64()).to_numpy() / 1e6
     seconds = _numbers(table, name, path) * UNIT_SECONDS[unit]
     wrong = np.flatnonzero(~(np.abs(seconds) < MAX_SECONDS))
     if len(wrong):
+        row = int(wrong[0])
         raise DatasetError(
-            f"{path}: column '{name}', row {wrong[0] + 1}:"
-            f" {column[int(wrong[0])].as_py()!r} is no time in '{unit}' (missing, or another timestamp_unit?)"
+            f"{path}: column '{name}', row {row + 1}: {column[row].as_py()!r} is no time in"
+            f" '{unit}' (missing, or another timestamp_unit?)"
         )
     return seconds
 
