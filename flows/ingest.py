@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 from prefect import flow
 
@@ -40,7 +41,7 @@ def ingest_flow(data: DataConfig) -> dict[str, Any]:
 
 def without_duplicates(interactions: pa.Table) -> pa.Table:
     """Each event_id once: the first row of it."""
-    numbered = interactions.append_column("row", pa.array(range(interactions.num_rows)))
+    numbered = interactions.append_column("row", pa.array(np.arange(interactions.num_rows)))
     with duckdb.connect() as connection:
         connection.register("batch", numbered.select(["event_id", "row"]))
         first = connection.execute(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -39,7 +40,7 @@ class Lake:
     def stage(
         self, batch_id: str, interactions: pa.Table, items: pa.Table, users: pa.Table
     ) -> Path:
-        """Lay a contract-checked batch beside the lake; staging the same batch again replaces it."""
+        """Lay a contract-checked batch beside the lake; staging it again replaces it."""
         folder = self.incoming(batch_id)
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in zip(TABLES, (interactions, items, users), strict=True):
@@ -170,7 +171,10 @@ def _without_known(interactions: pa.Table, files: list[Path]) -> pa.Table:
     """Rows whose event_id is in none of the files, each event_id once (its first row)."""
     with duckdb.connect() as connection:
         connection.register(
-            "batch", interactions.append_column("row", pa.array(range(len(interactions))))
+            "batch",
+            interactions.select([c.EVENT_ID]).append_column(
+                "row", pa.array(np.arange(interactions.num_rows))
+            ),
         )
         known = "SELECT event_id FROM read_parquet(?)" if files else "SELECT NULL WHERE false"
         rows = connection.execute(

@@ -6,7 +6,7 @@ it.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from shortlist.datasets.batch import Batch, DatasetError, event_ids
 from shortlist.lake import Lake
 
 RECEIVED_AT = "received_at"
+END_OF_TIME = 4_102_444_800_000_000  # the year 2100: beyond it the unit is wrong
 ITEM_KEYS = ("item_id", "position", "source", "score", "propensity", "features")
 
 
@@ -51,16 +52,19 @@ def load_posted_events(settings: Settings, *, now: int) -> Batch:
     """
     rows = []
     for path, number, content in read_lines(settings.events):
-        received = content.pop(RECEIVED_AT, None)
+        received = content.pop(RECEIVED_AT, now)
         try:
             event = Event.model_validate(content)
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(str(part) for part in problem["loc"])
             raise DatasetError(f"{path}: line {number}: {key}: {problem['msg']}") from None
-        if event.event_timestamp is None:
-            raise DatasetError(f"{path}: line {number}: event_timestamp is missing")
-        rows.append(event.model_dump() | {c.INGESTED_AT: received or now})
+        for name, moment in ((c.EVENT_TIMESTAMP, event.event_timestamp), (RECEIVED_AT, received)):
+            if not isinstance(moment, int) or not 0 <= moment < END_OF_TIME:
+                raise DatasetError(
+                    f"{path}: line {number}: {name} is {moment!r}, want microseconds since 1970"
+                )
+        rows.append(event.model_dump() | {c.INGESTED_AT: received})
     lake = Lake(settings.lake)
     users = lake.users()
     known = set(users.column(c.USER_ID).to_pylist())
@@ -101,16 +105,18 @@ def load_serving_log(folder: Path, *, since: int | None = None) -> pa.Table:
         since: only responses made at or after this time, microseconds.
 
     Raises:
-        DatasetError: a line lacks a key of the contract; file and line are named.
+        DatasetError: a line lacks a key of the contract, or a required one is null; file and line
+            are named. Keys beyond the contract are left out.
     """
     rows: list[dict[str, Any]] = []
     request_keys = [field.name for field in SERVING_LOG if field.name not in ITEM_KEYS]
     for path, number, content in read_lines(folder):
-        try:
-            request = {key: content[key] for key in request_keys}
-            shown = [request | {key: item[key] for key in ITEM_KEYS} for item in content["items"]]
-        except (KeyError, TypeError) as error:
-            raise DatasetError(f"{path}: line {number}: key {error} is missing") from None
+        where = f"{path}: line {number}"
+        request = _picked(content, request_keys, where=where)
+        items = content.get("items")
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise DatasetError(f"{where}: items is {items!r:.60}, want a list of objects")
+        shown = [request | _picked(item, ITEM_KEYS, where=where) for item in items]
         if since is None or request[c.EVENT_TIMESTAMP] >= since:
             rows += shown
     arrays = []
@@ -118,6 +124,15 @@ def load_serving_log(folder: Path, *, since: int | None = None) -> pa.Table:
         plain = pa.int64() if field.type == TIMESTAMP else field.type
         try:
             arrays.append(pa.array([row[field.name] for row in rows], plain).cast(field.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowException, OverflowError) as error:
             raise DatasetError(f"{folder}: key '{field.name}': {error}") from None
     return pa.table(arrays, schema=SERVING_LOG)
+
+
+def _picked(content: dict[str, Any], keys: Sequence[str], *, where: str) -> dict[str, Any]:
+    for key in keys:
+        if key not in content:
+            raise DatasetError(f"{where}: key '{key}' is missing")
+        if content[key] is None and not SERVING_LOG.field(key).nullable:
+            raise DatasetError(f"{where}: key '{key}' is null, want {SERVING_LOG.field(key).type}")
+    return {key: content[key] for key in keys}

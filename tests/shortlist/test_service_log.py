@@ -1,0 +1,167 @@
+"""The service's own files as a source: posted events become a batch, shown lists a SERVING_LOG."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from shortlist.config import Settings
+from shortlist.contracts import INTERACTIONS, ITEMS, SERVING_LOG, USERS, microseconds
+from shortlist.datasets import DataConfig, DatasetError, load_batch
+from shortlist.datasets.service_log import load_posted_events, load_serving_log
+from shortlist.lake import Lake, LakeError
+
+NOW = 1_700_000_000_000_000
+EVENT = {
+    "event_id": "e1",
+    "user_id": "00196",
+    "item_id": "a",
+    "event_type": "click",
+    "event_timestamp": 881_250_949_000_001,
+    "received_at": 881_250_950_000_000,
+}
+RESPONSE: dict[str, Any] = {
+    "request_id": "r1",
+    "release_id": "rel",
+    "pack_id": None,
+    "arm": "main",
+    "user_id": "00196",
+    "context_id": "web|phone|12",
+    "event_timestamp": 881_250_949_000_001,
+    "user_as_of": 881_250_000_000_000,
+    "delta_epoch": 0,
+    "rules_version": "v1",
+    "seed": 7,
+    "skipped_stages": ["rank"],
+    "items": [
+        {
+            **{"item_id": "a", "position": 1, "source": "sasrec", "score": 0.5},
+            **{"propensity": 1.0, "features": [0.5, 2.0]},
+        },
+        {
+            **{"item_id": "b", "position": 2, "source": "ease", "score": 0.25},
+            **{"propensity": 1.0, "features": [0.25, 3.0]},
+        },
+    ],
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A home whose lake knows the item `a` and the user `00196`."""
+    settings = Settings(home=tmp_path)
+    item = {"item_id": "a", "categories": [], "available": True}
+    Lake(settings.lake).publish(
+        "seed",
+        INTERACTIONS.empty_table(),
+        pa.Table.from_pylist([item], schema=ITEMS),
+        pa.Table.from_pylist([{"user_id": "00196"}], schema=USERS),
+    )
+    return settings
+
+
+def append(folder: Path, *rows: Any, name: str = "0001.jsonl", end: str = "\n") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    lines = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
+    with path.open("a") as file:
+        file.write(lines + end)
+    return path
+
+
+def test_posted_events_become_a_batch(settings: Settings) -> None:
+    append(settings.events, EVENT, EVENT | {"event_id": "e2", "user_id": "new", "value": 4.5})
+    append(settings.events, EVENT | {"event_id": "e3", "position": 2}, name="0002.jsonl")
+    batch = load_batch(DataConfig(source="service"), settings, now=NOW)
+    events = batch.interactions
+    assert events.schema.equals(INTERACTIONS)
+    assert events.column("event_id").to_pylist() == ["e1", "e2", "e3"]
+    assert events.column("event_order").to_pylist() == [0, 1, 2]
+    assert events.column("source").to_pylist() == ["service"] * 3
+    assert events.column("value").to_pylist() == [None, 4.5, None]
+    assert events.column("position").to_pylist() == [None, None, 2]
+    assert microseconds(events.column("event_timestamp"))[0].as_py() == 881_250_949_000_001
+    assert microseconds(events.column("ingested_at"))[0].as_py() == 881_250_950_000_000
+    assert batch.users.column("user_id").to_pylist() == ["00196", "new"]
+    assert batch.items.column("item_id").to_pylist() == ["a"]
+
+
+def test_a_torn_last_line_waits_for_the_next_time(settings: Settings) -> None:
+    whole = json.dumps(EVENT | {"event_id": "e2"})
+    append(settings.events, EVENT)
+    path = append(settings.events, whole[:40], end="")
+    assert load_posted_events(settings, now=NOW).interactions.num_rows == 1
+    with path.open("a") as file:
+        file.write(whole[40:] + "\n")
+    assert load_posted_events(settings, now=NOW).interactions.num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (EVENT | {"mood": "good"}, "line 2: mood: Extra inputs"),
+        (EVENT | {"event_type": "stare"}, "line 2: .*'stare' is unknown"),
+        (EVENT | {"user_id": 196.0}, "line 2: user_id: Input should be a valid string"),
+        (EVENT | {"event_timestamp": None}, "line 2: event_timestamp is None, want"),
+        (EVENT | {"received_at": "noon"}, "line 2: received_at is 'noon', want microseconds"),
+        (EVENT | {"event_timestamp": 10**30}, "line 2: event_timestamp is 10+, want microseconds"),
+        ('{"event_id": "e2"', "line 2: not JSON"),
+        ('["e2"]', "line 2: not an object"),
+        ('{"event_id": NaN}', "line 2"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named(settings: Settings, line: Any, complaint: str) -> None:
+    append(settings.events, EVENT, line)
+    with pytest.raises(DatasetError, match=rf"0001\.jsonl: {complaint}"):
+        load_posted_events(settings, now=NOW)
+
+
+def test_nothing_posted_and_nothing_to_post_about(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="source 'service' has no events"):
+        load_batch(DataConfig(source="service"), settings, now=NOW)
+    empty = Settings(home=tmp_path / "other")
+    append(empty.events, EVENT)
+    with pytest.raises(LakeError, match="shortlist run"):
+        load_posted_events(empty, now=NOW)
+
+
+def test_the_serving_log_has_a_row_for_each_item_shown(tmp_path: Path) -> None:
+    later = RESPONSE | {"request_id": "r2", "event_timestamp": 900_000_000_000_000, "items": []}
+    append(tmp_path, RESPONSE | {"mood": "good"}, later)
+    log = load_serving_log(tmp_path)
+    assert log.schema.equals(SERVING_LOG)
+    assert log.num_rows == 2
+    assert log.column("request_id").to_pylist() == ["r1", "r1"]
+    assert log.column("item_id").to_pylist() == ["a", "b"]
+    assert log.column("features").to_pylist() == [[0.5, 2.0], [0.25, 3.0]]
+    assert log.column("skipped_stages").to_pylist() == [["rank"], ["rank"]]
+    assert microseconds(log.column("event_timestamp")).to_pylist() == [881_250_949_000_001] * 2
+    assert load_serving_log(tmp_path, since=881_250_949_000_002).num_rows == 0
+    assert load_serving_log(tmp_path, since=881_250_949_000_001).num_rows == 2
+
+
+def test_an_empty_serving_log_is_an_empty_table(tmp_path: Path) -> None:
+    assert load_serving_log(tmp_path / "nowhere").equals(SERVING_LOG.empty_table())
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"items": [{"item_id": "a"}]}, "line 1: key 'position' is missing"),
+        ({"items": None}, "line 1: items is None, want a list"),
+        ({"release_id": None}, "line 1: key 'release_id' is null"),
+        ({"seed": "seven"}, "key 'seed'"),
+    ],
+)
+def test_a_broken_response_is_named(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
+    append(tmp_path, RESPONSE | change)
+    with pytest.raises(DatasetError, match=complaint):
+        load_serving_log(tmp_path)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    append(tmp_path, RESPONSE, {key: value for key, value in RESPONSE.items() if key != "arm"})
+    with pytest.raises(DatasetError, match=r"0001\.jsonl: line 2: key 'arm' is missing"):
+        load_serving_log(tmp_path)
