@@ -1,0 +1,168 @@
+"""Baselines: the checkerboard, small cases by hand, and what every source promises."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from models.baselines.ease import Ease, EaseConfig, fit_ease, solve
+from models.baselines.ials import Ials, IalsConfig, fit_ials, solve_side
+from models.baselines.item_knn import ItemKNN, ItemKnnConfig, fit_item_knn, keep_largest
+from models.baselines.popularity import (
+    Popularity,
+    PopularityConfig,
+    RecentPopularityConfig,
+    fit_popularity,
+    fit_recent_popularity,
+)
+from models.training import TrainingOptions
+from tests.models.conftest import catalogue_of, queries_of, state_of, training_data
+
+LEARNED = {
+    "item_knn": (ItemKnnConfig(shrinkage=(1.0,)), fit_item_knn, ItemKNN),
+    "ease": (EaseConfig(l2=(1.0,)), fit_ease, Ease),
+    "ials": (IalsConfig(embedding_dim=8), fit_ials, Ials),
+}
+ALL = LEARNED | {
+    "popularity": (PopularityConfig(), fit_popularity, Popularity),
+    "recent_popularity": (RecentPopularityConfig(), fit_recent_popularity, Popularity),
+}
+
+
+@pytest.fixture(scope="module")
+def fitted(checkerboard):
+    data, validation = checkerboard
+    return {
+        name: fit(config, data, validation, TrainingOptions(seed=0))
+        for name, (config, fit, _) in ALL.items()
+    }
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learns_the_checkerboard(fitted, checkerboard, name):
+    assert checkerboard[1].ndcg(fitted[name]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_was_seen_never_comes_back(fitted, checkerboard, name):
+    queries, items, _ = checkerboard[1].ticks[0]
+    found = fitted[name].retrieve(queries, items, k=30).item_idx
+    for row, seen in zip(found, queries.seen, strict=True):
+        assert not set(row[row > 0]) & set(seen)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_query_alone_gets_what_it_gets_in_a_batch(fitted, checkerboard, name):
+    queries, items, _ = checkerboard[1].ticks[0]
+    together = fitted[name].retrieve(queries, items, k=5)
+    alone = fitted[name].retrieve(
+        queries_of([[int(i) for i in queries.history[3] if i]]), items, k=5
+    )
+    assert alone.item_idx[0].tolist() == together.item_idx[3].tolist()
+    np.testing.assert_allclose(alone.score[0], together.score[3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_score_agrees_with_retrieve(fitted, checkerboard, name):
+    queries, items, _ = checkerboard[1].ticks[0]
+    found = fitted[name].retrieve(queries, items, k=3)
+    scores = fitted[name].score(queries, items, found.item_idx)
+    np.testing.assert_allclose(scores, found.score, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_saved_and_loaded_it_scores_the_same(fitted, checkerboard, name, tmp_path):
+    queries, items, _ = checkerboard[1].ticks[0]
+    fitted[name].save(tmp_path)
+    again = ALL[name][2].load(tmp_path, checkerboard[0].catalogue)
+    before, after = (m.retrieve(queries, items, k=10) for m in (fitted[name], again))
+    assert np.array_equal(before.item_idx, after.item_idx)
+    assert np.array_equal(before.score, after.score)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nobody_known_gets_a_finite_answer(fitted, checkerboard, name):
+    items = checkerboard[1].ticks[0][1]
+    found = fitted[name].retrieve(queries_of([[]]), items, k=5)
+    assert np.isfinite(found.score[found.item_idx > 0]).all()
+    if name in LEARNED:
+        assert not found.item_idx.any()  # nothing to go by: no candidates, popularity has some
+    else:
+        assert found.item_idx.all()
+
+
+def test_popularity_orders_by_count_and_recent_popularity_breaks_ties_by_all_time():
+    counts = np.array([0, 1, 3, 2])
+    items = state_of(counts)
+    queries = queries_of([[]])
+    assert Popularity("popularity", days=None).retrieve(queries, items, k=3).item_idx.tolist() == [
+        [2, 3, 1]
+    ]
+    items.state["item_day_counts"][:] = 0
+    items.state["item_day_counts"][[1, 2, 3], [-1, -8, -1]] = 1  # item 2 was bought a week ago
+    recent = Popularity("recent_popularity", days=7).retrieve(queries, items, k=3)
+    assert recent.item_idx.tolist() == [[3, 1, 2]]
+
+
+def test_cosine_by_hand():
+    # item 1: users a b; item 2: users a b c; item 3: user c
+    data = training_data(catalogue_of([["x"]] * 3), [[1, 2], [1, 2], [2, 3]])
+    validation = one_question(data, [1], [2])
+    config = ItemKnnConfig(neighbours=(10,), shrinkage=(0.0,), decay=(1.0,))
+    model = fit_item_knn(config, data, validation, TrainingOptions())
+    similarity = model.similarity.toarray()
+    assert similarity[1, 2] == pytest.approx(2 / np.sqrt(2 * 3))
+    assert similarity[2, 3] == pytest.approx(1 / np.sqrt(3 * 1))
+    assert similarity[1, 3] == 0
+    assert similarity[1, 1] == 0
+
+
+def test_history_fades_by_its_place_and_contributions_add_up_to_the_score():
+    similarity = np.zeros((4, 4), dtype=np.float32)
+    similarity[1, 3], similarity[2, 3] = 0.5, 0.2
+    model = ItemKNN(csr_array(similarity), decay=0.9, chosen={})
+    queries = queries_of([[1, 2]])
+    score = model.scores(queries)[0, 3]
+    assert score == pytest.approx(0.9 * 0.5 + 1 * 0.2)
+    parts = model.contribution(queries.history[0], 3)
+    assert parts[:2].tolist() == pytest.approx([0.9 * 0.5, 0.2])
+    assert parts.sum() == pytest.approx(score)
+
+
+def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
+    rng = np.random.default_rng(0)
+    x = np.zeros((40, 4))
+    x[:, 1:] = rng.random((40, 3)) < 0.4
+    weights = solve(x.T @ x, 2.0)
+    for item in (1, 2, 3):
+        others = [j for j in (1, 2, 3) if j != item]
+        a = x[:, others]
+        expected = np.linalg.solve(a.T @ a + 2.0 * np.eye(2), a.T @ x[:, item])
+        np.testing.assert_allclose(weights[others, item], expected, rtol=1e-5)
+
+
+def test_a_half_step_of_ials_solves_each_row_exactly():
+    rng = np.random.default_rng(0)
+    matrix = csr_array((rng.random((7, 12)) < 0.3).astype(np.float32))
+    other = rng.normal(size=(12, 4))
+    solution = solve_side(matrix, other, l2=0.1, unseen_weight=0.2, steps=30)
+    for row in range(7):
+        seen = other[matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]]
+        system = 0.2 * other.T @ other + seen.T @ seen + 0.1 * (len(seen) + 0.2 * 12) * np.eye(4)
+        np.testing.assert_allclose(solution[row], np.linalg.solve(system, seen.sum(0)), atol=1e-9)
+
+
+def test_keep_largest_keeps_k_of_each_row():
+    matrix = csr_array(np.array([[0, 3, 1, 2], [0, 0, 0, 5]], dtype=np.float32))
+    assert keep_largest(matrix, 2).toarray().tolist() == [[0, 3, 0, 2], [0, 0, 0, 5]]
+
+
+def test_ease_refuses_a_catalogue_too_large_for_its_inverse(monkeypatch, checkerboard):
+    monkeypatch.setattr("models.baselines.ease.MAX_ITEMS", 10)
+    with pytest.raises(ValueError, match="30 items, want at most 10"):
+        fit_ease(EaseConfig(), *checkerboard, TrainingOptions())
+
+
+def one_question(data, history, wanted):
+    from models.data import Validation
+
+    return Validation([(queries_of([history]), state_of(data.item_counts), [np.array(wanted)])])

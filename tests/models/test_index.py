@@ -1,0 +1,100 @@
+"""The index against brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.index.faiss_index import IndexConfig, VectorIndex
+
+
+def vectors_of(rng: np.random.Generator, n: int, dim: int = 8) -> np.ndarray:
+    vectors = rng.normal(size=(n + 1, dim)).astype(np.float32)
+    vectors[0] = 0
+    return vectors
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 40), st.integers(1, 50), st.sets(st.integers(1, 40)), st.integers(0, 2**32 - 1)
+)
+def test_exact_search_is_brute_force_without_the_excluded(n, k, excluded, seed):
+    rng = np.random.default_rng(seed)
+    vectors = vectors_of(rng, n)
+    query = rng.normal(size=(1, 8)).astype(np.float32)
+    exclude = np.array(sorted(i for i in excluded if i <= n), dtype=np.int64)
+    found = VectorIndex.build(vectors).search(query, k, exclude=[exclude])
+    scores = vectors @ query[0]
+    allowed = np.setdiff1d(np.arange(1, n + 1), exclude)
+    expected = allowed[np.argsort(-scores[allowed], kind="stable")][:k]
+    assert found.item_idx.shape == (1, k)
+    assert found.item_idx[0, : len(expected)].tolist() == expected.tolist()
+    assert not found.item_idx[0, len(expected) :].any()
+    assert np.isneginf(found.score[0, len(expected) :]).all()
+    np.testing.assert_allclose(
+        found.score[0, : len(expected)], scores[expected], rtol=1e-4, atol=1e-5
+    )
+
+
+def clustered(n: int, dim: int = 32, clusters: int = 60) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(clusters, dim))
+    vectors = centres[rng.integers(clusters, size=n + 1)] + 0.3 * rng.normal(size=(n + 1, dim))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32)
+
+
+def test_a_large_catalogue_is_searched_approximately_and_its_recall_is_measured(tmp_path):
+    vectors = clustered(6_000)
+    index = VectorIndex.build(vectors, config=IndexConfig(exact_up_to=1_000))
+    assert index.kind == "hnsw"
+    queries = vectors[1:51]
+    recall = index.measure_recall(queries, k=100)
+    assert 0.95 <= recall <= 1
+    # measured by hand: the share of the true top 100
+    true = np.argsort(-(queries @ vectors[1:].T), axis=1)[:, :100] + 1
+    found = index.search(queries, 100).item_idx
+    by_hand = np.mean([len(np.intersect1d(a, b)) / 100 for a, b in zip(true, found, strict=True)])
+    assert recall == pytest.approx(by_hand, abs=0.01)
+    index.save(tmp_path / "index.faiss")
+    again = VectorIndex.load(tmp_path / "index.faiss")
+    assert again.kind == "hnsw"
+    assert np.array_equal(again.search(queries, 10).item_idx, found[:, :10])
+
+
+def test_an_exact_index_has_recall_one():
+    vectors = clustered(500)
+    assert VectorIndex.build(vectors).measure_recall(vectors[1:20], k=50) == 1.0
+
+
+def test_only_masked_items_are_indexed():
+    vectors = clustered(100)
+    mask = np.zeros(101, dtype=bool)
+    mask[[3, 7]] = True
+    found = VectorIndex.build(vectors, item_mask=mask).search(vectors[3:4], 5)
+    assert found.item_idx[0].tolist() == [3, 7, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.zeros(3, dtype=np.float32), r"shape \(3,\), want \(N \+ 1, D\)"),
+        (np.array([[0, 0], [np.nan, 1]], dtype=np.float32), "1 vectors are not finite"),
+        (np.zeros((1, 4), dtype=np.float32), "there is no item"),
+    ],
+)
+def test_bad_vectors_are_refused(vectors, message):
+    with pytest.raises(ValueError, match=message):
+        VectorIndex.build(vectors)
+
+
+def test_a_query_of_another_dimension_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(1, 3\), want \(B, 32\)"):
+        VectorIndex.build(clustered(10)).search(np.zeros((1, 3), dtype=np.float32), 2)
+
+
+def test_a_file_that_is_no_index_is_refused(tmp_path):
+    path = tmp_path / "index.faiss"
+    path.write_bytes(b"not an index at all")
+    with pytest.raises(ValueError, match="cannot be read as a FAISS index"):
+        VectorIndex.load(path)
