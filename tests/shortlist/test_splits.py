@@ -1,0 +1,112 @@
+"""Windows and requests: nothing of the future in a history, nothing seen among the relevant."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shortlist.contracts import TIMESTAMP
+from shortlist.splits import HORIZON, WINDOWS, SplitError, draw_requests, split_windows
+
+HOUR = 3_600_000_000
+FRACTIONS = (0.5, 0.2, 0.1, 0.1, 0.1)
+
+
+def table(events: list[tuple[str, str, int]]) -> pa.Table:
+    return pa.table(
+        {
+            "user_id": [e[0] for e in events],
+            "item_id": [e[1] for e in events],
+            "event_timestamp": pa.array([e[2] for e in events], pa.int64()).cast(TIMESTAMP),
+            "event_order": pa.array(range(len(events)), pa.int64()),
+        }
+    )
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=60, max_size=300, unique=True))
+def test_windows_cover_every_event_once_and_in_order(times):
+    windows = split_windows(np.array(times), FRACTIONS)
+    counted = [sum(windows[name][0] <= t < windows[name][1] for t in times) for name in WINDOWS]
+    assert sum(counted) == len(times)
+    for count, share in zip(counted, FRACTIONS, strict=True):
+        assert abs(count - share * len(times)) <= 2
+
+
+def test_events_of_one_time_stay_in_one_window():
+    times = np.array([1] * 50 + list(range(2, 52)))
+    windows = split_windows(times, FRACTIONS)
+    assert windows["retrieval_train"][0] == 1
+    assert windows["retrieval_train"][1] > 1
+
+
+@pytest.mark.parametrize(
+    ("times", "fractions", "message"),
+    [
+        ([], FRACTIONS, "nothing to split"),
+        ([1, 1, 1], FRACTIONS, "window 'retrieval_train' is empty"),
+        (range(100), (0.5, 0.5, 0.1, 0.1, 0.1), "sum to 1"),
+        (range(100), (0.5, 0.5, 0.0, 0.0, 0.0), "above 0"),
+    ],
+)
+def test_impossible_splits_say_why(times, fractions, message):
+    with pytest.raises(SplitError, match=message):
+        split_windows(np.array(list(times), dtype=np.int64), fractions)
+
+
+def test_a_request_is_a_user_and_a_time_with_the_new_items_of_a_day():
+    day = 24 * HOUR
+    events = [
+        ("u", "a", 10),
+        ("u", "b", 1_000),
+        ("u", "c", 1_000),  # one set with b
+        ("u", "a", 2_000),  # not new
+        ("u", "d", 1_000 + HOUR),
+        ("u", "e", 1_000 + day),  # a day later: no longer relevant at 1,000
+        ("v", "a", 1_500),
+    ]
+    requests = draw_requests(table(events), (500, 10 * day), rng=np.random.default_rng(0))
+    by_key = {
+        (u, int(t)): (sorted(r), sorted(n))
+        for u, t, r, n in zip(
+            requests.user_ids, requests.at, requests.relevant, requests.next_set, strict=True
+        )
+    }
+    assert by_key["u", 1_000] == (["b", "c", "d"], ["b", "c"])
+    # the repeat of `a` is a request too: what was new in the day after it
+    assert by_key["u", 2_000] == (["d", "e"], [])
+    assert by_key["v", 1_500] == (["a"], ["a"])
+    assert ("u", 10) not in by_key
+
+
+def test_relevance_ends_with_the_window():
+    events = [("u", "a", 0), ("u", "b", 100), ("u", "c", 200)]
+    requests = draw_requests(table(events), (50, 150), rng=np.random.default_rng(0))
+    assert requests.relevant == [["b"]]
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from("uvw"), st.sampled_from("abcdefgh"), st.integers(0, 3 * HORIZON)),
+    min_size=1,
+    max_size=60,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(EVENTS, st.integers(1, 4))
+def test_relevant_items_are_new_and_of_the_next_day(events, most):
+    start = HORIZON
+    requests = draw_requests(
+        table(events), (start, 4 * HORIZON), rng=np.random.default_rng(0), max_per_user=most
+    )
+    assert np.all(np.diff(requests.at) >= 0)
+    for user in "uvw":
+        assert requests.user_ids.count(user) <= most
+    for user, at, relevant, next_set in zip(
+        requests.user_ids, requests.at, requests.relevant, requests.next_set, strict=True
+    ):
+        seen = {i for u, i, t in events if u == user and t < at}
+        ahead = {i for u, i, t in events if u == user and at <= t < at + HORIZON}
+        assert set(relevant) == ahead - seen
+        assert set(next_set) == {i for u, i, t in events if u == user and t == at} - seen
+        assert relevant
