@@ -1,1 +1,47 @@
+"""The feature store: the only importer of Feast beside feature_repo, and only inside functions."""
 
+from shortlist.feature_store.packs import (
+    current_pack_id,
+    latest_pack,
+    publish_pack,
+    read_pack,
+    read_pack_history,
+)
+from shortlist.feature_store.push import (
+    OnlineWriter,
+    TargetEvent,
+    UserState,
+    push_events,
+    update_user_state,
+)
+from shortlist.feature_store.readers import FeatureReader, OfflineReader, OnlineReader
+from shortlist.feature_store.states import build_states
+from shortlist.feature_store.store import (
+    FeatureStoreError,
+    apply,
+    materialize,
+    open_store,
+    repo_config,
+)
+
+__all__ = [
+    "FeatureReader",
+    "FeatureStoreError",
+    "OfflineReader",
+    "OnlineReader",
+    "OnlineWriter",
+    "TargetEvent",
+    "UserState",
+    "apply",
+    "build_states",
+    "current_pack_id",
+    "latest_pack",
+    "materialize",
+    "open_store",
+    "publish_pack",
+    "push_events",
+    "read_pack",
+    "read_pack_history",
+    "repo_config",
+    "update_user_state",
+]

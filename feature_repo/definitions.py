@@ -1,0 +1,159 @@
+"""What Feast knows: entities, feature views over the state snapshots, and the two feature services.
+
+Feast imports this file by itself (`feast -c feature_repo apply`); nobody else does. One file,
+because Feast sees definitions imported from a second one as duplicates. Snapshots are those under
+SHORTLIST_HOME, or under var/ beside this folder.
+
+To add a feature: a column in shortlist/feature_store/states.py, its name in shortlist/features.py
+and a Field here; a test fails until the three agree.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, RequestSource
+from feast.data_format import ParquetFormat
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Array, Float64, Int64, String
+from feast.value_type import ValueType
+
+HOME = Path(os.environ.get("SHORTLIST_HOME") or Path(__file__).resolve().parents[1] / "var")
+FOREVER = timedelta(0)
+"""No TTL: how old a state is, is itself a feature, and `finalize` decays it."""
+
+user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
+item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING)
+context = Entity(
+    name="context",
+    join_keys=["context_id"],
+    value_type=ValueType.STRING,
+    description="surface | device | hour of day (UTC)",
+)
+
+
+def snapshot(name: str) -> FileSource:
+    """The Parquet file that `shortlist featurize` writes for a view of this name."""
+    return FileSource(
+        name=f"{name}_snapshot",
+        path=str(HOME.absolute() / "features" / f"{name}.parquet"),
+        file_format=ParquetFormat(),
+        timestamp_field="event_timestamp",
+    )
+
+
+def pushed(name: str) -> PushSource:
+    """A snapshot whose online rows are also renewed by every posted event."""
+    return PushSource(name=f"{name}_push", batch_source=snapshot(name))
+
+
+user_stats = FeatureView(
+    name="user_stats",
+    entities=[user],
+    ttl=FOREVER,
+    schema=[
+        Field(name="user_id", dtype=String),
+        Field(name="user_events", dtype=Float64),
+        Field(name="user_decayed", dtype=Float64),
+        Field(name="user_last_time", dtype=Int64),
+        Field(name="user_first_time", dtype=Int64),
+        Field(name="user_value_sum", dtype=Float64),
+        Field(name="user_value_count", dtype=Float64),
+    ],
+    source=pushed("user_stats"),
+)
+
+user_history = FeatureView(
+    name="user_history",
+    entities=[user],
+    ttl=FOREVER,
+    schema=[
+        Field(name="user_id", dtype=String),
+        Field(name="history_items", dtype=Array(String)),
+        Field(name="history_times", dtype=Array(Int64)),
+        Field(name="history_values", dtype=Array(Float64)),
+    ],
+    source=pushed("user_history"),
+)
+
+user_profile = FeatureView(
+    name="user_profile",
+    entities=[user],
+    ttl=FOREVER,
+    schema=[
+        Field(name="user_id", dtype=String),
+        Field(name="attributes_json", dtype=String),
+    ],
+    source=snapshot("user_profile"),
+)
+
+item_state = FeatureView(
+    name="item_state",
+    entities=[item],
+    ttl=FOREVER,
+    schema=[
+        Field(name="item_id", dtype=String),
+        Field(name="item_events", dtype=Float64),
+        Field(name="item_decayed", dtype=Float64),
+        Field(name="item_last_time", dtype=Int64),
+        Field(name="item_first_time", dtype=Int64),
+        Field(name="item_value_sum", dtype=Float64),
+        Field(name="item_value_count", dtype=Float64),
+        Field(name="item_day_counts", dtype=Array(Int64)),
+    ],
+    source=snapshot("item_state"),
+    online=False,  # items reach the service in the feature pack
+)
+
+context_trend = FeatureView(
+    name="context_trend",
+    entities=[context],
+    ttl=FOREVER,
+    schema=[
+        Field(name="context_id", dtype=String),
+        Field(name="context_events", dtype=Float64),
+        Field(name="context_decayed", dtype=Float64),
+        Field(name="context_last_time", dtype=Int64),
+    ],
+    source=snapshot("context_trend"),
+)
+
+request = RequestSource(name="request", schema=[Field(name="request_at", dtype=Int64)])
+
+
+# Stored in the registry with dill and run where this file is not: everything it needs is inside it.
+@on_demand_feature_view(
+    sources=[request],
+    schema=[
+        Field(name="hour_sin", dtype=Float64),
+        Field(name="hour_cos", dtype=Float64),
+        Field(name="is_weekend", dtype=Float64),
+    ],
+    mode="python",
+)
+def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
+    """`time_features` of shortlist/features.py; a test asserts that the two agree."""
+    import math
+
+    day = 86_400_000_000
+    hour_sin, hour_cos, is_weekend = [], [], []
+    for at in inputs["request_at"]:
+        angle = 2 * math.pi * (at % day) / day
+        hour_sin.append(math.sin(angle))
+        hour_cos.append(math.cos(angle))
+        is_weekend.append(float((at // day + 3) % 7 >= 5))
+    return {"hour_sin": hour_sin, "hour_cos": hour_cos, "is_weekend": is_weekend}
+
+
+request_v1 = FeatureService(
+    name="request_v1",
+    features=[user_stats, user_history, user_profile, context_trend, request_time],
+    description="One read for each request: the states of its user and context",
+)
+
+item_pack_v1 = FeatureService(
+    name="item_pack_v1",
+    features=[item_state],
+    description="One read of the whole catalogue after each featurize: the feature pack",
+)

@@ -1,0 +1,128 @@
+"""Feature packs: item states of the whole catalogue out of Feast, in files with one pointer."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shortlist.columns import MICROSECONDS_PER_DAY
+from shortlist.config import Settings
+from shortlist.feature_store.readers import feature_service
+from shortlist.feature_store.store import FeatureStoreError, open_store
+from shortlist.features import DAY_BUCKETS, ITEM_SERVICE, ITEM_STATE, schema_hash
+from shortlist.pack import FeaturePack, PackError
+
+POINTER = "current.json"
+
+
+def read_pack(settings: Settings, as_of: int) -> FeaturePack:
+    """Item states at the newest tick (00:00 UTC) at or before `as_of` microseconds.
+
+    Raises:
+        FeatureStoreError: nothing was featurized yet.
+    """
+    tick = as_of // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
+    return read_pack_history(settings, [tick])[tick]
+
+
+def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, FeaturePack]:
+    """Packs of many ticks by one point-in-time join over ticks x items, never over requests.
+
+    Args:
+        ticks: microseconds, each 00:00 UTC of a day.
+
+    Raises:
+        FeatureStoreError: nothing was featurized yet.
+        PackError: a tick is not on the grid.
+    """
+    import pandas as pd
+
+    wrong = [tick for tick in ticks if tick % MICROSECONDS_PER_DAY]
+    if wrong:
+        raise PackError(f"pack tick {wrong[0]} is not 00:00 UTC of a day, in microseconds")
+    store = open_store(settings)
+    item_ids = _item_ids(settings.features / "item_state.parquet")
+    unique = np.unique(np.asarray(ticks, dtype=np.int64))
+    if not len(unique):
+        return {}
+    rows = len(unique) * len(item_ids)
+    entities = pd.DataFrame(
+        {
+            "row": np.arange(rows),
+            "item_id": item_ids * len(unique),
+            "event_timestamp": pd.Series(
+                np.repeat(unique, len(item_ids)).astype("datetime64[us]")
+            ).dt.tz_localize("UTC"),
+        }
+    )
+    service = feature_service(store, ITEM_SERVICE)
+    table = store.get_historical_features(entities, service).to_arrow().sort_by("row")
+    assert table.num_rows == rows
+    states = {
+        name: _column(table, name).reshape(len(unique), len(item_ids), -1) for name in ITEM_STATE
+    }
+    return {
+        int(tick): FeaturePack(
+            as_of=int(tick),
+            item_ids=item_ids,
+            state={
+                name: values[i] if name == "item_day_counts" else values[i, :, 0]
+                for name, values in states.items()
+            },
+            schema=schema_hash(),
+        )
+        for i, tick in enumerate(unique)
+    }
+
+
+def _item_ids(snapshot: Path) -> list[str]:
+    """Every item with an event; the others have zero state in every pack."""
+    if not snapshot.is_file():
+        raise FeatureStoreError(f"{snapshot}: no item states; run `shortlist featurize`")
+    column = pq.read_table(snapshot, columns=["item_id"]).column("item_id")
+    return sorted(column.unique().to_pylist())
+
+
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    """Numbers of a column, 0 where the item had no event yet; lists as (rows, DAY_BUCKETS)."""
+    column = table.column(name).combine_chunks()
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        out = np.zeros((len(column), DAY_BUCKETS), dtype=np.int64)
+        known = column.is_valid().to_numpy(zero_copy_only=False)
+        out[known] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, DAY_BUCKETS)
+        return out
+    return column.fill_null(0).to_numpy(zero_copy_only=False)
+
+
+def publish_pack(pack: FeaturePack, folder: Path) -> Path:
+    """Write `<pack_id>.parquet`, then move the pointer: a reader sees the old pack or the new."""
+    path = folder / f"{pack.pack_id}.parquet"
+    pack.save(path)
+    partial = folder / f"{POINTER}.partial"
+    partial.write_text(json.dumps({"pack_id": pack.pack_id, "as_of": pack.as_of}))
+    partial.replace(folder / POINTER)
+    return path
+
+
+def current_pack_id(folder: Path) -> str:
+    """The id the pointer names: cheap enough to ask before every swap.
+
+    Raises:
+        PackError: no pack was published there.
+    """
+    try:
+        return json.loads((folder / POINTER).read_text())["pack_id"]
+    except FileNotFoundError:
+        raise PackError(f"{folder}: no feature pack there; run `shortlist featurize`") from None
+    except (json.JSONDecodeError, KeyError):
+        raise PackError(
+            f"{folder / POINTER}: not a pack pointer; run `shortlist featurize`"
+        ) from None
+
+
+def latest_pack(folder: Path) -> FeaturePack:
+    """The published pack. Raises PackError if there is none or it cannot be read."""
+    return FeaturePack.load(folder / f"{current_pack_id(folder)}.parquet")

@@ -1,0 +1,203 @@
+"""The push handler: one event more in a user's state, so that it changes the next response.
+
+`update_user_state` builds what states.py builds in SQL; a property test proves that they agree. The
+one difference: a user with more than MAX_HISTORY items who comes back to one that fell off the list
+gets it again as new, since the state no longer knows it.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shortlist.config import Settings
+from shortlist.feature_store.readers import OnlineReader
+from shortlist.feature_store.store import PUSHED_VIEWS, user_key
+from shortlist.features import HALF_LIFE, MAX_HISTORY, RequestRows
+
+if TYPE_CHECKING:
+    from feast import FeatureView
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+FAR_FUTURE = 2**62
+
+
+@dataclass(frozen=True)
+class TargetEvent:
+    """An event of one of the run's target types. `timestamp` in microseconds UTC."""
+
+    user_id: str
+    item_id: str
+    timestamp: int
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class UserState:
+    """The pushable state of one user: USER_STATE and USER_HISTORY without their prefixes."""
+
+    events: float = 0.0
+    decayed: float = 0.0
+    last_time: int = 0
+    first_time: int = 0
+    value_sum: float = 0.0
+    value_count: float = 0.0
+    items: list[str] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, rows: RequestRows, i: int) -> "UserState":
+        """Request i's user."""
+        user = rows.user
+        return cls(
+            events=float(user["user_events"][i]),
+            decayed=float(user["user_decayed"][i]),
+            last_time=int(user["user_last_time"][i]),
+            first_time=int(user["user_first_time"][i]),
+            value_sum=float(user["user_value_sum"][i]),
+            value_count=float(user["user_value_count"][i]),
+            items=list(rows.history_items[i]),
+            times=rows.history_times[i].tolist(),
+            values=rows.history_values[i].tolist(),
+        )
+
+    def columns(self) -> dict[str, Any]:
+        """The state under the names of USER_STATE and USER_HISTORY."""
+        return {
+            f"{'history' if isinstance(value, list) else 'user'}_{name}": value
+            for name, value in vars(self).items()
+        }
+
+    @property
+    def stamp(self) -> int:
+        """Grows with each event, those of one microsecond too: Redis drops what is not newer."""
+        return self.last_time + int(self.events)
+
+
+def update_user_state(
+    state: UserState, event: TargetEvent, *, max_history: int = MAX_HISTORY
+) -> UserState:
+    """The state with one event more; late events are fine.
+
+    Events of one time count in the order in which they come, as `event_order` has it in the lake.
+    """
+    t = event.timestamp
+    new = state.events == 0
+    last_time = t if new else max(state.last_time, t)
+    decayed = state.decayed * 2.0 ** ((state.last_time - last_time) / HALF_LIFE)
+    has_value = event.value is not None and np.isfinite(event.value)
+    value = float(event.value) if event.value is not None and has_value else float("nan")
+    items, times, values = _remember(state, event.item_id, t, value)
+    return UserState(
+        events=state.events + 1,
+        decayed=decayed + 2.0 ** ((t - last_time) / HALF_LIFE),
+        last_time=last_time,
+        first_time=t if new else min(state.first_time, t),
+        value_sum=state.value_sum + (value if has_value else 0.0),
+        value_count=state.value_count + has_value,
+        items=items[-max_history:],
+        times=times[-max_history:],
+        values=values[-max_history:],
+    )
+
+
+def _remember(
+    state: UserState, item_id: str, t: int, value: float
+) -> tuple[list[str], list[int], list[float]]:
+    """The lists with the item at its first event; untouched if an earlier one is there."""
+    items, times, values = list(state.items), list(state.times), list(state.values)
+    if item_id in items:
+        known = items.index(item_id)
+        if times[known] <= t:
+            return items, times, values
+        for column in (items, times, values):
+            del column[known]
+    place = bisect_right(times, t)
+    items.insert(place, item_id)
+    times.insert(place, t)
+    values.insert(place, value)
+    return items, times, values
+
+
+class OnlineWriter:
+    """Adds events to the users' online states. Make one a process and keep it: opening takes 50 ms.
+
+    One writer a user at a time: read, add, write is not a transaction. An event pushed twice counts
+    twice; the caller keeps event ids.
+    """
+
+    def __init__(self, settings: Settings):
+        """Raises FeatureStoreError if nothing was featurized yet."""
+        from feast.infra.provider import get_provider
+
+        self.reader = OnlineReader(settings)
+        self.config = self.reader.store.config
+        self.provider = get_provider(self.config)
+        self.views = {name: self.reader.store.get_feature_view(name) for name in PUSHED_VIEWS}
+        self._writing = Lock()
+
+    def push(self, events: Iterable[TargetEvent]) -> int:
+        """Add events, in order of their times, and write the states back through Feast.
+
+        The rows are those of Feast's push sources `user_stats_push` and `user_history_push`;
+        `FeatureStore.push` itself parses the registry anew for each call (70 ms instead of 5).
+
+        Returns:
+            Number of users whose state changed.
+        """
+        ordered = sorted(events, key=lambda event: (event.user_id, event.timestamp))
+        by_user = {user: list(own) for user, own in groupby(ordered, key=lambda e: e.user_id)}
+        if not by_user:
+            return 0
+        users = list(by_user)
+        with self._writing:
+            rows = self.reader.read(users, [""] * len(users), np.full(len(users), FAR_FUTURE))
+            states = []
+            for i, user in enumerate(users):
+                state = UserState.of(rows, i)
+                for event in by_user[user]:
+                    state = update_user_state(state, event)
+                states.append(state)
+            self._write(users, states)
+        return len(users)
+
+    def _write(self, users: list[str], states: list[UserState]) -> None:
+        for view in self.views.values():
+            rows: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]] = [
+                (user_key(user_id), _values(view, state), _moment(state.stamp), None)
+                for user_id, state in zip(users, states, strict=True)
+            ]
+            self.provider.online_write_batch(self.config, view, rows, progress=None)
+
+
+def push_events(settings: Settings, events: Iterable[TargetEvent]) -> int:
+    """Push once. Who pushes often keeps an OnlineWriter.
+
+    Raises:
+        FeatureStoreError: nothing was featurized yet.
+    """
+    return OnlineWriter(settings).push(events)
+
+
+def _values(view: "FeatureView", state: UserState) -> "dict[str, Value]":
+    """The state's part of a view, as Feast's protobuf values."""
+    from feast.type_map import python_values_to_proto_values
+
+    columns = state.columns()
+    return {
+        field.name: python_values_to_proto_values(
+            [columns[field.name]], field.dtype.to_value_type()
+        )[0]
+        for field in view.features
+    }
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
