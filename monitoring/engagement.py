@@ -1,0 +1,72 @@
+"""An Evidently metric of our own: which share of the shown places was taken, by source or slice.
+
+Evidently has ranking metrics over whole lists, none by candidate source. Like `evidently_runs`,
+this module is imported late.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from evidently import Dataset
+from evidently.core.metric_types import ByLabelCalculation, ByLabelMetric
+from evidently.core.report import Context
+from evidently.legacy.renderers.html_widgets import plotly_figure
+
+from monitoring.frames import slice_names
+from monitoring.windows import Slates
+
+TAKEN = "taken"
+
+
+class TakenShare(ByLabelMetric):
+    """Mean of the column `taken` (0/1) for each value of the column `by`."""
+
+    by: str
+
+
+class TakenShareCalculation(ByLabelCalculation[TakenShare]):
+    """Computes the shares and draws them as bars, current beside reference."""
+
+    def calculate(
+        self, context: Context, current_data: Dataset, reference_data: Dataset | None
+    ) -> Any:
+        current = self._shares(current_data)
+        reference = None if reference_data is None else self._shares(reference_data)
+        result = self.result({**current})
+        result.widget = [self._bars(current, reference or {})]
+        if reference is None:
+            return result, None
+        return result, self.result({**reference})
+
+    def display_name(self) -> str:
+        return f"Share of the shown places that were taken, by {self.metric.by}"
+
+    def _shares(self, data: Dataset) -> dict[str, float]:
+        means = data.as_dataframe().groupby(self.metric.by)[TAKEN].mean()
+        return {str(label): float(share) for label, share in means.items()}
+
+    def _bars(self, current: dict[str, float], reference: dict[str, float]) -> Any:
+        labels = sorted(current.keys() | reference.keys(), key=lambda n: -current.get(n, 0))
+        figure = go.Figure()
+        sides = (("current", current, "#ed0400"), ("reference", reference, "#4d4d4d"))
+        for name, shares, colour in sides:
+            if shares:
+                values = [shares.get(label) for label in labels]
+                figure.add_bar(name=name, x=labels, y=values, marker_color=colour)
+        figure.update_layout(barmode="group", yaxis_tickformat=".1%")
+        return plotly_figure(title=self.display_name(), figure=figure)
+
+
+def engagement_frame(slates: Slates) -> pd.DataFrame:
+    """One row a shown place: taken (0/1), source, place, slice of the user."""
+    row, place = np.nonzero(slates.item_idx)
+    return pd.DataFrame(
+        {
+            TAKEN: slates.hit[row, place].astype(float),
+            "source": slates.source[row, place].astype(str),
+            "place": (place + 1).astype(str),
+            "slice": slice_names(slates.history_length)[row],
+        }
+    )

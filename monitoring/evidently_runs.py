@@ -1,0 +1,165 @@
+"""The Evidently reports themselves. Importing this module takes 10 to 18 s: do so late."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from evidently import DataDefinition, Dataset, Recsys, Report
+from evidently.core.metric_types import Metric
+from evidently.core.report import Snapshot
+from evidently.metrics import (
+    MAP,
+    MRR,
+    NDCG,
+    Diversity,
+    DriftedColumnsCount,
+    HitRate,
+    Novelty,
+    Personalization,
+    PopularityBiasMetric,
+    PrecisionTopK,
+    RecallTopK,
+    ValueDrift,
+)
+from evidently.ui.workspace import Workspace
+
+from monitoring.engagement import TAKEN, TakenShare, engagement_frame
+from monitoring.figures import DRIFT_THRESHOLD
+from monitoring.frames import category_columns
+from monitoring.tables import Tables
+
+NUMBERS, CATEGORIES = "wasserstein", "jensenshannon"
+"""Distances, not p-values: with thousands of rows every test finds 'significant' differences."""
+
+
+def runs(
+    tables: Tables, drifts: dict[str, dict[str, float]], *, drawn_features: int
+) -> dict[str, tuple[str, str, Snapshot]]:
+    """Run every report: name -> (title, what it says, snapshot)."""
+    k = tables.backdrop.k
+    loudest = sorted(drifts["features"], key=lambda name: -np.nan_to_num(drifts["features"][name]))
+    return {
+        "data_events": (
+            "Drift of what people do",
+            "event types, categories, hours, ratings, popularity and age of the items",
+            drift_run(*tables.events),
+        ),
+        "data_requests": (
+            "Drift of who asks",
+            "surface, device, hour, history, slices, the users' attributes",
+            drift_run(*tables.requests),
+        ),
+        "features": (
+            "Drift of the ranking features",
+            f"all columns counted, the {drawn_features} that moved most drawn",
+            drift_run(*tables.features, drawn=loudest[:drawn_features]),
+        ),
+        "scores": (
+            "Drift of the scores",
+            "all scores, scores by source, and the mix of sources",
+            drift_run(*tables.scores),
+        ),
+        "ranking": (
+            "Ranking quality over replayed hits",
+            f"nDCG, MAP, MRR, hit rate, precision and recall to rank {k}",
+            ranking_run(*tables.ranking, k=k),
+        ),
+        "beyond_accuracy": (
+            "Diversity, novelty, popularity bias, coverage",
+            "over the shown lists, against what people knew before",
+            beyond_accuracy_run(tables, k=k),
+        ),
+        "engagement": (
+            "Replayed hit rate by source, slice and place",
+            "share of the shown places that were taken within 24 h",
+            engagement_run(*(engagement_frame(slates) for slates in tables.slates)),
+        ),
+    }
+
+
+def drift_run(
+    current: pd.DataFrame, reference: pd.DataFrame, *, drawn: Sequence[str] | None = None
+) -> Snapshot:
+    """Count the drifted columns and draw them (or those in `drawn`), by the house's distances."""
+    usable = [
+        name
+        for name in reference.columns
+        if current[name].count() > 0 and reference[name].count() > 0
+    ]
+    numerical = [n for n in usable if pd.api.types.is_numeric_dtype(reference[n])]
+    categorical = [n for n in usable if n not in numerical]
+    definition = DataDefinition(numerical_columns=numerical, categorical_columns=categorical)
+    metrics: list[Any] = [
+        DriftedColumnsCount(
+            num_method=NUMBERS,
+            cat_method=CATEGORIES,
+            num_threshold=DRIFT_THRESHOLD,
+            cat_threshold=DRIFT_THRESHOLD,
+        )
+    ]
+    for name in usable if drawn is None else [n for n in drawn if n in usable]:
+        method = NUMBERS if name in numerical else CATEGORIES
+        metrics.append(ValueDrift(column=name, method=method, threshold=DRIFT_THRESHOLD))
+    return Report(metrics).run(
+        Dataset.from_pandas(current.filter(items=usable), definition),
+        Dataset.from_pandas(reference.filter(items=usable), definition),
+    )
+
+
+def ranking_run(current: pd.DataFrame, reference: pd.DataFrame, *, k: int) -> Snapshot:
+    """Quality at each rank to k; requests without anything taken are left out, as everywhere."""
+    metrics = [kind(k=k) for kind in (NDCG, MAP, MRR, HitRate, PrecisionTopK, RecallTopK)]
+    return Report(metrics).run(_ranking(current), _ranking(reference))
+
+
+def beyond_accuracy_run(tables: Tables, *, k: int) -> Snapshot:
+    """Evidently's own definitions; its diversity is a sum over pairs by list length, not a mean."""
+    features = category_columns(tables.backdrop.catalogue)
+    metrics: list[Metric] = [
+        Diversity(k=k, item_features=features),
+        Novelty(k=k),
+        PopularityBiasMetric(k=k),  # draws coverage and Gini too
+        Personalization(k=k),
+    ]
+    current, reference = (_ranking(frame, features) for frame in tables.shown)
+    return Report(metrics).run(
+        current, reference, additional_data={"current_train_data": tables.history}
+    )
+
+
+def _ranking(frame: pd.DataFrame, features: Sequence[str] = ()) -> Dataset:
+    roles = Recsys(
+        user_id="request_id",
+        item_id="item_id",
+        target="relevant",
+        prediction="rank",
+        recommendations_type="rank",
+    )
+    definition = DataDefinition(
+        ranking=[roles],
+        numerical_columns=["rank", "relevant", *features],
+        categorical_columns=["request_id", "item_id"],
+    )
+    columns = ["request_id", "item_id", "rank", "relevant", *features]
+    return Dataset.from_pandas(frame.filter(items=columns), definition)
+
+
+def engagement_run(current: pd.DataFrame, reference: pd.DataFrame) -> Snapshot:
+    labels = ["source", "slice", "place"]
+    definition = DataDefinition(numerical_columns=[TAKEN], categorical_columns=labels)
+    metrics: list[Metric] = [TakenShare(by=label) for label in labels]
+    return Report(metrics).run(
+        Dataset.from_pandas(current, definition), Dataset.from_pandas(reference, definition)
+    )
+
+
+def add_to_workspace(folder: Path, project: str, snapshots: dict[str, Snapshot]) -> None:
+    """Add each snapshot as a run of `project`, made at the first time, in a local workspace."""
+    folder.mkdir(parents=True, exist_ok=True)
+    workspace = Workspace.create(str(folder))
+    found = workspace.search_project(project)
+    target = found[0] if found else workspace.create_project(project)
+    for title, snapshot in snapshots.items():
+        workspace.add_run(target.id, snapshot, name=title)

@@ -1,0 +1,280 @@
+"""The figures that guardrails judge: pure functions of slates and frames.
+
+Every figure is a pair, current and reference window, made by the same function. Quality is called
+*replayed*: these people never saw our lists, so a hit says that they took the item anyway.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from monitoring.frames import slice_names
+from monitoring.windows import Backdrop, Slates
+from shortlist.metrics import (
+    RANKING_METRICS,
+    bootstrap_mean,
+    coverage,
+    gini,
+    intra_list_diversity,
+    novelty,
+    popularity_bias,
+)
+
+DRIFT_THRESHOLD = 0.1
+"""Evidently's own for both distances: a tenth of a standard deviation, or of full disjointness."""
+EQUAL_DRAWS = 20
+SLICES = ("new", "light", "regular")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of both windows; NaN where there is nothing to measure."""
+
+    current: float
+    reference: float = float("nan")
+    low: float = float("nan")  # 95% bootstrap interval of the current one, over users
+    high: float = float("nan")
+
+
+def all_figures(
+    current: Slates, reference: Slates, backdrop: Backdrop, *, rng: np.random.Generator
+) -> dict[str, Figure]:
+    """Every figure that needs slates only; drift and latency come from their own functions."""
+    return (
+        quality_figures(current, reference, backdrop, rng=rng)
+        | beyond_accuracy_figures(current, reference, backdrop, rng=rng)
+        | source_figures(current, reference)
+        | health_figures(current, reference)
+    )
+
+
+def quality_figures(
+    current: Slates, reference: Slates, backdrop: Backdrop, *, rng: np.random.Generator
+) -> dict[str, Figure]:
+    """nDCG, recall, precision, MRR and the replayed hit rate at k, the hit rate by slice too, and
+    `satisfaction`: what people gave (a rating) to the items we would have shown them.
+    """
+    k = backdrop.k
+    figures = {
+        f"{name}@{k}": _pair(
+            lambda slates, metric=metric: metric(slates.item_idx, slates.relevant, k=k),
+            current,
+            reference,
+            rng,
+        )
+        for name, metric in RANKING_METRICS.items()
+    }
+    figures[f"replayed_hit_rate@{k}"] = _pair(replayed_hits, current, reference, rng)
+    for name in SLICES:
+        figures[f"replayed_hit_rate@{k}/{name}_users"] = _pair(
+            lambda slates, name=name: np.where(
+                slice_names(slates.history_length) == name, replayed_hits(slates), np.nan
+            ),
+            current,
+            reference,
+            rng,
+        )
+    figures[f"replayed_hit_rate_same_mix@{k}"] = same_mix(current, reference)
+    figures["satisfaction"] = _pair(satisfaction, current, reference, rng)
+    return figures
+
+
+def replayed_hits(slates: Slates) -> np.ndarray:
+    """(B,) 1 if anything shown was taken within 24 h, else 0; NaN where nothing at all was."""
+    taken = np.array([len(wanted) > 0 for wanted in slates.relevant])
+    return np.where(taken, slates.hit.any(1), np.nan)
+
+
+def same_mix(current: Slates, reference: Slates) -> Figure:
+    """Replayed hit rate over requests, the reference's slices weighted as the current window's.
+
+    New users are far easier to please here than regular ones, so a window with fewer of them has a
+    lower rate without anything being worse (direct standardisation over the slices).
+    """
+    rate: dict[str, Figure] = {}
+    weight: dict[str, int] = {}
+    for name in SLICES:
+        now, before = (
+            replayed_hits(s)[slice_names(s.history_length) == name] for s in (current, reference)
+        )
+        now, before = now[~np.isnan(now)], before[~np.isnan(before)]
+        if len(now) and len(before):
+            rate[name], weight[name] = Figure(now.mean(), before.mean()), len(now)
+    if not rate:
+        return Figure(float("nan"))
+    weights = np.array(list(weight.values())) / sum(weight.values())
+    return Figure(
+        float(weights @ [figure.current for figure in rate.values()]),
+        float(weights @ [figure.reference for figure in rate.values()]),
+    )
+
+
+def satisfaction(slates: Slates) -> np.ndarray:
+    """(B,) mean value (rating) of the shown items that were taken; NaN without such a value."""
+    out = np.full(len(slates), np.nan)
+    for row, (shown, wanted, value) in enumerate(
+        zip(slates.item_idx, slates.relevant, slates.value, strict=True)
+    ):
+        given = value[np.isin(wanted, shown[shown > 0])]
+        given = given[~np.isnan(given)]
+        if len(given):
+            out[row] = given.mean()
+    return out
+
+
+def beyond_accuracy_figures(
+    current: Slates, reference: Slates, backdrop: Backdrop, *, rng: np.random.Generator
+) -> dict[str, Figure]:
+    """Diversity, novelty and popularity bias a list; coverage and Gini over all lists."""
+    k, counts = backdrop.k, backdrop.item_counts
+    vectors, num_items = backdrop.catalogue.category_matrix, backdrop.catalogue.num_items
+    per_list: dict[str, Callable[[Slates], np.ndarray]] = {
+        f"diversity@{k}": lambda slates: intra_list_diversity(slates.item_idx, vectors),
+        f"novelty@{k}": lambda slates: novelty(slates.item_idx, counts),
+        f"popularity_bias@{k}": lambda slates: popularity_bias(slates.item_idx, counts),
+    }
+    size = min(len(current), len(reference))
+    overall: dict[str, Callable[[np.ndarray], float]] = {
+        f"coverage@{k}": lambda lists: coverage(lists, num_items=num_items),
+        f"exposure_gini@{k}": lambda lists: gini(lists, num_items=num_items),
+    }
+    return {name: _pair(values, current, reference, rng) for name, values in per_list.items()} | {
+        name: Figure(
+            at_equal_size(measure, current.item_idx, size=size, rng=rng),
+            at_equal_size(measure, reference.item_idx, size=size, rng=rng),
+        )
+        for name, measure in overall.items()
+    }
+
+
+def at_equal_size(
+    measure: Callable[[np.ndarray], float],
+    lists: np.ndarray,
+    *,
+    size: int,
+    rng: np.random.Generator,
+) -> float:
+    """`measure` over `size` lists, mean of some draws: coverage grows with the number of lists, so
+    windows of unlike size compare only at the same number.
+    """
+    if len(lists) == size:
+        return float(measure(lists))
+    draws = [
+        measure(lists[rng.choice(len(lists), size=size, replace=False)]) for _ in range(EQUAL_DRAWS)
+    ]
+    return float(np.mean(draws))
+
+
+def source_figures(current: Slates, reference: Slates) -> dict[str, Figure]:
+    """By candidate source: its share of the places, and the replayed hit rate of those places."""
+    names = sorted(set(np.unique(current.source)) | set(np.unique(reference.source)) - {""})
+    figures = {}
+    for name in (name for name in names if name):
+        figures[f"shown_share/{name}"] = Figure(
+            *(
+                float((s.source == name).sum() / (s.item_idx > 0).sum())
+                for s in (current, reference)
+            )
+        )
+        figures[f"replayed_hit_share/{name}"] = Figure(
+            *(_share(s.hit[s.source == name]) for s in (current, reference))
+        )
+    return figures
+
+
+def health_figures(current: Slates, reference: Slates) -> dict[str, Figure]:
+    """Rates over requests: users unknown to the feature store, skipped stages, lists cut short."""
+    both = (current, reference)
+    return {
+        "requests": Figure(*(float(len(s)) for s in both)),
+        "users": Figure(*(float(len(set(s.user_ids))) for s in both)),
+        "unknown_user_rate": Figure(*(float((~s.known).mean()) for s in both)),
+        "skipped_stage_rate": Figure(*(float(s.skipped.mean()) for s in both)),
+        "short_list_rate": Figure(*(float((s.item_idx == 0).any(1).mean()) for s in both)),
+    }
+
+
+def latency_figures(latency_ms: np.ndarray | None) -> dict[str, Figure]:
+    """Percentiles of the answer time in milliseconds, as the caller saw it; empty without any."""
+    if latency_ms is None or len(latency_ms) == 0:
+        return {}
+    return {f"latency_p{p}_ms": Figure(float(np.percentile(latency_ms, p))) for p in (50, 95, 99)}
+
+
+def column_drifts(current: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
+    """Distance of each column between two frames: `wasserstein` of numbers, `jensen_shannon` of the
+    rest. NaN where one side has no value. Raises KeyError if the columns differ.
+    """
+    drifts = {}
+    for name in reference.columns:
+        now, before = current[name].dropna(), reference[name].dropna()
+        if len(now) == 0 or len(before) == 0:
+            drifts[name] = float("nan")
+        elif pd.api.types.is_numeric_dtype(reference[name]):
+            drifts[name] = wasserstein(now.to_numpy(), before.to_numpy())
+        else:
+            drifts[name] = jensen_shannon(now.to_numpy(), before.to_numpy())
+    return drifts
+
+
+def wasserstein(current: np.ndarray, reference: np.ndarray) -> float:
+    """First Wasserstein distance in standard deviations of the reference (Evidently's norm)."""
+    now, before = np.sort(current.astype(float)), np.sort(reference.astype(float))
+    points = np.sort(np.concatenate([now, before]))
+    width = np.diff(points)
+    below_now = np.searchsorted(now, points[:-1], side="right") / len(now)
+    below_before = np.searchsorted(before, points[:-1], side="right") / len(before)
+    return float(np.abs(below_now - below_before) @ width / max(before.std(), 0.001))
+
+
+def jensen_shannon(current: np.ndarray, reference: np.ndarray) -> float:
+    """Jensen-Shannon distance (natural logarithm) between the shares of categories."""
+    names = np.union1d(current.astype(str), reference.astype(str))
+    p, q = (
+        np.array([(side == name).mean() for name in names])
+        for side in (current.astype(str), reference.astype(str))
+    )
+    middle = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = [np.where(side > 0, side * np.log(side / middle), 0).sum() for side in (p, q)]
+    return float(np.sqrt(max(sum(terms) / 2, 0)))
+
+
+def drifted_share(drifts: Mapping[str, float]) -> float:
+    """Share of the columns at or above DRIFT_THRESHOLD; columns without a distance do not count."""
+    known = np.array([value for value in drifts.values() if not np.isnan(value)])
+    return float((known >= DRIFT_THRESHOLD).mean()) if len(known) else float("nan")
+
+
+def drift_figures(drifts: dict[str, dict[str, float]]) -> dict[str, Figure]:
+    """Share of drifted columns of each group; drift of the scores, overall and by source."""
+    figures = {
+        "event_drift_share": Figure(drifted_share(drifts["events"])),
+        "request_drift_share": Figure(drifted_share(drifts["requests"])),
+        "feature_drift_share": Figure(drifted_share(drifts["features"])),
+        "score_drift": Figure(drifts["scores"]["score"]),
+        "source_mix_drift": Figure(drifts["scores"]["source"]),
+    }
+    return figures | {
+        name.replace("score: ", "score_drift/"): Figure(value)
+        for name, value in drifts["scores"].items()
+        if name.startswith("score: ")
+    }
+
+
+def _pair(
+    values: Callable[[Slates], np.ndarray],
+    current: Slates,
+    reference: Slates,
+    rng: np.random.Generator,
+) -> Figure:
+    """Mean a user and then over users, of both windows, with the current one's interval."""
+    now = bootstrap_mean(current.user_ids, values(current), rng=rng, draws=300)
+    before = bootstrap_mean(reference.user_ids, values(reference), rng=rng, draws=1)
+    return Figure(now["mean"], before["mean"], now["low"], now["high"])
+
+
+def _share(flags: np.ndarray) -> float:
+    return float(flags.mean()) if flags.size else float("nan")

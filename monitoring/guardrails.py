@@ -1,0 +1,153 @@
+"""Guardrails: figures and thresholds in, a verdict each out. Pure functions; one is a TOML row.
+
+They protect users from a recommender that wins clicks by showing less, narrower or worse: a number
+may rise while these fall.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from monitoring.figures import Figure
+from shortlist.config import Config, load_toml
+
+Level = Literal["pass", "warn", "hold"]
+SEVERITY: tuple[Level, ...] = ("pass", "warn", "hold")
+
+
+class GuardrailError(ValueError):
+    """A guardrail names a figure that nobody computes; the message lists those that exist."""
+
+
+class Guardrail(Config):
+    """One row of configs/guardrails.toml."""
+
+    name: str = Field(min_length=1)
+    figure: str = Field(min_length=1)
+    direction: Literal["min", "max"]
+    """`min`: the figure must not fall below the thresholds; `max`: it must not rise above."""
+    warn: float = Field(allow_inf_nan=False)
+    hold: float = Field(allow_inf_nan=False)
+    relative_to: Literal["reference", "absolute"] = "absolute"
+    """`reference`: thresholds are multiples of the figure in the reference window."""
+    meaning: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _hold_is_worse(self) -> "Guardrail":
+        if self.direction == "min" and self.hold > self.warn:
+            raise ValueError(f"direction min: hold {self.hold} must not lie above warn {self.warn}")
+        if self.direction == "max" and self.hold < self.warn:
+            raise ValueError(f"direction max: hold {self.hold} must not lie below warn {self.warn}")
+        return self
+
+
+class GuardrailsConfig(Config):
+    """All rows of one file; names are unique."""
+
+    guardrail: tuple[Guardrail, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique(self) -> "GuardrailsConfig":
+        names = [row.name for row in self.guardrail]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"guardrail names must be unique, twice: {', '.join(twice)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One guardrail's verdict, with the figure and the thresholds it was held against."""
+
+    name: str
+    verdict: Level
+    figure: str
+    value: float
+    reference: float
+    direction: str
+    warn: float  # absolute, also where the row gives a multiple of the reference
+    hold: float
+    reason: str
+    meaning: str
+
+    def to_json(self) -> dict[str, Any]:
+        """NaN has no place in JSON and becomes null."""
+        return {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
+
+
+def load_guardrails(path: Path | str) -> tuple[Guardrail, ...]:
+    """Raises ConfigError naming file and key."""
+    return load_toml(path, GuardrailsConfig).guardrail
+
+
+def judge(figures: Mapping[str, Figure], guardrails: Sequence[Guardrail]) -> list[Verdict]:
+    """A verdict for each guardrail, in their order.
+
+    A figure or a reference without a value (NaN) is a warning: it cannot be judged, which is not a
+    pass.
+
+    Raises:
+        GuardrailError: a guardrail's figure does not exist.
+    """
+    return [_judge_one(figures, guardrail) for guardrail in guardrails]
+
+
+def overall(verdicts: Sequence[Verdict]) -> Level:
+    """The worst verdict; `pass` if there is none."""
+    given = [verdict.verdict for verdict in verdicts]
+    for level in reversed(SEVERITY):
+        if level in given:
+            return level
+    return "pass"
+
+
+def _judge_one(figures: Mapping[str, Figure], guardrail: Guardrail) -> Verdict:
+    if guardrail.figure not in figures:
+        raise GuardrailError(
+            f"guardrail '{guardrail.name}': figure '{guardrail.figure}' does not exist, want one of"
+            f" {', '.join(sorted(figures))}"
+        )
+    figure = figures[guardrail.figure]
+    relative = guardrail.relative_to == "reference"
+    scale = figure.reference if relative else 1.0
+    warn, hold = guardrail.warn * scale, guardrail.hold * scale
+    level, reason = _level(guardrail, figure, warn, hold)
+    return Verdict(
+        name=guardrail.name,
+        verdict=level,
+        figure=guardrail.figure,
+        value=figure.current,
+        reference=figure.reference,
+        direction=guardrail.direction,
+        warn=warn,
+        hold=hold,
+        reason=reason,
+        meaning=guardrail.meaning,
+    )
+
+
+def _level(guardrail: Guardrail, figure: Figure, warn: float, hold: float) -> tuple[Level, str]:
+    name, value = guardrail.figure, figure.current
+    if math.isnan(value):
+        return "warn", f"{name} has no value in this window: nothing to measure it on"
+    if math.isnan(warn):
+        return "warn", f"{name} is {value:.4g}, but the reference window has no value to compare"
+    low = guardrail.direction == "min"
+    against = ""
+    if guardrail.relative_to == "reference":
+        against = f" ({guardrail.warn:g} and {guardrail.hold:g} of the reference's"
+        against += f" {figure.reference:.4g})"
+    limits: tuple[tuple[Level, float], ...] = (("hold", hold), ("warn", warn))
+    for level, limit in limits:
+        if value < limit if low else value > limit:
+            side = "below" if low else "above"
+            return level, f"{name} is {value:.4g}, {side} the {level} limit {limit:.4g}{against}"
+    side = "at least" if low else "at most"
+    return "pass", f"{name} is {value:.4g}, {side} {warn:.4g}{against}"

@@ -1,0 +1,110 @@
+"""The monitoring reports: Evidently's pages over reference and current window, figures, verdicts.
+
+One HTML file a report, `index.html` that links them, `report.json` for programs, and one run each
+in a local Evidently workspace (`evidently ui --workspace <folder>`). Evidently takes 10 to 18 s to
+import, so it is imported inside; rows are sampled so that all reports together take less than that.
+"""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monitoring.figures import all_figures, drift_figures, latency_figures
+from monitoring.guardrails import Guardrail, judge, overall
+from monitoring.pages import index_page
+from monitoring.tables import Tables
+from monitoring.windows import Backdrop, Window, slates_of
+
+DRAWN_FEATURES = 12
+"""Features drawn one by one; a drawing takes 0.1 s, and the drift of all is in the figures."""
+PROJECT = "shortlist"
+
+
+def write_reports(
+    current: Window,
+    reference: Window,
+    *,
+    backdrop: Backdrop,
+    guardrails: Sequence[Guardrail],
+    out: Path,
+    workspace: Path | None = None,
+    about: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write all reports of one monitoring run into the folder `out`.
+
+    Args:
+        current: what the service showed and what people did.
+        reference: the release's own test slates, with what people did then.
+        guardrails: rows of configs/guardrails.toml.
+        workspace: folder of a local Evidently workspace to add the runs to; None adds none.
+        about: what the index page says of the run (release, dataset, windows).
+
+    Returns:
+        {"verdict", "guardrails", "figures", "drifted", "reports", "index", "seconds"}; the same is
+        in `out/report.json`.
+
+    Raises:
+        MonitorError, ContractError: a window is empty, or does not keep its contract.
+        GuardrailError: a guardrail names an unknown figure.
+    """
+    started = time.perf_counter()
+    current, reference = current.checked(), reference.checked()
+    rng = np.random.default_rng(seed)
+    now, before = slates_of(current, backdrop), slates_of(reference, backdrop)
+    tables = Tables(current, reference, now, before, backdrop, rng)
+    drifts = tables.drifts()
+    figures = all_figures(now, before, backdrop, rng=rng) | latency_figures(current.latency_ms)
+    figures |= drift_figures(drifts)
+    verdicts = judge(figures, guardrails)  # before the slow part: a bad row fails at once
+    out.mkdir(parents=True, exist_ok=True)
+    reports = evidently_reports(tables, drifts, out=out, workspace=workspace)
+    content: dict[str, Any] = {
+        "verdict": overall(verdicts),
+        "guardrails": [verdict.to_json() for verdict in verdicts],
+        "figures": {name: _finite(asdict(figure)) for name, figure in figures.items()},
+        "drifted": {
+            group: _finite(dict(sorted(values.items(), key=lambda kv: -np.nan_to_num(kv[1]))))
+            for group, values in drifts.items()
+        },
+        "reports": reports,
+        "about": about or {},
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    index = out / "index.html"
+    index.write_text(index_page(content), encoding="utf-8")
+    content["index"] = str(index)
+    (out / "report.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return content
+
+
+def evidently_reports(
+    tables: Tables, drifts: dict[str, dict[str, float]], *, out: Path, workspace: Path | None
+) -> list[dict[str, str]]:
+    """Run and save every report; returns [{"file", "title", "says"}] in the order of the index."""
+    from monitoring.evidently_runs import add_to_workspace, runs
+
+    done = []
+    snapshots = runs(tables, drifts, drawn_features=DRAWN_FEATURES)
+    for name, (title, says, snapshot) in snapshots.items():
+        snapshot.save_html(str(out / f"{name}.html"))
+        done.append({"file": f"{name}.html", "title": title, "says": says})
+    if workspace is not None:
+        add_to_workspace(
+            workspace, PROJECT, {title: snapshot for title, _, snapshot in snapshots.values()}
+        )
+    return done
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """NaN has no place in JSON and becomes null."""
+    return {
+        key: round(float(value), 6) if value is not None and math.isfinite(value) else None
+        for key, value in values.items()
+    }

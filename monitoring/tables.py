@@ -1,0 +1,71 @@
+"""Both windows' frames, made once and sampled, for the drift figures and for Evidently."""
+
+import numpy as np
+
+from monitoring import frames
+from monitoring.figures import column_drifts
+from monitoring.windows import Backdrop, Slates, Window
+
+DRIFT_ROWS = 4_000
+RANKING_REQUESTS = 400
+HISTORY_ROWS = 50_000
+"""Enough for distances to two digits; more would only make Evidently slow."""
+
+
+class Tables:
+    """The frames of both windows, made once: (current, reference) pairs, sampled."""
+
+    def __init__(
+        self,
+        current: Window,
+        reference: Window,
+        now: Slates,
+        before: Slates,
+        backdrop: Backdrop,
+        rng: np.random.Generator,
+    ):
+        windows, slates = (current, reference), (now, before)
+        self.backdrop = backdrop
+        self.slates = slates
+        logs = [(w.log, frames.sample(w.log.num_rows, DRIFT_ROWS, rng=rng)) for w in windows]
+        sources = sorted({str(s) for both in slates for s in np.unique(both.source) if s})
+        self.events = [
+            frames.event_frame(
+                w,
+                backdrop,
+                rows=frames.sample(frames.events_in(w).num_rows, DRIFT_ROWS, rng=rng),
+            )
+            for w in windows
+        ]
+        self.requests = [
+            frames.request_frame(s, w, backdrop) for s, w in zip(slates, windows, strict=True)
+        ]
+        self.features = [
+            frames.feature_frame(log, backdrop.feature_names, rows=rows) for log, rows in logs
+        ]
+        self.scores = [frames.score_frame(log, sources, rows=rows) for log, rows in logs]
+        rows = [frames.sample(len(s), RANKING_REQUESTS, rng=rng) for s in slates]
+        self.ranking = [
+            frames.ranking_frame(s, backdrop.catalogue, rows=r)
+            for s, r in zip(slates, rows, strict=True)
+        ]
+        self.shown = [
+            frames.shown_frame(s, backdrop.catalogue, rows=r)
+            for s, r in zip(slates, rows, strict=True)
+        ]
+        self.history = frames.history_frame(
+            reference.interactions,
+            backdrop.catalogue,
+            end=int(before.at[0]),
+            rows=HISTORY_ROWS,
+            rng=rng,
+        )
+
+    def drifts(self) -> dict[str, dict[str, float]]:
+        """Distance of each column, by group of columns."""
+        return {
+            "events": column_drifts(*self.events),
+            "requests": column_drifts(*self.requests),
+            "features": column_drifts(*self.features),
+            "scores": column_drifts(*self.scores),
+        }

@@ -1,0 +1,187 @@
+"""A window of time as figures read it: the slates shown, joined with what people then did.
+
+The reference window (the release's own test slates) and the current one pass through the same
+functions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shortlist import columns as c
+from shortlist.catalogue import Catalogue
+from shortlist.contracts import INTERACTIONS, SERVING_LOG, check, microseconds, sort_by_time
+from shortlist.splits import HORIZON
+
+
+class MonitorError(ValueError):
+    """A window cannot be judged; the message says which one, and what is missing."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was shown in a span of time, and what people did until its end.
+
+    `log` keeps SERVING_LOG, `interactions` keeps INTERACTIONS: every event from the beginning to
+    the window's end, because what a user did before tells which items were new to them.
+    """
+
+    name: str
+    log: pa.Table
+    interactions: pa.Table
+    latency_ms: np.ndarray | None = None  # (B,) as the caller of the service saw it
+
+    def checked(self) -> "Window":
+        """Raises ContractError, or MonitorError if nothing was shown."""
+        log = check(self.log, SERVING_LOG, where=f"{self.name} window: serving log")
+        if log.num_rows == 0:
+            raise MonitorError(
+                f"{self.name} window: the serving log is empty; send requests to the service"
+                " (`shortlist replay`) first"
+            )
+        events = check(self.interactions, INTERACTIONS, where=f"{self.name} window: interactions")
+        return Window(self.name, log, sort_by_time(events), self.latency_ms)
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """What both windows are held against."""
+
+    catalogue: Catalogue
+    item_counts: np.ndarray  # (N + 1,) events of each item before both windows
+    feature_names: Sequence[str]  # F names, in the order of the release's ranking schema
+    target_events: Sequence[str]  # event types that count as 'the user took the item'
+    users: pa.Table  # USERS contract
+    k: int = 10
+
+
+@dataclass(frozen=True)
+class Slates:
+    """B requests in order of time with the K places shown to each. Empty places are 0 or NaN."""
+
+    request_ids: list[str]
+    user_ids: list[str]
+    at: np.ndarray  # (B,) int64 microseconds
+    item_idx: np.ndarray  # (B, K) int64
+    source: np.ndarray  # (B, K) str, '' where empty
+    score: np.ndarray  # (B, K) float64
+    relevant: list[np.ndarray]  # item_idx of the user's new items of the next 24 h
+    value: list[np.ndarray]  # what the user gave each of them (a rating), NaN where nothing
+    history_length: np.ndarray  # (B,) target events of the user strictly before `at`
+    known: np.ndarray  # (B,) bool: the feature store knew the user
+    skipped: np.ndarray  # (B,) bool: some stage was skipped
+
+    def __len__(self) -> int:
+        return len(self.request_ids)
+
+    @property
+    def hit(self) -> np.ndarray:
+        """(B, K) bool: the user took what was shown in this place."""
+        return np.stack(
+            [np.isin(r, w) & (r > 0) for r, w in zip(self.item_idx, self.relevant, strict=True)]
+        )
+
+
+def slates_of(window: Window, backdrop: Backdrop) -> Slates:
+    """Put a window's log into arrays and join what the users did in the 24 h after each request.
+
+    An item counts as taken if it was new to the user and they took it within 24 h (the relevance
+    of every evaluation here, see `shortlist.splits`), or if an event within 24 h names this
+    request. Needs a checked window.
+    """
+    log = window.log.sort_by(
+        [(c.EVENT_TIMESTAMP, "ascending"), (c.REQUEST_ID, "ascending"), (c.POSITION, "ascending")]
+    )
+    ids = log.column(c.REQUEST_ID).to_numpy(zero_copy_only=False)
+    _, start, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    order = np.argsort(start, kind="stable")  # requests in order of time, not of their ids
+    row = np.argsort(order)[inverse]
+    first = start[order]
+    place = log.column(c.POSITION).to_numpy() - 1
+    shown = place < backdrop.k
+    shape = (len(first), backdrop.k)
+    item_idx = np.zeros(shape, dtype=np.int64)
+    source = np.full(shape, "", dtype=object)
+    score = np.full(shape, np.nan)
+    encoded = backdrop.catalogue.vocab.encode(log.column(c.ITEM_ID).to_pylist())
+    at_place = row[shown], place[shown]
+    item_idx[at_place] = encoded[shown]
+    source[at_place] = log.column(c.SOURCE).to_numpy(zero_copy_only=False)[shown]
+    score[at_place] = log.column(c.SCORE).to_numpy()[shown]
+    heads = log.take(first)
+    at = microseconds(heads.column(c.EVENT_TIMESTAMP)).to_numpy()
+    user_ids = heads.column(c.USER_ID).to_pylist()
+    request_ids = heads.column(c.REQUEST_ID).to_pylist()
+    deeds = Deeds.of(window.interactions, backdrop)
+    relevant, value, lengths = [], [], []
+    for request_id, user_id, now in zip(request_ids, user_ids, at, strict=True):
+        items, values, length = deeds.after(user_id, int(now), request_id=request_id)
+        relevant.append(items)
+        value.append(values)
+        lengths.append(length)
+    as_of = microseconds(heads.column("user_as_of")).fill_null(0).to_numpy()
+    skipped = pc.list_value_length(heads.column("skipped_stages")).to_numpy() > 0
+    return Slates(
+        request_ids=request_ids,
+        user_ids=user_ids,
+        at=at,
+        item_idx=item_idx,
+        source=source,
+        score=score,
+        relevant=relevant,
+        value=value,
+        history_length=np.array(lengths, dtype=np.int64),
+        known=as_of > 0,
+        skipped=skipped,
+    )
+
+
+@dataclass(frozen=True)
+class Deeds:
+    """Target events by user, in order of time."""
+
+    time: dict[str, np.ndarray]
+    item_idx: dict[str, np.ndarray]
+    value: dict[str, np.ndarray]
+    new: dict[str, np.ndarray]  # bool: the user's first event with this item
+    request_id: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, interactions: pa.Table, backdrop: Backdrop) -> "Deeds":
+        kinds = pa.array(list(backdrop.target_events), pa.string())
+        table = interactions.filter(pc.is_in(interactions.column(c.EVENT_TYPE), value_set=kinds))
+        users = table.column(c.USER_ID).to_numpy(zero_copy_only=False).astype(str)
+        item_idx = backdrop.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
+        time = microseconds(table.column(c.EVENT_TIMESTAMP)).to_numpy()
+        value = table.column(c.VALUE).to_numpy()
+        requests = table.column(c.REQUEST_ID).to_numpy(zero_copy_only=False)
+        names, user = np.unique(users, return_inverse=True)
+        order = np.argsort(user, kind="stable")
+        bounds = np.searchsorted(user[order], np.arange(len(names) + 1))
+        _, first = np.unique(user * (item_idx.max(initial=0) + 1) + item_idx, return_index=True)
+        new = np.zeros(len(users), dtype=bool)
+        new[first] = True
+        rows = {str(n): order[bounds[u] : bounds[u + 1]] for u, n in enumerate(names)}
+        return cls(
+            time={n: time[r] for n, r in rows.items()},
+            item_idx={n: item_idx[r] for n, r in rows.items()},
+            value={n: value[r] for n, r in rows.items()},
+            new={n: new[r] for n, r in rows.items()},
+            request_id={n: requests[r] for n, r in rows.items()},
+        )
+
+    def after(
+        self, user_id: str, at: int, *, request_id: str
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """(item_idx, value) taken in the 24 h from `at` on, and the number of events before it."""
+        if user_id not in self.time:
+            return np.empty(0, dtype=np.int64), np.empty(0), 0
+        low, high = np.searchsorted(self.time[user_id], [at, at + HORIZON])
+        span = slice(low, high)
+        taken = self.new[user_id][span] | (self.request_id[user_id][span] == request_id)
+        taken &= self.item_idx[user_id][span] > 0
+        items, first = np.unique(self.item_idx[user_id][span][taken], return_index=True)
+        return items, self.value[user_id][span][taken][first], int(low)
