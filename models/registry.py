@@ -1,0 +1,97 @@
+"""Every candidate source by kind: the union of their configs, and how each is fitted and loaded.
+
+A new source is a file with a Config, a `fit_x` and a `load`, one member of the union, and one line
+in SOURCES.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from models.baselines.ease import Ease, EaseConfig, fit_ease
+from models.baselines.ials import Ials, IalsConfig, fit_ials
+from models.baselines.item_knn import ItemKNN, ItemKnnConfig, fit_item_knn
+from models.baselines.popularity import (
+    Popularity,
+    PopularityConfig,
+    RecentPopularityConfig,
+    fit_popularity,
+    fit_recent_popularity,
+)
+from models.content.fusion import ContentConfig, fit_content, load_content
+from models.data import TrainingData, Validation
+from models.queries import Source
+from models.retrieval.two_tower import TwoTowerConfig, fit_two_tower, load_two_tower
+from models.sequence.average import AverageConfig, fit_average, load_average
+from models.sequence.gru import GruConfig, fit_gru, load_gru
+from models.sequence.sasrec import SasrecConfig, fit_sasrec, load_sasrec
+from models.training import TrainingOptions
+from shortlist.catalogue import Catalogue
+
+SourceConfig = Annotated[
+    PopularityConfig
+    | RecentPopularityConfig
+    | ItemKnnConfig
+    | EaseConfig
+    | IalsConfig
+    | TwoTowerConfig
+    | SasrecConfig
+    | GruConfig
+    | AverageConfig
+    | ContentConfig,
+    Field(discriminator="kind"),
+]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a kind of source comes to be: from data, or from the folder it was saved in."""
+
+    fit: Callable[[Any, TrainingData, Validation, TrainingOptions], Source]
+    load: Callable[[Path, Catalogue], Source]
+
+
+SOURCES: dict[str, Entry] = {
+    "popularity": Entry(fit_popularity, Popularity.load),
+    "recent_popularity": Entry(fit_recent_popularity, Popularity.load),
+    "item_knn": Entry(fit_item_knn, ItemKNN.load),
+    "ease": Entry(fit_ease, Ease.load),
+    "ials": Entry(fit_ials, Ials.load),
+    "two_tower": Entry(fit_two_tower, load_two_tower),
+    "sasrec": Entry(fit_sasrec, load_sasrec),
+    "gru": Entry(fit_gru, load_gru),
+    "average": Entry(fit_average, load_average),
+    "content": Entry(fit_content, load_content),
+}
+BASELINES = ("popularity", "recent_popularity", "item_knn", "ease", "ials")
+"""Kinds that are always in the table of an evaluation."""
+
+
+def parse_source(text: str) -> SourceConfig:
+    """JSON of one source's config -> the config of its kind.
+
+    Raises:
+        pydantic.ValidationError: unknown kind, or a key that its config does not have.
+    """
+    return TypeAdapter(SourceConfig).validate_json(text)
+
+
+def fit(
+    config: SourceConfig, data: TrainingData, validation: Validation, options: TrainingOptions
+) -> Source:
+    """Fit one source on the retrieval-train window, tuned or stopped on validation."""
+    return SOURCES[config.kind].fit(config, data, validation, options)
+
+
+def load(kind: str, folder: Path, catalogue: Catalogue) -> Source:
+    """Load what a source of this kind saved into `folder`.
+
+    Raises:
+        ValueError: there is no such kind, or what lies there does not fit the catalogue.
+    """
+    if kind not in SOURCES:
+        raise ValueError(f"no source of kind '{kind}', want one of {', '.join(SOURCES)}")
+    return SOURCES[kind].load(folder, catalogue)

@@ -1,0 +1,234 @@
+"""Two-tower retrieval: a query tower and an item tower that meet in a dot product.
+
+Query tower: attention-pooled history + profile embeddings + user and context features. Item tower:
+id embedding + category embeddings. Both end on the unit sphere; training is softmax over in-batch
+and uniform negatives with the logQ correction (Yi et al. 2019; Yang et al. 2020; Khrylchenko et
+al. 2025). In training an id is sometimes replaced by the unknown one; items without a training
+event keep it, so that a cold item is where its categories put it and not at a random point.
+
+Shapes: B requests, M positives, K negatives, L history, D dim, N items.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.data import TrainingData, Validation
+from models.layers import AttentionPool, Dropout, FeedForward, prepare
+from models.losses import sampled_softmax
+from models.queries import Queries, newest
+from models.retrieval.examples import RequestBatch, RequestExamples
+from models.sampling import MixedNegatives
+from models.training import OptimiserConfig, TrainingOptions, train
+from models.vector_source import VectorSource, exact_ndcg, load_source
+from shortlist.catalogue import Catalogue
+from shortlist.config import Config
+from shortlist.features import CONTEXT_FEATURES, CONTEXT_ON_DEMAND, USER_FEATURES
+
+CONTEXT_COLUMNS = [CONTEXT_FEATURES.index(name) for name in CONTEXT_ON_DEMAND]
+"""Context features the tower reads: those that depend on the request's time only. A context's own
+trend is a
+state that the training window's events alone do not give as the service would see it."""
+
+
+class TwoTowerConfig(Config):
+    """Width of the towers and how negatives are drawn."""
+
+    kind: Literal["two_tower"] = "two_tower"
+    embedding_dim: int = Field(64, ge=1)
+    max_history: int = Field(50, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    unknown_item_rate: float = Field(0.1, ge=0, lt=1)
+    temperature: float = Field(0.07, gt=0)
+    num_negatives: int = Field(1024, ge=1)
+    batch_size: int = Field(128, ge=1)
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
+
+
+class ItemTower(nn.Module):
+    """Item indices (...) -> embeddings (..., D) and, from those, unit vectors."""
+
+    categories: Tensor
+    known: Tensor
+
+    def __init__(self, *, categories: Tensor, known: Tensor, dim: int, dropout: float):
+        """`categories` (N + 1, K) multi-hot; `known` (N + 1,) bool: has training events."""
+        super().__init__()
+        self.id = nn.Embedding(len(categories), dim)  # row 0 is the unknown item
+        self.category = nn.Linear(categories.shape[1], dim, bias=False)
+        self.norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim, hidden=2 * dim, dropout=dropout)
+        self.register_buffer("categories", categories, persistent=False)
+        self.register_buffer("known", known)
+
+    def embed(self, items: Tensor, *, forget: Tensor | None = None) -> Tensor:
+        """(...) item_idx -> (..., D). `forget` (...) bool: treat the id as unknown."""
+        ids = torch.where(self.known[items], items, 0)
+        if forget is not None:
+            ids = ids.masked_fill(forget, 0)
+        return self.id(ids) + self.category(self.categories[items])
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """(..., D) embeddings -> (..., D) unit vectors."""
+        return F.normalize(embedded + self.feed_forward(self.norm(embedded)), dim=-1)
+
+
+class QueryTower(nn.Module):
+    """Embedded history, profile, user and context features -> unit vectors (B, D)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: TwoTowerConfig, *, profile_cardinalities: tuple[int, ...]):
+        super().__init__()
+        dim = config.embedding_dim
+        self.pool = AttentionPool(dim, max_length=config.max_history)
+        self.profile = nn.ModuleList(nn.Embedding(n, dim) for n in profile_cardinalities)
+        num_features = len(USER_FEATURES) + len(CONTEXT_COLUMNS)
+        self.features = nn.Linear(num_features, dim)
+        self.dropout = Dropout(config.dropout)
+        self.norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim, hidden=2 * dim, dropout=config.dropout)
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("deviation", torch.ones(num_features))
+
+    def standardise(self, examples: RequestExamples) -> None:
+        """Take mean and deviation of the dense features from the training requests."""
+        every = examples.queries(np.arange(len(examples.at)))
+        features = np.concatenate([every.user, every.context[:, CONTEXT_COLUMNS]], axis=1)
+        self.mean.copy_(torch.from_numpy(features.mean(0)))
+        self.deviation.copy_(torch.from_numpy(features.std(0).clip(min=1e-3)))
+
+    def forward(
+        self, history: Tensor, mask: Tensor, *, profile: Tensor, features: Tensor
+    ) -> Tensor:
+        """history (B, L, D), mask (B, L), profile (B, A), features (B, F) -> (B, D)."""
+        standard = ((features - self.mean) / self.deviation).clamp(-3, 3)
+        x = self.pool(history, mask) + self.features(standard)
+        for column, embedding in enumerate(self.profile):
+            x = x + embedding(profile[:, column])
+        x = self.dropout(x)
+        return F.normalize(x + self.feed_forward(self.norm(x)), dim=-1)
+
+
+class TwoTower(nn.Module):
+    """Both towers over one table of item embeddings."""
+
+    def __init__(
+        self,
+        config: TwoTowerConfig,
+        *,
+        categories: np.ndarray,
+        known: np.ndarray,
+        profile_cardinalities: tuple[int, ...],
+    ):
+        super().__init__()
+        self.config = config
+        self.profile_cardinalities = profile_cardinalities
+        self.items = ItemTower(
+            categories=torch.from_numpy(categories),
+            known=torch.from_numpy(known),
+            dim=config.embedding_dim,
+            dropout=config.dropout,
+        )
+        self.query = QueryTower(config, profile_cardinalities=profile_cardinalities)
+
+    def sizes(self) -> dict[str, Any]:
+        return {"profile_cardinalities": list(self.profile_cardinalities)}
+
+    def item_vectors(self) -> Tensor:
+        every = torch.arange(len(self.items.known), device=self.items.known.device)
+        return self.items(self.items.embed(every))
+
+    def encode(self, queries: Queries) -> Tensor:
+        history = self._history(queries)
+        return self._encode(queries, self.items.embed(history), history > 0)
+
+    def loss(self, batch: RequestBatch, sampler: MixedNegatives) -> Tensor:
+        """Items of the batch are embedded once, so that forgetting an id holds in both towers."""
+        history = self._history(batch.queries)
+        device = history.device
+        positives = torch.from_numpy(batch.positives).to(device)
+        negatives, log_expected = sampler.draw(positives)
+        used = torch.cat([history.ravel(), positives, negatives])
+        unique, place = torch.unique(used, return_inverse=True)
+        chance = torch.rand(len(unique), generator=sampler.generator, device=device)
+        embedded = self.items.embed(unique, forget=chance < self.config.unknown_item_rate)
+        history_place, positive_place, negative_place = place.split(
+            [history.numel(), len(positives), len(negatives)]
+        )
+        in_history = F.embedding(history_place, embedded).view(*history.shape, -1)
+        queries = self._encode(batch.queries, in_history, history > 0)
+        queries = queries[torch.from_numpy(batch.row).to(device)] / self.config.temperature
+        vectors = self.items(embedded)
+        return sampled_softmax(
+            (queries * vectors[positive_place]).sum(1),
+            (queries @ vectors.T)[:, negative_place],
+            positives,
+            negatives,
+            log_expected,
+        )
+
+    def _history(self, queries: Queries) -> Tensor:
+        history = newest(queries.history, max_history=self.config.max_history)
+        return torch.from_numpy(history).to(self.items.known.device)
+
+    def _encode(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:
+        features = np.concatenate([queries.user, queries.context[:, CONTEXT_COLUMNS]], axis=1)
+        return self.query(
+            in_history,
+            mask,
+            profile=torch.from_numpy(queries.profile).to(mask.device),
+            features=torch.from_numpy(features).to(mask.device),
+        )
+
+
+def fit_two_tower(
+    config: TwoTowerConfig, data: TrainingData, validation: Validation, options: TrainingOptions
+) -> VectorSource:
+    """Train on every request of the training window; the seed decides weights, negatives, order."""
+    examples = RequestExamples(
+        data, max_history=config.max_history, rng=options.rng("two_tower batches")
+    )
+    model = TwoTower(
+        config,
+        categories=data.catalogue.category_matrix,
+        known=data.item_counts > 0,
+        profile_cardinalities=data.profile_cardinalities,
+    ).to(options.device)
+    prepare(model, options.generator("two_tower weights"))
+    model.query.standardise(examples)
+    sampler = MixedNegatives(
+        torch.from_numpy(data.item_counts).to(options.device),
+        num_uniform=config.num_negatives,
+        generator=options.generator("two_tower negatives"),
+    )
+    history = train(
+        model,
+        lambda epoch: examples.batches(config.batch_size),
+        name="two_tower",
+        loss=lambda batch: model.loss(batch, sampler),
+        config=config.optimiser,
+        validate=lambda: exact_ndcg(model, validation),
+        options=options,
+    )
+    return VectorSource.build("two_tower", config=config, model=model.cpu(), history=history)
+
+
+def load_two_tower(folder: Path, catalogue: Catalogue) -> VectorSource:
+    def build(config: dict[str, Any], sizes: dict[str, Any]) -> tuple[Config, TwoTower]:
+        parsed = TwoTowerConfig.model_validate(config)
+        model = TwoTower(
+            parsed,
+            categories=catalogue.category_matrix,
+            known=np.zeros(catalogue.num_items + 1, dtype=bool),
+            profile_cardinalities=tuple(sizes["profile_cardinalities"]),
+        )
+        return parsed, model
+
+    return load_source("two_tower", folder, catalogue, build=build)

@@ -1,0 +1,33 @@
+"""Negatives for sampled losses, and how often each was expected: the logQ correction needs it."""
+
+import torch
+from torch import Tensor
+
+
+class MixedNegatives:
+    """The batch's own positives together with uniform draws from the catalogue.
+
+    In-batch negatives follow popularity, uniform ones reach the tail; with the correction by the
+    expected count of both together, neither biases the model.
+    Source: Yang et al. 2020, "Mixed Negative Sampling for Learning Two-tower Neural Networks".
+    """
+
+    def __init__(self, item_counts: Tensor, *, num_uniform: int, generator: torch.Generator):
+        """`item_counts` (N + 1,): how often each item is a positive; row 0 is padding."""
+        self.share = item_counts.double() / item_counts.sum().clamp(min=1)
+        self.num_uniform = num_uniform
+        self.generator = generator
+
+    def draw(self, positives: Tensor) -> tuple[Tensor, Tensor]:
+        """(M,) positives -> (M + num_uniform,) negatives and the log of their expected counts."""
+        num_items = len(self.share) - 1
+        uniform = torch.randint(
+            1,
+            num_items + 1,
+            (self.num_uniform,),
+            generator=self.generator,
+            device=positives.device,
+        )
+        negatives = torch.cat([positives, uniform])
+        expected = len(positives) * self.share[negatives] + self.num_uniform / num_items
+        return negatives, expected.log().float()

@@ -1,0 +1,45 @@
+"""The plain average of the history's item embeddings: what an encoder of order has to beat."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.data import TrainingData, Validation
+from models.layers import Dropout
+from models.sequence.model import SequenceConfig, fit_sequence, load_sequence
+from models.training import TrainingOptions
+from models.vector_source import VectorSource
+from shortlist.catalogue import Catalogue
+
+
+class AverageConfig(SequenceConfig):
+    """Nothing beside what every sequence model has."""
+
+    kind: Literal["average"] = "average"
+
+
+class AverageEncoder(nn.Module):
+    """Running mean, dropout, linear: (B, L + 1, D) -> (B, L + 1, D)."""
+
+    def __init__(self, config: AverageConfig):
+        super().__init__()
+        self.dropout = Dropout(config.dropout)
+        self.out = nn.Linear(config.embedding_dim, config.embedding_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = torch.arange(1, x.shape[1] + 1, device=x.device)[:, None]
+        return self.out(self.dropout(x.cumsum(1) / count))
+
+
+def fit_average(
+    config: AverageConfig, data: TrainingData, validation: Validation, options: TrainingOptions
+) -> VectorSource:
+    return fit_sequence(config.kind, config, AverageEncoder(config), data, validation, options)
+
+
+def load_average(folder: Path, catalogue: Catalogue) -> VectorSource:
+    return load_sequence(
+        "average", folder, catalogue, config_class=AverageConfig, encoder=AverageEncoder
+    )

@@ -1,0 +1,166 @@
+"""A source made of item vectors, an index over them, and a model that encodes queries."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file as load_weights
+from safetensors.torch import save_file as save_weights
+from torch import Tensor, nn
+
+from models.data import Validation
+from models.index.faiss_index import VectorIndex
+from models.queries import Candidates, Queries, mask_seen, top_k
+from models.training import TrainingHistory
+from shortlist.catalogue import Catalogue
+from shortlist.config import Config
+from shortlist.metrics import ndcg
+from shortlist.pack import ItemState
+
+CONFIG, WEIGHTS, ITEMS, INDEX = (
+    "config.json",
+    "model.safetensors",
+    "items.safetensors",
+    "index.faiss",
+)
+
+
+class SourceError(ValueError):
+    """A saved source does not fit; the message names the folder and what would be right."""
+
+
+class VectorModel(Protocol):
+    """What a module offers to become a source. Scores are dot products of the two."""
+
+    def encode(self, queries: Queries) -> Tensor:
+        """(B, D)."""
+        ...
+
+    def item_vectors(self) -> Tensor:
+        """(N + 1, D); row 0 is never read."""
+        ...
+
+    def sizes(self) -> dict[str, Any]:
+        """What is needed beside the Config to build the module again; JSON."""
+        ...
+
+
+class VectorSource:
+    """Answers queries with the items whose vectors have the largest inner product."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        config: Config,
+        model: VectorModel,
+        item_vectors: np.ndarray,
+        index: VectorIndex,
+        history: TrainingHistory | None = None,
+    ):
+        """
+        Args:
+            model: a module in evaluation mode.
+            item_vectors: (N + 1, D) float32, those in `index`.
+            history: how training went; None when loaded.
+        """
+        self.name = name
+        self.config = config
+        self.model = model
+        self.item_vectors = item_vectors
+        self.index = index
+        self.history = history
+
+    @classmethod
+    def build(
+        cls, name: str, *, config: Config, model: VectorModel, history: TrainingHistory
+    ) -> "VectorSource":
+        """Make a trained module a source: take its item vectors and index them."""
+        item_vectors = vectors_of(model)
+        return cls(
+            name,
+            config=config,
+            model=model,
+            item_vectors=item_vectors,
+            index=VectorIndex.build(item_vectors),
+            history=history,
+        )
+
+    def query_vectors(self, queries: Queries) -> np.ndarray:
+        """(B, D) float32."""
+        with torch.no_grad():
+            return self.model.encode(queries).cpu().numpy()
+
+    def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
+        """The k best items by the index, those in `queries.seen` left out."""
+        return self.index.search(self.query_vectors(queries), k, exclude=queries.seen)
+
+    def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
+        """(B, C) item_idx -> (B, C) float32 inner products; padding is -inf."""
+        vectors = self.item_vectors[candidates]
+        scores = np.einsum("bd,bcd->bc", self.query_vectors(queries), vectors)
+        return np.where(candidates > 0, scores, np.float32(-np.inf))
+
+    def save(self, folder: Path) -> None:
+        about = {"config": self.config.model_dump(mode="json"), "sizes": self.model.sizes()}
+        (folder / CONFIG).write_text(json.dumps(about, indent=1))
+        assert isinstance(self.model, nn.Module)
+        save_weights(self.model.state_dict(), folder / WEIGHTS)
+        save_arrays({"item_vectors": self.item_vectors}, folder / ITEMS)
+        self.index.save(folder / INDEX)
+
+
+def load_source(
+    name: str,
+    folder: Path,
+    catalogue: Catalogue,
+    *,
+    build: Callable[[dict[str, Any], dict[str, Any]], tuple[Config, VectorModel]],
+) -> VectorSource:
+    """Load what `VectorSource.save` wrote. `build` gets the saved config and sizes.
+
+    Raises:
+        SourceError: it was trained on a catalogue of another size.
+    """
+    about = json.loads((folder / CONFIG).read_text())
+    item_vectors = load_arrays(folder / ITEMS)["item_vectors"]
+    if len(item_vectors) != catalogue.num_items + 1:
+        raise SourceError(
+            f"{folder}: {name} was trained on {len(item_vectors) - 1} items,"
+            f" this catalogue has {catalogue.num_items}; want the catalogue of its release"
+        )
+    config, model = build(about["config"], about["sizes"])
+    assert isinstance(model, nn.Module)
+    model.load_state_dict(load_weights(folder / WEIGHTS))
+    model.eval()
+    return VectorSource(
+        name,
+        config=config,
+        model=model,
+        item_vectors=item_vectors,
+        index=VectorIndex.load(folder / INDEX),
+    )
+
+
+def vectors_of(model: VectorModel) -> np.ndarray:
+    """(N + 1, D) float32 item vectors of a module as it stands; row 0 is zeros."""
+    with torch.no_grad():
+        vectors = model.item_vectors().cpu().numpy().copy()
+    vectors[0] = 0
+    return vectors
+
+
+def exact_ndcg(model: VectorModel, validation: Validation, *, k: int = 10) -> float:
+    """nDCG@k of a module in training, by exact scores: no index is built for each epoch."""
+    vectors = vectors_of(model)
+
+    def judge(queries: Queries, items: ItemState, relevant: list[np.ndarray]) -> np.ndarray:
+        scores = model.encode(queries).cpu().numpy() @ vectors.T
+        return ndcg(top_k(mask_seen(scores, queries.seen), k).item_idx, relevant, k=k)
+
+    return validation.mean_per_user(judge)
