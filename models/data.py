@@ -1,4 +1,6 @@
-"""What models are trained on and judged by: the training window's histories, and the validation requests."""
+"""What models are trained on and judged by: the training window's histories, and the validation
+requests.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,12 +61,14 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Validation:
-    """Requests with known answers, for tuning and early stopping. One entry for each publishing tick."""
+    """Requests with known answers, for tuning and early stopping. One entry for each publishing
+    tick.
+    """
 
     ticks: list[tuple[Queries, ItemState, list[np.ndarray]]]  # relevant item_idx a query
 
     def ndcg(self, source: Source, *, k: int = 10) -> float:
-        """Mean nDCG@k a user, then over users, of a source's own retrieval over the full catalogue."""
+        """nDCG@k of a source's own retrieval over the full catalogue, mean per user, then over users."""
         return self.mean_per_user(
             lambda queries, items, relevant: ndcg(
                 source.retrieve(queries, items, k=k).item_idx, relevant, k=k

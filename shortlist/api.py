@@ -1,4 +1,6 @@
-"""What goes over HTTP: request and response schemas, used by the service, the client and the replay."""
+"""What goes over HTTP: request and response schemas, used by the service, the client and the
+replay.
+"""
 
 from typing import Literal
 

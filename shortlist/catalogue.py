@@ -1,4 +1,6 @@
-"""The catalogue as the models see it: item ids, titles, categories and text in the order of the vocabulary."""
+"""The catalogue as the models see it: item ids, titles, categories and text in the order of the
+vocabulary.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property

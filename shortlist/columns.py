@@ -1,4 +1,6 @@
-"""The only spelling of column names. `user_id item_id` are strings outside, `*_idx` integers inside."""
+"""The only spelling of column names. `user_id item_id` are strings outside, `*_idx` integers
+inside.
+"""
 
 EVENT_ID = "event_id"
 USER_ID = "user_id"

@@ -1,7 +1,9 @@
-"""Typed configuration: a frozen base for every Config, one TOML loader, and the deployment's Settings.
+"""Typed configuration: a frozen base for every Config, one TOML loader, and the deployment's
+Settings.
 
-Three kinds of setting are never mixed: hyperparameters (a component's Config, kept in the manifest),
-the run's environment (device, rng, paths: arguments), the deployment's environment (`Settings`).
+Three kinds of setting are never mixed: hyperparameters (a component's Config, kept in the
+manifest), the run's environment (device, rng, paths: arguments), the deployment's environment
+(`Settings`).
 """
 
 import tomllib
@@ -18,7 +20,7 @@ from pydantic_settings import (
 
 
 class ConfigError(ValueError):
-    """A configuration file is wrong; the message names the file, the key and what would be right."""
+    """A configuration file is wrong; the message names file, key and what would be right."""
 
 
 class Config(BaseModel):
@@ -34,7 +36,8 @@ def load_toml(path: Path | str, schema: type[ConfigT]) -> ConfigT:
     """Read one TOML file as one typed config.
 
     Raises:
-        ConfigError: the file is missing, is not TOML, or a key is unknown, missing or of the wrong type.
+        ConfigError: the file is missing, is not TOML, or a key is unknown, missing or of the wrong
+            type.
     """
     path = Path(path)
     try:
@@ -63,7 +66,8 @@ def describe(problem) -> str:
 
 
 class Settings(BaseSettings):
-    """The deployment: where things lie and which clock runs. From `SHORTLIST_*` and `shortlist.toml`.
+    """The deployment: where things lie and which clock runs. From `SHORTLIST_*` and
+    `shortlist.toml`.
 
     Build it where it is needed (`Settings()`), never at import.
     """
@@ -75,7 +79,9 @@ class Settings(BaseSettings):
     home: Path = Path("var")
     """All that a run writes lies under this folder."""
     clock: Literal["wall", "replay"] | None = None
-    """`replay`: a request may carry `at`, and 'now' is the data's own end. None: as the release says."""
+    """`replay`: a request may carry `at`, and 'now' is the data's own end. None: as the release
+    says.
+    """
     service_url: str = "http://127.0.0.1:3000"
     online_store: str = "sqlite"
     """`sqlite` (a file under home) or a Redis URI such as `redis://127.0.0.1:6379/0`."""
@@ -127,7 +133,7 @@ class Settings(BaseSettings):
 
     @property
     def events(self) -> Path:
-        """The inbox of posted feedback: JSON Lines, synced to disk before a post is acknowledged."""
+        """Inbox of posted feedback: JSON Lines, on disk before a post is acknowledged."""
         return self.home / "events"
 
     @property

@@ -1,7 +1,7 @@
 """The tables that rooms hand each other, as pyarrow schemas, and the check that a table keeps one.
 
-Time is UTC in microseconds everywhere (nanosecond Parquet breaks Feast's materialize through DuckDB);
-ids are strings everywhere, so that '00196' survives and 196.0 is refused.
+Time is UTC in microseconds everywhere (nanosecond Parquet breaks Feast's materialize through
+DuckDB); ids are strings everywhere, so that '00196' survives and 196.0 is refused.
 """
 
 import pyarrow as pa
@@ -119,7 +119,8 @@ SERVING_LOG = pa.schema(
 
 
 def check(table: pa.Table, schema: pa.Schema, *, where: str) -> pa.Table:
-    """Return `table` with its columns in the order of `schema`; missing nullable columns become null.
+    """Return `table` with its columns in the order of `schema`; missing nullable columns become
+    null.
 
     Item tables may carry extra `vector_<modality>` columns (list<float>); they are kept at the end.
 

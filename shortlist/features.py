@@ -1,9 +1,9 @@
 """Every feature of the house: mergeable state, then `finalize(state, at)`.
 
-A *state* (decayed sum with its last time, day buckets, last-N list) is what batch SQL and the push handler
-build and what Feast stores. A *feature* is what a model reads; it exists only after `finalize`, one vectorised
-numpy function shared by training, evaluation and service. Finished values cannot be pushed, because window
-counts fall while nothing happens; states can.
+A *state* (decayed sum with its last time, day buckets, last-N list) is what batch SQL and the push
+handler build and what Feast stores. A *feature* is what a model reads; it exists only after
+`finalize`, one vectorised numpy function shared by training, evaluation and service. Finished
+values cannot be pushed, because window counts fall while nothing happens; states can.
 
 Shapes: B requests, N items, C candidates. `at` is int64 microseconds UTC.
 """

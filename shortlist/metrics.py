@@ -2,7 +2,8 @@
 
 Shapes: `ranked` (B, K) item_idx, best first, 0 for an empty place; `relevant` B arrays of item_idx.
 A list with nothing relevant is NaN: left out of every mean, and counted.
-Definitions: Järvelin & Kekäläinen 2002 (nDCG, binary gain), Castells, Hurley & Vargas 2015 (novelty, diversity).
+Definitions: Järvelin & Kekäläinen 2002 (nDCG, binary gain), Castells, Hurley & Vargas 2015
+(novelty, diversity).
 """
 
 from collections.abc import Callable, Sequence
@@ -64,7 +65,7 @@ def coverage(ranked: np.ndarray, *, num_items: int) -> float:
 
 
 def intra_list_diversity(ranked: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Mean of 1 - cosine over the pairs of a list, by item vectors (N + 1, D). NaN under two items."""
+    """Mean of 1 - cosine over a list's pairs, by item vectors (N + 1, D). NaN under two items."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, norms, out=np.zeros(vectors.shape), where=norms > 0)
     out = np.full(len(ranked), np.nan)
@@ -79,20 +80,24 @@ def intra_list_diversity(ranked: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def novelty(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
-    """Mean self-information, -log2 of an item's share of the events (add-one smoothed). NaN if empty."""
+    """Mean self-information, -log2 of an item's share of the events (add-one smoothed). NaN if
+    empty.
+    """
     share = (item_counts + 1) / (item_counts[1:].sum() + len(item_counts) - 1)
     return _mean_of_places(ranked, -np.log2(share))
 
 
 def popularity_bias(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
-    """Mean popularity percentile of a list's items: 1 the most popular item, 0.5 the median. NaN if empty."""
+    """Mean popularity percentile of a list's items: 1 the most popular item, 0.5 the median. NaN if
+    empty.
+    """
     order = np.argsort(np.argsort(item_counts[1:], kind="stable"), kind="stable")
     percentile = np.concatenate([[0.0], (order + 1) / len(order)])
     return _mean_of_places(ranked, percentile)
 
 
 def gini(ranked: np.ndarray, *, num_items: int) -> float:
-    """Inequality of exposure over the catalogue: 0 all items alike, near 1 a few take everything."""
+    """Inequality of exposure over the catalogue: 0 all alike, near 1 a few take everything."""
     shown = np.sort(np.bincount(ranked[ranked > 0], minlength=num_items + 1)[1:])
     total = shown.sum()
     if total == 0:
@@ -113,7 +118,8 @@ def bootstrap_mean(
 ) -> dict[str, float]:
     """Mean per user, then over users, with a 95% percentile interval by bootstrap over users.
 
-    Returns `{"mean", "low", "high", "users"}`; NaN values are left out, and a user with none left too.
+    Returns `{"mean", "low", "high", "users"}`; NaN values are left out, and a user with none left
+    too.
     """
     kept = ~np.isnan(values)
     if not kept.any():

@@ -1,4 +1,5 @@
-"""The feature pack: the catalogue's item states as one matrix, read out of Feast and hot-swapped on its own.
+"""The feature pack: the catalogue's item states as one matrix, read out of Feast and hot-swapped on
+its own.
 
 The release pins the feature service and its schema, not the values; the pack carries the values.
 """
@@ -23,7 +24,8 @@ class PackError(ValueError):
 class ItemState:
     """Item states in the order of a vocabulary: row i belongs to item_idx i, row 0 is padding.
 
-    `state[name]` is (N + 1,) and `item_day_counts` (N + 1, DAY_BUCKETS); items the pack does not know are 0.
+    `state[name]` is (N + 1,) and `item_day_counts` (N + 1, DAY_BUCKETS); items the pack does not
+    know are 0.
     """
 
     pack_id: str

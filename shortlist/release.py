@@ -1,8 +1,9 @@
 """The release: everything that must agree lives and dies together.
 
-A release is a folder `<releases>/<release_id>/` with a `manifest.json` that names every file with its sha256 and has
-one hash over all of them. Publishing is atomic (a finished folder is renamed into place); promoting and rolling back
-move one pointer, `<releases>/current.json`, by an atomic replace. Readers verify before they load and refuse a mismatch.
+A release is a folder `<releases>/<release_id>/` with a `manifest.json` that names every file with
+its sha256 and has one hash over all of them. Publishing is atomic (a finished folder is renamed
+into place); promoting and rolling back move one pointer, `<releases>/current.json`, by an atomic
+replace. Readers verify before they load and refuse a mismatch.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ POINTER = "current.json"
 
 
 class ReleaseError(RuntimeError):
-    """A release is missing, incomplete or was changed; the message names the file and both hashes."""
+    """A release is missing, incomplete or changed; the message names the file and both hashes."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class ReleaseStore:
         """Verify and open a release; None is the one the pointer names.
 
         Raises:
-            ReleaseError: nothing promoted yet, no such release, or a file was changed, added or is missing.
+            ReleaseError: nothing promoted yet, no such release, or a file was changed, added or is
+                missing.
         """
         if release_id is None:
             release_id = self.current_id()

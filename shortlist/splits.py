@@ -1,7 +1,8 @@
-"""Five windows of time, in order, and the requests drawn from one of them: the unit of every evaluation.
+"""Five windows of time, in order, and the requests drawn from one of them: the unit of every
+evaluation.
 
-A request is a distinct (user, timestamp): events of one user in one second are one set of targets. Its history is
-everything strictly before; relevant are the user's new items of the next 24 hours.
+A request is a distinct (user, timestamp): events of one user in one second are one set of targets.
+Its history is everything strictly before; relevant are the user's new items of the next 24 hours.
 """
 
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ def draw_requests(
     """Draw at most `max_per_user` requests of each user active in `window`.
 
     Args:
-        interactions: positive events (INTERACTIONS contract) from the beginning to at least the window's end;
+        interactions: positive events (INTERACTIONS contract) from the beginning to at least the
+            window's end;
             those before the window tell which items are new.
         window: (start, end) in microseconds, half open.
         rng: decides which requests of a busy user are kept.
