@@ -20,6 +20,8 @@ from feast.types import Array, Float64, Int64, String
 from feast.value_type import ValueType
 
 HOME = Path(os.environ.get("SHORTLIST_HOME") or Path(__file__).resolve().parents[1] / "var")
+(HOME / "feast").mkdir(parents=True, exist_ok=True)  # Feast makes no parents for its registry
+
 FOREVER = timedelta(0)
 """No TTL: how old a state is, is itself a feature, and `finalize` decays it."""
 

@@ -120,7 +120,7 @@ def _joins_plainly(view: FeatureView) -> bool:
 
 
 def _asof(requests: Any, view: FeatureView, feature_refs: list[str], *, repo_path: str) -> Any:
-    """`requests` (an ibis table) with the view's asked features; null where nothing is old enough."""
+    """`requests`, an ibis table, with the view's features; null where nothing is old enough."""
     prefix = f"{view.projection.name_to_use()}:"
     names = [ref.removeprefix(prefix) for ref in feature_refs if ref.startswith(prefix)]
     keys = [column.name for column in view.entity_columns]

@@ -59,7 +59,7 @@ def build_states(
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         _read_events(connection, files, target_events=target_events, until=until)
-        if connection.execute("SELECT NOT EXISTS (FROM events)").fetchone() == (True,):
+        if connection.execute("SELECT count(*) FROM events").fetchall() == [(0,)]:
             shutil.rmtree(partial)
             raise FeatureStoreError(
                 f"{len(files)} interaction files hold no event of type {', '.join(target_events)}"
@@ -68,12 +68,11 @@ def build_states(
         connection.register("users", users)
         for view, query in _queries(until=until, max_history=max_history).items():
             path = str(partial / f"{view}.parquet").replace("'", "''")
-            written = connection.execute(
+            ((written,),) = connection.execute(
                 f"COPY ({query}) TO '{path}'"
                 " (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 16384)"
-            ).fetchone()
-            assert written is not None
-            rows[view] = int(written[0])
+            ).fetchall()
+            rows[view] = int(written)
     _swap(partial, folder)
     return rows
 

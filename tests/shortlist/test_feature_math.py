@@ -1,0 +1,137 @@
+"""finalize by hand: every expected value is written as arithmetic."""
+
+import math
+
+import numpy as np
+import pytest
+
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
+from shortlist.features import (
+    CONTEXT_FEATURES,
+    DAY_BUCKETS,
+    HALF_LIFE,
+    ITEM_FEATURES,
+    USER_FEATURES,
+    RequestRows,
+    context_id,
+    decay,
+    finalize_context,
+    finalize_items,
+    finalize_user,
+    time_features,
+)
+
+NOW = 20_000 * DAY + 6 * HOUR  # Thursday + 20,000 days = 2024-10-04, a Friday, 06:00 UTC
+
+
+def rows(*, events: float, history_times: list[int]) -> RequestRows:
+    known = events > 0
+    return RequestRows(
+        user_ids=["u"],
+        context_ids=["web|unknown|06"],
+        at=np.array([NOW]),
+        user={
+            "user_events": np.array([events]),
+            "user_decayed": np.array([2.0 * known]),
+            "user_last_time": np.array([(NOW - 7 * DAY) * known]),
+            "user_first_time": np.array([(NOW - 10 * DAY) * known]),
+            "user_value_sum": np.array([9.0 * known]),
+            "user_value_count": np.array([2.0 * known]),
+        },
+        history_items=[["a"] * len(history_times)],
+        history_times=[np.array(history_times, dtype=np.int64)],
+        history_values=[np.full(len(history_times), np.nan)],
+        attributes=[{}],
+        context={
+            "context_events": np.array([8.0]),
+            "context_decayed": np.array([8.0]),
+            "context_last_time": np.array([NOW - 14 * DAY]),
+            **time_features(np.array([NOW])),
+        },
+    )
+
+
+def test_a_sum_halves_in_a_half_life_and_never_grows() -> None:
+    assert decay(np.array([4.0]), np.array([HALF_LIFE]))[0] == 2.0
+    assert decay(np.array([4.0]), np.array([-HALF_LIFE]))[0] == 4.0
+
+
+def test_user_features_by_hand() -> None:
+    minute = 60_000_000
+    times = [NOW - 40 * minute, NOW - 30 * minute, NOW - 1]
+    features = finalize_user(rows(events=3, history_times=times))[0]
+    values = dict(zip(USER_FEATURES, features, strict=True))
+    assert values == pytest.approx(
+        {
+            "user_events_log": math.log(1 + 3),
+            "user_recent_activity": math.log(1 + 2.0 / 2),
+            "user_hours_since_last_log": math.log(1 + 7 * 24),
+            "user_days_since_first_log": math.log(1 + 10),
+            "user_mean_value": 9 / 2,
+            "user_session_depth_log": math.log(1 + 2),
+        }
+    )
+
+
+def test_an_unknown_user_is_all_zeros() -> None:
+    assert finalize_user(rows(events=0, history_times=[])).tolist() == [[0.0] * len(USER_FEATURES)]
+
+
+def test_context_features_by_hand() -> None:
+    features = finalize_context(rows(events=0, history_times=[]))[0]
+    values = dict(zip(CONTEXT_FEATURES, features, strict=True))
+    assert values == pytest.approx(
+        {
+            "hour_sin": 1.0,  # 06:00 is a quarter of the circle
+            "hour_cos": 0.0,
+            "is_weekend": 0.0,
+            "context_activity_log": math.log(1 + 8 / 4),
+        },
+        abs=1e-6,
+    )
+
+
+@pytest.mark.parametrize(("days_later", "weekend"), [(0, 0), (1, 1), (2, 1), (3, 0)])
+def test_the_weekend_is_saturday_and_sunday(days_later: int, weekend: float) -> None:
+    assert time_features(np.array([NOW + days_later * DAY]))["is_weekend"][0] == weekend
+
+
+def test_item_features_by_hand() -> None:
+    days = np.zeros(DAY_BUCKETS)
+    days[-1], days[-7], days[-8], days[0] = 5, 2, 23, 23
+    state = {
+        "item_events": np.array(53.0),
+        "item_decayed": np.array(1.0),
+        "item_last_time": np.array(NOW - DAY),
+        "item_first_time": np.array(NOW - 60 * DAY),
+        "item_value_sum": np.array(12.0),
+        "item_value_count": np.array(4.0),
+        "item_day_counts": days,
+    }
+    values = finalize_items(
+        state,
+        as_of=NOW // DAY * DAY,
+        at=np.array(NOW),
+        published_at=np.array(NOW - int(2 * 365.25 * DAY)),
+    )
+    assert dict(zip(ITEM_FEATURES, values, strict=True)) == pytest.approx(
+        {
+            "item_events_log": math.log(1 + 53),
+            "item_count_1d_log": math.log(1 + 5),
+            "item_count_7d_log": math.log(1 + 5 + 2),
+            "item_count_14d_log": math.log(1 + 5 + 2 + 23),
+            "item_count_30d_log": math.log(1 + 53),
+            "item_trend": math.log(1 + 7) - math.log(1 + 46 * 7 / 23),
+            "item_mean_value": 12 / 4,
+            "item_days_since_first_log": math.log(1 + 60),
+            "item_days_since_last_log": math.log(1 + 1),
+            "item_published_years_ago": 2.0,
+        },
+        rel=1e-6,
+    )
+
+
+def test_a_context_is_surface_device_and_hour() -> None:
+    assert context_id(surface="web", device=None, at=NOW) == "web|unknown|06"
+    assert context_id(surface=None, device="tv", at=NOW + 17 * HOUR) == "unknown|tv|23"

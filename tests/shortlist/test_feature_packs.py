@@ -1,0 +1,68 @@
+"""Feature packs: alignment to a vocabulary, refusal of another schema, the pointer."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.config import Settings
+from shortlist.feature_store import (
+    FeatureStoreError,
+    current_pack_id,
+    latest_pack,
+    open_store,
+    publish_pack,
+)
+from shortlist.features import DAY_BUCKETS, ITEM_STATE, schema_hash
+from shortlist.pack import FeaturePack, PackError
+from shortlist.vocab import Vocab
+
+
+def pack(*, as_of: int = 10_000 * DAY) -> FeaturePack:
+    state = {
+        name: np.arange(1, 4, dtype=np.int64 if name.endswith("_time") else np.float64)
+        for name in ITEM_STATE
+        if name != "item_day_counts"
+    }
+    state["item_day_counts"] = np.arange(3 * DAY_BUCKETS).reshape(3, DAY_BUCKETS)
+    return FeaturePack(as_of=as_of, item_ids=["c", "a", "x"], state=state, schema=schema_hash())
+
+
+def test_states_follow_the_vocabulary_and_unknown_items_are_zero() -> None:
+    items = pack().align(Vocab(["a", "b", "c"]))
+    assert items.state["item_events"].tolist() == [0, 2, 0, 1]
+    assert items.state["item_day_counts"][3].tolist() == list(range(DAY_BUCKETS))
+    assert items.state["item_day_counts"][[0, 2]].sum() == 0
+    assert items.take(np.array([[3, 1]]))["item_last_time"].tolist() == [[1, 2]]
+
+
+def test_another_schema_is_refused() -> None:
+    other = dataclasses.replace(pack(), schema="0123456789abcdef")
+    with pytest.raises(PackError, match=r"0123456789abcdef.*run `shortlist featurize`"):
+        other.align(Vocab(["a"]))
+
+
+def test_the_pointer_moves_to_the_newest_published(tmp_path: Path) -> None:
+    publish_pack(pack(as_of=2 * DAY), tmp_path)
+    published = pack(as_of=DAY)  # a rerun over older data is the newest pack all the same
+    publish_pack(published, tmp_path)
+    assert current_pack_id(tmp_path) == published.pack_id
+    loaded = latest_pack(tmp_path)
+    assert (loaded.as_of, loaded.item_ids, loaded.schema) == (DAY, ["c", "a", "x"], schema_hash())
+    for name in ITEM_STATE:
+        np.testing.assert_array_equal(loaded.state[name], published.state[name])
+
+
+def test_a_missing_pack_says_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="run `shortlist featurize`"):
+        latest_pack(tmp_path)
+    (tmp_path / "current.json").write_text("{")
+    with pytest.raises(PackError, match="not a pack pointer"):
+        latest_pack(tmp_path)
+
+
+def test_a_missing_store_says_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(FeatureStoreError, match="run `shortlist featurize`"):
+        open_store(Settings(home=tmp_path))

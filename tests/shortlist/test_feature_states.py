@@ -1,0 +1,291 @@
+"""Batch states against the push handler and against a slow oracle that cannot look ahead."""
+
+import math
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.contracts import INTERACTIONS, TIMESTAMP, USERS
+from shortlist.feature_store.push import TargetEvent, UserState, update_user_state
+from shortlist.feature_store.states import VIEWS, build_states
+from shortlist.feature_store.store import FeatureStoreError
+from shortlist.features import (
+    DAY_BUCKETS,
+    HALF_LIFE,
+    ITEM_STATE,
+    USER_HISTORY,
+    USER_STATE,
+    context_id,
+)
+
+START = 10_000 * DAY
+END = 2**60
+
+
+def table(events: list[TargetEvent], *, event_type: str = "rating") -> pa.Table:
+    n = len(events)
+    time = pa.array([event.timestamp for event in events], pa.int64()).cast(TIMESTAMP)
+    given_columns = {
+        "event_id": [str(i) for i in range(n)],
+        "user_id": [event.user_id for event in events],
+        "item_id": [event.item_id for event in events],
+        "event_type": [event_type] * n,
+        "event_timestamp": time,
+        "event_order": range(n),
+        "ingested_at": time,
+        "value": [event.value for event in events],
+        "surface": ["web"] * n,
+        "source": ["test"] * n,
+    }
+    return pa.table(
+        [pa.array(given_columns.get(f.name, [None] * n), f.type) for f in INTERACTIONS],
+        schema=INTERACTIONS,
+    )
+
+
+def snapshots(
+    events: list[TargetEvent], folder: Path, *, until: int = END, max_history: int = 1000
+) -> dict[str, list[dict[str, Any]]]:
+    """Every view's rows, `stamp` in microseconds."""
+    pq.write_table(table(events), folder / "events.parquet")
+    build_states(
+        [folder / "events.parquet"],
+        USERS.empty_table(),
+        folder=folder / "features",
+        target_events=["rating"],
+        until=until,
+        max_history=max_history,
+    )
+    found = {}
+    for view in VIEWS:
+        rows = pq.read_table(folder / "features" / f"{view}.parquet")
+        stamps = rows.column("event_timestamp").cast(pa.timestamp("us")).cast(pa.int64())
+        found[view] = rows.append_column("stamp", stamps).drop(["event_timestamp"]).to_pylist()
+    return found
+
+
+def assert_same(batch: dict[str, Any], state: UserState) -> None:
+    want = state.columns()
+    for name in (*USER_STATE, "history_items", "history_times"):
+        if name in batch:
+            assert batch[name] == (
+                pytest.approx(want[name], rel=1e-9) if name == "user_decayed" else want[name]
+            ), name
+    if "history_values" in batch:
+        assert batch["history_values"] == pytest.approx(want["history_values"], nan_ok=True)
+
+
+# Few users, items and times, so that ties and repeats are common; gaps up to 60 years.
+events_of_anyone = st.lists(
+    st.builds(
+        TargetEvent,
+        user_id=st.sampled_from(["u", "v"]),
+        item_id=st.sampled_from(["a", "b", "c", "d"]),
+        timestamp=st.sampled_from([0, 1, 2, DAY, 9 * DAY, 5_000 * DAY, 22_000 * DAY]).map(
+            lambda offset: START + offset
+        ),
+        value=st.sampled_from([None, float("nan"), 1.0, 4.5]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(events=events_of_anyone, rng=st.randoms(use_true_random=False))
+def test_batch_states_are_what_pushing_builds(
+    events: list[TargetEvent], rng: random.Random
+) -> None:
+    events.sort(key=lambda event: event.timestamp)
+    with tempfile.TemporaryDirectory() as folder:
+        found = snapshots(events, Path(folder))
+    for view in ("user_stats", "user_history"):
+        for row in found[view]:
+            seen = [e for e in events if e.user_id == row["user_id"] and e.timestamp < row["stamp"]]
+            assert row["stamp"] == seen[-1].timestamp + 1
+            state = UserState()
+            for event in seen:
+                state = update_user_state(state, event)
+            assert_same(row, state)
+            # Late events: any order that keeps ties in theirs ends in the same state.
+            times = sorted({event.timestamp for event in seen})
+            rng.shuffle(times)
+            late = UserState()
+            for time in times:
+                for event in seen:
+                    if event.timestamp == time:
+                        late = update_user_state(late, event)
+            assert_same(row, late)
+    moments = {(event.user_id, event.timestamp + 1) for event in events}
+    assert {(row["user_id"], row["stamp"]) for row in found["user_stats"]} == moments
+    assert len(found["user_stats"]) == len(found["user_history"]) == len(moments)
+
+
+def random_events(n: int, *, seed: int) -> list[TargetEvent]:
+    rng = random.Random(seed)
+    events = [
+        TargetEvent(
+            user_id=rng.choice(["u", "v", "w"]),
+            item_id=rng.choice("abcdefgh"),
+            timestamp=START + rng.randrange(80) * DAY + rng.choice([0, 5, 7, DAY - 1]),
+            value=rng.choice([None, 1.0, 3.0]),
+        )
+        for _ in range(n)
+    ]
+    return sorted(events, key=lambda event: event.timestamp)
+
+
+def decayed_sum(times: list[int]) -> float:
+    return sum(2.0 ** ((t - max(times)) / HALF_LIFE) for t in times)
+
+
+def summary(seen: list[TargetEvent], prefix: str) -> dict[str, Any]:
+    """The obvious way: look at every event again."""
+    times = [event.timestamp for event in seen]
+    values = [event.value for event in seen if event.value is not None]
+    return {
+        f"{prefix}_events": len(seen),
+        f"{prefix}_decayed": pytest.approx(decayed_sum(times), rel=1e-9),
+        f"{prefix}_last_time": max(times),
+        f"{prefix}_first_time": min(times),
+        f"{prefix}_value_sum": sum(values),
+        f"{prefix}_value_count": len(values),
+    }
+
+
+def test_no_state_sees_an_event_at_or_after_its_stamp(tmp_path: Path) -> None:
+    events = random_events(150, seed=1)
+    until = START + 70 * DAY + DAY // 2
+    found = snapshots(events, tmp_path, until=until)
+    events = [event for event in events if event.timestamp < until]
+
+    for row in found["user_stats"]:
+        seen = [e for e in events if e.user_id == row["user_id"] and e.timestamp < row["stamp"]]
+        assert {name: row[name] for name in USER_STATE} == summary(seen, "user")
+    for row in found["user_history"]:
+        seen = [e for e in events if e.user_id == row["user_id"] and e.timestamp < row["stamp"]]
+        first: dict[str, TargetEvent] = {}
+        for event in seen:
+            first.setdefault(event.item_id, event)
+        assert row["history_items"] == list(first)
+        assert row["history_times"] == [event.timestamp for event in first.values()]
+    for row in found["context_trend"]:
+        assert row["stamp"] % DAY == 0
+        seen = [
+            e
+            for e in events
+            if e.timestamp < row["stamp"]
+            and context_id(surface="web", device=None, at=e.timestamp) == row["context_id"]
+        ]
+        expected = summary(seen, "context")
+        for name in ("context_events", "context_decayed", "context_last_time"):
+            assert row[name] == expected[name]
+
+
+def test_items_at_every_tick_are_what_the_events_before_it_say(tmp_path: Path) -> None:
+    events = random_events(60, seed=2)
+    until = START + 140 * DAY
+    rows = snapshots(events, tmp_path, until=until)["item_state"]
+    assert all(row["stamp"] % DAY == 0 and row["stamp"] <= until for row in rows)
+    for item in {event.item_id for event in events}:
+        of_item = sorted((r for r in rows if r["item_id"] == item), key=lambda r: r["stamp"])
+        for tick in range(START, until + 1, DAY):
+            seen = [e for e in events if e.item_id == item and e.timestamp < tick]
+            newest = [row for row in of_item if row["stamp"] <= tick]
+            if not seen:
+                assert not newest
+                continue
+            counts = [
+                sum(tick - age * DAY <= e.timestamp < tick - (age - 1) * DAY for e in seen)
+                for age in range(DAY_BUCKETS, 0, -1)
+            ]
+            want = summary(seen, "item") | {"item_day_counts": counts}
+            assert {name: newest[-1][name] for name in ITEM_STATE} == want
+
+
+def test_what_happens_later_changes_no_earlier_row(tmp_path: Path) -> None:
+    events = random_events(120, seed=3)
+    cut = START + 40 * DAY + 6
+    (tmp_path / "all").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = snapshots(events, tmp_path / "all")
+    known = snapshots(events, tmp_path / "cut", until=cut)
+    for view in ("user_stats", "user_history", "item_state", "context_trend"):
+        earlier = [row for row in whole[view] if row["stamp"] <= cut]
+        assert sorted(map(repr, known[view])) == sorted(map(repr, earlier))
+        assert len(earlier) < len(whole[view])
+
+
+def test_only_the_newest_items_are_kept(tmp_path: Path) -> None:
+    events = [TargetEvent("u", item, START + i) for i, item in enumerate("abcabd")]
+    rows = snapshots(events, tmp_path, max_history=2)["user_history"]
+    newest = max(rows, key=lambda row: row["stamp"])
+    assert newest["history_items"] == ["c", "d"]
+    assert newest["history_times"] == [START + 2, START + 5]
+    assert all(math.isnan(value) for value in newest["history_values"])
+    state = UserState()
+    for event in events[:3] + events[5:]:
+        state = update_user_state(state, event, max_history=2)
+    assert {name: newest[name] for name in USER_HISTORY[:2]} == {
+        "history_items": state.items,
+        "history_times": state.times,
+    }
+
+
+def test_a_profile_is_there_before_the_first_event(tmp_path: Path) -> None:
+    pq.write_table(table([TargetEvent("u", "a", START + 9)]), tmp_path / "events.parquet")
+    people = pa.table(
+        {
+            "user_id": ["u", "new", "nobody"],
+            "attributes": pa.array(
+                [[("sex", "F")], [("a", 'quote " and ünïcode')], None], USERS.field(1).type
+            ),
+            "created_at": pa.array([None, START, None], pa.int64()).cast(TIMESTAMP),
+        }
+    ).cast(USERS)
+    build_states(
+        [tmp_path / "events.parquet"],
+        people,
+        folder=tmp_path / "features",
+        target_events=["rating"],
+        until=END,
+    )
+    rows = pq.read_table(tmp_path / "features" / "user_profile.parquet")
+    stamps = rows.column("event_timestamp").cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
+    assert dict(zip(rows.column("user_id").to_pylist(), stamps, strict=True)) == {
+        "u": START + 9,
+        "new": START,
+        "nobody": 0,
+    }
+    texts = rows.sort_by("user_id").column("attributes_json").to_pylist()
+    assert texts == ['{"a":"quote \\" and ünïcode"}', "{}", '{"sex":"F"}']
+
+
+def test_a_failed_build_leaves_the_old_snapshots(tmp_path: Path) -> None:
+    snapshots([TargetEvent("u", "a", START)], tmp_path)
+    before = (tmp_path / "features" / "user_stats.parquet").read_bytes()
+    with pytest.raises(FeatureStoreError, match=r"no event of type like before"):
+        build_states(
+            [tmp_path / "events.parquet"],
+            USERS.empty_table(),
+            folder=tmp_path / "features",
+            target_events=["like"],
+            until=END,
+        )
+    assert (tmp_path / "features" / "user_stats.parquet").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["events.parquet", "features"]
+
+
+def test_an_empty_lake_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FeatureStoreError, match="shortlist ingest"):
+        build_states(
+            [], USERS.empty_table(), folder=tmp_path / "f", target_events=["rating"], until=END
+        )
