@@ -1,0 +1,189 @@
+"""Monitor: what the service showed, held against what people did, against the release's own test
+slates, and against the guardrails.
+"""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from prefect import flow
+
+from flows.runs import Run, RunError
+from monitoring.guardrails import load_guardrails
+from monitoring.report import write_reports
+from monitoring.windows import Backdrop, MonitorError, Window
+from shortlist import columns as c
+from shortlist.catalogue import Catalogue
+from shortlist.config import Settings
+from shortlist.contracts import microseconds, sort_by_time
+from shortlist.datasets.service_log import load_posted_events, load_serving_log
+from shortlist.lake import Lake
+from shortlist.release import Release, ReleaseStore
+from shortlist.splits import HORIZON
+
+POINTER = "latest.json"
+REFERENCE = ("reference", "serving_log.parquet")
+
+
+@flow(name="monitor", log_prints=True)
+def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> dict[str, Any]:
+    """Write the reports of one run's release and let the guardrails judge; never raises on a hold.
+
+    Args:
+        run_id: None is the run whose release serves.
+        guardrails: a TOML file; None is what the run's config names.
+    """
+    settings = Settings()
+    store = ReleaseStore(settings.releases)
+    if run_id is None:
+        run_id = store.open().about["run_id"]
+    run = Run.open(settings, run_id)
+    release = store.open(run.read("release.json", made_by="package")["release_id"])
+    watched = watched_windows(settings, run, release)
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{release.release_id.split('-')[-1]}"
+    out = settings.reports / stamp
+    print(
+        f"monitor: {pc.count_distinct(watched.current.log.column(c.REQUEST_ID)).as_py():,} requests"
+        f" against {pc.count_distinct(watched.reference.log.column(c.REQUEST_ID)).as_py():,} of the"
+        " test window"
+    )
+    written = write_reports(
+        watched.current,
+        watched.reference,
+        backdrop=watched.backdrop,
+        guardrails=load_guardrails(
+            Path(guardrails) if guardrails else run.config.monitor.guardrails
+        ),
+        out=out,
+        workspace=settings.reports / "workspace",
+        about={
+            "release": release.release_id,
+            "dataset": run.config.name,
+            "current": span(watched.current.log),
+            "reference": span(watched.reference.log),
+        },
+        seed=run.config.seed,
+    )
+    point_at(settings, written | {"run_id": run_id, "release_id": release.release_id})
+    for row in written["guardrails"]:
+        if row["verdict"] != "pass":
+            print(f"guardrail {row['name']}: {row['verdict']}: {row['reason']}")
+    print(f"monitor: {written['verdict']}; {written['index']} ({written['seconds']} s)")
+    return {
+        "verdict": written["verdict"],
+        "guardrails": written["guardrails"],
+        "report": written["index"],
+        "figures": written["figures"],
+        "release_id": release.release_id,
+    }
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Everything that one monitoring run compares."""
+
+    current: Window
+    reference: Window
+    backdrop: Backdrop
+
+
+def watched_windows(settings: Settings, run: Run, release: Release) -> Watched:
+    """The release's traffic and its reference window, each with what people did until its end.
+
+    Raises:
+        MonitorError: the serving log has nothing of this release.
+    """
+    log = single_answers(load_serving_log(settings.serving_log))
+    log = log.filter(pc.equal(log.column("release_id"), release.release_id))
+    if log.num_rows == 0:
+        raise MonitorError(
+            f"{settings.serving_log}: nothing of release {release.release_id}; send it traffic with"
+            " `shortlist replay`, or serve it"
+        )
+    config = run.config
+    edges = release.about["windows"]
+    catalogue = Catalogue.load(release.file("items.parquet"))
+    events = known_events(settings)
+    time_ = microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy()
+    end = int(pc.max(log.column(c.EVENT_TIMESTAMP)).cast(pa.int64()).as_py()) + HORIZON
+    replayed = run.path / "replay.json"
+    latency = json.loads(replayed.read_text())["latency_ms"] if replayed.is_file() else []
+    before = events.filter(pa.array(time_ < edges["test"][0]))
+    targets = pa.array(list(config.data.target_events))
+    before = before.filter(pc.is_in(before.column(c.EVENT_TYPE), value_set=targets))
+    return Watched(
+        current=Window("current", log, events.filter(pa.array(time_ < end)), np.array(latency)),
+        reference=Window(
+            "reference",
+            pq.read_table(release.file(*REFERENCE)),
+            events.filter(pa.array(time_ < edges["test"][1])),
+        ),
+        backdrop=Backdrop(
+            catalogue=catalogue,
+            item_counts=np.bincount(
+                catalogue.vocab.encode(before.column(c.ITEM_ID).to_pylist()),
+                minlength=catalogue.num_items + 1,
+            ),
+            feature_names=release.about["ranking_schema"]["names"],
+            target_events=config.data.target_events,
+            users=Lake(settings.lake).users(),
+            k=config.evaluate.list_size,
+        ),
+    )
+
+
+def single_answers(log: pa.Table) -> pa.Table:
+    """One answer to each (user, time), where a repeated replay has asked again."""
+    users = log.column(c.USER_ID).to_pylist()
+    times = microseconds(log.column(c.EVENT_TIMESTAMP)).to_pylist()
+    requests = log.column(c.REQUEST_ID).to_pylist()
+    last = dict(zip(zip(users, times, strict=True), requests, strict=True))
+    return log.filter(pc.is_in(log.column(c.REQUEST_ID), value_set=pa.array(list(last.values()))))
+
+
+def known_events(settings: Settings) -> pa.Table:
+    """The lake's events and the posted ones, each event_id once: the posted row, because it names
+    the request that showed the item.
+    """
+    lake = Lake(settings.lake).interactions()
+    if not settings.events.is_dir():
+        return lake
+    posted = load_posted_events(settings, now=time.time_ns() // 1_000).interactions
+    again = pc.is_in(lake.column(c.EVENT_ID), value_set=posted.column(c.EVENT_ID))
+    return sort_by_time(pa.concat_tables([lake.filter(pc.invert(again)), posted]))
+
+
+def span(log: pa.Table) -> str:
+    """First and last day of a log."""
+    ends = pc.min_max(log.column(c.EVENT_TIMESTAMP)).as_py()
+    return f"{ends['min']:%Y-%m-%d} to {ends['max']:%Y-%m-%d}"
+
+
+def point_at(settings: Settings, written: dict[str, Any]) -> None:
+    """Make this report the newest one, by an atomic replace."""
+    keys = ("verdict", "run_id", "release_id")
+    content = {"report": written["index"], "made_at": datetime.now(UTC).isoformat()}
+    partial = settings.reports / f".{POINTER}-{os.getpid()}"
+    partial.write_text(json.dumps(content | {key: written[key] for key in keys}, indent=1))
+    partial.replace(settings.reports / POINTER)
+
+
+def latest_report() -> dict[str, Any]:
+    """{"report": path of the index page, "verdict", "run_id", "release_id", "made_at"}.
+
+    Raises:
+        RunError: no monitoring run was made yet.
+    """
+    pointer = Settings().reports / POINTER
+    try:
+        return json.loads(pointer.read_text())
+    except FileNotFoundError:
+        raise RunError(f"{pointer}: no report yet; run `shortlist monitor`") from None

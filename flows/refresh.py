@@ -1,0 +1,50 @@
+"""Refresh: posted events become lake, features and pack; nothing is trained."""
+
+import time
+from typing import Any
+
+from prefect import flow
+
+from flows.configuration import load_run_config
+from flows.featurize import featurize_flow
+from flows.ingest import ingest_flow
+from flows.validate import validate_flow
+from shortlist import columns as c
+from shortlist.config import Settings
+from shortlist.contracts import microseconds
+from shortlist.lake import Lake
+
+
+@flow(name="refresh", log_prints=True)
+def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
+    """Ingest the service's posted events, validate them, and bring every feature up to now.
+
+    Args:
+        config: path of the run's TOML file: its target events, limits and clock.
+
+    Returns:
+        {"ingested": rows new to the lake, "features": what featurize says, "until": microseconds}.
+    """
+    settings = Settings()
+    run_config = load_run_config(config)
+    ingested = 0
+    if any(settings.events.rglob("*.jsonl")):
+        source = run_config.data.model_copy(update={"source": "service", "files": None})
+        batch = ingest_flow(source)
+        validated = validate_flow(
+            batch["batch_id"], run_config.validation, clock=run_config.data.clock
+        )
+        ingested = validated["accepted"]
+    else:
+        print(f"refresh: nothing was posted ({settings.events} is empty)")
+    until = now_of(settings, run_config.data.clock)
+    features = featurize_flow(run_config.data.target_events, until)
+    return {"ingested": ingested, "until": until, "features": features}
+
+
+def now_of(settings: Settings, clock: str) -> int:
+    """Microseconds: the wall's time, or just after the newest event under the replay clock."""
+    if (settings.clock or clock) == "wall":
+        return time.time_ns() // 1_000
+    events = Lake(settings.lake).interactions()
+    return int(microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy().max()) + 1

@@ -1,0 +1,225 @@
+"""Replay: a window's requests go to the real service, and what people then did as feedback.
+
+Order is what makes it honest. A request is answered before any event of its own time or later is
+posted, and a user's own earlier events are posted before their next request, so the service never
+sees ahead and never lags behind the user it answers.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from prefect import flow
+
+from flows.runs import Run
+from flows.service_process import running_service
+from shortlist import columns as c
+from shortlist.api import MAX_EVENTS, Context, Event, RecommendRequest, RecommendResponse
+from shortlist.client import ShortlistClient
+from shortlist.config import Settings
+from shortlist.contracts import microseconds
+from shortlist.lake import Lake
+from shortlist.release import ReleaseStore
+from shortlist.splits import HORIZON, Requests, draw_requests
+
+MAX_LAG = c.MICROSECONDS_PER_HOUR
+"""Other people's events may reach the service this late, so that requests can go side by side."""
+SURFACE = "web"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Requests that may be under way at the same time: row numbers, in order of time."""
+
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Events start..stop (half open, in order of time) to be posted now."""
+
+    start: int
+    stop: int
+
+
+@flow(name="replay", log_prints=True)
+def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> dict[str, Any]:
+    """Replay a run's last window against the service at `url`, or against one started for it."""
+    settings = Settings()
+    run = Run.open(settings, run_id)
+    requests, events = replay_window(settings, run)
+    release = run.read("release.json", made_by="package")["release_id"]
+    steps = plan_replay(
+        requests,
+        event_users=events.column(c.USER_ID).to_pylist(),
+        event_times=microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy(),
+        connections=connections,
+    )
+    print(
+        f"replay: {len(requests):,} requests and {events.num_rows:,} events in {len(steps)} steps"
+    )
+    with ExitStack() as stack:
+        if url is None:
+            ReleaseStore(settings.releases).open()  # a clear message before a server is started
+            url = stack.enter_context(running_service(log=run.path / "service.log", clock="replay"))
+        client = stack.enter_context(ShortlistClient(url))
+        readiness = client.wait_until_ready()
+        started = time.perf_counter()
+        k = run.config.evaluate.list_size
+        traffic = Traffic(client, requests, events, connections=connections, k=k)
+        traffic.drive(steps)
+        seconds = time.perf_counter() - started
+    result = traffic.result() | {"release_id": readiness.release_id, "seconds": round(seconds, 1)}
+    if readiness.release_id != release:
+        print(f"replay: {url} serves {readiness.release_id}, the run made {release}")
+    run.write("replay.json", result | {"latency_ms": [round(v, 2) for v in traffic.latency_ms]})
+    print(
+        f"replay: {result['requests']:,} requests in {seconds:.1f} s, p50 {result['p50_ms']} ms,"
+        f" p99 {result['p99_ms']} ms; {result['attributed']:,} of {result['events']:,} events are"
+        " of shown items"
+    )
+    return result
+
+
+def replay_window(settings: Settings, run: Run) -> tuple[Requests, pa.Table]:
+    """The requests to send, at most `monitor.max_requests`, and every event of the window."""
+    config = run.config
+    start, end = run.windows["replay"]
+    lake = Lake(settings.lake)
+    rng = np.random.default_rng([config.seed, *b"replay"])
+    drawn = draw_requests(
+        lake.interactions(until=end, event_types=config.data.target_events),
+        (start, end),
+        rng=rng,
+        max_per_user=config.split.max_requests_per_user,
+    )
+    size = config.monitor.max_requests
+    if len(drawn) > size:
+        drawn = drawn.take(np.sort(rng.choice(len(drawn), size=size, replace=False)))
+    return drawn, lake.interactions(since=start, until=end)
+
+
+def plan_replay(
+    requests: Requests,
+    *,
+    event_users: Sequence[str],
+    event_times: np.ndarray,
+    connections: int,
+    max_lag: int = MAX_LAG,
+) -> list[Ask | Tell]:
+    """Order requests and events into steps; each is done before the next begins.
+
+    Args:
+        requests: in order of time.
+        event_users, event_times: of all events, in order of time.
+        connections: at most this many requests a step.
+        max_lag: microseconds that one step's requests may span.
+    """
+    steps: list[Ask | Tell] = []
+    batch: list[int] = []
+    waiting: set[str] = set()  # users with an event that is due but not told yet
+    told = seen = 0
+    for row, (user_id, at) in enumerate(zip(requests.user_ids, requests.at, strict=True)):
+        due = int(np.searchsorted(event_times, at))
+        waiting.update(event_users[seen:due])
+        seen = due
+        full = len(batch) == connections
+        if batch and (full or user_id in waiting or at - requests.at[batch[0]] > max_lag):
+            steps.append(Ask(tuple(batch)))
+            batch = []
+        if not batch and due > told:
+            steps.append(Tell(told, due))
+            told, waiting = due, set()
+        batch.append(row)
+    if batch:
+        steps.append(Ask(tuple(batch)))
+    if len(event_times) > told:
+        steps.append(Tell(told, len(event_times)))
+    return steps
+
+
+@dataclass
+class Traffic:
+    """Carries out a plan: sends, waits, remembers who was shown what, and posts what they did."""
+
+    client: ShortlistClient
+    requests: Requests
+    events: pa.Table
+    connections: int
+    k: int
+    latency_ms: list[float] = field(default_factory=list)
+    shown: dict[tuple[str, str], tuple[str, int, int]] = field(default_factory=dict)
+    """(user_id, item_id) -> (request_id, position, at) of the newest list that had it."""
+    posted: int = 0
+    attributed: int = 0
+
+    def drive(self, steps: Sequence[Ask | Tell]) -> None:
+        with ThreadPoolExecutor(self.connections) as pool:
+            for step in steps:
+                if isinstance(step, Ask):
+                    # In order of rows, so that of two lists with one item the later one wins.
+                    for row, (response, ms) in zip(
+                        step.rows, pool.map(self.ask, step.rows), strict=True
+                    ):
+                        self.latency_ms.append(ms)
+                        self.remember(self.requests.user_ids[row], response)
+                else:
+                    self.tell(step)
+
+    def ask(self, row: int) -> tuple[RecommendResponse, float]:
+        """Send one request; returns the response and its milliseconds."""
+        request = RecommendRequest(
+            user_id=self.requests.user_ids[row],
+            recent_items=None,
+            k=self.k,
+            at=int(self.requests.at[row]),
+            context=Context(surface=SURFACE, device=None),
+        )
+        started = time.perf_counter()
+        response = self.client.recommend(request)
+        return response, (time.perf_counter() - started) * 1_000
+
+    def remember(self, user_id: str, response: RecommendResponse) -> None:
+        for item in response.items:
+            self.shown[user_id, item.item_id] = (response.request_id, item.rank, response.at)
+
+    def tell(self, step: Tell) -> None:
+        """Post events in their order, with the request that showed the item if one did."""
+        columns = self.events.slice(step.start, step.stop - step.start)
+        times = microseconds(columns.column(c.EVENT_TIMESTAMP)).to_pylist()
+        posts = [self.as_event(row, at) for row, at in zip(columns.to_pylist(), times, strict=True)]
+        for start in range(0, len(posts), MAX_EVENTS):
+            self.client.events(posts[start : start + MAX_EVENTS])
+        self.posted += len(posts)
+
+    def as_event(self, row: dict[str, Any], at: int) -> Event:
+        """The event as posted: its own event_id, so that ingesting it again changes nothing."""
+        request_id, position, shown_at = self.shown.get(
+            (row[c.USER_ID], row[c.ITEM_ID]), (None, None, at)
+        )
+        if at - shown_at >= HORIZON:
+            request_id = position = None
+        self.attributed += request_id is not None
+        plain = (c.EVENT_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE, c.TEXT, c.QUERY)
+        return Event(
+            **{name: row[name] for name in plain},
+            event_timestamp=at,
+            session_id=row[c.SESSION_ID],
+            request_id=request_id or row[c.REQUEST_ID],
+            position=position or row[c.POSITION],
+            surface=row[c.SURFACE],
+            device=row[c.DEVICE],
+        )
+
+    def result(self) -> dict[str, Any]:
+        """Counts and answer times in milliseconds."""
+        return {
+            "requests": len(self.latency_ms),
+            "events": self.posted,
+            "attributed": self.attributed,
+        } | {f"p{p}_ms": round(float(np.percentile(self.latency_ms, p)), 1) for p in (50, 95, 99)}

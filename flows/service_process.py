@@ -1,0 +1,87 @@
+"""The real service as a process: started, waited for, stopped so that its logs are whole."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from shortlist.client import ServiceError, ShortlistClient
+
+START_SECONDS = 90
+STOP_SECONDS = 20
+
+
+class StartError(RuntimeError):
+    """The service did not come up; the message carries the last lines of its log."""
+
+
+@contextmanager
+def running_service(
+    *, log: Path, clock: Literal["wall", "replay"], host: str = "127.0.0.1"
+) -> Iterator[str]:
+    """Serve the promoted release on a free port; yields the URL once it is ready.
+
+    On leaving, the service gets SIGTERM and time to finish what it writes.
+
+    Raises:
+        StartError: it ended, or was not ready, within START_SECONDS.
+    """
+    port = free_port(host)
+    url = f"http://{host}:{port}"
+    command = [sys.executable, "-m", "bentoml", "serve", "services.service:RecommenderService"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), "--host", host],
+            env=os.environ | {"SHORTLIST_CLOCK": clock},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            _wait(process, url, log)
+            yield url
+        finally:
+            _stop(process)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    with ShortlistClient(url) as client:
+        deadline = time.monotonic() + START_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                client.ready()
+            except ServiceError:
+                time.sleep(0.25)
+            else:
+                return
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    what = (
+        f"ended with {process.returncode}"
+        if process.returncode is not None
+        else f"was not ready within {START_SECONDS} s"
+    )
+    raise StartError(f"the service on {url} {what}; {log} ends with:\n{tail}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # its own session, so nobody else is in the group
+        process.wait()
