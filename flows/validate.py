@@ -3,17 +3,20 @@ the lake.
 """
 
 import contextlib
-import json
 import shutil
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import flow
+from prefect.artifacts import create_link_artifact
+from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.validate_suites import (
@@ -26,7 +29,7 @@ from flows.validate_suites import (
 )
 from shortlist import columns as c
 from shortlist.config import Config, Settings
-from shortlist.contracts import microseconds
+from shortlist.contracts import INTERACTIONS, microseconds
 from shortlist.lake import Lake, LakeError, write_whole
 
 
@@ -55,28 +58,34 @@ class Sorted:
     name: str
     accepted: pa.Table
     rejected: pa.Table
-    reasons: list[str] = field(default_factory=list)
-    stops: list[str] = field(default_factory=list)
+    reasons: list[list[Finding]]  # of each rejected row
+    stops: list[str]  # batch expectations that do not hold
 
 
 @flow(name="validate", log_prints=True)
 def validate_flow(
     batch_id: str,
-    config: ValidateConfig | None = None,
-    clock: Literal["wall", "replay"] = "wall",
+    config: ValidateConfig,
+    clock: Literal["wall", "replay"] | None = None,
 ) -> dict[str, Any]:
     """Validate a staged batch and publish what is good of it.
 
+    Args:
+        clock: "replay": now is the newest event; None: as SHORTLIST_CLOCK says, else the wall's.
+
     Raises:
-        ValidationFailed: a batch expectation does not hold or the failure budget is spent; the lake
-            is
-            as it was.
+        ValidationFailed: a batch expectation does not hold or the failure budget is spent; the
+            lake is as it was.
     """
     settings = Settings()
-    result = validate_batch(settings, batch_id, config or ValidateConfig(), clock=clock)
+    try:
+        result = validate_batch(settings, batch_id, config, clock=clock or settings.clock or "wall")
+    finally:
+        link_data_docs(settings)
     print(
-        f"validate: {result['accepted']:,} of {result['read']:,} events accepted,"
-        f" {result['quarantined']:,} rows in quarantine; Data Docs: {result['data_docs']}"
+        f"validate: {result['read']:,} events read: {result['accepted']:,} accepted,"
+        f" {result['duplicates']:,} in the lake already, {result['quarantined']:,} in quarantine;"
+        f" Data Docs: {result['data_docs']}"
     )
     return result
 
@@ -89,104 +98,106 @@ def validate_batch(
     interactions, items, users = lake.read_incoming(batch_id)
     now = data_clock(lake, interactions, clock)
     validator = Validator(settings.data_docs)
+    run = partial(sort_rows, validator=validator, batch_id=batch_id)
     # A film of next year may be in the catalogue already.
-    item_limits = {"earliest": stamp(config.earliest_published), "now": now + pd.Timedelta("1000D")}
-    tables = [
-        sort_rows("items", items, validator, item_expectations(**item_limits)),
-        sort_rows("users", users, validator, user_expectations()),
-    ]
-    good_items, good_users = (table.accepted for table in tables)
-    frame = interactions.to_pandas().assign(
+    published = item_expectations(
+        earliest=as_utc(config.earliest_published), now=now + timedelta(days=1000)
+    )
+    good_items = run("items", items, items.to_pandas(), expectations=published)
+    good_users = run("users", users, users.to_pandas(), expectations=user_expectations())
+    judged = [f.name for f in INTERACTIONS if not f.nullable] + [c.VALUE]
+    frame = interactions.select(judged).to_pandas()  # GX copies what it gets, often
+    frame = frame.assign(
         rating=lambda f: f[c.VALUE].where(f[c.EVENT_TYPE] == "rating"),
-        item_is_known=known(interactions.column(c.ITEM_ID), good_items.column(c.ITEM_ID)),
-        user_is_known=known(interactions.column(c.USER_ID), good_users.column(c.USER_ID)),
+        item_is_known=known(interactions, good_items.accepted, c.ITEM_ID),
+        user_is_known=known(interactions, good_users.accepted, c.USER_ID),
     )
     expectations = interaction_expectations(
-        earliest=stamp(config.earliest),
+        earliest=as_utc(config.earliest),
         now=now,
         rating_range=config.rating_range,
         rows=(config.min_rows, config.max_rows),
-        max_age=pd.Timedelta(days=config.max_age_days) if config.max_age_days else None,
+        max_age=timedelta(days=config.max_age_days) if config.max_age_days else None,
     )
-    tables.append(sort_rows("interactions", interactions, validator, expectations, frame))
+    events = run("interactions", interactions, frame, expectations=expectations)
+    validator.write_docs()
+    tables = [good_items, good_users, events]
     folder = write_quarantine(settings, batch_id, tables)
     refuse_bad(batch_id, tables, config, folder, settings)
-    events = tables[-1]
-    published = lake.publish(batch_id, events.accepted, good_items, good_users)
+    published = lake.publish(batch_id, events.accepted, good_items.accepted, good_users.accepted)
     shutil.rmtree(lake.incoming(batch_id))
-    accounted = events.accepted.num_rows + events.rejected.num_rows
-    assert accounted == interactions.num_rows, "every row is accepted or in quarantine"
-    return {
+    result = {
         "batch_id": batch_id,
         "read": interactions.num_rows,
-        "accepted": events.accepted.num_rows,
-        "new": published["interactions"],
-        "known": published["known"],
-        "quarantined": sum(table.rejected.num_rows for table in tables),
+        "accepted": published["interactions"],
+        "quarantined": events.rejected.num_rows,
+        "duplicates": published["known"],
+        "quarantined_items": good_items.rejected.num_rows,
+        "quarantined_users": good_users.rejected.num_rows,
         "quarantine": str(folder) if folder else None,
         "data_docs": str(settings.data_docs / "index.html"),
     }
+    accounted = result["accepted"] + result["quarantined"] + result["duplicates"]
+    assert accounted == result["read"], f"every event is in one place: {result}"
+    return result
 
 
-def data_clock(lake: Lake, interactions: pa.Table, clock: str) -> pd.Timestamp:
+def data_clock(lake: Lake, interactions: pa.Table, clock: str) -> datetime:
     """'Now' for freshness and the future: the wall's, or the newest event of lake and batch."""
     if clock == "wall":
-        return pd.Timestamp.now(tz="UTC")
+        return datetime.now(UTC)
     newest = [int(microseconds(interactions.column(c.EVENT_TIMESTAMP)).to_numpy().max(initial=0))]
     with contextlib.suppress(LakeError):  # the first batch has no lake yet
         newest.append(microseconds(lake.interactions().column(c.EVENT_TIMESTAMP))[-1].as_py())
-    return pd.Timestamp(max(newest), unit="us", tz="UTC")
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=max(newest))
 
 
-def known(ids: pa.ChunkedArray, table_ids: pa.ChunkedArray) -> np.ndarray:
+def known(interactions: pa.Table, table: pa.Table, key: str) -> np.ndarray:
     """'yes' or 'no' for each id: words, so that Data Docs read well."""
-    found = np.isin(ids.to_numpy(zero_copy_only=False), table_ids.to_numpy(zero_copy_only=False))
-    return np.where(found, "yes", "no")
+    found = pc.is_in(interactions.column(key), value_set=table.column(key).combine_chunks())
+    return np.where(found.to_numpy(), "yes", "no")
 
 
 def sort_rows(
     name: str,
     table: pa.Table,
+    frame: pd.DataFrame,
+    *,
     validator: Validator,
+    batch_id: str,
     expectations: list[Any],
-    frame: pd.DataFrame | None = None,
 ) -> Sorted:
     """Validate one table and part good rows from bad ones."""
-    if frame is None:
-        frame = table.to_pandas()
-    findings = validator.run(name, frame, expectations)
-    reasons: dict[int, list[str]] = {}
+    findings = validator.run(name, frame, expectations, batch_id=batch_id)
+    reasons: dict[int, list[Finding]] = {}
     for finding in findings:
-        if finding.action != BATCH:
-            for row in finding.rows:
-                reasons.setdefault(row, []).append(reason(finding))
+        for row in finding.rows:
+            reasons.setdefault(row, []).append(finding)
     bad = np.zeros(table.num_rows, dtype=bool)
     bad[list(reasons)] = True
     return Sorted(
         name=name,
         accepted=table.filter(pa.array(~bad)),
         rejected=table.filter(pa.array(bad)),
-        reasons=["; ".join(reasons[row]) for row in sorted(reasons)],
-        stops=[f"{f.table}: {f.detail}" for f in findings if f.action == BATCH],
+        reasons=[reasons[row] for row in sorted(reasons)],
+        stops=[str(finding) for finding in findings if finding.action == BATCH],
     )
 
 
-def reason(finding: Finding) -> str:
-    return f"{finding.expectation}: {finding.detail.split(':')[0]}"
-
-
 def write_quarantine(settings: Settings, batch_id: str, tables: list[Sorted]) -> Path | None:
-    """Rejected rows with all their columns and the reason; None if there are none."""
+    """Rejected rows with all their columns, reason and expectation; None if there are none."""
     folder = settings.quarantine / batch_id
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier try with other limits
     rejected = [table for table in tables if table.rejected.num_rows]
     if not rejected:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     for table in rejected:
-        rows = table.rejected.append_column("reason", pa.array(table.reasons, pa.string()))
+        rows = table.rejected
+        for column in ("reason", "expectation"):
+            texts = ["; ".join(getattr(f, column) for f in found) for found in table.reasons]
+            rows = rows.append_column(column, pa.array(texts, pa.string()))
         write_whole(rows, folder / f"{table.name}.parquet")
-    counts = {table.name: table.rejected.num_rows for table in rejected}
-    (folder / "summary.json").write_text(json.dumps(counts))
     return folder
 
 
@@ -217,12 +228,24 @@ def refuse_bad(
         )
 
 
-def most_common(reasons: list[str]) -> str:
-    return max(sorted(set(reasons)), key=reasons.count)
+def most_common(reasons: list[list[Finding]]) -> str:
+    """The expectation that most rows break, with what they hold, for the message."""
+    finding = max((f for found in reasons for f in found), key=lambda f: len(f.rows))
+    return f"{len(finding.rows):,} by {finding.expectation}: {finding.reason}, {finding.figures}"
 
 
-def stamp(moment: datetime) -> pd.Timestamp:
-    """As UTC; a time without a zone is taken to be UTC."""
-    if moment.tzinfo is None:
-        return pd.Timestamp(moment, tz="UTC")
-    return pd.Timestamp(moment).tz_convert("UTC")
+def link_data_docs(settings: Settings) -> None:
+    """Show the Data Docs in Prefect's page of the run; without a run there is nothing to show."""
+    index = settings.data_docs / "index.html"
+    if flow_run.id and index.is_file():
+        create_link_artifact(
+            index.absolute().as_uri(),
+            "Data Docs",
+            key="data-docs",
+            description="Great Expectations",
+        )
+
+
+def as_utc(moment: datetime) -> datetime:
+    """A time without a zone is taken to be UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -49,7 +49,7 @@ class Lake:
 
     def read_incoming(self, batch_id: str) -> tuple[pa.Table, pa.Table, pa.Table]:
         """The staged tables: interactions, items, users. Raises LakeError if there is no such
-        batch.
+        batch, or a file of it is broken.
         """
         folder = self.incoming(batch_id)
         missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
@@ -58,7 +58,11 @@ class Lake:
                 f"{folder}: no {missing[0]}.parquet; batch '{batch_id}' was not ingested"
                 " (run `shortlist ingest`)"
             )
-        interactions, items, users = (pq.read_table(folder / f"{name}.parquet") for name in TABLES)
+        try:
+            tables = [pq.read_table(folder / f"{name}.parquet") for name in TABLES]
+        except pa.ArrowInvalid as error:
+            raise LakeError(f"{folder}: {error}; ingest it again") from None
+        interactions, items, users = tables
         return interactions, items, users
 
     def publish(
