@@ -1,0 +1,85 @@
+"""A tiny lake, featurized once for all tests of the feature store."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from flows.featurize import featurize
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
+from shortlist.config import Settings
+from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS
+from shortlist.lake import Lake
+
+START = 19_000 * DAY
+UNTIL = START + 3 * DAY + 6 * HOUR
+EVENTS = [  # user, item, microseconds after START, value; sorted by time
+    ("u1", "a", 0, 4.0),
+    ("u1", "b", 0, None),
+    ("u2", "a", 1, 2.0),
+    ("u1", "a", DAY, 5.0),
+    ("u1", "c", DAY + 5, 3.0),
+    ("u2", "c", 2 * DAY - 1, 1.0),
+    ("u1", "d", 2 * DAY, 3.0),
+    ("u3", "a", 3 * DAY + HOUR, 5.0),
+    ("u2", "d", UNTIL - START - 1, 5.0),
+    ("u4", "a", UNTIL - START, 1.0),  # not yet known to anyone
+    ("u1", "e", UNTIL - START + 7, 1.0),
+]
+
+
+def publish(settings: Settings) -> None:
+    time = pa.array([START + event[2] for event in EVENTS], pa.int64()).cast(TIMESTAMP)
+    n = len(EVENTS)
+    columns = {
+        "event_id": [f"e{i}" for i in range(n)],
+        "user_id": [event[0] for event in EVENTS],
+        "item_id": [event[1] for event in EVENTS],
+        "event_type": ["rating"] * n,
+        "event_timestamp": time,
+        "event_order": range(n),
+        "ingested_at": time,
+        "value": [event[3] for event in EVENTS],
+        "surface": ["web"] * n,
+        "source": ["test"] * n,
+    }
+    interactions = pa.table(
+        [pa.array(columns.get(field.name, [None] * n), field.type) for field in INTERACTIONS],
+        schema=INTERACTIONS,
+    )
+    items = [{"item_id": i, "title": i, "categories": [], "available": True} for i in "abcdef"]
+    users = [{"user_id": f"u{i}", "attributes": [("group", f"g{i % 2}")]} for i in range(1, 5)]
+    Lake(settings.lake).publish(
+        "tiny",
+        interactions,
+        pa.Table.from_pylist(items, schema=ITEMS),
+        pa.Table.from_pylist(users, schema=USERS),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_home(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[], tuple[Settings, dict[str, Any]]]:
+    """Makes a featurized home of its own for a test that writes."""
+
+    def make() -> tuple[Settings, dict[str, Any]]:
+        settings = Settings(home=Path(tmp_path_factory.mktemp("home")))
+        publish(settings)
+        return settings, featurize(settings, ("rating",), until=UNTIL)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def featurized(make_home: Callable[[], tuple[Settings, dict[str, Any]]]) -> tuple[Settings, dict]:
+    return make_home()
+
+
+@pytest.fixture(scope="session")
+def home(featurized: tuple[Settings, dict]) -> Settings:
+    """Only to be read."""
+    return featurized[0]

@@ -1,0 +1,232 @@
+"""Through the real Feast, end to end: point-in-time joins, online reads, pushes and packs."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from feast.infra.offline_stores.duckdb import DuckDBOfflineStore
+from feast.infra.offline_stores.ibis import IbisRetrievalJob
+
+from flows.featurize import featurize
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.config import Settings
+from shortlist.feature_store import (
+    FeatureStoreError,
+    OfflineReader,
+    OnlineReader,
+    OnlineWriter,
+    TargetEvent,
+    current_pack_id,
+    latest_pack,
+    open_store,
+    push_events,
+    read_pack,
+    read_pack_history,
+)
+from shortlist.features import CONTEXT_STATE, HALF_LIFE, ITEM_STATE, RequestRows, time_features
+from shortlist.pack import PackError
+from shortlist.vocab import Vocab
+
+START = 19_000 * DAY
+UNTIL = START + 3 * DAY + DAY // 4
+MakeHome = Callable[[], tuple[Settings, dict[str, Any]]]
+
+
+def assert_equal(a: RequestRows, b: RequestRows) -> None:
+    assert (a.user_ids, a.context_ids, a.attributes) == (b.user_ids, b.context_ids, b.attributes)
+    assert a.history_items == b.history_items
+    for name in a.user:
+        np.testing.assert_allclose(a.user[name], b.user[name], rtol=1e-12, err_msg=name)
+    for name in a.context:
+        np.testing.assert_allclose(a.context[name], b.context[name], atol=1e-12, err_msg=name)
+    for mine, yours in zip(
+        a.history_times + a.history_values, b.history_times + b.history_values, strict=True
+    ):
+        assert mine.dtype == yours.dtype
+        np.testing.assert_array_equal(mine, yours)
+
+
+def test_featurize_says_what_it_made(featurized: tuple[Settings, dict[str, Any]]) -> None:
+    settings, result = featurized
+    assert result["rows"]["user_stats"] == result["rows"]["user_history"] == 8
+    assert result["rows"]["user_profile"] == 4
+    assert set(result["seconds"]) == {"states", "apply", "materialize", "pack"}
+    assert result["as_of"] == START + 3 * DAY
+    assert result["pack_id"] == current_pack_id(settings.packs)
+
+
+def test_the_offline_reader_sees_only_the_past(home: Settings) -> None:
+    # The same request twice, a request at the very time of two events, and one a microsecond after.
+    at = np.array([START + 1, START, START + DAY + 1, START + 1, START + DAY])
+    rows = OfflineReader(home).read(["u1"] * 5, ["web|unknown|00"] * 5, at)
+    assert rows.history_items == [["a", "b"], [], ["a", "b"], ["a", "b"], ["a", "b"]]
+    assert rows.history_times[0].tolist() == [START, START]
+    np.testing.assert_array_equal(rows.history_values[0], [4.0, np.nan])
+    assert rows.user["user_events"].tolist() == [2, 0, 3, 2, 2]
+    assert rows.user["user_value_sum"].tolist() == [4, 0, 9, 4, 4]
+    assert rows.user["user_value_count"].tolist() == [1, 0, 2, 1, 1]
+    assert rows.user["user_last_time"].tolist() == [START, 0, START + DAY, START, START]
+    half_day_ago = 2.0 ** (-DAY / HALF_LIFE)
+    assert rows.user["user_decayed"] == pytest.approx([2, 0, 1 + 2 * half_day_ago, 2, 2])
+    assert rows.attributes == [{"group": "g1"}] * 5
+    assert rows.context["context_events"].tolist() == [0, 0, 3, 0, 3]  # as of 00:00 of the day
+    np.testing.assert_allclose(rows.context["hour_sin"], time_features(at)["hour_sin"], atol=1e-12)
+
+
+def test_online_is_offline_at_the_same_moment(home: Settings) -> None:
+    users = ["u2", "u1", "nobody", "u3", "u4", "u1"]
+    contexts = ["web|unknown|00", "web|unknown|23", "web|tv|09", "", "web|unknown|01"]
+    contexts.append("web|unknown|00")
+    at = np.full(6, UNTIL)
+    online = OnlineReader(home).read(users, contexts, at)
+    assert_equal(online, OfflineReader(home).read(users, contexts, at))
+    assert online.history_items[0] == ["a", "c", "d"]
+    assert online.context["context_events"][0] == 6
+
+
+def test_an_unknown_user_is_zero(home: Settings) -> None:
+    for reader in (OnlineReader(home), OfflineReader(home)):
+        rows = reader.read(["nobody"], ["nowhere"], np.array([UNTIL]))
+        assert all(values.tolist() == [0] for values in rows.user.values())
+        assert all(rows.context[name].tolist() == [0] for name in CONTEXT_STATE)
+        assert (rows.history_items, rows.attributes) == ([[]], [{}])
+        assert len(rows.history_times[0]) == len(rows.history_values[0]) == 0
+        assert rows.user_as_of.tolist() == [0]
+        assert len(reader.read([], [], np.zeros(0, dtype=np.int64))) == 0
+
+
+def test_a_new_user_has_a_profile_before_any_event(home: Settings) -> None:
+    rows = OnlineReader(home).read(["u4"], [""], np.array([UNTIL]))
+    assert (rows.attributes, rows.user["user_events"].tolist()) == ([{"group": "g0"}], [0])
+
+
+def test_online_histories_are_cut_strictly_before_the_request(home: Settings) -> None:
+    rows = OnlineReader(home).read(
+        ["u1", "u1", "u1"], [""] * 3, np.array([START, START + 1, START + DAY + 6])
+    )
+    assert rows.history_items == [[], ["a", "b"], ["a", "b", "c"]]
+    assert [len(times) for times in rows.history_times] == [0, 2, 3]
+
+
+def test_asof_joins_answer_as_feasts_own(home: Settings) -> None:
+    rng = np.random.default_rng(0)
+    at = np.unique(START + rng.integers(-DAY, 4 * DAY, size=60))
+    requests = pd.DataFrame(
+        {
+            "user_id": rng.choice(["u1", "u2", "u3", "nobody"], size=len(at)),
+            "context_id": rng.choice(["web|unknown|00", "web|unknown|23"], size=len(at)),
+            "event_timestamp": pd.Series(at.astype("datetime64[us]")).dt.tz_localize("UTC"),
+        }
+    )
+    store = open_store(home)
+    names = ("user_stats", "user_history", "user_profile", "context_trend")
+    views = [store.get_feature_view(name) for name in names]
+    refs = [f"{view.name}:{field.name}" for view in views for field in view.features]
+    answers = []
+    from shortlist.feature_store.offline import AsofOfflineStore
+
+    for kind in (AsofOfflineStore, DuckDBOfflineStore):
+        job = kind.get_historical_features(
+            store.config, views, refs, requests.copy(), store.registry, store.project
+        )
+        assert isinstance(job, IbisRetrievalJob)
+        columns = [*requests.columns, *(ref.split(":")[1] for ref in refs)]
+        table = job.to_arrow().select(columns).sort_by("event_timestamp")
+        answers.append([repr(row) for row in table.to_pylist()])
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == len(at)
+
+
+def test_packs_hold_the_states_of_their_tick(home: Settings) -> None:
+    ticks = [START + day * DAY for day in range(-1, 4)]
+    packs = read_pack_history(home, ticks)
+    assert list(packs) == ticks
+    vocab = Vocab(["f", "d", "c", "a"])
+    empty, _, first, second, third = (packs[tick].align(vocab).state for tick in ticks)
+    assert all(not values.any() for values in empty.values())
+    assert first["item_events"].tolist() == [0, 0, 0, 0, 2]
+    assert first["item_day_counts"][4].tolist() == [0] * 29 + [2]
+    assert second["item_events"].tolist() == [0, 0, 0, 2, 3]
+    assert second["item_day_counts"][3].tolist() == [0] * 29 + [2]
+    assert second["item_last_time"].tolist() == [0, 0, 0, START + 2 * DAY - 1, START + DAY]
+    assert third["item_events"].tolist() == [0, 0, 1, 2, 3]
+    assert third["item_day_counts"][4].tolist() == [0] * 27 + [2, 1, 0]
+    newest = read_pack(home, UNTIL)
+    assert newest.pack_id == packs[ticks[-1]].pack_id == latest_pack(home.packs).pack_id
+    for name in ITEM_STATE:
+        np.testing.assert_array_equal(newest.state[name], packs[ticks[-1]].state[name])
+        assert newest.state[name].dtype == (
+            np.int64 if name.endswith(("_time", "_counts")) else np.float64
+        )
+
+
+def test_a_tick_is_a_midnight(home: Settings) -> None:
+    with pytest.raises(PackError, match="00:00 UTC"):
+        read_pack_history(home, [START, START + 1])
+
+
+def test_a_pushed_event_changes_the_next_read(make_home: MakeHome) -> None:
+    settings, _ = make_home()
+    reader = OnlineReader(settings)
+
+    def read() -> RequestRows:
+        return reader.read(["u4", "u1"], ["web|unknown|00"] * 2, np.full(2, UNTIL + DAY))
+
+    before = read()
+    writer = OnlineWriter(settings)
+    assert writer.push([TargetEvent("u4", "a", UNTIL, 1.0)]) == 1
+    assert writer.push([TargetEvent("u1", "e", UNTIL + 7, 1.0)]) == 1
+    assert writer.push([]) == 0
+    pushed = read()
+    assert before.history_items == [[], ["a", "b", "c", "d"]]
+    assert pushed.history_items == [["a"], ["a", "b", "c", "d", "e"]]
+    assert pushed.user["user_events"].tolist() == [1, 6]
+    assert pushed.user_as_of.tolist() == [UNTIL, UNTIL + 7]
+    assert pushed.attributes == before.attributes
+
+    # The lake holds the same two events: batch states that know them say exactly the same.
+    featurize(settings, ("rating",), until=UNTIL + DAY // 2)
+    assert_equal(read(), pushed)
+
+    # And a featurize that does not know them brings everyone back, u4 to nothing.
+    featurize(settings, ("rating",), until=UNTIL)
+    assert_equal(read(), before)
+
+    # Feast's own push sources reach the same rows.
+    row = {"user_id": "u4", "event_timestamp": pd.Timestamp(UNTIL + 1, unit="us", tz="UTC")}
+    state = {name: [values[0]] for name, values in pushed.user.items()}
+    open_store(settings).push("user_stats_push", pd.DataFrame([row]).assign(**state))
+    assert read().user["user_events"].tolist() == [1, 5]
+
+    # Two events of one microsecond, posted one by one.
+    for item in ("x", "y"):
+        push_events(settings, [TargetEvent("u9", item, UNTIL, None)])
+    rows = reader.read(["u9"], [""], np.array([UNTIL + 1]))
+    assert (rows.history_items, rows.user["user_events"].tolist()) == ([["x", "y"]], [2])
+    assert rows.user["user_value_count"].tolist() == [0]
+
+
+def test_reads_go_on_while_a_batch_is_written(home: Settings) -> None:
+    path = home.feast / "online_store.db"
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    reader = OnlineReader(home)
+    with sqlite3.connect(path, isolation_level=None) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM shortlist_user_stats")
+        rows = reader.read(["u1"], [""], np.array([UNTIL]))
+        connection.execute("ROLLBACK")
+    assert rows.user["user_events"].tolist() == [5]
+
+
+def test_a_missing_online_store_says_what_makes_it(make_home: MakeHome) -> None:
+    settings, _ = make_home()
+    (settings.feast / "online_store.db").unlink()
+    with pytest.raises(FeatureStoreError, match=r"no online store; run `shortlist featurize`"):
+        OnlineReader(settings)
+    (settings.feast / "registry.db").unlink()
+    with pytest.raises(FeatureStoreError, match=r"no feature registry; run `shortlist featurize`"):
+        OfflineReader(settings)
