@@ -120,7 +120,7 @@ def validate_batch(
         max_age=timedelta(days=config.max_age_days) if config.max_age_days else None,
     )
     events = run("interactions", interactions, frame, expectations=expectations)
-    validator.write_docs()
+    index = validator.write_docs(batch_id)
     tables = [good_items, good_users, events]
     folder = write_quarantine(settings, batch_id, tables)
     refuse_bad(batch_id, tables, config, folder, settings)
@@ -135,7 +135,7 @@ def validate_batch(
         "quarantined_items": good_items.rejected.num_rows,
         "quarantined_users": good_users.rejected.num_rows,
         "quarantine": str(folder) if folder else None,
-        "data_docs": str(settings.data_docs / "index.html"),
+        "data_docs": str(index),
     }
     accounted = result["accepted"] + result["quarantined"] + result["duplicates"]
     assert accounted == result["read"], f"every event is in one place: {result}"

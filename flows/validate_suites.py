@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from flows.validate_docs import Judged, finish_docs
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, USERS
 
@@ -59,6 +60,8 @@ class Validator:
             ),
         )
         self.source = self.context.data_sources.add_pandas("batch")
+        self.docs = docs
+        self.judged: list[Judged] = []
 
     def run(
         self, table: str, frame: pd.DataFrame, expectations: list[Any], *, batch_id: str
@@ -81,11 +84,18 @@ class Validator:
             result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
             run_id=gx.RunIdentifier(run_name=batch_id),
         )
-        return [_finding(table, verdict) for verdict in outcome.results if not verdict.success]
+        findings = [_finding(table, one) for one in outcome.results if not one.success]
+        self.judged.append(Judged(table, len(frame), len(expectations), len(findings)))
+        return findings
 
-    def write_docs(self) -> None:
-        """Write the Data Docs of everything run so far: once, since a build takes a second."""
+    def write_docs(self, batch_id: str) -> Path:
+        """Write the Data Docs of everything run so far: once, since a build takes a second.
+
+        Returns:
+            the index page.
+        """
         self.context.build_data_docs(site_names=[SITE])
+        return finish_docs(self.docs, batch_id, self.judged)
 
 
 def _finding(table: str, verdict: Any) -> Finding:

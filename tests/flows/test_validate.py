@@ -98,7 +98,9 @@ def test_a_good_batch_joins_the_lake_and_is_documented(house: House) -> None:
         pages = list((docs / "validations" / name).rglob("*.html"))
         assert len(pages) == 1
         assert "Succeeded" in pages[0].read_text()
-        assert f"validations/{name}/b1/" in index
+        link = pages[0].relative_to(docs).as_posix()
+        rows = {"interactions": 20, "items": 5, "users": 4}[name]
+        assert f'<td><a href="{link}">{name}</a></td><td>succeeded</td><td>{rows}</td>' in index
 
 
 def test_bad_events_are_quarantined_with_the_reason(house: House) -> None:
@@ -129,8 +131,11 @@ def test_bad_events_are_quarantined_with_the_reason(house: House) -> None:
     assert set(INTERACTIONS.names) < set(rows["e21"])
     kept = house.lake.interactions().column("event_id").to_pylist()
     assert set(kept) == {row["event_id"] for row in [*GOOD_EVENTS, fine]}
-    page = next((house.settings.data_docs / "validations" / "interactions").rglob("*.html"))
-    assert "Failed" in page.read_text()
+    docs = house.settings.data_docs
+    page = next((docs / "validations" / "interactions").rglob("*.html")).read_text()
+    assert "Failed" in page
+    assert page.index("shortlist-docs") < page.index("bootstrap")  # whose style wins online
+    assert "interactions</a></td><td>failed</td><td>27</td>" in (docs / "index.html").read_text()
 
 
 def test_ids_that_are_there_twice_are_quarantined(house: House) -> None:
@@ -170,9 +175,7 @@ def test_over_budget_stops_and_the_lake_is_untouched(house: House) -> None:
 
 
 def test_volume_stops_the_batch(house: House) -> None:
-    with pytest.raises(
-        ValidationFailed, match=r"interactions: volume .*found 20, want at least"
-    ):
+    with pytest.raises(ValidationFailed, match=r"interactions: volume .*found 20, want at least"):
         house.validate(config=ValidateConfig(min_rows=21))
     with pytest.raises(ValidationFailed, match="found 20, want at least 1, want at most 19"):
         house.validate(config=ValidateConfig(max_rows=19))
