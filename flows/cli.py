@@ -74,7 +74,7 @@ def validate(
 
     run_config = load_run_config(config)
     with show.only_json(as_json):
-        result = validate_flow(batch_id, run_config.validation)
+        result = validate_flow(batch_id, run_config.validation, clock=run_config.data.clock)
     show.result(result, as_json=as_json)
 
 
@@ -85,8 +85,7 @@ def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
     """
     from flows.configuration import load_run_config
     from flows.featurize import featurize_flow
-    from flows.run import mark_windows
-    from flows.runs import Run
+    from flows.runs import Run, mark_windows
     from shortlist.config import Settings
 
     run_config = load_run_config(config)
@@ -232,7 +231,6 @@ def replay(run: RunOption = None, as_json: JsonOption = False) -> None:
 def serve(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
     host: Annotated[str, typer.Option()] = "127.0.0.1",
-    workers: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Serve the promoted release over HTTP until interrupted."""
     from shortlist.config import Settings
@@ -242,7 +240,6 @@ def serve(
     typer.echo(
         f"release {release.release_id} on http://{host}:{port} (documentation there too)", err=True
     )
-    os.environ["SHORTLIST_WORKERS"] = str(workers)
     command = [sys.executable, "-m", "bentoml", "serve", "services.service:RecommenderService"]
     os.execv(sys.executable, [*command, "--port", str(port), "--host", host])
 
@@ -375,6 +372,8 @@ def _quiet_environment() -> None:
         "GX_ANALYTICS_ENABLED": "false",
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        # Its default of 20 s is too short for a first start on a busy laptop.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
     }.items():

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from prefect import flow
-from shortlist.lake import Lake
 
 from flows.configuration import RunConfig
 from flows.evaluate import evaluate_flow
@@ -16,11 +15,10 @@ from flows.monitor import monitor_flow
 from flows.package import package_flow
 from flows.promote import promote_flow
 from flows.replay import replay_flow
-from flows.runs import Run
+from flows.runs import Run, mark_windows
 from flows.train import train_flow
 from flows.validate import validate_flow
 from shortlist.config import Settings
-from shortlist.splits import split_windows
 
 
 @flow(name="shortlist", log_prints=True)
@@ -29,7 +27,9 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
     settings = Settings()
     clock = StepClock()
     batch = clock.run("ingest", ingest_flow, config.data)
-    clock.run("validate", validate_flow, batch["batch_id"], config.validation)
+    clock.run(
+        "validate", validate_flow, batch["batch_id"], config.validation, clock=config.data.clock
+    )
     run = Run.start(settings, config)
     until = mark_windows(settings, run)
     clock.run("featurize", featurize_flow, config.data.target_events, until)
@@ -55,16 +55,6 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
     summary |= {"seconds": clock.seconds, "peak_memory_gb": peak_memory_gb()}
     run.write("summary.json", summary)
     return summary
-
-
-def mark_windows(settings: Settings, run: Run) -> int:
-    """Cut the lake's events into the five windows, keep the edges, return the start of replay."""
-    config = run.config
-    events = Lake(settings.lake).interactions(event_types=config.data.target_events)
-    times = events.column("event_timestamp").cast("int64").to_numpy()
-    windows = split_windows(times, config.split.fractions)
-    run.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
-    return windows["replay"][0]
 
 
 class StepClock:

@@ -17,7 +17,8 @@ from typing import Any
 
 from flows.configuration import RunConfig
 from shortlist.config import Settings
-from shortlist.splits import Windows
+from shortlist.lake import Lake
+from shortlist.splits import Windows, split_windows
 
 
 class RunError(RuntimeError):
@@ -89,3 +90,13 @@ class Run:
         partial.write_text(json.dumps(content, indent=1))
         partial.replace(path)
         return path
+
+
+def mark_windows(settings: Settings, run: Run) -> int:
+    """Cut the lake's events into the five windows, keep the edges, return the start of replay."""
+    config = run.config
+    events = Lake(settings.lake).interactions(event_types=config.data.target_events)
+    times = events.column("event_timestamp").cast("int64").to_numpy()
+    windows = split_windows(times, config.split.fractions)
+    run.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
+    return windows["replay"][0]

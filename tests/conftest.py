@@ -108,18 +108,19 @@ columns = {{ item_id = "item_id", title = "title", categories = "genres", publis
 
 [data.files.users]
 path = "{folder}/users.csv"
-columns = {{ user_id = "user_id", attributes = ["group"] }}
+columns = {{ user_id = "user_id" }}
+attributes = ["group"]
 
 [split]
 fractions = [0.55, 0.15, 0.10, 0.10, 0.10]
 
 [train]
 sources = [
-    {{ kind = "two_tower", num_epochs = 3 }},
-    {{ kind = "sasrec", num_epochs = 3 }},
-    {{ kind = "gru", num_epochs = 2 }},
-    {{ kind = "average", num_epochs = 2 }},
-    {{ kind = "content" }},
+    {{ kind = "two_tower", optimiser = {{ num_epochs = 3 }} }},
+    {{ kind = "sasrec", optimiser = {{ num_epochs = 3 }} }},
+    {{ kind = "gru", optimiser = {{ num_epochs = 2 }} }},
+    {{ kind = "average", optimiser = {{ num_epochs = 2 }} }},
+    {{ kind = "content", optimiser = {{ num_epochs = 3 }} }},
     {{ kind = "popularity" }},
     {{ kind = "recent_popularity" }},
     {{ kind = "item_knn" }},

@@ -1,0 +1,103 @@
+"""Every refusal is one sentence: what is wrong, where, and what would be right.
+
+BentoML answers bad input with a list of validation problems, an unknown path with plain text, and a
+body that is not JSON with its form parser's 500. Here all of them become a 4xx with {"error": ...},
+and none puts a traceback into the log.
+"""
+
+import json
+import logging
+from typing import Any
+
+from bentoml.exceptions import InvalidArgument
+from pydantic import ValidationError
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+POSTS = ("/recommend", "/similar", "/events")
+JSON = "application/json"
+
+
+class ClearErrors:
+    """ASGI middleware around the whole service: refusals as {"error": sentence}."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        media_type = Headers(scope=scope).get("content-type", JSON).split(";")[0].strip().lower()
+        if scope["path"] in POSTS and scope["method"] == "POST" and media_type != JSON:
+            # BentoML would try other parsers; what they cannot read ends as a 500.
+            refusal = {"error": f"content-type is '{media_type}': send the body as {JSON}"}
+            await JSONResponse(refusal, status_code=415)(scope, receive, send)
+            return
+        start: Message | None = None
+        body = b""
+
+        async def rewrite(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start" and 400 <= message["status"] < 500:
+                start = message
+                return
+            if start is None:
+                await send(message)
+                return
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                clear = {"error": sentence(body, status=start["status"], scope=scope)}
+                content = json.dumps(clear).encode()
+                headers = MutableHeaders(raw=list(start["headers"]))
+                headers["content-type"] = JSON
+                headers["content-length"] = str(len(content))
+                await send({**start, "headers": headers.raw})
+                await send({"type": "http.response.body", "body": content})
+
+        await self.app(scope, receive, rewrite)
+
+
+def sentence(body: bytes, *, status: int, scope: Scope) -> str:
+    """What to tell the client instead of `body`."""
+    if status == 404:
+        return (
+            f"no such path: {scope['path']}; there are POST {', '.join(POSTS)} and GET"
+            " /status/ready, /livez, /readyz, /metrics, / (documentation)"
+        )
+    if status == 405:
+        allowed = "POST" if scope["path"] in POSTS else "GET"
+        return f"{scope['path']} takes {allowed}, not {scope['method']}"
+    try:
+        content: Any = json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace").strip()
+    if isinstance(content, list) and content:  # BentoML wraps the text of an exception in a list
+        content = content[0]
+    if not isinstance(content, dict):
+        return str(content)
+    if "detail" in content:
+        return "; ".join(_problem(problem) for problem in content["detail"])
+    return str(content.get("error", content))
+
+
+def _problem(problem: dict[str, Any]) -> str:
+    """One pydantic problem as `where: what`."""
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "json_invalid":
+        return f"the body is not JSON: {message.removeprefix('Invalid JSON: ')}"
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {message}" if where else message
+
+
+class NoTracebackForClients(logging.Filter):
+    """A client's mistake is an answer, not an incident: BentoML logs each with a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        problem = record.exc_info[1] if record.exc_info else None
+        return not isinstance(problem, ValidationError | InvalidArgument)
+
+
+def quiet_client_errors() -> None:
+    logging.getLogger("bentoml._internal.server.http_app").addFilter(NoTracebackForClients())

@@ -1,0 +1,112 @@
+"""The typed HTTP client: used by the replay, by benchmarks and by whoever calls the service from
+Python.
+"""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel
+
+from shortlist.api import (
+    Event,
+    EventsRequest,
+    EventsResponse,
+    Readiness,
+    RecommendRequest,
+    RecommendResponse,
+    SimilarRequest,
+    SimilarResponse,
+)
+
+ResponseT = TypeVar("ResponseT", bound=BaseModel)
+
+
+class ServiceError(RuntimeError):
+    """The service refused, failed or cannot be reached; `status` is the HTTP status, None without
+    one.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None):
+        super().__init__(message)
+        self.status = status
+
+
+class ShortlistClient:
+    """One connection pool to one service. Thread-safe; use it as a context manager or close it."""
+
+    def __init__(self, base_url: str, *, timeout: float = 30.0):
+        self.base_url = base_url.rstrip("/")
+        self._http = httpx.Client(base_url=self.base_url, timeout=timeout)
+
+    def __enter__(self) -> "ShortlistClient":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def recommend(self, request: RecommendRequest) -> RecommendResponse:
+        """Raises ServiceError."""
+        return self._post("/recommend", request, RecommendResponse)
+
+    def similar(self, request: SimilarRequest) -> SimilarResponse:
+        """Raises ServiceError."""
+        return self._post("/similar", request, SimilarResponse)
+
+    def events(self, events: Sequence[Event]) -> EventsResponse:
+        """Raises ServiceError; then nothing of this post was stored."""
+        return self._post("/events", EventsRequest(events=list(events)), EventsResponse)
+
+    def ready(self) -> Readiness:
+        """What serves now. Raises ServiceError if the service is down or still starting."""
+        return Readiness.model_validate_json(self._send("GET", "/status/ready", None))
+
+    def wait_until_ready(self, *, timeout: float = 120.0) -> Readiness:
+        """Ask until it answers. Raises ServiceError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self.ready()
+            except ServiceError as error:
+                if time.monotonic() > deadline:
+                    raise ServiceError(
+                        f"{self.base_url}: not ready after {timeout:.0f} s ({error})"
+                    ) from None
+            time.sleep(0.2)
+
+    def _post(self, route: str, body: BaseModel, response: type[ResponseT]) -> ResponseT:
+        content = body.model_dump_json(exclude_none=True)
+        return response.model_validate_json(self._send("POST", route, content))
+
+    def _send(self, method: str, route: str, content: str | None) -> bytes:
+        headers = {"content-type": "application/json"}
+        try:
+            answer = self._http.request(method, route, content=content, headers=headers)
+        except httpx.HTTPError as error:
+            raise ServiceError(
+                f"{self.base_url}: does not answer ({type(error).__name__}: {error});"
+                " start it with `shortlist serve`"
+            ) from None
+        if answer.status_code >= 400:
+            raise ServiceError(
+                f"{self.base_url}{route}: {answer.status_code}: {_message(answer)}",
+                status=answer.status_code,
+            )
+        return answer.content
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:500]
