@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from shortlist.config import Config
+from shortlist.contracts import EVENT_TYPES
 
 
 class InteractionFile(Config):
@@ -53,6 +54,14 @@ class DataConfig(Config):
     like_threshold: float | None = None
     """A rating this high is also a `like`."""
     clock: Literal["wall", "replay"] = "wall"
+
+    @field_validator("target_events")
+    @classmethod
+    def _known_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for event_type in value:
+            if event_type not in EVENT_TYPES:
+                raise ValueError(f"'{event_type}' is unknown, want {', '.join(EVENT_TYPES)}")
+        return value
 
     @model_validator(mode="after")
     def _files_are_given(self) -> "DataConfig":

@@ -128,7 +128,7 @@ def _items(config: ItemFile) -> pa.Table:
         out[c.PRICE] = pa.array(_numbers(table, columns[c.PRICE], path), from_pandas=True)
     if c.PUBLISHED_AT in columns:
         out[c.PUBLISHED_AT] = _published(table, columns[c.PUBLISHED_AT], path)
-    out[c.AVAILABLE] = pa.array([True] * n)
+    out[c.AVAILABLE] = pa.array([True] * n, pa.bool_())
     if config.attributes:
         out[c.ATTRIBUTES] = attribute_maps(
             {name: _text(table, name, path).to_pylist() for name in config.attributes}
@@ -142,7 +142,7 @@ def _mentioned(item_ids: pa.ChunkedArray) -> pa.Table:
         {
             c.ITEM_ID: ids,
             c.CATEGORIES: pa.array([[]] * len(ids), pa.list_(pa.string())),
-            c.AVAILABLE: pa.array([True] * len(ids)),
+            c.AVAILABLE: pa.array([True] * len(ids), pa.bool_()),
         }
     )
 

@@ -268,7 +268,7 @@ def _items(films: list[tuple[str, str, str, list[str]]]) -> pa.Table:
             c.TITLE: pa.array([row[1] for row in films], pa.string()),
             c.CATEGORIES: pa.array(genres, pa.list_(pa.string())),
             c.PUBLISHED_AT: pa.array(published, TIMESTAMP),
-            c.AVAILABLE: pa.array([True] * len(films)),
+            c.AVAILABLE: pa.array([True] * len(films), pa.bool_()),
         }
     )
 
