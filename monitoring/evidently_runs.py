@@ -117,13 +117,11 @@ def ranking_run(current: pd.DataFrame, reference: pd.DataFrame, *, k: int) -> Sn
 def beyond_accuracy_run(tables: Tables, *, k: int) -> Snapshot:
     """Evidently's own definitions; its diversity is a sum over pairs by list length, not a mean."""
     features = category_columns(tables.backdrop.catalogue)
-    metrics: list[Metric] = [
-        Diversity(k=k, item_features=features),
-        Novelty(k=k),
-        PopularityBiasMetric(k=k),  # draws coverage and Gini too
-        Personalization(k=k),
-    ]
+    metrics: list[Metric] = [Diversity(k=k, item_features=features), Personalization(k=k)]
     current, reference = (_ranking(frame, features) for frame in tables.shown)
+    if tables.history.empty:  # nothing was known before: there is no popularity to hold against
+        return Report(metrics).run(current, reference)
+    metrics[1:1] = [Novelty(k=k), PopularityBiasMetric(k=k)]  # the latter draws coverage, Gini
     return Report(metrics).run(
         current, reference, additional_data={"current_train_data": tables.history}
     )

@@ -1,0 +1,216 @@
+"""Slates joined with what people did, and every figure, by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring.figures import (
+    all_figures,
+    at_equal_size,
+    column_drifts,
+    drifted_share,
+    jensen_shannon,
+    latency_figures,
+    wasserstein,
+)
+from monitoring.frames import (
+    event_frame,
+    feature_frame,
+    ranking_frame,
+    request_frame,
+    score_frame,
+    shown_frame,
+)
+from monitoring.windows import MonitorError, Window, slates_of
+from shortlist.contracts import ContractError
+from shortlist.splits import draw_requests
+
+
+@pytest.fixture
+def small(build):
+    """Two requests of three places over six items; user a is regular to us, b is new.
+
+    a saw i1 before; within 24 h of a's request a takes i1 again, i2 and i5; i3 comes too late.
+    b takes i6, which was not shown, and i4 again by a click on this very list.
+    """
+    at, hour = build.start, build.hour
+    events = [
+        ("a", "i1", at - hour, 3.0),
+        ("b", "i4", at + hour, 1.0),  # before b's own request: not new to b any more
+        ("a", "i2", at, 5.0),
+        ("a", "i1", at + hour, 3.0),
+        ("a", "i5", at + 2 * hour, 2.0),
+        ("b", "i6", at + 3 * hour, 4.0),
+        ("b", "i4", at + 4 * hour, 2.0, "rb"),
+        ("a", "i3", at + 24 * hour, 5.0),
+    ]
+    slates = [
+        {"request_id": "ra", "user_id": "a", "at": at, "items": ["i1", "i2", "i3"]},
+        {
+            "request_id": "rb",
+            "user_id": "b",
+            "at": at + 2 * hour,
+            "items": ["i4", "i5"],
+            "sources": ["ease", "two_tower"],
+            "known": False,
+            "skipped": ["features"],
+        },
+    ]
+    window = Window("current", build.log(slates), build.events(events)).checked()
+    backdrop = build.backdrop(6, k=3, features=("f",))
+    return window, backdrop, slates_of(window, backdrop)
+
+
+def test_taken_is_what_is_new_within_a_day_or_names_the_request(small):
+    _, backdrop, slates = small
+    names = [backdrop.catalogue.vocab.decode(r) for r in slates.relevant]
+    assert names == [["i2", "i5"], ["i4", "i6"]]
+    assert [v.tolist() for v in slates.value] == [[5.0, 2.0], [2.0, 4.0]]
+    assert slates.history_length.tolist() == [1, 1]
+    assert slates.hit.tolist() == [[False, True, False], [True, False, False]]
+    assert slates.known.tolist() == [True, False]
+    assert slates.skipped.tolist() == [False, True]
+
+
+def test_figures_by_hand(small):
+    _, backdrop, slates = small
+    figures = all_figures(slates, slates, backdrop, rng=np.random.default_rng(0))
+    value = {name: figure.current for name, figure in figures.items()}
+    assert value["recall@3"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert value["precision@3"] == pytest.approx((1 / 3 + 1 / 3) / 2)
+    assert value["mrr@3"] == pytest.approx((1 / 2 + 1 / 1) / 2)
+    ideal = 1 + 1 / np.log2(3)
+    assert value["ndcg@3"] == pytest.approx((1 / np.log2(3) / ideal + 1 / ideal) / 2)
+    assert value["replayed_hit_rate@3"] == 1
+    assert value["replayed_hit_rate@3/light_users"] == 1
+    assert np.isnan(value["replayed_hit_rate@3/new_users"])
+    assert value["satisfaction"] == pytest.approx((5 + 2) / 2)
+    assert value["coverage@3"] == 5 / 6
+    # i1 i2 i3 share no category, and neither do i4 and i5
+    assert value["diversity@3"] == pytest.approx(1)
+    assert value["shown_share/ease"] == pytest.approx(4 / 5)
+    assert value["replayed_hit_share/ease"] == pytest.approx(2 / 4)
+    assert value["replayed_hit_share/two_tower"] == 0
+    assert value["unknown_user_rate"] == value["skipped_stage_rate"] == 1 / 2
+    assert value["short_list_rate"] == 1 / 2
+    assert all(figures[name].reference == figures[name].current for name in ("ndcg@3", "requests"))
+
+
+def test_the_same_mix_takes_the_slices_share_out_of_the_hit_rate(build):
+    backdrop = build.backdrop(6, k=1, features=("f",))
+
+    def slates(plan):
+        """plan: (has history, hit) of each request."""
+        shown, events = [], []
+        for n, (known, hit) in enumerate(plan):
+            at, user = build.start + n * build.hour, f"u{n}"
+            if known:
+                events.append((user, "i6", at - build.hour, 3.0))
+            events.append((user, "i1" if hit else "i2", at, 3.0))
+            shown.append({"request_id": f"r{n}", "user_id": user, "at": at, "items": ["i1"]})
+        return slates_of(Window("w", build.log(shown), build.events(events)).checked(), backdrop)
+
+    # new users are hit always and light ones half of the time, in both windows
+    current = slates([(False, True)] * 1 + [(True, True), (True, False)] * 2)
+    reference = slates([(False, True)] * 8 + [(True, True), (True, False)])
+    figures = all_figures(current, reference, backdrop, rng=np.random.default_rng(0))
+    plain, same = figures["replayed_hit_rate@1"], figures["replayed_hit_rate_same_mix@1"]
+    assert (plain.current, plain.reference) == (pytest.approx(3 / 5), pytest.approx(9 / 10))
+    assert (same.current, same.reference) == (pytest.approx(3 / 5), pytest.approx(3 / 5))
+
+
+def test_relevance_is_that_of_the_evaluation(build):
+    window = build.window("w", start=build.start, seed=3)
+    users = window.log.column("user_id").to_pylist()
+    times = window.interactions.column("event_timestamp").cast("int64").to_numpy()
+    drawn = draw_requests(
+        window.interactions,
+        (build.start, int(times.max()) + 1),
+        rng=np.random.default_rng(0),
+        max_per_user=10_000,
+    )
+    wanted = {
+        (user, at): sorted(items)
+        for user, at, items in zip(drawn.user_ids, drawn.at.tolist(), drawn.relevant, strict=True)
+    }
+    asked = [
+        {"request_id": f"r{n}", "user_id": user, "at": at, "items": ["i1"]}
+        for n, (user, at) in enumerate(wanted)
+    ]
+    assert len(asked) > 200
+    assert {user for user, _ in wanted} == set(users)
+    backdrop = build.synthetic_backdrop()
+    slates = slates_of(Window("w", build.log(asked), window.interactions).checked(), backdrop)
+    found = {
+        (user, at): sorted(backdrop.catalogue.vocab.decode(items))
+        for user, at, items in zip(
+            slates.user_ids, slates.at.tolist(), slates.relevant, strict=True
+        )
+    }
+    assert found == wanted
+
+
+def test_coverage_compares_at_equal_numbers_of_lists():
+    lists = np.arange(1, 101).reshape(100, 1)
+    rng = np.random.default_rng(0)
+    assert at_equal_size(lambda x: len(np.unique(x)), lists, size=10, rng=rng) == 10
+    assert at_equal_size(lambda x: len(np.unique(x)), lists, size=100, rng=rng) == 100
+
+
+def test_distances_by_hand():
+    # every point moves by 3; the reference's standard deviation is 1
+    assert wasserstein(np.array([2.0, 4.0]), np.array([-1.0, 1.0])) == pytest.approx(3)
+    # unlike sizes: from {0, 1} to {0, 0, 0, 1} a quarter of the mass moves by 1, deviation 1/2
+    assert wasserstein(np.array([0, 0, 0, 1]), np.array([0, 1])) == pytest.approx(0.25 / 0.5)
+    assert jensen_shannon(np.array(["a"]), np.array(["b"])) == pytest.approx(np.sqrt(np.log(2)))
+    assert jensen_shannon(np.array(["a", "b"]), np.array(["b", "a"])) == 0
+
+
+def test_drifted_share_counts_columns_with_a_distance():
+    before = pd.DataFrame({"n": [0.0, 1.0] * 50, "c": ["x", "y"] * 50, "empty": [np.nan] * 100})
+    now = before.assign(n=before["n"] + 5)
+    drifts = column_drifts(now, before)
+    assert drifts["n"] == pytest.approx(5 / 0.5)
+    assert drifts["c"] == 0
+    assert np.isnan(drifts["empty"])
+    assert drifted_share(drifts) == 1 / 2
+    assert np.isnan(drifted_share({}))
+
+
+def test_latency_percentiles():
+    assert latency_figures(np.arange(101.0))["latency_p95_ms"].current == 95
+    assert latency_figures(None) == latency_figures(np.array([])) == {}
+
+
+def test_frames_have_the_same_columns_and_say_what_was_shown(small):
+    window, backdrop, slates = small
+    both = np.arange(2)
+    ranking = ranking_frame(slates, backdrop.catalogue, rows=both)
+    of_b = ranking[ranking["request_id"] == "rb"]
+    assert of_b[["item_id", "rank", "relevant"]].values.tolist() == [
+        ["item i4", 1, 1],
+        ["item i5", 2, 0],
+        ["item i6", 4, 1],  # taken, not shown: after the last of three places
+    ]
+    shown = shown_frame(slates, backdrop.catalogue, rows=both)
+    assert shown["title"].tolist() == ["I1", "I2", "I3", "I4", "I5"]
+    assert shown[["is comedy", "is drama", "is science"]].sum(axis=1).tolist() == [1] * 5
+    events = event_frame(window, backdrop, rows=np.arange(7))
+    assert events["category"].tolist()[:2] == ["drama", "comedy"]  # i2 at the request, i4 after
+    requests = request_frame(slates, window, backdrop)
+    assert requests["skipped_stages"].tolist() == ["no", "yes"]
+    assert requests["slice"].tolist() == ["light", "light"]
+    scores = score_frame(window.log, ["ease", "two_tower"], rows=np.arange(5))
+    assert scores["score: two_tower"].notna().sum() == 1
+
+
+def test_a_log_of_another_release_and_an_empty_log_are_refused(small, build):
+    window, _, _ = small
+    with pytest.raises(MonitorError, match="have \\[1\\] values, the release's ranking schema"):
+        feature_frame(window.log, ["f", "g"], rows=np.arange(5))
+    empty = Window("current", window.log.slice(0, 0), window.interactions)
+    with pytest.raises(MonitorError, match="current window: the serving log is empty"):
+        empty.checked()
+    broken = Window("current", window.log.drop_columns(["score"]), window.interactions)
+    with pytest.raises(ContractError, match="required column 'score' is missing"):
+        broken.checked()

@@ -1,0 +1,181 @@
+"""Real Evidently reports over synthetic logs: what drifted is found, what did not is not flagged."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitoring.figures import column_drifts
+from monitoring.guardrails import GuardrailError, load_guardrails
+from monitoring.report import write_reports
+from monitoring.tables import Tables
+from monitoring.windows import slates_of
+
+DAYS = 15 * 24 * 3_600_000_000
+GUARDRAILS = """
+[[guardrail]]
+name = "diversity"
+figure = "diversity@5"
+direction = "min"
+relative_to = "reference"
+warn = 0.8
+hold = 0.5
+meaning = "a choice"
+
+[[guardrail]]
+name = "score drift"
+figure = "score_drift"
+direction = "max"
+warn = 0.5
+hold = 5.0
+meaning = "no jump"
+"""
+
+
+@pytest.fixture(scope="module")
+def windows(build):
+    """The reference, one more window like it, and one that drifted and narrowed."""
+    return {
+        "reference": build.window("reference", start=build.start, seed=1, history=True),
+        "steady": build.window("steady", start=build.start + DAYS, seed=2),
+        "drifted": build.window(
+            "drifted", start=build.start + DAYS, seed=3, shift=2.0, narrow=True
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def guardrails(tmp_path_factory):
+    path = tmp_path_factory.mktemp("guardrails") / "guardrails.toml"
+    path.write_text(GUARDRAILS)
+    return load_guardrails(path)
+
+
+@pytest.fixture(scope="module")
+def written(windows, guardrails, build, tmp_path_factory):
+    """Both current windows reported into one workspace."""
+    folder = tmp_path_factory.mktemp("reports")
+    return folder, {
+        name: write_reports(
+            windows[name],
+            windows["reference"],
+            backdrop=build.synthetic_backdrop(),
+            guardrails=guardrails,
+            out=folder / name,
+            workspace=folder / "workspace",
+            about={"release": "<r1>"},
+        )
+        for name in ("steady", "drifted")
+    }
+
+
+def test_a_window_like_the_reference_is_not_flagged(written):
+    steady = written[1]["steady"]
+    assert steady["verdict"] == "pass"
+    assert steady["drifted"]["features"]["moving"] < 0.1
+    assert steady["figures"]["feature_drift_share"]["current"] == 0
+    assert steady["figures"]["score_drift"]["current"] < 0.1
+
+
+def test_drift_is_found_where_it_is_and_a_narrow_list_holds(written):
+    drifted = written[1]["drifted"]
+    assert drifted["drifted"]["features"]["moving"] == pytest.approx(2.0, abs=0.2)
+    assert drifted["drifted"]["features"]["steady"] < 0.1
+    assert drifted["figures"]["feature_drift_share"]["current"] == pytest.approx(1 / 3)
+    verdicts = {row["name"]: row["verdict"] for row in drifted["guardrails"]}
+    assert verdicts == {"diversity": "hold", "score drift": "warn"}
+    assert drifted["verdict"] == "hold"
+    assert drifted["figures"]["coverage@5"]["current"] == 5 / 40
+
+
+def test_evidently_agrees_with_the_figures(written, windows, build):
+    from monitoring.evidently_runs import drift_run, ranking_run
+
+    backdrop = build.synthetic_backdrop()
+    current, reference = windows["drifted"].checked(), windows["reference"].checked()
+    slates = [slates_of(w, backdrop) for w in (current, reference)]
+    tables = Tables(current, reference, *slates, backdrop, np.random.default_rng(0))
+    values = {
+        metric["config"].get("column"): metric["value"]
+        for metric in drift_run(*tables.features).dict()["metrics"]
+    }
+    ours = column_drifts(*tables.features)
+    assert {name: float(values[name]) for name in ours} == pytest.approx(ours)
+    assert values[None]["share"] == pytest.approx(1 / 3)
+
+    ranking = ranking_run(*tables.ranking, k=5).dict()["metrics"]
+    by_name = {metric["metric_name"].split("(")[0]: metric["value"] for metric in ranking}
+    hits = slates[0].hit
+    wanted = np.array([len(r) for r in slates[0].relevant])
+    at_five = {name: value["value"][4] for name, value in by_name.items()}
+    assert at_five["RecallTopK"] == pytest.approx((hits.sum(1) / wanted).mean())
+    assert at_five["PrecisionTopK"] == pytest.approx((hits.sum(1) / 5).mean())
+    assert at_five["HitRate"] == pytest.approx(hits.any(1).mean())
+
+
+def test_without_any_history_there_is_no_popularity_to_report(windows, build):
+    from monitoring.evidently_runs import beyond_accuracy_run
+
+    backdrop, rng = build.synthetic_backdrop(), np.random.default_rng(0)
+    steady = windows["steady"].checked()
+    slates = slates_of(steady, backdrop)
+    tables = Tables(steady, steady, slates, slates, backdrop, rng)
+    names = [m["metric_name"] for m in beyond_accuracy_run(tables, k=5).dict()["metrics"]]
+    assert [name.split("(")[0] for name in names] == ["Diversity", "Personalization"]
+
+
+class Links(HTMLParser):
+    """Collects what a page links to and loads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.targets += [value for name, value in attrs if name in ("href", "src")]
+
+
+def test_the_index_links_every_report_and_loads_nothing_from_elsewhere(written):
+    folder, results = written
+    page = (folder / "drifted" / "index.html").read_text()
+    links = Links()
+    links.feed(page)
+    assert sorted(links.targets) == sorted(
+        [report["file"] for report in results["drifted"]["reports"]] + ["report.json"]
+    )
+    for target in links.targets:
+        assert (folder / "drifted" / target).stat().st_size > 1_000
+    assert "&lt;r1&gt;" in page  # what the run is about is escaped
+    assert 'class="badge hold"' in page
+    assert "moving" in (folder / "drifted" / "features.html").read_text()
+
+
+def test_report_json_holds_what_was_returned(written):
+    folder, results = written
+    content = json.loads((folder / "steady" / "report.json").read_text())
+    assert content == results["steady"]
+
+
+def test_both_runs_are_in_the_workspace_of_evidently_ui(written):
+    from evidently.ui.workspace import Workspace
+
+    folder, results = written
+    workspace = Workspace(str(folder / "workspace"))
+    (project,) = workspace.search_project("shortlist")
+    assert len(workspace.list_runs(project.id)) == 2 * len(results["steady"]["reports"])
+
+
+def test_a_bad_guardrail_fails_before_anything_is_written(windows, guardrails, build, tmp_path):
+    unknown = guardrails[0].model_copy(update={"figure": "clicks"})
+    out = Path(tmp_path / "out")
+    with pytest.raises(GuardrailError, match="'clicks' does not exist"):
+        write_reports(
+            windows["steady"],
+            windows["reference"],
+            backdrop=build.synthetic_backdrop(),
+            guardrails=[unknown],
+            out=out,
+        )
+    assert not out.exists()
