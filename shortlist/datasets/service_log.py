@@ -57,8 +57,8 @@ def load_posted_events(settings: Settings, *, now: int) -> Batch:
             event = Event.model_validate(content)
         except ValidationError as error:
             problem = error.errors()[0]
-            key = ".".join(str(part) for part in problem["loc"])
-            raise DatasetError(f"{path}: line {number}: {key}: {problem['msg']}") from None
+            key = "".join(f"{part}: " for part in problem["loc"])
+            raise DatasetError(f"{path}: line {number}: {key}{problem['msg']}") from None
         for name, moment in ((c.EVENT_TIMESTAMP, event.event_timestamp), (RECEIVED_AT, received)):
             if not isinstance(moment, int) or not 0 <= moment < END_OF_TIME:
                 raise DatasetError(

@@ -101,12 +101,14 @@ def test_a_torn_last_line_waits_for_the_next_time(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        (EVENT | {"mood": "good"}, "line 2: mood: Extra inputs"),
+        (EVENT | {"mood": "good"}, "line 2: .*mood"),
         (EVENT | {"event_type": "stare"}, "line 2: .*'stare' is unknown"),
         (EVENT | {"user_id": 196.0}, "line 2: user_id: Input should be a valid string"),
         (EVENT | {"event_timestamp": None}, "line 2: event_timestamp is None, want"),
         (EVENT | {"received_at": "noon"}, "line 2: received_at is 'noon', want microseconds"),
-        (EVENT | {"event_timestamp": 10**30}, "line 2: event_timestamp is 10+, want microseconds"),
+        (EVENT | {"event_timestamp": 10**30}, "line 2: event_timestamp"),
+        (EVENT | {"received_at": -5}, "line 2: received_at is -5, want microseconds"),
+        (EVENT | {"position": 0}, "line 2: position: Input should be greater"),
         ('{"event_id": "e2"', "line 2: not JSON"),
         ('["e2"]', "line 2: not an object"),
         ('{"event_id": NaN}', "line 2"),
