@@ -94,7 +94,7 @@ def test_the_overall_verdict_is_the_worst():
 def test_a_wrong_row_names_file_and_key(tmp_path, text, says):
     path = tmp_path / "guardrails.toml"
     path.write_text(f'[[guardrail]]\nname = "x"\nfigure = "y"\nmeaning = "z"\n{text}\n')
-    with pytest.raises(ConfigError, match="guardrails.toml") as caught:
+    with pytest.raises(ConfigError, match=r"guardrails\.toml") as caught:
         load_guardrails(path)
     assert says in str(caught.value)
 
