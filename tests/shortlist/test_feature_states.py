@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import INTERACTIONS, TIMESTAMP, USERS
 from shortlist.feature_store.push import TargetEvent, UserState, update_user_state
-from shortlist.feature_store.states import VIEWS, build_states
+from shortlist.feature_store.states import ERA_HALF_LIVES, VIEWS, build_states
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features import (
     DAY_BUCKETS,
@@ -28,6 +28,7 @@ from shortlist.features import (
 
 START = 10_000 * DAY
 END = 2**60
+ERA_EDGE = 3 * ERA_HALF_LIVES * HALF_LIFE
 
 
 def table(events: list[TargetEvent], *, event_type: str = "rating") -> pa.Table:
@@ -89,8 +90,11 @@ events_of_anyone = st.lists(
         TargetEvent,
         user_id=st.sampled_from(["u", "v"]),
         item_id=st.sampled_from(["a", "b", "c", "d"]),
-        timestamp=st.sampled_from([0, 1, 2, DAY, 9 * DAY, 5_000 * DAY, 22_000 * DAY]).map(
-            lambda offset: START + offset
+        timestamp=st.sampled_from(
+            [
+                *(START + offset for offset in (0, 1, 2, DAY, 5_000 * DAY, 22_000 * DAY)),
+                *(ERA_EDGE + offset for offset in (-DAY, -1, 0, DAY)),
+            ]
         ),
         value=st.sampled_from([None, float("nan"), 1.0, 4.5]),
     ),
@@ -213,7 +217,7 @@ def test_items_at_every_tick_are_what_the_events_before_it_say(tmp_path: Path) -
 
 def test_what_happens_later_changes_no_earlier_row(tmp_path: Path) -> None:
     events = random_events(120, seed=3)
-    cut = START + 40 * DAY + 6
+    cut = next(e.timestamp for e in events if e.timestamp % DAY and e.timestamp > START + 40 * DAY)
     (tmp_path / "all").mkdir()
     (tmp_path / "cut").mkdir()
     whole = snapshots(events, tmp_path / "all")
