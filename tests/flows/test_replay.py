@@ -1,5 +1,5 @@
-"""The order of a replay: nothing is told before what it must not be known to, and everything is told
-once. Planned and carried out without a server.
+"""The order of a replay: no event is posted before a request that must not know of it, and each is
+posted once. Planned and carried out without a server.
 """
 
 import numpy as np
@@ -153,7 +153,7 @@ def driven():
 
 
 def test_events_keep_their_id_and_name_the_newest_list_that_showed_the_item(driven):
-    recorder, traffic = driven
+    recorder, _ = driven
     told = {event.event_id: (event.request_id, event.position) for event in recorder.posted}
     assert told == {
         "e1": ("a@10", 2),

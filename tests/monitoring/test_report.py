@@ -1,4 +1,4 @@
-"""Real Evidently reports over synthetic logs: drift is found, and what did not drift is not flagged."""
+"""Real Evidently reports over synthetic logs: drift is found, what did not drift is not flagged."""
 
 import json
 from html.parser import HTMLParser
