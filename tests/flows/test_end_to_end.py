@@ -1,0 +1,126 @@
+"""The whole main job on a small world, through the real command line: `shortlist run`, then what a
+user does next.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shortlist.release import ReleaseStore
+from tests.conftest import shortlist
+
+BASELINES = ("popularity", "recent_popularity", "item_knn", "ease", "ials")
+LEARNED = ("two_tower", "sasrec", "gru", "average", "content")
+
+
+def answer(*arguments: str, home: Path, code: int = 0) -> dict:
+    done = shortlist(*arguments, "--json", home=home)
+    assert done.returncode == code, done.stderr[-3_000:]
+    return json.loads(done.stdout)
+
+
+def test_the_run_promotes_a_release_and_says_what_each_step_took(run_summary):
+    assert run_summary["promoted"]
+    assert all(gate["passed"] for gate in run_summary["gates"])
+    steps = ["ingest", "validate", "featurize", "train", "evaluate", "package", "promote"]
+    assert list(run_summary["seconds"]) == [*steps, "replay", "monitor"]
+    assert run_summary["peak_memory_gb"] > 0
+    folder = Path(run_summary["home"]) / "runs" / run_summary["run_id"]
+    assert (
+        json.loads((folder / "summary.json").read_text())["release_id"]
+        == (run_summary["release_id"])
+    )
+
+
+def test_every_model_and_baseline_is_judged_with_intervals(run_summary):
+    metrics = run_summary["metrics"]
+    assert {"chain", *BASELINES, *LEARNED} <= set(metrics)
+    for values in metrics.values():
+        figure = values["ndcg@10"]
+        assert 0 <= figure["low"] <= figure["mean"] <= figure["high"] <= 1
+    # in this world users stay with one of three categories: what learns that beats popularity
+    assert metrics["chain"]["ndcg@10"]["mean"] > metrics["popularity"]["ndcg@10"]["mean"]
+
+
+def test_evaluate_prints_the_agreed_json(run_summary, served_home):
+    folder = served_home / "runs" / run_summary["run_id"]
+    content = json.loads((folder / "evaluation.json").read_text())
+    assert content["dataset"] == "tiny"
+    assert content["n_requests"] >= content["n_users"] > 0
+    assert set(content["metrics"]["ease"]["recall@10"]) >= {"mean", "low", "high"}
+    assert {"new_users", "light_users", "tail_items"} <= set(content["slices"])
+    assert 0 < content["candidates"]["together"]["recall"] <= 1
+
+
+def test_recommend_prints_titles_sources_and_reasons_without_a_server(served_home):
+    content = answer("recommend", "u1", "-k", "5", home=served_home)
+    assert [item["rank"] for item in content["items"]] == [1, 2, 3, 4, 5]
+    for item in content["items"]:
+        assert item["title"].startswith("A ")
+        assert item["source"]
+        assert item["reason"]
+    assert content["user_known"]
+
+
+def test_an_unknown_user_gets_an_answer_too(served_home):
+    content = answer("recommend", "nobody", home=served_home)
+    assert not content["user_known"]
+    assert len(content["items"]) == 10
+
+
+def test_similar_finds_other_items_and_an_unknown_one_is_a_clear_error(served_home):
+    content = answer("similar", "i1", "-k", "3", home=served_home)
+    assert "i1" not in {item["item_id"] for item in content["items"]}
+    done = shortlist("similar", "i999", home=served_home)
+    assert done.returncode == 2
+    assert "item_id 'i999' is not in the catalogue" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_finds_everything_that_serving_needs(served_home):
+    checks = {check["name"]: check for check in answer("doctor", home=served_home)["checks"]}
+    for name in ("packages", "lake", "features", "feature pack", "online store", "release"):
+        assert checks[name]["status"] == "ok", checks[name]
+    assert checks["report"]["status"] == "ok"
+
+
+def test_the_report_and_the_data_docs_are_pages(served_home, run_summary):
+    report = Path(answer("report", home=served_home)["report"])
+    assert "<html" in report.read_text().lower()
+    assert (served_home / "data_docs" / "index.html").is_file()
+    assert run_summary["monitor"]["verdict"] in {"pass", "warn", "hold"}
+
+
+def test_a_tampered_release_does_not_serve(served_home, tmp_path):
+    home = tmp_path / "home"
+    for part in ("releases", "packs", "features", "feast"):
+        if (served_home / part).exists():
+            shutil.copytree(served_home / part, home / part)
+    store = ReleaseStore(home / "releases")
+    catalogue = store.root / str(store.current_id()) / "profiles.json"
+    catalogue.write_text(catalogue.read_text() + " ")
+    done = shortlist("recommend", "u1", home=home)
+    assert done.returncode == 2
+    assert "profiles.json has sha256" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["recommend u1", "serve", "promote", "rollback", "evaluate"])
+def test_in_an_empty_home_every_command_says_what_to_do(tmp_path, command):
+    done = shortlist(*command.split(), home=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error ")
+    assert "shortlist run" in done.stderr or "no earlier release" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_and_a_misspelt_configuration_are_named(tmp_path):
+    done = shortlist("run", "configs/none.toml", home=tmp_path)
+    assert done.returncode == 2
+    assert "configs/none.toml: no such configuration file" in done.stderr
+    path = tmp_path / "run.toml"
+    path.write_text('name = "x"\nseeed = 1\n[data]\nsource = "movielens-100k"\n[train]\n')
+    done = shortlist("run", str(path), home=tmp_path)
+    assert done.returncode == 2
+    assert "seeed: unknown key" in done.stderr
