@@ -1,4 +1,4 @@
-"""Build a Bento of one release: `python -m services.build --release ID [--json]`.
+"""Build a Bento of one release: `python -m services.build [--release ID] [--json]`.
 
 The Bento holds the code, the release and the pinned requirements. Users' online state and the
 feature pack change by the minute and stay outside: it reads them under SHORTLIST_HOME as the
@@ -15,40 +15,38 @@ from pathlib import Path
 
 import bentoml
 
+from services.locate import CARRIED
 from shortlist.config import Settings
 from shortlist.release import Release, ReleaseError, ReleaseStore, open_release
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("shortlist", "models", "services", "feature_repo")
-RELEASE_FOLDER = "release"
+SERVICE = "services.service:RecommenderService"
 
 
 def build(release: Release) -> str:
     """Build the Bento and return its tag, `shortlist:<release id>`.
 
-    A Bento of the same release is replaced.
+    A Bento of the same release is replaced. It lies under BENTOML_HOME.
     """
+    version = release.release_id.lower()
+    tag = f"shortlist:{version}"
     with tempfile.TemporaryDirectory() as temporary:
         context = Path(temporary)
         for package in PACKAGES:
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / package, context / package, ignore=ignore)
-        shutil.copytree(release.path, context / RELEASE_FOLDER)
+        shutil.copytree(release.path, context / CARRIED.name)
         shutil.copy(ROOT / "requirements.lock", context / "requirements.txt")
-        # BentoML runs a service from the Bento's own folder, so a relative path is enough.
-        env = [{"name": "SHORTLIST_RELEASE", "value": RELEASE_FOLDER}]
-        version = release.release_id.lower()
-        tag = f"shortlist:{version}"
         if any(str(bento.tag) == tag for bento in bentoml.list()):
             bentoml.delete(tag)
         bento = bentoml.build(
-            "services.service:RecommenderService",
+            SERVICE,
             name="shortlist",
             version=version,
             labels={"release": version, "dataset": str(release.about.get("dataset", ""))},
             include=["*"],
             python={"requirements_txt": "requirements.txt", "lock_packages": False},
-            envs=env,
             build_ctx=str(context),
         )
     return str(bento.tag)
@@ -59,17 +57,22 @@ def main() -> None:
     parser.add_argument("--release", help="a release's id or folder; default: the one that serves")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    store = ReleaseStore(Settings().releases)
+    settings = Settings()
+    # BentoML reads it at its first use, not at import.
+    home = os.environ.setdefault("BENTOML_HOME", str(settings.home.absolute() / "bentoml"))
+    Path(home).mkdir(parents=True, exist_ok=True)
     try:
         if arguments.release and Path(arguments.release).is_dir():
             release = open_release(Path(arguments.release))
         else:
-            release = store.open(arguments.release)
+            release = ReleaseStore(settings.releases).open(arguments.release)
     except ReleaseError as error:
         sys.exit(f"error: {error}")
     tag = build(release)
-    where = os.environ.get("BENTOML_HOME", "~/bentoml")
-    print(json.dumps({"tag": tag}) if arguments.json else f"{tag} in {where}")
+    if arguments.json:
+        print(json.dumps({"tag": tag, "bentoml_home": home}))
+    else:
+        print(f"{tag}; serve it with: BENTOML_HOME={home} bentoml serve {tag}")
 
 
 if __name__ == "__main__":

@@ -7,16 +7,23 @@ and none puts a traceback into the log.
 
 import json
 import logging
-from typing import Any
+from typing import Any, get_args
 
 from bentoml.exceptions import InvalidArgument
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-POSTS = ("/recommend", "/similar", "/events")
+from shortlist.api import EventsRequest, RecommendRequest, SimilarRequest
+
+POSTS: dict[str, type[BaseModel]] = {
+    "/recommend": RecommendRequest,
+    "/similar": SimilarRequest,
+    "/events": EventsRequest,
+}
 JSON = "application/json"
+MAX_PROBLEMS = 5
 
 
 class ClearErrors:
@@ -78,17 +85,33 @@ def sentence(body: bytes, *, status: int, scope: Scope) -> str:
     if not isinstance(content, dict):
         return str(content)
     if "detail" in content:
-        return "; ".join(_problem(problem) for problem in content["detail"])
+        body_model = POSTS[scope["path"]]
+        problems = [_problem(problem, body_model) for problem in content["detail"]]
+        more = len(problems) - MAX_PROBLEMS
+        return "; ".join(problems[:MAX_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
     return str(content.get("error", content))
 
 
-def _problem(problem: dict[str, Any]) -> str:
+def _problem(problem: dict[str, Any], body_model: type[BaseModel]) -> str:
     """One pydantic problem as `where: what`."""
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "json_invalid":
         return f"the body is not JSON: {message.removeprefix('Invalid JSON: ')}"
+    if problem["type"] == "model_type" and not problem["loc"]:
+        return "the body is JSON but not an object: want {...}"
+    if problem["type"] == "extra_forbidden":
+        message = f"unknown key; there are {', '.join(_keys(body_model, problem['loc']))}"
     where = ".".join(str(part) for part in problem["loc"])
     return f"{where}: {message}" if where else message
+
+
+def _keys(model: type[BaseModel], loc: list[Any]) -> list[str]:
+    """The keys that the object has in which `loc` is an unknown one."""
+    for part in loc[:-1]:
+        if isinstance(part, str):
+            annotation: Any = model.model_fields[part].annotation
+            (model,) = get_args(annotation) or (annotation,)  # list[Event] or a model itself
+    return list(model.model_fields)
 
 
 class NoTracebackForClients(logging.Filter):

@@ -1,29 +1,30 @@
 """The HTTP API: a thin BentoML service over one Recommender.
 
-Start it with `shortlist serve`. The release is the promoted one under SHORTLIST_HOME, or the folder
-in SHORTLIST_RELEASE (a Bento carries its own).
+Start it with `shortlist serve`. What it serves: services/locate.py; how it refuses:
+services/errors.py.
 """
 
 import logging
-import os
+import sys
 import threading
 import time
 import uuid
-from pathlib import Path
+from typing import Any, Literal
 
 import bentoml
-from bentoml.exceptions import InvalidArgument, ServiceUnavailable
-from prometheus_client import Counter, Gauge, Histogram
+from bentoml.exceptions import InvalidArgument
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from models.recommend.recommender import ANONYMOUS, Recommender, UnknownItemError
+from services import metrics
 from services.errors import ClearErrors, quiet_client_errors
 from services.event_log import EventLog
+from services.locate import check_can_serve, find_release
 from services.serving_log import ServingLog, entry_of
 from shortlist.api import (
+    ANONYMOUS,
     Event,
     EventsRequest,
     EventsResponse,
@@ -33,9 +34,8 @@ from shortlist.api import (
     SimilarRequest,
     SimilarResponse,
 )
-from shortlist.config import Settings
+from shortlist.config import ConfigError, Settings
 from shortlist.feature_store import (
-    FeatureStoreError,
     OnlineReader,
     OnlineWriter,
     TargetEvent,
@@ -43,24 +43,11 @@ from shortlist.feature_store import (
     latest_pack,
 )
 from shortlist.pack import PackError
-from shortlist.release import Release, ReleaseStore, open_release
+from shortlist.release import ReleaseError
 
-log = logging.getLogger("shortlist.service")
+log = logging.getLogger("bentoml.shortlist")  # under BentoML's logger, which prints from INFO on
 
-PACK_CHECK_SECONDS = 5.0
-RELEASE_VARIABLE = "SHORTLIST_RELEASE"
-
-SECONDS = Histogram(
-    "shortlist_request_seconds",
-    "Time to answer, by route.",
-    ["route"],
-    buckets=(0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
-)
-SHOWN = Counter("shortlist_items_shown", "Items shown, by candidate source.", ["source"])
-UNKNOWN = Counter("shortlist_unknown_users", "Recommendations for users without any history.")
-SKIPPED = Counter("shortlist_skipped_stages", "Stages left out of an answer.", ["stage"])
-EVENTS = Counter("shortlist_events", "Posted events, by what became of them.", ["outcome"])
-RELEASE = Gauge("shortlist_release_info", "1 for the release that serves.", ["release_id"])
+PACK_CHECK_SECONDS = 2.0
 
 
 async def ready(request: Request) -> JSONResponse:
@@ -76,7 +63,7 @@ status_app = Starlette(routes=[Route("/ready", ready)])
     name="shortlist",
     traffic={"timeout": 30},
     logging={"access": {"enabled": False}},
-    workers=1,
+    workers=1,  # one process writes the users' online states; more would need a lock between them
     threads=4,
 )
 @bentoml.asgi_app(status_app, path="/status")
@@ -85,10 +72,13 @@ class RecommenderService:
 
     `POST /recommend` a list for a user or for recent items · `POST /similar` items like one ·
     `POST /events` what users did · `GET /status/ready` release, pack, clock · `GET /metrics`
-    Prometheus.
+    Prometheus. Bad input is answered with 4xx and `{"error": "what is wrong and what is right"}`.
     """
 
     def __init__(self) -> None:
+        # BentoML's supervisor imports this module as well; only workers pay for torch.
+        from models.recommend.recommender import Recommender
+
         quiet_client_errors()
         self.settings = Settings()
         release = find_release(self.settings)
@@ -96,16 +86,24 @@ class RecommenderService:
         self.recommender = Recommender.load(
             release, OnlineReader(self.settings), pack=latest_pack(self.settings.packs)
         )
-        self.clock = self.settings.clock or release.about["clock"]
+        self.clock: Literal["wall", "replay"] = self.settings.clock or release.about["clock"]
         self.target_events = set(release.about["target_events"])
         self.serving_log = ServingLog(self.settings.serving_log)
         self.event_log = EventLog(self.settings.events)
         self.writer = OnlineWriter(self.settings)
-        self._pushing = threading.Lock()
         self._stopping = threading.Event()
         threading.Thread(target=self._watch_packs, name="pack-watch", daemon=True).start()
-        RELEASE.labels(release.release_id).set(1)
+        metrics.RELEASE.labels(release.release_id).set(1)
         log.info("release %s, pack %s, %s clock", release.release_id, self.pack_id, self.clock)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check() -> None:
+        """Once, before any worker: BentoML would start one that cannot load again and again."""
+        try:
+            check_can_serve(Settings())
+        except (ReleaseError, PackError, ConfigError) as error:
+            sys.exit(f"error: {error}")
 
     @bentoml.api(route="/recommend")
     def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
@@ -114,7 +112,7 @@ class RecommenderService:
         Unknown users get what is popular now. Items that the user has seen, that are filtered or
         excluded never come. Every answer is logged under its request_id: send that with feedback.
         """
-        with SECONDS.labels("recommend").time():
+        with metrics.SECONDS.labels("recommend").time():
             started = time.perf_counter()
             at = self.now(request.at)
             slate = self.recommender.recommend(request, at=at)
@@ -127,11 +125,7 @@ class RecommenderService:
                 seconds=time.perf_counter() - started,
             )
             self.serving_log.write(entry)
-        for item in slate.items:
-            SHOWN.labels(item.source).inc()
-        for stage in slate.skipped_stages:
-            SKIPPED.labels(stage).inc()
-        UNKNOWN.inc(not slate.user_known)
+        metrics.count_slate(slate)
         return RecommendResponse(
             request_id=request_id,
             release_id=slate.release_id,
@@ -144,11 +138,9 @@ class RecommenderService:
     @bentoml.api(route="/similar")
     def similar(self, request: SimilarRequest, /) -> SimilarResponse:
         """Items like a given one: by who used both, by content where too few did."""
-        with SECONDS.labels("similar").time():
-            try:
-                items = self.recommender.similar(request, at=self.now(None))
-            except UnknownItemError as error:
-                raise InvalidArgument(str(error)) from None
+        with metrics.SECONDS.labels("similar").time():
+            self.refuse_unknown(request.item_id, where="item_id")
+            items = self.recommender.similar(request, at=self.now(None))
         return SimilarResponse(
             request_id=uuid.uuid4().hex, release_id=self.recommender.release_id, items=items
         )
@@ -160,31 +152,28 @@ class RecommenderService:
         The whole post is refused if one event names an item that the catalogue does not have. An
         event_id that was posted before is counted as a duplicate and changes nothing.
         """
-        with SECONDS.labels("events").time():
-            vocab = self.recommender.catalogue.vocab
+        with metrics.SECONDS.labels("events").time():
             for number, event in enumerate(request.events):
-                if event.item_id not in vocab:
-                    raise InvalidArgument(
-                        f"events.{number}.item_id: '{event.item_id}' is not in the catalogue of"
-                        f" release {self.recommender.release_id}; nothing of this post was stored"
-                    )
+                self.refuse_unknown(event.item_id, where=f"events.{number}.item_id")
             received = time.time_ns() // 1_000
             rows = [self.stored(event, received=received) for event in request.events]
             try:
                 new = self.event_log.append(rows)
             except OSError as error:
                 log.exception("events: the inbox cannot be written")
-                raise ServiceUnavailable(
-                    f"events could not be stored ({error.strerror}); nothing was, post them again"
-                ) from None
+                refusal = f"nothing of this post was stored ({error.strerror}); post it again later"
+                # BentoML hides the text of a 503 that is raised, and sends a response as it is.
+                return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
             self.push(new)
-        EVENTS.labels("accepted").inc(len(new))
-        EVENTS.labels("duplicate").inc(len(rows) - len(new))
+        metrics.EVENTS.labels("accepted").inc(len(new))
+        metrics.EVENTS.labels("duplicate").inc(len(rows) - len(new))
         return EventsResponse(accepted=len(new), duplicates=len(rows) - len(new))
 
     def now(self, at: int | None) -> int:
-        """The moment of a request, microseconds. Raises InvalidArgument for `at` under the wall
-        clock.
+        """The moment of a request, microseconds.
+
+        Raises:
+            InvalidArgument: `at` under the wall clock.
         """
         if self.clock == "replay":
             return self.recommender.about["data_end"] if at is None else at
@@ -194,14 +183,23 @@ class RecommenderService:
             )
         return time.time_ns() // 1_000
 
-    def stored(self, event: Event, *, received: int) -> dict:
+    def refuse_unknown(self, item_id: str, *, where: str) -> None:
+        """Raises InvalidArgument if the catalogue does not have the item."""
+        catalogue = self.recommender.catalogue
+        if item_id not in catalogue.vocab:
+            raise InvalidArgument(
+                f"{where}: '{item_id}' is not among the {catalogue.num_items} items of release"
+                f" {self.recommender.release_id}; nothing was done"
+            )
+
+    def stored(self, event: Event, *, received: int) -> dict[str, Any]:
         """An event as a line of the inbox."""
         row = event.model_dump(exclude_none=True)
         row.setdefault("event_id", uuid.uuid4().hex)
         row.setdefault("event_timestamp", self.now(None))
         return row | {"received_at": received}
 
-    def push(self, rows: list[dict]) -> None:
+    def push(self, rows: list[dict[str, Any]]) -> None:
         """Bring target events into the online states; they are safe already if this fails."""
         events = [
             TargetEvent(
@@ -216,11 +214,10 @@ class RecommenderService:
         if not events:
             return
         try:
-            with self._pushing:
-                self.writer.push(events)
-            EVENTS.labels("pushed").inc(len(events))
+            self.writer.push(events)
+            metrics.EVENTS.labels("pushed").inc(len(events))
         except Exception:
-            EVENTS.labels("push_failed").inc(len(events))
+            metrics.EVENTS.labels("push_failed").inc(len(events))
             log.exception("events: %d are stored but not in the online store yet", len(events))
 
     def readiness(self) -> Readiness:
@@ -248,18 +245,10 @@ class RecommenderService:
                     self.recommender.swap_pack(latest_pack(self.settings.packs))
                     self.pack_id = pack_id
                     log.info("pack %s swapped in", pack_id)
-            except (PackError, FeatureStoreError, OSError):
+            except Exception:
+                # Whatever is wrong with it: if this thread ended, packs would go stale in silence.
                 log.exception("pack: the new one cannot be used, %s stays", self.pack_id)
 
 
-def find_release(settings: Settings) -> Release:
-    """The release in SHORTLIST_RELEASE, else the promoted one. Raises ReleaseError if there is
-    none.
-    """
-    folder = os.environ.get(RELEASE_VARIABLE)
-    if folder:
-        return open_release(Path(folder))
-    return ReleaseStore(settings.releases).open()
-
-
-RecommenderService.add_asgi_middleware(ClearErrors)
+# BentoML's annotation asks for a factory's call, its code for a Starlette middleware class.
+RecommenderService.add_asgi_middleware(ClearErrors)  # pyright: ignore[reportArgumentType]

@@ -10,9 +10,10 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from models.recommend.recommender import Slate
+if TYPE_CHECKING:
+    from models.recommend.recommender import Slate
 
 log = logging.getLogger("shortlist.serving_log")
 
@@ -21,47 +22,52 @@ CAPACITY = 10_000
 
 
 class ServingLog:
-    """Appends under `serving_log/date=YYYY-MM-DD/`, one file a process. Close it to flush."""
+    """Appends under `serving_log/date=YYYY-MM-DD/`, a file a process and day. Close to flush."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, capacity: int = CAPACITY):
         self.folder = folder
         self._name = f"{os.getpid()}-{time.time_ns()}.jsonl"
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(CAPACITY)
-        self._thread = threading.Thread(target=self._write, name="serving-log", daemon=True)
+        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(capacity)
+        self._thread = threading.Thread(target=self._run, name="serving-log", daemon=True)
         self._thread.start()
 
     def write(self, entry: dict[str, Any]) -> None:
+        """Hand over one response. Waits only while `capacity` of them wait for the disk."""
         self._queue.put(entry)
 
     def close(self) -> None:
-        """Write everything that waits, then stop."""
+        """Write everything that waits, then stop. Nothing may be written afterwards."""
         self._queue.put(None)
         self._thread.join()
 
-    def _write(self) -> None:
+    def _run(self) -> None:
         file: TextIO | None = None
         day = ""
         while (entry := self._queue.get()) is not None:
             try:
                 today = datetime.now(UTC).strftime("%Y-%m-%d")
                 if file is None or today != day:
-                    if file is not None:
-                        file.close()
-                    folder = self.folder / f"date={today}"
-                    folder.mkdir(parents=True, exist_ok=True)
-                    file = (folder / self._name).open("a", encoding="utf-8")
+                    file = self._open(today, before=file)
                     day = today
                 file.write(json.dumps(entry) + "\n")
                 if self._queue.empty():
                     file.flush()
-            except OSError:
-                log.exception("serving log: a response could not be written")
+            except Exception:
+                # If this thread ended, the queue would fill and every request would hang.
+                log.exception("serving log: trouble with response %s", entry.get("request_id"))
         if file is not None:
             file.close()
 
+    def _open(self, day: str, *, before: TextIO | None) -> TextIO:
+        if before is not None:
+            before.close()
+        folder = self.folder / f"date={day}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / self._name).open("a", encoding="utf-8")
+
 
 def entry_of(
-    slate: Slate, *, request_id: str, user_id: str, at: int, seconds: float
+    slate: "Slate", *, request_id: str, user_id: str, at: int, seconds: float
 ) -> dict[str, Any]:
     """One line: the keys of SERVING_LOG, items nested, and the milliseconds it took."""
     return {

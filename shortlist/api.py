@@ -2,14 +2,31 @@
 replay.
 """
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shortlist.contracts import EVENT_TYPES
 
 MAX_K = 500
 MAX_EVENTS = 1_000
+END_OF_TIME = 4_102_444_800_000_000  # the year 2100: beyond it the unit is wrong
+MAX_POSITION = 2**31 - 1
+ANONYMOUS = "anonymous"
+"""The serving log's name for whoever came without a user_id; nobody may be called so."""
+
+
+def _not_reserved(user_id: str) -> str:
+    if user_id == ANONYMOUS:
+        raise ValueError(
+            f"'{ANONYMOUS}' is what visitors without an id are called here; leave user_id out of"
+            " /recommend, and give the events of a visitor an id of their own"
+        )
+    return user_id
+
+
+UserId = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_not_reserved)]
+Moment = Annotated[int, Field(ge=0, lt=END_OF_TIME)]
 
 
 class Body(BaseModel):
@@ -18,35 +35,52 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _example(body: dict[str, Any]) -> ConfigDict:
+    """Shown on the API page. The singular `example` is the key that BentoML's OpenAPI takes."""
+    return ConfigDict(json_schema_extra={"example": body})
+
+
 class Context(Body):
     """Where the request comes from."""
 
-    surface: str | None = Field(None, max_length=64, description="page or screen, e.g. 'home'")
-    device: str | None = Field(None, max_length=64)
+    surface: str | None = Field(
+        default=None, max_length=64, description="page or screen, e.g. 'home'"
+    )
+    device: str | None = Field(default=None, max_length=64)
 
 
 class Filters(Body):
     """Hard constraints on what may be shown."""
 
-    categories: list[str] | None = Field(None, description="keep items with any of these")
+    categories: list[str] | None = Field(default=None, description="keep items with any of these")
     exclude_categories: list[str] = Field(default_factory=list)
-    max_price: float | None = Field(None, ge=0)
-    published_after: int | None = Field(None, description="microseconds since 1970, UTC")
+    max_price: float | None = Field(default=None, ge=0)
+    published_after: int | None = Field(
+        default=None, gt=-END_OF_TIME, lt=END_OF_TIME, description="microseconds since 1970, UTC"
+    )
 
 
 class RecommendRequest(Body):
     """Either a `user_id`, or `recent_items` of somebody without one, or both."""
 
-    user_id: str | None = Field(None, min_length=1, max_length=256)
+    model_config = _example(
+        {"user_id": "196", "k": 10, "context": {"surface": "home", "device": "phone"}}
+    )
+
+    user_id: UserId | None = None
     recent_items: list[str] | None = Field(
-        None, max_length=1_000, description="item ids, oldest first; added after the known history"
+        default=None,
+        max_length=1_000,
+        description="item ids, oldest first; added after the known history",
     )
     context: Context = Field(default_factory=Context)
-    k: int = Field(10, ge=1, le=MAX_K)
+    k: int = Field(default=10, ge=1, le=MAX_K)
     filters: Filters = Field(default_factory=Filters)
     exclude: list[str] = Field(default_factory=list, max_length=10_000)
     explain: bool = True
-    at: int | None = Field(None, description="only with the replay clock: microseconds, UTC")
+    at: Moment | None = Field(
+        default=None, description="only with the replay clock: microseconds, UTC"
+    )
 
     @model_validator(mode="after")
     def _somebody(self) -> "RecommendRequest":
@@ -56,8 +90,12 @@ class RecommendRequest(Body):
 
 
 class SimilarRequest(Body):
+    """Items like `item_id`."""
+
+    model_config = _example({"item_id": "50", "k": 10})
+
     item_id: str = Field(min_length=1, max_length=256)
-    k: int = Field(10, ge=1, le=MAX_K)
+    k: int = Field(default=10, ge=1, le=MAX_K)
     filters: Filters = Field(default_factory=Filters)
     exclude: list[str] = Field(default_factory=list, max_length=10_000)
 
@@ -90,21 +128,29 @@ class SimilarResponse(Body):
 
 
 class Event(Body):
-    """One thing that a user did. `event_id` makes a repeated post harmless."""
+    """One thing that a user did. `event_id` makes a repeated post harmless; `request_id` and
+    `position` say which list showed the item.
+    """
 
-    event_id: str | None = Field(None, min_length=1, max_length=256)
-    user_id: str = Field(min_length=1, max_length=256)
+    model_config = _example(
+        {"event_id": "e-1", "user_id": "196", "item_id": "50", "event_type": "rating", "value": 5}
+    )
+
+    event_id: str | None = Field(default=None, min_length=1, max_length=256)
+    user_id: UserId
     item_id: str = Field(min_length=1, max_length=256)
     event_type: str
-    event_timestamp: int | None = Field(None, description="microseconds, UTC; default: now")
-    value: float | None = Field(None, allow_inf_nan=False)
-    text: str | None = Field(None, max_length=100_000)
-    query: str | None = Field(None, max_length=10_000)
-    session_id: str | None = Field(None, max_length=256)
-    request_id: str | None = Field(None, max_length=256)
-    position: int | None = Field(None, ge=1)
-    surface: str | None = Field(None, max_length=64)
-    device: str | None = Field(None, max_length=64)
+    event_timestamp: Moment | None = Field(
+        default=None, description="microseconds, UTC; default: now"
+    )
+    value: float | None = Field(default=None, allow_inf_nan=False)
+    text: str | None = Field(default=None, max_length=100_000)
+    query: str | None = Field(default=None, max_length=10_000)
+    session_id: str | None = Field(default=None, max_length=256)
+    request_id: str | None = Field(default=None, max_length=256)
+    position: int | None = Field(default=None, ge=1, le=MAX_POSITION)
+    surface: str | None = Field(default=None, max_length=64)
+    device: str | None = Field(default=None, max_length=64)
 
     @model_validator(mode="after")
     def _known_type(self) -> "Event":
@@ -116,6 +162,22 @@ class Event(Body):
 
 
 class EventsRequest(Body):
+    """Events in the order in which they happened; all are stored or none."""
+
+    model_config = _example(
+        {
+            "events": [
+                {
+                    "event_id": "e-1",
+                    "user_id": "196",
+                    "item_id": "50",
+                    "event_type": "rating",
+                    "value": 5,
+                }
+            ]
+        }
+    )
+
     events: list[Event] = Field(min_length=1, max_length=MAX_EVENTS)
 
 

@@ -1,0 +1,35 @@
+"""The service's own Prometheus figures; BentoML serves them at /metrics beside its own."""
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from models.recommend.recommender import Slate
+
+SECONDS = Histogram(
+    "shortlist_request_seconds",
+    "Time to answer, by route.",
+    ["route"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+SHOWN = Counter("shortlist_items_shown", "Items shown, by candidate source.", ["source"])
+UNKNOWN = Counter("shortlist_unknown_users", "Recommendations for users without any history.")
+SKIPPED = Counter("shortlist_skipped_stages", "Stages left out of an answer.", ["stage"])
+EVENTS = Counter("shortlist_events", "Posted events, by what became of them.", ["outcome"])
+# BentoML collects over processes: without this mode a worker that died stays on the page.
+RELEASE = Gauge(
+    "shortlist_release_info",
+    "1 for the release that serves.",
+    ["release_id"],
+    multiprocess_mode="livemax",
+)
+
+
+def count_slate(slate: "Slate") -> None:
+    """One answer's part of the figures."""
+    for item in slate.items:
+        SHOWN.labels(item.source).inc()
+    for stage in slate.skipped_stages:
+        SKIPPED.labels(stage).inc()
+    UNKNOWN.inc(not slate.user_known)
