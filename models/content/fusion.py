@@ -94,8 +94,8 @@ class ContentModel(nn.Module):
         queries = self._encode(in_history, history > 0)
         queries = queries[torch.from_numpy(batch.row).to(history.device)] / self.config.temperature
         return sampled_softmax(
-            (queries * vectors[positive_place]).sum(1),
-            (queries @ vectors.T)[:, negative_place],
+            (queries * F.embedding(positive_place, vectors)).sum(1),
+            queries @ F.embedding(negative_place, vectors).T,
             positives,
             negatives,
             log_expected,

@@ -55,7 +55,9 @@ def _encode(texts: Sequence[str], *, device: str) -> np.ndarray:
     folder = encoder_folder()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub client is first imported
     from sentence_transformers import SentenceTransformer  # 5-15 s
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     encoder = SentenceTransformer(str(folder), device=device, local_files_only=True)
     encoder.max_seq_length = MAX_TOKENS
     distinct = sorted({text for text in texts if text})

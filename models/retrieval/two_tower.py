@@ -167,8 +167,8 @@ class TwoTower(nn.Module):
         queries = queries[torch.from_numpy(batch.row).to(device)] / self.config.temperature
         vectors = self.items(embedded)
         return sampled_softmax(
-            (queries * vectors[positive_place]).sum(1),
-            (queries @ vectors.T)[:, negative_place],
+            (queries * F.embedding(positive_place, vectors)).sum(1),
+            queries @ F.embedding(negative_place, vectors).T,
             positives,
             negatives,
             log_expected,

@@ -1,0 +1,129 @@
+"""Losses against slow references written from their definitions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from models.losses import binary_cross_entropy, full_softmax, sampled_softmax
+from models.sampling import MixedNegatives
+
+
+@pytest.fixture
+def numbers():
+    rng = np.random.default_rng(0)
+    queries = torch.from_numpy(rng.normal(size=(5, 4)))
+    items = torch.from_numpy(rng.normal(size=(8, 4)))
+    return queries, items
+
+
+def test_full_softmax_is_minus_log_probability_without_padding(numbers):
+    queries, items = numbers
+    targets = [3, 1, 7, 7, 2]
+    expected = 0.0
+    for query, target in zip(queries, targets, strict=True):
+        powers = [math.exp(float(query @ items[i])) for i in range(1, 8)]
+        expected -= math.log(powers[target - 1] / sum(powers)) / 5
+    assert full_softmax(queries, items, torch.tensor(targets)).item() == pytest.approx(expected)
+
+
+def test_sampled_softmax_is_weighted_and_masks_accidental_hits():
+    positive, negative = torch.tensor([1.0, 0.5]), torch.tensor([[0.2, 1.0, -1.0]] * 2)
+    log_expected = torch.tensor([0.1, 0.7, -0.3])
+    # Negative 4 is row 0's own positive, 0 is padding; row 1 keeps negatives 4 and 6.
+    loss = sampled_softmax(
+        positive, negative, torch.tensor([4, 5]), torch.tensor([6, 4, 0]), log_expected
+    )
+    first_partition = math.exp(0.2 - 0.1)
+    second_partition = math.exp(0.2 - 0.1) + math.exp(1.0 - 0.7)
+    first_p = math.exp(1.0) / (math.exp(1.0) + first_partition)
+    second_p = math.exp(0.5) / (math.exp(0.5) + second_partition)
+    first = (1 - first_p) * (math.log(first_partition) - 1.0)
+    second = (1 - second_p) * (math.log(second_partition) - 0.5)
+    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-5)
+
+
+def test_a_row_that_lost_all_its_negatives_teaches_nothing():
+    positive = torch.tensor([0.3], requires_grad=True)
+    loss = sampled_softmax(
+        positive, torch.zeros(1, 2), torch.tensor([4]), torch.tensor([4, 0]), torch.zeros(2)
+    )
+    loss.backward()
+    assert loss.item() == 0
+    assert positive.grad.item() == 0
+
+
+def test_with_every_other_item_as_negative_the_gradient_is_that_of_full_softmax(numbers):
+    queries, items = numbers
+    targets = torch.tensor([3, 1, 7, 7, 2])
+    items_full = items.clone().requires_grad_()
+    full_softmax(queries, items_full, targets).backward()
+    items_sampled = items.clone().requires_grad_()
+    every = torch.arange(8)
+    sampled_softmax(
+        (queries * items_sampled[targets]).sum(1),
+        queries @ items_sampled.T,
+        targets,
+        every,
+        torch.zeros(8),
+    ).backward()
+    torch.testing.assert_close(items_sampled.grad, items_full.grad)
+
+
+def test_mixed_negatives_with_logq_estimate_the_full_gradient(numbers):
+    """Popular positives fill the batch, yet the mean gradient over many draws is the full one."""
+    queries, items = numbers
+    counts = torch.tensor([0, 50, 20, 10, 8, 6, 4, 2])
+    targets = torch.multinomial(
+        counts.double(), 256, replacement=True, generator=torch.Generator().manual_seed(1)
+    )
+    users = queries[torch.arange(256) % 5]
+    items_full = items.clone().requires_grad_()
+    full_softmax(users, items_full, targets).backward()
+    sampler = MixedNegatives(
+        torch.bincount(targets, minlength=8),
+        num_uniform=64,
+        generator=torch.Generator().manual_seed(2),
+    )
+    total = torch.zeros_like(items)
+    biased = torch.zeros_like(items)
+    for _ in range(40):
+        for gradient, corrected in ((total, True), (biased, False)):
+            items_sampled = items.clone().requires_grad_()
+            negatives, log_expected = sampler.draw(targets)
+            sampled_softmax(
+                (users * items_sampled[targets]).sum(1),
+                users @ items_sampled[negatives].T,
+                targets,
+                negatives,
+                log_expected if corrected else torch.zeros_like(log_expected),
+            ).backward()
+            gradient += items_sampled.grad / 40
+    wrong = (total - items_full.grad).abs().max()
+    assert wrong < 0.05 * items_full.grad.abs().max()
+    assert wrong < (biased - items_full.grad).abs().max() / 4
+
+
+def test_mixed_negatives_expect_what_they_draw():
+    sampler = MixedNegatives(
+        torch.tensor([0, 6, 3, 1]), num_uniform=30, generator=torch.Generator().manual_seed(0)
+    )
+    negatives, log_expected = sampler.draw(torch.tensor([1, 1, 2, 3]))
+    assert negatives[:4].tolist() == [1, 1, 2, 3]
+    assert len(negatives) == 34
+    assert set(negatives[4:].tolist()) == {1, 2, 3}
+    # 4 positives of the batch by share 6/10, 3/10, 1/10, and 30 uniform draws of 3 items.
+    expected = {1: 4 * 0.6 + 10, 2: 4 * 0.3 + 10, 3: 4 * 0.1 + 10}
+    for item, value in zip(negatives.tolist(), log_expected.tolist(), strict=True):
+        assert math.exp(value) == pytest.approx(expected[item], rel=1e-5)
+
+
+def test_binary_cross_entropy_by_hand():
+    def minus_log_sigmoid(x: float) -> float:
+        return math.log(1 + math.exp(-x))
+
+    loss = binary_cross_entropy(torch.tensor([2.0, -1.0]), torch.tensor([[0.0], [3.0]]))
+    first = minus_log_sigmoid(2.0) + minus_log_sigmoid(-0.0)
+    second = minus_log_sigmoid(-1.0) + minus_log_sigmoid(-3.0)
+    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
