@@ -365,6 +365,8 @@ def _quiet_environment() -> None:
     place.
     """
     home = Path(os.environ.get("SHORTLIST_HOME", "var")).absolute()
+    if sys.argv[1:] and not sys.argv[1].startswith("-"):
+        home.mkdir(parents=True, exist_ok=True)  # Prefect makes its own folder, not its parents
     for name, value in {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
