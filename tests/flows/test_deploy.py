@@ -1,0 +1,176 @@
+"""Deployments against a real Prefect server and a real worker, all under a folder of their own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.deploy import DEPLOYMENTS, DeployError, deploy_all
+from flows.service_process import free_port
+from shortlist.contracts import INTERACTIONS, ITEMS, USERS
+from shortlist.lake import Lake
+
+ROOT = Path(__file__).resolve().parents[2]
+HOUR = 3_600_000_000
+START = 1_700_006_400_000_000
+CONFIG = """
+name = "tiny"
+[data]
+source = "movielens-100k"
+clock = "replay"
+[train]
+sources = [{ kind = "popularity" }]
+rankers = [{ kind = "lambdamart" }]
+"""
+
+
+def table(rows: list[dict], schema: pa.Schema) -> pa.Table:
+    columns = []
+    for field in schema:
+        plain = pa.int64() if pa.types.is_timestamp(field.type) else field.type
+        columns.append(pa.array([row.get(field.name) for row in rows], plain).cast(field.type))
+    return pa.table(columns, schema=schema)
+
+
+def write_lake(root: Path) -> None:
+    """Thirty ratings of three users on six items, one an hour."""
+    events = [
+        {
+            "event_id": f"e{n}",
+            "user_id": f"u{n % 3}",
+            "item_id": f"i{n % 6}",
+            "event_type": "rating",
+            "event_timestamp": START + n * HOUR,
+            "event_order": n,
+            "ingested_at": 0,
+            "value": 3.0,
+            "source": "test",
+        }
+        for n in range(30)
+    ]
+    items = [{"item_id": f"i{n}", "categories": ["drama"], "available": True} for n in range(6)]
+    users = [{"user_id": f"u{n}"} for n in range(3)]
+    Lake(root).publish(
+        "first", table(events, INTERACTIONS), table(items, ITEMS), table(users, USERS)
+    )
+
+
+@pytest.fixture
+def prefect(tmp_path):
+    """A server's environment: (its URL, the variables that reach it). Ends what it started."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    variables = os.environ | {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "SHORTLIST_HOME": str(tmp_path / "home"),
+        "DO_NOT_TRACK": "1",
+    }
+    processes = []
+
+    def start(*arguments: str) -> None:
+        log = (tmp_path / f"{arguments[0]}.log").open("wb")
+        command = [sys.executable, "-m", "prefect", *arguments]
+        process = subprocess.Popen(
+            command, env=variables, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT
+        )
+        processes.append(process)
+
+    start("server", "start", "--host", "127.0.0.1", "--port", str(port))
+    wait_for(lambda: answers(f"{url}/health"), seconds=120, what="the Prefect server")
+    # The worker makes the pool that it is to serve, as `shortlist deploy` would.
+    start("worker", "start", "--pool", "shortlist", "--type", "process")
+    yield url, variables
+    for process in reversed(processes):
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def wait_for(found, *, seconds: float, what: str):
+    """Poll until `found()` is truthy and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := found():
+            return result
+        time.sleep(0.3)
+    raise AssertionError(f"{what}: nothing after {seconds:.0f} s")
+
+
+def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp_path):
+    url, variables = prefect
+    write_lake(tmp_path / "home" / "lake")
+    config = tmp_path / "tiny.toml"
+    config.write_text(CONFIG)
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "deploy", str(config), "--json"],
+        env=variables,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]
+    assert json.loads(done.stdout)["deployments"] == list(DEPLOYMENTS)
+
+    deployed = {name: httpx.get(f"{url}/deployments/name/{name}").json() for name in DEPLOYMENTS}
+    assert {d["work_pool_name"] for d in deployed.values()} == {"shortlist"}
+    assert all(d["schedules"][0]["schedule"]["cron"] for d in deployed.values())
+    assert deployed["refresh/hourly"]["parameters"] == {"config": str(config)}
+    nightly = deployed["shortlist/nightly"]["parameters"]["config"]
+    assert nightly["train"]["sources"] == [{"kind": "popularity"}]
+
+    id_ = deployed["refresh/hourly"]["id"]
+    run = httpx.post(f"{url}/deployments/{id_}/create_flow_run", json={}).json()
+
+    def ended():
+        state = httpx.get(f"{url}/flow_runs/{run['id']}").json()["state"]
+        return state if state["type"] in ("COMPLETED", "FAILED", "CRASHED") else None
+
+    state = wait_for(ended, seconds=240, what="the hourly run")
+    assert state["type"] == "COMPLETED", (tmp_path / "worker.log").read_text()[-3_000:]
+    assert list((tmp_path / "home" / "packs").glob("*.parquet"))
+
+    def scheduled():
+        wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        runs = httpx.post(f"{url}/flow_runs/filter", json=wanted).json()
+        return {r["deployment_id"] for r in runs if r["auto_scheduled"]}
+
+    everything = {d["id"] for d in deployed.values()}
+    wait_for(lambda: everything <= scheduled(), seconds=90, what="the scheduler's runs")
+
+
+def test_without_a_server_the_error_says_what_to_start(tmp_path):
+    config = tmp_path / "tiny.toml"
+    config.write_text(CONFIG)
+    gone = f"http://127.0.0.1:{free_port()}/api"
+    with (
+        temporary_settings({PREFECT_API_URL: gone}),
+        pytest.raises(DeployError, match=f"no Prefect server at PREFECT_API_URL={gone}"),
+    ):
+        deploy_all(config)
+    with (
+        temporary_settings(restore_defaults={PREFECT_API_URL}),
+        pytest.raises(DeployError, match="PREFECT_API_URL is not set"),
+    ):
+        deploy_all(config)
