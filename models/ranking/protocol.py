@@ -139,13 +139,14 @@ class RankingData:
     def ndcg(self, scores: np.ndarray, *, k: int = 10) -> np.ndarray:
         """(R,) scores -> (G,) nDCG@k against all relevant items, also those that no source found.
 
-        Ties keep the order of the candidates. NaN where a request has nothing relevant.
+        NaN where a request has nothing relevant.
         """
         padded = np.append(scores, -np.inf)[self.rows]  # row -1 is the padding
-        label = np.append(self.label, 0)[self.rows]
         depth = min(k, padded.shape[1])
-        best = np.argsort(-padded, axis=1, kind="stable")[:, :depth]
-        gain = np.take_along_axis(label, best, axis=1)
+        best = np.sort(np.argpartition(-padded, depth - 1, axis=1)[:, :depth], axis=1)
+        order = np.argsort(-np.take_along_axis(padded, best, axis=1), axis=1, kind="stable")
+        best = np.take_along_axis(best, order, axis=1)
+        gain = np.append(self.label, 0)[np.take_along_axis(self.rows, best, axis=1)]
         discount = 1 / np.log2(np.arange(2, k + 2))
         ideal = np.concatenate([[np.nan], np.cumsum(discount)])
         return gain @ discount[:depth] / ideal[np.minimum(self.num_relevant, k)]
