@@ -1,6 +1,10 @@
 """Featurize: states in Parquet, Feast's registry, the online store and the feature pack."""
 
+import contextlib
+import io
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from prefect import flow
@@ -39,10 +43,10 @@ def featurize(settings: Settings, target_events: tuple[str, ...], *, until: int)
     written = ", ".join(f"{count:,} {view}" for view, count in rows.items())
     print(f"featurize: {written} rows in {seconds['states']} s")
     started = time.perf_counter()
-    apply(settings)
+    _quietly(apply, settings)
     seconds["apply"] = _since(started)
     started = time.perf_counter()
-    materialize(settings, until=until)
+    _quietly(materialize, settings, until=until)
     seconds["materialize"] = _since(started)
     print(
         f"featurize: registry in {seconds['apply']} s,"
@@ -54,6 +58,15 @@ def featurize(settings: Settings, target_events: tuple[str, ...], *, until: int)
     seconds["pack"] = _since(started)
     print(f"featurize: pack {pack.pack_id}, {len(pack.item_ids):,} items in {seconds['pack']} s")
     return {"rows": rows, "pack_id": pack.pack_id, "as_of": pack.as_of, "seconds": seconds}
+
+
+def _quietly(step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:
+    """Run a step of Feast without what it prints: byte code of on-demand views, bars, colours.
+
+    In a thread of its own, because in the flow's Prefect turns every print into a log line.
+    """
+    with ThreadPoolExecutor(1) as pool, contextlib.redirect_stdout(io.StringIO()):
+        return pool.submit(step, *args, **parameters).result()
 
 
 def _since(started: float) -> float:
