@@ -54,7 +54,7 @@ class Blend:
 
 
 def fit_blend(members: Mapping[str, Ranker], validation: RankingData) -> Blend:
-    """Try weights 0, 0.1 ... 1 of the first member; the best on validation, the middle of equals."""
+    """Try weights 0, 0.1 ... 1 of the first member; keep the best, the middle one of equals."""
     first, second = members
     scores = {n: m.predict(validation.x, validation.item_idx) for n, m in members.items()}
     spread = {name: _spread(validation, score) for name, score in scores.items()}
