@@ -64,7 +64,7 @@ def deploy_all(config: Path | str) -> dict[str, Any]:
             client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process"))
             print(f"deploy: work pool '{WORK_POOL}' made")
     _set_variables(variables)
-    _prefect_deploy()
+    _prefect_deploy(url)
     print(f"deploy: {', '.join(DEPLOYMENTS)} on {url}")
     return {
         "deployments": list(DEPLOYMENTS),
@@ -82,13 +82,13 @@ def _set_variables(variables: dict[str, Any]) -> None:
         Variable.set(name, value, overwrite=True)
 
 
-def _prefect_deploy() -> None:
+def _prefect_deploy(url: str) -> None:
     """`prefect deploy --all`, the way Prefect itself registers a prefect.yaml."""
     command = ["-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file"]
     done = subprocess.run(
         [sys.executable, *command, str(PREFECT_FILE)],
         cwd=ROOT,  # entry points are relative to it, and runs start there
-        env=os.environ | {"NO_COLOR": "1"},
+        env=os.environ | {"PREFECT_API_URL": url, "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         check=False,

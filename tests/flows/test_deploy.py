@@ -1,7 +1,5 @@
 """Deployments against a real Prefect server and a real worker, all under a folder of their own."""
 
-import json
-import os
 import subprocess
 import sys
 import time
@@ -17,7 +15,6 @@ from flows.service_process import free_port
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.lake import Lake
 
-ROOT = Path(__file__).resolve().parents[2]
 HOUR = 3_600_000_000
 START = 1_700_006_400_000_000
 CONFIG = """
@@ -63,11 +60,11 @@ def write_lake(root: Path) -> None:
 
 
 @pytest.fixture
-def prefect(tmp_path):
-    """A server's environment: (its URL, the variables that reach it). Ends what it started."""
+def prefect(tmp_path, monkeypatch):
+    """The URL of a server with a worker; the environment reaches it. Ends what it started."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    variables = os.environ | {
+    variables = {
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -75,21 +72,21 @@ def prefect(tmp_path):
         "SHORTLIST_HOME": str(tmp_path / "home"),
         "DO_NOT_TRACK": "1",
     }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     processes = []
 
     def start(*arguments: str) -> None:
         log = (tmp_path / f"{arguments[0]}.log").open("wb")
         command = [sys.executable, "-m", "prefect", *arguments]
-        process = subprocess.Popen(
-            command, env=variables, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
         processes.append(process)
 
     start("server", "start", "--host", "127.0.0.1", "--port", str(port))
     wait_for(lambda: answers(f"{url}/health"), seconds=120, what="the Prefect server")
     # The worker makes the pool that it is to serve, as `shortlist deploy` would.
     start("worker", "start", "--pool", "shortlist", "--type", "process")
-    yield url, variables
+    yield url
     for process in reversed(processes):
         process.terminate()
     for process in processes:
@@ -112,26 +109,17 @@ def wait_for(found, *, seconds: float, what: str):
     while time.monotonic() < deadline:
         if result := found():
             return result
-        time.sleep(0.3)
+        time.sleep(1)
     raise AssertionError(f"{what}: nothing after {seconds:.0f} s")
 
 
 def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp_path):
-    url, variables = prefect
+    url = prefect
     write_lake(tmp_path / "home" / "lake")
     config = tmp_path / "tiny.toml"
     config.write_text(CONFIG)
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "deploy", str(config), "--json"],
-        env=variables,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3_000:]
-    assert json.loads(done.stdout)["deployments"] == list(DEPLOYMENTS)
+    with temporary_settings({PREFECT_API_URL: url}):
+        assert deploy_all(config)["deployments"] == list(DEPLOYMENTS)
 
     deployed = {name: httpx.get(f"{url}/deployments/name/{name}").json() for name in DEPLOYMENTS}
     assert {d["work_pool_name"] for d in deployed.values()} == {"shortlist"}
