@@ -1,8 +1,8 @@
 """The inbox of posted events: on disk before they are acknowledged, each event_id once.
 
-JSON Lines under `events/date=YYYY-MM-DD/`, one file a process. A crash can cut only the last line,
-which nobody was told is safe; readers leave a line without its end alone, and the next process
-starts a file of its own.
+JSON Lines under `events/date=YYYY-MM-DD/`, one file a process, names in order of time. A crash can
+cut only the last line, which nobody was told is safe; readers leave a line without its end alone,
+and the next process starts a file of its own.
 """
 
 import json
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-log = logging.getLogger("shortlist.event_log")
+log = logging.getLogger("bentoml.shortlist")
 
 REMEMBERED_DAYS = 7
 """Days of inbox files whose event_ids are read at start: how late a repeated post is still known.
@@ -77,7 +77,7 @@ class EventLog:
             self._close()
             folder = self.folder / f"date={day}"
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{os.getpid()}-{time.time_ns()}.jsonl"
+            path = folder / f"{time.time_ns()}-{os.getpid()}.jsonl"
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
             self._day = day
             for parent in (folder, self.folder, self.folder.parent):

@@ -6,22 +6,20 @@ services/errors.py.
 
 import logging
 import sys
-import threading
 import time
 import uuid
 from typing import Any, Literal
 
 import bentoml
 from bentoml.exceptions import InvalidArgument
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from fastapi.responses import JSONResponse
 
 from services import metrics
 from services.errors import ClearErrors, quiet_client_errors
 from services.event_log import EventLog
 from services.locate import check_can_serve, find_release
+from services.pack_watch import PackWatch
+from services.pages import pages
 from services.serving_log import ServingLog, entry_of
 from shortlist.api import (
     ANONYMOUS,
@@ -39,24 +37,12 @@ from shortlist.feature_store import (
     OnlineReader,
     OnlineWriter,
     TargetEvent,
-    current_pack_id,
     latest_pack,
 )
 from shortlist.pack import PackError
 from shortlist.release import ReleaseError
 
 log = logging.getLogger("bentoml.shortlist")  # under BentoML's logger, which prints from INFO on
-
-PACK_CHECK_SECONDS = 2.0
-
-
-async def ready(request: Request) -> JSONResponse:
-    """GET /status/ready: the release, the feature pack and the clock that serve now."""
-    service = bentoml.get_current_service()
-    return JSONResponse(service.readiness().model_dump())
-
-
-status_app = Starlette(routes=[Route("/ready", ready)])
 
 
 @bentoml.service(
@@ -66,7 +52,7 @@ status_app = Starlette(routes=[Route("/ready", ready)])
     workers=1,  # one process writes the users' online states; more would need a lock between them
     threads=4,
 )
-@bentoml.asgi_app(status_app, path="/status")
+@bentoml.asgi_app(pages)
 class RecommenderService:
     """Recommendations in milliseconds, from one release in which everything agrees.
 
@@ -82,19 +68,19 @@ class RecommenderService:
         quiet_client_errors()
         self.settings = Settings()
         release = find_release(self.settings)
-        self.pack_id = current_pack_id(self.settings.packs)
-        self.recommender = Recommender.load(
-            release, OnlineReader(self.settings), pack=latest_pack(self.settings.packs)
-        )
+        self.pack_watch = PackWatch(self.settings.packs, lambda p: self.recommender.swap_pack(p))
+        pack = latest_pack(self.settings.packs)
+        self.recommender = Recommender.load(release, OnlineReader(self.settings), pack=pack)
         self.clock: Literal["wall", "replay"] = self.settings.clock or release.about["clock"]
         self.target_events = set(release.about["target_events"])
         self.serving_log = ServingLog(self.settings.serving_log)
         self.event_log = EventLog(self.settings.events)
         self.writer = OnlineWriter(self.settings)
-        self._stopping = threading.Event()
-        threading.Thread(target=self._watch_packs, name="pack-watch", daemon=True).start()
+        # Feast and torch do much of their loading at first use; no client shall wait for it.
+        self.recommender.recommend(RecommendRequest(recent_items=[]), at=self.now(None))
         metrics.RELEASE.labels(release.release_id).set(1)
-        log.info("release %s, pack %s, %s clock", release.release_id, self.pack_id, self.clock)
+        self.pack_watch.start()
+        log.info("release %s, pack %s, %s clock", release.release_id, pack.pack_id, self.clock)
 
     @bentoml.on_deployment
     @staticmethod
@@ -196,7 +182,9 @@ class RecommenderService:
         """An event as a line of the inbox."""
         row = event.model_dump(exclude_none=True)
         row.setdefault("event_id", uuid.uuid4().hex)
-        row.setdefault("event_timestamp", self.now(None))
+        # States hold what came strictly before a request, and the replay clock stands still: an
+        # event of this very moment would never be seen.
+        row.setdefault("event_timestamp", self.now(None) - 1)
         return row | {"received_at": received}
 
     def push(self, rows: list[dict[str, Any]]) -> None:
@@ -232,22 +220,9 @@ class RecommenderService:
     @bentoml.on_shutdown
     def shutdown(self) -> None:
         """Everything that was answered is in the log before the process ends."""
-        self._stopping.set()
+        self.pack_watch.stop()
         self.serving_log.close()
         self.event_log.close()
-
-    def _watch_packs(self) -> None:
-        """Swap in a new feature pack soon after `featurize` has published it."""
-        while not self._stopping.wait(PACK_CHECK_SECONDS):
-            try:
-                pack_id = current_pack_id(self.settings.packs)
-                if pack_id != self.pack_id:
-                    self.recommender.swap_pack(latest_pack(self.settings.packs))
-                    self.pack_id = pack_id
-                    log.info("pack %s swapped in", pack_id)
-            except Exception:
-                # Whatever is wrong with it: if this thread ended, packs would go stale in silence.
-                log.exception("pack: the new one cannot be used, %s stays", self.pack_id)
 
 
 # BentoML's annotation asks for a factory's call, its code for a Starlette middleware class.

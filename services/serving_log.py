@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from models.recommend.recommender import Slate
 
-log = logging.getLogger("shortlist.serving_log")
+log = logging.getLogger("bentoml.shortlist")
 
 CAPACITY = 10_000
 """Responses waiting for the disk; a full queue makes requests wait rather than lose a line."""

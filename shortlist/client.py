@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from shortlist.api import (
     Event,
@@ -69,7 +69,7 @@ class ShortlistClient:
 
     def ready(self) -> Readiness:
         """What serves now. Raises ServiceError if the service is down or still starting."""
-        return Readiness.model_validate_json(self._send("GET", "/status/ready", None))
+        return self._read("GET", "/status/ready", None, Readiness)
 
     def wait_until_ready(self, *, timeout: float = 120.0) -> Readiness:
         """Ask until it answers. Raises ServiceError after `timeout` seconds."""
@@ -85,8 +85,19 @@ class ShortlistClient:
             time.sleep(0.2)
 
     def _post(self, route: str, body: BaseModel, response: type[ResponseT]) -> ResponseT:
-        content = body.model_dump_json(exclude_none=True)
-        return response.model_validate_json(self._send("POST", route, content))
+        return self._read("POST", route, body.model_dump_json(exclude_none=True), response)
+
+    def _read(
+        self, method: str, route: str, content: str | None, response: type[ResponseT]
+    ) -> ResponseT:
+        answer = self._send(method, route, content)
+        try:
+            return response.model_validate_json(answer)
+        except ValidationError:
+            raise ServiceError(
+                f"{self.base_url}{route}: the answer is no {response.__name__}, is this another"
+                f" service? It starts with {answer[:60]!r}"
+            ) from None
 
     def _send(self, method: str, route: str, content: str | None) -> bytes:
         headers = {"content-type": "application/json"}

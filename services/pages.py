@@ -1,0 +1,36 @@
+"""What is asked with GET: readiness, and the description behind the API page.
+
+BentoML's API methods are POST only, so these routes ride in a small app mounted beside them.
+"""
+
+import inspect
+from typing import Any
+
+import bentoml
+from fastapi import FastAPI
+
+from shortlist.api import Readiness
+
+# No documentation of its own: BentoML's page at / shows these routes too.
+pages = FastAPI(title="pages", openapi_url=None)
+
+
+@pages.get("/status/ready")
+async def ready() -> Readiness:
+    """The release, the feature pack and the clock that serve now; no answer before they do."""
+    return bentoml.get_current_service().readiness()
+
+
+@pages.get("/docs.json", include_in_schema=False)
+async def docs() -> dict[str, Any]:
+    """BentoML's OpenAPI with the service's own text, where BentoML's badges would call other
+    hosts from the visitor's browser.
+    """
+    service = bentoml.get_current_service()
+    spec = service.bento_service.openapi_spec.asdict()
+    spec["info"] = {
+        "title": "Shortlist",
+        "version": service.readiness().release_id,
+        "description": inspect.getdoc(type(service)),
+    }
+    return spec

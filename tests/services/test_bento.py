@@ -1,0 +1,115 @@
+"""A built Bento serves its own release, from its own code, in a home that has no release at all.
+
+The tests stand in the order of the service's life: the last ones break its store and stop it.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shortlist.api import Event, RecommendRequest
+from shortlist.client import ServiceError, ShortlistClient
+from shortlist.datasets.service_log import load_serving_log
+from shortlist.release import MANIFEST, ReleaseStore
+from tests.services.conftest import ROOT, Served, copy_home, environment, serving
+
+
+@pytest.fixture(scope="module")
+def built(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """(a home with packs, online store and the Bento, but without releases; the Bento's tag)."""
+    home = copy_home(served_home, tmp_path_factory.mktemp("bento"), folders=("packs", "feast"))
+    release = ReleaseStore(served_home / "releases").open()
+    done = subprocess.run(
+        [sys.executable, "-m", "services.build", "--release", str(release.path), "--json"],
+        cwd=ROOT,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return home, json.loads(done.stdout.splitlines()[-1])["tag"]
+
+
+@pytest.fixture(scope="module")
+def bento(built: tuple[Path, str]) -> Iterator[Served]:
+    """Served by its tag, from a folder that is not the repository, under the wall clock."""
+    home, tag = built
+    with serving(home, what=tag, cwd=home, SHORTLIST_CLOCK="wall", PYTHONPATH="") as served:
+        yield served
+
+
+def source(built: tuple[Path, str]) -> Path:
+    home, tag = built
+    name, version = tag.split(":")
+    return home / "bentoml" / "bentos" / name / version / "src"
+
+
+def test_a_bento_holds_the_release_and_the_code_and_nothing_else(built, served_home):
+    release = ReleaseStore(served_home / "releases").open()
+    inside = {path.name for path in source(built).iterdir()}
+    packages = {"shortlist", "models", "services", "feature_repo", "release", "requirements.txt"}
+    assert packages <= inside <= packages | {"bentofile.yaml"}
+    manifest = (source(built) / "release" / MANIFEST).read_text()
+    assert manifest == release.file(MANIFEST).read_text()
+    assert not list(source(built).rglob("__pycache__"))
+
+
+def test_it_serves_its_own_release(bento, built, served_home):
+    with ShortlistClient(bento.url) as client:
+        assert client.ready().release_id == ReleaseStore(served_home / "releases").current_id()
+        assert client.recommend(RecommendRequest(user_id="u1", k=5)).user_known
+    assert not (bento.home / "releases").exists()
+    workers = subprocess.run(
+        ["ps", "-o", "args=", "-g", str(bento.process.pid)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "_bentoml_impl.worker.service" in workers.stdout
+
+
+def test_the_wall_clock_takes_no_moment_from_a_request(bento):
+    with (
+        ShortlistClient(bento.url) as client,
+        pytest.raises(ServiceError, match="at: only taken with the replay clock") as error,
+    ):
+        client.recommend(RecommendRequest(user_id="u1", at=1_700_000_000_000_000))
+    assert error.value.status == 400
+
+
+def test_without_the_feature_store_it_answers_and_keeps_events(bento):
+    """Damaged in place: a running service holds the file open."""
+    store = bento.home / "feast" / "online_store.db"
+    size = store.stat().st_size
+    with ShortlistClient(bento.url) as client:
+        assert client.recommend(RecommendRequest(user_id="u3", k=5)).skipped_stages == []
+        with store.open("r+b") as file:
+            file.write(b"\xab" * size)
+        wal = store.with_name(store.name + "-wal")
+        if wal.exists():
+            wal.write_bytes(b"")
+        answer = client.recommend(RecommendRequest(user_id="u3", k=5))
+        assert answer.skipped_stages == ["features"]
+        assert len(answer.items) == 5
+        event = Event(event_id="kept", user_id="u3", item_id="i1", event_type="rating", value=5)
+        assert client.events([event]).accepted == 1
+    inbox = "".join(path.read_text() for path in (bento.home / "events").rglob("*.jsonl"))
+    assert inbox.count('"kept"') == 1
+
+
+def test_a_normal_stop_loses_nothing(bento):
+    with ShortlistClient(bento.url) as client:
+        answered = {
+            client.recommend(RecommendRequest(user_id="u1", k=3)).request_id for _ in "1234"
+        }
+    bento.stop()
+    logged = load_serving_log(bento.home / "serving_log").column("request_id").to_pylist()
+    assert answered <= set(logged)
+    for request_id in answered:
+        assert logged.count(request_id) == 3

@@ -1,0 +1,133 @@
+"""The inbox under kill -9, a full disk, repeats and parallel posts."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from services.event_log import EventLog
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUNDS = 30 if os.environ.get("SHORTLIST_ENDURANCE") else 3
+
+WRITER = """
+import sys
+from pathlib import Path
+from services.event_log import EventLog
+log, first = EventLog(Path(sys.argv[1])), int(sys.argv[2])
+for post in range(100_000):
+    events = [{"event_id": f"{first}-{post}-{i}", "text": "x" * 500} for i in range(7)]
+    assert len(log.append(events)) == 7
+    print(post, flush=True)
+"""
+
+FULL_DISK = """
+import json, resource, sys
+from pathlib import Path
+from services.event_log import EventLog
+
+def on_disk():
+    paths = sorted(Path(sys.argv[1]).rglob("*.jsonl"))
+    return [json.loads(line)["event_id"] for path in paths for line in path.open()]
+
+log = EventLog(Path(sys.argv[1]))
+assert len(log.append([{"event_id": "a"}])) == 1
+post = [{"event_id": f"b{i}", "text": "x" * 1_000} for i in range(20)]
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
+try:
+    log.append(post)
+except OSError as error:
+    print("refused", error.errno)
+assert on_disk() == ["a"]
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+assert len(log.append(post)) == 20
+assert on_disk() == ["a", *(event["event_id"] for event in post)]
+"""
+
+
+def on_disk(folder: Path) -> list[str]:
+    """event_ids of every finished line."""
+    return [
+        json.loads(line)["event_id"]
+        for path in sorted(folder.rglob("*.jsonl"))
+        for line in path.read_bytes().splitlines(keepends=True)
+        if line.endswith(b"\n")
+    ]
+
+
+def event(event_id: str) -> dict[str, str]:
+    return {"event_id": event_id, "item_id": "i1"}
+
+
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_what_was_acknowledged_survives_kill_9(tmp_path, round_):
+    """And nothing of it is written a second time when the client posts it again."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path), str(round_)], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert process.stdout
+    heard = [process.stdout.readline() for _ in range(random.Random(round_).randint(5, 60))]
+    process.send_signal(signal.SIGKILL)
+    heard += process.stdout.readlines()  # what it still said before it died
+    process.wait()
+    last = max(int(line) for line in heard if line.endswith(b"\n"))
+    assert last >= 4
+    kept = on_disk(tmp_path)
+    promised = [f"{round_}-{post}-{i}" for post in range(last + 1) for i in range(7)]
+    assert kept[: len(promised)] == promised
+    log = EventLog(tmp_path)
+    assert log.append([event(event_id) for event_id in promised]) == []
+    assert log.append([event("after")]) == [event("after")]
+    log.close()
+    assert on_disk(tmp_path) == [*kept, "after"]
+
+
+def test_a_full_disk_keeps_nothing_of_the_post_and_it_can_be_posted_again(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("refused")
+
+
+def test_each_event_once_in_a_post_over_posts_and_over_restarts(tmp_path):
+    first = EventLog(tmp_path)
+    assert first.append([event("a"), event("b"), event("a")]) == [event("a"), event("b")]
+    assert first.append([event("b"), event("c")]) == [event("c")]
+    first.close()
+    second = EventLog(tmp_path)
+    assert second.append([event("c"), event("a"), event("d")]) == [event("d")]
+    second.close()
+    assert sorted(on_disk(tmp_path)) == ["a", "b", "c", "d"]
+
+
+def test_parallel_posts_of_the_same_events_are_accepted_once(tmp_path):
+    log = EventLog(tmp_path)
+    posts = [[event(f"e{i}") for i in range(n, n + 40)] for n in range(0, 160, 10)]
+    with ThreadPoolExecutor(8) as pool:
+        accepted = sum(len(new) for new in pool.map(log.append, posts))
+    log.close()
+    assert accepted == 190
+    assert sorted(on_disk(tmp_path)) == sorted(f"e{i}" for i in range(190))
+
+
+def test_a_cut_line_is_not_remembered_and_a_damaged_one_does_not_stop_the_start(tmp_path, caplog):
+    folder = tmp_path / "date=2026-01-01"
+    folder.mkdir()
+    (folder / "1-1.jsonl").write_text('{"event_id": "a"}\n[1]\n{"event_id": "b"}\n{"event_id": "c"')
+    log = EventLog(tmp_path)
+    assert "1-1.jsonl: line 2: not an event" in caplog.text
+    assert log.append([event("a"), event("b"), event("c")]) == [event("c")]
+    log.close()

@@ -1,0 +1,254 @@
+"""The API against a real server process: answers, refusals, figures, and what is written."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.service import RecommenderService
+from shortlist.api import MAX_EVENTS, Context, Event, Filters, RecommendRequest, SimilarRequest
+from shortlist.client import ServiceError
+from shortlist.datasets.service_log import load_serving_log
+from shortlist.release import ReleaseStore
+from tests.services.conftest import SERVICE, environment
+
+
+def ids(answer) -> list[str]:
+    return [item.item_id for item in answer.items]
+
+
+def inbox(home: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted((home / "events").rglob("*.jsonl")))
+
+
+def logged(home: Path, request_id: str) -> dict:
+    """The response's line; the writer's thread may be a moment behind the answer."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for path in (home / "serving_log").rglob("*.jsonl"):
+            for line in path.read_text().splitlines(keepends=True):
+                if line.endswith("\n") and json.loads(line)["request_id"] == request_id:
+                    return json.loads(line)
+        time.sleep(0.05)
+    raise AssertionError(f"no line of {request_id} in the serving log")
+
+
+def test_readiness_names_release_pack_and_clock(service, client):
+    ready = client.ready()
+    assert ready.release_id == ReleaseStore(service.home / "releases").current_id()
+    pointer = json.loads((service.home / "packs" / "current.json").read_text())
+    assert (ready.pack_id, ready.clock) == (pointer["pack_id"], "replay")
+    assert httpx.get(f"{service.url}/livez").status_code == 200
+    assert httpx.get(f"{service.url}/readyz").status_code == 200
+
+
+def test_a_known_user_gets_a_list_and_it_is_logged(service, client):
+    context = Context(surface="home", device="phone")
+    answer = client.recommend(RecommendRequest(user_id="u1", k=7, context=context))
+    assert answer.user_known
+    assert len(set(ids(answer))) == 7
+    assert [item.rank for item in answer.items] == list(range(1, 8))
+    assert all(item.title and item.source in item.sources for item in answer.items)
+    line = logged(service.home, answer.request_id)
+    assert [item["item_id"] for item in line["items"]] == ids(answer)
+    assert (line["user_id"], line["event_timestamp"]) == ("u1", answer.at)
+    assert line["context_id"].startswith("home|phone|")
+    assert line["release_id"] == answer.release_id
+    assert len({len(item["features"]) for item in line["items"]}) == 1
+    assert load_serving_log(service.home / "serving_log").num_rows >= 7
+
+
+def test_somebody_unknown_and_a_visitor_get_answers_too(service, client):
+    stranger = client.recommend(RecommendRequest(user_id="nobody-yet", k=5))
+    visitor = client.recommend(RecommendRequest(recent_items=["i1", "i4"], k=5))
+    assert not stranger.user_known
+    assert len(stranger.items) == len(visitor.items) == 5
+    assert not {"i1", "i4"} & set(ids(visitor))
+    assert logged(service.home, visitor.request_id)["user_id"] == "anonymous"
+
+
+def test_an_event_changes_the_next_list(client):
+    before = ids(client.recommend(RecommendRequest(user_id="u2", k=5)))
+    done = client.events([Event(user_id="u2", item_id=before[0], event_type="rating", value=5)])
+    assert (done.accepted, done.duplicates) == (1, 0)
+    assert before[0] not in ids(client.recommend(RecommendRequest(user_id="u2", k=60)))
+
+
+def test_a_new_user_is_known_after_the_first_event(client):
+    assert not client.recommend(RecommendRequest(user_id="new-1")).user_known
+    client.events([Event(user_id="new-1", item_id="i3", event_type="rating", value=4)])
+    assert client.recommend(RecommendRequest(user_id="new-1")).user_known
+
+
+def test_an_event_of_another_type_is_kept_and_not_pushed(service, client):
+    client.events([Event(event_id="view-1", user_id="new-2", item_id="i3", event_type="view")])
+    assert b'"view-1"' in inbox(service.home)
+    assert not client.recommend(RecommendRequest(user_id="new-2")).user_known
+
+
+def test_filters_and_exclusions_hold(client):
+    free = ids(client.recommend(RecommendRequest(user_id="u5", k=3)))
+    answer = client.recommend(
+        RecommendRequest(user_id="u5", filters=Filters(categories=["drama"]), exclude=free)
+    )
+    assert answer.items
+    assert all("drama" in item.title for item in answer.items)
+    assert not set(free) & set(ids(answer))
+
+
+def test_similar_items(client):
+    answer = client.similar(SimilarRequest(item_id="i1", k=4))
+    assert 0 < len(answer.items) <= 4
+    assert "i1" not in ids(answer)
+
+
+def test_a_request_of_the_past_is_answered_for_that_moment(client):
+    ready = client.ready()
+    answer = client.recommend(RecommendRequest(user_id="u1", at=ready.pack_as_of))
+    assert answer.at == ready.pack_as_of
+
+
+TOO_MANY = [{"user_id": "u1", "item_id": "i1", "event_type": "view"}] * (MAX_EVENTS + 1)
+GOOD = {"user_id": "u1", "item_id": "i1", "event_type": "rating"}
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "says"),
+    [
+        ("/recommend", "{bad", "the body is not JSON"),
+        ("/recommend", "", "give user_id, or recent_items"),
+        ("/recommend", "[1]", "not an object"),
+        ("/recommend", "\xff", "the body is not JSON"),
+        ("/recommend", {"k": 3}, "give user_id, or recent_items"),
+        ("/recommend", {"user_id": "u1", "kk": 3}, "kk: unknown key; there are user_id, .*k,"),
+        ("/recommend", {"user_id": "u1", "filters": {"x": 1}}, "filters.x: .* categories"),
+        ("/recommend", {"user_id": "u1", "k": 10**9}, "k: .*less than or equal to 500"),
+        ("/recommend", {"user_id": "u1", "k": 0}, "k: .*greater than or equal to 1"),
+        ("/recommend", {"user_id": "u1", "k": "ten"}, "k: .*valid integer"),
+        ("/recommend", {"user_id": 196}, "user_id: .*valid string"),
+        ("/recommend", {"user_id": "anonymous"}, "leave user_id out"),
+        ("/recommend", {"user_id": "u1", "at": 10**30}, "at: .*less than 4102444800000000"),
+        ("/recommend", {"user_id": "u1", "at": -1}, "at: .*greater than or equal to 0"),
+        ("/similar", {"item_id": "no-such"}, "'no-such' is not among the .* items"),
+        ("/similar", {}, "item_id: Field required"),
+        ("/events", {"events": []}, "events: .*at least 1"),
+        ("/events", {"events": TOO_MANY}, "events: .*at most 1000"),
+        ("/events", {"events": [GOOD | {"event_type": "bought"}]}, "'bought' .* one of .*purchase"),
+        ("/events", {"events": [GOOD, GOOD | {"item_id": "no-such"}]}, r"events\.1\.item_id"),
+        ("/events", {"events": [GOOD | {"event_timestamp": 10**18}]}, "event_timestamp: .*less"),
+        ("/events", {"events": [{"user_id": "u1"}]}, r"events\.0\.item_id: Field required"),
+    ],
+)
+def test_bad_input_is_refused_with_a_sentence_and_leaves_nothing(service, route, body, says):
+    content = body.encode("latin-1") if isinstance(body, str) else json.dumps(body).encode()
+    before = inbox(service.home)
+    answer = httpx.post(
+        service.url + route, content=content, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["error"]
+    assert re.search(says, answer.json()["error"]), answer.text
+    assert inbox(service.home) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "media_type", "status", "says"),
+    [
+        ("POST", "/recommend", "application/x-www-form-urlencoded", 415, "application/json"),
+        ("POST", "/recommend", "multipart/form-data", 415, "application/json"),
+        ("POST", "/events", "application/vnd.bentoml+pickle", 415, "application/json"),
+        ("POST", "/recomend", "application/json", 404, "/recommend"),
+        ("GET", "/recommend", "application/json", 405, "takes POST"),
+        ("POST", "/status/ready", "application/json", 405, "takes GET"),
+    ],
+)
+def test_wrong_ways_to_ask(service, method, route, media_type, status, says):
+    headers = {"content-type": media_type}
+    answer = httpx.request(method, service.url + route, content=b"x", headers=headers)
+    assert answer.status_code == status
+    assert says in answer.json()["error"]
+
+
+def test_the_client_hands_on_the_services_sentence(client):
+    with pytest.raises(ServiceError, match="400: item_id: 'no-such' is not among") as error:
+        client.similar(SimilarRequest(item_id="no-such"))
+    assert error.value.status == 400
+
+
+def test_a_clients_mistake_leaves_no_traceback_in_the_log(service):
+    for body in (b"{bad", b'{"user_id": 1}'):
+        httpx.post(f"{service.url}/recommend", content=body)
+    httpx.post(f"{service.url}/similar", json={"item_id": "no-such"})
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_a_repeated_post_counts_once(service, client):
+    event = Event(event_id="once", user_id="u7", item_id="i8", event_type="rating", value=3)
+    assert client.events([event, event]).model_dump() == {"accepted": 1, "duplicates": 1}
+    assert client.events([event]).model_dump() == {"accepted": 0, "duplicates": 1}
+    assert inbox(service.home).count(b'"once"') == 1
+
+
+def test_parallel_requests_are_all_answered_and_logged(service, client):
+    def ask(number: int) -> str:
+        return client.recommend(RecommendRequest(user_id=f"u{number % 20 + 1}", k=5)).request_id
+
+    with ThreadPoolExecutor(8) as pool:
+        request_ids = list(pool.map(ask, range(64)))
+    assert len(set(request_ids)) == 64
+    for request_id in request_ids:
+        assert len(logged(service.home, request_id)["items"]) == 5
+
+
+def test_prometheus_figures_count(service, client):
+    def figure(name: str) -> float:
+        page = httpx.get(f"{service.url}/metrics").text
+        found = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    names = [
+        'shortlist_request_seconds_count{route="recommend"}',
+        "shortlist_unknown_users_total",
+        'shortlist_events_total{outcome="accepted"}',
+        'shortlist_events_total{outcome="pushed"}',
+    ]
+    before = [figure(name) for name in names]
+    client.recommend(RecommendRequest(user_id="never-seen"))
+    client.recommend(RecommendRequest(user_id="u1"))
+    client.events([Event(user_id="u9", item_id="i2", event_type="rating")])
+    client.events([Event(user_id="u9", item_id="i2", event_type="view")])
+    grown = [figure(name) - old for name, old in zip(names, before, strict=True)]
+    assert grown == [2, 1, 2, 1]
+    assert figure(f'shortlist_release_info{{release_id="{client.ready().release_id}"}}') == 1
+
+
+def test_the_api_page_describes_every_route_with_an_example(service):
+    assert "swagger" in httpx.get(f"{service.url}/").text.lower()
+    spec = httpx.get(f"{service.url}/docs.json").json()
+    assert {"/recommend", "/similar", "/events", "/status/ready"} <= set(spec["paths"])
+    assert "img.shields.io" not in json.dumps(spec)
+    for route, api in RecommenderService.apis.items():
+        body = json.dumps(spec["paths"][f"/{route}"]["post"])
+        assert api.doc.splitlines()[0] in body
+    for name in ("RecommendRequest", "SimilarRequest", "EventsRequest"):
+        assert spec["components"]["schemas"][f"{name}IODescriptor"]["example"]
+
+
+def test_without_a_release_the_start_fails_in_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bentoml", "serve", SERVICE],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no release is promoted; run `shortlist run` first" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
