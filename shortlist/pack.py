@@ -77,7 +77,12 @@ class FeaturePack:
         columns = {"item_id": pa.array(self.item_ids, pa.string())}
         for name in ITEM_STATE:
             values = self.state[name]
-            columns[name] = pa.array(list(values) if values.ndim == 2 else values)
+            # Typed, because a pack of no items is one too: before the first midnight.
+            columns[name] = (
+                pa.array(list(values), pa.list_(pa.int64()))
+                if values.ndim == 2
+                else pa.array(values)
+            )
         table = pa.table(columns).replace_schema_metadata(
             {"shortlist": json.dumps({"as_of": self.as_of, "schema": self.schema})}
         )

@@ -52,7 +52,7 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     entities = pd.DataFrame(
         {
             "row": np.arange(rows),
-            "item_id": item_ids * len(unique),
+            "item_id": pd.Series(item_ids * len(unique), dtype="string"),
             "event_timestamp": pd.Series(
                 np.repeat(unique, len(item_ids)).astype("datetime64[us]")
             ).dt.tz_localize("UTC"),
@@ -61,17 +61,15 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     service = feature_service(store, ITEM_SERVICE)
     table = store.get_historical_features(entities, service).to_arrow().sort_by("row")
     assert table.num_rows == rows
-    states = {
-        name: _column(table, name).reshape(len(unique), len(item_ids), -1) for name in ITEM_STATE
-    }
+    states = {}
+    for name in ITEM_STATE:
+        values = _column(table, name)
+        states[name] = values.reshape(len(unique), len(item_ids), *values.shape[1:])
     return {
         int(tick): FeaturePack(
             as_of=int(tick),
             item_ids=item_ids,
-            state={
-                name: values[i] if name == "item_day_counts" else values[i, :, 0]
-                for name, values in states.items()
-            },
+            state={name: values[i] for name, values in states.items()},
             schema=schema_hash(),
         )
         for i, tick in enumerate(unique)
@@ -79,7 +77,7 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
 
 
 def _item_ids(snapshot: Path) -> list[str]:
-    """Every item with an event; the others have zero state in every pack."""
+    """Every item with an event before some tick; the others have zero state in every pack."""
     if not snapshot.is_file():
         raise FeatureStoreError(f"{snapshot}: no item states; run `shortlist featurize`")
     column = pq.read_table(snapshot, columns=["item_id"]).column("item_id")

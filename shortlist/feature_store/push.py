@@ -17,7 +17,7 @@ import numpy as np
 
 from shortlist.config import Settings
 from shortlist.feature_store.readers import OnlineReader
-from shortlist.feature_store.store import PUSHED_VIEWS, user_key
+from shortlist.feature_store.store import PUSHED_VIEWS, entity_key
 from shortlist.features import HALF_LIFE, MAX_HISTORY, RequestRows
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class OnlineWriter:
     def _write(self, users: list[str], states: list[UserState]) -> None:
         for view in self.views.values():
             rows: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]] = [
-                (user_key(user_id), _values(view, state), _moment(state.stamp), None)
+                (entity_key("user_id", user_id), _values(view, state), _moment(state.stamp), None)
                 for user_id, state in zip(users, states, strict=True)
             ]
             self.provider.online_write_batch(self.config, view, rows, progress=None)

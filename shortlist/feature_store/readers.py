@@ -66,6 +66,9 @@ class OfflineReader:
     def __init__(self, settings: Settings):
         """Raises FeatureStoreError if nothing was featurized yet."""
         self.store = open_store(settings)
+        snapshot = settings.features / "user_stats.parquet"
+        if not snapshot.is_file():
+            raise FeatureStoreError(f"{snapshot}: no user states; run `shortlist featurize`")
         self.service = feature_service(self.store, REQUEST_SERVICE)
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:

@@ -10,9 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shortlist.config import Settings
+from shortlist.contracts import TIMESTAMP
 
 if TYPE_CHECKING:
     from feast import FeatureStore, RepoConfig
@@ -132,9 +135,9 @@ def _home(settings: Settings) -> Iterator[None]:
 def materialize(settings: Settings, *, until: int) -> None:
     """Bring the online store to the snapshots' newest states stamped at or before `until`.
 
-    In SQLite a user that only posted events made, and that the snapshots do not know, is removed:
-    the store then says what the lake says, and events from `until` on are to be pushed again. Redis
-    keeps whatever is stamped later.
+    In SQLite whoever the snapshots do not know is removed: users that only posted events made, who
+    left the lake, or contexts of a later `until`. The store then says what the lake says, and
+    events from `until` on are to be pushed again. Redis keeps such rows, and what is stamped later.
 
     Args:
         until: microseconds, the one the states were built with.
@@ -150,28 +153,33 @@ def materialize(settings: Settings, *, until: int) -> None:
             feature_views=list(ONLINE_VIEWS),
         )
     if settings.online_store == "sqlite":
-        _remove_unknown(settings)
+        _remove_unknown(settings, until=until)
 
 
-def _remove_unknown(settings: Settings) -> None:
+def _remove_unknown(settings: Settings, *, until: int) -> None:
+    """Delete the online rows whose user or context has no state in the snapshots by `until`."""
     from feast.infra.key_encoding_utils import serialize_entity_key
 
-    column = pq.read_table(settings.features / "user_stats.parquet", columns=["user_id"])
-    known = [
-        (serialize_entity_key(user_key(user_id), entity_key_serialization_version=3),)
-        for user_id in column.column("user_id").unique().to_pylist()
-    ]
+    stamped = pc.field("event_timestamp") <= pa.scalar(until, TIMESTAMP)
     with contextlib.closing(sqlite3.connect(settings.feast / ONLINE_STORE)) as connection:
         connection.execute("CREATE TEMP TABLE known (entity_key BLOB PRIMARY KEY)")
-        connection.executemany("INSERT INTO known VALUES (?)", known)
-        for view in PUSHED_VIEWS:
+        for view in ONLINE_VIEWS:
+            key = "context_id" if view == "context_trend" else "user_id"
+            path = settings.features / f"{view}.parquet"
+            column = pq.read_table(path, columns=[key], filters=stamped).column(key)
+            known = [
+                (serialize_entity_key(entity_key(key, value), entity_key_serialization_version=3),)
+                for value in column.unique().to_pylist()
+            ]
+            connection.execute("DELETE FROM known")
+            connection.executemany("INSERT INTO known VALUES (?)", known)
             connection.execute(f'DELETE FROM "{PROJECT}_{view}" WHERE entity_key NOT IN known')
         connection.commit()
 
 
-def user_key(user_id: str) -> "EntityKey":
-    """A user as Feast's online stores key it."""
+def entity_key(name: str, value: str) -> "EntityKey":
+    """A user or context as Feast's online stores key it; `name` is user_id or context_id."""
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
-    return EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user_id)])
+    return EntityKey(join_keys=[name], entity_values=[Value(string_val=value)])

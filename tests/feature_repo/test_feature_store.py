@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore
 from feast.infra.offline_stores.ibis import IbisRetrievalJob
@@ -220,6 +222,38 @@ def test_reads_go_on_while_a_batch_is_written(home: Settings) -> None:
         rows = reader.read(["u1"], [""], np.array([UNTIL]))
         connection.execute("ROLLBACK")
     assert rows.user["user_events"].tolist() == [5]
+
+
+def test_who_left_the_lake_and_what_came_later_leave_the_online_store(make_home: MakeHome) -> None:
+    settings, _ = make_home()
+    early, context = START + DAY, "web|unknown|23"  # its first event comes a day later
+    at = np.full(2, early)
+    known = OnlineReader(settings).read(["u4", "u1"], [context] * 2, at)
+    assert known.attributes == [{"group": "g0"}, {"group": "g1"}]
+    assert known.context["context_events"].tolist() == [1, 1]
+
+    path = settings.lake / "users.parquet"
+    users = pq.read_table(path)
+    pq.write_table(users.filter(pc.not_equal(users["user_id"], "u4")), path)
+    featurize(settings, ("rating",), until=early)
+    for reader in (OnlineReader(settings), OfflineReader(settings)):
+        rows = reader.read(["u4", "u1"], [context] * 2, at)
+        assert rows.attributes == [{}, {"group": "g1"}]
+        assert rows.context["context_events"].tolist() == [0, 0]
+
+
+def test_before_the_first_midnight_the_pack_is_empty(make_home: MakeHome) -> None:
+    settings, _ = make_home()
+    result = featurize(settings, ("rating",), until=START + DAY // 2)
+    assert (result["rows"]["item_state"], result["rows"]["user_stats"]) == (0, 2)
+    pack = latest_pack(settings.packs)
+    assert (pack.as_of, pack.item_ids) == (START, [])
+    aligned = pack.align(Vocab(["a", "b"])).state
+    assert aligned["item_day_counts"].shape == (3, 30)
+    assert not any(values.any() for values in aligned.values())
+    (settings.features / "user_stats.parquet").unlink()
+    with pytest.raises(FeatureStoreError, match=r"no user states; run `shortlist featurize`"):
+        OfflineReader(settings)
 
 
 def test_a_missing_online_store_says_what_makes_it(make_home: MakeHome) -> None:
