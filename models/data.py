@@ -68,7 +68,7 @@ class Validation:
     ticks: list[tuple[Queries, ItemState, list[np.ndarray]]]  # relevant item_idx a query
 
     def ndcg(self, source: Source, *, k: int = 10) -> float:
-        """nDCG@k of a source's own retrieval over the full catalogue, mean per user, then over users."""
+        """nDCG@k of a source's own retrieval over the full catalogue, mean per user, then all."""
         return self.mean_per_user(
             lambda queries, items, relevant: ndcg(
                 source.retrieve(queries, items, k=k).item_idx, relevant, k=k

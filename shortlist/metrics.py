@@ -13,9 +13,14 @@ import numpy as np
 
 def hits(ranked: np.ndarray, relevant: Sequence[np.ndarray]) -> np.ndarray:
     """(B, K) bool: the item in this place is relevant. Place 0 (padding) never is."""
-    return np.stack(
-        [np.isin(row, wanted) & (row > 0) for row, wanted in zip(ranked, relevant, strict=True)]
-    )
+    if len(relevant) != len(ranked):
+        raise ValueError(f"{len(relevant)} sets of relevant items for {len(ranked)} lists")
+    wanted = np.concatenate([np.empty(0, dtype=np.int64), *relevant]).astype(np.int64)
+    row = np.repeat(np.arange(len(ranked)), [len(items) for items in relevant])
+    # One number for each (list, item): a single look-up instead of one a list.
+    width = max(ranked.max(initial=0), wanted.max(initial=0)) + 1
+    places = np.arange(len(ranked))[:, None] * width + ranked
+    return np.isin(places, row * width + wanted) & (ranked > 0)
 
 
 def _counts(relevant: Sequence[np.ndarray]) -> np.ndarray:

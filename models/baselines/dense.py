@@ -5,32 +5,47 @@ Shapes: B queries, L history, N items.
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, PositiveFloat
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
 from models.queries import Candidates, Queries, mask_seen, top_k
+from shortlist.catalogue import Catalogue
+
+Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
+"""Grid of how fast a history fades: the weight of an event relative to the next newer one."""
+Penalties = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 
 ARRAYS, ABOUT = "arrays.safetensors", "about.json"
 
 
-def history_weights(queries: Queries, *, decay: float, num_items: int) -> csr_array:
-    """(B, N + 1) float32: `decay` to the power of how many events ago, newest 1.
+def place_weights(history: np.ndarray, *, decay: float) -> np.ndarray:
+    """(B, L) histories -> (B, L) float32: `decay` to the power of how many events ago, newest 1.
 
-    Decay 1 is the plain set of items; an item that comes twice counts with its newest place.
+    Decay 1 is the plain set of items. Padding has weight 0, and so has every place of an item but
+    its newest: who watched a film twice is not two people who watched it.
     """
-    history = queries.history
-    lengths = queries.lengths
-    age = lengths[:, None] - 1 - np.arange(history.shape[1])
     real = history > 0
-    weight = (decay ** np.maximum(age, 0))[real].astype(np.float32)
-    rows = np.broadcast_to(np.arange(len(history))[:, None], history.shape)[real]
-    weights = csr_array((weight, (rows, history[real])), shape=(len(history), num_items + 1))
-    weights.sum_duplicates()
-    np.minimum(weights.data, 1, out=weights.data)
+    age = real.sum(1, keepdims=True) - np.cumsum(real, axis=1)
+    row, column = np.nonzero(real)
+    pair = np.column_stack([row, history[row, column]])
+    _, newest_first = np.unique(pair[::-1], axis=0, return_index=True)
+    newest = len(row) - 1 - newest_first
+    row, column = row[newest], column[newest]
+    weights = np.zeros(history.shape, dtype=np.float32)
+    weights[row, column] = decay ** age[row, column]
     return weights
+
+
+def history_weights(queries: Queries, *, decay: float, num_items: int) -> csr_array:
+    """(B, N + 1) float32: `place_weights` of each item in each history."""
+    weights = place_weights(queries.history, decay=decay)
+    row, column = np.nonzero(weights)
+    entries = (weights[row, column], (row, queries.history[row, column]))
+    return csr_array(entries, shape=(len(queries), num_items + 1))
 
 
 def best(scores: np.ndarray, queries: Queries, *, k: int) -> Candidates:
@@ -55,4 +70,14 @@ def save(folder: Path, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> 
 
 
 def load(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What `save` wrote."""
     return load_file(folder / ARRAYS), json.loads((folder / ABOUT).read_text())
+
+
+def check_catalogue(folder: Path, *, rows: int, catalogue: Catalogue) -> None:
+    """Raises ValueError if arrays of `rows` item rows (padding included) are of other items."""
+    if rows != catalogue.num_items + 1:
+        raise ValueError(
+            f"{folder}: fitted on {rows - 1} items, this catalogue has {catalogue.num_items};"
+            " want the catalogue of its release"
+        )

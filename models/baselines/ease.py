@@ -11,7 +11,7 @@ import numpy as np
 
 from models.baselines import dense
 from models.data import TrainingData, Validation
-from models.queries import Candidates, Queries, top_k
+from models.queries import Candidates, OncePerBatch, Queries, top_k
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.pack import ItemState
@@ -25,8 +25,8 @@ MAX_ITEMS = 20_000
 
 class EaseConfig(Config):
     kind: Literal["ease"] = "ease"
-    l2: tuple[float, ...] = (50.0, 200.0, 500.0)
-    decay: tuple[float, ...] = (0.9, 1.0)
+    l2: dense.Penalties = (200.0, 1_000.0, 5_000.0, 20_000.0)
+    decay: dense.Decays = (0.5, 0.7, 0.9, 1.0)
 
 
 class Ease:
@@ -42,8 +42,9 @@ class Ease:
         self.weights = weights
         self.decay = decay
         self.chosen = chosen
+        self.scores = OncePerBatch(self._scores)
 
-    def scores(self, queries: Queries) -> np.ndarray:
+    def _scores(self, queries: Queries) -> np.ndarray:
         """(B, N + 1) float32."""
         num_items = len(self.weights) - 1
         history = dense.history_weights(queries, decay=self.decay, num_items=num_items)
@@ -64,18 +65,17 @@ class Ease:
 
     def contribution(self, history: np.ndarray, item_idx: int) -> np.ndarray:
         """(L,) history -> (L,) float32: what each of its items adds to the score of `item_idx`."""
-        real = np.flatnonzero(history > 0)
-        out = np.zeros(len(history), dtype=np.float32)
-        age = len(real) - 1 - np.arange(len(real))
-        out[real] = self.weights[history[real], item_idx] * self.decay**age
-        return out
+        place = dense.place_weights(history[None], decay=self.decay)[0]
+        return place * self.weights[history, item_idx]
 
     def save(self, folder: Path) -> None:
         dense.save(folder, {"weights": self.weights}, {"decay": self.decay, "chosen": self.chosen})
 
     @classmethod
     def load(cls, folder: Path, catalogue: Catalogue) -> "Ease":
+        """Raises ValueError if it was fitted on a catalogue of another size."""
         arrays, about = dense.load(folder)
+        dense.check_catalogue(folder, rows=len(arrays["weights"]), catalogue=catalogue)
         return cls(arrays["weights"], decay=about["decay"], chosen=about["chosen"])
 
 

@@ -1,21 +1,24 @@
 """iALS: implicit alternating least squares (Hu, Koren & Volinsky 2008), regularised by frequency
 (Rendle 2022).
 
-Tuned on validation: the penalty and the weight of what was not seen. A request's user is folded in
-from its history, so that somebody who came after training has factors too.
+Tuned on validation: the penalty, the weight of what was not seen, and how fast older events of a
+history fade. A request's user is folded in from its history, so that somebody who came after
+training has factors too.
 
 Shapes: U users, N items, D dim.
 """
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import PositiveInt
 from scipy.sparse import csr_array
 
 from models.baselines import dense
 from models.data import TrainingData, Validation
-from models.queries import Candidates, Queries
+from models.queries import Candidates, OncePerBatch, Queries
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.pack import ItemState
@@ -28,14 +31,17 @@ FOLD_IN_STEPS = 12
 """Conjugate-gradient steps from nothing; more change the ranking no longer."""
 TRAINING_STEPS = 4
 """The same where the last iteration's factors are the start."""
+MAX_ENTRIES = 500_000
+"""Events solved at a time: each takes D float64 of memory, twice."""
 
 
 class IalsConfig(Config):
     kind: Literal["ials"] = "ials"
-    embedding_dim: int = 48
-    num_iterations: int = 8
-    l2: tuple[float, ...] = (0.003, 0.01, 0.03)
-    unseen_weight: tuple[float, ...] = (0.3,)
+    embedding_dim: PositiveInt = 48
+    num_iterations: PositiveInt = 5
+    l2: dense.Penalties = (0.003, 0.01, 0.03)
+    unseen_weight: dense.Penalties = (0.3, 1.0, 3.0)
+    decay: dense.Decays = (0.6, 0.8, 1.0)
 
 
 class Ials:
@@ -44,7 +50,13 @@ class Ials:
     name = "ials"
 
     def __init__(
-        self, factors: np.ndarray, *, l2: float, unseen_weight: float, chosen: dict[str, float]
+        self,
+        factors: np.ndarray,
+        *,
+        l2: float,
+        unseen_weight: float,
+        decay: float,
+        chosen: dict[str, float],
     ):
         """
         Args:
@@ -53,11 +65,14 @@ class Ials:
         self.factors = factors
         self.l2 = l2
         self.unseen_weight = unseen_weight
+        self.decay = decay
         self.chosen = chosen
+        self.scores = OncePerBatch(self._scores)
 
     def query_vectors(self, queries: Queries) -> np.ndarray:
         """(B, D) float32: the least-squares user of each history; zero without one."""
-        matrix = dense.history_weights(queries, decay=1.0, num_items=len(self.factors) - 1)
+        num_items = len(self.factors) - 1
+        matrix = dense.history_weights(queries, decay=self.decay, num_items=num_items)
         return solve_side(
             matrix,
             self.factors,
@@ -66,7 +81,7 @@ class Ials:
             steps=FOLD_IN_STEPS,
         ).astype(np.float32)
 
-    def scores(self, queries: Queries) -> np.ndarray:
+    def _scores(self, queries: Queries) -> np.ndarray:
         """(B, N + 1) float32."""
         return self.query_vectors(queries) @ self.factors.T
 
@@ -77,12 +92,19 @@ class Ials:
         return dense.at_candidates(self.scores(queries), candidates)
 
     def save(self, folder: Path) -> None:
-        about = {"l2": self.l2, "unseen_weight": self.unseen_weight, "chosen": self.chosen}
+        about = {
+            "l2": self.l2,
+            "unseen_weight": self.unseen_weight,
+            "decay": self.decay,
+            "chosen": self.chosen,
+        }
         dense.save(folder, {"factors": self.factors}, about)
 
     @classmethod
     def load(cls, folder: Path, catalogue: Catalogue) -> "Ials":
+        """Raises ValueError if it was fitted on a catalogue of another size."""
         arrays, about = dense.load(folder)
+        dense.check_catalogue(folder, rows=len(arrays["factors"]), catalogue=catalogue)
         return cls(arrays["factors"], **about)
 
 
@@ -94,24 +116,39 @@ def fit_ials(
 ) -> Ials:
     """Alternate for every combination of the grid and keep the best on validation."""
     best: tuple[float, Ials] | None = None
-    by_item = csr_array(data.matrix.T.tocsr())
-    for l2 in config.l2:
-        for unseen_weight in config.unseen_weight:
-            rng = options.rng("ials")
-            scale = 1 / np.sqrt(config.embedding_dim)
-            items = rng.normal(scale=scale, size=(data.num_items + 1, config.embedding_dim))
-            items[0] = 0
-            users: np.ndarray | None = None
-            chosen = {"l2": l2, "unseen_weight": unseen_weight}
-            for _ in range(config.num_iterations):
-                users = solve_side(data.matrix, items, **chosen, steps=TRAINING_STEPS, start=users)
-                items = solve_side(by_item, users, **chosen, steps=TRAINING_STEPS, start=items)
-            model = Ials(items.astype(np.float32), **chosen, chosen=chosen)
+    for l2, unseen_weight in product(config.l2, config.unseen_weight):
+        factors = _alternate(
+            config, data, l2=l2, unseen_weight=unseen_weight, rng=options.rng("ials")
+        )
+        for decay in config.decay:  # only the fold-in fades: nothing is trained again
+            chosen = {"l2": l2, "unseen_weight": unseen_weight, "decay": decay}
+            model = Ials(factors, **chosen, chosen=chosen)
             figure = validation.ndcg(model)
             if best is None or figure > best[0]:
                 best = figure, model
     assert best is not None, "the config's grid is not empty"
     return best[1]
+
+
+def _alternate(
+    config: IalsConfig,
+    data: TrainingData,
+    *,
+    l2: float,
+    unseen_weight: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """(N + 1, D) float32 item factors."""
+    scale = 1 / np.sqrt(config.embedding_dim)
+    items = rng.normal(scale=scale, size=(data.num_items + 1, config.embedding_dim))
+    items[0] = 0
+    users: np.ndarray | None = None
+    by_item = csr_array(data.matrix.T.tocsr())
+    weights = {"l2": l2, "unseen_weight": unseen_weight}
+    for _ in range(config.num_iterations):
+        users = solve_side(data.matrix, items, **weights, steps=TRAINING_STEPS, start=users)
+        items = solve_side(by_item, users, **weights, steps=TRAINING_STEPS, start=items)
+    return items.astype(np.float32)
 
 
 def solve_side(
@@ -123,27 +160,51 @@ def solve_side(
     steps: int,
     start: np.ndarray | None = None,
 ) -> np.ndarray:
-    """One half step: rows (R, M) of 0/1, factors of the other side (M, D) -> (R, D) float64.
+    """One half step: rows (R, M) of weights, factors of the other side (M, D) -> (R, D) float64.
 
-    Minimises, for each row, the squared error over what was seen plus `unseen_weight` times the
-    squared prediction over everything, plus l2 * (seen + unseen_weight * M) * |x|^2 (Rendle 2022).
-    All rows at once by conjugate gradients (Takács, Pilászy & Tikk 2011): no D x D system is built.
+    Minimises, for each row, the weighted squared error over what was seen plus `unseen_weight`
+    times the squared prediction over everything, plus
+    l2 * (sum of the weights + unseen_weight * M) * |x|^2 (Rendle 2022).
+    All rows of a block at once by conjugate gradients (Takács, Pilászy & Tikk 2011): no D x D
+    system is built.
     """
     other = other.astype(np.float64)
     gram = unseen_weight * other.T @ other
-    seen = np.diff(matrix.indptr)
-    rows = np.repeat(np.arange(matrix.shape[0]), seen)
+    starts = np.asarray(matrix.indptr)
+    num_rows = len(starts) - 1
+    solution = np.zeros((num_rows, other.shape[1])) if start is None else start.copy()
+    first = 0
+    while first < num_rows:
+        full = int(np.searchsorted(starts, starts[first] + MAX_ENTRIES, "right")) - 1
+        last = max(full, first + 1)  # a row longer than a block is a block of its own
+        _conjugate_gradients(
+            matrix[first:last], other, gram, solution[first:last], l2, unseen_weight, steps
+        )
+        first = last
+    return solution
+
+
+def _conjugate_gradients(
+    matrix: csr_array,
+    other: np.ndarray,
+    gram: np.ndarray,
+    solution: np.ndarray,
+    l2: float,
+    unseen_weight: float,
+    steps: int,
+) -> None:
+    """Improve `solution` (R, D) in place."""
+    rows = np.repeat(np.arange(len(solution)), np.diff(matrix.indptr))
     seen_factors = other[matrix.indices]  # (E, D)
+    seen = matrix.sum(1).astype(np.float64)
     penalty = (l2 * (seen + unseen_weight * len(other)))[:, None]
 
     def apply(x: np.ndarray) -> np.ndarray:
-        dots = np.einsum("ed,ed->e", x[rows], seen_factors)
+        dots = matrix.data * np.einsum("ed,ed->e", x[rows], seen_factors)
         weighted = csr_array((dots, matrix.indices, matrix.indptr), shape=matrix.shape)
         return x @ gram + weighted @ other + penalty * x
 
-    ones = csr_array((np.ones(len(rows)), matrix.indices, matrix.indptr), shape=matrix.shape)
-    solution = np.zeros((matrix.shape[0], other.shape[1])) if start is None else start.copy()
-    residual = ones @ other - apply(solution)
+    residual = matrix @ other - apply(solution)
     direction = residual.copy()
     error = (residual**2).sum(1, keepdims=True)
     for _ in range(steps):
@@ -156,4 +217,3 @@ def solve_side(
         turn = np.divide(smaller, error, out=np.zeros_like(error), where=error > 0)
         direction = residual + turn * direction
         error = smaller
-    return solution

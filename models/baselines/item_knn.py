@@ -4,16 +4,16 @@ neighbours.
 Tuned on validation: neighbours, shrinkage, and how fast older events of a history fade.
 """
 
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from scipy.sparse import csr_array
 
 from models.baselines import dense
 from models.data import TrainingData, Validation
-from models.queries import Candidates, Queries, top_k
+from models.queries import Candidates, OncePerBatch, Queries, top_k
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.pack import ItemState
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 class ItemKnnConfig(Config):
     kind: Literal["item_knn"] = "item_knn"
-    neighbours: tuple[int, ...] = (50, 200)
-    shrinkage: tuple[float, ...] = (10.0, 100.0)
-    decay: tuple[float, ...] = (0.9, 1.0)
+    neighbours: tuple[PositiveInt, ...] = Field((20, 100, 200), min_length=1)
+    shrinkage: tuple[NonNegativeFloat, ...] = Field((0.0, 10.0, 100.0), min_length=1)
+    decay: dense.Decays = (0.5, 0.7, 0.9, 1.0)
 
 
 class ItemKNN:
@@ -42,12 +42,13 @@ class ItemKNN:
         self.similarity = similarity
         self.decay = decay
         self.chosen = chosen
+        self.scores = OncePerBatch(self._scores)
 
     @property
     def num_items(self) -> int:
-        return self.similarity.shape[0] - 1
+        return len(self.similarity.indptr) - 2
 
-    def scores(self, queries: Queries) -> np.ndarray:
+    def _scores(self, queries: Queries) -> np.ndarray:
         """(B, N + 1) float32."""
         weights = dense.history_weights(queries, decay=self.decay, num_items=self.num_items)
         return (weights @ self.similarity).toarray()
@@ -66,12 +67,8 @@ class ItemKNN:
 
     def contribution(self, history: np.ndarray, item_idx: int) -> np.ndarray:
         """(L,) history -> (L,) float32: what each of its items adds to the score of `item_idx`."""
-        real = np.flatnonzero(history > 0)
-        out = np.zeros(len(history), dtype=np.float32)
-        age = len(real) - 1 - np.arange(len(real))
-        column = self.similarity[history[real]][:, [item_idx]].toarray().ravel()
-        out[real] = column * self.decay**age
-        return out
+        place = dense.place_weights(history[None], decay=self.decay)[0]
+        return place * self.similarity[history][:, [item_idx]].toarray().ravel()
 
     def save(self, folder: Path) -> None:
         matrix = self.similarity
@@ -84,8 +81,10 @@ class ItemKNN:
 
     @classmethod
     def load(cls, folder: Path, catalogue: Catalogue) -> "ItemKNN":
+        """Raises ValueError if it was fitted on a catalogue of another size."""
         arrays, about = dense.load(folder)
-        size = catalogue.num_items + 1
+        size = len(arrays["indptr"]) - 1
+        dense.check_catalogue(folder, rows=size, catalogue=catalogue)
         matrix = csr_array(
             (arrays["data"], arrays["indices"], arrays["indptr"]), shape=(size, size)
         )
@@ -103,13 +102,15 @@ def fit_item_knn(
     count = together.diagonal()
     best: tuple[float, ItemKNN] | None = None
     for shrinkage in config.shrinkage:
-        cosine = _cosine(together, count, shrinkage)
-        for neighbours, decay in product(config.neighbours, config.decay):
-            chosen = {"neighbours": neighbours, "shrinkage": shrinkage, "decay": decay}
-            model = ItemKNN(keep_largest(cosine, neighbours), decay=decay, chosen=chosen)
-            figure = validation.ndcg(model)
-            if best is None or figure > best[0]:
-                best = figure, model
+        kept = _cosine(together, count, shrinkage)
+        for neighbours in sorted(config.neighbours, reverse=True):
+            kept = keep_largest(kept, neighbours)  # the few largest are among the many largest
+            for decay in config.decay:
+                chosen = {"neighbours": neighbours, "shrinkage": shrinkage, "decay": decay}
+                model = ItemKNN(kept, decay=decay, chosen=chosen)
+                figure = validation.ndcg(model)
+                if best is None or figure > best[0]:
+                    best = figure, model
     assert best is not None, "the config's grid is not empty"
     return best[1]
 
@@ -126,8 +127,9 @@ def _cosine(together: csr_array, count: np.ndarray, shrinkage: float) -> csr_arr
 
 def keep_largest(matrix: csr_array, k: int) -> csr_array:
     """Keep the k largest values of each row."""
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    order = np.lexsort((-matrix.data, rows))
-    place = np.arange(len(rows)) - matrix.indptr[rows]
+    starts = np.asarray(matrix.indptr)
+    rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    order = np.lexsort((-np.asarray(matrix.data), rows))
+    place = np.arange(len(rows)) - starts[rows]
     kept = np.sort(order[place < k])
     return csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)

@@ -4,19 +4,24 @@ pack.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from models.baselines.dense import at_candidates
 from models.data import TrainingData, Validation
 from models.queries import Candidates, Queries, mask_seen, top_k
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
+from shortlist.features import DAY_BUCKETS
 from shortlist.pack import ItemState
 
 if TYPE_CHECKING:
     from models.training import TrainingOptions
+
+
+Days = Annotated[int, Field(ge=1, le=DAY_BUCKETS)]
 
 
 class PopularityConfig(Config):
@@ -29,7 +34,7 @@ class RecentPopularityConfig(Config):
     """Counts of the last days; how many is chosen on validation."""
 
     kind: Literal["recent_popularity"] = "recent_popularity"
-    days: tuple[int, ...] = (1, 3, 7, 14, 30)
+    days: tuple[Days, ...] = Field((1, 3, 7, 14, 30), min_length=1)
 
 
 class Popularity:

@@ -13,6 +13,10 @@ import numpy as np
 from models.queries import Candidates
 from shortlist.config import Config
 
+SMALL_BATCH = 16
+"""Up to so many queries are searched on the calling thread alone."""
+ALL_THREADS = faiss.omp_get_max_threads()
+
 
 class IndexConfig(Config):
     """When to leave exact search, and how carefully the graph is built and walked."""
@@ -41,7 +45,8 @@ class VectorIndex:
         """Index the rows of `vectors` (N + 1, D) from 1 on, or those of `item_mask` (N + 1,) bool.
 
         Raises:
-            ValueError: vectors are not two-dimensional, not finite, or none is to be indexed.
+            ValueError: vectors are not two-dimensional, not finite, the mask is not theirs, or
+                none is to be indexed.
         """
         config = config or IndexConfig()
         if vectors.ndim != 2:
@@ -53,6 +58,11 @@ class VectorIndex:
             )
         item_idx = np.arange(1, len(vectors))
         if item_mask is not None:
+            if item_mask.shape != (len(vectors),) or item_mask.dtype != bool:
+                raise ValueError(
+                    f"index: item_mask is {item_mask.dtype} of shape {item_mask.shape},"
+                    f" want bool of shape ({len(vectors)},)"
+                )
             item_idx = item_idx[item_mask[1:]]
         if len(item_idx) == 0:
             raise ValueError("index: there is no item to index")
@@ -80,16 +90,20 @@ class VectorIndex:
         Asks for k + the longest exclusion, then filters; places that stay empty are padding.
 
         Raises:
-            ValueError: queries have another dimension than the index.
+            ValueError: k is below 1, queries have another dimension than the index, or there are
+                not as many exclusions as queries.
         """
+        if k < 1:
+            raise ValueError(f"index: k is {k}, want at least 1")
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"index: queries have shape {queries.shape}, want (B, {self.dim})")
+        if exclude is not None and len(exclude) != len(queries):
+            raise ValueError(
+                f"index: {len(exclude)} exclusions for {len(queries)} queries, want one a query"
+            )
         longest = max((len(items) for items in exclude), default=0) if exclude else 0
         depth = min(k + longest, self.index.ntotal)
-        if self.kind == "hnsw":
-            graph = faiss.downcast_index(self.index.index)
-            graph.hnsw.efSearch = max(graph.hnsw.efSearch, depth)
-        score, item_idx = self.index.search(np.ascontiguousarray(queries, np.float32), depth)
+        score, item_idx = self._search(queries, depth)
         dropped = item_idx < 0
         if exclude is not None:
             for row, items in enumerate(exclude):
@@ -106,6 +120,18 @@ class VectorIndex:
             item_idx = np.pad(item_idx, ((0, 0), (0, missing)))
             score = np.pad(score, ((0, 0), (0, missing)), constant_values=-np.inf)
         return Candidates(item_idx=item_idx, score=score)
+
+    def _search(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """FAISS's own answer, -1 where it found nothing. Changes nothing in the index."""
+        params = None
+        if self.kind == "hnsw":
+            # Given with the search: set on the graph, one long exclusion would slow all after it.
+            graph = faiss.downcast_index(self.index.index)
+            params = faiss.SearchParametersHNSW(efSearch=max(graph.hnsw.efSearch, depth))
+        # FAISS and torch bring an OpenMP pool each; on a busy machine waking FAISS's for one query
+        # takes longer than the search. The setting is the calling thread's own.
+        faiss.omp_set_num_threads(1 if len(queries) <= SMALL_BATCH else ALL_THREADS)
+        return self.index.search(np.ascontiguousarray(queries, np.float32), depth, params=params)
 
     def measure_recall(self, queries: np.ndarray, *, k: int = 100) -> float:
         """Share of the exact top k that the index finds, mean over (B, D) queries."""

@@ -6,10 +6,22 @@ import pytest
 
 from models.data import TrainingData, Validation
 from models.queries import Queries
+from models.recommend.queries import build_queries
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
-from shortlist.features import CONTEXT_FEATURES, DAY_BUCKETS, ITEM_STATE, USER_FEATURES
+from shortlist.features import (
+    CONTEXT_FEATURES,
+    CONTEXT_STATE,
+    DAY_BUCKETS,
+    HALF_LIFE,
+    ITEM_STATE,
+    USER_FEATURES,
+    RequestRows,
+    context_id,
+    time_features,
+)
 from shortlist.pack import ItemState
+from shortlist.profiles import ProfileEncoder
 
 DAY = c.MICROSECONDS_PER_DAY
 START = 1_700_000_000_000_000
@@ -97,6 +109,129 @@ def make_checkerboard(*, users: int = 60, items: int = 30) -> tuple[TrainingData
     data = training_data(catalogue, histories)
     validation = Validation([(queries_of(histories), state_of(data.item_counts), wanted)])
     return data, validation
+
+
+TASTES = ("comedy", "drama", "science", "war")
+
+
+def make_small_world(
+    *, users: int = 120, items: int = 80, days: int = 24, seed: int = 0
+) -> tuple[TrainingData, Validation]:
+    """People with a taste for one category, which their profile mostly tells.
+
+    Each has six sessions of 3 to 7 events; four of five events are of their taste and rated higher.
+    The last three days are the validation: one tick a day, a request where a session begins,
+    histories and item counts with everything before.
+    """
+    rng = np.random.default_rng(seed)
+    kind = np.arange(items) % len(TASTES)
+    catalogue = catalogue_of([[TASTES[k]] for k in kind])
+    appeal = rng.gamma(1.5, size=items)
+    taste = rng.integers(len(TASTES), size=users)
+    told = np.where(rng.random(users) < 0.8, taste, rng.integers(len(TASTES), size=users))
+    groups = [{"group": TASTES[t]} for t in told]
+    events = []
+    for user in range(users):
+        left = np.ones(items, dtype=bool)
+        for day in np.sort(rng.choice(days, size=6, replace=False)):
+            time = START + int(day) * DAY + int(rng.integers(DAY // 2))
+            for _ in range(int(rng.integers(3, 8))):
+                own = (kind == taste[user]) == (rng.random() < 0.8)
+                pool = own & left
+                weight = appeal * (pool if pool.any() else left)
+                item = int(rng.choice(items, p=weight / weight.sum()))
+                left[item] = False
+                value = np.clip(rng.normal(4 if kind[item] == taste[user] else 2.5, 0.8), 1, 5)
+                events.append((time, user, item + 1, float(value), int(day)))
+                time += int(rng.integers(1, 10)) * 60_000_000
+    events.sort()
+    time, user, item, value, day = (np.array(column) for column in zip(*events, strict=True))
+    profiles = ProfileEncoder.fit(groups)
+    old = np.flatnonzero(day < days - 3)
+    old = old[np.argsort(user[old], kind="stable")]
+    known, first = np.unique(user[old], return_index=True)
+    data = TrainingData(
+        catalogue=catalogue,
+        user_ids=[f"u{u}" for u in known],
+        offsets=np.append(first, len(old)),
+        item_idx=item[old],
+        time=time[old],
+        value=value[old].astype(np.float32),
+        profile=profiles.encode(groups[u] for u in known),
+        profile_cardinalities=profiles.cardinalities,
+    )
+    ticks = []
+    for last in range(days - 3, days):
+        people = np.unique(user[day == last])
+        own = [np.flatnonzero((user == u) & (day < last)) for u in people]
+        today = [np.flatnonzero((user == u) & (day == last)) for u in people]
+        rows = _request_rows(catalogue, people, time, item, value, own, today, groups)
+        queries = build_queries(rows, catalogue=catalogue, profiles=profiles)
+        tick = START + last * DAY
+        ticks.append((queries, state_at(item, time, value, tick, items), [item[e] for e in today]))
+    return data, Validation(ticks)
+
+
+def _request_rows(catalogue, people, time, item, value, own, today, groups) -> RequestRows:
+    """Requests at the first event of `today`, with the events of `own` before them."""
+    at = np.array([time[events[0]] for events in today])
+    count = np.array([len(events) for events in own], dtype=np.float64)
+    return RequestRows(
+        user_ids=[f"u{u}" for u in people],
+        context_ids=[context_id(surface=None, device=None, at=int(now)) for now in at],
+        at=at,
+        user={
+            "user_events": count,
+            "user_decayed": np.array(
+                [np.exp2(-(time[e[-1:]].sum() - time[e]) / HALF_LIFE).sum() for e in own]
+            ),
+            "user_last_time": np.array([time[e[-1]] if len(e) else 0 for e in own]),
+            "user_first_time": np.array([time[e[0]] if len(e) else 0 for e in own]),
+            "user_value_sum": np.array([value[e].sum() for e in own]),
+            "user_value_count": count,
+        },
+        history_items=[catalogue.vocab.decode(item[e]) for e in own],
+        history_times=[time[e] for e in own],
+        history_values=[value[e] for e in own],
+        attributes=[groups[u] for u in people],
+        context={name: np.zeros(len(at)) for name in CONTEXT_STATE} | time_features(at),
+    )
+
+
+def state_at(
+    item: np.ndarray, time: np.ndarray, value: np.ndarray, tick: int, num_items: int
+) -> ItemState:
+    """Item states of the events (sorted by time) strictly before `tick`."""
+    before = time < tick
+    item, time, value = item[before], time[before], value[before]
+    size = num_items + 1
+    count = np.bincount(item, minlength=size).astype(np.float64)
+    last, first = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    last[item] = time  # the last write wins
+    first[item[::-1]] = time[::-1]
+    days = np.zeros((size, DAY_BUCKETS), dtype=np.int64)
+    ago = (tick - 1 - time) // DAY
+    np.add.at(days, (item[ago < DAY_BUCKETS], DAY_BUCKETS - 1 - ago[ago < DAY_BUCKETS]), 1)
+    decayed = np.bincount(item, np.exp2(-(last[item] - time) / HALF_LIFE), minlength=size)
+    return ItemState(
+        pack_id=str(tick),
+        as_of=tick,
+        state={
+            "item_events": count,
+            "item_decayed": decayed,
+            "item_last_time": last,
+            "item_first_time": first,
+            "item_value_sum": np.bincount(item, value, minlength=size),
+            "item_value_count": count,
+            "item_day_counts": days,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def small_world() -> tuple[TrainingData, Validation]:
+    """120 users, 80 items of four categories, 24 days; times, values, profiles; three ticks."""
+    return make_small_world()
 
 
 @pytest.fixture(scope="session")

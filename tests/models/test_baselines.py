@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from scipy.sparse import csr_array
 
 from models.baselines.ease import Ease, EaseConfig, fit_ease, solve
@@ -14,13 +15,14 @@ from models.baselines.popularity import (
     fit_popularity,
     fit_recent_popularity,
 )
+from models.data import Validation
 from models.training import TrainingOptions
 from tests.models.conftest import catalogue_of, queries_of, state_of, training_data
 
 LEARNED = {
     "item_knn": (ItemKnnConfig(shrinkage=(1.0,)), fit_item_knn, ItemKNN),
     "ease": (EaseConfig(l2=(1.0,)), fit_ease, Ease),
-    "ials": (IalsConfig(embedding_dim=8), fit_ials, Ials),
+    "ials": (IalsConfig(embedding_dim=8, l2=(0.01,)), fit_ials, Ials),
 }
 ALL = LEARNED | {
     "popularity": (PopularityConfig(), fit_popularity, Popularity),
@@ -40,6 +42,14 @@ def fitted(checkerboard):
 @pytest.mark.parametrize("name", LEARNED)
 def test_learns_the_checkerboard(fitted, checkerboard, name):
     assert checkerboard[1].ndcg(fitted[name]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_history_tells_more_than_popularity_does(small_world, name):
+    data, validation = small_world
+    config, fit, _ = ALL[name]
+    popular = validation.ndcg(Popularity("popularity", days=None))
+    assert validation.ndcg(fit(config, data, validation, TrainingOptions())) > 1.2 * popular
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -128,6 +138,37 @@ def test_history_fades_by_its_place_and_contributions_add_up_to_the_score():
     assert parts.sum() == pytest.approx(score)
 
 
+@pytest.mark.parametrize("decay", [0.5, 1.0])
+def test_what_comes_twice_counts_once_at_its_newest_place(decay):
+    weights = np.zeros((4, 4), dtype=np.float32)
+    weights[1, 3], weights[2, 3] = 0.5, 0.2
+    queries = queries_of([[1, 2, 1, 2, 2]])
+    # newest first: 2 (its newest), 2, 1 (its newest), 2, 1
+    expected = decay**2 * 0.5 + 1 * 0.2
+    models = (
+        ItemKNN(csr_array(weights), decay=decay, chosen={}),
+        Ease(weights, decay=decay, chosen={}),
+    )
+    for model in models:
+        assert model.scores(queries)[0, 3] == pytest.approx(expected)
+        parts = model.contribution(queries.history[0], 3)
+        assert parts[:5].tolist() == pytest.approx([0, 0, decay**2 * 0.5, 0, 0.2])
+        assert parts.sum() == pytest.approx(expected)
+
+
+def test_similar_items_come_best_first_without_the_item_itself():
+    weights = np.zeros((4, 4), dtype=np.float32)
+    weights[1, 2], weights[1, 3], weights[2, 1] = 0.2, 0.5, 0.3
+    models = (
+        ItemKNN(csr_array(weights), decay=1.0, chosen={}),
+        Ease(weights, decay=1.0, chosen={}),
+    )
+    for model in models:
+        found = model.similar(np.array([1, 2, 3]), 3)
+        assert found.item_idx.tolist() == [[3, 2, 0], [1, 0, 0], [0, 0, 0]]
+        assert found.score[0, :2].tolist() == pytest.approx([0.5, 0.2])
+
+
 def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
     rng = np.random.default_rng(0)
     x = np.zeros((40, 4))
@@ -142,13 +183,28 @@ def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
 
 def test_a_half_step_of_ials_solves_each_row_exactly():
     rng = np.random.default_rng(0)
-    matrix = csr_array((rng.random((7, 12)) < 0.3).astype(np.float32))
+    weights = (rng.random((7, 12)) < 0.3) * rng.choice([0.25, 1.0], size=(7, 12))
+    weights[4] = 0  # somebody without a history
     other = rng.normal(size=(12, 4))
-    solution = solve_side(matrix, other, l2=0.1, unseen_weight=0.2, steps=30)
-    for row in range(7):
-        seen = other[matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]]
-        system = 0.2 * other.T @ other + seen.T @ seen + 0.1 * (len(seen) + 0.2 * 12) * np.eye(4)
-        np.testing.assert_allclose(solution[row], np.linalg.solve(system, seen.sum(0)), atol=1e-9)
+    solution = solve_side(csr_array(weights), other, l2=0.1, unseen_weight=0.2, steps=30)
+    for row, weight in enumerate(weights):
+        penalty = 0.1 * (weight.sum() + 0.2 * 12) * np.eye(4)
+        system = 0.2 * other.T @ other + other.T @ (weight[:, None] * other) + penalty
+        np.testing.assert_allclose(
+            solution[row], np.linalg.solve(system, weight @ other), atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("most", [1, 5, 17])
+def test_ials_solves_in_blocks_what_it_solves_at_once(monkeypatch, most):
+    rng = np.random.default_rng(1)
+    matrix = csr_array((rng.random((9, 12)) < 0.4).astype(np.float32))
+    other = rng.normal(size=(12, 4))
+    start = rng.normal(size=(9, 4))
+    settings = {"l2": 0.1, "unseen_weight": 0.2, "steps": 3, "start": start}
+    whole = solve_side(matrix, other, **settings)
+    monkeypatch.setattr("models.baselines.ials.MAX_ENTRIES", most)
+    np.testing.assert_allclose(solve_side(matrix, other, **settings), whole, rtol=1e-10)
 
 
 def test_keep_largest_keeps_k_of_each_row():
@@ -162,7 +218,49 @@ def test_ease_refuses_a_catalogue_too_large_for_its_inverse(monkeypatch, checker
         fit_ease(EaseConfig(), *checkerboard, TrainingOptions())
 
 
-def one_question(data, history, wanted):
-    from models.data import Validation
+@pytest.mark.parametrize("name", LEARNED)
+def test_another_catalogue_is_refused(fitted, name, tmp_path):
+    fitted[name].save(tmp_path)
+    with pytest.raises(ValueError, match="fitted on 30 items, this catalogue has 7"):
+        ALL[name][2].load(tmp_path, catalogue_of([["x"]] * 7))
 
+
+def test_the_best_of_the_grid_is_chosen_and_saved(small_world, tmp_path):
+    data, validation = small_world
+    model = fit_ease(EaseConfig(), data, validation, TrainingOptions())
+    figures = {
+        (l2, decay): validation.ndcg(
+            fit_ease(EaseConfig(l2=(l2,), decay=(decay,)), data, validation, TrainingOptions())
+        )
+        for l2 in EaseConfig().l2
+        for decay in EaseConfig().decay
+    }
+    best = (model.chosen["l2"], model.chosen["decay"])
+    assert figures[best] == max(figures.values())
+    assert len(set(figures.values())) > 1
+    model.save(tmp_path)
+    assert Ease.load(tmp_path, data.catalogue).chosen == model.chosen
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "value"),
+    [
+        (EaseConfig, "l2", ()),
+        (EaseConfig, "l2", (0.0,)),
+        (EaseConfig, "decay", (1.5,)),
+        (ItemKnnConfig, "neighbours", (0,)),
+        (ItemKnnConfig, "shrinkage", (-1.0,)),
+        (IalsConfig, "decay", (0.0,)),
+        (RecentPopularityConfig, "days", ()),
+        (RecentPopularityConfig, "days", (0,)),
+        (RecentPopularityConfig, "days", (31,)),
+    ],
+)
+def test_a_grid_that_cannot_be_tried_names_its_key(config, key, value):
+    with pytest.raises(ValidationError) as error:
+        config.model_validate({key: value})
+    assert error.value.errors()[0]["loc"][0] == key
+
+
+def one_question(data, history, wanted):
     return Validation([(queries_of([history]), state_of(data.item_counts), [np.array(wanted)])])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +63,39 @@ def test_a_large_catalogue_is_searched_approximately_and_its_recall_is_measured(
     assert np.array_equal(again.search(queries, 10).item_idx, found[:, :10])
 
 
+def test_one_search_leaves_no_trace_on_the_next(tmp_path):
+    """A search that leaves much out walks deep, and only that search."""
+    vectors = clustered(3_000)
+    config = IndexConfig(exact_up_to=1_000, ef_search=16)
+    index = VectorIndex.build(vectors, config=config)
+    index.save(tmp_path / "before.faiss")
+    queries = vectors[1:21]
+    exclude = [np.arange(1, 2_900)] * len(queries)
+    found = index.search(queries, 10, exclude=exclude)
+    assert (found.item_idx >= 2_900).all()
+    index.save(tmp_path / "after.faiss")
+    assert (tmp_path / "before.faiss").read_bytes() == (tmp_path / "after.faiss").read_bytes()
+
+
+def test_searching_does_not_change_the_threads_of_torch():
+    before = torch.get_num_threads()
+    index = VectorIndex.build(clustered(100))
+    for batch in (1, 64):
+        index.search(clustered(batch)[1:], 5)
+    assert torch.get_num_threads() == before
+
+
+def test_one_query_gets_what_it_gets_in_a_batch():
+    vectors = clustered(2_000)
+    for config in (IndexConfig(), IndexConfig(exact_up_to=100)):
+        index = VectorIndex.build(vectors, config=config)
+        together = index.search(vectors[1:65], 10)
+        for row in (0, 20, 63):
+            alone = index.search(vectors[1 + row : 2 + row], 10)
+            assert alone.item_idx[0].tolist() == together.item_idx[row].tolist()
+            np.testing.assert_allclose(alone.score[0], together.score[row], rtol=1e-4)
+
+
 def test_an_exact_index_has_recall_one():
     vectors = clustered(500)
     assert VectorIndex.build(vectors).measure_recall(vectors[1:20], k=50) == 1.0
@@ -86,6 +120,22 @@ def test_only_masked_items_are_indexed():
 def test_bad_vectors_are_refused(vectors, message):
     with pytest.raises(ValueError, match=message):
         VectorIndex.build(vectors)
+
+
+@pytest.mark.parametrize(
+    "mask", [np.ones(3, dtype=bool), np.ones(11, dtype=np.int64), np.ones((11, 1), dtype=bool)]
+)
+def test_a_mask_of_other_items_is_refused(mask):
+    with pytest.raises(ValueError, match=r"want bool of shape \(11,\)"):
+        VectorIndex.build(clustered(10), item_mask=mask)
+
+
+def test_k_and_exclusions_that_do_not_fit_are_refused():
+    index, queries = VectorIndex.build(clustered(10)), clustered(2)[1:]
+    with pytest.raises(ValueError, match="k is 0, want at least 1"):
+        index.search(queries, 0)
+    with pytest.raises(ValueError, match="1 exclusions for 2 queries"):
+        index.search(queries, 2, exclude=[np.array([1])])
 
 
 def test_a_query_of_another_dimension_is_refused():
