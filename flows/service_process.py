@@ -13,7 +13,7 @@ from typing import Literal
 
 from shortlist.client import ServiceError, ShortlistClient
 
-START_SECONDS = 90
+START_SECONDS = 180
 STOP_SECONDS = 20
 
 

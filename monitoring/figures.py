@@ -248,12 +248,19 @@ def drifted_share(drifts: Mapping[str, float]) -> float:
     return float((known >= DRIFT_THRESHOLD).mean()) if len(known) else float("nan")
 
 
+def median_drift(drifts: Mapping[str, float]) -> float:
+    """Median distance of the columns that have one: half of them moved at least so far."""
+    known = [value for value in drifts.values() if not np.isnan(value)]
+    return float(np.median(known)) if known else float("nan")
+
+
 def drift_figures(drifts: dict[str, dict[str, float]]) -> dict[str, Figure]:
     """Share of drifted columns of each group; drift of the scores, overall and by source."""
     figures = {
         "event_drift_share": Figure(drifted_share(drifts["events"])),
         "request_drift_share": Figure(drifted_share(drifts["requests"])),
         "feature_drift_share": Figure(drifted_share(drifts["features"])),
+        "feature_drift_median": Figure(median_drift(drifts["features"])),
         "score_drift": Figure(drifts["scores"]["score"]),
         "source_mix_drift": Figure(drifts["scores"]["source"]),
     }

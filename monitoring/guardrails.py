@@ -91,7 +91,8 @@ def judge(figures: Mapping[str, Figure], guardrails: Sequence[Guardrail]) -> lis
     """A verdict for each guardrail, in their order.
 
     A figure or a reference without a value (NaN) is a warning: it cannot be judged, which is not a
-    pass.
+    pass. A hold needs evidence: where a figure has an interval that reaches back over the limit, it
+    is a warning.
 
     Raises:
         GuardrailError: a guardrail's figure does not exist.
@@ -148,6 +149,11 @@ def _level(guardrail: Guardrail, figure: Figure, warn: float, hold: float) -> tu
     for level, limit in limits:
         if value < limit if low else value > limit:
             side = "below" if low else "above"
-            return level, f"{name} is {value:.4g}, {side} the {level} limit {limit:.4g}{against}"
+            reason = f"{name} is {value:.4g}, {side} the {level} limit {limit:.4g}{against}"
+            best = figure.high if low else figure.low
+            if level == "hold" and (best >= limit if low else best <= limit):
+                # NaN compares false: without an interval the figure itself decides.
+                return "warn", f"{reason}, but its 95% interval reaches {best:.4g}: too few to hold"
+            return level, reason
     side = "at least" if low else "at most"
     return "pass", f"{name} is {value:.4g}, {side} {warn:.4g}{against}"

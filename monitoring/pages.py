@@ -47,6 +47,7 @@ PLAIN = {
     "event_drift_share": "columns of events that drifted",
     "request_drift_share": "columns of requests that drifted",
     "feature_drift_share": "ranking features that drifted",
+    "feature_drift_median": "median drift of the ranking features",
     "score_drift": "drift of the scores",
     "source_mix_drift": "drift of the mix of sources",
 }

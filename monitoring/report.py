@@ -91,7 +91,8 @@ def evidently_reports(
     from monitoring.evidently_runs import add_to_workspace, runs
 
     done = []
-    snapshots = runs(tables, drifts, drawn_features=DRAWN_FEATURES)
+    with np.errstate(all="ignore"):  # it correlates constant columns, and says so on stderr
+        snapshots = runs(tables, drifts, drawn_features=DRAWN_FEATURES)
     for name, (title, says, snapshot) in snapshots.items():
         snapshot.save_html(str(out / f"{name}.html"))
         done.append({"file": f"{name}.html", "title": title, "says": says})

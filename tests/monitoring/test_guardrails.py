@@ -67,6 +67,24 @@ def test_what_cannot_be_judged_is_a_warning_and_never_a_pass(figure, says):
     assert None in found.to_json().values()
 
 
+@pytest.mark.parametrize(
+    ("direction", "figure", "verdict"),
+    [
+        ("min", Figure(0.2, low=0.1, high=0.29), "hold"),
+        ("min", Figure(0.2, low=0.1, high=0.31), "warn"),
+        ("max", Figure(0.8, low=0.71, high=0.9), "hold"),
+        ("max", Figure(0.8, low=0.69, high=0.9), "warn"),
+        ("max", Figure(0.8), "hold"),
+    ],
+)
+def test_a_hold_needs_the_whole_interval_beyond_the_limit(direction, figure, verdict):
+    limits = {"min": (0.5, 0.3), "max": (0.5, 0.7)}[direction]
+    row = guardrail(direction=direction, warn=limits[0], hold=limits[1])
+    (found,) = judge({"diversity@10": figure}, [row])
+    assert found.verdict == verdict
+    assert ("too few to hold" in found.reason) == (verdict == "warn")
+
+
 def test_an_unknown_figure_is_an_error_that_lists_what_there_is():
     with pytest.raises(GuardrailError, match=r"'diversity@10' does not exist, want one of a, b"):
         judge({"b": Figure(1.0), "a": Figure(1.0)}, [guardrail()])
