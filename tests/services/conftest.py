@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from shortlist.client import ShortlistClient
@@ -30,9 +31,22 @@ class Served:
     log: Path
 
     def stop(self) -> None:
-        """As an operator does it."""
+        """As an operator does it; what is left after a minute is killed and is a failure.
+
+        BentoML's workers are in sessions of their own: a supervisor killed outright leaves them.
+        """
+        if self.process.poll() is not None:
+            return
+        family = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+        try:
+            self.process.wait(60)
+            _, left = psutil.wait_procs(family, timeout=10)
+        except subprocess.TimeoutExpired:
+            left = [psutil.Process(self.process.pid), *family]
+        for process in left:
+            process.kill()
+        assert not left, f"the service did not stop: {left}"
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -77,9 +91,7 @@ def serving(home: Path, *, what: str = SERVICE, cwd: Path = ROOT, **more: str) -
             client.wait_until_ready(timeout=START_SECONDS)
         yield served
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # its own session: nobody else is in the group
-            process.wait()
+        served.stop()
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,11 @@ The tests stand in the order of the service's life: the last ones break its stor
 """
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -65,13 +67,6 @@ def test_it_serves_its_own_release(bento, built, served_home):
         assert client.ready().release_id == ReleaseStore(served_home / "releases").current_id()
         assert client.recommend(RecommendRequest(user_id="u1", k=5)).user_known
     assert not (bento.home / "releases").exists()
-    workers = subprocess.run(
-        ["ps", "-o", "args=", "-g", str(bento.process.pid)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "_bentoml_impl.worker.service" in workers.stdout
 
 
 def test_the_wall_clock_takes_no_moment_from_a_request(bento):
@@ -84,16 +79,13 @@ def test_the_wall_clock_takes_no_moment_from_a_request(bento):
 
 
 def test_without_the_feature_store_it_answers_and_keeps_events(bento):
-    """Damaged in place: a running service holds the file open."""
-    store = bento.home / "feast" / "online_store.db"
-    size = store.stat().st_size
     with ShortlistClient(bento.url) as client:
         assert client.recommend(RecommendRequest(user_id="u3", k=5)).skipped_stages == []
-        with store.open("r+b") as file:
-            file.write(b"\xab" * size)
-        wal = store.with_name(store.name + "-wal")
-        if wal.exists():
-            wal.write_bytes(b"")
+        with closing(sqlite3.connect(bento.home / "feast" / "online_store.db")) as store:
+            tables = store.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (table,) in tables:
+                store.execute(f'DROP TABLE "{table}"')
+            store.commit()
         answer = client.recommend(RecommendRequest(user_id="u3", k=5))
         assert answer.skipped_stages == ["features"]
         assert len(answer.items) == 5
