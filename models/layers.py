@@ -4,6 +4,7 @@ Shapes: B batch, L positions, D dim, H heads. Parts draw from the generator they
 models train in parallel threads and torch's global one is shared between them.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,6 +44,43 @@ def prepare(model: nn.Module, generator: torch.Generator) -> None:
                     nn.init.normal_(parameter, std=std, generator=generator)
                 else:
                     nn.init.zeros_(parameter)
+
+
+class ItemEmbedding(nn.Module):
+    """Items by id and categories, with an unknown id for items that have no training event.
+
+    In training an id is sometimes forgotten, so that the unknown one is learned and a cold item
+    lies where its categories put it, not at a random point.
+    """
+
+    categories: Tensor
+    known: Tensor
+
+    def __init__(self, categories: np.ndarray, *, known: np.ndarray, dim: int):
+        """`categories` (N + 1, K) multi-hot; `known` (N + 1,) bool: has training events."""
+        super().__init__()
+        self.id = nn.Embedding(len(categories), dim)  # row 0 is the unknown item
+        self.category = nn.Linear(categories.shape[1], dim, bias=False)
+        self.register_buffer("categories", torch.from_numpy(categories), persistent=False)
+        self.register_buffer("known", torch.from_numpy(known & (np.arange(len(known)) > 0)))
+
+    @property
+    def device(self) -> torch.device:
+        return self.known.device
+
+    def every(self) -> Tensor:
+        """(N + 1,) int64: all item_idx."""
+        return torch.arange(len(self.known), device=self.device)
+
+    def ids(self, items: Tensor, *, forget: Tensor | None = None) -> Tensor:
+        """item_idx -> row of the id embedding, 0 for unknown and for what `forget` (bool) says."""
+        ids = torch.where(self.known[items], items, 0)
+        return ids if forget is None else ids.masked_fill(forget, 0)
+
+    def forward(self, items: Tensor, *, forget: Tensor | None = None) -> Tensor:
+        """(...) item_idx -> (..., D)."""
+        ids = self.ids(items, forget=forget)
+        return self.id(ids) + self.category(self.categories[items])
 
 
 class FeedForward(nn.Module):

@@ -38,7 +38,7 @@ class ContentConfig(Config):
     dropout: float = Field(0.2, ge=0, lt=1)
     temperature: float = Field(0.07, gt=0)
     num_negatives: int = Field(1024, ge=1)
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(256, ge=1)
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
 
 

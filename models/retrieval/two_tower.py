@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.data import TrainingData, Validation
-from models.layers import AttentionPool, Dropout, FeedForward, prepare
+from models.layers import AttentionPool, Dropout, FeedForward, ItemEmbedding, prepare
 from models.losses import sampled_softmax
 from models.queries import Queries, newest
 from models.retrieval.examples import RequestBatch, RequestExamples
@@ -44,37 +44,22 @@ class TwoTowerConfig(Config):
     max_history: int = Field(50, ge=1)
     dropout: float = Field(0.2, ge=0, lt=1)
     unknown_item_rate: float = Field(0.1, ge=0, lt=1)
-    temperature: float = Field(0.07, gt=0)
+    temperature: float = Field(0.1, gt=0)
     num_negatives: int = Field(1024, ge=1)
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(256, ge=1)
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
 
 
 class ItemTower(nn.Module):
-    """Item indices (...) -> embeddings (..., D) and, from those, unit vectors."""
+    """Item embeddings (..., D) -> unit vectors (..., D)."""
 
-    categories: Tensor
-    known: Tensor
-
-    def __init__(self, *, categories: Tensor, known: Tensor, dim: int, dropout: float):
-        """`categories` (N + 1, K) multi-hot; `known` (N + 1,) bool: has training events."""
+    def __init__(self, config: TwoTowerConfig):
         super().__init__()
-        self.id = nn.Embedding(len(categories), dim)  # row 0 is the unknown item
-        self.category = nn.Linear(categories.shape[1], dim, bias=False)
+        dim = config.embedding_dim
         self.norm = nn.LayerNorm(dim)
-        self.feed_forward = FeedForward(dim, hidden=2 * dim, dropout=dropout)
-        self.register_buffer("categories", categories, persistent=False)
-        self.register_buffer("known", known)
-
-    def embed(self, items: Tensor, *, forget: Tensor | None = None) -> Tensor:
-        """(...) item_idx -> (..., D). `forget` (...) bool: treat the id as unknown."""
-        ids = torch.where(self.known[items], items, 0)
-        if forget is not None:
-            ids = ids.masked_fill(forget, 0)
-        return self.id(ids) + self.category(self.categories[items])
+        self.feed_forward = FeedForward(dim, hidden=2 * dim, dropout=config.dropout)
 
     def forward(self, embedded: Tensor) -> Tensor:
-        """(..., D) embeddings -> (..., D) unit vectors."""
         return F.normalize(embedded + self.feed_forward(self.norm(embedded)), dim=-1)
 
 
@@ -130,24 +115,19 @@ class TwoTower(nn.Module):
         super().__init__()
         self.config = config
         self.profile_cardinalities = profile_cardinalities
-        self.items = ItemTower(
-            categories=torch.from_numpy(categories),
-            known=torch.from_numpy(known),
-            dim=config.embedding_dim,
-            dropout=config.dropout,
-        )
+        self.embed = ItemEmbedding(categories, known=known, dim=config.embedding_dim)
+        self.items = ItemTower(config)
         self.query = QueryTower(config, profile_cardinalities=profile_cardinalities)
 
     def sizes(self) -> dict[str, Any]:
         return {"profile_cardinalities": list(self.profile_cardinalities)}
 
     def item_vectors(self) -> Tensor:
-        every = torch.arange(len(self.items.known), device=self.items.known.device)
-        return self.items(self.items.embed(every))
+        return self.items(self.embed(self.embed.every()))
 
     def encode(self, queries: Queries) -> Tensor:
         history = self._history(queries)
-        return self._encode(queries, self.items.embed(history), history > 0)
+        return self._encode(queries, self.embed(history), history > 0)
 
     def loss(self, batch: RequestBatch, sampler: MixedNegatives) -> Tensor:
         """Items of the batch are embedded once, so that forgetting an id holds in both towers."""
@@ -158,7 +138,7 @@ class TwoTower(nn.Module):
         used = torch.cat([history.ravel(), positives, negatives])
         unique, place = torch.unique(used, return_inverse=True)
         chance = torch.rand(len(unique), generator=sampler.generator, device=device)
-        embedded = self.items.embed(unique, forget=chance < self.config.unknown_item_rate)
+        embedded = self.embed(unique, forget=chance < self.config.unknown_item_rate)
         history_place, positive_place, negative_place = place.split(
             [history.numel(), len(positives), len(negatives)]
         )
@@ -176,7 +156,7 @@ class TwoTower(nn.Module):
 
     def _history(self, queries: Queries) -> Tensor:
         history = newest(queries.history, max_history=self.config.max_history)
-        return torch.from_numpy(history).to(self.items.known.device)
+        return torch.from_numpy(history).to(self.embed.device)
 
     def _encode(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:
         features = np.concatenate([queries.user, queries.context[:, CONTEXT_COLUMNS]], axis=1)

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.data import TrainingData, Validation
-from models.layers import prepare
+from models.layers import ItemEmbedding, prepare
 from models.losses import full_softmax
 from models.queries import Queries, newest
 from models.sequence.batches import SequenceBatch, SequenceData
@@ -30,47 +32,59 @@ class SequenceConfig(Config):
     embedding_dim: int = Field(64, ge=1)
     max_history: int = Field(50, ge=1)
     dropout: float = Field(0.2, ge=0, lt=1)
+    unknown_item_rate: float = Field(0.05, ge=0, lt=1)
     batch_size: int = Field(32, ge=1)
-    optimiser: OptimiserConfig = OptimiserConfig()
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3)
 
 
 class SequenceModel(nn.Module):
     """Item embeddings with a bias, and an encoder. Score of an item: state . embedding + bias."""
 
-    def __init__(self, encoder: nn.Module, *, num_items: int, embedding_dim: int, max_history: int):
+    def __init__(
+        self,
+        config: SequenceConfig,
+        encoder: nn.Module,
+        *,
+        categories: np.ndarray,
+        known: np.ndarray,
+    ):
         super().__init__()
+        self.config = config
         self.encoder = encoder
-        self.max_history = max_history
-        self.item = nn.Embedding(num_items + 1, embedding_dim)
-        self.bias = nn.Parameter(torch.zeros(num_items + 1))
-        self.start = nn.Parameter(torch.zeros(embedding_dim))
+        self.embed = ItemEmbedding(categories, known=known, dim=config.embedding_dim)
+        self.bias = nn.Parameter(torch.zeros(len(known)))
+        self.start = nn.Parameter(torch.zeros(config.embedding_dim))
+        self.generator: torch.Generator | None = None  # which ids a training step forgets
 
     def sizes(self) -> dict[str, Any]:
-        return {"num_items": self.item.num_embeddings - 1}
+        return {}
 
-    def item_vectors(self) -> Tensor:
+    def item_vectors(self, *, forget: Tensor | None = None) -> Tensor:
         """(N + 1, D + 1): the bias rides as one more dimension, so that the index finds it too."""
-        return torch.cat([self.item.weight, self.bias[:, None]], dim=1)
+        every = self.embed.every()
+        bias = self.bias[self.embed.ids(every, forget=forget)]
+        return torch.cat([self.embed(every, forget=forget), bias[:, None]], dim=1)
 
-    def states(self, history: Tensor) -> Tensor:
-        """(B, L) right-padded item_idx -> (B, L + 1, D + 1); state i has seen i events."""
-        start = self.start.expand(len(history), 1, -1)
-        x = torch.cat([start, self.item(history)], dim=1)
-        x = self.encoder(x)
+    def states(self, embedded: Tensor) -> Tensor:
+        """Embedded events (B, L, D), right padded -> (B, L + 1, D + 1); state i has seen i."""
+        start = self.start.expand(len(embedded), 1, -1)
+        x = self.encoder(torch.cat([start, embedded], dim=1))
         return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
 
     def encode(self, queries: Queries) -> Tensor:
         """(B, D + 1): the state after the last real event."""
-        history = newest(queries.history, max_history=self.max_history)
+        history = newest(queries.history, max_history=self.config.max_history)
         lengths = torch.from_numpy((history > 0).sum(1))
-        states = self.states(torch.from_numpy(history).to(self.bias.device))
+        states = self.states(self.embed(torch.from_numpy(history).to(self.embed.device)))
         return states[torch.arange(len(lengths)), lengths]
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Full softmax at the real positions only."""
-        states = self.states(batch.history)
+        drawn = torch.rand(len(self.bias), generator=self.generator, device=self.embed.device)
+        items = self.item_vectors(forget=drawn < self.config.unknown_item_rate)
+        states = self.states(F.embedding(batch.history, items[:, :-1]))
         real = batch.targets > 0
-        return full_softmax(states[real], self.item_vectors(), batch.targets[real])
+        return full_softmax(states[real], items, batch.targets[real])
 
 
 def fit_sequence(
@@ -83,12 +97,13 @@ def fit_sequence(
 ) -> VectorSource:
     """Train a sequence model around `encoder`; the seed decides weights, dropout and batches."""
     model = SequenceModel(
+        config,
         encoder,
-        num_items=data.num_items,
-        embedding_dim=config.embedding_dim,
-        max_history=config.max_history,
+        categories=data.catalogue.category_matrix,
+        known=data.item_counts > 0,
     ).to(options.device)
-    prepare(model, options.generator(kind))
+    model.generator = options.generator(kind)
+    prepare(model, model.generator)
     sequences = SequenceData(data, max_history=config.max_history, rng=options.rng(kind))
     history = train(
         model,
@@ -115,10 +130,10 @@ def load_sequence(
     def build(config: dict[str, Any], sizes: dict[str, Any]) -> tuple[Config, SequenceModel]:
         parsed = config_class.model_validate(config)
         model = SequenceModel(
+            parsed,
             encoder(parsed),
-            num_items=sizes["num_items"],
-            embedding_dim=parsed.embedding_dim,
-            max_history=parsed.max_history,
+            categories=catalogue.category_matrix,
+            known=np.zeros(catalogue.num_items + 1, dtype=bool),
         )
         return parsed, model
 

@@ -23,7 +23,8 @@ class SasrecConfig(SequenceConfig):
     """Width, depth and heads of the transformer."""
 
     kind: Literal["sasrec"] = "sasrec"
-    num_blocks: int = Field(2, ge=1)
+    num_blocks: int = Field(1, ge=1)
+    dropout: float = Field(0.4, ge=0, lt=1)
     num_heads: int = Field(2, ge=1)
 
 
