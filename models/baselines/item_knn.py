@@ -129,7 +129,7 @@ def keep_largest(matrix: csr_array, k: int) -> csr_array:
     """Keep the k largest values of each row."""
     starts = np.asarray(matrix.indptr)
     rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    order = np.lexsort((-np.asarray(matrix.data), rows))
+    order = np.lexsort((-np.asarray(matrix.data, dtype=np.float32), rows))
     place = np.arange(len(rows)) - starts[rows]
     kept = np.sort(order[place < k])
     return csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
