@@ -3,6 +3,7 @@
 Shape legend, everywhere in `models`: B users, L history, D dim, N items, C candidates, H heads.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -60,6 +61,23 @@ class Source(Protocol):
     def save(self, folder: Path) -> None:
         """Write everything needed to load it again into an existing empty folder. No pickle."""
         ...
+
+
+class OncePerBatch:
+    """Remembers the last answer: `retrieve` and `score` of one batch need the same vectors.
+
+    By identity of the Queries, so a new batch is always computed; safe between threads.
+    """
+
+    def __init__(self, compute: Callable[[Queries], np.ndarray]):
+        self._compute = compute
+        self._last: tuple[Queries, np.ndarray] | None = None
+
+    def __call__(self, queries: Queries) -> np.ndarray:
+        last = self._last
+        if last is None or last[0] is not queries:
+            last = self._last = (queries, self._compute(queries))
+        return last[1]
 
 
 def mask_seen(scores: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.data import Validation
 from models.index.faiss_index import VectorIndex
-from models.queries import Candidates, Queries, mask_seen, top_k
+from models.queries import Candidates, OncePerBatch, Queries, mask_seen, top_k
 from models.training import TrainingHistory
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
@@ -75,6 +75,7 @@ class VectorSource:
         self.item_vectors = item_vectors
         self.index = index
         self.history = history
+        self.query_vectors = OncePerBatch(self._query_vectors)
 
     @classmethod
     def build(
@@ -91,7 +92,7 @@ class VectorSource:
             history=history,
         )
 
-    def query_vectors(self, queries: Queries) -> np.ndarray:
+    def _query_vectors(self, queries: Queries) -> np.ndarray:
         """(B, D) float32."""
         with torch.no_grad():
             return self.model.encode(queries).cpu().numpy()
