@@ -4,6 +4,8 @@ from math import log2
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shortlist.metrics import (
     bootstrap_mean,
@@ -55,6 +57,28 @@ def test_mrr_is_of_the_first_hit():
 @pytest.mark.parametrize("metric", [recall, precision, ndcg, mrr])
 def test_nothing_relevant_is_nan(metric):
     assert np.isnan(metric(RANKED, RELEVANT, k=4)[2])
+
+
+LISTS = st.lists(
+    st.tuples(
+        st.lists(st.integers(0, 12), min_size=3, max_size=3),
+        st.sets(st.integers(1, 30), max_size=8),
+    ),
+    max_size=6,
+)
+
+
+@given(LISTS)
+def test_a_hit_is_membership_in_the_set_of_its_own_list(rows):
+    ranked = np.array([places for places, _ in rows], dtype=np.int64).reshape(len(rows), 3)
+    relevant = [np.array(sorted(wanted), dtype=np.int64) for _, wanted in rows]
+    expected = [[item > 0 and item in wanted for item in places] for places, wanted in rows]
+    assert hits(ranked, relevant).tolist() == expected
+
+
+def test_lists_without_their_relevant_items_are_refused():
+    with pytest.raises(ValueError, match="1 sets of relevant items for 2 lists"):
+        hits(np.array([[1], [2]]), [np.array([1])])
 
 
 def test_padding_is_never_a_hit():
