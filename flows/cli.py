@@ -373,6 +373,7 @@ def _quiet_environment() -> None:
         "BENTOML_DO_NOT_TRACK": "True",
         "GX_ANALYTICS_ENABLED": "false",
         "PREFECT_HOME": str(home / "prefect"),
+        "BENTOML_HOME": str(home / "bentoml"),
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         # Its default of 20 s is too short for a first start on a busy laptop.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",

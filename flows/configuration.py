@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from models.registry import SourceConfig
 from pydantic import Field
 
 from flows.validate import ValidateConfig
 from models.ranking.registry import RankerConfig
+from models.registry import SourceConfig
 from shortlist.config import Config, load_toml
 from shortlist.datasets import DataConfig
 from shortlist.splits import MAX_REQUESTS_PER_USER
@@ -16,7 +16,7 @@ class SplitConfig(Config):
     """Shares of the events: retrieval-train, ranker-train, validation, test, replay."""
 
     fractions: tuple[float, float, float, float, float] = (0.70, 0.10, 0.05, 0.10, 0.05)
-    max_requests_per_user: int = Field(MAX_REQUESTS_PER_USER, ge=1)
+    max_requests_per_user: int = Field(default=MAX_REQUESTS_PER_USER, ge=1)
 
 
 class TrainConfig(Config):
@@ -24,9 +24,9 @@ class TrainConfig(Config):
 
     sources: tuple[SourceConfig, ...]
     rankers: tuple[RankerConfig, ...]
-    candidates_per_source: int = Field(100, ge=1)
-    mmr_strength: float = Field(0.0, ge=0, le=1)
-    parallel: int = Field(2, ge=1)
+    candidates_per_source: int = Field(default=100, ge=1)
+    mmr_strength: float = Field(default=0.0, ge=0, le=1)
+    parallel: int = Field(default=2, ge=1)
     """Models trained at the same time; each gets one thread."""
 
 
@@ -38,7 +38,7 @@ class EvaluateConfig(Config):
 
 
 class MonitorConfig(Config):
-    max_requests: int = Field(1_000, ge=1)
+    max_requests: int = Field(default=1_000, ge=1)
     guardrails: Path = Path("configs/guardrails.toml")
 
 

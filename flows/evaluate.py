@@ -69,11 +69,11 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
         ),
         minlength=world.catalogue.num_items + 1,
     )
-    result = evaluation(
+    result: dict[str, Any] = evaluation(
         methods, ticks, world.catalogue, data_counts, config.evaluate, seed=config.seed
     )
     result = {"dataset": config.name, "run_id": run.run_id} | result
-    result["candidates"] |= candidates
+    result["candidates"] = result["candidates"] | candidates
     run.write("evaluation.json", result)
     reference = run.staging / "reference"
     reference.mkdir(exist_ok=True)

@@ -38,7 +38,9 @@ def running_service(
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--port", str(port), "--host", host],
-            env=os.environ | {"SHORTLIST_CLOCK": clock},
+            # A home of its own: BentoML empties the metrics of another service that shares one.
+            env=os.environ
+            | {"SHORTLIST_CLOCK": clock, "BENTOML_HOME": str(log.absolute().parent / "bentoml")},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -13,6 +13,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
+from threadpoolctl import threadpool_limits
 
 from flows.assemble import (
     JudgedTick,
@@ -129,9 +130,12 @@ def train_sources(
     run: Run, config: RunConfig, prepared: Prepared, *, cache: Path
 ) -> dict[str, dict[str, Any]]:
     """Fit every source in its own task, `config.train.parallel` at a time, longest first."""
-    runner = ThreadPoolTaskRunner(max_workers=config.train.parallel)  # type: ignore[abstract]
+    runner: Any = ThreadPoolTaskRunner(max_workers=config.train.parallel)
     flow_of_sources = sources_flow.with_options(task_runner=runner)
-    return flow_of_sources(run.run_id, quote(prepared), str(cache))
+    # One BLAS thread a model: two models with two threads each wait for one another. iALS, with
+    # its many small products, takes four times the processor time otherwise.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return flow_of_sources(run.run_id, quote(prepared), str(cache))
 
 
 @flow(name="train-sources", log_prints=True, validate_parameters=False)

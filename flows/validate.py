@@ -36,14 +36,14 @@ from shortlist.lake import Lake, LakeError, write_whole
 class ValidateConfig(Config):
     """Limits that the contracts do not know."""
 
-    failure_budget: float = Field(0.01, ge=0, le=1)
+    failure_budget: float = Field(default=0.01, ge=0, le=1)
     """Share of a table's rows that may go to quarantine before the batch is refused."""
     rating_range: tuple[float, float] = (1, 5)
-    min_rows: int = Field(1, ge=1)
+    min_rows: int = Field(default=1, ge=1)
     max_rows: int | None = None
     earliest: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     earliest_published: datetime = datetime(1800, 1, 1, tzinfo=UTC)
-    max_age_days: float | None = Field(None, gt=0)
+    max_age_days: float | None = Field(default=None, gt=0)
     """The newest event may be this much older than the data's clock."""
 
 
