@@ -4,14 +4,16 @@ A model that does not pay stays out of the chain: a source whose candidates can 
 loss finds no more candidates, and one whose scores the ranker hardly uses is not computed at all.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from flows.assemble import JudgedTick
+from models.queries import Candidates
 from models.ranking.protocol import RankingData, ndcg_of
 from models.recommend.chain import Chain, ChainConfig, fused_score
+from models.recommend.merge import Shortlist, merge
 
 TOLERANCE = 0.0005
 """Validation nDCG@10 that a source may be worth and still be left out."""
@@ -28,14 +30,53 @@ class Assembled:
     fused: np.ndarray  # (R,) float32: reciprocal rank fusion, the order without a ranker
 
 
-def assemble_ranking(chain: Chain, ticks: list[JudgedTick]) -> Assembled:
+@dataclass(frozen=True)
+class Gathered:
+    """What every source found and scored for one tick: a smaller chain is a selection of it."""
+
+    found: dict[str, Candidates]
+    shortlist: Shortlist  # of all sources together; item_idx ascending in each row
+    scores: dict[str, np.ndarray]
+
+    def of(self, config: ChainConfig) -> tuple[Shortlist, dict[str, np.ndarray]]:
+        """Shortlist and scores of a chain with some of the sources; nothing is computed anew."""
+        kept = merge({name: self.found[name] for name in config.candidate_sources})
+        places = np.zeros(kept.item_idx.shape, dtype=np.int64)
+        for row, (items, everything) in enumerate(
+            zip(kept.item_idx, self.shortlist.item_idx, strict=True)
+        ):
+            real = everything[everything > 0]
+            places[row] = np.minimum(np.searchsorted(real, items), max(len(real) - 1, 0))
+        scores = {
+            name: np.where(
+                kept.item_idx > 0,
+                np.take_along_axis(self.scores[name], places, axis=1),
+                np.float32(-np.inf),
+            )
+            for name in config.score_sources
+        }
+        return kept, scores
+
+
+def gather(chain: Chain, ticks: list[JudgedTick]) -> list[Gathered]:
+    """Ask every source of the chain once about every request."""
+    gathered = []
+    for tick in ticks:
+        found = chain.retrieve(tick.queries, tick.items)
+        shortlist = merge(found)
+        scores = chain.source_scores(tick.queries, tick.items, shortlist)
+        gathered.append(Gathered(found, shortlist, scores))
+    return gathered
+
+
+def assemble_ranking(chain: Chain, ticks: list[JudgedTick], gathered: list[Gathered]) -> Assembled:
     """Candidates, features and labels of every request of a window."""
     parts, found_by, fused = [], [], []
-    for tick in ticks:
-        shortlist = chain.shortlist(tick.queries, tick.items)
+    for tick, answers in zip(ticks, gathered, strict=True):
+        shortlist, scores = answers.of(chain.config)
         parts.append(
             RankingData.from_requests(
-                chain.features(tick.queries, tick.items, shortlist),
+                chain.features(tick.queries, tick.items, shortlist, scores),
                 shortlist.item_idx,
                 tick.relevant,
                 users=tick.queries.user_ids,
@@ -76,8 +117,10 @@ def choose_sources(
         without = {}
         for name in kept - {FALLBACK}:
             columns = [i for i, other in enumerate(names) if other in kept - {name}]
-            masked = np.where(valid.found_by[:, columns].any(1), scores, -np.inf)
-            without[name] = valid.data.mean_ndcg(masked)
+            found = valid.found_by[:, columns].any(1)
+            # What nobody finds is not there: last in the order, and no hit in a short list either.
+            data = replace(valid.data, label=np.where(found, valid.data.label, 0))
+            without[name] = data.mean_ndcg(np.where(found, scores, -np.inf))
         if not without:
             break
         name = max(without, key=lambda n: without[n])

@@ -29,9 +29,11 @@ from flows.assemble import (
 from flows.configuration import RunConfig
 from flows.ranking_data import (
     Assembled,
+    Gathered,
     assemble_ranking,
     best_ranker,
     choose_sources,
+    gather,
     source_usage,
 )
 from flows.runs import Run
@@ -51,6 +53,9 @@ REFERENCE_KINDS = ("item_knn", "ease", "ials")
 """Baselines of the table that learn parameters: fitted again on everything before validation, so
 that the chain is never compared with a baseline that has seen less than the chain's ranker.
 """
+
+PROBE = LambdamartConfig(num_rounds=120, learning_rate=0.1, early_stopping_rounds=20)
+"""The ranker that judges which sources pay: coarse, and quick."""
 
 
 @dataclass(frozen=True)
@@ -225,14 +230,13 @@ def train_ranking(
     )
     started = time.perf_counter()
     options = TrainingOptions(seed=config.seed, num_threads=config.train.parallel)
-    everything = Windowed.of(chain, ticks)
+    gathered = {window: gather(chain, ticks[window]) for window in ticks}
+    everything = Windowed.of(chain, ticks, gathered)
     print(
         f"ranking data: {len(everything.train.data.label):,} rows x {len(chain.schema)} features"
         f" ({time.perf_counter() - started:.1f} s)"
     )
-    probe = fit_lambdamart(
-        LambdamartConfig(), everything.train.data, everything.valid.data, options
-    )
+    probe = fit_lambdamart(PROBE, everything.train.data, everything.valid.data, options)
     valid = everything.valid.data
     choice = choose_sources(
         chain.config,
@@ -254,7 +258,7 @@ def train_ranking(
         catalogue=world.catalogue,
         profiles=profiles,
     )
-    window = Windowed.of(chosen, ticks)
+    window = Windowed.of(chosen, ticks, gathered)
     rankers = fit_rankers(config, window, options)
     kind, figures = best_ranker(rankers, window.valid)
     print(f"chain: {kind or 'fusion of ranks'} orders best on validation: " + as_text(figures))
@@ -279,11 +283,17 @@ class Windowed:
     valid: Assembled
 
     @classmethod
-    def of(cls, chain: Chain, ticks: dict[str, list[JudgedTick]]) -> "Windowed":
-        return cls(
-            assemble_ranking(chain, ticks["ranker_train"]),
-            assemble_ranking(chain, ticks["validation"]),
+    def of(
+        cls,
+        chain: Chain,
+        ticks: dict[str, list[JudgedTick]],
+        gathered: dict[str, list[Gathered]],
+    ) -> "Windowed":
+        train, valid = (
+            assemble_ranking(chain, ticks[window], gathered[window])
+            for window in ("ranker_train", "validation")
         )
+        return cls(train, valid)
 
 
 def fit_rankers(config: RunConfig, window: Windowed, options: TrainingOptions) -> dict[str, Ranker]:
@@ -291,7 +301,9 @@ def fit_rankers(config: RunConfig, window: Windowed, options: TrainingOptions) -
     rankers: dict[str, Ranker] = {}
     for ranker in config.train.rankers:
         started = time.perf_counter()
-        rankers[ranker.kind] = fit_ranker(ranker, window.train.data, window.valid.data, options)
+        rankers[ranker.kind] = fit_ranker(
+            ranker, window.train.data, window.valid.data, options, fitted=rankers
+        )
         print(f"{ranker.kind}: trained in {time.perf_counter() - started:.1f} s")
     return rankers
 

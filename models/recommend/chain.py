@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.queries import Queries, Source
+from models.queries import Candidates, Queries, Source
 from models.ranking.features import ranking_features, ranking_schema
 from models.ranking.protocol import Ranker
 from models.recommend.merge import Shortlist, merge
@@ -63,18 +63,37 @@ class Chain:
         self.catalogue = catalogue
         self.schema = ranking_schema(config.score_sources, profiles=profiles)
 
-    def shortlist(self, queries: Queries, items: ItemState, *, k: int = 0) -> Shortlist:
-        """Candidates of every candidate source together; at least `k` a source."""
+    def retrieve(self, queries: Queries, items: ItemState, *, k: int = 0) -> dict[str, Candidates]:
+        """What each candidate source finds; at least `k` items a source."""
         depth = max(self.config.candidates_per_source, k)
-        return merge(
-            {
-                name: self.sources[name].retrieve(queries, items, k=depth)
-                for name in self.config.candidate_sources
-            }
-        )
+        return {
+            name: self.sources[name].retrieve(queries, items, k=depth)
+            for name in self.config.candidate_sources
+        }
 
-    def features(self, queries: Queries, items: ItemState, shortlist: Shortlist) -> np.ndarray:
-        """(B, C, F) float32 in the order of `schema.names`."""
+    def shortlist(self, queries: Queries, items: ItemState, *, k: int = 0) -> Shortlist:
+        """Candidates of every candidate source together."""
+        return merge(self.retrieve(queries, items, k=k))
+
+    def source_scores(
+        self, queries: Queries, items: ItemState, shortlist: Shortlist
+    ) -> dict[str, np.ndarray]:
+        """{score source: (B, C) float32} for every candidate, whoever found it."""
+        return {
+            name: self.sources[name].score(queries, items, shortlist.item_idx)
+            for name in self.config.score_sources
+        }
+
+    def features(
+        self,
+        queries: Queries,
+        items: ItemState,
+        shortlist: Shortlist,
+        scores: Mapping[str, np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """(B, C, F) float32 in the order of `schema.names`; pass `scores` if they are known."""
+        if scores is None:
+            scores = self.source_scores(queries, items, shortlist)
         nothing = np.zeros(shortlist.item_idx.shape, dtype=np.float32)
         names = self.config.score_sources
         return ranking_features(
@@ -82,9 +101,7 @@ class Chain:
             items,
             catalogue=self.catalogue,
             candidates=shortlist.item_idx,
-            source_scores={
-                name: self.sources[name].score(queries, items, shortlist.item_idx) for name in names
-            },
+            source_scores=scores,
             source_ranks={name: shortlist.ranks.get(name, nothing) for name in names},
             schema=self.schema,
         )
