@@ -25,7 +25,6 @@ from shortlist.config import Settings
 from shortlist.contracts import SERVING_LOG
 from shortlist.feature_store import OfflineReader, latest_pack
 from shortlist.features import context_id
-from shortlist.pack import PackError
 from shortlist.release import ReleaseError, ReleaseStore
 
 CHAMPION = "champion"
@@ -140,7 +139,7 @@ def load_champion(settings: Settings, reader: OfflineReader, pack: Any) -> Recom
         return None
     try:
         return Recommender.load(store.open(), reader, pack=pack)
-    except (ReleaseError, PackError) as error:
+    except (ReleaseError, ValueError) as error:
         print(f"evaluate: the champion cannot be compared ({error}); the gate is recent popularity")
         return None
 

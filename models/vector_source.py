@@ -137,7 +137,13 @@ def load_source(
         )
     config, model = build(about["config"], about["sizes"])
     assert isinstance(model, nn.Module)
-    model.load_state_dict(load_weights(folder / WEIGHTS))
+    try:
+        model.load_state_dict(load_weights(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise SourceError(
+            f"{folder}: {name} was saved by another version of this code"
+            f" ({str(error).splitlines()[1].strip()[:120]}); train a new release"
+        ) from None
     model.eval()
     return VectorSource(
         name,
