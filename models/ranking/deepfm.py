@@ -46,7 +46,7 @@ class DeepfmConfig(Config):
     num_candidates: int = 100
     batch_size: int = 32
     optimiser: OptimiserConfig = OptimiserConfig(
-        learning_rate=1e-3, weight_decay=1e-2, num_epochs=15, patience=4
+        learning_rate=1e-3, weight_decay=1e-2, num_epochs=8, patience=2
     )
 
 

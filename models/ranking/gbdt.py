@@ -32,7 +32,7 @@ class LambdamartConfig(Config):
     early_stopping_rounds: int = 40
     min_data_in_leaf: int = 100
     lambdarank_truncation_level: int = 20
-    feature_fraction: float = 0.5
+    feature_fraction: float = 0.25
     bagging_fraction: float = 0.8
     lambda_l2: float = 5.0
 
