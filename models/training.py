@@ -54,8 +54,8 @@ class OptimiserConfig(Config):
     weight_decay: float = 0.0
     warmup_steps: int = 50
     clip_norm: float = 5.0
-    num_epochs: int = 15
-    patience: int = 3
+    num_epochs: int = 12
+    patience: int = 2
 
 
 @dataclass(frozen=True)

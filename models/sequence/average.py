@@ -9,15 +9,16 @@ from torch import Tensor, nn
 from models.data import TrainingData, Validation
 from models.layers import Dropout
 from models.sequence.model import SequenceConfig, fit_sequence, load_sequence
-from models.training import TrainingOptions
+from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
 
 
 class AverageConfig(SequenceConfig):
-    """Nothing beside what every sequence model has."""
+    """What every sequence model has; its epochs are cheap, and its figure wavers at first."""
 
     kind: Literal["average"] = "average"
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3, patience=4)
 
 
 class AverageEncoder(nn.Module):

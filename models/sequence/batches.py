@@ -6,11 +6,11 @@ row.
 The time rule: events of one (user, timestamp) are one set, and a request sees only what was
 strictly before. So the target of a state is drawn from the next set: the events at the first
 moment later than the state's newest event. A state inside a set (it has seen a part of it) is
-kept: that is a shorter history, not a look ahead. On MovieLens-100K (seed 0, validation and test
-nDCG@10) this gave .173 and .248; the next event in file order, which lets a state see a part of
-the set it predicts, .171 and .242; order shuffled inside sets .167 and .249; states at the end of
-a set only .171 and .231; a target from the 24 hours after the state .150 and .198. Where every
-event has its own time, this is plain next-item prediction.
+kept: that is a shorter history, not a look ahead. On MovieLens-100K (two blocks, no categories,
+one seed; validation and test nDCG@10) this gave .173 and .248; the next event in file order, which
+lets a state see a part of the set it predicts, .171 and .242; order shuffled inside sets .167 and
+.249; states at the end of a set only .171 and .231; a target from the 24 hours after the state
+.150 and .198. Where every event has its own time, this is plain next-item prediction.
 """
 
 from collections.abc import Iterator
