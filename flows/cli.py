@@ -4,6 +4,7 @@ result.
 Heavy libraries are imported inside the command that needs them; `shortlist --help` pays for none.
 """
 
+import atexit
 import os
 import sys
 from pathlib import Path
@@ -350,6 +351,7 @@ def bench(
 
 def main() -> Any:
     """Run the command line; an error that a user can mend is one clear message, no traceback."""
+    atexit.register(_silent_teardown)
     _quiet_environment()
     try:
         return app(standalone_mode=True)
@@ -358,6 +360,15 @@ def main() -> Any:
             raise
         show.error(str(error))
         sys.exit(2)
+
+
+def _silent_teardown() -> None:
+    """DuckDB prints a page about leaked instances while the interpreter is taken down; nobody can
+    mend it. Registered first, this runs after every other exit handler.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _quiet_environment() -> None:

@@ -25,7 +25,7 @@ MAX_NAMED = 2
 
 SOURCE_REASONS = {
     "popularity": "popular with everybody",
-    "recent_popularity": "popular in the last 14 days",
+    "recent_popularity": "popular lately",
     "content": "its description is like what you watched",
     "sasrec": "often comes next after what you watched lately",
     "gru": "often comes next after what you watched lately",

@@ -33,7 +33,13 @@ def merge(found: Mapping[str, Candidates]) -> Shortlist:
     """Union of the sources' lists: {source: (B, K) candidates} -> B rows as wide as the widest
     union.
     """
-    stacked = np.stack([candidates.item_idx for candidates in found.values()], axis=1)  # (B, S, K)
+    widest = max(candidates.item_idx.shape[1] for candidates in found.values())
+    padded = [
+        # A source may have fewer places than were asked for: the catalogue can be smaller than k.
+        np.pad(c.item_idx, ((0, 0), (0, widest - c.item_idx.shape[1])))
+        for c in found.values()
+    ]
+    stacked = np.stack(padded, axis=1)  # (B, S, K)
     num_queries, num_sources, k = stacked.shape
     unions = []
     places = []

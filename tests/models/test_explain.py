@@ -79,14 +79,14 @@ def test_the_source_speaks_where_nothing_else_does(catalogue):
 
 def test_popularity_is_called_popularity(catalogue):
     explainer = Explainer(catalogue, Together({4: [1.0, 0, 0]}))
-    assert reason(explainer, HISTORY, 4, "recent_popularity") == "popular in the last 14 days"
+    assert reason(explainer, HISTORY, 4, "recent_popularity") == "popular lately"
     assert reason(explainer, HISTORY, 4, "popularity") == "popular with everybody"
 
 
 def test_somebody_without_a_history(catalogue):
     explainer = Explainer(catalogue, Together({}))
     nobody = np.zeros(3, dtype=np.int64)
-    assert reason(explainer, nobody, 4, "recent_popularity") == "popular in the last 14 days"
+    assert reason(explainer, nobody, 4, "recent_popularity") == "popular lately"
     assert reason(explainer, nobody, 4, "sasrec") == NEWCOMER
 
 

@@ -42,6 +42,12 @@ def test_fusion_is_the_sum_of_reciprocal_ranks():
     np.testing.assert_allclose(fused_score(merged), expected, rtol=1e-6)
 
 
+def test_lists_of_different_lengths_are_merged():
+    merged = merge({"a": candidates([[5]]), "b": candidates([[2, 5, 0]])})
+    assert merged.item_idx.tolist() == [[2, 5]]
+    assert merged.ranks["a"].tolist() == [[0, 1]]
+
+
 def test_nothing_found_by_anyone_gives_an_empty_shortlist():
     merged = merge({"a": candidates([[0, 0]]), "b": candidates([[0, 0]])})
     assert merged.item_idx.shape == (1, 0)
