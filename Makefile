@@ -31,7 +31,7 @@ format: .venv/.ready
 	$(BIN)/ruff check --fix .
 
 endurance: .venv/.ready
-	SHORTLIST_ENDURANCE=1 $(BIN)/python -m pytest -m endurance
+	SHORTLIST_ENDURANCE=1 $(BIN)/python -m pytest tests/services/test_event_log.py
 
 setup: .venv/.ready
 
