@@ -5,18 +5,18 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-from shortlist.lake import Lake
 
 from flows.configuration import RunConfig
 from models.data import TrainingData, Validation
 from models.queries import Queries
 from models.recommend.queries import build_queries
-from models.recommend.recommender import FeatureReader
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.contracts import microseconds
+from shortlist.feature_store import FeatureReader
 from shortlist.features import context_id
+from shortlist.lake import Lake
 from shortlist.pack import FeaturePack, ItemState
 from shortlist.profiles import ProfileEncoder
 from shortlist.splits import Requests, Windows, draw_requests, split_windows

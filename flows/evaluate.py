@@ -2,7 +2,6 @@
 and champion.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +27,6 @@ from shortlist.features import context_id
 from shortlist.release import ReleaseError, ReleaseStore
 
 CHAMPION = "champion"
-TABLE_SOURCES = ("two_tower", "sasrec", "gru", "average", "content")
 
 
 @dataclass(frozen=True)
@@ -223,18 +221,3 @@ def serving_log(
 def pad(item_idx: np.ndarray, k: int) -> np.ndarray:
     """Lists of exactly k places, empty ones 0."""
     return np.pad(item_idx[:, :k], ((0, 0), (0, max(0, k - item_idx.shape[1]))))
-
-
-def as_json(result: dict[str, Any]) -> str:
-    """NaN has no place in JSON: figures without a value become null."""
-    return json.dumps(_finite(result))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

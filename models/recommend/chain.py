@@ -12,15 +12,13 @@ import numpy as np
 from models.queries import Candidates, Queries, Source
 from models.ranking.features import ranking_features, ranking_schema
 from models.ranking.protocol import Ranker
+from models.ranking.source_features import RRF_CONSTANT
 from models.recommend.merge import Shortlist, merge
 from models.recommend.rerank import mmr
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.pack import ItemState
 from shortlist.profiles import ProfileEncoder
-
-RECIPROCAL_RANK_CONSTANT = 60
-"""Of reciprocal rank fusion (Cormack, Clarke & Buettcher 2009), the order without a ranker."""
 
 
 class ChainConfig(Config):
@@ -158,6 +156,6 @@ class Chain:
 def fused_score(shortlist: Shortlist) -> np.ndarray:
     """(B, C) float32: sum over the sources that found it of 1 / (60 + rank)."""
     ranks: Sequence[np.ndarray] = list(shortlist.ranks.values())
-    return np.sum(
-        [np.where(r > 0, 1 / (RECIPROCAL_RANK_CONSTANT + r), 0) for r in ranks], axis=0
-    ).astype(np.float32)
+    return np.sum([np.where(r > 0, 1 / (RRF_CONSTANT + r), 0) for r in ranks], axis=0).astype(
+        np.float32
+    )

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from models.recommend.rules import RULES_VERSION, blocked_items
 from shortlist.api import Filters, Item, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
 from shortlist.columns import PAD_IDX
+from shortlist.feature_store import FeatureReader
 from shortlist.features import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
@@ -36,12 +37,6 @@ from shortlist.release import Release, ReleaseError
 log = logging.getLogger("shortlist.recommend")
 
 ANONYMOUS = "anonymous"
-
-
-class FeatureReader(Protocol):
-    """Reads the states of requests: online or by a point-in-time join, the same rows either way."""
-
-    def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows: ...
 
 
 class UnknownItemError(ValueError):

@@ -15,14 +15,13 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from shortlist import columns as c
-from shortlist.api import Event
+from shortlist.api import END_OF_TIME, Event
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, SERVING_LOG, TIMESTAMP
 from shortlist.datasets.batch import Batch, DatasetError, event_ids
 from shortlist.lake import Lake
 
 RECEIVED_AT = "received_at"
-END_OF_TIME = 4_102_444_800_000_000  # the year 2100: beyond it the unit is wrong
 ITEM_KEYS = ("item_id", "position", "source", "score", "propensity", "features")
 
 
