@@ -22,7 +22,7 @@ test: .venv/.ready
 
 lint: .venv/.ready
 	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports
 

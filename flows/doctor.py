@@ -10,9 +10,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
-from shortlist.lake import Lake
 
 from shortlist.config import Settings
+from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
 
 PACKAGES = (
