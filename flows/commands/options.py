@@ -1,0 +1,14 @@
+"""Options that several commands share, each spelled once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_CONFIG = Path("configs/movielens-100k.toml")
+ConfigOption = Annotated[Path, typer.Argument(help="The run's TOML file.")]
+RunOption = Annotated[str | None, typer.Option("--run", help="A run's id; default: the newest.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+ReleaseOption = Annotated[
+    str | None, typer.Option("--release", help="A release's id; default: the one that serves.")
+]

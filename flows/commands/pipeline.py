@@ -1,0 +1,143 @@
+"""The pipeline's commands: the whole run, and each step alone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import show
+from flows.commands.options import DEFAULT_CONFIG, ConfigOption, JsonOption, RunOption
+
+app = typer.Typer()
+
+
+@app.command("run")
+def run_command(
+    config: ConfigOption = DEFAULT_CONFIG,
+    monitor: Annotated[
+        bool, typer.Option(help="Replay the last window through the real service and report.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """The whole pipeline: from the raw source to a served, monitored release."""
+    from flows.configuration import load_run_config
+    from flows.run import run_flow
+
+    run_config = load_run_config(config)
+    with show.only_json(as_json):
+        summary = run_flow(run_config, monitor=monitor)
+    show.result(summary, as_json=as_json, table=show.summary)
+    if not summary["promoted"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def ingest(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Read the source, map it to the contracts, and lay the batch beside the lake."""
+    from flows.configuration import load_run_config
+    from flows.ingest import ingest_flow
+
+    run_config = load_run_config(config)
+    with show.only_json(as_json):
+        result = ingest_flow(run_config.data)
+    show.result(result, as_json=as_json)
+
+
+@app.command()
+def validate(
+    batch_id: Annotated[str, typer.Argument(help="The batch that `shortlist ingest` named.")],
+    config: Annotated[Path, typer.Option(help="The run's TOML file.")] = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a batch; bad rows go to quarantine, the rest into the lake."""
+    from flows.configuration import load_run_config
+    from flows.validate import validate_flow
+
+    run_config = load_run_config(config)
+    with show.only_json(as_json):
+        result = validate_flow(batch_id, run_config.validation, clock=run_config.data.clock)
+    show.result(result, as_json=as_json)
+
+
+@app.command()
+def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Start a run: cut the five windows, compute states, materialize them and write the feature
+    pack.
+    """
+    from flows.configuration import load_run_config
+    from flows.featurize import featurize_flow
+    from flows.runs import Run, mark_windows
+    from shortlist.config import Settings
+
+    run_config = load_run_config(config)
+    with show.only_json(as_json):
+        settings = Settings()
+        run = Run.start(settings, run_config)
+        result = featurize_flow(run_config.data.target_events, mark_windows(settings, run))
+    show.result(result | {"run_id": run.run_id}, as_json=as_json)
+
+
+@app.command()
+def train(run: RunOption = None, as_json: JsonOption = False) -> None:
+    """Train all sources and rankers of a run and let validation choose the chain."""
+    from flows.runs import Run
+    from flows.train import train_flow
+    from shortlist.config import Settings
+
+    with show.only_json(as_json):
+        result = train_flow(Run.open(Settings(), run).run_id)
+    show.result(result, as_json=as_json)
+
+
+@app.command()
+def evaluate(run: RunOption = None, as_json: JsonOption = False) -> None:
+    """Judge a run's chain on the test window beside its sources, the baselines and the champion."""
+    from flows.evaluate import evaluate_flow
+    from flows.runs import Run
+    from shortlist.config import Settings
+
+    with show.only_json(as_json):
+        result = evaluate_flow(Run.open(Settings(), run).run_id)
+    show.result(result, as_json=as_json, table=show.quality)
+
+
+@app.command()
+def package(
+    run: RunOption = None,
+    bento: Annotated[bool, typer.Option(help="Also build a Bento of the release.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a run as a release; it does not serve before `shortlist promote`."""
+    from flows.package import package_flow
+    from flows.runs import Run
+    from shortlist.config import Settings
+
+    with show.only_json(as_json):
+        result = package_flow(Run.open(Settings(), run).run_id, bento=bento)
+    show.result(result, as_json=as_json)
+
+
+@app.command()
+def monitor(run: RunOption = None, as_json: JsonOption = False) -> None:
+    """Report on the serving log: drift, quality, diversity, engagement, guardrail verdicts."""
+    from flows.monitor import monitor_flow
+    from flows.runs import Run
+    from shortlist.config import Settings
+
+    with show.only_json(as_json):
+        result = monitor_flow(Run.open(Settings(), run).run_id)
+    show.result(result, as_json=as_json, table=show.guardrails)
+    if result["verdict"] == "hold":
+        raise typer.Exit(1)
+
+
+@app.command()
+def replay(run: RunOption = None, as_json: JsonOption = False) -> None:
+    """Send a run's replay window to the real service, with what people then really did."""
+    from flows.replay import replay_flow
+    from flows.runs import Run
+    from shortlist.config import Settings
+
+    with show.only_json(as_json):
+        result = replay_flow(Run.open(Settings(), run).run_id)
+    show.result(result, as_json=as_json)

@@ -1,0 +1,76 @@
+"""The commands of the releases: promote one, roll back, list and compare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import show
+from flows.commands.options import JsonOption
+
+app = typer.Typer()
+
+
+@app.command()
+def promote(
+    release_id: Annotated[
+        str | None, typer.Argument(help="A release's id; default: the newest.")
+    ] = None,
+    gates: Annotated[Path, typer.Option(help="Gates as TOML.")] = Path("configs/gates.toml"),
+    as_json: JsonOption = False,
+) -> None:
+    """Let a release serve if every gate holds; exits with 1 and changes nothing otherwise."""
+    from flows.promote import promote_flow
+    from shortlist.config import Settings
+    from shortlist.release import ReleaseError, ReleaseStore
+
+    settings = Settings()
+    if release_id is None:
+        ids = ReleaseStore(settings.releases).ids()
+        if not ids:
+            raise ReleaseError(f"{settings.releases}: no release there; run `shortlist run` first")
+        release_id = ids[-1]
+    with show.only_json(as_json):
+        result = promote_flow(release_id, gates=str(gates))
+    show.result(result, as_json=as_json, table=show.gates)
+    if not result["promoted"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def rollback(as_json: JsonOption = False) -> None:
+    """Serve the release before the current one again."""
+    from shortlist.config import Settings
+    from shortlist.release import ReleaseStore
+
+    release_id = ReleaseStore(Settings().releases).roll_back()
+    show.result({"serving": release_id}, as_json=as_json)
+
+
+@app.command()
+def releases(
+    diff: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two release ids: show what differs.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the releases, or show what differs between two."""
+    from shortlist.config import Settings
+    from shortlist.release import ReleaseStore
+
+    store = ReleaseStore(Settings().releases)
+    if diff is not None:
+        show.result(
+            show.difference(store.open(diff[0]).about, store.open(diff[1]).about), as_json=as_json
+        )
+        return
+    rows = [
+        {
+            "release_id": id_,
+            "serving": id_ == store.current_id(),
+            "dataset": (about := store.open(id_).about)["dataset"],
+            "ndcg@10": about["metrics"]["chain"]["ndcg@10"]["mean"],
+        }
+        for id_ in store.ids()
+    ]
+    show.result({"releases": rows}, as_json=as_json, table=show.releases)
