@@ -6,6 +6,7 @@ that needs them; `shortlist --help` pays for none.
 """
 
 import atexit
+import logging
 import os
 import sys
 from pathlib import Path
@@ -31,6 +32,8 @@ def main() -> Any:
     """Run the command line; an error that a user can mend is one clear message, no traceback."""
     atexit.register(_silent_teardown)
     _quiet_environment()
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_is_news)
     try:
         return app(standalone_mode=True)
     except Exception as error:
@@ -38,6 +41,18 @@ def main() -> Any:
             raise
         show.error(str(error))
         sys.exit(2)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Prefect logs an error with its traceback in every flow it passes through, and a last time in
+    the flow's final state. One that a user can mend is shown once, as one sentence, by `main`.
+    """
+    if os.environ.get("SHORTLIST_DEBUG"):
+        return True
+    problem = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    if problem is not None and show.is_for_users(problem):
+        return False
+    return not record.getMessage().startswith("Finished in state Failed(")
 
 
 def _silent_teardown() -> None:

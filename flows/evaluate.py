@@ -12,10 +12,13 @@ from prefect import flow
 
 from flows.assemble import JudgedTick, load_world
 from flows.configuration import EvaluateConfig
-from flows.judge import Lists, beyond_accuracy, quality, slices_of
+from flows.judge import Lists, beyond_accuracy, filled, quality, slices_of
+from flows.ranking_data import FALLBACK
 from flows.runs import Run
-from flows.train import REFERENCE_KINDS, read_windows
+from flows.train import read_windows
+from flows.train_sources import REFERENCE_KINDS
 from models import registry
+from models.baselines.popularity import Popularity
 from models.recommend.chain import Ranked
 from models.recommend.recommender import Recommender
 from models.recommend.rules import RULES_VERSION
@@ -24,9 +27,12 @@ from shortlist.config import Settings
 from shortlist.contracts import SERVING_LOG
 from shortlist.feature_store import OfflineReader, latest_pack
 from shortlist.features import context_id
+from shortlist.metrics import ndcg, paired_difference
 from shortlist.release import ReleaseError, ReleaseStore
 
 CHAMPION = "champion"
+FALLBACK_DAYS = 7
+"""Of recent popularity, where a run does not name it as a source of its own."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,6 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     if champion is not None:
         methods[CHAMPION] = judge_chain(champion, ticks, k=width).lists
     methods |= judge_sources(run, recommender, ticks, k=width)
-    candidates = judge_shortlist(recommender, ticks)
 
     data_counts = np.bincount(
         world.catalogue.vocab.encode(
@@ -70,7 +75,7 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
         methods, ticks, world.catalogue, data_counts, config.evaluate, seed=config.seed
     )
     result = {"dataset": config.name, "run_id": run.run_id} | result
-    result["candidates"] = result["candidates"] | candidates
+    result["candidates"] = result["candidates"] | judge_shortlist(chain.ranked, ticks, recommender)
     run.write("evaluation.json", result)
     reference = run.staging / "reference"
     reference.mkdir(exist_ok=True)
@@ -96,24 +101,31 @@ def judge_chain(recommender: Recommender, ticks: list[JudgedTick], *, k: int) ->
 def judge_sources(
     run: Run, recommender: Recommender, ticks: list[JudgedTick], *, k: int
 ) -> dict[str, Lists]:
-    """Every source's own list; REFERENCE_KINDS as fitted on everything before validation."""
+    """Every source's own list; REFERENCE_KINDS as fitted on everything before validation.
+
+    Places that a source leaves empty are filled with recent popularity, as they would be served.
+    """
     sources = dict(recommender.chain.sources)
     for kind in REFERENCE_KINDS:
         folder = run.references / kind
         if folder.is_dir():
             sources[kind] = registry.load(kind, folder, recommender.catalogue)
-    return {
+    if FALLBACK not in sources:
+        sources[FALLBACK] = Popularity(FALLBACK, days=FALLBACK_DAYS)
+    lists = {
         name: Lists.of([pad(source.retrieve(t.queries, t.items, k=k).item_idx, k) for t in ticks])
         for name, source in sources.items()
     }
+    return {name: filled(of_source, lists[FALLBACK]) for name, of_source in lists.items()}
 
 
-def judge_shortlist(recommender: Recommender, ticks: list[JudgedTick]) -> dict[str, Any]:
+def judge_shortlist(
+    ranked: list[Ranked], ticks: list[JudgedTick], recommender: Recommender
+) -> dict[str, Any]:
     """Recall of the chain's candidates, together: what the ranker could find at best."""
     hit = relevant = width = 0
-    for tick in ticks:
-        shortlist = recommender.chain.shortlist(tick.queries, tick.items)
-        for row, wanted in zip(shortlist.item_idx, tick.relevant, strict=True):
+    for tick, best in zip(ticks, ranked, strict=True):
+        for row, wanted in zip(best.candidates, tick.relevant, strict=True):
             hit += int(np.isin(wanted, row).sum())
             relevant += len(wanted)
             width += int((row > 0).sum())
@@ -151,28 +163,47 @@ def evaluation(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Metrics with bootstrap intervals over users, per method and per slice."""
+    """Metrics with bootstrap intervals over users, per method and per slice; and by how much the
+    chain is ahead of each method on the same requests.
+    """
     users = [user for tick in ticks for user in tick.queries.user_ids]
     relevant = [wanted for tick in ticks for wanted in tick.relevant]
     next_set = [wanted for tick in ticks for wanted in tick.next_set]
     slices = slices_of(ticks, item_counts)
-    metrics, by_slice, recalls = {}, {name: {} for name in slices}, {}
+    metrics, by_slice, recalls, ahead = {}, {name: {} for name in slices}, {}, {}
+    k = config.list_size
+    of_chain = ndcg(methods["chain"].item_idx, relevant, k=k)
     for name, lists in methods.items():
         rng = np.random.default_rng(seed)  # the same draws of users for every method
         metrics[name] = quality(
             lists, users, relevant, next_set, ks=config.ks, rng=rng, draws=config.bootstrap_draws
-        ) | beyond_accuracy(
-            lists, users, catalogue, item_counts, k=config.list_size, rng=rng, draws=200
-        )
+        ) | beyond_accuracy(lists, users, catalogue, item_counts, k=k, rng=rng, draws=200)
+        if name != "chain":
+            ahead[name] = {
+                f"ndcg@{k}": paired_difference(
+                    users,
+                    of_chain,
+                    ndcg(lists.item_idx, relevant, k=k),
+                    rng=np.random.default_rng(seed),
+                    draws=config.bootstrap_draws,
+                )
+            }
         for slice_name, wanted in slices.items():
             by_slice[slice_name][name] = quality(
-                lists, users, wanted, wanted, ks=(10,), rng=np.random.default_rng(seed), draws=200
+                lists,
+                users,
+                wanted.relevant,
+                wanted.next_set,
+                ks=(k,),
+                rng=np.random.default_rng(seed),
+                draws=200,
             )
         recalls[name] = {f"recall@{k}": metrics[name][f"recall@{k}"]["mean"] for k in config.ks}
     return {
         "n_requests": len(users),
         "n_users": len(set(users)),
         "metrics": metrics,
+        "chain_ahead": ahead,
         "slices": by_slice,
         "candidates": recalls,
     }

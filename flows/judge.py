@@ -9,7 +9,7 @@ from flows.assemble import JudgedTick
 from shortlist.catalogue import Catalogue
 from shortlist.metrics import (
     bootstrap_mean,
-    coverage,
+    coverage_interval,
     intra_list_diversity,
     mrr,
     ndcg,
@@ -45,10 +45,11 @@ def quality(
     rng: np.random.Generator,
     draws: int,
 ) -> dict[str, dict[str, float]]:
-    """recall, precision and nDCG at each k over the next 24 h, MRR over the next set, with
-    intervals.
+    """recall, precision and nDCG at each k over the next 24 h, MRR of the whole list over the next
+    set, with intervals.
     """
-    per_request = {f"mrr@{max(ks)}": mrr(lists.item_idx, next_set, k=max(ks))}
+    depth = lists.item_idx.shape[1]
+    per_request = {f"mrr@{depth}": mrr(lists.item_idx, next_set, k=depth)}
     for k in ks:
         per_request[f"ndcg@{k}"] = ndcg(lists.item_idx, relevant, k=k)
         per_request[f"recall@{k}"] = recall(lists.item_idx, relevant, k=k)
@@ -76,59 +77,66 @@ def beyond_accuracy(
         f"novelty@{k}": novelty(shown, item_counts),
         f"popularity_bias@{k}": popularity_bias(shown, item_counts),
     }
-    return {
-        f"coverage@{k}": coverage_interval(
-            shown, users, num_items=catalogue.num_items, rng=rng, draws=draws
-        )
-    } | {
+    return {f"coverage@{k}": coverage_interval(shown, users, num_items=catalogue.num_items)} | {
         name: bootstrap_mean(users, values, rng=rng, draws=draws)
         for name, values in per_request.items()
     }
 
 
-def coverage_interval(
-    shown: np.ndarray,
-    users: Sequence[str],
-    *,
-    num_items: int,
-    rng: np.random.Generator,
-    draws: int,
-) -> dict[str, float]:
-    """Coverage over all lists; its interval comes from resampled users, so it lies lower."""
-    names, row = np.unique(np.asarray(users), return_inverse=True)
-    saw = np.zeros((len(names), num_items + 1), dtype=bool)
-    saw[np.repeat(row, shown.shape[1]), shown.ravel()] = True
-    saw = saw[:, 1:]
-    n = len(names)
-    drawn = [saw[rng.integers(n, size=n)].any(0).mean() for _ in range(draws)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return {
-        "mean": coverage(shown, num_items=num_items),
-        "low": float(low),
-        "high": float(high),
-        "users": n,
-    }
+@dataclass(frozen=True)
+class Slice:
+    """What counts as wanted in one slice; a request outside it wants nothing."""
+
+    relevant: list[np.ndarray]  # of the next 24 h
+    next_set: list[np.ndarray]
 
 
-def slices_of(ticks: list[JudgedTick], item_counts: np.ndarray) -> dict[str, list[np.ndarray]]:
-    """What counts as relevant in each slice; a request outside it has nothing relevant."""
-    nothing = np.empty(0, dtype=np.int64)
+def slices_of(ticks: list[JudgedTick], item_counts: np.ndarray) -> dict[str, Slice]:
+    """Requests by how much is known of the user, wanted items by their popularity."""
     by_popularity = np.argsort(item_counts[1:], kind="stable") + 1
     tail = np.zeros(len(item_counts), dtype=bool)
     tail[by_popularity[: int(TAIL_SHARE * len(by_popularity))]] = True
-    out: dict[str, list[np.ndarray]] = {
-        "new_users": [],
-        "light_users": [],
-        "regular_users": [],
-        "tail_items": [],
-        "head_items": [],
+    everything = np.ones(len(item_counts), dtype=bool)
+    events = [len(seen) for tick in ticks for seen in tick.queries.seen]
+    new = [n == 0 for n in events]
+    light = [0 < n < LIGHT_HISTORY for n in events]
+    regular = [n >= LIGHT_HISTORY for n in events]
+    all_requests = [True] * len(events)
+
+    def cut(requests: list[bool], items: np.ndarray) -> Slice:
+        nothing = np.empty(0, dtype=np.int64)
+
+        def of(all_wanted: list[np.ndarray]) -> list[np.ndarray]:
+            pairs = zip(requests, all_wanted, strict=True)
+            return [wanted[items[wanted]] if inside else nothing for inside, wanted in pairs]
+
+        return Slice(
+            of([wanted for tick in ticks for wanted in tick.relevant]),
+            of([wanted for tick in ticks for wanted in tick.next_set]),
+        )
+
+    return {
+        "new_users": cut(new, everything),
+        "light_users": cut(light, everything),
+        "regular_users": cut(regular, everything),
+        "tail_items": cut(all_requests, tail),
+        "head_items": cut(all_requests, ~tail),
     }
-    for tick in ticks:
-        for seen, wanted in zip(tick.queries.seen, tick.relevant, strict=True):
-            events = len(seen)
-            out["new_users"].append(wanted if events == 0 else nothing)
-            out["light_users"].append(wanted if 0 < events < LIGHT_HISTORY else nothing)
-            out["regular_users"].append(wanted if events >= LIGHT_HISTORY else nothing)
-            out["tail_items"].append(wanted[tail[wanted]])
-            out["head_items"].append(wanted[~tail[wanted]])
-    return out
+
+
+def filled(lists: Lists, fallback: Lists) -> Lists:
+    """Lists whose empty places are taken by the fallback's items, in its order, none twice.
+
+    A source that learns from histories has nothing to say to a user without one; in a product the
+    popular items would stand there. So they do in the table, for every method alike.
+    """
+    out = lists.item_idx.copy()
+    width = out.shape[1]
+    for row in np.flatnonzero((out == 0).any(1)):
+        own = out[row][out[row] > 0]
+        other = fallback.item_idx[row]
+        more = other[(other > 0) & ~np.isin(other, own)]
+        both = np.concatenate([own, more])[:width]
+        out[row] = 0
+        out[row, : len(both)] = both
+    return Lists(out)

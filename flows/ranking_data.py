@@ -17,6 +17,10 @@ from models.recommend.merge import Shortlist, merge
 
 TOLERANCE = 0.0005
 """Validation nDCG@10 that a source may be worth and still be left out."""
+RECALL_FLOOR = 0.95
+"""Share of the relevant items that all sources find together which the kept ones must still find:
+the ranker of tomorrow, and every k above ten, can only order what was found.
+"""
 FALLBACK = "recent_popularity"
 """Never left out: it answers for those about whom nothing is known."""
 
@@ -112,18 +116,21 @@ def choose_sources(
     names = list(config.candidate_sources)
     kept = set(names)
     current = valid.data.mean_ndcg(scores)
+    relevant = valid.found_by[valid.data.label > 0]
     choice = SourceChoice((), (), figures={"all_sources": round(current, 4), "worth": {}})
     while len(kept) > 1:
-        without = {}
+        without, enough = {}, {}
         for name in kept - {FALLBACK}:
             columns = [i for i, other in enumerate(names) if other in kept - {name}]
+            enough[name] = relevant[:, columns].any(1).mean() >= RECALL_FLOOR
             found = valid.found_by[:, columns].any(1)
             # What nobody finds is not there: last in the order, and no hit in a short list either.
             data = replace(valid.data, label=np.where(found, valid.data.label, 0))
             without[name] = data.mean_ndcg(np.where(found, scores, -np.inf))
-        if not without:
+        spare = [name for name in without if enough[name]]
+        if not spare:  # each one left finds too much that no other does
             break
-        name = max(without, key=lambda n: without[n])
+        name = max(spare, key=lambda n: without[n])
         if without[name] < current - TOLERANCE:
             break
         kept.discard(name)
@@ -132,6 +139,8 @@ def choose_sources(
             f" nDCG@10 on validation {current:.4f} -> {without[name]:.4f}"
         )
         current = max(current, without[name])
+    columns = [i for i, name in enumerate(names) if name in kept]
+    choice.figures["recall_kept"] = round(float(relevant[:, columns].any(1).mean()), 4)
     choice.figures["worth"] = {
         name: round(current - value, 4) for name, value in without.items() if name in kept
     }

@@ -45,6 +45,8 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
         "promoted": promoted["promoted"],
         "gates": promoted["gates"],
         "metrics": evaluation["metrics"],
+        "chain_ahead": evaluation["chain_ahead"],
+        "slices": evaluation["slices"],
         "n_requests": evaluation["n_requests"],
         "n_users": evaluation["n_users"],
     }

@@ -18,6 +18,7 @@ from typing import Any
 from flows.configuration import RunConfig
 from shortlist.config import Settings
 from shortlist.lake import Lake
+from shortlist.plain_json import write_json
 from shortlist.splits import Windows, split_windows
 
 
@@ -85,11 +86,7 @@ class Run:
 
     def write(self, name: str, content: dict[str, Any]) -> Path:
         """Write a JSON file of the run, whole or not at all."""
-        path = self.path / name
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=1))
-        partial.replace(path)
-        return path
+        return write_json(self.path / name, content)
 
 
 def mark_windows(settings: Settings, run: Run) -> int:

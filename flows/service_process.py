@@ -1,5 +1,6 @@
 """The real service as a process: started, waited for, stopped so that its logs are whole."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+
+import psutil
 
 from shortlist.client import ServiceError, ShortlistClient
 
@@ -49,7 +52,7 @@ def running_service(
             _wait(process, url, log)
             yield url
         finally:
-            _stop(process)
+            stop(process)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -78,12 +81,17 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     raise StartError(f"the service on {url} {what}; {log} ends with:\n{tail}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes], *, patience: float = STOP_SECONDS) -> None:
+    """SIGTERM, then after `patience` seconds SIGKILL, for the process and all that it started."""
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(STOP_SECONDS)
+        process.wait(patience)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # its own session, so nobody else is in the group
+        # The supervisor's workers have groups of their own: ask whom it started before it dies.
+        for worker in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+        process.kill()
         process.wait()

@@ -1,8 +1,6 @@
 """How results look in a terminal: Rich tables, or one JSON object with `--json`."""
 
 import contextlib
-import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,8 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from shortlist.plain_json import dumps
+
 TABLE_METRICS = ("ndcg@10", "precision@10", "recall@10", "recall@100", "mrr@100")
-SHOWN_METRICS = ("coverage@10", "diversity@10", "novelty@10")
+SHOWN_METRICS = ("coverage@10", "diversity@10")
 METHOD_ORDER = ("chain", "champion")
 
 
@@ -30,11 +30,11 @@ def result(
 ) -> None:
     """Show what a command found."""
     if as_json:
-        sys.stdout.write(json.dumps(finite(content)) + "\n")
+        sys.stdout.write(dumps(content) + "\n")
     elif table is not None:
         table(content)
     else:
-        _console().print_json(json.dumps(finite(content)))
+        _console().print_json(dumps(content))
 
 
 def error(message: str) -> None:
@@ -43,23 +43,12 @@ def error(message: str) -> None:
     )
 
 
-def is_for_users(problem: Exception) -> bool:
+def is_for_users(problem: BaseException) -> bool:
     """Ours say what is wrong and what would be right; anything else is a bug and keeps its
     traceback.
     """
     module = type(problem).__module__.split(".")[0]
     return module in {"shortlist", "models", "flows", "monitoring", "services"}
-
-
-def finite(value: Any) -> Any:
-    """NaN has no place in JSON: figures without a value become null."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def summary(content: dict[str, Any]) -> None:
@@ -92,7 +81,7 @@ def summary(content: dict[str, Any]) -> None:
 
 def quality(content: dict[str, Any]) -> None:
     """One row a method, best nDCG first after the chain; half-widths are of 95% bootstrap
-    intervals.
+    intervals. The last column is the paired difference on the same requests.
     """
     metrics = content["metrics"]
     table = Table(
@@ -104,11 +93,13 @@ def quality(content: dict[str, Any]) -> None:
     for name in (*TABLE_METRICS, *SHOWN_METRICS):
         table.add_column(name.split("@")[0] + f"\n@{name.split('@')[1]}", justify="right")
     first = [name for name in METHOD_ORDER if name in metrics]
+    table.add_column("chain ahead\nndcg@10", justify="right")
     rest = sorted(set(metrics) - set(first), key=lambda name: -metrics[name]["ndcg@10"]["mean"])
     for name in (*first, *rest):
         values = metrics[name]
         cells = [_interval(values[metric]) for metric in TABLE_METRICS]
         cells += [f"{values[metric]['mean']:.3f}" for metric in SHOWN_METRICS]
+        cells.append(_difference(content["chain_ahead"].get(name)))
         table.add_row(name, *cells, style="bold" if name == "chain" else None)
     _console().print(table)
 
@@ -187,6 +178,13 @@ def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> di
 def _interval(values: dict[str, float]) -> str:
     half = (values["high"] - values["low"]) / 2
     return f"{values['mean']:.3f} ±{half:.3f}"
+
+
+def _difference(values: dict[str, dict[str, float]] | None) -> str:
+    if values is None:
+        return ""
+    ((_, figure),) = values.items()
+    return f"{figure['mean']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
 
 
 def _verdict(name: str) -> str:

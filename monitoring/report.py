@@ -5,8 +5,6 @@ in a local Evidently workspace (`evidently ui --workspace <folder>`). Evidently 
 import, so it is imported inside; rows are sampled so that all reports together take less than that.
 """
 
-import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,6 +18,7 @@ from monitoring.guardrails import Guardrail, judge, overall
 from monitoring.pages import index_page
 from monitoring.tables import Tables
 from monitoring.windows import Backdrop, Window, slates_of
+from shortlist.plain_json import finite, write_json
 
 DRAWN_FEATURES = 12
 """Features drawn one by one; a drawing takes 0.1 s, and the drift of all is in the figures."""
@@ -68,9 +67,9 @@ def write_reports(
     content: dict[str, Any] = {
         "verdict": overall(verdicts),
         "guardrails": [verdict.to_json() for verdict in verdicts],
-        "figures": {name: _finite(asdict(figure)) for name, figure in figures.items()},
+        "figures": {name: _rounded(asdict(figure)) for name, figure in figures.items()},
         "drifted": {
-            group: _finite(dict(sorted(values.items(), key=lambda kv: -np.nan_to_num(kv[1]))))
+            group: _rounded(dict(sorted(values.items(), key=lambda kv: -np.nan_to_num(kv[1]))))
             for group, values in drifts.items()
         },
         "reports": reports,
@@ -80,7 +79,7 @@ def write_reports(
     index = out / "index.html"
     index.write_text(index_page(content), encoding="utf-8")
     content["index"] = str(index)
-    (out / "report.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_json(out / "report.json", content)
     return content
 
 
@@ -103,9 +102,7 @@ def evidently_reports(
     return done
 
 
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """NaN has no place in JSON and becomes null."""
-    return {
-        key: round(float(value), 6) if value is not None and math.isfinite(value) else None
-        for key, value in values.items()
-    }
+def _rounded(values: dict[str, float]) -> dict[str, float | None]:
+    return finite(
+        {key: None if value is None else round(float(value), 6) for key, value in values.items()}
+    )

@@ -47,10 +47,8 @@ class Lake:
             write_whole(table, folder / f"{name}.parquet")
         return folder
 
-    def read_incoming(self, batch_id: str) -> tuple[pa.Table, pa.Table, pa.Table]:
-        """The staged tables: interactions, items, users. Raises LakeError if there is no such
-        batch, or a file of it is broken.
-        """
+    def require_incoming(self, batch_id: str) -> None:
+        """Raises LakeError if the batch was not ingested. Cheap: nothing is read."""
         folder = self.incoming(batch_id)
         missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
         if missing:
@@ -58,6 +56,13 @@ class Lake:
                 f"{folder}: no {missing[0]}.parquet; batch '{batch_id}' was not ingested"
                 " (run `shortlist ingest`)"
             )
+
+    def read_incoming(self, batch_id: str) -> tuple[pa.Table, pa.Table, pa.Table]:
+        """The staged tables: interactions, items, users. Raises LakeError if there is no such
+        batch, or a file of it is broken.
+        """
+        self.require_incoming(batch_id)
+        folder = self.incoming(batch_id)
         try:
             tables = [pq.read_table(folder / f"{name}.parquet") for name in TABLES]
         except pa.ArrowInvalid as error:

@@ -4,8 +4,10 @@ its own.
 The release pins the feature service and its schema, not the values; the pack carries the values.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +48,15 @@ class FeaturePack:
     state: dict[str, np.ndarray]
     schema: str
 
-    @property
+    @cached_property
     def pack_id(self) -> str:
-        """Tick in seconds and schema: two packs with one id hold the same states."""
-        return f"{self.as_of // 1_000_000}-{self.schema}"
+        """Tick in seconds, schema, content: two packs with one id hold the same states, and late
+        events that change a tick give it a new id.
+        """
+        content = hashlib.blake2b("\0".join(self.item_ids).encode(), digest_size=4)
+        for name in ITEM_STATE:
+            content.update(np.ascontiguousarray(self.state[name]))
+        return f"{self.as_of // 1_000_000}-{self.schema}-{content.hexdigest()}"
 
     def align(self, vocab: Vocab) -> ItemState:
         """Put the states in the order of `vocab`.

@@ -50,6 +50,10 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Check a batch; bad rows go to quarantine, the rest into the lake."""
+    from shortlist.config import Settings
+    from shortlist.lake import Lake
+
+    Lake(Settings().lake).require_incoming(batch_id)  # a slip of the pen is not worth a server
     from flows.configuration import load_run_config
     from flows.validate import validate_flow
 

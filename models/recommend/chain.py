@@ -39,6 +39,7 @@ class Ranked:
     source: np.ndarray  # (B, k) int64: position in candidate_sources of the one that ranked it best
     found_by: np.ndarray  # (B, k, S) bool
     features: np.ndarray  # (B, k, F) float32, as the ranker read them
+    candidates: np.ndarray  # (B, C) int64: the whole shortlist, in no particular order
 
 
 class Chain:
@@ -134,6 +135,7 @@ class Chain:
             source=np.take_along_axis(shortlist.best_source(), order, axis=1),
             found_by=np.take_along_axis(shortlist.found_by(), order[:, :, None], axis=1),
             features=np.take_along_axis(x, order[:, :, None], axis=1),
+            candidates=shortlist.item_idx,
         )
 
     def _spread(

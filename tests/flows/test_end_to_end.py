@@ -150,6 +150,30 @@ def test_in_an_empty_home_every_command_says_what_to_do(tmp_path, command):
     assert "Traceback" not in done.stderr
 
 
+def test_a_missing_source_file_is_one_sentence_without_a_traceback(tmp_path):
+    """Prefect logs an error in every flow it passes through; the user reads it once."""
+    path = tmp_path / "run.toml"
+    path.write_text(
+        'name = "x"\n[data]\nsource = "files"\ntarget_events = ["click"]\n'
+        f'[data.files.interactions]\npath = "{tmp_path}/gone.csv"\nevent_type = "click"\n'
+        'columns = { user_id = "u", item_id = "i", event_timestamp = "t" }\n'
+        '[train]\nsources = [{ kind = "popularity" }]\nrankers = []\n'
+    )
+    done = shortlist("ingest", str(path), home=tmp_path / "home")
+    assert done.returncode == 2
+    assert "\nerror " in done.stderr
+    assert done.stderr.count("gone.csv") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_batch_that_was_never_ingested_is_one_sentence_at_once(tmp_path):
+    done = shortlist("validate", "nosuch", home=tmp_path, timeout=30)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error ")
+    assert "batch 'nosuch' was not ingested (run `shortlist ingest`)" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_missing_and_a_misspelt_configuration_are_named(tmp_path):
     done = shortlist("run", "configs/none.toml", home=tmp_path)
     assert done.returncode == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.judge import Lists, coverage_interval, quality, slices_of
+from flows.judge import Lists, filled, quality, slices_of
 from models.queries import Queries
 
 
@@ -23,6 +23,7 @@ class Tick:
             profile=np.zeros((len(seen), 0), dtype=np.int64),
         )
         self.relevant = [np.array(r, dtype=np.int64) for r in relevant]
+        self.next_set = [wanted[:1] for wanted in self.relevant]
 
 
 def test_quality_is_the_mean_per_user_and_then_over_users():
@@ -43,20 +44,21 @@ def test_quality_is_the_mean_per_user_and_then_over_users():
 def test_slices_split_requests_by_history_and_items_by_popularity():
     counts = np.array([0, 1, 1, 1, 1, 9])  # item 5 is the head: the tail is 80% of five items
     ticks = [Tick(seen=[[], [1] * 3, [1] * 20], relevant=[[1, 5], [5], [2]])]
-    slices = {
-        name: [w.tolist() for w in wanted] for name, wanted in slices_of(ticks, counts).items()
-    }
+    of_slices = slices_of(ticks, counts)
+    slices = {name: [w.tolist() for w in cut.relevant] for name, cut in of_slices.items()}
     assert slices["new_users"] == [[1, 5], [], []]
     assert slices["light_users"] == [[], [5], []]
     assert slices["regular_users"] == [[], [], [2]]
     assert slices["tail_items"] == [[1], [], [2]]
     assert slices["head_items"] == [[5], [5], []]
+    # MRR is of the next set, in a slice as overall: items 1, 5 and 2
+    assert [w.tolist() for w in of_slices["new_users"].next_set] == [[1], [], []]
+    assert [w.tolist() for w in of_slices["tail_items"].next_set] == [[1], [], [2]]
 
 
-def test_coverage_counts_distinct_items_and_never_padding():
-    shown = np.array([[1, 2], [2, 0], [3, 0]])
-    figure = coverage_interval(
-        shown, ["a", "a", "b"], num_items=10, rng=np.random.default_rng(0), draws=100
-    )
-    assert figure["mean"] == 3 / 10
-    assert 1 / 10 <= figure["low"] <= figure["high"] <= 3 / 10
+def test_empty_places_are_filled_with_the_fallback_in_its_order_and_nothing_twice():
+    own = Lists(np.array([[0, 0, 0], [7, 0, 0], [7, 8, 9]]))
+    popular = Lists(np.array([[1, 7, 2], [1, 7, 2], [1, 7, 2]]))
+    assert filled(own, popular).item_idx.tolist() == [[1, 7, 2], [7, 1, 2], [7, 8, 9]]
+    short = Lists(np.array([[7, 0, 0], [7, 0, 0], [7, 0, 0]]))
+    assert filled(own, short).item_idx.tolist() == [[7, 0, 0], [7, 0, 0], [7, 8, 9]]

@@ -1,5 +1,7 @@
 """The choice of the chain on validation: what does not pay stays out, and the verdict says so."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from flows.ranking_data import Assembled, best_ranker, choose_sources, source_usage
@@ -51,6 +53,21 @@ def test_scores_that_the_ranker_lives_on_stay_although_the_candidates_go():
     choice = choose_sources(config(), valid, scores, {"strong": 0.5, "useless": 0.3})
     assert "useless" not in choice.candidate_sources
     assert "useless" in choice.score_sources
+
+
+def test_a_source_that_alone_finds_what_is_relevant_stays_although_short_lists_do_not_show_it():
+    valid, scores = valid_window()
+    # the third candidate, found by `useless` and the popular list, becomes relevant in two requests
+    # of 20, and nobody ranks it high: nDCG hardly knows, 2 of 22 relevant items would be lost
+    label = valid.data.label.copy()
+    label[[2, 6]] = 1
+    found_by = valid.found_by.copy()
+    found_by[2::4, 2] = False
+    data = replace(valid.data, label=label)
+    scores[2::4] = -1e9
+    kept = choose_sources(config(), Assembled(data, found_by, valid.fused), scores, {})
+    assert "useless" in kept.candidate_sources
+    assert kept.figures["recall_kept"] == 1.0
 
 
 def test_usage_is_the_share_of_gain_of_a_source_by_its_name():

@@ -55,6 +55,16 @@ def test_the_pointer_moves_to_the_newest_published(tmp_path: Path) -> None:
         np.testing.assert_array_equal(loaded.state[name], published.state[name])
 
 
+def test_late_events_of_a_tick_give_it_a_new_id() -> None:
+    state = {name: values.copy() for name, values in pack().state.items()}
+    assert (
+        FeaturePack(pack().as_of, ["c", "a", "x"], state, schema_hash()).pack_id == pack().pack_id
+    )
+    state["item_events"][1] += 1
+    late = FeaturePack(pack().as_of, ["c", "a", "x"], state, schema_hash())
+    assert late.pack_id != pack().pack_id
+
+
 def test_a_missing_pack_says_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(PackError, match="run `shortlist featurize`"):
         latest_pack(tmp_path)

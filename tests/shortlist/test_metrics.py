@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from shortlist.metrics import (
     bootstrap_mean,
     coverage,
+    coverage_interval,
     gini,
     hits,
     intra_list_diversity,
     mrr,
     ndcg,
     novelty,
+    paired_difference,
     popularity_bias,
     precision,
     recall,
@@ -127,3 +129,38 @@ def test_bootstrap_of_nothing_is_nan():
     figure = bootstrap_mean(["a"], np.array([np.nan]), rng=np.random.default_rng(0))
     assert np.isnan(figure["mean"])
     assert figure["users"] == 0
+
+
+def test_coverage_counts_distinct_items_and_its_interval_holds_the_figure():
+    shown = np.array([[1, 2], [2, 0], [3, 0]])
+    figure = coverage_interval(shown, ["a", "a", "b"], num_items=10)
+    assert figure["mean"] == 3 / 10
+    # without a: {3}, 2 items fewer; without b: {1, 2}, one fewer. Jackknife: mean .15, both .05 off
+    error = np.sqrt((2 - 1) / 2 * 2 * 0.05**2)
+    assert figure["high"] == pytest.approx(0.3 + 1.96 * error)
+    assert figure["low"] == pytest.approx(0.3 - 1.96 * error)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_coverage_of_fresh_users_lies_in_the_interval(seed):
+    rng = np.random.default_rng(seed)
+    shown = rng.integers(0, 30, size=(12, 4))
+    figure = coverage_interval(shown, [f"u{i // 2}" for i in range(12)], num_items=30)
+    assert 0 <= figure["low"] <= figure["mean"] <= figure["high"] <= 1
+
+
+def test_a_paired_difference_is_sharper_than_two_intervals():
+    rng = np.random.default_rng(0)
+    users = [f"u{i}" for i in range(200)]
+    luck = rng.random(200)
+    better, worse = 0.5 * luck + 0.1, 0.5 * luck
+    figure = paired_difference(users, better, worse, rng=rng, draws=100)
+    assert figure["mean"] == pytest.approx(0.1)
+    assert figure["low"] == pytest.approx(0.1)
+    alone = bootstrap_mean(users, better, rng=rng, draws=100)
+    assert alone["high"] - alone["low"] > 0.02
+    # a request that one of them leaves without a figure is in neither mean
+    figure = paired_difference(
+        ["a", "b"], np.array([1.0, np.nan]), np.array([0.5, 0.0]), rng=rng, draws=10
+    )
+    assert figure["users"] == 1
