@@ -8,23 +8,22 @@ once; saturation). Needs a promoted release.
 
 import argparse
 import json
-import os
-import platform
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks._machine import about_machine
 from flows.service_process import running_service
 from shortlist import columns as c
 from shortlist.api import RecommendRequest
 from shortlist.client import ShortlistClient
 from shortlist.config import Settings
 from shortlist.lake import Lake
+from shortlist.plain_json import write_json
 
 
 def main() -> None:
@@ -46,8 +45,9 @@ def main() -> None:
             url, users, connections=arguments.connections, seconds=arguments.seconds
         )
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, client on the same cores",
+        "command": "shortlist bench serving",
+        **about_machine(),
+        "note": "client on the same cores",
         "release_id": readiness.release_id,
         "k": 10,
         "open_loop": {"rate": arguments.rate} | opened,
@@ -55,7 +55,7 @@ def main() -> None:
     }
     print(json.dumps(result, indent=1))
     if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(arguments.out, result)
 
 
 def open_loop(url: str, users: list[str], *, rate: float, seconds: float) -> dict[str, Any]:
