@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from shortlist.config import Config
 from shortlist.contracts import EVENT_TYPES
+from shortlist.datasets.simulated.source import SimulatedConfig
 
 
 class InteractionFile(Config):
@@ -44,12 +45,14 @@ class FilesConfig(Config):
 class DataConfig(Config):
     """The source of one run, and which of its events recommendations are learned from."""
 
-    source: Literal["movielens-100k", "files", "service"]
+    source: Literal["movielens-100k", "files", "simulated", "service"]
     origin: Literal["pip", "grouplens"] = "pip"
     """MovieLens: out of the RecBole wheel by pip, or GroupLens' own archive."""
     path: Path | None = None
     """MovieLens from GroupLens: an archive or folder that is here already."""
     files: FilesConfig | None = None
+    simulated: SimulatedConfig | None = None
+    """A world with known truth; None is the preset `shop`."""
     target_events: tuple[str, ...] = Field(("rating",), min_length=1)
     like_threshold: float | None = None
     """A rating this high is also a `like`."""

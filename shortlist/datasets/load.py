@@ -6,6 +6,7 @@ from shortlist.datasets.config import DataConfig
 from shortlist.datasets.files import load_files
 from shortlist.datasets.movielens import load_movielens_100k
 from shortlist.datasets.service_log import load_posted_events
+from shortlist.datasets.simulated.source import SimulatedConfig, load_simulated
 
 
 def load_batch(config: DataConfig, settings: Settings, *, now: int) -> Batch:
@@ -29,6 +30,9 @@ def load_batch(config: DataConfig, settings: Settings, *, now: int) -> Batch:
     elif config.source == "files":
         assert config.files is not None, "checked by DataConfig"
         batch = load_files(config.files, like_threshold=config.like_threshold, now=now)
+    elif config.source == "simulated":
+        world = config.simulated or SimulatedConfig()
+        batch = load_simulated(world, cache=settings.cache, now=now)
     else:
         batch = load_posted_events(settings, now=now)
     if batch.interactions.num_rows == 0:

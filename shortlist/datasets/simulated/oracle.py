@@ -1,0 +1,157 @@
+"""The oracle: what a slate would bring, for any user at any moment, and the best slate there is.
+
+Exact, not simulated: a place is looked at and an item clicked independently of the others, so sums
+over places are linear in chances; trust after a page is linear in satisfaction, and the chance to
+come back quadratic in trust, so that mean and variance of satisfaction are all it takes (as long as
+trust stays within 0 and 1, where it is cut).
+
+Shapes: S pages, K places, N items.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from shortlist.datasets.simulated.behaviour import (
+    NOBODY,
+    Chances,
+    Moment,
+    chances,
+    look,
+    trust_after,
+    visit_chance,
+)
+from shortlist.datasets.simulated.policy import Page
+from shortlist.datasets.simulated.world import World
+
+Objective = Literal["clicks", "conversion", "watch_seconds", "satisfaction", "revenue", "retention"]
+OBJECTIVES: tuple[Objective, ...] = (
+    "clicks",
+    "conversion",
+    "watch_seconds",
+    "satisfaction",
+    "revenue",
+    "retention",
+)
+CELLS = 2_000_000
+"""Pages x items judged at once: bounds memory."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Means of what S slates bring, each (S,)."""
+
+    clicks: np.ndarray
+    conversion: np.ndarray  # purchases
+    watch_seconds: np.ndarray
+    satisfaction: np.ndarray  # signed, summed over clicks
+    revenue: np.ndarray  # paid and kept
+    retention: np.ndarray  # chance of a visit on the next day, a weekday
+
+
+class Oracle:
+    """Knows a world. Not for models: they see what `tables` publishes."""
+
+    def __init__(self, world: World):
+        self.world = world
+
+    def expect(self, moment: Moment, slate: np.ndarray) -> Expected:
+        """What (S, K) item rows bring, NOBODY for an empty place."""
+        about, items = self.world.config.behaviour, self.world.items
+        c = chances(about, items, moment, slate)
+        p = look(about, slate.shape[1]) * c.attraction
+        bought = about.view * c.cart * c.purchase
+        watched = about.view * items.seconds[slate] * c.watch_share
+        satisfied = (p * c.satisfaction).sum(1)
+        noise = about.satisfaction_noise**2
+        variance = (p * (noise + c.satisfaction**2) - (p * c.satisfaction) ** 2).sum(1)
+        return Expected(
+            clicks=p.sum(1),
+            conversion=(p * bought).sum(1),
+            watch_seconds=(p * watched).sum(1),
+            satisfaction=satisfied,
+            revenue=(p * bought * (1 - c.returned) * items.price[slate]).sum(1),
+            retention=self._retention(moment, satisfied, variance),
+        )
+
+    def worth(self, moment: Moment, item: np.ndarray, objective: Objective) -> np.ndarray:
+        """(S, M) item rows -> (S, M): what each adds per look at its place. Retention grows with
+        satisfaction alone, so its order is satisfaction's.
+        """
+        c = chances(self.world.config.behaviour, self.world.items, moment, item)
+        return c.attraction * self._after_click(c, item, objective)
+
+    def best_slates(
+        self,
+        moment: Moment,
+        *,
+        day: int,
+        objective: Objective,
+        k: int,
+        allowed: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """(S, k) item rows, the best slate of each page: the items of the largest worth, the better
+        the earlier (rearrangement inequality: looks fall from place to place). An item that would
+        do harm leaves its place empty.
+
+        Args:
+            allowed: (S, N) bool, N the items of that day; None allows all.
+        """
+        n = self.world.items_on(day)
+        item = np.arange(n)
+        out = np.full((len(moment.user), k), NOBODY)
+        step = max(1, CELLS // n)
+        for start in range(0, len(out), step):
+            rows = np.arange(start, min(start + step, len(out)))
+            here = np.broadcast_to(item, (len(rows), n))
+            worth = self.worth(moment.take(rows), here, objective)
+            if allowed is not None:
+                worth = np.where(allowed[rows], worth, -np.inf)
+            depth = min(k, n)
+            part = np.argpartition(-worth, depth - 1, axis=1)[:, :depth]
+            value = np.take_along_axis(worth, part, axis=1)
+            order = np.argsort(-value, axis=1, kind="stable")
+            best = np.take_along_axis(part, order, axis=1)
+            useful = np.take_along_axis(value, order, axis=1) > 0
+            out[rows, :depth] = np.where(useful, best, NOBODY)
+        return out
+
+    def _after_click(self, c: Chances, item: np.ndarray, objective: Objective) -> np.ndarray:
+        about, items = self.world.config.behaviour, self.world.items
+        if objective == "clicks":
+            return np.ones(item.shape)
+        if objective in ("satisfaction", "retention"):
+            return c.satisfaction
+        if objective == "watch_seconds":
+            return about.view * items.seconds[item] * c.watch_share
+        bought = about.view * c.cart * c.purchase
+        if objective == "conversion":
+            return bought
+        return bought * (1 - c.returned) * items.price[item]
+
+    def _retention(self, moment: Moment, satisfied: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Mean of (1 - churn (1 - T)) x visit(T) over trust T after the page."""
+        about, churn = self.world.config.behaviour, self.world.config.population.churn
+        mean = trust_after(about, moment.trust, satisfied)
+        spread = (about.trust_rate * about.trust_gain) ** 2 * variance
+        at_mean = (1 - churn * (1 - mean)) * visit_chance(about, moment.activity, mean)
+        curve = churn * moment.activity * (1 - about.visit_floor)
+        return at_mean + curve * spread
+
+
+class OraclePolicy:
+    """Fills pages with the best slate: the arm that no recommender can beat on its objective, page
+    by page. What a user has consumed stays allowed: repeats bore through their topic only.
+    """
+
+    def __init__(self, world: World, day: int, objective: Objective = "satisfaction"):
+        self.oracle = Oracle(world)
+        self.day = day
+        self.objective: Objective = objective
+
+    def slates(
+        self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        item = self.oracle.best_slates(moment, day=self.day, objective=self.objective, k=k)
+        return item, np.ones(item.shape)
