@@ -15,8 +15,7 @@ CHECK_SECONDS = 2.0
 
 
 class PackWatch:
-    """Looks at the pointer's stamp, not at the pack's id: late events change a tick's states and
-    leave its id.
+    """Looks at the pointer's stamp: cheaper than reading it, and it changes with every publish.
 
     Make it before the first pack is loaded, so that none published meanwhile is missed.
     """
