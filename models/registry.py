@@ -26,6 +26,7 @@ from models.data import TrainingData, Validation
 from models.queries import Source
 from models.retrieval.two_tower import TwoTowerConfig, fit_two_tower, load_two_tower
 from models.sequence.average import AverageConfig, fit_average, load_average
+from models.sequence.bsarec import BsarecConfig, fit_bsarec, load_bsarec
 from models.sequence.gru import GruConfig, fit_gru, load_gru
 from models.sequence.sasrec import SasrecConfig, fit_sasrec, load_sasrec
 from models.training import TrainingOptions
@@ -39,6 +40,7 @@ SourceConfig = Annotated[
     | IalsConfig
     | TwoTowerConfig
     | SasrecConfig
+    | BsarecConfig
     | GruConfig
     | AverageConfig
     | ContentConfig,
@@ -62,6 +64,7 @@ SOURCES: dict[str, Entry] = {
     "ials": Entry(fit_ials, Ials.load),
     "two_tower": Entry(fit_two_tower, load_two_tower),
     "sasrec": Entry(fit_sasrec, load_sasrec),
+    "bsarec": Entry(fit_bsarec, load_bsarec),
     "gru": Entry(fit_gru, load_gru),
     "average": Entry(fit_average, load_average),
     "content": Entry(fit_content, load_content),

@@ -4,6 +4,17 @@ import torch
 from torch import Tensor
 
 
+def draw_uniform(
+    shape: tuple[int, ...],
+    *,
+    num_items: int,
+    generator: torch.Generator | None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """`shape` item_idx from 1 to N, each as likely as any other."""
+    return torch.randint(1, num_items + 1, shape, generator=generator, device=device)
+
+
 class MixedNegatives:
     """The batch's own positives together with uniform draws from the catalogue.
 
@@ -21,10 +32,9 @@ class MixedNegatives:
     def draw(self, positives: Tensor) -> tuple[Tensor, Tensor]:
         """(M,) positives -> (M + num_uniform,) negatives and the log of their expected counts."""
         num_items = len(self.share) - 1
-        uniform = torch.randint(
-            1,
-            num_items + 1,
+        uniform = draw_uniform(
             (self.num_uniform,),
+            num_items=num_items,
             generator=self.generator,
             device=positives.device,
         )

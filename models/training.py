@@ -1,18 +1,22 @@
-"""The only optimiser loop: AdamW, warm-up, clipping, early stopping that keeps the best weights."""
+"""The only optimiser loop: AdamW, a learning-rate schedule, clipping, averaged weights, early
+stopping that keeps the best, checkpoints that a training resumes from exactly.
+"""
 
 import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from models.checkpoint import Progress, Stream, load_checkpoint, save_checkpoint
 from shortlist.config import Config
 
 BatchT = TypeVar("BatchT")
@@ -36,6 +40,12 @@ class TrainingOptions:
     """Threads of one torch operation; 0 leaves torch's own choice."""
     cache: Path | None = None
     """Folder for what is dear to compute and depends on content only (text vectors)."""
+    checkpoints: Path | None = None
+    """Folder in which a training leaves its state after each epoch, and goes on from it."""
+    max_seconds: float = math.inf
+    """Training time after which no further epoch begins."""
+    half_precision: bool = False
+    """Compute the model in bfloat16 where torch deems it safe; for GPUs."""
 
     def rng(self, name: str) -> np.random.Generator:
         """The stream `name`: the same seed and name always give the same numbers."""
@@ -53,9 +63,20 @@ class OptimiserConfig(Config):
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     warmup_steps: int = 50
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Constant after the warm-up, or a half cosine over `num_epochs` down to a twentieth."""
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Judge and keep an exponential average of the weights (Polyak & Juditsky 1992); 0: none."""
     clip_norm: float = 5.0
-    num_epochs: int = 12
+    num_epochs: PositiveInt = 12
     patience: int = 2
+
+    def rate(self, *, step: int, epoch: int) -> float:
+        """Learning rate of a step (from 1) in an epoch (from 0)."""
+        rate = self.learning_rate * min(1.0, step / (self.warmup_steps + 1))
+        if self.schedule == "cosine":
+            rate *= 0.05 + 0.95 * (1 + math.cos(math.pi * epoch / self.num_epochs)) / 2
+        return rate
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,8 @@ class TrainingHistory:
     best_ndcg: float
     seconds: float
     losses: tuple[float, ...]
+    figures: tuple[float, ...] = ()
+    """Validation nDCG after each epoch."""
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -81,6 +104,7 @@ def train(
     config: OptimiserConfig,
     validate: Callable[[], float],
     options: TrainingOptions,
+    streams: tuple[Stream, ...] = (),
     progress: Callable[[str], None] = print,
 ) -> TrainingHistory:
     """Fit `model` in place and leave it in evaluation mode with the weights of its best epoch.
@@ -90,56 +114,129 @@ def train(
         loss: one batch -> scalar mean loss.
         validate: nDCG of the model as it stands; called after each epoch in evaluation mode,
             without gradients. NaN (nothing to judge by) never stops it: the last weights are kept.
+        streams: every source of random numbers that batches and model draw from. Only with all of
+            them does a training that resumes from a checkpoint equal an uninterrupted one.
         progress: gets one line an epoch.
 
     Raises:
         TrainingError: the loss is no longer finite, or an epoch had no batch.
+        ValueError: the checkpoint is another training's.
     """
     started = time.perf_counter()
+    parameters = list(model.parameters())
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    losses: list[float] = []
-    best_ndcg, best_epoch, best_weights = -math.inf, 0, None
-    step = 0
+    averaged = [p.detach().clone() for p in parameters] if config.average_decay else []
+    done = Progress(0, [], -math.inf, 0, 0.0, [])
+    best_weights: dict[str, Tensor] | None = None
+    path = options.checkpoints / f"{name}.safetensors" if options.checkpoints else None
+    about = {"name": name, "seed": options.seed, "optimiser": config.model_dump(mode="json")}
+    if path is not None and path.is_file():
+        done, best_weights = load_checkpoint(
+            path,
+            about=about,
+            model=model,
+            optimiser=optimiser,
+            averaged=averaged,
+            streams=streams,
+        )
+    before = done.seconds
     with limited_threads(options.num_threads):
-        for epoch in range(config.num_epochs):
+        while not _finished(done, config, options):
+            epoch = len(done.losses)
             model.train()
             total, count = 0.0, 0
             for batch in batches(epoch):
-                step += 1
+                done.step += 1
                 for group in optimiser.param_groups:
-                    group["lr"] = config.learning_rate * min(1.0, step / (config.warmup_steps + 1))
-                value = loss(batch)
+                    group["lr"] = config.rate(step=done.step, epoch=epoch)
+                with _precision(options):
+                    value = loss(batch)
                 optimiser.zero_grad(set_to_none=True)
                 value.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+                nn.utils.clip_grad_norm_(parameters, config.clip_norm)
                 optimiser.step()
+                if averaged:
+                    # Young averages must not remember the random start.
+                    decay = min(config.average_decay, done.step / (done.step + 10))
+                    for average, own in zip(averaged, parameters, strict=True):
+                        average.lerp_(own.detach(), 1 - decay)
                 total, count = total + value.item(), count + 1
             _check_epoch(name, epoch, total, count, config)
-            losses.append(total / count)
+            done.losses.append(total / count)
             model.eval()
-            with torch.no_grad():
+            with torch.no_grad(), _swapped(parameters, averaged):
                 ndcg = validate()
+                done.figures.append(ndcg)
+                if math.isnan(ndcg) or ndcg > done.best_ndcg:
+                    done.best_epoch = epoch + 1
+                    best_weights = copy.deepcopy(model.state_dict())
+                    done.best_ndcg = done.best_ndcg if math.isnan(ndcg) else ndcg
+            done.seconds = before + time.perf_counter() - started
             progress(
-                f"{name}: epoch {epoch + 1}/{config.num_epochs} loss {losses[-1]:.4f}"
-                f" validation ndcg {ndcg:.4f} {time.perf_counter() - started:.1f} s"
+                f"{name}: epoch {epoch + 1}/{config.num_epochs} loss {done.losses[-1]:.4f}"
+                f" validation ndcg {ndcg:.4f} {done.seconds:.1f} s"
             )
-            if math.isnan(ndcg) or ndcg > best_ndcg:
-                best_epoch, best_weights = epoch + 1, copy.deepcopy(model.state_dict())
-                best_ndcg = best_ndcg if math.isnan(ndcg) else ndcg
-            elif epoch + 1 - best_epoch >= config.patience:
-                break
+            if path is not None:
+                save_checkpoint(
+                    path,
+                    about=about,
+                    progress=done,
+                    model=model,
+                    optimiser=optimiser,
+                    averaged=averaged,
+                    best_weights=best_weights,
+                    streams=streams,
+                )
     assert best_weights is not None, "num_epochs is at least 1"
     model.load_state_dict(best_weights)
     model.eval()
     return TrainingHistory(
-        epochs=len(losses),
-        best_epoch=best_epoch,
-        best_ndcg=best_ndcg if math.isfinite(best_ndcg) else math.nan,
-        seconds=time.perf_counter() - started,
-        losses=tuple(losses),
+        epochs=len(done.losses),
+        best_epoch=done.best_epoch,
+        best_ndcg=done.best_ndcg if math.isfinite(done.best_ndcg) else math.nan,
+        seconds=done.seconds,
+        losses=tuple(done.losses),
+        figures=tuple(done.figures),
     )
+
+
+def _finished(done: Progress, config: OptimiserConfig, options: TrainingOptions) -> bool:
+    epochs = len(done.losses)
+    if epochs == 0:
+        return False
+    waited = epochs - done.best_epoch
+    return (
+        epochs >= config.num_epochs
+        or waited >= config.patience
+        or done.seconds >= options.max_seconds
+    )
+
+
+def _precision(options: TrainingOptions) -> AbstractContextManager[Any]:
+    if not options.half_precision:
+        return nullcontext()
+    return torch.autocast(torch.device(options.device).type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def _swapped(parameters: list[nn.Parameter], averaged: list[Tensor]) -> Iterator[None]:
+    """Inside, the model has its averaged weights; it is left as it was."""
+    if not averaged:
+        yield
+        return
+    own = [p.detach().clone() for p in parameters]
+    _put(parameters, averaged)
+    try:
+        yield
+    finally:
+        _put(parameters, own)
+
+
+def _put(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.detach().copy_(value)
 
 
 def _check_epoch(name: str, epoch: int, total: float, count: int, config: OptimiserConfig) -> None:

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from models.data import TrainingData, Validation
 from models.layers import Dropout
-from models.sequence.model import SequenceConfig, fit_sequence, load_sequence
+from models.sequence.fit import fit_sequence, load_sequence
+from models.sequence.model import SequenceConfig
+from models.sequence.packing import Layout
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
@@ -22,16 +24,16 @@ class AverageConfig(SequenceConfig):
 
 
 class AverageEncoder(nn.Module):
-    """Running mean, dropout, linear: (B, L + 1, D) -> (B, L + 1, D)."""
+    """Running mean of a history, its start included, dropout, linear: (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: AverageConfig):
         super().__init__()
         self.dropout = Dropout(config.dropout)
         self.out = nn.Linear(config.embedding_dim, config.embedding_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        count = torch.arange(1, x.shape[1] + 1, device=x.device)[:, None]
-        return self.out(self.dropout(x.cumsum(1) / count))
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        weight = layout.mask / (layout.position + 1)[..., None]
+        return self.out(self.dropout(torch.where(layout.segment[..., None] > 0, weight @ x, 0)))
 
 
 def fit_average(

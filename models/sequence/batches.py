@@ -1,7 +1,7 @@
 """Histories as training batches, one format for every sequence model.
 
-Shapes: B rows, L events. A model gives L + 1 states: state i has seen the first i events of its
-row.
+Shapes: R rows of W positions, in which histories stand side by side (see `packing`). A history of L
+events has L + 1 states: state i has seen its first i events.
 
 The time rule: events of one (user, timestamp) are one set, and a request sees only what was
 strictly before. So the target of a state is drawn from the next set: the events at the first
@@ -21,43 +21,55 @@ import torch
 from torch import Tensor
 
 from models.data import TrainingData
+from models.queries import Queries
+from models.sequence.packing import Layout, pack
 
-POOL = 16
-"""Batches whose rows are sorted by length together: little padding, and order stays random."""
+GAP_BUCKETS = 32
+"""Time since the event before, in powers of two of a second: 2^31 seconds are 68 years."""
 
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """Rows padded with 0 on the right. Target 0 means: no loss at this state."""
+    """Histories packed side by side; R rows of W positions, see `packing`."""
 
-    history: Tensor  # (B, L) int64 item_idx
-    targets: Tensor  # (B, L + 1) int64 item_idx
+    layout: Layout
+    items: Tensor  # (R, W) int64 item_idx, 0 at starts and padding
+    gaps: Tensor  # (R, W) int64: bucket of the time since the event before, 0 where there is none
+    targets: Tensor  # (R, W) int64 item_idx; 0 means: no loss at this state
 
 
 class SequenceData:
-    """Cuts histories into windows of `max_history` events and draws a target for each state."""
+    """Cuts histories into windows of `max_history` events and draws a target for each state.
 
-    def __init__(self, data: TrainingData, *, max_history: int, rng: np.random.Generator):
+    `learn_start` says whether the state that has seen nothing is taught a user's first event.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        *,
+        max_history: int,
+        rng: np.random.Generator,
+        learn_start: bool = True,
+    ):
         self.data = data
         self.max_history = max_history
         self.rng = rng
+        self.learn_start = learn_start
         self.low, self.high = next_sets(data)
+        since = np.diff(data.time, prepend=data.time[:1])
+        first = np.zeros(len(data.time), dtype=bool)
+        first[data.offsets[:-1][np.diff(data.offsets) > 0]] = True
+        self.gaps = np.where(first, 0, gap_buckets(since))
 
     def batches(self, batch_size: int, *, device: str = "cpu") -> Iterator[SequenceBatch]:
-        """One epoch: every event is once in a window; cuts, targets and order are new each time."""
+        """One epoch: every event but a user's last is once in a window; cuts, targets and order are
+        new each time."""
         start, length = self._windows()
         order = self.rng.permutation(len(start))
-        groups = []
-        for i in range(0, len(order), POOL * batch_size):
-            pool = order[i : i + POOL * batch_size]
-            pool = pool[np.argsort(length[pool], kind="stable")]
-            groups += [pool[j : j + batch_size] for j in range(0, len(pool), batch_size)]
-        for g in self.rng.permutation(len(groups)):
-            rows = groups[g]
-            history, targets = self._fill(start[rows], length[rows])
-            yield SequenceBatch(
-                torch.from_numpy(history).to(device), torch.from_numpy(targets).to(device)
-            )
+        for i in range(0, len(order), batch_size):
+            rows = order[i : i + batch_size]
+            yield self._fill(start[rows], length[rows], device=device)
 
     def _windows(self) -> tuple[np.ndarray, np.ndarray]:
         """First event and number of events of each window.
@@ -73,25 +85,71 @@ class SequenceData:
         start = np.where(nth == 0, 0, first_cut[user] + (nth - 1) * limit)
         length = np.where(nth == 0, first_cut[user], np.minimum(limit, total[user] - start))
         begin = start + self.data.offsets[user]
-        return begin[length > 0], length[length > 0]
+        # Nothing is predicted from a user's last event.
+        length = length - (begin + length == self.data.offsets[user + 1])
+        kept = (length > 0) | (self.learn_start & (start == 0) & (total[user] > 0))
+        return begin[kept], length[kept]
 
-    def _fill(self, start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Windows -> history (B, L) and targets (B, L + 1)."""
-        items, last = self.data.item_idx, len(self.data.item_idx) - 1
-        user = self.data.user_row[start]
-        column = np.arange(length.max() + 1)
-        event = start[:, None] + column
-        inside = np.minimum(event, last)
-        history = np.where(column < length[:, None], items[inside], 0)[:, :-1]
-        # State i stands before event start + i. It has a target if the user has that event and one
-        # later set; state 0 only where the history really begins, since else it would be taught as
-        # empty.
-        real = (column <= length[:, None]) & (event < self.data.offsets[user + 1][:, None])
-        real[:, 0] &= start == self.data.offsets[user]
+    def _fill(self, start: np.ndarray, length: np.ndarray, *, device: str) -> SequenceBatch:
+        """Windows -> one packed batch."""
+        data, last = self.data, len(self.data.item_idx) - 1
+        places = pack(length, width=self.max_history + 1)
+        event = start[places.history] + places.nth
+        items = np.zeros(places.size, dtype=np.int64)
+        items[places.flat] = data.item_idx[event]
+        gaps = np.zeros(places.size, dtype=np.int64)
+        gaps[places.flat] = self.gaps[event]
+        # A state that has seen n events of its window stands before event start + n. It has a
+        # target if the user has that event and one later set; a start only where the history
+        # really begins, since else it would be taught as empty.
+        flat = np.concatenate([places.start, places.flat])
+        before = np.concatenate([start, event + 1])
+        user = np.concatenate([data.user_row[start], data.user_row[event]])
+        real = before < data.offsets[user + 1]
+        real[: len(start)] &= self.learn_start & (start == data.offsets[data.user_row[start]])
+        inside = np.minimum(before, last)
         low, high = self.low[inside], self.high[inside]
         real &= low < high
-        drawn = low + (self.rng.random(low.shape) * (high - low)).astype(np.int64)
-        return history, np.where(real, items[np.minimum(drawn, last)], 0)
+        drawn = low + (self.rng.random(len(low)) * (high - low)).astype(np.int64)
+        targets = np.zeros(places.size, dtype=np.int64)
+        targets[flat] = np.where(real, data.item_idx[np.minimum(drawn, last)], 0)
+        shape = places.layout.segment.shape
+        return SequenceBatch(
+            layout=places.layout.to(device),
+            items=torch.from_numpy(items.reshape(shape)).to(device),
+            gaps=torch.from_numpy(gaps.reshape(shape)).to(device),
+            targets=torch.from_numpy(targets.reshape(shape)).to(device),
+        )
+
+
+def pack_queries(
+    queries: Queries, *, max_history: int, device: torch.device | str = "cpu"
+) -> tuple[SequenceBatch, Tensor]:
+    """The newest `max_history` events of each query, and the flat place of its last state (B,)."""
+    history, time = queries.history, queries.history_time
+    total = (history > 0).sum(1)
+    length = np.minimum(total, max_history)
+    places = pack(length, width=max(int(length.max(initial=0)), 1) + 1)
+    column = (total - length)[places.history] + places.nth
+    items = np.zeros(places.size, dtype=np.int64)
+    items[places.flat] = history[places.history, column]
+    gaps = np.zeros(places.size, dtype=np.int64)
+    since = time[places.history, column] - time[places.history, np.maximum(column - 1, 0)]
+    gaps[places.flat] = np.where(column > 0, gap_buckets(since), 0)
+    shape = places.layout.segment.shape
+    batch = SequenceBatch(
+        layout=places.layout.to(device),
+        items=torch.from_numpy(items.reshape(shape)).to(device),
+        gaps=torch.from_numpy(gaps.reshape(shape)).to(device),
+        targets=torch.zeros(shape, dtype=torch.int64, device=device),
+    )
+    return batch, torch.from_numpy(places.start + length).to(device)
+
+
+def gap_buckets(microseconds: np.ndarray) -> np.ndarray:
+    """(...) time differences -> (...) int64 from 1: powers of two of a second."""
+    seconds = np.maximum(microseconds, 0) / 1e6
+    return np.minimum(1 + np.log2(1 + seconds).astype(np.int64), GAP_BUCKETS - 1)
 
 
 def next_sets(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:

@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from models.data import TrainingData, Validation
 from models.layers import Dropout
-from models.sequence.model import SequenceConfig, fit_sequence, load_sequence
+from models.sequence.fit import fit_sequence, load_sequence
+from models.sequence.model import SequenceConfig
+from models.sequence.packing import Layout
 from models.training import TrainingOptions
 from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
@@ -20,7 +24,10 @@ class GruConfig(SequenceConfig):
 
 
 class GruEncoder(nn.Module):
-    """Dropout, GRU, dropout, linear: (B, L + 1, D) -> (B, L + 1, D)."""
+    """Dropout, GRU, dropout, linear: (R, W, D) -> (R, W, D).
+
+    It walks one history after the other, so they are taken out of their rows and put back.
+    """
 
     def __init__(self, config: GruConfig):
         super().__init__()
@@ -29,9 +36,15 @@ class GruEncoder(nn.Module):
         self.gru = nn.GRU(dim, dim, batch_first=True)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        states, _ = self.gru(self.dropout(x))
-        return self.out(self.dropout(states))
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        place, length = layout.unpacked
+        rows = self.dropout(x).flatten(0, 1)[place]
+        walked = pack_padded_sequence(rows, length.cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.gru(walked)[0], batch_first=True)
+        real = torch.arange(place.shape[1], device=x.device) < length[:, None]
+        flat = torch.zeros_like(x).flatten(0, 1)
+        flat = flat.index_copy(0, place[real], states[real])
+        return self.out(self.dropout(flat.view_as(x)))
 
 
 def fit_gru(

@@ -1,13 +1,12 @@
-"""What every sequence model shares: item embeddings around an encoder, and how it is trained.
+"""What every sequence model shares: item embeddings around an encoder, and its loss.
 
-Shapes: B rows, L events, D dim, N items. An encoder maps (B, L + 1, D) to the same, causally: its
-output at position i depends on positions 0..i only. Position 0 is a learned start, so that an
-empty history has a state too and right padding changes nothing.
+Shapes: R rows of W positions in which histories stand side by side, D dim, N items, M predictions,
+K negatives. An encoder maps (R, W, D) and a layout to (R, W, D), causally and within each history:
+its output at a position depends on what that history has seen there only. The first state of a
+history is a learned start, so that an empty history has one too.
 """
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,15 +14,20 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.data import TrainingData, Validation
-from models.layers import ItemEmbedding, prepare
-from models.losses import full_softmax
-from models.queries import Queries, newest
-from models.sequence.batches import SequenceBatch, SequenceData
-from models.training import OptimiserConfig, TrainingOptions, train
-from models.vector_source import VectorSource, exact_ndcg, load_source
-from shortlist.catalogue import Catalogue
+from models.layers import ItemEmbedding
+from models.losses import (
+    binary_cross_entropy,
+    calibrated_binary_cross_entropy,
+    full_softmax,
+    sampled_softmax,
+)
+from models.queries import Queries
+from models.sampling import draw_uniform
+from models.sequence.batches import GAP_BUCKETS, SequenceBatch, pack_queries
+from models.training import OptimiserConfig
 from shortlist.config import Config
+
+Loss = Literal["full_softmax", "sampled_softmax", "gbce", "bce"]
 
 
 class SequenceConfig(Config):
@@ -34,11 +38,23 @@ class SequenceConfig(Config):
     dropout: float = Field(0.2, ge=0, lt=1)
     unknown_item_rate: float = Field(0.05, ge=0, lt=1)
     batch_size: int = Field(32, ge=1)
+    loss: Loss = "full_softmax"
+    num_negatives: int = Field(256, ge=1)
+    shared_negatives: bool = True
+    """One draw for the whole batch, or one for each prediction: another loss, and far slower."""
+    calibration: float = Field(0.75, ge=0, le=1)
+    temperature: float = Field(0, ge=0)
+    """Divides cosines of states and items; 0: plain inner products with a bias for each item."""
+    learn_start: bool = True
+    """Whether a user's first event is a target too: what answers an empty history."""
+    time_gaps: bool = False
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3)
 
 
 class SequenceModel(nn.Module):
-    """Item embeddings with a bias, and an encoder. Score of an item: state . embedding + bias."""
+    """Item embeddings and an encoder. Score of an item: state . item + bias, or cosine over
+    temperature.
+    """
 
     def __init__(
         self,
@@ -49,92 +65,101 @@ class SequenceModel(nn.Module):
         known: np.ndarray,
     ):
         super().__init__()
+        dim = config.embedding_dim
         self.config = config
         self.encoder = encoder
-        self.embed = ItemEmbedding(categories, known=known, dim=config.embedding_dim)
-        self.bias = nn.Parameter(torch.zeros(len(known)))
-        self.start = nn.Parameter(torch.zeros(config.embedding_dim))
-        self.generator: torch.Generator | None = None  # which ids a training step forgets
+        self.embed = ItemEmbedding(categories, known=known, dim=dim)
+        self.bias = nn.Parameter(torch.zeros(len(known))) if config.temperature == 0 else None
+        self.start = nn.Parameter(torch.zeros(dim))
+        self.gap = nn.Embedding(GAP_BUCKETS, dim) if config.time_gaps else None
+        self.generator: torch.Generator | None = None  # what a training step forgets and draws
 
     def sizes(self) -> dict[str, Any]:
         return {}
 
-    def item_vectors(self, *, forget: Tensor | None = None) -> Tensor:
-        """(N + 1, D + 1): the bias rides as one more dimension, so that the index finds it too."""
+    def item_vectors(self) -> Tensor:
+        """(N + 1, D), or (N + 1, D + 1) with the bias as one more dimension, so that the index
+        finds it too."""
         every = self.embed.every()
-        bias = self.bias[self.embed.ids(every, forget=forget)]
-        return torch.cat([self.embed(every, forget=forget), bias[:, None]], dim=1)
+        vectors = self._for_scores(self.embed(every))
+        if self.bias is None:
+            return vectors
+        return torch.cat([vectors, self.bias[self.embed.ids(every)][:, None]], dim=1)
 
-    def states(self, embedded: Tensor) -> Tensor:
-        """Embedded events (B, L, D), right padded -> (B, L + 1, D + 1); state i has seen i."""
-        start = self.start.expand(len(embedded), 1, -1)
-        x = self.encoder(torch.cat([start, embedded], dim=1))
-        return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
+    def states(self, batch: SequenceBatch, *, embedded: Tensor | None = None) -> Tensor:
+        """(R, W, D): each state, ready for inner products with items.
+
+        Args:
+            embedded: (N + 1, D) of all items, where they are known already.
+        """
+        x = self.embed(batch.items) if embedded is None else F.embedding(batch.items, embedded)
+        start = (batch.layout.position == 0)[..., None]
+        x = torch.where(start, self.start, x)
+        if self.gap is not None:
+            x = x + self.gap(batch.gaps)
+        x = self.encoder(x, batch.layout)
+        if self.config.temperature:
+            return F.normalize(x, dim=-1) / self.config.temperature
+        return x
 
     def encode(self, queries: Queries) -> Tensor:
-        """(B, D + 1): the state after the last real event."""
-        history = newest(queries.history, max_history=self.config.max_history)
-        lengths = torch.from_numpy((history > 0).sum(1))
-        states = self.states(self.embed(torch.from_numpy(history).to(self.embed.device)))
-        return states[torch.arange(len(lengths)), lengths]
+        """(B, D) or (B, D + 1): the state after the last real event."""
+        batch, place = pack_queries(
+            queries, max_history=self.config.max_history, device=self.embed.device
+        )
+        states = self.states(batch).flatten(0, 1)[place]
+        if self.bias is None:
+            return states
+        return torch.cat([states, torch.ones_like(states[:, :1])], dim=1)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
-        """Full softmax at the real positions only."""
-        drawn = torch.rand(len(self.bias), generator=self.generator, device=self.embed.device)
-        items = self.item_vectors(forget=drawn < self.config.unknown_item_rate)
-        states = self.states(F.embedding(batch.history, items[:, :-1]))
-        real = batch.targets > 0
-        return full_softmax(states[real], items, batch.targets[real])
-
-
-def fit_sequence(
-    kind: str,
-    config: SequenceConfig,
-    encoder: nn.Module,
-    data: TrainingData,
-    validation: Validation,
-    options: TrainingOptions,
-) -> VectorSource:
-    """Train a sequence model around `encoder`; the seed decides weights, dropout and batches."""
-    model = SequenceModel(
-        config,
-        encoder,
-        categories=data.catalogue.category_matrix,
-        known=data.item_counts > 0,
-    ).to(options.device)
-    model.generator = options.generator(kind)
-    prepare(model, model.generator)
-    sequences = SequenceData(data, max_history=config.max_history, rng=options.rng(kind))
-    history = train(
-        model,
-        lambda epoch: sequences.batches(config.batch_size, device=options.device),
-        name=kind,
-        loss=model.loss,
-        config=config.optimiser,
-        validate=lambda: exact_ndcg(model, validation),
-        options=options,
-    )
-    return VectorSource.build(kind, config=config, model=model.cpu(), history=history)
-
-
-def load_sequence(
-    kind: str,
-    folder: Path,
-    catalogue: Catalogue,
-    *,
-    config_class: type[SequenceConfig],
-    encoder: Callable[[Any], nn.Module],
-) -> VectorSource:
-    """Load what `fit_sequence` gave; `encoder` makes the untrained encoder of a config."""
-
-    def build(config: dict[str, Any], sizes: dict[str, Any]) -> tuple[Config, SequenceModel]:
-        parsed = config_class.model_validate(config)
-        model = SequenceModel(
-            parsed,
-            encoder(parsed),
-            categories=catalogue.category_matrix,
-            known=np.zeros(catalogue.num_items + 1, dtype=bool),
+        """At the real positions only."""
+        chance = torch.rand(
+            len(self.embed.known), generator=self.generator, device=self.embed.device
         )
-        return parsed, model
+        forget = chance < self.config.unknown_item_rate
+        every = self.embed.every()
+        embedded = self.embed(every, forget=forget)
+        place = torch.nonzero(batch.targets.ravel()).ravel()
+        states = self.states(batch, embedded=embedded).flatten(0, 1)[place]
+        targets = batch.targets.ravel()[place]
+        items = self._for_scores(embedded)
+        bias = None if self.bias is None else self.bias[self.embed.ids(every, forget=forget)]
+        if self.config.loss == "full_softmax":
+            return full_softmax(states, items, targets, bias=bias)
+        return self._sampled(states, items, targets, bias=bias)
 
-    return load_source(kind, folder, catalogue, build=build)
+    def _sampled(
+        self, states: Tensor, items: Tensor, targets: Tensor, *, bias: Tensor | None
+    ) -> Tensor:
+        """A loss over uniform negatives: (M, D), (N + 1, D), (M,) -> scalar."""
+        config, num_items = self.config, len(items) - 1
+        shape = () if config.shared_negatives else (len(targets),)
+        negatives = draw_uniform(
+            (*shape, config.num_negatives),
+            num_items=num_items,
+            generator=self.generator,
+            device=targets.device,
+        )
+        positive = (states * F.embedding(targets, items)).sum(1)
+        drawn = F.embedding(negatives, items)
+        if config.shared_negatives:
+            negative = states @ drawn.T
+        else:
+            negative = torch.bmm(drawn, states[:, :, None]).squeeze(2)
+        if bias is not None:
+            positive, negative = positive + bias[targets], negative + bias[negatives]
+        if config.loss == "sampled_softmax":
+            # logQ: uniform draws stand for all items alike.
+            expected = torch.full_like(
+                negatives, config.num_negatives / num_items, dtype=items.dtype
+            )
+            return sampled_softmax(positive, negative, targets, negatives, expected.log())
+        if config.loss == "gbce":
+            return calibrated_binary_cross_entropy(
+                positive, negative, num_items=num_items, calibration=config.calibration
+            )
+        return binary_cross_entropy(positive, negative)
+
+    def _for_scores(self, embedded: Tensor) -> Tensor:
+        return F.normalize(embedded, dim=-1) if self.config.temperature else embedded

@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.data import TrainingData, Validation
-from models.layers import Dropout, TransformerBlock
-from models.sequence.model import SequenceConfig, fit_sequence, load_sequence
+from models.layers import Dropout, LigrBlock, TransformerBlock
+from models.sequence.fit import fit_sequence, load_sequence
+from models.sequence.model import SequenceConfig
+from models.sequence.packing import Layout
 from models.training import TrainingOptions
 from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
+
+BLOCKS = {"transformer": TransformerBlock, "ligr": LigrBlock}
 
 
 class SasrecConfig(SequenceConfig):
@@ -26,10 +31,11 @@ class SasrecConfig(SequenceConfig):
     num_blocks: int = Field(1, ge=1)
     dropout: float = Field(0.4, ge=0, lt=1)
     num_heads: int = Field(2, ge=1)
+    block: Literal["transformer", "ligr"] = "transformer"
 
 
 class TransformerEncoder(nn.Module):
-    """Positions, dropout, causal blocks, norm: (B, L + 1, D) -> (B, L + 1, D)."""
+    """Positions, dropout, causal blocks, norm: (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: SasrecConfig):
         super().__init__()
@@ -37,17 +43,17 @@ class TransformerEncoder(nn.Module):
         self.position = nn.Parameter(torch.zeros(config.max_history + 1, dim))
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            TransformerBlock(
+            BLOCKS[config.block](
                 dim, num_heads=config.num_heads, hidden=4 * dim, dropout=config.dropout
             )
             for _ in range(config.num_blocks)
         )
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.dropout(x + self.position[: x.shape[1]])
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        x = self.dropout(x + F.embedding(layout.position, self.position))
         for block in self.blocks:
-            x = block(x)
+            x = block(x, layout.mask)
         return self.norm(x)
 
 

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from models.layers import AttentionPool, CausalAttention, Dropout, TransformerBlock, prepare
+from models.layers import Attention, AttentionPool, Dropout, TransformerBlock, prepare
 
 # The same block written out in numpy, in float64.
 GOLDEN_FIRST = [0.01333, 0.47472, 0.30922, 0.11271]
 GOLDEN_LAST = [-0.76992, -0.46658, -0.13224, 0.82900]
+
+
+CAUSAL = torch.ones(1, 8, 8, dtype=torch.bool).tril()
 
 
 def fix_weights(module: nn.Module) -> None:
@@ -27,21 +30,21 @@ def fixed_input(*shape: int) -> torch.Tensor:
 def test_transformer_block_golden_numbers():
     block = TransformerBlock(4, num_heads=2, hidden=8, dropout=0.3).eval()
     fix_weights(block)
-    out = block(fixed_input(1, 3, 4))
+    out = block(fixed_input(1, 3, 4), CAUSAL[:, :3, :3])
     assert out.shape == (1, 3, 4)
     torch.testing.assert_close(out[0, 0], torch.tensor(GOLDEN_FIRST), atol=1e-4, rtol=0)
     torch.testing.assert_close(out[0, 2], torch.tensor(GOLDEN_LAST), atol=1e-4, rtol=0)
 
 
 def test_attention_by_hand_and_causal():
-    attention = CausalAttention(2, num_heads=1)
+    attention = Attention(2, num_heads=1)
     with torch.no_grad():
         attention.qkv.weight.copy_(torch.eye(2).repeat(3, 1))  # q = k = v = x
         attention.qkv.bias.zero_()
         attention.out.weight.copy_(torch.eye(2))
         attention.out.bias.zero_()
     x = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
-    out = attention(x)
+    out = attention(x, CAUSAL[:, :2, :2])
     torch.testing.assert_close(out[0, 0], x[0, 0])  # the first position sees itself only
     own, other = math.exp(4 / math.sqrt(2)), math.exp(0)
     expected = torch.tensor([other / (own + other), 2 * own / (own + other)])
@@ -50,7 +53,7 @@ def test_attention_by_hand_and_causal():
 
 def test_attention_refuses_a_width_that_heads_do_not_divide():
     with pytest.raises(ValueError, match="embedding_dim 6 is not a multiple of num_heads 4"):
-        CausalAttention(6, num_heads=4)
+        Attention(6, num_heads=4)
 
 
 def test_attention_pool_is_a_mean_until_it_has_learned_otherwise():

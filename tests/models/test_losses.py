@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.losses import binary_cross_entropy, full_softmax, sampled_softmax
+from models import losses
+from models.losses import (
+    binary_cross_entropy,
+    calibrated_binary_cross_entropy,
+    full_softmax,
+    sampled_softmax,
+)
 from models.sampling import MixedNegatives
 
 
@@ -26,6 +32,52 @@ def test_full_softmax_is_minus_log_probability_without_padding(numbers):
         powers = [math.exp(float(query @ items[i])) for i in range(1, 8)]
         expected -= math.log(powers[target - 1] / sum(powers)) / 5
     assert full_softmax(queries, items, torch.tensor(targets)).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 3 * 7 * 8, 1 << 20])
+def test_full_softmax_in_chunks_has_the_loss_and_gradients_of_torchs(
+    numbers, monkeypatch, chunk_bytes
+):
+    """One prediction at a time, three, all: the same as the cross-entropy of all logits."""
+    monkeypatch.setattr(losses, "CHUNK_BYTES", chunk_bytes)
+    targets = torch.tensor([3, 1, 7, 7, 2])
+    bias = torch.linspace(-1, 1, 8, dtype=torch.float64)
+    ours = [x.clone().requires_grad_() for x in (*numbers, bias)]
+    theirs = [x.clone().requires_grad_() for x in (*numbers, bias)]
+    loss = full_softmax(ours[0], ours[1], targets, bias=ours[2])
+    expected = torch.nn.functional.cross_entropy(
+        theirs[0] @ theirs[1][1:].T + theirs[2][1:], targets - 1
+    )
+    torch.testing.assert_close(loss, expected)
+    (3 * loss).backward()
+    (3 * expected).backward()
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, reference.grad)
+    with torch.no_grad():
+        torch.testing.assert_close(full_softmax(*ours[:2], targets, bias=ours[2]), expected)
+
+
+def test_full_softmax_survives_a_hopeless_target():
+    queries = torch.tensor([[200.0]], requires_grad=True)
+    items = torch.tensor([[0.0], [1.0], [-1.0]])
+    loss = full_softmax(queries, items, torch.tensor([2]))
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert queries.grad.item() == pytest.approx(2.0)  # away from item 1, towards item 2
+
+
+def test_gbce_by_hand_and_uncalibrated_it_is_plain():
+    def minus_log_sigmoid(x: float) -> float:
+        return math.log(1 + math.exp(-x))
+
+    positive, negative = torch.tensor([2.0]), torch.tensor([[0.5, -1.0]])
+    # Two of the 9 others are drawn: rate 2/9, beta = 2/9 (t (1 - 9/2) + 9/2).
+    beta = 2 / 9 * (0.75 * (1 - 4.5) + 4.5)
+    expected = beta * minus_log_sigmoid(2.0) + minus_log_sigmoid(-0.5) + minus_log_sigmoid(1.0)
+    loss = calibrated_binary_cross_entropy(positive, negative, num_items=10, calibration=0.75)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    plain = calibrated_binary_cross_entropy(positive, negative, num_items=10, calibration=0.0)
+    assert plain.item() == pytest.approx(binary_cross_entropy(positive, negative).item())
 
 
 def test_sampled_softmax_is_weighted_and_masks_accidental_hits():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.data import TrainingData
 from models.queries import newest
 from models.retrieval.examples import RequestExamples
-from models.sequence.batches import SequenceData, next_sets
+from models.sequence.batches import SequenceBatch, SequenceData, next_sets
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.features import CONTEXT_FEATURES, USER_FEATURES
 from tests.models.conftest import START, catalogue_of, training_data
@@ -58,23 +58,36 @@ def test_targets_are_of_the_first_later_set(seed, max_history):
     when = dict(zip(data.item_idx.tolist(), data.time.tolist(), strict=True))
     seen_events = 0
     for batch in sequences.batches(4):
-        history, targets = batch.history.numpy(), batch.targets.numpy()
-        assert targets.shape == (history.shape[0], history.shape[1] + 1)
-        seen_events += int((history > 0).sum())
-        for items, wanted in zip(history, targets, strict=True):
-            n = int((items > 0).sum())
-            assert (items[n:] == 0).all()
-            assert (wanted[n + 1 :] == 0).all()
-            times = data.time[(data.item_idx - 1) // 40 == (items[0] - 1) // 40]
+        for items, wanted in histories_of(batch):
+            seen_events += len(items)
+            owner = (max(items + wanted) - 1) // 40
+            times = data.time[(data.item_idx - 1) // 40 == owner]
             for i in np.flatnonzero(wanted):
-                assert (wanted[i] - 1) // 40 == (items[0] - 1) // 40
+                assert (wanted[i] - 1) // 40 == owner
                 target_time = when[int(wanted[i])]
                 if i == 0:
                     assert target_time == times[0]
                 else:
                     now = when[int(items[i - 1])]
                     assert target_time == times[times > now].min()
-    assert seen_events == len(data.item_idx)
+    assert seen_events == len(data.item_idx) - data.num_users  # all but the last of each
+
+
+def histories_of(batch: SequenceBatch) -> list[tuple[list[int], list[int]]]:
+    """(L items, L + 1 targets) of each history of a packed batch, checking that it is well laid."""
+    segment, position = batch.layout.segment.numpy(), batch.layout.position.numpy()
+    items, targets = batch.items.numpy(), batch.targets.numpy()
+    assert (items[position == 0] == 0).all()
+    assert (items[position > 0] > 0).all()
+    assert (targets[segment == 0] == 0).all()
+    out = []
+    for row, numbers in enumerate(segment):
+        for number in range(1, numbers.max() + 1):
+            own = np.flatnonzero(numbers == number)
+            assert own.tolist() == list(range(own[0], own[-1] + 1))
+            assert position[row, own].tolist() == list(range(len(own)))
+            out.append((items[row, own[1:]].tolist(), targets[row, own].tolist()))
+    return out
 
 
 def test_an_epoch_repeats_with_the_seed_and_differs_from_the_next():
@@ -82,7 +95,7 @@ def test_an_epoch_repeats_with_the_seed_and_differs_from_the_next():
 
     def epochs(seed: int) -> list[list]:
         sequences = SequenceData(data, max_history=7, rng=np.random.default_rng(seed))
-        return [[b.history.tolist() for b in sequences.batches(4)] for _ in range(2)]
+        return [[b.items.tolist() for b in sequences.batches(4)] for _ in range(2)]
 
     first, second = epochs(1)
     assert epochs(1) == [first, second]

@@ -10,6 +10,7 @@ import torch
 from models import registry
 from models.data import Validation
 from models.queries import Queries, Source
+from models.sequence.batches import pack_queries
 from models.sequence.model import SequenceConfig
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import SourceError, VectorSource
@@ -188,15 +189,34 @@ def test_refuses_another_catalogue(fitted, kind, tmp_path):
 @pytest.mark.parametrize("kind", SEQUENCES)
 def test_the_future_never_changes_a_state_of_the_past(fitted, kind):
     model = fitted[kind].model
-    history = torch.arange(1, 13)[None]
+    history = np.arange(1, 13)
+
+    def states(items: np.ndarray) -> torch.Tensor:
+        batch, _ = pack_queries(queries_of([items.tolist()]), max_history=50)
+        with torch.no_grad():
+            return model.states(batch)[0]
+
+    before = states(history)
+    for cut in range(12):
+        changed = history.copy()
+        changed[cut:] = np.arange(30, 30 - (12 - cut), -1)
+        after = states(changed)
+        torch.testing.assert_close(after[: cut + 1], before[: cut + 1])
+        assert not torch.allclose(after[cut + 1], before[cut + 1])
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_histories_in_one_row_do_not_see_each_other(fitted, world, kind):
+    """Packed side by side, each history has the states it has alone, whoever stands beside it."""
+    histories = [list(range(1, n + 1)) for n in (3, 1, 11, 7, 2)] + [[]]
+    together, last = pack_queries(queries_of(histories), max_history=50)
+    assert len(together.items) < len(histories)
     with torch.no_grad():
-        before = model.states(model.embed(history))
-        for cut in range(12):
-            changed = history.clone()
-            changed[0, cut:] = torch.arange(30, 30 - (12 - cut), -1)
-            after = model.states(model.embed(changed))
-            torch.testing.assert_close(after[:, : cut + 1], before[:, : cut + 1])
-            assert not torch.allclose(after[:, cut + 1], before[:, cut + 1])
+        states = fitted[kind].model.states(together).flatten(0, 1)[last]
+        for row, history in enumerate(histories):
+            alone, end = pack_queries(queries_of([history]), max_history=50)
+            own = fitted[kind].model.states(alone).flatten(0, 1)[end][0]
+            torch.testing.assert_close(states[row], own, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", TRAINED)

@@ -1,0 +1,117 @@
+"""The state of a training between two epochs as one file: what an exact resume needs.
+
+No pickle: tensors and the states of random streams ride as safetensors, the rest as JSON in its
+metadata.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+Stream = np.random.Generator | torch.Generator
+"""A source of random numbers that a training draws from."""
+
+
+@dataclass
+class Progress:
+    """How far a training has come; epochs count from 1."""
+
+    step: int
+    losses: list[float]
+    best_ndcg: float
+    best_epoch: int
+    seconds: float
+    figures: list[float]
+
+
+def save_checkpoint(
+    path: Path,
+    *,
+    about: Mapping[str, Any],
+    progress: Progress,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    averaged: list[Tensor],
+    best_weights: dict[str, Tensor] | None,
+    streams: tuple[Stream, ...],
+) -> None:
+    """Write beside, then rename: a kill leaves the epoch before."""
+    tensors = {f"weights/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"averaged/{i}": value for i, value in enumerate(averaged)}
+    tensors |= {f"best/{name}": value for name, value in (best_weights or {}).items()}
+    for i, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{i}/{name}": value for name, value in state.items()}
+    rngs: dict[str, Any] = {}
+    for i, stream in enumerate(streams):
+        if isinstance(stream, torch.Generator):
+            tensors[f"stream/{i}"] = stream.get_state()
+        else:
+            rngs[str(i)] = stream.bit_generator.state
+    metadata = {"about": about, "progress": vars(progress), "rngs": rngs}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    # A clone each: safetensors refuses tensors that share memory.
+    save_file(
+        {name: value.detach().cpu().clone() for name, value in tensors.items()},
+        partial,
+        metadata={"shortlist": json.dumps(metadata)},
+    )
+    partial.replace(path)
+
+
+def load_checkpoint(
+    path: Path,
+    *,
+    about: Mapping[str, Any],
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    averaged: list[Tensor],
+    streams: tuple[Stream, ...],
+) -> tuple[Progress, dict[str, Tensor] | None]:
+    """Put everything back in place as `save_checkpoint` found it.
+
+    Returns:
+        How far it came, and the weights of the best epoch.
+
+    Raises:
+        ValueError: it is the checkpoint of another training.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads((file.metadata() or {}).get("shortlist", "{}"))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if metadata.get("about") != json.loads(json.dumps(about)):
+        raise ValueError(
+            f"{path}: belongs to another training ({metadata.get('about')}), this one is {about};"
+            " want its own folder of checkpoints, or delete the file"
+        )
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {
+            name.removeprefix(prefix): value
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+
+    model.load_state_dict(part("weights/"))
+    for i, value in part("averaged/").items():
+        averaged[int(i)].copy_(value)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in part("optimiser/").items():
+        i, key = name.split("/")
+        state.setdefault(int(i), {})[key] = value
+    whole = optimiser.state_dict()
+    optimiser.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    for i, stream in enumerate(streams):
+        if isinstance(stream, torch.Generator):
+            stream.set_state(tensors[f"stream/{i}"])
+        else:
+            stream.bit_generator.state = metadata["rngs"][str(i)]
+    return Progress(**metadata["progress"]), part("best/") or None

@@ -1,0 +1,120 @@
+"""BSARec (Shin et al. 2024, "An Attentive Inductive Bias for Sequential Recommendation beyond the
+Self-Attention"): beside attention, a filter that splits a history into slow and fast parts.
+
+The paper's filter is a discrete Fourier transform over the padded window, in which a position sees
+the future of its row, so each prefix of a history must be a row of its own. Here the same low-pass
+filter is a causal sum over lags: at the end of a history it gives what the transform gives there,
+and every position may be trained at once. Blocks are pre-norm.
+"""
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.data import TrainingData, Validation
+from models.layers import Attention, Dropout, FeedForward
+from models.sequence.fit import fit_sequence, load_sequence
+from models.sequence.model import SequenceConfig
+from models.sequence.packing import Layout
+from models.training import TrainingOptions
+from models.vector_source import VectorSource
+from shortlist.catalogue import Catalogue
+
+
+class BsarecConfig(SequenceConfig):
+    """SASRec's settings, and how much of a block's answer comes from its filter."""
+
+    kind: Literal["bsarec"] = "bsarec"
+    num_blocks: int = Field(2, ge=1)
+    num_heads: int = Field(1, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    filter_share: float = Field(0.7, ge=0, le=1)
+    num_frequencies: int = Field(3, ge=1)
+    """Waves over `max_history` positions that count as slow, the constant one included."""
+
+
+def low_pass(length: int, *, num_frequencies: int) -> Tensor:
+    """(length,): what an event so many positions ago weighs in the slow part.
+
+    The inverse real Fourier transform over `length` positions of the lowest frequencies.
+    """
+    lag = torch.arange(length, dtype=torch.float64)
+    weight = torch.full((length,), 1 / length, dtype=torch.float64)
+    for f in range(1, min(num_frequencies, (length + 1) // 2)):
+        weight += 2 / length * torch.cos(2 * math.pi * f * lag / length)
+    return weight.float()
+
+
+class FrequencyFilter(nn.Module):
+    """Slow part plus the fast one rescaled by a learned, squared factor: (R, W, D) -> same."""
+
+    weight: Tensor
+
+    def __init__(self, dim: int, *, length: int, num_frequencies: int):
+        super().__init__()
+        weight = low_pass(length, num_frequencies=num_frequencies)
+        self.register_buffer("weight", weight, persistent=False)
+        self.fast = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        slow = torch.where(layout.mask, self.weight[layout.lag], 0) @ x
+        return slow + self.fast.square() * (x - slow)
+
+
+class BsarecBlock(nn.Module):
+    """x + (filter and attention of norm(x), mixed), then x + feed-forward(norm(x))."""
+
+    def __init__(self, config: BsarecConfig):
+        super().__init__()
+        dim = config.embedding_dim
+        self.share = config.filter_share
+        self.mix_norm = nn.LayerNorm(dim)
+        self.filter = FrequencyFilter(
+            dim, length=config.max_history + 1, num_frequencies=config.num_frequencies
+        )
+        self.attention = Attention(dim, num_heads=config.num_heads)
+        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim, hidden=4 * dim, dropout=config.dropout)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        normed = self.mix_norm(x)
+        filtered = self.filter(normed, layout)
+        attended = self.attention(normed, layout.mask)
+        x = x + self.dropout(self.share * filtered + (1 - self.share) * attended)
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class BsarecEncoder(nn.Module):
+    """Positions, dropout, blocks, norm: (R, W, D) -> (R, W, D)."""
+
+    def __init__(self, config: BsarecConfig):
+        super().__init__()
+        dim = config.embedding_dim
+        self.position = nn.Parameter(torch.zeros(config.max_history + 1, dim))
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(BsarecBlock(config) for _ in range(config.num_blocks))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        x = self.dropout(x + F.embedding(layout.position, self.position))
+        for block in self.blocks:
+            x = block(x, layout)
+        return self.norm(x)
+
+
+def fit_bsarec(
+    config: BsarecConfig, data: TrainingData, validation: Validation, options: TrainingOptions
+) -> VectorSource:
+    return fit_sequence(config.kind, config, BsarecEncoder(config), data, validation, options)
+
+
+def load_bsarec(folder: Path, catalogue: Catalogue) -> VectorSource:
+    return load_sequence(
+        "bsarec", folder, catalogue, config_class=BsarecConfig, encoder=BsarecEncoder
+    )

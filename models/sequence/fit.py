@@ -1,0 +1,97 @@
+"""How every sequence model is trained and loaded."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from models.data import TrainingData, Validation
+from models.layers import prepare
+from models.sequence.batches import SequenceData
+from models.sequence.model import SequenceConfig, SequenceModel
+from models.training import TrainingHistory, TrainingOptions, train
+from models.vector_source import VectorSource, exact_ndcg, load_source
+from shortlist.catalogue import Catalogue
+from shortlist.config import Config
+
+
+def train_sequence(
+    kind: str,
+    config: SequenceConfig,
+    encoder: nn.Module,
+    data: TrainingData,
+    *,
+    validate: Callable[[SequenceModel], float],
+    options: TrainingOptions,
+    progress: Callable[[str], None] = print,
+) -> tuple[SequenceModel, TrainingHistory]:
+    """Train a model around `encoder`; the seed decides weights, dropout, negatives and batches."""
+    model = SequenceModel(
+        config,
+        encoder,
+        categories=data.catalogue.category_matrix,
+        known=data.item_counts > 0,
+    ).to(options.device)
+    model.generator = options.generator(kind)
+    prepare(model, model.generator)
+    rng = options.rng(kind)
+    sequences = SequenceData(
+        data, max_history=config.max_history, rng=rng, learn_start=config.learn_start
+    )
+    history = train(
+        model,
+        lambda epoch: sequences.batches(config.batch_size, device=options.device),
+        name=kind,
+        loss=model.loss,
+        config=config.optimiser,
+        validate=lambda: validate(model),
+        options=options,
+        streams=(model.generator, rng),
+        progress=progress,
+    )
+    return model, history
+
+
+def fit_sequence(
+    kind: str,
+    config: SequenceConfig,
+    encoder: nn.Module,
+    data: TrainingData,
+    validation: Validation,
+    options: TrainingOptions,
+) -> VectorSource:
+    """Train on the retrieval-train window, stopped on validation, and index the item vectors."""
+    model, history = train_sequence(
+        kind,
+        config,
+        encoder,
+        data,
+        validate=lambda model: exact_ndcg(model, validation),
+        options=options,
+    )
+    return VectorSource.build(kind, config=config, model=model.cpu(), history=history)
+
+
+def load_sequence(
+    kind: str,
+    folder: Path,
+    catalogue: Catalogue,
+    *,
+    config_class: type[SequenceConfig],
+    encoder: Callable[[Any], nn.Module],
+) -> VectorSource:
+    """Load what `fit_sequence` gave; `encoder` makes the untrained encoder of a config."""
+
+    def build(config: dict[str, Any], sizes: dict[str, Any]) -> tuple[Config, SequenceModel]:
+        parsed = config_class.model_validate(config)
+        model = SequenceModel(
+            parsed,
+            encoder(parsed),
+            categories=catalogue.category_matrix,
+            known=np.zeros(catalogue.num_items + 1, dtype=bool),
+        )
+        return parsed, model
+
+    return load_source(kind, folder, catalogue, build=build)

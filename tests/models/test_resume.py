@@ -1,0 +1,89 @@
+"""A training that was cut off and goes on ends where an uninterrupted one does, bit by bit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.sequence.fit import train_sequence
+from models.sequence.sasrec import SasrecConfig, TransformerEncoder
+from models.training import OptimiserConfig, TrainingOptions
+
+
+class CutOff(Exception):
+    """What stands for a killed process."""
+
+
+def fit(small_world, *, checkpoints: Path | None, cut_at: int | None = None, **optimiser):
+    """Four epochs of a small SASRec with everything that has a state; figures fall, then rise."""
+    config = SasrecConfig(
+        embedding_dim=8,
+        max_history=12,
+        loss="sampled_softmax",
+        num_negatives=16,
+        optimiser=OptimiserConfig(
+            **{
+                "learning_rate": 1e-2,
+                "num_epochs": 4,
+                "patience": 9,
+                "schedule": "cosine",
+                "average_decay": 0.9,
+            }
+            | optimiser
+        ),
+    )
+    epochs: list[str] = []
+
+    def validate(model) -> float:
+        nth = len(epochs) + (2 if cut_at is None and resumed else 0)
+        if cut_at is not None and nth == cut_at:
+            raise CutOff
+        return (0.3, 0.1, 0.2, 0.25)[nth]
+
+    resumed = checkpoints is not None and (checkpoints / "sasrec.safetensors").exists()
+    return train_sequence(
+        "sasrec",
+        config,
+        TransformerEncoder(config),
+        small_world[0],
+        validate=validate,
+        options=TrainingOptions(seed=5, num_threads=1, checkpoints=checkpoints),
+        progress=epochs.append,
+    )
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(small_world, tmp_path):
+    model, history = fit(small_world, checkpoints=None)
+    with pytest.raises(CutOff):
+        fit(small_world, checkpoints=tmp_path, cut_at=2)  # two epochs are safe, the third is lost
+    again, resumed = fit(small_world, checkpoints=tmp_path)
+    assert resumed.losses == history.losses
+    assert resumed.figures == history.figures == (0.3, 0.1, 0.2, 0.25)
+    assert (resumed.epochs, resumed.best_epoch) == (4, 1)
+    for (name, own), other in zip(
+        model.state_dict().items(), again.state_dict().values(), strict=True
+    ):
+        assert torch.equal(own, other), name
+
+
+def test_a_finished_training_is_not_trained_again(small_world, tmp_path):
+    model, history = fit(small_world, checkpoints=tmp_path)
+    stamp = (tmp_path / "sasrec.safetensors").stat().st_mtime_ns
+    again, loaded = fit(small_world, checkpoints=tmp_path)
+    assert loaded == history
+    assert (tmp_path / "sasrec.safetensors").stat().st_mtime_ns == stamp
+    assert torch.equal(model.embed.id.weight, again.embed.id.weight)
+
+
+def test_a_checkpoint_of_another_training_is_refused(small_world, tmp_path):
+    fit(small_world, checkpoints=tmp_path)
+    with pytest.raises(ValueError, match=r"sasrec.safetensors: belongs to another training"):
+        fit(small_world, checkpoints=tmp_path, learning_rate=3e-3)
+
+
+def test_the_average_of_the_weights_is_judged_and_kept(small_world):
+    """The best epoch is the first in both; what is kept of it differs by the average."""
+    plain, first = fit(small_world, checkpoints=None, average_decay=0.0)
+    averaged, second = fit(small_world, checkpoints=None)
+    assert first.best_epoch == second.best_epoch == 1
+    assert not torch.equal(plain.embed.id.weight, averaged.embed.id.weight)
