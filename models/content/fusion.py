@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.content.negatives import UsedNegatives
 from models.content.text import text_vectors
 from models.data import TrainingData, Validation
 from models.layers import AttentionPool, Dropout, FeedForward, prepare
@@ -38,6 +39,8 @@ class ContentConfig(Config):
     dropout: float = Field(0.2, ge=0, lt=1)
     temperature: float = Field(0.07, gt=0)
     num_negatives: int = Field(1024, ge=1)
+    negatives: Literal["catalogue", "used"] = "catalogue"
+    """`used`: only items with a positive; a catalogue with many new items needs it."""
     batch_size: int = Field(256, ge=1)
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
 
@@ -138,7 +141,8 @@ def fit_content(
     model.features = torch.from_numpy(features).to(options.device)
     model.to(options.device)
     prepare(model, options.generator("content weights"))
-    sampler = MixedNegatives(
+    draw = UsedNegatives if config.negatives == "used" else MixedNegatives
+    sampler = draw(
         torch.from_numpy(data.item_counts).to(options.device),
         num_uniform=config.num_negatives,
         generator=options.generator("content negatives"),

@@ -96,7 +96,7 @@ class Oracle:
         do harm leaves its place empty.
 
         Args:
-            allowed: (S, N) bool, N the items of that day; None allows all.
+            allowed: (S, N) bool, N at least the items of that day; None allows all.
         """
         n = self.world.items_on(day)
         item = np.arange(n)
@@ -107,7 +107,7 @@ class Oracle:
             here = np.broadcast_to(item, (len(rows), n))
             worth = self.worth(moment.take(rows), here, objective)
             if allowed is not None:
-                worth = np.where(allowed[rows], worth, -np.inf)
+                worth = np.where(allowed[rows, :n], worth, -np.inf)
             depth = min(k, n)
             part = np.argpartition(-worth, depth - 1, axis=1)[:, :depth]
             value = np.take_along_axis(worth, part, axis=1)
@@ -142,16 +142,30 @@ class Oracle:
 
 class OraclePolicy:
     """Fills pages with the best slate: the arm that no recommender can beat on its objective, page
-    by page. What a user has consumed stays allowed: repeats bore through their topic only.
+    by page.
+
+    Args:
+        allowed: (U, N) bool, what each user may be shown; None is everything.
     """
 
-    def __init__(self, world: World, day: int, objective: Objective = "satisfaction"):
+    def __init__(
+        self,
+        world: World,
+        day: int,
+        objective: Objective = "satisfaction",
+        *,
+        allowed: np.ndarray | None = None,
+    ):
         self.oracle = Oracle(world)
         self.day = day
+        self.allowed = allowed
         self.objective: Objective = objective
 
     def slates(
         self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        item = self.oracle.best_slates(moment, day=self.day, objective=self.objective, k=k)
+        allowed = None if self.allowed is None else self.allowed[page.user]
+        item = self.oracle.best_slates(
+            moment, day=self.day, objective=self.objective, k=k, allowed=allowed
+        )
         return item, np.ones(item.shape)

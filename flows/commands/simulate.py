@@ -1,0 +1,76 @@
+"""`shortlist simulate`: a world's users live with recommenders."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from flows import show
+from flows.commands.options import JsonOption
+
+app = typer.Typer()
+COLUMNS = (
+    "click_through",
+    "satisfaction",
+    "retention",
+    "revenue",
+    "watch_seconds",
+    "regret",
+    "effective_items",
+)
+
+
+@app.command()
+def simulate(
+    preset: Annotated[
+        str, typer.Option(help="A world: tiny, village, shop, video, large, or a TOML file.")
+    ] = "village",
+    days: Annotated[int, typer.Option(min=1, help="Days of the arms' own pages.")] = 14,
+    arms: Annotated[
+        str,
+        typer.Option(
+            help="With commas: logging, popularity, item_knn, ease, content, clicks, value, oracle,"
+            " oracle-clicks; a learned one also with +explore and +mmr."
+        ),
+    ] = "popularity,item_knn,value,oracle",
+    seed: Annotated[int | None, typer.Option(help="Of the world; default: the preset's.")] = None,
+    retrain_days: Annotated[int, typer.Option(min=1, help="Arms learn again so often.")] = 7,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="No HTTP: long runs become cheap.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Users of a simulated world ask, see, act, and come back or not; arm by arm, beside an oracle.
+
+    Days that are finished stay: the same command goes on where it was interrupted.
+    """
+    from flows.simulate import simulate as run
+    from flows.simulation.arms import parse_arms
+    from flows.simulation.setting import Schedule
+
+    chosen = parse_arms(arms)
+    schedule = Schedule(retrain_days=retrain_days)
+    with show.only_json(as_json):
+        result = run(preset, days=days, arms=chosen, seed=seed, schedule=schedule)
+    show.result(result, as_json=as_json, table=arms_table)
+
+
+def arms_table(content: dict[str, Any]) -> None:
+    """One row an arm, in the order given; half-widths are of 95% bootstrap intervals over users."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{content['preset']}: {content['days']} days, {content['users']:,} users,"
+        f" {content['items']:,} items",
+        title_justify="left",
+    )
+    table.add_column("arm")
+    for name in COLUMNS:
+        table.add_column(name.replace("_", " "), justify="right")
+    for name, arm in content["arms"].items():
+        cells = [arm["summary"][column] for column in COLUMNS]
+        table.add_row(name, *(f"{v['mean']:.3g} ±{(v['high'] - v['low']) / 2:.2g}" for v in cells))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
+    console.print(table)
+    console.print(f"by day: {content['plot']}")
