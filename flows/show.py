@@ -11,7 +11,7 @@ from rich.table import Table
 from shortlist.plain_json import dumps
 
 TABLE_METRICS = ("ndcg@10", "precision@10", "recall@10", "recall@100", "mrr@100")
-SHOWN_METRICS = ("coverage@10", "diversity@10")
+SHOWN_METRICS = ("coverage@10", "diversity@10", "novelty@10")
 METHOD_ORDER = ("chain", "champion")
 
 
@@ -93,12 +93,13 @@ def quality(content: dict[str, Any]) -> None:
     for name in (*TABLE_METRICS, *SHOWN_METRICS):
         table.add_column(name.split("@")[0] + f"\n@{name.split('@')[1]}", justify="right")
     first = [name for name in METHOD_ORDER if name in metrics]
-    table.add_column("chain ahead\nndcg@10", justify="right")
+    table.add_column("chain ahead\nndcg@10 [95%]", justify="right", no_wrap=True)
     rest = sorted(set(metrics) - set(first), key=lambda name: -metrics[name]["ndcg@10"]["mean"])
     for name in (*first, *rest):
         values = metrics[name]
-        cells = [_interval(values[metric]) for metric in TABLE_METRICS]
-        cells += [f"{values[metric]['mean']:.3f}" for metric in SHOWN_METRICS]
+        main, *others = TABLE_METRICS
+        cells = [_interval(values[main])]
+        cells += [f"{values[metric]['mean']:.3f}" for metric in (*others, *SHOWN_METRICS)]
         cells.append(_difference(content["chain_ahead"].get(name)))
         table.add_row(name, *cells, style="bold" if name == "chain" else None)
     _console().print(table)
@@ -197,4 +198,4 @@ def _plain(text: str) -> str:
 
 
 def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 132)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 136)
