@@ -146,7 +146,8 @@ class _Sessions:
     def next(self, world: World, shown: Shown, rng: np.random.Generator) -> "_Sessions":
         """Who goes on, and when."""
         sessions = world.config.sessions
-        odds = sessions.go_on + sessions.go_on_pleased * shown.outcome.satisfied
+        odds = sessions.go_on + world.users.patience[shown.page.user]
+        odds = odds + sessions.go_on_pleased * shown.outcome.satisfied
         going = rng.random(len(odds)) < 1 / (1 + np.exp(-odds))
         gap = rng.exponential(sessions.page_gap, size=len(odds)) + 1
         at = shown.outcome.end + (gap * SECOND).astype(np.int64)

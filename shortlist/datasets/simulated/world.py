@@ -45,6 +45,7 @@ class Users:
     created: np.ndarray  # (U,) int64 microseconds
     phone: np.ndarray  # (U,) float32: chance that a visit comes by phone
     evening: np.ndarray  # (U,) float32: chance that a visit is in the evening
+    patience: np.ndarray  # (U,) float32, added to the log-odds of one more page
     age_group: np.ndarray  # (U,) int64: 0 to 4, leans towards the favourite topic
     country: np.ndarray  # (U,) int64: 0 to 5, says nothing
 
@@ -172,6 +173,7 @@ def _users(config: WorldConfig, topics: np.ndarray, *, start: int) -> Users:
         created=start + (moment * MICROSECONDS_PER_DAY).astype(np.int64),
         phone=phone.astype(np.float32),
         evening=np.clip(rng.normal(sessions.evening, 0.2, size=n), 0, 1).astype(np.float32),
+        patience=(sessions.patience * rng.normal(size=n)).astype(np.float32),
         age_group=lean,
         country=rng.choice(6, size=n, p=[0.4, 0.2, 0.15, 0.1, 0.1, 0.05]),
     )
