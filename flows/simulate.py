@@ -1,7 +1,6 @@
 """Simulate: users of a simulated world live with recommenders, arm by arm, day after day."""
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,13 @@ from flows.simulation.figures import BY_DAY, summarise
 from flows.simulation.journal import DayLog
 from flows.simulation.loop import ArmLoop
 from flows.simulation.plots import Line, write_charts
+from flows.simulation.service_loop import ServiceLoop, service_arm
 from flows.simulation.setting import Schedule, Setting
-from shortlist.config import Settings
+from shortlist.config import ConfigError, Settings
 from shortlist.datasets.simulated import World, load_world_config
 
 PLOTTED = (*BY_DAY, "effective_items", "effective_topics")
+Say = Callable[[str], None]
 
 
 def open_setting(
@@ -32,22 +33,42 @@ def open_setting(
     """
     schedule = schedule or Schedule()
     changes: dict[str, object] = {"days": schedule.start + days, "seed": seed}
-    return Setting(World(load_world_config(preset, changes=changes)), days, schedule, cache)
+    world = World(load_world_config(preset, changes=changes))
+    return Setting(world, days, schedule, cache, preset)
 
 
 def simulate_in_process(
-    setting: Setting, arms: list[Arm], *, folder: Path, say: Callable[[str], None]
+    setting: Setting, arms: Sequence[Arm], *, folder: Path, say: Say
 ) -> dict[str, list[DayLog]]:
     """Live all days of all arms; days that are on disk are not lived again.
 
     Args:
         folder: each arm's days lie in a folder of its own under the setting's key.
     """
-    lived = {}
-    logging.getLogger("lightgbm").setLevel(logging.WARNING)
+    own = folder / setting.key
+    return {arm.name: ArmLoop(setting, arm, own / arm.name).run(say) for arm in arms}
+
+
+def simulate_with_service(
+    setting: Setting, arms: Sequence[Arm], *, folder: Path, say: Say
+) -> dict[str, list[DayLog]]:
+    """The same over HTTP: each learned arm is a release of the pipeline with a service of its own.
+
+    Raises:
+        ConfigError: an arm cannot be a release.
+        StartError, ServiceError: a service did not start, or stopped answering.
+    """
     for arm in arms:
-        own = folder / setting.key / arm.name
-        lived[arm.name] = ArmLoop(setting, arm, own).run(say)
+        if arm.learns and not service_arm(arm):
+            raise ConfigError(
+                f"arm '{arm.name}': a release does not explore yet; want --in-process, or the arm"
+                " without +explore"
+            )
+    own = folder / f"{setting.key}-service"
+    lived = {}
+    for arm in arms:
+        loop = ServiceLoop if arm.learns else ArmLoop
+        lived[arm.name] = loop(setting, arm, own / arm.name).run(say)
     return lived
 
 
@@ -55,16 +76,18 @@ def simulate(
     preset: str,
     *,
     days: int,
-    arms: list[Arm],
+    arms: Sequence[Arm],
     seed: int | None = None,
     schedule: Schedule | None = None,
-    say: Callable[[str], None] = print,
+    in_process: bool = True,
+    say: Say = print,
 ) -> dict[str, Any]:
-    """The command's work in process: figures, and where the plots lie."""
+    """The command's work: figures, and where the plots lie."""
     settings = Settings()
     folder = settings.home / "simulations"
     setting = open_setting(preset, days=days, seed=seed, schedule=schedule, cache=settings.cache)
-    lived = simulate_in_process(setting, arms, folder=folder, say=say)
+    live = simulate_in_process if in_process else simulate_with_service
+    lived = live(setting, arms, folder=folder, say=say)
     result = about(setting) | summarise(setting, lived)
     plot = folder / setting.key / f"{'-'.join(arm.name for arm in arms)[:80]}.svg"
     plot_days(plot, result)

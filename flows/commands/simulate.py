@@ -49,9 +49,13 @@ def simulate(
     from flows.simulation.setting import Schedule
 
     chosen = parse_arms(arms)
-    schedule = Schedule(retrain_days=retrain_days)
+    # Over HTTP the pipeline's own log of features serves its ranker; no days of shadow are needed.
+    warm = {} if in_process else {"warm_days": 14, "shadow_days": 0}
+    schedule = Schedule(retrain_days=retrain_days, **warm)
     with show.only_json(as_json):
-        result = run(preset, days=days, arms=chosen, seed=seed, schedule=schedule)
+        result = run(
+            preset, days=days, arms=chosen, seed=seed, schedule=schedule, in_process=in_process
+        )
     show.result(result, as_json=as_json, table=arms_table)
 
 

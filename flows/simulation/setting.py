@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
-from shortlist.config import Config
+from shortlist.config import Config, ConfigError
 from shortlist.contracts import ITEMS
 from shortlist.datasets.simulated.tables import Publisher
 from shortlist.datasets.simulated.world import World
@@ -45,9 +45,17 @@ class Setting:
     """Days of the arms' own pages, after `schedule.start`."""
     schedule: Schedule
     cache: Path
+    preset: str
+    """Name or path of the world's parameters."""
     publisher: Publisher = field(init=False)
 
     def __post_init__(self) -> None:
+        config, users = self.world.config, self.world.num_users
+        if users > config.chunk:
+            raise ConfigError(
+                f"world '{config.name}' has {users:,} users in chunks of {config.chunk:,}; a closed"
+                " loop lives all of them together: want a smaller world, or a larger `chunk`"
+            )
         object.__setattr__(self, "publisher", Publisher(self.world))
 
     @property
@@ -81,6 +89,10 @@ class Setting:
     @cached_property
     def item_ids(self) -> list[str]:
         return self.publisher.item_ids.to_pylist()
+
+    @cached_property
+    def item_rows(self) -> dict[str, int]:
+        return {item_id: row for row, item_id in enumerate(self.item_ids)}
 
     @cached_property
     def attributes(self) -> dict[str, dict[str, str]]:

@@ -29,7 +29,7 @@ CHAIN = Arm("chain", ("item_knn", "recent_popularity"), ValueWeights(), explore=
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     config = load_world_config("tiny", changes={"days": SCHEDULE.start + 5})
-    return Setting(World(config), 5, SCHEDULE, tmp_path_factory.mktemp("cache"))
+    return Setting(World(config), 5, SCHEDULE, tmp_path_factory.mktemp("cache"), "tiny")
 
 
 @pytest.fixture(scope="module")

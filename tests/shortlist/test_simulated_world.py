@@ -80,9 +80,22 @@ def test_no_latent_column_can_reach_the_lake(batch, world):
 def test_the_same_config_is_the_same_world_whatever_the_threads(batch, world):
     again = pa.concat_tables(stream(world, ingested_at=5, threads=1))
     assert again.equals(batch.interactions)
+    chunked = World(load_world_config("tiny", changes={"chunk": 100}))
+    one, two = (pa.concat_tables(stream(chunked, ingested_at=5, threads=n)) for n in (1, 2))
+    assert one.equals(two)
     other = SimulatedConfig(preset="tiny", seed=1).world()
     different = pa.concat_tables(stream(other, ingested_at=5))
     assert not different.equals(batch.interactions)
+
+
+def test_a_log_that_stops_early_holds_what_was_there_by_then(batch, tmp_path):
+    short = load_simulated(SimulatedConfig(preset="tiny", log_days=4), cache=tmp_path, now=5)
+    n = short.interactions.num_rows
+    assert short.interactions.equals(batch.interactions.slice(0, n))
+    assert short.items.num_rows < batch.items.num_rows
+    assert short.items.equals(batch.items.slice(0, short.items.num_rows))
+    known = pc.is_in(short.interactions.column("item_id"), value_set=short.items.column("item_id"))
+    assert pc.all(known).as_py()
 
 
 def test_events_follow_what_caused_them(batch):

@@ -28,7 +28,9 @@ class SimulatedConfig(Config):
     seed: int | None = None
     """None: the preset's."""
     days: int | None = Field(default=None, ge=1)
-    """None: the preset's."""
+    """Length of the world's calendar; None: the preset's."""
+    log_days: int | None = Field(default=None, ge=1)
+    """Days of the log that are published, with whoever and whatever is there by then; None: all."""
 
     def world(self) -> World:
         """Raises ConfigError: no such preset, or impossible parameters."""
@@ -37,10 +39,16 @@ class SimulatedConfig(Config):
 
 
 def stream(
-    world: World, *, ingested_at: int, threads: int = 2, publisher: Publisher | None = None
+    world: World,
+    *,
+    ingested_at: int,
+    days: int | None = None,
+    threads: int = 2,
+    publisher: Publisher | None = None,
 ) -> Iterator[pa.Table]:
-    """Events of all days as INTERACTIONS tables, a table for each chunk of users and day, under
-    the logging policy. Chunks do not depend on each other, so threads change nothing.
+    """Events of the first `days` days (None: of all) as INTERACTIONS, under the logging policy: a
+    table for each day and chunk of users. Chunks do not depend on each other, so threads change
+    nothing.
     """
     publisher = publisher or Publisher(world)
     size = world.config.chunk
@@ -52,7 +60,7 @@ def stream(
         return publisher.interactions(events, ingested_at=ingested_at)
 
     with ThreadPoolExecutor(threads) as pool:
-        for day in range(world.config.days):
+        for day in range(days or world.config.days):
             logging = LoggingPolicy(world, day)
             there = [state for state in states if state.first < world.users_on(day)]
             for start in range(0, len(there), threads):
@@ -61,17 +69,19 @@ def stream(
 
 
 def load_simulated(config: SimulatedConfig, *, cache: Path, now: int) -> Batch:
-    """The whole world as one batch; images, if it has some, are drawn into `cache`."""
+    """The world's log as one batch; images, if it has some, are drawn into `cache`."""
     world = config.world()
+    days = min(config.log_days or world.config.days, world.config.days)
     publisher = Publisher(world)
-    interactions = pa.concat_tables(stream(world, ingested_at=now, publisher=publisher))
+    tables = stream(world, ingested_at=now, days=days, publisher=publisher)
+    items = world.items_on(days - 1)
     images = None
     if world.config.catalogue.images:
         folder = cache / "simulated" / f"{world.config.name}-{world.config.seed}"
-        images = draw_all(world, folder, until=world.num_items)
+        images = draw_all(world, folder, until=items)
     return Batch.checked(
         f"simulated world '{world.config.name}'",
-        interactions.combine_chunks(),
-        publisher.items(0, world.num_items, images=images),
-        publisher.users(0, world.num_users),
+        pa.concat_tables(tables).combine_chunks(),
+        publisher.items(0, items, images=images),
+        publisher.users(0, world.users_on(days - 1)),
     )

@@ -61,6 +61,10 @@ class Publisher:
         }
         return pa.table([columns[name] for name in INTERACTIONS.names], schema=INTERACTIONS)
 
+    def request_ids(self, requests: np.ndarray) -> list[str]:
+        """(S,) numbers of requests -> their ids in the tables."""
+        return hex_ids(requests, self.salt + 2).to_pylist()
+
     def items(self, first: int, end: int, *, images: list[str] | None = None) -> pa.Table:
         """Item rows first .. end as ITEMS, with vectors of image, and of sound and film where
         there is one.

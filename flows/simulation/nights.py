@@ -1,0 +1,152 @@
+"""Between two days of a service: its inbox becomes lake, features and pack; now and then it learns.
+
+Everything runs in an arm's own home, by the same code as the pipeline's commands.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flows.configuration import RunConfig
+from flows.featurize import featurize
+from flows.simulation.arms import Arm
+from flows.simulation.observe import TARGET_EVENTS
+from flows.simulation.setting import Setting
+from shortlist.config import Settings
+from shortlist.datasets import Batch
+from shortlist.datasets.service_log import load_posted_events
+from shortlist.lake import Lake
+
+
+@contextmanager
+def at_home(home: Path) -> Iterator[Settings]:
+    """Settings, flows and child processes live under `home` inside this block."""
+    before = os.environ.get("SHORTLIST_HOME")
+    os.environ["SHORTLIST_HOME"] = str(home)
+    try:
+        yield Settings()
+    finally:
+        if before is None:
+            del os.environ["SHORTLIST_HOME"]
+        else:
+            os.environ["SHORTLIST_HOME"] = before
+
+
+def run_config(setting: Setting, arm: Arm) -> RunConfig:
+    """The main job's config for an arm: its sources, and LambdaMART if it has a ranker."""
+    config = setting.world.config
+    kinds = list(dict.fromkeys([*arm.sources, "recent_popularity"]))
+    return RunConfig.model_validate(
+        {
+            "name": f"{config.name}-{arm.name.replace('+', '-')}",
+            "seed": config.seed,
+            "data": {
+                "source": "simulated",
+                "target_events": TARGET_EVENTS,
+                "clock": "replay",
+                "simulated": {
+                    "preset": setting.preset,
+                    "seed": config.seed,
+                    "days": config.days,
+                    "log_days": setting.schedule.start,
+                },
+            },
+            "train": {
+                "sources": [{"kind": kind} for kind in kinds],
+                "rankers": [{"kind": "lambdamart"}] if arm.weights else [],
+                "mmr_strength": arm.mmr,
+            },
+            "evaluate": {"bootstrap_draws": 100},
+        }
+    )
+
+
+def first_release(config: RunConfig) -> None:
+    """The main job on the log of the days before the arm takes over, from ingest to promote."""
+    from flows.run import run_flow
+
+    summary = run_flow(config, monitor=False)
+    _promote(summary["release_id"], summary["promoted"])
+
+
+def learn_again(settings: Settings, config: RunConfig) -> None:
+    """A new release from everything in the lake."""
+    from flows.evaluate import evaluate_flow
+    from flows.package import package_flow
+    from flows.promote import promote_flow
+    from flows.runs import Run, mark_windows
+    from flows.train import train_flow
+
+    run = Run.start(settings, config)
+    featurize(settings, config.data.target_events, until=mark_windows(settings, run))
+    train_flow(run.run_id)
+    evaluate_flow(run.run_id)
+    release_id = package_flow(run.run_id, bento=False)["release_id"]
+    promoted = promote_flow(release_id, gates=str(config.gates))["promoted"]
+    _promote(release_id, promoted)
+
+
+def _promote(release_id: str, promoted: bool) -> None:
+    """A gate that stops a release stops it from serving; the first one has nothing to fall back on,
+    and an arm is what it is: it serves, and the verdict stays in the log.
+    """
+    from shortlist.release import ReleaseStore
+
+    store = ReleaseStore(Settings().releases)
+    if not promoted and store.current_id() is None:
+        store.promote(release_id)
+
+
+def ingest_night(setting: Setting, settings: Settings, kept: list[pa.Table], *, day: int) -> None:
+    """The day's events into the lake, with the items and users of the day that begins; then every
+    feature as of that midnight.
+    """
+    from flows.validate import ValidateConfig, validate_batch
+
+    now = time.time_ns() // 1_000
+    posted = load_posted_events(settings, now=now)
+    publisher, world = setting.publisher, setting.world
+    interactions = pa.concat_tables([posted.interactions, *kept])
+    batch = Batch.checked(
+        f"day {day}",
+        interactions,
+        publisher.items(0, world.items_on(day + 1)),
+        publisher.users(0, world.users_on(day + 1)),
+    )
+    lake = Lake(settings.lake)
+    lake.stage(batch.batch_id, batch.interactions, batch.items, batch.users)
+    validate_batch(settings, batch.batch_id, ValidateConfig(), clock="replay")
+    featurize(settings, TARGET_EVENTS, until=world.midnight(day + 1))
+
+
+def forget_unfinished(settings: Settings, *, since: int) -> None:
+    """Take events of a day that was not finished out of the inbox: it will be lived again.
+
+    Args:
+        since: microseconds; events from then on go.
+    """
+    for path in settings.events.rglob("*.jsonl"):
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [
+            line
+            for line in lines
+            if line.endswith("\n") and json.loads(line)["event_timestamp"] < since
+        ]
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(kept))
+        partial.replace(path)
+
+
+def about_release(settings: Settings) -> dict[str, Any]:
+    from shortlist.release import ReleaseStore
+
+    release = ReleaseStore(settings.releases).open()
+    catalogue = pq.read_table(release.path / "items.parquet", columns=["item_id"])
+    return {"release_id": release.release_id, "items": catalogue.num_rows}

@@ -1,0 +1,119 @@
+"""One arm's life against the real service, over HTTP, in fast motion: asked, told, fed back through
+/events, ingestion and features every night, trained anew now and then.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.service_process import running_service
+from flows.simulation.arms import Arm
+from flows.simulation.journal import DayLog
+from flows.simulation.loop import ArmLoop
+from flows.simulation.nights import (
+    about_release,
+    at_home,
+    first_release,
+    forget_unfinished,
+    ingest_night,
+    learn_again,
+    run_config,
+)
+from flows.simulation.observe import TARGET_EVENTS, Observer
+from flows.simulation.service_policy import ServicePolicy, Teller, both
+from shortlist.client import ServiceError, ShortlistClient
+from shortlist.config import Settings
+from shortlist.datasets.simulated.day import live_day
+
+PACK_SECONDS = 30.0
+
+
+@dataclass
+class ServiceLoop(ArmLoop):
+    """As ArmLoop; pages come from the service of a release trained by the pipeline itself."""
+
+    def run(self, say: Callable[[str], None]) -> list[DayLog]:
+        """Live the days that are missing.
+
+        Raises:
+            StartError, ServiceError: the service did not start, or stopped answering.
+        """
+        start = self.setting.schedule.start
+        for day in range(len(self.logs), start):
+            self._keep(self.live(day))
+        if len(self.logs) == self.setting.end:
+            return self.logs
+        home = self.folder / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        config = run_config(self.setting, self.arm)
+        with at_home(home.absolute()) as settings:
+            if not (home / "first").is_file():
+                say(f"{self.arm.name}: the pipeline makes its first release")
+                first_release(config)
+                (home / "first").touch()
+            while len(self.logs) < self.setting.end:
+                day = len(self.logs)
+                if self._due(day) == day and day > start:
+                    say(f"{self.arm.name}: day {day}: the pipeline makes a new release")
+                    learn_again(settings, config)
+                self._serve(settings, home, say)
+        return self.logs
+
+    def _serve(self, settings: Settings, home: Path, say: Callable[[str], None]) -> None:
+        """One service, from now to the next release."""
+        from flows.featurize import featurize
+
+        world, day = self.setting.world, len(self.logs)
+        forget_unfinished(settings, since=world.midnight(day))
+        featurize(settings, TARGET_EVENTS, until=world.midnight(day))
+        known = about_release(settings)["items"]
+        with (
+            running_service(log=home / "service.log", clock="replay") as url,
+            ShortlistClient(url) as client,
+        ):
+            while day < self.setting.end:
+                started = time.perf_counter()
+                log, teller = self.ask(client, day, known_items=known)
+                ingest_night(self.setting, settings, teller.kept, day=day)
+                wait_for_pack(client, as_of=world.midnight(day + 1))
+                self._keep(log)
+                seconds = time.perf_counter() - started
+                say(f"{self.arm.name}: {day + 1} of {self.setting.end} days, {seconds:.1f} s")
+                day += 1
+                if self._due(day) == day:
+                    return
+
+    def ask(self, client: ShortlistClient, day: int, *, known_items: int) -> tuple[DayLog, Teller]:
+        """Live one day with the pages of a service."""
+        policy = ServicePolicy(self.setting, client)
+        teller = Teller(self.setting, policy, known_items)
+        observer = Observer(setting=self.setting, day=day, store=None, allowed=self.allowed)
+        watch = both(teller, observer)
+        live_day(self.setting.world, self.state, day, policy=policy, watch=watch)
+        return observer.log(self.state.copy()), teller
+
+    def _keep(self, log: DayLog) -> None:
+        log.save(self.folder)
+        self.logs.append(log)
+
+
+def wait_for_pack(client: ShortlistClient, *, as_of: int) -> None:
+    """Until the service has swapped in the night's pack.
+
+    Raises:
+        ServiceError: it has not after PACK_SECONDS.
+    """
+    deadline = time.monotonic() + PACK_SECONDS
+    while (found := client.ready().pack_as_of) < as_of:
+        if time.monotonic() > deadline:
+            raise ServiceError(
+                f"{client.base_url}: still serves the pack of {found} after {PACK_SECONDS:.0f} s,"
+                f" {as_of} is published"
+            )
+        time.sleep(0.2)
+
+
+def service_arm(arm: Arm) -> bool:
+    """Whether an arm can be a release of the pipeline: exploration is not part of one yet."""
+    return arm.learns and not arm.explore
