@@ -1,0 +1,73 @@
+"""`shortlist bench simulated_world`: how fast a world is generated, and in how much memory.
+
+Everything counts: users' states, slates with propensities, what they do, and the Arrow tables of
+the contract with all ids, texts and queries. Nothing is written to a disk.
+"""
+
+import argparse
+import json
+import resource
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from benchmarks._machine import about_machine
+from shortlist.columns import EVENT_TYPE
+from shortlist.datasets.simulated import SimulatedConfig, stream
+from shortlist.datasets.simulated.tables import Publisher
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="large")
+    parser.add_argument("--impressions", type=float, default=10e6, help="stop after so many")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    arguments = parser.parse_args()
+    result = about_machine() | {
+        "command": f"shortlist bench simulated_world --preset {arguments.preset}"
+        f" --impressions {arguments.impressions:.0f} --threads {arguments.threads}",
+        **generate(arguments.preset, arguments.impressions, threads=arguments.threads),
+    }
+    print(json.dumps(result, indent=1))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def generate(preset: str, impressions: float, *, threads: int) -> dict[str, Any]:
+    """Stream a preset until there are enough impressions, or its days are over."""
+    started = time.perf_counter()
+    world = SimulatedConfig(preset=preset).world()
+    publisher = Publisher(world)
+    ready = time.perf_counter()
+    counts: Counter[str] = Counter()
+    largest = 0
+    for table in stream(world, ingested_at=0, threads=threads, publisher=publisher):
+        largest = max(largest, table.nbytes)
+        kinds = pc.value_counts(table.column(EVENT_TYPE).combine_chunks())
+        counts.update({row["values"]: row["counts"] for row in kinds.to_pylist()})
+        if counts["impression"] >= impressions:
+            break
+    seconds = time.perf_counter() - ready
+    return {
+        "users": world.num_users,
+        "items": world.num_items,
+        "world_seconds": round(ready - started, 2),
+        "seconds": round(seconds, 2),
+        "impressions": counts["impression"],
+        "events": counts.total(),
+        "impressions_per_second": round(counts["impression"] / seconds),
+        "events_per_second": round(counts.total() / seconds),
+        "largest_table_mb": round(largest / 1e6, 1),
+        "arrow_peak_mb": round(pa.default_memory_pool().max_memory() / 1e6, 1),
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "by_type": dict(counts.most_common()),
+    }
+
+
+if __name__ == "__main__":
+    main()

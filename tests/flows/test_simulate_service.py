@@ -1,0 +1,163 @@
+"""Talking to a service: what is posted, in which order, what is kept for the night, and what a
+service that is down looks like. The whole loop against a real one is `shortlist simulate`.
+"""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flows.service_process import free_port
+from flows.simulate import open_setting, simulate_with_service
+from flows.simulation.arms import parse_arms
+from flows.simulation.nights import forget_unfinished, run_config
+from flows.simulation.service_policy import ServicePolicy, Teller, in_posts
+from flows.simulation.setting import Schedule, Setting
+from shortlist.api import Item, RecommendRequest, RecommendResponse
+from shortlist.client import ServiceError, ShortlistClient
+from shortlist.config import ConfigError, Settings
+from shortlist.datasets.simulated.day import Shown, live_day
+from shortlist.datasets.simulated.state import State
+
+SCHEDULE = Schedule(warm_days=3, shadow_days=0)
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    cache = tmp_path_factory.mktemp("cache")
+    return open_setting("tiny", days=3, schedule=SCHEDULE, cache=cache)
+
+
+class Recorder:
+    """Stands where the HTTP client stands: shows the first items to everybody, keeps the posts."""
+
+    def __init__(self, item_ids: list[str]):
+        self.item_ids = item_ids
+        self.asked: list[RecommendRequest] = []
+        self.posts: list[list] = []
+
+    def recommend(self, request: RecommendRequest) -> RecommendResponse:
+        self.asked.append(request)
+        items = [
+            Item(item_id=item_id, title="", score=1.0, rank=rank, source="item_knn")
+            for rank, item_id in enumerate(self.item_ids[: request.k - 2], start=1)
+        ]
+        return RecommendResponse(
+            request_id=f"{request.user_id}@{request.at}",
+            release_id="r",
+            user_known=True,
+            items=items,
+            at=request.at,
+        )
+
+    def events(self, events) -> None:
+        self.posts.append(list(events))
+
+
+@pytest.fixture(scope="module")
+def told(setting) -> SimpleNamespace:
+    """Day 3 with a service that knows only the first 150 items."""
+    state = State.fresh(setting.world, 0, setting.world.num_users)
+    for day in range(3):
+        live_day(setting.world, state, day)
+    recorder = Recorder(setting.item_ids)
+    policy = ServicePolicy(setting, recorder)
+    teller = Teller(setting, policy, known_items=150)
+    rounds: list[Shown] = []
+
+    def watch(shown: Shown) -> None:
+        rounds.append(shown)
+        teller(shown)
+
+    live_day(setting.world, state, 3, policy=policy, watch=watch)
+    return SimpleNamespace(recorder=recorder, teller=teller, rounds=rounds)
+
+
+def test_a_page_is_asked_for_its_own_moment_and_filled_as_answered(setting, told):
+    first = told.rounds[0]
+    home = np.flatnonzero(first.page.topic < 0)
+    asked = {request.user_id: request for request in told.recorder.asked[: len(home)]}
+    for row in home:
+        request = asked[setting.user_ids[first.page.user[row]]]
+        assert request.at == first.page.at[row]
+        assert request.context.device == ("phone" if first.page.phone[row] else "desktop")
+        assert first.item[row].tolist() == [*range(8), -1, -1], "two places stay empty"
+
+
+def test_events_come_in_order_and_name_the_list_of_the_service(setting, told):
+    posts = told.recorder.posts
+    assert all(len(post) <= 1_000 for post in posts)
+    for post in posts:
+        times = [event.event_timestamp for event in post]
+        assert times == sorted(times)
+    events = [event for post in posts for event in post]
+    home = [event for event in events if event.surface == "home" and event.request_id]
+    assert home
+    assert all(event.request_id.startswith(f"{event.user_id}@") for event in home)
+    searched = [event for event in events if event.surface == "search"]
+    assert searched
+    assert not any("@" in event.request_id for event in searched)
+
+
+def test_events_of_items_the_release_does_not_know_are_kept_for_the_night(setting, told):
+    events = [event for post in told.recorder.posts for event in post]
+    assert all(setting.item_rows[event.item_id] < 150 for event in events)
+    kept = [row for table in told.teller.kept for row in table.to_pylist()]
+    assert kept
+    assert all(setting.item_rows[row["item_id"]] >= 150 for row in kept)
+    ids = [event.event_id for event in events] + [row["event_id"] for row in kept]
+    caused = sum(len(shown.events) for shown in told.rounds)
+    assert len(set(ids)) == len(ids) == caused, "each event once, here or there"
+
+
+def test_posts_are_no_longer_than_the_api_takes(setting, told):
+    events = [shown.events for shown in told.rounds] * 2
+    tables = [setting.publisher.interactions(one, ingested_at=0) for one in events]
+    posts = list(in_posts(pa.concat_tables(tables)))
+    assert len(posts) > 1
+    assert all(len(post) == 1_000 for post in posts[:-1])
+    assert sum(len(post) for post in posts) == sum(len(one) for one in events)
+
+
+def test_an_unfinished_day_leaves_the_inbox(tmp_path):
+    settings = Settings(home=tmp_path)
+    folder = settings.events / "date=2026-01-01"
+    folder.mkdir(parents=True)
+    lines = [json.dumps({"event_id": str(t), "event_timestamp": t}) + "\n" for t in (1, 5, 9)]
+    (folder / "1-1.jsonl").write_text("".join(lines) + '{"event_id": "torn')
+    forget_unfinished(settings, since=6)
+    assert (folder / "1-1.jsonl").read_text() == "".join(lines[:2])
+
+
+def test_a_service_that_is_down_is_one_clear_sentence(setting):
+    url = f"http://127.0.0.1:{free_port()}"
+    with ShortlistClient(url, timeout=2) as client:
+        policy = ServicePolicy(setting, client)
+        state = State.fresh(setting.world, 0, setting.world.num_users)
+        with pytest.raises(
+            ServiceError, match=r"does not answer .* start it with `shortlist serve`"
+        ):
+            live_day(setting.world, state, 0, policy=policy)
+
+
+def test_the_pipeline_learns_from_the_days_before_the_arm_takes_over(setting):
+    config = run_config(setting, parse_arms("value+mmr")[0])
+    assert config.data.simulated is not None
+    assert config.data.simulated.log_days == SCHEDULE.start
+    assert config.data.simulated.days == setting.world.config.days
+    assert {source.kind for source in config.train.sources} >= {"item_knn", "content"}
+    assert config.train.mmr_strength > 0
+
+
+def test_a_release_does_not_explore_and_the_command_says_so(setting, tmp_path):
+    with pytest.raises(ConfigError, match="a release does not explore yet; want --in-process"):
+        simulate_with_service(setting, parse_arms("value+explore"), folder=tmp_path, say=print)
+
+
+def test_a_world_of_several_chunks_is_no_closed_loop(tmp_path):
+    path = tmp_path / "wide.toml"
+    path.write_text('name = "wide"\nchunk = 50\n[population]\nusers = 100\n')
+    with pytest.raises(ConfigError, match="want a smaller world, or a larger `chunk`"):
+        open_setting(str(path), days=1, cache=tmp_path)
