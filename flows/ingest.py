@@ -1,50 +1,29 @@
-"""Ingest: read the source, map it to the contracts, drop duplicates, and stage the batch beside the
-lake.
-"""
+"""Ingest: read what is new of the source, map it to the contracts, stage it beside the lake."""
 
 import time
 from typing import Any
 
-import duckdb
-import numpy as np
-import pyarrow as pa
 from prefect import flow
 
 from shortlist.config import Settings
-from shortlist.contracts import sort_by_time
-from shortlist.datasets import DataConfig, load_batch
-from shortlist.lake import Lake
+from shortlist.datasets import DataConfig, stage_source
 
 
 @flow(name="ingest", log_prints=True)
 def ingest_flow(data: DataConfig) -> dict[str, Any]:
     """Stage one batch; `shortlist validate` makes it part of the lake."""
-    settings = Settings()
-    batch = load_batch(data, settings, now=time.time_ns() // 1_000)
-    interactions = sort_by_time(without_duplicates(batch.interactions))
-    Lake(settings.lake).stage(batch.batch_id, interactions, batch.items, batch.users)
+    batch = stage_source(data, Settings(), now=time.time_ns() // 1_000)
     result = {
         "batch_id": batch.batch_id,
-        "read": batch.interactions.num_rows,
-        "duplicates": batch.interactions.num_rows - interactions.num_rows,
-        "staged": interactions.num_rows,
-        "items": batch.items.num_rows,
-        "users": batch.users.num_rows,
+        "read": batch.read["interactions"],
+        "items": batch.read["items"],
+        "users": batch.read["users"],
+        "files": list(batch.files),
+        "unchanged": batch.unchanged,
     }
     print(
         f"ingest: batch {batch.batch_id}: {result['read']:,} events read,"
-        f" {result['duplicates']:,} duplicates, {result['items']:,} items,"
-        f" {result['users']:,} users"
+        f" {result['items']:,} items, {result['users']:,} users"
+        + (f"; {batch.unchanged} unchanged files left out" if batch.unchanged else "")
     )
     return result
-
-
-def without_duplicates(interactions: pa.Table) -> pa.Table:
-    """Each event_id once: the first row of it."""
-    numbered = interactions.append_column("row", pa.array(np.arange(interactions.num_rows)))
-    with duckdb.connect() as connection:
-        connection.register("batch", numbered.select(["event_id", "row"]))
-        first = connection.execute(
-            "SELECT min(row) AS row FROM batch GROUP BY event_id ORDER BY row"
-        ).fetchnumpy()
-    return interactions.take(first["row"])

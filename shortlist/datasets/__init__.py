@@ -1,16 +1,25 @@
 """Sources of data: one file a source, each maps what it reads to the contracts and nothing else."""
 
-from shortlist.datasets.batch import Batch, DatasetError
-from shortlist.datasets.config import DataConfig, FilesConfig, InteractionFile, ItemFile, UserFile
-from shortlist.datasets.load import load_batch
+from shortlist.datasets.batch import Batch
+from shortlist.datasets.config import (
+    DatabaseConfig,
+    DataConfig,
+    FilesConfig,
+    InteractionFile,
+    ItemFile,
+    UserFile,
+)
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.load import stage_source
 
 __all__ = [
     "Batch",
     "DataConfig",
+    "DatabaseConfig",
     "DatasetError",
     "FilesConfig",
     "InteractionFile",
     "ItemFile",
     "UserFile",
-    "load_batch",
+    "stage_source",
 ]

@@ -1,4 +1,4 @@
-"""What every loader returns, and the pieces that loaders share."""
+"""Tables of a source that is small enough to be read at once."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,24 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from shortlist import columns as c
 from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS, check
-
-
-class DatasetError(ValueError):
-    """A source cannot be read; the message names file, line or column, and what would be right."""
+from shortlist.datasets.identity import event_ids
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Three contract-checked tables; `excluded` counts rows that a rule of the config left out."""
+    """Three contract-checked tables."""
 
     interactions: pa.Table
     items: pa.Table
     users: pa.Table
-    excluded: int = 0
 
     @classmethod
     def checked(
@@ -83,50 +78,7 @@ def interactions_table(
         c.SURFACE: pa.array([surface] * n, pa.string()),
         c.SOURCE: pa.array([source] * n, pa.string()),
     }
-    columns[c.EVENT_ID] = event_ids(user, item, kind, time, columns[c.VALUE])
-    return pa.table(columns)
-
-
-def event_ids(
-    user: pa.Array, item: pa.Array, kind: pa.Array, time: pa.Array, value: pa.Array
-) -> pa.Array:
-    """Ids by content: the same event always has the same one, so that a second reading adds
-    nothing.
-    """
-    # A missing id is for the contract check to name, not for a hash to stumble over.
-    parts = [user, item, kind, time.cast(pa.string()), value.cast(pa.string())]
-    parts = [pc.fill_null(part, "") for part in parts]
-    keys = pc.binary_join_element_wise(*parts, "\x1f")
-    return pa.array(
-        [hashlib.blake2b(key.encode(), digest_size=12).hexdigest() for key in keys.to_pylist()],
-        pa.string(),
-    )
-
-
-def with_likes(interactions: pa.Table, threshold: float | None) -> pa.Table:
-    """Add a `like` right after every rating of `threshold` and more; the order in time is kept."""
-    if threshold is None:
-        return interactions
-    is_like = pc.and_kleene(
-        pc.equal(interactions.column(c.EVENT_TYPE), "rating"),
-        pc.greater_equal(interactions.column(c.VALUE), threshold),
-    )
-    likes = interactions.filter(pc.fill_null(is_like, False))
-    order = likes.column(c.EVENT_ORDER)
-    kind = pa.array(["like"] * likes.num_rows, pa.string())
-    ids = pc.binary_join_element_wise(likes.column(c.EVENT_ID), "like", "-")
-    likes = (
-        likes.set_column(likes.schema.get_field_index(c.EVENT_TYPE), c.EVENT_TYPE, kind)
-        .set_column(likes.schema.get_field_index(c.EVENT_ID), c.EVENT_ID, ids)
-        .set_column(
-            likes.schema.get_field_index(c.EVENT_ORDER),
-            c.EVENT_ORDER,
-            pc.add(pc.multiply(order, 2), 1),
-        )
-    )
-    doubled = pc.multiply(interactions.column(c.EVENT_ORDER), 2)
-    at = interactions.schema.get_field_index(c.EVENT_ORDER)
-    return pa.concat_tables([interactions.set_column(at, c.EVENT_ORDER, doubled), likes])
+    return pa.table(columns | {c.EVENT_ID: event_ids(pa.table(columns))})
 
 
 def attribute_maps(columns: dict[str, list[str | None]]) -> pa.Array:

@@ -1,62 +1,214 @@
 """Where the data is and how its columns map to the contracts."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from shortlist import columns as c
 from shortlist.config import Config
-from shortlist.contracts import EVENT_TYPES
+from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, USERS
 from shortlist.datasets.simulated.source import SimulatedConfig
 
+Format = Literal["csv", "jsonl", "parquet"]
+OPERATION = "operation"
+MOVIELENS = ("movielens-latest-small", "movielens-1m", "movielens-20m", "movielens-32m")
 
-class InteractionFile(Config):
-    """One file of events. `columns` maps names of the INTERACTIONS contract to the file's own."""
 
-    path: Path
+class FileTable(Config):
+    """Files of one table: one file, a folder, a glob, or any fsspec URI such as s3://bucket/*.csv.
+
+    `columns` maps names of the contract to the files' own; `operation` (insert, correct, delete)
+    may be among them.
+    """
+
+    path: str = Field(min_length=1)
     columns: dict[str, str]
+    format: Format | None = None
+    """None: told by the file's ending (.csv .tsv .jsonl .ndjson .parquet, then .gz or .zst)."""
+    separator: str | None = Field(default=None, min_length=1, max_length=4)
+    """Between the fields of a CSV file. None: the one that its first line has."""
+    header: tuple[str, ...] = ()
+    """Names of the columns, where the first line of a CSV file is data already."""
+    quote: str = '"'
+    sparse: bool = False
+    """JSON Lines: a mapped key may be missing in the first thousand lines."""
+    encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
+    timestamp_unit: str = "s"
+    """s, ms, us, iso, or a pattern such as "%d.%m.%Y %H:%M"."""
+    time_zone: str = "UTC"
+    """Of times that do not name one."""
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @field_validator("timestamp_unit")
+    @classmethod
+    def _known_unit(cls, value: str) -> str:
+        if value not in ("s", "ms", "us", "iso") and "%" not in value:
+            raise ValueError('want "s", "ms", "us", "iso", or a pattern like "%d.%m.%Y %H:%M"')
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        import zoneinfo
+
+        if value not in zoneinfo.available_timezones():
+            raise ValueError("no such time zone, want a name like Europe/Berlin")
+        return value
+
+
+def _known_columns(columns: dict[str, str], names: list[str], required: tuple[str, ...]) -> None:
+    for name in columns:
+        if name not in (*names, OPERATION) and not name.startswith("vector_"):
+            raise ValueError(f"'{name}' is no column of the contract, want {', '.join(names)}")
+    missing = [name for name in required if name not in columns]
+    if missing:
+        raise ValueError(f"columns must map {', '.join(missing)} to columns of the file")
+
+
+class InteractionFile(FileTable):
+    """Events. Required are user_id, item_id, event_timestamp, and event_type or one for all."""
+
     event_type: str | None = None
-    """The type of every event, where the file has no column for it."""
-    timestamp_unit: Literal["s", "ms", "us", "iso"] = "s"
+    """The type of every event, where the files have no column for it."""
+    event_types: dict[str, str] = Field(default_factory=dict)
+    """{the files' word: the contract's}, e.g. {"order": "purchase"}."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "InteractionFile":
+        known = [name for name in INTERACTIONS.names if name not in (c.EVENT_ORDER, c.SOURCE)]
+        _known_columns(self.columns, known, (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP))
+        if c.EVENT_TYPE not in self.columns and self.event_type not in EVENT_TYPES:
+            raise ValueError(
+                "no event type: map 'event_type' to a column, or set event_type to one of"
+                f" {', '.join(EVENT_TYPES)} (got {self.event_type!r})"
+            )
+        wrong = set(self.event_types.values()) - set(EVENT_TYPES)
+        if wrong:
+            raise ValueError(
+                f"event_types: '{min(wrong)}' is unknown, want {', '.join(EVENT_TYPES)}"
+            )
+        return self
 
 
-class ItemFile(Config):
-    path: Path
-    columns: dict[str, str]
+class ItemFile(FileTable):
     category_separator: str = "|"
+    """With ">" the categories are a path from the widest to the narrowest."""
     attributes: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _complete(self) -> "ItemFile":
+        _known_columns(self.columns, ITEMS.names, (c.ITEM_ID,))
+        return self
 
-class UserFile(Config):
-    path: Path
-    columns: dict[str, str]
+
+class UserFile(FileTable):
     attributes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> "UserFile":
+        _known_columns(self.columns, USERS.names, (c.USER_ID,))
+        return self
 
 
 class FilesConfig(Config):
-    """Your own data: CSV, JSON Lines or Parquet, told by the file's ending."""
+    """Your own data: CSV, JSON Lines or Parquet, plain, gzip or zstd."""
 
-    interactions: InteractionFile
+    interactions: tuple[InteractionFile, ...] = Field(min_length=1)
+    """One table, or several ([[data.files.interactions]]) that together are the log."""
     items: ItemFile | None = None
     """None: the catalogue is what the interactions mention."""
     users: UserFile | None = None
+
+    @field_validator("interactions", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict | InteractionFile) else value
+
+
+class DatabaseTable(FileTable):
+    """A table or query of the database, by the mapping of a file."""
+
+    path: str = ""
+    table: str | None = None
+    query: str | None = None
+    watermark: str | None = None
+    """A column that only grows (an id, a time of change): the next run reads on from there."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "DatabaseTable":
+        if (self.table is None) == (self.query is None):
+            raise ValueError("want either `table` or `query`")
+        return self
+
+
+class DatabaseInteractions(DatabaseTable, InteractionFile):
+    pass
+
+
+class DatabaseItems(DatabaseTable, ItemFile):
+    pass
+
+
+class DatabaseUsers(DatabaseTable, UserFile):
+    pass
+
+
+class DatabaseConfig(Config):
+    """Any SQLAlchemy URL; `$NAME` in it is taken from the environment, so that no password is in
+    the file.
+    """
+
+    url: str
+    interactions: DatabaseInteractions
+    items: DatabaseItems | None = None
+    users: DatabaseUsers | None = None
+    chunk_rows: int = Field(default=50_000, ge=1)
 
 
 class DataConfig(Config):
     """The source of one run, and which of its events recommendations are learned from."""
 
-    source: Literal["movielens-100k", "files", "simulated", "service"]
+    source: Literal[
+        "movielens-100k",
+        "movielens-latest-small",
+        "movielens-1m",
+        "movielens-20m",
+        "movielens-32m",
+        "amazon-reviews-2023",
+        "sequences",
+        "files",
+        "database",
+        "simulated",
+        "service",
+    ]
     origin: Literal["pip", "grouplens"] = "pip"
-    """MovieLens: out of the RecBole wheel by pip, or GroupLens' own archive."""
+    """MovieLens-100K: out of the RecBole wheel by pip, or GroupLens' own archive."""
     path: Path | None = None
-    """MovieLens from GroupLens: an archive or folder that is here already."""
+    """Public sets: an archive, file or folder that is here already."""
+    category: str | None = None
+    """Amazon Reviews 2023: the category's name, e.g. All_Beauty."""
     files: FilesConfig | None = None
+    database: DatabaseConfig | None = None
     simulated: SimulatedConfig | None = None
     """A world with known truth; None is the preset `shop`."""
     target_events: tuple[str, ...] = Field(("rating",), min_length=1)
     like_threshold: float | None = None
     """A rating this high is also a `like`."""
+    session_gap_minutes: float | None = Field(default=30, gt=0)
+    """Events of a user closer than this are one session, where the source names none."""
+    exclude: tuple[str, ...] = ()
+    """Events to leave out, as SQL conditions on the contract's columns: bots, test users."""
     clock: Literal["wall", "replay"] = "wall"
+
+    @property
+    def has_time(self) -> bool:
+        """Whether event times mean anything; sequences have an order only."""
+        return self.source != "sequences"
 
     @field_validator("target_events")
     @classmethod
@@ -67,7 +219,14 @@ class DataConfig(Config):
         return value
 
     @model_validator(mode="after")
-    def _files_are_given(self) -> "DataConfig":
-        if (self.source == "files") != (self.files is not None):
-            raise ValueError('source "files" needs a section [data.files], and only that source')
+    def _section_is_given(self) -> "DataConfig":
+        for name in ("files", "database"):
+            if (self.source == name) != (getattr(self, name) is not None):
+                raise ValueError(
+                    f'source "{name}" needs a section [data.{name}], and only that source'
+                )
+        if self.source == "amazon-reviews-2023" and self.category is None:
+            raise ValueError('source "amazon-reviews-2023" needs `category`, e.g. "All_Beauty"')
+        if self.source == "sequences" and self.path is None:
+            raise ValueError('source "sequences" needs `path`, a file of one user a line')
         return self

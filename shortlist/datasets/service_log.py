@@ -18,7 +18,12 @@ from shortlist import columns as c
 from shortlist.api import END_OF_TIME, Event
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, SERVING_LOG, TIMESTAMP
-from shortlist.datasets.batch import Batch, DatasetError, event_ids
+from shortlist.datasets.batch import Batch
+from shortlist.datasets.config import InteractionFile
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.identity import event_ids
+from shortlist.datasets.locate import SourceFile
+from shortlist.datasets.staging import Stager, stage_event_file
 from shortlist.lake import Lake
 
 RECEIVED_AT = "received_at"
@@ -39,6 +44,59 @@ def read_lines(folder: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
                 if not isinstance(content, dict):
                     raise DatasetError(f"{path}: line {number}: not an object: {raw[:60]!r}")
                 yield path, number, content
+
+
+POSTED = InteractionFile(
+    path="events",
+    columns={
+        **{name: name for name in INTERACTIONS.names if name not in (c.EVENT_ORDER, c.SOURCE)},
+        c.INGESTED_AT: RECEIVED_AT,
+    },
+    format="jsonl",
+    timestamp_unit="us",
+    sparse=True,
+)
+
+
+def stage_posted_events(stager: Stager) -> None:
+    """Stage the inbox files that are new or have grown. A line that is not finished waits.
+
+    A finished line that breaks the schema goes to quarantine like any other bad row.
+
+    Raises:
+        LakeError: there is no catalogue yet to which the events could belong.
+    """
+    Lake(stager.settings.lake).items()
+    inbox = stager.settings.events
+    key = stager.key("service")
+    known = stager.known(key).get("files", {})
+    seen = {}
+    for path in sorted(inbox.rglob("*.jsonl")):
+        name = path.relative_to(inbox).as_posix()
+        whole = _finished_lines(path, stager.staged.folder / "inbox.jsonl")
+        if whole is None:
+            continue
+        file = SourceFile(name, whole, "jsonl", None)
+        seen[name] = file.fingerprint()
+        if known.get(name) == seen[name]:
+            stager.batch.unchanged += 1
+            continue
+        stager.fresh.append(seen[name])
+        stager.batch.files = (*stager.batch.files, str(path))
+        stage_event_file(stager, POSTED, file)
+    stager.batch.source = (key, {"files": seen})
+    stager.batch.create = ("users",)
+
+
+def _finished_lines(path: Path, copy: Path) -> Path | None:
+    """The file, or a copy without a last line that the service is still writing."""
+    with path.open("rb") as file:
+        content = file.read()
+    end = content.rfind(b"\n") + 1
+    if end == 0:
+        return None
+    copy.write_bytes(content[:end])
+    return copy
 
 
 def load_posted_events(settings: Settings, *, now: int) -> Batch:
@@ -83,13 +141,7 @@ def _interactions(rows: list[dict[str, Any]]) -> pa.Table:
         plain = pa.int64() if pa.types.is_timestamp(field.type) else field.type
         columns[field.name] = pa.array(values, plain).cast(field.type)
     n = len(rows)
-    derived = event_ids(
-        columns[c.USER_ID],
-        columns[c.ITEM_ID],
-        columns[c.EVENT_TYPE],
-        columns[c.EVENT_TIMESTAMP].cast(pa.int64()),
-        columns[c.VALUE],
-    ).to_pylist()
+    derived = event_ids(pa.table(columns)).to_pylist()
     given = [row.get(c.EVENT_ID) or id_ for row, id_ in zip(rows, derived, strict=True)]
     columns[c.EVENT_ID] = pa.array(given, pa.string())
     columns[c.EVENT_ORDER] = pa.array(np.arange(n), pa.int64())

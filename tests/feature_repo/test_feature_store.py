@@ -232,7 +232,7 @@ def test_who_left_the_lake_and_what_came_later_leave_the_online_store(make_home:
     assert known.attributes == [{"group": "g0"}, {"group": "g1"}]
     assert known.context["context_events"].tolist() == [1, 1]
 
-    path = settings.lake / "users.parquet"
+    path = settings.lake / "current" / "users.parquet"
     users = pq.read_table(path)
     pq.write_table(users.filter(pc.not_equal(users["user_id"], "u4")), path)
     featurize(settings, ("rating",), until=early)

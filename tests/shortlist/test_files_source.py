@@ -1,17 +1,21 @@
-"""Files with a column mapping: CSV, JSON Lines and Parquet give one batch; bad ones are named."""
+"""Files with a column mapping: every format gives the same batch, streamed into a folder."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from shortlist.contracts import ContractError, microseconds
-from shortlist.datasets import DatasetError, FilesConfig
-from shortlist.datasets.files import load_files
+from shortlist.config import Settings
+from shortlist.contracts import microseconds
+from shortlist.datasets import DataConfig, DatasetError, stage_source
+from shortlist.lake import open_staged
+from shortlist.lake.staging import staged_events, staged_rows
 
 NOW = 1_700_000_000_000_000
 EVENTS = [
@@ -24,178 +28,229 @@ COLUMNS = {"user_id": "who", "item_id": "what", "value": "stars", "event_timesta
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     table = pa.Table.from_pylist(rows)
-    if path.suffix == ".csv":
-        pyarrow.csv.write_csv(table, path)
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stem = path.name.removesuffix(".gz").removesuffix(".zst")
+    plain = path.with_name(stem)
+    if stem.endswith(".csv"):
+        pyarrow.csv.write_csv(table, plain)
+    elif stem.endswith(".jsonl"):
+        plain.write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
-        pq.write_table(table, path)
+        pq.write_table(table, plain)
+    if path.name.endswith(".gz"):
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+    if path.name.endswith(".zst"):
+        with pa.CompressedOutputStream(str(path), "zstd") as out:
+            out.write(plain.read_bytes())
+        plain.unlink()
     return path
 
 
-def config(path: Path, **more: Any) -> FilesConfig:
-    sections = {name: more.pop(name) for name in ("items", "users") if name in more}
-    interactions = {"path": path, "columns": COLUMNS, "event_type": "rating"} | more
-    return FilesConfig.model_validate({"interactions": interactions} | sections)
+class Staged:
+    """A staged batch, read back whole: these are small."""
+
+    def __init__(self, home: Path, config: dict[str, Any], **data: Any):
+        self.settings = Settings(home=home)
+        interactions = config.pop("interactions", None) or (
+            {"columns": COLUMNS, "event_type": "rating"}
+            | {k: v for k, v in config.items() if k not in ("items", "users")}
+        )
+        sections = {k: config[k] for k in ("items", "users") if k in config}
+        files = {"interactions": interactions} | sections
+        data_config = DataConfig.model_validate({"source": "files", "files": files} | data)
+        self.batch = stage_source(data_config, self.settings, now=NOW)
+        self.folder, _ = open_staged(self.settings.lake, self.batch.batch_id)
+
+    def table(self, name: str) -> pa.Table:
+        relation = (
+            staged_events(self.folder, original=True)
+            if name == "interactions"
+            else staged_rows(self.folder, name)
+        )
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            return connection.sql(f"SELECT * FROM {relation}").to_arrow_table()
+
+    def column(self, name: str, table: str = "interactions") -> list[Any]:
+        return self.table(table).column(name).to_pylist()
 
 
-def load(path: Path, *, like_threshold: float | None = None, **more: Any):
-    return load_files(config(path, **more), like_threshold=like_threshold, now=NOW)
+ENDINGS = ("csv", "jsonl", "parquet", "csv.gz", "jsonl.gz", "csv.zst", "jsonl.zst")
 
 
-@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_every_format_gives_the_same_batch(tmp_path: Path, ending: str) -> None:
-    batch = load(write(tmp_path / f"events.{ending}", EVENTS), like_threshold=4.0)
-    events = batch.interactions.drop_columns(["source"])
-    assert events.column("user_id").to_pylist() == ["00196", "7", "7", "00196"]
-    assert events.column("event_type").to_pylist() == ["rating", "rating", "rating", "like"]
-    assert events.column("event_order").to_pylist() == [0, 2, 4, 1]
-    assert events.column("value").to_pylist() == [4, 2, None, 4]
-    assert microseconds(events.column("event_timestamp")).to_pylist() == [
-        *(881_250_949_000_000, 881_250_950_000_000, 881_250_951_000_000, 881_250_949_000_000)
+    path = write(tmp_path / f"events.{ending}", EVENTS)
+    staged = Staged(tmp_path / "home", {"path": path}, like_threshold=4.0)
+    assert staged.column("user_id") == ["00196", "00196", "7", "7"]
+    assert staged.column("event_type") == ["rating", "like", "rating", "rating"]
+    assert staged.column("event_order") == [0, 1, 2, 3]
+    assert staged.column("value") == [4, 4, 2, None]
+    assert microseconds(staged.table("interactions").column("event_timestamp")).to_pylist() == [
+        *(881_250_949_000_000, 881_250_949_000_000, 881_250_950_000_000, 881_250_951_000_000)
     ]
-    assert batch.items.column("item_id").to_pylist() == ["a", "b", "c"]
-    assert batch.users.column("user_id").to_pylist() == ["00196", "7"]
-    reference = load(write(tmp_path / "again.csv", EVENTS), like_threshold=4.0)
-    assert events.equals(reference.interactions.drop_columns(["source"]))
+    assert staged.column("faults") == [None] * 4
+    assert staged.batch.read == {"interactions": 4, "items": 0, "users": 0}
+    reference = Staged(
+        tmp_path / "other", {"path": write(tmp_path / "again.csv", EVENTS)}, like_threshold=4.0
+    )
+    assert staged.column("event_id") == reference.column("event_id")
+    assert len(set(staged.column("event_id"))) == 4
+
+
+def test_a_folder_and_a_pattern_are_read_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    write(folder / "2.csv", EVENTS[1:2])
+    write(folder / "1.csv.gz", EVENTS[:1])
+    write(folder / "3.jsonl", EVENTS[2:])
+    (folder / "README").write_text("not data")
+    for path in (folder, folder / "*.*"):
+        staged = Staged(tmp_path / "home", {"path": path})
+        assert staged.column("item_id") == ["a", "b", "c"]
+        assert staged.column("event_order") == [0, 1 << 40, 2 << 40]
+        assert staged.column("source") == ["1.csv.gz", "2.csv", "3.jsonl"]
+
+
+def test_two_tables_of_events_are_one_log(tmp_path: Path) -> None:
+    views = write(tmp_path / "views.csv", EVENTS[:2])
+    orders = write(
+        tmp_path / "orders.jsonl", [{"c": "7", "sku": "b", "at": 881250999, "op": "buy"}]
+    )
+    columns = {"user_id": "c", "item_id": "sku", "event_timestamp": "at", "event_type": "op"}
+    mapped = {"path": str(orders), "columns": columns, "event_types": {"buy": "purchase"}}
+    seen = {"path": str(views), "columns": COLUMNS, "event_type": "view"}
+    staged = Staged(tmp_path / "home", {"interactions": [seen, mapped]})
+    assert staged.column("event_type") == ["view", "view", "purchase"]
+    assert [json.dumps(row) for row in staged.column("original")][2].count("buy") == 1
+
+
+def test_a_uri_is_fetched_once(tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/shop/a.csv", write(tmp_path / "a.csv", EVENTS[:2]).read_bytes())
+    memory.pipe("/shop/b.csv", write(tmp_path / "b.csv", EVENTS[2:]).read_bytes())
+    for where in ("memory://shop/*.csv", "memory://shop"):
+        staged = Staged(tmp_path / "home", {"path": where})
+        assert staged.column("item_id") == ["a", "b", "c"]
+    assert len(list((tmp_path / "home" / "cache" / "fetched").iterdir())) == 2
+    with pytest.raises(DatasetError, match=r"memory://nowhere/x.csv: nothing is there"):
+        Staged(tmp_path / "home", {"path": "memory://nowhere/x.csv"})
 
 
 def test_items_and_users_are_mapped(tmp_path: Path) -> None:
     items = [
-        {
-            "sku": "a",
-            "name": "Alpha",
-            "genres": "film|noir",
-            "cost": 2.5,
-            "year": "1995",
-            "by": "X",
-        },
-        {"sku": "b", "name": "Beta", "genres": "", "cost": None, "year": "1996-05-31", "by": ""},
+        {"sku": "a", "name": "A (1995)", "genres": "film|noir|film", "cost": 2.5, "by": "X"},
+        {"sku": "b", "name": "Beta", "genres": "", "cost": None, "by": ""},
     ]
     users = [{"id": "00196", "group": "young"}, {"id": "8", "group": ""}]
-    batch = load(
-        write(tmp_path / "events.csv", EVENTS),
-        items={
-            "path": write(tmp_path / "items.csv", items),
-            "columns": {
-                **{"item_id": "sku", "title": "name", "categories": "genres"},
-                **{"price": "cost", "published_at": "year"},
+    staged = Staged(
+        tmp_path / "home",
+        {
+            "path": write(tmp_path / "events.csv", EVENTS),
+            "items": {
+                "path": write(tmp_path / "items.csv", items),
+                "columns": {
+                    **{"item_id": "sku", "title": "name", "categories": "genres"},
+                    **{"price": "cost", "published_at": "name"},
+                },
+                "attributes": ["by"],
             },
-            "attributes": ["by"],
-        },
-        users={
-            "path": write(tmp_path / "users.csv", users),
-            "columns": {"user_id": "id"},
-            "attributes": ["group"],
+            "users": {
+                "path": write(tmp_path / "users.csv", users),
+                "columns": {"user_id": "id"},
+                "attributes": ["group"],
+            },
         },
     )
-    assert batch.items.column("categories").to_pylist() == [["film", "noir"], []]
-    assert batch.items.column("price").to_pylist() == [2.5, None]
-    assert [str(day)[:10] for day in batch.items.column("published_at").to_pylist()] == [
-        *("1995-01-01", "1996-05-31")
-    ]
-    assert batch.items.column("attributes").to_pylist() == [[("by", "X")], []]
-    # User 7 is in no users file but acts: it is a user without attributes.
-    assert batch.users.column("user_id").to_pylist() == ["00196", "8", "7"]
-    assert batch.users.column("attributes").to_pylist() == [[("group", "young")], [], None]
+    assert staged.column("categories", "items") == [["film", "noir"], []]
+    assert staged.column("price", "items") == [2.5, None]
+    years = [day and day.year for day in staged.column("published_at", "items")]
+    assert years == [1995, None]
+    assert staged.column("attributes", "items") == [[("by", "X")], []]
+    assert staged.column("attributes", "users") == [[("group", "young")], []]
+    assert staged.batch.read == {"interactions": 3, "items": 2, "users": 2}
+
+
+def test_vectors_and_lists_of_json_lines(tmp_path: Path) -> None:
+    items = [{"id": "a", "tags": ["x", "y"], "text": ["One.", "Two."], "vec": [0.5, 1]}]
+    mapped = {
+        "path": write(tmp_path / "items.jsonl", items),
+        "columns": {
+            **{"item_id": "id", "categories": "tags", "description": "text"},
+            **{"vector_image": "vec"},
+        },
+    }
+    staged = Staged(tmp_path / "home", {"path": write(tmp_path / "e.csv", EVENTS), "items": mapped})
+    assert staged.column("categories", "items") == [["x", "y"]]
+    assert staged.column("description", "items") == ["One. Two."]
+    assert staged.column("vector_image", "items") == [[0.5, 1.0]]
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 1_000), ("us", 1_000_000)])
 def test_units_of_time(tmp_path: Path, unit: str, factor: int) -> None:
     rows = [event | {"when": event["when"] * factor} for event in EVENTS]
-    events = load(write(tmp_path / "events.csv", rows), timestamp_unit=unit).interactions
-    assert microseconds(events.column("event_timestamp"))[0].as_py() == 881_250_949_000_000
+    path = write(tmp_path / "events.csv", rows)
+    staged = Staged(tmp_path / "home", {"path": path, "timestamp_unit": unit})
+    times = microseconds(staged.table("interactions").column("event_timestamp"))
+    assert times[0].as_py() == 881_250_949_000_000
 
 
-def test_iso_times_and_given_event_ids(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "unit", "zone", "hour"),
+    [
+        ("2024-05-31T10:00:00Z", "iso", "Europe/Berlin", 10),
+        ("2024-05-31 10:00:00+02:00", "iso", "UTC", 8),
+        ("2024-05-31 10:00:00", "iso", "UTC", 10),
+        ("2024-05-31 10:00:00", "iso", "Europe/Berlin", 8),
+        ("2024-01-31 10:00", "iso", "Europe/Berlin", 9),
+        ("31.05.2024 10:00", "%d.%m.%Y %H:%M", "Europe/Berlin", 8),
+    ],
+)
+def test_time_zones(tmp_path: Path, text: str, unit: str, zone: str, hour: int) -> None:
+    path = write(tmp_path / "e.csv", [EVENTS[0] | {"when": text}])
+    staged = Staged(tmp_path / "home", {"path": path, "timestamp_unit": unit, "time_zone": zone})
+    (moment,) = staged.column("event_timestamp")
+    assert (moment.hour, moment.utcoffset().total_seconds()) == (hour, 0)
+
+
+def test_given_ids_types_and_texts(tmp_path: Path) -> None:
     rows = [
         {"who": "u", "what": "a", "at": "1997-12-04T15:55:49.000001Z", "id": "x1", "kind": "click"},
-        {"who": "u", "what": "b", "at": "1997-12-04T16:55:49+01:00", "id": "x2", "kind": "view"},
+        {"who": "u", "what": "b", "at": "1997-12-04T16:55:49+01:00", "id": "", "kind": "view"},
     ]
     columns = {
         **{"user_id": "who", "item_id": "what", "event_timestamp": "at"},
         **{"event_id": "id", "event_type": "kind", "query": "kind"},
     }
     path = write(tmp_path / "events.csv", rows)
-    events = load(path, columns=columns, event_type=None, timestamp_unit="iso").interactions
-    assert microseconds(events.column("event_timestamp")).to_pylist() == [
-        *(881_250_949_000_001, 881_250_949_000_000)
-    ]
-    assert events.column("event_id").to_pylist() == ["x1", "x2"]
-    assert events.column("event_type").to_pylist() == ["click", "view"]
-    assert events.column("query").to_pylist() == ["click", "view"]
+    staged = Staged(
+        tmp_path / "home",
+        {"interactions": {"path": path, "columns": columns, "timestamp_unit": "iso"}},
+    )
+    times = microseconds(staged.table("interactions").column("event_timestamp")).to_pylist()
+    assert times == [881_250_949_000_001, 881_250_949_000_000]
+    ids = staged.column("event_id")
+    assert ids[0] == "x1"
+    assert len(ids[1]) == 24  # derived where none is given
+    assert staged.column("event_type") == ["click", "view"]
+    assert staged.column("query") == ["click", "view"]
 
 
-def bad(**changes: Any) -> list[dict[str, Any]]:
-    return [*EVENTS, EVENTS[0] | changes]
+def test_excluded_events_are_marked(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.csv", EVENTS)
+    rules = ["user_id = '00196'", "value < 0"]
+    staged = Staged(tmp_path / "home", {"path": path}, exclude=rules)
+    assert staged.column("excluded") == [True, False, False]
+    with pytest.raises(DatasetError, match=r"exclude: .*usr_id.* want SQL conditions"):
+        Staged(tmp_path / "home", {"path": path}, exclude=["usr_id = 1"])
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "complaint"),
-    [
-        ("e.csv", b"", "e.csv: is empty"),
-        ("e.csv", b"who,what,stars,when\nu,a,1,5\nu,a\n", "e.csv: cannot be read as csv.*2"),
-        ("e.csv", b"who,what,stars,when\nu,\xff\xfe,1,5\n", "e.csv: cannot be read as csv"),
-        ("e.csv", b"who,what,stars\nu,a,1\n", "no column 'when'; there are who, what, stars"),
-        ("e.csv", b"who,who,what,stars,when\nu,v,a,1,5\n", "column 'who' is there 2 times"),
-        ("e.csv", b"who,what,stars,when\nu,a,four,5\n", "column 'stars' is not numeric.*four"),
-        ("e.csv", b"who,what,stars,when\nu,a,4,5\nu,a,4,\n", "'when', row 2: '' is no time in 's'"),
-        ("e.csv", b"who,what,stars,when\nu,a,4,881250949000\n", "another timestamp_unit"),
-        ("e.jsonl", b'{"who": "u"\n', "e.jsonl: cannot be read as jsonl"),
-        ("e.parquet", b"PAR1 cut short", "e.parquet: cannot be read as parquet"),
-        ("e.xlsx", b"PK", "ending '.xlsx', want .csv, .jsonl or .parquet"),
-    ],
-)
-def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DatasetError, match=complaint):
-        load(tmp_path / name)
-
-
-def test_a_truncated_parquet_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "e.parquet", EVENTS)
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(DatasetError, match=r"e\.parquet: cannot be read as parquet"):
-        load(path)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"nowhere\.csv: no such file"):
-        load(tmp_path / "nowhere.csv")
-    with pytest.raises(DatasetError, match="is a folder, want one file"):
-        load(tmp_path)
-
-
-def test_ids_that_became_floats_are_refused(tmp_path: Path) -> None:
-    rows = [event | {"what": float(i)} for i, event in enumerate(EVENTS)] + bad(what=None)[-1:]
-    with pytest.raises(DatasetError, match=r"column 'what' is double.*became NaN"):
-        load(write(tmp_path / "e.parquet", rows))
-
-
-@pytest.mark.parametrize("value", [["a"], {"a": 1}])
-def test_ids_of_another_kind_are_refused(tmp_path: Path, value: Any) -> None:
-    rows = [event | {"what": value} for event in EVENTS]
-    with pytest.raises(DatasetError, match=r"column 'what' is .*, want text or whole numbers"):
-        load(write(tmp_path / "e.jsonl", rows))
-
-
-def test_missing_ids_break_the_contract(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="column 'item_id' has 1 nulls in 4 rows"):
-        load(write(tmp_path / "e.jsonl", bad(what=None)))
-
-
-def test_a_missing_iso_time_is_refused(tmp_path: Path) -> None:
-    rows = [{"who": "u", "what": "a", "stars": 1, "when": "1997-12-04T15:55:49Z"}]
-    rows.append({"who": "u", "what": "b", "stars": 1, "when": None})
-    with pytest.raises(DatasetError, match="column 'when', row 2: is empty"):
-        load(write(tmp_path / "e.jsonl", rows), timestamp_unit="iso")
-
-
-def test_unknown_event_types_are_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "e.csv", [event | {"kind": "stare"} for event in EVENTS])
-    with pytest.raises(DatasetError, match="event types stare; want impression"):
-        load(path, columns=COLUMNS | {"event_type": "kind"}, event_type=None)
-    with pytest.raises(DatasetError, match="no event type: map 'event_type' to a column"):
-        load(path, event_type=None)
-    with pytest.raises(DatasetError, match="columns must map item_id"):
-        load(path, columns={"user_id": "who", "event_timestamp": "when"})
+def test_the_same_content_is_the_same_batch(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.csv", EVENTS)
+    first = Staged(tmp_path / "home", {"path": path}).batch
+    assert Staged(tmp_path / "home", {"path": path}).batch == first
+    write(path, EVENTS[:2])
+    assert Staged(tmp_path / "home", {"path": path}).batch.batch_id != first.batch_id
+    assert len(list((tmp_path / "home" / "lake" / "incoming").iterdir())) == 2

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from shortlist import columns as c
 from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS, ContractError
-from shortlist.lake import Lake, LakeError, write_whole
+from shortlist.lake import Lake, LakeError, Published, open_staged, publish_batch, write_whole
+from shortlist.lake.partitions import MAX_FILES, granularity_for
+from shortlist.lake.snapshot import locked
 
 Event = tuple[str, str, str, int]  # event_id, user, item, microseconds
 
@@ -71,7 +74,7 @@ def test_only_new_events_of_an_overlapping_batch_are_added(lake: Lake) -> None:
     figures = lake.publish("two", later, items(a="A"), users("u"))
     assert (figures["interactions"], figures["known"]) == (1, 2)
     assert ids_of(lake.interactions()) == ["e1", "e2"]
-    assert [path.name for path in lake.interaction_files()] == ["one.parquet", "two.parquet"]
+    assert [path.name for path in lake.interaction_files()] == ["000001.parquet", "000002.parquet"]
 
 
 def test_items_and_users_are_replaced_by_id(lake: Lake) -> None:
@@ -113,15 +116,7 @@ def test_an_empty_lake_says_what_to_run(lake: Lake) -> None:
             read()
     assert lake.interaction_files() == []
     with pytest.raises(LakeError, match="batch 'b1' was not ingested"):
-        lake.read_incoming("b1")
-
-
-def test_a_staged_batch_is_not_yet_in_the_lake(lake: Lake) -> None:
-    batch = interactions(("e1", "u", "a", 1)), items(a="A"), users("u")
-    lake.stage("b1", *batch)
-    assert all(a.equals(b) for a, b in zip(lake.read_incoming("b1"), batch, strict=True))
-    with pytest.raises(LakeError):
-        lake.interactions()
+        open_staged(lake.root, "b1")
 
 
 def test_a_table_that_breaks_its_contract_leaves_the_lake_as_it_was(lake: Lake) -> None:
@@ -143,7 +138,118 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["table.parquet"]
 
 
-def test_readers_do_not_see_a_write_that_was_cut_off(lake: Lake) -> None:
+def test_a_reader_keeps_the_snapshot_it_began_with(lake: Lake) -> None:
     lake.publish("one", interactions(("e1", "u", "a", 1)), items(a="A"), users("u"))
-    (lake.root / "interactions" / ".two.parquet.7.partial").write_bytes(b"PAR1 cut")
-    assert ids_of(lake.interactions()) == ["e1"]
+    files = lake.interaction_files()
+    for number in (2, 3):
+        event = interactions((f"e{number}", "u", "a", number))
+        lake.publish(str(number), event, items(a="A"), users("u"))
+    assert ids_of(pq.read_table(files[0], partitioning=None)) == ["e1"]
+    assert len(lake.interaction_files()) == 3
+
+
+def test_anything_that_reads_parquet_reads_it(lake: Lake) -> None:
+    lake.publish("one", interactions(("e1", "u", "a", 1)), items(a="A"), users("u"))
+    lake.publish("two", interactions(("e2", "u", "a", 2)), items(a="A"), users("u"))
+    pattern = str(lake.root / "current" / "interactions" / "**" / "*.parquet")
+    found = duckdb.sql(f"SELECT event_id, event_year FROM '{pattern}' ORDER BY 1").fetchall()
+    assert found == [("e1", 1970), ("e2", 1970)]
+    assert pq.read_table(lake.root / "current" / "interactions").num_rows == 2
+
+
+def test_partitions_are_as_wide_as_the_data_needs() -> None:
+    day = 86_400_000_000
+    assert granularity_for(100_000_000, earliest=0, latest=90 * day) == "day"
+    assert granularity_for(100_000, earliest=0, latest=215 * day) == "month"
+    assert granularity_for(100_000, earliest=0, latest=20 * 365 * day) == "year"
+    assert granularity_for(1, earliest=0, latest=0) == "year"
+
+
+def test_late_events_land_in_their_partition_and_say_what_is_stale(lake: Lake) -> None:
+    day = 86_400_000_000
+    lake.publish("one", interactions(("e1", "u", "a", 700 * day)), items(a="A"), users("u"))
+    late = interactions(("e2", "u", "a", 10 * day), ("e3", "u", "a", 800 * day))
+    lake.publish("two", late, items(a="A"), users("u"))
+    manifest = lake.manifest
+    assert sorted(manifest.partitions) == ["1970", "1971", "1972"]
+    assert manifest.changed_since(1) == 10 * day
+    assert manifest.changed_since(2) is None
+    assert manifest.batches[-1]["late"] == 1
+    assert [path.parent.name for path in lake.interaction_files()] == [
+        *("event_year=1970", "event_year=1971", "event_year=1972")
+    ]
+
+
+def test_many_small_batches_are_compacted(lake: Lake) -> None:
+    for number in range(MAX_FILES + 1):
+        event = interactions((f"e{number}", "u", "a", 100 - number))
+        lake.publish(str(number), event, items(a="A"), users("u"))
+    assert len(lake.interaction_files()) == 1
+    assert ids_of(lake.interactions()) == [f"e{n}" for n in reversed(range(MAX_FILES + 1))]
+    assert len(list((lake.root / "snapshots").iterdir())) == 3
+
+
+def test_two_writers_are_kept_apart(lake: Lake) -> None:
+    batch = interactions(("e1", "u", "a", 1)), items(a="A"), users("u")
+    with (
+        locked(lake.root),
+        pytest.raises(LakeError, match=r"process \d+ is writing to this lake; wait"),
+    ):
+        lake.publish("one", *batch)
+    assert lake.publish("one", *batch)["interactions"] == 1
+
+
+def test_sessions_run_across_batches_and_partitions(lake: Lake) -> None:
+    minute, year = 60_000_000, 365 * 86_400_000_000
+    first = [("e1", "u", "a", year - 40 * minute), ("e2", "u", "a", year - 20 * minute)]
+    second = [("e3", "u", "a", year - 5 * minute), ("e4", "u", "a", year + 10 * minute)]
+    third = [("e5", "u", "a", year + 41 * minute), ("e6", "v", "a", year)]
+    for number, events in enumerate((first, second, third)):
+        publish_batch(
+            lake.root,
+            str(number),
+            events=interactions(*events),
+            items=items(a="A"),
+            users=users("u", "v"),
+            given_ids=True,
+            session_gap=30 * minute,
+        )
+    sessions = {row["event_id"]: row["session_id"] for row in lake.interactions().to_pylist()}
+    start = (year - 40 * minute) // 1_000_000
+    assert {sessions[f"e{n}"] for n in (1, 2, 3, 4)} == {f"u@{start}"}
+    assert sessions["e5"] == f"u@{(year + 41 * minute) // 1_000_000}"
+    assert sessions["e6"] == f"v@{year // 1_000_000}"
+
+
+def operation(kind: str, *events: Event) -> pa.Table:
+    table = interactions(*events)
+    return table.append_column("operation", pa.array([kind] * table.num_rows))
+
+
+def apply(lake: Lake, kind: str, *events: Event) -> Published:
+    return publish_batch(
+        lake.root,
+        kind,
+        events=operation(kind, *events),
+        items=items(a="A"),
+        users=users("u"),
+        given_ids=True,
+        operations=True,
+    )
+
+
+def test_corrections_and_deletions(lake: Lake) -> None:
+    year = 400 * 86_400_000_000
+    events = interactions(("e1", "u", "a", 1), ("e2", "u", "a", 2), ("e3", "u", "a", 3))
+    lake.publish("one", events, items(a="A"), users("u"))
+    deleted = apply(lake, "delete", ("e1", "u", "a", 1))
+    assert (deleted.applied, deleted.accepted, deleted.earliest) == (1, 0, 1)
+    assert ids_of(lake.interactions()) == ["e2", "e3"]
+    moved = apply(lake, "correct", ("e2", "u", "a", year))
+    assert (moved.applied, moved.earliest) == (1, 2)
+    assert ids_of(lake.interactions()) == ["e3", "e2"]
+    # The first file comes again: neither the deleted nor the old form returns.
+    again = lake.publish("one", events, items(a="A"), users("u"))
+    assert (again["interactions"], again["known"]) == (0, 3)
+    assert ids_of(lake.interactions()) == ["e3", "e2"]
+    assert sum(part["rows"] for part in lake.manifest.partitions.values()) == 2

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from shortlist.config import Settings
 from shortlist.contracts import microseconds, sort_by_time
-from shortlist.datasets import DatasetError
+from shortlist.datasets import DataConfig, DatasetError, stage_source
 from shortlist.datasets.movielens import GENRES, WHEEL_FOLDER, load_movielens_100k, unpack_wheel
 
 NOW = 1_700_000_000_000_000
@@ -75,16 +76,13 @@ def cache(tmp_path: Path) -> Path:
 def test_maps_to_the_contracts(cache: Path) -> None:
     batch = load_movielens_100k(cache, now=NOW)
     events = sort_by_time(batch.interactions)
-    assert events.column("user_id").to_pylist() == ["00196", "7", "7", "7", "7", "00196"]
-    assert events.column("event_type").to_pylist() == [
-        *("rating", "rating", "like"),
-        *("rating", "like", "rating"),
-    ]
-    assert events.column("value").to_pylist() == [3, 5, 5, 4, 4, 1]
-    assert events.column("event_order").to_pylist() == [0, 2, 3, 4, 5, 6]
+    assert events.column("user_id").to_pylist() == ["00196", "7", "7", "00196"]
+    assert events.column("event_type").to_pylist() == ["rating"] * 4
+    assert events.column("value").to_pylist() == [3, 5, 4, 1]
+    assert events.column("event_order").to_pylist() == [0, 1, 2, 3]
     assert microseconds(events.column("event_timestamp"))[0].as_py() == 881_250_949_000_000
     assert microseconds(events.column("ingested_at")).unique().to_pylist() == [NOW]
-    assert len(set(events.column("event_id").to_pylist())) == 6
+    assert len(set(events.column("event_id").to_pylist())) == 4
     assert batch.items.column("title").to_pylist() == ["Toy Story", "Usual Suspects, The", "Amélie"]
     assert batch.items.column("categories").to_pylist()[:2] == [
         ["Animation", "Children's", "Comedy"],
@@ -120,11 +118,14 @@ def test_event_ids_do_not_depend_on_when_it_is_read(cache: Path) -> None:
     assert first.batch_id == second.batch_id
 
 
-def test_the_threshold_of_a_like_is_an_argument(cache: Path) -> None:
+def test_it_is_staged_with_likes_and_once(cache: Path, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, clock="replay")
+    assert settings.cache == cache
     for threshold, likes in ((5.0, 1), (1.0, 4), (None, 0)):
-        events = load_movielens_100k(cache, like_threshold=threshold, now=NOW).interactions
-        kinds = events.column("event_type")
-        assert pc.sum(pc.equal(kinds, "like").cast(pa.int64())).as_py() == likes
+        config = DataConfig(source="movielens-100k", like_threshold=threshold)
+        batch = stage_source(config, settings, now=NOW)
+        assert batch.read == {"interactions": 4 + likes, "items": 3, "users": 2}
+        assert batch.given_ids is False
 
 
 @pytest.mark.parametrize(
@@ -201,11 +202,10 @@ def test_a_changed_cache_is_fetched_again_and_failing_that_says_the_other_way(
 
 def test_the_real_data(tmp_path: Path) -> None:
     batch = load_movielens_100k(tmp_path, now=NOW)
-    kinds = batch.interactions.column("event_type")
-    ratings = batch.interactions.filter(pc.equal(kinds, "rating"))
-    likes = batch.interactions.filter(pc.equal(kinds, "like"))
-    assert (ratings.num_rows, batch.items.num_rows, batch.users.num_rows) == (100_000, 1682, 943)
+    sizes = (batch.interactions.num_rows, batch.items.num_rows, batch.users.num_rows)
+    assert sizes == (100_000, 1682, 943)
     # 34,174 ratings of 4 and 21,201 of 5, as GroupLens counts them.
-    assert likes.num_rows == 34_174 + 21_201
+    values = batch.interactions.column("value")
+    assert pc.sum(pc.greater_equal(values, 4).cast(pa.int64())).as_py() == 34_174 + 21_201
     again = load_movielens_100k(tmp_path, now=NOW)
     assert again.interactions.equals(batch.interactions)

@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, SERVING_LOG, USERS, microseconds
-from shortlist.datasets import DataConfig, DatasetError, load_batch
+from shortlist.datasets import DataConfig, DatasetError, stage_source
 from shortlist.datasets.service_log import load_posted_events, load_serving_log
-from shortlist.lake import Lake, LakeError
+from shortlist.lake import Lake, LakeError, open_staged
+from shortlist.lake.staging import staged_events
 
 NOW = 1_700_000_000_000_000
 EVENT = {
@@ -71,21 +73,38 @@ def append(folder: Path, *rows: Any, name: str = "0001.jsonl", end: str = "\n") 
     return path
 
 
+def staged(settings: Settings) -> list[dict[str, Any]]:
+    batch = stage_source(DataConfig(source="service"), settings, now=NOW)
+    folder, _ = open_staged(settings.lake, batch.batch_id)
+    with duckdb.connect() as connection:
+        relation = staged_events(folder, original=True)
+        return connection.sql(f"SELECT * FROM {relation}").to_arrow_table().to_pylist()
+
+
 def test_posted_events_become_a_batch(settings: Settings) -> None:
     append(settings.events, EVENT, EVENT | {"event_id": "e2", "user_id": "new", "value": 4.5})
     append(settings.events, EVENT | {"event_id": "e3", "position": 2}, name="0002.jsonl")
-    batch = load_batch(DataConfig(source="service"), settings, now=NOW)
-    events = batch.interactions
-    assert events.schema.equals(INTERACTIONS)
-    assert events.column("event_id").to_pylist() == ["e1", "e2", "e3"]
-    assert events.column("event_order").to_pylist() == [0, 1, 2]
-    assert events.column("source").to_pylist() == ["service"] * 3
-    assert events.column("value").to_pylist() == [None, 4.5, None]
-    assert events.column("position").to_pylist() == [None, None, 2]
-    assert microseconds(events.column("event_timestamp"))[0].as_py() == 881_250_949_000_001
-    assert microseconds(events.column("ingested_at"))[0].as_py() == 881_250_950_000_000
-    assert batch.users.column("user_id").to_pylist() == ["00196", "new"]
-    assert batch.items.column("item_id").to_pylist() == ["a"]
+    events = staged(settings)
+    assert [row["event_id"] for row in events] == ["e1", "e2", "e3"]
+    assert [row["source"] for row in events] == ["0001.jsonl", "0001.jsonl", "0002.jsonl"]
+    assert [row["value"] for row in events] == [None, 4.5, None]
+    assert [row["position"] for row in events] == [None, None, 2]
+    assert events[0]["event_timestamp"].timestamp() * 1e6 == 881_250_949_000_001
+    assert events[0]["ingested_at"].timestamp() * 1e6 == 881_250_950_000_000
+    # The same events as monitoring reads them.
+    posted = load_posted_events(settings, now=NOW)
+    assert posted.interactions.schema.equals(INTERACTIONS)
+    assert posted.interactions.column("event_id").to_pylist() == ["e1", "e2", "e3"]
+    assert posted.users.column("user_id").to_pylist() == ["00196", "new"]
+
+
+def test_a_bad_line_is_staged_with_its_faults(settings: Settings) -> None:
+    append(settings.events, EVENT, '{"event_id": "e2"', EVENT | {"item_id": 196.0})
+    good, broken, float_id = staged(settings)
+    assert good["faults"] is None
+    assert broken["faults"] == ["line.json"]
+    assert json.loads(json.dumps(broken["original"]))["_line"] == '{"event_id": "e2"'
+    assert float_id["faults"] == ["item_id.text"]
 
 
 def test_a_torn_last_line_waits_for_the_next_time(settings: Settings) -> None:
@@ -93,9 +112,11 @@ def test_a_torn_last_line_waits_for_the_next_time(settings: Settings) -> None:
     append(settings.events, EVENT)
     path = append(settings.events, whole[:40], end="")
     assert load_posted_events(settings, now=NOW).interactions.num_rows == 1
+    assert len(staged(settings)) == 1
     with path.open("a") as file:
         file.write(whole[40:] + "\n")
     assert load_posted_events(settings, now=NOW).interactions.num_rows == 2
+    assert len(staged(settings)) == 2
 
 
 @pytest.mark.parametrize(
@@ -122,7 +143,7 @@ def test_a_line_that_cannot_be_read_is_named(settings: Settings, line: Any, comp
 
 def test_nothing_posted_and_nothing_to_post_about(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="source 'service' has no events"):
-        load_batch(DataConfig(source="service"), settings, now=NOW)
+        stage_source(DataConfig(source="service"), settings, now=NOW)
     empty = Settings(home=tmp_path / "other")
     append(empty.events, EVENT)
     with pytest.raises(LakeError, match="shortlist run"):

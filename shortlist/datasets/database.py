@@ -1,0 +1,192 @@
+"""Any database that SQLAlchemy speaks to: a table or query, read in chunks, from a watermark on."""
+
+import json
+import os
+import string
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
+
+from shortlist.datasets.config import DatabaseConfig, DatabaseItems, DatabaseTable, DatabaseUsers
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.locate import SourceFile
+from shortlist.datasets.mapping import items_sql, users_sql
+from shortlist.datasets.readers import open_raw
+from shortlist.datasets.staging import Stager
+
+
+def stage_database(stager: Stager) -> None:
+    """Stage what the tables have beyond their watermarks; without a watermark, all of it.
+
+    Raises:
+        DatasetError: the database cannot be reached, or a table or column is not there.
+    """
+    config = stager.config.database
+    assert config is not None, "checked by DataConfig"
+    tables = (
+        ("interactions", config.interactions),
+        ("items", config.items),
+        ("users", config.users),
+    )
+    key = stager.key(config.model_dump(mode="json"))
+    marks: dict[str, Any] = dict(stager.known(key).get("watermarks", {}))
+    engine = open_engine(config)
+    try:
+        for name, table in tables:
+            if table is not None:
+                marks[name] = _stage(
+                    stager, engine, name, table, marks.get(name), config.chunk_rows
+                )
+    except SQLAlchemyError as error:
+        raise DatasetError(f"{_shown(engine)}: {_first_line(error)}") from None
+    finally:
+        engine.dispose()
+    stager.given = {"watermarks": marks}
+    stager.batch.source = (key, stager.given)
+    stager.batch.unchanged = int(not stager.fresh)
+    stager.batch.create = ("users",) if config.items is not None else ("items", "users")
+
+
+def open_engine(config: DatabaseConfig) -> sqlalchemy.Engine:
+    """Raises DatasetError if the URL is none, or its driver is not installed."""
+    try:
+        url = string.Template(config.url).substitute(os.environ)
+    except (KeyError, ValueError) as error:
+        raise DatasetError(
+            f"database url: ${error.args[0]} is not set in the environment"
+        ) from None
+    try:
+        return sqlalchemy.create_engine(url)
+    except (SQLAlchemyError, ImportError) as error:
+        raise DatasetError(
+            f"database url: {_first_line(error)}; want e.g. sqlite:///shop.db or"
+            " postgresql+psycopg://user:$PASSWORD@host/name, and its driver installed"
+        ) from None
+
+
+def _stage(
+    stager: Stager,
+    engine: sqlalchemy.Engine,
+    name: str,
+    table: DatabaseTable,
+    mark: Any,
+    chunk_rows: int,
+) -> Any:
+    """Stage one table; returns its new watermark."""
+    where = f"{_shown(engine)}: {table.table or 'query'}"
+    for number, (columns, rows) in enumerate(_chunks(engine, table, mark, chunk_rows, where)):
+        if table.watermark is not None:
+            mark = _newest(rows, columns.index(table.watermark), mark, where, table.watermark)
+        if not rows:
+            continue
+        path = stager.staged.folder / f"chunk-{name}.parquet"
+        cells = [[_cell(row[i]) for row in rows] for i in range(len(columns))]
+        pq.write_table(
+            pa.table(
+                {
+                    one: pa.array(values, pa.string())
+                    for one, values in zip(columns, cells, strict=True)
+                }
+            ),
+            path,
+        )
+        file = SourceFile(where, path, "parquet", None)
+        stager.fresh.append(f"{name}:{number}:{file.fingerprint()}")
+        raw = open_raw(file, table)
+        if name == "interactions":
+            stager.events(raw, table, file=file)  # pyright: ignore[reportArgumentType]
+        elif isinstance(table, DatabaseItems):
+            stager.rows(name, items_sql(raw, table, where=f"{where}: items"), file=file)
+        elif isinstance(table, DatabaseUsers):
+            stager.rows(name, users_sql(raw, table, where=f"{where}: users"), file=file)
+        path.unlink()
+    return mark
+
+
+def _chunks(
+    engine: sqlalchemy.Engine, table: DatabaseTable, mark: Any, chunk_rows: int, where: str
+) -> Iterator[tuple[list[str], list[Any]]]:
+    """Column names and rows, at most `chunk_rows` at a time, in order of the watermark."""
+    inner = (
+        f"({table.query}) AS source" if table.query is not None else _quoted(engine, table.table)
+    )
+    statement = f"SELECT * FROM {inner}"
+    parameters = {}
+    if table.watermark is not None:
+        column = _quoted(engine, table.watermark)
+        if mark is not None:
+            # Rows of the same moment may have come since: they are read again, and known.
+            statement += f" WHERE {column} >= :mark"
+            parameters["mark"] = _typed(mark)
+        statement += f" ORDER BY {column}"
+    with engine.connect().execution_options(
+        stream_results=True, yield_per=chunk_rows
+    ) as connection:
+        result = connection.execute(sqlalchemy.text(statement), parameters)
+        columns = list(result.keys())
+        if table.watermark is not None and table.watermark not in columns:
+            raise DatasetError(
+                f"{where}: no column '{table.watermark}' (watermark);"
+                f" there are {', '.join(columns)}"
+            )
+        yield columns, []
+        for rows in result.partitions(chunk_rows):
+            yield columns, list(rows)
+
+
+def _quoted(engine: sqlalchemy.Engine, name: str | None) -> str:
+    assert name is not None, "checked by DatabaseTable"
+    quote = engine.dialect.identifier_preparer.quote
+    return ".".join(quote(part) for part in name.split("."))
+
+
+def _newest(rows: list[Any], at: int, mark: Any, where: str, column: str) -> Any:
+    """The watermark after these rows, as JSON keeps it."""
+    for row in rows:
+        if row[at] is None:
+            raise DatasetError(
+                f"{where}: column '{column}' (watermark) is null in a row; want none"
+            )
+    return mark if not rows else _kept(rows[-1][at])
+
+
+def _kept(value: Any) -> dict[str, Any]:
+    if isinstance(value, datetime):
+        return {"datetime": value.isoformat()}
+    if isinstance(value, date):
+        return {"date": value.isoformat()}
+    return {"plain": float(value) if isinstance(value, Decimal) else value}
+
+
+def _typed(mark: dict[str, Any]) -> Any:
+    if "datetime" in mark:
+        return datetime.fromisoformat(mark["datetime"])
+    return date.fromisoformat(mark["date"]) if "date" in mark else mark["plain"]
+
+
+def _cell(value: Any) -> str | None:
+    """A cell as text: what was in the database is what quarantine shows."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, datetime):
+        return (value.astimezone(UTC) if value.tzinfo else value).isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    return str(value)
+
+
+def _shown(engine: sqlalchemy.Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)
+
+
+def _first_line(error: BaseException) -> str:
+    origin = getattr(error, "orig", None) or error
+    return str(origin).strip().splitlines()[0]

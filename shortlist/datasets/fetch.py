@@ -1,0 +1,26 @@
+"""Fetching a public file once: whole or not at all."""
+
+from pathlib import Path
+
+from shortlist.datasets.errors import DatasetError
+
+
+def download(url: str, path: Path, *, else_: str = "`path` to a copy of it") -> Path:
+    """Fetch `url` to `path` if it is not there. Raises DatasetError naming the other way."""
+    import httpx
+
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with httpx.stream("GET", url, follow_redirects=True, timeout=60) as answer:
+            answer.raise_for_status()
+            with partial.open("wb") as file:
+                for chunk in answer.iter_bytes():
+                    file.write(chunk)
+    except httpx.HTTPError as error:
+        partial.unlink(missing_ok=True)
+        raise DatasetError(f"{url}: {error}; the other way: {else_}") from None
+    partial.replace(path)
+    return path

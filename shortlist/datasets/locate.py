@@ -1,0 +1,147 @@
+"""From a path in a TOML to files on this machine: one file, a folder, a glob, or an fsspec URI."""
+
+import glob
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shortlist.datasets.errors import DatasetError
+
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file to read."""
+
+    name: str
+    """As the user knows it: the path or URI."""
+    path: Path
+    format: str
+    compression: str | None
+
+    def fingerprint(self) -> str:
+        """sha256 of the content."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def locate(where: str, *, format: str | None, cache: Path) -> list[SourceFile]:
+    """The files that `where` names, in order of name.
+
+    Args:
+        where: a file, a folder (every file of a known ending under it), a glob or an fsspec URI;
+            what is elsewhere is fetched into `cache` first.
+
+    Raises:
+        DatasetError: nothing is there, it cannot be read, or its ending tells no format.
+    """
+    if "://" in where:
+        return [_checked(name, path, format) for name, path in _fetched(where, cache)]
+    path = Path(where)
+    if any(mark in where for mark in "*?[") and not path.exists():
+        found = sorted(Path(name) for name in glob.glob(where, recursive=True))
+        found = [one for one in found if one.is_file()]
+        if not found:
+            raise DatasetError(f"{where}: no file matches this pattern")
+        return [_checked(str(one), one, format) for one in found]
+    if path.is_dir():
+        files = [
+            one for one in sorted(path.rglob("*")) if one.is_file() and one.name[0] not in "._"
+        ]
+        found = [one for one in files if format is not None or _kind(one.name)[0] is not None]
+        if not found:
+            raise DatasetError(
+                f"{where}: a folder without a file that ends in {', '.join(FORMATS)}"
+                f" (or one of these and {', '.join(COMPRESSIONS)}); there are {len(files)} others"
+            )
+        return [_checked(str(one), one, format) for one in found]
+    if not path.is_file():
+        raise DatasetError(f"{where}: no such file")
+    return [_checked(where, path, format)]
+
+
+def _kind(name: str) -> tuple[str | None, str | None]:
+    """(format, compression) by the name's endings."""
+    path = Path(name)
+    compression = COMPRESSIONS.get(path.suffix.lower())
+    stem = path.with_suffix("") if compression else path
+    return FORMATS.get(stem.suffix.lower()), compression
+
+
+def _checked(name: str, path: Path, format: str | None) -> SourceFile:
+    told, compression = _kind(path.name)
+    if format is None and told is None:
+        raise DatasetError(
+            f"{name}: ending '{path.suffix}', want {', '.join(FORMATS)}, plain or with"
+            f' {" or ".join(COMPRESSIONS)}; or say format = "csv"'
+        )
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except PermissionError:
+        raise DatasetError(f"{name}: may not be read by this user; check its permissions") from None
+    except OSError as error:
+        raise DatasetError(f"{name}: cannot be read: {error.strerror}") from None
+    if not head:
+        raise DatasetError(f"{name}: is empty")
+    packed = next((kind for kind, magic in MAGIC.items() if head.startswith(magic)), None)
+    if packed != compression and "parquet" not in (format, told):
+        said = f"ends as if packed by {compression}" if compression else "ends as if not packed"
+        really = f"its content is {packed}" if packed else "its content is not packed"
+        raise DatasetError(f"{name}: {said}, but {really}; rename it")
+    return SourceFile(name, path, format or str(told), compression)
+
+
+def _fetched(uri: str, cache: Path) -> list[tuple[str, Path]]:
+    """Copies of what is at `uri`; a copy as large and as old as the original is used again."""
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(uri)
+        if any(mark in path for mark in "*?["):
+            names = sorted(str(name) for name in system.glob(path))
+        elif system.isdir(path):
+            names = sorted(str(name) for name in system.find(path) if _kind(str(name))[0])
+        else:
+            names = [path] if system.exists(path) else []
+        if not names:
+            raise DatasetError(f"{uri}: nothing is there")
+        return [(_uri(system, name), _fetch(system, name, cache)) for name in names]
+    except DatasetError:
+        raise
+    except ImportError as error:
+        raise DatasetError(f"{uri}: {error}; install that package beside shortlist") from None
+    except Exception as error:
+        # Every file system of fsspec raises its own; all of them mean that it cannot be read.
+        raise DatasetError(f"{uri}: cannot be read: {type(error).__name__}: {error}") from None
+
+
+def _uri(system: Any, name: str) -> str:
+    return str(system.unstrip_protocol(name))
+
+
+def _fetch(system: Any, name: str, cache: Path) -> Path:
+    info = system.info(name)
+    stamp = "|".join(str(info.get(key)) for key in ("size", "mtime", "ETag", "etag", "created"))
+    key = hashlib.sha256(f"{_uri(system, name)}|{stamp}".encode()).hexdigest()[:16]
+    target = cache / "fetched" / key / Path(name).name
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    with system.open(name, "rb") as source, partial.open("wb") as file:
+        shutil.copyfileobj(source, file, CHUNK)
+    partial.replace(target)
+    return target

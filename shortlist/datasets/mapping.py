@@ -1,0 +1,264 @@
+"""From a file's columns to the contract's, as SQL: one pass, nothing is refused, faults are named.
+
+A cell that cannot be what the contract wants becomes NULL and its rule is noted in `faults`;
+validation decides what happens to the row. The row as it was rides along in `original`.
+"""
+
+from dataclasses import dataclass
+
+from shortlist import columns as c
+from shortlist.contracts import INTERACTIONS
+from shortlist.datasets.config import OPERATION, FileTable, InteractionFile, ItemFile, UserFile
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.identity import derived_id
+from shortlist.datasets.readers import Raw
+from shortlist.lake.engine import name, quoted
+
+FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+MAX_MICROSECONDS = 4_102_444_800_000_000
+"""The year 2100: beyond it the unit is wrong."""
+NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
+FLOATING = ("DOUBLE", "FLOAT", "DECIMAL", "HUGEINT")
+FRACTION = r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$"
+TEXTS = (c.TEXT, c.QUERY, c.SESSION_ID, c.REQUEST_ID, c.SURFACE, c.DEVICE)
+
+
+@dataclass(frozen=True)
+class Column:
+    """SQL of one contract column, and of the fault that its cell may have."""
+
+    sql: str
+    rule: str | None = None
+    bad: str | None = None
+
+
+def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now: int) -> str:
+    """SELECT of the staged interactions, in the order of the file (without `event_order`)."""
+    given, columns = table.columns, {}
+    for key in (c.USER_ID, c.ITEM_ID):
+        columns[key] = _id(raw, given[key], key, where)
+    kind = f"'{table.event_type}'" if table.event_type else "NULL"
+    if c.EVENT_TYPE in given:
+        word = _text(raw, given[c.EVENT_TYPE], where)
+        cases = " ".join(f"WHEN {quoted(a)} THEN {quoted(b)}" for a, b in table.event_types.items())
+        mapped = f"CASE {word} {cases} ELSE {word} END" if cases else word
+        kind = f"coalesce({mapped}, {kind})"
+    columns[c.EVENT_TYPE] = Column(kind)
+    columns[c.EVENT_TIMESTAMP] = _time(raw, given[c.EVENT_TIMESTAMP], table, where)
+    if c.INGESTED_AT in given:
+        received = _time(raw, given[c.INGESTED_AT], table, where).sql
+        columns[c.INGESTED_AT] = Column(f"coalesce({received}, make_timestamptz({now}))")
+    else:
+        columns[c.INGESTED_AT] = Column(f"make_timestamptz({now}::BIGINT)")
+    columns[c.VALUE] = (
+        _number(raw, given[c.VALUE], "value.number") if c.VALUE in given else Column("NULL::DOUBLE")
+    )
+    for key in TEXTS:
+        columns[key] = Column(_text(raw, given[key], where) if key in given else "NULL::VARCHAR")
+    columns[c.POSITION] = (
+        _number(raw, given[c.POSITION], "position.number", kind="INTEGER")
+        if c.POSITION in given
+        else Column("NULL::INTEGER")
+    )
+    columns[c.SOURCE] = Column(quoted(source))
+    operation = "'insert'"
+    if OPERATION in given:
+        operation = f"coalesce(lower({_text(raw, given[OPERATION], where)}), 'insert')"
+    columns[OPERATION] = Column(operation)
+    id_sql = derived_id()
+    if c.EVENT_ID in given:
+        columns["given_id"] = Column(_text(raw, given[c.EVENT_ID], where))
+        id_sql = f"coalesce(given_id, {id_sql})"
+    names = [one for one in INTERACTIONS.names if one not in (c.EVENT_ID, c.EVENT_ORDER)]
+    listed = ", ".join([f"{id_sql} AS {c.EVENT_ID}", *names, OPERATION, "faults", "original"])
+    return f"SELECT {listed} FROM ({_mapped(raw, columns)})"
+
+
+def items_sql(raw: Raw, table: ItemFile, *, where: str) -> str:
+    given, columns = table.columns, {}
+    columns[c.ITEM_ID] = _id(raw, given[c.ITEM_ID], c.ITEM_ID, where)
+    for key in (c.TITLE, c.DESCRIPTION):
+        text = _joined(raw, given[key], where) if key in given else "NULL::VARCHAR"
+        columns[key] = Column(text)
+    columns[c.CATEGORIES] = Column("[]::VARCHAR[]")
+    if c.CATEGORIES in given:
+        columns[c.CATEGORIES] = Column(_list(raw, given[c.CATEGORIES], table.category_separator))
+    for key in (c.BRAND, c.IMAGE):
+        columns[key] = Column(_text(raw, given[key], where) if key in given else "NULL::VARCHAR")
+    columns[c.PRICE] = (
+        _number(raw, given[c.PRICE], "price.number") if c.PRICE in given else Column("NULL::DOUBLE")
+    )
+    columns[c.PUBLISHED_AT] = Column("NULL::TIMESTAMPTZ")
+    if c.PUBLISHED_AT in given:
+        from_title = given[c.PUBLISHED_AT] == given.get(c.TITLE)
+        columns[c.PUBLISHED_AT] = _date(raw, given[c.PUBLISHED_AT], where, from_title=from_title)
+    columns[c.AVAILABLE] = Column("true")
+    if c.AVAILABLE in given:
+        text = _text(raw, given[c.AVAILABLE], where)
+        flag = f"try_cast(coalesce({text}, 'true') AS BOOLEAN)"
+        columns[c.AVAILABLE] = Column(flag, "available.flag", f"{flag} IS NULL")
+    if OPERATION in given:
+        text = f"coalesce(lower({_text(raw, given[OPERATION], where)}), 'insert')"
+        columns[OPERATION] = Column(text)
+        # An item that events speak of is never taken out: it is not recommended any more.
+        still = f"({columns[c.AVAILABLE].sql}) AND {text} <> 'delete'"
+        columns[c.AVAILABLE] = Column(still, columns[c.AVAILABLE].rule, columns[c.AVAILABLE].bad)
+    else:
+        columns[OPERATION] = Column("'insert'")
+    columns[c.ATTRIBUTES] = Column(_attributes(raw, table.attributes, where))
+    for key in given:
+        if key.startswith("vector_"):
+            vector = f"try_cast({raw.expressions[given[key]]} AS FLOAT[])"
+            bad = f"{vector} IS NULL AND {raw.expressions[given[key]]} IS NOT NULL"
+            columns[key] = Column(vector, f"{key}.numbers", bad)
+    return _mapped(raw, columns)
+
+
+def users_sql(raw: Raw, table: UserFile, *, where: str) -> str:
+    given, columns = table.columns, {}
+    columns[c.USER_ID] = _id(raw, given[c.USER_ID], c.USER_ID, where)
+    columns[c.ATTRIBUTES] = Column(_attributes(raw, table.attributes, where))
+    columns[c.CREATED_AT] = Column("NULL::TIMESTAMPTZ")
+    if c.CREATED_AT in given:
+        columns[c.CREATED_AT] = _date(raw, given[c.CREATED_AT], where, from_title=False)
+    columns[OPERATION] = Column("'insert'")
+    return _mapped(raw, columns)
+
+
+def _mapped(raw: Raw, columns: dict[str, Column]) -> str:
+    faults = [f"CASE WHEN {one.bad} THEN '{one.rule}' END" for one in columns.values() if one.bad]
+    found = f"list_filter([{', '.join(faults)}], lambda x: x IS NOT NULL)" if faults else "[]"
+    any_bad = " OR ".join(f"({one.bad})" for one in columns.values() if one.bad) or "false"
+    listed = ", ".join(f"{one.sql} AS {name(key)}" for key, one in columns.items())
+    return (
+        f"SELECT {listed}, CASE WHEN {raw.broken} THEN ['line.json']"
+        f" WHEN {any_bad} THEN {found} END::VARCHAR[] AS faults, {raw.original} AS original"
+        f" FROM {raw.relation}"
+    )
+
+
+def _text(raw: Raw, column: str, where: str) -> str:
+    """Text without the white space around it; empty is missing."""
+    kind = raw.types[column]
+    if any(mark in kind for mark in ("[]", "STRUCT", "MAP", "BLOB")):
+        raise DatasetError(f"{where}: column '{column}' is {kind.lower()}, want text")
+    return f"nullif(trim({raw.expressions[column]}::VARCHAR), '')"
+
+
+def _joined(raw: Raw, column: str, where: str) -> str:
+    """Text, or the texts of a JSON list one after the other."""
+    text = _text(raw, column, where)
+    if raw.types[column] != "JSON":
+        return text
+    is_list = f"{text}[1] = '[' AND json_valid({text})"
+    joined = f"nullif(array_to_string(from_json({text}, '[\"VARCHAR\"]'), ' '), '')"
+    return f"CASE WHEN {is_list} THEN {joined} ELSE {text} END"
+
+
+def _id(raw: Raw, column: str, key: str, where: str) -> Column:
+    """Ids as text. Floating-point ids are refused: 196.0 is what a missing value makes of 196."""
+    kind = raw.types[column]
+    if kind.startswith(FLOATING):
+        raise DatasetError(
+            f"{where}: column '{column}' is {kind.lower()}, want text or whole numbers"
+            " (missing ids became NaN?)"
+        )
+    if kind not in ("VARCHAR", "JSON", "UUID", *NUMERIC):
+        raise DatasetError(
+            f"{where}: column '{column}' is {kind.lower()}, want text or whole numbers"
+        )
+    text = _text(raw, column, where)
+    if kind in NUMERIC:
+        return Column(text)
+    bad = f"(contains({text}, '.') OR contains(upper({text}), 'E+')) AND "
+    bad += f"regexp_matches({text}, '{FRACTION}')"
+    if kind == "JSON":
+        bad = f"({bad}) OR {text}[1] IN ('[', '{{')"
+    return Column(text, f"{key}.text", f"coalesce({bad}, false)")
+
+
+def _number(raw: Raw, column: str, rule: str, *, kind: str = "DOUBLE") -> Column:
+    """A number; NaN and words for nothing are missing."""
+    expression = raw.expressions[column]
+    if raw.types[column].startswith((*NUMERIC, *FLOATING)):
+        if kind == "DOUBLE":
+            return Column(
+                f"CASE WHEN isnan({expression}::DOUBLE) THEN NULL ELSE {expression}::DOUBLE END"
+            )
+        return Column(f"try_cast({expression} AS {kind})")
+    text = f"nullif(trim({expression}::VARCHAR), '')"
+    if rule == "price.number":
+        text = f"nullif(regexp_replace({text}, '^(from )?[$€£¥—-]?\\s*(\\d|$)', '\\2'), '')"
+    text = f"CASE WHEN lower({text}) IN ('nan', 'null', 'none', 'n/a') THEN NULL ELSE {text} END"
+    number = f"try_cast({text} AS {kind})"
+    return Column(number, rule, f"({text}) IS NOT NULL AND {number} IS NULL")
+
+
+def _time(raw: Raw, column: str, table: FileTable, where: str) -> Column:
+    expression, kind, unit = raw.expressions[column], raw.types[column], table.timestamp_unit
+    rule = "event_timestamp.readable"
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return Column(expression)
+    if kind.startswith("TIMESTAMP") or kind == "DATE":
+        return Column(f"timezone({quoted(table.time_zone)}, {expression}::TIMESTAMP)")
+    if unit in FACTORS:
+        number = f"try_cast({expression} AS DOUBLE) * {FACTORS[unit]}"
+        inside = f"abs({number}) < {MAX_MICROSECONDS}"
+        sql = f"CASE WHEN {inside} THEN make_timestamptz(round({number})::BIGINT) END"
+        return Column(sql, rule, f"{expression} IS NOT NULL AND NOT coalesce({inside}, false)")
+    text = _text(raw, column, where)
+    zone = quoted(table.time_zone)
+    if unit == "iso":
+        # With a zone in the text that one counts; without, the table's.
+        zoned = f"regexp_matches({text}, '([zZ]|[+-]\\d\\d:?(\\d\\d)?)$') AND length({text}) > 10"
+        sql = (
+            f"CASE WHEN {zoned} THEN try_cast({text} AS TIMESTAMPTZ)"
+            f" ELSE timezone({zone}, try_cast({text} AS TIMESTAMP)) END"
+        )
+    elif "%z" in unit:
+        sql = f"try_strptime({text}, {quoted(unit)})"
+    else:
+        sql = f"timezone({zone}, try_strptime({text}, {quoted(unit)})::TIMESTAMP)"
+    return Column(sql, rule, f"{text} IS NOT NULL AND ({sql}) IS NULL")
+
+
+def _date(raw: Raw, column: str, where: str, *, from_title: bool) -> Column:
+    """A time, or a year alone; of a title like 'Toy Story (1995)' the year at its end."""
+    kind, expression = raw.types[column], raw.expressions[column]
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return Column(expression)
+    if kind.startswith("TIMESTAMP") or kind == "DATE":
+        return Column(f"timezone('UTC', {expression}::TIMESTAMP)")
+    text = _text(raw, column, where)
+    if from_title:
+        text = f"nullif(regexp_extract({text}, '\\((\\d{{4}})\\)\\s*$', 1), '')"
+    year = f"CASE WHEN regexp_matches({text}, '^\\d{{4}}$') THEN {text} || '-01-01' ELSE {text} END"
+    sql = f"try_cast({year} AS TIMESTAMPTZ)"
+    rule = "created_at.readable" if where.endswith("users") else "published_at.readable"
+    return Column(sql, rule, f"({text}) IS NOT NULL AND {sql} IS NULL")
+
+
+def _list(raw: Raw, column: str, separator: str) -> str:
+    """Categories: a list of names, each without white space around it."""
+    kind, expression = raw.types[column], raw.expressions[column]
+    parts = f"string_split(coalesce({expression}::VARCHAR, ''), {quoted(separator)})"
+    if kind.endswith("[]"):
+        parts = f"coalesce({expression}::VARCHAR[], [])"
+    elif kind == "JSON":
+        is_list = f"json_valid({expression}) AND json_type({expression}) = 'ARRAY'"
+        parts = (
+            f"CASE WHEN {is_list} THEN from_json({expression}, '[\"VARCHAR\"]') ELSE {parts} END"
+        )
+    trimmed = f"list_transform({parts}, lambda x: trim(x))"
+    kept = f"list_filter({trimmed}, lambda x: x NOT IN ('', '(no genres listed)'))"
+    if separator == ">":
+        return kept
+    return f"list_filter({kept}, lambda x, i: list_position({kept}, x) = i)"
+
+
+def _attributes(raw: Raw, names: tuple[str, ...], where: str) -> str:
+    """A map of the values that are there; NULL where no attribute is mapped."""
+    if not names:
+        return "NULL::MAP(VARCHAR, VARCHAR)"
+    entries = ", ".join(f"{{'k': {quoted(one)}, 'v': {_text(raw, one, where)}}}" for one in names)
+    return f"map_from_entries(list_filter([{entries}], lambda x: x.v IS NOT NULL))"

@@ -1,0 +1,267 @@
+"""One file as rows that DuckDB streams: which columns there are, and how SQL names them.
+
+CSV and JSON Lines are read as text, so that '00196' survives and a cell that is no number is a
+reason and not a crash. Lines that are no row at all are collected with what is wrong with them.
+"""
+
+import csv
+import gzip
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shortlist.datasets.config import FileTable
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.locate import SourceFile
+from shortlist.lake.engine import name, parquet, quoted
+from shortlist.lake.staging import REJECTED
+
+HEAD_BYTES = 1 << 20
+HEAD_LINES = 1_000
+SEPARATORS = (",", ";", "\t", "|")
+LINE = "_line"
+"""Key of `original` for sources whose row is a line of text."""
+BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+DUCKDB_ENCODING = {"utf-8": "utf-8", "utf-16": "utf-16", "latin-1": "latin-1"}
+SIMPLE = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "VARCHAR", "UUID")
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A relation of a file's rows."""
+
+    relation: str
+    expressions: dict[str, str]
+    """{column of the file: SQL that gives it}"""
+    types: dict[str, str]
+    original: str
+    """SQL of the row as it was, a struct."""
+    broken: str = "false"
+    """SQL: the row is no row (a JSON line that is none)."""
+    rejects: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def open_raw(file: SourceFile, table: FileTable) -> Raw:
+    """Raises DatasetError if the file is broken as a whole, or a mapped column is not there."""
+    wanted = list(dict.fromkeys([*table.columns.values(), *getattr(table, "attributes", ())]))
+    if file.format == "parquet":
+        return _parquet(file, wanted)
+    head = _head(file, table.encoding)
+    if file.format == "csv":
+        return _csv(file, table, wanted, head)
+    return _jsonl(file, wanted, head, sparse=table.sparse)
+
+
+def _head(file: SourceFile, encoding: str) -> str:
+    """The beginning of a text file, unpacked and decoded, cut at a line's end."""
+    try:
+        with file.path.open("rb") as plain:
+            if file.compression == "gzip":
+                raw = gzip.GzipFile(fileobj=plain).read(HEAD_BYTES)
+            elif file.compression == "zstd":
+                with pa.CompressedInputStream(pa.PythonFile(plain), "zstd") as unpacked:
+                    raw = unpacked.read(HEAD_BYTES)
+            else:
+                raw = plain.read(HEAD_BYTES)
+    except (OSError, EOFError, pa.ArrowException) as error:
+        raise DatasetError(f"{file.name}: cannot be unpacked: {error}; is it cut short?") from None
+    if encoding == "utf-8" and raw[:2] in BOMS:
+        raise DatasetError(f'{file.name}: is utf-16, not utf-8; say encoding = "utf-16"')
+    text = raw.decode(encoding, errors="replace").removeprefix("\ufeff")
+    if not text.strip():
+        raise DatasetError(f"{file.name}: is empty")
+    whole = len(raw) < HEAD_BYTES
+    return text if whole else text[: text.rfind("\n") + 1]
+
+
+def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Raw:
+    first = head.splitlines()[0]
+    separator = table.separator or max(SEPARATORS, key=first.count)
+    if table.header:
+        names = list(table.header)
+    elif len(separator) == 1:
+        names = [one.strip() for one in next(csv.reader(io.StringIO(head), delimiter=separator))]
+    else:
+        names = [one.strip() for one in first.split(separator)]
+    counts = Counter(names)
+    for column in wanted:
+        if column not in counts:
+            raise DatasetError(
+                f"{file.name}: no column '{column}'; there are {', '.join(names)}"
+                + ("" if len(names) > 1 else f" (separated by '{separator}'?)")
+            )
+        if counts[column] > 1:
+            raise DatasetError(
+                f"{file.name}: column '{column}' is there {counts[column]} times, want it once"
+            )
+    unique = [
+        one if one and counts[one] == 1 else f"{one or 'column'}_{i + 1}"
+        for i, one in enumerate(names)
+    ]
+    columns = ", ".join(f"{quoted(one)}: 'VARCHAR'" for one in unique)
+    relation = (
+        f"read_csv({quoted(str(file.path))}, columns = {{{columns}}}, auto_detect = false,"
+        f" header = false, skip = {0 if table.header else 1}, delim = {quoted(separator)},"
+        f" quote = {quoted(table.quote)}, escape = {quoted(table.quote)}, nullstr = '',"
+        f" encoding = '{DUCKDB_ENCODING[table.encoding]}', {_compression(file)},"
+        " store_rejects = true, rejects_limit = 0)"
+    )
+    packed = ", ".join(f"{name(one)} := {name(one)}" for one in unique)
+    return Raw(
+        relation=relation,
+        expressions={one: name(one) for one in unique},
+        types=dict.fromkeys(unique, "VARCHAR"),
+        original=f"struct_pack({packed})",
+        rejects=True,
+    )
+
+
+def _jsonl(file: SourceFile, wanted: list[str], head: str, *, sparse: bool) -> Raw:
+    lines = [line for line in head.splitlines() if line.strip()][:HEAD_LINES]
+    _require_keys(file, [] if sparse else wanted, lines)
+    paths = [quoted(_json_path(one)) for one in wanted]
+    lines_of = (
+        f"read_csv({quoted(str(file.path))}, columns = {{'line': 'VARCHAR'}}, auto_detect = false,"
+        f" header = false, delim = '\\x01', quote = '', escape = '', {_compression(file)},"
+        " store_rejects = true, rejects_limit = 0)"
+    ).replace("'\\x01'", "chr(1)")
+    relation = (
+        "(SELECT line, CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT'"
+        f" THEN json_extract_string(line, [{', '.join(paths)}]) END AS v FROM {lines_of}"
+        " WHERE line IS NOT NULL)"
+    )
+    return Raw(
+        relation=relation,
+        expressions={one: f"v[{i}]" for i, one in enumerate(wanted, start=1)},
+        types=dict.fromkeys(wanted, "JSON"),
+        original=f"struct_pack({LINE} := line)",
+        broken="v IS NULL",
+        rejects=True,
+    )
+
+
+def _json_path(key: str) -> str:
+    """`images[0].large` as DuckDB wants it."""
+    parts = (part.partition("[") for part in key.split("."))
+    return "$" + "".join(f'."{name}"{bracket}{rest}' for name, bracket, rest in parts)
+
+
+def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None:
+    """A mapped key that none of the first lines has is misspelt, or the file is another one."""
+    import json
+
+    keys: dict[str, None] = {}
+    objects = 0
+    for line in lines:
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(content, dict):
+            objects += 1
+            _collect(content, "", keys)
+    if not objects:
+        raise DatasetError(
+            f"{file.name}: cannot be read as JSON Lines: line 1 is no object: {lines[0][:60]!r}"
+        )
+    missing = [one for one in wanted if one not in keys]
+    if missing and objects == len(lines):
+        raise DatasetError(
+            f"{file.name}: no key '{missing[0]}' in its first {objects} lines; there are"
+            f" {', '.join(keys)}"
+        )
+
+
+def _collect(content: dict[str, Any], prefix: str, keys: dict[str, None]) -> None:
+    for key, value in content.items():
+        keys[f"{prefix}{key}"] = None
+        if isinstance(value, dict):
+            _collect(value, f"{prefix}{key}.", keys)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            _collect(value[0], f"{prefix}{key}[0].", keys)
+
+
+def _parquet(file: SourceFile, wanted: list[str]) -> Raw:
+    try:
+        names = pq.read_schema(file.path).names
+        with duckdb.connect() as connection:
+            described = connection.execute(f"DESCRIBE SELECT * FROM {parquet([file.path])}")
+            types = {row[0]: row[1] for row in described.fetchall()}
+    except (pa.ArrowException, duckdb.Error, OSError) as error:
+        raise DatasetError(f"{file.name}: cannot be read as parquet: {error}") from None
+    for column in wanted:
+        if column not in types:
+            raise DatasetError(f"{file.name}: no column '{column}'; there are {', '.join(names)}")
+    packed = ", ".join(f"{name(one)} := {name(one)}" for one in types)
+    return Raw(
+        relation=parquet([file.path]),
+        expressions={one: name(one) for one in types},
+        types=types,
+        original=f"struct_pack({packed})",
+    )
+
+
+def _compression(file: SourceFile) -> str:
+    return f"compression = '{file.compression or 'none'}'"
+
+
+def collect_rejects(
+    connection: duckdb.DuckDBPyConnection, file: SourceFile, table: str
+) -> pa.Table | None:
+    """Lines that were no rows since the last call, with what is wrong; None if there were none.
+
+    A quote that is never closed swallows the lines after it: each of them becomes a row of its own.
+    """
+    query = (
+        "SELECT line, first(csv_line), first(error_type::VARCHAR), first(error_message),"
+        " min(line_byte_position) FROM reject_errors GROUP BY line ORDER BY line"
+    )
+    found = connection.execute(query).fetchall()
+    connection.execute("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
+    rows = []
+    for number, text, kind, message, position in found:
+        content = text or ""
+        if "ENCODING" in kind and file.compression is None:
+            content = _bytes_at(file.path, position)
+        lines = content.strip("\r\n").splitlines() or [""]
+        for offset, line in enumerate(one for one in lines if one):
+            rows.append(
+                {
+                    "table": table,
+                    "source": file.name,
+                    "line": number + offset,
+                    "original": line,
+                    "rule": f"line.{kind.lower().replace(' ', '_')}",
+                    "reason": f"{file.name}: line {number}: {_plainly(kind, message)}",
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=REJECTED) if rows else None
+
+
+def _bytes_at(path: Path, position: int) -> str:
+    """The line as its bytes are, those beyond ASCII as \\xNN."""
+    with path.open("rb") as file:
+        file.seek(max(int(position) - 1, 0))
+        line = file.readline()
+        if not line.strip():
+            line = file.readline()
+    return line.decode("utf-8", errors="backslashreplace")
+
+
+def _plainly(kind: str, message: str) -> str:
+    if kind == "UNQUOTED VALUE":
+        return "a quote is opened and not closed before the field's end"
+    if kind == "INVALID ENCODING":
+        return 'not utf-8; say encoding = "latin-1" if that is what it is'
+    if kind == "LINE SIZE OVER MAXIMUM":
+        return "longer than 2,000,000 bytes"
+    return (
+        message.splitlines()[0].rstrip(".").replace("Expected Number of Columns:", "want fields:")
+    )

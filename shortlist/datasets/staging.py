@@ -1,0 +1,215 @@
+"""Streaming a source into a staged batch: file by file through DuckDB, never one frame of all."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from shortlist.config import Settings
+from shortlist.datasets.config import (
+    OPERATION,
+    DataConfig,
+    FilesConfig,
+    FileTable,
+    InteractionFile,
+    ItemFile,
+    UserFile,
+)
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.locate import SourceFile, locate
+from shortlist.datasets.mapping import events_sql, items_sql, users_sql
+from shortlist.datasets.readers import Raw, collect_rejects, open_raw
+from shortlist.lake.engine import quoted
+from shortlist.lake.snapshot import current_manifest
+from shortlist.lake.staging import SCHEMAS, StagedBatch, Staging
+
+PART = "(FORMAT parquet, COMPRESSION lz4_raw)"
+MIXED_LINES = "state machine reached an invalid state"
+CHUNK = 1 << 24
+
+
+@dataclass
+class Stager:
+    """Writes one batch. `given` is what the source has given so far, for the next run."""
+
+    staged: Staging
+    connection: duckdb.DuckDBPyConnection
+    config: DataConfig
+    settings: Settings
+    now: int
+    batch: StagedBatch = field(default_factory=lambda: StagedBatch(batch_id=""))
+    given: dict[str, Any] = field(default_factory=dict)
+    fresh: list[str] = field(default_factory=list)
+    """What makes this batch this one: fingerprints of what is new."""
+
+    def known(self, key: str) -> dict[str, Any]:
+        """What the lake has from the source `key` already."""
+        return current_manifest(self.settings.lake).sources.get(key, {})
+
+    def key(self, description: Any) -> str:
+        """A source is its mapping: with another one it is read again from the start."""
+        rules = [description, self.config.like_threshold, self.config.exclude]
+        return hashlib.sha256(json.dumps(rules, default=str).encode()).hexdigest()[:16]
+
+    def events(self, raw: Raw, table: InteractionFile, *, file: SourceFile) -> int:
+        """Stage the rows of one file of interactions; returns how many were written."""
+        query = events_sql(raw, table, source=Path(file.name).name, where=file.name, now=self.now)
+        query = f"SELECT *, {self._excluded()} AS excluded FROM ({query})"
+        if self.config.like_threshold is not None:
+            query = _with_likes(query, self.config.like_threshold)
+        rows = self._copy(
+            query, self.staged.next_part("interactions"), file=file, table="interactions"
+        )
+        self.batch.read["interactions"] = self.batch.read.get("interactions", 0) + rows
+        self.batch.operations |= OPERATION in table.columns
+        self.batch.given_ids |= "event_id" in table.columns
+        return rows
+
+    def _excluded(self) -> str:
+        rules = " OR ".join(f"coalesce(({one}), false)" for one in self.config.exclude)
+        return f"({rules})" if rules else "false"
+
+    def rows(self, name: str, query: str, *, file: SourceFile) -> None:
+        """Stage the rows of one file of items or users."""
+        query = f"SELECT * REPLACE (to_json(original)::VARCHAR AS original) FROM ({query})"
+        read = self._copy(query, self.staged.next_part(name), file=file, table=name)
+        self.batch.read[name] = self.batch.read.get(name, 0) + read
+
+    def _copy(self, query: str, target: Path, *, file: SourceFile, table: str) -> int:
+        try:
+            ((rows,),) = self.connection.execute(
+                f"COPY ({query}) TO {quoted(str(target))} {PART}"
+            ).fetchall()
+        except duckdb.Error as error:
+            raise _told(error, file, self.config) from None
+        rejected = self._rejects(file, table)
+        return int(rows) + rejected
+
+    def _rejects(self, file: SourceFile, table: str) -> int:
+        tables = self.connection.execute(
+            "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'"
+        ).fetchall()
+        if tables == [(0,)]:
+            return 0
+        found = collect_rejects(self.connection, file, table)
+        if found is None:
+            return 0
+        self.staged.rejected.append(found)
+        return found.num_rows
+
+
+def _with_likes(query: str, threshold: float) -> str:
+    """A `like` right after every rating of `threshold` and more."""
+    liked = (
+        f"event_type = 'rating' AND value >= {threshold} AND faults IS NULL"
+        f" AND {OPERATION} = 'insert'"
+    )
+    return f"""
+        SELECT * EXCLUDE (copy_number) REPLACE (
+            CASE copy_number WHEN 1 THEN 'like' ELSE event_type END AS event_type,
+            CASE copy_number WHEN 1 THEN event_id || '-like' ELSE event_id END AS event_id
+        ) FROM (
+            SELECT *, unnest(CASE WHEN {liked} THEN [0, 1] ELSE [0] END) AS copy_number
+            FROM ({query})
+        )
+    """
+
+
+def _told(error: duckdb.Error, file: SourceFile, config: DataConfig) -> Exception:
+    text = str(error).splitlines()[0]
+    if isinstance(error, duckdb.BinderException | duckdb.ParserException):
+        if not config.exclude:
+            return error  # our own SQL is wrong: a bug, not a broken file
+        rules = "; ".join(config.exclude)
+        return DatasetError(f"exclude: {text}; want SQL conditions on contract columns: {rules}")
+    text = text.split(": ", 1)[-1]
+    cut = " (cut short? fetch it again)" if "GZIP" in text or "ZSTD" in text.upper() else ""
+    return DatasetError(f"{file.name}: cannot be read as {file.format}: {text}{cut}")
+
+
+def stage_files(stager: Stager, files: FilesConfig) -> None:
+    """Stage every file that is new or has changed since the lake took it.
+
+    Raises:
+        DatasetError: a file or a mapped column is missing, or a file is broken as a whole.
+    """
+    key = stager.key(files.model_dump(mode="json"))
+    known = stager.known(key).get("files", {})
+    seen: dict[str, str] = {}
+    for number, table in enumerate(files.interactions):
+        for file in _new(stager, table, f"events{number}", known, seen):
+            stage_event_file(stager, table, file)
+    for name, table in (("items", files.items), ("users", files.users)):
+        if table is None:
+            continue
+        for file in _new(stager, table, name, known, seen):
+            _stage_rows(stager, name, table, file)
+    stager.given = {"files": seen}
+    stager.batch.source = (key, stager.given)
+    stager.batch.create = ("users",) if files.items is not None else ("items", "users")
+
+
+def _new(
+    stager: Stager, table: FileTable, role: str, known: dict[str, str], seen: dict[str, str]
+) -> list[SourceFile]:
+    out = []
+    for file in locate(table.path, format=table.format, cache=stager.settings.cache):
+        name = f"{role}:{file.name}"
+        seen[name] = file.fingerprint()
+        if known.get(name) == seen[name]:
+            stager.batch.unchanged += 1
+            continue
+        stager.fresh.append(seen[name])
+        stager.batch.files = (*stager.batch.files, file.name)
+        out.append(file)
+    return out
+
+
+def stage_event_file(stager: Stager, table: InteractionFile, file: SourceFile) -> None:
+    """Stage one file, with lines that end in two ways made to end in one."""
+    raw = open_raw(file, table)
+    try:
+        stager.events(raw, table, file=file)
+    except DatasetError as error:
+        if MIXED_LINES not in str(error) or file.compression is not None:
+            raise
+        copy = _one_line_end(file.path, stager.staged.folder / "one-line-end")
+        plain = SourceFile(file.name, copy, file.format, None)
+        stager.events(open_raw(plain, table), table, file=plain)
+        copy.unlink()
+
+
+def _one_line_end(path: Path, target: Path) -> Path:
+    with path.open("rb") as source, target.open("wb") as out:
+        for line in source:
+            out.write(line[:-2] + b"\n" if line.endswith(b"\r\n") else line)
+    return target
+
+
+def _stage_rows(stager: Stager, name: str, table: FileTable, file: SourceFile) -> None:
+    raw = open_raw(file, table)
+    if name == "items":
+        assert isinstance(table, ItemFile)
+        query = items_sql(raw, table, where=f"{file.name}: items")
+    else:
+        assert isinstance(table, UserFile)
+        query = users_sql(raw, table, where=f"{file.name}: users")
+    stager.rows(name, query, file=file)
+
+
+def complete(stager: Stager) -> None:
+    """A table that the source did not give is there, and empty."""
+    extra = "'insert' AS operation, false AS excluded, NULL::VARCHAR[] AS faults"
+    for name, schema in SCHEMAS.items():
+        if any((stager.staged.folder / name).iterdir()):
+            continue
+        stager.batch.read.setdefault(name, 0)
+        stager.connection.register("nothing", schema.empty_table())
+        left_out = "* EXCLUDE (event_order)" if name == "interactions" else "*"
+        stager.connection.execute(
+            f"COPY (SELECT {left_out}, {extra}, NULL::VARCHAR AS original FROM nothing)"
+            f" TO {quoted(str(stager.staged.next_part(name)))} {PART}"
+        )

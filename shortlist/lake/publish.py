@@ -1,0 +1,271 @@
+"""From good events to the next snapshot: partition, deduplicate, apply, compact, commit.
+
+Memory is bounded: events go through DuckDB, which spills, and one partition at a time.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from shortlist import columns as c
+from shortlist.lake import partitions
+from shortlist.lake.engine import connect, parquet, quoted
+from shortlist.lake.operations import CORRECT, DELETE, INSERT, OPERATION, apply_operations
+from shortlist.lake.snapshot import (
+    KEPT_BATCHES,
+    Manifest,
+    commit,
+    current_folder,
+    current_manifest,
+    locked,
+    workspace,
+    write_whole,
+)
+
+GONE = "gone.parquet"
+"""event_ids that were corrected or deleted: their first form must not come back."""
+
+
+@dataclass
+class Published:
+    """What became of a batch's good events, items and users."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    applied: int = 0
+    late: int = 0
+    """Accepted events older than the newest that was there before."""
+    earliest: int | None = None
+    """Earliest event time that was added or changed: features after it are stale."""
+    items: int = 0
+    users: int = 0
+    version: int = 0
+
+    def touch(self, time: int) -> None:
+        """An event of this time was added or changed."""
+        self.earliest = time if self.earliest is None else min(self.earliest, time)
+
+
+def publish_batch(
+    root: Path, batch_id: str, *, events: pa.Table, items: pa.Table, users: pa.Table, **more: Any
+) -> Published:
+    """`publish` of tables in memory, with a lock and a connection of its own."""
+    with locked(root), workspace(root) as work, connect(work) as connection:
+        connection.register("good_events", events)
+        return publish(
+            connection,
+            root,
+            batch_id,
+            work=work,
+            events="good_events",
+            items=items,
+            users=users,
+            **more,
+        )
+
+
+def publish(
+    connection: duckdb.DuckDBPyConnection,
+    root: Path,
+    batch_id: str,
+    *,
+    work: Path,
+    events: str,
+    items: pa.Table,
+    users: pa.Table,
+    given_ids: bool,
+    operations: bool = False,
+    session_gap: int | None = None,
+    source: tuple[str, dict[str, Any]] | None = None,
+    record: dict[str, Any] | None = None,
+) -> Published:
+    """Commit the next snapshot. The caller holds the lock.
+
+    Args:
+        work: folder of the lake's workspace.
+        events: relation of the INTERACTIONS columns and, with `operations`, `operation`.
+        items, users: rows that replace those of the same id.
+        given_ids: ids come from the source and are compared with the whole lake; derived ones
+            contain their time, so that their own partition is enough.
+        session_gap: microseconds; derive session ids where there are none. None: leave them.
+        source: (key, what the source has now given), noted for the next ingest.
+        record: figures of the batch to be kept in the manifest.
+    """
+    old, manifest = current_folder(root), current_manifest(root)
+    manifest.version += 1
+    before = manifest.latest
+    paths = {
+        name: old / name for part in manifest.partitions.values() for name in part["files"] if old
+    }
+    done = Published(version=manifest.version)
+    moved = f"(SELECT * FROM {events} WHERE {OPERATION} = '{INSERT}')" if operations else events
+    new = _insert(
+        connection,
+        moved,
+        manifest,
+        done,
+        paths=paths,
+        work=work,
+        gone=old / GONE if old is not None and (old / GONE).is_file() else None,
+        given_ids=given_ids,
+        session_gap=session_gap,
+        before=before,
+    )
+    tables = {}
+    if operations:
+        files, tables = _operate(
+            connection, events, manifest, done, old=old, work=work, paths=paths
+        )
+        new |= files
+    new |= partitions.compact(connection, manifest, paths=paths, workspace=work)
+    # Ids are part of the same commit: an interaction whose item is missing is never visible.
+    for name, rows, key in (("items", items, c.ITEM_ID), ("users", users, c.USER_ID)):
+        table = _upserted(old / f"{name}.parquet" if old else None, rows, key)
+        write_whole(table, work / f"{name}.parquet")
+        tables[f"{name}.parquet"] = work / f"{name}.parquet"
+        setattr(done, name, table.num_rows)
+    if source is not None:
+        manifest.sources[source[0]] = source[1]
+    figures = ("version", "earliest", "late", "accepted", "duplicates", "applied")
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    noted = {"batch_id": batch_id, "committed_at": stamp}
+    noted |= {name: getattr(done, name) for name in figures} | (record or {})
+    manifest.batches = [*manifest.batches, noted][-KEPT_BATCHES:]
+    commit(root, manifest, new=new, tables=tables)
+    return done
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection,
+    events: str,
+    manifest: Manifest,
+    done: Published,
+    *,
+    paths: dict[str, Path],
+    work: Path,
+    gone: Path | None,
+    given_ids: bool,
+    session_gap: int | None,
+    before: int | None,
+) -> dict[str, Path]:
+    """Write what is new, partition by partition; figures go into `done`."""
+    ((total, earliest, latest),) = connection.execute(
+        f"SELECT count(*), {partitions.TIMES} FROM {events}"
+    ).fetchall()
+    if total == 0:
+        return {}
+    if manifest.granularity is None:
+        manifest.granularity = partitions.granularity_for(total, earliest=earliest, latest=latest)
+    known = [parquet([gone])] if gone is not None else []
+    if given_ids:
+        events = _first_of_each(connection, events)
+        if paths:
+            everywhere = parquet(list(paths.values()))
+            connection.execute(
+                "CREATE OR REPLACE TEMP TABLE seen AS SELECT DISTINCT event_id"
+                f" FROM {everywhere} SEMI JOIN {events} USING (event_id)"
+            )
+            known.append("seen")
+    key_sql = partitions.key_sql(manifest.granularity)
+    connection.execute("SET preserve_insertion_order = false")  # the files are sorted below
+    connection.execute(
+        f"COPY (SELECT {partitions.COLUMNS}, {key_sql} AS part FROM {events})"
+        f" TO {quoted(str(work / 'parts'))}"
+        " (FORMAT parquet, COMPRESSION lz4, PARTITION_BY (part))"
+    )
+    connection.execute("SET preserve_insertion_order = true")
+    new: dict[str, Path] = {}
+    last_files: list[Path] = []
+    for folder in sorted((work / "parts").iterdir()):
+        key = folder.name.removeprefix("part=")
+        source = f"read_parquet({quoted(str(folder / '*.parquet'))}, hive_partitioning = false)"
+        ((rows, ids),) = connection.execute(
+            f"SELECT count(*), count(DISTINCT hash(event_id)) FROM {source}"
+        ).fetchall()
+        mine = [paths[name] for name in manifest.partitions.get(key, {"files": []})["files"]]
+        relations = list(known)
+        if mine and not given_ids:
+            relations.append(f"(SELECT event_id FROM {parquet(mine)})")
+        name = f"{partitions.folder_of(manifest.granularity, key)}/{manifest.version:06d}.parquet"
+        written = partitions.append(
+            connection,
+            source,
+            work / name,
+            known=relations,
+            unique=rows == ids,
+            session=None if session_gap is None else (last_files + mine, session_gap),
+        )
+        last_files = mine
+        if written is None:
+            continue
+        partitions.add(manifest, key, name, written)
+        new[name] = paths[name] = written.path
+        last_files = [*mine, written.path]
+        done.accepted += written.rows
+        done.touch(written.earliest)
+        if before is not None and written.earliest < before:
+            done.late += _older_than(connection, written.path, before)
+    done.duplicates = total - done.accepted
+    return new
+
+
+def _first_of_each(connection: duckdb.DuckDBPyConnection, events: str) -> str:
+    """Given ids may repeat at different times, and so in different partitions: the first stays."""
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE repeated AS SELECT event_id, min({c.EVENT_ORDER}) AS first"
+        f" FROM {events} GROUP BY event_id HAVING count(*) > 1"
+    )
+    if connection.execute("SELECT count(*) FROM repeated").fetchall() == [(0,)]:
+        return events
+    return (
+        f"(SELECT e.* FROM {events} e LEFT JOIN repeated r USING (event_id)"
+        f" WHERE r.first IS NULL OR r.first = e.{c.EVENT_ORDER})"
+    )
+
+
+def _older_than(connection: duckdb.DuckDBPyConnection, path: Path, moment: int) -> int:
+    query = f"SELECT count(*) FROM {parquet([path])} WHERE epoch_us(event_timestamp) < {moment}"
+    ((rows,),) = connection.execute(query).fetchall()
+    return rows
+
+
+def _operate(
+    connection: duckdb.DuckDBPyConnection,
+    events: str,
+    manifest: Manifest,
+    done: Published,
+    *,
+    old: Path | None,
+    work: Path,
+    paths: dict[str, Path],
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Apply corrections and deletions; returns the files that are new, and the table of ids whose
+    first form must not come back.
+    """
+    wanted = f"{events} WHERE {OPERATION} IN ('{CORRECT}', '{DELETE}')"
+    ((done.applied,),) = connection.execute(f"SELECT count(*) FROM {wanted}").fetchall()
+    if done.applied == 0:
+        return {}, {}
+    files, touched = apply_operations(connection, events, manifest, paths=paths, workspace=work)
+    for time in touched:
+        done.touch(time)
+    query = f"SELECT DISTINCT event_id FROM {wanted}"
+    if old is not None and (old / GONE).is_file():
+        query += f" UNION SELECT event_id FROM {parquet([old / GONE])}"
+    connection.execute(f"COPY ({query}) TO {quoted(str(work / GONE))} (FORMAT parquet)")
+    return files, {GONE: work / GONE}
+
+
+def _upserted(path: Path | None, rows: pa.Table, key: str) -> pa.Table:
+    """The old rows and the new ones, which replace those of the same id; sorted by id."""
+    if path is not None and path.is_file():
+        old = pq.read_table(path)
+        kept = old.filter(pc.invert(pc.is_in(old.column(key), value_set=rows.column(key))))
+        rows = pa.concat_tables([kept, rows], promote_options="default")
+    return rows.sort_by(key)

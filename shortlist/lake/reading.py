@@ -1,0 +1,133 @@
+"""Reading the lake: every method sees one snapshot, whatever is committed meanwhile."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from shortlist import columns as c
+from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS, check, sort_by_time
+from shortlist.lake.publish import publish_batch
+from shortlist.lake.snapshot import LakeError, Manifest, current_folder, current_manifest
+from shortlist.lake.staging import open_staged
+
+NOTHING_YET = "run `shortlist run` or `ingest`"
+
+
+class Lake:
+    """Reading and publishing under one folder."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the newest snapshot; empty before the first commit."""
+        return current_manifest(self.root)
+
+    def incoming(self, batch_id: str) -> Path:
+        """Folder of a batch that was ingested and awaits validation."""
+        return self.root / "incoming" / batch_id
+
+    def require_incoming(self, batch_id: str) -> None:
+        """Raises LakeError if the batch was not ingested. Cheap: no table is read."""
+        open_staged(self.root, batch_id)
+
+    def publish(
+        self, batch_id: str, interactions: pa.Table, items: pa.Table, users: pa.Table
+    ) -> dict[str, int]:
+        """Make three tables that are known to be good part of the lake.
+
+        Items and users are replaced by id; of the interactions only event_ids that the lake does
+        not have yet are kept. Returns {"interactions", "known", "items", "users"}: rows new, rows
+        that were there already, and catalogue and user rows after the batch.
+
+        Raises:
+            ContractError: a table does not keep its contract.
+        """
+        interactions = check(interactions, INTERACTIONS, where=f"batch {batch_id}: interactions")
+        done = publish_batch(
+            self.root,
+            batch_id,
+            events=interactions,
+            items=check(items, ITEMS, where=f"batch {batch_id}: items"),
+            users=check(users, USERS, where=f"batch {batch_id}: users"),
+            given_ids=True,
+        )
+        return {
+            "interactions": done.accepted,
+            "known": done.duplicates,
+            "items": done.items,
+            "users": done.users,
+        }
+
+    def interaction_files(self) -> list[Path]:
+        """Parquet files of all validated interactions, for DuckDB."""
+        folder = current_folder(self.root)
+        if folder is None:
+            return []
+        parts = Manifest.read(folder).partitions
+        return [folder / file for key in sorted(parts) for file in parts[key]["files"]]
+
+    def interactions(
+        self,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        event_types: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Validated interactions, sorted by (event_timestamp, event_order).
+
+        Args:
+            since, until: microseconds, half open; partitions outside are not opened.
+            event_types: only these; None is all.
+
+        Raises:
+            LakeError: there are no interactions at all, or none of these types.
+        """
+        folder = current_folder(self.root)
+        parts = {} if folder is None else Manifest.read(folder).partitions
+        if folder is None or not parts:
+            raise LakeError(f"{self.root}: no interactions yet; {NOTHING_YET}")
+        conditions = [pc.scalar(True)]
+        if since is not None:
+            conditions.append(pc.field(c.EVENT_TIMESTAMP) >= pa.scalar(since, TIMESTAMP))
+        if until is not None:
+            conditions.append(pc.field(c.EVENT_TIMESTAMP) < pa.scalar(until, TIMESTAMP))
+        if event_types is not None:
+            conditions.append(pc.field(c.EVENT_TYPE).isin(list(event_types)))
+        condition = conditions[0]
+        for further in conditions[1:]:
+            condition = condition & further
+        paths = [
+            folder / file
+            for part in parts.values()
+            if (since is None or part["latest"] >= since)
+            and (until is None or part["earliest"] < until)
+            for file in part["files"]
+        ]
+        tables = [pq.read_table(path, filters=condition, schema=INTERACTIONS) for path in paths]
+        tables.append(INTERACTIONS.empty_table())
+        table = sort_by_time(pa.concat_tables(tables)).combine_chunks()
+        if table.num_rows == 0 and event_types is not None:
+            raise LakeError(
+                f"{self.root}: no events of type {', '.join(event_types)} in"
+                f" {len(parts)} partitions{'' if since is until is None else ' in that time'}"
+            )
+        return table
+
+    def items(self) -> pa.Table:
+        """The catalogue. Raises LakeError if there is none."""
+        return self._read("items.parquet")
+
+    def users(self) -> pa.Table:
+        """All known users. Raises LakeError if there are none."""
+        return self._read("users.parquet")
+
+    def _read(self, name: str) -> pa.Table:
+        folder = current_folder(self.root)
+        if folder is None or not (folder / name).is_file():
+            raise LakeError(f"{self.root}: no {name} yet; {NOTHING_YET}")
+        return pq.read_table(folder / name)

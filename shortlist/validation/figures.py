@@ -1,0 +1,264 @@
+"""Figures of a staged batch, counted over all rows: violations of each rule in each month, and what
+only the batch as a whole shows (volume, order, null rates, new words, shares of one user or item).
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from typing import Any
+
+import duckdb
+
+from shortlist import columns as c
+from shortlist.config import ConfigError
+from shortlist.lake.staging import staged_events
+from shortlist.validation.config import Action, ValidateConfig
+from shortlist.validation.rules import Rule
+from shortlist.validation.sorting import KEYS, Sorting, any_bad
+
+OPTIONAL = (c.VALUE, c.TEXT, c.QUERY, c.SESSION_ID, c.REQUEST_ID, c.SURFACE, c.DEVICE)
+WORDS = (c.EVENT_TYPE, c.SURFACE, c.DEVICE)
+MAX_WORDS = 200
+SAMPLED_FROM = 2_000_000
+"""From so many rows on duplicates are counted among one sixteenth of the ids."""
+LOOKED_BACK = 5
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SKEW = 300_000_000
+"""Microseconds that a clock may be ahead of ours."""
+
+# name: (lower limit, upper limit, action, what it says)
+BATCH: dict[str, tuple[float | None, float | None, Action, str]] = {
+    "volume.rows": (1, None, "stop", "rows of the batch"),
+    "volume.ratio": (0.1, 10, "warn", "rows, as a share of the median of the last batches"),
+    "duplicates.share": (None, 0.5, "warn", "share of events that are there more than once"),
+    "nulls.change": (None, 0.2, "warn", "largest change of a column's share of nulls"),
+    "words.new_share": (
+        None,
+        0.1,
+        "warn",
+        "share of events with a type, surface or device not seen in the last batches",
+    ),
+    "time.age_days": (None, None, "stop", "days from the newest event to now"),
+    "time.skew_share": (None, 0.01, "warn", "share of events later than their own arrival"),
+    "time.out_of_order_share": (None, 0.6, "warn", "share of events older than the one before"),
+    "user_id.top_share": (None, 0.2, "warn", "share of the busiest user"),
+    "item_id.top_share": (None, 0.5, "warn", "share of the most frequent item"),
+    "user_id.bursts": (None, 0, "warn", "users with more events a minute than a person makes"),
+}
+
+
+@dataclass(frozen=True)
+class BatchFigure:
+    """One figure of the batch with the limits that it is judged by."""
+
+    name: str
+    value: float | None
+    min: float | None
+    max: float | None
+    action: Action
+    says: str
+
+
+@dataclass
+class Figures:
+    """Everything that the judge reads."""
+
+    violations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """{table: one row a month (interactions) or one row (items, users)}: rows, bad, each rule."""
+    batch: list[BatchFigure] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+    """What the next batches are compared with."""
+    excluded: int = 0
+
+    def rows(self, table: str) -> int:
+        return sum(row["rows"] for row in self.violations[table])
+
+    def bad(self, table: str) -> int:
+        return sum(row["bad"] for row in self.violations[table])
+
+    def broken(self, rule: Rule) -> int:
+        return sum(row[rule.name] for row in self.violations[rule.table])
+
+
+def count(sorting: Sorting, rules: list[Rule], config: ValidateConfig, *, now: datetime) -> Figures:
+    """One scan for the rules, some for the batch.
+
+    Raises:
+        ConfigError: `[validation.rules]` names neither rule nor figure, or an aggregate of the
+            user's is no SQL.
+    """
+    figures = Figures()
+    unknown = set(config.rules) - {rule.name for rule in rules} - set(BATCH)
+    if unknown:
+        names = sorted({rule.name for rule in rules} | set(BATCH))
+        raise ConfigError(
+            f"validation.rules: '{min(unknown)}' is unknown, want one of {', '.join(names)}"
+        )
+    for table in ("items", "users", "interactions"):
+        figures.violations[table] = _violations(sorting.connection, table, rules)
+    figures.excluded = sum(row.pop("excluded") for row in figures.violations["interactions"])
+    for name, lines in sorting.batch.rejected.items():
+        figures.violations[name].append(_lines(rules, name, lines))
+    values = _batch_values(sorting, figures, config, now=now)
+    figures.batch = [_limited(name, values.get(name), config) for name in BATCH]
+    figures.batch += _own(sorting.connection, config)
+    return figures
+
+
+def _violations(
+    connection: duckdb.DuckDBPyConnection, table: str, rules: list[Rule]
+) -> list[dict[str, Any]]:
+    mine = [rule for rule in rules if rule.table == table]
+    part = (
+        f"coalesce(strftime({c.EVENT_TIMESTAMP}, '%Y-%m'), 'no time')"
+        if table == "interactions"
+        else "'all'"
+    )
+    kept = "NOT excluded" if table == "interactions" else "true"
+    counts = ", ".join(f'count_if({kept} AND ({rule.bad})) AS "{rule.name}"' for rule in mine)
+    excluded = "count_if(excluded) AS excluded," if table == "interactions" else ""
+    cursor = connection.execute(
+        f"SELECT {part} AS part, count(*) AS rows, {excluded}"
+        f" count_if({kept} AND ({any_bad(rules, table)})) AS bad, {counts}"
+        f" FROM {table}_rows GROUP BY 1 ORDER BY 1"
+    )
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _lines(rules: list[Rule], table: str, lines: int) -> dict[str, Any]:
+    """Lines that were no rows: bad, by none of the rules on rows."""
+    none = {rule.name: 0 for rule in rules if rule.table == table}
+    return {"part": "no row", "rows": lines, "bad": lines} | none
+
+
+def _limited(name: str, value: float | None, config: ValidateConfig) -> BatchFigure:
+    low, high, action, says = BATCH[name]
+    if name == "volume.rows":
+        low, high = config.min_rows, config.max_rows
+    if name == "time.age_days":
+        high = config.max_age_days
+    change = config.rules.get(name)
+    if change is not None:
+        low = low if change.min is None else change.min
+        high = high if change.max is None else change.max
+        action = change.action or action
+    return BatchFigure(name, value, low, high, action, says)
+
+
+def _own(connection: duckdb.DuckDBPyConnection, config: ValidateConfig) -> list[BatchFigure]:
+    out = []
+    for one in config.expectations:
+        if one.batch is None:
+            continue
+        kept = "WHERE NOT excluded" if one.table == "interactions" else ""
+        try:
+            found = connection.execute(f"SELECT ({one.batch})::DOUBLE FROM {one.table}_rows {kept}")
+            ((value,),) = found.fetchall()
+        except duckdb.Error as error:
+            raise ConfigError(
+                f"validation.expectations: '{one.name}': {str(error).splitlines()[0]};"
+                " want an SQL aggregate"
+            ) from None
+        out.append(BatchFigure(one.name, value, one.min, one.max, one.action or "stop", one.batch))
+    return out
+
+
+def _batch_values(
+    sorting: Sorting, figures: Figures, config: ValidateConfig, *, now: datetime
+) -> dict[str, float | None]:
+    connection, staged = sorting.connection, staged_events(sorting.folder)
+    rows = figures.rows("interactions")
+    nulls = ", ".join(f"avg(({name} IS NULL)::INTEGER)" for name in OPTIONAL)
+    late = f"epoch_us({c.EVENT_TIMESTAMP}) > epoch_us({c.INGESTED_AT}) + {SKEW}"
+    newest, skew, *shares = connection.execute(
+        f"SELECT epoch_us(max({c.EVENT_TIMESTAMP}) FILTER (NOT excluded)), avg(({late})::INTEGER),"
+        f" {nulls} FROM {staged}"
+    ).fetchall()[0]
+    words = {
+        name: [
+            row[0]
+            for row in connection.execute(
+                f"SELECT {name} FROM {staged} WHERE {name} IS NOT NULL GROUP BY {name}"
+                f" ORDER BY count(*) DESC LIMIT {MAX_WORDS}"
+            ).fetchall()
+        ]
+        for name in WORDS
+    }
+    past = sorting.manifest.batches[-LOOKED_BACK:]
+    past = [one for one in past if one.get("rows")]
+    figures.record = {
+        "rows": rows,
+        "nulls": dict(zip(OPTIONAL, shares, strict=True)),
+        "words": words,
+    }
+    values: dict[str, float | None] = {
+        "volume.rows": rows,
+        "volume.ratio": rows / median(one["rows"] for one in past) if past else None,
+        "duplicates.share": _duplicates(connection, staged, rows),
+        "nulls.change": _change(past, figures.record["nulls"]),
+        "words.new_share": _new_words(connection, staged, past),
+        "time.age_days": None if newest is None else (now.timestamp() - newest / 1e6) / 86_400,
+        "time.skew_share": skew,
+        "time.out_of_order_share": _out_of_order(connection, staged),
+        "user_id.bursts": connection.execute(
+            "SELECT count(DISTINCT user_id) FROM bursts"
+        ).fetchall()[0][0],
+    }
+    for key in KEYS.values():
+        top = f"SELECT max(n) FROM (SELECT count(*) AS n FROM {staged} GROUP BY {key})"
+        ((largest,),) = connection.execute(top).fetchall()
+        many = rows >= 100  # the busiest of three users is no news
+        values[f"{key}.top_share"] = largest / rows if largest and many else None
+    return values
+
+
+def _duplicates(connection: duckdb.DuckDBPyConnection, staged: str, rows: int) -> float | None:
+    step = 16 if rows >= SAMPLED_FROM else 1
+    ids = f"SELECT hash(event_id) AS id FROM {staged} WHERE hash(event_id) % {step} = 0"
+    query = f"SELECT count(*), count(DISTINCT id) FROM ({ids})"
+    ((total, distinct),) = connection.execute(query).fetchall()
+    return 1 - distinct / total if total else None
+
+
+def _change(past: list[dict[str, Any]], now: dict[str, float | None]) -> float | None:
+    changes = [
+        abs(share - median(one["nulls"][name] for one in past))
+        for name, share in now.items()
+        if past and share is not None and all(one["nulls"].get(name) is not None for one in past)
+    ]
+    return max(changes, default=None)
+
+
+def _new_words(
+    connection: duckdb.DuckDBPyConnection, staged: str, past: list[dict[str, Any]]
+) -> float | None:
+    if not past:
+        return None
+    conditions = []
+    for name in WORDS:
+        seen = sorted({word for one in past for word in one["words"].get(name, [])})
+        if seen:
+            listed = ", ".join("'" + word.replace("'", "''") + "'" for word in seen)
+            conditions.append(f"coalesce({name} NOT IN ({listed}), false)")
+    if not conditions:
+        return None
+    query = f"SELECT avg(({' OR '.join(conditions)})::INTEGER) FROM {staged}"
+    return connection.execute(query).fetchall()[0][0]
+
+
+def _out_of_order(connection: duckdb.DuckDBPyConnection, staged: str) -> float | None:
+    return connection.execute(
+        f"SELECT avg((t < before)::INTEGER) FROM (SELECT {c.EVENT_TIMESTAMP} AS t,"
+        f" lag({c.EVENT_TIMESTAMP}) OVER () AS before FROM {staged})"
+    ).fetchall()[0][0]
+
+
+def data_now(sorting: Sorting, clock: str) -> datetime:
+    """'Now' for freshness and the future: the wall's, or the newest event of lake and batch."""
+    if clock == "wall":
+        return datetime.now(UTC)
+    query = f"SELECT epoch_us(max({c.EVENT_TIMESTAMP})) FROM {staged_events(sorting.folder)}"
+    newest = [sorting.connection.execute(query).fetchall()[0][0], sorting.manifest.latest]
+    last = EPOCH + timedelta(microseconds=max(one or 0 for one in newest))
+    return min(last, datetime.now(UTC))  # data may be old, but not of tomorrow
