@@ -7,6 +7,7 @@ reason and not a crash. Lines that are no row at all are collected with what is 
 import csv
 import gzip
 import io
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,8 +156,6 @@ def _json_path(key: str) -> str:
 
 def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None:
     """A mapped key that none of the first lines has is misspelt, or the file is another one."""
-    import json
-
     keys: dict[str, None] = {}
     objects = 0
     for line in lines:
@@ -177,6 +176,21 @@ def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None
             f"{file.name}: no key '{missing[0]}' in its first {objects} lines; there are"
             f" {', '.join(keys)}"
         )
+
+
+def json_keys(file: SourceFile) -> list[str]:
+    """Keys of the first lines of JSON Lines, `a.b` for nested ones."""
+    keys: dict[str, None] = {}
+    for line in _head(file, "utf-8").splitlines()[:HEAD_LINES]:
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(content, dict):
+            _collect(content, "", keys)
+    if not keys:
+        raise DatasetError(f"{file.name}: cannot be read as JSON Lines: no line is an object")
+    return list(keys)
 
 
 def _collect(content: dict[str, Any], prefix: str, keys: dict[str, None]) -> None:

@@ -1,0 +1,67 @@
+"""`shortlist init`: from the files that somebody has to the TOML of a run."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows import show
+from flows.commands.options import JsonOption
+from flows.commands.tables import print_table
+
+app = typer.Typer()
+
+
+@app.command()
+def init(
+    interactions: Annotated[str, typer.Argument(help="The log: a file, folder, glob or URI.")],
+    items: Annotated[str | None, typer.Option(help="The catalogue.")] = None,
+    users: Annotated[str | None, typer.Option(help="The users.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the TOML goes.")] = Path("shortlist-run.toml"),
+    name: Annotated[str | None, typer.Option(help="The data set's name.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="A mapping that the guess got wrong: contract=column. Repeatable."),
+    ] = None,
+    event_type: Annotated[
+        str | None, typer.Option(help="The type of every event, without a column of types.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at your files, guess what their columns are, and write the TOML of a run."""
+    from flows.guess import guess, write_toml
+
+    chosen = {}
+    for pair in column or []:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            show.error(f"--column {pair}: want contract=column, e.g. --column user_id=customer")
+            raise typer.Exit(2)
+        chosen[key] = value
+    found = guess(
+        interactions, items=items, users=users, columns=chosen, event_type=event_type, name=name
+    )
+    if not as_json:
+        _preview(found)
+        if not yes and sys.stdin.isatty() and not typer.confirm(f"Write {out}?", default=True):
+            raise typer.Exit(1)
+    write_toml(found, out)
+    next_step = f"shortlist run {out}"
+    show.result(
+        found["summary"] | {"out": str(out), "next": next_step},
+        as_json=as_json,
+        table=lambda content: print_table(
+            f"{out} is written; look it over, then: {next_step}", (), []
+        ),
+    )
+
+
+def _preview(found: dict[str, Any]) -> None:
+    for table in found["tables"]:
+        rows = [
+            (column, meaning, ", ".join(examples)) for column, meaning, examples in table["columns"]
+        ]
+        print_table(f"{table['name']}: {table['path']}", ("column", "is", "examples"), rows)
+    print_table(found["said"], (), [])

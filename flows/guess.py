@@ -1,0 +1,159 @@
+"""From guessed columns to the TOML of a whole run."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from shortlist import columns as c
+from shortlist.config import Settings
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.guess import Guess, Sample, guess_events, guess_items, guess_users
+
+OLD = 30 * 86_400
+"""Seconds after which data is history: 'now' is then its own end."""
+UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+PREFERRED = ("purchase", "rating", "click", "watch", "like", "review", "view")
+ENOUGH = 1_000
+
+
+def guess(
+    interactions: str,
+    *,
+    items: str | None,
+    users: str | None,
+    columns: dict[str, str],
+    event_type: str | None,
+    name: str | None,
+) -> dict[str, Any]:
+    """Look at the files.
+
+    Raises:
+        DatasetError: a file cannot be read, or a required column cannot be guessed.
+    """
+    cache = Settings().cache
+    sample = Sample(interactions, cache)
+    events = guess_events(sample, columns, event_type)
+    tables = [("interactions", events)]
+    if items is not None:
+        by_item = guess_items(Sample(items, cache), columns, events.mapping[c.ITEM_ID])
+        tables.append(("items", by_item))
+    if users is not None:
+        by_user = guess_users(Sample(users, cache), columns, events.mapping[c.USER_ID])
+        tables.append(("users", by_user))
+    run = _run(sample, events)
+    title = name or _plain_name(interactions)
+    toml = _toml(title, tables, run)
+    said = f"target: {', '.join(run['target_events'])}; clock: {run['clock']}"
+    if run["rating_range"]:
+        low, high = run["rating_range"]
+        said += f"; ratings from {low:g} to {high:g}, liked from {run['like_threshold']:g}"
+    return {
+        "toml": toml,
+        "said": said,
+        "summary": {"name": title, "columns": {key: one.mapping for key, one in tables}}
+        | {key: run[key] for key in ("target_events", "clock", "like_threshold")},
+        "tables": [_shown(key, one) for key, one in tables],
+    }
+
+
+def write_toml(found: dict[str, Any], out: Path) -> None:
+    """Write the configuration, checked as `shortlist run` will check it.
+
+    Raises:
+        DatasetError: there is such a file already.
+    """
+    from flows.configuration import load_run_config
+
+    if out.exists():
+        raise DatasetError(f"{out}: is there already; say --out, or remove it first")
+    partial = out.with_name(f".{out.name}.partial")
+    partial.write_text(found["toml"], encoding="utf-8")
+    try:
+        load_run_config(partial)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _shown(name: str, one: Guess) -> dict[str, Any]:
+    rows = [
+        (column, ", ".join(k for k, own in one.mapping.items() if own == column), examples)
+        for column, examples in one.examples.items()
+    ]
+    return {"name": name, "path": one.path, "columns": rows}
+
+
+def _run(sample: Sample, events: Guess) -> dict[str, Any]:
+    words: dict[str, int] = events.more.pop("words", {})
+    kinds: dict[str, int] = {}
+    for word, count in words.items():
+        kind = events.more["event_types"].get(word, word)
+        kinds[kind] = kinds.get(kind, 0) + count
+    if not words:
+        kinds = {events.more["event_type"]: ENOUGH}
+    target = next((kind for kind in PREFERRED if kinds.get(kind, 0) >= ENOUGH), None)
+    target = target or max(kinds, key=lambda kind: kinds[kind])
+    rating = None
+    if "rating" in kinds and c.VALUE in events.mapping:
+        rating = sample.range(events.mapping[c.VALUE])
+    liked = None if rating is None else round(rating[0] + 0.75 * (rating[1] - rating[0]) + 0.12, 1)
+    unit = events.more["timestamp_unit"]
+    clock = "replay"
+    if unit in UNITS:
+        newest = sample.range(events.mapping[c.EVENT_TIMESTAMP])
+        if newest is not None and newest[1] * UNITS[unit] > time.time() - OLD:
+            clock = "wall"
+    return {
+        "target_events": [target],
+        "rating_range": rating,
+        "like_threshold": liked,
+        "clock": clock,
+    }
+
+
+def _plain_name(path: str) -> str:
+    stem = Path(path.rstrip("/*")).name.split(".")[0]
+    folder = Path(path).parent.name
+    plain = "".join(ch if ch.isalnum() else "-" for ch in (folder or stem).lower()).strip("-")
+    return plain or "my-data"
+
+
+def _toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) -> str:
+    lines = [
+        "# Written by `shortlist init`. Every key is explained in docs/data.md.",
+        f"name = {json.dumps(name)}",
+        "",
+        "[data]",
+        'source = "files"',
+        "# what recommendations are learned from",
+        f"target_events = {json.dumps(run['target_events'])}",
+    ]
+    if run["like_threshold"] is not None:
+        lines.append(f"like_threshold = {run['like_threshold']} # such a rating is also a `like`")
+    lines.append(f'clock = "{run["clock"]}" # replay: now is the data\'s own end; wall: it is now')
+    for key, one in tables:
+        lines += ["", f"[data.files.{key}]", f"path = {json.dumps(one.path)}"]
+        lines += [f"{option} = {_value(value)}" for option, value in one.more.items() if value]
+        lines.append(f"columns = {_value(one.mapping)}")
+    if run["rating_range"]:
+        low, high = run["rating_range"]
+        lines += ["", "[validation]", f"rating_range = [{low:g}, {high:g}]"]
+    sources = ["two_tower", "ials", "item_knn", "ease", "popularity", "recent_popularity"]
+    lines += ["", "[train]", "sources = ["]
+    for source in sources:
+        epochs = ", optimiser = { learning_rate = 3e-3, num_epochs = 6 }"
+        lines.append(f'    {{ kind = "{source}"{epochs if source == "two_tower" else ""} }},')
+    lines += ["]", 'rankers = [{ kind = "lambdamart" }]', ""]
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_key(key)} = {json.dumps(text)}" for key, text in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    return json.dumps(value)
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").isalnum() and key.isascii() else json.dumps(key)

@@ -1,0 +1,254 @@
+"""What a stranger's columns probably are: by their names, and by what is in them."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from shortlist import columns as c
+from shortlist.contracts import EVENT_TYPES
+from shortlist.datasets.config import FileTable
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.locate import SourceFile, locate
+from shortlist.datasets.readers import json_keys, open_raw
+
+SAMPLE = 5_000
+NAMES: dict[str, tuple[str, ...]] = {
+    c.USER_ID: (
+        *("userid", "user", "customerid", "customer", "visitorid", "uid", "accountid", "memberid"),
+        *("reviewerid", "clientid", "buyerid", "personid", "who"),
+    ),
+    c.ITEM_ID: (
+        *("itemid", "item", "productid", "product", "movieid", "sku", "parentasin", "asin"),
+        *("articleid", "bookid", "songid", "trackid", "contentid", "videoid", "isbn", "what", "id"),
+    ),
+    c.EVENT_TIMESTAMP: (
+        *("eventtimestamp", "timestamp", "eventtime", "datetime", "time", "ts", "createdat"),
+        *("unixreviewtime", "date", "when", "at"),
+    ),
+    c.EVENT_TYPE: ("eventtype", "event", "action", "behavior", "behaviour", "type", "kind"),
+    c.VALUE: ("rating", "stars", "value", "score", "price", "amount", "quantity", "seconds"),
+    c.EVENT_ID: ("eventid",),
+    c.TEXT: ("reviewtext", "text", "review", "comment"),
+    c.QUERY: ("query", "searchterm", "search"),
+    c.SESSION_ID: ("sessionid", "session"),
+    c.REQUEST_ID: ("requestid",),
+    c.POSITION: ("position", "rank"),
+    c.SURFACE: ("surface", "page", "channel"),
+    c.DEVICE: ("device", "platform"),
+}
+ITEM_NAMES: dict[str, tuple[str, ...]] = {
+    c.ITEM_ID: NAMES[c.ITEM_ID],
+    c.TITLE: ("title", "name", "productname", "itemname", "movietitle"),
+    c.DESCRIPTION: ("description", "overview", "summary", "details"),
+    c.CATEGORIES: ("categories", "category", "genres", "genre", "tags", "department"),
+    c.BRAND: ("brand", "store", "manufacturer", "author", "artist"),
+    c.PRICE: ("price", "cost"),
+    c.PUBLISHED_AT: ("publishedat", "published", "year", "releasedate", "releaseyear", "date"),
+    c.AVAILABLE: ("available", "instock"),
+    c.IMAGE: ("image", "imageurl", "imurl", "picture"),
+}
+USER_NAMES: dict[str, tuple[str, ...]] = {
+    c.USER_ID: (*NAMES[c.USER_ID], "id"),
+    c.CREATED_AT: ("createdat", "registered", "joined"),
+}
+WORDS = {
+    **{"buy": "purchase", "order": "purchase", "transaction": "purchase", "sale": "purchase"},
+    **{"addtocart": "add_to_cart", "cart": "add_to_cart", "basket": "add_to_cart"},
+    **{"pv": "view", "pageview": "view", "viewed": "view", "detail": "view", "refund": "return"},
+    **{"clicked": "click", "fav": "like", "favorite": "like", "favourite": "like", "play": "watch"},
+    **{"rate": "rating", "rated": "rating", "purchased": "purchase", "impressions": "impression"},
+}
+PATTERNS = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y")
+SEPARATORS = ("|", ";", ">", ",")
+
+
+@dataclass
+class Guess:
+    """One table's files, their columns, and what they probably mean."""
+
+    path: str
+    columns: list[str]
+    examples: dict[str, list[str]]
+    mapping: dict[str, str] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+    """Other keys of the TOML section."""
+
+
+class Sample:
+    """The first rows of a file as text, and figures over all of them."""
+
+    def __init__(self, path: str, cache: Path):
+        self.path = path
+        self.file: SourceFile = locate(path, format=None, cache=cache)[0]
+        names = json_keys(self.file) if self.file.format == "jsonl" else []
+        asked = FileTable(path=path, columns={name: name for name in names}, sparse=True)
+        self.raw = open_raw(self.file, asked)
+        self.columns = list(self.raw.expressions)
+        listed = ", ".join(f"({self.raw.expressions[one]})::VARCHAR" for one in self.columns)
+        rows = self._ask(f"SELECT {listed} FROM {self.raw.relation} LIMIT {SAMPLE}")
+        if not rows:
+            raise DatasetError(f"{self.file.name}: has no rows below its header")
+        self.values = {
+            one: [row[i] for row in rows if row[i] is not None]
+            for i, one in enumerate(self.columns)
+        }
+
+    def _ask(self, query: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect() as connection:
+            try:
+                return connection.execute(query).fetchall()
+            except duckdb.Error as error:
+                text = str(error).splitlines()[0].split(": ", 1)[-1]
+                raise DatasetError(f"{self.file.name}: cannot be read: {text}") from None
+
+    def range(self, column: str) -> tuple[float, float] | None:
+        """Smallest and largest number of a column, over the whole file."""
+        number = f"try_cast({self.raw.expressions[column]} AS DOUBLE)"
+        ((low, high),) = self._ask(f"SELECT min({number}), max({number}) FROM {self.raw.relation}")
+        return None if low is None else (low, high)
+
+    def counts(self, column: str) -> dict[str, int]:
+        """The most frequent values of a column, over the whole file."""
+        text = f"({self.raw.expressions[column]})::VARCHAR"
+        query = f"SELECT {text}, count(*) FROM {self.raw.relation} WHERE {text} IS NOT NULL"
+        return dict(self._ask(f"{query} GROUP BY 1 ORDER BY 2 DESC LIMIT 50"))
+
+    def guess(self, names: dict[str, tuple[str, ...]], chosen: dict[str, str]) -> Guess:
+        """Map columns by name; what was chosen is taken as it is.
+
+        Raises:
+            DatasetError: a chosen column is not there.
+        """
+        plain = {re.sub(r"[^a-z0-9]", "", one.lower()): one for one in reversed(self.columns)}
+        mapping: dict[str, str] = {}
+        for key, words in names.items():
+            if key in chosen:
+                if chosen[key] not in self.columns:
+                    raise DatasetError(
+                        f"{self.file.name}: no column '{chosen[key]}'; there are"
+                        f" {', '.join(self.columns)}"
+                    )
+                mapping[key] = chosen[key]
+                continue
+            found = next((plain[word] for word in words if word in plain), None)
+            if found is not None and found not in mapping.values():
+                mapping[key] = found
+        examples = {one: list(dict.fromkeys(self.values[one]))[:3] for one in self.columns}
+        return Guess(self.path, self.columns, examples, mapping)
+
+
+def guess_events(sample: Sample, chosen: dict[str, str], event_type: str | None) -> Guess:
+    """Raises DatasetError if a required column cannot be guessed; the message says how to help."""
+    found = sample.guess(NAMES, chosen)
+    for key in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP):
+        if key not in found.mapping:
+            raise DatasetError(
+                f"{sample.file.name}: which column is {key}? There are"
+                f" {', '.join(sample.columns)}; say --column {key}=NAME"
+            )
+    found.more["timestamp_unit"] = time_unit(sample, found.mapping[c.EVENT_TIMESTAMP])
+    if event_type is not None or c.EVENT_TYPE not in found.mapping:
+        found.mapping.pop(c.EVENT_TYPE, None)
+        value = found.mapping.get(c.VALUE, "").lower()
+        by_value = "rating" if re.search("rat|star|score", value) else "view"
+        by_value = "purchase" if re.search("price|amount|quantity", value) else by_value
+        found.more["event_type"] = event_type or by_value
+        if found.more["event_type"] not in EVENT_TYPES:
+            raise DatasetError(f"--event-type {event_type}: want one of {', '.join(EVENT_TYPES)}")
+    else:
+        words = sample.counts(found.mapping[c.EVENT_TYPE])
+        plain = {word: re.sub(r"[^a-z0-9]", "", word.lower()) for word in words}
+        mapped = {word: WORDS[text] for word, text in plain.items() if text in WORDS}
+        mapped |= {
+            word: word.lower().replace("-", "_").replace(" ", "_")
+            for word in words
+            if word not in EVENT_TYPES
+            and word.lower().replace("-", "_").replace(" ", "_") in EVENT_TYPES
+        }
+        unknown = [word for word in words if word not in EVENT_TYPES and word not in mapped]
+        if len(unknown) == len(words):
+            raise DatasetError(
+                f"{sample.file.name}: column '{found.mapping[c.EVENT_TYPE]}' has"
+                f" {', '.join(unknown[:5])}, none of which is an event type; say --event-type for"
+                " all, or map them by hand with event_types"
+            )
+        found.more["event_types"] = mapped
+        found.more["words"] = words
+    return found
+
+
+def guess_items(sample: Sample, chosen: dict[str, str], item_column: str) -> Guess:
+    """The catalogue: its key is called as in the log if there is such a column."""
+    if item_column in sample.columns:
+        chosen = {c.ITEM_ID: item_column} | chosen
+    found = sample.guess(ITEM_NAMES, chosen)
+    if c.ITEM_ID not in found.mapping:
+        raise DatasetError(
+            f"{sample.file.name}: which column is the item's id? There are"
+            f" {', '.join(sample.columns)}; call it '{item_column}' as in the log"
+        )
+    title = found.mapping.get(c.TITLE)
+    if c.PUBLISHED_AT not in found.mapping and title is not None:
+        years = [bool(re.search(r"\(\d{4}\)\s*$", text)) for text in sample.values[title]]
+        if years and sum(years) / len(years) > 0.5:
+            found.mapping[c.PUBLISHED_AT] = title
+    categories = found.mapping.get(c.CATEGORIES)
+    if categories is not None:
+        text = "".join(sample.values[categories])
+        counts = {mark: text.count(mark) for mark in SEPARATORS}
+        best = max(counts, key=lambda mark: counts[mark])
+        found.more["category_separator"] = best if counts[best] else "|"
+    return found
+
+
+def guess_users(sample: Sample, chosen: dict[str, str], user_column: str) -> Guess:
+    """Users: columns of few values are attributes."""
+    if user_column in sample.columns:
+        chosen = {c.USER_ID: user_column} | chosen
+    found = sample.guess(USER_NAMES, chosen)
+    if c.USER_ID not in found.mapping:
+        raise DatasetError(
+            f"{sample.file.name}: which column is the user's id? There are"
+            f" {', '.join(sample.columns)}; call it '{user_column}' as in the log"
+        )
+    used = set(found.mapping.values())
+    few = [one for one in sample.columns if one not in used and _few(sample.values[one])]
+    found.more["attributes"] = few
+    return found
+
+
+def _few(values: list[str]) -> bool:
+    return 1 < len(set(values)) <= max(20, len(values) // 20)
+
+
+def time_unit(sample: Sample, column: str) -> str:
+    """s, ms, us, iso or a pattern, by the values. Raises DatasetError if none fits."""
+    kind = sample.raw.types[column]
+    if kind.startswith("TIMESTAMP") or kind == "DATE":
+        return "iso"
+    values = sample.values[column]
+    try:
+        numbers = sorted(abs(float(text)) for text in values)
+    except ValueError:
+        numbers = []
+    if numbers:
+        middle = numbers[len(numbers) // 2]
+        return "s" if middle < 1e11 else "ms" if middle < 1e14 else "us"
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE t AS SELECT unnest($1::VARCHAR[]) AS x", [values])
+        tries = [("iso", "try_cast(x AS TIMESTAMPTZ)")]
+        tries += [(pattern, f"try_strptime(x, '{pattern}')") for pattern in PATTERNS]
+        for unit, sql in tries:
+            ((share,),) = connection.execute(
+                f"SELECT avg((({sql}) IS NOT NULL)::INTEGER) FROM t"
+            ).fetchall()
+            if share and share > 0.9:
+                return unit
+    raise DatasetError(
+        f"{sample.file.name}: column '{column}' is no time that is understood, e.g."
+        f" {values[0]!r}; want seconds since 1970, or 2024-05-31 10:00, or set timestamp_unit to a"
+        ' pattern like "%d.%m.%Y" by hand'
+    )
