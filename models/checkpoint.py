@@ -29,6 +29,7 @@ class Progress:
     best_ndcg: float
     best_epoch: int
     seconds: float
+    training_seconds: float
     figures: list[float]
 
 

@@ -27,8 +27,9 @@ class Dropout(nn.Module):
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
         words.random_(-(2**63), None, generator=self.generator)
         drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
-        kept = torch.where(drawn >= self.dropped, 256 / (256 - self.dropped), 0)
-        return x * kept
+        # Arithmetic on floats, because comparing bytes and choosing take five times as long.
+        kept = drawn.to(x.dtype).sub_(self.dropped - 1).clamp_(0, 1)
+        return x * kept.mul_(256 / (256 - self.dropped))
 
 
 def prepare(model: nn.Module, generator: torch.Generator) -> None:
@@ -49,6 +50,19 @@ def prepare(model: nn.Module, generator: torch.Generator) -> None:
                     nn.init.normal_(parameter, std=std, generator=generator)
                 else:
                     nn.init.zeros_(parameter)
+
+
+def quieten(model: nn.Module) -> None:
+    """Let every branch of a residual block begin at a tenth of its size.
+
+    At its start a block then passes its input on, so that the last item's embedding, not a random
+    mixture, is what the next item is first predicted from.
+    """
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.out.weight.data.mul_(0.1)
+        elif isinstance(module, FeedForward | GatedFeedForward):
+            module.down.weight.data.mul_(0.1)
 
 
 class ItemEmbedding(nn.Module):

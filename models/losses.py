@@ -3,6 +3,7 @@
 Shapes: M predictions, D dim, N items, K negatives. Item 0 is padding and never a candidate.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -116,6 +117,72 @@ def sampled_softmax(
     partition = (negative_scores - log_expected).masked_fill(masked, -1e4).logsumexp(1)
     p = torch.sigmoid(positive_scores - partition).detach()
     return ((1 - p) * (partition - positive_scores)).mean()
+
+
+def shared_softmax(
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
+    *,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """`sampled_softmax` with one uniform draw for all predictions, loss and gradients in one pass.
+
+    Every negative stands for N / K items, so the correction is one number for all.
+
+    Args:
+        queries: (M, D).
+        items: (N + 1, D); row 0 is padding.
+        targets: (M,) int64 from 1.
+        negatives: (K,) int64 from 1, ascending, none twice.
+        bias: (N + 1,) added to each item's score.
+
+    Returns:
+        Scalar mean.
+    """
+    positive = (queries * F.embedding(targets, items)).sum(1)
+    drawn = F.embedding(negatives, items)
+    drawn_bias = None if bias is None else bias[negatives]
+    if bias is not None:
+        positive = positive + bias[targets]
+    place = torch.searchsorted(negatives, targets).clamp(max=len(negatives) - 1)
+    hit = torch.nonzero(negatives[place] == targets).ravel()
+    log_expected = math.log(len(negatives) / (len(items) - 1))
+    partition = _LogPartition.apply(queries, drawn, drawn_bias, hit, place[hit])
+    partition = partition - log_expected
+    p = torch.sigmoid(positive - partition).detach()
+    return ((1 - p) * (partition - positive)).mean()
+
+
+class _LogPartition(torch.autograd.Function):
+    """Log of the sum of exponentials of queries (M, D) times items (K, D) plus bias (K,), with
+    single entries (row, column) left out: (M,)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        items: Tensor,
+        bias: Tensor | None,
+        row: Tensor,
+        column: Tensor,
+    ) -> Tensor:
+        logits = queries @ items.T if bias is None else torch.addmm(bias, queries, items.T)
+        # Not -inf: a row that lost all its negatives would give NaN.
+        logits[row, column] = -1e4
+        top = logits.amax(1, keepdim=True)
+        total = logits.sub_(top).exp_().sum(1, keepdim=True)
+        ctx.save_for_backward(queries, items, logits, total)
+        ctx.has_bias = bias is not None
+        return (top + total.log()).squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        queries, items, powers, total = ctx.saved_tensors
+        share = powers * (grad_outputs[0][:, None] / total)
+        grad_bias = share.sum(0) if ctx.has_bias else None
+        return share @ items, share.T @ queries, grad_bias, None, None
 
 
 def binary_cross_entropy(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:

@@ -15,6 +15,18 @@ def draw_uniform(
     return torch.randint(1, num_items + 1, shape, generator=generator, device=device)
 
 
+def draw_distinct(
+    num_drawn: int,
+    *,
+    num_items: int,
+    generator: torch.Generator | None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """(min(num_drawn, N),) item_idx from 1 to N, ascending, none twice, all sets alike likely."""
+    order = torch.randperm(num_items, generator=generator, device=device)
+    return order[:num_drawn].sort().values + 1
+
+
 class MixedNegatives:
     """The batch's own positives together with uniform draws from the catalogue.
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from models.data import TrainingData, Validation
-from models.layers import prepare
+from models.layers import prepare, quieten
 from models.sequence.batches import SequenceData
 from models.sequence.model import SequenceConfig, SequenceModel
 from models.training import TrainingHistory, TrainingOptions, train
@@ -36,6 +36,7 @@ def train_sequence(
     ).to(options.device)
     model.generator = options.generator(kind)
     prepare(model, model.generator)
+    quieten(model)
     rng = options.rng(kind)
     sequences = SequenceData(
         data, max_history=config.max_history, rng=rng, learn_start=config.learn_start

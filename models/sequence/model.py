@@ -20,9 +20,10 @@ from models.losses import (
     calibrated_binary_cross_entropy,
     full_softmax,
     sampled_softmax,
+    shared_softmax,
 )
 from models.queries import Queries
-from models.sampling import draw_uniform
+from models.sampling import draw_distinct, draw_uniform
 from models.sequence.batches import GAP_BUCKETS, SequenceBatch, pack_queries
 from models.training import OptimiserConfig
 from shortlist.config import Config
@@ -93,8 +94,10 @@ class SequenceModel(nn.Module):
             embedded: (N + 1, D) of all items, where they are known already.
         """
         x = self.embed(batch.items) if embedded is None else F.embedding(batch.items, embedded)
-        start = (batch.layout.position == 0)[..., None]
-        x = torch.where(start, self.start, x)
+        # To the size of the blocks' own numbers; items are sqrt(D) smaller, for the softmax.
+        x = x * self.config.embedding_dim**0.5
+        event = (batch.layout.position > 0).to(x.dtype)[..., None]
+        x = x * event + self.start * (1 - event)
         if self.gap is not None:
             x = x + self.gap(batch.gaps)
         x = self.encoder(x, batch.layout)
@@ -127,6 +130,14 @@ class SequenceModel(nn.Module):
         bias = None if self.bias is None else self.bias[self.embed.ids(every, forget=forget)]
         if self.config.loss == "full_softmax":
             return full_softmax(states, items, targets, bias=bias)
+        if self.config.loss == "sampled_softmax" and self.config.shared_negatives:
+            negatives = draw_distinct(
+                self.config.num_negatives,
+                num_items=len(items) - 1,
+                generator=self.generator,
+                device=targets.device,
+            )
+            return shared_softmax(states, items, targets, negatives, bias=bias)
         return self._sampled(states, items, targets, bias=bias)
 
     def _sampled(

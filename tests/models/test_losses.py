@@ -12,8 +12,9 @@ from models.losses import (
     calibrated_binary_cross_entropy,
     full_softmax,
     sampled_softmax,
+    shared_softmax,
 )
-from models.sampling import MixedNegatives
+from models.sampling import MixedNegatives, draw_distinct
 
 
 @pytest.fixture
@@ -94,6 +95,40 @@ def test_sampled_softmax_is_weighted_and_masks_accidental_hits():
     first = (1 - first_p) * (math.log(first_partition) - 1.0)
     second = (1 - second_p) * (math.log(second_partition) - 0.5)
     assert loss.item() == pytest.approx((first + second) / 2, rel=1e-5)
+
+
+def test_shared_softmax_is_sampled_softmax_with_uniform_draws(numbers):
+    """The one-pass form has the loss and the gradients of the general one."""
+    targets, negatives = torch.tensor([3, 1, 7, 7, 2]), torch.tensor([1, 2, 4, 7])
+    bias = torch.linspace(-1, 1, 8, dtype=torch.float64)
+    ours = [x.clone().requires_grad_() for x in (*numbers, bias)]
+    theirs = [x.clone().requires_grad_() for x in (*numbers, bias)]
+    loss = shared_softmax(ours[0], ours[1], targets, negatives, bias=ours[2])
+    expected = sampled_softmax(
+        (theirs[0] * theirs[1][targets]).sum(1) + theirs[2][targets],
+        theirs[0] @ theirs[1][negatives].T + theirs[2][negatives],
+        targets,
+        negatives,
+        torch.full((4,), math.log(4 / 7), dtype=torch.float64),
+    )
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, reference.grad)
+
+
+def test_distinct_draws_are_ascending_alike_likely_and_end_with_the_catalogue():
+    generator = torch.Generator().manual_seed(3)
+    count = torch.zeros(6)
+    for _ in range(600):
+        drawn = draw_distinct(2, num_items=5, generator=generator)
+        assert drawn[0] < drawn[1]
+        count[drawn] += 1
+    assert count[0] == 0
+    # 600 draws of 2 of 5 items: 240 each, with a deviation of 12.
+    assert ((count[1:] - 240).abs() < 48).all()
+    assert draw_distinct(9, num_items=5, generator=generator).tolist() == [1, 2, 3, 4, 5]
 
 
 def test_a_row_that_lost_all_its_negatives_teaches_nothing():

@@ -1,0 +1,156 @@
+"""A blend of sources: standardised scores, mixed by weights that were learned on validation.
+
+Every source is trained without the validation item, so validation tells how much to trust each;
+the same sources and weights then rank the test. What each adds is the loss without it, with the
+other weights learned anew.
+
+Shapes: B users, S sources, N items, C candidates.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._sequence_protocol import MISS, Scorer, Sequences, figures, ranks
+from benchmarks._sequence_runs import Environment, fit, fit_baseline, scorer_of
+from models.queries import Queries
+from models.sequence.kinds import Statistics, choose
+
+SEQUENCE_SOURCES = ("bsarec", "sasrec", "gru")
+BASELINE_SOURCES = ("ease", "item_knn", "popularity")
+DEPTH = 60
+"""Candidates of each source among which weights are learned; the figures rank all items."""
+STEPS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0, 4.0)
+"""What a weight is multiplied with in the search."""
+
+
+def standardise(scores: np.ndarray) -> np.ndarray:
+    """(B, N + 1) -> the same with mean 0 and deviation 1 over each user's items, column 0 left."""
+    real = scores[:, 1:]
+    real -= real.mean(1, keepdims=True)
+    deviation = real.std(1, keepdims=True)
+    np.divide(real, deviation, out=real, where=deviation > 0)
+    return scores
+
+
+def blended(scorers: list[Scorer], weights: np.ndarray) -> Scorer:
+    """The weighted sum of standardised scores."""
+
+    def score(queries: Queries) -> np.ndarray:
+        total: np.ndarray | None = None
+        for scorer, weight in zip(scorers, weights, strict=True):
+            if weight:
+                part = np.float32(weight) * standardise(scorer(queries))
+                total = part if total is None else total + part
+        assert total is not None, "at least one weight is not 0"
+        return total
+
+    return score
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidates of the validation users with every source's standardised score."""
+
+    scores: np.ndarray  # (U, C, S) float32, -inf for what is no candidate
+    wanted: np.ndarray  # (U,) int64: place of the wanted item, -1 if no source found it
+
+    def ndcg(self, weights: np.ndarray) -> float:
+        total = np.where(np.isinf(self.scores[:, :, 0]), -np.inf, self.scores @ weights)
+        row = np.arange(len(total))
+        value = total[row, self.wanted][:, None]
+        rank = np.where(self.wanted < 0, MISS, (total >= value).sum(1))
+        return figures(rank)["ndcg@10"]
+
+
+def gather(sequences: Sequences, scorers: list[Scorer]) -> Pool:
+    """The best `DEPTH` of each source, for every validation user."""
+    scores, wanted = [], []
+    width = DEPTH * len(scorers)
+    for queries, target in sequences.chunks(held_out=2):
+        row = np.arange(len(target))[:, None]
+        parts = np.stack([standardise(scorer(queries)) for scorer in scorers], axis=2)
+        parts[row, queries.history] = -np.inf
+        parts[:, 0] = -np.inf
+        best = [
+            np.argpartition(-parts[:, :, s], DEPTH, axis=1)[:, :DEPTH] for s in range(len(scorers))
+        ]
+        candidates = np.sort(np.concatenate(best, axis=1), axis=1)
+        again = np.zeros(candidates.shape, dtype=bool)
+        again[:, 1:] = candidates[:, 1:] == candidates[:, :-1]
+        candidates[again] = 0
+        found = candidates == target[:, None]
+        wanted.append(np.where(found.any(1), found.argmax(1), -1))
+        scores.append(parts[row, candidates].reshape(len(target), width, len(scorers)))
+    return Pool(np.concatenate(scores), np.concatenate(wanted))
+
+
+def learn(pool: Pool, weights: np.ndarray, *, rounds: int = 4) -> tuple[np.ndarray, float]:
+    """Coordinate ascent on nDCG@10 from `weights`; a weight of 0 stays 0."""
+    weights, best = weights.copy(), pool.ndcg(weights)
+    for _ in range(rounds):
+        before = best
+        for s in np.flatnonzero(weights):
+            for step in STEPS:
+                tried = weights.copy()
+                tried[s] *= step
+                if not tried.any():
+                    continue
+                figure = pool.ndcg(tried)
+                if figure > best:
+                    best, weights = figure, tried
+        if best - before < 1e-5:
+            break
+    return weights, best
+
+
+def run_blend(
+    sequences: Sequences,
+    statistics: Statistics,
+    arguments: argparse.Namespace,
+    work_folder: Callable[[argparse.Namespace, dict[str, Any]], Path],
+) -> dict[str, Any]:
+    """Validation and test figures of the blend for each seed, and what each source adds."""
+    from benchmarks.sequence import seconds_each, summary
+
+    baselines = {kind: fit_baseline(sequences, kind)[0] for kind in BASELINE_SOURCES}
+    seeds = []
+    for seed in range(arguments.seeds):
+        sources: dict[str, Scorer] = {}
+        for kind in SEQUENCE_SOURCES:
+            config = choose(statistics, kind=kind)
+            environment = Environment(
+                device=arguments.device,
+                work=work_folder(arguments, config.model_dump(mode="json")),
+                seconds=seconds_each(arguments) / len(SEQUENCE_SOURCES),
+            )
+            model, _ = fit(sequences, config, seed=seed, environment=environment)
+            sources[kind] = scorer_of(model)
+        sources |= baselines
+        seeds.append({"seed": seed} | blend_seed(sequences, sources))
+        print(f"seed {seed} blend {seeds[-1]}", flush=True)
+    return summary(seeds) | {"config": {"sources": list(sources)}, "seeds": seeds}
+
+
+def blend_seed(sequences: Sequences, sources: dict[str, Scorer]) -> dict[str, Any]:
+    names, scorers = list(sources), list(sources.values())
+    pool = gather(sequences, scorers)
+    start = np.array([1.0 if name in SEQUENCE_SOURCES else 0.3 for name in names])
+    weights, best = learn(pool, start.astype(np.float32))
+    without = {}
+    for s, name in enumerate(names):
+        if weights[s] and np.count_nonzero(weights) > 1:
+            rest = weights.copy()
+            rest[s] = 0
+            without[name] = round(best - learn(pool, rest)[1], 5)
+    blend = blended(scorers, weights)
+    return {
+        "validation": figures(ranks(blend, sequences.chunks(held_out=2))),
+        "test": figures(ranks(blend, sequences.chunks(held_out=1))),
+        "weights": {name: round(float(w), 3) for name, w in zip(names, weights, strict=True)},
+        "validation_ndcg@10_lost_without": without,
+    }

@@ -1,0 +1,210 @@
+"""One seed of one model under the protocol, resumable: a finished seed is read, not run again."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._sequence_protocol import Scorer, Sequences, figures, ranks
+from models import registry
+from models.data import TrainingData, Validation
+from models.queries import Queries
+from models.sequence.fit import train_sequence
+from models.sequence.kinds import KINDS
+from models.sequence.model import SequenceConfig, SequenceModel
+from models.training import TrainingHistory, TrainingOptions
+from shortlist.pack import ItemState
+
+CHECK_USERS = 6_000
+"""Users that early stopping looks at; the figures are of all."""
+TUNING_USERS = 3_000
+"""Users that the baselines' grids are judged by."""
+NO_STATES = ItemState(pack_id="none", as_of=0, state={})
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a run computes and keeps its state."""
+
+    device: str
+    work: Path
+    seconds: float  # for one training
+
+    def options(self, *, seed: int, part: str) -> TrainingOptions:
+        return TrainingOptions(
+            device=self.device,
+            seed=seed,
+            checkpoints=self.work / f"seed-{seed}-{part}",
+            max_seconds=self.seconds,
+            half_precision=self.device.startswith("cuda"),
+        )
+
+
+def scorer_of(model: SequenceModel) -> Scorer:
+    """Inner products of states and items, as a fresh array a batch."""
+    import torch
+
+    with torch.no_grad():
+        vectors = model.item_vectors().float().cpu().numpy().T.copy()
+
+    def score(queries: Queries) -> np.ndarray:
+        with torch.no_grad():
+            return model.encode(queries).float().cpu().numpy() @ vectors
+
+    return score
+
+
+def judge(sequences: Sequences, scorer: Scorer, *, held_out: int) -> dict[str, float]:
+    return figures(ranks(scorer, sequences.chunks(held_out=held_out)))
+
+
+def fit(
+    sequences: Sequences,
+    config: SequenceConfig,
+    *,
+    seed: int,
+    environment: Environment,
+) -> tuple[SequenceModel, TrainingHistory]:
+    """Train on all but the last two items of each user, stopped on the item before the last."""
+    kind = config.model_dump()["kind"]
+    users = sequences.judged
+    if len(users) > CHECK_USERS:
+        users = np.random.default_rng(0).choice(users, CHECK_USERS, replace=False)
+
+    def validate(model: SequenceModel) -> float:
+        chunks = sequences.chunks(held_out=2, users=users)
+        return figures(ranks(scorer_of(model), chunks))["ndcg@10"]
+
+    return train_sequence(
+        kind,
+        config,
+        KINDS[kind][1](config),
+        sequences.training(held_out=2),
+        validate=validate,
+        options=environment.options(seed=seed, part="train"),
+        progress=lambda line: print(f"seed {seed} {line}", flush=True),
+    )
+
+
+def refit(
+    sequences: Sequences,
+    config: SequenceConfig,
+    *,
+    num_epochs: int,
+    seed: int,
+    environment: Environment,
+) -> SequenceModel:
+    """Train on all but the last item, for as many epochs as were best without the validation item:
+    nothing stops it and nothing of the test is looked at."""
+    kind = config.model_dump()["kind"]
+    optimiser = config.optimiser.model_copy(update={"num_epochs": num_epochs})
+    config = config.model_copy(update={"optimiser": optimiser})
+    model, _ = train_sequence(
+        kind,
+        config,
+        KINDS[kind][1](config),
+        sequences.training(held_out=1),
+        validate=lambda model: float("nan"),
+        options=environment.options(seed=seed, part="refit"),
+        progress=lambda line: print(f"seed {seed} with validation: {line}", flush=True),
+    )
+    return model
+
+
+def run_seed(
+    sequences: Sequences,
+    config: SequenceConfig,
+    *,
+    seed: int,
+    environment: Environment,
+    with_validation: bool,
+) -> dict[str, Any]:
+    """Figures of one seed; kept in the work folder."""
+
+    def run() -> dict[str, Any]:
+        model, history = fit(sequences, config, seed=seed, environment=environment)
+        targets = count_targets(sequences.training(held_out=2), config)
+        scorer = scorer_of(model)
+        began = time.perf_counter()
+        validation = judge(sequences, scorer, held_out=2)
+        result: dict[str, Any] = {
+            "seed": seed,
+            "validation": validation,
+            "scoring_users_per_s": len(sequences.judged) / (time.perf_counter() - began),
+            "test": judge(sequences, scorer, held_out=1),
+            "epochs": history.epochs,
+            "best_epoch": history.best_epoch,
+            "seconds": history.seconds,
+            "seconds_per_epoch": history.training_seconds / history.epochs,
+            "tokens_per_s": targets * history.epochs / history.training_seconds,
+            "stopping_ndcg@10": history.figures,
+        }
+        if with_validation:
+            second = refit(
+                sequences,
+                config,
+                num_epochs=history.best_epoch,
+                seed=seed,
+                environment=environment,
+            )
+            result["test_trained_on_validation_too"] = judge(
+                sequences, scorer_of(second), held_out=1
+            )
+        return result
+
+    return kept(environment.work / f"seed-{seed}.json", run)
+
+
+def kept(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The figures in `path`, or those of `run`, written there."""
+    if path.is_file():
+        return json.loads(path.read_text())
+    result = run()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result))
+    partial.replace(path)
+    return result
+
+
+def count_targets(data: TrainingData, config: SequenceConfig) -> int:
+    """Real positions with a loss in an epoch."""
+    lengths = np.diff(data.offsets)
+    starts = int((lengths > 0).sum())
+    return len(data.item_idx) - (0 if config.learn_start else starts)
+
+
+def fit_baseline(sequences: Sequences, kind: str) -> tuple[Scorer, dict[str, Any]]:
+    """A baseline, its grid judged by a sample of the validation users."""
+    data = sequences.training(held_out=2)
+    if kind == "popularity":
+        counts = data.item_counts.astype(np.float32)
+        return lambda queries: np.tile(counts, (len(queries), 1)), {}
+    users = sequences.judged
+    if len(users) > TUNING_USERS:
+        users = np.random.default_rng(0).choice(users, TUNING_USERS, replace=False)
+    chunks = sequences.chunks(held_out=2, users=users)
+    validation = Validation(
+        [(queries, NO_STATES, [np.array([i]) for i in target]) for queries, target in chunks]
+    )
+    config = registry.parse_source(json.dumps({"kind": kind} | GRIDS.get(kind, {})))
+    source: Any = registry.fit(config, data, validation, TrainingOptions())
+    return lambda queries: np.array(source.scores(queries), dtype=np.float32), dict(source.chosen)
+
+
+GRIDS: dict[str, dict[str, Any]] = {
+    "item_knn": {"neighbours": [200, 1000], "shrinkage": [0, 10], "decay": [0.5, 0.6, 0.7, 0.8, 1]},
+    "ease": {"l2": [100, 300, 1000], "decay": [0.5, 0.6, 0.7, 0.8, 1]},
+    "ials": {
+        "embedding_dim": 128,
+        "num_iterations": 8,
+        "l2": [0.01, 0.03],
+        "unseen_weight": [0.1, 0.3, 1],
+        "decay": [0.6, 0.8, 1],
+    },
+}
+"""Wider where this protocol's histories are shorter than those that the defaults were chosen on."""

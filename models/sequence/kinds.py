@@ -1,0 +1,91 @@
+"""Every sequence model by kind, and the rule that picks one from the data's statistics."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from models.data import TrainingData
+from models.sequence.average import AverageConfig, AverageEncoder
+from models.sequence.bsarec import BsarecConfig, BsarecEncoder
+from models.sequence.gru import GruConfig, GruEncoder
+from models.sequence.model import SequenceConfig
+from models.sequence.sasrec import SasrecConfig, TransformerEncoder
+
+KINDS: dict[str, tuple[type[SequenceConfig], Callable[[Any], nn.Module]]] = {
+    "sasrec": (SasrecConfig, TransformerEncoder),
+    "bsarec": (BsarecConfig, BsarecEncoder),
+    "gru": (GruConfig, GruEncoder),
+    "average": (AverageConfig, AverageEncoder),
+}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the rule looks at."""
+
+    num_users: int
+    num_items: int
+    num_events: int
+    mean_length: float
+    length_90: float
+    """Nine of ten histories are not longer."""
+    events_per_item: float
+
+    @classmethod
+    def of(cls, data: TrainingData) -> "Statistics":
+        lengths = np.diff(data.offsets)
+        return cls(
+            num_users=data.num_users,
+            num_items=data.num_items,
+            num_events=len(data.item_idx),
+            mean_length=float(lengths.mean()),
+            length_90=float(np.quantile(lengths, 0.9)),
+            events_per_item=len(data.item_idx) / data.num_items,
+        )
+
+
+SHORT = 20.0
+"""Mean events a history below which data counts as sparse: little to learn a user from, much to
+learn by heart."""
+SMALL_CATALOGUE = 5_000
+"""Items up to which the full softmax costs no more than the encoder."""
+
+
+def choose(statistics: Statistics, *, kind: str | None = None) -> SequenceConfig:
+    """A configuration by the data's statistics alone; `kind` None leaves the model to the rule too.
+
+    - Window: 50 events, 200 where one in ten histories is longer than 50.
+    - Sparse data (mean history below `SHORT`): BSARec, half of everything dropped. Else SASRec with
+      a dropout of 0.2.
+    - Full softmax up to `SMALL_CATALOGUE` items, sampled softmax with negatives shared by the batch
+      beyond.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    sparse = statistics.mean_length < SHORT
+    kind = kind or ("bsarec" if sparse else "sasrec")
+    if kind not in KINDS:
+        raise ValueError(f"no sequence model '{kind}', want one of {', '.join(KINDS)}")
+    values: dict[str, Any] = {
+        "max_history": 50 if statistics.length_90 <= 50 else 200,
+        "dropout": 0.5 if sparse else 0.2,
+        "batch_size": 128,
+        "loss": "full_softmax" if statistics.num_items <= SMALL_CATALOGUE else "sampled_softmax",
+        "num_negatives": 1024,
+        "unknown_item_rate": 0.0,
+        "learn_start": False,
+        "num_blocks": 2,
+        "optimiser": {
+            "learning_rate": 1e-3,
+            "num_epochs": 100,
+            "patience": 8,
+        },
+    }
+    config_class = KINDS[kind][0]
+    return config_class.model_validate(
+        {name: value for name, value in values.items() if name in config_class.model_fields}
+    )
