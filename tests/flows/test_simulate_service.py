@@ -4,6 +4,7 @@ service that is down looks like. The whole loop against a real one is `shortlist
 
 import json
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +50,7 @@ class Recorder:
             release_id="r",
             user_known=True,
             items=items,
-            at=request.at,
+            at=request.at or 0,
         )
 
     def events(self, events) -> None:
@@ -63,7 +64,7 @@ def told(setting) -> SimpleNamespace:
     for day in range(3):
         live_day(setting.world, state, day)
     recorder = Recorder(setting.item_ids)
-    policy = ServicePolicy(setting, recorder)
+    policy = ServicePolicy(setting, cast(ShortlistClient, recorder))
     teller = Teller(setting, policy, known_items=150)
     rounds: list[Shown] = []
 
