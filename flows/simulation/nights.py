@@ -20,9 +20,11 @@ from flows.simulation.arms import Arm
 from flows.simulation.observe import TARGET_EVENTS
 from flows.simulation.setting import Setting
 from shortlist.config import Settings
-from shortlist.datasets import Batch
-from shortlist.datasets.service_log import load_posted_events
-from shortlist.lake import Lake
+from shortlist.datasets import DataConfig, stage_source
+from shortlist.datasets.staging import Stager, complete
+from shortlist.datasets.tables import stage_catalogue, stage_stream
+from shortlist.lake.engine import connect
+from shortlist.lake.staging import settle, staging
 
 
 @contextmanager
@@ -104,26 +106,47 @@ def _promote(release_id: str, promoted: bool) -> None:
         store.promote(release_id)
 
 
-def ingest_night(setting: Setting, settings: Settings, kept: list[pa.Table], *, day: int) -> None:
+def ingest_night(
+    setting: Setting, settings: Settings, data: DataConfig, kept: list[pa.Table], *, day: int
+) -> None:
     """The day's events into the lake, with the items and users of the day that begins; then every
     feature as of that midnight.
     """
     from flows.validate import ValidateConfig, validate_batch
 
     now = time.time_ns() // 1_000
-    posted = load_posted_events(settings, now=now)
-    publisher, world = setting.publisher, setting.world
-    interactions = pa.concat_tables([posted.interactions, *kept])
-    batch = Batch.checked(
-        f"day {day}",
-        interactions,
-        publisher.items(0, world.items_on(day + 1)),
-        publisher.users(0, world.users_on(day + 1)),
-    )
-    lake = Lake(settings.lake)
-    lake.stage(batch.batch_id, batch.interactions, batch.items, batch.users)
-    validate_batch(settings, batch.batch_id, ValidateConfig(), clock="replay")
-    featurize(settings, TARGET_EVENTS, until=world.midnight(day + 1))
+    arrivals = stage_arrivals(setting, settings, data, kept, day=day, now=now)
+    validate_batch(settings, arrivals, ValidateConfig(), clock="replay")
+    if any(settings.events.rglob("*.jsonl")):
+        inbox = data.model_copy(update={"source": "service", "simulated": None})
+        posted = stage_source(inbox, settings, now=now)
+        validate_batch(settings, posted.batch_id, ValidateConfig(), clock="replay")
+    featurize(settings, TARGET_EVENTS, until=setting.world.midnight(day + 1))
+
+
+def stage_arrivals(
+    setting: Setting,
+    settings: Settings,
+    data: DataConfig,
+    kept: list[pa.Table],
+    *,
+    day: int,
+    now: int,
+) -> str:
+    """Stage who and what is there tomorrow, and the events that the service could not take; the
+    batch's id.
+    """
+    world, publisher = setting.world, setting.publisher
+    with staging(settings.lake) as staged, connect(staged.folder) as connection:
+        stager = Stager(staged, connection, data, settings, now)
+        stager.batch.create = ()
+        stage_stream(stager, "night", [table for table in kept if table.num_rows])
+        items = publisher.items(0, world.items_on(day + 1))
+        stage_catalogue(stager, items, publisher.users(0, world.users_on(day + 1)))
+        complete(stager)
+        stager.batch.batch_id = f"night-{setting.key}-{day:04d}"
+        settle(staged, settings.lake, stager.batch)
+        return stager.batch.batch_id
 
 
 def forget_unfinished(settings: Settings, *, since: int) -> None:

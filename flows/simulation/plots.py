@@ -34,9 +34,8 @@ def write_charts(
     *,
     title: str,
     columns: int = 3,
-    log: bool = False,
 ) -> None:
-    """Write one SVG with a chart for each entry; `log` takes both axes logarithmic."""
+    """Write one SVG with a chart for each entry."""
     names = list(dict.fromkeys(line.name for lines in charts.values() for line in lines))
     colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
     rows = -(-len(charts) // columns)
@@ -53,34 +52,29 @@ def write_charts(
         x += 34 + 6.4 * len(name)
     for number, (name, lines) in enumerate(charts.items()):
         left, top = number % columns * WIDTH, 50 + number // columns * HEIGHT
-        parts.append(
-            f'<g transform="translate({left},{top})">{_chart(name, lines, colour, log)}</g>'
-        )
+        parts.append(f'<g transform="translate({left},{top})">{_chart(name, lines, colour)}</g>')
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([*parts, "</svg>"]) + "\n")
 
 
-def _chart(name: str, lines: Sequence[Line], colour: Mapping[str, str], log: bool) -> str:
-    scale = np.log10 if log else np.asarray
-    xs = scale(np.concatenate([line.x for line in lines]))
-    ys = scale(np.concatenate([values for line in lines for values in (line.low, line.high)]))
-    ys = ys[np.isfinite(ys)]
+def _chart(name: str, lines: Sequence[Line], colour: Mapping[str, str]) -> str:
+    xs = np.concatenate([line.x for line in lines])
+    ys = np.concatenate([values for line in lines for values in (line.low, line.high)])
     x0, x1, y0, y1 = xs.min(), xs.max(), ys.min(), ys.max()
     x1, y1 = (x1 if x1 > x0 else x0 + 1), (y1 if y1 > y0 else y0 + 1)
 
     def place(x: np.ndarray, y: np.ndarray) -> str:
-        px = LEFT + (scale(x) - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
-        py = HEIGHT - BOTTOM - (scale(y) - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
+        px = LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
+        py = HEIGHT - BOTTOM - (y - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
         return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(px, py, strict=True))
 
     out = [f'<text x="{LEFT}" y="14" font-weight="bold">{escape(name)}</text>']
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     out.append(f'<path d="M{LEFT},{TOP}V{bottom}H{right}" fill="none" stroke="#888"/>')
-    show = (lambda v: f"{10**v:.3g}") if log else (lambda v: f"{v:.3g}")
-    out.append(f'<text x="{LEFT - 4}" y="{bottom}" text-anchor="end">{show(y0)}</text>')
-    out.append(f'<text x="{LEFT - 4}" y="{TOP + 8}" text-anchor="end">{show(y1)}</text>')
-    out.append(f'<text x="{LEFT}" y="{HEIGHT - 10}">{show(x0)}</text>')
-    out.append(f'<text x="{right}" y="{HEIGHT - 10}" text-anchor="end">{show(x1)}</text>')
+    out.append(f'<text x="{LEFT - 4}" y="{bottom}" text-anchor="end">{y0:.3g}</text>')
+    out.append(f'<text x="{LEFT - 4}" y="{TOP + 8}" text-anchor="end">{y1:.3g}</text>')
+    out.append(f'<text x="{LEFT}" y="{HEIGHT - 10}">{x0:.3g}</text>')
+    out.append(f'<text x="{right}" y="{HEIGHT - 10}" text-anchor="end">{x1:.3g}</text>')
     for line in lines:
         band = place(line.x, line.high) + " " + " ".join(place(line.x, line.low).split()[::-1])
         stroke = colour[line.name]

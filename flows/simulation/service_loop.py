@@ -24,6 +24,7 @@ from flows.simulation.observe import TARGET_EVENTS, Observer
 from flows.simulation.service_policy import ServicePolicy, Teller, both
 from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
+from shortlist.datasets import DataConfig
 from shortlist.datasets.simulated.day import live_day
 
 PACK_SECONDS = 30.0
@@ -57,10 +58,12 @@ class ServiceLoop(ArmLoop):
                 if self._due(day) == day and day > start:
                     say(f"{self.arm.name}: day {day}: the pipeline makes a new release")
                     learn_again(settings, config)
-                self._serve(settings, home, say)
+                self._serve(settings, home, config.data, say)
         return self.logs
 
-    def _serve(self, settings: Settings, home: Path, say: Callable[[str], None]) -> None:
+    def _serve(
+        self, settings: Settings, home: Path, data: DataConfig, say: Callable[[str], None]
+    ) -> None:
         """One service, from now to the next release."""
         from flows.featurize import featurize
 
@@ -75,7 +78,7 @@ class ServiceLoop(ArmLoop):
             while day < self.setting.end:
                 started = time.perf_counter()
                 log, teller = self.ask(client, day, known_items=known)
-                ingest_night(self.setting, settings, teller.kept, day=day)
+                ingest_night(self.setting, settings, data, teller.kept, day=day)
                 wait_for_pack(client, as_of=world.midnight(day + 1))
                 self._keep(log)
                 seconds = time.perf_counter() - started

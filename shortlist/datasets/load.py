@@ -13,8 +13,7 @@ from shortlist.datasets.grouplens import grouplens_files
 from shortlist.datasets.movielens import stage_movielens_100k
 from shortlist.datasets.sequences import stage_sequences
 from shortlist.datasets.service_log import stage_posted_events
-from shortlist.datasets.simulated.images import draw_all
-from shortlist.datasets.simulated.source import SimulatedConfig, stream
+from shortlist.datasets.simulated.source import SimulatedConfig, drawn_images, stream
 from shortlist.datasets.simulated.tables import Publisher
 from shortlist.datasets.staging import Stager, complete, stage_files
 from shortlist.datasets.tables import is_new, stage_catalogue, stage_stream
@@ -31,19 +30,19 @@ def _files(stager: Stager) -> None:
 
 def _simulated(stager: Stager) -> None:
     """The world's days are staged as they are lived: never all of them in memory."""
-    world = (stager.config.simulated or SimulatedConfig()).world()
-    if not is_new(stager, "simulated", world.config.model_dump_json()):
+    config = stager.config.simulated or SimulatedConfig()
+    world = config.world()
+    days = config.published_days(world)
+    if not is_new(stager, "simulated", f"{world.config.model_dump_json()} {days}"):
         return
     publisher = Publisher(world)
-    images = None
-    if world.config.catalogue.images:
-        folder = stager.settings.cache / "simulated" / f"{world.config.name}-{world.config.seed}"
-        images = draw_all(world, folder, until=world.num_items)
-    stage_stream(stager, "simulated", stream(world, ingested_at=stager.now, publisher=publisher))
+    images = drawn_images(world, stager.settings.cache, days=days)
+    tables = stream(world, ingested_at=stager.now, days=days, publisher=publisher)
+    stage_stream(stager, "simulated", tables)
     stage_catalogue(
         stager,
-        publisher.items(0, world.num_items, images=images),
-        publisher.users(0, world.num_users),
+        publisher.items(0, world.items_on(days - 1), images=images),
+        publisher.users(0, world.users_on(days - 1)),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from flows.service_process import free_port
 from flows.simulate import open_setting, simulate_with_service
 from flows.simulation.arms import parse_arms
-from flows.simulation.nights import forget_unfinished, run_config
+from flows.simulation.nights import forget_unfinished, ingest_night, run_config
 from flows.simulation.service_policy import ServicePolicy, Teller, in_posts
 from flows.simulation.setting import Schedule, Setting
 from shortlist.api import Item, RecommendRequest, RecommendResponse
@@ -162,3 +162,29 @@ def test_a_world_of_several_chunks_is_no_closed_loop(tmp_path):
     path.write_text('name = "wide"\nchunk = 50\n[population]\nusers = 100\n')
     with pytest.raises(ConfigError, match="want a smaller world, or a larger `chunk`"):
         open_setting(str(path), days=1, cache=tmp_path)
+
+
+def test_a_night_brings_posts_kept_events_and_arrivals_into_lake_and_features(
+    setting, told, tmp_path
+):
+    from flows.validate import ValidateConfig, validate_batch
+    from shortlist.datasets import stage_source
+    from shortlist.feature_store import latest_pack
+    from shortlist.lake import Lake
+
+    settings = Settings(home=tmp_path)
+    data = run_config(setting, parse_arms("item_knn")[0]).data
+    first = stage_source(data, settings, now=1)
+    before = validate_batch(settings, first.batch_id, ValidateConfig(), clock="replay")
+    inbox = settings.events / "date=2026-01-01" / "1-1.jsonl"
+    inbox.parent.mkdir(parents=True)
+    posted = [event for post in told.recorder.posts for event in post]
+    lines = [event.model_dump_json(exclude_none=True) + "\n" for event in posted]
+    inbox.write_text("".join(lines))
+    ingest_night(setting, settings, data, told.teller.kept, day=3)
+    lake, world = Lake(settings.lake), setting.world
+    caused = sum(len(shown.events) for shown in told.rounds)
+    assert lake.interactions().num_rows == before["accepted"] + caused
+    assert lake.items().num_rows == world.items_on(4) > world.items_on(3)
+    assert lake.users().num_rows == world.users_on(4)
+    assert latest_pack(settings.packs).as_of == world.midnight(4)

@@ -37,6 +37,9 @@ class SimulatedConfig(Config):
         changes: dict[str, object] = {"seed": self.seed, "days": self.days}
         return World(load_world_config(self.preset, changes=changes))
 
+    def published_days(self, world: World) -> int:
+        return min(self.log_days or world.config.days, world.config.days)
+
 
 def stream(
     world: World,
@@ -71,17 +74,23 @@ def stream(
 def load_simulated(config: SimulatedConfig, *, cache: Path, now: int) -> Batch:
     """The world's log as one batch; images, if it has some, are drawn into `cache`."""
     world = config.world()
-    days = min(config.log_days or world.config.days, world.config.days)
+    days = config.published_days(world)
     publisher = Publisher(world)
     tables = stream(world, ingested_at=now, days=days, publisher=publisher)
-    items = world.items_on(days - 1)
-    images = None
-    if world.config.catalogue.images:
-        folder = cache / "simulated" / f"{world.config.name}-{world.config.seed}"
-        images = draw_all(world, folder, until=items)
+    images = drawn_images(world, cache, days=days)
     return Batch.checked(
         f"simulated world '{world.config.name}'",
         pa.concat_tables(tables).combine_chunks(),
-        publisher.items(0, items, images=images),
+        publisher.items(0, world.items_on(days - 1), images=images),
         publisher.users(0, world.users_on(days - 1)),
     )
+
+
+def drawn_images(world: World, cache: Path, *, days: int) -> list[str] | None:
+    """Paths of the images of whatever is there by the end of that many days; None for a world
+    without images.
+    """
+    if not world.config.catalogue.images:
+        return None
+    folder = cache / "simulated" / f"{world.config.name}-{world.config.seed}"
+    return draw_all(world, folder, until=world.items_on(days - 1))
