@@ -36,10 +36,10 @@ context = Entity(
 
 
 def snapshot(name: str) -> FileSource:
-    """The Parquet file that `shortlist featurize` writes for a view of this name."""
+    """The folder of Parquet files that `shortlist featurize` writes for a view of this name."""
     return FileSource(
         name=f"{name}_snapshot",
-        path=str(HOME.absolute() / "features" / f"{name}.parquet"),
+        path=str(HOME.absolute() / "features" / name),
         file_format=ParquetFormat(),
         timestamp_field="event_timestamp",
     )
@@ -77,6 +77,7 @@ user_history = FeatureView(
         Field(name="history_values", dtype=Array(Float64)),
     ],
     source=pushed("user_history"),
+    tags={"rows": "events"},  # the offline store collects single events into these lists
 )
 
 user_profile = FeatureView(
@@ -103,6 +104,7 @@ item_state = FeatureView(
         Field(name="item_value_sum", dtype=Float64),
         Field(name="item_value_count", dtype=Float64),
         Field(name="item_day_counts", dtype=Array(Int64)),
+        Field(name="item_tick_time", dtype=Int64),
     ],
     source=snapshot("item_state"),
     online=False,  # items reach the service in the feature pack

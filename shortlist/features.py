@@ -45,6 +45,8 @@ ITEM_STATE = (
     "item_value_count",
     "item_day_counts",
 )
+ITEM_TICK = "item_tick_time"
+"""The midnight of a stored item row: its day counts end there, readers shift them to their own."""
 CONTEXT_STATE = ("context_events", "context_decayed", "context_last_time")
 CONTEXT_ON_DEMAND = ("hour_sin", "hour_cos", "is_weekend")
 
@@ -82,7 +84,7 @@ def schema_hash() -> str:
         USER_STATE,
         USER_HISTORY,
         USER_PROFILE,
-        ITEM_STATE,
+        [*ITEM_STATE, ITEM_TICK],
         CONTEXT_STATE,
         USER_FEATURES,
         ITEM_FEATURES,

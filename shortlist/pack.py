@@ -55,7 +55,7 @@ class FeaturePack:
         """
         content = hashlib.blake2b("\0".join(self.item_ids).encode(), digest_size=4)
         for name in ITEM_STATE:
-            content.update(np.ascontiguousarray(self.state[name]))
+            content.update(np.ascontiguousarray(self.state[name]).data)
         return f"{self.as_of // 1_000_000}-{self.schema}-{content.hexdigest()}"
 
     def align(self, vocab: Vocab) -> ItemState:

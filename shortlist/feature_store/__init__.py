@@ -1,5 +1,6 @@
 """The feature store: the only importer of Feast beside feature_repo, and only inside functions."""
 
+from shortlist.feature_store.materialize import materialize
 from shortlist.feature_store.packs import (
     current_pack_id,
     latest_pack,
@@ -19,7 +20,6 @@ from shortlist.feature_store.states import build_states
 from shortlist.feature_store.store import (
     FeatureStoreError,
     apply,
-    materialize,
     open_store,
     repo_config,
 )

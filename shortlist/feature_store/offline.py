@@ -3,30 +3,41 @@
 Feast joins by inequality and keeps the newest of all matches: 1,000,000 requests over 50 snapshots
 a user take 13 s and 4.3 GB. A bare `ASOF LEFT JOIN` takes 0.7 s, and lists never multiply. Feast's
 `feature_store.yaml` names this class; nothing else imports it.
+
+A source is a Parquet file or a folder of them (parts whose stamps follow each other). A view tagged
+`rows: events` has single events in its source, and the store collects each request's into lists:
+a file of lists would grow with the square of a user's events.
 """
 
 import atexit
 import warnings
-from datetime import timedelta
-from typing import Any, Literal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
 
+import duckdb
 import ibis
 import pandas as pd
 import pyarrow as pa
+from feast.data_source import DataSource
 from feast.feature_view import FeatureView
 from feast.infra.offline_stores.duckdb import (
     DuckDBOfflineStore,
     DuckDBOfflineStoreConfig,
-    _read_data_source,
     _write_data_source,
 )
-from feast.infra.offline_stores.ibis import IbisRetrievalJob
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
+from feast.saved_dataset import SavedDatasetStorage
+
+from shortlist.feature_store.event_lists import EVENT_LISTS, latest_lists, lists_at
+from shortlist.feature_store.store import FeatureStoreError
 
 TIMESTAMP = "event_timestamp"
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 # Feast switches deprecation warnings on for the whole process; ibis calls DuckDB by an old name.
 warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
@@ -48,11 +59,64 @@ class AsofOfflineStoreConfig(DuckDBOfflineStoreConfig):
     )
 
 
-class AsofOfflineStore(DuckDBOfflineStore):
-    """Point-in-time joins by ASOF: for each request the newest row at or before its time.
+class ArrowJob(RetrievalJob):
+    """A query that runs when its result is asked for, Arrow from end to end."""
 
-    Where it does not apply (a TTL, renamed columns or keys, a cutoff by creation time), Feast's own
-    join answers.
+    def __init__(
+        self,
+        run: Callable[[duckdb.DuckDBPyConnection], pa.Table],
+        *,
+        repo_path: str,
+        on_demand: list[OnDemandFeatureView] | None = None,
+        metadata: RetrievalMetadata | None = None,
+    ):
+        self._run = run
+        self._repo_path = repo_path
+        self._on_demand = on_demand or []
+        self._metadata = metadata
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET preserve_insertion_order = false")
+            return self._run(connection)
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
+        return self._to_arrow_internal(timeout).to_pandas()
+
+    @property
+    def full_feature_names(self) -> bool:
+        return False
+
+    @property
+    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
+        return self._on_demand
+
+    @property
+    def metadata(self) -> RetrievalMetadata | None:
+        return self._metadata
+
+    def persist(
+        self,
+        storage: SavedDatasetStorage,
+        allow_overwrite: bool = False,
+        timeout: int | None = None,
+    ) -> None:
+        _write_data_source(
+            self.to_arrow(timeout=timeout),
+            storage.to_data_source(),
+            repo_path=self._repo_path,
+            mode="overwrite" if allow_overwrite else "append",
+            allow_overwrite=allow_overwrite,
+        )
+
+
+class AsofOfflineStore(DuckDBOfflineStore):
+    """Point-in-time joins by ASOF: for each request the newest row at or before its time, unless
+    it is older than the view's TTL.
+
+    Where it does not apply (renamed columns or keys, a cutoff by creation time), Feast's own join
+    answers.
     """
 
     @staticmethod
@@ -66,14 +130,21 @@ class AsofOfflineStore(DuckDBOfflineStore):
         full_feature_names: bool = False,
         filter_by_created_timestamp: bool = False,
     ) -> RetrievalJob:
+        """`entity_df` is a frame, or SQL for DuckDB: `SELECT ... FROM 'requests.parquet'`."""
+        names = {view.name: _names(view, feature_refs) for view in feature_views}
         applies = (
-            isinstance(entity_df, pd.DataFrame)
-            and TIMESTAMP in entity_df
-            and not full_feature_names
+            not full_feature_names
             and not filter_by_created_timestamp
             and all(_joins_plainly(view) for view in feature_views)
+            and (isinstance(entity_df, str) or _has_time(entity_df, names))
         )
         if not applies:
+            events = [view.name for view in feature_views if _is_events(view)]
+            if events:
+                raise FeatureStoreError(
+                    f"view {events[0]} holds single events and joins only by '{TIMESTAMP}', under"
+                    " its own names, not by the time of creation"
+                )
             return DuckDBOfflineStore.get_historical_features(
                 config,
                 feature_views,
@@ -84,27 +155,77 @@ class AsofOfflineStore(DuckDBOfflineStore):
                 full_feature_names,
                 filter_by_created_timestamp,
             )
-        assert isinstance(entity_df, pd.DataFrame)
-        requests = ibis.memtable(pa.Table.from_pandas(entity_df, preserve_index=False))
-        joined = requests
-        for view in feature_views:
-            joined = _asof(joined, view, feature_refs, repo_path=str(config.repo_path))
-        times = pd.to_datetime(entity_df[TIMESTAMP], utc=True)
-        return IbisRetrievalJob(
-            joined,
-            OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
-            full_feature_names,
+
+        def run(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+            requests = entity_df
+            if isinstance(requests, pd.DataFrame):
+                connection.register("given", pa.Table.from_pandas(requests, preserve_index=False))
+                requests = "SELECT * FROM given"
+            query = f"({requests})"
+            for view in feature_views:
+                source = _relation(view.batch_source, config)
+                if _is_events(view):
+                    connection.execute(f"CREATE TEMP TABLE requests AS SELECT * FROM {query}")
+                    query = lists_at(connection, "requests", source, names[view.name])
+                else:
+                    query = f"({_asof(query, view, source, names[view.name])})"
+            return connection.sql(f"SELECT * FROM {query}").to_arrow_table()
+
+        start = end = None
+        if isinstance(entity_df, pd.DataFrame):
+            times = pd.to_datetime(entity_df[TIMESTAMP], utc=True)
+            start, end = times.min().to_pydatetime(), times.max().to_pydatetime()
+        return ArrowJob(
+            run,
+            repo_path=str(config.repo_path),
+            on_demand=OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
             metadata=RetrievalMetadata(
                 features=feature_refs,
-                keys=[name for name in entity_df.columns if name != TIMESTAMP],
-                min_event_timestamp=times.min().to_pydatetime(),
-                max_event_timestamp=times.max().to_pydatetime(),
+                keys=[column.name for view in feature_views for column in view.entity_columns],
+                min_event_timestamp=start,
+                max_event_timestamp=end,
             ),
-            data_source_writer=_write_data_source,
-            staging_location=None,
-            staging_location_endpoint_override=None,
+        )
+
+    @staticmethod
+    def pull_latest_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None,
+        start_date: datetime,
+        end_date: datetime,
+    ) -> RetrievalJob:
+        """The newest row of each key in [start, end], what a materialize writes online."""
+        source = _relation(data_source, config)
+        keys = ", ".join(_quoted(name) for name in join_key_columns)
+        stamp = _quoted(timestamp_field)
+        between = (
+            f"{stamp}::TIMESTAMPTZ BETWEEN make_timestamptz({_microseconds(start_date)})"
+            f" AND make_timestamptz({_microseconds(end_date)})"
+        )
+        if set(feature_name_columns) & EVENT_LISTS.keys():
+            query = latest_lists(source, between, _microseconds(end_date), feature_name_columns)
+        else:
+            order = f"{stamp} DESC"
+            if created_timestamp_column:
+                order += f", {_quoted(created_timestamp_column)} DESC"
+            columns = [*join_key_columns, *feature_name_columns, timestamp_field]
+            query = f"""
+                SELECT {", ".join(_quoted(name) for name in columns)}
+                FROM {source} WHERE {between}
+                QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1
+            """
+        return ArrowJob(
+            lambda connection: connection.sql(query).to_arrow_table(),
             repo_path=str(config.repo_path),
         )
+
+
+def _is_events(view: FeatureView) -> bool:
+    return view.tags.get("rows") == "events"
 
 
 def _joins_plainly(view: FeatureView) -> bool:
@@ -115,25 +236,55 @@ def _joins_plainly(view: FeatureView) -> bool:
         and not source.created_timestamp_column
         and not source.field_mapping
         and not view.projection.join_key_map
-        and view.ttl in (None, timedelta(0))
     )
 
 
-def _asof(requests: Any, view: FeatureView, feature_refs: list[str], *, repo_path: str) -> Any:
-    """`requests`, an ibis table, with the view's features; null where nothing is old enough."""
+def _has_time(requests: pd.DataFrame, names: dict[str, list[str]]) -> bool:
+    taken = {name for some in names.values() for name in some} & set(requests.columns)
+    return TIMESTAMP in requests and not taken
+
+
+def _names(view: FeatureView, feature_refs: list[str]) -> list[str]:
     prefix = f"{view.projection.name_to_use()}:"
-    names = [ref.removeprefix(prefix) for ref in feature_refs if ref.startswith(prefix)]
+    return [ref.removeprefix(prefix) for ref in feature_refs if ref.startswith(prefix)]
+
+
+def _relation(source: DataSource | None, config: RepoConfig) -> str:
+    """A source as DuckDB reads it.
+
+    Raises:
+        FeatureStoreError: there is no such file, or no part in the folder.
+    """
+    path = Path(str(getattr(source, "path", "")))
+    if not path.is_absolute() and config.repo_path:
+        path = Path(config.repo_path) / path
+    if not path.exists() or (path.is_dir() and not any(path.glob("*.parquet"))):
+        raise FeatureStoreError(f"{path}: no snapshots there; run `shortlist featurize`")
+    pattern = path / "*.parquet" if path.is_dir() else path
+    return "read_parquet('{}')".format(str(pattern).replace("'", "''"))
+
+
+def _asof(requests: str, view: FeatureView, source: str, names: list[str]) -> str:
+    """`requests` with the view's features; null where nothing is old enough or young enough."""
     keys = [column.name for column in view.entity_columns]
-    assert view.batch_source is not None
-    snapshot: Any = _read_data_source(view.batch_source, repo_path)
-    snapshot = snapshot.select(
-        **{f"_{key}": snapshot[key] for key in keys},
-        _stamp=snapshot[TIMESTAMP].cast(requests.schema()[TIMESTAMP]),
-        **{name: snapshot[name] for name in names},
-    )
-    joined = requests.asof_join(
-        snapshot,
-        on=requests[TIMESTAMP] >= snapshot["_stamp"],
-        predicates=[requests[key] == snapshot[f"_{key}"] for key in keys],
-    )
-    return joined.select(*requests.columns, *names)
+    equal = " AND ".join(f"r.{_quoted(key)} = s.{_quoted(key)}" for key in keys)
+    at, stamp = f"r.{TIMESTAMP}::TIMESTAMPTZ", f"s.{TIMESTAMP}::TIMESTAMPTZ"
+    picked = [f"s.{_quoted(name)}" for name in names]
+    if view.ttl:
+        alive = f"{stamp} >= {at} - to_microseconds({view.ttl // timedelta(microseconds=1)})"
+        picked = [
+            f"CASE WHEN {alive} THEN {column} END AS {_quoted(name)}"
+            for column, name in zip(picked, names, strict=True)
+        ]
+    columns = ", ".join(["r.*", *picked])
+    joined = f"{requests} r ASOF LEFT JOIN {source} s ON {equal} AND {at} >= {stamp}"
+    return f"SELECT {columns} FROM {joined}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _microseconds(moment: datetime) -> int:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - EPOCH) // timedelta(microseconds=1)

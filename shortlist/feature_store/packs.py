@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.config import Settings
+from shortlist.feature_store.item_days import shift_day_counts
 from shortlist.feature_store.readers import feature_service
 from shortlist.feature_store.store import FeatureStoreError, open_store
-from shortlist.features import DAY_BUCKETS, ITEM_SERVICE, ITEM_STATE, schema_hash
+from shortlist.features import DAY_BUCKETS, ITEM_SERVICE, ITEM_STATE, ITEM_TICK, schema_hash
 from shortlist.pack import FeaturePack, PackError
 
 POINTER = "current.json"
@@ -44,7 +45,7 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     if wrong:
         raise PackError(f"pack tick {wrong[0]} is not 00:00 UTC of a day, in microseconds")
     store = open_store(settings)
-    item_ids = _item_ids(settings.features / "item_state.parquet")
+    item_ids = _item_ids(settings.features / "item_state")
     unique = np.unique(np.asarray(ticks, dtype=np.int64))
     if not len(unique):
         return {}
@@ -62,9 +63,11 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     table = store.get_historical_features(entities, service).to_arrow().sort_by("row")
     assert table.num_rows == rows
     states = {}
-    for name in ITEM_STATE:
+    for name in (*ITEM_STATE, ITEM_TICK):
         values = _column(table, name)
         states[name] = values.reshape(len(unique), len(item_ids), *values.shape[1:])
+    older = (unique[:, None] - states.pop(ITEM_TICK)) // MICROSECONDS_PER_DAY
+    states["item_day_counts"] = shift_day_counts(states["item_day_counts"], older)
     return {
         int(tick): FeaturePack(
             as_of=int(tick),
@@ -76,11 +79,11 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     }
 
 
-def _item_ids(snapshot: Path) -> list[str]:
+def _item_ids(snapshots: Path) -> list[str]:
     """Every item with an event before some tick; the others have zero state in every pack."""
-    if not snapshot.is_file():
-        raise FeatureStoreError(f"{snapshot}: no item states; run `shortlist featurize`")
-    column = pq.read_table(snapshot, columns=["item_id"]).column("item_id")
+    if not snapshots.is_dir():
+        raise FeatureStoreError(f"{snapshots}: no item states; run `shortlist featurize`")
+    column = pq.read_table(snapshots, columns=["item_id"]).column("item_id")
     return sorted(column.unique().to_pylist())
 
 

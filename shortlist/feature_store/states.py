@@ -1,27 +1,68 @@
-"""Batch states: DuckDB SQL over the lake's events -> Parquet snapshots, the offline side of Feast.
+"""Batch states: DuckDB over the lake's events -> Parquet snapshots, the offline side of Feast.
 
-A row stamped t holds the events strictly before t. Users get a row per change (stamped one
-microsecond after it). Items and contexts get rows at 00:00 UTC ticks; a tick that would repeat the
-row before it is left out, because a point-in-time join finds the older row anyway. That keeps the
-item snapshot at DAY_BUCKETS + 1 rows for a day with events, instead of items x days.
+    features/<view>/<part>.parquet    rows stamped later than those of every part before it
+    features/current/<part>/          the newest row of each user, item and context
+    features/manifest.json            lake files, target events and `until` of the newest part
+
+A row stamped t holds what was known by t, of events strictly before it. Users get a row a change,
+items and contexts one at each 00:00 UTC by which something new was known.
+
+A day's new events are added as one more part: states go on from `current`, and only the lake's new
+files and the row groups of the last days are read. Since a part's stamps are later than all before,
+nothing that was written is ever wrong, and a point-in-time join reads the parts as one table. When
+that is not so (other target events, changed files, imported history, a user who left), all is built
+anew; both ways end in the same rows.
 """
 
+import hashlib
+import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from shortlist.columns import MICROSECONDS_PER_DAY
+from shortlist.feature_store import item_days, state_sql
 from shortlist.feature_store.store import FeatureStoreError
-from shortlist.features import DAY_BUCKETS, HALF_LIFE, MAX_HISTORY
+from shortlist.features import schema_hash
+from shortlist.plain_json import write_json
 
 VIEWS = ("user_stats", "user_history", "user_profile", "item_state", "context_trend")
-"""Feature views and, with `.parquet`, their snapshot files."""
+"""Feature views, each with its folder of parts."""
+CURRENT = {"user_stats": "user_id", "user_profile": "user_id"} | {
+    "item_state": "item_id",
+    "context_trend": "context_id",
+}
+"""Views whose newest rows are kept, and their keys."""
+MAX_PARTS = 60
+"""Beyond so many parts they are built anew as one."""
+FOOTER_BYTES = 65_536
 
-ERA_HALF_LIVES = 512
-"""Decayed sums are summed within eras of so many half-lives: 2^512 fits, 2^-512 is nothing."""
+
+@dataclass(frozen=True)
+class Snapshots:
+    """What the snapshots of a folder were made of."""
+
+    generation: str
+    part: int
+    until: int
+    target_events: tuple[str, ...]
+    schema: str
+    files: dict[str, str]
+    """Lake file -> hash of its footer, which knows every row group."""
+
+    @classmethod
+    def read(cls, folder: Path) -> "Snapshots | None":
+        """None if there are none, or none that this code can go on from."""
+        try:
+            found = json.loads((folder / "manifest.json").read_text())
+            return cls(**found | {"target_events": tuple(found["target_events"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
 
 def build_states(
@@ -31,19 +72,20 @@ def build_states(
     folder: Path,
     target_events: Sequence[str],
     until: int,
-    max_history: int = MAX_HISTORY,
+    anew: bool = False,
 ) -> dict[str, int]:
-    """Write one snapshot file a view into `folder`, all of them or none.
+    """Bring the snapshots to `until`: one part more, or all of them or none.
 
     Args:
         files: Parquet files of the INTERACTIONS contract.
         users: USERS contract; every user here gets a profile, with or without events.
-        folder: replaced as a whole; a reader sees the old snapshots or the new ones.
+        folder: as above; a reader sees the old rows or the new ones.
         target_events: event types that count.
-        until: microseconds; only events strictly before it are read.
+        until: microseconds; only events strictly before it that were known by it are read.
+        anew: do not go on from what is there.
 
     Returns:
-        Rows of each view.
+        Rows written of each view.
 
     Raises:
         FeatureStoreError: there is no such event.
@@ -52,182 +94,242 @@ def build_states(
         raise FeatureStoreError(
             "no interactions in the lake; run `shortlist ingest` and `validate`"
         )
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    rows = {}
+    now = Snapshots(
+        generation=hashlib.blake2b(
+            json.dumps([until, *map(str, files)]).encode(), digest_size=6
+        ).hexdigest(),
+        part=0,
+        until=until,
+        target_events=tuple(target_events),
+        schema=schema_hash(),
+        files={file.name: _footer_hash(file) for file in files},
+    )
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        _read_events(connection, files, target_events=target_events, until=until)
-        if connection.execute("SELECT count(*) FROM events").fetchall() == [(0,)]:
-            shutil.rmtree(partial)
-            raise FeatureStoreError(
-                f"{len(files)} interaction files hold no event of type {', '.join(target_events)}"
-                f" before {until} us; want at least one"
-            )
         connection.register("users", users)
-        for view, query in _queries(until=until, max_history=max_history).items():
-            path = str(partial / f"{view}.parquet").replace("'", "''")
-            ((written,),) = connection.execute(
-                f"COPY ({query}) TO '{path}'"
-                " (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 16384)"
-            ).fetchall()
-            rows[view] = int(written)
-    _swap(partial, folder)
-    return rows
+        before = None if anew else Snapshots.read(folder)
+        if before is not None and _can_go_on(connection, before, now, files, folder=folder):
+            return _add_part(connection, before, now, files, folder=folder)
+        return _build_anew(connection, now, files, folder=folder)
 
 
-def _swap(partial: Path, folder: Path) -> None:
+def _footer_hash(file: Path) -> str:
+    with file.open("rb") as handle:
+        size = handle.seek(0, 2)
+        handle.seek(max(0, size - FOOTER_BYTES))
+        return hashlib.blake2b(handle.read() + str(size).encode(), digest_size=8).hexdigest()
+
+
+def _can_go_on(
+    connection: duckdb.DuckDBPyConnection,
+    before: Snapshots,
+    now: Snapshots,
+    files: Sequence[Path],
+    *,
+    folder: Path,
+) -> bool:
+    same = (before.target_events, before.schema) == (now.target_events, now.schema)
+    kept = before.files.items() <= now.files.items()
+    current = folder / "current" / str(before.part)
+    if not (same and kept and current.is_dir() and before.part < MAX_PARTS):
+        return False
+    profiles = current / "user_profile.parquet"
+    ((gone,),) = connection.execute(
+        f"SELECT count(*) FROM read_parquet('{_path(profiles)}') ANTI JOIN users USING (user_id)"
+    ).fetchall()
+    new = [file for file in files if file.name not in before.files]
+    first = state_sql.first_known(connection, new, target_events=now.target_events) if new else None
+    late = first is not None and first <= before.until
+    return not gone and not late and now.until > before.until
+
+
+def _build_anew(
+    connection: duckdb.DuckDBPyConnection, now: Snapshots, files: Sequence[Path], *, folder: Path
+) -> dict[str, int]:
+    state_sql.read_events(connection, files, target_events=now.target_events, until=now.until)
+    if connection.execute("SELECT count(*) FROM events").fetchall() == [(0,)]:
+        raise FeatureStoreError(
+            f"{len(files)} interaction files hold no event of type {', '.join(now.target_events)}"
+            f" before {now.until} us; want at least one"
+        )
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    rows = _write_part(connection, partial, now, carry={}, after=None)
+    for view, key in CURRENT.items():
+        _write_current(connection, partial, view, key, part=0, before=None)
+    write_json(partial / "manifest.json", asdict(now))
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+    return rows
 
 
-def _read_events(
+def _add_part(
     connection: duckdb.DuckDBPyConnection,
+    before: Snapshots,
+    now: Snapshots,
     files: Sequence[Path],
     *,
-    target_events: Sequence[str],
-    until: int,
-) -> None:
-    """Table `events`: t in microseconds, value NULL where missing, is_first for (user, item)."""
-    connection.execute(
-        """
-        CREATE TEMP TABLE events AS
-        SELECT
-            user_id, item_id, event_order,
-            epoch_us(event_timestamp) AS t,
-            CASE WHEN isfinite(value) THEN value END AS value,
-            concat_ws('|',
-                coalesce(nullif(surface, ''), 'unknown'),
-                coalesce(nullif(device, ''), 'unknown'),
-                lpad(hour(event_timestamp)::VARCHAR, 2, '0')
-            ) AS context_id,
-            row_number() OVER (
-                PARTITION BY user_id, item_id ORDER BY t, event_order
-            ) = 1 AS is_first
-        FROM read_parquet($files, union_by_name = true)
-        WHERE list_contains($types, event_type) AND epoch_us(event_timestamp) < $until
-        """,
-        {"files": [str(file) for file in files], "types": list(target_events), "until": until},
+    folder: Path,
+) -> dict[str, int]:
+    part = before.part + 1
+    after = Snapshots(**asdict(now) | {"generation": before.generation, "part": part})
+    old = folder / "current" / str(before.part)
+    carry = {view: _path(old / f"{view}.parquet") for view in CURRENT}
+    for view in VIEWS:  # what a build that was cut off may have left
+        (folder / view / f"{part:06}.parquet").unlink(missing_ok=True)
+    shutil.rmtree(folder / "current" / str(part), ignore_errors=True)
+    # Items and contexts go on from the last midnight: what came after it is in no tick yet.
+    tick = before.until // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
+    state_sql.read_events(
+        connection,
+        files,
+        target_events=now.target_events,
+        until=now.until,
+        after=tick,
     )
+    rows = _write_part(connection, folder, after, carry=carry, after=before.until)
+    for view, key in CURRENT.items():
+        _write_current(connection, folder, view, key, part=part, before=before.part)
+    write_json(folder / "manifest.json", asdict(after))
+    shutil.rmtree(old, ignore_errors=True)
+    return rows
 
 
-def _queries(*, until: int, max_history: int) -> dict[str, str]:
-    return {
-        "user_stats": f"""
-            SELECT user_id, make_timestamptz(t + 1) AS event_timestamp,
-                {_state_columns("user")}
-            FROM ({_changes("user_id")}) ORDER BY user_id, t
-        """,
-        "user_history": _history_query(max_history),
-        "user_profile": """
-            SELECT u.user_id,
-                coalesce(least(u.created_at, f.t), make_timestamptz(0::BIGINT)) AS event_timestamp,
-                coalesce(to_json(u.attributes)::VARCHAR, '{}') AS attributes_json
-            FROM users u LEFT JOIN (
-                SELECT user_id, make_timestamptz(min(t)) AS t FROM events GROUP BY user_id
-            ) f USING (user_id)
-        """,
-        "item_state": _item_query(until),
-        "context_trend": f"""
-            SELECT context_id, make_timestamptz(tick) AS event_timestamp,
-                events AS context_events, decayed AS context_decayed, last_time AS context_last_time
-            FROM (
-                SELECT *, (t // {MICROSECONDS_PER_DAY} + 1) * {MICROSECONDS_PER_DAY} AS tick
-                FROM ({_changes("context_id")})
-            )
-            WHERE tick <= {until}
-            QUALIFY row_number() OVER (PARTITION BY context_id, tick ORDER BY t DESC) = 1
-        """,
+def _write_part(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    now: Snapshots,
+    *,
+    carry: dict[str, str],
+    after: int | None,
+) -> dict[str, int]:
+    """Write a part of every view; `carry` names the files of newest states to go on from."""
+    rows = {}
+    tick = None if after is None else after // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
+    known = {
+        view: state_sql.carried(prefix, key, carry[view]) if carry else None
+        for view, key, prefix in (
+            ("user_stats", "user_id", "user"),
+            ("item_state", "item_id", "item"),
+        )
     }
-
-
-def _changes(key: str) -> str:
-    """State of each `key` right after each of its distinct event times t.
-
-    The decayed sum of weights 2^((t_i - t) / HALF_LIFE) is a running sum of
-    2^((t_i - start) / HALF_LIFE) divided by its own term; `start` is the era's, so that no span of
-    time overflows. What is more than one era old weighs less than 2^-512, nothing beside the newest
-    event's 1.
-    """
-    era = ERA_HALF_LIVES * HALF_LIFE
-    return f"""
-        SELECT {key}, t,
-            sum(n) OVER past AS events,
-            (
-                sum(n * weight) OVER (PARTITION BY {key}, era ORDER BY t)
-                + coalesce(sum(n * weight) OVER (
-                    PARTITION BY {key} ORDER BY era RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING
-                ), 0) * pow(2.0, -{ERA_HALF_LIVES})
-            ) / weight AS decayed,
-            t AS last_time,
-            min(t) OVER (PARTITION BY {key}) AS first_time,
-            sum(value_sum) OVER past AS value_sum,
-            sum(value_count) OVER past AS value_count
-        FROM (
-            SELECT *, pow(2.0, (t - era * {era}) / {HALF_LIFE}.0) AS weight
-            FROM (
-                SELECT {key}, t, floor(t / {era}.0)::BIGINT AS era,
-                    count(*)::DOUBLE AS n,
-                    coalesce(sum(value), 0.0) AS value_sum,
-                    count(value)::DOUBLE AS value_count
-                FROM events GROUP BY {key}, t
-            )
-        )
-        WINDOW past AS (PARTITION BY {key} ORDER BY t)
-    """
-
-
-def _state_columns(prefix: str) -> str:
-    names = ("events", "decayed", "last_time", "first_time", "value_sum", "value_count")
-    return ", ".join(f"{name} AS {prefix}_{name}" for name in names)
-
-
-def _history_query(max_history: int) -> str:
-    """The newest `max_history` of the user's items, each at its first event, oldest first."""
-    order = "ORDER BY t, event_order, item_id"
-    newest = f"[greatest(known - {max_history} + 1, 1):known]"
-    return f"""
-        WITH lists AS (
-            SELECT user_id,
-                list(item_id {order}) AS items,
-                list(t {order}) AS times,
-                list(coalesce(value, 'nan'::DOUBLE) {order}) AS values
-            FROM events WHERE is_first GROUP BY user_id
-        ), moments AS (
-            SELECT user_id, t, sum(new) OVER (PARTITION BY user_id ORDER BY t)::BIGINT AS known
-            FROM (SELECT user_id, t, count(*) FILTER (is_first) AS new FROM events GROUP BY ALL)
-        )
-        SELECT user_id, make_timestamptz(t + 1) AS event_timestamp,
-            items{newest} AS history_items,
-            times{newest} AS history_times,
-            values{newest} AS history_values
-        FROM moments JOIN lists USING (user_id)
-    """
-
-
-def _item_query(until: int) -> str:
-    """Each day with events feeds the ticks of the next DAY_BUCKETS days; one more shows it gone."""
-    day = MICROSECONDS_PER_DAY
-    buckets = ", ".join(
-        f"coalesce(sum(n) FILTER (age = {age}), 0)::BIGINT" for age in range(DAY_BUCKETS, 0, -1)
+    queries = {
+        "item_state": state_sql.ticks_query(
+            "item_id", "item", carry=known["item_state"], after=tick, until=now.until
+        ),
+        "context_trend": state_sql.ticks_query(
+            "context_id", "context", carry=_context_carry(carry), after=tick, until=now.until
+        ),
+        "user_profile": state_sql.profile_query(known=carry.get("user_profile"), stamp=now.until),
+    }
+    entries = item_days.ENTRIES
+    if carry:
+        entries += f"UNION ALL {item_days.carried_entries(carry['item_state'])}"
+    for view, query in queries.items():
+        if view == "item_state":
+            continue
+        rows[view] = _copy(connection, query, folder, view, now.part)
+    rows["item_state"] = _copy_items(
+        connection, queries["item_state"], entries, folder, part=now.part
     )
-    return f"""
-        WITH days AS (
-            SELECT item_id, t // {day} AS day, count(*) AS n FROM events GROUP BY ALL
-        ), grid AS (
-            SELECT item_id, (day + age) * {day} AS tick, [{buckets}] AS item_day_counts
-            FROM days, (SELECT unnest(range(1, {DAY_BUCKETS + 2})) AS age)
-            WHERE (day + age) * {day} <= {until}
-            GROUP BY ALL
-        )
-        SELECT grid.item_id, make_timestamptz(tick) AS event_timestamp,
-            {_state_columns("item")}, item_day_counts
-        FROM grid ASOF JOIN ({_changes("item_id")}) changes
-            ON grid.item_id = changes.item_id AND grid.tick > changes.t
-        ORDER BY grid.item_id, tick
+    if after is not None:
+        connection.execute(f"DELETE FROM events WHERE m <= {after}")
+    rows["user_stats"] = _copy(
+        connection,
+        state_sql.stats_query(carry=known["user_stats"], after=after),
+        folder,
+        "user_stats",
+        now.part,
+    )
+    rows["user_history"] = _copy(
+        connection, state_sql.history_query(after=after), folder, "user_history", now.part
+    )
+    return {view: rows[view] for view in VIEWS}
+
+
+def _context_carry(carry: dict[str, str]) -> str | None:
+    if not carry:
+        return None
+    return state_sql.carried("context", "context_id", carry["context_trend"])
+
+
+def _copy(
+    connection: duckdb.DuckDBPyConnection, query: str, folder: Path, view: str, part: int
+) -> int:
+    target = folder / view / f"{part:06}.parquet"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    ((written,),) = connection.execute(
+        f"COPY ({query}) TO '{_path(partial)}'"
+        " (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)"
+    ).fetchall()
+    partial.rename(target)
+    return int(written)
+
+
+def _copy_items(
+    connection: duckdb.DuckDBPyConnection, query: str, entries: str, folder: Path, *, part: int
+) -> int:
+    rows = connection.sql(
+        f"SELECT *, epoch_us(event_timestamp) AS item_tick_time FROM ({query})"
+    ).to_arrow_table()
+    counts = item_days.day_counts(
+        connection.sql(f"SELECT * FROM ({entries}) ORDER BY item_id, tick").to_arrow_table(),
+        pa.table({"item_id": rows["item_id"], "tick_day": _days(rows["item_tick_time"])}),
+    )
+    target = folder / "item_state" / f"{part:06}.parquet"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    pq.write_table(rows.append_column("item_day_counts", counts), partial, compression="zstd")
+    partial.rename(target)
+    return rows.num_rows
+
+
+def _days(microseconds: pa.ChunkedArray) -> pa.Array:
+    return pa.array(microseconds.to_numpy() // MICROSECONDS_PER_DAY)
+
+
+def _write_current(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    view: str,
+    key: str,
+    *,
+    part: int,
+    before: int | None,
+) -> None:
+    """The newest row of each key: those of this part, and the old ones of everyone else."""
+    target = folder / "current" / str(part) / f"{view}.parquet"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new = f"""
+        SELECT * FROM read_parquet('{_path(folder / view / f"{part:06}.parquet")}')
+        QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY event_timestamp DESC) = 1
     """
+    query = new
+    if before is not None:
+        old = folder / "current" / str(before) / f"{view}.parquet"
+        query = f"""
+            WITH new AS ({new})
+            SELECT * FROM new
+            UNION ALL BY NAME SELECT * FROM read_parquet('{_path(old)}') ANTI JOIN new USING ({key})
+        """
+    connection.execute(f"COPY ({query}) TO '{_path(target)}' (FORMAT parquet, COMPRESSION zstd)")
+
+
+def _path(path: Path) -> str:
+    """A path inside quotes in SQL."""
+    return str(path).replace("'", "''")
+
+
+def known_keys(folder: Path, view: str, key: str, *, until: int) -> list[str]:
+    """Every user or context that has a row stamped at or before `until`."""
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            f"SELECT DISTINCT {key} FROM read_parquet('{_path(folder / view / '*.parquet')}')"
+            f" WHERE event_timestamp <= make_timestamptz({until})"
+        ).fetchall()
+    return [value for (value,) in rows]

@@ -3,19 +3,12 @@
 import contextlib
 import os
 import runpy
-import sqlite3
 import warnings
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from shortlist.config import Settings
-from shortlist.contracts import TIMESTAMP
 
 if TYPE_CHECKING:
     from feast import FeatureStore, RepoConfig
@@ -23,7 +16,8 @@ if TYPE_CHECKING:
 
 PROJECT = "shortlist"
 OFFLINE_STORE = "shortlist.feature_store.offline.AsofOfflineStore"
-SQLITE_STORE = "shortlist.feature_store.online.WalSqliteOnlineStore"
+SQLITE_STORE = "shortlist.feature_store.online.WideSqliteOnlineStore"
+BATCH_ENGINE = "shortlist.feature_store.engine.ArrowComputeEngine"
 REGISTRY = "registry.db"
 ONLINE_STORE = "online_store.db"
 REGISTRY_TTL_SECONDS = 3600
@@ -52,6 +46,7 @@ def repo_config(settings: Settings) -> "RepoConfig":
         },
         offline_store={"type": OFFLINE_STORE},
         online_store=_online_config(settings, feast_home),
+        batch_engine={"type": BATCH_ENGINE},
         entity_key_serialization_version=3,
         repo_path=REPO,
     )
@@ -59,7 +54,11 @@ def repo_config(settings: Settings) -> "RepoConfig":
 
 def _online_config(settings: Settings, feast_home: Path) -> dict[str, Any]:
     if settings.online_store == "sqlite":
-        return {"type": SQLITE_STORE, "path": str(feast_home / ONLINE_STORE)}
+        return {
+            "type": SQLITE_STORE,
+            "path": str(feast_home / ONLINE_STORE),
+            "clock": settings.clock or "wall",
+        }
     from redis.connection import parse_url
 
     try:
@@ -130,51 +129,6 @@ def _home(settings: Settings) -> Iterator[None]:
             del os.environ["SHORTLIST_HOME"]
         else:
             os.environ["SHORTLIST_HOME"] = before
-
-
-def materialize(settings: Settings, *, until: int) -> None:
-    """Bring the online store to the snapshots' newest states stamped at or before `until`.
-
-    In SQLite whoever the snapshots do not know is removed: users that only posted events made, who
-    left the lake, or contexts of a later `until`. The store then says what the lake says, and
-    events from `until` on are to be pushed again. Redis keeps such rows, and what is stamped later.
-
-    Args:
-        until: microseconds, the one the states were built with.
-
-    Raises:
-        FeatureStoreError: nothing was applied yet.
-    """
-    store = open_store(settings)
-    with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
-        store.materialize(
-            start_date=datetime.fromtimestamp(0, UTC) - timedelta(days=1),
-            end_date=datetime.fromtimestamp(0, UTC) + timedelta(microseconds=until),
-            feature_views=list(ONLINE_VIEWS),
-        )
-    if settings.online_store == "sqlite":
-        _remove_unknown(settings, until=until)
-
-
-def _remove_unknown(settings: Settings, *, until: int) -> None:
-    """Delete the online rows whose user or context has no state in the snapshots by `until`."""
-    from feast.infra.key_encoding_utils import serialize_entity_key
-
-    stamped = pc.field("event_timestamp") <= pa.scalar(until, TIMESTAMP)
-    with contextlib.closing(sqlite3.connect(settings.feast / ONLINE_STORE)) as connection:
-        connection.execute("CREATE TEMP TABLE known (entity_key BLOB PRIMARY KEY)")
-        for view in ONLINE_VIEWS:
-            key = "context_id" if view == "context_trend" else "user_id"
-            path = settings.features / f"{view}.parquet"
-            column = pq.read_table(path, columns=[key], filters=stamped).column(key)
-            known = [
-                (serialize_entity_key(entity_key(key, value), entity_key_serialization_version=3),)
-                for value in column.unique().to_pylist()
-            ]
-            connection.execute("DELETE FROM known")
-            connection.executemany("INSERT INTO known VALUES (?)", known)
-            connection.execute(f'DELETE FROM "{PROJECT}_{view}" WHERE entity_key NOT IN known')
-        connection.commit()
 
 
 def entity_key(name: str, value: str) -> "EntityKey":

@@ -15,6 +15,7 @@ from shortlist.features import (
     CONTEXT_STATE,
     ITEM_SERVICE,
     ITEM_STATE,
+    ITEM_TICK,
     REQUEST_SERVICE,
     USER_HISTORY,
     USER_PROFILE,
@@ -58,7 +59,7 @@ def test_fields_are_the_names_of_the_core(home: Settings) -> None:
     assert fields("user_stats") == USER_STATE
     assert fields("user_history") == USER_HISTORY
     assert fields("user_profile") == USER_PROFILE
-    assert fields("item_state") == ITEM_STATE
+    assert fields("item_state") == (*ITEM_STATE, ITEM_TICK)
     assert fields("context_trend") == CONTEXT_STATE
     on_demand = store.get_on_demand_feature_view("request_time")
     assert tuple(field.name for field in on_demand.features) == CONTEXT_ON_DEMAND
@@ -78,7 +79,7 @@ def test_services_ask_for_every_state(home: Settings) -> None:
         *CONTEXT_STATE,
         *CONTEXT_ON_DEMAND,
     }
-    assert asked(ITEM_SERVICE) == set(ITEM_STATE)
+    assert asked(ITEM_SERVICE) == {*ITEM_STATE, ITEM_TICK}
 
 
 def test_the_stored_on_demand_view_does_the_maths_of_the_core(home: Settings) -> None:

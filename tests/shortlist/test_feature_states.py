@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,13 +16,17 @@ from hypothesis import strategies as st
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import INTERACTIONS, TIMESTAMP, USERS
+from shortlist.feature_store.event_lists import lists_at
+from shortlist.feature_store.item_days import shift_day_counts
 from shortlist.feature_store.push import TargetEvent, UserState, update_user_state
-from shortlist.feature_store.states import ERA_HALF_LIVES, VIEWS, build_states
+from shortlist.feature_store.state_sql import ERA_HALF_LIVES
+from shortlist.feature_store.states import VIEWS, build_states
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features import (
     DAY_BUCKETS,
     HALF_LIFE,
     ITEM_STATE,
+    MAX_HISTORY,
     USER_HISTORY,
     USER_STATE,
     context_id,
@@ -53,9 +59,9 @@ def table(events: list[TargetEvent], *, event_type: str = "rating") -> pa.Table:
 
 
 def snapshots(
-    events: list[TargetEvent], folder: Path, *, until: int = END, max_history: int = 1000
+    events: list[TargetEvent], folder: Path, *, until: int = END
 ) -> dict[str, list[dict[str, Any]]]:
-    """Every view's rows, `stamp` in microseconds."""
+    """Every view's rows, `stamp` in microseconds; histories as of each change of a user."""
     pq.write_table(table(events), folder / "events.parquet")
     build_states(
         [folder / "events.parquet"],
@@ -63,13 +69,27 @@ def snapshots(
         folder=folder / "features",
         target_events=["rating"],
         until=until,
-        max_history=max_history,
     )
+    return read_snapshots(folder / "features")
+
+
+def read_snapshots(features: Path) -> dict[str, list[dict[str, Any]]]:
     found = {}
-    for view in VIEWS:
-        rows = pq.read_table(folder / "features" / f"{view}.parquet")
-        stamps = rows.column("event_timestamp").cast(pa.timestamp("us")).cast(pa.int64())
-        found[view] = rows.append_column("stamp", stamps).drop(["event_timestamp"]).to_pylist()
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for view in VIEWS:
+            rows = connection.sql(f"SELECT * FROM '{features / view}/*.parquet'").to_arrow_table()
+            if view == "user_history":
+                stats = f"'{features}/user_stats/*.parquet'"
+                connection.execute(
+                    f"CREATE TABLE moments AS SELECT user_id, event_timestamp FROM {stats}"
+                )
+                query = lists_at(
+                    connection, "moments", f"'{features}/user_history/*.parquet'", USER_HISTORY
+                )
+                rows = connection.sql(f"SELECT * FROM {query}").to_arrow_table()
+            stamps = rows.column("event_timestamp").cast(pa.timestamp("us")).cast(pa.int64())
+            found[view] = rows.append_column("stamp", stamps).drop(["event_timestamp"]).to_pylist()
     return found
 
 
@@ -212,7 +232,12 @@ def test_items_at_every_tick_are_what_the_events_before_it_say(tmp_path: Path) -
                 for age in range(DAY_BUCKETS, 0, -1)
             ]
             want = summary(seen, "item") | {"item_day_counts": counts}
-            assert {name: newest[-1][name] for name in ITEM_STATE} == want
+            row = newest[-1]
+            assert row["item_tick_time"] == row["stamp"]
+            later = np.array((tick - row["stamp"]) // DAY)
+            moved = shift_day_counts(np.array(row["item_day_counts"]), later)
+            got = row | {"item_day_counts": moved.tolist()}
+            assert {name: got[name] for name in ITEM_STATE} == want
 
 
 def test_what_happens_later_changes_no_earlier_row(tmp_path: Path) -> None:
@@ -229,19 +254,18 @@ def test_what_happens_later_changes_no_earlier_row(tmp_path: Path) -> None:
 
 
 def test_only_the_newest_items_are_kept(tmp_path: Path) -> None:
-    events = [TargetEvent("u", item, START + i) for i, item in enumerate("abcabd")]
-    rows = snapshots(events, tmp_path, max_history=2)["user_history"]
+    items = [f"i{n}" for n in range(MAX_HISTORY + 2)]
+    events = [TargetEvent("u", item, START + i) for i, item in enumerate(items)]
+    rows = snapshots(events, tmp_path)["user_history"]
     newest = max(rows, key=lambda row: row["stamp"])
-    assert newest["history_items"] == ["c", "d"]
-    assert newest["history_times"] == [START + 2, START + 5]
+    assert newest["history_items"] == items[2:]
+    assert newest["history_times"] == [START + i for i in range(2, len(items))]
     assert all(math.isnan(value) for value in newest["history_values"])
+    assert sorted(len(row["history_items"]) for row in rows)[-3:] == [MAX_HISTORY] * 3
     state = UserState()
-    for event in events[:3] + events[5:]:
+    for event in events[-4:]:
         state = update_user_state(state, event, max_history=2)
-    assert {name: newest[name] for name in USER_HISTORY[:2]} == {
-        "history_items": state.items,
-        "history_times": state.times,
-    }
+    assert (state.items, state.times) == (items[-2:], newest["history_times"][-2:])
 
 
 def test_a_profile_is_there_before_the_first_event(tmp_path: Path) -> None:
@@ -262,7 +286,7 @@ def test_a_profile_is_there_before_the_first_event(tmp_path: Path) -> None:
         target_events=["rating"],
         until=END,
     )
-    rows = pq.read_table(tmp_path / "features" / "user_profile.parquet")
+    rows = pq.read_table(tmp_path / "features" / "user_profile")
     stamps = rows.column("event_timestamp").cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
     assert dict(zip(rows.column("user_id").to_pylist(), stamps, strict=True)) == {
         "u": START + 9,
@@ -275,7 +299,8 @@ def test_a_profile_is_there_before_the_first_event(tmp_path: Path) -> None:
 
 def test_a_failed_build_leaves_the_old_snapshots(tmp_path: Path) -> None:
     snapshots([TargetEvent("u", "a", START)], tmp_path)
-    before = (tmp_path / "features" / "user_stats.parquet").read_bytes()
+    part = tmp_path / "features" / "user_stats" / "000000.parquet"
+    before = part.read_bytes()
     with pytest.raises(FeatureStoreError, match=r"no event of type like before"):
         build_states(
             [tmp_path / "events.parquet"],
@@ -284,7 +309,7 @@ def test_a_failed_build_leaves_the_old_snapshots(tmp_path: Path) -> None:
             target_events=["like"],
             until=END,
         )
-    assert (tmp_path / "features" / "user_stats.parquet").read_bytes() == before
+    assert part.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["events.parquet", "features"]
 
 

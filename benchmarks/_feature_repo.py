@@ -1,0 +1,100 @@
+"""A Feast repository for measuring: one view of `features` doubles over string ids, any stores."""
+
+import contextlib
+import io
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+START = 1_700_006_400_000_000  # 2023-11-15 00:00 UTC, microseconds
+DAY = 86_400_000_000
+
+OWN: dict[str, Any] = {
+    "offline_store": {"type": "shortlist.feature_store.offline.AsofOfflineStore"},
+    "online_store": {"type": "shortlist.feature_store.online.WideSqliteOnlineStore"},
+    "batch_engine": {"type": "shortlist.feature_store.engine.ArrowComputeEngine"},
+}
+STOCK: dict[str, Any] = {
+    "offline_store": {"type": "duckdb"},
+    "online_store": {"type": "sqlite"},
+    "batch_engine": {"type": "local"},
+}
+
+
+def write_snapshots(path: Path, *, users: int, per_user: int, features: int) -> None:
+    """users x per_user rows of features f0.., one a day and user, sorted as featurize writes."""
+    columns = ", ".join(f"hash(u * 31 + s * 7 + {i}) / 1.8e19 AS f{i}" for i in range(features))
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(
+            f"""COPY (
+                SELECT printf('user-%07d', u) AS user_id,
+                    make_timestamptz({START} + s * {DAY} + (u * 7919) % {DAY}) AS event_timestamp,
+                    {columns}
+                FROM range({users}) users(u), range({per_user}) stamps(s)
+                ORDER BY user_id, event_timestamp
+            ) TO '{path}' (FORMAT parquet, COMPRESSION zstd)"""
+        )
+
+
+def make_store(
+    folder: Path, snapshots: Path, *, features: int, stores: dict[str, Any], tag: str
+) -> Any:
+    """A FeatureStore with view `stats`, applied; online file and registry lie in `folder`/`tag`."""
+    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
+    from feast.data_format import ParquetFormat
+    from feast.types import Float64, String
+    from feast.value_type import ValueType
+
+    home = folder / tag
+    home.mkdir(parents=True, exist_ok=True)
+    online = dict(stores["online_store"])
+    if "connection_string" not in online:
+        online["path"] = str(home / "online.db")
+    config = RepoConfig(
+        project="bench",
+        provider="local",
+        registry={"registry_type": "file", "path": str(home / "registry.db")},
+        offline_store=stores["offline_store"],
+        online_store=online,
+        batch_engine=stores["batch_engine"],
+        entity_key_serialization_version=3,
+        repo_path=home,
+    )
+    user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
+    view = FeatureView(
+        name="stats",
+        entities=[user],
+        ttl=timedelta(0),
+        schema=[
+            Field(name="user_id", dtype=String),
+            *(Field(name=f"f{i}", dtype=Float64) for i in range(features)),
+        ],
+        source=FileSource(
+            name="stats_source",
+            path=str(snapshots),
+            file_format=ParquetFormat(),
+            timestamp_field="event_timestamp",
+        ),
+    )
+    store = FeatureStore(config=config)
+    with quiet():
+        store.apply([user, view])
+    return store
+
+
+def refs(features: int) -> list[str]:
+    return [f"stats:f{i}" for i in range(features)]
+
+
+@contextlib.contextmanager
+def quiet() -> Any:
+    """Without Feast's progress bars and warnings."""
+    sink = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sink):
+        warnings.simplefilter("ignore")
+        with contextlib.redirect_stderr(sink):
+            yield

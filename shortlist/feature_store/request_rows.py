@@ -1,0 +1,61 @@
+"""Columns of the request's feature service, however they were read, as RequestRows."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from shortlist.features import CONTEXT_ON_DEMAND, CONTEXT_STATE, USER_STATE, RequestRows
+
+NO_TIMES = np.zeros(0, dtype=np.int64)
+NO_VALUES = np.zeros(0, dtype=np.float64)
+
+
+def request_rows(
+    user_ids: list[str], context_ids: list[str], at: np.ndarray, columns: dict[str, list[Any]]
+) -> RequestRows:
+    """Columns of the feature service, None where nothing is known, as RequestRows."""
+    items, times, values = cut_histories(columns, at)
+    return RequestRows(
+        user_ids=list(user_ids),
+        context_ids=list(context_ids),
+        at=at,
+        user={name: numbers(name, columns) for name in USER_STATE},
+        history_items=items,
+        history_times=times,
+        history_values=values,
+        attributes=[
+            json.loads(text) if text else {} for text in columns.get("attributes_json", [])
+        ],
+        context={name: numbers(name, columns) for name in (*CONTEXT_STATE, *CONTEXT_ON_DEMAND)},
+    )
+
+
+def numbers(name: str, columns: dict[str, list[Any]]) -> np.ndarray:
+    dtype = np.int64 if name.endswith("_time") else np.float64
+    return np.array([value or 0 for value in columns.get(name, [])], dtype=dtype)
+
+
+def cut_histories(
+    columns: dict[str, list[Any]], at: np.ndarray
+) -> tuple[list[list[str]], list[np.ndarray], list[np.ndarray]]:
+    """Entries at or after the request leave: online states may be newer than it."""
+    all_items, all_times, all_values = [], [], []
+    for items, times, values, now in zip(
+        columns.get("history_items", []),
+        columns.get("history_times", []),
+        columns.get("history_values", []),
+        at,
+        strict=True,
+    ):
+        if not items:
+            all_items.append([])
+            all_times.append(NO_TIMES)
+            all_values.append(NO_VALUES)
+            continue
+        time = np.array(times, dtype=np.int64)
+        before = int(np.searchsorted(time, now))
+        all_items.append(list(items[:before]))
+        all_times.append(time[:before])
+        all_values.append(np.array(values[:before], dtype=np.float64))
+    return all_items, all_times, all_values

@@ -1,0 +1,197 @@
+"""The SQL of batch states: from events to a row a change, for a whole lake and for one day alike.
+
+Every event has a moment at which it became known, `m`, and a state stamped m holds exactly the
+events known by m. `m` is the microsecond after the event, or its `ingested_at` if that came later:
+what had not arrived could not be served, so nothing is trained on it. What took longer than
+BACKFILL_LAG to arrive is imported history, made long before there was anyone to serve: it counts as
+known when it happened.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.features import HALF_LIFE
+
+BACKFILL_LAG = 7 * DAY
+ERA_HALF_LIVES = 512
+"""Decayed sums are summed within eras of so many half-lives: 2^512 fits, 2^-512 is nothing."""
+
+T = "epoch_us(event_timestamp)"
+KNOWN_AT = f"""CASE WHEN epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1
+    ELSE greatest({T} + 1, epoch_us(ingested_at)) END"""
+"""`m` of a row of the lake, in microseconds."""
+
+STATE = ("events", "decayed", "last_time", "first_time", "value_sum", "value_count")
+
+
+def read_events(
+    connection: duckdb.DuckDBPyConnection,
+    files: Sequence[Path],
+    *,
+    target_events: Sequence[str],
+    until: int,
+    after: int | None = None,
+) -> None:
+    """Table `events` of what became known in (after, until]; t and m in microseconds, value NULL
+    where missing. With `after`, row groups that are older than it by BACKFILL_LAG are not read.
+    """
+    recent = ""
+    if after is not None:
+        oldest = f"make_timestamptz({after - BACKFILL_LAG - 1})"
+        recent = f"AND event_timestamp >= {oldest} AND {KNOWN_AT} > {after}"
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE events AS
+        SELECT user_id, item_id, event_order, {T} AS t, {KNOWN_AT} AS m,
+            CASE WHEN isfinite(value) THEN value END AS value,
+            concat_ws('|',
+                coalesce(nullif(surface, ''), 'unknown'),
+                coalesce(nullif(device, ''), 'unknown'),
+                lpad(hour(event_timestamp)::VARCHAR, 2, '0')
+            ) AS context_id
+        FROM read_parquet($files, union_by_name = true)
+        WHERE list_contains($types, event_type) AND {KNOWN_AT} <= {until} {recent}
+        """,
+        {"files": [str(file) for file in files], "types": list(target_events)},
+    )
+
+
+def first_known(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], *, target_events: Sequence[str]
+) -> int | None:
+    """The earliest moment at which a target event of these files became known."""
+    ((moment,),) = connection.execute(
+        f"SELECT min({KNOWN_AT}) FROM read_parquet($files, union_by_name = true)"
+        " WHERE list_contains($types, event_type)",
+        {"files": [str(file) for file in files], "types": list(target_events)},
+    ).fetchall()
+    return moment
+
+
+def changes(key: str, *, carry: str | None = None, after: int | None = None) -> str:
+    """State of each `key` right after each moment at which something of it became known.
+
+    The decayed sum of weights 2^((t_i - last) / HALF_LIFE) is a running sum of
+    2^((t_i - start) / HALF_LIFE) divided by the newest event's own term; `start` is the era's, so
+    that no span of time overflows. What is more than one era old weighs less than 2^-512, nothing
+    beside the newest event's 1. An era is that of the newest event known, so late ones fit in.
+
+    Args:
+        carry: table of (key, m, *STATE), the states to go on from.
+        after: leave out rows of moments up to here.
+    """
+    era = ERA_HALF_LIVES * HALF_LIFE
+    groups = f"""
+        SELECT {key}, m, count(*)::DOUBLE AS n, any_value(last_t) AS last_t, min(t) AS min_t,
+            coalesce(sum(value), 0.0) AS value_sum, count(value)::DOUBLE AS value_count,
+            sum(pow(2.0, (t - last_t) / {HALF_LIFE}.0)) AS weight
+        FROM (SELECT *, max(t) OVER (PARTITION BY {key}, m) AS last_t FROM events)
+        GROUP BY {key}, m
+    """
+    if carry:
+        groups += f"""
+            UNION ALL SELECT {key}, m, events, last_time, first_time, value_sum, value_count,
+                decayed
+            FROM {carry} WHERE {key} IN (SELECT {key} FROM events)
+        """
+    only = "" if after is None else f"WHERE m > {after}"
+    return f"""
+        SELECT {key}, m, events,
+            (in_era + coalesce(sum(term) OVER (
+                PARTITION BY {key} ORDER BY era RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING
+            ), 0) * pow(2.0, -{ERA_HALF_LIVES}))
+                / pow(2.0, (last_time - era * {era}) / {HALF_LIFE}.0) AS decayed,
+            last_time, first_time, value_sum, value_count
+        FROM (
+            SELECT *, sum(term) OVER (PARTITION BY {key}, era ORDER BY m) AS in_era
+            FROM (
+                SELECT *, weight * pow(2.0, (last_t - era * {era}) / {HALF_LIFE}.0) AS term
+                FROM (
+                    SELECT *, floor(last_time / {era}.0)::BIGINT AS era
+                    FROM (
+                        SELECT {key}, m, weight, last_t,
+                            max(last_t) OVER past AS last_time,
+                            min(min_t) OVER past AS first_time,
+                            sum(n) OVER past AS events,
+                            sum(value_sum) OVER past AS value_sum,
+                            sum(value_count) OVER past AS value_count
+                        FROM ({groups})
+                        WINDOW past AS (PARTITION BY {key} ORDER BY m)
+                    )
+                )
+            )
+        )
+        {only}
+    """
+
+
+def state_columns(prefix: str) -> str:
+    return ", ".join(f"{name} AS {prefix}_{name}" for name in STATE)
+
+
+def carried(prefix: str, key: str, path: str) -> str:
+    """A file of newest states as the `carry` of `changes`."""
+    names = ", ".join(f"{prefix}_{name} AS {name}" for name in STATE)
+    return f"(SELECT {key}, epoch_us(event_timestamp) AS m, {names} FROM read_parquet('{path}'))"
+
+
+def stats_query(*, carry: str | None, after: int | None) -> str:
+    """A row for each change of a user."""
+    return f"""
+        SELECT user_id, make_timestamptz(m) AS event_timestamp, {state_columns("user")}
+        FROM ({changes("user_id", carry=carry, after=after)}) ORDER BY user_id, m
+    """
+
+
+def history_query(*, after: int | None) -> str:
+    """Single events, in the order in which they became known; of one item only those that were the
+    earliest yet. offline.py collects them into lists.
+    """
+    earlier = """coalesce(t < min(t) OVER (
+        PARTITION BY user_id, item_id ORDER BY m, t, event_order
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true)"""
+    only = "" if after is None else f"WHERE m > {after}"
+    return f"""
+        SELECT user_id, make_timestamptz(m) AS event_timestamp, item_id, t AS event_time,
+            event_order, coalesce(value, 'nan'::DOUBLE) AS value
+        FROM events {only} QUALIFY {earlier} ORDER BY user_id, m, t, event_order, item_id
+    """
+
+
+def ticks_query(key: str, prefix: str, *, carry: str | None, after: int | None, until: int) -> str:
+    """The newest state of each `key` at each midnight by which something new was known."""
+    return f"""
+        SELECT {key}, make_timestamptz(tick) AS event_timestamp, {state_columns(prefix)}
+        FROM (
+            SELECT *, (m + {DAY - 1}) // {DAY} * {DAY} AS tick
+            FROM ({changes(key, carry=carry, after=after)})
+        )
+        WHERE tick <= {until}
+        QUALIFY row_number() OVER (PARTITION BY {key}, tick ORDER BY m DESC) = 1
+        ORDER BY {key}, tick
+    """
+
+
+def profile_query(*, known: str | None, stamp: int | None) -> str:
+    """Attributes of everyone; with `known` (a file of profiles) of those who are new or changed,
+    stamped `stamp`, because only then did we learn of it.
+    """
+    if known is None:
+        since = "coalesce(least(u.created_at, f.t), make_timestamptz(0::BIGINT))"
+        return f"""
+            SELECT u.user_id, {since} AS event_timestamp,
+                coalesce(to_json(u.attributes)::VARCHAR, '{{}}') AS attributes_json
+            FROM users u LEFT JOIN (
+                SELECT user_id, make_timestamptz(min(t)) AS t FROM events GROUP BY user_id
+            ) f USING (user_id)
+        """
+    return f"""
+        SELECT user_id, make_timestamptz({stamp}) AS event_timestamp, attributes_json
+        FROM (
+            SELECT user_id, coalesce(to_json(attributes)::VARCHAR, '{{}}') AS attributes_json
+            FROM users
+        ) ANTI JOIN read_parquet('{known}') known USING (user_id, attributes_json)
+    """

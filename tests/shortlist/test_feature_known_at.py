@@ -1,0 +1,242 @@
+"""Point in time, against an oracle that looks at every event again: nothing that happened at or
+after a moment, nothing that had not arrived by then; one part more says what building anew says.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
+from shortlist.contracts import INTERACTIONS, TIMESTAMP, USERS
+from shortlist.feature_store.event_lists import lists_at
+from shortlist.feature_store.item_days import shift_day_counts
+from shortlist.feature_store.state_sql import BACKFILL_LAG
+from shortlist.feature_store.states import VIEWS, Snapshots, build_states
+from shortlist.features import DAY_BUCKETS, HALF_LIFE, USER_HISTORY, USER_STATE
+
+START = 10_000 * DAY
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """An event and when it reached the platform."""
+
+    user_id: str
+    item_id: str
+    t: int
+    ingested: int
+    value: float | None = None
+
+    @property
+    def known(self) -> int:
+        """The rule, as the documentation says it."""
+        imported = self.ingested - self.t > BACKFILL_LAG
+        return self.t + 1 if imported else max(self.t + 1, self.ingested)
+
+
+def write(events: list[Arrived], path: Path) -> Path:
+    n = len(events)
+    columns = {
+        "event_id": [f"{path.stem}-{i}" for i in range(n)],
+        "user_id": [e.user_id for e in events],
+        "item_id": [e.item_id for e in events],
+        "event_type": ["rating"] * n,
+        "event_timestamp": pa.array([e.t for e in events], pa.int64()).cast(TIMESTAMP),
+        "event_order": range(n),
+        "ingested_at": pa.array([e.ingested for e in events], pa.int64()).cast(TIMESTAMP),
+        "value": [e.value for e in events],
+        "surface": ["web"] * n,
+        "source": ["test"] * n,
+    }
+    table = pa.table(
+        [pa.array(columns.get(f.name, [None] * n), f.type) for f in INTERACTIONS],
+        schema=INTERACTIONS,
+    )
+    pq.write_table(table, path)
+    return path
+
+
+def build(files: list[Path], features: Path, *, until: int, **options: Any) -> dict[str, int]:
+    return build_states(
+        files,
+        USERS.empty_table(),
+        folder=features,
+        target_events=["rating"],
+        until=until,
+        **options,
+    )
+
+
+def asof(features: Path, view: str, key: str, moments: list[tuple[str, int]]) -> list[dict]:
+    """A row for each (key, moment), as the offline store joins them."""
+    source = f"'{features / view}/*.parquet'"
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register(
+            "given",
+            pa.table(
+                {
+                    "place": range(len(moments)),
+                    key: [name for name, _ in moments],
+                    "event_timestamp": pa.array([at for _, at in moments]).cast(TIMESTAMP),
+                }
+            ),
+        )
+        connection.execute("CREATE TABLE requests AS SELECT * FROM given")
+        if view == "user_history":
+            query = lists_at(connection, "requests", source, USER_HISTORY)
+        else:
+            query = (
+                f"(SELECT r.*, s.* EXCLUDE ({key}, event_timestamp) FROM requests r ASOF LEFT JOIN"
+                f" {source} s ON r.{key} = s.{key} AND r.event_timestamp >= s.event_timestamp)"
+            )
+        return connection.sql(f"SELECT * FROM {query} ORDER BY place").to_arrow_table().to_pylist()
+
+
+def assert_point_in_time(events: list[Arrived], features: Path, *, until: int) -> None:
+    edges = {e.known for e in events} | {e.t for e in events} | {e.t + 1 for e in events}
+    near = sorted({m + d for m in edges for d in (-1, 0, 1) if m + d <= until})
+    users = [(user, at) for user in ("u", "v") for at in near]
+    stats = asof(features, "user_stats", "user_id", users)
+    lists = asof(features, "user_history", "user_id", users)
+    for (user, at), state, history in zip(users, stats, lists, strict=True):
+        seen = [e for e in events if e.user_id == user and e.t < at and e.known <= at]
+        if not seen:
+            assert state["user_events"] is None
+            assert history["history_items"] is None
+            continue
+        last = max(e.t for e in seen)
+        assert [state[name] for name in USER_STATE if name != "user_decayed"] == [
+            len(seen),
+            last,
+            min(e.t for e in seen),
+            sum(e.value for e in seen if e.value is not None),
+            sum(e.value is not None for e in seen),
+        ]
+        decayed = sum(2.0 ** ((e.t - last) / HALF_LIFE) for e in seen)
+        assert state["user_decayed"] == pytest.approx(decayed, rel=1e-9)
+        first: dict[str, int] = {}
+        for event in seen:
+            first[event.item_id] = min(event.t, first.get(event.item_id, event.t))
+        assert sorted(history["history_times"]) == history["history_times"]
+        assert dict(zip(history["history_items"], history["history_times"], strict=True)) == first
+    ticks = range(START, until + 1, DAY)
+    items = [(item, tick) for item in ("a", "b", "c") for tick in ticks]
+    for (item, tick), row in zip(
+        items, asof(features, "item_state", "item_id", items), strict=True
+    ):
+        seen = [e for e in events if e.item_id == item and e.known <= tick]
+        assert (row["item_events"] or 0) == len(seen)
+        if seen:
+            days = np.array((tick - row["item_tick_time"]) // DAY)
+            want = [
+                sum(tick - age * DAY <= e.t < tick - (age - 1) * DAY for e in seen)
+                for age in range(DAY_BUCKETS, 0, -1)
+            ]
+            assert shift_day_counts(np.array(row["item_day_counts"]), days).tolist() == want
+
+
+arrivals = st.lists(
+    st.builds(
+        lambda user_id, item_id, day, offset, lag, value: Arrived(
+            user_id, item_id, START + day * DAY + offset, START + day * DAY + offset + lag, value
+        ),
+        user_id=st.sampled_from(["u", "v"]),
+        item_id=st.sampled_from(["a", "b", "c"]),
+        day=st.sampled_from([0, 1, 2, 3, 33]),
+        offset=st.sampled_from([0, 1, 5 * HOUR, DAY - 1]),
+        lag=st.sampled_from([0, 1, 2, HOUR, 2 * DAY, BACKFILL_LAG, BACKFILL_LAG + 1]),
+        value=st.sampled_from([None, 1.0, 4.0]),
+    ),
+    min_size=1,
+    max_size=10,
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(events=arrivals)
+def test_nothing_is_seen_before_it_happened_and_arrived(events: list[Arrived]) -> None:
+    until = START + 45 * DAY
+    with tempfile.TemporaryDirectory() as folder:
+        files = [write(events, Path(folder) / "batch.parquet")]
+        build(files, Path(folder) / "features", until=until)
+        assert_point_in_time(events, Path(folder) / "features", until=until)
+
+
+@settings(max_examples=10, deadline=None)
+@given(events=arrivals, cuts=st.lists(st.integers(0, 40), min_size=1, max_size=3, unique=True))
+def test_a_part_more_says_what_building_anew_says(events: list[Arrived], cuts: list[int]) -> None:
+    """Batches come in the order in which they arrived, a featurize after each."""
+    edges = [*(START + cut * DAY + 6 * HOUR for cut in sorted(cuts)), START + 45 * DAY]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, files, start, built = Path(temporary), [], 0, False
+        for number, edge in enumerate(edges):
+            batch = [e for e in events if start <= e.ingested < edge]
+            if batch:
+                files.append(write(batch, folder / f"batch{number}.parquet"))
+            start = edge
+            if any(e.known <= edge and e.ingested < edge for e in events):
+                build(files, folder / "features", until=edge)
+                built = True
+        if not built:
+            return
+        build(files, folder / "anew", until=edges[-1], anew=True)
+        for view in VIEWS:
+            rows = [
+                sorted(
+                    pq.read_table(root / view).to_pylist(),
+                    key=lambda row: tuple(str(value) for value in row.values()),
+                )
+                for root in (folder / "features", folder / "anew")
+            ]
+            if view == "user_history":  # a part keeps events of items that older parts know
+                continue
+            assert len(rows[0]) == len(rows[1]), view
+            for mine, yours in zip(*rows, strict=True):
+                assert mine.keys() == yours.keys()
+                for name, value in mine.items():
+                    if name.endswith("_decayed"):
+                        assert value == pytest.approx(yours[name], rel=1e-9)
+                    else:
+                        assert value == yours[name], (view, name)
+        assert_point_in_time(events, folder / "features", until=edges[-1])
+
+
+def test_a_day_is_one_part_more_and_what_it_cannot_say_is_built_anew(tmp_path: Path) -> None:
+    features = tmp_path / "features"
+
+    def parts() -> int:
+        return len(list((features / "user_stats").glob("*.parquet")))
+
+    first = write([Arrived("u", "a", START, START)], tmp_path / "b0.parquet")
+    build([first], features, until=START + DAY)
+    day = write([Arrived("v", "b", START + DAY, START + DAY)], tmp_path / "b1.parquet")
+    rows = build([first, day], features, until=START + 2 * DAY)
+    assert (parts(), rows["user_stats"], rows["item_state"]) == (2, 1, 1)
+    # Nothing new: a part without rows. An earlier `until`: anew.
+    assert build([first, day], features, until=START + 3 * DAY)["user_stats"] == 0
+    assert parts() == 3
+    assert build([first, day], features, until=START + 2 * DAY)["user_stats"] == 2
+    assert parts() == 1
+    # Imported history belongs into the past; parts only follow each other.
+    old = write([Arrived("u", "c", START - DAY, START + 30 * DAY)], tmp_path / "b2.parquet")
+    assert build([first, day, old], features, until=START + 3 * DAY)["user_stats"] == 3
+    assert parts() == 1
+    # A lake file that changed, other target events, and a broken manifest.
+    write([Arrived("u", "a", START, START), Arrived("u", "b", START, START)], first)
+    assert build([first, day, old], features, until=START + 4 * DAY)["user_history"] == 4
+    assert parts() == 1
+    (features / "manifest.json").write_text("{")
+    assert Snapshots.read(features) is None
+    build([first, day, old], features, until=START + 5 * DAY)
+    assert parts() == 1
