@@ -71,7 +71,9 @@ def first_known(
     return moment
 
 
-def changes(key: str, *, carry: str | None = None, after: int | None = None) -> str:
+def changes(
+    key: str, *, carry: str | None = None, after: int | None = None, moment: str = "m"
+) -> str:
     """State of each `key` right after each moment at which something of it became known.
 
     The decayed sum of weights 2^((t_i - last) / HALF_LIFE) is a running sum of
@@ -82,48 +84,45 @@ def changes(key: str, *, carry: str | None = None, after: int | None = None) -> 
     Args:
         carry: table of (key, m, *STATE), the states to go on from.
         after: leave out rows of moments up to here.
+        moment: when an event counts, in SQL; at or after its `m`.
     """
     era = ERA_HALF_LIVES * HALF_LIFE
     groups = f"""
-        SELECT {key}, m, count(*)::DOUBLE AS n, any_value(last_t) AS last_t, min(t) AS min_t,
+        SELECT {key}, {moment} AS m, count(*)::DOUBLE AS n, max(t) AS last_t, min(t) AS min_t,
             coalesce(sum(value), 0.0) AS value_sum, count(value)::DOUBLE AS value_count,
-            sum(pow(2.0, (t - last_t) / {HALF_LIFE}.0)) AS weight
-        FROM (SELECT *, max(t) OVER (PARTITION BY {key}, m) AS last_t FROM events)
-        GROUP BY {key}, m
+            sum(pow(2.0, (t - {moment}) / {HALF_LIFE}.0)) AS weight, {moment} AS weighed_at
+        FROM events GROUP BY {key}, {moment}
     """
     if carry:
         groups += f"""
             UNION ALL SELECT {key}, m, events, last_time, first_time, value_sum, value_count,
-                decayed
+                decayed, last_time
             FROM {carry} WHERE {key} IN (SELECT {key} FROM events)
         """
     only = "" if after is None else f"WHERE m > {after}"
     return f"""
-        SELECT {key}, m, events,
-            (in_era + coalesce(sum(term) OVER (
-                PARTITION BY {key} ORDER BY era RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING
-            ), 0) * pow(2.0, -{ERA_HALF_LIVES}))
+        WITH running AS (
+            SELECT {key}, m, weight, weighed_at,
+                max(last_t) OVER past AS last_time, min(min_t) OVER past AS first_time,
+                sum(n) OVER past AS events, sum(value_sum) OVER past AS value_sum,
+                sum(value_count) OVER past AS value_count
+            FROM ({groups})
+            WINDOW past AS (PARTITION BY {key} ORDER BY m)
+        ), terms AS (
+            SELECT *, floor(last_time / {era}.0)::BIGINT AS era,
+                weight * pow(2.0, (weighed_at - floor(last_time / {era}.0) * {era}) / {HALF_LIFE}.0)
+                    AS term
+            FROM running
+        ), eras AS (
+            SELECT {key}, era + 1 AS era, sum(term) * pow(2.0, -{ERA_HALF_LIVES}) AS older
+            FROM terms GROUP BY ALL
+        )
+        SELECT {key}, m, events, (in_era + coalesce(older, 0))
                 / pow(2.0, (last_time - era * {era}) / {HALF_LIFE}.0) AS decayed,
             last_time, first_time, value_sum, value_count
         FROM (
-            SELECT *, sum(term) OVER (PARTITION BY {key}, era ORDER BY m) AS in_era
-            FROM (
-                SELECT *, weight * pow(2.0, (last_t - era * {era}) / {HALF_LIFE}.0) AS term
-                FROM (
-                    SELECT *, floor(last_time / {era}.0)::BIGINT AS era
-                    FROM (
-                        SELECT {key}, m, weight, last_t,
-                            max(last_t) OVER past AS last_time,
-                            min(min_t) OVER past AS first_time,
-                            sum(n) OVER past AS events,
-                            sum(value_sum) OVER past AS value_sum,
-                            sum(value_count) OVER past AS value_count
-                        FROM ({groups})
-                        WINDOW past AS (PARTITION BY {key} ORDER BY m)
-                    )
-                )
-            )
-        )
+            SELECT *, sum(term) OVER (PARTITION BY {key}, era ORDER BY m) AS in_era FROM terms
+        ) LEFT JOIN eras USING ({key}, era)
         {only}
     """
 
@@ -163,15 +162,11 @@ def history_query(*, after: int | None) -> str:
 
 def ticks_query(key: str, prefix: str, *, carry: str | None, after: int | None, until: int) -> str:
     """The newest state of each `key` at each midnight by which something new was known."""
+    tick = f"(m + {DAY - 1}) // {DAY} * {DAY}"
     return f"""
-        SELECT {key}, make_timestamptz(tick) AS event_timestamp, {state_columns(prefix)}
-        FROM (
-            SELECT *, (m + {DAY - 1}) // {DAY} * {DAY} AS tick
-            FROM ({changes(key, carry=carry, after=after)})
-        )
-        WHERE tick <= {until}
-        QUALIFY row_number() OVER (PARTITION BY {key}, tick ORDER BY m DESC) = 1
-        ORDER BY {key}, tick
+        SELECT {key}, make_timestamptz(m) AS event_timestamp, {state_columns(prefix)}
+        FROM ({changes(key, carry=carry, after=after, moment=tick)})
+        WHERE m <= {until} ORDER BY {key}, m
     """
 
 

@@ -1,0 +1,124 @@
+"""A lake of any size and its featurize, for `shortlist bench features`."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks._feature_online import percentiles
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.config import Settings
+from shortlist.contracts import INTERACTIONS, USERS
+from shortlist.feature_store import OnlineReader, OnlineWriter, TargetEvent
+from shortlist.features import context_id
+
+START = 1_700_006_400_000_000  # 2023-11-15 00:00 UTC
+PER_USER = 50
+DAYS = 200
+
+
+def write_lake(settings: Settings, *, events: int, users: int) -> None:
+    """`events` views by `users` over DAYS days up to START, long-tailed items, sorted by time."""
+    _write(settings, "history", events=events, users=users, start=START - DAYS * DAY, days=DAYS)
+    folder = settings.lake
+    people = pa.table(
+        [
+            pa.array([f"user-{u:07d}" for u in range(users)]),
+            pa.array([[("group", str(u % 5))] for u in range(users)], USERS.field(1).type),
+            pa.nulls(users, USERS.field(2).type),
+        ],
+        schema=USERS,
+    )
+    pq.write_table(people, folder / "users.parquet")
+
+
+def write_day(settings: Settings, *, events: int, users: int) -> None:
+    """One day more, from START on."""
+    _write(settings, "day", events=events, users=users, start=START, days=1)
+
+
+def _write(
+    settings: Settings, name: str, *, events: int, users: int, start: int, days: int
+) -> None:
+    path = settings.lake / "interactions" / f"{name}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    given = {
+        "event_id": f"printf('{name}-%d', i)",
+        "user_id": f"printf('user-%07d', hash(i * 7 + 1) % {users})",
+        "item_id": "printf('item-%06d', floor(100000 * pow(hash(i * 3 + 2) / 1.8446744e19, 3))"
+        "::BIGINT)",
+        "event_type": "'view'",
+        "event_timestamp": f"make_timestamptz({start} + (i * {days * DAY}::HUGEINT // {events})"
+        "::BIGINT)",
+        "event_order": "i",
+        "ingested_at": f"make_timestamptz({start} + (i * {days * DAY}::HUGEINT // {events})"
+        "::BIGINT + 1)",
+        "value": "(hash(i) % 5 + 1)::DOUBLE",
+        "surface": "'home'",
+        "device": "CASE WHEN i % 2 = 0 THEN 'phone' ELSE 'desktop' END",
+        "source": "'bench'",
+    }
+    kinds = {pa.string(): "VARCHAR", pa.float64(): "DOUBLE", pa.int64(): "BIGINT"}
+    columns = ", ".join(
+        f"{given.get(field.name, 'NULL')}::{kinds.get(field.type, 'INTEGER')} AS {field.name}"
+        if not pa.types.is_timestamp(field.type)
+        else f"{given[field.name]} AS {field.name}"
+        for field in INTERACTIONS
+    )
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(
+            f"COPY (SELECT {columns} FROM range({events}) AS r(i) ORDER BY i) TO '{path}'"
+            " (FORMAT parquet, COMPRESSION zstd)"
+        )
+
+
+def featurize_seconds(settings: Settings, *, until: int) -> dict[str, Any]:
+    """A featurize by its parts."""
+    from flows.featurize import featurize
+
+    started = time.perf_counter()
+    result = featurize(settings, ("view",), until=until)
+    return {"together": round(time.perf_counter() - started, 2)} | result["seconds"]
+
+
+def incremental(home: Path, *, events: int, day: int) -> dict[str, Any]:
+    """A lake of `events` featurized whole, then with a day of `day` events more, then read."""
+    settings = Settings(home=home)
+    users = events // PER_USER
+    write_lake(settings, events=events, users=users)
+    whole = featurize_seconds(settings, until=START)
+    write_day(settings, events=day, users=users)
+    added = featurize_seconds(settings, until=START + DAY)
+    return {
+        "lake_events": events,
+        "day_events": day,
+        "whole_seconds": whole,
+        "day_seconds": added,
+        "whole_events_per_s": round(events / whole["together"]),
+        "request": request_latency(settings, users=users),
+    }
+
+
+def request_latency(settings: Settings, *, users: int, reads: int = 5_000) -> dict[str, Any]:
+    """One user's whole request (state, history, profile, context) and one pushed event."""
+    reader, writer = OnlineReader(settings), OnlineWriter(settings)
+    rng = np.random.default_rng(0)
+    at = START + DAY
+    context = context_id(surface="home", device="phone", at=at)
+    taken = []
+    for number in rng.integers(users, size=reads + 50):
+        started = time.perf_counter()
+        reader.read([f"user-{number:07d}"], [context], np.array([at]))
+        taken.append(time.perf_counter() - started)
+    pushed = []
+    for number in rng.integers(users, size=300):
+        event = TargetEvent(f"user-{number:07d}", "item-000001", at + 1, 1.0)
+        started = time.perf_counter()
+        writer.push([event])
+        pushed.append(time.perf_counter() - started)
+    return {"read": percentiles(taken[50:]), "push": percentiles(pushed)}

@@ -1,0 +1,105 @@
+"""Materialize and online reads, ours beside Feast's own stores, for `shortlist bench features`."""
+
+import multiprocessing
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._feature_repo import START, make_store, quiet, refs, write_snapshots
+
+FEATURES = 11
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+END = EPOCH + timedelta(microseconds=START + 400 * 86_400_000_000)
+
+
+def materialize_rate(folder: Path, stores: dict[str, Any], *, tag: str, rows: int) -> float:
+    """Entity rows a second into an empty store, after a first one that pays for imports."""
+    snapshots = folder / f"entities-{rows}.parquet"
+    if not snapshots.exists():
+        write_snapshots(snapshots, users=rows, per_user=1, features=FEATURES)
+    warm = folder / "warm.parquet"
+    if not warm.exists():
+        write_snapshots(warm, users=100, per_user=1, features=FEATURES)
+    for name, source in (("warm", warm), ("all", snapshots)):
+        store = make_store(
+            folder, source, features=FEATURES, stores=stores, tag=f"{tag}-{name}-{rows}"
+        )
+        started = time.perf_counter()
+        with quiet():
+            store.materialize(EPOCH, END)
+        seconds = time.perf_counter() - started
+    return rows / seconds
+
+
+def read_latency(store: Any, *, users: int, reads: int, seconds: float = 3600) -> dict[str, Any]:
+    """Percentiles of `get_online_features` of one user, milliseconds."""
+    names = refs(FEATURES)
+    rng = np.random.default_rng(0)
+    taken = []
+    for number in rng.integers(users, size=50):
+        store.get_online_features(names, [{"user_id": f"user-{number:07d}"}]).to_dict()
+    end = time.perf_counter() + seconds
+    for number in rng.integers(users, size=reads):
+        started = time.perf_counter()
+        store.get_online_features(names, [{"user_id": f"user-{number:07d}"}]).to_dict()
+        taken.append(time.perf_counter() - started)
+        if started > end:
+            break
+    return percentiles(taken)
+
+
+def percentiles(seconds: list[float]) -> dict[str, Any]:
+    p50, p99 = np.percentile(np.array(seconds) * 1e3, [50, 99])
+    return {
+        "n": len(seconds),
+        "p50_ms": round(float(p50), 3),
+        "p99_ms": round(float(p99), 3),
+        "max_ms": round(max(seconds) * 1e3, 1),
+    }
+
+
+def reads_and_pushes_during_materialize(
+    folder: Path, stores: dict[str, Any], *, tag: str, rows: int
+) -> dict[str, Any]:
+    """Latency of reads and of pushes of one row while another process materializes `rows`."""
+    import pandas as pd
+
+    snapshots = folder / f"entities-{rows}.parquet"
+    if not snapshots.exists():
+        write_snapshots(snapshots, users=rows, per_user=1, features=FEATURES)
+    store = make_store(folder, snapshots, features=FEATURES, stores=stores, tag=f"{tag}-busy")
+    worker = multiprocessing.get_context("spawn").Process(
+        target=_materialize, args=(folder, snapshots, stores, f"{tag}-busy")
+    )
+    names = refs(FEATURES)
+    row = {name.split(":")[1]: [1.0] for name in names} | {
+        "user_id": ["pushed"],
+        "event_timestamp": [pd.Timestamp(END)],
+    }
+    frame = pd.DataFrame(row)
+    store.write_to_online_store("stats", frame)
+    worker.start()
+    reads, pushes = [], []
+    while worker.is_alive():
+        started = time.perf_counter()
+        store.get_online_features(names, [{"user_id": "pushed"}]).to_dict()
+        reads.append(time.perf_counter() - started)
+        if len(reads) % 50 == 0:
+            started = time.perf_counter()
+            try:
+                store.write_to_online_store("stats", frame)
+            except Exception as error:  # "database is locked" is a result too
+                return {"reads": percentiles(reads), "pushes": f"failed: {error}"}
+            pushes.append(time.perf_counter() - started)
+        time.sleep(0.002)
+    worker.join()
+    return {"reads": percentiles(reads), "pushes": percentiles(pushes) if pushes else None}
+
+
+def _materialize(folder: Path, snapshots: Path, stores: dict[str, Any], tag: str) -> None:
+    store = make_store(folder, snapshots, features=FEATURES, stores=stores, tag=tag)
+    with quiet():
+        store.materialize(EPOCH, END)

@@ -1,0 +1,227 @@
+"""`shortlist bench features`: the feature store's speed, with Feast's own stores beside each figure.
+
+Each part runs in a process of its own, so that its peak memory is its own. `--quick` takes a tenth
+of the rows. Redis is measured where `redis-server` is installed.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from benchmarks import _feature_lake, _feature_online
+from benchmarks._feature_repo import DAY, OWN, START, STOCK, make_store, quiet, refs
+from benchmarks._feature_repo import write_snapshots
+from benchmarks._machine import about_machine
+from benchmarks._redis import running_redis
+from shortlist.plain_json import write_json
+
+PARTS = ("materialize", "join", "big_join", "featurize")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--only", choices=PARTS, action="append", help="these parts, not all")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rows")
+    arguments = parser.parse_args()
+    scale = 10 if arguments.quick else 1
+    parts: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+        "materialize": online,
+        "join": join,
+        "big_join": big_join,
+        "featurize": featurize,
+    }
+    command = "shortlist bench features" + (" --quick" if arguments.quick else "")
+    result: dict[str, Any] = {
+        "command": command + "".join(f" --only {part}" for part in arguments.only or ()),
+        **about_machine(),
+    }
+    for name in arguments.only or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            result |= parts[name](Path(folder), scale)
+    print(json.dumps(result, indent=1))
+    if arguments.out:
+        write_json(arguments.out, result)
+
+
+def online(folder: Path, scale: int) -> dict[str, Any]:
+    """Materialize, reads, and reads while a materialize runs: ours, Feast's SQLite, Redis."""
+    rows, stock_rows = 200_000 // scale, 20_000 // scale
+    with running_redis(folder / "redis") as redis:
+        stores = {"own": (OWN, rows), "stock": (STOCK, stock_rows)}
+        if redis:
+            kind = {"type": "redis", "connection_string": redis}
+            stores["redis"] = (STOCK | {"online_store": kind}, stock_rows)
+        found: dict[str, dict[str, Any]] = {
+            name: _apart(_online, folder, kind, name, n)[0] for name, (kind, n) in stores.items()
+        }
+    own = found["own"]
+    return {
+        "materialize_rows_per_s": {name: part["rows_per_s"] for name, part in found.items()},
+        "online_p50_ms": {name: part["read"]["p50_ms"] for name, part in found.items()},
+        "online_p99_ms": {name: part["read"]["p99_ms"] for name, part in found.items()},
+        "materialize_over_stock": round(own["rows_per_s"] / found["stock"]["rows_per_s"], 1),
+        "while_materializing": {name: part["busy"] for name, part in found.items()},
+        "redis": "measured" if redis else "left out: redis-server is not installed",
+    }
+
+
+def _online(folder: Path, stores: dict[str, Any], tag: str, rows: int) -> dict[str, Any]:
+    rate = _feature_online.materialize_rate(folder, stores, tag=tag, rows=rows)
+    store = make_store(
+        folder,
+        folder / f"entities-{rows}.parquet",
+        features=_feature_online.FEATURES,
+        stores=stores,
+        tag=f"{tag}-all-{rows}",
+    )
+    return {
+        "rows_per_s": round(rate),
+        "read": _feature_online.read_latency(store, users=rows, reads=5_000),
+        "busy": _feature_online.reads_and_pushes_during_materialize(
+            folder, stores, tag=tag, rows=rows
+        ),
+    }
+
+
+def join(folder: Path, scale: int) -> dict[str, Any]:
+    """1,000,000 requests x 11 features, 50 snapshots a user, string ids."""
+    rows, users = 1_000_000 // scale, 20_000 // scale
+    _write_requests(folder, rows=rows, users=users, features=11)
+    bare, _ = _apart(_bare_asof, folder)
+    own, own_gb = _apart(_feast_join, folder, OWN, "own", 11, True)
+    stock, stock_gb = _apart(_feast_join, folder, STOCK, "stock", 11, True)
+    assert own["rows"] == stock["rows"] == rows
+    assert abs(own["sum"] - stock["sum"]) < 1e-6 * abs(stock["sum"])
+    return {
+        "join_rows": rows,
+        "join_seconds": {
+            "bare_asof": bare["seconds"],
+            "own": own["seconds"],
+            "stock": stock["seconds"],
+        },
+        "join_over_bare_asof": {
+            name: round(part["seconds"] / bare["seconds"], 2)
+            for name, part in (("own", own), ("stock", stock))
+        },
+        "join_peak_gb": {"own": own_gb, "stock": stock_gb},
+    }
+
+
+def big_join(folder: Path, scale: int) -> dict[str, Any]:
+    """10,000,000 requests x 20 features in one join, requests read from Parquet, Arrow out."""
+    rows, users = 10_000_000 // scale, 200_000 // scale
+    _write_requests(folder, rows=rows, users=users, features=20)
+    own, peak_gb = _apart(_feast_join, folder, OWN, "own", 20, False)
+    assert own["rows"] == rows
+    return {
+        "big_join_rows": rows,
+        "big_join_features": 20,
+        "big_join_seconds": own["seconds"],
+        "big_join_peak_gb": peak_gb,
+    }
+
+
+def featurize(folder: Path, scale: int) -> dict[str, Any]:
+    """Lakes of 1 and 10 million events whole, and a day of 100,000 events on top of each."""
+    sizes = (1_000_000 // scale, 10_000_000 // scale)
+    lakes = []
+    for events in sizes:
+        lake, peak_gb = _apart(_incremental, folder / str(events), events, 100_000 // scale)
+        lakes.append(lake | {"peak_gb": peak_gb})
+    small, large = (lake["day_seconds"]["together"] for lake in lakes)
+    request = lakes[-1]["request"]
+    return {
+        "featurize": lakes,
+        "featurize_day_large_over_small_lake": round(large / small, 2),
+        "request_p50_ms": request["read"]["p50_ms"],
+        "request_p99_ms": request["read"]["p99_ms"],
+        "push_p50_ms": request["push"]["p50_ms"],
+    }
+
+
+def _incremental(home: Path, events: int, day: int) -> dict[str, Any]:
+    return _feature_lake.incremental(home, events=events, day=day)
+
+
+def _write_requests(folder: Path, *, rows: int, users: int, features: int) -> None:
+    write_snapshots(folder / "snapshots.parquet", users=users, per_user=50, features=features)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(
+            f"""COPY (
+                SELECT printf('user-%07d', hash(i) % {users}) AS user_id,
+                    make_timestamptz({START} + (hash(i + 1) % {50 * DAY})::BIGINT)
+                        AS event_timestamp
+                FROM range({rows}) AS r(i)
+            ) TO '{folder / "requests.parquet"}' (FORMAT parquet)"""
+        )
+
+
+def _bare_asof(folder: Path) -> dict[str, Any]:
+    """What DuckDB needs for the join alone, Parquet in and Arrow out; the better of two."""
+    taken = []
+    for _ in range(2):
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET preserve_insertion_order = false")
+            started = time.perf_counter()
+            columns = ", ".join(f"s.f{i}" for i in range(11))
+            connection.sql(
+                f"SELECT r.*, {columns} FROM '{folder}/requests.parquet' r ASOF LEFT JOIN"
+                f" '{folder}/snapshots.parquet' s ON r.user_id = s.user_id"
+                " AND r.event_timestamp >= s.event_timestamp"
+            ).to_arrow_table()
+            taken.append(time.perf_counter() - started)
+    return {"seconds": round(min(taken), 2)}
+
+
+def _feast_join(
+    folder: Path, stores: dict[str, Any], tag: str, features: int, as_frame: bool
+) -> dict[str, Any]:
+    """`get_historical_features(...).to_arrow()`, the better of two; imports are paid before.
+
+    Stock Feast takes a frame only, so the comparison gives both stores one.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    store = make_store(
+        folder, folder / "snapshots.parquet", features=features, stores=stores, tag=tag
+    )
+    requests: Any = f"SELECT * FROM '{folder / 'requests.parquet'}'"
+    if as_frame:
+        requests = pq.read_table(folder / "requests.parquet").to_pandas()
+    taken = []
+    with quiet():
+        for _ in range(2):
+            started = time.perf_counter()
+            table = store.get_historical_features(requests, refs(features)).to_arrow()
+            taken.append(time.perf_counter() - started)
+            rows, total = table.num_rows, pc.sum(table.column("f0")).as_py()
+            del table
+    return {"seconds": round(min(taken), 2), "rows": rows, "sum": total}
+
+
+def _apart(work: Callable[..., dict[str, Any]], *arguments: Any) -> tuple[dict[str, Any], float]:
+    """Run in a process of its own; the result and its peak memory in GB."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measured, work, arguments).result()
+
+
+def _measured(work: Callable[..., dict[str, Any]], arguments: tuple) -> tuple[Any, float]:
+    found = work(*arguments)
+    return found, round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
+
+
+if __name__ == "__main__":
+    main()
