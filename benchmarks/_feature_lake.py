@@ -15,6 +15,7 @@ from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, USERS
 from shortlist.feature_store import OnlineReader, OnlineWriter, TargetEvent
 from shortlist.features import context_id
+from shortlist.lake import Manifest
 
 START = 1_700_006_400_000_000  # 2023-11-15 00:00 UTC
 PER_USER = 50
@@ -24,7 +25,6 @@ DAYS = 200
 def write_lake(settings: Settings, *, events: int, users: int) -> None:
     """`events` views by `users` over DAYS days up to START, long-tailed items, sorted by time."""
     _write(settings, "history", events=events, users=users, start=START - DAYS * DAY, days=DAYS)
-    folder = settings.lake
     people = pa.table(
         [
             pa.array([f"user-{u:07d}" for u in range(users)]),
@@ -33,7 +33,7 @@ def write_lake(settings: Settings, *, events: int, users: int) -> None:
         ],
         schema=USERS,
     )
-    pq.write_table(people, folder / "users.parquet")
+    pq.write_table(people, _snapshot(settings) / "users.parquet")
 
 
 def write_day(settings: Settings, *, events: int, users: int) -> None:
@@ -41,22 +41,30 @@ def write_day(settings: Settings, *, events: int, users: int) -> None:
     _write(settings, "day", events=events, users=users, start=START, days=1)
 
 
+def _snapshot(settings: Settings) -> Path:
+    """The lake's one snapshot, written here in place: what a commit costs is not measured."""
+    folder = settings.lake / "snapshots" / "000001"
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        (settings.lake / "current").symlink_to(Path("snapshots") / "000001")
+    return folder
+
+
 def _write(
     settings: Settings, name: str, *, events: int, users: int, start: int, days: int
 ) -> None:
-    path = settings.lake / "interactions" / f"{name}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = _snapshot(settings)
+    # Whole days, so that no partition is written twice.
+    moment = f"({start} + (i * {days * DAY}::HUGEINT // {events})::BIGINT)"
     given = {
         "event_id": f"printf('{name}-%d', i)",
         "user_id": f"printf('user-%07d', hash(i * 7 + 1) % {users})",
         "item_id": "printf('item-%06d', floor(100000 * pow(hash(i * 3 + 2) / 1.8446744e19, 3))"
         "::BIGINT)",
         "event_type": "'view'",
-        "event_timestamp": f"make_timestamptz({start} + (i * {days * DAY}::HUGEINT // {events})"
-        "::BIGINT)",
+        "event_timestamp": f"make_timestamptz({moment})",
         "event_order": "i",
-        "ingested_at": f"make_timestamptz({start} + (i * {days * DAY}::HUGEINT // {events})"
-        "::BIGINT + 1)",
+        "ingested_at": f"make_timestamptz({moment} + 1)",
         "value": "(hash(i) % 5 + 1)::DOUBLE",
         "surface": "'home'",
         "device": "CASE WHEN i % 2 = 0 THEN 'phone' ELSE 'desktop' END",
@@ -72,9 +80,15 @@ def _write(
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(
-            f"COPY (SELECT {columns} FROM range({events}) AS r(i) ORDER BY i) TO '{path}'"
-            " (FORMAT parquet, COMPRESSION zstd)"
+            f"COPY (SELECT {columns}, strftime(event_timestamp, '%Y-%m-%d') AS event_day"
+            f" FROM range({events}) AS r(i) ORDER BY i) TO '{folder / 'interactions'}'"
+            f" (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (event_day), OVERWRITE_OR_IGNORE)"
         )
+    parts = {}
+    for path in sorted((folder / "interactions").glob("*/*.parquet")):
+        part = parts.setdefault(path.parent.name.split("=")[1], {"files": []})
+        part["files"].append(str(path.relative_to(folder)))
+    Manifest(version=1, granularity="day", partitions=parts).write(folder)
 
 
 def featurize_seconds(settings: Settings, *, until: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`shortlist bench features`: the feature store's speed, with Feast's own stores beside each figure.
+"""`shortlist bench features`: the feature store's speed, with Feast's own stores beside it.
 
 Each part runs in a process of its own, so that its peak memory is its own. `--quick` takes a tenth
 of the rows. Redis is measured where `redis-server` is installed.
@@ -18,8 +18,16 @@ from typing import Any
 import duckdb
 
 from benchmarks import _feature_lake, _feature_online
-from benchmarks._feature_repo import DAY, OWN, START, STOCK, make_store, quiet, refs
-from benchmarks._feature_repo import write_snapshots
+from benchmarks._feature_repo import (
+    DAY,
+    OWN,
+    START,
+    STOCK,
+    make_store,
+    quiet,
+    refs,
+    write_snapshots,
+)
 from benchmarks._machine import about_machine
 from benchmarks._redis import running_redis
 from shortlist.plain_json import write_json

@@ -36,12 +36,8 @@ def read_events(
     after: int | None = None,
 ) -> None:
     """Table `events` of what became known in (after, until]; t and m in microseconds, value NULL
-    where missing. With `after`, row groups that are older than it by BACKFILL_LAG are not read.
+    where missing.
     """
-    recent = ""
-    if after is not None:
-        oldest = f"make_timestamptz({after - BACKFILL_LAG - 1})"
-        recent = f"AND event_timestamp >= {oldest} AND {KNOWN_AT} > {after}"
     connection.execute(
         f"""
         CREATE TEMP TABLE events AS
@@ -53,22 +49,44 @@ def read_events(
                 lpad(hour(event_timestamp)::VARCHAR, 2, '0')
             ) AS context_id
         FROM read_parquet($files, union_by_name = true)
-        WHERE list_contains($types, event_type) AND {KNOWN_AT} <= {until} {recent}
+        WHERE list_contains($types, event_type) AND {KNOWN_AT} <= {until} {_recent(after)}
         """,
         {"files": [str(file) for file in files], "types": list(target_events)},
     )
 
 
-def first_known(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], *, target_events: Sequence[str]
-) -> int | None:
-    """The earliest moment at which a target event of these files became known."""
-    ((moment,),) = connection.execute(
-        f"SELECT min({KNOWN_AT}) FROM read_parquet($files, union_by_name = true)"
-        " WHERE list_contains($types, event_type)",
+def fingerprints(
+    connection: duckdb.DuckDBPyConnection,
+    files: Sequence[Path],
+    *,
+    target_events: Sequence[str],
+    until: int,
+    after: int | None = None,
+) -> dict[str, tuple[int, int]]:
+    """Of each folder the number of target events that became known in (after, until], and the
+    exclusive or of their hashes: both of two spans together are those of the whole.
+    """
+    if not files:
+        return {}
+    rows = connection.execute(
+        f"""
+        SELECT parse_path(filename)[-2] AS folder, count(*),
+            bit_xor(hash(user_id, item_id, {T}, value, surface, device))
+        FROM read_parquet($files, union_by_name = true, filename = true)
+        WHERE list_contains($types, event_type) AND {KNOWN_AT} <= {until} {_recent(after)}
+        GROUP BY folder
+        """,
         {"files": [str(file) for file in files], "types": list(target_events)},
     ).fetchall()
-    return moment
+    return {folder: (int(n), int(x)) for folder, n, x in rows}
+
+
+def _recent(after: int | None) -> str:
+    """Only what became known after it; row groups older by BACKFILL_LAG are not even read."""
+    if after is None:
+        return ""
+    oldest = f"make_timestamptz({after - BACKFILL_LAG - 1})"
+    return f"AND event_timestamp >= {oldest} AND {KNOWN_AT} > {after}"
 
 
 def changes(

@@ -2,7 +2,7 @@
 
     features/<view>/<part>.parquet    rows stamped later than those of every part before it
     features/current/<part>/          the newest row of each user, item and context
-    features/manifest.json            lake files, target events and `until` of the newest part
+    features/manifest.json            the lake's folders, target events, `until` of the newest part
 
 A row stamped t holds what was known by t, of events strictly before it. Users get a row a change,
 items and contexts one at each 00:00 UTC by which something new was known.
@@ -10,7 +10,7 @@ items and contexts one at each 00:00 UTC by which something new was known.
 A day's new events are added as one more part: states go on from `current`, and only the lake's new
 files and the row groups of the last days are read. Since a part's stamps are later than all before,
 nothing that was written is ever wrong, and a point-in-time join reads the parts as one table. When
-that is not so (other target events, changed files, imported history, a user who left), all is built
+that is not so (other target events, imported history, events or users that left), all is built
 anew; both ways end in the same rows.
 """
 
@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -52,8 +53,10 @@ class Snapshots:
     until: int
     target_events: tuple[str, ...]
     schema: str
-    files: dict[str, str]
-    """Lake file -> hash of its footer, which knows every row group."""
+    folders: dict[str, dict[str, Any]]
+    """Folder of the lake -> {"files": {name: hash of its footer}, "known": (events, xor)}, the
+    events that were known by `until`. A folder whose files changed is counted again.
+    """
 
     @classmethod
     def read(cls, folder: Path) -> "Snapshots | None":
@@ -102,7 +105,7 @@ def build_states(
         until=until,
         target_events=tuple(target_events),
         schema=schema_hash(),
-        files={file.name: _footer_hash(file) for file in files},
+        folders=_folders(files),
     )
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -113,7 +116,16 @@ def build_states(
         return _build_anew(connection, now, files, folder=folder)
 
 
+def _folders(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    folders: dict[str, dict[str, Any]] = {}
+    for file in files:
+        folder = folders.setdefault(file.parent.name, {"files": {}, "known": (0, 0)})
+        folder["files"][file.name] = _footer_hash(file)
+    return folders
+
+
 def _footer_hash(file: Path) -> str:
+    """A footer knows every row group: another content has another one."""
     with file.open("rb") as handle:
         size = handle.seek(0, 2)
         handle.seek(max(0, size - FOOTER_BYTES))
@@ -129,18 +141,28 @@ def _can_go_on(
     folder: Path,
 ) -> bool:
     same = (before.target_events, before.schema) == (now.target_events, now.schema)
-    kept = before.files.items() <= now.files.items()
     current = folder / "current" / str(before.part)
-    if not (same and kept and current.is_dir() and before.part < MAX_PARTS):
+    if not (same and current.is_dir() and before.part < MAX_PARTS and now.until > before.until):
         return False
     profiles = current / "user_profile.parquet"
     ((gone,),) = connection.execute(
         f"SELECT count(*) FROM read_parquet('{_path(profiles)}') ANTI JOIN users USING (user_id)"
     ).fetchall()
-    new = [file for file in files if file.name not in before.files]
-    first = state_sql.first_known(connection, new, target_events=now.target_events) if new else None
-    late = first is not None and first <= before.until
-    return not gone and not late and now.until > before.until
+    nothing: dict[str, Any] = {"files": {}, "known": (0, 0)}
+    names = before.folders.keys() | now.folders.keys()
+    old = {name: before.folders.get(name, nothing) for name in names}
+    changed = {
+        name for name in names if old[name]["files"] != now.folders.get(name, nothing)["files"]
+    }
+    found = state_sql.fingerprints(
+        connection,
+        [file for file in files if file.parent.name in changed],
+        target_events=now.target_events,
+        until=before.until,
+    )
+    # What was known by then must be what is known of then now: nothing came late, nothing left.
+    same_past = all(tuple(old[name]["known"]) == found.get(name, (0, 0)) for name in changed)
+    return not gone and same_past
 
 
 def _build_anew(
@@ -152,6 +174,11 @@ def _build_anew(
             f"{len(files)} interaction files hold no event of type {', '.join(now.target_events)}"
             f" before {now.until} us; want at least one"
         )
+    known = state_sql.fingerprints(
+        connection, files, target_events=now.target_events, until=now.until
+    )
+    for name, lake_folder in now.folders.items():
+        lake_folder["known"] = known.get(name, (0, 0))
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     rows = _write_part(connection, partial, now, carry={}, after=None)
@@ -175,6 +202,17 @@ def _add_part(
     *,
     folder: Path,
 ) -> dict[str, int]:
+    new = state_sql.fingerprints(
+        connection,
+        files,
+        target_events=now.target_events,
+        until=now.until,
+        after=before.until,
+    )
+    for name, lake_folder in now.folders.items():
+        n, xor = before.folders.get(name, {"known": (0, 0)})["known"]
+        more, other = new.get(name, (0, 0))
+        lake_folder["known"] = (n + more, xor ^ other)
     part = before.part + 1
     after = Snapshots(**asdict(now) | {"generation": before.generation, "part": part})
     old = folder / "current" / str(before.part)
