@@ -106,7 +106,7 @@ def test_offline_and_online_rank_alike(served_home, tmp_path):
     """The same moment through Feast's point-in-time join and through its online store: one list."""
     settings = Settings(home=tmp_path / "home")
     for part in ("lake", "releases"):
-        shutil.copytree(served_home / part, settings.home / part)
+        shutil.copytree(served_home / part, settings.home / part, symlinks=True)
     release = ReleaseStore(settings.releases).open()
     at = release.about["data_end"]
     featurize(settings, tuple(release.about["target_events"]), until=at)
