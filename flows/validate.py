@@ -113,6 +113,7 @@ def validate_batch(
             items=items,
             users=users,
             given_ids=batch.given_ids,
+            unique_ids=sorting.unique_ids,
             operations=batch.operations,
             session_gap=batch.session_gap,
             source=batch.source,

@@ -72,7 +72,7 @@ def append(
     for relation in known:
         query = f"SELECT n.* FROM ({query}) n ANTI JOIN {relation} o USING (event_id)"
     if session is not None:
-        query = _with_sessions(query, before=session[0], gap=session[1])
+        query = _with_sessions(connection, query, before=session[0], gap=session[1])
     return write(connection, query, target)
 
 
@@ -91,21 +91,27 @@ def write(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> Wr
     return Written(target, int(rows), earliest, latest)
 
 
-def _with_sessions(query: str, *, before: list[Path], gap: int) -> str:
+def _with_sessions(
+    connection: duckdb.DuckDBPyConnection, query: str, *, before: list[Path], gap: int
+) -> str:
     """A session is a user's events with less than `gap` between neighbours; it is named by its
     user and its start. Events of `before` pass their session on, so that one that runs across
-    two batches stays one.
+    two batches stays one. Only users with an event that names none are looked at.
     """
-    past = (
-        f"SELECT {COLUMNS}, false AS is_new FROM {parquet(before)}"
-        " SEMI JOIN (SELECT DISTINCT user_id FROM fresh) USING (user_id)"
-        if before
-        else f"SELECT {COLUMNS}, false AS is_new FROM fresh WHERE false"
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE wanting AS"
+        f" SELECT DISTINCT user_id FROM ({query}) WHERE {c.SESSION_ID} IS NULL"
     )
+    if connection.execute("SELECT count(*) FROM wanting").fetchall() == [(0,)]:
+        return query
+    of_them = "SEMI JOIN wanting USING (user_id)"
+    past = ""
+    if before:
+        past = f"UNION ALL SELECT {COLUMNS}, false AS is_new FROM {parquet(before)} {of_them}"
     order = f"PARTITION BY user_id ORDER BY {c.EVENT_TIMESTAMP}, {c.EVENT_ORDER}"
     return f"""
-        WITH fresh AS MATERIALIZED ({query}), stream AS (
-            SELECT {COLUMNS}, true AS is_new FROM fresh UNION ALL {past}
+        WITH stream AS (
+            SELECT {COLUMNS}, true AS is_new FROM ({query}) {of_them} {past}
         ), marked AS (
             SELECT *, coalesce(epoch_us({c.EVENT_TIMESTAMP})
                 - lag(epoch_us({c.EVENT_TIMESTAMP})) OVER ({order}) > {gap}, true) AS starts
@@ -121,7 +127,10 @@ def _with_sessions(query: str, *, before: list[Path], gap: int) -> str:
             WINDOW visit AS (PARTITION BY user_id, number
                 ORDER BY {c.EVENT_TIMESTAMP}, {c.EVENT_ORDER} ROWS UNBOUNDED PRECEDING)
         )
-        SELECT {COLUMNS} FROM named WHERE is_new
+        SELECT {COLUMNS} FROM (
+            SELECT {COLUMNS} FROM named WHERE is_new
+            UNION ALL SELECT {COLUMNS} FROM ({query}) ANTI JOIN wanting USING (user_id)
+        )
     """
 
 

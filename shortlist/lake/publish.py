@@ -80,6 +80,7 @@ def publish(
     items: pa.Table,
     users: pa.Table,
     given_ids: bool,
+    unique_ids: bool = False,
     operations: bool = False,
     session_gap: int | None = None,
     source: tuple[str, dict[str, Any]] | None = None,
@@ -93,6 +94,7 @@ def publish(
         items, users: rows that replace those of the same id.
         given_ids: ids come from the source and are compared with the whole lake; derived ones
             contain their time, so that their own partition is enough.
+        unique_ids: each event_id is known to be there once.
         session_gap: microseconds; derive session ids where there are none. None: leave them.
         source: (key, what the source has now given), noted for the next ingest.
         record: figures of the batch to be kept in the manifest.
@@ -114,6 +116,7 @@ def publish(
         work=work,
         gone=old / GONE if old is not None and (old / GONE).is_file() else None,
         given_ids=given_ids,
+        unique_ids=unique_ids,
         session_gap=session_gap,
         before=before,
     )
@@ -151,6 +154,7 @@ def _insert(
     work: Path,
     gone: Path | None,
     given_ids: bool,
+    unique_ids: bool,
     session_gap: int | None,
     before: int | None,
 ) -> dict[str, Path]:
@@ -164,7 +168,7 @@ def _insert(
         manifest.granularity = partitions.granularity_for(total, earliest=earliest, latest=latest)
     known = [parquet([gone])] if gone is not None else []
     if given_ids:
-        events = _first_of_each(connection, events)
+        events = events if unique_ids else _first_of_each(connection, events)
         if paths:
             everywhere = parquet(list(paths.values()))
             connection.execute(
@@ -185,9 +189,7 @@ def _insert(
     for folder in sorted((work / "parts").iterdir()):
         key = folder.name.removeprefix("part=")
         source = f"read_parquet({quoted(str(folder / '*.parquet'))}, hive_partitioning = false)"
-        ((rows, ids),) = connection.execute(
-            f"SELECT count(*), count(DISTINCT hash(event_id)) FROM {source}"
-        ).fetchall()
+        unique = given_ids or _unique(connection, source)
         mine = [paths[name] for name in manifest.partitions.get(key, {"files": []})["files"]]
         relations = list(known)
         if mine and not given_ids:
@@ -198,7 +200,7 @@ def _insert(
             source,
             work / name,
             known=relations,
-            unique=rows == ids,
+            unique=unique,
             session=None if session_gap is None else (last_files + mine, session_gap),
         )
         last_files = mine
@@ -227,6 +229,13 @@ def _first_of_each(connection: duckdb.DuckDBPyConnection, events: str) -> str:
         f"(SELECT e.* FROM {events} e LEFT JOIN repeated r USING (event_id)"
         f" WHERE r.first IS NULL OR r.first = e.{c.EVENT_ORDER})"
     )
+
+
+def _unique(connection: duckdb.DuckDBPyConnection, source: str) -> bool:
+    """Two ids of one hash only cost a look at the ids themselves."""
+    query = f"SELECT count(*), count(DISTINCT hash(event_id)) FROM {source}"
+    ((rows, ids),) = connection.execute(query).fetchall()
+    return rows == ids
 
 
 def _older_than(connection: duckdb.DuckDBPyConnection, path: Path, moment: int) -> int:

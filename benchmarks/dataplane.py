@@ -1,0 +1,185 @@
+"""`shortlist bench dataplane`: a log of N events from files to the lake, every row checked, and to
+features.
+
+The log is that of the simulated world (preset `large`): all event types, ids, texts, queries. It is
+written as Parquet files first, which is not counted; then `ingest`, `validate` (Great Expectations
+included) and `featurize` run as in a user's run, in this one process, whose peak memory is given.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks._machine import about_machine
+from shortlist import columns as c
+from shortlist.config import Settings
+from shortlist.contracts import INTERACTIONS
+from shortlist.datasets import DataConfig, stage_source
+
+FILE_ROWS = 5_000_000
+STEPS = ("ingest", "validate", "featurize")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=float, required=True)
+    parser.add_argument("--steps", default=",".join(STEPS), help="e.g. ingest,validate")
+    parser.add_argument("--target", default="click", help="event types that features count")
+    parser.add_argument("--own-ids", action="store_true", help="derive event ids from the content")
+    parser.add_argument("--preset", default="large")
+    parser.add_argument("--work", type=Path, help="folder for the files; default: a temporary one")
+    parser.add_argument("--log", type=Path, help="a log that --only-write has written before")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--only-write", type=Path, help="write the log here, and stop")
+    arguments = parser.parse_args()
+    if arguments.only_write is not None:
+        write_log(arguments.only_write, int(arguments.events), preset=arguments.preset)
+        return
+    work = Path(tempfile.mkdtemp(dir=arguments.work, prefix="dataplane-"))
+    try:
+        result = measure(work, arguments)
+    finally:
+        shutil.rmtree(work)
+    print(json.dumps(result, indent=1))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write the log in another process, then time the steps in this one."""
+    own = ["--events", str(int(arguments.events)), "--preset", arguments.preset]
+    log = arguments.log or work / "log"
+    if arguments.log is None:
+        command = [sys.executable, "-m", "benchmarks.dataplane", *own, "--only-write", str(log)]
+        subprocess.run(command, check=True)
+    steps = arguments.steps.split(",")
+    settings = Settings(home=work / "home")
+    target = tuple(arguments.target.split(","))
+    seconds, result = {}, {}
+    for name, step in (("ingest", _ingest), ("validate", _validate), ("featurize", _featurize)):
+        if name in steps:
+            started = time.perf_counter()
+            result |= step(settings, log, target, given=not arguments.own_ids, so_far=result)
+            seconds[name] = round(time.perf_counter() - started, 2)
+            print(f"{name}: {seconds[name]} s, {_peak()} GB", file=sys.stderr)
+    total = sum(seconds.values())
+    extra = " --own-ids" if arguments.own_ids else ""
+    return (
+        about_machine()
+        | {
+            "command": f"shortlist bench dataplane --events {int(arguments.events)}"
+            f" --steps {arguments.steps} --target {arguments.target}"
+            f" --preset {arguments.preset}{extra}",
+            "events": result["read"],
+            "events_per_s": round(result["read"] / total),
+            "peak_gb": _peak(),
+            "seconds": seconds | {"together": round(total, 2)},
+            "events_per_s_by_step": {
+                name: round(result["read"] / spent) for name, spent in seconds.items()
+            },
+            "source_gb": round(sum(f.stat().st_size for f in log.rglob("*.parquet")) / 1e9, 2),
+            "lake_gb": round(
+                sum(f.stat().st_size for f in (settings.lake / "current").rglob("*.parquet")) / 1e9,
+                2,
+            ),
+        }
+        | result
+    )
+
+
+def write_log(folder: Path, events: int, *, preset: str) -> None:
+    """The first `events` of the world as Parquet files, and its catalogue and users."""
+    from shortlist.datasets.simulated import SimulatedConfig, stream
+    from shortlist.datasets.simulated.tables import Publisher
+
+    (folder / "events").mkdir(parents=True)
+    world = SimulatedConfig(preset=preset).world()
+    publisher = Publisher(world)
+    pq.write_table(publisher.items(0, world.num_items), folder / "items.parquet")
+    pq.write_table(publisher.users(0, world.num_users), folder / "users.parquet")
+    tables = stream(world, ingested_at=0, publisher=publisher)
+    left, number, writer, rows = events, 0, None, 0
+    for table in tables:
+        part = table.slice(0, left)
+        if writer is None:
+            path = folder / "events" / f"{number:04d}.parquet"
+            writer = pq.ParquetWriter(path, INTERACTIONS, compression="zstd")
+        writer.write_table(part)
+        rows += part.num_rows
+        left -= part.num_rows
+        if rows >= FILE_ROWS or left == 0:
+            writer.close()
+            writer, rows, number = None, 0, number + 1
+        if left == 0:
+            return
+    raise SystemExit(f"the world '{preset}' has only {events - left:,} events")
+
+
+def _ingest(
+    settings: Settings, log: Path, target: tuple[str, ...], *, given: bool, so_far: dict[str, Any]
+) -> dict[str, Any]:
+    left_out = {c.EVENT_ORDER, c.INGESTED_AT, c.SOURCE} | (set() if given else {c.EVENT_ID})
+    columns = {name: name for name in INTERACTIONS.names if name not in left_out}
+    vectors = [n for n in pq.read_schema(log / "items.parquet").names if n.startswith("vector_")]
+    items = (c.ITEM_ID, c.TITLE, c.DESCRIPTION, c.CATEGORIES, c.BRAND, c.PRICE, c.PUBLISHED_AT)
+    config = DataConfig.model_validate(
+        {
+            "source": "files",
+            "target_events": target,
+            "files": {
+                "interactions": {"path": str(log / "events"), "columns": columns},
+                "items": {
+                    "path": str(log / "items.parquet"),
+                    "columns": {name: name for name in (*items, *vectors)},
+                },
+                "users": {
+                    "path": str(log / "users.parquet"),
+                    "columns": {c.USER_ID: c.USER_ID, c.CREATED_AT: c.CREATED_AT},
+                },
+            },
+        }
+    )
+    batch = stage_source(config, settings, now=time.time_ns() // 1_000)
+    return {"batch_id": batch.batch_id, "read": batch.read["interactions"]}
+
+
+def _validate(
+    settings: Settings, log: Path, target: tuple[str, ...], *, given: bool, so_far: dict[str, Any]
+) -> dict[str, Any]:
+    from flows.validate import ValidateConfig, validate_batch
+
+    result = validate_batch(settings, so_far["batch_id"], ValidateConfig(), clock="replay")
+    kept = ("read", "accepted", "quarantined", "duplicates", "excluded", "applied", "warnings")
+    return {name: result[name] for name in kept}
+
+
+def _featurize(
+    settings: Settings, log: Path, target: tuple[str, ...], *, given: bool, so_far: dict[str, Any]
+) -> dict[str, Any]:
+    from flows.featurize import featurize
+    from shortlist.lake import Lake
+
+    newest = Lake(settings.lake).manifest.latest
+    assert newest is not None, "there are events"
+    done = featurize(settings, target, until=newest + 1)
+    return {"feature_rows": done["rows"], "featurize_seconds": done["seconds"]}
+
+
+def _peak() -> float:
+    """GB of this process at its largest."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
+
+
+if __name__ == "__main__":
+    pa.set_cpu_count(2)
+    main()
