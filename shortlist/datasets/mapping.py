@@ -15,6 +15,7 @@ from shortlist.datasets.readers import Raw
 from shortlist.lake.engine import name, quoted
 
 FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+NOTHING = "'nan', 'null', 'none', 'n/a', '-', '—'"
 MAX_MICROSECONDS = 4_102_444_800_000_000
 """The year 2100: beyond it the unit is wrong."""
 NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
@@ -188,8 +189,8 @@ def _number(raw: Raw, column: str, rule: str, *, kind: str = "DOUBLE") -> Column
         return Column(f"try_cast({expression} AS {kind})")
     text = f"nullif(trim({expression}::VARCHAR), '')"
     if rule == "price.number":
-        text = f"nullif(regexp_replace({text}, '^(from )?[$€£¥—-]?\\s*(\\d|$)', '\\2'), '')"
-    text = f"CASE WHEN lower({text}) IN ('nan', 'null', 'none', 'n/a') THEN NULL ELSE {text} END"
+        text = f"nullif(regexp_replace({text}, '^(from )?[$€£¥]?\\s*(\\d|$)', '\\2'), '')"
+    text = f"CASE WHEN lower({text}) IN ({NOTHING}) THEN NULL ELSE {text} END"
     number = f"try_cast({text} AS {kind})"
     return Column(number, rule, f"({text}) IS NOT NULL AND {number} IS NULL")
 

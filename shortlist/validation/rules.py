@@ -24,6 +24,8 @@ NOTHING = ("nan", "null", "none", "undefined", "n/a", "<na>")
 SCHEMAS = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
 MEASURED = ("purchase", "add_to_cart", "watch")
 """Event types whose value is a price or a duration."""
+EXPLAINED = {c.EVENT_TIMESTAMP: "event_timestamp.readable", c.AVAILABLE: "available.flag"}
+"""Faults because of which a required column is empty: one reason is enough."""
 DERIVED = (c.EVENT_ORDER, c.INGESTED_AT, c.SOURCE)
 """Required columns that ingest itself fills."""
 
@@ -81,7 +83,8 @@ def _changed(rule: Rule, config: ValidateConfig) -> Rule:
     change = config.rules.get(rule.name)
     if change is None:
         return rule
-    if rule.name.endswith(".required") and change.action == "warn":
+    needed = rule.name.endswith(".required") or rule.name in ("line.json", *EXPLAINED.values())
+    if needed and change.action == "warn":
         raise ConfigError(
             f"validation.rules.{rule.name}: the contract requires it; want quarantine"
         )
@@ -91,7 +94,13 @@ def _changed(rule: Rule, config: ValidateConfig) -> Rule:
 
 def _required(table: str) -> list[Rule]:
     return [
-        Rule(table, f"{field.name}.required", f"{field.name} IS NULL", f"{field.name} is missing")
+        Rule(
+            table,
+            f"{field.name}.required",
+            f"{field.name} IS NULL AND NOT coalesce(list_has_any(faults,"
+            f" ['line.json', '{EXPLAINED.get(field.name)}']), false)",
+            f"{field.name} is missing",
+        )
         for field in SCHEMAS[table]
         if not field.nullable and field.name not in DERIVED and not pa.types.is_list(field.type)
     ]
