@@ -31,7 +31,8 @@ format: .venv/.ready
 	$(BIN)/ruff check --fix .
 
 endurance: .venv/.ready
-	SHORTLIST_ENDURANCE=1 $(BIN)/python -m pytest tests/services/test_event_log.py
+	SHORTLIST_ENDURANCE=1 $(BIN)/python -m pytest tests/services/test_event_log.py \
+	    tests/shortlist/test_lake_kill.py
 
 setup: .venv/.ready
 

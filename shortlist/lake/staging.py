@@ -94,7 +94,9 @@ class Staging:
 def staging(root: Path) -> Iterator[Staging]:
     """A folder to stage in; gone afterwards unless `settle` has moved it."""
     folder = root / "incoming" / f".staging-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
+    for left in (root / "incoming").glob(".staging-*"):
+        if not _runs(int(left.name.removeprefix(".staging-"))) or left == folder:
+            shutil.rmtree(left, ignore_errors=True)  # of an ingest that was killed
     try:
         yield Staging(folder)
     finally:
@@ -102,6 +104,16 @@ def staging(root: Path) -> Iterator[Staging]:
         for empty in (root / "incoming", root):
             if empty.is_dir() and not any(empty.iterdir()):
                 empty.rmdir()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def settle(staged: Staging, root: Path, batch: StagedBatch) -> Path:

@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from shortlist.config import Settings
-from shortlist.datasets import DataConfig, DatasetError, stage_source
+from shortlist.datasets import DataConfig, DatasetError
 from shortlist.lake import Lake
-from shortlist.lake.engine import connect
-from shortlist.lake.publish import publish
-from shortlist.lake.snapshot import locked, workspace
-from shortlist.lake.staging import open_staged
-from shortlist.validation import Sorting, ValidateConfig, rules_for
-from shortlist.validation.figures import count
-from shortlist.validation.quarantine import Quarantine
 
-NOW = datetime(2024, 6, 1, tzinfo=UTC)
 HEAD = b"user,item,stars,when\n"
 GOOD = b"u1,a,4,1700000000\nu2,b,5,1700000001\n"
 COLUMNS = {"user_id": "user", "item_id": "item", "value": "stars", "event_timestamp": "when"}
 Broken = bytes | Callable[[Path], None]
+TakeIn = Callable[[DataConfig, Settings], tuple[dict[str, int], list[dict[str, Any]]]]
 
 
 class Gallery:
     """Takes a broken file from source to lake, without the judge: only rows matter here."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, take_in: TakeIn):
         self.folder = folder
+        self.take_in = take_in
         self.settings = Settings(home=folder / "home")
 
     def put(self, name: str, content: Broken) -> Path:
@@ -53,49 +46,12 @@ class Gallery:
         config = DataConfig.model_validate(
             {"source": "files", "files": {"interactions": mapped} | files}
         )
-        root = self.settings.lake
-        staged = stage_source(config, self.settings, now=int(NOW.timestamp() * 1e6))
-        with locked(root), workspace(root) as work, connect(work) as connection:
-            folder, batch = open_staged(root, staged.batch_id)
-            limits = ValidateConfig()
-            sorting = Sorting(connection, root, folder, batch, limits)
-            rules = rules_for(
-                limits,
-                now=NOW,
-                earliest=limits.earliest,
-                earliest_published=limits.earliest_published,
-            )
-            sorting.prepare(rules)
-            figures = count(sorting, rules, limits, now=NOW)
-            kept = Quarantine(self.settings.quarantine).write(sorting, rules, figures)
-            items, users = (sorting.good_rows(table, rules) for table in ("items", "users"))
-            done = publish(
-                connection,
-                root,
-                batch.batch_id,
-                work=work,
-                events=sorting.good_events(rules),
-                items=items,
-                users=users,
-                given_ids=batch.given_ids,
-            )
-        rows = []
-        for path in sorted(kept.glob("*.parquet")) if kept else []:
-            rows += [row | {"table": path.stem} for row in pq.read_table(path).to_pylist()]
-        account = {
-            "read": batch.read["interactions"],
-            "accepted": done.accepted,
-            "quarantined": figures.bad("interactions"),
-            "duplicates": done.duplicates,
-        }
-        parts = account["accepted"] + account["quarantined"] + account["duplicates"]
-        assert account["read"] == parts, f"nothing is lost: {account}"
-        return account, rows
+        return self.take_in(config, self.settings)
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery(tmp_path)
+def gallery(tmp_path: Path, take_in: TakeIn) -> Gallery:
+    return Gallery(tmp_path, take_in)
 
 
 def parquet_of(**columns: Any) -> Broken:

@@ -1,0 +1,71 @@
+"""From a source to the lake without the judge, for tests in which only rows matter: Great
+Expectations takes ten seconds to import.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from shortlist.config import Settings
+from shortlist.datasets import DataConfig, stage_source
+from shortlist.lake.engine import connect
+from shortlist.lake.publish import publish
+from shortlist.lake.snapshot import locked, workspace
+from shortlist.lake.staging import open_staged
+from shortlist.validation import Sorting, ValidateConfig, rules_for
+from shortlist.validation.figures import count
+from shortlist.validation.quarantine import Quarantine
+
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+TakeIn = Callable[[DataConfig, Settings], tuple[dict[str, int], list[dict[str, Any]]]]
+
+
+def take_in_rows(
+    config: DataConfig, settings: Settings
+) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """({read, accepted, quarantined, duplicates}, quarantined rows of all tables)."""
+    root = settings.lake
+    staged = stage_source(config, settings, now=int(NOW.timestamp() * 1e6))
+    with locked(root), workspace(root) as work, connect(work) as connection:
+        folder, batch = open_staged(root, staged.batch_id)
+        limits = ValidateConfig()
+        sorting = Sorting(connection, root, folder, batch, limits)
+        rules = rules_for(
+            limits, now=NOW, earliest=limits.earliest, earliest_published=limits.earliest_published
+        )
+        sorting.prepare(rules)
+        figures = count(sorting, rules, limits, now=NOW)
+        kept = Quarantine(settings.quarantine).write(sorting, rules, figures)
+        items, users = (sorting.good_rows(table, rules) for table in ("items", "users"))
+        done = publish(
+            connection,
+            root,
+            batch.batch_id,
+            work=work,
+            events=sorting.good_events(rules),
+            items=items,
+            users=users,
+            given_ids=batch.given_ids,
+            session_gap=batch.session_gap,
+            source=batch.source,
+        )
+    rows = []
+    for path in sorted(kept.glob("*.parquet")) if kept else []:
+        rows += [row | {"table": path.stem} for row in pq.read_table(path).to_pylist()]
+    account = {
+        "read": batch.read["interactions"],
+        "accepted": done.accepted,
+        "quarantined": figures.bad("interactions"),
+        "duplicates": done.duplicates,
+    }
+    parts = account["accepted"] + account["quarantined"] + account["duplicates"]
+    assert account["read"] == parts, f"nothing is lost: {account}"
+    return account, rows
+
+
+@pytest.fixture(scope="session")
+def take_in() -> TakeIn:
+    return take_in_rows
