@@ -48,7 +48,7 @@ def source_features(
         ],
         axis=-1,
     )
-    return np.concatenate([per_source.reshape(B, C, -1), merged], axis=-1, dtype=np.float32)
+    return np.concatenate([per_source.reshape(B, C, 4 * S), merged], axis=-1, dtype=np.float32)
 
 
 def _standardise(score: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -108,8 +108,22 @@ class Chain:
     def rank(self, queries: Queries, items: ItemState, *, k: int) -> Ranked:
         """The best k of each query's shortlist, spread out by MMR if the config asks for it."""
         shortlist = self.shortlist(queries, items, k=k)
+        if shortlist.item_idx.shape[1] == 0:  # filters can leave nothing at all
+            return self.nothing(len(queries))
         x = self.features(queries, items, shortlist)
         return self.order(shortlist, x, self.scores(shortlist, x), k=k)
+
+    def nothing(self, num_queries: int) -> Ranked:
+        """Empty lists."""
+        empty = np.zeros((num_queries, 0), dtype=np.int64)
+        return Ranked(
+            item_idx=empty,
+            score=empty.astype(np.float32),
+            source=empty,
+            found_by=np.zeros((num_queries, 0, len(self.config.candidate_sources)), dtype=bool),
+            features=np.zeros((num_queries, 0, len(self.schema.names)), dtype=np.float32),
+            candidates=empty,
+        )
 
     def scores(self, shortlist: Shortlist, x: np.ndarray) -> np.ndarray:
         """(B, C) float32 by the ranker, by reciprocal rank fusion without one; padding is -inf."""

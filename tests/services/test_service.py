@@ -102,6 +102,14 @@ def test_filters_and_exclusions_hold(client):
     assert not set(free) & set(ids(answer))
 
 
+def test_filters_that_leave_nothing_give_an_empty_list(service, client):
+    nowhere = Filters(categories=["no such category"])
+    answer = client.recommend(RecommendRequest(user_id="u5", filters=nowhere))
+    assert answer.items == []
+    assert logged(service.home, answer.request_id)["items"] == []
+    assert client.similar(SimilarRequest(item_id="i1", filters=nowhere)).items == []
+
+
 def test_similar_items(client):
     answer = client.similar(SimilarRequest(item_id="i1", k=4))
     assert 0 < len(answer.items) <= 4
