@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from flows import show
-from flows.commands import care, init, pipeline, quarantine, releases, serving, simulate
+from flows.commands import care, features, init, pipeline, quarantine, releases, serving, simulate
 
 app = typer.Typer(
     name="shortlist",
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for commands in (init, pipeline, quarantine, serving, releases, care, simulate):
+for commands in (init, pipeline, quarantine, features, serving, releases, care, simulate):
     app.add_typer(commands.app)
 
 

@@ -1,0 +1,48 @@
+"""The commands of the features: what there is, and whether what was served agrees with the lake."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import show
+from flows.commands.options import JsonOption
+
+app = typer.Typer()
+
+
+@app.command()
+def features(
+    html: Annotated[Path | None, typer.Option(help="Write the page here as well.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Every feature: name, type, meaning, window, default, owner, and who reads it."""
+    from flows.show_features import html_page, table
+    from shortlist.feature_descriptions import described
+
+    content = described()
+    if html is not None:
+        html.write_text(html_page(content), encoding="utf-8")
+    show.result(content, as_json=as_json, table=table)
+
+
+@app.command()
+def skew(
+    max_requests: Annotated[int, typer.Option(min=1, help="Newest responses to take.")] = 2_000,
+    max_different: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of vectors in which a feature may differ.")
+    ] = 0.0,
+    max_stale: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of requests whose user state may be behind.")
+    ] = 0.01,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute logged feature vectors from the lake; exits with 1 and names what differs."""
+    from flows.show_features import skew_table
+    from flows.skew import skew_flow
+
+    with show.only_json(as_json):
+        result = skew_flow(max_requests, max_different, max_stale)
+    show.result(result, as_json=as_json, table=skew_table)
+    if not result["passed"]:
+        raise typer.Exit(1)

@@ -1,0 +1,34 @@
+"""Every feature is described once, and no description is of nothing."""
+
+from flows.show_features import html_page
+from models.ranking.schema import (
+    CROSS_FEATURES,
+    HISTORY_FEATURES,
+    MERGE_FEATURES,
+    SOURCE_FEATURES,
+)
+from shortlist import feature_descriptions as d
+from shortlist.features import CONTEXT_FEATURES, ITEM_FEATURES, USER_FEATURES
+
+
+def test_the_descriptions_are_of_the_features_in_their_order() -> None:
+    wanted = {
+        "user": USER_FEATURES,
+        "context": CONTEXT_FEATURES,
+        "item": ITEM_FEATURES,
+        "history": HISTORY_FEATURES,
+        "cross": CROSS_FEATURES,
+        "source": SOURCE_FEATURES,
+        "merge": MERGE_FEATURES,
+    }
+    got = {group.name: tuple(feature.name for feature in group.features) for group in d.GROUPS}
+    assert got == wanted
+
+
+def test_each_says_what_it_means_and_the_page_shows_it() -> None:
+    page = html_page(d.described())
+    for group in d.GROUPS:
+        for feature in group.features:
+            assert all((feature.meaning, feature.window, feature.default, feature.owner))
+            assert f"<td>{feature.name}</td>" in page
+    assert "http" not in page
