@@ -34,8 +34,8 @@ from shortlist.api import (
 )
 from shortlist.config import ConfigError, Settings
 from shortlist.feature_store import (
-    OnlineReader,
-    OnlineWriter,
+    ReopeningReader,
+    ReopeningWriter,
     TargetEvent,
     latest_pack,
 )
@@ -70,12 +70,12 @@ class RecommenderService:
         release = find_release(self.settings)
         self.pack_watch = PackWatch(self.settings.packs, lambda p: self.recommender.swap_pack(p))
         pack = latest_pack(self.settings.packs)
-        self.recommender = Recommender.load(release, OnlineReader(self.settings), pack=pack)
+        self.recommender = Recommender.load(release, ReopeningReader(self.settings), pack=pack)
         self.clock: Literal["wall", "replay"] = self.settings.clock or release.about["clock"]
         self.target_events = set(release.about["target_events"])
         self.serving_log = ServingLog(self.settings.serving_log)
         self.event_log = EventLog(self.settings.events)
-        self.writer = OnlineWriter(self.settings)
+        self.writer = ReopeningWriter(self.settings)
         # Feast and torch do much of their loading at first use; no client shall wait for it.
         self.recommender.recommend(RecommendRequest(recent_items=[]), at=self.now(None))
         metrics.RELEASE.labels(release.release_id).set(1)

@@ -20,7 +20,7 @@ from models.recommend.rules import RULES_VERSION, blocked_items
 from shortlist.api import Filters, Item, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
 from shortlist.columns import PAD_IDX
-from shortlist.feature_store import FeatureReader
+from shortlist.feature_store import FeatureReader, FeatureStoreError
 from shortlist.features import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
@@ -233,6 +233,9 @@ class Recommender:
         now = np.array([at], dtype=np.int64)
         try:
             return self.reader.read([user_id], [context], now), []
+        except FeatureStoreError as error:  # said once by whoever opens the store
+            log.debug("feature store: %s", error)
+            return empty_rows([user_id], [context], now), ["features"]
         except Exception:
             # Whatever breaks in the store, a list without personal features is better than none.
             log.exception("feature store: cannot read user %s; answering without features", user_id)

@@ -16,6 +16,7 @@ from shortlist.feature_store.push import (
     update_user_state,
 )
 from shortlist.feature_store.readers import FeatureReader, OfflineReader, OnlineReader
+from shortlist.feature_store.reopening import ReopeningReader, ReopeningWriter
 from shortlist.feature_store.states import build_states
 from shortlist.feature_store.store import (
     FeatureStoreError,
@@ -30,6 +31,8 @@ __all__ = [
     "OfflineReader",
     "OnlineReader",
     "OnlineWriter",
+    "ReopeningReader",
+    "ReopeningWriter",
     "TargetEvent",
     "UserState",
     "apply",

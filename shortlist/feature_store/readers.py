@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from shortlist.config import Settings
-from shortlist.feature_store.direct import DirectReader, embedded
+from shortlist.feature_store.direct import VIEWS, DirectReader, embedded
 from shortlist.feature_store.request_rows import request_rows
 from shortlist.feature_store.store import FeatureStoreError, open_store
 from shortlist.features import REQUEST_SERVICE, RequestRows
@@ -34,6 +34,20 @@ def feature_service(store: "FeatureStore", name: str) -> "FeatureService":
         ) from None
 
 
+def check_fields(store: "FeatureStore") -> None:
+    """Raises FeatureStoreError if the registry's views lack a field that this code reads: it was
+    applied by another release.
+    """
+    for name, _, wanted in VIEWS:
+        there = {field.name for field in store.get_feature_view(name).features}
+        missing = [field for field in wanted if field not in there]
+        if missing:
+            raise FeatureStoreError(
+                f"view {name} in the registry lacks {', '.join(missing)}: it was applied by another"
+                " release; run `shortlist featurize`"
+            )
+
+
 class OnlineReader:
     """Reads the newest states; histories are cut strictly before each request.
 
@@ -45,6 +59,7 @@ class OnlineReader:
         """Raises FeatureStoreError if nothing was featurized yet."""
         self.store = open_store(settings)
         self.service = feature_service(self.store, REQUEST_SERVICE)
+        check_fields(self.store)
         self.direct = DirectReader(self.store) if embedded(self.store) else None
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
