@@ -46,18 +46,25 @@ def featurize(settings: Settings, target_events: tuple[str, ...], *, until: int)
     _quietly(apply, settings)
     seconds["apply"] = _since(started)
     started = time.perf_counter()
-    _quietly(materialize, settings, until=until)
+    incremental = _quietly(materialize, settings, until=until)["incremental"]
     seconds["materialize"] = _since(started)
     print(
         f"featurize: registry in {seconds['apply']} s,"
-        f" online store in {seconds['materialize']} s ({settings.online_store.split(':')[0]})"
+        f" online store in {seconds['materialize']} s ({settings.online_store.split(':')[0]},"
+        f" {'changed rows only' if incremental else 'everyone'})"
     )
     started = time.perf_counter()
     pack = read_pack(settings, until)
     publish_pack(pack, settings.packs)
     seconds["pack"] = _since(started)
     print(f"featurize: pack {pack.pack_id}, {len(pack.item_ids):,} items in {seconds['pack']} s")
-    return {"rows": rows, "pack_id": pack.pack_id, "as_of": pack.as_of, "seconds": seconds}
+    return {
+        "rows": rows,
+        "incremental": incremental,
+        "pack_id": pack.pack_id,
+        "as_of": pack.as_of,
+        "seconds": seconds,
+    }
 
 
 def _quietly(step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:

@@ -5,9 +5,9 @@ to 4,700 entities a second with 11 features, while pushes wait. Here a row is on
 is short, and write-ahead logging lets readers go on. Feast's `feature_store.yaml` names this class;
 nothing else imports it.
 
-Columns: Float* REAL (NaN as the blob 'nan'), Int*, Bool, UnixTimestamp INTEGER, String TEXT, lists
-of Float64 and Int64 as little-endian arrays, lists of String as JSON, anything else as Feast's
-protobuf. `pushed` is 1 where the row did not come from a materialize.
+Columns: Float* REAL (NaN as the blob 'nan', -0.0 as 0.0), Int*, Bool, UnixTimestamp INTEGER,
+String TEXT, lists of Float64 and Int64 as little-endian arrays, lists of String as JSON, anything
+else as Feast's protobuf. `pushed` is 1 where the row did not come from a materialize.
 """
 
 import sqlite3

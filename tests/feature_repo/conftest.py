@@ -1,12 +1,14 @@
-"""A tiny lake, featurized once for all tests of the feature store."""
+"""A tiny lake, featurized once for all tests of the feature store; and a Redis of our own."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from benchmarks._redis import running_redis
 from flows.featurize import featurize
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
@@ -58,6 +60,30 @@ def publish(settings: Settings) -> None:
         pa.Table.from_pylist(items, schema=ITEMS),
         pa.Table.from_pylist(users, schema=USERS),
     )
+
+
+ONLINE_STORES = ["sqlite", *(["redis"] if shutil.which("redis-server") else [])]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if "redis" not in ONLINE_STORES:
+        terminalreporter.write_line("redis-server is not installed: tests against Redis left out")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that take `online_store` run against each store that is here."""
+    if "online_store" in metafunc.fixturenames:
+        metafunc.parametrize("online_store", ONLINE_STORES, indirect=True)
+
+
+@pytest.fixture
+def online_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """`sqlite`, or the URI of an empty Redis server that ends with the test."""
+    if request.param == "sqlite":
+        yield "sqlite"
+        return
+    with running_redis(tmp_path / "redis") as address:
+        yield f"redis://{address}/0"
 
 
 @pytest.fixture(scope="session")

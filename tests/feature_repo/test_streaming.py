@@ -1,0 +1,113 @@
+"""What streaming accumulates, event by event as they arrive, is what the nightly batch computes; in
+the embedded store and in a real Redis.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from flows.featurize import featurize
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
+from shortlist.config import Settings
+from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS
+from shortlist.feature_store import OfflineReader, OnlineReader, OnlineWriter, TargetEvent
+from shortlist.features import RequestRows
+from shortlist.lake import Lake
+
+START = 19_000 * DAY
+USERS_HERE = ["u0", "u1", "u2", "u3"]
+
+
+def arrivals(n: int, *, seed: int, start: int) -> list[tuple[TargetEvent, int]]:
+    """(event, when it arrived), in order of arrival: a third arrive hours late."""
+    rng = np.random.default_rng(seed)
+    happened = np.sort(start + rng.integers(1, DAY, size=n))
+    arrived = happened + np.where(rng.random(n) < 0.3, rng.integers(1, 6 * HOUR, size=n), 0)
+    events = [
+        (
+            TargetEvent(
+                str(rng.choice(USERS_HERE)),
+                f"i{rng.integers(8)}",
+                int(t),
+                float(rng.integers(1, 6)) if rng.random() < 0.8 else None,
+            ),
+            int(when),
+        )
+        for t, when in zip(happened, arrived, strict=True)
+    ]
+    return sorted(events, key=lambda pair: pair[1])
+
+
+def publish(settings: Settings, name: str, events: list[tuple[TargetEvent, int]]) -> None:
+    n = len(events)
+    columns = {
+        "event_id": [f"{name}-{i}" for i in range(n)],
+        "user_id": [event.user_id for event, _ in events],
+        "item_id": [event.item_id for event, _ in events],
+        "event_type": ["rating"] * n,
+        "event_timestamp": pa.array([e.timestamp for e, _ in events], pa.int64()).cast(TIMESTAMP),
+        "event_order": range(n),
+        "ingested_at": pa.array([when for _, when in events], pa.int64()).cast(TIMESTAMP),
+        "value": [event.value for event, _ in events],
+        "surface": ["web"] * n,
+        "source": ["service"] * n,
+    }
+    table = pa.table(
+        [pa.array(columns.get(f.name, [None] * n), f.type) for f in INTERACTIONS],
+        schema=INTERACTIONS,
+    )
+    items = [
+        {"item_id": f"i{i}", "title": "", "categories": [], "available": True} for i in range(8)
+    ]
+    users = [{"user_id": user, "attributes": [("group", user)]} for user in USERS_HERE]
+    Lake(settings.lake).publish(
+        name,
+        table,
+        pa.Table.from_pylist(items, schema=ITEMS),
+        pa.Table.from_pylist(users, schema=USERS),
+    )
+
+
+def assert_same(a: RequestRows, b: RequestRows) -> None:
+    assert a.history_items == b.history_items
+    assert a.attributes == b.attributes
+    for mine, yours in zip(
+        a.history_times + a.history_values, b.history_times + b.history_values, strict=True
+    ):
+        np.testing.assert_array_equal(mine, yours)
+    for name in a.user:
+        np.testing.assert_allclose(a.user[name], b.user[name], rtol=1e-9, err_msg=name)
+
+
+def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", online_store=online_store)
+    publish(settings, "before", arrivals(40, seed=0, start=START))
+    featurize(settings, ("rating",), until=START + 2 * DAY)
+    day = arrivals(60, seed=1, start=START + 2 * DAY)
+    reader, writer = OnlineReader(settings), OnlineWriter(settings)
+    users, contexts = [*USERS_HERE, "nobody"], [""] * 5
+
+    def read(at: int) -> RequestRows:
+        return reader.read(users, contexts, np.full(5, at))
+
+    for number, (event, when) in enumerate(day):
+        before = read(when + 1).user["user_events"].sum()
+        assert writer.push([event]) == 1
+        assert read(when + 1).user["user_events"].sum() == before + 1  # the very next request
+        if number == 30:  # what was arrived by then, as the lake would have joined it then
+            middle = read(when + 1)
+    night = START + 4 * DAY
+    streamed = read(night)
+    publish(settings, "day", day)
+    result = featurize(settings, ("rating",), until=night)
+    assert result["rows"]["user_stats"] < 61  # a part more, not everything
+    assert result["incremental"]
+    assert_same(read(night), streamed)
+    offline = OfflineReader(settings)
+    assert_same(offline.read(users, contexts, np.full(5, night)), streamed)
+    # In the middle of the day training sees what was served then: not what arrived later.
+    assert_same(offline.read(users, contexts, np.full(5, day[30][1] + 1)), middle)
+    assert streamed.user["user_events"].sum() == 100
+    assert streamed.user["user_events"][4] == 0
