@@ -43,10 +43,10 @@ def featurize(settings: Settings, target_events: tuple[str, ...], *, until: int)
     written = ", ".join(f"{count:,} {view}" for view, count in rows.items())
     print(f"featurize: {written} rows in {seconds['states']} s")
     started = time.perf_counter()
-    _quietly(apply, settings)
+    quietly(apply, settings)
     seconds["apply"] = _since(started)
     started = time.perf_counter()
-    incremental = _quietly(materialize, settings, until=until)["incremental"]
+    incremental = quietly(materialize, settings, until=until)["incremental"]
     seconds["materialize"] = _since(started)
     print(
         f"featurize: registry in {seconds['apply']} s,"
@@ -67,7 +67,7 @@ def featurize(settings: Settings, target_events: tuple[str, ...], *, until: int)
     }
 
 
-def _quietly(step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:
+def quietly(step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:
     """Run a step of Feast without what it prints: byte code of on-demand views, bars, colours.
 
     In a thread of its own, because in the flow's Prefect turns every print into a log line.

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from prefect import flow
 
+from flows.featurize import quietly
 from flows.skew_compare import Comparison, Logged, compare
 from models.ranking.schema import RankingSchema
 from shortlist import columns as c
@@ -188,7 +189,7 @@ def recompute(settings: Settings, target_events: tuple[str, ...], *, until: int)
         until=until,
         anew=True,
     )
-    apply(mirror)
+    quietly(apply, mirror)
     return mirror
 
 

@@ -91,8 +91,9 @@ def test_the_stored_on_demand_view_does_the_maths_of_the_core(home: Settings) ->
 
 
 def test_feast_applies_the_repository_of_a_fresh_clone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Settings
 ) -> None:
+    from feast import FeatureStore
     from feast.cli.cli import cli
 
     shutil.copytree(
@@ -113,3 +114,16 @@ def test_feast_applies_the_repository_of_a_fresh_clone(
         "online_store.db",
         "registry.db",
     ]
+    monkeypatch.chdir(tmp_path)  # Feast's apply leaves it changed
+    listed = CliRunner().invoke(cli, ["-c", "feature_repo", "feature-views", "list"])
+    assert "user_history" in listed.output
+    # What a featurize of this clone would have written.
+    shutil.copytree(home.features, tmp_path / "var" / "features")
+    monkeypatch.chdir(tmp_path)
+    times = ["2000-01-01T00:00:00", "2030-01-01T00:00:00"]
+    done = CliRunner().invoke(cli, ["-c", "feature_repo", "materialize", *times])
+    assert done.exit_code == 0, done.output
+    store = FeatureStore(repo_path=str(tmp_path / "feature_repo"))
+    asked = ["user_stats:user_events", "user_history:history_items"]
+    answer = store.get_online_features(asked, [{"user_id": "u1"}]).to_dict()
+    assert (answer["user_events"], answer["history_items"]) == ([5], [["a", "b", "c", "d"]])

@@ -128,6 +128,16 @@ def test_offline_and_online_rank_alike(served_home, tmp_path):
     assert known > 20
 
 
+def test_what_was_served_is_what_the_lake_says(served_home):
+    """Every vector that the replay's service logged, recomputed from the lake: the same to the bit."""
+    done = shortlist("skew", "--json", home=served_home)
+    assert done.returncode == 0, done.stderr[-3_000:]
+    report = json.loads(done.stdout)
+    assert (report["passed"], report["reasons"], report["exact_share"]) == (True, [], 1.0)
+    assert report["requests"] > 20
+    assert report["compared"] > 30
+
+
 def test_a_tampered_release_does_not_serve(served_home, tmp_path):
     home = tmp_path / "home"
     for part in ("releases", "packs", "features", "feast"):
