@@ -129,7 +129,7 @@ def test_offline_and_online_rank_alike(served_home, tmp_path):
 
 
 def test_what_was_served_is_what_the_lake_says(served_home):
-    """Every vector that the replay's service logged, recomputed from the lake: the same to the bit."""
+    """Every vector that the replay logged, recomputed from the lake: the same to the bit."""
     done = shortlist("skew", "--json", home=served_home)
     assert done.returncode == 0, done.stderr[-3_000:]
     report = json.loads(done.stdout)
