@@ -193,8 +193,9 @@ def _batch_values(
         "words": words,
     }
     values: dict[str, float | None] = {
-        "volume.rows": rows,
-        "volume.ratio": rows / median(one["rows"] for one in past) if past else None,
+        # A batch of the catalogue alone says nothing about the volume of events.
+        "volume.rows": rows or None,
+        "volume.ratio": rows / median(one["rows"] for one in past) if past and rows else None,
         "duplicates.share": _duplicates(connection, staged, rows),
         "nulls.change": _change(past, figures.record["nulls"]),
         "words.new_share": _new_words(connection, staged, past),

@@ -180,7 +180,8 @@ def _interactions(config: ValidateConfig, *, now: datetime, earliest: datetime) 
         Rule(
             table,
             "value.rating_range",
-            f"coalesce({c.EVENT_TYPE} = 'rating'"
+            # The like that ingest has made of a rating goes where its rating goes.
+            f"coalesce(({c.EVENT_TYPE} = 'rating' OR ends_with({c.EVENT_ID}, '-like'))"
             f" AND {c.VALUE} NOT BETWEEN {low} AND {high}, false)",
             f"range of ratings: want {low:g} to {high:g}",
         ),

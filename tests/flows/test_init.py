@@ -1,0 +1,134 @@
+"""`shortlist init`: a stranger's files become the TOML of a run, or one sentence says what is
+missing.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.configuration import load_run_config
+from flows.guess import guess
+from shortlist.datasets import DatasetError
+
+RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
+    f"{i},{i % 3 + 1},{i % 10 / 2 + 0.5},{1_260_759_144 + i}\n" for i in range(30)
+)
+MOVIES = 'movieId,title,genres\n1,Toy Story (1995),A|B\n2,"Heat, The (1996)",B\n3,Up,A\n'
+SHOP = "".join(
+    json.dumps(
+        {
+            **{"visitorid": f"v{i}", "event": kind, "product": {"sku": f"s{i % 4}"}},
+            **{"ts": 1_700_000_000_000 + i, "price": i / 2},
+        }
+    )
+    + "\n"
+    for i, kind in enumerate(["view", "addtocart", "transaction"] * 5)
+)
+
+
+def write(folder: Path, **files: str) -> dict[str, str]:
+    paths = {}
+    for name, content in files.items():
+        path = folder / name.replace("_", ".")
+        path.write_text(content)
+        paths[name] = str(path)
+    return paths
+
+
+def look(interactions: str, **more: Any) -> dict[str, Any]:
+    options = {"items": None, "users": None, "columns": {}, "event_type": None, "name": None}
+    return guess(interactions, **(options | more))
+
+
+def test_ratings_and_movies(tmp_path: Path) -> None:
+    files = write(tmp_path, ratings_csv=RATINGS, movies_csv=MOVIES)
+    out = tmp_path / "my.toml"
+    told = CliRunner().invoke(
+        app, ["init", files["ratings_csv"], "--items", files["movies_csv"], "--out", str(out), "-y"]
+    )
+    assert told.exit_code == 0, told.stdout
+    assert "target: rating; clock: replay; ratings from 0.5 to 5, liked from 4" in told.stdout
+    assert f"shortlist run {out}" in told.stdout.replace("\n", "")
+    config = load_run_config(out)
+    assert config.data.files is not None
+    (events,) = config.data.files.interactions
+    assert events.columns == {
+        **{"user_id": "userId", "item_id": "movieId", "value": "rating"},
+        "event_timestamp": "timestamp",
+    }
+    assert (events.event_type, events.timestamp_unit) == ("rating", "s")
+    items = config.data.files.items
+    assert items is not None
+    assert items.columns["published_at"] == items.columns["title"] == "title"
+    assert (config.data.like_threshold, config.validation.rating_range) == (4.0, (0.5, 5.0))
+    again = CliRunner().invoke(app, ["init", files["ratings_csv"], "--out", str(out), "-y"])
+    assert isinstance(again.exception, DatasetError)
+    assert "is there already" in str(again.exception)
+
+
+def test_a_shop_s_events_in_json_lines(tmp_path: Path) -> None:
+    files = write(tmp_path, shop_jsonl=SHOP)
+    found = look(files["shop_jsonl"], columns={"item_id": "product.sku"}, name="shop")
+    columns = found["summary"]["columns"]["interactions"]
+    assert columns["item_id"] == "product.sku"
+    assert (columns["user_id"], columns["event_timestamp"]) == ("visitorid", "ts")
+    assert 'timestamp_unit = "ms"' in found["toml"]
+    assert 'addtocart = "add_to_cart", transaction = "purchase"' in found["toml"]
+    out = tmp_path / "shop.toml"
+    done = CliRunner().invoke(
+        app,
+        [
+            "init",
+            files["shop_jsonl"],
+            "--out",
+            str(out),
+            "--column",
+            "item_id=product.sku",
+            "--json",
+        ],
+    )
+    assert json.loads(done.stdout)["next"] == f"shortlist run {out}"
+    load_run_config(out)
+
+
+@pytest.mark.parametrize(
+    ("times", "unit"),
+    [
+        (["2024-05-31 10:00:00", "2024-06-01T11:00:00Z"], "iso"),
+        (["31.05.2024 10:00", "01.06.2024 11:00"], "%d.%m.%Y %H:%M"),
+        (["1700000000000000", "1700000000000001"], "us"),
+    ],
+)
+def test_units_of_time_are_seen(tmp_path: Path, times: list[str], unit: str) -> None:
+    rows = "".join(f"u{i},a,{time}\n" for i, time in enumerate(times))
+    files = write(tmp_path, e_csv="user_id,item_id,time\n" + rows)
+    assert f'timestamp_unit = "{unit}"' in look(files["e_csv"])["toml"]
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "complaint"),
+    [
+        ("a,b,c\n1,2,3\n", {}, "which column is user_id.* say --column user_id=NAME"),
+        ("user,item,time\n1,2,noon\n", {}, "column 'time' is no time that is understood.*'noon'"),
+        ("user,item,time\n", {}, "has no rows below its header"),
+        ("user,item,time,event\n1,2,3,stare\n", {}, "stare, none of which is an event type"),
+        ("user,item,time\n1,2,3\n", {"event_type": "stare"}, "--event-type stare: want one of"),
+        ("user,item,time\n1,2,3\n", {"columns": {"value": "x"}}, "no column 'x'; there are user"),
+    ],
+)
+def test_what_cannot_be_guessed_is_asked_for(
+    tmp_path: Path, content: str, more: dict[str, Any], complaint: str
+) -> None:
+    files = write(tmp_path, e_csv=content)
+    with pytest.raises(DatasetError, match=complaint):
+        look(files["e_csv"], **more)
+
+
+def test_users_get_their_attributes(tmp_path: Path) -> None:
+    people = "userId,age,name\n" + "".join(f"{i},{i % 3},name {i}\n" for i in range(60))
+    files = write(tmp_path, ratings_csv=RATINGS, people_csv=people)
+    assert 'attributes = ["age"]' in look(files["ratings_csv"], users=files["people_csv"])["toml"]

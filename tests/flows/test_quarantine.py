@@ -1,0 +1,115 @@
+"""Quarantine seen, mended and replayed, as its commands do it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.configuration import RunConfig
+from flows.ingest import ingest_flow
+from flows.quarantine import listed, replay, shown
+from flows.validate import validate_batch
+from shortlist.config import Settings
+from shortlist.lake import Lake
+from shortlist.validation.quarantine import QuarantineError
+
+HEADER = "user,item,stars,when\n"
+GOOD = "".join(f"u{i},i{i % 3},4,{1_700_000_000 + i}\n" for i in range(6))
+BAD = "u7,i9,4,1700000050\nu8,i1,11,1700000051\nu9,i2\n"
+TRAIN: Any = {"sources": [{"kind": "popularity"}], "rankers": [{"kind": "lambdamart"}]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SHORTLIST_HOME", str(tmp_path / "home"))
+    (tmp_path / "e.csv").write_text(HEADER + GOOD + BAD)
+    (tmp_path / "items.csv").write_text("id\ni0\ni1\ni2\n")
+    return tmp_path
+
+
+def run_config(folder: Path, **validation: Any) -> RunConfig:
+    columns = {"user_id": "user", "item_id": "item", "value": "stars", "event_timestamp": "when"}
+    events = {"path": folder / "e.csv", "columns": columns, "event_type": "rating"}
+    items = {"path": folder / "items.csv", "columns": {"item_id": "id"}}
+    data = {
+        **{"source": "files", "clock": "replay", "like_threshold": 4.0},
+        "files": {"interactions": events, "items": items},
+    }
+    limits = {"failure_budget": 0.5} | validation
+    return RunConfig.model_validate(
+        {"name": "q", "data": data, "validation": limits, "train": TRAIN}
+    )
+
+
+def take_in(config: RunConfig) -> dict[str, Any]:
+    batch = ingest_flow.fn(config.data)
+    return validate_batch(Settings(), batch["batch_id"], config.validation, clock="replay")
+
+
+def test_from_quarantine_to_the_lake(folder: Path) -> None:
+    result = take_in(run_config(folder))
+    # Nine lines and the likes of six good and two bad ratings are read.
+    assert (result["read"], result["accepted"], result["quarantined"]) == (17, 12, 5)
+    rules = {(row["table"], row["rule"]): row["rows"] for row in listed()}
+    assert rules == {
+        ("interactions", "item_id.known"): 2,
+        ("interactions", "value.rating_range"): 2,
+        ("interactions", "line.missing_columns"): 1,
+    }
+    batch = result["batch_id"]
+    seen = shown(batch, rule="line.missing_columns", limit=5, out=None)
+    assert seen["tables"]["interactions"][0]["original"] == "u9,i2"
+    assert "want fields: 4 Found: 2" in seen["tables"]["interactions"][0]["reason"]
+
+    # The catalogue learns of the item: its event finds its place, the others stay.
+    (folder / "items.csv").write_text("id\ni0\ni1\ni2\ni9\n")
+    assert take_in(run_config(folder))["read"] == 0
+    done = replay(batch, run_config(folder))
+    users = Lake(Settings().lake).interactions().column("user_id").to_pylist()
+    assert users.count("u7") == 2  # the rating and its like
+    assert done["quarantined"] > 0
+    left = {row["rule"] for row in listed()}
+    assert "item_id.known" not in left
+
+    # A wider range, and the torn line mended by hand.
+    out = folder / "mended.jsonl"
+    count = shown(batch, rule=None, limit=1, out=out)["rows"]["interactions"]
+    lines = out.read_text().splitlines()
+    assert len(lines) == count
+    torn = next(i for i, line in enumerate(lines) if line == "u9,i2")
+    lines[torn] = "u9,i2,3,1700000052"
+    out.write_text("\n".join(lines) + "\n")
+    done = replay(batch, run_config(folder, rating_range=(1, 11)), mended=out)
+    assert (done["quarantined"], listed()) == (0, [])
+    events = Lake(Settings().lake).interactions().to_pylist()
+    ratings = {row["user_id"]: row["value"] for row in events if row["event_type"] == "rating"}
+    assert (ratings["u8"], ratings["u9"]) == (11.0, 3.0)
+    assert len({row["event_id"] for row in events}) == len(events)
+
+
+def test_what_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(QuarantineError, match=r"no such batch in quarantine; there are none"):
+        shown("nosuch", rule=None, limit=5, out=None)
+    batch = take_in(run_config(folder))["batch_id"]
+    with pytest.raises(QuarantineError, match=f"there are {batch}"):
+        replay("nosuch", run_config(folder))
+    with pytest.raises(QuarantineError, match=r"no row broke 'x\.y'"):
+        shown(batch, rule="x.y", limit=5, out=None)
+    with pytest.raises(QuarantineError, match=r"nowhere\.jsonl: no such file"):
+        replay(batch, run_config(folder), mended=folder / "nowhere.jsonl")
+
+
+def test_the_commands(folder: Path) -> None:
+    assert "nothing is in quarantine" in CliRunner().invoke(app, ["quarantine", "list"]).stdout
+    batch = take_in(run_config(folder))["batch_id"]
+    told = CliRunner().invoke(app, ["quarantine", "list"]).stdout
+    assert batch in told
+    assert "value.rating_range" in told
+    one = CliRunner().invoke(app, ["quarantine", "show", batch, "--json"])
+    rows = json.loads(one.stdout)["tables"]["interactions"]
+    assert {row["file"].split("/")[-1] for row in rows} == {"e.csv"}
+    told = CliRunner().invoke(app, ["quarantine", "show", batch, "--rule", "value.rating_range"])
+    assert "range of ratings: want 1 to 5" in told.stdout
