@@ -18,7 +18,9 @@ from flows.replay import replay_flow
 from flows.runs import Run, mark_windows
 from flows.train import train_flow
 from flows.validate import validate_flow
+from shortlist import columns as c
 from shortlist.config import Settings
+from shortlist.lake import Lake
 
 
 @flow(name="shortlist", log_prints=True)
@@ -27,7 +29,7 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
     settings = Settings()
     clock = StepClock()
     batch = clock.run("ingest", ingest_flow, config.data)
-    clock.run(
+    validated = clock.run(
         "validate", validate_flow, batch["batch_id"], config.validation, clock=config.data.clock
     )
     run = Run.start(settings, config)
@@ -40,6 +42,8 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "run_id": run.run_id,
         "dataset": config.name,
+        "data": validated,
+        "example_user": newest_user(settings),
         "release_id": packaged["release_id"],
         "bento": packaged["bento"],
         "promoted": promoted["promoted"],
@@ -57,6 +61,12 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
     summary |= {"seconds": clock.seconds, "peak_memory_gb": peak_memory_gb()}
     run.write("summary.json", summary)
     return summary
+
+
+def newest_user(settings: Settings) -> str:
+    """Somebody who was here last, to try a recommendation with."""
+    lake = Lake(settings.lake)
+    return lake.interactions(since=lake.manifest.latest).column(c.USER_ID)[-1].as_py()
 
 
 class StepClock:

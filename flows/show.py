@@ -58,6 +58,7 @@ def summary(content: dict[str, Any]) -> None:
     gates(content)
     if "monitor" in content:
         guardrails(content["monitor"])
+    account(content["data"])
     steps = Table(title="Seconds by step", title_justify="left")
     for name in content["seconds"]:
         steps.add_column(name, justify="right")
@@ -71,12 +72,25 @@ def summary(content: dict[str, Any]) -> None:
         return
     console.print("What next:")
     for command, meaning in (
-        ("shortlist recommend 196", "a list with its reasons, no server needed"),
+        (
+            f"shortlist recommend {content['example_user']}",
+            "a list with its reasons, no server needed",
+        ),
         ("shortlist serve", "the API on http://127.0.0.1:3000, documentation there too"),
         ("shortlist report", "drift, diversity, engagement and guardrails"),
         ("shortlist doctor", "what is installed, reachable and fresh"),
     ):
         console.print(f"  [bold].venv/bin/{command:<26}[/] {meaning}")
+
+
+def account(content: dict[str, Any]) -> None:
+    """Where the events of the run's batch are: the parts together are what was read."""
+    parts = ("accepted", "quarantined", "duplicates", "excluded", "applied")
+    listed = " + ".join(f"{content[part]:,} {part}" for part in parts)
+    line = f"{content['read']:,} events read = {listed}"
+    if not content["read"] and content["unchanged"]:
+        line = "no new events: the lake has everything that the source gives"
+    _console().print(line)
 
 
 def quality(content: dict[str, Any]) -> None:
