@@ -4,10 +4,12 @@ features.
 The log is that of the simulated world (preset `large`): all event types, ids, texts, queries. It is
 written as Parquet files first, which is not counted; then `ingest`, `validate` (Great Expectations
 included) and `featurize` run as in a user's run, in this one process, whose peak memory is given.
+Processor seconds and the machine's load beforehand stand beside, for machines that do other work.
 """
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -65,12 +67,14 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     steps = arguments.steps.split(",")
     settings = Settings(home=work / "home")
     target = tuple(arguments.target.split(","))
-    seconds, result = {}, {}
+    seconds, processor, result = {}, {}, {}
+    load = round(os.getloadavg()[0], 1)
     for name, step in (("ingest", _ingest), ("validate", _validate), ("featurize", _featurize)):
         if name in steps:
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), time.process_time()
             result |= step(settings, log, target, given=not arguments.own_ids, so_far=result)
             seconds[name] = round(time.perf_counter() - started, 2)
+            processor[name] = round(time.process_time() - spent, 2)
             print(f"{name}: {seconds[name]} s, {_peak()} GB", file=sys.stderr)
     total = sum(seconds.values())
     extra = " --own-ids" if arguments.own_ids else ""
@@ -85,8 +89,10 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             "peak_gb": _peak(),
             "seconds": seconds | {"together": round(total, 2)},
             "events_per_s_by_step": {
-                name: round(result["read"] / spent) for name, spent in seconds.items()
+                name: round(result["read"] / each) for name, each in seconds.items()
             },
+            "processor_seconds": processor | {"together": round(sum(processor.values()), 2)},
+            "load_before": load,
             "source_gb": round(sum(f.stat().st_size for f in log.rglob("*.parquet")) / 1e9, 2),
             "lake_gb": round(
                 sum(f.stat().st_size for f in (settings.lake / "current").rglob("*.parquet")) / 1e9,

@@ -54,6 +54,11 @@ class Account:
         return asdict(self)
 
 
+def run_name(batch_id: str) -> str:
+    """GX tries to read a run's name as a date, and some hexadecimal ids overflow it."""
+    return f"batch-{batch_id}"
+
+
 def finish_docs(
     docs: Path,
     batch_id: str,
@@ -86,7 +91,7 @@ def finish_docs(
 
 def _verdict(docs: Path, batch_id: str, judged: Judged) -> str:
     """The newest page of the batch's table; its folder is named by the time of the run."""
-    page = max((docs / "validations" / judged.table / batch_id).rglob("*.html"))
+    page = max((docs / "validations" / judged.table / run_name(batch_id)).rglob("*.html"))
     link = f'<a href="{page.relative_to(docs).as_posix()}">{escape(judged.table)}</a>'
     verdict = "failed" if judged.broken else "succeeded"
     cells = (link, verdict, f"{judged.rows:,}", str(judged.expectations), str(judged.broken))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from flows.validate_docs import Account, Judged, finish_docs
+from flows.validate_docs import Account, Judged, finish_docs, run_name
 from shortlist.validation import Figures, Rule, ValidateConfig
 from shortlist.validation.figures import BatchFigure
 
@@ -130,7 +130,8 @@ class Judge:
             )
         )
         outcome = definition.run(
-            batch_parameters={"dataframe": frame}, run_id=gx.RunIdentifier(run_name=batch_id)
+            batch_parameters={"dataframe": frame},
+            run_id=gx.RunIdentifier(run_name=run_name(batch_id)),
         )
         failed = {
             one.expectation_config.kwargs["column"]: _exceptions(one)
