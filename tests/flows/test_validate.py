@@ -358,6 +358,9 @@ def test_an_id_that_looks_like_a_date_is_judged_too(tmp_path: Path) -> None:
     judge = Judge(tmp_path)
     # dateutil takes this one for a date and overflows; one in 2,500 batch ids is like it.
     found = judge.run(
-        Figures(violations={"users": rows}), [], ValidateConfig(), batch_id="6449763540995043"
+        Figures(violations={"users": rows, "interactions": rows}),
+        [],
+        ValidateConfig(),
+        batch_id="6449763540995043",
     )
     assert found == []
