@@ -139,8 +139,8 @@ def run_seed(
             "epochs": history.epochs,
             "best_epoch": history.best_epoch,
             "seconds": history.seconds,
-            "seconds_per_epoch": history.training_seconds / history.epochs,
-            "tokens_per_s": targets * history.epochs / history.training_seconds,
+            "seconds_per_epoch": float(np.mean(history.epoch_seconds)),
+            "tokens_per_s": targets / float(np.mean(history.epoch_seconds)),
             "stopping_ndcg@10": history.figures,
         }
         if with_validation:

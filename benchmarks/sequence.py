@@ -50,6 +50,12 @@ def parse() -> argparse.Namespace:
     models = [*KINDS, *BASELINES, "auto", "blend"]
     parser.add_argument("--model", choices=models, default="auto")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--only",
+        type=int,
+        metavar="SEED",
+        help="run this seed alone and leave it in --work: seeds side by side, then all together",
+    )
     parser.add_argument("--budget-minutes", type=float, help="training time of all seeds together")
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
@@ -98,7 +104,7 @@ def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
             environment=environment,
             with_validation=not arguments.skip_refit,
         )
-        for seed in range(arguments.seeds)
+        for seed in (range(arguments.seeds) if arguments.only is None else [arguments.only])
     ]
     return result | summary(seeds) | {"config": config.model_dump(mode="json"), "seeds": seeds}
 

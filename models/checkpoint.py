@@ -29,7 +29,7 @@ class Progress:
     best_ndcg: float
     best_epoch: int
     seconds: float
-    training_seconds: float
+    epoch_seconds: list[float]
     figures: list[float]
 
 

@@ -90,8 +90,8 @@ class TrainingHistory:
     losses: tuple[float, ...]
     figures: tuple[float, ...] = ()
     """Validation nDCG after each epoch."""
-    training_seconds: float = 0.0
-    """Of `seconds`, what went into the epochs themselves: without validation and checkpoints."""
+    epoch_seconds: tuple[float, ...] = ()
+    """Of `seconds`, what went into each epoch itself: without validation and checkpoints."""
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -130,7 +130,7 @@ def train(
         parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     averaged = [p.detach().clone() for p in parameters] if config.average_decay else []
-    done = Progress(0, [], -math.inf, 0, 0.0, 0.0, [])
+    done = Progress(0, [], -math.inf, 0, 0.0, [], [])
     best_weights: dict[str, Tensor] | None = None
     path = options.checkpoints / f"{name}.safetensors" if options.checkpoints else None
     about = {"name": name, "seed": options.seed, "optimiser": config.model_dump(mode="json")}
@@ -165,7 +165,7 @@ def train(
                     for average, own in zip(averaged, parameters, strict=True):
                         average.lerp_(own.detach(), 1 - decay)
                 total, count = total + value.item(), count + 1
-            done.training_seconds += time.perf_counter() - began
+            done.epoch_seconds.append(time.perf_counter() - began)
             _check_epoch(name, epoch, total, count, config)
             done.losses.append(total / count)
             model.eval()
@@ -202,7 +202,7 @@ def train(
         seconds=done.seconds,
         losses=tuple(done.losses),
         figures=tuple(done.figures),
-        training_seconds=done.training_seconds,
+        epoch_seconds=tuple(done.epoch_seconds),
     )
 
 

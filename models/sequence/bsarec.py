@@ -33,6 +33,7 @@ class BsarecConfig(SequenceConfig):
     num_blocks: int = Field(2, ge=1)
     num_heads: int = Field(1, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
+    hidden_factor: int = Field(4, ge=1)
     filter_share: float = Field(0.7, ge=0, le=1)
     num_frequencies: int = Field(3, ge=1)
     """Waves over `max_history` positions that count as slow, the constant one included."""
@@ -79,7 +80,9 @@ class BsarecBlock(nn.Module):
         )
         self.attention = Attention(dim, num_heads=config.num_heads)
         self.feed_forward_norm = nn.LayerNorm(dim)
-        self.feed_forward = FeedForward(dim, hidden=4 * dim, dropout=config.dropout)
+        self.feed_forward = FeedForward(
+            dim, hidden=config.hidden_factor * dim, dropout=config.dropout
+        )
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:

@@ -13,6 +13,7 @@ from models.sequence.bsarec import BsarecConfig, BsarecEncoder
 from models.sequence.gru import GruConfig, GruEncoder
 from models.sequence.model import SequenceConfig
 from models.sequence.sasrec import SasrecConfig, TransformerEncoder
+from models.training import OptimiserConfig
 
 KINDS: dict[str, tuple[type[SequenceConfig], Callable[[Any], nn.Module]]] = {
     "sasrec": (SasrecConfig, TransformerEncoder),
@@ -47,6 +48,17 @@ class Statistics:
         )
 
 
+SPARSE_OPTIMISER = OptimiserConfig(
+    learning_rate=1e-2,
+    weight_decay=0.15,
+    schedule="cosine",
+    average_decay=0.98,
+    num_epochs=14,
+    patience=4,
+)
+DENSE_OPTIMISER = OptimiserConfig(
+    learning_rate=2e-3, schedule="cosine", average_decay=0.99, num_epochs=60, patience=6
+)
 SHORT = 20.0
 """Mean events a history below which data counts as sparse: little to learn a user from, much to
 learn by heart."""
@@ -58,8 +70,8 @@ def choose(statistics: Statistics, *, kind: str | None = None) -> SequenceConfig
     """A configuration by the data's statistics alone; `kind` None leaves the model to the rule too.
 
     - Window: 50 events, 200 where one in ten histories is longer than 50.
-    - Sparse data (mean history below `SHORT`): BSARec, half of everything dropped. Else SASRec with
-      a dropout of 0.2.
+    - Sparse data (mean history below `SHORT`): BSARec, half of everything dropped, strong decay of
+      the weights, few and large steps. Else SASRec with a dropout of 0.2 and no decay.
     - Full softmax up to `SMALL_CATALOGUE` items, sampled softmax with negatives shared by the batch
       beyond.
 
@@ -75,15 +87,12 @@ def choose(statistics: Statistics, *, kind: str | None = None) -> SequenceConfig
         "dropout": 0.5 if sparse else 0.2,
         "batch_size": 128,
         "loss": "full_softmax" if statistics.num_items <= SMALL_CATALOGUE else "sampled_softmax",
-        "num_negatives": 1024,
+        "num_negatives": 512,
         "unknown_item_rate": 0.0,
         "learn_start": False,
         "num_blocks": 2,
-        "optimiser": {
-            "learning_rate": 1e-3,
-            "num_epochs": 100,
-            "patience": 8,
-        },
+        "hidden_factor": 1 if sparse else 4,
+        "optimiser": SPARSE_OPTIMISER if sparse else DENSE_OPTIMISER,
     }
     config_class = KINDS[kind][0]
     return config_class.model_validate(

@@ -31,6 +31,8 @@ class SasrecConfig(SequenceConfig):
     num_blocks: int = Field(1, ge=1)
     dropout: float = Field(0.4, ge=0, lt=1)
     num_heads: int = Field(2, ge=1)
+    hidden_factor: int = Field(4, ge=1)
+    """Width of the feed-forward parts over `embedding_dim`; 1 in the paper."""
     block: Literal["transformer", "ligr"] = "transformer"
 
 
@@ -44,7 +46,10 @@ class TransformerEncoder(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             BLOCKS[config.block](
-                dim, num_heads=config.num_heads, hidden=4 * dim, dropout=config.dropout
+                dim,
+                num_heads=config.num_heads,
+                hidden=config.hidden_factor * dim,
+                dropout=config.dropout,
             )
             for _ in range(config.num_blocks)
         )

@@ -1,0 +1,202 @@
+"""`shortlist bench sequence_speed`: SASRec's training and scoring beside RecTools', in one run.
+
+    shortlist bench sequence_speed --interactions FILE --rectools-python PYTHON --out FILE.json
+
+Both have 64 dimensions, 2 blocks of 2 heads, feed-forward parts of 64, histories of 50, batches of
+256 histories, the same dropout and learning rate, and 256 negatives where the loss is sampled:
+RecTools draws them for each position, here the batch shares them. Times are by the wall's clock and
+by the processor's, which is less disturbed by what else runs on the machine.
+RecTools' own environment is made by `pip install "rectools[torch]"`. Each part is kept in `--work`,
+so that the same command goes on where it was stopped.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._sequence_protocol import FormatError, Sequences
+from benchmarks._sequence_runs import kept
+from benchmarks._sequence_speed_own import measure_matmul, run_epochs, run_steps
+from models.sequence.sasrec import SasrecConfig
+from models.training import OptimiserConfig
+
+LOSSES = ["full_softmax", "sampled_softmax"]
+
+
+def main() -> None:
+    arguments = parse()
+    try:
+        sequences = Sequences.read(arguments.interactions)
+    except FormatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    measured: dict[str, Any] = {}
+    for name, measure in parts_of(sequences, arguments).items():
+        measured[name] = kept(arguments.work / f"{name.replace(' ', '-')}.json", measure)
+        print(name, json.dumps(measured[name]), flush=True)
+    result = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": "shortlist bench sequence_speed " + shlex.join(sys.argv[1:]),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, threads {arguments.threads}",
+        "measured": measured,
+        "compared": compare(measured),
+    }
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["compared"], indent=1))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="shortlist bench sequence_speed", description=__doc__)
+    parser.add_argument("--interactions", type=Path, required=True)
+    parser.add_argument("--rectools-python", type=Path)
+    parser.add_argument("--learning-rate", type=float, default=6e-3)
+    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--steps", type=int, default=20, help="of ours that are timed")
+    parser.add_argument("--rectools-steps", type=int, default=4, help="a step is a batch of 256")
+    parser.add_argument("--epochs", type=int, default=0, help="of ours, 0: no training to nDCG")
+    parser.add_argument("--rectools-epochs", type=int, default=0, help="the same of RecTools")
+    parser.add_argument(
+        "--losses", nargs="+", choices=LOSSES, default=LOSSES, help="which to compare"
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+def parts_of(
+    sequences: Sequences, arguments: argparse.Namespace
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What is measured, by name, ours and theirs one after the other."""
+    threads = arguments.threads
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "matmul": lambda: measure_matmul(sequences.num_items, threads=threads)
+    }
+    for loss in arguments.losses:
+        config = config_of(loss, arguments)
+        parts[f"shortlist steps {loss}"] = lambda config=config: run_steps(
+            sequences, config, steps=arguments.steps, threads=threads
+        )
+        if arguments.rectools_python:
+            parts[f"rectools steps {loss}"] = lambda loss=loss: run_rectools(
+                loss, arguments, batches=arguments.rectools_steps
+            )
+        if arguments.epochs:
+            parts[f"shortlist epochs {loss}"] = lambda config=config: run_epochs(
+                sequences, config, threads=threads
+            )
+        if arguments.rectools_python and arguments.rectools_epochs:
+            parts[f"rectools epochs {loss}"] = lambda loss=loss: run_rectools(loss, arguments)
+    return parts
+
+
+def config_of(loss: str, arguments: argparse.Namespace) -> SasrecConfig:
+    return SasrecConfig.model_validate(
+        {
+            "embedding_dim": 64,
+            "num_blocks": 2,
+            "num_heads": 2,
+            "hidden_factor": 1,
+            "max_history": 50,
+            "dropout": arguments.dropout,
+            "batch_size": 256,
+            "loss": loss,
+            "num_negatives": 256,
+            "unknown_item_rate": 0,
+            "learn_start": False,
+            "optimiser": OptimiserConfig(
+                learning_rate=arguments.learning_rate,
+                num_epochs=max(arguments.epochs, 1),
+                patience=max(arguments.epochs, 1),
+            ),
+        }
+    )
+
+
+def run_rectools(
+    loss: str, arguments: argparse.Namespace, *, batches: int | None = None
+) -> dict[str, Any]:
+    """RecTools in its own environment; with `batches`, one epoch cut short, its first not timed."""
+    lines = arguments.work / f"rectools-{loss}.jsonl"
+    lines.unlink(missing_ok=True)
+    lines.parent.mkdir(parents=True, exist_ok=True)
+    name = "softmax" if loss == "full_softmax" else loss
+    script = Path(__file__).with_name("_rectools_run.py")
+    command = [
+        *(str(arguments.rectools_python), str(script), str(arguments.interactions)),
+        *("--loss", name, "--dropout", str(arguments.dropout)),
+        *("--learning-rate", str(arguments.learning_rate), "--out", str(lines)),
+        *("--threads", str(arguments.threads)),
+        *("--epochs", "1" if batches else str(arguments.rectools_epochs)),
+        *(["--batches", str(batches + 1)] if batches else []),
+    ]
+    subprocess.run(command, check=True)
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    trained, scored = [row for row in rows if "epoch" in row], rows[-1]
+    result = {
+        "version": scored["rectools"],
+        "loss": loss + (", 256 negatives a position" if loss != "full_softmax" else ""),
+        "real_positions": trained[0]["real_positions"],
+        "tokens_per_s": round(float(np.median([row["tokens_per_s"] for row in trained])), 1),
+        "tokens_per_cpu_s": float(np.median([row["tokens_per_cpu_s"] for row in trained])),
+        "users_per_s": scored["users_per_s"],
+        "users_per_cpu_s": scored["users_per_cpu_s"],
+    }
+    if batches:
+        return result | {"steps": batches}
+    seconds = [row["train_seconds"] for row in trained]
+    return result | {
+        "seconds_per_epoch": seconds,
+        "seconds_until": np.cumsum(seconds).round(2).tolist(),
+        "validation_ndcg@10": [row["validation_ndcg@10"] for row in trained],
+    }
+
+
+def compare(measured: dict[str, Any]) -> dict[str, Any]:
+    """Ratios, where both were measured."""
+    out: dict[str, Any] = {}
+    for loss in LOSSES:
+        ours = measured.get(f"shortlist steps {loss}")
+        theirs = measured.get(f"rectools steps {loss}")
+        if ours and loss == "full_softmax":
+            limit = measured["matmul"]["full_softmax_limit_tokens_per_s"]
+            best = ours["tokens_per_cpu_s"] * measured["matmul"]["threads"]
+            out["full_softmax_share_of_matmul_limit"] = round(best / limit, 3)
+        if ours and theirs:
+            out[f"{loss} steps"] = {
+                f"{name}_ratio": round(ours[name] / theirs[name], 1)
+                for name in ("tokens_per_s", "tokens_per_cpu_s", "users_per_s", "users_per_cpu_s")
+            }
+        ours = measured.get(f"shortlist epochs {loss}")
+        theirs = measured.get(f"rectools epochs {loss}")
+        if ours and theirs:
+            out[f"{loss} to equal nDCG"] = to_equal(ours, theirs)
+    return out
+
+
+def to_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """How much sooner ours reached the best validation nDCG that RecTools reached."""
+    best = int(np.argmax(theirs["validation_ndcg@10"]))
+    wanted, at = theirs["validation_ndcg@10"][best], theirs["seconds_until"][best]
+    pairs = zip(ours["seconds_until"], ours["validation_ndcg@10"], strict=True)
+    reached = [seconds for seconds, figure in pairs if figure >= wanted]
+    return {
+        "validation_ndcg@10": wanted,
+        "rectools_seconds": at,
+        "shortlist_seconds": reached[0] if reached else None,
+        "times_sooner": round(at / reached[0], 1) if reached else None,
+    }
+
+
+if __name__ == "__main__":
+    main()
