@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.data import TrainingData, Validation
 from models.layers import Dropout
 from models.sequence.fit import fit_sequence, load_sequence
-from models.sequence.model import SequenceConfig
+from models.sequence.model import SequenceConfig, SequenceEncoder
 from models.sequence.packing import Layout
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource
@@ -23,7 +23,7 @@ class AverageConfig(SequenceConfig):
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3, patience=4)
 
 
-class AverageEncoder(nn.Module):
+class AverageEncoder(SequenceEncoder):
     """Running mean of a history, its start included, dropout, linear: (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: AverageConfig):

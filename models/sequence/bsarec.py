@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from models.data import TrainingData, Validation
 from models.layers import Attention, Dropout, FeedForward
 from models.sequence.fit import fit_sequence, load_sequence
-from models.sequence.model import SequenceConfig
+from models.sequence.model import SequenceConfig, SequenceEncoder
 from models.sequence.packing import Layout
 from models.training import TrainingOptions
 from models.vector_source import VectorSource
@@ -93,12 +93,13 @@ class BsarecBlock(nn.Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
-class BsarecEncoder(nn.Module):
+class BsarecEncoder(SequenceEncoder):
     """Positions, dropout, blocks, norm: (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: BsarecConfig):
         super().__init__()
         dim = config.embedding_dim
+        self.input_scale = dim**0.5
         self.position = nn.Parameter(torch.zeros(config.max_history + 1, dim))
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(BsarecBlock(config) for _ in range(config.num_blocks))

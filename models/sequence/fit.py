@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from models.data import TrainingData, Validation
 from models.layers import prepare, quieten
 from models.sequence.batches import SequenceData
-from models.sequence.model import SequenceConfig, SequenceModel
+from models.sequence.model import SequenceConfig, SequenceEncoder, SequenceModel
 from models.training import TrainingHistory, TrainingOptions, train
 from models.vector_source import VectorSource, exact_ndcg, load_source
 from shortlist.catalogue import Catalogue
@@ -20,7 +19,7 @@ from shortlist.config import Config
 def train_sequence(
     kind: str,
     config: SequenceConfig,
-    encoder: nn.Module,
+    encoder: SequenceEncoder,
     data: TrainingData,
     *,
     validate: Callable[[SequenceModel], float],
@@ -58,7 +57,7 @@ def train_sequence(
 def fit_sequence(
     kind: str,
     config: SequenceConfig,
-    encoder: nn.Module,
+    encoder: SequenceEncoder,
     data: TrainingData,
     validation: Validation,
     options: TrainingOptions,
@@ -81,7 +80,7 @@ def load_sequence(
     catalogue: Catalogue,
     *,
     config_class: type[SequenceConfig],
-    encoder: Callable[[Any], nn.Module],
+    encoder: Callable[[Any], SequenceEncoder],
 ) -> VectorSource:
     """Load what `fit_sequence` gave; `encoder` makes the untrained encoder of a config."""
 

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from models.data import TrainingData, Validation
 from models.layers import Dropout
 from models.sequence.fit import fit_sequence, load_sequence
-from models.sequence.model import SequenceConfig
+from models.sequence.model import SequenceConfig, SequenceEncoder
 from models.sequence.packing import Layout
 from models.training import TrainingOptions
 from models.vector_source import VectorSource
@@ -23,7 +23,7 @@ class GruConfig(SequenceConfig):
     kind: Literal["gru"] = "gru"
 
 
-class GruEncoder(nn.Module):
+class GruEncoder(SequenceEncoder):
     """Dropout, GRU, dropout, linear: (R, W, D) -> (R, W, D).
 
     It walks one history after the other, so they are taken out of their rows and put back.

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from models.data import TrainingData
 from models.sequence.average import AverageConfig, AverageEncoder
 from models.sequence.bsarec import BsarecConfig, BsarecEncoder
 from models.sequence.gru import GruConfig, GruEncoder
-from models.sequence.model import SequenceConfig
+from models.sequence.model import SequenceConfig, SequenceEncoder
 from models.sequence.sasrec import SasrecConfig, TransformerEncoder
 from models.training import OptimiserConfig
 
-KINDS: dict[str, tuple[type[SequenceConfig], Callable[[Any], nn.Module]]] = {
+KINDS: dict[str, tuple[type[SequenceConfig], Callable[[Any], SequenceEncoder]]] = {
     "sasrec": (SasrecConfig, TransformerEncoder),
     "bsarec": (BsarecConfig, BsarecEncoder),
     "gru": (GruConfig, GruEncoder),

@@ -52,6 +52,14 @@ class SequenceConfig(Config):
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3)
 
 
+class SequenceEncoder(nn.Module):
+    """(R, W, D) and a layout -> (R, W, D)."""
+
+    input_scale: float = 1.0
+    """What item embeddings are multiplied with on their way in. Residual blocks want numbers as
+    large as their own, the softmax and gates want them sqrt(D) smaller."""
+
+
 class SequenceModel(nn.Module):
     """Item embeddings and an encoder. Score of an item: state . item + bias, or cosine over
     temperature.
@@ -60,7 +68,7 @@ class SequenceModel(nn.Module):
     def __init__(
         self,
         config: SequenceConfig,
-        encoder: nn.Module,
+        encoder: SequenceEncoder,
         *,
         categories: np.ndarray,
         known: np.ndarray,
@@ -94,10 +102,8 @@ class SequenceModel(nn.Module):
             embedded: (N + 1, D) of all items, where they are known already.
         """
         x = self.embed(batch.items) if embedded is None else F.embedding(batch.items, embedded)
-        # To the size of the blocks' own numbers; items are sqrt(D) smaller, for the softmax.
-        x = x * self.config.embedding_dim**0.5
         event = (batch.layout.position > 0).to(x.dtype)[..., None]
-        x = x * event + self.start * (1 - event)
+        x = x * (event * self.encoder.input_scale) + self.start * (1 - event)
         if self.gap is not None:
             x = x + self.gap(batch.gaps)
         x = self.encoder(x, batch.layout)

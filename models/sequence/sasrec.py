@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.data import TrainingData, Validation
 from models.layers import Dropout, LigrBlock, TransformerBlock
 from models.sequence.fit import fit_sequence, load_sequence
-from models.sequence.model import SequenceConfig
+from models.sequence.model import SequenceConfig, SequenceEncoder
 from models.sequence.packing import Layout
 from models.training import TrainingOptions
 from models.vector_source import VectorSource
@@ -36,12 +36,13 @@ class SasrecConfig(SequenceConfig):
     block: Literal["transformer", "ligr"] = "transformer"
 
 
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(SequenceEncoder):
     """Positions, dropout, causal blocks, norm: (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: SasrecConfig):
         super().__init__()
         dim = config.embedding_dim
+        self.input_scale = dim**0.5
         self.position = nn.Parameter(torch.zeros(config.max_history + 1, dim))
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
