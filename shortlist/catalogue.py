@@ -65,6 +65,20 @@ class Catalogue:
         return np.concatenate([[0], known.to_numpy()]).astype(np.int64)
 
     @cached_property
+    def log_price(self) -> np.ndarray:
+        """(N + 1,) float32 log(1 + price), NaN where unknown or negative."""
+        prices = self.items.column(c.PRICE).to_numpy(zero_copy_only=False).astype(np.float64)
+        known = np.where(prices >= 0, prices, np.nan)
+        return np.concatenate([[np.nan], np.log1p(known)]).astype(np.float32)
+
+    @cached_property
+    def brand_code(self) -> np.ndarray:
+        """(N + 1,) int64: items of one brand share a code from 1 on, 0 where unknown."""
+        brands = self.items.column(c.BRAND).to_pylist()
+        codes = {brand: code for code, brand in enumerate(sorted({b for b in brands if b}), 1)}
+        return np.array([0, *(codes.get(brand, 0) for brand in brands)], dtype=np.int64)
+
+    @cached_property
     def available(self) -> np.ndarray:
         """(N + 1,) bool; row 0 is False."""
         flags = self.items.column(c.AVAILABLE).to_numpy(zero_copy_only=False)

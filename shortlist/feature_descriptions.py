@@ -109,6 +109,11 @@ HISTORY = Group(
         Feature("category_overlap_mean_10", "mean cosine of categories", LAST_10, "0", RANKING),
         Feature("years_from_history", "years from their mean publication", LAST_50, "0", RANKING),
         Feature("years_from_last_10", "years from their mean publication", LAST_10, "0", RANKING),
+        Feature("price_log", "log(1 + price)", "catalogue", "0", RANKING),
+        Feature("price_from_history", "log price above their mean", LAST_50, "0", RANKING),
+        Feature("price_from_last_10", "log price above their mean", LAST_10, "0", RANKING),
+        Feature("brand_share_50", "share of items of the same brand", LAST_50, "0", RANKING),
+        Feature("brand_is_last", "1 if of the same brand", "last item", "0", RANKING),
     ),
 )
 CROSS = Group(

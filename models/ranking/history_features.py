@@ -1,4 +1,5 @@
-"""What a candidate has in common with the user's history: categories, values, years of publication.
+"""What a candidate has in common with the user's history: categories, values, years of publication,
+prices, brands. A catalogue without prices or brands costs nothing for theirs.
 
 Shapes: B requests, C candidates, L history, K categories, M the most recent items of a history.
 """
@@ -37,6 +38,8 @@ def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndar
             overlap[..., :10].sum(-1) / np.maximum((last[:, None, :10] > 0).sum(-1), 1),
             _years_from(catalogue, candidates, history),
             _years_from(catalogue, candidates, last[:, :10]),
+            *_prices(catalogue, candidates, history, last[:, :10]),
+            *_brands(catalogue, candidates, last),
         ],
         axis=-1,
     ).astype(np.float32)
@@ -93,3 +96,36 @@ def _years_from(catalogue: Catalogue, candidates: np.ndarray, history: np.ndarra
     mean = published.sum(1, keepdims=True, dtype=np.float64) / np.maximum(count, 1)
     mine = catalogue.published_at[candidates]
     return np.where((mine != 0) & (count > 0), (mine - mean) / MICROSECONDS_PER_YEAR, 0)
+
+
+def _prices(
+    catalogue: Catalogue, candidates: np.ndarray, history: np.ndarray, last: np.ndarray
+) -> list[np.ndarray]:
+    """Three times (B, C): log price, and by how much it is above the mean log price of the history
+    and of its last items; 0 where unknown.
+    """
+    price = catalogue.log_price
+    if np.isnan(price).all():
+        return [np.zeros(candidates.shape, dtype=np.float32)] * 3
+    mine = price[candidates]
+    blocks = [np.nan_to_num(mine)]
+    for items in (history, last):
+        paid = price[items]
+        known = np.isfinite(paid)
+        count = known.sum(1, keepdims=True)
+        usual = np.where(known, paid, 0).sum(1, keepdims=True) / np.maximum(count, 1)
+        blocks.append(np.where((count > 0) & np.isfinite(mine), np.nan_to_num(mine) - usual, 0))
+    return blocks
+
+
+def _brands(catalogue: Catalogue, candidates: np.ndarray, last: np.ndarray) -> list[np.ndarray]:
+    """Twice (B, C): share of the last items that are of the candidate's brand; whether the very
+    last is. An unknown brand is nobody's.
+    """
+    brand = catalogue.brand_code
+    if not brand.any():
+        return [np.zeros(candidates.shape, dtype=np.float32)] * 2
+    mine = brand[candidates][:, :, None]
+    same = (mine > 0) & (mine == brand[last][:, None, :])  # (B, C, M)
+    count = np.maximum((last > 0).sum(1, keepdims=True), 1)
+    return [same.sum(-1) / count, same[..., :1].sum(-1)]

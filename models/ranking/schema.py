@@ -24,6 +24,11 @@ HISTORY_FEATURES = (
     "category_overlap_mean_10",
     "years_from_history",
     "years_from_last_10",
+    "price_log",
+    "price_from_history",
+    "price_from_last_10",
+    "brand_share_50",
+    "brand_is_last",
 )
 CROSS_FEATURES = ("value_cross", "popularity_place", "recent_popularity_place")
 SOURCE_FEATURES = ("score", "score_z", "place", "reciprocal_rank")

@@ -1,0 +1,70 @@
+"""Price and brand features by hand; a catalogue without either has zeros."""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from models.queries import Queries
+from models.ranking.history_features import history_features
+from models.ranking.schema import HISTORY_FEATURES
+from shortlist.catalogue import Catalogue
+from shortlist.contracts import ITEMS
+from shortlist.features import CONTEXT_FEATURES, USER_FEATURES
+
+
+def catalogue(prices: list[float | None], brands: list[str | None]) -> Catalogue:
+    n = len(prices)
+    rows = {
+        "item_id": [f"i{k}" for k in range(n)],
+        "categories": [[]] * n,
+        "available": [True] * n,
+        "price": prices,
+        "brand": brands,
+    }
+    return Catalogue.from_items(
+        pa.table([pa.array(rows.get(f.name, [None] * n), f.type) for f in ITEMS], schema=ITEMS)
+    )
+
+
+def features(history: list[list[int]], given: Catalogue) -> dict[str, np.ndarray]:
+    """Columns of all items as candidates of each history (item_idx, 0 is padding)."""
+    n = len(history)
+    padded = np.array(history)
+    queries = Queries(
+        user_ids=["u"] * n,
+        at=np.zeros(n, dtype=np.int64),
+        history=padded,
+        history_time=np.zeros_like(padded),
+        history_value=np.zeros(padded.shape, dtype=np.float32),
+        seen=[np.empty(0, dtype=np.int64)] * n,
+        user=np.zeros((n, len(USER_FEATURES)), dtype=np.float32),
+        context=np.zeros((n, len(CONTEXT_FEATURES)), dtype=np.float32),
+        profile=np.zeros((n, 0), dtype=np.int64),
+    )
+    candidates = np.tile(np.arange(1, given.num_items + 1), (n, 1))
+    values = history_features(queries, given, candidates)
+    assert np.isfinite(values).all()
+    return {name: values[..., k] for k, name in enumerate(HISTORY_FEATURES)}
+
+
+def test_prices_and_brands_by_hand() -> None:
+    shop = catalogue([0.0, math.e - 1, None, math.e**3 - 1], ["ada", "bo", None, "ada"])
+    found = features([[2, 4, 3], [1, 0, 0], [0, 0, 0]], shop)
+    assert found["price_log"] == pytest.approx(np.tile([0, 1, 0, 3], (3, 1)), abs=1e-6)
+    # The first user paid log prices 1 and 3, one is unknown: 2 is usual.
+    assert found["price_from_history"][0] == pytest.approx([-2, -1, 0, 1], abs=1e-6)
+    assert found["price_from_history"][1] == pytest.approx([0, 1, 0, 3], abs=1e-6)
+    assert not found["price_from_history"][2].any()
+    np.testing.assert_array_equal(found["price_from_last_10"], found["price_from_history"])
+    # Brands bo, ada, unknown: a third each; the last item's brand is unknown and matches none.
+    assert found["brand_share_50"][0] == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3])
+    assert found["brand_share_50"][1].tolist() == [1, 0, 0, 1]
+    assert found["brand_is_last"].tolist() == [[0, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]]
+
+
+def test_what_the_catalogue_does_not_say_is_zero() -> None:
+    found = features([[1, 2]], catalogue([None, None], [None, ""]))
+    for name in HISTORY_FEATURES[-5:]:
+        assert not found[name].any(), name
