@@ -52,6 +52,8 @@ def pushed(name: str) -> PushSource:
 
 user_stats = FeatureView(
     name="user_stats",
+    description="Counts, decayed activity, times and values of a user; a row a change",
+    owner="platform",
     entities=[user],
     ttl=FOREVER,
     schema=[
@@ -68,6 +70,8 @@ user_stats = FeatureView(
 
 user_history = FeatureView(
     name="user_history",
+    description="A user's newest items with times and values, each at its first event",
+    owner="platform",
     entities=[user],
     ttl=FOREVER,
     schema=[
@@ -82,6 +86,8 @@ user_history = FeatureView(
 
 user_profile = FeatureView(
     name="user_profile",
+    description="Attributes of a user as JSON",
+    owner="platform",
     entities=[user],
     ttl=FOREVER,
     schema=[
@@ -93,6 +99,8 @@ user_profile = FeatureView(
 
 item_state = FeatureView(
     name="item_state",
+    description="Counts, decayed popularity, times, values and day counts of an item; a row a tick",
+    owner="platform",
     entities=[item],
     ttl=FOREVER,
     schema=[
@@ -112,6 +120,8 @@ item_state = FeatureView(
 
 context_trend = FeatureView(
     name="context_trend",
+    description="Activity of a surface, device and hour of day; a row a tick",
+    owner="platform",
     entities=[context],
     ttl=FOREVER,
     schema=[
