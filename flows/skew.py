@@ -25,7 +25,7 @@ from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.datasets.service_log import load_posted_events, read_lines
 from shortlist.feature_store import OfflineReader, apply, build_states, read_pack_history
-from shortlist.feature_store.states import Snapshots
+from shortlist.feature_store.snapshots import Snapshots
 from shortlist.lake import Lake
 from shortlist.plain_json import write_json
 from shortlist.profiles import ProfileEncoder

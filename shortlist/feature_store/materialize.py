@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shortlist.config import Settings
-from shortlist.feature_store.states import Snapshots, known_keys
+from shortlist.feature_store.snapshots import Snapshots, known_keys
 from shortlist.feature_store.store import ONLINE_VIEWS, PUSHED_VIEWS, open_store
 from shortlist.plain_json import write_json
 

@@ -13,7 +13,7 @@ else as Feast's protobuf. `pushed` is 1 where the row did not come from a materi
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,13 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 
 from shortlist.feature_store.online_columns import column_of, entity_keys
+from shortlist.feature_store.online_tables import (
+    Transaction,
+    batches,
+    make_table,
+    quoted,
+    table_of,
+)
 
 BATCH = 2_000
 """Rows of one transaction: some 20 ms, the longest that a push has to wait for a materialize."""
@@ -137,12 +144,12 @@ class WideSqliteOnlineStore(OnlineStore):
     ) -> list[tuple[Any, ...] | None]:
         """For each serialized key (microseconds, *values as stored), None where unknown."""
         since = self._oldest(config, table)
-        selected = ", ".join(["entity_key", "event_ts", *(_quoted(name) for name in names)])
+        selected = ", ".join(["entity_key", "event_ts", *(quoted(name) for name in names)])
         connection = self._connection(config)
         rows: dict[bytes, tuple[Any, ...]] = {}
-        for some in _batches(keys, 10_000):
+        for some in batches(keys, 10_000):
             query = (
-                f"SELECT {selected} FROM {_table(config, table)}"
+                f"SELECT {selected} FROM {table_of(config, table)}"
                 f" WHERE entity_key IN ({', '.join('?' * len(some))})"
             )
             for row in connection.execute(query, some):
@@ -152,21 +159,21 @@ class WideSqliteOnlineStore(OnlineStore):
 
     def pushed_keys(self, config: RepoConfig, table: FeatureView) -> list[bytes]:
         """Entities whose row was pushed after the last materialize."""
-        query = f"SELECT entity_key FROM {_table(config, table)} WHERE pushed = 1"
+        query = f"SELECT entity_key FROM {table_of(config, table)} WHERE pushed = 1"
         return [key for (key,) in self._connection(config).execute(query)]
 
     def delete(self, config: RepoConfig, table: FeatureView, keys: Iterable[bytes]) -> None:
         """Forget these entities, in short transactions."""
-        for some in _batches(keys, BATCH):
+        for some in batches(keys, BATCH):
             with self._transaction(config) as connection:
                 connection.executemany(
-                    f"DELETE FROM {_table(config, table)} WHERE entity_key = ?",
+                    f"DELETE FROM {table_of(config, table)} WHERE entity_key = ?",
                     [(key,) for key in some],
                 )
 
     def keys(self, config: RepoConfig, table: FeatureView) -> list[bytes]:
         """Every entity of the view."""
-        query = f"SELECT entity_key FROM {_table(config, table)}"
+        query = f"SELECT entity_key FROM {table_of(config, table)}"
         return [key for (key,) in self._connection(config).execute(query)]
 
     def mark_end(self, config: RepoConfig, table: FeatureView, end: datetime) -> None:
@@ -197,9 +204,9 @@ class WideSqliteOnlineStore(OnlineStore):
                 "CREATE TABLE IF NOT EXISTS materialized (view TEXT PRIMARY KEY, until INTEGER)"
             )
             for view in tables_to_delete:
-                connection.execute(f"DROP TABLE IF EXISTS {_table(config, view)}")
+                connection.execute(f"DROP TABLE IF EXISTS {table_of(config, view)}")
             for view in tables_to_keep:
-                _make_table(connection, config, view, self._columns_of(view))
+                make_table(connection, config, view, self._columns_of(view))
 
     def teardown(
         self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]
@@ -220,15 +227,17 @@ class WideSqliteOnlineStore(OnlineStore):
         progress: Callable[[int], Any] | None,
     ) -> None:
         width = 4 + len(self._columns_of(table))
-        query = f"INSERT OR REPLACE INTO {_table(config, table)} VALUES ({', '.join('?' * width)})"
-        for some in _batches(rows, BATCH):
+        query = (
+            f"INSERT OR REPLACE INTO {table_of(config, table)} VALUES ({', '.join('?' * width)})"
+        )
+        for some in batches(rows, BATCH):
             with self._transaction(config) as connection:
                 connection.executemany(query, some)
             if progress:
                 progress(len(some))
 
-    def _transaction(self, config: RepoConfig) -> "_Transaction":
-        return _Transaction(self._connection(config))
+    def _transaction(self, config: RepoConfig) -> "Transaction":
+        return Transaction(self._connection(config))
 
     def _connection(self, config: RepoConfig) -> sqlite3.Connection:
         connection = getattr(self._local, "connection", None)
@@ -263,58 +272,6 @@ class WideSqliteOnlineStore(OnlineStore):
             row = self._connection(config).execute(query, (table.name,)).fetchone()
             now = row[0] if row else 0
         return now - table.ttl // timedelta(microseconds=1)
-
-
-class _Transaction:
-    """BEGIN IMMEDIATE, then COMMIT or ROLLBACK."""
-
-    def __init__(self, connection: sqlite3.Connection):
-        self.connection = connection
-
-    def __enter__(self) -> sqlite3.Connection:
-        self.connection.execute("BEGIN IMMEDIATE")
-        return self.connection
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.connection.execute("COMMIT" if kind is None else "ROLLBACK")
-
-
-def _make_table(
-    connection: sqlite3.Connection, config: RepoConfig, view: FeatureView, columns: dict[str, Any]
-) -> None:
-    name = _table(config, view)
-    wanted = {
-        "entity_key": "BLOB",
-        "event_ts": "INTEGER",
-        "created_ts": "INTEGER",
-        "pushed": "INTEGER",
-    } | {name: column.sql_type for name, column in columns.items()}
-    there = {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({name})")}
-    if there and there != wanted:
-        connection.execute(f"DROP TABLE {name}")
-        connection.execute("DELETE FROM materialized WHERE view = ?", (view.name,))
-    fields = ", ".join(
-        f"{_quoted(column)} {kind}{' PRIMARY KEY' if column == 'entity_key' else ''}"
-        for column, kind in wanted.items()
-    )
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({fields})")
-    index = _quoted(f"{config.project}_{view.name}_pushed")
-    connection.execute(
-        f"CREATE INDEX IF NOT EXISTS {index} ON {name} (entity_key) WHERE pushed = 1"
-    )
-
-
-def _batches(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    listed = list(values)
-    return (listed[start : start + size] for start in range(0, len(listed), size))
-
-
-def _table(config: RepoConfig, view: FeatureView) -> str:
-    return _quoted(f"{config.project}_{view.name}")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _config(config: RepoConfig) -> WideSqliteOnlineStoreConfig:

@@ -18,9 +18,8 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -28,6 +27,7 @@ import pyarrow.parquet as pq
 
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.feature_store import item_days, state_sql
+from shortlist.feature_store.snapshots import Snapshots, can_go_on, lake_folders, sql_path
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features import schema_hash
 from shortlist.plain_json import write_json
@@ -39,33 +39,6 @@ CURRENT = {"user_stats": "user_id", "user_profile": "user_id"} | {
     "context_trend": "context_id",
 }
 """Views whose newest rows are kept, and their keys."""
-MAX_PARTS = 60
-"""Beyond so many parts they are built anew as one."""
-FOOTER_BYTES = 65_536
-
-
-@dataclass(frozen=True)
-class Snapshots:
-    """What the snapshots of a folder were made of."""
-
-    generation: str
-    part: int
-    until: int
-    target_events: tuple[str, ...]
-    schema: str
-    folders: dict[str, dict[str, Any]]
-    """Folder of the lake -> {"files": {name: hash of its footer}, "known": (events, xor)}, the
-    events that were known by `until`. A folder whose files changed is counted again.
-    """
-
-    @classmethod
-    def read(cls, folder: Path) -> "Snapshots | None":
-        """None if there are none, or none that this code can go on from."""
-        try:
-            found = json.loads((folder / "manifest.json").read_text())
-            return cls(**found | {"target_events": tuple(found["target_events"])})
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
 
 
 def build_states(
@@ -105,64 +78,15 @@ def build_states(
         until=until,
         target_events=tuple(target_events),
         schema=schema_hash(),
-        folders=_folders(files),
+        folders=lake_folders(files),
     )
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("users", users)
         before = None if anew else Snapshots.read(folder)
-        if before is not None and _can_go_on(connection, before, now, files, folder=folder):
+        if before is not None and can_go_on(connection, before, now, files, folder=folder):
             return _add_part(connection, before, now, files, folder=folder)
         return _build_anew(connection, now, files, folder=folder)
-
-
-def _folders(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    folders: dict[str, dict[str, Any]] = {}
-    for file in files:
-        folder = folders.setdefault(file.parent.name, {"files": {}, "known": (0, 0)})
-        folder["files"][file.name] = _footer_hash(file)
-    return folders
-
-
-def _footer_hash(file: Path) -> str:
-    """A footer knows every row group: another content has another one."""
-    with file.open("rb") as handle:
-        size = handle.seek(0, 2)
-        handle.seek(max(0, size - FOOTER_BYTES))
-        return hashlib.blake2b(handle.read() + str(size).encode(), digest_size=8).hexdigest()
-
-
-def _can_go_on(
-    connection: duckdb.DuckDBPyConnection,
-    before: Snapshots,
-    now: Snapshots,
-    files: Sequence[Path],
-    *,
-    folder: Path,
-) -> bool:
-    same = (before.target_events, before.schema) == (now.target_events, now.schema)
-    current = folder / "current" / str(before.part)
-    if not (same and current.is_dir() and before.part < MAX_PARTS and now.until > before.until):
-        return False
-    profiles = current / "user_profile.parquet"
-    ((gone,),) = connection.execute(
-        f"SELECT count(*) FROM read_parquet('{_path(profiles)}') ANTI JOIN users USING (user_id)"
-    ).fetchall()
-    nothing: dict[str, Any] = {"files": {}, "known": (0, 0)}
-    names = before.folders.keys() | now.folders.keys()
-    old = {name: before.folders.get(name, nothing) for name in names}
-    changed = {
-        name for name in names if old[name]["files"] != now.folders.get(name, nothing)["files"]
-    }
-    found = state_sql.fingerprints(
-        connection,
-        [file for file in files if file.parent.name in changed],
-        target_events=now.target_events,
-        until=before.until,
-    )
-    # What was known by then must be what is known of then now: nothing came late, nothing left.
-    same_past = all(tuple(old[name]["known"]) == found.get(name, (0, 0)) for name in changed)
-    return not gone and same_past
 
 
 def _build_anew(
@@ -216,7 +140,7 @@ def _add_part(
     part = before.part + 1
     after = Snapshots(**asdict(now) | {"generation": before.generation, "part": part})
     old = folder / "current" / str(before.part)
-    carry = {view: _path(old / f"{view}.parquet") for view in CURRENT}
+    carry = {view: sql_path(old / f"{view}.parquet") for view in CURRENT}
     for view in VIEWS:  # what a build that was cut off may have left
         (folder / view / f"{part:06}.parquet").unlink(missing_ok=True)
     shutil.rmtree(folder / "current" / str(part), ignore_errors=True)
@@ -302,7 +226,7 @@ def _copy(
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     ((written,),) = connection.execute(
-        f"COPY ({query}) TO '{_path(partial)}'"
+        f"COPY ({query}) TO '{sql_path(partial)}'"
         " (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)"
     ).fetchall()
     partial.rename(target)
@@ -344,7 +268,7 @@ def _write_current(
     target = folder / "current" / str(part) / f"{view}.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     new = f"""
-        SELECT * FROM read_parquet('{_path(folder / view / f"{part:06}.parquet")}')
+        SELECT * FROM read_parquet('{sql_path(folder / view / f"{part:06}.parquet")}')
         QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY event_timestamp DESC) = 1
     """
     query = new
@@ -353,21 +277,6 @@ def _write_current(
         query = f"""
             WITH new AS ({new})
             SELECT * FROM new
-            UNION ALL BY NAME SELECT * FROM read_parquet('{_path(old)}') ANTI JOIN new USING ({key})
+            UNION ALL BY NAME SELECT * FROM read_parquet('{sql_path(old)}') ANTI JOIN new USING ({key})
         """
-    connection.execute(f"COPY ({query}) TO '{_path(target)}' (FORMAT parquet, COMPRESSION zstd)")
-
-
-def _path(path: Path) -> str:
-    """A path inside quotes in SQL."""
-    return str(path).replace("'", "''")
-
-
-def known_keys(folder: Path, view: str, key: str, *, until: int) -> list[str]:
-    """Every user or context that has a row stamped at or before `until`."""
-    with duckdb.connect() as connection:
-        rows = connection.execute(
-            f"SELECT DISTINCT {key} FROM read_parquet('{_path(folder / view / '*.parquet')}')"
-            f" WHERE event_timestamp <= make_timestamptz({until})"
-        ).fetchall()
-    return [value for (value,) in rows]
+    connection.execute(f"COPY ({query}) TO '{sql_path(target)}' (FORMAT parquet, COMPRESSION zstd)")

@@ -20,8 +20,9 @@ from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import INTERACTIONS, TIMESTAMP, USERS
 from shortlist.feature_store.event_lists import lists_at
 from shortlist.feature_store.item_days import shift_day_counts
+from shortlist.feature_store.snapshots import Snapshots
 from shortlist.feature_store.state_sql import BACKFILL_LAG
-from shortlist.feature_store.states import VIEWS, Snapshots, build_states
+from shortlist.feature_store.states import VIEWS, build_states
 from shortlist.features import DAY_BUCKETS, HALF_LIFE, USER_HISTORY, USER_STATE
 
 START = 10_000 * DAY

@@ -21,7 +21,6 @@ from shortlist.feature_store.item_days import shift_day_counts
 from shortlist.feature_store.push import TargetEvent, UserState, update_user_state
 from shortlist.feature_store.state_sql import ERA_HALF_LIVES
 from shortlist.feature_store.states import VIEWS, build_states
-from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features import (
     DAY_BUCKETS,
     HALF_LIFE,
@@ -266,55 +265,3 @@ def test_only_the_newest_items_are_kept(tmp_path: Path) -> None:
     for event in events[-4:]:
         state = update_user_state(state, event, max_history=2)
     assert (state.items, state.times) == (items[-2:], newest["history_times"][-2:])
-
-
-def test_a_profile_is_there_before_the_first_event(tmp_path: Path) -> None:
-    pq.write_table(table([TargetEvent("u", "a", START + 9)]), tmp_path / "events.parquet")
-    people = pa.table(
-        {
-            "user_id": ["u", "new", "nobody"],
-            "attributes": pa.array(
-                [[("sex", "F")], [("a", 'quote " and ünïcode')], None], USERS.field(1).type
-            ),
-            "created_at": pa.array([None, START, None], pa.int64()).cast(TIMESTAMP),
-        }
-    ).cast(USERS)
-    build_states(
-        [tmp_path / "events.parquet"],
-        people,
-        folder=tmp_path / "features",
-        target_events=["rating"],
-        until=END,
-    )
-    rows = pq.read_table(tmp_path / "features" / "user_profile")
-    stamps = rows.column("event_timestamp").cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
-    assert dict(zip(rows.column("user_id").to_pylist(), stamps, strict=True)) == {
-        "u": START + 9,
-        "new": START,
-        "nobody": 0,
-    }
-    texts = rows.sort_by("user_id").column("attributes_json").to_pylist()
-    assert texts == ['{"a":"quote \\" and ünïcode"}', "{}", '{"sex":"F"}']
-
-
-def test_a_failed_build_leaves_the_old_snapshots(tmp_path: Path) -> None:
-    snapshots([TargetEvent("u", "a", START)], tmp_path)
-    part = tmp_path / "features" / "user_stats" / "000000.parquet"
-    before = part.read_bytes()
-    with pytest.raises(FeatureStoreError, match=r"no event of type like before"):
-        build_states(
-            [tmp_path / "events.parquet"],
-            USERS.empty_table(),
-            folder=tmp_path / "features",
-            target_events=["like"],
-            until=END,
-        )
-    assert part.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["events.parquet", "features"]
-
-
-def test_an_empty_lake_is_said(tmp_path: Path) -> None:
-    with pytest.raises(FeatureStoreError, match="shortlist ingest"):
-        build_states(
-            [], USERS.empty_table(), folder=tmp_path / "f", target_events=["rating"], until=END
-        )

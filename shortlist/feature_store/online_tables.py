@@ -1,0 +1,60 @@
+"""The tables of the embedded online store: their names, how they are made, and short transactions."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from feast.feature_view import FeatureView
+from feast.repo_config import RepoConfig
+
+
+class Transaction:
+    """BEGIN IMMEDIATE, then COMMIT or ROLLBACK."""
+
+    def __init__(self, connection: sqlite3.Connection):
+        self.connection = connection
+
+    def __enter__(self) -> sqlite3.Connection:
+        self.connection.execute("BEGIN IMMEDIATE")
+        return self.connection
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.connection.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def make_table(
+    connection: sqlite3.Connection, config: RepoConfig, view: FeatureView, columns: dict[str, Any]
+) -> None:
+    name = table_of(config, view)
+    wanted = {
+        "entity_key": "BLOB",
+        "event_ts": "INTEGER",
+        "created_ts": "INTEGER",
+        "pushed": "INTEGER",
+    } | {name: column.sql_type for name, column in columns.items()}
+    there = {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({name})")}
+    if there and there != wanted:
+        connection.execute(f"DROP TABLE {name}")
+        connection.execute("DELETE FROM materialized WHERE view = ?", (view.name,))
+    fields = ", ".join(
+        f"{quoted(column)} {kind}{' PRIMARY KEY' if column == 'entity_key' else ''}"
+        for column, kind in wanted.items()
+    )
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({fields})")
+    index = quoted(f"{config.project}_{view.name}_pushed")
+    connection.execute(
+        f"CREATE INDEX IF NOT EXISTS {index} ON {name} (entity_key) WHERE pushed = 1"
+    )
+
+
+def batches(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    listed = list(values)
+    return (listed[start : start + size] for start in range(0, len(listed), size))
+
+
+def table_of(config: RepoConfig, view: FeatureView) -> str:
+    return quoted(f"{config.project}_{view.name}")
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,104 @@
+"""What the snapshots of a folder were made of, and whether a part more can follow."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from shortlist.feature_store import state_sql
+
+MAX_PARTS = 60
+"""Beyond so many parts they are built anew as one."""
+FOOTER_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """What the snapshots of a folder were made of."""
+
+    generation: str
+    part: int
+    until: int
+    target_events: tuple[str, ...]
+    schema: str
+    folders: dict[str, dict[str, Any]]
+    """Folder of the lake -> {"files": {name: hash of its footer}, "known": (events, xor)}, the
+    events that were known by `until`. A folder whose files changed is counted again.
+    """
+
+    @classmethod
+    def read(cls, folder: Path) -> "Snapshots | None":
+        """None if there are none, or none that this code can go on from."""
+        try:
+            found = json.loads((folder / "manifest.json").read_text())
+            return cls(**found | {"target_events": tuple(found["target_events"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def can_go_on(
+    connection: duckdb.DuckDBPyConnection,
+    before: Snapshots,
+    now: Snapshots,
+    files: Sequence[Path],
+    *,
+    folder: Path,
+) -> bool:
+    same = (before.target_events, before.schema) == (now.target_events, now.schema)
+    current = folder / "current" / str(before.part)
+    if not (same and current.is_dir() and before.part < MAX_PARTS and now.until > before.until):
+        return False
+    profiles = current / "user_profile.parquet"
+    ((gone,),) = connection.execute(
+        f"SELECT count(*) FROM read_parquet('{sql_path(profiles)}') ANTI JOIN users USING (user_id)"
+    ).fetchall()
+    nothing: dict[str, Any] = {"files": {}, "known": (0, 0)}
+    names = before.folders.keys() | now.folders.keys()
+    old = {name: before.folders.get(name, nothing) for name in names}
+    changed = {
+        name for name in names if old[name]["files"] != now.folders.get(name, nothing)["files"]
+    }
+    found = state_sql.fingerprints(
+        connection,
+        [file for file in files if file.parent.name in changed],
+        target_events=now.target_events,
+        until=before.until,
+    )
+    # What was known by then must be what is known of then now: nothing came late, nothing left.
+    same_past = all(tuple(old[name]["known"]) == found.get(name, (0, 0)) for name in changed)
+    return not gone and same_past
+
+
+def lake_folders(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    folders: dict[str, dict[str, Any]] = {}
+    for file in files:
+        folder = folders.setdefault(file.parent.name, {"files": {}, "known": (0, 0)})
+        folder["files"][file.name] = _footer_hash(file)
+    return folders
+
+
+def _footer_hash(file: Path) -> str:
+    """A footer knows every row group: another content has another one."""
+    with file.open("rb") as handle:
+        size = handle.seek(0, 2)
+        handle.seek(max(0, size - FOOTER_BYTES))
+        return hashlib.blake2b(handle.read() + str(size).encode(), digest_size=8).hexdigest()
+
+
+def known_keys(folder: Path, view: str, key: str, *, until: int) -> list[str]:
+    """Every user or context that has a row stamped at or before `until`."""
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            f"SELECT DISTINCT {key} FROM read_parquet('{sql_path(folder / view / '*.parquet')}')"
+            f" WHERE event_timestamp <= make_timestamptz({until})"
+        ).fetchall()
+    return [value for (value,) in rows]
+
+
+def sql_path(path: Path) -> str:
+    """A path inside quotes in SQL."""
+    return str(path).replace("'", "''")
