@@ -226,10 +226,8 @@ class WideSqliteOnlineStore(OnlineStore):
         rows: list[tuple[Any, ...]],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        width = 4 + len(self._columns_of(table))
-        query = (
-            f"INSERT OR REPLACE INTO {table_of(config, table)} VALUES ({', '.join('?' * width)})"
-        )
+        places = ", ".join("?" * (4 + len(self._columns_of(table))))
+        query = f"INSERT OR REPLACE INTO {table_of(config, table)} VALUES ({places})"
         for some in batches(rows, BATCH):
             with self._transaction(config) as connection:
                 connection.executemany(query, some)

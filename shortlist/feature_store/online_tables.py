@@ -1,4 +1,4 @@
-"""The tables of the embedded online store: their names, how they are made, and short transactions."""
+"""The tables of the embedded online store: names, how they are made, short transactions."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator

@@ -48,6 +48,7 @@ def can_go_on(
     *,
     folder: Path,
 ) -> bool:
+    """Whether a part with stamps after `before.until` makes the snapshots of `now`."""
     same = (before.target_events, before.schema) == (now.target_events, now.schema)
     current = folder / "current" / str(before.part)
     if not (same and current.is_dir() and before.part < MAX_PARTS and now.until > before.until):
@@ -74,6 +75,7 @@ def can_go_on(
 
 
 def lake_folders(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """The lake's files by folder, nothing counted yet."""
     folders: dict[str, dict[str, Any]] = {}
     for file in files:
         folder = folders.setdefault(file.parent.name, {"files": {}, "known": (0, 0)})

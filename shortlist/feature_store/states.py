@@ -276,7 +276,7 @@ def _write_current(
         old = folder / "current" / str(before) / f"{view}.parquet"
         query = f"""
             WITH new AS ({new})
-            SELECT * FROM new
-            UNION ALL BY NAME SELECT * FROM read_parquet('{sql_path(old)}') ANTI JOIN new USING ({key})
+            SELECT * FROM new UNION ALL BY NAME
+            SELECT * FROM read_parquet('{sql_path(old)}') ANTI JOIN new USING ({key})
         """
-    connection.execute(f"COPY ({query}) TO '{sql_path(target)}' (FORMAT parquet, COMPRESSION zstd)")
+    connection.execute(f"COPY ({query}) TO '{sql_path(target)}' (FORMAT parquet)")
