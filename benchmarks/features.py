@@ -7,6 +7,7 @@ of the rows. Redis is measured where `redis-server` is installed.
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
@@ -52,6 +53,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "command": command + "".join(f" --only {part}" for part in arguments.only or ()),
         **about_machine(),
+        "load_average_at_start": round(os.getloadavg()[0], 1),
     }
     for name in arguments.only or PARTS:
         with tempfile.TemporaryDirectory() as folder:
