@@ -72,9 +72,14 @@ def _packages(settings: Settings) -> tuple[str, str]:
 def _lake(settings: Settings) -> tuple[str, str]:
     if not settings.lake.is_dir():
         return "fail", f"{settings.lake} is not there; run `shortlist run`"
-    events = Lake(settings.lake).interactions()
-    newest = events.column("event_timestamp")[-1].as_py()
-    return "ok", f"{events.num_rows:,} events, the newest of {newest:%Y-%m-%d %H:%M} UTC"
+    manifest = Lake(settings.lake).manifest
+    if manifest.latest is None:
+        return "fail", f"{settings.lake} has no events; run `shortlist run`"
+    newest = datetime.fromtimestamp(manifest.latest / 1e6, UTC)
+    return "ok", (
+        f"{manifest.rows:,} events in {len(manifest.partitions)} partitions of a"
+        f" {manifest.granularity}, the newest of {newest:%Y-%m-%d %H:%M} UTC"
+    )
 
 
 def _features(settings: Settings) -> tuple[str, str]:

@@ -9,10 +9,8 @@ from flows.configuration import load_run_config
 from flows.featurize import featurize_flow
 from flows.ingest import ingest_flow
 from flows.validate import validate_flow
-from shortlist import columns as c
 from shortlist.config import Settings
-from shortlist.contracts import microseconds
-from shortlist.lake import Lake
+from shortlist.lake import Lake, LakeError
 
 
 @flow(name="refresh", log_prints=True)
@@ -46,5 +44,7 @@ def now_of(settings: Settings, clock: str) -> int:
     """Microseconds: the wall's time, or just after the newest event under the replay clock."""
     if (settings.clock or clock) == "wall":
         return time.time_ns() // 1_000
-    events = Lake(settings.lake).interactions()
-    return int(microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy().max()) + 1
+    newest = Lake(settings.lake).manifest.latest
+    if newest is None:
+        raise LakeError(f"{settings.lake}: no interactions yet; run `shortlist run` or `ingest`")
+    return newest + 1
