@@ -70,7 +70,7 @@ class ValidateConfig(Config):
     burst_per_minute: int = Field(default=300, ge=1)
     """More events of one user within a minute look like a bot."""
     rules: dict[str, RuleChange] = Field(default_factory=dict)
-    """{rule or figure: change}; `shortlist validate` prints their names."""
+    """{rule or figure: change}; a misspelt name is an error that lists them all."""
     expectations: tuple[Expectation, ...] = ()
 
     @model_validator(mode="after")
