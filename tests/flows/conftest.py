@@ -1,0 +1,88 @@
+"""A home, and batches of JSON Lines that are staged and validated in it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from flows.validate import ValidateConfig, validate_batch
+from shortlist.config import Settings
+from shortlist.datasets import DataConfig, stage_source
+from shortlist.lake import Lake
+
+DAY = 86_400_000_000
+START = 10_000 * DAY  # microseconds
+GENEROUS = ValidateConfig(failure_budget=0.5)
+
+
+def event(i: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "event_id": f"e{i}",
+        "user_id": f"u{i % 4}",
+        "item_id": f"i{i % 5}",
+        "event_type": "rating",
+        "event_timestamp": START + i * DAY,
+        "value": float(1 + i % 5),
+        "operation": "insert",
+    } | changes
+
+
+def item(i: int, **changes: Any) -> dict[str, Any]:
+    return {"item_id": f"i{i}", "title": f"T{i}", "price": 1.5} | changes
+
+
+GOOD_EVENTS = [event(i) for i in range(20)]
+GOOD_ITEMS = [item(i) for i in range(5)]
+GOOD_USERS = [{"user_id": f"u{i}"} for i in range(4)]
+
+
+class House:
+    """A home, and batches of JSON Lines for it."""
+
+    def __init__(self, home: Path):
+        self.settings = Settings(home=home / "home")
+        self.lake = Lake(self.settings.lake)
+        self.folder = home
+        self.batch_id = ""
+
+    def stage(
+        self,
+        events: list[dict[str, Any]] = GOOD_EVENTS,
+        items: list[dict[str, Any]] = GOOD_ITEMS,
+        users: list[dict[str, Any]] = GOOD_USERS,
+        **data: Any,
+    ) -> str:
+        files = {}
+        for name, rows in (("interactions", events), ("items", items), ("users", users)):
+            if not rows:
+                continue
+            path = self.folder / f"{name}.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            columns = {key: key for row in rows for key in row}
+            files[name] = {"path": path, "columns": columns, "timestamp_unit": "us"}
+        config = DataConfig.model_validate({"source": "files", "files": files} | data)
+        self.batch_id = stage_source(config, self.settings, now=START + 1_000 * DAY).batch_id
+        return self.batch_id
+
+    def validate(self, *rows: Any, config: ValidateConfig = GENEROUS, **data: Any) -> Any:
+        return validate_batch(self.settings, self.stage(*rows, **data), config, clock="replay")
+
+    def quarantined(self, name: str) -> list[dict[str, Any]]:
+        path = self.settings.quarantine / self.batch_id / f"{name}.parquet"
+        return pq.read_table(path).to_pylist()
+
+    def reasons(self, name: str) -> dict[str, str]:
+        key = "event_id" if name == "interactions" else name[:-1] + "_id"
+        return {row[key]: row["expectation"] for row in self.quarantined(name)}
+
+    def files(self) -> dict[Path, bytes]:
+        current = self.lake.root / "current"
+        found = current.resolve().rglob("*") if current.is_symlink() else []
+        return {path: path.read_bytes() for path in found if path.is_file()}
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
