@@ -3,7 +3,8 @@
 1. popularity < ItemKNN < two-stage chain < oracle, in satisfaction a page.
 2. A ranker trained on clicks wins clicks and loses satisfaction and retention against one trained
    on what a visit was worth.
-3. Without exploration and diversity control a loop narrows over 60 days; with them it does not.
+3. Without exploration and diversity control a loop trained on clicks narrows over 60 days; with
+   them it does not. (The loop trained on worth stands beside it.)
 4. A content model reaches new items on their first day, a collaborative one does not.
 
 All arms live the same two months (`shortlist simulate --in-process`); a run that was interrupted
@@ -35,6 +36,7 @@ from flows.simulation.setting import Setting
 from shortlist.config import Settings
 
 ARMS = "popularity,item_knn,content,clicks,value,clicks+explore+mmr,value+explore+mmr,oracle"
+LOOPS, CONTROL = ("clicks", "value"), "+explore+mmr"
 ORDER = ("popularity", "item_knn", "value", "oracle")
 WEEKS = 2
 """Narrowing is measured between the first and the last fortnight."""
@@ -92,29 +94,26 @@ def judge(setting: Setting, lived: dict[str, Any]) -> dict[str, Any]:
         "satisfaction: value - clicks": minus("value", "clicks", "satisfaction"),
         "retention: value - clicks": minus("value", "clicks", "retention"),
     }
-    narrow = {}
-    for base in ("clicks", "value"):
-        controlled = f"{base}+explore+mmr"
-        for metric in ("coverage", "effective_items"):
-            alone, held = (
-                change(setting, lived[name], boot, metric) for name in (base, controlled)
-            )
-            narrow[f"{metric}: {base}, change without control"] = interval(*alone)
-            narrow[f"{metric}: {base}, change with control"] = interval(*held)
-            narrow[f"{metric}: {base}, with - without"] = interval(
-                held[0] - alone[0], held[1] - alone[1]
-            )
+    narrow: dict[str, dict[str, float]] = {}
+    for base in LOOPS:
+        alone = change(setting, lived[base], boot)
+        held = change(setting, lived[f"{base}{CONTROL}"], boot)
+        for metric in alone:
+            narrow[f"{metric}: {base}"] = interval(*alone[metric])
+            narrow[f"{metric}: {base}{CONTROL}"] = interval(*held[metric])
+            apart = (held[metric][0] - alone[metric][0], held[metric][1] - alone[metric][1])
+            narrow[f"{metric}: {base}{CONTROL} - {base}"] = interval(*apart)
+    narrowed = (
+        narrow["effective_items: clicks"]["high"] < 0
+        and narrow[f"effective_items: clicks{CONTROL}"]["high"] > 0
+        and narrow[f"effective_items: clicks{CONTROL} - clicks"]["low"] > 0
+    )
     fresh = {
         "content - item_knn": minus("content", "item_knn", "fresh_shown"),
         "item_knn": interval(*drawn["item_knn"]["fresh_shown"]),
         "content": interval(*drawn["content"]["fresh_shown"]),
         "if all items were shown alike": fair_share(setting),
     }
-    narrowed = all(
-        narrow[f"effective_items: {base}, change without control"]["high"] < 0
-        and narrow[f"effective_items: {base}, change with control"]["high"] > 0
-        for base in ("clicks", "value")
-    )
     return {
         "1 satisfaction a page": {"holds": _above(order.values())} | rounded(order),
         "2 clicks against worth": {"holds": _above(clicks.values())} | rounded(clicks),
@@ -131,18 +130,22 @@ def figures_of(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
     return {metric: sums.ratio(boot, metric) for metric in RATIOS}
 
 
-def change(
-    setting: Setting, logs: list[Any], boot: Bootstrap, metric: str
-) -> tuple[float, np.ndarray]:
-    """Last fortnight over first fortnight, less one: relative to the number of items there are."""
+def change(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
+    """Last fortnight over first fortnight, less one, of how wide pages are; also of
+    `effective_items` as a share of the catalogue, which grows by half in two months.
+    """
     start, end, span = setting.schedule.start, setting.end, 7 * WEEKS
-    parts = []
-    for first in (start, end - span):
-        value, drawn = diversity(setting, logs[first : first + span], boot)[metric]
-        share = 1 if metric == "coverage" else setting.world.items_on(first + span - 1)
-        parts.append((value / share, drawn / share))
-    (before, drawn_before), (after, drawn_after) = parts
-    return after / before - 1, drawn_after / drawn_before - 1
+    before, after = (
+        diversity(setting, logs[first : first + span], boot) for first in (start, end - span)
+    )
+    items = [setting.world.items_on(first + span - 1) for first in (start, end - span)]
+    out = {
+        metric: (after[metric][0] / value - 1, after[metric][1] / drawn - 1)
+        for metric, (value, drawn) in before.items()
+    }
+    value, drawn = out["effective_items"]
+    grown = items[1] / items[0]
+    return out | {"effective_share": ((value + 1) / grown - 1, (drawn + 1) / grown - 1)}
 
 
 def fair_share(setting: Setting) -> dict[str, float]:

@@ -60,7 +60,7 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     width = max(config.evaluate.ks)
     chain = judge_chain(recommender, ticks, k=width)
     methods = {"chain": chain.lists}
-    champion = load_champion(settings, reader, pack)
+    champion = load_champion(settings, reader, pack, catalogue=world.catalogue)
     if champion is not None:
         methods[CHAMPION] = judge_chain(champion, ticks, k=width).lists
     methods |= judge_sources(run, recommender, ticks, k=width)
@@ -139,19 +139,27 @@ def judge_shortlist(
     }
 
 
-def load_champion(settings: Settings, reader: OfflineReader, pack: Any) -> Recommender | None:
+def load_champion(
+    settings: Settings, reader: OfflineReader, pack: Any, *, catalogue: Catalogue
+) -> Recommender | None:
     """The release that serves now; None if there is none or it can no longer be compared, which is
-    said.
+    said: a catalogue that has grown numbers its items anew.
     """
     store = ReleaseStore(settings.releases)
     if store.current_id() is None:
         print("evaluate: no champion yet; the gate is recent popularity")
         return None
     try:
-        return Recommender.load(store.open(), reader, pack=pack)
+        champion = Recommender.load(store.open(), reader, pack=pack)
+        if champion.catalogue.vocab.ids != catalogue.vocab.ids:
+            raise ReleaseError(
+                f"release {champion.release_id} knows {champion.catalogue.num_items} items, the"
+                f" lake has {catalogue.num_items}: not the same catalogue"
+            )
     except (ReleaseError, ValueError) as error:
         print(f"evaluate: the champion cannot be compared ({error}); the gate is recent popularity")
         return None
+    return champion
 
 
 def evaluation(

@@ -149,7 +149,7 @@ def diversity(
 ) -> dict[str, tuple[float, np.ndarray]]:
     """How wide a week's home pages were. `effective_items`: as many items, shown alike, would be as
     spread out (exponential of the entropy of exposure). `effective_topics`: the same of the topics
-    that one user was shown, mean over users. `coverage`: share of the catalogue shown at all.
+    that one user was shown, mean over users.
     """
     world = setting.world
     user = np.concatenate([log.shown["user"] for log in logs]).astype(np.int64)
@@ -163,16 +163,11 @@ def diversity(
     np.add.at(of_user, (user, world.items.topic[item]), 1)
     seen = of_user.sum(1) > 0
     topics = np.where(seen, np.exp(_entropy(of_user)), 0)
-    available = world.items_on(logs[-1].day)
     total = cells.sum(0)
     return {
         "effective_items": (
             float(np.exp(_entropy(total[None]))[0]),
             _padded(np.exp(_entropy(resampled)), boot),
-        ),
-        "coverage": (
-            float((total > 0).sum() / available),
-            _padded((resampled > 0).sum(1) / available, boot),
         ),
         "effective_topics": boot.ratio(topics, seen.astype(float)),
     }
