@@ -116,7 +116,9 @@ def ingest_night(
 
     now = time.time_ns() // 1_000
     arrivals = stage_arrivals(setting, settings, data, kept, day=day, now=now)
-    validate_batch(settings, arrivals, ValidateConfig(), clock="replay")
+    # A night without kept events is no fault: its items and users are what it is for.
+    few = ValidateConfig.model_validate({"rules": {"volume.rows": {"action": "warn"}}})
+    validate_batch(settings, arrivals, few, clock="replay")
     if any(settings.events.rglob("*.jsonl")):
         inbox = data.model_copy(update={"source": "service", "simulated": None})
         posted = stage_source(inbox, settings, now=now)

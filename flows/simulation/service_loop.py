@@ -55,9 +55,11 @@ class ServiceLoop(ArmLoop):
                 (home / "first").touch()
             while len(self.logs) < self.setting.end:
                 day = len(self.logs)
-                if self._due(day) == day and day > start:
+                learned = home / f"learned-{day}"
+                if self._due(day) == day and day > start and not learned.is_file():
                     say(f"{self.arm.name}: day {day}: the pipeline makes a new release")
                     learn_again(settings, config)
+                    learned.touch()
                 self._serve(settings, home, config.data, say)
         return self.logs
 
@@ -93,7 +95,8 @@ class ServiceLoop(ArmLoop):
         teller = Teller(self.setting, policy, known_items)
         observer = Observer(setting=self.setting, day=day, store=None, allowed=self.allowed)
         watch = both(teller, observer)
-        live_day(self.setting.world, self.state, day, policy=policy, watch=watch)
+        parts = live_day(self.setting.world, self.state, day, policy=policy, watch=watch)
+        teller.tell(parts[0])  # purchases of earlier days that came back
         return observer.log(self.state.copy()), teller
 
     def _keep(self, log: DayLog) -> None:

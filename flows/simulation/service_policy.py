@@ -17,7 +17,7 @@ from shortlist.client import ShortlistClient
 from shortlist.contracts import microseconds
 from shortlist.datasets.simulated.behaviour import NOBODY, Moment
 from shortlist.datasets.simulated.day import Shown
-from shortlist.datasets.simulated.events import DEVICES
+from shortlist.datasets.simulated.events import DEVICES, Events
 from shortlist.datasets.simulated.policy import Page
 
 PLAIN = (c.EVENT_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE, c.TEXT, c.QUERY, c.SESSION_ID)
@@ -73,10 +73,17 @@ class Teller:
     kept: list[pa.Table] = field(default_factory=list)
 
     def __call__(self, shown: Shown) -> None:
-        table = self.table(shown)
-        known = pa.array(shown.events.item < self.known_items)
-        self.kept.append(table.filter(pa.array(shown.events.item >= self.known_items)))
-        for posts in in_posts(table.filter(known)):
+        self.tell(shown.events, self.table(shown))
+
+    def tell(self, events: Events, table: pa.Table | None = None) -> None:
+        """Post events that no page of today caused, such as parcels that come back; `table` is what
+        they look like, if it is there.
+        """
+        if table is None:
+            table = self.setting.publisher.interactions(events, ingested_at=0)
+        known = events.item < self.known_items
+        self.kept.append(table.filter(pa.array(~known)))
+        for posts in in_posts(table.filter(pa.array(known))):
             self.policy.client.events(posts)
 
     def table(self, shown: Shown) -> pa.Table:

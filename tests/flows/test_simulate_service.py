@@ -72,8 +72,9 @@ def told(setting) -> SimpleNamespace:
         rounds.append(shown)
         teller(shown)
 
-    live_day(setting.world, state, 3, policy=policy, watch=watch)
-    return SimpleNamespace(recorder=recorder, teller=teller, rounds=rounds)
+    parts = live_day(setting.world, state, 3, policy=policy, watch=watch)
+    teller.tell(parts[0])
+    return SimpleNamespace(recorder=recorder, teller=teller, rounds=rounds, parts=parts)
 
 
 def test_a_page_is_asked_for_its_own_moment_and_filled_as_answered(setting, told):
@@ -109,7 +110,7 @@ def test_events_of_items_the_release_does_not_know_are_kept_for_the_night(settin
     assert kept
     assert all(setting.item_rows[row["item_id"]] >= 150 for row in kept)
     ids = [event.event_id for event in events] + [row["event_id"] for row in kept]
-    caused = sum(len(shown.events) for shown in told.rounds)
+    caused = sum(len(part) for part in told.parts)
     assert len(set(ids)) == len(ids) == caused, "each event once, here or there"
 
 
@@ -183,8 +184,12 @@ def test_a_night_brings_posts_kept_events_and_arrivals_into_lake_and_features(
     inbox.write_text("".join(lines))
     ingest_night(setting, settings, data, told.teller.kept, day=3)
     lake, world = Lake(settings.lake), setting.world
-    caused = sum(len(shown.events) for shown in told.rounds)
-    assert lake.interactions().num_rows == before["accepted"] + caused
     assert lake.items().num_rows == world.items_on(4) > world.items_on(3)
-    assert lake.users().num_rows == world.users_on(4)
     assert latest_pack(settings.packs).as_of == world.midnight(4)
+    caused = sum(len(part) for part in told.parts)
+    assert lake.interactions().num_rows == before["accepted"] + caused
+    ingest_night(setting, settings, data, [], day=4)  # nothing kept, nothing posted, new items
+    assert lake.interactions().num_rows == before["accepted"] + caused
+    assert lake.items().num_rows == world.items_on(5)
+    assert latest_pack(settings.packs).as_of == world.midnight(5)
+    assert lake.users().num_rows == world.users_on(5)
