@@ -73,14 +73,13 @@ class Teller:
     kept: list[pa.Table] = field(default_factory=list)
 
     def __call__(self, shown: Shown) -> None:
-        self.tell(shown.events, self.table(shown))
+        self._tell(shown.events, self.table(shown))
 
-    def tell(self, events: Events, table: pa.Table | None = None) -> None:
-        """Post events that no page of today caused, such as parcels that come back; `table` is what
-        they look like, if it is there.
-        """
-        if table is None:
-            table = self.setting.publisher.interactions(events, ingested_at=0)
+    def tell(self, events: Events) -> None:
+        """Post events that no page of today caused, such as parcels that come back."""
+        self._tell(events, self.setting.publisher.interactions(events, ingested_at=0))
+
+    def _tell(self, events: Events, table: pa.Table) -> None:
         known = events.item < self.known_items
         self.kept.append(table.filter(pa.array(~known)))
         for posts in in_posts(table.filter(pa.array(known))):
