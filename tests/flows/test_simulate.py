@@ -145,23 +145,23 @@ def test_features_in_memory_are_those_of_the_lake(tmp_path):
     store = MemoryStore(user_ids, item_ids, {})
     store.push(targets.before(until))
     pack = store.tick(until)
-    stored = pq.read_table(tmp_path / "states" / "item_state.parquet").to_pandas()
+    stored = pq.read_table(tmp_path / "states" / "item_state").to_pandas()
     stored = stored.sort_values("event_timestamp").groupby("item_id").last()
     at_tick = stored[stored["event_timestamp"].astype("int64") == until]
-    assert len(at_tick) > 50
+    assert len(at_tick) > 30
     rows = np.searchsorted(item_ids, at_tick.index)
     for name in ITEM_STATE:
         wanted = np.stack(at_tick[name].to_list())
         np.testing.assert_allclose(pack.state[name][rows], wanted, rtol=1e-9, err_msg=name)
     assert pack.state["item_day_counts"].shape == (len(item_ids), DAY_BUCKETS)
-    newest = pq.read_table(tmp_path / "states" / "user_stats.parquet").to_pandas()
+    newest = pq.read_table(tmp_path / "states" / "user_stats").to_pandas()
     newest = newest.sort_values("event_timestamp").groupby("user_id").last()
     read = store.read(
         list(newest.index), ["home|phone|20"] * len(newest), np.full(len(newest), until)
     )
     for name, values in read.user.items():
         np.testing.assert_allclose(values, newest[name], rtol=1e-9, err_msg=name)
-    contexts = pq.read_table(tmp_path / "states" / "context_trend.parquet").to_pandas()
+    contexts = pq.read_table(tmp_path / "states" / "context_trend").to_pandas()
     contexts = contexts.sort_values("event_timestamp").groupby("context_id").last()
     wanted = contexts.loc["home|phone|20", "context_events"]
     assert read.context["context_events"][0] == wanted > 0
