@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from models.baselines import dense
 from models.data import TrainingData, Validation
@@ -109,8 +110,18 @@ def fit_ease(
 
 
 def solve(gram: np.ndarray, l2: float) -> np.ndarray:
-    """(N + 1, N + 1) Gram matrix -> float32 weights with a zero diagonal (Steck 2019, eq. 8)."""
-    inverse = np.linalg.inv(gram + l2 * np.eye(len(gram)))
+    """(N + 1, N + 1) Gram matrix -> float32 weights with a zero diagonal (Steck 2019, eq. 8).
+
+    The regularised matrix is symmetric and positive: Cholesky takes half the time of a general
+    inverse, which counts at 10,000 items.
+    """
+    regularised = gram.copy()
+    regularised[np.diag_indices_from(regularised)] += l2
+    factor, failed = dpotrf(regularised, lower=True, overwrite_a=True)
+    assert failed == 0, "a Gram matrix plus a positive diagonal is positive definite"
+    inverse, failed = dpotri(factor, lower=True, overwrite_c=True)
+    assert failed == 0
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
     weights[0] = weights[:, 0] = 0
