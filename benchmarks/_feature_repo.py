@@ -44,12 +44,27 @@ def make_store(
     folder: Path, snapshots: Path, *, features: int, stores: dict[str, Any], tag: str
 ) -> Any:
     """A FeatureStore with view `stats`, applied; online file and registry lie in `folder`/`tag`."""
+    from feast.types import Float64
+
+    schema = {f"f{i}": Float64 for i in range(features)}
+    return store_of(folder / tag, snapshots, schema=schema, stores=stores, view="stats")
+
+
+def store_of(
+    home: Path,
+    snapshots: Path,
+    *,
+    schema: dict[str, Any],
+    stores: dict[str, Any],
+    view: str,
+    ttl: timedelta = timedelta(0),
+) -> Any:
+    """A FeatureStore in `home` with one view of `schema` over string user_ids, applied."""
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
     from feast.data_format import ParquetFormat
-    from feast.types import Float64, String
+    from feast.types import String
     from feast.value_type import ValueType
 
-    home = folder / tag
     home.mkdir(parents=True, exist_ok=True)
     online = dict(stores["online_store"])
     if "connection_string" not in online:
@@ -65,16 +80,15 @@ def make_store(
         repo_path=home,
     )
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
-    view = FeatureView(
-        name="stats",
+    of_users = FeatureView(
+        name=view,
         entities=[user],
-        ttl=timedelta(0),
+        ttl=ttl,
         schema=[
-            Field(name="user_id", dtype=String),
-            *(Field(name=f"f{i}", dtype=Float64) for i in range(features)),
+            Field(name=name, dtype=dtype) for name, dtype in {"user_id": String, **schema}.items()
         ],
         source=FileSource(
-            name="stats_source",
+            name=f"{view}_source",
             path=str(snapshots),
             file_format=ParquetFormat(),
             timestamp_field="event_timestamp",
@@ -82,7 +96,7 @@ def make_store(
     )
     store = FeatureStore(config=config)
     with quiet():
-        store.apply([user, view])
+        store.apply([user, of_users])
     return store
 
 

@@ -7,7 +7,6 @@ two distributions: 0 is the same, 1 has nothing in common. Only shapes are compa
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks._machine import about_machine
+from benchmarks._result import about_machine, report
 from flows.simulation.plots import Line, write_charts
 from shortlist.datasets.simulated import SimulatedConfig, stream
 
@@ -60,9 +59,7 @@ def main() -> None:
             + [(name, curves["click position"]) for name, curves in worlds.items()]
         },
     }
-    print(json.dumps(content, indent=1))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+    report(content, arguments.out)
     if arguments.plot:
         plot(arguments.plot, real, worlds)
 

@@ -8,7 +8,6 @@ Processor seconds and the machine's load beforehand stand beside, for machines t
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -22,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks._machine import about_machine
+from benchmarks._result import about_machine, report
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS
@@ -52,9 +51,7 @@ def main() -> None:
         result = measure(work, arguments)
     finally:
         shutil.rmtree(work)
-    print(json.dumps(result, indent=1))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    report(result, arguments.out)
 
 
 def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:

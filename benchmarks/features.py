@@ -5,7 +5,6 @@ of the rows. Redis is measured where `redis-server` is installed.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import resource
@@ -29,9 +28,8 @@ from benchmarks._feature_repo import (
     refs,
     write_snapshots,
 )
-from benchmarks._machine import about_machine
 from benchmarks._redis import running_redis
-from shortlist.plain_json import write_json
+from benchmarks._result import about_machine, report
 
 PARTS = ("materialize", "join", "big_join", "featurize")
 
@@ -58,9 +56,7 @@ def main() -> None:
     for name in arguments.only or PARTS:
         with tempfile.TemporaryDirectory() as folder:
             result |= parts[name](Path(folder), scale)
-    print(json.dumps(result, indent=1))
-    if arguments.out:
-        write_json(arguments.out, result)
+    report(result, arguments.out)
 
 
 def online(folder: Path, scale: int) -> dict[str, Any]:

@@ -13,14 +13,13 @@ users, paired by user; it holds if the whole interval lies on its side of zero.
 """
 
 import argparse
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks._machine import about_machine
+from benchmarks._result import about_machine, report
 from flows.simulate import about, open_setting, plot_days, simulate_in_process
 from flows.simulation.arms import parse_arms
 from flows.simulation.figures import (
@@ -72,9 +71,7 @@ def main() -> None:
         "findings": findings,
         "arms": {name: rounded(arm["summary"]) for name, arm in result["arms"].items()},
     }
-    print(json.dumps(findings, indent=1))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+    report(content, arguments.out, shown=findings)
 
 
 def judge(setting: Setting, lived: dict[str, Any]) -> dict[str, Any]:

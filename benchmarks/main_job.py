@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks._machine import about_machine
-from shortlist.plain_json import dumps, write_json
+from benchmarks._result import about_machine, report
 
 KEPT = (
     "dataset",
@@ -44,9 +43,7 @@ def main() -> None:
         "seconds_wall": round(seconds, 1),
         **figures(summary),
     }
-    print(dumps(result, indent=1))
-    if arguments.out:
-        write_json(arguments.out, result)
+    report(result, arguments.out)
 
 
 def run(config: Path, *, home: Path) -> tuple[dict[str, Any], float]:

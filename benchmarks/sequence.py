@@ -9,17 +9,15 @@ same command goes on where it was stopped.
 
 import argparse
 import json
-import os
-import platform
 import resource
 import shlex
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks._result import about_machine, report
 from benchmarks._sequence_protocol import FormatError, Sequences
 from benchmarks._sequence_runs import Environment, fit_baseline, judge, kept, run_seed
 from models.sequence.kinds import KINDS, Statistics, choose
@@ -38,9 +36,7 @@ def main() -> None:
     except FormatError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({part: result[part] for part in PARTS if part in result}, indent=1))
+    report(result, arguments.out, shown={part: result[part] for part in PARTS if part in result})
 
 
 def parse() -> argparse.Namespace:
@@ -77,10 +73,11 @@ def parse() -> argparse.Namespace:
 def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
     """The result file's content."""
     statistics = Statistics.of(sequences.training(held_out=2))
+    about = about_machine()
     result: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": about["date"],
         "command": "shortlist bench sequence " + shlex.join(sys.argv[1:]),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, device {arguments.device}",
+        "machine": f"{about['machine']}, device {arguments.device}",
         "data": vars(statistics) | {"judged_users": len(sequences.judged)},
     }
     if arguments.model in BASELINES:

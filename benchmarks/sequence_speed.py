@@ -13,17 +13,16 @@ so that the same command goes on where it was stopped.
 import argparse
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks._result import about_machine, report
 from benchmarks._sequence_protocol import FormatError, Sequences
 from benchmarks._sequence_runs import kept
 from benchmarks._sequence_speed_own import measure_matmul, run_epochs, run_steps
@@ -44,15 +43,15 @@ def main() -> None:
     for name, measure in parts_of(sequences, arguments).items():
         measured[name] = kept(arguments.work / f"{name.replace(' ', '-')}.json", measure)
         print(name, json.dumps(measured[name]), flush=True)
+    about = about_machine()
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": about["date"],
         "command": "shortlist bench sequence_speed " + shlex.join(sys.argv[1:]),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, threads {arguments.threads}",
+        "machine": f"{about['machine']}, threads {arguments.threads}",
         "measured": measured,
         "compared": compare(measured),
     }
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result["compared"], indent=1))
+    report(result, arguments.out, shown=result["compared"])
 
 
 def parse() -> argparse.Namespace:

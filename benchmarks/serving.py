@@ -7,7 +7,6 @@ once; saturation). Needs a promoted release.
 """
 
 import argparse
-import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._machine import about_machine
+from benchmarks._result import about_machine, report
 from flows.service_process import running_service
 from shortlist import columns as c
 from shortlist.api import RecommendRequest
 from shortlist.client import ShortlistClient
 from shortlist.config import Settings
 from shortlist.lake import Lake
-from shortlist.plain_json import write_json
 
 
 def main() -> None:
@@ -53,9 +51,7 @@ def main() -> None:
         "open_loop": {"rate": arguments.rate} | opened,
         "closed_loop": {"connections": arguments.connections} | closed,
     }
-    print(json.dumps(result, indent=1))
-    if arguments.out:
-        write_json(arguments.out, result)
+    report(result, arguments.out)
 
 
 def open_loop(url: str, users: list[str], *, rate: float, seconds: float) -> dict[str, Any]:

@@ -5,7 +5,6 @@ the contract with all ids, texts and queries. Nothing is written to a disk.
 """
 
 import argparse
-import json
 import resource
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks._machine import about_machine
+from benchmarks._result import about_machine, report
 from shortlist.columns import EVENT_TYPE
 from shortlist.datasets.simulated import SimulatedConfig, stream
 from shortlist.datasets.simulated.tables import Publisher
@@ -33,9 +32,7 @@ def main() -> None:
         f" --impressions {arguments.impressions:.0f} --threads {arguments.threads}",
         **generate(arguments.preset, arguments.impressions, threads=arguments.threads),
     }
-    print(json.dumps(result, indent=1))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    report(result, arguments.out)
 
 
 def generate(preset: str, impressions: float, *, threads: int) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def draw_window(world: World, window: str, config: RunConfig) -> Requests:
 
 def publishing_tick(at: np.ndarray) -> np.ndarray:
     """The newest pack a request at `at` can have seen: midnight (UTC) of its day."""
-    return at // c.MICROSECONDS_PER_DAY * c.MICROSECONDS_PER_DAY
+    return c.midnight(at)
 
 
 def as_validation(ticks: list[JudgedTick]) -> Validation:

@@ -3,7 +3,6 @@ slates, and against the guardrails.
 """
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from shortlist.config import Settings
 from shortlist.contracts import microseconds, sort_by_time
 from shortlist.datasets.service_log import load_posted_events, load_serving_log
 from shortlist.lake import Lake
+from shortlist.plain_json import write_json
 from shortlist.release import Release, ReleaseStore
 from shortlist.splits import HORIZON
 
@@ -171,9 +171,7 @@ def point_at(settings: Settings, written: dict[str, Any]) -> None:
     """Make this report the newest one, by an atomic replace."""
     keys = ("verdict", "run_id", "release_id")
     content = {"report": written["index"], "made_at": datetime.now(UTC).isoformat()}
-    partial = settings.reports / f".{POINTER}-{os.getpid()}"
-    partial.write_text(json.dumps(content | {key: written[key] for key in keys}, indent=1))
-    partial.replace(settings.reports / POINTER)
+    write_json(settings.reports / POINTER, content | {key: written[key] for key in keys})
 
 
 def latest_report() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from monitoring.figures import Figure
 from shortlist.config import Config, load_toml
+from shortlist.plain_json import finite
 
 Level = Literal["pass", "warn", "hold"]
 SEVERITY: tuple[Level, ...] = ("pass", "warn", "hold")
@@ -76,10 +77,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """NaN has no place in JSON and becomes null."""
-        return {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in asdict(self).items()
-        }
+        return finite(asdict(self))
 
 
 def load_guardrails(path: Path | str) -> tuple[Guardrail, ...]:

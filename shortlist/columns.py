@@ -2,6 +2,8 @@
 inside.
 """
 
+from typing import Any
+
 EVENT_ID = "event_id"
 USER_ID = "user_id"
 ITEM_ID = "item_id"
@@ -40,3 +42,8 @@ PAD_IDX = 0
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECONDS_PER_HOUR = 3_600 * MICROSECONDS_PER_SECOND
 MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
+
+
+def midnight(at: Any) -> Any:
+    """The newest 00:00 UTC at or before `at` microseconds: an int, or an array of them."""
+    return at // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def dumps(content: Any, *, indent: int | None = None) -> str:
 
 def write_json(path: Path, content: Any) -> Path:
     """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
     return path

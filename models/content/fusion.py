@@ -23,9 +23,10 @@ from models.layers import AttentionPool, Dropout, FeedForward, prepare
 from models.losses import sampled_softmax
 from models.queries import Queries, newest
 from models.retrieval.examples import RequestBatch, RequestExamples
+from models.retrieval.requests import train_on_requests
 from models.sampling import MixedNegatives
-from models.training import OptimiserConfig, TrainingOptions, limited_threads, train
-from models.vector_source import VectorSource, exact_ndcg, load_source
+from models.training import OptimiserConfig, TrainingOptions, limited_threads
+from models.vector_source import VectorSource, load_source
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 
@@ -141,20 +142,14 @@ def fit_content(
     model.features = torch.from_numpy(features).to(options.device)
     model.to(options.device)
     prepare(model, options.generator("content weights"))
-    draw = UsedNegatives if config.negatives == "used" else MixedNegatives
-    sampler = draw(
-        torch.from_numpy(data.item_counts).to(options.device),
-        num_uniform=config.num_negatives,
-        generator=options.generator("content negatives"),
-    )
-    history = train(
+    history = train_on_requests(
         model,
-        lambda epoch: examples.batches(config.batch_size),
+        examples,
         name="content",
-        loss=lambda batch: model.loss(batch, sampler),
-        config=config.optimiser,
-        validate=lambda: exact_ndcg(model, validation),
+        config=config,
+        validation=validation,
         options=options,
+        negatives=UsedNegatives if config.negatives == "used" else MixedNegatives,
     )
     model.freeze()
     return VectorSource.build("content", config=config, model=model.cpu(), history=history)

@@ -6,7 +6,6 @@ users, relevant items that no source found counted as missed), which LightGBM's 
 not know; each user weighs the same, as in the evaluation; user codes are native categories.
 """
 
-from pathlib import Path
 from typing import Literal
 
 import lightgbm as lgb
@@ -14,12 +13,9 @@ import numpy as np
 
 from models.ranking.protocol import RankingData
 from models.ranking.schema import RankingSchema
+from models.ranking.trees import TreeRanker, reproducible
 from models.training import TrainingOptions
 from shortlist.config import Config
-
-MODEL = "model.txt"
-SMALL_BATCH = 5_000
-"""Rows up to which one thread is faster than waking more."""
 
 
 class LambdamartConfig(Config):
@@ -37,21 +33,10 @@ class LambdamartConfig(Config):
     lambda_l2: float = 5.0
 
 
-class Lambdamart:
-    """A trained ensemble; `booster` holds the best number of rounds only."""
+class Lambdamart(TreeRanker):
+    """Boosted trees, cut at the best number of rounds."""
 
     name = "lambdamart"
-
-    def __init__(self, booster: lgb.Booster):
-        self.booster = booster
-
-    def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(R, F) float32, (R,) int64 (not read) -> (R,) float32."""
-        if len(x) == 0:
-            return np.zeros(0, dtype=np.float32)
-        threads = 1 if len(x) <= SMALL_BATCH else 0  # 0 is LightGBM's default
-        scores = self.booster.predict(x, num_threads=threads)  # pyright: ignore[reportArgumentType]
-        return np.asarray(scores, dtype=np.float32)
 
     def importance(self, schema: RankingSchema) -> dict[str, float]:
         """Feature name -> share of the total gain, largest first."""
@@ -59,14 +44,6 @@ class Lambdamart:
         share = gain / max(gain.sum(), 1e-12)
         order = np.argsort(-share, kind="stable")
         return {schema.names[i]: float(share[i]) for i in order}
-
-    def save(self, folder: Path) -> None:
-        """Write LightGBM's text format."""
-        self.booster.save_model(folder / MODEL)
-
-    @classmethod
-    def load(cls, folder: Path) -> "Lambdamart":
-        return cls(lgb.Booster(model_file=folder / MODEL))
 
 
 def fit_lambdamart(
@@ -101,12 +78,7 @@ def fit_lambdamart(
         "bagging_fraction": config.bagging_fraction,
         "bagging_freq": 1,
         "lambda_l2": config.lambda_l2,
-        "seed": int(options.rng("lambdamart").integers(2**31)),
-        "num_threads": options.num_threads,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbosity": -1,
-    }
+    } | reproducible(options, name="lambdamart")
     booster = lgb.train(
         params,
         dataset,

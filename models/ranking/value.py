@@ -10,19 +10,16 @@ Shapes: R impressions, F features.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
 from pydantic import Field
 
 from models.ranking.protocol import RankingError
+from models.ranking.trees import TreeRanker, reproducible
 from models.training import TrainingOptions
 from shortlist.config import Config
 
-MODEL = "model.txt"
-SMALL_BATCH = 5_000
-"""Rows up to which one thread is faster than waking more."""
 MIN_ROWS = 200
 
 
@@ -75,29 +72,10 @@ class ValueConfig(Config):
     lambda_l2: float = Field(default=5.0, ge=0)
 
 
-class ValueRanker:
-    """A trained ensemble; scores are expected worth, comparable between requests."""
+class ValueRanker(TreeRanker):
+    """Boosted trees whose scores are expected worth, comparable between requests."""
 
     name = "value"
-
-    def __init__(self, booster: lgb.Booster):
-        self.booster = booster
-
-    def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(R, F) float32, (R,) int64 (not read) -> (R,) float32."""
-        if len(x) == 0:
-            return np.zeros(0, dtype=np.float32)
-        threads = 1 if len(x) <= SMALL_BATCH else 0  # 0 is LightGBM's default
-        scores = self.booster.predict(x, num_threads=threads)  # pyright: ignore[reportArgumentType]
-        return np.asarray(scores, dtype=np.float32)
-
-    def save(self, folder: Path) -> None:
-        """Write LightGBM's text format."""
-        self.booster.save_model(folder / MODEL)
-
-    @classmethod
-    def load(cls, folder: Path) -> "ValueRanker":
-        return cls(lgb.Booster(model_file=folder / MODEL))
 
 
 def fit_value(
@@ -120,10 +98,5 @@ def fit_value(
         "min_data_in_leaf": config.min_data_in_leaf,
         "feature_fraction": config.feature_fraction,
         "lambda_l2": config.lambda_l2,
-        "seed": int(options.rng("value").integers(2**31)),
-        "num_threads": options.num_threads,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbosity": -1,
-    }
+    } | reproducible(options, name="value")
     return ValueRanker(lgb.train(params, lgb.Dataset(x, label=value), config.num_rounds))

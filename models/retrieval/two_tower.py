@@ -23,9 +23,10 @@ from models.layers import AttentionPool, Dropout, FeedForward, ItemEmbedding, pr
 from models.losses import sampled_softmax
 from models.queries import Queries, newest
 from models.retrieval.examples import RequestBatch, RequestExamples
+from models.retrieval.requests import train_on_requests
 from models.sampling import MixedNegatives
-from models.training import OptimiserConfig, TrainingOptions, train
-from models.vector_source import VectorSource, exact_ndcg, load_source
+from models.training import OptimiserConfig, TrainingOptions
+from models.vector_source import VectorSource, load_source
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features import CONTEXT_FEATURES, CONTEXT_ON_DEMAND, USER_FEATURES
@@ -183,19 +184,8 @@ def fit_two_tower(
     ).to(options.device)
     prepare(model, options.generator("two_tower weights"))
     model.query.standardise(examples)
-    sampler = MixedNegatives(
-        torch.from_numpy(data.item_counts).to(options.device),
-        num_uniform=config.num_negatives,
-        generator=options.generator("two_tower negatives"),
-    )
-    history = train(
-        model,
-        lambda epoch: examples.batches(config.batch_size),
-        name="two_tower",
-        loss=lambda batch: model.loss(batch, sampler),
-        config=config.optimiser,
-        validate=lambda: exact_ndcg(model, validation),
-        options=options,
+    history = train_on_requests(
+        model, examples, name="two_tower", config=config, validation=validation, options=options
     )
     return VectorSource.build("two_tower", config=config, model=model.cpu(), history=history)
 

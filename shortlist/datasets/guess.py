@@ -163,10 +163,9 @@ def guess_events(sample: Sample, chosen: dict[str, str], event_type: str | None)
         plain = {word: re.sub(r"[^a-z0-9]", "", word.lower()) for word in words}
         mapped = {word: WORDS[text] for word, text in plain.items() if text in WORDS}
         mapped |= {
-            word: word.lower().replace("-", "_").replace(" ", "_")
+            word: spelled
             for word in words
-            if word not in EVENT_TYPES
-            and word.lower().replace("-", "_").replace(" ", "_") in EVENT_TYPES
+            if (spelled := re.sub("[- ]", "_", word.lower())) in EVENT_TYPES and spelled != word
         }
         unknown = [word for word in words if word not in EVENT_TYPES and word not in mapped]
         if len(unknown) == len(words):
@@ -180,16 +179,28 @@ def guess_events(sample: Sample, chosen: dict[str, str], event_type: str | None)
     return found
 
 
+def _guess_beside_log(
+    sample: Sample, chosen: dict[str, str], names: Any, key: str, *, in_log: str
+) -> Guess:
+    """A table whose key is called as in the log, if there is such a column.
+
+    Raises:
+        DatasetError: no column is the key.
+    """
+    if in_log in sample.columns:
+        chosen = {key: in_log} | chosen
+    found = sample.guess(names, chosen)
+    if key not in found.mapping:
+        raise DatasetError(
+            f"{sample.file.name}: which column is the {key.removesuffix('_id')}'s id? There are"
+            f" {', '.join(sample.columns)}; call it '{in_log}' as in the log"
+        )
+    return found
+
+
 def guess_items(sample: Sample, chosen: dict[str, str], item_column: str) -> Guess:
     """The catalogue: its key is called as in the log if there is such a column."""
-    if item_column in sample.columns:
-        chosen = {c.ITEM_ID: item_column} | chosen
-    found = sample.guess(ITEM_NAMES, chosen)
-    if c.ITEM_ID not in found.mapping:
-        raise DatasetError(
-            f"{sample.file.name}: which column is the item's id? There are"
-            f" {', '.join(sample.columns)}; call it '{item_column}' as in the log"
-        )
+    found = _guess_beside_log(sample, chosen, ITEM_NAMES, c.ITEM_ID, in_log=item_column)
     title = found.mapping.get(c.TITLE)
     if c.PUBLISHED_AT not in found.mapping and title is not None:
         years = [bool(re.search(r"\(\d{4}\)\s*$", text)) for text in sample.values[title]]
@@ -206,14 +217,7 @@ def guess_items(sample: Sample, chosen: dict[str, str], item_column: str) -> Gue
 
 def guess_users(sample: Sample, chosen: dict[str, str], user_column: str) -> Guess:
     """Users: columns of few values are attributes."""
-    if user_column in sample.columns:
-        chosen = {c.USER_ID: user_column} | chosen
-    found = sample.guess(USER_NAMES, chosen)
-    if c.USER_ID not in found.mapping:
-        raise DatasetError(
-            f"{sample.file.name}: which column is the user's id? There are"
-            f" {', '.join(sample.columns)}; call it '{user_column}' as in the log"
-        )
+    found = _guess_beside_log(sample, chosen, USER_NAMES, c.USER_ID, in_log=user_column)
     used = set(found.mapping.values())
     few = [one for one in sample.columns if one not in used and _few(sample.values[one])]
     found.more["attributes"] = few

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shortlist.columns import MICROSECONDS_PER_DAY
+from shortlist.columns import MICROSECONDS_PER_DAY, midnight
 from shortlist.config import Settings
 from shortlist.feature_store.item_days import shift_day_counts
 from shortlist.feature_store.readers import feature_service
 from shortlist.feature_store.store import FeatureStoreError, open_store
 from shortlist.features import DAY_BUCKETS, ITEM_SERVICE, ITEM_STATE, ITEM_TICK, schema_hash
 from shortlist.pack import FeaturePack, PackError
+from shortlist.plain_json import write_json
 
 POINTER = "current.json"
 
@@ -25,7 +26,7 @@ def read_pack(settings: Settings, as_of: int) -> FeaturePack:
     Raises:
         FeatureStoreError: nothing was featurized yet.
     """
-    tick = as_of // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
+    tick = midnight(as_of)
     return read_pack_history(settings, [tick])[tick]
 
 
@@ -102,9 +103,7 @@ def publish_pack(pack: FeaturePack, folder: Path) -> Path:
     """Write `<pack_id>.parquet`, then move the pointer: a reader sees the old pack or the new."""
     path = folder / f"{pack.pack_id}.parquet"
     pack.save(path)
-    partial = folder / f"{POINTER}.partial"
-    partial.write_text(json.dumps({"pack_id": pack.pack_id, "as_of": pack.as_of}))
-    partial.replace(folder / POINTER)
+    write_json(folder / POINTER, {"pack_id": pack.pack_id, "as_of": pack.as_of})
     return path
 
 

@@ -25,7 +25,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shortlist.columns import MICROSECONDS_PER_DAY
+from shortlist.columns import MICROSECONDS_PER_DAY, midnight
 from shortlist.feature_store import item_days, state_sql
 from shortlist.feature_store.snapshots import Snapshots, can_go_on, lake_folders, sql_path
 from shortlist.feature_store.store import FeatureStoreError
@@ -145,7 +145,7 @@ def _add_part(
         (folder / view / f"{part:06}.parquet").unlink(missing_ok=True)
     shutil.rmtree(folder / "current" / str(part), ignore_errors=True)
     # Items and contexts go on from the last midnight: what came after it is in no tick yet.
-    tick = before.until // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
+    tick = midnight(before.until)
     state_sql.read_events(
         connection,
         files,
@@ -171,7 +171,7 @@ def _write_part(
 ) -> dict[str, int]:
     """Write a part of every view; `carry` names the files of newest states to go on from."""
     rows = {}
-    tick = None if after is None else after // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
+    tick = None if after is None else midnight(after)
     known = {
         view: state_sql.carried(prefix, key, carry[view]) if carry else None
         for view, key, prefix in (

@@ -12,8 +12,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
-from feast.data_format import ParquetFormat
 from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -29,9 +27,8 @@ from feast.types import (
     String,
     UnixTimestamp,
 )
-from feast.value_type import ValueType
 
-from benchmarks._feature_repo import OWN, STOCK, quiet
+from benchmarks._feature_repo import OWN, STOCK, quiet, store_of
 from shortlist.feature_store.online import WideSqliteOnlineStore
 from shortlist.feature_store.online_columns import entity_keys, key_value
 
@@ -54,40 +51,11 @@ VALUES: dict[str, tuple[Any, list[Any]]] = {
 
 
 def make_store(folder: Path, stores: dict[str, Any], *, ttl: timedelta = timedelta(0)) -> Any:
-    folder.mkdir(parents=True)
-    online = dict(stores["online_store"]) | {"path": str(folder / "online.db")}
     if stores is OWN:
-        online["clock"] = "replay"
-    config = RepoConfig(
-        project="test",
-        provider="local",
-        registry={"registry_type": "file", "path": str(folder / "registry.db")},
-        offline_store=stores["offline_store"],
-        online_store=online,
-        batch_engine=stores["batch_engine"],
-        entity_key_serialization_version=3,
-        repo_path=folder,
-    )
-    user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
-    view = FeatureView(
-        name="all",
-        entities=[user],
-        ttl=ttl,
-        schema=[
-            Field(name="user_id", dtype=String),
-            *(Field(name=name, dtype=dtype) for name, (dtype, _) in VALUES.items()),
-        ],
-        source=FileSource(
-            name="rows",
-            path=str(folder.parent / "rows.parquet"),
-            file_format=ParquetFormat(),
-            timestamp_field="event_timestamp",
-        ),
-    )
-    store = FeatureStore(config=config)
-    with quiet():
-        store.apply([user, view])
-    return store
+        stores = stores | {"online_store": stores["online_store"] | {"clock": "replay"}}
+    schema = {name: dtype for name, (dtype, _) in VALUES.items()}
+    rows = folder.parent / "rows.parquet"
+    return store_of(folder, rows, schema=schema, stores=stores, view="all", ttl=ttl)
 
 
 def key(user: str) -> EntityKey:

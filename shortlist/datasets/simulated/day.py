@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
+from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, midnight
 from shortlist.datasets.simulated.behaviour import NOBODY, Moment, trust_after
 from shortlist.datasets.simulated.events import Events
 from shortlist.datasets.simulated.outcome import Outcome, act
@@ -151,8 +151,8 @@ class _Sessions:
         going = rng.random(len(odds)) < 1 / (1 + np.exp(-odds))
         gap = rng.exponential(sessions.page_gap, size=len(odds)) + 1
         at = shown.outcome.end + (gap * SECOND).astype(np.int64)
-        day_end = shown.page.at // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
-        going &= at < day_end + MICROSECONDS_PER_DAY - SECOND  # people sleep
+        day_start = midnight(shown.page.at)
+        going &= at < day_start + MICROSECONDS_PER_DAY - SECOND  # people sleep
         kept = np.flatnonzero(going)
         number = np.where(self.number < 0, shown.request, self.number)
         topic = np.full(len(kept), -1, dtype=np.int64)

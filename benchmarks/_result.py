@@ -1,10 +1,12 @@
-"""What every result file says of where and when it was made."""
+"""What every benchmark does with its figures: say where and when, print them, write the file."""
 
 import os
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from shortlist.plain_json import dumps, write_json
 
 
 def about_machine() -> dict[str, Any]:
@@ -14,6 +16,14 @@ def about_machine() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores, {_processor()}, {memory:.0f} GB",
     }
+
+
+def report(content: dict[str, Any], out: Path | None, *, shown: Any = None) -> None:
+    """Print `shown` (default: all of it) as JSON, and write `out` whole if it is given."""
+    print(dumps(content if shown is None else shown, indent=1))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out, content)
 
 
 def _processor() -> str:
