@@ -2,6 +2,7 @@
 
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from flows.validate import validate_flow
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.lake import Lake
+
+WEEK = 7 * c.MICROSECONDS_PER_DAY
 
 
 @flow(name="shortlist", log_prints=True)
@@ -43,7 +46,7 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
         "run_id": run.run_id,
         "dataset": config.name,
         "data": validated,
-        "example_user": newest_user(settings),
+        "example_user": example_user(settings),
         "release_id": packaged["release_id"],
         "bento": packaged["bento"],
         "promoted": promoted["promoted"],
@@ -63,10 +66,12 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
     return summary
 
 
-def newest_user(settings: Settings) -> str:
-    """Somebody who was here last, to try a recommendation with."""
+def example_user(settings: Settings) -> str:
+    """Who did most in the newest week: somebody whose list shows what the models know."""
     lake = Lake(settings.lake)
-    return lake.interactions(since=lake.manifest.latest).column(c.USER_ID)[-1].as_py()
+    newest = lake.manifest.latest or 0
+    recent = lake.interactions(since=newest - WEEK).column(c.USER_ID)
+    return Counter(recent.to_pylist()).most_common(1)[0][0]
 
 
 class StepClock:

@@ -82,6 +82,7 @@ def train_flow(run_id: str) -> dict[str, Any]:
         "dataset": config.name,
         "clock": config.data.clock,
         "target_events": list(config.data.target_events),
+        "rating_range": config.validation.enforced_rating_range,
         "feature_schema": schema_hash(),
         "feature_services": [REQUEST_SERVICE, ITEM_SERVICE],
         "sources": {name: name for name in sources},

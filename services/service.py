@@ -13,9 +13,11 @@ from typing import Any, Literal
 import bentoml
 from bentoml.exceptions import InvalidArgument
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from services import metrics
 from services.errors import ClearErrors, quiet_client_errors
+from services.event_limits import EventLimits
 from services.event_log import EventLog
 from services.locate import check_can_serve, find_release
 from services.pack_watch import PackWatch
@@ -73,7 +75,9 @@ class RecommenderService:
         self.recommender = Recommender.load(release, ReopeningReader(self.settings), pack=pack)
         self.clock: Literal["wall", "replay"] = self.settings.clock or release.about["clock"]
         self.target_events = set(release.about["target_events"])
+        self.event_limits = EventLimits.of(release.about)
         self.serving_log = ServingLog(self.settings.serving_log)
+        self.answer_log = ServingLog(self.settings.answer_log)
         self.event_log = EventLog(self.settings.events)
         self.writer = ReopeningWriter(self.settings)
         # Feast and torch do much of their loading at first use; no client shall wait for it.
@@ -126,22 +130,29 @@ class RecommenderService:
         """Items like a given one: by who used both, by content where too few did."""
         with metrics.SECONDS.labels("similar").time():
             self.refuse_unknown(request.item_id, where="item_id")
-            items = self.recommender.similar(request, at=self.now(None))
-        return SimilarResponse(
-            request_id=uuid.uuid4().hex, release_id=self.recommender.release_id, items=items
-        )
+            at = self.now(None)
+            answer = SimilarResponse(
+                request_id=uuid.uuid4().hex,
+                release_id=self.recommender.release_id,
+                items=self.recommender.similar(request, at=at),
+            )
+            self.log_answer("similar", answer, event_timestamp=at, item_id=request.item_id)
+        return answer
 
     @bentoml.api(route="/events")
     def events(self, request: EventsRequest, /) -> EventsResponse:
         """What users did. On disk before it is acknowledged; the next answer already knows it.
 
-        The whole post is refused if one event names an item that the catalogue does not have. An
-        event_id that was posted before is counted as a duplicate and changes nothing.
+        The whole post is refused if one event names an item that the catalogue does not have, has
+        not come yet, or has a value that cannot be. An event_id that was posted before is counted
+        as a duplicate and changes nothing.
         """
         with metrics.SECONDS.labels("events").time():
+            received = time.time_ns() // 1_000
             for number, event in enumerate(request.events):
                 self.refuse_unknown(event.item_id, where=f"events.{number}.item_id")
-            received = time.time_ns() // 1_000
+                if complaint := self.event_limits.complaint(event, now=received):
+                    raise InvalidArgument(f"events.{number}.{complaint}; nothing was stored")
             rows = [self.stored(event, received=received) for event in request.events]
             try:
                 new = self.event_log.append(rows)
@@ -151,9 +162,17 @@ class RecommenderService:
                 # BentoML hides the text of a 503 that is raised, and sends a response as it is.
                 return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
             self.push(new)
+            answer = EventsResponse(
+                request_id=uuid.uuid4().hex,
+                release_id=self.recommender.release_id,
+                accepted=len(new),
+                duplicates=len(rows) - len(new),
+            )
+            accepted = [row["event_id"] for row in new]
+            self.log_answer("events", answer, received_at=received, event_ids=accepted)
         metrics.EVENTS.labels("accepted").inc(len(new))
         metrics.EVENTS.labels("duplicate").inc(len(rows) - len(new))
-        return EventsResponse(accepted=len(new), duplicates=len(rows) - len(new))
+        return answer
 
     def now(self, at: int | None) -> int:
         """The moment of a request, microseconds.
@@ -208,6 +227,10 @@ class RecommenderService:
             metrics.EVENTS.labels("push_failed").inc(len(events))
             log.exception("events: %d are stored but not in the online store yet", len(events))
 
+    def log_answer(self, route: str, answer: BaseModel, **asked: Any) -> None:
+        """A line of the answer log. It lies apart: such answers have no features to compare."""
+        self.answer_log.write({"route": route} | asked | answer.model_dump(mode="json"))
+
     def readiness(self) -> Readiness:
         items = self.recommender.items
         return Readiness(
@@ -222,6 +245,7 @@ class RecommenderService:
         """Everything that was answered is in the log before the process ends."""
         self.pack_watch.stop()
         self.serving_log.close()
+        self.answer_log.close()
         self.event_log.close()
 
 

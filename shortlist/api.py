@@ -182,6 +182,8 @@ class EventsRequest(Body):
 
 
 class EventsResponse(Body):
+    request_id: str
+    release_id: str
     accepted: int
     duplicates: int = 0
 

@@ -132,6 +132,11 @@ class Settings(BaseSettings):
         return self.home / "serving_log"
 
     @property
+    def answer_log(self) -> Path:
+        """Answers of /similar and /events, one JSON line each."""
+        return self.home / "answer_log"
+
+    @property
     def events(self) -> Path:
         """Inbox of posted feedback: JSON Lines, on disk before a post is acknowledged."""
         return self.home / "events"

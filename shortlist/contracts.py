@@ -27,6 +27,11 @@ EVENT_TYPES = (
     "search",
     "survey",
 )
+MEASURED = ("purchase", "add_to_cart", "watch")
+"""Event types whose value is a price or a duration."""
+MAX_VALUE = 1e12
+"""Beyond any price, duration or rating: such a value is a fault, and its square still is a float32.
+"""
 
 
 class ContractError(ValueError):

@@ -79,3 +79,9 @@ class ValidateConfig(Config):
         if len(set(names)) < len(names):
             raise ValueError("expectations: every name once")
         return self
+
+    @property
+    def enforced_rating_range(self) -> tuple[float, float] | None:
+        """The range that ratings are held to; None if going beyond it is but a warning."""
+        change = self.rules.get("value.rating_range")
+        return None if change is not None and change.action == "warn" else self.rating_range

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from shortlist import columns as c
 from shortlist.config import ConfigError
-from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, USERS
+from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, MAX_VALUE, MEASURED, USERS
 from shortlist.datasets.mapping import FACTORS
 from shortlist.lake.engine import quoted
 from shortlist.lake.operations import OPERATIONS
@@ -22,8 +22,6 @@ MAX_EVENT_ID = 512
 NOTHING = ("nan", "null", "none", "undefined", "n/a", "<na>")
 """What programs write for a missing id."""
 SCHEMAS = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
-MEASURED = ("purchase", "add_to_cart", "watch")
-"""Event types whose value is a price or a duration."""
 EXPLAINED = {c.EVENT_TIMESTAMP: "event_timestamp.readable", c.AVAILABLE: "available.flag"}
 """Faults because of which a required column is empty: one reason is enough."""
 DERIVED = (c.EVENT_ORDER, c.INGESTED_AT, c.SOURCE)
@@ -174,8 +172,8 @@ def _interactions(config: ValidateConfig, *, now: datetime, earliest: datetime) 
         Rule(
             table,
             "value.finite",
-            f"coalesce(NOT isfinite({c.VALUE}), false)",
-            "value is infinite",
+            f"coalesce(NOT isfinite({c.VALUE}) OR abs({c.VALUE}) > {MAX_VALUE}, false)",
+            f"value is infinite or beyond {MAX_VALUE:g}",
         ),
         Rule(
             table,

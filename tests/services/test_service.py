@@ -27,16 +27,16 @@ def inbox(home: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted((home / "events").rglob("*.jsonl")))
 
 
-def logged(home: Path, request_id: str) -> dict:
+def logged(home: Path, request_id: str, *, log: str = "serving_log") -> dict:
     """The response's line; the writer's thread may be a moment behind the answer."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        for path in (home / "serving_log").rglob("*.jsonl"):
+        for path in (home / log).rglob("*.jsonl"):
             for line in path.read_text().splitlines(keepends=True):
                 if line.endswith("\n") and json.loads(line)["request_id"] == request_id:
                     return json.loads(line)
         time.sleep(0.05)
-    raise AssertionError(f"no line of {request_id} in the serving log")
+    raise AssertionError(f"no line of {request_id} in {log}")
 
 
 def test_readiness_names_release_pack_and_clock(service, client):
@@ -116,6 +116,29 @@ def test_similar_items(client):
     assert "i1" not in ids(answer)
 
 
+def test_answers_of_similar_and_events_carry_their_ids_and_are_logged(service, client):
+    similar = client.similar(SimilarRequest(item_id="i1", k=4))
+    line = logged(service.home, similar.request_id, log="answer_log")
+    assert (line["route"], line["item_id"]) == ("similar", "i1")
+    assert line["release_id"] == similar.release_id
+    assert [item["item_id"] for item in line["items"]] == ids(similar)
+    told = [
+        Event(event_id=name, user_id="u9", item_id="i3", event_type="view") for name in ("v1", "v2")
+    ]
+    client.events(told[:1])
+    done = client.events(told)
+    line = logged(service.home, done.request_id, log="answer_log")
+    assert (line["route"], line["release_id"]) == ("events", similar.release_id)
+    assert (line["accepted"], line["duplicates"], line["event_ids"]) == (1, 1, ["v2"])
+
+
+def test_a_price_limit_and_exclusions_may_leave_nothing(service, client):
+    everything = ids(client.recommend(RecommendRequest(user_id="u5", k=500)))
+    assert client.recommend(RecommendRequest(user_id="u5", k=500, exclude=everything)).items == []
+    free = Filters(max_price=0)
+    assert client.recommend(RecommendRequest(user_id="u5", filters=free)).items == []
+
+
 def test_a_request_of_the_past_is_answered_for_that_moment(client):
     ready = client.ready()
     answer = client.recommend(RecommendRequest(user_id="u1", at=ready.pack_as_of))
@@ -123,6 +146,8 @@ def test_a_request_of_the_past_is_answered_for_that_moment(client):
 
 
 TOO_MANY = [{"user_id": "u1", "item_id": "i1", "event_type": "view"}] * (MAX_EVENTS + 1)
+YEAR_2096 = 3_976_000_000_000_000
+VIEW = {"user_id": "u1", "item_id": "i1", "event_type": "view"}
 GOOD = {"user_id": "u1", "item_id": "i1", "event_type": "rating"}
 
 
@@ -150,6 +175,18 @@ GOOD = {"user_id": "u1", "item_id": "i1", "event_type": "rating"}
         ("/events", {"events": [GOOD | {"event_type": "bought"}]}, "'bought' .* one of .*purchase"),
         ("/events", {"events": [GOOD, GOOD | {"item_id": "no-such"}]}, r"events\.1\.item_id"),
         ("/events", {"events": [GOOD | {"event_timestamp": 10**18}]}, "event_timestamp: .*less"),
+        (
+            "/events",
+            {"events": [GOOD, GOOD | {"event_timestamp": YEAR_2096}]},
+            r"\.1\.event_timestamp: .*come",
+        ),
+        (
+            "/events",
+            {"events": [GOOD | {"value": 500}]},
+            r"events\.0\.value: .* are 1 to 5; nothing",
+        ),
+        ("/events", {"events": [VIEW | {"value": 1e308}]}, r"events\.0\.value: .*at most 1e\+12"),
+        ("/events", {"events": [VIEW | {"event_type": "watch", "value": -1}]}, "want 0 or more"),
         ("/events", {"events": [{"user_id": "u1"}]}, r"events\.0\.item_id: Field required"),
     ],
 )
@@ -198,8 +235,10 @@ def test_a_clients_mistake_leaves_no_traceback_in_the_log(service):
 
 def test_a_repeated_post_counts_once(service, client):
     event = Event(event_id="once", user_id="u7", item_id="i8", event_type="rating", value=3)
-    assert client.events([event, event]).model_dump() == {"accepted": 1, "duplicates": 1}
-    assert client.events([event]).model_dump() == {"accepted": 0, "duplicates": 1}
+    done = client.events([event, event])
+    assert (done.accepted, done.duplicates) == (1, 1)
+    again = client.events([event])
+    assert (again.accepted, again.duplicates) == (0, 1)
     assert inbox(service.home).count(b'"once"') == 1
 
 
