@@ -210,6 +210,7 @@ def evaluation(
     return {
         "n_requests": len(users),
         "n_users": len(set(users)),
+        "reachable_coverage": min(1.0, len(set(users)) * k / catalogue.num_items),
         "metrics": metrics,
         "chain_ahead": ahead,
         "slices": by_slice,

@@ -28,6 +28,7 @@ def package_flow(run_id: str, bento: bool = True) -> dict[str, Any]:
         "run_id": run.run_id,
         "metrics": evaluation["metrics"],
         "candidates": evaluation["candidates"],
+        "reachable_coverage": evaluation["reachable_coverage"],
     }
     with ReleaseStore(settings.releases).publishing(about) as (folder, about):
         shutil.copytree(run.staging, folder, dirs_exist_ok=True)

@@ -17,6 +17,7 @@ class GatesConfig(Config):
     metric: str = "ndcg@10"
     tolerance: float = Field(0.005, ge=0)
     min_coverage: float = Field(0.10, ge=0, le=1)
+    min_reached: float = Field(0.5, ge=0, le=1)
     min_index_recall: float = Field(0.97, ge=0, le=1)
 
 
@@ -75,14 +76,7 @@ def judge_gates(release: Release, config: GatesConfig) -> list[Gate]:
     ]
     covered = next(key for key in metrics["chain"] if key.startswith("coverage@"))
     coverage = metrics["chain"][covered]["mean"]
-    gates.append(
-        _at_least(
-            "coverage",
-            coverage,
-            config.min_coverage,
-            f"{covered} {coverage:.3f}, floor {config.min_coverage}",
-        )
-    )
+    gates.append(_coverage(covered, coverage, release.about.get("reachable_coverage", 1.0), config))
     for source, figures in release.about["source_figures"].items():
         recall = figures.get("index_recall@100")
         if recall is not None:
@@ -96,6 +90,16 @@ def judge_gates(release: Release, config: GatesConfig) -> list[Gate]:
                 )
             )
     return gates
+
+
+def _coverage(name: str, figure: float, reachable: float, config: GatesConfig) -> Gate:
+    """The floor is lower where the judged people are too few to be shown much of the catalogue."""
+    floor = min(config.min_coverage, config.min_reached * reachable)
+    reason = f"{name} {figure:.3f}, floor {floor:.3g}"
+    if floor < config.min_coverage:
+        reason += f" ({config.min_reached:g} of the {reachable:.3f} that lists without a common"
+        reason += " item would cover)"
+    return _at_least("coverage", figure, floor, reason)
 
 
 def _at_least(name: str, figure: float, floor: float, reason: str) -> Gate:

@@ -46,7 +46,7 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
         "run_id": run.run_id,
         "dataset": config.name,
         "data": validated,
-        "example_user": example_user(settings),
+        "example_user": example_user(settings, until=until),
         "release_id": packaged["release_id"],
         "bento": packaged["bento"],
         "promoted": promoted["promoted"],
@@ -66,11 +66,11 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
     return summary
 
 
-def example_user(settings: Settings) -> str:
-    """Who did most in the newest week: somebody whose list shows what the models know."""
-    lake = Lake(settings.lake)
-    newest = lake.manifest.latest or 0
-    recent = lake.interactions(since=newest - WEEK).column(c.USER_ID)
+def example_user(settings: Settings, *, until: int) -> str:
+    """Who did most in the week before `until`, where the release's own knowledge ends: somebody
+    whose list shows what the models know.
+    """
+    recent = Lake(settings.lake).interactions(since=until - WEEK, until=until).column(c.USER_ID)
     return Counter(recent.to_pylist()).most_common(1)[0][0]
 
 

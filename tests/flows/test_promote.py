@@ -61,6 +61,17 @@ def test_one_gate_fails_and_says_both_figures(tmp_path, change, gate):
     assert failed[0].figure < failed[0].floor
 
 
+@pytest.mark.parametrize(("coverage", "passed"), [(0.06, True), (0.04, False)])
+def test_few_people_cannot_be_shown_much_of_a_large_catalogue(tmp_path, coverage, passed):
+    content = about(coverage=coverage) | {"reachable_coverage": 0.1}  # half of it is wanted
+    gates = judge_gates(
+        ReleaseStore(tmp_path).open(publish(ReleaseStore(tmp_path), content)), CONFIG
+    )
+    gate = next(gate for gate in gates if gate.name == "coverage")
+    assert (gate.passed, gate.floor) == (passed, 0.05)
+    assert "floor 0.05 (0.5 of the 0.100" in gate.reason
+
+
 def test_within_the_tolerance_of_the_champion_is_good_enough(tmp_path):
     assert verdicts(ReleaseStore(tmp_path), about(chain=0.311, champion=0.32))["quality"]
 
