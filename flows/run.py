@@ -16,7 +16,7 @@ from flows.monitor import monitor_flow
 from flows.package import package_flow
 from flows.promote import promote_flow
 from flows.replay import replay_flow
-from flows.runs import Run, mark_windows
+from flows.runs import Run
 from flows.train import train_flow
 from flows.validate import validate_flow
 from shortlist import columns as c
@@ -36,7 +36,7 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
         "validate", validate_flow, batch["batch_id"], config.validation, clock=config.data.clock
     )
     run = Run.start(settings, config)
-    until = mark_windows(settings, run)
+    until = run.windows["replay"][0]
     clock.run("featurize", featurize_flow, config.data.target_events, until)
     clock.run("train", train_flow, run.run_id)
     evaluation = clock.run("evaluate", evaluate_flow, run.run_id)

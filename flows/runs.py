@@ -34,12 +34,22 @@ class Run:
 
     @classmethod
     def start(cls, settings: Settings, config: RunConfig) -> "Run":
-        """Make a new run folder; its id is the time it started."""
+        """Cut the lake's target events into the five windows and make a run folder that keeps them;
+        its id is the time it started.
+
+        Raises:
+            LakeError, ValueError: no events yet, or too few for five windows; no folder is made.
+        """
+        events = Lake(settings.lake).interactions(event_types=config.data.target_events)
+        times = events.column("event_timestamp").cast("int64").to_numpy()
+        windows = split_windows(times, config.split.fractions)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         path = settings.runs / f"{stamp}-{config.name}"
         path.mkdir(parents=True)
         (path / "config.json").write_text(config.model_dump_json(indent=1))
-        return cls(path)
+        run = cls(path)
+        run.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
+        return run
 
     @classmethod
     def open(cls, settings: Settings, run_id: str | None = None) -> "Run":
@@ -87,13 +97,3 @@ class Run:
     def write(self, name: str, content: dict[str, Any]) -> Path:
         """Write a JSON file of the run, whole or not at all."""
         return write_json(self.path / name, content)
-
-
-def mark_windows(settings: Settings, run: Run) -> int:
-    """Cut the lake's events into the five windows, keep the edges, return the start of replay."""
-    config = run.config
-    events = Lake(settings.lake).interactions(event_types=config.data.target_events)
-    times = events.column("event_timestamp").cast("int64").to_numpy()
-    windows = split_windows(times, config.split.fractions)
-    run.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
-    return windows["replay"][0]

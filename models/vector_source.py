@@ -107,6 +107,15 @@ class VectorSource:
         scores = np.einsum("bd,bcd->bc", self.query_vectors(queries), vectors)
         return np.where(candidates > 0, scores, np.float32(-np.inf))
 
+    def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
+        """(S,) item_idx -> the k items of the most similar direction (cosine), by exact search."""
+        length = np.linalg.norm(self.item_vectors, axis=1, keepdims=True)
+        directions = self.item_vectors / np.where(length > 0, length, 1)
+        scores = directions[item_idx] @ directions.T
+        scores[:, 0] = -np.inf
+        scores[np.arange(len(item_idx)), item_idx] = -np.inf
+        return top_k(scores, k)
+
     def save(self, folder: Path) -> None:
         about = {"config": self.config.model_dump(mode="json"), "sizes": self.model.sizes()}
         (folder / CONFIG).write_text(json.dumps(about, indent=1))

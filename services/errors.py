@@ -7,6 +7,7 @@ and none puts a traceback into the log.
 
 import json
 import logging
+import uuid
 from typing import Any, get_args
 
 from bentoml.exceptions import InvalidArgument
@@ -23,11 +24,17 @@ POSTS: dict[str, type[BaseModel]] = {
     "/events": EventsRequest,
 }
 JSON = "application/json"
+log = logging.getLogger("bentoml.shortlist")
 MAX_PROBLEMS = 5
 
 
 class ClearErrors:
-    """ASGI middleware around the whole service: refusals as {"error": sentence}."""
+    """ASGI middleware around the whole service: refusals as {"error": sentence, "request_id": ...,
+    "release_id": ...}, each with a line in the service's log.
+    """
+
+    release_id: str | None = None
+    """Of the release that this process serves; set when it is loaded."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -39,15 +46,16 @@ class ClearErrors:
         media_type = Headers(scope=scope).get("content-type", JSON).split(";")[0].strip().lower()
         if scope["path"] in POSTS and scope["method"] == "POST" and media_type != JSON:
             # BentoML would try other parsers; what they cannot read ends as a 500.
-            refusal = {"error": f"content-type is '{media_type}': send the body as {JSON}"}
-            await JSONResponse(refusal, status_code=415)(scope, receive, send)
+            refusal = f"content-type is '{media_type}': send the body as {JSON}"
+            answer = JSONResponse(self.told(refusal, status=415, scope=scope), status_code=415)
+            await answer(scope, receive, send)
             return
         start: Message | None = None
         body = b""
 
         async def rewrite(message: Message) -> None:
             nonlocal start, body
-            if message["type"] == "http.response.start" and 400 <= message["status"] < 500:
+            if message["type"] == "http.response.start" and refused(message["status"], scope):
                 start = message
                 return
             if start is None:
@@ -55,7 +63,8 @@ class ClearErrors:
                 return
             body += message.get("body", b"")
             if not message.get("more_body", False):
-                clear = {"error": sentence(body, status=start["status"], scope=scope)}
+                text = sentence(body, status=start["status"], scope=scope)
+                clear = self.told(text, status=start["status"], scope=scope)
                 content = json.dumps(clear).encode()
                 headers = MutableHeaders(raw=list(start["headers"]))
                 headers["content-type"] = JSON
@@ -64,6 +73,17 @@ class ClearErrors:
                 await send({"type": "http.response.body", "body": content})
 
         await self.app(scope, receive, rewrite)
+
+    def told(self, text: str, *, status: int, scope: Scope) -> dict[str, Any]:
+        """The refusal's body, which the service's log has as well."""
+        request_id = uuid.uuid4().hex
+        log.info("refused %s: %s %d: %s", request_id, scope["path"], status, text)
+        return {"error": text, "request_id": request_id, "release_id": self.release_id}
+
+
+def refused(status: int, scope: Scope) -> bool:
+    """Every 4xx, and a 5xx of what the API promises; a health check's 503 stays as it is."""
+    return 400 <= status < 500 or (status >= 500 and scope["path"] in POSTS)
 
 
 def sentence(body: bytes, *, status: int, scope: Scope) -> str:

@@ -75,6 +75,7 @@ class RecommenderService:
         self.recommender = Recommender.load(release, ReopeningReader(self.settings), pack=pack)
         self.clock: Literal["wall", "replay"] = self.settings.clock or release.about["clock"]
         self.target_events = set(release.about["target_events"])
+        ClearErrors.release_id = release.release_id
         self.event_limits = EventLimits.of(release.about)
         self.serving_log = ServingLog(self.settings.serving_log)
         self.answer_log = ServingLog(self.settings.answer_log)

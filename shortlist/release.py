@@ -112,10 +112,16 @@ class ReleaseStore:
         return history[-2]
 
     def _history(self) -> list[str]:
+        path = self.root / POINTER
         try:
-            return json.loads((self.root / POINTER).read_text())["history"]
+            return json.loads(path.read_text())["history"]
         except FileNotFoundError:
             return []
+        except (ValueError, KeyError, TypeError) as error:
+            raise ReleaseError(
+                f"{path}: not a pointer to a release ({error!r}); remove it and"
+                f" `shortlist promote` one of {', '.join(self.ids()) or 'a new run'}"
+            ) from None
 
     def _write_history(self, history: list[str]) -> None:
         partial = self.root / f".{POINTER}-{os.getpid()}"

@@ -70,14 +70,13 @@ def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
     """
     from flows.configuration import load_run_config
     from flows.featurize import featurize_flow
-    from flows.runs import Run, mark_windows
+    from flows.runs import Run
     from shortlist.config import Settings
 
     run_config = load_run_config(config)
     with show.only_json(as_json):
-        settings = Settings()
-        run = Run.start(settings, run_config)
-        result = featurize_flow(run_config.data.target_events, mark_windows(settings, run))
+        run = Run.start(Settings(), run_config)
+        result = featurize_flow(run_config.data.target_events, run.windows["replay"][0])
     show.result(result | {"run_id": run.run_id}, as_json=as_json)
 
 

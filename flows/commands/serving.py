@@ -37,11 +37,18 @@ def recommend(
     as_json: JsonOption = False,
 ) -> None:
     """Recommend for a user, with the source of each item and why. Needs no server."""
+    from pydantic import ValidationError
+
     from flows.local import local_recommender, now_of
     from shortlist.api import RecommendRequest
+    from shortlist.config import describe
 
+    try:
+        request = RecommendRequest(user_id=user_id, k=k)
+    except ValidationError as error:
+        raise typer.BadParameter(describe(error.errors()[0])) from None
     recommender = local_recommender(release)
-    slate = recommender.recommend(RecommendRequest(user_id=user_id, k=k), at=now_of(recommender))
+    slate = recommender.recommend(request, at=now_of(recommender))
     show.result(
         {
             "user_id": user_id,

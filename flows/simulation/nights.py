@@ -83,11 +83,11 @@ def learn_again(settings: Settings, config: RunConfig) -> None:
     from flows.evaluate import evaluate_flow
     from flows.package import package_flow
     from flows.promote import promote_flow
-    from flows.runs import Run, mark_windows
+    from flows.runs import Run
     from flows.train import train_flow
 
     run = Run.start(settings, config)
-    featurize(settings, config.data.target_events, until=mark_windows(settings, run))
+    featurize(settings, config.data.target_events, until=run.windows["replay"][0])
     train_flow(run.run_id)
     evaluate_flow(run.run_id)
     release_id = package_flow(run.run_id, bento=False)["release_id"]

@@ -88,7 +88,7 @@ def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Ra
     if table.header:
         names = list(table.header)
     elif len(separator) == 1:
-        names = [one.strip() for one in next(csv.reader(io.StringIO(head), delimiter=separator))]
+        names = _header(file, head, separator)
     else:
         names = [one.strip() for one in first.split(separator)]
     counts = Counter(names)
@@ -122,6 +122,17 @@ def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Ra
         original=f"struct_pack({packed})",
         rejects=True,
     )
+
+
+def _header(file: SourceFile, head: str, separator: str) -> list[str]:
+    """Column names of the first line."""
+    try:
+        return [one.strip() for one in next(csv.reader(io.StringIO(head), delimiter=separator))]
+    except csv.Error as error:
+        raise DatasetError(
+            f"{file.name}: line 1 is no header of a CSV file ({error}); want text with one row a"
+            " line, ended by \\n or \\r\\n"
+        ) from None
 
 
 def _jsonl(file: SourceFile, wanted: list[str], head: str, *, sparse: bool) -> Raw:

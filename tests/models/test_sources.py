@@ -122,6 +122,19 @@ def test_retrieves_what_scores_best(fitted, world, kind):
     np.testing.assert_allclose(found.score[:, 0], unseen.max(axis=1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", TRAINED)
+def test_similar_items_have_the_nearest_direction(fitted, kind):
+    source = fitted[kind]
+    vectors = source.item_vectors
+    found = source.similar(np.array([3]), 4)
+    cosine = [
+        v @ vectors[3] / (np.linalg.norm(v) * np.linalg.norm(vectors[3])) if i not in (0, 3) else -2
+        for i, v in enumerate(vectors)
+    ]
+    assert found.item_idx[0].tolist() == np.argsort(-np.array(cosine))[:4].tolist()
+    assert found.score[0] == pytest.approx(np.sort(cosine)[::-1][:4], abs=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_seen_items_are_left_out_and_places_run_out_as_padding(fitted, world, kind):
     found = fitted[kind].retrieve(*world, k=30)

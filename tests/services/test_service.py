@@ -197,7 +197,9 @@ def test_bad_input_is_refused_with_a_sentence_and_leaves_nothing(service, route,
         service.url + route, content=content, headers={"content-type": "application/json"}
     )
     assert answer.status_code == 400
-    assert list(answer.json()) == ["error"]
+    assert list(answer.json()) == ["error", "request_id", "release_id"]
+    assert answer.json()["release_id"] == ReleaseStore(service.home / "releases").current_id()
+    assert answer.json()["request_id"] in service.log.read_text()
     assert re.search(says, answer.json()["error"]), answer.text
     assert inbox(service.home) == before
 

@@ -41,6 +41,10 @@ REFUSED: dict[str, tuple[str, Broken, dict[str, Any], str]] = {
         *("e.csv", b"user,item,stars\nu,a,1\n", {}),
         r"e\.csv: no column 'when'; there are user, item, stars",
     ),
+    "lines ended by \\r alone": (
+        *("e.csv", (HEAD + GOOD).replace(b"\n", b"\r"), {}),
+        r"e\.csv: line 1 is no header of a CSV file .*; want text with one row a line",
+    ),
     "header twice": (
         *("e.csv", b"user,user,item,stars,when\nu,v,a,1,5\n", {}),
         r"e\.csv: column 'user' is there 2 times, want it once",

@@ -37,6 +37,15 @@ def test_a_failure_while_publishing_leaves_nothing(tmp_path):
     assert store.ids() == []
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"current": "a"}'])
+def test_a_broken_pointer_is_named_with_what_to_do(tmp_path, content):
+    store = ReleaseStore(tmp_path)
+    release_id = publish(store)
+    (tmp_path / "current.json").write_text(content)
+    with pytest.raises(ReleaseError, match=rf"current\.json: not a pointer .*{release_id}"):
+        store.open()
+
+
 def test_a_changed_file_is_refused_with_both_hashes(tmp_path):
     store = ReleaseStore(tmp_path)
     id_ = publish(store)
