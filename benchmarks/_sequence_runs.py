@@ -1,6 +1,7 @@
 """One seed of one model under the protocol, resumable: a finished seed is read, not run again."""
 
 import json
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -154,9 +155,15 @@ def run_seed(
             result["test_trained_on_validation_too"] = judge(
                 sequences, scorer_of(second), held_out=1
             )
+        result["peak_gb"] = peak_gb()
         return result
 
     return kept(environment.work / f"seed-{seed}.json", run)
+
+
+def peak_gb() -> float:
+    """Largest resident size of this process so far."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
 
 
 def kept(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:

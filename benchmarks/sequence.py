@@ -9,7 +9,6 @@ same command goes on where it was stopped.
 
 import argparse
 import json
-import resource
 import shlex
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 
 from benchmarks._result import about_machine, report
 from benchmarks._sequence_protocol import FormatError, Sequences
-from benchmarks._sequence_runs import Environment, fit_baseline, judge, kept, run_seed
+from benchmarks._sequence_runs import Environment, fit_baseline, judge, kept, peak_gb, run_seed
 from models.sequence.kinds import KINDS, Statistics, choose
 from models.sequence.model import SequenceConfig
 from shortlist.config import Settings, describe
@@ -178,7 +177,7 @@ def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     for name in ("seconds_per_epoch", "tokens_per_s"):
         if name in seeds[0]:
             out[name] = round(float(np.mean([seed[name] for seed in seeds])), 2)
-    out["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
+    out["peak_gb"] = max([peak_gb(), *(seed.get("peak_gb", 0) for seed in seeds)])
     return out
 
 

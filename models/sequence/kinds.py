@@ -52,8 +52,8 @@ SPARSE_OPTIMISER = OptimiserConfig(
     weight_decay=0.15,
     schedule="cosine",
     average_decay=0.98,
-    num_epochs=14,
-    patience=4,
+    num_epochs=32,
+    patience=12,  # most of the gain comes late, when the rate falls: a plateau before is no end
 )
 DENSE_OPTIMISER = OptimiserConfig(
     learning_rate=2e-3, schedule="cosine", average_decay=0.99, num_epochs=60, patience=6
