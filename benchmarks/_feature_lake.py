@@ -13,7 +13,7 @@ from benchmarks._feature_online import percentiles
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, USERS
-from shortlist.feature_store import OnlineReader, OnlineWriter, TargetEvent
+from shortlist.feature_store import FeatureEvent, OnlineReader, OnlineWriter
 from shortlist.features import context_id
 from shortlist.lake import Manifest
 
@@ -131,7 +131,7 @@ def request_latency(settings: Settings, *, users: int, reads: int = 5_000) -> di
         taken.append(time.perf_counter() - started)
     pushed = []
     for number in rng.integers(users, size=300):
-        event = TargetEvent(f"user-{number:07d}", "item-000001", at + 1, 1.0)
+        event = FeatureEvent(f"user-{number:07d}", "item-000001", at + 1, 1.0)
         started = time.perf_counter()
         writer.push([event])
         pushed.append(time.perf_counter() - started)

@@ -84,6 +84,22 @@ user_history = FeatureView(
     tags={"rows": "events"},  # the offline store collects single events into these lists
 )
 
+user_kinds = FeatureView(
+    name="user_kinds",
+    description="Counts and decayed sums of a user by kind of event (shortlist/event_kinds.py)",
+    owner="platform",
+    entities=[user],
+    ttl=FOREVER,
+    schema=[
+        Field(name="user_id", dtype=String),
+        Field(name="user_kind_counts", dtype=Array(Float64)),
+        Field(name="user_kind_decayed", dtype=Array(Float64)),
+        Field(name="user_kind_last_time", dtype=Int64),
+        Field(name="user_kind_first_time", dtype=Int64),
+    ],
+    source=pushed("user_kinds"),
+)
+
 user_profile = FeatureView(
     name="user_profile",
     description="Attributes of a user as JSON",
@@ -116,6 +132,23 @@ item_state = FeatureView(
     ],
     source=snapshot("item_state"),
     online=False,  # items reach the service in the feature pack
+)
+
+item_kinds = FeatureView(
+    name="item_kinds",
+    description="Counts and decayed sums of an item by kind of event; a row a tick",
+    owner="platform",
+    entities=[item],
+    ttl=FOREVER,
+    schema=[
+        Field(name="item_id", dtype=String),
+        Field(name="item_kind_counts", dtype=Array(Float64)),
+        Field(name="item_kind_decayed", dtype=Array(Float64)),
+        Field(name="item_kind_last_time", dtype=Int64),
+        Field(name="item_kind_first_time", dtype=Int64),
+    ],
+    source=snapshot("item_kinds"),
+    online=False,
 )
 
 context_trend = FeatureView(
@@ -160,14 +193,14 @@ def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"hour_sin": hour_sin, "hour_cos": hour_cos, "is_weekend": is_weekend}
 
 
-request_v1 = FeatureService(
-    name="request_v1",
-    features=[user_stats, user_history, user_profile, context_trend, request_time],
+request_v2 = FeatureService(
+    name="request_v2",
+    features=[user_stats, user_kinds, user_history, user_profile, context_trend, request_time],
     description="One read for each request: the states of its user and context",
 )
 
-item_pack_v1 = FeatureService(
-    name="item_pack_v1",
-    features=[item_state],
+item_pack_v2 = FeatureService(
+    name="item_pack_v2",
+    features=[item_state, item_kinds],
     description="One read of the whole catalogue after each featurize: the feature pack",
 )

@@ -162,7 +162,7 @@ def states_as_logged(
     tick = np.array([response.pack_as_of for response in logged], dtype=np.int64)
     newest = reader.read(users, contexts, at)
     # Whom the service did not know at all, it has missed since his first event.
-    since = np.where(as_of > 0, as_of, newest.user["user_first_time"])
+    since = np.where(as_of > 0, as_of, newest.user_since)
     behind = np.where(newest.user_as_of > as_of, np.maximum(newest.user_as_of - since, 1), 0)
     # A state is stamped a microsecond after its newest event, unless that one came late.
     then = np.where(behind > 0, as_of + 1, at)

@@ -36,9 +36,9 @@ from shortlist.api import (
 )
 from shortlist.config import ConfigError, Settings
 from shortlist.feature_store import (
+    FeatureEvent,
     ReopeningReader,
     ReopeningWriter,
-    TargetEvent,
     latest_pack,
 )
 from shortlist.pack import PackError
@@ -208,17 +208,9 @@ class RecommenderService:
         return row | {"received_at": received}
 
     def push(self, rows: list[dict[str, Any]]) -> None:
-        """Bring target events into the online states; they are safe already if this fails."""
-        events = [
-            TargetEvent(
-                user_id=row["user_id"],
-                item_id=row["item_id"],
-                timestamp=row["event_timestamp"],
-                value=row.get("value"),
-            )
-            for row in rows
-            if row["event_type"] in self.target_events
-        ]
+        """Bring events into the online states; they are safe already if this fails."""
+        found = (FeatureEvent.of(row, target_events=self.target_events) for row in rows)
+        events = [event for event in found if event is not None]
         if not events:
             return
         try:

@@ -6,6 +6,7 @@ A feature that is not described here, or a description without a feature, fails 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from shortlist.event_kinds import KINDS, RATES
 from shortlist.features import ITEM_SERVICE, REQUEST_SERVICE, schema_hash
 
 PLATFORM, RANKING = "platform", "ranking"
@@ -35,9 +36,29 @@ class Group:
 ALL, SESSION = "all events before the request", "the running session (gaps under 30 minutes)"
 TICK = "up to the pack's midnight (UTC)"
 
+
+def _counts(prefix: str, *, recent: bool, window: str) -> tuple[Feature, ...]:
+    """A feature for each kind of event."""
+    name, halved = ("_recent_log", ", halved every 7 days") if recent else ("_log", "")
+    return tuple(
+        Feature(f"{prefix}_{kind}{name}", f"log(1 + {kind}{halved}): {', '.join(types)}", window)
+        for kind, types in KINDS.items()
+    )
+
+
+def _rates(prefix: str, *, recent: bool, window: str) -> tuple[Feature, ...]:
+    """A feature for each smoothed rate; unknown is its prior."""
+    name, halved = ("_recent", ", events halved every 7 days") if recent else ("", "")
+    return tuple(
+        Feature(f"{prefix}_{rate.name}{name}", rate.says + halved, window, f"{rate.prior:g}")
+        for rate in RATES
+    )
+
+
 USER = Group(
     "user",
-    "finalize_user: the user's online state at the request; view user_stats, view user_history",
+    "finalize_user: the user's online state at the request; views user_stats, user_history and"
+    " user_kinds",
     (
         Feature("user_events_log", "log(1 + target events)", ALL),
         Feature("user_recent_activity", "log(1 + events, halved every 7 days)", ALL),
@@ -45,6 +66,8 @@ USER = Group(
         Feature("user_days_since_first_log", "log(1 + days since the first event)", ALL),
         Feature("user_mean_value", "mean value (rating, price, seconds)", ALL),
         Feature("user_session_depth_log", "log(1 + new items)", SESSION),
+        *_counts("user", recent=True, window=ALL),
+        *_rates("user", recent=False, window=ALL),
     ),
 )
 CONTEXT = Group(
@@ -63,7 +86,7 @@ CONTEXT = Group(
 )
 ITEM = Group(
     "item",
-    "finalize_items: the item's state in the feature pack; view item_state",
+    "finalize_items: the item's state in the feature pack; views item_state and item_kinds",
     (
         Feature("item_events_log", "log(1 + target events)", TICK),
         Feature("item_count_1d_log", "log(1 + events of the last day)", "1 day, " + TICK),
@@ -75,6 +98,9 @@ ITEM = Group(
         Feature("item_days_since_first_log", "log(1 + days since the first event)", TICK),
         Feature("item_days_since_last_log", "log(1 + days since the last event)", TICK),
         Feature("item_published_years_ago", "years from publication to the request", "catalogue"),
+        *_counts("item", recent=False, window=TICK),
+        *_rates("item", recent=False, window=TICK),
+        *_rates("item", recent=True, window=TICK),
     ),
 )
 LAST_10, LAST_50 = "last 10 items", "last 50 items"

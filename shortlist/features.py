@@ -11,11 +11,21 @@ Shapes: B requests, N items, C candidates. `at` is int64 microseconds UTC.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
+from shortlist.event_kinds import (
+    ITEM_KIND_FEATURES,
+    ITEM_KINDS,
+    KINDS,
+    RATES,
+    USER_KIND_FEATURES,
+    USER_KINDS,
+    item_kind_features,
+    user_kind_features,
+)
 
 HALF_LIFE = 7 * MICROSECONDS_PER_DAY
 """Half-life of every decayed sum, in microseconds."""
@@ -45,12 +55,14 @@ ITEM_STATE = (
     "item_value_count",
     "item_day_counts",
 )
+PACK_STATE = (*ITEM_STATE, *ITEM_KINDS)
+"""All states of an item: what a feature pack holds."""
 ITEM_TICK = "item_tick_time"
 """The midnight of a stored item row: its day counts end there, readers shift them to their own."""
 CONTEXT_STATE = ("context_events", "context_decayed", "context_last_time")
 CONTEXT_ON_DEMAND = ("hour_sin", "hour_cos", "is_weekend")
 
-USER_FEATURES = (
+USER_TARGET_FEATURES = (
     "user_events_log",
     "user_recent_activity",
     "user_hours_since_last_log",
@@ -58,6 +70,7 @@ USER_FEATURES = (
     "user_mean_value",
     "user_session_depth_log",
 )
+USER_FEATURES = (*USER_TARGET_FEATURES, *USER_KIND_FEATURES)
 ITEM_FEATURES = (
     "item_events_log",
     "item_count_1d_log",
@@ -69,22 +82,24 @@ ITEM_FEATURES = (
     "item_days_since_first_log",
     "item_days_since_last_log",
     "item_published_years_ago",
+    *ITEM_KIND_FEATURES,
 )
 CONTEXT_FEATURES = (*CONTEXT_ON_DEMAND, "context_activity_log")
 
-REQUEST_SERVICE = "request_v1"
+REQUEST_SERVICE = "request_v2"
 """Feast feature service read once for each request: user state, history, profile, context."""
-ITEM_SERVICE = "item_pack_v1"
+ITEM_SERVICE = "item_pack_v2"
 """Feast feature service read for the whole catalogue after each featurize: the pack."""
 
 
 def schema_hash() -> str:
     """Short hash of everything that must agree between training and serving about features."""
     schema = [
-        USER_STATE,
+        [*USER_STATE, *USER_KINDS],
         USER_HISTORY,
         USER_PROFILE,
-        [*ITEM_STATE, ITEM_TICK],
+        [*PACK_STATE, ITEM_TICK],
+        [KINDS, [asdict(rate) for rate in RATES]],
         CONTEXT_STATE,
         USER_FEATURES,
         ITEM_FEATURES,
@@ -105,7 +120,7 @@ class RequestRows:
     user_ids: list[str]
     context_ids: list[str]
     at: np.ndarray  # (B,) int64 microseconds
-    user: dict[str, np.ndarray]  # each of USER_STATE: (B,) float64, times in int64
+    user: dict[str, np.ndarray]  # USER_STATE, USER_KINDS: (B,) float64, times int64, lists (B, K)
     history_items: list[list[str]]  # oldest first, at most MAX_HISTORY, strictly before `at`
     history_times: list[np.ndarray]  # int64, aligned with history_items
     history_values: list[np.ndarray]  # float64, NaN where the event had no value
@@ -132,7 +147,18 @@ class RequestRows:
     @property
     def user_as_of(self) -> np.ndarray:
         """(B,) int64: time of the newest event in the user's state, 0 for an unknown user."""
-        return self.user["user_last_time"].astype(np.int64)
+        return np.maximum(self.user["user_last_time"], self.user["user_kind_last_time"]).astype(
+            np.int64
+        )
+
+    @property
+    def user_since(self) -> np.ndarray:
+        """(B,) int64: time of the first event in the user's state, 0 for an unknown user."""
+        first, of_kind = self.user["user_first_time"], self.user["user_kind_first_time"]
+        both = (self.user["user_last_time"] > 0) & (self.user["user_kind_last_time"] > 0)
+        return np.where(both, np.minimum(first, of_kind), np.maximum(first, of_kind)).astype(
+            np.int64
+        )
 
 
 def decay(amount: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
@@ -178,6 +204,7 @@ def finalize_user(rows: RequestRows) -> np.ndarray:
             np.log1p(np.maximum(since_first, 0)),
             _mean(state["user_value_sum"], state["user_value_count"]),
             np.log1p(depth),
+            *user_kind_features(*_kinds("user", state, at)),
         ]
     ).astype(np.float32)
 
@@ -197,7 +224,8 @@ def finalize_items(
     """Item states -> (..., len(ITEM_FEATURES)) float32.
 
     Args:
-        state: each of ITEM_STATE with shape (...), `item_day_counts` (..., DAY_BUCKETS).
+        state: each of PACK_STATE with shape (...), `item_day_counts` (..., DAY_BUCKETS), lists by
+            kind (..., K).
         as_of: the pack's tick; day buckets end there.
         at: request times, broadcastable to (...).
         published_at: (...) int64 microseconds, 0 where unknown.
@@ -221,9 +249,19 @@ def finalize_items(
             np.log1p(np.maximum(since_first, 0)),
             np.log1p(np.maximum(since_last, 0)),
             years,
+            *item_kind_features(*_kinds("item", state, at)),
         ],
         axis=-1,
     ).astype(np.float32)
+
+
+def _kinds(
+    prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(..., K) counts by kind, and the decayed sums as they are at `at`."""
+    elapsed = at - state[f"{prefix}_kind_last_time"]
+    now = decay(state[f"{prefix}_kind_decayed"], elapsed[..., None])
+    return state[f"{prefix}_kind_counts"], now
 
 
 def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:

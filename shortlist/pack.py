@@ -14,8 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shortlist.features import DAY_BUCKETS, ITEM_STATE, schema_hash
+from shortlist.event_kinds import NUM_KINDS
+from shortlist.features import DAY_BUCKETS, PACK_STATE, schema_hash
 from shortlist.vocab import Vocab
+
+LISTS = {
+    "item_day_counts": (DAY_BUCKETS, np.int64),
+    "item_kind_counts": (NUM_KINDS, np.float64),
+    "item_kind_decayed": (NUM_KINDS, np.float64),
+}
+"""States that are lists: their length and type."""
 
 
 class PackError(ValueError):
@@ -26,7 +34,7 @@ class PackError(ValueError):
 class ItemState:
     """Item states in the order of a vocabulary: row i belongs to item_idx i, row 0 is padding.
 
-    `state[name]` is (N + 1,) and `item_day_counts` (N + 1, DAY_BUCKETS); items the pack does not
+    `state[name]` is (N + 1,), and (N + 1, length) where it is one of LISTS; items the pack does not
     know are 0.
     """
 
@@ -35,7 +43,7 @@ class ItemState:
     state: dict[str, np.ndarray]
 
     def take(self, item_idx: np.ndarray) -> dict[str, np.ndarray]:
-        """States at (...) item indices, each (...) or (..., DAY_BUCKETS)."""
+        """States at (...) item indices, each (...) or (..., length)."""
         return {name: values[item_idx] for name, values in self.state.items()}
 
 
@@ -54,7 +62,7 @@ class FeaturePack:
         events that change a tick give it a new id.
         """
         content = hashlib.blake2b("\0".join(self.item_ids).encode(), digest_size=4)
-        for name in ITEM_STATE:
+        for name in PACK_STATE:
             content.update(np.ascontiguousarray(self.state[name]).data)
         return f"{self.as_of // 1_000_000}-{self.schema}-{content.hexdigest()}"
 
@@ -64,15 +72,11 @@ class FeaturePack:
         Raises:
             PackError: the pack was made under another feature schema than this code's.
         """
-        if self.schema != schema_hash():
-            raise PackError(
-                f"pack {self.pack_id}: feature schema {self.schema}, this code has {schema_hash()};"
-                " run `shortlist featurize`"
-            )
+        _check_schema(self.pack_id, self.schema)
         rows = vocab.encode(self.item_ids)
         kept = rows > 0
         aligned = {}
-        for name in ITEM_STATE:
+        for name in PACK_STATE:
             values = self.state[name]
             out = np.zeros((vocab.size, *values.shape[1:]), dtype=values.dtype)
             out[rows[kept]] = values[kept]
@@ -82,10 +86,10 @@ class FeaturePack:
     def save(self, path: Path) -> None:
         """Write one Parquet file; the tick and the schema ride in its metadata."""
         columns = {"item_id": pa.array(self.item_ids, pa.string())}
-        for name in ITEM_STATE:
+        for name in PACK_STATE:
             values = self.state[name]
             # Typed, because a pack of no items is one too: before the first midnight.
-            columns[name] = _lists(values) if values.ndim == 2 else pa.array(values)
+            columns[name] = _lists(name, values) if name in LISTS else pa.array(values)
         table = pa.table(columns).replace_schema_metadata(
             {"shortlist": json.dumps({"as_of": self.as_of, "schema": self.schema})}
         )
@@ -96,7 +100,7 @@ class FeaturePack:
 
     @classmethod
     def load(cls, path: Path) -> "FeaturePack":
-        """Raises PackError if the file is missing or is not a pack."""
+        """Raises PackError if the file is missing, not a pack, or of another feature schema."""
         if not path.is_file():
             raise PackError(f"{path}: no feature pack there; run `shortlist featurize`")
         table = pq.read_table(path)
@@ -104,12 +108,13 @@ class FeaturePack:
         if raw is None:
             raise PackError(f"{path}: not a feature pack (no 'shortlist' metadata)")
         about = json.loads(raw)
+        _check_schema(path.stem, about["schema"])
         state = {}
-        for name in ITEM_STATE:
+        for name in PACK_STATE:
             column = table.column(name).combine_chunks()
-            if pa.types.is_list(column.type):
+            if name in LISTS:
                 values = column.flatten().to_numpy(zero_copy_only=False)
-                state[name] = values.reshape(-1, DAY_BUCKETS)
+                state[name] = values.reshape(-1, LISTS[name][0])
             else:
                 state[name] = column.to_numpy(zero_copy_only=False)
         return cls(
@@ -120,9 +125,18 @@ class FeaturePack:
         )
 
 
-def _lists(values: np.ndarray) -> pa.Array:
-    """(N, K) int64 -> N lists of K, without a Python object for each."""
-    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+def _check_schema(pack_id: str, schema: str) -> None:
+    if schema != schema_hash():
+        raise PackError(
+            f"pack {pack_id}: feature schema {schema}, this code has {schema_hash()};"
+            " run `shortlist featurize`"
+        )
+
+
+def _lists(name: str, values: np.ndarray) -> pa.Array:
+    """(N, length) -> N lists, without a Python object for each number."""
+    length, dtype = LISTS[name]
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * length
     return pa.ListArray.from_arrays(
-        pa.array(offsets), pa.array(np.ascontiguousarray(values, dtype=np.int64).ravel())
+        pa.array(offsets), pa.array(np.ascontiguousarray(values, dtype=dtype).ravel())
     )

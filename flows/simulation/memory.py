@@ -1,7 +1,8 @@
 """Features in memory: the same states as Feast's, for loops too long to pay for a store.
 
 User states grow event by event through the push handler's own `update_user_state`; item and context
-states are counted anew at each midnight, as `featurize` does.
+states are counted anew at each midnight, as `featurize` does. States by kind of event stay zero, in
+training as in what is answered: a loop learns from its target events.
 
 Shapes: E events, N items.
 """
@@ -11,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY
-from shortlist.feature_store.push import TargetEvent, UserState, update_user_state
+from shortlist.event_kinds import no_kinds
+from shortlist.feature_store.push import FeatureEvent, UserState, update_user_state
 from shortlist.features import (
     CONTEXT_ON_DEMAND,
     DAY_BUCKETS,
@@ -67,7 +69,7 @@ class MemoryStore:
         order = np.argsort(events.time, kind="stable")
         for row in order:
             user_id = self.user_ids[events.user[row]]
-            event = TargetEvent(
+            event = FeatureEvent(
                 user_id=user_id,
                 item_id=self.item_ids[events.item[row]],
                 timestamp=int(events.time[row]),
@@ -97,7 +99,8 @@ class MemoryStore:
                     dtype=np.int64 if name.endswith("_time") else np.float64,
                 )
                 for name in USER_STATE
-            },
+            }
+            | no_kinds("user", len(user_ids)),
             history_items=[s.items[:cut] for s, cut in zip(states, cuts, strict=True)],
             history_times=[
                 np.array(s.times[:cut], dtype=np.int64) for s, cut in zip(states, cuts, strict=True)
@@ -137,7 +140,7 @@ class MemoryStore:
         return FeaturePack(
             as_of=as_of,
             item_ids=self.item_ids,
-            state=item | {"item_day_counts": days},
+            state=item | {"item_day_counts": days} | no_kinds("item", n),
             schema=schema_hash(),
         )
 

@@ -3,9 +3,9 @@ embeddings, summed.
 
 Notable choices: a numeric feature enters as its quantile in the training data, mapped to [-1, 1],
 so that counts, years and scores of every source stand on one scale and outliers cannot pull; its
-embedding is that value times the field's vector, as in the paper. Fields besides: the item id and
-the profile codes. The loss is listwise softmax over one request's candidates (Cao et al. 2007), its
-negatives drawn anew each epoch.
+embedding is that value times the field's vector, as in the paper; a column that is the same
+everywhere is left out. Fields besides: the item id and the profile codes. The loss is listwise
+softmax over one request's candidates (Cao et al. 2007), its negatives drawn anew each epoch.
 
 Shapes: B requests, C candidates, R rows, F features, D dim, Q quantiles.
 """
@@ -106,11 +106,17 @@ class Deepfm:
     name = "deepfm"
 
     def __init__(
-        self, config: DeepfmConfig, schema: RankingSchema, quantiles: Quantiles, *, num_items: int
+        self,
+        config: DeepfmConfig,
+        schema: RankingSchema,
+        quantiles: Quantiles,
+        *,
+        numeric: list[int],
+        num_items: int,
     ):
         self.config, self.schema, self.quantiles = config, schema, quantiles
         self.num_items = num_items
-        self.numeric = numeric_columns(schema)
+        self.numeric = numeric
         self.codes = [schema.names.index(name) for name in schema.categorical]
         self.net = DeepfmNet(
             config,
@@ -148,6 +154,7 @@ class Deepfm:
             "config": self.config.model_dump(mode="json"),
             "schema": self.schema.to_json(),
             "num_items": self.num_items,
+            "numeric": [self.schema.names[column] for column in self.numeric],
         }
         (folder / ABOUT).write_text(json.dumps(about, indent=1))
 
@@ -159,18 +166,26 @@ class Deepfm:
         quantiles = Quantiles(
             tensors.pop("quantiles.knots").numpy(), tensors.pop("quantiles.places").numpy()
         )
+        schema = RankingSchema.from_json(about["schema"])
         ranker = cls(
             DeepfmConfig.model_validate(about["config"]),
-            RankingSchema.from_json(about["schema"]),
+            schema,
             quantiles,
+            numeric=[schema.names.index(name) for name in about["numeric"]],
             num_items=about["num_items"],
         )
         ranker.net.load_state_dict({n.removeprefix("net."): t for n, t in tensors.items()})
         return ranker
 
 
-def numeric_columns(schema: RankingSchema) -> list[int]:
-    return [i for i, name in enumerate(schema.names) if name not in schema.categorical]
+def numeric_columns(schema: RankingSchema, x: np.ndarray) -> list[int]:
+    """Columns that are no codes and that differ somewhere in (R, F) rows: a lake of ratings alone
+    has no click rates.
+    """
+    differs = (x != x[:1]).any(axis=0)
+    return [
+        i for i, name in enumerate(schema.names) if differs[i] and name not in schema.categorical
+    ]
 
 
 class Batch(NamedTuple):
@@ -195,10 +210,12 @@ def fit_deepfm(
         RankingError: no request of `train` teaches an order.
     """
     data = train.learnable()
+    numeric = numeric_columns(data.schema, data.x)
     ranker = Deepfm(
         config,
         data.schema,
-        Quantiles.fit(data.x[:, numeric_columns(data.schema)], rng=options.rng("deepfm quantiles")),
+        Quantiles.fit(data.x[:, numeric], rng=options.rng("deepfm quantiles")),
+        numeric=numeric,
         num_items=int(data.item_idx.max()),
     )
     net = ranker.net

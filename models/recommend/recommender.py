@@ -20,6 +20,7 @@ from models.recommend.rules import RULES_VERSION, blocked_items
 from shortlist.api import Filters, Item, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
 from shortlist.columns import PAD_IDX
+from shortlist.event_kinds import no_kinds
 from shortlist.feature_store import FeatureReader, FeatureStoreError
 from shortlist.features import (
     CONTEXT_ON_DEMAND,
@@ -271,7 +272,7 @@ def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> R
         user_ids=user_ids,
         context_ids=context_ids,
         at=at,
-        user=dict.fromkeys(USER_STATE, zero),
+        user=dict.fromkeys(USER_STATE, zero) | no_kinds("user", len(user_ids)),
         history_items=[[] for _ in user_ids],
         history_times=[np.empty(0, dtype=np.int64) for _ in user_ids],
         history_values=[np.empty(0) for _ in user_ids],

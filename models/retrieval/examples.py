@@ -12,6 +12,7 @@ import numpy as np
 
 from models.data import TrainingData
 from models.queries import Queries
+from shortlist.event_kinds import no_kinds
 from shortlist.features import (
     CONTEXT_FEATURES,
     CONTEXT_ON_DEMAND,
@@ -93,6 +94,7 @@ class RequestExamples:
         value_sum = np.concatenate([[0], np.cumsum(data.value, dtype=np.float64)])
         value_count = np.concatenate([[0], np.cumsum(valued)])
         state: dict[str, np.ndarray] = {name: np.zeros(R) for name in USER_STATE}
+        state |= no_kinds("user", R)  # the training window holds target events only
         state["user_events"] = count.astype(np.float64)
         state["user_last_time"] = np.where(known, data.time[newest], 0)
         state["user_first_time"] = np.where(known, data.time[start], 0)

@@ -29,12 +29,19 @@ from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource, load_source
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
-from shortlist.features import CONTEXT_FEATURES, CONTEXT_ON_DEMAND, USER_FEATURES
+from shortlist.features import CONTEXT_FEATURES, CONTEXT_ON_DEMAND, USER_TARGET_FEATURES
 
 CONTEXT_COLUMNS = [CONTEXT_FEATURES.index(name) for name in CONTEXT_ON_DEMAND]
 """Context features the tower reads: those that depend on the request's time only. A context's own
 trend is a
-state that the training window's events alone do not give as the service would see it."""
+state that the training window's events alone do not give as the service would see it; of the user's
+features it reads those of the target events, for the same reason."""
+
+
+def _dense(queries: Queries) -> np.ndarray:
+    """(B, F) float32: what the tower reads beside history and profile."""
+    of_user = queries.user[:, : len(USER_TARGET_FEATURES)]
+    return np.concatenate([of_user, queries.context[:, CONTEXT_COLUMNS]], axis=1)
 
 
 class TwoTowerConfig(Config):
@@ -75,7 +82,7 @@ class QueryTower(nn.Module):
         dim = config.embedding_dim
         self.pool = AttentionPool(dim, max_length=config.max_history)
         self.profile = nn.ModuleList(nn.Embedding(n, dim) for n in profile_cardinalities)
-        num_features = len(USER_FEATURES) + len(CONTEXT_COLUMNS)
+        num_features = len(USER_TARGET_FEATURES) + len(CONTEXT_COLUMNS)
         self.features = nn.Linear(num_features, dim)
         self.dropout = Dropout(config.dropout)
         self.norm = nn.LayerNorm(dim)
@@ -86,7 +93,7 @@ class QueryTower(nn.Module):
     def standardise(self, examples: RequestExamples) -> None:
         """Take mean and deviation of the dense features from the training requests."""
         every = examples.queries(np.arange(len(examples.at)))
-        features = np.concatenate([every.user, every.context[:, CONTEXT_COLUMNS]], axis=1)
+        features = _dense(every)
         self.mean.copy_(torch.from_numpy(features.mean(0)))
         self.deviation.copy_(torch.from_numpy(features.std(0).clip(min=1e-3)))
 
@@ -160,7 +167,7 @@ class TwoTower(nn.Module):
         return torch.from_numpy(history).to(self.embed.device)
 
     def _encode(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:
-        features = np.concatenate([queries.user, queries.context[:, CONTEXT_COLUMNS]], axis=1)
+        features = _dense(queries)
         return self.query(
             in_history,
             mask,

@@ -9,8 +9,8 @@ from shortlist.feature_store.packs import (
     read_pack_history,
 )
 from shortlist.feature_store.push import (
+    FeatureEvent,
     OnlineWriter,
-    TargetEvent,
     UserState,
     push_events,
     update_user_state,
@@ -26,6 +26,7 @@ from shortlist.feature_store.store import (
 )
 
 __all__ = [
+    "FeatureEvent",
     "FeatureReader",
     "FeatureStoreError",
     "OfflineReader",
@@ -33,7 +34,6 @@ __all__ = [
     "OnlineWriter",
     "ReopeningReader",
     "ReopeningWriter",
-    "TargetEvent",
     "UserState",
     "apply",
     "build_states",

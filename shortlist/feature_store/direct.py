@@ -9,6 +9,7 @@ from shortlist.feature_store.request_rows import request_rows
 from shortlist.features import (
     CONTEXT_STATE,
     USER_HISTORY,
+    USER_KINDS,
     USER_PROFILE,
     USER_STATE,
     RequestRows,
@@ -22,7 +23,15 @@ VIEWS = (
     ("user_stats", "user_id", USER_STATE),
     ("user_history", "user_id", USER_HISTORY),
     ("user_profile", "user_id", USER_PROFILE),
+    ("user_kinds", "user_id", USER_KINDS),
     ("context_trend", "context_id", CONTEXT_STATE),
+)
+
+ARRAYS = (
+    ("history_times", "<i8"),
+    ("history_values", "<f8"),
+    ("user_kind_counts", "<f8"),
+    ("user_kind_decayed", "<f8"),
 )
 
 
@@ -34,7 +43,7 @@ def embedded(store: "FeatureStore") -> bool:
 
 
 class DirectReader:
-    """Reads the four views of the request's service, one indexed look-up each."""
+    """Reads the five views of the request's service, one indexed look-up each."""
 
     def __init__(self, store: "FeatureStore"):
         from shortlist.feature_store.online import WideSqliteOnlineStore
@@ -56,7 +65,7 @@ class DirectReader:
             for place, name in enumerate(names, start=1):
                 columns[name] = [None if row is None else row[place] for row in rows]
         columns["history_items"] = [text and json.loads(text) for text in columns["history_items"]]
-        for name, dtype in (("history_times", "<i8"), ("history_values", "<f8")):
+        for name, dtype in ARRAYS:
             columns[name] = [None if v is None else np.frombuffer(v, dtype) for v in columns[name]]
         on_demand = {name: values.tolist() for name, values in time_features(at).items()}
         return request_rows(user_ids, context_ids, at, columns | on_demand)

@@ -13,8 +13,8 @@ from shortlist.config import Settings
 from shortlist.feature_store.item_days import shift_day_counts
 from shortlist.feature_store.readers import feature_service
 from shortlist.feature_store.store import FeatureStoreError, open_store
-from shortlist.features import DAY_BUCKETS, ITEM_SERVICE, ITEM_STATE, ITEM_TICK, schema_hash
-from shortlist.pack import FeaturePack, PackError
+from shortlist.features import ITEM_SERVICE, ITEM_TICK, PACK_STATE, schema_hash
+from shortlist.pack import LISTS, FeaturePack, PackError
 from shortlist.plain_json import write_json
 
 POINTER = "current.json"
@@ -46,7 +46,7 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     if wrong:
         raise PackError(f"pack tick {wrong[0]} is not 00:00 UTC of a day, in microseconds")
     store = open_store(settings)
-    item_ids = _item_ids(settings.features / "item_state")
+    item_ids = _item_ids(settings.features)
     unique = np.unique(np.asarray(ticks, dtype=np.int64))
     if not len(unique):
         return {}
@@ -64,7 +64,7 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     table = store.get_historical_features(entities, service).to_arrow().sort_by("row")
     assert table.num_rows == rows
     states = {}
-    for name in (*ITEM_STATE, ITEM_TICK):
+    for name in (*PACK_STATE, ITEM_TICK):
         values = _column(table, name)
         states[name] = values.reshape(len(unique), len(item_ids), *values.shape[1:])
     older = (unique[:, None] - states.pop(ITEM_TICK)) // MICROSECONDS_PER_DAY
@@ -80,21 +80,25 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     }
 
 
-def _item_ids(snapshots: Path) -> list[str]:
+def _item_ids(features: Path) -> list[str]:
     """Every item with an event before some tick; the others have zero state in every pack."""
-    if not snapshots.is_dir():
-        raise FeatureStoreError(f"{snapshots}: no item states; run `shortlist featurize`")
-    column = pq.read_table(snapshots, columns=["item_id"]).column("item_id")
-    return sorted(column.unique().to_pylist())
+    known: set[str] = set()
+    for view in ("item_state", "item_kinds"):
+        if not (features / view).is_dir():
+            raise FeatureStoreError(f"{features / view}: no item states; run `shortlist featurize`")
+        column = pq.read_table(features / view, columns=["item_id"]).column("item_id")
+        known.update(column.unique().to_pylist())
+    return sorted(known)
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
-    """Numbers of a column, 0 where the item had no event yet; lists as (rows, DAY_BUCKETS)."""
+    """Numbers of a column, 0 where the item had no event yet; lists as (rows, length)."""
     column = table.column(name).combine_chunks()
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        out = np.zeros((len(column), DAY_BUCKETS), dtype=np.int64)
+    if name in LISTS:
+        length, dtype = LISTS[name]
+        out = np.zeros((len(column), length), dtype=dtype)
         known = column.is_valid().to_numpy(zero_copy_only=False)
-        out[known] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, DAY_BUCKETS)
+        out[known] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, length)
         return out
     return column.fill_null(0).to_numpy(zero_copy_only=False)
 

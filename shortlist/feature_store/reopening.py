@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from shortlist.config import Settings
-from shortlist.feature_store.push import OnlineWriter, TargetEvent
+from shortlist.feature_store.push import FeatureEvent, OnlineWriter
 from shortlist.feature_store.readers import OnlineReader
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features import RequestRows
@@ -68,5 +68,5 @@ class ReopeningWriter:
     def __init__(self, settings: Settings):
         self._writer = _Reopening(settings, OnlineWriter)
 
-    def push(self, events: Iterable[TargetEvent]) -> int:
+    def push(self, events: Iterable[FeatureEvent]) -> int:
         return self._writer.get().push(events)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from shortlist.event_kinds import USER_KINDS, no_kinds
 from shortlist.features import CONTEXT_ON_DEMAND, CONTEXT_STATE, USER_STATE, RequestRows
 
 NO_TIMES = np.zeros(0, dtype=np.int64)
@@ -20,7 +21,8 @@ def request_rows(
         user_ids=list(user_ids),
         context_ids=list(context_ids),
         at=at,
-        user={name: numbers(name, columns) for name in USER_STATE},
+        user={name: numbers(name, columns) for name in USER_STATE}
+        | kinds(columns, count=len(user_ids)),
         history_items=items,
         history_times=times,
         history_values=values,
@@ -34,6 +36,16 @@ def request_rows(
 def numbers(name: str, columns: dict[str, list[Any]]) -> np.ndarray:
     dtype = np.int64 if name.endswith("_time") else np.float64
     return np.array([value or 0 for value in columns.get(name, [])], dtype=dtype)
+
+
+def kinds(columns: dict[str, list[Any]], *, count: int) -> dict[str, np.ndarray]:
+    """USER_KINDS of `count` users, zero where nothing is known."""
+    state = no_kinds("user", count)
+    for name in USER_KINDS:
+        for row, value in enumerate(columns.get(name, [])):
+            if value is not None:
+                state[name][row] = value
+    return state
 
 
 def cut_histories(

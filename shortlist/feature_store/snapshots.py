@@ -27,7 +27,8 @@ class Snapshots:
     schema: str
     folders: dict[str, dict[str, Any]]
     """Folder of the lake -> {"files": {name: hash of its footer}, "known": (events, xor)}, the
-    events that were known by `until`. A folder whose files changed is counted again.
+    events that were known by `until` and count in some state. A folder whose files changed is
+    counted again.
     """
 
     @classmethod

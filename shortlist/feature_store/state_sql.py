@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.event_kinds import KIND_TYPES
 from shortlist.features import HALF_LIFE
 
 BACKFILL_LAG = 7 * DAY
@@ -23,6 +24,9 @@ T = "epoch_us(event_timestamp)"
 KNOWN_AT = f"""CASE WHEN epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1
     ELSE greatest({T} + 1, epoch_us(ingested_at)) END"""
 """`m` of a row of the lake, in microseconds."""
+
+TICK = f"(m + {DAY - 1}) // {DAY} * {DAY}"
+"""The first midnight by which an event is known, in microseconds."""
 
 STATE = ("events", "decayed", "last_time", "first_time", "value_sum", "value_count")
 
@@ -49,7 +53,7 @@ def read_events(
                 lpad(hour(event_timestamp)::VARCHAR, 2, '0')
             ) AS context_id
         FROM read_parquet($files, union_by_name = true)
-        WHERE list_contains($types, event_type) AND {KNOWN_AT} <= {until} {_recent(after)}
+        WHERE list_contains($types, event_type) AND {KNOWN_AT} <= {until} {recent(after)}
         """,
         {"files": [str(file) for file in files], "types": list(target_events)},
     )
@@ -63,25 +67,28 @@ def fingerprints(
     until: int,
     after: int | None = None,
 ) -> dict[str, tuple[int, int]]:
-    """Of each folder the number of target events that became known in (after, until], and the
-    exclusive or of their hashes: both of two spans together are those of the whole.
+    """Of each folder the number of events with a state that became known in (after, until], and
+    the exclusive or of their hashes: both of two spans together are those of the whole.
     """
     if not files:
         return {}
     rows = connection.execute(
         f"""
         SELECT parse_path(filename)[-2] AS folder, count(*),
-            bit_xor(hash(user_id, item_id, {T}, value, surface, device))
+            bit_xor(hash(user_id, item_id, event_type, {T}, value, surface, device))
         FROM read_parquet($files, union_by_name = true, filename = true)
-        WHERE list_contains($types, event_type) AND {KNOWN_AT} <= {until} {_recent(after)}
+        WHERE list_contains($types, event_type) AND {KNOWN_AT} <= {until} {recent(after)}
         GROUP BY folder
         """,
-        {"files": [str(file) for file in files], "types": list(target_events)},
+        {
+            "files": [str(file) for file in files],
+            "types": sorted({*target_events, *KIND_TYPES}),
+        },
     ).fetchall()
     return {folder: (int(n), int(x)) for folder, n, x in rows}
 
 
-def _recent(after: int | None) -> str:
+def recent(after: int | None) -> str:
     """Only what became known after it; row groups older by BACKFILL_LAG are not even read."""
     if after is None:
         return ""
@@ -89,10 +96,42 @@ def _recent(after: int | None) -> str:
     return f"AND event_timestamp >= {oldest} AND {KNOWN_AT} > {after}"
 
 
-def changes(
+def target_changes(
     key: str, *, carry: str | None = None, after: int | None = None, moment: str = "m"
 ) -> str:
-    """State of each `key` right after each moment at which something of it became known.
+    """`changes` of the target events: a row of (key, m, *STATE) each.
+
+    Args:
+        carry: table of (key, m, *STATE), the states to go on from.
+        after: leave out rows of moments up to here.
+        moment: when an event counts, in SQL; at or after its `m`.
+    """
+    groups = f"""
+        SELECT {key}, {moment} AS m, max(t) AS last_time, min(t) AS first_time,
+            {moment} AS weighed_at, count(*)::DOUBLE AS events,
+            coalesce(sum(value), 0.0) AS value_sum, count(value)::DOUBLE AS value_count,
+            sum({weight("t", moment)}) AS decayed
+        FROM events GROUP BY {key}, {moment}
+    """
+    if carry:
+        groups += f"""
+            UNION ALL BY NAME SELECT *, last_time AS weighed_at
+            FROM {carry} WHERE {key} IN (SELECT {key} FROM events)
+        """
+    sums = ("events", "value_sum", "value_count")
+    return changes(key, groups, sums=sums, decayed=("decayed",), after=after)
+
+
+def weight(t: str, moment: str) -> str:
+    """What an event of `t` weighs in a decayed sum as of `moment`, in SQL."""
+    return f"pow(2.0, ({t} - {moment}) / {HALF_LIFE}.0)"
+
+
+def changes(
+    key: str, groups: str, *, sums: Sequence[str], decayed: Sequence[str], after: int | None
+) -> str:
+    """State of each `key` right after each moment at which something of it became known: a row of
+    (key, m, last_time, first_time, *sums, *decayed), decayed sums as of `last_time`.
 
     The decayed sum of weights 2^((t_i - last) / HALF_LIFE) is a running sum of
     2^((t_i - start) / HALF_LIFE) divided by the newest event's own term; `start` is the era's, so
@@ -100,46 +139,43 @@ def changes(
     beside the newest event's 1. An era is that of the newest event known, so late ones fit in.
 
     Args:
-        carry: table of (key, m, *STATE), the states to go on from.
+        groups: a query of what became known at a moment, or was known before: (key, m, last_time,
+            first_time, *sums, *decayed) and `weighed_at`, what the decayed sums are as of.
         after: leave out rows of moments up to here.
-        moment: when an event counts, in SQL; at or after its `m`.
     """
     era = ERA_HALF_LIVES * HALF_LIFE
-    groups = f"""
-        SELECT {key}, {moment} AS m, count(*)::DOUBLE AS n, max(t) AS last_t, min(t) AS min_t,
-            coalesce(sum(value), 0.0) AS value_sum, count(value)::DOUBLE AS value_count,
-            sum(pow(2.0, (t - {moment}) / {HALF_LIFE}.0)) AS weight, {moment} AS weighed_at
-        FROM events GROUP BY {key}, {moment}
-    """
-    if carry:
-        groups += f"""
-            UNION ALL SELECT {key}, m, events, last_time, first_time, value_sum, value_count,
-                decayed, last_time
-            FROM {carry} WHERE {key} IN (SELECT {key} FROM events)
-        """
     only = "" if after is None else f"WHERE m > {after}"
+    running = ", ".join(f"sum({name}) OVER past AS {name}" for name in sums)
+    weights, plain = ", ".join(decayed), ", ".join(sums)
+    terms = ", ".join(f"{name} * factor AS {name}" for name in decayed)
+    older = ", ".join(
+        f"sum({name}) * pow(2.0, -{ERA_HALF_LIVES}) AS older_{name}" for name in decayed
+    )
+    in_era = ", ".join(f"sum({name}) OVER era_past AS in_{name}" for name in decayed)
+    ended = ", ".join(
+        f"(in_{name} + coalesce(older_{name}, 0)) / newest AS {name}" for name in decayed
+    )
     return f"""
         WITH running AS (
-            SELECT {key}, m, weight, weighed_at,
-                max(last_t) OVER past AS last_time, min(min_t) OVER past AS first_time,
-                sum(n) OVER past AS events, sum(value_sum) OVER past AS value_sum,
-                sum(value_count) OVER past AS value_count
+            SELECT {key}, m, weighed_at, {weights}, {running},
+                max(last_time) OVER past AS last_time, min(first_time) OVER past AS first_time
             FROM ({groups})
             WINDOW past AS (PARTITION BY {key} ORDER BY m)
-        ), terms AS (
+        ), placed AS (
             SELECT *, floor(last_time / {era}.0)::BIGINT AS era,
-                weight * pow(2.0, (weighed_at - floor(last_time / {era}.0) * {era}) / {HALF_LIFE}.0)
-                    AS term
+                pow(2.0, (weighed_at - floor(last_time / {era}.0) * {era}) / {HALF_LIFE}.0)
+                    AS factor
             FROM running
+        ), terms AS (
+            SELECT * EXCLUDE (factor, {weights}), {terms} FROM placed
         ), eras AS (
-            SELECT {key}, era + 1 AS era, sum(term) * pow(2.0, -{ERA_HALF_LIVES}) AS older
-            FROM terms GROUP BY ALL
+            SELECT {key}, era + 1 AS era, {older} FROM terms GROUP BY {key}, era
         )
-        SELECT {key}, m, events, (in_era + coalesce(older, 0))
-                / pow(2.0, (last_time - era * {era}) / {HALF_LIFE}.0) AS decayed,
-            last_time, first_time, value_sum, value_count
+        SELECT {key}, m, last_time, first_time, {plain}, {ended}
         FROM (
-            SELECT *, sum(term) OVER (PARTITION BY {key}, era ORDER BY m) AS in_era FROM terms
+            SELECT *, {in_era}, pow(2.0, (last_time - era * {era}) / {HALF_LIFE}.0) AS newest
+            FROM terms
+            WINDOW era_past AS (PARTITION BY {key}, era ORDER BY m)
         ) LEFT JOIN eras USING ({key}, era)
         {only}
     """
@@ -159,7 +195,7 @@ def stats_query(*, carry: str | None, after: int | None) -> str:
     """A row for each change of a user."""
     return f"""
         SELECT user_id, make_timestamptz(m) AS event_timestamp, {state_columns("user")}
-        FROM ({changes("user_id", carry=carry, after=after)}) ORDER BY user_id, m
+        FROM ({target_changes("user_id", carry=carry, after=after)}) ORDER BY user_id, m
     """
 
 
@@ -180,10 +216,9 @@ def history_query(*, after: int | None) -> str:
 
 def ticks_query(key: str, prefix: str, *, carry: str | None, after: int | None, until: int) -> str:
     """The newest state of each `key` at each midnight by which something new was known."""
-    tick = f"(m + {DAY - 1}) // {DAY} * {DAY}"
     return f"""
         SELECT {key}, make_timestamptz(m) AS event_timestamp, {state_columns(prefix)}
-        FROM ({changes(key, carry=carry, after=after, moment=tick)})
+        FROM ({target_changes(key, carry=carry, after=after, moment=TICK)})
         WHERE m <= {until} ORDER BY {key}, m
     """
 

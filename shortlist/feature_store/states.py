@@ -26,16 +26,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shortlist.columns import MICROSECONDS_PER_DAY, midnight
-from shortlist.feature_store import item_days, state_sql
+from shortlist.feature_store import item_days, kind_sql, state_sql
 from shortlist.feature_store.snapshots import Snapshots, can_go_on, lake_folders, sql_path
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features import schema_hash
 from shortlist.plain_json import write_json
 
-VIEWS = ("user_stats", "user_history", "user_profile", "item_state", "context_trend")
+VIEWS = (
+    "user_stats",
+    "user_history",
+    "user_profile",
+    "user_kinds",
+    "item_state",
+    "item_kinds",
+    "context_trend",
+)
 """Feature views, each with its folder of parts."""
-CURRENT = {"user_stats": "user_id", "user_profile": "user_id"} | {
+CURRENT = {
+    "user_stats": "user_id",
+    "user_profile": "user_id",
+    "user_kinds": "user_id",
     "item_state": "item_id",
+    "item_kinds": "item_id",
     "context_trend": "context_id",
 }
 """Views whose newest rows are kept, and their keys."""
@@ -56,7 +68,7 @@ def build_states(
         files: Parquet files of the INTERACTIONS contract.
         users: USERS contract; every user here gets a profile, with or without events.
         folder: as above; a reader sees the old rows or the new ones.
-        target_events: event types that count.
+        target_events: event types that count; states by kind of event are of all types.
         until: microseconds; only events strictly before it that were known by it are read.
         anew: do not go on from what is there.
 
@@ -105,7 +117,7 @@ def _build_anew(
         lake_folder["known"] = known.get(name, (0, 0))
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    rows = _write_part(connection, partial, now, carry={}, after=None)
+    rows = _write_part(connection, partial, now, files, carry={}, after=None)
     for view, key in CURRENT.items():
         _write_current(connection, partial, view, key, part=0, before=None)
     write_json(partial / "manifest.json", asdict(now))
@@ -153,7 +165,7 @@ def _add_part(
         until=now.until,
         after=tick,
     )
-    rows = _write_part(connection, folder, after, carry=carry, after=before.until)
+    rows = _write_part(connection, folder, after, files, carry=carry, after=before.until)
     for view, key in CURRENT.items():
         _write_current(connection, folder, view, key, part=part, before=before.part)
     write_json(folder / "manifest.json", asdict(after))
@@ -165,6 +177,7 @@ def _write_part(
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
     now: Snapshots,
+    files: Sequence[Path],
     *,
     carry: dict[str, str],
     after: int | None,
@@ -210,6 +223,10 @@ def _write_part(
     rows["user_history"] = _copy(
         connection, state_sql.history_query(after=after), folder, "user_history", now.part
     )
+    for view, key, since in (("user_kinds", "user_id", after), ("item_kinds", "item_id", tick)):
+        kind_sql.read_kinds(connection, files, key=key, until=now.until, after=since)
+        query = kind_sql.kinds_query(key, carry=carry.get(view), after=since, until=now.until)
+        rows[view] = _copy(connection, query, folder, view, now.part)
     return {view: rows[view] for view in VIEWS}
 
 

@@ -31,20 +31,31 @@ EVENTS = [  # user, item, microseconds after START, value; sorted by time
     ("u4", "a", UNTIL - START, 1.0),  # not yet known to anyone
     ("u1", "e", UNTIL - START + 7, 1.0),
 ]
+KINDS = [  # user, item, microseconds after START, event type; not of the target
+    ("u1", "a", 5, "impression"),
+    ("u1", "f", 5, "impression"),
+    ("u1", "f", 9, "click"),
+    ("u2", "f", DAY, "impression"),
+    ("u2", "f", 2 * DAY, "hide"),
+    ("u3", "c", 3 * DAY + 2 * HOUR, "purchase"),
+    ("u4", "a", UNTIL - START, "view"),  # not yet known to anyone
+]
 
 
 def publish(settings: Settings) -> None:
-    time = pa.array([START + event[2] for event in EVENTS], pa.int64()).cast(TIMESTAMP)
-    n = len(EVENTS)
+    events = [(*event, "rating") for event in EVENTS]
+    events += [(user, item, after, None, kind) for user, item, after, kind in KINDS]
+    time = pa.array([START + event[2] for event in events], pa.int64()).cast(TIMESTAMP)
+    n = len(events)
     columns = {
         "event_id": [f"e{i}" for i in range(n)],
-        "user_id": [event[0] for event in EVENTS],
-        "item_id": [event[1] for event in EVENTS],
-        "event_type": ["rating"] * n,
+        "user_id": [event[0] for event in events],
+        "item_id": [event[1] for event in events],
+        "event_type": [event[4] for event in events],
         "event_timestamp": time,
         "event_order": range(n),
         "ingested_at": time,
-        "value": [event[3] for event in EVENTS],
+        "value": [event[3] for event in events],
         "surface": ["web"] * n,
         "source": ["test"] * n,
     }

@@ -9,11 +9,11 @@ import pytest
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
 from shortlist.feature_store import (
+    FeatureEvent,
     FeatureStoreError,
     OnlineReader,
     ReopeningReader,
     ReopeningWriter,
-    TargetEvent,
     open_store,
     reopening,
 )
@@ -35,10 +35,10 @@ def test_a_missing_store_is_picked_up_when_it_is_there(
     with pytest.raises(FeatureStoreError, match="run `shortlist featurize`"):
         reader.read(["u1"], [""], at)
     with pytest.raises(FeatureStoreError, match="run `shortlist featurize`"):
-        writer.push([TargetEvent("u1", "f", UNTIL)])
+        writer.push([FeatureEvent("u1", "f", UNTIL)])
     aside.rename(settings.feast)
     assert reader.read(["u1"], [""], at).user["user_events"].tolist() == [5]
-    assert writer.push([TargetEvent("u1", "f", UNTIL)]) == 1
+    assert writer.push([FeatureEvent("u1", "f", UNTIL)]) == 1
 
 
 def test_a_registry_of_another_release_is_said(make_home: MakeHome) -> None:
@@ -53,9 +53,9 @@ def test_a_registry_of_another_release_is_said(make_home: MakeHome) -> None:
         match=r"view user_stats .* lacks user_value_count.*run `shortlist featurize`",
     ):
         OnlineReader(settings)
-    store.registry.delete_feature_service("request_v1", store.project)
+    store.registry.delete_feature_service("request_v2", store.project)
     _opened.clear()
-    with pytest.raises(FeatureStoreError, match=r"service request_v1 is not in the registry"):
+    with pytest.raises(FeatureStoreError, match=r"service request_v2 is not in the registry"):
         OnlineReader(settings)
 
 

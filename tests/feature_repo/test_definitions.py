@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from shortlist.config import Settings
+from shortlist.event_kinds import ITEM_KINDS, USER_KINDS
 from shortlist.feature_store import FeatureStoreError, open_store, repo_config
 from shortlist.features import (
     CONTEXT_ON_DEMAND,
@@ -16,6 +17,7 @@ from shortlist.features import (
     ITEM_SERVICE,
     ITEM_STATE,
     ITEM_TICK,
+    PACK_STATE,
     REQUEST_SERVICE,
     USER_HISTORY,
     USER_PROFILE,
@@ -59,7 +61,9 @@ def test_fields_are_the_names_of_the_core(home: Settings) -> None:
     assert fields("user_stats") == USER_STATE
     assert fields("user_history") == USER_HISTORY
     assert fields("user_profile") == USER_PROFILE
+    assert fields("user_kinds") == USER_KINDS
     assert fields("item_state") == (*ITEM_STATE, ITEM_TICK)
+    assert fields("item_kinds") == ITEM_KINDS
     assert fields("context_trend") == CONTEXT_STATE
     on_demand = store.get_on_demand_feature_view("request_time")
     assert tuple(field.name for field in on_demand.features) == CONTEXT_ON_DEMAND
@@ -74,12 +78,13 @@ def test_services_ask_for_every_state(home: Settings) -> None:
 
     assert asked(REQUEST_SERVICE) == {
         *USER_STATE,
+        *USER_KINDS,
         *USER_HISTORY,
         *USER_PROFILE,
         *CONTEXT_STATE,
         *CONTEXT_ON_DEMAND,
     }
-    assert asked(ITEM_SERVICE) == {*ITEM_STATE, ITEM_TICK}
+    assert asked(ITEM_SERVICE) == {*PACK_STATE, ITEM_TICK}
 
 
 def test_the_stored_on_demand_view_does_the_maths_of_the_core(home: Settings) -> None:

@@ -17,11 +17,11 @@ from flows.featurize import featurize
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
 from shortlist.feature_store import (
+    FeatureEvent,
     FeatureStoreError,
     OfflineReader,
     OnlineReader,
     OnlineWriter,
-    TargetEvent,
     current_pack_id,
     latest_pack,
     open_store,
@@ -29,7 +29,14 @@ from shortlist.feature_store import (
     read_pack,
     read_pack_history,
 )
-from shortlist.features import CONTEXT_STATE, HALF_LIFE, ITEM_STATE, RequestRows, time_features
+from shortlist.features import (
+    CONTEXT_STATE,
+    HALF_LIFE,
+    PACK_STATE,
+    USER_STATE,
+    RequestRows,
+    time_features,
+)
 from shortlist.pack import PackError
 from shortlist.vocab import Vocab
 
@@ -93,7 +100,8 @@ def test_online_is_offline_at_the_same_moment(home: Settings) -> None:
 def test_an_unknown_user_is_zero(home: Settings) -> None:
     for reader in (OnlineReader(home), OfflineReader(home)):
         rows = reader.read(["nobody"], ["nowhere"], np.array([UNTIL]))
-        assert all(values.tolist() == [0] for values in rows.user.values())
+        assert not any(values.any() for values in rows.user.values())
+        assert all(len(values) == 1 for values in rows.user.values())
         assert all(rows.context[name].tolist() == [0] for name in CONTEXT_STATE)
         assert (rows.history_items, rows.attributes) == ([[]], [{}])
         assert len(rows.history_times[0]) == len(rows.history_values[0]) == 0
@@ -157,12 +165,25 @@ def test_packs_hold_the_states_of_their_tick(home: Settings) -> None:
     assert second["item_last_time"].tolist() == [0, 0, 0, START + 2 * DAY - 1, START + DAY]
     assert third["item_events"].tolist() == [0, 0, 1, 2, 3]
     assert third["item_day_counts"][4].tolist() == [0] * 27 + [2, 1, 0]
+    # By kind of event: f was shown twice and clicked, later hidden, never rated.
+    assert first["item_kind_counts"].tolist() == [
+        [0] * 5,
+        [1, 1, 0, 0, 0],
+        *[[0] * 5] * 2,
+        [1, *[0] * 4],
+    ]
+    assert third["item_kind_counts"][1].tolist() == [2, 1, 0, 0, 1]
+    assert third["item_kind_last_time"].tolist() == [0, START + 2 * DAY, 0, 0, START + 5]
+    gone = [2.0 ** (-after / HALF_LIFE) for after in (2 * DAY - 5, DAY, 2 * DAY - 9)]
+    np.testing.assert_allclose(
+        third["item_kind_decayed"][1], [gone[0] + gone[1], gone[2], 0, 0, 1], rtol=1e-12
+    )
     newest = read_pack(home, UNTIL)
     assert newest.pack_id == packs[ticks[-1]].pack_id == latest_pack(home.packs).pack_id
-    for name in ITEM_STATE:
+    for name in PACK_STATE:
         np.testing.assert_array_equal(newest.state[name], packs[ticks[-1]].state[name])
         assert newest.state[name].dtype == (
-            np.int64 if name.endswith(("_time", "_counts")) else np.float64
+            np.int64 if name.endswith(("_time", "_day_counts")) else np.float64
         )
 
 
@@ -180,17 +201,25 @@ def test_a_pushed_event_changes_the_next_read(make_home: MakeHome) -> None:
 
     before = read()
     writer = OnlineWriter(settings)
-    assert writer.push([TargetEvent("u4", "a", UNTIL, 1.0)]) == 1
-    assert writer.push([TargetEvent("u1", "e", UNTIL + 7, 1.0)]) == 1
+    assert writer.push([FeatureEvent("u4", "a", UNTIL, 1.0)]) == 1
+    assert writer.push([FeatureEvent("u1", "e", UNTIL + 7, 1.0)]) == 1
+    view = {"user_id": "u4", "item_id": "a", "event_type": "view", "event_timestamp": UNTIL}
+    looked = FeatureEvent.of(view, target_events=("rating",))
+    assert looked is not None
+    assert not looked.target
+    assert writer.push([looked]) == 1
+    assert FeatureEvent.of(view | {"event_type": "survey"}, target_events=("rating",)) is None
     assert writer.push([]) == 0
     pushed = read()
     assert before.history_items == [[], ["a", "b", "c", "d"]]
     assert pushed.history_items == [["a"], ["a", "b", "c", "d", "e"]]
     assert pushed.user["user_events"].tolist() == [1, 6]
+    assert before.user["user_kind_counts"].tolist() == [[0] * 5, [2, 1, 0, 0, 0]]
+    assert pushed.user["user_kind_counts"].tolist() == [[0, 1, 0, 0, 0], [2, 1, 0, 0, 0]]
     assert pushed.user_as_of.tolist() == [UNTIL, UNTIL + 7]
     assert pushed.attributes == before.attributes
 
-    # The lake holds the same two events: batch states that know them say exactly the same.
+    # The lake holds the same three events: batch states that know them say exactly the same.
     featurize(settings, ("rating",), until=UNTIL + DAY // 2)
     assert_equal(read(), pushed)
 
@@ -200,13 +229,13 @@ def test_a_pushed_event_changes_the_next_read(make_home: MakeHome) -> None:
 
     # Feast's own push sources reach the same rows.
     row = {"user_id": "u4", "event_timestamp": pd.Timestamp(UNTIL + 1, unit="us", tz="UTC")}
-    state = {name: [values[0]] for name, values in pushed.user.items()}
+    state = {name: [pushed.user[name][0]] for name in USER_STATE}
     open_store(settings).push("user_stats_push", pd.DataFrame([row]).assign(**state))
     assert read().user["user_events"].tolist() == [1, 5]
 
     # Two events of one microsecond, posted one by one.
     for item in ("x", "y"):
-        push_events(settings, [TargetEvent("u9", item, UNTIL, None)])
+        push_events(settings, [FeatureEvent("u9", item, UNTIL, None)])
     rows = reader.read(["u9"], [""], np.array([UNTIL + 1]))
     assert (rows.history_items, rows.user["user_events"].tolist()) == ([["x", "y"]], [2])
     assert rows.user["user_value_count"].tolist() == [0]

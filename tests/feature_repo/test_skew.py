@@ -125,6 +125,19 @@ def test_what_is_served_as_the_lake_says_passes_to_the_bit(home: Settings) -> No
             changed(user_first_time=lambda v: v // 1_000),
             ["user_days_since_first_log"],
         ),
+        (
+            "wrong default",
+            changed(user_kind_counts=lambda v: np.where(v.any(axis=1, keepdims=True), v, 1.0)),
+            ["user_click_rate", "user_conversion", "user_cart_rate", "user_negative_rate"],
+        ),
+        (
+            "unit change",
+            changed(user_kind_decayed=lambda v: v * 24),
+            [
+                f"user_{kind}_recent_log"
+                for kind in ("impressions", "clicks", "negatives", "purchases")
+            ],
+        ),
     ],
 )
 def test_a_fault_is_caught_and_named(
@@ -148,7 +161,7 @@ def test_a_stale_view_is_caught_and_named(
     assert not report["passed"]
     stale = report["staleness"]
     assert (stale["requests"], stale["unreachable"]) == (3, 0)
-    assert stale["max_seconds"] == pytest.approx((UNTIL - START) / 1e6, abs=0.1)  # u2
+    assert stale["max_seconds"] == pytest.approx((UNTIL - START - DAY) / 1e6, abs=0.1)  # u2
     assert any("view user_stats is stale in 75.0%" in reason for reason in report["reasons"])
     # As of what was served nothing else is wrong with the users.
     assert not [name for name in report["different_share"] if name.startswith("user_")]

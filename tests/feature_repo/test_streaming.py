@@ -12,7 +12,8 @@ from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS
-from shortlist.feature_store import OfflineReader, OnlineReader, OnlineWriter, TargetEvent
+from shortlist.event_kinds import KINDS, NUM_KINDS
+from shortlist.feature_store import FeatureEvent, OfflineReader, OnlineReader, OnlineWriter
 from shortlist.features import RequestRows
 from shortlist.lake import Lake
 
@@ -20,33 +21,37 @@ START = 19_000 * DAY
 USERS_HERE = ["u0", "u1", "u2", "u3"]
 
 
-def arrivals(n: int, *, seed: int, start: int) -> list[tuple[TargetEvent, int]]:
-    """(event, when it arrived), in order of arrival: a third arrive hours late."""
+def arrivals(n: int, *, seed: int, start: int) -> list[tuple[FeatureEvent, int]]:
+    """(event, when it arrived), in order of arrival: a third arrive hours late, a third are not
+    ratings but of some other kind.
+    """
     rng = np.random.default_rng(seed)
     happened = np.sort(start + rng.integers(1, DAY, size=n))
     arrived = happened + np.where(rng.random(n) < 0.3, rng.integers(1, 6 * HOUR, size=n), 0)
-    events = [
-        (
-            TargetEvent(
-                str(rng.choice(USERS_HERE)),
-                f"i{rng.integers(8)}",
-                int(t),
-                float(rng.integers(1, 6)) if rng.random() < 0.8 else None,
-            ),
-            int(when),
+    events = []
+    for t, when in zip(happened, arrived, strict=True):
+        target = bool(rng.random() < 0.67)
+        event = FeatureEvent(
+            str(rng.choice(USERS_HERE)),
+            f"i{rng.integers(8)}",
+            int(t),
+            float(rng.integers(1, 6)) if rng.random() < 0.8 else None,
+            target=target,
+            kind=None if target else int(rng.integers(NUM_KINDS)),
         )
-        for t, when in zip(happened, arrived, strict=True)
-    ]
+        events.append((event, int(when)))
     return sorted(events, key=lambda pair: pair[1])
 
 
-def publish(settings: Settings, name: str, events: list[tuple[TargetEvent, int]]) -> None:
+def publish(settings: Settings, name: str, events: list[tuple[FeatureEvent, int]]) -> None:
     n = len(events)
     columns = {
         "event_id": [f"{name}-{i}" for i in range(n)],
         "user_id": [event.user_id for event, _ in events],
         "item_id": [event.item_id for event, _ in events],
-        "event_type": ["rating"] * n,
+        "event_type": [
+            "rating" if e.kind is None else list(KINDS.values())[e.kind][-1] for e, _ in events
+        ],
         "event_timestamp": pa.array([e.timestamp for e, _ in events], pa.int64()).cast(TIMESTAMP),
         "event_order": range(n),
         "ingested_at": pa.array([when for _, when in events], pa.int64()).cast(TIMESTAMP),
@@ -92,22 +97,30 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
     def read(at: int) -> RequestRows:
         return reader.read(users, contexts, np.full(5, at))
 
+    def counts(at: int) -> tuple[float, float]:
+        user = read(at).user
+        return user["user_events"].sum(), user["user_kind_counts"].sum()
+
     for number, (event, when) in enumerate(day):
-        before = read(when + 1).user["user_events"].sum()
+        ratings, others = counts(when + 1)
         assert writer.push([event]) == 1
-        assert read(when + 1).user["user_events"].sum() == before + 1  # the very next request
+        # the very next request
+        assert counts(when + 1) == (ratings + event.target, others + (not event.target))
         if number == 30:  # what was arrived by then, as the lake would have joined it then
             middle = read(when + 1)
     night = START + 4 * DAY
     streamed = read(night)
     publish(settings, "day", day)
     result = featurize(settings, ("rating",), until=night)
-    assert result["rows"]["user_stats"] < 61  # a part more, not everything
+    rated = sum(event.target for event, _ in day)
+    assert 30 < rated < 50
+    assert result["rows"]["user_stats"] <= rated  # a part more, not everything
+    assert result["rows"]["user_kinds"] <= 60 - rated
     assert result["incremental"]
     assert_same(read(night), streamed)
     offline = OfflineReader(settings)
     assert_same(offline.read(users, contexts, np.full(5, night)), streamed)
     # In the middle of the day training sees what was served then: not what arrived later.
     assert_same(offline.read(users, contexts, np.full(5, day[30][1] + 1)), middle)
-    assert streamed.user["user_events"].sum() == 100
+    assert sum(counts(night)) == 100
     assert streamed.user["user_events"][4] == 0

@@ -19,7 +19,7 @@ from models.ranking.value import CLICKS_ALONE, ValueWeights
 from models.recommend.explore import draw_extra, mix_in
 from shortlist.config import ConfigError
 from shortlist.datasets.simulated import SimulatedConfig, World, load_simulated, load_world_config
-from shortlist.features import DAY_BUCKETS, ITEM_STATE
+from shortlist.features import DAY_BUCKETS, ITEM_STATE, USER_STATE
 
 SCHEDULE = Schedule(warm_days=4, shadow_days=2, retrain_days=3)
 # Without the content model: its text encoder takes longer to load than this whole file.
@@ -159,8 +159,8 @@ def test_features_in_memory_are_those_of_the_lake(tmp_path):
     read = store.read(
         list(newest.index), ["home|phone|20"] * len(newest), np.full(len(newest), until)
     )
-    for name, values in read.user.items():
-        np.testing.assert_allclose(values, newest[name], rtol=1e-9, err_msg=name)
+    for name in USER_STATE:
+        np.testing.assert_allclose(read.user[name], newest[name], rtol=1e-9, err_msg=name)
     contexts = pq.read_table(tmp_path / "states" / "context_trend").to_pandas()
     contexts = contexts.sort_values("event_timestamp").groupby("context_id").last()
     wanted = contexts.loc["home|phone|20", "context_events"]

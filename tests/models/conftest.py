@@ -9,6 +9,7 @@ from models.queries import Queries
 from models.recommend.queries import build_queries
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
+from shortlist.event_kinds import no_kinds
 from shortlist.features import (
     CONTEXT_FEATURES,
     CONTEXT_STATE,
@@ -68,7 +69,7 @@ def queries_of(histories: list[list[int]], *, length: int = 50, users: list[str]
 
 def state_of(counts: np.ndarray) -> ItemState:
     """Item states in which item i had counts[i] events, all on the newest day."""
-    state = {name: counts.astype(np.float64) for name in ITEM_STATE}
+    state = {name: counts.astype(np.float64) for name in ITEM_STATE} | no_kinds("item", len(counts))
     days = np.zeros((len(counts), DAY_BUCKETS), dtype=np.int64)
     days[:, -1] = counts
     state["item_day_counts"] = days
@@ -189,7 +190,8 @@ def _request_rows(catalogue, people, time, item, value, own, today, groups) -> R
             "user_first_time": np.array([time[e[0]] if len(e) else 0 for e in own]),
             "user_value_sum": np.array([value[e].sum() for e in own]),
             "user_value_count": count,
-        },
+        }
+        | no_kinds("user", len(at)),
         history_items=[catalogue.vocab.decode(item[e]) for e in own],
         history_times=[time[e] for e in own],
         history_values=[value[e] for e in own],
@@ -224,7 +226,8 @@ def state_at(
             "item_value_sum": np.bincount(item, value, minlength=size),
             "item_value_count": count,
             "item_day_counts": days,
-        },
+        }
+        | no_kinds("item", size),
     )
 
 

@@ -13,6 +13,7 @@ from models.ranking.schema import RankingSchema, SchemaError
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.contracts import ITEMS, TIMESTAMP
+from shortlist.event_kinds import no_kinds
 from shortlist.features import (
     CONTEXT_FEATURES,
     DAY_BUCKETS,
@@ -54,7 +55,7 @@ def catalogue() -> Catalogue:
 
 @pytest.fixture(scope="module")
 def items() -> ItemState:
-    state = {name: np.zeros(4) for name in ITEM_STATE}
+    state = {name: np.zeros(4) for name in ITEM_STATE} | no_kinds("item", 4)
     state["item_day_counts"] = np.zeros((4, DAY_BUCKETS))
     state["item_events"] = np.array([0.0, 5, 2, 0])
     state["item_value_sum"] = np.array([0.0, 20, 4, 0])

@@ -9,6 +9,7 @@ import pytest
 
 from services import pack_watch
 from services.pack_watch import PackWatch
+from shortlist.event_kinds import no_kinds
 from shortlist.feature_store import publish_pack
 from shortlist.features import DAY_BUCKETS, ITEM_STATE, schema_hash
 from shortlist.pack import FeaturePack
@@ -17,6 +18,7 @@ from shortlist.pack import FeaturePack
 def pack(*, events: int, as_of: int = 86_400_000_000) -> FeaturePack:
     state = {name: np.full(2, float(events)) for name in ITEM_STATE}
     state["item_day_counts"] = np.full((2, DAY_BUCKETS), events)
+    state |= no_kinds("item", 2)
     return FeaturePack(as_of=as_of, item_ids=["i1", "i2"], state=state, schema=schema_hash())
 
 

@@ -1,6 +1,7 @@
 """The API against a real server process: answers, refusals, figures, and what is written."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from services.service import RecommenderService
 from shortlist.api import MAX_EVENTS, Context, Event, Filters, RecommendRequest, SimilarRequest
 from shortlist.client import ServiceError
 from shortlist.datasets.service_log import load_serving_log
+from shortlist.features import USER_FEATURES
 from shortlist.release import ReleaseStore
 from tests.services.conftest import SERVICE, environment
 
@@ -86,10 +88,16 @@ def test_a_new_user_is_known_after_the_first_event(client):
     assert client.recommend(RecommendRequest(user_id="new-1")).user_known
 
 
-def test_an_event_of_another_type_is_kept_and_not_pushed(service, client):
+def test_an_event_of_another_type_is_kept_and_counted_and_is_no_choice(service, client):
     client.events([Event(event_id="view-1", user_id="new-2", item_id="i3", event_type="view")])
     assert b'"view-1"' in inbox(service.home)
-    assert not client.recommend(RecommendRequest(user_id="new-2")).user_known
+    answer = client.recommend(RecommendRequest(user_id="new-2"))
+    assert not answer.user_known
+    (features, *_) = [item["features"] for item in logged(service.home, answer.request_id)["items"]]
+    of_user = dict(zip(USER_FEATURES, features, strict=False))
+    assert of_user["user_clicks_recent_log"] == pytest.approx(math.log(2), rel=1e-3)
+    assert of_user["user_click_rate"] == pytest.approx((1 + 1) / (1 + 20))
+    assert of_user["user_events_log"] == of_user["user_carts_recent_log"] == 0
 
 
 def test_filters_and_exclusions_hold(client):
@@ -272,8 +280,9 @@ def test_prometheus_figures_count(service, client):
     client.recommend(RecommendRequest(user_id="u1"))
     client.events([Event(user_id="u9", item_id="i2", event_type="rating")])
     client.events([Event(user_id="u9", item_id="i2", event_type="view")])
+    client.events([Event(user_id="u9", item_id="i2", event_type="survey", value=4)])  # no state
     grown = [figure(name) - old for name, old in zip(names, before, strict=True)]
-    assert grown == [2, 1, 2, 1]
+    assert grown == [2, 1, 3, 2]
     assert figure(f'shortlist_release_info{{release_id="{client.ready().release_id}"}}') == 1
 
 

@@ -37,6 +37,7 @@ class Arrived:
     t: int
     ingested: int
     value: float | None = None
+    event_type: str = "rating"
 
     @property
     def known(self) -> int:
@@ -51,7 +52,7 @@ def write(events: list[Arrived], path: Path) -> Path:
         "event_id": [f"{path.stem}-{i}" for i in range(n)],
         "user_id": [e.user_id for e in events],
         "item_id": [e.item_id for e in events],
-        "event_type": ["rating"] * n,
+        "event_type": [e.event_type for e in events],
         "event_timestamp": pa.array([e.t for e in events], pa.int64()).cast(TIMESTAMP),
         "event_order": range(n),
         "ingested_at": pa.array([e.ingested for e in events], pa.int64()).cast(TIMESTAMP),

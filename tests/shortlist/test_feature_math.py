@@ -7,6 +7,7 @@ import pytest
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
+from shortlist.event_kinds import RATES
 from shortlist.features import (
     CONTEXT_FEATURES,
     DAY_BUCKETS,
@@ -38,6 +39,11 @@ def rows(*, events: float, history_times: list[int]) -> RequestRows:
             "user_first_time": np.array([(NOW - 10 * DAY) * known]),
             "user_value_sum": np.array([9.0 * known]),
             "user_value_count": np.array([2.0 * known]),
+            # impressions, clicks, carts, purchases, negatives; half of each a half-life later
+            "user_kind_counts": np.array([[60.0, 12, 4, 2, 1]]) * known,
+            "user_kind_decayed": np.array([[30.0, 6, 2, 1, 1]]) * known,
+            "user_kind_last_time": np.array([(NOW - 7 * DAY) * known]),
+            "user_kind_first_time": np.array([(NOW - 9 * DAY) * known]),
         },
         history_items=[["a"] * len(history_times)],
         history_times=[np.array(history_times, dtype=np.int64)],
@@ -70,12 +76,45 @@ def test_user_features_by_hand() -> None:
             "user_days_since_first_log": math.log(1 + 10),
             "user_mean_value": 9 / 2,
             "user_session_depth_log": math.log(1 + 2),
+            "user_impressions_recent_log": math.log(1 + 15),
+            "user_clicks_recent_log": math.log(1 + 3),
+            "user_carts_recent_log": math.log(1 + 1),
+            "user_purchases_recent_log": math.log(1 + 0.5),
+            "user_negatives_recent_log": math.log(1 + 0.5),
+            "user_click_rate": (12 + 1) / (60 + 20),
+            "user_conversion": (2 + 1) / (12 + 20),
+            "user_cart_rate": (4 + 2) / (12 + 20),
+            "user_negative_rate": (1 + 1) / (12 + 20),
         }
     )
 
 
-def test_an_unknown_user_is_all_zeros() -> None:
-    assert finalize_user(rows(events=0, history_times=[])).tolist() == [[0.0] * len(USER_FEATURES)]
+def test_an_unknown_user_is_all_zeros_and_has_the_prior_rates() -> None:
+    features = finalize_user(rows(events=0, history_times=[]))[0]
+    rates = [rate.prior for rate in RATES]
+    zeros = [0.0] * (len(USER_FEATURES) - len(rates))
+    assert features.tolist() == pytest.approx([*zeros, *rates])
+
+
+def test_a_rate_is_never_above_one_and_a_click_was_seen() -> None:
+    (click_rate,) = [rate for rate in RATES if rate.name == "click_rate"]
+    clicked_unseen = np.array([0.0, 30, 0, 0, 0])  # a log without impressions
+    assert click_rate.smoothed(clicked_unseen) == (30 + 1) / (30 + 20)
+    assert all(rate.smoothed(np.full(5, 1e9)) <= 1 for rate in RATES)
+
+
+def test_since_and_as_of_are_those_of_any_event() -> None:
+    known = rows(events=3, history_times=[])
+    assert known.user_as_of.tolist() == [NOW - 7 * DAY]
+    assert known.user_since.tolist() == [NOW - 10 * DAY]
+    known.user["user_kind_last_time"] += DAY
+    assert known.user_as_of.tolist() == [NOW - 6 * DAY]
+    for name in ("user_last_time", "user_first_time"):  # only looked, never chose
+        known.user[name][:] = 0
+    assert (known.user_as_of.tolist(), known.user_since.tolist()) == (
+        [NOW - 6 * DAY],
+        [NOW - 9 * DAY],
+    )
 
 
 def test_context_features_by_hand() -> None:
@@ -108,6 +147,10 @@ def test_item_features_by_hand() -> None:
         "item_value_sum": np.array(12.0),
         "item_value_count": np.array(4.0),
         "item_day_counts": days,
+        "item_kind_counts": np.array([1000.0, 80, 20, 10, 5]),
+        "item_kind_decayed": np.array([400.0, 40, 8, 4, 2]),
+        "item_kind_last_time": np.array(NOW - 7 * DAY),
+        "item_kind_first_time": np.array(NOW - 60 * DAY),
     }
     values = finalize_items(
         state,
@@ -127,6 +170,19 @@ def test_item_features_by_hand() -> None:
             "item_days_since_first_log": math.log(1 + 60),
             "item_days_since_last_log": math.log(1 + 1),
             "item_published_years_ago": 2.0,
+            "item_impressions_log": math.log(1 + 1000),
+            "item_clicks_log": math.log(1 + 80),
+            "item_carts_log": math.log(1 + 20),
+            "item_purchases_log": math.log(1 + 10),
+            "item_negatives_log": math.log(1 + 5),
+            "item_click_rate": (80 + 1) / (1000 + 20),
+            "item_conversion": (10 + 1) / (80 + 20),
+            "item_cart_rate": (20 + 2) / (80 + 20),
+            "item_negative_rate": (5 + 1) / (80 + 20),
+            "item_click_rate_recent": (20 + 1) / (200 + 20),
+            "item_conversion_recent": (2 + 1) / (20 + 20),
+            "item_cart_rate_recent": (4 + 2) / (20 + 20),
+            "item_negative_rate_recent": (1 + 1) / (20 + 20),
         },
         rel=1e-6,
     )

@@ -4,10 +4,12 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
+from shortlist.event_kinds import NUM_KINDS, no_kinds
 from shortlist.feature_store import (
     FeatureStoreError,
     current_pack_id,
@@ -15,7 +17,7 @@ from shortlist.feature_store import (
     open_store,
     publish_pack,
 )
-from shortlist.features import DAY_BUCKETS, ITEM_STATE, schema_hash
+from shortlist.features import DAY_BUCKETS, ITEM_STATE, PACK_STATE, schema_hash
 from shortlist.pack import FeaturePack, PackError
 from shortlist.vocab import Vocab
 
@@ -27,6 +29,8 @@ def pack(*, as_of: int = 10_000 * DAY) -> FeaturePack:
         if name != "item_day_counts"
     }
     state["item_day_counts"] = np.arange(3 * DAY_BUCKETS).reshape(3, DAY_BUCKETS)
+    state |= no_kinds("item", 3)
+    state["item_kind_counts"] += np.arange(NUM_KINDS)
     return FeaturePack(as_of=as_of, item_ids=["c", "a", "x"], state=state, schema=schema_hash())
 
 
@@ -44,6 +48,16 @@ def test_another_schema_is_refused() -> None:
         other.align(Vocab(["a"]))
 
 
+def test_a_file_of_another_schema_is_refused_even_if_it_lacks_states(tmp_path: Path) -> None:
+    path = tmp_path / "old.parquet"
+    pack().save(path)
+    old = pq.read_table(path).drop(["item_kind_counts"])
+    about = {b"shortlist": b'{"as_of": 0, "schema": "0123456789abcdef"}'}
+    pq.write_table(old.replace_schema_metadata(about), path)
+    with pytest.raises(PackError, match=r"pack old: .*0123456789abcdef.*run `shortlist featurize`"):
+        FeaturePack.load(path)
+
+
 def test_the_pointer_moves_to_the_newest_published(tmp_path: Path) -> None:
     publish_pack(pack(as_of=2 * DAY), tmp_path)
     published = pack(as_of=DAY)  # a rerun over older data is the newest pack all the same
@@ -51,7 +65,7 @@ def test_the_pointer_moves_to_the_newest_published(tmp_path: Path) -> None:
     assert current_pack_id(tmp_path) == published.pack_id
     loaded = latest_pack(tmp_path)
     assert (loaded.as_of, loaded.item_ids, loaded.schema) == (DAY, ["c", "a", "x"], schema_hash())
-    for name in ITEM_STATE:
+    for name in PACK_STATE:
         np.testing.assert_array_equal(loaded.state[name], published.state[name])
 
 

@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from shortlist.contracts import TIMESTAMP, USERS
-from shortlist.feature_store.push import TargetEvent
+from shortlist.feature_store.push import FeatureEvent
 from shortlist.feature_store.states import build_states
 from shortlist.feature_store.store import FeatureStoreError
 from tests.shortlist.test_feature_states import END, START, snapshots, table
 
 
 def test_a_profile_is_there_before_the_first_event(tmp_path: Path) -> None:
-    pq.write_table(table([TargetEvent("u", "a", START + 9)]), tmp_path / "events.parquet")
+    pq.write_table(table([FeatureEvent("u", "a", START + 9)]), tmp_path / "events.parquet")
     people = pa.table(
         {
             "user_id": ["u", "new", "nobody"],
@@ -43,7 +43,7 @@ def test_a_profile_is_there_before_the_first_event(tmp_path: Path) -> None:
 
 
 def test_a_failed_build_leaves_the_old_snapshots(tmp_path: Path) -> None:
-    snapshots([TargetEvent("u", "a", START)], tmp_path)
+    snapshots([FeatureEvent("u", "a", START)], tmp_path)
     part = tmp_path / "features" / "user_stats" / "000000.parquet"
     before = part.read_bytes()
     with pytest.raises(FeatureStoreError, match=r"no event of type like before"):

@@ -18,7 +18,7 @@ from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import INTERACTIONS, TIMESTAMP, USERS
 from shortlist.feature_store.event_lists import lists_at
 from shortlist.feature_store.item_days import shift_day_counts
-from shortlist.feature_store.push import TargetEvent, UserState, update_user_state
+from shortlist.feature_store.push import FeatureEvent, UserState, update_user_state
 from shortlist.feature_store.state_sql import ERA_HALF_LIVES
 from shortlist.feature_store.states import VIEWS, build_states
 from shortlist.features import (
@@ -36,7 +36,7 @@ END = 2**60
 ERA_EDGE = 3 * ERA_HALF_LIVES * HALF_LIFE
 
 
-def table(events: list[TargetEvent], *, event_type: str = "rating") -> pa.Table:
+def table(events: list[FeatureEvent], *, event_type: str = "rating") -> pa.Table:
     n = len(events)
     time = pa.array([event.timestamp for event in events], pa.int64()).cast(TIMESTAMP)
     given_columns = {
@@ -58,7 +58,7 @@ def table(events: list[TargetEvent], *, event_type: str = "rating") -> pa.Table:
 
 
 def snapshots(
-    events: list[TargetEvent], folder: Path, *, until: int = END
+    events: list[FeatureEvent], folder: Path, *, until: int = END
 ) -> dict[str, list[dict[str, Any]]]:
     """Every view's rows, `stamp` in microseconds; histories as of each change of a user."""
     pq.write_table(table(events), folder / "events.parquet")
@@ -106,7 +106,7 @@ def assert_same(batch: dict[str, Any], state: UserState) -> None:
 # Few users, items and times, so that ties and repeats are common; gaps up to 60 years.
 events_of_anyone = st.lists(
     st.builds(
-        TargetEvent,
+        FeatureEvent,
         user_id=st.sampled_from(["u", "v"]),
         item_id=st.sampled_from(["a", "b", "c", "d"]),
         timestamp=st.sampled_from(
@@ -125,7 +125,7 @@ events_of_anyone = st.lists(
 @settings(max_examples=25, deadline=None)
 @given(events=events_of_anyone, rng=st.randoms(use_true_random=False))
 def test_batch_states_are_what_pushing_builds(
-    events: list[TargetEvent], rng: random.Random
+    events: list[FeatureEvent], rng: random.Random
 ) -> None:
     events.sort(key=lambda event: event.timestamp)
     with tempfile.TemporaryDirectory() as folder:
@@ -152,10 +152,10 @@ def test_batch_states_are_what_pushing_builds(
     assert len(found["user_stats"]) == len(found["user_history"]) == len(moments)
 
 
-def random_events(n: int, *, seed: int) -> list[TargetEvent]:
+def random_events(n: int, *, seed: int) -> list[FeatureEvent]:
     rng = random.Random(seed)
     events = [
-        TargetEvent(
+        FeatureEvent(
             user_id=rng.choice(["u", "v", "w"]),
             item_id=rng.choice("abcdefgh"),
             timestamp=START + rng.randrange(80) * DAY + rng.choice([0, 5, 7, DAY - 1]),
@@ -170,7 +170,7 @@ def decayed_sum(times: list[int]) -> float:
     return sum(2.0 ** ((t - max(times)) / HALF_LIFE) for t in times)
 
 
-def summary(seen: list[TargetEvent], prefix: str) -> dict[str, Any]:
+def summary(seen: list[FeatureEvent], prefix: str) -> dict[str, Any]:
     """The obvious way: look at every event again."""
     times = [event.timestamp for event in seen]
     values = [event.value for event in seen if event.value is not None]
@@ -195,7 +195,7 @@ def test_no_state_sees_an_event_at_or_after_its_stamp(tmp_path: Path) -> None:
         assert {name: row[name] for name in USER_STATE} == summary(seen, "user")
     for row in found["user_history"]:
         seen = [e for e in events if e.user_id == row["user_id"] and e.timestamp < row["stamp"]]
-        first: dict[str, TargetEvent] = {}
+        first: dict[str, FeatureEvent] = {}
         for event in seen:
             first.setdefault(event.item_id, event)
         assert row["history_items"] == list(first)
@@ -254,7 +254,7 @@ def test_what_happens_later_changes_no_earlier_row(tmp_path: Path) -> None:
 
 def test_only_the_newest_items_are_kept(tmp_path: Path) -> None:
     items = [f"i{n}" for n in range(MAX_HISTORY + 2)]
-    events = [TargetEvent("u", item, START + i) for i, item in enumerate(items)]
+    events = [FeatureEvent("u", item, START + i) for i, item in enumerate(items)]
     rows = snapshots(events, tmp_path)["user_history"]
     newest = max(rows, key=lambda row: row["stamp"])
     assert newest["history_items"] == items[2:]

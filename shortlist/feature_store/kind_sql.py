@@ -1,0 +1,86 @@
+"""The SQL of states by kind of event (shortlist/event_kinds.py), with the rules of state_sql.py.
+
+Impressions may be many times the target events, so no table of single events is made: the files are
+scanned twice, once grouped by user and moment and once by item and midnight.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+
+from shortlist.event_kinds import KINDS
+from shortlist.feature_store.state_sql import KNOWN_AT, TICK, T, changes, recent, weight
+
+DECAYED = tuple(f"{kind}_decayed" for kind in KINDS)
+
+
+def read_kinds(
+    connection: duckdb.DuckDBPyConnection,
+    files: Sequence[Path],
+    *,
+    key: str,
+    until: int,
+    after: int | None,
+) -> None:
+    """Table `<key>_kinds`: what became known of each key in (after, until] at a moment.
+
+    Moments of users are those at which something became known, those of items midnights.
+    """
+    moment = TICK if key == "item_id" else "m"
+    columns = []
+    for (kind, types), decayed in zip(KINDS.items(), DECAYED, strict=True):
+        chosen = f"event_type IN ({_quoted(types)})"
+        columns.append(f"count(*) FILTER ({chosen})::DOUBLE AS {kind}")
+        columns.append(f"coalesce(sum({weight('t', moment)}) FILTER ({chosen}), 0.0) AS {decayed}")
+    of_kinds = _quoted([event_type for types in KINDS.values() for event_type in types])
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE {key}_kinds AS
+        SELECT {key}, {moment} AS m, {moment} AS weighed_at, max(t) AS last_time,
+            min(t) AS first_time, {", ".join(columns)}
+        FROM (
+            SELECT {key}, event_type, {T} AS t, {KNOWN_AT} AS m
+            FROM read_parquet($files, union_by_name = true)
+            WHERE event_type IN ({of_kinds}) AND {KNOWN_AT} <= {until} {recent(after)}
+        ) GROUP BY {key}, {moment}
+        """,
+        {"files": [str(file) for file in files]},
+    )
+
+
+def kinds_query(key: str, *, carry: str | None, after: int | None, until: int) -> str:
+    """A row for each change of a user, for each midnight of an item; columns of `kind_state`.
+
+    Args:
+        carry: file of the newest states, to go on from.
+    """
+    prefix = key.removesuffix("_id")
+    groups = f"SELECT * FROM {key}_kinds"
+    if carry:
+        groups += f"""
+            UNION ALL BY NAME SELECT {_carried(key, prefix)} FROM read_parquet('{carry}')
+            WHERE {key} IN (SELECT {key} FROM {key}_kinds)
+        """
+    return f"""
+        SELECT {key}, make_timestamptz(m) AS event_timestamp,
+            [{", ".join(KINDS)}] AS {prefix}_kind_counts,
+            [{", ".join(DECAYED)}] AS {prefix}_kind_decayed,
+            last_time AS {prefix}_kind_last_time, first_time AS {prefix}_kind_first_time
+        FROM ({changes(key, groups, sums=tuple(KINDS), decayed=DECAYED, after=after)})
+        WHERE m <= {until} ORDER BY {key}, m
+    """
+
+
+def _carried(key: str, prefix: str) -> str:
+    lists = ", ".join(
+        f"{prefix}_kind_{which}[{place}] AS {name}"
+        for which, names in (("counts", tuple(KINDS)), ("decayed", DECAYED))
+        for place, name in enumerate(names, start=1)
+    )
+    return f"""{key}, epoch_us(event_timestamp) AS m, {prefix}_kind_last_time AS weighed_at,
+        {prefix}_kind_last_time AS last_time, {prefix}_kind_first_time AS first_time, {lists}"""
+
+
+def _quoted(types: Sequence[str]) -> str:
+    return ", ".join(f"'{event_type}'" for event_type in types)

@@ -1,0 +1,166 @@
+"""States by kind of event against an oracle that looks at every event again, and against pushes."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
+from shortlist.contracts import EVENT_TYPES
+from shortlist.event_kinds import KIND_OF, KINDS, NUM_KINDS
+from shortlist.feature_store.kind_push import KindState, update_kind_state
+from shortlist.feature_store.state_sql import BACKFILL_LAG, ERA_HALF_LIVES
+from shortlist.features import HALF_LIFE
+from tests.shortlist.test_feature_known_at import START, Arrived, asof, build, write
+
+UNTIL = START + 45 * DAY
+RATED = Arrived("w", "a", START, START)  # a lake without target events is refused
+ERA = ERA_HALF_LIVES * HALF_LIFE
+
+
+def oracle(seen: list[Arrived], prefix: str) -> dict[str, Any]:
+    """The obvious way."""
+    last = max(e.t for e in seen)
+    counts, decayed = [0.0] * NUM_KINDS, [0.0] * NUM_KINDS
+    for place, types in enumerate(KINDS.values()):
+        for e in seen:
+            if e.event_type in types:
+                counts[place] += 1
+                decayed[place] += 2.0 ** ((e.t - last) / HALF_LIFE)
+    return {
+        f"{prefix}_kind_counts": counts,
+        f"{prefix}_kind_decayed": pytest.approx(decayed, rel=1e-9, abs=1e-100),
+        f"{prefix}_kind_last_time": last,
+        f"{prefix}_kind_first_time": min(e.t for e in seen),
+    }
+
+
+def assert_point_in_time(events: list[Arrived], features: Path) -> None:
+    """Users at and around every moment, items at every midnight."""
+    of_kinds = [e for e in events if e.event_type in KIND_OF]
+    edges = {e.known for e in of_kinds} | {e.t for e in of_kinds}
+    near = sorted({m + d for m in edges for d in (-1, 0, 1) if m + d <= UNTIL})
+    users = [(user, at) for user in ("u", "v") for at in near]
+    ticks = [(item, START + day * DAY) for item in ("a", "b") for day in range(46)]
+    for view, key, prefix, moments in (
+        ("user_kinds", "user_id", "user", users),
+        ("item_kinds", "item_id", "item", ticks),
+    ):
+        for (name, at), state in zip(moments, asof(features, view, key, moments), strict=True):
+            mine = [e for e in of_kinds if getattr(e, key) == name]
+            seen = [e for e in mine if e.t < at and e.known <= at]
+            if not seen:
+                assert state[f"{prefix}_kind_counts"] is None
+                continue
+            want = oracle(seen, prefix)
+            assert {column: state[column] for column in want} == want
+
+
+arrivals = st.lists(
+    st.builds(
+        lambda user_id, item_id, day, offset, lag, event_type: Arrived(
+            user_id,
+            item_id,
+            START + day * DAY + offset,
+            START + day * DAY + offset + lag,
+            None,
+            event_type,
+        ),
+        user_id=st.sampled_from(["u", "v"]),
+        item_id=st.sampled_from(["a", "b"]),
+        day=st.sampled_from([0, 1, 2, 33]),
+        offset=st.sampled_from([0, 1, 5 * HOUR, DAY - 1]),
+        lag=st.sampled_from([0, 1, HOUR, 2 * DAY, BACKFILL_LAG + 1]),
+        event_type=st.sampled_from(["rating", "like", *KIND_OF]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(events=arrivals, cuts=st.lists(st.integers(0, 40), max_size=3, unique=True))
+def test_no_state_sees_what_had_not_happened_or_arrived(
+    events: list[Arrived], cuts: list[int]
+) -> None:
+    """In one part, or in some, each with what had arrived."""
+    edges = [*(START + cut * DAY + 6 * HOUR for cut in sorted(cuts)), UNTIL]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, start = Path(temporary), 0
+        files = [write([RATED], folder / "rated.parquet")]
+        for number, edge in enumerate(edges):
+            batch = [e for e in events if start <= e.ingested < edge]
+            if batch:
+                files.append(write(batch, folder / f"batch{number}.parquet"))
+            start = edge
+            build(files, folder / "features", until=edge)
+        known = [e for e in events if e.ingested < UNTIL]
+        assert_point_in_time(known, folder / "features")
+        build(files, folder / "anew", until=UNTIL, anew=True)
+        for view in ("user_kinds", "item_kinds"):
+            rows = [pq.read_table(folder / root / view).num_rows for root in ("features", "anew")]
+            assert rows[0] == rows[1], view
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    events=st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, DAY, 5_000 * DAY, 3 * ERA - START, 3 * ERA - START + 1]),
+            st.sampled_from(sorted(KIND_OF)),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    order=st.randoms(use_true_random=False),
+)
+def test_pushing_builds_what_the_batch_says(events: list[tuple[int, str]], order: Any) -> None:
+    arrived = [Arrived("u", "a", START + t, START + t, None, kind) for t, kind in events]
+    arrived.sort(key=lambda e: e.t)
+    until = START + max(t for t, _ in events) + 1
+    with tempfile.TemporaryDirectory() as folder:
+        files = [write([RATED, *arrived], Path(folder) / "b.parquet")]
+        build(files, Path(folder) / "features", until=until)
+        (row,) = asof(Path(folder) / "features", "user_kinds", "user_id", [("u", until)])
+    for late in (False, True):
+        if late:
+            order.shuffle(arrived)
+        state = KindState()
+        for e in arrived:
+            state = update_kind_state(state, KIND_OF[e.event_type], timestamp=e.t)
+        for name, want in state.columns().items():
+            assert row[name] == (
+                pytest.approx(want, rel=1e-9, abs=1e-100) if name.endswith("decayed") else want
+            )
+
+
+def test_every_kind_is_of_types_that_exist_and_no_type_is_of_two() -> None:
+    types = [name for types in KINDS.values() for name in types]
+    assert set(types) <= set(EVENT_TYPES)
+    assert len(types) == len(set(types)) == len(KIND_OF)
+    assert [KIND_OF["view"], KIND_OF["click"]] == [list(KINDS).index("clicks")] * 2
+
+
+def test_ratings_alone_make_no_rows_and_an_impression_that_left_builds_anew(
+    tmp_path: Path,
+) -> None:
+    features = tmp_path / "features"
+    rated = write([RATED], tmp_path / "rated.parquet")
+    rows = build([rated], features, until=START + 2 * DAY)
+    assert (rows["user_kinds"], rows["item_kinds"], rows["user_stats"]) == (0, 0, 1)
+    assert pq.read_table(features / "user_kinds").num_rows == 0
+    shown = [Arrived("u", "a", START + n, START + n, None, "impression") for n in range(3)]
+    seen = write(shown, tmp_path / "seen.parquet")  # known before, in the lake only now
+    rows = build([rated, seen], features, until=START + 3 * DAY)
+    assert (rows["user_kinds"], rows["item_kinds"], rows["user_stats"]) == (3, 1, 1)
+    assert len(list((features / "user_kinds").glob("*.parquet"))) == 1
+    write(shown[:2], seen)
+    assert build([rated, seen], features, until=START + 4 * DAY)["user_kinds"] == 2
+    (state,) = asof(features, "item_kinds", "item_id", [("a", START + 4 * DAY)])
+    np.testing.assert_array_equal(state["item_kind_counts"], [2, 0, 0, 0, 0])
