@@ -88,10 +88,18 @@ def run_steps(
 def run_epochs(sequences: Sequences, config: SasrecConfig, *, threads: int) -> dict[str, Any]:
     """Epochs with validation by all users, and scoring of all users."""
 
+    spent: list[float] = []  # processor seconds of each epoch, validation left out
+    began = time.process_time()
+
     def validate(model: SequenceModel) -> float:
-        return figures(ranks(scorer_of(model), sequences.chunks(held_out=2)))["ndcg@10"]
+        nonlocal began
+        spent.append(time.process_time() - began)
+        figure = figures(ranks(scorer_of(model), sequences.chunks(held_out=2)))["ndcg@10"]
+        began = time.process_time()
+        return figure
 
     data = sequences.training(held_out=2)
+    began = time.process_time()
     model, history = train_sequence(
         "sasrec",
         config,
@@ -109,6 +117,7 @@ def run_epochs(sequences: Sequences, config: SasrecConfig, *, threads: int) -> d
         "seconds_per_epoch": [round(s, 2) for s in epochs],
         "tokens_per_s": round(float(targets / np.median(epochs)), 1),
         "seconds_until": np.cumsum(epochs).round(2).tolist(),
+        "cpu_seconds_until": np.cumsum(spent).round(2).tolist(),
         "validation_ndcg@10": [round(f, 5) for f in history.figures],
     } | scored
 
