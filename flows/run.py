@@ -67,11 +67,15 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
 
 
 def example_user(settings: Settings, *, until: int) -> str:
-    """Who did most in the week before `until`, where the release's own knowledge ends: somebody
-    whose list shows what the models know.
+    """Who did most in the week before `until`, where the release's own knowledge ends, and nothing
+    after: somebody whose list shows what the models know. The replay clock stays at `until`; a
+    state that a replay has moved on would know that user's future.
     """
-    recent = Lake(settings.lake).interactions(since=until - WEEK, until=until).column(c.USER_ID)
-    return Counter(recent.to_pylist()).most_common(1)[0][0]
+    lake = Lake(settings.lake)
+    after = set(lake.interactions(since=until).column(c.USER_ID).to_pylist())
+    before = lake.interactions(since=until - WEEK, until=until).column(c.USER_ID).to_pylist()
+    ranked = Counter(before).most_common()
+    return next((user for user, _ in ranked if user not in after), ranked[0][0])
 
 
 class StepClock:

@@ -64,7 +64,7 @@ class RecommendRequest(Body):
     """Either a `user_id`, or `recent_items` of somebody without one, or both."""
 
     model_config = _example(
-        {"user_id": "7", "k": 10, "context": {"surface": "home", "device": "phone"}}
+        {"user_id": "90", "k": 10, "context": {"surface": "home", "device": "phone"}}
     )
 
     user_id: UserId | None = None
@@ -133,7 +133,7 @@ class Event(Body):
     """
 
     model_config = _example(
-        {"event_id": "e-1", "user_id": "7", "item_id": "50", "event_type": "rating", "value": 5}
+        {"event_id": "e-1", "user_id": "90", "item_id": "50", "event_type": "rating", "value": 5}
     )
 
     event_id: str | None = Field(default=None, min_length=1, max_length=256)
@@ -169,7 +169,7 @@ class EventsRequest(Body):
             "events": [
                 {
                     "event_id": "e-1",
-                    "user_id": "7",
+                    "user_id": "90",
                     "item_id": "50",
                     "event_type": "rating",
                     "value": 5,
