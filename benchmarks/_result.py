@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ def report(content: dict[str, Any], out: Path | None, *, shown: Any = None) -> N
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, content)
+
+
+def peak_gb() -> float:
+    """Largest resident size of this process so far, in GB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
 
 
 def _processor() -> str:

@@ -1,7 +1,6 @@
 """One seed of one model under the protocol, resumable: a finished seed is read, not run again."""
 
 import json
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._result import peak_gb
 from benchmarks._sequence_protocol import Scorer, Sequences, figures, ranks
 from models import registry
 from models.data import TrainingData, Validation
@@ -159,11 +159,6 @@ def run_seed(
         return result
 
     return kept(environment.work / f"seed-{seed}.json", run)
-
-
-def peak_gb() -> float:
-    """Largest resident size of this process so far."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
 
 
 def kept(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:

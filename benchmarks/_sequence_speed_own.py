@@ -87,9 +87,7 @@ def run_steps(
 
 def run_epochs(sequences: Sequences, config: SasrecConfig, *, threads: int) -> dict[str, Any]:
     """Epochs with validation by all users, and scoring of all users."""
-
     spent: list[float] = []  # processor seconds of each epoch, validation left out
-    began = time.process_time()
 
     def validate(model: SequenceModel) -> float:
         nonlocal began

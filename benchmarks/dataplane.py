@@ -9,7 +9,6 @@ Processor seconds and the machine's load beforehand stand beside, for machines t
 
 import argparse
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks._result import about_machine, report
+from benchmarks._result import about_machine, peak_gb, report
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS
@@ -72,7 +71,7 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             result |= step(settings, log, target, given=not arguments.own_ids, so_far=result)
             seconds[name] = round(time.perf_counter() - started, 2)
             processor[name] = round(time.process_time() - spent, 2)
-            print(f"{name}: {seconds[name]} s, {_peak()} GB", file=sys.stderr)
+            print(f"{name}: {seconds[name]} s, {peak_gb()} GB", file=sys.stderr)
     total = sum(seconds.values())
     extra = " --own-ids" if arguments.own_ids else ""
     return (
@@ -83,7 +82,7 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             f" --preset {arguments.preset}{extra}",
             "events": result["read"],
             "events_per_s": round(result["read"] / total),
-            "peak_gb": _peak(),
+            "peak_gb": peak_gb(),
             "seconds": seconds | {"together": round(total, 2)},
             "events_per_s_by_step": {
                 name: round(result["read"] / each) for name, each in seconds.items()
@@ -176,11 +175,6 @@ def _featurize(
     assert newest is not None, "there are events"
     done = featurize(settings, target, until=newest + 1)
     return {"feature_rows": done["rows"], "featurize_seconds": done["seconds"]}
-
-
-def _peak() -> float:
-    """GB of this process at its largest."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
 
 
 if __name__ == "__main__":

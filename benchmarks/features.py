@@ -7,7 +7,6 @@ of the rows. Redis is measured where `redis-server` is installed.
 import argparse
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from benchmarks._feature_repo import (
     write_snapshots,
 )
 from benchmarks._redis import running_redis
-from benchmarks._result import about_machine, report
+from benchmarks._result import about_machine, peak_gb, report
 
 PARTS = ("materialize", "join", "big_join", "featurize")
 
@@ -228,7 +227,7 @@ def _apart(work: Callable[..., dict[str, Any]], *arguments: Any) -> tuple[dict[s
 
 def _measured(work: Callable[..., dict[str, Any]], arguments: tuple) -> tuple[Any, float]:
     found = work(*arguments)
-    return found, round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
+    return found, peak_gb()
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._result import about_machine, report
+from benchmarks._result import about_machine, peak_gb, report
 from benchmarks._sequence_protocol import FormatError, Sequences
-from benchmarks._sequence_runs import Environment, fit_baseline, judge, kept, peak_gb, run_seed
+from benchmarks._sequence_runs import Environment, fit_baseline, judge, kept, run_seed
 from models.sequence.kinds import KINDS, Statistics, choose
 from models.sequence.model import SequenceConfig
 from shortlist.config import Settings, describe

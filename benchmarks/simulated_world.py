@@ -5,7 +5,6 @@ the contract with all ids, texts and queries. Nothing is written to a disk.
 """
 
 import argparse
-import resource
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks._result import about_machine, report
+from benchmarks._result import about_machine, peak_gb, report
 from shortlist.columns import EVENT_TYPE
 from shortlist.datasets.simulated import SimulatedConfig, stream
 from shortlist.datasets.simulated.tables import Publisher
@@ -61,7 +60,7 @@ def generate(preset: str, impressions: float, *, threads: int) -> dict[str, Any]
         "events_per_second": round(counts.total() / seconds),
         "largest_table_mb": round(largest / 1e6, 1),
         "arrow_peak_mb": round(pa.default_memory_pool().max_memory() / 1e6, 1),
-        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "peak_memory_gb": peak_gb(),
         "by_type": dict(counts.most_common()),
     }
 

@@ -84,6 +84,17 @@ user_history = FeatureView(
     tags={"rows": "events"},  # the offline store collects single events into these lists
 )
 
+
+def kinds_of(prefix: str) -> list[Field]:
+    """The state by kind of event, of a user as of an item."""
+    return [
+        Field(name=f"{prefix}_kind_counts", dtype=Array(Float64)),
+        Field(name=f"{prefix}_kind_decayed", dtype=Array(Float64)),
+        Field(name=f"{prefix}_kind_last_time", dtype=Int64),
+        Field(name=f"{prefix}_kind_first_time", dtype=Int64),
+    ]
+
+
 user_kinds = FeatureView(
     name="user_kinds",
     description="Counts and decayed sums of a user by kind of event (shortlist/event_kinds.py)",
@@ -92,10 +103,7 @@ user_kinds = FeatureView(
     ttl=FOREVER,
     schema=[
         Field(name="user_id", dtype=String),
-        Field(name="user_kind_counts", dtype=Array(Float64)),
-        Field(name="user_kind_decayed", dtype=Array(Float64)),
-        Field(name="user_kind_last_time", dtype=Int64),
-        Field(name="user_kind_first_time", dtype=Int64),
+        *kinds_of("user"),
     ],
     source=pushed("user_kinds"),
 )
@@ -142,10 +150,7 @@ item_kinds = FeatureView(
     ttl=FOREVER,
     schema=[
         Field(name="item_id", dtype=String),
-        Field(name="item_kind_counts", dtype=Array(Float64)),
-        Field(name="item_kind_decayed", dtype=Array(Float64)),
-        Field(name="item_kind_last_time", dtype=Int64),
-        Field(name="item_kind_first_time", dtype=Int64),
+        *kinds_of("item"),
     ],
     source=snapshot("item_kinds"),
     online=False,

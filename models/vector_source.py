@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -109,12 +110,17 @@ class VectorSource:
 
     def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
         """(S,) item_idx -> the k items of the most similar direction (cosine), by exact search."""
-        length = np.linalg.norm(self.item_vectors, axis=1, keepdims=True)
-        directions = self.item_vectors / np.where(length > 0, length, 1)
-        scores = directions[item_idx] @ directions.T
+        scores = self.item_vectors[item_idx] @ self.item_vectors.T
+        scores /= self._lengths[item_idx, None] * self._lengths
         scores[:, 0] = -np.inf
         scores[np.arange(len(item_idx)), item_idx] = -np.inf
         return top_k(scores, k)
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        """(N + 1,) float32, 1 for a vector of zeros; for all requests, when the first one asks."""
+        lengths = np.linalg.norm(self.item_vectors, axis=1)
+        return np.where(lengths > 0, lengths, 1)
 
     def save(self, folder: Path) -> None:
         about = {"config": self.config.model_dump(mode="json"), "sizes": self.model.sizes()}

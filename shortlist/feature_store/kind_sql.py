@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from shortlist.event_kinds import KINDS
+from shortlist.event_kinds import KIND_TYPES, KINDS
 from shortlist.feature_store.state_sql import KNOWN_AT, TICK, T, changes, recent, weight
 
 DECAYED = tuple(f"{kind}_decayed" for kind in KINDS)
@@ -33,7 +33,7 @@ def read_kinds(
         chosen = f"event_type IN ({_quoted(types)})"
         columns.append(f"count(*) FILTER ({chosen})::DOUBLE AS {kind}")
         columns.append(f"coalesce(sum({weight('t', moment)}) FILTER ({chosen}), 0.0) AS {decayed}")
-    of_kinds = _quoted([event_type for types in KINDS.values() for event_type in types])
+    of_kinds = _quoted(KIND_TYPES)
     connection.execute(
         f"""
         CREATE TEMP TABLE {key}_kinds AS
