@@ -1,8 +1,9 @@
 """The world as a source: batches of events day by day in bounded memory, or one batch of it all."""
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise, repeat
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,13 +63,19 @@ def stream(
         events = Events.concat(live_day(world, state, logging.day, logging=logging))
         return publisher.interactions(events, ingested_at=ingested_at)
 
+    # One chunk more than threads is under way, so that none waits while a table is being read.
+    under_way: deque[tuple[State, Future[pa.Table]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for day in range(days or world.config.days):
             logging = LoggingPolicy(world, day)
-            there = [state for state in states if state.first < world.users_on(day)]
-            for start in range(0, len(there), threads):
-                some = there[start : start + threads]
-                yield from pool.map(live, some, repeat(logging))
+            for state in states:
+                if state.first >= world.users_on(day):
+                    continue
+                while len(under_way) > threads or any(state is other for other, _ in under_way):
+                    yield under_way.popleft()[1].result()
+                under_way.append((state, pool.submit(live, state, logging)))
+        while under_way:
+            yield under_way.popleft()[1].result()
 
 
 def load_simulated(config: SimulatedConfig, *, cache: Path, now: int) -> Batch:
