@@ -20,8 +20,10 @@ from models.sequence.model import SequenceConfig, SequenceModel
 from models.training import TrainingHistory, TrainingOptions
 from shortlist.pack import ItemState
 
-CHECK_USERS = 6_000
-"""Users that early stopping looks at; the figures are of all."""
+CHECK_USERS = (2_000, 6_000)
+"""Fewest and most users that early stopping looks at; the figures are of all."""
+CHECK_SHARE = 0.3
+"""Events that early stopping reads after each epoch, of those that an epoch trains on."""
 TUNING_USERS = 3_000
 """Users that the baselines' grids are judged by."""
 NO_STATES = ItemState(pack_id="none", as_of=0, state={})
@@ -72,9 +74,7 @@ def fit(
 ) -> tuple[SequenceModel, TrainingHistory]:
     """Train on all but the last two items of each user, stopped on the item before the last."""
     kind = config.model_dump()["kind"]
-    users = sequences.judged
-    if len(users) > CHECK_USERS:
-        users = np.random.default_rng(0).choice(users, CHECK_USERS, replace=False)
+    users = checked_users(sequences)
 
     def validate(model: SequenceModel) -> float:
         chunks = sequences.chunks(held_out=2, users=users)
@@ -89,6 +89,14 @@ def fit(
         options=environment.options(seed=seed, part="train"),
         progress=lambda line: print(f"seed {seed} {line}", flush=True),
     )
+
+
+def checked_users(sequences: Sequences) -> np.ndarray:
+    """A sample of the judged users: few where histories are long, as each is read to its end."""
+    users = sequences.judged
+    wanted = int(CHECK_SHARE * len(sequences.item_idx) / sequences.lengths[users].mean())
+    wanted = min(max(wanted, CHECK_USERS[0]), CHECK_USERS[1], len(users))
+    return np.random.default_rng(0).choice(users, wanted, replace=False)
 
 
 def refit(

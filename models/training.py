@@ -43,7 +43,7 @@ class TrainingOptions:
     checkpoints: Path | None = None
     """Folder in which a training leaves its state after each epoch, and goes on from it."""
     max_seconds: float = math.inf
-    """Training time after which no further epoch begins."""
+    """Training time after which no further epoch begins; a cosine schedule ends with it."""
     half_precision: bool = False
     """Compute the model in bfloat16 where torch deems it safe; for GPUs."""
 
@@ -64,18 +64,21 @@ class OptimiserConfig(Config):
     weight_decay: float = 0.0
     warmup_steps: int = 50
     schedule: Literal["constant", "cosine"] = "constant"
-    """Constant after the warm-up, or a half cosine over `num_epochs` down to a twentieth."""
+    """Constant after the warm-up, or a half cosine down to a twentieth: over `num_epochs`, or over
+    the time allowed where that is over sooner."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0
     """Judge and keep an exponential average of the weights (Polyak & Juditsky 1992); 0: none."""
     clip_norm: float = 5.0
     num_epochs: PositiveInt = 12
     patience: int = 2
 
-    def rate(self, *, step: int, epoch: int) -> float:
-        """Learning rate of a step (from 1) in an epoch (from 0)."""
+    def rate(self, *, step: int, epoch: int, time_spent: float = 0) -> float:
+        """Learning rate of a step (from 1) in an epoch (from 0), when so much (0 to 1) of the time
+        allowed is over."""
         rate = self.learning_rate * min(1.0, step / (self.warmup_steps + 1))
         if self.schedule == "cosine":
-            rate *= 0.05 + 0.95 * (1 + math.cos(math.pi * epoch / self.num_epochs)) / 2
+            done = min(max(epoch / self.num_epochs, time_spent), 1.0)
+            rate *= 0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2
         return rate
 
 
@@ -151,8 +154,9 @@ def train(
             total, count, began = 0.0, 0, time.perf_counter()
             for batch in batches(epoch):
                 done.step += 1
+                spent = (before + time.perf_counter() - started) / options.max_seconds
                 for group in optimiser.param_groups:
-                    group["lr"] = config.rate(step=done.step, epoch=epoch)
+                    group["lr"] = config.rate(step=done.step, epoch=epoch, time_spent=spent)
                 with _precision(options):
                     value = loss(batch)
                 optimiser.zero_grad(set_to_none=True)

@@ -101,6 +101,15 @@ def test_warms_up_and_clips():
     assert abs(second) == pytest.approx(0.04 * 3 / 4, rel=0.05)
 
 
+def test_the_cosine_ends_with_the_epochs_or_with_the_time_whatever_is_sooner():
+    config = OptimiserConfig(learning_rate=1.0, warmup_steps=0, schedule="cosine", num_epochs=10)
+    half = 0.05 + 0.95 / 2
+    assert config.rate(step=9, epoch=5) == pytest.approx(half)
+    assert config.rate(step=9, epoch=1, time_spent=0.5) == pytest.approx(half)
+    assert config.rate(step=9, epoch=5, time_spent=0.1) == pytest.approx(half)
+    assert config.rate(step=9, epoch=1, time_spent=1.7) == pytest.approx(0.05)
+
+
 def test_names_what_went_wrong():
     with pytest.raises(TrainingError, match="line: epoch 1 had no batch"):
         fit(lambda m: 0.0, batches=lambda epoch: [])
