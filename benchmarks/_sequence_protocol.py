@@ -114,6 +114,7 @@ class Sequences:
             item_idx=self.item_idx[kept],
             time=nth[kept] * MINUTE,
             value=np.zeros(int(kept.sum()), dtype=np.float32),
+            type_code=np.zeros(int(kept.sum()), dtype=np.int64),
             profile=np.zeros((len(lengths), 1), dtype=np.int64),
             profile_cardinalities=(1,),
         )
@@ -147,6 +148,7 @@ def queries_of(history: np.ndarray, *, users: list[str]) -> Queries:
         history=history,
         history_time=np.where(real, np.arange(history.shape[1]) * MINUTE, 0),
         history_value=np.zeros(history.shape, dtype=np.float32),
+        history_type=np.zeros_like(history),
         seen=[row[row > 0] for row in history],
         user=np.zeros((n, len(USER_FEATURES)), dtype=np.float32),
         context=np.zeros((n, len(CONTEXT_FEATURES)), dtype=np.float32),

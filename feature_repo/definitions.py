@@ -70,7 +70,7 @@ user_stats = FeatureView(
 
 user_history = FeatureView(
     name="user_history",
-    description="A user's newest items with times and values, each at its first event",
+    description="A user's newest items with times, values and types, each at its first event",
     owner="platform",
     entities=[user],
     ttl=FOREVER,
@@ -79,6 +79,7 @@ user_history = FeatureView(
         Field(name="history_items", dtype=Array(String)),
         Field(name="history_times", dtype=Array(Int64)),
         Field(name="history_values", dtype=Array(Float64)),
+        Field(name="history_types", dtype=Array(Int64)),
     ],
     source=pushed("user_history"),
     tags={"rows": "events"},  # the offline store collects single events into these lists

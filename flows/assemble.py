@@ -13,7 +13,7 @@ from models.recommend.queries import build_queries
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
-from shortlist.contracts import microseconds
+from shortlist.contracts import event_codes, microseconds
 from shortlist.feature_store import FeatureReader
 from shortlist.features import context_id
 from shortlist.lake import Lake
@@ -76,6 +76,7 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
     user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
     item_idx = world.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
     value = np.nan_to_num(table.column(c.VALUE).to_numpy().astype(np.float32))
+    type_code = event_codes(table.column(c.EVENT_TYPE))
     time = world.time[: table.num_rows]
     known = np.flatnonzero(item_idx > 0)
     pairs = user[known] * (world.catalogue.num_items + 1) + item_idx[known]
@@ -90,6 +91,7 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
         item_idx=item_idx[rows],
         time=time[rows],
         value=value[rows],
+        type_code=type_code[rows],
         profile=profiles.encode(world.attributes.get(user_id, {}) for user_id in user_ids),
         profile_cardinalities=profiles.cardinalities,
     )

@@ -28,6 +28,7 @@ class TrainingData:
     item_idx: np.ndarray  # (E,) int64, from 1
     time: np.ndarray  # (E,) int64 microseconds
     value: np.ndarray  # (E,) float32, 0 where the event has none
+    type_code: np.ndarray  # (E,) int64 EVENT_CODE, 0 where unknown
     profile: np.ndarray  # (U, A) int64 codes
     profile_cardinalities: tuple[int, ...]  # A numbers of codes, unknown included
 
@@ -38,6 +39,11 @@ class TrainingData:
     @property
     def num_items(self) -> int:
         return self.catalogue.num_items
+
+    @cached_property
+    def num_event_types(self) -> int:
+        """Different known event types in the histories."""
+        return int(np.count_nonzero(np.unique(self.type_code)))
 
     @cached_property
     def user_row(self) -> np.ndarray:

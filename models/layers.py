@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shortlist.contracts import EVENT_CODE
+
 
 class Dropout(nn.Module):
     """Dropout whose mask comes from a generator of its own, a byte for each number.
@@ -103,6 +105,24 @@ class ItemEmbedding(nn.Module):
         if self.category is None:
             return self.id(ids)
         return self.id(ids) + self.category(self.categories[items])
+
+
+class EventTypes(nn.Module):
+    """What an event's type says about its item: x * (1 + gain[type]) + shift[type].
+
+    Source: FiLM (Perez et al. 2018). Zeros at first, so that training begins as without types; of
+    an unknown type (0) they stay zeros.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(len(EVENT_CODE) + 1, dim))
+        self.shift = nn.Parameter(torch.zeros(len(EVENT_CODE) + 1, dim))
+
+    def forward(self, x: Tensor, types: Tensor) -> Tensor:
+        """(..., D), (...) EVENT_CODE -> (..., D)."""
+        gain = F.embedding(types, self.gain, padding_idx=0)
+        return x * (1 + gain) + F.embedding(types, self.shift, padding_idx=0)
 
 
 class FeedForward(nn.Module):

@@ -22,6 +22,7 @@ class Queries:
     history: np.ndarray  # (B, L) int64 item_idx, oldest first, padded with 0 on the RIGHT
     history_time: np.ndarray  # (B, L) int64 microseconds, 0 where padded
     history_value: np.ndarray  # (B, L) float32, 0 where padded or without value
+    history_type: np.ndarray  # (B, L) int64 EVENT_CODE, 0 where padded or unknown
     seen: list[np.ndarray]  # item_idx to leave out, any length, B of them
     user: np.ndarray  # (B, len(USER_FEATURES)) float32
     context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32

@@ -4,6 +4,7 @@ Time is UTC in microseconds everywhere (nanosecond Parquet breaks Feast's materi
 DuckDB); ids are strings everywhere, so that '00196' survives and 196.0 is refused.
 """
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,6 +28,8 @@ EVENT_TYPES = (
     "search",
     "survey",
 )
+EVENT_CODE = {name: code for code, name in enumerate(EVENT_TYPES, start=1)}
+"""Event type -> its number in histories; 0 is padding and an unknown type."""
 MEASURED = ("purchase", "add_to_cart", "watch")
 """Event types whose value is a price or a duration."""
 MAX_VALUE = 1e12
@@ -181,3 +184,9 @@ def sort_by_time(interactions: pa.Table) -> pa.Table:
 def microseconds(timestamps: pa.ChunkedArray) -> pa.ChunkedArray:
     """Timestamps as int64 microseconds since 1970 (UTC), the form used inside."""
     return pc.cast(timestamps, pa.int64())
+
+
+def event_codes(event_types: pa.ChunkedArray) -> np.ndarray:
+    """Event types -> their EVENT_CODE, int64; 0 for null and what the contract does not know."""
+    place = pc.index_in(event_types, value_set=pa.array(EVENT_TYPES))
+    return pc.add(pc.fill_null(place, -1), 1).to_numpy().astype(np.int64)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
+from shortlist.contracts import EVENT_TYPES
 from shortlist.event_kinds import (
     ITEM_KIND_FEATURES,
     ITEM_KINDS,
@@ -44,7 +45,7 @@ USER_STATE = (
     "user_value_sum",
     "user_value_count",
 )
-USER_HISTORY = ("history_items", "history_times", "history_values")
+USER_HISTORY = ("history_items", "history_times", "history_values", "history_types")
 USER_PROFILE = ("attributes_json",)
 ITEM_STATE = (
     "item_events",
@@ -96,7 +97,7 @@ def schema_hash() -> str:
     """Short hash of everything that must agree between training and serving about features."""
     schema = [
         [*USER_STATE, *USER_KINDS],
-        USER_HISTORY,
+        [*USER_HISTORY, EVENT_TYPES],
         USER_PROFILE,
         [*PACK_STATE, ITEM_TICK],
         [KINDS, [asdict(rate) for rate in RATES]],
@@ -124,6 +125,7 @@ class RequestRows:
     history_items: list[list[str]]  # oldest first, at most MAX_HISTORY, strictly before `at`
     history_times: list[np.ndarray]  # int64, aligned with history_items
     history_values: list[np.ndarray]  # float64, NaN where the event had no value
+    history_types: list[np.ndarray]  # int64 EVENT_CODE, 0 where unknown
     attributes: list[dict[str, str]]
     context: dict[str, np.ndarray]  # CONTEXT_STATE and CONTEXT_ON_DEMAND: (B,)
 
@@ -140,6 +142,7 @@ class RequestRows:
             history_items=[self.history_items[i] for i in rows],
             history_times=[self.history_times[i] for i in rows],
             history_values=[self.history_values[i] for i in rows],
+            history_types=[self.history_types[i] for i in rows],
             attributes=[self.attributes[i] for i in rows],
             context={name: values[rows] for name, values in self.context.items()},
         )

@@ -115,6 +115,7 @@ def training_data(setting: Setting, targets: Targets, *, catalogue) -> TrainingD
         item_idx=item[rows] + 1,
         time=targets.time[order][rows],
         value=np.nan_to_num(targets.value[order][rows]).astype(np.float32),
+        type_code=targets.type_code[order][rows],
         profile=profiles.encode(setting.attributes[user_id] for user_id in user_ids),
         profile_cardinalities=profiles.cardinalities,
     )

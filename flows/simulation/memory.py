@@ -36,6 +36,7 @@ class Targets:
     item: np.ndarray  # (E,) int64 rows
     time: np.ndarray  # (E,) int64 microseconds
     value: np.ndarray  # (E,) float64, NaN for none
+    type_code: np.ndarray  # (E,) int64 EVENT_CODE
     context: np.ndarray  # (E,) str
 
     def before(self, end: int) -> "Targets":
@@ -46,7 +47,7 @@ class Targets:
 
     @classmethod
     def concat(cls, parts: list["Targets"]) -> "Targets":
-        names = ("user", "item", "time", "value", "context")
+        names = ("user", "item", "time", "value", "type_code", "context")
         return cls(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
 
 
@@ -74,6 +75,7 @@ class MemoryStore:
                 item_id=self.item_ids[events.item[row]],
                 timestamp=int(events.time[row]),
                 value=float(events.value[row]),
+                type_code=int(events.type_code[row]),
             )
             self.users[user_id] = update_user_state(self.users.get(user_id, NOBODY), event)
 
@@ -109,6 +111,9 @@ class MemoryStore:
                 np.array(s.values[:cut], dtype=np.float64)
                 for s, cut in zip(states, cuts, strict=True)
             ],
+            history_types=[
+                np.array(s.types[:cut], dtype=np.int64) for s, cut in zip(states, cuts, strict=True)
+            ],
             attributes=[self.attributes.get(user_id, {}) for user_id in user_ids],
             context={
                 "context_events": np.array(events, dtype=np.float64),
@@ -122,7 +127,7 @@ class MemoryStore:
         """Item states as of midnight `as_of`; context states are brought there too."""
         if not self.parts:
             none = np.empty(0, dtype=np.int64)
-            events = Targets(none, none, none, np.empty(0), np.empty(0, dtype=str))
+            events = Targets(none, none, none, np.empty(0), none, np.empty(0, dtype=str))
         else:
             events = self.targets().before(as_of)
         names, code = np.unique(events.context, return_inverse=True)

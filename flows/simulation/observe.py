@@ -141,7 +141,15 @@ def targets_of(setting: Setting, events: Events) -> Targets:
         context_id(surface=SURFACES[surface], device=DEVICES[int(phone)], at=int(at))
         for surface, phone, at in zip(kept.surface, kept.phone, kept.time, strict=True)
     ]
-    return Targets(kept.user, kept.item, kept.time, kept.value, np.array(contexts, dtype=str))
+    return Targets(
+        user=kept.user,
+        item=kept.item,
+        time=kept.time,
+        value=kept.value,
+        type_code=1
+        + kept.kind.astype(np.int64),  # a place in EVENT_TYPES; EVENT_CODE counts from 1
+        context=np.array(contexts, dtype=str),
+    )
 
 
 def _joined(parts: list[dict[str, np.ndarray]], names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -155,4 +163,4 @@ def _joined(parts: list[dict[str, np.ndarray]], names: tuple[str, ...]) -> dict[
 
 def _no_targets() -> Targets:
     none = np.empty(0, dtype=np.int64)
-    return Targets(none, none, none, np.empty(0), np.empty(0, dtype=str))
+    return Targets(none, none, none, np.empty(0), none, np.empty(0, dtype=str))

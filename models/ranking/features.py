@@ -131,6 +131,7 @@ def _take(queries: Queries, rows: slice) -> Queries:
         history=queries.history[rows],
         history_time=queries.history_time[rows],
         history_value=queries.history_value[rows],
+        history_type=queries.history_type[rows],
         seen=queries.seen[rows],
         user=queries.user[rows],
         context=queries.context[rows],

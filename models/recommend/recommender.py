@@ -276,6 +276,7 @@ def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> R
         history_items=[[] for _ in user_ids],
         history_times=[np.empty(0, dtype=np.int64) for _ in user_ids],
         history_values=[np.empty(0) for _ in user_ids],
+        history_types=[np.empty(0, dtype=np.int64) for _ in user_ids],
         attributes=[{} for _ in user_ids],
         context=dict.fromkeys(CONTEXT_STATE, zero)
         | {name: time_features(at)[name] for name in CONTEXT_ON_DEMAND},

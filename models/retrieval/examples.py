@@ -77,6 +77,7 @@ class RequestExamples:
             history=np.where(real, data.item_idx[event], 0),
             history_time=np.where(real, data.time[event], 0),
             history_value=np.where(real, data.value[event], np.float32(0)),
+            history_type=np.where(real, data.type_code[event], 0),
             seen=[data.item_idx[data.offsets[u] : b] for u, b in zip(user, begin, strict=True)],
             user=self.user_features[requests],
             context=context,
@@ -110,6 +111,7 @@ class RequestExamples:
             history_items=[],
             history_times=history_times,
             history_values=[],
+            history_types=[],
             attributes=[],
             context={},
         )

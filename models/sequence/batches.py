@@ -35,6 +35,7 @@ class SequenceBatch:
     layout: Layout
     items: Tensor  # (R, W) int64 item_idx, 0 at starts and padding
     gaps: Tensor  # (R, W) int64: bucket of the time since the event before, 0 where there is none
+    types: Tensor  # (R, W) int64 EVENT_CODE of the event, 0 at starts, padding and where unknown
     targets: Tensor  # (R, W) int64 item_idx; 0 means: no loss at this state
 
 
@@ -99,6 +100,8 @@ class SequenceData:
         items[places.flat] = data.item_idx[event]
         gaps = np.zeros(places.size, dtype=np.int64)
         gaps[places.flat] = self.gaps[event]
+        types = np.zeros(places.size, dtype=np.int64)
+        types[places.flat] = data.type_code[event]
         # A state that has seen n events of its window stands before event start + n. It has a
         # target if the user has that event and one later set; a start only where the history
         # really begins, since else it would be taught as empty.
@@ -118,6 +121,7 @@ class SequenceData:
             layout=places.layout.to(device),
             items=torch.from_numpy(items.reshape(shape)).to(device),
             gaps=torch.from_numpy(gaps.reshape(shape)).to(device),
+            types=torch.from_numpy(types.reshape(shape)).to(device),
             targets=torch.from_numpy(targets.reshape(shape)).to(device),
         )
 
@@ -136,11 +140,14 @@ def pack_queries(
     gaps = np.zeros(places.size, dtype=np.int64)
     since = time[places.history, column] - time[places.history, np.maximum(column - 1, 0)]
     gaps[places.flat] = np.where(column > 0, gap_buckets(since), 0)
+    types = np.zeros(places.size, dtype=np.int64)
+    types[places.flat] = queries.history_type[places.history, column]
     shape = places.layout.segment.shape
     batch = SequenceBatch(
         layout=places.layout.to(device),
         items=torch.from_numpy(items.reshape(shape)).to(device),
         gaps=torch.from_numpy(gaps.reshape(shape)).to(device),
+        types=torch.from_numpy(types.reshape(shape)).to(device),
         targets=torch.zeros(shape, dtype=torch.int64, device=device),
     )
     return batch, torch.from_numpy(places.start + length).to(device)

@@ -26,7 +26,13 @@ def train_sequence(
     options: TrainingOptions,
     progress: Callable[[str], None] = print,
 ) -> tuple[SequenceModel, TrainingHistory]:
-    """Train a model around `encoder`; the seed decides weights, dropout, negatives and batches."""
+    """Train a model around `encoder`; the seed decides weights, dropout, negatives and batches.
+
+    Returns:
+        The model, its `config` with what was left to the data decided, and how training went.
+    """
+    if config.event_types is None:
+        config = config.model_copy(update={"event_types": data.num_event_types > 1})
     model = SequenceModel(
         config,
         encoder,
@@ -71,7 +77,7 @@ def fit_sequence(
         validate=lambda model: exact_ndcg(model, validation),
         options=options,
     )
-    return VectorSource.build(kind, config=config, model=model.cpu(), history=history)
+    return VectorSource.build(kind, config=model.config, model=model.cpu(), history=history)
 
 
 def load_sequence(

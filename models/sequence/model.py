@@ -6,6 +6,7 @@ its output at a position depends on what that history has seen there only. The f
 history is a learned start, so that an empty history has one too.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.layers import ItemEmbedding
+from models.layers import EventTypes, ItemEmbedding
 from models.losses import (
     binary_cross_entropy,
     calibrated_binary_cross_entropy,
@@ -49,6 +50,9 @@ class SequenceConfig(Config):
     learn_start: bool = True
     """Whether a user's first event is a target too: what answers an empty history."""
     time_gaps: bool = False
+    event_types: bool | None = None
+    """Whether an event's type is read; None: where training histories have more than one. What a
+    model was trained with is what is saved."""
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3)
 
 
@@ -81,6 +85,7 @@ class SequenceModel(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(known))) if config.temperature == 0 else None
         self.start = nn.Parameter(torch.zeros(dim))
         self.gap = nn.Embedding(GAP_BUCKETS, dim) if config.time_gaps else None
+        self.types = EventTypes(dim) if config.event_types else None
         self.generator: torch.Generator | None = None  # what a training step forgets and draws
 
     def sizes(self) -> dict[str, Any]:
@@ -102,6 +107,8 @@ class SequenceModel(nn.Module):
             embedded: (N + 1, D) of all items, where they are known already.
         """
         x = self.embed(batch.items) if embedded is None else F.embedding(batch.items, embedded)
+        if self.types is not None:
+            x = self.types(x, batch.types)
         event = (batch.layout.position > 0).to(x.dtype)[..., None]
         x = x * (event * self.encoder.input_scale) + self.start * (1 - event)
         if self.gap is not None:
@@ -122,7 +129,12 @@ class SequenceModel(nn.Module):
         return torch.cat([states, torch.ones_like(states[:, :1])], dim=1)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
-        """At the real positions only."""
+        """At the real positions only. Types are sometimes forgotten, as items are: a visitor's
+        are unknown."""
+        if self.types is not None:
+            lost = torch.rand(batch.types.shape, generator=self.generator, device=self.embed.device)
+            types = batch.types.masked_fill(lost < self.config.unknown_item_rate, 0)
+            batch = replace(batch, types=types)
         chance = torch.rand(
             len(self.embed.known), generator=self.generator, device=self.embed.device
         )

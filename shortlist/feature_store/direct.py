@@ -30,6 +30,7 @@ VIEWS = (
 ARRAYS = (
     ("history_times", "<i8"),
     ("history_values", "<f8"),
+    ("history_types", "<i8"),
     ("user_kind_counts", "<f8"),
     ("user_kind_decayed", "<f8"),
 )

@@ -12,7 +12,12 @@ import duckdb
 
 from shortlist.features import MAX_HISTORY
 
-EVENT_LISTS = {"history_items": "item_id", "history_times": "event_time", "history_values": "value"}
+EVENT_LISTS = {
+    "history_items": "item_id",
+    "history_times": "event_time",
+    "history_values": "value",
+    "history_types": "type_code",
+}
 """Feature -> column of the source. The key is `user_id`, the moment `event_timestamp`."""
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shortlist.config import Settings
+from shortlist.contracts import EVENT_CODE
 from shortlist.event_kinds import KIND_OF
 from shortlist.feature_store.kind_push import KindState, update_kind_state
 from shortlist.feature_store.readers import OnlineReader
@@ -35,7 +36,7 @@ class FeatureEvent:
     """An event that changes a state. `timestamp` in microseconds UTC.
 
     `target` if it is of the run's target events: it enters history and counters. `kind` is the
-    place of its kind (`event_kinds.KIND_OF`), if it has one.
+    place of its kind (`event_kinds.KIND_OF`), if it has one, `type_code` its EVENT_CODE.
     """
 
     user_id: str
@@ -44,6 +45,7 @@ class FeatureEvent:
     value: float | None = None
     target: bool = True
     kind: int | None = None
+    type_code: int = 0
 
     @classmethod
     def of(cls, row: Mapping[str, Any], *, target_events: Container[str]) -> "FeatureEvent | None":
@@ -59,6 +61,7 @@ class FeatureEvent:
             value=row.get("value"),
             target=target,
             kind=kind,
+            type_code=EVENT_CODE.get(event_type, 0),
         )
 
 
@@ -75,6 +78,7 @@ class UserState:
     items: list[str] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    types: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, rows: RequestRows, i: int) -> "UserState":
@@ -90,6 +94,7 @@ class UserState:
             items=list(rows.history_items[i]),
             times=rows.history_times[i].tolist(),
             values=rows.history_values[i].tolist(),
+            types=rows.history_types[i].tolist(),
         )
 
     def columns(self) -> dict[str, Any]:
@@ -118,7 +123,7 @@ def update_user_state(
     decayed = state.decayed * 2.0 ** ((state.last_time - last_time) / HALF_LIFE)
     has_value = event.value is not None and np.isfinite(event.value)
     value = float(event.value) if event.value is not None and has_value else float("nan")
-    items, times, values = _remember(state, event.item_id, t, value)
+    items, times, values, types = _remember(state, event, value)
     return UserState(
         events=state.events + 1,
         decayed=decayed + 2.0 ** ((t - last_time) / HALF_LIFE),
@@ -129,25 +134,28 @@ def update_user_state(
         items=items[-max_history:],
         times=times[-max_history:],
         values=values[-max_history:],
+        types=types[-max_history:],
     )
 
 
 def _remember(
-    state: UserState, item_id: str, t: int, value: float
-) -> tuple[list[str], list[int], list[float]]:
+    state: UserState, event: FeatureEvent, value: float
+) -> tuple[list[str], list[int], list[float], list[int]]:
     """The lists with the item at its first event; untouched if an earlier one is there."""
-    items, times, values = list(state.items), list(state.times), list(state.values)
-    if item_id in items:
-        known = items.index(item_id)
-        if times[known] <= t:
-            return items, times, values
-        for column in (items, times, values):
+    items, times = list(state.items), list(state.times)
+    values, types = list(state.values), list(state.types)
+    if event.item_id in items:
+        known = items.index(event.item_id)
+        if times[known] <= event.timestamp:
+            return items, times, values, types
+        for column in (items, times, values, types):
             del column[known]
-    place = bisect_right(times, t)
-    items.insert(place, item_id)
-    times.insert(place, t)
+    place = bisect_right(times, event.timestamp)
+    items.insert(place, event.item_id)
+    times.insert(place, event.timestamp)
     values.insert(place, value)
-    return items, times, values
+    types.insert(place, event.type_code)
+    return items, times, values, types
 
 
 class OnlineWriter:

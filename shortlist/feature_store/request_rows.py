@@ -6,17 +6,24 @@ from typing import Any
 import numpy as np
 
 from shortlist.event_kinds import USER_KINDS, no_kinds
-from shortlist.features import CONTEXT_ON_DEMAND, CONTEXT_STATE, USER_STATE, RequestRows
+from shortlist.features import (
+    CONTEXT_ON_DEMAND,
+    CONTEXT_STATE,
+    USER_HISTORY,
+    USER_STATE,
+    RequestRows,
+)
 
 NO_TIMES = np.zeros(0, dtype=np.int64)
 NO_VALUES = np.zeros(0, dtype=np.float64)
+NO_TYPES = np.zeros(0, dtype=np.int64)
 
 
 def request_rows(
     user_ids: list[str], context_ids: list[str], at: np.ndarray, columns: dict[str, list[Any]]
 ) -> RequestRows:
     """Columns of the feature service, None where nothing is known, as RequestRows."""
-    items, times, values = cut_histories(columns, at)
+    items, times, values, types = cut_histories(columns, at)
     return RequestRows(
         user_ids=list(user_ids),
         context_ids=list(context_ids),
@@ -26,6 +33,7 @@ def request_rows(
         history_items=items,
         history_times=times,
         history_values=values,
+        history_types=types,
         attributes=[
             json.loads(text) if text else {} for text in columns.get("attributes_json", [])
         ],
@@ -50,24 +58,22 @@ def kinds(columns: dict[str, list[Any]], *, count: int) -> dict[str, np.ndarray]
 
 def cut_histories(
     columns: dict[str, list[Any]], at: np.ndarray
-) -> tuple[list[list[str]], list[np.ndarray], list[np.ndarray]]:
+) -> tuple[list[list[str]], list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Entries at or after the request leave: online states may be newer than it."""
-    all_items, all_times, all_values = [], [], []
-    for items, times, values, now in zip(
-        columns.get("history_items", []),
-        columns.get("history_times", []),
-        columns.get("history_values", []),
-        at,
-        strict=True,
+    all_items, all_times, all_values, all_types = [], [], [], []
+    for items, times, values, types, now in zip(
+        *(columns.get(name, []) for name in USER_HISTORY), at, strict=True
     ):
         if not items:
             all_items.append([])
             all_times.append(NO_TIMES)
             all_values.append(NO_VALUES)
+            all_types.append(NO_TYPES)
             continue
         time = np.array(times, dtype=np.int64)
         before = int(np.searchsorted(time, now))
         all_items.append(list(items[:before]))
         all_times.append(time[:before])
         all_values.append(np.array(values[:before], dtype=np.float64))
-    return all_items, all_times, all_values
+        all_types.append(np.array(types[:before], dtype=np.int64))
+    return all_items, all_times, all_values, all_types

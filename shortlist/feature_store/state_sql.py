@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.contracts import EVENT_TYPES
 from shortlist.event_kinds import KIND_TYPES
 from shortlist.features import HALF_LIFE
 
@@ -40,13 +41,14 @@ def read_events(
     after: int | None = None,
 ) -> None:
     """Table `events` of what became known in (after, until]; t and m in microseconds, value NULL
-    where missing.
+    where missing, type_code as `contracts.EVENT_CODE` has it.
     """
     connection.execute(
         f"""
         CREATE TEMP TABLE events AS
         SELECT user_id, item_id, event_order, {T} AS t, {KNOWN_AT} AS m,
             CASE WHEN isfinite(value) THEN value END AS value,
+            coalesce(list_position($known, event_type), 0)::BIGINT AS type_code,
             concat_ws('|',
                 coalesce(nullif(surface, ''), 'unknown'),
                 coalesce(nullif(device, ''), 'unknown'),
@@ -55,7 +57,11 @@ def read_events(
         FROM read_parquet($files, union_by_name = true)
         WHERE list_contains($types, event_type) AND {KNOWN_AT} <= {until} {recent(after)}
         """,
-        {"files": [str(file) for file in files], "types": list(target_events)},
+        {
+            "files": [str(file) for file in files],
+            "types": list(target_events),
+            "known": list(EVENT_TYPES),
+        },
     )
 
 
@@ -209,7 +215,7 @@ def history_query(*, after: int | None) -> str:
     only = "" if after is None else f"WHERE m > {after}"
     return f"""
         SELECT user_id, make_timestamptz(m) AS event_timestamp, item_id, t AS event_time,
-            event_order, coalesce(value, 'nan'::DOUBLE) AS value
+            event_order, coalesce(value, 'nan'::DOUBLE) AS value, type_code
         FROM events {only} QUALIFY {earlier} ORDER BY user_id, m, t, event_order, item_id
     """
 

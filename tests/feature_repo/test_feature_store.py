@@ -16,6 +16,7 @@ from feast.infra.offline_stores.offline_store import RetrievalJob
 from flows.featurize import featurize
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
+from shortlist.contracts import EVENT_CODE
 from shortlist.feature_store import (
     FeatureEvent,
     FeatureStoreError,
@@ -53,7 +54,9 @@ def assert_equal(a: RequestRows, b: RequestRows) -> None:
     for name in a.context:
         np.testing.assert_allclose(a.context[name], b.context[name], atol=1e-12, err_msg=name)
     for mine, yours in zip(
-        a.history_times + a.history_values, b.history_times + b.history_values, strict=True
+        a.history_times + a.history_values + a.history_types,
+        b.history_times + b.history_values + b.history_types,
+        strict=True,
     ):
         assert mine.dtype == yours.dtype
         np.testing.assert_array_equal(mine, yours)
@@ -75,6 +78,7 @@ def test_the_offline_reader_sees_only_the_past(home: Settings) -> None:
     assert rows.history_items == [["a", "b"], [], ["a", "b"], ["a", "b"], ["a", "b"]]
     assert rows.history_times[0].tolist() == [START, START]
     np.testing.assert_array_equal(rows.history_values[0], [4.0, np.nan])
+    assert rows.history_types[0].tolist() == [EVENT_CODE["rating"]] * 2
     assert rows.user["user_events"].tolist() == [2, 0, 3, 2, 2]
     assert rows.user["user_value_sum"].tolist() == [4, 0, 9, 4, 4]
     assert rows.user["user_value_count"].tolist() == [1, 0, 2, 1, 1]
@@ -201,8 +205,15 @@ def test_a_pushed_event_changes_the_next_read(make_home: MakeHome) -> None:
 
     before = read()
     writer = OnlineWriter(settings)
-    assert writer.push([FeatureEvent("u4", "a", UNTIL, 1.0)]) == 1
-    assert writer.push([FeatureEvent("u1", "e", UNTIL + 7, 1.0)]) == 1
+
+    def rated(user: str, item: str, at: int) -> FeatureEvent:
+        row = {"user_id": user, "item_id": item, "event_timestamp": at, "event_type": "rating"}
+        event = FeatureEvent.of(row | {"value": 1.0}, target_events=("rating",))
+        assert event is not None
+        return event
+
+    assert writer.push([rated("u4", "a", UNTIL)]) == 1
+    assert writer.push([rated("u1", "e", UNTIL + 7)]) == 1
     view = {"user_id": "u4", "item_id": "a", "event_type": "view", "event_timestamp": UNTIL}
     looked = FeatureEvent.of(view, target_events=("rating",))
     assert looked is not None

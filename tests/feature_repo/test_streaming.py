@@ -11,13 +11,15 @@ from flows.featurize import featurize
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
-from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS
+from shortlist.contracts import EVENT_CODE, EVENT_TYPES, INTERACTIONS, ITEMS, TIMESTAMP, USERS
 from shortlist.event_kinds import KINDS, NUM_KINDS
 from shortlist.feature_store import FeatureEvent, OfflineReader, OnlineReader, OnlineWriter
 from shortlist.features import RequestRows
 from shortlist.lake import Lake
 
 START = 19_000 * DAY
+TARGETS = ("rating", "like")
+CODES = [EVENT_CODE[name] for name in TARGETS]
 USERS_HERE = ["u0", "u1", "u2", "u3"]
 
 
@@ -38,6 +40,7 @@ def arrivals(n: int, *, seed: int, start: int) -> list[tuple[FeatureEvent, int]]
             float(rng.integers(1, 6)) if rng.random() < 0.8 else None,
             target=target,
             kind=None if target else int(rng.integers(NUM_KINDS)),
+            type_code=int(rng.choice(CODES)) if target else 0,
         )
         events.append((event, int(when)))
     return sorted(events, key=lambda pair: pair[1])
@@ -50,7 +53,8 @@ def publish(settings: Settings, name: str, events: list[tuple[FeatureEvent, int]
         "user_id": [event.user_id for event, _ in events],
         "item_id": [event.item_id for event, _ in events],
         "event_type": [
-            "rating" if e.kind is None else list(KINDS.values())[e.kind][-1] for e, _ in events
+            EVENT_TYPES[e.type_code - 1] if e.kind is None else list(KINDS.values())[e.kind][-1]
+            for e, _ in events
         ],
         "event_timestamp": pa.array([e.timestamp for e, _ in events], pa.int64()).cast(TIMESTAMP),
         "event_order": range(n),
@@ -79,7 +83,9 @@ def assert_same(a: RequestRows, b: RequestRows) -> None:
     assert a.history_items == b.history_items
     assert a.attributes == b.attributes
     for mine, yours in zip(
-        a.history_times + a.history_values, b.history_times + b.history_values, strict=True
+        a.history_times + a.history_values + a.history_types,
+        b.history_times + b.history_values + b.history_types,
+        strict=True,
     ):
         np.testing.assert_array_equal(mine, yours)
     for name in a.user:
@@ -89,7 +95,7 @@ def assert_same(a: RequestRows, b: RequestRows) -> None:
 def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", online_store=online_store)
     publish(settings, "before", arrivals(40, seed=0, start=START))
-    featurize(settings, ("rating",), until=START + 2 * DAY)
+    featurize(settings, TARGETS, until=START + 2 * DAY)
     day = arrivals(60, seed=1, start=START + 2 * DAY)
     reader, writer = OnlineReader(settings), OnlineWriter(settings)
     users, contexts = [*USERS_HERE, "nobody"], [""] * 5
@@ -111,7 +117,7 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
     night = START + 4 * DAY
     streamed = read(night)
     publish(settings, "day", day)
-    result = featurize(settings, ("rating",), until=night)
+    result = featurize(settings, TARGETS, until=night)
     rated = sum(event.target for event, _ in day)
     assert 30 < rated < 50
     assert result["rows"]["user_stats"] <= rated  # a part more, not everything
@@ -123,4 +129,5 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
     # In the middle of the day training sees what was served then: not what arrived later.
     assert_same(offline.read(users, contexts, np.full(5, day[30][1] + 1)), middle)
     assert sum(counts(night)) == 100
+    assert {*np.concatenate(streamed.history_types).tolist()} == {*CODES}
     assert streamed.user["user_events"][4] == 0

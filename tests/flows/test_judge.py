@@ -17,6 +17,7 @@ class Tick:
             history=np.zeros((len(seen), 1), dtype=np.int64),
             history_time=np.zeros((len(seen), 1), dtype=np.int64),
             history_value=np.zeros((len(seen), 1), dtype=np.float32),
+            history_type=np.zeros((len(seen), 1), dtype=np.int64),
             seen=[np.array(s, dtype=np.int64) for s in seen],
             user=np.zeros((len(seen), 0), dtype=np.float32),
             context=np.zeros((len(seen), 0), dtype=np.float32),

@@ -18,6 +18,7 @@ from flows.simulation.setting import Schedule, Setting
 from models.ranking.value import CLICKS_ALONE, ValueWeights
 from models.recommend.explore import draw_extra, mix_in
 from shortlist.config import ConfigError
+from shortlist.contracts import EVENT_CODE
 from shortlist.datasets.simulated import SimulatedConfig, World, load_simulated, load_world_config
 from shortlist.features import DAY_BUCKETS, ITEM_STATE, USER_STATE
 
@@ -126,7 +127,7 @@ def test_features_in_memory_are_those_of_the_lake(tmp_path):
     path = tmp_path / "events.parquet"
     pq.write_table(batch.interactions, path)
     until = world.midnight(8)
-    kinds = ("click", "rating")
+    kinds = ("click", "rating", "hide")
     build_states([path], batch.users, folder=tmp_path / "states", target_events=kinds, until=until)
     frame = batch.interactions.to_pandas()
     frame = frame[frame["event_type"].isin(kinds)].sort_values(["event_timestamp", "event_order"])
@@ -140,6 +141,7 @@ def test_features_in_memory_are_those_of_the_lake(tmp_path):
         item=np.searchsorted(item_ids, frame["item_id"]),
         time=time,
         value=frame["value"].to_numpy(),
+        type_code=frame["event_type"].map(EVENT_CODE).to_numpy(),
         context=(surface + "|" + device + "|" + hour).to_numpy(dtype=str),
     )
     store = MemoryStore(user_ids, item_ids, {})
@@ -161,6 +163,14 @@ def test_features_in_memory_are_those_of_the_lake(tmp_path):
     )
     for name in USER_STATE:
         np.testing.assert_allclose(read.user[name], newest[name], rtol=1e-9, err_msg=name)
+    events = pq.read_table(tmp_path / "states" / "user_history").to_pandas()
+    types = {(e.user_id, e.item_id): e.type_code for e in events.itertuples()}
+    for user, items, codes in zip(
+        newest.index, read.history_items, read.history_types, strict=True
+    ):
+        assert [types[user, item] for item in items] == codes.tolist()
+    # Nobody rates what they did not click first.
+    assert {*types.values()} == {EVENT_CODE["click"], EVENT_CODE["hide"]}
     contexts = pq.read_table(tmp_path / "states" / "context_trend").to_pandas()
     contexts = contexts.sort_values("event_timestamp").groupby("context_id").last()
     wanted = contexts.loc["home|phone|20", "context_events"]

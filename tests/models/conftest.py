@@ -9,6 +9,7 @@ from models.queries import Queries
 from models.recommend.queries import build_queries
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
+from shortlist.contracts import EVENT_CODE
 from shortlist.event_kinds import no_kinds
 from shortlist.features import (
     CONTEXT_FEATURES,
@@ -60,6 +61,7 @@ def queries_of(histories: list[list[int]], *, length: int = 50, users: list[str]
         history=history,
         history_time=time,
         history_value=np.where(history > 0, 4, 0).astype(np.float32),
+        history_type=np.zeros_like(history),
         seen=[np.array(items, dtype=np.int64) for items in histories],
         user=np.zeros((n, len(USER_FEATURES)), dtype=np.float32),
         context=np.zeros((n, len(CONTEXT_FEATURES)), dtype=np.float32),
@@ -88,6 +90,7 @@ def training_data(catalogue: Catalogue, histories: list[list[int]]) -> TrainingD
         item_idx=np.array([item for items in histories for item in items], dtype=np.int64),
         time=np.concatenate([START + np.arange(m) * 60_000_000 for m in lengths]),
         value=np.full(n, 4, dtype=np.float32),
+        type_code=np.zeros(n, dtype=np.int64),
         profile=np.ones((len(histories), 1), dtype=np.int64),
         profile_cardinalities=(2,),
     )
@@ -158,6 +161,7 @@ def make_small_world(
         item_idx=item[old],
         time=time[old],
         value=value[old].astype(np.float32),
+        type_code=np.full(len(old), EVENT_CODE["rating"]),
         profile=profiles.encode(groups[u] for u in known),
         profile_cardinalities=profiles.cardinalities,
     )
@@ -195,6 +199,7 @@ def _request_rows(catalogue, people, time, item, value, own, today, groups) -> R
         history_items=[catalogue.vocab.decode(item[e]) for e in own],
         history_times=[time[e] for e in own],
         history_values=[value[e] for e in own],
+        history_types=[np.full(len(e), EVENT_CODE["rating"]) for e in own],
         attributes=[groups[u] for u in people],
         context={name: np.zeros(len(at)) for name in CONTEXT_STATE} | time_features(at),
     )

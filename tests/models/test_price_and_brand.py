@@ -38,6 +38,7 @@ def features(history: list[list[int]], given: Catalogue) -> dict[str, np.ndarray
         history=padded,
         history_time=np.zeros_like(padded),
         history_value=np.zeros(padded.shape, dtype=np.float32),
+        history_type=np.zeros_like(padded),
         seen=[np.empty(0, dtype=np.int64)] * n,
         user=np.zeros((n, len(USER_FEATURES)), dtype=np.float32),
         context=np.zeros((n, len(CONTEXT_FEATURES)), dtype=np.float32),

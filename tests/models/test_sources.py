@@ -162,6 +162,7 @@ def test_padding_changes_nothing(fitted, world, kind):
         history=np.pad(queries.history, ((0, 0), (0, 9))),
         history_time=np.pad(queries.history_time, ((0, 0), (0, 9))),
         history_value=np.pad(queries.history_value, ((0, 0), (0, 9))),
+        history_type=np.pad(queries.history_type, ((0, 0), (0, 9))),
     )
     np.testing.assert_allclose(
         all_scores(fitted[kind], wider, items),
@@ -242,6 +243,7 @@ def test_only_the_newest_events_are_read(fitted, world, kind):
         history=np.concatenate([[[5, 9, 5]], short.history], axis=1),
         history_time=np.concatenate([[[1, 2, 3]], short.history_time], axis=1),
         history_value=np.concatenate([np.ones((1, 3)), short.history_value], axis=1),
+        history_type=np.concatenate([[[1, 0, 2]], short.history_type], axis=1),
     )
     np.testing.assert_allclose(
         all_scores(fitted[kind], long, world[1]),

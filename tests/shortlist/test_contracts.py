@@ -2,6 +2,8 @@ import pyarrow as pa
 import pytest
 
 from shortlist.contracts import (
+    EVENT_CODE,
+    EVENT_TYPES,
     INTERACTIONS,
     ITEMS,
     SERVING_LOG,
@@ -9,6 +11,7 @@ from shortlist.contracts import (
     USERS,
     ContractError,
     check,
+    event_codes,
     sort_by_time,
 )
 
@@ -80,3 +83,10 @@ def test_every_time_is_utc_in_microseconds_and_every_id_is_text(schema):
             assert field.type == TIMESTAMP
         if field.name.endswith("_id"):
             assert field.type == pa.string()
+
+
+def test_every_event_type_has_a_number_of_its_own_and_the_unknown_is_0():
+    types = pa.chunked_array([["dislike", None, "impression"], ["teleport", "survey"]])
+    assert event_codes(types).tolist() == [10, 0, 1, 0, 14]
+    assert event_codes(pa.chunked_array([list(EVENT_TYPES)])).tolist() == list(EVENT_CODE.values())
+    assert event_codes(pa.chunked_array([], pa.string())).tolist() == []

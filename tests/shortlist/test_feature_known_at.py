@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
-from shortlist.contracts import INTERACTIONS, TIMESTAMP, USERS
+from shortlist.contracts import EVENT_TYPES, INTERACTIONS, TIMESTAMP, USERS
 from shortlist.feature_store.event_lists import lists_at
 from shortlist.feature_store.item_days import shift_day_counts
 from shortlist.feature_store.snapshots import Snapshots
@@ -26,6 +26,7 @@ from shortlist.feature_store.states import VIEWS, build_states
 from shortlist.features import DAY_BUCKETS, HALF_LIFE, USER_HISTORY, USER_STATE
 
 START = 10_000 * DAY
+TYPES = ("rating", "like")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def build(files: list[Path], features: Path, *, until: int, **options: Any) -> d
         files,
         USERS.empty_table(),
         folder=features,
-        target_events=["rating"],
+        target_events=TYPES,
         until=until,
         **options,
     )
@@ -132,6 +133,9 @@ def assert_point_in_time(events: list[Arrived], features: Path, *, until: int) -
             first[event.item_id] = min(event.t, first.get(event.item_id, event.t))
         assert sorted(history["history_times"]) == history["history_times"]
         assert dict(zip(history["history_items"], history["history_times"], strict=True)) == first
+        for item, code in zip(history["history_items"], history["history_types"], strict=True):
+            earliest = {e.event_type for e in seen if (e.item_id, e.t) == (item, first[item])}
+            assert EVENT_TYPES[code - 1] in earliest
     ticks = range(START, until + 1, DAY)
     items = [(item, tick) for item in ("a", "b", "c") for tick in ticks]
     for (item, tick), row in zip(
@@ -150,8 +154,13 @@ def assert_point_in_time(events: list[Arrived], features: Path, *, until: int) -
 
 arrivals = st.lists(
     st.builds(
-        lambda user_id, item_id, day, offset, lag, value: Arrived(
-            user_id, item_id, START + day * DAY + offset, START + day * DAY + offset + lag, value
+        lambda user_id, item_id, day, offset, lag, value, event_type: Arrived(
+            user_id,
+            item_id,
+            START + day * DAY + offset,
+            START + day * DAY + offset + lag,
+            value,
+            event_type,
         ),
         user_id=st.sampled_from(["u", "v"]),
         item_id=st.sampled_from(["a", "b", "c"]),
@@ -159,6 +168,7 @@ arrivals = st.lists(
         offset=st.sampled_from([0, 1, 5 * HOUR, DAY - 1]),
         lag=st.sampled_from([0, 1, 2, HOUR, 2 * DAY, BACKFILL_LAG, BACKFILL_LAG + 1]),
         value=st.sampled_from([None, 1.0, 4.0]),
+        event_type=st.sampled_from(TYPES),
     ),
     min_size=1,
     max_size=10,

@@ -48,6 +48,7 @@ def rows(*, events: float, history_times: list[int]) -> RequestRows:
         history_items=[["a"] * len(history_times)],
         history_times=[np.array(history_times, dtype=np.int64)],
         history_values=[np.full(len(history_times), np.nan)],
+        history_types=[np.zeros(len(history_times), dtype=np.int64)],
         attributes=[{}],
         context={
             "context_events": np.array([8.0]),

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
-from shortlist.contracts import INTERACTIONS, TIMESTAMP, USERS
+from shortlist.contracts import EVENT_CODE, EVENT_TYPES, INTERACTIONS, TIMESTAMP, USERS
 from shortlist.feature_store.event_lists import lists_at
 from shortlist.feature_store.item_days import shift_day_counts
 from shortlist.feature_store.push import FeatureEvent, UserState, update_user_state
@@ -36,14 +36,21 @@ END = 2**60
 ERA_EDGE = 3 * ERA_HALF_LIVES * HALF_LIFE
 
 
+TYPES = ("rating", "like")
+CODES = tuple(EVENT_CODE[name] for name in TYPES)
+
+
 def table(events: list[FeatureEvent], *, event_type: str = "rating") -> pa.Table:
+    """Events as the lake has them; `event_type` is that of events without a type."""
     n = len(events)
     time = pa.array([event.timestamp for event in events], pa.int64()).cast(TIMESTAMP)
     given_columns = {
         "event_id": [str(i) for i in range(n)],
         "user_id": [event.user_id for event in events],
         "item_id": [event.item_id for event in events],
-        "event_type": [event_type] * n,
+        "event_type": [
+            EVENT_TYPES[event.type_code - 1] if event.type_code else event_type for event in events
+        ],
         "event_timestamp": time,
         "event_order": range(n),
         "ingested_at": time,
@@ -66,7 +73,7 @@ def snapshots(
         [folder / "events.parquet"],
         USERS.empty_table(),
         folder=folder / "features",
-        target_events=["rating"],
+        target_events=TYPES,
         until=until,
     )
     return read_snapshots(folder / "features")
@@ -100,6 +107,7 @@ def assert_same(batch: dict[str, Any], state: UserState) -> None:
                 pytest.approx(want[name], rel=1e-9) if name == "user_decayed" else want[name]
             ), name
     if "history_values" in batch:
+        assert batch["history_types"] == want["history_types"]
         assert batch["history_values"] == pytest.approx(want["history_values"], nan_ok=True)
 
 
@@ -116,6 +124,7 @@ events_of_anyone = st.lists(
             ]
         ),
         value=st.sampled_from([None, float("nan"), 1.0, 4.5]),
+        type_code=st.sampled_from(CODES),
     ),
     min_size=1,
     max_size=12,
@@ -160,6 +169,7 @@ def random_events(n: int, *, seed: int) -> list[FeatureEvent]:
             item_id=rng.choice("abcdefgh"),
             timestamp=START + rng.randrange(80) * DAY + rng.choice([0, 5, 7, DAY - 1]),
             value=rng.choice([None, 1.0, 3.0]),
+            type_code=rng.choice(CODES),
         )
         for _ in range(n)
     ]
@@ -200,6 +210,7 @@ def test_no_state_sees_an_event_at_or_after_its_stamp(tmp_path: Path) -> None:
             first.setdefault(event.item_id, event)
         assert row["history_items"] == list(first)
         assert row["history_times"] == [event.timestamp for event in first.values()]
+        assert row["history_types"] == [event.type_code for event in first.values()]
     for row in found["context_trend"]:
         assert row["stamp"] % DAY == 0
         seen = [

@@ -1,0 +1,42 @@
+"""From the lake's events to training histories."""
+
+import numpy as np
+import pyarrow as pa
+
+from flows.assemble import World, training_data
+from shortlist import columns as c
+from shortlist.contracts import EVENT_CODE, TIMESTAMP
+from shortlist.profiles import ProfileEncoder
+from shortlist.splits import split_windows
+from tests.models.conftest import catalogue_of
+
+
+def test_histories_carry_the_type_of_each_items_first_event():
+    events = [  # user, item, event type, value
+        ("u2", "i001", "click", None),
+        ("u1", "i002", "click", None),
+        ("u1", "gone", "dislike", None),
+        ("u1", "i001", "purchase", 9.5),
+        ("u1", "i002", "purchase", 3.0),  # again: the click was first
+        ("u2", "i003", "dislike", None),
+        ("u2", "i002", "click", None),  # at the end, so not before it
+    ]
+    time = np.arange(len(events), dtype=np.int64)
+    columns = zip(*events, strict=True)
+    names = (c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE)
+    world = World(
+        interactions=pa.table(
+            {name: list(values) for name, values in zip(names, columns, strict=True)}
+            | {c.EVENT_TIMESTAMP: pa.array(time).cast(TIMESTAMP)}
+        ),
+        users=pa.table({c.USER_ID: [], c.ATTRIBUTES: []}),
+        catalogue=catalogue_of([[]] * 3),
+        windows=split_windows(np.arange(100), (0.6, 0.1, 0.1, 0.1, 0.1)),
+    )
+    data = training_data(world, ProfileEncoder.fit([{}]), end=6)
+    assert data.offsets.tolist() == [0, 2, 4]
+    assert data.item_idx.tolist() == [2, 1, 1, 3]
+    types = ("click", "purchase", "click", "dislike")
+    assert data.type_code.tolist() == [EVENT_CODE[name] for name in types]
+    assert data.value.tolist() == [0, 9.5, 0, 0]
+    assert data.num_event_types == 3
