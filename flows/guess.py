@@ -8,7 +8,14 @@ from typing import Any
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.datasets.errors import DatasetError
-from shortlist.datasets.guess import Guess, Sample, guess_events, guess_items, guess_users
+from shortlist.datasets.guess import (
+    Guess,
+    Sample,
+    chosen_by_table,
+    guess_events,
+    guess_items,
+    guess_users,
+)
 
 OLD = 30 * 86_400
 """Seconds after which data is history: 'now' is then its own end."""
@@ -28,18 +35,25 @@ def guess(
 ) -> dict[str, Any]:
     """Look at the files.
 
+    Args:
+        columns: {contract's name: column}, for each table that has such a name; or with the table
+            before it, `items.item_id`, for that table alone.
+
     Raises:
-        DatasetError: a file cannot be read, or a required column cannot be guessed.
+        DatasetError: a file cannot be read, a required column cannot be guessed, or `columns` names
+            what no table has.
     """
     cache = Settings().cache
     sample = Sample(interactions, cache)
-    events = guess_events(sample, columns, event_type)
+    given = [name for name, path in (("items", items), ("users", users)) if path is not None]
+    chosen = chosen_by_table(columns, ["interactions", *given])
+    events = guess_events(sample, chosen["interactions"], event_type)
     tables = [("interactions", events)]
     if items is not None:
-        by_item = guess_items(Sample(items, cache), columns, events.mapping[c.ITEM_ID])
+        by_item = guess_items(Sample(items, cache), chosen["items"], events.mapping[c.ITEM_ID])
         tables.append(("items", by_item))
     if users is not None:
-        by_user = guess_users(Sample(users, cache), columns, events.mapping[c.USER_ID])
+        by_user = guess_users(Sample(users, cache), chosen["users"], events.mapping[c.USER_ID])
         tables.append(("users", by_user))
     run = _run(sample, events)
     title = name or _plain_name(interactions)

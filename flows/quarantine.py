@@ -4,7 +4,9 @@ import csv
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from flows.configuration import RunConfig
 from flows.validate import validate_batch
@@ -27,12 +29,16 @@ def listed() -> list[dict[str, Any]]:
 
 
 def shown(batch_id: str, *, rule: str | None, limit: int, out: Path | None) -> dict[str, Any]:
-    """Rows of a batch; with `out` its originals are written there."""
-    quarantine = Quarantine(Settings().quarantine)
-    tables = quarantine.rows(batch_id, rule=rule)
+    """Rows of a batch; with `out` the originals of its events are written there, one a line.
+
+    Raises:
+        QuarantineError: there is no such batch, or no such row in it.
+    """
+    tables = Quarantine(Settings().quarantine).rows(batch_id, rule=rule)
     names = ["file", "line", "original", "reason", "expectation"]
     if out is not None:
-        quarantine.export(batch_id, out)
+        lines = originals(events_of(batch_id, tables))
+        out.write_text("".join(f"{one.text}\n" for one in lines), encoding="utf-8")
     return {
         "batch_id": batch_id,
         "rows": {name: table.num_rows for name, table in tables.items()},
@@ -43,38 +49,93 @@ def shown(batch_id: str, *, rule: str | None, limit: int, out: Path | None) -> d
     }
 
 
-def replay(batch_id: str, config: RunConfig, *, mended: Path | None = None) -> dict[str, Any]:
-    """Stage and validate a batch's quarantined events again.
+def replay(
+    batch_id: str, config: RunConfig, *, rule: str | None = None, mended: Path | None = None
+) -> dict[str, Any]:
+    """Stage and validate a batch's quarantined events again; what is still bad stays.
+
+    Args:
+        rule: only the rows that broke this one; the others stay as they are.
+        mended: lines in place of the originals, as many and in the order that `shown` writes them.
 
     Raises:
-        QuarantineError: the batch has no events in quarantine, or `mended` is not there.
+        QuarantineError: the batch has no such events in quarantine, or `mended` is not there, is no
+            UTF-8 or has another number of lines.
     """
     settings = Settings()
     quarantine = Quarantine(settings.quarantine)
-    table = quarantine.rows(batch_id).get("interactions")
-    if table is None:
-        raise QuarantineError(
-            f"{batch_id}: has no events in quarantine; mend the file of items or users and ingest"
-            " it again"
-        )
-    lines = [text or "" for text in table.column("original").to_pylist()]
+    table = events_of(batch_id, quarantine.rows(batch_id, rule=rule))
+    lines = originals(table)
+    texts = [one.text for one in lines]
     if mended is not None:
-        if not mended.is_file():
-            raise QuarantineError(f"{mended}: no such file; `quarantine show --out` writes one")
-        lines = mended.read_text(encoding="utf-8").splitlines()
-    replayed = _stage(settings, config.data, batch_id, lines)
+        texts = mended_lines(mended)
+        if len(texts) != len(lines):
+            which = f"{batch_id} ({rule})" if rule else batch_id
+            raise QuarantineError(
+                f"{mended}: has {len(texts)} lines, the quarantine of {which} has {len(lines)};"
+                " want a line for each, unchanged where it is to stay"
+            )
+    replayed = _stage(settings, config.data, batch_id, texts)
     # What is wrong with these rows is known; their share says nothing.
     limits = config.validation.model_copy(update={"failure_budget": 1.0})
     clock = settings.clock or config.data.clock
     result = validate_batch(settings, replayed, limits, clock=clock)
-    quarantine.drop(batch_id, "interactions")
-    left = settings.quarantine / replayed / "interactions.parquet"
-    if left.is_file():
-        home = settings.quarantine / batch_id
-        home.mkdir(exist_ok=True)
-        left.replace(home / "interactions.parquet")
-        left.parent.rmdir()
+    places = [(one.file, one.line) for one in lines]
+    quarantine.replace_events(batch_id, rule=rule, by=replayed, places=places)
     return result | {"batch_id": batch_id, "quarantine": str(settings.quarantine / batch_id)}
+
+
+def events_of(batch_id: str, tables: dict[str, pa.Table]) -> pa.Table:
+    """The events among a batch's quarantined rows. Raises QuarantineError if there is none."""
+    if "interactions" not in tables:
+        raise QuarantineError(
+            f"{batch_id}: has no events in quarantine; mend the file of items or users and ingest"
+            " it again"
+        )
+    return tables["interactions"]
+
+
+class Original(NamedTuple):
+    """A row as the source had it, on one line."""
+
+    file: str | None
+    line: int | None
+    text: str
+
+
+def originals(table: pa.Table) -> list[Original]:
+    """The rows behind quarantined events, each once: a rating and the like made of it are one."""
+    columns = [table.column(name).to_pylist() for name in ("file", "line", "original")]
+    rows = [
+        Original(file, line, (text or "").replace("\n", " "))
+        for file, line, text in zip(*columns, strict=True)
+    ]
+    known = [row for row in rows if row.line is not None]
+    return [*dict.fromkeys(known), *(row for row in rows if row.line is None)]
+
+
+def mended_lines(path: Path) -> list[str]:
+    """Raises QuarantineError: there is no such file, or it is no UTF-8."""
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise QuarantineError(f"{path}: no such file; `quarantine show --out` writes one") from None
+    except OSError as error:
+        raise QuarantineError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise QuarantineError(
+            f"{path}: line {line} is not UTF-8; want the encoding that `quarantine show --out`"
+            " writes"
+        ) from None
+    # Not splitlines: a text may hold U+2028 and its like.
+    lines = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            raise QuarantineError(
+                f"{path}: line {number} is empty; want the row, unchanged where it is to stay"
+            )
+    return lines
 
 
 def _stage(settings: Settings, data: DataConfig, batch_id: str, lines: list[str]) -> str:
@@ -92,6 +153,7 @@ def _stage(settings: Settings, data: DataConfig, batch_id: str, lines: list[str]
         if data.session_gap_minutes is not None and data.has_time:
             stager.batch.session_gap = int(data.session_gap_minutes * 60_000_000)
         stager.batch.batch_id = f"{batch_id}-replay"
+        stager.batch.replay_of = batch_id
         settle(staged, settings.lake, stager.batch)
     return stager.batch.batch_id
 
@@ -124,6 +186,8 @@ def _lines(table: InteractionFile) -> InteractionFile:
 
 def _as_json(line: str, header: list[str]) -> str:
     """A line that no reader could take apart becomes an object if its fields fit the header."""
+    if not line.strip():
+        return '""'  # an empty line would be no row at all
     if line.lstrip().startswith("{") or not header:
         return line.replace("\n", " ")
     cells = next(csv.reader([line]), [])

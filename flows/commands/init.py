@@ -11,6 +11,7 @@ from flows.commands.options import JsonOption
 from flows.commands.tables import print_table
 
 app = typer.Typer()
+DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "duckdb")
 
 
 @app.command()
@@ -22,7 +23,10 @@ def init(
     name: Annotated[str | None, typer.Option(help="The data set's name.")] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="A mapping that the guess got wrong: contract=column. Repeatable."),
+        typer.Option(
+            help="A mapping that the guess got wrong: contract=column, or items.contract=column for"
+            " that table alone. Repeatable."
+        ),
     ] = None,
     event_type: Annotated[
         str | None, typer.Option(help="The type of every event, without a column of types.")
@@ -33,6 +37,12 @@ def init(
     """Look at your files, guess what their columns are, and write the TOML of a run."""
     from flows.guess import guess, write_toml
 
+    if "://" in interactions and interactions.split("+")[0].split(":")[0] in DATABASES:
+        show.error(
+            f"{interactions}: is a database; init looks at files. See docs/data.md for"
+            " [data.database]"
+        )
+        raise typer.Exit(2)
     chosen = {}
     for pair in column or []:
         key, separator, value = pair.partition("=")

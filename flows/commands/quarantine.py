@@ -48,8 +48,10 @@ def replay_command(
     batch_id: BatchArgument,
     config: Annotated[Path, typer.Option(help="The run's TOML file.")] = DEFAULT_CONFIG,
     mended: Annotated[
-        Path | None, typer.Option("--with", help="Mended lines instead of the originals.")
+        Path | None,
+        typer.Option("--with", help="Mended lines, as many as `show --out` wrote with this rule."),
     ] = None,
+    rule: Annotated[str | None, typer.Option(help="Only rows that broke this rule.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Validate a batch's rows again, after the mapping, a limit, the catalogue or the rows were
@@ -60,7 +62,7 @@ def replay_command(
 
     run_config = load_run_config(config)
     with show.only_json(as_json):
-        result = replay(batch_id, run_config, mended=mended)
+        result = replay(batch_id, run_config, rule=rule, mended=mended)
     show.result(result, as_json=as_json)
 
 

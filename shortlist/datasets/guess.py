@@ -13,6 +13,7 @@ from shortlist.datasets.config import FileTable
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.locate import SourceFile, locate
 from shortlist.datasets.readers import json_keys, open_raw
+from shortlist.lake.operations import OPERATION
 
 SAMPLE = 5_000
 NAMES: dict[str, tuple[str, ...]] = {
@@ -38,6 +39,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     c.POSITION: ("position", "rank"),
     c.SURFACE: ("surface", "page", "channel"),
     c.DEVICE: ("device", "platform"),
+    OPERATION: (),  # never guessed
 }
 ITEM_NAMES: dict[str, tuple[str, ...]] = {
     c.ITEM_ID: NAMES[c.ITEM_ID],
@@ -49,6 +51,7 @@ ITEM_NAMES: dict[str, tuple[str, ...]] = {
     c.PUBLISHED_AT: ("publishedat", "published", "year", "releasedate", "releaseyear", "date"),
     c.AVAILABLE: ("available", "instock"),
     c.IMAGE: ("image", "imageurl", "imurl", "picture"),
+    OPERATION: (),
 }
 USER_NAMES: dict[str, tuple[str, ...]] = {
     c.USER_ID: (*NAMES[c.USER_ID], "id"),
@@ -65,6 +68,9 @@ PATTERNS = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%m/%d/%Y %H:%M",
 SEPARATORS = ("|", ";", ">", ",")
 
 
+TABLES = {"interactions": NAMES, "items": ITEM_NAMES, "users": USER_NAMES}
+
+
 @dataclass
 class Guess:
     """One table's files, their columns, and what they probably mean."""
@@ -77,6 +83,25 @@ class Guess:
     """Other keys of the TOML section."""
 
 
+def chosen_by_table(chosen: dict[str, str], tables: list[str]) -> dict[str, dict[str, str]]:
+    """{table: {contract's name: column}} of mappings like `item_id` or `items.item_id`.
+
+    A bare name is of the log where the log has such a name, else of the first table that has it.
+
+    Raises:
+        DatasetError: there is no such name.
+    """
+    out: dict[str, dict[str, str]] = {table: {} for table in tables}
+    for asked, column in chosen.items():
+        table, _, name = asked.rpartition(".")
+        places = [one for one in tables if name in TABLES[one] and table in ("", one)]
+        if not places:
+            names = [f"{one}.{key}" for one in tables for key in TABLES[one]]
+            raise DatasetError(f"--column {asked}={column}: want one of {', '.join(names)}")
+        out[places[0]][name] = column
+    return out
+
+
 class Sample:
     """The first rows of a file as text, and figures over all of them."""
 
@@ -86,7 +111,12 @@ class Sample:
         names = json_keys(self.file) if self.file.format == "jsonl" else []
         asked = FileTable(path=path, columns={name: name for name in names}, sparse=True)
         self.raw = open_raw(self.file, asked)
-        self.columns = list(self.raw.expressions)
+        # An object is no value: its own keys are columns.
+        self.columns = [
+            one
+            for one in self.raw.expressions
+            if not any(other.startswith((f"{one}.", f"{one}[0].")) for other in names)
+        ]
         listed = ", ".join(f"({self.raw.expressions[one]})::VARCHAR" for one in self.columns)
         rows = self._ask(f"SELECT {listed} FROM {self.raw.relation} LIMIT {SAMPLE}")
         if not rows:
@@ -122,7 +152,8 @@ class Sample:
         Raises:
             DatasetError: a chosen column is not there.
         """
-        plain = {re.sub(r"[^a-z0-9]", "", one.lower()): one for one in reversed(self.columns)}
+        plain = {_plain(one): one for one in reversed(self.columns)}
+        inner = {_plain(one.split(".")[-1]): one for one in reversed(self.columns) if "." in one}
         mapping: dict[str, str] = {}
         for key, words in names.items():
             if key in chosen:
@@ -134,10 +165,18 @@ class Sample:
                 mapping[key] = chosen[key]
                 continue
             found = next((plain[word] for word in words if word in plain), None)
+            if found is None and key in (c.USER_ID, c.ITEM_ID):  # product.sku
+                found = next(
+                    (inner[word] for word in words if word in inner and word != "id"), None
+                )
             if found is not None and found not in mapping.values():
                 mapping[key] = found
         examples = {one: list(dict.fromkeys(self.values[one]))[:3] for one in self.columns}
         return Guess(self.path, self.columns, examples, mapping)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def guess_events(sample: Sample, chosen: dict[str, str], event_type: str | None) -> Guess:
@@ -160,7 +199,7 @@ def guess_events(sample: Sample, chosen: dict[str, str], event_type: str | None)
             raise DatasetError(f"--event-type {event_type}: want one of {', '.join(EVENT_TYPES)}")
     else:
         words = sample.counts(found.mapping[c.EVENT_TYPE])
-        plain = {word: re.sub(r"[^a-z0-9]", "", word.lower()) for word in words}
+        plain = {word: _plain(word) for word in words}
         mapped = {word: WORDS[text] for word, text in plain.items() if text in WORDS}
         mapped |= {
             word: spelled
@@ -193,7 +232,7 @@ def _guess_beside_log(
     if key not in found.mapping:
         raise DatasetError(
             f"{sample.file.name}: which column is the {key.removesuffix('_id')}'s id? There are"
-            f" {', '.join(sample.columns)}; call it '{in_log}' as in the log"
+            f" {', '.join(sample.columns)}; say --column {key.removesuffix('_id')}s.{key}=NAME"
         )
     return found
 

@@ -136,7 +136,7 @@ def _header(file: SourceFile, head: str, separator: str) -> list[str]:
 
 
 def _jsonl(file: SourceFile, wanted: list[str], head: str, *, sparse: bool) -> Raw:
-    lines = [line for line in head.splitlines() if line.strip()][:HEAD_LINES]
+    lines = [line for line in head.split("\n") if line.strip()][:HEAD_LINES]
     _require_keys(file, [] if sparse else wanted, lines)
     paths = [quoted(_json_path(one)) for one in wanted]
     lines_of = (
@@ -177,7 +177,7 @@ def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None
         if isinstance(content, dict):
             objects += 1
             _collect(content, "", keys)
-    if not objects:
+    if not objects and wanted:
         raise DatasetError(
             f"{file.name}: cannot be read as JSON Lines: line 1 is no object: {lines[0][:60]!r}"
         )
@@ -192,7 +192,7 @@ def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None
 def json_keys(file: SourceFile) -> list[str]:
     """Keys of the first lines of JSON Lines, `a.b` for nested ones."""
     keys: dict[str, None] = {}
-    for line in _head(file, "utf-8").splitlines()[:HEAD_LINES]:
+    for line in _head(file, "utf-8").split("\n")[:HEAD_LINES]:
         try:
             content = json.loads(line)
         except ValueError:
@@ -255,7 +255,7 @@ def collect_rejects(
         content = text or ""
         if "ENCODING" in kind and file.compression is None:
             content = _bytes_at(file.path, position)
-        lines = content.strip("\r\n").splitlines() or [""]
+        lines = content.replace("\r", "").strip("\n").split("\n")
         for offset, line in enumerate(one for one in lines if one):
             rows.append(
                 {

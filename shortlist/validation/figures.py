@@ -99,6 +99,8 @@ def count(sorting: Sorting, rules: list[Rule], config: ValidateConfig, *, now: d
     figures.excluded = sum(row.pop("excluded") for row in figures.violations["interactions"])
     for name, lines in sorting.batch.rejected.items():
         figures.violations[name].append(_lines(rules, name, lines))
+    if sorting.batch.replay_of is not None:
+        return figures  # some rows of an old batch: neither measured nor a measure for the next
     values = _batch_values(sorting, figures, config, now=now)
     figures.batch = [_limited(name, values.get(name), config) for name in BATCH]
     figures.batch += _own(sorting.connection, config)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shortlist.lake.engine import parquet
+from shortlist.lake.snapshot import write_whole
 from shortlist.validation.figures import Figures
 from shortlist.validation.rules import Rule
 from shortlist.validation.sorting import Sorting
@@ -78,26 +80,55 @@ class Quarantine:
             return found
         out = {}
         for name, table in found.items():
-            names = table.column("expectation").to_pylist()
-            mask = [rule in (text or "").split("; ") for text in names]
-            if any(mask):
-                out[name] = table.filter(pa.array(mask))
+            chosen = table.filter(broke(table, rule))
+            if chosen.num_rows:
+                out[name] = chosen
         if not out:
             raise QuarantineError(f"{folder}: no row broke '{rule}'")
         return out
 
-    def export(self, batch_id: str, target: Path) -> int:
-        """Write the originals of a batch's events as lines, to be mended and replayed."""
-        table = self.rows(batch_id).get("interactions")
-        if table is None:
-            raise QuarantineError(f"{self.root / batch_id}: has no events")
-        lines = [text or "" for text in table.column("original").to_pylist()]
-        target.write_text("".join(line.replace("\n", " ") + "\n" for line in lines))
-        return len(lines)
+    def replace_events(
+        self,
+        batch_id: str,
+        *,
+        rule: str | None,
+        by: str,
+        places: list[tuple[str | None, int | None]],
+    ) -> None:
+        """After a replay: events that were replayed (those of `rule`, or all) leave the batch, and
+        what the batch `by` has left in quarantine comes in, in one step.
 
-    def drop(self, batch_id: str, table: str) -> None:
-        """Rows that found their place leave quarantine."""
-        folder = self.root / batch_id
-        (folder / f"{table}.parquet").unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        Args:
+            places: file and line in the source of each line of the replay.
+        """
+        path, left = (self.root / one / "interactions.parquet" for one in (batch_id, by))
+        parts = []
+        if rule is not None:
+            table = pq.read_table(path)
+            parts.append(table.filter(pc.invert(broke(table, rule))))
+        if left.is_file():
+            parts.append(placed(pq.read_table(left), places))
+        rest = pa.concat_tables(parts, promote_options="default") if parts else None
+        if rest is None or rest.num_rows == 0:
+            path.unlink()
+        else:
+            write_whole(rest, path)
+        shutil.rmtree(left.parent, ignore_errors=True)
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+
+def placed(table: pa.Table, places: list[tuple[str | None, int | None]]) -> pa.Table:
+    """Quarantined rows of a replay with file and line of the source in place of the replay's."""
+    mine = [places[line - 1] for line in table.column("line").to_pylist()]
+    for at, name in enumerate(("file", "line")):
+        column = table.schema.get_field_index(name)
+        values = pa.array([place[at] for place in mine], table.schema.field(name).type)
+        table = table.set_column(column, name, values)
+    return table
+
+
+def broke(table: pa.Table, rule: str) -> pa.Array:
+    """Mask of a quarantined table's rows that broke `rule`."""
+    names = table.column("expectation").to_pylist()
+    return pa.array([rule in (text or "").split("; ") for text in names], pa.bool_())

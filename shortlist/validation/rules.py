@@ -14,7 +14,7 @@ from shortlist.config import ConfigError
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, MAX_VALUE, MEASURED, USERS
 from shortlist.datasets.mapping import FACTORS
 from shortlist.lake.engine import quoted
-from shortlist.lake.operations import OPERATIONS
+from shortlist.lake.operations import DELETE, OPERATIONS
 from shortlist.validation.config import Action, ValidateConfig
 
 MAX_ID = 256
@@ -91,12 +91,15 @@ def _changed(rule: Rule, config: ValidateConfig) -> Rule:
 
 
 def _required(table: str) -> list[Rule]:
+    # Which event is to go its id says.
+    spared = f" AND operation IS DISTINCT FROM '{DELETE}'" if table == "interactions" else ""
     return [
         Rule(
             table,
             f"{field.name}.required",
             f"{field.name} IS NULL AND NOT coalesce(list_has_any(faults,"
-            f" ['line.json', '{EXPLAINED.get(field.name)}']), false)",
+            f" ['line.json', '{EXPLAINED.get(field.name)}']), false)"
+            + (spared if field.name != c.EVENT_ID else ""),
             f"{field.name} is missing",
         )
         for field in SCHEMAS[table]

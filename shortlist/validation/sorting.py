@@ -108,6 +108,7 @@ class Sorting:
         key, good = KEYS[table], self.good_events(rules)
         ids = self.connection.sql(
             f"SELECT DISTINCT {key} AS id FROM {good} e ANTI JOIN known_{table} k ON e.{key} = k.id"
+            f" WHERE {key} IS NOT NULL"
         ).to_arrow_table()
         columns = {key: ids.column("id").cast(pa.string())}
         if table == "items":
@@ -144,10 +145,14 @@ class Sorting:
         target.parent.mkdir(parents=True, exist_ok=True)
         ((count,),) = self.connection.execute(f"""
             COPY (
-                SELECT {names}, r.file, r.number % (1::BIGINT << {PART_BITS}) + 1 AS line,
+                (SELECT {names}, r.file,
+                    r.number % (1::BIGINT << {PART_BITS}) + 1 - coalesce(l.so_far, 0) AS line,
                     coalesce(json_extract_string({text}, '$._line'), {text}) AS original,
                     r.reason, r.expectation
                 FROM bad r JOIN ({whole}) o USING (number)
+                ASOF LEFT JOIN ({self._likes(table)}) l
+                    ON r.number >> {PART_BITS} = l.part AND r.number >= l.number
+                ORDER BY r.number)
                 UNION ALL BY NAME
                 SELECT source AS file, line, original, reason, rule AS expectation
                 FROM {lines} WHERE "table" = '{table}'
@@ -156,6 +161,19 @@ class Sorting:
         if count == 0:
             target.unlink()
         return int(count)
+
+    def _likes(self, table: str) -> str:
+        """Rows that ingest made of the rating before them: no lines of their own in the file."""
+        staged = staged_events(self.folder)
+        where = "event_type = 'like' AND ends_with(event_id, '-like')"
+        where += f" AND {c.EVENT_ORDER} <= (SELECT max(number) FROM bad)"
+        if table != "interactions":
+            staged, where = f"(SELECT 0 AS {c.EVENT_ORDER})", "false"
+        return (
+            f"SELECT {c.EVENT_ORDER} AS number, {c.EVENT_ORDER} >> {PART_BITS} AS part,"
+            f" row_number() OVER (PARTITION BY {c.EVENT_ORDER} >> {PART_BITS}"
+            f" ORDER BY {c.EVENT_ORDER}) AS so_far FROM {staged} WHERE {where}"
+        )
 
     def _table_rows(self, table: str, key: str) -> None:
         there = columns_of(self.connection, staged_rows(self.folder, table))

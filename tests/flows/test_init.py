@@ -95,6 +95,30 @@ def test_a_shop_s_events_in_json_lines(tmp_path: Path) -> None:
     load_run_config(out)
 
 
+def test_an_object_is_no_id_but_its_keys_may_be(tmp_path: Path) -> None:
+    line = {"visitor": {"id": "v"}, "product": {"sku": "s"}, "action": "view", "ts": 1_700_000_000}
+    files = write(tmp_path, log_jsonl=json.dumps(line) + "\n")
+    columns = look(files["log_jsonl"])["summary"]["columns"]["interactions"]
+    assert (columns["user_id"], columns["item_id"]) == ("visitor.id", "product.sku")
+
+
+def test_log_and_catalogue_may_call_the_item_differently(tmp_path: Path) -> None:
+    log = "Kunde,Artikel,Zeit,op\n" + "".join(
+        f"k{i},{i % 3},{1_700_000_000 + i},\n" for i in range(9)
+    )
+    files = write(tmp_path, log_csv=log, cat_csv="nr,name,EUR\n1,Hut,3\n2,Tasse,4\n")
+    chosen = {"user_id": "Kunde", "item_id": "Artikel", "event_timestamp": "Zeit"}
+    with pytest.raises(DatasetError, match=r"say --column items\.item_id=NAME"):
+        look(files["log_csv"], items=files["cat_csv"], columns=chosen)
+    chosen |= {"items.item_id": "nr", "price": "EUR", "interactions.operation": "op"}
+    found = look(files["log_csv"], items=files["cat_csv"], columns=chosen)["summary"]["columns"]
+    assert found["items"] == {"item_id": "nr", "title": "name", "price": "EUR"}
+    assert (found["interactions"]["item_id"], found["interactions"]["operation"]) == (
+        "Artikel",
+        "op",
+    )
+
+
 @pytest.mark.parametrize(
     ("times", "unit"),
     [
@@ -118,6 +142,8 @@ def test_units_of_time_are_seen(tmp_path: Path, times: list[str], unit: str) -> 
         ("user,item,time,event\n1,2,3,stare\n", {}, "stare, none of which is an event type"),
         ("user,item,time\n1,2,3\n", {"event_type": "stare"}, "--event-type stare: want one of"),
         ("user,item,time\n1,2,3\n", {"columns": {"value": "x"}}, "no column 'x'; there are user"),
+        ("user,item,time\n1,2,3\n", {"columns": {"valu": "x"}}, "--column valu=x: want one of"),
+        ("user,item,time\n1,2,3\n", {"columns": {"items.title": "x"}}, "want one of interactions"),
     ],
 )
 def test_what_cannot_be_guessed_is_asked_for(
@@ -126,6 +152,12 @@ def test_what_cannot_be_guessed_is_asked_for(
     files = write(tmp_path, e_csv=content)
     with pytest.raises(DatasetError, match=complaint):
         look(files["e_csv"], **more)
+
+
+def test_a_database_is_no_file(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["init", f"sqlite:///{tmp_path}/shop.db"])
+    assert told.exit_code == 2
+    assert "is a database" in told.output
 
 
 def test_users_get_their_attributes(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_from_quarantine_to_the_lake(folder: Path) -> None:
     out = folder / "mended.jsonl"
     count = shown(batch, rule=None, limit=1, out=out)["rows"]["interactions"]
     lines = out.read_text().splitlines()
-    assert len(lines) == count
+    assert (count, len(lines)) == (3, 2)  # the rating and its like are one line
     torn = next(i for i, line in enumerate(lines) if line == "u9,i2")
     lines[torn] = "u9,i2,3,1700000052"
     out.write_text("\n".join(lines) + "\n")
@@ -88,6 +88,80 @@ def test_from_quarantine_to_the_lake(folder: Path) -> None:
     ratings = {row["user_id"]: row["value"] for row in events if row["event_type"] == "rating"}
     assert (ratings["u8"], ratings["u9"]) == (11.0, 3.0)
     assert len({row["event_id"] for row in events}) == len(events)
+
+
+def places(batch: str) -> list[tuple[str, int]]:
+    table = shown(batch, rule=None, limit=99, out=None)["tables"]["interactions"]
+    return sorted((Path(row["file"]).name, row["line"]) for row in table)
+
+
+def test_lines_are_the_file_s_also_after_a_replay(folder: Path) -> None:
+    """A like that ingest made of a rating is no line of the file."""
+    batch = take_in(run_config(folder))["batch_id"]
+    # Data rows 7 and 8 with their likes; the torn line is the file's tenth.
+    assert places(batch) == [("e.csv", n) for n in (7, 7, 8, 8, 10)]
+    replay(batch, run_config(folder), rule="value.rating_range")
+    replay(batch, run_config(folder))
+    assert places(batch) == [("e.csv", n) for n in (7, 7, 8, 8, 10)]
+
+
+def test_a_replay_of_some_rows_leaves_the_others(folder: Path) -> None:
+    batch = take_in(run_config(folder))["batch_id"]
+    out = folder / "mended.jsonl"
+    shown(batch, rule="value.rating_range", limit=1, out=out)
+    assert len(out.read_text().splitlines()) == 1
+    with pytest.raises(QuarantineError, match=r"has 1 lines, the quarantine .* has 3;"):
+        replay(batch, run_config(folder), mended=out)
+    out.write_text(out.read_text().replace('"11"', '"5"'))
+    done = replay(batch, run_config(folder), rule="value.rating_range", mended=out)
+    assert (done["read"], done["accepted"], done["warnings"]) == (2, 2, [])
+    assert {row["rule"]: row["rows"] for row in listed()} == {
+        "item_id.known": 2,
+        "line.missing_columns": 1,
+    }
+
+
+def test_a_replay_is_no_batch_to_compare_with(folder: Path) -> None:
+    batch = take_in(run_config(folder))["batch_id"]
+    mean = {"name": "mean", "batch": "avg(value)", "min": 20, "action": "stop"}
+    replay(batch, run_config(folder, expectations=[mean], rating_range=(1, 11)))
+    first, second = Lake(Settings().lake).manifest.batches
+    assert first["rows"] == 17
+    assert "rows" not in second
+
+
+def test_a_mended_file_that_cannot_be_used_is_refused(folder: Path) -> None:
+    batch = take_in(run_config(folder))["batch_id"]
+    before = listed()
+    out = folder / "mended.jsonl"
+    for content, message in (
+        (b'{"user":"u7"}\n{"user":"caf\xe9"}\nx\n', "line 2 is not UTF-8"),
+        (b'{"user":"u7"}\n\nx\n', "line 2 is empty"),
+        (b'{"user":"u7"}\n', "has 1 lines"),
+        (b"", "line 1 is empty"),
+    ):
+        out.write_bytes(content)
+        with pytest.raises(QuarantineError, match=message):
+            replay(batch, run_config(folder), mended=out)
+    assert listed() == before
+
+
+def test_a_text_with_a_line_separator_is_one_line(folder: Path) -> None:
+    """U+2028 and its like end a line for `str.splitlines`, not for JSON."""
+    row = {"user": "a\u2028b\u0085c", "item": "i9", "stars": 3, "when": 1700000060}
+    (folder / "e.csv").unlink()
+    (folder / "e.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n")
+    config = run_config(folder, failure_budget=1.0)
+    assert config.data.files is not None
+    events = config.data.files.interactions[0].model_copy(update={"path": str(folder / "e.jsonl")})
+    files = config.data.files.model_copy(update={"interactions": (events,)})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"files": files})})
+    batch = take_in(config)["batch_id"]
+    out = folder / "mended.jsonl"
+    shown(batch, rule=None, limit=1, out=out)
+    out.write_text(out.read_text().replace("i9", "i1"))
+    assert replay(batch, config, mended=out)["accepted"] == 1
+    assert Lake(Settings().lake).interactions().column("user_id").to_pylist() == [row["user"]]
 
 
 def test_what_is_not_there_is_named(folder: Path) -> None:

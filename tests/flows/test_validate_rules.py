@@ -34,6 +34,17 @@ def test_corrections_deletions_and_exclusions_are_accounted_for(house: House) ->
     assert rows["e1"]["value"] == 5.0
 
 
+def test_of_an_event_to_delete_its_id_is_enough(house: House) -> None:
+    house.validate()
+    nothing = dict.fromkeys(("user_id", "item_id", "event_type", "event_timestamp"))
+    changes = [event(0, operation="delete", **nothing), event(1, operation="correct", **nothing)]
+    result = house.validate(changes)
+    assert (result["read"], result["applied"], result["quarantined"]) == (2, 1, 1)
+    ids = house.lake.interactions().column("event_id").to_pylist()
+    assert ("e0" in ids, "e1" in ids) == (False, True)
+    assert None not in house.lake.users().column("user_id").to_pylist()
+
+
 def test_items_are_corrected_and_taken_off_the_shelf(house: House) -> None:
     house.validate()
     house.validate([event(50)], [item(0, title="New"), item(1, operation="delete")])

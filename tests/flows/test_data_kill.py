@@ -1,0 +1,162 @@
+"""Ingest, validate and a replay of quarantine, killed at random moments and begun again: every row
+is in the end where an undisturbed run has it, once.
+
+A seeded six in `make test`, fifty of each in `make endurance`.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from shortlist.lake import Lake
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 50 if os.environ.get("SHORTLIST_ENDURANCE") else 3
+WORKER = """
+import os, signal, sys, time
+from pathlib import Path
+from flows.configuration import RunConfig
+from flows.ingest import ingest_flow
+from flows.quarantine import replay
+from flows.validate import validate_batch
+from shortlist.config import Settings
+
+home = Path(sys.argv[1])
+columns = {"event_id": "id", "user_id": "user", "item_id": "item", "event_timestamp": "when"}
+events = {"path": home / "log", "format": "csv", "columns": columns, "event_type": "view"}
+items = {"path": home / "items.csv", "columns": {"item_id": "id"}}
+data = {"source": "files", "clock": "replay", "files": {"interactions": events, "items": items}}
+train = {"sources": [{"kind": "popularity"}], "rankers": [{"kind": "lambdamart"}]}
+config = RunConfig.model_validate(
+    {"name": "k", "data": data, "validation": {"failure_budget": 0.5}, "train": train}
+)
+
+def take_in():
+    batch = ingest_flow.fn(config.data)
+    validate_batch(Settings(), batch["batch_id"], config.validation, clock="replay")
+
+def mend():
+    for folder in sorted(Settings().quarantine.glob("*")):
+        replay(folder.name, config)
+
+print("ready", flush=True)
+for line in sys.stdin:  # a child does the work, so that imports are paid for once
+    task, seconds = line.split()
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        {"take_in": take_in, "mend": mend}[task]()
+        os._exit(0)
+    ended, code = os.waitpid(child, os.WNOHANG)
+    until = time.perf_counter() + float(seconds)
+    while not ended and time.perf_counter() < until:
+        time.sleep(0.002)
+        ended, code = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    print("killed" if not ended else "done" if code == 0 else "failed", flush=True)
+"""
+
+
+class Worker:
+    """A process that begins a task and kills it after some seconds."""
+
+    def __init__(self, home: Path):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(home)],
+            cwd=ROOT,
+            env=os.environ | {"SHORTLIST_HOME": str(home)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._line() == "ready"
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def run(self, task: str, seconds: float = 60) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{task} {seconds}\n")
+        self.process.stdin.flush()
+        return self._line()
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+def write_log(home: Path, number: int, *, rows: int = 400) -> tuple[set[str], set[str]]:
+    """File `number` of the log; returns ids of its good rows and of those without a known item."""
+    good, bad, lines = set(), set(), ["id,user,item,when"]
+    for i in range(rows):
+        event, known = f"{number}-{i}", i % 20 != 19
+        (good if known else bad).add(event)
+        lines.append(f"{event},u{i % 7},{'a' if known else 'z'},{1_700_000_000 + 90_000 * i}")
+    (home / "log" / f"{number:03d}.csv").write_text("\n".join(lines) + "\n")
+    return good, bad
+
+
+def in_lake(home: Path) -> list[str]:
+    lake = Lake(home / "lake")
+    events = lake.interactions()
+    assert events.num_rows == lake.manifest.rows
+    return events.column("event_id").to_pylist()
+
+
+def held_back(home: Path) -> list[str]:
+    files = sorted((home / "quarantine").glob("*/interactions.parquet"))
+    return [one for file in files for one in pq.read_table(file).column("event_id").to_pylist()]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "items.csv").write_text("id\na\n")
+    return tmp_path
+
+
+def test_killed_at_any_moment_no_row_is_lost_or_doubled(home: Path) -> None:
+    rng = random.Random(20261125)
+    good, bad = write_log(home, 0)
+    worker = Worker(home)
+    try:
+        begun = time.perf_counter()
+        assert worker.run("take_in") == "done"
+        whole = time.perf_counter() - begun  # how long it takes here: when to kill
+        killed = 0
+        for number in range(1, KILLS + 1):
+            more_good, more_bad = write_log(home, number)
+            before = in_lake(home)
+            outcome = worker.run("take_in", rng.uniform(0, whole))
+            killed += outcome == "killed"
+            seen = set(in_lake(home))
+            assert seen in (set(before), good | more_good), "before or after, never between"
+            good, bad = good | more_good, bad | more_bad
+            assert worker.run("take_in") == "done"
+            assert sorted(in_lake(home)) == sorted(good)
+            assert sorted(held_back(home)) == sorted(bad)
+        assert killed > 0
+        # The catalogue learns of the item: what was held back finds its place.
+        (home / "items.csv").write_text("id\na\nz\n")
+        assert worker.run("take_in") == "done"
+        for _ in range(KILLS):
+            worker.run("mend", rng.uniform(0, whole))
+            lake, held = in_lake(home), held_back(home)
+            assert len(lake) == len(set(lake))
+            assert set(lake) | set(held) == good | bad, "in the lake or still held back"
+        assert worker.run("mend") == "done"
+        assert sorted(in_lake(home)) == sorted(good | bad)
+        assert held_back(home) == []
+        assert not [path.name for path in (home / "lake").glob(".work-*")]
+    finally:
+        worker.end()
