@@ -20,6 +20,7 @@ from models.queries import Queries
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.features import CONTEXT_FEATURES, USER_FEATURES
+from shortlist.searches import NO_SEARCHES
 
 CHUNK = 512
 """Users ranked together: their scores are 25 MB for 12,000 items."""
@@ -153,6 +154,7 @@ def queries_of(history: np.ndarray, *, users: list[str]) -> Queries:
         user=np.zeros((n, len(USER_FEATURES)), dtype=np.float32),
         context=np.zeros((n, len(CONTEXT_FEATURES)), dtype=np.float32),
         profile=np.zeros((n, 1), dtype=np.int64),
+        searches=[NO_SEARCHES] * n,
     )
 
 

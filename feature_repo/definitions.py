@@ -109,6 +109,21 @@ user_kinds = FeatureView(
     source=pushed("user_kinds"),
 )
 
+user_searches = FeatureView(
+    name="user_searches",
+    description="A user's newest search queries with times, and how many there were",
+    owner="platform",
+    entities=[user],
+    ttl=FOREVER,
+    schema=[
+        Field(name="user_id", dtype=String),
+        Field(name="search_queries", dtype=Array(String)),
+        Field(name="search_times", dtype=Array(Int64)),
+        Field(name="search_count", dtype=Int64),
+    ],
+    source=pushed("user_searches"),
+)
+
 user_profile = FeatureView(
     name="user_profile",
     description="Attributes of a user as JSON",
@@ -199,9 +214,17 @@ def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"hour_sin": hour_sin, "hour_cos": hour_cos, "is_weekend": is_weekend}
 
 
-request_v2 = FeatureService(
-    name="request_v2",
-    features=[user_stats, user_kinds, user_history, user_profile, context_trend, request_time],
+request_v3 = FeatureService(
+    name="request_v3",
+    features=[
+        user_stats,
+        user_kinds,
+        user_searches,
+        user_history,
+        user_profile,
+        context_trend,
+        request_time,
+    ],
     description="One read for each request: the states of its user and context",
 )
 

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from shortlist.pack import ItemState
+from shortlist.searches import Searches
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Queries:
     user: np.ndarray  # (B, len(USER_FEATURES)) float32
     context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32
     profile: np.ndarray  # (B, A) int64 codes, 0 unknown
+    searches: list[Searches]  # strictly before `at`, B of them
 
     def __len__(self) -> int:
         return len(self.user_ids)

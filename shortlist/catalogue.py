@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from shortlist import columns as c
 from shortlist.contracts import ITEMS, check, microseconds
+from shortlist.terms import ItemTerms
 from shortlist.vocab import Vocab
 
 
@@ -97,6 +98,15 @@ class Catalogue:
                 )
             ),
         ]
+
+    @cached_property
+    def terms(self) -> ItemTerms:
+        """Words of title, brand and categories, what searches are compared with."""
+        titles, brands = (self.items.column(name).to_pylist() for name in (c.TITLE, c.BRAND))
+        return ItemTerms.of(
+            " ".join([title or "", brand or "", *names])
+            for title, brand, names in zip(titles, brands, self.category_lists[1:], strict=True)
+        )
 
     def save(self, path: Path) -> None:
         pq.write_table(self.items, path)

@@ -8,6 +8,7 @@ from typing import Any
 
 from shortlist.event_kinds import KINDS, RATES
 from shortlist.features import ITEM_SERVICE, REQUEST_SERVICE, schema_hash
+from shortlist.searches import MAX_SEARCHES
 
 PLATFORM, RANKING = "platform", "ranking"
 
@@ -34,6 +35,7 @@ class Group:
 
 
 ALL, SESSION = "all events before the request", "the running session (gaps under 30 minutes)"
+LAST_SEARCHES = f"last {MAX_SEARCHES} searches"
 TICK = "up to the pack's midnight (UTC)"
 
 
@@ -57,8 +59,8 @@ def _rates(prefix: str, *, recent: bool, window: str) -> tuple[Feature, ...]:
 
 USER = Group(
     "user",
-    "finalize_user: the user's online state at the request; views user_stats, user_history and"
-    " user_kinds",
+    "finalize_user: the user's online state at the request; views user_stats, user_history,"
+    " user_kinds and user_searches",
     (
         Feature("user_events_log", "log(1 + target events)", ALL),
         Feature("user_recent_activity", "log(1 + events, halved every 7 days)", ALL),
@@ -68,6 +70,11 @@ USER = Group(
         Feature("user_session_depth_log", "log(1 + new items)", SESSION),
         *_counts("user", recent=True, window=ALL),
         *_rates("user", recent=False, window=ALL),
+        Feature("user_searches_log", "log(1 + searches)", ALL),
+        Feature("user_searches_1d_log", "log(1 + searches of the last day)", LAST_SEARCHES),
+        Feature(
+            "user_minutes_since_search_log", "log(1 + minutes since the last search)", LAST_SEARCHES
+        ),
     ),
 )
 CONTEXT = Group(
@@ -157,6 +164,19 @@ CROSS = Group(
         ),
     ),
 )
+SEARCHED = Group(
+    "search",
+    "search_features: what title, brand and categories have in common with the user's queries",
+    (
+        Feature(
+            "search_match",
+            "greatest share of a query's words, halved every day since it was asked",
+            LAST_SEARCHES,
+            owner=RANKING,
+        ),
+        Feature("search_match_last", "share of its words", "last search", owner=RANKING),
+    ),
+)
 SOURCE = Group(
     "source",
     "what each candidate source s says, as columns s:<feature>",
@@ -184,7 +204,7 @@ MERGE = Group(
         Feature("score_z_mean", "mean of the standardised scores", "the request", "0", RANKING),
     ),
 )
-GROUPS = (USER, CONTEXT, ITEM, HISTORY, CROSS, SOURCE, MERGE)
+GROUPS = (USER, CONTEXT, ITEM, HISTORY, CROSS, SEARCHED, SOURCE, MERGE)
 
 
 def described() -> dict[str, Any]:

@@ -27,6 +27,14 @@ from shortlist.event_kinds import (
     item_kind_features,
     user_kind_features,
 )
+from shortlist.searches import (
+    MAX_QUERY,
+    MAX_SEARCHES,
+    USER_SEARCH_FEATURES,
+    USER_SEARCHES,
+    Searches,
+    user_search_features,
+)
 
 HALF_LIFE = 7 * MICROSECONDS_PER_DAY
 """Half-life of every decayed sum, in microseconds."""
@@ -71,7 +79,7 @@ USER_TARGET_FEATURES = (
     "user_mean_value",
     "user_session_depth_log",
 )
-USER_FEATURES = (*USER_TARGET_FEATURES, *USER_KIND_FEATURES)
+USER_FEATURES = (*USER_TARGET_FEATURES, *USER_KIND_FEATURES, *USER_SEARCH_FEATURES)
 ITEM_FEATURES = (
     "item_events_log",
     "item_count_1d_log",
@@ -87,7 +95,7 @@ ITEM_FEATURES = (
 )
 CONTEXT_FEATURES = (*CONTEXT_ON_DEMAND, "context_activity_log")
 
-REQUEST_SERVICE = "request_v2"
+REQUEST_SERVICE = "request_v3"
 """Feast feature service read once for each request: user state, history, profile, context."""
 ITEM_SERVICE = "item_pack_v2"
 """Feast feature service read for the whole catalogue after each featurize: the pack."""
@@ -98,6 +106,7 @@ def schema_hash() -> str:
     schema = [
         [*USER_STATE, *USER_KINDS],
         [*USER_HISTORY, EVENT_TYPES],
+        [*USER_SEARCHES, MAX_SEARCHES, MAX_QUERY],
         USER_PROFILE,
         [*PACK_STATE, ITEM_TICK],
         [KINDS, [asdict(rate) for rate in RATES]],
@@ -128,6 +137,7 @@ class RequestRows:
     history_types: list[np.ndarray]  # int64 EVENT_CODE, 0 where unknown
     attributes: list[dict[str, str]]
     context: dict[str, np.ndarray]  # CONTEXT_STATE and CONTEXT_ON_DEMAND: (B,)
+    searches: list[Searches]  # strictly before `at`
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -145,23 +155,27 @@ class RequestRows:
             history_types=[self.history_types[i] for i in rows],
             attributes=[self.attributes[i] for i in rows],
             context={name: values[rows] for name, values in self.context.items()},
+            searches=[self.searches[i] for i in rows],
         )
 
     @property
     def user_as_of(self) -> np.ndarray:
         """(B,) int64: time of the newest event in the user's state, 0 for an unknown user."""
-        return np.maximum(self.user["user_last_time"], self.user["user_kind_last_time"]).astype(
-            np.int64
-        )
+        searched = np.array([held.last_time for held in self.searches], dtype=np.int64)
+        chosen, of_kind = self.user["user_last_time"], self.user["user_kind_last_time"]
+        return np.maximum(np.maximum(chosen, of_kind), searched).astype(np.int64)
 
     @property
     def user_since(self) -> np.ndarray:
-        """(B,) int64: time of the first event in the user's state, 0 for an unknown user."""
-        first, of_kind = self.user["user_first_time"], self.user["user_kind_first_time"]
-        both = (self.user["user_last_time"] > 0) & (self.user["user_kind_last_time"] > 0)
-        return np.where(both, np.minimum(first, of_kind), np.maximum(first, of_kind)).astype(
-            np.int64
-        )
+        """(B,) int64: time of the first event in the user's state (of searches the first that is
+        held), 0 for an unknown user.
+        """
+        searched = np.array([held.times[0] if held.times else 0 for held in self.searches])
+        first = np.stack(
+            [self.user["user_first_time"], self.user["user_kind_first_time"], searched]
+        ).astype(np.int64)
+        earliest = np.where(first > 0, first, np.iinfo(np.int64).max).min(0)
+        return np.where((first > 0).any(0), earliest, 0)
 
 
 def decay(amount: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
@@ -208,6 +222,7 @@ def finalize_user(rows: RequestRows) -> np.ndarray:
             _mean(state["user_value_sum"], state["user_value_count"]),
             np.log1p(depth),
             *user_kind_features(*_kinds("user", state, at)),
+            *user_search_features(rows.searches, at),
         ]
     ).astype(np.float32)
 

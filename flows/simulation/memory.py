@@ -1,8 +1,8 @@
 """Features in memory: the same states as Feast's, for loops too long to pay for a store.
 
 User states grow event by event through the push handler's own `update_user_state`; item and context
-states are counted anew at each midnight, as `featurize` does. States by kind of event stay zero, in
-training as in what is answered: a loop learns from its target events.
+states are counted anew at each midnight, as `featurize` does. States by kind of event and searches
+stay empty, in training as in what is answered: a loop learns from its target events.
 
 Shapes: E events, N items.
 """
@@ -24,6 +24,7 @@ from shortlist.features import (
     time_features,
 )
 from shortlist.pack import FeaturePack
+from shortlist.searches import NO_SEARCHES
 
 NOBODY = UserState()
 
@@ -121,6 +122,7 @@ class MemoryStore:
                 "context_last_time": np.array(last, dtype=np.int64),
             }
             | {name: clock[name] for name in CONTEXT_ON_DEMAND},
+            searches=[NO_SEARCHES for _ in user_ids],
         )
 
     def tick(self, as_of: int) -> FeaturePack:

@@ -14,6 +14,7 @@ import numpy as np
 from models.queries import Queries
 from models.ranking.history_features import RECENT, history_features
 from models.ranking.schema import RankingSchema
+from models.ranking.search_features import search_features
 from models.ranking.source_features import places, source_features
 from shortlist.catalogue import Catalogue
 from shortlist.features import DAY_BUCKETS, ITEM_FEATURES, USER_FEATURES, finalize_items
@@ -93,6 +94,7 @@ def _fill(
         item,
         history_features(queries, catalogue, candidates),
         _cross_features(queries, item, candidates),
+        search_features(queries, catalogue, candidates),
         source_features(candidates, scores, ranks),
     )
     column = 0
@@ -136,4 +138,5 @@ def _take(queries: Queries, rows: slice) -> Queries:
         user=queries.user[rows],
         context=queries.context[rows],
         profile=queries.profile[rows],
+        searches=queries.searches[rows],
     )

@@ -1,8 +1,8 @@
 """The ranking schema: the names, the order and the categorical columns of what every ranker reads.
 
 A feature is added in one place: its name here, its value in the block of the same name
-(`features.py`, `history_features.py`, `source_features.py`); `build` fails in the first test if the
-two disagree.
+(`features.py`, `history_features.py`, `search_features.py`, `source_features.py`); `build` fails
+in the first test if the two disagree.
 """
 
 from collections.abc import Mapping
@@ -31,6 +31,7 @@ HISTORY_FEATURES = (
     "brand_is_last",
 )
 CROSS_FEATURES = ("value_cross", "popularity_place", "recent_popularity_place")
+SEARCH_FEATURES = ("search_match", "search_match_last")
 SOURCE_FEATURES = ("score", "score_z", "place", "reciprocal_rank")
 """Of each source, in this order; the column of source s is `<s>:<feature>`."""
 MERGE_FEATURES = ("num_sources", "reciprocal_rank_sum", "score_z_mean")
@@ -62,6 +63,7 @@ class RankingSchema:
             *ITEM_FEATURES,
             *HISTORY_FEATURES,
             *CROSS_FEATURES,
+            *SEARCH_FEATURES,
             *(f"{source}:{name}" for source in self.sources for name in SOURCE_FEATURES),
             *MERGE_FEATURES,
         )

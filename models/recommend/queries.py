@@ -65,4 +65,5 @@ def build_queries(
         user=finalize_user(rows),
         context=finalize_context(rows),
         profile=profiles.encode(rows.attributes),
+        searches=rows.searches,
     )

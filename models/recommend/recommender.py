@@ -34,6 +34,7 @@ from shortlist.features import (
 from shortlist.pack import FeaturePack
 from shortlist.profiles import ProfileEncoder
 from shortlist.release import Release, ReleaseError
+from shortlist.searches import NO_SEARCHES
 
 log = logging.getLogger("shortlist.recommend")
 
@@ -84,6 +85,7 @@ class Recommender:
         item_knn = chain.sources.get("item_knn")
         self.item_knn = item_knn if isinstance(item_knn, ItemKNN) else None
         self.explainer = Explainer(catalogue, self.item_knn)
+        self.terms = catalogue.terms  # prepared now, not by the first request of who searched
 
     @classmethod
     def load(cls, release: Release, reader: FeatureReader, *, pack: FeaturePack) -> "Recommender":
@@ -280,4 +282,5 @@ def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> R
         attributes=[{} for _ in user_ids],
         context=dict.fromkeys(CONTEXT_STATE, zero)
         | {name: time_features(at)[name] for name in CONTEXT_ON_DEMAND},
+        searches=[NO_SEARCHES for _ in user_ids],
     )

@@ -22,6 +22,7 @@ from shortlist.features import (
     finalize_user,
     time_features,
 )
+from shortlist.searches import NO_SEARCHES
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class RequestExamples:
             user=self.user_features[requests],
             context=context,
             profile=data.profile[user],
+            searches=[NO_SEARCHES] * len(requests),
         )
 
     def _user_features(self) -> np.ndarray:
@@ -114,6 +116,7 @@ class RequestExamples:
             history_types=[],
             attributes=[],
             context={},
+            searches=[NO_SEARCHES] * R,
         )
         return finalize_user(rows)
 

@@ -11,6 +11,7 @@ from shortlist.features import (
     USER_HISTORY,
     USER_KINDS,
     USER_PROFILE,
+    USER_SEARCHES,
     USER_STATE,
     RequestRows,
     time_features,
@@ -24,15 +25,18 @@ VIEWS = (
     ("user_history", "user_id", USER_HISTORY),
     ("user_profile", "user_id", USER_PROFILE),
     ("user_kinds", "user_id", USER_KINDS),
+    ("user_searches", "user_id", USER_SEARCHES),
     ("context_trend", "context_id", CONTEXT_STATE),
 )
 
+TEXTS = ("history_items", "search_queries")
 ARRAYS = (
     ("history_times", "<i8"),
     ("history_values", "<f8"),
     ("history_types", "<i8"),
     ("user_kind_counts", "<f8"),
     ("user_kind_decayed", "<f8"),
+    ("search_times", "<i8"),
 )
 
 
@@ -44,7 +48,7 @@ def embedded(store: "FeatureStore") -> bool:
 
 
 class DirectReader:
-    """Reads the five views of the request's service, one indexed look-up each."""
+    """Reads the six views of the request's service, one indexed look-up each."""
 
     def __init__(self, store: "FeatureStore"):
         from shortlist.feature_store.online import WideSqliteOnlineStore
@@ -65,7 +69,8 @@ class DirectReader:
             rows = self._online.read_raw(self._config, view, keys[key], names)
             for place, name in enumerate(names, start=1):
                 columns[name] = [None if row is None else row[place] for row in rows]
-        columns["history_items"] = [text and json.loads(text) for text in columns["history_items"]]
+        for name in TEXTS:
+            columns[name] = [text and json.loads(text) for text in columns[name]]
         for name, dtype in ARRAYS:
             columns[name] = [None if v is None else np.frombuffer(v, dtype) for v in columns[name]]
         on_demand = {name: values.tolist() for name, values in time_features(at).items()}

@@ -22,6 +22,7 @@ from shortlist.feature_store.kind_push import KindState, update_kind_state
 from shortlist.feature_store.readers import OnlineReader
 from shortlist.feature_store.store import PUSHED_VIEWS, entity_key
 from shortlist.features import HALF_LIFE, MAX_HISTORY, RequestRows
+from shortlist.searches import SEARCH, Searches
 
 if TYPE_CHECKING:
     from feast import FeatureView
@@ -36,7 +37,8 @@ class FeatureEvent:
     """An event that changes a state. `timestamp` in microseconds UTC.
 
     `target` if it is of the run's target events: it enters history and counters. `kind` is the
-    place of its kind (`event_kinds.KIND_OF`), if it has one, `type_code` its EVENT_CODE.
+    place of its kind (`event_kinds.KIND_OF`), if it has one, `type_code` its EVENT_CODE. `query` is
+    what a search asked for.
     """
 
     user_id: str
@@ -46,13 +48,15 @@ class FeatureEvent:
     target: bool = True
     kind: int | None = None
     type_code: int = 0
+    query: str | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any], *, target_events: Container[str]) -> "FeatureEvent | None":
         """An event as the service stores it; None if it changes no state."""
         event_type = row["event_type"]
         target, kind = event_type in target_events, KIND_OF.get(event_type)
-        if not target and kind is None:
+        query = (row.get("query") or None) if event_type == SEARCH else None
+        if not target and kind is None and query is None:
             return None
         return cls(
             user_id=row["user_id"],
@@ -62,6 +66,7 @@ class FeatureEvent:
             target=target,
             kind=kind,
             type_code=EVENT_CODE.get(event_type, 0),
+            query=query,
         )
 
 
@@ -108,6 +113,9 @@ class UserState:
     def stamp(self) -> int:
         """Grows with each event, those of one microsecond too: Redis drops what is not newer."""
         return self.last_time + int(self.events)
+
+
+State = UserState | KindState | Searches
 
 
 def update_user_state(
@@ -178,8 +186,8 @@ class OnlineWriter:
     def push(self, events: Iterable[FeatureEvent]) -> int:
         """Add events, in order of their times, and write the states back through Feast.
 
-        The rows are those of Feast's push sources `user_stats_push`, `user_history_push` and
-        `user_kinds_push`; `FeatureStore.push` itself parses the registry anew for each call (70 ms
+        The rows are those of Feast's push sources, `user_stats_push` and the like;
+        `FeatureStore.push` itself parses the registry anew for each call (70 ms
         instead of 5).
 
         Returns:
@@ -194,8 +202,10 @@ class OnlineWriter:
             rows = self.reader.read(users, [""] * len(users), np.full(len(users), FAR_FUTURE))
             states: dict[str, UserState] = {}
             kinds: dict[str, KindState] = {}
+            searches: dict[str, Searches] = {}
             for i, user in enumerate(users):
                 state, of_kinds = UserState.of(rows, i), KindState.of(rows, i)
+                asked = rows.searches[i]
                 for event in by_user[user]:
                     if event.target:
                         states[user] = state = update_user_state(state, event)
@@ -204,11 +214,15 @@ class OnlineWriter:
                             of_kinds, event.kind, timestamp=event.timestamp
                         )
                         kinds[user] = of_kinds
+                    if event.query is not None:
+                        asked = asked.with_search(event.query, timestamp=event.timestamp)
+                        searches[user] = asked
+            apart = {"user_kinds": kinds, "user_searches": searches}
             for name in PUSHED_VIEWS:
-                self._write(name, kinds if name == "user_kinds" else states)
-        return len(states.keys() | kinds.keys())
+                self._write(name, apart.get(name, states))
+        return len(states.keys() | kinds.keys() | searches.keys())
 
-    def _write(self, view_name: str, states: Mapping[str, UserState | KindState]) -> None:
+    def _write(self, view_name: str, states: Mapping[str, State]) -> None:
         if not states:
             return
         view = self.views[view_name]
@@ -228,7 +242,7 @@ def push_events(settings: Settings, events: Iterable[FeatureEvent]) -> int:
     return OnlineWriter(settings).push(events)
 
 
-def _values(view: "FeatureView", state: UserState | KindState) -> "dict[str, Value]":
+def _values(view: "FeatureView", state: State) -> "dict[str, Value]":
     """The state's part of a view, as Feast's protobuf values."""
     from feast.type_map import python_values_to_proto_values
 

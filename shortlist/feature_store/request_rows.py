@@ -13,6 +13,7 @@ from shortlist.features import (
     USER_STATE,
     RequestRows,
 )
+from shortlist.searches import NO_SEARCHES, USER_SEARCHES, Searches
 
 NO_TIMES = np.zeros(0, dtype=np.int64)
 NO_VALUES = np.zeros(0, dtype=np.float64)
@@ -38,6 +39,7 @@ def request_rows(
             json.loads(text) if text else {} for text in columns.get("attributes_json", [])
         ],
         context={name: numbers(name, columns) for name in (*CONTEXT_STATE, *CONTEXT_ON_DEMAND)},
+        searches=searches(columns, at),
     )
 
 
@@ -54,6 +56,17 @@ def kinds(columns: dict[str, list[Any]], *, count: int) -> dict[str, np.ndarray]
             if value is not None:
                 state[name][row] = value
     return state
+
+
+def searches(columns: dict[str, list[Any]], at: np.ndarray) -> list[Searches]:
+    """Those strictly before each request: online states may be newer than it."""
+    held = zip(*(columns.get(name, []) for name in USER_SEARCHES), at.tolist(), strict=True)
+    return [
+        Searches(tuple(queries), tuple(int(t) for t in times), int(count)).before(now)
+        if queries
+        else NO_SEARCHES
+        for queries, times, count, now in held
+    ]
 
 
 def cut_histories(

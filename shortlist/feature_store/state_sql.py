@@ -16,6 +16,7 @@ from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import EVENT_TYPES
 from shortlist.event_kinds import KIND_TYPES
 from shortlist.features import HALF_LIFE
+from shortlist.searches import SEARCH
 
 BACKFILL_LAG = 7 * DAY
 ERA_HALF_LIVES = 512
@@ -75,20 +76,24 @@ def fingerprints(
 ) -> dict[str, tuple[int, int]]:
     """Of each folder the number of events with a state that became known in (after, until], and
     the exclusive or of their hashes: both of two spans together are those of the whole.
+
+    Hashed twice, since the last argument of `hash` is itself only joined by an exclusive or: what
+    changed alike in two rows would cancel out.
     """
     if not files:
         return {}
     rows = connection.execute(
         f"""
         SELECT parse_path(filename)[-2] AS folder, count(*),
-            bit_xor(hash(user_id, item_id, event_type, {T}, value, surface, device))
+            bit_xor(hash(hash(user_id, item_id, event_type, {T}, value, surface, device,
+                CASE WHEN event_type = '{SEARCH}' THEN query END)))
         FROM read_parquet($files, union_by_name = true, filename = true)
         WHERE list_contains($types, event_type) AND {KNOWN_AT} <= {until} {recent(after)}
         GROUP BY folder
         """,
         {
             "files": [str(file) for file in files],
-            "types": sorted({*target_events, *KIND_TYPES}),
+            "types": sorted({*target_events, *KIND_TYPES, SEARCH}),
         },
     ).fetchall()
     return {folder: (int(n), int(x)) for folder, n, x in rows}

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shortlist.columns import MICROSECONDS_PER_DAY, midnight
-from shortlist.feature_store import item_days, kind_sql, state_sql
+from shortlist.feature_store import item_days, kind_sql, search_sql, state_sql
 from shortlist.feature_store.snapshots import Snapshots, can_go_on, lake_folders, sql_path
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features import schema_hash
@@ -37,19 +37,13 @@ VIEWS = (
     "user_history",
     "user_profile",
     "user_kinds",
+    "user_searches",
     "item_state",
     "item_kinds",
     "context_trend",
 )
 """Feature views, each with its folder of parts."""
-CURRENT = {
-    "user_stats": "user_id",
-    "user_profile": "user_id",
-    "user_kinds": "user_id",
-    "item_state": "item_id",
-    "item_kinds": "item_id",
-    "context_trend": "context_id",
-}
+CURRENT = {view: f"{view.split('_')[0]}_id" for view in VIEWS if view != "user_history"}
 """Views whose newest rows are kept, and their keys."""
 
 
@@ -68,7 +62,8 @@ def build_states(
         files: Parquet files of the INTERACTIONS contract.
         users: USERS contract; every user here gets a profile, with or without events.
         folder: as above; a reader sees the old rows or the new ones.
-        target_events: event types that count; states by kind of event are of all types.
+        target_events: event types that count; states by kind of event and searches are of
+            all types.
         until: microseconds; only events strictly before it that were known by it are read.
         anew: do not go on from what is there.
 
@@ -227,6 +222,9 @@ def _write_part(
         kind_sql.read_kinds(connection, files, key=key, until=now.until, after=since)
         query = kind_sql.kinds_query(key, carry=carry.get(view), after=since, until=now.until)
         rows[view] = _copy(connection, query, folder, view, now.part)
+    search_sql.read_searches(connection, files, until=now.until, after=after)
+    query = search_sql.searches_query(carry=carry.get("user_searches"), after=after)
+    rows["user_searches"] = _copy(connection, query, folder, "user_searches", now.part)
     return {view: rows[view] for view in VIEWS}
 
 

@@ -23,8 +23,15 @@ ONLINE_STORE = "online_store.db"
 REGISTRY_TTL_SECONDS = 3600
 """How long a process trusts its copy of the registry: definitions change with the code."""
 REPO = Path(__file__).resolve().parents[2] / "feature_repo"
-ONLINE_VIEWS = ("user_stats", "user_history", "user_profile", "user_kinds", "context_trend")
-PUSHED_VIEWS = ("user_stats", "user_history", "user_kinds")
+ONLINE_VIEWS = (
+    "user_stats",
+    "user_history",
+    "user_profile",
+    "user_kinds",
+    "user_searches",
+    "context_trend",
+)
+PUSHED_VIEWS = ("user_stats", "user_history", "user_kinds", "user_searches")
 
 
 class FeatureStoreError(RuntimeError):

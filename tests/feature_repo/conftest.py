@@ -40,11 +40,18 @@ KINDS = [  # user, item, microseconds after START, event type; not of the target
     ("u3", "c", 3 * DAY + 2 * HOUR, "purchase"),
     ("u4", "a", UNTIL - START, "view"),  # not yet known to anyone
 ]
+SEARCHES = [  # user, item, microseconds after START, query
+    ("u1", "b", DAY + 2, "red a"),
+    ("u1", "b", 2 * DAY + 7, "b"),
+    ("u2", "c", 2 * DAY - 1, "c c"),
+    ("u4", "a", UNTIL - START, "a"),  # not yet known to anyone
+]
 
 
 def publish(settings: Settings) -> None:
-    events = [(*event, "rating") for event in EVENTS]
-    events += [(user, item, after, None, kind) for user, item, after, kind in KINDS]
+    events = [(*event, "rating", None) for event in EVENTS]
+    events += [(user, item, after, None, kind, None) for user, item, after, kind in KINDS]
+    events += [(user, item, after, None, "search", query) for user, item, after, query in SEARCHES]
     time = pa.array([START + event[2] for event in events], pa.int64()).cast(TIMESTAMP)
     n = len(events)
     columns = {
@@ -56,6 +63,7 @@ def publish(settings: Settings) -> None:
         "event_order": range(n),
         "ingested_at": time,
         "value": [event[3] for event in events],
+        "query": [event[5] for event in events],
         "surface": ["web"] * n,
         "source": ["test"] * n,
     }

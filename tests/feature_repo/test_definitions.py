@@ -24,6 +24,7 @@ from shortlist.features import (
     USER_STATE,
     time_features,
 )
+from shortlist.searches import USER_SEARCHES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,6 +63,7 @@ def test_fields_are_the_names_of_the_core(home: Settings) -> None:
     assert fields("user_history") == USER_HISTORY
     assert fields("user_profile") == USER_PROFILE
     assert fields("user_kinds") == USER_KINDS
+    assert fields("user_searches") == USER_SEARCHES
     assert fields("item_state") == (*ITEM_STATE, ITEM_TICK)
     assert fields("item_kinds") == ITEM_KINDS
     assert fields("context_trend") == CONTEXT_STATE
@@ -79,6 +81,7 @@ def test_services_ask_for_every_state(home: Settings) -> None:
     assert asked(REQUEST_SERVICE) == {
         *USER_STATE,
         *USER_KINDS,
+        *USER_SEARCHES,
         *USER_HISTORY,
         *USER_PROFILE,
         *CONTEXT_STATE,

@@ -39,6 +39,7 @@ from shortlist.features import (
     time_features,
 )
 from shortlist.pack import PackError
+from shortlist.searches import NO_SEARCHES, Searches
 from shortlist.vocab import Vocab
 
 START = 19_000 * DAY
@@ -49,6 +50,7 @@ MakeHome = Callable[[], tuple[Settings, dict[str, Any]]]
 def assert_equal(a: RequestRows, b: RequestRows) -> None:
     assert (a.user_ids, a.context_ids, a.attributes) == (b.user_ids, b.context_ids, b.attributes)
     assert a.history_items == b.history_items
+    assert a.searches == b.searches
     for name in a.user:
         np.testing.assert_allclose(a.user[name], b.user[name], rtol=1e-12, err_msg=name)
     for name in a.context:
@@ -220,6 +222,11 @@ def test_a_pushed_event_changes_the_next_read(make_home: MakeHome) -> None:
     assert not looked.target
     assert writer.push([looked]) == 1
     assert FeatureEvent.of(view | {"event_type": "survey"}, target_events=("rating",)) is None
+    asked = view | {"event_type": "search", "query": "a"}
+    search = FeatureEvent.of(asked, target_events=("rating",))
+    assert search == FeatureEvent("u4", "a", UNTIL, target=False, query="a")
+    assert writer.push([search]) == 1
+    assert FeatureEvent.of(asked | {"query": ""}, target_events=("rating",)) is None
     assert writer.push([]) == 0
     pushed = read()
     assert before.history_items == [[], ["a", "b", "c", "d"]]
@@ -227,10 +234,13 @@ def test_a_pushed_event_changes_the_next_read(make_home: MakeHome) -> None:
     assert pushed.user["user_events"].tolist() == [1, 6]
     assert before.user["user_kind_counts"].tolist() == [[0] * 5, [2, 1, 0, 0, 0]]
     assert pushed.user["user_kind_counts"].tolist() == [[0, 1, 0, 0, 0], [2, 1, 0, 0, 0]]
+    assert before.searches[0] == NO_SEARCHES
+    assert pushed.searches[0] == Searches(("a",), (UNTIL,), 1)
+    assert pushed.searches[1] == before.searches[1]
     assert pushed.user_as_of.tolist() == [UNTIL, UNTIL + 7]
     assert pushed.attributes == before.attributes
 
-    # The lake holds the same three events: batch states that know them say exactly the same.
+    # The lake holds the same four events: batch states that know them say exactly the same.
     featurize(settings, ("rating",), until=UNTIL + DAY // 2)
     assert_equal(read(), pushed)
 

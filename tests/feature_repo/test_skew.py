@@ -27,6 +27,7 @@ from shortlist.feature_store import (
 from shortlist.features import RequestRows
 from shortlist.lake import Lake
 from shortlist.profiles import ProfileEncoder
+from shortlist.searches import Searches
 
 START = 19_000 * DAY
 UNTIL = START + 3 * DAY + DAY // 4
@@ -51,6 +52,10 @@ def changed(**columns: Callable[[np.ndarray], np.ndarray]) -> Change:
         return replace(rows, user=user, context=context)
 
     return change
+
+
+def searched(change: Callable[[Searches], Searches]) -> Change:
+    return lambda rows: replace(rows, searches=[change(held) for held in rows.searches])
 
 
 def verdict(home: Settings, reader: FeatureReader) -> dict[str, Any]:
@@ -137,6 +142,16 @@ def test_what_is_served_as_the_lake_says_passes_to_the_bit(home: Settings) -> No
                 f"user_{kind}_recent_log"
                 for kind in ("impressions", "clicks", "negatives", "purchases")
             ],
+        ),
+        (
+            "wrong order",
+            searched(lambda held: replace(held, queries=held.queries[::-1])),
+            ["search_match", "search_match_last"],
+        ),
+        (
+            "wrong default",
+            searched(lambda held: held if held.count else Searches(count=1)),
+            ["user_searches_log"],
         ),
     ],
 )

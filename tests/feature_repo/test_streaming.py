@@ -25,7 +25,7 @@ USERS_HERE = ["u0", "u1", "u2", "u3"]
 
 def arrivals(n: int, *, seed: int, start: int) -> list[tuple[FeatureEvent, int]]:
     """(event, when it arrived), in order of arrival: a third arrive hours late, a third are not
-    ratings but of some other kind.
+    ratings but of some other kind, or searches.
     """
     rng = np.random.default_rng(seed)
     happened = np.sort(start + rng.integers(1, DAY, size=n))
@@ -33,17 +33,27 @@ def arrivals(n: int, *, seed: int, start: int) -> list[tuple[FeatureEvent, int]]
     events = []
     for t, when in zip(happened, arrived, strict=True):
         target = bool(rng.random() < 0.67)
+        searched = not target and bool(rng.random() < 0.4)
         event = FeatureEvent(
             str(rng.choice(USERS_HERE)),
             f"i{rng.integers(8)}",
             int(t),
             float(rng.integers(1, 6)) if rng.random() < 0.8 else None,
             target=target,
-            kind=None if target else int(rng.integers(NUM_KINDS)),
+            kind=None if target or searched else int(rng.integers(NUM_KINDS)),
             type_code=int(rng.choice(CODES)) if target else 0,
+            query=f"query {rng.integers(9)}" if searched else None,
         )
         events.append((event, int(when)))
     return sorted(events, key=lambda pair: pair[1])
+
+
+def event_type(event: FeatureEvent) -> str:
+    if event.query is not None:
+        return "search"
+    if event.kind is None:
+        return EVENT_TYPES[event.type_code - 1]
+    return list(KINDS.values())[event.kind][-1]
 
 
 def publish(settings: Settings, name: str, events: list[tuple[FeatureEvent, int]]) -> None:
@@ -52,14 +62,12 @@ def publish(settings: Settings, name: str, events: list[tuple[FeatureEvent, int]
         "event_id": [f"{name}-{i}" for i in range(n)],
         "user_id": [event.user_id for event, _ in events],
         "item_id": [event.item_id for event, _ in events],
-        "event_type": [
-            EVENT_TYPES[e.type_code - 1] if e.kind is None else list(KINDS.values())[e.kind][-1]
-            for e, _ in events
-        ],
+        "event_type": [event_type(event) for event, _ in events],
         "event_timestamp": pa.array([e.timestamp for e, _ in events], pa.int64()).cast(TIMESTAMP),
         "event_order": range(n),
         "ingested_at": pa.array([when for _, when in events], pa.int64()).cast(TIMESTAMP),
         "value": [event.value for event, _ in events],
+        "query": [event.query for event, _ in events],
         "surface": ["web"] * n,
         "source": ["service"] * n,
     }
@@ -82,6 +90,7 @@ def publish(settings: Settings, name: str, events: list[tuple[FeatureEvent, int]
 def assert_same(a: RequestRows, b: RequestRows) -> None:
     assert a.history_items == b.history_items
     assert a.attributes == b.attributes
+    assert a.searches == b.searches
     for mine, yours in zip(
         a.history_times + a.history_values + a.history_types,
         b.history_times + b.history_values + b.history_types,
@@ -104,8 +113,9 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
         return reader.read(users, contexts, np.full(5, at))
 
     def counts(at: int) -> tuple[float, float]:
-        user = read(at).user
-        return user["user_events"].sum(), user["user_kind_counts"].sum()
+        rows = read(at)
+        others = rows.user["user_kind_counts"].sum() + sum(held.count for held in rows.searches)
+        return rows.user["user_events"].sum(), others
 
     for number, (event, when) in enumerate(day):
         ratings, others = counts(when + 1)
@@ -121,7 +131,10 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
     rated = sum(event.target for event, _ in day)
     assert 30 < rated < 50
     assert result["rows"]["user_stats"] <= rated  # a part more, not everything
-    assert result["rows"]["user_kinds"] <= 60 - rated
+    searched = sum(event.query is not None for event, _ in day)
+    assert 5 < searched < 60 - rated
+    assert result["rows"]["user_searches"] <= searched
+    assert result["rows"]["user_kinds"] <= 60 - rated - searched
     assert result["incremental"]
     assert_same(read(night), streamed)
     offline = OfflineReader(settings)

@@ -5,6 +5,7 @@ import pytest
 
 from flows.judge import Lists, filled, quality, slices_of
 from models.queries import Queries
+from shortlist.searches import NO_SEARCHES
 
 
 class Tick:
@@ -22,6 +23,7 @@ class Tick:
             user=np.zeros((len(seen), 0), dtype=np.float32),
             context=np.zeros((len(seen), 0), dtype=np.float32),
             profile=np.zeros((len(seen), 0), dtype=np.int64),
+            searches=[NO_SEARCHES] * len(seen),
         )
         self.relevant = [np.array(r, dtype=np.int64) for r in relevant]
         self.next_set = [wanted[:1] for wanted in self.relevant]

@@ -24,6 +24,7 @@ from shortlist.features import (
 )
 from shortlist.pack import ItemState
 from shortlist.profiles import ProfileEncoder
+from shortlist.searches import NO_SEARCHES
 
 DAY = c.MICROSECONDS_PER_DAY
 START = 1_700_000_000_000_000
@@ -66,6 +67,7 @@ def queries_of(histories: list[list[int]], *, length: int = 50, users: list[str]
         user=np.zeros((n, len(USER_FEATURES)), dtype=np.float32),
         context=np.zeros((n, len(CONTEXT_FEATURES)), dtype=np.float32),
         profile=np.ones((n, 1), dtype=np.int64),
+        searches=[NO_SEARCHES] * n,
     )
 
 
@@ -202,6 +204,7 @@ def _request_rows(catalogue, people, time, item, value, own, today, groups) -> R
         history_types=[np.full(len(e), EVENT_CODE["rating"]) for e in own],
         attributes=[groups[u] for u in people],
         context={name: np.zeros(len(at)) for name in CONTEXT_STATE} | time_features(at),
+        searches=[NO_SEARCHES] * len(at),
     )
 
 

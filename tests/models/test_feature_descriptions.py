@@ -5,6 +5,7 @@ from models.ranking.schema import (
     CROSS_FEATURES,
     HISTORY_FEATURES,
     MERGE_FEATURES,
+    SEARCH_FEATURES,
     SOURCE_FEATURES,
 )
 from shortlist import feature_descriptions as d
@@ -18,6 +19,7 @@ def test_the_descriptions_are_of_the_features_in_their_order() -> None:
         "item": ITEM_FEATURES,
         "history": HISTORY_FEATURES,
         "cross": CROSS_FEATURES,
+        "search": SEARCH_FEATURES,
         "source": SOURCE_FEATURES,
         "merge": MERGE_FEATURES,
     }

@@ -12,6 +12,7 @@ from models.ranking.schema import HISTORY_FEATURES
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import ITEMS
 from shortlist.features import CONTEXT_FEATURES, USER_FEATURES
+from shortlist.searches import NO_SEARCHES
 
 
 def catalogue(prices: list[float | None], brands: list[str | None]) -> Catalogue:
@@ -43,6 +44,7 @@ def features(history: list[list[int]], given: Catalogue) -> dict[str, np.ndarray
         user=np.zeros((n, len(USER_FEATURES)), dtype=np.float32),
         context=np.zeros((n, len(CONTEXT_FEATURES)), dtype=np.float32),
         profile=np.zeros((n, 0), dtype=np.int64),
+        searches=[NO_SEARCHES] * n,
     )
     candidates = np.tile(np.arange(1, given.num_items + 1), (n, 1))
     values = history_features(queries, given, candidates)

@@ -9,7 +9,7 @@ import pytest
 from models.queries import Queries
 from models.ranking import features as features_module
 from models.ranking.features import ranking_features, ranking_schema
-from models.ranking.schema import RankingSchema, SchemaError
+from models.ranking.schema import SEARCH_FEATURES, RankingSchema, SchemaError
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.contracts import ITEMS, TIMESTAMP
@@ -23,6 +23,7 @@ from shortlist.features import (
 )
 from shortlist.pack import ItemState
 from shortlist.profiles import ProfileEncoder
+from shortlist.searches import NO_SEARCHES, Searches
 
 NOW = 11_000 * MICROSECONDS_PER_DAY
 YEAR = int(365.25 * MICROSECONDS_PER_DAY)
@@ -87,6 +88,7 @@ def make_queries(*histories: list[int], values: list[list[float]] | None = None)
         user=user,
         context=np.full((n, len(CONTEXT_FEATURES)), 0.5, dtype=np.float32),
         profile=np.ones((n, 1), dtype=np.int64),
+        searches=[NO_SEARCHES] * n,
     )
 
 
@@ -168,6 +170,24 @@ def test_cross_features_by_hand(items, catalogue):
     assert columns["recent_popularity_place"] == pytest.approx([1 / 3, 0, 1 / 3])
 
 
+def test_search_features_by_hand(items, catalogue):
+    day = MICROSECONDS_PER_DAY
+    now = NOW + day  # of the request
+    held = Searches(
+        ("a comedy, please", "war & WAR!", "no drama"), (now - 2 * day, now - day, now), 3
+    )
+    queries = dataclasses.replace(make_queries([2], []), searches=[held, NO_SEARCHES])
+    two = {name: np.repeat(values, 2, axis=0) for name, values in SCORES.items()}
+    ranks = {name: np.repeat(values, 2, axis=0) for name, values in RANKS.items()}
+    x = build(queries, items, catalogue, np.repeat(CANDIDATES, 2, axis=0), two, ranks)
+    columns = columns_of(x)
+    # a: 2 of 3 words of two days ago, 1 of 2 now; b: 1 of 3 then; c: the only word of yesterday.
+    assert columns["search_match"] == pytest.approx([1 / 2, 1 / 3 / 4, 1 / 2])
+    assert columns["search_match_last"] == pytest.approx([1 / 2, 0, 0])
+    of_nobody = x[1][:, [SCHEMA.names.index(name) for name in SEARCH_FEATURES]]
+    assert not of_nobody.any()
+
+
 def test_source_features_by_hand(items, catalogue):
     columns = columns_of(build(make_queries([2]), items, catalogue))
     deviation = (8 / 3) ** 0.5  # of 4, 2, 0
@@ -216,7 +236,12 @@ def random_batch(rng: np.random.Generator, *, n: int, width: int):
     scores = {name: rng.normal(size=(n, width)).astype(np.float32) for name in SCHEMA.sources}
     scores["ease"][rng.random((n, width)) < 0.3] = -np.inf
     ranks = {name: rng.integers(0, 5, size=(n, width)).astype(float) for name in SCHEMA.sources}
-    return make_queries(*histories, values=values), candidates, scores, ranks
+    asked = [
+        Searches(("comedy a", "war drama")[: row % 3], (NOW, NOW + 1)[: row % 3], row % 3)
+        for row in range(n)
+    ]
+    queries = dataclasses.replace(make_queries(*histories, values=values), searches=asked)
+    return queries, candidates, scores, ranks
 
 
 def test_a_request_alone_is_as_in_a_batch_and_in_chunks(items, catalogue, monkeypatch):
@@ -238,6 +263,7 @@ def test_a_request_alone_is_as_in_a_batch_and_in_chunks(items, catalogue, monkey
             user=queries.user[row : row + 1],
             context=queries.context[row : row + 1],
             profile=queries.profile[row : row + 1],
+            searches=queries.searches[row : row + 1],
         )
         one = build(
             alone,

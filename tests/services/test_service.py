@@ -100,6 +100,27 @@ def test_an_event_of_another_type_is_kept_and_counted_and_is_no_choice(service, 
     assert of_user["user_events_log"] == of_user["user_carts_recent_log"] == 0
 
 
+def test_a_search_changes_the_next_lists_features(service, client):
+    def features() -> tuple[list[str], list[dict[str, float]]]:
+        answer = client.recommend(RecommendRequest(user_id="u6", k=60))
+        names = ReleaseStore(service.home / "releases").open().about["ranking_schema"]["names"]
+        shown = logged(service.home, answer.request_id)["items"]
+        vectors = [dict(zip(names, item["features"], strict=True)) for item in shown]
+        return [item.title for item in answer.items], vectors
+
+    _, before = features()
+    assert {vector["search_match"] for vector in before} == {0}
+    search = {"item_id": "i3", "event_type": "search", "query": "Science, please"}
+    client.events([Event(user_id="u6", **search)])
+    titles, after = features()
+    assert {v["user_searches_log"] for v in after} == {pytest.approx(math.log(2))}
+    assert any("science" in title for title in titles)
+    for title, vector in zip(titles, after, strict=True):
+        share = 0.5 if "science" in title else 0
+        assert vector["search_match_last"] == share
+        assert vector["search_match"] == pytest.approx(share, rel=1e-3)
+
+
 def test_filters_and_exclusions_hold(client):
     free = ids(client.recommend(RecommendRequest(user_id="u5", k=3)))
     answer = client.recommend(

@@ -39,6 +39,7 @@ class Arrived:
     ingested: int
     value: float | None = None
     event_type: str = "rating"
+    query: str | None = None
 
     @property
     def known(self) -> int:
@@ -58,6 +59,7 @@ def write(events: list[Arrived], path: Path) -> Path:
         "event_order": range(n),
         "ingested_at": pa.array([e.ingested for e in events], pa.int64()).cast(TIMESTAMP),
         "value": [e.value for e in events],
+        "query": [e.query for e in events],
         "surface": ["web"] * n,
         "source": ["test"] * n,
     }

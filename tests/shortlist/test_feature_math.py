@@ -22,11 +22,14 @@ from shortlist.features import (
     finalize_user,
     time_features,
 )
+from shortlist.searches import NO_SEARCHES, Searches
 
 NOW = 20_000 * DAY + 6 * HOUR  # Thursday + 20,000 days = 2024-10-04, a Friday, 06:00 UTC
 
 
-def rows(*, events: float, history_times: list[int]) -> RequestRows:
+def rows(
+    *, events: float, history_times: list[int], searches: Searches = NO_SEARCHES
+) -> RequestRows:
     known = events > 0
     return RequestRows(
         user_ids=["u"],
@@ -56,6 +59,7 @@ def rows(*, events: float, history_times: list[int]) -> RequestRows:
             "context_last_time": np.array([NOW - 14 * DAY]),
             **time_features(np.array([NOW])),
         },
+        searches=[searches],
     )
 
 
@@ -67,7 +71,10 @@ def test_a_sum_halves_in_a_half_life_and_never_grows() -> None:
 def test_user_features_by_hand() -> None:
     minute = 60_000_000
     times = [NOW - 40 * minute, NOW - 30 * minute, NOW - 1]
-    features = finalize_user(rows(events=3, history_times=times))[0]
+    asked = Searches(
+        ("tea", "red boots", "chess"), (NOW - 2 * DAY, NOW - DAY, NOW - 90 * minute), 7
+    )
+    features = finalize_user(rows(events=3, history_times=times, searches=asked))[0]
     values = dict(zip(USER_FEATURES, features, strict=True))
     assert values == pytest.approx(
         {
@@ -86,6 +93,9 @@ def test_user_features_by_hand() -> None:
             "user_conversion": (2 + 1) / (12 + 20),
             "user_cart_rate": (4 + 2) / (12 + 20),
             "user_negative_rate": (1 + 1) / (12 + 20),
+            "user_searches_log": math.log(1 + 7),
+            "user_searches_1d_log": math.log(1 + 2),
+            "user_minutes_since_search_log": math.log(1 + 90),
         }
     )
 
@@ -93,8 +103,10 @@ def test_user_features_by_hand() -> None:
 def test_an_unknown_user_is_all_zeros_and_has_the_prior_rates() -> None:
     features = finalize_user(rows(events=0, history_times=[]))[0]
     rates = [rate.prior for rate in RATES]
-    zeros = [0.0] * (len(USER_FEATURES) - len(rates))
-    assert features.tolist() == pytest.approx([*zeros, *rates])
+    values = dict(zip(USER_FEATURES, features.tolist(), strict=True))
+    of_rates = [values.pop(f"user_{rate.name}") for rate in RATES]
+    assert of_rates == pytest.approx(rates)
+    assert set(values.values()) == {0.0}
 
 
 def test_a_rate_is_never_above_one_and_a_click_was_seen() -> None:
@@ -116,6 +128,15 @@ def test_since_and_as_of_are_those_of_any_event() -> None:
         [NOW - 6 * DAY],
         [NOW - 9 * DAY],
     )
+    searched = rows(
+        events=0,
+        history_times=[],
+        searches=Searches(("tea", "cup"), (NOW - 4 * DAY, NOW - 3 * DAY), 2),
+    )
+    assert searched.user_as_of.tolist() == [NOW - 3 * DAY]
+    assert searched.user_since.tolist() == [NOW - 4 * DAY]
+    nobody = rows(events=0, history_times=[])
+    assert (nobody.user_as_of.tolist(), nobody.user_since.tolist()) == ([0], [0])
 
 
 def test_context_features_by_hand() -> None:

@@ -1,0 +1,96 @@
+"""What a user last searched for: the state, and what is read of it about the user.
+
+State: the newest MAX_SEARCHES queries with their times, and how many there ever were. A lake
+without searches has none of it, and each of its features is then the same everywhere. What a query
+has in common with an item: models/ranking/search_features.py.
+
+Shapes: B requests.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shortlist.columns import MICROSECONDS_PER_DAY
+
+MAX_SEARCHES = 5
+"""Queries that are held of a user."""
+MAX_QUERY = 200
+"""Characters that are held of a query."""
+SEARCH = "search"
+"""The event type that has a query."""
+
+USER_SEARCHES = ("search_queries", "search_times", "search_count")
+USER_SEARCH_FEATURES = (
+    "user_searches_log",
+    "user_searches_1d_log",
+    "user_minutes_since_search_log",
+)
+
+
+@dataclass(frozen=True)
+class Searches:
+    """USER_SEARCHES of one user without their prefix; oldest first, times in microseconds."""
+
+    queries: tuple[str, ...] = ()
+    times: tuple[int, ...] = ()
+    count: int = 0
+
+    @property
+    def last_time(self) -> int:
+        """Time of the newest search, 0 for none."""
+        return self.times[-1] if self.times else 0
+
+    @property
+    def stamp(self) -> int:
+        """Grows with each search, those of one microsecond too: Redis drops what is not newer."""
+        return self.last_time + self.count
+
+    def columns(self) -> dict[str, Any]:
+        """The state under the names of USER_SEARCHES."""
+        return {
+            "search_queries": list(self.queries),
+            "search_times": list(self.times),
+            "search_count": self.count,
+        }
+
+    def before(self, at: int) -> "Searches":
+        """Those strictly before `at`: an online state may be newer than a request."""
+        kept = bisect_left(self.times, at)
+        gone = len(self.times) - kept
+        if not gone:
+            return self
+        return Searches(self.queries[:kept], self.times[:kept], self.count - gone)
+
+    def with_search(self, query: str, *, timestamp: int) -> "Searches":
+        """The state with one search more; late ones are fine. Of equal times the later to come is
+        the newer.
+        """
+        place = bisect_right(self.times, timestamp)
+        queries = (*self.queries[:place], query[:MAX_QUERY], *self.queries[place:])
+        times = (*self.times[:place], timestamp, *self.times[place:])
+        return Searches(queries[-MAX_SEARCHES:], times[-MAX_SEARCHES:], self.count + 1)
+
+
+NO_SEARCHES = Searches()
+
+
+def user_search_features(searches: Sequence[Searches], at: np.ndarray) -> list[np.ndarray]:
+    """States and times of B requests -> each of USER_SEARCH_FEATURES (B,)."""
+    if not any(held.times for held in searches):
+        return [np.zeros(len(searches))] * len(USER_SEARCH_FEATURES)
+    count = np.array([held.count for held in searches], dtype=np.float64)
+    last = np.array([held.last_time for held in searches], dtype=np.int64)
+    of_day = [
+        len(held.times) - bisect_left(held.times, now - MICROSECONDS_PER_DAY)
+        for held, now in zip(searches, at.tolist(), strict=True)
+    ]
+    minutes = np.where(last > 0, at - last, 0) / 60e6
+    return [
+        np.log1p(count),
+        np.log1p(np.array(of_day, dtype=np.float64)),
+        np.log1p(np.maximum(minutes, 0)),
+    ]

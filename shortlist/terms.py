@@ -1,0 +1,64 @@
+"""The words of a catalogue as numbers, prepared once, and which of a query's an item has.
+
+A word is a run of letters and digits, in lower case and Unicode's NFKC; one function takes queries
+and items apart. (Arrow's does so ten times faster for a catalogue, but compiles its pattern anew
+for each call: 2 ms a request.)
+
+Shapes: N items, T words of all items together, C candidates, Q queries.
+"""
+
+import re
+import unicodedata
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+WORD = re.compile(r"[^\W_]+")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in order."""
+    return WORD.findall(unicodedata.normalize("NFKC", text).lower())
+
+
+@dataclass(frozen=True)
+class ItemTerms:
+    """Words of N + 1 items, row 0 is padding and has none."""
+
+    vocabulary: dict[str, int]  # word -> code from 0
+    codes: np.ndarray  # (T,) int32, item after item
+    offsets: np.ndarray  # (N + 2,) int64: the words of item i are codes[offsets[i]:offsets[i + 1]]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "ItemTerms":
+        """N texts in the order of a vocabulary -> the words of item_idx 1 to N."""
+        vocabulary: dict[str, int] = {}
+        codes, offsets = array("i"), array("q", [0, 0])
+        for text in texts:
+            codes.extend(vocabulary.setdefault(word, len(vocabulary)) for word in words_of(text))
+            offsets.append(len(codes))
+        return cls(vocabulary, np.array(codes, dtype=np.int32), np.array(offsets, dtype=np.int64))
+
+    def shares(self, queries: Sequence[str], candidates: np.ndarray) -> np.ndarray:
+        """(C,) item_idx -> (C, Q) float32: share of each query's different words that an item has;
+        0 for a query without a word.
+        """
+        asked = [set(words_of(query)) for query in queries]
+        known = sorted({self.vocabulary[w] for own in asked for w in own if w in self.vocabulary})
+        place = np.zeros(len(self.vocabulary), dtype=np.int16)  # of a code among the asked, from 1
+        place[known] = np.arange(1, len(known) + 1)
+        weight = np.zeros((len(known), len(queries)), dtype=np.float32)
+        for q, own in enumerate(asked):
+            found = [self.vocabulary[word] for word in own if word in self.vocabulary]
+            weight[place[found] - 1, q] = 1 / max(len(own), 1)
+        start = self.offsets[candidates]
+        length = self.offsets[candidates + 1] - start
+        ends = np.cumsum(length)
+        word = np.arange(length.sum()) + np.repeat(start - (ends - length), length)
+        of_word = place[self.codes[word]]
+        hit = np.flatnonzero(of_word)
+        has = np.zeros((len(candidates), len(known)), dtype=np.float32)
+        has[np.searchsorted(ends, hit, side="right"), of_word[hit] - 1] = 1
+        return has @ weight
