@@ -224,7 +224,8 @@ def test_a_pushed_event_changes_the_next_read(make_home: MakeHome) -> None:
     assert FeatureEvent.of(view | {"event_type": "survey"}, target_events=("rating",)) is None
     asked = view | {"event_type": "search", "query": "a"}
     search = FeatureEvent.of(asked, target_events=("rating",))
-    assert search == FeatureEvent("u4", "a", UNTIL, target=False, query="a")
+    code = EVENT_CODE["search"]
+    assert search == FeatureEvent("u4", "a", UNTIL, target=False, type_code=code, query="a")
     assert writer.push([search]) == 1
     assert FeatureEvent.of(asked | {"query": ""}, target_events=("rating",)) is None
     assert writer.push([]) == 0
