@@ -68,23 +68,41 @@ def quieten(model: nn.Module) -> None:
 
 
 class ItemEmbedding(nn.Module):
-    """Items by id and categories, with an unknown id for items that have no training event.
+    """Items by id and categories, with an unknown id for items that have no training event; and by
+    a projection of content vectors where those are given, which begins at zero.
 
     In training an id is sometimes forgotten, so that the unknown one is learned and a cold item
-    lies where its categories put it, not at a random point.
+    lies where its categories and content put it, not at a random point.
     """
 
     categories: Tensor
     known: Tensor
+    content: Tensor
 
-    def __init__(self, categories: np.ndarray, *, known: np.ndarray, dim: int):
-        """`categories` (N + 1, K) multi-hot; `known` (N + 1,) bool: has training events."""
+    def __init__(
+        self,
+        categories: np.ndarray,
+        *,
+        known: np.ndarray,
+        dim: int,
+        content: np.ndarray | None = None,
+    ):
+        """
+        Args:
+            categories: (N + 1, K) multi-hot.
+            known: (N + 1,) bool: has training events.
+            content: (N + 1, F) float32, kept as it is and saved with the weights; row 0 is zeros.
+        """
         super().__init__()
         self.id = nn.Embedding(len(categories), dim)  # row 0 is the unknown item
         has_categories = categories.shape[1] > 0
         self.category = nn.Linear(categories.shape[1], dim, bias=False) if has_categories else None
         self.register_buffer("categories", torch.from_numpy(categories), persistent=False)
         self.register_buffer("known", torch.from_numpy(known & (np.arange(len(known)) > 0)))
+        self.of_content = None
+        if content is not None:
+            self.of_content = nn.Parameter(torch.zeros(dim, content.shape[1]))
+            self.register_buffer("content", torch.from_numpy(content))
 
     @property
     def device(self) -> torch.device:
@@ -102,9 +120,12 @@ class ItemEmbedding(nn.Module):
     def forward(self, items: Tensor, *, forget: Tensor | None = None) -> Tensor:
         """(...) item_idx -> (..., D)."""
         ids = self.ids(items, forget=forget)
-        if self.category is None:
-            return self.id(ids)
-        return self.id(ids) + self.category(self.categories[items])
+        x = self.id(ids)
+        if self.category is not None:
+            x = x + self.category(self.categories[items])
+        if self.of_content is not None:
+            x = x + F.linear(self.content[items], self.of_content)
+        return x
 
 
 class EventTypes(nn.Module):

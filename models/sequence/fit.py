@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from models.content.vectors import content_vectors
 from models.data import TrainingData, Validation
 from models.layers import prepare, quieten
 from models.sequence.batches import SequenceData
@@ -24,20 +25,28 @@ def train_sequence(
     *,
     validate: Callable[[SequenceModel], float],
     options: TrainingOptions,
+    content: np.ndarray | None = None,
     progress: Callable[[str], None] = print,
 ) -> tuple[SequenceModel, TrainingHistory]:
     """Train a model around `encoder`; the seed decides weights, dropout, negatives and batches.
 
+    Args:
+        content: (N + 1, F) float32 content vectors of the items, read unless `config.content` says
+            no.
+
     Returns:
         The model, its `config` with what was left to the data decided, and how training went.
+
+    Raises:
+        ValueError: the config wants content, and none is given.
     """
-    if config.event_types is None:
-        config = config.model_copy(update={"event_types": data.num_event_types > 1})
+    config, content = decide(config, data, content)
     model = SequenceModel(
         config,
         encoder,
         categories=data.catalogue.category_matrix,
         known=data.item_counts > 0,
+        content=content,
     ).to(options.device)
     model.generator = options.generator(kind)
     prepare(model, model.generator)
@@ -60,6 +69,22 @@ def train_sequence(
     return model, history
 
 
+def decide(
+    config: SequenceConfig, data: TrainingData, content: np.ndarray | None
+) -> tuple[SequenceConfig, np.ndarray | None]:
+    """The config with nothing left open, and the content vectors if they are to be read."""
+    if config.content and content is None:
+        raise ValueError("config.content is true, but no content vectors are given")
+    if config.content is False:
+        content = None
+    types = config.event_types
+    update = {
+        "event_types": data.num_event_types > 1 if types is None else types,
+        "content": content is not None,
+    }
+    return config.model_copy(update=update), content
+
+
 def fit_sequence(
     kind: str,
     config: SequenceConfig,
@@ -76,6 +101,7 @@ def fit_sequence(
         data,
         validate=lambda model: exact_ndcg(model, validation),
         options=options,
+        content=content_vectors(data.catalogue, options=options) if config.content else None,
     )
     return VectorSource.build(kind, config=model.config, model=model.cpu(), history=history)
 
@@ -92,11 +118,16 @@ def load_sequence(
 
     def build(config: dict[str, Any], sizes: dict[str, Any]) -> tuple[Config, SequenceModel]:
         parsed = config_class.model_validate(config)
+        content = None
+        if "num_content" in sizes:
+            shape = (catalogue.num_items + 1, sizes["num_content"])
+            content = np.zeros(shape, dtype=np.float32)
         model = SequenceModel(
             parsed,
             encoder(parsed),
             categories=catalogue.category_matrix,
             known=np.zeros(catalogue.num_items + 1, dtype=bool),
+            content=content,
         )
         return parsed, model
 

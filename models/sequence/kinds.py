@@ -56,7 +56,7 @@ SPARSE_OPTIMISER = OptimiserConfig(
     patience=12,  # most of the gain comes late, when the rate falls: a plateau before is no end
 )
 DENSE_OPTIMISER = OptimiserConfig(
-    learning_rate=2e-3, schedule="cosine", average_decay=0.99, num_epochs=60, patience=6
+    learning_rate=2e-3, schedule="cosine", average_decay=0.99, num_epochs=24, patience=6
 )
 SHORT = 20.0
 """Mean events a history below which data counts as sparse: little to learn a user from, much to
@@ -70,7 +70,8 @@ def choose(statistics: Statistics, *, kind: str | None = None) -> SequenceConfig
 
     - Window: 50 events, 200 where one in ten histories is longer than 50.
     - Sparse data (mean history below `SHORT`): BSARec, half of everything dropped, strong decay of
-      the weights, few and large steps. Else SASRec with a dropout of 0.2 and no decay.
+      the weights. Else SASRec with a dropout of 0.2, no decay, and batches of 32 histories, which
+      are as many events as 128 short ones.
     - Full softmax up to `SMALL_CATALOGUE` items, sampled softmax with negatives shared by the batch
       beyond.
 
@@ -84,7 +85,7 @@ def choose(statistics: Statistics, *, kind: str | None = None) -> SequenceConfig
     values: dict[str, Any] = {
         "max_history": 50 if statistics.length_90 <= 50 else 200,
         "dropout": 0.5 if sparse else 0.2,
-        "batch_size": 128,
+        "batch_size": 128 if sparse else 32,
         "loss": "full_softmax" if statistics.num_items <= SMALL_CATALOGUE else "sampled_softmax",
         "num_negatives": 512,
         "unknown_item_rate": 0.0,

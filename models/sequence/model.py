@@ -53,6 +53,9 @@ class SequenceConfig(Config):
     event_types: bool | None = None
     """Whether an event's type is read; None: where training histories have more than one. What a
     model was trained with is what is saved."""
+    content: bool | None = None
+    """Whether items are embedded by content vectors too (text, `vector_<modality>`); None: where
+    the training is given some, which a run's sources are not."""
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3)
 
 
@@ -76,12 +79,13 @@ class SequenceModel(nn.Module):
         *,
         categories: np.ndarray,
         known: np.ndarray,
+        content: np.ndarray | None = None,
     ):
         super().__init__()
         dim = config.embedding_dim
         self.config = config
         self.encoder = encoder
-        self.embed = ItemEmbedding(categories, known=known, dim=dim)
+        self.embed = ItemEmbedding(categories, known=known, dim=dim, content=content)
         self.bias = nn.Parameter(torch.zeros(len(known))) if config.temperature == 0 else None
         self.start = nn.Parameter(torch.zeros(dim))
         self.gap = nn.Embedding(GAP_BUCKETS, dim) if config.time_gaps else None
@@ -89,7 +93,9 @@ class SequenceModel(nn.Module):
         self.generator: torch.Generator | None = None  # what a training step forgets and draws
 
     def sizes(self) -> dict[str, Any]:
-        return {}
+        if self.embed.of_content is None:
+            return {}
+        return {"num_content": self.embed.of_content.shape[1]}
 
     def item_vectors(self) -> Tensor:
         """(N + 1, D), or (N + 1, D + 1) with the bias as one more dimension, so that the index

@@ -1,0 +1,48 @@
+"""What items are about, as one vector each, for models that learn their own projection of it.
+
+Shapes: N items, F content features.
+"""
+
+import numpy as np
+
+from models.content.text import text_vectors
+from models.training import TrainingOptions, limited_threads
+from shortlist.catalogue import Catalogue
+
+
+def content_vectors(catalogue: Catalogue, *, options: TrainingOptions) -> np.ndarray:
+    """(N + 1, F) float32: text vectors, then each `vector_<modality>` of the catalogue, all of them
+    unit vectors; zeros for row 0 and where an item has none.
+
+    Raises:
+        ValueError: the vectors of a modality differ in length.
+        TextEncoderError: the text encoder is not installed.
+    """
+    with limited_threads(options.num_threads):
+        texts = text_vectors(catalogue.texts, cache=options.cache, device=options.device)
+    given = [given_vectors(catalogue, name) for name in vector_columns(catalogue)]
+    return np.concatenate([texts, *given], axis=1)
+
+
+def vector_columns(catalogue: Catalogue) -> list[str]:
+    """Names of the `vector_<modality>` columns, in order."""
+    return sorted(name for name in catalogue.items.column_names if name.startswith("vector_"))
+
+
+def given_vectors(catalogue: Catalogue, name: str) -> np.ndarray:
+    """(N + 1, F) float32 unit vectors of one `vector_<modality>` column.
+
+    Raises:
+        ValueError: they differ in length.
+    """
+    rows = catalogue.items.column(name).to_pylist()
+    lengths = {len(row) for row in rows if row}
+    if len(lengths) > 1:
+        raise ValueError(f"items: {name} has vectors of {sorted(lengths)} numbers, want one length")
+    vectors = np.zeros((catalogue.num_items + 1, *(lengths or (0,))), dtype=np.float32)
+    for item_idx, row in enumerate(rows, start=1):
+        if row:
+            vectors[item_idx] = row
+    vectors = np.nan_to_num(vectors, posinf=0, neginf=0)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
