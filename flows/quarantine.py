@@ -189,6 +189,6 @@ def _as_json(line: str, header: list[str]) -> str:
     if not line.strip():
         return '""'  # an empty line would be no row at all
     if line.lstrip().startswith("{") or not header:
-        return line.replace("\n", " ")
+        return line
     cells = next(csv.reader([line]), [])
     return json.dumps(dict(zip(header, cells, strict=True))) if len(cells) == len(header) else line

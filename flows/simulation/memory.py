@@ -47,6 +47,12 @@ class Targets:
         return Targets(**{name: values[rows] for name, values in vars(self).items()})
 
     @classmethod
+    def none(cls) -> "Targets":
+        """No event at all."""
+        none = np.empty(0, dtype=np.int64)
+        return cls(none, none, none, np.empty(0), none, np.empty(0, dtype=str))
+
+    @classmethod
     def concat(cls, parts: list["Targets"]) -> "Targets":
         names = ("user", "item", "time", "value", "type_code", "context")
         return cls(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
@@ -127,11 +133,7 @@ class MemoryStore:
 
     def tick(self, as_of: int) -> FeaturePack:
         """Item states as of midnight `as_of`; context states are brought there too."""
-        if not self.parts:
-            none = np.empty(0, dtype=np.int64)
-            events = Targets(none, none, none, np.empty(0), none, np.empty(0, dtype=str))
-        else:
-            events = self.targets().before(as_of)
+        events = self.targets().before(as_of) if self.parts else Targets.none()
         names, code = np.unique(events.context, return_inverse=True)
         state = _states(code, events, size=len(names))
         self.contexts = {

@@ -54,7 +54,7 @@ class Observer:
         return DayLog(
             day=self.day,
             state=state,
-            targets=Targets.concat(self.targets) if self.targets else _no_targets(),
+            targets=Targets.concat(self.targets) if self.targets else Targets.none(),
             pages=_joined(self.pages, PAGE_COLUMNS),
             shown=_joined(self.shown, ("user", "item", "chance", "label", "features")),
         )
@@ -146,8 +146,8 @@ def targets_of(setting: Setting, events: Events) -> Targets:
         item=kept.item,
         time=kept.time,
         value=kept.value,
-        type_code=1
-        + kept.kind.astype(np.int64),  # a place in EVENT_TYPES; EVENT_CODE counts from 1
+        # `kind` is a place in EVENT_TYPES, and EVENT_CODE counts from 1.
+        type_code=kept.kind.astype(np.int64) + 1,
         context=np.array(contexts, dtype=str),
     )
 
@@ -159,8 +159,3 @@ def _joined(parts: list[dict[str, np.ndarray]], names: tuple[str, ...]) -> dict[
         arrays = [part[name] for part in parts if part[name].size or name != "features"]
         out[name] = np.concatenate(arrays) if arrays else np.empty(0)
     return out
-
-
-def _no_targets() -> Targets:
-    none = np.empty(0, dtype=np.int64)
-    return Targets(none, none, none, np.empty(0), none, np.empty(0, dtype=str))

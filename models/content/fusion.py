@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from models.content.negatives import UsedNegatives
 from models.content.text import text_vectors
+from models.content.vectors import unit_rows
 from models.data import TrainingData, Validation
 from models.layers import AttentionPool, Dropout, FeedForward, prepare
 from models.losses import sampled_softmax
@@ -123,10 +124,7 @@ class ContentModel(nn.Module):
 def content_features(catalogue: Catalogue, *, options: TrainingOptions) -> np.ndarray:
     """(N + 1, F) float32: text vectors, then categories of the same length; row 0 is zeros."""
     texts = text_vectors(catalogue.texts, cache=options.cache, device=options.device)
-    categories = catalogue.category_matrix
-    length = np.linalg.norm(categories, axis=1, keepdims=True)
-    scaled = np.divide(categories, length, out=np.zeros_like(categories), where=length > 0)
-    return np.concatenate([texts, scaled], axis=1)
+    return np.concatenate([texts, unit_rows(catalogue.category_matrix)], axis=1)
 
 
 def fit_content(

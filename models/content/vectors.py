@@ -43,6 +43,10 @@ def given_vectors(catalogue: Catalogue, name: str) -> np.ndarray:
     for item_idx, row in enumerate(rows, start=1):
         if row:
             vectors[item_idx] = row
-    vectors = np.nan_to_num(vectors, posinf=0, neginf=0)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    return unit_rows(np.nan_to_num(vectors, posinf=0, neginf=0))
+
+
+def unit_rows(x: np.ndarray) -> np.ndarray:
+    """(M, F) -> the same with every row of length 1; rows of zeros stay."""
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.divide(x, length, out=np.zeros_like(x), where=length > 0)

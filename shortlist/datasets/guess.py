@@ -9,11 +9,10 @@ import duckdb
 
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
-from shortlist.datasets.config import FileTable
+from shortlist.datasets.config import OPERATION, FileTable
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.locate import SourceFile, locate
 from shortlist.datasets.readers import json_keys, open_raw
-from shortlist.lake.operations import OPERATION
 
 SAMPLE = 5_000
 NAMES: dict[str, tuple[str, ...]] = {

@@ -17,7 +17,7 @@ from shortlist.event_kinds import KIND_OF, KINDS, NUM_KINDS
 from shortlist.feature_store.kind_push import KindState, update_kind_state
 from shortlist.feature_store.state_sql import BACKFILL_LAG, ERA_HALF_LIVES
 from shortlist.features import HALF_LIFE
-from tests.shortlist.test_feature_known_at import START, Arrived, asof, build, write
+from tests.shortlist.test_feature_known_at import START, Arrived, asof, build, build_in_parts, write
 
 UNTIL = START + 45 * DAY
 RATED = Arrived("w", "a", START, START)  # a lake without target events is refused
@@ -90,19 +90,11 @@ def test_no_state_sees_what_had_not_happened_or_arrived(
     events: list[Arrived], cuts: list[int]
 ) -> None:
     """In one part, or in some, each with what had arrived."""
-    edges = [*(START + cut * DAY + 6 * HOUR for cut in sorted(cuts)), UNTIL]
     with tempfile.TemporaryDirectory() as temporary:
-        folder, start = Path(temporary), 0
-        files = [write([RATED], folder / "rated.parquet")]
-        for number, edge in enumerate(edges):
-            batch = [e for e in events if start <= e.ingested < edge]
-            if batch:
-                files.append(write(batch, folder / f"batch{number}.parquet"))
-            start = edge
-            build(files, folder / "features", until=edge)
+        folder = Path(temporary)
+        build_in_parts(events, folder, cuts=cuts, until=UNTIL, rated=RATED)
         known = [e for e in events if e.ingested < UNTIL]
         assert_point_in_time(known, folder / "features")
-        build(files, folder / "anew", until=UNTIL, anew=True)
         for view in ("user_kinds", "item_kinds"):
             rows = [pq.read_table(folder / root / view).num_rows for root in ("features", "anew")]
             assert rows[0] == rows[1], view

@@ -82,6 +82,23 @@ def build(files: list[Path], features: Path, *, until: int, **options: Any) -> d
     )
 
 
+def build_in_parts(
+    events: list[Arrived], folder: Path, *, cuts: list[int], until: int, rated: Arrived
+) -> list[list[Arrived]]:
+    """A featurize after each batch of what had arrived at a cut (days after START) or at `until`
+    into `folder/features`, and one of all at once into `folder/anew`; returns the batches.
+    """
+    files, batches, start = [write([rated], folder / "rated.parquet")], [], 0
+    for edge in [*(START + cut * DAY + 6 * HOUR for cut in sorted(cuts)), until]:
+        batches.append([e for e in events if start <= e.ingested < edge])
+        if batches[-1]:
+            files.append(write(batches[-1], folder / f"batch{len(batches)}.parquet"))
+        start = edge
+        build(files, folder / "features", until=edge)
+    build(files, folder / "anew", until=until, anew=True)
+    return batches
+
+
 def asof(features: Path, view: str, key: str, moments: list[tuple[str, int]]) -> list[dict]:
     """A row for each (key, moment), as the offline store joins them."""
     source = f"'{features / view}/*.parquet'"

@@ -12,7 +12,7 @@ from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.feature_store.state_sql import BACKFILL_LAG
 from shortlist.searches import MAX_QUERY, MAX_SEARCHES, NO_SEARCHES, USER_SEARCHES, Searches
-from tests.shortlist.test_feature_known_at import START, Arrived, asof, build, write
+from tests.shortlist.test_feature_known_at import START, Arrived, asof, build, build_in_parts, write
 
 UNTIL = START + 45 * DAY
 RATED = Arrived("w", "a", START, START)  # a lake without target events is refused
@@ -71,20 +71,11 @@ def test_no_state_sees_what_had_not_been_asked_or_arrived(
     events: list[Arrived], cuts: list[int]
 ) -> None:
     """In one part, or in some, each with what had arrived; and both end in the same rows."""
-    edges = [*(START + cut * DAY + 6 * HOUR for cut in sorted(cuts)), UNTIL]
     with tempfile.TemporaryDirectory() as temporary:
-        folder, start = Path(temporary), 0
-        files = [write([RATED], folder / "rated.parquet")]
-        known = []
-        for number, edge in enumerate(edges):
-            batch = [e for e in events if start <= e.ingested < edge]
-            known += enumerate(batch)
-            if batch:
-                files.append(write(batch, folder / f"batch{number}.parquet"))
-            start = edge
-            build(files, folder / "features", until=edge)
+        folder = Path(temporary)
+        batches = build_in_parts(events, folder, cuts=cuts, until=UNTIL, rated=RATED)
+        known = [pair for batch in batches for pair in enumerate(batch)]  # with their event_order
         assert_point_in_time(known, folder / "features")
-        build(files, folder / "anew", until=UNTIL, anew=True)
         rows = [
             pq.read_table(folder / root / "user_searches")
             .sort_by([("user_id", "ascending"), ("event_timestamp", "ascending")])
