@@ -64,6 +64,8 @@ user_stats = FeatureView(
         Field(name="user_first_time", dtype=Int64),
         Field(name="user_value_sum", dtype=Float64),
         Field(name="user_value_count", dtype=Float64),
+        Field(name="user_value_decayed", dtype=Float64),
+        Field(name="user_value_weight", dtype=Float64),
     ],
     source=pushed("user_stats"),
 )
@@ -151,6 +153,8 @@ item_state = FeatureView(
         Field(name="item_first_time", dtype=Int64),
         Field(name="item_value_sum", dtype=Float64),
         Field(name="item_value_count", dtype=Float64),
+        Field(name="item_value_decayed", dtype=Float64),
+        Field(name="item_value_weight", dtype=Float64),
         Field(name="item_day_counts", dtype=Array(Int64)),
         Field(name="item_tick_time", dtype=Int64),
     ],
@@ -214,8 +218,8 @@ def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
     return {"hour_sin": hour_sin, "hour_cos": hour_cos, "is_weekend": is_weekend}
 
 
-request_v3 = FeatureService(
-    name="request_v3",
+request_v4 = FeatureService(
+    name="request_v4",
     features=[
         user_stats,
         user_kinds,
@@ -228,8 +232,8 @@ request_v3 = FeatureService(
     description="One read for each request: the states of its user and context",
 )
 
-item_pack_v2 = FeatureService(
-    name="item_pack_v2",
+item_pack_v3 = FeatureService(
+    name="item_pack_v3",
     features=[item_state, item_kinds],
     description="One read of the whole catalogue after each featurize: the feature pack",
 )

@@ -67,6 +67,9 @@ USER = Group(
         Feature("user_hours_since_last_log", "log(1 + hours since the last event)", ALL),
         Feature("user_days_since_first_log", "log(1 + days since the first event)", ALL),
         Feature("user_mean_value", "mean value (rating, price, seconds)", ALL),
+        Feature(
+            "user_value_trend", "recent values (halved every 7 days) above the mean of all", ALL
+        ),
         Feature("user_session_depth_log", "log(1 + new items)", SESSION),
         *_counts("user", recent=True, window=ALL),
         *_rates("user", recent=False, window=ALL),
@@ -102,6 +105,9 @@ ITEM = Group(
         Feature("item_count_30d_log", "log(1 + events of the last 30 days)", "30 days, " + TICK),
         Feature("item_trend", "log of 7 days' events over what 23 days before promise", "30 days"),
         Feature("item_mean_value", "mean value (rating, price, seconds)", TICK),
+        Feature(
+            "item_value_trend", "recent values (halved every 7 days) above the mean of all", TICK
+        ),
         Feature("item_days_since_first_log", "log(1 + days since the first event)", TICK),
         Feature("item_days_since_last_log", "log(1 + days since the last event)", TICK),
         Feature("item_published_years_ago", "years from publication to the request", "catalogue"),
@@ -143,6 +149,10 @@ HISTORY = Group(
         Feature("years_from_history", "years from their mean publication", LAST_50, "0", RANKING),
         Feature("years_from_last_10", "years from their mean publication", LAST_10, "0", RANKING),
         Feature("price_log", "log(1 + price)", "catalogue", "0", RANKING),
+        Feature("price_usual", "mean log price", LAST_50, "0", RANKING),
+        Feature(
+            "price_usual_trend", "mean log price of the last 10 above it", LAST_50, "0", RANKING
+        ),
         Feature("price_from_history", "log price above their mean", LAST_50, "0", RANKING),
         Feature("price_from_last_10", "log price above their mean", LAST_10, "0", RANKING),
         Feature("brand_share_50", "share of items of the same brand", LAST_50, "0", RANKING),

@@ -45,25 +45,23 @@ MAX_HISTORY = 1000
 SESSION_GAP = 30 * 60 * 1_000_000
 """Events closer than this to the request belong to the running session."""
 
-USER_STATE = (
-    "user_events",
-    "user_decayed",
-    "user_last_time",
-    "user_first_time",
-    "user_value_sum",
-    "user_value_count",
+TARGET_STATE = (
+    "events",
+    "decayed",
+    "last_time",
+    "first_time",
+    "value_sum",
+    "value_count",
+    "value_decayed",
+    "value_weight",
 )
+"""State of a user or an item by the run's target events. `value_decayed` is the decayed sum of
+values, `value_weight` the decayed count of events that have one; decayed is as of `last_time`.
+"""
+USER_STATE = tuple(f"user_{name}" for name in TARGET_STATE)
 USER_HISTORY = ("history_items", "history_times", "history_values", "history_types")
 USER_PROFILE = ("attributes_json",)
-ITEM_STATE = (
-    "item_events",
-    "item_decayed",
-    "item_last_time",
-    "item_first_time",
-    "item_value_sum",
-    "item_value_count",
-    "item_day_counts",
-)
+ITEM_STATE = (*(f"item_{name}" for name in TARGET_STATE), "item_day_counts")
 PACK_STATE = (*ITEM_STATE, *ITEM_KINDS)
 """All states of an item: what a feature pack holds."""
 ITEM_TICK = "item_tick_time"
@@ -77,6 +75,7 @@ USER_TARGET_FEATURES = (
     "user_hours_since_last_log",
     "user_days_since_first_log",
     "user_mean_value",
+    "user_value_trend",
     "user_session_depth_log",
 )
 USER_FEATURES = (*USER_TARGET_FEATURES, *USER_KIND_FEATURES, *USER_SEARCH_FEATURES)
@@ -88,6 +87,7 @@ ITEM_FEATURES = (
     "item_count_30d_log",
     "item_trend",
     "item_mean_value",
+    "item_value_trend",
     "item_days_since_first_log",
     "item_days_since_last_log",
     "item_published_years_ago",
@@ -95,9 +95,9 @@ ITEM_FEATURES = (
 )
 CONTEXT_FEATURES = (*CONTEXT_ON_DEMAND, "context_activity_log")
 
-REQUEST_SERVICE = "request_v3"
+REQUEST_SERVICE = "request_v4"
 """Feast feature service read once for each request: user state, history, profile, context."""
-ITEM_SERVICE = "item_pack_v2"
+ITEM_SERVICE = "item_pack_v3"
 """Feast feature service read for the whole catalogue after each featurize: the pack."""
 
 
@@ -220,6 +220,7 @@ def finalize_user(rows: RequestRows) -> np.ndarray:
             np.log1p(np.maximum(since_last, 0)),
             np.log1p(np.maximum(since_first, 0)),
             _mean(state["user_value_sum"], state["user_value_count"]),
+            value_trend("user", state, at),
             np.log1p(depth),
             *user_kind_features(*_kinds("user", state, at)),
             *user_search_features(rows.searches, at),
@@ -264,6 +265,7 @@ def finalize_items(
             np.log1p(days.sum(-1)),
             np.log1p(count_7d) - np.log1p(before),
             _mean(state["item_value_sum"], state["item_value_count"]),
+            value_trend("item", state, at),
             np.log1p(np.maximum(since_first, 0)),
             np.log1p(np.maximum(since_last, 0)),
             years,
@@ -280,6 +282,17 @@ def _kinds(
     elapsed = at - state[f"{prefix}_kind_last_time"]
     now = decay(state[f"{prefix}_kind_decayed"], elapsed[..., None])
     return state[f"{prefix}_kind_counts"], now
+
+
+def value_trend(prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray) -> np.ndarray:
+    """By how much recent values (halved every HALF_LIFE) are above the mean of all; one value of
+    the mean is added to them, so that what is long ago tells nothing.
+    """
+    elapsed = at - state[f"{prefix}_last_time"]
+    total = decay(state[f"{prefix}_value_decayed"], elapsed)
+    weight = decay(state[f"{prefix}_value_weight"], elapsed)
+    mean = _mean(state[f"{prefix}_value_sum"], state[f"{prefix}_value_count"])
+    return (total - mean * weight) / (weight + 1)
 
 
 def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -169,4 +169,8 @@ def _states(key: np.ndarray, events: Targets, *, size: int) -> dict[str, np.ndar
         "first_time": np.where(last > 0, first, 0),
         "value_sum": np.bincount(key[known], weights=events.value[known], minlength=size),
         "value_count": np.bincount(key[known], minlength=size).astype(np.float64),
+        "value_decayed": np.bincount(
+            key[known], weights=events.value[known] * weight[known], minlength=size
+        ),
+        "value_weight": np.bincount(key[known], weights=weight[known], minlength=size),
     }

@@ -101,21 +101,30 @@ def _years_from(catalogue: Catalogue, candidates: np.ndarray, history: np.ndarra
 def _prices(
     catalogue: Catalogue, candidates: np.ndarray, history: np.ndarray, last: np.ndarray
 ) -> list[np.ndarray]:
-    """Three times (B, C): log price, and by how much it is above the mean log price of the history
-    and of its last items; 0 where unknown.
+    """Five times (B, C): log price; the mean log price of the history, and by how much that of its
+    last items is above it; by how much the candidate's is above each of the two. 0 where unknown.
     """
     price = catalogue.log_price
     if np.isnan(price).all():
-        return [np.zeros(candidates.shape, dtype=np.float32)] * 3
+        return [np.zeros(candidates.shape, dtype=np.float32)] * 5
     mine = price[candidates]
-    blocks = [np.nan_to_num(mine)]
-    for items in (history, last):
-        paid = price[items]
-        known = np.isfinite(paid)
-        count = known.sum(1, keepdims=True)
-        usual = np.where(known, paid, 0).sum(1, keepdims=True) / np.maximum(count, 1)
-        blocks.append(np.where((count > 0) & np.isfinite(mine), np.nan_to_num(mine) - usual, 0))
-    return blocks
+    usual, any_known = _mean_price(price[history])
+    recent, any_recent = _mean_price(price[last])
+    trend = np.where(any_recent, recent - usual, 0)
+    return [
+        np.nan_to_num(mine),
+        np.broadcast_to(usual, mine.shape),
+        np.broadcast_to(trend, mine.shape),
+        np.where(any_known & np.isfinite(mine), np.nan_to_num(mine) - usual, 0),
+        np.where(any_recent & np.isfinite(mine), np.nan_to_num(mine) - recent, 0),
+    ]
+
+
+def _mean_price(paid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B, L) log prices, NaN where unknown -> (B, 1) their mean, and whether there is one."""
+    known = np.isfinite(paid)
+    count = known.sum(1, keepdims=True)
+    return np.where(known, paid, 0).sum(1, keepdims=True) / np.maximum(count, 1), count > 0
 
 
 def _brands(catalogue: Catalogue, candidates: np.ndarray, last: np.ndarray) -> list[np.ndarray]:

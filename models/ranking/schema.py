@@ -25,6 +25,8 @@ HISTORY_FEATURES = (
     "years_from_history",
     "years_from_last_10",
     "price_log",
+    "price_usual",
+    "price_usual_trend",
     "price_from_history",
     "price_from_last_10",
     "brand_share_50",

@@ -103,7 +103,9 @@ class RequestExamples:
         state["user_first_time"] = np.where(known, data.time[start], 0)
         state["user_value_sum"] = value_sum[self.begin] - value_sum[start]
         state["user_value_count"] = (value_count[self.begin] - value_count[start]).astype(float)
-        state["user_decayed"] = self._decayed()
+        state["user_decayed"] = self._decayed(self.end - self.begin)
+        for name, total in (("value_decayed", value_sum), ("value_weight", value_count)):
+            state[f"user_{name}"] = self._decayed(total[self.end] - total[self.begin])
         history_times = [data.time[s:b] for s, b in zip(start, self.begin, strict=True)]
         rows = RequestRows(
             user_ids=[],
@@ -120,8 +122,10 @@ class RequestExamples:
         )
         return finalize_user(rows)
 
-    def _decayed(self) -> np.ndarray:
-        """(R,) each user's decayed count of events before the request, as of the newest of them."""
+    def _decayed(self, added: np.ndarray) -> np.ndarray:
+        """(R,) each user's decayed sum before the request, as of the newest event before it; (R,)
+        what the events of each request add.
+        """
         out = np.zeros(len(self.begin))
         for r in range(1, len(self.begin)):
             if self.user_row[r] == self.user_row[r - 1]:
@@ -129,5 +133,5 @@ class RequestExamples:
                 if self.begin[r - 1] > self.data.offsets[self.user_row[r]]:
                     gap = self.at[r - 1] - self.data.time[self.begin[r - 1] - 1]
                     held = out[r - 1] * 2.0 ** (-gap / HALF_LIFE)
-                out[r] = held + self.end[r - 1] - self.begin[r - 1]
+                out[r] = held + added[r - 1]
         return out

@@ -80,6 +80,8 @@ class UserState:
     first_time: int = 0
     value_sum: float = 0.0
     value_count: float = 0.0
+    value_decayed: float = 0.0
+    value_weight: float = 0.0
     items: list[str] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -96,6 +98,8 @@ class UserState:
             first_time=int(user["user_first_time"][i]),
             value_sum=float(user["user_value_sum"][i]),
             value_count=float(user["user_value_count"][i]),
+            value_decayed=float(user["user_value_decayed"][i]),
+            value_weight=float(user["user_value_weight"][i]),
             items=list(rows.history_items[i]),
             times=rows.history_times[i].tolist(),
             values=rows.history_values[i].tolist(),
@@ -128,17 +132,21 @@ def update_user_state(
     t = event.timestamp
     new = state.events == 0
     last_time = t if new else max(state.last_time, t)
-    decayed = state.decayed * 2.0 ** ((state.last_time - last_time) / HALF_LIFE)
+    aged = 2.0 ** ((state.last_time - last_time) / HALF_LIFE)
+    weight = 2.0 ** ((t - last_time) / HALF_LIFE)
     has_value = event.value is not None and np.isfinite(event.value)
     value = float(event.value) if event.value is not None and has_value else float("nan")
+    counted = value if has_value else 0.0
     items, times, values, types = _remember(state, event, value)
     return UserState(
         events=state.events + 1,
-        decayed=decayed + 2.0 ** ((t - last_time) / HALF_LIFE),
+        decayed=state.decayed * aged + weight,
         last_time=last_time,
         first_time=t if new else min(state.first_time, t),
-        value_sum=state.value_sum + (value if has_value else 0.0),
+        value_sum=state.value_sum + counted,
         value_count=state.value_count + has_value,
+        value_decayed=state.value_decayed * aged + counted * weight,
+        value_weight=state.value_weight * aged + has_value * weight,
         items=items[-max_history:],
         times=times[-max_history:],
         values=values[-max_history:],

@@ -15,7 +15,7 @@ import duckdb
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import EVENT_TYPES
 from shortlist.event_kinds import KIND_TYPES
-from shortlist.features import HALF_LIFE
+from shortlist.features import HALF_LIFE, TARGET_STATE
 from shortlist.searches import SEARCH
 
 BACKFILL_LAG = 7 * DAY
@@ -29,8 +29,6 @@ KNOWN_AT = f"""CASE WHEN epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} +
 
 TICK = f"(m + {DAY - 1}) // {DAY} * {DAY}"
 """The first midnight by which an event is known, in microseconds."""
-
-STATE = ("events", "decayed", "last_time", "first_time", "value_sum", "value_count")
 
 
 def read_events(
@@ -110,18 +108,20 @@ def recent(after: int | None) -> str:
 def target_changes(
     key: str, *, carry: str | None = None, after: int | None = None, moment: str = "m"
 ) -> str:
-    """`changes` of the target events: a row of (key, m, *STATE) each.
+    """`changes` of the target events: a row of (key, m, *TARGET_STATE) each.
 
     Args:
-        carry: table of (key, m, *STATE), the states to go on from.
+        carry: table of (key, m, *TARGET_STATE), the states to go on from.
         after: leave out rows of moments up to here.
         moment: when an event counts, in SQL; at or after its `m`.
     """
+    w = weight("t", moment)
     groups = f"""
         SELECT {key}, {moment} AS m, max(t) AS last_time, min(t) AS first_time,
             {moment} AS weighed_at, count(*)::DOUBLE AS events,
             coalesce(sum(value), 0.0) AS value_sum, count(value)::DOUBLE AS value_count,
-            sum({weight("t", moment)}) AS decayed
+            sum({w}) AS decayed, coalesce(sum(value * {w}), 0.0) AS value_decayed,
+            coalesce(sum({w}) FILTER (WHERE value IS NOT NULL), 0.0) AS value_weight
         FROM events GROUP BY {key}, {moment}
     """
     if carry:
@@ -130,7 +130,8 @@ def target_changes(
             FROM {carry} WHERE {key} IN (SELECT {key} FROM events)
         """
     sums = ("events", "value_sum", "value_count")
-    return changes(key, groups, sums=sums, decayed=("decayed",), after=after)
+    decayed = ("decayed", "value_decayed", "value_weight")
+    return changes(key, groups, sums=sums, decayed=decayed, after=after)
 
 
 def weight(t: str, moment: str) -> str:
@@ -193,12 +194,12 @@ def changes(
 
 
 def state_columns(prefix: str) -> str:
-    return ", ".join(f"{name} AS {prefix}_{name}" for name in STATE)
+    return ", ".join(f"{name} AS {prefix}_{name}" for name in TARGET_STATE)
 
 
 def carried(prefix: str, key: str, path: str) -> str:
     """A file of newest states as the `carry` of `changes`."""
-    names = ", ".join(f"{prefix}_{name} AS {name}" for name in STATE)
+    names = ", ".join(f"{prefix}_{name} AS {name}" for name in TARGET_STATE)
     return f"(SELECT {key}, epoch_us(event_timestamp) AS m, {names} FROM read_parquet('{path}'))"
 
 

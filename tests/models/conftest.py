@@ -189,13 +189,13 @@ def _request_rows(catalogue, people, time, item, value, own, today, groups) -> R
         at=at,
         user={
             "user_events": count,
-            "user_decayed": np.array(
-                [np.exp2(-(time[e[-1:]].sum() - time[e]) / HALF_LIFE).sum() for e in own]
-            ),
+            "user_decayed": np.array([weight_of(time[e]).sum() for e in own]),
             "user_last_time": np.array([time[e[-1]] if len(e) else 0 for e in own]),
             "user_first_time": np.array([time[e[0]] if len(e) else 0 for e in own]),
             "user_value_sum": np.array([value[e].sum() for e in own]),
             "user_value_count": count,
+            "user_value_decayed": np.array([np.dot(weight_of(time[e]), value[e]) for e in own]),
+            "user_value_weight": np.array([weight_of(time[e]).sum() for e in own]),
         }
         | no_kinds("user", len(at)),
         history_items=[catalogue.vocab.decode(item[e]) for e in own],
@@ -206,6 +206,11 @@ def _request_rows(catalogue, people, time, item, value, own, today, groups) -> R
         context={name: np.zeros(len(at)) for name in CONTEXT_STATE} | time_features(at),
         searches=[NO_SEARCHES] * len(at),
     )
+
+
+def weight_of(times: np.ndarray) -> np.ndarray:
+    """What events at these times (sorted) weigh as of the last of them."""
+    return np.exp2((times - times[-1:].sum()) / HALF_LIFE)
 
 
 def state_at(
@@ -222,7 +227,8 @@ def state_at(
     days = np.zeros((size, DAY_BUCKETS), dtype=np.int64)
     ago = (tick - 1 - time) // DAY
     np.add.at(days, (item[ago < DAY_BUCKETS], DAY_BUCKETS - 1 - ago[ago < DAY_BUCKETS]), 1)
-    decayed = np.bincount(item, np.exp2(-(last[item] - time) / HALF_LIFE), minlength=size)
+    weight = np.exp2(-(last[item] - time) / HALF_LIFE)
+    decayed = np.bincount(item, weight, minlength=size)
     return ItemState(
         pack_id=str(tick),
         as_of=tick,
@@ -233,6 +239,8 @@ def state_at(
             "item_first_time": first,
             "item_value_sum": np.bincount(item, value, minlength=size),
             "item_value_count": count,
+            "item_value_decayed": np.bincount(item, value * weight, minlength=size),
+            "item_value_weight": decayed,
             "item_day_counts": days,
         }
         | no_kinds("item", size),

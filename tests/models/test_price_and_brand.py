@@ -57,6 +57,8 @@ def test_prices_and_brands_by_hand() -> None:
     found = features([[2, 4, 3], [1, 0, 0], [0, 0, 0]], shop)
     assert found["price_log"] == pytest.approx(np.tile([0, 1, 0, 3], (3, 1)), abs=1e-6)
     # The first user paid log prices 1 and 3, one is unknown: 2 is usual.
+    assert found["price_usual"][:, 0] == pytest.approx([2, 0, 0])
+    assert not found["price_usual_trend"].any()
     assert found["price_from_history"][0] == pytest.approx([-2, -1, 0, 1], abs=1e-6)
     assert found["price_from_history"][1] == pytest.approx([0, 1, 0, 3], abs=1e-6)
     assert not found["price_from_history"][2].any()
@@ -67,7 +69,14 @@ def test_prices_and_brands_by_hand() -> None:
     assert found["brand_is_last"].tolist() == [[0, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]]
 
 
+def test_the_trend_of_prices_is_what_the_last_ten_cost_above_the_usual() -> None:
+    shop = catalogue([math.e**2 - 1, math.e**5 - 1], [None, None])
+    found = features([[1] * 5 + [2] * 10, [2] * 5 + [1] * 5 + [0] * 5], shop)
+    assert found["price_usual"] == pytest.approx(np.array([[4, 4], [3.5, 3.5]]))
+    assert found["price_usual_trend"] == pytest.approx(np.array([[1, 1], [0, 0]]), abs=1e-6)
+
+
 def test_what_the_catalogue_does_not_say_is_zero() -> None:
     found = features([[1, 2]], catalogue([None, None], [None, ""]))
-    for name in HISTORY_FEATURES[-5:]:
+    for name in HISTORY_FEATURES[-7:]:
         assert not found[name].any(), name

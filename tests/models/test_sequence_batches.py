@@ -12,7 +12,8 @@ from models.queries import newest
 from models.retrieval.examples import RequestExamples
 from models.sequence.batches import SequenceBatch, SequenceData, next_sets
 from shortlist.columns import MICROSECONDS_PER_DAY
-from shortlist.features import CONTEXT_FEATURES, USER_FEATURES
+from shortlist.feature_store.push import FeatureEvent, UserState, update_user_state
+from shortlist.features import CONTEXT_FEATURES, USER_FEATURES, USER_STATE, decay, value_trend
 from tests.models.conftest import START, catalogue_of, training_data
 
 
@@ -150,3 +151,28 @@ def test_newest_keeps_the_end_of_each_history(max_history):
         real = row[row > 0][-max_history:]
         assert kept[kept > 0].tolist() == real.tolist()
         assert (kept[len(real) :] == 0).all()
+
+
+def test_a_training_request_has_the_features_that_pushed_events_give():
+    rng = np.random.default_rng(3)
+    data = random_data(rng)
+    data = replace(data, value=rng.choice([0, 1, 4], len(data.time)).astype(np.float32))
+    examples = RequestExamples(data, max_history=50, rng=rng)
+    names = ("user_events_log", "user_recent_activity", "user_mean_value", "user_value_trend")
+    for r, begin in enumerate(examples.begin):
+        state = UserState()
+        for e in range(data.offsets[examples.user_row[r]], begin):
+            event = FeatureEvent(
+                "u", str(data.item_idx[e]), int(data.time[e]), data.value[e] or None
+            )
+            state = update_user_state(state, event)
+        columns = {name: np.array([float(state.columns()[name])]) for name in USER_STATE}
+        found = dict(zip(USER_FEATURES, examples.user_features[r], strict=True))
+        at, last = examples.at[r], columns["user_last_time"]
+        wanted = (
+            np.log1p(columns["user_events"]),
+            np.log1p(decay(columns["user_decayed"], at - last)),
+            columns["user_value_sum"] / np.maximum(columns["user_value_count"], 1),
+            value_trend("user", columns, examples.at[r : r + 1]),
+        )
+        assert [found[name] for name in names] == pytest.approx([w[0] for w in wanted], abs=1e-5)

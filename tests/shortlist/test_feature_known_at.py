@@ -27,6 +27,7 @@ from shortlist.features import DAY_BUCKETS, HALF_LIFE, USER_HISTORY, USER_STATE
 
 START = 10_000 * DAY
 TYPES = ("rating", "like")
+DECAYED = ("user_decayed", "user_value_decayed", "user_value_weight")
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def assert_point_in_time(events: list[Arrived], features: Path, *, until: int) -
             assert history["history_items"] is None
             continue
         last = max(e.t for e in seen)
-        assert [state[name] for name in USER_STATE if name != "user_decayed"] == [
+        assert [state[name] for name in USER_STATE if name not in DECAYED] == [
             len(seen),
             last,
             min(e.t for e in seen),
@@ -147,6 +148,9 @@ def assert_point_in_time(events: list[Arrived], features: Path, *, until: int) -
         ]
         decayed = sum(2.0 ** ((e.t - last) / HALF_LIFE) for e in seen)
         assert state["user_decayed"] == pytest.approx(decayed, rel=1e-9)
+        valued = [(2.0 ** ((e.t - last) / HALF_LIFE), e.value) for e in seen if e.value is not None]
+        assert state["user_value_decayed"] == pytest.approx(sum(w * v for w, v in valued), rel=1e-9)
+        assert state["user_value_weight"] == pytest.approx(sum(w for w, _ in valued), rel=1e-9)
         first: dict[str, int] = {}
         for event in seen:
             first[event.item_id] = min(event.t, first.get(event.item_id, event.t))
@@ -236,7 +240,7 @@ def test_a_part_more_says_what_building_anew_says(events: list[Arrived], cuts: l
             for mine, yours in zip(*rows, strict=True):
                 assert mine.keys() == yours.keys()
                 for name, value in mine.items():
-                    if name.endswith("_decayed"):
+                    if name.endswith(("_decayed", "_weight")):
                         assert value == pytest.approx(yours[name], rel=1e-9)
                     else:
                         assert value == yours[name], (view, name)

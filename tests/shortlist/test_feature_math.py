@@ -42,6 +42,9 @@ def rows(
             "user_first_time": np.array([(NOW - 10 * DAY) * known]),
             "user_value_sum": np.array([9.0 * known]),
             "user_value_count": np.array([2.0 * known]),
+            # half of both a half-life later: 1.5 values that sum to 7.5
+            "user_value_decayed": np.array([15.0 * known]),
+            "user_value_weight": np.array([3.0 * known]),
             # impressions, clicks, carts, purchases, negatives; half of each a half-life later
             "user_kind_counts": np.array([[60.0, 12, 4, 2, 1]]) * known,
             "user_kind_decayed": np.array([[30.0, 6, 2, 1, 1]]) * known,
@@ -83,6 +86,7 @@ def test_user_features_by_hand() -> None:
             "user_hours_since_last_log": math.log(1 + 7 * 24),
             "user_days_since_first_log": math.log(1 + 10),
             "user_mean_value": 9 / 2,
+            "user_value_trend": (7.5 + 9 / 2) / (1.5 + 1) - 9 / 2,
             "user_session_depth_log": math.log(1 + 2),
             "user_impressions_recent_log": math.log(1 + 15),
             "user_clicks_recent_log": math.log(1 + 3),
@@ -168,6 +172,8 @@ def test_item_features_by_hand() -> None:
         "item_first_time": np.array(NOW - 60 * DAY),
         "item_value_sum": np.array(12.0),
         "item_value_count": np.array(4.0),
+        "item_value_decayed": np.array(2.0 * 2 ** (1 / 7)),
+        "item_value_weight": np.array(1.0 * 2 ** (1 / 7)),  # one value of 2 at the request
         "item_day_counts": days,
         "item_kind_counts": np.array([1000.0, 80, 20, 10, 5]),
         "item_kind_decayed": np.array([400.0, 40, 8, 4, 2]),
@@ -189,6 +195,7 @@ def test_item_features_by_hand() -> None:
             "item_count_30d_log": math.log(1 + 53),
             "item_trend": math.log(1 + 7) - math.log(1 + 46 * 7 / 23),
             "item_mean_value": 12 / 4,
+            "item_value_trend": (2 + 12 / 4) / (1 + 1) - 12 / 4,
             "item_days_since_first_log": math.log(1 + 60),
             "item_days_since_last_log": math.log(1 + 1),
             "item_published_years_ago": 2.0,

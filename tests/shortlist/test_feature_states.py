@@ -34,8 +34,7 @@ from shortlist.features import (
 START = 10_000 * DAY
 END = 2**60
 ERA_EDGE = 3 * ERA_HALF_LIVES * HALF_LIFE
-
-
+DECAYED = ("user_decayed", "user_value_decayed", "user_value_weight")
 TYPES = ("rating", "like")
 CODES = tuple(EVENT_CODE[name] for name in TYPES)
 
@@ -104,7 +103,7 @@ def assert_same(batch: dict[str, Any], state: UserState) -> None:
     for name in (*USER_STATE, "history_items", "history_times"):
         if name in batch:
             assert batch[name] == (
-                pytest.approx(want[name], rel=1e-9) if name == "user_decayed" else want[name]
+                pytest.approx(want[name], rel=1e-9) if name in DECAYED else want[name]
             ), name
     if "history_values" in batch:
         assert batch["history_types"] == want["history_types"]
@@ -183,7 +182,9 @@ def decayed_sum(times: list[int]) -> float:
 def summary(seen: list[FeatureEvent], prefix: str) -> dict[str, Any]:
     """The obvious way: look at every event again."""
     times = [event.timestamp for event in seen]
-    values = [event.value for event in seen if event.value is not None]
+    valued = [(event.timestamp, event.value) for event in seen if event.value is not None]
+    values = [value for _, value in valued]
+    weights = [2.0 ** ((t - max(times)) / HALF_LIFE) for t, _ in valued]
     return {
         f"{prefix}_events": len(seen),
         f"{prefix}_decayed": pytest.approx(decayed_sum(times), rel=1e-9),
@@ -191,6 +192,8 @@ def summary(seen: list[FeatureEvent], prefix: str) -> dict[str, Any]:
         f"{prefix}_first_time": min(times),
         f"{prefix}_value_sum": sum(values),
         f"{prefix}_value_count": len(values),
+        f"{prefix}_value_decayed": pytest.approx(np.dot(weights, values), rel=1e-9),
+        f"{prefix}_value_weight": pytest.approx(sum(weights), rel=1e-9),
     }
 
 
