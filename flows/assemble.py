@@ -30,6 +30,7 @@ class World:
     """The lake as one run sees it: target events, catalogue, users and the five windows."""
 
     interactions: pa.Table  # target events, sorted by time
+    asked: np.ndarray  # (E,) int64 microseconds, when the page of each was asked for
     users: pa.Table
     catalogue: Catalogue
     windows: Windows
@@ -58,6 +59,7 @@ def load_world(settings: Settings, config: RunConfig) -> World:
     times = microseconds(interactions.column(c.EVENT_TIMESTAMP)).to_numpy()
     return World(
         interactions=interactions,
+        asked=lake.asked_at(interactions),
         users=lake.users(),
         catalogue=Catalogue.from_items(lake.items()),
         windows=split_windows(times, config.split.fractions),
@@ -104,7 +106,7 @@ class JudgedTick:
     queries: Queries
     items: ItemState
     relevant: list[np.ndarray]  # item_idx of the user's new items of the next 24 h
-    next_set: list[np.ndarray]  # item_idx of the new items at the request's own time
+    next_set: list[np.ndarray]  # item_idx of the new items chosen on the request's own page
 
 
 def judged_requests(
@@ -148,6 +150,7 @@ def draw_window(world: World, window: str, config: RunConfig) -> Requests:
         world.windows[window],
         rng=np.random.default_rng([config.seed, *window.encode()]),
         max_per_user=config.split.max_requests_per_user,
+        asked=world.asked,
     )
 
 

@@ -92,11 +92,13 @@ def replay_window(settings: Settings, run: Run) -> tuple[Requests, pa.Table]:
     start, end = run.windows["replay"]
     lake = Lake(settings.lake)
     rng = np.random.default_rng([config.seed, *b"replay"])
+    targets = lake.interactions(until=end, event_types=config.data.target_events)
     drawn = draw_requests(
-        lake.interactions(until=end, event_types=config.data.target_events),
+        targets,
         (start, end),
         rng=rng,
         max_per_user=config.split.max_requests_per_user,
+        asked=lake.asked_at(targets),
     )
     size = config.monitor.max_requests
     if len(drawn) > size:

@@ -1,8 +1,10 @@
 """Five windows of time, in order, and the requests drawn from one of them: the unit of every
 evaluation.
 
-A request is a distinct (user, timestamp): events of one user in one second are one set of targets.
-Its history is everything strictly before; relevant are the user's new items of the next 24 hours.
+A request is a distinct (user, moment): when a page was asked for if the log tells (`request_id`),
+else when something was chosen, and events of one second are one set of targets. What is known at a
+request is everything strictly before, so of a page neither its impressions nor what was done on it;
+relevant are the user's new items of the next 24 hours.
 """
 
 from dataclasses import dataclass
@@ -74,7 +76,7 @@ class Requests:
     user_ids: list[str]
     at: np.ndarray  # (B,) int64 microseconds
     relevant: list[list[str]]  # new items of the next 24 h (cut at the window's end), item_ids
-    next_set: list[list[str]]  # new items at exactly `at`
+    next_set: list[list[str]]  # new items chosen on the page asked for at `at`
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -95,6 +97,7 @@ def draw_requests(
     rng: np.random.Generator,
     max_per_user: int = MAX_REQUESTS_PER_USER,
     horizon: int = HORIZON,
+    asked: np.ndarray | None = None,
 ) -> Requests:
     """Draw at most `max_per_user` requests of each user active in `window`.
 
@@ -105,11 +108,15 @@ def draw_requests(
         window: (start, end) in microseconds, half open.
         rng: decides which requests of a busy user are kept.
         horizon: microseconds after a request in which the user's new items count as relevant.
+        asked: (E,) int64 microseconds, when the page of each event was asked for; then
+            `interactions` is sorted by time. None: at the event's own time.
     """
     start, end = window
-    table = sort_by_time(interactions)
+    table = sort_by_time(interactions) if asked is None else interactions
     time = microseconds(table.column(c.EVENT_TIMESTAMP)).to_numpy()
-    table, time = table.slice(0, int((time < end).sum())), time[time < end]
+    asked = time if asked is None else asked
+    until = int((time < end).sum())
+    table, time, asked = table.slice(0, until), time[:until], asked[:until]
     user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
     items = table.column(c.ITEM_ID).to_numpy()
     order = np.argsort(user, kind="stable")
@@ -118,7 +125,7 @@ def draw_requests(
     for u, name in enumerate(user_names):
         rows = order[bounds[u] : bounds[u + 1]]
         drawn += _user_requests(
-            str(name), time[rows], items[rows], start, horizon, max_per_user, rng
+            str(name), time[rows], asked[rows], items[rows], start, horizon, max_per_user, rng
         )
     drawn.sort(key=lambda request: (request[1], request[0]))
     return Requests(
@@ -132,6 +139,7 @@ def draw_requests(
 def _user_requests(
     user_id: str,
     time: np.ndarray,
+    asked: np.ndarray,
     items: np.ndarray,
     start: int,
     horizon: int,
@@ -140,15 +148,15 @@ def _user_requests(
 ) -> list[tuple[str, int, list[str], list[str]]]:
     _, first_rows = np.unique(items, return_index=True)
     first_rows.sort()  # an item is new only at its first event
-    new_time, new_items = time[first_rows], items[first_rows]
-    moments = np.unique(time[time >= start])
+    new_time, new_items, new_asked = time[first_rows], items[first_rows], asked[first_rows]
+    moments = np.unique(np.maximum(asked[time >= start], start))
     if len(moments) > max_per_user:
         moments = np.sort(rng.choice(moments, size=max_per_user, replace=False))
     requests = []
     for at in moments:
-        low, same, high = np.searchsorted(new_time, [at, at + 1, at + horizon])
+        low, high = np.searchsorted(new_time, [at, at + horizon])
         if high > low:
-            requests.append(
-                (user_id, int(at), new_items[low:high].tolist(), new_items[low:same].tolist())
-            )
+            own = np.maximum(new_asked[low:high], start) == at
+            relevant = new_items[low:high]
+            requests.append((user_id, int(at), relevant.tolist(), relevant[own].tolist()))
     return requests

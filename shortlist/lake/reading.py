@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shortlist import columns as c
 from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS, check, sort_by_time
+from shortlist.lake.pages import asked_at
 from shortlist.lake.publish import publish_batch
 from shortlist.lake.snapshot import LakeError, Manifest, current_folder, current_manifest
 from shortlist.lake.staging import open_staged
@@ -117,6 +119,12 @@ class Lake:
                 f" {len(parts)} partitions{'' if since is until is None else ' in that time'}"
             )
         return table
+
+    def asked_at(self, interactions: pa.Table) -> np.ndarray:
+        """(E,) microseconds: when the page of each of these events was asked for, by `request_id`;
+        its own time where the lake does not say.
+        """
+        return asked_at(self.interaction_files(), interactions, temporary=self.root)
 
     def items(self) -> pa.Table:
         """The catalogue. Raises LakeError if there is none."""

@@ -29,6 +29,7 @@ def test_histories_carry_the_type_of_each_items_first_event():
             {name: list(values) for name, values in zip(names, columns, strict=True)}
             | {c.EVENT_TIMESTAMP: pa.array(time).cast(TIMESTAMP)}
         ),
+        asked=time,
         users=pa.table({c.USER_ID: [], c.ATTRIBUTES: []}),
         catalogue=catalogue_of([[]] * 3),
         windows=split_windows(np.arange(100), (0.6, 0.1, 0.1, 0.1, 0.1)),

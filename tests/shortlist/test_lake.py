@@ -8,7 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from shortlist import columns as c
-from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS, ContractError
+from shortlist.contracts import (
+    INTERACTIONS,
+    ITEMS,
+    TIMESTAMP,
+    USERS,
+    ContractError,
+    microseconds,
+)
 from shortlist.lake import Lake, LakeError, Published, open_staged, publish_batch, write_whole
 from shortlist.lake.partitions import MAX_FILES, granularity_for
 from shortlist.lake.snapshot import locked
@@ -108,6 +115,32 @@ def test_reading_a_part(lake: Lake) -> None:
     assert lake.interactions().schema.equals(INTERACTIONS)
     with pytest.raises(LakeError, match="no events of type hide"):
         lake.interactions(event_types=["hide"])
+
+
+def test_a_page_was_asked_for_at_its_first_event(lake: Lake) -> None:
+    minute = 60_000_000
+
+    def of(page: str | None, *events: Event, event_type: str) -> pa.Table:
+        table = interactions(*events, event_type=event_type)
+        place = table.schema.get_field_index(c.REQUEST_ID)
+        pages = pa.array([page] * len(events), pa.string())
+        return table.set_column(place, table.schema.field(place), pages)
+
+    shown = (("s1", "u", "a", 100), ("s2", "u", "b", 100), ("s3", "v", "b", 7))
+    chosen = pa.concat_tables(
+        [
+            of("p", ("c1", "u", "a", 110), ("c2", "u", "b", 120), event_type="click"),
+            of("p", ("c3", "u", "c", 100 + 31 * minute), event_type="click"),  # too late for it
+            of("", ("c4", "u", "d", 130), event_type="click"),
+            of(None, ("c5", "u", "e", 140), event_type="click"),
+            of("never logged", ("c6", "u", "f", 150), event_type="click"),
+        ]
+    )
+    own = microseconds(chosen.column(c.EVENT_TIMESTAMP)).to_pylist()
+    assert lake.asked_at(chosen).tolist() == own  # of an empty lake
+    lake.publish("shown", of("p", *shown, event_type="impression"), items(a="A"), users("u"))
+    lake.publish("chosen", chosen, items(), users())
+    assert lake.asked_at(chosen).tolist() == [100, 100, *own[2:]]
 
 
 def test_an_empty_lake_says_what_to_run(lake: Lake) -> None:

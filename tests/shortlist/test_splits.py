@@ -79,6 +79,27 @@ def test_a_request_is_a_user_and_a_time_with_the_new_items_of_a_day():
     assert ("u", 10) not in by_key
 
 
+def test_a_request_is_when_its_page_was_asked_for():
+    events = [  # user, item, time
+        ("u", "a", 90),  # of a page asked for before the window
+        ("u", "b", 130),
+        ("u", "c", 140),  # of the same page as b
+        ("u", "d", 150),  # of no page
+        ("u", "b", 160),  # not new, of a page of its own
+        ("u", "e", 900),
+    ]
+    asked = np.array([80, 110, 110, 150, 155, 890])
+    requests = draw_requests(
+        table(events), (85, 800), rng=np.random.default_rng(0), horizon=60, asked=asked
+    )
+    found = zip(requests.at.tolist(), requests.relevant, requests.next_set, strict=True)
+    assert list(found) == [
+        (85, ["a", "b", "c"], ["a"]),  # as of the window's begin, since models know what was before
+        (110, ["b", "c", "d"], ["b", "c"]),
+        (150, ["d"], ["d"]),
+    ]
+
+
 def test_relevance_ends_with_the_window():
     events = [("u", "a", 0), ("u", "b", 100), ("u", "c", 200)]
     requests = draw_requests(table(events), (50, 150), rng=np.random.default_rng(0))

@@ -1,0 +1,52 @@
+"""When the page was asked for on which somebody acted."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shortlist import columns as c
+from shortlist.contracts import microseconds
+from shortlist.lake.engine import connect, parquet
+
+PAGE_LIFE = 30 * 60 * 1_000_000
+"""Microseconds: an event later than this after its page belongs to no request but its own."""
+
+
+def asked_at(files: list[Path], events: pa.Table, *, temporary: Path) -> np.ndarray:
+    """(E,) microseconds at which each event's page was asked for: the first event of any type with
+    its user and `request_id`, mostly an impression. Where there is no `request_id`, or the page is
+    older than PAGE_LIFE, the event's own time.
+
+    Args:
+        files: all interactions of the lake.
+        events: INTERACTIONS contract.
+        temporary: for what does not fit into memory.
+    """
+    time = microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy()
+    wanted = pa.table(
+        {
+            "row": np.arange(events.num_rows),
+            "user_id": events.column(c.USER_ID),
+            "request_id": events.column(c.REQUEST_ID),
+        }
+    ).filter(pc.fill_null(pc.not_equal(events.column(c.REQUEST_ID), ""), False))
+    if not files or wanted.num_rows == 0:
+        return time
+    with connect(temporary) as connection:
+        connection.register("wanted", wanted)
+        found = connection.execute(
+            f"""
+            WITH pages AS (
+                SELECT user_id, request_id, min(epoch_us(event_timestamp)) AS asked
+                FROM {parquet(files)}
+                SEMI JOIN wanted USING (user_id, request_id)
+                GROUP BY user_id, request_id
+            )
+            SELECT row, asked FROM wanted JOIN pages USING (user_id, request_id)
+            """
+        ).fetchnumpy()
+    page = time.copy()
+    page[found["row"]] = found["asked"]
+    return np.where((page <= time) & (time - page <= PAGE_LIFE), page, time)
