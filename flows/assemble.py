@@ -107,6 +107,7 @@ class JudgedTick:
     items: ItemState
     relevant: list[np.ndarray]  # item_idx of the user's new items of the next 24 h
     next_set: list[np.ndarray]  # item_idx of the new items chosen on the request's own page
+    context_ids: list[str]
 
 
 def judged_requests(
@@ -120,7 +121,10 @@ def judged_requests(
 ) -> list[JudgedTick]:
     """Requests drawn from a window, with features as of each request, in batches by tick."""
     requests = draw_window(world, window, config)
-    contexts = [context_id(surface="web", device=None, at=int(at)) for at in requests.at]
+    contexts = [
+        context_id(surface=surface, device=device, at=int(at))
+        for (surface, device), at in zip(requests.contexts, requests.at, strict=True)
+    ]
     read = reader.read(requests.user_ids, contexts, requests.at)
     encode = world.catalogue.vocab.encode
     ticks = []
@@ -136,6 +140,7 @@ def judged_requests(
                         read.take(rows), catalogue=world.catalogue, profiles=profiles
                     ),
                     items=items,
+                    context_ids=[contexts[i] for i in rows],
                     relevant=[encode(requests.relevant[i]) for i in rows],
                     next_set=[encode(requests.next_set[i]) for i in rows],
                 )

@@ -26,7 +26,6 @@ from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.contracts import SERVING_LOG
 from shortlist.feature_store import OfflineReader, latest_pack
-from shortlist.features import context_id
 from shortlist.metrics import ndcg, paired_difference
 from shortlist.release import ReleaseError, ReleaseStore
 
@@ -231,7 +230,7 @@ def serving_log(
             "pack_id": tick.items.pack_id,
             "arm": "main",
             "user_id": user_id,
-            "context_id": context_id(surface="web", device=None, at=int(tick.queries.at[row])),
+            "context_id": tick.context_ids[row],
             "event_timestamp": int(tick.queries.at[row]),
             "user_as_of": int(tick.queries.history_time[row].max()),
             "delta_epoch": 0,

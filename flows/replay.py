@@ -29,7 +29,6 @@ from shortlist.splits import HORIZON, Requests, draw_requests
 
 MAX_LAG = c.MICROSECONDS_PER_HOUR
 """Other people's events may reach the service this late, so that requests can go side by side."""
-SURFACE = "web"
 
 
 @dataclass(frozen=True)
@@ -175,12 +174,13 @@ class Traffic:
 
     def ask(self, row: int) -> tuple[RecommendResponse, float]:
         """Send one request; returns the response and its milliseconds."""
+        surface, device = self.requests.contexts[row]
         request = RecommendRequest(
             user_id=self.requests.user_ids[row],
             recent_items=None,
             k=self.k,
             at=int(self.requests.at[row]),
-            context=Context(surface=SURFACE, device=None),
+            context=Context(surface=surface, device=device),
         )
         started = time.perf_counter()
         response = self.client.recommend(request)

@@ -77,6 +77,7 @@ class Requests:
     at: np.ndarray  # (B,) int64 microseconds
     relevant: list[list[str]]  # new items of the next 24 h (cut at the window's end), item_ids
     next_set: list[list[str]]  # new items chosen on the page asked for at `at`
+    contexts: list[tuple[str | None, str | None]]  # surface and device, as the log has them
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -87,6 +88,7 @@ class Requests:
             self.at[rows],
             [self.relevant[i] for i in rows],
             [self.next_set[i] for i in rows],
+            [self.contexts[i] for i in rows],
         )
 
 
@@ -117,6 +119,10 @@ def draw_requests(
     asked = time if asked is None else asked
     until = int((time < end).sum())
     table, time, asked = table.slice(0, until), time[:until], asked[:until]
+    where = [
+        table.column(name).to_pylist() if name in table.column_names else [None] * until
+        for name in (c.SURFACE, c.DEVICE)
+    ]
     user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
     items = table.column(c.ITEM_ID).to_numpy()
     order = np.argsort(user, kind="stable")
@@ -124,20 +130,23 @@ def draw_requests(
     drawn = []
     for u, name in enumerate(user_names):
         rows = order[bounds[u] : bounds[u + 1]]
-        drawn += _user_requests(
-            str(name), time[rows], asked[rows], items[rows], start, horizon, max_per_user, rng
-        )
+        drawn += [
+            (str(name), *request, tuple(column[rows[place]] for column in where))
+            for place, *request in _user_requests(
+                time[rows], asked[rows], items[rows], start, horizon, max_per_user, rng
+            )
+        ]
     drawn.sort(key=lambda request: (request[1], request[0]))
     return Requests(
         [r[0] for r in drawn],
         np.array([r[1] for r in drawn], dtype=np.int64),
         [r[2] for r in drawn],
         [r[3] for r in drawn],
+        [r[4] for r in drawn],
     )
 
 
 def _user_requests(
-    user_id: str,
     time: np.ndarray,
     asked: np.ndarray,
     items: np.ndarray,
@@ -145,18 +154,21 @@ def _user_requests(
     horizon: int,
     max_per_user: int,
     rng: np.random.Generator,
-) -> list[tuple[str, int, list[str], list[str]]]:
+) -> list[tuple[int, int, list[str], list[str]]]:
+    """Of one user, (place of the first event on the page, at, relevant, next_set) each."""
     _, first_rows = np.unique(items, return_index=True)
     first_rows.sort()  # an item is new only at its first event
     new_time, new_items, new_asked = time[first_rows], items[first_rows], asked[first_rows]
-    moments = np.unique(np.maximum(asked[time >= start], start))
+    inside = int(np.searchsorted(time, start))
+    moments, places = np.unique(np.maximum(asked[inside:], start), return_index=True)
     if len(moments) > max_per_user:
-        moments = np.sort(rng.choice(moments, size=max_per_user, replace=False))
+        kept = np.sort(rng.choice(len(moments), size=max_per_user, replace=False))
+        moments, places = moments[kept], places[kept]
     requests = []
-    for at in moments:
+    for at, place in zip(moments, inside + places, strict=True):
         low, high = np.searchsorted(new_time, [at, at + horizon])
         if high > low:
             own = np.maximum(new_asked[low:high], start) == at
             relevant = new_items[low:high]
-            requests.append((user_id, int(at), relevant.tolist(), relevant[own].tolist()))
+            requests.append((int(place), int(at), relevant.tolist(), relevant[own].tolist()))
     return requests

@@ -22,7 +22,7 @@ def test_a_selection_of_the_gathered_is_what_the_smaller_chain_finds_itself():
         "ease": fit_ease(EaseConfig(), data, validation, options),
         "recent_popularity": Popularity("recent_popularity", days=7),
     }
-    ticks = [JudgedTick(queries, items, relevant, relevant)]
+    ticks = [JudgedTick(queries, items, relevant, relevant, [""] * len(relevant))]
 
     def chain(candidates: tuple[str, ...], scores: tuple[str, ...]) -> Chain:
         return Chain(

@@ -17,7 +17,7 @@ from shortlist.splits import HORIZON, Requests
 def requests_of(pairs: list[tuple[str, int]]) -> Requests:
     users = [user for user, _ in pairs]
     times = np.array([at for _, at in pairs], dtype=np.int64)
-    return Requests(users, times, [[]] * len(pairs), [[]] * len(pairs))
+    return Requests(users, times, [[]] * len(pairs), [[]] * len(pairs), [(None, None)] * len(pairs))
 
 
 def plan(requests, events, *, connections=4, max_lag=1_000):

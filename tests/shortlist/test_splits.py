@@ -20,6 +20,7 @@ def table(events: list[tuple[str, str, int]]) -> pa.Table:
             "item_id": [e[1] for e in events],
             "event_timestamp": pa.array([e[2] for e in events], pa.int64()).cast(TIMESTAMP),
             "event_order": pa.array(range(len(events)), pa.int64()),
+            "surface": [f"with {e[1]}" for e in events],
         }
     )
 
@@ -98,6 +99,8 @@ def test_a_request_is_when_its_page_was_asked_for():
         (110, ["b", "c", "d"], ["b", "c"]),
         (150, ["d"], ["d"]),
     ]
+    # Where the first choice on the page was made: of b, of b, of d; this log has no devices.
+    assert requests.contexts == [(f"with {item}", None) for item in "abd"]
 
 
 def test_relevance_ends_with_the_window():

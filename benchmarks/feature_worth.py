@@ -1,0 +1,143 @@
+"""`shortlist bench feature_worth`: what each group of ranking features is worth to the chain.
+
+Takes the newest finished run under SHORTLIST_HOME, asks its sources once about the requests of its
+three windows, and fits its LambdaMART with all features and without each group, with several seeds.
+Judged on the test window by nDCG@10, a mean over the seeds for each request, with 95% bootstrap
+intervals over users, paired with all features: above zero means that the group pays.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._result import about_machine, report
+from flows.assemble import load_world
+from flows.ranking_data import assemble_ranking, gather
+from flows.runs import Run
+from flows.train import read_windows
+from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
+from models.ranking.protocol import RankingData
+from models.recommend.recommender import Recommender
+from models.training import TrainingOptions
+from shortlist.config import Settings
+from shortlist.event_kinds import ITEM_KIND_FEATURES, USER_KIND_FEATURES
+from shortlist.feature_descriptions import GROUPS
+from shortlist.feature_store import OfflineReader, latest_pack
+from shortlist.metrics import bootstrap_mean, paired_difference
+from shortlist.release import ReleaseStore
+from shortlist.searches import USER_SEARCH_FEATURES
+
+WINDOWS = ("ranker_train", "validation", "test")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    arguments = parser.parse_args()
+    run, windows = windows_of(Settings())
+    names = windows["test"].schema.names
+    groups = groups_of(names)
+    judged = {
+        name: judge(windows, [names.index(f) for f in left_out], run, seeds=arguments.seeds)
+        for name, left_out in ({"all": ()} | groups).items()
+    }
+    users = windows["test"].users
+    of_all = judged["all"]
+    result = {
+        "command": f"shortlist bench feature_worth --seeds {arguments.seeds}",
+        **about_machine(),
+        "dataset": run.config.name,
+        "requests": {name: len(data) for name, data in windows.items()},
+        "features": len(names),
+        "ndcg@10": rounded(bootstrap_mean(users, of_all, rng=np.random.default_rng(0))),
+        "worth": {
+            name: rounded(
+                paired_difference(users, of_all, judged[name], rng=np.random.default_rng(0))
+            )
+            | {"features": len(left_out)}
+            for name, left_out in groups.items()
+        },
+    }
+    report(result, arguments.out)
+
+
+def windows_of(settings: Settings) -> tuple[Run, dict[str, RankingData]]:
+    """The newest run's ranking data, made anew from its release's sources."""
+    run = Run.open(settings)
+    release = run.read("release.json", made_by="package")["release_id"]
+    recommender = Recommender.load(
+        ReleaseStore(settings.releases).open(release),
+        OfflineReader(settings),
+        pack=latest_pack(settings.packs),
+    )
+    world = load_world(settings, run.config)
+    ticks, _ = read_windows(settings, world, run.config, windows=WINDOWS)
+    chain = recommender.chain
+    return run, {
+        name: assemble_ranking(chain, ticks[name], gather(chain, ticks[name])).data
+        for name in WINDOWS
+    }
+
+
+def groups_of(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Name -> columns: the groups of `shortlist features`, and finer ones within them."""
+    groups = {
+        group.name: tuple(
+            name
+            for name in names
+            if name.rpartition(":")[2] in {feature.name for feature in group.features}
+            and (":" in name) == (group.name == "source")
+        )
+        for group in GROUPS
+    }
+    return groups | {
+        "kinds of user": USER_KIND_FEATURES,
+        "kinds of item": ITEM_KIND_FEATURES,
+        "kinds of both": (*USER_KIND_FEATURES, *ITEM_KIND_FEATURES),
+        "all of searches": (*USER_SEARCH_FEATURES, *groups["search"]),
+        "trends of value": ("user_value_trend", "item_value_trend"),
+        "prices": tuple(name for name in names if name.startswith("price_")),
+        "categories": tuple(name for name in names if name.startswith("category_")),
+    }
+
+
+def judge(
+    windows: dict[str, RankingData], left_out: list[int], run: Run, *, seeds: int
+) -> np.ndarray:
+    """(G,) nDCG@10 of the test requests without some columns, a mean over seeds."""
+    started = time.perf_counter()
+    data = {name: without(window, left_out) for name, window in windows.items()}
+    config = next(
+        (r for r in run.config.train.rankers if isinstance(r, LambdamartConfig)), LambdamartConfig()
+    )
+    found = []
+    for seed in range(seeds):
+        options = TrainingOptions(seed=seed, num_threads=run.config.train.parallel)
+        ranker = fit_lambdamart(config, data["ranker_train"], data["validation"], options)
+        found.append(data["test"].ndcg(ranker.predict(data["test"].x, data["test"].item_idx)))
+    ndcg = np.mean(found, axis=0)
+    print(
+        f"without {len(left_out)} columns: {np.nanmean(ndcg):.4f} a request,"
+        f" {time.perf_counter() - started:.0f} s",
+        flush=True,
+    )
+    return ndcg
+
+
+def without(data: RankingData, columns: list[int]) -> RankingData:
+    """The same requests with these columns constant, so that no tree can split on them."""
+    x = data.x.copy()
+    x[:, columns] = 0
+    return replace(data, x=x)
+
+
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+if __name__ == "__main__":
+    main()
