@@ -35,14 +35,15 @@ WINDOWS = ("ranker_train", "validation", "test")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2, help="fits that are averaged")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
     run, windows = windows_of(Settings())
     names = windows["test"].schema.names
     groups = groups_of(names)
     judged = {
-        name: judge(windows, [names.index(f) for f in left_out], run, seeds=arguments.seeds)
+        name: judge(windows, [names.index(f) for f in left_out], run, arguments)
         for name, left_out in ({"all": ()} | groups).items()
     }
     users = windows["test"].users
@@ -106,7 +107,7 @@ def groups_of(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def judge(
-    windows: dict[str, RankingData], left_out: list[int], run: Run, *, seeds: int
+    windows: dict[str, RankingData], left_out: list[int], run: Run, arguments: argparse.Namespace
 ) -> np.ndarray:
     """(G,) nDCG@10 of the test requests without some columns, a mean over seeds."""
     started = time.perf_counter()
@@ -115,8 +116,8 @@ def judge(
         (r for r in run.config.train.rankers if isinstance(r, LambdamartConfig)), LambdamartConfig()
     )
     found = []
-    for seed in range(seeds):
-        options = TrainingOptions(seed=seed, num_threads=run.config.train.parallel)
+    for seed in range(arguments.seeds):
+        options = TrainingOptions(seed=seed, num_threads=arguments.threads)
         ranker = fit_lambdamart(config, data["ranker_train"], data["validation"], options)
         found.append(data["test"].ndcg(ranker.predict(data["test"].x, data["test"].item_idx)))
     ndcg = np.mean(found, axis=0)

@@ -44,7 +44,7 @@ from shortlist.feature_store import OfflineReader, read_pack_history
 from shortlist.features import ITEM_SERVICE, REQUEST_SERVICE, schema_hash
 from shortlist.profiles import ProfileEncoder
 
-PROBE = LambdamartConfig(num_rounds=120, learning_rate=0.1, early_stopping_rounds=20)
+PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_stopping_rounds=20)
 """The ranker that judges which sources pay: coarse, and quick."""
 
 

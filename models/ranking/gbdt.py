@@ -3,13 +3,17 @@ LambdaMART").
 
 By LightGBM. Notable choices: stopped early on the house's own nDCG@10 (mean per user, then over
 users, relevant items that no source found counted as missed), which LightGBM's built-in metric does
-not know; each user weighs the same, as in the evaluation; user codes are native categories.
+not know; each user weighs the same, as in the evaluation; user codes are native categories. On logs
+of a few thousand requests one training is as good as its seed, and small leaves learn by heart
+which items were popular: so leaves grow with the data, and several models are averaged
+(docs/decisions.md).
 """
 
 from typing import Literal
 
 import lightgbm as lgb
 import numpy as np
+from pydantic import Field
 
 from models.ranking.protocol import RankingData
 from models.ranking.schema import RankingSchema
@@ -22,25 +26,32 @@ class LambdamartConfig(Config):
     """Hyperparameters of LambdaMART, the names LightGBM's."""
 
     kind: Literal["lambdamart"] = "lambdamart"
-    num_leaves: int = 15
-    learning_rate: float = 0.05
+    num_models: int = Field(default=3, ge=1)
+    """Trainings of different seeds whose scores are averaged."""
+    num_leaves: int = 7
+    learning_rate: float = 0.07
     num_rounds: int = 300
     early_stopping_rounds: int = 40
-    min_data_in_leaf: int = 100
+    min_data_in_leaf: int | None = None
+    """None: the MIN_LEAF_SHARE of the candidates, between 20 and MAX_MIN_LEAF."""
     lambdarank_truncation_level: int = 20
     feature_fraction: float = 0.25
     bagging_fraction: float = 0.8
     lambda_l2: float = 5.0
 
 
+MIN_LEAF_SHARE = 1 / 150
+MAX_MIN_LEAF = 2000
+
+
 class Lambdamart(TreeRanker):
-    """Boosted trees, cut at the best number of rounds."""
+    """Boosted trees, each model cut at its best number of rounds."""
 
     name = "lambdamart"
 
     def importance(self, schema: RankingSchema) -> dict[str, float]:
         """Feature name -> share of the total gain, largest first."""
-        gain = self.booster.feature_importance("gain")
+        gain = np.sum([b.feature_importance("gain") for b in self.boosters], axis=0)
         share = gain / max(gain.sum(), 1e-12)
         order = np.argsort(-share, kind="stable")
         return {schema.names[i]: float(share[i]) for i in order}
@@ -52,7 +63,7 @@ def fit_lambdamart(
     validation: RankingData,
     options: TrainingOptions,
 ) -> Lambdamart:
-    """Boost until nDCG@10 on `validation` has not risen for `early_stopping_rounds`.
+    """Boost each model until nDCG@10 on `validation` has not risen for `early_stopping_rounds`.
 
     Raises:
         RankingError: no request of `train` teaches an order.
@@ -67,26 +78,32 @@ def fit_lambdamart(
         categorical_feature=[train.schema.names.index(name) for name in train.schema.categorical],
     )
     watched = dataset.create_valid(validation.x, label=validation.label, group=validation.group)
+    leaf = config.min_data_in_leaf
+    if leaf is None:
+        leaf = int(np.clip(len(learnable.label) * MIN_LEAF_SHARE, 20, MAX_MIN_LEAF))
     params = {
         "objective": "lambdarank",
         "metric": "None",
         "num_leaves": config.num_leaves,
         "learning_rate": config.learning_rate,
-        "min_data_in_leaf": config.min_data_in_leaf,
+        "min_data_in_leaf": leaf,
         "lambdarank_truncation_level": config.lambdarank_truncation_level,
         "feature_fraction": config.feature_fraction,
         "bagging_fraction": config.bagging_fraction,
         "bagging_freq": 1,
         "lambda_l2": config.lambda_l2,
-    } | reproducible(options, name="lambdamart")
-    booster = lgb.train(
-        params,
-        dataset,
-        num_boost_round=config.num_rounds,
-        valid_sets=[watched],
-        feval=lambda scores, _: ("ndcg@10", validation.mean_ndcg(scores), True),
-        callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False)],
-    )
-    # Through the text form: the model in memory is the one that gets saved, cut at the best round.
-    best = booster.model_to_string(num_iteration=booster.best_iteration)
-    return Lambdamart(lgb.Booster(model_str=best))
+    }
+    boosters = []
+    for n in range(config.num_models):
+        booster = lgb.train(
+            params | reproducible(options, name=f"lambdamart {n}"),
+            dataset,
+            num_boost_round=config.num_rounds,
+            valid_sets=[watched],
+            feval=lambda scores, _: ("ndcg@10", validation.mean_ndcg(scores), True),
+            callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False)],
+        )
+        # Through the text form: the model in memory is the one that gets saved, cut at its best.
+        best = booster.model_to_string(num_iteration=booster.best_iteration)
+        boosters.append(lgb.Booster(model_str=best))
+    return Lambdamart(*boosters)

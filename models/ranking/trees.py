@@ -11,32 +11,40 @@ import numpy as np
 
 from models.training import TrainingOptions
 
-MODEL = "model.txt"
+MODELS = "model-*.txt"
 SMALL_BATCH = 5_000
 """Rows up to which one thread is faster than waking more."""
 
 
 class TreeRanker:
-    """A trained ensemble; `booster` holds the rounds that score."""
+    """One or more trained boosters, each with the rounds that score; what they say is averaged."""
 
-    def __init__(self, booster: lgb.Booster):
-        self.booster = booster
+    def __init__(self, *boosters: lgb.Booster):
+        self.boosters = boosters
 
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
         """(R, F) float32, (R,) int64 (not read) -> (R,) float32."""
         if len(x) == 0:
             return np.zeros(0, dtype=np.float32)
         threads = 1 if len(x) <= SMALL_BATCH else 0  # 0 is LightGBM's default
-        scores = self.booster.predict(x, num_threads=threads)  # pyright: ignore[reportArgumentType]
-        return np.asarray(scores, dtype=np.float32)
+        total = np.zeros(len(x))
+        for booster in self.boosters:
+            scores = booster.predict(x, num_threads=threads)  # pyright: ignore[reportArgumentType]
+            total += np.asarray(scores)
+        return (total / len(self.boosters)).astype(np.float32)
 
     def save(self, folder: Path) -> None:
-        """Write LightGBM's text format."""
-        self.booster.save_model(folder / MODEL)
+        """Write LightGBM's text format, a file for each booster."""
+        for n, booster in enumerate(self.boosters):
+            booster.save_model(folder / MODELS.replace("*", f"{n:02}"))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(lgb.Booster(model_file=folder / MODEL))
+        """Raises FileNotFoundError if the folder has no model."""
+        found = sorted(folder.glob(MODELS))
+        if not found:
+            raise FileNotFoundError(f"{folder}: no {MODELS}")
+        return cls(*(lgb.Booster(model_file=file) for file in found))
 
 
 def reproducible(options: TrainingOptions, *, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 
 from models.ranking.blend import Blend, BlendConfig, fit_blend
 from models.ranking.deepfm import Deepfm, DeepfmConfig, draw_candidates
-from models.ranking.gbdt import Lambdamart, LambdamartConfig
+from models.ranking.gbdt import Lambdamart, LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import Ranker, RankingData, RankingError, ndcg_of, pad_groups
 from models.ranking.quantiles import Quantiles
 from models.ranking.registry import KINDS, RankerConfig, fit_ranker, load_ranker
@@ -129,6 +129,31 @@ def test_nothing_to_learn_from_is_refused(kind, train, validation):
     hopeless.label[:] = 0
     with pytest.raises(RankingError, match="none of 3 requests"):
         fit_ranker(CONFIGS[kind], hopeless, validation, OPTIONS)
+
+
+def test_models_are_averaged_and_saved_one_by_one(train, validation, tmp_path):
+    config = CONFIGS["lambdamart"].model_copy(update={"num_models": 2})
+    ranker = fit_ranker(config, train, validation, OPTIONS)
+    alone = [
+        Lambdamart(booster).predict(validation.x, validation.item_idx)
+        for booster in ranker.boosters
+    ]
+    assert not np.array_equal(*alone)
+    mean = ranker.predict(validation.x, validation.item_idx)
+    np.testing.assert_allclose(mean, np.mean(alone, axis=0), rtol=1e-5)
+    ranker.save(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    again = Lambdamart.load(tmp_path)
+    np.testing.assert_array_equal(again.predict(validation.x, validation.item_idx), mean)
+    with pytest.raises(FileNotFoundError, match="no model-"):
+        Lambdamart.load(tmp_path.parent)
+
+
+def test_leaves_grow_with_the_data(train, validation):
+    options = TrainingOptions(seed=3, num_threads=1)
+    small = fit_lambdamart(LambdamartConfig(num_models=1, num_rounds=2), train, validation, options)
+    text = small.boosters[0].model_to_string()
+    assert f"[min_data_in_leaf: {len(train.learnable().label) // 150}]" in text
 
 
 def test_the_importance_names_the_signal(rankers):
