@@ -54,7 +54,7 @@ def quality_figures(
     current: Slates, reference: Slates, backdrop: Backdrop, *, rng: np.random.Generator
 ) -> dict[str, Figure]:
     """nDCG, recall, precision, MRR and the replayed hit rate at k, the hit rate by slice too, and
-    `satisfaction`: what people gave (a rating) to the items we would have shown them.
+    `satisfaction`: what people gave (rating, review, survey) to items we would have shown them.
     """
     k = backdrop.k
     figures = {
@@ -112,16 +112,11 @@ def same_mix(current: Slates, reference: Slates) -> Figure:
 
 
 def satisfaction(slates: Slates) -> np.ndarray:
-    """(B,) mean value (rating) of the shown items that were taken; NaN without such a value."""
-    out = np.full(len(slates), np.nan)
-    for row, (shown, wanted, value) in enumerate(
-        zip(slates.item_idx, slates.relevant, slates.value, strict=True)
-    ):
-        given = value[np.isin(wanted, shown[shown > 0])]
-        given = given[~np.isnan(given)]
-        if len(given):
-            out[row] = given.mean()
-    return out
+    """(B,) mean grade of the shown items that were graded within 24 h; NaN where none was."""
+    graded = ~np.isnan(slates.grade)
+    count = graded.sum(1)
+    total = np.where(graded, slates.grade, 0).sum(1)
+    return np.divide(total, count, out=np.full(len(slates), np.nan), where=count > 0)
 
 
 def beyond_accuracy_figures(

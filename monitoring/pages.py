@@ -40,7 +40,7 @@ td small { color: var(--soft); display: block; }
 PLAIN = {
     "requests": "requests",
     "users": "users",
-    "satisfaction": "satisfaction (mean rating of hits)",
+    "satisfaction": "satisfaction (mean grade of what was shown)",
     "unknown_user_rate": "requests of unknown users",
     "skipped_stage_rate": "requests with a skipped stage",
     "short_list_rate": "lists with empty places",

@@ -16,6 +16,9 @@ from shortlist.catalogue import Catalogue
 from shortlist.contracts import INTERACTIONS, SERVING_LOG, check, microseconds, sort_by_time
 from shortlist.splits import HORIZON
 
+GRADES = ("rating", "review", "survey")
+"""Event types whose value, 1 to 5, says how good something was for the one who had it."""
+
 
 class MonitorError(ValueError):
     """A window cannot be judged; the message says which one, and what is missing."""
@@ -69,7 +72,7 @@ class Slates:
     source: np.ndarray  # (B, K) str, '' where empty
     score: np.ndarray  # (B, K) float64
     relevant: list[np.ndarray]  # item_idx of the user's new items of the next 24 h
-    value: list[np.ndarray]  # what the user gave each of them (a rating), NaN where nothing
+    grade: np.ndarray  # (B, K) mean GRADES value that the user gave what was shown, NaN without
     history_length: np.ndarray  # (B,) target events of the user strictly before `at`
     known: np.ndarray  # (B,) bool: the feature store knew the user
     skipped: np.ndarray  # (B,) bool: some stage was skipped
@@ -116,12 +119,14 @@ def slates_of(window: Window, backdrop: Backdrop) -> Slates:
     user_ids = heads.column(c.USER_ID).to_pylist()
     request_ids = heads.column(c.REQUEST_ID).to_pylist()
     deeds = Deeds.of(window.interactions, backdrop)
-    relevant, value, lengths = [], [], []
-    for request_id, user_id, now in zip(request_ids, user_ids, at, strict=True):
-        items, values, length = deeds.after(user_id, int(now), request_id=request_id)
+    grades = Grades.of(window.interactions, backdrop)
+    grade = np.full(shape, np.nan)
+    relevant, lengths = [], []
+    for place, (request_id, user_id, now) in enumerate(zip(request_ids, user_ids, at, strict=True)):
+        items, length = deeds.after(user_id, int(now), request_id=request_id)
         relevant.append(items)
-        value.append(values)
         lengths.append(length)
+        grade[place] = grades.after(user_id, int(now), item_idx[place])
     as_of = microseconds(heads.column("user_as_of")).fill_null(0).to_numpy()
     skipped = pc.list_value_length(heads.column("skipped_stages")).to_numpy() > 0
     return Slates(
@@ -132,7 +137,7 @@ def slates_of(window: Window, backdrop: Backdrop) -> Slates:
         source=source,
         score=score,
         relevant=relevant,
-        value=value,
+        grade=grade,
         history_length=np.array(lengths, dtype=np.int64),
         known=as_of > 0,
         skipped=skipped,
@@ -145,7 +150,6 @@ class Deeds:
 
     time: dict[str, np.ndarray]
     item_idx: dict[str, np.ndarray]
-    value: dict[str, np.ndarray]
     new: dict[str, np.ndarray]  # bool: the user's first event with this item
     request_id: dict[str, np.ndarray]
 
@@ -156,7 +160,6 @@ class Deeds:
         users = table.column(c.USER_ID).to_numpy(zero_copy_only=False).astype(str)
         item_idx = backdrop.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
         time = microseconds(table.column(c.EVENT_TIMESTAMP)).to_numpy()
-        value = table.column(c.VALUE).to_numpy()
         requests = table.column(c.REQUEST_ID).to_numpy(zero_copy_only=False)
         names, user = np.unique(users, return_inverse=True)
         order = np.argsort(user, kind="stable")
@@ -168,20 +171,52 @@ class Deeds:
         return cls(
             time={n: time[r] for n, r in rows.items()},
             item_idx={n: item_idx[r] for n, r in rows.items()},
-            value={n: value[r] for n, r in rows.items()},
             new={n: new[r] for n, r in rows.items()},
             request_id={n: requests[r] for n, r in rows.items()},
         )
 
-    def after(
-        self, user_id: str, at: int, *, request_id: str
-    ) -> tuple[np.ndarray, np.ndarray, int]:
-        """(item_idx, value) taken in the 24 h from `at` on, and the number of events before it."""
+    def after(self, user_id: str, at: int, *, request_id: str) -> tuple[np.ndarray, int]:
+        """item_idx taken in the 24 h from `at` on, and the number of events before it."""
         if user_id not in self.time:
-            return np.empty(0, dtype=np.int64), np.empty(0), 0
+            return np.empty(0, dtype=np.int64), 0
         low, high = np.searchsorted(self.time[user_id], [at, at + HORIZON])
         span = slice(low, high)
         taken = self.new[user_id][span] | (self.request_id[user_id][span] == request_id)
         taken &= self.item_idx[user_id][span] > 0
-        items, first = np.unique(self.item_idx[user_id][span][taken], return_index=True)
-        return items, self.value[user_id][span][taken][first], int(low)
+        return np.unique(self.item_idx[user_id][span][taken]), int(low)
+
+
+@dataclass(frozen=True)
+class Grades:
+    """What users said of items: by user and item the times, in order, and the values."""
+
+    given: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, interactions: pa.Table, backdrop: Backdrop) -> "Grades":
+        kinds = pa.array(GRADES, pa.string())
+        table = interactions.filter(
+            pc.and_(
+                pc.is_in(interactions.column(c.EVENT_TYPE), value_set=kinds),
+                pc.is_valid(interactions.column(c.VALUE)),
+            )
+        )
+        item_idx = backdrop.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
+        time = microseconds(table.column(c.EVENT_TIMESTAMP)).to_numpy()
+        value = table.column(c.VALUE).to_numpy()
+        rows: dict[tuple[str, int], list[int]] = {}
+        users = table.column(c.USER_ID).to_pylist()
+        for row, key in enumerate(zip(users, item_idx.tolist(), strict=True)):
+            rows.setdefault(key, []).append(row)
+        return cls({key: (time[own], value[own]) for key, own in rows.items()})
+
+    def after(self, user_id: str, at: int, shown: np.ndarray) -> np.ndarray:
+        """(K,) item_idx shown at `at` -> (K,) mean grade of the 24 h from then on, or NaN."""
+        found = np.full(len(shown), np.nan)
+        for place, item in enumerate(shown.tolist()):
+            if item and (user_id, item) in self.given:
+                times, values = self.given[user_id, item]
+                low, high = np.searchsorted(times, [at, at + HORIZON])
+                if high > low:
+                    found[place] = values[low:high].mean()
+        return found

@@ -50,14 +50,14 @@ def log_table(slates: list[dict]) -> pa.Table:
 
 
 def event_table(events: list[tuple]) -> pa.Table:
-    """Events (user_id, item_id, microseconds, value, [request_id])."""
+    """Events (user_id, item_id, microseconds, value, [request_id, [event_type]])."""
     return as_table(
         [
             {
                 "event_id": f"e{n}",
                 "user_id": event[0],
                 "item_id": event[1],
-                "event_type": "rating",
+                "event_type": event[5] if len(event) > 5 else "rating",
                 "event_timestamp": event[2],
                 "event_order": n,
                 "ingested_at": 0,

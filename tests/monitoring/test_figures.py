@@ -66,7 +66,7 @@ def test_taken_is_what_is_new_within_a_day_or_names_the_request(small):
     _, backdrop, slates = small
     names = [backdrop.catalogue.vocab.decode(r) for r in slates.relevant]
     assert names == [["i2", "i5"], ["i4", "i6"]]
-    assert [v.tolist() for v in slates.value] == [[5.0, 2.0], [2.0, 4.0]]
+    np.testing.assert_array_equal(slates.grade, [[3, 5, np.nan], [2, np.nan, np.nan]])
     assert slates.history_length.tolist() == [1, 1]
     assert slates.hit.tolist() == [[False, True, False], [True, False, False]]
     assert slates.known.tolist() == [True, False]
@@ -85,7 +85,7 @@ def test_figures_by_hand(small):
     assert value["replayed_hit_rate@3"] == 1
     assert value["replayed_hit_rate@3/light_users"] == 1
     assert np.isnan(value["replayed_hit_rate@3/new_users"])
-    assert value["satisfaction"] == pytest.approx((5 + 2) / 2)
+    assert value["satisfaction"] == pytest.approx(((3 + 5) / 2 + 2) / 2)
     assert value["coverage@3"] == 5 / 6
     # i1 i2 i3 share no category, and neither do i4 and i5
     assert value["diversity@3"] == pytest.approx(1)
@@ -118,6 +118,23 @@ def test_the_same_mix_takes_the_slices_share_out_of_the_hit_rate(build):
     plain, same = figures["replayed_hit_rate@1"], figures["replayed_hit_rate_same_mix@1"]
     assert (plain.current, plain.reference) == (pytest.approx(3 / 5), pytest.approx(9 / 10))
     assert (same.current, same.reference) == (pytest.approx(3 / 5), pytest.approx(3 / 5))
+
+
+def test_satisfaction_is_what_people_said_not_what_they_paid(build):
+    at, hour = build.start, build.hour
+    events = [
+        ("a", "i2", at - 1, 1.0, None, "survey"),  # of something before this list
+        ("a", "i1", at + 1, 49.9, "r", "purchase"),
+        ("a", "i1", at + 2 * hour, 4.0, None, "survey"),
+        ("a", "i1", at + 3 * hour, 2.0, None, "review"),
+        ("a", "i2", at + hour, 120.0, "r", "watch"),
+        ("a", "i3", at + hour, None, "r", "rating"),
+        ("b", "i1", at + hour, 5.0, None, "survey"),
+    ]
+    shown = [{"request_id": "r", "user_id": "a", "at": at, "items": ["i1", "i2", "i3"]}]
+    window = Window("w", build.log(shown), build.events(events)).checked()
+    slates = slates_of(window, build.backdrop(3, k=3, features=("f",)))
+    np.testing.assert_array_equal(slates.grade, [[3, np.nan, np.nan]])
 
 
 def test_relevance_is_that_of_the_evaluation(build):
