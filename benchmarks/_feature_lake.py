@@ -101,12 +101,14 @@ def featurize_seconds(settings: Settings, *, until: int) -> dict[str, Any]:
 
 
 def incremental(home: Path, *, events: int, day: int) -> dict[str, Any]:
-    """A lake of `events` featurized whole, then with a day of `day` events more, then read."""
+    """A lake of `events` featurized whole, then with a day of `day` events more, then read. The day
+    is the same on every lake: so many users, five events each.
+    """
     settings = Settings(home=home)
     users = events // PER_USER
     write_lake(settings, events=events, users=users)
     whole = featurize_seconds(settings, until=START)
-    write_day(settings, events=day, users=users)
+    write_day(settings, events=day, users=day // 5)
     added = featurize_seconds(settings, until=START + DAY)
     return {
         "lake_events": events,

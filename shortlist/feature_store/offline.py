@@ -12,8 +12,7 @@ a file of lists would grow with the square of a user's events.
 import atexit
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import Literal
 
 import duckdb
@@ -34,10 +33,10 @@ from feast.repo_config import RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
 from shortlist.feature_store.event_lists import EVENT_LISTS, latest_lists, lists_at
+from shortlist.feature_store.sources import microseconds, relation, relation_from
 from shortlist.feature_store.store import FeatureStoreError
 
 TIMESTAMP = "event_timestamp"
-EPOCH = datetime.fromtimestamp(0, UTC)
 
 # Feast switches deprecation warnings on for the whole process; ibis calls DuckDB by an old name.
 warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
@@ -156,6 +155,11 @@ class AsofOfflineStore(DuckDBOfflineStore):
                 filter_by_created_timestamp,
             )
 
+        start = end = None
+        if isinstance(entity_df, pd.DataFrame) and len(entity_df):
+            times = pd.to_datetime(entity_df[TIMESTAMP], utc=True)
+            start, end = times.min().to_pydatetime(), times.max().to_pydatetime()
+
         def run(connection: duckdb.DuckDBPyConnection) -> pa.Table:
             requests = entity_df
             if isinstance(requests, pd.DataFrame):
@@ -163,18 +167,15 @@ class AsofOfflineStore(DuckDBOfflineStore):
                 requests = "SELECT * FROM given"
             query = f"({requests})"
             for view in feature_views:
-                source = _relation(view.batch_source, config)
                 if _is_events(view):
+                    source = relation(view.batch_source, config)
                     connection.execute(f"CREATE TEMP TABLE requests AS SELECT * FROM {query}")
                     query = lists_at(connection, "requests", source, names[view.name])
                 else:
+                    source = relation_from(connection, view.batch_source, config, at=start)
                     query = f"({_asof(query, view, source, names[view.name])})"
             return connection.sql(f"SELECT * FROM {query}").to_arrow_table()
 
-        start = end = None
-        if isinstance(entity_df, pd.DataFrame):
-            times = pd.to_datetime(entity_df[TIMESTAMP], utc=True)
-            start, end = times.min().to_pydatetime(), times.max().to_pydatetime()
         return ArrowJob(
             run,
             repo_path=str(config.repo_path),
@@ -199,29 +200,35 @@ class AsofOfflineStore(DuckDBOfflineStore):
         end_date: datetime,
     ) -> RetrievalJob:
         """The newest row of each key in [start, end], what a materialize writes online."""
-        source = _relation(data_source, config)
         keys = ", ".join(_quoted(name) for name in join_key_columns)
         stamp = _quoted(timestamp_field)
         between = (
-            f"{stamp}::TIMESTAMPTZ BETWEEN make_timestamptz({_microseconds(start_date)})"
-            f" AND make_timestamptz({_microseconds(end_date)})"
+            f"{stamp}::TIMESTAMPTZ BETWEEN make_timestamptz({microseconds(start_date)})"
+            f" AND make_timestamptz({microseconds(end_date)})"
         )
         if set(feature_name_columns) & EVENT_LISTS.keys():
-            query = latest_lists(source, between, _microseconds(end_date), feature_name_columns)
-        else:
-            order = f"{stamp} DESC"
-            if created_timestamp_column:
-                order += f", {_quoted(created_timestamp_column)} DESC"
-            columns = [*join_key_columns, *feature_name_columns, timestamp_field]
-            query = f"""
+            source = relation(data_source, config)
+            query = latest_lists(source, between, microseconds(end_date), feature_name_columns)
+            return ArrowJob(
+                lambda connection: connection.sql(query).to_arrow_table(),
+                repo_path=str(config.repo_path),
+            )
+        order = f"{stamp} DESC"
+        if created_timestamp_column:
+            order += f", {_quoted(created_timestamp_column)} DESC"
+        columns = [*join_key_columns, *feature_name_columns, timestamp_field]
+
+        def run(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+            source = relation_from(connection, data_source, config, at=end_date)
+            return connection.sql(
+                f"""
                 SELECT {", ".join(_quoted(name) for name in columns)}
                 FROM {source} WHERE {between}
                 QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1
-            """
-        return ArrowJob(
-            lambda connection: connection.sql(query).to_arrow_table(),
-            repo_path=str(config.repo_path),
-        )
+                """
+            ).to_arrow_table()
+
+        return ArrowJob(run, repo_path=str(config.repo_path))
 
 
 def _is_events(view: FeatureView) -> bool:
@@ -249,21 +256,6 @@ def _names(view: FeatureView, feature_refs: list[str]) -> list[str]:
     return [ref.removeprefix(prefix) for ref in feature_refs if ref.startswith(prefix)]
 
 
-def _relation(source: DataSource | None, config: RepoConfig) -> str:
-    """A source as DuckDB reads it.
-
-    Raises:
-        FeatureStoreError: there is no such file, or no part in the folder.
-    """
-    path = Path(str(getattr(source, "path", "")))
-    if not path.is_absolute() and config.repo_path:
-        path = Path(config.repo_path) / path
-    if not path.exists() or (path.is_dir() and not any(path.glob("*.parquet"))):
-        raise FeatureStoreError(f"{path}: no snapshots there; run `shortlist featurize`")
-    pattern = path / "*.parquet" if path.is_dir() else path
-    return "read_parquet('{}')".format(str(pattern).replace("'", "''"))
-
-
 def _asof(requests: str, view: FeatureView, source: str, names: list[str]) -> str:
     """`requests` with the view's features; null where nothing is old enough or young enough."""
     keys = [column.name for column in view.entity_columns]
@@ -283,8 +275,3 @@ def _asof(requests: str, view: FeatureView, source: str, names: list[str]) -> st
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _microseconds(moment: datetime) -> int:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - EPOCH) // timedelta(microseconds=1)

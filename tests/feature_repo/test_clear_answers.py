@@ -50,7 +50,7 @@ def test_a_registry_of_another_release_is_said(make_home: MakeHome) -> None:
     _opened.clear()
     with pytest.raises(
         FeatureStoreError,
-        match=r"view user_stats .* lacks user_value_count.*run `shortlist featurize`",
+        match=r"view user_stats .* lacks user_value_weight.*run `shortlist featurize`",
     ):
         OnlineReader(settings)
     store.registry.delete_feature_service("request_v4", store.project)

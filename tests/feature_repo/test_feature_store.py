@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
@@ -30,6 +31,8 @@ from shortlist.feature_store import (
     read_pack,
     read_pack_history,
 )
+from shortlist.feature_store.offline import AsofOfflineStore
+from shortlist.feature_store.sources import relation_from
 from shortlist.features import (
     CONTEXT_STATE,
     HALF_LIFE,
@@ -143,8 +146,6 @@ def test_asof_joins_answer_as_feasts_own(home: Settings) -> None:
     views = [store.get_feature_view(name) for name in names]
     refs = [f"{view.name}:{field.name}" for view in views for field in view.features]
     answers = []
-    from shortlist.feature_store.offline import AsofOfflineStore
-
     for kind in (AsofOfflineStore, DuckDBOfflineStore):
         job = kind.get_historical_features(
             store.config, views, refs, requests.copy(), store.registry, store.project
@@ -155,6 +156,50 @@ def test_asof_joins_answer_as_feasts_own(home: Settings) -> None:
         answers.append([repr(row) for row in table.to_pylist()])
     assert answers[0] == answers[1]
     assert len(answers[0]) == len(at)
+
+
+def test_the_newest_rows_kept_apart_answer_as_all_rows_do(make_home: MakeHome) -> None:
+    settings, _ = make_home()
+    store = open_store(settings)
+    views = {"user_stats": "user_id", "item_state": "item_id", "item_kinds": "item_id"}
+    views |= {"user_kinds": "user_id", "user_searches": "user_id", "context_trend": "context_id"}
+
+    def answers() -> list[list[dict[str, Any]]]:
+        found = []
+        for name, key in views.items():
+            view = store.get_feature_view(name)
+            keys = sorted(set(pq.read_table(settings.features / name)[key].to_pylist()))
+            for moment in (UNTIL, UNTIL - DAY // 4, START + 2 * DAY):  # the last: rows are newer
+                at = pd.Timestamp(moment, unit="us", tz="UTC")
+                asked = pd.DataFrame({key: [*keys, "nobody"], "event_timestamp": at})
+                refs = [f"{name}:{field.name}" for field in view.features]
+                rows = store.get_historical_features(asked, refs).to_arrow().sort_by(key)
+                found.append(rows.to_pylist())
+                latest = AsofOfflineStore.pull_latest_from_table_or_query(
+                    store.config,
+                    view.batch_source,
+                    [key],
+                    [field.name for field in view.features],
+                    "event_timestamp",
+                    None,
+                    pd.Timestamp(START + DAY, unit="us", tz="UTC"),
+                    at,
+                )
+                found.append(latest.to_arrow().sort_by(key).to_pylist())
+        return found
+
+    with duckdb.connect() as connection:
+        source = store.get_feature_view("item_state").batch_source
+        later = pd.Timestamp(UNTIL, unit="us", tz="UTC")
+        read = relation_from(connection, source, store.config, at=later)
+        assert "current" in read
+        earlier = pd.Timestamp(START, unit="us", tz="UTC")
+        read = relation_from(connection, source, store.config, at=earlier)
+        assert "current" not in read
+    apart = answers()
+    shutil.rmtree(settings.features / "current")
+    assert answers() == apart
+    assert any(apart)
 
 
 def test_packs_hold_the_states_of_their_tick(home: Settings) -> None:
