@@ -17,7 +17,7 @@ import pytest
 from shortlist.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = 50 if os.environ.get("SHORTLIST_ENDURANCE") else 3
+KILLS = 50 if os.environ.get("SHORTLIST_ENDURANCE") else 2
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
