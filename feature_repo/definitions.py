@@ -200,6 +200,8 @@ request = RequestSource(name="request", schema=[Field(name="request_at", dtype=I
     schema=[
         Field(name="hour_sin", dtype=Float64),
         Field(name="hour_cos", dtype=Float64),
+        Field(name="weekday_sin", dtype=Float64),
+        Field(name="weekday_cos", dtype=Float64),
         Field(name="is_weekend", dtype=Float64),
     ],
     mode="python",
@@ -209,17 +211,19 @@ def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
     import math
 
     day = 86_400_000_000
-    hour_sin, hour_cos, is_weekend = [], [], []
-    for at in inputs["request_at"]:
-        angle = 2 * math.pi * (at % day) / day
-        hour_sin.append(math.sin(angle))
-        hour_cos.append(math.cos(angle))
-        is_weekend.append(float((at // day + 3) % 7 >= 5))
-    return {"hour_sin": hour_sin, "hour_cos": hour_cos, "is_weekend": is_weekend}
+    hours = [2 * math.pi * (at % day) / day for at in inputs["request_at"]]
+    weekdays = [(at // day + 3) % 7 for at in inputs["request_at"]]
+    return {
+        "hour_sin": [math.sin(angle) for angle in hours],
+        "hour_cos": [math.cos(angle) for angle in hours],
+        "weekday_sin": [math.sin(2 * math.pi * weekday / 7) for weekday in weekdays],
+        "weekday_cos": [math.cos(2 * math.pi * weekday / 7) for weekday in weekdays],
+        "is_weekend": [float(weekday >= 5) for weekday in weekdays],
+    }
 
 
-request_v4 = FeatureService(
-    name="request_v4",
+request_v5 = FeatureService(
+    name="request_v5",
     features=[
         user_stats,
         user_kinds,
@@ -232,8 +236,8 @@ request_v4 = FeatureService(
     description="One read for each request: the states of its user and context",
 )
 
-item_pack_v3 = FeatureService(
-    name="item_pack_v3",
+item_pack_v4 = FeatureService(
+    name="item_pack_v4",
     features=[item_state, item_kinds],
     description="One read of the whole catalogue after each featurize: the feature pack",
 )

@@ -18,7 +18,7 @@ from shortlist.feature_store import FeatureReader
 from shortlist.features import context_id
 from shortlist.lake import Lake
 from shortlist.pack import FeaturePack, ItemState
-from shortlist.profiles import ProfileEncoder
+from shortlist.profiles import MIN_COUNT, ProfileEncoder
 from shortlist.splits import Requests, Windows, draw_requests, split_windows
 
 BATCH = 256
@@ -67,9 +67,19 @@ def load_world(settings: Settings, config: RunConfig) -> World:
 
 
 def fit_profiles(world: World, *, end: int) -> ProfileEncoder:
-    """Attributes of the users who were active before `end`."""
-    active = sorted(set(world.before(end).column(c.USER_ID).to_pylist()))
-    return ProfileEncoder.fit(world.attributes.get(user_id, {}) for user_id in active)
+    """Attributes of users who were active before `end`, surfaces and devices of their events."""
+    events = world.before(end)
+    active = sorted(set(events.column(c.USER_ID).to_pylist()))
+    pairs = events.select([c.SURFACE, c.DEVICE]).group_by([c.SURFACE, c.DEVICE])
+    counted = pairs.aggregate([([], "count_all")]).to_pylist()
+    return ProfileEncoder.fit(
+        (world.attributes.get(user_id, {}) for user_id in active),
+        places=(
+            (row[c.SURFACE], row[c.DEVICE])
+            for row in counted
+            for _ in range(min(row["count_all"], MIN_COUNT))
+        ),
+    )
 
 
 def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> TrainingData:

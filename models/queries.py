@@ -29,6 +29,7 @@ class Queries:
     context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32
     profile: np.ndarray  # (B, A) int64 codes, 0 unknown
     searches: list[Searches]  # strictly before `at`, B of them
+    places: np.ndarray | None = None  # (B, 2) int64 codes of surface and device; None: unknown
 
     def __len__(self) -> int:
         return len(self.user_ids)

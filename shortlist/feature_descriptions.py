@@ -6,8 +6,8 @@ A feature that is not described here, or a description without a feature, fails 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shortlist.event_kinds import KINDS, RATES
-from shortlist.features import ITEM_SERVICE, REQUEST_SERVICE, schema_hash
+from shortlist.event_kinds import KINDS, RATES, SPANS
+from shortlist.features import ITEM_SERVICE, REQUEST_SERVICE, USUAL_GAPS, schema_hash
 from shortlist.searches import MAX_SEARCHES
 
 PLATFORM, RANKING = "platform", "ranking"
@@ -39,22 +39,27 @@ LAST_SEARCHES = f"last {MAX_SEARCHES} searches"
 TICK = "up to the pack's midnight (UTC)"
 
 
-def _counts(prefix: str, *, recent: bool, window: str) -> tuple[Feature, ...]:
-    """A feature for each kind of event."""
-    name, halved = ("_recent_log", ", halved every 7 days") if recent else ("_log", "")
-    return tuple(
-        Feature(f"{prefix}_{kind}{name}", f"log(1 + {kind}{halved}): {', '.join(types)}", window)
+def _kinds(prefix: str, *, window: str) -> tuple[Feature, ...]:
+    """Counts of every kind of event and every smoothed rate, over each of SPANS; an unknown rate is
+    its prior.
+    """
+    often = {"": "", "_1d": ", halved every day"}
+    halved = {span: often.get(span, f", halved every {span[1:-1]} days") for span in SPANS}
+    counts = (
+        Feature(
+            f"{prefix}_{kind}{span}_log",
+            f"log(1 + {kind}{halved[span]}): {', '.join(types)}",
+            window,
+        )
+        for span in SPANS
         for kind, types in KINDS.items()
     )
-
-
-def _rates(prefix: str, *, recent: bool, window: str) -> tuple[Feature, ...]:
-    """A feature for each smoothed rate; unknown is its prior."""
-    name, halved = ("_recent", ", events halved every 7 days") if recent else ("", "")
-    return tuple(
-        Feature(f"{prefix}_{rate.name}{name}", rate.says + halved, window, f"{rate.prior:g}")
+    rates = (
+        Feature(f"{prefix}_{rate.name}{span}", rate.says + halved[span], window, f"{rate.prior:g}")
+        for span in SPANS
         for rate in RATES
     )
+    return *counts, *rates
 
 
 USER = Group(
@@ -71,8 +76,12 @@ USER = Group(
             "user_value_trend", "recent values (halved every 7 days) above the mean of all", ALL
         ),
         Feature("user_session_depth_log", "log(1 + new items)", SESSION),
-        *_counts("user", recent=True, window=ALL),
-        *_rates("user", recent=False, window=ALL),
+        Feature(
+            "user_usual_gap_log",
+            "log(1 + hours between sessions), their median",
+            f"last {USUAL_GAPS} times between sessions",
+        ),
+        *_kinds("user", window=ALL),
         Feature("user_searches_log", "log(1 + searches)", ALL),
         Feature("user_searches_1d_log", "log(1 + searches of the last day)", LAST_SEARCHES),
         Feature(
@@ -86,6 +95,8 @@ CONTEXT = Group(
     (
         Feature("hour_sin", "hour of the day on a circle", "the request"),
         Feature("hour_cos", "hour of the day on a circle", "the request"),
+        Feature("weekday_sin", "day of the week on a circle", "the request"),
+        Feature("weekday_cos", "day of the week on a circle", "the request"),
         Feature("is_weekend", "1 on Saturday and Sunday (UTC)", "the request"),
         Feature(
             "context_activity_log",
@@ -111,9 +122,15 @@ ITEM = Group(
         Feature("item_days_since_first_log", "log(1 + days since the first event)", TICK),
         Feature("item_days_since_last_log", "log(1 + days since the last event)", TICK),
         Feature("item_published_years_ago", "years from publication to the request", "catalogue"),
-        *_counts("item", recent=False, window=TICK),
-        *_rates("item", recent=False, window=TICK),
-        *_rates("item", recent=True, window=TICK),
+        *_kinds("item", window=TICK),
+    ),
+)
+PLACE = Group(
+    "place",
+    "where the request comes from: codes of what the log has, 0 for unknown",
+    (
+        Feature("request_surface", "code of the surface", "the request"),
+        Feature("request_device", "code of the device", "the request"),
     ),
 )
 LAST_10, LAST_50 = "last 10 items", "last 50 items"
@@ -157,6 +174,8 @@ HISTORY = Group(
         Feature("price_from_last_10", "log price above their mean", LAST_10, "0", RANKING),
         Feature("brand_share_50", "share of items of the same brand", LAST_50, "0", RANKING),
         Feature("brand_is_last", "1 if of the same brand", "last item", "0", RANKING),
+        Feature("distinct_categories_10", "categories together", LAST_10, "0", RANKING),
+        Feature("distinct_categories_50", "categories together", LAST_50, "0", RANKING),
     ),
 )
 CROSS = Group(
@@ -214,7 +233,7 @@ MERGE = Group(
         Feature("score_z_mean", "mean of the standardised scores", "the request", "0", RANKING),
     ),
 )
-GROUPS = (USER, CONTEXT, ITEM, HISTORY, CROSS, SEARCHED, SOURCE, MERGE)
+GROUPS = (USER, CONTEXT, PLACE, ITEM, HISTORY, CROSS, SEARCHED, SOURCE, MERGE)
 
 
 def described() -> dict[str, Any]:

@@ -18,15 +18,16 @@ import numpy as np
 from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 from shortlist.contracts import EVENT_TYPES
 from shortlist.event_kinds import (
+    HALF_LIVES,
     ITEM_KIND_FEATURES,
     ITEM_KINDS,
     KINDS,
     RATES,
     USER_KIND_FEATURES,
     USER_KINDS,
-    item_kind_features,
-    user_kind_features,
+    kind_features,
 )
+from shortlist.rhythm import SESSION_GAP, USUAL_GAPS, rhythm
 from shortlist.searches import (
     MAX_QUERY,
     MAX_SEARCHES,
@@ -42,8 +43,6 @@ DAY_BUCKETS = 30
 """Length of the daily count list of an item, newest day last."""
 MAX_HISTORY = 1000
 """Length of the last-N list of a user: long enough to leave out what was seen."""
-SESSION_GAP = 30 * 60 * 1_000_000
-"""Events closer than this to the request belong to the running session."""
 
 TARGET_STATE = (
     "events",
@@ -67,7 +66,7 @@ PACK_STATE = (*ITEM_STATE, *ITEM_KINDS)
 ITEM_TICK = "item_tick_time"
 """The midnight of a stored item row: its day counts end there, readers shift them to their own."""
 CONTEXT_STATE = ("context_events", "context_decayed", "context_last_time")
-CONTEXT_ON_DEMAND = ("hour_sin", "hour_cos", "is_weekend")
+CONTEXT_ON_DEMAND = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "is_weekend")
 
 USER_TARGET_FEATURES = (
     "user_events_log",
@@ -77,6 +76,7 @@ USER_TARGET_FEATURES = (
     "user_mean_value",
     "user_value_trend",
     "user_session_depth_log",
+    "user_usual_gap_log",
 )
 USER_FEATURES = (*USER_TARGET_FEATURES, *USER_KIND_FEATURES, *USER_SEARCH_FEATURES)
 ITEM_FEATURES = (
@@ -95,9 +95,9 @@ ITEM_FEATURES = (
 )
 CONTEXT_FEATURES = (*CONTEXT_ON_DEMAND, "context_activity_log")
 
-REQUEST_SERVICE = "request_v4"
+REQUEST_SERVICE = "request_v5"
 """Feast feature service read once for each request: user state, history, profile, context."""
-ITEM_SERVICE = "item_pack_v3"
+ITEM_SERVICE = "item_pack_v4"
 """Feast feature service read for the whole catalogue after each featurize: the pack."""
 
 
@@ -109,12 +109,12 @@ def schema_hash() -> str:
         [*USER_SEARCHES, MAX_SEARCHES, MAX_QUERY],
         USER_PROFILE,
         [*PACK_STATE, ITEM_TICK],
-        [KINDS, [asdict(rate) for rate in RATES]],
+        [KINDS, HALF_LIVES, [asdict(rate) for rate in RATES]],
         CONTEXT_STATE,
         USER_FEATURES,
         ITEM_FEATURES,
         CONTEXT_FEATURES,
-        [HALF_LIFE, DAY_BUCKETS, MAX_HISTORY, SESSION_GAP],
+        [HALF_LIFE, DAY_BUCKETS, MAX_HISTORY, SESSION_GAP, USUAL_GAPS],
         [REQUEST_SERVICE, ITEM_SERVICE],
     ]
     return hashlib.sha256(json.dumps(schema).encode()).hexdigest()[:16]
@@ -130,7 +130,7 @@ class RequestRows:
     user_ids: list[str]
     context_ids: list[str]
     at: np.ndarray  # (B,) int64 microseconds
-    user: dict[str, np.ndarray]  # USER_STATE, USER_KINDS: (B,) float64, times int64, lists (B, K)
+    user: dict[str, np.ndarray]  # USER_STATE, USER_KINDS: (B,) float64, times int64, lists 2-D
     history_items: list[list[str]]  # oldest first, at most MAX_HISTORY, strictly before `at`
     history_times: list[np.ndarray]  # int64, aligned with history_items
     history_values: list[np.ndarray]  # float64, NaN where the event had no value
@@ -190,12 +190,16 @@ def context_id(*, surface: str | None, device: str | None, at: int) -> str:
 
 
 def time_features(at: np.ndarray) -> dict[str, np.ndarray]:
-    """CONTEXT_ON_DEMAND from request times (any shape): hour on the circle, Saturday or Sunday."""
+    """CONTEXT_ON_DEMAND from request times (any shape): hour and day of the week, each on a circle;
+    Saturday or Sunday.
+    """
     angle = 2 * np.pi * (at % MICROSECONDS_PER_DAY) / MICROSECONDS_PER_DAY
     weekday = (at // MICROSECONDS_PER_DAY + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
     return {
         "hour_sin": np.sin(angle),
         "hour_cos": np.cos(angle),
+        "weekday_sin": np.sin(2 * np.pi * weekday / 7),
+        "weekday_cos": np.cos(2 * np.pi * weekday / 7),
         "is_weekend": (weekday >= 5).astype(np.float64),
     }
 
@@ -206,13 +210,7 @@ def finalize_user(rows: RequestRows) -> np.ndarray:
     known = state["user_events"] > 0
     since_last = np.where(known, at - state["user_last_time"], 0) / MICROSECONDS_PER_HOUR
     since_first = np.where(known, at - state["user_first_time"], 0) / MICROSECONDS_PER_DAY
-    depth = np.array(
-        [
-            len(times) - np.searchsorted(times, now - SESSION_GAP)
-            for times, now in zip(rows.history_times, at, strict=True)
-        ],
-        dtype=np.float64,
-    )
+    depth, gap = rhythm(rows.history_times, at)
     return np.column_stack(
         [
             np.log1p(state["user_events"]),
@@ -222,7 +220,8 @@ def finalize_user(rows: RequestRows) -> np.ndarray:
             _mean(state["user_value_sum"], state["user_value_count"]),
             value_trend("user", state, at),
             np.log1p(depth),
-            *user_kind_features(*_kinds("user", state, at)),
+            np.log1p(gap / MICROSECONDS_PER_HOUR),
+            *_kinds("user", state, at),
             *user_search_features(rows.searches, at),
         ]
     ).astype(np.float32)
@@ -244,7 +243,7 @@ def finalize_items(
 
     Args:
         state: each of PACK_STATE with shape (...), `item_day_counts` (..., DAY_BUCKETS), lists by
-            kind (..., K).
+            kind as `event_kinds` has them.
         as_of: the pack's tick; day buckets end there.
         at: request times, broadcastable to (...).
         published_at: (...) int64 microseconds, 0 where unknown.
@@ -269,19 +268,15 @@ def finalize_items(
             np.log1p(np.maximum(since_first, 0)),
             np.log1p(np.maximum(since_last, 0)),
             years,
-            *item_kind_features(*_kinds("item", state, at)),
+            *_kinds("item", state, at),
         ],
         axis=-1,
     ).astype(np.float32)
 
 
-def _kinds(
-    prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(..., K) counts by kind, and the decayed sums as they are at `at`."""
-    elapsed = at - state[f"{prefix}_kind_last_time"]
-    now = decay(state[f"{prefix}_kind_decayed"], elapsed[..., None])
-    return state[f"{prefix}_kind_counts"], now
+def _kinds(prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray) -> list[np.ndarray]:
+    counts, decayed = state[f"{prefix}_kind_counts"], state[f"{prefix}_kind_decayed"]
+    return kind_features(counts, decayed, at - state[f"{prefix}_kind_last_time"])
 
 
 def value_trend(prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray) -> np.ndarray:

@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shortlist.event_kinds import NUM_KINDS
+from shortlist.event_kinds import NUM_DECAYED, NUM_KINDS
 from shortlist.features import DAY_BUCKETS, PACK_STATE, schema_hash
 from shortlist.vocab import Vocab
 
 LISTS = {
     "item_day_counts": (DAY_BUCKETS, np.int64),
     "item_kind_counts": (NUM_KINDS, np.float64),
-    "item_kind_decayed": (NUM_KINDS, np.float64),
+    "item_kind_decayed": (NUM_DECAYED, np.float64),
 }
 """States that are lists: their length and type."""
 

@@ -19,16 +19,17 @@ from models.ranking.source_features import places, source_features
 from shortlist.catalogue import Catalogue
 from shortlist.features import DAY_BUCKETS, ITEM_FEATURES, USER_FEATURES, finalize_items
 from shortlist.pack import ItemState
-from shortlist.profiles import ProfileEncoder
+from shortlist.profiles import PLACES, ProfileEncoder
 
 CHUNK_CELLS = 4_000_000
 """Bound on the cells of the largest intermediate array: 32 MB in float64."""
 
 
 def ranking_schema(sources: Sequence[str], *, profiles: ProfileEncoder) -> RankingSchema:
-    """The columns for these candidate sources, in this order, and these user attributes."""
+    """The columns for these candidate sources, in this order, these user attributes and places."""
     codes = zip(profiles.names, profiles.cardinalities, strict=True)
-    return RankingSchema(tuple(sources), tuple(codes))
+    places = tuple(len(values) + 1 for values in profiles.places)
+    return RankingSchema(tuple(sources), tuple(codes), places)
 
 
 def ranking_features(
@@ -91,6 +92,7 @@ def _fill(
         queries.user[:, None],
         queries.context[:, None],
         queries.profile[:, None],
+        _places(queries)[:, None],
         item,
         history_features(queries, catalogue, candidates),
         _cross_features(queries, item, candidates),
@@ -103,6 +105,13 @@ def _fill(
         out[..., column : column + width] = block
         column += width
     assert column == out.shape[-1], f"{column} columns were built, the schema has {out.shape[-1]}"
+
+
+def _places(queries: Queries) -> np.ndarray:
+    """(B, 2) codes of surface and device."""
+    if queries.places is None:
+        return np.zeros((len(queries), len(PLACES)), dtype=np.int64)
+    return queries.places
 
 
 def _cross_features(queries: Queries, item: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -139,4 +148,5 @@ def _take(queries: Queries, rows: slice) -> Queries:
         context=queries.context[rows],
         profile=queries.profile[rows],
         searches=queries.searches[rows],
+        places=None if queries.places is None else queries.places[rows],
     )

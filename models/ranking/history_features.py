@@ -40,6 +40,7 @@ def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndar
             _years_from(catalogue, candidates, last[:, :10]),
             *_prices(catalogue, candidates, history, last[:, :10]),
             *_brands(catalogue, candidates, last),
+            *_distinct(catalogue, candidates, last),
         ],
         axis=-1,
     ).astype(np.float32)
@@ -138,3 +139,12 @@ def _brands(catalogue: Catalogue, candidates: np.ndarray, last: np.ndarray) -> l
     same = (mine > 0) & (mine == brand[last][:, None, :])  # (B, C, M)
     count = np.maximum((last > 0).sum(1, keepdims=True), 1)
     return [same.sum(-1) / count, same[..., :1].sum(-1)]
+
+
+def _distinct(catalogue: Catalogue, candidates: np.ndarray, last: np.ndarray) -> list[np.ndarray]:
+    """Twice (B, C): how many categories the last 10 items have together, and the last 50."""
+    has = catalogue.category_matrix[last] > 0  # (B, M, K)
+    return [
+        np.broadcast_to(has[:, :newest].any(1).sum(-1)[:, None], candidates.shape)
+        for newest in (10, RECENT)
+    ]

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from shortlist.features import CONTEXT_FEATURES, ITEM_FEATURES, USER_FEATURES
+from shortlist.profiles import PLACES
 
 HISTORY_FEATURES = (
     "history_length_log",
@@ -31,6 +32,8 @@ HISTORY_FEATURES = (
     "price_from_last_10",
     "brand_share_50",
     "brand_is_last",
+    "distinct_categories_10",
+    "distinct_categories_50",
 )
 CROSS_FEATURES = ("value_cross", "popularity_place", "recent_popularity_place")
 SEARCH_FEATURES = ("search_match", "search_match_last")
@@ -47,13 +50,15 @@ class SchemaError(ValueError):
 
 @dataclass(frozen=True)
 class RankingSchema:
-    """What decides the columns: the candidate sources (in order) and the user attributes with their
-    codes.
+    """What decides the columns: the candidate sources (in order), the user attributes with their
+    codes, and the codes of where a request comes from.
     """
 
     sources: tuple[str, ...]
     profile: tuple[tuple[str, int], ...]
     """(attribute, number of codes with unknown) in the order of the profile encoder."""
+    places: tuple[int, ...] = (1,) * len(PLACES)
+    """Number of codes, with unknown, of each of PLACES."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -73,7 +78,10 @@ class RankingSchema:
     @cached_property
     def categorical(self) -> dict[str, int]:
         """Column name -> number of codes (0 is unknown) of the columns that hold codes."""
-        return {f"profile_{name}": cardinality for name, cardinality in self.profile}
+        profile = {f"profile_{name}": cardinality for name, cardinality in self.profile}
+        return profile | {
+            f"request_{name}": codes for name, codes in zip(PLACES, self.places, strict=True)
+        }
 
     def __len__(self) -> int:
         return len(self.names)
@@ -82,6 +90,7 @@ class RankingSchema:
         return {
             "sources": list(self.sources),
             "profile": [list(pair) for pair in self.profile],
+            "places": list(self.places),
             "names": list(self.names),
         }
 
@@ -93,7 +102,7 @@ class RankingSchema:
             SchemaError: this code computes other columns than those that were written.
         """
         profile = tuple((str(name), int(codes)) for name, codes in data["profile"])
-        schema = cls(tuple(data["sources"]), profile)
+        schema = cls(tuple(data["sources"]), profile, tuple(data.get("places", (1, 1))))
         written = tuple(data["names"])
         if schema.names != written:
             pairs = zip(schema.names, written, strict=False)

@@ -66,4 +66,5 @@ def build_queries(
         context=finalize_context(rows),
         profile=profiles.encode(rows.attributes),
         searches=rows.searches,
+        places=profiles.encode_places(rows.context_ids),
     )

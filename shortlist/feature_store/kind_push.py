@@ -3,18 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from shortlist.event_kinds import NUM_KINDS
-from shortlist.features import HALF_LIFE, RequestRows
-
-NONE = (0.0,) * NUM_KINDS
+from shortlist.event_kinds import HALF_LIVES, NUM_DECAYED, NUM_KINDS
+from shortlist.features import RequestRows
 
 
 @dataclass(frozen=True)
 class KindState:
-    """USER_KINDS of one user without their prefix; lists in the order of KINDS."""
+    """USER_KINDS of one user without their prefix."""
 
-    counts: tuple[float, ...] = NONE
-    decayed: tuple[float, ...] = NONE
+    counts: tuple[float, ...] = (0.0,) * NUM_KINDS
+    decayed: tuple[float, ...] = (0.0,) * NUM_DECAYED
     last_time: int = 0
     first_time: int = 0
 
@@ -46,9 +44,12 @@ def update_kind_state(state: KindState, kind: int, *, timestamp: int) -> KindSta
     """The state with one event more of the kind at this place; late events are fine."""
     new = not any(state.counts)
     last_time = timestamp if new else max(state.last_time, timestamp)
-    factor = 2.0 ** ((state.last_time - last_time) / HALF_LIFE)
-    decayed = [amount * factor for amount in state.decayed]
-    decayed[kind] += 2.0 ** ((timestamp - last_time) / HALF_LIFE)
+    decayed = []
+    for place, half_life in enumerate(HALF_LIVES.values()):
+        factor = 2.0 ** ((state.last_time - last_time) / half_life)
+        sums = state.decayed[place * NUM_KINDS : (place + 1) * NUM_KINDS]
+        decayed += [amount * factor for amount in sums]
+        decayed[place * NUM_KINDS + kind] += 2.0 ** ((timestamp - last_time) / half_life)
     counts = list(state.counts)
     counts[kind] += 1
     return KindState(

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import duckdb
 
-from shortlist.event_kinds import KIND_TYPES, KINDS
+from shortlist.event_kinds import HALF_LIVES, KIND_TYPES, KINDS
 from shortlist.feature_store.state_sql import KNOWN_AT, TICK, T, changes, recent, weight
 
-DECAYED = tuple(f"{kind}_decayed" for kind in KINDS)
+DECAYED = {f"{kind}_{name}": half_life for name, half_life in HALF_LIVES.items() for kind in KINDS}
+"""Column of each decayed sum and its half-life, in the order of a state's list."""
 
 
 def read_kinds(
@@ -29,10 +30,16 @@ def read_kinds(
     """
     moment = TICK if key == "item_id" else "m"
     columns = []
-    for (kind, types), decayed in zip(KINDS.items(), DECAYED, strict=True):
-        chosen = f"event_type IN ({_quoted(types)})"
-        columns.append(f"count(*) FILTER ({chosen})::DOUBLE AS {kind}")
-        columns.append(f"coalesce(sum({weight('t', moment)}) FILTER ({chosen}), 0.0) AS {decayed}")
+    for kind, types in KINDS.items():
+        chosen = f"FILTER (event_type IN ({_quoted(types)}))"
+        columns.append(f"count(*) {chosen}::DOUBLE AS {kind}")
+        columns += [
+            f"coalesce(sum(weight_{name}) {chosen}, 0.0) AS {kind}_{name}" for name in HALF_LIVES
+        ]
+    weights = ", ".join(
+        f"{weight('t', moment, half_life=half_life)} AS weight_{name}"
+        for name, half_life in HALF_LIVES.items()
+    )
     of_kinds = _quoted(KIND_TYPES)
     connection.execute(
         f"""
@@ -40,9 +47,11 @@ def read_kinds(
         SELECT {key}, {moment} AS m, {moment} AS weighed_at, max(t) AS last_time,
             min(t) AS first_time, {", ".join(columns)}
         FROM (
-            SELECT {key}, event_type, {T} AS t, {KNOWN_AT} AS m
-            FROM read_parquet($files, union_by_name = true)
-            WHERE event_type IN ({of_kinds}) AND {KNOWN_AT} <= {until} {recent(after)}
+            SELECT *, {weights} FROM (
+                SELECT {key}, event_type, {T} AS t, {KNOWN_AT} AS m
+                FROM read_parquet($files, union_by_name = true)
+                WHERE event_type IN ({of_kinds}) AND {KNOWN_AT} <= {until} {recent(after)}
+            )
         ) GROUP BY {key}, {moment}
         """,
         {"files": [str(file) for file in files]},
@@ -75,7 +84,7 @@ def kinds_query(key: str, *, carry: str | None, after: int | None, until: int) -
 def _carried(key: str, prefix: str) -> str:
     lists = ", ".join(
         f"{prefix}_kind_{which}[{place}] AS {name}"
-        for which, names in (("counts", tuple(KINDS)), ("decayed", DECAYED))
+        for which, names in (("counts", tuple(KINDS)), ("decayed", tuple(DECAYED)))
         for place, name in enumerate(names, start=1)
     )
     return f"""{key}, epoch_us(event_timestamp) AS m, {prefix}_kind_last_time AS weighed_at,

@@ -7,7 +7,7 @@ BACKFILL_LAG to arrive is imported history, made long before there was anyone to
 known when it happened.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -20,7 +20,9 @@ from shortlist.searches import SEARCH
 
 BACKFILL_LAG = 7 * DAY
 ERA_HALF_LIVES = 512
-"""Decayed sums are summed within eras of so many half-lives: 2^512 fits, 2^-512 is nothing."""
+"""Decayed sums are summed within eras of so many half-lives: 2^512 fits."""
+NOTHING = 64
+"""What is so many half-lives old, 2^-64, is nothing beside the newest event's 1."""
 
 T = "epoch_us(event_timestamp)"
 KNOWN_AT = f"""CASE WHEN epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1
@@ -130,42 +132,54 @@ def target_changes(
             FROM {carry} WHERE {key} IN (SELECT {key} FROM events)
         """
     sums = ("events", "value_sum", "value_count")
-    decayed = ("decayed", "value_decayed", "value_weight")
+    decayed: dict[str, int] = dict.fromkeys(("decayed", "value_decayed", "value_weight"), HALF_LIFE)
     return changes(key, groups, sums=sums, decayed=decayed, after=after)
 
 
-def weight(t: str, moment: str) -> str:
+def weight(t: str, moment: str, *, half_life: int = HALF_LIFE) -> str:
     """What an event of `t` weighs in a decayed sum as of `moment`, in SQL."""
-    return f"pow(2.0, ({t} - {moment}) / {HALF_LIFE}.0)"
+    return f"pow(2.0, ({t} - {moment}) / {half_life}.0)"
 
 
 def changes(
-    key: str, groups: str, *, sums: Sequence[str], decayed: Sequence[str], after: int | None
+    key: str, groups: str, *, sums: Sequence[str], decayed: Mapping[str, int], after: int | None
 ) -> str:
     """State of each `key` right after each moment at which something of it became known: a row of
     (key, m, last_time, first_time, *sums, *decayed), decayed sums as of `last_time`.
 
-    The decayed sum of weights 2^((t_i - last) / HALF_LIFE) is a running sum of
-    2^((t_i - start) / HALF_LIFE) divided by the newest event's own term; `start` is the era's, so
-    that no span of time overflows. What is more than one era old weighs less than 2^-512, nothing
-    beside the newest event's 1. An era is that of the newest event known, so late ones fit in.
+    The decayed sum of weights 2^((t_i - last) / half_life) is a running sum of
+    2^((t_i - start) / half_life) divided by the newest event's own term; `start` is the era's, so
+    that no span of time overflows. An era has ERA_HALF_LIVES of the shortest half-life; of earlier
+    ones only those count whose weight is not NOTHING beside the newest event's 1. An era is that of
+    the newest event known, so late ones fit in.
 
     Args:
         groups: a query of what became known at a moment, or was known before: (key, m, last_time,
             first_time, *sums, *decayed) and `weighed_at`, what the decayed sums are as of.
+        decayed: name of each decayed sum and its half-life, microseconds.
         after: leave out rows of moments up to here.
     """
-    era = ERA_HALF_LIVES * HALF_LIFE
+    era = ERA_HALF_LIVES * min(decayed.values())
+    start = f"floor(last_time / {era}.0) * {era}"
+    reach = {name: 1 + NOTHING * half_life // era for name, half_life in decayed.items()}
     only = "" if after is None else f"WHERE m > {after}"
     running = ", ".join(f"sum({name}) OVER past AS {name}" for name in sums)
     weights, plain = ", ".join(decayed), ", ".join(sums)
-    terms = ", ".join(f"{name} * factor AS {name}" for name in decayed)
+    factors = {h: f"factor_{place}" for place, h in enumerate(sorted({*decayed.values()}))}
+    placed = ", ".join(
+        f"pow(2.0, (weighed_at - {start}) / {h}.0) AS {name}" for h, name in factors.items()
+    )
+    terms = ", ".join(f"{name} * {factors[h]} AS {name}" for name, h in decayed.items())
+    totals = ", ".join(f"sum({name}) AS {name}" for name in decayed)
     older = ", ".join(
-        f"sum({name}) * pow(2.0, -{ERA_HALF_LIVES}) AS older_{name}" for name in decayed
+        f"sum({name} * pow(2.0, -ago * {era / h})) FILTER (ago <= {reach[name]}) AS older_{name}"
+        for name, h in decayed.items()
     )
     in_era = ", ".join(f"sum({name}) OVER era_past AS in_{name}" for name in decayed)
     ended = ", ".join(
-        f"(in_{name} + coalesce(older_{name}, 0)) / newest AS {name}" for name in decayed
+        f"(in_{name} + coalesce(older_{name}, 0)) / pow(2.0, (last_time - era * {era}) / {h}.0)"
+        f" AS {name}"
+        for name, h in decayed.items()
     )
     return f"""
         WITH running AS (
@@ -174,19 +188,18 @@ def changes(
             FROM ({groups})
             WINDOW past AS (PARTITION BY {key} ORDER BY m)
         ), placed AS (
-            SELECT *, floor(last_time / {era}.0)::BIGINT AS era,
-                pow(2.0, (weighed_at - floor(last_time / {era}.0) * {era}) / {HALF_LIFE}.0)
-                    AS factor
-            FROM running
+            SELECT *, floor(last_time / {era}.0)::BIGINT AS era, {placed} FROM running
         ), terms AS (
-            SELECT * EXCLUDE (factor, {weights}), {terms} FROM placed
+            SELECT * EXCLUDE ({", ".join(factors.values())}, {weights}), {terms} FROM placed
         ), eras AS (
-            SELECT {key}, era + 1 AS era, {older} FROM terms GROUP BY {key}, era
+            SELECT {key}, era + ago AS era, {older}
+            FROM (SELECT {key}, era, {totals} FROM terms GROUP BY {key}, era),
+                range(1, {max(reach.values()) + 1}) AS past_eras(ago)
+            GROUP BY {key}, era + ago
         )
         SELECT {key}, m, last_time, first_time, {plain}, {ended}
         FROM (
-            SELECT *, {in_era}, pow(2.0, (last_time - era * {era}) / {HALF_LIFE}.0) AS newest
-            FROM terms
+            SELECT *, {in_era} FROM terms
             WINDOW era_past AS (PARTITION BY {key}, era ORDER BY m)
         ) LEFT JOIN eras USING ({key}, era)
         {only}

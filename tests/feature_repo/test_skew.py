@@ -17,6 +17,7 @@ from models.recommend.queries import build_queries
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
+from shortlist.event_kinds import HALF_LIVES, KINDS, RATES
 from shortlist.feature_store import (
     FeatureReader,
     OfflineReader,
@@ -133,14 +134,21 @@ def test_what_is_served_as_the_lake_says_passes_to_the_bit(home: Settings) -> No
         (
             "wrong default",
             changed(user_kind_counts=lambda v: np.where(v.any(axis=1, keepdims=True), v, 1.0)),
-            ["user_click_rate", "user_conversion", "user_cart_rate", "user_negative_rate"],
+            [
+                *(f"user_{kind}_log" for kind in KINDS),
+                *(f"user_{rate.name}" for rate in RATES),
+            ],
         ),
         (
             "unit change",
             changed(user_kind_decayed=lambda v: v * 24),
             [
-                f"user_{kind}_recent_log"
-                for kind in ("impressions", "clicks", "negatives", "purchases")
+                name
+                for span in HALF_LIVES
+                for name in (
+                    *(f"user_{kind}_{span}_log" for kind in KINDS),
+                    *(f"user_{rate.name}_{span}" for rate in RATES),
+                )
             ],
         ),
         (

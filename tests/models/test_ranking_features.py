@@ -310,7 +310,8 @@ def test_the_future_of_a_request_changes_nothing(items, catalogue):
 def test_schema_round_trip_and_refusal():
     data = SCHEMA.to_json()
     assert RankingSchema.from_json(data) == SCHEMA
-    assert SCHEMA.categorical == {"profile_gender": 3}
+    codes = {"profile_gender": 3, "request_surface": 1, "request_device": 1}
+    assert SCHEMA.categorical == codes
     assert len(set(SCHEMA.names)) == len(SCHEMA)
     assert SCHEMA.names.index("item_events_log") == SCHEMA.names.index(ITEM_FEATURES[0])
     old = data | {"names": ["item_clicks", *data["names"][1:]]}

@@ -7,7 +7,7 @@ import pytest
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
-from shortlist.event_kinds import RATES
+from shortlist.event_kinds import KINDS, RATES, SPANS
 from shortlist.features import (
     CONTEXT_FEATURES,
     DAY_BUCKETS,
@@ -24,6 +24,7 @@ from shortlist.features import (
 )
 from shortlist.searches import NO_SEARCHES, Searches
 
+MONTH = 2 ** (7 / 30)
 NOW = 20_000 * DAY + 6 * HOUR  # Thursday + 20,000 days = 2024-10-04, a Friday, 06:00 UTC
 
 
@@ -45,9 +46,23 @@ def rows(
             # half of both a half-life later: 1.5 values that sum to 7.5
             "user_value_decayed": np.array([15.0 * known]),
             "user_value_weight": np.array([3.0 * known]),
-            # impressions, clicks, carts, purchases, negatives; half of each a half-life later
+            # impressions, clicks, carts, purchases, negatives; what is left of them after 7 days
+            # is 2^-7 of the daily sums, half of the weekly ones, 2^(-7/30) of the monthly ones
             "user_kind_counts": np.array([[60.0, 12, 4, 2, 1]]) * known,
-            "user_kind_decayed": np.array([[30.0, 6, 2, 1, 1]]) * known,
+            "user_kind_decayed": np.array(
+                [
+                    [
+                        256.0,
+                        128,
+                        0,
+                        0,
+                        0,
+                        *[30.0, 6, 2, 1, 1],
+                        *[MONTH * n for n in (50, 10, 3, 2, 1)],
+                    ]
+                ]
+            )
+            * known,
             "user_kind_last_time": np.array([(NOW - 7 * DAY) * known]),
             "user_kind_first_time": np.array([(NOW - 9 * DAY) * known]),
         },
@@ -66,6 +81,11 @@ def rows(
     )
 
 
+def logs(prefix: str, span: str, counts: tuple[float, ...]) -> dict[str, float]:
+    names = (f"{prefix}_{kind}{span}_log" for kind in KINDS)
+    return {name: math.log(1 + count) for name, count in zip(names, counts, strict=True)}
+
+
 def test_a_sum_halves_in_a_half_life_and_never_grows() -> None:
     assert decay(np.array([4.0]), np.array([HALF_LIFE]))[0] == 2.0
     assert decay(np.array([4.0]), np.array([-HALF_LIFE]))[0] == 4.0
@@ -73,7 +93,8 @@ def test_a_sum_halves_in_a_half_life_and_never_grows() -> None:
 
 def test_user_features_by_hand() -> None:
     minute = 60_000_000
-    times = [NOW - 40 * minute, NOW - 30 * minute, NOW - 1]
+    last = NOW - 55 * minute  # the running session: 55, 35 and 10 minutes ago
+    times = [last - 84 * HOUR, last - 12 * HOUR, last, NOW - 35 * minute, NOW - 10 * minute]
     asked = Searches(
         ("tea", "red boots", "chess"), (NOW - 2 * DAY, NOW - DAY, NOW - 90 * minute), 7
     )
@@ -87,16 +108,29 @@ def test_user_features_by_hand() -> None:
             "user_days_since_first_log": math.log(1 + 10),
             "user_mean_value": 9 / 2,
             "user_value_trend": (7.5 + 9 / 2) / (1.5 + 1) - 9 / 2,
-            "user_session_depth_log": math.log(1 + 2),
-            "user_impressions_recent_log": math.log(1 + 15),
-            "user_clicks_recent_log": math.log(1 + 3),
-            "user_carts_recent_log": math.log(1 + 1),
-            "user_purchases_recent_log": math.log(1 + 0.5),
-            "user_negatives_recent_log": math.log(1 + 0.5),
+            "user_session_depth_log": math.log(1 + 3),
+            # twelve hours and three days between sessions: on average 42 hours
+            "user_usual_gap_log": math.log(1 + (12 + 72) / 2),
+            **logs("user", "", (60, 12, 4, 2, 1)),
+            **logs("user", "_1d", (2, 1, 0, 0, 0)),
+            **logs("user", "_7d", (15, 3, 1, 0.5, 0.5)),
+            **logs("user", "_30d", (50, 10, 3, 2, 1)),
             "user_click_rate": (12 + 1) / (60 + 20),
             "user_conversion": (2 + 1) / (12 + 20),
             "user_cart_rate": (4 + 2) / (12 + 20),
             "user_negative_rate": (1 + 1) / (12 + 20),
+            "user_click_rate_1d": (1 + 1) / (2 + 20),
+            "user_conversion_1d": 1 / (1 + 20),
+            "user_cart_rate_1d": 2 / (1 + 20),
+            "user_negative_rate_1d": 1 / (1 + 20),
+            "user_click_rate_7d": (3 + 1) / (15 + 20),
+            "user_conversion_7d": (0.5 + 1) / (3 + 20),
+            "user_cart_rate_7d": (1 + 2) / (3 + 20),
+            "user_negative_rate_7d": (0.5 + 1) / (3 + 20),
+            "user_click_rate_30d": (10 + 1) / (50 + 20),
+            "user_conversion_30d": (2 + 1) / (10 + 20),
+            "user_cart_rate_30d": (3 + 2) / (10 + 20),
+            "user_negative_rate_30d": (1 + 1) / (10 + 20),
             "user_searches_log": math.log(1 + 7),
             "user_searches_1d_log": math.log(1 + 2),
             "user_minutes_since_search_log": math.log(1 + 90),
@@ -108,8 +142,9 @@ def test_an_unknown_user_is_all_zeros_and_has_the_prior_rates() -> None:
     features = finalize_user(rows(events=0, history_times=[]))[0]
     rates = [rate.prior for rate in RATES]
     values = dict(zip(USER_FEATURES, features.tolist(), strict=True))
-    of_rates = [values.pop(f"user_{rate.name}") for rate in RATES]
-    assert of_rates == pytest.approx(rates)
+    for span in SPANS:
+        of_rates = [values.pop(f"user_{rate.name}{span}") for rate in RATES]
+        assert of_rates == pytest.approx(rates)
     assert set(values.values()) == {0.0}
 
 
@@ -150,6 +185,8 @@ def test_context_features_by_hand() -> None:
         {
             "hour_sin": 1.0,  # 06:00 is a quarter of the circle
             "hour_cos": 0.0,
+            "weekday_sin": math.sin(2 * math.pi * 4 / 7),  # Friday, four days after Monday
+            "weekday_cos": math.cos(2 * math.pi * 4 / 7),
             "is_weekend": 0.0,
             "context_activity_log": math.log(1 + 8 / 4),
         },
@@ -176,7 +213,9 @@ def test_item_features_by_hand() -> None:
         "item_value_weight": np.array(1.0 * 2 ** (1 / 7)),  # one value of 2 at the request
         "item_day_counts": days,
         "item_kind_counts": np.array([1000.0, 80, 20, 10, 5]),
-        "item_kind_decayed": np.array([400.0, 40, 8, 4, 2]),
+        "item_kind_decayed": np.array(
+            [1280.0, 128, 0, 0, 0, *[400, 40, 8, 4, 2], *[MONTH * n for n in (900, 70, 15, 8, 4)]]
+        ),
         "item_kind_last_time": np.array(NOW - 7 * DAY),
         "item_kind_first_time": np.array(NOW - 60 * DAY),
     }
@@ -199,19 +238,26 @@ def test_item_features_by_hand() -> None:
             "item_days_since_first_log": math.log(1 + 60),
             "item_days_since_last_log": math.log(1 + 1),
             "item_published_years_ago": 2.0,
-            "item_impressions_log": math.log(1 + 1000),
-            "item_clicks_log": math.log(1 + 80),
-            "item_carts_log": math.log(1 + 20),
-            "item_purchases_log": math.log(1 + 10),
-            "item_negatives_log": math.log(1 + 5),
+            **logs("item", "", (1000, 80, 20, 10, 5)),
+            **logs("item", "_1d", (10, 1, 0, 0, 0)),
+            **logs("item", "_7d", (200, 20, 4, 2, 1)),
+            **logs("item", "_30d", (900, 70, 15, 8, 4)),
             "item_click_rate": (80 + 1) / (1000 + 20),
             "item_conversion": (10 + 1) / (80 + 20),
             "item_cart_rate": (20 + 2) / (80 + 20),
             "item_negative_rate": (5 + 1) / (80 + 20),
-            "item_click_rate_recent": (20 + 1) / (200 + 20),
-            "item_conversion_recent": (2 + 1) / (20 + 20),
-            "item_cart_rate_recent": (4 + 2) / (20 + 20),
-            "item_negative_rate_recent": (1 + 1) / (20 + 20),
+            "item_click_rate_1d": (1 + 1) / (10 + 20),
+            "item_conversion_1d": 1 / (1 + 20),
+            "item_cart_rate_1d": 2 / (1 + 20),
+            "item_negative_rate_1d": 1 / (1 + 20),
+            "item_click_rate_7d": (20 + 1) / (200 + 20),
+            "item_conversion_7d": (2 + 1) / (20 + 20),
+            "item_cart_rate_7d": (4 + 2) / (20 + 20),
+            "item_negative_rate_7d": (1 + 1) / (20 + 20),
+            "item_click_rate_30d": (70 + 1) / (900 + 20),
+            "item_conversion_30d": (8 + 1) / (70 + 20),
+            "item_cart_rate_30d": (15 + 2) / (70 + 20),
+            "item_negative_rate_30d": (4 + 1) / (70 + 20),
         },
         rel=1e-6,
     )

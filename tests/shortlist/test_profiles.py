@@ -49,3 +49,16 @@ def test_an_attribute_of_too_many_values_is_left_out():
 def test_attributes_that_training_never_saw_are_ignored():
     encoder = ProfileEncoder.fit([{"group": "x"}] * 2)
     assert np.array_equal(encoder.encode([{"group": "x", "shoe": "44"}]), [[1]])
+
+
+def test_surface_and_device_are_codes_of_what_the_log_tells_apart():
+    places = [("home", "phone"), ("search", "phone"), ("home", "phone"), ("search", "phone")]
+    encoder = ProfileEncoder.fit([], places=[*places, ("kiosk", "phone")])
+    assert encoder.places == (("home", "search"), ())  # one kiosk alone, nothing but phones
+    codes = encoder.encode_places(["search|phone|06", "home|tv|23", "kiosk|phone|00", ""])
+    assert codes.tolist() == [[2, 0], [1, 0], [0, 0], [0, 0]]
+    assert ProfileEncoder.fit([], places=[("home", None), ("home", "tv")] * 2).places == (
+        (),
+        ("tv",),  # who says nothing is a group too
+    )
+    assert ProfileEncoder.from_json(json.loads(json.dumps(encoder.to_json()))) == encoder
