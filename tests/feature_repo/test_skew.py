@@ -146,7 +146,7 @@ def test_what_is_served_as_the_lake_says_passes_to_the_bit(home: Settings) -> No
                 name
                 for span in HALF_LIVES
                 for name in (
-                    *(f"user_{kind}_{span}_log" for kind in KINDS),
+                    *(f"user_{kind}_{span}_log" for kind in KINDS if kind != "carts"),
                     *(f"user_{rate.name}_{span}" for rate in RATES),
                 )
             ],
@@ -168,8 +168,8 @@ def test_a_fault_is_caught_and_named(
 ) -> None:
     report = verdict(home, Faulty(OnlineReader(home), change))
     assert not report["passed"], fault
-    assert list(report["different_share"]) == features
-    for feature, reason in zip(features, report["reasons"], strict=True):
+    assert sorted(report["different_share"]) == sorted(features)
+    for feature, reason in zip(report["different_share"], report["reasons"], strict=True):
         assert f"feature {feature} differs" in reason
         worst = report["worst"][feature]
         assert worst["served"] != pytest.approx(worst["recomputed"], rel=1e-5)
