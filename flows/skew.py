@@ -188,6 +188,7 @@ def recompute(settings: Settings, target_events: tuple[str, ...], *, until: int)
         target_events=target_events,
         until=until,
         anew=True,
+        profiles=settings.features,
     )
     quietly(apply, mirror)
     return mirror

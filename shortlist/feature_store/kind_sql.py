@@ -10,7 +10,8 @@ from pathlib import Path
 import duckdb
 
 from shortlist.event_kinds import HALF_LIVES, KIND_TYPES, KINDS
-from shortlist.feature_store.state_sql import KNOWN_AT, TICK, T, changes, recent, weight
+from shortlist.feature_store.running_sql import changes, weight
+from shortlist.feature_store.state_sql import KNOWN_AT, TICK, T, recent
 
 DECAYED = {f"{kind}_{name}": half_life for name, half_life in HALF_LIVES.items() for kind in KINDS}
 """Column of each decayed sum and its half-life, in the order of a state's list."""
@@ -58,11 +59,24 @@ def read_kinds(
     )
 
 
-def kinds_query(key: str, *, carry: str | None, after: int | None, until: int) -> str:
+def span_of(key: str) -> str:
+    """First and last time in what `read_kinds` read, as a query after its SELECT."""
+    return f"min(first_time), max(last_time) FROM {key}_kinds"
+
+
+def kinds_query(
+    key: str,
+    *,
+    carry: str | None,
+    after: int | None,
+    until: int,
+    span: tuple[int, int] | None = None,
+) -> str:
     """A row for each change of a user, for each midnight of an item; columns of `kind_state`.
 
     Args:
         carry: file of the newest states, to go on from.
+        span: first and last time of the events, where there is nothing to go on from.
     """
     prefix = key.removesuffix("_id")
     groups = f"SELECT * FROM {key}_kinds"
@@ -71,12 +85,14 @@ def kinds_query(key: str, *, carry: str | None, after: int | None, until: int) -
             UNION ALL BY NAME SELECT {_carried(key, prefix)} FROM read_parquet('{carry}')
             WHERE {key} IN (SELECT {key} FROM {key}_kinds)
         """
+    sums, decayed = tuple(KINDS), DECAYED
+    changed = changes(key, groups, sums=sums, decayed=decayed, after=after, span=span)
     return f"""
         SELECT {key}, make_timestamptz(m) AS event_timestamp,
             [{", ".join(KINDS)}] AS {prefix}_kind_counts,
             [{", ".join(DECAYED)}] AS {prefix}_kind_decayed,
             last_time AS {prefix}_kind_last_time, first_time AS {prefix}_kind_first_time
-        FROM ({changes(key, groups, sums=tuple(KINDS), decayed=DECAYED, after=after)})
+        FROM ({changed})
         WHERE m <= {until} ORDER BY {key}, m
     """
 

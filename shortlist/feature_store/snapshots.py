@@ -11,8 +11,6 @@ import duckdb
 
 from shortlist.feature_store import state_sql
 
-MAX_PARTS = 60
-"""Beyond so many parts they are built anew as one."""
 FOOTER_BYTES = 65_536
 
 
@@ -52,7 +50,7 @@ def can_go_on(
     """Whether a part with stamps after `before.until` makes the snapshots of `now`."""
     same = (before.target_events, before.schema) == (now.target_events, now.schema)
     current = folder / "current" / str(before.part)
-    if not (same and current.is_dir() and before.part < MAX_PARTS and now.until > before.until):
+    if not (same and current.is_dir() and now.until > before.until):
         return False
     profiles = current / "user_profile.parquet"
     ((gone,),) = connection.execute(

@@ -7,7 +7,7 @@ BACKFILL_LAG to arrive is imported history, made long before there was anyone to
 known when it happened.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -15,15 +15,11 @@ import duckdb
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import EVENT_TYPES
 from shortlist.event_kinds import KIND_TYPES
+from shortlist.feature_store.running_sql import changes, weight
 from shortlist.features import HALF_LIFE, TARGET_STATE
 from shortlist.searches import SEARCH
 
 BACKFILL_LAG = 7 * DAY
-ERA_HALF_LIVES = 512
-"""Decayed sums are summed within eras of so many half-lives: 2^512 fits."""
-NOTHING = 64
-"""What is so many half-lives old, 2^-64, is nothing beside the newest event's 1."""
-
 T = "epoch_us(event_timestamp)"
 KNOWN_AT = f"""CASE WHEN epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1
     ELSE greatest({T} + 1, epoch_us(ingested_at)) END"""
@@ -108,7 +104,12 @@ def recent(after: int | None) -> str:
 
 
 def target_changes(
-    key: str, *, carry: str | None = None, after: int | None = None, moment: str = "m"
+    key: str,
+    *,
+    carry: str | None = None,
+    after: int | None = None,
+    moment: str = "m",
+    span: tuple[int, int] | None = None,
 ) -> str:
     """`changes` of the target events: a row of (key, m, *TARGET_STATE) each.
 
@@ -116,8 +117,9 @@ def target_changes(
         carry: table of (key, m, *TARGET_STATE), the states to go on from.
         after: leave out rows of moments up to here.
         moment: when an event counts, in SQL; at or after its `m`.
+        span: first and last time of the events, where there is nothing to go on from.
     """
-    w = weight("t", moment)
+    w = weight("t", moment, half_life=HALF_LIFE)
     groups = f"""
         SELECT {key}, {moment} AS m, max(t) AS last_time, min(t) AS first_time,
             {moment} AS weighed_at, count(*)::DOUBLE AS events,
@@ -133,77 +135,7 @@ def target_changes(
         """
     sums = ("events", "value_sum", "value_count")
     decayed: dict[str, int] = dict.fromkeys(("decayed", "value_decayed", "value_weight"), HALF_LIFE)
-    return changes(key, groups, sums=sums, decayed=decayed, after=after)
-
-
-def weight(t: str, moment: str, *, half_life: int = HALF_LIFE) -> str:
-    """What an event of `t` weighs in a decayed sum as of `moment`, in SQL."""
-    return f"pow(2.0, ({t} - {moment}) / {half_life}.0)"
-
-
-def changes(
-    key: str, groups: str, *, sums: Sequence[str], decayed: Mapping[str, int], after: int | None
-) -> str:
-    """State of each `key` right after each moment at which something of it became known: a row of
-    (key, m, last_time, first_time, *sums, *decayed), decayed sums as of `last_time`.
-
-    The decayed sum of weights 2^((t_i - last) / half_life) is a running sum of
-    2^((t_i - start) / half_life) divided by the newest event's own term; `start` is the era's, so
-    that no span of time overflows. An era has ERA_HALF_LIVES of the shortest half-life; of earlier
-    ones only those count whose weight is not NOTHING beside the newest event's 1. An era is that of
-    the newest event known, so late ones fit in.
-
-    Args:
-        groups: a query of what became known at a moment, or was known before: (key, m, last_time,
-            first_time, *sums, *decayed) and `weighed_at`, what the decayed sums are as of.
-        decayed: name of each decayed sum and its half-life, microseconds.
-        after: leave out rows of moments up to here.
-    """
-    era = ERA_HALF_LIVES * min(decayed.values())
-    start = f"floor(last_time / {era}.0) * {era}"
-    reach = {name: 1 + NOTHING * half_life // era for name, half_life in decayed.items()}
-    only = "" if after is None else f"WHERE m > {after}"
-    running = ", ".join(f"sum({name}) OVER past AS {name}" for name in sums)
-    weights, plain = ", ".join(decayed), ", ".join(sums)
-    factors = {h: f"factor_{place}" for place, h in enumerate(sorted({*decayed.values()}))}
-    placed = ", ".join(
-        f"pow(2.0, (weighed_at - {start}) / {h}.0) AS {name}" for h, name in factors.items()
-    )
-    terms = ", ".join(f"{name} * {factors[h]} AS {name}" for name, h in decayed.items())
-    totals = ", ".join(f"sum({name}) AS {name}" for name in decayed)
-    older = ", ".join(
-        f"sum({name} * pow(2.0, -ago * {era / h})) FILTER (ago <= {reach[name]}) AS older_{name}"
-        for name, h in decayed.items()
-    )
-    in_era = ", ".join(f"sum({name}) OVER era_past AS in_{name}" for name in decayed)
-    ended = ", ".join(
-        f"(in_{name} + coalesce(older_{name}, 0)) / pow(2.0, (last_time - era * {era}) / {h}.0)"
-        f" AS {name}"
-        for name, h in decayed.items()
-    )
-    return f"""
-        WITH running AS (
-            SELECT {key}, m, weighed_at, {weights}, {running},
-                max(last_time) OVER past AS last_time, min(first_time) OVER past AS first_time
-            FROM ({groups})
-            WINDOW past AS (PARTITION BY {key} ORDER BY m)
-        ), placed AS (
-            SELECT *, floor(last_time / {era}.0)::BIGINT AS era, {placed} FROM running
-        ), terms AS (
-            SELECT * EXCLUDE ({", ".join(factors.values())}, {weights}), {terms} FROM placed
-        ), eras AS (
-            SELECT {key}, era + ago AS era, {older}
-            FROM (SELECT {key}, era, {totals} FROM terms GROUP BY {key}, era),
-                range(1, {max(reach.values()) + 1}) AS past_eras(ago)
-            GROUP BY {key}, era + ago
-        )
-        SELECT {key}, m, last_time, first_time, {plain}, {ended}
-        FROM (
-            SELECT *, {in_era} FROM terms
-            WINDOW era_past AS (PARTITION BY {key}, era ORDER BY m)
-        ) LEFT JOIN eras USING ({key}, era)
-        {only}
-    """
+    return changes(key, groups, sums=sums, decayed=decayed, after=after, span=span)
 
 
 def state_columns(prefix: str) -> str:
@@ -216,11 +148,13 @@ def carried(prefix: str, key: str, path: str) -> str:
     return f"(SELECT {key}, epoch_us(event_timestamp) AS m, {names} FROM read_parquet('{path}'))"
 
 
-def stats_query(*, carry: str | None, after: int | None) -> str:
+def stats_query(
+    *, carry: str | None, after: int | None, span: tuple[int, int] | None = None
+) -> str:
     """A row for each change of a user."""
     return f"""
         SELECT user_id, make_timestamptz(m) AS event_timestamp, {state_columns("user")}
-        FROM ({target_changes("user_id", carry=carry, after=after)}) ORDER BY user_id, m
+        FROM ({target_changes("user_id", carry=carry, after=after, span=span)}) ORDER BY user_id, m
     """
 
 
@@ -239,32 +173,64 @@ def history_query(*, after: int | None) -> str:
     """
 
 
-def ticks_query(key: str, prefix: str, *, carry: str | None, after: int | None, until: int) -> str:
+def ticks_query(
+    key: str,
+    prefix: str,
+    *,
+    carry: str | None,
+    after: int | None,
+    until: int,
+    span: tuple[int, int] | None = None,
+) -> str:
     """The newest state of each `key` at each midnight by which something new was known."""
+    changed = target_changes(key, carry=carry, after=after, moment=TICK, span=span)
     return f"""
         SELECT {key}, make_timestamptz(m) AS event_timestamp, {state_columns(prefix)}
-        FROM ({target_changes(key, carry=carry, after=after, moment=TICK)})
+        FROM ({changed})
         WHERE m <= {until} ORDER BY {key}, m
     """
 
 
-def profile_query(*, known: str | None, stamp: int | None) -> str:
-    """Attributes of everyone; with `known` (a file of profiles) of those who are new or changed,
-    stamped `stamp`, because only then did we learn of it.
+ATTRIBUTES = "coalesce(to_json(attributes)::VARCHAR, '{}')"
+
+
+def profile_query(*, known: str, stamp: int) -> str:
+    """Attributes of those who are new or changed since `known` (a file of everyone's newest
+    profiles), stamped `stamp`, because only then did we learn of it.
     """
-    if known is None:
-        since = "coalesce(least(u.created_at, f.t), make_timestamptz(0::BIGINT))"
-        return f"""
-            SELECT u.user_id, {since} AS event_timestamp,
-                coalesce(to_json(u.attributes)::VARCHAR, '{{}}') AS attributes_json
-            FROM users u LEFT JOIN (
-                SELECT user_id, make_timestamptz(min(t)) AS t FROM events GROUP BY user_id
-            ) f USING (user_id)
-        """
     return f"""
         SELECT user_id, make_timestamptz({stamp}) AS event_timestamp, attributes_json
-        FROM (
-            SELECT user_id, coalesce(to_json(attributes)::VARCHAR, '{{}}') AS attributes_json
-            FROM users
-        ) ANTI JOIN read_parquet('{known}') known USING (user_id, attributes_json)
+        FROM (SELECT user_id, {ATTRIBUTES} AS attributes_json FROM users)
+        ANTI JOIN read_parquet('{known}') known USING (user_id, attributes_json)
+    """
+
+
+def all_profiles_query(*, before: str | None, until: int) -> str:
+    """Attributes of everyone since he was made or first did something. Whoever has rows in `before`
+    (files of profiles) keeps them, and has what changed since stamped `until`: the lake knows his
+    newest attributes alone.
+    """
+    since = "coalesce(least(u.created_at, f.t), make_timestamptz(0::BIGINT))"
+    everyone = f"""
+        SELECT u.user_id, {since} AS event_timestamp, {ATTRIBUTES} AS attributes_json
+        FROM users u LEFT JOIN (
+            SELECT user_id, make_timestamptz(min(t)) AS t FROM events GROUP BY user_id
+        ) f USING (user_id)
+    """
+    if before is None:
+        return everyone
+    return f"""
+        WITH kept AS (
+            SELECT user_id, event_timestamp, attributes_json FROM read_parquet('{before}')
+            SEMI JOIN users USING (user_id) WHERE event_timestamp <= make_timestamptz({until})
+        ), newest AS (
+            SELECT user_id, max_by(attributes_json, event_timestamp) AS attributes_json
+            FROM kept GROUP BY user_id
+        )
+        FROM kept
+        UNION ALL
+        SELECT user_id, make_timestamptz({until}), {ATTRIBUTES} FROM users
+        JOIN newest USING (user_id) WHERE attributes_json <> {ATTRIBUTES}
+        UNION ALL
+        FROM ({everyone}) ANTI JOIN newest USING (user_id)
     """

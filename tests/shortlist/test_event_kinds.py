@@ -15,7 +15,8 @@ from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES
 from shortlist.event_kinds import HALF_LIVES, KIND_OF, KINDS, NUM_DECAYED, NUM_KINDS
 from shortlist.feature_store.kind_push import KindState, update_kind_state
-from shortlist.feature_store.state_sql import BACKFILL_LAG, ERA_HALF_LIVES
+from shortlist.feature_store.running_sql import ERA_HALF_LIVES
+from shortlist.feature_store.state_sql import BACKFILL_LAG
 from tests.shortlist.test_feature_known_at import START, Arrived, asof, build, build_in_parts, write
 
 UNTIL = START + 45 * DAY

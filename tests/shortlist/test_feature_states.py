@@ -19,7 +19,7 @@ from shortlist.contracts import EVENT_CODE, EVENT_TYPES, INTERACTIONS, TIMESTAMP
 from shortlist.feature_store.event_lists import lists_at
 from shortlist.feature_store.item_days import shift_day_counts
 from shortlist.feature_store.push import FeatureEvent, UserState, update_user_state
-from shortlist.feature_store.state_sql import ERA_HALF_LIVES
+from shortlist.feature_store.running_sql import ERA_HALF_LIVES
 from shortlist.feature_store.states import VIEWS, build_states
 from shortlist.features import (
     DAY_BUCKETS,
