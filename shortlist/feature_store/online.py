@@ -32,7 +32,7 @@ from shortlist.feature_store.online_tables import (
     Transaction,
     batches,
     make_table,
-    quoted,
+    select_query,
     table_of,
 )
 
@@ -144,14 +144,10 @@ class WideSqliteOnlineStore(OnlineStore):
     ) -> list[tuple[Any, ...] | None]:
         """For each serialized key (microseconds, *values as stored), None where unknown."""
         since = self._oldest(config, table)
-        selected = ", ".join(["entity_key", "event_ts", *(quoted(name) for name in names)])
         connection = self._connection(config)
         rows: dict[bytes, tuple[Any, ...]] = {}
         for some in batches(keys, 10_000):
-            query = (
-                f"SELECT {selected} FROM {table_of(config, table)}"
-                f" WHERE entity_key IN ({', '.join('?' * len(some))})"
-            )
+            query = select_query(f"{config.project}_{table.name}", tuple(names), len(some))
             for row in connection.execute(query, some):
                 if since is None or row[1] >= since:
                     rows[row[0]] = row[1:]

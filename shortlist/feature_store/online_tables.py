@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from feast.feature_view import FeatureView
@@ -58,3 +59,11 @@ def table_of(config: RepoConfig, view: FeatureView) -> str:
 
 def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+@lru_cache(maxsize=256)
+def select_query(table: str, names: tuple[str, ...], keys: int) -> str:
+    """The rows of so many entities: key, stamp, the named columns."""
+    selected = ", ".join(["entity_key", "event_ts", *(quoted(name) for name in names)])
+    places = ", ".join("?" * keys)
+    return f"SELECT {selected} FROM {quoted(table)} WHERE entity_key IN ({places})"
