@@ -113,6 +113,7 @@ class RecommenderService:
                 request_id=request_id,
                 user_id=request.user_id or ANONYMOUS,
                 at=at,
+                clock=self.clock,
                 seconds=time.perf_counter() - started,
             )
             self.serving_log.write(entry)

@@ -67,9 +67,11 @@ class ServingLog:
 
 
 def entry_of(
-    slate: "Slate", *, request_id: str, user_id: str, at: int, seconds: float
+    slate: "Slate", *, request_id: str, user_id: str, at: int, clock: str, seconds: float
 ) -> dict[str, Any]:
-    """One line: the keys of SERVING_LOG, items nested, and the milliseconds it took."""
+    """One line: the keys of SERVING_LOG, items nested, and as_of by view, the clock and the
+    milliseconds it took.
+    """
     return {
         "request_id": request_id,
         "release_id": slate.release_id,
@@ -79,6 +81,8 @@ def entry_of(
         "context_id": slate.context_id,
         "event_timestamp": at,
         "user_as_of": slate.user_as_of or None,
+        "as_of": {view: time or None for view, time in slate.as_of.items()},
+        "clock": clock,
         "delta_epoch": 0,
         "rules_version": slate.rules_version,
         "seed": None,

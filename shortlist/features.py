@@ -159,23 +159,19 @@ class RequestRows:
         )
 
     @property
-    def user_as_of(self) -> np.ndarray:
-        """(B,) int64: time of the newest event in the user's state, 0 for an unknown user."""
-        searched = np.array([held.last_time for held in self.searches], dtype=np.int64)
-        chosen, of_kind = self.user["user_last_time"], self.user["user_kind_last_time"]
-        return np.maximum(np.maximum(chosen, of_kind), searched).astype(np.int64)
+    def as_of(self) -> dict[str, np.ndarray]:
+        """View -> (B,) int64: time of the newest event in its state, 0 where there is none."""
+        return {
+            "user_stats": self.user["user_last_time"].astype(np.int64),
+            "user_kinds": self.user["user_kind_last_time"].astype(np.int64),
+            "user_searches": np.array([held.last_time for held in self.searches], dtype=np.int64),
+            "context_trend": self.context["context_last_time"].astype(np.int64),
+        }
 
     @property
-    def user_since(self) -> np.ndarray:
-        """(B,) int64: time of the first event in the user's state (of searches the first that is
-        held), 0 for an unknown user.
-        """
-        searched = np.array([held.times[0] if held.times else 0 for held in self.searches])
-        first = np.stack(
-            [self.user["user_first_time"], self.user["user_kind_first_time"], searched]
-        ).astype(np.int64)
-        earliest = np.where(first > 0, first, np.iinfo(np.int64).max).min(0)
-        return np.where((first > 0).any(0), earliest, 0)
+    def user_as_of(self) -> np.ndarray:
+        """(B,) int64: time of the newest event in the user's states, 0 for an unknown user."""
+        return np.maximum.reduce([t for view, t in self.as_of.items() if view != "context_trend"])
 
 
 def decay(amount: np.ndarray, elapsed: np.ndarray) -> np.ndarray:

@@ -54,6 +54,7 @@ class Slate:
     skipped_stages: list[str]
     context_id: str
     user_as_of: int
+    as_of: dict[str, int]  # view -> time of the newest event in its state, 0 for none
     features: list[list[float]]  # a vector for each shown item, as the ranking schema
     propensities: list[float]
     pack_id: str
@@ -176,6 +177,7 @@ class Recommender:
             skipped_stages=skipped,
             context_id=context,
             user_as_of=int(rows.user_as_of[0]),
+            as_of={view: int(times[0]) for view, times in rows.as_of.items()},
             features=ranked.features[0, :shown].tolist(),
             propensities=[1.0] * shown,
             pack_id=items.pack_id,

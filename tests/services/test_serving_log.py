@@ -20,6 +20,7 @@ SLATE = Slate(
     skipped_stages=["features"],
     context_id="home|phone|07",
     user_as_of=0,
+    as_of={"user_stats": 0, "context_trend": 7},
     features=[[0.5, 1.0], [0.25, 2.0]],
     propensities=[1.0, 0.5],
     pack_id="p",
@@ -28,7 +29,9 @@ SLATE = Slate(
 
 
 def entry(request_id: str) -> dict:
-    return entry_of(SLATE, request_id=request_id, user_id="u1", at=1_000_000, seconds=0.0123)
+    return entry_of(
+        SLATE, request_id=request_id, user_id="u1", at=1_000_000, clock="wall", seconds=0.0123
+    )
 
 
 def lines(folder: Path) -> list[dict]:
@@ -50,7 +53,9 @@ def test_an_entry_reads_back_as_the_contract(tmp_path):
     assert first["user_as_of"] is None  # 0 is "no event known", not 1970
     assert first["skipped_stages"] == ["features"]
     assert (second["propensity"], second["features"]) == (0.5, [0.25, 2.0])
-    assert lines(tmp_path)[0]["milliseconds"] == 12.3
+    (line,) = lines(tmp_path)
+    assert line["milliseconds"] == 12.3
+    assert (line["as_of"], line["clock"]) == ({"user_stats": None, "context_trend": 7}, "wall")
 
 
 def test_closing_writes_everything_that_waits(tmp_path):

@@ -155,27 +155,27 @@ def test_a_rate_is_never_above_one_and_a_click_was_seen() -> None:
     assert all(rate.smoothed(np.full(5, 1e9)) <= 1 for rate in RATES)
 
 
-def test_since_and_as_of_are_those_of_any_event() -> None:
+def test_as_of_is_that_of_each_view_and_of_the_user_the_newest() -> None:
     known = rows(events=3, history_times=[])
     assert known.user_as_of.tolist() == [NOW - 7 * DAY]
-    assert known.user_since.tolist() == [NOW - 10 * DAY]
     known.user["user_kind_last_time"] += DAY
     assert known.user_as_of.tolist() == [NOW - 6 * DAY]
-    for name in ("user_last_time", "user_first_time"):  # only looked, never chose
-        known.user[name][:] = 0
-    assert (known.user_as_of.tolist(), known.user_since.tolist()) == (
-        [NOW - 6 * DAY],
-        [NOW - 9 * DAY],
-    )
+    known.user["user_last_time"][:] = 0  # only looked, never chose
+    assert known.user_as_of.tolist() == [NOW - 6 * DAY]
     searched = rows(
         events=0,
         history_times=[],
         searches=Searches(("tea", "cup"), (NOW - 4 * DAY, NOW - 3 * DAY), 2),
     )
     assert searched.user_as_of.tolist() == [NOW - 3 * DAY]
-    assert searched.user_since.tolist() == [NOW - 4 * DAY]
+    assert {view: times.tolist() for view, times in searched.as_of.items()} == {
+        "user_stats": [0],
+        "user_kinds": [0],
+        "user_searches": [NOW - 3 * DAY],
+        "context_trend": searched.context["context_last_time"].tolist(),
+    }
     nobody = rows(events=0, history_times=[])
-    assert (nobody.user_as_of.tolist(), nobody.user_since.tolist()) == ([0], [0])
+    assert nobody.user_as_of.tolist() == [0]
 
 
 def test_context_features_by_hand() -> None:
