@@ -12,7 +12,7 @@ from shortlist.config import Settings
 ROOT = Path(__file__).resolve().parents[1]
 PREFECT_FILE = ROOT / "prefect.yaml"
 WORK_POOL = "shortlist"
-DEPLOYMENTS = ("refresh/hourly", "shortlist/nightly", "monitor/monitoring")
+DEPLOYMENTS = ("refresh/hourly", "shortlist/nightly", "monitor/monitoring", "skew/daily")
 
 
 class DeployError(RuntimeError):
@@ -20,7 +20,7 @@ class DeployError(RuntimeError):
 
 
 def deploy_all(config: Path | str) -> dict[str, Any]:
-    """Register hourly, nightly and monitoring; doing it again updates them.
+    """Register hourly, nightly, monitoring and daily skew; doing it again updates them.
 
     Args:
         config: the run's TOML file; the nightly run gets its content as its typed parameter.

@@ -39,7 +39,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 @app.command()
 def deploy(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Register the hourly, nightly and monitoring deployments with a Prefect server."""
+    """Register hourly, nightly, monitoring and daily skew deployments with a Prefect server."""
     from flows.deploy import deploy_all
 
     with show.only_json(as_json):

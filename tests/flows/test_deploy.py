@@ -125,6 +125,8 @@ def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp
     assert {d["work_pool_name"] for d in deployed.values()} == {"shortlist"}
     assert all(d["schedules"][0]["schedule"]["cron"] for d in deployed.values())
     assert deployed["refresh/hourly"]["parameters"] == {"config": str(config)}
+    assert deployed["skew/daily"]["schedules"][0]["schedule"]["cron"] == "45 1 * * *"
+    assert deployed["skew/daily"]["entrypoint"] == "flows/skew.py:skew_flow"
     nightly = deployed["shortlist/nightly"]["parameters"]["config"]
     assert nightly["train"]["sources"] == [{"kind": "popularity"}]
 
