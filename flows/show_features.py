@@ -46,7 +46,7 @@ def html_page(content: dict[str, Any]) -> str:
 
 
 def skew_table(content: dict[str, Any]) -> None:
-    """Which features differ, and how old user states were."""
+    """Which features differ, and which views were behind the lake."""
     console = Console()
     verdict = "[green]passed[/]" if content["passed"] else "[bold red]failed[/]"
     shown = Table(title=f"Skew: {verdict}", title_justify="left")
@@ -65,12 +65,19 @@ def skew_table(content: dict[str, Any]) -> None:
         console.print(shown)
     else:
         console.print(f"Skew: {verdict}; no feature differs")
-    stale = content["staleness"]
     console.print(
         f"{content['vectors']:,} vectors of {content['requests']:,} responses,"
         f" {content['compared']} features compared, {content['exact_share']:.2%} of the vectors"
-        f" exact to the bit; {stale['requests']:,} responses with a user state behind the lake"
-        f" (up to {stale['max_seconds']:,.0f} s)"
+        f" exact to the bit; views that were stale: {_stale_views(content['staleness'])}"
     )
     for reason in content["reasons"]:
         console.print(f"[red]{reason}[/]", highlight=False)
+
+
+def _stale_views(staleness: dict[str, Any]) -> str:
+    stale = [
+        f"{view} in {lag['requests']:,} responses (up to {lag['max_seconds']:,.0f} s)"
+        for view, lag in staleness.items()
+        if lag["requests"]
+    ]
+    return ", ".join(stale) or "none"

@@ -1,8 +1,8 @@
 """Skew: recompute what the service served from the lake, and say which feature differs.
 
 The lake's events, and posted ones that are not in it yet, are built into states of their own under
-`skew/`, apart from what serves; every logged feature vector is computed again at its logged pack
-and user as_of, and compared value by value. How old a state was is reported apart.
+`skew/`, apart from what serves; every logged feature vector is computed again, each view at its
+logged as_of, and compared value by value. How old the views were is reported apart.
 """
 
 import json
@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.featurize import quietly
-from flows.skew_compare import Comparison, Logged, compare
+from flows.skew_compare import compare
+from flows.skew_states import Logged
+from flows.skew_verdict import Limits, SkewFailed, judge
 from models.ranking.schema import RankingSchema
 from shortlist import columns as c
 from shortlist.api import ANONYMOUS
@@ -31,10 +33,7 @@ from shortlist.plain_json import write_json
 from shortlist.profiles import ProfileEncoder
 from shortlist.release import ReleaseStore
 
-MAX_DIFFERENT = 0.0
-"""Share of vectors in which a feature may differ."""
-MAX_STALE = 0.01
-"""Share of requests whose user state may be older than the lake's at that moment."""
+REPORT = "skew.json"
 
 
 class SkewError(RuntimeError):
@@ -44,28 +43,32 @@ class SkewError(RuntimeError):
 @flow(name="skew", log_prints=True)
 def skew_flow(
     max_requests: int = 2_000,
-    max_different: float = MAX_DIFFERENT,
-    max_stale: float = MAX_STALE,
+    max_different: float = Limits.different,
+    max_stale: float = Limits.stale,
+    max_days_behind: float = Limits.days_behind,
 ) -> dict[str, Any]:
-    """Compare the newest logged responses with the lake; `passed` says whether they agree.
+    """Compare the newest logged responses with the lake; the run fails if they do not agree.
 
     Args:
         max_requests: newest responses to take.
         max_different: share of vectors in which a feature may differ.
-        max_stale: share of requests whose user state may be behind.
+        max_stale: share of requests in which a view may be behind the lake.
+        max_days_behind: days that item and context states may be behind the newest midnight.
 
     Raises:
         SkewError: nothing was logged that can be compared.
+        SkewFailed: a limit was passed; the report is written, and in the error's `report`.
     """
-    return skew(
-        Settings(), max_requests=max_requests, max_different=max_different, max_stale=max_stale
-    )
+    settings = Settings()
+    limits = Limits(different=max_different, stale=max_stale, days_behind=max_days_behind)
+    report = skew(settings, limits, max_requests=max_requests)
+    if not report["passed"]:
+        raise SkewFailed(report, where=str(settings.reports / REPORT))
+    return report
 
 
-def skew(
-    settings: Settings, *, max_requests: int, max_different: float, max_stale: float
-) -> dict[str, Any]:
-    """The flow's work; also written to reports/skew.json."""
+def skew(settings: Settings, limits: Limits, *, max_requests: int) -> dict[str, Any]:
+    """The flow's work; also written to reports/skew.json. `passed` says whether they agree."""
     release = ReleaseStore(settings.releases).open()
     logged, left_out = read_log(settings, release_id=release.release_id, limit=max_requests)
     if not logged:
@@ -86,56 +89,30 @@ def skew(
         catalogue=Catalogue.load(release.path / "items.parquet"),
         profiles=ProfileEncoder.from_json(json.loads((release.path / "profiles.json").read_text())),
         reader=OfflineReader(mirror),
+        snapshots=mirror.features,
         packs=read_pack_history(mirror, ticks),
     )
     shutil.rmtree(mirror.home, ignore_errors=True)
     report: dict[str, Any] = {"release_id": release.release_id, "left_out": left_out}
-    report |= judge(found, max_different=max_different, max_stale=max_stale)
-    path = settings.reports / "skew.json"
+    report |= judge(found, limits)
+    path = settings.reports / REPORT
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, report)
     for reason in report["reasons"]:
         print(f"skew: {reason}")
     print(
         f"skew: {report['vectors']:,} vectors of {report['requests']:,} responses,"
-        f" {report['exact_share']:.2%} exact, {report['staleness']['requests']:,} responses stale;"
-        f" {'passed' if report['passed'] else 'FAILED'} ({path})"
+        f" {report['exact_share']:.2%} exact; {'passed' if report['passed'] else 'FAILED'} ({path})"
     )
     return report
-
-
-def judge(found: Comparison, *, max_different: float, max_stale: float) -> dict[str, Any]:
-    """The report with `passed` and the reasons, each naming its feature or view."""
-    report = found.report()
-    reasons = []
-    for name, share in report["different_share"].items():
-        if share > max_different:
-            worst = report["worst"][name]
-            reasons.append(
-                f"feature {name} differs in {share:.1%} of the vectors (at most"
-                f" {max_different:.1%}): served {worst['served']:.6g}, recomputed"
-                f" {worst['recomputed']:.6g} in request {worst['request_id']}"
-            )
-    stale = report["staleness"]
-    if stale["share"] > max_stale:
-        reasons.append(
-            f"view user_stats is stale in {stale['share']:.1%} of the requests (at most"
-            f" {max_stale:.1%}): up to {stale['max_seconds']:,.0f} s behind the lake; are posted"
-            " events pushed, and was `shortlist featurize` run?"
-        )
-    if stale["unreachable"] > max_stale * max(report["requests"], 1):
-        reasons.append(
-            f"view user_stats says as_of of {stale['unreachable']} requests that no state in the"
-            " lake has"
-        )
-    return report | {"reasons": reasons, "passed": not reasons}
 
 
 def read_log(
     settings: Settings, *, release_id: str, limit: int
 ) -> tuple[list[Logged], dict[str, int]]:
     """The newest responses of a release that can be recomputed, and how many cannot, by reason."""
-    left_out = {"another release": 0, "visitor": 0, "without features": 0, "no items": 0}
+    reasons = ("another release", "visitor", "without features", "no items", "no as_of by view")
+    left_out: dict[str, int] = dict.fromkeys(reasons, 0)
     logged = []
     for _, _, entry in read_lines(settings.serving_log):
         if entry["release_id"] != release_id:
@@ -146,6 +123,8 @@ def read_log(
             left_out["without features"] += 1
         elif not entry["items"]:
             left_out["no items"] += 1
+        elif "as_of" not in entry:  # a line of before the log had it
+            left_out["no as_of by view"] += 1
         else:
             logged.append(
                 Logged(
@@ -153,7 +132,8 @@ def read_log(
                     user_id=entry["user_id"],
                     context_id=entry["context_id"],
                     at=entry["event_timestamp"],
-                    user_as_of=entry["user_as_of"] or 0,
+                    clock=entry["clock"],
+                    as_of={view: time or 0 for view, time in entry["as_of"].items()},
                     pack_as_of=int(entry["pack_id"].split("-")[0]) * 1_000_000,
                     item_ids=[item["item_id"] for item in entry["items"]],
                     features=np.array(

@@ -33,16 +33,23 @@ def skew(
         float, typer.Option(min=0, max=1, help="Share of vectors in which a feature may differ.")
     ] = 0.0,
     max_stale: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of requests whose user state may be behind.")
+        float, typer.Option(min=0, max=1, help="Share of requests in which a view may be behind.")
     ] = 0.01,
+    max_days_behind: Annotated[
+        float, typer.Option(min=0, help="Days that items and contexts may be behind midnight.")
+    ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
     """Recompute logged feature vectors from the lake; exits with 1 and names what differs."""
     from flows.show_features import skew_table
     from flows.skew import skew_flow
+    from flows.skew_verdict import SkewFailed
 
     with show.only_json(as_json):
-        result = skew_flow(max_requests, max_different, max_stale)
+        try:
+            result = skew_flow(max_requests, max_different, max_stale, max_days_behind)
+        except SkewFailed as failed:
+            result = failed.report
     show.result(result, as_json=as_json, table=skew_table)
     if not result["passed"]:
         raise typer.Exit(1)

@@ -17,6 +17,7 @@ from shortlist.feature_store.push import (
 )
 from shortlist.feature_store.readers import FeatureReader, OfflineReader, OnlineReader
 from shortlist.feature_store.reopening import ReopeningReader, ReopeningWriter
+from shortlist.feature_store.state_stamps import stamps_around
 from shortlist.feature_store.states import build_states
 from shortlist.feature_store.store import (
     FeatureStoreError,
@@ -46,5 +47,6 @@ __all__ = [
     "read_pack",
     "read_pack_history",
     "repo_config",
+    "stamps_around",
     "update_user_state",
 ]

@@ -2,7 +2,7 @@
 faults is caught and named.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -10,29 +10,36 @@ import numpy as np
 import pytest
 
 from flows.featurize import featurize
-from flows.skew import judge
-from flows.skew_compare import Logged, comparable, compare
+from flows.skew_compare import comparable, compare
+from flows.skew_states import Logged
+from flows.skew_verdict import Limits, SkewFailed, judge
 from models.ranking.features import ranking_features, ranking_schema
 from models.recommend.queries import build_queries
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
-from shortlist.event_kinds import HALF_LIVES, KINDS, RATES
+from shortlist.contracts import microseconds
+from shortlist.event_kinds import HALF_LIVES, KIND_OF, KINDS, RATES
 from shortlist.feature_store import (
+    FeatureEvent,
     FeatureReader,
     OfflineReader,
     OnlineReader,
     latest_pack,
+    push_events,
     read_pack_history,
 )
 from shortlist.features import RequestRows
 from shortlist.lake import Lake
+from shortlist.pack import FeaturePack
 from shortlist.profiles import ProfileEncoder
 from shortlist.searches import Searches
 
 START = 19_000 * DAY
 UNTIL = START + 3 * DAY + DAY // 4
 USERS = ["u1", "u2", "u3", "nobody"]
+BEHIND = START + DAY + 3
+TWO_DAYS_ALLOWED = Limits(days_behind=2)
 Change = Callable[[RequestRows], RequestRows]
 
 
@@ -59,12 +66,19 @@ def searched(change: Callable[[Searches], Searches]) -> Change:
     return lambda rows: replace(rows, searches=[change(held) for held in rows.searches])
 
 
-def verdict(home: Settings, reader: FeatureReader) -> dict[str, Any]:
+def verdict(
+    home: Settings,
+    reader: FeatureReader,
+    *,
+    pack: FeaturePack | None = None,
+    clock: str = "wall",
+    limits: Limits = Limits(),
+) -> dict[str, Any]:
     """Serve every user with `reader`, log it, and judge the log against `home`'s lake."""
     catalogue = Catalogue.from_items(Lake(home.lake).items())
     profiles = ProfileEncoder(("group",), (("g0", "g1"),))
     schema = ranking_schema(["knn"], profiles=profiles)
-    at, pack = np.full(len(USERS), UNTIL), latest_pack(home.packs)
+    at, pack = np.full(len(USERS), UNTIL), pack or latest_pack(home.packs)
     contexts = ["web|unknown|00", "web|tv|09", "web|unknown|23", "web|unknown|00"]
     rows = reader.read(USERS, contexts, at)
     candidates = np.tile(np.arange(1, catalogue.num_items + 1), (len(USERS), 1))
@@ -83,7 +97,8 @@ def verdict(home: Settings, reader: FeatureReader) -> dict[str, Any]:
             user_id=user,
             context_id=contexts[i],
             at=UNTIL,
-            user_as_of=int(rows.user_as_of[i]),
+            clock=clock,
+            as_of={view: int(times[i]) for view, times in rows.as_of.items()},
             pack_as_of=pack.as_of,
             item_ids=catalogue.vocab.ids,
             features=served[i],
@@ -97,16 +112,19 @@ def verdict(home: Settings, reader: FeatureReader) -> dict[str, Any]:
         catalogue=catalogue,
         profiles=profiles,
         reader=OfflineReader(home),
+        snapshots=home.features,
         packs=read_pack_history(home, [pack.as_of]),
     )
-    return judge(found, max_different=0.0, max_stale=0.01)
+    return judge(found, limits)
 
 
 def test_what_is_served_as_the_lake_says_passes_to_the_bit(home: Settings) -> None:
     report = verdict(home, OnlineReader(home))
     assert (report["passed"], report["reasons"]) == (True, [])
     assert report["exact_share"] == 1.0
-    assert report["staleness"]["requests"] == 0
+    assert {view: lag["max_seconds"] for view, lag in report["staleness"].items()} == dict.fromkeys(
+        ("user_stats", "user_kinds", "user_searches", "context_trend", "item_state"), 0.0
+    )
     assert report["vectors"] == 24
 
 
@@ -175,16 +193,99 @@ def test_a_fault_is_caught_and_named(
         assert worst["served"] != pytest.approx(worst["recomputed"], rel=1e-5)
 
 
-def test_a_stale_view_is_caught_and_named(
-    home: Settings, make_home: Callable[[], tuple[Settings, dict]]
+@pytest.fixture
+def behind(make_home: Callable[[], tuple[Settings, dict]]) -> Settings:
+    """Served from what was known two days before the request; nothing was pushed since."""
+    settings, _ = make_home()
+    featurize(settings, ("rating",), until=BEHIND)
+    return settings
+
+
+def push_since(behind: Settings, *, without: Collection[str] = ()) -> None:
+    """Push the lake's events from BEHIND to UNTIL, all but those of some types."""
+    rows = Lake(behind.lake).interactions(since=BEHIND, until=UNTIL)
+    times = microseconds(rows.column("event_timestamp")).to_pylist()
+    found = [
+        FeatureEvent.of(row | {"event_timestamp": time}, target_events=("rating",))
+        for row, time in zip(rows.to_pylist(), times, strict=True)
+        if row["event_type"] not in without
+    ]
+    assert push_events(behind, [event for event in found if event is not None]) == 3
+
+
+@pytest.mark.parametrize(
+    ("not_pushed", "view", "share"),
+    [
+        (["rating"], "user_stats", 0.75),  # u1, u2, u3
+        (KIND_OF, "user_kinds", 0.5),  # u2 hid, u3 bought
+        (["search"], "user_searches", 0.5),  # u1 and u2
+    ],
+)
+def test_the_user_view_that_was_not_pushed_is_named(
+    home: Settings, behind: Settings, not_pushed: Collection[str], view: str, share: float
 ) -> None:
-    behind, _ = make_home()
-    featurize(behind, ("rating",), until=START + DAY + 3)  # nothing was pushed since
-    report = verdict(home, OnlineReader(behind))
-    assert not report["passed"]
-    stale = report["staleness"]
-    assert (stale["requests"], stale["unreachable"]) == (3, 0)
-    assert stale["max_seconds"] == pytest.approx((UNTIL - START - DAY) / 1e6, abs=0.1)  # u2
-    assert any("view user_stats is stale in 75.0%" in reason for reason in report["reasons"])
-    # As of what was served nothing else is wrong with the users.
+    push_since(behind, without=not_pushed)
+    report = verdict(
+        home, OnlineReader(behind), pack=latest_pack(behind.packs), limits=TWO_DAYS_ALLOWED
+    )
+    assert report["views"] == [view]
+    (reason,) = report["reasons"]  # as of what was served nothing differs
+    assert f"view {view} is stale in {share:.1%} of the requests" in reason
+    assert report["staleness"][view]["unreachable"] == 0
+
+
+def test_how_far_a_user_view_was_behind(home: Settings, behind: Settings) -> None:
+    report = verdict(home, OnlineReader(behind), limits=TWO_DAYS_ALLOWED)
+    lag = report["staleness"]["user_stats"]
+    assert (lag["requests"], lag["unreachable"]) == (3, 0)
+    assert lag["max_seconds"] == pytest.approx((UNTIL - START) / 1e6, abs=0.1)  # u2
     assert not [name for name in report["different_share"] if name.startswith("user_")]
+
+
+def test_states_of_midnights_are_stale_by_the_midnights_they_miss(
+    home: Settings, behind: Settings
+) -> None:
+    """Everything was pushed, but featurize last ran two days ago."""
+    push_since(behind)
+    old = latest_pack(behind.packs)
+    assert (UNTIL - old.as_of) / DAY == 2.25
+    report = verdict(home, OnlineReader(behind), pack=old)
+    assert report["views"] == ["context_trend", "item_state"]
+    assert report["features"] == []
+    context, item = report["reasons"]
+    assert "view context_trend is stale in 75.0% of the requests" in context
+    assert "view item_state (the feature pack) is stale in 100.0% of the requests" in item
+    assert "up to 2 days behind the newest midnight (at most 1)" in item
+    assert verdict(home, OnlineReader(behind), pack=old, limits=TWO_DAYS_ALLOWED)["passed"]
+    # A replay takes a whole window through one pack: how old it is is said, not judged.
+    replayed = verdict(home, OnlineReader(behind), pack=old, clock="replay")
+    assert replayed["passed"]
+    assert replayed["staleness"]["item_state"]["max_seconds"] == 2 * 86_400
+
+
+def test_contexts_newer_than_the_pack_are_no_skew(home: Settings) -> None:
+    """Featurize brings the contexts online before it publishes the pack."""
+    tick = START + 2 * DAY
+    before = read_pack_history(home, [tick])[tick]
+    report = verdict(home, OnlineReader(home), pack=before)
+    assert (report["passed"], report["reasons"]) == (True, [])
+    assert report["staleness"]["context_trend"]["max_seconds"] == 0.0
+    assert report["staleness"]["item_state"]["max_seconds"] == 86_400
+
+
+def test_a_state_that_the_lake_never_had_is_named(home: Settings) -> None:
+    future = changed(user_kind_last_time=lambda v: np.where(v > 0, v + 5, v))
+    report = verdict(home, Faulty(OnlineReader(home), future))
+    assert report["views"] == ["user_kinds"]
+    assert (
+        "view user_kinds says as_of of 3 requests that no state in the lake has"
+        in (report["reasons"][-1])
+    )
+
+
+def test_the_failure_names_features_and_views() -> None:
+    report = {"features": ["value_cross", "item_trend"], "views": ["user_kinds"]}
+    assert str(SkewFailed(report, where="reports/skew.json")) == (
+        "features that differ from the lake: value_cross, item_trend; views that were stale:"
+        " user_kinds; reports/skew.json says by how much"
+    )

@@ -2,8 +2,10 @@
 user does next.
 """
 
+import contextlib
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,42 @@ def test_what_was_served_is_what_the_lake_says(served_home):
     assert (report["passed"], report["reasons"], report["exact_share"]) == (True, [], 1.0)
     assert report["requests"] > 20
     assert report["compared"] > 30
+
+
+def test_a_served_value_that_the_lake_does_not_say_fails_the_flow_and_the_command(
+    served_home, tmp_path
+):
+    home = tmp_path / "home"
+    for part in ("lake", "releases", "features", "events", "serving_log"):
+        shutil.copytree(served_home / part, home / part, symlinks=True)
+    release = ReleaseStore(home / "releases").open()
+    place = release.about["ranking_schema"]["names"].index("user_mean_value")
+    files = sorted((home / "serving_log").rglob("*.jsonl"))
+    log = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+    log[-1][-1]["items"][0]["features"][place] += 1.5
+    old = {key: value for key, value in log[-1][0].items() if key not in ("as_of", "clock")}
+    log[-1].append(old | {"request_id": "of before"})
+    for file, lines in zip(files, log, strict=True):
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    done = shortlist("skew", home=home)
+    assert done.returncode == 1, done.stderr[-3_000:]
+    assert "feature user_mean_value differs in" in done.stdout
+    assert "Traceback" not in done.stderr
+    report = json.loads((home / "reports" / "skew.json").read_text())
+    assert (report["passed"], report["features"], report["views"]) == (
+        False,
+        ["user_mean_value"],
+        [],
+    )
+    assert report["left_out"]["no as_of by view"] == 1
+    worst = report["worst"]["user_mean_value"]
+    assert worst["served"] - worst["recomputed"] == pytest.approx(1.5, rel=1e-4)
+    with contextlib.closing(sqlite3.connect(home / "prefect" / "prefect.db")) as prefect:
+        query = "SELECT type, message FROM flow_run_state ORDER BY timestamp DESC LIMIT 1"
+        ((state, message),) = prefect.execute(query).fetchall()
+    assert state == "FAILED"
+    assert "features that differ from the lake: user_mean_value; " in message
 
 
 def test_a_tampered_release_does_not_serve(served_home, tmp_path):
