@@ -4,8 +4,8 @@ Feast imports this file by itself (`feast -c feature_repo apply`); nobody else d
 because Feast sees definitions imported from a second one as duplicates. Snapshots are those under
 SHORTLIST_HOME, or under var/ beside this folder.
 
-To add a feature: a column in shortlist/feature_store/states.py, its name in shortlist/features.py
-and a Field here; a test fails until the three agree.
+To add a state: a column in shortlist/feature_store/state_sql.py, its name in shortlist/features.py,
+a Field here and its meaning in shortlist/state_descriptions.py; a test fails until they agree.
 """
 
 import os
@@ -18,6 +18,8 @@ from feast.data_format import ParquetFormat
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Array, Float64, Int64, String
 from feast.value_type import ValueType
+
+from shortlist.state_descriptions import MEANINGS
 
 HOME = Path(os.environ.get("SHORTLIST_HOME") or Path(__file__).resolve().parents[1] / "var")
 (HOME / "feast").mkdir(parents=True, exist_ok=True)  # Feast makes no parents for its registry
@@ -50,13 +52,25 @@ def pushed(name: str) -> PushSource:
     return PushSource(name=f"{name}_push", batch_source=snapshot(name))
 
 
+def described(*fields: Field) -> list[Field]:
+    """These fields, each with its meaning."""
+    for field in fields:
+        if field.name not in MEANINGS:
+            raise ValueError(
+                f"field {field.name} is not described; want a line in"
+                " MEANINGS of shortlist/state_descriptions.py"
+            )
+        field.description = MEANINGS[field.name]
+    return list(fields)
+
+
 user_stats = FeatureView(
     name="user_stats",
     description="Counts, decayed activity, times and values of a user; a row a change",
     owner="platform",
     entities=[user],
     ttl=FOREVER,
-    schema=[
+    schema=described(
         Field(name="user_id", dtype=String),
         Field(name="user_events", dtype=Float64),
         Field(name="user_decayed", dtype=Float64),
@@ -66,7 +80,7 @@ user_stats = FeatureView(
         Field(name="user_value_count", dtype=Float64),
         Field(name="user_value_decayed", dtype=Float64),
         Field(name="user_value_weight", dtype=Float64),
-    ],
+    ),
     source=pushed("user_stats"),
 )
 
@@ -76,13 +90,13 @@ user_history = FeatureView(
     owner="platform",
     entities=[user],
     ttl=FOREVER,
-    schema=[
+    schema=described(
         Field(name="user_id", dtype=String),
         Field(name="history_items", dtype=Array(String)),
         Field(name="history_times", dtype=Array(Int64)),
         Field(name="history_values", dtype=Array(Float64)),
         Field(name="history_types", dtype=Array(Int64)),
-    ],
+    ),
     source=pushed("user_history"),
     tags={"rows": "events"},  # the offline store collects single events into these lists
 )
@@ -104,10 +118,10 @@ user_kinds = FeatureView(
     owner="platform",
     entities=[user],
     ttl=FOREVER,
-    schema=[
+    schema=described(
         Field(name="user_id", dtype=String),
         *kinds_of("user"),
-    ],
+    ),
     source=pushed("user_kinds"),
 )
 
@@ -117,12 +131,12 @@ user_searches = FeatureView(
     owner="platform",
     entities=[user],
     ttl=FOREVER,
-    schema=[
+    schema=described(
         Field(name="user_id", dtype=String),
         Field(name="search_queries", dtype=Array(String)),
         Field(name="search_times", dtype=Array(Int64)),
         Field(name="search_count", dtype=Int64),
-    ],
+    ),
     source=pushed("user_searches"),
 )
 
@@ -132,10 +146,10 @@ user_profile = FeatureView(
     owner="platform",
     entities=[user],
     ttl=FOREVER,
-    schema=[
+    schema=described(
         Field(name="user_id", dtype=String),
         Field(name="attributes_json", dtype=String),
-    ],
+    ),
     source=snapshot("user_profile"),
 )
 
@@ -145,7 +159,7 @@ item_state = FeatureView(
     owner="platform",
     entities=[item],
     ttl=FOREVER,
-    schema=[
+    schema=described(
         Field(name="item_id", dtype=String),
         Field(name="item_events", dtype=Float64),
         Field(name="item_decayed", dtype=Float64),
@@ -157,7 +171,7 @@ item_state = FeatureView(
         Field(name="item_value_weight", dtype=Float64),
         Field(name="item_day_counts", dtype=Array(Int64)),
         Field(name="item_tick_time", dtype=Int64),
-    ],
+    ),
     source=snapshot("item_state"),
     online=False,  # items reach the service in the feature pack
 )
@@ -168,10 +182,10 @@ item_kinds = FeatureView(
     owner="platform",
     entities=[item],
     ttl=FOREVER,
-    schema=[
+    schema=described(
         Field(name="item_id", dtype=String),
         *kinds_of("item"),
-    ],
+    ),
     source=snapshot("item_kinds"),
     online=False,
 )
@@ -182,22 +196,22 @@ context_trend = FeatureView(
     owner="platform",
     entities=[context],
     ttl=FOREVER,
-    schema=[
+    schema=described(
         Field(name="context_id", dtype=String),
         Field(name="context_events", dtype=Float64),
         Field(name="context_decayed", dtype=Float64),
         Field(name="context_last_time", dtype=Int64),
-    ],
+    ),
     source=snapshot("context_trend"),
 )
 
-request = RequestSource(name="request", schema=[Field(name="request_at", dtype=Int64)])
+request = RequestSource(name="request", schema=described(Field(name="request_at", dtype=Int64)))
 
 
 # Stored in the registry with dill and run where this file is not: everything it needs is inside it.
 @on_demand_feature_view(
     sources=[request],
-    schema=[
+    schema=[  # Feast refuses a described field here (feast#3617)
         Field(name="hour_sin", dtype=Float64),
         Field(name="hour_cos", dtype=Float64),
         Field(name="weekday_sin", dtype=Float64),
@@ -205,6 +219,8 @@ request = RequestSource(name="request", schema=[Field(name="request_at", dtype=I
         Field(name="is_weekend", dtype=Float64),
     ],
     mode="python",
+    description="Of the request's time (UTC): its hour on a circle, 1 on Saturday and Sunday",
+    owner="platform",
 )
 def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
     """`time_features` of shortlist/features.py; a test asserts that the two agree."""
@@ -233,11 +249,13 @@ request_v5 = FeatureService(
         context_trend,
         request_time,
     ],
+    owner="platform",
     description="One read for each request: the states of its user and context",
 )
 
 item_pack_v4 = FeatureService(
     name="item_pack_v4",
     features=[item_state, item_kinds],
+    owner="platform",
     description="One read of the whole catalogue after each featurize: the feature pack",
 )

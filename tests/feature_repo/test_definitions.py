@@ -1,12 +1,10 @@
 """The names and settings that stand in two places agree: Feast's files and the code."""
 
-import shutil
-import sys
+import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from shortlist.config import Settings
 from shortlist.event_kinds import ITEM_KINDS, USER_KINDS
@@ -25,6 +23,7 @@ from shortlist.features import (
     time_features,
 )
 from shortlist.searches import USER_SEARCHES
+from shortlist.state_descriptions import MEANINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,48 +89,35 @@ def test_services_ask_for_every_state(home: Settings) -> None:
     assert asked(ITEM_SERVICE) == {*PACK_STATE, ITEM_TICK}
 
 
+def test_every_field_is_described_and_every_view_owned(home: Settings) -> None:
+    store = open_store(home)
+    views = store.list_feature_views()
+    on_demand = store.list_on_demand_feature_views()
+    fields = [field for view in views for field in (*view.entity_columns, *view.features)]
+    for view in on_demand:
+        for source in view.source_request_sources.values():
+            fields += source.schema
+    services = store.list_feature_services()
+    assert {field.name: field.description for field in fields} == MEANINGS
+    assert all(owned.description for owned in (*views, *on_demand, *services))
+    assert {owned.owner for owned in (*views, *on_demand, *services)} == {"platform"}
+
+
+def test_a_field_without_a_description_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from feast import Field
+    from feast.types import Float64
+
+    monkeypatch.setenv("SHORTLIST_HOME", str(tmp_path))
+    definitions = runpy.run_path(str(ROOT / "feature_repo" / "definitions.py"))
+    with pytest.raises(ValueError, match=r"user_shoe_size is not described; want a line in MEANI"):
+        definitions["described"](Field(name="user_shoe_size", dtype=Float64))
+
+
 def test_the_stored_on_demand_view_does_the_maths_of_the_core(home: Settings) -> None:
     at = np.random.default_rng(0).integers(0, 2**51, size=200)
     view = open_store(home).get_on_demand_feature_view("request_time")
     stored = view.feature_transformation.udf({"request_at": at.tolist()})
     for name, values in time_features(at).items():
         np.testing.assert_allclose(stored[name], values, atol=1e-12)
-
-
-def test_feast_applies_the_repository_of_a_fresh_clone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Settings
-) -> None:
-    from feast import FeatureStore
-    from feast.cli.cli import cli
-
-    shutil.copytree(
-        ROOT / "feature_repo",
-        tmp_path / "feature_repo",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    monkeypatch.delenv("SHORTLIST_HOME", raising=False)
-    monkeypatch.chdir(tmp_path)
-    # What Feast changes in a process of its own.
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
-    done = CliRunner().invoke(cli, ["-c", "feature_repo", "apply"])
-    for name in ("definitions", "__init__"):
-        sys.modules.pop(name, None)
-    assert done.exit_code == 0, done.output
-    assert sorted(path.name for path in (tmp_path / "var" / "feast").glob("*.db")) == [
-        "online_store.db",
-        "registry.db",
-    ]
-    monkeypatch.chdir(tmp_path)  # Feast's apply leaves it changed
-    listed = CliRunner().invoke(cli, ["-c", "feature_repo", "feature-views", "list"])
-    assert "user_history" in listed.output
-    # What a featurize of this clone would have written.
-    shutil.copytree(home.features, tmp_path / "var" / "features")
-    monkeypatch.chdir(tmp_path)
-    times = ["2000-01-01T00:00:00", "2030-01-01T00:00:00"]
-    done = CliRunner().invoke(cli, ["-c", "feature_repo", "materialize", *times])
-    assert done.exit_code == 0, done.output
-    store = FeatureStore(repo_path=str(tmp_path / "feature_repo"))
-    asked = ["user_stats:user_events", "user_history:history_items"]
-    answer = store.get_online_features(asked, [{"user_id": "u1"}]).to_dict()
-    assert (answer["user_events"], answer["history_items"]) == ([5], [["a", "b", "c", "d"]])
