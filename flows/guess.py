@@ -75,12 +75,16 @@ def write_toml(found: dict[str, Any], out: Path) -> None:
     """Write the configuration, checked as `shortlist run` will check it.
 
     Raises:
-        DatasetError: there is such a file already.
+        DatasetError: there is such a file already, or no such folder.
     """
     from flows.configuration import load_run_config
 
     if out.exists():
         raise DatasetError(f"{out}: is there already; say --out, or remove it first")
+    if not out.parent.is_dir():
+        raise DatasetError(
+            f"{out}: there is no folder {out.parent}; say --out in one that is there"
+        )
     partial = out.with_name(f".{out.name}.partial")
     partial.write_text(found["toml"], encoding="utf-8")
     try:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from flows import show
 from flows.configuration import RunConfig
 from flows.validate import validate_batch
 from shortlist.config import Settings
@@ -33,12 +34,13 @@ def shown(batch_id: str, *, rule: str | None, limit: int, out: Path | None) -> d
 
     Raises:
         QuarantineError: there is no such batch, or no such row in it.
+        WriteError: `out` cannot be written.
     """
     tables = Quarantine(Settings().quarantine).rows(batch_id, rule=rule)
     names = ["file", "line", "original", "reason", "expectation"]
     if out is not None:
         lines = originals(events_of(batch_id, tables))
-        out.write_text("".join(f"{one.text}\n" for one in lines), encoding="utf-8")
+        show.write(out, "".join(f"{one.text}\n" for one in lines))
     return {
         "batch_id": batch_id,
         "rows": {name: table.num_rows for name, table in tables.items()},

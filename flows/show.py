@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -35,6 +36,20 @@ def result(
         table(content)
     else:
         _console().print_json(dumps(content))
+
+
+class WriteError(OSError):
+    """A file that a user asked for cannot be written there."""
+
+
+def write(path: Path, text: str) -> None:
+    """Raises WriteError if there is no such folder, or it may not be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise WriteError(
+            f"{path}: {problem.strerror}; want a file in a folder that is there"
+        ) from None
 
 
 def error(message: str) -> None:

@@ -22,7 +22,7 @@ def features(
 
     content = described()
     if html is not None:
-        html.write_text(html_page(content), encoding="utf-8")
+        show.write(html, html_page(content))
     show.result(content, as_json=as_json, table=table)
 
 

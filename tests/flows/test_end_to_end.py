@@ -214,6 +214,21 @@ def test_a_missing_source_file_is_one_sentence_without_a_traceback(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\nu1,i1,1260759144\nu2,i1,1260759145\n")
+    gone = tmp_path / "nosuch" / "x"
+    for command, wanted in (
+        (["features", "--html", str(gone)], f"{gone}: No such file or directory; want a file in"),
+        (["features", "--html", str(tmp_path)], f"{tmp_path}: Is a directory; want a file in"),
+        (["init", str(log), "--out", str(gone), "-y", "--json"], f"{gone}: there is no folder"),
+    ):
+        done = shortlist(*command, home=tmp_path / "home")
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error {wanted}")
+        assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_batch_that_was_never_ingested_is_one_sentence_at_once(tmp_path):
     done = shortlist("validate", "nosuch", home=tmp_path, timeout=30)
     assert done.returncode == 2

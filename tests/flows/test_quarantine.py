@@ -11,6 +11,7 @@ from flows.cli import app
 from flows.configuration import RunConfig
 from flows.ingest import ingest_flow
 from flows.quarantine import listed, replay, shown
+from flows.show import WriteError
 from flows.validate import validate_batch
 from shortlist.config import Settings
 from shortlist.lake import Lake
@@ -63,6 +64,8 @@ def test_from_quarantine_to_the_lake(folder: Path) -> None:
     seen = shown(batch, rule="line.missing_columns", limit=5, out=None)
     assert seen["tables"]["interactions"][0]["original"] == "u9,i2"
     assert "want fields: 4 Found: 2" in seen["tables"]["interactions"][0]["reason"]
+    with pytest.raises(WriteError, match=r"nosuch/x: No such file or directory; want a file in"):
+        shown(batch, rule=None, limit=5, out=Path("/nosuch/x"))
 
     # The catalogue learns of the item: its event finds its place, the others stay.
     (folder / "items.csv").write_text("id\ni0\ni1\ni2\ni9\n")
