@@ -4,7 +4,7 @@ made of these, is described in feature_descriptions.py.
 A field of feature_repo/definitions.py without a line here is refused.
 """
 
-from shortlist.event_kinds import KINDS
+from shortlist.event_kinds import HALF_LIVES, KINDS
 from shortlist.features import CONTEXT_STATE, DAY_BUCKETS, MAX_HISTORY
 from shortlist.searches import MAX_SEARCHES
 
@@ -21,7 +21,10 @@ _TARGET = {
 _IN_ORDER = f"in the order {', '.join(KINDS)}"
 _KINDS = {
     "kind_counts": f"number of events of each kind, {_IN_ORDER}",
-    "kind_decayed": f"events of each kind, each halved every 7 days, {_IN_ORDER}",
+    "kind_decayed": (
+        f"events of each kind, {_IN_ORDER}; a list for each half-life, {', '.join(HALF_LIVES)}, one"
+        " after the other"
+    ),
     "kind_last_time": "time of the newest event of any kind, microseconds UTC",
     "kind_first_time": "time of the first event of any kind, microseconds UTC",
 }
