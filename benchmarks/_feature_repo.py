@@ -58,8 +58,12 @@ def store_of(
     stores: dict[str, Any],
     view: str,
     ttl: timedelta = timedelta(0),
+    created: str = "",
 ) -> Any:
-    """A FeatureStore in `home` with one view of `schema` over string user_ids, applied."""
+    """A FeatureStore in `home` with one view of `schema` over string user_ids, applied.
+
+    `created` is the column that says when a row was made, if there is one.
+    """
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
     from feast.data_format import ParquetFormat
     from feast.types import String
@@ -92,6 +96,7 @@ def store_of(
             path=str(snapshots),
             file_format=ParquetFormat(),
             timestamp_field="event_timestamp",
+            created_timestamp_column=created,
         ),
     )
     store = FeatureStore(config=config)

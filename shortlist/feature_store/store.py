@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shortlist.config import Settings
 
 if TYPE_CHECKING:
-    from feast import FeatureStore, RepoConfig
+    from feast import FeatureStore, FeatureView, RepoConfig
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 
 PROJECT = "shortlist"
@@ -108,7 +108,11 @@ def open_store(settings: Settings) -> "FeatureStore":
 
 
 def apply(settings: Settings) -> "FeatureStore":
-    """Register feature_repo/definitions.py, like `feast apply`, with the snapshots of this home."""
+    """Register feature_repo/definitions.py, like `feast apply`, with the snapshots of this home.
+
+    Raises:
+        FeatureStoreError: a view has a TTL and the online store is Redis.
+    """
     from feast import Entity, FeatureService, FeatureStore, FeatureView, OnDemandFeatureView
     from feast.data_source import DataSource
 
@@ -116,12 +120,27 @@ def apply(settings: Settings) -> "FeatureStore":
     with _home(settings):
         namespace = runpy.run_path(str(REPO / "definitions.py"))
     kinds = (Entity, DataSource, FeatureView, OnDemandFeatureView, FeatureService)
+    check_ttl(settings, [view for view in namespace.values() if isinstance(view, FeatureView)])
     store = FeatureStore(config=repo_config(settings))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="On demand feature view is an experimental")
         store.apply([value for value in namespace.values() if isinstance(value, kinds)])
     _opened[settings.feast.absolute(), settings.online_store] = store
     return store
+
+
+def check_ttl(settings: Settings, views: "list[FeatureView]") -> None:
+    """Feast's Redis store serves what a view's TTL has expired, so none may have one there.
+
+    Raises:
+        FeatureStoreError: a view has a TTL and the online store is Redis.
+    """
+    expiring = [view.name for view in views if view.ttl]
+    if expiring and settings.online_store != "sqlite":
+        raise FeatureStoreError(
+            f"view {expiring[0]} has a TTL, which is not kept in Redis; want ttl=FOREVER in"
+            " feature_repo/definitions.py, or SHORTLIST_ONLINE_STORE=sqlite"
+        )
 
 
 @contextlib.contextmanager
