@@ -1,6 +1,7 @@
 """The tables of the embedded online store: names, how they are made, short transactions."""
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -8,16 +9,41 @@ from typing import Any
 from feast.feature_view import FeatureView
 from feast.repo_config import RepoConfig
 
+WAIT_SECONDS = 10.0
+"""How long a connection waits for another's lock."""
+LOOK_SECONDS = 0.0005
+"""How often a writer looks whether the lock is free."""
+
 
 class Transaction:
-    """BEGIN IMMEDIATE, then COMMIT or ROLLBACK."""
+    """BEGIN IMMEDIATE, then COMMIT or ROLLBACK.
+
+    SQLite itself looks for the lock after 1, 2, 5, 10, 15, 20, 25, 25 ms and so on. Between two
+    batches of a materialize it is free for a millisecond or two, which a push would miss again and
+    again, so a writer looks more often.
+    """
 
     def __init__(self, connection: sqlite3.Connection):
         self.connection = connection
 
     def __enter__(self) -> sqlite3.Connection:
-        self.connection.execute("BEGIN IMMEDIATE")
+        self.connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            self._begin()
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {int(WAIT_SECONDS * 1_000)}")
         return self.connection
+
+    def _begin(self) -> None:
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                    raise
+            time.sleep(LOOK_SECONDS)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.connection.execute("COMMIT" if kind is None else "ROLLBACK")

@@ -2,8 +2,11 @@
 and TTL means online what it means offline.
 """
 
+import contextlib
 import math
+import sqlite3
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,8 +32,10 @@ from feast.types import (
 )
 
 from benchmarks._feature_repo import OWN, STOCK, quiet, store_of
+from shortlist.feature_store import online_tables
 from shortlist.feature_store.online import WideSqliteOnlineStore
 from shortlist.feature_store.online_columns import entity_keys, key_value
+from shortlist.feature_store.online_tables import Transaction
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 MOMENT = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -197,6 +202,53 @@ def test_threads_read_and_push_at_once(tmp_path: Path) -> None:
         thread.join()
     assert failed == []
     assert len(online.pushed_keys(store.config, view)) == 5
+
+
+def test_a_push_gets_between_the_batches_of_a_materialize(tmp_path: Path) -> None:
+    """Beside SQLite's own way of waiting, which misses the short gaps again and again."""
+    path, over = tmp_path / "online.db", threading.Event()
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(path, isolation_level=None, timeout=10)
+
+    def write_batches() -> None:
+        with contextlib.closing(connect()) as writer:
+            while not over.is_set():
+                with Transaction(writer):
+                    time.sleep(0.03)
+                time.sleep(0.004)
+
+    with contextlib.closing(connect()) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        writing = threading.Thread(target=write_batches)
+        writing.start()
+        ours = plain = 0.0
+        for _ in range(15):
+            time.sleep(0.01)
+            started = time.perf_counter()
+            with Transaction(connection):
+                ours += time.perf_counter() - started
+            time.sleep(0.01)
+            started = time.perf_counter()
+            connection.execute("BEGIN IMMEDIATE")
+            plain += time.perf_counter() - started
+            connection.execute("COMMIT")
+        over.set()
+        writing.join()
+    assert 0 < 2 * ours < plain
+
+
+def test_a_lock_that_is_never_free_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online_tables, "WAIT_SECONDS", 0.05)
+    path = tmp_path / "online.db"
+    with (
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as one,
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other,
+        Transaction(one),
+    ):
+        with pytest.raises(sqlite3.OperationalError, match="locked"), Transaction(other):
+            pass
+        assert other.execute("PRAGMA busy_timeout").fetchone() == (50,)
 
 
 def test_keys_are_serialized_as_feast_does() -> None:
