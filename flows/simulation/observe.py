@@ -69,7 +69,7 @@ class Observer:
         rows = np.flatnonzero(home)
         if len(rows):
             moment = shown.moment.take(rows)
-            expected[rows] = oracle.expect(moment, shown.item[rows]).satisfaction
+            expected[rows] = oracle.satisfaction(moment, shown.item[rows])
             slate = oracle.best_slates(
                 moment,
                 day=self.day,
@@ -77,7 +77,7 @@ class Observer:
                 k=shown.item.shape[1],
                 allowed=self.allowed[shown.page.user[rows]],
             )
-            best[rows] = oracle.expect(moment, slate).satisfaction
+            best[rows] = oracle.satisfaction(moment, slate)
         values = (
             shown.page.user,
             home,

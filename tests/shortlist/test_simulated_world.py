@@ -1,5 +1,7 @@
 """The world's own claims, measured on what it publishes and on many draws."""
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from shortlist.datasets.simulated import (
 )
 from shortlist.datasets.simulated.behaviour import Moment, attraction, look
 from shortlist.datasets.simulated.oracle import OBJECTIVES, Oracle
-from shortlist.datasets.simulated.outcome import act
+from shortlist.datasets.simulated.outcome import Outcome, act
 from shortlist.datasets.simulated.policy import LoggingPolicy, Page
 from shortlist.datasets.simulated.state import State
 
@@ -165,26 +167,24 @@ def test_measured_position_bias_is_the_configured_one(world):
     assert clicks == pytest.approx(expected, abs=5 * np.sqrt(0.25 / draws))
 
 
+def draws_of(world: World, one: Moment, slate: np.ndarray, *, draws: int) -> tuple[Moment, Outcome]:
+    """The same slate for the same moment, many times."""
+    moment = one.take(np.zeros(draws, dtype=np.int64))
+    slates = np.repeat(slate, draws, axis=0)
+    return moment, act(world, moment, page(world, moment.user), slates, np.random.default_rng(4))
+
+
 @pytest.fixture(scope="module")
 def drawn(world):
     """One slate for one moment: expected, and drawn 60,000 times."""
-    draws = 60_000
     one = moments(world, np.array([7]))
     slate = Oracle(world).best_slates(one, day=3, objective="satisfaction", k=6)
-    moment = one.take(np.zeros(draws, dtype=np.int64))
-    out = act(
-        world,
-        moment,
-        page(world, moment.user),
-        np.repeat(slate, draws, axis=0),
-        np.random.default_rng(4),
-    )
-    return Oracle(world).expect(one, slate), out, one
+    return Oracle(world).expect(one, slate), draws_of(world, one, slate, draws=60_000)[1]
 
 
 @pytest.mark.parametrize("what", [name for name in OBJECTIVES if name != "retention"])
 def test_the_oracles_expectation_is_the_mean_of_many_draws(drawn, what):
-    expected, out, _ = drawn
+    expected, out = drawn
     values = {
         "clicks": out.clicks,
         "conversion": out.sum(out.bought.astype(float)),
@@ -197,16 +197,48 @@ def test_the_oracles_expectation_is_the_mean_of_many_draws(drawn, what):
     assert values.mean() > 5 * error / 4, "a figure near 0 would prove nothing"
 
 
-def test_expected_retention_is_the_mean_over_drawn_pages(drawn, world):
-    """Trust after each drawn page, then the chance to stay times the chance to come."""
-    expected, out, one = drawn
+@pytest.mark.parametrize("trust", [0.1, 0.6, 0.95, 1.0])
+@pytest.mark.parametrize("pleases", [True, False])
+def test_expected_retention_is_the_mean_over_drawn_pages(world, trust, pleases):
+    """Trust after each drawn page, cut to 0..1 as the day cuts it, then the chance to stay times
+    the chance to come.
+    """
+    one = replace(moments(world, np.array([7])), trust=np.array([trust], dtype=np.float32))
+    worth = Oracle(world).worth(one, np.arange(world.items_on(3))[None], "satisfaction")[0]
+    slate = np.argsort(-worth if pleases else worth)[None, :6]
+    moment, out = draws_of(world, one, slate, draws=150_000)
     about, population = world.config.behaviour, world.config.population
-    worth = about.trust_neutral + about.trust_gain * out.satisfied
-    trust = one.trust[0] + about.trust_rate * (worth - one.trust[0])
-    visit = one.activity[0] * (about.visit_floor + (1 - about.visit_floor) * trust)
-    comes = (1 - population.churn * (1 - trust)) * visit
+    page_worth = about.trust_neutral + about.trust_gain * out.satisfied
+    after = np.clip(trust + about.trust_rate * (page_worth - trust), 0, 1)
+    visit = one.activity[0] * (about.visit_floor + (1 - about.visit_floor) * after)
+    comes = (1 - population.churn * (1 - after)) * visit
     error = 4 * comes.std() / np.sqrt(len(comes))
-    assert expected.retention[0] == pytest.approx(comes.mean(), abs=error)
+    expected = Oracle(world).expect(one, slate).retention[0]
+    assert expected == pytest.approx(comes.mean(), abs=error)
+
+
+@pytest.mark.parametrize(("noise", "error"), [(0.0, 1e-4), (0.3, 1e-6)])
+def test_expected_retention_is_what_arithmetic_gives_for_two_places(world, noise, error):
+    """Four sets of clicks, each with a normal satisfaction, integrated on a fine grid."""
+    from shortlist.datasets.simulated.retention import return_chance
+
+    about = world.config.behaviour.model_copy(update={"satisfaction_noise": noise})
+    config = world.config.model_copy(update={"behaviour": about})
+    clicked, satisfaction = np.array([[0.7, 0.2]]), np.array([[1.5, -2.0]])
+    trust, z = np.array([0.98]), np.linspace(-8, 8, 20_001)
+    normal = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
+    wanted = 0.0
+    for clicks in itertools.product([0, 1], repeat=2):
+        chance = np.prod(np.where(clicks, clicked, 1 - clicked))
+        sums = satisfaction[0] @ clicks + noise * np.sqrt(sum(clicks)) * z
+        worth = about.trust_neutral + about.trust_gain * sums
+        after = np.clip(trust + about.trust_rate * (worth - trust), 0, 1)
+        visit = 0.4 * (about.visit_floor + (1 - about.visit_floor) * after)
+        wanted += chance * normal @ ((1 - config.population.churn * (1 - after)) * visit)
+    found = return_chance(
+        config, activity=np.array([0.4]), trust=trust, clicked=clicked, satisfaction=satisfaction
+    )
+    assert found[0] == pytest.approx(wanted, abs=error)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -1,9 +1,7 @@
 """The oracle: what a slate would bring, for any user at any moment, and the best slate there is.
 
 Exact, not simulated: a place is looked at and an item clicked independently of the others, so sums
-over places are linear in chances; trust after a page is linear in satisfaction, and the chance to
-come back quadratic in trust, so that mean and variance of satisfaction are all it takes (as long as
-trust stays within 0 and 1, where it is cut).
+over places are linear in chances; for the chance to come back see `retention`.
 
 Shapes: S pages, K places, N items.
 """
@@ -19,10 +17,9 @@ from shortlist.datasets.simulated.behaviour import (
     Moment,
     chances,
     look,
-    trust_after,
-    visit_chance,
 )
 from shortlist.datasets.simulated.policy import Page
+from shortlist.datasets.simulated.retention import return_chance
 from shortlist.datasets.simulated.world import World
 
 Objective = Literal["clicks", "conversion", "watch_seconds", "satisfaction", "revenue", "retention"]
@@ -63,21 +60,30 @@ class Oracle:
         p = look(about, slate.shape[1]) * c.attraction
         bought = about.view * c.cart * c.purchase
         watched = about.view * items.seconds[slate] * c.watch_share
-        satisfied = (p * c.satisfaction).sum(1)
-        noise = about.satisfaction_noise**2
-        variance = (p * (noise + c.satisfaction**2) - (p * c.satisfaction) ** 2).sum(1)
         return Expected(
             clicks=p.sum(1),
             conversion=(p * bought).sum(1),
             watch_seconds=(p * watched).sum(1),
-            satisfaction=satisfied,
+            satisfaction=(p * c.satisfaction).sum(1),
             revenue=(p * bought * (1 - c.returned) * items.price[slate]).sum(1),
-            retention=self._retention(moment, satisfied, variance),
+            retention=return_chance(
+                self.world.config,
+                activity=moment.activity,
+                trust=moment.trust,
+                clicked=p,
+                satisfaction=c.satisfaction,
+            ),
         )
+
+    def satisfaction(self, moment: Moment, slate: np.ndarray) -> np.ndarray:
+        """(S, K) item rows -> (S,): as in `expect`, without the cost of the rest."""
+        about = self.world.config.behaviour
+        c = chances(about, self.world.items, moment, slate)
+        return (look(about, slate.shape[1]) * c.attraction * c.satisfaction).sum(1)
 
     def worth(self, moment: Moment, item: np.ndarray, objective: Objective) -> np.ndarray:
         """(S, M) item rows -> (S, M): what each adds per look at its place. Retention grows with
-        satisfaction alone, so its order is satisfaction's.
+        satisfaction alone, so its order is taken to be satisfaction's.
         """
         c = chances(self.world.config.behaviour, self.world.items, moment, item)
         return c.attraction * self._after_click(c, item, objective)
@@ -129,15 +135,6 @@ class Oracle:
         if objective == "conversion":
             return bought
         return bought * (1 - c.returned) * items.price[item]
-
-    def _retention(self, moment: Moment, satisfied: np.ndarray, variance: np.ndarray) -> np.ndarray:
-        """Mean of (1 - churn (1 - T)) x visit(T) over trust T after the page."""
-        about, churn = self.world.config.behaviour, self.world.config.population.churn
-        mean = trust_after(about, moment.trust, satisfied)
-        spread = (about.trust_rate * about.trust_gain) ** 2 * variance
-        at_mean = (1 - churn * (1 - mean)) * visit_chance(about, moment.activity, mean)
-        curve = churn * moment.activity * (1 - about.visit_floor)
-        return at_mean + curve * spread
 
 
 class OraclePolicy:
