@@ -1,0 +1,97 @@
+"""The logging policy of the simulated world: propensities against every page there is."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from shortlist.datasets.simulated import World, load_world_config
+from shortlist.datasets.simulated.day import Shown, live_day
+from shortlist.datasets.simulated.events import CODE
+from shortlist.datasets.simulated.policy import LoggingPolicy, Page
+from shortlist.datasets.simulated.state import State
+
+PLACES = 3
+DRAWS = 50_000
+
+
+@pytest.fixture(scope="module")
+def small() -> World:
+    """So few items that every page can be written down; each topic has enough for a query."""
+    catalogue = {"items": 14, "items_per_day": 0, "topics": 2, "dim": 4}
+    changes = {"catalogue": catalogue, "sessions": {"slate": PLACES, "search": 0.4}, "days": 3}
+    world = World(load_world_config("tiny", changes={**changes}))
+    assert np.bincount(world.items.topic).min() >= 2 * PLACES
+    return world
+
+
+def shares(world: World, topic: int, *, searched: bool) -> np.ndarray:
+    """(N,) chance of each item in one draw, as the config's comments say it."""
+    about, items = world.config.logging, world.items
+    loud = items.weight / items.weight.sum()
+    within = np.where(items.topic == topic, loud, 0)
+    within = within / within.sum()
+    if searched:
+        return within
+    uniform = np.full(len(loud), 1 / len(loud))
+    rest = 1 - about.uniform - about.personal
+    return about.uniform * uniform + about.personal * within + rest * loud
+
+
+def conditional(share: np.ndarray, slate: np.ndarray) -> np.ndarray:
+    """(S, K) item rows -> (S, K) chance of each at its place, given those before it."""
+    drawn = share[slate]
+    before = np.cumsum(drawn, axis=1) - drawn
+    return drawn / (1 - before)
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_propensities_are_the_chances_of_whole_pages(small, searched):
+    """Every page of three items: how often each stands at each place, and which pages come."""
+    topic = 1 - int(small.users.favourite[0]) if searched else int(small.users.favourite[0])
+    share = shares(small, topic, searched=searched)
+    n = small.num_items
+    user = np.zeros(DRAWS, dtype=np.int64)
+    asked = Page(user, np.zeros(DRAWS), user > 0, user + topic if searched else user - 1)
+    policy = LoggingPolicy(small, 0)
+    item, chance = policy.slates(asked, k=PLACES, rng=np.random.default_rng(1))
+    assert chance == pytest.approx(conditional(share, item))
+    pages = np.array(list(itertools.permutations(np.flatnonzero(share), PLACES)))
+    exact = conditional(share, pages).prod(1)
+    assert exact.sum() == pytest.approx(1)
+    for place in range(PLACES):
+        wanted = np.bincount(pages[:, place], weights=exact, minlength=n)
+        found = np.bincount(item[:, place], minlength=n) / DRAWS
+        error = np.sqrt(wanted * (1 - wanted) / DRAWS)
+        assert (abs(found - wanted) <= 5 * error).all()
+    code = np.array([n**2, n, 1])
+    common = np.argsort(-exact)[:40]
+    drawn = np.bincount(item @ code, minlength=n**3)[pages[common] @ code] / DRAWS
+    assert (abs(drawn - exact[common]) <= 5 * np.sqrt(exact[common] / DRAWS)).all()
+
+
+def test_the_propensity_in_the_log_is_the_chance_of_that_place(small):
+    """Home pages and pages that a query asked for, as their impressions carry it."""
+    rounds: list[Shown] = []
+    state = State.fresh(small, 0, small.num_users)
+    live_day(small, state, 0, watch=rounds.append)
+    seen = {False: 0, True: 0}
+    for shown in rounds:
+        events = shown.events
+        logged = events.value[events.kind == CODE["impression"]].reshape(shown.item.shape)
+        for row, slate in enumerate(shown.item):
+            searched = bool(shown.page.topic[row] >= 0)
+            favourite = small.users.favourite[shown.page.user[row]]
+            topic = int(shown.page.topic[row] if searched else favourite)
+            share = shares(small, topic, searched=searched)
+            assert logged[row] == pytest.approx(conditional(share, slate[None])[0])
+            seen[searched] += 1
+    assert min(seen.values()) > 20
+
+
+def test_a_query_shows_only_its_topic(small):
+    user = np.arange(200)
+    asked = Page(user, np.zeros(200), user < 0, np.full(200, 1))
+    item, _ = LoggingPolicy(small, 0).slates(asked, k=PLACES, rng=np.random.default_rng(2))
+    assert (small.items.topic[item] == 1).all()
+    assert (np.diff(np.sort(item, axis=1), axis=1) > 0).all(), "an item twice"

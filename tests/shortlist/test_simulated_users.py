@@ -1,0 +1,147 @@
+"""What days do to users of the simulated world: visits, trust, boredom, hours; over many draws."""
+
+import numpy as np
+import pytest
+
+from shortlist.datasets.simulated import World, load_world_config
+from shortlist.datasets.simulated.day import Shown, live_day
+from shortlist.datasets.simulated.state import State
+
+MONDAY, SATURDAY = 0, 5
+DRAWS = 12
+
+
+@pytest.fixture(scope="module")
+def town() -> World:
+    """Many users, few items."""
+    changes: dict[str, object] = {"population": {"users": 5_000}, "days": 8}
+    return World(load_world_config("tiny", changes=changes))
+
+
+def fresh(world: World, *, trust: float | None = None, left: bool = False) -> State:
+    state = State.fresh(world, 0, world.users_on(0))
+    if trust is not None:
+        state.trust[:] = trust
+    state.left[:] = left
+    return state
+
+
+def near(found: float, chances: np.ndarray) -> bool:
+    """Whether a count is what independent draws of these chances give, within 5 deviations."""
+    return abs(found - chances.sum()) <= 5 * np.sqrt((chances * (1 - chances)).sum())
+
+
+@pytest.mark.parametrize("day", [MONDAY, SATURDAY])
+@pytest.mark.parametrize("trust", [0.0, 0.5, 1.0])
+def test_visits_and_departures_follow_trust(town, trust, day):
+    """Chance to come: activity x (floor + (1 - floor) trust), more on a weekend; to leave for good:
+    churn x (1 - trust).
+    """
+    about, population = town.config.behaviour, town.config.population
+    visits = left = 0
+    for draw in range(DRAWS):
+        state = fresh(town, trust=trust)
+        visits += len(state.come(town, day, np.random.default_rng([draw, day])))
+        left += int(state.left.sum())
+    activity = np.tile(town.users.activity[: town.users_on(0)], DRAWS)
+    comes = activity * (about.visit_floor + (1 - about.visit_floor) * trust)
+    comes = np.minimum(comes * (town.config.sessions.weekend if day == SATURDAY else 1), 1)
+    leaves = np.full(len(comes), population.churn * (1 - trust))
+    assert near(visits, comes * (1 - leaves))
+    assert near(left, leaves)
+    assert (left > 0) == (trust < 1)
+
+
+def test_those_who_left_come_back_at_the_configured_rate(town):
+    trust, back = 0.8, 0
+    for draw in range(DRAWS):
+        state = fresh(town, trust=trust, left=True)
+        came = state.come(town, MONDAY, np.random.default_rng(draw))
+        back += int((~state.left).sum())
+        assert not state.left[came].any()
+    assert near(back, np.full(DRAWS * town.users_on(0), town.config.population.comeback * trust))
+    assert back > 0
+
+
+@pytest.fixture(scope="module")
+def lived(town) -> tuple[State, list[tuple[Shown, np.ndarray, np.ndarray]]]:
+    """A day: each round with everybody's trust and boredom right after it."""
+    state = fresh(town)
+    rounds: list[tuple[Shown, np.ndarray, np.ndarray]] = []
+
+    def watch(shown: Shown) -> None:
+        rounds.append((shown, state.trust.copy(), state.boredom.copy()))
+
+    live_day(town, state, MONDAY, watch=watch)
+    return state, rounds
+
+
+def test_a_page_moves_trust_towards_what_it_was_worth(town, lived):
+    about = town.config.behaviour
+    first, second = lived[1][:2]
+    for shown, trust, _ in (first, second):
+        worth = about.trust_neutral + about.trust_gain * shown.outcome.satisfied
+        before = shown.moment.trust
+        wanted = np.clip(before + about.trust_rate * (worth - before), 0, 1)
+        assert trust[shown.page.user] == pytest.approx(wanted, abs=1e-6)
+        assert (abs(wanted - before) > 0.001).mean() > 0.9
+    went_on = second[0].page.user
+    assert second[0].moment.trust == pytest.approx(first[1][went_on]), "trust carries over"
+
+
+def test_boredom_rises_with_each_item_of_a_topic_and_fades_overnight(town, lived):
+    about = town.config.behaviour
+    shown, _, boredom = lived[1][0]
+    topics = np.zeros_like(boredom)
+    out = shown.outcome
+    np.add.at(topics, (shown.page.user[out.row], town.items.topic[out.item]), 1)
+    assert boredom == pytest.approx(np.minimum(about.boredom_rise * topics, 1), abs=1e-6)
+    assert topics.max() > 1
+    state = fresh(town)
+    state.boredom[:] = 0.8
+    came = state.come(town, 3, np.random.default_rng(0))
+    assert state.boredom[came] == pytest.approx(0.8 * about.boredom_decay**3, abs=1e-5)
+    stayed = np.setdiff1d(np.arange(len(state.trust)), came)
+    assert state.boredom[stayed] == pytest.approx(0.8)
+
+
+def test_tastes_drift_and_are_pulled_towards_what_is_consumed(town, lived):
+    """Squared step over g days: drift squared times g, less the part along the taste itself."""
+    population = town.config.population
+    state = fresh(town)
+    before = state.taste.copy()
+    came = state.come(town, 4, np.random.default_rng(0))
+    step = ((state.taste[came] - before[came]) ** 2).sum(1)
+    dim = before.shape[1]
+    wanted = 4 * population.taste_drift**2 * (dim - 1) / dim
+    assert step.mean() == pytest.approx(wanted, rel=0.1)
+    shown = lived[1][0][0]
+    clicked = np.flatnonzero(shown.outcome.clicks == 1)
+    user = shown.page.user[clicked]
+    item = shown.outcome.item[np.isin(shown.outcome.row, clicked)]
+    alone = ~np.isin(user, lived[1][1][0].page.user)
+    moment = town.users.taste[user]
+    moved = lived[0].taste[user] - moment
+    towards = town.items.vector[item] - moment
+    assert (moved * towards).sum(1)[alone].mean() > 0
+
+
+def test_visits_have_a_daily_rhythm(town, lived):
+    """Around noon (12.5 h, spread 3) and in the evening (20 h, spread 2), half an hour later at
+    most; some ask by a query at once.
+    """
+    shown = lived[1][0][0]
+    hour = (shown.page.at - town.midnight(MONDAY)) / 3.6e9
+    rng = np.random.default_rng(0)
+    evening = rng.random(400_000) < np.clip(
+        rng.normal(town.config.sessions.evening, 0.2, size=400_000), 0, 1
+    )
+    drawn = np.where(evening, rng.normal(20, 2, size=400_000), rng.normal(12.5, 3, size=400_000))
+    drawn = np.clip(drawn, 0.2, 22.5) + rng.uniform(0, 0.5, size=400_000)
+    edges = [0, 6, 9, 12, 15, 18, 21, 24]
+    wanted = np.histogram(drawn, edges)[0] / len(drawn)
+    found = np.histogram(hour, edges)[0] / len(hour)
+    assert (abs(found - wanted) <= 5 * np.sqrt(wanted * (1 - wanted) / len(hour))).all()
+    assert wanted.max() > 20 * wanted.min()
+    searches = (shown.page.topic >= 0).mean()
+    assert searches == pytest.approx(town.config.sessions.search, abs=0.03)
