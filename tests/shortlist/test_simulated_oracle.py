@@ -1,4 +1,4 @@
-"""What users of the simulated world do with a page, and what its oracle expects, over many draws."""
+"""What users of the simulated world do with a page and what its oracle expects: many draws."""
 
 import itertools
 from dataclasses import replace

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from shortlist.config import ConfigError
-from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, USERS
+from shortlist.contracts import EVENT_TYPES, INTERACTIONS
 from shortlist.datasets import Batch
 from shortlist.datasets.simulated import (
     SimulatedConfig,
@@ -18,8 +18,6 @@ from shortlist.datasets.simulated import (
     preset_names,
     stream,
 )
-
-PUBLISHED = {"vector_image", "vector_audio", "vector_video"}
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +37,6 @@ def test_every_type_of_event_is_there_and_the_contract_is_kept(batch):
     assert batch.interactions.schema.equals(INTERACTIONS)
     ids = batch.interactions.column("event_id")
     assert pc.count_distinct(ids).as_py() == len(ids)
-
-
-def test_no_latent_column_can_reach_the_lake(batch, world):
-    """Columns are the contracts' and nothing more; none carries quality, appeal or a taste."""
-    assert batch.interactions.column_names == INTERACTIONS.names
-    assert set(batch.items.column_names) == {*ITEMS.names, *PUBLISHED}
-    assert batch.users.column_names == USERS.names
-    keys = {key for row in batch.items.column("attributes").to_pylist() for key, _ in row}
-    keys |= {key for row in batch.users.column("attributes").to_pylist() for key, _ in row}
-    assert keys == {"colour", "minutes", "age", "country"}
-    numbers = [batch.items.column("price").to_numpy()]
-    numbers += list(np.stack(batch.items.column("vector_image").to_pylist()).T)
-    for latent in (world.items.quality, world.items.appeal, np.log(world.items.weight)):
-        for column in numbers:
-            assert abs(np.corrcoef(latent, column)[0, 1]) < 0.6
-    texts = batch.items.column("description").to_pylist()
-    assert len(set(texts)) < len(texts), "a text that is unique could spell out anything"
 
 
 def test_the_same_config_is_the_same_world_whatever_the_threads(batch, world):

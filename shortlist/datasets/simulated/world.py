@@ -17,7 +17,11 @@ from shortlist.datasets.simulated.parameters import WorldConfig
 
 @dataclass(frozen=True)
 class Items:
-    """Truth about items. Nothing of `vector`, `quality`, `appeal` or `weight` is ever published."""
+    """Truth about items. `vector`, `quality`, `appeal` and `weight` are never published; what is
+    published tells of them as much as is meant: vectors of image, sound and film are turned and
+    blurred views of `vector`, prices lean towards `quality`, praise follows it with noise, and a
+    propensity in the log follows from `weight`.
+    """
 
     vector: np.ndarray  # (N, D) float32: topic of length 1, plus its own direction
     topic: np.ndarray  # (N,) int64
