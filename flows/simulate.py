@@ -13,6 +13,7 @@ from flows.simulation.service_loop import ServiceLoop, service_arm
 from flows.simulation.setting import Schedule, Setting
 from shortlist.config import ConfigError, Settings
 from shortlist.datasets.simulated import World, load_world_config
+from shortlist.datasets.simulated.config import MAX_DAYS
 
 PLOTTED = (*BY_DAY, "effective_items", "effective_topics")
 Say = Callable[[str], None]
@@ -29,9 +30,14 @@ def open_setting(
     """A world long enough for `days` days of the arms' own.
 
     Raises:
-        ConfigError: unknown preset, or impossible parameters.
+        ConfigError: unknown preset, impossible parameters, or more days than a world has.
     """
     schedule = schedule or Schedule()
+    if schedule.start + days > MAX_DAYS:
+        raise ConfigError(
+            f"--days {days}: want at most {MAX_DAYS - schedule.start:,}; a world has {MAX_DAYS:,}"
+            f" days, {schedule.start} of them before the arms take over"
+        )
     changes: dict[str, object] = {"days": schedule.start + days, "seed": seed}
     world = World(load_world_config(preset, changes=changes))
     return Setting(world, days, schedule, cache, preset)

@@ -62,7 +62,10 @@ def describe(problem) -> str:
         return f"{key}: unknown key"
     if problem["type"] == "missing":
         return f"{key}: is required"
-    return f"{key}: {problem['msg']} (got {problem['input']!r})"
+    message = problem["msg"].removeprefix("Value error, ")
+    if isinstance(problem["input"], dict):  # a whole section says nothing; the message does
+        return f"{key}: {message}"
+    return f"{key}: {message} (got {problem['input']!r})"
 
 
 class Settings(BaseSettings):

@@ -33,7 +33,10 @@ def simulate(
             " oracle-clicks; a learned one also with +explore and +mmr."
         ),
     ] = "popularity,item_knn,value,oracle",
-    seed: Annotated[int | None, typer.Option(help="Of the world; default: the preset's.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**31 - 1, help="Of the world; default: the preset's."),
+    ] = None,
     retrain_days: Annotated[int, typer.Option(min=1, help="Arms learn again so often.")] = 7,
     in_process: Annotated[
         bool, typer.Option("--in-process", help="No HTTP: long runs become cheap.")

@@ -71,7 +71,7 @@ class ArmSums:
         self.sums = {name: np.zeros(world.num_users) for name in ("pages", "impressions")}
         for log in logs[first:end]:
             home = np.flatnonzero(log.pages["home"])
-            user = log.pages["user"][home]
+            user = log.pages["user"][home].astype(np.int64)  # a day without pages has no type
             self._add("pages", user, np.ones(len(user)))
             self._add("impressions", user, np.full(len(user), world.config.sessions.slate))
             for name in ("clicks", "purchases", "revenue", "watch_seconds", "satisfaction"):
@@ -82,7 +82,7 @@ class ArmSums:
         present = (rows < world.users_on(setting.schedule.start)).astype(float)
         active = np.zeros(world.num_users)
         for log in logs[max(end - WEEK, 0) : end]:
-            active[log.pages["user"]] = 1
+            active[log.pages["user"].astype(np.int64)] = 1
         days = end - np.maximum(world.users.joined, first)
         self.sums |= {
             "present": present,

@@ -24,6 +24,7 @@ from models.recommend.chain import Chain, ChainConfig
 from models.recommend.queries import build_queries
 from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
+from shortlist.config import ConfigError
 
 # Grids of one: a loop retrains often, and its worlds are alike.
 SOURCES: Mapping[str, Any] = {
@@ -53,10 +54,18 @@ def fit_recommender(
     Args:
         store: states as of now, at or after `day`.
         logs: of the days before `day`, in order.
+
+    Raises:
+        ConfigError: nobody did anything that could be learned from.
     """
     options = TrainingOptions(seed=day, num_threads=1, cache=setting.cache)
     catalogue = setting.catalogue(day)
     before = store.targets().before(setting.world.midnight(day))
+    if len(before.user) == 0:
+        raise ConfigError(
+            f"world '{setting.world.config.name}': no click, rating or survey in {day} days, so"
+            f" {arm.name} has nothing to learn from; want more users, or a higher behaviour.click"
+        )
     data = training_data(setting, before, catalogue=catalogue)
     pack = store.tick(setting.world.midnight(day))
     validation = validation_of(setting, store, before, catalogue=catalogue, day=day, pack=pack)
@@ -88,11 +97,13 @@ def fit_recommender(
 def fit_ranker(
     setting: Setting, arm: Arm, logs: Sequence[DayLog], options: TrainingOptions, *, day: int
 ) -> ValueRanker | None:
-    """None until features were logged."""
+    """None until features were logged: on the days of shadow, or never if nobody came."""
     if arm.weights is None or day < setting.schedule.start:
         return None
     recent = [log.shown for log in logs if log.day >= day - setting.schedule.window_days]
     recent = [shown for shown in recent if len(shown["label"])]
+    if not recent:
+        return None
     x = np.concatenate([shown["features"] for shown in recent])
     label = np.concatenate([shown["label"] for shown in recent])
     return fit_value(ValueConfig(), x, label, options)

@@ -88,7 +88,7 @@ class MemoryStore:
 
     def targets(self) -> Targets:
         """Everything pushed so far."""
-        self.parts = [Targets.concat(self.parts)]
+        self.parts = [Targets.concat(self.parts) if self.parts else Targets.none()]
         return self.parts[0]
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:

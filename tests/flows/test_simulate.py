@@ -211,6 +211,7 @@ def test_the_command_gives_one_json_object_and_keeps_finished_days(tmp_path, mon
     [
         (["--arms", "magic"], "arm 'magic' is unknown"),
         (["--preset", "atlantis"], "preset 'atlantis' is unknown, want one of"),
+        (["--days", "100000"], "--days 100000: want at most 3,636; a world has 3,650 days"),
     ],
 )
 def test_a_users_mistake_is_one_line(tmp_path, monkeypatch, arguments, message):
@@ -219,3 +220,24 @@ def test_a_users_mistake_is_one_line(tmp_path, monkeypatch, arguments, message):
     assert done.exception is not None
     assert show.is_for_users(done.exception)
     assert message in str(done.exception)
+
+
+def test_a_seed_below_zero_is_named_as_the_option(tmp_path, monkeypatch):
+    monkeypatch.setenv("SHORTLIST_HOME", str(tmp_path))
+    done = CliRunner().invoke(app, ["simulate", "--in-process", "--seed", "-1"])
+    assert done.exit_code == 2
+    assert "'--seed'" in done.stderr
+
+
+def test_a_world_where_nobody_clicks_has_nothing_to_learn_from(tmp_path):
+    path = tmp_path / "mute.toml"
+    path.write_text(
+        'name = "mute"\n[population]\nusers = 40\nusers_per_day = 0\n[behaviour]\nclick = -20\n'
+    )
+    config = load_world_config(str(path), changes={"days": SCHEDULE.start + 1})
+    setting = Setting(World(config), 1, SCHEDULE, tmp_path, str(path))
+    arm = parse_arms("popularity")[0]
+    with pytest.raises(
+        ConfigError, match="no click, rating or survey in 4 days, so popularity has"
+    ):
+        ArmLoop(setting, arm, tmp_path / "arm").run(print)

@@ -45,9 +45,12 @@ def conditional(share: np.ndarray, slate: np.ndarray) -> np.ndarray:
     return drawn / (1 - before)
 
 
-@pytest.mark.parametrize("searched", [False, True])
-def test_propensities_are_the_chances_of_whole_pages(small, searched):
-    """Every page of three items: how often each stands at each place, and which pages come."""
+@pytest.mark.parametrize(("searched", "tries"), [(False, 200), (True, 200), (False, 1), (True, 1)])
+def test_propensities_are_the_chances_of_whole_pages(small, searched, tries, monkeypatch):
+    """Every page of three items: how often each stands at each place, and which pages come; also
+    when the rest is written out instead of drawing again and again.
+    """
+    monkeypatch.setattr("shortlist.datasets.simulated.policy.TRIES", tries)
     topic = 1 - int(small.users.favourite[0]) if searched else int(small.users.favourite[0])
     share = shares(small, topic, searched=searched)
     n = small.num_items
@@ -68,6 +71,16 @@ def test_propensities_are_the_chances_of_whole_pages(small, searched):
     common = np.argsort(-exact)[:40]
     drawn = np.bincount(item @ code, minlength=n**3)[pages[common] @ code] / DRAWS
     assert (abs(drawn - exact[common]) <= 5 * np.sqrt(exact[common] / DRAWS)).all()
+
+
+def test_a_page_is_filled_although_a_few_items_weigh_nearly_everything():
+    catalogue = {"items": 400, "topics": 2}
+    changes = {"catalogue": catalogue, "sessions": {"slate": 90}, "logging": {"skew": 3}}
+    world = World(load_world_config("tiny", changes={**changes}))
+    user = np.arange(100)
+    asked = Page(user, np.zeros(100), user < 0, user % 3 - 1)
+    item, _ = LoggingPolicy(world, 0).slates(asked, k=90, rng=np.random.default_rng(3))
+    assert (np.diff(np.sort(item, axis=1), axis=1) > 0).all(), "an item twice"
 
 
 def test_the_propensity_in_the_log_is_the_chance_of_that_place(small):

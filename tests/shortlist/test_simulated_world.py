@@ -1,5 +1,8 @@
 """What the simulated world publishes, and which worlds it refuses."""
 
+import ast
+import inspect
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -122,15 +125,53 @@ def test_presets_are_possible(name):
         ("[logging]\nuniform = 0.8\npersonal = 0.4", "want at most 1"),
         ("[logging]\nuniform = 0", "rare items are never shown"),
         ("[behaviour]\nclicks = 1", "behaviour.clicks: unknown key"),
+        ("[logging]\nskew = 20", r"logging.skew: .*less than or equal to 3 \(got 20\)"),
+        ("[population]\nusers_per_day = inf", "population.users_per_day: .*finite number"),
+        ("[population]\nusers_per_day = 1e9", "population.users_per_day: .*less than or equal"),
+        ("[population]\nusers_per_day = 1e6", "30,002,000 users in 30 days, want at most"),
+        ("[behaviour]\nclick = -200", r"behaviour.click: .*equal to -20 \(got -200\)"),
+        ("[sessions]\ngo_on = nan", "sessions.go_on: .*finite number"),
+        ("[catalogue]\nprice_spread = 500", "catalogue.price_spread: .*less than or equal to 3"),
     ],
 )
 def test_an_impossible_world_is_refused_by_name(tmp_path, text, message):
     path = tmp_path / "bad.toml"
     path.write_text('name = "bad"\n' + text)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as raised:
         load_world_config(str(path))
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 250
 
 
 def test_an_unknown_preset_lists_those_there_are():
     with pytest.raises(ConfigError, match="want one of large, shop, tiny, video"):
         load_world_config("shoppe")
+
+
+def test_a_change_that_is_impossible_does_not_blame_the_preset():
+    with pytest.raises(ConfigError) as raised:
+        load_world_config("tiny", changes={"seed": -1, "days": None})
+    wanted = (
+        "world 'tiny' with seed = -1: seed: Input should be greater than or equal to 0 (got -1)"
+    )
+    assert str(raised.value) == wanted
+
+
+def test_every_number_stands_with_its_meaning():
+    """Each field of each section has a sentence right below it."""
+    from shortlist.datasets.simulated import config, parameters
+
+    silent, fields = [], 0
+    for module in (parameters, config):
+        for section in ast.parse(inspect.getsource(module)).body:
+            if not isinstance(section, ast.ClassDef):
+                continue
+            for field, after in itertools.pairwise([*section.body, ast.Pass()]):
+                if not isinstance(field, ast.AnnAssign):
+                    continue
+                fields += 1
+                said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                if not said or len(str(after.value.value)) < 10:
+                    silent.append(f"{section.name}.{ast.unparse(field.target)}")
+    assert silent == []
+    assert fields > 80

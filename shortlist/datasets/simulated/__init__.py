@@ -5,7 +5,7 @@ What is true (`world`), what people do (`behaviour`, `outcome`), what days do to
 `text`, `images`), and the source (`source`).
 """
 
-from shortlist.datasets.simulated.parameters import WorldConfig, load_world_config, preset_names
+from shortlist.datasets.simulated.config import WorldConfig, load_world_config, preset_names
 from shortlist.datasets.simulated.source import SimulatedConfig, load_simulated, stream
 from shortlist.datasets.simulated.world import World
 

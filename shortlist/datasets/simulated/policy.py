@@ -9,11 +9,17 @@ model. A page that was asked for by a query holds only items of its topic.
 Shapes: S pages, K places.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from shortlist.datasets.simulated.world import World
+
+TRIES = 200
+"""How often an item that is on the page already is drawn again before the rest is written out."""
+CELLS = 1_000_000
+"""Pages x items written out at once: bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,13 @@ class LoggingPolicy:
         for place in range(k):
             drawn = self._draw(wanted, searched, rng)
             again = np.flatnonzero((item[:, :place] == drawn[:, None]).any(1))
-            while len(again):
+            for tries in itertools.count():
+                if len(again) == 0:
+                    break
+                if tries == TRIES:
+                    before = item[again, :place]
+                    drawn[again] = self._draw_rest(before, wanted[again], searched[again], rng)
+                    break
                 drawn[again] = self._draw(wanted[again], searched[again], rng)
                 repeated = (item[again, :place] == drawn[again, None]).any(1)
                 again = again[repeated]
@@ -115,6 +127,24 @@ class LoggingPolicy:
         if len(rows):
             item[rows] = self._of_topic(wanted[rows], u[rows], searched[rows])
         return item
+
+    def _draw_rest(
+        self, used: np.ndarray, wanted: np.ndarray, searched: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """One item a page that is not among `used` (S, k), where drawing again would take too long
+        because those weigh nearly everything. The chances are the same.
+        """
+        out = np.empty(len(wanted), dtype=np.int64)
+        every = np.arange(self.n)[None]
+        step = max(1, CELLS // self.n)
+        for start in range(0, len(out), step):
+            rows = slice(start, start + step)
+            left = self.chance(every, wanted[rows, None], searched[rows, None])
+            np.put_along_axis(left, used[rows], 0, axis=1)
+            running = np.cumsum(left, axis=1)
+            point = rng.random(len(running)) * running[:, -1]
+            out[rows] = (running <= point[:, None]).sum(1)
+        return out
 
     def _of_topic(self, topic: np.ndarray, u: np.ndarray, searched: np.ndarray) -> np.ndarray:
         scaled = np.where(searched, u, (u - self.uniform) / max(self.personal, 1e-300))

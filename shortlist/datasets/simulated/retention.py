@@ -11,7 +11,8 @@ Shapes: S pages, K places, F frequencies.
 import numpy as np
 
 from shortlist.datasets.simulated.behaviour import trust_after, visit_chance
-from shortlist.datasets.simulated.parameters import Behaviour, WorldConfig
+from shortlist.datasets.simulated.config import WorldConfig
+from shortlist.datasets.simulated.parameters import Behaviour
 
 CELLS = 1_000_000
 """Pages x places x frequencies held at once: bounds memory."""

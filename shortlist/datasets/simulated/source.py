@@ -11,10 +11,10 @@ from pydantic import Field
 
 from shortlist.config import Config
 from shortlist.datasets.batch import Batch
+from shortlist.datasets.simulated.config import MAX_DAYS, load_world_config
 from shortlist.datasets.simulated.day import live_day
 from shortlist.datasets.simulated.events import Events
 from shortlist.datasets.simulated.images import draw_all
-from shortlist.datasets.simulated.parameters import load_world_config
 from shortlist.datasets.simulated.policy import LoggingPolicy
 from shortlist.datasets.simulated.state import State
 from shortlist.datasets.simulated.tables import Publisher
@@ -26,9 +26,9 @@ class SimulatedConfig(Config):
 
     preset: str = "shop"
     """A preset's name, or the path of a TOML file of your own."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**31)
     """None: the preset's."""
-    days: int | None = Field(default=None, ge=1)
+    days: int | None = Field(default=None, ge=1, le=MAX_DAYS)
     """Length of the world's calendar; None: the preset's."""
     log_days: int | None = Field(default=None, ge=1)
     """Days of the log that are published, with whoever and whatever is there by then; None: all."""

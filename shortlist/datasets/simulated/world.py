@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY
-from shortlist.datasets.simulated.parameters import WorldConfig
+from shortlist.datasets.simulated.config import WorldConfig
 
 
 @dataclass(frozen=True)
