@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.simulation.arms import Arm
+from flows.simulation.arms import Arm, why_not_in_process, why_not_over_http
 from flows.simulation.figures import BY_DAY, summarise
 from flows.simulation.journal import DayLog
 from flows.simulation.loop import ArmLoop
 from flows.simulation.plots import Line, write_charts
-from flows.simulation.service_loop import ServiceLoop, service_arm
+from flows.simulation.service_loop import ServiceLoop
 from flows.simulation.setting import Schedule, Setting
 from shortlist.config import ConfigError, Settings
 from shortlist.datasets.simulated import World, load_world_config
@@ -50,7 +50,11 @@ def simulate_in_process(
 
     Args:
         folder: each arm's days lie in a folder of its own under the setting's key.
+
+    Raises:
+        ConfigError: an arm's ranker is the pipeline's.
     """
+    _refuse(arms, why_not_in_process)
     own = folder / setting.key
     return {arm.name: ArmLoop(setting, arm, own / arm.name).run(say) for arm in arms}
 
@@ -64,18 +68,21 @@ def simulate_with_service(
         ConfigError: an arm cannot be a release.
         StartError, ServiceError: a service did not start, or stopped answering.
     """
-    for arm in arms:
-        if arm.learns and not service_arm(arm):
-            raise ConfigError(
-                f"arm '{arm.name}': a release does not explore yet; want --in-process, or the arm"
-                " without +explore"
-            )
+    _refuse(arms, why_not_over_http)
     own = folder / f"{setting.key}-service"
     lived = {}
     for arm in arms:
         loop = ServiceLoop if arm.learns else ArmLoop
         lived[arm.name] = loop(setting, arm, own / arm.name).run(say)
     return lived
+
+
+def _refuse(arms: Sequence[Arm], why_not: Callable[[Arm], str | None]) -> None:
+    """Before any arm lives a day."""
+    for arm in arms:
+        problem = why_not(arm)
+        if problem is not None:
+            raise ConfigError(problem)
 
 
 def simulate(

@@ -37,7 +37,18 @@ class ServiceError(RuntimeError):
 class ShortlistClient:
     """One connection pool to one service. Thread-safe; use it as a context manager or close it."""
 
-    def __init__(self, base_url: str, *, timeout: float = 30.0):
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout: float = 30.0,
+        if_down: str = "start it with `shortlist serve`",
+    ):
+        """
+        Args:
+            if_down: what to do about a service that does not answer, for the error's message.
+        """
+        self.if_down = if_down
         self.base_url = base_url.rstrip("/")
         self._http = httpx.Client(base_url=self.base_url, timeout=timeout)
 
@@ -106,7 +117,7 @@ class ShortlistClient:
         except httpx.HTTPError as error:
             raise ServiceError(
                 f"{self.base_url}: does not answer ({type(error).__name__}: {error});"
-                " start it with `shortlist serve`"
+                f" {self.if_down}"
             ) from None
         if answer.status_code >= 400:
             raise ServiceError(

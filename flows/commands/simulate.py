@@ -27,12 +27,13 @@ def simulate(
     ] = "village",
     days: Annotated[int, typer.Option(min=1, help="Days of the arms' own pages.")] = 14,
     arms: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="With commas: logging, popularity, item_knn, ease, content, clicks, value, oracle,"
-            " oracle-clicks; a learned one also with +explore and +mmr."
+            help="With commas: logging, popularity, item_knn, ease, content, oracle, oracle-clicks;"
+            " chains: clicks and value in process, chain over HTTP; a learned one also with +mmr,"
+            " in process with +explore. Default: popularity,item_knn,oracle and value or chain.",
         ),
-    ] = "popularity,item_knn,value,oracle",
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**31 - 1, help="Of the world; default: the preset's."),
@@ -48,10 +49,11 @@ def simulate(
     Days that are finished stay: the same command goes on where it was interrupted.
     """
     from flows.simulate import simulate as run
-    from flows.simulation.arms import parse_arms
+    from flows.simulation.arms import DEFAULT_IN_PROCESS, DEFAULT_OVER_HTTP, parse_arms
     from flows.simulation.setting import Schedule
 
-    chosen = parse_arms(arms)
+    usual = DEFAULT_IN_PROCESS if in_process else DEFAULT_OVER_HTTP
+    chosen = parse_arms(usual if arms is None else arms)
     # Over HTTP the pipeline's own log of features serves its ranker; no days of shadow are needed.
     warm = {} if in_process else {"warm_days": 14, "shadow_days": 0}
     schedule = Schedule(retrain_days=retrain_days, **warm)

@@ -17,7 +17,9 @@ class Arm:
     name: str
     sources: tuple[str, ...] = ()
     weights: ValueWeights | None = None
-    """What the chain's ranker learns; None: no ranker, the sources' own order."""
+    """What the chain's ranker learns, in process; None: no such ranker."""
+    released: bool = False
+    """Ranked as a release of the pipeline is (LambdaMART on what users chose next): over HTTP."""
     explore: float = 0.0
     """Share of places given to items drawn alike from everything."""
     mmr: float = 0.0
@@ -38,11 +40,14 @@ BASES: dict[str, Arm] = {
         Arm("content", ("content",)),
         Arm("clicks", CHAIN, CLICKS_ALONE),
         Arm("value", CHAIN, ValueWeights()),
+        Arm("chain", CHAIN, released=True),
         Arm("oracle", oracle="satisfaction"),
         Arm("oracle-clicks", oracle="clicks"),
     )
 }
 MODIFIERS = ("explore", "mmr")
+DEFAULT_IN_PROCESS = "popularity,item_knn,value,oracle"
+DEFAULT_OVER_HTTP = "popularity,item_knn,chain,oracle"
 
 
 def parse_arms(text: str) -> list[Arm]:
@@ -78,3 +83,29 @@ def parse_arm(name: str) -> Arm:
         amount = {"explore": EXPLORE, "mmr": MMR}[modifier]
         arm = replace(arm, **{modifier: amount})
     return replace(arm, name=name)
+
+
+def why_not_in_process(arm: Arm) -> str | None:
+    """What is wrong with an arm there, and what would be right; None: nothing."""
+    if arm.released:
+        return (
+            f"arm '{arm.name}': its ranker is the pipeline's, which runs over HTTP only; want"
+            " clicks or value, or the command without --in-process"
+        )
+    return None
+
+
+def why_not_over_http(arm: Arm) -> str | None:
+    """As `why_not_in_process`: a release neither explores nor has a ranker of another label."""
+    if arm.weights is not None:
+        other = "chain+mmr" if arm.mmr else "chain"
+        return (
+            f"arm '{arm.name}': over HTTP every chain has the pipeline's ranker, the same for"
+            f" clicks and value; want {other}, or --in-process"
+        )
+    if arm.learns and arm.explore:
+        return (
+            f"arm '{arm.name}': a release does not explore yet; want --in-process, or the arm"
+            " without +explore"
+        )
+    return None

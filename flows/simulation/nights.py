@@ -62,7 +62,7 @@ def run_config(setting: Setting, arm: Arm) -> RunConfig:
             },
             "train": {
                 "sources": [{"kind": kind} for kind in kinds],
-                "rankers": [{"kind": "lambdamart"}] if arm.weights else [],
+                "rankers": [{"kind": "lambdamart"}] if arm.released else [],
                 "mmr_strength": arm.mmr,
             },
             "evaluate": {"bootstrap_draws": 100},

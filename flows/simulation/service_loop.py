@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.service_process import running_service
-from flows.simulation.arms import Arm
 from flows.simulation.journal import DayLog
 from flows.simulation.loop import ArmLoop
 from flows.simulation.nights import (
@@ -73,16 +72,18 @@ class ServiceLoop(ArmLoop):
         forget_unfinished(settings, since=world.midnight(day))
         featurize(settings, TARGET_EVENTS, until=world.midnight(day))
         known = about_release(settings)["items"]
+        log = home / "service.log"
+        if_down = f"{log} says why; run the same command again to go on from day {day + 1}"
         with (
-            running_service(log=home / "service.log", clock="replay") as url,
-            ShortlistClient(url) as client,
+            running_service(log=log, clock="replay") as url,
+            ShortlistClient(url, if_down=if_down) as client,
         ):
             while day < self.setting.end:
                 started = time.perf_counter()
-                log, teller = self.ask(client, day, known_items=known)
+                lived, teller = self.ask(client, day, known_items=known)
                 ingest_night(self.setting, settings, data, teller.kept, day=day)
                 wait_for_pack(client, as_of=world.midnight(day + 1))
-                self._keep(log)
+                self._keep(lived)
                 seconds = time.perf_counter() - started
                 say(f"{self.arm.name}: {day + 1} of {self.setting.end} days, {seconds:.1f} s")
                 day += 1
@@ -118,8 +119,3 @@ def wait_for_pack(client: ShortlistClient, *, as_of: int) -> None:
                 f" {as_of} is published"
             )
         time.sleep(0.2)
-
-
-def service_arm(arm: Arm) -> bool:
-    """Whether an arm can be a release of the pipeline: exploration is not part of one yet."""
-    return arm.learns and not arm.explore

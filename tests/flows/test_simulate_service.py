@@ -2,7 +2,9 @@
 service that is down looks like. The whole loop against a real one is `shortlist simulate`.
 """
 
+import itertools
 import json
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import cast
 
@@ -11,9 +13,16 @@ import pyarrow as pa
 import pytest
 
 from flows.service_process import free_port
-from flows.simulate import open_setting, simulate_with_service
-from flows.simulation.arms import parse_arms
+from flows.simulate import open_setting, simulate_in_process, simulate_with_service
+from flows.simulation.arms import (
+    DEFAULT_IN_PROCESS,
+    DEFAULT_OVER_HTTP,
+    parse_arms,
+    why_not_in_process,
+    why_not_over_http,
+)
 from flows.simulation.nights import forget_unfinished, ingest_night, run_config
+from flows.simulation.service_loop import ServiceLoop
 from flows.simulation.service_policy import ServicePolicy, Teller, in_posts
 from flows.simulation.setting import Schedule, Setting
 from shortlist.api import Item, RecommendRequest, RecommendResponse
@@ -145,17 +154,64 @@ def test_a_service_that_is_down_is_one_clear_sentence(setting):
 
 
 def test_the_pipeline_learns_from_the_days_before_the_arm_takes_over(setting):
-    config = run_config(setting, parse_arms("value+mmr")[0])
+    config = run_config(setting, parse_arms("chain+mmr")[0])
     assert config.data.simulated is not None
     assert config.data.simulated.log_days == SCHEDULE.start
     assert config.data.simulated.days == setting.world.config.days
     assert {source.kind for source in config.train.sources} >= {"item_knn", "content"}
     assert config.train.mmr_strength > 0
+    assert [ranker.kind for ranker in config.train.rankers] == ["lambdamart"]
 
 
-def test_a_release_does_not_explore_and_the_command_says_so(setting, tmp_path):
-    with pytest.raises(ConfigError, match="a release does not explore yet; want --in-process"):
-        simulate_with_service(setting, parse_arms("value+explore"), folder=tmp_path, say=print)
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        ("chain+explore", "a release does not explore yet; want --in-process"),
+        ("oracle,value", r"'value': over HTTP .* the same for clicks and value; want chain, or"),
+        ("value+explore", "want chain, or --in-process"),
+        ("clicks+mmr", r"want chain\+mmr, or --in-process"),
+    ],
+)
+def test_what_a_release_cannot_be_is_refused_before_anything_runs(setting, tmp_path, arms, message):
+    with pytest.raises(ConfigError, match=message):
+        simulate_with_service(setting, parse_arms(arms), folder=tmp_path, say=print)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_pipelines_ranker_is_refused_in_process(setting, tmp_path):
+    with pytest.raises(ConfigError, match="runs over HTTP only; want clicks or value"):
+        simulate_in_process(setting, parse_arms("chain"), folder=tmp_path, say=print)
+
+
+def test_the_usual_arms_are_possible_and_differ(setting):
+    for usual, why_not in (
+        (DEFAULT_IN_PROCESS, why_not_in_process),
+        (DEFAULT_OVER_HTTP, why_not_over_http),
+    ):
+        assert [why_not(arm) for arm in parse_arms(usual)] == [None] * 4
+    trained = [
+        run_config(setting, arm).train for arm in parse_arms(DEFAULT_OVER_HTTP) if arm.learns
+    ]
+    assert all(one != other for one, other in itertools.combinations(trained, 2))
+
+
+def test_a_service_that_dies_names_its_log_and_what_to_do(setting, tmp_path, monkeypatch):
+    @contextmanager
+    def dead(*, log, clock):
+        yield f"http://127.0.0.1:{free_port()}"
+
+    loop = ServiceLoop(setting, parse_arms("item_knn")[0], tmp_path)
+    monkeypatch.setattr("flows.simulation.service_loop.running_service", dead)
+    monkeypatch.setattr(
+        "flows.simulation.service_loop.about_release", lambda settings: {"items": 9}
+    )
+    monkeypatch.setattr("flows.featurize.featurize", lambda *args, **kwargs: None)
+    config = run_config(setting, loop.arm)
+    with pytest.raises(
+        ServiceError, match=r"service\.log says why; run the same command"
+    ) as raised:
+        loop._serve(Settings(home=tmp_path), tmp_path, config.data, print)
+    assert "shortlist serve" not in str(raised.value)
 
 
 def test_a_world_of_several_chunks_is_no_closed_loop(tmp_path):
