@@ -120,19 +120,16 @@ def about(setting: Setting) -> dict[str, Any]:
 
 
 def plot_days(path: Path, result: dict[str, Any]) -> None:
-    """One chart a figure, one line an arm."""
-    charts = {
-        metric: [
-            Line(
-                name,
-                [day["day"] for day in arm["days"]],
-                [day[metric]["mean"] for day in arm["days"]],
-                low=[day[metric]["low"] for day in arm["days"]],
-                high=[day[metric]["high"] for day in arm["days"]],
-            )
-            for name, arm in result["arms"].items()
-        ]
-        for metric in PLOTTED
-    }
+    """One chart a figure, one line an arm; none for a figure that no day has yet."""
+    charts = {metric: [] for metric in PLOTTED}
+    for metric, lines in charts.items():
+        for name, arm in result["arms"].items():
+            days = [day for day in arm["days"] if day[metric] is not None]
+            if days:
+                mean, low, high = (
+                    [day[metric][key] for day in days] for key in ("mean", "low", "high")
+                )
+                lines.append(Line(name, [day["day"] for day in days], mean, low=low, high=high))
+    charts = {metric: lines for metric, lines in charts.items() if lines}
     title = f"{result['preset']}, seed {result['seed']}: {result['days']} days by arm"
     write_charts(path, charts, title=title)

@@ -30,7 +30,8 @@ RATIOS: dict[str, tuple[str, str]] = {
 }
 """What is divided by what, both summed over users. Pages are home pages; the rest is the shop's
 own search. `retention`: share of the users who were there at the start and came in the last seven
-days. `regret`: expected satisfaction that the best slate would have brought beyond the one shown.
+days of the arm's own; before there are seven, a day has none. `regret`: expected satisfaction that
+the best slate would have brought beyond the one shown.
 """
 BY_DAY = (
     "click_through",
@@ -81,7 +82,7 @@ class ArmSums:
         rows = np.arange(world.num_users)
         present = (rows < world.users_on(setting.schedule.start)).astype(float)
         active = np.zeros(world.num_users)
-        for log in logs[max(end - WEEK, 0) : end]:
+        for log in logs[max(end - WEEK, first) : end]:
             active[log.pages["user"].astype(np.int64)] = 1
         days = end - np.maximum(world.users.joined, first)
         self.sums |= {
@@ -133,14 +134,18 @@ def difference(
 
 
 def _day(setting: Setting, logs: Sequence[DayLog], day: int) -> dict[str, Any]:
+    """What takes a week is of the arm's own days only, never of the shop's before it."""
     boot = Bootstrap(setting.world.num_users, draws=100)
     sums = ArmSums(setting, logs, first=day, end=day + 1)
-    week = ArmSums(setting, logs, first=max(day - WEEK + 1, 0), end=day + 1)
-    figures = {
+    first = max(day - WEEK + 1, setting.schedule.start)
+    week = ArmSums(setting, logs, first=first, end=day + 1)
+    figures: dict[str, Figure | None] = {
         metric: interval(*(week if metric == "retention" else sums).ratio(boot, metric))
         for metric in BY_DAY
     }
-    spread = diversity(setting, logs[max(day - WEEK + 1, 0) : day + 1], boot)
+    if day + 1 - first < WEEK:
+        figures["retention"] = None
+    spread = diversity(setting, logs[first : day + 1], boot)
     return {"day": day} | figures | {name: interval(*figure) for name, figure in spread.items()}
 
 
@@ -150,6 +155,9 @@ def diversity(
     """How wide a week's home pages were. `effective_items`: as many items, shown alike, would be as
     spread out (exponential of the entropy of exposure). `effective_topics`: the same of the topics
     that one user was shown, mean over users.
+
+    Of users drawn with replacement fewer are different, so that their entropy is lower than all
+    users' on average: its draws are moved by that much, to lie around what was found.
     """
     world = setting.world
     user = np.concatenate([log.shown["user"] for log in logs]).astype(np.int64)
@@ -157,18 +165,15 @@ def diversity(
     shape = (world.num_users, world.num_items)
     cells = np.bincount(user * shape[1] + item, minlength=shape[0] * shape[1])
     cells = cells.reshape(shape).astype(np.float32)
-    some = boot.weights[: max(20, len(boot.weights) // 8)].astype(np.float32)
-    resampled = some @ cells
+    resampled = _entropy(boot.weights.astype(np.float32) @ cells)
     of_user = np.zeros((world.num_users, world.config.catalogue.topics))
     np.add.at(of_user, (user, world.items.topic[item]), 1)
     seen = of_user.sum(1) > 0
     topics = np.where(seen, np.exp(_entropy(of_user)), 0)
-    total = cells.sum(0)
+    entropy = float(_entropy(cells.sum(0)))
+    moved = resampled + (entropy - resampled.mean())
     return {
-        "effective_items": (
-            float(np.exp(_entropy(total[None]))[0]),
-            _padded(np.exp(_entropy(resampled)), boot),
-        ),
+        "effective_items": (float(np.exp(entropy)), np.exp(moved)),
         "effective_topics": boot.ratio(topics, seen.astype(float)),
     }
 
@@ -178,8 +183,3 @@ def _entropy(counts: np.ndarray) -> np.ndarray:
     total = np.maximum(counts.sum(-1, keepdims=True), 1e-12)
     share = counts / total
     return -(share * np.log(np.where(share > 0, share, 1))).sum(-1)
-
-
-def _padded(drawn: np.ndarray, boot: Bootstrap) -> np.ndarray:
-    """Fewer draws, repeated to the number that the others have."""
-    return np.resize(drawn, len(boot.weights))

@@ -1,6 +1,7 @@
 """The closed loop: arms, exploration, features in memory, an interruption that changes nothing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +74,39 @@ def test_the_oracle_has_no_regret_and_the_others_have(setting, lived):
     for name in ("popularity", "chain", "logging"):
         assert summary[name]["regret"]["low"] > 0
         assert summary[name]["satisfaction"]["high"] < summary["oracle"]["satisfaction"]["low"]
+    for arm in result.values():
+        for figures in (arm["summary"], *arm["days"]):
+            for name, figure in figures.items():
+                if name != "day" and figure is not None:
+                    assert figure["low"] <= figure["mean"] <= figure["high"], name
     days = result["chain"]["days"]
     assert [day["day"] for day in days] == list(range(SCHEDULE.start, setting.end))
+
+
+def test_a_weeks_figures_are_of_the_arms_own_days(setting, lived):
+    """On its first days an arm is not judged by what the shop showed before it."""
+    logs, start = lived["popularity"], SCHEDULE.start
+    arm = summarise(setting, {"popularity": logs})["arms"]["popularity"]
+    days, there = arm["days"], setting.world.users_on(start)
+    came = np.unique(np.concatenate([log.pages["user"] for log in logs[start:]])).astype(int)
+    assert arm["summary"]["retention"]["mean"] == pytest.approx((came < there).sum() / there)
+    share = np.bincount(logs[start].shown["item"].astype(int)) / len(logs[start].shown["item"])
+    share = share[share > 0]
+    wanted = np.exp(-(share * np.log(share)).sum())
+    assert days[0]["effective_items"]["mean"] == pytest.approx(wanted, rel=1e-5)
+    assert [day["retention"] for day in days] == [None] * 5
+
+
+def test_retention_is_there_after_a_week_of_the_arms_own(setting, lived):
+    early = replace(setting, schedule=Schedule(warm_days=2, shadow_days=1), days=8)
+    logs = lived["popularity"]
+    days = summarise(early, {"popularity": logs})["arms"]["popularity"]["days"]
+    assert [day["retention"] is None for day in days] == [True] * 6 + [False] * 2
+    world = setting.world
+    came = np.unique(np.concatenate([log.pages["user"] for log in logs[3:10]])).astype(int)
+    there = world.users_on(3)
+    wanted = (came < there).sum() / there
+    assert days[6]["retention"]["mean"] == pytest.approx(wanted)
 
 
 def test_nobody_is_shown_what_they_consumed_or_what_is_not_there_yet(setting, lived):
