@@ -1,5 +1,7 @@
 """Small drawn images: the topic decides shape and hue, the brand an accent; worth does not show.
 
+They are for eyes and image encoders; `vector_image` in the tables is not made from these pixels.
+
 Shapes: SIZE x SIZE pixels.
 """
 

@@ -81,7 +81,9 @@ class Catalogue(Parameters):
     watchable: Share = 0.5
     """Share of items with a film."""
     images: bool = False
-    """Draw an image of each item (PNG, 32 x 32)."""
+    """Draw an image of each item (PNG, 32 x 32): to be shown. `vector_image` does not come from its
+    pixels and is there without it; like the other vectors it is a blurred view of the item's own.
+    """
 
 
 class Sessions(Parameters):

@@ -119,7 +119,7 @@ class Publisher:
 
     def _vectors(self, modality: str, first: int, end: int, missing: np.ndarray | None) -> pa.Array:
         """What another model might have made of image, sound or film: a turned and blurred view of
-        the topic direction, never of worth or appeal.
+        the item's latent vector, never of worth or appeal. Drawn images play no part in it.
         """
         dim = self.world.topics.shape[1]
         turn = self.world.rng("vectors", modality).normal(size=(dim, dim)) / np.sqrt(dim)
