@@ -82,6 +82,6 @@ def arms_table(content: dict[str, Any]) -> None:
         table.add_row(name, *(f"{v['mean']:.3g} ±{(v['high'] - v['low']) / 2:.2g}" for v in cells))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     console.print(table)
-    if content["days"] < 7:
-        console.print(f"retention: who came in {content['days']} days; by day from a whole week on")
+    if content["days"] <= 7:
+        console.print("retention tells arms apart from the eighth day on: who met one has come")
     console.print(f"by day: {content['plot']}")

@@ -30,8 +30,9 @@ RATIOS: dict[str, tuple[str, str]] = {
 }
 """What is divided by what, both summed over users. Pages are home pages; the rest is the shop's
 own search. `retention`: share of the users who were there at the start and came in the last seven
-days of the arm's own; before there are seven, a day has none. `regret`: expected satisfaction that
-the best slate would have brought beyond the one shown.
+days of the arm's own. In the first seven it is the same for all arms (whoever an arm moved has
+come), so a day has it from the eighth on. `regret`: expected satisfaction that the best slate would
+have brought beyond the one shown.
 """
 BY_DAY = (
     "click_through",
@@ -143,7 +144,7 @@ def _day(setting: Setting, logs: Sequence[DayLog], day: int) -> dict[str, Any]:
         metric: interval(*(week if metric == "retention" else sums).ratio(boot, metric))
         for metric in BY_DAY
     }
-    if day + 1 - first < WEEK:
+    if day < setting.schedule.start + WEEK:
         figures["retention"] = None
     spread = diversity(setting, logs[first : day + 1], boot)
     return {"day": day} | figures | {name: interval(*figure) for name, figure in spread.items()}
