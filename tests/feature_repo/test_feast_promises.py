@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from feast.errors import SpecifiedFeaturesNotPresentError
 from feast.types import Int64
 
 from benchmarks._feature_repo import OWN, STOCK, quiet, store_of
@@ -21,7 +22,7 @@ from flows.featurize import featurize
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
-from shortlist.feature_store import FeatureEvent, FeatureStoreError, OfflineReader
+from shortlist.feature_store import FeatureEvent, FeatureStoreError, OfflineReader, open_store
 from shortlist.feature_store.store import check_ttl
 from tests.feature_repo.test_streaming import CODES, START, TARGETS, publish
 
@@ -98,6 +99,15 @@ def test_readers_do_not_wait_for_writers(tmp_path: Path) -> None:
         with sqlite3.connect(tmp_path / tag / "online.db") as connection:
             (modes[tag],) = connection.execute("PRAGMA journal_mode").fetchone()
     assert modes == {"own": "wal", "stock": "delete"}
+
+
+def test_a_described_field_of_an_on_demand_view_is_refused(home: Settings) -> None:
+    view = open_store(home).get_on_demand_feature_view("request_time")
+    view.infer_features()
+    view.features[0].description = "hour of the day"
+    with pytest.raises(SpecifiedFeaturesNotPresentError, match="hour_sin"):
+        view.infer_features()
+    assert view.description  # so this says it
 
 
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
