@@ -55,7 +55,7 @@ class Quarantine:
                     relation = connection.sql(
                         "SELECT expectation AS rule, count(*) AS rows, first(reason) AS reason,"
                         " first(original) AS example"
-                        f" FROM {parquet([path])} GROUP BY 1 ORDER BY 2 DESC"
+                        f" FROM {parquet([path])} GROUP BY 1 ORDER BY 2 DESC, 1"
                     )
                     found = relation.to_arrow_table().to_pylist()
                 out += [{"batch_id": folder.name, "table": table} | row for row in found]

@@ -10,12 +10,14 @@ from models.ranking.schema import (
 )
 from shortlist import feature_descriptions as d
 from shortlist.features import CONTEXT_FEATURES, ITEM_FEATURES, USER_FEATURES
+from shortlist.profiles import PLACES
 
 
 def test_the_descriptions_are_of_the_features_in_their_order() -> None:
     wanted = {
         "user": USER_FEATURES,
         "context": CONTEXT_FEATURES,
+        "place": tuple(f"request_{name}" for name in PLACES),
         "item": ITEM_FEATURES,
         "history": HISTORY_FEATURES,
         "cross": CROSS_FEATURES,
