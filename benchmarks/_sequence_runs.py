@@ -203,18 +203,35 @@ def fit_baseline(sequences: Sequences, kind: str) -> tuple[Scorer, dict[str, Any
     )
     config = registry.parse_source(json.dumps({"kind": kind} | GRIDS.get(kind, {})))
     source: Any = registry.fit(config, data, validation, TrainingOptions())
-    return lambda queries: np.array(source.scores(queries), dtype=np.float32), dict(source.chosen)
+    return lambda queries: np.array(source.scores(queries), dtype=np.float32), {
+        **source.chosen,
+        "at_grid_edge": at_edge(kind, source.chosen),
+    }
 
 
 GRIDS: dict[str, dict[str, Any]] = {
-    "item_knn": {"neighbours": [200, 1000], "shrinkage": [0, 10], "decay": [0.5, 0.6, 0.7, 0.8, 1]},
-    "ease": {"l2": [100, 300, 1000], "decay": [0.5, 0.6, 0.7, 0.8, 1]},
+    "item_knn": {
+        "neighbours": [200, 1000, 5000],
+        "shrinkage": [0, 10, 100],
+        "decay": [0.5, 0.6, 0.7, 0.8, 1],
+    },
+    "ease": {"l2": [30, 100, 300, 1000], "decay": [0.5, 0.6, 0.7, 0.8, 1]},
     "ials": {
         "embedding_dim": 128,
         "num_iterations": 8,
-        "l2": [0.01, 0.03],
-        "unseen_weight": [0.1, 0.3, 1],
-        "decay": [0.6, 0.8, 1],
+        "l2": [0.0003, 0.001, 0.003, 0.01],
+        "unseen_weight": [0.003, 0.01, 0.03, 0.1],
+        "decay": [0.4, 0.5, 0.7, 1],
     },
 }
 """Wider where this protocol's histories are shorter than those that the defaults were chosen on."""
+
+
+def at_edge(kind: str, chosen: dict[str, Any]) -> list[str]:
+    """Settings whose choice is the first or last of its grid: a wider one may be better."""
+    grids = GRIDS.get(kind, {})
+    return [
+        name
+        for name, value in chosen.items()
+        if isinstance(grids.get(name), list) and value in (grids[name][0], grids[name][-1])
+    ]

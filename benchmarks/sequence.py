@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks._result import about_machine, peak_gb, report
 from benchmarks._sequence_protocol import FormatError, Sequences
-from benchmarks._sequence_runs import Environment, fit_baseline, judge, kept, run_seed
+from benchmarks._sequence_runs import GRIDS, Environment, fit_baseline, judge, kept, run_seed
 from models.sequence.kinds import KINDS, Statistics, choose
 from models.sequence.model import SequenceConfig
 from shortlist.config import Settings, describe
@@ -80,7 +80,10 @@ def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
         "data": vars(statistics) | {"judged_users": len(sequences.judged)},
     }
     if arguments.model in BASELINES:
-        path = work_folder(arguments, {"kind": arguments.model}) / "figures.json"
+        path = (
+            work_folder(arguments, {"kind": arguments.model, "grid": GRIDS.get(arguments.model)})
+            / "figures.json"
+        )
         return result | kept(path, lambda: run_baseline(sequences, arguments.model))
     if arguments.model == "blend":
         from benchmarks._sequence_blend import run_blend
@@ -162,7 +165,7 @@ def run_baseline(sequences: Sequences, kind: str) -> dict[str, Any]:
 
 
 def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and deviation over seeds of every figure, and the speed of the fastest seed's mean."""
+    """Mean and deviation over seeds of every figure, and the mean speed."""
     out: dict[str, Any] = {}
     for part in PARTS:
         rows = [seed[part] for seed in seeds if part in seed]

@@ -33,7 +33,19 @@ def full_softmax(
     Returns:
         Scalar mean.
     """
-    return _FullSoftmax.apply(queries, items, targets, bias)  # pyright: ignore
+    with _without_autocast(queries):
+        return _FullSoftmax.apply(  # pyright: ignore
+            _full(queries), _full(items), targets, None if bias is None else _full(bias)
+        )
+
+
+def _without_autocast(like: Tensor) -> torch.autocast:
+    """A loss is a sum over the catalogue: it is made in float32 where the encoder is in less."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+def _full(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 class _FullSoftmax(torch.autograd.Function):
@@ -141,18 +153,20 @@ def shared_softmax(
     Returns:
         Scalar mean.
     """
-    positive = (queries * F.embedding(targets, items)).sum(1)
-    drawn = F.embedding(negatives, items)
-    drawn_bias = None if bias is None else bias[negatives]
-    if bias is not None:
-        positive = positive + bias[targets]
-    place = torch.searchsorted(negatives, targets).clamp(max=len(negatives) - 1)
-    hit = torch.nonzero(negatives[place] == targets).ravel()
-    log_expected = math.log(len(negatives) / (len(items) - 1))
-    partition = _LogPartition.apply(queries, drawn, drawn_bias, hit, place[hit])
-    partition = partition - log_expected
-    p = torch.sigmoid(positive - partition).detach()
-    return ((1 - p) * (partition - positive)).mean()
+    with _without_autocast(queries):
+        queries, items = _full(queries), _full(items)
+        positive = (queries * F.embedding(targets, items)).sum(1)
+        drawn = F.embedding(negatives, items)
+        drawn_bias = None if bias is None else _full(bias[negatives])
+        if bias is not None:
+            positive = positive + _full(bias[targets])
+        place = torch.searchsorted(negatives, targets).clamp(max=len(negatives) - 1)
+        hit = torch.nonzero(negatives[place] == targets).ravel()
+        log_expected = math.log(len(negatives) / (len(items) - 1))
+        partition = _LogPartition.apply(queries, drawn, drawn_bias, hit, place[hit])
+        partition = partition - log_expected
+        p = torch.sigmoid(positive - partition).detach()
+        return ((1 - p) * (partition - positive)).mean()
 
 
 class _LogPartition(torch.autograd.Function):
@@ -180,9 +194,10 @@ class _LogPartition(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         queries, items, powers, total = ctx.saved_tensors
-        share = powers * (grad_outputs[0][:, None] / total)
-        grad_bias = share.sum(0) if ctx.has_bias else None
-        return share @ items, share.T @ queries, grad_bias, None, None
+        with _without_autocast(queries):
+            share = powers * (grad_outputs[0][:, None] / total)
+            grad_bias = share.sum(0) if ctx.has_bias else None
+            return share @ items, share.T @ queries, grad_bias, None, None
 
 
 def binary_cross_entropy(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:

@@ -214,3 +214,33 @@ def test_binary_cross_entropy_by_hand():
     first = minus_log_sigmoid(2.0) + minus_log_sigmoid(-0.0)
     second = minus_log_sigmoid(-1.0) + minus_log_sigmoid(-3.0)
     assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("loss", ["full", "shared"])
+def test_under_half_precision_a_loss_is_that_of_float32(loss, with_bias):
+    """The encoder may say its states in bfloat16; the loss over the catalogue is not made in it."""
+    rng = torch.Generator().manual_seed(0)
+    states = torch.randn(6, 4, generator=rng).to(torch.bfloat16)
+    table, bias = torch.randn(9, 4, generator=rng), torch.randn(9, generator=rng)
+    targets, negatives = torch.tensor([1, 8, 3, 3, 5, 2]), torch.tensor([2, 5, 7])
+
+    def run(queries: torch.Tensor) -> tuple[float, torch.Tensor]:
+        items = table.clone().requires_grad_()
+        given = {"bias": bias} if with_bias else {}
+        value = (
+            full_softmax(queries, items, targets, **given)
+            if loss == "full"
+            else shared_softmax(queries, items, targets, negatives, **given)
+        )
+        value.backward()
+        assert items.grad is not None
+        return value.item(), items.grad
+
+    want, slope = run(states.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got, same_slope = run(states.requires_grad_())
+    assert got == pytest.approx(want, rel=1e-6)
+    torch.testing.assert_close(same_slope, slope)
+    assert states.grad is not None
+    assert states.grad.dtype == torch.bfloat16
