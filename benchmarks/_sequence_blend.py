@@ -17,13 +17,15 @@ import numpy as np
 
 from benchmarks._sequence_protocol import MISS, Scorer, Sequences, figures, ranks
 from benchmarks._sequence_runs import Environment, fit, fit_baseline, scorer_of
+from models.baselines import ease
 from models.queries import Queries
 from models.sequence.kinds import Statistics, choose
 
 SEQUENCE_SOURCES = ("bsarec", "sasrec", "gru")
 BASELINE_SOURCES = ("ease", "item_knn", "popularity")
 DEPTH = 60
-"""Candidates of each source among which weights are learned; the figures rank all items."""
+"""Candidates of each source (all items where they are fewer) among which weights are learned; the
+figures rank all items."""
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0, 4.0)
 """What a weight is multiplied with in the search."""
 
@@ -60,7 +62,8 @@ class Pool:
     wanted: np.ndarray  # (U,) int64: place of the wanted item, -1 if no source found it
 
     def ndcg(self, weights: np.ndarray) -> float:
-        total = np.where(np.isinf(self.scores[:, :, 0]), -np.inf, self.scores @ weights)
+        with np.errstate(invalid="ignore"):  # a weight of 0 times -inf, which is no candidate
+            total = np.where(np.isinf(self.scores[:, :, 0]), -np.inf, self.scores @ weights)
         row = np.arange(len(total))
         value = total[row, self.wanted][:, None]
         rank = np.where(self.wanted < 0, MISS, (total >= value).sum(1))
@@ -70,14 +73,15 @@ class Pool:
 def gather(sequences: Sequences, scorers: list[Scorer]) -> Pool:
     """The best `DEPTH` of each source, for every validation user."""
     scores, wanted = [], []
-    width = DEPTH * len(scorers)
+    depth = min(DEPTH, sequences.num_items)
+    width = depth * len(scorers)
     for queries, target in sequences.chunks(held_out=2):
         row = np.arange(len(target))[:, None]
         parts = np.stack([standardise(scorer(queries)) for scorer in scorers], axis=2)
         parts[row, queries.history] = -np.inf
         parts[:, 0] = -np.inf
         best = [
-            np.argpartition(-parts[:, :, s], DEPTH, axis=1)[:, :DEPTH] for s in range(len(scorers))
+            np.argpartition(-parts[:, :, s], depth, axis=1)[:, :depth] for s in range(len(scorers))
         ]
         candidates = np.sort(np.concatenate(best, axis=1), axis=1)
         again = np.zeros(candidates.shape, dtype=bool)
@@ -108,16 +112,29 @@ def learn(pool: Pool, weights: np.ndarray, *, rounds: int = 4) -> tuple[np.ndarr
     return weights, best
 
 
+def baseline_sources(sequences: Sequences) -> list[str]:
+    """Those that the catalogue's size allows; says which one it does not."""
+    if sequences.num_items <= ease.MAX_ITEMS:
+        return list(BASELINE_SOURCES)
+    print(
+        f"blend: ease is left out, {sequences.num_items:,} items are more than the"
+        f" {ease.MAX_ITEMS:,} that its dense inverse takes",
+        flush=True,
+    )
+    return [kind for kind in BASELINE_SOURCES if kind != "ease"]
+
+
 def run_blend(
     sequences: Sequences,
     statistics: Statistics,
     arguments: argparse.Namespace,
-    work_folder: Callable[[argparse.Namespace, dict[str, Any]], Path],
+    work_folder: Callable[[argparse.Namespace, dict[str, Any], float], Path],
 ) -> dict[str, Any]:
     """Validation and test figures of the blend for each seed, and what each source adds."""
     from benchmarks.sequence import seconds_each, summary
 
-    baselines = {kind: fit_baseline(sequences, kind)[0] for kind in BASELINE_SOURCES}
+    seconds = seconds_each(arguments) / len(SEQUENCE_SOURCES)
+    baselines = {kind: fit_baseline(sequences, kind)[0] for kind in baseline_sources(sequences)}
     seeds = []
     for seed in range(arguments.seeds):
         sources: dict[str, Scorer] = {}
@@ -125,8 +142,8 @@ def run_blend(
             config = choose(statistics, kind=kind)
             environment = Environment(
                 device=arguments.device,
-                work=work_folder(arguments, config.model_dump(mode="json")),
-                seconds=seconds_each(arguments) / len(SEQUENCE_SOURCES),
+                work=work_folder(arguments, config.model_dump(mode="json"), seconds),
+                seconds=seconds,
             )
             model, _ = fit(sequences, config, seed=seed, environment=environment)
             sources[kind] = scorer_of(model)

@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks._result import about_machine, peak_gb, report
 from benchmarks._sequence_protocol import FormatError, Sequences
 from benchmarks._sequence_runs import GRIDS, Environment, fit_baseline, judge, kept, run_seed
+from models.baselines import ease
 from models.sequence.kinds import KINDS, Statistics, choose
 from models.sequence.model import SequenceConfig
 from shortlist.config import Settings, describe
@@ -66,6 +67,13 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.seeds < 1:
         parser.error(f"--seeds is {arguments.seeds}, want at least 1")
+    if arguments.model in (*BASELINES, "blend"):
+        for option, given in (("--set", arguments.set), ("--only", arguments.only is not None)):
+            if given:
+                parser.error(
+                    f"{option} is for one sequence model, --model is {arguments.model};"
+                    f" want --model auto or one of {', '.join(KINDS)}, or no {option}"
+                )
     return arguments
 
 
@@ -79,6 +87,11 @@ def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
         "machine": f"{about['machine']}, device {arguments.device}",
         "data": vars(statistics) | {"judged_users": len(sequences.judged)},
     }
+    if arguments.model == "ease" and sequences.num_items > ease.MAX_ITEMS:
+        raise FormatError(
+            f"{arguments.interactions}: {sequences.num_items:,} items, --model ease takes at most"
+            f" {ease.MAX_ITEMS:,} (its inverse is dense); want --model item_knn or ials"
+        )
     if arguments.model in BASELINES:
         path = (
             work_folder(arguments, {"kind": arguments.model, "grid": GRIDS.get(arguments.model)})
@@ -137,18 +150,23 @@ def configuration(model: str, statistics: Statistics, changes: list[str]) -> Seq
 
 
 def seconds_each(arguments: argparse.Namespace) -> float:
+    """Of the budget, for one training, or for one blend's trainings together."""
     if arguments.budget_minutes is None:
         return float("inf")
-    trainings = arguments.seeds * (1 if arguments.skip_refit else 2)
+    once = arguments.skip_refit or arguments.model == "blend"  # which never trains a second time
+    trainings = arguments.seeds * (1 if once else 2)
     return 60 * arguments.budget_minutes / trainings
 
 
-def work_folder(arguments: argparse.Namespace, config: dict[str, Any]) -> Path:
+def work_folder(
+    arguments: argparse.Namespace, config: dict[str, Any], seconds: float | None = None
+) -> Path:
     """A folder for this file, configuration and budget: another one never resumes from it."""
     import hashlib
 
     content = hashlib.sha256(arguments.interactions.read_bytes()).hexdigest()
-    budget = "none" if arguments.budget_minutes is None else seconds_each(arguments)
+    seconds = seconds_each(arguments) if seconds is None else seconds
+    budget = "none" if arguments.budget_minutes is None else seconds
     about = json.dumps([content, config, budget, arguments.device], sort_keys=True)
     root = arguments.work or Settings().home / "bench" / "sequence"
     return root / f"{config['kind']}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"

@@ -1,0 +1,100 @@
+"""`shortlist bench sequence --model blend` from file to figures, on small and large catalogues."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import _sequence_blend
+from benchmarks._sequence_blend import DEPTH, gather
+from benchmarks._sequence_protocol import Sequences
+from benchmarks.sequence import main, seconds_each
+from models.baselines import ease
+from models.sequence.kinds import choose
+
+
+def walks(path: Path, *, num_items: int, num_users: int = 40) -> Path:
+    """A file of users who walk through the items in their order."""
+    rng = np.random.default_rng(0)
+    starts = rng.integers(num_items, size=num_users)
+    lines = [
+        f"u{u} " + " ".join(f"i{(start + step) % num_items}" for step in range(5))
+        for u, start in enumerate(starts)
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """The command on a file; its sequence models train for one epoch."""
+
+    def one_epoch(statistics, *, kind):
+        config = choose(statistics, kind=kind)
+        optimiser = config.optimiser.model_copy(update={"num_epochs": 1})
+        return config.model_copy(update={"embedding_dim": 8, "optimiser": optimiser})
+
+    monkeypatch.setattr(_sequence_blend, "choose", one_epoch)
+
+    def run(path: Path, *arguments: str) -> dict:
+        out = tmp_path / "out.json"
+        command = ["sequence", "--interactions", str(path), "--work", str(tmp_path / "work")]
+        monkeypatch.setattr(sys, "argv", [*command, "--out", str(out), *arguments])
+        main()
+        return json.loads(out.read_text())
+
+    return run
+
+
+def test_blends_fewer_items_than_it_looks_at_and_leaves_out_what_is_too_large(
+    bench, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(ease, "MAX_ITEMS", 11)
+    result = bench(walks(tmp_path / "s.txt", num_items=12), "--model", "blend", "--seeds", "1")
+    assert result["config"]["sources"] == ["bsarec", "sasrec", "gru", "item_knn", "popularity"]
+    assert set(result["test"]["ndcg@10"]) == {"mean", "std"}
+    assert set(result["seeds"][0]["weights"]) == set(result["config"]["sources"])
+    assert "blend: ease is left out, 12 items are more than the 11" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("num_items", [12, DEPTH + 40])
+def test_gathers_the_best_of_each_source_as_far_as_there_are_items(tmp_path, num_items):
+    sequences = Sequences.read(walks(tmp_path / "s.txt", num_items=num_items, num_users=300))
+    N = sequences.num_items
+    rising = np.arange(N + 1, dtype=np.float32)
+    scorers = [
+        lambda queries: np.tile(rising, (len(queries), 1)),
+        lambda queries: np.tile(-rising, (len(queries), 1)),
+    ]
+    pool = gather(sequences, scorers)
+    assert pool.scores.shape == (300, 2 * min(DEPTH, N), 2)
+    assert (pool.wanted >= 0).all()  # the best 60 from above and from below are all items
+
+
+def test_says_that_a_catalogue_is_too_large_for_ease(bench, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ease, "MAX_ITEMS", 11)
+    with pytest.raises(SystemExit) as stopped:
+        bench(walks(tmp_path / "s.txt", num_items=12), "--model", "ease")
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert "12 items, --model ease takes at most 11 (its inverse is dense)" in message
+    assert "[train]" not in message
+
+
+@pytest.mark.parametrize("model", ["blend", "item_knn"])
+@pytest.mark.parametrize("option", [["--set", "dropout=0.3"], ["--only", "1"]])
+def test_refuses_what_it_would_not_read(bench, tmp_path, capsys, model, option):
+    with pytest.raises(SystemExit) as stopped:
+        bench(walks(tmp_path / "s.txt", num_items=12), "--model", model, *option)
+    assert stopped.value.code == 2
+    wanted = f"{option[0]} is for one sequence model, --model is {model}; want --model auto"
+    assert wanted in capsys.readouterr().err
+
+
+def test_only_those_who_train_twice_halve_the_budget():
+    given = {"budget_minutes": 6, "seeds": 3, "skip_refit": False}
+    assert seconds_each(Namespace(model="sasrec", **given)) == 60
+    assert seconds_each(Namespace(model="blend", **given)) == 120
