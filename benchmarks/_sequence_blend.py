@@ -8,13 +8,12 @@ Shapes: B users, S sources, N items, C candidates.
 """
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks._sequence_arguments import seconds_each, work_folder
 from benchmarks._sequence_protocol import MISS, Scorer, Sequences, figures, ranks
 from benchmarks._sequence_runs import Environment, fit, fit_baseline, scorer_of
 from models.baselines import ease
@@ -128,10 +127,9 @@ def run_blend(
     sequences: Sequences,
     statistics: Statistics,
     arguments: argparse.Namespace,
-    work_folder: Callable[[argparse.Namespace, dict[str, Any], float], Path],
 ) -> dict[str, Any]:
     """Validation and test figures of the blend for each seed, and what each source adds."""
-    from benchmarks.sequence import seconds_each, summary
+    from benchmarks.sequence import summary
 
     seconds = seconds_each(arguments) / len(SEQUENCE_SOURCES)
     baselines = {kind: fit_baseline(sequences, kind)[0] for kind in baseline_sources(sequences)}

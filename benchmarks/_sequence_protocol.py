@@ -49,19 +49,12 @@ class Sequences:
         """Read lines of the form "user item item ...", in the order of the file.
 
         Raises:
-            FormatError: the file is missing, empty, or a line has no item.
+            FormatError: the file cannot be read as text, a line has no item, a user has two lines,
+                or nobody has items enough to be judged and trained on.
         """
-        if not path.is_file():
-            raise FormatError(f"{path}: no such file, want lines of the form 'user item item ...'")
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-        short = [number for number, parts in enumerate(lines, 1) if len(parts) == 1]
-        if short:
-            raise FormatError(f"{path}: line {short[0]} has a user without items")
+        lines = [line.split() for line in _text(path).splitlines()]
+        _check_lines(path, lines)
         lines = [parts for parts in lines if parts]
-        if not any(len(parts) > 3 for parts in lines):
-            raise FormatError(
-                f"{path}: no user with three items, want lines of the form 'user item item ...'"
-            )
         names = np.array([item for parts in lines for item in parts[1:]])
         item_ids, item_idx = np.unique(names, return_inverse=True)
         lengths = np.array([len(parts) - 1 for parts in lines], dtype=np.int64)
@@ -137,6 +130,44 @@ class Sequences:
             history = np.where(real, self.item_idx[place], 0)
             target = self.item_idx[begin + length]
             yield queries_of(history, users=[self.user_ids[r] for r in part]), target
+
+
+def _text(path: Path) -> str:
+    wanted = "want a text file with lines of the form 'user item item ...'"
+    if not path.is_file():
+        raise FormatError(f"{path}: no such file, {wanted}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: byte {error.start} is not UTF-8, {wanted}") from None
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror}), {wanted}") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise FormatError(f"{path}: line {line} has a zero byte, {wanted}")
+    return text
+
+
+def _check_lines(path: Path, lines: list[list[str]]) -> None:
+    first: dict[str, int] = {}
+    for number, parts in enumerate(lines, 1):
+        if len(parts) == 1:
+            raise FormatError(f"{path}: line {number} has a user without items")
+        if parts and first.setdefault(parts[0], number) != number:
+            raise FormatError(
+                f"{path}: line {number} has user '{parts[0]}' again, who is on line"
+                f" {first[parts[0]]}; want one line for each user, oldest item first"
+            )
+    longest = max((len(parts) - 1 for parts in lines), default=0)
+    if longest < 3:
+        raise FormatError(
+            f"{path}: no user with three items, want lines of the form 'user item item ...'"
+        )
+    if longest == 3 and not any(len(parts) - 1 == 2 for parts in lines):
+        raise FormatError(
+            f"{path}: no user has two items left to train on when test and validation are taken;"
+            " want users with four items or more"
+        )
 
 
 def queries_of(history: np.ndarray, *, users: list[str]) -> Queries:

@@ -29,16 +29,21 @@ KEPT = (
     "peak_memory_gb",
 )
 
+DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "movielens-100k.toml"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path("configs/movielens-100k.toml"))
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         summary, seconds = run(arguments.config, home=Path(home))
+    config = arguments.config
+    if config == DEFAULT_CONFIG:
+        config = config.relative_to(DEFAULT_CONFIG.parents[1])  # a result names no one's folders
     result = {
-        "command": f"shortlist bench main_job --config {arguments.config}",
+        "command": f"shortlist bench main_job --config {config}",
         **about_machine(),
         "seconds_wall": round(seconds, 1),
         **figures(summary),

@@ -8,73 +8,40 @@ same command goes on where it was stopped.
 """
 
 import argparse
-import json
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks._result import about_machine, peak_gb, report
+from benchmarks._sequence_arguments import (
+    BASELINES,
+    check,
+    configuration,
+    parse,
+    seconds_each,
+    work_folder,
+)
 from benchmarks._sequence_protocol import FormatError, Sequences
 from benchmarks._sequence_runs import GRIDS, Environment, fit_baseline, judge, kept, run_seed
 from models.baselines import ease
-from models.sequence.kinds import KINDS, Statistics, choose
-from models.sequence.model import SequenceConfig
-from shortlist.config import Settings, describe
+from models.sequence.kinds import Statistics
+from models.training import TrainingError
 
-BASELINES = ("popularity", "item_knn", "ease", "ials")
 PARTS = ("validation", "test", "test_trained_on_validation_too")
 
 
 def main() -> None:
-    arguments = parse()
+    arguments = parse(__doc__)
     try:
+        check(arguments)
         sequences = Sequences.read(arguments.interactions)
         result = run(sequences, arguments)
-    except FormatError as error:
+    except (FormatError, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, FormatError) else 1)
     report(result, arguments.out, shown={part: result[part] for part in PARTS if part in result})
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="shortlist bench sequence", description=__doc__)
-    parser.add_argument("--interactions", type=Path, required=True)
-    parser.add_argument("--format", choices=["sequences"], default="sequences")
-    models = [*KINDS, *BASELINES, "auto", "blend"]
-    parser.add_argument("--model", choices=models, default="auto")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--only",
-        type=int,
-        metavar="SEED",
-        help="run this seed alone and leave it in --work: seeds side by side, then all together",
-    )
-    parser.add_argument("--budget-minutes", type=float, help="training time of all seeds together")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. loss=bce"
-    )
-    parser.add_argument(
-        "--skip-refit",
-        action="store_true",
-        help="leave out the second training with the validation item",
-    )
-    parser.add_argument("--work", type=Path, help="state to resume from; default SHORTLIST_HOME")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    if arguments.seeds < 1:
-        parser.error(f"--seeds is {arguments.seeds}, want at least 1")
-    if arguments.model in (*BASELINES, "blend"):
-        for option, given in (("--set", arguments.set), ("--only", arguments.only is not None)):
-            if given:
-                parser.error(
-                    f"{option} is for one sequence model, --model is {arguments.model};"
-                    f" want --model auto or one of {', '.join(KINDS)}, or no {option}"
-                )
-    return arguments
 
 
 def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -101,7 +68,7 @@ def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.model == "blend":
         from benchmarks._sequence_blend import run_blend
 
-        return result | run_blend(sequences, statistics, arguments, work_folder)
+        return result | run_blend(sequences, statistics, arguments)
     config = configuration(arguments.model, statistics, arguments.set)
     environment = Environment(
         device=arguments.device,
@@ -119,57 +86,6 @@ def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
         for seed in (range(arguments.seeds) if arguments.only is None else [arguments.only])
     ]
     return result | summary(seeds) | {"config": config.model_dump(mode="json"), "seeds": seeds}
-
-
-def configuration(model: str, statistics: Statistics, changes: list[str]) -> SequenceConfig:
-    """The rule's choice, or a named model with the rule's settings; then the changes of `--set`.
-
-    Raises:
-        FormatError: a change is not KEY=VALUE, or the model has no such setting.
-    """
-    from pydantic import ValidationError
-
-    config = choose(statistics, kind=None if model == "auto" else model)
-    values = config.model_dump(mode="json")
-    for change in changes:
-        key, equals, text = change.partition("=")
-        *path, name = key.split(".")
-        place = values
-        for part in path:
-            place = place.get(part, {})
-        if not equals or name not in place:
-            raise FormatError(f"--set {change}: want KEY=VALUE with a key of {', '.join(values)}")
-        try:
-            place[name] = json.loads(text)
-        except json.JSONDecodeError:
-            place[name] = text
-    try:
-        return type(config).model_validate(values)
-    except ValidationError as error:
-        raise FormatError(f"--set: {describe(error.errors()[0])}") from None
-
-
-def seconds_each(arguments: argparse.Namespace) -> float:
-    """Of the budget, for one training, or for one blend's trainings together."""
-    if arguments.budget_minutes is None:
-        return float("inf")
-    once = arguments.skip_refit or arguments.model == "blend"  # which never trains a second time
-    trainings = arguments.seeds * (1 if once else 2)
-    return 60 * arguments.budget_minutes / trainings
-
-
-def work_folder(
-    arguments: argparse.Namespace, config: dict[str, Any], seconds: float | None = None
-) -> Path:
-    """A folder for this file, configuration and budget: another one never resumes from it."""
-    import hashlib
-
-    content = hashlib.sha256(arguments.interactions.read_bytes()).hexdigest()
-    seconds = seconds_each(arguments) if seconds is None else seconds
-    budget = "none" if arguments.budget_minutes is None else seconds
-    about = json.dumps([content, config, budget, arguments.device], sort_keys=True)
-    root = arguments.work or Settings().home / "bench" / "sequence"
-    return root / f"{config['kind']}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
 
 
 def run_baseline(sequences: Sequences, kind: str) -> dict[str, Any]:

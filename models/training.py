@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from models.checkpoint import Progress, Stream, load_checkpoint, save_checkpoint
@@ -60,17 +60,19 @@ class TrainingOptions:
 class OptimiserConfig(Config):
     """AdamW (Loshchilov & Hutter 2019) and when to stop."""
 
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    warmup_steps: int = 50
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    learning_rate: NonNegativeFloat = 1e-3
+    weight_decay: NonNegativeFloat = 0.0
+    warmup_steps: NonNegativeInt = 50
     schedule: Literal["constant", "cosine"] = "constant"
     """Constant after the warm-up, or a half cosine down to a twentieth: over `num_epochs`, or over
     the time allowed where that is over sooner."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0
     """Judge and keep an exponential average of the weights (Polyak & Juditsky 1992); 0: none."""
-    clip_norm: float = 5.0
+    clip_norm: PositiveFloat = 5.0
     num_epochs: PositiveInt = 12
-    patience: int = 2
+    patience: PositiveInt = 2
 
     def rate(self, *, step: int, epoch: int, time_spent: float = 0) -> float:
         """Learning rate of a step (from 1) in an epoch (from 0), when so much (0 to 1) of the time

@@ -52,7 +52,11 @@ def bench(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A module of benchmarks/, e.g. `serving`.")],
 ) -> None:
-    """Run one benchmark; everything after its name is its own."""
+    """Run one benchmark; everything after its name is its own.
+
+    It runs in the folder it is called from, so that relative paths are the caller's.
+    """
+    import os
     import subprocess
 
     folder = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -60,7 +64,11 @@ def bench(
     if name not in names:
         show.error(f"benchmark '{name}' does not exist, want one of {', '.join(names)}")
         raise typer.Exit(2)
+    path = os.pathsep.join(filter(None, [str(folder.parent), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", *context.args], check=False, cwd=folder.parent
+        # -P: no module of the caller's folder stands before ours.
+        [sys.executable, "-P", "-m", f"benchmarks.{name}", *context.args],
+        check=False,
+        env=os.environ | {"PYTHONPATH": path},
     )
     raise typer.Exit(done.returncode)

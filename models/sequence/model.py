@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from models.layers import EventTypes, ItemEmbedding
@@ -34,6 +34,8 @@ Loss = Literal["full_softmax", "sampled_softmax", "gbce", "bce"]
 
 class SequenceConfig(Config):
     """The part of a sequence model's config that does not depend on its encoder."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     embedding_dim: int = Field(64, ge=1)
     max_history: int = Field(50, ge=1)

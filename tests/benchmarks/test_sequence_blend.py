@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import _sequence_blend
+from benchmarks._sequence_arguments import seconds_each
 from benchmarks._sequence_blend import DEPTH, gather
 from benchmarks._sequence_protocol import Sequences
-from benchmarks.sequence import main, seconds_each
+from benchmarks.sequence import main
 from models.baselines import ease
 from models.sequence.kinds import choose
 
