@@ -26,6 +26,7 @@ from benchmarks._sequence_arguments import (
 from benchmarks._sequence_protocol import FormatError, Sequences
 from benchmarks._sequence_runs import GRIDS, Environment, fit_baseline, judge, kept, run_seed
 from models.baselines import ease
+from models.checkpoint import CheckpointError
 from models.sequence.kinds import Statistics
 from models.training import TrainingError
 
@@ -38,7 +39,7 @@ def main() -> None:
         check(arguments)
         sequences = Sequences.read(arguments.interactions)
         result = run(sequences, arguments)
-    except (FormatError, TrainingError) as error:
+    except (FormatError, TrainingError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, FormatError) else 1)
     report(result, arguments.out, shown={part: result[part] for part in PARTS if part in result})

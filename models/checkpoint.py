@@ -20,6 +20,10 @@ Stream = np.random.Generator | torch.Generator
 """A source of random numbers that a training draws from."""
 
 
+class CheckpointError(ValueError):
+    """A checkpoint is another training's; the message names the file and where the two differ."""
+
+
 @dataclass
 class Progress:
     """How far a training has come; epochs count from 1."""
@@ -83,14 +87,15 @@ def load_checkpoint(
         How far it came, and the weights of the best epoch.
 
     Raises:
-        ValueError: it is the checkpoint of another training.
+        CheckpointError: it is the checkpoint of another training.
     """
     with safe_open(path, framework="pt") as file:
         metadata = json.loads((file.metadata() or {}).get("shortlist", "{}"))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if metadata.get("about") != json.loads(json.dumps(about)):
-        raise ValueError(
-            f"{path}: belongs to another training ({metadata.get('about')}), this one is {about};"
+    different = differences(metadata.get("about") or {}, json.loads(json.dumps(about)))
+    if different:
+        raise CheckpointError(
+            f"{path}: belongs to another training ({', '.join(different)});"
             " want its own folder of checkpoints, or delete the file"
         )
 
@@ -116,3 +121,15 @@ def load_checkpoint(
         else:
             stream.bit_generator.state = metadata["rngs"][str(i)]
     return Progress(**metadata["progress"]), part("best/") or None
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, inside: str = "") -> list[str]:
+    """Where two nested JSON objects differ: ["config.loss is 'bce', here 'gbce'"]."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found += differences(before, now, inside=f"{inside}{key}.")
+        elif before != now:
+            found.append(f"{inside}{key} is {before!r}, here {now!r}")
+    return found

@@ -2,6 +2,7 @@
 requests.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,15 @@ from models.queries import Queries, Source
 from shortlist.catalogue import Catalogue
 from shortlist.metrics import ndcg
 from shortlist.pack import ItemState
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """A hash of the arrays' types, shapes and contents."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,22 @@ class TrainingData:
         matrix = csr_array((ones, (self.user_row, self.item_idx)), shape=shape)
         matrix.data[:] = 1
         return matrix
+
+    @cached_property
+    def about(self) -> dict[str, int | str]:
+        """Sizes and hashes of events, users and items: what another data set differs in."""
+        names = ("offsets", "item_idx", "time", "value", "type_code", "profile")
+        arrays = [getattr(self, name) for name in names]
+        return {
+            "num_users": self.num_users,
+            "num_items": self.num_items,
+            "num_events": len(self.item_idx),
+            "events": fingerprint(*arrays),
+            "users": fingerprint(np.array(self.user_ids)),
+            "items": fingerprint(
+                np.array(self.catalogue.vocab.ids), self.catalogue.category_matrix
+            ),
+        }
 
 
 @dataclass(frozen=True)

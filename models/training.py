@@ -5,7 +5,7 @@ stopping that keeps the best, checkpoints that a training resumes from exactly.
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -111,6 +111,7 @@ def train(
     config: OptimiserConfig,
     validate: Callable[[], float],
     options: TrainingOptions,
+    about: Mapping[str, Any],
     streams: tuple[Stream, ...] = (),
     progress: Callable[[str], None] = print,
 ) -> TrainingHistory:
@@ -121,13 +122,15 @@ def train(
         loss: one batch -> scalar mean loss.
         validate: nDCG of the model as it stands; called after each epoch in evaluation mode,
             without gradients. NaN (nothing to judge by) never stops it: the last weights are kept.
+        about: as JSON, what tells this training from others of its name: the model's config with
+            its loss, and the data (`TrainingData.about`). Another's checkpoint is refused.
         streams: every source of random numbers that batches and model draw from. Only with all of
             them does a training that resumes from a checkpoint equal an uninterrupted one.
         progress: gets one line an epoch.
 
     Raises:
         TrainingError: the loss is no longer finite, or an epoch had no batch.
-        ValueError: the checkpoint is another training's.
+        CheckpointError: the checkpoint is another training's.
     """
     started = time.perf_counter()
     parameters = list(model.parameters())
@@ -138,7 +141,12 @@ def train(
     done = Progress(0, [], -math.inf, 0, 0.0, [], [])
     best_weights: dict[str, Tensor] | None = None
     path = options.checkpoints / f"{name}.safetensors" if options.checkpoints else None
-    about = {"name": name, "seed": options.seed, "optimiser": config.model_dump(mode="json")}
+    about = {
+        "name": name,
+        "seed": options.seed,
+        "optimiser": config.model_dump(mode="json"),
+        **about,
+    }
     if path is not None and path.is_file():
         done, best_weights = load_checkpoint(
             path,

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models.data import fingerprint
 from models.layers import Dropout, prepare
 from models.losses import listwise_softmax
 from models.ranking.protocol import RankingData
@@ -247,6 +248,10 @@ def fit_deepfm(
         config=config.optimiser,
         validate=lambda: validation.mean_ndcg(net(*judged).numpy()),
         options=options,
+        about={
+            "config": config.model_dump(mode="json"),
+            "data": fingerprint(data.x, data.item_idx, data.label, data.group),
+        },
     )
     return ranker
 

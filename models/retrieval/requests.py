@@ -18,6 +18,8 @@ class RequestConfig(Protocol):
     num_negatives: int
     optimiser: OptimiserConfig
 
+    def model_dump(self, *, mode: str = ...) -> dict[str, Any]: ...
+
 
 def train_on_requests(
     model: Any,
@@ -47,4 +49,5 @@ def train_on_requests(
         config=config.optimiser,
         validate=lambda: exact_ndcg(model, validation),
         options=options,
+        about={"config": config.model_dump(mode="json"), "data": examples.data.about},
     )

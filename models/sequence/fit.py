@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from models.content.vectors import content_vectors
-from models.data import TrainingData, Validation
+from models.data import TrainingData, Validation, fingerprint
 from models.layers import prepare, quieten
 from models.sequence.batches import SequenceData
 from models.sequence.model import SequenceConfig, SequenceEncoder, SequenceModel
@@ -39,6 +39,7 @@ def train_sequence(
 
     Raises:
         ValueError: the config wants content, and none is given.
+        CheckpointError: the checkpoint in `options.checkpoints` is another training's.
     """
     config, content = decide(config, data, content)
     model = SequenceModel(
@@ -63,6 +64,11 @@ def train_sequence(
         config=config.optimiser,
         validate=lambda: validate(model),
         options=options,
+        about={
+            "config": config.model_dump(mode="json"),
+            "data": data.about,
+            "content": None if content is None else fingerprint(content),
+        },
         streams=(model.generator, rng),
         progress=progress,
     )

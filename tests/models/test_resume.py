@@ -1,10 +1,12 @@
 """A training that was cut off and goes on ends where an uninterrupted one does, bit by bit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from models.checkpoint import CheckpointError
 from models.sequence.fit import train_sequence
 from models.sequence.sasrec import SasrecConfig, TransformerEncoder
 from models.training import OptimiserConfig, TrainingOptions
@@ -14,12 +16,14 @@ class CutOff(Exception):
     """What stands for a killed process."""
 
 
-def fit(small_world, *, checkpoints: Path | None, cut_at: int | None = None, **optimiser):
+def fit(
+    small_world, *, checkpoints: Path | None, cut_at: int | None = None, loss=None, **optimiser
+):
     """Four epochs of a small SASRec with everything that has a state; figures fall, then rise."""
     config = SasrecConfig(
         embedding_dim=8,
         max_history=12,
-        loss="sampled_softmax",
+        loss=loss or "sampled_softmax",
         num_negatives=16,
         optimiser=OptimiserConfig(
             **{
@@ -76,9 +80,26 @@ def test_a_finished_training_is_not_trained_again(small_world, tmp_path):
 
 
 def test_a_checkpoint_of_another_training_is_refused(small_world, tmp_path):
-    fit(small_world, checkpoints=tmp_path)
-    with pytest.raises(ValueError, match=r"sasrec.safetensors: belongs to another training"):
-        fit(small_world, checkpoints=tmp_path, learning_rate=3e-3)
+    fit(small_world, checkpoints=tmp_path, num_epochs=1)
+    wanted = r"sasrec.safetensors: belongs to another training \(config.optimiser.learning_rate is"
+    with pytest.raises(CheckpointError, match=wanted):
+        fit(small_world, checkpoints=tmp_path, num_epochs=1, learning_rate=3e-3)
+    wanted = r"\(config.loss is 'sampled_softmax', here 'bce'\)"
+    with pytest.raises(CheckpointError, match=wanted):
+        fit(small_world, checkpoints=tmp_path, num_epochs=1, loss="bce")
+
+
+def test_a_checkpoint_of_other_data_is_refused(small_world, tmp_path):
+    fit(small_world, checkpoints=tmp_path, num_epochs=1)
+    data = small_world[0]
+    swapped = data.item_idx.copy()
+    swapped[[0, 1]] = swapped[[1, 0]]  # as many events of the same items, in another order
+    other = replace(data, item_idx=swapped)
+    with pytest.raises(CheckpointError, match=r"another training \(data.events is '\w+', here"):
+        fit((other, small_world[1]), checkpoints=tmp_path, num_epochs=1)
+    other = replace(data, user_ids=[f"other {user}" for user in data.user_ids])
+    with pytest.raises(CheckpointError, match=r"\(data.users is '\w+', here"):
+        fit((other, small_world[1]), checkpoints=tmp_path, num_epochs=1)
 
 
 def test_the_average_of_the_weights_is_judged_and_kept(small_world):

@@ -37,6 +37,7 @@ def fit(validate, *, seed: int = 0, lines: list[str] | None = None, batches=None
         config=OptimiserConfig(**{"learning_rate": 0.1, "warmup_steps": 0} | config),
         validate=lambda: validate(model),
         options=options,
+        about={},
         progress=(lines if lines is not None else []).append,
     )
     return model, history
