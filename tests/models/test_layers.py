@@ -2,15 +2,34 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from models.layers import Attention, AttentionPool, Dropout, TransformerBlock, prepare
+from models.layers import (
+    Attention,
+    AttentionPool,
+    Dropout,
+    GatedFeedForward,
+    LigrBlock,
+    TransformerBlock,
+    prepare,
+)
+from models.sequence.average import AverageConfig, AverageEncoder
+from models.sequence.bsarec import BsarecBlock, BsarecConfig
+from models.sequence.gru import GruConfig, GruEncoder
+from models.sequence.packing import pack
 
-# The same block written out in numpy, in float64.
-GOLDEN_FIRST = [0.01333, 0.47472, 0.30922, 0.11271]
-GOLDEN_LAST = [-0.76992, -0.46658, -0.13224, 0.82900]
+# First and last of three positions, by the same part written out in numpy, in float64.
+GOLDEN = {
+    "transformer": ([0.01333, 0.47472, 0.30922, 0.11271], [-0.76992, -0.46658, -0.13224, 0.82900]),
+    "gated": ([-0.34227, -0.12081, 0.10066, 0.32212], [-0.50458, -0.16825, 0.16809, 0.50443]),
+    "ligr": ([0.75200, 0.70316, 0.18350, -0.19821], [0.16835, -0.23974, -0.58898, -0.28327]),
+    "bsarec": ([-0.15385, 0.46942, 0.28191, -0.23344], [-0.64795, -0.43909, -0.45689, 0.11120]),
+    "gru": ([-0.97970, -0.32048, 0.33874, 0.99796], [-0.95943, -0.29966, 0.36010, 1.01987]),
+    "average": ([-1.11744, -0.50449, 0.10846, 0.72141], [-0.55701, -0.22368, 0.10966, 0.44299]),
+}
 
 
 CAUSAL = torch.ones(1, 8, 8, dtype=torch.bool).tril()
@@ -27,13 +46,35 @@ def fixed_input(*shape: int) -> torch.Tensor:
     return torch.linspace(-5, 5, math.prod(shape)).sin().reshape(shape)
 
 
-def test_transformer_block_golden_numbers():
-    block = TransformerBlock(4, num_heads=2, hidden=8, dropout=0.3).eval()
-    fix_weights(block)
-    out = block(fixed_input(1, 3, 4), CAUSAL[:, :3, :3])
+def check_golden(name: str, module: nn.Module, *layout) -> None:
+    fix_weights(module.eval())
+    out = module(fixed_input(1, 3, 4), *layout)
     assert out.shape == (1, 3, 4)
-    torch.testing.assert_close(out[0, 0], torch.tensor(GOLDEN_FIRST), atol=1e-4, rtol=0)
-    torch.testing.assert_close(out[0, 2], torch.tensor(GOLDEN_LAST), atol=1e-4, rtol=0)
+    first, last = GOLDEN[name]
+    torch.testing.assert_close(out[0, 0], torch.tensor(first), atol=1e-4, rtol=0)
+    torch.testing.assert_close(out[0, 2], torch.tensor(last), atol=1e-4, rtol=0)
+
+
+def test_golden_numbers_of_blocks():
+    mask = CAUSAL[:, :3, :3]
+    sizes = {"num_heads": 2, "dropout": 0.3}
+    check_golden("transformer", TransformerBlock(4, hidden=8, **sizes), mask)
+    check_golden("ligr", LigrBlock(4, hidden=6, **sizes), mask)
+    check_golden("gated", GatedFeedForward(4, hidden=6, dropout=0.3))
+
+
+def test_golden_numbers_of_a_bsarec_block():
+    """Its slow part by the Fourier transform of six positions, padded on the left."""
+    config = BsarecConfig(
+        embedding_dim=4, max_history=5, num_heads=2, hidden_factor=2, num_frequencies=2
+    )
+    check_golden("bsarec", BsarecBlock(config), pack(np.array([2]), width=3).layout)
+
+
+def test_golden_numbers_of_the_gru_and_the_average():
+    layout = pack(np.array([2]), width=3).layout
+    check_golden("gru", GruEncoder(GruConfig(embedding_dim=4)), layout)
+    check_golden("average", AverageEncoder(AverageConfig(embedding_dim=4)), layout)
 
 
 def test_attention_by_hand_and_causal():

@@ -23,6 +23,7 @@ SEQUENCES = tuple(
     for kind in KINDS
     if issubclass(type(registry.parse_source(f'{{"kind": "{kind}"}}')), SequenceConfig)
 )
+LIGR = "sasrec+ligr"  # no kind of its own, but other blocks that keep the same promises
 COLD = ("two_tower", "content", *SEQUENCES)
 LEARNING = tuple(kind for kind in KINDS if "popularity" not in kind)
 SMALL = {
@@ -35,6 +36,8 @@ SMALL = {
 
 def small_config(kind: str, **changes):
     """The default config of a kind, with those of SMALL that it has if it is trained."""
+    if kind == LIGR:
+        return small_config("sasrec", block="ligr", **changes)
     config = registry.parse_source(f'{{"kind": "{kind}"}}')
     if kind in TRAINED:
         own = {k: v for k, v in (SMALL | changes).items() if k in type(config).model_fields}
@@ -50,7 +53,9 @@ def options(tmp_path_factory) -> TrainingOptions:
 @pytest.fixture(scope="module")
 def fitted(checkerboard, options) -> dict[str, Source]:
     data, validation = checkerboard
-    return {kind: registry.fit(small_config(kind), data, validation, options) for kind in KINDS}
+    return {
+        kind: registry.fit(small_config(kind), data, validation, options) for kind in (*KINDS, LIGR)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +104,13 @@ def test_keeps_the_protocol_and_is_called_by_its_kind(fitted, kind):
     assert fitted[kind].name == kind
 
 
-@pytest.mark.parametrize("kind", LEARNING)
+@pytest.mark.parametrize("kind", [*LEARNING, LIGR])
 def test_learns_the_checkerboard(fitted, checkerboard, kind):
     # Each user has two items of their own colour left; popularity finds them by chance only.
     assert checkerboard[1].ndcg(fitted[kind], k=2) > 0.95
 
 
-@pytest.mark.parametrize("kind", TRAINED)
+@pytest.mark.parametrize("kind", [*TRAINED, LIGR])
 def test_loss_falls(fitted, kind):
     losses = fitted[kind].history.losses
     assert losses[-1] < losses[0] - 0.1
@@ -146,7 +151,7 @@ def test_seen_items_are_left_out_and_places_run_out_as_padding(fitted, world, ki
         assert np.isneginf(found.score[row][~real]).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, LIGR])
 def test_a_query_alone_scores_as_in_a_batch(fitted, world, kind):
     queries, items = world
     together = all_scores(fitted[kind], queries, items)
@@ -155,7 +160,7 @@ def test_a_query_alone_scores_as_in_a_batch(fitted, world, kind):
         np.testing.assert_allclose(alone[0], together[row], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, LIGR])
 def test_padding_changes_nothing(fitted, world, kind):
     queries, items = world
     wider = replace(
@@ -182,11 +187,11 @@ def test_an_empty_history_and_an_unknown_user_get_an_answer(fitted, world, kind)
         assert (found.item_idx > 0).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, LIGR])
 def test_loads_as_it_was_saved(fitted, world, checkerboard, kind, tmp_path):
     fitted[kind].save(tmp_path)
-    loaded = registry.load(kind, tmp_path, checkerboard[0].catalogue)
-    assert loaded.name == kind
+    loaded = registry.load(fitted[kind].name, tmp_path, checkerboard[0].catalogue)
+    assert loaded.name == fitted[kind].name
     np.testing.assert_array_equal(all_scores(loaded, *world), all_scores(fitted[kind], *world))
     before, after = fitted[kind].retrieve(*world, k=7), loaded.retrieve(*world, k=7)
     np.testing.assert_array_equal(before.item_idx, after.item_idx)
@@ -201,7 +206,7 @@ def test_refuses_another_catalogue(fitted, kind, tmp_path):
         registry.load(kind, tmp_path, catalogue_of([["odd"], ["even"]]))
 
 
-@pytest.mark.parametrize("kind", SEQUENCES)
+@pytest.mark.parametrize("kind", [*SEQUENCES, LIGR])
 def test_the_future_never_changes_a_state_of_the_past(fitted, kind):
     model = fitted[kind].model
     history = np.arange(1, 13)
@@ -220,7 +225,7 @@ def test_the_future_never_changes_a_state_of_the_past(fitted, kind):
         assert not torch.allclose(after[cut + 1], before[cut + 1])
 
 
-@pytest.mark.parametrize("kind", SEQUENCES)
+@pytest.mark.parametrize("kind", [*SEQUENCES, LIGR])
 def test_histories_in_one_row_do_not_see_each_other(fitted, world, kind):
     """Packed side by side, each history has the states it has alone, whoever stands beside it."""
     histories = [list(range(1, n + 1)) for n in (3, 1, 11, 7, 2)] + [[]]
@@ -234,7 +239,7 @@ def test_histories_in_one_row_do_not_see_each_other(fitted, world, kind):
             torch.testing.assert_close(states[row], own, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", TRAINED)
+@pytest.mark.parametrize("kind", [*TRAINED, LIGR])
 def test_only_the_newest_events_are_read(fitted, world, kind):
     """Longer histories than the model reads are cut at the old end."""
     newest = np.resize(np.arange(1, 31), 50)
