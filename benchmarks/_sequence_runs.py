@@ -219,9 +219,9 @@ GRIDS: dict[str, dict[str, Any]] = {
     "ials": {
         "embedding_dim": 128,
         "num_iterations": 8,
-        "l2": [0.0003, 0.001, 0.003, 0.01],
-        "unseen_weight": [0.003, 0.01, 0.03, 0.1],
-        "decay": [0.4, 0.5, 0.7, 1],
+        "l2": [0.001, 0.003, 0.01, 0.03],
+        "unseen_weight": [0.001, 0.003, 0.01, 0.1],
+        "decay": [0.2, 0.3, 0.4, 0.7, 1],
     },
 }
 """Wider where this protocol's histories are shorter than those that the defaults were chosen on."""
