@@ -211,17 +211,17 @@ def fit_baseline(sequences: Sequences, kind: str) -> tuple[Scorer, dict[str, Any
 
 GRIDS: dict[str, dict[str, Any]] = {
     "item_knn": {
-        "neighbours": [200, 1000, 5000],
-        "shrinkage": [0, 10, 100],
+        "neighbours": [200, 1000],
+        "shrinkage": [0, 10],
         "decay": [0.5, 0.6, 0.7, 0.8, 1],
     },
-    "ease": {"l2": [30, 100, 300, 1000], "decay": [0.5, 0.6, 0.7, 0.8, 1]},
+    "ease": {"l2": [100, 300, 1000], "decay": [0.5, 0.6, 0.7, 0.8, 1]},
     "ials": {
         "embedding_dim": 128,
         "num_iterations": 8,
-        "l2": [0.001, 0.003, 0.01, 0.03],
-        "unseen_weight": [0.001, 0.003, 0.01, 0.1],
-        "decay": [0.2, 0.3, 0.4, 0.7, 1],
+        "l2": [0.0003, 0.001, 0.003, 0.01],
+        "unseen_weight": [0.003, 0.01, 0.03, 0.1],
+        "decay": [0.4, 0.5, 0.7, 1],
     },
 }
 """Wider where this protocol's histories are shorter than those that the defaults were chosen on."""
