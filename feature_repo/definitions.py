@@ -219,7 +219,7 @@ request = RequestSource(name="request", schema=described(Field(name="request_at"
         Field(name="is_weekend", dtype=Float64),
     ],
     mode="python",
-    description="Of the request's time (UTC): its hour on a circle, 1 on Saturday and Sunday",
+    description="Of the request's time (UTC): hour and weekday on circles, Saturday or Sunday",
     owner="platform",
 )
 def request_time(inputs: dict[str, Any]) -> dict[str, Any]:

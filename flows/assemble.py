@@ -18,7 +18,7 @@ from shortlist.feature_store import FeatureReader
 from shortlist.features import context_id
 from shortlist.lake import Lake
 from shortlist.pack import FeaturePack, ItemState
-from shortlist.profiles import MIN_COUNT, ProfileEncoder
+from shortlist.profiles import ProfileEncoder
 from shortlist.splits import Requests, Windows, draw_requests, split_windows
 
 BATCH = 256
@@ -74,11 +74,7 @@ def fit_profiles(world: World, *, end: int) -> ProfileEncoder:
     counted = pairs.aggregate([([], "count_all")]).to_pylist()
     return ProfileEncoder.fit(
         (world.attributes.get(user_id, {}) for user_id in active),
-        places=(
-            (row[c.SURFACE], row[c.DEVICE])
-            for row in counted
-            for _ in range(min(row["count_all"], MIN_COUNT))
-        ),
+        places={(row[c.SURFACE], row[c.DEVICE]): row["count_all"] for row in counted},
     )
 
 

@@ -27,14 +27,14 @@ class ProfileEncoder:
         cls,
         profiles: Iterable[Mapping[str, str]],
         *,
-        places: Iterable[tuple[str | None, str | None]] = (),
+        places: Mapping[tuple[str | None, str | None], int] | None = None,
     ) -> "ProfileEncoder":
         """Keep what describes groups: values seen at least twice, at most 100 of them.
 
         Args:
             profiles: attributes of each user.
-            places: surface and device of each event; a column that says the same of all has no
-                values.
+            places: (surface, device) -> number of events; a column that says the same of all has
+                no values.
         """
         counts: dict[str, Counter[str]] = {}
         for profile in profiles:
@@ -42,14 +42,19 @@ class ProfileEncoder:
                 counts.setdefault(name, Counter())[value] += 1
         kept = {}
         for name in sorted(counts):
-            values = sorted(v for v, n in counts[name].items() if n >= MIN_COUNT)
-            if 0 < len(values) <= MAX_VALUES:
-                kept[name] = tuple(values)
-        surfaces, devices = Counter[str](), Counter[str]()
-        for surface, device in places:
-            surfaces[surface or ""] += 1
-            devices[device or ""] += 1
-        return cls(tuple(kept), tuple(kept.values()), (_groups(surfaces), _groups(devices)))
+            values = _groups(counts[name])
+            if values:
+                kept[name] = values
+        of_place = [Counter[str]() for _ in PLACES]
+        for place, events in (places or {}).items():
+            for column, value in zip(of_place, place, strict=True):
+                column[value or ""] += events
+        told = []
+        for column in of_place:
+            same = len(column) == 1
+            del column[""]  # nothing was said
+            told.append(() if same else _groups(column))
+        return cls(tuple(kept), tuple(kept.values()), tuple(told))
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -58,7 +63,7 @@ class ProfileEncoder:
 
     def encode(self, profiles: Iterable[Mapping[str, str]]) -> np.ndarray:
         """B profiles -> (B, A) int64 codes."""
-        tables = [{v: j for j, v in enumerate(values, start=1)} for values in self.values]
+        tables = _codes(self.values)
         rows = [
             [t.get(profile.get(name, ""), 0) for name, t in zip(self.names, tables, strict=True)]
             for profile in profiles
@@ -67,21 +72,18 @@ class ProfileEncoder:
 
     def encode_places(self, context_ids: Iterable[str]) -> np.ndarray:
         """B context ids -> (B, 2) int64 codes of PLACES."""
-        tables = [{v: j for j, v in enumerate(values, start=1)} for values in self.places]
-        rows = []
-        for context_id in context_ids:
-            surface, device, *_ = *context_id.split("|"), "", ""
-            rows.append([tables[0].get(surface, 0), tables[1].get(device, 0)])
+        tables = _codes(self.places)
+        rows = [
+            [t.get(part, 0) for t, part in zip(tables, (*id_.split("|"), ""), strict=False)]
+            for id_ in context_ids
+        ]
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(PLACES))
 
     def to_json(self) -> dict[str, dict[str, list[str]]]:
-        attributes, places = (
-            zip(self.names, self.values, strict=True),
-            zip(PLACES, self.places, strict=True),
-        )
+        columns = {"attributes": (self.names, self.values), "places": (PLACES, self.places)}
         return {
-            "attributes": {name: list(values) for name, values in attributes},
-            "places": {name: list(values) for name, values in places},
+            part: {name: list(values) for name, values in zip(*of_part, strict=True)}
+            for part, of_part in columns.items()
         }
 
     @classmethod
@@ -92,6 +94,10 @@ class ProfileEncoder:
 
 
 def _groups(counts: Counter[str]) -> tuple[str, ...]:
-    """The values that tell requests apart, "" being none."""
-    values = sorted(v for v, n in counts.items() if v and n >= MIN_COUNT)
-    return tuple(values) if len(counts) > 1 and len(values) <= MAX_VALUES else ()
+    """The values that describe groups, none where they are too many."""
+    values = sorted(v for v, n in counts.items() if n >= MIN_COUNT)
+    return tuple(values) if len(values) <= MAX_VALUES else ()
+
+
+def _codes(columns: tuple[tuple[str, ...], ...]) -> list[dict[str, int]]:
+    return [{v: j for j, v in enumerate(values, start=1)} for values in columns]

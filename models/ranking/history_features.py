@@ -23,7 +23,8 @@ def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndar
     mine = unit_categories(catalogue, candidates)  # (B, C, K)
     long, recent, liked = _profiles(queries, catalogue)
     last = _last(history, lengths, RECENT)  # (B, M), newest first
-    overlap = mine @ unit_categories(catalogue, last).transpose(0, 2, 1)  # (B, C, M) cosines
+    of_last = unit_categories(catalogue, last)  # (B, M, K)
+    overlap = mine @ of_last.transpose(0, 2, 1)  # (B, C, M) cosines
     common = overlap > 0
     return np.stack(
         [
@@ -40,7 +41,7 @@ def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndar
             _years_from(catalogue, candidates, last[:, :10]),
             *_prices(catalogue, candidates, history, last[:, :10]),
             *_brands(catalogue, candidates, last),
-            *_distinct(catalogue, candidates, last),
+            *_distinct(of_last, candidates),
         ],
         axis=-1,
     ).astype(np.float32)
@@ -141,9 +142,9 @@ def _brands(catalogue: Catalogue, candidates: np.ndarray, last: np.ndarray) -> l
     return [same.sum(-1) / count, same[..., :1].sum(-1)]
 
 
-def _distinct(catalogue: Catalogue, candidates: np.ndarray, last: np.ndarray) -> list[np.ndarray]:
+def _distinct(of_last: np.ndarray, candidates: np.ndarray) -> list[np.ndarray]:
     """Twice (B, C): how many categories the last 10 items have together, and the last 50."""
-    has = catalogue.category_matrix[last] > 0  # (B, M, K)
+    has = of_last > 0  # (B, M, K)
     return [
         np.broadcast_to(has[:, :newest].any(1).sum(-1)[:, None], candidates.shape)
         for newest in (10, RECENT)

@@ -1,6 +1,7 @@
 """User attributes become small codes; what describes nobody or everybody apart is left out."""
 
 import json
+from collections import Counter
 
 import numpy as np
 from hypothesis import given
@@ -53,11 +54,11 @@ def test_attributes_that_training_never_saw_are_ignored():
 
 def test_surface_and_device_are_codes_of_what_the_log_tells_apart():
     places = [("home", "phone"), ("search", "phone"), ("home", "phone"), ("search", "phone")]
-    encoder = ProfileEncoder.fit([], places=[*places, ("kiosk", "phone")])
+    encoder = ProfileEncoder.fit([], places=Counter([*places, ("kiosk", "phone")]))
     assert encoder.places == (("home", "search"), ())  # one kiosk alone, nothing but phones
     codes = encoder.encode_places(["search|phone|06", "home|tv|23", "kiosk|phone|00", ""])
     assert codes.tolist() == [[2, 0], [1, 0], [0, 0], [0, 0]]
-    assert ProfileEncoder.fit([], places=[("home", None), ("home", "tv")] * 2).places == (
+    assert ProfileEncoder.fit([], places={("home", None): 2, ("home", "tv"): 2}).places == (
         (),
         ("tv",),  # who says nothing is a group too
     )
