@@ -59,6 +59,7 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     width = max(config.evaluate.ks)
     chain = judge_chain(recommender, ticks, k=width)
     methods = {"chain": chain.lists}
+    serving = ReleaseStore(settings.releases).current_id()
     champion = load_champion(settings, reader, pack, catalogue=world.catalogue)
     if champion is not None:
         methods[CHAMPION] = judge_chain(champion, ticks, k=width).lists
@@ -73,7 +74,7 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     result: dict[str, Any] = evaluation(
         methods, ticks, world.catalogue, data_counts, config.evaluate, seed=config.seed
     )
-    result = {"dataset": config.name, "run_id": run.run_id} | result
+    result = {"dataset": config.name, "run_id": run.run_id, "compared_with": serving} | result
     result["candidates"] = result["candidates"] | judge_shortlist(chain.ranked, ticks, recommender)
     run.write("evaluation.json", result)
     reference = run.staging / "reference"

@@ -27,6 +27,8 @@ def package_flow(run_id: str, bento: bool = True) -> dict[str, Any]:
     about |= {
         "run_id": run.run_id,
         "metrics": evaluation["metrics"],
+        "chain_ahead": evaluation["chain_ahead"],
+        "compared_with": evaluation["compared_with"],
         "candidates": evaluation["candidates"],
         "reachable_coverage": evaluation["reachable_coverage"],
     }

@@ -89,44 +89,59 @@ class ReleaseStore:
         return sorted(p.parent.name for p in self.root.glob(f"[!.]*/{MANIFEST}"))
 
     def current_id(self) -> str | None:
-        history = self._history()
-        return history[-1] if history else None
+        return next(reversed(self.history()), None)
 
-    def promote(self, release_id: str) -> None:
-        """Point at `release_id` (verified first); the one before can be rolled back to."""
+    def promote(self, release_id: str, *, spent: float | None = None) -> None:
+        """Point at `release_id` (verified first); the one before can be rolled back to.
+
+        Args:
+            spent: the loss budget that is spent after this promotion; None: as much as before it.
+        """
         self.open(release_id)
-        history = [id_ for id_ in self._history() if id_ != release_id]
-        self._write_history([*history, release_id])
+        history = self.history()
+        if spent is None:
+            spent = history.get(self.current_id() or "", 0.0)
+        history.pop(release_id, None)
+        self._write_history(history | {release_id: spent})
 
     def roll_back(self) -> str:
-        """Point at the release before the current one and return its id.
+        """Point at the release before the current one and return its id; the loss budget is again
+        what it was then.
 
         Raises:
             ReleaseError: there is none before, or it no longer verifies.
         """
-        history = self._history()
+        history = self.history()
         if len(history) < 2:
             raise ReleaseError(f"{self.root}: no earlier release to roll back to")
-        self.open(history[-2])
-        self._write_history(history[:-1])
-        return history[-2]
+        history.popitem()
+        previous = next(reversed(history))
+        self.open(previous)
+        self._write_history(history)
+        return previous
 
-    def _history(self) -> list[str]:
+    def history(self) -> dict[str, float]:
+        """Promoted releases, oldest first, and the gates' loss budget that was spent after each;
+        the last one serves.
+        """
         path = self.root / POINTER
         try:
-            return json.loads(path.read_text())["history"]
+            pointer = json.loads(path.read_text())
+            spent = pointer.get("spent", {})
+            return {id_: float(spent.get(id_, 0)) for id_ in pointer["history"]}
         except FileNotFoundError:
-            return []
-        except (ValueError, KeyError, TypeError) as error:
+            return {}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ReleaseError(
                 f"{path}: not a pointer to a release ({error!r}); remove it and"
                 f" `shortlist promote` one of {', '.join(self.ids()) or 'a new run'}"
             ) from None
 
-    def _write_history(self, history: list[str]) -> None:
+    def _write_history(self, history: dict[str, float]) -> None:
+        content = {"current": next(reversed(history)), "history": list(history), "spent": history}
         partial = self.root / f".{POINTER}-{os.getpid()}"
         with partial.open("w") as file:
-            json.dump({"current": history[-1], "history": history}, file)
+            json.dump(content, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.root / POINTER)

@@ -1,0 +1,211 @@
+"""Gates: what a release must show before it may serve. Pure functions over a release's manifest.
+
+Quality is a non-inferiority test: the lower end of the paired 95% interval of the challenger minus
+its opponent must lie above minus the margin. A budget bounds the sum of accepted losses, so that
+many small losses, each within the margin, cannot add up. Both read the backtest, where every method
+was fitted before the test window. The refitted models of the release have seen that window, so
+the sanity gates compare their lists and scores with the backtest's instead.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from shortlist.config import Config
+from shortlist.release import Release
+
+CHAMPION = "champion"
+FIRST_OPPONENT = "recent_popularity"
+
+
+class GatesConfig(Config):
+    """configs/gates.toml says what each value means and why it was chosen."""
+
+    margin: float = Field(default=0.01, gt=0)
+    loss_budget: float = Field(default=0.01, ge=0)
+    min_users: int = Field(default=20, ge=2)
+    min_coverage: float = Field(default=0.10, ge=0, le=1)
+    min_reached: float = Field(default=0.5, ge=0, le=1)
+    min_index_recall: float = Field(default=0.97, ge=0, le=1)
+    min_overlap: float = Field(default=0.1, ge=0, le=1)
+    min_coverage_kept: float = Field(default=0.7, ge=0, le=1)
+    max_score_shift: float = Field(default=1.0, gt=0)
+    max_score_stretch: float = Field(default=2.0, ge=1)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate's verdict; `figure` must reach `floor`."""
+
+    name: str
+    passed: bool
+    figure: float | None
+    floor: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All gates, and the loss budget that is spent once the release is promoted."""
+
+    gates: list[Gate]
+    spent: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return all(gate.passed for gate in self.gates)
+
+
+def judge_gates(release: Release, config: GatesConfig, *, history: dict[str, float]) -> Verdict:
+    """Judge a verified release (opening it has checked every hash).
+
+    Args:
+        history: promoted releases, oldest first, with the loss budget spent after each.
+    """
+    about = release.about
+    integrity = Gate(
+        "integrity", True, None, None, f"all {len(release.files)} files match their sha256"
+    )
+    if release.release_id in history:
+        reason = "it served before and was judged then"
+        quality = [Gate("quality", True, None, None, reason)]
+        spent = history[release.release_id]
+    else:
+        serving, spent = next(reversed(history.items()), (None, 0.0))
+        quality, spent = judge_quality(about, config, serving=serving, spent=spent)
+    others = [_coverage(about, config), *_index_recall(about, config), *_sanity(about, config)]
+    return Verdict([integrity, *quality, *others], spent)
+
+
+def judge_quality(
+    about: dict[str, Any], config: GatesConfig, *, serving: str | None, spent: float
+) -> tuple[list[Gate], float]:
+    """The quality gates, and the budget that is spent after this promotion.
+
+    Args:
+        serving: id of the champion, None before the first promotion. The opponent is then recent
+            popularity, and the budget isn't touched.
+        spent: how much of the budget the promotions up to the champion have spent.
+    """
+    if "chain_ahead" not in about:
+        reason = "no paired comparison: an earlier version made this release; train a new one"
+        return [Gate("quality", False, None, None, reason)], spent
+    compared = about["compared_with"]
+    if compared != serving:
+        reason = (
+            f"compared with {compared or 'no release'}, but {serving or 'none'} serves now;"
+            " run `shortlist evaluate` and `shortlist package` again"
+        )
+        return [Gate("quality", False, None, None, reason)], spent
+    ahead = about["chain_ahead"]
+    if CHAMPION not in ahead:
+        return [_not_worse(about, config, opponent=FIRST_OPPONENT)], spent
+    difference = _difference(ahead[CHAMPION])[1]["mean"]
+    left = max(0.0, config.loss_budget - spent)
+    reason = f"{difference:+.4f} against the champion; losses may take {left:.4f} more"
+    budget = _at_least("loss budget", difference, -left, f"{reason} of {config.loss_budget:g}")
+    return [_not_worse(about, config, opponent=CHAMPION), budget], spent_after(spent, difference)
+
+
+def spent_after(spent: float, difference: float) -> float:
+    """Budget that is spent after a promotion: a loss adds to it, a gain pays back, down to 0.
+
+    The result is the largest sum of losses over any unbroken series of promotions that ends here
+    (a CUSUM, Page 1954). While it stays within the budget, no series of promotions has lost more.
+    """
+    return max(0.0, spent - difference)
+
+
+def _not_worse(about: dict[str, Any], config: GatesConfig, *, opponent: str) -> Gate:
+    """Paired non-inferiority against one opponent on the test window."""
+    metric, ahead = _difference(about["chain_ahead"][opponent])
+    reason = (
+        f"{metric} {ahead['mean']:+.4f} [{ahead['low']:+.4f}, {ahead['high']:+.4f}] against"
+        f" {opponent}, over {ahead['users']} users"
+    )
+    if ahead["users"] < config.min_users:
+        reason += f"; too few to judge by, want {config.min_users}: use a longer test window"
+        return Gate("quality", False, float(ahead["users"]), float(config.min_users), reason)
+    gate = _at_least("quality", ahead["low"], -config.margin, f"{reason}; margin {config.margin:g}")
+    if gate.passed or ahead["mean"] < -config.margin:
+        return gate
+    reason = f"{gate.reason}; the interval is too wide to rule out a loss of that size"
+    return Gate(gate.name, gate.passed, gate.figure, gate.floor, reason)
+
+
+def _difference(by_metric: dict[str, dict[str, float]]) -> tuple[str, dict[str, float]]:
+    """The one metric that an evaluation compares, with its paired interval."""
+    ((metric, figures),) = by_metric.items()
+    return metric, figures
+
+
+def _coverage(about: dict[str, Any], config: GatesConfig) -> Gate:
+    """The floor is lower where the judged users are too few to be shown much of the catalogue."""
+    chain = about["metrics"]["chain"]
+    name = next(key for key in chain if key.startswith("coverage@"))
+    figure, reachable = chain[name]["mean"], about.get("reachable_coverage", 1.0)
+    floor = min(config.min_coverage, config.min_reached * reachable)
+    reason = f"{name} {figure:.3f}, floor {floor:.3g}"
+    if floor < config.min_coverage:
+        reason += f" ({config.min_reached:g} of the {reachable:.3f} that lists without a common"
+        reason += " item would cover)"
+    return _at_least("coverage", figure, floor, reason)
+
+
+def _index_recall(about: dict[str, Any], config: GatesConfig) -> Iterator[Gate]:
+    """Each vector index of the release against exact search."""
+    recalls = {
+        source: figures["index_recall@100"]
+        for source, figures in about["source_figures"].items()
+        if figures.get("index_recall@100") is not None
+    }
+    recalls |= about.get("refit", {}).get("index_recall@100", {})
+    for source, recall in recalls.items():
+        floor = config.min_index_recall
+        reason = f"{recall:.4f} of exact search, floor {floor:g}"
+        yield _at_least(f"index recall of {source}", recall, floor, reason)
+
+
+def _sanity(about: dict[str, Any], config: GatesConfig) -> Iterator[Gate]:
+    """Compare the refitted models with the backtest's: same recipe, a little more data.
+
+    Lists and scores should move a little. A large move means that a refit failed, whatever the
+    quality was in the backtest.
+    """
+    refit = about.get("refit")
+    if refit is None:
+        return
+    overlap = refit["overlap@10"]
+    yield _at_least(
+        "sanity: overlap",
+        overlap,
+        config.min_overlap,
+        f"lists of ten share {overlap:.2f} of their items with the backtest's (Jaccard), floor"
+        f" {config.min_overlap:g}",
+    )
+    now, before = refit["coverage@10"], refit["backtest_coverage@10"]
+    floor = config.min_coverage_kept * before
+    yield _at_least(
+        "sanity: coverage",
+        now,
+        floor,
+        f"coverage@10 {now:.3f}, backtest {before:.3f}, floor {floor:.3f}"
+        f" ({config.min_coverage_kept:g} of it)",
+    )
+    for source, figures in refit["scores"].items():
+        shift, ratio = abs(figures["mean_shift"]), figures["std_ratio"]
+        limit = config.max_score_stretch
+        yield Gate(
+            f"sanity: scores of {source}",
+            bool(shift <= config.max_score_shift and 1 / limit <= ratio <= limit),
+            None,
+            None,
+            f"mean moved by {shift:.2f} standard deviations (limit {config.max_score_shift:g}),"
+            f" spread by a factor of {ratio:.2f} (limits {1 / limit:.2g} and {limit:g})",
+        )
+
+
+def _at_least(name: str, figure: float, floor: float, reason: str) -> Gate:
+    return Gate(name, bool(figure >= floor), figure, floor, reason)

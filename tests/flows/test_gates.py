@@ -1,0 +1,199 @@
+"""Gates: paired non-inferiority, the budget of accepted losses, and the sanity of a refit."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.gates import GatesConfig, judge_gates, judge_quality
+from shortlist.config import load_toml
+from shortlist.release import Release
+
+CONFIG = GatesConfig(
+    margin=0.01, loss_budget=0.012, min_users=20, min_coverage=0.2, min_index_recall=0.95
+)
+MEAN, HALF = 0.002, 0.008  # of the challenger minus the champion, and half of its interval
+
+
+def difference(mean: float, half: float, users: int) -> dict[str, dict[str, float]]:
+    return {"ndcg@10": {"mean": mean, "low": mean - half, "high": mean + half, "users": users}}
+
+
+def about(
+    *,
+    mean: float = MEAN,
+    half: float = HALF,
+    users: int = 200,
+    against: str = "champion",
+    compared_with: str | None = "champion-id",
+    coverage: float = 0.5,
+    index_recall: float = 0.99,
+    refit: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    content = {
+        "metrics": {"chain": {"ndcg@10": {"mean": 0.30}, "coverage@10": {"mean": coverage}}},
+        "chain_ahead": {against: difference(mean, half, users)},
+        "compared_with": compared_with,
+        "source_figures": {
+            "ease": {"seconds": 1.0},
+            "two_tower": {"index": "exact", "index_recall@100": index_recall},
+        },
+    }
+    return content if refit is None else content | {"refit": refit}
+
+
+def judged(content: dict[str, Any], *, spent: float = 0.0, config: GatesConfig = CONFIG):
+    release = Release("challenger-id", path=None, about=content, files={})  # pyright: ignore
+    history = {} if content["compared_with"] is None else {"champion-id": spent}
+    return judge_gates(release, config, history=history)
+
+
+def failed(content: dict[str, Any], **parameters: Any) -> list[str]:
+    return [gate.name for gate in judged(content, **parameters).gates if not gate.passed]
+
+
+def test_every_gate_passes():
+    assert failed(about()) == []
+    assert failed(about(against="recent_popularity", compared_with=None)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "gate"),
+    [
+        ({"mean": -0.001, "half": 0.0091}, "quality"),  # low end -0.0101, the margin is 0.01
+        ({"mean": 0.02, "half": 0.031}, "quality"),  # better, but a loss isn't ruled out
+        ({"users": 19}, "quality"),
+        ({"coverage": 0.19}, "coverage"),
+        ({"index_recall": 0.94}, "index recall of two_tower"),
+    ],
+)
+def test_one_gate_fails_and_gives_both_figures(change, gate):
+    verdicts = [verdict for verdict in judged(about(**change)).gates if not verdict.passed]
+    assert [verdict.name for verdict in verdicts] == [gate]
+    figure, floor = verdicts[0].figure, verdicts[0].floor
+    assert figure is not None
+    assert floor is not None
+    assert figure < floor
+
+
+def test_quality_is_the_low_end_of_the_interval_and_not_the_point():
+    assert failed(about(mean=-0.004, half=0.005)) == []  # low end -0.009
+    assert failed(about(mean=+0.004, half=0.015)) == ["quality"]  # low end -0.011
+
+
+def test_few_users_can_still_promote_a_clearly_better_challenger():
+    assert failed(about(mean=0.06, half=0.05, users=30)) == []
+    gate = next(g for g in judged(about(mean=0.01, half=0.05, users=30)).gates if not g.passed)
+    assert "too wide to rule out a loss" in gate.reason
+
+
+def test_a_comparison_with_a_release_that_no_longer_serves_says_nothing():
+    content = about(compared_with="the release before")
+    verdict = judge_gates(
+        Release("challenger-id", path=None, about=content, files={}),  # pyright: ignore
+        CONFIG,
+        history={"the release before": 0.0, "champion-id": 0.0},
+    )
+    gate = next(gate for gate in verdict.gates if not gate.passed)
+    assert gate.name == "quality"
+    assert "compared with the release before, but champion-id serves now" in gate.reason
+
+
+def test_a_release_of_an_earlier_version_has_no_comparison():
+    content = about()
+    del content["chain_ahead"]
+    gates, _ = judge_quality(content, CONFIG, serving=None, spent=0.0)
+    assert not gates[0].passed
+    assert "train a new one" in gates[0].reason
+
+
+def test_a_release_that_served_before_needs_no_new_comparison():
+    content = about(mean=-1.0)
+    release = Release("old-id", path=None, about=content, files={})  # pyright: ignore
+    verdict = judge_gates(release, CONFIG, history={"old-id": 0.003, "champion-id": 0.01})
+    assert verdict.passed
+    assert verdict.spent == 0.003  # the budget of its time
+
+
+@pytest.mark.parametrize(("coverage", "passed"), [(0.06, True), (0.04, False)])
+def test_few_users_cannot_be_shown_much_of_a_large_catalogue(coverage, passed):
+    content = about(coverage=coverage) | {"reachable_coverage": 0.1}  # half of it is wanted
+    gate = next(gate for gate in judged(content).gates if gate.name == "coverage")
+    assert (gate.passed, gate.floor) == (passed, 0.05)
+    assert "floor 0.05 (0.5 of the 0.100" in gate.reason
+
+
+def test_thirty_nights_of_small_losses_stop_at_the_budget():
+    spent, lost, promoted = 0.0, 0.0, 0
+    for _ in range(30):
+        verdict = judged(about(mean=-0.004, half=0.001), spent=spent)  # each within the margin
+        if verdict.passed:
+            spent, lost, promoted = verdict.spent, lost + 0.004, promoted + 1
+    assert promoted == 3  # 3 x 0.004 = the budget of 0.012
+    assert lost <= CONFIG.loss_budget + 1e-12
+    assert failed(about(mean=-0.004, half=0.001), spent=spent) == ["loss budget"]
+    assert failed(about(mean=0.0, half=0.001), spent=spent) == []  # no loss is always affordable
+
+
+def test_a_gain_pays_back_what_was_spent_and_no_more():
+    assert judged(about(mean=0.005), spent=0.008).spent == pytest.approx(0.003)
+    assert judged(about(mean=0.05), spent=0.008).spent == 0
+
+
+@given(
+    st.lists(
+        st.one_of(st.none(), st.tuples(st.floats(-0.03, 0.03), st.floats(0.0, 0.02))), max_size=40
+    )
+)
+def test_no_series_of_promotions_and_rollbacks_loses_more_than_the_budget(nights):
+    """None is a rollback; otherwise (mean, half width) of a challenger against the champion."""
+    history, quality = {"first": 0.0}, {"first": 0.3}
+    for night, challenger in enumerate(nights):
+        champion = next(reversed(history))
+        if challenger is None:
+            if len(history) > 1:
+                del history[champion]
+        else:
+            mean, half = challenger
+            content = about(mean=mean, half=half, compared_with=champion)
+            release = Release(f"night {night}", None, content, {})  # pyright: ignore
+            verdict = judge_gates(release, CONFIG, history=history)
+            if verdict.passed:
+                history[release.release_id] = verdict.spent
+                quality[release.release_id] = quality[champion] + mean
+        now = quality[next(reversed(history))]
+        assert now >= max(quality[id_] for id_ in history) - CONFIG.loss_budget - 1e-9
+
+
+REFIT = {
+    "overlap@10": 0.4,
+    "coverage@10": 0.28,
+    "backtest_coverage@10": 0.3,
+    "scores": {"ease": {"mean_shift": 0.2, "std_ratio": 1.1}},
+    "index_recall@100": {"two_tower": 0.99},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "gate"),
+    [
+        ({}, None),
+        ({"overlap@10": 0.05}, "sanity: overlap"),
+        ({"coverage@10": 0.2}, "sanity: coverage"),  # the floor is 0.7 * 0.3 = 0.21
+        ({"scores": {"ease": {"mean_shift": -1.1, "std_ratio": 1}}}, "sanity: scores of ease"),
+        ({"scores": {"ease": {"mean_shift": 0, "std_ratio": 2.1}}}, "sanity: scores of ease"),
+        ({"scores": {"ease": {"mean_shift": 0, "std_ratio": 0.4}}}, "sanity: scores of ease"),
+        (
+            {"scores": {"ease": {"mean_shift": 0, "std_ratio": float("nan")}}},
+            "sanity: scores of ease",
+        ),
+        ({"index_recall@100": {"two_tower": 0.5}}, "index recall of two_tower"),
+    ],
+)
+def test_a_refit_that_differs_too_much_from_the_backtest_is_stopped(change, gate):
+    assert failed(about(refit=REFIT | change)) == ([] if gate is None else [gate])
+
+
+def test_the_shipped_gates_are_readable_and_promise_what_the_code_does():
+    assert load_toml("configs/gates.toml", GatesConfig) == GatesConfig()
