@@ -1,0 +1,95 @@
+"""Exclusive locks in the home: at most one refresh, one training, one release change at a time.
+
+    with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=600):
+        ...
+
+`<home>/locks/<name>.lock` is locked with flock, so the lock of a process that died is free at once.
+The file's content {pid, host, since, what} is only for the error message of those who are refused.
+Prefect's concurrency limits can't do this: runs from the command line use another Prefect server.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from shortlist.config import Settings
+
+LockName = Literal["refresh", "train", "release"]
+"""`refresh`: lake, states, online base rows, item features. `train`: a run from its windows to its
+release. `release`: the pointer to the release that serves.
+"""
+POLL_SECONDS = 0.1
+
+_held: ContextVar[frozenset[Path]] = ContextVar("held_home_locks", default=frozenset())
+
+
+class HomeLocked(RuntimeError):
+    """Another process or thread holds the lock; the message says who, since when and for what."""
+
+
+@contextmanager
+def home_lock(
+    settings: Settings, name: LockName, *, what: str | None = None, wait_seconds: float = 0
+) -> Iterator[None]:
+    """Hold a lock of the home until the block ends or the process dies.
+
+    A block inside a block that holds the lock already enters at once: refresh holds it around its
+    ingest, which takes it too.
+
+    Args:
+        what: the job in words, shown to those who are refused. None: the name of the lock.
+        wait_seconds: how long to wait for another holder before HomeLocked is raised.
+    """
+    path = settings.home.absolute() / "locks" / f"{name}.lock"
+    if path in _held.get():
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        _acquire(file.fileno(), path, name, wait_seconds)
+        token = _held.set(_held.get() | {path})
+        try:
+            _write_holder(path, what or name)
+            yield
+        finally:
+            _held.reset(token)
+            fcntl.flock(file, fcntl.LOCK_UN)  # also where a forked child still has the file open
+
+
+def _acquire(descriptor: int, path: Path, name: LockName, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise HomeLocked(_refusal(path, name, wait_seconds)) from None
+            time.sleep(min(POLL_SECONDS, max(deadline - time.monotonic(), 0.001)))
+
+
+def _write_holder(path: Path, what: str) -> None:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "what": what}
+    path.write_text(json.dumps(holder) + "\n")
+
+
+def _refusal(path: Path, name: LockName, waited: float) -> str:
+    try:
+        holder = json.loads(path.read_text())
+        who = (
+            f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+            f" ({holder['what']})"
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        who = "another process"  # it has the lock and hasn't written its name yet
+    after = f" after {waited:g} s" if waited else ""
+    return f"{path}: '{name}' is still held{after} by {who}; wait until it has finished, or stop it"
