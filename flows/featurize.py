@@ -11,6 +11,7 @@ from prefect import flow
 
 from shortlist.config import Settings
 from shortlist.feature_store import apply, build_states, materialize, publish_pack, read_pack
+from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import Lake
 
 
@@ -24,7 +25,9 @@ def featurize_flow(target_events: tuple[str, ...], until: int) -> dict[str, Any]
         LakeError: nothing was validated yet.
         FeatureStoreError: there are no target events before `until`.
     """
-    return featurize(Settings(), target_events, until=until)
+    settings = Settings()
+    with home_lock(settings, "refresh", what="shortlist featurize", wait_seconds=REFRESH_WAIT):
+        return featurize(settings, target_events, until=until)
 
 
 def featurize(settings: Settings, target_events: tuple[str, ...], *, until: int) -> dict[str, Any]:

@@ -7,12 +7,15 @@ from prefect import flow
 
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig, stage_source
+from shortlist.home_lock import REFRESH_WAIT, home_lock
 
 
 @flow(name="ingest", log_prints=True)
 def ingest_flow(data: DataConfig) -> dict[str, Any]:
     """Stage one batch; `shortlist validate` makes it part of the lake."""
-    batch = stage_source(data, Settings(), now=time.time_ns() // 1_000)
+    settings = Settings()
+    with home_lock(settings, "refresh", what="shortlist ingest", wait_seconds=REFRESH_WAIT):
+        batch = stage_source(data, settings, now=time.time_ns() // 1_000)
     result = {
         "batch_id": batch.batch_id,
         "read": batch.read["interactions"],

@@ -13,15 +13,14 @@ from flows.configuration import RunConfig
 from flows.validate import validate_batch
 from shortlist.config import Settings
 from shortlist.datasets.config import DataConfig, InteractionFile
-from shortlist.datasets.errors import DatasetError
-from shortlist.datasets.locate import SourceFile, locate
+from shortlist.datasets.locate import SourceFile
 from shortlist.datasets.readers import open_raw
 from shortlist.datasets.service_log import POSTED
 from shortlist.datasets.staging import Stager, complete
-from shortlist.datasets.tables import OWN
+from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake.engine import connect
 from shortlist.lake.staging import settle, staging
-from shortlist.validation.quarantine import Quarantine, QuarantineError
+from shortlist.validation.quarantine import Place, Quarantine, QuarantineError
 
 
 def listed() -> list[dict[str, Any]]:
@@ -65,10 +64,17 @@ def replay(
             UTF-8 or has another number of lines.
     """
     settings = Settings()
+    what = f"shortlist quarantine replay {batch_id}"
+    with home_lock(settings, "refresh", what=what, wait_seconds=REFRESH_WAIT):
+        return _replay(settings, batch_id, config, rule=rule, mended=mended)
+
+
+def _replay(
+    settings: Settings, batch_id: str, config: RunConfig, *, rule: str | None, mended: Path | None
+) -> dict[str, Any]:
     quarantine = Quarantine(settings.quarantine)
-    table = events_of(batch_id, quarantine.rows(batch_id, rule=rule))
-    lines = originals(table)
-    texts = [one.text for one in lines]
+    lines = originals(events_of(batch_id, quarantine.rows(batch_id, rule=rule)))
+    mappings = quarantine.mappings(batch_id)
     if mended is not None:
         texts = mended_lines(mended)
         if len(texts) != len(lines):
@@ -77,12 +83,12 @@ def replay(
                 f"{mended}: has {len(texts)} lines, the quarantine of {which} has {len(lines)};"
                 " want a line for each, unchanged where it is to stay"
             )
-    replayed = _stage(settings, config.data, batch_id, texts)
+        lines = [Original(one.place, text) for one, text in zip(lines, texts, strict=True)]
+    replayed, places = _stage(settings, config.data, batch_id, lines, mappings)
     # What is wrong with these rows is known; their share says nothing.
     limits = config.validation.model_copy(update={"failure_budget": 1.0})
     clock = settings.clock or config.data.clock
     result = validate_batch(settings, replayed, limits, clock=clock)
-    places = [(one.file, one.line) for one in lines]
     quarantine.replace_events(batch_id, rule=rule, by=replayed, places=places)
     return result | {"batch_id": batch_id, "quarantine": str(settings.quarantine / batch_id)}
 
@@ -100,20 +106,19 @@ def events_of(batch_id: str, tables: dict[str, pa.Table]) -> pa.Table:
 class Original(NamedTuple):
     """A row as the source had it, on one line."""
 
-    file: str | None
-    line: int | None
+    place: Place
     text: str
 
 
 def originals(table: pa.Table) -> list[Original]:
     """The rows behind quarantined events, each once: a rating and the like made of it are one."""
-    columns = [table.column(name).to_pylist() for name in ("file", "line", "original")]
+    columns = [table.column(name).to_pylist() for name in (*Place._fields, "original")]
     rows = [
-        Original(file, line, (text or "").replace("\n", " "))
-        for file, line, text in zip(*columns, strict=True)
+        Original(Place(file, line, mapping), (text or "").replace("\n", " "))
+        for file, line, mapping, text in zip(*columns, strict=True)
     ]
-    known = [row for row in rows if row.line is not None]
-    return [*dict.fromkeys(known), *(row for row in rows if row.line is None)]
+    known = [row for row in rows if row.place.line is not None]
+    return [*dict.fromkeys(known), *(row for row in rows if row.place.line is None)]
 
 
 def mended_lines(path: Path) -> list[str]:
@@ -140,49 +145,63 @@ def mended_lines(path: Path) -> list[str]:
     return lines
 
 
-def _stage(settings: Settings, data: DataConfig, batch_id: str, lines: list[str]) -> str:
+def _stage(
+    settings: Settings,
+    data: DataConfig,
+    batch_id: str,
+    lines: list[Original],
+    mappings: list[dict[str, Any]],
+) -> tuple[str, dict[tuple[str, int], Place]]:
+    """Stage the lines, each by the mapping that its file was read with.
+
+    Returns:
+        the staged batch's id, and {(file, line) in it: where the line came from}.
+    """
+    places: dict[tuple[str, int], Place] = {}
+    posted = False
     with staging(settings.lake) as staged, connect(staged.folder) as connection:
         stager = Stager(staged, connection, data, settings, time.time_ns() // 1_000)
-        mapped, header = _mapping(data, settings)
         path = staged.folder / "replayed.jsonl"
-        path.write_text("".join(_as_json(line, header) + "\n" for line in lines), encoding="utf-8")
-        file = SourceFile(f"quarantine of {batch_id}", path, "jsonl", None)
-        stager.events(open_raw(file, mapped), mapped, file=file)
-        path.unlink()
+        for number, mapping in enumerate(mappings):
+            mine = [one for one in lines if one.place.mapping == number]
+            if not mine:
+                continue
+            table = _table(data, mapping)
+            posted |= table.path == POSTED.path
+            texts = [_as_json(one.text, mapping["header"]) for one in mine]
+            path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+            name = f"quarantine of {batch_id}" + (f" ({number})" if number else "")
+            file = SourceFile(name, path, "jsonl", None)
+            stager.events(open_raw(file, table), table, file=file)
+            path.unlink()
+            places |= {(name, line): one.place for line, one in enumerate(mine, start=1)}
+        assert len(places) == len(lines), "every row names a mapping of its batch"
         complete(stager)
         has_items = data.files is not None and data.files.items is not None
-        stager.batch.create = ("users",) if has_items else ("items", "users")
+        stager.batch.create = ("users",) if has_items or posted else ("items", "users")
         if data.session_gap_minutes is not None and data.has_time:
             stager.batch.session_gap = int(data.session_gap_minutes * 60_000_000)
         stager.batch.batch_id = f"{batch_id}-replay"
         stager.batch.replay_of = batch_id
         settle(staged, settings.lake, stager.batch)
-    return stager.batch.batch_id
+    return stager.batch.batch_id, places
 
 
-def _mapping(data: DataConfig, settings: Settings) -> tuple[InteractionFile, list[str]]:
-    """How originals are read again, and the names that a bare CSV line would have."""
-    if data.source == "service":
-        return POSTED, []
+def _table(data: DataConfig, mapping: dict[str, Any]) -> InteractionFile:
+    """How rows are read again: by today's mapping of their table if `data` has it, else as then."""
+    then = InteractionFile.model_validate(mapping["table"])
+    tables: list[InteractionFile] = [POSTED]
+    if data.files is not None:
+        tables += data.files.interactions
     if data.database is not None:
-        return _lines(data.database.interactions), []
-    if data.files is None:
-        return InteractionFile(path="quarantine", columns=OWN, timestamp_unit="iso"), []
-    table = data.files.interactions[0]
-    try:
-        file = locate(table.path, format=table.format, cache=settings.cache)[0]
-        raw = open_raw(file, table)
-    except DatasetError:
-        return _lines(table), []
-    when = raw.types.get(table.columns["event_timestamp"], "")
-    mapped = _lines(table)
-    if when.startswith("TIMESTAMP"):  # JSON writes a Parquet file's times as text
-        mapped = mapped.model_copy(update={"timestamp_unit": "iso"})
-    return mapped, list(raw.expressions) if file.format == "csv" else []
-
-
-def _lines(table: InteractionFile) -> InteractionFile:
-    update = {"format": "jsonl", "sparse": True, "encoding": "utf-8"}
+        tables.append(data.database.interactions)
+    same = [table for table in tables if table.path == then.path]
+    if len(same) > 1:  # one file that is read in several ways
+        same = [table for table in same if table.event_type == then.event_type]
+    table = same[0] if len(same) == 1 else then
+    update: dict[str, Any] = {"format": "jsonl", "sparse": True, "encoding": "utf-8"}
+    if mapping["typed_times"]:  # JSON writes a Parquet file's times as text
+        update["timestamp_unit"] = "iso"
     return table.model_copy(update=update)
 
 

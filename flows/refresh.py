@@ -5,11 +5,12 @@ from typing import Any
 
 from prefect import flow
 
-from flows.configuration import load_run_config
+from flows.configuration import RunConfig, load_run_config
 from flows.featurize import featurize_flow
 from flows.ingest import ingest_flow
 from flows.validate import validate_flow
 from shortlist.config import Settings
+from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import Lake, LakeError
 
 
@@ -25,6 +26,12 @@ def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
     """
     settings = Settings()
     run_config = load_run_config(config)
+    with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=REFRESH_WAIT):
+        return refresh(settings, run_config)
+
+
+def refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
+    """The flow's work; the caller holds the lock `refresh`."""
     ingested = 0
     if any(settings.events.rglob("*.jsonl")):
         source = run_config.data.model_copy(update={"source": "service", "files": None})

@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 from flows.validate_docs import Account
 from flows.validate_suites import Finding, Judge
 from shortlist.config import Settings
+from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import StagedBatch, open_staged
 from shortlist.lake.engine import connect
 from shortlist.lake.publish import publish
@@ -42,7 +43,9 @@ def validate_flow(
     """
     settings = Settings()
     try:
-        result = validate_batch(settings, batch_id, config, clock=clock or settings.clock or "wall")
+        with home_lock(settings, "refresh", what="shortlist validate", wait_seconds=REFRESH_WAIT):
+            now = clock or settings.clock or "wall"
+            result = validate_batch(settings, batch_id, config, clock=now)
     finally:
         link_data_docs(settings)
     for line in told(result):

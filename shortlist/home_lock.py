@@ -26,6 +26,8 @@ LockName = Literal["refresh", "train", "release"]
 """`refresh`: lake, states, online base rows, item features. `train`: a run from its windows to its
 release. `release`: the pointer to the release that serves.
 """
+REFRESH_WAIT = 600
+"""Seconds that whoever needs `refresh` waits for a running refresh: it takes minutes at most."""
 POLL_SECONDS = 0.1
 
 _held: ContextVar[frozenset[Path]] = ContextVar("held_home_locks", default=frozenset())

@@ -47,7 +47,7 @@ def read_lines(folder: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
 
 
 POSTED = InteractionFile(
-    path="events",
+    path="(inbox)",
     columns={
         **{name: name for name in INTERACTIONS.names if name not in (c.EVENT_ORDER, c.SOURCE)},
         c.INGESTED_AT: RECEIVED_AT,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from shortlist.config import Settings
 from shortlist.datasets.config import (
@@ -60,13 +61,29 @@ class Stager:
         query = f"SELECT *, {self._excluded()} AS excluded FROM ({query})"
         if self.config.like_threshold is not None:
             query = _with_likes(query, self.config.like_threshold)
-        rows = self._copy(
-            query, self.staged.next_part("interactions"), file=file, table="interactions"
-        )
+        part, mapping = self.staged.next_part("interactions"), self._mapping(raw, table, file)
+        rows = self._copy(query, part, file=file, table="interactions", mapping=mapping)
+        self.batch.parts[str(int(part.stem))] = mapping
         self.batch.read["interactions"] = self.batch.read.get("interactions", 0) + rows
         self.batch.operations |= OPERATION in table.columns
         self.batch.given_ids |= "event_id" in table.columns
         return rows
+
+    def _mapping(self, raw: Raw, table: InteractionFile, file: SourceFile) -> int:
+        """Place in the batch's `mappings` of how this file is read, added if it is new."""
+        when = raw.types.get(table.columns["event_timestamp"], "")
+        mapping = {
+            "table": {
+                name: value
+                for name, value in table.model_dump(mode="json").items()
+                if name in InteractionFile.model_fields
+            },
+            "header": list(raw.expressions) if file.format == "csv" else [],
+            "typed_times": when.startswith("TIMESTAMP"),
+        }
+        if mapping not in self.batch.mappings:
+            self.batch.mappings.append(mapping)
+        return self.batch.mappings.index(mapping)
 
     def _excluded(self) -> str:
         rules = " OR ".join(f"coalesce(({one}), false)" for one in self.config.exclude)
@@ -78,17 +95,25 @@ class Stager:
         read = self._copy(query, self.staged.next_part(name), file=file, table=name)
         self.batch.read[name] = self.batch.read.get(name, 0) + read
 
-    def _copy(self, query: str, target: Path, *, file: SourceFile, table: str) -> int:
+    def _copy(
+        self,
+        query: str,
+        target: Path,
+        *,
+        file: SourceFile,
+        table: str,
+        mapping: int | None = None,
+    ) -> int:
         try:
             ((rows,),) = self.connection.execute(
                 f"COPY ({query}) TO {quoted(str(target))} {PART}"
             ).fetchall()
         except duckdb.Error as error:
             raise _told(error, file, self.config) from None
-        rejected = self._rejects(file, table)
+        rejected = self._rejects(file, table, mapping)
         return int(rows) + rejected
 
-    def _rejects(self, file: SourceFile, table: str) -> int:
+    def _rejects(self, file: SourceFile, table: str, mapping: int | None) -> int:
         tables = self.connection.execute(
             "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'"
         ).fetchall()
@@ -97,7 +122,9 @@ class Stager:
         found = collect_rejects(self.connection, file, table)
         if found is None:
             return 0
-        self.staged.rejected.append(found)
+        numbers = pa.array([mapping] * found.num_rows, pa.int64())
+        place = found.schema.get_field_index("mapping")
+        self.staged.rejected.append(found.set_column(place, "mapping", numbers))
         return found.num_rows
 
 

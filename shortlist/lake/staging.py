@@ -36,6 +36,7 @@ REJECTED = pa.schema(
         pa.field("original", pa.string()),
         pa.field("rule", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
+        pa.field("mapping", pa.int64()),
     ]
 )
 PART_BITS = 40
@@ -61,6 +62,11 @@ class StagedBatch:
     """Files that were left out because the lake has them already."""
     source: tuple[str, dict[str, Any]] | None = None
     replay_of: str | None = None
+    mappings: list[dict[str, Any]] = field(default_factory=list)
+    """How files of interactions were read, each way once: what a replay needs to read a row again.
+    """
+    parts: dict[str, int] = field(default_factory=dict)
+    """Number of a file in interactions/ -> place in `mappings`."""
 
     @property
     def is_empty(self) -> bool:

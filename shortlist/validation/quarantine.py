@@ -1,12 +1,15 @@
 """Quarantine: rows that were held back, as the source had them, with the reasons.
 
 quarantine/<batch_id>/<table>.parquet   contract columns, file, line, original, reason,
-                                        expectation (names of the rules, "; " between them)
+                                        expectation (names of the rules, "; " between them),
+                                        mapping (place in mappings.json)
+quarantine/<batch_id>/mappings.json     how the batch's files were read
 """
 
+import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,15 +17,25 @@ import pyarrow.parquet as pq
 
 from shortlist.lake.engine import parquet
 from shortlist.lake.snapshot import write_whole
+from shortlist.plain_json import write_json
 from shortlist.validation.figures import Figures
 from shortlist.validation.rules import Rule
 from shortlist.validation.sorting import Sorting
 
 TABLES = ("interactions", "items", "users")
+MAPPINGS = "mappings.json"
 
 
 class QuarantineError(ValueError):
     """There is no such batch in quarantine, or nothing in it can be replayed."""
+
+
+class Place(NamedTuple):
+    """Where a quarantined row came from."""
+
+    file: str | None
+    line: int | None
+    mapping: int | None
 
 
 class Quarantine:
@@ -39,7 +52,10 @@ class Quarantine:
             if figures.bad(table):
                 written = sorting.bad_rows(table, rules, folder / f"{table}.parquet")
                 assert written == figures.bad(table), f"{table}: {written} rows quarantined"
-        return folder if folder.is_dir() else None
+        if not folder.is_dir():
+            return None
+        write_json(folder / MAPPINGS, {"mappings": sorting.batch.mappings})
+        return folder
 
     def batches(self) -> list[dict[str, Any]]:
         """One row for each batch, table and set of broken rules: how many rows, and an example."""
@@ -87,19 +103,29 @@ class Quarantine:
             raise QuarantineError(f"{folder}: no row broke '{rule}'")
         return out
 
+    def mappings(self, batch_id: str) -> list[dict[str, Any]]:
+        """How the batch's files were read; rows name their place in this list in `mapping`.
+
+        Raises:
+            QuarantineError: a version that kept none has written the batch.
+        """
+        path = self.root / batch_id / MAPPINGS
+        try:
+            return json.loads(path.read_text())["mappings"]
+        except FileNotFoundError:
+            raise QuarantineError(
+                f"{path}: is missing: an older version of shortlist quarantined this batch and"
+                " didn't keep how its files were read; mend the source and ingest it again"
+            ) from None
+
     def replace_events(
-        self,
-        batch_id: str,
-        *,
-        rule: str | None,
-        by: str,
-        places: list[tuple[str | None, int | None]],
+        self, batch_id: str, *, rule: str | None, by: str, places: dict[tuple[str, int], Place]
     ) -> None:
         """After a replay: events that were replayed (those of `rule`, or all) leave the batch, and
         what the batch `by` has left in quarantine comes in, in one step.
 
         Args:
-            places: file and line in the source of each line of the replay.
+            places: {(file, line) of the replay: where the row came from first}.
         """
         path, left = (self.root / one / "interactions.parquet" for one in (batch_id, by))
         parts = []
@@ -114,16 +140,17 @@ class Quarantine:
         else:
             write_whole(rest, path)
         shutil.rmtree(left.parent, ignore_errors=True)
-        if not any(path.parent.iterdir()):
-            path.parent.rmdir()
+        if not any(path.parent.glob("*.parquet")):
+            shutil.rmtree(path.parent)
 
 
-def placed(table: pa.Table, places: list[tuple[str | None, int | None]]) -> pa.Table:
-    """Quarantined rows of a replay with file and line of the source in place of the replay's."""
-    mine = [places[line - 1] for line in table.column("line").to_pylist()]
-    for at, name in enumerate(("file", "line")):
+def placed(table: pa.Table, places: dict[tuple[str, int], Place]) -> pa.Table:
+    """Quarantined rows of a replay, with `file`, `line` and `mapping` of their first reading."""
+    replayed = zip(table.column("file").to_pylist(), table.column("line").to_pylist(), strict=True)
+    mine = [places[place] for place in replayed]
+    for name in Place._fields:
         column = table.schema.get_field_index(name)
-        values = pa.array([place[at] for place in mine], table.schema.field(name).type)
+        values = pa.array([getattr(place, name) for place in mine], table.schema.field(name).type)
         table = table.set_column(column, name, values)
     return table
 

@@ -148,19 +148,28 @@ class Sorting:
                 (SELECT {names}, r.file,
                     r.number % (1::BIGINT << {PART_BITS}) + 1 - coalesce(l.so_far, 0) AS line,
                     coalesce(json_extract_string({text}, '$._line'), {text}) AS original,
-                    r.reason, r.expectation
+                    r.reason, r.expectation, {self._mapping(table)} AS mapping
                 FROM bad r JOIN ({whole}) o USING (number)
                 ASOF LEFT JOIN ({self._likes(table)}) l
                     ON r.number >> {PART_BITS} = l.part AND r.number >= l.number
                 ORDER BY r.number)
                 UNION ALL BY NAME
-                SELECT source AS file, line, original, reason, rule AS expectation
+                SELECT source AS file, line, original, reason, rule AS expectation, mapping
                 FROM {lines} WHERE "table" = '{table}'
             ) TO {quoted(str(target))} (FORMAT parquet, COMPRESSION zstd)
         """).fetchall()
         if count == 0:
             target.unlink()
         return int(count)
+
+    def _mapping(self, table: str) -> str:
+        """SQL of the place in the batch's `mappings`, by which the row was read."""
+        if table != "interactions" or not self.batch.parts:
+            return "NULL::BIGINT"
+        last = max(int(part) for part in self.batch.parts)
+        places = [self.batch.parts.get(str(part)) for part in range(last + 1)]
+        listed = ", ".join("NULL" if place is None else str(place) for place in places)
+        return f"list_extract([{listed}]::BIGINT[], (r.number >> {PART_BITS}) + 1)"
 
     def _likes(self, table: str) -> str:
         """Rows that ingest made of the rating before them: no lines of their own in the file."""
