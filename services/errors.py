@@ -8,6 +8,7 @@ and none puts a traceback into the log.
 import json
 import logging
 import uuid
+from collections.abc import Callable
 from typing import Any, get_args
 
 from bentoml.exceptions import InvalidArgument
@@ -33,8 +34,8 @@ class ClearErrors:
     "release_id": ...}, each with a line in the service's log.
     """
 
-    release_id: str | None = None
-    """Of the release that this process serves; set when it is loaded."""
+    release_id: Callable[[], str | None] = staticmethod(lambda: None)
+    """Asks which release this process serves; set when the first one is loaded."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -78,7 +79,7 @@ class ClearErrors:
         """The refusal's body, which the service's log has as well."""
         request_id = uuid.uuid4().hex
         log.info("refused %s: %s %d: %s", request_id, scope["path"], status, text)
-        return {"error": text, "request_id": request_id, "release_id": self.release_id}
+        return {"error": text, "request_id": request_id, "release_id": self.release_id()}
 
 
 def refused(status: int, scope: Scope) -> bool:

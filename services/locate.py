@@ -26,6 +26,15 @@ def find_release(settings: Settings, *, carried: Path = CARRIED) -> Release:
     return ReleaseStore(settings.releases).open()
 
 
+def pinned_by(*, carried: Path = CARRIED) -> str | None:
+    """Why this process serves one release whatever is promoted; None: it follows the pointer."""
+    if folder := os.environ.get(RELEASE_VARIABLE):
+        return f"{RELEASE_VARIABLE}={folder}"
+    if (carried / MANIFEST).is_file():
+        return "a Bento serves the release that it carries"
+    return None
+
+
 def check_can_serve(settings: Settings, *, carried: Path = CARRIED) -> Release:
     """The release that would serve.
 

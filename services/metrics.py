@@ -17,10 +17,15 @@ SHOWN = Counter("shortlist_items_shown", "Items shown, by candidate source.", ["
 UNKNOWN = Counter("shortlist_unknown_users", "Recommendations for users without any history.")
 SKIPPED = Counter("shortlist_skipped_stages", "Stages left out of an answer.", ["stage"])
 EVENTS = Counter("shortlist_events", "Posted events, by what became of them.", ["outcome"])
+SWAPS = Counter(
+    "shortlist_swaps",
+    "Releases and item features that were published while serving, by what became of them.",
+    ["what", "outcome"],
+)
 # BentoML collects over processes: without this mode a worker that died stays on the page.
 RELEASE = Gauge(
     "shortlist_release_info",
-    "1 for the release that serves.",
+    "1 for a release that a worker serves.",
     ["release_id"],
     multiprocess_mode="livemax",
 )

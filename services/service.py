@@ -5,10 +5,13 @@ services/errors.py.
 """
 
 import logging
+import os
 import sys
 import time
 import uuid
-from typing import Any, Literal
+from collections import deque
+from dataclasses import asdict
+from typing import Any
 
 import bentoml
 from bentoml.exceptions import InvalidArgument
@@ -17,11 +20,12 @@ from pydantic import BaseModel
 
 from services import metrics
 from services.errors import ClearErrors, quiet_client_errors
-from services.event_limits import EventLimits
 from services.event_log import EventLog
-from services.locate import check_can_serve, find_release
-from services.pack_watch import PackWatch
+from services.heartbeats import Heartbeats
+from services.hot_swap import HotSwap
+from services.locate import check_can_serve, find_release, pinned_by
 from services.pages import pages
+from services.serving import Serving
 from services.serving_log import ServingLog, entry_of
 from shortlist.api import (
     ANONYMOUS,
@@ -31,6 +35,7 @@ from shortlist.api import (
     Readiness,
     RecommendRequest,
     RecommendResponse,
+    RefusedRelease,
     SimilarRequest,
     SimilarResponse,
 )
@@ -39,12 +44,14 @@ from shortlist.feature_store import (
     FeatureEvent,
     ReopeningReader,
     ReopeningWriter,
-    latest_pack,
 )
-from shortlist.pack import PackError
-from shortlist.release import ReleaseError
+from shortlist.pack import FeaturePack, PackError
+from shortlist.release import Release, ReleaseError
 
 log = logging.getLogger("bentoml.shortlist")  # under BentoML's logger, which prints from INFO on
+
+RECENT_USERS = 8
+"""Users of the last requests, for whom a new release answers before it serves."""
 
 
 @bentoml.service(
@@ -64,28 +71,33 @@ class RecommenderService:
     """
 
     def __init__(self) -> None:
-        # BentoML's supervisor imports this module as well; only workers pay for torch.
-        from models.recommend.recommender import Recommender
-
         quiet_client_errors()
         self.settings = Settings()
-        release = find_release(self.settings)
-        self.pack_watch = PackWatch(self.settings.packs, lambda p: self.recommender.swap_pack(p))
-        pack = latest_pack(self.settings.packs)
-        self.recommender = Recommender.load(release, ReopeningReader(self.settings), pack=pack)
-        self.clock: Literal["wall", "replay"] = self.settings.clock or release.about["clock"]
-        self.target_events = set(release.about["target_events"])
-        ClearErrors.release_id = release.release_id
-        self.event_limits = EventLimits.of(release.about)
+        self.pinned_by = pinned_by()
+        self.recent_users: deque[str] = deque(maxlen=RECENT_USERS)
+        self.reader = ReopeningReader(self.settings)
+        self.hot_swap = HotSwap(self.settings, self.load, follow_releases=self.pinned_by is None)
+        self.hot_swap.begin(find_release(self.settings))
+        ClearErrors.release_id = staticmethod(lambda: self.serving.release_id)
         self.serving_log = ServingLog(self.settings.serving_log)
         self.answer_log = ServingLog(self.settings.answer_log)
         self.event_log = EventLog(self.settings.events)
         self.writer = ReopeningWriter(self.settings)
-        # Feast and torch do much of their loading at first use; no client shall wait for it.
-        self.recommender.recommend(RecommendRequest(recent_items=[]), at=self.now(None))
-        metrics.RELEASE.labels(release.release_id).set(1)
-        self.pack_watch.start()
-        log.info("release %s, pack %s, %s clock", release.release_id, pack.pack_id, self.clock)
+        self.hot_swap.start()
+        self.heartbeats = Heartbeats(self.settings, self.readiness)
+        ready = self.readiness()
+        log.info("release %s, pack %s, %s clock", ready.release_id, ready.pack_id, ready.clock)
+
+    @property
+    def serving(self) -> Serving:
+        """What is served now. A request takes it once: the next one may get another release."""
+        return self.hot_swap.serving
+
+    def load(self, release: Release, pack: FeaturePack) -> Serving:
+        """Load a release and let it answer requests like those that it will get."""
+        serving = Serving.load(release, self.reader, pack=pack, settings=self.settings)
+        serving.warm(tuple(self.recent_users), at=self.now(None, serving))
+        return serving
 
     @bentoml.on_deployment
     @staticmethod
@@ -105,19 +117,22 @@ class RecommenderService:
         """
         with metrics.SECONDS.labels("recommend").time():
             started = time.perf_counter()
-            at = self.now(request.at)
-            slate = self.recommender.recommend(request, at=at)
+            serving = self.serving
+            at = self.now(request.at, serving)
+            slate = serving.recommender.recommend(request, at=at)
             request_id = uuid.uuid4().hex
             entry = entry_of(
                 slate,
                 request_id=request_id,
                 user_id=request.user_id or ANONYMOUS,
                 at=at,
-                clock=self.clock,
+                clock=serving.clock,
                 seconds=time.perf_counter() - started,
             )
             self.serving_log.write(entry)
         metrics.count_slate(slate)
+        if request.user_id:
+            self.recent_users.append(request.user_id)
         return RecommendResponse(
             request_id=request_id,
             release_id=slate.release_id,
@@ -131,12 +146,13 @@ class RecommenderService:
     def similar(self, request: SimilarRequest, /) -> SimilarResponse:
         """Items like a given one: by who used both, by content where too few did."""
         with metrics.SECONDS.labels("similar").time():
-            self.refuse_unknown(request.item_id, where="item_id")
-            at = self.now(None)
+            serving = self.serving
+            refuse_unknown(request.item_id, serving, where="item_id")
+            at = self.now(None, serving)
             answer = SimilarResponse(
                 request_id=uuid.uuid4().hex,
-                release_id=self.recommender.release_id,
-                items=self.recommender.similar(request, at=at),
+                release_id=serving.release_id,
+                items=serving.recommender.similar(request, at=at),
             )
             self.log_answer("similar", answer, event_timestamp=at, item_id=request.item_id)
         return answer
@@ -150,12 +166,14 @@ class RecommenderService:
         as a duplicate and changes nothing.
         """
         with metrics.SECONDS.labels("events").time():
+            serving = self.serving
             received = time.time_ns() // 1_000
             for number, event in enumerate(request.events):
-                self.refuse_unknown(event.item_id, where=f"events.{number}.item_id")
-                if complaint := self.event_limits.complaint(event, now=received):
+                refuse_unknown(event.item_id, serving, where=f"events.{number}.item_id")
+                if complaint := serving.event_limits.complaint(event, now=received):
                     raise InvalidArgument(f"events.{number}.{complaint}; nothing was stored")
-            rows = [self.stored(event, received=received) for event in request.events]
+            now = self.now(None, serving)
+            rows = [stored(event, received=received, now=now) for event in request.events]
             try:
                 new = self.event_log.append(rows)
             except OSError as error:
@@ -163,10 +181,10 @@ class RecommenderService:
                 refusal = f"nothing of this post was stored ({error.strerror}); post it again later"
                 # BentoML hides the text of a 503 that is raised, and sends a response as it is.
                 return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
-            self.push(new)
+            self.push(new, serving)
             answer = EventsResponse(
                 request_id=uuid.uuid4().hex,
-                release_id=self.recommender.release_id,
+                release_id=serving.release_id,
                 accepted=len(new),
                 duplicates=len(rows) - len(new),
             )
@@ -176,41 +194,23 @@ class RecommenderService:
         metrics.EVENTS.labels("duplicate").inc(len(rows) - len(new))
         return answer
 
-    def now(self, at: int | None) -> int:
+    def now(self, at: int | None, serving: Serving) -> int:
         """The moment of a request, microseconds.
 
         Raises:
             InvalidArgument: `at` under the wall clock.
         """
-        if self.clock == "replay":
-            return self.recommender.about["data_end"] if at is None else at
+        if serving.clock == "replay":
+            return serving.recommender.about["data_end"] if at is None else at
         if at is not None:
             raise InvalidArgument(
                 "at: only taken with the replay clock (SHORTLIST_CLOCK=replay); leave it out"
             )
         return time.time_ns() // 1_000
 
-    def refuse_unknown(self, item_id: str, *, where: str) -> None:
-        """Raises InvalidArgument if the catalogue does not have the item."""
-        catalogue = self.recommender.catalogue
-        if item_id not in catalogue.vocab:
-            raise InvalidArgument(
-                f"{where}: '{item_id}' is not among the {catalogue.num_items} items of release"
-                f" {self.recommender.release_id}; nothing was done"
-            )
-
-    def stored(self, event: Event, *, received: int) -> dict[str, Any]:
-        """An event as a line of the inbox."""
-        row = event.model_dump(exclude_none=True)
-        row.setdefault("event_id", uuid.uuid4().hex)
-        # States hold what came strictly before a request, and the replay clock stands still: an
-        # event of this very moment would never be seen.
-        row.setdefault("event_timestamp", self.now(None) - 1)
-        return row | {"received_at": received}
-
-    def push(self, rows: list[dict[str, Any]]) -> None:
+    def push(self, rows: list[dict[str, Any]], serving: Serving) -> None:
         """Bring events into the online states; they are safe already if this fails."""
-        found = (FeatureEvent.of(row, target_events=self.target_events) for row in rows)
+        found = (FeatureEvent.of(row, target_events=serving.target_events) for row in rows)
         events = [event for event in found if event is not None]
         if not events:
             return
@@ -226,21 +226,46 @@ class RecommenderService:
         self.answer_log.write({"route": route} | asked | answer.model_dump(mode="json"))
 
     def readiness(self) -> Readiness:
-        items = self.recommender.items
+        serving, refused = self.serving, self.hot_swap.refused
+        items = serving.recommender.items
         return Readiness(
-            release_id=self.recommender.release_id,
+            release_id=serving.release_id,
             pack_id=items.pack_id,
             pack_as_of=items.as_of,
-            clock=self.clock,
+            clock=serving.clock,
+            pid=os.getpid(),
+            pinned_by=self.pinned_by,
+            refused=refused and RefusedRelease(**asdict(refused)),
         )
 
     @bentoml.on_shutdown
     def shutdown(self) -> None:
         """Everything that was answered is in the log before the process ends."""
-        self.pack_watch.stop()
+        self.hot_swap.stop()
+        self.heartbeats.stop()
         self.serving_log.close()
         self.answer_log.close()
         self.event_log.close()
+
+
+def refuse_unknown(item_id: str, serving: Serving, *, where: str) -> None:
+    """Raises InvalidArgument if the catalogue does not have the item."""
+    catalogue = serving.recommender.catalogue
+    if item_id not in catalogue.vocab:
+        raise InvalidArgument(
+            f"{where}: '{item_id}' is not among the {catalogue.num_items} items of release"
+            f" {serving.release_id}; nothing was done"
+        )
+
+
+def stored(event: Event, *, received: int, now: int) -> dict[str, Any]:
+    """An event as a line of the inbox."""
+    row = event.model_dump(exclude_none=True)
+    row.setdefault("event_id", uuid.uuid4().hex)
+    # States hold what came strictly before a request, and the replay clock stands still: an
+    # event of this very moment would never be seen.
+    row.setdefault("event_timestamp", now - 1)
+    return row | {"received_at": received}
 
 
 # BentoML's annotation asks for a factory's call, its code for a Starlette middleware class.

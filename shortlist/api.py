@@ -188,9 +188,22 @@ class EventsResponse(Body):
     duplicates: int = 0
 
 
+class RefusedRelease(Body):
+    """A promoted release that the worker could not load; it goes on with `release_id`."""
+
+    release_id: str
+    reason: str
+
+
 class Readiness(Body):
+    """What one worker serves."""
+
     status: Literal["ready"] = "ready"
     release_id: str
     pack_id: str
     pack_as_of: int
     clock: Literal["wall", "replay"]
+    pid: int
+    pinned_by: str | None = None
+    """Why the worker serves this release whatever is promoted."""
+    refused: RefusedRelease | None = None

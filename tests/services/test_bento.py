@@ -64,7 +64,9 @@ def test_a_bento_holds_the_release_and_the_code_and_nothing_else(built, served_h
 
 def test_it_serves_its_own_release(bento, built, served_home):
     with ShortlistClient(bento.url) as client:
-        assert client.ready().release_id == ReleaseStore(served_home / "releases").current_id()
+        ready = client.ready()
+        assert ready.release_id == ReleaseStore(served_home / "releases").current_id()
+        assert ready.pinned_by == "a Bento serves the release that it carries"
         assert client.recommend(RecommendRequest(user_id="u1", k=5)).user_known
     assert not (bento.home / "releases").exists()
 

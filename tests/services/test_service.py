@@ -15,9 +15,11 @@ import pytest
 from services.service import RecommenderService
 from shortlist.api import MAX_EVENTS, Context, Event, Filters, RecommendRequest, SimilarRequest
 from shortlist.client import ServiceError
+from shortlist.config import Settings
 from shortlist.datasets.service_log import load_serving_log
 from shortlist.features import USER_FEATURES
 from shortlist.release import ReleaseStore
+from shortlist.workers import live_workers
 from tests.services.conftest import SERVICE, environment
 
 
@@ -46,6 +48,9 @@ def test_readiness_names_release_pack_and_clock(service, client):
     assert ready.release_id == ReleaseStore(service.home / "releases").current_id()
     pointer = json.loads((service.home / "packs" / "current.json").read_text())
     assert (ready.pack_id, ready.clock) == (pointer["pack_id"], "replay")
+    assert (ready.pinned_by, ready.refused) == (None, None)
+    (worker,) = live_workers(Settings(home=service.home))
+    assert (worker.pid, worker.release_id) == (ready.pid, ready.release_id)
     assert httpx.get(f"{service.url}/livez").status_code == 200
     assert httpx.get(f"{service.url}/readyz").status_code == 200
 

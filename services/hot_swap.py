@@ -1,0 +1,162 @@
+"""Swaps in a promoted release, and new item features, while requests are answered.
+
+One thread looks at both pointers, so the two kinds of swap can't race. A release is opened,
+verified, loaded and warmed beside the running one; then one reference changes. A request takes the
+reference once, so it ends with the release it began with; the old release is freed when the last
+such request has ended. What cannot be used is refused and the old goes on.
+"""
+
+import ctypes
+import gc
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from services import metrics
+from services.serving import Serving
+from shortlist.config import Settings
+from shortlist.feature_store import latest_pack
+from shortlist.feature_store.packs import POINTER as PACK_POINTER
+from shortlist.pack import FeaturePack
+from shortlist.release import POINTER as RELEASE_POINTER
+from shortlist.release import Release, ReleaseStore
+from shortlist.workers import Refused
+
+log = logging.getLogger("bentoml.shortlist")
+
+CHECK_SECONDS = 1.0
+
+Stamp = tuple[int, int]
+Load = Callable[[Release, FeaturePack], Serving]
+
+
+class HotSwap:
+    """Holds what is served now and replaces it when a pointer moves.
+
+    Make it before the first release and pack are read, so that none published meanwhile is missed.
+    """
+
+    def __init__(self, settings: Settings, load: Load, *, follow_releases: bool):
+        """
+        Args:
+            load: makes and warms a Serving; raises whatever is wrong with the release.
+            follow_releases: False for a worker that is pinned to one release.
+        """
+        self.refused: Refused | None = None
+        self._settings, self._load = settings, load
+        self._follow_releases = follow_releases
+        self._pack_seen = _stamp(settings.packs / PACK_POINTER)
+        self._pack_failed: Stamp | None = None
+        self._release_seen = _stamp(settings.releases / RELEASE_POINTER)
+        self._serving: Serving | None = None
+        self._pack: FeaturePack | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hot-swap", daemon=True)
+
+    @property
+    def serving(self) -> Serving:
+        """What is served now. A request reads this once."""
+        assert self._serving is not None, "begin comes first"
+        return self._serving
+
+    def begin(self, release: Release) -> None:
+        """Serve a first release with the newest item features.
+
+        Raises:
+            ReleaseError, PackError: it cannot serve.
+        """
+        self._pack = latest_pack(self._settings.packs)
+        self._serving = self._load(release, self._pack)
+        metrics.RELEASE.labels(release.release_id).set(1)
+
+    def start(self) -> None:
+        """Check every CHECK_SECONDS in a thread, until `stop`."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; a load that is under way may take longer and is not waited for."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def check(self) -> bool:
+        """Swap what was published since the last look; True if something was swapped."""
+        # Item features first: a release that is swapped in the same look starts with them.
+        swapped = self._check_pack()
+        if self._follow_releases:
+            swapped |= self._check_release()
+        return swapped
+
+    def _check_pack(self) -> bool:
+        stamp = _stamp(self._settings.packs / PACK_POINTER)
+        if stamp is None or stamp == self._pack_seen:
+            return False
+        try:
+            pack = latest_pack(self._settings.packs)
+            self.serving.recommender.swap_pack(pack)
+        except Exception:
+            # Whatever is wrong with it: if this thread ended, item features would go stale unseen.
+            if stamp != self._pack_failed:
+                log.exception("pack: the new one cannot be used, the one before stays")
+                metrics.SWAPS.labels("item features", "refused").inc()
+            self._pack_failed = stamp
+            return False
+        self._pack_seen, self._pack = stamp, pack
+        metrics.SWAPS.labels("item features", "swapped").inc()
+        log.info("pack %s swapped in", pack.pack_id)
+        return True
+
+    def _check_release(self) -> bool:
+        """A release that was refused is tried again when the pointer is written again."""
+        stamp = _stamp(self._settings.releases / RELEASE_POINTER)
+        if stamp is None or stamp == self._release_seen:
+            return False
+        self._release_seen = stamp
+        release_id = "unknown"
+        try:
+            store = ReleaseStore(self._settings.releases)
+            release_id = store.current_id() or release_id
+            if release_id == self.serving.release_id:
+                self.refused = None
+                return False
+            assert self._pack is not None
+            new = self._load(store.open(release_id), self._pack)
+        except Exception as error:
+            # Whatever is wrong with it: the release that serves goes on.
+            self.refused = Refused(release_id, f"{type(error).__name__}: {error}")
+            metrics.SWAPS.labels("release", "refused").inc()
+            log.exception("release %s refused, %s stays", release_id, self.serving.release_id)
+            return False
+        self._replace(new)
+        return True
+
+    def _replace(self, new: Serving) -> None:
+        old, self._serving, self.refused = self.serving, new, None
+        metrics.RELEASE.labels(old.release_id).set(0)
+        metrics.RELEASE.labels(new.release_id).set(1)
+        metrics.SWAPS.labels("release", "swapped").inc()
+        log.info("release %s swapped in for %s", new.release_id, old.release_id)
+        del old
+        free_memory()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(CHECK_SECONDS):
+            self.check()
+
+
+def free_memory() -> None:
+    """Collect cycles, and give the freed pages back to the system where glibc is the allocator."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Changes each time the file is replaced; None if it is missing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino

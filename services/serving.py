@@ -1,0 +1,57 @@
+"""What a worker serves: one release with all that depends on it, replaced as a whole."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from services.event_limits import EventLimits
+from shortlist.api import RecommendRequest
+from shortlist.config import Settings
+from shortlist.feature_store import FeatureReader
+from shortlist.pack import FeaturePack
+from shortlist.release import Release
+
+if TYPE_CHECKING:
+    from models.recommend.recommender import Recommender
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A loaded release. A request takes it once at its start and keeps it to its end."""
+
+    recommender: "Recommender"
+    clock: Literal["wall", "replay"]
+    target_events: frozenset[str]
+    event_limits: EventLimits
+
+    @classmethod
+    def load(
+        cls, release: Release, reader: FeatureReader, *, pack: FeaturePack, settings: Settings
+    ) -> "Serving":
+        """Load a verified release.
+
+        Raises:
+            ReleaseError: it was made under another feature schema than this code's.
+            PackError: the pack was.
+        """
+        # BentoML's supervisor imports this module as well; only workers pay for torch.
+        from models.recommend.recommender import Recommender
+
+        return cls(
+            recommender=Recommender.load(release, reader, pack=pack),
+            clock=settings.clock or release.about["clock"],
+            target_events=frozenset(release.about["target_events"]),
+            event_limits=EventLimits.of(release.about),
+        )
+
+    @property
+    def release_id(self) -> str:
+        return self.recommender.release_id
+
+    def warm(self, user_ids: Iterable[str], *, at: int) -> None:
+        """Answer a few requests: much of the loading happens at first use, and a release that
+        cannot answer fails here instead of in front of a client.
+        """
+        self.recommender.recommend(RecommendRequest(recent_items=[]), at=at)
+        for user_id in user_ids:
+            self.recommender.recommend(RecommendRequest(user_id=user_id), at=at)
