@@ -6,28 +6,39 @@ from typing import Any
 
 from prefect import flow
 
+from flows.acknowledge import wait_for_workers
 from flows.gates import Gate, GatesConfig, Verdict, judge_gates
+from flows.rollback import LOCK_SECONDS
+from shortlist.audit import write_audit
 from shortlist.config import Settings, load_toml
+from shortlist.home_lock import home_lock
 from shortlist.release import ReleaseError, ReleaseStore
 
 
 @flow(name="promote", log_prints=True)
 def promote_flow(release_id: str, gates: str = "configs/gates.toml") -> dict[str, Any]:
-    """Move the pointer to `release_id` if every gate passes; else say which did not."""
+    """Move the pointer to `release_id` if every gate passes, and wait until the workers follow;
+    else say which gate did not.
+    """
     settings = Settings()
     store = ReleaseStore(settings.releases)
     config = load_toml(Path(gates), GatesConfig)
-    try:
-        verdict = judge_gates(store.open(release_id), config, history=store.history())
-    except ReleaseError as error:
-        verdict = Verdict([Gate("integrity", False, None, None, str(error))])
+    what = f"shortlist promote {release_id}"
+    with home_lock(settings, "release", what=what, wait_seconds=LOCK_SECONDS):
+        verdict = judge(store, release_id, config)
+        before = store.current_id()
+        if verdict.passed:
+            store.promote(release_id, spent=verdict.spent)
+            reason = f"{len(verdict.gates)} gates passed"
+            write_audit(settings, "promote", before=before, after=release_id, reason=reason)
     for gate in verdict.gates:
         print(f"gate {gate.name}: {'pass' if gate.passed else 'FAIL'}: {gate.reason}")
     if verdict.passed:
-        store.promote(release_id, spent=verdict.spent)
-        print(f"promote: {release_id} serves now")
+        print(f"promote: {release_id} is what serves from now on")
+        followed = wait_for_workers(settings, release_id)
     else:
-        print(f"promote: {release_id} stays out; {store.current_id() or 'nothing'} goes on serving")
+        print(f"promote: {release_id} stays out; {before or 'nothing'} goes on serving")
+        followed = {"workers": [], "lagging": []}
     serving, spent = next(reversed(store.history().items()), (None, 0.0))
     return {
         "release_id": release_id,
@@ -35,4 +46,12 @@ def promote_flow(release_id: str, gates: str = "configs/gates.toml") -> dict[str
         "serving": serving,
         "gates": [asdict(gate) for gate in verdict.gates],
         "loss_budget": {"of": config.loss_budget, "spent": spent},
-    }
+    } | followed
+
+
+def judge(store: ReleaseStore, release_id: str, config: GatesConfig) -> Verdict:
+    """The gates' verdict; a release that does not verify fails the first one."""
+    try:
+        return judge_gates(store.open(release_id), config, history=store.history())
+    except ReleaseError as error:
+        return Verdict([Gate("integrity", False, None, None, str(error))])

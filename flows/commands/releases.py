@@ -38,13 +38,17 @@ def promote(
 
 
 @app.command()
-def rollback(as_json: JsonOption = False) -> None:
-    """Serve the release before the current one again."""
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; the audit log keeps it.")] = "not said",
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the release before the current one again, and wait until every worker does."""
+    from flows.rollback import roll_back
     from shortlist.config import Settings
-    from shortlist.release import ReleaseStore
 
-    release_id = ReleaseStore(Settings().releases).roll_back()
-    show.result({"serving": release_id}, as_json=as_json)
+    with show.only_json(as_json):
+        result = roll_back(Settings(), reason=reason)
+    show.result(result, as_json=as_json)
 
 
 @app.command()

@@ -1,0 +1,46 @@
+"""The audit log: a JSON line in `<home>/audit.jsonl` for each change of the serving release."""
+
+import getpass
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from typing import Any
+
+from shortlist.config import Settings
+
+
+def write_audit(
+    settings: Settings, command: str, *, before: str | None, after: str, reason: str
+) -> None:
+    """Append a line {at, user, host, pid, command, from, to, reason}, on disk when this returns."""
+    line = {
+        "at": datetime.now(UTC).isoformat(),
+        "user": _user(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "command": command,
+        "from": before,
+        "to": after,
+        "reason": reason,
+    }
+    with (settings.home / "audit.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_audit(settings: Settings) -> list[dict[str, Any]]:
+    """Every change, oldest first."""
+    path = settings.home / "audit.jsonl"
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        return str(os.getuid())
