@@ -1,5 +1,7 @@
 """Where the data is and how its columns map to the contracts."""
 
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ from shortlist.datasets.simulated.source import SimulatedConfig
 
 Format = Literal["csv", "jsonl", "parquet"]
 OPERATION = "operation"
+DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day)s?")
 MOVIELENS = ("movielens-latest-small", "movielens-1m", "movielens-20m", "movielens-32m")
 
 
@@ -138,12 +141,34 @@ class DatabaseTable(FileTable):
     query: str | None = None
     watermark: str | None = None
     """A column that only grows (an id, a time of change): the next run reads on from there."""
+    look_back: int | str | None = None
+    """Read again what lies this far below the watermark: rows that were committed late. "1 hour" or
+    the like for times, a number for ids. Events that the lake has already are not taken twice.
+    """
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "DatabaseTable":
         if (self.table is None) == (self.query is None):
             raise ValueError("want either `table` or `query`")
+        if self.look_back is not None and self.watermark is None:
+            raise ValueError("look_back has no effect without `watermark`")
+        _ = self.look_back_distance  # raises if it can't be read
         return self
+
+    @property
+    def look_back_distance(self) -> timedelta | int | None:
+        """`look_back` as a difference of two values of the watermark's column."""
+        if self.look_back is None or isinstance(self.look_back, int):
+            if (self.look_back or 0) < 0:
+                raise ValueError(f"look_back is {self.look_back}, want a positive number")
+            return self.look_back
+        found = DURATION.fullmatch(self.look_back.strip())
+        if found is None:
+            raise ValueError(
+                f'look_back is {self.look_back!r}, want a time such as "1 hour" (seconds, minutes,'
+                " hours, days) or a number for ids"
+            )
+        return timedelta(**{f"{found[2]}s": float(found[1])})
 
 
 class DatabaseInteractions(DatabaseTable, InteractionFile):

@@ -1,10 +1,11 @@
 """Any database that SQLAlchemy speaks to: a table or query, read in chunks, from a watermark on."""
 
+import decimal
 import json
 import os
 import string
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -34,7 +35,8 @@ def stage_database(stager: Stager) -> None:
         ("items", config.items),
         ("users", config.users),
     )
-    key = stager.key(config.model_dump(mode="json"))
+    how_far = {name: {"look_back"} for name, table in tables if table is not None}
+    key = stager.key(config.model_dump(mode="json", exclude=how_far))
     marks: dict[str, Any] = dict(stager.known(key).get("watermarks", {}))
     engine = open_engine(config)
     try:
@@ -123,7 +125,7 @@ def _chunks(
         if mark is not None:
             # Rows of the same moment may have come since: they are read again, and known.
             statement += f" WHERE {column} >= :mark"
-            parameters["mark"] = _typed(mark)
+            parameters["mark"] = _read_from(_typed(mark), table, where)
         statement += f" ORDER BY {column}"
     with engine.connect().execution_options(
         stream_results=True, yield_per=chunk_rows
@@ -161,13 +163,40 @@ def _kept(value: Any) -> dict[str, Any]:
         return {"datetime": value.isoformat()}
     if isinstance(value, date):
         return {"date": value.isoformat()}
-    return {"plain": float(value) if isinstance(value, Decimal) else value}
+    if isinstance(value, Decimal):
+        return {"decimal": str(value)}  # a float would round it and skip rows, or read them forever
+    return {"plain": value}
 
 
 def _typed(mark: dict[str, Any]) -> Any:
     if "datetime" in mark:
         return datetime.fromisoformat(mark["datetime"])
+    if "decimal" in mark:
+        return Decimal(mark["decimal"])
     return date.fromisoformat(mark["date"]) if "date" in mark else mark["plain"]
+
+
+def _read_from(mark: Any, table: DatabaseTable, where: str) -> Any:
+    """The watermark less `look_back`, in the type of the column.
+
+    Raises:
+        DatasetError: the one is a time and the other a number.
+    """
+    distance: Any = table.look_back_distance
+    if distance is None:
+        return mark
+    try:
+        if isinstance(mark, str):  # SQLite has no type for times: texts that sort like them
+            return (datetime.fromisoformat(mark) - distance).isoformat(sep=mark[10:11] or " ")
+        if isinstance(mark, date) and not isinstance(mark, datetime) and mark - distance == mark:
+            return mark - timedelta(days=1)  # a part of a day
+        with decimal.localcontext(prec=100):  # its default of 28 digits rounds numeric(38, 10)
+            return mark - distance
+    except (TypeError, ValueError):
+        raise DatasetError(
+            f"{where}: look_back is {table.look_back!r} and column '{table.watermark}' (watermark)"
+            f' holds {mark!r}; want a time such as "1 hour" for times, a number for ids'
+        ) from None
 
 
 def _cell(value: Any) -> str | None:
