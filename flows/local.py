@@ -1,8 +1,7 @@
 """The promoted Recommender in this process: `shortlist recommend` needs no server."""
 
-import time
-
 from models.recommend.recommender import Recommender
+from shortlist.clock import HomeClock
 from shortlist.config import Settings
 from shortlist.feature_store import OnlineReader, latest_pack
 from shortlist.release import ReleaseStore
@@ -20,8 +19,6 @@ def local_recommender(release_id: str | None = None) -> Recommender:
 
 
 def now_of(recommender: Recommender) -> int:
-    """'Now' in microseconds: the wall's, or the data's own end under the replay clock."""
-    clock = Settings().clock or recommender.about["clock"]
-    if clock == "replay":
-        return int(recommender.about["data_end"])
-    return time.time_ns() // 1_000
+    """'Now' in microseconds, by the home's clock."""
+    settings, about = Settings(), recommender.about
+    return HomeClock(settings, settings.clock or about["clock"], start=about["data_end"]).now()

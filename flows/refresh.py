@@ -1,6 +1,5 @@
 """Refresh: posted events become lake, features and pack; nothing is trained."""
 
-import time
 from typing import Any
 
 from prefect import flow
@@ -9,9 +8,9 @@ from flows.configuration import RunConfig, load_run_config
 from flows.featurize import featurize_flow
 from flows.ingest import ingest_flow
 from flows.validate import validate_flow
+from shortlist.clock import HomeClock
 from shortlist.config import Settings
 from shortlist.home_lock import REFRESH_WAIT, home_lock
-from shortlist.lake import Lake, LakeError
 
 
 @flow(name="refresh", log_prints=True)
@@ -42,16 +41,6 @@ def refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
         ingested = validated["accepted"]
     else:
         print(f"refresh: nothing was posted ({settings.events} is empty)")
-    until = now_of(settings, run_config.data.clock)
+    until = HomeClock(settings, settings.clock or run_config.data.clock).now()
     features = featurize_flow(run_config.data.target_events, until)
     return {"ingested": ingested, "until": until, "features": features}
-
-
-def now_of(settings: Settings, clock: str) -> int:
-    """Microseconds: the wall's time, or just after the newest event under the replay clock."""
-    if (settings.clock or clock) == "wall":
-        return time.time_ns() // 1_000
-    newest = Lake(settings.lake).manifest.latest
-    if newest is None:
-        raise LakeError(f"{settings.lake}: no interactions yet; run `shortlist run` or `ingest`")
-    return newest + 1
