@@ -1,0 +1,227 @@
+"""Promotions and rollbacks of a real service with two workers, while clients ask all the time.
+
+20 swaps in `make test`, 200 with SHORTLIST_ENDURANCE=1 (`make endurance`).
+"""
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from flows.acknowledge import wait_for_workers
+from flows.rollback import roll_back
+from shortlist.api import RecommendRequest, SimilarRequest
+from shortlist.client import ServiceError, ShortlistClient
+from shortlist.config import Settings
+from shortlist.release import ReleaseStore
+from shortlist.workers import live_workers
+from tests.services.conftest import Served, copy_home, serving
+
+WORKERS = 2
+SWAPS = 200 if os.environ.get("SHORTLIST_ENDURANCE") else 20
+CLIENTS = 3
+
+
+@dataclass
+class Traffic:
+    """What clients saw: (start, end, release) of each answer, and what failed."""
+
+    url: str
+    answers: list[tuple[float, float, str]] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def flowing(self) -> Iterator[None]:
+        stopping = threading.Event()
+        threads = [
+            threading.Thread(target=self._ask, args=(client, stopping)) for client in range(CLIENTS)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            for thread in threads:
+                thread.join()
+
+    def _ask(self, number: int, stopping: threading.Event) -> None:
+        asked = 0
+        while not stopping.is_set():
+            # A connection stays with one worker: a new one from time to time reaches all.
+            with ShortlistClient(self.url) as client:
+                for _ in range(20):
+                    asked += 1
+                    self._one(client, number + CLIENTS * asked)
+
+    def _one(self, client: ShortlistClient, number: int) -> None:
+        start = time.monotonic()
+        try:
+            if number % 5:
+                user = RecommendRequest(user_id=f"u{number % 80 + 1}", k=5)
+                answer = client.recommend(user)
+            else:
+                answer = client.similar(SimilarRequest(item_id=f"i{number % 60 + 1}", k=5))
+            if not answer.items:
+                self.failed.append(f"empty answer of {answer.release_id}")
+        except ServiceError as error:
+            self.failed.append(str(error))
+        else:
+            self.answers.append((start, time.monotonic(), answer.release_id))
+
+
+class Memory:
+    """Resident bytes of each worker, and the highest while they are watched."""
+
+    def __init__(self, pids: list[int]):
+        self._processes = {pid: psutil.Process(pid) for pid in pids}
+        self.peak = self.now()
+
+    def now(self) -> dict[int, int]:
+        return {pid: process.memory_info().rss for pid, process in self._processes.items()}
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        stopping = threading.Event()
+
+        def watch() -> None:
+            while not stopping.wait(0.05):
+                for pid, size in self.now().items():
+                    self.peak[pid] = max(self.peak[pid], size)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def swapped(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    home = copy_home(
+        served_home, tmp_path_factory.mktemp("swaps"), folders=("releases", "packs", "feast")
+    )
+    with serving(
+        home,
+        SHORTLIST_CLOCK="replay",
+        BENTOML_CONFIG_OPTIONS=f"services.shortlist.workers={WORKERS}",
+    ) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def settings(swapped: Served) -> Settings:
+    return Settings(home=swapped.home, clock="replay")
+
+
+@pytest.fixture(scope="module")
+def another(settings: Settings) -> str:
+    """A second release: the same models under another id."""
+    store = ReleaseStore(settings.releases)
+    first = store.open()
+    with store.publishing(first.about | {"note": "published again"}) as (folder, about):
+        for name in first.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(first.file(name), folder / name)
+    return about["release_id"]
+
+
+def pids_of(settings: Settings) -> list[int]:
+    """The workers, once all are up: readiness is answered by the first."""
+    deadline = time.monotonic() + 120
+    while len(workers := live_workers(settings)) < WORKERS:
+        assert time.monotonic() < deadline, f"{len(workers)} of {WORKERS} workers started"
+        time.sleep(0.1)
+    return [worker.pid for worker in workers]
+
+
+def test_no_request_fails_and_memory_is_bounded(swapped, settings, another):
+    store = ReleaseStore(settings.releases)
+    first = store.open().release_id
+    traffic, pids = Traffic(swapped.url), pids_of(settings)
+    memory = Memory(pids)
+    moved: list[tuple[float, float, str]] = []  # when the pointer moved, when all had followed, to
+    began = time.monotonic()
+    with traffic.flowing(), memory.watched():
+        time.sleep(5)
+        steady = memory.now()
+        for swap in range(SWAPS):
+            if swap == 10:
+                after_ten = memory.now()
+            at = time.monotonic()
+            if swap % 2:
+                followed = roll_back(settings, reason="test")
+                assert followed["serving"] == first
+            else:
+                store.promote(another)
+                followed = wait_for_workers(settings, another)
+            moved.append((at, time.monotonic(), first if swap % 2 else another))
+            assert (len(followed["workers"]), followed["lagging"]) == (WORKERS, []), swap
+            time.sleep(0.3)
+        at_the_end = memory.now()
+
+    assert traffic.failed == []
+    # Each release was allowed from its promotion on until every worker had followed the next one.
+    starts = [began, *(at for at, _, _ in moved)]
+    ends = [*(done for _, done, _ in moved), float("inf")]
+    allowed = list(zip(starts, ends, [first, *(to for _, _, to in moved)], strict=True))
+    for start, end, release_id in traffic.answers:
+        assert any(
+            release_id == to and end >= begin and start <= last for begin, last, to in allowed
+        ), f"{release_id} answered when it was not promoted"
+    assert {release_id for _, _, release_id in traffic.answers} == {first, another}
+    for pid in pids:
+        assert memory.peak[pid] <= 2.2 * steady[pid]
+        assert at_the_end[pid] <= 1.1 * after_ten[pid]
+    assert pids_of(settings) == pids  # none had to be started again
+
+
+def test_readiness_says_which_worker_answers_and_figures_are_of_all(swapped, settings):
+    pids = set(pids_of(settings))
+    seen: set[int] = set()
+    deadline = time.monotonic() + 30
+    while seen != pids and time.monotonic() < deadline:
+        with ShortlistClient(swapped.url) as client:
+            seen.add(client.ready().pid)
+    assert seen == pids
+    page = httpx.get(f"{swapped.url}/metrics").text
+    swaps = re.search(
+        r'^shortlist_swaps_total\{outcome="swapped",what="release"\} (\S+)$', page, re.MULTILINE
+    )
+    assert swaps is not None
+    assert float(swaps[1]) == WORKERS * SWAPS
+
+
+def test_a_broken_release_is_refused_by_every_worker_and_named(swapped, settings, another):
+    store = ReleaseStore(settings.releases)
+    serving_now = store.open().release_id
+    broken = next(path for path in (store.root / another / "sources").rglob("*") if path.is_file())
+    broken.write_bytes(b"broken")
+    pointer = store.root / "current.json"
+    replaced = pointer.with_suffix(".new")
+    replaced.write_text(f'{{"history": ["{serving_now}", "{another}"]}}')
+    replaced.replace(pointer)  # `promote` itself would refuse it
+
+    followed = wait_for_workers(settings, another)
+
+    assert followed["workers"] == []
+    assert len(followed["lagging"]) == WORKERS
+    for row in followed["lagging"]:
+        assert row["release_id"] == serving_now
+        assert f"{broken.name} has sha256" in row["reason"]
+    with ShortlistClient(swapped.url) as client:
+        ready = client.ready()
+        assert ready.refused is not None
+        assert (ready.release_id, ready.refused.release_id) == (serving_now, another)
+        assert client.recommend(RecommendRequest(user_id="u1")).release_id == serving_now
