@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.assemble import JudgedTick, load_world
+from flows.choose_chain import FALLBACK
 from flows.configuration import EvaluateConfig
 from flows.judge import Lists, beyond_accuracy, filled, quality, slices_of
-from flows.ranking_data import FALLBACK
 from flows.runs import Run
 from flows.train import read_windows
 from flows.train_sources import REFERENCE_KINDS

@@ -21,16 +21,9 @@ from flows.assemble import (
     publishing_tick,
     training_data,
 )
+from flows.choose_chain import best_ranker, choose_sources, source_usage
 from flows.configuration import RunConfig
-from flows.ranking_data import (
-    Assembled,
-    Gathered,
-    assemble_ranking,
-    best_ranker,
-    choose_sources,
-    gather,
-    source_usage,
-)
+from flows.ranking_data import Assembled, Gathered, assemble_ranking, gather
 from flows.runs import Run
 from flows.train_sources import Prepared, train_sources
 from models import registry
@@ -145,11 +138,19 @@ def train_ranking(
     )
     probe = fit_lambdamart(PROBE, everything.train.data, everything.valid.data, options)
     valid = everything.valid.data
+
+    def probe_without(left_out: tuple[str, ...]) -> np.ndarray:
+        fewer = everything.valid.data.without_sources(left_out)
+        learned_from = everything.train.data.without_sources(left_out)
+        ranker = fit_lambdamart(PROBE, learned_from, fewer, options)
+        return ranker.predict(fewer.x, fewer.item_idx)
+
     choice = choose_sources(
         chain.config,
         everything.valid,
         probe.predict(valid.x, valid.item_idx),
         source_usage(probe.importance(chain.schema), names),
+        probe_without=probe_without,
     )
     for line in choice.verdict:
         print(f"chain: {line}")

@@ -5,7 +5,7 @@ group.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -112,6 +112,17 @@ class RankingData:
             num_relevant=self.num_relevant[requests],
             schema=self.schema,
         )
+
+    def without_sources(self, sources: Sequence[str]) -> "RankingData":
+        """The same candidates without the features of some sources.
+
+        The features that merge all sources stay as they are.
+        """
+        schema = replace(
+            self.schema, sources=tuple(s for s in self.schema.sources if s not in sources)
+        )
+        place = {name: column for column, name in enumerate(self.schema.names)}
+        return replace(self, x=self.x[:, [place[name] for name in schema.names]], schema=schema)
 
     def user_weights(self) -> np.ndarray:
         """(G,) float32: 1 / requests of the same user, scaled to mean 1: each user counts alike."""

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from flows.ranking_data import Assembled, best_ranker, choose_sources, source_usage
+from flows.choose_chain import MAX_LOSS, best_ranker, choose_sources, costs, source_usage
+from flows.ranking_data import Assembled
 from models.ranking.protocol import RankingData
 from models.ranking.schema import RankingSchema
 from models.recommend.chain import ChainConfig
@@ -40,19 +41,50 @@ def config() -> ChainConfig:
 
 def test_a_source_whose_candidates_change_nothing_is_left_out():
     valid, scores = valid_window()
-    choice = choose_sources(config(), valid, scores, {"strong": 0.9, "useless": 0.001})
+    usage = {"strong": 0.9, "useless": 0.001}
+    choice = choose_sources(config(), valid, scores, usage, probe_without=lambda _: scores)
     assert choice.candidate_sources == ("strong", "recent_popularity")
     assert choice.score_sources == ("strong", "recent_popularity")
-    assert any(line.startswith("useless: stays out of the chain") for line in choice.verdict)
+    assert any(line.startswith("useless: out of the chain") for line in choice.verdict)
     # without `strong` the relevant item is not found at all: nDCG 1 -> 0
     assert choice.figures["worth"]["strong"] == 1.0
 
 
-def test_scores_that_the_ranker_lives_on_stay_although_the_candidates_go():
+def test_scores_that_the_ranker_needs_stay_although_the_candidates_go():
     valid, scores = valid_window()
-    choice = choose_sources(config(), valid, scores, {"strong": 0.5, "useless": 0.3})
+    asked = []
+
+    def probe_without(sources):
+        asked.append(sources)
+        return -scores  # the relevant item comes last: nDCG 1 -> 1 / log2(5)
+
+    usage = {"strong": 0.5, "useless": 0.3}
+    choice = choose_sources(config(), valid, scores, usage, probe_without=probe_without)
     assert "useless" not in choice.candidate_sources
     assert "useless" in choice.score_sources
+    assert asked == [("useless",)]
+
+
+def test_the_most_used_scores_return_first_while_leaving_them_out_costs():
+    valid, scores = valid_window()
+    names = ("strong", "a", "b", "recent_popularity")
+    found_by = np.insert(valid.found_by, 1, False, axis=1)
+    asked = []
+
+    def probe_without(sources):
+        asked.append(sources)
+        return -scores if "b" in sources else scores
+
+    choice = choose_sources(
+        ChainConfig(candidate_sources=names, score_sources=names),
+        replace(valid, found_by=found_by),
+        scores,
+        {"strong": 0.5, "a": 0.1, "b": 0.2},
+        probe_without=probe_without,
+    )
+    assert asked == [("a", "b"), ("a",)]
+    assert choice.candidate_sources == ("strong", "recent_popularity")
+    assert choice.score_sources == ("strong", "b", "recent_popularity")
 
 
 def test_a_source_that_alone_finds_what_is_relevant_stays_although_short_lists_do_not_show_it():
@@ -65,9 +97,40 @@ def test_a_source_that_alone_finds_what_is_relevant_stays_although_short_lists_d
     found_by[2::4, 2] = False
     data = replace(valid.data, label=label)
     scores[2::4] = -1e9
-    kept = choose_sources(config(), Assembled(data, found_by, valid.fused), scores, {})
+    kept = choose_sources(
+        config(), Assembled(data, found_by, valid.fused), scores, {}, probe_without=lambda _: scores
+    )
     assert "useless" in kept.candidate_sources
     assert kept.figures["recall_kept"] == 1.0
+
+
+def test_a_difference_within_noise_is_no_cost_and_one_beyond_it_is():
+    rng = np.random.default_rng(0)
+    users = [f"u{i}" for i in range(400)]
+    dearer = rng.random(400)
+    noise = rng.normal(0, 0.05, size=400)
+    noise -= noise.mean()
+    assert not costs(users, dearer - 0.002 + noise, dearer)["costs"]  # +-0.005
+    assert costs(users, dearer - 0.002 + noise / 10, dearer)["costs"]  # +-0.0005
+    assert not costs(users, dearer + 0.002, dearer)["costs"]
+
+
+def test_few_users_do_not_make_every_loss_acceptable():
+    users = [f"u{i}" for i in range(10)]
+    dearer = np.full(10, 0.5)
+    swings = np.tile([0.4, -0.4], 5)
+    within, beyond = 0.9 * MAX_LOSS, 1.1 * MAX_LOSS
+    assert not costs(users, dearer + swings - within, dearer)["costs"]
+    assert costs(users, dearer + swings - beyond, dearer)["costs"]
+
+
+def test_features_of_left_out_sources_are_gone_and_the_others_are_unchanged():
+    valid, _ = valid_window()
+    schema = RankingSchema(("a", "b"), ())
+    x = np.tile(np.arange(len(schema.names), dtype=np.float32), (len(valid.data.label), 1))
+    smaller = replace(valid.data, x=x, schema=schema).without_sources(("a",))
+    assert smaller.schema.sources == ("b",)
+    assert smaller.x[0].tolist() == [schema.names.index(name) for name in smaller.schema.names]
 
 
 def test_usage_is_the_share_of_gain_of_a_source_by_its_name():
@@ -91,10 +154,17 @@ class Constant:
         return self.by_item[item_idx].astype(np.float32)
 
 
-def test_the_best_ranker_wins_and_fusion_wins_where_no_ranker_is_better():
+def test_a_better_ranker_wins_and_fusion_wins_where_no_ranker_is_better():
     valid, _ = valid_window()
     good, bad = Constant([0, 9, 1, 1, 1]), Constant([0, 0, 1, 2, 3])
-    assert best_ranker({"good": good, "bad": bad}, valid)[0] == "good"
-    kind, figures = best_ranker({"bad": bad}, Assembled(valid.data, valid.found_by, -valid.fused))
+    assert best_ranker({"deepfm": good, "lambdamart": bad}, valid)[0] == "deepfm"
+    fused = Assembled(valid.data, valid.found_by, -valid.fused)
+    kind, figures = best_ranker({"lambdamart": bad}, fused)
     assert kind is None
-    assert figures["fusion"] > figures["bad"]
+    assert figures["fusion"] > figures["lambdamart"]
+
+
+def test_of_rankers_that_differ_by_less_than_noise_the_cheaper_one_wins():
+    valid, _ = valid_window()
+    good, same = Constant([0, 9, 1, 1, 1]), Constant([0, 9, 2, 1, 1])
+    assert best_ranker({"blend": same, "lambdamart": good}, valid)[0] == "lambdamart"
