@@ -11,11 +11,16 @@ from shortlist.home_lock import REFRESH_WAIT, home_lock
 
 
 @flow(name="ingest", log_prints=True)
-def ingest_flow(data: DataConfig) -> dict[str, Any]:
-    """Stage one batch; `shortlist validate` makes it part of the lake."""
+def ingest_flow(data: DataConfig, now: int | None = None) -> dict[str, Any]:
+    """Stage one batch; `shortlist validate` makes it part of the lake.
+
+    Args:
+        now: microseconds, what `ingested_at` becomes where the source gives none. None: the wall's
+            time.
+    """
     settings = Settings()
     with home_lock(settings, "refresh", what="shortlist ingest", wait_seconds=REFRESH_WAIT):
-        batch = stage_source(data, settings, now=time.time_ns() // 1_000)
+        batch = stage_source(data, settings, now=now or time.time_ns() // 1_000)
     result = {
         "batch_id": batch.batch_id,
         "read": batch.read["interactions"],
@@ -23,10 +28,12 @@ def ingest_flow(data: DataConfig) -> dict[str, Any]:
         "users": batch.read["users"],
         "files": list(batch.files),
         "unchanged": batch.unchanged,
+        "anonymous": batch.anonymous,
     }
     print(
         f"ingest: batch {batch.batch_id}: {result['read']:,} events read,"
         f" {result['items']:,} items, {result['users']:,} users"
         + (f"; {batch.unchanged} unchanged files left out" if batch.unchanged else "")
+        + (f"; {batch.anonymous:,} lists shown to visitors without an id" * bool(batch.anonymous))
     )
     return result

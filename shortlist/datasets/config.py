@@ -229,6 +229,8 @@ class DataConfig(Config):
     exclude: tuple[str, ...] = ()
     """Events to leave out, as SQL conditions on the contract's columns: bots, test users."""
     clock: Literal["wall", "replay"] = "wall"
+    impressions: bool = True
+    """Whether a refresh makes events of the lists that the service has shown."""
 
     @property
     def has_time(self) -> bool:

@@ -12,7 +12,7 @@ from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.grouplens import grouplens_files
 from shortlist.datasets.movielens import stage_movielens_100k
 from shortlist.datasets.sequences import stage_sequences
-from shortlist.datasets.service_log import stage_posted_events
+from shortlist.datasets.service_log import stage_service
 from shortlist.datasets.simulated.source import SimulatedConfig, drawn_images, stream
 from shortlist.datasets.simulated.tables import Publisher
 from shortlist.datasets.staging import Stager, complete, stage_files
@@ -49,7 +49,7 @@ def _simulated(stager: Stager) -> None:
 LOADERS: dict[str, Load] = {
     "files": _files,
     "database": stage_database,
-    "service": stage_posted_events,
+    "service": stage_service,
     "sequences": stage_sequences,
     "movielens-100k": stage_movielens_100k,
     "simulated": _simulated,

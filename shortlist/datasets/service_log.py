@@ -22,6 +22,7 @@ from shortlist.datasets.batch import Batch
 from shortlist.datasets.config import InteractionFile
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.identity import event_ids
+from shortlist.datasets.impressions import stage_impressions
 from shortlist.datasets.locate import SourceFile
 from shortlist.datasets.staging import Stager, stage_event_file
 from shortlist.lake import Lake
@@ -58,18 +59,38 @@ POSTED = InteractionFile(
 )
 
 
-def stage_posted_events(stager: Stager) -> None:
+def stage_service(stager: Stager) -> None:
+    """Stage what the service wrote: posted events and, unless `impressions` is off, shown lists.
+
+    Raises:
+        LakeError: there is no catalogue yet to which the events could belong.
+        DatasetError: the serving log is damaged.
+    """
+    Lake(stager.settings.lake).items()
+    key = stager.key("service")
+    known = stager.known(key)
+    given = {
+        "files": _stage_posted_events(stager, known.get("files", {})),
+        "shown": known.get("shown", {}),
+    }
+    if stager.config.impressions:
+        given["shown"] = stage_impressions(stager, given["shown"])
+    stager.batch.source = (key, given)
+    stager.batch.create = ("users",)
+
+
+def _stage_posted_events(stager: Stager, known: dict[str, str]) -> dict[str, str]:
     """Stage the inbox files that are new or have grown. A line that is not finished waits.
 
     A finished line that breaks the schema goes to quarantine like any other bad row.
 
-    Raises:
-        LakeError: there is no catalogue yet to which the events could belong.
+    Args:
+        known: {file: fingerprint} of what the lake has.
+
+    Returns:
+        the same of the inbox now.
     """
-    Lake(stager.settings.lake).items()
     inbox = stager.settings.events
-    key = stager.key("service")
-    known = stager.known(key).get("files", {})
     seen = {}
     for path in sorted(inbox.rglob("*.jsonl")):
         name = path.relative_to(inbox).as_posix()
@@ -84,8 +105,7 @@ def stage_posted_events(stager: Stager) -> None:
         stager.fresh.append(seen[name])
         stager.batch.files = (*stager.batch.files, str(path))
         stage_event_file(stager, POSTED, file)
-    stager.batch.source = (key, {"files": seen})
-    stager.batch.create = ("users",)
+    return seen
 
 
 def _finished_lines(path: Path, copy: Path) -> Path | None:

@@ -60,6 +60,8 @@ class StagedBatch:
     files: tuple[str, ...] = ()
     unchanged: int = 0
     """Files that were left out because the lake has them already."""
+    anonymous: int = 0
+    """Shown lists that were left out because their visitor had no id."""
     source: tuple[str, dict[str, Any]] | None = None
     replay_of: str | None = None
     mappings: list[dict[str, Any]] = field(default_factory=list)

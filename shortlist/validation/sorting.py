@@ -259,15 +259,16 @@ class Sorting:
     def _bursts(self) -> None:
         """(user, minute) with more events than one person makes."""
         limit, staged = self.config.burst_per_minute, staged_events(self.folder)
+        acted = "NOT excluded AND event_type IS DISTINCT FROM 'impression'"  # a list is many rows
         self.connection.execute(f"""
             CREATE OR REPLACE TEMP TABLE busy AS
-            SELECT user_id FROM {staged} WHERE NOT excluded
+            SELECT user_id FROM {staged} WHERE {acted}
             GROUP BY user_id HAVING count(*) > {limit}
         """)
         self.connection.execute(f"""
             CREATE OR REPLACE TEMP TABLE bursts AS
             SELECT user_id, epoch_us(event_timestamp) // {MINUTE} AS minute, count(*) AS events
-            FROM {staged} SEMI JOIN busy USING (user_id) WHERE NOT excluded
+            FROM {staged} SEMI JOIN busy USING (user_id) WHERE {acted}
             GROUP BY ALL HAVING count(*) > {limit}
         """)
 
