@@ -1,5 +1,7 @@
-"""Refresh: posted events become lake, features and pack; nothing is trained."""
+"""Refresh: posted events and shown lists become lake, features and pack; nothing is trained."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -15,7 +17,7 @@ from shortlist.home_lock import REFRESH_WAIT, home_lock
 
 @flow(name="refresh", log_prints=True)
 def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
-    """Ingest the service's posted events, validate them, and bring every feature up to now.
+    """Ingest posted events and shown lists, validate them, and bring every feature up to now.
 
     Args:
         config: path of the run's TOML file: its target events, limits and clock.
@@ -32,15 +34,22 @@ def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
 def refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
     """The flow's work; the caller holds the lock `refresh`."""
     ingested = 0
-    if any(settings.events.rglob("*.jsonl")):
+    clock = HomeClock(settings, settings.clock or run_config.data.clock)
+    if any(wrote(settings)):
         source = run_config.data.model_copy(update={"source": "service", "files": None})
-        batch = ingest_flow(source)
+        batch = ingest_flow(source, now=clock.now())
         validated = validate_flow(
             batch["batch_id"], run_config.validation, clock=run_config.data.clock
         )
         ingested = validated["accepted"]
     else:
-        print(f"refresh: nothing was posted ({settings.events} is empty)")
-    until = HomeClock(settings, settings.clock or run_config.data.clock).now()
+        print(f"refresh: nothing was posted or shown ({settings.events} is empty)")
+    until = clock.now()
     features = featurize_flow(run_config.data.target_events, until)
     return {"ingested": ingested, "until": until, "features": features}
+
+
+def wrote(settings: Settings) -> Iterator[Path]:
+    """Files that the service wrote: posted events and shown lists."""
+    for folder in (settings.events, settings.serving_log):
+        yield from folder.rglob("*.jsonl")

@@ -4,14 +4,15 @@ The serving log is read from where the last batch ended, file by file. An event'
 request and item, so that a line that is read twice is one event. Answers to visitors without an id
 are left out: they belong to nobody's state.
 
-`ingested_at` is the time of the ingest, never that of the answer: online rows hold an impression
-from the next refresh on, and states that are recomputed for an earlier time must not hold it.
+`ingested_at` is the time of the ingest and later than every answer of the batch: online rows hold
+an impression from the next refresh on, so states that are recomputed for an earlier time must not
+hold it. (The replay clock may be behind the answers, since only posts move it.)
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import pyarrow.parquet as pq
 
 from shortlist import columns as c
 from shortlist.api import ANONYMOUS
@@ -26,7 +27,7 @@ IMPRESSION = "impression"
 SERVING_LOG = "serving_log"
 GIVEN = (
     *(c.EVENT_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIMESTAMP),
-    *(c.REQUEST_ID, c.POSITION, c.SURFACE, c.DEVICE),
+    *(c.INGESTED_AT, c.REQUEST_ID, c.POSITION, c.SURFACE, c.DEVICE),
 )
 SHOWN = InteractionFile(path="(serving log)", columns={name: name for name in GIVEN})
 LINE = {
@@ -53,16 +54,39 @@ def stage_impressions(stager: Stager, known: dict[str, int]) -> dict[str, int]:
     """
     log = stager.settings.serving_log
     ends: dict[str, int] = {}
-    copy = stager.staged.folder / "serving_log.jsonl"
-    for path in sorted(log.rglob("*.jsonl")):
+    logs: list[NewLines] = []
+    for number, path in enumerate(sorted(log.rglob("*.jsonl"))):
         name = path.relative_to(log).as_posix()
-        ends[name] = _copy_new_lines(path, copy, start=known.get(name, 0))
-        if ends[name] == known.get(name, 0):
+        start, copy = known.get(name, 0), stager.staged.folder / f"shown-{number}.jsonl"
+        ends[name] = _copy_new_lines(path, copy, start=start)
+        if ends[name] == start:
             stager.batch.unchanged += 1
-            continue
-        _stage(stager, copy, where=path, bytes_=(known.get(name, 0), ends[name]))
-    copy.unlink(missing_ok=True)
+            copy.unlink()
+        else:
+            logs.append(_checked(stager, NewLines(path, copy, start, ends[name])))
+    ingested_at = max([stager.now, *(one.newest + 1 for one in logs)])
+    for one in logs:
+        _stage(stager, one, ingested_at=ingested_at)
+        one.copy.unlink()
     return ends
+
+
+@dataclass
+class NewLines:
+    """What a file of the log has beyond the last batch."""
+
+    path: Path
+    copy: Path
+    start: int
+    end: int
+    newest: int = 0
+    """Time of the newest answer, microseconds."""
+
+    @property
+    def relation(self) -> str:
+        columns = ", ".join(f"'{name}': {quoted(kind)}" for name, kind in LINE.items())
+        file = quoted(str(self.copy))
+        return f"read_json({file}, format = 'newline_delimited', columns = {{{columns}}})"
 
 
 def _copy_new_lines(path: Path, copy: Path, *, start: int) -> int:
@@ -77,44 +101,51 @@ def _copy_new_lines(path: Path, copy: Path, *, start: int) -> int:
     return end
 
 
-def _stage(stager: Stager, lines: Path, *, where: Path, bytes_: tuple[int, int]) -> None:
-    """Stage the impressions of a file of whole lines."""
-    table = stager.staged.folder / "impressions.parquet"
-    columns = ", ".join(f"'{name}': {quoted(kind)}" for name, kind in LINE.items())
-    read = f"read_json({quoted(str(lines))}, format = 'newline_delimited', columns = {{{columns}}})"
+def _checked(stager: Stager, lines: NewLines) -> NewLines:
+    """The lines with their newest time; answers to visitors without an id are counted."""
+    where = f"{lines.path}: after byte {lines.start}"
     try:
-        broken, anonymous = stager.connection.execute(
+        broken, anonymous, newest = stager.connection.execute(
             "SELECT count_if(request_id IS NULL OR user_id IS NULL OR event_timestamp IS NULL"
             " OR items IS NULL OR len(list_filter(items, lambda x: x.item_id IS NULL)) > 0),"
-            f" count_if(user_id = '{ANONYMOUS}') FROM {read}"
+            f" count_if(user_id = '{ANONYMOUS}'), max(event_timestamp) FROM {lines.relation}"
         ).fetchall()[0]
-        if broken:
-            raise DatasetError(
-                f"{where}: {broken} lines after byte {bytes_[0]} lack request_id, user_id,"
-                " event_timestamp, items or an item's item_id"
-            )
-        stager.connection.execute(f"""
-            COPY (
-                SELECT md5(request_id || chr(31) || item.item_id) AS {c.EVENT_ID},
-                    user_id AS {c.USER_ID}, item.item_id AS {c.ITEM_ID},
-                    '{IMPRESSION}' AS {c.EVENT_TYPE},
-                    make_timestamptz(event_timestamp) AS {c.EVENT_TIMESTAMP},
-                    request_id AS {c.REQUEST_ID}, item."position" AS {c.POSITION},
-                    {_part(1)} AS {c.SURFACE}, {_part(2)} AS {c.DEVICE}
-                FROM (
-                    SELECT *, unnest(items) AS item FROM {read} WHERE user_id <> '{ANONYMOUS}'
-                )
-            ) TO {quoted(str(table))} (FORMAT parquet, COMPRESSION lz4_raw)
-        """)
     except duckdb.Error as error:
-        problem = str(error).splitlines()[0].replace(str(lines), "the lines")
-        raise DatasetError(f"{where}: after byte {bytes_[0]}: {problem}") from None
+        problem = str(error).splitlines()[0].replace(str(lines.copy), "the lines")
+        raise DatasetError(f"{where}: {problem}") from None
+    if broken:
+        raise DatasetError(
+            f"{where}: {broken} lines lack request_id, user_id, event_timestamp, items or an item's"
+            " item_id"
+        )
     stager.batch.anonymous += anonymous
-    stager.batch.files = (*stager.batch.files, str(where))
-    stager.fresh.append(f"{where.name}:{bytes_[0]}-{bytes_[1]}")
-    if pq.read_metadata(table).num_rows == 0:
+    lines.newest = newest
+    return lines
+
+
+def _stage(stager: Stager, lines: NewLines, *, ingested_at: int) -> None:
+    """Stage the impressions of one file's new lines."""
+    table = stager.staged.folder / "impressions.parquet"
+    ((rows,),) = stager.connection.execute(f"""
+        COPY (
+            SELECT md5(request_id || chr(31) || item.item_id) AS {c.EVENT_ID},
+                user_id AS {c.USER_ID}, item.item_id AS {c.ITEM_ID},
+                '{IMPRESSION}' AS {c.EVENT_TYPE},
+                make_timestamptz(event_timestamp) AS {c.EVENT_TIMESTAMP},
+                make_timestamptz({ingested_at}::BIGINT) AS {c.INGESTED_AT},
+                request_id AS {c.REQUEST_ID}, item."position" AS {c.POSITION},
+                {_part(1)} AS {c.SURFACE}, {_part(2)} AS {c.DEVICE}
+            FROM (
+                SELECT *, unnest(items) AS item FROM {lines.relation}
+                WHERE user_id <> '{ANONYMOUS}'
+            )
+        ) TO {quoted(str(table))} (FORMAT parquet, COMPRESSION lz4_raw)
+    """).fetchall()
+    if rows == 0:
         stager.batch.unchanged += 1
     else:
+        stager.batch.files = (*stager.batch.files, str(lines.path))
+        stager.fresh.append(f"{lines.path.name}:{lines.start}-{lines.end}")
         file = SourceFile(SERVING_LOG, table, "parquet", None)
         stager.events(open_raw(file, SHOWN), SHOWN, file=file)
     table.unlink()

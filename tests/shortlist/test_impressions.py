@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from shortlist.config import Settings
@@ -73,6 +74,16 @@ def test_every_item_shown_is_an_event(settings: Settings, take_in: TakeIn) -> No
     assert {row["ingested_at"].isoformat() for row in rows} == {"2024-06-01T00:00:00+00:00"}
 
 
+def test_an_impression_is_known_after_every_answer_of_its_batch(settings: Settings) -> None:
+    """Under the replay clock 'now' may be before the answers."""
+    log(settings, answer("r1", "a"))
+    log(settings, answer("r2", "b", event_timestamp=AT + 5), name="w2.jsonl")
+    batch = stage_source(SERVICE, settings, now=AT - 1_000)
+    files = sorted((settings.lake / "incoming" / batch.batch_id / "interactions").iterdir())
+    known = [pq.read_table(file).column("ingested_at")[0].as_py() for file in files]
+    assert [int(one.timestamp() * 1e6) for one in known] == [AT + 6, AT + 6]
+
+
 def test_only_what_is_new_is_read_and_a_torn_line_waits(
     settings: Settings, take_in: TakeIn
 ) -> None:
@@ -133,7 +144,7 @@ def test_impressions_can_be_left_out(settings: Settings, take_in: TakeIn) -> Non
     ("line", "complaint"),
     [
         ('{"request_id": "r1"', r"w1\.jsonl: after byte 0: .*JSON"),
-        (answer("r1", "a", user_id=None), r"w1\.jsonl: 1 lines after byte 0 lack request_id"),
+        (answer("r1", "a", user_id=None), r"w1\.jsonl: after byte 0: 1 lines lack request_id"),
         (answer("r1", "a") | {"items": [{"position": 1}]}, "lack .* item_id"),
     ],
 )
