@@ -5,6 +5,7 @@ import io
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow
@@ -57,7 +58,7 @@ def featurize(settings: Settings, target_events: tuple[str, ...], *, until: int)
         f" {'changed rows only' if incremental else 'everyone'})"
     )
     started = time.perf_counter()
-    pack = read_pack(settings, until)
+    pack = replace(read_pack(settings, until), items=lake.items())
     publish_pack(pack, settings.packs)
     seconds["pack"] = _since(started)
     print(f"featurize: pack {pack.pack_id}, {len(pack.item_ids):,} items in {seconds['pack']} s")

@@ -4,14 +4,16 @@ Shape legend, everywhere in `models`: B users, L history, D dim, N items, C cand
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from shortlist.pack import ItemState
 from shortlist.searches import Searches
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,24 @@ class Queries:
     def lengths(self) -> np.ndarray:
         """(B,) int64: real positions in each history."""
         return (self.history > 0).sum(1)
+
+    def known(self, num_items: int) -> "Queries":
+        """The same for models of the first `num_items` items: later ones are left out."""
+        real = (self.history > 0) & (self.history <= num_items)
+        order = np.argsort(~real, axis=1, kind="stable")  # padding stays on the right
+        kept = np.take_along_axis(real, order, axis=1)
+
+        def cut(values: np.ndarray) -> np.ndarray:
+            return np.where(kept, np.take_along_axis(values, order, axis=1), 0).astype(values.dtype)
+
+        return replace(
+            self,
+            history=cut(self.history),
+            history_time=cut(self.history_time),
+            history_value=cut(self.history_value),
+            history_type=cut(self.history_type),
+            seen=[items[items <= num_items] for items in self.seen],
+        )
 
 
 @dataclass(frozen=True)
@@ -67,17 +87,17 @@ class Source(Protocol):
         ...
 
 
-class OncePerBatch:
+class OncePerBatch(Generic[T]):
     """Remembers the last answer: `retrieve` and `score` of one batch need the same vectors.
 
     By identity of the Queries, so a new batch is always computed; safe between threads.
     """
 
-    def __init__(self, compute: Callable[[Queries], np.ndarray]):
+    def __init__(self, compute: Callable[[Queries], T]):
         self._compute = compute
-        self._last: tuple[Queries, np.ndarray] | None = None
+        self._last: tuple[Queries, T] | None = None
 
-    def __call__(self, queries: Queries) -> np.ndarray:
+    def __call__(self, queries: Queries) -> T:
         last = self._last
         if last is None or last[0] is not queries:
             last = self._last = (queries, self._compute(queries))

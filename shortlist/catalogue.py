@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shortlist import columns as c
@@ -21,11 +22,34 @@ class Catalogue:
     """Static item data; every array has N + 1 rows and row 0 is padding."""
 
     items: pa.Table  # ITEMS contract, in vocabulary order (N rows)
+    first_categories: tuple[str, ...] = ()
+    """Columns of `category_matrix` that come first, so that models keep their order."""
 
     @classmethod
     def from_items(cls, items: pa.Table) -> "Catalogue":
         """Sort by item_id, so that the same catalogue always has the same indices."""
         return cls(check(items, ITEMS, where="catalogue").sort_by(c.ITEM_ID).combine_chunks())
+
+    def with_current(self, items: pa.Table) -> "Catalogue":
+        """This catalogue as it is now: the same items at the same indices, then the new ones by id.
+
+        Args:
+            items: ITEMS contract; its rows replace those of the same id. An item that is not there
+                keeps its old row and is unavailable.
+        """
+        mine, theirs = self.items.column(c.ITEM_ID), items.column(c.ITEM_ID)
+        gone = self.items.filter(pc.invert(pc.is_in(mine, value_set=theirs)))
+        gone = gone.set_column(
+            gone.schema.get_field_index(c.AVAILABLE),
+            self.items.schema.field(c.AVAILABLE),
+            pa.array([False] * gone.num_rows, pa.bool_()),
+        )
+        is_known = pc.is_in(theirs, value_set=mine)
+        new = items.filter(pc.invert(is_known)).sort_by(c.ITEM_ID)
+        known = pa.concat_tables([items.filter(is_known), gone], promote_options="default")
+        known = known.take(pc.index_in(mine, value_set=known.column(c.ITEM_ID)))
+        rows = pa.concat_tables([known, new], promote_options="default").combine_chunks()
+        return Catalogue(rows, first_categories=tuple(self.category_names))
 
     @cached_property
     def vocab(self) -> Vocab:
@@ -43,7 +67,9 @@ class Catalogue:
 
     @cached_property
     def category_names(self) -> list[str]:
-        return sorted({name for row in self.category_lists for name in row})
+        """`first_categories`, then all others by name."""
+        names = {name for row in self.category_lists for name in row}
+        return [*self.first_categories, *sorted(names.difference(self.first_categories))]
 
     @cached_property
     def category_lists(self) -> list[list[str]]:

@@ -1,5 +1,5 @@
 """The feature pack: the catalogue's item states as one matrix, read out of Feast and hot-swapped on
-its own.
+its own, with the catalogue as it is now (`<pack_id>.items.parquet`).
 
 The release pins the feature service and its schema, not the values; the pack carries the values.
 """
@@ -26,6 +26,10 @@ LISTS = {
 """States that are lists: their length and type."""
 
 
+CONTENT = b"shortlist_content"
+"""Metadata of the catalogue's file: the hash of its content."""
+
+
 class PackError(ValueError):
     """A pack cannot be used: missing, or made under another feature schema."""
 
@@ -46,6 +50,11 @@ class ItemState:
         """States at (...) item indices, each (...) or (..., length)."""
         return {name: values[item_idx] for name, values in self.state.items()}
 
+    def first(self, num_items: int) -> "ItemState":
+        """States of the first `num_items` items alone; views, nothing is copied."""
+        cut = {name: values[: num_items + 1] for name, values in self.state.items()}
+        return ItemState(pack_id=self.pack_id, as_of=self.as_of, state=cut)
+
 
 @dataclass(frozen=True)
 class FeaturePack:
@@ -55,15 +64,27 @@ class FeaturePack:
     item_ids: list[str]
     state: dict[str, np.ndarray]
     schema: str
+    items: pa.Table | None = None
+    """The whole catalogue of the lake when the pack was published (ITEMS contract); None: not kept.
+    """
+
+    @cached_property
+    def items_hash(self) -> str:
+        """Of the catalogue's content; empty without one."""
+        if self.items is None:
+            return ""
+        known = (self.items.schema.metadata or {}).get(CONTENT)
+        return known.decode() if known else _table_hash(self.items)
 
     @cached_property
     def pack_id(self) -> str:
-        """Tick in seconds, schema, content: two packs with one id hold the same states, and late
-        events that change a tick give it a new id.
+        """Tick in seconds, schema, content: two packs with one id hold the same states and the
+        same catalogue. Late events that change a tick, or a new price, give it a new id.
         """
         content = hashlib.blake2b("\0".join(self.item_ids).encode(), digest_size=4)
         for name in PACK_STATE:
             content.update(np.ascontiguousarray(self.state[name]).data)
+        content.update(self.items_hash.encode())
         return f"{self.as_of // 1_000_000}-{self.schema}-{content.hexdigest()}"
 
     def align(self, vocab: Vocab) -> ItemState:
@@ -84,7 +105,9 @@ class FeaturePack:
         return ItemState(pack_id=self.pack_id, as_of=self.as_of, state=aligned)
 
     def save(self, path: Path) -> None:
-        """Write one Parquet file; the tick and the schema ride in its metadata."""
+        """Write the states to `path`, with tick and schema in its metadata, and the catalogue
+        beside it.
+        """
         columns = {"item_id": pa.array(self.item_ids, pa.string())}
         for name in PACK_STATE:
             values = self.state[name]
@@ -94,9 +117,10 @@ class FeaturePack:
             {"shortlist": json.dumps({"as_of": self.as_of, "schema": self.schema})}
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        pq.write_table(table, partial)
-        partial.replace(path)
+        if self.items is not None:
+            kept = self.items.replace_schema_metadata({CONTENT: self.items_hash})
+            _write(kept, _items_path(path))
+        _write(table, path)
 
     @classmethod
     def load(cls, path: Path) -> "FeaturePack":
@@ -122,6 +146,7 @@ class FeaturePack:
             item_ids=table.column("item_id").to_pylist(),
             state=state,
             schema=about["schema"],
+            items=pq.read_table(_items_path(path)) if _items_path(path).is_file() else None,
         )
 
 
@@ -131,6 +156,24 @@ def _check_schema(pack_id: str, schema: str) -> None:
             f"pack {pack_id}: feature schema {schema}, this code has {schema_hash()};"
             " run `shortlist featurize`"
         )
+
+
+def _items_path(path: Path) -> Path:
+    return path.with_suffix(".items.parquet")
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    pq.write_table(table, partial)
+    partial.replace(path)
+
+
+def _table_hash(table: pa.Table) -> str:
+    content = hashlib.blake2b(digest_size=8)
+    plain = table.replace_schema_metadata(None).combine_chunks()
+    for batch in plain.to_batches():
+        content.update(batch.serialize())
+    return content.hexdigest()
 
 
 def _lists(name: str, values: np.ndarray) -> pa.Array:

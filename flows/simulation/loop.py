@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -115,10 +115,8 @@ class ArmLoop:
             self.recommender = fit_recommender(self.setting, self.arm, self.store, before, day=due)
             self.fitted = due
         assert self.recommender is not None
-        catalogue = self.setting.catalogue(day)
-        self.recommender.catalogue = catalogue
-        self.recommender.chain.catalogue = catalogue
-        self.recommender.swap_pack(self.store.tick(self.setting.world.midnight(day)))
+        pack = self.store.tick(self.setting.world.midnight(day))
+        self.recommender.swap_pack(replace(pack, items=self.setting.catalogue(day).items))
 
     def _due(self, day: int) -> int:
         schedule = self.setting.schedule

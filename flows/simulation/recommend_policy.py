@@ -15,7 +15,7 @@ from models.recommend.explore import draw_extra, mix_in, with_extra
 from models.recommend.merge import Shortlist
 from models.recommend.queries import build_queries
 from models.recommend.recommender import Recommender
-from shortlist.api import Filters
+from models.recommend.rules import blocked_items
 from shortlist.datasets.simulated.behaviour import NOBODY, Moment
 from shortlist.datasets.simulated.policy import LoggingPolicy, Page
 
@@ -35,7 +35,7 @@ class RecommendPolicy:
     def __post_init__(self) -> None:
         self.features = np.empty((0, 0, 0), dtype=np.float32)
         """(S, K, F) of the last slates: what the ranker read, or would have."""
-        self.blocked = self.recommender.blocked(Filters(), [])
+        self.blocked = blocked_items(self.recommender.catalogue)
 
     def slates(
         self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator

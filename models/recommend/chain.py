@@ -4,16 +4,18 @@ The chain is pure computation over a batch: no store, no clock, no ids. Training
 service all rank through this one class, so that what was measured is what is served.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.queries import Candidates, Queries, Source
+from models.queries import Candidates, OncePerBatch, Queries, Source
 from models.ranking.features import ranking_features, ranking_schema
 from models.ranking.protocol import Ranker
 from models.ranking.source_features import RRF_CONSTANT
 from models.recommend.merge import Shortlist, merge
+from models.recommend.new_items import CONTENT, NEW, NewItems, best_of
 from models.recommend.rerank import mmr
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
@@ -36,7 +38,9 @@ class Ranked:
 
     item_idx: np.ndarray  # (B, k) int64
     score: np.ndarray  # (B, k) float32, the ranker's
-    source: np.ndarray  # (B, k) int64: position in candidate_sources of the one that ranked it best
+    source: (
+        np.ndarray
+    )  # (B, k) int64: position in `Chain.source_names` of the one that ranked it best
     found_by: np.ndarray  # (B, k, S) bool
     features: np.ndarray  # (B, k, F) float32, as the ranker read them
     candidates: np.ndarray  # (B, C) int64: the whole shortlist, in no particular order
@@ -61,14 +65,51 @@ class Chain:
         self.ranker = ranker
         self.catalogue = catalogue
         self.schema = ranking_schema(config.score_sources, profiles=profiles)
+        self.num_known = catalogue.num_items
+        self.new: NewItems | None = None
+        self._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))
+
+    def live(self, catalogue: Catalogue, new: NewItems | None) -> "Chain":
+        """The same models over the catalogue as it is now; `new` are its items beyond `num_known`,
+        which the models do not have.
+        """
+        chain = copy.copy(self)
+        chain.catalogue = catalogue
+        chain.new = new
+        # Sources remember their work by the identity of the queries.
+        chain._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))
+        return chain
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """What may find a candidate, in the order of `Ranked.found_by`."""
+        names = self.config.candidate_sources
+        if self.new is None:
+            return names
+        by_content = (CONTENT,) if self.new.vectors is not None and CONTENT not in names else ()
+        return (*names, *by_content, NEW)
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int = 0) -> dict[str, Candidates]:
         """What each candidate source finds; at least `k` items a source."""
         depth = max(self.config.candidates_per_source, k)
-        return {
-            name: self.sources[name].retrieve(queries, items, k=depth)
+        known, known_items = self._known(queries, items)
+        found = {
+            name: self.sources[name].retrieve(known, known_items, k=depth)
             for name in self.config.candidate_sources
         }
+        if self.new is None:
+            return found
+        similar = self.new.by_content(queries, known, k=depth)
+        if similar is not None:
+            first = found.get(CONTENT)
+            found[CONTENT] = similar if first is None else best_of(first, similar, k=depth)
+        return found | {NEW: self.new.newest(queries)}
+
+    def _known(self, queries: Queries, items: ItemState) -> tuple[Queries, ItemState]:
+        """Queries and item states without the items that the models do not have."""
+        if self.new is None:
+            return queries, items
+        return self._known_queries(queries), items.first(self.num_known)
 
     def shortlist(self, queries: Queries, items: ItemState, *, k: int = 0) -> Shortlist:
         """Candidates of every candidate source together."""
@@ -77,11 +118,20 @@ class Chain:
     def source_scores(
         self, queries: Queries, items: ItemState, shortlist: Shortlist
     ) -> dict[str, np.ndarray]:
-        """{score source: (B, C) float32} for every candidate, whoever found it."""
-        return {
-            name: self.sources[name].score(queries, items, shortlist.item_idx)
+        """{score source: (B, C) float32} for every candidate, whoever found it; -inf where a
+        source does not know the item.
+        """
+        candidates = shortlist.item_idx
+        known, known_items = self._known(queries, items)
+        old = np.where(candidates <= self.num_known, candidates, 0)  # sources give padding -inf
+        scores = {
+            name: self.sources[name].score(known, known_items, old)
             for name in self.config.score_sources
         }
+        if self.new is not None and CONTENT in scores:
+            new = self.new.content_scores(known, candidates)
+            scores[CONTENT] = np.maximum(scores[CONTENT], new)
+        return scores
 
     def features(
         self,
@@ -120,7 +170,7 @@ class Chain:
             item_idx=empty,
             score=empty.astype(np.float32),
             source=empty,
-            found_by=np.zeros((num_queries, 0, len(self.config.candidate_sources)), dtype=bool),
+            found_by=np.zeros((num_queries, 0, len(self.source_names)), dtype=bool),
             features=np.zeros((num_queries, 0, len(self.schema.names)), dtype=np.float32),
             candidates=empty,
         )

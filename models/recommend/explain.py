@@ -28,6 +28,7 @@ SOURCE_REASONS = {
     "recent_popularity": "popular lately",
     "content": "its description is like what you watched",
     "sasrec": "often comes next after what you watched lately",
+    "new": "just added",
     "gru": "often comes next after what you watched lately",
 }
 FALLBACK = "people like you watched it"
@@ -45,11 +46,17 @@ class ItemToItem(Protocol):
 
 
 class Explainer:
-    """Reasons for the items of one catalogue; `item_knn` None leaves out reasons by co-use."""
+    """Reasons for the items of one catalogue; `item_knn` None leaves out reasons by co-use.
 
-    def __init__(self, catalogue: Catalogue, item_knn: ItemToItem | None):
+    Items beyond `num_known` came after the models were trained; None: there are none.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, item_knn: ItemToItem | None, *, num_known: int | None = None
+    ):
         self.catalogue = catalogue
         self.item_knn = item_knn
+        self.num_known = catalogue.num_items if num_known is None else num_known
 
     def reasons(
         self, history: np.ndarray, item_idx: Sequence[int], sources: Sequence[str]
@@ -70,6 +77,8 @@ class Explainer:
         ]
 
     def _reason(self, history: np.ndarray, lately: dict[str, float], item: int, source: str) -> str:
+        if source == "new":
+            return SOURCE_REASONS[source]
         if len(history) == 0:
             return SOURCE_REASONS.get(source, NEWCOMER) if "popular" in source else NEWCOMER
         if "popular" in source:
@@ -84,7 +93,10 @@ class Explainer:
 
     def _because(self, history: np.ndarray, item: int) -> str:
         """Names the history item with the largest contribution, if it stands out."""
-        if self.item_knn is None:
+        if self.item_knn is None or item > self.num_known:
+            return ""
+        history = history[history <= self.num_known]
+        if len(history) == 0:
             return ""
         added = np.maximum(self.item_knn.contribution(history, item), 0)
         best = int(len(added) - 1 - added[::-1].argmax())  # the newest of equals

@@ -2,8 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ import numpy as np
 
 from models import registry
 from models.baselines.item_knn import ItemKNN
-from models.queries import Queries
 from models.ranking.registry import load_ranker
-from models.recommend.chain import Chain, ChainConfig, Ranked
-from models.recommend.explain import Explainer
+from models.recommend.chain import Chain, ChainConfig
 from models.recommend.queries import build_queries
 from models.recommend.rules import RULES_VERSION, blocked_items
-from shortlist.api import Filters, Item, RecommendRequest, SimilarRequest
+from models.recommend.view import View
+from shortlist.api import Item, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
 from shortlist.columns import PAD_IDX
 from shortlist.event_kinds import no_kinds
@@ -31,7 +29,7 @@ from shortlist.features import (
     schema_hash,
     time_features,
 )
-from shortlist.pack import FeaturePack
+from shortlist.pack import FeaturePack, ItemState
 from shortlist.profiles import ProfileEncoder
 from shortlist.release import Release, ReleaseError
 from shortlist.searches import NO_SEARCHES
@@ -63,7 +61,11 @@ class Slate:
 
 
 class Recommender:
-    """Ranks for requests with the models of one release, a feature reader and a feature pack."""
+    """Ranks for requests with the models of one release, a feature reader and a feature pack.
+
+    The release gives models and vocabulary; what items cost, whether they are available and which
+    ones are new comes from the pack's catalogue.
+    """
 
     def __init__(
         self,
@@ -76,17 +78,16 @@ class Recommender:
         about: dict[str, Any],
         release: Release | None = None,
     ):
-        self.chain = chain
-        self.catalogue = catalogue
         self.profiles = profiles
         self.reader = reader
         self.about = about
         self.release = release
-        self.swap_pack(pack)
+        self._models = chain
+        self._trained_on = catalogue
         item_knn = chain.sources.get("item_knn")
         self.item_knn = item_knn if isinstance(item_knn, ItemKNN) else None
-        self.explainer = Explainer(catalogue, self.item_knn)
-        self.terms = catalogue.terms  # prepared now, not by the first request of who searched
+        self._view: View | None = None
+        self.swap_pack(pack)
 
     @classmethod
     def load(cls, release: Release, reader: FeatureReader, *, pack: FeaturePack) -> "Recommender":
@@ -146,9 +147,34 @@ class Recommender:
     def release_id(self) -> str:
         return self.release.release_id if self.release else "unpublished"
 
+    @property
+    def view(self) -> View:
+        """What is served now. A request takes it once and keeps it."""
+        assert self._view is not None, "the constructor swaps a pack in"
+        return self._view
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.view.catalogue
+
+    @property
+    def chain(self) -> Chain:
+        return self.view.chain
+
+    @property
+    def items(self) -> ItemState:
+        return self.view.items
+
     def swap_pack(self, pack: FeaturePack) -> None:
-        """Serve from `pack` from now on; one assignment, so a running request keeps its own."""
-        self.items = pack.align(self.catalogue.vocab)
+        """Serve states and catalogue of `pack` from now on; a running request keeps its own."""
+        before = self._view
+        if before is not None and before.items_hash == pack.items_hash:
+            view = replace(before, items=pack.align(before.catalogue.vocab))
+        else:
+            view = View.build(
+                self._models, pack, trained_on=self._trained_on, item_knn=self.item_knn
+            )
+        self._view = view
 
     def recommend(self, request: RecommendRequest, *, at: int) -> Slate:
         """Answer one request as of `at` (microseconds, UTC).
@@ -160,19 +186,19 @@ class Recommender:
         context = context_id(surface=request.context.surface, device=request.context.device, at=at)
         rows, skipped = self._read(user_id, context, at)
         user_known = bool(rows.user["user_events"][0] > 0)
-        items = self.items
+        view = self.view
         queries = build_queries(
             rows,
-            catalogue=self.catalogue,
+            catalogue=view.catalogue,
             profiles=self.profiles,
             recent_items=[request.recent_items or []],
-            exclude=self.blocked(request.filters, request.exclude),
+            exclude=blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude),
         )
-        ranked = self.chain.rank(queries, items, k=request.k)
+        ranked = view.chain.rank(queries, view.items, k=request.k)
         shown = int((ranked.item_idx[0] > 0).sum())
         shown = min(shown, request.k)
         return Slate(
-            items=self._items(ranked, queries, shown, explain=request.explain),
+            items=view.shown(ranked, queries, shown, explain=request.explain),
             user_known=user_known,
             skipped_stages=skipped,
             context_id=context,
@@ -180,7 +206,7 @@ class Recommender:
             as_of={view: int(times[0]) for view, times in rows.as_of.items()},
             features=ranked.features[0, :shown].tolist(),
             propensities=[1.0] * shown,
-            pack_id=items.pack_id,
+            pack_id=view.items.pack_id,
             release_id=self.release_id,
         )
 
@@ -190,49 +216,22 @@ class Recommender:
         Raises:
             UnknownItemError: the catalogue does not have the item.
         """
+        view = self.view
+        catalogue = view.catalogue
         item_idx = self.item_idx(request.item_id)
-        blocked = self.blocked(request.filters, request.exclude)
+        blocked = blocked_items(catalogue, filters=request.filters, exclude=request.exclude)
         blocked[item_idx] = True
-        found: list[Item] = []
-        seeds = np.array([item_idx])
-        for name in ("item_knn", "content", "two_tower"):
-            source = self.chain.sources.get(name)
-            similar = getattr(source, "similar", None)
-            if similar is None:
-                continue
-            best = similar(seeds, self.catalogue.num_items)
-            for candidate, score in zip(best.item_idx[0], best.score[0], strict=True):
-                if len(found) == request.k:
-                    return found
-                if candidate == PAD_IDX or blocked[candidate] or score <= 0:
-                    continue
-                blocked[candidate] = True
-                found.append(
-                    Item(
-                        item_id=self.catalogue.vocab.ids[candidate - 1],
-                        title=self.catalogue.titles[candidate],
-                        score=float(score),
-                        rank=len(found) + 1,
-                        source=name,
-                        sources=[name],
-                        reason=f"like '{self.catalogue.titles[item_idx]}'",
-                    )
-                )
-        return found
+        return view.similar(item_idx, blocked, k=request.k)
 
     def item_idx(self, item_id: str) -> int:
         """Raises UnknownItemError if the catalogue does not have it."""
         item_idx = self.catalogue.vocab.idx(item_id)
         if item_idx == PAD_IDX:
             raise UnknownItemError(
-                f"item_id '{item_id}' is not in the catalogue of release {self.release_id}"
-                f" ({self.catalogue.num_items} items)"
+                f"item_id '{item_id}' is not in the catalogue ({self.catalogue.num_items} items of"
+                f" release {self.release_id} and of the newest item features)"
             )
         return item_idx
-
-    def blocked(self, filters: Filters, exclude: Sequence[str]) -> np.ndarray:
-        """(N + 1,) bool: items that rules, filters or the caller forbid."""
-        return blocked_items(self.catalogue, filters=filters, exclude=exclude)
 
     def _read(self, user_id: str, context: str, at: int) -> tuple[RequestRows, list[str]]:
         now = np.array([at], dtype=np.int64)
@@ -245,28 +244,6 @@ class Recommender:
             # Whatever breaks in the store, a list without personal features is better than none.
             log.exception("feature store: cannot read user %s; answering without features", user_id)
             return empty_rows([user_id], [context], now), ["features"]
-
-    def _items(self, ranked: Ranked, queries: Queries, shown: int, *, explain: bool) -> list[Item]:
-        names = self.chain.config.candidate_sources
-        indices = ranked.item_idx[0, :shown]
-        sources = [names[s] for s in ranked.source[0, :shown]]
-        reasons = (
-            self.explainer.reasons(queries.history[0], indices.tolist(), sources)
-            if explain
-            else [""] * shown
-        )
-        return [
-            Item(
-                item_id=self.catalogue.vocab.ids[index - 1],
-                title=self.catalogue.titles[index],
-                score=float(ranked.score[0, place]),
-                rank=place + 1,
-                source=sources[place],
-                sources=[names[s] for s in np.flatnonzero(ranked.found_by[0, place])],
-                reason=reasons[place],
-            )
-            for place, index in enumerate(indices)
-        ]
 
 
 def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:

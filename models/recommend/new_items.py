@@ -1,0 +1,123 @@
+"""Items that came into the catalogue after the release was trained: found as new, and by content.
+
+No model has a row for them. They stand behind the release's N items, at item_idx N + 1 and on; the
+content source can still score them, since it encodes text and categories.
+
+Shapes: B requests, V new items, D dim, C candidates.
+"""
+
+import logging
+
+import numpy as np
+import torch
+
+from models.content.fusion import ContentModel
+from models.content.text import TEXT_DIM, TextEncoderError, text_vectors
+from models.content.vectors import unit_rows
+from models.queries import Candidates, Queries, top_k
+from models.vector_source import VectorSource
+from shortlist.catalogue import Catalogue
+
+log = logging.getLogger("shortlist.recommend")
+
+NEW = "new"
+"""Name of the source that finds the newest items."""
+CONTENT = "content"
+SLOTS = 10
+"""How many of the newest items become candidates of each request."""
+
+
+class NewItems:
+    """The new items of a live catalogue: their order by age and their content vectors."""
+
+    def __init__(
+        self, catalogue: Catalogue, *, num_known: int, content: VectorSource | None = None
+    ):
+        """
+        Args:
+            catalogue: live, the release's items first.
+            num_known: N, items that the release knows.
+            content: the release's content source, None if it has none.
+        """
+        self.num_known = num_known
+        self.item_idx = np.arange(num_known + 1, catalogue.num_items + 1)
+        # Newest first; without a date the last id in order, as catalogues often number their items.
+        published = catalogue.published_at[self.item_idx]
+        self.by_age = self.item_idx[np.lexsort((-self.item_idx, -published))]
+        self.content = content
+        self.vectors = None if content is None else _encode(content, catalogue, self.item_idx)
+
+    def newest(self, queries: Queries) -> Candidates:
+        """The SLOTS newest items that a request may be shown."""
+        found = np.zeros((len(queries), min(SLOTS, len(self.by_age))), dtype=np.int64)
+        for row, seen in zip(found, queries.seen, strict=True):
+            free = self.by_age[~np.isin(self.by_age, seen)][: len(row)]
+            row[: len(free)] = free
+        rank = np.arange(found.shape[1], dtype=np.float32)
+        return Candidates(found, np.where(found > 0, -rank, np.float32(-np.inf)))
+
+    def by_content(self, queries: Queries, known: Queries, *, k: int) -> Candidates | None:
+        """The k best by the content source's own score, exact search; None without vectors.
+
+        Args:
+            queries: histories and exclusions with the new items.
+            known: the same without them, as the content source reads them.
+        """
+        if self.content is None or self.vectors is None:
+            return None
+        scores = self.content.query_vectors(known) @ self.vectors.T
+        for row, seen in zip(scores, queries.seen, strict=True):
+            row[np.isin(self.item_idx, seen)] = -np.inf
+        best = top_k(scores, k)  # places 0 to V - 1 here
+        found = np.where(np.isneginf(best.score), 0, self.item_idx[best.item_idx])
+        return Candidates(found, best.score)
+
+    def content_scores(self, known: Queries, candidates: np.ndarray) -> np.ndarray:
+        """(B, C) item_idx -> (B, C) float32 content scores of the new items among them, -inf for
+        all others.
+        """
+        new = candidates > self.num_known
+        if self.content is None or self.vectors is None:
+            return np.full(candidates.shape, -np.inf, dtype=np.float32)
+        vectors = self.vectors[np.where(new, candidates - self.num_known - 1, 0)]
+        scores = np.einsum("bd,bcd->bc", self.content.query_vectors(known), vectors)
+        return np.where(new, scores, np.float32(-np.inf))
+
+    def similar(self, item_idx: int, *, k: int) -> Candidates | None:
+        """The k items, old or new, whose content is most like that of one item; (1, k)."""
+        if self.content is None or self.vectors is None:
+            return None
+        vectors = np.concatenate([self.content.item_vectors, self.vectors])
+        length = np.linalg.norm(vectors, axis=1)
+        length[length == 0] = 1
+        scores = (vectors @ vectors[item_idx] / (length * length[item_idx]))[None]
+        scores[:, [0, item_idx]] = -np.inf
+        return top_k(scores, k)
+
+
+def best_of(first: Candidates, second: Candidates, *, k: int) -> Candidates:
+    """The k best of two lists with scores on one scale."""
+    item_idx = np.concatenate([first.item_idx, second.item_idx], axis=1)
+    score = np.concatenate([first.score, second.score], axis=1)
+    order = np.argsort(-score, axis=1, kind="stable")[:, :k]
+    return Candidates(
+        np.take_along_axis(item_idx, order, axis=1), np.take_along_axis(score, order, axis=1)
+    )
+
+
+def _encode(content: VectorSource, catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray | None:
+    """(V, D) float32 by the release's content model; None if this machine cannot encode text."""
+    model = content.model
+    assert isinstance(model, ContentModel)
+    texts = [catalogue.texts[i] for i in item_idx]
+    try:
+        words = text_vectors(texts, cache=None)
+    except TextEncoderError as error:
+        log.warning("new items are not found by content: %s", error)
+        return None
+    # Categories that the release does not know stand behind its own, which the model reads.
+    num_categories = model.project.in_features - TEXT_DIM
+    categories = unit_rows(catalogue.category_matrix[item_idx, :num_categories])
+    with torch.no_grad():
+        features = torch.from_numpy(np.concatenate([words, categories], axis=1))
+        return model.items(features).numpy()

@@ -1,0 +1,120 @@
+"""What requests read of one feature pack: live catalogue, item states, and the chain over them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.baselines.item_knn import ItemKNN
+from models.queries import Candidates, Queries
+from models.recommend.chain import Chain, Ranked
+from models.recommend.explain import Explainer
+from models.recommend.new_items import CONTENT, NewItems
+from models.vector_source import VectorSource
+from shortlist.api import Item
+from shortlist.catalogue import Catalogue
+from shortlist.columns import PAD_IDX
+from shortlist.pack import FeaturePack, ItemState
+
+SIMILAR_SOURCES = ("item_knn", CONTENT, "two_tower")
+"""Asked in this order for items like one."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that changes with a feature pack; a swap replaces it as a whole."""
+
+    catalogue: Catalogue
+    """The release's items at their indices, with prices and availability of now, then new ones."""
+    items: ItemState
+    chain: Chain
+    explainer: Explainer
+    items_hash: str
+
+    @classmethod
+    def build(
+        cls, models: Chain, pack: FeaturePack, *, trained_on: Catalogue, item_knn: ItemKNN | None
+    ) -> "View":
+        """The release's models over the pack's catalogue, over `trained_on` if it has none."""
+        catalogue, new = trained_on, None
+        if pack.items is not None:
+            catalogue = trained_on.with_current(pack.items)
+            if catalogue.num_items > trained_on.num_items:
+                content = models.sources.get(CONTENT)
+                new = NewItems(
+                    catalogue,
+                    num_known=trained_on.num_items,
+                    content=content if isinstance(content, VectorSource) else None,
+                )
+        # Prepared now, not by the first request that reads it.
+        _ = catalogue.vocab, catalogue.terms, catalogue.category_matrix, catalogue.brand_code
+        return cls(
+            catalogue=catalogue,
+            items=pack.align(catalogue.vocab),
+            chain=models.live(catalogue, new),
+            explainer=Explainer(catalogue, item_knn, num_known=trained_on.num_items),
+            items_hash=pack.items_hash,
+        )
+
+    def similar(self, item_idx: int, blocked: np.ndarray, *, k: int) -> list[Item]:
+        """Items like a given one: by who used both, by content where too few did.
+
+        Args:
+            blocked: (N + 1,) bool, changed: what was found is blocked.
+        """
+        found: list[Item] = []
+        for name in SIMILAR_SOURCES:
+            best = self._similar_by(name, item_idx)
+            if best is None:
+                continue
+            for candidate, score in zip(best.item_idx[0], best.score[0], strict=True):
+                if len(found) == k:
+                    return found
+                if candidate == PAD_IDX or blocked[candidate] or score <= 0:
+                    continue
+                blocked[candidate] = True
+                found.append(
+                    Item(
+                        item_id=self.catalogue.vocab.ids[candidate - 1],
+                        title=self.catalogue.titles[candidate],
+                        score=float(score),
+                        rank=len(found) + 1,
+                        source=name,
+                        sources=[name],
+                        reason=f"like '{self.catalogue.titles[item_idx]}'",
+                    )
+                )
+        return found
+
+    def _similar_by(self, name: str, item_idx: int) -> Candidates | None:
+        """Items like one by one source, best first; None if it cannot tell."""
+        k = self.catalogue.num_items
+        new = self.chain.new
+        if name == CONTENT and new is not None and new.vectors is not None:
+            return new.similar(item_idx, k=k)
+        similar = getattr(self.chain.sources.get(name), "similar", None)
+        if similar is None or item_idx > self.chain.num_known:
+            return None
+        return similar(np.array([item_idx]), k)
+
+    def shown(self, ranked: Ranked, queries: Queries, count: int, *, explain: bool) -> list[Item]:
+        """The first `count` items of a single query as the API returns them."""
+        names = self.chain.source_names
+        indices = ranked.item_idx[0, :count]
+        sources = [names[s] for s in ranked.source[0, :count]]
+        reasons = (
+            self.explainer.reasons(queries.history[0], indices.tolist(), sources)
+            if explain
+            else [""] * count
+        )
+        return [
+            Item(
+                item_id=self.catalogue.vocab.ids[index - 1],
+                title=self.catalogue.titles[index],
+                score=float(ranked.score[0, place]),
+                rank=place + 1,
+                source=sources[place],
+                sources=[names[s] for s in np.flatnonzero(ranked.found_by[0, place])],
+                reason=reasons[place],
+            )
+            for place, index in enumerate(indices)
+        ]
