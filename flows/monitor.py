@@ -102,8 +102,8 @@ def watched_windows(settings: Settings, run: Run, release: Release) -> Watched:
     Raises:
         MonitorError: the serving log has nothing of this release.
     """
-    log = single_answers(load_serving_log(settings.serving_log))
-    log = log.filter(pc.equal(log.column("release_id"), release.release_id))
+    log = load_serving_log(settings.serving_log, release_id=release.release_id)
+    log = single_answers(log)
     if log.num_rows == 0:
         raise MonitorError(
             f"{settings.serving_log}: nothing of release {release.release_id}; send it traffic with"

@@ -28,6 +28,8 @@ from shortlist.datasets.staging import Stager, stage_event_file
 from shortlist.lake import Lake
 
 RECEIVED_AT = "received_at"
+CHUNK_ROWS = 4_096
+"""Rows of the serving log that are Python objects at the same time."""
 ITEM_KEYS = ("item_id", "position", "source", "score", "propensity", "features")
 
 
@@ -169,16 +171,22 @@ def _interactions(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.table(columns)
 
 
-def load_serving_log(folder: Path, *, since: int | None = None) -> pa.Table:
+def load_serving_log(
+    folder: Path, *, since: int | None = None, release_id: str | None = None
+) -> pa.Table:
     """What the service showed, one row an item: the SERVING_LOG contract.
+
+    Rows become Arrow in chunks, so that memory is bounded by the table that is returned.
 
     Args:
         since: only responses made at or after this time, microseconds.
+        release_id: only responses of this release.
 
     Raises:
         DatasetError: a line lacks a key of the contract, or a required one is null; file and line
             are named. Keys beyond the contract are left out.
     """
+    chunks = [SERVING_LOG.empty_table()]
     rows: list[dict[str, Any]] = []
     request_keys = [field.name for field in SERVING_LOG if field.name not in ITEM_KEYS]
     for path, number, content in read_lines(folder):
@@ -188,8 +196,17 @@ def load_serving_log(folder: Path, *, since: int | None = None) -> pa.Table:
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise DatasetError(f"{where}: items is {items!r:.60}, want a list of objects")
         shown = [request | _picked(item, ITEM_KEYS, where=where) for item in items]
-        if since is None or request[c.EVENT_TIMESTAMP] >= since:
-            rows += shown
+        is_old = since is not None and request[c.EVENT_TIMESTAMP] < since
+        if is_old or release_id not in (None, request["release_id"]):
+            continue
+        rows += shown
+        if len(rows) >= CHUNK_ROWS:
+            chunks.append(_shown(rows, folder))
+            rows = []
+    return pa.concat_tables([*chunks, _shown(rows, folder)]).combine_chunks()
+
+
+def _shown(rows: list[dict[str, Any]], folder: Path) -> pa.Table:
     arrays = []
     for field in SERVING_LOG:
         plain = pa.int64() if field.type == TIMESTAMP else field.type

@@ -1,6 +1,7 @@
 """The service's own files as a source: posted events become a batch, shown lists a SERVING_LOG."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,28 @@ def test_the_serving_log_has_a_row_for_each_item_shown(tmp_path: Path) -> None:
     assert microseconds(log.column("event_timestamp")).to_pylist() == [881_250_949_000_001] * 2
     assert load_serving_log(tmp_path, since=881_250_949_000_002).num_rows == 0
     assert load_serving_log(tmp_path, since=881_250_949_000_001).num_rows == 2
+
+
+def test_a_release_s_answers_alone(tmp_path: Path) -> None:
+    append(tmp_path, RESPONSE, RESPONSE | {"request_id": "r2", "release_id": "other"})
+    log = load_serving_log(tmp_path, release_id="other")
+    assert log.column("request_id").to_pylist() == ["r2", "r2"]
+    assert load_serving_log(tmp_path, release_id="none").num_rows == 0
+
+
+def test_memory_does_not_grow_with_the_log_beyond_its_table(tmp_path: Path) -> None:
+    """What is not yet Arrow, Python's objects, is a part of the log: here 89 MB at once."""
+    features = [place + 0.5 for place in range(40)]
+    item = RESPONSE["items"][0] | {"features": features}
+    answer = json.dumps(RESPONSE | {"items": [item] * 20})
+    (tmp_path / "long.jsonl").write_text(f"{answer}\n" * 1_500)
+    tracemalloc.start()
+    log = load_serving_log(tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert log.num_rows == 30_000
+    assert log.column("features")[29_999].as_py() == features
+    assert peak < 25e6
 
 
 def test_an_empty_serving_log_is_an_empty_table(tmp_path: Path) -> None:
