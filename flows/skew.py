@@ -26,7 +26,13 @@ from shortlist.api import ANONYMOUS
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.datasets.service_log import load_posted_events, read_lines
-from shortlist.feature_store import OfflineReader, apply, build_states, read_pack_history
+from shortlist.feature_store import (
+    OfflineReader,
+    apply,
+    build_states,
+    published_items,
+    read_pack_history,
+)
 from shortlist.feature_store.snapshots import Snapshots
 from shortlist.lake import Lake
 from shortlist.plain_json import write_json
@@ -91,6 +97,7 @@ def skew(settings: Settings, limits: Limits, *, max_requests: int) -> dict[str, 
         reader=OfflineReader(mirror),
         snapshots=mirror.features,
         packs=read_pack_history(mirror, ticks),
+        published=published_items(settings.packs, {response.pack_id for response in logged}),
     )
     shutil.rmtree(mirror.home, ignore_errors=True)
     report: dict[str, Any] = {"release_id": release.release_id, "left_out": left_out}
@@ -134,6 +141,7 @@ def read_log(
                     at=entry["event_timestamp"],
                     clock=entry["clock"],
                     as_of={view: time or 0 for view, time in entry["as_of"].items()},
+                    pack_id=entry["pack_id"],
                     pack_as_of=int(entry["pack_id"].split("-")[0]) * 1_000_000,
                     item_ids=[item["item_id"] for item in entry["items"]],
                     features=np.array(

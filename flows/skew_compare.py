@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from flows.skew_states import Lag, Logged, pack_lag, states_as_logged
 from models.ranking.features import ranking_features
@@ -70,12 +71,15 @@ def compare(
     reader: FeatureReader,
     snapshots: Path,
     packs: Mapping[int, FeaturePack],
+    published: Mapping[str, pa.Table] | None = None,
 ) -> Comparison:
     """Compare responses of one release with what the lake's states and `packs` (by tick) say.
 
     Args:
         reader: point-in-time states out of the lake.
         snapshots: the folder of those states.
+        catalogue: the release's.
+        published: {pack_id: the catalogue that was served with it}; the release's rows otherwise.
     """
     found = Comparison()
     columns = comparable(schema)
@@ -83,14 +87,19 @@ def compare(
     found.compared = tuple(names)
     rows, lags = states_as_logged(logged, reader, snapshots=snapshots)
     found.lags = lags | {"item_state": pack_lag(logged)}
-    aligned = {tick: packs[tick].align(catalogue.vocab) for tick in {r.pack_as_of for r in logged}}
+    live = {name: catalogue.with_current(items) for name, items in (published or {}).items()}
+    aligned = {
+        (r.pack_as_of, r.pack_id): packs[r.pack_as_of].align(live.get(r.pack_id, catalogue).vocab)
+        for r in {(r.pack_as_of, r.pack_id): r for r in logged}.values()
+    }
     for i, response in enumerate(logged):
-        one = build_queries(rows.take(np.array([i])), catalogue=catalogue, profiles=profiles)
+        served_from = live.get(response.pack_id, catalogue)
+        one = build_queries(rows.take(np.array([i])), catalogue=served_from, profiles=profiles)
         vectors = ranking_features(
             one,
-            aligned[response.pack_as_of],
-            catalogue=catalogue,
-            candidates=catalogue.vocab.encode(response.item_ids)[None],
+            aligned[response.pack_as_of, response.pack_id],
+            catalogue=served_from,
+            candidates=served_from.vocab.encode(response.item_ids)[None],
             source_scores={},
             source_ranks={},
             schema=schema,

@@ -33,6 +33,7 @@ class Logged:
     pack_as_of: int  # the pack's tick
     item_ids: Sequence[str]
     features: np.ndarray  # (C, F) float32
+    pack_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class FeaturePack:
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.items is not None:
             kept = self.items.replace_schema_metadata({CONTENT: self.items_hash})
-            _write(kept, _items_path(path))
+            _write(kept, items_path(path))
         _write(table, path)
 
     @classmethod
@@ -146,7 +146,7 @@ class FeaturePack:
             item_ids=table.column("item_id").to_pylist(),
             state=state,
             schema=about["schema"],
-            items=pq.read_table(_items_path(path)) if _items_path(path).is_file() else None,
+            items=pq.read_table(items_path(path)) if items_path(path).is_file() else None,
         )
 
 
@@ -158,7 +158,8 @@ def _check_schema(pack_id: str, schema: str) -> None:
         )
 
 
-def _items_path(path: Path) -> Path:
+def items_path(path: Path) -> Path:
+    """Of the catalogue that lies beside a pack's file."""
     return path.with_suffix(".items.parquet")
 
 

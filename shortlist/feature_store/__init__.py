@@ -5,6 +5,7 @@ from shortlist.feature_store.packs import (
     current_pack_id,
     latest_pack,
     publish_pack,
+    published_items,
     read_pack,
     read_pack_history,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "materialize",
     "open_store",
     "publish_pack",
+    "published_items",
     "push_events",
     "read_pack",
     "read_pack_history",

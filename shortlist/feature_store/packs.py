@@ -1,7 +1,7 @@
 """Feature packs: item states of the whole catalogue out of Feast, in files with one pointer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from shortlist.feature_store.item_days import shift_day_counts
 from shortlist.feature_store.readers import feature_service
 from shortlist.feature_store.store import FeatureStoreError, open_store
 from shortlist.features import ITEM_SERVICE, ITEM_TICK, PACK_STATE, schema_hash
-from shortlist.pack import LISTS, FeaturePack, PackError
+from shortlist.pack import LISTS, FeaturePack, PackError, items_path
 from shortlist.plain_json import write_json
 
 POINTER = "current.json"
@@ -130,3 +130,9 @@ def current_pack_id(folder: Path) -> str:
 def latest_pack(folder: Path) -> FeaturePack:
     """The published pack. Raises PackError if there is none or it cannot be read."""
     return FeaturePack.load(folder / f"{current_pack_id(folder)}.parquet")
+
+
+def published_items(folder: Path, pack_ids: Iterable[str]) -> dict[str, pa.Table]:
+    """{pack_id: the catalogue that was published with it}; ids without one are left out."""
+    paths = {pack_id: items_path(folder / f"{pack_id}.parquet") for pack_id in pack_ids}
+    return {pack_id: pq.read_table(path) for pack_id, path in paths.items() if path.is_file()}

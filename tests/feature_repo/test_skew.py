@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from flows.featurize import featurize
@@ -15,6 +16,7 @@ from flows.skew_states import Logged
 from flows.skew_verdict import Limits, SkewFailed, judge
 from models.ranking.features import ranking_features, ranking_schema
 from models.recommend.queries import build_queries
+from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
@@ -73,9 +75,16 @@ def verdict(
     pack: FeaturePack | None = None,
     clock: str = "wall",
     limits: Limits = Limits(),
+    items: pa.Table | None = None,
+    published: bool = True,
 ) -> dict[str, Any]:
-    """Serve every user with `reader`, log it, and judge the log against `home`'s lake."""
-    catalogue = Catalogue.from_items(Lake(home.lake).items())
+    """Serve every user with `reader`, log it, and judge the log against `home`'s lake.
+
+    Args:
+        items: the catalogue that is served, if it isn't the release's; `published` with the pack.
+    """
+    release = Catalogue.from_items(Lake(home.lake).items())
+    catalogue = release if items is None else release.with_current(items)
     profiles = ProfileEncoder(("group",), (("g0", "g1"),))
     schema = ranking_schema(["knn"], profiles=profiles)
     at, pack = np.full(len(USERS), UNTIL), pack or latest_pack(home.packs)
@@ -102,6 +111,7 @@ def verdict(
             pack_as_of=pack.as_of,
             item_ids=catalogue.vocab.ids,
             features=served[i],
+            pack_id=pack.pack_id,
         )
         for i, user in enumerate(USERS)
     ]
@@ -109,11 +119,12 @@ def verdict(
     found = compare(
         log,
         schema=schema,
-        catalogue=catalogue,
+        catalogue=release,
         profiles=profiles,
         reader=OfflineReader(home),
         snapshots=home.features,
         packs=read_pack_history(home, [pack.as_of]),
+        published={} if items is None or not published else {pack.pack_id: items},
     )
     return judge(found, limits)
 
@@ -126,6 +137,18 @@ def test_what_is_served_as_the_lake_says_passes_to_the_bit(home: Settings) -> No
         ("user_stats", "user_kinds", "user_searches", "context_trend", "item_state"), 0.0
     )
     assert report["vectors"] == 24
+
+
+def test_what_is_served_of_a_new_catalogue_is_compared_with_that_catalogue(home: Settings) -> None:
+    items = Lake(home.lake).items()
+    rows = items.to_pylist()
+    rows[0][c.PRICE] = 77.0
+    rows.append({**rows[0], c.ITEM_ID: "brand-new"})
+    now = pa.Table.from_pylist(rows, schema=items.schema)
+    report = verdict(home, OnlineReader(home), items=now)
+    assert (report["passed"], report["exact_share"]) == (True, 1.0)
+    assert report["vectors"] == 28  # six items and the new one, four users
+    assert not verdict(home, OnlineReader(home), items=now, published=False)["passed"]
 
 
 @pytest.mark.parametrize(
