@@ -1,13 +1,14 @@
-"""`shortlist bench main_job`: the whole pipeline on a fresh home, and what it reached.
+"""`shortlist bench main_job`: the whole pipeline on a fresh home for each seed, and its results.
 
-Runs `shortlist run CONFIG` as a process of its own, measures it from outside, and keeps of its
-summary what a result file should hold: quality with intervals, by how much the chain is ahead of
-each method on the same requests, slices, gates, guardrails, seconds by step, peak memory.
+Runs `shortlist run` as a process of its own, measures it from outside, and compares the chain with
+the best baseline per user. Values of a user are averaged over seeds before users are resampled, so
+that the interval covers the choice of users and not the luck of one training.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from benchmarks._result import about_machine, report
+from shortlist.metrics import bootstrap_mean
 
 KEPT = (
     "dataset",
@@ -28,6 +34,8 @@ KEPT = (
     "seconds",
     "peak_memory_gb",
 )
+BASELINES = ("ease", "ials", "item_knn", "popularity", "recent_popularity")
+DRAWS = 2000
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "movielens-100k.toml"
 
@@ -35,20 +43,38 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "movielens-10
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
+    parser.add_argument("--seeds", type=int, default=1, help="runs, with the seeds 0, 1, ...")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as home:
-        summary, seconds = run(arguments.config, home=Path(home))
+    summaries, seconds, users = [], [], []
+    for seed in range(arguments.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            config = Path(folder) / arguments.config.name
+            config.write_text(with_seed(arguments.config.read_text(), seed))
+            summary, spent = run(config, home=Path(folder) / "home")
+            table = f"home/runs/{summary['run_id']}/evaluation_users.parquet"
+            users.append(pq.read_table(Path(folder) / table))
+        summaries.append(summary)
+        seconds.append(round(spent, 1))
     config = arguments.config
     if config == DEFAULT_CONFIG:
         config = config.relative_to(DEFAULT_CONFIG.parents[1])  # a result names no one's folders
     result = {
-        "command": f"shortlist bench main_job --config {config}",
+        "command": f"shortlist bench main_job --config {config} --seeds {arguments.seeds}",
         **about_machine(),
-        "seconds_wall": round(seconds, 1),
-        **figures(summary),
+        **compare(users),
+        "seconds": seconds,
+        "peak_gb": [summary["peak_memory_gb"] for summary in summaries],
+        "runs": [figures(summary) for summary in summaries],
     }
     report(result, arguments.out)
+
+
+def with_seed(text: str, seed: int) -> str:
+    """A run's TOML with another seed; keys before the first table are the run's own."""
+    own, bracket, tables = text.partition("\n[")
+    own = re.sub(r"(?m)^seed\s*=.*\n?", "", own)
+    return f"seed = {seed}\n{own}{bracket}{tables}"
 
 
 def run(config: Path, *, home: Path) -> tuple[dict[str, Any], float]:
@@ -65,6 +91,50 @@ def run(config: Path, *, home: Path) -> tuple[dict[str, Any], float]:
     if done.returncode not in (0, 1):  # 1: not promoted, which is a result too
         raise SystemExit(done.returncode)
     return json.loads(done.stdout), seconds
+
+
+def compare(users: list[pa.Table]) -> dict[str, Any]:
+    """Chain, its lead over the best baseline, and the chain without refit.
+
+    Args:
+        users: of each seed, the run's `evaluation_users.parquet`.
+    """
+    seeds = [by_method(table) for table in users]
+
+    def mean(method: str) -> float:
+        return float(np.mean([np.mean(list(seed[method].values())) for seed in seeds]))
+
+    present = [name for name in BASELINES if all(name in seed for seed in seeds)]
+    best = max(present, key=mean)
+    return {
+        "lead_ndcg@10": over_seeds([difference(seed["chain"], seed[best]) for seed in seeds]),
+        "chain_ndcg@10": over_seeds([seed["chain"] for seed in seeds]),
+        "best_baseline": best,
+        "without_refit": {"chain_ndcg@10": over_seeds([seed["without_refit"] for seed in seeds])},
+    }
+
+
+def by_method(table: pa.Table) -> dict[str, dict[str, float]]:
+    """method -> user -> ndcg."""
+    found: dict[str, dict[str, float]] = {}
+    for row in table.to_pylist():
+        found.setdefault(row["method"], {})[row["user_id"]] = row["ndcg"]
+    return found
+
+
+def difference(of: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    """User -> difference; every method is judged on the same requests."""
+    return {user: value - other[user] for user, value in of.items()}
+
+
+def over_seeds(seeds: list[dict[str, float]]) -> dict[str, Any]:
+    """Mean with a 95% interval over users, each user's seeds averaged first; means of seeds."""
+    users = sorted(set().union(*seeds))
+    values = [np.mean([seed[user] for seed in seeds if user in seed]) for user in users]
+    rng = np.random.default_rng(0)
+    interval = bootstrap_mean(users, np.array(values), rng=rng, draws=DRAWS)
+    kept = {name: interval[name] for name in ("mean", "low", "high")}
+    return kept | {"per_seed": [float(np.mean(list(seed.values()))) for seed in seeds]}
 
 
 def figures(summary: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,11 @@ class TrainConfig(Config):
     candidates_per_source: int = Field(default=100, ge=1)
     mmr_strength: float = Field(default=0.0, ge=0, le=1)
     parallel: int = Field(default=2, ge=1)
-    """Models trained at the same time; each gets one thread."""
+    """Models trained at the same time."""
+    threads: int = Field(default=1, ge=1)
+    """Threads of one model."""
+    device: str = "cpu"
+    """Where torch trains the sources, e.g. `cuda`."""
 
 
 class EvaluateConfig(Config):

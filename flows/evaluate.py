@@ -1,7 +1,9 @@
 """Evaluate: the whole chain on the test window, over the full catalogue, beside sources, baselines
-and champion.
+and champion. All are fitted on everything before that window, as a release is on everything before
+it serves.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +13,12 @@ import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.assemble import JudgedTick, load_world
+from flows.champion import load_champion
 from flows.choose_chain import FALLBACK
-from flows.configuration import EvaluateConfig
+from flows.configuration import EvaluateConfig, RunConfig
 from flows.judge import Lists, beyond_accuracy, filled, quality, slices_of
 from flows.runs import Run
+from flows.sanity import compare_refit
 from flows.train import read_windows
 from flows.train_sources import REFERENCE_KINDS
 from models import registry
@@ -28,8 +32,11 @@ from shortlist.contracts import SERVING_LOG
 from shortlist.feature_store import OfflineReader, latest_pack
 from shortlist.metrics import ndcg, paired_difference
 from shortlist.release import ReleaseError, ReleaseStore
+from shortlist.splits import Windows
 
 CHAMPION = "champion"
+WITHOUT_REFIT = "without_refit"
+"""The chain with sources that were fitted on the first window only, as its ranker met them."""
 FALLBACK_DAYS = 7
 """Of recent popularity, where a run does not name it as a source of its own."""
 
@@ -53,17 +60,20 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     ticks = read_windows(settings, world, config, windows=("test",))[0]["test"]
     pack = latest_pack(settings.packs)
     reader = OfflineReader(settings)
-    recommender = Recommender.from_folder(run.staging, about, reader, pack=pack)
+    refit, backtest, trial = (
+        Recommender.from_folder(run.staging, about, reader, pack=pack, sources=folder)
+        for folder in (run.staging / "sources", run.backtest, run.trial)
+    )
     print(f"evaluate: {sum(len(t.queries) for t in ticks):,} requests over the full catalogue")
 
     width = max(config.evaluate.ks)
-    chain = judge_chain(recommender, ticks, k=width)
-    methods = {"chain": chain.lists}
+    chain = judge_chain(backtest, ticks, k=width)
+    methods = {"chain": chain.lists, WITHOUT_REFIT: judge_chain(trial, ticks, k=width).lists}
     serving = ReleaseStore(settings.releases).current_id()
-    champion = load_champion(settings, reader, pack, catalogue=world.catalogue)
+    champion = load_champion(settings, run, world, ticks, reader, pack=pack)
     if champion is not None:
         methods[CHAMPION] = judge_chain(champion, ticks, k=width).lists
-    methods |= judge_sources(run, recommender, ticks, k=width)
+    methods |= judge_sources(run, config, backtest, ticks, k=width)
 
     data_counts = np.bincount(
         world.catalogue.vocab.encode(
@@ -75,11 +85,15 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
         methods, ticks, world.catalogue, data_counts, config.evaluate, seed=config.seed
     )
     result = {"dataset": config.name, "run_id": run.run_id, "compared_with": serving} | result
-    result["candidates"] = result["candidates"] | judge_shortlist(chain.ranked, ticks, recommender)
+    result["candidates"] = result["candidates"] | judge_shortlist(chain.ranked, ticks, backtest)
+    result["refit"] = about["refit"] | compare_refit(refit.chain, backtest.chain, ticks)
+    result["fitted_until"] = fitted_until(run, methods, windows=world.windows)
+    per_user = ndcg_of_users(methods, ticks, k=config.evaluate.list_size)
+    pq.write_table(per_user, run.path / "evaluation_users.parquet")
     run.write("evaluation.json", result)
     reference = run.staging / "reference"
     reference.mkdir(exist_ok=True)
-    log = serving_log(chain.ranked, ticks, recommender, k=config.evaluate.list_size)
+    log = serving_log(chain.ranked, ticks, backtest, k=config.evaluate.list_size)
     pq.write_table(log, reference / "serving_log.parquet")
     return result
 
@@ -99,17 +113,23 @@ def judge_chain(recommender: Recommender, ticks: list[JudgedTick], *, k: int) ->
 
 
 def judge_sources(
-    run: Run, recommender: Recommender, ticks: list[JudgedTick], *, k: int
+    run: Run, config: RunConfig, backtest: Recommender, ticks: list[JudgedTick], *, k: int
 ) -> dict[str, Lists]:
-    """Every source's own list; REFERENCE_KINDS as fitted on everything before validation.
+    """The list of every source and baseline alone. Those that were not fitted again are judged as
+    fitted on the first window; `fitted_until` tells them apart.
 
     Places that a source leaves empty are filled with recent popularity, as they would be served.
     """
-    sources = dict(recommender.chain.sources)
+    catalogue = backtest.catalogue
+    sources = {
+        source.kind: registry.load(source.kind, run.trial / source.kind, catalogue)
+        for source in config.train.sources
+        if source.kind not in backtest.chain.sources
+    } | backtest.chain.sources
     for kind in REFERENCE_KINDS:
         folder = run.references / kind
         if folder.is_dir():
-            sources[kind] = registry.load(kind, folder, recommender.catalogue)
+            sources[kind] = registry.load(kind, folder, catalogue)
     if FALLBACK not in sources:
         sources[FALLBACK] = Popularity(FALLBACK, days=FALLBACK_DAYS)
     lists = {
@@ -117,6 +137,29 @@ def judge_sources(
         for name, source in sources.items()
     }
     return {name: filled(of_source, lists[FALLBACK]) for name, of_source in lists.items()}
+
+
+def fitted_until(run: Run, methods: Iterable[str], *, windows: Windows) -> dict[str, int]:
+    """Method -> where the events end that it was fitted on (microseconds)."""
+    again = {"chain", CHAMPION, FALLBACK}
+    for folder in (run.backtest, run.references):
+        again |= {path.name for path in folder.iterdir()}
+    first, test = windows["retrieval_train"][1], windows["test"][0]
+    return {name: test if name in again else first for name in methods}
+
+
+def ndcg_of_users(methods: dict[str, Lists], ticks: list[JudgedTick], *, k: int) -> pa.Table:
+    """user_id, method, ndcg (mean over the user's requests): for comparisons across runs."""
+    users = np.array([user for tick in ticks for user in tick.queries.user_ids])
+    relevant = [wanted for tick in ticks for wanted in tick.relevant]
+    parts = []
+    for name, lists in methods.items():
+        values = ndcg(lists.item_idx, relevant, k=k)
+        kept = ~np.isnan(values)
+        ids, row = np.unique(users[kept], return_inverse=True)
+        mean = np.bincount(row, weights=values[kept]) / np.bincount(row)
+        parts.append(pa.table({"user_id": ids, "method": [name] * len(ids), "ndcg": mean}))
+    return pa.concat_tables(parts)
 
 
 def judge_shortlist(
@@ -137,29 +180,6 @@ def judge_shortlist(
             "sources": list(recommender.chain.config.candidate_sources),
         }
     }
-
-
-def load_champion(
-    settings: Settings, reader: OfflineReader, pack: Any, *, catalogue: Catalogue
-) -> Recommender | None:
-    """The release that serves now; None if there is none or it can no longer be compared, which is
-    said: a catalogue that has grown numbers its items anew.
-    """
-    store = ReleaseStore(settings.releases)
-    if store.current_id() is None:
-        print("evaluate: no champion yet; the gate is recent popularity")
-        return None
-    try:
-        champion = Recommender.load(store.open(), reader, pack=pack)
-        if champion.catalogue.vocab.ids != catalogue.vocab.ids:
-            raise ReleaseError(
-                f"release {champion.release_id} knows {champion.catalogue.num_items} items, the"
-                f" lake has {catalogue.num_items}: not the same catalogue"
-            )
-    except (ReleaseError, ValueError) as error:
-        print(f"evaluate: the champion cannot be compared ({error}); the gate is recent popularity")
-        return None
-    return champion
 
 
 def evaluation(

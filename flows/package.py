@@ -31,6 +31,7 @@ def package_flow(run_id: str, bento: bool = True) -> dict[str, Any]:
         "compared_with": evaluation["compared_with"],
         "candidates": evaluation["candidates"],
         "reachable_coverage": evaluation["reachable_coverage"],
+        "refit": evaluation["refit"],
     }
     with ReleaseStore(settings.releases).publishing(about) as (folder, about):
         shutil.copytree(run.staging, folder, dirs_exist_ok=True)

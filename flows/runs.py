@@ -4,8 +4,10 @@ runs/<run_id>/config.json     the RunConfig
 runs/<run_id>/windows.json    edges of the five windows, microseconds
 runs/<run_id>/release/        the models, staged exactly as they will be published
 runs/<run_id>/about.json      what will be the manifest's `about`
-runs/<run_id>/references/     the tuned baselines of the table, not part of the release
+runs/<run_id>/trial/          sources fitted on the first window, for rankers and choices
+runs/<run_id>/backtest/       sources and baselines fitted on everything before the test window
 runs/<run_id>/evaluation.json metrics, intervals and slices
+runs/<run_id>/evaluation_users.parquet  nDCG of each user under each method
 runs/<run_id>/summary.json    seconds by step, peak memory, quality table
 """
 
@@ -77,8 +79,19 @@ class Run:
         return self.path / "release"
 
     @property
+    def trial(self) -> Path:
+        """Sources fitted on the first window: the ranker learned from what they find."""
+        return self.path / "trial"
+
+    @property
+    def backtest(self) -> Path:
+        """The same sources fitted on everything before the test window, which judges them."""
+        return self.path / "backtest" / "sources"
+
+    @property
     def references(self) -> Path:
-        return self.path / "references"
+        """The table's baselines, fitted on everything before the test window."""
+        return self.path / "backtest" / "references"
 
     @property
     def windows(self) -> Windows:

@@ -1,8 +1,9 @@
-"""Train: sources in parallel (retrieval, sequence, content, baselines), then the rankers on their
-candidates.
+"""Train: fit the sources on the first window and rankers on what they find, let validation choose
+the chain, then fit its sources again on more data.
 """
 
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,9 @@ from flows.assemble import (
 from flows.choose_chain import best_ranker, choose_sources, source_usage
 from flows.configuration import RunConfig
 from flows.ranking_data import Assembled, Gathered, assemble_ranking, gather
+from flows.refit import chosen_sources, fitted_on, recipe_of, refit_jobs
 from flows.runs import Run
-from flows.train_sources import Prepared, train_sources
+from flows.train_sources import Job, fit_sources, in_order, reference_sources
 from models import registry
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import Ranker
@@ -50,27 +52,55 @@ def train_flow(run_id: str) -> dict[str, Any]:
     world = load_world(settings, config)
     ticks, profiles = read_windows(settings, world, config, windows=("ranker_train", "validation"))
     edges = world.windows
-    prepared = Prepared(
-        data=training_data(world, profiles, end=edges["retrieval_train"][1]),
-        reference_data=training_data(world, profiles, end=edges["ranker_train"][1]),
-        validation=as_validation(ticks["validation"]),
-    )
+    data = training_data(world, profiles, end=edges["retrieval_train"][1])
+    validation = as_validation(ticks["validation"])
     print(
-        f"train: {len(prepared.data.item_idx):,} events of {prepared.data.num_users:,} users,"
-        f" {prepared.data.num_items:,} items; requests: "
+        f"train: {len(data.item_idx):,} events of {data.num_users:,} users,"
+        f" {data.num_items:,} items; requests: "
         + ", ".join(f"{sum(len(t.queries) for t in v):,} {name}" for name, v in ticks.items())
     )
-    run.staging.mkdir(exist_ok=True)
+    for folder in (run.staging, run.trial, run.backtest, run.references):
+        shutil.rmtree(folder, ignore_errors=True)  # of a training that was interrupted
+    run.staging.mkdir()
     world.catalogue.save(run.staging / "items.parquet")
     (run.staging / "profiles.json").write_text(json.dumps(profiles.to_json()))
-    fitted = train_sources(run, config, prepared, cache=settings.cache)
+    # Baselines of the table are tuned on everything before validation, so that the chain is never
+    # compared with a baseline that has seen less than the chain's ranker.
+    tuning = training_data(world, profiles, end=edges["ranker_train"][1])
+    references = reference_sources(config, num_items=world.catalogue.num_items)
+    trials = [Job(s, data, validation, run.trial) for s in in_order(config.train.sources)]
+    figures = fit_sources(
+        [*trials, *(Job(s, tuning, validation, None) for s in references)], config, settings.cache
+    )
+    trial = {job.config.kind: own for job, own in zip(trials, figures, strict=False)}
+    tuned = dict(zip((s.kind for s in references), figures[len(trials) :], strict=True))
     sources = {
-        source.kind: registry.load(
-            source.kind, run.staging / "sources" / source.kind, world.catalogue
-        )
+        source.kind: registry.load(source.kind, run.trial / source.kind, world.catalogue)
         for source in config.train.sources
     }
     about = train_ranking(run, config, world, profiles, sources, ticks)
+    recipe = recipe_of(config, about, frozen={kind: own["frozen"] for kind, own in trial.items()})
+    chosen = chosen_sources(recipe)
+    before_test = training_data(world, profiles, end=edges["test"][0])
+    release_jobs = refit_jobs(
+        recipe,
+        training_data(world, profiles, end=edges["test"][1]),
+        validation,
+        run.staging / "sources",
+    )
+    figures = fit_sources(
+        [
+            *release_jobs,
+            *refit_jobs(recipe, before_test, validation, run.backtest),
+            *(
+                Job(s, before_test, validation, run.references, tuned[s.kind]["frozen"])
+                for s in references
+            ),
+        ],
+        config,
+        settings.cache,
+    )
+    refitted = {job.config.kind: own for job, own in zip(release_jobs, figures, strict=False)}
     about |= {
         "dataset": config.name,
         "clock": config.data.clock,
@@ -78,15 +108,24 @@ def train_flow(run_id: str) -> dict[str, Any]:
         "rating_range": config.validation.enforced_rating_range,
         "feature_schema": schema_hash(),
         "feature_services": [REQUEST_SERVICE, ITEM_SERVICE],
-        "sources": {name: name for name in sources},
-        "source_figures": fitted,
+        "sources": {kind: kind for kind in chosen},
+        "source_figures": trial,
+        "refit": {
+            "seconds": {kind: own["seconds"] for kind, own in refitted.items()},
+            "index_recall@100": {
+                kind: own["index_recall@100"]
+                for kind, own in refitted.items()
+                if "index_recall@100" in own
+            },
+        },
+        "fitted": fitted_on(world, chosen),
+        "recipe": recipe,
         "windows": edges.to_json(),
-        "data_end": edges["replay"][0],
+        "data_end": edges["test"][1],
         "seed": config.seed,
-        "train": config.train.model_dump(mode="json"),
     }
     run.write("about.json", about)
-    return {"sources": fitted, "ranker": about["ranker"], "chain": about["chain"]}
+    return {"sources": trial, "ranker": about["ranker"], "chain": about["chain"]}
 
 
 def read_windows(

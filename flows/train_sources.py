@@ -1,7 +1,8 @@
-"""Train the sources side by side: retrieval, sequence and content models, and the baselines."""
+"""Fit sources side by side: retrieval, sequence and content models, and the baselines."""
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,69 +13,60 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 from threadpoolctl import threadpool_limits
 
-from flows.configuration import RunConfig
-from flows.runs import Run
+from flows.configuration import RunConfig, TrainConfig
 from models import registry
 from models.baselines.ease import MAX_ITEMS
 from models.data import TrainingData, Validation
 from models.training import TrainingOptions
-from shortlist.config import Settings
 
-REFERENCE_KINDS = ("item_knn", "ease", "ials")
-"""Baselines of the table that learn parameters, whether the run names them as sources or not:
-fitted again on everything before validation, so that the chain is never compared with a baseline
-that has seen less than the chain's ranker.
-"""
+REFERENCE_KINDS = ("popularity", "item_knn", "ease", "ials")
+"""Baselines of the table, whether the run names them as sources or not."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """All that the tasks of one training share; it stays in this process."""
+class Job:
+    """One source to fit. It stays in this process."""
 
+    config: Any  # SourceConfig
     data: TrainingData
-    reference_data: TrainingData
     validation: Validation
+    """Tunes and stops the source; the index of a refit is measured with its queries."""
+    folder: Path | None
+    """The source is saved in `folder/<kind>`; None: only its figures are wanted."""
+    frozen: dict[str, Any] | None = None
+    """What an earlier fit chose: the source is fitted with it, without validation."""
 
 
-def train_sources(
-    run: Run, config: RunConfig, prepared: Prepared, *, cache: Path
-) -> dict[str, dict[str, Any]]:
-    """Fit every source in its own task, `config.train.parallel` at a time, longest first."""
+def fit_sources(jobs: Sequence[Job], config: RunConfig, cache: Path) -> list[dict[str, Any]]:
+    """Fit each job in a task of its own, `config.train.parallel` at a time, in the order given.
+
+    Returns:
+        The figures of each job, in the same order.
+    """
     runner: Any = ThreadPoolTaskRunner(max_workers=config.train.parallel)
-    flow_of_sources = sources_flow.with_options(task_runner=runner)
     # One BLAS thread a model: two models with two threads each wait for one another. iALS, with
     # its many small products, takes four times the processor time otherwise.
     with threadpool_limits(limits=1, user_api="blas"):
-        return flow_of_sources(run.run_id, quote(prepared), str(cache))
+        return sources_flow.with_options(task_runner=runner)(
+            quote(jobs), config.seed, config.train.model_dump_json(), str(cache)
+        )
 
 
 @flow(name="train-sources", log_prints=True, validate_parameters=False)
-def sources_flow(run_id: str, prepared: Any, cache: str) -> dict[str, dict[str, Any]]:
-    """Sources do not depend on each other, so they train side by side."""
-    run = Run.open(Settings(), run_id)
-    config = run.config
-    learned = [s for s in config.train.sources if s.kind not in registry.BASELINES]
-    baselines = [s for s in config.train.sources if s.kind in registry.BASELINES]
-    futures = {
-        source.kind: fit_source.with_options(name=f"fit {source.kind}").submit(
-            source.model_dump_json(), prepared, str(run.staging / "sources"), config.seed, cache
+def sources_flow(jobs: Any, seed: int, train: str, cache: str) -> list[dict[str, Any]]:
+    """Sources do not depend on each other, so they are fitted side by side."""
+    futures = [
+        fit_source.with_options(name=f"fit {job.config.kind}").submit(
+            quote(job), seed, train, cache
         )
-        for source in [*learned, *baselines]
-    }
-    references = [
-        fit_source.with_options(name=f"fit {source.kind} (reference)").submit(
-            source.model_dump_json(),
-            prepared,
-            str(run.references),
-            config.seed,
-            cache,
-            reference=True,
-        )
-        for source in reference_sources(config, num_items=bundle_of(prepared).data.num_items)
+        for job in unquoted(jobs)
     ]
-    for future in references:
-        future.result()
-    return {name: future.result() for name, future in futures.items()}
+    return [future.result() for future in futures]
+
+
+def in_order(sources: Sequence[Any]) -> list[Any]:
+    """Learned sources first: they take longest."""
+    return sorted(sources, key=lambda source: source.kind in registry.BASELINES)
 
 
 def reference_sources(config: RunConfig, *, num_items: int) -> list[Any]:
@@ -86,39 +78,39 @@ def reference_sources(config: RunConfig, *, num_items: int) -> list[Any]:
     return [named.get(kind) or registry.parse_source(json.dumps({"kind": kind})) for kind in kinds]
 
 
-def bundle_of(prepared: Any) -> Prepared:
+def unquoted(value: Any) -> Any:
     """Prefect hands a quoted value on as it is in some places and unwrapped in others."""
-    return prepared.unquote() if isinstance(prepared, quote) else prepared
+    return value.unquote() if isinstance(value, quote) else value
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def fit_source(
-    source_json: str,
-    prepared: Any,
-    folder: str,
-    seed: int,
-    cache: str,
-    reference: bool = False,
-) -> dict[str, Any]:
-    """Fit one source, save it under `folder/<kind>`, and say how good it is on validation."""
-    bundle = bundle_of(prepared)
-    config = registry.parse_source(source_json)
+def fit_source(quoted: Any, seed: int, train: str, cache: str) -> dict[str, Any]:
+    """Fit one source, save it, and say how good it is on validation (unless it is a refit)."""
+    job: Job = unquoted(quoted)
+    config = TrainConfig.model_validate_json(train)
     started = time.perf_counter()
-    options = TrainingOptions(seed=seed, num_threads=1, cache=Path(cache))
-    data = bundle.reference_data if reference else bundle.data
-    source = registry.fit(config, data, bundle.validation, options)
-    path = Path(folder) / config.kind
-    path.mkdir(parents=True)
-    source.save(path)
-    figures: dict[str, Any] = {
-        "validation_ndcg@10": round(bundle.validation.ndcg(source), 4),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
+    options = TrainingOptions(
+        device=config.device, seed=seed, num_threads=config.threads, cache=Path(cache)
+    )
+    figures: dict[str, Any] = {}
+    if job.frozen is None:
+        source = registry.fit(job.config, job.data, job.validation, options)
+        figures["validation_ndcg@10"] = round(job.validation.ndcg(source), 4)
+        figures["frozen"] = registry.frozen(source)
+    else:
+        source = registry.refit(job.config, job.data, options, frozen=job.frozen)
+    if job.folder is not None:
+        path = job.folder / job.config.kind
+        path.mkdir(parents=True)
+        source.save(path)
+    figures["seconds"] = round(time.perf_counter() - started, 1)
     index = getattr(source, "index", None)
     if index is not None:
-        queries = source.query_vectors(bundle.validation.ticks[0][0])
+        queries = source.query_vectors(job.validation.ticks[0][0])
         figures["index"] = index.kind
         figures["index_recall@100"] = round(float(index.measure_recall(queries, k=100)), 4)
-    note = " on everything before validation, for the table" if reference else ""
-    print(f"{config.kind}{note}: {figures}")
+    events = len(job.data.item_idx)
+    print(
+        f"{job.config.kind}{'' if job.frozen is None else ' again'}, {events:,} events: {figures}"
+    )
     return figures

@@ -110,7 +110,9 @@ class Validation:
     def mean_per_user(
         self, judge: Callable[[Queries, ItemState, list[np.ndarray]], np.ndarray]
     ) -> float:
-        """`judge` gives one figure a query, NaN where nothing is relevant."""
+        """`judge` gives one figure a query, NaN where nothing is relevant; NaN without requests."""
+        if not self.ticks:
+            return float("nan")
         users: list[str] = []
         values: list[np.ndarray] = []
         for queries, items, relevant in self.ticks:

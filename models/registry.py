@@ -4,8 +4,8 @@ A new source is a file with a Config, a `fit_x` and a `load`, one member of the 
 in SOURCES.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,8 +85,29 @@ def parse_source(text: str) -> SourceConfig:
 def fit(
     config: SourceConfig, data: TrainingData, validation: Validation, options: TrainingOptions
 ) -> Source:
-    """Fit one source on the retrieval-train window, tuned or stopped on validation."""
+    """Fit one source, tuned or stopped on validation."""
     return SOURCES[config.kind].fit(config, data, validation, options)
+
+
+def frozen(source: Source) -> dict[str, Any]:
+    """What `fit` chose on validation, as JSON: `epochs`, or one value of each grid."""
+    history = getattr(source, "history", None)
+    if history is not None:
+        return {"epochs": history.best_epoch}
+    return dict(getattr(source, "chosen", {}))
+
+
+def refit(
+    config: SourceConfig,
+    data: TrainingData,
+    options: TrainingOptions,
+    *,
+    frozen: Mapping[str, Any],
+) -> Source:
+    """Fit a source on other data, with the choices of an earlier `fit` and without validation."""
+    chosen = {name: (value,) for name, value in frozen.items() if name != "epochs"}
+    config = type(config).model_validate(config.model_dump() | chosen)
+    return fit(config, data, Validation([]), replace(options, epochs=frozen.get("epochs")))
 
 
 def load(kind: str, folder: Path, catalogue: Catalogue) -> Source:

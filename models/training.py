@@ -44,6 +44,9 @@ class TrainingOptions:
     """Folder in which a training leaves its state after each epoch, and goes on from it."""
     max_seconds: float = math.inf
     """Training time after which no further epoch begins; a cosine schedule ends with it."""
+    epochs: int | None = None
+    """Train exactly so many epochs without validation and keep the last weights; the schedule stays
+    that of `num_epochs`. None: stop by validation and keep the best weights."""
     half_precision: bool = False
     """Compute the model in bfloat16 where torch deems it safe; for GPUs."""
 
@@ -184,16 +187,17 @@ def train(
             done.losses.append(total / count)
             model.eval()
             with torch.no_grad(), _swapped(parameters, averaged):
-                ndcg = validate()
+                ndcg = validate() if options.epochs is None else math.nan
                 done.figures.append(ndcg)
                 if math.isnan(ndcg) or ndcg > done.best_ndcg:
                     done.best_epoch = epoch + 1
                     best_weights = copy.deepcopy(model.state_dict())
                     done.best_ndcg = done.best_ndcg if math.isnan(ndcg) else ndcg
             done.seconds = before + time.perf_counter() - started
+            judged = "" if options.epochs is not None else f" validation ndcg {ndcg:.4f}"
             progress(
-                f"{name}: epoch {epoch + 1}/{config.num_epochs} loss {done.losses[-1]:.4f}"
-                f" validation ndcg {ndcg:.4f} {done.seconds:.1f} s"
+                f"{name}: epoch {epoch + 1}/{options.epochs or config.num_epochs}"
+                f" loss {done.losses[-1]:.4f}{judged} {done.seconds:.1f} s"
             )
             if path is not None:
                 save_checkpoint(
@@ -224,6 +228,8 @@ def _finished(done: Progress, config: OptimiserConfig, options: TrainingOptions)
     epochs = len(done.losses)
     if epochs == 0:
         return False
+    if options.epochs is not None:
+        return epochs >= options.epochs
     waited = epochs - done.best_epoch
     return (
         epochs >= config.num_epochs

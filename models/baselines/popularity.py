@@ -45,8 +45,9 @@ class Popularity:
         self.days = days
 
     @property
-    def chosen(self) -> dict[str, int | None]:
-        return {"days": self.days}
+    def chosen(self) -> dict[str, int]:
+        """What was chosen on validation."""
+        return {} if self.days is None else {"days": self.days}
 
     def counts(self, items: ItemState) -> np.ndarray:
         """(N + 1,) float64; ties among recent counts are broken by all-time ones."""

@@ -108,8 +108,14 @@ class Recommender:
         *,
         pack: FeaturePack,
         release: Release | None = None,
+        sources: Path | None = None,
     ) -> "Recommender":
-        """Load the models in `folder`, published or not yet."""
+        """Load the models in `folder`, published or not yet.
+
+        Args:
+            sources: folder of the sources; None: `folder/sources`.
+        """
+        sources = folder / "sources" if sources is None else sources
         if about["feature_schema"] != schema_hash():
             raise ReleaseError(
                 f"{folder.name}: feature schema {about['feature_schema']}, this code has"
@@ -120,7 +126,7 @@ class Recommender:
         chain = Chain(
             ChainConfig.model_validate(about["chain"]),
             sources={
-                name: registry.load(kind, folder / "sources" / name, catalogue)
+                name: registry.load(kind, sources / name, catalogue)
                 for name, kind in about["sources"].items()
             },
             ranker=load_ranker(about["ranker"], folder / "ranker") if about["ranker"] else None,

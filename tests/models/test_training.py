@@ -18,9 +18,17 @@ from models.training import (
 X = torch.linspace(-1, 1, 16)[:, None]
 
 
-def fit(validate, *, seed: int = 0, lines: list[str] | None = None, batches=None, **config):
+def fit(
+    validate,
+    *,
+    seed: int = 0,
+    lines: list[str] | None = None,
+    batches=None,
+    epochs: int | None = None,
+    **config,
+):
     """Fit y = 3 x with one weight; `validate` judges the model."""
-    options = TrainingOptions(seed=seed)
+    options = TrainingOptions(seed=seed, epochs=epochs)
     model = nn.Linear(1, 1, bias=False)
     nn.init.normal_(model.weight, generator=options.generator("weights"))
     rng = options.rng("batches")
@@ -54,6 +62,20 @@ def test_learns_and_tells_each_epoch():
     assert lines[0].startswith("line: epoch 1/40 loss ")
     assert "validation ndcg" in lines[0]
     assert not model.training
+
+
+@pytest.mark.parametrize("optimiser", [{}, {"schedule": "cosine", "average_decay": 0.9}])
+def test_frozen_epochs_give_the_weights_that_validation_chose(optimiser):
+    figures = iter([0.1, 0.5, 0.9, 0.2, 0.3])
+    chosen, history = fit(lambda m: next(figures), num_epochs=12, patience=2, **optimiser)
+    assert (history.best_epoch, history.epochs) == (3, 5)
+
+    def never(model):
+        raise AssertionError("a refit doesn't validate")
+
+    again, refitted = fit(never, num_epochs=12, patience=2, epochs=3, **optimiser)
+    assert (refitted.best_epoch, refitted.epochs) == (3, 3)
+    assert again.weight.item() == chosen.weight.item()
 
 
 def test_stops_early_and_keeps_the_best_weights():
