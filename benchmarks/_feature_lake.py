@@ -13,7 +13,7 @@ from benchmarks._feature_online import percentiles
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, USERS
-from shortlist.feature_store import FeatureEvent, OnlineReader, OnlineWriter
+from shortlist.feature_store import OnlineReader, Tail
 from shortlist.features import context_id
 from shortlist.lake import Manifest
 
@@ -121,8 +121,8 @@ def incremental(home: Path, *, events: int, day: int) -> dict[str, Any]:
 
 
 def request_latency(settings: Settings, *, users: int, reads: int = 5_000) -> dict[str, Any]:
-    """One user's whole request (state, history, profile, context) and one pushed event."""
-    reader, writer = OnlineReader(settings), OnlineWriter(settings)
+    """One user's whole request (state, history, profile, context) and one posted event."""
+    reader, tail = OnlineReader(settings), Tail.of(settings)
     rng = np.random.default_rng(0)
     at = START + DAY
     context = context_id(surface="home", device="phone", at=at)
@@ -132,9 +132,16 @@ def request_latency(settings: Settings, *, users: int, reads: int = 5_000) -> di
         reader.read([f"user-{number:07d}"], [context], np.array([at]))
         taken.append(time.perf_counter() - started)
     pushed = []
-    for number in rng.integers(users, size=300):
-        event = FeatureEvent(f"user-{number:07d}", "item-000001", at + 1, 1.0)
+    for post, number in enumerate(rng.integers(users, size=300)):
+        event = {
+            "event_id": f"post-{post}",
+            "user_id": f"user-{number:07d}",
+            "item_id": "item-000001",
+            "event_type": "rating",
+            "event_timestamp": at + 1,
+            "value": 1.0,
+        }
         started = time.perf_counter()
-        writer.push([event])
+        tail.insert([event])
         pushed.append(time.perf_counter() - started)
     return {"read": percentiles(taken[50:]), "push": percentiles(pushed)}

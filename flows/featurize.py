@@ -6,12 +6,21 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow
 
 from shortlist.config import Settings
-from shortlist.feature_store import apply, build_states, materialize, publish_pack, read_pack
+from shortlist.feature_store import (
+    FeatureStoreError,
+    apply,
+    build_states,
+    materialize,
+    publish_pack,
+    read_pack,
+)
+from shortlist.feature_store.snapshots import Snapshots
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import Lake
 
@@ -20,14 +29,21 @@ from shortlist.lake import Lake
 def featurize_flow(target_events: tuple[str, ...], until: int) -> dict[str, Any]:
     """Bring every feature to `until` (microseconds; only events strictly before it are seen).
 
-    Events from `until` on, posted before or while this runs, are to be pushed again afterwards.
+    Events that became known after `until` stay in the tail of the online rows.
 
     Raises:
         LakeError: nothing was validated yet.
-        FeatureStoreError: there are no target events before `until`.
+        FeatureStoreError: there are no target events before `until`, or the states are newer than
+            `until`: features are never set back.
     """
     settings = Settings()
     with home_lock(settings, "refresh", what="shortlist featurize", wait_seconds=REFRESH_WAIT):
+        before = Snapshots.read(settings.features)
+        if before is not None and until < before.until:
+            raise FeatureStoreError(
+                f"{settings.features}: states are built up to {_moment(before.until)}, asked for"
+                f" {_moment(until)}; features are never set back (remove the folder to build anew)"
+            )
         return featurize(settings, target_events, until=until)
 
 
@@ -69,6 +85,10 @@ def featurize(settings: Settings, target_events: tuple[str, ...], *, until: int)
         "as_of": pack.as_of,
         "seconds": seconds,
     }
+
+
+def _moment(microseconds: int) -> str:
+    return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def quietly(step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:

@@ -1,9 +1,8 @@
 """The promoted Recommender in this process: `shortlist recommend` needs no server."""
 
 from models.recommend.recommender import Recommender
-from shortlist.clock import HomeClock
 from shortlist.config import Settings
-from shortlist.feature_store import OnlineReader, latest_pack
+from shortlist.feature_store import OnlineReader, home_clock, latest_pack
 from shortlist.release import ReleaseStore
 
 
@@ -19,6 +18,6 @@ def local_recommender(release_id: str | None = None) -> Recommender:
 
 
 def now_of(recommender: Recommender) -> int:
-    """'Now' in microseconds, by the home's clock."""
-    settings, about = Settings(), recommender.about
-    return HomeClock(settings, settings.clock or about["clock"], start=about["data_end"]).now()
+    """Now on the home's clock, microseconds."""
+    about = recommender.about
+    return home_clock(Settings(), about["clock"], otherwise=about["data_end"]).now()

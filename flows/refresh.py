@@ -10,9 +10,10 @@ from flows.configuration import RunConfig, load_run_config
 from flows.featurize import featurize_flow
 from flows.ingest import ingest_flow
 from flows.validate import validate_flow
-from shortlist.clock import HomeClock
 from shortlist.config import Settings
+from shortlist.feature_store import home_clock
 from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.lake import LakeError
 
 
 @flow(name="refresh", log_prints=True)
@@ -32,19 +33,26 @@ def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
 
 
 def refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
-    """The flow's work; the caller holds the lock `refresh`."""
+    """The flow's work; the caller holds the lock `refresh`.
+
+    `until` is taken before the inbox is read: every event that arrived by then is in the inbox, and
+    later ones stay in the tail of the online rows.
+    """
+    clock = home_clock(settings, run_config.data.clock)
+    if clock.now() == 0:
+        raise LakeError(f"{settings.lake}: no interactions yet; run `shortlist run` or `ingest`")
+    until = clock.cut()
     ingested = 0
     clock = HomeClock(settings, settings.clock or run_config.data.clock)
     if any(wrote(settings)):
         source = run_config.data.model_copy(update={"source": "service", "files": None})
-        batch = ingest_flow(source, now=clock.now())
-        validated = validate_flow(
-            batch["batch_id"], run_config.validation, clock=run_config.data.clock
-        )
+        batch = ingest_flow(source, now=until)
+        # What was acknowledged is kept: an item may come into the catalogue after its events.
+        limits = run_config.validation.model_copy(update={"unknown_items": "keep"})
+        validated = validate_flow(batch["batch_id"], limits, clock=clock.kind)
         ingested = validated["accepted"]
     else:
         print(f"refresh: nothing was posted or shown ({settings.events} is empty)")
-    until = clock.now()
     features = featurize_flow(run_config.data.target_events, until)
     return {"ingested": ingested, "until": until, "features": features}
 

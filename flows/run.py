@@ -15,12 +15,15 @@ from flows.ingest import ingest_flow
 from flows.monitor import monitor_flow
 from flows.package import package_flow
 from flows.promote import promote_flow
+from flows.refresh import refresh
 from flows.replay import replay_flow
 from flows.runs import Run
 from flows.train import train_flow
 from flows.validate import validate_flow
 from shortlist import columns as c
 from shortlist.config import Settings
+from shortlist.feature_store import home_clock
+from shortlist.feature_store.snapshots import Snapshots
 from shortlist.lake import Lake
 
 WEEK = 7 * c.MICROSECONDS_PER_DAY
@@ -37,7 +40,13 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
     )
     run = Run.start(settings, config)
     until = run.windows["replay"][0]
-    clock.run("featurize", featurize_flow, config.data.target_events, until)
+    # Only a demo's first run stands at the beginning of its replay window. Features that are newer
+    # belong to a deployment in use: they go forward only, and no old traffic is sent to it.
+    demo = home_clock(settings, config.data.clock).kind == "replay" and not has_states(settings)
+    if demo:
+        clock.run("featurize", featurize_flow, config.data.target_events, until)
+    else:
+        clock.run("refresh", refresh, settings, config)
     clock.run("train", train_flow, run.run_id)
     evaluation = clock.run("evaluate", evaluate_flow, run.run_id)
     packaged = clock.run("package", package_flow, run.run_id)
@@ -57,13 +66,17 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
         "n_requests": evaluation["n_requests"],
         "n_users": evaluation["n_users"],
     }
-    if monitor and promoted["promoted"]:
+    if monitor and promoted["promoted"] and demo:
         replayed = clock.run("replay", replay_flow, run.run_id)
         watched = clock.run("monitor", monitor_flow, run.run_id)
         summary |= {"replay": replayed, "monitor": watched}
     summary |= {"seconds": clock.seconds, "peak_memory_gb": peak_memory_gb()}
     run.write("summary.json", summary)
     return summary
+
+
+def has_states(settings: Settings) -> bool:
+    return Snapshots.read(settings.features) is not None
 
 
 def example_user(settings: Settings, *, until: int) -> str:

@@ -1,5 +1,9 @@
 """The inbox of posted events: on disk before they are acknowledged, each event_id once.
 
+An event is appended to the inbox first and inserted into the tail (shortlist/feature_store/tail.py)
+second, which makes it part of the user's state. If the process dies between the two, the next start
+inserts what is missing. Event ids are compared in the tail, which all workers share.
+
 JSON Lines under `events/date=YYYY-MM-DD/`, one file a process, names in order of time. A crash can
 cut only the last line, which nobody was told is safe; readers leave a line without its end alone,
 and the next process starts a file of its own.
@@ -10,25 +14,38 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from shortlist.feature_store import Tail
+
 log = logging.getLogger("bentoml.shortlist")
 
 REMEMBERED_DAYS = 7
-"""Days of inbox files whose event_ids are read at start: how late a repeated post is still known.
-"""
+"""Days of inbox files that a start compares with the tail."""
 
 
 class EventLog:
-    """Appends events durably. Thread-safe; one a process."""
+    """Appends events durably. Thread-safe; one a process, any number of processes a home."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, now: int | None = None):
+        """Bring the tail up to the inbox.
+
+        Args:
+            now: the home's clock, microseconds. Lines received later were stamped by another clock
+                (homes of before the clock was kept): their ids are remembered, nothing else.
+        """
         self.folder = folder
+        self.tail = Tail(folder)
         self._lock = threading.Lock()
-        self._known = _recent_ids(folder)
+        recent = list(_recent_events(folder))
+        other_clock = [e for e in recent if now is not None and e.get("received_at", 0) > now]
+        if other_clock:
+            self.tail.insert(other_clock, ids_only=True)
+        if recent:
+            self.tail.insert(recent)
         self._day: str | None = None
         self._file: int | None = None  # a bare descriptor: no buffer can keep half a failed post
 
@@ -42,18 +59,16 @@ class EventLog:
             OSError: the disk refused; nothing of `events` was kept, so they can be posted again.
         """
         with self._lock:
-            new: dict[str, dict[str, Any]] = {}
-            for event in events:
-                if event["event_id"] not in self._known:
-                    new.setdefault(event["event_id"], event)
-            if new:
-                self._write("".join(json.dumps(event) + "\n" for event in new.values()).encode())
-                self._known |= new.keys()
-            return list(new.values())
+            new = self.tail.unknown(events)
+            if not new:
+                return []
+            self._write("".join(json.dumps(event) + "\n" for event in new).encode())
+            return self.tail.insert(new)
 
     def close(self) -> None:
         with self._lock:
             self._close()
+            self.tail.close()
 
     def _write(self, lines: bytes) -> None:
         file = self._open()
@@ -98,8 +113,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _recent_ids(folder: Path) -> set[str]:
-    ids: set[str] = set()
+def _recent_events(folder: Path) -> Iterator[dict[str, Any]]:
     for day in sorted(folder.glob("date=*"))[-REMEMBERED_DAYS:]:
         for path in sorted(day.glob("*.jsonl")):
             with path.open("rb") as file:
@@ -107,8 +121,10 @@ def _recent_ids(folder: Path) -> set[str]:
                     if not line.endswith(b"\n"):
                         break
                     try:
-                        ids.add(json.loads(line)["event_id"])
+                        event = json.loads(line)
+                        event["event_id"]
                     except (ValueError, KeyError, TypeError):
-                        # Ingest will stop at this line; serving goes on.
+                        # Ingest quarantines this line; serving goes on.
                         log.warning("%s: line %d: not an event, ignored", path, number)
-    return ids
+                    else:
+                        yield event

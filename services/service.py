@@ -40,14 +40,12 @@ from shortlist.api import (
     SimilarResponse,
 )
 from shortlist.config import ConfigError, Settings
-from shortlist.feature_store import (
-    FeatureEvent,
-    ReopeningReader,
-    ReopeningWriter,
-)
+from shortlist.feature_store import ReopeningReader, home_clock
 from shortlist.pack import FeaturePack, PackError
 from shortlist.release import Release, ReleaseError
 
+WORKERS = int(os.environ.get("SHORTLIST_WORKERS", "1"))
+"""Processes that answer; each holds the release's models."""
 log = logging.getLogger("bentoml.shortlist")  # under BentoML's logger, which prints from INFO on
 
 RECENT_USERS = 8
@@ -58,7 +56,7 @@ RECENT_USERS = 8
     name="shortlist",
     traffic={"timeout": 30},
     logging={"access": {"enabled": False}},
-    workers=1,  # one process writes the users' online states; more would need a lock between them
+    workers=WORKERS,
     threads=4,
 )
 @bentoml.asgi_app(pages)
@@ -77,12 +75,14 @@ class RecommenderService:
         self.recent_users: deque[str] = deque(maxlen=RECENT_USERS)
         self.reader = ReopeningReader(self.settings)
         self.hot_swap = HotSwap(self.settings, self.load, follow_releases=self.pinned_by is None)
-        self.hot_swap.begin(find_release(self.settings))
+        release = find_release(self.settings)
+        about = release.about
+        self.clock = home_clock(self.settings, about["clock"], otherwise=about["data_end"])
+        self.hot_swap.begin(release)
         ClearErrors.release_id = staticmethod(lambda: self.serving.release_id)
         self.serving_log = ServingLog(self.settings.serving_log)
         self.answer_log = ServingLog(self.settings.answer_log)
-        self.event_log = EventLog(self.settings.events)
-        self.writer = ReopeningWriter(self.settings)
+        self.event_log = EventLog(self.settings.events, now=self.clock.now())
         self.hot_swap.start()
         self.heartbeats = Heartbeats(self.settings, self.readiness)
         ready = self.readiness()
@@ -96,7 +96,7 @@ class RecommenderService:
     def load(self, release: Release, pack: FeaturePack) -> Serving:
         """Load a release and let it answer requests like those that it will get."""
         serving = Serving.load(release, self.reader, pack=pack, settings=self.settings)
-        serving.warm(tuple(self.recent_users), at=self.now(None, serving))
+        serving.warm(tuple(self.recent_users), at=self.clock.now())
         return serving
 
     @bentoml.on_deployment
@@ -118,7 +118,7 @@ class RecommenderService:
         with metrics.SECONDS.labels("recommend").time():
             started = time.perf_counter()
             serving = self.serving
-            at = self.now(request.at, serving)
+            at = self.now(request.at)
             slate = serving.recommender.recommend(request, at=at)
             request_id = uuid.uuid4().hex
             entry = entry_of(
@@ -126,7 +126,7 @@ class RecommenderService:
                 request_id=request_id,
                 user_id=request.user_id or ANONYMOUS,
                 at=at,
-                clock=serving.clock,
+                clock=self.clock.kind,
                 seconds=time.perf_counter() - started,
             )
             self.serving_log.write(entry)
@@ -148,7 +148,7 @@ class RecommenderService:
         with metrics.SECONDS.labels("similar").time():
             serving = self.serving
             refuse_unknown(request.item_id, serving, where="item_id")
-            at = self.now(None, serving)
+            at = self.clock.now()
             answer = SimilarResponse(
                 request_id=uuid.uuid4().hex,
                 release_id=serving.release_id,
@@ -161,65 +161,54 @@ class RecommenderService:
     def events(self, request: EventsRequest, /) -> EventsResponse:
         """What users did. On disk before it is acknowledged; the next answer already knows it.
 
-        The whole post is refused if one event names an item that the catalogue does not have, has
-        not come yet, or has a value that cannot be. An event_id that was posted before is counted
-        as a duplicate and changes nothing.
+        The whole post is refused if one event is in the future or has a value that cannot be. An
+        event about an item that the catalogue does not have is stored, counted in `unknown_items`
+        and used as soon as the item is known. An event_id that was posted before is counted as a
+        duplicate and changes nothing.
         """
         with metrics.SECONDS.labels("events").time():
             serving = self.serving
             received = time.time_ns() // 1_000
             for number, event in enumerate(request.events):
-                refuse_unknown(event.item_id, serving, where=f"events.{number}.item_id")
                 if complaint := serving.event_limits.complaint(event, now=received):
                     raise InvalidArgument(f"events.{number}.{complaint}; nothing was stored")
-            now = self.now(None, serving)
-            rows = [stored(event, received=received, now=now) for event in request.events]
             try:
-                new = self.event_log.append(rows)
+                with self.clock.stamping() as moment:
+                    rows = [stored(event, received=moment) for event in request.events]
+                    new = self.event_log.append(rows)
+                self.clock.advance(max(row["event_timestamp"] for row in rows) + 1)
             except OSError as error:
                 log.exception("events: the inbox cannot be written")
                 refusal = f"nothing of this post was stored ({error.strerror}); post it again later"
                 # BentoML hides the text of a 503 that is raised, and sends a response as it is.
                 return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
-            self.push(new, serving)
             answer = EventsResponse(
                 request_id=uuid.uuid4().hex,
                 release_id=serving.release_id,
                 accepted=len(new),
                 duplicates=len(rows) - len(new),
+                unknown_items=sum(is_unknown(row.get("item_id"), serving) for row in new),
             )
             accepted = [row["event_id"] for row in new]
             self.log_answer("events", answer, received_at=received, event_ids=accepted)
         metrics.EVENTS.labels("accepted").inc(len(new))
-        metrics.EVENTS.labels("duplicate").inc(len(rows) - len(new))
+        metrics.EVENTS.labels("duplicate").inc(answer.duplicates)
+        metrics.EVENTS.labels("unknown_item").inc(answer.unknown_items)
         return answer
 
-    def now(self, at: int | None, serving: Serving) -> int:
+    def now(self, at: int | None) -> int:
         """The moment of a request, microseconds.
 
         Raises:
             InvalidArgument: `at` under the wall clock.
         """
-        if serving.clock == "replay":
-            return serving.recommender.about["data_end"] if at is None else at
+        if at is not None and self.clock.kind == "replay":
+            return at
         if at is not None:
             raise InvalidArgument(
                 "at: only taken with the replay clock (SHORTLIST_CLOCK=replay); leave it out"
             )
-        return time.time_ns() // 1_000
-
-    def push(self, rows: list[dict[str, Any]], serving: Serving) -> None:
-        """Bring events into the online states; they are safe already if this fails."""
-        found = (FeatureEvent.of(row, target_events=serving.target_events) for row in rows)
-        events = [event for event in found if event is not None]
-        if not events:
-            return
-        try:
-            self.writer.push(events)
-            metrics.EVENTS.labels("pushed").inc(len(events))
-        except Exception:
-            metrics.EVENTS.labels("push_failed").inc(len(events))
-            log.exception("events: %d are stored but not in the online store yet", len(events))
+        return self.clock.now()
 
     def log_answer(self, route: str, answer: BaseModel, **asked: Any) -> None:
         """A line of the answer log. It lies apart: such answers have no features to compare."""
@@ -248,23 +237,27 @@ class RecommenderService:
         self.event_log.close()
 
 
+def is_unknown(item_id: str | None, serving: Serving) -> bool:
+    return item_id is not None and item_id not in serving.recommender.catalogue.vocab
+
+
 def refuse_unknown(item_id: str, serving: Serving, *, where: str) -> None:
     """Raises InvalidArgument if the catalogue does not have the item."""
     catalogue = serving.recommender.catalogue
-    if item_id not in catalogue.vocab:
+    if is_unknown(item_id, serving):
         raise InvalidArgument(
             f"{where}: '{item_id}' is not among the {catalogue.num_items} items of release"
             f" {serving.release_id}; nothing was done"
         )
 
 
-def stored(event: Event, *, received: int, now: int) -> dict[str, Any]:
+def stored(event: Event, *, received: int) -> dict[str, Any]:
     """An event as a line of the inbox."""
     row = event.model_dump(exclude_none=True)
     row.setdefault("event_id", uuid.uuid4().hex)
-    # States hold what came strictly before a request, and the replay clock stands still: an
-    # event of this very moment would never be seen.
-    row.setdefault("event_timestamp", now - 1)
+    # States hold what came strictly before a request, and the replay clock may stand still: an
+    # event of this very moment would not be in the next answer.
+    row.setdefault("event_timestamp", received - 1)
     return row | {"received_at": received}
 
 

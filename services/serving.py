@@ -21,7 +21,6 @@ class Serving:
 
     recommender: "Recommender"
     clock: Literal["wall", "replay"]
-    target_events: frozenset[str]
     event_limits: EventLimits
 
     @classmethod
@@ -40,7 +39,6 @@ class Serving:
         return cls(
             recommender=Recommender.load(release, reader, pack=pack),
             clock=settings.clock or release.about["clock"],
-            target_events=frozenset(release.about["target_events"]),
             event_limits=EventLimits.of(release.about),
         )
 

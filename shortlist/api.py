@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from shortlist.contracts import EVENT_TYPES
+from shortlist.contracts import EVENT_TYPES, WITHOUT_ITEM
 
 MAX_K = 500
 MAX_EVENTS = 1_000
@@ -138,7 +138,9 @@ class Event(Body):
 
     event_id: str | None = Field(default=None, min_length=1, max_length=256)
     user_id: UserId
-    item_id: str = Field(min_length=1, max_length=256)
+    item_id: str | None = Field(
+        default=None, min_length=1, max_length=256, description="only a search may have none"
+    )
     event_type: str
     event_timestamp: Moment | None = Field(
         default=None, description="microseconds, UTC; default: now"
@@ -158,6 +160,8 @@ class Event(Body):
             raise ValueError(
                 f"event_type '{self.event_type}' is unknown, want one of {', '.join(EVENT_TYPES)}"
             )
+        if self.item_id is None and self.event_type not in WITHOUT_ITEM:
+            raise ValueError(f"item_id is missing; an event of type '{self.event_type}' needs one")
         return self
 
 
@@ -186,6 +190,9 @@ class EventsResponse(Body):
     release_id: str
     accepted: int
     duplicates: int = 0
+    unknown_items: int = Field(
+        default=0, description="accepted events about items that the catalogue does not have yet"
+    )
 
 
 class RefusedRelease(Body):

@@ -1,113 +1,89 @@
-"""The clock of a home: what time it is for everything that asks.
+"""The deployment's clock, and the cut that separates the events of two refreshes.
 
-Under the wall clock that is the machine's time. Under the replay clock it is one durable value in
-`<home>/clock.json`, which posts of events and `shortlist replay` advance and every process reads.
-The newest event of the lake is always in the past: the replay clock is never before it.
+Under the wall clock 'now' is the machine's time. Under the replay clock 'now' is one durable value
+in `<home>/clock.json`, shared by all processes. Posted events, `replay` and new data move it
+forward; nothing moves it back.
+
+A post holds a shared lock while it stamps its events and writes them to the inbox. `cut` takes the
+same lock exclusively, so every event stamped at or before the moment that `cut` returns is in the
+inbox already, and every later event gets a later stamp.
 """
 
 import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from shortlist.config import Settings
-from shortlist.lake.snapshot import LakeError, Manifest, current_folder
+from shortlist.plain_json import write_json
 
 ClockKind = Literal["wall", "replay"]
 
-CLOCK_FILE = "clock.json"
-
-
-class ClockError(RuntimeError):
-    """The clock's file cannot be read; the message says what to do."""
-
 
 class HomeClock:
-    """The time of one home. Cheap to make; safe with several threads and processes."""
+    """The clock of one home.
 
-    def __init__(self, settings: Settings, kind: ClockKind, *, start: int | None = None):
-        """
-        Args:
-            start: microseconds; the time of a replay clock that has neither a file nor a lake, such
-                as the end of a release's data.
-        """
-        self.kind: ClockKind = kind
-        self._lake = settings.lake
-        self._file = settings.home / CLOCK_FILE
+    Args:
+        settings: the deployment; its `clock` setting overrides `kind`.
+        kind: the clock that the run's configuration or the release names.
+        start: microseconds, where a replay clock begins that was never set.
+    """
+
+    def __init__(self, settings: Settings, kind: ClockKind, *, start: int = 0):
+        self.kind: ClockKind = settings.clock or kind
+        self.path = settings.home / "clock.json"
         self._start = start
-        self._newest: tuple[Path | None, int | None] = (None, None)
+        self._lock = settings.events / ".lock"
+        self._cut = settings.events / "cut.json"
 
     def now(self) -> int:
-        """Microseconds UTC.
-
-        Raises:
-            ClockError: the file of the replay clock is damaged.
-            LakeError: a replay clock has no file, the lake has no event, and no start was given.
-        """
+        """Microseconds, UTC."""
         if self.kind == "wall":
             return time.time_ns() // 1_000
-        times = [held for held in (self._read(), self._after_lake()) if held is not None]
-        if times:
-            return max(times)
-        if self._start is None:
-            raise LakeError(
-                f"{self._lake}: no interactions yet; run `shortlist run` or `ingest` and `validate`"
-            )
-        return self._start
+        return max(self._start, _read(self.path))
 
-    def advance(self, to: int) -> int:
-        """Move the replay clock to `to` unless it is there already or later; it never goes back.
-
-        The new time is on disk before this returns. Does nothing under the wall clock.
-
-        Returns:
-            The time that it is then.
+    def advance(self, to: int) -> None:
+        """Move the replay clock forward to `to`; does nothing if it is there already, or on the
+        wall clock.
         """
-        if self.kind == "wall":
-            return self.now()
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._file.with_name(".clock.lock"), os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            held = self._read()
-            if held is None or held < to:
-                self._write(to)
-        finally:
-            os.close(lock)
-        return self.now()
+        if self.kind == "wall" or to <= self.now():
+            return
+        with _locked(self.path.with_name(".clock.lock"), fcntl.LOCK_EX):
+            if to > _read(self.path):
+                write_json(self.path, {"now": to})
 
-    def _read(self) -> int | None:
-        try:
-            return int(json.loads(self._file.read_text())["now"])
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ClockError(
-                f'{self._file}: not a clock file ({error}); want {{"now": microseconds}}; remove it'
-                " to start again after the lake's newest event"
-            ) from None
+    @contextmanager
+    def stamping(self) -> Iterator[int]:
+        """Yields the moment of arrival for events that are written to the inbox in this block."""
+        with _locked(self._lock, fcntl.LOCK_SH):
+            yield max(self.now(), _read(self._cut) + 1)
 
-    def _write(self, now: int) -> None:
-        partial = self._file.with_name(f".{CLOCK_FILE}.{os.getpid()}.partial")
-        with partial.open("w") as file:
-            file.write(json.dumps({"now": now}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._file)
-        folder = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    def cut(self) -> int:
+        """Now, as the end of what a refresh reads: all that arrived by then is in the inbox."""
+        with _locked(self._lock, fcntl.LOCK_EX):
+            until = max(self.now(), _read(self._cut) + 1)
+            write_json(self._cut, {"now": until})
+        self.advance(until + 1)
+        return until
 
-    def _after_lake(self) -> int | None:
-        """The microsecond after the lake's newest event; None for an empty lake."""
-        folder = current_folder(self._lake)
-        if folder is None:
-            return None
-        if folder != self._newest[0]:
-            latest = Manifest.read(folder).latest
-            self._newest = (folder, None if latest is None else latest + 1)
-        return self._newest[1]
+
+@contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> int:
+    try:
+        return int(json.loads(path.read_text())["now"])
+    except FileNotFoundError:
+        return 0

@@ -32,6 +32,8 @@ EVENT_CODE = {name: code for code, name in enumerate(EVENT_TYPES, start=1)}
 """Event type -> its number in histories; 0 is padding and an unknown type."""
 MEASURED = ("purchase", "add_to_cart", "watch")
 """Event types whose value is a price or a duration."""
+WITHOUT_ITEM = ("search",)
+"""Event types that may have no item."""
 MAX_VALUE = 1e12
 """Beyond any price, duration or rating: such a value is a fault, and its square still is a float32.
 """
@@ -49,7 +51,7 @@ INTERACTIONS = pa.schema(
     [
         _required(c.EVENT_ID, pa.string()),
         _required(c.USER_ID, pa.string()),
-        _required(c.ITEM_ID, pa.string()),
+        pa.field(c.ITEM_ID, pa.string()),  # null for WITHOUT_ITEM
         _required(c.EVENT_TYPE, pa.string()),
         _required(c.EVENT_TIMESTAMP, TIMESTAMP),
         _required(c.EVENT_ORDER, pa.int64()),

@@ -44,11 +44,6 @@ class Searches:
         """Time of the newest search, 0 for none."""
         return self.times[-1] if self.times else 0
 
-    @property
-    def stamp(self) -> int:
-        """Grows with each search, those of one microsecond too: Redis drops what is not newer."""
-        return self.last_time + self.count
-
     def columns(self) -> dict[str, Any]:
         """The state under the names of USER_SEARCHES."""
         return {

@@ -1,5 +1,6 @@
 """The feature store: the only importer of Feast beside feature_repo, and only inside functions."""
 
+from shortlist.feature_store.home_time import home_clock
 from shortlist.feature_store.materialize import materialize
 from shortlist.feature_store.packs import (
     current_pack_id,
@@ -11,13 +12,11 @@ from shortlist.feature_store.packs import (
 )
 from shortlist.feature_store.push import (
     FeatureEvent,
-    OnlineWriter,
     UserState,
-    push_events,
     update_user_state,
 )
 from shortlist.feature_store.readers import FeatureReader, OfflineReader, OnlineReader
-from shortlist.feature_store.reopening import ReopeningReader, ReopeningWriter
+from shortlist.feature_store.reopening import ReopeningReader
 from shortlist.feature_store.state_stamps import stamps_around
 from shortlist.feature_store.states import build_states
 from shortlist.feature_store.store import (
@@ -26,6 +25,7 @@ from shortlist.feature_store.store import (
     open_store,
     repo_config,
 )
+from shortlist.feature_store.tail import Tail
 
 __all__ = [
     "FeatureEvent",
@@ -33,19 +33,22 @@ __all__ = [
     "FeatureStoreError",
     "OfflineReader",
     "OnlineReader",
-    "OnlineWriter",
     "ReopeningReader",
-    "ReopeningWriter",
+    "Tail",
     "UserState",
     "apply",
     "build_states",
     "current_pack_id",
+    "home_clock",
     "latest_pack",
     "materialize",
     "open_store",
     "publish_pack",
+<<<<<<< HEAD
     "published_items",
     "push_events",
+=======
+>>>>>>> 75dfbd5 (online: base rows and a tail of posted events, one clock a home, refresh takes its end before it reads the inbox)
     "read_pack",
     "read_pack_history",
     "repo_config",

@@ -59,14 +59,19 @@ class DirectReader:
         self._keys = entity_keys
         self._views = [(store.get_feature_view(name), key, names) for name, key, names in VIEWS]
 
-    def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
+    def read(
+        self, user_ids: list[str], context_ids: list[str], at: np.ndarray
+    ) -> tuple[RequestRows, dict[str, np.ndarray]]:
+        """Base rows, and view -> (B,) int64 microseconds: the stamp of each row, 0 for none."""
         keys = {
             "user_id": self._keys("user_id", user_ids),
             "context_id": self._keys("context_id", context_ids),
         }
         columns: dict[str, list] = {}
+        stamps: dict[str, np.ndarray] = {}
         for view, key, names in self._views:
             rows = self._online.read_raw(self._config, view, keys[key], names)
+            stamps[view.name] = np.array([row[0] if row else 0 for row in rows], dtype=np.int64)
             for place, name in enumerate(names, start=1):
                 columns[name] = [None if row is None else row[place] for row in rows]
         for name in TEXTS:
@@ -74,4 +79,4 @@ class DirectReader:
         for name, dtype in ARRAYS:
             columns[name] = [None if v is None else np.frombuffer(v, dtype) for v in columns[name]]
         on_demand = {name: values.tolist() for name, values in time_features(at).items()}
-        return request_rows(user_ids, context_ids, at, columns | on_demand)
+        return request_rows(user_ids, context_ids, at, columns | on_demand), stamps

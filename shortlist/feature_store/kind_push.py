@@ -34,11 +34,6 @@ class KindState:
             for name, value in vars(self).items()
         }
 
-    @property
-    def stamp(self) -> int:
-        """Grows with each event, those of one microsecond too: Redis drops what is not newer."""
-        return self.last_time + int(sum(self.counts))
-
 
 def update_kind_state(state: KindState, kind: int, *, timestamp: int) -> KindState:
     """The state with one event more of the kind at this place; late events are fine."""

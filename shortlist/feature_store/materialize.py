@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from shortlist.config import Settings
 from shortlist.feature_store.snapshots import Snapshots, known_keys
-from shortlist.feature_store.store import ONLINE_VIEWS, PUSHED_VIEWS, open_store
+from shortlist.feature_store.store import ONLINE_VIEWS, open_store
+from shortlist.feature_store.tail import Tail
 from shortlist.plain_json import write_json
 
 if TYPE_CHECKING:
-    from feast import FeatureStore, FeatureView
+    from feast import FeatureStore
 
     from shortlist.feature_store.online import WideSqliteOnlineStore
 
@@ -25,11 +26,9 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
     """Bring the online store to the snapshots' newest states stamped at or before `until`.
 
     If the store was last brought to the same snapshots, only rows stamped since then are written;
-    their stamps are later than all before. In SQLite rows that were only pushed are brought back to
-    what the snapshots say, and whoever they do not know is removed: users that only posted events
-    made, who left the lake, or contexts of a later `until`. The store then says what the lake says,
-    and events from `until` on are to be pushed again. Redis keeps such rows, and what is stamped
-    later.
+    their stamps are later than all before. Otherwise every row is written, and in SQLite rows of
+    users and contexts that the snapshots don't have are removed. At the end the tail drops the
+    events known by `until`, which the rows hold now; later events stay in it.
 
     Args:
         until: microseconds, the one the states were built with.
@@ -61,10 +60,10 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
                 end_date=EPOCH + timedelta(microseconds=until),
                 feature_views=list(ONLINE_VIEWS),
             )
-    if own is not None:
-        if since is None:
-            _remove_unknown(settings, store, own, until=until)
-        _bring_back_pushed(store, own, until=until)
+    if own is not None and since is None:
+        _remove_unknown(settings, store, own, until=until)
+    if snapshots is not None:
+        Tail.of(settings).covered(until, target_events=snapshots.target_events)
     write_json(mark, target | {"until": until})
     return {"incremental": since is not None}
 
@@ -98,25 +97,3 @@ def _remove_unknown(
         (key,) = [column.name for column in view.entity_columns]
         known = set(entity_keys(key, known_keys(settings.features, name, key, until=until)))
         own.delete(store.config, view, [k for k in own.keys(store.config, view) if k not in known])
-
-
-def _bring_back_pushed(store: "FeatureStore", own: "WideSqliteOnlineStore", *, until: int) -> None:
-    """Rows that were pushed and that this materialize had no reason to write."""
-    import pandas as pd
-
-    from shortlist.feature_store.online_columns import entity_keys, key_value
-
-    for name in PUSHED_VIEWS:
-        view: FeatureView = store.get_feature_view(name)
-        keys = own.pushed_keys(store.config, view)
-        if not keys:
-            continue
-        users = [key_value(key) for key in keys]
-        moment = EPOCH + timedelta(microseconds=until)
-        requests = pd.DataFrame({"user_id": users, "event_timestamp": [moment] * len(users)})
-        refs = [f"{name}:{field.name}" for field in view.features]
-        rows = store.get_historical_features(requests, refs).to_arrow()
-        known = rows.filter(rows.column(view.features[0].name).is_valid())
-        own.write_arrow(store.config, view, known)
-        gone = set(users) - set(known.column("user_id").to_pylist())
-        own.delete(store.config, view, entity_keys("user_id", gone))

@@ -7,7 +7,7 @@ nothing else imports it.
 
 Columns: Float* REAL (NaN as the blob 'nan', -0.0 as 0.0), Int*, Bool, UnixTimestamp INTEGER,
 String TEXT, lists of Float64 and Int64 as little-endian arrays, lists of String as JSON, anything
-else as Feast's protobuf. `pushed` is 1 where the row did not come from a materialize.
+else as Feast's protobuf.
 """
 
 import sqlite3
@@ -74,14 +74,13 @@ class WideSqliteOnlineStore(OnlineStore):
         data: list[Row],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Rows as Feast pushes them. They count as pushed until a materialize brings them again."""
+        """Rows as Feast hands them over: its own materialize and its push sources."""
         columns = self._columns_of(table)
         rows = [
             (
                 serialize_entity_key(key, entity_key_serialization_version=3),
                 _microseconds(stamp),
                 None if created is None else _microseconds(created),
-                1,
                 *(column.of_proto(values.get(name)) for name, column in columns.items()),
             )
             for key, values, stamp, created in data
@@ -107,7 +106,7 @@ class WideSqliteOnlineStore(OnlineStore):
             n = part.num_rows
             values = [column.of_arrow(part.column(name)) for name, column in columns.items()]
             keys = entity_keys(key, part.column(key).to_pylist())
-            stored = zip(keys, stamps.to_pylist(), [None] * n, [0] * n, *values, strict=True)
+            stored = zip(keys, stamps.to_pylist(), [None] * n, *values, strict=True)
             self._upsert(config, table, list(stored), progress)
 
     def online_read(
@@ -153,11 +152,6 @@ class WideSqliteOnlineStore(OnlineStore):
                 if since is None or row[1] >= since:
                     rows[row[0]] = row[1:]
         return [rows.get(key) for key in keys]
-
-    def pushed_keys(self, config: RepoConfig, table: FeatureView) -> list[bytes]:
-        """Entities whose row was pushed after the last materialize."""
-        query = f"SELECT entity_key FROM {table_of(config, table)} WHERE pushed = 1"
-        return [key for (key,) in self._connection(config).execute(query)]
 
     def delete(self, config: RepoConfig, table: FeatureView, keys: Iterable[bytes]) -> None:
         """Forget these entities, in short transactions."""
@@ -223,7 +217,7 @@ class WideSqliteOnlineStore(OnlineStore):
         rows: list[tuple[Any, ...]],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        places = ", ".join("?" * (4 + len(self._columns_of(table))))
+        places = ", ".join("?" * (3 + len(self._columns_of(table))))
         query = f"INSERT OR REPLACE INTO {table_of(config, table)} VALUES ({places})"
         for some in batches(rows, BATCH):
             with self._transaction(config) as connection:

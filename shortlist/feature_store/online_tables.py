@@ -57,7 +57,6 @@ def make_table(
         "entity_key": "BLOB",
         "event_ts": "INTEGER",
         "created_ts": "INTEGER",
-        "pushed": "INTEGER",
     } | {name: column.sql_type for name, column in columns.items()}
     there = {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({name})")}
     if there and there != wanted:
@@ -68,10 +67,6 @@ def make_table(
         for column, kind in wanted.items()
     )
     connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({fields})")
-    index = quoted(f"{config.project}_{view.name}_pushed")
-    connection.execute(
-        f"CREATE INDEX IF NOT EXISTS {index} ON {name} (entity_key) WHERE pushed = 1"
-    )
 
 
 def batches(values: Iterable[Any], size: int) -> Iterator[list[Any]]:

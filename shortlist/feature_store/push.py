@@ -1,4 +1,4 @@
-"""The push handler: one event more in a user's state, so that it changes the next response.
+"""A user's state with one event more: what fold.py applies to the tail of posted events.
 
 `update_user_state` builds what states.py builds in SQL; a property test proves that they agree. The
 one difference: a user with more than MAX_HISTORY items who comes back to one that fell off the list
@@ -6,30 +6,16 @@ gets it again as new, since the state no longer knows it.
 """
 
 from bisect import bisect_right
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from itertools import groupby
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from shortlist.config import Settings
 from shortlist.contracts import EVENT_CODE
 from shortlist.event_kinds import KIND_OF
-from shortlist.feature_store.kind_push import KindState, update_kind_state
-from shortlist.feature_store.readers import OnlineReader
-from shortlist.feature_store.store import PUSHED_VIEWS, entity_key
 from shortlist.features import HALF_LIFE, MAX_HISTORY, RequestRows
-from shortlist.searches import SEARCH, Searches
-
-if TYPE_CHECKING:
-    from feast import FeatureView
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import Value
-
-FAR_FUTURE = 2**62
+from shortlist.searches import SEARCH
 
 
 @dataclass(frozen=True)
@@ -60,7 +46,7 @@ class FeatureEvent:
             return None
         return cls(
             user_id=row["user_id"],
-            item_id=row["item_id"],
+            item_id=row.get("item_id") or "",
             timestamp=row["event_timestamp"],
             value=row.get("value"),
             target=target,
@@ -113,14 +99,6 @@ class UserState:
             for name, value in vars(self).items()
         }
 
-    @property
-    def stamp(self) -> int:
-        """Grows with each event, those of one microsecond too: Redis drops what is not newer."""
-        return self.last_time + int(self.events)
-
-
-State = UserState | KindState | Searches
-
 
 def update_user_state(
     state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY
@@ -172,96 +150,3 @@ def _remember(
     values.insert(place, value)
     types.insert(place, event.type_code)
     return items, times, values, types
-
-
-class OnlineWriter:
-    """Adds events to the users' online states. Make one a process and keep it: opening takes 50 ms.
-
-    One writer a user at a time: read, add, write is not a transaction. An event pushed twice counts
-    twice; the caller keeps event ids.
-    """
-
-    def __init__(self, settings: Settings):
-        """Raises FeatureStoreError if nothing was featurized yet."""
-        from feast.infra.provider import get_provider
-
-        self.reader = OnlineReader(settings)
-        self.config = self.reader.store.config
-        self.provider = get_provider(self.config)
-        self.views = {name: self.reader.store.get_feature_view(name) for name in PUSHED_VIEWS}
-        self._writing = Lock()
-
-    def push(self, events: Iterable[FeatureEvent]) -> int:
-        """Add events, in order of their times, and write the states back through Feast.
-
-        The rows are those of Feast's push sources, `user_stats_push` and the like;
-        `FeatureStore.push` itself parses the registry anew for each call (70 ms
-        instead of 5).
-
-        Returns:
-            Number of users whose state changed.
-        """
-        ordered = sorted(events, key=lambda event: (event.user_id, event.timestamp))
-        by_user = {user: list(own) for user, own in groupby(ordered, key=lambda e: e.user_id)}
-        if not by_user:
-            return 0
-        users = list(by_user)
-        with self._writing:
-            rows = self.reader.read(users, [""] * len(users), np.full(len(users), FAR_FUTURE))
-            states: dict[str, UserState] = {}
-            kinds: dict[str, KindState] = {}
-            searches: dict[str, Searches] = {}
-            for i, user in enumerate(users):
-                state, of_kinds = UserState.of(rows, i), KindState.of(rows, i)
-                asked = rows.searches[i]
-                for event in by_user[user]:
-                    if event.target:
-                        states[user] = state = update_user_state(state, event)
-                    if event.kind is not None:
-                        of_kinds = update_kind_state(
-                            of_kinds, event.kind, timestamp=event.timestamp
-                        )
-                        kinds[user] = of_kinds
-                    if event.query is not None:
-                        asked = asked.with_search(event.query, timestamp=event.timestamp)
-                        searches[user] = asked
-            apart = {"user_kinds": kinds, "user_searches": searches}
-            for name in PUSHED_VIEWS:
-                self._write(name, apart.get(name, states))
-        return len(states.keys() | kinds.keys() | searches.keys())
-
-    def _write(self, view_name: str, states: Mapping[str, State]) -> None:
-        if not states:
-            return
-        view = self.views[view_name]
-        rows: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]] = [
-            (entity_key("user_id", user_id), _values(view, state), _moment(state.stamp), None)
-            for user_id, state in states.items()
-        ]
-        self.provider.online_write_batch(self.config, view, rows, progress=None)
-
-
-def push_events(settings: Settings, events: Iterable[FeatureEvent]) -> int:
-    """Push once. Who pushes often keeps an OnlineWriter.
-
-    Raises:
-        FeatureStoreError: nothing was featurized yet.
-    """
-    return OnlineWriter(settings).push(events)
-
-
-def _values(view: "FeatureView", state: State) -> "dict[str, Value]":
-    """The state's part of a view, as Feast's protobuf values."""
-    from feast.type_map import python_values_to_proto_values
-
-    columns = state.columns()
-    return {
-        field.name: python_values_to_proto_values(
-            [columns[field.name]], field.dtype.to_value_type()
-        )[0]
-        for field in view.features
-    }
-
-
-def _moment(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)

@@ -1,17 +1,16 @@
-"""Reading and writing online states while the store may be missing: a service starts, answers
-without features, and picks the store up when `shortlist featurize` has made it.
+"""Reading online states while the store may be missing: a service starts, answers without features,
+and picks the store up when `shortlist refresh` has made it.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from threading import Lock
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from shortlist.config import Settings
-from shortlist.feature_store.push import FeatureEvent, OnlineWriter
 from shortlist.feature_store.readers import OnlineReader
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features import RequestRows
@@ -60,13 +59,3 @@ class ReopeningReader:
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
         return self._reader.get().read(user_ids, context_ids, at)
-
-
-class ReopeningWriter:
-    """An OnlineWriter that need not be there yet; `push` raises FeatureStoreError until it is."""
-
-    def __init__(self, settings: Settings):
-        self._writer = _Reopening(settings, OnlineWriter)
-
-    def push(self, events: Iterable[FeatureEvent]) -> int:
-        return self._writer.get().push(events)

@@ -4,7 +4,8 @@ Every event has a moment at which it became known, `m`, and a state stamped m ho
 events known by m. `m` is the microsecond after the event, or its `ingested_at` if that came later:
 what had not arrived could not be served, so nothing is trained on it. What took longer than
 BACKFILL_LAG to arrive is imported history, made long before there was anyone to serve: it counts as
-known when it happened.
+known when it happened. Events posted to the service are known when they arrived, however old they
+are: the online rows did not hold them before.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ from shortlist.searches import SEARCH
 
 BACKFILL_LAG = 7 * DAY
 T = "epoch_us(event_timestamp)"
-KNOWN_AT = f"""CASE WHEN epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1
+KNOWN_AT = f"""CASE WHEN source IS DISTINCT FROM 'service'
+    AND epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1
     ELSE greatest({T} + 1, epoch_us(ingested_at)) END"""
 """`m` of a row of the lake, in microseconds."""
 
@@ -100,7 +102,8 @@ def recent(after: int | None) -> str:
     if after is None:
         return ""
     oldest = f"make_timestamptz({after - BACKFILL_LAG - 1})"
-    return f"AND event_timestamp >= {oldest} AND {KNOWN_AT} > {after}"
+    posted = f"ingested_at > make_timestamptz({after})"
+    return f"AND (event_timestamp >= {oldest} OR {posted}) AND {KNOWN_AT} > {after}"
 
 
 def target_changes(

@@ -12,7 +12,6 @@ from shortlist.config import Settings
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView, RepoConfig
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 
 PROJECT = "shortlist"
 OFFLINE_STORE = "shortlist.feature_store.offline.AsofOfflineStore"
@@ -31,7 +30,6 @@ ONLINE_VIEWS = (
     "user_searches",
     "context_trend",
 )
-PUSHED_VIEWS = ("user_stats", "user_history", "user_kinds", "user_searches")
 
 
 class FeatureStoreError(RuntimeError):
@@ -155,11 +153,3 @@ def _home(settings: Settings) -> Iterator[None]:
             del os.environ["SHORTLIST_HOME"]
         else:
             os.environ["SHORTLIST_HOME"] = before
-
-
-def entity_key(name: str, value: str) -> "EntityKey":
-    """A user or context as Feast's online stores key it; `name` is user_id or context_id."""
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import Value
-
-    return EntityKey(join_keys=[name], entity_values=[Value(string_val=value)])

@@ -11,7 +11,15 @@ import pyarrow as pa
 
 from shortlist import columns as c
 from shortlist.config import ConfigError
-from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, MAX_VALUE, MEASURED, USERS
+from shortlist.contracts import (
+    EVENT_TYPES,
+    INTERACTIONS,
+    ITEMS,
+    MAX_VALUE,
+    MEASURED,
+    USERS,
+    WITHOUT_ITEM,
+)
 from shortlist.datasets.mapping import FACTORS
 from shortlist.lake.engine import quoted
 from shortlist.lake.operations import DELETE, OPERATIONS
@@ -52,6 +60,7 @@ def rules_for(
     """
     rules = [
         *_required("interactions"),
+        _item_required(),
         *_ids("interactions", c.USER_ID),
         *_ids("interactions", c.ITEM_ID),
         *_interactions(config, now=now, earliest=earliest),
@@ -105,6 +114,18 @@ def _required(table: str) -> list[Rule]:
         for field in SCHEMAS[table]
         if not field.nullable and field.name not in DERIVED and not pa.types.is_list(field.type)
     ]
+
+
+def _item_required() -> Rule:
+    without = ", ".join(quoted(one) for one in WITHOUT_ITEM)
+    return Rule(
+        "interactions",
+        f"{c.ITEM_ID}.required",
+        f"{c.ITEM_ID} IS NULL AND coalesce({c.EVENT_TYPE} NOT IN ({without}), true)"
+        " AND NOT coalesce(list_contains(faults, 'line.json'), false)"
+        f" AND operation IS DISTINCT FROM '{DELETE}'",
+        f"{c.ITEM_ID} is missing",
+    )
 
 
 def _ids(table: str, column: str) -> list[Rule]:

@@ -9,11 +9,9 @@ import pytest
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
 from shortlist.feature_store import (
-    FeatureEvent,
     FeatureStoreError,
     OnlineReader,
     ReopeningReader,
-    ReopeningWriter,
     open_store,
     reopening,
 )
@@ -30,15 +28,12 @@ def test_a_missing_store_is_picked_up_when_it_is_there(
     settings, _ = make_home()
     aside = settings.home / "aside"
     settings.feast.rename(aside)
-    reader, writer = ReopeningReader(settings), ReopeningWriter(settings)
+    reader = ReopeningReader(settings)
     at = np.array([UNTIL])
     with pytest.raises(FeatureStoreError, match="run `shortlist featurize`"):
         reader.read(["u1"], [""], at)
-    with pytest.raises(FeatureStoreError, match="run `shortlist featurize`"):
-        writer.push([FeatureEvent("u1", "f", UNTIL)])
     aside.rename(settings.feast)
     assert reader.read(["u1"], [""], at).user["user_events"].tolist() == [5]
-    assert writer.push([FeatureEvent("u1", "f", UNTIL)]) == 1
 
 
 def test_a_registry_of_another_release_is_said(make_home: MakeHome) -> None:

@@ -20,15 +20,13 @@ from shortlist.config import Settings
 from shortlist.contracts import EVENT_CODE
 from shortlist.event_kinds import HALF_LIVES
 from shortlist.feature_store import (
-    FeatureEvent,
     FeatureStoreError,
     OfflineReader,
     OnlineReader,
-    OnlineWriter,
+    Tail,
     current_pack_id,
     latest_pack,
     open_store,
-    push_events,
     read_pack,
     read_pack_history,
 )
@@ -38,7 +36,6 @@ from shortlist.features import (
     CONTEXT_STATE,
     HALF_LIFE,
     PACK_STATE,
-    USER_STATE,
     RequestRows,
     time_features,
 )
@@ -245,37 +242,25 @@ def test_a_tick_is_a_midnight(home: Settings) -> None:
         read_pack_history(home, [START, START + 1])
 
 
-def test_a_pushed_event_changes_the_next_read(make_home: MakeHome) -> None:
+def test_a_posted_event_changes_the_next_read(make_home: MakeHome) -> None:
     settings, _ = make_home()
-    reader = OnlineReader(settings)
+    reader, tail = OnlineReader(settings), Tail.of(settings)
 
     def read() -> RequestRows:
         return reader.read(["u4", "u1"], ["web|unknown|00"] * 2, np.full(2, UNTIL + DAY))
 
+    def posted(event_id: str, user: str, item: str, at: int, kind: str, **more: Any) -> list:
+        event = {"event_id": event_id, "user_id": user, "item_id": item, "event_type": kind}
+        return tail.insert([event | {"event_timestamp": at, "received_at": at} | more])
+
     before = read()
-    writer = OnlineWriter(settings)
-
-    def rated(user: str, item: str, at: int) -> FeatureEvent:
-        row = {"user_id": user, "item_id": item, "event_timestamp": at, "event_type": "rating"}
-        event = FeatureEvent.of(row | {"value": 1.0}, target_events=("rating",))
-        assert event is not None
-        return event
-
-    assert writer.push([rated("u4", "a", UNTIL)]) == 1
-    assert writer.push([rated("u1", "e", UNTIL + 7)]) == 1
-    view = {"user_id": "u4", "item_id": "a", "event_type": "view", "event_timestamp": UNTIL}
-    looked = FeatureEvent.of(view, target_events=("rating",))
-    assert looked is not None
-    assert not looked.target
-    assert writer.push([looked]) == 1
-    assert FeatureEvent.of(view | {"event_type": "survey"}, target_events=("rating",)) is None
-    asked = view | {"event_type": "search", "query": "a"}
-    search = FeatureEvent.of(asked, target_events=("rating",))
-    code = EVENT_CODE["search"]
-    assert search == FeatureEvent("u4", "a", UNTIL, target=False, type_code=code, query="a")
-    assert writer.push([search]) == 1
-    assert FeatureEvent.of(asked | {"query": ""}, target_events=("rating",)) is None
-    assert writer.push([]) == 0
+    assert len(posted("p1", "u4", "a", UNTIL, "rating", value=1.0)) == 1
+    assert len(posted("p2", "u1", "e", UNTIL + 7, "rating", value=1.0)) == 1
+    assert len(posted("p3", "u4", "a", UNTIL, "view")) == 1
+    assert len(posted("p4", "u4", "a", UNTIL, "survey")) == 1  # changes no state
+    assert len(posted("p5", "u4", "a", UNTIL, "search", query="a")) == 1
+    assert len(posted("p6", "u4", "a", UNTIL, "search", query="")) == 1  # nor does this
+    assert posted("p1", "u4", "a", UNTIL, "rating", value=1.0) == []  # a repeated post
     pushed = read()
     assert before.history_items == [[], ["a", "b", "c", "d"]]
     assert pushed.history_items == [["a"], ["a", "b", "c", "d", "e"]]
@@ -288,26 +273,37 @@ def test_a_pushed_event_changes_the_next_read(make_home: MakeHome) -> None:
     assert pushed.user_as_of.tolist() == [UNTIL, UNTIL + 7]
     assert pushed.attributes == before.attributes
 
-    # The lake holds the same four events: batch states that know them say exactly the same.
+    # A request from before the events does not know them yet.
+    earlier = reader.read(["u4"], [""], np.array([UNTIL]))
+    assert (earlier.history_items, earlier.user["user_events"].tolist()) == ([[]], [0])
+
+    # The lake holds the same four events: batch states that know them say exactly the same, and
+    # the tail is dropped. A post repeated after that still counts once.
     featurize(settings, ("rating",), until=UNTIL + DAY // 2)
+    assert tail.read(["u4", "u1"])[1] == {}
+    assert_equal(read(), pushed)
+    assert posted("p2", "u1", "e", UNTIL + 7, "rating", value=1.0) == []
     assert_equal(read(), pushed)
 
-    # And a featurize that does not know them brings everyone back, u4 to nothing.
-    featurize(settings, ("rating",), until=UNTIL)
-    assert_equal(read(), before)
-
-    # Feast's own push sources reach the same rows.
-    row = {"user_id": "u4", "event_timestamp": pd.Timestamp(UNTIL + 1, unit="us", tz="UTC")}
-    state = {name: [pushed.user[name][0]] for name in USER_STATE}
-    open_store(settings).push("user_stats_push", pd.DataFrame([row]).assign(**state))
-    assert read().user["user_events"].tolist() == [1, 5]
-
     # Two events of one microsecond, posted one by one.
+    late = UNTIL + DAY // 2 + 1
     for item in ("x", "y"):
-        push_events(settings, [FeatureEvent("u9", item, UNTIL, None)])
-    rows = reader.read(["u9"], [""], np.array([UNTIL + 1]))
+        posted(f"u9-{item}", "u9", item, late, "rating")
+    rows = reader.read(["u9"], [""], np.array([late + 1]))
     assert (rows.history_items, rows.user["user_events"].tolist()) == ([["x", "y"]], [2])
     assert rows.user["user_value_count"].tolist() == [0]
+
+
+def test_states_built_without_an_event_of_the_tail_leave_it_there(make_home: MakeHome) -> None:
+    """The lake does not have the event yet: a featurize up to before it keeps it in the tail."""
+    settings, _ = make_home()
+    reader, tail = OnlineReader(settings), Tail.of(settings)
+    event = {"event_id": "p1", "user_id": "u1", "item_id": "z", "event_type": "rating"}
+    tail.insert([event | {"event_timestamp": UNTIL + HOUR, "received_at": UNTIL + HOUR}])
+    featurize(settings, ("rating",), until=UNTIL + HOUR - 1)
+    rows = reader.read(["u1"], [""], np.array([UNTIL + DAY]))
+    assert rows.history_items == [["a", "b", "c", "d", "e", "z"]]
+    assert rows.user["user_events"].tolist() == [7]
 
 
 def test_reads_go_on_while_a_batch_is_written(home: Settings) -> None:

@@ -201,7 +201,7 @@ def test_threads_read_and_push_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert failed == []
-    assert len(online.pushed_keys(store.config, view)) == 5
+    assert len(online.keys(store.config, view)) == 5
 
 
 def test_a_push_gets_between_the_batches_of_a_materialize(tmp_path: Path) -> None:

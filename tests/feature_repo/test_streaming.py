@@ -3,6 +3,7 @@ the embedded store and in a real Redis.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
 from shortlist.contracts import EVENT_CODE, EVENT_TYPES, INTERACTIONS, ITEMS, TIMESTAMP, USERS
 from shortlist.event_kinds import KINDS, NUM_KINDS
-from shortlist.feature_store import FeatureEvent, OfflineReader, OnlineReader, OnlineWriter
+from shortlist.feature_store import FeatureEvent, OfflineReader, OnlineReader, Tail
 from shortlist.features import RequestRows
 from shortlist.lake import Lake
 
@@ -54,6 +55,20 @@ def event_type(event: FeatureEvent) -> str:
     if event.kind is None:
         return EVENT_TYPES[event.type_code - 1]
     return list(KINDS.values())[event.kind][-1]
+
+
+def as_posted(event: FeatureEvent, when: int, *, event_id: str) -> dict[str, Any]:
+    """The event as the service stores it, arrived at `when`."""
+    return {
+        "event_id": event_id,
+        "user_id": event.user_id,
+        "item_id": event.item_id,
+        "event_type": event_type(event),
+        "event_timestamp": event.timestamp,
+        "value": event.value,
+        "query": event.query,
+        "received_at": when,
+    }
 
 
 def publish(settings: Settings, name: str, events: list[tuple[FeatureEvent, int]]) -> None:
@@ -106,7 +121,7 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
     publish(settings, "before", arrivals(40, seed=0, start=START))
     featurize(settings, TARGETS, until=START + 2 * DAY)
     day = arrivals(60, seed=1, start=START + 2 * DAY)
-    reader, writer = OnlineReader(settings), OnlineWriter(settings)
+    reader, tail = OnlineReader(settings), Tail.of(settings)
     users, contexts = [*USERS_HERE, "nobody"], [""] * 5
 
     def read(at: int) -> RequestRows:
@@ -119,7 +134,7 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
 
     for number, (event, when) in enumerate(day):
         ratings, others = counts(when + 1)
-        assert writer.push([event]) == 1
+        assert len(tail.insert([as_posted(event, when, event_id=f"day-{number}")])) == 1
         # the very next request
         assert counts(when + 1) == (ratings + event.target, others + (not event.target))
         if number == 30:  # what was arrived by then, as the lake would have joined it then

@@ -105,6 +105,25 @@ def test_an_event_of_another_type_is_kept_and_counted_and_is_no_choice(service, 
     assert of_user["user_events_log"] == of_user["user_carts_log"] == 0
 
 
+def test_events_about_unknown_items_are_kept_and_counted(service, client):
+    known = Event(user_id="u11", item_id="i3", event_type="rating", value=4)
+    unknown = Event(event_id="next-week", user_id="u11", item_id="i-new", event_type="rating")
+    done = client.events([known, unknown])
+    assert (done.accepted, done.duplicates, done.unknown_items) == (2, 0, 1)
+    assert b'"next-week"' in inbox(service.home)
+    assert client.recommend(RecommendRequest(user_id="u11")).items
+
+
+def test_a_search_needs_no_item(service, client):
+    done = client.events([Event(user_id="u12", event_type="search", query="drama")])
+    assert (done.accepted, done.unknown_items) == (1, 0)
+    answer = client.recommend(RecommendRequest(user_id="u12", k=5))
+    (vector, *_) = [item["features"] for item in logged(service.home, answer.request_id)["items"]]
+    names = ReleaseStore(service.home / "releases").open().about["ranking_schema"]["names"]
+    features = dict(zip(names, vector, strict=True))
+    assert features["user_searches_log"] == pytest.approx(math.log(2), rel=1e-3)
+
+
 def test_a_search_changes_the_next_lists_features(service, client):
     def features() -> tuple[list[str], list[dict[str, float]]]:
         answer = client.recommend(RecommendRequest(user_id="u6", k=60))
@@ -207,7 +226,6 @@ GOOD = {"user_id": "u1", "item_id": "i1", "event_type": "rating"}
         ("/events", {"events": []}, "events: .*at least 1"),
         ("/events", {"events": TOO_MANY}, "events: .*at most 1000"),
         ("/events", {"events": [GOOD | {"event_type": "bought"}]}, "'bought' .* one of .*purchase"),
-        ("/events", {"events": [GOOD, GOOD | {"item_id": "no-such"}]}, r"events\.1\.item_id"),
         ("/events", {"events": [GOOD | {"event_timestamp": 10**18}]}, "event_timestamp: .*less"),
         (
             "/events",
@@ -221,7 +239,12 @@ GOOD = {"user_id": "u1", "item_id": "i1", "event_type": "rating"}
         ),
         ("/events", {"events": [VIEW | {"value": 1e308}]}, r"events\.0\.value: .*at most 1e\+12"),
         ("/events", {"events": [VIEW | {"event_type": "watch", "value": -1}]}, "want 0 or more"),
-        ("/events", {"events": [{"user_id": "u1"}]}, r"events\.0\.item_id: Field required"),
+        ("/events", {"events": [{"user_id": "u1"}]}, r"events\.0\.event_type: Field required"),
+        (
+            "/events",
+            {"events": [{"user_id": "u1", "event_type": "rating"}]},
+            r"events\.0: item_id is missing; an event of type 'rating' needs one",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_a_sentence_and_leaves_nothing(service, route, body, says):
@@ -299,16 +322,16 @@ def test_prometheus_figures_count(service, client):
         'shortlist_request_seconds_count{route="recommend"}',
         "shortlist_unknown_users_total",
         'shortlist_events_total{outcome="accepted"}',
-        'shortlist_events_total{outcome="pushed"}',
+        'shortlist_events_total{outcome="unknown_item"}',
     ]
     before = [figure(name) for name in names]
     client.recommend(RecommendRequest(user_id="never-seen"))
     client.recommend(RecommendRequest(user_id="u1"))
     client.events([Event(user_id="u9", item_id="i2", event_type="rating")])
     client.events([Event(user_id="u9", item_id="i2", event_type="view")])
-    client.events([Event(user_id="u9", item_id="i2", event_type="survey", value=4)])  # no state
+    client.events([Event(user_id="u9", item_id="not yet", event_type="rating", value=4)])
     grown = [figure(name) - old for name, old in zip(names, before, strict=True)]
-    assert grown == [2, 1, 3, 2]
+    assert grown == [2, 1, 3, 1]
     assert figure(f'shortlist_release_info{{release_id="{client.ready().release_id}"}}') == 1
 
 

@@ -1,69 +1,57 @@
-"""The home's clock: one durable value in replay, the machine's time otherwise."""
+"""The home's clock, and the cut between what one refresh reads and what the next one does."""
 
-import subprocess
-import sys
+import threading
 import time
 from pathlib import Path
 
-import pytest
-
-from shortlist.clock import CLOCK_FILE, ClockError, HomeClock
+from shortlist.clock import HomeClock
 from shortlist.config import Settings
-from shortlist.lake.snapshot import LakeError, Manifest, commit
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home")
+def test_the_replay_clock_is_shared_durable_and_only_goes_forward(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    clock = HomeClock(settings, "replay", start=100)
+    assert clock.now() == 100
+    clock.advance(250)
+    clock.advance(200)
+    assert clock.now() == 250
+    assert HomeClock(settings, "replay", start=100).now() == 250
+    assert HomeClock(settings, "replay", start=300).now() == 300
 
 
-def commit_lake(home: Settings, *, version: int, latest: int) -> None:
-    part = {"files": [], "rows": 1, "earliest": 0, "latest": latest}
-    commit(home.lake, Manifest(version=version, partitions={"2024": part}), new={}, tables={})
+def test_the_wall_clock_is_the_machines(tmp_path: Path) -> None:
+    clock = HomeClock(Settings(home=tmp_path), "wall", start=10**18)
+    clock.advance(10**18)
+    low = time.time_ns() // 1_000
+    assert low <= clock.now() <= time.time_ns() // 1_000
 
 
-def test_the_wall_clock_is_the_machine_s_and_cannot_be_moved(home: Settings) -> None:
-    clock = HomeClock(home, "wall")
-    before = time.time_ns() // 1_000
-    assert before <= clock.now() <= time.time_ns() // 1_000
-    assert clock.advance(4_000_000_000_000_000) <= time.time_ns() // 1_000
-    assert not (home.home / CLOCK_FILE).exists()
+def test_stamps_after_a_cut_are_later_than_the_cut(tmp_path: Path) -> None:
+    for kind in ("wall", "replay"):
+        clock = HomeClock(Settings(home=tmp_path / kind), kind, start=1_000)
+        with clock.stamping() as before:
+            pass
+        until = clock.cut()
+        with clock.stamping() as after:
+            pass
+        assert before <= until < after
+        assert clock.cut() > until
 
 
-def test_the_replay_clock_is_kept_and_never_goes_back(home: Settings) -> None:
-    clock = HomeClock(home, "replay", start=5)
-    assert clock.now() == 5
-    assert clock.advance(20) == 20
-    assert clock.advance(10) == 20
-    assert HomeClock(home, "replay").now() == 20
+def test_a_cut_waits_for_posts_that_are_being_written(tmp_path: Path) -> None:
+    clock = HomeClock(Settings(home=tmp_path), "wall")
+    written, cuts = [], []
 
+    def refresh() -> None:
+        cuts.append((clock.cut(), list(written)))
 
-def test_the_lake_is_always_in_the_past(home: Settings) -> None:
-    clock = HomeClock(home, "replay", start=5)
-    commit_lake(home, version=1, latest=100)
-    assert clock.now() == 101
-    clock.advance(150)
-    commit_lake(home, version=2, latest=120)
-    assert clock.now() == 150
-    commit_lake(home, version=3, latest=200)
-    assert clock.now() == 201
-
-
-def test_a_clock_without_a_time_says_what_to_run(home: Settings) -> None:
-    with pytest.raises(LakeError, match="shortlist run"):
-        HomeClock(home, "replay").now()
-    home.home.mkdir()
-    (home.home / CLOCK_FILE).write_text("{}")
-    with pytest.raises(ClockError, match="remove it"):
-        HomeClock(home, "replay").now()
-
-
-def test_processes_that_advance_at_once_leave_the_latest_time(home: Settings) -> None:
-    code = (
-        "import sys; from shortlist.clock import HomeClock; from shortlist.config import Settings\n"
-        f"clock = HomeClock(Settings(home={str(home.home)!r}), 'replay')\n"
-        "for step in range(50): clock.advance(int(sys.argv[1]) + 2 * step)\n"
-    )
-    running = [subprocess.Popen([sys.executable, "-c", code, str(first)]) for first in (1, 2)]
-    assert [process.wait(60) for process in running] == [0, 0]
-    assert HomeClock(home, "replay").now() == 100
+    with clock.stamping() as stamp:
+        thread = threading.Thread(target=refresh)
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+        written.append(stamp)
+    thread.join()
+    ((until, seen),) = cuts
+    assert stamp <= until
+    assert seen == [stamp]
