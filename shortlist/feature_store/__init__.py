@@ -44,11 +44,7 @@ __all__ = [
     "materialize",
     "open_store",
     "publish_pack",
-<<<<<<< HEAD
     "published_items",
-    "push_events",
-=======
->>>>>>> 75dfbd5 (online: base rows and a tail of posted events, one clock a home, refresh takes its end before it reads the inbox)
     "read_pack",
     "read_pack_history",
     "repo_config",
