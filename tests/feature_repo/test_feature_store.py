@@ -299,8 +299,8 @@ def test_states_built_without_an_event_of_the_tail_leave_it_there(make_home: Mak
     settings, _ = make_home()
     reader, tail = OnlineReader(settings), Tail.of(settings)
     event = {"event_id": "p1", "user_id": "u1", "item_id": "z", "event_type": "rating"}
-    tail.insert([event | {"event_timestamp": UNTIL + HOUR, "received_at": UNTIL + HOUR}])
-    featurize(settings, ("rating",), until=UNTIL + HOUR - 1)
+    tail.insert([event | {"event_timestamp": UNTIL + DAY // 24, "received_at": UNTIL + DAY // 24}])
+    featurize(settings, ("rating",), until=UNTIL + DAY // 24 - 1)
     rows = reader.read(["u1"], [""], np.array([UNTIL + DAY]))
     assert rows.history_items == [["a", "b", "c", "d", "e", "z"]]
     assert rows.user["user_events"].tolist() == [7]

@@ -1,4 +1,4 @@
-"""Base rows and tail together: no event is lost or counted twice, whatever runs at the same time."""
+"""Base rows and tail together: no event is lost or doubled, whatever runs at the same time."""
 
 import multiprocessing
 import threading
