@@ -49,7 +49,6 @@ def load(release: Release, first: FeaturePack) -> Serving:
     return Serving(
         recommender=cast(Any, Recommender(release.release_id, [first])),
         clock="wall",
-        target_events=frozenset(release.about["target_events"]),
         event_limits=EventLimits(rating_range=None),
     )
 
