@@ -43,7 +43,6 @@ def refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
         raise LakeError(f"{settings.lake}: no interactions yet; run `shortlist run` or `ingest`")
     until = clock.cut()
     ingested = 0
-    clock = HomeClock(settings, settings.clock or run_config.data.clock)
     if any(wrote(settings)):
         source = run_config.data.model_copy(update={"source": "service", "files": None})
         batch = ingest_flow(source, now=until)
