@@ -31,8 +31,6 @@ def fold(
         tails: user_id -> events as posted, each with `known`, in the order of `known`.
         target_events: event types that count as the run's targets.
     """
-    if not tails:
-        return rows
     user = {name: values.copy() for name, values in rows.user.items()}
     lists = {
         name: list(getattr(rows, name))

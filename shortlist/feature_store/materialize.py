@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 MARK = "materialized.json"
+COUNTED = "counted.json"
+"""The event types that count as targets in the online rows, and so in their tails."""
 
 
 def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
@@ -50,6 +52,8 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
     own = _own_store(store)
     if own is not None and not own.is_marked(store.config, ONLINE_VIEWS):
         since = None
+    if snapshots is not None:
+        write_json(settings.feast / COUNTED, {"target_events": list(snapshots.target_events)})
     mark.unlink(missing_ok=True)  # whoever is cut off here starts anew
     if since is None or since < until:
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
@@ -63,9 +67,17 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
     if own is not None and since is None:
         _remove_unknown(settings, store, own, until=until)
     if snapshots is not None:
-        Tail.of(settings).covered(until, target_events=snapshots.target_events)
+        Tail.of(settings).covered(until)
     write_json(mark, target | {"until": until})
     return {"incremental": since is not None}
+
+
+def counted_events(settings: Settings) -> frozenset[str]:
+    """The target events of the online rows; none before the first materialize."""
+    try:
+        return frozenset(json.loads((settings.feast / COUNTED).read_text())["target_events"])
+    except FileNotFoundError:
+        return frozenset()
 
 
 def _materialized(mark: Path, target: dict[str, Any], *, until: int) -> int | None:

@@ -7,6 +7,7 @@ import numpy as np
 from shortlist.config import Settings
 from shortlist.feature_store.direct import VIEWS, DirectReader, embedded
 from shortlist.feature_store.fold import USER_VIEWS, fold
+from shortlist.feature_store.materialize import counted_events
 from shortlist.feature_store.request_rows import request_rows
 from shortlist.feature_store.store import FeatureStoreError, open_store
 from shortlist.feature_store.tail import Tail
@@ -63,17 +64,20 @@ class OnlineReader:
         self.service = feature_service(self.store, REQUEST_SERVICE)
         check_fields(self.store)
         self.direct = DirectReader(self.store) if embedded(self.store) else None
+        self.settings = settings
         self.tail = Tail.of(settings)
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
         if not user_ids:
             return request_rows([], [], at, {})
-        target_events, tails = self.tail.read(user_ids)  # before the base rows: see Tail.read
+        tails = self.tail.read(user_ids)  # before the base rows: see Tail.read
         if self.direct is not None:
             rows, stamps = self.direct.read(user_ids, context_ids, at)
         else:
             rows, stamps = self._through_feast(user_ids, context_ids, at)
-        return fold(rows, stamps, tails=tails, target_events=target_events)
+        if not tails:
+            return rows
+        return fold(rows, stamps, tails=tails, target_events=counted_events(self.settings))
 
     def _through_feast(
         self, user_ids: list[str], context_ids: list[str], at: np.ndarray

@@ -84,15 +84,14 @@ class Tail:
         connection.execute("COMMIT")
         return new
 
-    def read(self, user_ids: Sequence[str]) -> tuple[frozenset[str], dict[str, list[Posted]]]:
-        """The run's target event types, and the tail of each user who has one, by `known` and then
-        in the order of arrival.
+    def read(self, user_ids: Sequence[str]) -> dict[str, list[Posted]]:
+        """The tail of each user who has one, by `known` and then in the order of arrival.
 
         Read the tail before the base rows: a materialize drops payloads only after it has written
         the rows that hold them, so an event is in at least one of the two.
         """
         if not self._exists():
-            return frozenset(), {}
+            return {}
         connection = self._connection()
         found: dict[str, list[Posted]] = defaultdict(list)
         for some in _batches(sorted(set(user_ids))):
@@ -104,18 +103,11 @@ class Tail:
             )
             for user_id, known, payload in rows:
                 found[user_id].append(json.loads(payload) | {"known": known})
-        if not found:
-            return frozenset(), {}
-        row = connection.execute("SELECT value FROM about WHERE name = 'target_events'").fetchone()
-        return frozenset(json.loads(row[0]) if row else ()), dict(found)
+        return dict(found)
 
-    def covered(self, until: int, *, target_events: Sequence[str]) -> None:
+    def covered(self, until: int) -> None:
         """Every base row now holds what was known by `until`: drop those payloads."""
         connection = self._connection()
-        connection.execute(
-            "INSERT OR REPLACE INTO about VALUES ('target_events', ?)",
-            (json.dumps(list(target_events)),),
-        )
         connection.execute("INSERT OR REPLACE INTO about VALUES ('until', ?)", (str(until),))
         while connection.execute(
             "UPDATE tail SET payload = NULL WHERE rowid IN (SELECT rowid FROM tail"
