@@ -210,7 +210,7 @@ class Readiness(Body):
     pack_id: str
     pack_as_of: int
     clock: Literal["wall", "replay"]
-    pid: int
+    pid: int = 0
     pinned_by: str | None = None
     """Why the worker serves this release whatever is promoted."""
     refused: RefusedRelease | None = None
