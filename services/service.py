@@ -95,7 +95,7 @@ class RecommenderService:
 
     def load(self, release: Release, pack: FeaturePack) -> Serving:
         """Load a release and let it answer requests like those that it will get."""
-        serving = Serving.load(release, self.reader, pack=pack, settings=self.settings)
+        serving = Serving.load(release, self.reader, pack=pack)
         serving.warm(tuple(self.recent_users), at=self.clock.now())
         return serving
 
@@ -221,7 +221,7 @@ class RecommenderService:
             release_id=serving.release_id,
             pack_id=items.pack_id,
             pack_as_of=items.as_of,
-            clock=serving.clock,
+            clock=self.clock.kind,
             pid=os.getpid(),
             pinned_by=self.pinned_by,
             refused=refused and RefusedRelease(**asdict(refused)),

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from services.event_limits import EventLimits
 from shortlist.api import RecommendRequest
-from shortlist.config import Settings
 from shortlist.feature_store import FeatureReader
 from shortlist.pack import FeaturePack
 from shortlist.release import Release
@@ -20,13 +19,10 @@ class Serving:
     """A loaded release. A request takes it once at its start and keeps it to its end."""
 
     recommender: "Recommender"
-    clock: Literal["wall", "replay"]
     event_limits: EventLimits
 
     @classmethod
-    def load(
-        cls, release: Release, reader: FeatureReader, *, pack: FeaturePack, settings: Settings
-    ) -> "Serving":
+    def load(cls, release: Release, reader: FeatureReader, *, pack: FeaturePack) -> "Serving":
         """Load a verified release.
 
         Raises:
@@ -38,7 +34,6 @@ class Serving:
 
         return cls(
             recommender=Recommender.load(release, reader, pack=pack),
-            clock=settings.clock or release.about["clock"],
             event_limits=EventLimits.of(release.about),
         )
 

@@ -48,7 +48,6 @@ def load(release: Release, first: FeaturePack) -> Serving:
         raise ValueError(f"cannot be loaded: {release.about['broken']}")
     return Serving(
         recommender=cast(Any, Recommender(release.release_id, [first])),
-        clock="wall",
         event_limits=EventLimits(rating_range=None),
     )
 

@@ -109,7 +109,6 @@ def test_pushing_builds_what_the_batch_says(times: list[int], order: Any) -> Non
     state = NO_SEARCHES
     for event, row in zip(arrived, rows, strict=True):
         assert event.query is not None
-        before = state
         state = state.with_search(event.query, timestamp=event.t)
         assert {name: row[name] for name in USER_SEARCHES} == state.columns()
 
