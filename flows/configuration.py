@@ -13,9 +13,11 @@ from shortlist.splits import MAX_REQUESTS_PER_USER
 
 
 class SplitConfig(Config):
-    """Shares of the events: retrieval-train, ranker-train, validation, test, replay."""
+    """Shares of the lake's target events: retrieval-train, ranker-train, validation, test. They are
+    scaled to sum to 1.
+    """
 
-    fractions: tuple[float, float, float, float, float] = (0.70, 0.10, 0.05, 0.10, 0.05)
+    fractions: tuple[float, float, float, float] = (0.70, 0.10, 0.05, 0.10)
     max_requests_per_user: int = Field(default=MAX_REQUESTS_PER_USER, ge=1)
 
 

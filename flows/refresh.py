@@ -25,14 +25,16 @@ def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
     Returns:
         {"ingested": rows new to the lake, "features": what featurize says, "until": microseconds}.
     """
-    settings = Settings()
-    run_config = load_run_config(config)
-    with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=REFRESH_WAIT):
-        return refresh(settings, run_config)
+    return refresh(Settings(), load_run_config(config))
 
 
 def refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
-    """The flow's work; the caller holds the lock `refresh`."""
+    """The flow's work, which is also the step `featurize` of a run."""
+    with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=REFRESH_WAIT):
+        return _refresh(settings, run_config)
+
+
+def _refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
     ingested = 0
     clock = HomeClock(settings, settings.clock or run_config.data.clock)
     if any(wrote(settings)):
