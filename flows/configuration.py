@@ -7,7 +7,8 @@ from pydantic import Field
 from flows.validate import ValidateConfig
 from models.ranking.registry import RankerConfig
 from models.registry import SourceConfig
-from shortlist.config import Config, load_toml
+from shortlist.clock import HomeClock
+from shortlist.config import Config, Settings, load_toml
 from shortlist.datasets import DataConfig
 from shortlist.splits import MAX_REQUESTS_PER_USER
 
@@ -60,6 +61,10 @@ class RunConfig(Config):
     train: TrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     monitor: MonitorConfig = MonitorConfig()
+
+    def clock(self, settings: Settings) -> HomeClock:
+        """The home's clock; the deployment may name another kind than the run."""
+        return HomeClock(settings, settings.clock or self.data.clock)
 
 
 def load_run_config(path: Path | str) -> RunConfig:

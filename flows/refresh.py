@@ -10,7 +10,6 @@ from flows.configuration import RunConfig, load_run_config
 from flows.featurize import featurize_flow
 from flows.ingest import ingest_flow
 from flows.validate import validate_flow
-from shortlist.clock import HomeClock
 from shortlist.config import Settings
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 
@@ -36,7 +35,7 @@ def refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
 
 def _refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
     ingested = 0
-    clock = HomeClock(settings, settings.clock or run_config.data.clock)
+    clock = run_config.clock(settings)
     if any(wrote(settings)):
         source = run_config.data.model_copy(update={"source": "service", "files": None})
         batch = ingest_flow(source, now=clock.now())

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import flow
 
-from flows.refresh import now_of
 from flows.runs import Run, RunError
 from flows.service_process import running_service
 from shortlist import columns as c
@@ -81,6 +80,8 @@ def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> di
         traffic = Traffic(client, requests, events, connections=connections, k=k)
         traffic.drive(steps)
         seconds = time.perf_counter() - started
+    newest = microseconds(events.column(c.EVENT_TIMESTAMP))[-1].as_py()
+    run.config.clock(settings).advance(newest + 1)
     result = traffic.result() | {"release_id": readiness.release_id, "seconds": round(seconds, 1)}
     if readiness.release_id != release:
         print(f"replay: {url} serves {readiness.release_id}, the run made {release}")
@@ -94,15 +95,15 @@ def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> di
 
 
 def replay_window(settings: Settings, run: Run) -> tuple[Requests, pa.Table]:
-    """The requests to send, at most `monitor.max_requests`, and every held-back event from the
-    home's now on.
+    """The requests to send, at most `monitor.max_requests`, and every held-back event that the
+    home's clock hasn't passed yet.
     """
     config = run.config
-    now = now_of(settings, config.data.clock)
+    now = config.clock(settings).now()
     events = held_back_events(settings, since=now)
     if events.num_rows == 0:
         raise RunError(
-            f"{settings.held_back}: no event later than the lake's newest; a replay sends what"
+            f"{settings.held_back}: no event is later than the home's clock; a replay sends what"
             " `data.hold_back` has kept out of the lake, once"
         )
     lake = Lake(settings.lake)

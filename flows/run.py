@@ -16,7 +16,7 @@ from flows.ingest import ingest_flow
 from flows.monitor import monitor_flow
 from flows.package import package_flow
 from flows.promote import promote_flow
-from flows.refresh import now_of, refresh
+from flows.refresh import refresh
 from flows.replay import replay_flow
 from flows.runs import Run
 from flows.steps import Steps
@@ -91,7 +91,7 @@ def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, 
     A deployment with real users holds nothing back: its traffic comes by itself, and `shortlist
     monitor` reports on it once the new release has served some.
     """
-    since = now_of(settings, run.config.data.clock)
+    since = run.config.clock(settings).now()
     if "replay" not in steps.finished and held_back_events(settings, since=since).num_rows == 0:
         print(
             "run: nothing is held back, so nothing is replayed; `shortlist monitor` reports later"

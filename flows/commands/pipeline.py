@@ -78,13 +78,12 @@ def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
     """Bring every feature up to now, then start a run: freeze its windows, catalogue and lake."""
     from flows.configuration import load_run_config
     from flows.featurize import featurize_flow
-    from flows.refresh import now_of
     from flows.runs import Run
     from shortlist.config import Settings
 
     run_config = load_run_config(config)
     with show.only_json(as_json):
-        until = now_of(Settings(), run_config.data.clock)
+        until = run_config.clock(Settings()).now()
         result = featurize_flow(run_config.data.target_events, until)
         run = Run.start(Settings(), run_config)
     show.result(result | {"run_id": run.run_id}, as_json=as_json)

@@ -42,9 +42,7 @@ def hold_back(stager: Stager) -> None:
     newer = f"{GOOD} AND epoch_us(event_timestamp) >= {cut}"
     listed = ", ".join(INTERACTIONS.names)
     staged = staged_events(stager.staged.folder)
-    held = stager.connection.execute(
-        f"SELECT {listed} FROM {staged} WHERE {newer}"
-    ).to_arrow_table()
+    held = stager.connection.sql(f"SELECT {listed} FROM {staged} WHERE {newer}").to_arrow_table()
     if held.num_rows == 0:
         return
     columns = [held.column(field.name).cast(field.type) for field in INTERACTIONS]

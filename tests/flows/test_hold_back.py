@@ -44,7 +44,7 @@ def test_later_batches_are_cut_at_the_same_time(house: House) -> None:
 
 
 def test_a_row_with_a_fault_goes_to_quarantine_and_is_not_held_back(house: House) -> None:
-    bad = event(60, event_timestamp=START + 40 * DAY, user_id="")
+    bad = event(60, event_timestamp=START + 40 * DAY, value="many")
     done = house.validate([*GOOD_EVENTS, bad], **DEMO)
     assert done["quarantined"] == 1
     assert "e60" not in ids(held_back_events(house.settings, since=0))
