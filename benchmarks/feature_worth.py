@@ -75,7 +75,7 @@ def windows_of(settings: Settings) -> tuple[Run, dict[str, RankingData]]:
         OfflineReader(settings),
         pack=latest_pack(settings.packs),
     )
-    world = load_world(settings, run.config)
+    world = load_world(settings, run)
     ticks, _ = read_windows(settings, world, run.config, windows=WINDOWS)
     chain = recommender.chain
     return run, {

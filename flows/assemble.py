@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from flows.configuration import RunConfig
+from flows.runs import Run
 from models.data import TrainingData, Validation
 from models.queries import Queries
 from models.recommend.queries import build_queries
@@ -16,10 +17,9 @@ from shortlist.config import Settings
 from shortlist.contracts import event_codes, microseconds
 from shortlist.feature_store import FeatureReader
 from shortlist.features import context_id
-from shortlist.lake import Lake
 from shortlist.pack import FeaturePack, ItemState
 from shortlist.profiles import ProfileEncoder
-from shortlist.splits import Requests, Windows, draw_requests, split_windows
+from shortlist.splits import Requests, Windows, draw_requests
 
 BATCH = 256
 """Requests ranked at once: bounds the memory of features, (B, C, F) float32."""
@@ -27,7 +27,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class World:
-    """The lake as one run sees it: target events, catalogue, users and the five windows."""
+    """The lake as one run sees it: target events, catalogue, users and the four windows."""
 
     interactions: pa.Table  # target events, sorted by time
     asked: np.ndarray  # (E,) int64 microseconds, when the page of each was asked for
@@ -52,17 +52,16 @@ class World:
         return {user_id: dict(row or []) for user_id, row in zip(ids, rows, strict=True)}
 
 
-def load_world(settings: Settings, config: RunConfig) -> World:
-    """Raises LakeError if nothing was ingested, SplitError if there are too few events."""
-    lake = Lake(settings.lake)
-    interactions = lake.interactions(event_types=config.data.target_events)
-    times = microseconds(interactions.column(c.EVENT_TIMESTAMP)).to_numpy()
+def load_world(settings: Settings, run: Run) -> World:
+    """What the run froze when it started. Raises LakeError if its snapshot is gone."""
+    lake = run.lake(settings)
+    interactions = lake.interactions(event_types=run.config.data.target_events)
     return World(
         interactions=interactions,
         asked=lake.asked_at(interactions),
         users=lake.users(),
-        catalogue=Catalogue.from_items(lake.items()),
-        windows=split_windows(times, config.split.fractions),
+        catalogue=Catalogue.from_items(run.items),
+        windows=run.windows,
     )
 
 

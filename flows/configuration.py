@@ -7,15 +7,19 @@ from pydantic import Field
 from flows.validate import ValidateConfig
 from models.ranking.registry import RankerConfig
 from models.registry import SourceConfig
-from shortlist.config import Config, load_toml
+from shortlist.clock import HomeClock
+from shortlist.config import Config, Settings, load_toml
 from shortlist.datasets import DataConfig
+from shortlist.feature_store import home_clock
 from shortlist.splits import MAX_REQUESTS_PER_USER
 
 
 class SplitConfig(Config):
-    """Shares of the events: retrieval-train, ranker-train, validation, test, replay."""
+    """Shares of the lake's target events: retrieval-train, ranker-train, validation, test. They are
+    scaled to sum to 1.
+    """
 
-    fractions: tuple[float, float, float, float, float] = (0.70, 0.10, 0.05, 0.10, 0.05)
+    fractions: tuple[float, float, float, float] = (0.70, 0.10, 0.05, 0.10)
     max_requests_per_user: int = Field(default=MAX_REQUESTS_PER_USER, ge=1)
 
 
@@ -58,6 +62,10 @@ class RunConfig(Config):
     train: TrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     monitor: MonitorConfig = MonitorConfig()
+
+    def clock(self, settings: Settings) -> HomeClock:
+        """The home's clock; the deployment may name another kind than the run."""
+        return home_clock(settings, self.data.clock)
 
 
 def load_run_config(path: Path | str) -> RunConfig:

@@ -56,7 +56,7 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     run = Run.open(settings, run_id)
     config = run.config
     about = run.read("about.json", made_by="train")
-    world = load_world(settings, config)
+    world = load_world(settings, run)
     ticks = read_windows(settings, world, config, windows=("test",))[0]["test"]
     pack = latest_pack(settings.packs)
     reader = OfflineReader(settings)

@@ -150,6 +150,10 @@ def _toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) -> st
     if run["like_threshold"] is not None:
         lines.append(f"like_threshold = {run['like_threshold']} # such a rating is also a `like`")
     lines.append(f'clock = "{run["clock"]}" # replay: now is the data\'s own end; wall: it is now')
+    if run["clock"] == "replay":
+        lines.append(
+            "hold_back = 0.05 # the newest events; `shortlist replay` sends them as traffic"
+        )
     for key, one in tables:
         lines += ["", f"[data.files.{key}]", f"path = {json.dumps(one.path)}"]
         lines += [f"{option} = {_value(value)}" for option, value in one.more.items() if value]

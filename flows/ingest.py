@@ -29,11 +29,13 @@ def ingest_flow(data: DataConfig, now: int | None = None) -> dict[str, Any]:
         "files": list(batch.files),
         "unchanged": batch.unchanged,
         "anonymous": batch.anonymous,
+        "held_back": batch.held_back,
     }
     print(
         f"ingest: batch {batch.batch_id}: {result['read']:,} events read,"
         f" {result['items']:,} items, {result['users']:,} users"
         + (f"; {batch.unchanged} unchanged files left out" if batch.unchanged else "")
         + (f"; {batch.anonymous:,} lists shown to visitors without an id" * bool(batch.anonymous))
+        + (f"; {batch.held_back:,} newer events held back" if batch.held_back else "")
     )
     return result

@@ -11,7 +11,6 @@ from flows.featurize import featurize_flow
 from flows.ingest import ingest_flow
 from flows.validate import validate_flow
 from shortlist.config import Settings
-from shortlist.feature_store import home_clock
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import LakeError
 
@@ -26,19 +25,21 @@ def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
     Returns:
         {"ingested": rows new to the lake, "features": what featurize says, "until": microseconds}.
     """
-    settings = Settings()
-    run_config = load_run_config(config)
-    with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=REFRESH_WAIT):
-        return refresh(settings, run_config)
+    return refresh(Settings(), load_run_config(config))
 
 
 def refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
-    """The flow's work; the caller holds the lock `refresh`.
+    """The flow's work, which is also the step `featurize` of a run.
 
     `until` is taken before the inbox is read: every event that arrived by then is in the inbox, and
     later ones stay in the tail of the online rows.
     """
-    clock = home_clock(settings, run_config.data.clock)
+    with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=REFRESH_WAIT):
+        return _refresh(settings, run_config)
+
+
+def _refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
+    clock = run_config.clock(settings)
     if clock.now() == 0:
         raise LakeError(f"{settings.lake}: no interactions yet; run `shortlist run` or `ingest`")
     until = clock.cut()

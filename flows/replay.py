@@ -1,4 +1,4 @@
-"""Replay: a window's requests go to the real service, and what people then did as feedback.
+"""Replay: what a demo has held back goes to the real service, as requests and as feedback.
 
 Order is what makes it honest. A request is answered before any event of its own time or later is
 posted, and a user's own earlier events are posted before their next request, so the service never
@@ -14,16 +14,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import flow
 
-from flows.runs import Run
+from flows.runs import Run, RunError
 from flows.service_process import running_service
 from shortlist import columns as c
 from shortlist.api import MAX_EVENTS, Context, Event, RecommendRequest, RecommendResponse
 from shortlist.client import ShortlistClient
 from shortlist.config import Settings
-from shortlist.contracts import microseconds
+from shortlist.contracts import microseconds, sort_by_time
+from shortlist.datasets.hold_back import held_back_events, held_back_files
 from shortlist.lake import Lake
+from shortlist.lake.pages import asked_at
 from shortlist.release import ReleaseStore
 from shortlist.splits import HORIZON, Requests, draw_requests
 
@@ -48,7 +51,11 @@ class Tell:
 
 @flow(name="replay", log_prints=True)
 def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> dict[str, Any]:
-    """Replay a run's last window against the service at `url`, or against one started for it."""
+    """Send what is held back, from now on, to the service at `url` or to one started for it.
+
+    Raises:
+        RunError: nothing is held back, or all of it was sent before.
+    """
     settings = Settings()
     run = Run.open(settings, run_id)
     requests, events = replay_window(settings, run)
@@ -73,6 +80,8 @@ def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> di
         traffic = Traffic(client, requests, events, connections=connections, k=k)
         traffic.drive(steps)
         seconds = time.perf_counter() - started
+    newest = microseconds(events.column(c.EVENT_TIMESTAMP))[-1].as_py()
+    run.config.clock(settings).advance(newest + 1)
     result = traffic.result() | {"release_id": readiness.release_id, "seconds": round(seconds, 1)}
     if readiness.release_id != release:
         print(f"replay: {url} serves {readiness.release_id}, the run made {release}")
@@ -86,23 +95,36 @@ def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> di
 
 
 def replay_window(settings: Settings, run: Run) -> tuple[Requests, pa.Table]:
-    """The requests to send, at most `monitor.max_requests`, and every event of the window."""
+    """The requests to send, at most `monitor.max_requests`, and every held-back event that the
+    home's clock hasn't passed yet.
+    """
     config = run.config
-    start, end = run.windows["replay"]
+    now = config.clock(settings).now()
+    events = held_back_events(settings, since=now)
+    if events.num_rows == 0:
+        raise RunError(
+            f"{settings.held_back}: no event is later than the home's clock; a replay sends what"
+            " `data.hold_back` has kept out of the lake, once"
+        )
     lake = Lake(settings.lake)
     rng = np.random.default_rng([config.seed, *b"replay"])
-    targets = lake.interactions(until=end, event_types=config.data.target_events)
+    types = pa.array(list(config.data.target_events))
+    chosen = events.filter(pc.is_in(events.column(c.EVENT_TYPE), value_set=types))
+    known = lake.interactions(until=now, event_types=config.data.target_events)
+    targets = sort_by_time(pa.concat_tables([known, chosen]))
+    pages = [*lake.interaction_files(), *held_back_files(settings)]
+    end = int(microseconds(events.column(c.EVENT_TIMESTAMP))[-1].as_py()) + 1
     drawn = draw_requests(
         targets,
-        (start, end),
+        (now, end),
         rng=rng,
         max_per_user=config.split.max_requests_per_user,
-        asked=lake.asked_at(targets),
+        asked=asked_at(pages, targets, temporary=lake.root),
     )
     size = config.monitor.max_requests
     if len(drawn) > size:
         drawn = drawn.take(np.sort(rng.choice(len(drawn), size=size, replace=False)))
-    return drawn, lake.interactions(since=start, until=end)
+    return drawn, events
 
 
 def plan_replay(

@@ -1,16 +1,17 @@
-"""The main job: one flow of subflows, from raw source to a served, monitored release."""
+"""The main job: one flow of subflows, from raw source to a served, monitored release.
+
+Time only goes forward: features are brought up to now, never to the edge of a window. A demo, whose
+source holds back its newest events, replays them as traffic of the release that was promoted.
+"""
 
 import resource
-import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from prefect import flow
 
 from flows.configuration import RunConfig
 from flows.evaluate import evaluate_flow
-from flows.featurize import featurize_flow
 from flows.ingest import ingest_flow
 from flows.monitor import monitor_flow
 from flows.package import package_flow
@@ -18,44 +19,53 @@ from flows.promote import promote_flow
 from flows.refresh import refresh
 from flows.replay import replay_flow
 from flows.runs import Run
+from flows.steps import Steps
 from flows.train import train_flow
 from flows.validate import validate_flow
 from shortlist import columns as c
 from shortlist.config import Settings
-from shortlist.feature_store import home_clock
-from shortlist.feature_store.snapshots import Snapshots
-from shortlist.lake import Lake
+from shortlist.datasets.hold_back import held_back_events
+from shortlist.home_lock import home_lock
 
 WEEK = 7 * c.MICROSECONDS_PER_DAY
 
 
 @flow(name="shortlist", log_prints=True)
-def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
-    """Ingest, validate, featurize, train, evaluate, package, promote, then replay and monitor."""
+def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None) -> dict[str, Any]:
+    """Ingest, validate, featurize, train, evaluate, package, promote; then a demo's replay.
+
+    Args:
+        monitor: replay what a demo has held back, refresh and monitor.
+        resume: id of a run that didn't end: it goes on after its last finished step, with its own
+            config.
+    """
     settings = Settings()
-    clock = StepClock()
-    batch = clock.run("ingest", ingest_flow, config.data)
-    validated = clock.run(
-        "validate", validate_flow, batch["batch_id"], config.validation, clock=config.data.clock
-    )
-    run = Run.start(settings, config)
-    until = run.windows["replay"][0]
-    # Only a demo's first run stands at the beginning of its replay window. Features that are newer
-    # belong to a deployment in use: they go forward only, and no old traffic is sent to it.
-    demo = home_clock(settings, config.data.clock).kind == "replay" and not has_states(settings)
-    if demo:
-        clock.run("featurize", featurize_flow, config.data.target_events, until)
+    run = None if resume is None else Run.open(settings, resume)
+    steps = Steps(run)
+    if run is None:
+        batch = steps.perform("ingest", ingest_flow, config.data)
+        steps.perform(
+            "validate", validate_flow, batch["batch_id"], config.validation, clock=config.data.clock
+        )
+        steps.perform("featurize", refresh, settings, config)
     else:
-        clock.run("refresh", refresh, settings, config)
-    clock.run("train", train_flow, run.run_id)
-    evaluation = clock.run("evaluate", evaluate_flow, run.run_id)
-    packaged = clock.run("package", package_flow, run.run_id)
-    promoted = clock.run("promote", promote_flow, packaged["release_id"], gates=str(config.gates))
+        config = run.config
+    with home_lock(settings, "train", what="shortlist run"):
+        if run is None:
+            run = Run.start(settings, config)
+            steps.keep_in(run)
+        else:
+            run.renew_lease(settings)
+        steps.perform("train", train_flow, run.run_id)
+        evaluation = steps.perform("evaluate", evaluate_flow, run.run_id)
+        packaged = steps.perform("package", package_flow, run.run_id)
+        gates = str(config.gates)
+        promoted = steps.perform("promote", promote_flow, packaged["release_id"], gates=gates)
     summary: dict[str, Any] = {
         "run_id": run.run_id,
         "dataset": config.name,
-        "data": validated,
-        "example_user": example_user(settings, until=until),
+        "data": steps.result("validate"),
+        "example_user": example_user(settings, run),
         "release_id": packaged["release_id"],
         "bento": packaged["bento"],
         "promoted": promoted["promoted"],
@@ -66,43 +76,40 @@ def run_flow(config: RunConfig, monitor: bool = True) -> dict[str, Any]:
         "n_requests": evaluation["n_requests"],
         "n_users": evaluation["n_users"],
     }
-    if monitor and promoted["promoted"] and demo:
-        replayed = clock.run("replay", replay_flow, run.run_id)
-        watched = clock.run("monitor", monitor_flow, run.run_id)
-        summary |= {"replay": replayed, "monitor": watched}
-    summary |= {"seconds": clock.seconds, "peak_memory_gb": peak_memory_gb()}
+    if monitor and promoted["promoted"]:
+        summary |= replay_and_monitor(settings, run, steps)
+    summary |= {"seconds": steps.seconds, "peak_memory_gb": peak_memory_gb()}
     run.write("summary.json", summary)
+    run.end(settings)
     return summary
 
 
-def has_states(settings: Settings) -> bool:
-    return Snapshots.read(settings.features) is not None
+def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, Any]:
+    """Replay what is held back, take it into lake and features, and report on it.
 
-
-def example_user(settings: Settings, *, until: int) -> str:
-    """Who did most in the week before `until`, where the release's own knowledge ends, and nothing
-    after: somebody whose list shows what the models know. The replay clock stays at `until`; a
-    state that a replay has moved on would know that user's future.
+    A deployment with real users holds nothing back: its traffic comes by itself, and `shortlist
+    monitor` reports on it once the new release has served some.
     """
-    lake = Lake(settings.lake)
-    after = set(lake.interactions(since=until).column(c.USER_ID).to_pylist())
-    before = lake.interactions(since=until - WEEK, until=until).column(c.USER_ID).to_pylist()
-    ranked = Counter(before).most_common()
-    return next((user for user, _ in ranked if user not in after), ranked[0][0])
+    since = run.config.clock(settings).now()
+    if "replay" not in steps.finished and held_back_events(settings, since=since).num_rows == 0:
+        print(
+            "run: nothing is held back, so nothing is replayed; `shortlist monitor` reports later"
+        )
+        return {}
+    replayed = steps.perform("replay", replay_flow, run.run_id)
+    steps.perform("refresh", refresh, settings, run.config)
+    return {"replay": replayed, "monitor": steps.perform("monitor", monitor_flow, run.run_id)}
 
 
-class StepClock:
-    """Runs steps and remembers how long each took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def run(self, name: str, step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:
-        started = time.perf_counter()
-        result = step(*args, **parameters)
-        self.seconds[name] = round(time.perf_counter() - started, 1)
-        print(f"{name}: done in {self.seconds[name]} s")
-        return result
+def example_user(settings: Settings, run: Run) -> str:
+    """The most active user of the run's last week, by target events."""
+    week = run.lake(settings).interactions(
+        since=run.data_end - WEEK,
+        until=run.data_end,
+        event_types=run.config.data.target_events,
+    )
+    users = week.column(c.USER_ID).to_pylist()
+    return Counter(users).most_common(1)[0][0]
 
 
 def peak_memory_gb() -> float:

@@ -1,7 +1,10 @@
 """The folder of one run: what each step leaves for the next, and where `shortlist` finds it again.
 
 runs/<run_id>/config.json     the RunConfig
-runs/<run_id>/windows.json    edges of the five windows, microseconds
+runs/<run_id>/windows.json    edges of the four windows, microseconds
+runs/<run_id>/lake.json       the snapshot of the lake that the run reads, and where its events end
+runs/<run_id>/items.parquet   the catalogue of that snapshot
+runs/<run_id>/steps/          the result of each finished step, for `shortlist run --resume`
 runs/<run_id>/release/        the models, staged exactly as they will be published
 runs/<run_id>/about.json      what will be the manifest's `about`
 runs/<run_id>/trial/          sources fitted on the first window, for rankers and choices
@@ -9,6 +12,8 @@ runs/<run_id>/backtest/       sources and baselines fitted on everything before 
 runs/<run_id>/evaluation.json metrics, intervals and slices
 runs/<run_id>/evaluation_users.parquet  nDCG of each user under each method
 runs/<run_id>/summary.json    seconds by step, peak memory, quality table
+
+Events, items and users that reach the lake after the start change nothing in a run.
 """
 
 import json
@@ -17,9 +22,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from flows.configuration import RunConfig
+from shortlist import columns as c
 from shortlist.config import Settings
+from shortlist.contracts import microseconds
+from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import Lake
+from shortlist.lake.leases import end_lease, take_lease
 from shortlist.plain_json import write_json
 from shortlist.splits import Windows, split_windows
 
@@ -36,22 +48,29 @@ class Run:
 
     @classmethod
     def start(cls, settings: Settings, config: RunConfig) -> "Run":
-        """Cut the lake's target events into the five windows and make a run folder that keeps them;
-        its id is the time it started.
+        """Freeze what the run is about: the lake's snapshot, its windows and its catalogue. The id
+        is the time it started.
 
         Raises:
-            LakeError, ValueError: no events yet, or too few for five windows; no folder is made.
+            LakeError, ValueError: no events yet, or too few for four windows; no folder is made.
         """
-        events = Lake(settings.lake).interactions(event_types=config.data.target_events)
-        times = events.column("event_timestamp").cast("int64").to_numpy()
-        windows = split_windows(times, config.split.fractions)
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        path = settings.runs / f"{stamp}-{config.name}"
-        path.mkdir(parents=True)
-        (path / "config.json").write_text(config.model_dump_json(indent=1))
-        run = cls(path)
-        run.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
-        return run
+        with home_lock(settings, "refresh", what="start of a run", wait_seconds=REFRESH_WAIT):
+            lake = Lake(settings.lake)
+            manifest = lake.manifest
+            events = lake.interactions(event_types=config.data.target_events)
+            times = microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy()
+            windows = split_windows(times, config.split.fractions)
+            assert manifest.latest is not None, "there are events"
+            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+            run = cls(settings.runs / f"{stamp}-{config.name}")
+            run.path.mkdir(parents=True)
+            run.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
+            run.write("lake.json", {"version": manifest.version, "data_end": manifest.latest + 1})
+            pq.write_table(lake.items(), run.path / "items.parquet")
+            run.renew_lease(settings)
+            # Last, because a folder without it is no run.
+            run.write("config.json", config.model_dump(mode="json"))
+            return run
 
     @classmethod
     def open(cls, settings: Settings, run_id: str | None = None) -> "Run":
@@ -94,9 +113,37 @@ class Run:
         return self.path / "backtest" / "references"
 
     @property
+    def steps(self) -> Path:
+        return self.path / "steps"
+
+    @property
     def windows(self) -> Windows:
         edges = self.read("windows.json", made_by="featurize")["edges"]
         return Windows(tuple(edges))
+
+    @property
+    def data_end(self) -> int:
+        """Just after the newest event of the run's snapshot, microseconds."""
+        return self.read("lake.json", made_by="featurize")["data_end"]
+
+    @property
+    def items(self) -> pa.Table:
+        """The frozen catalogue, ITEMS contract."""
+        return pq.read_table(self.path / "items.parquet")
+
+    def lake(self, settings: Settings) -> Lake:
+        """The lake as it was when the run started."""
+        version = self.read("lake.json", made_by="featurize")["version"]
+        return Lake(settings.lake, version=version)
+
+    def renew_lease(self, settings: Settings) -> None:
+        """Keep the run's snapshot of the lake until `end`."""
+        version = self.read("lake.json", made_by="featurize")["version"]
+        take_lease(settings.lake, self.run_id, version=version)
+
+    def end(self, settings: Settings) -> None:
+        """Give the snapshot of the lake back; the run's folder stays."""
+        end_lease(settings.lake, self.run_id)
 
     def read(self, name: str, *, made_by: str) -> dict[str, Any]:
         """A JSON file of the run. Raises RunError naming the step that would write it."""

@@ -37,6 +37,7 @@ from models.training import TrainingOptions
 from shortlist.config import Settings
 from shortlist.feature_store import OfflineReader, read_pack_history
 from shortlist.features import ITEM_SERVICE, REQUEST_SERVICE, schema_hash
+from shortlist.home_lock import home_lock
 from shortlist.profiles import ProfileEncoder
 
 PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_stopping_rounds=20)
@@ -48,8 +49,14 @@ def train_flow(run_id: str) -> dict[str, Any]:
     """Train everything that the run's config names; the models are staged in the run's folder."""
     settings = Settings()
     run = Run.open(settings, run_id)
+    with home_lock(settings, "train", what="shortlist train"):
+        return train(settings, run)
+
+
+def train(settings: Settings, run: Run) -> dict[str, Any]:
+    """The flow's work; a retry begins anew and finds the same data."""
     config = run.config
-    world = load_world(settings, config)
+    world = load_world(settings, run)
     ticks, profiles = read_windows(settings, world, config, windows=("ranker_train", "validation"))
     edges = world.windows
     data = training_data(world, profiles, end=edges["retrieval_train"][1])
@@ -121,7 +128,7 @@ def train_flow(run_id: str) -> dict[str, Any]:
         "fitted": fitted_on(world, chosen),
         "recipe": recipe,
         "windows": edges.to_json(),
-        "data_end": edges["test"][1],
+        "data_end": run.data_end,
         "seed": config.seed,
     }
     run.write("about.json", about)

@@ -145,6 +145,11 @@ class Settings(BaseSettings):
         return self.home / "events"
 
     @property
+    def held_back(self) -> Path:
+        """Newest events of a demo's source, kept out of the lake for the replay."""
+        return self.home / "held_back"
+
+    @property
     def reports(self) -> Path:
         return self.home / "reports"
 

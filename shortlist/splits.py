@@ -1,4 +1,4 @@
-"""Five windows of time, in order, and the requests drawn from one of them: the unit of every
+"""Four windows of time, in order, and the requests drawn from one of them: the unit of every
 evaluation.
 
 A request is a distinct (user, moment): when a page was asked for if the log tells (`request_id`),
@@ -15,7 +15,7 @@ import pyarrow as pa
 from shortlist import columns as c
 from shortlist.contracts import microseconds, sort_by_time
 
-WINDOWS = ("retrieval_train", "ranker_train", "validation", "test", "replay")
+WINDOWS = ("retrieval_train", "ranker_train", "validation", "test")
 HORIZON = c.MICROSECONDS_PER_DAY
 MAX_REQUESTS_PER_USER = 20
 LIGHT_HISTORY = 20
@@ -28,7 +28,7 @@ class SplitError(ValueError):
 
 @dataclass(frozen=True)
 class Windows:
-    """`edges[i]:edges[i + 1]` (microseconds, half open) is window i of WINDOWS; 6 edges."""
+    """`edges[i]:edges[i + 1]` (microseconds, half open) is window i of WINDOWS; 5 edges."""
 
     edges: tuple[int, ...]
 
@@ -45,19 +45,20 @@ def split_windows(times: np.ndarray, fractions: tuple[float, ...]) -> Windows:
 
     Args:
         times: (E,) int64 microseconds, any order.
-        fractions: five shares that sum to 1, in the order of WINDOWS.
+        fractions: four shares in the order of WINDOWS. If they sum to less than 1 they are scaled
+            up, so that the windows always cover all events.
 
     Raises:
         SplitError: wrong fractions, or a window would be empty.
     """
-    if len(fractions) != len(WINDOWS) or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != len(WINDOWS) or min(fractions) <= 0 or sum(fractions) > 1 + 1e-6:
         raise SplitError(
-            f"split fractions {list(fractions)}: want five shares above 0 that sum to 1"
+            f"split fractions {list(fractions)}: want four shares above 0 that sum to at most 1"
         )
     if len(times) == 0:
         raise SplitError("nothing to split: there are no events")
     ordered = np.sort(times)
-    cuts = np.round(np.cumsum(fractions[:-1]) * len(ordered)).astype(int)
+    cuts = np.round(np.cumsum(fractions[:-1]) / sum(fractions) * len(ordered)).astype(int)
     inner = [int(ordered[min(cut, len(ordered) - 1)]) for cut in cuts]
     edges = (int(ordered[0]), *inner, int(ordered[-1]) + 1)
     for name, start, end in zip(WINDOWS, edges, edges[1:], strict=False):

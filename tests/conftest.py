@@ -91,6 +91,7 @@ source = "files"
 target_events = ["rating"]
 like_threshold = 4.0
 clock = "replay"
+hold_back = 0.10
 
 [data.files.interactions]
 path = "{folder}/interactions.csv"
@@ -113,7 +114,7 @@ columns = {{ user_id = "user_id" }}
 attributes = ["group"]
 
 [split]
-fractions = [0.55, 0.15, 0.10, 0.10, 0.10]
+fractions = [0.55, 0.15, 0.10, 0.10]
 
 [train]
 sources = [

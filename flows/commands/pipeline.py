@@ -15,17 +15,27 @@ app = typer.Typer()
 def run_command(
     config: ConfigOption = DEFAULT_CONFIG,
     monitor: Annotated[
-        bool, typer.Option(help="Replay the last window through the real service and report.")
+        bool,
+        typer.Option(help="Replay what a demo has held back through the real service and report."),
     ] = True,
+    resume: Annotated[
+        str | None,
+        typer.Option(help="A run that didn't end: go on after its last step, with its own config."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """The whole pipeline: from the raw source to a served, monitored release."""
     from flows.configuration import load_run_config
     from flows.run import run_flow
+    from flows.runs import Run
+    from shortlist.config import Settings
 
-    run_config = load_run_config(config)
+    if resume is None:
+        run_config = load_run_config(config)
+    else:
+        run_config = Run.open(Settings(), resume).config
     with show.only_json(as_json):
-        summary = run_flow(run_config, monitor=monitor)
+        summary = run_flow(run_config, monitor=monitor, resume=resume)
     show.result(summary, as_json=as_json, table=show.summary)
     if not summary["promoted"]:
         raise typer.Exit(1)
@@ -65,18 +75,18 @@ def validate(
 
 @app.command()
 def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Start a run: cut the five windows, compute states, materialize them and write the feature
-    pack.
+    """Bring every feature up to now as `refresh` does, then start a run: freeze its windows,
+    catalogue and lake.
     """
     from flows.configuration import load_run_config
-    from flows.featurize import featurize_flow
+    from flows.refresh import refresh
     from flows.runs import Run
     from shortlist.config import Settings
 
     run_config = load_run_config(config)
     with show.only_json(as_json):
+        result = refresh(Settings(), run_config)
         run = Run.start(Settings(), run_config)
-        result = featurize_flow(run_config.data.target_events, run.windows["replay"][0])
     show.result(result | {"run_id": run.run_id}, as_json=as_json)
 
 
@@ -136,7 +146,7 @@ def monitor(run: RunOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def replay(run: RunOption = None, as_json: JsonOption = False) -> None:
-    """Send a run's replay window to the real service, with what people then really did."""
+    """Send what is held back to the real service, with what people then really did."""
     from flows.replay import replay_flow
     from flows.runs import Run
     from shortlist.config import Settings

@@ -79,7 +79,7 @@ def first_release(config: RunConfig) -> None:
 
 
 def learn_again(settings: Settings, config: RunConfig) -> None:
-    """A new release from everything in the lake."""
+    """A new release from everything in the lake, whose features are up to date."""
     from flows.evaluate import evaluate_flow
     from flows.package import package_flow
     from flows.promote import promote_flow
@@ -87,12 +87,12 @@ def learn_again(settings: Settings, config: RunConfig) -> None:
     from flows.train import train_flow
 
     run = Run.start(settings, config)
-    featurize(settings, config.data.target_events, until=run.windows["replay"][0])
     train_flow(run.run_id)
     evaluate_flow(run.run_id)
     release_id = package_flow(run.run_id, bento=False)["release_id"]
     promoted = promote_flow(release_id, gates=str(config.gates))["promoted"]
     _promote(release_id, promoted)
+    run.end(settings)
 
 
 def _promote(release_id: str, promoted: bool) -> None:

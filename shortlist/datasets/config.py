@@ -231,6 +231,10 @@ class DataConfig(Config):
     clock: Literal["wall", "replay"] = "wall"
     impressions: bool = True
     """Whether a refresh makes events of the lists that the service has shown."""
+    hold_back: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target events, the newest, that ingest leaves to `shortlist replay`: a demo
+    without users sends them as traffic. The cut is a time, decided by a home's first ingest.
+    """
 
     @property
     def has_time(self) -> bool:
@@ -244,6 +248,14 @@ class DataConfig(Config):
             if event_type not in EVENT_TYPES:
                 raise ValueError(f"'{event_type}' is unknown, want {', '.join(EVENT_TYPES)}")
         return value
+
+    @model_validator(mode="after")
+    def _hold_back_is_a_demo(self) -> "DataConfig":
+        if self.hold_back > 0 and self.clock == "wall":
+            raise ValueError(
+                'hold_back needs clock = "replay": on the wall\'s clock real users send the events'
+            )
+        return self
 
     @model_validator(mode="after")
     def _section_is_given(self) -> "DataConfig":

@@ -10,6 +10,7 @@ from shortlist.datasets.config import MOVIELENS, DataConfig
 from shortlist.datasets.database import stage_database
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.grouplens import grouplens_files
+from shortlist.datasets.hold_back import hold_back
 from shortlist.datasets.movielens import stage_movielens_100k
 from shortlist.datasets.sequences import stage_sequences
 from shortlist.datasets.service_log import stage_service
@@ -79,5 +80,6 @@ def stage_source(config: DataConfig, settings: Settings, *, now: int) -> StagedB
             batch.session_gap = int(config.session_gap_minutes * 60_000_000)
         about = [config.model_dump_json(), *sorted(stager.fresh)]
         batch.batch_id = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
+        hold_back(stager)
         settle(staged, settings.lake, batch)
     return batch

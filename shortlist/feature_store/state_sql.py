@@ -4,8 +4,8 @@ Every event has a moment at which it became known, `m`, and a state stamped m ho
 events known by m. `m` is the microsecond after the event, or its `ingested_at` if that came later:
 what had not arrived could not be served, so nothing is trained on it. What took longer than
 BACKFILL_LAG to arrive is imported history, made long before there was anyone to serve: it counts as
-known when it happened. Events posted to the service are known when they arrived, however old they
-are: the online rows did not hold them before.
+known when it happened. What the service took or showed (posted events, impressions) is known when
+it arrived, however old it is: the online rows did not hold it before.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from shortlist.searches import SEARCH
 
 BACKFILL_LAG = 7 * DAY
 T = "epoch_us(event_timestamp)"
-KNOWN_AT = f"""CASE WHEN source IS DISTINCT FROM 'service'
+KNOWN_AT = f"""CASE WHEN coalesce(source, '') NOT IN ('service', 'serving_log')
     AND epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1
     ELSE greatest({T} + 1, epoch_us(ingested_at)) END"""
 """`m` of a row of the lake, in microseconds."""

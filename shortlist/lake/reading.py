@@ -12,22 +12,39 @@ from shortlist import columns as c
 from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS, check, sort_by_time
 from shortlist.lake.pages import asked_at
 from shortlist.lake.publish import publish_batch
-from shortlist.lake.snapshot import LakeError, Manifest, current_folder, current_manifest
+from shortlist.lake.snapshot import LakeError, Manifest, current_folder
 from shortlist.lake.staging import open_staged
 
 NOTHING_YET = "run `shortlist run` or `ingest`"
 
 
 class Lake:
-    """Reading and publishing under one folder."""
+    """Reading and publishing under one folder.
 
-    def __init__(self, root: Path):
+    Args:
+        version: read this snapshot for good, which has to be under lease; None: the newest one at
+            each call.
+    """
+
+    def __init__(self, root: Path, *, version: int | None = None):
         self.root = root
+        self.version = version
+
+    @property
+    def folder(self) -> Path | None:
+        """The snapshot's folder; None before the first commit."""
+        if self.version is None:
+            return current_folder(self.root)
+        folder = self.root / "snapshots" / f"{self.version:06d}"
+        if not folder.is_dir():
+            raise LakeError(f"{folder}: the snapshot is gone; start a new run with `shortlist run`")
+        return folder
 
     @property
     def manifest(self) -> Manifest:
-        """Of the newest snapshot; empty before the first commit."""
-        return current_manifest(self.root)
+        """Of the snapshot; empty before the first commit."""
+        folder = self.folder
+        return Manifest() if folder is None else Manifest.read(folder)
 
     def incoming(self, batch_id: str) -> Path:
         """Folder of a batch that was ingested and awaits validation."""
@@ -67,7 +84,7 @@ class Lake:
 
     def interaction_files(self) -> list[Path]:
         """Parquet files of all validated interactions, for DuckDB."""
-        folder = current_folder(self.root)
+        folder = self.folder
         if folder is None:
             return []
         parts = Manifest.read(folder).partitions
@@ -89,7 +106,7 @@ class Lake:
         Raises:
             LakeError: there are no interactions at all, or none of these types.
         """
-        folder = current_folder(self.root)
+        folder = self.folder
         parts = {} if folder is None else Manifest.read(folder).partitions
         if folder is None or not parts:
             raise LakeError(f"{self.root}: no interactions yet; {NOTHING_YET}")
@@ -135,7 +152,7 @@ class Lake:
         return self._read("users.parquet")
 
     def _read(self, name: str) -> pa.Table:
-        folder = current_folder(self.root)
+        folder = self.folder
         if folder is None or not (folder / name).is_file():
             raise LakeError(f"{self.root}: no {name} yet; {NOTHING_YET}")
         return pq.read_table(folder / name)

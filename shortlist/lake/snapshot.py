@@ -13,6 +13,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shortlist.lake.leases import leased_versions
+
 Granularity = Literal["day", "month", "year"]
 KEPT_SNAPSHOTS = 3
 """A reader that began on a snapshot can finish while two more are committed."""
@@ -167,8 +169,10 @@ def commit(
     link.symlink_to(Path("snapshots") / final.name)
     link.replace(root / "current")
     _sync(root)
+    leased = leased_versions(root)
     for folder in sorted((root / "snapshots").glob("[0-9]*"))[:-KEPT_SNAPSHOTS]:
-        shutil.rmtree(folder)
+        if int(folder.name) not in leased:
+            shutil.rmtree(folder)
     return final
 
 

@@ -62,6 +62,8 @@ class StagedBatch:
     """Files that were left out because the lake has them already."""
     anonymous: int = 0
     """Shown lists that were left out because their visitor had no id."""
+    held_back: int = 0
+    """Events that were taken out for the replay; not counted in `read`."""
     source: tuple[str, dict[str, Any]] | None = None
     replay_of: str | None = None
     mappings: list[dict[str, Any]] = field(default_factory=list)

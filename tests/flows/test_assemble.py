@@ -32,7 +32,7 @@ def test_histories_carry_the_type_of_each_items_first_event():
         asked=time,
         users=pa.table({c.USER_ID: [], c.ATTRIBUTES: []}),
         catalogue=catalogue_of([[]] * 3),
-        windows=split_windows(np.arange(100), (0.6, 0.1, 0.1, 0.1, 0.1)),
+        windows=split_windows(np.arange(100), (0.6, 0.1, 0.1, 0.1)),
     )
     data = training_data(world, ProfileEncoder.fit([{}]), end=6)
     assert data.offsets.tolist() == [0, 2, 4]

@@ -36,7 +36,7 @@ def test_the_run_promotes_a_release_and_says_what_each_step_took(run_summary):
     assert run_summary["promoted"]
     assert all(gate["passed"] for gate in run_summary["gates"])
     steps = ["ingest", "validate", "featurize", "train", "evaluate", "package", "promote"]
-    assert list(run_summary["seconds"]) == [*steps, "replay", "monitor"]
+    assert list(run_summary["seconds"]) == [*steps, "replay", "refresh", "monitor"]
     assert run_summary["peak_memory_gb"] > 0
     folder = Path(run_summary["home"]) / "runs" / run_summary["run_id"]
     assert (

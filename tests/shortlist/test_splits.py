@@ -10,7 +10,7 @@ from shortlist.contracts import TIMESTAMP
 from shortlist.splits import HORIZON, WINDOWS, SplitError, draw_requests, split_windows
 
 HOUR = 3_600_000_000
-FRACTIONS = (0.5, 0.2, 0.1, 0.1, 0.1)
+FRACTIONS = (0.5, 0.2, 0.2, 0.1)
 
 
 def table(events: list[tuple[str, str, int]]) -> pa.Table:
@@ -34,6 +34,12 @@ def test_windows_cover_every_event_once_and_in_order(times):
         assert abs(count - share * len(times)) <= 2
 
 
+def test_shares_of_the_whole_source_cut_the_rest_at_the_same_places():
+    """Of 100 events 5 are held back: .70 of 100 is where .70 / .95 of 95 is."""
+    windows = split_windows(np.arange(95), (0.70, 0.10, 0.05, 0.10))
+    assert windows.edges == (0, 70, 80, 85, 95)
+
+
 def test_events_of_one_time_stay_in_one_window():
     times = np.array([1] * 50 + list(range(2, 52)))
     windows = split_windows(times, FRACTIONS)
@@ -46,8 +52,9 @@ def test_events_of_one_time_stay_in_one_window():
     [
         ([], FRACTIONS, "nothing to split"),
         ([1, 1, 1], FRACTIONS, "window 'retrieval_train' is empty"),
-        (range(100), (0.5, 0.5, 0.1, 0.1, 0.1), "sum to 1"),
-        (range(100), (0.5, 0.5, 0.0, 0.0, 0.0), "above 0"),
+        (range(100), (0.5, 0.4, 0.1, 0.1), "sum to at most 1"),
+        (range(100), (0.5, 0.5, 0.0, 0.0), "above 0"),
+        (range(100), (0.5, 0.2, 0.1, 0.1, 0.1), "four shares"),
     ],
 )
 def test_impossible_splits_say_why(times, fractions, message):

@@ -1,0 +1,63 @@
+"""Leases: snapshots that a run still reads and that later commits therefore keep.
+
+    lake/leases/<run_id>.json    {"version": n, "pid": process, "host": machine, "since": seconds}
+
+A run gives its lease back when it ends. If its process died, the lease stays for LEASE_DAYS, so
+that the run can be resumed.
+"""
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+from shortlist.plain_json import write_json
+
+LEASE_DAYS = 7
+
+
+def take_lease(root: Path, holder: str, *, version: int) -> None:
+    """Keep the snapshot `version` until `end_lease`; taking it again renews it."""
+    folder = root / "leases"
+    folder.mkdir(parents=True, exist_ok=True)
+    lease = {
+        "version": version,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": int(time.time()),
+    }
+    write_json(folder / f"{holder}.json", lease)
+
+
+def end_lease(root: Path, holder: str) -> None:
+    """Give the lease back; nothing happens if there is none."""
+    (root / "leases" / f"{holder}.json").unlink(missing_ok=True)
+
+
+def leased_versions(root: Path) -> set[int]:
+    """Versions of all snapshots under lease; leases that have expired are removed."""
+    versions = set()
+    for path in (root / "leases").glob("[!.]*.json"):
+        try:
+            lease = json.loads(path.read_text())
+        except FileNotFoundError:  # given back meanwhile
+            continue
+        old = time.time() - lease["since"] > LEASE_DAYS * 86_400
+        if old and not _alive(lease):
+            path.unlink(missing_ok=True)
+        else:
+            versions.add(int(lease["version"]))
+    return versions
+
+
+def _alive(lease: dict[str, int | str]) -> bool:
+    if lease["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(lease["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

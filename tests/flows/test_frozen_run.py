@@ -1,0 +1,145 @@
+"""A run sees the lake of its start: later events, items and users change nothing in it."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.assemble import load_world
+from flows.configuration import RunConfig
+from flows.featurize import featurize
+from flows.runs import Run, RunError
+from flows.steps import Steps
+from flows.train import read_windows
+from shortlist.contracts import ITEMS
+from shortlist.lake import LakeError
+from shortlist.lake.leases import LEASE_DAYS, end_lease, leased_versions
+from shortlist.lake.snapshot import KEPT_SNAPSHOTS
+from tests.flows.conftest import DAY, START, House, event, item
+
+CONFIG = RunConfig.model_validate(
+    {
+        "name": "small",
+        "data": {"source": "movielens-100k", "clock": "replay"},
+        "train": {"sources": [{"kind": "popularity"}], "rankers": []},
+    }
+)
+EVENTS = [event(i, user_id=f"u{i % 7}", item_id=f"i{i % 20}") for i in range(60)]
+ITEMS_THERE = [item(i) for i in range(20)]
+
+
+@pytest.fixture
+def started(house: House) -> Run:
+    house.validate(EVENTS, ITEMS_THERE)
+    until = CONFIG.clock(house.settings).now()
+    featurize(house.settings, CONFIG.data.target_events, until=until)
+    return Run.start(house.settings, CONFIG)
+
+
+def commit(house: House, number: int) -> None:
+    """A later event of a new item, and a known item that has changed."""
+    at = START + (60 + number) * DAY
+    rows = [event(100 + number, event_timestamp=at, item_id=f"new{number}")]
+    house.validate(rows, [item(0, title=f"T{number}"), {**item(0), "item_id": f"new{number}"}], [])
+
+
+def test_commits_after_the_start_change_no_window_no_vocabulary_and_no_request(
+    house: House, started: Run
+) -> None:
+    names = ("ranker_train", "validation", "test")
+    world = load_world(house.settings, started)
+    ticks, _ = read_windows(house.settings, world, CONFIG, windows=names)
+    for number in range(KEPT_SNAPSHOTS + 1):
+        commit(house, number)
+    until = CONFIG.clock(house.settings).now()
+    featurize(house.settings, CONFIG.data.target_events, until=until)
+    assert house.lake.items().num_rows > len(world.catalogue.vocab.ids)
+
+    again = load_world(house.settings, started)
+    assert again.interactions.equals(world.interactions)
+    assert again.users.equals(world.users)
+    assert again.windows == world.windows
+    assert again.catalogue.vocab.ids == world.catalogue.vocab.ids
+    reread, _ = read_windows(house.settings, again, CONFIG, windows=names)
+    for name in names:
+        assert len(ticks[name]) == len(reread[name]) > 0
+        for before, after in zip(ticks[name], reread[name], strict=True):
+            assert before.queries.user_ids == after.queries.user_ids
+            np.testing.assert_array_equal(before.queries.history, after.queries.history)
+            np.testing.assert_array_equal(before.queries.at, after.queries.at)
+            for column, values in before.items.state.items():
+                np.testing.assert_array_equal(values, after.items.state[column], err_msg=column)
+            for wanted, found in zip(before.relevant, after.relevant, strict=True):
+                np.testing.assert_array_equal(wanted, found)
+
+
+def test_the_run_says_where_its_data_ends_and_keeps_its_catalogue(
+    house: House, started: Run
+) -> None:
+    assert started.data_end == START + 59 * DAY + 1
+    assert started.windows["test"][1] == started.data_end
+    assert started.items.schema.names == ITEMS.names
+    commit(house, 0)
+    assert Run.open(house.settings, started.run_id).data_end == START + 59 * DAY + 1
+
+
+def test_the_snapshot_goes_when_the_run_has_ended(house: House, started: Run) -> None:
+    for number in range(KEPT_SNAPSHOTS):
+        commit(house, number)
+    assert started.lake(house.settings).interactions().num_rows == 60
+    started.end(house.settings)
+    commit(house, KEPT_SNAPSHOTS)
+    with pytest.raises(LakeError, match="the snapshot is gone; start a new run"):
+        started.lake(house.settings).interactions()
+
+
+def test_a_lease_outlives_its_process_by_a_week(house: House, started: Run) -> None:
+    root = house.settings.lake
+    path = root / "leases" / f"{started.run_id}.json"
+    lease = json.loads(path.read_text())
+    dead = lease | {"pid": 2**22 + 1}  # above the kernel's largest process id
+    path.write_text(json.dumps(dead))
+    assert leased_versions(root) == {1}
+    week_ago = int(time.time()) - LEASE_DAYS * 86_400 - 1
+    path.write_text(json.dumps(lease | {"since": week_ago}))
+    assert leased_versions(root) == {1}  # this process lives
+    path.write_text(json.dumps(dead | {"since": week_ago}))
+    assert leased_versions(root) == set()
+    assert not path.exists()
+    end_lease(root, started.run_id)  # nothing to give back
+
+
+def test_a_start_that_fails_leaves_no_run(house: House) -> None:
+    house.validate(EVENTS[:2], ITEMS_THERE)
+    with pytest.raises(ValueError, match="is empty"):
+        Run.start(house.settings, CONFIG)
+    with pytest.raises(RunError, match="no run there yet"):
+        Run.open(house.settings)
+
+
+def test_a_resumed_run_skips_what_is_finished_and_keeps_its_order(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    run = Run(tmp_path / "run")
+    done: list[str] = []
+
+    def step(name: str) -> dict[str, str]:
+        done.append(name)
+        if name == "evaluate" and done.count("evaluate") == 1:
+            raise OSError("disk full")
+        return {"made_by": name}
+
+    first = Steps()
+    first.perform("ingest", step, "ingest")  # before there is a folder
+    first.keep_in(run)
+    first.perform("train", step, "train")
+    with pytest.raises(OSError, match="disk full"):
+        first.perform("evaluate", step, "evaluate")
+
+    second = Steps(run)
+    assert second.perform("train", step, "train") == {"made_by": "train"}
+    second.perform("evaluate", step, "evaluate")
+    assert done == ["ingest", "train", "evaluate", "evaluate"]
+    assert second.result("ingest") == {"made_by": "ingest"}
+    assert list(Steps(run).seconds) == ["ingest", "train", "evaluate"]
