@@ -10,9 +10,12 @@ from flows.configuration import RunConfig
 from flows.runs import Run
 from models.data import TrainingData, Validation
 from models.queries import Queries
+from models.recommend.chain import Chain
 from models.recommend.queries import build_queries
+from models.recommend.rules import blocked_items
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
+from shortlist.catalogue_history import COLUMNS, CatalogueHistory
 from shortlist.config import Settings
 from shortlist.contracts import event_codes, microseconds
 from shortlist.feature_store import FeatureReader
@@ -34,6 +37,16 @@ class World:
     users: pa.Table
     catalogue: Catalogue
     windows: Windows
+    versions: pa.Table | None = None
+    """Of the catalogue's items (`catalogue_history.COLUMNS`); None: it never changed."""
+
+    @cached_property
+    def catalogues(self) -> CatalogueHistory:
+        """The catalogue as of each moment."""
+        first_event = np.full(self.catalogue.num_items + 1, np.iinfo(np.int64).max)
+        item_ids = self.interactions.column(c.ITEM_ID).to_pylist()
+        np.minimum.at(first_event, self.catalogue.vocab.encode(item_ids), self.time)
+        return CatalogueHistory(self.catalogue, self.versions, first_event=first_event)
 
     @cached_property
     def time(self) -> np.ndarray:
@@ -62,6 +75,7 @@ def load_world(settings: Settings, run: Run) -> World:
         users=lake.users(),
         catalogue=Catalogue.from_items(run.items),
         windows=run.windows,
+        versions=lake.item_versions(COLUMNS),
     )
 
 
@@ -106,13 +120,25 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
 
 @dataclass(frozen=True)
 class JudgedTick:
-    """Requests of one publishing tick, with the pack they saw and what their users did next."""
+    """Requests of one publishing tick and one state of the catalogue, with the pack they saw and
+    what their users did next.
+    """
 
     queries: Queries
     items: ItemState
-    relevant: list[np.ndarray]  # item_idx of the user's new items of the next 24 h
-    next_set: list[np.ndarray]  # item_idx of the new items chosen on the request's own page
+    relevant: list[np.ndarray]  # item_idx of the user's new, available items of the next 24 h
+    next_set: list[np.ndarray]  # item_idx of those chosen on the request's own page
     context_ids: list[str]
+    catalogues: CatalogueHistory | None = None
+    """None: the models' own catalogue holds."""
+    moment: int = 0
+    """Of `catalogues`."""
+
+    def over(self, models: Chain) -> Chain:
+        """The models over the catalogue as these requests saw it, as the service does it."""
+        if self.catalogues is None:
+            return models
+        return models.live(self.catalogues.as_of(self.moment), None)
 
 
 def judged_requests(
@@ -124,7 +150,10 @@ def judged_requests(
     packs: dict[int, FeaturePack],
     config: RunConfig,
 ) -> list[JudgedTick]:
-    """Requests drawn from a window, with features as of each request, in batches by tick."""
+    """Requests drawn from a window, with features and catalogue as of each request, in batches.
+
+    Items that were unavailable are blocked, and nobody can be shown them: they aren't relevant.
+    """
     requests = draw_window(world, window, config)
     contexts = [
         context_id(surface=surface, device=device, at=int(at))
@@ -132,22 +161,33 @@ def judged_requests(
     ]
     read = reader.read(requests.user_ids, contexts, requests.at)
     encode = world.catalogue.vocab.encode
+    seen_as_of = np.stack([publishing_tick(requests.at), world.catalogues.moments(requests.at)])
     ticks = []
-    day = publishing_tick(requests.at)
-    for tick in np.unique(day):
-        items = packs[int(tick)].align(world.catalogue.vocab)
-        of_tick = np.flatnonzero(day == tick)
-        for start in range(0, len(of_tick), BATCH):
-            rows = of_tick[start : start + BATCH]
+    for tick, moment in np.unique(seen_as_of, axis=1).T.tolist():
+        items = packs[tick].align(world.catalogue.vocab)
+        blocked = blocked_items(world.catalogues.as_of(moment))
+
+        def available(item_ids: list[str], blocked: np.ndarray = blocked) -> np.ndarray:
+            item_idx = encode(item_ids)
+            return item_idx[~blocked[item_idx]]
+
+        alike = np.flatnonzero((seen_as_of == [[tick], [moment]]).all(axis=0))
+        for start in range(0, len(alike), BATCH):
+            rows = alike[start : start + BATCH]
             ticks.append(
                 JudgedTick(
                     queries=build_queries(
-                        read.take(rows), catalogue=world.catalogue, profiles=profiles
+                        read.take(rows),
+                        catalogue=world.catalogue,
+                        profiles=profiles,
+                        exclude=blocked,
                     ),
                     items=items,
                     context_ids=[contexts[i] for i in rows],
-                    relevant=[encode(requests.relevant[i]) for i in rows],
-                    next_set=[encode(requests.next_set[i]) for i in rows],
+                    relevant=[available(requests.relevant[i]) for i in rows],
+                    next_set=[available(requests.next_set[i]) for i in rows],
+                    catalogues=world.catalogues,
+                    moment=moment,
                 )
             )
     return ticks

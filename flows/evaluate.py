@@ -73,7 +73,7 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     champion = load_champion(settings, run, world, ticks, reader, pack=pack)
     if champion is not None:
         methods[CHAMPION] = judge_chain(champion, ticks, k=width).lists
-    methods |= judge_sources(run, config, backtest, ticks, k=width)
+    methods |= judge_sources(run, config, backtest, ticks, catalogue=world.catalogue, k=width)
 
     data_counts = np.bincount(
         world.catalogue.vocab.encode(
@@ -99,28 +99,33 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
 
 
 def judge_chain(recommender: Recommender, ticks: list[JudgedTick], *, k: int) -> Judged:
-    """Rank every request with the packs and histories of its own moment."""
+    """Rank every request with the packs, catalogues and histories of its own moment."""
     ranked = []
     for tick in ticks:
         items = tick.items
-        if recommender.catalogue.vocab.size != len(items.state["item_events"]):
+        if recommender.chain.num_known + 1 != len(items.state["item_events"]):
             raise ReleaseError(
-                f"release {recommender.release_id} knows {recommender.catalogue.num_items} items,"
+                f"release {recommender.release_id} knows {recommender.chain.num_known} items,"
                 f" the lake has {len(items.state['item_events']) - 1}: not the same catalogue"
             )
-        ranked.append(recommender.chain.rank(tick.queries, items, k=k))
+        ranked.append(tick.over(recommender.chain).rank(tick.queries, items, k=k))
     return Judged(Lists.of([pad(r.item_idx, k) for r in ranked]), ranked)
 
 
 def judge_sources(
-    run: Run, config: RunConfig, backtest: Recommender, ticks: list[JudgedTick], *, k: int
+    run: Run,
+    config: RunConfig,
+    backtest: Recommender,
+    ticks: list[JudgedTick],
+    *,
+    catalogue: Catalogue,
+    k: int,
 ) -> dict[str, Lists]:
     """The list of every source and baseline alone. Those that were not fitted again are judged as
     fitted on the first window; `fitted_until` tells them apart.
 
     Places that a source leaves empty are filled with recent popularity, as they would be served.
     """
-    catalogue = backtest.catalogue
     sources = {
         source.kind: registry.load(source.kind, run.trial / source.kind, catalogue)
         for source in config.train.sources

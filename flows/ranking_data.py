@@ -52,9 +52,10 @@ def gather(chain: Chain, ticks: list[JudgedTick]) -> list[Gathered]:
     """Ask every source of the chain once about every request."""
     gathered = []
     for tick in ticks:
-        found = chain.retrieve(tick.queries, tick.items)
+        then = tick.over(chain)
+        found = then.retrieve(tick.queries, tick.items)
         shortlist = merge(found)
-        scores = chain.source_scores(tick.queries, tick.items, shortlist)
+        scores = then.source_scores(tick.queries, tick.items, shortlist)
         gathered.append(Gathered(found, shortlist, scores))
     return gathered
 
@@ -66,7 +67,7 @@ def assemble_ranking(chain: Chain, ticks: list[JudgedTick], gathered: list[Gathe
         shortlist, scores = answers.of(chain.config)
         parts.append(
             RankingData.from_requests(
-                chain.features(tick.queries, tick.items, shortlist, scores),
+                tick.over(chain).features(tick.queries, tick.items, shortlist, scores),
                 shortlist.item_idx,
                 tick.relevant,
                 users=tick.queries.user_ids,

@@ -21,11 +21,12 @@ def compare_refit(refit: Chain, backtest: Chain, ticks: list[JudgedTick]) -> dic
     """Overlap of lists, coverage, and how each source's scores moved, on the newest requests."""
     now, before, scores_now, scores_before = [], [], [], []
     for tick in newest(ticks):
-        now += [row[row > 0] for row in refit.rank(tick.queries, tick.items, k=10).item_idx]
-        before += [row[row > 0] for row in backtest.rank(tick.queries, tick.items, k=10).item_idx]
-        shortlist = backtest.shortlist(tick.queries, tick.items)
-        scores_now.append(refit.source_scores(tick.queries, tick.items, shortlist))
-        scores_before.append(backtest.source_scores(tick.queries, tick.items, shortlist))
+        new, old = tick.over(refit), tick.over(backtest)
+        now += [row[row > 0] for row in new.rank(tick.queries, tick.items, k=10).item_idx]
+        before += [row[row > 0] for row in old.rank(tick.queries, tick.items, k=10).item_idx]
+        shortlist = old.shortlist(tick.queries, tick.items)
+        scores_now.append(new.source_scores(tick.queries, tick.items, shortlist))
+        scores_before.append(old.source_scores(tick.queries, tick.items, shortlist))
     num_items = backtest.catalogue.num_items
     return {
         "overlap@10": float(np.mean([jaccard(a, b) for a, b in zip(now, before, strict=True)])),

@@ -119,6 +119,7 @@ def validate_batch(
             unique_ids=sorting.unique_ids,
             operations=batch.operations,
             session_gap=batch.session_gap,
+            arrived=round(now.timestamp() * 1e6),
             source=batch.source,
             record=figures.record | {"quarantined": account.quarantined},
         )

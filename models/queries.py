@@ -4,7 +4,7 @@ Shape legend, everywhere in `models`: B users, L history, D dim, N items, C cand
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -14,6 +14,11 @@ from shortlist.pack import ItemState
 from shortlist.searches import Searches
 
 T = TypeVar("T")
+
+
+def nothing() -> np.ndarray:
+    """No item_idx."""
+    return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,14 @@ class Queries:
     history_time: np.ndarray  # (B, L) int64 microseconds, 0 where padded
     history_value: np.ndarray  # (B, L) float32, 0 where padded or without value
     history_type: np.ndarray  # (B, L) int64 EVENT_CODE, 0 where padded or unknown
-    seen: list[np.ndarray]  # item_idx to leave out, any length, B of them
+    seen: list[np.ndarray]  # item_idx of the user's history, any length, B of them; left out
     user: np.ndarray  # (B, len(USER_FEATURES)) float32
     context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32
     profile: np.ndarray  # (B, A) int64 codes, 0 unknown
     searches: list[Searches]  # strictly before `at`, B of them
     places: np.ndarray | None = None  # (B, 2) int64 codes of surface and device; None: unknown
+    blocked: np.ndarray = field(default_factory=nothing)
+    """item_idx that none of these may be shown: unavailable, filtered."""
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -40,6 +47,11 @@ class Queries:
     def lengths(self) -> np.ndarray:
         """(B,) int64: real positions in each history."""
         return (self.history > 0).sum(1)
+
+    @property
+    def left_out(self) -> list[np.ndarray]:
+        """B arrays of item_idx, seen or blocked. For small batches: it repeats what is blocked."""
+        return [np.concatenate([seen, self.blocked]) for seen in self.seen]
 
     def known(self, num_items: int) -> "Queries":
         """The same for models of the first `num_items` items: later ones are left out."""
@@ -57,6 +69,7 @@ class Queries:
             history_value=cut(self.history_value),
             history_type=cut(self.history_type),
             seen=[items[items <= num_items] for items in self.seen],
+            blocked=self.blocked[self.blocked <= num_items],
         )
 
 
@@ -75,7 +88,7 @@ class Source(Protocol):
     name: str
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
-        """The k best items of the catalogue for each query, those in `queries.seen` left out."""
+        """The k best items of the catalogue for each query, those seen or blocked left out."""
         ...
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
@@ -104,10 +117,11 @@ class OncePerBatch(Generic[T]):
         return last[1]
 
 
-def mask_seen(scores: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
-    """Set padding and seen items of dense (B, N + 1) scores to -inf, in place."""
+def mask_left_out(scores: np.ndarray, queries: Queries) -> np.ndarray:
+    """Set padding, seen and blocked items of dense (B, N + 1) scores to -inf, in place."""
     scores[:, 0] = -np.inf
-    for row, items in zip(scores, seen, strict=True):
+    scores[:, queries.blocked] = -np.inf
+    for row, items in zip(scores, queries.seen, strict=True):
         row[items] = -np.inf
     return scores
 

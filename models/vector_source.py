@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.data import Validation
 from models.index.faiss_index import VectorIndex
-from models.queries import Candidates, OncePerBatch, Queries, mask_seen, top_k
+from models.queries import Candidates, OncePerBatch, Queries, mask_left_out, top_k
 from models.training import TrainingHistory
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
@@ -99,8 +99,10 @@ class VectorSource:
             return self.model.encode(queries).cpu().numpy()
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
-        """The k best items by the index, those in `queries.seen` left out."""
-        return self.index.search(self.query_vectors(queries), k, exclude=queries.seen)
+        """The k best items by the index, those seen or blocked left out."""
+        return self.index.search(
+            self.query_vectors(queries), k, exclude=queries.seen, blocked=queries.blocked
+        )
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
         """(B, C) item_idx -> (B, C) float32 inner products; padding is -inf."""
@@ -183,6 +185,6 @@ def exact_ndcg(model: VectorModel, validation: Validation, *, k: int = 10) -> fl
 
     def judge(queries: Queries, items: ItemState, relevant: list[np.ndarray]) -> np.ndarray:
         scores = model.encode(queries).cpu().numpy() @ vectors.T
-        return ndcg(top_k(mask_seen(scores, queries.seen), k).item_idx, relevant, k=k)
+        return ndcg(top_k(mask_left_out(scores, queries), k).item_idx, relevant, k=k)
 
     return validation.mean_per_user(judge)

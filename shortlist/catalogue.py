@@ -51,6 +51,22 @@ class Catalogue:
         rows = pa.concat_tables([known, new], promote_options="default").combine_chunks()
         return Catalogue(rows, first_categories=tuple(self.category_names))
 
+    def offered(self, price: np.ndarray, available: np.ndarray) -> "Catalogue":
+        """The same items at other prices (NaN: unknown) and availability, (N,) each.
+
+        Everything else is computed once and shared between the two.
+        """
+        _ = self.vocab, self.terms, self.category_matrix, self.brand_code, self.published_at
+        items = self.items
+        for name, values in ((c.PRICE, price), (c.AVAILABLE, available)):
+            place = items.schema.get_field_index(name)
+            array = pa.array(values, from_pandas=True)  # NaN becomes null
+            items = items.set_column(place, items.schema.field(place), array)
+        other = Catalogue(items, first_categories=self.first_categories)
+        own = ("items", "first_categories", "log_price", "available")
+        other.__dict__.update({k: v for k, v in self.__dict__.items() if k not in own})
+        return other
+
     @cached_property
     def vocab(self) -> Vocab:
         return Vocab(self.items.column(c.ITEM_ID).to_pylist())

@@ -37,6 +37,10 @@ WITHOUT_ITEM = ("search",)
 MAX_VALUE = 1e12
 """Beyond any price, duration or rating: such a value is a fault, and its square still is a float32.
 """
+BACKFILL_LAG = 7 * c.MICROSECONDS_PER_DAY
+"""What takes longer than this from its own time to its arrival is imported history: it counts as
+known when it happened, not when it arrived.
+"""
 
 
 class ContractError(ValueError):
@@ -80,8 +84,12 @@ ITEMS = pa.schema(
         _required(c.AVAILABLE, pa.bool_()),
         pa.field(c.IMAGE, pa.string()),
         pa.field(c.ATTRIBUTES, pa.map_(pa.string(), pa.string())),
+        pa.field(c.UPDATED_AT, TIMESTAMP),
     ]
 )
+
+ITEM_VERSIONS = pa.schema([*ITEMS, _required(c.KNOWN_AT, pa.int64())])
+"""A row a version of an item; known_at in microseconds, 0 for "since ever"."""
 
 USERS = pa.schema(
     [

@@ -12,7 +12,7 @@ import pyarrow as pa
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config, ConfigError
-from shortlist.contracts import ITEMS
+from shortlist.contracts import ITEMS, check
 from shortlist.datasets.simulated.tables import Publisher
 from shortlist.datasets.simulated.world import World
 from shortlist.features import context_id
@@ -72,7 +72,7 @@ class Setting:
     def items(self) -> pa.Table:
         """Every item that will ever be, known and announced, each available from its day on."""
         table = self.publisher.items(0, self.world.num_items)
-        return table.select(ITEMS.names)
+        return check(table, ITEMS, where="simulated items").select(ITEMS.names)
 
     def catalogue(self, day: int) -> Catalogue:
         """The catalogue as of a day; item_idx is the item's row plus one on every day."""

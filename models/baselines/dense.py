@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
-from models.queries import Candidates, Queries, mask_seen, top_k
+from models.queries import Candidates, Queries, mask_left_out, top_k
 from shortlist.catalogue import Catalogue
 
 Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
@@ -53,7 +53,7 @@ def best(scores: np.ndarray, queries: Queries, *, k: int) -> Candidates:
     """Dense (B, N + 1) scores -> the k best unseen; items without any score are not candidates."""
     scores = scores.astype(np.float32)
     scores[scores == 0] = -np.inf
-    return top_k(mask_seen(scores, queries.seen), k)
+    return top_k(mask_left_out(scores, queries), k)
 
 
 def at_candidates(scores: np.ndarray, candidates: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from models.baselines.dense import at_candidates
 from models.data import TrainingData, Validation
-from models.queries import Candidates, Queries, mask_seen, top_k
+from models.queries import Candidates, Queries, mask_left_out, top_k
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features import DAY_BUCKETS
@@ -59,7 +59,7 @@ class Popularity:
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
         scores = np.repeat(self.counts(items)[None].astype(np.float32), len(queries), axis=0)
-        return top_k(mask_seen(scores, queries.seen), k)
+        return top_k(mask_left_out(scores, queries), k)
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
         scores = np.broadcast_to(self.counts(items), (len(candidates), len(self.counts(items))))

@@ -83,9 +83,15 @@ class VectorIndex:
         return self.index.d
 
     def search(
-        self, queries: np.ndarray, k: int, *, exclude: list[np.ndarray] | None = None
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        exclude: list[np.ndarray] | None = None,
+        blocked: np.ndarray | None = None,
     ) -> Candidates:
-        """The k items of largest inner product with each of (B, D) queries, `exclude` left out.
+        """The k items of largest inner product with each of (B, D) queries, those in `exclude` (of
+        one query) and `blocked` (of all) left out.
 
         Asks for k + the longest exclusion, then filters; places that stay empty are padding.
 
@@ -102,9 +108,12 @@ class VectorIndex:
                 f"index: {len(exclude)} exclusions for {len(queries)} queries, want one a query"
             )
         longest = max((len(items) for items in exclude), default=0) if exclude else 0
+        longest += 0 if blocked is None else len(blocked)
         depth = min(k + longest, self.index.ntotal)
         score, item_idx = self._search(queries, depth)
         dropped = item_idx < 0
+        if blocked is not None and len(blocked):
+            dropped |= np.isin(item_idx, blocked)
         if exclude is not None:
             for row, items in enumerate(exclude):
                 if len(items):

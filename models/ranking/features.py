@@ -149,4 +149,5 @@ def _take(queries: Queries, rows: slice) -> Queries:
         profile=queries.profile[rows],
         searches=queries.searches[rows],
         places=None if queries.places is None else queries.places[rows],
+        blocked=queries.blocked,
     )

@@ -50,8 +50,8 @@ class NewItems:
     def newest(self, queries: Queries) -> Candidates:
         """The SLOTS newest items that a request may be shown."""
         found = np.zeros((len(queries), min(SLOTS, len(self.by_age))), dtype=np.int64)
-        for row, seen in zip(found, queries.seen, strict=True):
-            free = self.by_age[~np.isin(self.by_age, seen)][: len(row)]
+        for row, left_out in zip(found, queries.left_out, strict=True):
+            free = self.by_age[~np.isin(self.by_age, left_out)][: len(row)]
             row[: len(free)] = free
         rank = np.arange(found.shape[1], dtype=np.float32)
         return Candidates(found, np.where(found > 0, -rank, np.float32(-np.inf)))
@@ -66,8 +66,8 @@ class NewItems:
         if self.content is None or self.vectors is None:
             return None
         scores = self.content.query_vectors(known) @ self.vectors.T
-        for row, seen in zip(scores, queries.seen, strict=True):
-            row[np.isin(self.item_idx, seen)] = -np.inf
+        for row, left_out in zip(scores, queries.left_out, strict=True):
+            row[np.isin(self.item_idx, left_out)] = -np.inf
         best = top_k(scores, k)  # places 0 to V - 1 here
         found = np.where(np.isneginf(best.score), 0, self.item_idx[best.item_idx])
         return Candidates(found, best.score)

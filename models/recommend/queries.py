@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.queries import Queries
+from models.queries import Queries, nothing
 from shortlist.catalogue import Catalogue
 from shortlist.features import RequestRows, finalize_context, finalize_user
 from shortlist.profiles import ProfileEncoder
@@ -35,7 +35,6 @@ def build_queries(
     history_time = np.zeros((n, length), dtype=np.int64)
     history_value = np.zeros((n, length), dtype=np.float32)
     history_type = np.zeros((n, length), dtype=np.int64)
-    excluded = np.flatnonzero(exclude) if exclude is not None else np.empty(0, dtype=np.int64)
     seen: list[np.ndarray] = []
     for row in range(n):
         items = catalogue.vocab.encode(rows.history_items[row])
@@ -48,7 +47,7 @@ def build_queries(
             values = np.concatenate([values, np.full(len(extra), np.nan)])
             types = np.concatenate([types, np.zeros(len(extra), dtype=np.int64)])
         kept = np.flatnonzero(items > 0)
-        seen.append(np.concatenate([items[kept], excluded]))
+        seen.append(items[kept])
         newest = kept[-length:]
         history[row, : len(newest)] = items[newest]
         history_time[row, : len(newest)] = times[newest]
@@ -67,4 +66,5 @@ def build_queries(
         profile=profiles.encode(rows.attributes),
         searches=rows.searches,
         places=profiles.encode_places(rows.context_ids),
+        blocked=nothing() if exclude is None else np.flatnonzero(exclude),
     )

@@ -50,6 +50,7 @@ ITEM_NAMES: dict[str, tuple[str, ...]] = {
     c.PUBLISHED_AT: ("publishedat", "published", "year", "releasedate", "releaseyear", "date"),
     c.AVAILABLE: ("available", "instock"),
     c.IMAGE: ("image", "imageurl", "imurl", "picture"),
+    c.UPDATED_AT: (),  # its unit can't be told from a few rows
     OPERATION: (),
 }
 USER_NAMES: dict[str, tuple[str, ...]] = {

@@ -107,6 +107,11 @@ def items_sql(raw: Raw, table: ItemFile, *, where: str) -> str:
     else:
         columns[OPERATION] = Column("'insert'")
     columns[c.ATTRIBUTES] = Column(_attributes(raw, table.attributes, where))
+    columns[c.UPDATED_AT] = Column("NULL::TIMESTAMPTZ")
+    if c.UPDATED_AT in given:
+        columns[c.UPDATED_AT] = _time(
+            raw, given[c.UPDATED_AT], table, where, rule="updated_at.readable"
+        )
     for key in given:
         if key.startswith("vector_"):
             vector = f"try_cast({raw.expressions[given[key]]} AS FLOAT[])"
@@ -195,9 +200,15 @@ def _number(raw: Raw, column: str, rule: str, *, kind: str = "DOUBLE") -> Column
     return Column(number, rule, f"({text}) IS NOT NULL AND {number} IS NULL")
 
 
-def _time(raw: Raw, column: str, table: FileTable, where: str) -> Column:
+def _time(
+    raw: Raw,
+    column: str,
+    table: FileTable,
+    where: str,
+    *,
+    rule: str = "event_timestamp.readable",
+) -> Column:
     expression, kind, unit = raw.expressions[column], raw.types[column], table.timestamp_unit
-    rule = "event_timestamp.readable"
     if kind == "TIMESTAMP WITH TIME ZONE":
         return Column(expression)
     if kind.startswith("TIMESTAMP") or kind == "DATE":

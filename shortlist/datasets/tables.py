@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shortlist import columns as c
-from shortlist.contracts import INTERACTIONS
+from shortlist.contracts import INTERACTIONS, ITEMS, USERS, check
 from shortlist.datasets.batch import Batch
 from shortlist.datasets.config import InteractionFile
 from shortlist.datasets.locate import SourceFile
@@ -54,8 +54,8 @@ def stage_stream(stager: Stager, key: str, tables: Iterable[pa.Table]) -> None:
 def stage_catalogue(stager: Stager, items: pa.Table, users: pa.Table) -> None:
     """Stage ITEMS and USERS tables."""
     path = stager.staged.folder / "table.parquet"
-    for name, table in (("items", items), ("users", users)):
-        pq.write_table(table, path)
+    for name, table, schema in (("items", items, ITEMS), ("users", users, USERS)):
+        pq.write_table(check(table, schema, where=name), path)
         whole = "SELECT *, 'insert' AS operation, NULL::VARCHAR[] AS faults, r AS original"
         file = SourceFile(name, path, "parquet", None)
         stager.rows(name, f"{whole} FROM {parquet([path])} r", file=file)

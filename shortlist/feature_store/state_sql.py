@@ -14,13 +14,12 @@ from pathlib import Path
 import duckdb
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
-from shortlist.contracts import EVENT_TYPES
+from shortlist.contracts import BACKFILL_LAG, EVENT_TYPES
 from shortlist.event_kinds import KIND_TYPES
 from shortlist.feature_store.running_sql import changes, weight
 from shortlist.features import HALF_LIFE, TARGET_STATE
 from shortlist.searches import SEARCH
 
-BACKFILL_LAG = 7 * DAY
 T = "epoch_us(event_timestamp)"
 KNOWN_AT = f"""CASE WHEN coalesce(source, '') NOT IN ('service', 'serving_log')
     AND epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1

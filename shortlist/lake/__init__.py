@@ -5,6 +5,7 @@
         manifest.json                    partitions, sources read so far, the last batches
         interactions/event_month=2024-05/*.parquet
         items.parquet users.parquet      the newest row of each id
+        items_versions.parquet           what was known of each item, and since when
     lake/incoming/<batch_id>/            staged by ingest, not yet validated
 
 A snapshot is a folder of hard links: a commit writes only what is new and links the rest, so that

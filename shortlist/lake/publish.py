@@ -3,6 +3,7 @@
 Memory is bounded: events go through DuckDB, which spills, and one partition at a time.
 """
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from shortlist.lake.snapshot import (
     workspace,
     write_whole,
 )
+from shortlist.lake.versions import VERSIONS, add_versions
 
 GONE = "gone.parquet"
 """event_ids that were corrected or deleted: their first form must not come back."""
@@ -83,6 +85,7 @@ def publish(
     unique_ids: bool = False,
     operations: bool = False,
     session_gap: int | None = None,
+    arrived: int | None = None,
     source: tuple[str, dict[str, Any]] | None = None,
     record: dict[str, Any] | None = None,
 ) -> Published:
@@ -96,6 +99,7 @@ def publish(
             contain their time, so that their own partition is enough.
         unique_ids: each event_id is known to be there once.
         session_gap: microseconds; derive session ids where there are none. None: leave them.
+        arrived: microseconds, since when the batch's versions of items are known; None: now.
         source: (key, what the source has now given), noted for the next ingest.
         record: figures of the batch to be kept in the manifest.
     """
@@ -127,6 +131,9 @@ def publish(
         )
         new |= files
     new |= partitions.compact(connection, manifest, paths=paths, workspace=work)
+    arrived = time.time_ns() // 1_000 if arrived is None else arrived
+    if items.num_rows and add_versions(connection, old, items, work / VERSIONS, arrived=arrived):
+        tables[VERSIONS] = work / VERSIONS
     # Ids are part of the same commit: an interaction whose item is missing is never visible.
     for name, rows, key in (("items", items, c.ITEM_ID), ("users", users, c.USER_ID)):
         table = _upserted(old / f"{name}.parquet" if old else None, rows, key)
@@ -262,8 +269,8 @@ def _operate(
     if done.applied == 0:
         return {}, {}
     files, touched = apply_operations(connection, events, manifest, paths=paths, workspace=work)
-    for time in touched:
-        done.touch(time)
+    for moment in touched:
+        done.touch(moment)
     query = f"SELECT DISTINCT event_id FROM {wanted}"
     if old is not None and (old / GONE).is_file():
         query += f" UNION SELECT event_id FROM {parquet([old / GONE])}"

@@ -14,6 +14,7 @@ from shortlist.lake.pages import asked_at
 from shortlist.lake.publish import publish_batch
 from shortlist.lake.snapshot import LakeError, Manifest, current_folder
 from shortlist.lake.staging import open_staged
+from shortlist.lake.versions import read_versions
 
 NOTHING_YET = "run `shortlist run` or `ingest`"
 
@@ -55,13 +56,22 @@ class Lake:
         open_staged(self.root, batch_id)
 
     def publish(
-        self, batch_id: str, interactions: pa.Table, items: pa.Table, users: pa.Table
+        self,
+        batch_id: str,
+        interactions: pa.Table,
+        items: pa.Table,
+        users: pa.Table,
+        *,
+        arrived: int | None = None,
     ) -> dict[str, int]:
         """Make three tables that are known to be good part of the lake.
 
         Items and users are replaced by id; of the interactions only event_ids that the lake does
         not have yet are kept. Returns {"interactions", "known", "items", "users"}: rows new, rows
         that were there already, and catalogue and user rows after the batch.
+
+        Args:
+            arrived: microseconds, since when the versions of these items are known; None: now.
 
         Raises:
             ContractError: a table does not keep its contract.
@@ -74,6 +84,7 @@ class Lake:
             items=check(items, ITEMS, where=f"batch {batch_id}: items"),
             users=check(users, USERS, where=f"batch {batch_id}: users"),
             given_ids=True,
+            arrived=arrived,
         )
         return {
             "interactions": done.accepted,
@@ -146,6 +157,20 @@ class Lake:
     def items(self) -> pa.Table:
         """The catalogue. Raises LakeError if there is none."""
         return self._read("items.parquet")
+
+    def item_versions(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Every version of every item (ITEM_VERSIONS), in no particular order.
+
+        Args:
+            columns: only these.
+
+        Raises:
+            LakeError: there is no catalogue.
+        """
+        folder = self.folder
+        if folder is None or not (folder / "items.parquet").is_file():
+            raise LakeError(f"{self.root}: no items.parquet yet; {NOTHING_YET}")
+        return read_versions(folder, columns=None if columns is None else list(columns))
 
     def users(self) -> pa.Table:
         """All known users. Raises LakeError if there are none."""

@@ -139,7 +139,7 @@ def commit(
     Args:
         manifest: its version is the next one; its partitions name all files of the snapshot.
         new: {path inside the snapshot: finished file of the workspace}.
-        tables: the same for items.parquet and users.parquet; the old ones are linked otherwise.
+        tables: the same for the other Parquet files; the old ones are linked otherwise.
 
     Returns:
         the new snapshot's folder.

@@ -279,6 +279,7 @@ def _items(*, now: datetime, earliest: datetime) -> list[Rule]:
             table, "published_at.readable", "published_at is neither a year nor like 2024-05-31"
         ),
         _fault(table, "available.flag", "available is neither true nor false"),
+        _fault(table, "updated_at.readable", "updated_at is no time of the mapping's unit"),
         Rule(
             table,
             "price.not_negative",

@@ -1,12 +1,15 @@
 """The union of the sources' lists, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.queries import Candidates, mask_seen, top_k
+from models.queries import Candidates, mask_left_out, top_k
 from models.recommend.chain import fused_score
 from models.recommend.merge import merge
+from tests.models.conftest import queries_of
 
 
 def candidates(rows: list[list[int]]) -> Candidates:
@@ -71,8 +74,9 @@ def test_every_source_finds_its_own_list_again(lists: list[list[int]]):
         assert merged.item_idx[0][order].tolist() == items
 
 
-def test_top_k_breaks_ties_by_the_smaller_index_and_turns_seen_items_into_padding():
-    scores = np.array([[9.0, 1.0, 3.0, 3.0, 2.0]])
-    best = top_k(mask_seen(scores, [np.array([4])]), 4)
+def test_top_k_breaks_ties_by_the_smaller_index_and_turns_items_left_out_into_padding():
+    scores = np.array([[9.0, 1.0, 3.0, 3.0, 2.0, 8.0]])
+    queries = replace(queries_of([[4]]), blocked=np.array([0, 5]))
+    best = top_k(mask_left_out(scores, queries), 4)
     assert best.item_idx.tolist() == [[2, 3, 1, 0]]
     assert best.score.tolist() == [[3.0, 3.0, 1.0, -np.inf]]

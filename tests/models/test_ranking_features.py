@@ -48,6 +48,7 @@ def catalogue() -> Catalogue:
                 "available": [True, True, True],
                 "image": pa.nulls(3, pa.string()),
                 "attributes": pa.nulls(3, ITEMS.field("attributes").type),
+                "updated_at": pa.nulls(3, TIMESTAMP),
             },
             schema=ITEMS,
         )

@@ -25,6 +25,7 @@ def catalogue() -> Catalogue:
                 "available": [True, True, True, False],
                 "image": pa.nulls(4, pa.string()),
                 "attributes": pa.nulls(4, ITEMS.field("attributes").type),
+                "updated_at": pa.nulls(4, TIMESTAMP),
             },
             schema=ITEMS,
         )

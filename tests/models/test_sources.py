@@ -93,7 +93,7 @@ def take(queries: Queries, rows: list[int]) -> Queries:
     fields = {
         name: value[rows] if isinstance(value, np.ndarray) else [value[row] for row in rows]
         for name, value in vars(queries).items()
-        if value is not None
+        if value is not None and name != "blocked"
     }
     return Queries(**fields)
 

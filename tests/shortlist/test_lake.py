@@ -286,3 +286,75 @@ def test_corrections_and_deletions(lake: Lake) -> None:
     assert (again["interactions"], again["known"]) == (0, 3)
     assert ids_of(lake.interactions()) == ["e3", "e2"]
     assert sum(part["rows"] for part in lake.manifest.partitions.values()) == 2
+
+
+def priced(**prices: float | None) -> pa.Table:
+    """Items with prices; None is an item off the shelf."""
+    rows = [
+        {c.ITEM_ID: id_, c.CATEGORIES: [], c.PRICE: price or 1.0, c.AVAILABLE: price is not None}
+        for id_, price in prices.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=ITEMS)
+
+
+def versions_of(lake: Lake) -> list[tuple[str, int, float, bool]]:
+    names = (c.ITEM_ID, c.KNOWN_AT, c.PRICE, c.AVAILABLE)
+    rows = lake.item_versions().select(names).to_pylist()
+    return sorted(tuple(row[name] for name in names) for row in rows)
+
+
+def test_a_version_is_kept_for_each_change_of_an_item_and_none_for_a_repeat(lake: Lake) -> None:
+    event = interactions(("e1", "u", "a", 1))
+    lake.publish("one", event, priced(a=1, b=2), users("u"), arrived=1_000)
+    lake.publish("two", event, priced(a=1, b=2), users("u"), arrived=2_000)
+    first = [("a", 0, 1.0, True), ("b", 0, 2.0, True)]
+    assert versions_of(lake) == first
+    one = Lake(lake.root, version=lake.manifest.version)
+    lake.publish("three", event, priced(a=3, c=5), users("u"), arrived=3_000)
+    lake.publish("four", event, priced(a=None), users("u"), arrived=3_000)
+    later = [("a", 3_000, 3.0, True), ("a", 3_001, 1.0, False), ("c", 3_000, 5.0, True)]
+    assert versions_of(lake) == sorted(first + later)
+    assert versions_of(one) == first  # a run that is frozen to its snapshot
+    last = {row[0]: row[2:] for row in versions_of(lake)}
+    current = lake.items().select([c.ITEM_ID, c.PRICE, c.AVAILABLE]).to_pylist()
+    assert last == {row[c.ITEM_ID]: (row[c.PRICE], row[c.AVAILABLE]) for row in current}
+
+
+def test_a_home_without_versions_begins_with_its_items(lake: Lake) -> None:
+    event = interactions(("e1", "u", "a", 1))
+    lake.publish("one", event, priced(a=1, b=2), users("u"))
+    assert lake.folder is not None
+    (lake.folder / "items_versions.parquet").unlink()  # an earlier version of the code wrote none
+    old = lake.items()
+    write_whole(old.drop_columns([c.UPDATED_AT]), lake.folder / "items.parquet")
+    assert versions_of(lake) == [("a", 0, 1.0, True), ("b", 0, 2.0, True)]
+    lake.publish("two", event, priced(b=4), users("u"), arrived=7)
+    assert versions_of(lake) == [("a", 0, 1.0, True), ("b", 0, 2.0, True), ("b", 7, 4.0, True)]
+
+
+def test_updated_at_dates_an_imported_version_and_no_live_one(lake: Lake) -> None:
+    event, day = interactions(("e1", "u", "a", 1)), 86_400_000_000
+    lake.publish("one", event, priced(a=1, b=2, c=3), users("u"))
+    table = priced(a=5, b=6, c=3)
+    stamps = pa.array([10 * day, 29 * day, 10 * day], pa.int64()).cast(TIMESTAMP)
+    place = table.schema.get_field_index(c.UPDATED_AT)
+    stamped = table.set_column(place, table.schema.field(place), stamps)
+    lake.publish("two", event, stamped, users("u"), arrived=30 * day)
+    # c has a new stamp only: no version. b's is a day old: nothing knew it before it arrived.
+    assert [row[:2] for row in versions_of(lake)] == [
+        ("a", 0),
+        ("a", 10 * day),
+        ("b", 0),
+        ("b", 30 * day),
+        ("c", 0),
+    ]
+
+
+def test_the_row_of_an_item_that_was_only_mentioned_is_no_version(lake: Lake) -> None:
+    event = interactions(("e1", "u", "a", 1))
+    bare = pa.Table.from_pylist(
+        [{c.ITEM_ID: "a", c.CATEGORIES: [], c.AVAILABLE: True}], schema=ITEMS
+    )
+    lake.publish("one", event, bare, users("u"), arrived=10)
+    lake.publish("two", event, priced(a=2, b=3), users("u"), arrived=20)
+    assert versions_of(lake) == [("a", 0, 2.0, True), ("b", 20, 3.0, True)]

@@ -1,0 +1,88 @@
+"""The catalogue as it was: prices and availability at any moment, out of the versions of items.
+
+Training and offline evaluation read each request's catalogue here, as the service reads that of the
+newest item features. Titles, categories, brands and the list of items are the newest ones.
+
+Shapes: N items, V versions, R requests.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from shortlist import columns as c
+from shortlist.catalogue import Catalogue
+from shortlist.contracts import BACKFILL_LAG
+from shortlist.lake.versions import SINCE_EVER
+
+COLUMNS = (c.ITEM_ID, c.KNOWN_AT, c.PRICE, c.AVAILABLE)
+"""What is read of ITEM_VERSIONS."""
+
+
+class CatalogueHistory:
+    """Only what changed is kept; the catalogue of one moment is made when it is asked for."""
+
+    def __init__(
+        self,
+        newest: Catalogue,
+        versions: pa.Table | None = None,
+        *,
+        first_event: np.ndarray | None = None,
+    ):
+        """
+        Args:
+            newest: gives items, their order, and everything but price and availability.
+            versions: COLUMNS of the lake's versions; None: nothing ever changed.
+            first_event: (N + 1,) int64 microseconds, when each item was first used. An item whose
+                first use is more than BACKFILL_LAG older than its first version came with imported
+                history and counts as known since ever.
+        """
+        self.newest = newest
+        known = COLUMNS[1:]
+        item_idx, since, price, available = (np.empty(0, dtype=np.int64),) * 4
+        if versions is not None:
+            item_idx = newest.vocab.encode(versions.column(c.ITEM_ID).to_pylist())
+            since, price, available = (
+                versions.column(name).to_numpy(zero_copy_only=False) for name in known
+            )
+        order = np.lexsort((since, item_idx))
+        order = order[item_idx[order] > 0]
+        item_idx, since = item_idx[order], since[order].astype(np.int64)
+        price, available = price[order].astype(np.float64), available[order].astype(bool)
+        first = np.r_[True, item_idx[1:] != item_idx[:-1]][: len(item_idx)]
+        if first_event is not None:
+            imported = since - first_event[item_idx] > BACKFILL_LAG
+            since[first & imported] = SINCE_EVER
+        offer = np.stack([np.nan_to_num(price, nan=-1), available], axis=1)  # no price is negative
+        changed = first.copy()
+        changed[1:] |= (offer[1:] != offer[:-1]).any(axis=1)
+        kept = np.flatnonzero(changed)
+        kept = kept[np.argsort(since[kept], kind="stable")]
+        self._item_idx, self._since = item_idx[kept], since[kept]
+        self._price, self._available = price[kept], available[kept]
+        self.changes = np.unique(self._since[self._since > SINCE_EVER])
+        self._last: tuple[int, Catalogue] | None = None
+
+    def moments(self, at: np.ndarray) -> np.ndarray:
+        """(R,) microseconds -> (R,) the newest change at or before each, SINCE_EVER before the
+        first: requests of one moment see the same catalogue.
+        """
+        return np.r_[SINCE_EVER, self.changes][np.searchsorted(self.changes, at, side="right")]
+
+    def as_of(self, at: int) -> Catalogue:
+        """The catalogue at `at` (microseconds). An item that wasn't known by then is unavailable
+        and has no price.
+        """
+        last = self._last
+        if last is not None and last[0] == at:
+            return last[1]
+        catalogue = self.newest if len(self.changes) == 0 else self._at(at)
+        self._last = (at, catalogue)
+        return catalogue
+
+    def _at(self, at: int) -> Catalogue:
+        price = np.full(self.newest.num_items, np.nan)
+        available = np.zeros(self.newest.num_items, dtype=bool)
+        known = np.searchsorted(self._since, at, side="right")
+        rows = self._item_idx[:known] - 1  # the last version of an item stays
+        price[rows], available[rows] = self._price[:known], self._available[:known]
+        return self.newest.offered(price, available)

@@ -1,0 +1,109 @@
+"""Training and evaluation see prices and availability as of each request."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from flows.assemble import World, fit_profiles, load_world
+from flows.configuration import RunConfig
+from flows.featurize import featurize
+from flows.ranking_data import assemble_ranking, gather
+from flows.runs import Run
+from flows.train import read_windows
+from models.baselines.popularity import Popularity
+from models.recommend.chain import Chain, ChainConfig
+from models.recommend.view import View
+from shortlist.feature_store import read_pack
+from tests.flows.conftest import DAY, START, House, event, item
+
+CONFIG = RunConfig.model_validate(
+    {
+        "name": "small",
+        "data": {"source": "movielens-100k", "clock": "replay"},
+        "train": {"sources": [{"kind": "popularity"}], "rankers": []},
+    }
+)
+WINDOWS = ("ranker_train", "validation", "test")
+EDGES = (0, 49, 55, 60)
+"""Batches of events, one a day; each brings the items of CHANGES with its last event."""
+GONE, DEARER, LATE = 11, 12, 13
+CHANGES = (
+    [item(i) for i in range(20) if i != LATE],
+    [item(GONE, available=False), item(DEARER, price=9.0), item(LATE, price=4.0)],
+    [item(GONE, available=True)],
+)
+
+
+def events(first: int, end: int) -> list[dict]:
+    """One a day; none of LATE, which would be imported history otherwise."""
+    rows = [event(i, user_id=f"u{i % 7}", item_id=f"i{i % 20}") for i in range(first, end)]
+    return [row for row in rows if row["item_id"] != f"i{LATE}"]
+
+
+def lived(house: House) -> tuple[World, dict, dict[int, pa.Table]]:
+    """Three batches; the run's world, its judged requests, the catalogue that each batch left."""
+    served = {}
+    for first, end, changes in zip(EDGES, EDGES[1:], CHANGES, strict=False):
+        house.validate(events(first, end), [{"available": True} | one for one in changes])
+        served[START + (end - 1) * DAY if served else 0] = house.lake.items()
+    until = CONFIG.clock(house.settings).now()
+    featurize(house.settings, CONFIG.data.target_events, until=until)
+    run = Run.start(house.settings, CONFIG)
+    world = load_world(house.settings, run)
+    ticks, _ = read_windows(house.settings, world, CONFIG, windows=WINDOWS)
+    return world, ticks, served
+
+
+def test_a_request_sees_the_catalogue_that_the_service_served_then(house: House) -> None:
+    world, ticks, served = lived(house)
+    encode = world.catalogue.vocab.encode
+    (gone, dearer, late) = encode([f"i{i}" for i in (GONE, DEARER, LATE)])
+    chain = popular(world)
+    pack = read_pack(house.settings, world.windows["test"][1])
+    seen: dict[int, int] = {}
+    for tick in [tick for window in WINDOWS for tick in ticks[window]]:
+        at = tick.queries.at
+        moments = [since for since in served if since <= at.min()]
+        assert moments == [since for since in served if since <= at.max()], "one catalogue a batch"
+        then = View.build(
+            chain,
+            replace(pack, items=served[moments[-1]]),
+            trained_on=world.catalogue,
+            item_knn=None,
+        ).catalogue
+        mine = tick.over(chain).catalogue
+        np.testing.assert_array_equal(mine.available, then.available)
+        np.testing.assert_array_equal(
+            mine.log_price[mine.available], then.log_price[then.available]
+        )
+        np.testing.assert_array_equal(tick.queries.blocked, np.flatnonzero(~then.available))
+        seen[moments[-1]] = seen.get(moments[-1], 0) + len(at)
+        for wanted in [*tick.relevant, *tick.next_set]:
+            assert then.available[wanted].all()
+        # No source finds what was off the shelf, and prices in ranking rows are those of then.
+        gathered = gather(chain, [tick])
+        shortlist = gathered[0].shortlist.item_idx
+        assert not np.isin(shortlist, tick.queries.blocked[1:]).any()
+        rows = assemble_ranking(chain, [tick], gathered).data
+        price = rows.x[:, chain.schema.names.index("price_log")]
+        np.testing.assert_array_equal(price, mine.log_price[rows.item_idx])
+        if moments[-1] > 0:
+            assert mine.log_price[dearer] == np.float32(np.log1p(9.0))
+        else:
+            assert not mine.available[late]
+            assert np.isnan(mine.log_price[late])
+        assert mine.available[gone] == (moments[-1] != START + 54 * DAY)
+    assert len(seen) == 3, seen
+    assert min(seen.values()) > 0
+
+
+def popular(world: World) -> Chain:
+    config = ChainConfig(candidate_sources=("popularity",), score_sources=("popularity",))
+    return Chain(
+        config,
+        sources={"popularity": Popularity("popularity", days=None)},
+        ranker=None,
+        catalogue=world.catalogue,
+        profiles=fit_profiles(world, end=world.windows["retrieval_train"][1]),
+    )
