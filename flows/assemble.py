@@ -23,6 +23,7 @@ from shortlist.features import context_id
 from shortlist.pack import FeaturePack, ItemState
 from shortlist.profiles import ProfileEncoder
 from shortlist.splits import Requests, Windows, draw_requests
+from shortlist.ticks import newest_tick
 
 BATCH = 256
 """Requests ranked at once: bounds the memory of features, (B, C, F) float32."""
@@ -161,7 +162,9 @@ def judged_requests(
     ]
     read = reader.read(requests.user_ids, contexts, requests.at)
     encode = world.catalogue.vocab.encode
-    seen_as_of = np.stack([publishing_tick(requests.at), world.catalogues.moments(requests.at)])
+    seen_as_of = np.stack(
+        [newest_tick(requests.at, config.tick), world.catalogues.moments(requests.at)]
+    )
     ticks = []
     for tick, moment in np.unique(seen_as_of, axis=1).T.tolist():
         items = packs[tick].align(world.catalogue.vocab)
@@ -202,11 +205,6 @@ def draw_window(world: World, window: str, config: RunConfig) -> Requests:
         max_per_user=config.split.max_requests_per_user,
         asked=world.asked,
     )
-
-
-def publishing_tick(at: np.ndarray) -> np.ndarray:
-    """The newest pack a request at `at` can have seen: midnight (UTC) of its day."""
-    return c.midnight(at)
 
 
 def as_validation(ticks: list[JudgedTick]) -> Validation:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from flows.validate import ValidateConfig
 from models.ranking.registry import RankerConfig
@@ -12,6 +12,21 @@ from shortlist.config import Config, Settings, load_toml
 from shortlist.datasets import DataConfig
 from shortlist.feature_store import home_clock
 from shortlist.splits import MAX_REQUESTS_PER_USER
+from shortlist.ticks import DAILY, HOURLY, tick_length
+
+
+class FeaturesConfig(Config):
+    tick: str | None = None
+    """How often item features change: a whole part of a day like "30m", "1h", "1d". None: an hour
+    on the wall clock, a day on the replay clock. Another tick builds the item states anew.
+    """
+
+    @field_validator("tick")
+    @classmethod
+    def _whole_part_of_a_day(cls, value: str | None) -> str | None:
+        if value is not None:
+            tick_length(value)
+        return value
 
 
 class SplitConfig(Config):
@@ -58,10 +73,18 @@ class RunConfig(Config):
     gates: Path = Path("configs/gates.toml")
     data: DataConfig
     validation: ValidateConfig = ValidateConfig()
+    features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
     train: TrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     monitor: MonitorConfig = MonitorConfig()
+
+    @property
+    def tick(self) -> int:
+        """Of item features, microseconds."""
+        if self.features.tick is not None:
+            return tick_length(self.features.tick)
+        return DAILY if self.data.clock == "replay" else HOURLY
 
     def clock(self, settings: Settings) -> HomeClock:
         """The home's clock; the deployment may name another kind than the run."""

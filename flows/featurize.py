@@ -23,13 +23,17 @@ from shortlist.feature_store import (
 from shortlist.feature_store.snapshots import Snapshots
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import Lake
+from shortlist.ticks import DAILY
 
 
 @flow(name="featurize", log_prints=True)
-def featurize_flow(target_events: tuple[str, ...], until: int) -> dict[str, Any]:
+def featurize_flow(target_events: tuple[str, ...], until: int, tick: int = DAILY) -> dict[str, Any]:
     """Bring every feature to `until` (microseconds; only events strictly before it are seen).
 
     Events that became known after `until` stay in the tail of the online rows.
+
+    Args:
+        tick: of item features, microseconds.
 
     Raises:
         LakeError: nothing was validated yet.
@@ -44,10 +48,12 @@ def featurize_flow(target_events: tuple[str, ...], until: int) -> dict[str, Any]
                 f"{settings.features}: states are built up to {_moment(before.until)}, asked for"
                 f" {_moment(until)}; features are never set back (remove the folder to build anew)"
             )
-        return featurize(settings, target_events, until=until)
+        return featurize(settings, target_events, until=until, tick=tick)
 
 
-def featurize(settings: Settings, target_events: tuple[str, ...], *, until: int) -> dict[str, Any]:
+def featurize(
+    settings: Settings, target_events: tuple[str, ...], *, until: int, tick: int = DAILY
+) -> dict[str, Any]:
     """The flow's work: rows of each view, the published pack's id, seconds of each part."""
     lake = Lake(settings.lake)
     seconds = {}
@@ -58,6 +64,7 @@ def featurize(settings: Settings, target_events: tuple[str, ...], *, until: int)
         folder=settings.features,
         target_events=target_events,
         until=until,
+        tick=tick,
     )
     seconds["states"] = _since(started)
     written = ", ".join(f"{count:,} {view}" for view, count in rows.items())

@@ -53,7 +53,7 @@ def _refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
         ingested = validated["accepted"]
     else:
         print(f"refresh: nothing was posted or shown ({settings.events} is empty)")
-    features = featurize_flow(run_config.data.target_events, until)
+    features = featurize_flow(run_config.data.target_events, until, run_config.tick)
     return {"ingested": ingested, "until": until, "features": features}
 
 

@@ -33,6 +33,7 @@ from shortlist.feature_store import (
     published_items,
     read_pack_history,
 )
+from shortlist.feature_store.packs import tick_of
 from shortlist.feature_store.snapshots import Snapshots
 from shortlist.lake import Lake
 from shortlist.plain_json import write_json
@@ -59,7 +60,7 @@ def skew_flow(
         max_requests: newest responses to take.
         max_different: share of vectors in which a feature may differ.
         max_stale: share of requests in which a view may be behind the lake.
-        max_days_behind: days that item and context states may be behind the newest midnight.
+        max_days_behind: days that item and context states may be behind the newest tick.
 
     Raises:
         SkewError: nothing was logged that can be compared.
@@ -76,7 +77,12 @@ def skew_flow(
 def skew(settings: Settings, limits: Limits, *, max_requests: int) -> dict[str, Any]:
     """The flow's work; also written to reports/skew.json. `passed` says whether they agree."""
     release = ReleaseStore(settings.releases).open()
-    logged, left_out = read_log(settings, release_id=release.release_id, limit=max_requests)
+    logged, left_out = read_log(
+        settings,
+        release_id=release.release_id,
+        limit=max_requests,
+        tick=tick_of(settings.features),
+    )
     if not logged:
         raise SkewError(
             f"{settings.serving_log}: nothing of release {release.release_id} that can be compared"
@@ -115,10 +121,17 @@ def skew(settings: Settings, limits: Limits, *, max_requests: int) -> dict[str, 
 
 
 def read_log(
-    settings: Settings, *, release_id: str, limit: int
+    settings: Settings, *, release_id: str, limit: int, tick: int
 ) -> tuple[list[Logged], dict[str, int]]:
-    """The newest responses of a release that can be recomputed, and how many cannot, by reason."""
-    reasons = ("another release", "visitor", "without features", "no items", "no as_of by view")
+    """The newest responses of a release that can be recomputed, and how many cannot, by reason.
+
+    Args:
+        tick: of the item states, microseconds.
+    """
+    reasons = (
+        *("another release", "visitor", "without features", "no items", "no as_of by view"),
+        "another tick",
+    )
     left_out: dict[str, int] = dict.fromkeys(reasons, 0)
     logged = []
     for _, _, entry in read_lines(settings.serving_log):
@@ -132,6 +145,8 @@ def read_log(
             left_out["no items"] += 1
         elif "as_of" not in entry:  # a line of before the log had it
             left_out["no as_of by view"] += 1
+        elif pack_as_of(entry) % tick:  # of before the grid was made coarser
+            left_out["another tick"] += 1
         else:
             logged.append(
                 Logged(
@@ -142,7 +157,7 @@ def read_log(
                     clock=entry["clock"],
                     as_of={view: time or 0 for view, time in entry["as_of"].items()},
                     pack_id=entry["pack_id"],
-                    pack_as_of=int(entry["pack_id"].split("-")[0]) * 1_000_000,
+                    pack_as_of=pack_as_of(entry),
                     item_ids=[item["item_id"] for item in entry["items"]],
                     features=np.array(
                         [item["features"] for item in entry["items"]], dtype=np.float32
@@ -151,6 +166,11 @@ def read_log(
             )
     logged.sort(key=lambda response: response.at)
     return logged[-limit:], left_out
+
+
+def pack_as_of(entry: dict[str, Any]) -> int:
+    """The tick of a logged response's item features, microseconds."""
+    return int(entry["pack_id"].split("-")[0]) * 1_000_000
 
 
 def recompute(settings: Settings, target_events: tuple[str, ...], *, until: int) -> Settings:
@@ -175,6 +195,7 @@ def recompute(settings: Settings, target_events: tuple[str, ...], *, until: int)
         folder=mirror.features,
         target_events=target_events,
         until=until,
+        tick=snapshots.tick,
         anew=True,
         profiles=settings.features,
     )

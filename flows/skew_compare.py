@@ -19,6 +19,7 @@ from models.ranking.schema import MERGE_FEATURES, RankingSchema
 from models.recommend.queries import build_queries
 from shortlist.catalogue import Catalogue
 from shortlist.feature_store import FeatureReader
+from shortlist.feature_store.packs import tick_of
 from shortlist.pack import FeaturePack
 from shortlist.profiles import ProfileEncoder
 
@@ -85,8 +86,9 @@ def compare(
     columns = comparable(schema)
     names = [schema.names[i] for i in columns]
     found.compared = tuple(names)
-    rows, lags = states_as_logged(logged, reader, snapshots=snapshots)
-    found.lags = lags | {"item_state": pack_lag(logged)}
+    tick = tick_of(snapshots)
+    rows, lags = states_as_logged(logged, reader, snapshots=snapshots, tick=tick)
+    found.lags = lags | {"item_state": pack_lag(logged, tick=tick)}
     live = {name: catalogue.with_current(items) for name, items in (published or {}).items()}
     aligned = {
         (r.pack_as_of, r.pack_id): packs[r.pack_as_of].align(live.get(r.pack_id, catalogue).vocab)

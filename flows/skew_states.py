@@ -2,7 +2,7 @@
 behind the lake at that moment.
 
 Users have a row a change: their views are behind as soon as the lake knew a newer event. Items and
-contexts have a row a midnight: theirs are behind by the midnights that the service had not taken.
+contexts have a row a tick: theirs are behind by the ticks that the service had not taken.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from shortlist.columns import MICROSECONDS_PER_DAY, midnight
 from shortlist.event_kinds import USER_KINDS
 from shortlist.feature_store import FeatureReader, stamps_around
 from shortlist.features import CONTEXT_STATE, USER_STATE, RequestRows
+from shortlist.ticks import newest_tick
 
 SECONDS_PER_DAY = 86_400
 
@@ -42,17 +42,17 @@ class Lag:
 
     seconds: np.ndarray  # (B,)
     judged: np.ndarray  # (B,) bool: a lag of this request counts
-    by_day: bool
-    """The view has rows at midnights only and may be behind by the days that are allowed."""
+    by_tick: bool
+    """The view has rows at ticks only and may be behind by the days that are allowed."""
     unreachable: int = 0
     """Requests whose logged as_of is no state that the lake ever had; compared with the nearest."""
 
     def report(self, *, days_allowed: float) -> dict[str, Any]:
         """Requests that were stale, of those judged, and by how much."""
-        allowed = days_allowed * SECONDS_PER_DAY if self.by_day else 0.0
+        allowed = days_allowed * SECONDS_PER_DAY if self.by_tick else 0.0
         stale = self.seconds[self.judged & (self.seconds > allowed)]
         return {
-            "by_day": self.by_day,
+            "by_tick": self.by_tick,
             "judged": int(self.judged.sum()),
             "requests": len(stale),
             "share": len(stale) / max(int(self.judged.sum()), 1),
@@ -63,13 +63,14 @@ class Lag:
 
 
 def states_as_logged(
-    logged: Sequence[Logged], reader: FeatureReader, *, snapshots: Path
+    logged: Sequence[Logged], reader: FeatureReader, *, snapshots: Path, tick: int
 ) -> tuple[RequestRows, dict[str, Lag]]:
     """The lake's states of each request, every view as of what was served of it.
 
     Args:
         reader: point-in-time states out of the lake.
         snapshots: the folder of those states.
+        tick: their grid, microseconds.
 
     Returns:
         Rows stamped with the logged request times, and the lag of each view.
@@ -83,33 +84,33 @@ def states_as_logged(
         served = np.array([response.as_of[view] for response in logged], dtype=np.int64)
         behind = latest > served
         seconds = np.zeros(len(logged))
-        by_day = view == "context_trend"
+        by_tick = view == "context_trend"
         if behind.any():
-            keys = contexts if by_day else users
+            keys = contexts if by_tick else users
             had, missed = stamps_around(snapshots, view, keys=keys, as_of=served, at=at)
             older = reader.read(users, contexts, np.where(behind, had, at))
             rows = _with_view(rows, older, view)
-            if by_day:
-                ticks = midnight(at) - (missed - MICROSECONDS_PER_DAY)
-                seconds = np.where(behind, ticks, 0) / 1e6
+            if by_tick:
+                since_missed = newest_tick(at, tick) - (missed - tick)
+                seconds = np.where(behind, since_missed, 0) / 1e6
             else:  # whoever was not known at all was missed since the first row
                 since = np.where(served > 0, served, missed)
                 seconds = np.where(behind, np.maximum(latest - since, 1), 0) / 1e6
         lags[view] = Lag(
             seconds=seconds,
-            judged=_on_the_wall(logged) if by_day else np.ones(len(logged), dtype=bool),
-            by_day=by_day,
+            judged=_on_the_wall(logged) if by_tick else np.ones(len(logged), dtype=bool),
+            by_tick=by_tick,
             unreachable=int((rows.as_of[view] != served).sum()),
         )
     return rows, lags
 
 
-def pack_lag(logged: Sequence[Logged]) -> Lag:
-    """How much older each pack's tick was than the newest midnight."""
+def pack_lag(logged: Sequence[Logged], *, tick: int) -> Lag:
+    """How much older each pack's tick was than the newest one."""
     at = np.array([response.at for response in logged], dtype=np.int64)
-    tick = np.array([response.pack_as_of for response in logged], dtype=np.int64)
-    seconds = np.maximum(midnight(at) - tick, 0) / 1e6
-    return Lag(seconds=seconds, judged=_on_the_wall(logged), by_day=True)
+    served = np.array([response.pack_as_of for response in logged], dtype=np.int64)
+    seconds = np.maximum(newest_tick(at, tick) - served, 0) / 1e6
+    return Lag(seconds=seconds, judged=_on_the_wall(logged), by_tick=True)
 
 
 def _on_the_wall(logged: Sequence[Logged]) -> np.ndarray:

@@ -16,7 +16,7 @@ class Limits:
     stale: float = 0.01
     """Share of requests in which a view may be behind the lake."""
     days_behind: float = 1.0
-    """Days that item and context states may be behind the newest midnight: a nightly featurize."""
+    """Days that item and context states may be behind the newest tick: a nightly featurize."""
 
 
 class SkewFailed(RuntimeError):
@@ -69,7 +69,7 @@ def judge(found: Comparison, limits: Limits) -> dict[str, Any]:
 
 def _stale(view: str, lag: dict[str, Any], limits: Limits) -> str:
     share = f"is stale in {lag['share']:.1%} of the requests (at most {limits.stale:.1%})"
-    if not lag["by_day"]:
+    if not lag["by_tick"]:
         return (
             f"view {view} {share}: up to {lag['max_seconds']:,.0f} s behind the lake; are posted"
             " events pushed, and was `shortlist featurize` run?"
@@ -77,6 +77,6 @@ def _stale(view: str, lag: dict[str, Any], limits: Limits) -> str:
     named = "item_state (the feature pack)" if view == "item_state" else view
     days = lag["max_seconds"] / SECONDS_PER_DAY
     return (
-        f"view {named} {share}: up to {days:.0f} days behind the newest midnight (at most"
+        f"view {named} {share}: up to {days:.0f} days behind the newest tick (at most"
         f" {limits.days_behind:g}); run `shortlist featurize` at least that often"
     )

@@ -19,7 +19,6 @@ from flows.assemble import (
     fit_profiles,
     judged_requests,
     load_world,
-    publishing_tick,
     training_data,
 )
 from flows.choose_chain import best_ranker, choose_sources, source_usage
@@ -35,10 +34,12 @@ from models.ranking.registry import fit_ranker
 from models.recommend.chain import Chain, ChainConfig
 from models.training import TrainingOptions
 from shortlist.config import Settings
-from shortlist.feature_store import OfflineReader, read_pack_history
+from shortlist.feature_store import FeatureStoreError, OfflineReader, read_pack_history
+from shortlist.feature_store.packs import tick_of
 from shortlist.features import ITEM_SERVICE, REQUEST_SERVICE, schema_hash
 from shortlist.home_lock import home_lock
 from shortlist.profiles import ProfileEncoder
+from shortlist.ticks import newest_tick
 
 PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_stopping_rounds=20)
 """The ranker that judges which sources pay: coarse, and quick."""
@@ -111,6 +112,7 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
     about |= {
         "dataset": config.name,
         "clock": config.data.clock,
+        "tick": config.tick,
         "target_events": list(config.data.target_events),
         "rating_range": config.validation.enforced_rating_range,
         "feature_schema": schema_hash(),
@@ -138,12 +140,23 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
 def read_windows(
     settings: Settings, world: World, config: RunConfig, *, windows: tuple[str, ...]
 ) -> tuple[dict[str, list[JudgedTick]], ProfileEncoder]:
-    """Judged requests of some windows, by Feast's point-in-time join, and the profile codes."""
+    """Judged requests of some windows, by Feast's point-in-time join, and the profile codes.
+
+    Raises:
+        FeatureStoreError: the item states are on another tick than the run's.
+    """
+    built = tick_of(settings.features)
+    if built != config.tick:
+        raise FeatureStoreError(
+            f"{settings.features}: item states have a tick of {built // 1_000_000} s, the run's"
+            f" [features] tick is {config.tick // 1_000_000} s; run `shortlist refresh` with the"
+            " run's config"
+        )
     profiles = fit_profiles(world, end=world.windows["retrieval_train"][1])
     reader = OfflineReader(settings)
     moments = [draw_window(world, window, config).at for window in windows]
-    days = np.unique(publishing_tick(np.concatenate(moments)))
-    packs = read_pack_history(settings, [int(day) for day in days])
+    ticks = np.unique(newest_tick(np.concatenate(moments), config.tick))
+    packs = read_pack_history(settings, ticks.tolist())
     return {
         window: judged_requests(
             world, window, profiles=profiles, reader=reader, packs=packs, config=config

@@ -36,7 +36,7 @@ class Group:
 
 ALL, SESSION = "all events before the request", "the running session (gaps under 30 minutes)"
 LAST_SEARCHES = f"last {MAX_SEARCHES} searches"
-TICK = "up to the pack's midnight (UTC)"
+TICK = "up to the pack's tick"
 
 
 def _kinds(prefix: str, *, window: str) -> tuple[Feature, ...]:

@@ -64,7 +64,7 @@ ITEM_STATE = (*(f"item_{name}" for name in TARGET_STATE), "item_day_counts")
 PACK_STATE = (*ITEM_STATE, *ITEM_KINDS)
 """All states of an item: what a feature pack holds."""
 ITEM_TICK = "item_tick_time"
-"""The midnight of a stored item row: its day counts end there, readers shift them to their own."""
+"""The tick of a stored item row; readers bring its day counts to their own tick."""
 CONTEXT_STATE = ("context_events", "context_decayed", "context_last_time")
 CONTEXT_ON_DEMAND = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "is_weekend")
 

@@ -19,7 +19,7 @@ from shortlist.features import DAY_BUCKETS, PACK_STATE, schema_hash
 from shortlist.vocab import Vocab
 
 LISTS = {
-    "item_day_counts": (DAY_BUCKETS, np.int64),
+    "item_day_counts": (DAY_BUCKETS, np.float64),
     "item_kind_counts": (NUM_KINDS, np.float64),
     "item_kind_decayed": (NUM_DECAYED, np.float64),
 }
@@ -83,7 +83,8 @@ class FeaturePack:
         """
         content = hashlib.blake2b("\0".join(self.item_ids).encode(), digest_size=4)
         for name in PACK_STATE:
-            content.update(np.ascontiguousarray(self.state[name]).data)
+            dtype = LISTS[name][1] if name in LISTS else None
+            content.update(np.ascontiguousarray(self.state[name], dtype=dtype).data)
         content.update(self.items_hash.encode())
         return f"{self.as_of // 1_000_000}-{self.schema}-{content.hexdigest()}"
 
@@ -104,22 +105,29 @@ class FeaturePack:
             aligned[name] = out
         return ItemState(pack_id=self.pack_id, as_of=self.as_of, state=aligned)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, *, same_items: Path | None = None) -> None:
         """Write the states to `path`, with tick and schema in its metadata, and the catalogue
         beside it.
+
+        Args:
+            same_items: catalogue file of another pack; linked if its content is the same.
         """
         columns = {"item_id": pa.array(self.item_ids, pa.string())}
         for name in PACK_STATE:
             values = self.state[name]
-            # Typed, because a pack of no items is one too: before the first midnight.
+            # Typed, because a pack of no items is one too: before the first tick.
             columns[name] = _lists(name, values) if name in LISTS else pa.array(values)
         table = pa.table(columns).replace_schema_metadata(
             {"shortlist": json.dumps({"as_of": self.as_of, "schema": self.schema})}
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.items is not None:
-            kept = self.items.replace_schema_metadata({CONTENT: self.items_hash})
-            _write(kept, items_path(path))
+            target = items_path(path)
+            if same_items is not None and _content_of(same_items) == self.items_hash:
+                if not target.is_file():
+                    target.hardlink_to(same_items)
+            else:
+                _write(self.items.replace_schema_metadata({CONTENT: self.items_hash}), target)
         _write(table, path)
 
     @classmethod
@@ -138,7 +146,8 @@ class FeaturePack:
             column = table.column(name).combine_chunks()
             if name in LISTS:
                 values = column.flatten().to_numpy(zero_copy_only=False)
-                state[name] = values.reshape(-1, LISTS[name][0])
+                length, dtype = LISTS[name]
+                state[name] = values.astype(dtype, copy=False).reshape(-1, length)
             else:
                 state[name] = column.to_numpy(zero_copy_only=False)
         return cls(
@@ -161,6 +170,13 @@ def _check_schema(pack_id: str, schema: str) -> None:
 def items_path(path: Path) -> Path:
     """Of the catalogue that lies beside a pack's file."""
     return path.with_suffix(".items.parquet")
+
+
+def _content_of(path: Path) -> str | None:
+    """The hash that a catalogue's file names; None if there is no such file."""
+    if not path.is_file():
+        return None
+    return (pq.read_schema(path).metadata or {}).get(CONTENT, b"").decode()
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -46,7 +46,7 @@ MEANINGS = {
     "item_day_counts": (
         f"target events of each of the {DAY_BUCKETS} days before item_tick_time, newest last"
     ),
-    "item_tick_time": "the midnight (UTC) this row is of, microseconds",
+    "item_tick_time": "the tick this row is of, microseconds",
     "history_items": f"ids {_NEWEST}, each once",
     "history_times": f"times of the first events {_NEWEST}, microseconds UTC",
     "history_values": f"values of the first events {_NEWEST}, NaN where there was none",

@@ -36,7 +36,7 @@ def skew(
         float, typer.Option(min=0, max=1, help="Share of requests in which a view may be behind.")
     ] = 0.01,
     max_days_behind: Annotated[
-        float, typer.Option(min=0, help="Days that items and contexts may be behind midnight.")
+        float, typer.Option(min=0, help="Days that items and contexts may be behind.")
     ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:

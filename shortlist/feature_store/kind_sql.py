@@ -1,7 +1,7 @@
 """The SQL of states by kind of event (shortlist/event_kinds.py), with the rules of state_sql.py.
 
 Impressions may be many times the target events, so no table of single events is made: the files are
-scanned twice, once grouped by user and moment and once by item and midnight.
+scanned twice, once grouped by user and moment and once by item and tick.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import duckdb
 
 from shortlist.event_kinds import HALF_LIVES, KIND_TYPES, KINDS
 from shortlist.feature_store.running_sql import changes, weight
-from shortlist.feature_store.state_sql import KNOWN_AT, TICK, T, recent
+from shortlist.feature_store.state_sql import KNOWN_AT, T, first_tick, recent
 
 DECAYED = {f"{kind}_{name}": half_life for name, half_life in HALF_LIVES.items() for kind in KINDS}
 """Column of each decayed sum and its half-life, in the order of a state's list."""
@@ -24,12 +24,13 @@ def read_kinds(
     key: str,
     until: int,
     after: int | None,
+    tick: int,
 ) -> None:
     """Table `<key>_kinds`: what became known of each key in (after, until] at a moment.
 
-    Moments of users are those at which something became known, those of items midnights.
+    Moments of users are those at which something became known, those of items ticks.
     """
-    moment = TICK if key == "item_id" else "m"
+    moment = first_tick(tick) if key == "item_id" else "m"
     columns = []
     for kind, types in KINDS.items():
         chosen = f"FILTER (event_type IN ({_quoted(types)}))"
@@ -72,7 +73,7 @@ def kinds_query(
     until: int,
     span: tuple[int, int] | None = None,
 ) -> str:
-    """A row for each change of a user, for each midnight of an item; columns of `kind_state`.
+    """A row for each change of a user, for each tick of an item; columns of `kind_state`.
 
     Args:
         carry: file of the newest states, to go on from.

@@ -1,6 +1,13 @@
-"""Feature packs: item states of the whole catalogue out of Feast, in files with one pointer."""
+"""Feature packs: item states of the whole catalogue out of Feast, in files with one pointer.
+
+packs/current.json                {"pack_id", "as_of"}: what is served
+packs/published.json              {pack_id: seconds}, when each was published
+packs/<pack_id>.parquet           item states; of the newest packs
+packs/<pack_id>.items.parquet     the catalogue; packs of one catalogue share a file by hard link
+"""
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,25 +15,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shortlist.columns import MICROSECONDS_PER_DAY, midnight
 from shortlist.config import Settings
-from shortlist.feature_store.item_days import shift_day_counts
+from shortlist.feature_store.item_days import last_24_hours, shift_day_counts
 from shortlist.feature_store.readers import feature_service
+from shortlist.feature_store.snapshots import Snapshots
 from shortlist.feature_store.store import FeatureStoreError, open_store
 from shortlist.features import ITEM_SERVICE, ITEM_TICK, PACK_STATE, schema_hash
 from shortlist.pack import LISTS, FeaturePack, PackError, items_path
 from shortlist.plain_json import write_json
+from shortlist.ticks import DAILY, last_day, newest_tick
 
 POINTER = "current.json"
+PUBLISHED = "published.json"
+KEPT_PACKS = 5
+"""Packs whose states are kept: a worker may be loading one that was replaced meanwhile."""
+KEPT_SECONDS = 7 * 86_400
+"""How long the catalogue of a replaced pack is kept: `skew` compares logged lists with it."""
 
 
 def read_pack(settings: Settings, as_of: int) -> FeaturePack:
-    """Item states at the newest tick (00:00 UTC) at or before `as_of` microseconds.
+    """Item states at the newest tick at or before `as_of` microseconds.
 
     Raises:
         FeatureStoreError: nothing was featurized yet.
     """
-    tick = midnight(as_of)
+    tick = newest_tick(as_of, tick_of(settings.features))
     return read_pack_history(settings, [tick])[tick]
 
 
@@ -34,7 +47,7 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     """Packs of many ticks by one point-in-time join over ticks x items, never over requests.
 
     Args:
-        ticks: microseconds, each 00:00 UTC of a day.
+        ticks: microseconds, each on the grid on which the states were built.
 
     Raises:
         FeatureStoreError: nothing was featurized yet.
@@ -42,9 +55,10 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     """
     import pandas as pd
 
-    wrong = [tick for tick in ticks if tick % MICROSECONDS_PER_DAY]
+    grid = tick_of(settings.features)
+    wrong = [tick for tick in ticks if tick % grid]
     if wrong:
-        raise PackError(f"pack tick {wrong[0]} is not 00:00 UTC of a day, in microseconds")
+        raise PackError(f"pack tick {wrong[0]} us is not on the grid of the states ({grid} us)")
     store = open_store(settings)
     item_ids = _item_ids(settings.features)
     unique = np.unique(np.asarray(ticks, dtype=np.int64))
@@ -67,8 +81,9 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     for name in (*PACK_STATE, ITEM_TICK):
         values = _column(table, name)
         states[name] = values.reshape(len(unique), len(item_ids), *values.shape[1:])
-    older = (unique[:, None] - states.pop(ITEM_TICK)) // MICROSECONDS_PER_DAY
-    states["item_day_counts"] = shift_day_counts(states["item_day_counts"], older)
+    older = last_day(unique)[:, None] - last_day(states.pop(ITEM_TICK))
+    days = shift_day_counts(states["item_day_counts"], older)
+    states["item_day_counts"] = last_24_hours(days, unique[:, None])
     return {
         int(tick): FeaturePack(
             as_of=int(tick),
@@ -78,6 +93,12 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
         )
         for i, tick in enumerate(unique)
     }
+
+
+def tick_of(features: Path) -> int:
+    """The grid of the states in a folder, microseconds."""
+    snapshots = Snapshots.read(features)
+    return DAILY if snapshots is None else snapshots.tick
 
 
 def _item_ids(features: Path) -> list[str]:
@@ -106,9 +127,35 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
 def publish_pack(pack: FeaturePack, folder: Path) -> Path:
     """Write `<pack_id>.parquet`, then move the pointer: a reader sees the old pack or the new."""
     path = folder / f"{pack.pack_id}.parquet"
-    pack.save(path)
+    before = None
+    if (folder / POINTER).is_file():
+        before = items_path(folder / f"{current_pack_id(folder)}.parquet")
+    pack.save(path, same_items=before)
     write_json(folder / POINTER, {"pack_id": pack.pack_id, "as_of": pack.as_of})
+    prune(folder, pack.pack_id, now=time.time())
     return path
+
+
+def prune(folder: Path, newest: str, *, now: float) -> None:
+    """Note the pack and remove files of old ones."""
+    try:
+        published = json.loads((folder / PUBLISHED).read_text())
+    except FileNotFoundError:
+        published = {}
+    there = [path for path in folder.glob("*.parquet") if not path.stem.endswith(".items")]
+    for path in there:  # an earlier version of the code kept no account
+        published.setdefault(path.stem, path.stat().st_mtime)
+    published.pop(newest, None)
+    published[newest] = now  # the last one, also where clocks went back
+    kept = list(published)[-KEPT_PACKS:]
+    for pack_id, at in list(published.items()):
+        if pack_id in kept:
+            continue
+        (folder / f"{pack_id}.parquet").unlink(missing_ok=True)
+        if now - at > KEPT_SECONDS:
+            items_path(folder / f"{pack_id}.parquet").unlink(missing_ok=True)
+            del published[pack_id]
+    write_json(folder / PUBLISHED, published)
 
 
 def current_pack_id(folder: Path) -> str:

@@ -7,7 +7,6 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.feature_store import item_days
 from shortlist.feature_store.snapshots import sql_path
 
@@ -32,15 +31,22 @@ def write_part(
 
 
 def write_items(
-    connection: duckdb.DuckDBPyConnection, query: str, entries: str, folder: Path, *, part: int
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    entries: str,
+    folder: Path,
+    *,
+    part: int,
+    tick: int,
 ) -> int:
     """`write_part` of item_state, whose day counts SQL does not make."""
     rows = connection.sql(
         f"SELECT *, epoch_us(event_timestamp) AS item_tick_time FROM ({query})"
     ).to_arrow_table()
     counts = item_days.day_counts(
-        connection.sql(f"SELECT * FROM ({entries}) ORDER BY item_id, tick").to_arrow_table(),
-        pa.table({"item_id": rows["item_id"], "tick_day": _days(rows["item_tick_time"])}),
+        connection.sql(f"SELECT * FROM ({entries}) ORDER BY item_id, day, tick").to_arrow_table(),
+        pa.table({"item_id": rows["item_id"], "tick_time": rows["item_tick_time"]}),
+        tick=tick,
     )
     target = folder / "item_state" / f"{part:06}.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -53,10 +59,6 @@ def write_items(
     )
     partial.rename(target)
     return rows.num_rows
-
-
-def _days(microseconds: pa.ChunkedArray) -> pa.Array:
-    return pa.array(microseconds.to_numpy() // MICROSECONDS_PER_DAY)
 
 
 def write_current(

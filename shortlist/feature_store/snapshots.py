@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from shortlist.feature_store import state_sql
+from shortlist.ticks import DAILY
 
 FOOTER_BYTES = 65_536
 
@@ -23,6 +24,8 @@ class Snapshots:
     until: int
     target_events: tuple[str, ...]
     schema: str
+    tick: int
+    """Of items and contexts, microseconds."""
     folders: dict[str, dict[str, Any]]
     """Folder of the lake -> {"files": {name: hash of its footer}, "known": (events, xor)}, the
     events that were known by `until` and count in some state. A folder whose files changed is
@@ -34,7 +37,7 @@ class Snapshots:
         """None if there are none, or none that this code can go on from."""
         try:
             found = json.loads((folder / "manifest.json").read_text())
-            return cls(**found | {"target_events": tuple(found["target_events"])})
+            return cls(**{"tick": DAILY} | found | {"target_events": tuple(found["target_events"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -48,7 +51,8 @@ def can_go_on(
     folder: Path,
 ) -> bool:
     """Whether a part with stamps after `before.until` makes the snapshots of `now`."""
-    same = (before.target_events, before.schema) == (now.target_events, now.schema)
+    made_of = ("target_events", "schema", "tick")
+    same = all(getattr(before, name) == getattr(now, name) for name in made_of)
     current = folder / "current" / str(before.part)
     if not (same and current.is_dir() and now.until > before.until):
         return False

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import duckdb
 
-from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import BACKFILL_LAG, EVENT_TYPES
 from shortlist.event_kinds import KIND_TYPES
 from shortlist.feature_store.running_sql import changes, weight
@@ -26,8 +25,10 @@ KNOWN_AT = f"""CASE WHEN coalesce(source, '') NOT IN ('service', 'serving_log')
     ELSE greatest({T} + 1, epoch_us(ingested_at)) END"""
 """`m` of a row of the lake, in microseconds."""
 
-TICK = f"(m + {DAY - 1}) // {DAY} * {DAY}"
-"""The first midnight by which an event is known, in microseconds."""
+
+def first_tick(tick: int) -> str:
+    """SQL: the first tick by which an event is known, in microseconds."""
+    return f"(m + {tick - 1}) // {tick} * {tick}"
 
 
 def read_events(
@@ -182,10 +183,11 @@ def ticks_query(
     carry: str | None,
     after: int | None,
     until: int,
+    tick: int,
     span: tuple[int, int] | None = None,
 ) -> str:
-    """The newest state of each `key` at each midnight by which something new was known."""
-    changed = target_changes(key, carry=carry, after=after, moment=TICK, span=span)
+    """The newest state of each `key` at each tick by which something new was known."""
+    changed = target_changes(key, carry=carry, after=after, moment=first_tick(tick), span=span)
     return f"""
         SELECT {key}, make_timestamptz(m) AS event_timestamp, {state_columns(prefix)}
         FROM ({changed})

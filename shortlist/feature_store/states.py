@@ -3,17 +3,18 @@
     features/<view>/<part>.parquet    rows stamped later than those of every part before it;
                                       small parts are made one when there are many
     features/current/<part>/          the newest row of each user, item and context
-    features/manifest.json            the lake's folders, target events, `until` of the newest part
+    features/manifest.json            the lake's folders, target events, tick, `until` of the newest
+                                      part
 
 A row stamped t holds what was known by t, of events strictly before it. Users get a row a change,
-items and contexts one at each 00:00 UTC by which something new was known.
+items and contexts one at each tick by which something new was known.
 
 A day's new events are added as one more part: states go on from `current`, and only the lake's new
 files and the row groups of the last days are read. Since a part's stamps are later than all before,
 nothing that was written is ever wrong, and a point-in-time join reads the parts as one table. When
-that is not so (other target events, imported history, events or users that left), all is built
-anew; both ways end in the same rows. Profiles alone are not built from the lake, which has but the
-newest attributes: those of before are kept.
+that is not so (another tick, other target events, imported history, events or users that left), all
+is built anew; both ways end in the same rows. Profiles alone are not built from the lake, which has
+but the newest attributes: those of before are kept.
 """
 
 import hashlib
@@ -26,7 +27,6 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from shortlist.columns import midnight
 from shortlist.feature_store import item_days, kind_sql, search_sql, state_sql
 from shortlist.feature_store.parts import (
     merge_parts,
@@ -40,6 +40,7 @@ from shortlist.feature_store.snapshots import Snapshots, can_go_on, lake_folders
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features import schema_hash
 from shortlist.plain_json import write_json
+from shortlist.ticks import DAILY, newest_tick
 
 VIEWS = (
     "user_stats",
@@ -63,6 +64,7 @@ def build_states(
     folder: Path,
     target_events: Sequence[str],
     until: int,
+    tick: int = DAILY,
     anew: bool = False,
     profiles: Path | None = None,
 ) -> dict[str, int]:
@@ -75,6 +77,7 @@ def build_states(
         target_events: event types that count; states by kind of event and searches are of
             all types.
         until: microseconds; only events strictly before it that were known by it are read.
+        tick: microseconds, a whole part of a day: the grid of items and contexts.
         anew: do not go on from what is there.
         profiles: snapshots whose profiles are kept where all is built anew; `folder` itself if not
             given.
@@ -97,6 +100,7 @@ def build_states(
         until=until,
         target_events=tuple(target_events),
         schema=schema_hash(),
+        tick=tick,
         folders=lake_folders(files),
     )
     with duckdb.connect() as connection:
@@ -170,14 +174,13 @@ def _add_part(
         (folder / view / f"{part:06}.parquet").unlink(missing_ok=True)
     shutil.rmtree(folder / "current" / str(part), ignore_errors=True)
     merge_parts(folder, VIEWS)
-    # Items and contexts go on from the last midnight: what came after it is in no tick yet.
-    tick = midnight(before.until)
+    # Items and contexts go on from the last tick: what came after it is in none yet.
     state_sql.read_events(
         connection,
         files,
         target_events=now.target_events,
         until=now.until,
-        after=tick,
+        after=newest_tick(before.until, before.tick),
     )
     query = state_sql.profile_query(known=carry["user_profile"], stamp=now.until)
     rows = _write_part(
@@ -204,7 +207,7 @@ def _write_part(
     `profiles` is the query of theirs.
     """
     rows = {}
-    tick = None if after is None else midnight(after)
+    tick = None if after is None else newest_tick(after, now.tick)
     known = {
         view: state_sql.carried(prefix, key, carry[view]) if carry else None
         for view, key, prefix in (
@@ -215,7 +218,13 @@ def _write_part(
     span = None if carry else _span(connection, "min(t), max(t) FROM events")
     queries = {
         "item_state": state_sql.ticks_query(
-            "item_id", "item", carry=known["item_state"], after=tick, until=now.until, span=span
+            "item_id",
+            "item",
+            carry=known["item_state"],
+            after=tick,
+            until=now.until,
+            tick=now.tick,
+            span=span,
         ),
         "context_trend": state_sql.ticks_query(
             "context_id",
@@ -223,19 +232,20 @@ def _write_part(
             carry=_context_carry(carry),
             after=tick,
             until=now.until,
+            tick=now.tick,
             span=span,
         ),
         "user_profile": profiles,
     }
-    entries = item_days.ENTRIES
+    entries = item_days.entries(now.tick)
     if carry:
-        entries += f"UNION ALL {item_days.carried_entries(carry['item_state'])}"
+        entries += f"UNION ALL {item_days.carried_entries(carry['item_state'], now.tick)}"
     for view, query in queries.items():
         if view == "item_state":
             continue
         rows[view] = write_part(connection, query, folder, view, now.part)
     rows["item_state"] = write_items(
-        connection, queries["item_state"], entries, folder, part=now.part
+        connection, queries["item_state"], entries, folder, part=now.part, tick=now.tick
     )
     if after is not None:
         connection.execute(f"DELETE FROM events WHERE m <= {after}")
@@ -250,7 +260,7 @@ def _write_part(
         connection, state_sql.history_query(after=after), folder, "user_history", now.part
     )
     for view, key, since in (("user_kinds", "user_id", after), ("item_kinds", "item_id", tick)):
-        kind_sql.read_kinds(connection, files, key=key, until=now.until, after=since)
+        kind_sql.read_kinds(connection, files, key=key, until=now.until, after=since, tick=now.tick)
         span = None if carry else _span(connection, kind_sql.span_of(key))
         query = kind_sql.kinds_query(
             key, carry=carry.get(view), after=since, until=now.until, span=span

@@ -40,6 +40,7 @@ from shortlist.features import (
     RequestRows,
     time_features,
 )
+from shortlist.lake import Lake
 from shortlist.pack import PackError
 from shortlist.searches import NO_SEARCHES, Searches
 from shortlist.vocab import Vocab
@@ -235,14 +236,36 @@ def test_packs_hold_the_states_of_their_tick(home: Settings) -> None:
     assert published.pack_id != newest.pack_id
     for name in PACK_STATE:
         np.testing.assert_array_equal(newest.state[name], packs[ticks[-1]].state[name])
-        assert newest.state[name].dtype == (
-            np.int64 if name.endswith(("_time", "_day_counts")) else np.float64
-        )
+        assert newest.state[name].dtype == (np.int64 if name.endswith("_time") else np.float64)
 
 
-def test_a_tick_is_a_midnight(home: Settings) -> None:
-    with pytest.raises(PackError, match="00:00 UTC"):
-        read_pack_history(home, [START, START + 1])
+def test_a_tick_is_on_the_grid_of_the_states(home: Settings) -> None:
+    with pytest.raises(PackError, match="not on the grid"):
+        read_pack_history(home, [START, START + DAY // 2])
+
+
+def test_item_features_change_every_hour_if_the_tick_is_an_hour(make_home: MakeHome) -> None:
+    settings, _ = make_home()
+    hour = DAY // 24
+    result = featurize(settings, ("rating",), until=UNTIL, tick=hour)
+    rated = Lake(settings.lake).interactions(event_types=("rating",)).to_pylist()
+    known = [(row["item_id"], int(row["event_timestamp"].timestamp() * 1e6)) for row in rated]
+    ticks = sorted({(t // hour + add) * hour for _, t in known for add in (0, 1, 2)})
+    packs = read_pack_history(settings, [tick for tick in ticks if tick <= UNTIL])
+    for tick, pack in packs.items():
+        state = pack.align(Vocab(["a", "c", "d"])).state
+        for row, item in enumerate(("a", "c", "d"), start=1):
+            times = [t for one, t in known if one == item and t < tick]
+            assert state["item_events"][row] == len(times)
+            newest = [t for t in times if t >= tick - DAY]
+            share = ((tick - 1) % DAY + 1) / DAY
+            today = sum((t // DAY) == (tick - 1) // DAY for t in times)
+            yesterday = sum((t // DAY) == (tick - 1) // DAY - 1 for t in times)
+            counted = state["item_day_counts"][row]
+            assert counted[-1] == pytest.approx(today + (1 - share) * yesterday)
+            assert today <= len(newest) <= today + yesterday
+    assert any(tick % DAY and pack.state["item_events"].any() for tick, pack in packs.items())
+    assert read_pack(settings, UNTIL).as_of == result["as_of"] == UNTIL // hour * hour
 
 
 def test_a_posted_event_changes_the_next_read(make_home: MakeHome) -> None:

@@ -279,7 +279,7 @@ def test_states_of_midnights_are_stale_by_the_midnights_they_miss(
     context, item = report["reasons"]
     assert "view context_trend is stale in 75.0% of the requests" in context
     assert "view item_state (the feature pack) is stale in 100.0% of the requests" in item
-    assert "up to 2 days behind the newest midnight (at most 1)" in item
+    assert "up to 2 days behind the newest tick (at most 1)" in item
     assert verdict(home, OnlineReader(behind), pack=old, limits=TWO_DAYS_ALLOWED)["passed"]
     # A replay takes a whole window through one pack: how old it is is said, not judged.
     replayed = verdict(home, OnlineReader(behind), pack=old, clock="replay")

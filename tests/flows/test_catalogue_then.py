@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from flows.assemble import World, fit_profiles, load_world
-from flows.configuration import RunConfig
+from flows.configuration import FeaturesConfig, RunConfig
 from flows.featurize import featurize
 from flows.ranking_data import assemble_ranking, gather
 from flows.runs import Run
@@ -14,7 +15,7 @@ from flows.train import read_windows
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.view import View
-from shortlist.feature_store import read_pack
+from shortlist.feature_store import FeatureStoreError, read_pack
 from tests.flows.conftest import DAY, START, House, event, item
 
 CONFIG = RunConfig.model_validate(
@@ -41,7 +42,7 @@ def events(first: int, end: int) -> list[dict]:
     return [row for row in rows if row["item_id"] != f"i{LATE}"]
 
 
-def lived(house: House) -> tuple[World, dict, dict[int, pa.Table]]:
+def lived(house: House, config: RunConfig = CONFIG) -> tuple[World, dict, dict[int, pa.Table]]:
     """Three batches; the run's world, its judged requests, the catalogue that each batch left."""
     served = {}
     for first, end, changes in zip(EDGES, EDGES[1:], CHANGES, strict=False):
@@ -49,9 +50,9 @@ def lived(house: House) -> tuple[World, dict, dict[int, pa.Table]]:
         served[START + (end - 1) * DAY if served else 0] = house.lake.items()
     until = CONFIG.clock(house.settings).now()
     featurize(house.settings, CONFIG.data.target_events, until=until)
-    run = Run.start(house.settings, CONFIG)
+    run = Run.start(house.settings, config)
     world = load_world(house.settings, run)
-    ticks, _ = read_windows(house.settings, world, CONFIG, windows=WINDOWS)
+    ticks, _ = read_windows(house.settings, world, config, windows=WINDOWS)
     return world, ticks, served
 
 
@@ -107,3 +108,22 @@ def popular(world: World) -> Chain:
         catalogue=world.catalogue,
         profiles=fit_profiles(world, end=world.windows["retrieval_train"][1]),
     )
+
+
+def test_the_tick_is_an_hour_on_the_wall_clock_and_of_what_the_features_were_built(
+    house: House,
+) -> None:
+    wall = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"clock": "wall"})})
+    assert (CONFIG.tick, wall.tick) == (DAY, DAY // 24)
+    six = CONFIG.model_copy(update={"features": FeaturesConfig(tick="6h")})
+    with pytest.raises(ValueError, match="whole part of a day"):
+        FeaturesConfig(tick="7h")
+    with pytest.raises(FeatureStoreError, match=r"86400 s, the run's .* tick is 21600 s"):
+        lived(house, config=six)
+    until = CONFIG.clock(house.settings).now()
+    featurize(house.settings, CONFIG.data.target_events, until=until, tick=six.tick)
+    run = Run.start(house.settings, six)
+    world = load_world(house.settings, run)
+    ticks, _ = read_windows(house.settings, world, six, windows=WINDOWS)
+    for tick in [tick for window in WINDOWS for tick in ticks[window]]:
+        assert (tick.queries.at // six.tick * six.tick == tick.items.as_of).all()

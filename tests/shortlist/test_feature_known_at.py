@@ -24,6 +24,7 @@ from shortlist.feature_store.snapshots import Snapshots
 from shortlist.feature_store.state_sql import BACKFILL_LAG
 from shortlist.feature_store.states import VIEWS, build_states
 from shortlist.features import DAY_BUCKETS, HALF_LIFE, USER_HISTORY, USER_STATE
+from shortlist.ticks import last_day, newest_tick
 
 START = 10_000 * DAY
 TYPES = ("rating", "like")
@@ -126,7 +127,9 @@ def asof(features: Path, view: str, key: str, moments: list[tuple[str, int]]) ->
         return connection.sql(f"SELECT * FROM {query} ORDER BY place").to_arrow_table().to_pylist()
 
 
-def assert_point_in_time(events: list[Arrived], features: Path, *, until: int) -> None:
+def assert_point_in_time(
+    events: list[Arrived], features: Path, *, until: int, tick: int = DAY
+) -> None:
     edges = {e.known for e in events} | {e.t for e in events} | {e.t + 1 for e in events}
     near = sorted({m + d for m in edges for d in (-1, 0, 1) if m + d <= until})
     users = [(user, at) for user in ("u", "v") for at in near]
@@ -159,19 +162,21 @@ def assert_point_in_time(events: list[Arrived], features: Path, *, until: int) -
         for item, code in zip(history["history_items"], history["history_types"], strict=True):
             earliest = {e.event_type for e in seen if (e.item_id, e.t) == (item, first[item])}
             assert EVENT_TYPES[code - 1] in earliest
-    ticks = range(START, until + 1, DAY)
-    items = [(item, tick) for item in ("a", "b", "c") for tick in ticks]
-    for (item, tick), row in zip(
-        items, asof(features, "item_state", "item_id", items), strict=True
-    ):
-        seen = [e for e in events if e.item_id == item and e.known <= tick]
+    around = {newest_tick(m, tick) + d * tick for m in edges for d in (0, 1, 2)}
+    ticks = sorted({*range(START, until + 1, DAY), *(one for one in around if one <= until)})
+    items = [(item, at) for item in ("a", "b", "c") for at in ticks]
+    rows = asof(features, "item_state", "item_id", items)
+    for (item, at), row in zip(items, rows, strict=True):
+        seen = [e for e in events if e.item_id == item and e.known <= at]
         assert (row["item_events"] or 0) == len(seen)
         if seen:
-            days = np.array((tick - row["item_tick_time"]) // DAY)
+            assert row["item_tick_time"] % tick == 0
+            assert row["item_last_time"] == max(e.t for e in seen)
+            today = last_day(at)  # by day of the calendar, the one that the tick ends or cuts last
             want = [
-                sum(tick - age * DAY <= e.t < tick - (age - 1) * DAY for e in seen)
-                for age in range(DAY_BUCKETS, 0, -1)
+                sum(e.t // DAY == today - age for e in seen) for age in reversed(range(DAY_BUCKETS))
             ]
+            days = np.array(today - last_day(row["item_tick_time"]))
             assert shift_day_counts(np.array(row["item_day_counts"]), days).tolist() == want
 
 
@@ -198,19 +203,28 @@ arrivals = st.lists(
 )
 
 
+ticks = st.sampled_from([DAY, 6 * HOUR, HOUR])
+
+
 @settings(max_examples=10, deadline=None)
-@given(events=arrivals)
-def test_nothing_is_seen_before_it_happened_and_arrived(events: list[Arrived]) -> None:
+@given(events=arrivals, tick=ticks)
+def test_nothing_is_seen_before_it_happened_and_arrived(events: list[Arrived], tick: int) -> None:
     until = START + 45 * DAY
     with tempfile.TemporaryDirectory() as folder:
         files = [write(events, Path(folder) / "batch.parquet")]
-        build(files, Path(folder) / "features", until=until)
-        assert_point_in_time(events, Path(folder) / "features", until=until)
+        build(files, Path(folder) / "features", until=until, tick=tick)
+        assert_point_in_time(events, Path(folder) / "features", until=until, tick=tick)
 
 
 @settings(max_examples=10, deadline=None)
-@given(events=arrivals, cuts=st.lists(st.integers(0, 40), min_size=1, max_size=3, unique=True))
-def test_a_part_more_says_what_building_anew_says(events: list[Arrived], cuts: list[int]) -> None:
+@given(
+    events=arrivals,
+    cuts=st.lists(st.integers(0, 40), min_size=1, max_size=3, unique=True),
+    tick=ticks,
+)
+def test_a_part_more_says_what_building_anew_says(
+    events: list[Arrived], cuts: list[int], tick: int
+) -> None:
     """Batches come in the order in which they arrived, a featurize after each."""
     edges = [*(START + cut * DAY + 6 * HOUR for cut in sorted(cuts)), START + 45 * DAY]
     with tempfile.TemporaryDirectory() as temporary:
@@ -221,11 +235,11 @@ def test_a_part_more_says_what_building_anew_says(events: list[Arrived], cuts: l
                 files.append(write(batch, folder / f"batch{number}.parquet"))
             start = edge
             if any(e.known <= edge and e.ingested < edge for e in events):
-                build(files, folder / "features", until=edge)
+                build(files, folder / "features", until=edge, tick=tick)
                 built = True
         if not built:
             return
-        build(files, folder / "anew", until=edges[-1], anew=True)
+        build(files, folder / "anew", until=edges[-1], tick=tick, anew=True)
         for view in VIEWS:
             rows = [
                 sorted(
@@ -244,7 +258,7 @@ def test_a_part_more_says_what_building_anew_says(events: list[Arrived], cuts: l
                         assert value == pytest.approx(yours[name], rel=1e-9)
                     else:
                         assert value == yours[name], (view, name)
-        assert_point_in_time(events, folder / "features", until=edges[-1])
+        assert_point_in_time(events, folder / "features", until=edges[-1], tick=tick)
 
 
 def test_a_day_is_one_part_more_and_what_it_cannot_say_is_built_anew(tmp_path: Path) -> None:
@@ -262,6 +276,16 @@ def test_a_day_is_one_part_more_and_what_it_cannot_say_is_built_anew(tmp_path: P
     assert build([first, day], features, until=START + 3 * DAY)["user_stats"] == 0
     assert parts() == 3
     assert build([first, day], features, until=START + 2 * DAY)["user_stats"] == 2
+    assert parts() == 1
+    # Another tick of items: anew, and back again.
+    hourly = {"until": START + 2 * DAY, "tick": HOUR}
+    assert build([first, day], features, **hourly)["item_state"] == 2
+    stamps = pq.read_table(features / "item_state").column("item_tick_time").to_pylist()
+    assert (parts(), sorted(stamps)) == (1, [START + HOUR, START + DAY + HOUR])
+    found = Snapshots.read(features)
+    assert found is not None
+    assert found.tick == HOUR
+    build([first, day], features, until=START + 2 * DAY)
     assert parts() == 1
     # Imported history belongs into the past; parts only follow each other.
     old = write([Arrived("u", "c", START - DAY, START + 30 * DAY)], tmp_path / "b2.parquet")

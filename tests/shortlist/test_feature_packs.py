@@ -1,14 +1,17 @@
 """Feature packs: alignment to a vocabulary, refusal of another schema, the pointer."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
+from shortlist.contracts import ITEMS
 from shortlist.event_kinds import NUM_KINDS, no_kinds
 from shortlist.feature_store import (
     FeatureStoreError,
@@ -16,7 +19,9 @@ from shortlist.feature_store import (
     latest_pack,
     open_store,
     publish_pack,
+    published_items,
 )
+from shortlist.feature_store.packs import KEPT_PACKS, KEPT_SECONDS, prune
 from shortlist.features import DAY_BUCKETS, ITEM_STATE, PACK_STATE, schema_hash
 from shortlist.pack import FeaturePack, PackError
 from shortlist.vocab import Vocab
@@ -67,6 +72,29 @@ def test_the_pointer_moves_to_the_newest_published(tmp_path: Path) -> None:
     assert (loaded.as_of, loaded.item_ids, loaded.schema) == (DAY, ["c", "a", "x"], schema_hash())
     for name in PACK_STATE:
         np.testing.assert_array_equal(loaded.state[name], published.state[name])
+
+
+def test_old_packs_go_and_a_catalogue_that_stays_is_one_file(tmp_path: Path) -> None:
+    items = [catalogue("A"), *[catalogue("B")] * 7]
+    packs = [dataclasses.replace(pack(as_of=day * DAY), items=one) for day, one in enumerate(items)]
+    ids = [one.pack_id for one in packs]
+    for one in packs:
+        publish_pack(one, tmp_path)
+    states = [name for name in ids if (tmp_path / f"{name}.parquet").is_file()]
+    assert states == ids[-KEPT_PACKS:]
+    published = published_items(tmp_path, ids)
+    assert [published[name].column("title").to_pylist() for name in ids] == [["A"], *[["B"]] * 7]
+    files = [(tmp_path / f"{name}.items.parquet").stat().st_ino for name in ids]
+    assert len(set(files)) == 2
+    later = time.time() + KEPT_SECONDS + 60
+    prune(tmp_path, ids[-1], now=later)
+    assert list(published_items(tmp_path, ids)) == ids[-KEPT_PACKS:]
+    assert latest_pack(tmp_path).pack_id == ids[-1]
+
+
+def catalogue(title: str) -> pa.Table:
+    row = {"item_id": "a", "title": title, "categories": [], "available": True}
+    return pa.Table.from_pylist([row], schema=ITEMS)
 
 
 def test_late_events_of_a_tick_give_it_a_new_id() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import EVENT_CODE, EVENT_TYPES, INTERACTIONS, TIMESTAMP, USERS
 from shortlist.feature_store.event_lists import lists_at
-from shortlist.feature_store.item_days import shift_day_counts
+from shortlist.feature_store.item_days import last_24_hours, shift_day_counts
 from shortlist.feature_store.push import FeatureEvent, UserState, update_user_state
 from shortlist.feature_store.running_sql import ERA_HALF_LIVES
 from shortlist.feature_store.states import VIEWS, build_states
@@ -279,3 +279,14 @@ def test_only_the_newest_items_are_kept(tmp_path: Path) -> None:
     for event in events[-4:]:
         state = update_user_state(state, event, max_history=2)
     assert (state.items, state.times) == (items[-2:], newest["history_times"][-2:])
+
+
+def test_the_day_that_a_tick_cuts_is_filled_up_with_its_share_of_the_day_before() -> None:
+    counts = np.zeros((2, DAY_BUCKETS))
+    counts[:, -3:] = [8, 4, 2]
+    six = np.array([START + DAY + DAY // 4, START + DAY])
+    at_six, at_midnight = last_24_hours(counts, six)
+    # A quarter of the last day is over: three quarters of the day before are within 24 hours.
+    assert at_six[-3:].tolist() == [0.25 * 8, 0.25 * 4 + 0.75 * 8, 2 + 0.75 * 4]
+    assert at_six[:-3].tolist() == [0] * 27
+    assert at_midnight.tolist() == counts[1].tolist()
