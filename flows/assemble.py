@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flows.configuration import RunConfig
 from flows.runs import Run
@@ -13,11 +14,13 @@ from models.queries import Queries
 from models.recommend.chain import Chain
 from models.recommend.queries import build_queries
 from models.recommend.rules import blocked_items
+from models.user_log import UserLog
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.catalogue_history import COLUMNS, CatalogueHistory
 from shortlist.config import Settings
 from shortlist.contracts import event_codes, microseconds
+from shortlist.counting import POSTED, known_at
 from shortlist.feature_store import FeatureReader
 from shortlist.features import context_id
 from shortlist.pack import FeaturePack, ItemState
@@ -93,30 +96,39 @@ def fit_profiles(world: World, *, end: int) -> ProfileEncoder:
 
 
 def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> TrainingData:
-    """Histories before `end`, each item once a user (its first event)."""
+    """Histories before `end`, and every target event that they were made from."""
     table = world.before(end)
-    user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
-    item_idx = world.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
-    value = np.nan_to_num(table.column(c.VALUE).to_numpy().astype(np.float32))
-    type_code = event_codes(table.column(c.EVENT_TYPE))
     time = world.time[: table.num_rows]
-    known = np.flatnonzero(item_idx > 0)
-    pairs = user[known] * (world.catalogue.num_items + 1) + item_idx[known]
-    _, first = np.unique(pairs, return_index=True)
-    rows = known[np.sort(first)]
-    rows = rows[np.argsort(user[rows], kind="stable")]
+    user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
     user_ids = [str(name) for name in user_names]
-    return TrainingData(
+    arrived = microseconds(table.column(c.INGESTED_AT)).to_numpy()
+    posted = pc.is_in(table.column(c.SOURCE), value_set=pa.array(POSTED)).to_numpy()
+    log = UserLog.build(
+        user,
+        num_users=len(user_ids),
+        num_items=world.catalogue.num_items,
+        item_idx=_item_numbers(world.catalogue, table.column(c.ITEM_ID)),
+        time=time,
+        known=known_at(time, arrived, posted=posted),
+        value=table.column(c.VALUE).to_numpy().astype(np.float64),
+        type_code=event_codes(table.column(c.EVENT_TYPE)),
+    )
+    return TrainingData.from_log(
+        log,
         catalogue=world.catalogue,
         user_ids=user_ids,
-        offsets=np.searchsorted(user[rows], np.arange(len(user_ids) + 1)),
-        item_idx=item_idx[rows],
-        time=time[rows],
-        value=value[rows],
-        type_code=type_code[rows],
         profile=profiles.encode(world.attributes.get(user_id, {}) for user_id in user_ids),
         profile_cardinalities=profiles.cardinalities,
     )
+
+
+def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray:
+    """(E,) item_idx, 0 without an item, above `num_items` where the catalogue lacks it."""
+    item_idx = catalogue.vocab.encode(item_ids.to_pylist())
+    missing = np.flatnonzero((item_idx == 0) & item_ids.is_valid().to_numpy())
+    _, number = np.unique(item_ids.take(pa.array(missing)).to_numpy(), return_inverse=True)
+    item_idx[missing] = catalogue.num_items + 1 + number
+    return item_idx
 
 
 @dataclass(frozen=True)

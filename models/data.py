@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from models.queries import Queries, Source
+from models.user_log import UserLog
 from shortlist.catalogue import Catalogue
 from shortlist.metrics import ndcg
 from shortlist.pack import ItemState
@@ -29,7 +30,8 @@ def fingerprint(*arrays: np.ndarray) -> str:
 class TrainingData:
     """Positive events of the retrieval-train window, sorted by user, then time, then source order.
 
-    Events of user row u are `offsets[u]:offsets[u + 1]`. One item appears at most once a user.
+    Events of user row u are `offsets[u]:offsets[u + 1]`. One item appears at most once a user; all
+    events, repeats too, are in `every`.
     """
 
     catalogue: Catalogue
@@ -37,10 +39,51 @@ class TrainingData:
     offsets: np.ndarray  # (U + 1,) int64
     item_idx: np.ndarray  # (E,) int64, from 1
     time: np.ndarray  # (E,) int64 microseconds
-    value: np.ndarray  # (E,) float32, 0 where the event has none
+    value: np.ndarray  # (E,) float32, NaN where the event has none
     type_code: np.ndarray  # (E,) int64 EVENT_CODE, 0 where unknown
     profile: np.ndarray  # (U, A) int64 codes
     profile_cardinalities: tuple[int, ...]  # A numbers of codes, unknown included
+    log: UserLog | None = None  # None: nobody repeats an item, and every event was known at once
+
+    @classmethod
+    def from_log(
+        cls,
+        log: UserLog,
+        *,
+        catalogue: Catalogue,
+        user_ids: list[str],
+        profile: np.ndarray,
+        profile_cardinalities: tuple[int, ...],
+    ) -> "TrainingData":
+        """Histories out of all events, by the rule of `shortlist/counting.py`."""
+        known = log.in_catalogue
+        rows = known.first_of_each()
+        return cls(
+            catalogue=catalogue,
+            user_ids=user_ids,
+            offsets=np.searchsorted(known.user_row[rows], np.arange(log.num_users + 1)),
+            item_idx=known.item_idx[rows],
+            time=known.time[rows],
+            value=known.value[rows].astype(np.float32),
+            type_code=known.type_code[rows],
+            profile=profile,
+            profile_cardinalities=profile_cardinalities,
+            log=log,
+        )
+
+    @cached_property
+    def every(self) -> UserLog:
+        """All target events, with repeats, unknown items and the moments they were known from."""
+        return self.log or UserLog.build(
+            self.user_row,
+            num_users=self.num_users,
+            num_items=self.num_items,
+            item_idx=self.item_idx,
+            time=self.time,
+            known=self.time + 1,
+            value=self.value.astype(np.float64),
+            type_code=self.type_code,
+        )
 
     @property
     def num_users(self) -> int:

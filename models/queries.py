@@ -29,7 +29,7 @@ class Queries:
     at: np.ndarray  # (B,) int64 microseconds
     history: np.ndarray  # (B, L) int64 item_idx, oldest first, padded with 0 on the RIGHT
     history_time: np.ndarray  # (B, L) int64 microseconds, 0 where padded
-    history_value: np.ndarray  # (B, L) float32, 0 where padded or without value
+    history_value: np.ndarray  # (B, L) float32, NaN where padded or without value
     history_type: np.ndarray  # (B, L) int64 EVENT_CODE, 0 where padded or unknown
     seen: list[np.ndarray]  # item_idx of the user's history, any length, B of them; left out
     user: np.ndarray  # (B, len(USER_FEATURES)) float32
@@ -59,14 +59,15 @@ class Queries:
         order = np.argsort(~real, axis=1, kind="stable")  # padding stays on the right
         kept = np.take_along_axis(real, order, axis=1)
 
-        def cut(values: np.ndarray) -> np.ndarray:
-            return np.where(kept, np.take_along_axis(values, order, axis=1), 0).astype(values.dtype)
+        def cut(values: np.ndarray, *, padding: float = 0) -> np.ndarray:
+            moved = np.take_along_axis(values, order, axis=1)
+            return np.where(kept, moved, padding).astype(values.dtype)
 
         return replace(
             self,
             history=cut(self.history),
             history_time=cut(self.history_time),
-            history_value=cut(self.history_value),
+            history_value=cut(self.history_value, padding=np.nan),
             history_type=cut(self.history_type),
             seen=[items[items <= num_items] for items in self.seen],
             blocked=self.blocked[self.blocked <= num_items],

@@ -17,6 +17,7 @@ import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 from shortlist.contracts import EVENT_TYPES
+from shortlist.counting import HALF_LIFE, TARGET_STATE
 from shortlist.event_kinds import (
     HALF_LIVES,
     ITEM_KIND_FEATURES,
@@ -37,26 +38,11 @@ from shortlist.searches import (
     user_search_features,
 )
 
-HALF_LIFE = 7 * MICROSECONDS_PER_DAY
-"""Half-life of every decayed sum, in microseconds."""
 DAY_BUCKETS = 30
 """Length of the daily count list of an item, newest day last."""
 MAX_HISTORY = 1000
 """Length of the last-N list of a user: long enough to leave out what was seen."""
 
-TARGET_STATE = (
-    "events",
-    "decayed",
-    "last_time",
-    "first_time",
-    "value_sum",
-    "value_count",
-    "value_decayed",
-    "value_weight",
-)
-"""State of a user or an item by the run's target events. `value_decayed` is the decayed sum of
-values, `value_weight` the decayed count of events that have one; decayed is as of `last_time`.
-"""
 USER_STATE = tuple(f"user_{name}" for name in TARGET_STATE)
 USER_HISTORY = ("history_items", "history_times", "history_values", "history_types")
 USER_PROFILE = ("attributes_json",)

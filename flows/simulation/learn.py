@@ -24,6 +24,7 @@ from models.recommend.chain import Chain, ChainConfig
 from models.recommend.queries import build_queries
 from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
+from models.user_log import UserLog
 from shortlist.config import ConfigError
 
 # Grids of one: a loop retrains often, and its worlds are alike.
@@ -110,23 +111,24 @@ def fit_ranker(
 
 
 def training_data(setting: Setting, targets: Targets, *, catalogue) -> TrainingData:
-    """Histories, each item once a user (its first event)."""
-    order = np.lexsort((targets.time, targets.user))
-    user, item = targets.user[order], targets.item[order]
-    pairs = user * (setting.world.num_items + 1) + item
-    _, first = np.unique(pairs, return_index=True)
-    rows = np.sort(first)
-    users, place = np.unique(user[rows], return_inverse=True)
+    """Histories, and every target event that they were made from."""
+    users, user = np.unique(targets.user, return_inverse=True)
     user_ids = [setting.user_ids[u] for u in users]
     profiles = setting.profiles
-    return TrainingData(
+    log = UserLog.build(
+        user,
+        num_users=len(users),
+        num_items=catalogue.num_items,
+        item_idx=targets.item + 1,
+        time=targets.time,
+        known=targets.time + 1,
+        value=targets.value,
+        type_code=targets.type_code,
+    )
+    return TrainingData.from_log(
+        log,
         catalogue=catalogue,
         user_ids=user_ids,
-        offsets=np.searchsorted(place, np.arange(len(users) + 1)),
-        item_idx=item[rows] + 1,
-        time=targets.time[order][rows],
-        value=np.nan_to_num(targets.value[order][rows]).astype(np.float32),
-        type_code=targets.type_code[order][rows],
         profile=profiles.encode(setting.attributes[user_id] for user_id in user_ids),
         profile_cardinalities=profiles.cardinalities,
     )

@@ -65,7 +65,8 @@ def _profiles(queries: Queries, catalogue: Catalogue) -> tuple[np.ndarray, np.nd
     real = (history > 0).astype(np.float32)
     age = lengths[:, None] - 1 - np.arange(history.shape[1])
     fresh = real * np.exp2(-np.maximum(age, 0) / HALF_LIFE).astype(np.float32)
-    valued = real * (value != 0)
+    valued = real * np.isfinite(value)
+    value = np.nan_to_num(value, posinf=0, neginf=0)
     count = np.maximum(valued.sum(1, keepdims=True), 1)
     mean = (value * valued).sum(1, keepdims=True) / count
     liking = (value - mean) * valued / count

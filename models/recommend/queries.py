@@ -33,7 +33,7 @@ def build_queries(
     n, length = len(rows), MAX_MODEL_HISTORY
     history = np.zeros((n, length), dtype=np.int64)
     history_time = np.zeros((n, length), dtype=np.int64)
-    history_value = np.zeros((n, length), dtype=np.float32)
+    history_value = np.full((n, length), np.nan, dtype=np.float32)
     history_type = np.zeros((n, length), dtype=np.int64)
     seen: list[np.ndarray] = []
     for row in range(n):
@@ -51,7 +51,7 @@ def build_queries(
         newest = kept[-length:]
         history[row, : len(newest)] = items[newest]
         history_time[row, : len(newest)] = times[newest]
-        history_value[row, : len(newest)] = np.nan_to_num(values[newest])
+        history_value[row, : len(newest)] = values[newest]
         history_type[row, : len(newest)] = types[newest]
     return Queries(
         user_ids=rows.user_ids,

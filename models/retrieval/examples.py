@@ -1,8 +1,8 @@
 """Training requests for models that encode a whole query: the training window as a service sees it.
 
-A request is a distinct (user, timestamp); its history is strictly before, its positives are the
-events at it. Each becomes a row of `Queries`, so that a model has one way to read a query, in
-training as in service.
+A request is a distinct (user, timestamp); its history and its user's features are what was known
+strictly before, its positives are the items that the user then touched for the first time. Each
+becomes a row of `Queries`, so that a model has one way to read a query, in training as in service.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,6 @@ from shortlist.event_kinds import no_kinds
 from shortlist.features import (
     CONTEXT_FEATURES,
     CONTEXT_ON_DEMAND,
-    HALF_LIFE,
-    USER_STATE,
     RequestRows,
     finalize_user,
     time_features,
@@ -41,12 +39,17 @@ class RequestExamples:
         self.data = data
         self.max_history = max_history
         self.rng = rng
-        first = np.ones(len(data.time), dtype=bool)
-        first[1:] = (np.diff(data.time) != 0) | (np.diff(data.user_row) != 0)
-        self.begin = np.flatnonzero(first)  # (R,) first event of the request's set
-        self.end = np.append(self.begin[1:], len(data.time))
-        self.user_row = data.user_row[self.begin]
-        self.at = data.time[self.begin]
+        log = data.every.in_catalogue
+        new = log.first_of_each()  # what a request is to find: items that its user did not know
+        self.item_idx, time, user_row = log.item_idx[new], log.time[new], log.user_row[new]
+        first = np.ones(len(new), dtype=bool)
+        first[1:] = (np.diff(time) != 0) | (np.diff(user_row) != 0)
+        self.begin = np.flatnonzero(first)  # (R,) first positive of the request
+        self.end = np.append(self.begin[1:], len(new))[: len(self.begin)]
+        self.user_row = user_row[self.begin]
+        self.at = time[self.begin]
+        self._offsets = np.searchsorted(user_row, np.arange(data.num_users + 1))
+        self._known = log.known_by(self.user_row, self.at)
         self.user_features = self._user_features()
 
     def batches(self, batch_size: int) -> Iterator[RequestBatch]:
@@ -57,29 +60,29 @@ class RequestExamples:
             sizes = self.end[requests] - self.begin[requests]
             row = np.repeat(np.arange(len(requests)), sizes)
             nth = np.arange(len(row)) - (np.cumsum(sizes) - sizes)[row]
-            positives = self.data.item_idx[self.begin[requests][row] + nth]
+            positives = self.item_idx[self.begin[requests][row] + nth]
             yield RequestBatch(self.queries(requests), row, positives)
 
     def queries(self, requests: np.ndarray) -> Queries:
         """(B,) request numbers -> Queries with the newest `max_history` events before each."""
         data, begin, user = self.data, self.begin[requests], self.user_row[requests]
-        length = np.minimum(begin - data.offsets[user], self.max_history)
-        column = np.arange(max(int(length.max(initial=0)), 1))
-        event = np.minimum((begin - length)[:, None] + column, len(data.time) - 1)
-        real = column < length[:, None]
+        log = data.every.in_catalogue
+        event = log.histories(user, self._known[requests], limit=self.max_history)
+        real = event >= 0
         at = self.at[requests]
         times = time_features(at)
         context = np.zeros((len(requests), len(CONTEXT_FEATURES)), dtype=np.float32)
         for name in CONTEXT_ON_DEMAND:
             context[:, CONTEXT_FEATURES.index(name)] = times[name]
+        starts = self._offsets[user]
         return Queries(
             user_ids=[data.user_ids[u] for u in user],
             at=at,
-            history=np.where(real, data.item_idx[event], 0),
-            history_time=np.where(real, data.time[event], 0),
-            history_value=np.where(real, data.value[event], np.float32(0)),
-            history_type=np.where(real, data.type_code[event], 0),
-            seen=[data.item_idx[data.offsets[u] : b] for u, b in zip(user, begin, strict=True)],
+            history=np.where(real, log.item_idx[event], 0),
+            history_time=np.where(real, log.time[event], 0),
+            history_value=np.where(real, log.value[event], np.nan).astype(np.float32),
+            history_type=np.where(real, log.type_code[event], 0),
+            seen=[self.item_idx[s:b] for s, b in zip(starts, begin, strict=True)],
             user=self.user_features[requests],
             context=context,
             profile=data.profile[user],
@@ -87,33 +90,23 @@ class RequestExamples:
         )
 
     def _user_features(self) -> np.ndarray:
-        """(R, len(USER_FEATURES)) float32, by the house's own `finalize_user`."""
-        data = self.data
-        R, start = len(self.begin), data.offsets[self.user_row]
-        count = self.begin - start
-        known = count > 0
-        newest = np.maximum(self.begin - 1, 0)
-        valued = data.value != 0
-        value_sum = np.concatenate([[0], np.cumsum(data.value, dtype=np.float64)])
-        value_count = np.concatenate([[0], np.cumsum(valued)])
-        state: dict[str, np.ndarray] = {name: np.zeros(R) for name in USER_STATE}
-        state |= no_kinds("user", R)  # the training window holds target events only
-        state["user_events"] = count.astype(np.float64)
-        state["user_last_time"] = np.where(known, data.time[newest], 0)
-        state["user_first_time"] = np.where(known, data.time[start], 0)
-        state["user_value_sum"] = value_sum[self.begin] - value_sum[start]
-        state["user_value_count"] = (value_count[self.begin] - value_count[start]).astype(float)
-        state["user_decayed"] = self._decayed(self.end - self.begin)
-        for name, total in (("value_decayed", value_sum), ("value_weight", value_count)):
-            state[f"user_{name}"] = self._decayed(total[self.end] - total[self.begin])
-        history_times = [data.time[s:b] for s, b in zip(start, self.begin, strict=True)]
+        """(R, len(USER_FEATURES)) float32, by the same `finalize_user` as in service.
+
+        The training window holds target events only: kinds and searches are empty.
+        """
+        every = self.data.every
+        R = len(self.begin)
+        state = every.states(self.user_row, self.at)
+        of_items = every.with_items
         rows = RequestRows(
             user_ids=[],
             context_ids=[],
             at=self.at,
-            user=state,
+            user={f"user_{name}": values for name, values in state.items()} | no_kinds("user", R),
             history_items=[],
-            history_times=history_times,
+            history_times=of_items.history_times(
+                self.user_row, of_items.known_by(self.user_row, self.at)
+            ),
             history_values=[],
             history_types=[],
             attributes=[],
@@ -121,17 +114,3 @@ class RequestExamples:
             searches=[NO_SEARCHES] * R,
         )
         return finalize_user(rows)
-
-    def _decayed(self, added: np.ndarray) -> np.ndarray:
-        """(R,) each user's decayed sum before the request, as of the newest event before it; (R,)
-        what the events of each request add.
-        """
-        out = np.zeros(len(self.begin))
-        for r in range(1, len(self.begin)):
-            if self.user_row[r] == self.user_row[r - 1]:
-                held = 0.0
-                if self.begin[r - 1] > self.data.offsets[self.user_row[r]]:
-                    gap = self.at[r - 1] - self.data.time[self.begin[r - 1] - 1]
-                    held = out[r - 1] * 2.0 ** (-gap / HALF_LIFE)
-                out[r] = held + added[r - 1]
-        return out

@@ -52,7 +52,8 @@ def read_kinds(
             SELECT *, {weights} FROM (
                 SELECT {key}, event_type, {T} AS t, {KNOWN_AT} AS m
                 FROM read_parquet($files, union_by_name = true)
-                WHERE event_type IN ({of_kinds}) AND {KNOWN_AT} <= {until} {recent(after)}
+                WHERE {key} IS NOT NULL AND event_type IN ({of_kinds})
+                    AND {KNOWN_AT} <= {until} {recent(after)}
             )
         ) GROUP BY {key}, {moment}
         """,

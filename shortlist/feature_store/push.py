@@ -5,16 +5,16 @@ one difference: a user with more than MAX_HISTORY items who comes back to one th
 gets it again as new, since the state no longer knows it.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from shortlist.contracts import EVENT_CODE
+from shortlist.counting import TARGET_STATE, counted
 from shortlist.event_kinds import KIND_OF
-from shortlist.features import HALF_LIFE, MAX_HISTORY, RequestRows
+from shortlist.features import MAX_HISTORY, RequestRows
 from shortlist.searches import SEARCH
 
 
@@ -76,16 +76,8 @@ class UserState:
     @classmethod
     def of(cls, rows: RequestRows, i: int) -> "UserState":
         """Request i's user."""
-        user = rows.user
         return cls(
-            events=float(user["user_events"][i]),
-            decayed=float(user["user_decayed"][i]),
-            last_time=int(user["user_last_time"][i]),
-            first_time=int(user["user_first_time"][i]),
-            value_sum=float(user["user_value_sum"][i]),
-            value_count=float(user["user_value_count"][i]),
-            value_decayed=float(user["user_value_decayed"][i]),
-            value_weight=float(user["user_value_weight"][i]),
+            **_numbers({name: rows.user[f"user_{name}"][i] for name in TARGET_STATE}),
             items=list(rows.history_items[i]),
             times=rows.history_times[i].tolist(),
             values=rows.history_values[i].tolist(),
@@ -107,29 +99,22 @@ def update_user_state(
 
     Events of one time count in the order in which they come, as `event_order` has it in the lake.
     """
-    t = event.timestamp
-    new = state.events == 0
-    last_time = t if new else max(state.last_time, t)
-    aged = 2.0 ** ((state.last_time - last_time) / HALF_LIFE)
-    weight = 2.0 ** ((t - last_time) / HALF_LIFE)
-    has_value = event.value is not None and np.isfinite(event.value)
-    value = float(event.value) if event.value is not None and has_value else float("nan")
-    counted = value if has_value else 0.0
+    value = float("nan") if event.value is None else float(event.value)
+    if not math.isfinite(value):
+        value = float("nan")
+    target = counted({name: getattr(state, name) for name in TARGET_STATE}, event.timestamp, value)
     items, times, values, types = _remember(state, event, value)
     return UserState(
-        events=state.events + 1,
-        decayed=state.decayed * aged + weight,
-        last_time=last_time,
-        first_time=t if new else min(state.first_time, t),
-        value_sum=state.value_sum + counted,
-        value_count=state.value_count + has_value,
-        value_decayed=state.value_decayed * aged + counted * weight,
-        value_weight=state.value_weight * aged + has_value * weight,
+        **_numbers(target),
         items=items[-max_history:],
         times=times[-max_history:],
         values=values[-max_history:],
         types=types[-max_history:],
     )
+
+
+def _numbers(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: int(value) if n.endswith("_time") else float(value) for n, value in state.items()}
 
 
 def _remember(
@@ -138,6 +123,8 @@ def _remember(
     """The lists with the item at its first event; untouched if an earlier one is there."""
     items, times = list(state.items), list(state.times)
     values, types = list(state.values), list(state.types)
+    if not event.item_id:
+        return items, times, values, types
     if event.item_id in items:
         known = items.index(event.item_id)
         if times[known] <= event.timestamp:

@@ -2,10 +2,8 @@
 
 Every event has a moment at which it became known, `m`, and a state stamped m holds exactly the
 events known by m. `m` is the microsecond after the event, or its `ingested_at` if that came later:
-what had not arrived could not be served, so nothing is trained on it. What took longer than
-BACKFILL_LAG to arrive is imported history, made long before there was anyone to serve: it counts as
-known when it happened. What the service took or showed (posted events, impressions) is known when
-it arrived, however old it is: the online rows did not hold it before.
+what had not arrived could not be served, so nothing is trained on it. What an event counts, and
+the exception for imported history: shortlist/counting.py.
 """
 
 from collections.abc import Sequence
@@ -14,16 +12,16 @@ from pathlib import Path
 import duckdb
 
 from shortlist.contracts import BACKFILL_LAG, EVENT_TYPES
+from shortlist.counting import HALF_LIFE, POSTED, TARGET_STATE
 from shortlist.event_kinds import KIND_TYPES
 from shortlist.feature_store.running_sql import changes, weight
-from shortlist.features import HALF_LIFE, TARGET_STATE
 from shortlist.searches import SEARCH
 
 T = "epoch_us(event_timestamp)"
-KNOWN_AT = f"""CASE WHEN coalesce(source, '') NOT IN ('service', 'serving_log')
+KNOWN_AT = f"""CASE WHEN coalesce(source, '') NOT IN {POSTED}
     AND epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1
     ELSE greatest({T} + 1, epoch_us(ingested_at)) END"""
-"""`m` of a row of the lake, in microseconds."""
+"""`m` of a row of the lake, in microseconds: `counting.known_at`."""
 
 
 def first_tick(tick: int) -> str:
@@ -168,11 +166,12 @@ def history_query(*, after: int | None) -> str:
     earlier = """coalesce(t < min(t) OVER (
         PARTITION BY user_id, item_id ORDER BY m, t, event_order
         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true)"""
-    only = "" if after is None else f"WHERE m > {after}"
+    only = "" if after is None else f"AND m > {after}"
     return f"""
         SELECT user_id, make_timestamptz(m) AS event_timestamp, item_id, t AS event_time,
             event_order, coalesce(value, 'nan'::DOUBLE) AS value, type_code
-        FROM events {only} QUALIFY {earlier} ORDER BY user_id, m, t, event_order, item_id
+        FROM events WHERE item_id IS NOT NULL {only} QUALIFY {earlier}
+        ORDER BY user_id, m, t, event_order, item_id
     """
 
 
@@ -191,7 +190,7 @@ def ticks_query(
     return f"""
         SELECT {key}, make_timestamptz(m) AS event_timestamp, {state_columns(prefix)}
         FROM ({changed})
-        WHERE m <= {until} ORDER BY {key}, m
+        WHERE m <= {until} AND {key} IS NOT NULL ORDER BY {key}, m
     """
 
 

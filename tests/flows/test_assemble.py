@@ -28,6 +28,7 @@ def test_histories_carry_the_type_of_each_items_first_event():
         interactions=pa.table(
             {name: list(values) for name, values in zip(names, columns, strict=True)}
             | {c.EVENT_TIMESTAMP: pa.array(time).cast(TIMESTAMP)}
+            | {c.INGESTED_AT: pa.array(time).cast(TIMESTAMP), c.SOURCE: ["test"] * len(events)}
         ),
         asked=time,
         users=pa.table({c.USER_ID: [], c.ATTRIBUTES: []}),
@@ -39,5 +40,6 @@ def test_histories_carry_the_type_of_each_items_first_event():
     assert data.item_idx.tolist() == [2, 1, 1, 3]
     types = ("click", "purchase", "click", "dislike")
     assert data.type_code.tolist() == [EVENT_CODE[name] for name in types]
-    assert data.value.tolist() == [0, 9.5, 0, 0]
+    np.testing.assert_array_equal(data.value, [np.nan, 9.5, np.nan, np.nan])
+    assert data.every.item_idx.tolist() == [2, 4, 1, 2, 1, 3]  # the repeat and the unknown count
     assert data.num_event_types == 3

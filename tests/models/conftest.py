@@ -61,7 +61,7 @@ def queries_of(histories: list[list[int]], *, length: int = 50, users: list[str]
         at=np.full(n, START + DAY),
         history=history,
         history_time=time,
-        history_value=np.where(history > 0, 4, 0).astype(np.float32),
+        history_value=np.where(history > 0, 4, np.nan).astype(np.float32),
         history_type=np.zeros_like(history),
         seen=[np.array(items, dtype=np.int64) for items in histories],
         user=np.zeros((n, len(USER_FEATURES)), dtype=np.float32),

@@ -127,7 +127,7 @@ def test_a_training_request_sees_only_what_was_strictly_before(seed):
 
 def test_user_features_of_training_requests_by_hand():
     data = data_with_times([[1, 2, 3, 4]], [[0, 0, 7, 7]])
-    data = replace(data, value=np.array([4, 0, 5, 1], dtype=np.float32))  # 0: no value
+    data = replace(data, value=np.array([4, np.nan, 5, 1], dtype=np.float32))
     examples = RequestExamples(data, max_history=6, rng=np.random.default_rng(0))
     queries = examples.queries(np.arange(2))
     user = {name: queries.user[:, i] for i, name in enumerate(USER_FEATURES)}
@@ -156,14 +156,14 @@ def test_newest_keeps_the_end_of_each_history(max_history):
 def test_a_training_request_has_the_features_that_pushed_events_give():
     rng = np.random.default_rng(3)
     data = random_data(rng)
-    data = replace(data, value=rng.choice([0, 1, 4], len(data.time)).astype(np.float32))
+    data = replace(data, value=rng.choice([np.nan, 0, 1, 4], len(data.time)).astype(np.float32))
     examples = RequestExamples(data, max_history=50, rng=rng)
     names = ("user_events_log", "user_recent_activity", "user_mean_value", "user_value_trend")
     for r, begin in enumerate(examples.begin):
         state = UserState()
         for e in range(data.offsets[examples.user_row[r]], begin):
             event = FeatureEvent(
-                "u", str(data.item_idx[e]), int(data.time[e]), data.value[e] or None
+                "u", str(data.item_idx[e]), int(data.time[e]), float(data.value[e])
             )
             state = update_user_state(state, event)
         columns = {name: np.array([float(state.columns()[name])]) for name in USER_STATE}

@@ -1,0 +1,176 @@
+"""The target events of the training window, every one of them, and what was known at a moment.
+
+A training request reads its user's state and history from here, by the rule of
+`shortlist/counting.py`: so it sees what the service would have seen.
+
+Shapes: U users, M events, B requests, L history.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from shortlist.counting import TARGET_STATE, counted
+from shortlist.features import MAX_HISTORY
+
+
+@dataclass(frozen=True)
+class UserLog:
+    """Events sorted by user, then by the moment at which they became known.
+
+    Events of user row u are `offsets[u]:offsets[u + 1]`.
+    """
+
+    num_items: int  # of the catalogue; larger item_idx are items that it doesn't know
+    offsets: np.ndarray  # (U + 1,) int64
+    item_idx: np.ndarray  # (M,) int64, 0 for an event without an item
+    time: np.ndarray  # (M,) int64 microseconds
+    known: np.ndarray  # (M,) int64 microseconds, `counting.known_at`
+    value: np.ndarray  # (M,) float64, NaN where the event has none
+    type_code: np.ndarray  # (M,) int64 EVENT_CODE, 0 where unknown
+    place: np.ndarray  # (M,) int64, ascending by time, then source order
+
+    @classmethod
+    def build(
+        cls,
+        user_row: np.ndarray,
+        *,
+        num_users: int,
+        num_items: int,
+        item_idx: np.ndarray,
+        time: np.ndarray,
+        known: np.ndarray,
+        value: np.ndarray,
+        type_code: np.ndarray,
+    ) -> "UserLog":
+        """From (M,) arrays; events of equal time stay in the order given."""
+        place = np.empty(len(time), dtype=np.int64)
+        place[np.argsort(time, kind="stable")] = np.arange(len(time))
+        order = np.lexsort((np.arange(len(time)), known, user_row))
+        return cls(
+            num_items=num_items,
+            offsets=np.searchsorted(user_row[order], np.arange(num_users + 1)),
+            item_idx=item_idx[order],
+            time=time[order],
+            known=known[order],
+            value=value[order],
+            type_code=type_code[order],
+            place=place[order],
+        )
+
+    @property
+    def num_users(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def user_row(self) -> np.ndarray:
+        """(M,) int64: the user row of each event."""
+        return np.repeat(np.arange(self.num_users), np.diff(self.offsets))
+
+    @cached_property
+    def with_items(self) -> "UserLog":
+        """The events of an item, known to the catalogue or not."""
+        return self._only(self.item_idx > 0)
+
+    @cached_property
+    def in_catalogue(self) -> "UserLog":
+        """The events whose item the catalogue knows: those that models read."""
+        return self._only((self.item_idx > 0) & (self.item_idx <= self.num_items))
+
+    def _only(self, kept: np.ndarray) -> "UserLog":
+        return UserLog(
+            num_items=self.num_items,
+            offsets=np.searchsorted(self.user_row[kept], np.arange(self.num_users + 1)),
+            item_idx=self.item_idx[kept],
+            time=self.time[kept],
+            known=self.known[kept],
+            value=self.value[kept],
+            type_code=self.type_code[kept],
+            place=self.place[kept],
+        )
+
+    def first_of_each(self) -> np.ndarray:
+        """Rows of each user's first event of each item, sorted by user, then `place`."""
+        order = np.lexsort((self.place, self.user_row))
+        pair = self.user_row[order] * (self.item_idx.max(initial=0) + 1) + self.item_idx[order]
+        _, first = np.unique(pair, return_index=True)
+        return order[np.sort(first)]
+
+    def known_by(self, user: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """(B,) one past the row of each user's last event that was known at each moment."""
+        moments, rank = np.unique(np.concatenate([self.known, at]), return_inverse=True)
+        key = np.concatenate([self.user_row, user]) * (len(moments) + 1) + rank
+        return np.searchsorted(key[: len(self.known)], key[len(self.known) :], side="right")
+
+    def states(self, user: np.ndarray, at: np.ndarray) -> dict[str, np.ndarray]:
+        """TARGET_STATE of each user as of each moment, (B,) each; zeros where nothing was known."""
+        end = self.known_by(user, at)
+        some = end > self.offsets[user]
+        newest = np.maximum(end - 1, 0)
+        if not len(self.time):
+            return {name: np.zeros(len(at)) for name in TARGET_STATE}
+        return {name: np.where(some, all_[newest], 0) for name, all_ in self._running.items()}
+
+    @cached_property
+    def _running(self) -> dict[str, np.ndarray]:
+        """TARGET_STATE right after each event, (M,) each: the users' n-th events all at once."""
+        lengths = np.diff(self.offsets)
+        longest_first = np.argsort(-lengths, kind="stable")
+        begin, lengths = self.offsets[longest_first], lengths[longest_first]
+        state: dict[str, np.ndarray] = {name: np.zeros(len(begin)) for name in TARGET_STATE}
+        out = {name: np.zeros(len(self.time)) for name in TARGET_STATE}
+        for nth in range(int(lengths.max(initial=0))):
+            some = int(np.searchsorted(-lengths, -nth, side="left"))  # have more than nth events
+            rows = begin[:some] + nth
+            before = {name: values[:some] for name, values in state.items()}
+            state = counted(before, self.time[rows].astype(np.float64), self.value[rows])
+            for name, values in state.items():
+                out[name][rows] = values
+        return out
+
+    def histories(self, user: np.ndarray, end: np.ndarray, *, limit: int) -> np.ndarray:
+        """(B, L) rows of the newest `limit` items of each history, oldest first, -1 where padded.
+
+        Args:
+            end: what `known_by` said of the same users; both of the same events.
+        """
+        length = np.minimum(end - self.offsets[user], limit)
+        column = np.arange(max(int(length.max(initial=0)), 1))
+        rows = np.where(column < length[:, None], (end - length)[:, None] + column, -1)
+        for i in np.flatnonzero(~self._plain[user]):
+            own = self.history(user[i], end[i])[-limit:]
+            rows[i] = -1
+            rows[i, : len(own)] = own
+        return rows
+
+    def history_times(self, user: np.ndarray, end: np.ndarray) -> list[np.ndarray]:
+        """Times of each history as the state holds it: B arrays of at most MAX_HISTORY."""
+        return [
+            self.time[max(begin, e - MAX_HISTORY) : e]
+            if plain
+            else self.time[self.history(u, e)[-MAX_HISTORY:]]
+            for u, begin, e, plain in zip(
+                user, self.offsets[user], end, self._plain[user], strict=True
+            )
+        ]
+
+    def history(self, user: int, end: int) -> np.ndarray:
+        """Rows of one user's whole history out of the events before row `end`, oldest first."""
+        begin = self.offsets[user]
+        rows = begin + np.argsort(self.place[begin:end])
+        _, first = np.unique(self.item_idx[rows], return_index=True)
+        return rows[np.sort(first)]
+
+    @cached_property
+    def _plain(self) -> np.ndarray:
+        """(U,) whether every history of the user is a piece of the log: no late events, no item
+        twice.
+        """
+        late = (np.diff(self.place) < 0) & (np.diff(self.user_row) == 0)
+        repeats = np.diff(self.offsets) - np.bincount(
+            self.user_row[self.first_of_each()], minlength=self.num_users
+        )
+        return (np.bincount(self.user_row[1:][late], minlength=self.num_users) == 0) & (
+            repeats == 0
+        )

@@ -1,0 +1,222 @@
+"""One rule for what an event counts (shortlist/counting.py): batch SQL, base row plus tail, and
+training agree on any stream of events.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from flows.assemble import World, training_data
+from models.recommend.recommender import empty_rows
+from models.retrieval.examples import RequestExamples
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
+from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, TIMESTAMP, USERS
+from shortlist.event_kinds import USER_KINDS
+from shortlist.feature_store import Tail, build_states
+from shortlist.feature_store.fold import USER_VIEWS, fold
+from shortlist.feature_store.request_rows import request_rows
+from shortlist.feature_store.tail import known_at
+from shortlist.features import (
+    CONTEXT_ON_DEMAND,
+    CONTEXT_STATE,
+    USER_FEATURES,
+    USER_HISTORY,
+    USER_STATE,
+    USER_TARGET_FEATURES,
+    RequestRows,
+    finalize_user,
+)
+from shortlist.lake import Lake
+from shortlist.profiles import ProfileEncoder
+from shortlist.searches import USER_SEARCHES
+from shortlist.splits import split_windows
+from tests.feature_repo.test_streaming import assert_same
+from tests.models.conftest import catalogue_of
+from tests.shortlist.test_feature_known_at import asof
+
+START = 10_000 * DAY
+END = START + 60 * DAY
+USERS_HERE = ("u", "v")
+COLUMNS = {
+    "user_stats": USER_STATE,
+    "user_history": USER_HISTORY,
+    "user_kinds": USER_KINDS,
+    "user_searches": USER_SEARCHES,
+}
+
+posted_events = st.lists(
+    st.builds(
+        lambda user, item, event_type, day, offset, lag, value, again: {
+            "user_id": user,
+            "item_id": None if event_type == "search" and item == "i003" else item,
+            "event_type": event_type,
+            "event_timestamp": START + day * DAY + offset,
+            "received_at": START + day * DAY + offset + lag,
+            "value": value,
+            "query": f"about {item}" if event_type == "search" else None,
+            "again": again,
+        },
+        user=st.sampled_from(USERS_HERE),
+        item=st.sampled_from(["i001", "i002", "i003", "gone"]),
+        event_type=st.sampled_from(EVENT_TYPES + ("click", "purchase") * 5),
+        day=st.sampled_from([0, 1, 1, 2, 12]),
+        offset=st.sampled_from([0, 1, 2, 40 * 60_000_000, 5 * HOUR]),
+        # From a clock an hour ahead to a post that comes twenty days late.
+        lag=st.sampled_from([-HOUR, 0, 0, 0, 1, HOUR, 2 * DAY, 7 * DAY + 1, 20 * DAY]),
+        value=st.sampled_from([None, float("nan"), 0.0, 1.0, 4.5]),
+        again=st.booleans(),
+    ),
+    min_size=1,
+    max_size=14,
+)
+targets_here = st.sampled_from(
+    [("click", "purchase"), ("rating",), ("search", "watch"), EVENT_TYPES]
+)
+
+
+def table_of(events: list[dict[str, Any]]) -> pa.Table:
+    """Posted events as the inbox brings them into the lake."""
+    n = len(events)
+    columns = {name: [event[name] for event in events] for name in events[0] if name != "again"}
+    columns["ingested_at"] = pa.array(columns.pop("received_at"), pa.int64()).cast(TIMESTAMP)
+    columns["event_timestamp"] = pa.array(columns["event_timestamp"], pa.int64()).cast(TIMESTAMP)
+    columns |= {"event_order": range(n), "surface": ["web"] * n, "source": ["service"] * n}
+    return pa.table(
+        [pa.array(columns.get(f.name, [None] * n), f.type) for f in INTERACTIONS],
+        schema=INTERACTIONS,
+    )
+
+
+def lake_of(events: list[dict[str, Any]], folder: Path) -> Lake:
+    """A lake into which every event came, some of them twice."""
+    lake = Lake(folder / "lake")
+    items = [
+        {"item_id": f"i00{i}", "title": "", "categories": [], "available": True} for i in (1, 2, 3)
+    ]
+    users = [{"user_id": user, "attributes": []} for user in USERS_HERE]
+    known = pa.Table.from_pylist(items, schema=ITEMS), pa.Table.from_pylist(users, schema=USERS)
+    lake.publish("first", table_of(events), *known)
+    again = [event for event in events if event["again"]]
+    if again:
+        lake.publish("again", table_of(again), *known)
+    return lake
+
+
+def batch_rows(features: Path, moments: list[tuple[str, int]]) -> RequestRows:
+    """What the batch states say at each (user, moment)."""
+    columns: dict[str, list[Any]] = {}
+    for view, names in COLUMNS.items():
+        rows = asof(features, view, "user_id", moments)
+        columns |= {name: [row[name] for row in rows] for name in names}
+    users, at = [user for user, _ in moments], np.array([at for _, at in moments])
+    unread = dict.fromkeys(
+        ("attributes_json", *CONTEXT_STATE, *CONTEXT_ON_DEMAND), [None] * len(at)
+    )
+    return request_rows(users, [""] * len(users), at, columns | unread)
+
+
+@settings(max_examples=30, deadline=None, phases=[Phase.generate])
+@given(
+    events=posted_events,
+    targets=targets_here,
+    cuts=st.lists(st.integers(0, 40 * 24), min_size=1, max_size=2),
+)
+def test_batch_tail_and_training_count_alike(events, targets, cuts) -> None:
+    events = sorted(events, key=lambda event: event["received_at"])
+    events = [event | {"event_id": str(i)} for i, event in enumerate(events)]
+    counted = [event for event in events if event["event_type"] in targets]
+    if not counted:
+        return
+    edges = {known_at(event) + d for event in events for d in (-1, 0, 1)}
+    moments = [(user, at) for user in USERS_HERE for at in sorted(edges | {END})]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        lake = lake_of(events, folder)
+        files = lake.interaction_files()
+
+        def build(name: str, until: int) -> Path:
+            build_states(
+                files,
+                lake.users(),
+                folder=folder / name,
+                target_events=targets,
+                until=until,
+            )
+            return folder / name
+
+        batch = batch_rows(build("all", END), moments)
+        assert [*batch.user["user_events"]] == [
+            sum(e["user_id"] == user and known_at(e) <= at for e in counted) for user, at in moments
+        ]
+        assert_tail_agrees(events, targets, batch, moments, cuts, build, folder)
+        assert_training_agrees(lake, targets, folder / "all")
+
+
+def assert_tail_agrees(events, targets, batch, moments, cuts, build, folder: Path) -> None:
+    """The base row of an earlier moment and the tail at t are the batch state of t."""
+    for number, cut in enumerate(sorted(START + hours * HOUR for hours in cuts)):
+        tail = Tail(folder / f"tail{number}")
+        tail.insert(events)
+        assert tail.insert([event for event in events if event["again"]]) == []
+        later = [(user, at) for user, at in moments if at >= cut]
+        users, at = [user for user, _ in later], np.array([at for _, at in later])
+        base, stamp = empty_rows(users, [""] * len(users), at), 0
+        if any(known_at(e) <= cut and e["event_type"] in targets for e in events):
+            tail.covered(cut)
+            base, stamp = (
+                batch_rows(build(f"cut{number}", cut), [(user, cut) for user in users]),
+                cut,
+            )
+            base = RequestRows(**vars(base) | {"at": at})
+        stamps = {view: np.full(len(users), stamp) for view in USER_VIEWS}
+        folded = fold(base, stamps, tails=tail.read(users), target_events=frozenset(targets))
+        tail.close()
+        wanted = batch.take(np.array([i for i, (_, at) in enumerate(moments) if at >= cut]))
+        assert_same(folded, wanted)
+
+
+def assert_training_agrees(lake: Lake, targets, features: Path) -> None:
+    """Features and histories of training requests are those of the batch states."""
+    interactions = lake.interactions(event_types=targets)
+    world = World(
+        interactions=interactions,
+        asked=np.zeros(interactions.num_rows, dtype=np.int64),
+        users=lake.users(),
+        catalogue=catalogue_of([[]] * 3),
+        windows=split_windows(np.arange(100), (0.6, 0.1, 0.1, 0.1)),
+    )
+    data = training_data(world, ProfileEncoder.fit([{}]), end=END)
+    examples = RequestExamples(data, max_history=50, rng=np.random.default_rng(0))
+    requests = [
+        (data.user_ids[user], int(at))
+        for user, at in zip(examples.user_row, examples.at, strict=True)
+    ]
+    if not requests:
+        return
+    served = batch_rows(features, requests)
+    names = USER_FEATURES[: len(USER_TARGET_FEATURES)]
+    for column, name in enumerate(names):
+        np.testing.assert_allclose(
+            examples.user_features[:, column],
+            finalize_user(served)[:, column],
+            rtol=1e-5,
+            atol=1e-9,
+            err_msg=name,
+        )
+    queries = examples.queries(np.arange(len(requests)))
+    encode = data.catalogue.vocab.encode
+    for row in range(len(requests)):
+        items = encode(served.history_items[row])
+        kept, n = items > 0, int((queries.history[row] > 0).sum())
+        assert queries.history[row, :n].tolist() == items[kept].tolist()
+        assert queries.history_time[row, :n].tolist() == served.history_times[row][kept].tolist()
+        assert queries.history_type[row, :n].tolist() == served.history_types[row][kept].tolist()
+        np.testing.assert_array_equal(
+            queries.history_value[row, :n], served.history_values[row][kept]
+        )
