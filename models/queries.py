@@ -140,14 +140,20 @@ def top_k(scores: np.ndarray, k: int) -> Candidates:
     return Candidates(item_idx=item_idx, score=score)
 
 
-def newest(history: np.ndarray, *, max_history: int) -> np.ndarray:
+def newest(
+    history: np.ndarray, values: np.ndarray | None = None, *, max_history: int
+) -> np.ndarray:
     """Right-padded (B, L) -> right-padded (B, M): the newest `max_history` real events of each row.
 
     M is the longest row's length: columns of padding cost as much as real ones.
+
+    Args:
+        values: (B, L) to take in place of the item indices, aligned with them.
     """
     assert history.shape[1] > 0, "a history has at least one column, padded if need be"
     lengths = (history > 0).sum(1)
     kept = np.minimum(lengths, max_history)
     column = np.arange(max(int(kept.max(initial=0)), 1))
     source = np.minimum((lengths - kept)[:, None] + column, history.shape[1] - 1)
-    return np.where(column < kept[:, None], np.take_along_axis(history, source, axis=1), 0)
+    values = history if values is None else values
+    return np.where(column < kept[:, None], np.take_along_axis(values, source, axis=1), 0)

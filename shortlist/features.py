@@ -41,7 +41,8 @@ from shortlist.searches import (
 DAY_BUCKETS = 30
 """Length of the daily count list of an item, newest day last."""
 MAX_HISTORY = 1000
-"""Length of the last-N list of a user: long enough to leave out what was seen."""
+"""Length of the last-N list of a user, and the most events that a model may read: long enough to
+leave out what was seen."""
 
 USER_STATE = tuple(f"user_{name}" for name in TARGET_STATE)
 USER_HISTORY = ("history_items", "history_times", "history_values", "history_types")

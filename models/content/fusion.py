@@ -30,6 +30,7 @@ from models.training import OptimiserConfig, TrainingOptions, limited_threads
 from models.vector_source import VectorSource, load_source
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
+from shortlist.features import MAX_HISTORY
 
 
 class ContentConfig(Config):
@@ -37,7 +38,7 @@ class ContentConfig(Config):
 
     kind: Literal["content"] = "content"
     embedding_dim: int = Field(64, ge=1)
-    max_history: int = Field(50, ge=1)
+    max_history: int = Field(50, ge=1, le=MAX_HISTORY)
     dropout: float = Field(0.2, ge=0, lt=1)
     temperature: float = Field(0.07, gt=0)
     num_negatives: int = Field(1024, ge=1)

@@ -56,7 +56,7 @@ def ranking_features(
     B, C = candidates.shape
     out = np.empty((B, C, len(schema)), dtype=np.float32)
     K = catalogue.category_matrix.shape[1]
-    widest = max(C * max(len(schema), DAY_BUCKETS, RECENT, K), queries.history.shape[1] * K, 1)
+    widest = max(C * max(len(schema), DAY_BUCKETS, RECENT, K), RECENT * K, 1)
     step = max(1, CHUNK_CELLS // widest)
     for start in range(0, B, step):
         rows = slice(start, min(start + step, B))

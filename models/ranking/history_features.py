@@ -4,14 +4,16 @@ prices, brands. A catalogue without prices or brands costs nothing for theirs.
 Shapes: B requests, C candidates, L history, K categories, M the most recent items of a history.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from models.queries import Queries
+from models.queries import Queries, newest
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 
 RECENT = 50
-"""Window of the longer category share; the shorter one and the overlaps look at the last 10."""
+"""Newest items that these features look at; some only at the last 10."""
 HALF_LIFE = 10
 """Half-life of the recent category profile, in history positions."""
 MICROSECONDS_PER_YEAR = 365.25 * MICROSECONDS_PER_DAY
@@ -19,6 +21,7 @@ MICROSECONDS_PER_YEAR = 365.25 * MICROSECONDS_PER_DAY
 
 def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndarray) -> np.ndarray:
     """(B, C) item_idx -> (B, C, len(HISTORY_FEATURES)) float32; an empty history gives zeros."""
+    queries = _newest(queries)
     history, lengths = queries.history, queries.lengths
     mine = unit_categories(catalogue, candidates)  # (B, C, K)
     long, recent, liked = _profiles(queries, catalogue)
@@ -45,6 +48,18 @@ def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndar
         ],
         axis=-1,
     ).astype(np.float32)
+
+
+def _newest(queries: Queries) -> Queries:
+    """The queries with the newest RECENT events of each history, always RECENT columns wide: sums
+    over other widths differ in the last bit, so a request would depend on its batch.
+    """
+
+    def cut(values: np.ndarray) -> np.ndarray:
+        kept = newest(queries.history, values, max_history=RECENT)
+        return np.pad(kept, ((0, 0), (0, RECENT - kept.shape[1])))
+
+    return replace(queries, history=cut(queries.history), history_value=cut(queries.history_value))
 
 
 def unit_categories(catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray:

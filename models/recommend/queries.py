@@ -1,6 +1,7 @@
 """From feature rows to the batch that models read."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,9 +9,6 @@ from models.queries import Queries, nothing
 from shortlist.catalogue import Catalogue
 from shortlist.features import RequestRows, finalize_context, finalize_user
 from shortlist.profiles import ProfileEncoder
-
-MAX_MODEL_HISTORY = 50
-"""Newest history positions that models read; everything older still counts as seen."""
 
 
 def build_queries(
@@ -23,6 +21,9 @@ def build_queries(
 ) -> Queries:
     """Feature rows of B requests -> Queries.
 
+    Histories are as long as the state holds (MAX_HISTORY): a model that was trained on less cuts
+    them itself.
+
     Args:
         rows: states as of each request.
         recent_items: B lists of item ids, oldest first, added after the known history (a visitor
@@ -30,13 +31,8 @@ def build_queries(
             are left out.
         exclude: (N + 1,) bool, items that no query may be shown (filters, rules), on top of seen.
     """
-    n, length = len(rows), MAX_MODEL_HISTORY
-    history = np.zeros((n, length), dtype=np.int64)
-    history_time = np.zeros((n, length), dtype=np.int64)
-    history_value = np.full((n, length), np.nan, dtype=np.float32)
-    history_type = np.zeros((n, length), dtype=np.int64)
-    seen: list[np.ndarray] = []
-    for row in range(n):
+    seen, columns = [], []
+    for row in range(len(rows)):
         items = catalogue.vocab.encode(rows.history_items[row])
         times, values = rows.history_times[row], rows.history_values[row]
         types = rows.history_types[row]
@@ -48,18 +44,15 @@ def build_queries(
             types = np.concatenate([types, np.zeros(len(extra), dtype=np.int64)])
         kept = np.flatnonzero(items > 0)
         seen.append(items[kept])
-        newest = kept[-length:]
-        history[row, : len(newest)] = items[newest]
-        history_time[row, : len(newest)] = times[newest]
-        history_value[row, : len(newest)] = values[newest]
-        history_type[row, : len(newest)] = types[newest]
+        columns.append((items[kept], times[kept], values[kept], types[kept]))
+    items, times, values, types = zip(*columns, strict=True) if columns else ((),) * 4
     return Queries(
         user_ids=rows.user_ids,
         at=rows.at,
-        history=history,
-        history_time=history_time,
-        history_value=history_value,
-        history_type=history_type,
+        history=_padded(items, np.int64),
+        history_time=_padded(times, np.int64),
+        history_value=_padded(values, np.float32, padding=np.nan),
+        history_type=_padded(types, np.int64),
         seen=seen,
         user=finalize_user(rows),
         context=finalize_context(rows),
@@ -68,3 +61,12 @@ def build_queries(
         places=profiles.encode_places(rows.context_ids),
         blocked=nothing() if exclude is None else np.flatnonzero(exclude),
     )
+
+
+def _padded(rows: Sequence[np.ndarray], dtype: Any, *, padding: float = 0) -> np.ndarray:
+    """B arrays of any length -> (B, L), padded on the right; L is at least 1."""
+    length = max((len(row) for row in rows), default=0)
+    out = np.full((len(rows), max(length, 1)), padding, dtype=dtype)
+    for row, values in zip(out, rows, strict=True):
+        row[: len(values)] = values
+    return out

@@ -29,7 +29,12 @@ from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource, load_source
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
-from shortlist.features import CONTEXT_FEATURES, CONTEXT_ON_DEMAND, USER_TARGET_FEATURES
+from shortlist.features import (
+    CONTEXT_FEATURES,
+    CONTEXT_ON_DEMAND,
+    MAX_HISTORY,
+    USER_TARGET_FEATURES,
+)
 
 CONTEXT_COLUMNS = [CONTEXT_FEATURES.index(name) for name in CONTEXT_ON_DEMAND]
 """Context features the tower reads: those that depend on the request's time only. A context's own
@@ -49,7 +54,7 @@ class TwoTowerConfig(Config):
 
     kind: Literal["two_tower"] = "two_tower"
     embedding_dim: int = Field(64, ge=1)
-    max_history: int = Field(50, ge=1)
+    max_history: int = Field(50, ge=1, le=MAX_HISTORY)
     dropout: float = Field(0.2, ge=0, lt=1)
     unknown_item_rate: float = Field(0.1, ge=0, lt=1)
     temperature: float = Field(0.1, gt=0)

@@ -28,6 +28,7 @@ from models.sampling import draw_distinct, draw_uniform
 from models.sequence.batches import GAP_BUCKETS, SequenceBatch, pack_queries
 from models.training import OptimiserConfig
 from shortlist.config import Config
+from shortlist.features import MAX_HISTORY
 
 Loss = Literal["full_softmax", "sampled_softmax", "gbce", "bce"]
 
@@ -38,7 +39,7 @@ class SequenceConfig(Config):
     model_config = ConfigDict(allow_inf_nan=False)
 
     embedding_dim: int = Field(64, ge=1)
-    max_history: int = Field(50, ge=1)
+    max_history: int = Field(50, ge=1, le=MAX_HISTORY)
     dropout: float = Field(0.2, ge=0, lt=1)
     unknown_item_rate: float = Field(0.05, ge=0, lt=1)
     batch_size: int = Field(32, ge=1)
