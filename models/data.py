@@ -57,7 +57,7 @@ class TrainingData:
     ) -> "TrainingData":
         """Histories out of all events, by the rule of `shortlist/counting.py`."""
         known = log.in_catalogue
-        rows = known.first_of_each()
+        rows = known.kept_of_each()
         return cls(
             catalogue=catalogue,
             user_ids=user_ids,

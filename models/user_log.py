@@ -79,7 +79,7 @@ class UserLog:
         return self._only((self.item_idx > 0) & (self.item_idx <= self.num_items))
 
     def _only(self, kept: np.ndarray) -> "UserLog":
-        return UserLog(
+        return type(self)(
             num_items=self.num_items,
             offsets=np.searchsorted(self.user_row[kept], np.arange(self.num_users + 1)),
             item_idx=self.item_idx[kept],
@@ -92,10 +92,27 @@ class UserLog:
 
     def first_of_each(self) -> np.ndarray:
         """Rows of each user's first event of each item, sorted by user, then `place`."""
-        order = np.lexsort((self.place, self.user_row))
-        pair = self.user_row[order] * (self.item_idx.max(initial=0) + 1) + self.item_idx[order]
+        order, pair = self._pairs()
         _, first = np.unique(pair, return_index=True)
         return order[np.sort(first)]
+
+    def kept_of_each(self) -> np.ndarray:
+        """Rows of the event of each item that each user's history keeps in the end, in the same
+        order.
+        """
+        return self.one_of_each(*self._pairs())
+
+    def one_of_each(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
+        """Of rows in the order of `place`, the last of each key: histories keep newest events."""
+        _, last = np.unique(key[::-1], return_index=True)
+        return rows[np.sort(len(rows) - 1 - last)]
+
+    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows sorted by user, then `place`; a number for each one's user and item."""
+        order = np.lexsort((self.place, self.user_row))
+        return order, self.user_row[order] * (self.item_idx.max(initial=0) + 1) + self.item_idx[
+            order
+        ]
 
     def known_by(self, user: np.ndarray, at: np.ndarray) -> np.ndarray:
         """(B,) one past the row of each user's last event that was known at each moment."""
@@ -159,8 +176,7 @@ class UserLog:
         """Rows of one user's whole history out of the events before row `end`, oldest first."""
         begin = self.offsets[user]
         rows = begin + np.argsort(self.place[begin:end])
-        _, first = np.unique(self.item_idx[rows], return_index=True)
-        return rows[np.sort(first)]
+        return self.one_of_each(rows, self.item_idx[rows])
 
     @cached_property
     def _plain(self) -> np.ndarray:

@@ -6,8 +6,8 @@
 3. Each of the run's target events counts in its user's state (`counted`), a repeat of an item like
    a new one, with or without an item, whether or not the catalogue knows the item.
 4. A value counts if it is finite. Zero is a value; a missing one, NaN and infinity are not.
-5. A history holds each item once, at the first of its target events that are known. Events
-   without an item aren't part of it.
+5. A history holds each item once, at the newest of its target events that are known, with that
+   event's time, value and type. Events without an item aren't part of it.
 6. Besides, every event whose type has a kind (`event_kinds.KIND_OF`) counts in the state of that
    kind, and every search with a query among the last searches, whatever the target events are.
 
@@ -26,6 +26,8 @@ from shortlist.contracts import BACKFILL_LAG
 
 HALF_LIFE = 7 * MICROSECONDS_PER_DAY
 """Half-life of the decayed sums of target events, in microseconds."""
+HISTORY_KEEPS = "newest"
+"""Which of several events of an item a history holds; part of the feature schema."""
 POSTED = ("service", "serving_log")
 """Sources of what a running service took or showed: known when it arrived, however late."""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 from shortlist.contracts import EVENT_TYPES
-from shortlist.counting import HALF_LIFE, TARGET_STATE
+from shortlist.counting import HALF_LIFE, HISTORY_KEEPS, TARGET_STATE
 from shortlist.event_kinds import (
     HALF_LIVES,
     ITEM_KIND_FEATURES,
@@ -92,7 +92,7 @@ def schema_hash() -> str:
     """Short hash of everything that must agree between training and serving about features."""
     schema = [
         [*USER_STATE, *USER_KINDS],
-        [*USER_HISTORY, EVENT_TYPES],
+        [*USER_HISTORY, EVENT_TYPES, HISTORY_KEEPS],
         [*USER_SEARCHES, MAX_SEARCHES, MAX_QUERY],
         USER_PROFILE,
         [*PACK_STATE, ITEM_TICK],

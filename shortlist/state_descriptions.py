@@ -48,10 +48,10 @@ MEANINGS = {
     ),
     "item_tick_time": "the tick this row is of, microseconds",
     "history_items": f"ids {_NEWEST}, each once",
-    "history_times": f"times of the first events {_NEWEST}, microseconds UTC",
-    "history_values": f"values of the first events {_NEWEST}, NaN where there was none",
+    "history_times": f"times of their newest events {_NEWEST}, microseconds UTC",
+    "history_values": f"values of their newest events {_NEWEST}, NaN where there was none",
     "history_types": (
-        f"types of the first events {_NEWEST}: places in contracts.EVENT_TYPES from 1, 0 unknown"
+        f"types of their newest events {_NEWEST}: places in contracts.EVENT_TYPES from 1, 0 unknown"
     ),
     "search_queries": f"the user's newest {MAX_SEARCHES} search queries, oldest first",
     "search_times": "times of search_queries, microseconds UTC",

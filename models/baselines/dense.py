@@ -19,6 +19,9 @@ Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_le
 """Grid of how fast a history fades: the weight of an event relative to the next newer one."""
 Penalties = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 
+NEGLIGIBLE = 2.0**-24
+"""Weight beside the newest event's 1 that is lost in the rounding of a float32."""
+
 ARRAYS, ABOUT = "arrays.safetensors", "about.json"
 
 
@@ -42,9 +45,11 @@ def place_weights(history: np.ndarray, *, decay: float) -> np.ndarray:
 
 
 def history_weights(queries: Queries, *, decay: float, num_items: int) -> csr_array:
-    """(B, N + 1) float32: `place_weights` of each item in each history."""
+    """(B, N + 1) float32: `place_weights` of each item in each history, without what is too old to
+    change a sum of float32: a fast fading makes a long history cheap.
+    """
     weights = place_weights(queries.history, decay=decay)
-    row, column = np.nonzero(weights)
+    row, column = np.nonzero(weights > NEGLIGIBLE)
     entries = (weights[row, column], (row, queries.history[row, column]))
     return csr_array(entries, shape=(len(queries), num_items + 1))
 

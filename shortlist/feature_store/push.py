@@ -1,8 +1,7 @@
 """A user's state with one event more: what fold.py applies to the tail of posted events.
 
-`update_user_state` builds what states.py builds in SQL; a property test proves that they agree. The
-one difference: a user with more than MAX_HISTORY items who comes back to one that fell off the list
-gets it again as new, since the state no longer knows it.
+`update_user_state` builds what states.py builds in SQL; a property test holds them equal. An item
+that fell off a full list comes back with its next event, in SQL too: histories hold newest events.
 """
 
 import math
@@ -120,14 +119,14 @@ def _numbers(state: Mapping[str, Any]) -> dict[str, Any]:
 def _remember(
     state: UserState, event: FeatureEvent, value: float
 ) -> tuple[list[str], list[int], list[float], list[int]]:
-    """The lists with the item at its first event; untouched if an earlier one is there."""
+    """The lists with the item at its newest event; untouched if a newer one is there."""
     items, times = list(state.items), list(state.times)
     values, types = list(state.values), list(state.types)
     if not event.item_id:
         return items, times, values, types
     if event.item_id in items:
         known = items.index(event.item_id)
-        if times[known] <= event.timestamp:
+        if times[known] > event.timestamp:
             return items, times, values, types
         for column in (items, times, values, types):
             del column[known]

@@ -161,16 +161,16 @@ def stats_query(
 
 def history_query(*, after: int | None) -> str:
     """Single events, in the order in which they became known; of one item only those that were the
-    earliest yet. offline.py collects them into lists.
+    newest yet. offline.py collects them into lists.
     """
-    earlier = """coalesce(t < min(t) OVER (
+    newer = """coalesce(t >= max(t) OVER (
         PARTITION BY user_id, item_id ORDER BY m, t, event_order
         ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true)"""
     only = "" if after is None else f"AND m > {after}"
     return f"""
         SELECT user_id, make_timestamptz(m) AS event_timestamp, item_id, t AS event_time,
             event_order, coalesce(value, 'nan'::DOUBLE) AS value, type_code
-        FROM events WHERE item_id IS NOT NULL {only} QUALIFY {earlier}
+        FROM events WHERE item_id IS NOT NULL {only} QUALIFY {newer}
         ORDER BY user_id, m, t, event_order, item_id
     """
 

@@ -73,7 +73,7 @@ def test_materialize_writes_all_there_is(clone: Path) -> None:
     # u4 has no event before the featurize: a profile stamped 1970, the oldest that there can be.
     answer = store.get_online_features(asked, [{"user_id": "u1"}, {"user_id": "u4"}]).to_dict()
     assert answer["user_events"] == [5, None]
-    assert answer["history_items"] == [["a", "b", "c", "d"], None]
+    assert answer["history_items"] == [["b", "a", "c", "d"], None]
     assert answer["attributes_json"] == ['{"group":"g1"}', '{"group":"g0"}']
 
 

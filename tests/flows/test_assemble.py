@@ -11,13 +11,13 @@ from shortlist.splits import split_windows
 from tests.models.conftest import catalogue_of
 
 
-def test_histories_carry_the_type_of_each_items_first_event():
+def test_histories_carry_the_type_of_each_items_newest_event():
     events = [  # user, item, event type, value
         ("u2", "i001", "click", None),
         ("u1", "i002", "click", None),
         ("u1", "gone", "dislike", None),
         ("u1", "i001", "purchase", 9.5),
-        ("u1", "i002", "purchase", 3.0),  # again: the click was first
+        ("u1", "i002", "purchase", 3.0),  # again: no click any more
         ("u2", "i003", "dislike", None),
         ("u2", "i002", "click", None),  # at the end, so not before it
     ]
@@ -37,9 +37,9 @@ def test_histories_carry_the_type_of_each_items_first_event():
     )
     data = training_data(world, ProfileEncoder.fit([{}]), end=6)
     assert data.offsets.tolist() == [0, 2, 4]
-    assert data.item_idx.tolist() == [2, 1, 1, 3]
-    types = ("click", "purchase", "click", "dislike")
+    assert data.item_idx.tolist() == [1, 2, 1, 3]
+    types = ("purchase", "purchase", "click", "dislike")
     assert data.type_code.tolist() == [EVENT_CODE[name] for name in types]
-    np.testing.assert_array_equal(data.value, [np.nan, 9.5, np.nan, np.nan])
+    np.testing.assert_array_equal(data.value, [9.5, 3.0, np.nan, np.nan])
     assert data.every.item_idx.tolist() == [2, 4, 1, 2, 1, 3]  # the repeat and the unknown count
     assert data.num_event_types == 3

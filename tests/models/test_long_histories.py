@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from models import registry
+from models.baselines.dense import history_weights
 from models.content.fusion import ContentConfig
 from models.data import TrainingData, Validation
 from models.queries import Queries, Source
@@ -106,3 +107,10 @@ def test_no_model_reads_more_than_the_state_holds(config):
     assert config(max_history=MAX_HISTORY).max_history == MAX_HISTORY
     with pytest.raises(ValidationError, match=str(MAX_HISTORY)):
         config(max_history=MAX_HISTORY + 1)
+
+
+def test_what_has_faded_away_is_left_out(queries):
+    """0.5^24 is the last weight that counts beside 1."""
+    weights = history_weights(queries, decay=0.5, num_items=ITEMS)
+    assert np.diff(weights.indptr).tolist() == [24, 24]
+    assert weights.sum(1) == pytest.approx([2.0, 2.0], rel=1e-6)

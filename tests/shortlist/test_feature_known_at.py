@@ -154,14 +154,14 @@ def assert_point_in_time(
         valued = [(2.0 ** ((e.t - last) / HALF_LIFE), e.value) for e in seen if e.value is not None]
         assert state["user_value_decayed"] == pytest.approx(sum(w * v for w, v in valued), rel=1e-9)
         assert state["user_value_weight"] == pytest.approx(sum(w for w, _ in valued), rel=1e-9)
-        first: dict[str, int] = {}
+        newest: dict[str, int] = {}
         for event in seen:
-            first[event.item_id] = min(event.t, first.get(event.item_id, event.t))
+            newest[event.item_id] = max(event.t, newest.get(event.item_id, event.t))
         assert sorted(history["history_times"]) == history["history_times"]
-        assert dict(zip(history["history_items"], history["history_times"], strict=True)) == first
+        assert dict(zip(history["history_items"], history["history_times"], strict=True)) == newest
         for item, code in zip(history["history_items"], history["history_types"], strict=True):
-            earliest = {e.event_type for e in seen if (e.item_id, e.t) == (item, first[item])}
-            assert EVENT_TYPES[code - 1] in earliest
+            types = {e.event_type for e in seen if (e.item_id, e.t) == (item, newest[item])}
+            assert EVENT_TYPES[code - 1] in types
     around = {newest_tick(m, tick) + d * tick for m in edges for d in (0, 1, 2)}
     ticks = sorted({*range(START, until + 1, DAY), *(one for one in around if one <= until)})
     items = [(item, at) for item in ("a", "b", "c") for at in ticks]

@@ -208,12 +208,13 @@ def test_no_state_sees_an_event_at_or_after_its_stamp(tmp_path: Path) -> None:
         assert {name: row[name] for name in USER_STATE} == summary(seen, "user")
     for row in found["user_history"]:
         seen = [e for e in events if e.user_id == row["user_id"] and e.timestamp < row["stamp"]]
-        first: dict[str, FeatureEvent] = {}
+        newest: dict[str, FeatureEvent] = {}
         for event in seen:
-            first.setdefault(event.item_id, event)
-        assert row["history_items"] == list(first)
-        assert row["history_times"] == [event.timestamp for event in first.values()]
-        assert row["history_types"] == [event.type_code for event in first.values()]
+            newest.pop(event.item_id, None)
+            newest[event.item_id] = event
+        assert row["history_items"] == list(newest)
+        assert row["history_times"] == [event.timestamp for event in newest.values()]
+        assert row["history_types"] == [event.type_code for event in newest.values()]
     for row in found["context_trend"]:
         assert row["stamp"] % DAY == 0
         seen = [

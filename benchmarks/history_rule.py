@@ -1,0 +1,255 @@
+"""`shortlist bench history_rule`: which of several events of an item a history should keep.
+
+In a shop an item is clicked and then bought. A history holds each item once: at its first event, at
+its newest, or at its strongest (a purchase before a click, of equals the newest). Worlds of the
+simulated shop, one for each seed; sources are fitted on the first 80% of the target events, tuned
+on the next 10%, and judged on the last 10% by nDCG@10 of new items, with 95% bootstrap intervals
+over the users of all worlds, paired with the first event.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from benchmarks._result import about_machine, report
+from models import registry
+from models.data import TrainingData, Validation
+from models.queries import Queries, Source
+from models.recommend.queries import build_queries
+from models.training import TrainingOptions
+from models.user_log import UserLog
+from shortlist import columns as c
+from shortlist.catalogue import Catalogue
+from shortlist.contracts import EVENT_CODE, event_codes, microseconds, sort_by_time
+from shortlist.datasets.simulated.source import SimulatedConfig, stream
+from shortlist.datasets.simulated.tables import Publisher
+from shortlist.event_kinds import no_kinds
+from shortlist.features import (
+    CONTEXT_ON_DEMAND,
+    CONTEXT_STATE,
+    DAY_BUCKETS,
+    ITEM_STATE,
+    RequestRows,
+    time_features,
+)
+from shortlist.metrics import bootstrap_mean, ndcg, paired_difference
+from shortlist.pack import ItemState
+from shortlist.profiles import ProfileEncoder
+from shortlist.searches import NO_SEARCHES
+from shortlist.splits import WINDOWS, draw_requests, split_windows
+
+TARGETS = ("click", "purchase")
+STRENGTH = {"purchase": 2, "click": 1}
+
+
+class First(UserLog):
+    def one_of_each(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
+        _, first = np.unique(key, return_index=True)
+        return rows[np.sort(first)]
+
+
+class Strongest(UserLog):
+    def one_of_each(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
+        strength = np.zeros(len(EVENT_CODE) + 1)
+        for name, value in STRENGTH.items():
+            strength[EVENT_CODE[name]] = value
+        order = np.lexsort((np.arange(len(rows)), strength[self.type_code[rows]]))[::-1]
+        _, strongest = np.unique(key[order], return_index=True)
+        return rows[np.sort(order[strongest])]
+
+
+RULES: dict[str, type[UserLog]] = {"first": First, "newest": UserLog, "strongest": Strongest}
+SOURCES: dict[str, dict[str, Any]] = {
+    "item_knn": {"kind": "item_knn"},
+    "ease": {"kind": "ease"},
+    "two_tower": {
+        "kind": "two_tower",
+        "embedding_dim": 32,
+        "num_negatives": 512,
+        "optimiser": {"learning_rate": 3e-3, "num_epochs": 6},
+    },
+    "sasrec": {
+        "kind": "sasrec",
+        "embedding_dim": 32,
+        "num_blocks": 1,
+        "optimiser": {"learning_rate": 3e-3, "num_epochs": 8},
+    },
+}
+
+
+class World:
+    """One simulated shop: its target events, its windows and the requests of two of them."""
+
+    def __init__(self, preset: str, seed: int):
+        world = SimulatedConfig(preset=preset, seed=seed).world()
+        publisher, days = Publisher(world), world.config.days
+        every = sort_by_time(pa.concat_tables(stream(world, ingested_at=0, publisher=publisher)))
+        items = publisher.items(0, world.items_on(days - 1))
+        users = publisher.users(0, world.users_on(days - 1))
+        chosen = pc.is_in(every.column(c.EVENT_TYPE), value_set=pa.array(TARGETS))
+        self.events = every.filter(chosen)
+        self.asked = _asked(every).filter(chosen).to_numpy()
+        self.time = microseconds(self.events.column(c.EVENT_TIMESTAMP)).to_numpy()
+        self.catalogue = Catalogue.from_items(items)
+        names, self.user = np.unique(self.events.column(c.USER_ID).to_numpy(), return_inverse=True)
+        self.user_ids = [str(name) for name in names]
+        attributes = {row[c.USER_ID]: dict(row[c.ATTRIBUTES] or []) for row in users.to_pylist()}
+        self.attributes = [attributes.get(name, {}) for name in self.user_ids]
+        self.windows = split_windows(self.time, (0.7, 0.1, 0.1, 0.1))
+        self.profiles = ProfileEncoder.fit(self.attributes)
+        self.seed = seed
+
+    def log(self, rule: type[UserLog], *, end: int) -> UserLog:
+        rows = int(np.searchsorted(self.time, end))
+        table = self.events.slice(0, rows)
+        return rule.build(
+            self.user[:rows],
+            num_users=len(self.user_ids),
+            num_items=self.catalogue.num_items,
+            item_idx=self.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist()),
+            time=self.time[:rows],
+            known=self.time[:rows] + 1,
+            value=table.column(c.VALUE).to_numpy().astype(np.float64),
+            type_code=event_codes(table.column(c.EVENT_TYPE)),
+        )
+
+    def training(self, rule: type[UserLog]) -> TrainingData:
+        return TrainingData.from_log(
+            self.log(rule, end=self.windows["ranker_train"][1]),
+            catalogue=self.catalogue,
+            user_ids=self.user_ids,
+            profile=self.profiles.encode(self.attributes),
+            profile_cardinalities=self.profiles.cardinalities,
+        )
+
+    def requests(self, rule: type[UserLog], window: str) -> tuple[Queries, list[np.ndarray]]:
+        """Requests of a window with histories by the rule, and the new items that follow."""
+        drawn = draw_requests(
+            self.events,
+            self.windows[window],
+            rng=np.random.default_rng([self.seed, WINDOWS.index(window)]),
+            asked=self.asked,
+        )
+        log = self.log(rule, end=self.windows[window][1])
+        places = {name: row for row, name in enumerate(self.user_ids)}
+        user = np.array([places[name] for name in drawn.user_ids])
+        end = log.known_by(user, drawn.at)
+        rows = [log.history(u, e) for u, e in zip(user, end, strict=True)]
+        n = len(user)
+        state = {f"user_{name}": values for name, values in log.states(user, drawn.at).items()}
+        read = RequestRows(
+            user_ids=drawn.user_ids,
+            context_ids=["unknown|unknown|00"] * n,
+            at=drawn.at,
+            user=state | no_kinds("user", n),
+            history_items=[self.catalogue.vocab.decode(log.item_idx[own]) for own in rows],
+            history_times=[log.time[own] for own in rows],
+            history_values=[log.value[own] for own in rows],
+            history_types=[log.type_code[own] for own in rows],
+            attributes=[self.attributes[u] for u in user],
+            context={name: np.zeros(n) for name in CONTEXT_STATE}
+            | {name: time_features(drawn.at)[name] for name in CONTEXT_ON_DEMAND},
+            searches=[NO_SEARCHES] * n,
+        )
+        queries = build_queries(read, catalogue=self.catalogue, profiles=self.profiles)
+        return queries, [self.catalogue.vocab.encode(items) for items in drawn.relevant]
+
+    @property
+    def no_items(self) -> ItemState:
+        """Item states that no source here reads."""
+        size = self.catalogue.num_items + 1
+        state = {name: np.zeros(size) for name in ITEM_STATE} | no_kinds("item", size)
+        state["item_day_counts"] = np.zeros((size, DAY_BUCKETS))
+        return ItemState(pack_id="none", as_of=0, state=state)
+
+
+def _asked(every: pa.Table) -> pa.Array:
+    """When the page of each event was asked for: at the first event with its `request_id`."""
+    pages = every.select([c.USER_ID, c.REQUEST_ID])
+    pages = pages.append_column("t", microseconds(every.column(c.EVENT_TIMESTAMP)))
+    pages = pages.append_column("row", pa.array(np.arange(every.num_rows)))
+    asked = pages.group_by([c.USER_ID, c.REQUEST_ID]).aggregate([("t", "min")])
+    joined = pages.join(asked, [c.USER_ID, c.REQUEST_ID]).sort_by("row")
+    # A purchase long after its click has a page of its own: within half an hour it is the same.
+    t, page = joined.column("t").to_numpy(), joined.column("t_min").to_numpy(zero_copy_only=False)
+    page = np.where(np.isnan(page.astype(float)), t, page).astype(np.int64)
+    return pa.array(np.where(t - page <= 30 * 60_000_000, page, t))
+
+
+def per_user(source: Source, world: World, rule: type[UserLog]) -> tuple[list[str], np.ndarray]:
+    queries, relevant = world.requests(rule, "test")
+    found = source.retrieve(queries, world.no_items, k=10)
+    users = [f"{world.seed}:{user}" for user in queries.user_ids]
+    return users, ndcg(found.item_idx, relevant, k=10)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="shop")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    arguments = parser.parse_args()
+    figures: dict[tuple[str, str], np.ndarray] = {}
+    users: list[str] = []
+    repeats, started = [], time.perf_counter()
+    for seed in range(arguments.seeds):
+        world = World(arguments.preset, seed)
+        options = TrainingOptions(seed=seed, num_threads=arguments.threads)
+        for rule, log_type in RULES.items():
+            data = world.training(log_type)
+            queries, relevant = world.requests(log_type, "validation")
+            validation = Validation([(queries, world.no_items, relevant)])
+            if rule == "first":
+                repeats.append(1 - len(data.item_idx) / len(data.every.item_idx))
+            for name, config in SOURCES.items():
+                began = time.perf_counter()
+                parsed = registry.parse_source(json.dumps(config))
+                source = registry.fit(parsed, data, validation, options)
+                asked, values = per_user(source, world, log_type)
+                figures[rule, name] = np.concatenate(
+                    [figures.get((rule, name), np.empty(0)), values]
+                )
+                print(
+                    f"seed {seed}, {rule}, {name}: {np.nanmean(values):.4f},"
+                    f" {time.perf_counter() - began:.0f} s",
+                    flush=True,
+                )
+        users += asked
+    result = {
+        "command": f"shortlist bench history_rule --preset {arguments.preset}"
+        f" --seeds {arguments.seeds}",
+        **about_machine(),
+        "seconds_wall": round(time.perf_counter() - started, 1),
+        "requests": len(users),
+        "users": len(set(users)),
+        "share_of_repeats": repeats,
+        "sources": {
+            name: {
+                rule: {
+                    "ndcg@10": _interval(bootstrap_mean, users, figures[rule, name]),
+                    "above_first": _interval(
+                        paired_difference, users, figures[rule, name], figures["first", name]
+                    ),
+                }
+                for rule in RULES
+            }
+            for name in SOURCES
+        },
+    }
+    report(result, arguments.out)
+
+
+def _interval(of: Any, users: list[str], *values: np.ndarray) -> dict[str, float]:
+    found = of(users, *values, rng=np.random.default_rng(0))
+    return {name: round(found[name], 4) for name in ("mean", "low", "high")}
+
+
+if __name__ == "__main__":
+    main()
