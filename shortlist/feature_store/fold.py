@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from shortlist.feature_store.kind_push import KindState, update_kind_state
-from shortlist.feature_store.push import FeatureEvent, UserState, update_user_state
+from shortlist.feature_store.push import FeatureEvent, UserState, count, remember
 from shortlist.features import RequestRows
 
 USER_VIEWS = ("user_stats", "user_history", "user_kinds", "user_searches")
@@ -48,9 +48,9 @@ def fold(
             if event is None:
                 continue
             if event.target and known > stamps["user_stats"][i]:
-                counted = update_user_state(counted, event)
+                counted = count(counted, event)
             if event.target and known > stamps["user_history"][i]:
-                history = update_user_state(history, event)
+                history = remember(history, event)
             if event.kind is not None and known > stamps["user_kinds"][i]:
                 kinds = update_kind_state(kinds, event.kind, timestamp=event.timestamp)
             if event.query is not None and known > stamps["user_searches"][i]:

@@ -7,7 +7,7 @@ that fell off a full list comes back with its next event, in SQL too: histories 
 import math
 from bisect import bisect_right
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shortlist.contracts import EVENT_CODE
@@ -76,7 +76,7 @@ class UserState:
     def of(cls, rows: RequestRows, i: int) -> "UserState":
         """Request i's user."""
         return cls(
-            **_numbers({name: rows.user[f"user_{name}"][i] for name in TARGET_STATE}),
+            **{name: _number(name, rows.user[f"user_{name}"][i]) for name in TARGET_STATE},
             items=list(rows.history_items[i]),
             times=rows.history_times[i].tolist(),
             values=rows.history_values[i].tolist(),
@@ -98,13 +98,35 @@ def update_user_state(
 
     Events of one time count in the order in which they come, as `event_order` has it in the lake.
     """
-    value = float("nan") if event.value is None else float(event.value)
-    if not math.isfinite(value):
-        value = float("nan")
-    target = counted({name: getattr(state, name) for name in TARGET_STATE}, event.timestamp, value)
-    items, times, values, types = _remember(state, event, value)
-    return UserState(
-        **_numbers(target),
+    return remember(count(state, event), event, max_history=max_history)
+
+
+def count(state: UserState, event: FeatureEvent) -> UserState:
+    """USER_STATE with one event more, by `counting.counted`; the history stays."""
+    before = {name: getattr(state, name) for name in TARGET_STATE}
+    after = counted(before, event.timestamp, _value(event))
+    return replace(state, **{name: _number(name, value) for name, value in after.items()})
+
+
+def remember(state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY) -> UserState:
+    """USER_HISTORY with the item at its newest event; untouched if a newer one is there."""
+    if not event.item_id:
+        return state
+    items, times = list(state.items), list(state.times)
+    values, types = list(state.values), list(state.types)
+    if event.item_id in items:
+        known = items.index(event.item_id)
+        if times[known] > event.timestamp:
+            return state
+        for column in (items, times, values, types):
+            del column[known]
+    place = bisect_right(times, event.timestamp)
+    items.insert(place, event.item_id)
+    times.insert(place, event.timestamp)
+    values.insert(place, _value(event))
+    types.insert(place, event.type_code)
+    return replace(
+        state,
         items=items[-max_history:],
         times=times[-max_history:],
         values=values[-max_history:],
@@ -112,27 +134,11 @@ def update_user_state(
     )
 
 
-def _numbers(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {n: int(value) if n.endswith("_time") else float(value) for n, value in state.items()}
+def _value(event: FeatureEvent) -> float:
+    """The event's value, NaN where it has none that counts."""
+    finite = event.value is not None and math.isfinite(event.value)
+    return float(event.value) if event.value is not None and finite else float("nan")
 
 
-def _remember(
-    state: UserState, event: FeatureEvent, value: float
-) -> tuple[list[str], list[int], list[float], list[int]]:
-    """The lists with the item at its newest event; untouched if a newer one is there."""
-    items, times = list(state.items), list(state.times)
-    values, types = list(state.values), list(state.types)
-    if not event.item_id:
-        return items, times, values, types
-    if event.item_id in items:
-        known = items.index(event.item_id)
-        if times[known] > event.timestamp:
-            return items, times, values, types
-        for column in (items, times, values, types):
-            del column[known]
-    place = bisect_right(times, event.timestamp)
-    items.insert(place, event.item_id)
-    times.insert(place, event.timestamp)
-    values.insert(place, value)
-    types.insert(place, event.type_code)
-    return items, times, values, types
+def _number(name: str, value: Any) -> Any:
+    return int(value) if name.endswith("_time") else float(value)
