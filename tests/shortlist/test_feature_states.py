@@ -291,3 +291,18 @@ def test_the_day_that_a_tick_cuts_is_filled_up_with_its_share_of_the_day_before(
     assert at_six[-3:].tolist() == [0.25 * 8, 0.25 * 4 + 0.75 * 8, 2 + 0.75 * 4]
     assert at_six[:-3].tolist() == [0] * 27
     assert at_midnight.tolist() == counts[1].tolist()
+
+
+def test_an_item_that_fell_off_a_full_list_comes_back_alike(tmp_path: Path) -> None:
+    """A base row with a full list and a later event say what the batch says of all events."""
+    items = [f"i{n}" for n in range(MAX_HISTORY + 2)]
+    events = [FeatureEvent("u", item, START + i) for i, item in enumerate(items)]
+    again = FeatureEvent("u", items[0], START + len(items))
+    late = FeatureEvent("u", items[1], START)  # older than what the list lost
+    state = UserState()
+    for event in [*events, again, late]:
+        state = update_user_state(state, event)
+    rows = snapshots(sorted([*events, again, late], key=lambda e: e.timestamp), tmp_path)
+    newest = max(rows["user_history"], key=lambda row: row["stamp"])
+    assert newest["history_items"] == state.items == [*items[3:], items[0]]
+    assert newest["history_times"] == state.times
