@@ -13,28 +13,25 @@ import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.assemble import JudgedTick, load_world
-from flows.champion import load_champion
+from flows.champion import CHAMPION, judge_champion
 from flows.choose_chain import FALLBACK
 from flows.configuration import EvaluateConfig, RunConfig
 from flows.judge import Lists, beyond_accuracy, filled, quality, slices_of
+from flows.reference_log import reference_log
+from flows.refit import Recipe
 from flows.runs import Run
 from flows.sanity import compare_refit
 from flows.train import read_windows
 from flows.train_sources import REFERENCE_KINDS
 from models import registry
 from models.baselines.popularity import Popularity
-from models.recommend.chain import Ranked
-from models.recommend.recommender import Recommender
-from models.recommend.rules import RULES_VERSION
+from models.recommend.chain import Chain, Ranked
+from models.recommend.recommender import load_chain
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
-from shortlist.contracts import SERVING_LOG
-from shortlist.feature_store import OfflineReader, latest_pack
 from shortlist.metrics import ndcg, paired_difference
-from shortlist.release import ReleaseError, ReleaseStore
 from shortlist.splits import Windows
 
-CHAMPION = "champion"
 WITHOUT_REFIT = "without_refit"
 """The chain with sources that were fitted on the first window only, as its ranker met them."""
 FALLBACK_DAYS = 7
@@ -58,10 +55,8 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     about = run.read("about.json", made_by="train")
     world = load_world(settings, run)
     ticks = read_windows(settings, world, config, windows=("test",))[0]["test"]
-    pack = latest_pack(settings.packs)
-    reader = OfflineReader(settings)
     refit, backtest, trial = (
-        Recommender.from_folder(run.staging, about, reader, pack=pack, sources=folder)
+        load_chain(run.staging, about, sources=folder)
         for folder in (run.staging / "sources", run.backtest, run.trial)
     )
     print(f"evaluate: {sum(len(t.queries) for t in ticks):,} requests over the full catalogue")
@@ -69,10 +64,10 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     width = max(config.evaluate.ks)
     chain = judge_chain(backtest, ticks, k=width)
     methods = {"chain": chain.lists, WITHOUT_REFIT: judge_chain(trial, ticks, k=width).lists}
-    serving = ReleaseStore(settings.releases).current_id()
-    champion = load_champion(settings, run, world, ticks, reader, pack=pack)
-    if champion is not None:
-        methods[CHAMPION] = judge_chain(champion, ticks, k=width).lists
+    champion, served = judge_champion(settings, run, world, Recipe.from_json(about["recipe"]))
+    print(f"evaluate: champion {champion.status}: {champion.reason}")
+    if served is not None:
+        methods[CHAMPION] = judge_chain(served, ticks, k=width).lists
     methods |= judge_sources(run, config, backtest, ticks, catalogue=world.catalogue, k=width)
 
     data_counts = np.bincount(
@@ -84,38 +79,31 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     result: dict[str, Any] = evaluation(
         methods, ticks, world.catalogue, data_counts, config.evaluate, seed=config.seed
     )
-    result = {"dataset": config.name, "run_id": run.run_id, "compared_with": serving} | result
+    of_run = {"dataset": config.name, "run_id": run.run_id, "champion": champion.to_json()}
+    result = of_run | result
     result["candidates"] = result["candidates"] | judge_shortlist(chain.ranked, ticks, backtest)
-    result["refit"] = about["refit"] | compare_refit(refit.chain, backtest.chain, ticks)
+    result["refit"] = about["refit"] | compare_refit(refit, backtest, ticks)
     result["fitted_until"] = fitted_until(run, methods, windows=world.windows)
     per_user = ndcg_of_users(methods, ticks, k=config.evaluate.list_size)
     pq.write_table(per_user, run.path / "evaluation_users.parquet")
     run.write("evaluation.json", result)
     reference = run.staging / "reference"
     reference.mkdir(exist_ok=True)
-    log = serving_log(chain.ranked, ticks, backtest, k=config.evaluate.list_size)
+    log = reference_log(chain.ranked, ticks, backtest, k=config.evaluate.list_size)
     pq.write_table(log, reference / "serving_log.parquet")
     return result
 
 
-def judge_chain(recommender: Recommender, ticks: list[JudgedTick], *, k: int) -> Judged:
+def judge_chain(chain: Chain, ticks: list[JudgedTick], *, k: int) -> Judged:
     """Rank every request with the packs, catalogues and histories of its own moment."""
-    ranked = []
-    for tick in ticks:
-        items = tick.items
-        if recommender.chain.num_known + 1 != len(items.state["item_events"]):
-            raise ReleaseError(
-                f"release {recommender.release_id} knows {recommender.chain.num_known} items,"
-                f" the lake has {len(items.state['item_events']) - 1}: not the same catalogue"
-            )
-        ranked.append(tick.over(recommender.chain).rank(tick.queries, items, k=k))
+    ranked = [tick.over(chain).rank(tick.queries, tick.items, k=k) for tick in ticks]
     return Judged(Lists.of([pad(r.item_idx, k) for r in ranked]), ranked)
 
 
 def judge_sources(
     run: Run,
     config: RunConfig,
-    backtest: Recommender,
+    backtest: Chain,
     ticks: list[JudgedTick],
     *,
     catalogue: Catalogue,
@@ -129,8 +117,8 @@ def judge_sources(
     sources = {
         source.kind: registry.load(source.kind, run.trial / source.kind, catalogue)
         for source in config.train.sources
-        if source.kind not in backtest.chain.sources
-    } | backtest.chain.sources
+        if source.kind not in backtest.sources
+    } | backtest.sources
     for kind in REFERENCE_KINDS:
         folder = run.references / kind
         if folder.is_dir():
@@ -167,9 +155,7 @@ def ndcg_of_users(methods: dict[str, Lists], ticks: list[JudgedTick], *, k: int)
     return pa.concat_tables(parts)
 
 
-def judge_shortlist(
-    ranked: list[Ranked], ticks: list[JudgedTick], recommender: Recommender
-) -> dict[str, Any]:
+def judge_shortlist(ranked: list[Ranked], ticks: list[JudgedTick], chain: Chain) -> dict[str, Any]:
     """Recall of the chain's candidates, together: what the ranker could find at best."""
     hit = relevant = width = 0
     for tick, best in zip(ticks, ranked, strict=True):
@@ -182,7 +168,7 @@ def judge_shortlist(
         "together": {
             "recall": hit / relevant,
             "mean_candidates": width / requests,
-            "sources": list(recommender.chain.config.candidate_sources),
+            "sources": list(chain.config.candidate_sources),
         }
     }
 
@@ -241,46 +227,6 @@ def evaluation(
         "slices": by_slice,
         "candidates": recalls,
     }
-
-
-def serving_log(
-    ranked: list[Ranked], ticks: list[JudgedTick], recommender: Recommender, *, k: int
-) -> pa.Table:
-    """The chain's test slates as the service would log them: monitoring's reference window."""
-    names = recommender.chain.config.candidate_sources
-    ids = recommender.catalogue.vocab.ids
-    rows = [
-        {
-            "request_id": f"test-{int(tick.queries.at[row])}-{user_id}",
-            "release_id": recommender.release_id,
-            "pack_id": tick.items.pack_id,
-            "arm": "main",
-            "user_id": user_id,
-            "context_id": tick.context_ids[row],
-            "event_timestamp": int(tick.queries.at[row]),
-            "user_as_of": int(tick.queries.history_time[row].max()),
-            "delta_epoch": 0,
-            "rules_version": RULES_VERSION,
-            "skipped_stages": [],
-            "item_id": ids[best.item_idx[row, place] - 1],
-            "position": place + 1,
-            "source": names[best.source[row, place]],
-            "score": float(best.score[row, place]),
-            "propensity": 1.0,
-            "features": best.features[row, place],
-        }
-        for tick, best in zip(ticks, ranked, strict=True)
-        for row, user_id in enumerate(tick.queries.user_ids)
-        for place in range(min(k, int((best.item_idx[row] > 0).sum())))
-    ]
-    columns = {}
-    for field in SERVING_LOG:
-        values = [row.get(field.name) for row in rows]
-        if pa.types.is_timestamp(field.type):
-            columns[field.name] = pa.array(values, pa.int64()).cast(field.type)
-        else:
-            columns[field.name] = pa.array(values, field.type)
-    return pa.table(columns, schema=SERVING_LOG)
 
 
 def pad(item_idx: np.ndarray, k: int) -> np.ndarray:

@@ -8,7 +8,7 @@ the sanity gates compare their lists and scores with the backtest's instead.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import Field
@@ -75,7 +75,8 @@ def judge_gates(release: Release, config: GatesConfig, *, history: dict[str, flo
     else:
         serving, spent = next(reversed(history.items()), (None, 0.0))
         quality, spent = judge_quality(about, config, serving=serving, spent=spent)
-    others = [_coverage(about, config), *_index_recall(about, config), *_sanity(about, config)]
+    sanity = _sanity(about, config, served=release.release_id in history)
+    others = [_coverage(about, config), *_index_recall(about, config), *sanity]
     return Verdict([integrity, *quality, *others], spent)
 
 
@@ -86,23 +87,27 @@ def judge_quality(
 
     Args:
         serving: id of the champion, None before the first promotion. The opponent is then recent
-            popularity, and the budget isn't touched.
+            popularity, as for a champion whose recipe can't be fitted, and the budget isn't
+            touched.
         spent: how much of the budget the promotions up to the champion have spent.
     """
-    if "chain_ahead" not in about:
+    if "champion" not in about:
         reason = "no paired comparison: an earlier version made this release; train a new one"
         return [Gate("quality", False, None, None, reason)], spent
-    compared = about["compared_with"]
+    champion = about["champion"]
+    compared, status = champion["release_id"], champion["status"]
     if compared != serving:
         reason = (
             f"compared with {compared or 'no release'}, but {serving or 'none'} serves now;"
             " run `shortlist evaluate` and `shortlist package` again"
         )
         return [Gate("quality", False, None, None, reason)], spent
-    ahead = about["chain_ahead"]
-    if CHAMPION not in ahead:
-        return [_not_worse(about, config, opponent=FIRST_OPPONENT)], spent
-    difference = _difference(ahead[CHAMPION])[1]["mean"]
+    if status == "unchanged":
+        return [Gate("quality", True, None, None, champion["reason"])], spent
+    if status in ("none", "untrainable"):
+        gate = _not_worse(about, config, opponent=FIRST_OPPONENT)
+        return [replace(gate, reason=f"{gate.reason} ({champion['reason']})")], spent
+    difference = _difference(about["chain_ahead"][CHAMPION])[1]["mean"]
     left = max(0.0, config.loss_budget - spent)
     reason = f"{difference:+.4f} against the champion; losses may take {left:.4f} more"
     budget = _at_least("loss budget", difference, -left, f"{reason} of {config.loss_budget:g}")
@@ -155,7 +160,9 @@ def _coverage(about: dict[str, Any], config: GatesConfig) -> Gate:
 
 
 def _index_recall(about: dict[str, Any], config: GatesConfig) -> Iterator[Gate]:
-    """Each vector index of the release against exact search."""
+    """Each vector index of the release against exact search. A release of an earlier version, which
+    wasn't refitted, has the models of `source_figures`.
+    """
     recalls = {
         source: figures["index_recall@100"]
         for source, figures in about["source_figures"].items()
@@ -163,19 +170,27 @@ def _index_recall(about: dict[str, Any], config: GatesConfig) -> Iterator[Gate]:
     }
     recalls |= about.get("refit", {}).get("index_recall@100", {})
     for source, recall in recalls.items():
+        if source not in about["sources"]:
+            continue
         floor = config.min_index_recall
         reason = f"{recall:.4f} of exact search, floor {floor:g}"
         yield _at_least(f"index recall of {source}", recall, floor, reason)
 
 
-def _sanity(about: dict[str, Any], config: GatesConfig) -> Iterator[Gate]:
+def _sanity(about: dict[str, Any], config: GatesConfig, *, served: bool) -> Iterator[Gate]:
     """Compare the refitted models with the backtest's: same recipe, a little more data.
 
     Lists and scores should move a little. A large move means that a refit failed, whatever the
     quality was in the backtest.
+
+    Args:
+        served: the release served before; it may be of an earlier version, which did not refit.
     """
     refit = about.get("refit")
     if refit is None:
+        if not served:
+            reason = "no figures of a refit: the models may not know the newest data; train again"
+            yield Gate("sanity", False, None, None, reason)
         return
     overlap = refit["overlap@10"]
     yield _at_least(

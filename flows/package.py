@@ -28,7 +28,7 @@ def package_flow(run_id: str, bento: bool = True) -> dict[str, Any]:
         "run_id": run.run_id,
         "metrics": evaluation["metrics"],
         "chain_ahead": evaluation["chain_ahead"],
-        "compared_with": evaluation["compared_with"],
+        "champion": evaluation["champion"],
         "candidates": evaluation["candidates"],
         "reachable_coverage": evaluation["reachable_coverage"],
         "refit": evaluation["refit"],

@@ -1,14 +1,18 @@
 """What rankers learn from: candidates, features and labels of every request of a window."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from flows.assemble import JudgedTick
 from models.queries import Candidates
-from models.ranking.protocol import RankingData
+from models.ranking.protocol import Ranker, RankingData
+from models.ranking.registry import RankerConfig, fit_ranker
 from models.recommend.chain import Chain, ChainConfig, fused_score
 from models.recommend.merge import Shortlist, merge
+from models.training import TrainingOptions
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,38 @@ def assemble_ranking(chain: Chain, ticks: list[JudgedTick], gathered: list[Gathe
         found_by.append(shortlist.found_by()[real])
         fused.append(fused_score(shortlist)[real])
     return Assembled(RankingData.concat(parts), np.concatenate(found_by), np.concatenate(fused))
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """Ranking data of the window that rankers learn from, and of validation."""
+
+    train: Assembled
+    valid: Assembled
+
+    @classmethod
+    def of(
+        cls,
+        chain: Chain,
+        ticks: dict[str, list[JudgedTick]],
+        gathered: dict[str, list[Gathered]],
+    ) -> "Windowed":
+        train, valid = (
+            assemble_ranking(chain, ticks[window], gathered[window])
+            for window in ("ranker_train", "validation")
+        )
+        return cls(train, valid)
+
+
+def fit_rankers(
+    configs: Sequence[RankerConfig], window: Windowed, options: TrainingOptions
+) -> dict[str, Ranker]:
+    """Every ranker, in the order given; a blend comes last and mixes those before it."""
+    rankers: dict[str, Ranker] = {}
+    for ranker in configs:
+        started = time.perf_counter()
+        rankers[ranker.kind] = fit_ranker(
+            ranker, window.train.data, window.valid.data, options, fitted=rankers
+        )
+        print(f"{ranker.kind}: trained in {time.perf_counter() - started:.1f} s")
+    return rankers

@@ -5,7 +5,6 @@ the chain, then fit its sources again on more data.
 import json
 import shutil
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,12 @@ from flows.assemble import (
 )
 from flows.choose_chain import best_ranker, choose_sources, source_usage
 from flows.configuration import RunConfig
-from flows.ranking_data import Assembled, Gathered, assemble_ranking, gather
-from flows.refit import chosen_sources, fitted_on, recipe_of, refit_jobs
+from flows.ranking_data import Windowed, fit_rankers, gather
+from flows.refit import Recipe, fitted_on, refit_jobs
 from flows.runs import Run
 from flows.train_sources import Job, fit_sources, in_order, reference_sources
 from models import registry
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
-from models.ranking.protocol import Ranker
-from models.ranking.registry import fit_ranker
 from models.recommend.chain import Chain, ChainConfig
 from models.training import TrainingOptions
 from shortlist.config import Settings
@@ -87,19 +84,27 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         for source in config.train.sources
     }
     about = train_ranking(run, config, world, profiles, sources, ticks)
-    recipe = recipe_of(config, about, frozen={kind: own["frozen"] for kind, own in trial.items()})
-    chosen = chosen_sources(recipe)
+    recipe = Recipe.of(
+        config,
+        chain=about["chain"],
+        ranker=about["ranker"],
+        frozen={kind: own["frozen"] for kind, own in trial.items()},
+    )
+    chosen = [source.kind for source in recipe.sources]
     before_test = training_data(world, profiles, end=edges["test"][0])
     release_jobs = refit_jobs(
-        recipe,
+        recipe.sources,
         training_data(world, profiles, end=edges["test"][1]),
         validation,
         run.staging / "sources",
+        frozen=recipe.frozen,
     )
     figures = fit_sources(
         [
             *release_jobs,
-            *refit_jobs(recipe, before_test, validation, run.backtest),
+            *refit_jobs(
+                recipe.sources, before_test, validation, run.backtest, frozen=recipe.frozen
+            ),
             *(
                 Job(s, before_test, validation, run.references, tuned[s.kind]["frozen"])
                 for s in references
@@ -128,7 +133,7 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
             },
         },
         "fitted": fitted_on(world, chosen),
-        "recipe": recipe,
+        "recipe": recipe.to_json(),
         "windows": edges.to_json(),
         "data_end": run.data_end,
         "seed": config.seed,
@@ -226,7 +231,7 @@ def train_ranking(
         profiles=profiles,
     )
     window = Windowed.of(chosen, ticks, gathered)
-    rankers = fit_rankers(config, window, options)
+    rankers = fit_rankers(config.train.rankers, window, options)
     kind, figures = best_ranker(rankers, window.valid)
     print(f"chain: {kind or 'fusion of ranks'} orders best on validation: " + as_text(figures))
     if kind is not None:
@@ -240,39 +245,6 @@ def train_ranking(
         "chain_verdict": choice.verdict,
         "chain_figures": choice.figures | {"rankers": figures},
     }
-
-
-@dataclass(frozen=True)
-class Windowed:
-    """Ranking data of the window that rankers learn from, and of validation."""
-
-    train: Assembled
-    valid: Assembled
-
-    @classmethod
-    def of(
-        cls,
-        chain: Chain,
-        ticks: dict[str, list[JudgedTick]],
-        gathered: dict[str, list[Gathered]],
-    ) -> "Windowed":
-        train, valid = (
-            assemble_ranking(chain, ticks[window], gathered[window])
-            for window in ("ranker_train", "validation")
-        )
-        return cls(train, valid)
-
-
-def fit_rankers(config: RunConfig, window: Windowed, options: TrainingOptions) -> dict[str, Ranker]:
-    """Every ranker of the config, in its order; a blend comes last and mixes those before it."""
-    rankers: dict[str, Ranker] = {}
-    for ranker in config.train.rankers:
-        started = time.perf_counter()
-        rankers[ranker.kind] = fit_ranker(
-            ranker, window.train.data, window.valid.data, options, fitted=rankers
-        )
-        print(f"{ranker.kind}: trained in {time.perf_counter() - started:.1f} s")
-    return rankers
 
 
 def as_text(figures: dict[str, float]) -> str:

@@ -64,6 +64,7 @@ class Chain:
         self.sources = dict(sources)
         self.ranker = ranker
         self.catalogue = catalogue
+        self.profiles = profiles
         self.schema = ranking_schema(config.score_sources, profiles=profiles)
         self.num_known = catalogue.num_items
         self.new: NewItems | None = None

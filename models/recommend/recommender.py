@@ -97,55 +97,14 @@ class Recommender:
             ReleaseError: it was made under another feature schema than this code's.
             PackError: the pack was.
         """
-        return cls.from_folder(release.path, release.about, reader, pack=pack, release=release)
-
-    @classmethod
-    def from_folder(
-        cls,
-        folder: Path,
-        about: dict[str, Any],
-        reader: FeatureReader,
-        *,
-        pack: FeaturePack,
-        release: Release | None = None,
-        sources: Path | None = None,
-    ) -> "Recommender":
-        """Load the models in `folder`, published or not yet.
-
-        Args:
-            sources: folder of the sources; None: `folder/sources`.
-        """
-        sources = folder / "sources" if sources is None else sources
-        if about["feature_schema"] != schema_hash():
-            raise ReleaseError(
-                f"{folder.name}: feature schema {about['feature_schema']}, this code has"
-                f" {schema_hash()}; train a new release with `shortlist run`"
-            )
-        catalogue = Catalogue.load(folder / "items.parquet")
-        profiles = ProfileEncoder.from_json(json.loads((folder / "profiles.json").read_text()))
-        chain = Chain(
-            ChainConfig.model_validate(about["chain"]),
-            sources={
-                name: registry.load(kind, sources / name, catalogue)
-                for name, kind in about["sources"].items()
-            },
-            ranker=load_ranker(about["ranker"], folder / "ranker") if about["ranker"] else None,
-            catalogue=catalogue,
-            profiles=profiles,
-        )
-        trained_names, names = tuple(about["ranking_schema"]["names"]), chain.schema.names
-        if trained_names != names:
-            raise ReleaseError(
-                f"{folder.name}: the ranker was trained on other features than this code makes:"
-                f" {sorted(set(trained_names) ^ set(names)) or 'another order'}"
-            )
+        chain = load_chain(release.path, release.about, sources=release.path / "sources")
         return cls(
             chain=chain,
-            catalogue=catalogue,
-            profiles=profiles,
+            catalogue=chain.catalogue,
+            profiles=chain.profiles,
             reader=reader,
             pack=pack,
-            about=about,
+            about=release.about,
             release=release,
         )
 
@@ -250,6 +209,40 @@ class Recommender:
             # Whatever breaks in the store, a list without personal features is better than none.
             log.exception("feature store: cannot read user %s; answering without features", user_id)
             return empty_rows([user_id], [context], now), ["features"]
+
+
+def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
+    """The models in `folder`, published or not yet, over the catalogue that they were trained on.
+
+    Args:
+        sources: folder of the sources.
+
+    Raises:
+        ReleaseError: they were made under another feature schema than this code's.
+    """
+    if about["feature_schema"] != schema_hash():
+        raise ReleaseError(
+            f"{folder.name}: feature schema {about['feature_schema']}, this code has"
+            f" {schema_hash()}; train a new release with `shortlist run`"
+        )
+    catalogue = Catalogue.load(folder / "items.parquet")
+    chain = Chain(
+        ChainConfig.model_validate(about["chain"]),
+        sources={
+            name: registry.load(kind, sources / name, catalogue)
+            for name, kind in about["sources"].items()
+        },
+        ranker=load_ranker(about["ranker"], folder / "ranker") if about["ranker"] else None,
+        catalogue=catalogue,
+        profiles=ProfileEncoder.from_json(json.loads((folder / "profiles.json").read_text())),
+    )
+    trained_names, names = tuple(about["ranking_schema"]["names"]), chain.schema.names
+    if trained_names != names:
+        raise ReleaseError(
+            f"{folder.name}: the ranker was trained on other features than this code makes:"
+            f" {sorted(set(trained_names) ^ set(names)) or 'another order'}"
+        )
+    return chain
 
 
 def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:

@@ -14,6 +14,12 @@ CONFIG = GatesConfig(
     margin=0.01, loss_budget=0.012, min_users=20, min_coverage=0.2, min_index_recall=0.95
 )
 MEAN, HALF = 0.002, 0.008  # of the challenger minus the champion, and half of its interval
+REFIT = {
+    "overlap@10": 0.4,
+    "coverage@10": 0.28,
+    "backtest_coverage@10": 0.3,
+    "scores": {"ease": {"mean_shift": 0.2, "std_ratio": 1.1}},
+}
 
 
 def difference(mean: float, half: float, users: int) -> dict[str, dict[str, float]]:
@@ -31,21 +37,27 @@ def about(
     index_recall: float = 0.99,
     refit: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    content = {
+    return {
         "metrics": {"chain": {"ndcg@10": {"mean": 0.30}, "coverage@10": {"mean": coverage}}},
         "chain_ahead": {against: difference(mean, half, users)},
-        "compared_with": compared_with,
+        "champion": {
+            "release_id": compared_with,
+            "status": "compared" if compared_with else "none",
+            "reason": "no release serves yet",
+        },
+        "sources": {"ease": "ease", "two_tower": "two_tower"},
         "source_figures": {
             "ease": {"seconds": 1.0},
-            "two_tower": {"index": "exact", "index_recall@100": index_recall},
+            "two_tower": {"index": "exact", "index_recall@100": 0.99},
+            "content": {"index": "exact", "index_recall@100": 0.5},
         },
+        "refit": REFIT | {"index_recall@100": {"two_tower": index_recall}} | (refit or {}),
     }
-    return content if refit is None else content | {"refit": refit}
 
 
 def judged(content: dict[str, Any], *, spent: float = 0.0, config: GatesConfig = CONFIG):
     release = Release("challenger-id", path=None, about=content, files={})  # pyright: ignore
-    history = {} if content["compared_with"] is None else {"champion-id": spent}
+    history = {} if content["champion"]["release_id"] is None else {"champion-id": spent}
     return judge_gates(release, config, history=history)
 
 
@@ -102,7 +114,7 @@ def test_a_comparison_with_a_release_that_no_longer_serves_says_nothing():
 
 def test_a_release_of_an_earlier_version_has_no_comparison():
     content = about()
-    del content["chain_ahead"]
+    del content["champion"]
     gates, _ = judge_quality(content, CONFIG, serving=None, spent=0.0)
     assert not gates[0].passed
     assert "train a new one" in gates[0].reason
@@ -166,15 +178,6 @@ def test_no_series_of_promotions_and_rollbacks_loses_more_than_the_budget(nights
         assert now >= max(quality[id_] for id_ in history) - CONFIG.loss_budget - 1e-9
 
 
-REFIT = {
-    "overlap@10": 0.4,
-    "coverage@10": 0.28,
-    "backtest_coverage@10": 0.3,
-    "scores": {"ease": {"mean_shift": 0.2, "std_ratio": 1.1}},
-    "index_recall@100": {"two_tower": 0.99},
-}
-
-
 @pytest.mark.parametrize(
     ("change", "gate"),
     [
@@ -189,10 +192,51 @@ REFIT = {
             "sanity: scores of ease",
         ),
         ({"index_recall@100": {"two_tower": 0.5}}, "index recall of two_tower"),
+        ({"index_recall@100": {}}, None),  # the figure of the first fit, 0.99, counts
     ],
 )
 def test_a_refit_that_differs_too_much_from_the_backtest_is_stopped(change, gate):
-    assert failed(about(refit=REFIT | change)) == ([] if gate is None else [gate])
+    assert failed(about(refit=change)) == ([] if gate is None else [gate])
+
+
+def test_without_figures_of_a_refit_only_a_release_that_served_before_passes():
+    content = about()
+    del content["refit"]
+    assert failed(content) == ["sanity"]
+    release = Release("old-id", path=None, about=content, files={})  # pyright: ignore
+    assert judge_gates(release, CONFIG, history={"old-id": 0.0, "champion-id": 0.0}).passed
+
+
+def test_only_indexes_of_the_release_are_judged():
+    names = {gate.name for gate in judged(about()).gates}
+    assert "index recall of two_tower" in names
+    assert "index recall of content" not in names  # tried, but not in the release
+
+
+def with_status(content: dict[str, Any], status: str, reason: str = "") -> dict[str, Any]:
+    champion = content["champion"] | {"status": status, "reason": reason}
+    return content | {"champion": champion}
+
+
+def test_an_unchanged_recipe_passes_without_comparison_and_spends_nothing():
+    content = with_status(about(), "unchanged", "the recipe is that of release champion-id")
+    content["chain_ahead"] = {"recent_popularity": difference(-1.0, 0.01, 100)}
+    verdict = judged(content, spent=0.004)
+    assert verdict.passed
+    assert verdict.spent == 0.004
+    assert "the recipe is that of" in next(g.reason for g in verdict.gates if g.name == "quality")
+    assert failed(with_status(about(coverage=0.0), "unchanged")) == ["coverage"]
+
+
+@pytest.mark.parametrize(("mean", "passed"), [(0.2, True), (-0.2, False)])
+def test_if_the_champion_cannot_be_fitted_recent_popularity_is_the_opponent(mean, passed):
+    content = about(against="recent_popularity", mean=mean)
+    verdict = judged(with_status(content, "untrainable", "source 'old' is unknown"), spent=0.004)
+    gate = next(gate for gate in verdict.gates if gate.name == "quality")
+    assert gate.passed == passed
+    assert "against recent_popularity" in gate.reason
+    assert "source 'old' is unknown" in gate.reason
+    assert verdict.spent == 0.004
 
 
 def test_the_shipped_gates_are_readable_and_promise_what_the_code_does():

@@ -15,8 +15,20 @@ def about(*, mean: float = 0.05, compared_with: str | None = None, coverage: flo
     return {
         "metrics": {"chain": {"ndcg@10": {"mean": 0.3}, "coverage@10": {"mean": coverage}}},
         "chain_ahead": {opponent: {"ndcg@10": figure}},
-        "compared_with": compared_with,
+        "champion": {
+            "release_id": compared_with,
+            "status": "compared" if compared_with else "none",
+            "reason": "",
+        },
+        "sources": {"two_tower": "two_tower"},
         "source_figures": {"two_tower": {"index": "exact", "index_recall@100": 0.99}},
+        "refit": {
+            "overlap@10": 0.5,
+            "coverage@10": 0.5,
+            "backtest_coverage@10": 0.5,
+            "scores": {"two_tower": {"mean_shift": 0.0, "std_ratio": 1.0}},
+            "index_recall@100": {"two_tower": 0.99},
+        },
     }
 
 
