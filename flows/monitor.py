@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.runs import Run, RunError
+from flows.served_releases import most_served, newest_day, response_times
 from monitoring.guardrails import load_guardrails
 from monitoring.report import write_reports
 from monitoring.windows import Backdrop, MonitorError, Window
@@ -39,15 +40,26 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
     """Write the reports of one run's release and let the guardrails judge; never raises on a hold.
 
     Args:
-        run_id: None is the run whose release serves.
+        run_id: None is the run of the release that answered most requests of the log's last day.
         guardrails: a TOML file; None is what the run's config names.
     """
     settings = Settings()
     store = ReleaseStore(settings.releases)
+    times = response_times(settings.serving_log)
     if run_id is None:
-        run_id = store.open().about["run_id"]
-    run = Run.open(settings, run_id)
-    release = store.open(run.read("release.json", made_by="package")["release_id"])
+        release_id = most_served(times, set(store.ids()))
+        if release_id is None:
+            raise MonitorError(
+                f"{settings.serving_log}: nothing of a release that is still there; send traffic"
+                " with `shortlist replay`, or serve"
+            )
+        release = store.open(release_id)
+        run = Run.open(settings, release.about["run_id"])
+    else:
+        run = Run.open(settings, run_id)
+        release = store.open(run.read("release.json", made_by="package")["release_id"])
+    recent = newest_day(times)
+    print(f"monitor: release {release.release_id}; answers of the log's last day: {recent}")
     watched = watched_windows(settings, run, release)
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{release.release_id.split('-')[-1]}"
     out = settings.reports / stamp
@@ -73,7 +85,7 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
         },
         seed=run.config.seed,
     )
-    point_at(settings, written | {"run_id": run_id, "release_id": release.release_id})
+    point_at(settings, written | {"run_id": run.run_id, "release_id": release.release_id})
     for row in written["guardrails"]:
         if row["verdict"] != "pass":
             print(f"guardrail {row['name']}: {row['verdict']}: {row['reason']}")
@@ -84,6 +96,7 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
         "report": written["index"],
         "figures": written["figures"],
         "release_id": release.release_id,
+        "last_day": recent,
     }
 
 

@@ -1,8 +1,9 @@
 """Skew: recompute what the service served from the lake, and say which feature differs.
 
 The lake's events, and posted ones that are not in it yet, are built into states of their own under
-`skew/`, apart from what serves; every logged feature vector is computed again, each view at its
-logged as_of, and compared value by value. How old the views were is reported apart.
+`skew/`, apart from what serves; every logged feature vector is computed again with the release that
+its line names, each view at its logged as_of, and compared value by value. How old the views were
+is reported apart.
 """
 
 import json
@@ -12,20 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.featurize import quietly
-from flows.skew_compare import compare
-from flows.skew_states import Logged
+from flows.served_releases import newest_day, response_times
+from flows.skew_compare import compare, merged
+from flows.skew_log import read_log, releases_of
 from flows.skew_verdict import Limits, SkewFailed, judge
 from models.ranking.schema import RankingSchema
 from shortlist import columns as c
-from shortlist.api import ANONYMOUS
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
-from shortlist.datasets.service_log import load_posted_events, read_lines
+from shortlist.datasets.service_log import load_posted_events
 from shortlist.feature_store import (
     OfflineReader,
     apply,
@@ -57,7 +57,7 @@ def skew_flow(
     """Compare the newest logged responses with the lake; the run fails if they do not agree.
 
     Args:
-        max_requests: newest responses to take.
+        max_requests: newest responses to take, of each release that answered in the log's last day.
         max_different: share of vectors in which a feature may differ.
         max_stale: share of requests in which a view may be behind the lake.
         max_days_behind: days that item and context states may be behind the newest tick.
@@ -76,101 +76,62 @@ def skew_flow(
 
 def skew(settings: Settings, limits: Limits, *, max_requests: int) -> dict[str, Any]:
     """The flow's work; also written to reports/skew.json. `passed` says whether they agree."""
-    release = ReleaseStore(settings.releases).open()
+    recent = newest_day(response_times(settings.serving_log))
+    releases, notes = releases_of(recent, ReleaseStore(settings.releases))
     logged, left_out = read_log(
         settings,
-        release_id=release.release_id,
+        releases=releases.keys(),
         limit=max_requests,
         tick=tick_of(settings.features),
     )
-    if not logged:
+    responses = [response for own in logged.values() for response in own]
+    if not responses:
         raise SkewError(
-            f"{settings.serving_log}: nothing of release {release.release_id} that can be compared"
-            f" ({left_out}); send it traffic with `shortlist replay` or `shortlist serve`"
+            f"{settings.serving_log}: no response that can be compared"
+            f" ({'; '.join(notes) or left_out}); send traffic with `shortlist replay` or"
+            " `shortlist serve`"
         )
-    about = release.about
     mirror = recompute(
         settings,
-        tuple(about["target_events"]),
-        until=max(response.at for response in logged) + 1,
+        tuple(next(iter(releases.values())).about["target_events"]),
+        until=max(response.at for response in responses) + 1,
     )
-    ticks = sorted({response.pack_as_of for response in logged})
-    found = compare(
-        logged,
-        schema=RankingSchema.from_json(about["ranking_schema"]),
-        catalogue=Catalogue.load(release.path / "items.parquet"),
-        profiles=ProfileEncoder.from_json(json.loads((release.path / "profiles.json").read_text())),
-        reader=OfflineReader(mirror),
-        snapshots=mirror.features,
-        packs=read_pack_history(mirror, ticks),
-        published=published_items(settings.packs, {response.pack_id for response in logged}),
-    )
+    packs = read_pack_history(mirror, sorted({response.pack_as_of for response in responses}))
+    published = published_items(settings.packs, {response.pack_id for response in responses})
+    reader = OfflineReader(mirror)
+    found = {
+        release_id: compare(
+            own,
+            schema=RankingSchema.from_json(releases[release_id].about["ranking_schema"]),
+            catalogue=Catalogue.load(releases[release_id].path / "items.parquet"),
+            profiles=ProfileEncoder.from_json(
+                json.loads((releases[release_id].path / "profiles.json").read_text())
+            ),
+            reader=reader,
+            snapshots=mirror.features,
+            packs=packs,
+            published=published,
+        )
+        for release_id, own in logged.items()
+        if own
+    }
     shutil.rmtree(mirror.home, ignore_errors=True)
-    report: dict[str, Any] = {"release_id": release.release_id, "left_out": left_out}
-    report |= judge(found, limits)
+    report: dict[str, Any] = {
+        "releases": {release_id: one.requests for release_id, one in found.items()},
+        "left_out": left_out,
+        "notes": notes,
+    }
+    report |= judge(merged(list(found.values())), limits)
     path = settings.reports / REPORT
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, report)
-    for reason in report["reasons"]:
+    for reason in notes + report["reasons"]:
         print(f"skew: {reason}")
     print(
         f"skew: {report['vectors']:,} vectors of {report['requests']:,} responses,"
         f" {report['exact_share']:.2%} exact; {'passed' if report['passed'] else 'FAILED'} ({path})"
     )
     return report
-
-
-def read_log(
-    settings: Settings, *, release_id: str, limit: int, tick: int
-) -> tuple[list[Logged], dict[str, int]]:
-    """The newest responses of a release that can be recomputed, and how many cannot, by reason.
-
-    Args:
-        tick: of the item states, microseconds.
-    """
-    reasons = (
-        *("another release", "visitor", "without features", "no items", "no as_of by view"),
-        "another tick",
-    )
-    left_out: dict[str, int] = dict.fromkeys(reasons, 0)
-    logged = []
-    for _, _, entry in read_lines(settings.serving_log):
-        if entry["release_id"] != release_id:
-            left_out["another release"] += 1
-        elif entry["user_id"] == ANONYMOUS:  # recent_items of the request are not in the log
-            left_out["visitor"] += 1
-        elif "features" in entry["skipped_stages"]:
-            left_out["without features"] += 1
-        elif not entry["items"]:
-            left_out["no items"] += 1
-        elif "as_of" not in entry:  # a line of before the log had it
-            left_out["no as_of by view"] += 1
-        elif pack_as_of(entry) % tick:  # of before the grid was made coarser
-            left_out["another tick"] += 1
-        else:
-            logged.append(
-                Logged(
-                    request_id=entry["request_id"],
-                    user_id=entry["user_id"],
-                    context_id=entry["context_id"],
-                    at=entry["event_timestamp"],
-                    clock=entry["clock"],
-                    as_of={view: time or 0 for view, time in entry["as_of"].items()},
-                    pack_id=entry["pack_id"],
-                    pack_as_of=pack_as_of(entry),
-                    item_ids=[item["item_id"] for item in entry["items"]],
-                    features=np.array(
-                        [item["features"] for item in entry["items"]], dtype=np.float32
-                    ),
-                )
-            )
-    logged.sort(key=lambda response: response.at)
-    return logged[-limit:], left_out
-
-
-def pack_as_of(entry: dict[str, Any]) -> int:
-    """The tick of a logged response's item features, microseconds."""
-    return int(entry["pack_id"].split("-")[0]) * 1_000_000
 
 
 def recompute(settings: Settings, target_events: tuple[str, ...], *, until: int) -> Settings:

@@ -57,6 +57,24 @@ class Comparison:
         }
 
 
+def merged(found: Sequence[Comparison]) -> Comparison:
+    """The comparisons of several releases as one."""
+    total = Comparison()
+    for one in found:
+        total.requests += one.requests
+        total.vectors += one.vectors
+        total.exact_vectors += one.exact_vectors
+        total.compared = tuple(dict.fromkeys((*total.compared, *one.compared)))
+        for name, count in one.different.items():
+            total.different[name] = total.different.get(name, 0) + count
+            if one.worst[name]["by"] >= total.worst.get(name, {"by": -1.0})["by"]:
+                total.worst[name] = one.worst[name]
+        for view, lag in one.lags.items():
+            before = total.lags.get(view)
+            total.lags[view] = lag if before is None else before.followed_by(lag)
+    return total
+
+
 def comparable(schema: RankingSchema) -> list[int]:
     """Positions of the columns that can be recomputed."""
     left_out = {*PLACES, *MERGE_FEATURES}

@@ -47,6 +47,15 @@ class Lag:
     unreachable: int = 0
     """Requests whose logged as_of is no state that the lake ever had; compared with the nearest."""
 
+    def followed_by(self, other: "Lag") -> "Lag":
+        """The lags of both groups of requests."""
+        return Lag(
+            seconds=np.concatenate([self.seconds, other.seconds]),
+            judged=np.concatenate([self.judged, other.judged]),
+            by_tick=self.by_tick,
+            unreachable=self.unreachable + other.unreachable,
+        )
+
     def report(self, *, days_allowed: float) -> dict[str, Any]:
         """Requests that were stale, of those judged, and by how much."""
         allowed = days_allowed * SECONDS_PER_DAY if self.by_tick else 0.0

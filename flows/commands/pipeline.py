@@ -134,11 +134,9 @@ def package(
 def monitor(run: RunOption = None, as_json: JsonOption = False) -> None:
     """Report on the serving log: drift, quality, diversity, engagement, guardrail verdicts."""
     from flows.monitor import monitor_flow
-    from flows.runs import Run
-    from shortlist.config import Settings
 
     with show.only_json(as_json):
-        result = monitor_flow(Run.open(Settings(), run).run_id)
+        result = monitor_flow(run)
     show.result(result, as_json=as_json, table=show.guardrails)
     if result["verdict"] == "hold":
         raise typer.Exit(1)

@@ -31,6 +31,7 @@ RECEIVED_AT = "received_at"
 CHUNK_ROWS = 4_096
 """Rows of the serving log that are Python objects at the same time."""
 ITEM_KEYS = ("item_id", "position", "source", "score", "propensity", "features")
+REQUEST_KEYS = tuple(field.name for field in SERVING_LOG if field.name not in ITEM_KEYS)
 
 
 def read_lines(folder: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
@@ -188,10 +189,9 @@ def load_serving_log(
     """
     chunks = [SERVING_LOG.empty_table()]
     rows: list[dict[str, Any]] = []
-    request_keys = [field.name for field in SERVING_LOG if field.name not in ITEM_KEYS]
     for path, number, content in read_lines(folder):
         where = f"{path}: line {number}"
-        request = _picked(content, request_keys, where=where)
+        request = _picked(content, REQUEST_KEYS, where=where)
         items = content.get("items")
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise DatasetError(f"{where}: items is {items!r:.60}, want a list of objects")
@@ -204,6 +204,16 @@ def load_serving_log(
             chunks.append(_shown(rows, folder))
             rows = []
     return pa.concat_tables([*chunks, _shown(rows, folder)]).combine_chunks()
+
+
+def read_responses(folder: Path, *, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Some REQUEST_KEYS of every response in the serving log.
+
+    Raises:
+        DatasetError: a line lacks one of them, or a required one is null.
+    """
+    for path, number, content in read_lines(folder):
+        yield _picked(content, keys, where=f"{path}: line {number}")
 
 
 def _shown(rows: list[dict[str, Any]], folder: Path) -> pa.Table:

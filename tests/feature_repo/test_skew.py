@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from flows.featurize import featurize
-from flows.skew_compare import comparable, compare
-from flows.skew_states import Logged
+from flows.skew_compare import Comparison, comparable, compare, merged
+from flows.skew_states import Lag, Logged
 from flows.skew_verdict import Limits, SkewFailed, judge
 from models.ranking.features import ranking_features, ranking_schema
 from models.recommend.queries import build_queries
@@ -313,3 +313,25 @@ def test_the_failure_names_features_and_views() -> None:
         "features that differ from the lake: value_cross, item_trend; views that were stale:"
         " user_kinds; reports/skew.json says by how much"
     )
+
+
+def test_comparisons_of_several_releases_are_judged_together() -> None:
+    def one(seconds: float, by: float) -> Comparison:
+        return Comparison(
+            requests=1,
+            vectors=2,
+            exact_vectors=1,
+            compared=("a", f"by {by}"),
+            different={"a": 1},
+            worst={"a": {"by": by}},
+            lags={"user_stats": Lag(np.array([seconds]), np.array([True]), False, 1)},
+        )
+
+    found = merged([one(0, 2.0), one(7, 1.0)])
+    assert (found.requests, found.vectors, found.exact_vectors) == (2, 4, 2)
+    assert found.compared == ("a", "by 2.0", "by 1.0")
+    assert found.different == {"a": 2}
+    assert found.worst == {"a": {"by": 2.0}}
+    lag = found.lags["user_stats"]
+    assert (lag.seconds.tolist(), lag.judged.tolist(), lag.unreachable) == ([0, 7], [True, True], 2)
+    assert merged([one(3, 1.0)]).lags["user_stats"].seconds.tolist() == [3]

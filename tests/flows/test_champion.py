@@ -124,7 +124,8 @@ class Shop:
     def run(self, sources: str) -> tuple[dict, dict]:
         path = self.folder / "run.toml"
         path.write_text(TOML.format(folder=self.world, sources=sources))
-        done = shortlist("run", str(path), "--no-monitor", "--json", home=self.settings.home)
+        command = ("run", str(path), "--no-monitor", "--json")
+        done = shortlist(*command, home=self.settings.home, timeout=900)
         assert done.stdout, done.stderr[-3_000:]
         summary = json.loads(done.stdout)
         run = Run.open(self.settings, summary["run_id"])
@@ -209,7 +210,9 @@ def test_a_recipe_that_is_fitted_again_gives_the_lists_of_the_backtest(last):
     backtest = load_chain(run.staging, about, sources=run.backtest)
     ticks, _ = read_windows(settings, world, run.config, windows=("test",))
     for tick in ticks["test"]:
-        found, wanted = (c.rank(tick.queries, tick.items, k=10) for c in (again, backtest))
+        found, wanted = (
+            tick.over(chain).rank(tick.queries, tick.items, k=10) for chain in (again, backtest)
+        )
         np.testing.assert_array_equal(found.item_idx, wanted.item_idx)
         np.testing.assert_allclose(found.score, wanted.score, rtol=1e-5)
 
