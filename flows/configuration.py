@@ -8,7 +8,7 @@ from flows.validate import ValidateConfig
 from models.ranking.registry import RankerConfig
 from models.registry import SourceConfig
 from shortlist.clock import HomeClock
-from shortlist.config import Config, Settings, load_toml
+from shortlist.config import Config, ConfigPath, Settings, load_toml
 from shortlist.datasets import DataConfig
 from shortlist.feature_store import home_clock
 from shortlist.splits import MAX_REQUESTS_PER_USER
@@ -27,6 +27,8 @@ class FeaturesConfig(Config):
         if value is not None:
             tick_length(value)
         return value
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 class SplitConfig(Config):
@@ -62,7 +64,7 @@ class EvaluateConfig(Config):
 
 class MonitorConfig(Config):
     max_requests: int = Field(default=1_000, ge=1)
-    guardrails: Path = Path("configs/guardrails.toml")
+    guardrails: ConfigPath = CONFIGS / "guardrails.toml"
 
 
 class RunConfig(Config):
@@ -70,7 +72,7 @@ class RunConfig(Config):
 
     name: str
     seed: int = 0
-    gates: Path = Path("configs/gates.toml")
+    gates: ConfigPath = CONFIGS / "gates.toml"
     data: DataConfig
     validation: ValidateConfig = ValidateConfig()
     features: FeaturesConfig = FeaturesConfig()

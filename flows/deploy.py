@@ -1,4 +1,7 @@
-"""Deploy: register the deployments of prefect.yaml with a running Prefect server."""
+"""Deploy: register the deployments of prefect.yaml with a running Prefect server.
+
+Everything there carries the home's name, so homes that share a server don't touch each other.
+"""
 
 import os
 import subprocess
@@ -11,8 +14,10 @@ from shortlist.config import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFECT_FILE = ROOT / "prefect.yaml"
-WORK_POOL = "shortlist"
+PLACEHOLDER = "HOME_NAME"
+"""In prefect.yaml, where the home's name belongs."""
 DEPLOYMENTS = ("refresh/hourly", "shortlist/nightly", "monitor/monitoring", "skew/daily")
+"""Each ends with a hyphen and the home's name."""
 
 
 class DeployError(RuntimeError):
@@ -44,12 +49,13 @@ def deploy_all(config: Path | str) -> dict[str, Any]:
             "PREFECT_API_URL is not set: start a server with `prefect server start` and"
             " `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
         )
-    home = Settings().home.resolve()
+    settings = Settings()
+    pool = f"shortlist-{settings.home_name}"
     variables = {
-        "shortlist_home": str(home),
-        "shortlist_config": str(Path(config).resolve()),
-        "shortlist_run": run_config.model_dump(mode="json", exclude_unset=True),
-        "shortlist_guardrails": str(run_config.monitor.guardrails.resolve()),
+        "home": str(settings.home.resolve()),
+        "config": str(Path(config).resolve()),
+        "run": run_config.model_dump(mode="json", exclude_unset=True),
+        "guardrails": str(run_config.monitor.guardrails.resolve()),
     }
     with get_client(sync_client=True) as client:
         problem = client.api_healthcheck()
@@ -59,34 +65,49 @@ def deploy_all(config: Path | str) -> dict[str, Any]:
                 " `prefect server start`"
             )
         try:
-            client.read_work_pool(WORK_POOL)
+            client.read_work_pool(pool)
         except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process"))
-            print(f"deploy: work pool '{WORK_POOL}' made")
-    _set_variables(variables)
-    _prefect_deploy(url)
-    print(f"deploy: {', '.join(DEPLOYMENTS)} on {url}")
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+            print(f"deploy: work pool '{pool}' made")
+    _set_variables(variables, home_name=settings.home_name)
+    _prefect_deploy(url, write_prefect_file(settings))
+    deployments = deployments_of(settings)
+    print(f"deploy: {', '.join(deployments)} on {url}")
     return {
-        "deployments": list(DEPLOYMENTS),
-        "work_pool": WORK_POOL,
+        "deployments": deployments,
+        "work_pool": pool,
         "server": url,
-        "worker": f"prefect worker start --pool {WORK_POOL}",
+        "worker": f"prefect worker start --pool {pool}",
     }
 
 
-def _set_variables(variables: dict[str, Any]) -> None:
+def deployments_of(settings: Settings) -> list[str]:
+    """ "flow/deployment" of each deployment of a home."""
+    return [f"{name}-{settings.home_name}" for name in DEPLOYMENTS]
+
+
+def write_prefect_file(settings: Settings) -> Path:
+    """Write the home's prefect.yaml: the repository's with the home's name."""
+    text = PREFECT_FILE.read_text(encoding="utf-8")
+    path = settings.home.resolve() / PREFECT_FILE.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace(PLACEHOLDER, settings.home_name), encoding="utf-8")
+    return path
+
+
+def _set_variables(variables: dict[str, Any], *, home_name: str) -> None:
     """prefect.yaml names them; a variable may hold a whole run's configuration."""
     from prefect.variables import Variable
 
     for name, value in variables.items():
-        Variable.set(name, value, overwrite=True)
+        Variable.set(f"shortlist_{home_name}_{name}", value, overwrite=True)
 
 
-def _prefect_deploy(url: str) -> None:
+def _prefect_deploy(url: str, prefect_file: Path) -> None:
     """`prefect deploy --all`, the way Prefect itself registers a prefect.yaml."""
     command = ["-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file"]
     done = subprocess.run(
-        [sys.executable, *command, str(PREFECT_FILE)],
+        [sys.executable, *command, str(prefect_file)],
         cwd=ROOT,  # entry points are relative to it, and runs start there
         env=os.environ | {"PREFECT_API_URL": url, "NO_COLOR": "1"},
         capture_output=True,

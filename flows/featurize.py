@@ -9,8 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect import flow
+from prefect import flow, task
 
+from flows.retries import RETRIED
 from shortlist.config import Settings
 from shortlist.feature_store import (
     FeatureStoreError,
@@ -48,7 +49,12 @@ def featurize_flow(target_events: tuple[str, ...], until: int, tick: int = DAILY
                 f"{settings.features}: states are built up to {_moment(before.until)}, asked for"
                 f" {_moment(until)}; features are never set back (remove the folder to build anew)"
             )
-        return featurize(settings, target_events, until=until, tick=tick)
+        return featurize_task(target_events, until, tick)
+
+
+@task(name="build", **RETRIED)
+def featurize_task(target_events: tuple[str, ...], until: int, tick: int) -> dict[str, Any]:
+    return featurize(Settings(), target_events, until=until, tick=tick)
 
 
 def featurize(

@@ -130,6 +130,11 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
     }
 
 
+def _from_anywhere(path: str) -> str:
+    """A path as the TOML needs it, wherever that lies."""
+    return path if "://" in path else str(Path(path).absolute())
+
+
 def _plain_name(path: str) -> str:
     stem = Path(path.rstrip("/*")).name.split(".")[0]
     folder = Path(path).parent.name
@@ -155,7 +160,7 @@ def _toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) -> st
             "hold_back = 0.05 # the newest events; `shortlist replay` sends them as traffic"
         )
     for key, one in tables:
-        lines += ["", f"[data.files.{key}]", f"path = {json.dumps(one.path)}"]
+        lines += ["", f"[data.files.{key}]", f"path = {json.dumps(_from_anywhere(one.path))}"]
         lines += [f"{option} = {_value(value)}" for option, value in one.more.items() if value]
         lines.append(f"columns = {_value(one.mapping)}")
     if run["rating_range"]:

@@ -3,8 +3,9 @@
 import time
 from typing import Any
 
-from prefect import flow
+from prefect import flow, task
 
+from flows.retries import RETRIED
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig, stage_source
 from shortlist.home_lock import REFRESH_WAIT, home_lock
@@ -18,9 +19,18 @@ def ingest_flow(data: DataConfig, now: int | None = None) -> dict[str, Any]:
         now: microseconds, what `ingested_at` becomes where the source gives none. None: the wall's
             time.
     """
-    settings = Settings()
-    with home_lock(settings, "refresh", what="shortlist ingest", wait_seconds=REFRESH_WAIT):
-        batch = stage_source(data, settings, now=now or time.time_ns() // 1_000)
+    with home_lock(Settings(), "refresh", what="shortlist ingest", wait_seconds=REFRESH_WAIT):
+        return stage_task(data, now)
+
+
+@task(name="stage", **RETRIED)
+def stage_task(data: DataConfig, now: int | None) -> dict[str, Any]:
+    return stage(Settings(), data, now=now)
+
+
+def stage(settings: Settings, data: DataConfig, *, now: int | None = None) -> dict[str, Any]:
+    """See `ingest_flow`; this is the same without Prefect and without the home's lock."""
+    batch = stage_source(data, settings, now=now or time.time_ns() // 1_000)
     result = {
         "batch_id": batch.batch_id,
         "read": batch.read["interactions"],

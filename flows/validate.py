@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect import flow
+from prefect import flow, task
 from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 
+from flows.retries import RETRIED
 from flows.validate_docs import Account
 from flows.validate_suites import Finding, Judge
 from shortlist.config import Settings
@@ -45,12 +46,19 @@ def validate_flow(
     try:
         with home_lock(settings, "refresh", what="shortlist validate", wait_seconds=REFRESH_WAIT):
             now = clock or settings.clock or "wall"
-            result = validate_batch(settings, batch_id, config, clock=now)
+            result = validate_task(batch_id, config, now)
     finally:
         link_data_docs(settings)
     for line in told(result):
         print(f"validate: {line}")
     return result
+
+
+@task(name="publish", **RETRIED)
+def validate_task(
+    batch_id: str, config: ValidateConfig, clock: Literal["wall", "replay"]
+) -> dict[str, Any]:
+    return validate_batch(Settings(), batch_id, config, clock=clock)
 
 
 def told(result: dict[str, Any]) -> list[str]:

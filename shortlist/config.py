@@ -6,11 +6,13 @@ manifest), the run's environment (device, rng, paths: arguments), the deployment
 (`Settings`).
 """
 
+import hashlib
+import re
 import tomllib
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -29,11 +31,27 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+FOLDER = "folder"
+"""Key of the validation context: the folder of the TOML file that is read."""
+
+
+def beside_file(path: str, info: ValidationInfo) -> str:
+    """A path out of a TOML file, which is relative to that file's folder; a URI stays as it is."""
+    folder = (info.context or {}).get(FOLDER)
+    return path if folder is None or "://" in path else str(folder / path)
+
+
+def _path_beside_file(path: Path, info: ValidationInfo) -> Path:
+    return Path(beside_file(str(path), info))
+
+
+ConfigPath = Annotated[Path, AfterValidator(_path_beside_file)]
+"""A path in a config; in a TOML file it is relative to that file."""
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 def load_toml(path: Path | str, schema: type[ConfigT]) -> ConfigT:
-    """Read one TOML file as one typed config.
+    """Read one TOML file as one typed config. Its paths are relative to the file.
 
     Raises:
         ConfigError: the file is missing, is not TOML, or a key is unknown, missing or of the wrong
@@ -49,7 +67,7 @@ def load_toml(path: Path | str, schema: type[ConfigT]) -> ConfigT:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     try:
-        return schema.model_validate(data)
+        return schema.model_validate(data, context={FOLDER: path.absolute().parent})
     except ValidationError as error:
         lines = [f"{path}: {describe(problem)}" for problem in error.errors()]
         raise ConfigError("\n".join(lines)) from None
@@ -99,6 +117,15 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def home_name(self) -> str:
+        """Short, stable name of the home, for servers that several homes share (Prefect, Redis):
+        its folder's name and six hex digits of its path's sha256.
+        """
+        path = self.home.resolve()
+        folder = re.sub(r"[^a-z0-9]+", "_", path.name.lower()).strip("_")[:20] or "home"
+        return f"{folder}_{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
 
     @property
     def lake(self) -> Path:

@@ -9,7 +9,7 @@ from shortlist.datasets.config import (
     ItemFile,
     UserFile,
 )
-from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.errors import DatasetError, SourceUnavailable
 from shortlist.datasets.load import stage_source
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "FilesConfig",
     "InteractionFile",
     "ItemFile",
+    "SourceUnavailable",
     "UserFile",
     "stage_source",
 ]

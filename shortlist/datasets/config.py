@@ -5,10 +5,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from shortlist import columns as c
-from shortlist.config import Config
+from shortlist.config import Config, ConfigPath, beside_file
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, USERS
 from shortlist.datasets.simulated.source import SimulatedConfig
 
@@ -46,6 +46,11 @@ class FileTable(Config):
     @classmethod
     def _text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
+
+    @field_validator("path")
+    @classmethod
+    def _beside_file(cls, value: str, info: ValidationInfo) -> str:
+        return beside_file(value, info)
 
     @field_validator("timestamp_unit")
     @classmethod
@@ -213,7 +218,7 @@ class DataConfig(Config):
     ]
     origin: Literal["pip", "grouplens"] = "pip"
     """MovieLens-100K: out of the RecBole wheel by pip, or GroupLens' own archive."""
-    path: Path | None = None
+    path: ConfigPath | None = None
     """Public sets: an archive, file or folder that is here already."""
     category: str | None = None
     """Amazon Reviews 2023: the category's name, e.g. All_Beauty."""

@@ -15,7 +15,7 @@ import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
 from shortlist.datasets.config import DatabaseConfig, DatabaseItems, DatabaseTable, DatabaseUsers
-from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.errors import DatasetError, SourceUnavailable
 from shortlist.datasets.locate import SourceFile
 from shortlist.datasets.mapping import items_sql, users_sql
 from shortlist.datasets.readers import open_raw
@@ -40,13 +40,21 @@ def stage_database(stager: Stager) -> None:
     marks: dict[str, Any] = dict(stager.known(key).get("watermarks", {}))
     engine = open_engine(config)
     try:
+        with engine.connect():
+            pass
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise SourceUnavailable(f"{_shown(engine)}: {_first_line(error)}") from None
+    try:
         for name, table in tables:
             if table is not None:
                 marks[name] = _stage(
                     stager, engine, name, table, marks.get(name), config.chunk_rows
                 )
     except SQLAlchemyError as error:
-        raise DatasetError(f"{_shown(engine)}: {_first_line(error)}") from None
+        lost = getattr(error, "connection_invalidated", False)
+        kind = SourceUnavailable if lost else DatasetError
+        raise kind(f"{_shown(engine)}: {_first_line(error)}") from None
     finally:
         engine.dispose()
     stager.given = {"watermarks": marks}

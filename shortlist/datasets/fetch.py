@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.errors import SourceUnavailable
 
 
 def download(url: str, path: Path, *, else_: str = "`path` to a copy of it") -> Path:
-    """Fetch `url` to `path` if it is not there. Raises DatasetError naming the other way."""
+    """Fetch `url` to `path` if it is not there. Raises SourceUnavailable naming the other way."""
     import httpx
 
     if path.is_file():
@@ -21,6 +21,6 @@ def download(url: str, path: Path, *, else_: str = "`path` to a copy of it") -> 
                     file.write(chunk)
     except httpx.HTTPError as error:
         partial.unlink(missing_ok=True)
-        raise DatasetError(f"{url}: {error}; the other way: {else_}") from None
+        raise SourceUnavailable(f"{url}: {error}; the other way: {else_}") from None
     partial.replace(path)
     return path

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.errors import DatasetError, SourceUnavailable
 
 FORMATS = {
     ".csv": "csv",
@@ -125,7 +125,7 @@ def _fetched(uri: str, cache: Path) -> list[tuple[str, Path]]:
         raise DatasetError(f"{uri}: {error}; install that package beside shortlist") from None
     except Exception as error:
         # Every file system of fsspec raises its own; all of them mean that it cannot be read.
-        raise DatasetError(f"{uri}: cannot be read: {type(error).__name__}: {error}") from None
+        raise SourceUnavailable(f"{uri}: cannot be read: {type(error).__name__}: {error}") from None
 
 
 def _uri(system: Any, name: str) -> str:

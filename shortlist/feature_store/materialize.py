@@ -46,6 +46,7 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
     snapshots = Snapshots.read(settings.features)
     target = {
         "online_store": settings.online_store,
+        "project": store.project,
         "generation": snapshots.generation if snapshots else None,
     }
     since = _materialized(mark, target, until=until)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView, RepoConfig
 
 PROJECT = "shortlist"
+"""Feast's name for the definitions, which prefixes every online key."""
 OFFLINE_STORE = "shortlist.feature_store.offline.AsofOfflineStore"
 SQLITE_STORE = "shortlist.feature_store.online.WideSqliteOnlineStore"
 BATCH_ENGINE = "shortlist.feature_store.engine.ArrowComputeEngine"
@@ -42,7 +43,7 @@ def repo_config(settings: Settings) -> "RepoConfig":
 
     feast_home = settings.feast.absolute()
     return RepoConfig(
-        project=PROJECT,
+        project=project_of(settings),
         provider="local",
         registry={
             "registry_type": "file",
@@ -55,6 +56,15 @@ def repo_config(settings: Settings) -> "RepoConfig":
         entity_key_serialization_version=3,
         repo_path=REPO,
     )
+
+
+def project_of(settings: Settings) -> str:
+    """Feast's project. Homes may share a Redis, so there the project carries the home's name; an
+    SQLite file lies in its home, which may be moved.
+    """
+    if settings.online_store == "sqlite":
+        return PROJECT
+    return f"{PROJECT}_{settings.home_name}"
 
 
 def _online_config(settings: Settings, feast_home: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ WORKER = """
 import os, signal, sys, time
 from pathlib import Path
 from flows.configuration import RunConfig
-from flows.ingest import ingest_flow
+from flows.ingest import stage
 from flows.quarantine import replay
 from flows.validate import validate_batch
 from shortlist.config import Settings
@@ -38,7 +38,7 @@ config = RunConfig.model_validate(
 )
 
 def take_in():
-    batch = ingest_flow.fn(config.data)
+    batch = stage(Settings(), config.data)
     validate_batch(Settings(), batch["batch_id"], config.validation, clock="replay")
 
 def mend():

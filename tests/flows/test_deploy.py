@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -10,10 +11,14 @@ import pyarrow as pa
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.deploy import DEPLOYMENTS, DeployError, deploy_all
+from flows.deploy import DEPLOYMENTS, DeployError, deploy_all, deployments_of
+from flows.ingest import ingest_flow
 from flows.service_process import free_port
+from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
+from shortlist.datasets import DataConfig, DatasetError
 from shortlist.lake import Lake
+from tests.conftest import new_prefect_home
 
 HOUR = 3_600_000_000
 START = 1_700_006_400_000_000
@@ -65,7 +70,7 @@ def prefect(tmp_path, monkeypatch):
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     variables = {
-        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_HOME": str(new_prefect_home(tmp_path / "prefect")),
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -85,7 +90,7 @@ def prefect(tmp_path, monkeypatch):
     start("server", "start", "--host", "127.0.0.1", "--port", str(port))
     wait_for(lambda: answers(f"{url}/health"), seconds=120, what="the Prefect server")
     # The worker makes the pool that it is to serve, as `shortlist deploy` would.
-    start("worker", "start", "--pool", "shortlist", "--type", "process")
+    start("worker", "start", "--pool", f"shortlist-{Settings().home_name}", "--type", "process")
     yield url
     for process in reversed(processes):
         process.terminate()
@@ -113,16 +118,35 @@ def wait_for(found, *, seconds: float, what: str):
     raise AssertionError(f"{what}: nothing after {seconds:.0f} s")
 
 
-def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp_path):
-    url = prefect
+def deployment(url: str, name: str, settings: Settings) -> dict:
+    return httpx.get(f"{url}/deployments/name/{name}-{settings.home_name}").json()
+
+
+def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp_path, monkeypatch):
+    url, settings = prefect, Settings()
     write_lake(tmp_path / "home" / "lake")
     config = tmp_path / "tiny.toml"
     config.write_text(CONFIG)
+    other = Settings(home=tmp_path / "other" / "home")
+    other_config = tmp_path / "other.toml"
+    other_config.write_text(CONFIG.replace("popularity", "recent_popularity"))
     with temporary_settings({PREFECT_API_URL: url}):
-        assert deploy_all(config)["deployments"] == list(DEPLOYMENTS)
+        names = deploy_all(config)["deployments"]
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("SHORTLIST_HOME", str(other.home))
+            theirs = deploy_all(other_config)
+    assert names == deployments_of(settings)
+    assert theirs["deployments"] == deployments_of(other)
+    assert theirs["worker"] == f"prefect worker start --pool shortlist-{other.home_name}"
+    pools = {pool["name"] for pool in httpx.post(f"{url}/work_pools/filter", json={}).json()}
+    assert pools == {f"shortlist-{one.home_name}" for one in (settings, other)}
+    variables = httpx.post(f"{url}/variables/filter", json={}).json()
+    assert len(variables) == 8  # four of each home
 
-    deployed = {name: httpx.get(f"{url}/deployments/name/{name}").json() for name in DEPLOYMENTS}
-    assert {d["work_pool_name"] for d in deployed.values()} == {"shortlist"}
+    deployed = {name: deployment(url, name, settings) for name in DEPLOYMENTS}
+    assert {d["work_pool_name"] for d in deployed.values()} == {f"shortlist-{settings.home_name}"}
+    again = deployment(url, "shortlist/nightly", other)["parameters"]["config"]
+    assert again["train"]["sources"] == [{"kind": "recent_popularity"}]
     assert all(d["schedules"][0]["schedule"]["cron"] for d in deployed.values())
     assert deployed["refresh/hourly"]["parameters"] == {"config": str(config)}
     assert deployed["skew/daily"]["schedules"][0]["schedule"]["cron"] == "45 1 * * *"
@@ -157,6 +181,49 @@ def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp
 
     everything = {d["id"] for d in deployed.values()}
     wait_for(lambda: everything <= scheduled(), seconds=90, what="the scheduler's runs")
+
+
+def task_runs(url: str) -> list[dict]:
+    """Tasks that ran on the server, first attempt first."""
+    query = {"sort": "EXPECTED_START_TIME_ASC"}
+    return httpx.post(f"{url}/task_runs/filter", json=query, timeout=30).json()
+
+
+def test_a_step_is_tried_again_unless_its_input_is_bad(prefect, tmp_path, caplog):
+    url, settings = prefect, Settings()
+    log = tmp_path / "log.csv"
+    log.write_text("user,item,at\nu1,i1,1700000000\n")
+    files = {
+        "interactions": {
+            "path": str(log),
+            "event_type": "click",
+            "columns": {"user_id": "user", "item_id": "item", "event_timestamp": "at"},
+        }
+    }
+    content = {"source": "files", "target_events": ["click"], "files": files}
+    settings.home.mkdir()
+    (settings.home / "lake").write_text("in the way")
+
+    def mend() -> None:
+        """Make room once the first attempt has failed."""
+        wait_for(lambda: "Retry 1/3" in caplog.text, seconds=120, what="the first attempt")
+        (settings.home / "lake").unlink()
+
+    mended = threading.Thread(target=mend)
+    with temporary_settings({PREFECT_API_URL: url}):
+        mended.start()
+        batch = ingest_flow(DataConfig.model_validate(content))
+        mended.join()
+        assert batch["read"] == 1
+        wait_for(
+            lambda: [r["run_count"] for r in task_runs(url)] == [2], seconds=60, what="a retry"
+        )
+        log.write_text("user,item\nu1,i1\n")
+        with pytest.raises(DatasetError, match="'at'"):
+            ingest_flow(DataConfig.model_validate(content))
+        wait_for(
+            lambda: [r["run_count"] for r in task_runs(url)] == [2, 1], seconds=60, what="one try"
+        )
 
 
 def test_without_a_server_the_error_says_what_to_start(tmp_path):

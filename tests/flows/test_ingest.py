@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.ingest import ingest_flow
+from flows.ingest import stage
 from flows.validate import ValidateConfig, validate_batch
 from shortlist.config import ConfigError, Settings, load_toml
 from shortlist.datasets import DataConfig, DatasetError
@@ -37,7 +37,7 @@ def config(path: Path, **more: Any) -> DataConfig:
 
 def ingest(path: Path, **more: Any) -> dict[str, Any]:
     """The flow's own function: Prefect itself is part of the end-to-end test."""
-    return ingest_flow.fn(config(path, **more))
+    return stage(Settings(), config(path, **more))
 
 
 def validate(batch_id: str) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def test_a_bad_source_leaves_nothing(
 
 def test_the_service_needs_a_catalogue_first(home: Path) -> None:
     with pytest.raises(LakeError, match="shortlist run"):
-        ingest_flow.fn(DataConfig(source="service"))
+        stage(Settings(), DataConfig(source="service"))
 
 
 FILES = 'source = "files"\n[files.interactions]\npath = "x.csv"\n'

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.configuration import RunConfig
-from flows.ingest import ingest_flow
+from flows.ingest import stage
 from flows.quarantine import listed, replay, shown
 from flows.show import WriteError
 from flows.validate import validate_batch
@@ -46,7 +46,7 @@ def run_config(folder: Path, **validation: Any) -> RunConfig:
 
 
 def take_in(config: RunConfig) -> dict[str, Any]:
-    batch = ingest_flow.fn(config.data)
+    batch = stage(Settings(), config.data)
     return validate_batch(Settings(), batch["batch_id"], config.validation, clock="replay")
 
 

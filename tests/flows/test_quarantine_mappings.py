@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.configuration import RunConfig
-from flows.ingest import ingest_flow
+from flows.ingest import stage
 from flows.quarantine import listed, replay
 from flows.validate import validate_batch
 from shortlist.config import Settings
@@ -68,7 +68,7 @@ def run_config(folder: Path, tables: Any = None, **validation: Any) -> RunConfig
 
 
 def take_in(config: RunConfig, **data: Any) -> dict[str, Any]:
-    batch = ingest_flow.fn(config.data.model_copy(update=data))
+    batch = stage(Settings(), config.data.model_copy(update=data))
     return validate_batch(Settings(), batch["batch_id"], config.validation, clock="replay")
 
 

@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
-from shortlist.config import Config, ConfigError, Settings, load_toml
+from shortlist.config import Config, ConfigError, ConfigPath, Settings, load_toml
+from shortlist.datasets import DataConfig
 
 
 class Inner(Config):
@@ -64,3 +66,61 @@ def test_an_unknown_clock_is_refused(monkeypatch):
     monkeypatch.setenv("SHORTLIST_CLOCK", "sundial")
     with pytest.raises(ValueError, match="clock"):
         Settings()
+
+
+def test_a_home_has_a_short_stable_name_that_no_other_has(tmp_path, monkeypatch):
+    one, other = (
+        Settings(home=tmp_path / "a" / "My Shop"),
+        Settings(home=tmp_path / "b" / "My Shop"),
+    )
+    assert re.fullmatch(r"my_shop_[0-9a-f]{6}", one.home_name)
+    assert one.home_name != other.home_name
+    monkeypatch.chdir(tmp_path)
+    assert Settings(home=Path("a/../a/My Shop")).home_name == one.home_name
+    assert re.fullmatch(r"home_[0-9a-f]{6}", Settings(home=Path("/")).home_name)
+
+
+class Places(Config):
+    gates: ConfigPath = Path("/defaults/gates.toml")
+    log: ConfigPath
+
+
+@pytest.mark.parametrize(
+    ("text", "gates", "log"),
+    [
+        ('log = "data/log.csv"', "/defaults/gates.toml", "{folder}/data/log.csv"),
+        ('gates = "g.toml"\nlog = "/data/log.csv"', "{folder}/g.toml", "/data/log.csv"),
+    ],
+)
+def test_paths_of_a_file_are_relative_to_that_file(tmp_path, monkeypatch, text, gates, log):
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "run.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    found = load_toml("configs/run.toml", Places)
+    assert found.gates == Path(gates.format(folder=folder))
+    assert found.log == Path(log.format(folder=folder))
+    # Read again without the file, as from a run's folder: nothing moves.
+    assert Places.model_validate_json(found.model_dump_json()) == found
+
+
+def test_the_data_of_a_run_lies_beside_its_file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(
+        'source = "files"\n[[files.interactions]]\npath = "logs/*.csv"\nevent_type = "click"\n'
+        'columns = { user_id = "u", item_id = "i", event_timestamp = "t" }\n'
+        '[files.items]\npath = "s3://shop/items.parquet"\ncolumns = { item_id = "i" }\n'
+    )
+    files = load_toml(path, DataConfig).files
+    assert files is not None
+    assert files.interactions[0].path == f"{tmp_path}/logs/*.csv"
+    assert files.items is not None
+    assert files.items.path == "s3://shop/items.parquet"
+    path.write_text('source = "simulated"\nsimulated.preset = "own.toml"\n')
+    world = load_toml(path, DataConfig).simulated
+    assert world is not None
+    assert world.preset == f"{tmp_path}/own.toml"
+    path.write_text('source = "simulated"\nsimulated.preset = "tiny"\n')
+    world = load_toml(path, DataConfig).simulated
+    assert world is not None
+    assert world.preset == "tiny"

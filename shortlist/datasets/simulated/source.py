@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from shortlist.config import Config
+from shortlist.config import Config, beside_file
 from shortlist.datasets.batch import Batch
 from shortlist.datasets.simulated.config import MAX_DAYS, load_world_config
 from shortlist.datasets.simulated.day import live_day
@@ -32,6 +32,11 @@ class SimulatedConfig(Config):
     """Length of the world's calendar; None: the preset's."""
     log_days: int | None = Field(default=None, ge=1)
     """Days of the log that are published, with whoever and whatever is there by then; None: all."""
+
+    @field_validator("preset")
+    @classmethod
+    def _beside_file(cls, value: str, info: ValidationInfo) -> str:
+        return beside_file(value, info) if value.endswith(".toml") else value
 
     def world(self) -> World:
         """Raises ConfigError: no such preset, or impossible parameters."""
