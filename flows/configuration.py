@@ -28,6 +28,7 @@ class FeaturesConfig(Config):
             tick_length(value)
         return value
 
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
