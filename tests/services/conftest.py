@@ -64,7 +64,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 def copy_home(source: Path, target: Path, *, folders: tuple[str, ...]) -> Path:
     for name in folders:
-        shutil.copytree(source / name, target / name)
+        shutil.copytree(source / name, target / name, symlinks=True)  # lake/current is one
     (target / "bentoml").mkdir(parents=True)
     return target
 
