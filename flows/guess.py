@@ -19,7 +19,6 @@ from shortlist.datasets.guess import (
 
 OLD = 30 * 86_400
 """Seconds after which data is history: 'now' is then its own end."""
-UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 PREFERRED = ("purchase", "rating", "click", "watch", "like", "review", "view")
 ENOUGH = 1_000
 
@@ -32,6 +31,7 @@ def guess(
     columns: dict[str, str],
     event_type: str | None,
     name: str | None,
+    time_unit: str | None = None,
 ) -> dict[str, Any]:
     """Look at the files.
 
@@ -47,7 +47,9 @@ def guess(
     sample = Sample(interactions, cache)
     given = [name for name, path in (("items", items), ("users", users)) if path is not None]
     chosen = chosen_by_table(columns, ["interactions", *given])
-    events = guess_events(sample, chosen["interactions"], event_type)
+    events = guess_events(
+        sample, chosen["interactions"], event_type=event_type, time_unit=time_unit
+    )
     tables = [("interactions", events)]
     if items is not None:
         by_item = guess_items(Sample(items, cache), chosen["items"], events.mapping[c.ITEM_ID])
@@ -62,10 +64,16 @@ def guess(
     if run["rating_range"]:
         low, high = run["rating_range"]
         said += f"; ratings from {low:g} to {high:g}, liked from {run['like_threshold']:g}"
+    notes = [note for _, one in tables for note in one.notes]
     return {
         "toml": toml,
         "said": said,
-        "summary": {"name": title, "columns": {key: one.mapping for key, one in tables}}
+        "notes": notes,
+        "summary": {
+            "name": title,
+            "columns": {key: one.mapping for key, one in tables},
+            "notes": notes,
+        }
         | {key: run[key] for key in ("target_events", "clock", "like_threshold")},
         "tables": [_shown(key, one) for key, one in tables],
     }
@@ -103,12 +111,11 @@ def _shown(name: str, one: Guess) -> dict[str, Any]:
 
 
 def _run(sample: Sample, events: Guess) -> dict[str, Any]:
-    words: dict[str, int] = events.more.pop("words", {})
     kinds: dict[str, int] = {}
-    for word, count in words.items():
+    for word, count in events.words.items():
         kind = events.more["event_types"].get(word, word)
         kinds[kind] = kinds.get(kind, 0) + count
-    if not words:
+    if not events.words:
         kinds = {events.more["event_type"]: ENOUGH}
     target = next((kind for kind in PREFERRED if kinds.get(kind, 0) >= ENOUGH), None)
     target = target or max(kinds, key=lambda kind: kinds[kind])
@@ -116,17 +123,12 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
     if "rating" in kinds and c.VALUE in events.mapping:
         rating = sample.range(events.mapping[c.VALUE])
     liked = None if rating is None else round(rating[0] + 0.75 * (rating[1] - rating[0]) + 0.12, 1)
-    unit = events.more["timestamp_unit"]
-    clock = "replay"
-    if unit in UNITS:
-        newest = sample.range(events.mapping[c.EVENT_TIMESTAMP])
-        if newest is not None and newest[1] * UNITS[unit] > time.time() - OLD:
-            clock = "wall"
+    is_old = events.newest is None or events.newest < (time.time() - OLD) * 1e6
     return {
         "target_events": [target],
         "rating_range": rating,
         "like_threshold": liked,
-        "clock": clock,
+        "clock": "replay" if is_old else "wall",
     }
 
 

@@ -9,6 +9,7 @@ import typer
 from flows import show
 from flows.commands.options import JsonOption
 from flows.commands.tables import print_table
+from shortlist.datasets.config import UNITS
 
 app = typer.Typer()
 DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "duckdb")
@@ -31,6 +32,13 @@ def init(
     event_type: Annotated[
         str | None, typer.Option(help="The type of every event, without a column of types.")
     ] = None,
+    time_unit: Annotated[
+        str | None,
+        typer.Option(
+            help="How times are written, where the guess is wrong: s, ms, us, ns, iso, excel, or a"
+            ' pattern like "%d/%m/%Y %H:%M".'
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,8 +58,17 @@ def init(
             show.error(f"--column {pair}: want contract=column, e.g. --column user_id=customer")
             raise typer.Exit(2)
         chosen[key] = value
+    if time_unit is not None and time_unit not in UNITS and "%" not in time_unit:
+        show.error(f"--time-unit {time_unit}: want one of {', '.join(UNITS)}, or a pattern")
+        raise typer.Exit(2)
     found = guess(
-        interactions, items=items, users=users, columns=chosen, event_type=event_type, name=name
+        interactions,
+        items=items,
+        users=users,
+        columns=chosen,
+        event_type=event_type,
+        name=name,
+        time_unit=time_unit,
     )
     if not as_json:
         _preview(found)
@@ -74,4 +91,6 @@ def _preview(found: dict[str, Any]) -> None:
             (column, meaning, ", ".join(examples)) for column, meaning, examples in table["columns"]
         ]
         print_table(f"{table['name']}: {table['path']}", ("column", "is", "examples"), rows)
+    for note in found["notes"]:
+        print_table(f"- {note}", (), [])
     print_table(found["said"], (), [])

@@ -14,6 +14,7 @@ from shortlist.datasets.simulated.source import SimulatedConfig
 
 Format = Literal["csv", "jsonl", "parquet"]
 OPERATION = "operation"
+UNITS = ("s", "ms", "us", "ns", "iso", "excel")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day)s?")
 MOVIELENS = ("movielens-latest-small", "movielens-1m", "movielens-20m", "movielens-32m")
 
@@ -38,7 +39,7 @@ class FileTable(Config):
     """JSON Lines: a mapped key may be missing in the first thousand lines."""
     encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
     timestamp_unit: str = "s"
-    """s, ms, us, iso, or a pattern such as "%d.%m.%Y %H:%M"."""
+    """s, ms, us, ns, iso, excel (days of a spreadsheet), or a pattern such as "%d.%m.%Y %H:%M"."""
     time_zone: str = "UTC"
     """Of times that do not name one."""
 
@@ -55,8 +56,9 @@ class FileTable(Config):
     @field_validator("timestamp_unit")
     @classmethod
     def _known_unit(cls, value: str) -> str:
-        if value not in ("s", "ms", "us", "iso") and "%" not in value:
-            raise ValueError('want "s", "ms", "us", "iso", or a pattern like "%d.%m.%Y %H:%M"')
+        if value not in UNITS and "%" not in value:
+            units = ", ".join(f'"{one}"' for one in UNITS)
+            raise ValueError(f'want {units}, or a pattern like "%d.%m.%Y %H:%M"')
         return value
 
     @field_validator("time_zone")
@@ -85,6 +87,11 @@ class InteractionFile(FileTable):
     """The type of every event, where the files have no column for it."""
     event_types: dict[str, str] = Field(default_factory=dict)
     """{the files' word: the contract's}, e.g. {"order": "purchase"}."""
+    unrated: float | None = None
+    """The value of a rating that means "not rated", e.g. -1: such an event becomes
+    `unrated_type`, without a value.
+    """
+    unrated_type: str = "view"
 
     @model_validator(mode="after")
     def _complete(self) -> "InteractionFile":
@@ -95,11 +102,11 @@ class InteractionFile(FileTable):
                 "no event type: map 'event_type' to a column, or set event_type to one of"
                 f" {', '.join(EVENT_TYPES)} (got {self.event_type!r})"
             )
-        wrong = set(self.event_types.values()) - set(EVENT_TYPES)
+        wrong = {*self.event_types.values(), self.unrated_type} - set(EVENT_TYPES)
         if wrong:
-            raise ValueError(
-                f"event_types: '{min(wrong)}' is unknown, want {', '.join(EVENT_TYPES)}"
-            )
+            raise ValueError(f"event type '{min(wrong)}' is unknown, want {', '.join(EVENT_TYPES)}")
+        if self.unrated is not None and c.VALUE not in self.columns:
+            raise ValueError("unrated has no effect: map 'value' to a column")
         return self
 
 

@@ -11,6 +11,7 @@ from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
 from shortlist.datasets.config import OPERATION, FileTable
 from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.guess_time import guess_time
 from shortlist.datasets.locate import SourceFile, locate
 from shortlist.datasets.readers import json_keys, open_raw
 
@@ -64,7 +65,6 @@ WORDS = {
     **{"clicked": "click", "fav": "like", "favorite": "like", "favourite": "like", "play": "watch"},
     **{"rate": "rating", "rated": "rating", "purchased": "purchase", "impressions": "impression"},
 }
-PATTERNS = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y")
 SEPARATORS = ("|", ";", ">", ",")
 
 
@@ -81,6 +81,12 @@ class Guess:
     mapping: dict[str, str] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
     """Other keys of the TOML section."""
+    notes: list[str] = field(default_factory=list)
+    """What to show beside the columns: how they are read, and what is uncertain."""
+    words: dict[str, int] = field(default_factory=dict)
+    """{word of the column of event types: rows}"""
+    newest: int | None = None
+    """Time of the newest event, in microseconds."""
 
 
 def chosen_by_table(chosen: dict[str, str], tables: list[str]) -> dict[str, dict[str, str]]:
@@ -118,7 +124,7 @@ class Sample:
             if not any(other.startswith((f"{one}.", f"{one}[0].")) for other in names)
         ]
         listed = ", ".join(f"({self.raw.expressions[one]})::VARCHAR" for one in self.columns)
-        rows = self._ask(f"SELECT {listed} FROM {self.raw.relation} LIMIT {SAMPLE}")
+        rows = self.ask(f"SELECT {listed} FROM {self.raw.relation} LIMIT {SAMPLE}")
         if not rows:
             raise DatasetError(f"{self.file.name}: has no rows below its header")
         self.values = {
@@ -126,7 +132,11 @@ class Sample:
             for i, one in enumerate(self.columns)
         }
 
-    def _ask(self, query: str) -> list[tuple[Any, ...]]:
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
         with duckdb.connect() as connection:
             try:
                 return connection.execute(query).fetchall()
@@ -137,14 +147,14 @@ class Sample:
     def range(self, column: str) -> tuple[float, float] | None:
         """Smallest and largest number of a column, over the whole file."""
         number = f"try_cast({self.raw.expressions[column]} AS DOUBLE)"
-        ((low, high),) = self._ask(f"SELECT min({number}), max({number}) FROM {self.raw.relation}")
+        ((low, high),) = self.ask(f"SELECT min({number}), max({number}) FROM {self.raw.relation}")
         return None if low is None else (low, high)
 
     def counts(self, column: str) -> dict[str, int]:
         """The most frequent values of a column, over the whole file."""
         text = f"({self.raw.expressions[column]})::VARCHAR"
         query = f"SELECT {text}, count(*) FROM {self.raw.relation} WHERE {text} IS NOT NULL"
-        return dict(self._ask(f"{query} GROUP BY 1 ORDER BY 2 DESC LIMIT 50"))
+        return dict(self.ask(f"{query} GROUP BY 1 ORDER BY 2 DESC LIMIT 50"))
 
     def guess(self, names: dict[str, tuple[str, ...]], chosen: dict[str, str]) -> Guess:
         """Map columns by name; what was chosen is taken as it is.
@@ -179,7 +189,13 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def guess_events(sample: Sample, chosen: dict[str, str], event_type: str | None) -> Guess:
+def guess_events(
+    sample: Sample,
+    chosen: dict[str, str],
+    *,
+    event_type: str | None,
+    time_unit: str | None,
+) -> Guess:
     """Raises DatasetError if a required column cannot be guessed; the message says how to help."""
     found = sample.guess(NAMES, chosen)
     for key in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP):
@@ -188,7 +204,10 @@ def guess_events(sample: Sample, chosen: dict[str, str], event_type: str | None)
                 f"{sample.file.name}: which column is {key}? There are"
                 f" {', '.join(sample.columns)}; say --column {key}=NAME"
             )
-    found.more["timestamp_unit"] = time_unit(sample, found.mapping[c.EVENT_TIMESTAMP])
+    times = guess_time(sample, found.mapping[c.EVENT_TIMESTAMP], time_unit)
+    found.more["timestamp_unit"] = times.unit
+    found.notes += times.notes
+    found.newest = times.newest
     if event_type is not None or c.EVENT_TYPE not in found.mapping:
         found.mapping.pop(c.EVENT_TYPE, None)
         value = found.mapping.get(c.VALUE, "").lower()
@@ -214,7 +233,7 @@ def guess_events(sample: Sample, chosen: dict[str, str], event_type: str | None)
                 " all, or map them by hand with event_types"
             )
         found.more["event_types"] = mapped
-        found.more["words"] = words
+        found.words = words
     return found
 
 
@@ -265,33 +284,3 @@ def guess_users(sample: Sample, chosen: dict[str, str], user_column: str) -> Gue
 
 def _few(values: list[str]) -> bool:
     return 1 < len(set(values)) <= max(20, len(values) // 20)
-
-
-def time_unit(sample: Sample, column: str) -> str:
-    """s, ms, us, iso or a pattern, by the values. Raises DatasetError if none fits."""
-    kind = sample.raw.types[column]
-    if kind.startswith("TIMESTAMP") or kind == "DATE":
-        return "iso"
-    values = sample.values[column]
-    try:
-        numbers = sorted(abs(float(text)) for text in values)
-    except ValueError:
-        numbers = []
-    if numbers:
-        middle = numbers[len(numbers) // 2]
-        return "s" if middle < 1e11 else "ms" if middle < 1e14 else "us"
-    with duckdb.connect() as connection:
-        connection.execute("CREATE TABLE t AS SELECT unnest($1::VARCHAR[]) AS x", [values])
-        tries = [("iso", "try_cast(x AS TIMESTAMPTZ)")]
-        tries += [(pattern, f"try_strptime(x, '{pattern}')") for pattern in PATTERNS]
-        for unit, sql in tries:
-            ((share,),) = connection.execute(
-                f"SELECT avg((({sql}) IS NOT NULL)::INTEGER) FROM t"
-            ).fetchall()
-            if share and share > 0.9:
-                return unit
-    raise DatasetError(
-        f"{sample.file.name}: column '{column}' is no time that is understood, e.g."
-        f" {values[0]!r}; want seconds since 1970, or 2024-05-31 10:00, or set timestamp_unit to a"
-        ' pattern like "%d.%m.%Y" by hand'
-    )

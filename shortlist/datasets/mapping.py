@@ -14,10 +14,13 @@ from shortlist.datasets.identity import derived_id
 from shortlist.datasets.readers import Raw
 from shortlist.lake.engine import name, quoted
 
-FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
+EXCEL = "excel"
+EXCEL_EPOCH = 25_569
+"""1970-01-01 in the days of a spreadsheet."""
 NOTHING = "'nan', 'null', 'none', 'n/a', '-', '—'"
-MAX_MICROSECONDS = 4_102_444_800_000_000
-"""The year 2100: beyond it the unit is wrong."""
+MAX_MICROSECONDS = 253_402_300_800_000_000
+"""The year 10000: beyond it there is no time. Validation judges those before."""
 NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
 FLOATING = ("DOUBLE", "FLOAT", "DECIMAL", "HUGEINT")
 FRACTION = r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$"
@@ -45,15 +48,23 @@ def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now
         mapped = f"CASE {word} {cases} ELSE {word} END" if cases else word
         kind = f"coalesce({mapped}, {kind})"
     columns[c.EVENT_TYPE] = Column(kind)
-    columns[c.EVENT_TIMESTAMP] = _time(raw, given[c.EVENT_TIMESTAMP], table, where)
+    columns[c.EVENT_TIMESTAMP] = time_sql(raw, given[c.EVENT_TIMESTAMP], table, where)
     if c.INGESTED_AT in given:
-        received = _time(raw, given[c.INGESTED_AT], table, where).sql
+        received = time_sql(raw, given[c.INGESTED_AT], table, where).sql
         columns[c.INGESTED_AT] = Column(f"coalesce({received}, make_timestamptz({now}))")
     else:
         columns[c.INGESTED_AT] = Column(f"make_timestamptz({now}::BIGINT)")
     columns[c.VALUE] = (
         _number(raw, given[c.VALUE], "value.number") if c.VALUE in given else Column("NULL::DOUBLE")
     )
+    if table.unrated is not None:
+        value, kind = columns[c.VALUE], columns[c.EVENT_TYPE].sql
+        without = f"({kind}) = 'rating' AND ({value.sql}) = {table.unrated}"
+        columns[c.EVENT_TYPE] = Column(
+            f"CASE WHEN {without} THEN {quoted(table.unrated_type)} ELSE {kind} END"
+        )
+        rated = f"CASE WHEN {without} THEN NULL ELSE {value.sql} END"
+        columns[c.VALUE] = Column(rated, value.rule, value.bad)
     for key in TEXTS:
         columns[key] = Column(_text(raw, given[key], where) if key in given else "NULL::VARCHAR")
     columns[c.POSITION] = (
@@ -109,7 +120,7 @@ def items_sql(raw: Raw, table: ItemFile, *, where: str) -> str:
     columns[c.ATTRIBUTES] = Column(_attributes(raw, table.attributes, where))
     columns[c.UPDATED_AT] = Column("NULL::TIMESTAMPTZ")
     if c.UPDATED_AT in given:
-        columns[c.UPDATED_AT] = _time(
+        columns[c.UPDATED_AT] = time_sql(
             raw, given[c.UPDATED_AT], table, where, rule="updated_at.readable"
         )
     for key in given:
@@ -200,7 +211,7 @@ def _number(raw: Raw, column: str, rule: str, *, kind: str = "DOUBLE") -> Column
     return Column(number, rule, f"({text}) IS NOT NULL AND {number} IS NULL")
 
 
-def _time(
+def time_sql(
     raw: Raw,
     column: str,
     table: FileTable,
@@ -208,6 +219,7 @@ def _time(
     *,
     rule: str = "event_timestamp.readable",
 ) -> Column:
+    """A time in the table's unit; typed columns of Parquet and databases are taken as they are."""
     expression, kind, unit = raw.expressions[column], raw.types[column], table.timestamp_unit
     if kind == "TIMESTAMP WITH TIME ZONE":
         return Column(expression)
@@ -215,11 +227,19 @@ def _time(
         return Column(f"timezone({quoted(table.time_zone)}, {expression}::TIMESTAMP)")
     if unit in FACTORS:
         number = f"try_cast({expression} AS DOUBLE) * {FACTORS[unit]}"
+        if unit == "ns":  # more digits than a double has
+            number = f"(try_cast({expression} AS HUGEINT) // 1000)::DOUBLE"
         inside = f"abs({number}) < {MAX_MICROSECONDS}"
         sql = f"CASE WHEN {inside} THEN make_timestamptz(round({number})::BIGINT) END"
         return Column(sql, rule, f"{expression} IS NOT NULL AND NOT coalesce({inside}, false)")
     text = _text(raw, column, where)
     zone = quoted(table.time_zone)
+    if unit == EXCEL:  # to the millisecond: a double has no more of such a day
+        number = f"round((try_cast({expression} AS DOUBLE) - {EXCEL_EPOCH}) * 86400000) * 1000"
+        inside = f"abs({number}) < {MAX_MICROSECONDS}"
+        moment = f"timezone({zone}, make_timestamp(({number})::BIGINT))"
+        sql = f"CASE WHEN {inside} THEN {moment} END"
+        return Column(sql, rule, f"{text} IS NOT NULL AND NOT coalesce({inside}, false)")
     if unit == "iso":
         # With a zone in the text that one counts; without, the table's.
         zoned = f"regexp_matches({text}, '([zZ]|[+-]\\d\\d:?(\\d\\d)?)$') AND length({text}) > 10"

@@ -44,7 +44,7 @@ def stage_sequences(stager: Stager) -> None:
         )
         relation = (
             "(SELECT line, words[1] AS user, unnest(coalesce(nullif(words[2:], []), [NULL]))"
-            " AS item, unnest(range(greatest(len(words) - 1, 1))) AS place FROM (SELECT line,"
+            " AS item, unnest(range(1, greatest(len(words), 2))) AS place FROM (SELECT line,"
             f" string_split_regex(trim(line), '\\s+') AS words FROM {lines}"
             " WHERE line IS NOT NULL))"
         )

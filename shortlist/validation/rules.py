@@ -5,7 +5,7 @@ all rows in one scan, and the same text parts good rows from bad.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
@@ -20,7 +20,7 @@ from shortlist.contracts import (
     USERS,
     WITHOUT_ITEM,
 )
-from shortlist.datasets.mapping import FACTORS
+from shortlist.datasets.config import UNITS
 from shortlist.lake.engine import quoted
 from shortlist.lake.operations import DELETE, OPERATIONS
 from shortlist.validation.config import Action, ValidateConfig
@@ -32,6 +32,8 @@ NOTHING = ("nan", "null", "none", "undefined", "n/a", "<na>")
 SCHEMAS = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
 EXPLAINED = {c.EVENT_TIMESTAMP: "event_timestamp.readable", c.AVAILABLE: "available.flag"}
 """Faults because of which a required column is empty: one reason is enough."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+YEAR_2100 = datetime(2100, 1, 1, tzinfo=UTC)
 DERIVED = (c.EVENT_ORDER, c.INGESTED_AT, c.SOURCE)
 """Required columns that ingest itself fills."""
 
@@ -164,13 +166,16 @@ def _interactions(config: ValidateConfig, *, now: datetime, earliest: datetime) 
     measured = ", ".join(quoted(one) for one in MEASURED)
     operations = ", ".join(quoted(one) for one in OPERATIONS)
     inside = f"{c.EVENT_TIMESTAMP} BETWEEN {_moment(earliest)} AND {_moment(now)}"
+    negative = f"{c.EVENT_TIMESTAMP} < {_moment(min(earliest, EPOCH))}"
+    beyond = f"{c.EVENT_TIMESTAMP} >= {_moment(YEAR_2100)}"
+    named = f"{negative} OR {beyond} OR {c.EVENT_TIMESTAMP} = {_moment(EPOCH)}"
     bursts: Action = "warn"
     return [
         _fault(table, "line.json", "the line is no JSON object"),
         _fault(
             table,
             "event_timestamp.readable",
-            f"event_timestamp is no time of the mapping's timestamp_unit ({', '.join(FACTORS)}, iso"
+            f"event_timestamp is no time of the mapping's timestamp_unit ({', '.join(UNITS)}"
             " or a pattern): another unit?",
         ),
         _fault(table, "value.number", "value is no number; want one like 4.5"),
@@ -190,8 +195,34 @@ def _interactions(config: ValidateConfig, *, now: datetime, earliest: datetime) 
         Rule(
             table,
             "event_timestamp.range",
-            f"coalesce(NOT ({inside}), false)",
+            f"coalesce(NOT ({inside}) AND NOT ({named}), false)",
             f"neither before {earliest:%Y-%m-%d} nor after {now:%Y-%m-%d %H:%M} UTC",
+        ),
+        Rule(
+            table,
+            "event_timestamp.epoch_zero",
+            f"coalesce({c.EVENT_TIMESTAMP} = {_moment(EPOCH)}, false)",
+            "event_timestamp is 0 (1970-01-01 00:00): a missing time",
+        ),
+        Rule(
+            table,
+            "event_timestamp.negative",
+            f"coalesce({negative}, false)",
+            "event_timestamp is negative (before 1970): a missing time or a wrong unit? For an old"
+            " log, set validation.earliest",
+        ),
+        Rule(
+            table,
+            "event_timestamp.beyond_2100",
+            f"coalesce({beyond}, false)",
+            "event_timestamp is beyond the year 2100: a wrong unit?",
+        ),
+        Rule(
+            table,
+            "value.unrated",
+            f"coalesce({c.EVENT_TYPE} = 'rating' AND {c.VALUE} = -1 AND {low} > -1, false)",
+            "a rating of -1: if that means not rated, set unrated = -1 in the mapping, and the"
+            " event becomes a view",
         ),
         Rule(
             table,
@@ -204,7 +235,8 @@ def _interactions(config: ValidateConfig, *, now: datetime, earliest: datetime) 
             "value.rating_range",
             # The like that ingest has made of a rating goes where its rating goes.
             f"coalesce(({c.EVENT_TYPE} = 'rating' OR ends_with({c.EVENT_ID}, '-like'))"
-            f" AND {c.VALUE} NOT BETWEEN {low} AND {high}, false)",
+            f" AND {c.VALUE} NOT BETWEEN {low} AND {high}"
+            f" AND NOT ({c.VALUE} = -1 AND {low} > -1), false)",
             f"range of ratings: want {low:g} to {high:g}",
         ),
         Rule(

@@ -139,11 +139,31 @@ def test_units_of_time_are_seen(tmp_path: Path, times: list[str], unit: str) -> 
         ("a,b,c\n1,2,3\n", {}, "which column is user_id.* say --column user_id=NAME"),
         ("user,item,time\n1,2,noon\n", {}, "column 'time' is no time that is understood.*'noon'"),
         ("user,item,time\n", {}, "has no rows below its header"),
-        ("user,item,time,event\n1,2,3,stare\n", {}, "stare, none of which is an event type"),
-        ("user,item,time\n1,2,3\n", {"event_type": "stare"}, "--event-type stare: want one of"),
-        ("user,item,time\n1,2,3\n", {"columns": {"value": "x"}}, "no column 'x'; there are user"),
-        ("user,item,time\n1,2,3\n", {"columns": {"valu": "x"}}, "--column valu=x: want one of"),
-        ("user,item,time\n1,2,3\n", {"columns": {"items.title": "x"}}, "want one of interactions"),
+        (
+            "user,item,time,event\n1,2,1700000000,stare\n",
+            {},
+            "stare, none of which is an event type",
+        ),
+        (
+            "user,item,time\n1,2,1700000000\n",
+            {"event_type": "stare"},
+            "--event-type stare: want one of",
+        ),
+        (
+            "user,item,time\n1,2,1700000000\n",
+            {"columns": {"value": "x"}},
+            "no column 'x'; there are user",
+        ),
+        (
+            "user,item,time\n1,2,1700000000\n",
+            {"columns": {"valu": "x"}},
+            "--column valu=x: want one of",
+        ),
+        (
+            "user,item,time\n1,2,1700000000\n",
+            {"columns": {"items.title": "x"}},
+            "want one of interactions",
+        ),
     ],
 )
 def test_what_cannot_be_guessed_is_asked_for(

@@ -53,7 +53,7 @@ def test_bad_events_are_quarantined_with_reason_and_original(house: House) -> No
         "e21": "value.rating_range",
         "e22": "item_id.known",
         "e23": "user_id.required",
-        "e24": "event_timestamp.range",
+        "e24": "event_timestamp.negative",
         "e25": "event_type.known; item_id.known",
         "e26": "value.not_negative",
         "e27": "value.number",

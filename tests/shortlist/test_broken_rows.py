@@ -84,7 +84,22 @@ ROWS: dict[str, tuple[bytes, dict[str, Any], dict[str, int]]] = {
         },
     ),
     "a time in the future": (b"u3,a,4,1900000000\n", {}, {"event_timestamp.range": 1}),
-    "a time before all time": (b"u3,a,4,-5\n", {}, {"event_timestamp.range": 1}),
+    "negative times": (
+        b"u3,a,4,-5\nu3,b,4,-86400.5\n",
+        {},
+        {"event_timestamp.negative": 2},
+    ),
+    "the epoch for a missing time": (
+        b"u3,a,4,0\nu3,b,4,0.0\n",
+        {},
+        {"event_timestamp.epoch_zero": 2},
+    ),
+    "times beyond 2100": (
+        b"u3,a,4,4102444800\nu3,b,4,9999999999\n",
+        {},
+        {"event_timestamp.beyond_2100": 2},
+    ),
+    "a rating of -1": (b"u3,a,-1,1700000002\nu3,b,-1.0,1700000003\n", {}, {"value.unrated": 2}),
     "a header in the middle": (
         HEAD,
         {},

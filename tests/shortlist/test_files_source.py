@@ -188,7 +188,9 @@ def test_vectors_and_lists_of_json_lines(tmp_path: Path) -> None:
     assert staged.column("vector_image", "items") == [[0.5, 1.0]]
 
 
-@pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 1_000), ("us", 1_000_000)])
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("s", 1), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000)]
+)
 def test_units_of_time(tmp_path: Path, unit: str, factor: int) -> None:
     rows = [event | {"when": event["when"] * factor} for event in EVENTS]
     path = write(tmp_path / "events.csv", rows)
@@ -206,6 +208,9 @@ def test_units_of_time(tmp_path: Path, unit: str, factor: int) -> None:
         ("2024-05-31 10:00:00", "iso", "Europe/Berlin", 8),
         ("2024-01-31 10:00", "iso", "Europe/Berlin", 9),
         ("31.05.2024 10:00", "%d.%m.%Y %H:%M", "Europe/Berlin", 8),
+        ("45443.4166666667", "excel", "UTC", 10),
+        ("45443.4166666667", "excel", "Europe/Berlin", 8),
+        ("20240531100000", "%Y%m%d%H%M%S", "Europe/Berlin", 8),
     ],
 )
 def test_time_zones(tmp_path: Path, text: str, unit: str, zone: str, hour: int) -> None:
@@ -213,6 +218,20 @@ def test_time_zones(tmp_path: Path, text: str, unit: str, zone: str, hour: int) 
     staged = Staged(tmp_path / "home", {"path": path, "timestamp_unit": unit, "time_zone": zone})
     (moment,) = staged.column("event_timestamp")
     assert (moment.hour, moment.utcoffset().total_seconds()) == (hour, 0)
+
+
+@pytest.mark.parametrize("mark", [-1, 0, 99])
+def test_unrated_events_become_views(tmp_path: Path, mark: int) -> None:
+    rows = [EVENTS[0] | {"stars": mark}, EVENTS[0] | {"what": "z", "stars": 4.5}]
+    mapped = {
+        **{"path": write(tmp_path / "e.csv", rows), "event_type": "rating", "unrated": mark},
+        "columns": {
+            **{"user_id": "who", "item_id": "what", "event_timestamp": "when", "value": "stars"}
+        },
+    }
+    staged = Staged(tmp_path / "home", {"interactions": mapped})
+    assert staged.column("event_type") == ["view", "rating"]
+    assert staged.column("value") == [None, 4.5]
 
 
 def test_given_ids_types_and_texts(tmp_path: Path) -> None:

@@ -1,0 +1,229 @@
+"""How a column of times is probably written: by which reading most of its times are plausible."""
+
+import math
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import duckdb
+
+from shortlist.datasets.config import FileTable
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.mapping import NOTHING, time_sql
+from shortlist.datasets.readers import Raw
+
+OLDEST = 631_152_000_000_000
+"""1990: an older log of clicks or sales is a wrong reading of its times, until somebody says so."""
+DAY = 86_400_000_000
+NUMBERS = ("s", "ms", "us", "ns", "excel")
+COMPACT = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%H", "%Y%m", "%y%m%d", "%Y")
+DATES = (
+    *("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y"),
+    *("%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y"),
+    *("%b %d, %Y", "%B %d, %Y", "%m %d, %Y"),
+)
+CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M %p", " %I:%M:%S %p", ", %H:%M:%S", ", %H:%M")
+PATTERNS = (
+    *(f"{date}{clock}" for date in DATES for clock in CLOCKS),
+    *("%Y%m%d %H:%M:%S", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ", "%a %b %d %H:%M:%S %Y"),
+    *("%a %b %d %H:%M:%S %z %Y", "%d/%b/%Y:%H:%M:%S %z", "%a, %d %b %Y %H:%M:%S"),
+)
+WORDS = {
+    **{"s": "seconds since 1970", "ms": "milliseconds since 1970", "us": "microseconds since 1970"},
+    **{"ns": "nanoseconds since 1970", "excel": "days of a spreadsheet (1 is 1900-01-01)"},
+    "iso": "dates like 2024-05-31 10:00",
+}
+
+
+class Asked(Protocol):
+    """The parts of a `Sample` that are read here."""
+
+    raw: Raw
+    values: dict[str, list[str]]
+
+    @property
+    def name(self) -> str: ...
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]: ...
+
+
+@dataclass(frozen=True)
+class TimeGuess:
+    """How a column of times is read, and what that gives."""
+
+    unit: str
+    notes: list[str]
+    """What to show: the first times as they are read, and what is uncertain."""
+    newest: int | None
+    """The newest time of the whole file that is not in the future, in microseconds."""
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Shares of a column's values that a unit can read at all, and plausibly."""
+
+    read: float
+    plausible: float
+
+
+def guess_time(sample: Asked, column: str, asked: str | None) -> TimeGuess:
+    """The unit or pattern of `column`: the one by which most values lie between 1990 and now.
+
+    Args:
+        asked: the unit that somebody chose; it is taken as it is.
+
+    Raises:
+        DatasetError: no reading fits most of the values, or the best one gives implausible times.
+    """
+    notes: list[str] = []
+    unit = asked or _best(sample, column, notes)
+    meaning = WORDS.get(unit, f"the pattern {unit}")
+    first = list(dict.fromkeys(sample.values[column]))[:50]
+    times = _read(first, unit, typed=sample.raw.types[column])
+    shown = [f"{a} is {_said(b)}" for a, b in zip(first, times, strict=True) if b is not None]
+    if not shown:
+        raise DatasetError(
+            f"{sample.name}: none of the first times in '{column}' is {meaning}, e.g. {first[:3]}"
+        )
+    notes.insert(0, f"times in '{column}' are read as {meaning}: {'; '.join(shown[:3])}")
+    expression = _expression(sample.raw, column, unit)
+    text = f"nullif(trim(({sample.raw.expressions[column]})::VARCHAR), '')"
+    ((newest, bad, total),) = sample.ask(
+        f"SELECT max(t) FILTER (t <= {_now() + DAY}), count(*) FILTER (t IS NULL), count(*) FROM"
+        f" (SELECT epoch_us({expression}) AS t, {text} AS x FROM {sample.raw.relation})"
+        " WHERE x IS NOT NULL"
+    )
+    if bad:
+        wrong = [a for a, b in zip(first, times, strict=True) if b is None][:3]
+        example = f", e.g. {', '.join(map(repr, wrong))}" if wrong else ""
+        notes.append(
+            f"{bad:,} of {total:,} values of '{column}' are no such times{example}: those rows go"
+            " to quarantine"
+        )
+    return TimeGuess(unit, notes, newest)
+
+
+def _best(sample: Asked, column: str, notes: list[str]) -> str:
+    kind = sample.raw.types[column]
+    values = [text.strip() for text in sample.values[column]]
+    values = [text for text in values if text and f"'{text.lower()}'" not in NOTHING]
+    typed = kind.startswith("TIMESTAMP") or kind == "DATE"
+    if typed:
+        units = ["iso"]
+    elif sum(_is_number(text) for text in values) > len(values) / 2:
+        units = [*NUMBERS, *COMPACT]
+    else:
+        units = ["iso", *PATTERNS]
+    shares = _shares(values, units, typed=kind if typed else "VARCHAR")
+    best = max(shares, key=lambda unit: (shares[unit].plausible, shares[unit].read))
+    if shares[best].plausible <= 0.5:
+        raise DatasetError(_refused(sample.name, column, values, best, shares[best], units))
+    other = re.sub("%[dm]", lambda found: "%m" if found[0] == "%d" else "%d", best)
+    if other != best and other in shares and shares[other].plausible == shares[best].plausible:
+        best, other, decided = _order_of_day_and_month(sample, column, best, other)
+        if not decided:
+            notes.append(
+                f"GUESS: the days and months of '{column}' may be in either order; read as {best}."
+                f' If that is wrong: --time-unit "{other}"'
+            )
+    return best
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _order_of_day_and_month(
+    sample: Asked, column: str, one: str, other: str
+) -> tuple[str, str, bool]:
+    """The sample fits both: the whole file may have a day beyond 12, or a date in the future."""
+    times = [f"epoch_us({_expression(sample.raw, column, unit)})" for unit in (one, other)]
+    counted = ", ".join(
+        f"count(*) FILTER ({moment} BETWEEN {OLDEST} AND {_now() + DAY})" for moment in times
+    )
+    ((first, second),) = sample.ask(f"SELECT {counted} FROM {sample.raw.relation}")
+    if second > first:
+        one, other = other, one
+    return one, other, first != second
+
+
+def _refused(
+    name: str, column: str, values: list[str], best: str, share: _Share, units: list[str]
+) -> str:
+    example = values[0] if values else ""
+    where = f"{name}: column '{column}'"
+    if not values:
+        return f"{where} is empty, want times; say --column event_timestamp=NAME"
+    if "s" in units:
+        short = sum(len(text) <= 4 and _month_and_day(text) for text in values) > len(values) / 2
+        hint = " (month and day without a year? add the year to the file)" if short else ""
+        return (
+            f"{where} has numbers like {example}{hint}: no reading (s, ms, us, ns, excel, or dates"
+            " like 20240531) puts most of them between 1990 and today; say --time-unit if you know"
+            " it, or --column event_timestamp=NAME"
+        )
+    if share.read > 0.5:
+        return (
+            f"{where} read as {WORDS.get(best, best)} is before 1990 or in the future for most"
+            f' rows, e.g. {example!r}; if that is right, say --time-unit "{best}"'
+        )
+    return (
+        f"{where} is no time that is understood, e.g. {example!r}; want seconds since 1970, or"
+        ' 2024-05-31 10:00, or a pattern like --time-unit "%d.%m.%Y"'
+    )
+
+
+def _month_and_day(text: str) -> bool:
+    digits = text.zfill(4)
+    return digits.isdigit() and 1 <= int(digits[:2]) <= 12 and 1 <= int(digits[2:]) <= 31
+
+
+def _shares(values: list[str], units: list[str], *, typed: str) -> dict[str, _Share]:
+    few = values[:200]
+    with duckdb.connect() as connection:
+        found = [unit for unit in units if any(_times(connection, few, unit, typed))] or units[:1]
+        out = {}
+        for unit in found:
+            times = _times(connection, values, unit, typed)
+            read = [one for one in times if one is not None]
+            good = sum(OLDEST <= one <= _now() + DAY for one in read)
+            count = max(len(values), 1)
+            out[unit] = _Share(len(read) / count, good / count)
+        return out
+
+
+def _read(values: list[str], unit: str, *, typed: str) -> list[int | None]:
+    with duckdb.connect() as connection:
+        return _times(connection, values, unit, typed)
+
+
+def _times(
+    connection: duckdb.DuckDBPyConnection, values: list[str], unit: str, typed: str
+) -> list[int | None]:
+    """Microseconds of each value as ingest would read it."""
+    kind = typed if typed.startswith("TIMESTAMP") or typed == "DATE" else "VARCHAR"
+    raw = Raw("", {"x": f"x::{kind}"}, {"x": kind}, "")
+    query = (
+        f"SELECT epoch_us({_expression(raw, 'x', unit)}) FROM (SELECT unnest($1::VARCHAR[]) AS x)"
+    )
+    return [row[0] for row in connection.execute(query, [values]).fetchall()]
+
+
+def _expression(raw: Raw, column: str, unit: str) -> str:
+    table = FileTable(path="-", columns={}, timestamp_unit=unit)
+    return time_sql(raw, column, table, "").sql
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000
+
+
+def _said(microseconds: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    text = f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00").removesuffix(" 00:00")
+    return f"{text} UTC"

@@ -1,0 +1,116 @@
+"""`shortlist init` reads times by what is plausible, shows them, and says where it guesses."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.guess import guess
+from shortlist.datasets import DatasetError
+
+NOW = datetime.now(UTC)
+
+
+def look(folder: Path, times: list[str], **more: Any) -> dict[str, Any]:
+    path = folder / "log.csv"
+    rows = "".join(f'u{i},a{i % 3},"{one}"\n' for i, one in enumerate(times))
+    path.write_text("user_id,item_id,time\n" + rows)
+    options = {"items": None, "users": None, "columns": {}, "event_type": None, "name": None}
+    return guess(str(path), **(options | more))
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "first"),
+    [
+        (["20200705", "20191231"], "%Y%m%d", "20200705 is 2020-07-05"),
+        (["20200705123001", "20200706000000"], "%Y%m%d%H%M%S", "is 2020-07-05 12:30:01"),
+        (["202007051230", "202007060915"], "%Y%m%d%H%M", "is 2020-07-05 12:30"),
+        (["45292.4166666667", "45293"], "excel", "is 2024-01-01 10:00"),
+        (["40000.5", "40001.25"], "excel", "is 2009-07-06 12:00"),
+        (["1700000000123456789", "1700000001000000000"], "ns", "is 2023-11-14 22:13:20"),
+        (["1700000000123456", "1700000001000000"], "us", "is 2023-11-14 22:13:20"),
+        (["1.7e9", "1.7001e9"], "s", "is 2023-11-14 22:13:20"),
+        (["1700000000.25", "1700000001.5"], "s", "is 2023-11-14 22:13:20"),
+        (["2019-10-01 00:00:00 UTC", "2019-10-01 00:00:05 UTC"], "iso", "is 2019-10-01"),
+        (["09 13, 2009", "10 4, 2010"], "%m %d, %Y", "is 2009-09-13"),
+        (["3 Mar 2020", "14 Apr 2020"], "%d %b %Y", "is 2020-03-03"),
+        (["12/1/2010 8:26", "12/13/2010 9:01"], "%m/%d/%Y %H:%M", "is 2010-12-01 08:26"),
+        (["1/12/2010 8:26", "13/12/2010 9:01"], "%d/%m/%Y %H:%M", "is 2010-12-01 08:26"),
+        (["05/31/24 9:15 PM"], "%m/%d/%y %I:%M %p", "is 2024-05-31 21:15"),
+    ],
+)
+def test_the_reading_is_found_and_shown(
+    tmp_path: Path, times: list[str], unit: str, first: str
+) -> None:
+    found = look(tmp_path, times)
+    assert f'timestamp_unit = "{unit}"' in found["toml"]
+    assert any(first in note for note in found["notes"]), found["notes"]
+    assert not any("GUESS" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize(
+    ("times", "complaint"),
+    [
+        (["0829", "0830", "1111"], "numbers like 0829 .month and day without a year"),
+        (["5", "17", "400"], "no reading .* between 1990 and today; say --time-unit"),
+        (["0", "1", "2"], "no reading"),
+        (["99999999999999999999"], "no reading"),
+        (["1955-03-01", "1956-01-01"], "before 1990 or in the future.*--time-unit"),
+        (["31.12.2091", "30.11.2092"], "before 1990 or in the future"),
+        (["4102444800", "4102444801"], "no reading"),
+        (["noon", "midnight"], "is no time that is understood, e.g. 'noon'"),
+    ],
+)
+def test_an_implausible_guess_is_refused(tmp_path: Path, times: list[str], complaint: str) -> None:
+    with pytest.raises(DatasetError, match=complaint):
+        look(tmp_path, times)
+
+
+def test_somebody_who_knows_better_is_believed(tmp_path: Path) -> None:
+    assert 'timestamp_unit = "iso"' in look(tmp_path, ["1955-03-01"], time_unit="iso")["toml"]
+    found = look(tmp_path, ["86400", "90000"], time_unit="s")
+    assert "86400 is 1970-01-02" in found["notes"][0]
+    with pytest.raises(DatasetError, match="none of the first times in 'time' is milliseconds"):
+        look(tmp_path, ["noon"], time_unit="ms")
+
+
+@pytest.mark.parametrize("mark", ["/", "-"])
+def test_an_open_order_of_day_and_month_is_said(tmp_path: Path, mark: str) -> None:
+    both = [f"05{mark}01{mark}2024", f"06{mark}02{mark}2024"]
+    (note,) = [note for note in look(tmp_path, both)["notes"] if note.startswith("GUESS")]
+    assert "either order" in note
+    other = "%d" if "read as %m" in note else "%m"
+    assert f'--time-unit "{other}{mark}' in note
+    # One day beyond 12, far behind the sample, decides for all.
+    late = look(tmp_path, both * 3000 + [f"25{mark}02{mark}2024"])
+    assert f'timestamp_unit = "%d{mark}%m{mark}%Y"' in late["toml"]
+    assert not any("GUESS" in note for note in late["notes"])
+
+
+@pytest.mark.parametrize("bad", ["NULL", "time", "n/a", "later", "0000-00-00"])
+@pytest.mark.parametrize("good", ["1700000000", "2024-05-31 10:00:00", "31.05.2024", "20240531"])
+def test_one_bad_value_does_not_spoil_a_column(tmp_path: Path, good: str, bad: str) -> None:
+    found = look(tmp_path, [bad, good, good, good])
+    assert not any("GUESS" in note for note in found["notes"])
+    (note,) = [note for note in found["notes"] if "quarantine" in note]
+    assert note.startswith(f"1 of 4 values of 'time' are no such times, e.g. '{bad}'")
+
+
+def written(moment: datetime, unit: str) -> str:
+    seconds = moment.timestamp()
+    numbers = {"s": seconds, "ms": seconds * 1e3, "excel": seconds / 86_400 + 25_569}
+    return f"{numbers[unit]:.6f}" if unit in numbers else moment.strftime(unit)
+
+
+@pytest.mark.parametrize(
+    "unit", ["s", "ms", "excel", "%Y-%m-%dT%H:%M:%SZ", "%Y%m%d%H%M%S", "%d.%m.%Y"]
+)
+def test_the_clock_is_guessed_by_the_age_of_the_newest_event(tmp_path: Path, unit: str) -> None:
+    old = [written(NOW - timedelta(days=one), unit) for one in (400, 390)]
+    assert 'clock = "replay"' in look(tmp_path, old)["toml"]
+    fresh = [*old, written(NOW - timedelta(days=2), unit)]
+    assert 'clock = "wall"' in look(tmp_path, fresh)["toml"]
+    # A single time in the future is a mistake and makes no old log new.
+    wrong = [*old, written(NOW + timedelta(days=900), unit)]
+    assert 'clock = "replay"' in look(tmp_path, wrong)["toml"]
