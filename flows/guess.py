@@ -23,6 +23,15 @@ PREFERRED = ("purchase", "rating", "click", "watch", "like", "review", "view")
 ENOUGH = 1_000
 
 
+class OpenQuestion(DatasetError):
+    """A required column or its reading cannot be guessed; the message says how to help."""
+
+    def __init__(self, message: str, toml: str):
+        super().__init__(message)
+        self.toml = toml
+        """The configuration, with `?` at what is open."""
+
+
 def guess(
     interactions: str,
     *,
@@ -32,6 +41,7 @@ def guess(
     event_type: str | None,
     name: str | None,
     time_unit: str | None = None,
+    headers: dict[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Any]:
     """Look at the files.
 
@@ -40,11 +50,12 @@ def guess(
             before it, `items.item_id`, for that table alone.
 
     Raises:
-        DatasetError: a file cannot be read, a required column cannot be guessed, or `columns` names
-            what no table has.
+        OpenQuestion: a required column cannot be guessed; it has the TOML with the question in it.
+        DatasetError: a file cannot be read, or `columns` names what no table has.
     """
     cache = Settings().cache
-    sample = Sample(interactions, cache)
+    headers = headers or {}
+    sample = Sample(interactions, cache, headers.get("interactions", ()))
     given = [name for name, path in (("items", items), ("users", users)) if path is not None]
     chosen = chosen_by_table(columns, ["interactions", *given])
     events = guess_events(
@@ -52,10 +63,18 @@ def guess(
     )
     tables = [("interactions", events)]
     if items is not None:
-        by_item = guess_items(Sample(items, cache), chosen["items"], events.mapping[c.ITEM_ID])
+        by_item = guess_items(
+            Sample(items, cache, headers.get("items", ())),
+            chosen["items"],
+            events.mapping[c.ITEM_ID],
+        )
         tables.append(("items", by_item))
     if users is not None:
-        by_user = guess_users(Sample(users, cache), chosen["users"], events.mapping[c.USER_ID])
+        by_user = guess_users(
+            Sample(users, cache, headers.get("users", ())),
+            chosen["users"],
+            events.mapping[c.USER_ID],
+        )
         tables.append(("users", by_user))
     run = _run(sample, events)
     title = name or _plain_name(interactions)
@@ -64,6 +83,9 @@ def guess(
     if run["rating_range"]:
         low, high = run["rating_range"]
         said += f"; ratings from {low:g} to {high:g}, liked from {run['like_threshold']:g}"
+    questions = [question for _, one in tables for question in one.questions]
+    if questions:
+        raise OpenQuestion("; ".join(questions), toml)
     notes = [note for _, one in tables for note in one.notes]
     return {
         "toml": toml,
@@ -79,8 +101,11 @@ def guess(
     }
 
 
-def write_toml(found: dict[str, Any], out: Path) -> None:
+def write_toml(toml: str, out: Path, *, checked: bool = True) -> None:
     """Write the configuration, checked as `shortlist run` will check it.
+
+    Args:
+        checked: not where a question is open in it.
 
     Raises:
         DatasetError: there is such a file already, or no such folder.
@@ -94,9 +119,10 @@ def write_toml(found: dict[str, Any], out: Path) -> None:
             f"{out}: there is no folder {out.parent}; say --out in one that is there"
         )
     partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(found["toml"], encoding="utf-8")
+    partial.write_text(toml, encoding="utf-8")
     try:
-        load_run_config(partial)
+        if checked:
+            load_run_config(partial)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
@@ -118,11 +144,13 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
     if not events.words:
         kinds = {events.more["event_type"]: ENOUGH}
     target = next((kind for kind in PREFERRED if kinds.get(kind, 0) >= ENOUGH), None)
-    target = target or max(kinds, key=lambda kind: kinds[kind])
-    rating = None
+    target = target or max(kinds, key=lambda kind: kinds[kind], default="view")
+    rating = liked = None
     if "rating" in kinds and c.VALUE in events.mapping:
-        rating = sample.range(events.mapping[c.VALUE])
-    liked = None if rating is None else round(rating[0] + 0.75 * (rating[1] - rating[0]) + 0.12, 1)
+        unrated = events.more.get("unrated")
+        rating = sample.range(events.mapping[c.VALUE], without=unrated)
+        if rating is not None:
+            liked = _liked(rating, sample.counts(events.mapping[c.VALUE]))
     is_old = events.newest is None or events.newest < (time.time() - OLD) * 1e6
     return {
         "target_events": [target],
@@ -130,6 +158,20 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
         "like_threshold": liked,
         "clock": "replay" if is_old else "wall",
     }
+
+
+def _liked(rating: tuple[float, float], counts: dict[str, int]) -> float:
+    """The lowest rating that occurs at 70% of the scale or above: it counts as a like."""
+    edge = rating[0] + 0.7 * (rating[1] - rating[0])
+    above = [float(one) for one in counts if _number(one) is not None and float(one) >= edge]
+    return min(above) if above and len(counts) < 50 else round(edge, 1)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _from_anywhere(path: str) -> str:
@@ -163,7 +205,12 @@ def _toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) -> st
         )
     for key, one in tables:
         lines += ["", f"[data.files.{key}]", f"path = {json.dumps(_from_anywhere(one.path))}"]
-        lines += [f"{option} = {_value(value)}" for option, value in one.more.items() if value]
+        lines += [f"# OPEN: {question}" for question in one.questions]
+        lines += [
+            f"{option} = {_value(value)}"
+            for option, value in one.more.items()
+            if value or value == 0
+        ]
         lines.append(f"columns = {_value(one.mapping)}")
     if run["rating_range"]:
         low, high = run["rating_range"]

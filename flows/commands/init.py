@@ -39,11 +39,18 @@ def init(
             ' pattern like "%d/%m/%Y %H:%M".'
         ),
     ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Names of the columns of a file without a header: user_id,item_id,... or"
+            " items:item_id,title,... for another table. Repeatable."
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Look at your files, guess what their columns are, and write the TOML of a run."""
-    from flows.guess import guess, write_toml
+    from flows.guess import OpenQuestion, guess, write_toml
 
     if "://" in interactions and interactions.split("+")[0].split(":")[0] in DATABASES:
         show.error(
@@ -61,20 +68,33 @@ def init(
     if time_unit is not None and time_unit not in UNITS and "%" not in time_unit:
         show.error(f"--time-unit {time_unit}: want one of {', '.join(UNITS)}, or a pattern")
         raise typer.Exit(2)
-    found = guess(
-        interactions,
-        items=items,
-        users=users,
-        columns=chosen,
-        event_type=event_type,
-        name=name,
-        time_unit=time_unit,
-    )
+    headers = {}
+    for names in header or []:
+        table, colon, listed = names.partition(":")
+        known = colon and table in ("interactions", "items", "users")
+        key = table if known else "interactions"
+        headers[key] = tuple(one.strip() for one in (listed if known else names).split(","))
+    try:
+        found = guess(
+            interactions,
+            items=items,
+            users=users,
+            columns=chosen,
+            event_type=event_type,
+            name=name,
+            time_unit=time_unit,
+            headers=headers,
+        )
+    except OpenQuestion as question:
+        write_toml(question.toml, out, checked=False)
+        show.error(f"{question}. Written to {out} with the question marked: answer it there, or")
+        show.error("remove that file and say it here")
+        raise typer.Exit(1) from None
     if not as_json:
         _preview(found)
         if not yes and sys.stdin.isatty() and not typer.confirm(f"Write {out}?", default=True):
             raise typer.Exit(1)
-    write_toml(found, out)
+    write_toml(found["toml"], out)
     next_step = f"shortlist run {out}"
     show.result(
         found["summary"] | {"out": str(out), "next": next_step},

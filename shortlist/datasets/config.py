@@ -87,6 +87,10 @@ class InteractionFile(FileTable):
     """The type of every event, where the files have no column for it."""
     event_types: dict[str, str] = Field(default_factory=dict)
     """{the files' word: the contract's}, e.g. {"order": "purchase"}."""
+    no_user: tuple[str, ...] = ()
+    """Words in the column of users that mean nobody, e.g. ["NA"] or [""]: each session then stands
+    alone. Rows without a session go to quarantine.
+    """
     unrated: float | None = None
     """The value of a rating that means "not rated", e.g. -1: such an event becomes
     `unrated_type`, without a value.

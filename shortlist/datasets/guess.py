@@ -1,5 +1,6 @@
 """What a stranger's columns probably are: by their names, and by what is in them."""
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,66 +10,28 @@ import duckdb
 
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
-from shortlist.datasets.config import OPERATION, FileTable
+from shortlist.datasets.config import FileTable
 from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.guess_names import (
+    ITEM_NAMES,
+    NAMES,
+    NO_ID,
+    RATING,
+    TABLES,
+    USER_NAMES,
+    WORDS,
+    plain,
+)
 from shortlist.datasets.guess_time import guess_time
 from shortlist.datasets.locate import SourceFile, locate
 from shortlist.datasets.readers import json_keys, open_raw
 
 SAMPLE = 5_000
-NAMES: dict[str, tuple[str, ...]] = {
-    c.USER_ID: (
-        *("userid", "user", "customerid", "customer", "visitorid", "uid", "accountid", "memberid"),
-        *("reviewerid", "clientid", "buyerid", "personid", "who"),
-    ),
-    c.ITEM_ID: (
-        *("itemid", "item", "productid", "product", "movieid", "sku", "parentasin", "asin"),
-        *("articleid", "bookid", "songid", "trackid", "contentid", "videoid", "isbn", "what", "id"),
-    ),
-    c.EVENT_TIMESTAMP: (
-        *("eventtimestamp", "timestamp", "eventtime", "datetime", "time", "ts", "createdat"),
-        *("unixreviewtime", "date", "when", "at"),
-    ),
-    c.EVENT_TYPE: ("eventtype", "event", "action", "behavior", "behaviour", "type", "kind"),
-    c.VALUE: ("rating", "stars", "value", "score", "price", "amount", "quantity", "seconds"),
-    c.EVENT_ID: ("eventid",),
-    c.TEXT: ("reviewtext", "text", "review", "comment"),
-    c.QUERY: ("query", "searchterm", "search"),
-    c.SESSION_ID: ("sessionid", "session"),
-    c.REQUEST_ID: ("requestid",),
-    c.POSITION: ("position", "rank"),
-    c.SURFACE: ("surface", "page", "channel"),
-    c.DEVICE: ("device", "platform"),
-    OPERATION: (),  # never guessed
-}
-ITEM_NAMES: dict[str, tuple[str, ...]] = {
-    c.ITEM_ID: NAMES[c.ITEM_ID],
-    c.TITLE: ("title", "name", "productname", "itemname", "movietitle"),
-    c.DESCRIPTION: ("description", "overview", "summary", "details"),
-    c.CATEGORIES: ("categories", "category", "genres", "genre", "tags", "department"),
-    c.BRAND: ("brand", "store", "manufacturer", "author", "artist"),
-    c.PRICE: ("price", "cost"),
-    c.PUBLISHED_AT: ("publishedat", "published", "year", "releasedate", "releaseyear", "date"),
-    c.AVAILABLE: ("available", "instock"),
-    c.IMAGE: ("image", "imageurl", "imurl", "picture"),
-    c.UPDATED_AT: (),  # its unit can't be told from a few rows
-    OPERATION: (),
-}
-USER_NAMES: dict[str, tuple[str, ...]] = {
-    c.USER_ID: (*NAMES[c.USER_ID], "id"),
-    c.CREATED_AT: ("createdat", "registered", "joined"),
-}
-WORDS = {
-    **{"buy": "purchase", "order": "purchase", "transaction": "purchase", "sale": "purchase"},
-    **{"addtocart": "add_to_cart", "cart": "add_to_cart", "basket": "add_to_cart"},
-    **{"pv": "view", "pageview": "view", "viewed": "view", "detail": "view", "refund": "return"},
-    **{"clicked": "click", "fav": "like", "favorite": "like", "favourite": "like", "play": "watch"},
-    **{"rate": "rating", "rated": "rating", "purchased": "purchase", "impressions": "impression"},
-}
 SEPARATORS = ("|", ";", ">", ",")
-
-
-TABLES = {"interactions": NAMES, "items": ITEM_NAMES, "users": USER_NAMES}
+OPEN = "?"
+"""Stands in the TOML where a question is open."""
+MUCH = 0.05
+"""Share of the rows from which one user is shown as suspicious."""
 
 
 @dataclass
@@ -85,6 +48,8 @@ class Guess:
     """What to show beside the columns: how they are read, and what is uncertain."""
     words: dict[str, int] = field(default_factory=dict)
     """{word of the column of event types: rows}"""
+    questions: list[str] = field(default_factory=list)
+    """What could not be guessed and has to be said."""
     newest: int | None = None
     """Time of the newest event, in microseconds."""
 
@@ -111,11 +76,13 @@ def chosen_by_table(chosen: dict[str, str], tables: list[str]) -> dict[str, dict
 class Sample:
     """The first rows of a file as text, and figures over all of them."""
 
-    def __init__(self, path: str, cache: Path):
+    def __init__(self, path: str, cache: Path, header: tuple[str, ...] = ()):
         self.path = path
         self.file: SourceFile = locate(path, format=None, cache=cache)[0]
         names = json_keys(self.file) if self.file.format == "jsonl" else []
-        asked = FileTable(path=path, columns={name: name for name in names}, sparse=True)
+        asked = FileTable(
+            path=path, columns={name: name for name in names}, sparse=True, header=header
+        )
         self.raw = open_raw(self.file, asked)
         # An object is no value: its own keys are columns.
         self.columns = [
@@ -124,6 +91,9 @@ class Sample:
             if not any(other.startswith((f"{one}.", f"{one}[0].")) for other in names)
         ]
         listed = ", ".join(f"({self.raw.expressions[one]})::VARCHAR" for one in self.columns)
+        self.options = {"header": list(header)} if header else {}
+        if self.file.format == "csv" and not header:
+            self._refuse_data_for_a_header()
         rows = self.ask(f"SELECT {listed} FROM {self.raw.relation} LIMIT {SAMPLE}")
         if not rows:
             raise DatasetError(f"{self.file.name}: has no rows below its header")
@@ -131,6 +101,21 @@ class Sample:
             one: [row[i] for row in rows if row[i] is not None]
             for i, one in enumerate(self.columns)
         }
+
+    def _refuse_data_for_a_header(self) -> None:
+        """Raises DatasetError if the first line is a row already: a name is no number or date."""
+        if any(one.strip().lower() in ("nan", "inf", "infinity") for one in self.columns):
+            return
+        is_data = [
+            one for one in self.columns if re.fullmatch(r"[-+\d.:TZ /]*\d[-+\d.:TZ /]*", one)
+        ]
+        known = {word for names in TABLES.values() for words in names.values() for word in words}
+        if is_data and not any(plain(one) in known for one in self.columns):
+            raise DatasetError(
+                f"{self.file.name}: its first line is data, not names of columns:"
+                f" {', '.join(self.columns)[:80]}; name them: --header"
+                " user_id,item_id,... (for another table --header items:item_id,title,...)"
+            )
 
     @property
     def name(self) -> str:
@@ -144,9 +129,11 @@ class Sample:
                 text = str(error).splitlines()[0].split(": ", 1)[-1]
                 raise DatasetError(f"{self.file.name}: cannot be read: {text}") from None
 
-    def range(self, column: str) -> tuple[float, float] | None:
+    def range(self, column: str, *, without: float | None = None) -> tuple[float, float] | None:
         """Smallest and largest number of a column, over the whole file."""
         number = f"try_cast({self.raw.expressions[column]} AS DOUBLE)"
+        if without is not None:
+            number = f"nullif({number}, {without})"
         ((low, high),) = self.ask(f"SELECT min({number}), max({number}) FROM {self.raw.relation}")
         return None if low is None else (low, high)
 
@@ -156,14 +143,18 @@ class Sample:
         query = f"SELECT {text}, count(*) FROM {self.raw.relation} WHERE {text} IS NOT NULL"
         return dict(self.ask(f"{query} GROUP BY 1 ORDER BY 2 DESC LIMIT 50"))
 
+    def rows(self) -> int:
+        ((count,),) = self.ask(f"SELECT count(*) FROM {self.raw.relation}")
+        return int(count)
+
     def guess(self, names: dict[str, tuple[str, ...]], chosen: dict[str, str]) -> Guess:
         """Map columns by name; what was chosen is taken as it is.
 
         Raises:
             DatasetError: a chosen column is not there.
         """
-        plain = {_plain(one): one for one in reversed(self.columns)}
-        inner = {_plain(one.split(".")[-1]): one for one in reversed(self.columns) if "." in one}
+        whole = {plain(one): one for one in reversed(self.columns)}
+        inner = {plain(one.split(".")[-1]): one for one in reversed(self.columns) if "." in one}
         mapping: dict[str, str] = {}
         for key, words in names.items():
             if key in chosen:
@@ -174,7 +165,7 @@ class Sample:
                     )
                 mapping[key] = chosen[key]
                 continue
-            found = next((plain[word] for word in words if word in plain), None)
+            found = next((whole[word] for word in words if word in whole), None)
             if found is None and key in (c.USER_ID, c.ITEM_ID):  # product.sku
                 found = next(
                     (inner[word] for word in words if word in inner and word != "id"), None
@@ -182,11 +173,7 @@ class Sample:
             if found is not None and found not in mapping.values():
                 mapping[key] = found
         examples = {one: list(dict.fromkeys(self.values[one]))[:3] for one in self.columns}
-        return Guess(self.path, self.columns, examples, mapping)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+        return Guess(self.path, self.columns, examples, mapping, dict(self.options))
 
 
 def guess_events(
@@ -196,60 +183,145 @@ def guess_events(
     event_type: str | None,
     time_unit: str | None,
 ) -> Guess:
-    """Raises DatasetError if a required column cannot be guessed; the message says how to help."""
+    """The log. What cannot be guessed is among `questions`, and marked in the mapping."""
     found = sample.guess(NAMES, chosen)
+    if c.USER_ID not in found.mapping and c.SESSION_ID in found.mapping:
+        column = found.mapping.pop(c.SESSION_ID)
+        found.mapping[c.USER_ID] = column
+        found.notes.append(f"GUESS: no column of users: each '{column}' stands for one")
     for key in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP):
         if key not in found.mapping:
-            raise DatasetError(
+            found.questions.append(
                 f"{sample.file.name}: which column is {key}? There are"
                 f" {', '.join(sample.columns)}; say --column {key}=NAME"
             )
-    times = guess_time(sample, found.mapping[c.EVENT_TIMESTAMP], time_unit)
-    found.more["timestamp_unit"] = times.unit
-    found.notes += times.notes
-    found.newest = times.newest
+            found.mapping[key] = OPEN
+    if found.mapping[c.EVENT_TIMESTAMP] != OPEN:
+        try:
+            times = guess_time(sample, found.mapping[c.EVENT_TIMESTAMP], time_unit)
+            found.more["timestamp_unit"] = times.unit
+            found.notes += times.notes
+            found.newest = times.newest
+        except DatasetError as error:
+            found.questions.append(str(error))
+            found.more["timestamp_unit"] = OPEN
+    _guess_types(sample, found, event_type)
+    _guess_nobody(sample, found)
+    return found
+
+
+def _guess_types(sample: Sample, found: Guess, event_type: str | None) -> None:
+    """The events' types by their words, or one for all by the name of the value.
+
+    Raises:
+        DatasetError: there is no such type as the one asked for.
+    """
     if event_type is not None or c.EVENT_TYPE not in found.mapping:
         found.mapping.pop(c.EVENT_TYPE, None)
-        value = found.mapping.get(c.VALUE, "").lower()
-        by_value = "rating" if re.search("rat|star|score", value) else "view"
+        value = plain(found.mapping.get(c.VALUE, ""))
+        by_value = "rating" if RATING.search(value) else "view"
         by_value = "purchase" if re.search("price|amount|quantity", value) else by_value
         found.more["event_type"] = event_type or by_value
         if found.more["event_type"] not in EVENT_TYPES:
             raise DatasetError(f"--event-type {event_type}: want one of {', '.join(EVENT_TYPES)}")
-    else:
-        words = sample.counts(found.mapping[c.EVENT_TYPE])
-        plain = {word: _plain(word) for word in words}
-        mapped = {word: WORDS[text] for word, text in plain.items() if text in WORDS}
-        mapped |= {
-            word: spelled
-            for word in words
-            if (spelled := re.sub("[- ]", "_", word.lower())) in EVENT_TYPES and spelled != word
-        }
-        unknown = [word for word in words if word not in EVENT_TYPES and word not in mapped]
-        if len(unknown) == len(words):
-            raise DatasetError(
-                f"{sample.file.name}: column '{found.mapping[c.EVENT_TYPE]}' has"
-                f" {', '.join(unknown[:5])}, none of which is an event type; say --event-type for"
-                " all, or map them by hand with event_types"
+        if event_type is None:
+            found.notes.append(f"GUESS: every event is a {by_value}; --event-type if it is another")
+        if c.VALUE not in found.mapping:
+            _ask_for_ratings(sample, found)
+        elif found.more["event_type"] == "rating":
+            _guess_unrated(sample, found)
+        return
+    words = sample.counts(found.mapping[c.EVENT_TYPE])
+    spoken = {word: plain(word) for word in words}
+    mapped = {word: WORDS[text] for word, text in spoken.items() if text in WORDS}
+    mapped |= {
+        word: spelled
+        for word in words
+        if (spelled := re.sub("[- ]", "_", word.lower())) in EVENT_TYPES and spelled != word
+    }
+    unknown = [word for word in words if word not in EVENT_TYPES and word not in mapped]
+    column = found.mapping[c.EVENT_TYPE]
+    if len(unknown) == len(words):
+        found.questions.append(
+            f"{sample.file.name}: column '{column}' has"
+            f" {', '.join(unknown[:5])}, none of which is an event type; say --event-type for"
+            " all, or map them by hand with event_types"
+        )
+    elif unknown:
+        found.notes.append(
+            f"'{column}' has words that are no event type: {', '.join(unknown[:5])}; those rows go"
+            " to quarantine unless event_types maps them"
+        )
+    found.more["event_types"] = mapped
+    found.words = words
+
+
+def _ask_for_ratings(sample: Sample, found: Guess) -> None:
+    """A column of few small numbers may be ratings: without them 1 star equals 5."""
+    for column in sample.columns:
+        values = set(sample.values[column])
+        if column in found.mapping.values() or not 3 <= len(values) <= 21:
+            continue
+        if all(re.fullmatch(r"\d{1,2}([.,]\d+)?", one) for one in values):
+            found.notes.append(
+                f"'{column}' has few small numbers ({', '.join(sorted(values)[:5])}): if those are"
+                f" ratings, say --column value={column} --event-type rating"
             )
-        found.more["event_types"] = mapped
-        found.words = words
-    return found
+
+
+def _guess_unrated(sample: Sample, found: Guess) -> None:
+    """-1, or a 0 more frequent than any other rating, that means 'not rated'."""
+    column = found.mapping[c.VALUE]
+    counts: dict[float, int] = {}
+    for text, rows in sample.counts(column).items():
+        with contextlib.suppress(ValueError):
+            counts[float(text)] = counts.get(float(text), 0) + rows
+    rest = [one for one in counts if one > 0]
+    if not rest:
+        return
+    often = counts.get(0.0, 0) > max(counts[one] for one in rest) and min(rest) >= 1
+    mark = -1 if -1.0 in counts and min(counts) == -1 else 0 if often else None
+    if mark is not None:
+        found.more["unrated"] = mark
+        found.notes.append(
+            f"GUESS: {mark} in '{column}' ({counts[mark]:,} rows) means not rated; such events"
+            " become views. Take out `unrated` if it is the worst rating"
+        )
+
+
+def _guess_nobody(sample: Sample, found: Guess) -> None:
+    """Words for nobody, and users with an implausible share of the rows."""
+    for key in (c.USER_ID, c.ITEM_ID):
+        column = found.mapping[key]
+        if column == OPEN:
+            continue
+        counts, total = sample.counts(column), sample.rows()
+        for word, rows in counts.items():
+            is_word = word.strip().lower() in NO_ID
+            if not is_word and not (len(counts) > 20 and rows > max(MUCH * total, 20)):
+                continue
+            said = f"{rows:,} of {total:,} rows have {key} '{word}'"
+            if key == c.ITEM_ID or not is_word:
+                hint = f'; if that is nobody, set no_user = ["{word}"]' if key == c.USER_ID else ""
+                found.notes.append(f"{said}: is that right?{hint}")
+                continue
+            found.more.setdefault("no_user", []).append(word)
+            session = found.mapping.get(c.SESSION_ID)
+            then = f"each '{session}' then stands alone" if session else "without a column of"
+            then += "" if session else " sessions those rows go to quarantine"
+            found.notes.append(f"GUESS: {said}: no user; {then}. Take out `no_user` if it is one")
 
 
 def _guess_beside_log(
     sample: Sample, chosen: dict[str, str], names: Any, key: str, *, in_log: str
 ) -> Guess:
-    """A table whose key is called as in the log, if there is such a column.
-
-    Raises:
-        DatasetError: no column is the key.
-    """
+    """A table whose key is called as in the log, if there is such a column."""
     if in_log in sample.columns:
         chosen = {key: in_log} | chosen
     found = sample.guess(names, chosen)
     if key not in found.mapping:
-        raise DatasetError(
+        found.mapping[key] = OPEN
+        found.questions.append(
             f"{sample.file.name}: which column is the {key.removesuffix('_id')}'s id? There are"
             f" {', '.join(sample.columns)}; say --column {key.removesuffix('_id')}s.{key}=NAME"
         )

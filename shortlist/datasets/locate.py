@@ -13,10 +13,13 @@ FORMATS = {
     ".csv": "csv",
     ".tsv": "csv",
     ".jsonl": "jsonl",
+    ".json": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+BY_CONTENT = (".dat", ".data", ".txt", ".inter", ".log", ".tab", "")
+"""Endings that say nothing: text that begins with { or [ is JSON, other text CSV."""
 MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 CHUNK = 1 << 20
 
@@ -82,7 +85,7 @@ def _kind(name: str) -> tuple[str | None, str | None]:
 
 def _checked(name: str, path: Path, format: str | None) -> SourceFile:
     told, compression = _kind(path.name)
-    if format is None and told is None:
+    if format is None and told is None and path.suffix.lower() not in BY_CONTENT:
         raise DatasetError(
             f"{name}: ending '{path.suffix}', want {', '.join(FORMATS)}, plain or with"
             f' {" or ".join(COMPRESSIONS)}; or say format = "csv"'
@@ -101,7 +104,11 @@ def _checked(name: str, path: Path, format: str | None) -> SourceFile:
         said = f"ends as if packed by {compression}" if compression else "ends as if not packed"
         really = f"its content is {packed}" if packed else "its content is not packed"
         raise DatasetError(f"{name}: {said}, but {really}; rename it")
-    return SourceFile(name, path, format or str(told), compression)
+    if format is None and head == b"PAR1":
+        told = "parquet"
+    elif format is None and told in (None, "jsonl") and packed is None:
+        told = "jsonl" if head.lstrip()[:1] in (b"{", b"[") else told or "csv"
+    return SourceFile(name, path, format or told or "csv", compression)
 
 
 def _fetched(uri: str, cache: Path) -> list[tuple[str, Path]]:

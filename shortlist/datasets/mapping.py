@@ -23,6 +23,7 @@ MAX_MICROSECONDS = 253_402_300_800_000_000
 """The year 10000: beyond it there is no time. Validation judges those before."""
 NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
 FLOATING = ("DOUBLE", "FLOAT", "DECIMAL", "HUGEINT")
+WHOLE = r"^[+-]?\d+\.0*$"
 FRACTION = r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$"
 TEXTS = (c.TEXT, c.QUERY, c.SESSION_ID, c.REQUEST_ID, c.SURFACE, c.DEVICE)
 
@@ -41,6 +42,16 @@ def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now
     given, columns = table.columns, {}
     for key in (c.USER_ID, c.ITEM_ID):
         columns[key] = _id(raw, given[key], key, where)
+    if table.no_user:
+        user = columns[c.USER_ID]
+        words = ", ".join(quoted(one) for one in table.no_user)
+        alone = "NULL"
+        if c.SESSION_ID in given:
+            alone = f"'session:' || {_text(raw, given[c.SESSION_ID], where)}"
+        nobody = f"coalesce({user.sql}, '') IN ({words})"
+        columns[c.USER_ID] = Column(
+            f"CASE WHEN {nobody} THEN {alone} ELSE {user.sql} END", user.rule, user.bad
+        )
     kind = f"'{table.event_type}'" if table.event_type else "NULL"
     if c.EVENT_TYPE in given:
         word = _text(raw, given[c.EVENT_TYPE], where)
@@ -173,13 +184,14 @@ def _joined(raw: Raw, column: str, where: str) -> str:
 
 
 def _id(raw: Raw, column: str, key: str, where: str) -> Column:
-    """Ids as text. Floating-point ids are refused: 196.0 is what a missing value makes of 196."""
-    kind = raw.types[column]
-    if kind.startswith(FLOATING):
-        raise DatasetError(
-            f"{where}: column '{column}' is {kind.lower()}, want text or whole numbers"
-            " (missing ids became NaN?)"
-        )
+    """Ids as text. A missing value makes 196.0 of 196: whole numbers with decimals are ids too."""
+    kind, expression = raw.types[column], raw.expressions[column]
+    if kind.startswith(FLOATING) and not kind.endswith("]"):
+        whole = f"try_cast({expression} AS HUGEINT)"
+        bad = f"isfinite({expression}::DOUBLE) AND coalesce({whole} <> {expression}"
+        bad += f" OR abs({expression}) > 9007199254740992, true)"
+        text = f"CASE WHEN isfinite({expression}::DOUBLE) THEN {whole}::VARCHAR END"
+        return Column(text, f"{key}.text", f"coalesce({bad}, false)")
     if kind not in ("VARCHAR", "JSON", "UUID", *NUMERIC):
         raise DatasetError(
             f"{where}: column '{column}' is {kind.lower()}, want text or whole numbers"
@@ -189,9 +201,11 @@ def _id(raw: Raw, column: str, key: str, where: str) -> Column:
         return Column(text)
     bad = f"(contains({text}, '.') OR contains(upper({text}), 'E+')) AND "
     bad += f"regexp_matches({text}, '{FRACTION}')"
+    bad = f"NOT regexp_matches({text}, '{WHOLE}') AND {bad}"
     if kind == "JSON":
         bad = f"({bad}) OR {text}[1] IN ('[', '{{')"
-    return Column(text, f"{key}.text", f"coalesce({bad}, false)")
+    digits = f"CASE WHEN regexp_matches({text}, '{WHOLE}') THEN split_part({text}, '.', 1)"
+    return Column(f"{digits} ELSE {text} END", f"{key}.text", f"coalesce({bad}, false)")
 
 
 def _number(raw: Raw, column: str, rule: str, *, kind: str = "DOUBLE") -> Column:

@@ -25,7 +25,7 @@ from shortlist.lake.staging import REJECTED
 
 HEAD_BYTES = 1 << 20
 HEAD_LINES = 1_000
-SEPARATORS = (",", ";", "\t", "|")
+SEPARATORS = (",", ";", "\t", "|", "::")
 LINE = "_line"
 """Key of `original` for sources whose row is a line of text."""
 BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}

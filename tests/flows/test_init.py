@@ -184,3 +184,48 @@ def test_users_get_their_attributes(tmp_path: Path) -> None:
     people = "userId,age,name\n" + "".join(f"{i},{i % 3},name {i}\n" for i in range(60))
     files = write(tmp_path, ratings_csv=RATINGS, people_csv=people)
     assert 'attributes = ["age"]' in look(files["ratings_csv"], users=files["people_csv"])["toml"]
+
+
+@pytest.mark.parametrize(
+    ("log", "marks"),
+    [
+        ("a,b,c\nx,y,z\n", ['user_id = "?"', 'item_id = "?"', 'event_timestamp = "?"']),
+        ("user,item,time\nu,i,noon\n", ['timestamp_unit = "?"', 'event_timestamp = "time"']),
+        ("user,item,time,event\nu,i,1700000000,stare\n", ["stare, none of which", "# OPEN: "]),
+    ],
+)
+def test_an_open_question_is_written_down(tmp_path: Path, log: str, marks: list[str]) -> None:
+    files, out = write(tmp_path, log_csv=log), tmp_path / "my.toml"
+    told = CliRunner().invoke(app, ["init", files["log_csv"], "--out", str(out), "-y"])
+    assert told.exit_code == 1
+    assert "with the question marked" in " ".join(told.output.split())
+    assert all(mark in out.read_text() for mark in marks)
+
+
+@pytest.mark.parametrize("nobody", ["NA", "null", "(not set)", "-1"])
+@pytest.mark.parametrize("session", [True, False])
+def test_users_that_are_nobody_are_shown(tmp_path: Path, nobody: str, session: bool) -> None:
+    rows = [f"{nobody if i % 2 else f'u{i}'},i{i % 5},{1_700_000_000 + i}" for i in range(60)]
+    head = "user,item,time" + (",session" if session else "")
+    rows = [row + (f",s{i // 4}" if session else "") for i, row in enumerate(rows)]
+    found = look(write(tmp_path, log_csv="\n".join([head, *rows]) + "\n")["log_csv"])
+    assert f'no_user = ["{nobody}"]' in found["toml"]
+    (note,) = [note for note in found["notes"] if f"'{nobody}'" in note]
+    assert f"30 of 60 rows have user_id '{nobody}': no user" in note
+    assert ("stands alone" if session else "go to quarantine") in note
+
+
+def test_a_giant_user_is_shown_and_kept(tmp_path: Path) -> None:
+    rows = [f"{'shop' if i % 2 else f'u{i}'},i{i % 5},{1_700_000_000 + i}" for i in range(60)]
+    path = write(tmp_path, log_csv="\n".join(["user,item,time", *rows]) + "\n")["log_csv"]
+    found = look(path)
+    assert "no_user" not in found["toml"]
+    assert any("'shop': is that right?" in note for note in found["notes"])
+
+
+def test_small_numbers_may_be_ratings(tmp_path: Path) -> None:
+    rows = [f"u{i},i{i % 5},{1_700_000_000 + i},{i % 5 + 1}" for i in range(60)]
+    path = write(tmp_path, log_csv="\n".join(["user,item,time,Note", *rows]) + "\n")["log_csv"]
+    assert any("--column value=Note --event-type rating" in one for one in look(path)["notes"])
+    found = look(path, columns={"value": "Note"}, event_type="rating")
+    assert "ratings from 1 to 5, liked from 4" in found["said"]

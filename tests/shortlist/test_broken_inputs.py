@@ -74,12 +74,6 @@ REFUSED: dict[str, tuple[str, Broken, dict[str, Any], str]] = {
         {},
         r"e\.parquet: cannot be read as parquet",
     ),
-    "Parquet with float ids": (
-        "e.parquet",
-        parquet_of(user=["u"], item=[196.0], stars=[1.0], when=[5]),
-        {},
-        r"e\.parquet: column 'item' is double, want text or whole numbers \(missing ids became NaN",
-    ),
     "Parquet with lists for ids": (
         "e.parquet",
         parquet_of(user=["u"], item=[["a"]], stars=[1.0], when=[5]),

@@ -49,7 +49,7 @@ ROWS: dict[str, tuple[bytes, dict[str, Any], dict[str, int]]] = {
         },
     ),
     "ids that became floats": (
-        b"196.0,a,4,1700000002\nu3,1.5,4,1700000003\n",
+        b"196.5,a,4,1700000002\nu3,1.5,4,1700000003\n",
         {},
         {
             "user_id.text": 1,
@@ -148,7 +148,7 @@ JSON_ROWS: dict[str, tuple[bytes, str]] = {
         *(b'{"user": {"id": 1}, "item": "a", "stars": 4, "when": 1700000001}\n', "user_id.text"),
     ),
     "a float for an id": (
-        *(b'{"user": 196.0, "item": "a", "stars": 4, "when": 1700000001}\n', "user_id.text"),
+        *(b'{"user": 196.5, "item": "a", "stars": 4, "when": 1700000001}\n', "user_id.text"),
     ),
     "a null id": (
         *(b'{"user": null, "item": "a", "stars": 4, "when": 1700000001}\n', "user_id.required"),

@@ -234,6 +234,38 @@ def test_unrated_events_become_views(tmp_path: Path, mark: int) -> None:
     assert staged.column("value") == [None, 4.5]
 
 
+@pytest.mark.parametrize(
+    ("ending", "ids", "kept"),
+    [
+        ("csv", ["17850.0", "12.00"], ["17850", "12"]),
+        ("jsonl", [17850.0, 12], ["17850", "12"]),
+        ("parquet", [17850.0, 12.0], ["17850", "12"]),
+        ("csv", ["007.0", "1.10.0"], ["007", "1.10.0"]),
+    ],
+)
+def test_whole_numbers_with_decimals_are_ids(
+    tmp_path: Path, ending: str, ids: list[Any], kept: list[str]
+) -> None:
+    rows = [EVENTS[0] | {"who": one, "what": one} for one in ids]
+    staged = Staged(tmp_path / "home", {"path": write(tmp_path / f"e.{ending}", rows)})
+    assert staged.column("user_id") == kept
+    assert staged.column("item_id") == kept
+
+
+@pytest.mark.parametrize("words", [["NA"], ["guest", "-1", "NA"], ["", "NA"]])
+def test_sessions_of_nobody_stand_alone(tmp_path: Path, words: list[str]) -> None:
+    rows = [EVENTS[0] | {"who": word, "session": f"s{i}"} for i, word in enumerate(words)]
+    rows += [EVENTS[0] | {"who": words[0], "session": ""}, EVENTS[0] | {"who": "u", "session": "x"}]
+    columns = {"user_id": "who", "item_id": "what", "event_timestamp": "when"}
+    mapped = {
+        **{"path": write(tmp_path / "e.csv", rows), "event_type": "view", "no_user": words},
+        "columns": columns | {"session_id": "session"},
+    }
+    staged = Staged(tmp_path / "home", {"interactions": mapped})
+    alone = [f"session:s{i}" for i in range(len(words))]
+    assert staged.column("user_id") == [*alone, None, "u"]
+
+
 def test_given_ids_types_and_texts(tmp_path: Path) -> None:
     rows = [
         {"who": "u", "what": "a", "at": "1997-12-04T15:55:49.000001Z", "id": "x1", "kind": "click"},
