@@ -42,6 +42,7 @@ def guess(
     name: str | None,
     time_unit: str | None = None,
     headers: dict[str, tuple[str, ...]] | None = None,
+    encoding: str | None = None,
 ) -> dict[str, Any]:
     """Look at the files.
 
@@ -55,7 +56,9 @@ def guess(
     """
     cache = Settings().cache
     headers = headers or {}
-    sample = Sample(interactions, cache, headers.get("interactions", ()))
+    sample = Sample(
+        interactions, cache, headers.get("interactions", ()), encoding=encoding, explode=True
+    )
     given = [name for name, path in (("items", items), ("users", users)) if path is not None]
     chosen = chosen_by_table(columns, ["interactions", *given])
     events = guess_events(
@@ -64,14 +67,14 @@ def guess(
     tables = [("interactions", events)]
     if items is not None:
         by_item = guess_items(
-            Sample(items, cache, headers.get("items", ())),
+            Sample(items, cache, headers.get("items", ()), encoding=encoding),
             chosen["items"],
             events.mapping[c.ITEM_ID],
         )
         tables.append(("items", by_item))
     if users is not None:
         by_user = guess_users(
-            Sample(users, cache, headers.get("users", ())),
+            Sample(users, cache, headers.get("users", ()), encoding=encoding),
             chosen["users"],
             events.mapping[c.USER_ID],
         )

@@ -46,6 +46,9 @@ def init(
             " items:item_id,title,... for another table. Repeatable."
         ),
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of the text files, where the guess is wrong: cp1251, ...")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -84,6 +87,7 @@ def init(
             name=name,
             time_unit=time_unit,
             headers=headers,
+            encoding=encoding,
         )
     except OpenQuestion as question:
         write_toml(question.toml, out, checked=False)

@@ -37,7 +37,8 @@ class FileTable(Config):
     quote: str = '"'
     sparse: bool = False
     """JSON Lines: a mapped key may be missing in the first thousand lines."""
-    encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
+    encoding: str = "utf-8"
+    """utf-8, utf-16, or any that Python knows and that has ASCII's bytes, e.g. cp1251."""
     timestamp_unit: str = "s"
     """s, ms, us, ns, iso, excel (days of a spreadsheet), or a pattern such as "%d.%m.%Y %H:%M"."""
     time_zone: str = "UTC"
@@ -59,6 +60,17 @@ class FileTable(Config):
         if value not in UNITS and "%" not in value:
             units = ", ".join(f'"{one}"' for one in UNITS)
             raise ValueError(f'want {units}, or a pattern like "%d.%m.%Y %H:%M"')
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            fits = value == "utf-16" or "a,\n".encode(value) == b"a,\n"
+        except LookupError:
+            fits = False
+        if not fits:
+            raise ValueError('want "utf-8", "utf-16", "latin-1", "cp1251" or the like')
         return value
 
     @field_validator("time_zone")
@@ -117,6 +129,8 @@ class InteractionFile(FileTable):
 class ItemFile(FileTable):
     category_separator: str = "|"
     """With ">" the categories are a path from the widest to the narrowest."""
+    category_key: str = "name"
+    """What a category is called, where categories are lists of objects."""
     attributes: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import duckdb
 
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES
-from shortlist.datasets.config import FileTable
+from shortlist.datasets.config import FileTable, ItemFile
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess_names import (
     ITEM_NAMES,
@@ -23,13 +24,21 @@ from shortlist.datasets.guess_names import (
     plain,
 )
 from shortlist.datasets.guess_time import guess_time
+from shortlist.datasets.lists import categories_sql
 from shortlist.datasets.locate import SourceFile, locate
+from shortlist.datasets.prepare import (
+    MIXED_LINES,
+    guess_encoding,
+    prepared,
+    with_one_line_end,
+)
 from shortlist.datasets.readers import json_keys, open_raw
 
 SAMPLE = 5_000
 SEPARATORS = ("|", ";", ">", ",")
 OPEN = "?"
 """Stands in the TOML where a question is open."""
+OBJECT_NAMES = ("name", "title", "label", "text", "value", "id")
 MUCH = 0.05
 """Share of the rows from which one user is shown as suspicious."""
 
@@ -76,25 +85,55 @@ def chosen_by_table(chosen: dict[str, str], tables: list[str]) -> dict[str, dict
 class Sample:
     """The first rows of a file as text, and figures over all of them."""
 
-    def __init__(self, path: str, cache: Path, header: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        path: str,
+        cache: Path,
+        header: tuple[str, ...] = (),
+        *,
+        encoding: str | None = None,
+        explode: bool = False,
+    ):
         self.path = path
         self.file: SourceFile = locate(path, format=None, cache=cache)[0]
+        self._folder = tempfile.TemporaryDirectory()
+        self.notes: list[str] = []
+        self.options: dict[str, Any] = {"header": list(header)} if header else {}
+        found = encoding or "utf-8"
+        if encoding is None and self.file.format != "parquet":
+            found = guess_encoding(self.file)
+        if found != "utf-8":
+            self.options["encoding"] = found
+            if encoding is None:
+                self.notes.append(
+                    f"GUESS: {self.file.name} is {found}, not utf-8; --encoding if it is another"
+                )
+        asked = FileTable(path=path, columns={}, sparse=True, header=header, encoding=found)
+        folder = Path(self._folder.name)
+        self.file, asked = prepared(self.file, asked, folder)
         names = json_keys(self.file) if self.file.format == "jsonl" else []
-        asked = FileTable(
-            path=path, columns={name: name for name in names}, sparse=True, header=header
-        )
+        if explode:
+            names = _with_events(names)
+        asked = asked.model_copy(update={"columns": {name: name for name in names}})
         self.raw = open_raw(self.file, asked)
         # An object is no value: its own keys are columns.
         self.columns = [
             one
             for one in self.raw.expressions
-            if not any(other.startswith((f"{one}.", f"{one}[0].")) for other in names)
+            if not any(other.startswith((f"{one}.", f"{one}[].")) for other in names)
         ]
         listed = ", ".join(f"({self.raw.expressions[one]})::VARCHAR" for one in self.columns)
-        self.options = {"header": list(header)} if header else {}
         if self.file.format == "csv" and not header:
             self._refuse_data_for_a_header()
-        rows = self.ask(f"SELECT {listed} FROM {self.raw.relation} LIMIT {SAMPLE}")
+        query = f"SELECT {listed} FROM {{}} LIMIT {SAMPLE}"
+        try:
+            rows = self.ask(query.format(self.raw.relation))
+        except DatasetError as error:
+            if MIXED_LINES not in str(error):
+                raise
+            self.file = with_one_line_end(self.file, folder)
+            self.raw = open_raw(self.file, asked)
+            rows = self.ask(query.format(self.raw.relation))
         if not rows:
             raise DatasetError(f"{self.file.name}: has no rows below its header")
         self.values = {
@@ -153,7 +192,7 @@ class Sample:
         Raises:
             DatasetError: a chosen column is not there.
         """
-        whole = {plain(one): one for one in reversed(self.columns)}
+        whole = {plain(one.split("[].")[-1]): one for one in reversed(self.columns)}
         inner = {plain(one.split(".")[-1]): one for one in reversed(self.columns) if "." in one}
         mapping: dict[str, str] = {}
         for key, words in names.items():
@@ -173,7 +212,9 @@ class Sample:
             if found is not None and found not in mapping.values():
                 mapping[key] = found
         examples = {one: list(dict.fromkeys(self.values[one]))[:3] for one in self.columns}
-        return Guess(self.path, self.columns, examples, mapping, dict(self.options))
+        return Guess(
+            self.path, self.columns, examples, mapping, dict(self.options), notes=self.notes
+        )
 
 
 def guess_events(
@@ -337,12 +378,51 @@ def guess_items(sample: Sample, chosen: dict[str, str], item_column: str) -> Gue
         if years and sum(years) / len(years) > 0.5:
             found.mapping[c.PUBLISHED_AT] = title
     categories = found.mapping.get(c.CATEGORIES)
-    if categories is not None:
+    if categories is not None and _are_lists(sample, categories):
+        _guess_lists(sample, found, categories)
+    elif categories is not None:
         text = "".join(sample.values[categories])
         counts = {mark: text.count(mark) for mark in SEPARATORS}
         best = max(counts, key=lambda mark: counts[mark])
         found.more["category_separator"] = best if counts[best] else "|"
     return found
+
+
+def _are_lists(sample: Sample, column: str) -> bool:
+    values = sample.values[column]
+    return sample.raw.types[column].endswith("[]") or (
+        sum(one.strip()[:1] in ("[", "{") for one in values) > len(values) / 2
+    )
+
+
+def _guess_lists(sample: Sample, found: Guess, column: str) -> None:
+    """Categories that are lists: of objects the name is taken; the first ones are shown."""
+    text = " ".join(sample.values[column][:50])
+    keys = re.findall(r"[{,]\s*['\"]?(\w+)['\"]?\s*:", text)
+    key = next((one for one in OBJECT_NAMES if one in keys), next(iter(keys), "name"))
+    if key != "name":
+        found.more["category_key"] = key
+    table = ItemFile(path="-", columns={c.ITEM_ID: "-"}, category_key=key)
+    lists, _ = categories_sql(sample.raw, column, table, sample.name)
+    ((first,),) = sample.ask(
+        f"SELECT list(x) FROM (SELECT {lists} AS x FROM {sample.raw.relation} LIMIT 3)"
+    )
+    shown = "; ".join(", ".join(one) or "none" for one in first)
+    of = f" of objects, by their '{key}'" if keys else ""
+    found.notes.append(f"'{column}' is read as lists{of}: {shown}")
+
+
+def _with_events(names: list[str]) -> list[str]:
+    """Keys of JSON, with a list of objects that are events made a row for each of them."""
+    items = [one for one in NAMES[c.ITEM_ID] if one != "id"]
+    above = {plain(one) for one in names if "[0]." not in one}
+    if above & set(items):
+        return names
+    for name in dict.fromkeys(one.split("[0].")[0] for one in names if one.count("[0].") == 1):
+        start = f"{name}[0]."
+        if {plain(one.removeprefix(start)) for one in names if one.startswith(start)} & set(items):
+            return [one.replace(start, f"{name}[].", 1) for one in names]
+    return names
 
 
 def guess_users(sample: Sample, chosen: dict[str, str], user_column: str) -> Guess:

@@ -11,6 +11,7 @@ from shortlist.contracts import INTERACTIONS
 from shortlist.datasets.config import OPERATION, FileTable, InteractionFile, ItemFile, UserFile
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.identity import derived_id
+from shortlist.datasets.lists import categories_sql
 from shortlist.datasets.readers import Raw
 from shortlist.lake.engine import name, quoted
 
@@ -105,7 +106,8 @@ def items_sql(raw: Raw, table: ItemFile, *, where: str) -> str:
         columns[key] = Column(text)
     columns[c.CATEGORIES] = Column("[]::VARCHAR[]")
     if c.CATEGORIES in given:
-        columns[c.CATEGORIES] = Column(_list(raw, given[c.CATEGORIES], table.category_separator))
+        listed, bad = categories_sql(raw, given[c.CATEGORIES], table, where)
+        columns[c.CATEGORIES] = Column(listed, "categories.readable", bad)
     for key in (c.BRAND, c.IMAGE):
         columns[key] = Column(_text(raw, given[key], where) if key in given else "NULL::VARCHAR")
     columns[c.PRICE] = (
@@ -282,24 +284,6 @@ def _date(raw: Raw, column: str, where: str, *, from_title: bool) -> Column:
     sql = f"try_cast({year} AS TIMESTAMPTZ)"
     rule = "created_at.readable" if where.endswith("users") else "published_at.readable"
     return Column(sql, rule, f"({text}) IS NOT NULL AND {sql} IS NULL")
-
-
-def _list(raw: Raw, column: str, separator: str) -> str:
-    """Categories: a list of names, each without white space around it."""
-    kind, expression = raw.types[column], raw.expressions[column]
-    parts = f"string_split(coalesce({expression}::VARCHAR, ''), {quoted(separator)})"
-    if kind.endswith("[]"):
-        parts = f"coalesce({expression}::VARCHAR[], [])"
-    elif kind == "JSON":
-        is_list = f"json_valid({expression}) AND json_type({expression}) = 'ARRAY'"
-        parts = (
-            f"CASE WHEN {is_list} THEN from_json({expression}, '[\"VARCHAR\"]') ELSE {parts} END"
-        )
-    trimmed = f"list_transform({parts}, lambda x: trim(x))"
-    kept = f"list_filter({trimmed}, lambda x: x NOT IN ('', '(no genres listed)'))"
-    if separator == ">":
-        return kept
-    return f"list_filter({kept}, lambda x, i: list_position({kept}, x) = i)"
 
 
 def _attributes(raw: Raw, names: tuple[str, ...], where: str) -> str:

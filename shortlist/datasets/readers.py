@@ -60,19 +60,23 @@ def open_raw(file: SourceFile, table: FileTable) -> Raw:
     return _jsonl(file, wanted, head, sparse=table.sparse)
 
 
-def _head(file: SourceFile, encoding: str) -> str:
-    """The beginning of a text file, unpacked and decoded, cut at a line's end."""
+def head_bytes(file: SourceFile) -> bytes:
+    """The beginning of a file, unpacked."""
     try:
         with file.path.open("rb") as plain:
             if file.compression == "gzip":
-                raw = gzip.GzipFile(fileobj=plain).read(HEAD_BYTES)
-            elif file.compression == "zstd":
+                return gzip.GzipFile(fileobj=plain).read(HEAD_BYTES)
+            if file.compression == "zstd":
                 with pa.CompressedInputStream(pa.PythonFile(plain), "zstd") as unpacked:
-                    raw = unpacked.read(HEAD_BYTES)
-            else:
-                raw = plain.read(HEAD_BYTES)
+                    return unpacked.read(HEAD_BYTES)
+            return plain.read(HEAD_BYTES)
     except (OSError, EOFError, pa.ArrowException) as error:
         raise DatasetError(f"{file.name}: cannot be unpacked: {error}; is it cut short?") from None
+
+
+def _head(file: SourceFile, encoding: str) -> str:
+    """The beginning of a text file, decoded, cut at a line's end."""
+    raw = head_bytes(file)
     if encoding == "utf-8" and raw[:2] in BOMS:
         raise DatasetError(f'{file.name}: is utf-16, not utf-8; say encoding = "utf-16"')
     text = raw.decode(encoding, errors="replace").removeprefix("\ufeff")
@@ -138,12 +142,19 @@ def _header(file: SourceFile, head: str, separator: str) -> list[str]:
 def _jsonl(file: SourceFile, wanted: list[str], head: str, *, sparse: bool) -> Raw:
     lines = [line for line in head.split("\n") if line.strip()][:HEAD_LINES]
     _require_keys(file, [] if sparse else wanted, lines)
+    lists = {one.partition("[].")[0] for one in wanted if "[]." in one}
+    if len(lists) > 1:
+        raise DatasetError(
+            f"{file.name}: {', '.join(sorted(lists))}: only one list can be events of their own"
+        )
     paths = [quoted(_json_path(one)) for one in wanted]
     lines_of = (
         f"read_csv({quoted(str(file.path))}, columns = {{'line': 'VARCHAR'}}, auto_detect = false,"
         f" header = false, delim = '\\x01', quote = '', escape = '', {_compression(file)},"
         " store_rejects = true, rejects_limit = 0)"
     ).replace("'\\x01'", "chr(1)")
+    if lists:
+        return _exploded(wanted, lists.pop(), lines_of)
     relation = (
         "(SELECT line, CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT'"
         f" THEN json_extract_string(line, [{', '.join(paths)}]) END AS v FROM {lines_of}"
@@ -154,6 +165,39 @@ def _jsonl(file: SourceFile, wanted: list[str], head: str, *, sparse: bool) -> R
         expressions={one: f"v[{i}]" for i, one in enumerate(wanted, start=1)},
         types=dict.fromkeys(wanted, "JSON"),
         original=f"struct_pack({LINE} := line)",
+        broken="v IS NULL",
+        rejects=True,
+    )
+
+
+def _exploded(wanted: list[str], name: str, lines_of: str) -> Raw:
+    """A row for each object of the list `name` in a line: `events[].item`.
+
+    The row as it was is its line with this object alone in the list, so that it can be read again.
+    """
+    outer = [one for one in wanted if "[]." not in one]
+    inner = [one for one in wanted if "[]." in one]
+    outer_paths = ", ".join(quoted(_json_path(one)) for one in outer)
+    inner_paths = ", ".join(quoted(_json_path(one.partition("[].")[2])) for one in inner)
+    is_object = "json_valid(line) AND json_type(line) = 'OBJECT'"
+    objects = f"json_extract(line, {quoted(_json_path(name) + '[*]')})"
+    relation = (
+        f"(SELECT line, v, one, json_extract_string(one, [{inner_paths}]) AS e FROM (SELECT line,"
+        f" CASE WHEN {is_object} THEN json_extract_string(line, [{outer_paths}]::VARCHAR[]) END"
+        f" AS v, unnest(CASE WHEN {is_object} THEN coalesce(nullif({objects}, []), [NULL])"
+        f" ELSE [NULL] END) AS one FROM {lines_of} WHERE line IS NOT NULL))"
+    )
+    before = "".join(f"{{{json.dumps(part)}:" for part in name.split("."))
+    after = "}" * len(name.split("."))
+    patch = f"({quoted(before + '[')} || one::VARCHAR || {quoted(']' + after)})::JSON"
+    alone = f"CASE WHEN one IS NULL THEN line ELSE json_merge_patch(line, {patch})::VARCHAR END"
+    expressions = {one: f"v[{i}]" for i, one in enumerate(outer, start=1)}
+    expressions |= {one: f"e[{i}]" for i, one in enumerate(inner, start=1)}
+    return Raw(
+        relation=relation,
+        expressions={one: expressions[one] for one in wanted},
+        types=dict.fromkeys(wanted, "JSON"),
+        original=f"struct_pack({LINE} := {alone})",
         broken="v IS NULL",
         rejects=True,
     )
@@ -181,7 +225,7 @@ def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None
         raise DatasetError(
             f"{file.name}: cannot be read as JSON Lines: line 1 is no object: {lines[0][:60]!r}"
         )
-    missing = [one for one in wanted if one not in keys]
+    missing = [one for one in wanted if one.replace("[].", "[0].") not in keys]
     if missing and objects == len(lines):
         raise DatasetError(
             f"{file.name}: no key '{missing[0]}' in its first {objects} lines; there are"

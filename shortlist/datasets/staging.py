@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,13 @@ from shortlist.datasets.config import (
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.locate import SourceFile, locate
 from shortlist.datasets.mapping import events_sql, items_sql, users_sql
+from shortlist.datasets.prepare import MIXED_LINES, prepared, with_one_line_end
 from shortlist.datasets.readers import Raw, collect_rejects, open_raw
 from shortlist.lake.engine import quoted
 from shortlist.lake.snapshot import current_manifest
 from shortlist.lake.staging import SCHEMAS, StagedBatch, Staging
 
 PART = "(FORMAT parquet, COMPRESSION lz4_raw)"
-MIXED_LINES = "state machine reached an invalid state"
 CHUNK = 1 << 24
 
 
@@ -196,35 +198,38 @@ def _new(
 
 
 def stage_event_file(stager: Stager, table: InteractionFile, file: SourceFile) -> None:
-    """Stage one file, with lines that end in two ways made to end in one."""
-    raw = open_raw(file, table)
-    try:
-        stager.events(raw, table, file=file)
-    except DatasetError as error:
-        if MIXED_LINES not in str(error) or file.compression is not None:
-            raise
-        copy = _one_line_end(file.path, stager.staged.folder / "one-line-end")
-        plain = SourceFile(file.name, copy, file.format, None)
-        stager.events(open_raw(plain, table), table, file=plain)
-        copy.unlink()
-
-
-def _one_line_end(path: Path, target: Path) -> Path:
-    with path.open("rb") as source, target.open("wb") as out:
-        for line in source:
-            out.write(line[:-2] + b"\n" if line.endswith(b"\r\n") else line)
-    return target
+    """Stage one file of events."""
+    _read_by(stager, table, file, lambda raw, one: stager.events(raw, table, file=one))
 
 
 def _stage_rows(stager: Stager, name: str, table: FileTable, file: SourceFile) -> None:
-    raw = open_raw(file, table)
-    if name == "items":
-        assert isinstance(table, ItemFile)
-        query = items_sql(raw, table, where=f"{file.name}: items")
-    else:
-        assert isinstance(table, UserFile)
-        query = users_sql(raw, table, where=f"{file.name}: users")
-    stager.rows(name, query, file=file)
+    def write(raw: Raw, one: SourceFile) -> None:
+        if isinstance(table, ItemFile):
+            query = items_sql(raw, table, where=f"{file.name}: items")
+        else:
+            assert isinstance(table, UserFile)
+            query = users_sql(raw, table, where=f"{file.name}: users")
+        stager.rows(name, query, file=one)
+
+    _read_by(stager, table, file, write)
+
+
+def _read_by(
+    stager: Stager, table: FileTable, file: SourceFile, write: Callable[[Raw, SourceFile], Any]
+) -> None:
+    """Read a file as it is or, if need be, a copy in an encoding and with line ends that do."""
+    folder = stager.staged.folder / "prepared"
+    try:
+        plain, mapped = prepared(file, table, folder)
+        try:
+            write(open_raw(plain, mapped), plain)
+        except DatasetError as error:
+            if MIXED_LINES not in str(error):
+                raise
+            plain = with_one_line_end(plain, folder)
+            write(open_raw(plain, mapped), plain)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def complete(stager: Stager) -> None:

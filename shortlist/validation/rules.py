@@ -310,6 +310,11 @@ def _items(*, now: datetime, earliest: datetime) -> list[Rule]:
         _fault(
             table, "published_at.readable", "published_at is neither a year nor like 2024-05-31"
         ),
+        _fault(
+            table,
+            "categories.readable",
+            "categories are a list that cannot be read, or its objects have no category_key",
+        ),
         _fault(table, "available.flag", "available is neither true nor false"),
         _fault(table, "updated_at.readable", "updated_at is no time of the mapping's unit"),
         Rule(

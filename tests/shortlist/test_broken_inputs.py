@@ -62,8 +62,14 @@ REFUSED: dict[str, tuple[str, Broken, dict[str, Any], str]] = {
     "gzip that is none": ("e.csv.gz", HEAD + GOOD, {}, "its content is not packed; rename it"),
     "packed without saying": ("e.csv", gzip.compress(HEAD + GOOD), {}, "its content is gzip; ren"),
     "utf-16": ("e.csv", (HEAD + GOOD).decode().encode("utf-16"), {}, 'say encoding = "utf-16"'),
+    "JSON list": (
+        "e.jsonl",
+        b'[{"user": 1}]\n',
+        {},
+        r"e\.jsonl: no key 'item' in its first 1 lines",
+    ),
+    "list of lists": ("e.jsonl", b"[[1, 2]]\n", {}, "line 1 is no object"),
     "no JSON at all": ("e.jsonl", b"<html>\n", {}, r"e\.jsonl: .*line 1 is no object: '<html>'"),
-    "JSON list": ("e.jsonl", b'[{"user": 1}]\n', {}, "line 1 is no object"),
     "JSON key missing": (
         *("e.jsonl", b'{"user": "u", "item": "a", "stars": 1}\n', {}),
         r"e\.jsonl: no key 'when' in its first 1 lines; there are user, item, stars",

@@ -1,0 +1,69 @@
+"""Columns of lists as SQL: names between separators, JSON, Python's form, or typed lists."""
+
+import re
+
+from shortlist.datasets.config import ItemFile
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.readers import Raw
+from shortlist.lake.engine import name, quoted
+
+STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+OBJECTS = r"^(\[\s*)?\{.*\}\s*\]?$"
+STRINGS = r"""^\[[\[\s]*['"].*['"][\]\s]*\]$"""
+BARE_LIST = r"""^\[[^\[\]{}'"]+\]$"""
+LIST_START = r"""^(\[\s*[\[{'"]|\{\s*['"])"""
+
+
+def categories_sql(raw: Raw, column: str, table: ItemFile, where: str) -> tuple[str, str]:
+    """(SQL of a list of names, SQL that is true where the cell is a list that can't be read).
+
+    Of objects the value of `category_key` is taken. White space and repetitions are removed.
+
+    Raises:
+        DatasetError: typed objects have no such key.
+    """
+    kind, expression = raw.types[column], raw.expressions[column]
+    key, bad = table.category_key, "false"
+    if kind.startswith("STRUCT") and kind.endswith("[]"):
+        if f"{key} " not in kind and f'"{key}" ' not in kind:
+            raise DatasetError(f"{where}: '{column}' is {kind}: no '{key}'; set category_key")
+        parts = f"list_transform(coalesce({expression}, []), lambda x: x.{name(key)}::VARCHAR)"
+    elif kind.endswith("[]"):
+        parts = f"coalesce({expression}::VARCHAR[], [])"
+    else:
+        text = f"trim(coalesce({expression}::VARCHAR, ''))"
+        parts = _of_text(text, table)
+        bad = f"regexp_matches({text}, {quoted(LIST_START)}) AND len({parts}) = 0"
+    trimmed = f"list_transform({parts}, lambda x: trim(x))"
+    kept = f"list_filter({trimmed}, lambda x: x NOT IN ('', '(no genres listed)'))"
+    if table.category_separator == ">":
+        return kept, bad
+    return f"list_filter({kept}, lambda x, i: list_position({kept}, x) = i)", bad
+
+
+def _of_text(text: str, table: ItemFile) -> str:
+    key = table.category_key
+    named = "['\"]" + re.escape(key) + r"['\"]\s*:\s*(" + STRING + r"|[\w.]+)"
+    objects = _unquoted(f"regexp_extract_all({text}, {quoted(named)}, 1)")
+    strings = _unquoted(f"regexp_extract_all({text}, {quoted(STRING)})")
+    whole, values = quoted(f'$."{key}"'), quoted(f'$[*]."{key}"')
+    return (
+        f"CASE WHEN json_valid({text}) AND json_type({text}) = 'ARRAY' THEN"
+        f" CASE json_type({text}, '$[0]') WHEN 'OBJECT' THEN json_extract_string({text}, {values})"
+        f" WHEN 'ARRAY' THEN json_extract_string({text}, '$[*][*]')"
+        f" ELSE json_extract_string({text}, '$[*]') END"
+        f" WHEN json_valid({text}) AND json_type({text}) = 'OBJECT' THEN"
+        f" list_filter([json_extract_string({text}, {whole})], lambda x: x IS NOT NULL)"
+        f" WHEN regexp_matches({text}, {quoted(OBJECTS)}) THEN {objects}"
+        f" WHEN regexp_matches({text}, {quoted(STRINGS)}) THEN {strings}"
+        f" WHEN regexp_matches({text}, {quoted(BARE_LIST)}) THEN string_split({text}[2:-2], ',')"
+        f" WHEN regexp_matches({text}, {quoted(LIST_START)}) THEN []::VARCHAR[]"
+        f" ELSE string_split({text}, {quoted(table.category_separator)}) END"
+    )
+
+
+def _unquoted(tokens: str) -> str:
+    """Python's strings without their quotes and backslashes."""
+    inner = "replace(replace(x[2:-2], '\\''', ''''), '\\\"', '\"')"
+    is_string = "x[1] IN ('''', '\"')"
+    return f"list_transform({tokens}, lambda x: CASE WHEN {is_string} THEN {inner} ELSE x END)"

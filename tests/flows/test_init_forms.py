@@ -1,0 +1,166 @@
+"""Encodings, line ends, nested events and lists: what `init` shows is what `ingest` reads."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.configuration import load_run_config
+from flows.guess import guess
+from shortlist.config import Settings
+from shortlist.datasets import DatasetError
+from shortlist.datasets.load import stage_source
+
+HEAD = "user,item,time\n"
+ITEMS = "item_id,title,genres\n"
+
+
+def look(folder: Path, log: bytes, *, name: str = "log.csv", **more: Any) -> dict[str, Any]:
+    path = folder / name
+    path.write_bytes(log)
+    options = {"items": None, "users": None, "columns": {}, "event_type": None, "name": None}
+    return guess(str(path), **(options | more))
+
+
+def take(folder: Path, toml: str, table: str = "interactions") -> tuple[pa.Table, pa.Table]:
+    """(staged rows, lines that were no rows) of the TOML that init wrote."""
+    (folder / "run.toml").write_text(toml)
+    config = load_run_config(folder / "run.toml").data
+    config = config.model_copy(update={"hold_back": 0.0})
+    batch = stage_source(config, Settings(home=folder / "home"), now=1_800_000_000_000_000)
+    staged = Settings(home=folder / "home").lake / "incoming" / batch.batch_id
+    rejected = staged / "rejected.parquet"
+    parts = [pq.read_table(one) for one in sorted((staged / table).glob("*.parquet"))]
+    return pa.concat_tables(parts), pq.read_table(rejected) if rejected.exists() else pa.table({})
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("cp1251", ["Иванов", "молоко", "Петров", "хлеб ржаной", "Сидорова"]),
+        ("cp1252", ["Müller", "Café crème", "Señor Núñez", "Straße", "Jürgen"]),
+        ("shift_jis", ["山田太郎", "コーヒー豆", "東京タワー", "佐藤花子"]),
+    ],
+)
+def test_an_encoding_is_found_and_said(tmp_path: Path, encoding: str, words: list[str]) -> None:
+    rows = "".join(f"{one},{one} {i},{1_700_000_000 + i}\n" for i, one in enumerate(words * 3))
+    found = look(tmp_path, (HEAD + rows).encode(encoding))
+    assert any(note.startswith("GUESS: ") and "not utf-8" in note for note in found["notes"])
+    staged, _ = take(tmp_path, found["toml"])
+    assert staged.column("user_id").to_pylist() == words * 3
+    asked = look(tmp_path, (HEAD + rows).encode(encoding), encoding=encoding)
+    assert f'encoding = "{encoding}"' in asked["toml"]
+
+
+def test_rows_that_cannot_be_decoded_are_counted(tmp_path: Path) -> None:
+    good = "".join(f"Иван{i},молоко,{1_700_000_000 + i}\n" for i in range(9)).encode("cp1251")
+    found = look(tmp_path, HEAD.encode() + good + b"\x98x,i,1700000000\n", encoding="cp1251")
+    staged, rejected = take(tmp_path, found["toml"])
+    assert (staged.num_rows, rejected.num_rows) == (9, 1)
+    assert rejected.column("rule").to_pylist() == ["line.invalid_encoding"]
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_mixed_line_ends_and_quoted_newlines(tmp_path: Path, pack: bool) -> None:
+    log = b"user,item,time,text\r\nu1,a,1700000000,x\nu2,b,1700000001,y\r\n"
+    name = "log.csv.gz" if pack else "log.csv"
+    found = look(tmp_path, gzip.compress(log) if pack else log, name=name)
+    staged, _ = take(tmp_path, found["toml"])
+    assert staged.column("user_id").to_pylist() == ["u1", "u2"]
+    quoted = b'user,item,time,text\nu1,a,1700000000,"one\ntwo"\nu2,b,1700000001,y\n'
+    (tmp_path / "other").mkdir()
+    staged, _ = take(tmp_path / "other", look(tmp_path / "other", quoted)["toml"])
+    assert staged.column("text").to_pylist() == ["one\ntwo", "y"]
+
+
+NESTED = [
+    {"session": 0, "events": [{"aid": 1, "ts": 1_700_000_000_000, "type": "clicks"}]},
+    {
+        "session": 1,
+        "events": [
+            {"aid": 2, "ts": 1_700_000_001_000, "type": "carts"},
+            {"aid": 3, "ts": 1_700_000_002_000, "type": "orders"},
+        ],
+    },
+]
+ORDERS = [
+    {"customer": {"id": "c1"}, "at": "2024-05-31", "cart": {"lines": [{"sku": "a"}, {"sku": "b"}]}},
+    {"customer": {"id": "c2"}, "at": "2024-06-01", "cart": {"lines": [{"sku": "a"}]}},
+]
+
+
+@pytest.mark.parametrize("form", ["lines", "array", "pretty"])
+@pytest.mark.parametrize(
+    ("content", "users", "items"),
+    [(NESTED, ["0", "1", "1"], ["1", "2", "3"]), (ORDERS, ["c1", "c1", "c2"], ["a", "b", "a"])],
+)
+def test_every_nested_event_is_read(
+    tmp_path: Path, content: list[Any], users: list[str], items: list[str], form: str
+) -> None:
+    text = "".join(json.dumps(one) + "\n" for one in content)
+    if form != "lines":
+        text = json.dumps(content, indent=2 if form == "pretty" else None)
+    staged, _ = take(tmp_path, look(tmp_path, text.encode(), name="log.json")["toml"])
+    assert staged.column("user_id").to_pylist() == users
+    assert staged.column("item_id").to_pylist() == items
+    for row in staged.column("original").to_pylist():  # one event each, so it can be read again
+        line = json.loads(row["_line"])
+        assert len(line.get("events") or line["cart"]["lines"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "names"),
+    [
+        (
+            "[{'id': 16, 'name': 'Animation'}, {'id': 35, 'name': 'Comedy'}]",
+            ["Animation", "Comedy"],
+        ),
+        ('["Tools, Hand", "Home"]', ["Tools, Hand", "Home"]),
+        ("['Rock \\'n\\' Roll', \"Children's\"]", ["Rock 'n' Roll", "Children's"]),
+        ("[['Books', 'Art, Modern'], ['Gifts']]", ["Books", "Art, Modern", "Gifts"]),
+        ('[["Books"], ["Gifts", "Books"]]', ["Books", "Gifts"]),
+        ('[{"name": "Drama"}]', ["Drama"]),
+        ("{'id': 1, 'name': \"Pixar's\"}", ["Pixar's"]),
+        ("[Action, Drama]", ["Action", "Drama"]),
+        ("[]", []),
+    ],
+)
+def test_lists_in_a_column_are_categories(tmp_path: Path, cell: str, names: list[str]) -> None:
+    quoted = cell.replace('"', '""')
+    (tmp_path / "items.csv").write_text(f'{ITEMS}a,A,"{quoted}"\n')
+    log = f"{HEAD}u,a,1700000000\n".encode()
+    found = look(tmp_path, log, items=str(tmp_path / "items.csv"))
+    assert any(", ".join(names) in note for note in found["notes"] if "read as lists" in note)
+    staged, _ = take(tmp_path, found["toml"], "items")
+    assert staged.column("categories").to_pylist() == [names]
+    assert staged.column("faults").to_pylist() == [None]
+
+
+@pytest.mark.parametrize("cell", ["[{'id': 16, 'na", "['open", "[{'id': 3}]"])
+def test_a_list_that_cannot_be_read_is_a_fault(tmp_path: Path, cell: str) -> None:
+    good = "[{'id': 1, 'name': 'Art'}]"
+    (tmp_path / "items.csv").write_text(f'{ITEMS}a,A,"{good}"\nb,B,"{cell}"\n')
+    log = f"{HEAD}u,a,1700000000\n".encode()
+    found = look(tmp_path, log, items=str(tmp_path / "items.csv"))
+    staged, _ = take(tmp_path, found["toml"], "items")
+    assert staged.column("faults").to_pylist() == [None, ["categories.readable"]]
+
+
+@pytest.mark.parametrize(("key", "said"), [("name", "by their 'name'"), ("id", "by their 'id'")])
+def test_lists_of_structs_are_categories(tmp_path: Path, key: str, said: str) -> None:
+    table = {"item_id": ["a"], "genres": [[{key: "x"}, {key: "y"}]]}
+    pq.write_table(pa.table(table), tmp_path / "items.parquet")
+    log = f"{HEAD}u,a,1700000000\n".encode()
+    found = look(tmp_path, log, items=str(tmp_path / "items.parquet"))
+    assert any(said in note for note in found["notes"])
+    staged, _ = take(tmp_path, found["toml"], "items")
+    assert staged.column("categories").to_pylist() == [["x", "y"]]
+
+
+def test_an_array_that_is_cut_short_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="is no array of JSON objects"):
+        look(tmp_path, b'[{"user": "u", "item": "a"}, {"us', name="log.json")
