@@ -32,7 +32,7 @@ from shortlist.datasets.prepare import (
     prepared,
     with_one_line_end,
 )
-from shortlist.datasets.readers import json_keys, open_raw
+from shortlist.datasets.readers import collect_rejects, json_keys, open_raw
 
 SAMPLE = 5_000
 SEPARATORS = ("|", ";", ">", ",")
@@ -134,8 +134,10 @@ class Sample:
             self.file = with_one_line_end(self.file, folder)
             self.raw = open_raw(self.file, asked)
             rows = self.ask(query.format(self.raw.relation))
+        self.total = self._count()
         if not rows:
-            raise DatasetError(f"{self.file.name}: has no rows below its header")
+            lost = f"; {self.notes[-1]}" if self.notes else ""
+            raise DatasetError(f"{self.file.name}: has no rows below its header{lost}")
         self.values = {
             one: [row[i] for row in rows if row[i] is not None]
             for i, one in enumerate(self.columns)
@@ -182,9 +184,26 @@ class Sample:
         query = f"SELECT {text}, count(*) FROM {self.raw.relation} WHERE {text} IS NOT NULL"
         return dict(self.ask(f"{query} GROUP BY 1 ORDER BY 2 DESC LIMIT 50"))
 
-    def rows(self) -> int:
-        ((count,),) = self.ask(f"SELECT count(*) FROM {self.raw.relation}")
-        return int(count)
+    def _count(self) -> int:
+        """Rows of the whole file; lines that are no rows are noted."""
+        cells = ", ".join(f"({self.raw.expressions[one]})::VARCHAR" for one in self.columns)
+        with duckdb.connect() as connection:
+            try:
+                ((rows, _),) = connection.execute(
+                    f"SELECT count(*), max(hash({cells})) FROM {self.raw.relation}"
+                ).fetchall()
+                rejected = None
+                if self.raw.rejects:
+                    rejected = collect_rejects(connection, self.file, "interactions")
+            except duckdb.Error as error:
+                text = str(error).splitlines()[0].split(": ", 1)[-1]
+                raise DatasetError(f"{self.file.name}: cannot be read: {text}") from None
+        if rejected is not None:
+            first = rejected.column("reason")[0].as_py()
+            self.notes.append(
+                f"{rejected.num_rows:,} lines are no rows and go to quarantine, e.g. {first}"
+            )
+        return int(rows)
 
     def guess(self, names: dict[str, tuple[str, ...]], chosen: dict[str, str]) -> Guess:
         """Map columns by name; what was chosen is taken as it is.
@@ -336,7 +355,7 @@ def _guess_nobody(sample: Sample, found: Guess) -> None:
         column = found.mapping[key]
         if column == OPEN:
             continue
-        counts, total = sample.counts(column), sample.rows()
+        counts, total = sample.counts(column), sample.total
         for word, rows in counts.items():
             is_word = word.strip().lower() in NO_ID
             if not is_word and not (len(counts) > 20 and rows > max(MUCH * total, 20)):

@@ -164,3 +164,48 @@ def test_lists_of_structs_are_categories(tmp_path: Path, key: str, said: str) ->
 def test_an_array_that_is_cut_short_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is no array of JSON objects"):
         look(tmp_path, b'[{"user": "u", "item": "a"}, {"us', name="log.json")
+
+
+@pytest.mark.parametrize(
+    "bad", [b"u3,a\n", b"u3,a,1700000002,9\n", b"caf\xe9,a,1700000002\n", b'u3,"a"b,1700000002\n']
+)
+def test_lines_that_are_no_rows_are_said(tmp_path: Path, bad: bytes) -> None:
+    good = "".join(f"ü{i},a,{1_700_000_000 + i}\n" for i in range(9)).encode()
+    found = look(tmp_path, HEAD.encode() + good + bad)
+    (note,) = [note for note in found["notes"] if "are no rows" in note]
+    assert note.startswith("1 lines are no rows and go to quarantine, e.g. ")
+    staged, rejected = take(tmp_path, found["toml"])
+    assert (staged.num_rows, rejected.num_rows) == (9, 1)
+
+
+STRANGE: dict[str, tuple[str, bytes, str]] = {
+    "a till's export": (
+        "till.txt",
+        b"Customer No|Product Code|Order Date|Unit Price\n17.0|A-1|31/12/2023|2\n"
+        b"18.0|A-2|01/02/2024|3\n",
+        'timestamp_unit = "%d/%m/%Y"',
+    ),
+    "a web server's log": (
+        "hits.json",
+        b'{"visitor": {"id": "v"}, "page": {"sku": "s"}, "ts": 1700000000000000000}\n',
+        'timestamp_unit = "ns"',
+    ),
+    "ratings of a school": (
+        "grades.tsv",
+        b"reader\tbook_id\tgrade\twhen\nr1\tb1\t1\t20240301\nr2\tb1\t6\t20240302\n",
+        'event_type = "rating"',
+    ),
+    "no header and no idea": ("x.dat", b"1;2;3\n4;5;6\n", "first line is data"),
+    "only numbers of days": ("d.csv", b"user,item,day\nu,i,1\nu,j,2\n", "no reading"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_forms_that_are_on_no_list(tmp_path: Path, name: str) -> None:
+    file, content, expected = STRANGE[name]
+    try:
+        said = look(tmp_path, content, name=file)["toml"]
+    except DatasetError as error:
+        said = str(error)
+        assert "\n" not in said
+    assert expected in said
