@@ -163,7 +163,7 @@ def _check_schema(pack_id: str, schema: str) -> None:
     if schema != schema_hash():
         raise PackError(
             f"pack {pack_id}: feature schema {schema}, this code has {schema_hash()};"
-            " run `shortlist featurize`"
+            " run `shortlist upgrade CONFIG`"
         )
 
 

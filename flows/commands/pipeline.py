@@ -74,6 +74,18 @@ def validate(
 
 
 @app.command()
+def refresh(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Take in what was posted and shown, and bring every feature up to now; nothing is trained."""
+    from flows.configuration import load_run_config
+    from flows.refresh import refresh_flow
+
+    load_run_config(config)  # a mistake in it is not worth a server
+    with show.only_json(as_json):
+        result = refresh_flow(str(config))
+    show.result(result, as_json=as_json)
+
+
+@app.command()
 def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Bring every feature up to now as `refresh` does, then start a run: freeze its windows,
     catalogue and lake.

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows import show
-from flows.commands.options import JsonOption
+from flows.commands.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 
 app = typer.Typer()
 
@@ -78,3 +78,20 @@ def releases(
         for id_ in store.ids()
     ]
     show.result({"releases": rows}, as_json=as_json, table=show.releases)
+
+
+@app.command()
+def upgrade(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """After new code: build features and release that it can serve beside those of before, then
+    switch. The service of before may run meanwhile, but not during the switch.
+    """
+    from flows.configuration import load_run_config
+    from flows.upgrade import upgrade as upgrade_home
+    from shortlist.config import Settings
+
+    run_config = load_run_config(config)
+    with show.only_json(as_json):
+        result = upgrade_home(Settings(), run_config)
+    show.result(result, as_json=as_json)
+    if not result["switched"]:
+        raise typer.Exit(1)

@@ -223,7 +223,7 @@ def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
     if about["feature_schema"] != schema_hash():
         raise ReleaseError(
             f"{folder.name}: feature schema {about['feature_schema']}, this code has"
-            f" {schema_hash()}; train a new release with `shortlist run`"
+            f" {schema_hash()}; run `shortlist upgrade CONFIG`"
         )
     catalogue = Catalogue.load(folder / "items.parquet")
     chain = Chain(

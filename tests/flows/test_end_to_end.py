@@ -22,7 +22,7 @@ from shortlist.release import ReleaseStore
 from tests.conftest import shortlist
 
 BASELINES = ("popularity", "recent_popularity", "item_knn", "ease", "ials")
-LEARNED = ("two_tower", "sasrec", "gru", "average", "content")
+LEARNED = ("two_tower", "content")
 
 
 def answer(*arguments: str, home: Path) -> dict:

@@ -1,0 +1,239 @@
+"""Upgrade: this version builds its features and release beside those of an earlier version.
+
+    <home>/upgrade/          a home of its own that shares the lake's files, until the switch
+    <home>/before-upgrade/   the features that served before the last upgrade
+
+While it builds, the earlier version goes on serving from the home. The switch renames folders,
+takes in what was posted meanwhile and moves the release pointer. It can be repeated after a crash.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from flows.configuration import RunConfig
+from flows.featurize import featurize
+from flows.refresh import refresh
+from flows.rollback import LOCK_SECONDS
+from flows.simulation.nights import at_home
+from shortlist.audit import write_audit
+from shortlist.config import Settings
+from shortlist.feature_store import OfflineReader, latest_pack
+from shortlist.features import schema_hash
+from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.pack import PackError
+from shortlist.plain_json import write_json
+from shortlist.release import ReleaseError, ReleaseStore
+from shortlist.workers import live_workers
+
+REPLACED = ("features", "feast", "packs")
+READY = "ready.json"
+
+
+class UpgradeError(RuntimeError):
+    """The upgrade can't go on; the earlier version can go on serving."""
+
+
+def upgrade(settings: Settings, config: RunConfig) -> dict[str, Any]:
+    """Bring a home to this version; does nothing to one that is there already.
+
+    Returns:
+        {"outdated": why an upgrade was needed, "release_id": what serves, "trained": whether that
+        is a new release, "switched": False if running workers have to be stopped first}.
+
+    Raises:
+        UpgradeError: the new release didn't pass a gate; nothing was changed.
+    """
+    staged = settings.model_copy(
+        update={"home": settings.home / "upgrade", "online_store": "sqlite"}
+    )
+    ready = staged.home / READY
+    if not _is_ready(ready):
+        outdated = find_outdated(settings)
+        if not outdated:
+            serving = ReleaseStore(settings.releases).current_id()
+            return {"outdated": [], "release_id": serving, "trained": False, "switched": True}
+        for reason in outdated:
+            print(f"upgrade: {reason}")
+        with home_lock(settings, "train", what="shortlist upgrade"):
+            release_id = build(settings, staged, config)
+        write_json(
+            ready,
+            {"schema": schema_hash(), "outdated": outdated, "release_id": release_id},
+        )
+    done = json.loads(ready.read_text())
+    result = {
+        "outdated": done["outdated"],
+        "release_id": done["release_id"] or ReleaseStore(settings.releases).current_id(),
+        "trained": done["release_id"] is not None,
+    }
+    if workers := live_workers(settings):
+        names = ", ".join(worker.name for worker in workers)
+        print(
+            f"upgrade: everything is built in {staged.home}. Stop the service ({names}), run"
+            " `shortlist upgrade` again for the switch, and start the service with this version"
+        )
+        return result | {"switched": False}
+    switch(settings, staged, config, release_id=done["release_id"])
+    return result | {"switched": True}
+
+
+def find_outdated(settings: Settings) -> list[str]:
+    """Why this version can't serve the home's features and release; empty: it can.
+
+    Raises:
+        ReleaseError: a release was changed or is incomplete.
+    """
+    reasons = []
+    states = settings.features / "manifest.json"
+    if states.is_file() and (schema := json.loads(states.read_text())["schema"]) != schema_hash():
+        reasons.append(f"states have feature schema {schema}, this version has {schema_hash()}")
+    try:
+        latest_pack(settings.packs)
+    except PackError as error:
+        reasons.append(f"item features: {error}")
+    return [*reasons, *_unservable(settings)]
+
+
+def _unservable(settings: Settings) -> list[str]:
+    """Why the promoted release can't be loaded, if there is one."""
+    store = ReleaseStore(settings.releases)
+    if store.current_id() is None:
+        return []
+    release = store.open()
+    try:
+        from models.recommend.recommender import Recommender
+
+        Recommender.load(release, OfflineReader(settings), pack=latest_pack(settings.packs))
+    except PackError:  # a release is judged with item features of this version
+        if release.about["feature_schema"] == schema_hash():
+            return []
+        return [
+            f"release {release.release_id} has feature schema {release.about['feature_schema']}"
+        ]
+    except (ReleaseError, ValidationError, KeyError) as error:
+        return [f"release {release.release_id}: {error}"]
+    return []
+
+
+def build(settings: Settings, staged: Settings, config: RunConfig) -> str | None:
+    """Build features, and a release if the promoted one can't be loaded, in the home `staged`.
+
+    Returns:
+        the id of the new release; None: the promoted one stays.
+    """
+    shutil.rmtree(staged.home, ignore_errors=True)
+    staged.home.mkdir(parents=True)
+    with home_lock(settings, "refresh", what="shortlist upgrade", wait_seconds=REFRESH_WAIT):
+        _link(settings.lake, staged.lake)
+        until = _built_until(settings, config)
+    with home_lock(settings, "release", what="shortlist upgrade", wait_seconds=LOCK_SECONDS):
+        _link(settings.releases, staged.releases)
+    settings.cache.mkdir(exist_ok=True)
+    staged.cache.symlink_to(settings.cache.absolute())
+    with at_home(staged.home):
+        featurize(staged, config.data.target_events, until=until)
+        return train_anew(staged, config) if _unservable(staged) else None
+
+
+def _link(source: Path, target: Path) -> None:
+    """A copy that shares the files: nothing changes a file of a lake or of a release in place."""
+    if source.is_dir():
+        shutil.copytree(
+            source,
+            target,
+            symlinks=True,
+            copy_function=os.link,
+            ignore=shutil.ignore_patterns(".lock", "leases", "incoming"),
+        )
+
+
+def _built_until(settings: Settings, config: RunConfig) -> int:
+    """Microseconds up to which the live features were built; else the home's clock."""
+    try:
+        return int(json.loads((settings.features / "manifest.json").read_text())["until"])
+    except FileNotFoundError:
+        return config.clock(settings).now()
+
+
+def train_anew(staged: Settings, config: RunConfig) -> str:
+    """A release of this version, trained on the staged home and judged by the gates.
+
+    Raises:
+        UpgradeError: it didn't pass a gate.
+    """
+    from flows.evaluate import evaluate_flow
+    from flows.package import package_flow
+    from flows.promote import promote_flow
+    from flows.runs import Run
+    from flows.train import train_flow
+
+    run = Run.start(staged, config)
+    train_flow(run.run_id)
+    evaluate_flow(run.run_id)
+    release_id = package_flow(run.run_id, bento=False)["release_id"]
+    promoted = promote_flow(release_id, gates=str(config.gates))
+    run.end(staged)
+    if not promoted["promoted"]:
+        failed = "; ".join(g["reason"] for g in promoted["gates"] if not g["passed"])
+        raise UpgradeError(
+            f"release {release_id}, trained by this version, didn't pass a gate: {failed}. Nothing"
+            " was changed: the earlier version can go on serving"
+        )
+    return release_id
+
+
+def switch(
+    settings: Settings, staged: Settings, config: RunConfig, *, release_id: str | None
+) -> None:
+    """Put what was built in its place and take in what was posted since. No service runs.
+
+    Each folder moves once, so a switch that was cut off is finished by the next one.
+    """
+    before = settings.home / "before-upgrade"
+    with (
+        home_lock(settings, "refresh", what="shortlist upgrade", wait_seconds=REFRESH_WAIT),
+        home_lock(settings, "release", what="shortlist upgrade", wait_seconds=LOCK_SECONDS),
+    ):
+        if all((staged.home / name).exists() for name in REPLACED):
+            shutil.rmtree(before, ignore_errors=True)
+        before.mkdir(exist_ok=True)
+        for name in REPLACED:
+            new, live = staged.home / name, settings.home / name
+            if new.exists():
+                if live.exists():
+                    live.rename(before / name)
+                new.rename(live)
+        if release_id is not None:
+            take_release(settings, staged, release_id)
+        refresh(settings, config)
+    shutil.rmtree(staged.home)
+    print(f"upgrade: done; the features of before are in {before}")
+
+
+def take_release(settings: Settings, staged: Settings, release_id: str) -> None:
+    """Move the new release and its run into the home, and the pointer to it."""
+    store = ReleaseStore(settings.releases)
+    if (staged.releases / release_id).exists():
+        (staged.releases / release_id).rename(settings.releases / release_id)
+    if staged.runs.exists():
+        settings.runs.mkdir(exist_ok=True)
+        for run in staged.runs.iterdir():
+            run.rename(settings.runs / run.name)
+    serving = store.current_id()
+    if serving != release_id:
+        store.promote(release_id)
+        reason = "made by another version of the code"
+        write_audit(settings, "upgrade", before=serving, after=release_id, reason=reason)
+
+
+def _is_ready(path: Path) -> bool:
+    """Whether an earlier call has built everything for this version."""
+    try:
+        return json.loads(path.read_text())["schema"] == schema_hash()
+    except (FileNotFoundError, ValueError, KeyError):
+        return False

@@ -1,0 +1,108 @@
+"""Clients of a live test: each asks for its own users, lets them consume the first item of a list,
+and checks every answer.
+"""
+
+import random
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from shortlist.api import Event, RecommendRequest
+from shortlist.client import ShortlistClient
+
+MOST = 15
+"""Items that one user consumes at most: the small catalogue must not run out."""
+PAUSE = 0.05
+
+
+@dataclass
+class Crowd:
+    """What all clients posted and saw.
+
+    Args:
+        users: divided among the clients, so that each user's requests and events are in order.
+    """
+
+    url: str
+    users: list[str]
+    clients: int = 3
+    posted: dict[str, Event] = field(default_factory=dict)
+    """Acknowledged events by event_id."""
+    answers: list[tuple[float, float, str]] = field(default_factory=list)
+    """(start, end, release_id), in seconds of time.monotonic."""
+    wrong: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Ask and post until the block ends."""
+        over = threading.Event()
+        threads = [
+            threading.Thread(target=self._work, args=(number, over))
+            for number in range(self.clients)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+
+    def _work(self, number: int, over: threading.Event) -> None:
+        rng = random.Random(number)
+        own = self.users[number :: self.clients]
+        consumed: dict[str, list[str]] = defaultdict(list)
+        while not over.is_set():
+            # A connection stays with one worker: a new one from time to time reaches all.
+            with ShortlistClient(self.url) as client:
+                for _ in range(10):
+                    try:
+                        self._turn(client, rng, rng.choice(own), consumed)
+                    except Exception as error:
+                        self.wrong.append(repr(error))
+                    if over.wait(PAUSE):
+                        break
+
+    def _turn(
+        self,
+        client: ShortlistClient,
+        rng: random.Random,
+        user: str,
+        consumed: dict[str, list[str]],
+    ) -> None:
+        start = time.monotonic()
+        answer = client.recommend(RecommendRequest(user_id=user, k=5))
+        self.answers.append((start, time.monotonic(), answer.release_id))
+        shown = [item.item_id for item in answer.items]
+        if len(shown) < 5:
+            self.wrong.append(f"{user}: {len(shown)} items")
+        if again := set(shown) & set(consumed[user]):
+            self.wrong.append(f"{user}: consumed before and shown again: {sorted(again)}")
+        if shown and len(consumed[user]) < MOST:
+            events = [
+                self._event(user, shown[0], "rating", request_id=answer.request_id, value=4.0)
+            ]
+            if rng.random() < 0.3:
+                events.append(self._event(user, shown[0], "rating", value=5.0))  # once more
+            if rng.random() < 0.2:
+                events.append(self._event(user, f"unheard of {rng.randrange(5)}", "rating"))
+            if rng.random() < 0.2:
+                events.append(self._event(user, None, "search", query="a drama"))
+            self._post(client, events)
+            if rng.random() < 0.3:
+                self._post(client, events)  # a client that got no answer posts again
+            consumed[user].append(shown[0])
+
+    def _event(self, user: str, item: str | None, kind: str, **more) -> Event:
+        return Event(event_id=uuid.uuid4().hex, user_id=user, item_id=item, event_type=kind, **more)
+
+    def _post(self, client: ShortlistClient, events: list[Event]) -> None:
+        answer = client.events(events)
+        if answer.accepted + answer.duplicates != len(events):
+            self.wrong.append(f"{len(events)} posted, {answer}")
+        self.posted |= {event.event_id: event for event in events if event.event_id}

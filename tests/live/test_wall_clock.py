@@ -1,0 +1,262 @@
+"""A deployment on the wall clock: people ask and post all the time while refreshes, trainings,
+promotions and rollbacks run in random order, half of them killed in the middle.
+
+Two minutes in `make test`; SHORTLIST_ENDURANCE=1 (`make endurance`) goes on for twenty.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shortlist.config import Settings
+from shortlist.datasets.service_log import read_lines
+from shortlist.feature_store import OfflineReader, OnlineReader, apply, build_states
+from shortlist.feature_store.snapshots import Snapshots
+from shortlist.lake import Lake
+from shortlist.release import ReleaseStore
+from shortlist.workers import live_workers
+from tests.conftest import DAY, NUM_DAYS, NUM_USERS, WORLD_TOML, shortlist, write_world
+from tests.feature_repo.test_streaming import assert_same
+from tests.live.clients import Crowd
+from tests.services.conftest import ROOT, environment, serving
+
+LONG = bool(os.environ.get("SHORTLIST_ENDURANCE"))
+SECONDS = 1_200 if LONG else 75
+WORKERS = 2
+FOLLOW = 45.0
+"""Seconds after a promotion in which a worker may still answer with the release before."""
+SOURCES = """sources = [
+    { kind = "two_tower", optimiser = { num_epochs = 1 } },
+    { kind = "item_knn" },
+    { kind = "recent_popularity" },
+]
+rankers = [{ kind = "lambdamart", num_models = 1, num_rounds = 30 }]
+"""
+ANY = """margin = 1.0
+loss_budget = 1.0
+min_users = 2
+min_coverage = 0.0
+min_reached = 0.0
+min_overlap = 0.0
+min_coverage_kept = 0.0
+max_score_shift = 100.0
+max_score_stretch = 100.0
+"""
+"""Gates that pass: this world is too small to be judged."""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world whose log ends a minute ago."""
+    folder = tmp_path_factory.mktemp("now")
+    write_world(folder, start=int(time.time()) - NUM_DAYS * DAY - 60)
+    (folder / "gates.toml").write_text(ANY)
+    text = WORLD_TOML.format(folder=folder).replace("hold_back = 0.10\n", "")
+    head, _, rest = text.replace('clock = "replay"', 'clock = "wall"').partition("sources = [")
+    head = head.replace("seed = 0\n", f'seed = 0\ngates = "{folder / "gates.toml"}"\n')
+    path = folder / "tiny.toml"
+    path.write_text(head + SOURCES + rest[rest.index("candidates_per_source") :])
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home with a first release, and a second one with the same models."""
+    home = tmp_path_factory.mktemp("deployment")
+    done = shortlist("run", str(config), "--json", home=home)
+    assert done.returncode == 0, done.stderr[-5_000:]
+    settings = Settings(home=home)
+    store = ReleaseStore(settings.releases)
+    first = store.open()
+    with store.publishing(first.about | {"note": "published again"}) as (folder, about):
+        for name in first.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(first.file(name), folder / name)
+    store.promote(about["release_id"])
+    return settings
+
+
+@dataclass
+class Operator:
+    """Runs commands against the home, and kills half of them in the middle."""
+
+    settings: Settings
+    config: Path
+    rng: random.Random
+
+    def one(self) -> tuple[str, bool]:
+        """Run a random command; returns its name and whether it was killed."""
+        command = self.rng.choice(["refresh", "refresh", "run", "promote", "rollback"])
+        releases = ReleaseStore(self.settings.releases).ids()
+        gates = self.config.with_name("gates.toml")
+        arguments = {
+            "refresh": [str(self.config)],
+            "run": [str(self.config), "--no-monitor"],
+            "promote": [self.rng.choice(releases), "--gates", str(gates)],
+            "rollback": [],
+        }[command]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", command, *arguments],
+            cwd=ROOT,
+            env=environment(self.settings.home),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        longest = {"run": 45.0, "refresh": 20.0}.get(command, 8.0)
+        patience = self.rng.uniform(1.0, longest) if self.rng.random() < 0.5 else 300.0
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return command, True
+        return command, False
+
+
+class Pointer:
+    """When the pointer named which release, as seen from outside."""
+
+    def __init__(self, settings: Settings):
+        self._store = ReleaseStore(settings.releases)
+        self.seen: list[tuple[float, str]] = []
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        over = threading.Event()
+
+        def watch() -> None:
+            while True:
+                current = self._store.current_id()
+                if current is not None and (not self.seen or self.seen[-1][1] != current):
+                    self.seen.append((time.monotonic(), current))
+                if over.wait(0.02):
+                    return
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def allowed(self, release_id: str, start: float, end: float) -> bool:
+        """Whether a release may answer a request that lasted from `start` to `end`."""
+        for number, (since, named) in enumerate(self.seen):
+            later = self.seen[number + 1 :]
+            until = later[0][0] + FOLLOW if later else float("inf")
+            first = since - 0.5 if number else float("-inf")
+            if named == release_id and end >= first and start <= until:
+                return True
+        return False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is left after the clients and the operator have finished."""
+
+    settings: Settings
+    crowd: Crowd
+    pointer: Pointer
+    done: list[tuple[str, bool]]
+
+
+@pytest.fixture(scope="module")
+def trial(settings: Settings, config: Path) -> Iterator[Trial]:
+    with serving(settings.home, SHORTLIST_WORKERS=str(WORKERS)) as served:
+        deadline = time.monotonic() + 120
+        while len(live_workers(settings)) < WORKERS:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        crowd = Crowd(served.url, [f"u{number + 1}" for number in range(NUM_USERS)])
+        operator = Operator(settings, config, random.Random(0))
+        pointer, done = Pointer(settings), []
+        with pointer.watched(), crowd.busy():
+            over = time.monotonic() + SECONDS
+            while time.monotonic() < over:
+                done.append(operator.one())
+        # What a kill left behind is taken up by the next refresh, as docs/operations.md says.
+        last = shortlist("refresh", str(config), home=settings.home)
+        assert last.returncode == 0, last.stderr[-5_000:]
+        yield Trial(settings, crowd, pointer, done)
+
+
+def test_every_answer_is_right(trial: Trial) -> None:
+    assert len(trial.crowd.answers) > SECONDS
+    assert any(killed for _, killed in trial.done), trial.done
+    assert not all(killed for _, killed in trial.done), trial.done
+    assert trial.crowd.wrong == []
+
+
+def test_every_answer_is_of_a_release_that_was_promoted_then(trial: Trial) -> None:
+    wrong = [a for a in trial.crowd.answers if not trial.pointer.allowed(a[2], a[0], a[1])]
+    assert wrong == []
+
+
+def test_what_the_log_says_about_a_user_never_falls(trial: Trial) -> None:
+    store = ReleaseStore(trial.settings.releases)
+    columns: dict[str, int] = {}
+    counts: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for _, _, entry in read_lines(trial.settings.serving_log):
+        release_id = entry["release_id"]
+        if release_id not in columns:
+            names = store.open(release_id).about["ranking_schema"]["names"]
+            columns[release_id] = names.index("user_events_log")
+        value = entry["items"][0]["features"][columns[release_id]]
+        counts[entry["user_id"]].append((entry["event_timestamp"], value))
+    assert len(counts) == NUM_USERS
+    for user, series in counts.items():
+        values = np.array([value for _, value in sorted(series)])
+        assert (np.diff(values) > -1e-6).all(), (user, values)
+
+
+def test_the_lake_has_each_posted_event_once(trial: Trial) -> None:
+    events = Lake(trial.settings.lake).interactions()
+    rows = events.select(["event_id", "source"]).to_pylist()
+    posted = [row["event_id"] for row in rows if row["source"] == "service"]
+    assert sorted(posted) == sorted(trial.crowd.posted)
+    ids = [row["event_id"] for row in rows]
+    assert len(ids) == len(set(ids))
+
+
+def test_online_rows_are_a_fresh_recomputation(trial: Trial, tmp_path: Path) -> None:
+    settings, lake = trial.settings, Lake(trial.settings.lake)
+    snapshots = Snapshots.read(settings.features)
+    assert snapshots is not None
+    fresh = Settings(home=tmp_path)
+    build_states(
+        lake.interaction_files(),
+        lake.users(),
+        folder=fresh.features,
+        target_events=snapshots.target_events,
+        until=snapshots.until,
+    )
+    apply(fresh)
+    users = [f"u{number + 1}" for number in range(NUM_USERS)]
+    at = np.full(NUM_USERS, snapshots.until + 1)
+    contexts = [""] * NUM_USERS
+    expected = OfflineReader(fresh).read(users, contexts, at)
+    found = OnlineReader(settings).read(users, contexts, at)
+    assert (expected.user["user_events"] > 0).all()
+    assert_same(found, expected)
+
+
+def test_skew_passes(trial: Trial) -> None:
+    done = shortlist("skew", "--json", home=trial.settings.home)
+    assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
+    assert json.loads(done.stdout)["requests"] > 100
