@@ -102,7 +102,8 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
     user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
     user_ids = [str(name) for name in user_names]
     arrived = microseconds(table.column(c.INGESTED_AT)).to_numpy()
-    posted = pc.is_in(table.column(c.SOURCE), value_set=pa.array(POSTED)).to_numpy()
+    source = table.column(c.SOURCE).fill_null("")
+    posted = np.any([pc.starts_with(source, one).to_numpy() for one in POSTED], axis=0)
     log = UserLog.build(
         user,
         num_users=len(user_ids),

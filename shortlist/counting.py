@@ -28,8 +28,10 @@ HALF_LIFE = 7 * MICROSECONDS_PER_DAY
 """Half-life of the decayed sums of target events, in microseconds."""
 HISTORY_KEEPS = "newest"
 """Which of several events of an item a history holds; part of the feature schema."""
-POSTED = ("service", "serving_log")
-"""Sources of what a running service took or showed: known when it arrived, however late."""
+POSTED = ("service:", "serving_log")
+"""How the `source` of what a running service took or showed begins: known when it arrived, however
+late.
+"""
 
 TARGET_STATE = (
     "events",
@@ -52,7 +54,7 @@ def known_at(time: np.ndarray, arrived: np.ndarray, *, posted: np.ndarray) -> np
     Args:
         time: (E,) when it happened.
         arrived: (E,) when it reached the platform.
-        posted: (E,) bool, whether its source is one of POSTED.
+        posted: (E,) bool, whether its source begins with one of POSTED.
     """
     imported = ~posted & (arrived - time > BACKFILL_LAG)
     return np.where(imported, time + 1, np.maximum(time + 1, arrived))

@@ -33,6 +33,8 @@ class SourceFile:
     path: Path
     format: str
     compression: str | None
+    label: str | None = None
+    """What the column `source` says of its rows; None: the file's name."""
 
     def fingerprint(self) -> str:
         """sha256 of the content."""

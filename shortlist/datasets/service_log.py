@@ -30,6 +30,8 @@ from shortlist.lake import Lake
 RECEIVED_AT = "received_at"
 CHUNK_ROWS = 4_096
 """Rows of the serving log that are Python objects at the same time."""
+INBOX = "service:"
+"""How the column `source` begins for posted events; the inbox file's name follows."""
 ITEM_KEYS = ("item_id", "position", "source", "score", "propensity", "features")
 REQUEST_KEYS = tuple(field.name for field in SERVING_LOG if field.name not in ITEM_KEYS)
 
@@ -100,7 +102,7 @@ def _stage_posted_events(stager: Stager, known: dict[str, str]) -> dict[str, str
         whole = _finished_lines(path, stager.staged.folder / "inbox.jsonl")
         if whole is None:
             continue
-        file = SourceFile(name, whole, "jsonl", None)
+        file = SourceFile(name, whole, "jsonl", None, label=f"{INBOX}{path.name}")
         seen[name] = file.fingerprint()
         if known.get(name) == seen[name]:
             stager.batch.unchanged += 1
@@ -168,7 +170,7 @@ def _interactions(rows: list[dict[str, Any]]) -> pa.Table:
     given = [row.get(c.EVENT_ID) or id_ for row, id_ in zip(rows, derived, strict=True)]
     columns[c.EVENT_ID] = pa.array(given, pa.string())
     columns[c.EVENT_ORDER] = pa.array(np.arange(n), pa.int64())
-    columns[c.SOURCE] = pa.array(["service"] * n, pa.string())
+    columns[c.SOURCE] = pa.array([INBOX] * n, pa.string())
     return pa.table(columns)
 
 

@@ -59,7 +59,8 @@ class Stager:
 
     def events(self, raw: Raw, table: InteractionFile, *, file: SourceFile) -> int:
         """Stage the rows of one file of interactions; returns how many were written."""
-        query = events_sql(raw, table, source=Path(file.name).name, where=file.name, now=self.now)
+        source = file.label or Path(file.name).name
+        query = events_sql(raw, table, source=source, where=file.name, now=self.now)
         query = f"SELECT *, {self._excluded()} AS excluded FROM ({query})"
         if self.config.like_threshold is not None:
             query = _with_likes(query, self.config.like_threshold)

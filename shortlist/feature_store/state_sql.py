@@ -18,7 +18,8 @@ from shortlist.feature_store.running_sql import changes, weight
 from shortlist.searches import SEARCH
 
 T = "epoch_us(event_timestamp)"
-KNOWN_AT = f"""CASE WHEN coalesce(source, '') NOT IN {POSTED}
+_POSTED = " OR ".join(f"starts_with(coalesce(source, ''), '{one}')" for one in POSTED)
+KNOWN_AT = f"""CASE WHEN NOT ({_POSTED})
     AND epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1
     ELSE greatest({T} + 1, epoch_us(ingested_at)) END"""
 """`m` of a row of the lake, in microseconds: `counting.known_at`."""

@@ -84,7 +84,7 @@ def publish(settings: Settings, name: str, events: list[tuple[FeatureEvent, int]
         "value": [event.value for event, _ in events],
         "query": [event.query for event, _ in events],
         "surface": ["web"] * n,
-        "source": ["service"] * n,
+        "source": ["service:1.jsonl"] * n,
     }
     table = pa.table(
         [pa.array(columns.get(f.name, [None] * n), f.type) for f in INTERACTIONS],

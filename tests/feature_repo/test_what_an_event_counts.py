@@ -86,7 +86,7 @@ def table_of(events: list[dict[str, Any]]) -> pa.Table:
     columns = {name: [event[name] for event in events] for name in events[0] if name != "again"}
     columns["ingested_at"] = pa.array(columns.pop("received_at"), pa.int64()).cast(TIMESTAMP)
     columns["event_timestamp"] = pa.array(columns["event_timestamp"], pa.int64()).cast(TIMESTAMP)
-    columns |= {"event_order": range(n), "surface": ["web"] * n, "source": ["service"] * n}
+    columns |= {"event_order": range(n), "surface": ["web"] * n, "source": ["service:1.jsonl"] * n}
     return pa.table(
         [pa.array(columns.get(f.name, [None] * n), f.type) for f in INTERACTIONS],
         schema=INTERACTIONS,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from shortlist.api import Event, RecommendRequest
 from shortlist.client import ShortlistClient
+from shortlist.columns import MICROSECONDS_PER_DAY
 
 MOST = 15
 """Items that one user consumes at most: the small catalogue must not run out."""
@@ -91,6 +92,11 @@ class Crowd:
                 events.append(self._event(user, shown[0], "rating", value=5.0))  # once more
             if rng.random() < 0.2:
                 events.append(self._event(user, f"unheard of {rng.randrange(5)}", "rating"))
+            if rng.random() < 0.05:  # from a device that was offline for long
+                late = time.time_ns() // 1_000 - 10 * MICROSECONDS_PER_DAY
+                item = f"i{rng.randrange(60) + 1}"
+                events.append(self._event(user, item, "rating", value=3.0, event_timestamp=late))
+                consumed[user].append(item)
             if rng.random() < 0.2:
                 events.append(self._event(user, None, "search", query="a drama"))
             self._post(client, events)

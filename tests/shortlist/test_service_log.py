@@ -87,7 +87,11 @@ def test_posted_events_become_a_batch(settings: Settings) -> None:
     append(settings.events, EVENT | {"event_id": "e3", "position": 2}, name="0002.jsonl")
     events = staged(settings)
     assert [row["event_id"] for row in events] == ["e1", "e2", "e3"]
-    assert [row["source"] for row in events] == ["0001.jsonl", "0001.jsonl", "0002.jsonl"]
+    assert [row["source"] for row in events] == [
+        "service:0001.jsonl",
+        "service:0001.jsonl",
+        "service:0002.jsonl",
+    ]
     assert [row["value"] for row in events] == [None, 4.5, None]
     assert [row["position"] for row in events] == [None, None, 2]
     assert events[0]["event_timestamp"].timestamp() * 1e6 == 881_250_949_000_001

@@ -1,0 +1,172 @@
+"""`shortlist bench refit_days`: what the refit is worth to the people of the next day.
+
+A simulated shop lives through some days. Each night its new events are taken in, a release is
+trained and promoted. Each next day's real requests are then ranked by that release, and by the same
+release with its sources as they were fitted on the first window, before any refit.
+
+Histories and item features are as of each request in both cases: only the models differ.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from benchmarks._result import about_machine, peak_gb, report
+from flows.configuration import RunConfig
+from flows.runs import Run
+from shortlist.config import Settings
+from shortlist.metrics import bootstrap_mean
+
+DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "simulated-shop.toml"
+METHODS = ("refit", "without_refit")
+DRAWS = 2000
+K = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--days", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"SHORTLIST_HOME": folder, "PREFECT_HOME": f"{folder}/prefect"}
+        started = time.perf_counter()
+        days = live(arguments.days)
+        seconds = time.perf_counter() - started
+    everyone = pa.concat_tables([day.pop("users") for day in days])
+    result = {
+        "command": f"shortlist bench refit_days --days {arguments.days}",
+        **about_machine(),
+        "config": "configs/simulated-shop.toml",
+        f"ndcg@{K}": compare(everyone),
+        "days": days,
+        "seconds": round(seconds, 1),
+        "peak_gb": peak_gb(),
+    }
+    report(result, arguments.out)
+
+
+def live(days: int) -> list[dict[str, Any]]:
+    """Train on the eve of each of the world's last days and judge on the day."""
+    from flows.configuration import load_run_config
+
+    base = load_run_config(DEFAULT_CONFIG)
+    assert base.data.simulated is not None
+    world = base.data.simulated.world()
+    settings = Settings()
+    figures: list[dict[str, Any]] = []
+    run = None
+    for day in range(world.config.days - days, world.config.days + 1):
+        simulated = base.data.simulated.model_copy(update={"log_days": day})
+        data = base.data.model_copy(update={"hold_back": 0.0, "simulated": simulated})
+        config = base.model_copy(update={"data": data})
+        take_in(settings, config)
+        if run is not None:
+            window = (world.midnight(day - 1), world.midnight(day))
+            figures.append(judge(settings, run, window))
+            print(json.dumps({k: v for k, v in figures[-1].items() if k != "users"}), flush=True)
+        if day < world.config.days:
+            run = learn(settings, config)
+    return figures
+
+
+def take_in(settings: Settings, config: RunConfig) -> None:
+    """The log so far into lake and features."""
+    from flows.ingest import ingest_flow
+    from flows.refresh import refresh
+    from flows.validate import validate_flow
+
+    batch = ingest_flow(config.data)
+    validate_flow(batch["batch_id"], config.validation, clock=config.data.clock)
+    refresh(settings, config)
+
+
+def learn(settings: Settings, config: RunConfig) -> Run:
+    """Train, evaluate, package and promote; a gate that refuses leaves the release before."""
+    from flows.evaluate import evaluate_flow
+    from flows.package import package_flow
+    from flows.promote import promote_flow
+    from flows.train import train_flow
+
+    run = Run.start(settings, config)
+    train_flow(run.run_id)
+    evaluate_flow(run.run_id)
+    release_id = package_flow(run.run_id, bento=False)["release_id"]
+    promote_flow(release_id, gates=str(config.gates))
+    run.end(settings)
+    return run
+
+
+def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, Any]:
+    """Rank a day's requests with a run's release and with its sources as they were before."""
+    from flows.assemble import World, judged_requests, publishing_tick
+    from flows.evaluate import judge_chain, ndcg_of_users
+    from models.recommend.recommender import Recommender
+    from shortlist.catalogue import Catalogue
+    from shortlist.feature_store import OfflineReader, latest_pack, read_pack_history
+    from shortlist.lake import Lake
+    from shortlist.splits import Windows
+
+    lake, config = Lake(settings.lake), run.config
+    interactions = lake.interactions(event_types=config.data.target_events, until=window[1])
+    start = run.windows.edges[0]
+    world = World(
+        interactions=interactions,
+        asked=lake.asked_at(interactions),
+        users=lake.users(),
+        catalogue=Catalogue.from_items(run.items),
+        windows=Windows((start, start + 1, start + 2, *window)),
+    )
+    about = run.read("about.json", made_by="train")
+    reader, pack = OfflineReader(settings), latest_pack(settings.packs)
+    refit, before = (
+        Recommender.from_folder(run.staging, about, reader, pack=pack, sources=sources)
+        for sources in (run.staging / "sources", run.trial)
+    )
+    ticks = judged_requests(
+        world,
+        "test",
+        profiles=refit.profiles,
+        reader=reader,
+        packs=read_pack_history(
+            settings, np.unique(publishing_tick(np.array([window[0]]))).tolist()
+        ),
+        config=config,
+    )
+    lists = {
+        "refit": judge_chain(refit, ticks, k=K),
+        "without_refit": judge_chain(before, ticks, k=K),
+    }
+    users = ndcg_of_users({name: judged.lists for name, judged in lists.items()}, ticks, k=K)
+    return {
+        "run_id": run.run_id,
+        "requests": sum(len(tick.queries) for tick in ticks),
+        f"ndcg@{K}": compare(users),
+        "users": users,
+    }
+
+
+def compare(users: pa.Table) -> dict[str, Any]:
+    """Means over users with 95% intervals, and the paired difference."""
+    values = {
+        name: users.filter(pc.equal(users.column("method"), name)).column("ndcg").to_numpy()
+        for name in METHODS
+    }
+    names = users.filter(pc.equal(users.column("method"), METHODS[0])).column("user_id").to_pylist()
+    values["difference"] = values["refit"] - values["without_refit"]
+    return {
+        name: bootstrap_mean(names, of_users, rng=np.random.default_rng(0), draws=DRAWS)
+        for name, of_users in values.items()
+    }
+
+
+if __name__ == "__main__":
+    main()

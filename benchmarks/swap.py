@@ -1,0 +1,171 @@
+"""`shortlist bench swap`: how long answers take while releases are promoted and rolled back.
+
+Serves a copy of the promoted release of SHORTLIST_HOME with two workers. Clients ask all the time;
+first nothing else happens, then the release is swapped again and again.
+"""
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from benchmarks._result import about_machine, report
+from flows.acknowledge import wait_for_workers
+from flows.rollback import roll_back
+from shortlist.api import RecommendRequest
+from shortlist.client import ShortlistClient
+from shortlist.config import Settings
+from shortlist.lake import Lake
+from shortlist.release import ReleaseStore
+from shortlist.workers import live_workers
+
+SERVED = ("lake", "releases", "packs", "feast", "features")
+CLIENTS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--swaps", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        for name in SERVED:
+            shutil.copytree(Settings().home / name, home / name, symlinks=True)
+        settings = Settings(home=home, clock="replay")
+        another = publish_again(settings)
+        with service(settings, workers=arguments.workers) as url:
+            figures = measure(settings, url, another, swaps=arguments.swaps)
+    command = f"shortlist bench swap --swaps {arguments.swaps} --workers {arguments.workers}"
+    report({"command": command, **about_machine(), **figures}, arguments.out)
+
+
+def publish_again(settings: Settings) -> str:
+    """A second release with the same models."""
+    store = ReleaseStore(settings.releases)
+    first = store.open()
+    with store.publishing(first.about | {"note": "published again"}) as (folder, about):
+        for name in first.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(first.file(name), folder / name)
+    return about["release_id"]
+
+
+@contextmanager
+def service(settings: Settings, *, workers: int) -> Iterator[str]:
+    """The real service with its workers, until the block ends; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    own = {
+        "SHORTLIST_HOME": str(settings.home),
+        "SHORTLIST_CLOCK": "replay",
+        "SHORTLIST_WORKERS": str(workers),
+        "BENTOML_HOME": str(settings.home / "bentoml"),
+    }
+    (settings.home / "bentoml").mkdir()
+    command = [sys.executable, "-m", "bentoml", "serve", "services.service:RecommenderService"]
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        cwd=Path(__file__).resolve().parents[1],
+        env=os.environ | own,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with ShortlistClient(url) as client:
+            client.wait_until_ready(timeout=180)
+        while len(live_workers(settings)) < workers:
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[str, Any]:
+    """Answer times without and with swaps, failed requests, memory of the largest worker."""
+    store = ReleaseStore(settings.releases)
+    week = Lake(settings.lake).interactions()
+    users = sorted(set(week.column("user_id").to_pylist()))[:200]
+    processes = [psutil.Process(worker.pid) for worker in live_workers(settings)]
+    calm, _ = asked(url, users, lambda: time.sleep(30), processes)
+    steady = max(process.memory_info().rss for process in processes)
+    seconds: list[float] = []
+
+    def swap_all() -> None:
+        for number in range(swaps):
+            started = time.perf_counter()
+            if number % 2:
+                roll_back(settings, reason="benchmark")
+            else:
+                store.promote(another)
+                wait_for_workers(settings, another)
+            seconds.append(time.perf_counter() - started)
+
+    busy, peak = asked(url, users, swap_all, processes)
+    return {
+        "clients": CLIENTS,
+        "without_swaps": calm,
+        "during_swaps": busy,
+        "p99_ratio": round(busy["p99_ms"] / calm["p99_ms"], 2),
+        "seconds_until_every_worker_followed": {
+            "p50": round(float(np.median(seconds)), 2),
+            "max": round(max(seconds), 2),
+        },
+        "memory": {"steady_gb": round(steady / 1e9, 3), "peak_ratio": round(peak / steady, 2)},
+    }
+
+
+def asked(
+    url: str, users: list[str], work: Any, processes: list[psutil.Process]
+) -> tuple[dict[str, Any], int]:
+    """Ask with all clients while `work` runs: answer times, and the largest resident size."""
+    over = threading.Event()
+    milliseconds: list[float] = []
+    failed: list[str] = []
+
+    def ask(number: int) -> None:
+        with ShortlistClient(url) as client:
+            turn = number
+            while not over.is_set():
+                started = time.perf_counter()
+                try:
+                    client.recommend(RecommendRequest(user_id=users[turn % len(users)], k=10))
+                except Exception as error:
+                    failed.append(repr(error))
+                milliseconds.append((time.perf_counter() - started) * 1_000)
+                turn += CLIENTS
+
+    peak = 0
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+    worker = threading.Thread(target=work)
+    for thread in (*threads, worker):
+        thread.start()
+    while worker.is_alive():
+        peak = max(peak, *(process.memory_info().rss for process in processes))
+        time.sleep(0.05)
+    over.set()
+    for thread in threads:
+        thread.join()
+    figures: dict[str, Any] = {"requests": len(milliseconds), "failed": len(failed)}
+    figures |= {f"p{p}_ms": round(float(np.percentile(milliseconds, p)), 1) for p in (50, 95, 99)}
+    return figures | {"max_ms": round(max(milliseconds), 1)}, peak
+
+
+if __name__ == "__main__":
+    main()
