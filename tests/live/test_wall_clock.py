@@ -265,3 +265,34 @@ def test_skew_passes(trial: Trial) -> None:
     done = shortlist("skew", "--json", home=trial.settings.home)
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
     assert json.loads(done.stdout)["requests"] > 100
+
+
+def test_a_run_that_was_killed_after_its_training_is_resumed(trial: Trial, config: Path) -> None:
+    settings = trial.settings
+    before = set(settings.runs.iterdir())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", str(config), "--no-monitor"],
+        cwd=ROOT,
+        env=environment(settings.home),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while not {path.parents[1] for path in settings.runs.glob("*/steps/train.json")} - before:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (run,) = set(settings.runs.iterdir()) - before
+    models = {path: path.stat().st_mtime_ns for path in (run / "release").rglob("*.safetensors")}
+    assert models
+    assert not (run / "summary.json").exists()
+
+    done = shortlist("run", "--resume", run.name, "--no-monitor", "--json", home=settings.home)
+    assert done.returncode == 0, done.stderr[-5_000:]
+    summary = json.loads(done.stdout)
+    assert (summary["run_id"], summary["promoted"]) == (run.name, True)
+    assert {path: path.stat().st_mtime_ns for path in models} == models  # not trained again
+    assert ReleaseStore(settings.releases).current_id() == summary["release_id"]
