@@ -23,6 +23,9 @@ QUIET = {
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_OFFLINE": "1",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # of a busy machine
+    # Pytest's two workers keep two cores busy. More threads than cores wait for one another.
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
 }
 os.environ.update(QUIET)
 
