@@ -107,13 +107,15 @@ def learn(settings: Settings, config: RunConfig) -> Run:
 
 def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, Any]:
     """Rank a day's requests with a run's release and with its sources as they were before."""
-    from flows.assemble import World, judged_requests, publishing_tick
+    from flows.assemble import World, draw_window, judged_requests
     from flows.evaluate import judge_chain, ndcg_of_users
-    from models.recommend.recommender import Recommender
+    from models.recommend.recommender import load_chain
     from shortlist.catalogue import Catalogue
-    from shortlist.feature_store import OfflineReader, latest_pack, read_pack_history
+    from shortlist.catalogue_history import COLUMNS
+    from shortlist.feature_store import OfflineReader, read_pack_history
     from shortlist.lake import Lake
     from shortlist.splits import Windows
+    from shortlist.ticks import newest_tick
 
     lake, config = Lake(settings.lake), run.config
     interactions = lake.interactions(event_types=config.data.target_events, until=window[1])
@@ -124,21 +126,20 @@ def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, An
         users=lake.users(),
         catalogue=Catalogue.from_items(run.items),
         windows=Windows((start, start + 1, start + 2, *window)),
+        versions=lake.item_versions(COLUMNS),
     )
     about = run.read("about.json", made_by="train")
-    reader, pack = OfflineReader(settings), latest_pack(settings.packs)
     refit, before = (
-        Recommender.from_folder(run.staging, about, reader, pack=pack, sources=sources)
+        load_chain(run.staging, about, sources=sources)
         for sources in (run.staging / "sources", run.trial)
     )
+    moments = newest_tick(draw_window(world, "test", config).at, config.tick)
     ticks = judged_requests(
         world,
         "test",
         profiles=refit.profiles,
-        reader=reader,
-        packs=read_pack_history(
-            settings, np.unique(publishing_tick(np.array([window[0]]))).tolist()
-        ),
+        reader=OfflineReader(settings),
+        packs=read_pack_history(settings, np.unique(moments).tolist()),
         config=config,
     )
     lists = {
