@@ -49,9 +49,13 @@ def main() -> None:
     summaries, seconds, users = [], [], []
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            config = Path(folder) / arguments.config.name
+            # Beside the original: its paths are relative to it.
+            config = arguments.config.with_name(f".{arguments.config.stem}-{seed}.toml")
             config.write_text(with_seed(arguments.config.read_text(), seed))
-            summary, spent = run(config, home=Path(folder) / "home")
+            try:
+                summary, spent = run(config, home=Path(folder) / "home")
+            finally:
+                config.unlink()
             table = f"home/runs/{summary['run_id']}/evaluation_users.parquet"
             users.append(pq.read_table(Path(folder) / table))
         summaries.append(summary)

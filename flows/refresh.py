@@ -9,10 +9,13 @@ from prefect import flow
 from flows.configuration import RunConfig, load_run_config
 from flows.featurize import featurize_flow
 from flows.ingest import ingest_flow
-from flows.validate import validate_flow
+from flows.validate import ValidationFailed, validate_flow
 from shortlist.config import Settings
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import LakeError
+
+GROWING = ("files", "database")
+"""Sources of a deployment that goes on; what is unchanged in them is not read again."""
 
 
 @flow(name="refresh", log_prints=True)
@@ -28,25 +31,30 @@ def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
     return refresh(Settings(), load_run_config(config))
 
 
-def refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
+def refresh(settings: Settings, run_config: RunConfig, *, source: bool = True) -> dict[str, Any]:
     """The flow's work, which is also the step `featurize` of a run.
 
     `until` is taken before the inbox is read: every event that arrived by then is in the inbox, and
-    later ones stay in the tail of the online rows.
+    later ones stay in the tail of the online rows. A batch of the source that doesn't pass
+    validation is reported at the end: it doesn't keep posted events from the features.
+
+    Args:
+        source: also read what is new of the run's files or database. A run has done so before.
     """
     with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=REFRESH_WAIT):
-        return _refresh(settings, run_config)
+        return _refresh(settings, run_config, source=source)
 
 
-def _refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
+def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict[str, Any]:
+    failed = take_in_source(run_config) if source else None
     clock = run_config.clock(settings)
     if clock.now() == 0:
         raise LakeError(f"{settings.lake}: no interactions yet; run `shortlist run` or `ingest`")
     until = clock.cut()
     ingested = 0
     if any(wrote(settings)):
-        source = run_config.data.model_copy(update={"source": "service", "files": None})
-        batch = ingest_flow(source, now=until)
+        inbox = run_config.data.model_copy(update={"source": "service", "files": None})
+        batch = ingest_flow(inbox, now=until)
         # What was acknowledged is kept: an item may come into the catalogue after its events.
         limits = run_config.validation.model_copy(update={"unknown_items": "keep"})
         validated = validate_flow(batch["batch_id"], limits, clock=clock.kind)
@@ -54,7 +62,25 @@ def _refresh(settings: Settings, run_config: RunConfig) -> dict[str, Any]:
     else:
         print(f"refresh: nothing was posted or shown ({settings.events} is empty)")
     features = featurize_flow(run_config.data.target_events, until, run_config.tick)
+    if failed is not None:
+        raise failed
     return {"ingested": ingested, "until": until, "features": features}
+
+
+def take_in_source(run_config: RunConfig) -> ValidationFailed | None:
+    """New events, items and users of the run's own files or database; other sources don't grow.
+
+    Returns:
+        why the batch was refused, None if it wasn't.
+    """
+    if run_config.data.source not in GROWING:
+        return None
+    batch = ingest_flow(run_config.data)
+    try:
+        validate_flow(batch["batch_id"], run_config.validation, clock=run_config.data.clock)
+    except ValidationFailed as error:
+        return error
+    return None
 
 
 def wrote(settings: Settings) -> Iterator[Path]:

@@ -30,6 +30,8 @@ from shortlist.lake.pages import asked_at
 from shortlist.release import ReleaseStore
 from shortlist.splits import HORIZON, Requests, draw_requests
 
+BEGUN = "replay_begun.json"
+"""File of a run that has sent something."""
 MAX_LAG = c.MICROSECONDS_PER_HOUR
 """Other people's events may reach the service this late, so that requests can go side by side."""
 
@@ -75,6 +77,7 @@ def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> di
             url = stack.enter_context(running_service(log=run.path / "service.log", clock="replay"))
         client = stack.enter_context(ShortlistClient(url))
         readiness = client.wait_until_ready()
+        run.write(BEGUN, {"requests": len(requests), "events": events.num_rows})
         started = time.perf_counter()
         k = run.config.evaluate.list_size
         traffic = Traffic(client, requests, events, connections=connections, k=k)

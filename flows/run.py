@@ -17,7 +17,7 @@ from flows.monitor import monitor_flow
 from flows.package import package_flow
 from flows.promote import promote_flow
 from flows.refresh import refresh
-from flows.replay import replay_flow
+from flows.replay import BEGUN, replay_flow
 from flows.runs import Run
 from flows.steps import Steps
 from flows.train import train_flow
@@ -47,7 +47,7 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
         steps.perform(
             "validate", validate_flow, batch["batch_id"], config.validation, clock=config.data.clock
         )
-        steps.perform("featurize", refresh, settings, config)
+        steps.perform("featurize", refresh, settings, config, source=False)
     else:
         config = run.config
     with home_lock(settings, "train", what="shortlist run"):
@@ -91,13 +91,18 @@ def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, 
     monitor` reports on it once the new release has served some.
     """
     since = run.config.clock(settings).now()
-    if "replay" not in steps.finished and held_back_events(settings, since=since).num_rows == 0:
+    sent_all = held_back_events(settings, since=since).num_rows == 0
+    begun = (run.path / BEGUN).exists()
+    if sent_all and not begun:
         print(
             "run: nothing is held back, so nothing is replayed; `shortlist monitor` reports later"
         )
         return {}
-    replayed = steps.perform("replay", replay_flow, run.run_id)
-    steps.perform("refresh", refresh, settings, run.config)
+    if sent_all and "replay" not in steps.finished:  # it was killed just before its end
+        replayed = None
+    else:
+        replayed = steps.perform("replay", replay_flow, run.run_id)
+    steps.perform("refresh", refresh, settings, run.config, source=False)
     return {"replay": replayed, "monitor": steps.perform("monitor", monitor_flow, run.run_id)}
 
 

@@ -52,7 +52,7 @@ def upgrade(settings: Settings, config: RunConfig) -> dict[str, Any]:
         update={"home": settings.home / "upgrade", "online_store": "sqlite"}
     )
     ready = staged.home / READY
-    if not _is_ready(ready):
+    if built_now := not _is_ready(ready):
         outdated = find_outdated(settings)
         if not outdated:
             serving = ReleaseStore(settings.releases).current_id()
@@ -71,8 +71,10 @@ def upgrade(settings: Settings, config: RunConfig) -> dict[str, Any]:
         "release_id": done["release_id"] or ReleaseStore(settings.releases).current_id(),
         "trained": done["release_id"] is not None,
     }
-    if workers := live_workers(settings):
-        names = ", ".join(worker.name for worker in workers)
+    # Services of before heartbeats can't be seen, and one may run: the switch waits for a call.
+    unseen = built_now and not (settings.home / "workers").is_dir()
+    if (workers := live_workers(settings)) or unseen:
+        names = ", ".join(worker.name for worker in workers) or "if one runs"
         print(
             f"upgrade: everything is built in {staged.home}. Stop the service ({names}), run"
             " `shortlist upgrade` again for the switch, and start the service with this version"
@@ -136,7 +138,7 @@ def build(settings: Settings, staged: Settings, config: RunConfig) -> str | None
     settings.cache.mkdir(exist_ok=True)
     staged.cache.symlink_to(settings.cache.absolute())
     with at_home(staged.home):
-        featurize(staged, config.data.target_events, until=until)
+        featurize(staged, config.data.target_events, until=until, tick=config.tick)
         return train_anew(staged, config) if _unservable(staged) else None
 
 

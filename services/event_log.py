@@ -9,29 +9,33 @@ cut only the last line, which nobody was told is safe; readers leave a line with
 and the next process starts a file of its own.
 """
 
+import itertools
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from shortlist.feature_store import Tail
+from shortlist.feature_store.tail import known_at
 
 log = logging.getLogger("bentoml.shortlist")
 
 REMEMBERED_DAYS = 7
 """Days of inbox files that a start compares with the tail."""
+AT_ONCE = 1_000
+"""Lines that a start inserts in one transaction; a post waits for one of them at most."""
 
 
 class EventLog:
     """Appends events durably. Thread-safe; one a process, any number of processes a home."""
 
-    def __init__(self, folder: Path, *, now: int | None = None):
-        """Bring the tail up to the inbox.
+    def __init__(self, folder: Path, *, now: Callable[[], int] | None = None):
+        """Bring the tail up to the inbox, some lines at a time: other workers post meanwhile.
 
         Args:
             now: the home's clock, microseconds. Lines received later were stamped by another clock
@@ -40,12 +44,15 @@ class EventLog:
         self.folder = folder
         self.tail = Tail(folder)
         self._lock = threading.Lock()
-        recent = list(_recent_events(folder))
-        other_clock = [e for e in recent if now is not None and e.get("received_at", 0) > now]
-        if other_clock:
-            self.tail.insert(other_clock, ids_only=True)
-        if recent:
-            self.tail.insert(recent)
+        until = self.tail.until()
+        missing = (event for event in _recent_events(folder) if known_at(event) > until)
+        while some := list(itertools.islice(missing, AT_ONCE)):
+            # Read after the lines, so that no line of this clock is later.
+            end = None if now is None else now()
+            other = [e for e in some if end is not None and e.get("received_at", 0) > end]
+            if other:
+                self.tail.insert(other, ids_only=True)
+            self.tail.insert(some)
         self._day: str | None = None
         self._file: int | None = None  # a bare descriptor: no buffer can keep half a failed post
 

@@ -6,6 +6,7 @@ services/errors.py.
 
 import logging
 import os
+import sqlite3
 import sys
 import time
 import uuid
@@ -82,7 +83,7 @@ class RecommenderService:
         ClearErrors.release_id = staticmethod(lambda: self.serving.release_id)
         self.serving_log = ServingLog(self.settings.serving_log)
         self.answer_log = ServingLog(self.settings.answer_log)
-        self.event_log = EventLog(self.settings.events, now=self.clock.now())
+        self.event_log = EventLog(self.settings.events, now=self.clock.now)
         self.hot_swap.start()
         self.heartbeats = Heartbeats(self.settings, self.readiness)
         ready = self.readiness()
@@ -174,12 +175,14 @@ class RecommenderService:
                     raise InvalidArgument(f"events.{number}.{complaint}; nothing was stored")
             try:
                 with self.clock.stamping() as moment:
-                    rows = [stored(event, received=moment) for event in request.events]
+                    wall = self.clock.kind == "wall"
+                    rows = [stored(event, received=moment, wall=wall) for event in request.events]
                     new = self.event_log.append(rows)
                 self.clock.advance(max(row["event_timestamp"] for row in rows) + 1)
-            except OSError as error:
-                log.exception("events: the inbox cannot be written")
-                refusal = f"nothing of this post was stored ({error.strerror}); post it again later"
+            except (OSError, sqlite3.Error) as error:
+                log.exception("events: the inbox or the tail cannot be written")
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                refusal = f"this post was not stored ({reason}); post it again later"
                 # BentoML hides the text of a 503 that is raised, and sends a response as it is.
                 return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
             answer = EventsResponse(
@@ -251,13 +254,20 @@ def refuse_unknown(item_id: str, serving: Serving, *, where: str) -> None:
         )
 
 
-def stored(event: Event, *, received: int) -> dict[str, Any]:
-    """An event as a line of the inbox."""
+def stored(event: Event, *, received: int, wall: bool) -> dict[str, Any]:
+    """An event as a line of the inbox.
+
+    Args:
+        received: microseconds on the home's clock.
+        wall: whether that is the wall's. A device whose clock is ahead then did it just now.
+    """
     row = event.model_dump(exclude_none=True)
     row.setdefault("event_id", uuid.uuid4().hex)
     # States hold what came strictly before a request, and the replay clock may stand still: an
     # event of this very moment would not be in the next answer.
     row.setdefault("event_timestamp", received - 1)
+    if wall:
+        row["event_timestamp"] = min(row["event_timestamp"], received - 1)
     return row | {"received_at": received}
 
 

@@ -38,6 +38,7 @@ class HomeClock:
         self.path = settings.home / "clock.json"
         self._start = start
         self._lock = settings.events / ".lock"
+        self._turnstile = settings.events / ".turnstile"
         self._cut = settings.events / "cut.json"
 
     def now(self) -> int:
@@ -59,12 +60,17 @@ class HomeClock:
     @contextmanager
     def stamping(self) -> Iterator[int]:
         """Yields the moment of arrival for events that are written to the inbox in this block."""
+        with _locked(self._turnstile, fcntl.LOCK_EX):
+            pass  # a waiting cut holds it: posts that overlap would keep the cut out for ever
         with _locked(self._lock, fcntl.LOCK_SH):
             yield max(self.now(), _read(self._cut) + 1)
 
     def cut(self) -> int:
         """Now, as the end of what a refresh reads: all that arrived by then is in the inbox."""
-        with _locked(self._lock, fcntl.LOCK_EX):
+        with (
+            _locked(self._turnstile, fcntl.LOCK_EX),
+            _locked(self._lock, fcntl.LOCK_EX),
+        ):
             until = max(self.now(), _read(self._cut) + 1)
             write_json(self._cut, {"now": until})
         self.advance(until + 1)

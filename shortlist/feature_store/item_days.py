@@ -21,7 +21,7 @@ def entries(tick: int) -> str:
     """
     return f"""
         SELECT item_id, t // {DAILY} AS day, (m + {tick - 1}) // {tick} AS tick, count(*) AS n
-        FROM events GROUP BY ALL
+        FROM events WHERE item_id IS NOT NULL GROUP BY ALL
     """
 
 

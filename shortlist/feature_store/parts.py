@@ -42,6 +42,7 @@ def write_items(
     """`write_part` of item_state, whose day counts SQL does not make."""
     rows = connection.sql(
         f"SELECT *, epoch_us(event_timestamp) AS item_tick_time FROM ({query})"
+        " WHERE item_id IS NOT NULL"  # a search is of no item
     ).to_arrow_table()
     counts = item_days.day_counts(
         connection.sql(f"SELECT * FROM ({entries}) ORDER BY item_id, day, tick").to_arrow_table(),

@@ -88,7 +88,8 @@ def _online_config(settings: Settings, feast_home: Path) -> dict[str, Any]:
     if settings.online_store.startswith("rediss://"):
         options["ssl"] = "true"
     connection = ",".join([address, *(f"{k}={v}" for k, v in options.items())])
-    return {"type": "redis", "connection_string": connection}
+    # A rebuilt row may have the stamp of the old one. Only refresh writes rows, so none is newer.
+    return {"type": "redis", "connection_string": connection, "skip_dedup": True}
 
 
 _opened: dict[tuple[Path, str], "FeatureStore"] = {}

@@ -65,7 +65,7 @@ def test_an_event_that_reached_only_the_inbox_is_inserted_at_the_next_start(tmp_
     lost._connection().execute("DELETE FROM tail")  # the process died before the insert
     assert lost.read(["u1"]) == {}
     log.close()
-    EventLog(tmp_path, now=10).close()
+    EventLog(tmp_path, now=lambda: 10).close()
     ((found,),) = Tail(tmp_path).read(["u1"]).values()
     assert found["event_id"] == "e1"
 
@@ -77,7 +77,7 @@ def test_lines_stamped_by_another_clock_are_remembered_and_not_folded(tmp_path: 
     log.append([event | {"received_at": 10**15}])
     Tail(tmp_path)._connection().execute("DELETE FROM tail")
     log.close()
-    restarted = EventLog(tmp_path, now=100)
+    restarted = EventLog(tmp_path, now=lambda: 100)
     assert Tail(tmp_path).read(["u1"]) == {}
     assert restarted.append([event]) == []
     restarted.close()

@@ -1,14 +1,12 @@
 """A home that an earlier version made is upgraded, and the service then answers everybody."""
 
 import json
-import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from shortlist.api import RecommendRequest
@@ -22,7 +20,6 @@ from tests.services.conftest import serving
 
 ARCHIVE = Path(__file__).parent / "homes" / "tiny-9dbcffb.tar.xz"
 """A home of commit 9dbcffb: four sources, LambdaMART, replayed traffic in inbox and serving log."""
-OTHER = "0123456789abcdef"
 FEW = """sources = [
     { kind = "item_knn" },
     { kind = "content", optimiser = { num_epochs = 3 } },
@@ -36,7 +33,7 @@ rankers = [{ kind = "lambdamart" }]
 def old(tmp_path: Path) -> Settings:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path / "home", filter="data")
-    return Settings(home=tmp_path / "home", clock="replay")
+    return Settings(home=tmp_path / "home")
 
 
 @pytest.fixture
@@ -50,34 +47,11 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def with_another_schema(settings: Settings) -> None:
-    """The same home as a version with other features would have left it."""
-    manifest = settings.features / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(schema_hash(), OTHER))
-    pointer = settings.packs / "current.json"
-    old_id = json.loads(pointer.read_text())["pack_id"]
-    new_id = old_id.replace(schema_hash(), OTHER)
-    table = pq.read_table(settings.packs / f"{old_id}.parquet")
-    about = json.loads(table.schema.metadata[b"shortlist"]) | {"schema": OTHER}
-    table = table.replace_schema_metadata({"shortlist": json.dumps(about)})
-    (settings.packs / f"{old_id}.parquet").unlink()
-    pq.write_table(table, settings.packs / f"{new_id}.parquet")
-    pointer.write_text(pointer.read_text().replace(old_id, new_id))
-    store = ReleaseStore(settings.releases)
-    release = store.open()
-    with store.publishing(release.about | {"feature_schema": OTHER}) as (folder, changed):
-        for name in release.files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(release.file(name), folder / name)
-    store.promote(changed["release_id"])
-    shutil.rmtree(release.path)
-
-
-def answers(settings: Settings) -> list:
+def answers(settings: Settings, *, clock: str = "replay") -> list:
     """What the service answers to every user of the world and to somebody new."""
     users = [*(f"u{number + 1}" for number in range(NUM_USERS)), "somebody new"]
     with (
-        serving(settings.home, SHORTLIST_CLOCK="replay") as served,
+        serving(settings.home, SHORTLIST_CLOCK=clock) as served,
         ShortlistClient(served.url) as client,
     ):
         return [client.recommend(RecommendRequest(user_id=user, k=5)) for user in users]
@@ -110,6 +84,11 @@ def upgrade(settings: Settings, config: Path) -> tuple[int, dict]:
 
 
 def test_a_home_of_an_earlier_version_is_upgraded_without_an_empty_answer(old, config):
+    # A service of that version has no heartbeat: it may run, and is not switched under its feet.
+    before = (old.features / "manifest.json").read_text()
+    code, result = upgrade(old, config)
+    assert (code, result["switched"]) == (1, False)
+    assert (old.features / "manifest.json").read_text() == before
     code, result = upgrade(old, config)
     assert (code, result["switched"]) == (0, True)
     given = answers(old)
@@ -118,8 +97,9 @@ def test_a_home_of_an_earlier_version_is_upgraded_without_an_empty_answer(old, c
     assert sum(answer.user_known for answer in given) == NUM_USERS
 
 
-def test_features_and_release_of_another_schema_are_built_beside_and_switched(old, config):
-    with_another_schema(old)
+def test_what_a_running_service_reads_stays_until_the_switch(old, config):
+    """On the wall clock, whose item features have an hourly tick."""
+    config.write_text(config.read_text().replace('clock = "replay"', 'clock = "wall"'))
     before = ReleaseStore(old.releases).open().release_id
     lines = sum(len(path.read_text().splitlines()) for path in old.events.rglob("*.jsonl"))
     assert lines > 0
@@ -128,13 +108,13 @@ def test_features_and_release_of_another_schema_are_built_beside_and_switched(ol
         code, result = upgrade(old, config)
     assert (code, result["switched"], result["trained"]) == (1, False, True)
     assert ReleaseStore(old.releases).current_id() == before
-    assert json.loads((old.features / "manifest.json").read_text())["schema"] == OTHER
+    assert json.loads((old.features / "manifest.json").read_text())["schema"] != schema_hash()
 
     code, result = upgrade(old, config)
     assert (code, result["switched"], result["trained"]) == (0, True, True)
     assert ReleaseStore(old.releases).current_id() == result["release_id"] != before
     assert not (old.home / "upgrade").exists()
     assert json.loads((old.features / "manifest.json").read_text())["schema"] == schema_hash()
-    given = answers(old)
+    given = answers(old, clock="wall")
     assert [len(answer.items) for answer in given] == [5] * (NUM_USERS + 1)
     assert upgrade(old, config)[1]["outdated"] == []

@@ -92,6 +92,9 @@ class Crowd:
                 events.append(self._event(user, shown[0], "rating", value=5.0))  # once more
             if rng.random() < 0.2:
                 events.append(self._event(user, f"unheard of {rng.randrange(5)}", "rating"))
+            if rng.random() < 0.3:  # from a device whose clock is ahead
+                ahead = time.time_ns() // 1_000 + 60_000_000
+                events = [event.model_copy(update={"event_timestamp": ahead}) for event in events]
             if rng.random() < 0.05:  # from a device that was offline for long
                 late = time.time_ns() // 1_000 - 10 * MICROSECONDS_PER_DAY
                 item = f"i{rng.randrange(60) + 1}"

@@ -55,3 +55,26 @@ def test_a_cut_waits_for_posts_that_are_being_written(tmp_path: Path) -> None:
     ((until, seen),) = cuts
     assert stamp <= until
     assert seen == [stamp]
+
+
+def test_posts_without_a_pause_do_not_keep_a_cut_out(tmp_path: Path) -> None:
+    """Four threads hold the posts' lock all the time, one or the other."""
+    settings, over = Settings(home=tmp_path), threading.Event()
+
+    def post() -> None:
+        clock = HomeClock(settings, "wall")
+        while not over.is_set():
+            with clock.stamping():
+                over.wait(0.005)
+
+    threads = [threading.Thread(target=post) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    cuts: list[int] = []
+    cutting = threading.Thread(target=lambda: cuts.append(HomeClock(settings, "wall").cut()))
+    cutting.start()
+    cutting.join(60)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert len(cuts) == 1

@@ -49,7 +49,7 @@ def test_states_follow_the_vocabulary_and_unknown_items_are_zero() -> None:
 
 def test_another_schema_is_refused() -> None:
     other = dataclasses.replace(pack(), schema="0123456789abcdef")
-    with pytest.raises(PackError, match=r"0123456789abcdef.*run `shortlist featurize`"):
+    with pytest.raises(PackError, match=r"0123456789abcdef.*run `shortlist upgrade CONFIG`"):
         other.align(Vocab(["a"]))
 
 
@@ -59,7 +59,9 @@ def test_a_file_of_another_schema_is_refused_even_if_it_lacks_states(tmp_path: P
     old = pq.read_table(path).drop(["item_kind_counts"])
     about = {b"shortlist": b'{"as_of": 0, "schema": "0123456789abcdef"}'}
     pq.write_table(old.replace_schema_metadata(about), path)
-    with pytest.raises(PackError, match=r"pack old: .*0123456789abcdef.*run `shortlist featurize`"):
+    with pytest.raises(
+        PackError, match=r"pack old: .*0123456789abcdef.*run `shortlist upgrade CONFIG`"
+    ):
         FeaturePack.load(path)
 
 
