@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.featurize import featurize
+from flows.featurize import featurize, featurize_flow
 from services.event_log import EventLog
 from shortlist.clock import HomeClock
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
-from shortlist.feature_store import OnlineReader, Tail
+from shortlist.feature_store import FeatureStoreError, OnlineReader, Tail
 from shortlist.feature_store.fold import USER_VIEWS, fold
 from shortlist.feature_store.tail import known_at
 from shortlist.features import RequestRows
@@ -118,6 +118,18 @@ def test_reads_during_a_featurize_neither_lose_nor_double_an_event(tmp_path: Pat
     assert failures == []
     assert len(reads) > 10
     assert tail.read(users) == {}
+
+
+def test_features_are_never_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Settings(home=tmp_path / "home")
+    publish(home, "before", arrivals(40, seed=0, start=START))
+    until = START + 2 * DAY
+    featurize(home, TARGETS, until=until)
+    before = (home.features / "manifest.json").read_text()
+    monkeypatch.setenv("SHORTLIST_HOME", str(home.home))
+    with pytest.raises(FeatureStoreError, match="features are never set back"):
+        featurize_flow.fn(TARGETS, until - 1)
+    assert (home.features / "manifest.json").read_text() == before
 
 
 @pytest.fixture(scope="module")
