@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from benchmarks._result import about_machine, peak_gb, report
 from flows.configuration import RunConfig
 from flows.runs import Run
+from flows.train_release import train_release
 from shortlist.config import Settings
 from shortlist.metrics import bootstrap_mean
 
@@ -74,7 +75,7 @@ def live(days: int) -> list[dict[str, Any]]:
             figures.append(judge(settings, run, window))
             print(json.dumps({k: v for k, v in figures[-1].items() if k != "users"}), flush=True)
         if day < world.config.days:
-            run = learn(settings, config)
+            run, _ = train_release(settings, config)
     return figures
 
 
@@ -87,22 +88,6 @@ def take_in(settings: Settings, config: RunConfig) -> None:
     batch = ingest_flow(config.data)
     validate_flow(batch["batch_id"], config.validation, clock=config.data.clock)
     refresh(settings, config)
-
-
-def learn(settings: Settings, config: RunConfig) -> Run:
-    """Train, evaluate, package and promote; a gate that refuses leaves the release before."""
-    from flows.evaluate import evaluate_flow
-    from flows.package import package_flow
-    from flows.promote import promote_flow
-    from flows.train import train_flow
-
-    run = Run.start(settings, config)
-    train_flow(run.run_id)
-    evaluate_flow(run.run_id)
-    release_id = package_flow(run.run_id, bento=False)["release_id"]
-    promote_flow(release_id, gates=str(config.gates))
-    run.end(settings)
-    return run
 
 
 def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, Any]:

@@ -7,14 +7,9 @@ first nothing else happens, then the release is swapped again and again.
 import argparse
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +19,7 @@ import psutil
 from benchmarks._result import about_machine, report
 from flows.acknowledge import wait_for_workers
 from flows.rollback import roll_back
+from flows.service_process import running_service
 from shortlist.api import RecommendRequest
 from shortlist.client import ShortlistClient
 from shortlist.config import Settings
@@ -47,7 +43,10 @@ def main() -> None:
             shutil.copytree(Settings().home / name, home / name, symlinks=True)
         settings = Settings(home=home, clock="replay")
         another = publish_again(settings)
-        with service(settings, workers=arguments.workers) as url:
+        os.environ |= {"SHORTLIST_HOME": str(home), "SHORTLIST_WORKERS": str(arguments.workers)}
+        with running_service(log=home / "service.log", clock="replay") as url:
+            while len(live_workers(settings)) < arguments.workers:
+                time.sleep(0.2)
             figures = measure(settings, url, another, swaps=arguments.swaps)
     command = f"shortlist bench swap --swaps {arguments.swaps} --workers {arguments.workers}"
     report({"command": command, **about_machine(), **figures}, arguments.out)
@@ -62,39 +61,6 @@ def publish_again(settings: Settings) -> str:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(first.file(name), folder / name)
     return about["release_id"]
-
-
-@contextmanager
-def service(settings: Settings, *, workers: int) -> Iterator[str]:
-    """The real service with its workers, until the block ends; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = {
-        "SHORTLIST_HOME": str(settings.home),
-        "SHORTLIST_CLOCK": "replay",
-        "SHORTLIST_WORKERS": str(workers),
-        "BENTOML_HOME": str(settings.home / "bentoml"),
-    }
-    (settings.home / "bentoml").mkdir()
-    command = [sys.executable, "-m", "bentoml", "serve", "services.service:RecommenderService"]
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        cwd=Path(__file__).resolve().parents[1],
-        env=os.environ | own,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        with ShortlistClient(url) as client:
-            client.wait_until_ready(timeout=180)
-        while len(live_workers(settings)) < workers:
-            time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
 
 
 def judge_chain(chain: Chain, ticks: list[JudgedTick], *, k: int) -> Judged:
-    """Rank every request with the packs, catalogues and histories of its own moment."""
+    """Rank every request; item features, catalogue and history are as of its time."""
     ranked = [tick.over(chain).rank(tick.queries, tick.items, k=k) for tick in ticks]
     return Judged(Lists.of([pad(r.item_idx, k) for r in ranked]), ranked)
 

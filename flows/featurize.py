@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow, task
 
 from flows.retries import RETRIED
+from shortlist.clock import moment_text
 from shortlist.config import Settings
 from shortlist.feature_store import (
     FeatureStoreError,
@@ -46,8 +46,9 @@ def featurize_flow(target_events: tuple[str, ...], until: int, tick: int = DAILY
         before = Snapshots.read(settings.features)
         if before is not None and until < before.until:
             raise FeatureStoreError(
-                f"{settings.features}: states are built up to {_moment(before.until)}, asked for"
-                f" {_moment(until)}; features are never set back (remove the folder to build anew)"
+                f"{settings.features}: states are built up to {moment_text(before.until)}, asked"
+                f" for {moment_text(until)}; features are never set back (remove the folder to"
+                " build anew)"
             )
         return featurize_task(target_events, until, tick)
 
@@ -98,10 +99,6 @@ def featurize(
         "as_of": pack.as_of,
         "seconds": seconds,
     }
-
-
-def _moment(microseconds: int) -> str:
-    return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def quietly(step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:

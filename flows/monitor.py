@@ -24,7 +24,7 @@ from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.contracts import microseconds, sort_by_time
-from shortlist.datasets.impressions import SERVING_LOG
+from shortlist.counting import SHOWN
 from shortlist.datasets.service_log import load_posted_events, load_serving_log
 from shortlist.lake import Lake
 from shortlist.plain_json import write_json
@@ -169,7 +169,7 @@ def known_events(settings: Settings) -> pa.Table:
     """
     lake = Lake(settings.lake).interactions()
     # Lists that were shown are the other side of the comparison: the serving log itself.
-    lake = lake.filter(pc.not_equal(lake.column(c.SOURCE), SERVING_LOG))
+    lake = lake.filter(pc.not_equal(lake.column(c.SOURCE), SHOWN))
     if not settings.events.is_dir():
         return lake
     posted = load_posted_events(settings, now=time.time_ns() // 1_000).interactions

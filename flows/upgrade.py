@@ -19,7 +19,7 @@ from flows.configuration import RunConfig
 from flows.featurize import featurize
 from flows.refresh import refresh
 from flows.rollback import LOCK_SECONDS
-from flows.simulation.nights import at_home
+from flows.train_release import at_home, train_release
 from shortlist.audit import write_audit
 from shortlist.config import Settings
 from shortlist.feature_store import OfflineReader, latest_pack
@@ -143,7 +143,7 @@ def build(settings: Settings, staged: Settings, config: RunConfig) -> str | None
 
 
 def _link(source: Path, target: Path) -> None:
-    """A copy that shares the files: nothing changes a file of a lake or of a release in place."""
+    """Copy a folder with hard links: files of a lake or of a release are never changed in place."""
     if source.is_dir():
         shutil.copytree(
             source,
@@ -168,18 +168,8 @@ def train_anew(staged: Settings, config: RunConfig) -> str:
     Raises:
         UpgradeError: it didn't pass a gate.
     """
-    from flows.evaluate import evaluate_flow
-    from flows.package import package_flow
-    from flows.promote import promote_flow
-    from flows.runs import Run
-    from flows.train import train_flow
-
-    run = Run.start(staged, config)
-    train_flow(run.run_id)
-    evaluate_flow(run.run_id)
-    release_id = package_flow(run.run_id, bento=False)["release_id"]
-    promoted = promote_flow(release_id, gates=str(config.gates))
-    run.end(staged)
+    _, promoted = train_release(staged, config)
+    release_id = promoted["release_id"]
     if not promoted["promoted"]:
         failed = "; ".join(g["reason"] for g in promoted["gates"] if not g["passed"])
         raise UpgradeError(

@@ -5,10 +5,10 @@ user's online state all day.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from shortlist.api import Event
+from shortlist.clock import moment_text
 from shortlist.contracts import MAX_VALUE, MEASURED
 
 MAX_AHEAD = 300_000_000
@@ -36,7 +36,7 @@ class EventLimits:
         """
         at, value = event.event_timestamp, event.value
         if at is not None and at > now + MAX_AHEAD:
-            return f"event_timestamp: {_moment(at)} has not come yet; it is {_moment(now)}"
+            return f"event_timestamp: {moment_text(at)} has not come yet; it is {moment_text(now)}"
         if value is None:
             return None
         if abs(value) > MAX_VALUE:
@@ -48,7 +48,3 @@ class EventLimits:
             if not low <= value <= high:
                 return f"value: a rating of {value:g}; this release's are {low:g} to {high:g}"
         return None
-
-
-def _moment(microseconds: int) -> str:
-    return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"

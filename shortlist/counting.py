@@ -28,7 +28,11 @@ HALF_LIFE = 7 * MICROSECONDS_PER_DAY
 """Half-life of the decayed sums of target events, in microseconds."""
 HISTORY_KEEPS = "newest"
 """Which of several events of an item a history holds; part of the feature schema."""
-POSTED = ("service:", "serving_log")
+INBOX = "service:"
+"""How the `source` of posted events begins; the inbox file's name follows."""
+SHOWN = "serving_log"
+"""The `source` of impressions."""
+POSTED = (INBOX, SHOWN)
 """How the `source` of what a running service took or showed begins: known when it arrived, however
 late.
 """

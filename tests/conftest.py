@@ -166,6 +166,20 @@ def new_prefect_home(folder: Path) -> Path:
     return folder
 
 
+def world_toml(folder: Path, *, train: str, hold_back: bool = True, clock: str = "replay") -> str:
+    """WORLD_TOML over the world in `folder`, with other sources and rankers.
+
+    Args:
+        train: the lines `sources = ...` and `rankers = ...`.
+    """
+    before, _, after = WORLD_TOML.partition("[train]\n")
+    after = after[after.index("candidates_per_source") :]
+    text = (before + "[train]\n").format(folder=folder) + train + after
+    if not hold_back:
+        text = text.replace("hold_back = 0.10\n", "")
+    return text.replace('clock = "replay"', f'clock = "{clock}"')
+
+
 def shortlist(
     *arguments: str, home: Path, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:

@@ -4,11 +4,7 @@ Everything runs in an arm's own home, by the same code as the pipeline's command
 """
 
 import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,26 +15,13 @@ from flows.featurize import featurize
 from flows.simulation.arms import Arm
 from flows.simulation.observe import TARGET_EVENTS
 from flows.simulation.setting import Setting
+from flows.train_release import train_release
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig, stage_source
 from shortlist.datasets.staging import Stager, complete
 from shortlist.datasets.tables import stage_catalogue, stage_stream
 from shortlist.lake.engine import connect
 from shortlist.lake.staging import settle, staging
-
-
-@contextmanager
-def at_home(home: Path) -> Iterator[Settings]:
-    """Settings, flows and child processes live under `home` inside this block."""
-    before = os.environ.get("SHORTLIST_HOME")
-    os.environ["SHORTLIST_HOME"] = str(home)
-    try:
-        yield Settings()
-    finally:
-        if before is None:
-            del os.environ["SHORTLIST_HOME"]
-        else:
-            os.environ["SHORTLIST_HOME"] = before
 
 
 def run_config(setting: Setting, arm: Arm) -> RunConfig:
@@ -80,19 +63,8 @@ def first_release(config: RunConfig) -> None:
 
 def learn_again(settings: Settings, config: RunConfig) -> None:
     """A new release from everything in the lake, whose features are up to date."""
-    from flows.evaluate import evaluate_flow
-    from flows.package import package_flow
-    from flows.promote import promote_flow
-    from flows.runs import Run
-    from flows.train import train_flow
-
-    run = Run.start(settings, config)
-    train_flow(run.run_id)
-    evaluate_flow(run.run_id)
-    release_id = package_flow(run.run_id, bento=False)["release_id"]
-    promoted = promote_flow(release_id, gates=str(config.gates))["promoted"]
-    _promote(release_id, promoted)
-    run.end(settings)
+    _, promoted = train_release(settings, config)
+    _promote(promoted["release_id"], promoted["promoted"])
 
 
 def _promote(release_id: str, promoted: bool) -> None:

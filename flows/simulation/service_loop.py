@@ -12,7 +12,6 @@ from flows.simulation.journal import DayLog
 from flows.simulation.loop import ArmLoop
 from flows.simulation.nights import (
     about_release,
-    at_home,
     first_release,
     forget_unfinished,
     ingest_night,
@@ -21,6 +20,7 @@ from flows.simulation.nights import (
 )
 from flows.simulation.observe import TARGET_EVENTS, Observer
 from flows.simulation.service_policy import ServicePolicy, Teller, both
+from flows.train_release import at_home
 from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig

@@ -51,8 +51,10 @@ def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndar
 
 
 def _newest(queries: Queries) -> Queries:
-    """The queries with the newest RECENT events of each history, always RECENT columns wide: sums
-    over other widths differ in the last bit, so a request would depend on its batch.
+    """The queries with the newest RECENT events of each history, in RECENT columns.
+
+    The width is fixed because the last bit of a sum depends on it: with the longest history of a
+    batch as the width, a request's features would depend on the other requests.
     """
 
     def cut(values: np.ndarray) -> np.ndarray:

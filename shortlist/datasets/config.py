@@ -103,6 +103,8 @@ class InteractionFile(FileTable):
     """Words in the column of users that mean nobody, e.g. ["NA"] or [""]: each session then stands
     alone. Rows without a session go to quarantine.
     """
+    exact_ids: bool = False
+    """An id like 196.0 isn't read as 196 but goes to quarantine: the writer has text for ids."""
     unrated: float | None = None
     """The value of a rating that means "not rated", e.g. -1: such an event becomes
     `unrated_type`, without a value.

@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 
 from shortlist import columns as c
+from shortlist import counting
 from shortlist.api import ANONYMOUS
 from shortlist.datasets.config import InteractionFile
 from shortlist.datasets.errors import DatasetError
@@ -24,12 +25,13 @@ from shortlist.datasets.staging import Stager
 from shortlist.lake.engine import quoted
 
 IMPRESSION = "impression"
-SERVING_LOG = "serving_log"
 GIVEN = (
     *(c.EVENT_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIMESTAMP),
     *(c.INGESTED_AT, c.REQUEST_ID, c.POSITION, c.SURFACE, c.DEVICE),
 )
-SHOWN = InteractionFile(path="(serving log)", columns={name: name for name in GIVEN})
+SHOWN = InteractionFile(
+    path="(serving log)", columns={name: name for name in GIVEN}, exact_ids=True
+)
 LINE = {
     "request_id": "VARCHAR",
     "user_id": "VARCHAR",
@@ -146,7 +148,7 @@ def _stage(stager: Stager, lines: NewLines, *, ingested_at: int) -> None:
     else:
         stager.batch.files = (*stager.batch.files, str(lines.path))
         stager.fresh.append(f"{lines.path.name}:{lines.start}-{lines.end}")
-        file = SourceFile(SERVING_LOG, table, "parquet", None)
+        file = SourceFile(counting.SHOWN, table, "parquet", None)
         stager.events(open_raw(file, SHOWN), SHOWN, file=file)
     table.unlink()
 

@@ -42,7 +42,7 @@ def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now
     """SELECT of the staged interactions, in the order of the file (without `event_order`)."""
     given, columns = table.columns, {}
     for key in (c.USER_ID, c.ITEM_ID):
-        columns[key] = _id(raw, given[key], key, where)
+        columns[key] = _id(raw, given[key], key, where, exact=table.exact_ids)
     if table.no_user:
         user = columns[c.USER_ID]
         words = ", ".join(quoted(one) for one in table.no_user)
@@ -185,8 +185,10 @@ def _joined(raw: Raw, column: str, where: str) -> str:
     return f"CASE WHEN {is_list} THEN {joined} ELSE {text} END"
 
 
-def _id(raw: Raw, column: str, key: str, where: str) -> Column:
-    """Ids as text. A missing value makes 196.0 of 196: whole numbers with decimals are ids too."""
+def _id(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) -> Column:
+    """Ids as text. Some programs write 196 as 196.0 where a column has missing values: that is 196
+    unless ids are `exact`.
+    """
     kind, expression = raw.types[column], raw.expressions[column]
     if kind.startswith(FLOATING) and not kind.endswith("]"):
         whole = f"try_cast({expression} AS HUGEINT)"
@@ -203,9 +205,12 @@ def _id(raw: Raw, column: str, key: str, where: str) -> Column:
         return Column(text)
     bad = f"(contains({text}, '.') OR contains(upper({text}), 'E+')) AND "
     bad += f"regexp_matches({text}, '{FRACTION}')"
-    bad = f"NOT regexp_matches({text}, '{WHOLE}') AND {bad}"
+    if not exact:
+        bad = f"NOT regexp_matches({text}, '{WHOLE}') AND {bad}"
     if kind == "JSON":
         bad = f"({bad}) OR {text}[1] IN ('[', '{{')"
+    if exact:
+        return Column(text, f"{key}.text", f"coalesce({bad}, false)")
     digits = f"CASE WHEN regexp_matches({text}, '{WHOLE}') THEN split_part({text}, '.', 1)"
     return Column(f"{digits} ELSE {text} END", f"{key}.text", f"coalesce({bad}, false)")
 

@@ -26,7 +26,9 @@ LIKELY = (
     *("gb18030", "big5", "euc_kr"),
 )
 NOT_TEXT = b"\xff"
-"""Ends a line that could not be decoded: no UTF-8, so the reader rejects it and counts it."""
+"""Appended to a line that could not be decoded. UTF-8 has no such byte, so the reader rejects the
+line and counts it.
+"""
 _numbers = itertools.count()
 
 

@@ -18,6 +18,7 @@ from shortlist import columns as c
 from shortlist.api import END_OF_TIME, Event
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, SERVING_LOG, TIMESTAMP
+from shortlist.counting import INBOX
 from shortlist.datasets.batch import Batch
 from shortlist.datasets.config import InteractionFile
 from shortlist.datasets.errors import DatasetError
@@ -30,8 +31,6 @@ from shortlist.lake import Lake
 RECEIVED_AT = "received_at"
 CHUNK_ROWS = 4_096
 """Rows of the serving log that are Python objects at the same time."""
-INBOX = "service:"
-"""How the column `source` begins for posted events; the inbox file's name follows."""
 ITEM_KEYS = ("item_id", "position", "source", "score", "propensity", "features")
 REQUEST_KEYS = tuple(field.name for field in SERVING_LOG if field.name not in ITEM_KEYS)
 
@@ -61,6 +60,7 @@ POSTED = InteractionFile(
     format="jsonl",
     timestamp_unit="us",
     sparse=True,
+    exact_ids=True,
 )
 
 

@@ -1,4 +1,4 @@
-"""Leases: snapshots that a run still reads and that later commits therefore keep.
+"""Leases: a snapshot that a run still reads isn't removed by later commits.
 
     lake/leases/<run_id>.json    {"version": n, "pid": process, "host": machine, "since": seconds}
 

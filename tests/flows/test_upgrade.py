@@ -15,12 +15,13 @@ from shortlist.config import Settings
 from shortlist.features import schema_hash
 from shortlist.release import ReleaseStore
 from shortlist.workers import Heartbeat
-from tests.conftest import NUM_USERS, WORLD_TOML, shortlist, write_world
+from tests.background import in_background
+from tests.conftest import NUM_USERS, shortlist, world_toml, write_world
 from tests.services.conftest import serving
 
 ARCHIVE = Path(__file__).parent / "homes" / "tiny-9dbcffb.tar.xz"
 """A home of commit 9dbcffb: four sources, LambdaMART, replayed traffic in inbox and serving log."""
-FEW = """sources = [
+TRAIN = """sources = [
     { kind = "item_knn" },
     { kind = "content", optimiser = { num_epochs = 3 } },
     { kind = "recent_popularity" },
@@ -40,15 +41,13 @@ def old(tmp_path: Path) -> Settings:
 def config(tmp_path: Path) -> Path:
     """The run's TOML that made the archive, with its cheap sources."""
     folder = write_world(tmp_path / "world")
-    text = WORLD_TOML.format(folder=folder).replace("hold_back = 0.10\n", "")
-    head, _, rest = text.partition("sources = [")
     path = folder / "tiny.toml"
-    path.write_text(head + FEW + rest[rest.index("candidates_per_source") :])
+    path.write_text(world_toml(folder, train=TRAIN, hold_back=False))
     return path
 
 
 def answers(settings: Settings, *, clock: str = "replay") -> list:
-    """What the service answers to every user of the world and to somebody new."""
+    """The service's answer to every user of the test world, and to an unknown user."""
     users = [*(f"u{number + 1}" for number in range(NUM_USERS)), "somebody new"]
     with (
         serving(settings.home, SHORTLIST_CLOCK=clock) as served,
@@ -60,21 +59,16 @@ def answers(settings: Settings, *, clock: str = "replay") -> list:
 @contextmanager
 def beating(settings: Settings, release_id: str) -> Iterator[None]:
     """The heartbeat of a worker that serves the home."""
-    over, heartbeat = threading.Event(), Heartbeat(settings)
+    heartbeat = Heartbeat(settings)
 
-    def beat() -> None:
+    def beat(over: threading.Event) -> None:
         while not over.is_set():
             heartbeat.beat(release_id=release_id, pack_id="", pinned=False)
             over.wait(1)
 
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
+    with in_background(beat):
         yield
-    finally:
-        over.set()
-        thread.join()
-        heartbeat.remove()
+    heartbeat.remove()
 
 
 def upgrade(settings: Settings, config: Path) -> tuple[int, dict]:

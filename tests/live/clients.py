@@ -7,13 +7,14 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 from shortlist.api import Event, RecommendRequest
 from shortlist.client import ShortlistClient
 from shortlist.columns import MICROSECONDS_PER_DAY
+from tests.background import in_background
 
 MOST = 15
 """Items that one user consumes at most: the small catalogue must not run out."""
@@ -37,22 +38,9 @@ class Crowd:
     """(start, end, release_id), in seconds of time.monotonic."""
     wrong: list[str] = field(default_factory=list)
 
-    @contextmanager
-    def busy(self) -> Iterator[None]:
+    def busy(self) -> AbstractContextManager[None]:
         """Ask and post until the block ends."""
-        over = threading.Event()
-        threads = [
-            threading.Thread(target=self._work, args=(number, over))
-            for number in range(self.clients)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join()
+        return in_background(*(partial(self._work, number) for number in range(self.clients)))
 
     def _work(self, number: int, over: threading.Event) -> None:
         rng = random.Random(number)

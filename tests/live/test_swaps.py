@@ -5,18 +5,19 @@
 
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from benchmarks.swap import publish_again
 from flows.acknowledge import wait_for_workers
 from flows.rollback import roll_back
 from shortlist.api import RecommendRequest, SimilarRequest
@@ -24,6 +25,7 @@ from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
 from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
+from tests.background import in_background
 from tests.services.conftest import Served, copy_home, serving
 
 WORKERS = 2
@@ -39,20 +41,8 @@ class Traffic:
     answers: list[tuple[float, float, str]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
-    @contextmanager
-    def flowing(self) -> Iterator[None]:
-        stopping = threading.Event()
-        threads = [
-            threading.Thread(target=self._ask, args=(client, stopping)) for client in range(CLIENTS)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            for thread in threads:
-                thread.join()
+    def flowing(self) -> AbstractContextManager[None]:
+        return in_background(*(partial(self._ask, client) for client in range(CLIENTS)))
 
     def _ask(self, number: int, stopping: threading.Event) -> None:
         asked = 0
@@ -89,22 +79,13 @@ class Memory:
     def now(self) -> dict[int, int]:
         return {pid: process.memory_info().rss for pid, process in self._processes.items()}
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        stopping = threading.Event()
+    def watched(self) -> AbstractContextManager[None]:
+        return in_background(self._watch)
 
-        def watch() -> None:
-            while not stopping.wait(0.05):
-                for pid, size in self.now().items():
-                    self.peak[pid] = max(self.peak[pid], size)
-
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            thread.join()
+    def _watch(self, stopping: threading.Event) -> None:
+        while not stopping.wait(0.05):
+            for pid, size in self.now().items():
+                self.peak[pid] = max(self.peak[pid], size)
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +109,7 @@ def settings(swapped: Served) -> Settings:
 @pytest.fixture(scope="module")
 def another(settings: Settings) -> str:
     """A second release: the same models under another id."""
-    store = ReleaseStore(settings.releases)
-    first = store.open()
-    with store.publishing(first.about | {"note": "published again"}) as (folder, about):
-        for name in first.files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(first.file(name), folder / name)
-    return about["release_id"]
+    return publish_again(settings)
 
 
 def pids_of(settings: Settings) -> list[int]:

@@ -7,7 +7,6 @@ Two minutes in `make test`; SHORTLIST_ENDURANCE=1 (`make endurance`) goes on for
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +14,14 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.swap import publish_again
 from shortlist.config import Settings
 from shortlist.datasets.service_log import read_lines
 from shortlist.feature_store import OfflineReader, OnlineReader, apply, build_states
@@ -29,7 +29,8 @@ from shortlist.feature_store.snapshots import Snapshots
 from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
-from tests.conftest import DAY, NUM_DAYS, NUM_USERS, WORLD_TOML, shortlist, write_world
+from tests.background import in_background
+from tests.conftest import DAY, NUM_DAYS, NUM_USERS, shortlist, world_toml, write_world
 from tests.feature_repo.test_streaming import assert_same
 from tests.live.clients import Crowd
 from tests.services.conftest import ROOT, environment, serving
@@ -39,7 +40,7 @@ SECONDS = 1_200 if LONG else 40
 WORKERS = 2
 FOLLOW = 45.0
 """Seconds after a promotion in which a worker may still answer with the release before."""
-SOURCES = """sources = [
+TRAIN = """sources = [
     { kind = "two_tower", optimiser = { num_epochs = 1 } },
     { kind = "item_knn" },
     { kind = "recent_popularity" },
@@ -65,11 +66,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("now")
     write_world(folder, start=int(time.time()) - NUM_DAYS * DAY - 60)
     (folder / "gates.toml").write_text(ANY)
-    text = WORLD_TOML.format(folder=folder).replace("hold_back = 0.10\n", "")
-    head, _, rest = text.replace('clock = "replay"', 'clock = "wall"').partition("sources = [")
-    head = head.replace("seed = 0\n", f'seed = 0\ngates = "{folder / "gates.toml"}"\n')
+    text = world_toml(folder, train=TRAIN, hold_back=False, clock="wall")
+    text = text.replace("seed = 0\n", f'seed = 0\ngates = "{folder / "gates.toml"}"\n')
     path = folder / "tiny.toml"
-    path.write_text(head + SOURCES + rest[rest.index("candidates_per_source") :])
+    path.write_text(text)
     return path
 
 
@@ -80,13 +80,7 @@ def settings(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings
     done = shortlist("run", str(config), "--json", home=home)
     assert done.returncode == 0, done.stderr[-5_000:]
     settings = Settings(home=home)
-    store = ReleaseStore(settings.releases)
-    first = store.open()
-    with store.publishing(first.about | {"note": "published again"}) as (folder, about):
-        for name in first.files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(first.file(name), folder / name)
-    store.promote(about["release_id"])
+    ReleaseStore(settings.releases).promote(publish_again(settings))
     return settings
 
 
@@ -179,25 +173,16 @@ class Pointer:
         self._store = ReleaseStore(settings.releases)
         self.seen: list[tuple[float, str]] = []
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        over = threading.Event()
+    def watched(self) -> AbstractContextManager[None]:
+        return in_background(self._watch)
 
-        def watch() -> None:
-            while True:
-                current = self._store.current_id()
-                if current is not None and (not self.seen or self.seen[-1][1] != current):
-                    self.seen.append((time.monotonic(), current))
-                if over.wait(0.02):
-                    return
-
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+    def _watch(self, over: threading.Event) -> None:
+        while True:
+            current = self._store.current_id()
+            if current is not None and (not self.seen or self.seen[-1][1] != current):
+                self.seen.append((time.monotonic(), current))
+            if over.wait(0.02):
+                return
 
     def allowed(self, release_id: str, start: float, end: float) -> bool:
         """Whether a release may answer a request that lasted from `start` to `end`."""

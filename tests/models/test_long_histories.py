@@ -1,4 +1,4 @@
-"""Models are served histories as long as those they were trained on, up to what the state holds."""
+"""In service a model gets histories as long as in training, at most what the state holds."""
 
 import json
 from dataclasses import replace
