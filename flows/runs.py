@@ -18,7 +18,7 @@ Events, items and users that reach the lake after the start change nothing in a 
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Run:
     @classmethod
     def start(cls, settings: Settings, config: RunConfig) -> "Run":
         """Freeze what the run is about: the lake's snapshot, its windows and its catalogue. The id
-        is the time it started.
+        is the time it started, or the next free second.
 
         Raises:
             LakeError, ValueError: no events yet, or too few for four windows; no folder is made.
@@ -61,9 +61,7 @@ class Run:
             times = microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy()
             windows = split_windows(times, config.split.fractions)
             assert manifest.latest is not None, "there are events"
-            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-            run = cls(settings.runs / f"{stamp}-{config.name}")
-            run.path.mkdir(parents=True)
+            run = cls(_new_folder(settings.runs, config.name))
             run.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
             run.write("lake.json", {"version": manifest.version, "data_end": manifest.latest + 1})
             pq.write_table(lake.items(), run.path / "items.parquet")
@@ -157,3 +155,16 @@ class Run:
     def write(self, name: str, content: dict[str, Any]) -> Path:
         """Write a JSON file of the run, whole or not at all."""
         return write_json(self.path / name, content)
+
+
+def _new_folder(runs: Path, name: str) -> Path:
+    """Make the run's folder. Two runs of one second get two ids, in their order."""
+    started = datetime.now(UTC)
+    while True:
+        path = runs / f"{started:%Y%m%dT%H%M%S}-{name}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            started += timedelta(seconds=1)
+        else:
+            return path

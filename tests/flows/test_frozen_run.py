@@ -111,6 +111,14 @@ def test_a_lease_outlives_its_process_by_a_week(house: House, started: Run) -> N
     end_lease(root, started.run_id)  # nothing to give back
 
 
+def test_runs_of_the_same_second_are_two_runs_in_their_order(house: House, started: Run) -> None:
+    more = [Run.start(house.settings, CONFIG) for _ in range(3)]
+    ids = [run.run_id for run in (started, *more)]
+    assert len(set(ids)) == 4
+    assert ids == sorted(ids)
+    assert Run.open(house.settings) == more[-1]
+
+
 def test_a_start_that_fails_leaves_no_run(house: House) -> None:
     house.validate(EVENTS[:2], ITEMS_THERE)
     with pytest.raises(ValueError, match="is empty"):
