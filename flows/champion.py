@@ -93,7 +93,8 @@ def fit_recipe(
         challenger: the run's own recipe, whose models are used where they are the same.
     """
     config, windows = run.config, world.windows
-    ticks, profiles = read_windows(settings, world, config, windows=("ranker_train", "validation"))
+    windows_read = ("ranker_train", "validation")
+    ticks, profiles = read_windows(run.states(settings), world, config, windows=windows_read)
     validation = as_validation(ticks["validation"])
     folder = run.path / "backtest" / CHAMPION
     shutil.rmtree(folder, ignore_errors=True)

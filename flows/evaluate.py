@@ -54,7 +54,7 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     config = run.config
     about = run.read("about.json", made_by="train")
     world = load_world(settings, run)
-    ticks = read_windows(settings, world, config, windows=("test",))[0]["test"]
+    ticks = read_windows(run.states(settings), world, config, windows=("test",))[0]["test"]
     refit, backtest, trial = (
         load_chain(run.staging, about, sources=folder)
         for folder in (run.staging / "sources", run.backtest, run.trial)

@@ -4,6 +4,7 @@ runs/<run_id>/config.json     the RunConfig
 runs/<run_id>/windows.json    edges of the four windows, microseconds
 runs/<run_id>/lake.json       the snapshot of the lake that the run reads, and where its events end
 runs/<run_id>/items.parquet   the catalogue of that snapshot
+runs/<run_id>/states/         the feature states of its start, by hard link; gone when it has ended
 runs/<run_id>/steps/          the result of each finished step, for `shortlist run --resume`
 runs/<run_id>/release/        the models, staged exactly as they will be published
 runs/<run_id>/about.json      what will be the manifest's `about`
@@ -17,6 +18,7 @@ Events, items and users that reach the lake after the start change nothing in a 
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,14 +28,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flows.configuration import RunConfig
+from flows.featurize import quietly
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.contracts import microseconds
+from shortlist.feature_store.frozen import freeze_states, side_home
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import Lake
-from shortlist.lake.leases import end_lease, take_lease
+from shortlist.lake.leases import end_lease, lease_holders, take_lease
 from shortlist.plain_json import write_json
 from shortlist.splits import Windows, split_windows
+
+STATES = "states"
 
 
 class RunError(RuntimeError):
@@ -66,6 +72,9 @@ class Run:
             run.write("lake.json", {"version": manifest.version, "data_end": manifest.latest + 1})
             pq.write_table(lake.items(), run.path / "items.parquet")
             run.renew_lease(settings)
+            quietly(freeze_states, settings, run.path / STATES)
+            for path in _without_lease(settings):
+                shutil.rmtree(path / STATES)
             # Last, because a folder without it is no run.
             run.write("config.json", config.model_dump(mode="json"))
             return run
@@ -134,14 +143,22 @@ class Run:
         version = self.read("lake.json", made_by="featurize")["version"]
         return Lake(settings.lake, version=version)
 
+    def states(self, settings: Settings) -> Settings:
+        """The home whose feature states the run reads: frozen at its start, the deployment's once
+        it has ended.
+        """
+        frozen = self.path / STATES
+        return side_home(settings, frozen) if frozen.is_dir() else settings
+
     def renew_lease(self, settings: Settings) -> None:
         """Keep the run's snapshot of the lake until `end`."""
         version = self.read("lake.json", made_by="featurize")["version"]
         take_lease(settings.lake, self.run_id, version=version)
 
     def end(self, settings: Settings) -> None:
-        """Give the snapshot of the lake back; the run's folder stays."""
+        """Give the snapshot of the lake and the states back; the run's folder stays."""
         end_lease(settings.lake, self.run_id)
+        shutil.rmtree(self.path / STATES, ignore_errors=True)
 
     def read(self, name: str, *, made_by: str) -> dict[str, Any]:
         """A JSON file of the run. Raises RunError naming the step that would write it."""
@@ -155,6 +172,13 @@ class Run:
     def write(self, name: str, content: dict[str, Any]) -> Path:
         """Write a JSON file of the run, whole or not at all."""
         return write_json(self.path / name, content)
+
+
+def _without_lease(settings: Settings) -> list[Path]:
+    """Runs that were killed and never resumed, whose frozen states are still there."""
+    leases = lease_holders(settings.lake)
+    frozen = [path.parent for path in settings.runs.glob(f"*/{STATES}")]
+    return [path for path in frozen if path.name not in leases]
 
 
 def _new_folder(runs: Path, name: str) -> Path:

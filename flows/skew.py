@@ -33,6 +33,7 @@ from shortlist.feature_store import (
     published_items,
     read_pack_history,
 )
+from shortlist.feature_store.frozen import side_home
 from shortlist.feature_store.packs import tick_of
 from shortlist.feature_store.snapshots import Snapshots
 from shortlist.lake import Lake
@@ -143,7 +144,7 @@ def recompute(settings: Settings, target_events: tuple[str, ...], *, until: int)
     snapshots = Snapshots.read(settings.features)
     if snapshots is None:
         raise SkewError(f"{settings.features}: no feature snapshots; run `shortlist featurize`")
-    mirror = settings.model_copy(update={"home": settings.home / "skew", "online_store": "sqlite"})
+    mirror = side_home(settings, settings.home / "skew")
     shutil.rmtree(mirror.home, ignore_errors=True)
     mirror.home.mkdir(parents=True)
     lake = Lake(settings.lake)

@@ -55,7 +55,8 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
     """The flow's work; a retry begins anew and finds the same data."""
     config = run.config
     world = load_world(settings, run)
-    ticks, profiles = read_windows(settings, world, config, windows=("ranker_train", "validation"))
+    windows_read = ("ranker_train", "validation")
+    ticks, profiles = read_windows(run.states(settings), world, config, windows=windows_read)
     edges = world.windows
     data = training_data(world, profiles, end=edges["retrieval_train"][1])
     validation = as_validation(ticks["validation"])

@@ -37,7 +37,16 @@ def end_lease(root: Path, holder: str) -> None:
 
 def leased_versions(root: Path) -> set[int]:
     """Versions of all snapshots under lease; leases that have expired are removed."""
-    versions = set()
+    return set(_leases(root).values())
+
+
+def lease_holders(root: Path) -> set[str]:
+    """Ids of all runs with a lease; leases that have expired are removed."""
+    return set(_leases(root))
+
+
+def _leases(root: Path) -> dict[str, int]:
+    leases = {}
     for path in (root / "leases").glob("[!.]*.json"):
         try:
             lease = json.loads(path.read_text())
@@ -47,8 +56,8 @@ def leased_versions(root: Path) -> set[int]:
         if old and not _alive(lease):
             path.unlink(missing_ok=True)
         else:
-            versions.add(int(lease["version"]))
-    return versions
+            leases[path.stem] = int(lease["version"])
+    return leases
 
 
 def _alive(lease: dict[str, int | str]) -> bool:

@@ -50,9 +50,13 @@ def test_commits_after_the_start_change_no_window_no_vocabulary_and_no_request(
 ) -> None:
     names = ("ranker_train", "validation", "test")
     world = load_world(house.settings, started)
-    ticks, _ = read_windows(house.settings, world, CONFIG, windows=names)
+    ticks, _ = read_windows(started.states(house.settings), world, CONFIG, windows=names)
     for number in range(KEPT_SNAPSHOTS + 1):
         commit(house, number)
+    # Imported history: the states of before are no longer true, so all are built anew.
+    house.validate(
+        [event(i, event_timestamp=START - DAY + i, item_id="i3") for i in range(200, 240)]
+    )
     until = CONFIG.clock(house.settings).now()
     featurize(house.settings, CONFIG.data.target_events, until=until)
     assert house.lake.items().num_rows > len(world.catalogue.vocab.ids)
@@ -62,7 +66,11 @@ def test_commits_after_the_start_change_no_window_no_vocabulary_and_no_request(
     assert again.users.equals(world.users)
     assert again.windows == world.windows
     assert again.catalogue.vocab.ids == world.catalogue.vocab.ids
-    reread, _ = read_windows(house.settings, again, CONFIG, windows=names)
+    now, _ = read_windows(house.settings, again, CONFIG, windows=names)
+    assert not np.array_equal(
+        ticks["test"][0].items.state["item_events"], now["test"][0].items.state["item_events"]
+    )
+    reread, _ = read_windows(started.states(house.settings), again, CONFIG, windows=names)
     for name in names:
         assert len(ticks[name]) == len(reread[name]) > 0
         for before, after in zip(ticks[name], reread[name], strict=True):
@@ -109,6 +117,18 @@ def test_a_lease_outlives_its_process_by_a_week(house: House, started: Run) -> N
     assert leased_versions(root) == set()
     assert not path.exists()
     end_lease(root, started.run_id)  # nothing to give back
+
+
+def test_frozen_states_go_with_the_lease(house: House, started: Run) -> None:
+    assert started.states(house.settings).features.is_dir()
+    started.end(house.settings)
+    assert started.states(house.settings) == house.settings
+    killed = Run.start(house.settings, CONFIG)
+    end_lease(house.settings.lake, killed.run_id)  # as after LEASE_DAYS
+    assert killed.states(house.settings) != house.settings
+    living = Run.start(house.settings, CONFIG)
+    assert killed.states(house.settings) == house.settings
+    assert living.states(house.settings).features.is_dir()
 
 
 def test_runs_of_the_same_second_are_two_runs_in_their_order(house: House, started: Run) -> None:
