@@ -12,17 +12,20 @@ from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 
 from flows.retries import RETRIED
-from flows.validate_docs import Account
-from flows.validate_suites import Finding, Judge
+from flows.validate_docs import Account, keep_account
+from flows.validate_findings import Finding
+from flows.validate_suites import Judge
 from shortlist.config import Settings
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import StagedBatch, open_staged
 from shortlist.lake.engine import connect
 from shortlist.lake.publish import publish
 from shortlist.lake.snapshot import locked, workspace
-from shortlist.validation import Sorting, ValidateConfig, ValidationFailed, rules_for
-from shortlist.validation.figures import count, data_now
+from shortlist.validation import Sorting, ValidateConfig, ValidationFailed
+from shortlist.validation.figures import data_now, measure, rows_of
+from shortlist.validation.lake_views import views_of_lake
 from shortlist.validation.quarantine import Quarantine
+from shortlist.validation.rules import SCHEMAS
 
 __all__ = ["ValidateConfig", "ValidationFailed", "validate_batch", "validate_flow"]
 
@@ -93,34 +96,31 @@ def validate_batch(
             shutil.rmtree(folder)
             return nothing_new(batch)
         sorting = Sorting(connection, root, folder, batch, config)
+        judge = Judge(settings.great_expectations, connection)
         now = data_now(sorting, clock)
-        rules = rules_for(
-            config,
-            now=now,
-            earliest=as_utc(config.earliest),
-            earliest_published=as_utc(config.earliest_published),
-        )
+        rules = judge.rules(config, now=now)
+        config = judge.limits(config)
         sorting.prepare(rules)
-        figures = count(sorting, rules, config, now=now)
-        judge = Judge(settings.data_docs)
-        findings = judge.run(figures, rules, config, batch_id=batch_id)
-        quarantine = Quarantine(settings.quarantine).write(sorting, rules, figures)
+        figures = measure(sorting, rules, config, now=now)
+        findings = judge.run(sorting, rules, figures, batch_id=batch_id)
+        quarantine = Quarantine(settings.quarantine).write(sorting)
+        bad = {table: rows_of(sorting, table)[1] for table in SCHEMAS}
         account = Account(
             read=batch.read["interactions"],
-            quarantined=figures.bad("interactions"),
-            excluded=figures.excluded,
+            quarantined=bad["interactions"],
+            excluded=sorting.excluded,
         )
         stops = [finding for finding in findings if finding.action == "stop"]
         if stops:
-            index = judge.write_docs(batch_id, account, figures, rules)
+            index = keep_account(settings.data_docs, batch_id, account, refused=True)
             raise ValidationFailed(refusal(batch_id, stops, quarantine, index))
-        items, users = (sorting.good_rows(table, rules) for table in ("items", "users"))
+        items, users = (sorting.good_rows(table) for table in ("items", "users"))
         done = publish(
             connection,
             root,
             batch_id,
             work=work,
-            events=sorting.good_events(rules),
+            events=sorting.good_events(),
             items=items,
             users=users,
             given_ids=batch.given_ids,
@@ -134,7 +134,8 @@ def validate_batch(
         account.accepted, account.duplicates = done.accepted, done.duplicates
         account.applied = done.applied
         assert account.is_whole, f"every event is in one place: {account}"
-        index = judge.write_docs(batch_id, account, figures, rules)
+        index = keep_account(settings.data_docs, batch_id, account, refused=False)
+        judge.leave(views_of_lake(root, rules, figures))
         shutil.rmtree(folder)
     return account.figures() | {
         "batch_id": batch_id,
@@ -143,8 +144,8 @@ def validate_batch(
         "stale_from": done.earliest,
         "items": done.items,
         "users": done.users,
-        "quarantined_items": figures.bad("items"),
-        "quarantined_users": figures.bad("users"),
+        "quarantined_items": bad["items"],
+        "quarantined_users": bad["users"],
         "warnings": [str(finding) for finding in findings if finding.action == "warn"],
         "version": done.version,
         "quarantine": str(quarantine) if quarantine else None,
@@ -185,8 +186,3 @@ def link_data_docs(settings: Settings) -> None:
             key="data-docs",
             description="Great Expectations",
         )
-
-
-def as_utc(moment: datetime) -> datetime:
-    """A time without a zone is taken to be UTC."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

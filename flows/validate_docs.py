@@ -1,37 +1,20 @@
-"""Data Docs that read well without a network.
+"""Where the events of the last batches are: a table on the index page of the Data Docs."""
 
-GX's pages take their style, icons and the index's tables from content delivery networks; without
-one the index shows an empty page. So each page gets a small style of its own, which the networks'
-style overrides, and the index begins with a plain table that links to the results.
-"""
-
+import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from shortlist.validation import Figures, Rule
-from shortlist.validation.figures import BatchFigure
+from shortlist.plain_json import write_json
 
-MARK = "shortlist-docs"
-STYLE = f"""<style id="{MARK}">
-body {{ font-family: system-ui, sans-serif; margin: 1.5rem; }}
-table {{ border-collapse: collapse; }}
-th, td {{ padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; }}
-.fa-check-circle::before {{ content: "\\2713"; font-style: normal; }}
-.fa-times::before {{ content: "\\2717"; font-style: normal; }}
-</style>"""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One table's figures for the index."""
-
-    table: str
-    rows: int
-    expectations: int
-    broken: int
+SITE = "local_site"
+"""Great Expectations' name of the site."""
+SHOWN = 20
+"""Batches in the table."""
+START, END = "<!-- accounts -->", "<!-- end of accounts -->"
 
 
 @dataclass
@@ -59,64 +42,37 @@ def run_name(batch_id: str) -> str:
     return f"batch-{batch_id}"
 
 
-def finish_docs(
-    docs: Path,
-    batch_id: str,
-    judged: list[Judged],
-    account: Account,
-    figures: Figures,
-    rules: list[Rule],
-) -> Path:
-    """Give the pages their style and the index its tables; returns the index."""
-    for page in docs.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        if MARK not in text:
-            page.write_text(text.replace("<head>", f"<head>\n{STYLE}", 1), encoding="utf-8")
-    verdicts = "".join(_verdict(docs, batch_id, one) for one in judged)
-    section = f"""<section class="p-4"><h2>Batch {escape(batch_id)}</h2>
-<table class="table"><tr>{_cells(account.figures(), tag="th")}</tr>
-<tr>{_cells(account.figures().values())}</tr></table>
-<h3>Verdicts</h3><table class="table">
-<tr><th>Table</th><th>Verdict</th><th>Rows</th><th>Expectations</th><th>Broken</th></tr>
-{verdicts}</table>
-<h3>The batch as a whole</h3><table class="table">
-<tr><th>Figure</th><th>Found</th><th>Want</th><th>Action</th><th>What it is</th></tr>
-{"".join(_figure(one) for one in figures.batch)}</table>
-{"".join(_months(table, figures, rules) for table in figures.violations)}</section>"""
+def keep_account(docs: Path, batch_id: str, account: Account, *, refused: bool) -> Path:
+    """Note where a batch's events are, on the index page too; returns the index."""
+    line = {"batch": batch_id, "verdict": "refused" if refused else "published"}
+    kept = [one for one in _read(docs) if one["batch"] != batch_id]
+    write_json(docs / "accounts.json", {"batches": [line | account.figures(), *kept]})
     index = docs / "index.html"
-    text = index.read_text(encoding="utf-8")
-    index.write_text(text.replace("<body>", f"<body>\n{section}", 1), encoding="utf-8")
+    if index.is_file():
+        text = with_accounts(index.read_text(encoding="utf-8"), docs)
+        index.write_text(text, encoding="utf-8")
     return index
 
 
-def _verdict(docs: Path, batch_id: str, judged: Judged) -> str:
-    """The newest page of the batch's table; its folder is named by the time of the run."""
-    page = max((docs / "validations" / judged.table / run_name(batch_id)).rglob("*.html"))
-    link = f'<a href="{page.relative_to(docs).as_posix()}">{escape(judged.table)}</a>'
-    verdict = "failed" if judged.broken else "succeeded"
-    cells = (link, verdict, f"{judged.rows:,}", str(judged.expectations), str(judged.broken))
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
+def with_accounts(page: str, docs: Path) -> str:
+    """The index page with today's table of the last batches."""
+    page = re.sub(f"{START}.*?{END}", "", page, flags=re.DOTALL)
+    return page.replace("<body>", f"<body>{_accounts(docs)}", 1)
 
 
-def _figure(one: BatchFigure) -> str:
-    limits = [f"≥ {one.min:g}" if one.min is not None else None]
-    limits.append(f"≤ {one.max:g}" if one.max is not None else None)
-    found = "not known yet" if one.value is None else f"{one.value:,.4g}"
-    want = " and ".join(limit for limit in limits if limit) or "any"
-    return f"<tr>{_cells((one.name, found, want, one.action, one.says))}</tr>\n"
+def _read(docs: Path) -> list[dict[str, Any]]:
+    path = docs / "accounts.json"
+    return json.loads(path.read_text())["batches"] if path.is_file() else []
 
 
-def _months(table: str, figures: Figures, rules: list[Rule]) -> str:
-    """Violations by rule and month; rules that nothing breaks are left out."""
-    rows = figures.violations[table]
-    broken = [rule for rule in rules if rule.table == table and figures.broken(rule)]
-    if not figures.bad(table) and not broken:
-        return ""
-    names = ["part", "rows", "bad", *(rule.name for rule in broken)]
-    body = "".join(f"<tr>{_cells(row[name] for name in names)}</tr>\n" for row in rows)
-    return f"""<h3>{escape(table)}: what is bad, by month</h3><table class="table">
-<tr>{_cells(names, tag="th")}</tr>
-{body}</table>"""
+def _accounts(docs: Path) -> str:
+    """Table of the last batches, the newest first."""
+    batches = _read(docs)[:SHOWN]
+    rows = "".join(f"<tr>{_cells(one.values())}</tr>\n" for one in batches)
+    head = _cells(batches[0], tag="th") if batches else ""
+    return f"""{START}<section class="p-4"><h4>Where the events of the last batches are</h4>
+<table class="table table-sm"><tr>{head}</tr>
+{rows}</table></section>{END}"""
 
 
 def _cells(values: Iterable[Any], *, tag: str = "td") -> str:

@@ -1,199 +1,348 @@
-"""Great Expectations judges: violation counts of every rule in every month, and figures of the
-batch as a whole, against their budgets and limits.
+"""Great Expectations judges a staged batch: every row, and the batch as a whole.
 
-The rules themselves are compiled from the contracts and counted over all rows by DuckDB
-(`shortlist/validation`): one source of truth, bounded memory. GX 1.24 has no DuckDB engine, and on
-frames it costs .55 us a row and expectation, 28 expectations 15 us a row.
+A file context lies in the home. For each table, and for the figures of the batch, it has a suite, a
+validation definition and a checkpoint of the same name. Before a run the expectations that rules
+yield (marked in their `meta`) are renewed; whatever else is in a suite is the user's and stays.
 """
 
-import math
-from dataclasses import dataclass
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import duckdb
 
-from flows.validate_docs import Account, Judged, finish_docs, run_name
-from shortlist.validation import Figures, Rule, ValidateConfig
+from flows.validate_docs import SITE, run_name
+from flows.validate_findings import Finding, Judged, batch_findings, row_findings
+from shortlist.config import ConfigError
+from shortlist.validation import Figures, Rule, ValidateConfig, rules_for
+from shortlist.validation.checks import Check
+from shortlist.validation.config import RuleChange
+from shortlist.validation.figures import BATCH as BATCH_FIGURES
 from shortlist.validation.figures import BatchFigure
+from shortlist.validation.rules import SCHEMAS, changed
+from shortlist.validation.sorting import NUMBER, Sorting
 
-SITE = "shortlist"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One expectation that was not met."""
-
-    table: str
-    rule: str
-    action: str  # warn | quarantine | stop
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.table}: {self.text}"
+MARK = "shortlist"
+"""Key in the `meta` of the expectations that rules and figures yield."""
+SEVERITY = {"warn": "info", "quarantine": "warning", "stop": "critical"}
+"""What an action is called in Great Expectations."""
+ACTION = {severity: action for action, severity in SEVERITY.items()}
+BATCH = "batch"
+SUITES = (*SCHEMAS, BATCH)
 
 
 class Judge:
-    """An ephemeral GX context with one Data Docs site on disk."""
+    """The file context of a home, its suites and checkpoints.
 
-    def __init__(self, docs: Path):
+    Args:
+        folder: where the context lies.
+        connection: the run's, on which the prepared relations are.
+    """
+
+    def __init__(self, folder: Path, connection: duckdb.DuckDBPyConnection):
+        os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
         import great_expectations as gx
-        from great_expectations.data_context.types import base
 
-        site = {
-            "class_name": "SiteBuilder",
-            "show_how_to_buttons": False,
-            "store_backend": {
-                "class_name": "TupleFilesystemStoreBackend",
-                "base_directory": str(docs.absolute()),
-            },
-            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        from flows.validate_source import DuckDBDatasource
+
+        self.files = folder / "gx"
+        is_new = not (self.files / "great_expectations.yml").is_file()
+        self.context: Any = gx.get_context(mode="file", project_root_dir=folder)
+        if is_new:
+            self._configure()
+        try:
+            source = self.context.data_sources.get(MARK)
+        except KeyError:
+            add = self.context.data_sources.add_duckdb
+            source = add(name=MARK, connection_string="duckdb:///:memory:")
+        self.source: DuckDBDatasource = source
+        self.source.borrow(connection)
+        self.suites = {name: self._suite(name) for name in SUITES}
+
+    def _configure(self) -> None:
+        """Settings that a fresh context gets once; what a user changes later stays."""
+        variables = self.context.variables
+        variables.progress_bars = {"globally": False}
+        variables.analytics_enabled = False
+        variables.data_docs_sites = {
+            SITE: {
+                "class_name": "OfflineSiteBuilder",
+                "module_name": "flows.validate_site",
+                "show_how_to_buttons": False,
+                "store_backend": {
+                    "class_name": "TupleFilesystemStoreBackend",
+                    "base_directory": f"uncommitted/data_docs/{SITE}/",
+                },
+                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            }
         }
-        self.context = gx.get_context(
-            mode="ephemeral",
-            project_config=base.DataContextConfig(
-                store_backend_defaults=base.InMemoryStoreBackendDefaults(),
-                data_docs_sites={SITE: site},
-                progress_bars=base.ProgressBarsConfig(globally=False),
-                analytics_enabled=False,
-            ),
+        variables.save()
+
+    def _suite(self, name: str) -> Any:
+        """The stored suite, made if it is not there.
+
+        Raises:
+            ConfigError: its file cannot be read; to make a new one would lose the user's.
+        """
+        import great_expectations as gx
+
+        path = self.files / "expectations" / f"{name}.json"
+        if not path.is_file():
+            return self.context.suites.add(gx.ExpectationSuite(name))
+        try:
+            return self.context.suites.get(name)
+        except Exception as error:  # of many types, by what is wrong with the file
+            raise ConfigError(
+                f"{path}: is no suite that Great Expectations can read: {error}; mend it, or delete"
+                " it to get one with the rules alone"
+            ) from None
+
+    def changes(self, table: str) -> dict[str, RuleChange]:
+        """What a user has changed, by means of Great Expectations, of the expectations of rules and
+        figures: the severity, `mostly` (as a budget), and limits of figures.
+        """
+        found = {}
+        for one in self.suites[table].expectations:
+            edits = _edits(one)
+            change: dict[str, Any] = {}
+            if edits.get("mostly") is not None:
+                change["budget"] = round(1 - edits["mostly"], 12)
+            if "severity" in edits:
+                change["action"] = ACTION[edits["severity"]]
+            limits = edits.keys() & {"min_value", "max_value"}
+            change |= {limit.removesuffix("_value"): edits[limit] for limit in limits}
+            if change:
+                found[one.meta[MARK]["rule"]] = RuleChange.model_validate(change)
+        return found
+
+    def rules(self, config: ValidateConfig, *, now: datetime) -> list[Rule]:
+        """All rules on rows, with what users have changed and added in the suites.
+
+        Raises:
+            ConfigError: see `rules_for`, `changed` and `own_rules`.
+        """
+        rules = rules_for(
+            config,
+            now=now,
+            earliest=as_utc(config.earliest),
+            earliest_published=as_utc(config.earliest_published),
         )
-        self.source = self.context.data_sources.add_pandas("batch")
-        self.docs = docs
-        self.judged: list[Judged] = []
+        changes = {table: self.changes(table) for table in SCHEMAS}
+        return [
+            *(changed([rule], changes[rule.table])[0] for rule in rules),
+            *self.own_rules(),
+        ]
+
+    def limits(self, config: ValidateConfig) -> ValidateConfig:
+        """The settings with the limits of figures that users have changed in the suite."""
+        changes = {name: one for name, one in self.changes(BATCH).items() if name in BATCH_FIGURES}
+        return config.model_copy(update={"rules": config.rules | changes})
+
+    def own_rules(self) -> list[Rule]:
+        """The expectations that users have added to quarantine rows by.
+
+        Raises:
+            ConfigError: an expectation is to quarantine rows but has no query that gives rows.
+        """
+        rules = []
+        for table in SCHEMAS:
+            for place, one in enumerate(self._own(table)):
+                if action_of(one) != "quarantine":
+                    continue
+                query = getattr(one, "unexpected_rows_query", None)
+                key, name = NUMBER[table], name_of(one)
+                if query is None:
+                    raise ConfigError(
+                        f"great_expectations, suite '{table}': '{name}' has the severity"
+                        " 'quarantine', which only an UnexpectedRowsExpectation can have; want"
+                        " 'warn' or 'stop', or a query"
+                    )
+                rows = f"own_{table}_{place}"
+                rules.append(
+                    Rule(
+                        table,
+                        name,
+                        Check(key, f"{key} IN (SELECT {key} FROM {rows})", one.expectation_type),
+                        name,
+                        query=f"CREATE OR REPLACE TEMP TABLE {rows} AS"
+                        f" SELECT DISTINCT {key} FROM ({query}) found",
+                    )
+                )
+        return rules
+
+    def _own(self, suite: str) -> list[Any]:
+        return [one for one in self.suites[suite].expectations if MARK not in (one.meta or {})]
 
     def run(
-        self, figures: Figures, rules: list[Rule], config: ValidateConfig, *, batch_id: str
+        self, sorting: Sorting, rules: list[Rule], figures: Figures, *, batch_id: str
     ) -> list[Finding]:
-        """Judge a batch; returns every expectation that is not met, and what follows from it."""
+        """Judge a prepared batch; returns every expectation that is not met, and what follows."""
+        try:
+            return self._run(sorting, rules, figures, batch_id=batch_id)
+        finally:
+            self.source.release()
+
+    def _run(
+        self, sorting: Sorting, rules: list[Rule], figures: Figures, *, batch_id: str
+    ) -> list[Finding]:
         findings = []
-        for table, rows in figures.violations.items():
+        for table in SCHEMAS:
             mine = [rule for rule in rules if rule.table == table]
-            frame = pd.DataFrame(rows or [{"rows": 0, "bad": 0} | {r.name: 0 for r in mine}])
-            total = figures.rows(table)
-            expectations = [
-                _sum(rule.name, allowed(rule, total), rule.reason, rule=rule) for rule in mine
-            ]
-            budget = math.floor(config.failure_budget * total)
-            expectations.append(_sum("bad", budget, "rows for the quarantine", rule=None))
-            failed = self._validate(table, frame, expectations, batch_id, rows=total)
-            findings += [
-                _broken(rule, figures, total, failed[rule.name])
-                for rule in mine
-                if rule.name in failed
-            ]
-            if "bad" in failed:
-                findings.append(_over_budget(table, figures, mine, config))
-        return findings + self._batch(figures.batch, batch_id, rows=figures.rows("interactions"))
+            self._renew(table, [_of_rule(rule) for rule in mine if rule.query is None])
+            if sorting.counts[table].rows:
+                results = self._validate(table, batch_id)
+                findings += row_findings(results, {r.name: r for r in mine}, sorting, table)
+        judged = {one.name: one for one in figures.batch if _is_judged(one)}
+        if judged:
+            self._renew(BATCH, [_of_figure(one) for one in judged.values()])
+            results = self._validate(BATCH, batch_id)
+            reasons = {rule.name: rule.reason for rule in rules}
+            findings += batch_findings(results, judged, sorting, reasons)
+        return findings
 
-    def _batch(self, figures: list[BatchFigure], batch_id: str, *, rows: int) -> list[Finding]:
-        known = [one for one in figures if one.value is not None]
-        frame = pd.DataFrame([{one.name: float(one.value or 0) for one in known}])
-        gxe = _vocabulary()
-        judged = [one for one in known if one.min is not None or one.max is not None]
-        expectations = [
-            gxe.ExpectColumnMaxToBeBetween(
-                column=one.name,
-                min_value=one.min,
-                max_value=one.max,
-                meta={"action": one.action},
-                notes=one.says,
-            )
-            for one in judged
-        ]
-        failed = self._validate("batch", frame, expectations, batch_id, rows=rows)
-        out = []
-        for one in judged:
-            if one.name in failed:
-                limits = " and ".join(
-                    f"at {word} {limit:g}"
-                    for word, limit in (("least", one.min), ("most", one.max))
-                    if limit is not None
-                )
-                seen = failed[one.name] or f"{one.value:,.4g}"
-                text = f"{one.name}: {one.says}: found {seen}, want {limits}"
-                out.append(Finding("batch", one.name, one.action, text))
-        return out
+    def leave(self, views: dict[str, str]) -> None:
+        """Let the data source stand on these views of the lake, for when it is opened next."""
+        if self.source.views != views:
+            self.source.views = views
+            self.context.update_datasource(self.source)
 
-    def _validate(
-        self, name: str, frame: pd.DataFrame, expectations: list[Any], batch_id: str, *, rows: int
-    ) -> dict[str, str]:
-        """{column: '' or what went wrong} of the expectations that failed."""
+    def _renew(self, name: str, ours: list[Any]) -> None:
+        """Put our expectations in place of those of the last run, under the same ids."""
+        suite = self.suites[name]
+        marked = [one for one in suite.expectations if MARK in (one.meta or {})]
+        before = {one.meta[MARK]["rule"]: one for one in marked}
+        for one in ours:
+            old, mark = before.get(one.meta[MARK]["rule"]), one.meta[MARK]
+            if old is not None:
+                one.id = old.id
+                # What was generated is remembered, so that an edit is known as one next time too.
+                one.meta[MARK] = mark | {field: old.meta[MARK][field] for field in _edits(old)}
+        suite.expectations = [*self._own(name), *ours]
+        suite.save()
+
+    def _validate(self, name: str, batch_id: str) -> list[Judged]:
         import great_expectations as gx
 
-        asset = self.source.add_dataframe_asset(name)
-        definition = self.context.validation_definitions.add(
-            gx.ValidationDefinition(
+        run_id = gx.RunIdentifier(run_name=run_name(batch_id))
+        (result,) = self._checkpoint(name).run(run_id=run_id).run_results.values()
+        return [_judged(one) for one in result.results]
+
+    def _checkpoint(self, name: str) -> Any:
+        """The stored checkpoint of a suite; made, with all it needs, if it is not there."""
+        import great_expectations as gx
+        from great_expectations.checkpoint.actions import UpdateDataDocsAction
+
+        if name in {one.name for one in self.context.checkpoints.all()}:
+            return self.context.checkpoints.get(name)
+        if name in self.source.get_asset_names():
+            asset = self.source.get_asset(name)
+        else:
+            asset = self.source.add_table_asset(name, table_name=f"{name}_rows")
+        there = {one.name for one in self.context.validation_definitions.all()}
+        if name in there:
+            definition = self.context.validation_definitions.get(name)
+        else:
+            rows = [one for one in asset.batch_definitions if one.name == "rows"]
+            data = rows[0] if rows else asset.add_batch_definition_whole_table("rows")
+            definition = self.context.validation_definitions.add(
+                gx.ValidationDefinition(name=name, data=data, suite=self.suites[name])
+            )
+        return self.context.checkpoints.add(
+            gx.Checkpoint(
                 name=name,
-                data=asset.add_batch_definition_whole_dataframe("whole"),
-                suite=self.context.suites.add(gx.ExpectationSuite(name, expectations=expectations)),
+                validation_definitions=[definition],
+                actions=[UpdateDataDocsAction(name="update_data_docs", site_names=[SITE])],
+                result_format={"result_format": "BASIC"},
             )
         )
-        outcome = definition.run(
-            batch_parameters={"dataframe": frame},
-            run_id=gx.RunIdentifier(run_name=run_name(batch_id)),
+
+
+def _edits(one: Any) -> dict[str, Any]:
+    """{field: value} of what a user has changed of an expectation of ours; its mark has what was
+    generated.
+    """
+    mark = (one.meta or {}).get(MARK, {})
+    fields = [field for field in mark if field != "rule"]
+    return {field: getattr(one, field) for field in fields if getattr(one, field) != mark[field]}
+
+
+def _of_rule(rule: Rule) -> Any:
+    """The expectation of a rule."""
+    severity = SEVERITY[rule.action]
+    mostly = 1.0 if rule.budget is None else round(1 - rule.budget, 12)
+    mark = {"rule": rule.name, "severity": severity, "mostly": mostly}
+    return _vocabulary(rule.check.expectation)(
+        column=rule.check.column,
+        mostly=mostly,
+        severity=severity,
+        description=f"{rule.name}: {rule.reason}",
+        meta={MARK: mark},
+        **rule.check.arguments,
+    )
+
+
+def _is_judged(figure: BatchFigure) -> bool:
+    """A figure that is known and has limits."""
+    return figure.value is not None and (figure.min is not None or figure.max is not None)
+
+
+def _of_figure(figure: BatchFigure) -> Any:
+    """The expectation of a figure of the batch: the one value of its column lies between limits."""
+    severity = SEVERITY[figure.action]
+    limits = {"min_value": figure.min, "max_value": figure.max}
+    return _vocabulary("ExpectColumnMaxToBeBetween")(
+        column=figure.name,
+        severity=severity,
+        description=f"{figure.name}: {figure.says}",
+        meta={MARK: {"rule": figure.name, "severity": severity} | limits},
+        **limits,
+    )
+
+
+def _judged(verdict: Any) -> Judged:
+    config, result = verdict.expectation_config, verdict.result or {}
+    mark = (config.meta or {}).get(MARK)
+    rows = result.get("unexpected_count") if "element_count" in result else None
+    if config.type == "unexpected_rows_expectation":
+        rows = result.get("observed_value")
+    return Judged(
+        name=mark["rule"] if mark else name_of(config),
+        action=ACTION[config.severity] if mark else action_of(config),
+        success=verdict.success,
+        unexpected=None if rows is None else int(rows),
+        observed=result.get("observed_value"),
+        problem="" if verdict.success else _exceptions(verdict),
+    )
+
+
+def as_utc(moment: datetime) -> datetime:
+    """A time without a zone is taken to be UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def action_of(own: Any) -> str:
+    """What is to happen if a user's own expectation is not met: `severity` in its `meta`, else
+    Great Expectations' own severity, where `critical` stops and the others warn.
+    """
+    asked = (own.meta or {}).get("severity")
+    if asked is None:
+        return "stop" if own.severity == "critical" else "warn"
+    if asked not in SEVERITY:
+        raise ConfigError(
+            f"great_expectations: '{name_of(own)}': severity '{asked}' in meta, want one of"
+            f" {', '.join(SEVERITY)}"
         )
-        failed = {
-            one.expectation_config.kwargs["column"]: _exceptions(one)
-            for one in outcome.results
-            if not one.success and one.expectation_config is not None
-        }
-        self.judged.append(Judged(name, rows, len(expectations), len(failed)))
-        return failed
-
-    def write_docs(
-        self, batch_id: str, account: Account, figures: Figures, rules: list[Rule]
-    ) -> Path:
-        """Write the Data Docs of everything run so far: once, since a build takes a second.
-
-        Returns:
-            the index page.
-        """
-        self.context.build_data_docs(site_names=[SITE])
-        return finish_docs(self.docs, batch_id, self.judged, account, figures, rules)
+    return asked
 
 
-def allowed(rule: Rule, rows: int) -> int:
-    """Rows that may break a rule before the expectation fails."""
-    return math.floor((rule.budget or 0) * rows)
-
-
-def _sum(column: str, most: int, notes: str, *, rule: Rule | None) -> Any:
-    action = "stop" if rule is None else rule.action
-    return _vocabulary().ExpectColumnSumToBeBetween(
-        column=column, min_value=0, max_value=most, meta={"action": action}, notes=notes
-    )
-
-
-def _broken(rule: Rule, figures: Figures, rows: int, problem: str) -> Finding:
-    """A rule that is not met: with a budget of its own, to quarantine is not enough any more."""
-    if problem:  # an expectation that raised: to let its rows pass would be to skip it
-        return Finding(rule.table, rule.name, "stop", f"{rule.name}: no result: {problem}")
-    broken = figures.broken(rule)
-    action = rule.action
-    if action == "quarantine" and rule.budget is not None:
-        action = "stop"
-    share = f"{broken:,} of {rows:,} rows ({broken / max(rows, 1):.1%})"
-    budget = f", the budget is {rule.budget or 0:.1%}" if action != "quarantine" else ""
-    text = f"{rule.name}: {share}: {rule.reason}{budget}"
-    return Finding(rule.table, rule.name, action, text)
-
-
-def _over_budget(
-    table: str, figures: Figures, rules: list[Rule], config: ValidateConfig
-) -> Finding:
-    bad, rows = figures.bad(table), figures.rows(table)
-    text = (
-        f"{bad:,} of {rows:,} rows are bad ({bad / max(rows, 1):.1%}), the budget is"
-        f" {config.failure_budget:.1%}"
-    )
-    counts = {rule: figures.broken(rule) for rule in rules if rule.action != "warn"}
-    worst = max(counts, key=lambda rule: counts[rule])
-    if counts[worst]:
-        text += f"; most of all {counts[worst]:,} by {worst.name}: {worst.reason}"
-    else:
-        text += "; they are no rows at all (see the quarantine)"
-    return Finding(table, "bad", "stop", text)
+def name_of(own: Any) -> str:
+    """What a user's own expectation is called in messages and in the quarantine."""
+    if own.description:
+        return own.description
+    kind = getattr(own, "expectation_type", None) or own.type
+    kwargs = getattr(own, "kwargs", None) or own.configuration.kwargs
+    return f"{kind} ({kwargs.get('column') or str(own.id)[:8]})"
 
 
 def _exceptions(verdict: Any) -> str:
@@ -204,8 +353,8 @@ def _exceptions(verdict: Any) -> str:
     return "; ".join(sorted(messages))
 
 
-def _vocabulary() -> Any:
-    """GX's expectation classes, imported late: it takes ten seconds."""
+def _vocabulary(name: str) -> Any:
+    """A class of GX's expectations, imported late: it takes ten seconds."""
     from great_expectations import expectations
 
-    return expectations
+    return getattr(expectations, name)

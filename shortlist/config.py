@@ -181,8 +181,13 @@ class Settings(BaseSettings):
         return self.home / "reports"
 
     @property
+    def great_expectations(self) -> Path:
+        """Root of Great Expectations' file context, for `project_root_dir`."""
+        return self.home / "great_expectations"
+
+    @property
     def data_docs(self) -> Path:
-        return self.home / "data_docs"
+        return self.great_expectations / "gx" / "uncommitted" / "data_docs" / "local_site"
 
     @property
     def cache(self) -> Path:

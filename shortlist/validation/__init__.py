@@ -1,5 +1,5 @@
-"""What makes a batch good: rules compiled from the contracts to SQL, figures over all rows, and the
-parting of good rows from bad ones. The judge (Great Expectations) is in `flows/validate_suites.py`.
+"""What makes a batch good: rules on rows, figures of the batch as a whole, and the parting of good
+rows from bad ones. Great Expectations judges the same relations in `flows/validate_suites.py`.
 """
 
 from shortlist.validation.config import (
@@ -9,7 +9,8 @@ from shortlist.validation.config import (
     ValidationFailed,
 )
 from shortlist.validation.figures import Figures
-from shortlist.validation.rules import Rule, rules_for
+from shortlist.validation.row_rules import rules_for
+from shortlist.validation.rules import Rule
 from shortlist.validation.sorting import Sorting
 
 __all__ = [

@@ -1,5 +1,5 @@
-"""Figures of a staged batch, counted over all rows: violations of each rule in each month, and what
-only the batch as a whole shows (volume, order, null rates, new words, shares of one user or item).
+"""Figures of a staged batch as a whole, counted over all rows: volume, share of bad rows, order,
+null rates, new words, shares of one user or item. The relation `batch_rows` has them as one row.
 """
 
 from dataclasses import dataclass, field
@@ -11,10 +11,11 @@ import duckdb
 
 from shortlist import columns as c
 from shortlist.config import ConfigError
+from shortlist.lake.engine import name as quoted_name
 from shortlist.lake.staging import staged_events
 from shortlist.validation.config import Action, ValidateConfig
-from shortlist.validation.rules import Rule
-from shortlist.validation.sorting import KEYS, Sorting, any_bad
+from shortlist.validation.rules import SCHEMAS, Rule
+from shortlist.validation.sorting import KEYS, Sorting
 
 OPTIONAL = (c.VALUE, c.TEXT, c.QUERY, c.SESSION_ID, c.REQUEST_ID, c.SURFACE, c.DEVICE)
 WORDS = (c.EVENT_TYPE, c.SURFACE, c.DEVICE)
@@ -44,6 +45,8 @@ BATCH: dict[str, tuple[float | None, float | None, Action, str]] = {
     "user_id.top_share": (None, 0.2, "warn", "share of the busiest user"),
     "item_id.top_share": (None, 0.5, "warn", "share of the most frequent item"),
     "user_id.bursts": (None, 0, "warn", "users with more events a minute than a person makes"),
+    # Posted rows are left out: the rows of one client never stop those of all others.
+    **{f"{table}.bad_share": (None, None, "stop", "share of bad rows") for table in SCHEMAS},
 }
 
 
@@ -61,27 +64,17 @@ class BatchFigure:
 
 @dataclass
 class Figures:
-    """Everything that the judge reads."""
+    """What is known of the batch as a whole."""
 
-    violations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """{table: one row a month (interactions) or one row (items, users)}: rows, bad, each rule."""
     batch: list[BatchFigure] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     """What the next batches are compared with."""
-    excluded: int = 0
-
-    def rows(self, table: str) -> int:
-        return sum(row["rows"] for row in self.violations[table])
-
-    def bad(self, table: str) -> int:
-        return sum(row["bad"] for row in self.violations[table])
-
-    def broken(self, rule: Rule) -> int:
-        return sum(row[rule.name] for row in self.violations[rule.table])
 
 
-def count(sorting: Sorting, rules: list[Rule], config: ValidateConfig, *, now: datetime) -> Figures:
-    """One scan for the rules, some for the batch.
+def measure(
+    sorting: Sorting, rules: list[Rule], config: ValidateConfig, *, now: datetime
+) -> Figures:
+    """Figures of a prepared batch, and the relation `batch_rows` of them.
 
     Raises:
         ConfigError: `[validation.rules]` names neither rule nor figure, or an aggregate of the
@@ -94,44 +87,26 @@ def count(sorting: Sorting, rules: list[Rule], config: ValidateConfig, *, now: d
         raise ConfigError(
             f"validation.rules: '{min(unknown)}' is unknown, want one of {', '.join(names)}"
         )
-    for table in ("items", "users", "interactions"):
-        figures.violations[table] = _violations(sorting.connection, table, rules)
-    figures.excluded = sum(row.pop("excluded") for row in figures.violations["interactions"])
-    for name, lines in sorting.batch.rejected.items():
-        figures.violations[name].append(_lines(rules, name, lines))
     if sorting.batch.replay_of is not None:
         return figures  # some rows of an old batch: neither measured nor a measure for the next
-    values = _batch_values(sorting, figures, config, now=now)
+    values = _batch_values(sorting, figures, now=now)
     figures.batch = [_limited(name, values.get(name), config) for name in BATCH]
     figures.batch += _own(sorting.connection, config)
+    sorting.connection.execute(f"CREATE OR REPLACE TEMP VIEW batch_rows AS {one_row(figures)}")
     return figures
 
 
-def _violations(
-    connection: duckdb.DuckDBPyConnection, table: str, rules: list[Rule]
-) -> list[dict[str, Any]]:
-    mine = [rule for rule in rules if rule.table == table]
-    part = (
-        f"coalesce(strftime({c.EVENT_TIMESTAMP}, '%Y-%m'), 'no time')"
-        if table == "interactions"
-        else "'all'"
-    )
-    kept = "NOT excluded" if table == "interactions" else "true"
-    counts = ", ".join(f'count_if({kept} AND ({rule.bad})) AS "{rule.name}"' for rule in mine)
-    excluded = "count_if(excluded) AS excluded," if table == "interactions" else ""
-    cursor = connection.execute(
-        f"SELECT {part} AS part, count(*) AS rows, {excluded}"
-        f" count_if({kept} AND ({any_bad(rules, table)})) AS bad, {counts}"
-        f" FROM {table}_rows GROUP BY 1 ORDER BY 1"
-    )
-    names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+def one_row(figures: Figures) -> str:
+    """SQL of the one row of figures that are known."""
+    known = [one for one in figures.batch if one.value is not None]
+    listed = [f"{float(one.value or 0)!r}::DOUBLE AS {quoted_name(one.name)}" for one in known]
+    return f"SELECT {', '.join(listed) or 'NULL AS nothing'}"
 
 
-def _lines(rules: list[Rule], table: str, lines: int) -> dict[str, Any]:
-    """Lines that were no rows: bad, by none of the rules on rows."""
-    none = {rule.name: 0 for rule in rules if rule.table == table}
-    return {"part": "no row", "rows": lines, "bad": lines} | none
+def rows_of(sorting: Sorting, table: str) -> tuple[int, int]:
+    """(rows, bad rows) of a table, with the lines that were no rows in both."""
+    counts, lines = sorting.counts[table], sorting.batch.rejected.get(table, 0)
+    return counts.rows + lines, counts.bad + lines
 
 
 def _limited(name: str, value: float | None, config: ValidateConfig) -> BatchFigure:
@@ -140,6 +115,8 @@ def _limited(name: str, value: float | None, config: ValidateConfig) -> BatchFig
         low, high = config.min_rows, config.max_rows
     if name == "time.age_days":
         high = config.max_age_days
+    if name.endswith(".bad_share"):
+        high = config.failure_budget
     change = config.rules.get(name)
     if change is not None:
         low = low if change.min is None else change.min
@@ -153,9 +130,8 @@ def _own(connection: duckdb.DuckDBPyConnection, config: ValidateConfig) -> list[
     for one in config.expectations:
         if one.batch is None:
             continue
-        kept = "WHERE NOT excluded" if one.table == "interactions" else ""
         try:
-            found = connection.execute(f"SELECT ({one.batch})::DOUBLE FROM {one.table}_rows {kept}")
+            found = connection.execute(f"SELECT ({one.batch})::DOUBLE FROM {one.table}_rows")
             ((value,),) = found.fetchall()
         except duckdb.Error as error:
             raise ConfigError(
@@ -166,22 +142,19 @@ def _own(connection: duckdb.DuckDBPyConnection, config: ValidateConfig) -> list[
     return out
 
 
-def _batch_values(
-    sorting: Sorting, figures: Figures, config: ValidateConfig, *, now: datetime
-) -> dict[str, float | None]:
-    connection, staged = sorting.connection, staged_events(sorting.folder)
-    rows = figures.rows("interactions")
+def _batch_values(sorting: Sorting, figures: Figures, *, now: datetime) -> dict[str, float | None]:
+    connection = sorting.connection
+    rows, _ = rows_of(sorting, "interactions")
     nulls = ", ".join(f"avg(({name} IS NULL)::INTEGER)" for name in OPTIONAL)
     late = f"epoch_us({c.EVENT_TIMESTAMP}) > epoch_us({c.INGESTED_AT}) + {SKEW}"
     newest, skew, *shares = connection.execute(
-        f"SELECT epoch_us(max({c.EVENT_TIMESTAMP}) FILTER (NOT excluded)), avg(({late})::INTEGER),"
-        f" {nulls} FROM {staged}"
+        f"SELECT epoch_us(max({c.EVENT_TIMESTAMP})), avg(({late})::INTEGER), {nulls} FROM staged"
     ).fetchall()[0]
     words = {
         name: [
             row[0]
             for row in connection.execute(
-                f"SELECT {name} FROM {staged} WHERE {name} IS NOT NULL GROUP BY {name}"
+                f"SELECT {name} FROM staged WHERE {name} IS NOT NULL GROUP BY {name}"
                 f" ORDER BY count(*) DESC LIMIT {MAX_WORDS}"
             ).fetchall()
         ]
@@ -195,30 +168,34 @@ def _batch_values(
         "words": words,
     }
     values: dict[str, float | None] = {
-        # A batch of the catalogue alone says nothing about the volume of events.
-        "volume.rows": rows or None,
+        # The catalogue alone, or what was posted, says nothing about the volume of a source.
+        "volume.rows": rows - sorting.counts["interactions"].posted_rows or None,
         "volume.ratio": rows / median(one["rows"] for one in past) if past and rows else None,
-        "duplicates.share": _duplicates(connection, staged, rows),
+        "duplicates.share": _duplicates(connection, rows),
         "nulls.change": _change(past, figures.record["nulls"]),
-        "words.new_share": _new_words(connection, staged, past),
+        "words.new_share": _new_words(connection, past),
         "time.age_days": None if newest is None else (now.timestamp() - newest / 1e6) / 86_400,
         "time.skew_share": skew,
-        "time.out_of_order_share": _out_of_order(connection, staged),
+        "time.out_of_order_share": _out_of_order(connection),
         "user_id.bursts": connection.execute(
             "SELECT count(DISTINCT user_id) FROM bursts"
         ).fetchall()[0][0],
     }
     for key in KEYS.values():
-        top = f"SELECT max(n) FROM (SELECT count(*) AS n FROM {staged} GROUP BY {key})"
+        top = f"SELECT max(n) FROM (SELECT count(*) AS n FROM staged GROUP BY {key})"
         ((largest,),) = connection.execute(top).fetchall()
         many = rows >= 100  # the busiest of three users is no news
         values[f"{key}.top_share"] = largest / rows if largest and many else None
+    for table in SCHEMAS:
+        counts, (all_rows, bad) = sorting.counts[table], rows_of(sorting, table)
+        judged = all_rows - counts.posted_rows
+        values[f"{table}.bad_share"] = (bad - counts.posted_bad) / judged if judged else None
     return values
 
 
-def _duplicates(connection: duckdb.DuckDBPyConnection, staged: str, rows: int) -> float | None:
+def _duplicates(connection: duckdb.DuckDBPyConnection, rows: int) -> float | None:
     step = 16 if rows >= SAMPLED_FROM else 1
-    ids = f"SELECT hash(event_id) AS id FROM {staged} WHERE hash(event_id) % {step} = 0"
+    ids = f"SELECT hash(event_id) AS id FROM staged WHERE hash(event_id) % {step} = 0"
     query = f"SELECT count(*), count(DISTINCT id) FROM ({ids})"
     ((total, distinct),) = connection.execute(query).fetchall()
     return 1 - distinct / total if total else None
@@ -233,9 +210,7 @@ def _change(past: list[dict[str, Any]], now: dict[str, float | None]) -> float |
     return max(changes, default=None)
 
 
-def _new_words(
-    connection: duckdb.DuckDBPyConnection, staged: str, past: list[dict[str, Any]]
-) -> float | None:
+def _new_words(connection: duckdb.DuckDBPyConnection, past: list[dict[str, Any]]) -> float | None:
     if not past:
         return None
     conditions = []
@@ -246,14 +221,14 @@ def _new_words(
             conditions.append(f"coalesce({name} NOT IN ({listed}), false)")
     if not conditions:
         return None
-    query = f"SELECT avg(({' OR '.join(conditions)})::INTEGER) FROM {staged}"
+    query = f"SELECT avg(({' OR '.join(conditions)})::INTEGER) FROM staged"
     return connection.execute(query).fetchall()[0][0]
 
 
-def _out_of_order(connection: duckdb.DuckDBPyConnection, staged: str) -> float | None:
+def _out_of_order(connection: duckdb.DuckDBPyConnection) -> float | None:
     return connection.execute(
         f"SELECT avg((t < before)::INTEGER) FROM (SELECT {c.EVENT_TIMESTAMP} AS t,"
-        f" lag({c.EVENT_TIMESTAMP}) OVER () AS before FROM {staged})"
+        f" lag({c.EVENT_TIMESTAMP}) OVER () AS before FROM staged)"
     ).fetchall()[0][0]
 
 

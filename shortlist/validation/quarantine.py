@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from shortlist.lake.engine import parquet
+from shortlist import columns as c
+from shortlist.lake.engine import parquet, quoted
 from shortlist.lake.snapshot import write_whole
+from shortlist.lake.staging import PART_BITS, REJECTED, staged_events
 from shortlist.plain_json import write_json
-from shortlist.validation.figures import Figures
-from shortlist.validation.rules import Rule
+from shortlist.validation.rules import SCHEMAS
 from shortlist.validation.sorting import Sorting
 
 TABLES = ("interactions", "items", "users")
@@ -44,14 +45,12 @@ class Quarantine:
     def __init__(self, root: Path):
         self.root = root
 
-    def write(self, sorting: Sorting, rules: list[Rule], figures: Figures) -> Path | None:
+    def write(self, sorting: Sorting) -> Path | None:
         """Put a batch's bad rows aside; None if it has none. An earlier try's are replaced."""
         folder = self.root / sorting.batch.batch_id
         shutil.rmtree(folder, ignore_errors=True)
         for table in TABLES:
-            if figures.bad(table):
-                written = sorting.bad_rows(table, rules, folder / f"{table}.parquet")
-                assert written == figures.bad(table), f"{table}: {written} rows quarantined"
+            _write_bad_rows(sorting, table, folder / f"{table}.parquet")
         if not folder.is_dir():
             return None
         write_json(folder / MAPPINGS, {"mappings": sorting.batch.mappings})
@@ -159,3 +158,67 @@ def broke(table: pa.Table, rule: str) -> pa.Array:
     """Mask of a quarantined table's rows that broke `rule`."""
     names = table.column("expectation").to_pylist()
     return pa.array([rule in (text or "").split("; ") for text in names], pa.bool_())
+
+
+def _write_bad_rows(sorting: Sorting, table: str, target: Path) -> None:
+    """Write a table's bad rows: contract columns, the row as it was, why. Without one no file is
+    written.
+    """
+    if not sorting.counts[table].bad and not sorting.batch.rejected.get(table):
+        return
+    whole = f"SELECT number, original FROM {table}_prepared"
+    text = "o.original"
+    if table == "interactions":
+        order = f"{c.EVENT_ORDER} AS number"
+        whole = f"SELECT {order}, original FROM {staged_events(sorting.folder, original=True)}"
+        text = "to_json(o.original)::VARCHAR"
+    path = sorting.folder / "rejected.parquet"
+    sorting.connection.register("no_lines", REJECTED.empty_table())
+    lines = parquet([path]) if path.is_file() else "no_lines"
+    names = ", ".join(f"r.{n}" for n in SCHEMAS[table].names if n != c.EVENT_ORDER)
+    whys = zip(("expectation", "reason"), zip(*sorting.reasons[table], strict=True), strict=True)
+    why = ", ".join(
+        f"array_to_string(list_transform(r.broken, lambda one: list_extract("
+        f"[{', '.join(quoted(one) for one in texts)}], one + 1)), '; ') AS {alias}"
+        for alias, texts in whys
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sorting.connection.execute(f"""
+        COPY (
+            (SELECT {names}, r.file,
+                r.number % (1::BIGINT << {PART_BITS}) + 1 - coalesce(l.so_far, 0) AS line,
+                coalesce(json_extract_string({text}, '$._line'), {text}) AS original,
+                {why}, {_mapping(sorting, table)} AS mapping
+            FROM {table}_bad r JOIN ({whole}) o USING (number)
+            ASOF LEFT JOIN ({_likes(sorting, table)}) l
+                ON r.number >> {PART_BITS} = l.part AND r.number >= l.number
+            ORDER BY r.number)
+            UNION ALL BY NAME
+            SELECT source AS file, line, original, reason, rule AS expectation, mapping
+            FROM {lines} WHERE "table" = '{table}'
+        ) TO {quoted(str(target))} (FORMAT parquet, COMPRESSION zstd)
+    """)
+
+
+def _mapping(sorting: Sorting, table: str) -> str:
+    """SQL of the place in the batch's `mappings`, by which the row was read."""
+    parts = sorting.batch.parts
+    if table != "interactions" or not parts:
+        return "NULL::BIGINT"
+    places = [parts.get(str(part)) for part in range(max(int(part) for part in parts) + 1)]
+    listed = ", ".join("NULL" if place is None else str(place) for place in places)
+    return f"list_extract([{listed}]::BIGINT[], (r.number >> {PART_BITS}) + 1)"
+
+
+def _likes(sorting: Sorting, table: str) -> str:
+    """Rows that ingest made of the rating before them: no lines of their own in the file."""
+    staged = staged_events(sorting.folder)
+    where = "event_type = 'like' AND ends_with(event_id, '-like')"
+    where += f" AND {c.EVENT_ORDER} <= (SELECT max(number) FROM {table}_bad)"
+    if table != "interactions":
+        staged, where = f"(SELECT 0 AS {c.EVENT_ORDER})", "false"
+    return (
+        f"SELECT {c.EVENT_ORDER} AS number, {c.EVENT_ORDER} >> {PART_BITS} AS part,"
+        f" row_number() OVER (PARTITION BY {c.EVENT_ORDER} >> {PART_BITS}"
+        f" ORDER BY {c.EVENT_ORDER}) AS so_far FROM {staged} WHERE {where}"
+    )

@@ -1,33 +1,50 @@
-"""Parting a staged batch: views over its rows with what rules ask about, good rows, bad rows.
+"""Parts a staged batch: views over its rows with what rules ask about, good rows, bad rows.
 
 Everything is a view over Parquet or a small table of ids; events are never in memory as a whole.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from shortlist import columns as c
 from shortlist.config import ConfigError
-from shortlist.contracts import INTERACTIONS, ITEMS, USERS
-from shortlist.lake.engine import columns_of, parquet, quoted
+from shortlist.contracts import INTERACTIONS
+from shortlist.counting import POSTED
+from shortlist.lake.engine import columns_of, name, parquet, quoted
 from shortlist.lake.publish import GONE
 from shortlist.lake.snapshot import Manifest, current_folder
-from shortlist.lake.staging import PART_BITS, REJECTED, StagedBatch, staged_events, staged_rows
+from shortlist.lake.staging import StagedBatch, staged_events, staged_rows
 from shortlist.validation.config import ValidateConfig
-from shortlist.validation.rules import Rule
+from shortlist.validation.rules import SCHEMAS, Rule
 
+NUMBER = {"interactions": c.EVENT_ORDER, "items": "number", "users": "number"}
+"""Column that numbers a table's staged rows."""
 KEYS = {"items": c.ITEM_ID, "users": c.USER_ID}
-SCHEMAS = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
 CONTENT = "hash(user_id, item_id, event_type, event_timestamp, value, text, query)"
 MINUTE = 60_000_000
 
 
 @dataclass
+class Counts:
+    """Rows of a table, and how many of them came through the service."""
+
+    rows: int = 0
+    bad: int = 0
+    """Rows that are held back."""
+    broken: dict[str, int] = field(default_factory=dict)
+    """{rule: rows that are held back for it}; rules that no row breaks are left out."""
+    posted_rows: int = 0
+    posted_bad: int = 0
+    posted_broken: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
 class Sorting:
-    """A staged batch as relations of one connection: `<table>_rows` with all its rows."""
+    """A staged batch as relations of one connection: `<table>_rows` with the rows to be judged."""
 
     connection: duckdb.DuckDBPyConnection
     root: Path
@@ -39,18 +56,34 @@ class Sorting:
         self.lake = current_folder(self.root)
         self.unique_ids = False
         """Whether each given event_id is known to be there once."""
+        self.counts = {table: Counts() for table in SCHEMAS}
+        self.reasons: dict[str, list[tuple[str, str]]] = {}
+        """{table: (name, reason) of the rules that hold rows back}, in the order of `broken`."""
+        self.excluded = 0
+        """Events that the run's `exclude` leaves out."""
         self.manifest = Manifest() if self.lake is None else Manifest.read(self.lake)
 
     def prepare(self, rules: list[Rule]) -> None:
-        """Make the views and small tables that the rules read.
+        """Make the relations that rules and judge read, and part bad rows from good ones.
+
+        `<table>_rows` holds the rows that are not excluded, with the columns that rules check;
+        `<table>_bad` those that a rule with an action other than warn holds back.
 
         Raises:
             ConfigError: an expectation of the user's is no SQL over the table's columns.
         """
+        self.connection.execute(
+            "CREATE OR REPLACE TEMP VIEW staged AS"
+            f" SELECT * FROM {staged_events(self.folder)} WHERE NOT excluded"
+        )
+        (self.excluded,) = self._row(
+            f"SELECT count(*) FILTER (excluded) FROM {staged_events(self.folder)}"
+        )
         for table, key in KEYS.items():
             self._table_rows(table, key)
-            self._check(table, rules)
-            self._known(table, key, rules)
+            self._view(table, rules)
+            self._part(table, rules)
+            self._known(table, key)
         self._conflicts()
         self._operation_targets()
         self._bursts()
@@ -64,51 +97,58 @@ class Sorting:
             if self._joins(table)
         )
         self.connection.execute(f"""
-            CREATE OR REPLACE TEMP VIEW interactions_rows AS
+            CREATE OR REPLACE TEMP VIEW interactions_prepared AS
             SELECT e.*, {known["items"]} AS item_is_known, {known["users"]} AS user_is_known,
                 {self._flag("conflicts", "e.event_id")} AS id_conflict,
                 e.operation IN ('correct', 'delete')
                     AND NOT {self._flag("targets", "e.event_id")} AS operation_misses,
                 {self._burst_flag()} AS in_burst
-            FROM {staged_events(self.folder)} e{joins}
+            FROM staged e{joins}
         """)
-        self._check("interactions", rules)
+        self._view("interactions", rules)
+        self._part("interactions", rules)
 
-    def good_events(self, rules: list[Rule]) -> str:
-        """Relation of the events that no quarantining rule holds back."""
-        names = ", ".join(INTERACTIONS.names)
+    def good_events(self) -> str:
+        """Relation of the events that no rule holds back."""
         return (
-            f"(SELECT {names}, operation FROM interactions_rows"
-            f" WHERE NOT excluded AND NOT ({any_bad(rules, 'interactions')}))"
+            f"(SELECT {', '.join(INTERACTIONS.names)}, operation FROM {self._good('interactions')})"
         )
 
-    def good_rows(self, table: str, rules: list[Rule]) -> pa.Table:
+    def good_rows(self, table: str) -> pa.Table:
         """Items or users that are good, each once, and those that events are to create."""
         schema, key = SCHEMAS[table], KEYS[table]
         there = columns_of(self.connection, f"{table}_rows")
         extra = [name for name in there if name.startswith("vector_")]
         names = ", ".join([*schema.names, *extra])
         query = (
-            f"SELECT {names} FROM {table}_rows WHERE NOT ({any_bad(rules, table)})"
+            f"SELECT {names} FROM {self._good(table)}"
             f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY number DESC) = 1"
         )
         found = self.connection.sql(query).to_arrow_table()
         fields = [*schema, *(pa.field(name, pa.list_(pa.float32())) for name in extra)]
         rows = found.cast(pa.schema([pa.field(f.name, f.type) for f in fields]))
         if self.creates(table):
-            rows = pa.concat_tables([rows, self._created(table, rules)], promote_options="default")
+            rows = pa.concat_tables([rows, self._created(table)], promote_options="default")
         return rows
+
+    def _good(self, table: str) -> str:
+        """SQL of the rows that are not in `<table>_bad`."""
+        source = self._judged(table)
+        if not self.counts[table].broken:
+            return source
+        number = NUMBER[table]
+        return f"(SELECT * FROM {source} ANTI JOIN {table}_bad b ON {source}.{number} = b.number)"
 
     def creates(self, table: str) -> bool:
         """Whether events bring ids of this table with them."""
         policy = self.config.unknown_items if table == "items" else self.config.unknown_users
         return policy == "create" or table in self.batch.create
 
-    def _created(self, table: str, rules: list[Rule]) -> pa.Table:
-        key, good = KEYS[table], self.good_events(rules)
+    def _created(self, table: str) -> pa.Table:
+        key = KEYS[table]
         ids = self.connection.sql(
-            f"SELECT DISTINCT {key} AS id FROM {good} e ANTI JOIN known_{table} k ON e.{key} = k.id"
-            f" WHERE {key} IS NOT NULL"
+            f"SELECT DISTINCT {key} AS id FROM {self.good_events()} e"
+            f" ANTI JOIN known_{table} k ON e.{key} = k.id WHERE {key} IS NOT NULL"
         ).to_arrow_table()
         columns = {key: ids.column("id").cast(pa.string())}
         if table == "items":
@@ -116,80 +156,77 @@ class Sorting:
             columns[c.AVAILABLE] = pa.array([True] * ids.num_rows, pa.bool_())
         return pa.table(columns)
 
-    def bad_rows(self, table: str, rules: list[Rule], target: Path) -> int:
-        """Write the rows that go to quarantine: contract columns, the row as it was, why.
+    def _view(self, table: str, rules: list[Rule]) -> None:
+        """`<table>_rows`: the prepared rows and the derived columns of rules."""
+        mine = [rule for rule in rules if rule.table == table]
+        derived = [
+            (rule, f"{rule.value} AS {name(rule.check.column)}") for rule in mine if rule.value
+        ]
+        listed = ", ".join(["*", *(sql for _, sql in derived)])
+        try:
+            self.connection.execute(
+                f"CREATE OR REPLACE TEMP VIEW {table}_rows AS SELECT {listed} FROM {table}_prepared"
+            )
+        except duckdb.Error:
+            for rule, sql in derived:
+                self._bind(rule, f"SELECT {sql} FROM {table}_prepared LIMIT 0")
+            raise
+        for rule in mine:
+            if rule.query is not None:
+                self._bind(rule, rule.query.format(batch=f"{table}_rows"))
 
-        Returns:
-            how many there are; without one no file is written.
-        """
+    def _bind(self, rule: Rule, query: str) -> None:
+        try:
+            self.connection.execute(query)
+        except duckdb.Error as error:
+            text = str(error).splitlines()[0]
+            raise ConfigError(
+                f"validation.expectations: '{rule.name}': {text}; want an SQL condition on the"
+                f" columns of {rule.table}: {', '.join(SCHEMAS[rule.table].names)}"
+            ) from None
+
+    def _part(self, table: str, rules: list[Rule]) -> None:
+        """`<table>_bad`, and how many rows there are and break each rule, in one pass."""
         mine = [rule for rule in rules if rule.table == table and rule.action != "warn"]
-        why = ", ".join(
-            f"array_to_string([{', '.join(_case(rule, text) for rule in mine)}], '; ') AS {alias}"
-            for alias, text in (("reason", "reason"), ("expectation", "name"))
+        names = [n for n in SCHEMAS[table].names if n != c.EVENT_ORDER]
+        file = c.SOURCE if table == "interactions" else quoted(table)
+        cases = ", ".join(
+            f"CASE WHEN {rule.bad} THEN {place} END" for place, rule in enumerate(mine)
         )
-        names = ", ".join(f"r.{n}" for n in SCHEMAS[table].names if n != c.EVENT_ORDER)
-        condition = any_bad(rules, table)
-        if table == "interactions":
-            bad = f"SELECT *, {c.SOURCE} AS file, {c.EVENT_ORDER} AS number, {why}"
-            bad += f" FROM interactions_rows WHERE NOT excluded AND ({condition})"
-            whole = f"SELECT {c.EVENT_ORDER} AS number, original FROM"
-            whole += f" {staged_events(self.folder, original=True)}"
-        else:
-            bad = f"SELECT *, '{table}' AS file, {why} FROM {table}_rows WHERE {condition}"
-            whole = f"SELECT number, original FROM {table}_rows"
-        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE bad AS {bad}")
-        path = self.folder / "rejected.parquet"
-        self.connection.register("no_lines", REJECTED.empty_table())
-        lines = parquet([path]) if path.is_file() else "no_lines"
-        text = "o.original" if table != "interactions" else "to_json(o.original)::VARCHAR"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        ((count,),) = self.connection.execute(f"""
-            COPY (
-                (SELECT {names}, r.file,
-                    r.number % (1::BIGINT << {PART_BITS}) + 1 - coalesce(l.so_far, 0) AS line,
-                    coalesce(json_extract_string({text}, '$._line'), {text}) AS original,
-                    r.reason, r.expectation, {self._mapping(table)} AS mapping
-                FROM bad r JOIN ({whole}) o USING (number)
-                ASOF LEFT JOIN ({self._likes(table)}) l
-                    ON r.number >> {PART_BITS} = l.part AND r.number >= l.number
-                ORDER BY r.number)
-                UNION ALL BY NAME
-                SELECT source AS file, line, original, reason, rule AS expectation, mapping
-                FROM {lines} WHERE "table" = '{table}'
-            ) TO {quoted(str(target))} (FORMAT parquet, COMPRESSION zstd)
-        """).fetchall()
-        if count == 0:
-            target.unlink()
-        return int(count)
-
-    def _mapping(self, table: str) -> str:
-        """SQL of the place in the batch's `mappings`, by which the row was read."""
-        if table != "interactions" or not self.batch.parts:
-            return "NULL::BIGINT"
-        last = max(int(part) for part in self.batch.parts)
-        places = [self.batch.parts.get(str(part)) for part in range(last + 1)]
-        listed = ", ".join("NULL" if place is None else str(place) for place in places)
-        return f"list_extract([{listed}]::BIGINT[], (r.number >> {PART_BITS}) + 1)"
-
-    def _likes(self, table: str) -> str:
-        """Rows that ingest made of the rating before them: no lines of their own in the file."""
-        staged = staged_events(self.folder)
-        where = "event_type = 'like' AND ends_with(event_id, '-like')"
-        where += f" AND {c.EVENT_ORDER} <= (SELECT max(number) FROM bad)"
-        if table != "interactions":
-            staged, where = f"(SELECT 0 AS {c.EVENT_ORDER})", "false"
-        return (
-            f"SELECT {c.EVENT_ORDER} AS number, {c.EVENT_ORDER} >> {PART_BITS} AS part,"
-            f" row_number() OVER (PARTITION BY {c.EVENT_ORDER} >> {PART_BITS}"
-            f" ORDER BY {c.EVENT_ORDER}) AS so_far FROM {staged} WHERE {where}"
+        condition = " OR ".join(f"({rule.bad})" for rule in mine)
+        self.connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {table}_bad AS SELECT {', '.join(names)},"
+            f" {file} AS file, {NUMBER[table]} AS number,"
+            f" list_filter([{cases}], lambda one: one IS NOT NULL) AS broken"
+            f" FROM {table}_rows WHERE {condition}"
         )
+        counts = self.counts[table]
+        own = " OR ".join(f"starts_with(file, {quoted(one)})" for one in POSTED)
+        found = self.connection.execute(
+            f"SELECT place, count(*), count(*) FILTER ({own})"
+            f" FROM (SELECT unnest(broken) AS place, file FROM {table}_bad) GROUP BY 1"
+        ).fetchall()
+        counts.broken = {mine[place].name: rows for place, rows, _ in found}
+        counts.posted_broken = {mine[place].name: posted for place, _, posted in found}
+        figures = f"SELECT count(*), count(*) FILTER ({own}) FROM"
+        counts.bad, counts.posted_bad = self._row(f"{figures} {table}_bad")
+        all_rows = f"(SELECT {file} AS file FROM {self._judged(table)})"
+        counts.rows, counts.posted_rows = self._row(f"{figures} {all_rows}")
+        self.reasons[table] = [(rule.name, rule.reason) for rule in mine]
+
+    def _judged(self, table: str) -> str:
+        return "staged" if table == "interactions" else f"{table}_prepared"
+
+    def _row(self, query: str) -> tuple[Any, ...]:
+        (row,) = self.connection.execute(query).fetchall()
+        return row
 
     def _table_rows(self, table: str, key: str) -> None:
         there = columns_of(self.connection, staged_rows(self.folder, table))
         own = [n for n in there if n not in ("faults", "original", "operation", "excluded")]
         content = f"hash({', '.join(own)})"
         self.connection.execute(f"""
-            CREATE OR REPLACE TEMP TABLE {table}_rows AS
+            CREATE OR REPLACE TEMP TABLE {table}_prepared AS
             SELECT *, coalesce(operation = 'insert' AND {key} IS NOT NULL
                 AND min(content) OVER (PARTITION BY {key})
                 <> max(content) OVER (PARTITION BY {key}), false) AS id_conflict
@@ -200,8 +237,8 @@ class Sorting:
             )
         """)
 
-    def _known(self, table: str, key: str, rules: list[Rule]) -> None:
-        good = f"SELECT {key} AS id FROM {table}_rows WHERE NOT ({any_bad(rules, table)})"
+    def _known(self, table: str, key: str) -> None:
+        good = f"SELECT {key} AS id FROM {self._good(table)}"
         if self.lake is not None and (self.lake / f"{table}.parquet").is_file():
             good += f" UNION SELECT {key} FROM {parquet([self.lake / f'{table}.parquet'])}"
         self.connection.execute(
@@ -258,17 +295,17 @@ class Sorting:
 
     def _bursts(self) -> None:
         """(user, minute) with more events than one person makes."""
-        limit, staged = self.config.burst_per_minute, staged_events(self.folder)
-        acted = "NOT excluded AND event_type IS DISTINCT FROM 'impression'"  # a list is many rows
+        limit = self.config.burst_per_minute
+        acted = "event_type IS DISTINCT FROM 'impression'"  # a list is many rows
         self.connection.execute(f"""
             CREATE OR REPLACE TEMP TABLE busy AS
-            SELECT user_id FROM {staged} WHERE {acted}
+            SELECT user_id FROM staged WHERE {acted}
             GROUP BY user_id HAVING count(*) > {limit}
         """)
         self.connection.execute(f"""
             CREATE OR REPLACE TEMP TABLE bursts AS
             SELECT user_id, epoch_us(event_timestamp) // {MINUTE} AS minute, count(*) AS events
-            FROM {staged} SEMI JOIN busy USING (user_id) WHERE {acted}
+            FROM staged SEMI JOIN busy USING (user_id) WHERE {acted}
             GROUP BY ALL HAVING count(*) > {limit}
         """)
 
@@ -282,27 +319,3 @@ class Sorting:
         if self.connection.execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]:
             return "false"
         return f"coalesce({column} IN (SELECT event_id FROM {table}), false)"
-
-    def _check(self, table: str, rules: list[Rule]) -> None:
-        """Bind every rule once, so that a wrong expectation is a message and not a crash."""
-        for rule in rules:
-            if rule.table != table:
-                continue
-            try:
-                self.connection.execute(f"SELECT {rule.bad} FROM {table}_rows LIMIT 0")
-            except duckdb.Error as error:
-                text = str(error).splitlines()[0]
-                raise ConfigError(
-                    f"validation.expectations: '{rule.name}': {text}; want an SQL condition on the"
-                    f" columns of {table}: {', '.join(SCHEMAS[table].names)}"
-                ) from None
-
-
-def any_bad(rules: list[Rule], table: str) -> str:
-    """SQL: some quarantining rule of the table is broken."""
-    mine = [f"({rule.bad})" for rule in rules if rule.table == table and rule.action != "warn"]
-    return " OR ".join(mine) or "false"
-
-
-def _case(rule: Rule, text: str) -> str:
-    return f"CASE WHEN {rule.bad} THEN {quoted(getattr(rule, text))} END"

@@ -1,6 +1,7 @@
 """A home, and batches of JSON Lines that are staged and validated in it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +50,20 @@ class House:
 
     def stage(
         self,
-        events: list[dict[str, Any]] = GOOD_EVENTS,
-        items: list[dict[str, Any]] = GOOD_ITEMS,
-        users: list[dict[str, Any]] = GOOD_USERS,
+        events: Sequence[dict[str, Any] | str] = GOOD_EVENTS,
+        items: Sequence[dict[str, Any] | str] = GOOD_ITEMS,
+        users: Sequence[dict[str, Any] | str] = GOOD_USERS,
         **data: Any,
     ) -> str:
+        """Stage rows; a text is a line as it is."""
         files = {}
         for name, rows in (("interactions", events), ("items", items), ("users", users)):
             if not rows:
                 continue
             path = self.folder / f"{name}.jsonl"
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            columns = {key: key for row in rows for key in row}
+            lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+            path.write_text("".join(f"{line}\n" for line in lines))
+            columns = {key: key for row in rows if isinstance(row, dict) for key in row}
             files[name] = {"path": path, "columns": columns, "timestamp_unit": "us"}
         config = DataConfig.model_validate({"source": "files", "files": files} | data)
         self.batch_id = stage_source(config, self.settings, now=START + 1_000 * DAY).batch_id
@@ -76,6 +79,18 @@ class House:
     def reasons(self, name: str) -> dict[str, str]:
         key = "event_id" if name == "interactions" else name[:-1] + "_id"
         return {row[key]: row["expectation"] for row in self.quarantined(name)}
+
+    def counted(self, suite: str) -> dict[str, int]:
+        """{rule or description: unexpected values or rows} of the newest stored result."""
+        stored = self.settings.great_expectations / "gx" / "uncommitted" / "validations" / suite
+        newest = max(stored.rglob("*.json"), key=lambda path: path.stat().st_mtime)
+        found = {}
+        for one in json.loads(newest.read_text())["results"]:
+            config, result = one["expectation_config"], one["result"]
+            mark = config["meta"].get("shortlist", {"rule": config.get("description")})
+            rows = result.get("unexpected_count", result.get("observed_value"))
+            found[mark["rule"]] = rows
+        return found
 
     def files(self) -> dict[Path, bytes]:
         current = self.lake.root / "current"

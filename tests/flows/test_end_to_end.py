@@ -100,7 +100,7 @@ def test_doctor_finds_everything_that_serving_needs(served_home):
 def test_the_report_and_the_data_docs_are_pages(served_home, run_summary):
     report = Path(answer("report", home=served_home)["report"])
     assert "<html" in report.read_text().lower()
-    assert (served_home / "data_docs" / "index.html").is_file()
+    assert Settings(home=served_home).data_docs.joinpath("index.html").is_file()
     assert run_summary["monitor"]["verdict"] in {"pass", "warn", "hold"}
 
 

@@ -1,15 +1,14 @@
 """What can be asked of validation: policies, changed rules, own expectations, corrections."""
 
-from pathlib import Path
+import json
 from typing import Any
 
 import pytest
 
 from flows.validate import ValidateConfig, ValidationFailed, validate_batch
-from flows.validate_suites import Judge
 from shortlist.config import ConfigError
+from shortlist.datasets import DataConfig, stage_source
 from shortlist.lake import LakeError
-from shortlist.validation import Figures, Rule
 from tests.flows.conftest import DAY, GENEROUS, GOOD_EVENTS, START, House, event, item
 
 
@@ -146,23 +145,52 @@ def test_a_batch_that_is_not_there_is_named(house: House) -> None:
         validate_batch(house.settings, "b7", GENEROUS, clock="replay")
 
 
-def test_an_expectation_that_cannot_be_judged_stops(tmp_path: Path) -> None:
-    rule = Rule("users", "user_id.required", "user_id IS NULL", "user_id is missing")
-    rows = [{"part": "all", "rows": 1, "bad": 0, "other": 0}]
-    figures = Figures(violations={"users": rows, "interactions": []})
-    (finding,) = Judge(tmp_path).run(figures, [rule], ValidateConfig(), batch_id="b1")[:1]
-    assert finding.action == "stop"
-    assert "no result: " in finding.text
-
-
-def test_an_id_that_looks_like_a_date_is_judged_too(tmp_path: Path) -> None:
-    rows = [{"part": "all", "rows": 1, "bad": 0}]
-    judge = Judge(tmp_path)
+def test_an_id_that_looks_like_a_date_is_judged_too(house: House) -> None:
     # dateutil takes this one for a date and overflows; one in 2,500 batch ids is like it.
-    found = judge.run(
-        Figures(violations={"users": rows, "interactions": rows}),
-        [],
-        ValidateConfig(),
-        batch_id="6449763540995043",
-    )
-    assert found == []
+    batch_id = "6449763540995043"
+    staged = house.lake.incoming(house.stage())
+    text = (staged / "batch.json").read_text().replace(house.batch_id, batch_id)
+    (staged / "batch.json").write_text(text)
+    staged.rename(staged.with_name(batch_id))
+    result = validate_batch(house.settings, batch_id, GENEROUS, clock="replay")
+    assert (result["accepted"], result["warnings"]) == (20, [])
+
+
+def post(house: House, *events: dict[str, Any]) -> str:
+    """Stage events as the service wrote them; returns the batch's id."""
+    house.settings.events.mkdir(parents=True)
+    lines = [json.dumps(row | {"received_at": START + 400 * DAY}) + "\n" for row in events]
+    (house.settings.events / "1998-07-12.jsonl").write_text("".join(lines))
+    config = DataConfig.model_validate({"source": "service"})
+    return stage_source(config, house.settings, now=START + 1_000 * DAY).batch_id
+
+
+BAD_POSTS = [
+    event(60, user_id="undefined"),
+    event(61, user_id="  "),
+    event(62, item_id="NaN"),
+    event(63, event_timestamp=0),
+    event(64, event_timestamp=-5),
+    event(65, value=77.0),
+]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"failure_budget": 0.0},
+        {"failure_budget": 0.0, "min_rows": 50},
+        {"rules": {"value.rating_range": {"action": "stop"}}},
+        {"rules": {"user_id.placeholder": {"budget": 0.0}, "item_id.placeholder": {"budget": 0.1}}},
+    ],
+)
+def test_bad_rows_of_one_client_do_not_stop_those_of_all_others(
+    house: House, limits: dict[str, Any]
+) -> None:
+    house.validate()
+    batch_id = post(house, event(50), *BAD_POSTS, event(51))
+    config = ValidateConfig.model_validate(limits)
+    result = validate_batch(house.settings, batch_id, config, clock="replay")
+    assert (result["read"], result["accepted"], result["quarantined"]) == (8, 2, 6)
+    house.batch_id = batch_id
+    assert set(house.reasons("interactions")) == {f"e{i}" for i in range(60, 66)}

@@ -17,7 +17,7 @@ from shortlist.lake.publish import publish
 from shortlist.lake.snapshot import locked, workspace
 from shortlist.lake.staging import open_staged
 from shortlist.validation import Sorting, ValidateConfig, rules_for
-from shortlist.validation.figures import count
+from shortlist.validation.figures import rows_of
 from shortlist.validation.quarantine import Quarantine
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -38,15 +38,15 @@ def take_in_rows(
             limits, now=NOW, earliest=limits.earliest, earliest_published=limits.earliest_published
         )
         sorting.prepare(rules)
-        figures = count(sorting, rules, limits, now=NOW)
-        kept = Quarantine(settings.quarantine).write(sorting, rules, figures)
-        items, users = (sorting.good_rows(table, rules) for table in ("items", "users"))
+        kept = Quarantine(settings.quarantine).write(sorting)
+        _, quarantined = rows_of(sorting, "interactions")
+        items, users = (sorting.good_rows(table) for table in ("items", "users"))
         done = publish(
             connection,
             root,
             batch.batch_id,
             work=work,
-            events=sorting.good_events(rules),
+            events=sorting.good_events(),
             items=items,
             users=users,
             given_ids=batch.given_ids,
@@ -59,7 +59,7 @@ def take_in_rows(
     account = {
         "read": batch.read["interactions"],
         "accepted": done.accepted,
-        "quarantined": figures.bad("interactions"),
+        "quarantined": quarantined,
         "duplicates": done.duplicates,
     }
     parts = account["accepted"] + account["quarantined"] + account["duplicates"]

@@ -1,0 +1,42 @@
+"""The relations that a run prepares, but over the lake, for the time when no batch is staged."""
+
+from pathlib import Path
+
+from shortlist.lake.engine import name, quoted
+from shortlist.validation.figures import Figures, one_row
+from shortlist.validation.rules import SCHEMAS, Rule
+
+FLAGS = {
+    "interactions": {
+        "item_is_known": "true",
+        "user_is_known": "true",
+        "id_conflict": "false",
+        "operation_misses": "false",
+        "in_burst": "false",
+    },
+    "items": {"id_conflict": "false", "number": "row_number() OVER () - 1"},
+    "users": {"id_conflict": "false", "number": "row_number() OVER () - 1"},
+}
+"""What a run finds out beside the columns of the contract; published rows have passed it."""
+
+
+def views_of_lake(root: Path, rules: list[Rule], figures: Figures) -> dict[str, str]:
+    """{view: SQL} of the current snapshot, the rules' derived columns included, and the figures of
+    the last batch.
+    """
+    views = {"batch_rows": one_row(figures)}
+    for table in SCHEMAS:
+        path = root.absolute() / "current" / f"{table}.parquet"
+        if table == "interactions":
+            path = root.absolute() / "current" / table / "**" / "*.parquet"
+        flags = {"operation": "'insert'", "faults": "NULL::VARCHAR[]"} | FLAGS[table]
+        given = ", ".join(f"{value} AS {column}" for column, value in flags.items())
+        source = f"read_parquet({quoted(str(path))}, hive_partitioning = false)"
+        derived = [
+            f"{rule.value} AS {name(rule.check.column)}"
+            for rule in rules
+            if rule.table == table and rule.value
+        ]
+        columns = ", ".join(["*", *derived])
+        views[f"{table}_rows"] = f"SELECT {columns} FROM (SELECT *, {given} FROM {source})"
+    return views

@@ -1,0 +1,100 @@
+"""All rules on rows: those on events, and here those on items and users."""
+
+from datetime import datetime, timedelta
+
+from shortlist import columns as c
+from shortlist.contracts import MAX_VALUE
+from shortlist.lake.operations import OPERATIONS
+from shortlist.validation.checks import one_of, within
+from shortlist.validation.config import ValidateConfig
+from shortlist.validation.interaction_rules import interaction_rules
+from shortlist.validation.rules import Rule, changed, derived, fault, ids, own_rules, required
+
+
+def rules_for(
+    config: ValidateConfig, *, now: datetime, earliest: datetime, earliest_published: datetime
+) -> list[Rule]:
+    """All rules on rows of the three tables: the contracts', the limits', the user's own.
+
+    Raises:
+        ConfigError: `[validation.rules]` sets a rule of the contract to warn.
+    """
+    rules = [
+        *interaction_rules(config, now=now, earliest=earliest),
+        *item_rules(now=now, earliest=earliest_published),
+        *user_rules(),
+        *own_rules(config),
+    ]
+    return changed(rules, config.rules)
+
+
+def item_rules(*, now: datetime, earliest: datetime) -> list[Rule]:
+    """Rules on the catalogue."""
+    table = "items"
+    # A film of next year may be in the catalogue already.
+    last = now + timedelta(days=1000)
+    return [
+        *required(table),
+        *ids(table, c.ITEM_ID),
+        fault(table, "line.json", "the line is no JSON object"),
+        fault(table, "price.number", "price is no number; want one like 12.50"),
+        fault(table, "published_at.readable", "published_at is neither a year nor like 2024-05-31"),
+        fault(
+            table,
+            "categories.readable",
+            "categories are a list that cannot be read, or its objects have no category_key",
+        ),
+        fault(table, "available.flag", "available is neither true nor false"),
+        fault(table, "updated_at.readable", "updated_at is no time of the mapping's unit"),
+        Rule(
+            table,
+            "price.not_negative",
+            within(c.PRICE, 0, MAX_VALUE),
+            f"price is negative or no plain number; want 0 to {MAX_VALUE:g}",
+        ),
+        Rule(
+            table,
+            "published_at.range",
+            within(c.PUBLISHED_AT, earliest, last),
+            f"published_at: want from {earliest:%Y} to {last:%Y-%m-%d}",
+        ),
+        derived(
+            table,
+            "categories.no_circle",
+            "category_twice",
+            f"CASE WHEN len({c.CATEGORIES}) <> len(list_distinct({c.CATEGORIES}))"
+            f" THEN array_to_string({c.CATEGORIES}, ' > ') END",
+            "a category is its own ancestor: a path names each category once",
+        ),
+        Rule(
+            table,
+            "operation.known",
+            one_of("operation", OPERATIONS),
+            f"operation is none of {', '.join(OPERATIONS)}",
+        ),
+        derived(
+            table,
+            "item_id.once",
+            "ambiguous_item_id",
+            f"CASE WHEN id_conflict THEN {c.ITEM_ID} END",
+            "the same item_id is there with different contents; want an item once",
+        ),
+    ]
+
+
+def user_rules() -> list[Rule]:
+    """Rules on users."""
+    table = "users"
+    return [
+        *required(table),
+        *ids(table, c.USER_ID),
+        fault(table, "line.json", "the line is no JSON object"),
+        fault(table, "created_at.readable", "created_at is neither a year nor like 2024-05-31"),
+        derived(
+            table,
+            "user_id.once",
+            "ambiguous_user_id",
+            f"CASE WHEN id_conflict THEN {c.USER_ID} END",
+            "the same user_id is there with different contents; want a user once",
+        ),
+    ]

@@ -1,0 +1,67 @@
+"""Data Docs: every validation stays listed, and a browser without a network shows them whole."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flows.validate import ValidateConfig, ValidationFailed
+from tests.flows.conftest import GOOD_EVENTS, House, event
+
+TAKEN = re.compile(r"""(?:<(?:link|script|img)\b[^>]*?(?:href|src)=|url\()\s*["']?([^"')\s>]+)""")
+
+
+def taken(page: Path) -> list[str]:
+    """What a page loads by itself; links that a reader may follow are left out."""
+    return TAKEN.findall(page.read_text())
+
+
+def test_every_validation_stays_listed(house: House) -> None:
+    house.validate([*GOOD_EVENTS, event(30, value=9.0)])
+    first = house.batch_id
+    with pytest.raises(ValidationFailed):
+        house.validate([event(31, value=9.0)], config=ValidateConfig())
+    house.validate([event(32)])
+    docs = house.settings.data_docs
+    index = (docs / "index.html").read_text()
+    pages = list((docs / "validations").rglob("*.html"))
+    assert len(pages) == 4 + 2 + 2  # items and users came once
+    for page in pages:
+        assert page.relative_to(docs).as_posix() in index
+    head, rows = index.split("<!-- accounts -->")[1].split("<!-- end")[0].split("</tr>", 1)
+    assert "<th>quarantined</th>" in head
+    verdicts = re.findall(r"<tr><td>(\w+)</td><td>(\w+)</td><td>(\d+)</td>", rows)
+    assert [(verdict, read) for _, verdict, read in verdicts] == [
+        ("published", "1"),
+        ("refused", "1"),
+        ("published", "21"),
+    ]
+    assert verdicts[2][0] == first
+
+
+def test_pages_take_nothing_from_another_host(house: House) -> None:
+    house.validate([*GOOD_EVENTS, event(30, value=9.0)])
+    docs = house.settings.data_docs
+    pages = list(docs.rglob("*.html"))
+    assert len(pages) == 9  # the index, four suites, four results
+    for page in pages:
+        found = taken(page)
+        assert sum(one.endswith((".css", ".js")) for one in found) >= 8, page
+        for one in found:
+            assert not one.startswith(("http", "//")), f"{page}: {one}"
+            if one.startswith((".", "static")):
+                assert (page.parent / one.split("?")[0]).is_file(), f"{page}: {one}"
+
+
+def test_the_assets_are_whole() -> None:
+    from flows.validate_site import ASSETS, LOCAL
+
+    for file in LOCAL.values():
+        assert (ASSETS / file).stat().st_size > 400
+    for folder in ASSETS.iterdir():
+        text = "".join(path.read_text(errors="ignore")[:2_000] for path in folder.rglob("*.js"))
+        assert (folder / "LICENSE").is_file() or "MIT License" in text, folder
+    css = (ASSETS / "fontawesome/css/all.min.css").read_text()
+    for weight in ("fa-solid-900.woff2", "fa-regular-400.woff2"):
+        assert weight in css
+        assert (ASSETS / "fontawesome/webfonts" / weight).is_file()
