@@ -41,6 +41,7 @@ from shortlist.features import (
 from shortlist.metrics import bootstrap_mean, ndcg, paired_difference
 from shortlist.pack import ItemState
 from shortlist.profiles import ProfileEncoder
+from shortlist.refusals import NO_REFUSALS
 from shortlist.searches import NO_SEARCHES
 from shortlist.splits import WINDOWS, draw_requests, split_windows
 
@@ -49,13 +50,13 @@ STRENGTH = {"purchase": 2, "click": 1}
 
 
 class First(UserLog):
-    def one_of_each(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
+    def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
         _, first = np.unique(key, return_index=True)
         return rows[np.sort(first)]
 
 
 class Strongest(UserLog):
-    def one_of_each(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
+    def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
         strength = np.zeros(len(EVENT_CODE) + 1)
         for name, value in STRENGTH.items():
             strength[EVENT_CODE[name]] = value
@@ -156,6 +157,7 @@ class World:
             context={name: np.zeros(n) for name in CONTEXT_STATE}
             | {name: time_features(drawn.at)[name] for name in CONTEXT_ON_DEMAND},
             searches=[NO_SEARCHES] * n,
+            refusals=[NO_REFUSALS] * n,
         )
         queries = build_queries(read, catalogue=self.catalogue, profiles=self.profiles)
         return queries, [self.catalogue.vocab.encode(items) for items in drawn.relevant]

@@ -86,7 +86,7 @@ user_stats = FeatureView(
 
 user_history = FeatureView(
     name="user_history",
-    description="A user's newest items with times, values and types, each at its first event",
+    description="A user's newest events with times, values and types; where configured one an item",
     owner="platform",
     entities=[user],
     ttl=FOREVER,
@@ -138,6 +138,21 @@ user_searches = FeatureView(
         Field(name="search_count", dtype=Int64),
     ),
     source=pushed("user_searches"),
+)
+
+user_refusals = FeatureView(
+    name="user_refusals",
+    description="Items that a user refused and when (shortlist/refusals.py)",
+    owner="platform",
+    entities=[user],
+    ttl=FOREVER,
+    schema=described(
+        Field(name="user_id", dtype=String),
+        Field(name="refused_items", dtype=Array(String)),
+        Field(name="refused_times", dtype=Array(Int64)),
+    ),
+    source=snapshot("user_refusals"),
+    tags={"rows": "events"},
 )
 
 user_profile = FeatureView(
@@ -238,12 +253,13 @@ def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-request_v5 = FeatureService(
-    name="request_v5",
+request_v6 = FeatureService(
+    name="request_v6",
     features=[
         user_stats,
         user_kinds,
         user_searches,
+        user_refusals,
         user_history,
         user_profile,
         context_trend,

@@ -43,6 +43,8 @@ class World:
     windows: Windows
     versions: pa.Table | None = None
     """Of the catalogue's items (`catalogue_history.COLUMNS`); None: it never changed."""
+    repeat_after: int | None = None
+    """Microseconds after which an item may be recommended again; None: never."""
 
     @cached_property
     def catalogues(self) -> CatalogueHistory:
@@ -80,6 +82,7 @@ def load_world(settings: Settings, run: Run) -> World:
         catalogue=Catalogue.from_items(run.items),
         windows=run.windows,
         versions=lake.item_versions(COLUMNS),
+        repeat_after=run.config.data.repeat_after,
     )
 
 
@@ -113,6 +116,7 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
         known=known_at(time, arrived, posted=posted),
         value=table.column(c.VALUE).to_numpy().astype(np.float64),
         type_code=event_codes(table.column(c.EVENT_TYPE)),
+        repeat_after=world.repeat_after,
     )
     return TrainingData.from_log(
         log,
@@ -197,6 +201,7 @@ def judged_requests(
                         catalogue=world.catalogue,
                         profiles=profiles,
                         exclude=blocked,
+                        repeat_after=world.repeat_after,
                     ),
                     items=items,
                     context_ids=[contexts[i] for i in rows],
@@ -217,6 +222,7 @@ def draw_window(world: World, window: str, config: RunConfig) -> Requests:
         rng=np.random.default_rng([config.seed, *window.encode()]),
         max_per_user=config.split.max_requests_per_user,
         asked=world.asked,
+        repeat_after=world.repeat_after,
     )
 
 

@@ -22,7 +22,7 @@ from flows.refit import Recipe
 from flows.runs import Run
 from flows.sanity import compare_refit
 from flows.train import read_windows
-from flows.train_sources import REFERENCE_KINDS
+from flows.train_sources import reference_kinds
 from models import registry
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, Ranked
@@ -119,7 +119,7 @@ def judge_sources(
         for source in config.train.sources
         if source.kind not in backtest.sources
     } | backtest.sources
-    for kind in REFERENCE_KINDS:
+    for kind in reference_kinds(config):
         folder = run.references / kind
         if folder.is_dir():
             sources[kind] = registry.load(kind, folder, catalogue)

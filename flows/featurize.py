@@ -13,6 +13,7 @@ from prefect import flow, task
 from flows.retries import RETRIED
 from shortlist.clock import moment_text
 from shortlist.config import Settings
+from shortlist.counting import ListRules
 from shortlist.feature_store import (
     FeatureStoreError,
     apply,
@@ -28,13 +29,21 @@ from shortlist.ticks import DAILY
 
 
 @flow(name="featurize", log_prints=True)
-def featurize_flow(target_events: tuple[str, ...], until: int, tick: int = DAILY) -> dict[str, Any]:
+def featurize_flow(
+    target_events: tuple[str, ...],
+    until: int,
+    tick: int = DAILY,
+    once: bool = True,
+    low_rating: float | None = None,
+) -> dict[str, Any]:
     """Bring every feature to `until` (microseconds; only events strictly before it are seen).
 
     Events that became known after `until` stay in the tail of the online rows.
 
     Args:
         tick: of item features, microseconds.
+        once: whether a history holds each item once, not every event.
+        low_rating: ratings up to this value refuse their item.
 
     Raises:
         LakeError: nothing was validated yet.
@@ -50,16 +59,23 @@ def featurize_flow(target_events: tuple[str, ...], until: int, tick: int = DAILY
                 f" for {moment_text(until)}; features are never set back (remove the folder to"
                 " build anew)"
             )
-        return featurize_task(target_events, until, tick)
+        return featurize_task(target_events, until, tick, ListRules(once, low_rating))
 
 
 @task(name="build", **RETRIED)
-def featurize_task(target_events: tuple[str, ...], until: int, tick: int) -> dict[str, Any]:
-    return featurize(Settings(), target_events, until=until, tick=tick)
+def featurize_task(
+    target_events: tuple[str, ...], until: int, tick: int, lists: ListRules
+) -> dict[str, Any]:
+    return featurize(Settings(), target_events, until=until, tick=tick, lists=lists)
 
 
 def featurize(
-    settings: Settings, target_events: tuple[str, ...], *, until: int, tick: int = DAILY
+    settings: Settings,
+    target_events: tuple[str, ...],
+    *,
+    until: int,
+    tick: int = DAILY,
+    lists: ListRules = ListRules(),
 ) -> dict[str, Any]:
     """The flow's work: rows of each view, the published pack's id, seconds of each part."""
     lake = Lake(settings.lake)
@@ -72,6 +88,7 @@ def featurize(
         target_events=target_events,
         until=until,
         tick=tick,
+        lists=lists,
     )
     seconds["states"] = _since(started)
     written = ", ".join(f"{count:,} {view}" for view, count in rows.items())

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flows.guess_habits import MANY_REPEATS, low_rating, share_of_repeats
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.datasets.errors import DatasetError
@@ -16,6 +17,7 @@ from shortlist.datasets.guess import (
     guess_items,
     guess_users,
 )
+from shortlist.repeats import ALLOW, EXCLUDE
 
 OLD = 30 * 86_400
 """Seconds after which data is history: 'now' is then its own end."""
@@ -86,6 +88,12 @@ def guess(
     if run["rating_range"]:
         low, high = run["rating_range"]
         said += f"; ratings from {low:g} to {high:g}, liked from {run['like_threshold']:g}"
+    if run["repeats"] == ALLOW:
+        share, target = run["share_of_repeats"], run["target_events"][0]
+        said += (
+            f"; repeats allowed (GUESS: {share:.0%} of the {target} events are of an item that the"
+            ' user had before; otherwise set repeats = "exclude")'
+        )
     questions = [question for _, one in tables for question in one.questions]
     if questions:
         raise OpenQuestion("; ".join(questions), toml)
@@ -99,7 +107,7 @@ def guess(
             "columns": {key: one.mapping for key, one in tables},
             "notes": notes,
         }
-        | {key: run[key] for key in ("target_events", "clock", "like_threshold")},
+        | {key: run[key] for key in ("target_events", "clock", "like_threshold", "repeats")},
         "tables": [_shown(key, one) for key, one in tables],
     }
 
@@ -148,17 +156,23 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
         kinds = {events.more["event_type"]: ENOUGH}
     target = next((kind for kind in PREFERRED if kinds.get(kind, 0) >= ENOUGH), None)
     target = target or max(kinds, key=lambda kind: kinds[kind], default="view")
-    rating = liked = None
+    rating = liked = low = None
     if "rating" in kinds and c.VALUE in events.mapping:
         unrated = events.more.get("unrated")
         rating = sample.range(events.mapping[c.VALUE], without=unrated)
         if rating is not None:
-            liked = _liked(rating, sample.counts(events.mapping[c.VALUE]))
+            counts = sample.counts(events.mapping[c.VALUE])
+            liked, low = _liked(rating, counts), low_rating(rating, counts)
+    repeats = 0.0 if events.questions else share_of_repeats(sample, events, target=target)
+    again = repeats >= MANY_REPEATS
     is_old = events.newest is None or events.newest < (time.time() - OLD) * 1e6
     return {
         "target_events": [target],
         "rating_range": rating,
         "like_threshold": liked,
+        "low_rating": low if again or target != "rating" else None,
+        "repeats": ALLOW if again else EXCLUDE,
+        "share_of_repeats": round(repeats, 2),
         "clock": "replay" if is_old else "wall",
     }
 
@@ -201,6 +215,16 @@ def _toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) -> st
     ]
     if run["like_threshold"] is not None:
         lines.append(f"like_threshold = {run['like_threshold']} # such a rating is also a `like`")
+    if run["low_rating"] is not None:
+        lines.append(
+            f"low_rating = {run['low_rating']:g} # up to it a rating is negative feedback: the item"
+            " isn't shown to that user again"
+        )
+    if run["repeats"] != EXCLUDE:
+        lines.append(
+            f'repeats = "{run["repeats"]}" # what somebody had may be recommended again; or'
+            ' "after 7 days", or "exclude"'
+        )
     lines.append(f'clock = "{run["clock"]}" # replay: now is the data\'s own end; wall: it is now')
     if run["clock"] == "replay":
         lines.append(
@@ -218,7 +242,8 @@ def _toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) -> st
     if run["rating_range"]:
         low, high = run["rating_range"]
         lines += ["", "[validation]", f"rating_range = [{low:g}, {high:g}]"]
-    sources = ["two_tower", "ials", "item_knn", "ease", "popularity", "recent_popularity"]
+    again = ["personal"] if run["repeats"] != EXCLUDE else []
+    sources = [*again, "two_tower", "ials", "item_knn", "ease", "popularity", "recent_popularity"]
     lines += ["", "[train]", "sources = ["]
     for source in sources:
         epochs = ", optimiser = { learning_rate = 3e-3, num_epochs = 6 }"

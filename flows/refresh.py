@@ -61,7 +61,10 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
         ingested = validated["accepted"]
     else:
         print(f"refresh: nothing was posted or shown ({settings.events} is empty)")
-    features = featurize_flow(run_config.data.target_events, until, run_config.tick)
+    data = run_config.data
+    features = featurize_flow(
+        data.target_events, until, run_config.tick, data.lists.once, data.lists.low_rating
+    )
     if failed is not None:
         raise failed
     return {"ingested": ingested, "until": until, "features": features}

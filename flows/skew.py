@@ -158,6 +158,7 @@ def recompute(settings: Settings, target_events: tuple[str, ...], *, until: int)
         target_events=target_events,
         until=until,
         tick=snapshots.tick,
+        lists=snapshots.lists,
         anew=True,
         profiles=settings.features,
     )

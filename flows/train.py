@@ -187,6 +187,7 @@ def train_ranking(
             score_sources=names,
             candidates_per_source=config.train.candidates_per_source,
             mmr_strength=config.train.mmr_strength,
+            repeats=config.data.repeats,
         ),
         sources=sources,
         ranker=None,

@@ -69,11 +69,18 @@ def in_order(sources: Sequence[Any]) -> list[Any]:
     return sorted(sources, key=lambda source: source.kind in registry.BASELINES)
 
 
+def reference_kinds(config: RunConfig) -> tuple[str, ...]:
+    """Baselines of the table; where people use the same again, also what they used before."""
+    repeats = config.data.repeat_after is not None
+    return (*REFERENCE_KINDS, "personal") if repeats else REFERENCE_KINDS
+
+
 def reference_sources(config: RunConfig, *, num_items: int) -> list[Any]:
     """The table's baselines as the run configures them, with their defaults where it does not."""
     named = {source.kind: source for source in config.train.sources}
-    kinds = [kind for kind in REFERENCE_KINDS if kind != "ease" or num_items <= MAX_ITEMS]
-    if len(kinds) < len(REFERENCE_KINDS):
+    wanted = reference_kinds(config)
+    kinds = [kind for kind in wanted if kind != "ease" or num_items <= MAX_ITEMS]
+    if len(kinds) < len(wanted):
         print(f"train: no EASE in the table: {num_items:,} items, its inverse is dense")
     return [named.get(kind) or registry.parse_source(json.dumps({"kind": kind})) for kind in kinds]
 

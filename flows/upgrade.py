@@ -138,7 +138,8 @@ def build(settings: Settings, staged: Settings, config: RunConfig) -> str | None
     settings.cache.mkdir(exist_ok=True)
     staged.cache.symlink_to(settings.cache.absolute())
     with at_home(staged.home):
-        featurize(staged, config.data.target_events, until=until, tick=config.tick)
+        data = config.data
+        featurize(staged, data.target_events, until=until, tick=config.tick, lists=data.lists)
         return train_anew(staged, config) if _unservable(staged) else None
 
 

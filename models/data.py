@@ -30,8 +30,8 @@ def fingerprint(*arrays: np.ndarray) -> str:
 class TrainingData:
     """Positive events of the retrieval-train window, sorted by user, then time, then source order.
 
-    Events of user row u are `offsets[u]:offsets[u + 1]`. One item appears at most once a user; all
-    events, repeats too, are in `every`.
+    Events of user row u are `offsets[u]:offsets[u + 1]`: what its history holds in the end, each
+    item once unless repeats are allowed. All events are in `every`.
     """
 
     catalogue: Catalogue
@@ -57,7 +57,7 @@ class TrainingData:
     ) -> "TrainingData":
         """Histories out of all events, by the rule of `shortlist/counting.py`."""
         known = log.in_catalogue
-        rows = known.kept_of_each()
+        rows = known.kept()
         return cls(
             catalogue=catalogue,
             user_ids=user_ids,

@@ -31,7 +31,7 @@ class Queries:
     history_time: np.ndarray  # (B, L) int64 microseconds, 0 where padded
     history_value: np.ndarray  # (B, L) float32, NaN where padded or without value
     history_type: np.ndarray  # (B, L) int64 EVENT_CODE, 0 where padded or unknown
-    seen: list[np.ndarray]  # item_idx of the user's history, any length, B of them; left out
+    seen: list[np.ndarray]  # item_idx that its user consumed or refused, any length, B; left out
     user: np.ndarray  # (B, len(USER_FEATURES)) float32
     context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32
     profile: np.ndarray  # (B, A) int64 codes, 0 unknown

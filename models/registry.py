@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter
 from models.baselines.ease import Ease, EaseConfig, fit_ease
 from models.baselines.ials import Ials, IalsConfig, fit_ials
 from models.baselines.item_knn import ItemKNN, ItemKnnConfig, fit_item_knn
+from models.baselines.personal import Personal, PersonalConfig, fit_personal
 from models.baselines.popularity import (
     Popularity,
     PopularityConfig,
@@ -35,6 +36,7 @@ from shortlist.catalogue import Catalogue
 SourceConfig = Annotated[
     PopularityConfig
     | RecentPopularityConfig
+    | PersonalConfig
     | ItemKnnConfig
     | EaseConfig
     | IalsConfig
@@ -59,6 +61,7 @@ class Entry:
 SOURCES: dict[str, Entry] = {
     "popularity": Entry(fit_popularity, Popularity.load),
     "recent_popularity": Entry(fit_recent_popularity, Popularity.load),
+    "personal": Entry(fit_personal, Personal.load),
     "item_knn": Entry(fit_item_knn, ItemKNN.load),
     "ease": Entry(fit_ease, Ease.load),
     "ials": Entry(fit_ials, Ials.load),
@@ -69,8 +72,8 @@ SOURCES: dict[str, Entry] = {
     "average": Entry(fit_average, load_average),
     "content": Entry(fit_content, load_content),
 }
-BASELINES = ("popularity", "recent_popularity", "item_knn", "ease", "ials")
-"""Kinds that are always in the table of an evaluation."""
+BASELINES = ("popularity", "recent_popularity", "personal", "item_knn", "ease", "ials")
+"""Kinds that a table of an evaluation compares with."""
 
 
 def parse_source(text: str) -> SourceConfig:

@@ -13,6 +13,8 @@ import numpy as np
 
 from shortlist.counting import TARGET_STATE, counted
 from shortlist.features import MAX_HISTORY
+from shortlist.repeats import may_be_found
+from shortlist.splits import previous_times
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class UserLog:
     value: np.ndarray  # (M,) float64, NaN where the event has none
     type_code: np.ndarray  # (M,) int64 EVENT_CODE, 0 where unknown
     place: np.ndarray  # (M,) int64, ascending by time, then source order
+    repeat_after: int | None = None  # microseconds until an item may be found again; None: never
 
     @classmethod
     def build(
@@ -43,6 +46,7 @@ class UserLog:
         known: np.ndarray,
         value: np.ndarray,
         type_code: np.ndarray,
+        repeat_after: int | None = None,
     ) -> "UserLog":
         """From (M,) arrays; events of equal time stay in the order given."""
         place = np.empty(len(time), dtype=np.int64)
@@ -57,7 +61,13 @@ class UserLog:
             value=value[order],
             type_code=type_code[order],
             place=place[order],
+            repeat_after=repeat_after,
         )
+
+    @property
+    def once(self) -> bool:
+        """Whether histories hold each item once, not every event."""
+        return self.repeat_after is None
 
     @property
     def num_users(self) -> int:
@@ -88,22 +98,25 @@ class UserLog:
             value=self.value[kept],
             type_code=self.type_code[kept],
             place=self.place[kept],
+            repeat_after=self.repeat_after,
         )
 
-    def first_of_each(self) -> np.ndarray:
-        """Rows of each user's first event of each item, sorted by user, then `place`."""
-        order, pair = self._pairs()
-        _, first = np.unique(pair, return_index=True)
-        return order[np.sort(first)]
-
-    def kept_of_each(self) -> np.ndarray:
-        """Rows of the event of each item that each user's history keeps in the end, in the same
-        order.
+    def to_find(self) -> np.ndarray:
+        """Rows of the events that a list of their moment is to find, sorted by user, then `place`:
+        the first of each item, and those that come `repeat_after` the one before.
         """
-        return self.one_of_each(*self._pairs())
+        order, pair = self._pairs()
+        previous = previous_times(pair, self.time[order])
+        return order[may_be_found(previous, self.time[order], after=self.repeat_after)]
 
-    def one_of_each(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
-        """Of rows in the order of `place`, the last of each key: histories keep newest events."""
+    def kept(self) -> np.ndarray:
+        """Rows of the events that each user's history keeps in the end, in the same order."""
+        return self.newest(*self._pairs())
+
+    def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
+        """Of rows in the order of `place`, the last of each key, or all of them."""
+        if not self.once:
+            return rows
         _, last = np.unique(key[::-1], return_index=True)
         return rows[np.sort(len(rows) - 1 - last)]
 
@@ -176,17 +189,14 @@ class UserLog:
         """Rows of one user's whole history out of the events before row `end`, oldest first."""
         begin = self.offsets[user]
         rows = begin + np.argsort(self.place[begin:end])
-        return self.one_of_each(rows, self.item_idx[rows])
+        return self.newest(rows, self.item_idx[rows])
 
     @cached_property
     def _plain(self) -> np.ndarray:
-        """(U,) whether every history of the user is a piece of the log: no late events, no item
-        twice.
+        """(U,) whether every history of the user is a piece of the log: no late events, none left
+        out.
         """
         late = (np.diff(self.place) < 0) & (np.diff(self.user_row) == 0)
-        repeats = np.diff(self.offsets) - np.bincount(
-            self.user_row[self.first_of_each()], minlength=self.num_users
-        )
-        return (np.bincount(self.user_row[1:][late], minlength=self.num_users) == 0) & (
-            repeats == 0
-        )
+        in_time = np.bincount(self.user_row[1:][late], minlength=self.num_users) == 0
+        kept = np.bincount(self.user_row[self.kept()], minlength=self.num_users)
+        return in_time & (kept == np.diff(self.offsets))

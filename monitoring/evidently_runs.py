@@ -109,22 +109,51 @@ def drift_run(
 
 
 def ranking_run(current: pd.DataFrame, reference: pd.DataFrame, *, k: int) -> Snapshot:
-    """Quality at each rank to k; requests without anything taken are left out, as everywhere."""
+    """Quality at each rank to k, or to the last one that any list has; requests without anything
+    taken are left out, as everywhere.
+    """
+    ranks = [int(frame["rank"].max()) for frame in (current, reference) if len(frame)]
+    k = min(k, *ranks)
     metrics = [kind(k=k) for kind in (NDCG, MAP, MRR, HitRate, PrecisionTopK, RecallTopK)]
-    return Report(metrics).run(_ranking(current), _ranking(reference))
+    return judged(metrics, _ranking(current), _ranking(reference))
 
 
 def beyond_accuracy_run(tables: Tables, *, k: int) -> Snapshot:
-    """Evidently's own definitions; its diversity is a sum over pairs by list length, not a mean."""
+    """Evidently's own definitions; its diversity is a sum over pairs by list length, not a mean. A
+    catalogue without categories has none.
+    """
     features = category_columns(tables.backdrop.catalogue)
-    metrics: list[Metric] = [Diversity(k=k, item_features=features), Personalization(k=k)]
+    metrics: list[Metric] = [Personalization(k=k)]
+    if features:
+        metrics.insert(0, Diversity(k=k, item_features=features))
     current, reference = (_ranking(frame, features) for frame in tables.shown)
     if tables.history.empty:  # nothing was known before: there is no popularity to hold against
-        return Report(metrics).run(current, reference)
-    metrics[1:1] = [Novelty(k=k), PopularityBiasMetric(k=k)]  # the latter draws coverage, Gini
-    return Report(metrics).run(
-        current, reference, additional_data={"current_train_data": tables.history}
-    )
+        return judged(metrics, current, reference)
+    metrics[-1:-1] = [Novelty(k=k), PopularityBiasMetric(k=k)]  # the latter draws coverage, Gini
+    return judged(metrics, current, reference, {"current_train_data": tables.history})
+
+
+def judged(
+    metrics: Sequence[Metric],
+    current: Dataset,
+    reference: Dataset,
+    additional: dict[str, Any] | None = None,
+) -> Snapshot:
+    """A report of all metrics that the data allows; those left out are named. A shop of six items
+    has no spread of novelty to draw.
+    """
+    try:
+        return Report(list(metrics)).run(current, reference, additional_data=additional)
+    except ValueError:
+        kept = []
+        for metric in metrics:
+            try:
+                Report([metric]).run(current, reference, additional_data=additional)
+            except ValueError as error:
+                print(f"monitor: Evidently's {type(metric).__name__} is left out: {error}")
+            else:
+                kept.append(metric)
+        return Report(kept).run(current, reference, additional_data=additional)
 
 
 def _ranking(frame: pd.DataFrame, features: Sequence[str] = ()) -> Dataset:

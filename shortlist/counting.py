@@ -7,9 +7,11 @@
    a new one, with or without an item, whether or not the catalogue knows the item.
 4. A value counts if it is finite. Zero is a value; a missing one, NaN and infinity are not.
 5. A history holds each item once, at the newest of its target events that are known, with that
-   event's time, value and type. Events without an item aren't part of it.
+   event's time, value and type. Where people may be recommended what they know (`[data] repeats`),
+   it holds every one of these events. Events without an item aren't part of it.
 6. Besides, every event whose type has a kind (`event_kinds.KIND_OF`) counts in the state of that
-   kind, and every search with a query among the last searches, whatever the target events are.
+   kind, every search with a query among the last searches, and every refusal of an item
+   (shortlist/refusals.py) among the refused items, whatever the target events are.
 
 The rule is carried out by `feature_store/state_sql.py` and `event_lists.py` (batch, in SQL), by
 `feature_store/push.py` and `fold.py` (tail, event by event) and by `models/user_log.py` (training,
@@ -17,6 +19,7 @@ all users at once). `tests/feature_repo/test_what_an_event_counts.py` holds them
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -50,6 +53,16 @@ TARGET_STATE = (
 """State of a user or an item by the run's target events. `value_decayed` is the decayed sum of
 values, `value_weight` the decayed count of events that have one; decayed is as of `last_time`.
 """
+
+
+@dataclass(frozen=True)
+class ListRules:
+    """What a home's lists of a user's events hold: the same in the states and in the tail."""
+
+    once: bool = True
+    """A history holds each item once, not every event."""
+    low_rating: float | None = None
+    """Ratings up to this value refuse their item; None: no rating does."""
 
 
 def known_at(time: np.ndarray, arrived: np.ndarray, *, posted: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from shortlist.event_kinds import (
     USER_KINDS,
     kind_features,
 )
+from shortlist.refusals import MAX_REFUSED, RATED, REFUSING, TAKING_BACK, USER_REFUSALS, Refusals
 from shortlist.rhythm import SESSION_GAP, USUAL_GAPS, rhythm
 from shortlist.searches import (
     MAX_QUERY,
@@ -82,7 +83,7 @@ ITEM_FEATURES = (
 )
 CONTEXT_FEATURES = (*CONTEXT_ON_DEMAND, "context_activity_log")
 
-REQUEST_SERVICE = "request_v5"
+REQUEST_SERVICE = "request_v6"
 """Feast feature service read once for each request: user state, history, profile, context."""
 ITEM_SERVICE = "item_pack_v4"
 """Feast feature service read for the whole catalogue after each featurize: the pack."""
@@ -94,6 +95,7 @@ def schema_hash() -> str:
         [*USER_STATE, *USER_KINDS],
         [*USER_HISTORY, EVENT_TYPES, HISTORY_KEEPS],
         [*USER_SEARCHES, MAX_SEARCHES, MAX_QUERY],
+        [*USER_REFUSALS, MAX_REFUSED, REFUSING, TAKING_BACK, RATED],
         USER_PROFILE,
         [*PACK_STATE, ITEM_TICK],
         [KINDS, HALF_LIVES, [asdict(rate) for rate in RATES]],
@@ -125,6 +127,7 @@ class RequestRows:
     attributes: list[dict[str, str]]
     context: dict[str, np.ndarray]  # CONTEXT_STATE and CONTEXT_ON_DEMAND: (B,)
     searches: list[Searches]  # strictly before `at`
+    refusals: list[Refusals]  # strictly before `at`
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -143,6 +146,7 @@ class RequestRows:
             attributes=[self.attributes[i] for i in rows],
             context={name: values[rows] for name, values in self.context.items()},
             searches=[self.searches[i] for i in rows],
+            refusals=[self.refusals[i] for i in rows],
         )
 
     @property

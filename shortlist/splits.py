@@ -4,7 +4,8 @@ evaluation.
 A request is a distinct (user, moment): when a page was asked for if the log tells (`request_id`),
 else when something was chosen, and events of one second are one set of targets. What is known at a
 request is everything strictly before, so of a page neither its impressions nor what was done on it;
-relevant are the user's new items of the next 24 hours.
+relevant are the user's new items of the next 24 hours, and those that may be recommended again
+(shortlist/repeats.py).
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from shortlist import columns as c
 from shortlist.contracts import microseconds, sort_by_time
+from shortlist.repeats import may_be_found
 
 WINDOWS = ("retrieval_train", "ranker_train", "validation", "test")
 HORIZON = c.MICROSECONDS_PER_DAY
@@ -76,8 +78,8 @@ class Requests:
 
     user_ids: list[str]
     at: np.ndarray  # (B,) int64 microseconds
-    relevant: list[list[str]]  # new items of the next 24 h (cut at the window's end), item_ids
-    next_set: list[list[str]]  # new items chosen on the page asked for at `at`
+    relevant: list[list[str]]  # items of the next 24 h (cut at the window's end), item_ids
+    next_set: list[list[str]]  # of them those chosen on the page asked for at `at`
     contexts: list[tuple[str | None, str | None]]  # surface and device, as the log has them
 
     def __len__(self) -> int:
@@ -101,6 +103,7 @@ def draw_requests(
     max_per_user: int = MAX_REQUESTS_PER_USER,
     horizon: int = HORIZON,
     asked: np.ndarray | None = None,
+    repeat_after: int | None = None,
 ) -> Requests:
     """Draw at most `max_per_user` requests of each user active in `window`.
 
@@ -113,6 +116,7 @@ def draw_requests(
         horizon: microseconds after a request in which the user's new items count as relevant.
         asked: (E,) int64 microseconds, when the page of each event was asked for; then
             `interactions` is sorted by time. None: at the event's own time.
+        repeat_after: microseconds after which an item counts as new again; None: never.
     """
     start, end = window
     table = sort_by_time(interactions) if asked is None else interactions
@@ -134,7 +138,14 @@ def draw_requests(
         drawn += [
             (str(name), *request, tuple(column[rows[place]] for column in where))
             for place, *request in _user_requests(
-                time[rows], asked[rows], items[rows], start, horizon, max_per_user, rng
+                time[rows],
+                asked[rows],
+                items[rows],
+                start,
+                horizon,
+                max_per_user,
+                rng,
+                repeat_after,
             )
         ]
     drawn.sort(key=lambda request: (request[1], request[0]))
@@ -155,11 +166,10 @@ def _user_requests(
     horizon: int,
     max_per_user: int,
     rng: np.random.Generator,
+    repeat_after: int | None,
 ) -> list[tuple[int, int, list[str], list[str]]]:
     """Of one user, (place of the first event on the page, at, relevant, next_set) each."""
-    _, first_rows = np.unique(items, return_index=True)
-    first_rows.sort()  # an item is new only at its first event
-    new_time, new_items, new_asked = time[first_rows], items[first_rows], asked[first_rows]
+    previous = previous_times(items, time)
     inside = int(np.searchsorted(time, start))
     moments, places = np.unique(np.maximum(asked[inside:], start), return_index=True)
     if len(moments) > max_per_user:
@@ -167,9 +177,24 @@ def _user_requests(
         moments, places = moments[kept], places[kept]
     requests = []
     for at, place in zip(moments, inside + places, strict=True):
-        low, high = np.searchsorted(new_time, [at, at + horizon])
-        if high > low:
-            own = np.maximum(new_asked[low:high], start) == at
-            relevant = new_items[low:high]
+        low, high = np.searchsorted(time, [at, at + horizon])
+        # An item counts at its first event since the request, if a list could have had it.
+        before = previous[low:high]
+        new = (before < at) & may_be_found(before, at, after=repeat_after)
+        if new.any():
+            own = np.maximum(asked[low:high], start)[new] == at
+            relevant = items[low:high][new]
             requests.append((int(place), int(at), relevant.tolist(), relevant[own].tolist()))
     return requests
+
+
+def previous_times(items: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """(E,) items in order of time -> (E,) time of the same item's event before, -1 for none. Of
+    events of one moment the first counts.
+    """
+    _, code = np.unique(items, return_inverse=True)
+    order = np.argsort(code, kind="stable")
+    previous = np.full(len(items), -1, dtype=np.int64)
+    again = code[order][1:] == code[order][:-1]
+    previous[order[1:][again]] = time[order[:-1][again]]
+    return previous

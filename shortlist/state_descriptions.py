@@ -47,7 +47,7 @@ MEANINGS = {
         f"target events of each of the {DAY_BUCKETS} days before item_tick_time, newest last"
     ),
     "item_tick_time": "the tick this row is of, microseconds",
-    "history_items": f"ids {_NEWEST}, each once",
+    "history_items": f"ids {_NEWEST}, each once, or every event where repeats are allowed",
     "history_times": f"times of their newest events {_NEWEST}, microseconds UTC",
     "history_values": f"values of their newest events {_NEWEST}, NaN where there was none",
     "history_types": (
@@ -56,6 +56,8 @@ MEANINGS = {
     "search_queries": f"the user's newest {MAX_SEARCHES} search queries, oldest first",
     "search_times": "times of search_queries, microseconds UTC",
     "search_count": "number of searches ever",
+    "refused_items": "items that the user refused and didn't take back, oldest first",
+    "refused_times": "times of the refusals, microseconds UTC",
     "attributes_json": "the user's attributes as a JSON object of strings",
     "request_at": "the request's time, microseconds UTC",
 }

@@ -26,6 +26,7 @@ from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
 from models.user_log import UserLog
 from shortlist.config import ConfigError
+from shortlist.repeats import repeat_after
 
 # Grids of one: a loop retrains often, and its worlds are alike.
 SOURCES: Mapping[str, Any] = {
@@ -79,6 +80,7 @@ def fit_recommender(
             score_sources=arm.sources,
             candidates_per_source=CANDIDATES,
             mmr_strength=arm.mmr,
+            repeats=setting.repeats,
         ),
         sources=sources,
         ranker=fit_ranker(setting, arm, logs, options, day=day),
@@ -124,6 +126,7 @@ def training_data(setting: Setting, targets: Targets, *, catalogue) -> TrainingD
         known=targets.time + 1,
         value=targets.value,
         type_code=targets.type_code,
+        repeat_after=repeat_after(setting.repeats),
     )
     return TrainingData.from_log(
         log,
@@ -143,6 +146,11 @@ def validation_of(
     users = np.unique(late.user)[:VALIDATION_USERS]
     names = [setting.user_ids[u] for u in users]
     rows = store.read(names, [""] * len(names), np.full(len(names), since))
-    queries = build_queries(rows, catalogue=catalogue, profiles=setting.profiles)
+    queries = build_queries(
+        rows,
+        catalogue=catalogue,
+        profiles=setting.profiles,
+        repeat_after=repeat_after(setting.repeats),
+    )
     relevant = [np.unique(late.item[late.user == u]) + 1 for u in users]
     return Validation([(queries, pack.align(catalogue.vocab), relevant)])

@@ -20,6 +20,7 @@ from shortlist.datasets.simulated.day import Policy, live_day
 from shortlist.datasets.simulated.oracle import OraclePolicy
 from shortlist.datasets.simulated.policy import LoggingPolicy, Page
 from shortlist.datasets.simulated.state import State
+from shortlist.repeats import EXCLUDE
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,12 @@ class ArmLoop:
 
     def __post_init__(self) -> None:
         setting, world = self.setting, self.setting.world
-        self.store = MemoryStore(setting.user_ids, setting.item_ids, setting.attributes)
+        self.store = MemoryStore(
+            setting.user_ids,
+            setting.item_ids,
+            setting.attributes,
+            once=setting.repeats == EXCLUDE,
+        )
         self.allowed = np.ones((world.num_users, world.num_items), dtype=bool)
         self.state = State.fresh(world, 0, world.num_users)
         for day in range(min(finished_days(self.folder), setting.end)):

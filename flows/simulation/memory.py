@@ -24,6 +24,7 @@ from shortlist.features import (
     time_features,
 )
 from shortlist.pack import FeaturePack
+from shortlist.refusals import NO_REFUSALS
 from shortlist.searches import NO_SEARCHES
 
 NOBODY = UserState()
@@ -65,6 +66,8 @@ class MemoryStore:
     user_ids: list[str]
     item_ids: list[str]
     attributes: dict[str, dict[str, str]]
+    once: bool = True
+    """Whether a history holds each item once, not every event."""
     users: dict[str, UserState] = field(default_factory=dict)
     parts: list[Targets] = field(default_factory=list)
     contexts: dict[str, tuple[float, float, int]] = field(default_factory=dict)
@@ -84,7 +87,9 @@ class MemoryStore:
                 value=float(events.value[row]),
                 type_code=int(events.type_code[row]),
             )
-            self.users[user_id] = update_user_state(self.users.get(user_id, NOBODY), event)
+            self.users[user_id] = update_user_state(
+                self.users.get(user_id, NOBODY), event, once=self.once
+            )
 
     def targets(self) -> Targets:
         """Everything pushed so far."""
@@ -129,6 +134,7 @@ class MemoryStore:
             }
             | {name: clock[name] for name in CONTEXT_ON_DEMAND},
             searches=[NO_SEARCHES for _ in user_ids],
+            refusals=[NO_REFUSALS for _ in user_ids],
         )
 
     def tick(self, as_of: int) -> FeaturePack:

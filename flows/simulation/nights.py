@@ -36,6 +36,7 @@ def run_config(setting: Setting, arm: Arm) -> RunConfig:
                 "source": "simulated",
                 "target_events": TARGET_EVENTS,
                 "clock": "replay",
+                "repeats": setting.repeats,
                 "simulated": {
                     "preset": setting.preset,
                     "seed": config.seed,
@@ -95,7 +96,8 @@ def ingest_night(
         inbox = data.model_copy(update={"source": "service", "simulated": None})
         posted = stage_source(inbox, settings, now=now)
         validate_batch(settings, posted.batch_id, ValidateConfig(), clock="replay")
-    featurize(settings, TARGET_EVENTS, until=setting.world.midnight(day + 1))
+    until = setting.world.midnight(day + 1)
+    featurize(settings, TARGET_EVENTS, until=until, lists=data.lists)
 
 
 def stage_arrivals(

@@ -83,6 +83,7 @@ class RecommendPolicy:
             catalogue=self.recommender.catalogue,
             profiles=self.recommender.profiles,
             exclude=self.blocked,
+            repeat_after=self.recommender.chain.config.repeat_after,
         )
 
     def _shortlist(self, queries: Queries, extra: np.ndarray, *, k: int) -> Shortlist:

@@ -70,7 +70,7 @@ class ServiceLoop(ArmLoop):
 
         world, day = self.setting.world, len(self.logs)
         forget_unfinished(settings, since=world.midnight(day))
-        featurize(settings, TARGET_EVENTS, until=world.midnight(day))
+        featurize(settings, TARGET_EVENTS, until=world.midnight(day), lists=data.lists)
         known = about_release(settings)["items"]
         log = home / "service.log"
         if_down = f"{log} says why; run the same command again to go on from day {day + 1}"

@@ -17,6 +17,7 @@ from shortlist.datasets.simulated.tables import Publisher
 from shortlist.datasets.simulated.world import World
 from shortlist.features import context_id
 from shortlist.profiles import ProfileEncoder
+from shortlist.repeats import ALLOW, EXCLUDE
 
 
 class Schedule(Config):
@@ -57,6 +58,11 @@ class Setting:
                 " loop lives all of them together: want a smaller world, or a larger `chunk`"
             )
         object.__setattr__(self, "publisher", Publisher(self.world))
+
+    @property
+    def repeats(self) -> str:
+        """The run's `repeats`: people with staples want them again."""
+        return ALLOW if self.world.config.population.staples else EXCLUDE
 
     @property
     def end(self) -> int:

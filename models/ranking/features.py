@@ -13,6 +13,7 @@ import numpy as np
 
 from models.queries import Queries
 from models.ranking.history_features import RECENT, history_features
+from models.ranking.repeat_features import repeat_features
 from models.ranking.schema import RankingSchema
 from models.ranking.search_features import search_features
 from models.ranking.source_features import places, source_features
@@ -25,11 +26,13 @@ CHUNK_CELLS = 4_000_000
 """Bound on the cells of the largest intermediate array: 32 MB in float64."""
 
 
-def ranking_schema(sources: Sequence[str], *, profiles: ProfileEncoder) -> RankingSchema:
+def ranking_schema(
+    sources: Sequence[str], *, profiles: ProfileEncoder, repeats: bool = False
+) -> RankingSchema:
     """The columns for these candidate sources, in this order, these user attributes and places."""
     codes = zip(profiles.names, profiles.cardinalities, strict=True)
     places = tuple(len(values) + 1 for values in profiles.places)
-    return RankingSchema(tuple(sources), tuple(codes), places)
+    return RankingSchema(tuple(sources), tuple(codes), places, repeats)
 
 
 def ranking_features(
@@ -68,6 +71,7 @@ def ranking_features(
             candidates[rows],
             [_of_source(source_scores, name, rows) for name in schema.sources],
             [_of_source(source_ranks, name, rows) for name in schema.sources],
+            repeats=schema.repeats,
         )
     return out
 
@@ -80,6 +84,8 @@ def _fill(
     candidates: np.ndarray,
     scores: list[np.ndarray | None],
     ranks: list[np.ndarray | None],
+    *,
+    repeats: bool,
 ) -> None:
     """Write every column of a chunk, block by block in the order of the schema."""
     item = finalize_items(
@@ -97,6 +103,7 @@ def _fill(
         history_features(queries, catalogue, candidates),
         _cross_features(queries, item, candidates),
         search_features(queries, catalogue, candidates),
+        *([repeat_features(queries, candidates)] if repeats else []),
         source_features(candidates, scores, ranks),
     )
     column = 0

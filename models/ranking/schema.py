@@ -1,8 +1,8 @@
 """The ranking schema: the names, the order and the categorical columns of what every ranker reads.
 
 A feature is added in one place: its name here, its value in the block of the same name
-(`features.py`, `history_features.py`, `search_features.py`, `source_features.py`); `build` fails
-in the first test if the two disagree.
+(`features.py`, `history_features.py`, `search_features.py`, `repeat_features.py`,
+`source_features.py`); `build` fails in the first test if the two disagree.
 """
 
 from collections.abc import Mapping
@@ -37,6 +37,14 @@ HISTORY_FEATURES = (
 )
 CROSS_FEATURES = ("value_cross", "popularity_place", "recent_popularity_place")
 SEARCH_FEATURES = ("search_match", "search_match_last")
+REPEAT_FEATURES = (
+    "own_events_log",
+    "own_recent_activity",
+    "own_days_since_last_log",
+    "own_due_log",
+    "own_share",
+)
+"""Of the candidate in the user's own history; only where repeats are allowed."""
 SOURCE_FEATURES = ("score", "score_z", "place", "reciprocal_rank")
 """Of each source, in this order; the column of source s is `<s>:<feature>`."""
 MERGE_FEATURES = ("num_sources", "reciprocal_rank_sum", "score_z_mean")
@@ -59,6 +67,8 @@ class RankingSchema:
     """(attribute, number of codes with unknown) in the order of the profile encoder."""
     places: tuple[int, ...] = (1,) * len(PLACES)
     """Number of codes, with unknown, of each of PLACES."""
+    repeats: bool = False
+    """Whether what somebody consumed may be recommended to him again."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -71,6 +81,7 @@ class RankingSchema:
             *HISTORY_FEATURES,
             *CROSS_FEATURES,
             *SEARCH_FEATURES,
+            *(REPEAT_FEATURES if self.repeats else ()),
             *(f"{source}:{name}" for source in self.sources for name in SOURCE_FEATURES),
             *MERGE_FEATURES,
         )
@@ -91,6 +102,7 @@ class RankingSchema:
             "sources": list(self.sources),
             "profile": [list(pair) for pair in self.profile],
             "places": list(self.places),
+            "repeats": self.repeats,
             "names": list(self.names),
         }
 
@@ -102,7 +114,12 @@ class RankingSchema:
             SchemaError: this code computes other columns than those that were written.
         """
         profile = tuple((str(name), int(codes)) for name, codes in data["profile"])
-        schema = cls(tuple(data["sources"]), profile, tuple(data.get("places", (1, 1))))
+        schema = cls(
+            tuple(data["sources"]),
+            profile,
+            tuple(data.get("places", (1, 1))),
+            repeats=data.get("repeats", False),
+        )
         written = tuple(data["names"])
         if schema.names != written:
             pairs = zip(schema.names, written, strict=False)

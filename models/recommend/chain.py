@@ -21,6 +21,7 @@ from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.pack import ItemState
 from shortlist.profiles import ProfileEncoder
+from shortlist.repeats import repeat_after
 
 
 class ChainConfig(Config):
@@ -30,6 +31,13 @@ class ChainConfig(Config):
     score_sources: tuple[str, ...]
     candidates_per_source: int = 100
     mmr_strength: float = 0.0
+    repeats: str = "exclude"
+    """Whether what somebody consumed may be shown to him again (shortlist/repeats.py)."""
+
+    @property
+    def repeat_after(self) -> int | None:
+        """Microseconds after which it may; None: never."""
+        return repeat_after(self.repeats)
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,9 @@ class Chain:
         self.ranker = ranker
         self.catalogue = catalogue
         self.profiles = profiles
-        self.schema = ranking_schema(config.score_sources, profiles=profiles)
+        self.schema = ranking_schema(
+            config.score_sources, profiles=profiles, repeats=config.repeat_after is not None
+        )
         self.num_known = catalogue.num_items
         self.new: NewItems | None = None
         self._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))

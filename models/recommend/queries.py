@@ -9,6 +9,7 @@ from models.queries import Queries, nothing
 from shortlist.catalogue import Catalogue
 from shortlist.features import RequestRows, finalize_context, finalize_user
 from shortlist.profiles import ProfileEncoder
+from shortlist.repeats import too_soon
 
 
 def build_queries(
@@ -18,6 +19,7 @@ def build_queries(
     profiles: ProfileEncoder,
     recent_items: Sequence[Sequence[str]] | None = None,
     exclude: np.ndarray | None = None,
+    repeat_after: int | None = None,
 ) -> Queries:
     """Feature rows of B requests -> Queries.
 
@@ -29,9 +31,11 @@ def build_queries(
         recent_items: B lists of item ids, oldest first, added after the known history (a visitor
             without an account), their event types unknown. Items that the catalogue does not know
             are left out.
-        exclude: (N + 1,) bool, items that no query may be shown (filters, rules), on top of seen.
+        exclude: (N + 1,) bool, items that no query may be shown (filters, rules), on top of what
+            each one leaves out: what its user consumed and refused.
+        repeat_after: microseconds after which what was consumed may be shown again; None: never.
     """
-    seen, columns = [], []
+    left_out, columns = [], []
     for row in range(len(rows)):
         items = catalogue.vocab.encode(rows.history_items[row])
         times, values = rows.history_times[row], rows.history_values[row]
@@ -43,7 +47,9 @@ def build_queries(
             values = np.concatenate([values, np.full(len(extra), np.nan)])
             types = np.concatenate([types, np.zeros(len(extra), dtype=np.int64)])
         kept = np.flatnonzero(items > 0)
-        seen.append(items[kept])
+        soon = too_soon(times[kept], int(rows.at[row]), after=repeat_after)
+        refused = catalogue.vocab.encode(rows.refusals[row].items)
+        left_out.append(np.concatenate([items[kept][soon], refused[refused > 0]]))
         columns.append((items[kept], times[kept], values[kept], types[kept]))
     items, times, values, types = zip(*columns, strict=True) if columns else ((),) * 4
     return Queries(
@@ -53,7 +59,7 @@ def build_queries(
         history_time=_padded(times, np.int64),
         history_value=_padded(values, np.float32, padding=np.nan),
         history_type=_padded(types, np.int64),
-        seen=seen,
+        seen=left_out,
         user=finalize_user(rows),
         context=finalize_context(rows),
         profile=profiles.encode(rows.attributes),

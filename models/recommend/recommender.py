@@ -31,6 +31,7 @@ from shortlist.features import (
 )
 from shortlist.pack import FeaturePack, ItemState
 from shortlist.profiles import ProfileEncoder
+from shortlist.refusals import NO_REFUSALS
 from shortlist.release import Release, ReleaseError
 from shortlist.searches import NO_SEARCHES
 
@@ -158,6 +159,7 @@ class Recommender:
             profiles=self.profiles,
             recent_items=[request.recent_items or []],
             exclude=blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude),
+            repeat_after=view.chain.config.repeat_after,
         )
         ranked = view.chain.rank(queries, view.items, k=request.k)
         shown = int((ranked.item_idx[0] > 0).sum())
@@ -261,4 +263,5 @@ def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> R
         context=dict.fromkeys(CONTEXT_STATE, zero)
         | {name: time_features(at)[name] for name in CONTEXT_ON_DEMAND},
         searches=[NO_SEARCHES for _ in user_ids],
+        refusals=[NO_REFUSALS for _ in user_ids],
     )

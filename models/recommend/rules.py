@@ -21,7 +21,8 @@ RULES = (
     "max_price: an item that costs more, or whose price is unknown, is not shown",
     "published_after: an item published earlier, or at an unknown time, is not shown",
     "exclude: these items are not shown",
-    "seen: items of the user's history are not shown",
+    "seen: items of the user's history are not shown, unless the run's `repeats` allows them",
+    "refused: items to which the user gave negative feedback are not shown until he takes it back",
 )
 RULES_VERSION = hashlib.sha256(json.dumps(RULES).encode()).hexdigest()[:8]
 """Of the rules' text: the serving log keeps it, so that old lists are judged by the rules of their

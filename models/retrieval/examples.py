@@ -1,8 +1,9 @@
 """Training requests for models that encode a whole query: the training window as a service sees it.
 
 A request is a distinct (user, timestamp); its history and its user's features are what was known
-strictly before, its positives are the items that the user then touched for the first time. Each
-becomes a row of `Queries`, so that a model has one way to read a query, in training as in service.
+strictly before, its positives are the items that the user then touched for the first time, or again
+where repeats are allowed. Each becomes a row of `Queries`, so that a model has one way to read a
+query, in training as in service.
 """
 
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ class RequestExamples:
         self.max_history = max_history
         self.rng = rng
         log = data.every.in_catalogue
-        new = log.first_of_each()  # what a request is to find: items that its user did not know
+        new = log.to_find()
         self.item_idx, time, user_row = log.item_idx[new], log.time[new], log.user_row[new]
         first = np.ones(len(new), dtype=bool)
         first[1:] = (np.diff(time) != 0) | (np.diff(user_row) != 0)
@@ -112,5 +113,6 @@ class RequestExamples:
             attributes=[],
             context={},
             searches=[NO_SEARCHES] * R,
+            refusals=[],
         )
         return finalize_user(rows)

@@ -10,7 +10,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from shortlist import columns as c
 from shortlist.config import Config, ConfigPath, beside_file
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, USERS
+from shortlist.counting import ListRules
 from shortlist.datasets.simulated.source import SimulatedConfig
+from shortlist.repeats import repeat_after
 
 Format = Literal["csv", "jsonl", "parquet"]
 OPERATION = "operation"
@@ -256,6 +258,12 @@ class DataConfig(Config):
     target_events: tuple[str, ...] = Field(("rating",), min_length=1)
     like_threshold: float | None = None
     """A rating this high is also a `like`."""
+    low_rating: float | None = None
+    """A rating up to this value is negative feedback: the item isn't shown to that user again."""
+    repeats: str = "exclude"
+    """Whether what somebody consumed may be recommended to him again: "exclude", "allow", or after
+    some time, e.g. "after 7 days".
+    """
     session_gap_minutes: float | None = Field(default=30, gt=0)
     """Events of a user closer than this are one session, where the source names none."""
     exclude: tuple[str, ...] = ()
@@ -272,6 +280,22 @@ class DataConfig(Config):
     def has_time(self) -> bool:
         """Whether event times mean anything; sequences have an order only."""
         return self.source != "sequences"
+
+    @property
+    def repeat_after(self) -> int | None:
+        """Microseconds after which an item may be recommended again; None: never."""
+        return repeat_after(self.repeats)
+
+    @property
+    def lists(self) -> ListRules:
+        """What a user's lists of events hold."""
+        return ListRules(once=self.repeat_after is None, low_rating=self.low_rating)
+
+    @field_validator("repeats")
+    @classmethod
+    def _known_repeats(cls, value: str) -> str:
+        _ = repeat_after(value)
+        return value
 
     @field_validator("target_events")
     @classmethod

@@ -11,6 +11,7 @@ from shortlist.features import (
     USER_HISTORY,
     USER_KINDS,
     USER_PROFILE,
+    USER_REFUSALS,
     USER_SEARCHES,
     USER_STATE,
     RequestRows,
@@ -26,10 +27,11 @@ VIEWS = (
     ("user_profile", "user_id", USER_PROFILE),
     ("user_kinds", "user_id", USER_KINDS),
     ("user_searches", "user_id", USER_SEARCHES),
+    ("user_refusals", "user_id", USER_REFUSALS),
     ("context_trend", "context_id", CONTEXT_STATE),
 )
 
-TEXTS = ("history_items", "search_queries")
+TEXTS = ("history_items", "search_queries", "refused_items")
 ARRAYS = (
     ("history_times", "<i8"),
     ("history_values", "<f8"),
@@ -37,6 +39,7 @@ ARRAYS = (
     ("user_kind_counts", "<f8"),
     ("user_kind_decayed", "<f8"),
     ("search_times", "<i8"),
+    ("refused_times", "<i8"),
 )
 
 
@@ -48,7 +51,7 @@ def embedded(store: "FeatureStore") -> bool:
 
 
 class DirectReader:
-    """Reads the six views of the request's service, one indexed look-up each."""
+    """Reads the views of the request's service, one indexed look-up each."""
 
     def __init__(self, store: "FeatureStore"):
         from shortlist.feature_store.online import WideSqliteOnlineStore

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from shortlist.counting import ListRules
 from shortlist.feature_store.kind_push import KindState, update_kind_state
 from shortlist.feature_store.push import FeatureEvent, UserState, count, remember
 from shortlist.features import RequestRows
 
-USER_VIEWS = ("user_stats", "user_history", "user_kinds", "user_searches")
+USER_VIEWS = ("user_stats", "user_history", "user_kinds", "user_searches", "user_refusals")
 """Views whose rows have a tail."""
 
 
@@ -20,6 +21,7 @@ def fold(
     *,
     tails: Mapping[str, Sequence[dict[str, Any]]],
     target_events: frozenset[str],
+    lists: ListRules = ListRules(),
 ) -> RequestRows:
     """Rows of B requests with the events of their users' tails.
 
@@ -30,37 +32,47 @@ def fold(
             materialize their stamps may differ.
         tails: user_id -> events as posted, each with `known`, in the order of `known`.
         target_events: event types that count as the run's targets.
+        lists: what the base rows' lists hold.
     """
     user = {name: values.copy() for name, values in rows.user.items()}
-    lists = {
+    histories = {
         name: list(getattr(rows, name))
         for name in ("history_items", "history_times", "history_values", "history_types")
     }
-    searches = list(rows.searches)
+    searches, refusals = list(rows.searches), list(rows.refusals)
     for i, user_id in enumerate(rows.user_ids):
         counted = history = UserState.of(rows, i)
-        kinds, asked = KindState.of(rows, i), searches[i]
-        for row in tails.get(user_id, ()):
+        kinds, asked, refused = KindState.of(rows, i), searches[i], refusals[i]
+        for row in in_order(tails.get(user_id, ())):
             known = row["known"]
             if known > rows.at[i]:
                 break  # not known yet at the request
-            event = FeatureEvent.of(row, target_events=target_events)
+            event = FeatureEvent.of(row, target_events=target_events, low_rating=lists.low_rating)
             if event is None:
                 continue
             if event.target and known > stamps["user_stats"][i]:
                 counted = count(counted, event)
             if event.target and known > stamps["user_history"][i]:
-                history = remember(history, event)
+                history = remember(history, event, once=lists.once)
             if event.kind is not None and known > stamps["user_kinds"][i]:
                 kinds = update_kind_state(kinds, event.kind, timestamp=event.timestamp)
             if event.query is not None and known > stamps["user_searches"][i]:
                 asked = asked.with_search(event.query, timestamp=event.timestamp)
+            if event.refused is not None and known > stamps["user_refusals"][i]:
+                refused = refused.with_event(
+                    event.item_id, refused=event.refused, timestamp=event.timestamp
+                )
         for name, value in (counted.columns() | kinds.columns()).items():
             if name in user:
                 user[name][i] = value
-        lists["history_items"][i] = history.items
-        lists["history_times"][i] = np.array(history.times, dtype=np.int64)
-        lists["history_values"][i] = np.array(history.values, dtype=np.float64)
-        lists["history_types"][i] = np.array(history.types, dtype=np.int64)
-        searches[i] = asked
-    return replace(rows, user=user, searches=searches, **lists)
+        histories["history_items"][i] = history.items
+        histories["history_times"][i] = np.array(history.times, dtype=np.int64)
+        histories["history_values"][i] = np.array(history.values, dtype=np.float64)
+        histories["history_types"][i] = np.array(history.types, dtype=np.int64)
+        searches[i], refusals[i] = asked, refused
+    return replace(rows, user=user, searches=searches, refusals=refusals, **histories)
+
+
+def in_order(tail: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """By `known`, then by time, then as they arrived: the order of a batch."""
+    return sorted(tail, key=lambda row: (row["known"], row["event_timestamp"]))

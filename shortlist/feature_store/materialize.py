@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shortlist.config import Settings
+from shortlist.counting import ListRules
 from shortlist.feature_store.snapshots import Snapshots, known_keys
 from shortlist.feature_store.store import ONLINE_VIEWS, open_store
 from shortlist.feature_store.tail import Tail
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 EPOCH = datetime.fromtimestamp(0, UTC)
 MARK = "materialized.json"
 COUNTED = "counted.json"
-"""The event types that count as targets in the online rows, and so in their tails."""
+"""What counts in the online rows, and so in their tails: target events and ListRules."""
 
 
 def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
@@ -54,7 +56,8 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
     if own is not None and not own.is_marked(store.config, ONLINE_VIEWS):
         since = None
     if snapshots is not None:
-        write_json(settings.feast / COUNTED, {"target_events": list(snapshots.target_events)})
+        counted = {"target_events": list(snapshots.target_events)} | asdict(snapshots.lists)
+        write_json(settings.feast / COUNTED, counted)
     mark.unlink(missing_ok=True)  # whoever is cut off here starts anew
     if since is None or since < until:
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
@@ -73,12 +76,15 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
     return {"incremental": since is not None}
 
 
-def counted_events(settings: Settings) -> frozenset[str]:
-    """The target events of the online rows; none before the first materialize."""
+def counted_events(settings: Settings) -> tuple[frozenset[str], ListRules]:
+    """The target events of the online rows, none before the first materialize, and what their
+    lists hold.
+    """
     try:
-        return frozenset(json.loads((settings.feast / COUNTED).read_text())["target_events"])
+        counted = json.loads((settings.feast / COUNTED).read_text())
     except FileNotFoundError:
-        return frozenset()
+        return frozenset(), ListRules()
+    return frozenset(counted.pop("target_events")), ListRules(**counted)
 
 
 def _materialized(mark: Path, target: dict[str, Any], *, until: int) -> int | None:

@@ -32,7 +32,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
-from shortlist.feature_store.event_lists import EVENT_LISTS, latest_lists, lists_at
+from shortlist.feature_store.event_lists import latest_lists, lists_at, lists_of
 from shortlist.feature_store.sources import microseconds, relation, relation_from
 from shortlist.feature_store.store import FeatureStoreError
 
@@ -169,8 +169,9 @@ class AsofOfflineStore(DuckDBOfflineStore):
             for view in feature_views:
                 if _is_events(view):
                     source = relation(view.batch_source, config)
-                    connection.execute(f"CREATE TEMP TABLE requests AS SELECT * FROM {query}")
-                    query = lists_at(connection, "requests", source, names[view.name])
+                    requests = f"requests_of_{view.name}"
+                    connection.execute(f"CREATE TEMP TABLE {requests} AS SELECT * FROM {query}")
+                    query = lists_at(connection, requests, source, names[view.name])
                 else:
                     source = relation_from(connection, view.batch_source, config, at=start)
                     query = f"({_asof(query, view, source, names[view.name])})"
@@ -206,7 +207,7 @@ class AsofOfflineStore(DuckDBOfflineStore):
             f"{stamp}::TIMESTAMPTZ BETWEEN make_timestamptz({microseconds(start_date)})"
             f" AND make_timestamptz({microseconds(end_date)})"
         )
-        if set(feature_name_columns) & EVENT_LISTS.keys():
+        if lists_of(feature_name_columns) is not None:
             source = relation(data_source, config)
             query = latest_lists(source, between, microseconds(end_date), feature_name_columns)
             return ArrowJob(

@@ -14,6 +14,7 @@ from shortlist.contracts import EVENT_CODE
 from shortlist.counting import TARGET_STATE, counted
 from shortlist.event_kinds import KIND_OF
 from shortlist.features import MAX_HISTORY, RequestRows
+from shortlist.refusals import refuses
 from shortlist.searches import SEARCH
 
 
@@ -23,7 +24,8 @@ class FeatureEvent:
 
     `target` if it is of the run's target events: it enters history and counters. `kind` is the
     place of its kind (`event_kinds.KIND_OF`), if it has one, `type_code` its EVENT_CODE. `query` is
-    what a search asked for.
+    what a search asked for. `refused` says whether the event refuses its item (False: takes a
+    refusal back, None: neither).
     """
 
     user_id: str
@@ -34,14 +36,22 @@ class FeatureEvent:
     kind: int | None = None
     type_code: int = 0
     query: str | None = None
+    refused: bool | None = None
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], *, target_events: Container[str]) -> "FeatureEvent | None":
+    def of(
+        cls,
+        row: Mapping[str, Any],
+        *,
+        target_events: Container[str],
+        low_rating: float | None = None,
+    ) -> "FeatureEvent | None":
         """An event as the service stores it; None if it changes no state."""
         event_type = row["event_type"]
         target, kind = event_type in target_events, KIND_OF.get(event_type)
         query = (row.get("query") or None) if event_type == SEARCH else None
-        if not target and kind is None and query is None:
+        refused = refuses(event_type, row.get("value"), low_rating=low_rating)
+        if not target and kind is None and query is None and refused is None:
             return None
         return cls(
             user_id=row["user_id"],
@@ -52,6 +62,7 @@ class FeatureEvent:
             kind=kind,
             type_code=EVENT_CODE.get(event_type, 0),
             query=query,
+            refused=refused if row.get("item_id") else None,
         )
 
 
@@ -92,13 +103,13 @@ class UserState:
 
 
 def update_user_state(
-    state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY
+    state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY, once: bool = True
 ) -> UserState:
     """The state with one event more; late events are fine.
 
     Events of one time count in the order in which they come, as `event_order` has it in the lake.
     """
-    return remember(count(state, event), event, max_history=max_history)
+    return remember(count(state, event), event, max_history=max_history, once=once)
 
 
 def count(state: UserState, event: FeatureEvent) -> UserState:
@@ -108,13 +119,17 @@ def count(state: UserState, event: FeatureEvent) -> UserState:
     return replace(state, **{name: _number(name, value) for name, value in after.items()})
 
 
-def remember(state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY) -> UserState:
-    """USER_HISTORY with the item at its newest event; untouched if a newer one is there."""
+def remember(
+    state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY, once: bool = True
+) -> UserState:
+    """USER_HISTORY with one event more; with `once` only at the item's newest event: untouched if a
+    newer one is there.
+    """
     if not event.item_id:
         return state
     items, times = list(state.items), list(state.times)
     values, types = list(state.values), list(state.types)
-    if event.item_id in items:
+    if once and event.item_id in items:
         known = items.index(event.item_id)
         if times[known] > event.timestamp:
             return state

@@ -77,7 +77,8 @@ class OnlineReader:
             rows, stamps = self._through_feast(user_ids, context_ids, at)
         if not tails:
             return rows
-        return fold(rows, stamps, tails=tails, target_events=counted_events(self.settings))
+        target_events, lists = counted_events(self.settings)
+        return fold(rows, stamps, tails=tails, target_events=target_events, lists=lists)
 
     def _through_feast(
         self, user_ids: list[str], context_ids: list[str], at: np.ndarray

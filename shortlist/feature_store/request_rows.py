@@ -13,6 +13,7 @@ from shortlist.features import (
     USER_STATE,
     RequestRows,
 )
+from shortlist.refusals import NO_REFUSALS, USER_REFUSALS, Refusals
 from shortlist.searches import NO_SEARCHES, USER_SEARCHES, Searches
 
 NO_TIMES = np.zeros(0, dtype=np.int64)
@@ -40,6 +41,7 @@ def request_rows(
         ],
         context={name: numbers(name, columns) for name in (*CONTEXT_STATE, *CONTEXT_ON_DEMAND)},
         searches=searches(columns, at),
+        refusals=refusals(columns, at),
     )
 
 
@@ -66,6 +68,17 @@ def searches(columns: dict[str, list[Any]], at: np.ndarray) -> list[Searches]:
         if queries
         else NO_SEARCHES
         for queries, times, count, now in held
+    ]
+
+
+def refusals(columns: dict[str, list[Any]], at: np.ndarray) -> list[Refusals]:
+    """Those strictly before each request: online states may be newer than it."""
+    held = zip(*(columns.get(name, []) for name in USER_REFUSALS), at.tolist(), strict=True)
+    return [
+        Refusals(tuple(items), tuple(int(t) for t in times)).before(now)
+        if items is not None and len(items)
+        else NO_REFUSALS
+        for items, times, now in held
     ]
 
 

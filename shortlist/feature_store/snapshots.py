@@ -9,10 +9,13 @@ from typing import Any
 
 import duckdb
 
+from shortlist.counting import ListRules
 from shortlist.feature_store import state_sql
 from shortlist.ticks import DAILY
 
 FOOTER_BYTES = 65_536
+OLDER = {"tick": DAILY, "once": True, "low_rating": None}
+"""What manifests of older versions leave out."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,10 @@ class Snapshots:
     schema: str
     tick: int
     """Of items and contexts, microseconds."""
+    once: bool
+    """Whether a history holds each item once, not every event."""
+    low_rating: float | None
+    """Ratings up to this value refuse their item."""
     folders: dict[str, dict[str, Any]]
     """Folder of the lake -> {"files": {name: hash of its footer}, "known": (events, xor)}, the
     events that were known by `until` and count in some state. A folder whose files changed is
@@ -37,9 +44,13 @@ class Snapshots:
         """None if there are none, or none that this code can go on from."""
         try:
             found = json.loads((folder / "manifest.json").read_text())
-            return cls(**{"tick": DAILY} | found | {"target_events": tuple(found["target_events"])})
+            return cls(**OLDER | found | {"target_events": tuple(found["target_events"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None
+
+    @property
+    def lists(self) -> ListRules:
+        return ListRules(once=self.once, low_rating=self.low_rating)
 
 
 def can_go_on(
@@ -51,7 +62,7 @@ def can_go_on(
     folder: Path,
 ) -> bool:
     """Whether a part with stamps after `before.until` makes the snapshots of `now`."""
-    made_of = ("target_events", "schema", "tick")
+    made_of = ("target_events", "schema", "tick", "once", "low_rating")
     same = all(getattr(before, name) == getattr(now, name) for name in made_of)
     current = folder / "current" / str(before.part)
     if not (same and current.is_dir() and now.until > before.until):

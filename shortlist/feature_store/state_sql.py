@@ -15,6 +15,7 @@ from shortlist.contracts import BACKFILL_LAG, EVENT_TYPES
 from shortlist.counting import HALF_LIFE, POSTED, TARGET_STATE
 from shortlist.event_kinds import KIND_TYPES
 from shortlist.feature_store.running_sql import changes, weight
+from shortlist.refusals import RATED, TAKING_BACK
 from shortlist.searches import SEARCH
 
 T = "epoch_us(event_timestamp)"
@@ -90,7 +91,7 @@ def fingerprints(
         """,
         {
             "files": [str(file) for file in files],
-            "types": sorted({*target_events, *KIND_TYPES, SEARCH}),
+            "types": sorted({*target_events, *KIND_TYPES, SEARCH, *TAKING_BACK, *RATED}),
         },
     ).fetchall()
     return {folder: (int(n), int(x)) for folder, n, x in rows}
@@ -160,9 +161,12 @@ def stats_query(
     """
 
 
-def history_query(*, after: int | None) -> str:
-    """Single events, in the order in which they became known; of one item only those that were the
-    newest yet. offline.py collects them into lists.
+def history_query(*, once: bool, after: int | None) -> str:
+    """Single events, in the order in which they became known. event_lists.py collects them into
+    lists.
+
+    Args:
+        once: a history holds each item once: of one item only the events that were the newest yet.
     """
     newer = """coalesce(t >= max(t) OVER (
         PARTITION BY user_id, item_id ORDER BY m, t, event_order
@@ -170,8 +174,9 @@ def history_query(*, after: int | None) -> str:
     only = "" if after is None else f"AND m > {after}"
     return f"""
         SELECT user_id, make_timestamptz(m) AS event_timestamp, item_id, t AS event_time,
-            event_order, coalesce(value, 'nan'::DOUBLE) AS value, type_code
-        FROM events WHERE item_id IS NOT NULL {only} QUALIFY {newer}
+            event_order, coalesce(value, 'nan'::DOUBLE) AS value, type_code,
+            {str(once).lower()} AS once
+        FROM events WHERE item_id IS NOT NULL {only} {f"QUALIFY {newer}" if once else ""}
         ORDER BY user_id, m, t, event_order, item_id
     """
 

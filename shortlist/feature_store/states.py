@@ -27,7 +27,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from shortlist.feature_store import item_days, kind_sql, search_sql, state_sql
+from shortlist.counting import ListRules
+from shortlist.feature_store import item_days, kind_sql, refusal_sql, search_sql, state_sql
 from shortlist.feature_store.parts import (
     merge_parts,
     recover,
@@ -48,12 +49,15 @@ VIEWS = (
     "user_profile",
     "user_kinds",
     "user_searches",
+    "user_refusals",
     "item_state",
     "item_kinds",
     "context_trend",
 )
 """Feature views, each with its folder of parts."""
-CURRENT = {view: f"{view.split('_')[0]}_id" for view in VIEWS if view != "user_history"}
+EVENTS = ("user_history", "user_refusals")
+"""Views whose rows are single events."""
+CURRENT = {view: f"{view.split('_')[0]}_id" for view in VIEWS if view not in EVENTS}
 """Views whose newest rows are kept, and their keys."""
 
 
@@ -65,6 +69,7 @@ def build_states(
     target_events: Sequence[str],
     until: int,
     tick: int = DAILY,
+    lists: ListRules = ListRules(),
     anew: bool = False,
     profiles: Path | None = None,
 ) -> dict[str, int]:
@@ -78,6 +83,7 @@ def build_states(
             all types.
         until: microseconds; only events strictly before it that were known by it are read.
         tick: microseconds, a whole part of a day: the grid of items and contexts.
+        lists: what a user's lists of events hold.
         anew: do not go on from what is there.
         profiles: snapshots whose profiles are kept where all is built anew; `folder` itself if not
             given.
@@ -101,6 +107,8 @@ def build_states(
         target_events=tuple(target_events),
         schema=schema_hash(),
         tick=tick,
+        once=lists.once,
+        low_rating=lists.low_rating,
         folders=lake_folders(files),
     )
     with duckdb.connect() as connection:
@@ -257,7 +265,11 @@ def _write_part(
         now.part,
     )
     rows["user_history"] = write_part(
-        connection, state_sql.history_query(after=after), folder, "user_history", now.part
+        connection,
+        state_sql.history_query(once=now.once, after=after),
+        folder,
+        "user_history",
+        now.part,
     )
     for view, key, since in (("user_kinds", "user_id", after), ("item_kinds", "item_id", tick)):
         kind_sql.read_kinds(connection, files, key=key, until=now.until, after=since, tick=now.tick)
@@ -269,6 +281,12 @@ def _write_part(
     search_sql.read_searches(connection, files, until=now.until, after=after)
     query = search_sql.searches_query(carry=carry.get("user_searches"), after=after)
     rows["user_searches"] = write_part(connection, query, folder, "user_searches", now.part)
+    refusal_sql.read_refusals(
+        connection, files, low_rating=now.low_rating, until=now.until, after=after
+    )
+    parts = sql_path(folder / "user_refusals" / "*.parquet") if carry else None
+    query = refusal_sql.refusals_query(parts=parts)
+    rows["user_refusals"] = write_part(connection, query, folder, "user_refusals", now.part)
     return {view: rows[view] for view in VIEWS}
 
 

@@ -29,6 +29,7 @@ ONLINE_VIEWS = (
     "user_profile",
     "user_kinds",
     "user_searches",
+    "user_refusals",
     "context_trend",
 )
 

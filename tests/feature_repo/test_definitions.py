@@ -22,6 +22,7 @@ from shortlist.features import (
     USER_STATE,
     time_features,
 )
+from shortlist.refusals import USER_REFUSALS
 from shortlist.searches import USER_SEARCHES
 from shortlist.state_descriptions import MEANINGS
 
@@ -63,6 +64,7 @@ def test_fields_are_the_names_of_the_core(home: Settings) -> None:
     assert fields("user_profile") == USER_PROFILE
     assert fields("user_kinds") == USER_KINDS
     assert fields("user_searches") == USER_SEARCHES
+    assert fields("user_refusals") == USER_REFUSALS
     assert fields("item_state") == (*ITEM_STATE, ITEM_TICK)
     assert fields("item_kinds") == ITEM_KINDS
     assert fields("context_trend") == CONTEXT_STATE
@@ -81,6 +83,7 @@ def test_services_ask_for_every_state(home: Settings) -> None:
         *USER_STATE,
         *USER_KINDS,
         *USER_SEARCHES,
+        *USER_REFUSALS,
         *USER_HISTORY,
         *USER_PROFILE,
         *CONTEXT_STATE,

@@ -106,6 +106,7 @@ def assert_same(a: RequestRows, b: RequestRows) -> None:
     assert a.history_items == b.history_items
     assert a.attributes == b.attributes
     assert a.searches == b.searches
+    assert a.refusals == b.refusals
     for mine, yours in zip(
         a.history_times + a.history_values + a.history_types,
         b.history_times + b.history_values + b.history_types,

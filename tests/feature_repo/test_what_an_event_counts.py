@@ -17,6 +17,7 @@ from models.retrieval.examples import RequestExamples
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, TIMESTAMP, USERS
+from shortlist.counting import ListRules
 from shortlist.event_kinds import USER_KINDS
 from shortlist.feature_store import Tail, build_states
 from shortlist.feature_store.fold import USER_VIEWS, fold
@@ -34,6 +35,7 @@ from shortlist.features import (
 )
 from shortlist.lake import Lake
 from shortlist.profiles import ProfileEncoder
+from shortlist.refusals import USER_REFUSALS, refuses
 from shortlist.searches import USER_SEARCHES
 from shortlist.splits import split_windows
 from tests.feature_repo.test_streaming import assert_same
@@ -48,6 +50,7 @@ COLUMNS = {
     "user_history": USER_HISTORY,
     "user_kinds": USER_KINDS,
     "user_searches": USER_SEARCHES,
+    "user_refusals": USER_REFUSALS,
 }
 
 posted_events = st.lists(
@@ -125,9 +128,10 @@ def batch_rows(features: Path, moments: list[tuple[str, int]]) -> RequestRows:
 @given(
     events=posted_events,
     targets=targets_here,
+    lists=st.sampled_from([ListRules(), ListRules(once=False, low_rating=1.0)]),
     cuts=st.lists(st.integers(0, 40 * 24), min_size=1, max_size=2),
 )
-def test_batch_tail_and_training_count_alike(events, targets, cuts) -> None:
+def test_batch_tail_and_training_count_alike(events, targets, lists, cuts) -> None:
     events = sorted(events, key=lambda event: event["received_at"])
     events = [event | {"event_id": str(i)} for i, event in enumerate(events)]
     counted = [event for event in events if event["event_type"] in targets]
@@ -147,6 +151,7 @@ def test_batch_tail_and_training_count_alike(events, targets, cuts) -> None:
                 folder=folder / name,
                 target_events=targets,
                 until=until,
+                lists=lists,
             )
             return folder / name
 
@@ -154,11 +159,27 @@ def test_batch_tail_and_training_count_alike(events, targets, cuts) -> None:
         assert [*batch.user["user_events"]] == [
             sum(e["user_id"] == user and known_at(e) <= at for e in counted) for user, at in moments
         ]
-        assert_tail_agrees(events, targets, batch, moments, cuts, build, folder)
-        assert_training_agrees(lake, targets, folder / "all")
+        assert_lists(events, targets, lists, batch, moments)
+        assert_tail_agrees(events, targets, lists, batch, moments, cuts, build, folder)
+        assert_training_agrees(lake, targets, lists, folder / "all")
 
 
-def assert_tail_agrees(events, targets, batch, moments, cuts, build, folder: Path) -> None:
+def assert_lists(events, targets, lists: ListRules, batch, moments) -> None:
+    """Histories and refusals by the words of the rule, event by event."""
+    for row, (user, at) in enumerate(moments):
+        known = [e for e in events if e["user_id"] == user and known_at(e) <= at and e["item_id"]]
+        known.sort(key=lambda event: (known_at(event), event["event_timestamp"]))
+        refused: dict[str, bool] = {}
+        for e in known:
+            says = refuses(e["event_type"], e["value"], low_rating=lists.low_rating)
+            if says is not None:
+                refused[e["item_id"]] = says
+        assert {*batch.refusals[row].items} == {item for item, says in refused.items() if says}
+        chosen = [e["item_id"] for e in known if e["event_type"] in targets]
+        assert sorted(batch.history_items[row]) == sorted({*chosen} if lists.once else chosen)
+
+
+def assert_tail_agrees(events, targets, lists, batch, moments, cuts, build, folder: Path) -> None:
     """The base row of an earlier moment and the tail at t are the batch state of t."""
     for number, cut in enumerate(sorted(START + hours * HOUR for hours in cuts)):
         tail = Tail(folder / f"tail{number}")
@@ -175,13 +196,15 @@ def assert_tail_agrees(events, targets, batch, moments, cuts, build, folder: Pat
             )
             base = RequestRows(**vars(base) | {"at": at})
         stamps = {view: np.full(len(users), stamp) for view in USER_VIEWS}
-        folded = fold(base, stamps, tails=tail.read(users), target_events=frozenset(targets))
+        folded = fold(
+            base, stamps, tails=tail.read(users), target_events=frozenset(targets), lists=lists
+        )
         tail.close()
         wanted = batch.take(np.array([i for i, (_, at) in enumerate(moments) if at >= cut]))
         assert_same(folded, wanted)
 
 
-def assert_training_agrees(lake: Lake, targets, features: Path) -> None:
+def assert_training_agrees(lake: Lake, targets, lists: ListRules, features: Path) -> None:
     """Features and histories of training requests are those of the batch states."""
     interactions = lake.interactions(event_types=targets)
     world = World(
@@ -190,6 +213,7 @@ def assert_training_agrees(lake: Lake, targets, features: Path) -> None:
         users=lake.users(),
         catalogue=catalogue_of([[]] * 3),
         windows=split_windows(np.arange(100), (0.6, 0.1, 0.1, 0.1)),
+        repeat_after=None if lists.once else 0,
     )
     data = training_data(world, ProfileEncoder.fit([{}]), end=END)
     examples = RequestExamples(data, max_history=50, rng=np.random.default_rng(0))

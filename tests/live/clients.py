@@ -1,5 +1,5 @@
 """Clients of a live test: each asks for its own users, lets them consume the first item of a list,
-and checks every answer.
+refuse the second one, and checks every answer.
 """
 
 import random
@@ -71,7 +71,7 @@ class Crowd:
         if len(shown) < 5:
             self.wrong.append(f"{user}: {len(shown)} items")
         if again := set(shown) & set(consumed[user]):
-            self.wrong.append(f"{user}: consumed before and shown again: {sorted(again)}")
+            self.wrong.append(f"{user}: consumed or refused and shown again: {sorted(again)}")
         if shown and len(consumed[user]) < MOST:
             events = [
                 self._event(user, shown[0], "rating", request_id=answer.request_id, value=4.0)
@@ -94,6 +94,10 @@ class Crowd:
             if rng.random() < 0.3:
                 self._post(client, events)  # a client that got no answer posts again
             consumed[user].append(shown[0])
+            if rng.random() < 0.2:
+                refusal = rng.choice(["hide", "dislike", "return"])
+                self._post(client, [self._event(user, shown[1], refusal)])
+                consumed[user].append(shown[1])
 
     def _event(self, user: str, item: str | None, kind: str, **more) -> Event:
         return Event(event_id=uuid.uuid4().hex, user_id=user, item_id=item, event_type=kind, **more)

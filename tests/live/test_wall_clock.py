@@ -284,6 +284,7 @@ def test_online_rows_are_a_fresh_recomputation(trial: Trial, tmp_path: Path) -> 
         folder=fresh.features,
         target_events=snapshots.target_events,
         until=snapshots.until,
+        lists=snapshots.lists,
     )
     apply(fresh)
     users = [f"u{number + 1}" for number in range(NUM_USERS)]
@@ -292,6 +293,7 @@ def test_online_rows_are_a_fresh_recomputation(trial: Trial, tmp_path: Path) -> 
     expected = OfflineReader(fresh).read(users, contexts, at)
     found = OnlineReader(settings).read(users, contexts, at)
     assert (expected.user["user_events"] > 0).all()
+    assert any(held.items for held in expected.refusals)
     assert_same(found, expected)
 
 

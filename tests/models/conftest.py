@@ -24,6 +24,7 @@ from shortlist.features import (
 )
 from shortlist.pack import ItemState
 from shortlist.profiles import ProfileEncoder
+from shortlist.refusals import NO_REFUSALS
 from shortlist.searches import NO_SEARCHES
 
 DAY = c.MICROSECONDS_PER_DAY
@@ -205,6 +206,7 @@ def _request_rows(catalogue, people, time, item, value, own, today, groups) -> R
         attributes=[groups[u] for u in people],
         context={name: np.zeros(len(at)) for name in CONTEXT_STATE} | time_features(at),
         searches=[NO_SEARCHES] * len(at),
+        refusals=[NO_REFUSALS] * len(at),
     )
 
 

@@ -359,3 +359,16 @@ def test_without_a_release_the_start_fails_in_one_line(tmp_path):
     assert done.returncode == 1
     assert "no release is promoted; run `shortlist run` first" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("refusal", ["hide", "dislike", "return"])
+def test_a_refused_item_is_gone_from_the_next_list_until_it_is_taken_back(client, refusal):
+    user = {"hide": "u21", "dislike": "u22", "return": "u23"}[refusal]
+    wanted = RecommendRequest(user_id=user, k=10)
+    first = ids(client.recommend(wanted))
+    client.events([Event(user_id=user, item_id=first[0], event_type=refusal)])
+    assert first[0] not in ids(client.recommend(wanted))
+    client.events([Event(user_id=user, item_id=first[0], event_type="view")])
+    assert first[0] not in ids(client.recommend(wanted))
+    client.events([Event(user_id=user, item_id=first[0], event_type="like")])
+    assert first[0] in ids(client.recommend(wanted))

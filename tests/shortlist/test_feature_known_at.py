@@ -22,8 +22,9 @@ from shortlist.feature_store.event_lists import lists_at
 from shortlist.feature_store.item_days import shift_day_counts
 from shortlist.feature_store.snapshots import Snapshots
 from shortlist.feature_store.state_sql import BACKFILL_LAG
-from shortlist.feature_store.states import VIEWS, build_states
+from shortlist.feature_store.states import EVENTS, VIEWS, build_states
 from shortlist.features import DAY_BUCKETS, HALF_LIFE, USER_HISTORY, USER_STATE
+from shortlist.refusals import USER_REFUSALS
 from shortlist.ticks import last_day, newest_tick
 
 START = 10_000 * DAY
@@ -117,8 +118,9 @@ def asof(features: Path, view: str, key: str, moments: list[tuple[str, int]]) ->
             ),
         )
         connection.execute("CREATE TABLE requests AS SELECT * FROM given")
-        if view == "user_history":
-            query = lists_at(connection, "requests", source, USER_HISTORY)
+        if view in EVENTS:
+            names = {"user_history": USER_HISTORY, "user_refusals": USER_REFUSALS}[view]
+            query = lists_at(connection, "requests", source, names)
         else:
             query = (
                 f"(SELECT r.*, s.* EXCLUDE ({key}, event_timestamp) FROM requests r ASOF LEFT JOIN"

@@ -22,6 +22,7 @@ from shortlist.features import (
     finalize_user,
     time_features,
 )
+from shortlist.refusals import NO_REFUSALS
 from shortlist.searches import NO_SEARCHES, Searches
 
 MONTH = 2 ** (7 / 30)
@@ -78,6 +79,7 @@ def rows(
             **time_features(np.array([NOW])),
         },
         searches=[searches],
+        refusals=[NO_REFUSALS],
     )
 
 

@@ -144,7 +144,7 @@ def test_an_impossible_world_is_refused_by_name(tmp_path, text, message):
 
 
 def test_an_unknown_preset_lists_those_there_are():
-    with pytest.raises(ConfigError, match="want one of large, shop, tiny, video"):
+    with pytest.raises(ConfigError, match="want one of grocery, large, shop, tiny, video"):
         load_world_config("shoppe")
 
 

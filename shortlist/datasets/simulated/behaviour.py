@@ -5,7 +5,7 @@ what is looked at attracts or not; everything later happens only after a click. 
 the same functions, so that its expectations are the means of the draws by construction, and a
 test draws to make sure.
 
-Shapes: S pages (each of one user at one moment), K places, D latent dim, T topics.
+Shapes: S pages (each of one user at one moment), K places, D latent dim, T topics, P staples.
 """
 
 from dataclasses import dataclass
@@ -30,9 +30,17 @@ class Moment:
     intent: np.ndarray  # (S,) float32: to buy, of the session
     price_sense: np.ndarray  # (S,) float32
     activity: np.ndarray  # (S,) float32: chance of a visit tomorrow at full trust
+    due: np.ndarray  # (S, P) int64 item rows of the staples that are needed now, NOBODY elsewhere
 
     def take(self, rows: np.ndarray) -> "Moment":
         return Moment(**{name: values[rows] for name, values in vars(self).items()})
+
+    def needs(self, item: np.ndarray) -> np.ndarray:
+        """(S, K) item rows -> (S, K) bool: a staple that its user needs now."""
+        needed = np.zeros(item.shape, dtype=bool)
+        for place in range(self.due.shape[1]):
+            needed |= item == self.due[:, place, None]
+        return needed & (item != NOBODY)
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,8 @@ def attraction(
     """(S, K) item rows -> affinity and the chance of a click once looked at; 0 for NOBODY."""
     liked = affinity(about, items, moment, item)
     odds = about.click + about.click_affinity * liked + about.click_appeal * items.appeal[item]
+    if moment.due.shape[1]:
+        odds = odds + about.click_due * moment.needs(item)
     return liked, np.where(item == NOBODY, np.float32(0), sigmoid(odds))
 
 
@@ -95,6 +105,8 @@ def chances(
         - about.cart_price * moment.price_sense[:, None] * items.log_price[item]
         + moment.intent[:, None]
     )
+    if moment.due.shape[1]:
+        cart = cart + about.click_due * moment.needs(item)
     return Chances(
         affinity=liked,
         attraction=attracted,

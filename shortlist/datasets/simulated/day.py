@@ -8,7 +8,7 @@ Shapes: S pages, K places, C clicks.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -79,14 +79,18 @@ def live_day(
     parts = [_returned(state, world, day, numbers)]
     rows = state.come(world, day, rng)
     session = _Sessions.start(world, state, rows, day, rng)
-    for _ in range(config.sessions.max_pages):
+    for page in range(config.sessions.max_pages):
         if len(session.rows) == 0:
             break
         shown = _one_page(world, state, session, logging, policy, numbers, rng)
+        following = session.next(world, shown, rng)
+        last = page == config.sessions.max_pages - 1
+        ended = np.flatnonzero(last | ~np.isin(session.rows, following.rows))
+        shown = _with_own_list(world, state, shown, ended, numbers, rng)
         parts.append(shown.events)
         if watch is not None:
             watch(shown)
-        session = session.next(world, shown, rng)
+        session = following
     return parts
 
 
@@ -185,7 +189,7 @@ def _one_page(
 ) -> Shown:
     config, rows = world.config, session.rows
     k = config.sessions.slate
-    moment = state.moment(world, rows, mood=session.mood, intent=session.intent)
+    moment = state.moment(world, rows, mood=session.mood, intent=session.intent, at=session.at)
     page = Page(moment.user, session.at, session.phone, session.topic)
     if policy is None:
         item, chance = logging.slates(page, k=k, rng=rng)
@@ -204,8 +208,31 @@ def _one_page(
     about = config.behaviour
     state.trust[rows] = np.clip(trust_after(about, moment.trust, outcome.satisfied), 0, 1)
     state.consume(world, rows, outcome.item, outcome.row)
+    bought = np.flatnonzero(outcome.bought)
+    state.stock(world, rows[outcome.row[bought]], outcome.item[bought], outcome.done[bought])
     state.add_returns(outcome.returns(page))
     return Shown(page, moment, item, chance, outcome, request, events)
+
+
+def _with_own_list(
+    world: World,
+    state: State,
+    shown: Shown,
+    ended: np.ndarray,
+    numbers: Numbers,
+    rng: np.random.Generator,
+) -> Shown:
+    """Staples that visits end with, although no page showed them; `ended` are rows of `shown`."""
+    if not world.config.population.staples:
+        return shown
+    user = shown.page.user[ended]
+    rows, at = user - state.first, shown.outcome.end[ended]
+    due = state.due(world, rows, at)
+    row, place = np.nonzero(due & (rng.random(due.shape) < world.config.behaviour.staple_alone))
+    item, time = world.users.staples[user[row], place], at[row] + SECOND * (place + 1)
+    state.stock(world, rows[row], item, time)
+    alone = Events.of_own_list(world, shown.page.take(ended[row]), item, time, numbers)
+    return replace(shown, events=Events.concat([shown.events, alone]))
 
 
 def _returned(state: State, world: World, day: int, numbers: Numbers) -> Events:

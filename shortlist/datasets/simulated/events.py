@@ -124,6 +124,27 @@ class Events:
         )
 
     @classmethod
+    def of_own_list(
+        cls, world: World, page: Page, item: np.ndarray, time: np.ndarray, numbers: "Numbers"
+    ) -> "Events":
+        """A click and a purchase of each of (C,) items that no page showed, by (C,) users."""
+        n = len(item)
+        return cls(
+            number=numbers.take(2 * n),
+            user=np.tile(page.user, 2),
+            item=np.tile(item, 2),
+            kind=np.repeat(np.array([CODE["click"], CODE["purchase"]], dtype=np.int8), n),
+            time=np.concatenate([time, time + SECOND // 2]),
+            value=np.concatenate([np.full(n, np.nan), world.items.price[item]]),
+            request=np.full(2 * n, NO_REQUEST, dtype=np.int64),
+            session=np.full(2 * n, NO_REQUEST, dtype=np.int64),
+            position=np.zeros(2 * n, dtype=np.int32),
+            surface=np.zeros(2 * n, dtype=np.int8),
+            phone=np.tile(page.phone, 2),
+            topic=np.full(2 * n, -1, dtype=np.int16),
+        )
+
+    @classmethod
     def of_returns(cls, due: Returns, numbers: "Numbers") -> "Events":
         n = len(due.due)
         return cls(

@@ -44,6 +44,12 @@ class Population(Parameters):
     taste_pull: Share = 0.01
     """Share by which a taste moves towards each consumed item: what is shown shapes taste (Jiang et
     al. 2019, "Degenerate feedback loops")."""
+    staples: int = Field(default=0, ge=0, le=100)
+    """Items that a user needs again and again: groceries, coffee, a song. 0: nobody does."""
+    staple_days: float = Field(default=7.0, gt=0, le=365)
+    """Median days until a staple is needed again."""
+    staple_spread: Spread = 0.5
+    """Standard deviation of the logarithm of those days, from user to user and item to item."""
     visits_per_day: float = Field(default=0.35, gt=0, le=20)
     """Mean sessions of a contented user a day."""
     activity_shape: float = Field(default=1.0, ge=0.05, le=1_000)
@@ -127,6 +133,11 @@ class Behaviour(Parameters):
     """Added by an affinity of 1: an item right on the user's taste."""
     click_appeal: Odds = 0.8
     """Added by each unit of appeal, a standard normal."""
+    click_due: Odds = 3.0
+    """Added for a staple of the user's that is needed again."""
+    staple_alone: Share = 0.7
+    """Chance that a needed staple that no page showed is bought all the same, by the user's own
+    list, at the end of a visit."""
     boredom: Weight = 1.2
     """What full boredom with a topic takes away from affinity."""
     boredom_rise: Share = 0.08

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from shortlist.datasets.simulated.behaviour import Moment, visit_chance
+from shortlist.columns import MICROSECONDS_PER_DAY
+from shortlist.datasets.simulated.behaviour import NOBODY, Moment, visit_chance
 from shortlist.datasets.simulated.world import World
 
 
@@ -31,6 +32,7 @@ class State:
     trust: np.ndarray  # (U,) float32
     left: np.ndarray  # (U,) bool
     touched: np.ndarray  # (U,) int64: the day up to which taste and boredom are brought
+    stocked: np.ndarray  # (U, P) float64: the day on which each staple was bought last
     returns: Returns
 
     @classmethod
@@ -44,6 +46,7 @@ class State:
             trust=np.full(n, world.config.behaviour.trust, dtype=np.float32),
             left=np.zeros(n, dtype=bool),
             touched=world.users.joined[first:end].copy(),
+            stocked=world.users.stocked[first:end].copy(),
             returns=Returns(
                 np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
             ),
@@ -98,9 +101,17 @@ class State:
         self.touched[rows] = day
 
     def moment(
-        self, world: World, rows: np.ndarray, *, mood: np.ndarray, intent: np.ndarray
+        self,
+        world: World,
+        rows: np.ndarray,
+        *,
+        mood: np.ndarray,
+        intent: np.ndarray,
+        at: np.ndarray,
     ) -> Moment:
-        """What is true of these rows right now, in a session with this mood (S, D) and intent."""
+        """What is true of these rows at (S,) microseconds, in a session with this mood (S, D) and
+        intent.
+        """
         user = self.first + rows
         return Moment(
             user=user,
@@ -110,7 +121,20 @@ class State:
             intent=intent,
             price_sense=world.users.price_sense[user],
             activity=world.users.activity[user],
+            due=np.where(self.due(world, rows, at), world.users.staples[user], NOBODY),
         )
+
+    def due(self, world: World, rows: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """(S, P) bool: the staples that are needed at (S,) microseconds."""
+        days = (at - world.midnight(0)) / MICROSECONDS_PER_DAY
+        return days[:, None] - self.stocked[rows] >= world.users.staple_days[self.first + rows]
+
+    def stock(self, world: World, rows: np.ndarray, item: np.ndarray, at: np.ndarray) -> None:
+        """Staples that were bought: `item` (C,) by `rows` (C,) at (C,) microseconds."""
+        days = (at - world.midnight(0)) / MICROSECONDS_PER_DAY
+        for place in range(self.stocked.shape[1]):
+            bought = world.users.staples[self.first + rows, place] == item
+            self.stocked[rows[bought], place] = days[bought]
 
     def consume(
         self, world: World, rows: np.ndarray, item: np.ndarray, row_of_click: np.ndarray

@@ -2,7 +2,7 @@
 
 Items and users stand in order of arrival, so that whoever is there on a day is a prefix.
 
-Shapes: N items of the whole time, U users of the whole time, D latent dim, T topics.
+Shapes: N items and U users of the whole time, D latent dim, T topics, P staples.
 """
 
 from dataclasses import dataclass
@@ -52,6 +52,9 @@ class Users:
     patience: np.ndarray  # (U,) float32, added to the log-odds of one more page
     age_group: np.ndarray  # (U,) int64: 0 to 4, leans towards the favourite topic
     country: np.ndarray  # (U,) int64: 0 to 5, says nothing
+    staples: np.ndarray  # (U, P) int64 item rows that a user needs again and again
+    staple_days: np.ndarray  # (U, P) float64: days until each is needed again
+    stocked: np.ndarray  # (U, P) float64: the day on which each was bought last
 
 
 class World:
@@ -62,7 +65,7 @@ class World:
         self.start = as_microseconds(config)
         self.topics = _topics(config)  # (T, D)
         self.items = _items(config, self.topics, start=self.start)
-        self.users = _users(config, self.topics, start=self.start)
+        self.users = _users(config, self.topics, self.items, start=self.start)
 
     @property
     def num_items(self) -> int:
@@ -153,7 +156,7 @@ def _items(config: WorldConfig, topics: np.ndarray, *, start: int) -> Items:
     )
 
 
-def _users(config: WorldConfig, topics: np.ndarray, *, start: int) -> Users:
+def _users(config: WorldConfig, topics: np.ndarray, items: Items, *, start: int) -> Users:
     about, sessions = config.population, config.sessions
     rng = _rng(config, "users")
     joined = _arrivals(config, first=about.users, per_day=about.users_per_day, what="users")
@@ -180,7 +183,27 @@ def _users(config: WorldConfig, topics: np.ndarray, *, start: int) -> Users:
         patience=(sessions.patience * rng.normal(size=n)).astype(np.float32),
         age_group=lean,
         country=rng.choice(6, size=n, p=[0.4, 0.2, 0.15, 0.1, 0.1, 0.05]),
+        **_staples(config, taste, joined, items),
     )
+
+
+def _staples(
+    config: WorldConfig, taste: np.ndarray, joined: np.ndarray, items: Items
+) -> dict[str, np.ndarray]:
+    """What users need again and again: items of their taste, each with its own rhythm."""
+    about, n = config.population, len(taste)
+    rng = _rng(config, "staples")
+    there = np.flatnonzero(items.born == 0)
+    staples = np.empty((n, about.staples), dtype=np.int64)
+    for start in range(0, n if about.staples else 0, 5_000):
+        rows = slice(start, start + 5_000)
+        liking = 3 * taste[rows] @ items.vector[there].T + np.log(items.weight[there])
+        drawn = liking + rng.gumbel(size=liking.shape)
+        chosen = np.argpartition(-drawn, about.staples - 1, axis=1)[:, : about.staples]
+        staples[rows] = there[chosen]
+    days = about.staple_days * np.exp(about.staple_spread * rng.normal(size=staples.shape))
+    stocked = joined[:, None] - rng.random(staples.shape) * days
+    return {"staples": staples, "staple_days": days, "stocked": stocked}
 
 
 def _topics_of_users(rng: np.random.Generator, n: int, num_topics: int, tastes: int) -> np.ndarray:

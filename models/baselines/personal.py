@@ -1,0 +1,91 @@
+"""What a person uses again: the items of the own history by how often and how lately.
+
+An event counts 2^(-age / half-life), so a long half-life ranks by frequency and a short one by
+recency. Of the methods for repeat consumption this one is hard to beat (Li et al., "A Next Basket
+Recommendation Reality Check", TOIS 2023: GP-TopFreq). What is popular with everybody comes after
+the own items.
+
+Shapes: B queries, L history, C candidates, N items.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field, PositiveFloat
+
+from models.baselines.dense import at_candidates
+from models.data import TrainingData, Validation
+from models.queries import Candidates, Queries, mask_left_out, top_k
+from shortlist.catalogue import Catalogue
+from shortlist.columns import MICROSECONDS_PER_DAY
+from shortlist.config import Config
+from shortlist.pack import ItemState
+
+if TYPE_CHECKING:
+    from models.training import TrainingOptions
+
+
+class PersonalConfig(Config):
+    """Half-lives in days; validation chooses one."""
+
+    kind: Literal["personal"] = "personal"
+    half_lives: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
+        *(1.0, 3.0, 7.0, 14.0, 30.0, 60.0),
+        *(180.0, 3650.0),
+    )
+
+
+class Personal:
+    """Decayed counts of each user's own items, then what is popular with everybody."""
+
+    def __init__(self, name: str, *, half_life: float):
+        """`half_life` in days."""
+        self.name = name
+        self.half_life = half_life
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        return {"half_lives": self.half_life}
+
+    def scores(self, queries: Queries, items: ItemState) -> np.ndarray:
+        """(B, N + 1) float32: above 1 for items of the history, below for all others."""
+        popular = items.state["item_events"].astype(np.float32)
+        popular = popular / (popular.max(initial=0) + 1)
+        own = np.zeros((len(queries), len(popular)), dtype=np.float32)
+        age = np.maximum(queries.at[:, None] - queries.history_time, 0)
+        weight = np.exp2(-age / (self.half_life * MICROSECONDS_PER_DAY)).astype(np.float32)
+        rows = np.broadcast_to(np.arange(len(queries))[:, None], queries.history.shape)
+        np.add.at(own, (rows, queries.history), np.maximum(weight, np.finfo(np.float32).tiny))
+        scores = np.where(own > 0, 1 + own, popular)
+        scores[:, 0] = 0
+        return scores
+
+    def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
+        return top_k(mask_left_out(self.scores(queries, items), queries), k)
+
+    def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
+        return at_candidates(self.scores(queries, items), candidates)
+
+    def save(self, folder: Path) -> None:
+        about = {"name": self.name, "half_life": self.half_life}
+        (folder / "about.json").write_text(json.dumps(about))
+
+    @classmethod
+    def load(cls, folder: Path, catalogue: Catalogue) -> "Personal":
+        about = json.loads((folder / "about.json").read_text())
+        return cls(about["name"], half_life=about["half_life"])
+
+
+def fit_personal(
+    config: PersonalConfig,
+    data: TrainingData,
+    validation: Validation,
+    options: "TrainingOptions",
+) -> Personal:
+    """Choose the half-life on validation, the first one where it can't tell."""
+    candidates = [Personal(config.kind, half_life=half_life) for half_life in config.half_lives]
+    if len(candidates) == 1:
+        return candidates[0]
+    return max(candidates, key=lambda source: np.nan_to_num(validation.ndcg(source)))
