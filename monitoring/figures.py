@@ -46,7 +46,7 @@ def all_figures(
         quality_figures(current, reference, backdrop, rng=rng)
         | beyond_accuracy_figures(current, reference, backdrop, rng=rng)
         | source_figures(current, reference)
-        | health_figures(current, reference)
+        | health_figures(current, reference, num_items=backdrop.catalogue.num_items)
     )
 
 
@@ -179,15 +179,19 @@ def source_figures(current: Slates, reference: Slates) -> dict[str, Figure]:
     return figures
 
 
-def health_figures(current: Slates, reference: Slates) -> dict[str, Figure]:
-    """Rates over requests: users unknown to the feature store, skipped stages, lists cut short."""
+def health_figures(current: Slates, reference: Slates, *, num_items: int) -> dict[str, Figure]:
+    """Rates over requests: users unknown to the feature store, skipped stages, lists cut short.
+
+    A list as long as the catalogue is whole.
+    """
     both = (current, reference)
+    short = [(s.item_idx[:, :num_items] == 0).any(1).mean() for s in both]
     return {
         "requests": Figure(*(float(len(s)) for s in both)),
         "users": Figure(*(float(len(set(s.user_ids))) for s in both)),
         "unknown_user_rate": Figure(*(float((~s.known).mean()) for s in both)),
         "skipped_stage_rate": Figure(*(float(s.skipped.mean()) for s in both)),
-        "short_list_rate": Figure(*(float((s.item_idx == 0).any(1).mean()) for s in both)),
+        "short_list_rate": Figure(*map(float, short)),
     }
 
 
