@@ -11,7 +11,6 @@ from typing import Any
 from prefect import flow, task
 
 from flows.retries import RETRIED
-from shortlist.clock import moment_text
 from shortlist.config import Settings
 from shortlist.counting import ListRules
 from shortlist.feature_store import (
@@ -25,6 +24,7 @@ from shortlist.feature_store import (
 from shortlist.feature_store.snapshots import Snapshots
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import Lake
+from shortlist.moments import moment_text
 from shortlist.ticks import DAILY
 
 

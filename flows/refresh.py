@@ -56,7 +56,8 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
         inbox = run_config.data.model_copy(update={"source": "service", "files": None})
         batch = ingest_flow(inbox, now=until)
         # What was acknowledged is kept: an item may come into the catalogue after its events.
-        limits = run_config.validation.model_copy(update={"unknown_items": "keep"})
+        kept = {"unknown_items": "keep", "max_age_days": None}
+        limits = run_config.validation.model_copy(update=kept)
         validated = validate_flow(batch["batch_id"], limits, clock=clock.kind)
         ingested = validated["accepted"]
     else:

@@ -143,7 +143,7 @@ def _note(
         found.different[name] = found.different.get(name, 0) + int(
             (relative[:, column] > TOLERANCE).sum()
         )
-        by = float(apart[row, column])
+        by = float(np.nan_to_num(apart[row, column], nan=np.inf, posinf=np.inf))
         if by >= found.worst.get(name, {"by": -1.0})["by"]:
             found.worst[name] = {
                 "by": by,

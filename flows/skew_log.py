@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from flows.skew_states import Logged
-from shortlist.api import ANONYMOUS
 from shortlist.config import Settings
 from shortlist.datasets.service_log import read_lines
 from shortlist.features import schema_hash
+from shortlist.ids import ANONYMOUS
 from shortlist.release import Release, ReleaseError, ReleaseStore
 
 

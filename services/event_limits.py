@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from shortlist.api import Event
-from shortlist.clock import moment_text
 from shortlist.contracts import MAX_VALUE, MEASURED
+from shortlist.moments import moment_text
 
-MAX_AHEAD = 300_000_000
-"""Microseconds that a sender's clock may be ahead of this machine's."""
+MAX_AHEAD = 20 * 60 * 1_000_000
+"""Microseconds that a sender's clock may be ahead of this machine's. Local time sent as UTC is at
+least 30 minutes off, and stays a mistake.
+"""
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,16 @@ class EventLimits:
 
     rating_range: tuple[float, float] | None
     """None: the run only warns of ratings beyond its range, or knows none."""
+    earliest: int
+    """Microseconds: validation would refuse an older event."""
 
     @classmethod
     def of(cls, about: dict[str, Any]) -> "EventLimits":
         limits = about.get("rating_range")
-        return cls(rating_range=None if limits is None else (limits[0], limits[1]))
+        return cls(
+            rating_range=None if limits is None else (limits[0], limits[1]),
+            earliest=about.get("earliest", 0),
+        )
 
     def complaint(self, event: Event, *, now: int) -> str | None:
         """What is wrong with an event and what would be right, or None.
@@ -37,6 +44,11 @@ class EventLimits:
         at, value = event.event_timestamp, event.value
         if at is not None and at > now + MAX_AHEAD:
             return f"event_timestamp: {moment_text(at)} has not come yet; it is {moment_text(now)}"
+        if at is not None and at < self.earliest:
+            return (
+                f"event_timestamp: {moment_text(at)} is before {moment_text(self.earliest)}, the"
+                " earliest that this release's validation takes"
+            )
         if value is None:
             return None
         if abs(value) > MAX_VALUE:

@@ -29,7 +29,6 @@ from services.pages import pages
 from services.serving import Serving
 from services.serving_log import ServingLog, entry_of
 from shortlist.api import (
-    ANONYMOUS,
     Event,
     EventsRequest,
     EventsResponse,
@@ -42,6 +41,7 @@ from shortlist.api import (
 )
 from shortlist.config import ConfigError, Settings
 from shortlist.feature_store import ReopeningReader, home_clock
+from shortlist.ids import ANONYMOUS
 from shortlist.pack import FeaturePack, PackError
 from shortlist.release import Release, ReleaseError
 

@@ -7,26 +7,36 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shortlist.contracts import EVENT_TYPES, WITHOUT_ITEM
+from shortlist.ids import id_problem
+from shortlist.moments import Kind, moment_problem
 
 MAX_K = 500
 MAX_EVENTS = 1_000
-END_OF_TIME = 4_102_444_800_000_000  # the year 2100: beyond it the unit is wrong
 MAX_POSITION = 2**31 - 1
-ANONYMOUS = "anonymous"
-"""The serving log's name for whoever came without a user_id; nobody may be called so."""
 
 
-def _not_reserved(user_id: str) -> str:
-    if user_id == ANONYMOUS:
-        raise ValueError(
-            f"'{ANONYMOUS}' is what visitors without an id are called here; leave user_id out of"
-            " /recommend, and give the events of a visitor an id of their own"
-        )
-    return user_id
+def _id(of_user: bool = False) -> AfterValidator:
+    def check(value: str) -> str:
+        if problem := id_problem(value, of_user=of_user):
+            raise ValueError(problem)
+        return value
+
+    return AfterValidator(check)
 
 
-UserId = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_not_reserved)]
-Moment = Annotated[int, Field(ge=0, lt=END_OF_TIME)]
+def _moment(kind: Kind) -> AfterValidator:
+    def check(value: int) -> int:
+        if problem := moment_problem(value, kind=kind):
+            raise ValueError(problem)
+        return value
+
+    return AfterValidator(check)
+
+
+Id = Annotated[str, _id()]
+UserId = Annotated[str, _id(of_user=True)]
+Moment = Annotated[int, _moment("event")]
+Date = Annotated[int, _moment("date")]
 
 
 class Body(BaseModel):
@@ -55,8 +65,10 @@ class Filters(Body):
     categories: list[str] | None = Field(default=None, description="keep items with any of these")
     exclude_categories: list[str] = Field(default_factory=list)
     max_price: float | None = Field(default=None, ge=0)
-    published_after: int | None = Field(
-        default=None, gt=-END_OF_TIME, lt=END_OF_TIME, description="microseconds since 1970, UTC"
+    published_after: Date | None = Field(
+        default=None,
+        description="microseconds since 1970, UTC; may lie before 1970. Within 63 days of"
+        " 1970-01-01 it has to be a whole day, since seconds and milliseconds look like that",
     )
 
 
@@ -68,7 +80,7 @@ class RecommendRequest(Body):
     )
 
     user_id: UserId | None = None
-    recent_items: list[str] | None = Field(
+    recent_items: list[Id] | None = Field(
         default=None,
         max_length=1_000,
         description="item ids, oldest first; added after the known history",
@@ -76,7 +88,7 @@ class RecommendRequest(Body):
     context: Context = Field(default_factory=Context)
     k: int = Field(default=10, ge=1, le=MAX_K)
     filters: Filters = Field(default_factory=Filters)
-    exclude: list[str] = Field(default_factory=list, max_length=10_000)
+    exclude: list[Id] = Field(default_factory=list, max_length=10_000)
     explain: bool = True
     at: Moment | None = Field(
         default=None, description="only with the replay clock: microseconds, UTC"
@@ -94,10 +106,10 @@ class SimilarRequest(Body):
 
     model_config = _example({"item_id": "50", "k": 10})
 
-    item_id: str = Field(min_length=1, max_length=256)
+    item_id: Id
     k: int = Field(default=10, ge=1, le=MAX_K)
     filters: Filters = Field(default_factory=Filters)
-    exclude: list[str] = Field(default_factory=list, max_length=10_000)
+    exclude: list[Id] = Field(default_factory=list, max_length=10_000)
 
 
 class Item(Body):
@@ -136,11 +148,9 @@ class Event(Body):
         {"event_id": "e-1", "user_id": "90", "item_id": "50", "event_type": "rating", "value": 5}
     )
 
-    event_id: str | None = Field(default=None, min_length=1, max_length=256)
+    event_id: Id | None = None
     user_id: UserId
-    item_id: str | None = Field(
-        default=None, min_length=1, max_length=256, description="only a search may have none"
-    )
+    item_id: Id | None = Field(default=None, description="only a search may have none")
     event_type: str
     event_timestamp: Moment | None = Field(
         default=None, description="microseconds, UTC; default: now"

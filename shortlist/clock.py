@@ -15,7 +15,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -94,8 +93,3 @@ def _read(path: Path) -> int:
         return int(json.loads(path.read_text())["now"])
     except FileNotFoundError:
         return 0
-
-
-def moment_text(microseconds: int) -> str:
-    """A time for people, to the second: 2024-05-31 10:00:00 UTC."""
-    return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"

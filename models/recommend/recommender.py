@@ -29,6 +29,7 @@ from shortlist.features import (
     schema_hash,
     time_features,
 )
+from shortlist.ids import ANONYMOUS
 from shortlist.pack import FeaturePack, ItemState
 from shortlist.profiles import ProfileEncoder
 from shortlist.refusals import NO_REFUSALS
@@ -36,8 +37,6 @@ from shortlist.release import Release, ReleaseError
 from shortlist.searches import NO_SEARCHES
 
 log = logging.getLogger("shortlist.recommend")
-
-ANONYMOUS = "anonymous"
 
 
 class UnknownItemError(ValueError):

@@ -16,12 +16,12 @@ import duckdb
 
 from shortlist import columns as c
 from shortlist import counting
-from shortlist.api import ANONYMOUS
 from shortlist.datasets.config import InteractionFile
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.locate import SourceFile
 from shortlist.datasets.readers import open_raw
 from shortlist.datasets.staging import Stager
+from shortlist.ids import ANONYMOUS
 from shortlist.lake.engine import quoted
 
 IMPRESSION = "impression"

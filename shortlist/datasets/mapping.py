@@ -13,6 +13,7 @@ from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.identity import derived_id
 from shortlist.datasets.lists import categories_sql
 from shortlist.datasets.readers import Raw
+from shortlist.ids import FRACTION
 from shortlist.lake.engine import name, quoted
 
 FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
@@ -25,7 +26,6 @@ MAX_MICROSECONDS = 253_402_300_800_000_000
 NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
 FLOATING = ("DOUBLE", "FLOAT", "DECIMAL", "HUGEINT")
 WHOLE = r"^[+-]?\d+\.0*$"
-FRACTION = r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$"
 TEXTS = (c.TEXT, c.QUERY, c.SESSION_ID, c.REQUEST_ID, c.SURFACE, c.DEVICE)
 
 
@@ -200,7 +200,8 @@ def _id(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) -> 
         raise DatasetError(
             f"{where}: column '{column}' is {kind.lower()}, want text or whole numbers"
         )
-    text = _text(raw, column, where)
+    # The inbox has ids as clients gave them: a blank around one is a fault, not a habit of a file.
+    text = f"nullif({expression}::VARCHAR, '')" if exact else _text(raw, column, where)
     if kind in NUMERIC:
         return Column(text)
     bad = f"(contains({text}, '.') OR contains(upper({text}), 'E+')) AND "
@@ -208,7 +209,7 @@ def _id(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) -> 
     if not exact:
         bad = f"NOT regexp_matches({text}, '{WHOLE}') AND {bad}"
     if kind == "JSON":
-        bad = f"({bad}) OR {text}[1] IN ('[', '{{')"
+        bad = f"({bad}) OR ({text}[1] IN ('[', '{{') AND json_valid({text}))"
     if exact:
         return Column(text, f"{key}.text", f"coalesce({bad}, false)")
     digits = f"CASE WHEN regexp_matches({text}, '{WHOLE}') THEN split_part({text}, '.', 1)"

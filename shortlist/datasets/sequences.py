@@ -1,8 +1,8 @@
 """Sequence files, one user a line: "user item item ...", oldest first, as the S3-Rec, SASRec and
 TIGER papers share theirs.
 
-There are no times in them. An event's time is its place in the line, in seconds from 1970, so that
-the order is kept; whatever is made of times is not for such data (`DataConfig.has_time`).
+There are no times in them. An event's time is its place in the line, in seconds from FIRST on, so
+that the order is kept; whatever is made of times is not for such data (`DataConfig.has_time`).
 """
 
 from shortlist.datasets.config import InteractionFile
@@ -13,6 +13,8 @@ from shortlist.lake.engine import quoted
 
 COLUMNS = {"user_id": "user", "item_id": "item", "event_timestamp": "place"}
 NAMES = ("user", "item", "place")
+FIRST = 631_152_000
+"""1990-01-01, seconds: a time near 1970 would be taken for one in another unit."""
 
 
 def stage_sequences(stager: Stager) -> None:
@@ -44,7 +46,8 @@ def stage_sequences(stager: Stager) -> None:
         )
         relation = (
             "(SELECT line, words[1] AS user, unnest(coalesce(nullif(words[2:], []), [NULL]))"
-            " AS item, unnest(range(1, greatest(len(words), 2))) AS place FROM (SELECT line,"
+            f" AS item, {FIRST} + unnest(range(1, greatest(len(words), 2))) AS place"
+            " FROM (SELECT line,"
             f" string_split_regex(trim(line), '\\s+') AS words FROM {lines}"
             " WHERE line IS NOT NULL))"
         )

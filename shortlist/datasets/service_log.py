@@ -6,6 +6,7 @@ it.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from shortlist import columns as c
-from shortlist.api import END_OF_TIME, Event
+from shortlist.api import Event
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, SERVING_LOG, TIMESTAMP
 from shortlist.counting import INBOX
@@ -27,16 +28,27 @@ from shortlist.datasets.impressions import stage_impressions
 from shortlist.datasets.locate import SourceFile
 from shortlist.datasets.staging import Stager, stage_event_file
 from shortlist.lake import Lake
+from shortlist.moments import WANT, moment_problem
 
 RECEIVED_AT = "received_at"
+log = logging.getLogger("shortlist.datasets")
 CHUNK_ROWS = 4_096
 """Rows of the serving log that are Python objects at the same time."""
 ITEM_KEYS = ("item_id", "position", "source", "score", "propensity", "features")
 REQUEST_KEYS = tuple(field.name for field in SERVING_LOG if field.name not in ITEM_KEYS)
 
 
-def read_lines(folder: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
-    """(file, line number, object) of every finished line under `folder`, files in order of name."""
+def read_lines(
+    folder: Path, *, left_out: list[str] | None = None
+) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+    """(file, line number, object) of every finished line under `folder`, files in order of name.
+
+    Args:
+        left_out: gets a sentence for each line that is no object; None: such a line is an error.
+
+    Raises:
+        DatasetError: a line is no object.
+    """
     for path in sorted(folder.rglob("*.jsonl")):
         with path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
@@ -44,11 +56,15 @@ def read_lines(folder: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
                     break
                 try:
                     content = json.loads(raw)
+                    problem = f"not an object: {raw[:60]!r}"
                 except ValueError as error:
-                    raise DatasetError(f"{path}: line {number}: not JSON: {error}") from None
-                if not isinstance(content, dict):
-                    raise DatasetError(f"{path}: line {number}: not an object: {raw[:60]!r}")
-                yield path, number, content
+                    content, problem = None, f"not JSON: {error}"
+                if isinstance(content, dict):
+                    yield path, number, content
+                elif left_out is None:
+                    raise DatasetError(f"{path}: line {number}: {problem}")
+                else:
+                    left_out.append(f"{path}: line {number}: {problem}")
 
 
 POSTED = InteractionFile(
@@ -127,26 +143,28 @@ def _finished_lines(path: Path, copy: Path) -> Path | None:
 def load_posted_events(settings: Settings, *, now: int) -> Batch:
     """Events posted to /events as a batch; the catalogue and users are the lake's, new users added.
 
+    A line that is no `shortlist.api.Event` is left out with a warning: a refresh sends it to
+    quarantine, and an earlier version may have taken it.
+
     Raises:
-        DatasetError: a line does not keep the schema of `shortlist.api.Event`; file and line are
-            named.
         LakeError: there is no catalogue yet.
     """
-    rows = []
-    for path, number, content in read_lines(settings.events):
+    rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    for path, number, content in read_lines(settings.events, left_out=left_out):
         received = content.pop(RECEIVED_AT, now)
         try:
             event = Event.model_validate(content)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = "".join(f"{part}: " for part in problem["loc"])
-            raise DatasetError(f"{path}: line {number}: {key}{problem['msg']}") from None
-        for name, moment in ((c.EVENT_TIMESTAMP, event.event_timestamp), (RECEIVED_AT, received)):
-            if not isinstance(moment, int) or not 0 <= moment < END_OF_TIME:
-                raise DatasetError(
-                    f"{path}: line {number}: {name} is {moment!r}, want microseconds since 1970"
-                )
+            if event.event_timestamp is None:
+                raise ValueError("event_timestamp is missing")
+            if not isinstance(received, int) or moment_problem(received, kind="event"):
+                raise ValueError(f"received_at is {received!r}, {WANT}")
+        except ValueError as error:
+            left_out.append(f"{path}: line {number}: {_first_problem(error)}")
+            continue
         rows.append(event.model_dump() | {c.INGESTED_AT: received})
+    if left_out:
+        log.warning("%d posted lines are no events and left out: %s", len(left_out), left_out[0])
     lake = Lake(settings.lake)
     users = lake.users()
     known = set(users.column(c.USER_ID).to_pylist())
@@ -155,6 +173,13 @@ def load_posted_events(settings: Settings, *, now: int) -> Batch:
         [users, pa.table({c.USER_ID: pa.array(new, pa.string())})], promote_options="default"
     )
     return Batch.checked(str(settings.events), _interactions(rows), lake.items(), users)
+
+
+def _first_problem(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors()[0]
+    return "".join(f"{part}: " for part in problem["loc"]) + problem["msg"]
 
 
 def _interactions(rows: list[dict[str, Any]]) -> pa.Table:

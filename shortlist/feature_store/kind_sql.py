@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from shortlist.event_kinds import HALF_LIVES, KIND_TYPES, KINDS
-from shortlist.feature_store.running_sql import changes, weight
+from shortlist.feature_store.running_sql import LATE_HALF_LIVES, changes, weight
 from shortlist.feature_store.state_sql import KNOWN_AT, T, first_tick, recent
 
 DECAYED = {f"{kind}_{name}": half_life for name, half_life in HALF_LIVES.items() for kind in KINDS}
@@ -31,6 +31,34 @@ def read_kinds(
     Moments of users are those at which something became known, those of items ticks.
     """
     moment = first_tick(tick) if key == "item_id" else "m"
+    events = f"""
+        SELECT {key}, event_type, t, {moment} AS m FROM (
+            SELECT {key}, event_type, {T} AS t, {KNOWN_AT} AS m
+            FROM read_parquet($files, union_by_name = true)
+            WHERE {key} IS NOT NULL AND event_type IN ({_quoted(KIND_TYPES)})
+                AND {KNOWN_AT} <= {until} {recent(after)}
+        )
+    """
+    given = {"files": [str(file) for file in files]}
+    table = f"{key}_kinds"
+    connection.execute(f"CREATE TEMP TABLE {table} AS {_grouped(key, events, 'm')}", given)
+    late = f"m - last_time > {LATE_HALF_LIVES * min(HALF_LIVES.values())}"
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE late AS SELECT {key}, m, last_time FROM {table} WHERE {late}"
+    )
+    if connection.execute("SELECT count(*) FROM late").fetchall() == [(0,)]:
+        return
+    connection.execute(f"DELETE FROM {table} WHERE {late}")
+    events = f"SELECT * FROM ({events}) JOIN late USING ({key}, m)"
+    connection.execute(f"INSERT INTO {table} {_grouped(key, events, 'last_time')}", given)
+
+
+def _grouped(key: str, events: str, weighed_at: str) -> str:
+    """Sums of each key and moment out of events (key, event_type, t, m), in SQL.
+
+    Args:
+        weighed_at: column that the decayed sums are as of, one value a key and moment.
+    """
     columns = []
     for kind, types in KINDS.items():
         chosen = f"FILTER (event_type IN ({_quoted(types)}))"
@@ -39,26 +67,14 @@ def read_kinds(
             f"coalesce(sum(weight_{name}) {chosen}, 0.0) AS {kind}_{name}" for name in HALF_LIVES
         ]
     weights = ", ".join(
-        f"{weight('t', moment, half_life=half_life)} AS weight_{name}"
+        f"{weight('t', weighed_at, half_life=half_life)} AS weight_{name}"
         for name, half_life in HALF_LIVES.items()
     )
-    of_kinds = _quoted(KIND_TYPES)
-    connection.execute(
-        f"""
-        CREATE TEMP TABLE {key}_kinds AS
-        SELECT {key}, {moment} AS m, {moment} AS weighed_at, max(t) AS last_time,
+    return f"""
+        SELECT {key}, m, first({weighed_at}) AS weighed_at, max(t) AS last_time,
             min(t) AS first_time, {", ".join(columns)}
-        FROM (
-            SELECT *, {weights} FROM (
-                SELECT {key}, event_type, {T} AS t, {KNOWN_AT} AS m
-                FROM read_parquet($files, union_by_name = true)
-                WHERE {key} IS NOT NULL AND event_type IN ({of_kinds})
-                    AND {KNOWN_AT} <= {until} {recent(after)}
-            )
-        ) GROUP BY {key}, {moment}
-        """,
-        {"files": [str(file) for file in files]},
-    )
+        FROM (SELECT *, {weights} FROM ({events})) GROUP BY {key}, m
+    """
 
 
 def span_of(key: str) -> str:

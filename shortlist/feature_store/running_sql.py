@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 
 ERA_HALF_LIVES = 512
 """Decayed sums are summed within eras of so many half-lives: 2^512 fits."""
+LATE_HALF_LIVES = 256
+"""Of the shortest half-life: if all events of a group are older than this at its moment, their
+weights are as of the newest of them. As of the moment they could underflow, and the era overflow.
+"""
 NOTHING = 64
 """What is so many half-lives old, 2^-64, is nothing beside the newest event's 1."""
 

@@ -14,7 +14,7 @@ import duckdb
 from shortlist.contracts import BACKFILL_LAG, EVENT_TYPES
 from shortlist.counting import HALF_LIFE, POSTED, TARGET_STATE
 from shortlist.event_kinds import KIND_TYPES
-from shortlist.feature_store.running_sql import changes, weight
+from shortlist.feature_store.running_sql import LATE_HALF_LIVES, changes, weight
 from shortlist.refusals import RATED, TAKING_BACK
 from shortlist.searches import SEARCH
 
@@ -122,14 +122,14 @@ def target_changes(
         moment: when an event counts, in SQL; at or after its `m`.
         span: first and last time of the events, where there is nothing to go on from.
     """
-    w = weight("t", moment, half_life=HALF_LIFE)
+    w = weight("t", "weighed_at", half_life=HALF_LIFE)
     groups = f"""
-        SELECT {key}, {moment} AS m, max(t) AS last_time, min(t) AS first_time,
-            {moment} AS weighed_at, count(*)::DOUBLE AS events,
+        SELECT {key}, m, max(t) AS last_time, min(t) AS first_time,
+            weighed_at, count(*)::DOUBLE AS events,
             coalesce(sum(value), 0.0) AS value_sum, count(value)::DOUBLE AS value_count,
             sum({w}) AS decayed, coalesce(sum(value * {w}), 0.0) AS value_decayed,
             coalesce(sum({w}) FILTER (WHERE value IS NOT NULL), 0.0) AS value_weight
-        FROM events GROUP BY {key}, {moment}
+        FROM ({_weighed(key, moment)}) GROUP BY {key}, m, weighed_at
     """
     if carry:
         groups += f"""
@@ -139,6 +139,22 @@ def target_changes(
     sums = ("events", "value_sum", "value_count")
     decayed: dict[str, int] = dict.fromkeys(("decayed", "value_decayed", "value_weight"), HALF_LIFE)
     return changes(key, groups, sums=sums, decayed=decayed, after=after, span=span)
+
+
+def _weighed(key: str, moment: str) -> str:
+    """Every event with its moment `m`, and `weighed_at`: that moment, or the newest event's time
+    where all events of the moment came late.
+    """
+    late = f"{moment} - t > {LATE_HALF_LIVES * HALF_LIFE}"
+    return f"""
+        WITH late AS (
+            SELECT {key}, {moment} AS m, max(t) AS newest FROM events
+            WHERE ({key}, {moment}) IN (SELECT ({key}, {moment}) FROM events WHERE {late})
+            GROUP BY {key}, {moment}
+        )
+        SELECT e.{key}, e.m, e.t, e.value, coalesce(late.newest, e.m) AS weighed_at
+        FROM (SELECT {key}, {moment} AS m, t, value FROM events) e LEFT JOIN late USING ({key}, m)
+    """
 
 
 def state_columns(prefix: str) -> str:

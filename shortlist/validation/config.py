@@ -58,13 +58,14 @@ class ValidateConfig(Config):
     rating_range: tuple[float, float] = (1, 5)
     min_rows: int = Field(default=1, ge=1)
     max_rows: int | None = None
-    earliest: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    earliest: datetime = datetime(1970, 2, 18, tzinfo=UTC)
+    """Seconds and milliseconds that were read as microseconds lie before it."""
     earliest_published: datetime = datetime(1800, 1, 1, tzinfo=UTC)
     max_age_days: float | None = Field(default=None, gt=0)
     """The newest event may be this much older than the data's clock."""
     max_text: int = Field(default=100_000, ge=1)
     """Characters of a text."""
-    unknown_items: Policy = "quarantine"
+    unknown_items: Policy = "keep"
     """Events of an item that neither catalogue nor batch has."""
     unknown_users: Policy = "create"
     burst_per_minute: int = Field(default=300, ge=1)
@@ -79,6 +80,13 @@ class ValidateConfig(Config):
         if len(set(names)) < len(names):
             raise ValueError("expectations: every name once")
         return self
+
+    @property
+    def earliest_microseconds(self) -> int:
+        """`earliest` as the events' times are."""
+        moment = self.earliest
+        aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        return round(aware.timestamp() * 1e6)
 
     @property
     def enforced_rating_range(self) -> tuple[float, float] | None:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES, MAX_VALUE, MEASURED
 from shortlist.datasets.config import UNITS
+from shortlist.ids import MAX_EVENT_ID
 from shortlist.lake.engine import quoted
 from shortlist.lake.operations import OPERATIONS
-from shortlist.limits import MAX_EVENT_ID
 from shortlist.validation.checks import length, none_of, one_of, within
 from shortlist.validation.config import ValidateConfig
 from shortlist.validation.rules import Rule, derived, fault, ids, item_required, required

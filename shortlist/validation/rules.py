@@ -13,9 +13,9 @@ import pyarrow as pa
 from shortlist import columns as c
 from shortlist.config import ConfigError
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS, WITHOUT_ITEM
+from shortlist.ids import ANONYMOUS, CHARACTERS, MAX_ID, NOTHING
 from shortlist.lake.engine import quoted
 from shortlist.lake.operations import DELETE
-from shortlist.limits import MAX_ID, NOTHING
 from shortlist.validation.checks import Check, empty, length, none_of, present
 from shortlist.validation.config import Action, RuleChange, ValidateConfig
 
@@ -133,8 +133,9 @@ def _needed(table: str, column: str, excused: str) -> Rule:
 
 
 def ids(table: str, column: str) -> list[Rule]:
-    """An id is of a plausible length and no word for nothing."""
-    longest = max(len(word) for word in NOTHING)
+    """What `shortlist.ids.id_problem` says of a posted id."""
+    words = (*NOTHING, ANONYMOUS) if column == c.USER_ID else NOTHING
+    short = f"length({column}) <= {max(map(len, words))} AND strlen({column}) = length({column})"
     return [
         Rule(
             table,
@@ -145,9 +146,16 @@ def ids(table: str, column: str) -> list[Rule]:
         Rule(
             table,
             f"{column}.placeholder",
-            none_of(f"lower_case_{column}", NOTHING),
-            f"{column} is a word for nothing (NaN, null); want an id",
-            f"CASE WHEN length({column}) <= {longest} THEN lower({column}) END",
+            none_of(f"lower_case_{column}", words),
+            f"{column} is a word for nobody or nothing (NaN, null); want an id",
+            f"CASE WHEN {short} THEN lower({column}) END",
+        ),
+        derived(
+            table,
+            f"{column}.characters",
+            f"odd_{column}",
+            f"CASE WHEN regexp_matches({column}, {quoted(CHARACTERS)}) THEN {column} END",
+            f"{column} has control characters, or blanks around it",
         ),
         fault(
             table,

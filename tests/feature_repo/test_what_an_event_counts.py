@@ -55,11 +55,11 @@ COLUMNS = {
 
 posted_events = st.lists(
     st.builds(
-        lambda user, item, event_type, day, offset, lag, value, again: {
+        lambda user, item, event_type, day, offset, lag, age, value, again: {
             "user_id": user,
             "item_id": None if event_type == "search" and item == "i003" else item,
             "event_type": event_type,
-            "event_timestamp": START + day * DAY + offset,
+            "event_timestamp": START + (day - age) * DAY + offset,
             "received_at": START + day * DAY + offset + lag,
             "value": value,
             "query": f"about {item}" if event_type == "search" else None,
@@ -72,6 +72,8 @@ posted_events = st.lists(
         offset=st.sampled_from([0, 1, 2, 40 * 60_000_000, 5 * HOUR]),
         # From a clock an hour ahead to a post that comes twenty days late.
         lag=st.sampled_from([-HOUR, 0, 0, 0, 1, HOUR, 2 * DAY, 7 * DAY + 1, 20 * DAY]),
+        # A clock that was never set, and a box that was long off.
+        age=st.sampled_from([*[0] * 7, 900, 9_900]),
         value=st.sampled_from([None, float("nan"), 0.0, 1.0, 4.5]),
         again=st.booleans(),
     ),

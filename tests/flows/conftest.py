@@ -15,7 +15,7 @@ from shortlist.lake import Lake
 
 DAY = 86_400_000_000
 START = 10_000 * DAY  # microseconds
-GENEROUS = ValidateConfig(failure_budget=0.5)
+GENEROUS = ValidateConfig(failure_budget=0.5, unknown_items="quarantine")
 
 
 def event(i: int, **changes: Any) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def test_policies_for_unknown_items(
     house: House, policy: str, figures: tuple[int, int], catalogue: int
 ) -> None:
     config = ValidateConfig.model_validate({"failure_budget": 0.5, "unknown_items": policy})
+    assert ValidateConfig().unknown_items == "keep"
     result = house.validate([*GOOD_EVENTS, event(20, item_id="new")], config=config)
     assert (result["accepted"], result["quarantined"]) == figures
     assert house.lake.items().num_rows == catalogue

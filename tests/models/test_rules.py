@@ -7,6 +7,7 @@ import pytest
 from models.recommend.rules import RULES_VERSION, blocked_items
 from shortlist.api import Filters
 from shortlist.catalogue import Catalogue
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import ITEMS, TIMESTAMP
 
 
@@ -21,7 +22,9 @@ def catalogue() -> Catalogue:
                 "categories": [["Comedy"], ["Comedy", "War"], [], ["Drama"]],
                 "brand": pa.nulls(4, pa.string()),
                 "price": [1.0, 20.0, None, 5.0],
-                "published_at": pa.array([100, 200, None, 300], pa.int64()).cast(TIMESTAMP),
+                "published_at": pa.array([100 * DAY, 200 * DAY, None, 300 * DAY], pa.int64()).cast(
+                    TIMESTAMP
+                ),
                 "available": [True, True, True, False],
                 "image": pa.nulls(4, pa.string()),
                 "attributes": pa.nulls(4, ITEMS.field("attributes").type),
@@ -58,10 +61,10 @@ def test_unavailable_items_are_never_shown(catalogue):
         (Filters(categories=["Comedy"], exclude_categories=["War"]), "a"),
         (Filters(max_price=1.0), "a"),
         (Filters(max_price=0.5), ""),
-        (Filters(published_after=150), "b"),
-        (Filters(published_after=200), "b"),
-        (Filters(published_after=201), ""),
-        (Filters(categories=["Comedy"], max_price=30.0, published_after=50), "ab"),
+        (Filters(published_after=150 * DAY), "b"),
+        (Filters(published_after=200 * DAY), "b"),
+        (Filters(published_after=201 * DAY), ""),
+        (Filters(categories=["Comedy"], max_price=30.0, published_after=50 * DAY), "ab"),
     ],
 )
 def test_filters(catalogue, filters, want):
@@ -93,7 +96,7 @@ def test_a_catalogue_without_categories_or_prices():
     assert blocked_items(bare, filters=Filters(categories=["War"]))[1]
     assert not blocked_items(bare, filters=Filters(exclude_categories=["War"]))[1]
     assert blocked_items(bare, filters=Filters(max_price=1.0))[1]
-    assert blocked_items(bare, filters=Filters(published_after=1))[1]
+    assert blocked_items(bare, filters=Filters(published_after=DAY))[1]
 
 
 def test_the_version_is_a_short_hash():

@@ -119,7 +119,11 @@ FINE: dict[str, tuple[bytes, dict[str, Any], int]] = {
     "no line end at the end": ((HEAD + GOOD)[:-1], {}, 2),
     "empty lines": (HEAD + b"\n" + GOOD + b"\n\n", {}, 2),
     "semicolons": ((HEAD + GOOD).replace(b",", b";"), {}, 2),
-    "quoted line breaks": (HEAD + GOOD + b'u3,"a\nb",4,1700000002\n', {}, 3),
+    "quoted line breaks": (
+        HEAD[:-1] + b',note\nu1,a,4,1700000000,"x\ny"\nu2,b,3,1700000001,"\n"\n',
+        {},
+        2,
+    ),
     "spaces around cells": (HEAD + GOOD + b" u3 , a , 4 , 1700000002\n", {}, 3),
     "missing values": (HEAD + GOOD + b"u3,a,,1700000002\nu3,b,NaN,1700000002\n", {}, 4),
     "declared latin-1": (HEAD + GOOD + b"u3,caf\xe9,4,1700000002\n", {"encoding": "latin-1"}, 3),

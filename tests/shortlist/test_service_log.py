@@ -1,6 +1,7 @@
 """The service's own files as a source: posted events become a batch, shown lists a SERVING_LOG."""
 
 import json
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,9 @@ def test_a_torn_last_line_waits_for_the_next_time(settings: Settings) -> None:
         (EVENT | {"mood": "good"}, "line 2: .*mood"),
         (EVENT | {"event_type": "stare"}, "line 2: .*'stare' is unknown"),
         (EVENT | {"user_id": 196.0}, "line 2: user_id: Input should be a valid string"),
-        (EVENT | {"event_timestamp": None}, "line 2: event_timestamp is None, want"),
+        (EVENT | {"event_timestamp": None}, "line 2: event_timestamp is missing"),
+        (EVENT | {"event_timestamp": 1_700_000_000}, "line 2: .* looks like seconds"),
+        (EVENT | {"user_id": "undefined"}, "line 2: user_id: .* a word for nothing"),
         (EVENT | {"received_at": "noon"}, "line 2: received_at is 'noon', want microseconds"),
         (EVENT | {"event_timestamp": 10**30}, "line 2: event_timestamp"),
         (EVENT | {"received_at": -5}, "line 2: received_at is -5, want microseconds"),
@@ -140,10 +143,15 @@ def test_a_torn_last_line_waits_for_the_next_time(settings: Settings) -> None:
         ('{"event_id": NaN}', "line 2"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_named(settings: Settings, line: Any, complaint: str) -> None:
-    append(settings.events, EVENT, line)
-    with pytest.raises(DatasetError, match=rf"0001\.jsonl: {complaint}"):
-        load_posted_events(settings, now=NOW)
+def test_a_line_that_is_no_event_is_named_and_keeps_no_other_back(
+    settings: Settings, line: Any, complaint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    append(settings.events, EVENT, line, EVENT | {"event_id": "e3"})
+    with caplog.at_level("WARNING"):
+        posted = load_posted_events(settings, now=NOW)
+    assert posted.interactions.column("event_id").to_pylist() == ["e1", "e3"]
+    assert "1 posted lines are no events" in caplog.text
+    assert re.search(rf"0001\.jsonl: {complaint}", caplog.text)
 
 
 def test_nothing_posted_and_nothing_to_post_about(settings: Settings, tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""Times in microseconds since 1970 (UTC) that came from outside: another unit is told by its size.
+
+Read as microseconds, seconds and milliseconds of our time lie within days of 1970-01-01 and
+nanoseconds beyond the year 20000.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from shortlist.columns import MICROSECONDS_PER_DAY
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+WANT = "want microseconds since 1970, UTC"
+
+
+def _microseconds(year: int) -> int:
+    return (datetime(year, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+
+
+END_OF_TIME = _microseconds(2100)
+FIRST_EVENT = END_OF_TIME // 1_000
+"""1970-02-17: what is earlier is milliseconds until 2100, or seconds."""
+FIRST_DATE = _microseconds(1800)
+"""Nothing in a catalogue was published earlier."""
+NEAR_1970 = -FIRST_DATE // 1_000
+"""63 days: milliseconds from 1800 until 2100 are within as many of 1970-01-01."""
+
+Kind = Literal["event", "date"]
+
+
+def moment_problem(value: int, *, kind: Kind) -> str | None:
+    """Why a time can't be meant as microseconds, None if it can.
+
+    Args:
+        kind: "event", something that a user did or asked; "date", of a catalogue, which may lie
+            before 1970. A date near 1970 is taken as microseconds only if it is a whole day (UTC),
+            as dates are: seconds and milliseconds hardly ever are.
+    """
+    first = FIRST_EVENT if kind == "event" else FIRST_DATE
+    near = kind == "date" and abs(value) < NEAR_1970 and value % MICROSECONDS_PER_DAY
+    if first <= value < END_OF_TIME and not near:
+        return None
+    unit = _unit(value, first=_microseconds(1971) if kind == "event" else FIRST_DATE)
+    if unit is not None:
+        return f"{value} looks like {unit}, {WANT}"
+    if value < first or near:
+        return f"{value} is before {moment_text(first)}; {WANT}"
+    return f"{value} is beyond the year 2100; {WANT}"
+
+
+def _unit(value: int, *, first: int) -> str | None:
+    """The unit in which a time lies between `first` and 2100."""
+    if first <= value * 1_000_000 < END_OF_TIME:
+        return "seconds"
+    if first <= value * 1_000 < END_OF_TIME:
+        return "milliseconds"
+    return "nanoseconds" if first <= value // 1_000 < END_OF_TIME else None
+
+
+def moment_text(microseconds: int) -> str:
+    """A time for people, to the second: 2024-05-31 10:00:00 UTC."""
+    return f"{EPOCH + timedelta(microseconds=microseconds):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,110 @@
+"""What is no id: the service's rule and validation's say the same of every text."""
+
+import json
+
+import duckdb
+import pytest
+from hypothesis import example, given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+from shortlist.config import Settings
+from shortlist.datasets import DataConfig, stage_source
+from shortlist.ids import ANONYMOUS, MAX_ID, NOTHING, id_problem
+from shortlist.lake import open_staged
+from shortlist.lake.staging import staged_events
+from shortlist.validation.rules import Rule, ids, item_required, required
+from tests.shortlist.test_service_log import EVENT, NOW, settings
+
+__all__ = ["settings"]
+NO_IDS = [
+    *("undefined", "null", "NULL", "NaN", "nan", "None", "nil", "NIL", "N/A", "n/a", "(null)"),
+    *("", " ", "\t", "   ", "\u00a0", "\u200b", "\ufeff", "\x00", "\n"),
+    *(" u1", "u1 ", "u1\n", "\u3000u1", "u1\ufeff", "a\tb", "a\x00b", "a\x7fb", "a\x85b"),
+    *("196.0", "1e+5", "-3.25", "[1, 2]", '{"id": 7}', "[object Object]", "x" * 257),
+]
+IDS = [
+    *("u1", "00196", "0", "-1", "a b", "Ünï", "東京", "nobody", "na", "none-such", "null1", "1e5"),
+    *(
+        "[REC]",
+        "{x",
+        "x" * 256,
+        "a\u200bb",
+        "👩‍👩‍👧",
+        "3.1.4",
+        "unknown",
+        "true",
+        "i.0",
+        "ANONYMOUS",
+    ),
+]
+
+
+def by_sql(value: str, *, of_user: bool) -> bool:
+    column = "user_id" if of_user else "item_id"
+    given = f"(SELECT ? AS {column}, NULL::VARCHAR[] AS faults)"
+    ((found,),) = duckdb.execute(broken(ids("interactions", column), given), [value]).fetchall()
+    return found
+
+
+def broken(rules: list[Rule], relation: str, *, key: str | None = None) -> str:
+    """A query: whether each row breaks one of the rules."""
+    columns = {rule.check.column: rule.value for rule in rules if rule.value}
+    derived = ", ".join(f'{sql} AS "{name}"' for name, sql in columns.items())
+    bad = " OR ".join(f"({rule.bad})" for rule in rules)
+    return f"SELECT {key + ', ' if key else ''}{bad} FROM (SELECT *, {derived} FROM {relation})"
+
+
+@pytest.mark.parametrize("value", NO_IDS)
+def test_what_means_nothing_is_no_id(value: str) -> None:
+    assert id_problem(value, of_user=True)
+    assert id_problem(value, of_user=False)
+
+
+@pytest.mark.parametrize("value", IDS)
+def test_what_looks_odd_may_be_an_id(value: str) -> None:
+    assert id_problem(value, of_user=True) is None
+    assert not by_sql(value, of_user=True)
+
+
+def test_nobody_is_called_anonymous_but_an_item_may_be() -> None:
+    assert "an id of their own" in (id_problem(ANONYMOUS, of_user=True) or "")
+    assert by_sql(ANONYMOUS, of_user=True)
+    assert id_problem(ANONYMOUS, of_user=False) is None
+    assert not by_sql(ANONYMOUS, of_user=False)
+
+
+CHARACTERS = st.one_of(
+    st.characters(exclude_categories=["Cs"]), st.sampled_from(" \t\u00a0\u200b\x00\x7fnulafie/<>")
+)
+WORDS = st.sampled_from([*NO_IDS, *IDS, *NOTHING])
+
+
+@limits(deadline=None)
+@given(st.one_of(st.text(CHARACTERS, max_size=12), WORDS.map(str.title), WORDS, st.text()))
+@example("nİl")
+@example("nıl")
+@example("x" * MAX_ID + "e\u0301")
+def test_both_rules_are_one(value: str) -> None:
+    in_python = id_problem(value, of_user=True)
+    read_as_number = in_python is not None and "a number with a fraction" in in_python
+    assert by_sql(value, of_user=True) == (in_python is not None and not read_as_number)
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id"])
+def test_a_posted_row_is_bad_where_the_service_refuses_it(settings: Settings, column: str) -> None:
+    """Through the inbox's file, the mapping and validation's rules, for every value at once."""
+    values = [*NO_IDS, *IDS]
+    folder = settings.events
+    folder.mkdir(parents=True)
+    lines = [EVENT | {"event_id": f"e{i}", column: value} for i, value in enumerate(values)]
+    (folder / "0001.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    batch = stage_source(DataConfig(source="service"), settings, now=NOW)
+    staged, _ = open_staged(settings.lake, batch.batch_id)
+    every = [*ids("interactions", column), *required("interactions"), item_required()]
+    mine = [rule for rule in every if rule.name.startswith(f"{column}.")]
+    with duckdb.connect() as connection:
+        query = broken(mine, staged_events(staged), key="event_id")
+        by_id = dict(connection.execute(query).fetchall())
+    refused = {f"e{i}": id_problem(v, of_user=column == "user_id") for i, v in enumerate(values)}
+    assert by_id == {event_id: problem is not None for event_id, problem in refused.items()}

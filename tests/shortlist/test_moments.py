@@ -1,0 +1,60 @@
+"""Times in another unit than microseconds are told by their size, and the unit is named."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shortlist.moments import moment_problem
+
+
+def us(year: int, month: int = 1, day: int = 1) -> int:
+    moment = datetime(year, month, day, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return int(moment.total_seconds()) * 1_000_000
+
+
+UNITS = {"seconds": 1_000_000, "milliseconds": 1_000}
+NOW = us(2024, 5, 31) + 36_000_000_123
+
+
+@pytest.mark.parametrize("kind", ["event", "date"])
+@pytest.mark.parametrize(("unit", "factor"), UNITS.items())
+@pytest.mark.parametrize("moment", [us(1972), us(1998, 4, 2), NOW, us(2099)])
+def test_the_unit_is_named(kind, unit, factor, moment):
+    said = moment_problem(moment // factor, kind=kind)
+    assert said is not None
+    assert said == f"{moment // factor} looks like {unit}, want microseconds since 1970, UTC"
+
+
+@pytest.mark.parametrize("kind", ["event", "date"])
+def test_nanoseconds_are_named(kind):
+    assert "looks like nanoseconds" in moment_problem(NOW * 1_000, kind=kind)
+    assert "beyond the year 2100" in moment_problem(10**30, kind=kind)
+
+
+@given(st.integers(us(1971), us(2100) - 1))
+def test_events_of_our_time_pass_in_microseconds_and_in_no_other_unit(moment):
+    assert moment_problem(moment, kind="event") is None
+    assert moment_problem(moment // 1_000, kind="event")
+    assert moment_problem(moment // 1_000_000, kind="event")
+    assert moment_problem(moment * 1_000, kind="event")
+
+
+@pytest.mark.parametrize("moment", [0, -1, 5, -us(1990)])
+def test_no_event_was_before_1970(moment):
+    assert moment_problem(moment, kind="event").endswith("want microseconds since 1970, UTC")
+
+
+@given(st.dates(min_value=datetime(1800, 1, 1).date(), max_value=datetime(2099, 12, 31).date()))
+def test_every_day_since_1800_is_a_date(day):
+    assert moment_problem(us(day.year, day.month, day.day), kind="date") is None
+
+
+@pytest.mark.parametrize("year", [1801, 1902, 1931, 1968, 1972, 2024])
+def test_dates_of_old_films_in_another_unit_are_named(year):
+    moment = us(year, 7, 3) + 3_600_000_000
+    assert moment_problem(moment, kind="date") is None
+    for unit, factor in UNITS.items():
+        assert f"looks like {unit}" in moment_problem(moment // factor, kind="date")
+    assert "looks like nanoseconds" in moment_problem(moment * 1_000, kind="date")
