@@ -80,9 +80,11 @@ def models(checkerboard):
     return data.catalogue, fitted
 
 
-def recommender_of(models, *names: str, items: pa.Table | None = None) -> Recommender:
+def recommender_of(
+    models, *names: str, items: pa.Table | None = None, profiles: ProfileEncoder | None = None
+) -> Recommender:
     catalogue, fitted = models
-    profiles = ProfileEncoder.fit([])
+    profiles = profiles or ProfileEncoder.fit([])
     chain = Chain(
         ChainConfig(candidate_sources=names, score_sources=names),
         sources=fitted,

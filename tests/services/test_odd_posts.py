@@ -13,7 +13,7 @@ import pytest
 from shortlist.api import Event, RecommendRequest
 from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
-from shortlist.feature_store import OnlineReader
+from shortlist.feature_store import OnlineReader, home_clock
 from shortlist.lake import Lake
 from tests.conftest import shortlist
 from tests.services.conftest import Served, copy_home, serving
@@ -125,8 +125,8 @@ def test_bad_lines_and_odd_times_of_one_client_harm_nobody_else(
         served_home, tmp_path / "home", folders=(*FOLDERS, "serving_log", "events", "runs")
     )
     (home / "clock.json").write_bytes((served_home / "clock.json").read_bytes())
-    until = Lake(home / "lake").manifest.latest
-    assert until is not None
+    with home_clock(Settings(home=home), "replay").stamping() as until:
+        pass
     line = {"event_type": "rating", "value": 4.0, "item_id": "i3", "received_at": until}
     good = [
         line | {"event_id": f"good{i}", "user_id": f"u{i}", "event_timestamp": until - i}
