@@ -17,6 +17,7 @@ from shortlist.datasets.guess import (
     guess_items,
     guess_users,
 )
+from shortlist.datasets.guess_names import SAID, plain
 from shortlist.repeats import ALLOW, EXCLUDE
 
 OLD = 30 * 86_400
@@ -174,6 +175,19 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
         "repeats": ALLOW if again else EXCLUDE,
         "share_of_repeats": round(repeats, 2),
         "clock": "replay" if is_old else "wall",
+        "wording": _wording(events),
+    }
+
+
+def _wording(events: Guess) -> dict[str, str]:
+    """Event types that the log has under one word that reasons can repeat."""
+    words: dict[str, set[str]] = {}
+    for word in events.words:
+        words.setdefault(events.more["event_types"].get(word, word), set()).add(plain(word))
+    return {
+        kind: SAID[word]
+        for kind, own in words.items()
+        if len(own) == 1 and (word := min(own)) in SAID
     }
 
 
@@ -213,6 +227,8 @@ def _toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) -> st
         "# what recommendations are learned from",
         f"target_events = {json.dumps(run['target_events'])}",
     ]
+    if run["wording"]:
+        lines.append(f"wording = {_value(run['wording'])} # how reasons say it")
     if run["like_threshold"] is not None:
         lines.append(f"like_threshold = {run['like_threshold']} # such a rating is also a `like`")
     if run["low_rating"] is not None:

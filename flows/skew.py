@@ -169,7 +169,10 @@ def recompute(settings: Settings, target_events: tuple[str, ...], *, until: int)
 def _events_until(
     files: Sequence[Path], settings: Settings, target: Path, *, until: int
 ) -> list[Path]:
-    """The lake's events before `until`, and posted ones that are not among them."""
+    """The lake's events before `until`, and posted ones that became known later.
+
+    Of those known by `until` a refresh has decided: what the lake doesn't have was refused.
+    """
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(
@@ -183,7 +186,8 @@ def _events_until(
         connection.register("posted", posted)
         new = target.with_name("posted.parquet")
         kept = connection.sql(
-            f"SELECT * FROM posted ANTI JOIN '{_quoted(target)}' USING ({c.EVENT_ID})"
+            f"SELECT * FROM posted ANTI JOIN '{_quoted(target)}' USING ({c.EVENT_ID}) WHERE"
+            f" greatest(epoch_us(event_timestamp) + 1, epoch_us(ingested_at)) > {until}"
         ).to_arrow_table()
         pq.write_table(kept.cast(posted.schema), new)
     return [target, new]

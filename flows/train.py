@@ -120,6 +120,7 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         "clock": config.data.clock,
         "tick": config.tick,
         "target_events": list(config.data.target_events),
+        "wording": config.data.wording,
         "rating_range": config.validation.enforced_rating_range,
         "earliest": config.validation.earliest_microseconds,
         "feature_schema": schema_hash(),

@@ -20,6 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from shortlist.api import Event
 from shortlist.feature_store import Tail
 from shortlist.feature_store.tail import known_at
 
@@ -39,7 +42,8 @@ class EventLog:
 
         Args:
             now: the home's clock, microseconds. Lines received later were stamped by another clock
-                (homes of before the clock was kept): their ids are remembered, nothing else.
+                (homes of before the clock was kept): their ids are remembered, nothing else. Nor is
+                more of lines that the service wouldn't take any more, which a refresh quarantines.
         """
         self.folder = folder
         self.tail = Tail(folder)
@@ -49,7 +53,11 @@ class EventLog:
         while some := list(itertools.islice(missing, AT_ONCE)):
             # Read after the lines, so that no line of this clock is later.
             end = None if now is None else now()
-            other = [e for e in some if end is not None and e.get("received_at", 0) > end]
+            other = [
+                e
+                for e in some
+                if (end is not None and e.get("received_at", 0) > end) or not _is_event(e)
+            ]
             if other:
                 self.tail.insert(other, ids_only=True)
             self.tail.insert(some)
@@ -110,6 +118,14 @@ class EventLog:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _is_event(line: dict[str, Any]) -> bool:
+    try:
+        Event.model_validate({key: line[key] for key in line if key != "received_at"})
+    except ValidationError:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

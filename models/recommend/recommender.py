@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from models import registry
 from models.baselines.item_knn import ItemKNN
 from models.ranking.registry import load_ranker
 from models.recommend.chain import Chain, ChainConfig
+from models.recommend.explain import Wording
 from models.recommend.queries import build_queries
 from models.recommend.rules import RULES_VERSION, blocked_items
 from models.recommend.view import View
@@ -134,10 +135,16 @@ class Recommender:
         """Serve states and catalogue of `pack` from now on; a running request keeps its own."""
         before = self._view
         if before is not None and before.items_hash == pack.items_hash:
-            view = replace(before, items=pack.align(before.catalogue.vocab))
+            view = before.with_items(pack.align(before.catalogue.vocab))
         else:
             view = View.build(
-                self._models, pack, trained_on=self._trained_on, item_knn=self.item_knn
+                self._models,
+                pack,
+                trained_on=self._trained_on,
+                item_knn=self.item_knn,
+                wording=Wording(
+                    tuple(self.about.get("target_events", ())), self.about.get("wording", {})
+                ),
             )
         self._view = view
 

@@ -1,13 +1,13 @@
 """What requests read of one feature pack: live catalogue, item states, and the chain over them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from models.baselines.item_knn import ItemKNN
 from models.queries import Candidates, Queries
 from models.recommend.chain import Chain, Ranked
-from models.recommend.explain import Explainer
+from models.recommend.explain import Descriptions, Explainer, Wording
 from models.recommend.new_items import CONTENT, NewItems
 from models.vector_source import VectorSource
 from shortlist.api import Item
@@ -32,28 +32,46 @@ class View:
 
     @classmethod
     def build(
-        cls, models: Chain, pack: FeaturePack, *, trained_on: Catalogue, item_knn: ItemKNN | None
+        cls,
+        models: Chain,
+        pack: FeaturePack,
+        *,
+        trained_on: Catalogue,
+        item_knn: ItemKNN | None,
+        wording: Wording,
     ) -> "View":
         """The release's models over the pack's catalogue, over `trained_on` if it has none."""
         catalogue, new = trained_on, None
+        content = models.sources.get(CONTENT)
+        content = content if isinstance(content, VectorSource) else None
         if pack.items is not None:
             catalogue = trained_on.with_current(pack.items)
             if catalogue.num_items > trained_on.num_items:
-                content = models.sources.get(CONTENT)
-                new = NewItems(
-                    catalogue,
-                    num_known=trained_on.num_items,
-                    content=content if isinstance(content, VectorSource) else None,
-                )
+                new = NewItems(catalogue, num_known=trained_on.num_items, content=content)
         # Prepared now, not by the first request that reads it.
         _ = catalogue.vocab, catalogue.terms, catalogue.category_matrix, catalogue.brand_code
+        items = pack.align(catalogue.vocab)
+        described = None
+        if content is not None:
+            described = Descriptions(content.item_vectors, None if new is None else new.vectors)
         return cls(
             catalogue=catalogue,
-            items=pack.align(catalogue.vocab),
+            items=items,
             chain=models.live(catalogue, new),
-            explainer=Explainer(catalogue, item_knn, num_known=trained_on.num_items),
+            explainer=Explainer(
+                catalogue,
+                item_knn,
+                items=items,
+                num_known=trained_on.num_items,
+                descriptions=described,
+                wording=wording,
+            ),
             items_hash=pack.items_hash,
         )
+
+    def with_items(self, items: ItemState) -> "View":
+        """The same catalogue with newer item states."""
+        return replace(self, items=items, explainer=self.explainer.with_items(items))
 
     def similar(self, item_idx: int, blocked: np.ndarray, *, k: int) -> list[Item]:
         """Items like a given one: by who used both, by content where too few did.
@@ -102,7 +120,9 @@ class View:
         indices = ranked.item_idx[0, :count]
         sources = [names[s] for s in ranked.source[0, :count]]
         reasons = (
-            self.explainer.reasons(queries.history[0], indices.tolist(), sources)
+            self.explainer.reasons(
+                queries.history[0], queries.history_type[0], indices.tolist(), sources
+            )
             if explain
             else [""] * count
         )

@@ -264,6 +264,8 @@ class DataConfig(Config):
     """Whether what somebody consumed may be recommended to him again: "exclude", "allow", or after
     some time, e.g. "after 7 days".
     """
+    wording: dict[str, str] = Field(default_factory=dict)
+    """How reasons say what somebody did: {event type: past tense}, {"watch": "listened to"}."""
     session_gap_minutes: float | None = Field(default=30, gt=0)
     """Events of a user closer than this are one session, where the source names none."""
     exclude: tuple[str, ...] = ()
@@ -300,6 +302,14 @@ class DataConfig(Config):
     @field_validator("target_events")
     @classmethod
     def _known_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for event_type in value:
+            if event_type not in EVENT_TYPES:
+                raise ValueError(f"'{event_type}' is unknown, want {', '.join(EVENT_TYPES)}")
+        return value
+
+    @field_validator("wording")
+    @classmethod
+    def _wording_of_types(cls, value: dict[str, str]) -> dict[str, str]:
         for event_type in value:
             if event_type not in EVENT_TYPES:
                 raise ValueError(f"'{event_type}' is unknown, want {', '.join(EVENT_TYPES)}")

@@ -96,6 +96,13 @@ WORDS = {
     **{"rate": "rating", "rated": "rating", "purchased": "purchase", "impressions": "impression"},
     **{"clickoutitem": "click", "interactionitemimage": "view", "interactioniteminfo": "view"},
 }
+WORDS |= {"listen": "watch", "listened": "watch", "read": "watch", "played": "watch"}
+WORDS |= {"stream": "watch", "watched": "watch"}
+SAID = {
+    **{"listen": "listened to", "listened": "listened to", "read": "read", "stream": "streamed"},
+    **{"play": "played", "played": "played", "order": "ordered", "orders": "ordered"},
+}
+"""Words of a log that reasons repeat, in the past tense."""
 RATING = re.compile(r"(rating|ratings|star|stars|score|overall|grade)$")
 NO_ID = ("na", "nan", "null", "none", "n/a", "undefined", "unknown", "anonymous", "guest", "nil")
 NO_ID += ("(null)", "<na>", "-", "?", "\\n", "-1", "not set", "(not set)", "#n/a", "missing")

@@ -1,13 +1,27 @@
-"""Why an item is shown: each kind of reason, and that it is always the same."""
+"""Why an item is shown: each sentence, when it is said, and in which words."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.recommend.explain import NEWCOMER, Explainer
+from models.recommend.explain import (
+    JUST_ADDED,
+    POPULAR,
+    POPULAR_LATELY,
+    TASTE,
+    UNKNOWN_TASTE,
+    Descriptions,
+    Explainer,
+    Wording,
+)
 from shortlist.catalogue import Catalogue
+from shortlist.contracts import EVENT_CODE
+from shortlist.pack import ItemState
+from tests.models.conftest import catalogue_of, state_of
 
 HISTORY = np.array([1, 2, 3, 0, 0])
+WATCHED = np.where(HISTORY > 0, EVENT_CODE["watch"], 0)
+NOBODY = np.zeros(3, dtype=np.int64)
 
 
 class Together:
@@ -35,62 +49,149 @@ def catalogue() -> Catalogue:
     )
 
 
-def reason(explainer: Explainer, history: np.ndarray, item: int, source: str) -> str:
-    (sentence,) = explainer.reasons(history, [item], [source])
-    assert explainer.reasons(history, [item], [source]) == [sentence]
+def counts(ever: list[int], lately: list[int] | None = None) -> ItemState:
+    """Item states with these events of each item, and of the last days."""
+    state = state_of(np.array([0, *ever])).state
+    state["item_day_counts"] = state["item_day_counts"] * 0
+    state["item_day_counts"][:, -2] = [0, *(ever if lately is None else lately)]
+    return ItemState(pack_id="test", as_of=0, state=state)
+
+
+NOTHING_POPULAR = counts([3] * 6)
+
+
+def explainer_of(catalogue: Catalogue, knn=None, items=NOTHING_POPULAR, **more) -> Explainer:
+    return Explainer(catalogue, knn, items=items, **more)
+
+
+def reason(explainer: Explainer, item: int, source: str, history=HISTORY, types=WATCHED) -> str:
+    (sentence,) = explainer.reasons(history, types, [item], [source])
+    assert explainer.reasons(history, types, [item], [source]) == [sentence]
     return sentence
 
 
 def test_because_of_the_history_item_that_speaks_for_it(catalogue):
-    explainer = Explainer(catalogue, Together({4: [0.1, 0.7, 0.2], 5: [0.5, 0.1, 0.5]}))
-    assert reason(explainer, HISTORY, 4, "ease") == "because you watched 'Heat'"
+    explainer = explainer_of(catalogue, Together({4: [0.1, 0.7, 0.2], 5: [0.5, 0.1, 0.5]}))
+    assert reason(explainer, 4, "ease") == "because you watched 'Heat'"
     # Of equal contributions the newest is named.
-    assert reason(explainer, HISTORY, 5, "sasrec") == "because you watched 'Alien'"
+    assert reason(explainer, 5, "sasrec") == "because you watched 'Alien'"
 
 
 def test_an_untitled_item_of_the_history_is_called_by_its_id(catalogue):
-    explainer = Explainer(catalogue, Together({4: [1.0]}))
-    assert reason(explainer, np.array([6]), 4, "ease") == "because you watched 'f'"
+    explainer = explainer_of(catalogue, Together({4: [1.0]}))
+    assert reason(explainer, 4, "ease", np.array([6]), WATCHED[:1]) == "because you watched 'f'"
+
+
+@pytest.mark.parametrize(
+    ("event_type", "said"),
+    [
+        ("view", "viewed"),
+        ("click", "clicked"),
+        ("purchase", "bought"),
+        ("rating", "rated"),
+        ("watch", "watched"),
+        ("like", "liked"),
+    ],
+)
+def test_words_are_those_of_the_events(catalogue, event_type, said):
+    types = np.where(HISTORY > 0, EVENT_CODE[event_type], 0)
+    wording = Wording(target_events=(event_type,))
+    knn = Together({4: [0.1, 0.7, 0.2], 6: [0.2, 0.2, 0.2], 5: [0.0, 0.0, 0.0]})
+    explainer = explainer_of(catalogue, knn, wording=wording)
+    assert reason(explainer, 4, "ease", types=types) == f"because you {said} 'Heat'"
+    many = np.array([1, 3, 5] * 3)
+    few = explainer_of(catalogue, Together({6: [0.2] * 9}), wording=wording)
+    code = np.full(9, EVENT_CODE[event_type])
+    assert reason(few, 6, "ease", many, code) == (
+        f"people who {said} the same as you {said} it too"
+    )
+    assert reason(explainer, 1, "ease", types=types) == f"like what you {said} lately: Comedy"
+    none = explainer_of(catalogue, wording=wording)
+    assert reason(none, 6, "sasrec", types=types) == f"expected next after what you {said} lately"
+
+
+def test_a_run_may_have_its_own_words(catalogue):
+    wording = Wording(("watch",), {"watch": "listened to"})
+    explainer = explainer_of(catalogue, Together({4: [0.1, 0.7, 0.2]}), wording=wording)
+    assert reason(explainer, 4, "ease") == "because you listened to 'Heat'"
+
+
+def test_mixed_or_unknown_events_have_no_verb(catalogue):
+    explainer = explainer_of(catalogue, Together({4: [0.1, 0.7, 0.2]}))
+    unknown = np.zeros(5, dtype=np.int64)
+    assert reason(explainer, 4, "ease", types=unknown) == "because of 'Heat'"
+    assert reason(explainer, 5, "gru", types=unknown) == "expected next after your latest items"
+    mixed = np.array([EVENT_CODE["view"], EVENT_CODE["purchase"], EVENT_CODE["view"], 0, 0])
+    assert reason(explainer, 4, "ease", types=mixed) == "because you bought 'Heat'"
+    assert reason(explainer, 1, "ease", types=mixed) == "like your latest items: Comedy"
 
 
 def test_shared_categories_where_no_single_item_stands_out(catalogue):
-    explainer = Explainer(catalogue, Together({4: [0.0, 0.0, 0.0]}))
+    explainer = explainer_of(catalogue, Together({4: [0.0, 0.0, 0.0]}))
     # Lately: Comedy 2 of 3; War and Crime are too rare to be named.
-    assert reason(explainer, HISTORY, 4, "ease") == "like what you watched lately: Comedy"
-    many = Explainer(catalogue, Together({4: [0.2] * 10}))
-    history = np.array([1] * 10)
-    assert reason(many, history, 4, "ease") == "like what you watched lately: Comedy"
+    assert reason(explainer, 4, "ease") == "like what you watched lately: Comedy"
+    many = explainer_of(catalogue, Together({4: [0.2] * 10}))
+    history, types = np.array([1] * 10), np.full(10, EVENT_CODE["watch"])
+    assert reason(many, 4, "ease", history, types) == "like what you watched lately: Comedy"
 
 
 def test_categories_in_order_of_frequency(catalogue):
-    explainer = Explainer(catalogue, None)
-    both = np.array([5, 2, 2])
-    assert reason(explainer, both, 2, "ials") == "like what you watched lately: Crime, Comedy"
-
-
-def test_the_source_speaks_where_nothing_else_does(catalogue):
-    explainer = Explainer(catalogue, None)
-    assert reason(explainer, HISTORY, 6, "sasrec") == (
-        "often comes next after what you watched lately"
+    both, types = np.array([5, 2, 2]), np.full(3, EVENT_CODE["watch"])
+    explainer = explainer_of(catalogue)
+    assert (
+        reason(explainer, 2, "ials", both, types) == "like what you watched lately: Crime, Comedy"
     )
-    assert reason(explainer, HISTORY, 6, "ials") == "people like you watched it"
-    assert reason(explainer, HISTORY, 6, "content") == "its description is like what you watched"
 
 
-def test_popularity_is_called_popularity(catalogue):
-    explainer = Explainer(catalogue, Together({4: [1.0, 0, 0]}))
-    assert reason(explainer, HISTORY, 4, "recent_popularity") == "popular lately"
-    assert reason(explainer, HISTORY, 4, "popularity") == "popular with everybody"
+def test_a_description_is_called_alike_only_if_few_are_more_alike():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(41, 8))
+    vectors[6] = vectors[2] + 0.1 * rng.normal(size=8)
+    vectors[7] = -vectors[2]
+    many = catalogue_of([[]] * 40)
+    for known, new in ((vectors, None), (vectors[:6], vectors[6:])):
+        explainer = explainer_of(
+            many, items=counts([0] * 40), descriptions=Descriptions(known, new), num_known=5
+        )
+        title = many.titles[2]
+        assert (
+            reason(explainer, 6, "content", HISTORY[1:], WATCHED[1:]) == f"described like '{title}'"
+        )
+        assert reason(explainer, 7, "content", np.array([2]), WATCHED[:1]) == TASTE
+        assert reason(explainer, 6, "ials", HISTORY[1:], WATCHED[1:]) == TASTE
+
+
+def test_popularity_is_claimed_where_it_holds(catalogue):
+    items = counts([90, 80, 4, 3, 3, 0], lately=[0, 9, 3, 1, 0, 0])
+    explainer = explainer_of(catalogue, Together({1: [1.0, 0, 0], 2: [1.0, 0, 0]}), items)
+    assert reason(explainer, 2, "recent_popularity") == POPULAR_LATELY
+    assert reason(explainer, 2, "popularity") == POPULAR
+    assert reason(explainer, 1, "recent_popularity") == POPULAR  # not lately
+    # What the popularity sources have to fill a list with isn't popular.
+    for source in ("popularity", "recent_popularity"):
+        assert reason(explainer, 6, source) == TASTE
+        assert reason(explainer, 6, source, NOBODY, NOBODY) == UNKNOWN_TASTE
+        assert reason(explainer, 4, source) == "like what you watched lately: Comedy"
+    newer = explainer.with_items(counts([90, 80, 4, 3, 3, 99], lately=[0, 0, 0, 0, 0, 99]))
+    assert reason(newer, 6, "recent_popularity") == POPULAR_LATELY
+    assert reason(newer, 2, "recent_popularity") == POPULAR
+
+
+@pytest.mark.parametrize("everywhere", [0, 1, 2, 50])
+def test_where_all_are_alike_none_is_popular(catalogue, everywhere):
+    explainer = explainer_of(catalogue, items=counts([everywhere] * 6))
+    assert reason(explainer, 6, "recent_popularity", NOBODY, NOBODY) == UNKNOWN_TASTE
 
 
 def test_somebody_without_a_history(catalogue):
-    explainer = Explainer(catalogue, Together({}))
-    nobody = np.zeros(3, dtype=np.int64)
-    assert reason(explainer, nobody, 4, "recent_popularity") == "popular lately"
-    assert reason(explainer, nobody, 4, "sasrec") == NEWCOMER
+    items = counts([90, 80, 4, 3, 3, 0], lately=[0, 9, 3, 1, 0, 0])
+    explainer = explainer_of(catalogue, Together({}), items)
+    assert reason(explainer, 2, "sasrec", NOBODY, NOBODY) == POPULAR_LATELY
+    assert reason(explainer, 6, "sasrec", NOBODY, NOBODY) == UNKNOWN_TASTE
+    assert reason(explainer, 6, "new", NOBODY, NOBODY) == JUST_ADDED
 
 
 def test_one_sentence_an_item(catalogue):
-    explainer = Explainer(catalogue, None)
-    assert len(explainer.reasons(HISTORY, [4, 5, 6], ["ease", "popularity", "gru"])) == 3
-    assert explainer.reasons(HISTORY, [], []) == []
+    explainer = explainer_of(catalogue)
+    assert len(explainer.reasons(HISTORY, WATCHED, [4, 5, 6], ["ease", "popularity", "gru"])) == 3
+    assert explainer.reasons(HISTORY, WATCHED, [], []) == []

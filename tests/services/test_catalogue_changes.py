@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,16 +27,21 @@ FOLDERS = ("releases", "packs", "feast", "features", "lake", "held_back")
 PRICE = 41.5
 
 
-def changed_catalogue(config: Path, folder: Path, *, off_the_shelf: str) -> Path:
-    """The run's config over a catalogue in which everything costs PRICE and one item is gone."""
+NEW = {"item_id": "i-new", "title": "A drama of today", "genres": "drama", "year": "2023"}
+
+
+def changed_catalogue(config: Path, folder: Path, *, off_the_shelf: set[str]) -> Path:
+    """The run's config over a catalogue with NEW in which everything costs PRICE and some items
+    are gone.
+    """
     with (config.parent / "items.csv").open() as file:
-        rows = list(csv.DictReader(file))
+        rows = [*csv.DictReader(file), NEW]
     items = folder / "items.csv"
     with items.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0], "eur", "stock"])
         writer.writeheader()
         for row in rows:
-            here = row["item_id"] != off_the_shelf
+            here = row["item_id"] not in off_the_shelf
             writer.writerow(row | {"eur": PRICE, "stock": "true" if here else "false"})
     mapped = 'published_at = "year", price = "eur", available = "stock"'
     text = config.read_text().replace(str(config.parent / "items.csv"), str(items))
@@ -67,7 +73,51 @@ def refresh(config: Path, *, home: Path) -> None:
     assert done.returncode == 0, done.stderr[-3_000:]
 
 
-def test_an_item_off_the_shelf_disappears_and_a_price_is_read_after_a_refresh(
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"filters": {"categories": ["drama", "science"]}},
+    {"filters": {"exclude_categories": ["comedy"]}},
+    {"filters": {"published_after": 473_385_600_000_000}},  # 1985
+    {"filters": {"max_price": 50}},
+    {"exclude": ["i1"]},
+]
+WHO: list[dict[str, Any]] = [
+    {"user_id": "u1"},
+    {"recent_items": ["i2", "i5"]},
+    {"user_id": "u5", "recent_items": ["i2"]},
+]
+
+
+def asked() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Every way to ask: {name: (route, body)}."""
+    bodies = [("/recommend", who | more) for who in WHO for more in FILTERS]
+    bodies += [("/similar", {"item_id": one} | more) for one in ("i3", "i7") for more in FILTERS]
+    return {f"{route} {json.dumps(body)}": (route, body | {"k": 60}) for route, body in bodies}
+
+
+def shown_by(client: ShortlistClient) -> dict[str, list[str]]:
+    answers = {}
+    for name, (route, body) in asked().items():
+        if route == "/recommend":
+            answers[name] = ids(client.recommend(RecommendRequest.model_validate(body)))
+        else:
+            answers[name] = ids(client.similar(SimilarRequest.model_validate(body)))
+    return answers
+
+
+def take_in(config: Path, *, home: Path, client: ShortlistClient) -> None:
+    """Ingest, validate and refresh; back when the service has the newest item features."""
+    batch = told("ingest", str(config), home=home)
+    told("validate", batch["batch_id"], "--config", str(config), home=home)
+    refresh(config, home=home)
+    newest = current_pack_id(Settings(home=home).packs)
+    deadline = time.monotonic() + 30
+    while client.ready().pack_id != newest and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert client.ready().pack_id == newest
+
+
+def test_items_off_the_shelf_disappear_and_a_price_is_read_after_a_refresh(
     served_home: Path, world_config: Path, tmp_path: Path
 ) -> None:
     home = copy_home(served_home, tmp_path / "home", folders=FOLDERS)
@@ -75,29 +125,37 @@ def test_an_item_off_the_shelf_disappears_and_a_price_is_read_after_a_refresh(
     names = ReleaseStore(home / "releases").open().about["ranking_schema"]["names"]
     price = names.index("price_log")
     with serving(home) as served, ShortlistClient(served.url) as client:
-        wanted = [RecommendRequest(user_id=user, k=60) for user in ("u1", "u5")]
-        before = {request.user_id: client.recommend(request) for request in wanted}
-        gone = next(item for item in ids(before["u1"]) if item in ids(before["u5"]))
-        shown = logged(home, before["u1"].request_id)["items"]
+        user = RecommendRequest(user_id="u1", k=60)
+        first = client.recommend(user)
+        shown = logged(home, first.request_id)["items"]
         assert {item["features"][price] for item in shown} == {0}
         process, release = client.ready().pid, client.ready().release_id
+        before = shown_by(client)
+        gone = {items[0] for items in before.values() if items}
+        assert len(gone) > 1
 
-        config = changed_catalogue(world_config, tmp_path, off_the_shelf=gone)
-        batch = told("ingest", str(config), home=home)
-        told("validate", batch["batch_id"], "--config", str(config), home=home)
-        assert gone in ids(client.recommend(RecommendRequest(user_id="u1", k=60)))
-        refresh(config, home=home)
-        newest = current_pack_id(Settings(home=home).packs)
-        deadline = time.monotonic() + 30
-        while client.ready().pack_id != newest and time.monotonic() < deadline:
-            time.sleep(0.2)
+        take_in(
+            changed_catalogue(world_config, tmp_path, off_the_shelf=gone), home=home, client=client
+        )
+        after = shown_by(client)
+        for name, items in after.items():
+            assert not gone & set(items), name
+            if "max_price" not in name:  # no price was known before
+                assert set(items) - {NEW["item_id"]} == set(before[name]) - gone, name
+        answer = client.recommend(user)
+        shown = logged(home, answer.request_id)["items"]
+        prices = [item["features"][price] for item in shown]
+        assert prices == pytest.approx([np.log1p(PRICE)] * len(ids(answer)), rel=1e-5)
+        by_source = {source: item.item_id for item in answer.items for source in item.sources}
+        assert by_source["new"] == NEW["item_id"]
 
-        for user, answer in before.items():
-            after = client.recommend(RecommendRequest(user_id=user, k=60))
-            assert gone not in ids(after)
-            assert set(ids(after)) == set(ids(answer)) - {gone}
-            shown = logged(home, after.request_id)["items"]
-            prices = [item["features"][price] for item in shown]
-            assert prices == pytest.approx([np.log1p(PRICE)] * len(ids(after)), rel=1e-5)
-        assert gone not in ids(client.similar(SimilarRequest(item_id=ids(after)[0], k=60)))
+        # Once more what stands first, now of a new item and of every source.
+        gone |= {items[0] for items in after.values() if items} | set(by_source.values())
+        take_in(
+            changed_catalogue(world_config, tmp_path, off_the_shelf=gone), home=home, client=client
+        )
+        for name, items in shown_by(client).items():
+            assert not gone & set(items), name
+            if "max_price" not in name:
+                assert set(items) == set(before[name]) - gone, name
         assert (client.ready().pid, client.ready().release_id) == (process, release)

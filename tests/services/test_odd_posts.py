@@ -136,7 +136,7 @@ def test_bad_lines_and_odd_times_of_one_client_harm_nobody_else(
         line | {"event_id": "bad0", "user_id": "undefined", "event_timestamp": until},
         line | {"event_id": "bad1", "user_id": "u3", "event_timestamp": until // 1_000_000},
         line | {"event_id": "bad2", "user_id": "u3", "event_timestamp": until // 1_000},
-        line | {"event_id": "bad3", "user_id": "u3", "event_timestamp": until, "value": 900},
+        line | {"event_id": "bad3", "user_id": "u9", "event_timestamp": until, "value": 900},
         line | {"event_id": "bad4", "user_id": "u\t3", "event_timestamp": until},
     ]
     folder = home / "events" / "date=2030-01-01"
