@@ -166,7 +166,7 @@ def judge_shortlist(ranked: list[Ranked], ticks: list[JudgedTick], chain: Chain)
     requests = sum(len(t.queries) for t in ticks)
     return {
         "together": {
-            "recall": hit / relevant,
+            "recall": hit / relevant if relevant else float("nan"),
             "mean_candidates": width / requests,
             "sources": list(chain.config.candidate_sources),
         }

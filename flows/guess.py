@@ -88,7 +88,9 @@ def guess(
     said = f"target: {', '.join(run['target_events'])}; clock: {run['clock']}"
     if run["rating_range"]:
         low, high = run["rating_range"]
-        said += f"; ratings from {low:g} to {high:g}, liked from {run['like_threshold']:g}"
+        said += f"; ratings from {low:g} to {high:g}"
+    if run["like_threshold"] is not None:
+        said += f", liked from {run['like_threshold']:g}"
     if run["repeats"] == ALLOW:
         share, target = run["share_of_repeats"], run["target_events"][0]
         said += (
@@ -161,7 +163,13 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
     if "rating" in kinds and c.VALUE in events.mapping:
         unrated = events.more.get("unrated")
         rating = sample.range(events.mapping[c.VALUE], without=unrated)
-        if rating is not None:
+        if rating is not None and rating[0] == rating[1]:
+            events.notes.append(
+                f"GUESS: every rating is {rating[0]:g}: none counts as a like, and their range is"
+                " not known"
+            )
+            rating = None if 1 <= rating[0] <= 5 else (min(1, rating[0]), max(5, rating[1]))
+        elif rating is not None:
             counts = sample.counts(events.mapping[c.VALUE])
             liked, low = _liked(rating, counts), low_rating(rating, counts)
     repeats = 0.0 if events.questions else share_of_repeats(sample, events, target=target)

@@ -245,8 +245,9 @@ class Traffic:
 
     def result(self) -> dict[str, Any]:
         """Counts and answer times in milliseconds."""
+        latency = self.latency_ms or [float("nan")]
         return {
             "requests": len(self.latency_ms),
             "events": self.posted,
             "attributed": self.attributed,
-        } | {f"p{p}_ms": round(float(np.percentile(self.latency_ms, p)), 1) for p in (50, 95, 99)}
+        } | {f"p{p}_ms": round(float(np.percentile(latency, p)), 1) for p in (50, 95, 99)}

@@ -69,6 +69,7 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
         "release_id": packaged["release_id"],
         "bento": packaged["bento"],
         "promoted": promoted["promoted"],
+        "serving": promoted["serving"],
         "gates": promoted["gates"],
         "metrics": evaluation["metrics"],
         "chain_ahead": evaluation["chain_ahead"],
@@ -103,6 +104,12 @@ def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, 
     else:
         replayed = steps.perform("replay", replay_flow, run.run_id)
     steps.perform("refresh", refresh, settings, run.config, source=False)
+    if replayed is not None and replayed["requests"] == 0:
+        print(
+            "run: nobody chose anything new in what was held back, so no list was asked for and"
+            " there is nothing to monitor; a larger data.hold_back may have some"
+        )
+        return {"replay": replayed}
     return {"replay": replayed, "monitor": steps.perform("monitor", monitor_flow, run.run_id)}
 
 

@@ -1,6 +1,7 @@
 """How results look in a terminal: Rich tables, or one JSON object with `--json`."""
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,7 +84,8 @@ def summary(content: dict[str, Any]) -> None:
     console.print(steps)
     console.print(f"peak memory {content['peak_memory_gb']} GB · run {content['run_id']}\n")
     if not content["promoted"]:
-        console.print("The release was not promoted; the one before goes on serving.")
+        before = f"{content['serving']} goes on serving" if content["serving"] else "none serves"
+        console.print(f"The release was not promoted; {before}. The gates say why.")
         return
     console.print("What next:")
     for command, meaning in (
@@ -128,7 +130,7 @@ def quality(content: dict[str, Any]) -> None:
         values = metrics[name]
         main, *others = TABLE_METRICS
         cells = [_interval(values[main])]
-        cells += [f"{values[metric]['mean']:.3f}" for metric in (*others, *SHOWN_METRICS)]
+        cells += [_figure(values[metric]["mean"]) for metric in (*others, *SHOWN_METRICS)]
         cells.append(_difference(content["chain_ahead"].get(name)))
         table.add_row(name, *cells, style="bold" if name == "chain" else None)
     _console().print(table)
@@ -203,6 +205,11 @@ def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> di
         elif a != b:
             out[path] = [a, b]
     return out
+
+
+def _figure(value: float) -> str:
+    """Nothing where it can't be judged, such as diversity without categories."""
+    return "" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def _interval(values: dict[str, float]) -> str:

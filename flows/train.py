@@ -22,12 +22,15 @@ from flows.assemble import (
 )
 from flows.choose_chain import best_ranker, choose_sources, source_usage
 from flows.configuration import RunConfig
+from flows.judgeable import require_judgeable
 from flows.ranking_data import Windowed, fit_rankers, gather
 from flows.refit import Recipe, fitted_on, refit_jobs
 from flows.runs import Run
 from flows.train_sources import Job, fit_sources, in_order, reference_sources
 from models import registry
+from models.ranking.features import ranking_schema
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
+from models.ranking.protocol import RankingError
 from models.recommend.chain import Chain, ChainConfig
 from models.training import TrainingOptions
 from shortlist.config import Settings
@@ -55,6 +58,7 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
     """The flow's work; a retry begins anew and finds the same data."""
     config = run.config
     world = load_world(settings, run)
+    require_judgeable(world, config)
     windows_read = ("ranker_train", "validation")
     ticks, profiles = read_windows(run.states(settings), world, config, windows=windows_read)
     edges = world.windows
@@ -204,7 +208,10 @@ def train_ranking(
         f"ranking data: {len(everything.train.data.label):,} rows x {len(chain.schema)} features"
         f" ({time.perf_counter() - started:.1f} s)"
     )
-    probe = fit_lambdamart(PROBE, everything.train.data, everything.valid.data, options)
+    try:
+        probe = fit_lambdamart(PROBE, everything.train.data, everything.valid.data, options)
+    except RankingError as error:
+        return without_ranker(chain, everything, str(error))
     valid = everything.valid.data
 
     def probe_without(left_out: tuple[str, ...]) -> np.ndarray:
@@ -248,6 +255,23 @@ def train_ranking(
         "ranking_schema": chosen.schema.to_json(),
         "chain_verdict": choice.verdict,
         "chain_figures": choice.figures | {"rankers": figures},
+    }
+
+
+def without_ranker(chain: Chain, window: Windowed, reason: str) -> dict[str, Any]:
+    """What `train_ranking` says if no ranker can learn: all sources, ordered by their ranks."""
+    verdict = f"no ranker is trained and no source left out: {reason}"
+    print(f"chain: {verdict}")
+    config = chain.config.model_copy(update={"score_sources": ()})
+    schema = ranking_schema((), profiles=chain.profiles)
+    valid = window.valid
+    figures = {"rankers": {"fusion": valid.data.mean_ndcg(valid.fused)}}
+    return {
+        "chain": config.model_dump(mode="json"),
+        "ranker": None,
+        "ranking_schema": schema.to_json(),
+        "chain_verdict": [verdict],
+        "chain_figures": figures,
     }
 
 

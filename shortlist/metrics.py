@@ -70,7 +70,11 @@ def coverage(ranked: np.ndarray, *, num_items: int) -> float:
 
 
 def intra_list_diversity(ranked: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Mean of 1 - cosine over a list's pairs, by item vectors (N + 1, D). NaN under two items."""
+    """Mean of 1 - cosine over a list's pairs, by item vectors (N + 1, D). NaN under two items, or
+    if the vectors have no dimension (a catalogue without categories).
+    """
+    if vectors.shape[1] == 0:
+        return np.full(len(ranked), np.nan)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, norms, out=np.zeros(vectors.shape), where=norms > 0)
     out = np.full(len(ranked), np.nan)

@@ -67,7 +67,8 @@ def split_windows(times: np.ndarray, fractions: tuple[float, ...]) -> Windows:
         if start >= end:
             raise SplitError(
                 f"window '{name}' is empty: {len(times)} events over"
-                f" {len(np.unique(times))} distinct times are too few for shares {list(fractions)}"
+                f" {len(np.unique(times))} distinct times are too few for shares {list(fractions)};"
+                " want more events, or larger shares of it in [split] fractions"
             )
     return Windows(edges)
 

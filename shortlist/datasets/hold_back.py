@@ -79,7 +79,7 @@ def _cut(stager: Stager) -> int | None:
     if cut <= times[0]:
         raise DatasetError(
             f"hold_back = {config.hold_back}: {len(times)} target events are too few, or of too few"
-            " distinct times, to hold back that share"
+            " distinct times, to hold back that share; take hold_back out of [data]"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"cut": cut, "hold_back": config.hold_back})
