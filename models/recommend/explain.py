@@ -1,7 +1,7 @@
 """One sentence why an item is shown. Each is a claim about the data, and said only where it holds.
 
-Tried in order: popularity for items of the popularity sources, an item of the history that speaks
-for it (ItemKNN's own contributions), categories shared with the newest items, a description like
+Tried in order: that it was had before, popularity for items of the popularity sources, an item of
+the history that speaks for it (ItemKNN's own contributions), categories shared with the newest items, a description like
 one of the history's, co-use, the order of the history. No random numbers, no clock.
 
 Shapes: N items, L history, K categories, D dim.
@@ -205,6 +205,10 @@ class Explainer:
     ) -> str:
         if source == NEW:
             return JUST_ADDED
+        before = np.flatnonzero(history == item)
+        if len(before):  # only where people come back for the same
+            did = self.wording.did(types[before[-1:]])
+            return f"you {did} it before" if did else "you had it before"
         popular = self._popularity(item, source)
         if popular and ("popular" in source or len(history) == 0):
             return popular

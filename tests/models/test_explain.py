@@ -105,8 +105,8 @@ def test_words_are_those_of_the_events(catalogue, event_type, said):
     assert reason(few, 6, "ease", many, code) == (
         f"people who {said} the same as you {said} it too"
     )
-    assert reason(explainer, 1, "ease", types=types) == f"like what you {said} lately: Comedy"
     none = explainer_of(catalogue, wording=wording)
+    assert reason(none, 4, "ease", types=types) == f"like what you {said} lately: Comedy"
     assert reason(none, 6, "sasrec", types=types) == f"expected next after what you {said} lately"
 
 
@@ -123,7 +123,8 @@ def test_mixed_or_unknown_events_have_no_verb(catalogue):
     assert reason(explainer, 5, "gru", types=unknown) == "expected next after your latest items"
     mixed = np.array([EVENT_CODE["view"], EVENT_CODE["purchase"], EVENT_CODE["view"], 0, 0])
     assert reason(explainer, 4, "ease", types=mixed) == "because you bought 'Heat'"
-    assert reason(explainer, 1, "ease", types=mixed) == "like your latest items: Comedy"
+    none = explainer_of(catalogue)
+    assert reason(none, 4, "ease", types=mixed) == "like your latest items: Comedy"
 
 
 def test_shared_categories_where_no_single_item_stands_out(catalogue):
@@ -136,11 +137,12 @@ def test_shared_categories_where_no_single_item_stands_out(catalogue):
 
 
 def test_categories_in_order_of_frequency(catalogue):
-    both, types = np.array([5, 2, 2]), np.full(3, EVENT_CODE["watch"])
     explainer = explainer_of(catalogue)
-    assert (
-        reason(explainer, 2, "ials", both, types) == "like what you watched lately: Crime, Comedy"
-    )
+    most_crime, types = np.array([5, 5, 1]), np.full(3, EVENT_CODE["watch"])
+    said = reason(explainer, 2, "ials", most_crime, types)
+    assert said == "like what you watched lately: Crime"  # Comedy is that of one in three
+    said = reason(explainer, 2, "ials", np.array([5, 1, 5, 4, 5]), np.full(5, EVENT_CODE["watch"]))
+    assert said == "like what you watched lately: Crime, Comedy"
 
 
 def test_a_description_is_called_alike_only_if_few_are_more_alike():
@@ -163,10 +165,12 @@ def test_a_description_is_called_alike_only_if_few_are_more_alike():
 
 def test_popularity_is_claimed_where_it_holds(catalogue):
     items = counts([90, 80, 4, 3, 3, 0], lately=[0, 9, 3, 1, 0, 0])
-    explainer = explainer_of(catalogue, Together({1: [1.0, 0, 0], 2: [1.0, 0, 0]}), items)
-    assert reason(explainer, 2, "recent_popularity") == POPULAR_LATELY
-    assert reason(explainer, 2, "popularity") == POPULAR
-    assert reason(explainer, 1, "recent_popularity") == POPULAR  # not lately
+    explainer = explainer_of(catalogue, Together({1: [1.0, 0], 2: [1.0, 0]}), items)
+    other = {"history": np.array([3, 5]), "types": WATCHED[:2]}
+    assert reason(explainer, 2, "recent_popularity", **other) == POPULAR_LATELY
+    assert reason(explainer, 2, "popularity", **other) == POPULAR
+    assert reason(explainer, 1, "recent_popularity", **other) == POPULAR  # not lately
+    explainer = explainer_of(catalogue, None, items)
     # What the popularity sources have to fill a list with isn't popular.
     for source in ("popularity", "recent_popularity"):
         assert reason(explainer, 6, source) == TASTE
@@ -174,7 +178,7 @@ def test_popularity_is_claimed_where_it_holds(catalogue):
         assert reason(explainer, 4, source) == "like what you watched lately: Comedy"
     newer = explainer.with_items(counts([90, 80, 4, 3, 3, 99], lately=[0, 0, 0, 0, 0, 99]))
     assert reason(newer, 6, "recent_popularity") == POPULAR_LATELY
-    assert reason(newer, 2, "recent_popularity") == POPULAR
+    assert reason(newer, 2, "recent_popularity", **other) == POPULAR
 
 
 @pytest.mark.parametrize("everywhere", [0, 1, 2, 50])
@@ -189,6 +193,15 @@ def test_somebody_without_a_history(catalogue):
     assert reason(explainer, 2, "sasrec", NOBODY, NOBODY) == POPULAR_LATELY
     assert reason(explainer, 6, "sasrec", NOBODY, NOBODY) == UNKNOWN_TASTE
     assert reason(explainer, 6, "new", NOBODY, NOBODY) == JUST_ADDED
+
+
+def test_what_somebody_comes_back_for(catalogue):
+    explainer = explainer_of(
+        catalogue, Together({2: [0.1, 0.7, 0.2]}), counts([90, 80, 4, 3, 3, 0])
+    )
+    for source in ("personal", "recent_popularity", "ease"):
+        assert reason(explainer, 2, source) == "you watched it before"
+    assert reason(explainer, 2, "ease", types=np.zeros(5, dtype=np.int64)) == "you had it before"
 
 
 def test_one_sentence_an_item(catalogue):
