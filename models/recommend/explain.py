@@ -1,8 +1,9 @@
 """One sentence why an item is shown. Each is a claim about the data, and said only where it holds.
 
 Tried in order: that it was had before, popularity for items of the popularity sources, an item of
-the history that speaks for it (ItemKNN's own contributions), categories shared with the newest items, a description like
-one of the history's, co-use, the order of the history. No random numbers, no clock.
+the history that speaks for it (ItemKNN's own contributions), categories shared with the newest
+items, a description like one of the history's, co-use, the order of the history. No random numbers,
+no clock.
 
 Shapes: N items, L history, K categories, D dim.
 """
