@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.configuration import load_run_config
-from flows.guess import guess
+from flows.guess import guess, write_toml
 from shortlist.datasets import DatasetError
 
 RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
@@ -172,6 +172,26 @@ def test_what_cannot_be_guessed_is_asked_for(
     files = write(tmp_path, e_csv=content)
     with pytest.raises(DatasetError, match=complaint):
         look(files["e_csv"], **more)
+
+
+@pytest.mark.parametrize(
+    ("words", "wording"),
+    [
+        (("listen", "click"), {"watch": "listened to"}),
+        (("read", "view"), {"watch": "read"}),
+        (("play", "listen"), {}),  # two words for one type
+        (("order", "view"), {"purchase": "ordered"}),
+        (("purchase", "view"), {}),
+    ],
+)
+def test_reasons_repeat_the_words_of_the_log(
+    tmp_path: Path, words: tuple[str, str], wording: dict[str, str]
+) -> None:
+    rows = "".join(f"u{i},i{i % 9},{words[i % 2]},{1_700_000_000 + i}\n" for i in range(40))
+    files = write(tmp_path, e_csv="user_id,item_id,event,time\n" + rows)
+    out = tmp_path / "run.toml"
+    write_toml(look(files["e_csv"])["toml"], out)
+    assert load_run_config(out).data.wording == wording
 
 
 def test_a_database_is_no_file(tmp_path: Path) -> None:
