@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks._result import about_machine, peak_gb, report
@@ -37,13 +38,15 @@ def main() -> None:
     parser.add_argument("--target", default="click", help="event types that features count")
     parser.add_argument("--own-ids", action="store_true", help="derive event ids from the content")
     parser.add_argument("--preset", default="large")
+    parser.add_argument("--bad", type=float, default=0.0, help="share of events of no known type")
     parser.add_argument("--work", type=Path, help="folder for the files; default: a temporary one")
     parser.add_argument("--log", type=Path, help="a log that --only-write has written before")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--only-write", type=Path, help="write the log here, and stop")
     arguments = parser.parse_args()
     if arguments.only_write is not None:
-        write_log(arguments.only_write, int(arguments.events), preset=arguments.preset)
+        events, preset = int(arguments.events), arguments.preset
+        write_log(arguments.only_write, events, preset=preset, bad=arguments.bad)
         return
     work = Path(tempfile.mkdtemp(dir=arguments.work, prefix="dataplane-"))
     try:
@@ -56,6 +59,7 @@ def main() -> None:
 def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Write the log in another process, then time the steps in this one."""
     own = ["--events", str(int(arguments.events)), "--preset", arguments.preset]
+    own += ["--bad", str(arguments.bad)]
     log = arguments.log or work / "log"
     if arguments.log is None:
         command = [sys.executable, "-m", "benchmarks.dataplane", *own, "--only-write", str(log)]
@@ -74,6 +78,7 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             print(f"{name}: {seconds[name]} s, {peak_gb()} GB", file=sys.stderr)
     total = sum(seconds.values())
     extra = " --own-ids" if arguments.own_ids else ""
+    extra += f" --bad {arguments.bad:g}" if arguments.bad else ""
     return (
         about_machine()
         | {
@@ -99,8 +104,12 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-def write_log(folder: Path, events: int, *, preset: str) -> None:
-    """The first `events` of the world as Parquet files, and its catalogue and users."""
+def write_log(folder: Path, events: int, *, preset: str, bad: float) -> None:
+    """The first `events` of the world as Parquet files, and its catalogue and users.
+
+    Args:
+        bad: about this share of the events has a type that is in no contract.
+    """
     from shortlist.datasets.simulated import SimulatedConfig, stream
     from shortlist.datasets.simulated.tables import Publisher
 
@@ -113,6 +122,8 @@ def write_log(folder: Path, events: int, *, preset: str) -> None:
     left, number, writer, rows = events, 0, None, 0
     for table in tables:
         part = table.slice(0, left)
+        if bad:
+            part = _with_bad(part, every=round(1 / bad))
         if writer is None:
             path = folder / "events" / f"{number:04d}.parquet"
             writer = pq.ParquetWriter(path, INTERACTIONS, compression="zstd")
@@ -125,6 +136,13 @@ def write_log(folder: Path, events: int, *, preset: str) -> None:
         if left == 0:
             return
     raise SystemExit(f"the world '{preset}' has only {events - left:,} events")
+
+
+def _with_bad(table: pa.Table, *, every: int) -> pa.Table:
+    place = table.schema.get_field_index(c.EVENT_TYPE)
+    is_bad = pa.array([number % every == 0 for number in range(table.num_rows)])
+    types = pc.if_else(is_bad, "stare", table.column(place))
+    return table.set_column(place, table.schema.field(place), types)
 
 
 def _ingest(
@@ -160,7 +178,8 @@ def _validate(
 ) -> dict[str, Any]:
     from flows.validate import ValidateConfig, validate_batch
 
-    result = validate_batch(settings, so_far["batch_id"], ValidateConfig(), clock="replay")
+    limits = ValidateConfig(failure_budget=0.1)
+    result = validate_batch(settings, so_far["batch_id"], limits, clock="replay")
     kept = ("read", "accepted", "quarantined", "duplicates", "excluded", "applied", "warnings")
     return {name: result[name] for name in kept}
 

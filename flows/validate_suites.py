@@ -13,23 +13,30 @@ from typing import Any
 import duckdb
 
 from flows.validate_docs import SITE, run_name
+from flows.validate_expectations import (
+    MARK,
+    action_of,
+    change_of,
+    edits,
+    is_judged,
+    judged,
+    name_of,
+    of_figure,
+    of_rule,
+)
 from flows.validate_findings import Finding, Judged, batch_findings, row_findings
 from shortlist.config import ConfigError
 from shortlist.validation import Figures, Rule, ValidateConfig, rules_for
 from shortlist.validation.checks import Check
 from shortlist.validation.config import RuleChange
 from shortlist.validation.figures import BATCH as BATCH_FIGURES
-from shortlist.validation.figures import BatchFigure
 from shortlist.validation.rules import SCHEMAS, changed
 from shortlist.validation.sorting import NUMBER, Sorting
 
-MARK = "shortlist"
-"""Key in the `meta` of the expectations that rules and figures yield."""
-SEVERITY = {"warn": "info", "quarantine": "warning", "stop": "critical"}
-"""What an action is called in Great Expectations."""
-ACTION = {severity: action for action, severity in SEVERITY.items()}
 BATCH = "batch"
 SUITES = (*SCHEMAS, BATCH)
+LISTED = 1_000
+"""Results on the index page: it is built anew each time, which takes a millisecond for each."""
 
 
 class Judge:
@@ -74,7 +81,10 @@ class Judge:
                     "class_name": "TupleFilesystemStoreBackend",
                     "base_directory": f"uncommitted/data_docs/{SITE}/",
                 },
-                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+                "site_index_builder": {
+                    "class_name": "DefaultSiteIndexBuilder",
+                    "validation_results_limit": LISTED,
+                },
             }
         }
         variables.save()
@@ -98,22 +108,13 @@ class Judge:
                 " it to get one with the rules alone"
             ) from None
 
-    def changes(self, table: str) -> dict[str, RuleChange]:
-        """What a user has changed, by means of Great Expectations, of the expectations of rules and
-        figures: the severity, `mostly` (as a budget), and limits of figures.
-        """
+    def changes(self, suite: str) -> dict[str, RuleChange]:
+        """What a user has changed of our expectations in a suite, by rule or figure."""
         found = {}
-        for one in self.suites[table].expectations:
-            edits = _edits(one)
-            change: dict[str, Any] = {}
-            if edits.get("mostly") is not None:
-                change["budget"] = round(1 - edits["mostly"], 12)
-            if "severity" in edits:
-                change["action"] = ACTION[edits["severity"]]
-            limits = edits.keys() & {"min_value", "max_value"}
-            change |= {limit.removesuffix("_value"): edits[limit] for limit in limits}
-            if change:
-                found[one.meta[MARK]["rule"]] = RuleChange.model_validate(change)
+        for one in self.suites[suite].expectations:
+            change = change_of(one)
+            if change is not None:
+                found[one.meta[MARK]["rule"]] = change
         return found
 
     def rules(self, config: ValidateConfig, *, now: datetime) -> list[Rule]:
@@ -189,16 +190,16 @@ class Judge:
         findings = []
         for table in SCHEMAS:
             mine = [rule for rule in rules if rule.table == table]
-            self._renew(table, [_of_rule(rule) for rule in mine if rule.query is None])
+            self._renew(table, [of_rule(rule) for rule in mine if rule.query is None])
             if sorting.counts[table].rows:
                 results = self._validate(table, batch_id)
                 findings += row_findings(results, {r.name: r for r in mine}, sorting, table)
-        judged = {one.name: one for one in figures.batch if _is_judged(one)}
-        if judged:
-            self._renew(BATCH, [_of_figure(one) for one in judged.values()])
+        by_name = {one.name: one for one in figures.batch if is_judged(one)}
+        if by_name:
+            self._renew(BATCH, [of_figure(one) for one in by_name.values()])
             results = self._validate(BATCH, batch_id)
             reasons = {rule.name: rule.reason for rule in rules}
-            findings += batch_findings(results, judged, sorting, reasons)
+            findings += batch_findings(results, by_name, sorting, reasons)
         return findings
 
     def leave(self, views: dict[str, str]) -> None:
@@ -217,7 +218,7 @@ class Judge:
             if old is not None:
                 one.id = old.id
                 # What was generated is remembered, so that an edit is known as one next time too.
-                one.meta[MARK] = mark | {field: old.meta[MARK][field] for field in _edits(old)}
+                one.meta[MARK] = mark | {field: old.meta[MARK][field] for field in edits(old)}
         suite.expectations = [*self._own(name), *ours]
         suite.save()
 
@@ -226,7 +227,7 @@ class Judge:
 
         run_id = gx.RunIdentifier(run_name=run_name(batch_id))
         (result,) = self._checkpoint(name).run(run_id=run_id).run_results.values()
-        return [_judged(one) for one in result.results]
+        return [judged(one) for one in result.results]
 
     def _checkpoint(self, name: str) -> Any:
         """The stored checkpoint of a suite; made, with all it needs, if it is not there."""
@@ -258,103 +259,6 @@ class Judge:
         )
 
 
-def _edits(one: Any) -> dict[str, Any]:
-    """{field: value} of what a user has changed of an expectation of ours; its mark has what was
-    generated.
-    """
-    mark = (one.meta or {}).get(MARK, {})
-    fields = [field for field in mark if field != "rule"]
-    return {field: getattr(one, field) for field in fields if getattr(one, field) != mark[field]}
-
-
-def _of_rule(rule: Rule) -> Any:
-    """The expectation of a rule."""
-    severity = SEVERITY[rule.action]
-    mostly = 1.0 if rule.budget is None else round(1 - rule.budget, 12)
-    mark = {"rule": rule.name, "severity": severity, "mostly": mostly}
-    return _vocabulary(rule.check.expectation)(
-        column=rule.check.column,
-        mostly=mostly,
-        severity=severity,
-        description=f"{rule.name}: {rule.reason}",
-        meta={MARK: mark},
-        **rule.check.arguments,
-    )
-
-
-def _is_judged(figure: BatchFigure) -> bool:
-    """A figure that is known and has limits."""
-    return figure.value is not None and (figure.min is not None or figure.max is not None)
-
-
-def _of_figure(figure: BatchFigure) -> Any:
-    """The expectation of a figure of the batch: the one value of its column lies between limits."""
-    severity = SEVERITY[figure.action]
-    limits = {"min_value": figure.min, "max_value": figure.max}
-    return _vocabulary("ExpectColumnMaxToBeBetween")(
-        column=figure.name,
-        severity=severity,
-        description=f"{figure.name}: {figure.says}",
-        meta={MARK: {"rule": figure.name, "severity": severity} | limits},
-        **limits,
-    )
-
-
-def _judged(verdict: Any) -> Judged:
-    config, result = verdict.expectation_config, verdict.result or {}
-    mark = (config.meta or {}).get(MARK)
-    rows = result.get("unexpected_count") if "element_count" in result else None
-    if config.type == "unexpected_rows_expectation":
-        rows = result.get("observed_value")
-    return Judged(
-        name=mark["rule"] if mark else name_of(config),
-        action=ACTION[config.severity] if mark else action_of(config),
-        success=verdict.success,
-        unexpected=None if rows is None else int(rows),
-        observed=result.get("observed_value"),
-        problem="" if verdict.success else _exceptions(verdict),
-    )
-
-
 def as_utc(moment: datetime) -> datetime:
     """A time without a zone is taken to be UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def action_of(own: Any) -> str:
-    """What is to happen if a user's own expectation is not met: `severity` in its `meta`, else
-    Great Expectations' own severity, where `critical` stops and the others warn.
-    """
-    asked = (own.meta or {}).get("severity")
-    if asked is None:
-        return "stop" if own.severity == "critical" else "warn"
-    if asked not in SEVERITY:
-        raise ConfigError(
-            f"great_expectations: '{name_of(own)}': severity '{asked}' in meta, want one of"
-            f" {', '.join(SEVERITY)}"
-        )
-    return asked
-
-
-def name_of(own: Any) -> str:
-    """What a user's own expectation is called in messages and in the quarantine."""
-    if own.description:
-        return own.description
-    kind = getattr(own, "expectation_type", None) or own.type
-    kwargs = getattr(own, "kwargs", None) or own.configuration.kwargs
-    return f"{kind} ({kwargs.get('column') or str(own.id)[:8]})"
-
-
-def _exceptions(verdict: Any) -> str:
-    """Messages of an expectation that raised; GX keys them by metric, or not at all."""
-    info = verdict.exception_info or {}
-    parts = [info, *(part for part in info.values() if isinstance(part, dict))]
-    messages = {str(part["exception_message"]) for part in parts if part.get("exception_message")}
-    return "; ".join(sorted(messages))
-
-
-def _vocabulary(name: str) -> Any:
-    """A class of GX's expectations, imported late: it takes ten seconds."""
-    from great_expectations import expectations
-
-    return getattr(expectations, name)

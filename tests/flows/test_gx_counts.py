@@ -27,6 +27,7 @@ BAD_EVENTS = [
     *numbered({"item_id": ""}, {"item_id": None, "event_type": "click"}, start=130),
     *numbered({"user_id": MANY}, {"user_id": "u" * 257}, {"item_id": MANY}, start=140),
     *numbered({"user_id": 1.5}, {"user_id": [1]}, {"item_id": 2.5}, {"item_id": "7.25"}, start=150),
+    *numbered({"user_id": "u\n1"}, {"user_id": "\u200bu1"}, {"item_id": "i\t1"}, start=156),
     *numbered({"event_type": "stare"}, {"event_type": "RATING!"}, {"event_type": None}, start=160),
     *numbered(
         {"event_timestamp": None},
@@ -76,6 +77,7 @@ BAD_EVENTS = [
 BAD_ITEMS = [
     *NO_LINES,
     *(item(0, item_id=one) for one in ("", None, "NaN", "undefined", MANY, "i" * 257, 1.5, [3])),
+    *(item(0, item_id=one) for one in ("i\n1", "\u2028i1", "i\x00")),
     *(item(20 + i, price=price) for i, price in enumerate((-1, -0.01, 1e13, "inf", "dear", "1,5"))),
     *(item(30 + i, published_at=at) for i, at in enumerate(("soon", "1x", "1066", "2999-01-01"))),
     *(item(40 + i, available=flag) for i, flag in enumerate(("perhaps", "2"))),
@@ -88,6 +90,7 @@ BAD_ITEMS = [
 BAD_USERS = [
     *NO_LINES,
     *({"user_id": one} for one in ("", None, "NaN", "none", MANY, 2.5, [1])),
+    *({"user_id": one} for one in ("u\r\n1", "u1\ufeff")),
     *({"user_id": f"v{i}", "created_at": at} for i, at in enumerate(("soon", "x-1"))),
     {"user_id": "u0", "created_at": "2020-01-01"},
 ]
