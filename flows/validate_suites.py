@@ -254,7 +254,6 @@ class Judge:
                 name=name,
                 validation_definitions=[definition],
                 actions=[UpdateDataDocsAction(name="update_data_docs", site_names=[SITE])],
-                result_format={"result_format": "BASIC"},
             )
         )
 
