@@ -48,7 +48,9 @@ class DuckDBDatasource(SQLDatasource):
     execution_engine_override: ClassVar = DuckDBExecutionEngine
     type: Literal["duckdb"] = "duckdb"  # pyright: ignore[reportIncompatibleVariableOverride]
     views: dict[str, str] = Field(default_factory=dict)
-    """{name: SQL} of the views that stand for the run's relations at other times."""
+    """{name: SQL} of the views that stand for the run's relations at other times. The SQL is in
+    hexadecimal, because GX replaces `$` in its configuration, which regular expressions have.
+    """
 
     _borrowed: duckdb.DuckDBPyConnection | None = PrivateAttr(None)
 
@@ -69,7 +71,8 @@ class DuckDBDatasource(SQLDatasource):
             connection = duckdb.connect()
             connection.execute("SET TimeZone = 'UTC'")
             for name, query in self.views.items():
-                connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}")
+                sql = bytes.fromhex(query).decode()
+                connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {sql}")
         return sa.create_engine(
             "duckdb://", creator=lambda: _Borrowed(connection), poolclass=StaticPool
         )

@@ -204,8 +204,9 @@ class Judge:
 
     def leave(self, views: dict[str, str]) -> None:
         """Let the data source stand on these views of the lake, for when it is opened next."""
-        if self.source.views != views:
-            self.source.views = views
+        stored = {name: sql.encode().hex() for name, sql in views.items()}
+        if self.source.views != stored:
+            self.source.views = stored
             self.context.update_datasource(self.source)
 
     def _renew(self, name: str, ours: list[Any]) -> None:
