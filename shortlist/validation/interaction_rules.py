@@ -120,7 +120,8 @@ def _times(*, now: datetime, earliest: datetime) -> list[Rule]:
         Rule(
             table,
             "event_timestamp.range",
-            within("plausible_event_timestamp", earliest, now),
+            # On the replay clock now is the newest event, which may itself be too early.
+            within("plausible_event_timestamp", earliest, max(earliest, now)),
             f"event_timestamp: want from {earliest:%Y-%m-%d} to now ({now:%Y-%m-%d %H:%M} UTC)",
             f"CASE WHEN NOT ({named}) THEN {c.EVENT_TIMESTAMP} END",
         ),

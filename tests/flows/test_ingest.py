@@ -15,7 +15,12 @@ from shortlist.datasets import DataConfig, DatasetError
 from shortlist.lake import Lake, LakeError
 
 HEADER = "user_id,item_id,rating,timestamp\n"
-ROWS = ["u2,b,5,200\n", "00196,a,4,100\n", "u2,b,5,200\n", "u3,a,1,300\n"]
+ROWS = [
+    "u2,b,5,1700000200\n",
+    "00196,a,4,1700000100\n",
+    "u2,b,5,1700000200\n",
+    "u3,a,1,1700000300\n",
+]
 COLUMNS = {
     **{"user_id": "user_id", "item_id": "item_id"},
     **{"value": "rating", "event_timestamp": "timestamp"},
@@ -77,13 +82,13 @@ def test_a_run_takes_only_what_is_new(home: Path, tmp_path: Path) -> None:
     assert (done["read"], done["accepted"], done["unchanged"]) == (0, 0, 1)
     assert Lake(Settings().lake).interactions().equals(before)
 
-    (folder / "2.csv").write_text(HEADER + "u9,b,3,50\n")
-    (folder / "1.csv").write_text(HEADER + "".join(ROWS) + "u9,a,3,60\n")  # it has grown
+    (folder / "2.csv").write_text(HEADER + "u9,b,3,1700000050\n")
+    (folder / "1.csv").write_text(HEADER + "".join(ROWS) + "u9,a,3,1700000060\n")  # it has grown
     more = ingest(folder)
     assert (more["read"], more["unchanged"]) == (9, 0)
     done = validate(more["batch_id"])
     assert (done["accepted"], done["duplicates"], done["late"]) == (2, 7, 2)
-    assert done["stale_from"] == 50_000_000
+    assert done["stale_from"] == 1_700_000_050_000_000
 
 
 def test_another_mapping_reads_again(home: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def run_config(folder: Path, **validation: Any) -> RunConfig:
         **{"source": "files", "clock": "replay", "like_threshold": 4.0},
         "files": {"interactions": events, "items": items},
     }
-    limits = {"failure_budget": 0.5} | validation
+    limits = {"failure_budget": 0.5, "unknown_items": "quarantine"} | validation
     return RunConfig.model_validate(
         {"name": "q", "data": data, "validation": limits, "train": TRAIN}
     )
@@ -151,7 +151,8 @@ def test_a_mended_file_that_cannot_be_used_is_refused(folder: Path) -> None:
 
 def test_a_text_with_a_line_separator_is_one_line(folder: Path) -> None:
     """U+2028 and its like end a line for `str.splitlines`, not for JSON."""
-    row = {"user": "a\u2028b\u0085c", "item": "i9", "stars": 3, "when": 1700000060}
+    note = "a\u2028b\u0085c"
+    row = {"user": "u1", "item": "i9", "stars": 3, "when": 1700000060, "note": note}
     (folder / "e.csv").unlink()
     (folder / "e.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n")
     config = run_config(folder, failure_budget=1.0)

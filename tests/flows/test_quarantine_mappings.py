@@ -61,7 +61,7 @@ def run_config(folder: Path, tables: Any = None, **validation: Any) -> RunConfig
         {
             "name": "q",
             "data": {"source": "files", "clock": "replay", "files": files},
-            "validation": {"failure_budget": 1.0} | validation,
+            "validation": {"failure_budget": 1.0, "unknown_items": "quarantine"} | validation,
             "train": {"sources": [{"kind": "popularity"}], "rankers": [{"kind": "lambdamart"}]},
         }
     )

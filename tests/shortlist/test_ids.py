@@ -35,7 +35,6 @@ IDS = [
         "unknown",
         "true",
         "i.0",
-        "ANONYMOUS",
     ),
 ]
 

@@ -24,7 +24,9 @@ def moments(world: World, users: np.ndarray, *, seed: int = 0) -> Moment:
     rng = np.random.default_rng(seed)
     state = State.fresh(world, 0, world.num_users)
     mood = rng.normal(scale=0.2, size=(len(users), world.topics.shape[1])).astype(np.float32)
-    return state.moment(world, users, mood=mood, intent=np.zeros(len(users), dtype=np.float32))
+    intent = np.zeros(len(users), dtype=np.float32)
+    at = np.full(len(users), world.midnight(3))
+    return state.moment(world, users, mood=mood, intent=intent, at=at)
 
 
 def page(world: World, users: np.ndarray) -> Page:
