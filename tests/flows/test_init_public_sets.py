@@ -27,7 +27,7 @@ SETS: dict[str, tuple[str, str, str, dict[str, str], str]] = {
     ),
     "movielens-100k": (
         "u.data",
-        "196\t242\t3\t881250949\n186\t302\t3\t891717742\n",
+        "196\t242\t3\t881250949\n186\t302\t5\t891717742\n",
         "user_id,item_id,rating,timestamp",
         {U: "user_id", P: "item_id", T: "timestamp", V: "rating"},
         "like_threshold",

@@ -13,6 +13,8 @@ from shortlist.api import Item, RecommendResponse
 from shortlist.contracts import INTERACTIONS
 from shortlist.splits import HORIZON, Requests
 
+T = 1_700_000_000_000_000
+
 
 def requests_of(pairs: list[tuple[str, int]]) -> Requests:
     users = [user for user, _ in pairs]
@@ -137,13 +139,13 @@ def events_table(rows: list[tuple[str, str, int, str]]) -> pa.Table:
 @pytest.fixture
 def driven():
     """Two requests of a and one of b, and five events, carried out against a Recorder."""
-    pairs = [("a", 10), ("b", 12), ("a", 20)]
+    pairs = [("a", T + 10), ("b", T + 12), ("a", T + 20)]
     rows = [
-        ("a", "i2", 10, "e1"),
-        ("b", "i9", 12, "e2"),
-        ("a", "i1", 20, "e3"),
-        ("b", "i1", 12 + HORIZON, "e4"),
-        ("c", "i1", 13 + HORIZON, "e5"),
+        ("a", "i2", T + 10, "e1"),
+        ("b", "i9", T + 12, "e2"),
+        ("a", "i1", T + 20, "e3"),
+        ("b", "i1", T + 12 + HORIZON, "e4"),
+        ("c", "i1", T + 13 + HORIZON, "e5"),
     ]
     events = events_table(rows)
     recorder = Recorder()
@@ -156,13 +158,13 @@ def test_events_keep_their_id_and_name_the_newest_list_that_showed_the_item(driv
     recorder, _ = driven
     told = {event.event_id: (event.request_id, event.position) for event in recorder.posted}
     assert told == {
-        "e1": ("a@10", 2),
+        "e1": (f"a@{T + 10}", 2),
         "e2": (None, None),  # b was not shown i9
-        "e3": ("a@20", 1),
+        "e3": (f"a@{T + 20}", 1),
         "e4": (None, None),  # a day later: no longer because of that list
         "e5": (None, None),  # c never asked
     }
-    assert [event.event_timestamp for event in recorder.posted][:3] == [10, 12, 20]
+    assert [event.event_timestamp for event in recorder.posted][:3] == [T + 10, T + 12, T + 20]
     assert {event.value for event in recorder.posted} == {4.0}
 
 
@@ -171,5 +173,5 @@ def test_the_result_counts_and_measures(driven):
     result = traffic.result()
     assert (result["requests"], result["events"], result["attributed"]) == (3, 5, 2)
     assert result["p50_ms"] <= result["p99_ms"]
-    assert recorder.sent.index(("tell", 10)) > recorder.sent.index(("ask", 10))
-    assert recorder.sent.index(("tell", 20)) > recorder.sent.index(("ask", 20))
+    assert recorder.sent.index(("tell", T + 10)) > recorder.sent.index(("ask", T + 10))
+    assert recorder.sent.index(("tell", T + 20)) > recorder.sent.index(("ask", T + 20))

@@ -48,7 +48,7 @@ def load(release: Release, first: FeaturePack) -> Serving:
         raise ValueError(f"cannot be loaded: {release.about['broken']}")
     return Serving(
         recommender=cast(Any, Recommender(release.release_id, [first])),
-        event_limits=EventLimits(rating_range=None),
+        event_limits=EventLimits(rating_range=None, earliest=0),
     )
 
 
