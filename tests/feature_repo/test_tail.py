@@ -57,15 +57,18 @@ def test_two_processes_that_post_the_same_events_accept_each_once(tmp_path: Path
     assert len(Tail(tmp_path).read(["u1"])["u1"]) == 100
 
 
+RATED = {"event_id": "e1", "user_id": "u1", "item_id": "i1", "event_type": "rating"}
+
+
 def test_an_event_that_reached_only_the_inbox_is_inserted_at_the_next_start(tmp_path: Path) -> None:
     log = EventLog(tmp_path)
-    event = {"event_id": "e1", "user_id": "u1", "event_type": "rating", "event_timestamp": 5}
-    log.append([event | {"received_at": 6}])
+    event = RATED | {"event_timestamp": START + 5}
+    log.append([event | {"received_at": START + 6}])
     lost = Tail(tmp_path)
     lost._connection().execute("DELETE FROM tail")  # the process died before the insert
     assert lost.read(["u1"]) == {}
     log.close()
-    EventLog(tmp_path, now=lambda: 10).close()
+    EventLog(tmp_path, now=lambda: START + 10).close()
     ((found,),) = Tail(tmp_path).read(["u1"]).values()
     assert found["event_id"] == "e1"
 
@@ -73,11 +76,11 @@ def test_an_event_that_reached_only_the_inbox_is_inserted_at_the_next_start(tmp_
 def test_lines_stamped_by_another_clock_are_remembered_and_not_folded(tmp_path: Path) -> None:
     """Homes of before the clock was kept stamped replayed events with the wall's time."""
     log = EventLog(tmp_path)
-    event = {"event_id": "e1", "user_id": "u1", "event_type": "rating", "event_timestamp": 5}
-    log.append([event | {"received_at": 10**15}])
+    event = RATED | {"event_timestamp": START + 5}
+    log.append([event | {"received_at": START + 10**15}])
     Tail(tmp_path)._connection().execute("DELETE FROM tail")
     log.close()
-    restarted = EventLog(tmp_path, now=lambda: 100)
+    restarted = EventLog(tmp_path, now=lambda: START + 100)
     assert Tail(tmp_path).read(["u1"]) == {}
     assert restarted.append([event]) == []
     restarted.close()
