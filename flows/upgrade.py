@@ -23,6 +23,7 @@ from flows.train_release import at_home, train_release
 from shortlist.audit import write_audit
 from shortlist.config import Settings
 from shortlist.feature_store import OfflineReader, latest_pack
+from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features import schema_hash
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.pack import PackError
@@ -111,7 +112,7 @@ def _unservable(settings: Settings) -> list[str]:
         from models.recommend.recommender import Recommender
 
         Recommender.load(release, OfflineReader(settings), pack=latest_pack(settings.packs))
-    except PackError:  # a release is judged with item features of this version
+    except (PackError, FeatureStoreError):  # judged with features of this version, once built
         if release.about["feature_schema"] == schema_hash():
             return []
         return [

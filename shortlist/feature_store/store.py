@@ -94,6 +94,7 @@ def _online_config(settings: Settings, feast_home: Path) -> dict[str, Any]:
 
 
 _opened: dict[tuple[Path, str], "FeatureStore"] = {}
+_read_at: dict[tuple[Path, str], int] = {}
 
 
 def open_store(settings: Settings) -> "FeatureStore":
@@ -110,10 +111,15 @@ def open_store(settings: Settings) -> "FeatureStore":
             f"{settings.feast / ONLINE_STORE}: no online store; run `shortlist featurize`"
         )
     key = (settings.feast.absolute(), settings.online_store)
-    if key not in _opened:
+    # A registry that was written since, by an upgrade for instance, is read again.
+    version = registry.stat().st_mtime_ns
+    if key not in _opened or _read_at.get(key, version) != version:
         from feast import FeatureStore
 
+        _read_at[key] = version
+
         _opened[key] = FeatureStore(config=repo_config(settings))
+    _read_at.setdefault(key, version)
     return _opened[key]
 
 
