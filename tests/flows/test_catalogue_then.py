@@ -14,6 +14,7 @@ from flows.runs import Run
 from flows.train import read_windows
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, ChainConfig
+from models.recommend.explain import Wording
 from models.recommend.view import View
 from shortlist.feature_store import FeatureStoreError, read_pack
 from tests.flows.conftest import DAY, START, House, event, item
@@ -72,6 +73,7 @@ def test_a_request_sees_the_catalogue_that_the_service_served_then(house: House)
             replace(pack, items=served[moments[-1]]),
             trained_on=world.catalogue,
             item_knn=None,
+            wording=Wording(),
         ).catalogue
         mine = tick.over(chain).catalogue
         np.testing.assert_array_equal(mine.available, then.available)
