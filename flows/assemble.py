@@ -1,6 +1,6 @@
 """From the lake and Feast to what models are trained on and judged by. No Prefect here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -45,6 +45,8 @@ class World:
     """Of the catalogue's items (`catalogue_history.COLUMNS`); None: it never changed."""
     repeat_after: int | None = None
     """Microseconds after which an item may be recommended again; None: never."""
+    drawn: dict[tuple[str, int, int], Requests] = field(default_factory=dict)
+    """Requests that were drawn already, by window, seed and most requests of a user."""
 
     @cached_property
     def catalogues(self) -> CatalogueHistory:
@@ -216,14 +218,17 @@ def judged_requests(
 
 def draw_window(world: World, window: str, config: RunConfig) -> Requests:
     """The requests of a window; the same seed draws the same requests in every step."""
-    return draw_requests(
-        world.interactions,
-        world.windows[window],
-        rng=np.random.default_rng([config.seed, *window.encode()]),
-        max_per_user=config.split.max_requests_per_user,
-        asked=world.asked,
-        repeat_after=world.repeat_after,
-    )
+    key = (window, config.seed, config.split.max_requests_per_user)
+    if key not in world.drawn:
+        world.drawn[key] = draw_requests(
+            world.interactions,
+            world.windows[window],
+            rng=np.random.default_rng([config.seed, *window.encode()]),
+            max_per_user=config.split.max_requests_per_user,
+            asked=world.asked,
+            repeat_after=world.repeat_after,
+        )
+    return world.drawn[key]
 
 
 def as_validation(ticks: list[JudgedTick]) -> Validation:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.guess_habits import MANY_REPEATS, low_rating, share_of_repeats
+from flows.guess_habits import MANY_REPEATS, liked_from, low_rating, share_of_repeats
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.datasets.errors import DatasetError
@@ -171,7 +171,7 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
             rating = None if 1 <= rating[0] <= 5 else (min(1, rating[0]), max(5, rating[1]))
         elif rating is not None:
             counts = sample.counts(events.mapping[c.VALUE])
-            liked, low = _liked(rating, counts), low_rating(rating, counts)
+            liked, low = liked_from(rating, counts), low_rating(rating, counts)
     repeats = 0.0 if events.questions else share_of_repeats(sample, events, target=target)
     again = repeats >= MANY_REPEATS
     is_old = events.newest is None or events.newest < (time.time() - OLD) * 1e6
@@ -197,20 +197,6 @@ def _wording(events: Guess) -> dict[str, str]:
         for kind, own in words.items()
         if len(own) == 1 and (word := min(own)) in SAID
     }
-
-
-def _liked(rating: tuple[float, float], counts: dict[str, int]) -> float:
-    """The lowest rating that occurs at 70% of the scale or above: it counts as a like."""
-    edge = rating[0] + 0.7 * (rating[1] - rating[0])
-    above = [float(one) for one in counts if _number(one) is not None and float(one) >= edge]
-    return min(above) if above and len(counts) < 50 else round(edge, 1)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _from_anywhere(path: str) -> str:

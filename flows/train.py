@@ -28,7 +28,6 @@ from flows.refit import Recipe, fitted_on, refit_jobs
 from flows.runs import Run
 from flows.train_sources import Job, fit_sources, in_order, reference_sources
 from models import registry
-from models.ranking.features import ranking_schema
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingError
 from models.recommend.chain import Chain, ChainConfig
@@ -262,14 +261,19 @@ def without_ranker(chain: Chain, window: Windowed, reason: str) -> dict[str, Any
     """What `train_ranking` says if no ranker can learn: all sources, ordered by their ranks."""
     verdict = f"no ranker is trained and no source left out: {reason}"
     print(f"chain: {verdict}")
-    config = chain.config.model_copy(update={"score_sources": ()})
-    schema = ranking_schema((), profiles=chain.profiles)
+    unscored = Chain(
+        chain.config.model_copy(update={"score_sources": ()}),
+        sources=chain.sources,
+        ranker=None,
+        catalogue=chain.catalogue,
+        profiles=chain.profiles,
+    )
     valid = window.valid
     figures = {"rankers": {"fusion": valid.data.mean_ndcg(valid.fused)}}
     return {
-        "chain": config.model_dump(mode="json"),
+        "chain": unscored.config.model_dump(mode="json"),
         "ranker": None,
-        "ranking_schema": schema.to_json(),
+        "ranking_schema": unscored.schema.to_json(),
         "chain_verdict": [verdict],
         "chain_figures": figures,
     }

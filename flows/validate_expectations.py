@@ -58,7 +58,9 @@ def is_judged(figure: BatchFigure) -> bool:
 
 
 def of_figure(figure: BatchFigure) -> Any:
-    """The expectation of a figure of the batch: the one value of its column lies between limits."""
+    """The expectation of a figure of the whole batch: its column has one row, whose value lies
+    between the limits.
+    """
     severity = SEVERITY[figure.action]
     limits = {"min_value": figure.min, "max_value": figure.max}
     return _vocabulary("ExpectColumnMaxToBeBetween")(
@@ -111,7 +113,9 @@ def name_of(own: Any) -> str:
 
 
 def _exceptions(verdict: Any) -> str:
-    """Messages of an expectation that raised; GX keys them by metric, or not at all."""
+    """Error messages of an expectation that could not be evaluated. GX gives them by metric, or
+    directly.
+    """
     info = verdict.exception_info or {}
     parts = [info, *(part for part in info.values() if isinstance(part, dict))]
     messages = {str(part["exception_message"]) for part in parts if part.get("exception_message")}

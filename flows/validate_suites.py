@@ -40,7 +40,7 @@ LISTED = 1_000
 
 
 class Judge:
-    """The file context of a home, its suites and checkpoints.
+    """Great Expectations' file context in a home, with its suites and checkpoints.
 
     Args:
         folder: where the context lies.

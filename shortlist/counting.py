@@ -62,7 +62,7 @@ class ListRules:
     once: bool = True
     """A history holds each item once, not every event."""
     low_rating: float | None = None
-    """Ratings up to this value refuse their item; None: no rating does."""
+    """A rating up to this value says that the user doesn't want the item; None: no rating does."""
 
 
 def known_at(time: np.ndarray, arrived: np.ndarray, *, posted: np.ndarray) -> np.ndarray:

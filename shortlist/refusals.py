@@ -5,7 +5,6 @@ the item isn't shown to that user again. A later event that says the opposite ta
 that say neither (a view, a click) change nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shortlist.event_kinds import KINDS
@@ -69,19 +68,3 @@ def refuses(event_type: str, value: float | None, *, low_rating: float | None) -
     if event_type in RATED and low_rating is not None and value is not None and value == value:
         return value <= low_rating
     return None
-
-
-def refuses_sql(low_rating: float | None) -> str:
-    """`refuses` in SQL, of the columns event_type and value: true, false or null."""
-    rated = ""
-    if low_rating is not None:
-        finite = f"event_type IN ({_quoted(RATED)}) AND isfinite(value)"
-        rated = f"WHEN {finite} THEN value <= {float(low_rating)!r}"
-    return (
-        f"CASE WHEN event_type IN ({_quoted(REFUSING)}) THEN true"
-        f" WHEN event_type IN ({_quoted(TAKING_BACK)}) THEN false {rated} END"
-    )
-
-
-def _quoted(types: Sequence[str]) -> str:
-    return ", ".join(f"'{event_type}'" for event_type in types)

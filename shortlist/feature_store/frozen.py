@@ -4,7 +4,6 @@ A later refresh may merge small parts or build all states anew. A training that 
 its own links, so no file disappears under it and every step of a run reads the same states.
 """
 
-import shutil
 from pathlib import Path
 
 from shortlist.config import Settings
@@ -22,7 +21,6 @@ def freeze_states(settings: Settings, home: Path) -> None:
     The caller holds the refresh lock. Parts are never changed in place, so links are enough.
     """
     frozen = side_home(settings, home)
-    shutil.rmtree(home, ignore_errors=True)
     if not (settings.features / "manifest.json").is_file():
         return
     for file in settings.features.rglob("*"):

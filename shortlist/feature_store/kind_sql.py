@@ -11,7 +11,7 @@ import duckdb
 
 from shortlist.event_kinds import HALF_LIVES, KIND_TYPES, KINDS
 from shortlist.feature_store.running_sql import LATE_HALF_LIVES, changes, weight
-from shortlist.feature_store.state_sql import KNOWN_AT, T, first_tick, recent
+from shortlist.feature_store.state_sql import KNOWN_AT, T, first_tick, listed, recent
 
 DECAYED = {f"{kind}_{name}": half_life for name, half_life in HALF_LIVES.items() for kind in KINDS}
 """Column of each decayed sum and its half-life, in the order of a state's list."""
@@ -35,7 +35,7 @@ def read_kinds(
         SELECT {key}, event_type, t, {moment} AS m FROM (
             SELECT {key}, event_type, {T} AS t, {KNOWN_AT} AS m
             FROM read_parquet($files, union_by_name = true)
-            WHERE {key} IS NOT NULL AND event_type IN ({_quoted(KIND_TYPES)})
+            WHERE {key} IS NOT NULL AND event_type IN ({listed(KIND_TYPES)})
                 AND {KNOWN_AT} <= {until} {recent(after)}
         )
     """
@@ -61,7 +61,7 @@ def _grouped(key: str, events: str, weighed_at: str) -> str:
     """
     columns = []
     for kind, types in KINDS.items():
-        chosen = f"FILTER (event_type IN ({_quoted(types)}))"
+        chosen = f"FILTER (event_type IN ({listed(types)}))"
         columns.append(f"count(*) {chosen}::DOUBLE AS {kind}")
         columns += [
             f"coalesce(sum(weight_{name}) {chosen}, 0.0) AS {kind}_{name}" for name in HALF_LIVES
@@ -123,7 +123,3 @@ def _carried(key: str, prefix: str) -> str:
     )
     return f"""{key}, epoch_us(event_timestamp) AS m, {prefix}_kind_last_time AS weighed_at,
         {prefix}_kind_last_time AS last_time, {prefix}_kind_first_time AS first_time, {lists}"""
-
-
-def _quoted(types: Sequence[str]) -> str:
-    return ", ".join(f"'{event_type}'" for event_type in types)

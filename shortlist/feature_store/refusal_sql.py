@@ -5,8 +5,20 @@ from pathlib import Path
 
 import duckdb
 
-from shortlist.feature_store.state_sql import KNOWN_AT, T, recent
-from shortlist.refusals import refuses_sql
+from shortlist.feature_store.state_sql import KNOWN_AT, T, listed, recent
+from shortlist.refusals import RATED, REFUSING, TAKING_BACK
+
+
+def refuses_sql(low_rating: float | None) -> str:
+    """`refusals.refuses` in SQL, of the columns event_type and value: true, false or null."""
+    rated = ""
+    if low_rating is not None:
+        finite = f"event_type IN ({listed(RATED)}) AND isfinite(value)"
+        rated = f"WHEN {finite} THEN value <= {float(low_rating)!r}"
+    return (
+        f"CASE WHEN event_type IN ({listed(REFUSING)}) THEN true"
+        f" WHEN event_type IN ({listed(TAKING_BACK)}) THEN false {rated} END"
+    )
 
 
 def read_refusals(

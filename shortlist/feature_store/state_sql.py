@@ -26,6 +26,11 @@ KNOWN_AT = f"""CASE WHEN NOT ({_POSTED})
 """`m` of a row of the lake, in microseconds: `counting.known_at`."""
 
 
+def listed(types: Sequence[str]) -> str:
+    """SQL: event types between the brackets of IN."""
+    return ", ".join(f"'{event_type}'" for event_type in types)
+
+
 def first_tick(tick: int) -> str:
     """SQL: the first tick by which an event is known, in microseconds."""
     return f"(m + {tick - 1}) // {tick} * {tick}"

@@ -93,12 +93,13 @@ def _online_config(settings: Settings, feast_home: Path) -> dict[str, Any]:
     return {"type": "redis", "connection_string": connection, "skip_dedup": True}
 
 
-_opened: dict[tuple[Path, str], "FeatureStore"] = {}
-_read_at: dict[tuple[Path, str], int] = {}
+_opened: dict[tuple[Path, str], tuple[int, "FeatureStore"]] = {}
+"""(folder, online store) -> (inode of the registry, store): another inode is another file."""
 
 
 def open_store(settings: Settings) -> "FeatureStore":
-    """The store of this home, opened once a process.
+    """The store of this home, opened once a process, and again after an upgrade has put another
+    registry in its place.
 
     Raises:
         FeatureStoreError: nothing was featurized there yet.
@@ -110,17 +111,21 @@ def open_store(settings: Settings) -> "FeatureStore":
         raise FeatureStoreError(
             f"{settings.feast / ONLINE_STORE}: no online store; run `shortlist featurize`"
         )
-    key = (settings.feast.absolute(), settings.online_store)
-    # A registry that was written since, by an upgrade for instance, is read again.
-    version = registry.stat().st_mtime_ns
-    if key not in _opened or _read_at.get(key, version) != version:
-        from feast import FeatureStore
+    opened = _opened.get(_key(settings))
+    if opened is not None and opened[0] == registry.stat().st_ino:
+        return opened[1]
+    from feast import FeatureStore
 
-        _read_at[key] = version
+    return _remember(settings, FeatureStore(config=repo_config(settings)))
 
-        _opened[key] = FeatureStore(config=repo_config(settings))
-    _read_at.setdefault(key, version)
-    return _opened[key]
+
+def _key(settings: Settings) -> tuple[Path, str]:
+    return settings.feast.absolute(), settings.online_store
+
+
+def _remember(settings: Settings, store: "FeatureStore") -> "FeatureStore":
+    _opened[_key(settings)] = ((settings.feast / REGISTRY).stat().st_ino, store)
+    return store
 
 
 def apply(settings: Settings) -> "FeatureStore":
@@ -141,8 +146,7 @@ def apply(settings: Settings) -> "FeatureStore":
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="On demand feature view is an experimental")
         store.apply([value for value in namespace.values() if isinstance(value, kinds)])
-    _opened[settings.feast.absolute(), settings.online_store] = store
-    return store
+    return _remember(settings, store)
 
 
 def check_ttl(settings: Settings, views: "list[FeatureView]") -> None:

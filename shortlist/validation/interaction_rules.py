@@ -7,10 +7,17 @@ from shortlist.contracts import EVENT_TYPES, MAX_VALUE, MEASURED
 from shortlist.datasets.config import UNITS
 from shortlist.ids import MAX_EVENT_ID
 from shortlist.lake.engine import quoted
-from shortlist.lake.operations import OPERATIONS
 from shortlist.validation.checks import length, none_of, one_of, within
 from shortlist.validation.config import ValidateConfig
-from shortlist.validation.rules import Rule, derived, fault, ids, item_required, required
+from shortlist.validation.rules import (
+    Rule,
+    derived,
+    fault,
+    ids,
+    item_required,
+    operation_known,
+    required,
+)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR_2100 = datetime(2100, 1, 1, tzinfo=UTC)
@@ -60,12 +67,7 @@ def interaction_rules(config: ValidateConfig, *, now: datetime, earliest: dateti
             )
             for column in (c.TEXT, c.QUERY)
         ),
-        Rule(
-            table,
-            "operation.known",
-            one_of("operation", OPERATIONS),
-            f"operation is none of {', '.join(OPERATIONS)}",
-        ),
+        operation_known(table),
         derived(
             table,
             "operation.target",

@@ -4,11 +4,20 @@ from datetime import datetime, timedelta
 
 from shortlist import columns as c
 from shortlist.contracts import MAX_VALUE
-from shortlist.lake.operations import OPERATIONS
-from shortlist.validation.checks import one_of, within
+from shortlist.validation.checks import within
 from shortlist.validation.config import ValidateConfig
 from shortlist.validation.interaction_rules import interaction_rules
-from shortlist.validation.rules import Rule, changed, derived, fault, ids, own_rules, required
+from shortlist.validation.rules import (
+    Rule,
+    changed,
+    derived,
+    fault,
+    ids,
+    once,
+    operation_known,
+    own_rules,
+    required,
+)
 
 
 def rules_for(
@@ -66,19 +75,8 @@ def item_rules(*, now: datetime, earliest: datetime) -> list[Rule]:
             f" THEN array_to_string({c.CATEGORIES}, ' > ') END",
             "a category is its own ancestor: a path names each category once",
         ),
-        Rule(
-            table,
-            "operation.known",
-            one_of("operation", OPERATIONS),
-            f"operation is none of {', '.join(OPERATIONS)}",
-        ),
-        derived(
-            table,
-            "item_id.once",
-            "ambiguous_item_id",
-            f"CASE WHEN id_conflict THEN {c.ITEM_ID} END",
-            "the same item_id is there with different contents; want an item once",
-        ),
+        operation_known(table),
+        once(table, c.ITEM_ID, "an item"),
     ]
 
 
@@ -90,11 +88,5 @@ def user_rules() -> list[Rule]:
         *ids(table, c.USER_ID),
         fault(table, "line.json", "the line is no JSON object"),
         fault(table, "created_at.readable", "created_at is neither a year nor like 2024-05-31"),
-        derived(
-            table,
-            "user_id.once",
-            "ambiguous_user_id",
-            f"CASE WHEN id_conflict THEN {c.USER_ID} END",
-            "the same user_id is there with different contents; want a user once",
-        ),
+        once(table, c.USER_ID, "a user"),
     ]

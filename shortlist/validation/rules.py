@@ -15,8 +15,8 @@ from shortlist.config import ConfigError
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS, WITHOUT_ITEM
 from shortlist.ids import ANONYMOUS, CHARACTERS, MAX_ID, NOTHING
 from shortlist.lake.engine import quoted
-from shortlist.lake.operations import DELETE
-from shortlist.validation.checks import Check, empty, length, none_of, present
+from shortlist.lake.operations import DELETE, OPERATIONS
+from shortlist.validation.checks import Check, empty, length, none_of, one_of, present
 from shortlist.validation.config import Action, RuleChange, ValidateConfig
 
 SCHEMAS = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
@@ -164,6 +164,27 @@ def ids(table: str, column: str) -> list[Rule]:
             " (missing ids became NaN?)",
         ),
     ]
+
+
+def operation_known(table: str) -> Rule:
+    """A correction or deletion is named by a word of ours."""
+    return Rule(
+        table,
+        "operation.known",
+        one_of("operation", OPERATIONS),
+        f"operation is none of {', '.join(OPERATIONS)}",
+    )
+
+
+def once(table: str, column: str, thing: str) -> Rule:
+    """A batch has one content of an item or user."""
+    return derived(
+        table,
+        f"{column}.once",
+        f"ambiguous_{column}",
+        f"CASE WHEN id_conflict THEN {column} END",
+        f"the same {column} is there with different contents; want {thing} once",
+    )
 
 
 def fault(table: str, name: str, reason: str) -> Rule:

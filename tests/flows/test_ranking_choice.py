@@ -3,12 +3,17 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from flows.choose_chain import MAX_LOSS, best_ranker, choose_sources, costs, source_usage
-from flows.ranking_data import Assembled
+from flows.ranking_data import Assembled, Windowed
+from flows.train import without_ranker
+from models.baselines.popularity import Popularity
 from models.ranking.protocol import RankingData
 from models.ranking.schema import RankingSchema
-from models.recommend.chain import ChainConfig
+from models.recommend.chain import Chain, ChainConfig
+from shortlist.profiles import ProfileEncoder
+from tests.models.conftest import catalogue_of
 
 NAMES = ("strong", "useless", "recent_popularity")
 
@@ -168,3 +173,26 @@ def test_of_rankers_that_differ_by_less_than_noise_the_cheaper_one_wins():
     valid, _ = valid_window()
     good, same = Constant([0, 9, 1, 1, 1]), Constant([0, 9, 2, 1, 1])
     assert best_ranker({"blend": same, "lambdamart": good}, valid)[0] == "lambdamart"
+
+
+@pytest.mark.parametrize("repeats", ["exclude", "allow"])
+def test_without_a_ranker_the_release_has_the_schema_of_its_own_chain(repeats: str):
+    valid, _ = valid_window()
+    names = ("popularity",)
+    chain = Chain(
+        ChainConfig(candidate_sources=names, score_sources=names, repeats=repeats),
+        sources={"popularity": Popularity("popularity", days=None)},
+        ranker=None,
+        catalogue=catalogue_of([[]] * 4),
+        profiles=ProfileEncoder.fit([]),
+    )
+    about = without_ranker(chain, Windowed(train=valid, valid=valid), "nobody chose anything")
+    served = Chain(
+        ChainConfig.model_validate(about["chain"]),
+        sources=chain.sources,
+        ranker=None,
+        catalogue=chain.catalogue,
+        profiles=chain.profiles,
+    )
+    assert about["ranking_schema"] == served.schema.to_json()
+    assert served.config.score_sources == ()

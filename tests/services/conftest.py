@@ -94,13 +94,18 @@ def serving(home: Path, *, what: str = SERVICE, cwd: Path = ROOT, **more: str) -
         served.stop()
 
 
+@contextmanager
+def serving_copy(served_home: Path, target: Path, *, clock: str) -> Iterator[Served]:
+    """The promoted release of a home, from a copy of what a service needs."""
+    home = copy_home(served_home, target, folders=("releases", "packs", "feast"))
+    with serving(home, SHORTLIST_CLOCK=clock) as served:
+        yield served
+
+
 @pytest.fixture(scope="module")
 def service(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The promoted release on the replay clock."""
-    home = copy_home(
-        served_home, tmp_path_factory.mktemp("served"), folders=("releases", "packs", "feast")
-    )
-    with serving(home, SHORTLIST_CLOCK="replay") as served:
+    with serving_copy(served_home, tmp_path_factory.mktemp("served"), clock="replay") as served:
         yield served
 
 

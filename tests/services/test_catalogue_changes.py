@@ -149,7 +149,7 @@ def test_items_off_the_shelf_disappear_and_a_price_is_read_after_a_refresh(
         by_source = {source: item.item_id for item in answer.items for source in item.sources}
         assert by_source["new"] == NEW["item_id"]
 
-        # Once more what stands first, now of a new item and of every source.
+        # Again, with the first item of each list and of each source, new items too.
         gone |= {items[0] for items in after.values() if items} | set(by_source.values())
         take_in(
             changed_catalogue(world_config, tmp_path, off_the_shelf=gone), home=home, client=client

@@ -16,7 +16,7 @@ from shortlist.config import Settings
 from shortlist.feature_store import OnlineReader, home_clock
 from shortlist.lake import Lake
 from tests.conftest import shortlist
-from tests.services.conftest import Served, copy_home, serving
+from tests.services.conftest import Served, copy_home, serving, serving_copy
 from tests.services.test_catalogue_changes import FOLDERS, refresh, told
 from tests.services.test_service import VIEW, ids, inbox
 from tests.shortlist.test_ids import NO_IDS
@@ -88,10 +88,7 @@ def test_films_of_before_1970_can_be_asked_for(client: ShortlistClient) -> None:
 
 @pytest.fixture(scope="module")
 def on_the_wall(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    home = copy_home(
-        served_home, tmp_path_factory.mktemp("wall"), folders=("releases", "packs", "feast")
-    )
-    with serving(home, SHORTLIST_CLOCK="wall") as served:
+    with serving_copy(served_home, tmp_path_factory.mktemp("wall"), clock="wall") as served:
         yield served
 
 

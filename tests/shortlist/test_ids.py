@@ -1,4 +1,4 @@
-"""What is no id: the service's rule and validation's say the same of every text."""
+"""Which texts are refused as ids: the service and validation refuse the same ones."""
 
 import json
 
@@ -69,6 +69,8 @@ def test_what_looks_odd_may_be_an_id(value: str) -> None:
 def test_nobody_is_called_anonymous_but_an_item_may_be() -> None:
     assert "an id of their own" in (id_problem(ANONYMOUS, of_user=True) or "")
     assert by_sql(ANONYMOUS, of_user=True)
+    assert id_problem(ANONYMOUS.upper(), of_user=True)
+    assert by_sql(ANONYMOUS.upper(), of_user=True)
     assert id_problem(ANONYMOUS, of_user=False) is None
     assert not by_sql(ANONYMOUS, of_user=False)
 
