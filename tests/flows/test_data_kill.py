@@ -33,8 +33,9 @@ events = {"path": home / "log", "format": "csv", "columns": columns, "event_type
 items = {"path": home / "items.csv", "columns": {"item_id": "id"}}
 data = {"source": "files", "clock": "replay", "files": {"interactions": events, "items": items}}
 train = {"sources": [{"kind": "popularity"}], "rankers": [{"kind": "lambdamart"}]}
+limits = {"failure_budget": 0.5, "unknown_items": "quarantine"}
 config = RunConfig.model_validate(
-    {"name": "k", "data": data, "validation": {"failure_budget": 0.5}, "train": train}
+    {"name": "k", "data": data, "validation": limits, "train": train}
 )
 
 def take_in():
