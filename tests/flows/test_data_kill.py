@@ -25,6 +25,7 @@ from flows.configuration import RunConfig
 from flows.ingest import stage
 from flows.quarantine import replay
 from flows.validate import validate_batch
+import flows.validate_source  # Great Expectations, which a child would import again each time
 from shortlist.config import Settings
 
 home = Path(sys.argv[1])
