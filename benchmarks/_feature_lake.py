@@ -14,7 +14,7 @@ from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, USERS
 from shortlist.feature_store import OnlineReader, Tail
-from shortlist.features import context_id
+from shortlist.features.finalize import context_id
 from shortlist.lake import Manifest
 
 START = 1_700_006_400_000_000  # 2023-11-15 00:00 UTC

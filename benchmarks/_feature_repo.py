@@ -13,9 +13,9 @@ START = 1_700_006_400_000_000  # 2023-11-15 00:00 UTC, microseconds
 DAY = 86_400_000_000
 
 OWN: dict[str, Any] = {
-    "offline_store": {"type": "shortlist.feature_store.offline.AsofOfflineStore"},
-    "online_store": {"type": "shortlist.feature_store.online.WideSqliteOnlineStore"},
-    "batch_engine": {"type": "shortlist.feature_store.engine.ArrowComputeEngine"},
+    "offline_store": {"type": "shortlist.feature_store.offline.store.AsofOfflineStore"},
+    "online_store": {"type": "shortlist.feature_store.online.store.WideSqliteOnlineStore"},
+    "batch_engine": {"type": "shortlist.feature_store.online.engine.ArrowComputeEngine"},
 }
 STOCK: dict[str, Any] = {
     "offline_store": {"type": "duckdb"},

@@ -19,8 +19,8 @@ from models.data import TrainingData
 from models.queries import Queries
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
-from shortlist.features import CONTEXT_FEATURES, USER_FEATURES
-from shortlist.searches import NO_SEARCHES
+from shortlist.features.finalize import CONTEXT_FEATURES, USER_FEATURES
+from shortlist.features.searches import NO_SEARCHES
 
 CHUNK = 512
 """Users ranked together: their scores are 25 MB for 12,000 items."""

@@ -18,7 +18,7 @@ from models.sequence.fit import train_sequence
 from models.sequence.kinds import KINDS
 from models.sequence.model import SequenceConfig, SequenceModel
 from models.training import TrainingHistory, TrainingOptions
-from shortlist.pack import ItemState
+from shortlist.features.pack import ItemState
 
 CHECK_USERS = (2_000, 6_000)
 """Fewest and most users that early stopping looks at; the figures are of all."""

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks._result import about_machine, report
-from flows.simulation.plots import Line, write_charts
-from shortlist.datasets.simulated import SimulatedConfig, stream
+from flows.closed_loop.plots import Line, write_charts
+from simulation import SimulatedConfig, open_world, stream
 
 POSITIONS = 10
 BEAUTY_MIN, BEAUTY_MEAN = 5, 8.876
@@ -88,7 +88,7 @@ def real_curves(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 
 def simulated_curves(preset: str) -> dict:
     """The same of a preset's log, and its rates."""
-    world = SimulatedConfig(preset=preset).world()
+    world = open_world(SimulatedConfig(preset=preset))
     log = pa.concat_tables(stream(world, ingested_at=0)).sort_by("event_timestamp")
     kind = log.column("event_type")
     clicks = log.filter(pc.equal(kind, "click")).to_pandas()

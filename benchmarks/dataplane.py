@@ -110,11 +110,11 @@ def write_log(folder: Path, events: int, *, preset: str, bad: float) -> None:
     Args:
         bad: about this share of the events has a type that is in no contract.
     """
-    from shortlist.datasets.simulated import SimulatedConfig, stream
-    from shortlist.datasets.simulated.tables import Publisher
+    from simulation import SimulatedConfig, open_world, stream
+    from simulation.tables import Publisher
 
     (folder / "events").mkdir(parents=True)
-    world = SimulatedConfig(preset=preset).world()
+    world = open_world(SimulatedConfig(preset=preset))
     publisher = Publisher(world)
     pq.write_table(publisher.items(0, world.num_items), folder / "items.parquet")
     pq.write_table(publisher.users(0, world.num_users), folder / "users.parquet")

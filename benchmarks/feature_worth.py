@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._result import about_machine, report
-from flows.assemble import load_world
-from flows.ranking_data import assemble_ranking, gather
-from flows.runs import Run
+from flows.runtime.runs import Run
 from flows.train import read_windows
+from flows.training.assemble import load_world
+from flows.training.ranking_data import assemble_ranking, gather
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingData
 from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
 from shortlist.config import Settings
-from shortlist.event_kinds import ITEM_KIND_FEATURES, USER_KIND_FEATURES
-from shortlist.feature_descriptions import GROUPS
 from shortlist.feature_store import OfflineReader, latest_pack
+from shortlist.features.descriptions import GROUPS
+from shortlist.features.event_groups import ITEM_KIND_FEATURES, USER_KIND_FEATURES
+from shortlist.features.searches import USER_SEARCH_FEATURES
 from shortlist.metrics import bootstrap_mean, paired_difference
 from shortlist.release import ReleaseStore
-from shortlist.searches import USER_SEARCH_FEATURES
 
 WINDOWS = ("ranker_train", "validation", "test")
 

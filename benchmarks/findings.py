@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks._result import about_machine, report
-from flows.simulate import about, open_setting, plot_days, simulate_in_process
-from flows.simulation.arms import parse_arms
-from flows.simulation.figures import (
+from flows.closed_loop.arms import parse_arms
+from flows.closed_loop.figures import (
     RATIOS,
     ArmSums,
     Bootstrap,
@@ -31,7 +30,8 @@ from flows.simulation.figures import (
     interval,
     summarise,
 )
-from flows.simulation.setting import Setting
+from flows.closed_loop.setting import Setting
+from flows.simulate import about, open_setting, plot_days, simulate_in_process
 from shortlist.config import Settings
 
 ARMS = "popularity,item_knn,content,clicks,value,clicks+explore+mmr,value+explore+mmr,oracle"

@@ -27,10 +27,8 @@ from models.user_log import UserLog
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import EVENT_CODE, event_codes, microseconds, sort_by_time
-from shortlist.datasets.simulated.source import SimulatedConfig, stream
-from shortlist.datasets.simulated.tables import Publisher
-from shortlist.event_kinds import no_kinds
-from shortlist.features import (
+from shortlist.features.event_groups import no_kinds
+from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
     DAY_BUCKETS,
@@ -38,12 +36,14 @@ from shortlist.features import (
     RequestRows,
     time_features,
 )
+from shortlist.features.pack import ItemState
+from shortlist.features.profiles import ProfileEncoder
+from shortlist.features.searches import NO_SEARCHES
 from shortlist.metrics import bootstrap_mean, ndcg, paired_difference
-from shortlist.pack import ItemState
-from shortlist.profiles import ProfileEncoder
 from shortlist.refusals import NO_REFUSALS
-from shortlist.searches import NO_SEARCHES
 from shortlist.splits import WINDOWS, draw_requests, split_windows
+from simulation.source import SimulatedConfig, open_world, stream
+from simulation.tables import Publisher
 
 TARGETS = ("click", "purchase")
 STRENGTH = {"purchase": 2, "click": 1}
@@ -88,7 +88,7 @@ class World:
     """One simulated shop: its target events, its windows and the requests of two of them."""
 
     def __init__(self, preset: str, seed: int):
-        world = SimulatedConfig(preset=preset, seed=seed).world()
+        world = open_world(SimulatedConfig(preset=preset, seed=seed))
         publisher, days = Publisher(world), world.config.days
         every = sort_by_time(pa.concat_tables(stream(world, ingested_at=0, publisher=publisher)))
         items = publisher.items(0, world.items_on(days - 1))

@@ -85,7 +85,7 @@ def run(config: Path, *, home: Path) -> tuple[dict[str, Any], float]:
     """The run's summary, and its seconds from start to end, imports included."""
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", str(config), "--json"],
+        [sys.executable, "-m", "cli.main", "run", str(config), "--json"],
         env=os.environ | {"SHORTLIST_HOME": str(home)},
         stdout=subprocess.PIPE,
         text=True,

@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks._result import about_machine, peak_gb, report
-from flows.configuration import RunConfig
-from flows.runs import Run
-from flows.train_release import train_release
+from flows.runtime.configuration import RunConfig
+from flows.runtime.runs import Run
+from flows.training.release import train_release
 from shortlist.config import Settings
 from shortlist.metrics import bootstrap_mean
+from simulation import open_world
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "simulated-shop.toml"
 METHODS = ("refit", "without_refit")
@@ -57,11 +58,11 @@ def main() -> None:
 
 def live(days: int) -> list[dict[str, Any]]:
     """Train on the eve of each of the world's last days and judge on the day."""
-    from flows.configuration import load_run_config
+    from flows.runtime.configuration import load_run_config
 
     base = load_run_config(DEFAULT_CONFIG)
     assert base.data.simulated is not None
-    world = base.data.simulated.world()
+    world = open_world(base.data.simulated)
     settings = Settings()
     figures: list[dict[str, Any]] = []
     run = None
@@ -92,8 +93,8 @@ def take_in(settings: Settings, config: RunConfig) -> None:
 
 def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, Any]:
     """Rank a day's requests with a run's release and with its sources as they were before."""
-    from flows.assemble import World, draw_window, judged_requests
     from flows.evaluate import judge_chain, ndcg_of_users
+    from flows.training.assemble import World, draw_window, judged_requests
     from models.recommend.recommender import load_chain
     from shortlist.catalogue import Catalogue
     from shortlist.catalogue_history import COLUMNS

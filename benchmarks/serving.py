@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._result import about_machine, report
-from flows.service_process import running_service
+from flows.releases.service_process import running_service
 from shortlist import columns as c
 from shortlist.api import RecommendRequest
 from shortlist.client import ShortlistClient

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from benchmarks._result import about_machine, peak_gb, report
 from shortlist.columns import EVENT_TYPE
-from shortlist.datasets.simulated import SimulatedConfig, stream
-from shortlist.datasets.simulated.tables import Publisher
+from simulation import SimulatedConfig, open_world, stream
+from simulation.tables import Publisher
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
 def generate(preset: str, impressions: float, *, threads: int) -> dict[str, Any]:
     """Stream a preset until there are enough impressions, or its days are over."""
     started = time.perf_counter()
-    world = SimulatedConfig(preset=preset).world()
+    world = open_world(SimulatedConfig(preset=preset))
     publisher = Publisher(world)
     ready = time.perf_counter()
     counts: Counter[str] = Counter()

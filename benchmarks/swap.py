@@ -17,9 +17,9 @@ import numpy as np
 import psutil
 
 from benchmarks._result import about_machine, report
-from flows.acknowledge import wait_for_workers
+from flows.releases.acknowledge import wait_for_workers
+from flows.releases.service_process import running_service
 from flows.rollback import roll_back
-from flows.service_process import running_service
 from shortlist.api import RecommendRequest
 from shortlist.client import ShortlistClient
 from shortlist.config import Settings

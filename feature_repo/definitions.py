@@ -4,8 +4,9 @@ Feast imports this file by itself (`feast -c feature_repo apply`); nobody else d
 because Feast sees definitions imported from a second one as duplicates. Snapshots are those under
 SHORTLIST_HOME, or under var/ beside this folder.
 
-To add a state: a column in shortlist/feature_store/state_sql.py, its name in shortlist/features.py,
-a Field here and its meaning in shortlist/state_descriptions.py; a test fails until they agree.
+To add a state: a column in shortlist/feature_store/states/target_sql.py, its name in
+shortlist/features/finalize.py, a Field here and its meaning in
+shortlist/features/state_descriptions.py. A test fails until they agree.
 """
 
 import os
@@ -19,7 +20,7 @@ from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Array, Float64, Int64, String
 from feast.value_type import ValueType
 
-from shortlist.state_descriptions import MEANINGS
+from shortlist.features.state_descriptions import MEANINGS
 
 HOME = Path(os.environ.get("SHORTLIST_HOME") or Path(__file__).resolve().parents[1] / "var")
 (HOME / "feast").mkdir(parents=True, exist_ok=True)  # Feast makes no parents for its registry
@@ -58,7 +59,7 @@ def described(*fields: Field) -> list[Field]:
         if field.name not in MEANINGS:
             raise ValueError(
                 f"field {field.name} is not described; want a line in"
-                " MEANINGS of shortlist/state_descriptions.py"
+                " MEANINGS of shortlist/features/state_descriptions.py"
             )
         field.description = MEANINGS[field.name]
     return list(fields)
@@ -114,7 +115,7 @@ def kinds_of(prefix: str) -> list[Field]:
 
 user_kinds = FeatureView(
     name="user_kinds",
-    description="Counts and decayed sums of a user by kind of event (shortlist/event_kinds.py)",
+    description="Counts and decayed sums of a user by event group",
     owner="platform",
     entities=[user],
     ttl=FOREVER,
@@ -238,7 +239,7 @@ request = RequestSource(name="request", schema=described(Field(name="request_at"
     owner="platform",
 )
 def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
-    """`time_features` of shortlist/features.py; a test asserts that the two agree."""
+    """`time_features` of shortlist/features/finalize.py; a test asserts that the two agree."""
     import math
 
     day = 86_400_000_000

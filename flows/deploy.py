@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.configuration import load_run_config
+from flows.runtime.configuration import load_run_config
 from shortlist.config import Settings
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,17 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import flow
 
-from flows.assemble import JudgedTick, load_world
-from flows.champion import CHAMPION, judge_champion
-from flows.choose_chain import FALLBACK
-from flows.configuration import EvaluateConfig, RunConfig
-from flows.judge import Lists, beyond_accuracy, filled, quality, slices_of
-from flows.reference_log import reference_log
-from flows.refit import Recipe
-from flows.runs import Run
-from flows.sanity import compare_refit
+from flows.runtime.configuration import EvaluateConfig, RunConfig
+from flows.runtime.runs import Run
 from flows.train import read_windows
-from flows.train_sources import reference_kinds
+from flows.training.assemble import JudgedTick, load_world
+from flows.training.champion import CHAMPION, judge_champion
+from flows.training.choose_chain import FALLBACK
+from flows.training.judge import Lists, beyond_accuracy, filled, quality, slices_of
+from flows.training.reference_log import reference_log
+from flows.training.refit import Recipe
+from flows.training.sanity import compare_refit
+from flows.training.sources import reference_kinds
 from models import registry
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, Ranked

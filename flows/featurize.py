@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect import flow, task
 
-from flows.retries import RETRIED
+from flows.runtime.retries import RETRIED
 from shortlist.config import Settings
 from shortlist.counting import ListRules
 from shortlist.feature_store import (
@@ -21,7 +21,7 @@ from shortlist.feature_store import (
     publish_pack,
     read_pack,
 )
-from shortlist.feature_store.snapshots import Snapshots
+from shortlist.feature_store.states.snapshots import Snapshots
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import Lake
 from shortlist.moments import moment_text

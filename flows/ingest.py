@@ -5,10 +5,11 @@ from typing import Any
 
 from prefect import flow, task
 
-from flows.retries import RETRIED
+from flows.runtime.retries import RETRIED
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig, stage_source
 from shortlist.home_lock import REFRESH_WAIT, home_lock
+from simulation.source import stage_simulated
 
 
 @flow(name="ingest", log_prints=True)
@@ -30,7 +31,12 @@ def stage_task(data: DataConfig, now: int | None) -> dict[str, Any]:
 
 def stage(settings: Settings, data: DataConfig, *, now: int | None = None) -> dict[str, Any]:
     """See `ingest_flow`; this is the same without Prefect and without the home's lock."""
-    batch = stage_source(data, settings, now=now or time.time_ns() // 1_000)
+    batch = stage_source(
+        data,
+        settings,
+        now=now or time.time_ns() // 1_000,
+        readers={"simulated": stage_simulated},
+    )
     result = {
         "batch_id": batch.batch_id,
         "read": batch.read["interactions"],

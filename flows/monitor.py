@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect import flow
 
-from flows.runs import Run, RunError
-from flows.served_releases import most_served, newest_day, response_times
+from flows.releases.served_releases import most_served, newest_day, response_times
+from flows.runtime.runs import Run, RunError
 from monitoring.guardrails import load_guardrails
 from monitoring.report import write_reports
 from monitoring.windows import Backdrop, MonitorError, Window

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.runs import Run
+from flows.runtime.runs import Run
 from shortlist.config import Settings
 from shortlist.release import ReleaseStore
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from prefect import flow
 
-from flows.acknowledge import wait_for_workers
-from flows.gates import Gate, GatesConfig, Verdict, judge_gates
+from flows.releases.acknowledge import wait_for_workers
+from flows.releases.gates import Gate, GatesConfig, Verdict, judge_gates
 from flows.rollback import LOCK_SECONDS
 from shortlist.audit import write_audit
 from shortlist.config import Settings, load_toml

@@ -6,9 +6,9 @@ from typing import Any
 
 from prefect import flow
 
-from flows.configuration import RunConfig, load_run_config
 from flows.featurize import featurize_flow
 from flows.ingest import ingest_flow
+from flows.runtime.configuration import RunConfig, load_run_config
 from flows.validate import ValidationFailed, validate_flow
 from shortlist.config import Settings
 from shortlist.home_lock import REFRESH_WAIT, home_lock

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import flow
 
-from flows.runs import Run, RunError
-from flows.service_process import running_service
+from flows.releases.service_process import running_service
+from flows.runtime.runs import Run, RunError
 from shortlist import columns as c
 from shortlist.api import MAX_EVENTS, Context, Event, RecommendRequest, RecommendResponse
 from shortlist.client import ShortlistClient

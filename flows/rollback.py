@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flows.acknowledge import wait_for_workers
+from flows.releases.acknowledge import wait_for_workers
 from shortlist.audit import write_audit
 from shortlist.config import Settings
 from shortlist.home_lock import home_lock

@@ -10,7 +10,6 @@ from typing import Any
 
 from prefect import flow
 
-from flows.configuration import RunConfig
 from flows.evaluate import evaluate_flow
 from flows.ingest import ingest_flow
 from flows.monitor import monitor_flow
@@ -18,8 +17,9 @@ from flows.package import package_flow
 from flows.promote import promote_flow
 from flows.refresh import refresh
 from flows.replay import BEGUN, replay_flow
-from flows.runs import Run
-from flows.steps import Steps
+from flows.runtime.configuration import RunConfig
+from flows.runtime.runs import Run
+from flows.runtime.steps import Steps
 from flows.train import train_flow
 from flows.validate import validate_flow
 from shortlist import columns as c

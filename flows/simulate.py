@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.simulation.arms import Arm, why_not_in_process, why_not_over_http
-from flows.simulation.figures import BY_DAY, summarise
-from flows.simulation.journal import DayLog
-from flows.simulation.loop import ArmLoop
-from flows.simulation.plots import Line, write_charts
-from flows.simulation.service_loop import ServiceLoop
-from flows.simulation.setting import Schedule, Setting
+from flows.closed_loop.arms import Arm, why_not_in_process, why_not_over_http
+from flows.closed_loop.figures import BY_DAY, summarise
+from flows.closed_loop.journal import DayLog
+from flows.closed_loop.loop import ArmLoop
+from flows.closed_loop.plots import Line, write_charts
+from flows.closed_loop.service_loop import ServiceLoop
+from flows.closed_loop.setting import Schedule, Setting
 from shortlist.config import ConfigError, Settings
-from shortlist.datasets.simulated import World, load_world_config
-from shortlist.datasets.simulated.config import MAX_DAYS
+from simulation import World, load_world_config
+from simulation.config import MAX_DAYS
 
 PLOTTED = (*BY_DAY, "effective_items", "effective_topics")
 Say = Callable[[str], None]

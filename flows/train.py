@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from prefect import flow
 
-from flows.assemble import (
+from flows.runtime.configuration import RunConfig
+from flows.runtime.runs import Run
+from flows.training.assemble import (
     JudgedTick,
     World,
     as_validation,
@@ -20,13 +22,11 @@ from flows.assemble import (
     load_world,
     training_data,
 )
-from flows.choose_chain import best_ranker, choose_sources, source_usage
-from flows.configuration import RunConfig
-from flows.judgeable import require_judgeable
-from flows.ranking_data import Windowed, fit_rankers, gather
-from flows.refit import Recipe, fitted_on, refit_jobs
-from flows.runs import Run
-from flows.train_sources import Job, fit_sources, in_order, reference_sources
+from flows.training.choose_chain import best_ranker, choose_sources, source_usage
+from flows.training.judgeable import require_judgeable
+from flows.training.ranking_data import Windowed, fit_rankers, gather
+from flows.training.refit import Recipe, fitted_on, refit_jobs
+from flows.training.sources import Job, fit_sources, in_order, reference_sources
 from models import registry
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingError
@@ -35,9 +35,9 @@ from models.training import TrainingOptions
 from shortlist.config import Settings
 from shortlist.feature_store import FeatureStoreError, OfflineReader, read_pack_history
 from shortlist.feature_store.packs import tick_of
-from shortlist.features import ITEM_SERVICE, REQUEST_SERVICE, schema_hash
+from shortlist.features.finalize import ITEM_SERVICE, REQUEST_SERVICE, schema_hash
+from shortlist.features.profiles import ProfileEncoder
 from shortlist.home_lock import home_lock
-from shortlist.profiles import ProfileEncoder
 from shortlist.ticks import newest_tick
 
 PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_stopping_rounds=20)

@@ -15,18 +15,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.configuration import RunConfig
 from flows.featurize import featurize
 from flows.refresh import refresh
 from flows.rollback import LOCK_SECONDS
-from flows.train_release import at_home, train_release
+from flows.runtime.configuration import RunConfig
+from flows.training.release import at_home, train_release
 from shortlist.audit import write_audit
 from shortlist.config import Settings
 from shortlist.feature_store import OfflineReader, latest_pack
 from shortlist.feature_store.store import FeatureStoreError
-from shortlist.features import schema_hash
+from shortlist.features.finalize import schema_hash
+from shortlist.features.pack import PackError
 from shortlist.home_lock import REFRESH_WAIT, home_lock
-from shortlist.pack import PackError
 from shortlist.plain_json import write_json
 from shortlist.release import ReleaseError, ReleaseStore
 from shortlist.workers import live_workers

@@ -11,10 +11,10 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 
-from flows.retries import RETRIED
-from flows.validate_docs import Account, keep_account
-from flows.validate_findings import Finding
-from flows.validate_suites import Judge
+from flows.runtime.retries import RETRIED
+from flows.validation.docs import Account, keep_account
+from flows.validation.findings import Finding
+from flows.validation.suites import Judge
 from shortlist.config import Settings
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import StagedBatch, open_staged

@@ -13,8 +13,8 @@ from scipy.sparse import csr_array
 from models.queries import Queries, Source
 from models.user_log import UserLog
 from shortlist.catalogue import Catalogue
+from shortlist.features.pack import ItemState
 from shortlist.metrics import ndcg
-from shortlist.pack import ItemState
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

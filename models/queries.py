@@ -10,8 +10,8 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from shortlist.pack import ItemState
-from shortlist.searches import Searches
+from shortlist.features.pack import ItemState
+from shortlist.features.searches import Searches
 
 T = TypeVar("T")
 

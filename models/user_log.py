@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from shortlist.counting import TARGET_STATE, counted
-from shortlist.features import MAX_HISTORY
+from shortlist.features.finalize import MAX_HISTORY
 from shortlist.repeats import may_be_found
 from shortlist.splits import previous_times
 

@@ -20,8 +20,8 @@ from models.queries import Candidates, OncePerBatch, Queries, mask_left_out, top
 from models.training import TrainingHistory
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
+from shortlist.features.pack import ItemState
 from shortlist.metrics import ndcg
-from shortlist.pack import ItemState
 
 CONFIG, WEIGHTS, ITEMS, INDEX = (
     "config.json",

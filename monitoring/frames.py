@@ -11,7 +11,7 @@ from monitoring.windows import Backdrop, MonitorError, Slates, Window
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import microseconds
-from shortlist.features import time_features
+from shortlist.features.finalize import time_features
 from shortlist.metrics import popularity_bias
 from shortlist.splits import LIGHT_HISTORY
 

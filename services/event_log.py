@@ -1,8 +1,8 @@
 """The inbox of posted events: on disk before they are acknowledged, each event_id once.
 
-An event is appended to the inbox first and inserted into the tail (shortlist/feature_store/tail.py)
-second, which makes it part of the user's state. If the process dies between the two, the next start
-inserts what is missing. Event ids are compared in the tail, which all workers share.
+An event is appended to the inbox first. Then it is inserted into the tail, which makes it part of
+the user's state (shortlist/feature_store/online/tail.py). If the process dies between the two, the
+next start inserts what is missing. Event ids are compared in the tail, which all workers share.
 
 JSON Lines under `events/date=YYYY-MM-DD/`, one file a process, names in order of time. A crash can
 cut only the last line, which nobody was told is safe; readers leave a line without its end alone,
@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from shortlist.api import Event
 from shortlist.feature_store import Tail
-from shortlist.feature_store.tail import known_at
+from shortlist.feature_store.online.tail import known_at
 
 log = logging.getLogger("bentoml.shortlist")
 

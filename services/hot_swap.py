@@ -18,7 +18,7 @@ from services.serving import Serving
 from shortlist.config import Settings
 from shortlist.feature_store import latest_pack
 from shortlist.feature_store.packs import POINTER as PACK_POINTER
-from shortlist.pack import FeaturePack
+from shortlist.features.pack import FeaturePack
 from shortlist.release import POINTER as RELEASE_POINTER
 from shortlist.release import Release, ReleaseStore
 from shortlist.workers import Refused

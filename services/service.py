@@ -41,8 +41,8 @@ from shortlist.api import (
 )
 from shortlist.config import ConfigError, Settings
 from shortlist.feature_store import ReopeningReader, home_clock
+from shortlist.features.pack import FeaturePack, PackError
 from shortlist.ids import ANONYMOUS
-from shortlist.pack import FeaturePack, PackError
 from shortlist.release import Release, ReleaseError
 
 WORKERS = int(os.environ.get("SHORTLIST_WORKERS", "1"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from services.event_limits import EventLimits
 from shortlist.api import RecommendRequest
 from shortlist.feature_store import FeatureReader
-from shortlist.pack import FeaturePack
+from shortlist.features.pack import FeaturePack
 from shortlist.release import Release
 
 if TYPE_CHECKING:

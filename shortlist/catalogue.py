@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from shortlist import columns as c
 from shortlist.contracts import ITEMS, check, microseconds
-from shortlist.terms import ItemTerms
+from shortlist.features.terms import ItemTerms
 from shortlist.vocab import Vocab
 
 

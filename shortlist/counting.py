@@ -9,13 +9,14 @@
 5. A history holds each item once, at the newest of its target events that are known, with that
    event's time, value and type. Where people may be recommended what they know (`[data] repeats`),
    it holds every one of these events. Events without an item aren't part of it.
-6. Besides, every event whose type has a kind (`event_kinds.KIND_OF`) counts in the state of that
+6. Besides, every event whose type has a kind (`event_groups.KIND_OF`) counts in the state of that
    kind, every search with a query among the last searches, and every refusal of an item
    (shortlist/refusals.py) among the refused items, whatever the target events are.
 
-The rule is carried out by `feature_store/state_sql.py` and `event_lists.py` (batch, in SQL), by
-`feature_store/push.py` and `fold.py` (tail, event by event) and by `models/user_log.py` (training,
-all users at once). `tests/feature_repo/test_what_an_event_counts.py` holds them equal.
+Three places implement the rule: `feature_store/states/target_sql.py` with `offline/event_lists.py`
+(batch, in SQL), `feature_store/online/user_state.py` with `fold.py` (tail, event by event), and
+`models/user_log.py` (training, all users at once). `tests/feature_repo/test_what_an_event_counts.py`
+tests that they agree.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ that say neither (a view, a click) change nothing.
 
 from dataclasses import dataclass, replace
 
-from shortlist.event_kinds import KINDS
+from shortlist.features.event_groups import KINDS
 
 REFUSING = KINDS["negatives"]
 """Event types that refuse an item."""

@@ -187,7 +187,7 @@ def shortlist(
     if home.is_dir() or arguments[0] == "run":
         new_prefect_home(home / "prefect")
     return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments],
+        [sys.executable, "-m", "cli.main", *arguments],
         cwd=ROOT,
         env=os.environ | {"SHORTLIST_HOME": str(home)},
         capture_output=True,

@@ -21,7 +21,7 @@ from models.data import TrainingData, Validation
 from models.queries import Candidates, OncePerBatch, Queries
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
-from shortlist.pack import ItemState
+from shortlist.features.pack import ItemState
 
 if TYPE_CHECKING:
     from models.training import TrainingOptions

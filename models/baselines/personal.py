@@ -21,7 +21,7 @@ from models.queries import Candidates, Queries, mask_left_out, top_k
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.config import Config
-from shortlist.pack import ItemState
+from shortlist.features.pack import ItemState
 
 if TYPE_CHECKING:
     from models.training import TrainingOptions

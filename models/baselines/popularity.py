@@ -14,8 +14,8 @@ from models.data import TrainingData, Validation
 from models.queries import Candidates, Queries, mask_left_out, top_k
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
-from shortlist.features import DAY_BUCKETS
-from shortlist.pack import ItemState
+from shortlist.features.finalize import DAY_BUCKETS
+from shortlist.features.pack import ItemState
 
 if TYPE_CHECKING:
     from models.training import TrainingOptions

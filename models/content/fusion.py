@@ -30,7 +30,7 @@ from models.training import OptimiserConfig, TrainingOptions, limited_threads
 from models.vector_source import VectorSource, load_source
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
-from shortlist.features import MAX_HISTORY
+from shortlist.features.finalize import MAX_HISTORY
 
 
 class ContentConfig(Config):

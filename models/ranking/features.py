@@ -18,9 +18,9 @@ from models.ranking.schema import RankingSchema
 from models.ranking.search_features import search_features
 from models.ranking.source_features import places, source_features
 from shortlist.catalogue import Catalogue
-from shortlist.features import DAY_BUCKETS, ITEM_FEATURES, USER_FEATURES, finalize_items
-from shortlist.pack import ItemState
-from shortlist.profiles import PLACES, ProfileEncoder
+from shortlist.features.finalize import DAY_BUCKETS, ITEM_FEATURES, USER_FEATURES, finalize_items
+from shortlist.features.pack import ItemState
+from shortlist.features.profiles import PLACES, ProfileEncoder
 
 CHUNK_CELLS = 4_000_000
 """Bound on the cells of the largest intermediate array: 32 MB in float64."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from shortlist.features import CONTEXT_FEATURES, ITEM_FEATURES, USER_FEATURES
-from shortlist.profiles import PLACES
+from shortlist.features.finalize import CONTEXT_FEATURES, ITEM_FEATURES, USER_FEATURES
+from shortlist.features.profiles import PLACES
 
 HISTORY_FEATURES = (
     "history_length_log",

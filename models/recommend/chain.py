@@ -19,8 +19,8 @@ from models.recommend.new_items import CONTENT, NEW, NewItems, best_of
 from models.recommend.rerank import mmr
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
-from shortlist.pack import ItemState
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.pack import ItemState
+from shortlist.features.profiles import ProfileEncoder
 from shortlist.repeats import repeat_after
 
 

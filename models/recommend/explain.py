@@ -18,7 +18,7 @@ import numpy as np
 from models.recommend.new_items import CONTENT, NEW
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import EVENT_TYPES
-from shortlist.pack import ItemState
+from shortlist.features.pack import ItemState
 
 RECENT = 10
 """Newest history items whose categories count as 'lately'."""

@@ -7,8 +7,8 @@ import numpy as np
 
 from models.queries import Queries, nothing
 from shortlist.catalogue import Catalogue
-from shortlist.features import RequestRows, finalize_context, finalize_user
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.finalize import RequestRows, finalize_context, finalize_user
+from shortlist.features.profiles import ProfileEncoder
 from shortlist.repeats import too_soon
 
 

@@ -19,9 +19,9 @@ from models.recommend.view import View
 from shortlist.api import Item, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
 from shortlist.columns import PAD_IDX
-from shortlist.event_kinds import no_kinds
 from shortlist.feature_store import FeatureReader, FeatureStoreError
-from shortlist.features import (
+from shortlist.features.event_groups import no_kinds
+from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
     USER_STATE,
@@ -30,12 +30,12 @@ from shortlist.features import (
     schema_hash,
     time_features,
 )
+from shortlist.features.pack import FeaturePack, ItemState
+from shortlist.features.profiles import ProfileEncoder
+from shortlist.features.searches import NO_SEARCHES
 from shortlist.ids import ANONYMOUS
-from shortlist.pack import FeaturePack, ItemState
-from shortlist.profiles import ProfileEncoder
 from shortlist.refusals import NO_REFUSALS
 from shortlist.release import Release, ReleaseError
-from shortlist.searches import NO_SEARCHES
 
 log = logging.getLogger("shortlist.recommend")
 

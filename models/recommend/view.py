@@ -13,7 +13,7 @@ from models.vector_source import VectorSource
 from shortlist.api import Item
 from shortlist.catalogue import Catalogue
 from shortlist.columns import PAD_IDX
-from shortlist.pack import FeaturePack, ItemState
+from shortlist.features.pack import FeaturePack, ItemState
 
 SIMILAR_SOURCES = ("item_knn", CONTENT, "two_tower")
 """Asked in this order for items like one."""

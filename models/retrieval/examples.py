@@ -13,15 +13,15 @@ import numpy as np
 
 from models.data import TrainingData
 from models.queries import Queries
-from shortlist.event_kinds import no_kinds
-from shortlist.features import (
+from shortlist.features.event_groups import no_kinds
+from shortlist.features.finalize import (
     CONTEXT_FEATURES,
     CONTEXT_ON_DEMAND,
     RequestRows,
     finalize_user,
     time_features,
 )
-from shortlist.searches import NO_SEARCHES
+from shortlist.features.searches import NO_SEARCHES
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource, load_source
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
-from shortlist.features import (
+from shortlist.features.finalize import (
     CONTEXT_FEATURES,
     CONTEXT_ON_DEMAND,
     MAX_HISTORY,

@@ -28,7 +28,7 @@ from models.sampling import draw_distinct, draw_uniform
 from models.sequence.batches import GAP_BUCKETS, SequenceBatch, pack_queries
 from models.training import OptimiserConfig
 from shortlist.config import Config
-from shortlist.features import MAX_HISTORY
+from shortlist.features.finalize import MAX_HISTORY
 
 Loss = Literal["full_softmax", "sampled_softmax", "gbce", "bce"]
 

@@ -7,10 +7,11 @@ from shortlist.datasets.config import (
     FilesConfig,
     InteractionFile,
     ItemFile,
+    SimulatedConfig,
     UserFile,
 )
 from shortlist.datasets.errors import DatasetError, SourceUnavailable
-from shortlist.datasets.load import stage_source
+from shortlist.datasets.load import Load, stage_source
 
 __all__ = [
     "Batch",
@@ -20,6 +21,8 @@ __all__ = [
     "FilesConfig",
     "InteractionFile",
     "ItemFile",
+    "Load",
+    "SimulatedConfig",
     "SourceUnavailable",
     "UserFile",
     "stage_source",

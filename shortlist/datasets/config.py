@@ -11,12 +11,11 @@ from shortlist import columns as c
 from shortlist.config import Config, ConfigPath, beside_file
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, USERS
 from shortlist.counting import ListRules
-from shortlist.datasets.simulated.source import SimulatedConfig
+from shortlist.moments import TIME_UNITS
 from shortlist.repeats import repeat_after
 
 Format = Literal["csv", "jsonl", "parquet"]
 OPERATION = "operation"
-UNITS = ("s", "ms", "us", "ns", "iso", "excel")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day)s?")
 MOVIELENS = ("movielens-latest-small", "movielens-1m", "movielens-20m", "movielens-32m")
 
@@ -59,8 +58,8 @@ class FileTable(Config):
     @field_validator("timestamp_unit")
     @classmethod
     def _known_unit(cls, value: str) -> str:
-        if value not in UNITS and "%" not in value:
-            units = ", ".join(f'"{one}"' for one in UNITS)
+        if value not in TIME_UNITS and "%" not in value:
+            units = ", ".join(f'"{one}"' for one in TIME_UNITS)
             raise ValueError(f'want {units}, or a pattern like "%d.%m.%Y %H:%M"')
         return value
 
@@ -227,6 +226,24 @@ class DatabaseConfig(Config):
     items: DatabaseItems | None = None
     users: DatabaseUsers | None = None
     chunk_rows: int = Field(default=50_000, ge=1)
+
+
+class SimulatedConfig(Config):
+    """Which simulated world, and how much of it. The package `simulation` reads these settings."""
+
+    preset: str = "shop"
+    """A preset's name, or the path of a TOML file of your own."""
+    seed: int | None = Field(default=None, ge=0, lt=2**31)
+    """None: the preset's."""
+    days: int | None = Field(default=None, ge=1)
+    """Length of the world's calendar; None: the preset's."""
+    log_days: int | None = Field(default=None, ge=1)
+    """Days of the log that are published, with the users and items of that time; None: all."""
+
+    @field_validator("preset")
+    @classmethod
+    def _beside_file(cls, value: str, info: ValidationInfo) -> str:
+        return beside_file(value, info) if value.endswith(".toml") else value
 
 
 class DataConfig(Config):

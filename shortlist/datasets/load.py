@@ -1,7 +1,8 @@
 """From a DataConfig to a staged batch: one entry a source."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from shortlist.config import Settings
@@ -14,10 +15,7 @@ from shortlist.datasets.hold_back import hold_back
 from shortlist.datasets.movielens import stage_movielens_100k
 from shortlist.datasets.sequences import stage_sequences
 from shortlist.datasets.service_log import stage_service
-from shortlist.datasets.simulated.source import SimulatedConfig, drawn_images, stream
-from shortlist.datasets.simulated.tables import Publisher
 from shortlist.datasets.staging import Stager, complete, stage_files
-from shortlist.datasets.tables import is_new, stage_catalogue, stage_stream
 from shortlist.lake.engine import connect
 from shortlist.lake.staging import StagedBatch, settle, staging
 
@@ -29,49 +27,40 @@ def _files(stager: Stager) -> None:
     stage_files(stager, stager.config.files)
 
 
-def _simulated(stager: Stager) -> None:
-    """The world's days are staged as they are lived: never all of them in memory."""
-    config = stager.config.simulated or SimulatedConfig()
-    world = config.world()
-    days = config.published_days(world)
-    if not is_new(stager, "simulated", f"{world.config.model_dump_json()} {days}"):
-        return
-    publisher = Publisher(world)
-    images = drawn_images(world, stager.settings.cache, days=days)
-    tables = stream(world, ingested_at=stager.now, days=days, publisher=publisher)
-    stage_stream(stager, "simulated", tables)
-    stage_catalogue(
-        stager,
-        publisher.items(0, world.items_on(days - 1), images=images),
-        publisher.users(0, world.users_on(days - 1)),
-    )
-
-
 LOADERS: dict[str, Load] = {
     "files": _files,
     "database": stage_database,
     "service": stage_service,
     "sequences": stage_sequences,
     "movielens-100k": stage_movielens_100k,
-    "simulated": _simulated,
     "amazon-reviews-2023": lambda stager: stage_files(stager, amazon_files(stager)),
 } | {name: lambda stager: stage_files(stager, grouplens_files(stager)) for name in MOVIELENS}
 
 
-def stage_source(config: DataConfig, settings: Settings, *, now: int) -> StagedBatch:
+def stage_source(
+    config: DataConfig,
+    settings: Settings,
+    *,
+    now: int,
+    readers: Mapping[str, Load] = MappingProxyType({}),
+) -> StagedBatch:
     """Read what is new of the source that `config` names, and stage it as one batch.
 
     The batch's id comes from the content: the same files are the same batch, whenever they come.
 
     Args:
         now: microseconds, what `ingested_at` becomes.
+        readers: source -> reader, for sources that other packages bring, e.g. "simulated".
 
     Raises:
-        DatasetError: a file is missing or broken, or there is not a single event.
+        DatasetError: the source has no reader, a file is missing or broken, or there are no events.
     """
+    read = LOADERS.get(config.source) or readers.get(config.source)
+    if read is None:
+        raise DatasetError(f"source '{config.source}' needs a reader: pass it in `readers`")
     with staging(settings.lake) as staged, connect(staged.folder) as connection:
         stager = Stager(staged, connection, config, settings, now)
-        LOADERS[config.source](stager)
+        read(stager)
         complete(stager)
         batch = stager.batch
         if batch.is_empty and not batch.unchanged:

@@ -1,7 +1,13 @@
 """The feature store: the only importer of Feast beside feature_repo, and only inside functions."""
 
 from shortlist.feature_store.home_time import home_clock
-from shortlist.feature_store.materialize import materialize
+from shortlist.feature_store.online.materialize import materialize
+from shortlist.feature_store.online.tail import Tail
+from shortlist.feature_store.online.user_state import (
+    FeatureEvent,
+    UserState,
+    update_user_state,
+)
 from shortlist.feature_store.packs import (
     current_pack_id,
     latest_pack,
@@ -10,22 +16,16 @@ from shortlist.feature_store.packs import (
     read_pack,
     read_pack_history,
 )
-from shortlist.feature_store.push import (
-    FeatureEvent,
-    UserState,
-    update_user_state,
-)
 from shortlist.feature_store.readers import FeatureReader, OfflineReader, OnlineReader
 from shortlist.feature_store.reopening import ReopeningReader
-from shortlist.feature_store.state_stamps import stamps_around
-from shortlist.feature_store.states import build_states
+from shortlist.feature_store.states.build import build_states
+from shortlist.feature_store.states.stamps import stamps_around
 from shortlist.feature_store.store import (
     FeatureStoreError,
     apply,
     open_store,
     repo_config,
 )
-from shortlist.feature_store.tail import Tail
 
 __all__ = [
     "FeatureEvent",

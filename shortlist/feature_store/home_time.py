@@ -2,7 +2,7 @@
 
 from shortlist.clock import ClockKind, HomeClock
 from shortlist.config import Settings
-from shortlist.feature_store.snapshots import Snapshots
+from shortlist.feature_store.states.snapshots import Snapshots
 from shortlist.lake import Lake, LakeError
 
 

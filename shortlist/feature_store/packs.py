@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shortlist.config import Settings
-from shortlist.feature_store.item_days import last_24_hours, shift_day_counts
 from shortlist.feature_store.readers import feature_service
-from shortlist.feature_store.snapshots import Snapshots
+from shortlist.feature_store.states.item_days import last_24_hours, shift_day_counts
+from shortlist.feature_store.states.snapshots import Snapshots
 from shortlist.feature_store.store import FeatureStoreError, open_store
-from shortlist.features import ITEM_SERVICE, ITEM_TICK, PACK_STATE, schema_hash
-from shortlist.pack import LISTS, FeaturePack, PackError, items_path
+from shortlist.features.finalize import ITEM_SERVICE, ITEM_TICK, PACK_STATE, schema_hash
+from shortlist.features.pack import LISTS, FeaturePack, PackError, items_path
 from shortlist.plain_json import write_json
 from shortlist.ticks import DAILY, last_day, newest_tick
 

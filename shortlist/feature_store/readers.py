@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from shortlist.config import Settings
-from shortlist.feature_store.direct import VIEWS, DirectReader, embedded
-from shortlist.feature_store.fold import USER_VIEWS, fold
-from shortlist.feature_store.materialize import counted_events
+from shortlist.feature_store.online.direct import VIEWS, DirectReader, embedded
+from shortlist.feature_store.online.fold import USER_VIEWS, fold
+from shortlist.feature_store.online.materialize import counted_events
+from shortlist.feature_store.online.tail import Tail
 from shortlist.feature_store.request_rows import request_rows
 from shortlist.feature_store.store import FeatureStoreError, open_store
-from shortlist.feature_store.tail import Tail
-from shortlist.features import REQUEST_SERVICE, RequestRows
+from shortlist.features.finalize import REQUEST_SERVICE, RequestRows
 
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore

@@ -13,7 +13,7 @@ import numpy as np
 from shortlist.config import Settings
 from shortlist.feature_store.readers import OnlineReader
 from shortlist.feature_store.store import FeatureStoreError
-from shortlist.features import RequestRows
+from shortlist.features.finalize import RequestRows
 
 log = logging.getLogger("bentoml.shortlist")
 

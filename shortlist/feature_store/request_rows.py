@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from shortlist.event_kinds import USER_KINDS, no_kinds
-from shortlist.features import (
+from shortlist.features.event_groups import USER_KINDS, no_kinds
+from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
     USER_HISTORY,
     USER_STATE,
     RequestRows,
 )
+from shortlist.features.searches import NO_SEARCHES, USER_SEARCHES, Searches
 from shortlist.refusals import NO_REFUSALS, USER_REFUSALS, Refusals
-from shortlist.searches import NO_SEARCHES, USER_SEARCHES, Searches
 
 NO_TIMES = np.zeros(0, dtype=np.int64)
 NO_VALUES = np.zeros(0, dtype=np.float64)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 PROJECT = "shortlist"
 """Feast's name for the definitions, which prefixes every online key."""
-OFFLINE_STORE = "shortlist.feature_store.offline.AsofOfflineStore"
-SQLITE_STORE = "shortlist.feature_store.online.WideSqliteOnlineStore"
-BATCH_ENGINE = "shortlist.feature_store.engine.ArrowComputeEngine"
+OFFLINE_STORE = "shortlist.feature_store.offline.store.AsofOfflineStore"
+SQLITE_STORE = "shortlist.feature_store.online.store.WideSqliteOnlineStore"
+BATCH_ENGINE = "shortlist.feature_store.online.engine.ArrowComputeEngine"
 REGISTRY = "registry.db"
 ONLINE_STORE = "online_store.db"
 REGISTRY_TTL_SECONDS = 3600

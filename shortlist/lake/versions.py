@@ -3,8 +3,8 @@
     items_versions.parquet    ITEMS columns without vectors, and `known_at` (microseconds)
 
 A batch adds a row for each item whose content changed, so ingesting the same catalogue again adds
-nothing. `known_at` follows the rule that events follow (feature_store/state_sql.py): a version is
-known when it arrives, since nothing can be served before. A version whose `updated_at` is more than
+nothing. `known_at` follows the rule for events (feature_store/states/target_sql.py): a version is
+known when it arrives, since it can't be served before. A version whose `updated_at` is more than
 BACKFILL_LAG older than its arrival is imported history and counts from `updated_at` on.
 
 Two versions of an item never have the same `known_at`, and a later arrival has a later one, so the

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 from shortlist import columns as c
 from shortlist.contracts import EVENT_TYPES, MAX_VALUE, MEASURED
-from shortlist.datasets.config import UNITS
 from shortlist.ids import MAX_EVENT_ID
 from shortlist.lake.engine import quoted
+from shortlist.moments import TIME_UNITS
 from shortlist.validation.checks import length, none_of, one_of, within
 from shortlist.validation.config import ValidateConfig
 from shortlist.validation.rules import (
@@ -116,7 +116,7 @@ def _times(*, now: datetime, earliest: datetime) -> list[Rule]:
         fault(
             table,
             "event_timestamp.readable",
-            f"event_timestamp is no time of the mapping's timestamp_unit ({', '.join(UNITS)}"
+            f"event_timestamp is no time of the mapping's timestamp_unit ({', '.join(TIME_UNITS)}"
             " or a pattern): another unit?",
         ),
         Rule(

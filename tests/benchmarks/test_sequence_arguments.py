@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import sequence
-from flows.commands.care import app
+from cli.commands.care import app
 
 LINES = "".join(f"u{u} " + " ".join(f"i{(u + s) % 9}" for s in range(5)) + "\n" for u in range(20))
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from shortlist.config import Settings
-from shortlist.event_kinds import ITEM_KINDS, USER_KINDS
 from shortlist.feature_store import FeatureStoreError, open_store, repo_config
-from shortlist.features import (
+from shortlist.features.event_groups import ITEM_KINDS, USER_KINDS
+from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
     ITEM_SERVICE,
@@ -22,9 +22,9 @@ from shortlist.features import (
     USER_STATE,
     time_features,
 )
+from shortlist.features.searches import USER_SEARCHES
+from shortlist.features.state_descriptions import MEANINGS
 from shortlist.refusals import USER_REFUSALS
-from shortlist.searches import USER_SEARCHES
-from shortlist.state_descriptions import MEANINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 

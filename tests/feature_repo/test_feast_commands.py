@@ -14,10 +14,10 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from flows.service_process import free_port
+from flows.releases.service_process import free_port
 from shortlist.config import Settings
-from shortlist.features import ITEM_SERVICE, REQUEST_SERVICE
-from shortlist.state_descriptions import MEANINGS
+from shortlist.features.finalize import ITEM_SERVICE, REQUEST_SERVICE
+from shortlist.features.state_descriptions import MEANINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 

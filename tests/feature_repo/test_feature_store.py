@@ -19,7 +19,6 @@ from flows.featurize import featurize
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
 from shortlist.contracts import EVENT_CODE
-from shortlist.event_kinds import HALF_LIVES
 from shortlist.feature_store import (
     FeatureStoreError,
     OfflineReader,
@@ -31,18 +30,19 @@ from shortlist.feature_store import (
     read_pack,
     read_pack_history,
 )
-from shortlist.feature_store.offline import AsofOfflineStore
-from shortlist.feature_store.sources import relation_from
-from shortlist.features import (
+from shortlist.feature_store.offline.sources import relation_from
+from shortlist.feature_store.offline.store import AsofOfflineStore
+from shortlist.features.event_groups import HALF_LIVES
+from shortlist.features.finalize import (
     CONTEXT_STATE,
     HALF_LIFE,
     PACK_STATE,
     RequestRows,
     time_features,
 )
+from shortlist.features.pack import PackError
+from shortlist.features.searches import NO_SEARCHES, Searches
 from shortlist.lake import Lake
-from shortlist.pack import PackError
-from shortlist.searches import NO_SEARCHES, Searches
 from shortlist.vocab import Vocab
 
 START = 19_000 * DAY

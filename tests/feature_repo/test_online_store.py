@@ -33,9 +33,9 @@ from feast.types import (
 
 from benchmarks._feature_repo import OWN, STOCK, quiet, store_of
 from shortlist.feature_store import online_tables
-from shortlist.feature_store.online import WideSqliteOnlineStore
-from shortlist.feature_store.online_columns import entity_keys, key_value
-from shortlist.feature_store.online_tables import Transaction
+from shortlist.feature_store.online.columns import entity_keys, key_value
+from shortlist.feature_store.online.store import WideSqliteOnlineStore
+from shortlist.feature_store.online.tables import Transaction
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 MOMENT = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from flows.featurize import featurize
-from flows.skew_compare import Comparison, comparable, compare, merged
-from flows.skew_states import Lag, Logged
-from flows.skew_verdict import Limits, SkewFailed, judge
+from flows.skew.compare import Comparison, comparable, compare, merged
+from flows.skew.states import Lag, Logged
+from flows.skew.verdict import Limits, SkewFailed, judge
 from models.ranking.features import ranking_features, ranking_schema
 from models.recommend.queries import build_queries
 from shortlist import columns as c
@@ -21,7 +21,6 @@ from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
 from shortlist.contracts import microseconds
-from shortlist.event_kinds import HALF_LIVES, KIND_OF, KINDS, RATES
 from shortlist.feature_store import (
     FeatureReader,
     OfflineReader,
@@ -30,11 +29,12 @@ from shortlist.feature_store import (
     latest_pack,
     read_pack_history,
 )
-from shortlist.features import RequestRows
+from shortlist.features.event_groups import HALF_LIVES, KIND_OF, KINDS, RATES
+from shortlist.features.finalize import RequestRows
+from shortlist.features.pack import FeaturePack
+from shortlist.features.profiles import ProfileEncoder
+from shortlist.features.searches import Searches
 from shortlist.lake import Lake
-from shortlist.pack import FeaturePack
-from shortlist.profiles import ProfileEncoder
-from shortlist.searches import Searches
 
 START = 19_000 * DAY
 UNTIL = START + 3 * DAY + DAY // 4

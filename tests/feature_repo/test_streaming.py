@@ -13,9 +13,9 @@ from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
 from shortlist.contracts import EVENT_CODE, EVENT_TYPES, INTERACTIONS, ITEMS, TIMESTAMP, USERS
-from shortlist.event_kinds import KINDS, NUM_KINDS
 from shortlist.feature_store import FeatureEvent, OfflineReader, OnlineReader, Tail
-from shortlist.features import RequestRows
+from shortlist.features.event_groups import KINDS, NUM_KINDS
+from shortlist.features.finalize import RequestRows
 from shortlist.lake import Lake
 
 START = 19_000 * DAY

@@ -17,9 +17,9 @@ from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
 from shortlist.feature_store import FeatureStoreError, OnlineReader, Tail
-from shortlist.feature_store.fold import USER_VIEWS, fold
-from shortlist.feature_store.tail import known_at
-from shortlist.features import RequestRows
+from shortlist.feature_store.online.fold import USER_VIEWS, fold
+from shortlist.feature_store.online.tail import known_at
+from shortlist.features.finalize import RequestRows
 from tests.feature_repo.test_streaming import (
     START,
     TARGETS,
@@ -199,8 +199,8 @@ def test_a_refresh_leaves_what_is_posted_while_it_runs(tmp_path: Path) -> None:
     """Posts in another thread during the whole of a refresh: each event counts once, before, during
     and after the next refresh.
     """
-    from flows.configuration import RunConfig
     from flows.refresh import refresh
+    from flows.runtime.configuration import RunConfig
 
     home = Settings(home=tmp_path / "home")
     publish(home, "before", arrivals(40, seed=0, start=START))

@@ -11,19 +11,19 @@ import pyarrow as pa
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from flows.assemble import World, training_data
+from flows.training.assemble import World, training_data
 from models.recommend.recommender import empty_rows
 from models.retrieval.examples import RequestExamples
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, TIMESTAMP, USERS
 from shortlist.counting import ListRules
-from shortlist.event_kinds import USER_KINDS
 from shortlist.feature_store import Tail, build_states
-from shortlist.feature_store.fold import USER_VIEWS, fold
+from shortlist.feature_store.online.fold import USER_VIEWS, fold
+from shortlist.feature_store.online.tail import known_at
 from shortlist.feature_store.request_rows import request_rows
-from shortlist.feature_store.tail import known_at
-from shortlist.features import (
+from shortlist.features.event_groups import USER_KINDS
+from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
     USER_FEATURES,
@@ -33,10 +33,10 @@ from shortlist.features import (
     RequestRows,
     finalize_user,
 )
+from shortlist.features.profiles import ProfileEncoder
+from shortlist.features.searches import USER_SEARCHES
 from shortlist.lake import Lake
-from shortlist.profiles import ProfileEncoder
 from shortlist.refusals import USER_REFUSALS, refuses
-from shortlist.searches import USER_SEARCHES
 from shortlist.splits import split_windows
 from tests.feature_repo.test_streaming import assert_same
 from tests.models.conftest import catalogue_of

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from flows.acknowledge import wait_for_workers
 from flows.promote import promote_flow
+from flows.releases.acknowledge import wait_for_workers
 from flows.rollback import roll_back
 from shortlist.audit import read_audit
 from shortlist.config import Settings

@@ -3,10 +3,10 @@
 import numpy as np
 import pyarrow as pa
 
-from flows.assemble import World, training_data
+from flows.training.assemble import World, training_data
 from shortlist import columns as c
 from shortlist.contracts import EVENT_CODE, TIMESTAMP
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.profiles import ProfileEncoder
 from shortlist.splits import split_windows
 from tests.models.conftest import catalogue_of
 

@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows.assemble import World, fit_profiles, load_world
-from flows.configuration import FeaturesConfig, RunConfig
 from flows.featurize import featurize
-from flows.ranking_data import assemble_ranking, gather
-from flows.runs import Run
+from flows.runtime.configuration import FeaturesConfig, RunConfig
+from flows.runtime.runs import Run
 from flows.train import read_windows
+from flows.training.assemble import World, fit_profiles, load_world
+from flows.training.ranking_data import assemble_ranking, gather
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.explain import Wording

@@ -54,7 +54,7 @@ def test_pages_take_nothing_from_another_host(house: House) -> None:
 
 
 def test_the_assets_are_whole() -> None:
-    from flows.validate_site import ASSETS, LOCAL
+    from flows.validation.site import ASSETS, LOCAL
 
     for file in LOCAL.values():
         assert (ASSETS / file).stat().st_size > 400

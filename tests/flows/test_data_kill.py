@@ -21,11 +21,11 @@ KILLS = 50 if os.environ.get("SHORTLIST_ENDURANCE") else 2
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
-from flows.configuration import RunConfig
+from flows.runtime.configuration import RunConfig
 from flows.ingest import stage
-from flows.quarantine import replay
+from flows.validation.restore import replay
 from flows.validate import validate_batch
-import flows.validate_source  # Great Expectations, which a child would import again each time
+import flows.validation.source  # Great Expectations, which a child would import again each time
 from shortlist.config import Settings
 
 home = Path(sys.argv[1])

@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deploy import DEPLOYMENTS, DeployError, deploy_all, deployments_of
 from flows.ingest import ingest_flow
-from flows.service_process import free_port
+from flows.releases.service_process import free_port
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.datasets import DataConfig, DatasetError
@@ -150,7 +150,7 @@ def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp
     assert all(d["schedules"][0]["schedule"]["cron"] for d in deployed.values())
     assert deployed["refresh/hourly"]["parameters"] == {"config": str(config)}
     assert deployed["skew/daily"]["schedules"][0]["schedule"]["cron"] == "45 1 * * *"
-    assert deployed["skew/daily"]["entrypoint"] == "flows/skew.py:skew_flow"
+    assert deployed["skew/daily"]["entrypoint"] == "flows/check_skew.py:skew_flow"
     nightly = deployed["shortlist/nightly"]["parameters"]["config"]
     assert nightly["train"]["sources"] == [{"kind": "popularity"}]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from cli.main import app
 from flows.featurize import featurize
 from models.recommend.recommender import Recommender
 from shortlist.api import Context, RecommendRequest

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.assemble import load_world
-from flows.configuration import RunConfig
 from flows.featurize import featurize
-from flows.runs import Run, RunError
-from flows.steps import Steps
+from flows.runtime.configuration import RunConfig
+from flows.runtime.runs import Run, RunError
+from flows.runtime.steps import Steps
 from flows.train import read_windows
+from flows.training.assemble import load_world
 from shortlist.contracts import ITEMS
 from shortlist.lake import LakeError
 from shortlist.lake.leases import LEASE_DAYS, end_lease, leased_versions

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.gates import GatesConfig, judge_gates, judge_quality
+from flows.releases.gates import GatesConfig, judge_gates, judge_quality
 from shortlist.config import load_toml
 from shortlist.release import Release
 

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from flows.assemble import JudgedTick
-from flows.ranking_data import assemble_ranking, gather
+from flows.training.assemble import JudgedTick
+from flows.training.ranking_data import assemble_ranking, gather
 from models.baselines.ease import EaseConfig, fit_ease
 from models.baselines.item_knn import ItemKnnConfig, fit_item_knn
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, ChainConfig
 from models.training import TrainingOptions
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.profiles import ProfileEncoder
 from tests.models.conftest import make_checkerboard
 
 

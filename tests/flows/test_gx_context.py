@@ -16,7 +16,7 @@ def opened(house: House) -> Any:
     """The context as docs/validation.md opens it."""
     import great_expectations as gx
 
-    import flows.validate_source  # noqa: F401
+    import flows.validation.source  # noqa: F401
 
     return gx.get_context(mode="file", project_root_dir=house.settings.great_expectations)
 

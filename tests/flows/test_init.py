@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.configuration import load_run_config
-from flows.guess import guess, write_toml
+from cli.guess import guess, write_toml
+from cli.main import app
+from flows.runtime.configuration import load_run_config
 from shortlist.datasets import DatasetError
 
 RATINGS = "userId,movieId,rating,timestamp\n" + "".join(

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.configuration import load_run_config
-from flows.guess import guess
+from cli.guess import guess
+from flows.runtime.configuration import load_run_config
 from shortlist.config import Settings
 from shortlist.datasets import DatasetError
 from shortlist.datasets.load import stage_source

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.guess import OpenQuestion, guess
+from cli.guess import OpenQuestion, guess
 
 U, P, T, V, K, S = "user_id", "item_id", "event_timestamp", "value", "event_type", "session_id"
 

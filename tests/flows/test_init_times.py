@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.guess import guess
+from cli.guess import guess
 from shortlist.datasets import DatasetError
 
 NOW = datetime.now(UTC)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from flows.judge import Lists, filled, quality, slices_of
+from flows.training.judge import Lists, filled, quality, slices_of
 from models.queries import Queries
-from shortlist.searches import NO_SEARCHES
+from shortlist.features.searches import NO_SEARCHES
 
 
 class Tick:

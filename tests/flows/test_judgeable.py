@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows.assemble import World
-from flows.configuration import RunConfig
-from flows.judgeable import require_judgeable
 from flows.replay import Traffic
+from flows.runtime.configuration import RunConfig
+from flows.training.assemble import World
+from flows.training.judgeable import require_judgeable
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS
@@ -144,7 +144,7 @@ def test_a_replay_without_requests_has_no_latency() -> None:
 def test_equal_ratings_are_neither_likes_nor_a_range(
     tmp_path: Path, rating: int, written: str | None
 ) -> None:
-    from flows.guess import guess
+    from cli.guess import guess
 
     lines = [f"u{i},i{i % 7},{rating},{1_700_000_000 + i * 60}" for i in range(40)]
     log = tmp_path / "log.csv"

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.configuration import RunConfig
+from cli.main import app
 from flows.ingest import stage
-from flows.quarantine import listed, replay, shown
-from flows.show import WriteError
+from flows.runtime.configuration import RunConfig
 from flows.validate import validate_batch
+from flows.validation.restore import listed, replay, shown
 from shortlist.config import Settings
 from shortlist.lake import Lake
+from shortlist.text_files import WriteError
 from shortlist.validation.quarantine import QuarantineError
 
 HEADER = "user,item,stars,when\n"

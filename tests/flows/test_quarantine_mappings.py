@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from flows.configuration import RunConfig
 from flows.ingest import stage
-from flows.quarantine import listed, replay
+from flows.runtime.configuration import RunConfig
 from flows.validate import validate_batch
+from flows.validation.restore import listed, replay
 from shortlist.config import Settings
 from shortlist.lake import Lake
 from shortlist.validation.quarantine import QuarantineError
@@ -153,8 +153,8 @@ def test_a_batch_of_an_older_version_says_what_to_do(folder: Path) -> None:
 
 REPLAY = """
 import sys
-from flows.configuration import load_run_config, RunConfig
-from flows.quarantine import replay
+from flows.runtime.configuration import load_run_config, RunConfig
+from flows.validation.restore import replay
 
 config = RunConfig.model_validate_json(sys.argv[2])
 print("ready", flush=True)

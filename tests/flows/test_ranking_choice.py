@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flows.choose_chain import MAX_LOSS, best_ranker, choose_sources, costs, source_usage
-from flows.ranking_data import Assembled, Windowed
 from flows.train import without_ranker
+from flows.training.choose_chain import MAX_LOSS, best_ranker, choose_sources, costs, source_usage
+from flows.training.ranking_data import Assembled, Windowed
 from models.baselines.popularity import Popularity
 from models.ranking.protocol import RankingData
 from models.ranking.schema import RankingSchema
 from models.recommend.chain import Chain, ChainConfig
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.profiles import ProfileEncoder
 from tests.models.conftest import catalogue_of
 
 NAMES = ("strong", "useless", "recent_popularity")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.configuration import load_run_config
+from flows.runtime.configuration import load_run_config
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.config import Settings
 from shortlist.datasets.service_log import read_lines

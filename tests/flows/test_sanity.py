@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from flows.assemble import JudgedTick
-from flows.sanity import NEWEST_REQUESTS, compare_refit, jaccard, newest
+from flows.training.assemble import JudgedTick
+from flows.training.sanity import NEWEST_REQUESTS, compare_refit, jaccard, newest
 from models.baselines.ease import Ease, EaseConfig, fit_ease
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, ChainConfig
 from models.training import TrainingOptions
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.profiles import ProfileEncoder
 from tests.models.conftest import make_checkerboard
 
 DATA, VALIDATION = make_checkerboard()

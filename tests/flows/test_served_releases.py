@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.served_releases import most_served, newest_day, response_times
-from flows.skew_log import read_log, releases_of
+from flows.releases.served_releases import most_served, newest_day, response_times
+from flows.skew.serving_log import read_log, releases_of
 from shortlist.config import Settings
 from shortlist.datasets import DatasetError
-from shortlist.features import schema_hash
+from shortlist.features.finalize import schema_hash
 from shortlist.release import ReleaseStore
 from tests.conftest import shortlist
 

@@ -5,7 +5,7 @@ import sys
 
 import psutil
 
-from flows.service_process import stop
+from flows.releases.service_process import stop
 
 STUBBORN = """
 import signal, subprocess, sys, time

@@ -9,19 +9,19 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from flows import show
-from flows.cli import app
-from flows.simulation.arms import Arm, parse_arms
-from flows.simulation.figures import summarise
-from flows.simulation.loop import ArmLoop
-from flows.simulation.memory import MemoryStore, Targets
-from flows.simulation.setting import Schedule, Setting
+from cli import show
+from cli.main import app
+from flows.closed_loop.arms import Arm, parse_arms
+from flows.closed_loop.figures import summarise
+from flows.closed_loop.loop import ArmLoop
+from flows.closed_loop.memory import MemoryStore, Targets
+from flows.closed_loop.setting import Schedule, Setting
 from models.ranking.value import CLICKS_ALONE, ValueWeights
 from models.recommend.explore import draw_extra, mix_in
 from shortlist.config import ConfigError
 from shortlist.contracts import EVENT_CODE
-from shortlist.datasets.simulated import SimulatedConfig, World, load_simulated, load_world_config
-from shortlist.features import DAY_BUCKETS, ITEM_STATE, USER_STATE
+from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, USER_STATE
+from simulation import SimulatedConfig, World, load_simulated, load_world_config, open_world
 
 SCHEDULE = Schedule(warm_days=4, shadow_days=2, retrain_days=3)
 # Without the content model: its text encoder takes longer to load than this whole file.
@@ -154,7 +154,7 @@ def test_features_in_memory_are_those_of_the_lake(tmp_path):
     """States of every user and item, as DuckDB counts them over the same events."""
     from shortlist.feature_store import build_states
 
-    world = SimulatedConfig(preset="tiny", days=9).world()
+    world = open_world(SimulatedConfig(preset="tiny", days=9))
     batch = load_simulated(SimulatedConfig(preset="tiny", days=9), cache=tmp_path, now=1)
     path = tmp_path / "events.parquet"
     pq.write_table(batch.interactions, path)

@@ -12,24 +12,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows.service_process import free_port
-from flows.simulate import open_setting, simulate_in_process, simulate_with_service
-from flows.simulation.arms import (
+from flows.closed_loop.arms import (
     DEFAULT_IN_PROCESS,
     DEFAULT_OVER_HTTP,
     parse_arms,
     why_not_in_process,
     why_not_over_http,
 )
-from flows.simulation.nights import forget_unfinished, ingest_night, run_config
-from flows.simulation.service_loop import ServiceLoop
-from flows.simulation.service_policy import ServicePolicy, Teller, in_posts
-from flows.simulation.setting import Schedule, Setting
+from flows.closed_loop.nights import forget_unfinished, ingest_night, run_config
+from flows.closed_loop.service_loop import ServiceLoop
+from flows.closed_loop.service_policy import ServicePolicy, Teller, in_posts
+from flows.closed_loop.setting import Schedule, Setting
+from flows.releases.service_process import free_port
+from flows.simulate import open_setting, simulate_in_process, simulate_with_service
 from shortlist.api import Item, RecommendRequest, RecommendResponse
 from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import ConfigError, Settings
-from shortlist.datasets.simulated.day import Shown, live_day
-from shortlist.datasets.simulated.state import State
+from simulation.day import Shown, live_day
+from simulation.state import State
 
 SCHEDULE = Schedule(warm_days=3, shadow_days=0)
 
@@ -201,9 +201,9 @@ def test_a_service_that_dies_names_its_log_and_what_to_do(setting, tmp_path, mon
         yield f"http://127.0.0.1:{free_port()}"
 
     loop = ServiceLoop(setting, parse_arms("item_knn")[0], tmp_path)
-    monkeypatch.setattr("flows.simulation.service_loop.running_service", dead)
+    monkeypatch.setattr("flows.closed_loop.service_loop.running_service", dead)
     monkeypatch.setattr(
-        "flows.simulation.service_loop.about_release", lambda settings: {"items": 9}
+        "flows.closed_loop.service_loop.about_release", lambda settings: {"items": 9}
     )
     monkeypatch.setattr("flows.featurize.featurize", lambda *args, **kwargs: None)
     config = run_config(setting, loop.arm)

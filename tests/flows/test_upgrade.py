@@ -12,7 +12,7 @@ import pytest
 from shortlist.api import RecommendRequest
 from shortlist.client import ShortlistClient
 from shortlist.config import Settings
-from shortlist.features import schema_hash
+from shortlist.features.finalize import schema_hash
 from shortlist.release import ReleaseStore
 from shortlist.workers import Heartbeat
 from tests.background import in_background

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from benchmarks.swap import publish_again
-from flows.acknowledge import wait_for_workers
+from flows.releases.acknowledge import wait_for_workers
 from flows.rollback import roll_back
 from shortlist.api import RecommendRequest, SimilarRequest
 from shortlist.client import ServiceError, ShortlistClient

@@ -25,7 +25,7 @@ from benchmarks.swap import publish_again
 from shortlist.config import Settings
 from shortlist.datasets.service_log import read_lines
 from shortlist.feature_store import OfflineReader, OnlineReader, apply, build_states
-from shortlist.feature_store.snapshots import Snapshots
+from shortlist.feature_store.states.snapshots import Snapshots
 from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
@@ -103,7 +103,7 @@ class Operator:
             "rollback": [],
         }[command]
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", command, *arguments],
+            [sys.executable, "-m", "cli.main", command, *arguments],
             cwd=ROOT,
             env=environment(self.settings.home),
             stdout=subprocess.DEVNULL,

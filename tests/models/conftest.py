@@ -10,8 +10,8 @@ from models.recommend.queries import build_queries
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import EVENT_CODE
-from shortlist.event_kinds import no_kinds
-from shortlist.features import (
+from shortlist.features.event_groups import no_kinds
+from shortlist.features.finalize import (
     CONTEXT_FEATURES,
     CONTEXT_STATE,
     DAY_BUCKETS,
@@ -22,10 +22,10 @@ from shortlist.features import (
     context_id,
     time_features,
 )
-from shortlist.pack import ItemState
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.pack import ItemState
+from shortlist.features.profiles import ProfileEncoder
+from shortlist.features.searches import NO_SEARCHES
 from shortlist.refusals import NO_REFUSALS
-from shortlist.searches import NO_SEARCHES
 
 DAY = c.MICROSECONDS_PER_DAY
 START = 1_700_000_000_000_000

@@ -13,7 +13,7 @@ from models.training import TrainingOptions
 from shortlist import columns as c
 from shortlist.api import Filters, RecommendRequest, SimilarRequest
 from shortlist.contracts import TIMESTAMP
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.profiles import ProfileEncoder
 from tests.models.test_live_catalogue import AT, pack_of, recommender_of, with_new
 from tests.models.test_sources import small_config
 

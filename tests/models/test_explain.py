@@ -16,7 +16,7 @@ from models.recommend.explain import (
 )
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import EVENT_CODE
-from shortlist.pack import ItemState
+from shortlist.features.pack import ItemState
 from tests.models.conftest import catalogue_of, state_of
 
 HISTORY = np.array([1, 2, 3, 0, 0])

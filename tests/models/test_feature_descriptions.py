@@ -1,6 +1,6 @@
 """Every feature is described once, and no description is of nothing."""
 
-from flows.show_features import html_page
+from cli.show_features import html_page
 from models.ranking.schema import (
     CROSS_FEATURES,
     HISTORY_FEATURES,
@@ -8,9 +8,9 @@ from models.ranking.schema import (
     SEARCH_FEATURES,
     SOURCE_FEATURES,
 )
-from shortlist import feature_descriptions as d
-from shortlist.features import CONTEXT_FEATURES, ITEM_FEATURES, USER_FEATURES
-from shortlist.profiles import PLACES
+from shortlist.features import descriptions as d
+from shortlist.features.finalize import CONTEXT_FEATURES, ITEM_FEATURES, USER_FEATURES
+from shortlist.features.profiles import PLACES
 
 
 def test_the_descriptions_are_of_the_features_in_their_order() -> None:

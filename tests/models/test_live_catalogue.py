@@ -15,10 +15,10 @@ from shortlist import columns as c
 from shortlist.api import Filters, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import ITEMS, TIMESTAMP, check
-from shortlist.event_kinds import no_kinds
-from shortlist.features import DAY_BUCKETS, ITEM_STATE, schema_hash
-from shortlist.pack import FeaturePack
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.event_groups import no_kinds
+from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, schema_hash
+from shortlist.features.pack import FeaturePack
+from shortlist.features.profiles import ProfileEncoder
 
 AT = 1_700_086_400_000_000
 SOURCES = ("popularity", "recent_popularity", "item_knn", "ease", "content")

@@ -18,8 +18,8 @@ from models.recommend.recommender import empty_rows
 from models.retrieval.two_tower import TwoTowerConfig
 from models.sequence.sasrec import SasrecConfig
 from models.training import TrainingOptions
-from shortlist.features import MAX_HISTORY
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.finalize import MAX_HISTORY
+from shortlist.features.profiles import ProfileEncoder
 from tests.models.conftest import START, catalogue_of, state_of, training_data
 
 ITEMS, LENGTH = 240, 150

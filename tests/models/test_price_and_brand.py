@@ -11,8 +11,8 @@ from models.ranking.history_features import history_features
 from models.ranking.schema import HISTORY_FEATURES
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import ITEMS
-from shortlist.features import CONTEXT_FEATURES, USER_FEATURES
-from shortlist.searches import NO_SEARCHES
+from shortlist.features.finalize import CONTEXT_FEATURES, USER_FEATURES
+from shortlist.features.searches import NO_SEARCHES
 
 
 def catalogue(prices: list[float | None], brands: list[str | None]) -> Catalogue:

@@ -13,17 +13,17 @@ from models.ranking.schema import SEARCH_FEATURES, RankingSchema, SchemaError
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.contracts import ITEMS, TIMESTAMP
-from shortlist.event_kinds import no_kinds
-from shortlist.features import (
+from shortlist.features.event_groups import no_kinds
+from shortlist.features.finalize import (
     CONTEXT_FEATURES,
     DAY_BUCKETS,
     ITEM_FEATURES,
     ITEM_STATE,
     USER_FEATURES,
 )
-from shortlist.pack import ItemState
-from shortlist.profiles import ProfileEncoder
-from shortlist.searches import NO_SEARCHES, Searches
+from shortlist.features.pack import ItemState
+from shortlist.features.profiles import ProfileEncoder
+from shortlist.features.searches import NO_SEARCHES, Searches
 
 NOW = 11_000 * MICROSECONDS_PER_DAY
 YEAR = int(365.25 * MICROSECONDS_PER_DAY)

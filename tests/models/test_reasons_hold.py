@@ -14,9 +14,9 @@ from models.training import TrainingOptions
 from shortlist import columns as c
 from shortlist.api import RecommendRequest
 from shortlist.contracts import EVENT_CODE
-from shortlist.features import schema_hash
-from shortlist.pack import FeaturePack
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.finalize import schema_hash
+from shortlist.features.pack import FeaturePack
+from shortlist.features.profiles import ProfileEncoder
 from tests.models.conftest import DAY, state_at
 from tests.models.test_live_catalogue import recommender_of
 from tests.models.test_sources import small_config

@@ -12,8 +12,14 @@ from models.queries import newest
 from models.retrieval.examples import RequestExamples
 from models.sequence.batches import SequenceBatch, SequenceData, next_sets
 from shortlist.columns import MICROSECONDS_PER_DAY
-from shortlist.feature_store.push import FeatureEvent, UserState, update_user_state
-from shortlist.features import CONTEXT_FEATURES, USER_FEATURES, USER_STATE, decay, value_trend
+from shortlist.feature_store.online.user_state import FeatureEvent, UserState, update_user_state
+from shortlist.features.finalize import (
+    CONTEXT_FEATURES,
+    USER_FEATURES,
+    USER_STATE,
+    decay,
+    value_trend,
+)
 from tests.models.conftest import START, catalogue_of, training_data
 
 

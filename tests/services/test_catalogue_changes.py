@@ -58,9 +58,7 @@ def told(*arguments: str, home: Path) -> dict:
 
 def refresh(config: Path, *, home: Path) -> None:
     """As the deployment does it, in a process of its own."""
-    code = (
-        "import sys, flows.cli; from flows.refresh import refresh_flow; refresh_flow(sys.argv[1])"
-    )
+    code = "import sys, cli.main; from flows.refresh import refresh_flow; refresh_flow(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", code, str(config)],
         cwd=ROOT,

@@ -16,10 +16,10 @@ from services.event_limits import EventLimits
 from services.hot_swap import HotSwap
 from services.serving import Serving
 from shortlist.config import Settings
-from shortlist.event_kinds import no_kinds
 from shortlist.feature_store import publish_pack
-from shortlist.features import DAY_BUCKETS, ITEM_STATE, schema_hash
-from shortlist.pack import FeaturePack
+from shortlist.features.event_groups import no_kinds
+from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, schema_hash
+from shortlist.features.pack import FeaturePack
 from shortlist.release import Release, ReleaseError, ReleaseStore
 
 

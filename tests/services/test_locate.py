@@ -7,7 +7,7 @@ import pytest
 
 from services.locate import check_can_serve, find_release
 from shortlist.config import ConfigError, Settings
-from shortlist.pack import PackError
+from shortlist.features.pack import PackError
 from shortlist.release import Release, ReleaseError, ReleaseStore
 
 NOTHING = Path("/nonexistent")

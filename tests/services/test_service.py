@@ -17,7 +17,7 @@ from shortlist.api import MAX_EVENTS, Context, Event, Filters, RecommendRequest,
 from shortlist.client import ServiceError
 from shortlist.config import Settings
 from shortlist.datasets.service_log import load_serving_log
-from shortlist.features import USER_FEATURES
+from shortlist.features.finalize import USER_FEATURES
 from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
 from tests.services.conftest import SERVICE, environment

@@ -3,7 +3,7 @@ import pyarrow as pa
 
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import TIMESTAMP
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.profiles import ProfileEncoder
 
 
 def catalogue() -> Catalogue:

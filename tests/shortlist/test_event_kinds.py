@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES
-from shortlist.event_kinds import HALF_LIVES, KIND_OF, KINDS, NUM_DECAYED, NUM_KINDS
-from shortlist.feature_store.kind_push import KindState, update_kind_state
-from shortlist.feature_store.running_sql import ERA_HALF_LIVES
-from shortlist.feature_store.state_sql import BACKFILL_LAG
+from shortlist.feature_store.online.event_group_state import KindState, update_kind_state
+from shortlist.feature_store.states.running_sql import ERA_HALF_LIVES
+from shortlist.feature_store.states.target_sql import BACKFILL_LAG
+from shortlist.features.event_groups import HALF_LIVES, KIND_OF, KINDS, NUM_DECAYED, NUM_KINDS
 from tests.shortlist.test_feature_known_at import START, Arrived, asof, build, build_in_parts, write
 
 UNTIL = START + 45 * DAY

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, TIMESTAMP, USERS
-from shortlist.feature_store.event_lists import lists_at
-from shortlist.feature_store.item_days import shift_day_counts
-from shortlist.feature_store.snapshots import Snapshots
-from shortlist.feature_store.state_sql import BACKFILL_LAG
-from shortlist.feature_store.states import EVENTS, VIEWS, build_states
-from shortlist.features import DAY_BUCKETS, HALF_LIFE, USER_HISTORY, USER_STATE
+from shortlist.feature_store.offline.event_lists import lists_at
+from shortlist.feature_store.states.build import EVENTS, VIEWS, build_states
+from shortlist.feature_store.states.item_days import shift_day_counts
+from shortlist.feature_store.states.snapshots import Snapshots
+from shortlist.feature_store.states.target_sql import BACKFILL_LAG
+from shortlist.features.finalize import DAY_BUCKETS, HALF_LIFE, USER_HISTORY, USER_STATE
 from shortlist.refusals import USER_REFUSALS
 from shortlist.ticks import last_day, newest_tick
 

@@ -7,8 +7,8 @@ import pytest
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
-from shortlist.event_kinds import KINDS, RATES, SPANS
-from shortlist.features import (
+from shortlist.features.event_groups import KINDS, RATES, SPANS
+from shortlist.features.finalize import (
     CONTEXT_FEATURES,
     DAY_BUCKETS,
     HALF_LIFE,
@@ -22,8 +22,8 @@ from shortlist.features import (
     finalize_user,
     time_features,
 )
+from shortlist.features.searches import NO_SEARCHES, Searches
 from shortlist.refusals import NO_REFUSALS
-from shortlist.searches import NO_SEARCHES, Searches
 
 MONTH = 2 ** (7 / 30)
 NOW = 20_000 * DAY + 6 * HOUR  # Thursday + 20,000 days = 2024-10-04, a Friday, 06:00 UTC

@@ -12,7 +12,6 @@ import pytest
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
 from shortlist.contracts import ITEMS
-from shortlist.event_kinds import NUM_KINDS, no_kinds
 from shortlist.feature_store import (
     FeatureStoreError,
     current_pack_id,
@@ -22,8 +21,9 @@ from shortlist.feature_store import (
     published_items,
 )
 from shortlist.feature_store.packs import KEPT_PACKS, KEPT_SECONDS, prune
-from shortlist.features import DAY_BUCKETS, ITEM_STATE, PACK_STATE, schema_hash
-from shortlist.pack import FeaturePack, PackError
+from shortlist.features.event_groups import NUM_KINDS, no_kinds
+from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, PACK_STATE, schema_hash
+from shortlist.features.pack import FeaturePack, PackError
 from shortlist.vocab import Vocab
 
 

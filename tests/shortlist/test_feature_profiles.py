@@ -9,8 +9,8 @@ import pytest
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import TIMESTAMP, USERS
-from shortlist.feature_store.push import FeatureEvent
-from shortlist.feature_store.states import build_states
+from shortlist.feature_store.online.user_state import FeatureEvent
+from shortlist.feature_store.states.build import build_states
 from shortlist.feature_store.store import FeatureStoreError
 from tests.shortlist.test_feature_states import END, START, snapshots, table
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import EVENT_CODE, EVENT_TYPES, INTERACTIONS, TIMESTAMP, USERS
-from shortlist.feature_store.event_lists import lists_at
-from shortlist.feature_store.item_days import last_24_hours, shift_day_counts
-from shortlist.feature_store.push import FeatureEvent, UserState, update_user_state
-from shortlist.feature_store.running_sql import ERA_HALF_LIVES
-from shortlist.feature_store.states import VIEWS, build_states
-from shortlist.features import (
+from shortlist.feature_store.offline.event_lists import lists_at
+from shortlist.feature_store.online.user_state import FeatureEvent, UserState, update_user_state
+from shortlist.feature_store.states.build import VIEWS, build_states
+from shortlist.feature_store.states.item_days import last_24_hours, shift_day_counts
+from shortlist.feature_store.states.running_sql import ERA_HALF_LIVES
+from shortlist.features.finalize import (
     DAY_BUCKETS,
     HALF_LIFE,
     ITEM_STATE,

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortlist.profiles import MAX_VALUES, ProfileEncoder
+from shortlist.features.profiles import MAX_VALUES, ProfileEncoder
 
 PROFILES = st.lists(
     st.dictionaries(st.sampled_from(["age", "group", "city"]), st.sampled_from("abcdef")),

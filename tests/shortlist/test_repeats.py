@@ -14,9 +14,9 @@ from models.recommend.recommender import empty_rows
 from models.training import TrainingOptions
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
-from shortlist.features import RequestRows
-from shortlist.pack import ItemState
-from shortlist.profiles import ProfileEncoder
+from shortlist.features.finalize import RequestRows
+from shortlist.features.pack import ItemState
+from shortlist.features.profiles import ProfileEncoder
 from shortlist.refusals import MAX_REFUSED, NO_REFUSALS, Refusals, refuses
 from shortlist.repeats import may_be_found, repeat_after, too_soon
 from shortlist.splits import draw_requests

@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
-from shortlist.feature_store.state_sql import BACKFILL_LAG
-from shortlist.searches import MAX_QUERY, MAX_SEARCHES, NO_SEARCHES, USER_SEARCHES, Searches
+from shortlist.feature_store.states.target_sql import BACKFILL_LAG
+from shortlist.features.searches import (
+    MAX_QUERY,
+    MAX_SEARCHES,
+    NO_SEARCHES,
+    USER_SEARCHES,
+    Searches,
+)
 from tests.shortlist.test_feature_known_at import START, Arrived, asof, build, build_in_parts, write
 
 UNTIL = START + 45 * DAY

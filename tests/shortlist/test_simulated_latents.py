@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pytest
 
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
-from shortlist.datasets.simulated import World, load_world_config, stream
-from shortlist.datasets.simulated.tables import Publisher
-from shortlist.datasets.simulated.text import PRAISE, REVIEWS
+from simulation import World, load_world_config, stream
+from simulation.tables import Publisher
+from simulation.text import PRAISE, REVIEWS
 
 VECTORS = ("vector_image", "vector_audio", "vector_video")
 NOTHING = 0.05

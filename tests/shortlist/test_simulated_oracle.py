@@ -6,17 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shortlist.datasets.simulated import SimulatedConfig, World
-from shortlist.datasets.simulated.behaviour import Moment, attraction, chances
-from shortlist.datasets.simulated.oracle import OBJECTIVES, Oracle
-from shortlist.datasets.simulated.outcome import Outcome, act
-from shortlist.datasets.simulated.policy import Page
-from shortlist.datasets.simulated.state import State
+from simulation import SimulatedConfig, World, open_world
+from simulation.behaviour import Moment, attraction, chances
+from simulation.oracle import OBJECTIVES, Oracle
+from simulation.outcome import Outcome, act
+from simulation.policy import Page
+from simulation.state import State
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return SimulatedConfig(preset="tiny").world()
+    return open_world(SimulatedConfig(preset="tiny"))
 
 
 def moments(world: World, users: np.ndarray, *, seed: int = 0) -> Moment:
@@ -137,7 +137,7 @@ def test_expected_retention_is_the_mean_over_drawn_pages(world, trust, pleases):
 @pytest.mark.parametrize(("noise", "error"), [(0.0, 1e-4), (0.3, 1e-6)])
 def test_expected_retention_is_what_arithmetic_gives_for_two_places(world, noise, error):
     """Four sets of clicks, each with a normal satisfaction, integrated on a fine grid."""
-    from shortlist.datasets.simulated.retention import return_chance
+    from simulation.retention import return_chance
 
     about = world.config.behaviour.model_copy(update={"satisfaction_noise": noise})
     config = world.config.model_copy(update={"behaviour": about})

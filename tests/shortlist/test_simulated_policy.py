@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from shortlist.datasets.simulated import World, load_world_config
-from shortlist.datasets.simulated.day import Shown, live_day
-from shortlist.datasets.simulated.events import CODE
-from shortlist.datasets.simulated.policy import LoggingPolicy, Page
-from shortlist.datasets.simulated.state import State
+from simulation import World, load_world_config
+from simulation.day import Shown, live_day
+from simulation.events import CODE
+from simulation.policy import LoggingPolicy, Page
+from simulation.state import State
 
 PLACES = 3
 DRAWS = 50_000
@@ -50,7 +50,7 @@ def test_propensities_are_the_chances_of_whole_pages(small, searched, tries, mon
     """Every page of three items: how often each stands at each place, and which pages come; also
     when the rest is written out instead of drawing again and again.
     """
-    monkeypatch.setattr("shortlist.datasets.simulated.policy.TRIES", tries)
+    monkeypatch.setattr("simulation.policy.TRIES", tries)
     topic = 1 - int(small.users.favourite[0]) if searched else int(small.users.favourite[0])
     share = shares(small, topic, searched=searched)
     n = small.num_items

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from shortlist.datasets.simulated import World, load_world_config
-from shortlist.datasets.simulated.day import Shown, live_day
-from shortlist.datasets.simulated.state import State
+from simulation import World, load_world_config
+from simulation.day import Shown, live_day
+from simulation.state import State
 
 MONDAY, SATURDAY = 0, 5
 DRAWS = 12

@@ -13,11 +13,12 @@ import pytest
 from shortlist.config import ConfigError
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS
 from shortlist.datasets import Batch
-from shortlist.datasets.simulated import (
+from simulation import (
     SimulatedConfig,
     World,
     load_simulated,
     load_world_config,
+    open_world,
     preset_names,
     stream,
 )
@@ -25,7 +26,7 @@ from shortlist.datasets.simulated import (
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return SimulatedConfig(preset="tiny").world()
+    return open_world(SimulatedConfig(preset="tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_same_config_is_the_same_world_whatever_the_threads(batch, world):
     chunked = World(load_world_config("tiny", changes={"chunk": 100}))
     one, two = (pa.concat_tables(stream(chunked, ingested_at=5, threads=n)) for n in (1, 2))
     assert one.equals(two)
-    other = SimulatedConfig(preset="tiny", seed=1).world()
+    other = open_world(SimulatedConfig(preset="tiny", seed=1))
     different = pa.concat_tables(stream(other, ingested_at=5))
     assert not different.equals(batch.interactions)
 
@@ -86,7 +87,7 @@ def test_events_follow_what_caused_them(batch):
 
 def test_texts_tell_topic_and_quality(batch, world):
     """'superb' words stand for better items than 'poor' ones, and categories name the topic."""
-    from shortlist.datasets.simulated.text import PRAISE, topic_names
+    from simulation.text import PRAISE, topic_names
 
     texts = batch.items.column("description").to_pylist()
     of = {
@@ -101,9 +102,9 @@ def test_texts_tell_topic_and_quality(batch, world):
 
 
 def test_images_are_drawn_once_and_look_like_their_topic(tmp_path):
-    from shortlist.datasets.simulated.images import draw, draw_all
+    from simulation.images import draw, draw_all
 
-    world = SimulatedConfig(preset="tiny").world()
+    world = open_world(SimulatedConfig(preset="tiny"))
     paths = draw_all(world, tmp_path / "images", until=12)
     assert all(Path(path).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in paths)
     centre = np.stack([draw(world, i)[12:20, 12:20].mean((0, 1)) for i in range(120)])
@@ -159,7 +160,7 @@ def test_a_change_that_is_impossible_does_not_blame_the_preset():
 
 def test_every_number_stands_with_its_meaning():
     """Each field of each section has a sentence right below it."""
-    from shortlist.datasets.simulated import config, parameters
+    from simulation import config, parameters
 
     silent, fields = [], 0
     for module in (parameters, config):

@@ -1,0 +1,1 @@
+"""The `shortlist` command: Typer commands and what they print."""

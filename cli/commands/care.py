@@ -1,0 +1,74 @@
+"""The commands that look after an installation: report, doctor, deployments, benchmarks."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import show
+from cli.commands.options import DEFAULT_CONFIG, ConfigOption, JsonOption
+
+app = typer.Typer()
+
+
+@app.command()
+def report(
+    as_json: JsonOption = False,
+    browser: Annotated[bool, typer.Option(help="Open it in a browser.")] = True,
+) -> None:
+    """Open the newest monitoring report."""
+    from flows.monitor import latest_report
+
+    found = latest_report()
+    show.result(found, as_json=as_json)
+    if browser and not as_json and sys.stdout.isatty():
+        typer.launch(found["report"])
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """What is installed, reachable and fresh; exits with 1 if what serving needs is not."""
+    from cli.doctor import examine
+
+    checks = examine()
+    show.result({"checks": checks}, as_json=as_json, table=show.checks)
+    if any(check["status"] == "fail" for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def deploy(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Register hourly, nightly, monitoring and daily skew deployments with a Prefect server."""
+    from flows.deploy import deploy_all
+
+    with show.only_json(as_json):
+        result = deploy_all(config)
+    show.result(result, as_json=as_json)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A module of benchmarks/, e.g. `serving`.")],
+) -> None:
+    """Run one benchmark; everything after its name is its own.
+
+    It runs in the folder it is called from, so that relative paths are the caller's.
+    """
+    import os
+    import subprocess
+
+    folder = Path(__file__).resolve().parents[2] / "benchmarks"
+    names = sorted(path.stem for path in folder.glob("[!_]*.py"))
+    if name not in names:
+        show.error(f"benchmark '{name}' does not exist, want one of {', '.join(names)}")
+        raise typer.Exit(2)
+    path = os.pathsep.join(filter(None, [str(folder.parent), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        # -P: no module of the caller's folder stands before ours.
+        [sys.executable, "-P", "-m", f"benchmarks.{name}", *context.args],
+        check=False,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    raise typer.Exit(done.returncode)

@@ -1,0 +1,56 @@
+"""The commands of the features: what there is, and whether what was served agrees with the lake."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import show
+from cli.commands.options import JsonOption
+
+app = typer.Typer()
+
+
+@app.command()
+def features(
+    html: Annotated[Path | None, typer.Option(help="Write the page here as well.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Every feature: name, type, meaning, window, default, owner, and who reads it."""
+    from cli.show_features import html_page, table
+    from shortlist.features.descriptions import described
+    from shortlist.text_files import write_text
+
+    content = described()
+    if html is not None:
+        write_text(html, html_page(content))
+    show.result(content, as_json=as_json, table=table)
+
+
+@app.command()
+def skew(
+    max_requests: Annotated[int, typer.Option(min=1, help="Newest responses to take.")] = 2_000,
+    max_different: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of vectors in which a feature may differ.")
+    ] = 0.0,
+    max_stale: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of requests in which a view may be behind.")
+    ] = 0.01,
+    max_days_behind: Annotated[
+        float, typer.Option(min=0, help="Days that items and contexts may be behind.")
+    ] = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute logged feature vectors from the lake; exits with 1 and names what differs."""
+    from cli.show_features import skew_table
+    from flows.check_skew import skew_flow
+    from flows.skew.verdict import SkewFailed
+
+    with show.only_json(as_json):
+        try:
+            result = skew_flow(max_requests, max_different, max_stale, max_days_behind)
+        except SkewFailed as failed:
+            result = failed.report
+    show.result(result, as_json=as_json, table=skew_table)
+    if not result["passed"]:
+        raise typer.Exit(1)

@@ -1,0 +1,120 @@
+"""`shortlist init`: from the files that somebody has to the TOML of a run."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import show
+from cli.commands.options import JsonOption
+from cli.commands.tables import print_table
+from shortlist.moments import TIME_UNITS
+
+app = typer.Typer()
+DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "duckdb")
+
+
+@app.command()
+def init(
+    interactions: Annotated[str, typer.Argument(help="The log: a file, folder, glob or URI.")],
+    items: Annotated[str | None, typer.Option(help="The catalogue.")] = None,
+    users: Annotated[str | None, typer.Option(help="The users.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the TOML goes.")] = Path("shortlist-run.toml"),
+    name: Annotated[str | None, typer.Option(help="The data set's name.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A mapping that the guess got wrong: contract=column, or items.contract=column for"
+            " that table alone. Repeatable."
+        ),
+    ] = None,
+    event_type: Annotated[
+        str | None, typer.Option(help="The type of every event, without a column of types.")
+    ] = None,
+    time_unit: Annotated[
+        str | None,
+        typer.Option(
+            help="How times are written, where the guess is wrong: s, ms, us, ns, iso, excel, or a"
+            ' pattern like "%d/%m/%Y %H:%M".'
+        ),
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Names of the columns of a file without a header: user_id,item_id,... or"
+            " items:item_id,title,... for another table. Repeatable."
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of the text files, where the guess is wrong: cp1251, ...")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at your files, guess what their columns are, and write the TOML of a run."""
+    from cli.guess import OpenQuestion, guess, write_toml
+
+    if "://" in interactions and interactions.split("+")[0].split(":")[0] in DATABASES:
+        show.error(
+            f"{interactions}: is a database; init looks at files. See docs/data.md for"
+            " [data.database]"
+        )
+        raise typer.Exit(2)
+    chosen = {}
+    for pair in column or []:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            show.error(f"--column {pair}: want contract=column, e.g. --column user_id=customer")
+            raise typer.Exit(2)
+        chosen[key] = value
+    if time_unit is not None and time_unit not in TIME_UNITS and "%" not in time_unit:
+        show.error(f"--time-unit {time_unit}: want one of {', '.join(TIME_UNITS)}, or a pattern")
+        raise typer.Exit(2)
+    headers = {}
+    for names in header or []:
+        table, colon, listed = names.partition(":")
+        known = colon and table in ("interactions", "items", "users")
+        key = table if known else "interactions"
+        headers[key] = tuple(one.strip() for one in (listed if known else names).split(","))
+    try:
+        found = guess(
+            interactions,
+            items=items,
+            users=users,
+            columns=chosen,
+            event_type=event_type,
+            name=name,
+            time_unit=time_unit,
+            headers=headers,
+            encoding=encoding,
+        )
+    except OpenQuestion as question:
+        write_toml(question.toml, out, checked=False)
+        show.error(f"{question}. Written to {out} with the question marked: answer it there, or")
+        show.error("remove that file and say it here")
+        raise typer.Exit(1) from None
+    if not as_json:
+        _preview(found)
+        if not yes and sys.stdin.isatty() and not typer.confirm(f"Write {out}?", default=True):
+            raise typer.Exit(1)
+    write_toml(found["toml"], out)
+    next_step = f"shortlist run {out}"
+    show.result(
+        found["summary"] | {"out": str(out), "next": next_step},
+        as_json=as_json,
+        table=lambda content: print_table(
+            f"{out} is written; look it over, then: {next_step}", (), []
+        ),
+    )
+
+
+def _preview(found: dict[str, Any]) -> None:
+    for table in found["tables"]:
+        rows = [
+            (column, meaning, ", ".join(examples)) for column, meaning, examples in table["columns"]
+        ]
+        print_table(f"{table['name']}: {table['path']}", ("column", "is", "examples"), rows)
+    for note in found["notes"]:
+        print_table(f"- {note}", (), [])
+    print_table(found["said"], (), [])

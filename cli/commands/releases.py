@@ -1,0 +1,97 @@
+"""The commands of the releases: promote one, roll back, list and compare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import show
+from cli.commands.options import DEFAULT_CONFIG, ConfigOption, JsonOption
+
+app = typer.Typer()
+
+
+@app.command()
+def promote(
+    release_id: Annotated[
+        str | None, typer.Argument(help="A release's id; default: the newest.")
+    ] = None,
+    gates: Annotated[Path, typer.Option(help="Gates as TOML.")] = Path("configs/gates.toml"),
+    as_json: JsonOption = False,
+) -> None:
+    """Let a release serve if every gate holds; exits with 1 and changes nothing otherwise."""
+    from flows.promote import promote_flow
+    from shortlist.config import Settings
+    from shortlist.release import ReleaseError, ReleaseStore
+
+    settings = Settings()
+    if release_id is None:
+        ids = ReleaseStore(settings.releases).ids()
+        if not ids:
+            raise ReleaseError(f"{settings.releases}: no release there; run `shortlist run` first")
+        release_id = ids[-1]
+    with show.only_json(as_json):
+        result = promote_flow(release_id, gates=str(gates))
+    show.result(result, as_json=as_json, table=show.gates)
+    if not result["promoted"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; the audit log keeps it.")] = "not said",
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the release before the current one again, and wait until every worker does."""
+    from flows.rollback import roll_back
+    from shortlist.config import Settings
+
+    with show.only_json(as_json):
+        result = roll_back(Settings(), reason=reason)
+    show.result(result, as_json=as_json)
+
+
+@app.command()
+def releases(
+    diff: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two release ids: show what differs.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the releases, or show what differs between two."""
+    from shortlist.config import Settings
+    from shortlist.release import ReleaseStore
+
+    store = ReleaseStore(Settings().releases)
+    if diff is not None:
+        show.result(
+            show.difference(store.open(diff[0]).about, store.open(diff[1]).about), as_json=as_json
+        )
+        return
+    rows = [
+        {
+            "release_id": id_,
+            "serving": id_ == store.current_id(),
+            "dataset": (about := store.open(id_).about)["dataset"],
+            "ndcg@10": about["metrics"]["chain"]["ndcg@10"]["mean"],
+        }
+        for id_ in store.ids()
+    ]
+    show.result({"releases": rows}, as_json=as_json, table=show.releases)
+
+
+@app.command()
+def upgrade(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """After new code: build features and release that it can serve beside those of before, then
+    switch. The service of before may run meanwhile, but not during the switch.
+    """
+    from flows.runtime.configuration import load_run_config
+    from flows.upgrade import upgrade as upgrade_home
+    from shortlist.config import Settings
+
+    run_config = load_run_config(config)
+    with show.only_json(as_json):
+        result = upgrade_home(Settings(), run_config)
+    show.result(result, as_json=as_json)
+    if not result["switched"]:
+        raise typer.Exit(1)

@@ -1,0 +1,86 @@
+"""The commands that recommend: over HTTP, or at once in the terminal."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from cli import show
+from cli.commands.options import JsonOption, ReleaseOption
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+) -> None:
+    """Serve the promoted release over HTTP until interrupted."""
+    from shortlist.config import Settings
+    from shortlist.release import ReleaseStore
+
+    release = ReleaseStore(Settings().releases).open()
+    typer.echo(
+        f"release {release.release_id} on http://{host}:{port} (documentation there too)", err=True
+    )
+    command = [sys.executable, "-m", "bentoml", "serve", "services.service:RecommenderService"]
+    os.execv(sys.executable, [*command, "--port", str(port), "--host", host])
+
+
+@app.command()
+def recommend(
+    user_id: Annotated[str, typer.Argument(metavar="USER")],
+    k: Annotated[int, typer.Option("-k", min=1, max=500)] = 10,
+    release: ReleaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recommend for a user, with the source of each item and why. Needs no server."""
+    from pydantic import ValidationError
+
+    from cli.local import local_recommender, now_of
+    from shortlist.api import RecommendRequest
+    from shortlist.config import describe
+
+    try:
+        request = RecommendRequest(user_id=user_id, k=k)
+    except ValidationError as error:
+        raise typer.BadParameter(describe(error.errors()[0])) from None
+    recommender = local_recommender(release)
+    slate = recommender.recommend(request, at=now_of(recommender))
+    show.result(
+        {
+            "user_id": user_id,
+            "user_known": slate.user_known,
+            "release_id": slate.release_id,
+            "items": [item.model_dump() for item in slate.items],
+        },
+        as_json=as_json,
+        table=show.slate,
+    )
+
+
+@app.command()
+def similar(
+    item_id: Annotated[str, typer.Argument(metavar="ITEM")],
+    k: Annotated[int, typer.Option("-k", min=1, max=500)] = 10,
+    release: ReleaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Items like this one. Needs no server."""
+    from cli.local import local_recommender, now_of
+    from shortlist.api import SimilarRequest
+
+    recommender = local_recommender(release)
+    items = recommender.similar(SimilarRequest(item_id=item_id, k=k), at=now_of(recommender))
+    show.result(
+        {
+            "item_id": item_id,
+            "title": recommender.catalogue.titles[recommender.item_idx(item_id)],
+            "release_id": recommender.release_id,
+            "items": [item.model_dump() for item in items],
+        },
+        as_json=as_json,
+        table=show.slate,
+    )

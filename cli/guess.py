@@ -1,0 +1,273 @@
+"""From guessed columns to the TOML of a whole run."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from cli.guess_habits import MANY_REPEATS, liked_from, low_rating, share_of_repeats
+from shortlist import columns as c
+from shortlist.config import Settings
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.guess import (
+    Guess,
+    Sample,
+    chosen_by_table,
+    guess_events,
+    guess_items,
+    guess_users,
+)
+from shortlist.datasets.guess_names import SAID, plain
+from shortlist.repeats import ALLOW, EXCLUDE
+
+OLD = 30 * 86_400
+"""Seconds after which data is history: 'now' is then its own end."""
+PREFERRED = ("purchase", "rating", "click", "watch", "like", "review", "view")
+ENOUGH = 1_000
+
+
+class OpenQuestion(DatasetError):
+    """A required column or its reading cannot be guessed; the message says how to help."""
+
+    def __init__(self, message: str, toml: str):
+        super().__init__(message)
+        self.toml = toml
+        """The configuration, with `?` at what is open."""
+
+
+def guess(
+    interactions: str,
+    *,
+    items: str | None,
+    users: str | None,
+    columns: dict[str, str],
+    event_type: str | None,
+    name: str | None,
+    time_unit: str | None = None,
+    headers: dict[str, tuple[str, ...]] | None = None,
+    encoding: str | None = None,
+) -> dict[str, Any]:
+    """Look at the files.
+
+    Args:
+        columns: {contract's name: column}, for each table that has such a name; or with the table
+            before it, `items.item_id`, for that table alone.
+
+    Raises:
+        OpenQuestion: a required column cannot be guessed; it has the TOML with the question in it.
+        DatasetError: a file cannot be read, or `columns` names what no table has.
+    """
+    cache = Settings().cache
+    headers = headers or {}
+    sample = Sample(
+        interactions, cache, headers.get("interactions", ()), encoding=encoding, explode=True
+    )
+    given = [name for name, path in (("items", items), ("users", users)) if path is not None]
+    chosen = chosen_by_table(columns, ["interactions", *given])
+    events = guess_events(
+        sample, chosen["interactions"], event_type=event_type, time_unit=time_unit
+    )
+    tables = [("interactions", events)]
+    if items is not None:
+        by_item = guess_items(
+            Sample(items, cache, headers.get("items", ()), encoding=encoding),
+            chosen["items"],
+            events.mapping[c.ITEM_ID],
+        )
+        tables.append(("items", by_item))
+    if users is not None:
+        by_user = guess_users(
+            Sample(users, cache, headers.get("users", ()), encoding=encoding),
+            chosen["users"],
+            events.mapping[c.USER_ID],
+        )
+        tables.append(("users", by_user))
+    run = _run(sample, events)
+    title = name or _plain_name(interactions)
+    toml = _toml(title, tables, run)
+    said = f"target: {', '.join(run['target_events'])}; clock: {run['clock']}"
+    if run["rating_range"]:
+        low, high = run["rating_range"]
+        said += f"; ratings from {low:g} to {high:g}"
+    if run["like_threshold"] is not None:
+        said += f", liked from {run['like_threshold']:g}"
+    if run["repeats"] == ALLOW:
+        share, target = run["share_of_repeats"], run["target_events"][0]
+        said += (
+            f"; repeats allowed (GUESS: {share:.0%} of the {target} events are of an item that the"
+            ' user had before; otherwise set repeats = "exclude")'
+        )
+    questions = [question for _, one in tables for question in one.questions]
+    if questions:
+        raise OpenQuestion("; ".join(questions), toml)
+    notes = [note for _, one in tables for note in one.notes]
+    return {
+        "toml": toml,
+        "said": said,
+        "notes": notes,
+        "summary": {
+            "name": title,
+            "columns": {key: one.mapping for key, one in tables},
+            "notes": notes,
+        }
+        | {key: run[key] for key in ("target_events", "clock", "like_threshold", "repeats")},
+        "tables": [_shown(key, one) for key, one in tables],
+    }
+
+
+def write_toml(toml: str, out: Path, *, checked: bool = True) -> None:
+    """Write the configuration, checked as `shortlist run` will check it.
+
+    Args:
+        checked: not where a question is open in it.
+
+    Raises:
+        DatasetError: there is such a file already, or no such folder.
+    """
+    from flows.runtime.configuration import load_run_config
+
+    if out.exists():
+        raise DatasetError(f"{out}: is there already; say --out, or remove it first")
+    if not out.parent.is_dir():
+        raise DatasetError(
+            f"{out}: there is no folder {out.parent}; say --out in one that is there"
+        )
+    partial = out.with_name(f".{out.name}.partial")
+    partial.write_text(toml, encoding="utf-8")
+    try:
+        if checked:
+            load_run_config(partial)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _shown(name: str, one: Guess) -> dict[str, Any]:
+    rows = [
+        (column, ", ".join(k for k, own in one.mapping.items() if own == column), examples)
+        for column, examples in one.examples.items()
+    ]
+    return {"name": name, "path": one.path, "columns": rows}
+
+
+def _run(sample: Sample, events: Guess) -> dict[str, Any]:
+    kinds: dict[str, int] = {}
+    for word, count in events.words.items():
+        kind = events.more["event_types"].get(word, word)
+        kinds[kind] = kinds.get(kind, 0) + count
+    if not events.words:
+        kinds = {events.more["event_type"]: ENOUGH}
+    target = next((kind for kind in PREFERRED if kinds.get(kind, 0) >= ENOUGH), None)
+    target = target or max(kinds, key=lambda kind: kinds[kind], default="view")
+    rating = liked = low = None
+    if "rating" in kinds and c.VALUE in events.mapping:
+        unrated = events.more.get("unrated")
+        rating = sample.range(events.mapping[c.VALUE], without=unrated)
+        if rating is not None and rating[0] == rating[1]:
+            events.notes.append(
+                f"GUESS: every rating is {rating[0]:g}: none counts as a like, and their range is"
+                " not known"
+            )
+            rating = None if 1 <= rating[0] <= 5 else (min(1, rating[0]), max(5, rating[1]))
+        elif rating is not None:
+            counts = sample.counts(events.mapping[c.VALUE])
+            liked, low = liked_from(rating, counts), low_rating(rating, counts)
+    repeats = 0.0 if events.questions else share_of_repeats(sample, events, target=target)
+    again = repeats >= MANY_REPEATS
+    is_old = events.newest is None or events.newest < (time.time() - OLD) * 1e6
+    return {
+        "target_events": [target],
+        "rating_range": rating,
+        "like_threshold": liked,
+        "low_rating": low if again or target != "rating" else None,
+        "repeats": ALLOW if again else EXCLUDE,
+        "share_of_repeats": round(repeats, 2),
+        "clock": "replay" if is_old else "wall",
+        "wording": _wording(events),
+    }
+
+
+def _wording(events: Guess) -> dict[str, str]:
+    """Event types that the log has under one word that reasons can repeat."""
+    words: dict[str, set[str]] = {}
+    for word in events.words:
+        words.setdefault(events.more["event_types"].get(word, word), set()).add(plain(word))
+    return {
+        kind: SAID[word]
+        for kind, own in words.items()
+        if len(own) == 1 and (word := min(own)) in SAID
+    }
+
+
+def _from_anywhere(path: str) -> str:
+    """A path as the TOML needs it, wherever that lies."""
+    return path if "://" in path else str(Path(path).absolute())
+
+
+def _plain_name(path: str) -> str:
+    stem = Path(path.rstrip("/*")).name.split(".")[0]
+    folder = Path(path).parent.name
+    plain = "".join(ch if ch.isalnum() else "-" for ch in (folder or stem).lower()).strip("-")
+    return plain or "my-data"
+
+
+def _toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) -> str:
+    lines = [
+        "# Written by `shortlist init`. Every key is explained in docs/data.md.",
+        f"name = {json.dumps(name)}",
+        "",
+        "[data]",
+        'source = "files"',
+        "# what recommendations are learned from",
+        f"target_events = {json.dumps(run['target_events'])}",
+    ]
+    if run["wording"]:
+        lines.append(f"wording = {_value(run['wording'])} # how reasons say it")
+    if run["like_threshold"] is not None:
+        lines.append(f"like_threshold = {run['like_threshold']} # such a rating is also a `like`")
+    if run["low_rating"] is not None:
+        lines.append(
+            f"low_rating = {run['low_rating']:g} # up to it a rating is negative feedback: the item"
+            " isn't shown to that user again"
+        )
+    if run["repeats"] != EXCLUDE:
+        lines.append(
+            f'repeats = "{run["repeats"]}" # what somebody had may be recommended again; or'
+            ' "after 7 days", or "exclude"'
+        )
+    lines.append(f'clock = "{run["clock"]}" # replay: now is the data\'s own end; wall: it is now')
+    if run["clock"] == "replay":
+        lines.append(
+            "hold_back = 0.05 # the newest events; `shortlist replay` sends them as traffic"
+        )
+    for key, one in tables:
+        lines += ["", f"[data.files.{key}]", f"path = {json.dumps(_from_anywhere(one.path))}"]
+        lines += [f"# OPEN: {question}" for question in one.questions]
+        lines += [
+            f"{option} = {_value(value)}"
+            for option, value in one.more.items()
+            if value or value == 0
+        ]
+        lines.append(f"columns = {_value(one.mapping)}")
+    if run["rating_range"]:
+        low, high = run["rating_range"]
+        lines += ["", "[validation]", f"rating_range = [{low:g}, {high:g}]"]
+    again = ["personal"] if run["repeats"] != EXCLUDE else []
+    sources = [*again, "two_tower", "ials", "item_knn", "ease", "popularity", "recent_popularity"]
+    lines += ["", "[train]", "sources = ["]
+    for source in sources:
+        epochs = ", optimiser = { learning_rate = 3e-3, num_epochs = 6 }"
+        lines.append(f'    {{ kind = "{source}"{epochs if source == "two_tower" else ""} }},')
+    lines += ["]", 'rankers = [{ kind = "lambdamart" }]', ""]
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_key(key)} = {json.dumps(text)}" for key, text in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    return json.dumps(value)
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").isalnum() and key.isascii() else json.dumps(key)

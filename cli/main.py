@@ -1,0 +1,91 @@
+"""`shortlist`: the command line. Thin: every command calls a flow or the Recommender and shows the
+result.
+
+Commands stand in `cli/commands/`, by concern. Heavy libraries are imported inside the command
+that needs them; `shortlist --help` pays for none.
+"""
+
+import atexit
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cli import show
+from cli.commands import care, features, init, pipeline, quarantine, releases, serving, simulate
+
+app = typer.Typer(
+    name="shortlist",
+    help="From a log and a catalogue to a recommender: trained, served and watched over.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for commands in (init, pipeline, quarantine, features, serving, releases, care, simulate):
+    app.add_typer(commands.app)
+
+
+def main() -> Any:
+    """Run the command line; an error that a user can mend is one clear message, no traceback."""
+    atexit.register(_silent_teardown)
+    _quiet_environment()
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_is_news)
+    try:
+        return app(standalone_mode=True)
+    except Exception as error:
+        if os.environ.get("SHORTLIST_DEBUG") or not show.is_for_users(error):
+            raise
+        show.error(str(error))
+        sys.exit(2)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Prefect logs an error with its traceback in every flow it passes through, and a last time in
+    the flow's final state. One that a user can mend is shown once, as one sentence, by `main`.
+    """
+    if os.environ.get("SHORTLIST_DEBUG"):
+        return True
+    problem = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    if problem is not None and show.is_for_users(problem):
+        return False
+    return not record.getMessage().startswith("Finished in state Failed(")
+
+
+def _silent_teardown() -> None:
+    """DuckDB prints a page about leaked instances while the interpreter is taken down; nobody can
+    mend it. Registered first, this runs after every other exit handler.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _quiet_environment() -> None:
+    """No telemetry, and Prefect's own files under SHORTLIST_HOME unless the user has chosen a
+    place.
+    """
+    home = Path(os.environ.get("SHORTLIST_HOME", "var")).absolute()
+    if sys.argv[1:] and not sys.argv[1].startswith("-"):
+        home.mkdir(parents=True, exist_ok=True)  # Prefect makes its own folder, not its parents
+    for name, value in {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "BENTOML_DO_NOT_TRACK": "True",
+        "GX_ANALYTICS_ENABLED": "false",
+        "PREFECT_HOME": str(home / "prefect"),
+        "BENTOML_HOME": str(home / "bentoml"),
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        # Its default of 20 s is too short for a first start on a busy laptop.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""From an arm's own log to its Recommender: sources and ranker fitted as of a midnight.
+
+Shapes: R impressions, F features.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flows.closed_loop.arms import Arm
+from flows.closed_loop.journal import DayLog
+from flows.closed_loop.memory import MemoryStore, Targets
+from flows.closed_loop.setting import Setting
+from models import registry
+from models.baselines.ease import EaseConfig
+from models.baselines.item_knn import ItemKnnConfig
+from models.baselines.popularity import PopularityConfig, RecentPopularityConfig
+from models.content.fusion import ContentConfig
+from models.data import TrainingData, Validation
+from models.queries import Source
+from models.ranking.value import ValueConfig, ValueRanker, fit_value
+from models.recommend.chain import Chain, ChainConfig
+from models.recommend.queries import build_queries
+from models.recommend.recommender import Recommender
+from models.training import TrainingOptions
+from models.user_log import UserLog
+from shortlist.config import ConfigError
+from shortlist.repeats import repeat_after
+
+# Grids of one: a loop retrains often, and its worlds are alike.
+SOURCES: Mapping[str, Any] = {
+    "popularity": PopularityConfig(),
+    "recent_popularity": RecentPopularityConfig(days=(7,)),
+    "item_knn": ItemKnnConfig(neighbours=(100,), shrinkage=(10.0,), decay=(0.9,)),
+    "ease": EaseConfig(l2=(200.0,), decay=(0.9,)),
+    "content": ContentConfig.model_validate(
+        {
+            "embedding_dim": 32,
+            "num_negatives": 256,
+            "negatives": "used",
+            "optimiser": {"learning_rate": 5e-3, "num_epochs": 5, "patience": 5},
+        }
+    ),
+}
+CANDIDATES = 60
+VALIDATION_DAYS = 2
+VALIDATION_USERS = 60
+
+
+def fit_recommender(
+    setting: Setting, arm: Arm, store: MemoryStore, logs: Sequence[DayLog], *, day: int
+) -> Recommender:
+    """Everything an arm has learned from what happened before `day`: the same log, the same models.
+
+    Args:
+        store: states as of now, at or after `day`.
+        logs: of the days before `day`, in order.
+
+    Raises:
+        ConfigError: nobody did anything that could be learned from.
+    """
+    options = TrainingOptions(seed=day, num_threads=1, cache=setting.cache)
+    catalogue = setting.catalogue(day)
+    before = store.targets().before(setting.world.midnight(day))
+    if len(before.user) == 0:
+        raise ConfigError(
+            f"world '{setting.world.config.name}': no click, rating or survey in {day} days, so"
+            f" {arm.name} has nothing to learn from; want more users, or a higher behaviour.click"
+        )
+    data = training_data(setting, before, catalogue=catalogue)
+    pack = store.tick(setting.world.midnight(day))
+    validation = validation_of(setting, store, before, catalogue=catalogue, day=day, pack=pack)
+    sources: dict[str, Source] = {
+        kind: registry.fit(SOURCES[kind], data, validation, options) for kind in arm.sources
+    }
+    chain = Chain(
+        ChainConfig(
+            candidate_sources=arm.sources,
+            score_sources=arm.sources,
+            candidates_per_source=CANDIDATES,
+            mmr_strength=arm.mmr,
+            repeats=setting.repeats,
+        ),
+        sources=sources,
+        ranker=fit_ranker(setting, arm, logs, options, day=day),
+        catalogue=catalogue,
+        profiles=setting.profiles,
+    )
+    return Recommender(
+        chain=chain,
+        catalogue=catalogue,
+        profiles=setting.profiles,
+        reader=store,
+        pack=pack,
+        about={},
+    )
+
+
+def fit_ranker(
+    setting: Setting, arm: Arm, logs: Sequence[DayLog], options: TrainingOptions, *, day: int
+) -> ValueRanker | None:
+    """None until features were logged: on the days of shadow, or never if nobody came."""
+    if arm.weights is None or day < setting.schedule.start:
+        return None
+    recent = [log.shown for log in logs if log.day >= day - setting.schedule.window_days]
+    recent = [shown for shown in recent if len(shown["label"])]
+    if not recent:
+        return None
+    x = np.concatenate([shown["features"] for shown in recent])
+    label = np.concatenate([shown["label"] for shown in recent])
+    return fit_value(ValueConfig(), x, label, options)
+
+
+def training_data(setting: Setting, targets: Targets, *, catalogue) -> TrainingData:
+    """Histories, and every target event that they were made from."""
+    users, user = np.unique(targets.user, return_inverse=True)
+    user_ids = [setting.user_ids[u] for u in users]
+    profiles = setting.profiles
+    log = UserLog.build(
+        user,
+        num_users=len(users),
+        num_items=catalogue.num_items,
+        item_idx=targets.item + 1,
+        time=targets.time,
+        known=targets.time + 1,
+        value=targets.value,
+        type_code=targets.type_code,
+        repeat_after=repeat_after(setting.repeats),
+    )
+    return TrainingData.from_log(
+        log,
+        catalogue=catalogue,
+        user_ids=user_ids,
+        profile=profiles.encode(setting.attributes[user_id] for user_id in user_ids),
+        profile_cardinalities=profiles.cardinalities,
+    )
+
+
+def validation_of(
+    setting: Setting, store: MemoryStore, targets: Targets, *, catalogue, day: int, pack
+) -> Validation:
+    """What some users did in the last days; it stops no training early that the grids do not."""
+    since = setting.world.midnight(max(day - VALIDATION_DAYS, 0))
+    late = targets.take(np.flatnonzero(targets.time >= since))
+    users = np.unique(late.user)[:VALIDATION_USERS]
+    names = [setting.user_ids[u] for u in users]
+    rows = store.read(names, [""] * len(names), np.full(len(names), since))
+    queries = build_queries(
+        rows,
+        catalogue=catalogue,
+        profiles=setting.profiles,
+        repeat_after=repeat_after(setting.repeats),
+    )
+    relevant = [np.unique(late.item[late.user == u]) + 1 for u in users]
+    return Validation([(queries, pack.align(catalogue.vocab), relevant)])

@@ -1,0 +1,161 @@
+"""What is written down of each round of pages: figures of a page, labels of an impression, targets.
+
+Shapes: S pages, K places, F features.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from flows.closed_loop.journal import PAGE_COLUMNS, DayLog
+from flows.closed_loop.memory import MemoryStore, Targets
+from flows.closed_loop.recommend_policy import RecommendPolicy
+from flows.closed_loop.setting import Setting
+from models.ranking.value import ValueWeights
+from shortlist.features.finalize import context_id
+from simulation.behaviour import NOBODY
+from simulation.day import Shown
+from simulation.events import CODE, DEVICES, SURFACES, Events
+from simulation.oracle import Oracle
+from simulation.state import State
+
+TARGET_EVENTS = ("click", "rating", "survey")
+"""What features and sources are made of: what was chosen, and what was said about its worth."""
+
+
+@dataclass
+class Observer:
+    """Watches one day of one arm."""
+
+    setting: Setting
+    day: int
+    store: MemoryStore | None
+    """Learns of every target event before the next page; None for arms that do not learn."""
+    allowed: np.ndarray
+    """(U, N) bool: what each user has not consumed yet; kept up to date here."""
+    policy: RecommendPolicy | None = None
+    weights: ValueWeights | None = None
+    pages: list[dict[str, np.ndarray]] = field(default_factory=list)
+    shown: list[dict[str, np.ndarray]] = field(default_factory=list)
+    targets: list[Targets] = field(default_factory=list)
+
+    def __call__(self, shown: Shown) -> None:
+        self.pages.append(self._pages(shown))
+        home = np.flatnonzero(shown.page.topic < 0)
+        self.shown.append(self._impressions(shown, home))
+        targets = targets_of(self.setting, shown.events)
+        self.targets.append(targets)
+        if self.store is not None:
+            self.store.push(targets)
+        self.allowed[targets.user, targets.item] = False
+
+    def log(self, state: State) -> DayLog:
+        """The day, once it is over."""
+        return DayLog(
+            day=self.day,
+            state=state,
+            targets=Targets.concat(self.targets) if self.targets else Targets.none(),
+            pages=_joined(self.pages, PAGE_COLUMNS),
+            shown=_joined(self.shown, ("user", "item", "chance", "label", "features")),
+        )
+
+    def _pages(self, shown: Shown) -> dict[str, np.ndarray]:
+        world, out = self.setting.world, shown.outcome
+        born = world.items.born
+        fresh = (born[shown.item] == self.day) & (shown.item != NOBODY) & (self.day > 0)
+        home = shown.page.topic < 0
+        oracle = Oracle(world)
+        expected, best = np.zeros((2, len(home)))
+        rows = np.flatnonzero(home)
+        if len(rows):
+            moment = shown.moment.take(rows)
+            expected[rows] = oracle.satisfaction(moment, shown.item[rows])
+            slate = oracle.best_slates(
+                moment,
+                day=self.day,
+                objective="satisfaction",
+                k=shown.item.shape[1],
+                allowed=self.allowed[shown.page.user[rows]],
+            )
+            best[rows] = oracle.satisfaction(moment, slate)
+        values = (
+            shown.page.user,
+            home,
+            out.clicks,
+            out.sum(out.bought.astype(float)),
+            out.revenue,
+            out.sum(out.watched),
+            out.satisfied,
+            expected,
+            best,
+            fresh.sum(1),
+            out.sum(fresh[out.row, out.place].astype(float)),
+        )
+        return dict(zip(PAGE_COLUMNS, values, strict=True))
+
+    def _impressions(self, shown: Shown, home: np.ndarray) -> dict[str, np.ndarray]:
+        item = shown.item[home]
+        row, place = np.nonzero(item != NOBODY)
+        label, features = np.empty(0), np.empty((0, 0), dtype=np.float32)
+        logged = self.policy is not None and self.policy.features.shape[-1] > 0
+        if self.weights is not None and self.policy is not None and logged and len(home):
+            label = self.weights.value(signals_of(self.setting, shown))[home][row, place]
+            features = self.policy.features[row, place]
+        return {
+            "user": shown.page.user[home][row],
+            "item": item[row, place],
+            "chance": shown.chance[home][row, place],
+            "label": label,
+            "features": features,
+        }
+
+
+def signals_of(setting: Setting, shown: Shown) -> dict[str, np.ndarray]:
+    """What was observed of each impression, (S, K) each, as `ValueWeights.value` reads it."""
+    out, shape = shown.outcome, shown.item.shape
+    seconds = setting.world.items.seconds[out.item]
+    film = out.view & (seconds > 0)
+    values = {
+        "click": np.ones(len(out.row)),
+        "purchase": out.bought,
+        "like": out.liked,
+        "dislike": out.disliked,
+        "rating": out.stars,
+        "survey": out.surveyed,
+        "watch": np.where(film, out.watched / np.maximum(seconds, 1e-9), np.nan),
+    }
+    signals = {}
+    for name, value in values.items():
+        signals[name] = np.full(shape, np.nan if name == "watch" else 0.0)
+        signals[name][out.row, out.place] = value
+    signals["hide"] = np.zeros(shape)
+    signals["hide"][out.hidden] = 1.0
+    return signals
+
+
+def targets_of(setting: Setting, events: Events) -> Targets:
+    """The target events among them, with their contexts."""
+    rows = np.flatnonzero(np.isin(events.kind, [CODE[name] for name in TARGET_EVENTS]))
+    kept = events.take(rows)
+    contexts = [
+        context_id(surface=SURFACES[surface], device=DEVICES[int(phone)], at=int(at))
+        for surface, phone, at in zip(kept.surface, kept.phone, kept.time, strict=True)
+    ]
+    return Targets(
+        user=kept.user,
+        item=kept.item,
+        time=kept.time,
+        value=kept.value,
+        # `kind` is a place in EVENT_TYPES, and EVENT_CODE counts from 1.
+        type_code=kept.kind.astype(np.int64) + 1,
+        context=np.array(contexts, dtype=str),
+    )
+
+
+def _joined(parts: list[dict[str, np.ndarray]], names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Parts of which some may have no features: those are empty and fit anything."""
+    out = {}
+    for name in names:
+        arrays = [part[name] for part in parts if part[name].size or name != "features"]
+        out[name] = np.concatenate(arrays) if arrays else np.empty(0)
+    return out

@@ -1,0 +1,138 @@
+"""A Recommender as the policy of a world's pages, and what it logs.
+
+Shapes: S pages, K places, C candidates, F features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flows.closed_loop.arms import Arm
+from flows.closed_loop.memory import MemoryStore
+from flows.closed_loop.setting import Setting
+from models.queries import Queries
+from models.recommend.explore import draw_extra, mix_in, with_extra
+from models.recommend.merge import Shortlist
+from models.recommend.queries import build_queries
+from models.recommend.recommender import Recommender
+from models.recommend.rules import blocked_items
+from simulation.behaviour import NOBODY, Moment
+from simulation.policy import LoggingPolicy, Page
+
+
+@dataclass
+class RecommendPolicy:
+    """Fills home pages by a Recommender; on shadow days the shop's own policy does, and the
+    Recommender only says what features it would have read.
+    """
+
+    setting: Setting
+    arm: Arm
+    store: MemoryStore
+    recommender: Recommender
+    shadow: LoggingPolicy | None = None
+
+    def __post_init__(self) -> None:
+        self.features = np.empty((0, 0, 0), dtype=np.float32)
+        """(S, K, F) of the last slates: what the ranker read, or would have."""
+        self.blocked = blocked_items(self.recommender.catalogue)
+
+    def slates(
+        self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`moment` is not looked at."""
+        queries = self._queries(page)
+        if self.shadow is not None:
+            item, chance = self.shadow.slates(page, k=k, rng=rng)
+            shortlist = self._shortlist(queries, item + 1, k=k)
+            x = self._features(queries, shortlist)
+            self.features = _at(x, _columns(shortlist, item + 1, queries))
+            return item, chance
+        blocked = self._blocked(queries)
+        # Drawn also without exploration: they fill the places of sources that find too little.
+        extra = draw_extra(blocked, k=2 * k, rng=rng)
+        shortlist = self._shortlist(queries, extra, k=k)
+        x = self._features(queries, shortlist)
+        own = shortlist.item_idx[:, : shortlist.item_idx.shape[1] - extra.shape[1]]
+        found = Shortlist(
+            item_idx=np.concatenate([own, np.zeros_like(extra)], axis=1), ranks=shortlist.ranks
+        )
+        chain = self.recommender.chain
+        ranked = chain.order(found, x, chain.scores(found, x), k=k)
+        top = np.zeros((len(queries), k), dtype=np.int64)
+        top[:, : ranked.item_idx.shape[1]] = ranked.item_idx
+        top = self._filled(top, blocked)
+        extra = _without(extra, top)[:, :k]
+        drawn, chance = mix_in(
+            top,
+            extra,
+            share=self.arm.explore,
+            allowed=(~blocked).sum(1) - 1 - k,
+            rng=rng,
+        )
+        item = np.where(drawn, extra, top)
+        self.features = _at(x, _columns(shortlist, item, queries))
+        return np.where(item > 0, item - 1, NOBODY), chance
+
+    def _queries(self, page: Page) -> Queries:
+        names = [self.setting.user_ids[user] for user in page.user]
+        contexts = self.setting.contexts(page.at, page.phone).tolist()
+        rows = self.store.read(names, contexts, page.at)
+        return build_queries(
+            rows,
+            catalogue=self.recommender.catalogue,
+            profiles=self.recommender.profiles,
+            exclude=self.blocked,
+            repeat_after=self.recommender.chain.config.repeat_after,
+        )
+
+    def _shortlist(self, queries: Queries, extra: np.ndarray, *, k: int) -> Shortlist:
+        chain = self.recommender.chain
+        found = chain.shortlist(queries, self.recommender.items, k=k)
+        return with_extra(found, extra)
+
+    def _features(self, queries: Queries, shortlist: Shortlist) -> np.ndarray:
+        """(S, C, F); nothing for arms without a ranker, which have no use for them."""
+        if self.arm.weights is None:
+            return np.zeros((*shortlist.item_idx.shape, 0), dtype=np.float32)
+        return self.recommender.chain.features(queries, self.recommender.items, shortlist)
+
+    def _blocked(self, queries: Queries) -> np.ndarray:
+        """(S, N + 1) bool: unavailable, or seen."""
+        blocked = np.repeat(self.blocked[None], len(queries), axis=0)
+        for row, seen in zip(blocked, queries.seen, strict=True):
+            row[seen] = True
+        return blocked
+
+    def _filled(self, top: np.ndarray, blocked: np.ndarray) -> np.ndarray:
+        """Empty places go to the most popular items of all time, as they would be served."""
+        empty = np.flatnonzero((top == 0).any(1))
+        if len(empty) == 0:
+            return top
+        popular = self.recommender.items.state["item_events"]
+        order = np.argsort(-popular, kind="stable")
+        for row in empty:
+            taken = set(top[row].tolist())
+            free = (i for i in order.tolist() if not blocked[row, i] and i not in taken)
+            for place in np.flatnonzero(top[row] == 0):
+                top[row, place] = next(free, 0)
+        return top
+
+
+def _columns(shortlist: Shortlist, item: np.ndarray, queries: Queries) -> np.ndarray:
+    """(S, K) item_idx -> (S, K) their columns in the shortlist, -1 where they are not on it."""
+    same = item[:, :, None] == shortlist.item_idx[:, None, :]
+    return np.where(same.any(-1) & (item > 0), same.argmax(-1), -1)
+
+
+def _at(x: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """(S, C, F) at (S, K) columns; zeros for -1."""
+    taken = np.take_along_axis(x, np.maximum(column, 0)[:, :, None], axis=1)
+    return np.where((column >= 0)[:, :, None], taken, np.float32(0))
+
+
+def _without(extra: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """(S, E) items with those of `top` gone and the rest moved up, order kept."""
+    kept = (extra > 0) & ~(extra[:, :, None] == top[:, None, :]).any(-1)
+    order = np.argsort(~kept, axis=1, kind="stable")
+    return np.take_along_axis(np.where(kept, extra, 0), order, axis=1)

@@ -1,0 +1,126 @@
+"""A running service as the policy of a world's pages: users ask it, and tell it what they did.
+
+Shapes: S pages, K places.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from flows.closed_loop.setting import Setting
+from shortlist import columns as c
+from shortlist.api import MAX_EVENTS, Context, Event, RecommendRequest
+from shortlist.client import ShortlistClient
+from shortlist.contracts import microseconds
+from simulation.behaviour import NOBODY, Moment
+from simulation.day import Shown
+from simulation.events import DEVICES, Events
+from simulation.policy import Page
+
+PLAIN = (c.EVENT_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE, c.TEXT, c.QUERY, c.SESSION_ID)
+
+
+@dataclass
+class ServicePolicy:
+    """Asks over HTTP, a few pages at a time; the answer depends on nobody else's page."""
+
+    setting: Setting
+    client: ShortlistClient
+    connections: int = 4
+    asked: list[str] = field(default_factory=list)
+    """request_id of each home page of the last round, in their order."""
+
+    def slates(
+        self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Raises ServiceError."""
+        row_of = self.setting.item_rows
+        item = np.full((len(page.user), k), NOBODY)
+        self.asked = []
+
+        def ask(row: int):
+            return self.client.recommend(
+                RecommendRequest(
+                    user_id=self.setting.user_ids[page.user[row]],
+                    k=k,
+                    at=int(page.at[row]),
+                    explain=False,
+                    context=Context(surface="home", device=DEVICES[int(page.phone[row])]),
+                )
+            )
+
+        with ThreadPoolExecutor(self.connections) as pool:
+            for row, answer in enumerate(pool.map(ask, range(len(page.user)))):
+                self.asked.append(answer.request_id)
+                for place, shown in enumerate(answer.items):
+                    item[row, place] = row_of[shown.item_id]
+        return item, np.ones(item.shape)
+
+
+@dataclass
+class Teller:
+    """Posts what users did, page after page. Events of items that the service's release does not
+    know yet are kept back for the night.
+    """
+
+    setting: Setting
+    policy: ServicePolicy
+    known_items: int
+    """Item rows below this are in the release."""
+    kept: list[pa.Table] = field(default_factory=list)
+
+    def __call__(self, shown: Shown) -> None:
+        self._tell(shown.events, self.table(shown))
+
+    def tell(self, events: Events) -> None:
+        """Post events that no page of today caused, such as parcels that come back."""
+        self._tell(events, self.setting.publisher.interactions(events, ingested_at=0))
+
+    def _tell(self, events: Events, table: pa.Table) -> None:
+        known = events.item < self.known_items
+        self.kept.append(table.filter(pa.array(~known)))
+        for posts in in_posts(table.filter(pa.array(known))):
+            self.policy.client.events(posts)
+
+    def table(self, shown: Shown) -> pa.Table:
+        """The round's events as INTERACTIONS; those of home pages carry the service's request."""
+        publisher = self.setting.publisher
+        table = publisher.interactions(shown.events, ingested_at=0)
+        home = np.flatnonzero(shown.page.topic < 0)
+        own = publisher.request_ids(shown.request[home])
+        of_service = dict(zip(own, self.policy.asked, strict=True))
+        ids = [of_service.get(name, name) for name in table.column(c.REQUEST_ID).to_pylist()]
+        at = table.schema.get_field_index(c.REQUEST_ID)
+        return table.set_column(at, c.REQUEST_ID, pa.array(ids, pa.string()))
+
+
+def in_posts(table: pa.Table) -> Iterator[list[Event]]:
+    """Events in order of time, as many at once as the API takes."""
+    table = table.sort_by([(c.EVENT_TIMESTAMP, "ascending"), (c.EVENT_ORDER, "ascending")])
+    times = microseconds(table.column(c.EVENT_TIMESTAMP)).to_pylist()
+    events = [
+        Event(
+            **{name: row[name] for name in PLAIN},
+            event_timestamp=at,
+            request_id=row[c.REQUEST_ID],
+            position=row[c.POSITION],
+            surface=row[c.SURFACE],
+            device=row[c.DEVICE],
+        )
+        for row, at in zip(table.to_pylist(), times, strict=True)
+    ]
+    for start in range(0, len(events), MAX_EVENTS):
+        yield events[start : start + MAX_EVENTS]
+
+
+def both(*watchers: Callable[[Shown], None]) -> Callable[[Shown], None]:
+    """One watcher that calls each."""
+
+    def watch(shown: Shown) -> None:
+        for watcher in watchers:
+            watcher(shown)
+
+    return watch

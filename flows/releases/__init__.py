@@ -1,0 +1,1 @@
+"""Gates, acknowledgement by workers, and the service's process."""

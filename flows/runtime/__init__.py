@@ -1,0 +1,1 @@
+"""Configuration, runs, steps and retries, which every flow uses."""

@@ -1,0 +1,1 @@
+"""The work of the skew check: served features against recomputed ones."""

@@ -1,0 +1,153 @@
+"""Recompute logged feature vectors and compare: pure functions over a log, states and packs.
+
+Compared is every column that the log, the lake and the release decide alone: user, context,
+profile, item and history features and their products. Left out are what the candidate sources said
+and places within the shortlist, of which the log has only the items that were shown.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from flows.skew.states import Lag, Logged, pack_lag, states_as_logged
+from models.ranking.features import ranking_features
+from models.ranking.schema import MERGE_FEATURES, RankingSchema
+from models.recommend.queries import build_queries
+from shortlist.catalogue import Catalogue
+from shortlist.feature_store import FeatureReader
+from shortlist.feature_store.packs import tick_of
+from shortlist.features.pack import FeaturePack
+from shortlist.features.profiles import ProfileEncoder
+
+PLACES = ("popularity_place", "recent_popularity_place")
+TOLERANCE = 1e-5
+"""Relative difference that counts as a difference; below it only rounding is left."""
+
+
+@dataclass
+class Comparison:
+    """Counts over all compared values."""
+
+    requests: int = 0
+    vectors: int = 0
+    exact_vectors: int = 0
+    compared: tuple[str, ...] = ()
+    different: dict[str, int] = field(default_factory=dict)
+    worst: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of each feature that differs: the largest difference, with both values and the request."""
+    lags: dict[str, Lag] = field(default_factory=dict)
+    """Of each view how far its served states were behind the lake."""
+
+    def report(self, *, days_allowed: float) -> dict[str, Any]:
+        order = sorted(self.different, key=lambda name: -self.different[name])
+        return {
+            "requests": self.requests,
+            "vectors": self.vectors,
+            "exact_share": self.exact_vectors / max(self.vectors, 1),
+            "compared": len(self.compared),
+            "different_share": {name: self.different[name] / self.vectors for name in order},
+            "worst": {name: self.worst[name] for name in order},
+            "staleness": {
+                view: lag.report(days_allowed=days_allowed) for view, lag in self.lags.items()
+            },
+        }
+
+
+def merged(found: Sequence[Comparison]) -> Comparison:
+    """The comparisons of several releases as one."""
+    total = Comparison()
+    for one in found:
+        total.requests += one.requests
+        total.vectors += one.vectors
+        total.exact_vectors += one.exact_vectors
+        total.compared = tuple(dict.fromkeys((*total.compared, *one.compared)))
+        for name, count in one.different.items():
+            total.different[name] = total.different.get(name, 0) + count
+            if one.worst[name]["by"] >= total.worst.get(name, {"by": -1.0})["by"]:
+                total.worst[name] = one.worst[name]
+        for view, lag in one.lags.items():
+            before = total.lags.get(view)
+            total.lags[view] = lag if before is None else before.followed_by(lag)
+    return total
+
+
+def comparable(schema: RankingSchema) -> list[int]:
+    """Positions of the columns that can be recomputed."""
+    left_out = {*PLACES, *MERGE_FEATURES}
+    return [i for i, name in enumerate(schema.names) if name not in left_out and ":" not in name]
+
+
+def compare(
+    logged: Sequence[Logged],
+    *,
+    schema: RankingSchema,
+    catalogue: Catalogue,
+    profiles: ProfileEncoder,
+    reader: FeatureReader,
+    snapshots: Path,
+    packs: Mapping[int, FeaturePack],
+    published: Mapping[str, pa.Table] | None = None,
+) -> Comparison:
+    """Compare responses of one release with what the lake's states and `packs` (by tick) say.
+
+    Args:
+        reader: point-in-time states out of the lake.
+        snapshots: the folder of those states.
+        catalogue: the release's.
+        published: {pack_id: the catalogue that was served with it}; the release's rows otherwise.
+    """
+    found = Comparison()
+    columns = comparable(schema)
+    names = [schema.names[i] for i in columns]
+    found.compared = tuple(names)
+    tick = tick_of(snapshots)
+    rows, lags = states_as_logged(logged, reader, snapshots=snapshots, tick=tick)
+    found.lags = lags | {"item_state": pack_lag(logged, tick=tick)}
+    live = {name: catalogue.with_current(items) for name, items in (published or {}).items()}
+    aligned = {
+        (r.pack_as_of, r.pack_id): packs[r.pack_as_of].align(live.get(r.pack_id, catalogue).vocab)
+        for r in {(r.pack_as_of, r.pack_id): r for r in logged}.values()
+    }
+    for i, response in enumerate(logged):
+        served_from = live.get(response.pack_id, catalogue)
+        one = build_queries(rows.take(np.array([i])), catalogue=served_from, profiles=profiles)
+        vectors = ranking_features(
+            one,
+            aligned[response.pack_as_of, response.pack_id],
+            catalogue=served_from,
+            candidates=served_from.vocab.encode(response.item_ids)[None],
+            source_scores={},
+            source_ranks={},
+            schema=schema,
+        )[0][:, columns]
+        served = response.features[:, columns]
+        found.requests += 1
+        found.vectors += len(served)
+        found.exact_vectors += int((vectors == served).all(axis=1).sum())
+        _note(found, names, served, vectors, response.request_id)
+    return found
+
+
+def _note(
+    found: Comparison, names: list[str], served: np.ndarray, vectors: np.ndarray, request_id: str
+) -> None:
+    scale = np.maximum(np.maximum(np.abs(served), np.abs(vectors)), 1e-3)
+    apart = np.abs(served.astype(np.float64) - vectors)
+    relative = np.where(np.isfinite(apart), apart / scale, np.inf)
+    for column in np.flatnonzero((relative > TOLERANCE).any(axis=0)):
+        name, row = names[column], int(relative[:, column].argmax())
+        found.different[name] = found.different.get(name, 0) + int(
+            (relative[:, column] > TOLERANCE).sum()
+        )
+        by = float(np.nan_to_num(apart[row, column], nan=np.inf, posinf=np.inf))
+        if by >= found.worst.get(name, {"by": -1.0})["by"]:
+            found.worst[name] = {
+                "by": by,
+                "served": float(served[row, column]),
+                "recomputed": float(vectors[row, column]),
+                "request_id": request_id,
+            }

@@ -1,0 +1,82 @@
+"""Judge a comparison: which features differ, which views were stale, each by its name."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from flows.skew.compare import Comparison
+from flows.skew.states import SECONDS_PER_DAY
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is still no skew."""
+
+    different: float = 0.0
+    """Share of vectors in which a feature may differ."""
+    stale: float = 0.01
+    """Share of requests in which a view may be behind the lake."""
+    days_behind: float = 1.0
+    """Days that item and context states may be behind the newest tick: a nightly featurize."""
+
+
+class SkewFailed(RuntimeError):
+    """What was served is not what the lake says; the message names the features and views."""
+
+    def __init__(self, report: dict[str, Any], *, where: str):
+        self.report = report
+        parts = []
+        if report["features"]:
+            parts.append(f"features that differ from the lake: {', '.join(report['features'])}")
+        if report["views"]:
+            parts.append(f"views that were stale: {', '.join(report['views'])}")
+        super().__init__(f"{'; '.join(parts)}; {where} says by how much")
+
+
+def judge(found: Comparison, limits: Limits) -> dict[str, Any]:
+    """The report with `passed`, the `features` and `views` that failed, and a reason for each."""
+    report = found.report(days_allowed=limits.days_behind)
+    reasons = []
+    features = [
+        name for name, share in report["different_share"].items() if share > limits.different
+    ]
+    for name in features:
+        worst = report["worst"][name]
+        reasons.append(
+            f"feature {name} differs in {report['different_share'][name]:.1%} of the vectors (at"
+            f" most {limits.different:.1%}): served {worst['served']:.6g}, recomputed"
+            f" {worst['recomputed']:.6g} in request {worst['request_id']}"
+        )
+    views = []
+    for view, lag in report["staleness"].items():
+        said = []
+        if lag["share"] > limits.stale:
+            said.append(_stale(view, lag, limits))
+        if lag["unreachable"] > limits.stale * max(report["requests"], 1):
+            said.append(
+                f"view {view} says as_of of {lag['unreachable']:,} requests that no state in the"
+                " lake has; is every posted event in the inbox or the lake?"
+            )
+        if said:
+            views.append(view)
+            reasons += said
+    return report | {
+        "features": features,
+        "views": views,
+        "reasons": reasons,
+        "passed": not reasons,
+    }
+
+
+def _stale(view: str, lag: dict[str, Any], limits: Limits) -> str:
+    share = f"is stale in {lag['share']:.1%} of the requests (at most {limits.stale:.1%})"
+    if not lag["by_tick"]:
+        return (
+            f"view {view} {share}: up to {lag['max_seconds']:,.0f} s behind the lake; are posted"
+            " events pushed, and was `shortlist featurize` run?"
+        )
+    named = "item_state (the feature pack)" if view == "item_state" else view
+    days = lag["max_seconds"] / SECONDS_PER_DAY
+    return (
+        f"view {named} {share}: up to {days:.0f} days behind the newest tick (at most"
+        f" {limits.days_behind:g}); run `shortlist featurize` at least that often"
+    )

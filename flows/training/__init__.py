@@ -1,0 +1,1 @@
+"""The work of the train flow: sources, chain, rankers, refit."""

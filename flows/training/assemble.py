@@ -1,0 +1,235 @@
+"""From the lake and Feast to what models are trained on and judged by. No Prefect here."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.runtime.configuration import RunConfig
+from flows.runtime.runs import Run
+from models.data import TrainingData, Validation
+from models.queries import Queries
+from models.recommend.chain import Chain
+from models.recommend.queries import build_queries
+from models.recommend.rules import blocked_items
+from models.user_log import UserLog
+from shortlist import columns as c
+from shortlist.catalogue import Catalogue
+from shortlist.catalogue_history import COLUMNS, CatalogueHistory
+from shortlist.config import Settings
+from shortlist.contracts import event_codes, microseconds
+from shortlist.counting import POSTED, known_at
+from shortlist.feature_store import FeatureReader
+from shortlist.features.finalize import context_id
+from shortlist.features.pack import FeaturePack, ItemState
+from shortlist.features.profiles import ProfileEncoder
+from shortlist.splits import Requests, Windows, draw_requests
+from shortlist.ticks import newest_tick
+
+BATCH = 256
+"""Requests ranked at once: bounds the memory of features, (B, C, F) float32."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The lake as one run sees it: target events, catalogue, users and the four windows."""
+
+    interactions: pa.Table  # target events, sorted by time
+    asked: np.ndarray  # (E,) int64 microseconds, when the page of each was asked for
+    users: pa.Table
+    catalogue: Catalogue
+    windows: Windows
+    versions: pa.Table | None = None
+    """Of the catalogue's items (`catalogue_history.COLUMNS`); None: it never changed."""
+    repeat_after: int | None = None
+    """Microseconds after which an item may be recommended again; None: never."""
+    drawn: dict[tuple[str, int, int], Requests] = field(default_factory=dict)
+    """Requests that were drawn already, by window, seed and most requests of a user."""
+
+    @cached_property
+    def catalogues(self) -> CatalogueHistory:
+        """The catalogue as of each moment."""
+        first_event = np.full(self.catalogue.num_items + 1, np.iinfo(np.int64).max)
+        item_ids = self.interactions.column(c.ITEM_ID).to_pylist()
+        np.minimum.at(first_event, self.catalogue.vocab.encode(item_ids), self.time)
+        return CatalogueHistory(self.catalogue, self.versions, first_event=first_event)
+
+    @cached_property
+    def time(self) -> np.ndarray:
+        """(E,) int64 microseconds."""
+        return microseconds(self.interactions.column(c.EVENT_TIMESTAMP)).to_numpy()
+
+    def before(self, end: int) -> pa.Table:
+        """Target events strictly before `end`."""
+        return self.interactions.slice(0, int(np.searchsorted(self.time, end)))
+
+    @cached_property
+    def attributes(self) -> dict[str, dict[str, str]]:
+        """user_id -> attributes."""
+        ids = self.users.column(c.USER_ID).to_pylist()
+        rows = self.users.column(c.ATTRIBUTES).to_pylist()
+        return {user_id: dict(row or []) for user_id, row in zip(ids, rows, strict=True)}
+
+
+def load_world(settings: Settings, run: Run) -> World:
+    """What the run froze when it started. Raises LakeError if its snapshot is gone."""
+    lake = run.lake(settings)
+    interactions = lake.interactions(event_types=run.config.data.target_events)
+    return World(
+        interactions=interactions,
+        asked=lake.asked_at(interactions),
+        users=lake.users(),
+        catalogue=Catalogue.from_items(run.items),
+        windows=run.windows,
+        versions=lake.item_versions(COLUMNS),
+        repeat_after=run.config.data.repeat_after,
+    )
+
+
+def fit_profiles(world: World, *, end: int) -> ProfileEncoder:
+    """Attributes of users who were active before `end`, surfaces and devices of their events."""
+    events = world.before(end)
+    active = sorted(set(events.column(c.USER_ID).to_pylist()))
+    pairs = events.select([c.SURFACE, c.DEVICE]).group_by([c.SURFACE, c.DEVICE])
+    counted = pairs.aggregate([([], "count_all")]).to_pylist()
+    return ProfileEncoder.fit(
+        (world.attributes.get(user_id, {}) for user_id in active),
+        places={(row[c.SURFACE], row[c.DEVICE]): row["count_all"] for row in counted},
+    )
+
+
+def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> TrainingData:
+    """Histories before `end`, and every target event that they were made from."""
+    table = world.before(end)
+    time = world.time[: table.num_rows]
+    user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
+    user_ids = [str(name) for name in user_names]
+    arrived = microseconds(table.column(c.INGESTED_AT)).to_numpy()
+    source = table.column(c.SOURCE).fill_null("")
+    posted = np.any([pc.starts_with(source, one).to_numpy() for one in POSTED], axis=0)
+    log = UserLog.build(
+        user,
+        num_users=len(user_ids),
+        num_items=world.catalogue.num_items,
+        item_idx=_item_numbers(world.catalogue, table.column(c.ITEM_ID)),
+        time=time,
+        known=known_at(time, arrived, posted=posted),
+        value=table.column(c.VALUE).to_numpy().astype(np.float64),
+        type_code=event_codes(table.column(c.EVENT_TYPE)),
+        repeat_after=world.repeat_after,
+    )
+    return TrainingData.from_log(
+        log,
+        catalogue=world.catalogue,
+        user_ids=user_ids,
+        profile=profiles.encode(world.attributes.get(user_id, {}) for user_id in user_ids),
+        profile_cardinalities=profiles.cardinalities,
+    )
+
+
+def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray:
+    """(E,) item_idx, 0 without an item, above `num_items` where the catalogue lacks it."""
+    item_idx = catalogue.vocab.encode(item_ids.to_pylist())
+    missing = np.flatnonzero((item_idx == 0) & item_ids.is_valid().to_numpy())
+    _, number = np.unique(item_ids.take(pa.array(missing)).to_numpy(), return_inverse=True)
+    item_idx[missing] = catalogue.num_items + 1 + number
+    return item_idx
+
+
+@dataclass(frozen=True)
+class JudgedTick:
+    """Requests of one publishing tick and one state of the catalogue, with the pack they saw and
+    what their users did next.
+    """
+
+    queries: Queries
+    items: ItemState
+    relevant: list[np.ndarray]  # item_idx of the user's new, available items of the next 24 h
+    next_set: list[np.ndarray]  # item_idx of those chosen on the request's own page
+    context_ids: list[str]
+    catalogues: CatalogueHistory | None = None
+    """None: the models' own catalogue holds."""
+    moment: int = 0
+    """Of `catalogues`."""
+
+    def over(self, models: Chain) -> Chain:
+        """The models over the catalogue as these requests saw it, as the service does it."""
+        if self.catalogues is None:
+            return models
+        return models.live(self.catalogues.as_of(self.moment), None)
+
+
+def judged_requests(
+    world: World,
+    window: str,
+    *,
+    profiles: ProfileEncoder,
+    reader: FeatureReader,
+    packs: dict[int, FeaturePack],
+    config: RunConfig,
+) -> list[JudgedTick]:
+    """Requests drawn from a window, with features and catalogue as of each request, in batches.
+
+    Items that were unavailable are blocked, and nobody can be shown them: they aren't relevant.
+    """
+    requests = draw_window(world, window, config)
+    contexts = [
+        context_id(surface=surface, device=device, at=int(at))
+        for (surface, device), at in zip(requests.contexts, requests.at, strict=True)
+    ]
+    read = reader.read(requests.user_ids, contexts, requests.at)
+    encode = world.catalogue.vocab.encode
+    seen_as_of = np.stack(
+        [newest_tick(requests.at, config.tick), world.catalogues.moments(requests.at)]
+    )
+    ticks = []
+    for tick, moment in np.unique(seen_as_of, axis=1).T.tolist():
+        items = packs[tick].align(world.catalogue.vocab)
+        blocked = blocked_items(world.catalogues.as_of(moment))
+
+        def available(item_ids: list[str], blocked: np.ndarray = blocked) -> np.ndarray:
+            item_idx = encode(item_ids)
+            return item_idx[~blocked[item_idx]]
+
+        alike = np.flatnonzero((seen_as_of == [[tick], [moment]]).all(axis=0))
+        for start in range(0, len(alike), BATCH):
+            rows = alike[start : start + BATCH]
+            ticks.append(
+                JudgedTick(
+                    queries=build_queries(
+                        read.take(rows),
+                        catalogue=world.catalogue,
+                        profiles=profiles,
+                        exclude=blocked,
+                        repeat_after=world.repeat_after,
+                    ),
+                    items=items,
+                    context_ids=[contexts[i] for i in rows],
+                    relevant=[available(requests.relevant[i]) for i in rows],
+                    next_set=[available(requests.next_set[i]) for i in rows],
+                    catalogues=world.catalogues,
+                    moment=moment,
+                )
+            )
+    return ticks
+
+
+def draw_window(world: World, window: str, config: RunConfig) -> Requests:
+    """The requests of a window; the same seed draws the same requests in every step."""
+    key = (window, config.seed, config.split.max_requests_per_user)
+    if key not in world.drawn:
+        world.drawn[key] = draw_requests(
+            world.interactions,
+            world.windows[window],
+            rng=np.random.default_rng([config.seed, *window.encode()]),
+            max_per_user=config.split.max_requests_per_user,
+            asked=world.asked,
+            repeat_after=world.repeat_after,
+        )
+    return world.drawn[key]
+
+
+def as_validation(ticks: list[JudgedTick]) -> Validation:
+    return Validation(ticks=[(tick.queries, tick.items, tick.relevant) for tick in ticks])

@@ -1,0 +1,151 @@
+"""Champion against challenger: both recipes are fitted on the same windows and compared there.
+
+Released models have seen the test window, and their catalogue may be older than the run's, so
+they are never compared. The champion's manifest carries its recipe. The run fits that recipe on
+its own windows, beside the challenger's, and both are judged on the same requests. Models that the
+run has fitted anyway are used again.
+"""
+
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from flows.runtime.runs import Run
+from flows.train import read_windows
+from flows.training.assemble import World, as_validation, training_data
+from flows.training.ranking_data import Windowed, fit_rankers, gather
+from flows.training.refit import Recipe, refit_jobs
+from flows.training.sources import fit_sources
+from models import registry
+from models.ranking.protocol import Ranker
+from models.recommend.chain import Chain
+from models.registry import SourceConfig
+from models.training import TrainingOptions
+from shortlist.config import Settings, describe
+from shortlist.release import ReleaseError, ReleaseStore
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """Which release served when the challenger was judged, and how they were compared."""
+
+    release_id: str | None
+    status: Literal["none", "unchanged", "compared", "untrainable"]
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def judge_champion(
+    settings: Settings, run: Run, world: World, challenger: Recipe
+) -> tuple[Champion, Chain | None]:
+    """Fit the recipe of the release that serves on the windows of the run.
+
+    Returns:
+        The chain that the test window judges; None if there is nothing to compare.
+    """
+    champion, recipe = find_champion(ReleaseStore(settings.releases), challenger)
+    if recipe is None:
+        return champion, None
+    print(f"evaluate: fitting the recipe of release {champion.release_id} on the run's windows")
+    try:
+        return champion, fit_recipe(settings, run, world, recipe, challenger=challenger)
+    except ValueError as error:  # of a model that refuses the data, such as EASE beyond its limit
+        reason = f"the recipe of release {champion.release_id} can't be fitted: {error}"
+        return replace(champion, status="untrainable", reason=reason), None
+
+
+def find_champion(store: ReleaseStore, challenger: Recipe) -> tuple[Champion, Recipe | None]:
+    """The release that serves; with its recipe if that has to be compared."""
+    release_id = store.current_id()
+    if release_id is None:
+        return Champion(None, "none", "no release serves yet"), None
+    try:
+        about = store.open().about
+        if "recipe" not in about:
+            raise ReleaseError("its manifest has no recipe; an earlier version made it")
+        recipe = Recipe.from_json(about["recipe"])
+    except ValidationError as error:
+        problems = "; ".join(describe(problem) for problem in error.errors())
+        reason = f"release {release_id}: this version can't read its recipe: {problems}"
+        return Champion(release_id, "untrainable", reason), None
+    except ReleaseError as error:
+        return Champion(release_id, "untrainable", f"release {release_id}: {error}"), None
+    if recipe.hash == challenger.hash:
+        reason = f"the recipe is that of release {release_id}, fitted on newer data"
+        return Champion(release_id, "unchanged", reason), None
+    return Champion(release_id, "compared", f"with the recipe of release {release_id}"), recipe
+
+
+def fit_recipe(
+    settings: Settings, run: Run, world: World, recipe: Recipe, *, challenger: Recipe
+) -> Chain:
+    """A recipe's chain as the test window judges it: its ranker learns on the second window from
+    sources fitted on the first, then the sources are fitted on everything before the test window.
+
+    Args:
+        challenger: the run's own recipe, whose models are used where they are the same.
+    """
+    config, windows = run.config, world.windows
+    windows_read = ("ranker_train", "validation")
+    ticks, profiles = read_windows(run.states(settings), world, config, windows=windows_read)
+    validation = as_validation(ticks["validation"])
+    folder = run.path / "backtest" / CHAMPION
+    shutil.rmtree(folder, ignore_errors=True)
+    wanted = recipe.in_chain
+    for_ranker = wanted if recipe.ranker is not None else []
+    new_trials = [source for source in for_ranker if source not in config.train.sources]
+    new_sources = [
+        source
+        for source in wanted
+        if source not in challenger.sources
+        or recipe.frozen[source.kind] != challenger.frozen[source.kind]
+    ]
+    parts = (
+        (new_trials, windows["retrieval_train"][1], folder / "trial"),
+        (new_sources, windows["test"][0], folder / "sources"),
+    )
+    jobs = [
+        job
+        for sources, end, path in parts
+        for job in refit_jobs(
+            sources,
+            training_data(world, profiles, end=end),
+            validation,
+            path,
+            frozen=recipe.frozen,
+        )
+    ]
+    if jobs:
+        fit_sources(jobs, config, settings.cache)
+
+    def chain(
+        new: list[SourceConfig], own: Path, fitted: Path, ranker: Ranker | None = None
+    ) -> Chain:
+        sources = {
+            source.kind: registry.load(
+                source.kind, (fitted if source in new else own) / source.kind, world.catalogue
+            )
+            for source in wanted
+        }
+        return Chain(
+            recipe.chain,
+            sources=sources,
+            ranker=ranker,
+            catalogue=world.catalogue,
+            profiles=profiles,
+        )
+
+    ranker = None
+    if recipe.ranker is not None:
+        trial = chain(new_trials, run.trial, folder / "trial")
+        window = Windowed.of(trial, ticks, {name: gather(trial, ticks[name]) for name in ticks})
+        options = TrainingOptions(seed=config.seed, num_threads=config.train.parallel)
+        ranker = fit_rankers(recipe.rankers, window, options)[recipe.ranker]
+    return chain(new_sources, run.backtest, folder / "sources", ranker)

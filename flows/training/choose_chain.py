@@ -1,0 +1,174 @@
+"""The choice of the chain on validation: sources and ranker, by paired intervals over users.
+
+The cheaper chain wins unless it costs quality with evidence. A chain with fewer sources is cheaper,
+and rankers cost more in the order fusion, LambdaMART, DeepFM, blend. Sources leave in order of what
+the probing ranker gains from them, least first, and every chain is compared with the one of all
+sources, so that small losses do not add up.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from flows.training.ranking_data import Assembled
+from models.ranking.registry import KINDS
+from models.recommend.chain import ChainConfig
+from shortlist.metrics import bootstrap_mean, paired_difference
+
+MAX_LOSS = 0.005
+"""Mean nDCG@10 that a cheaper chain may lose where the interval is too wide to show a loss. Without
+it, validation with few users would accept any chain (docs/decisions.md).
+"""
+RECALL_FLOOR = 0.95
+"""Share of the relevant items found by all sources together that the kept ones must still find.
+The lower end of its interval counts: nDCG@10 hardly sees such a loss, yet a later ranker and
+every k above ten can only order what was found.
+"""
+FALLBACK = "recent_popularity"
+"""Never left out: it answers for users about whom nothing is known."""
+
+
+def costs(users: Sequence[str], cheaper: np.ndarray, dearer: np.ndarray) -> dict[str, Any]:
+    """Paired interval of nDCG@10, cheaper minus dearer, and whether the cheaper one costs quality:
+    the upper end is below zero, or the mean below -MAX_LOSS.
+    """
+    interval = paired_difference(users, cheaper, dearer, rng=np.random.default_rng(0))
+    return interval | {"costs": bool(interval["high"] < 0 or interval["mean"] < -MAX_LOSS)}
+
+
+def as_text(interval: dict[str, Any]) -> str:
+    return f"nDCG@10 {interval['mean']:+.4f} [{interval['low']:+.4f}, {interval['high']:+.4f}]"
+
+
+@dataclass
+class SourceChoice:
+    """Which sources stay, and one line of reason for each that goes."""
+
+    candidate_sources: tuple[str, ...]
+    score_sources: tuple[str, ...]
+    verdict: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def choose_sources(
+    config: ChainConfig,
+    valid: Assembled,
+    scores: np.ndarray,
+    usage: dict[str, float],
+    *,
+    probe_without: Callable[[tuple[str, ...]], np.ndarray],
+) -> SourceChoice:
+    """Leave out the sources that do not pay.
+
+    Args:
+        valid: the validation window under the chain with all sources.
+        scores: (R,) scores of the probing ranker, which has seen all sources.
+        usage: share of the probing ranker's gain that comes from each source's scores and ranks.
+        probe_without: (R,) scores of a probing ranker fitted without the features of some sources.
+    """
+    names = config.candidate_sources
+    by_usage = sorted(names, key=lambda name: usage.get(name, 0.0))
+    everything = valid.data.ndcg(scores)
+    kept, worth, verdict = set(names), {}, []
+    for name in by_usage:
+        if name == FALLBACK:
+            continue
+        columns = [i for i, other in enumerate(names) if other in kept - {name}]
+        without = costs(valid.data.users, ndcg_of_candidates(valid, scores, columns), everything)
+        if without["costs"] or recall_kept(valid, columns)["low"] < RECALL_FLOOR:
+            worth[name] = round(-without["mean"], 4)
+            continue
+        kept.discard(name)
+        verdict.append(f"{name}: its candidates are left out, {as_text(without)} on validation")
+    columns = [i for i, name in enumerate(names) if name in kept]
+    choice = SourceChoice(
+        candidate_sources=tuple(name for name in names if name in kept),
+        score_sources=(),
+        verdict=verdict,
+        figures={
+            "all_sources": round(float(valid.data.mean_ndcg(scores)), 4),
+            "recall_kept": round(recall_kept(valid, columns)["mean"], 4),
+            "worth": worth,
+            "score_usage": {name: round(value, 4) for name, value in usage.items()},
+        },
+    )
+    return choose_scores(config, choice, valid, scores, usage, probe_without=probe_without)
+
+
+def ndcg_of_candidates(valid: Assembled, scores: np.ndarray, columns: list[int]) -> np.ndarray:
+    """(G,) nDCG@10 if only the sources in these columns found candidates.
+
+    A candidate that none of them finds comes last and counts as a miss, in short lists too.
+    """
+    found = valid.found_by[:, columns].any(1)
+    data = replace(valid.data, label=np.where(found, valid.data.label, 0))
+    return data.ndcg(np.where(found, scores, -np.inf))
+
+
+def recall_kept(valid: Assembled, columns: list[int]) -> dict[str, float]:
+    """Share of the relevant candidates of all sources that those in these columns find, per
+    request; with its interval over users.
+    """
+    owner = np.repeat(np.arange(len(valid.data)), valid.data.group)
+    still = valid.data.label * valid.found_by[:, columns].any(1)
+    found = np.bincount(owner, weights=valid.data.label, minlength=len(valid.data))
+    kept = np.bincount(owner, weights=still, minlength=len(valid.data))
+    share = np.divide(kept, found, out=np.full(len(found), np.nan), where=found > 0)
+    return bootstrap_mean(valid.data.users, share, rng=np.random.default_rng(0))
+
+
+def choose_scores(
+    config: ChainConfig,
+    choice: SourceChoice,
+    valid: Assembled,
+    scores: np.ndarray,
+    usage: dict[str, float],
+    *,
+    probe_without: Callable[[tuple[str, ...]], np.ndarray],
+) -> SourceChoice:
+    """Keep the scores of a source without candidates only if a ranker without them is worse.
+
+    First all such sources are left out together; while that costs, the most used one returns.
+    """
+    everything = valid.data.ndcg(scores)
+    spare = [name for name in config.score_sources if name not in choice.candidate_sources]
+    spare.sort(key=lambda name: usage.get(name, 0.0))
+    while spare:
+        without = costs(valid.data.users, valid.data.ndcg(probe_without(tuple(spare))), everything)
+        if not without["costs"]:
+            together = ", ".join(spare)
+            choice.verdict.append(
+                f"{together}: out of the chain, {as_text(without)} on validation without the scores"
+            )
+            choice.figures["without_scores"] = without
+            break
+        spare.pop()
+    choice.score_sources = tuple(name for name in config.score_sources if name not in spare)
+    return choice
+
+
+def source_usage(importance: dict[str, float], sources: tuple[str, ...]) -> dict[str, float]:
+    """Share of a ranker's total gain that comes from the features named `<source>:...`."""
+    return {
+        source: sum(v for name, v in importance.items() if name.startswith(f"{source}:"))
+        for source in sources
+    }
+
+
+def best_ranker(rankers: dict[str, Any], valid: Assembled) -> tuple[str | None, dict[str, float]]:
+    """The cheapest ranker that no dearer one beats on validation, and nDCG@10 of all.
+
+    None is reciprocal rank fusion, the order without a ranker.
+    """
+    data = valid.data
+    by_cost = sorted(rankers, key=KINDS.index)
+    best, best_ndcg = "fusion", data.ndcg(valid.fused)
+    figures = {best: data.mean_ndcg(valid.fused)}
+    for kind in by_cost:
+        scores = rankers[kind].predict(data.x, data.item_idx)
+        figures[kind] = data.mean_ndcg(scores)
+        if costs(data.users, best_ndcg, data.ndcg(scores))["costs"]:
+            best, best_ndcg = kind, data.ndcg(scores)
+    return (None if best == "fusion" else best), figures

@@ -1,0 +1,36 @@
+"""Whether the windows of a run can be judged at all: one sentence before anything is trained."""
+
+import numpy as np
+
+from flows.runtime.configuration import RunConfig
+from flows.training.assemble import World, draw_window
+from shortlist.moments import moment_text
+from shortlist.splits import SplitError
+
+LEARNED_FROM = ("ranker_train", "validation", "test")
+"""Windows whose requests are answered, to teach the ranker, to choose and to evaluate."""
+
+
+def require_judgeable(world: World, config: RunConfig) -> None:
+    """Raises SplitError if a window has no request that a list could be right for."""
+    available = np.concatenate([[False], world.catalogue.available[1:]])
+    for window in LEARNED_FROM:
+        start, end = world.windows[window]
+        events = int(np.subtract(*np.searchsorted(world.time, [end, start])))
+        where = (
+            f"window '{window}' ({moment_text(start)} to {moment_text(end)}, {events:,} target"
+            " events) can't be judged"
+        )
+        requests = draw_window(world, window, config)
+        if len(requests) == 0:
+            raise SplitError(
+                f"{where}: nobody chooses anything new in it. Give it a larger share in [split]"
+                ' fractions; or set [data] repeats = "allow" if people come back for the same'
+            )
+        wanted = [item_id for relevant in requests.relevant for item_id in relevant]
+        if not available[world.catalogue.vocab.encode(wanted)].any():
+            raise SplitError(
+                f"{where}: none of the {len(set(wanted)):,} items that people choose in it is in"
+                f" the catalogue and available (it has {int(available.sum()):,} such items). Do the"
+                " ids of log and catalogue agree?"
+            )

@@ -1,0 +1,119 @@
+"""What rankers learn from: candidates, features and labels of every request of a window."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flows.training.assemble import JudgedTick
+from models.queries import Candidates
+from models.ranking.protocol import Ranker, RankingData
+from models.ranking.registry import RankerConfig, fit_ranker
+from models.recommend.chain import Chain, ChainConfig, fused_score
+from models.recommend.merge import Shortlist, merge
+from models.training import TrainingOptions
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """Ranking data of one window, with what the rankers do not read but the choice does."""
+
+    data: RankingData
+    found_by: np.ndarray  # (R, S) bool, in the order of the chain's candidate sources
+    fused: np.ndarray  # (R,) float32: reciprocal rank fusion, the order without a ranker
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What every source found and scored for one tick: a smaller chain is a selection of it."""
+
+    found: dict[str, Candidates]
+    shortlist: Shortlist  # of all sources together; item_idx ascending in each row
+    scores: dict[str, np.ndarray]
+
+    def of(self, config: ChainConfig) -> tuple[Shortlist, dict[str, np.ndarray]]:
+        """Shortlist and scores of a chain with some of the sources; nothing is computed anew."""
+        kept = merge({name: self.found[name] for name in config.candidate_sources})
+        places = np.zeros(kept.item_idx.shape, dtype=np.int64)
+        for row, (items, everything) in enumerate(
+            zip(kept.item_idx, self.shortlist.item_idx, strict=True)
+        ):
+            real = everything[everything > 0]
+            places[row] = np.minimum(np.searchsorted(real, items), max(len(real) - 1, 0))
+        scores = {
+            name: np.where(
+                kept.item_idx > 0,
+                np.take_along_axis(self.scores[name], places, axis=1),
+                np.float32(-np.inf),
+            )
+            for name in config.score_sources
+        }
+        return kept, scores
+
+
+def gather(chain: Chain, ticks: list[JudgedTick]) -> list[Gathered]:
+    """Ask every source of the chain once about every request."""
+    gathered = []
+    for tick in ticks:
+        then = tick.over(chain)
+        found = then.retrieve(tick.queries, tick.items)
+        shortlist = merge(found)
+        scores = then.source_scores(tick.queries, tick.items, shortlist)
+        gathered.append(Gathered(found, shortlist, scores))
+    return gathered
+
+
+def assemble_ranking(chain: Chain, ticks: list[JudgedTick], gathered: list[Gathered]) -> Assembled:
+    """Candidates, features and labels of every request of a window."""
+    parts, found_by, fused = [], [], []
+    for tick, answers in zip(ticks, gathered, strict=True):
+        shortlist, scores = answers.of(chain.config)
+        parts.append(
+            RankingData.from_requests(
+                tick.over(chain).features(tick.queries, tick.items, shortlist, scores),
+                shortlist.item_idx,
+                tick.relevant,
+                users=tick.queries.user_ids,
+                schema=chain.schema,
+            )
+        )
+        real = shortlist.item_idx > 0
+        found_by.append(shortlist.found_by()[real])
+        fused.append(fused_score(shortlist)[real])
+    return Assembled(RankingData.concat(parts), np.concatenate(found_by), np.concatenate(fused))
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """Ranking data of the window that rankers learn from, and of validation."""
+
+    train: Assembled
+    valid: Assembled
+
+    @classmethod
+    def of(
+        cls,
+        chain: Chain,
+        ticks: dict[str, list[JudgedTick]],
+        gathered: dict[str, list[Gathered]],
+    ) -> "Windowed":
+        train, valid = (
+            assemble_ranking(chain, ticks[window], gathered[window])
+            for window in ("ranker_train", "validation")
+        )
+        return cls(train, valid)
+
+
+def fit_rankers(
+    configs: Sequence[RankerConfig], window: Windowed, options: TrainingOptions
+) -> dict[str, Ranker]:
+    """Every ranker, in the order given; a blend comes last and mixes those before it."""
+    rankers: dict[str, Ranker] = {}
+    for ranker in configs:
+        started = time.perf_counter()
+        rankers[ranker.kind] = fit_ranker(
+            ranker, window.train.data, window.valid.data, options, fitted=rankers
+        )
+        print(f"{ranker.kind}: trained in {time.perf_counter() - started:.1f} s")
+    return rankers

@@ -1,0 +1,48 @@
+"""Monitoring's reference window: the test lists as the service would have logged them."""
+
+import pyarrow as pa
+
+from flows.training.assemble import JudgedTick
+from models.recommend.chain import Chain, Ranked
+from models.recommend.rules import RULES_VERSION
+from shortlist.contracts import SERVING_LOG
+
+
+def reference_log(
+    ranked: list[Ranked], ticks: list[JudgedTick], chain: Chain, *, k: int
+) -> pa.Table:
+    """The chain's test lists, SERVING_LOG contract."""
+    names = chain.config.candidate_sources
+    ids = chain.catalogue.vocab.ids
+    rows = [
+        {
+            "request_id": f"test-{int(tick.queries.at[row])}-{user_id}",
+            "release_id": "unpublished",
+            "pack_id": tick.items.pack_id,
+            "arm": "main",
+            "user_id": user_id,
+            "context_id": tick.context_ids[row],
+            "event_timestamp": int(tick.queries.at[row]),
+            "user_as_of": int(tick.queries.history_time[row].max()),
+            "delta_epoch": 0,
+            "rules_version": RULES_VERSION,
+            "skipped_stages": [],
+            "item_id": ids[best.item_idx[row, place] - 1],
+            "position": place + 1,
+            "source": names[best.source[row, place]],
+            "score": float(best.score[row, place]),
+            "propensity": 1.0,
+            "features": best.features[row, place],
+        }
+        for tick, best in zip(ticks, ranked, strict=True)
+        for row, user_id in enumerate(tick.queries.user_ids)
+        for place in range(min(k, int((best.item_idx[row] > 0).sum())))
+    ]
+    columns = {}
+    for field in SERVING_LOG:
+        values = [row.get(field.name) for row in rows]
+        if pa.types.is_timestamp(field.type):
+            columns[field.name] = pa.array(values, pa.int64()).cast(field.type)
+        else:
+            columns[field.name] = pa.array(values, field.type)
+    return pa.table(columns, schema=SERVING_LOG)

@@ -1,0 +1,123 @@
+"""Fit sources side by side: retrieval, sequence and content models, and the baselines."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
+from threadpoolctl import threadpool_limits
+
+from flows.runtime.configuration import RunConfig, TrainConfig
+from models import registry
+from models.baselines.ease import MAX_ITEMS
+from models.data import TrainingData, Validation
+from models.training import TrainingOptions
+
+REFERENCE_KINDS = ("popularity", "item_knn", "ease", "ials")
+"""Baselines of the table, whether the run names them as sources or not."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source to fit. It stays in this process."""
+
+    config: Any  # SourceConfig
+    data: TrainingData
+    validation: Validation
+    """Tunes and stops the source; the index of a refit is measured with its queries."""
+    folder: Path | None
+    """The source is saved in `folder/<kind>`; None: only its figures are wanted."""
+    frozen: dict[str, Any] | None = None
+    """What an earlier fit chose: the source is fitted with it, without validation."""
+
+
+def fit_sources(jobs: Sequence[Job], config: RunConfig, cache: Path) -> list[dict[str, Any]]:
+    """Fit each job in a task of its own, `config.train.parallel` at a time, in the order given.
+
+    Returns:
+        The figures of each job, in the same order.
+    """
+    runner: Any = ThreadPoolTaskRunner(max_workers=config.train.parallel)
+    # One BLAS thread a model: two models with two threads each wait for one another. iALS, with
+    # its many small products, takes four times the processor time otherwise.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return sources_flow.with_options(task_runner=runner)(
+            quote(jobs), config.seed, config.train.model_dump_json(), str(cache)
+        )
+
+
+@flow(name="train-sources", log_prints=True, validate_parameters=False)
+def sources_flow(jobs: Any, seed: int, train: str, cache: str) -> list[dict[str, Any]]:
+    """Sources do not depend on each other, so they are fitted side by side."""
+    futures = [
+        fit_source.with_options(name=f"fit {job.config.kind}").submit(
+            quote(job), seed, train, cache
+        )
+        for job in unquoted(jobs)
+    ]
+    return [future.result() for future in futures]
+
+
+def in_order(sources: Sequence[Any]) -> list[Any]:
+    """Learned sources first: they take longest."""
+    return sorted(sources, key=lambda source: source.kind in registry.BASELINES)
+
+
+def reference_kinds(config: RunConfig) -> tuple[str, ...]:
+    """Baselines of the table; where people use the same again, also what they used before."""
+    repeats = config.data.repeat_after is not None
+    return (*REFERENCE_KINDS, "personal") if repeats else REFERENCE_KINDS
+
+
+def reference_sources(config: RunConfig, *, num_items: int) -> list[Any]:
+    """The table's baselines as the run configures them, with their defaults where it does not."""
+    named = {source.kind: source for source in config.train.sources}
+    wanted = reference_kinds(config)
+    kinds = [kind for kind in wanted if kind != "ease" or num_items <= MAX_ITEMS]
+    if len(kinds) < len(wanted):
+        print(f"train: no EASE in the table: {num_items:,} items, its inverse is dense")
+    return [named.get(kind) or registry.parse_source(json.dumps({"kind": kind})) for kind in kinds]
+
+
+def unquoted(value: Any) -> Any:
+    """Prefect hands a quoted value on as it is in some places and unwrapped in others."""
+    return value.unquote() if isinstance(value, quote) else value
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def fit_source(quoted: Any, seed: int, train: str, cache: str) -> dict[str, Any]:
+    """Fit one source, save it, and say how good it is on validation (unless it is a refit)."""
+    job: Job = unquoted(quoted)
+    config = TrainConfig.model_validate_json(train)
+    started = time.perf_counter()
+    options = TrainingOptions(
+        device=config.device, seed=seed, num_threads=config.threads, cache=Path(cache)
+    )
+    figures: dict[str, Any] = {}
+    if job.frozen is None:
+        source = registry.fit(job.config, job.data, job.validation, options)
+        figures["validation_ndcg@10"] = round(job.validation.ndcg(source), 4)
+        figures["frozen"] = registry.frozen(source)
+    else:
+        source = registry.refit(job.config, job.data, options, frozen=job.frozen)
+    if job.folder is not None:
+        path = job.folder / job.config.kind
+        path.mkdir(parents=True)
+        source.save(path)
+    figures["seconds"] = round(time.perf_counter() - started, 1)
+    index = getattr(source, "index", None)
+    if index is not None:
+        queries = source.query_vectors(job.validation.ticks[0][0])
+        figures["index"] = index.kind
+        figures["index_recall@100"] = round(float(index.measure_recall(queries, k=100)), 4)
+    events = len(job.data.item_idx)
+    print(
+        f"{job.config.kind}{'' if job.frozen is None else ' again'}, {events:,} events: {figures}"
+    )
+    return figures

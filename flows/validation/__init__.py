@@ -1,0 +1,1 @@
+"""Great Expectations: context, suites, results and Data Docs."""

@@ -1,0 +1,215 @@
+"""Quarantine seen and replayed: the work behind `shortlist quarantine`."""
+
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from flows.runtime.configuration import RunConfig
+from flows.validate import validate_batch
+from shortlist.config import Settings
+from shortlist.datasets.config import DataConfig, InteractionFile
+from shortlist.datasets.locate import SourceFile
+from shortlist.datasets.readers import open_raw
+from shortlist.datasets.service_log import POSTED
+from shortlist.datasets.staging import Stager, complete
+from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.lake.engine import connect
+from shortlist.lake.staging import settle, staging
+from shortlist.text_files import write_text
+from shortlist.validation.quarantine import Place, Quarantine, QuarantineError
+
+
+def listed() -> list[dict[str, Any]]:
+    """See `Quarantine.batches`."""
+    return Quarantine(Settings().quarantine).batches()
+
+
+def shown(batch_id: str, *, rule: str | None, limit: int, out: Path | None) -> dict[str, Any]:
+    """Rows of a batch; with `out` the originals of its events are written there, one a line.
+
+    Raises:
+        QuarantineError: there is no such batch, or no such row in it.
+        WriteError: `out` cannot be written.
+    """
+    tables = Quarantine(Settings().quarantine).rows(batch_id, rule=rule)
+    names = ["file", "line", "original", "reason", "expectation"]
+    if out is not None:
+        lines = originals(events_of(batch_id, tables))
+        write_text(out, "".join(f"{one.text}\n" for one in lines))
+    return {
+        "batch_id": batch_id,
+        "rows": {name: table.num_rows for name, table in tables.items()},
+        "tables": {
+            name: table.select(names).slice(0, limit).to_pylist() for name, table in tables.items()
+        },
+        "out": str(out) if out is not None else None,
+    }
+
+
+def replay(
+    batch_id: str, config: RunConfig, *, rule: str | None = None, mended: Path | None = None
+) -> dict[str, Any]:
+    """Stage and validate a batch's quarantined events again; what is still bad stays.
+
+    Args:
+        rule: only the rows that broke this one; the others stay as they are.
+        mended: lines in place of the originals, as many and in the order that `shown` writes them.
+
+    Raises:
+        QuarantineError: the batch has no such events in quarantine, or `mended` is not there, is no
+            UTF-8 or has another number of lines.
+    """
+    settings = Settings()
+    what = f"shortlist quarantine replay {batch_id}"
+    with home_lock(settings, "refresh", what=what, wait_seconds=REFRESH_WAIT):
+        return _replay(settings, batch_id, config, rule=rule, mended=mended)
+
+
+def _replay(
+    settings: Settings, batch_id: str, config: RunConfig, *, rule: str | None, mended: Path | None
+) -> dict[str, Any]:
+    quarantine = Quarantine(settings.quarantine)
+    lines = originals(events_of(batch_id, quarantine.rows(batch_id, rule=rule)))
+    mappings = quarantine.mappings(batch_id)
+    if mended is not None:
+        texts = mended_lines(mended)
+        if len(texts) != len(lines):
+            which = f"{batch_id} ({rule})" if rule else batch_id
+            raise QuarantineError(
+                f"{mended}: has {len(texts)} lines, the quarantine of {which} has {len(lines)};"
+                " want a line for each, unchanged where it is to stay"
+            )
+        lines = [Original(one.place, text) for one, text in zip(lines, texts, strict=True)]
+    replayed, places = _stage(settings, config.data, batch_id, lines, mappings)
+    # What is wrong with these rows is known; their share says nothing.
+    limits = config.validation.model_copy(update={"failure_budget": 1.0})
+    clock = settings.clock or config.data.clock
+    result = validate_batch(settings, replayed, limits, clock=clock)
+    quarantine.replace_events(batch_id, rule=rule, by=replayed, places=places)
+    return result | {"batch_id": batch_id, "quarantine": str(settings.quarantine / batch_id)}
+
+
+def events_of(batch_id: str, tables: dict[str, pa.Table]) -> pa.Table:
+    """The events among a batch's quarantined rows. Raises QuarantineError if there is none."""
+    if "interactions" not in tables:
+        raise QuarantineError(
+            f"{batch_id}: has no events in quarantine; mend the file of items or users and ingest"
+            " it again"
+        )
+    return tables["interactions"]
+
+
+class Original(NamedTuple):
+    """A row as the source had it, on one line."""
+
+    place: Place
+    text: str
+
+
+def originals(table: pa.Table) -> list[Original]:
+    """The rows behind quarantined events, each once: a rating and the like made of it are one."""
+    columns = [table.column(name).to_pylist() for name in (*Place._fields, "original")]
+    rows = [
+        Original(Place(file, line, mapping), (text or "").replace("\n", " "))
+        for file, line, mapping, text in zip(*columns, strict=True)
+    ]
+    known = [row for row in rows if row.place.line is not None]
+    return [*dict.fromkeys(known), *(row for row in rows if row.place.line is None)]
+
+
+def mended_lines(path: Path) -> list[str]:
+    """Raises QuarantineError: there is no such file, or it is no UTF-8."""
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise QuarantineError(f"{path}: no such file; `quarantine show --out` writes one") from None
+    except OSError as error:
+        raise QuarantineError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise QuarantineError(
+            f"{path}: line {line} is not UTF-8; want the encoding that `quarantine show --out`"
+            " writes"
+        ) from None
+    # Not splitlines: a text may hold U+2028 and its like.
+    lines = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            raise QuarantineError(
+                f"{path}: line {number} is empty; want the row, unchanged where it is to stay"
+            )
+    return lines
+
+
+def _stage(
+    settings: Settings,
+    data: DataConfig,
+    batch_id: str,
+    lines: list[Original],
+    mappings: list[dict[str, Any]],
+) -> tuple[str, dict[tuple[str, int], Place]]:
+    """Stage the lines, each by the mapping that its file was read with.
+
+    Returns:
+        the staged batch's id, and {(file, line) in it: where the line came from}.
+    """
+    places: dict[tuple[str, int], Place] = {}
+    posted = False
+    with staging(settings.lake) as staged, connect(staged.folder) as connection:
+        stager = Stager(staged, connection, data, settings, time.time_ns() // 1_000)
+        path = staged.folder / "replayed.jsonl"
+        for number, mapping in enumerate(mappings):
+            mine = [one for one in lines if one.place.mapping == number]
+            if not mine:
+                continue
+            table = _table(data, mapping)
+            posted |= table.path == POSTED.path
+            texts = [_as_json(one.text, mapping["header"]) for one in mine]
+            path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+            name = f"quarantine of {batch_id}" + (f" ({number})" if number else "")
+            file = SourceFile(name, path, "jsonl", None)
+            stager.events(open_raw(file, table), table, file=file)
+            path.unlink()
+            places |= {(name, line): one.place for line, one in enumerate(mine, start=1)}
+        assert len(places) == len(lines), "every row names a mapping of its batch"
+        complete(stager)
+        has_items = data.files is not None and data.files.items is not None
+        stager.batch.create = ("users",) if has_items or posted else ("items", "users")
+        if data.session_gap_minutes is not None and data.has_time:
+            stager.batch.session_gap = int(data.session_gap_minutes * 60_000_000)
+        stager.batch.batch_id = f"{batch_id}-replay"
+        stager.batch.replay_of = batch_id
+        settle(staged, settings.lake, stager.batch)
+    return stager.batch.batch_id, places
+
+
+def _table(data: DataConfig, mapping: dict[str, Any]) -> InteractionFile:
+    """How rows are read again: by today's mapping of their table if `data` has it, else as then."""
+    then = InteractionFile.model_validate(mapping["table"])
+    tables: list[InteractionFile] = [POSTED]
+    if data.files is not None:
+        tables += data.files.interactions
+    if data.database is not None:
+        tables.append(data.database.interactions)
+    same = [table for table in tables if table.path == then.path]
+    if len(same) > 1:  # one file that is read in several ways
+        same = [table for table in same if table.event_type == then.event_type]
+    table = same[0] if len(same) == 1 else then
+    update: dict[str, Any] = {"format": "jsonl", "sparse": True, "encoding": "utf-8"}
+    if mapping["typed_times"]:  # JSON writes a Parquet file's times as text
+        update["timestamp_unit"] = "iso"
+    return table.model_copy(update=update)
+
+
+def _as_json(line: str, header: list[str]) -> str:
+    """A line that no reader could take apart becomes an object if its fields fit the header."""
+    if not line.strip():
+        return '""'  # an empty line would be no row at all
+    if line.lstrip().startswith("{") or not header:
+        return line
+    cells = next(csv.reader([line]), [])
+    return json.dumps(dict(zip(header, cells, strict=True))) if len(cells) == len(header) else line

@@ -1,0 +1,85 @@
+"""Data Docs that read well without a network.
+
+Great Expectations' pages take style, scripts and icons from other hosts. Here each page takes the
+same files, in the same versions, from the site itself.
+"""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from great_expectations.render.renderer.site_builder import SiteBuilder
+
+from flows.validation.docs import with_accounts
+
+ASSETS = Path(__file__).parent / "data_docs_assets"
+LOCAL = {
+    "bootstrap-table.min.css": "bootstrap-table/bootstrap-table.min.css",
+    "bootstrap-table.min.js": "bootstrap-table/bootstrap-table.min.js",
+    "bootstrap-table-filter-control.css": "bootstrap-table/bootstrap-table-filter-control.min.css",
+    "bootstrap-table-filter-control.min.css": (
+        "bootstrap-table/bootstrap-table-filter-control.min.css"
+    ),
+    "bootstrap-table-filter-control.min.js": (
+        "bootstrap-table/bootstrap-table-filter-control.min.js"
+    ),
+    "bootstrap.min.css": "bootstrap/bootstrap.min.css",
+    "bootstrap.min.js": "bootstrap/bootstrap.min.js",
+    "bootstrap-datepicker.min.css": "bootstrap-datepicker/bootstrap-datepicker.min.css",
+    "bootstrap-datepicker.min.js": "bootstrap-datepicker/bootstrap-datepicker.min.js",
+    "popper.min.js": "popper/popper.min.js",
+    "jquery-3.7.1.min.js": "jquery/jquery.min.js",
+    "all.min.css": "fontawesome/css/all.min.css",
+}
+"""{file that a page takes from another host: the same in ASSETS}."""
+LOGO = "images/logo-long.png"
+TAKEN = re.compile(r'<(?:link|script)\b[^>]*?(?:href|src)="(https://[^"]+)"[^>]*>(?:</script>)?')
+ICON = re.compile(r'href="[./]*static/images/')
+"""Great Expectations counts the folders above some pages wrongly."""
+PICTURE = re.compile(r"https://great-expectations-web-assets[^\"')]+")
+
+
+class OfflineSiteBuilder(SiteBuilder):
+    """Builds the same site, with every page made readable without a network."""
+
+    def build(self, resource_identifiers: Any = None, build_index: bool = True) -> Any:
+        """See `SiteBuilder.build`."""
+        built = super().build(resource_identifiers, build_index)
+        store = self.target_store
+        written = [key.resource_identifier for key in store.keys]
+        pages = [_path(store.get_url_for_resource(one, only_if_exists=False)) for one in written]
+        index = _path(store.get_url_for_resource(only_if_exists=False))
+        if index.is_file():
+            pages.append(index)
+        shutil.copytree(ASSETS, index.parent / "static" / "offline", dirs_exist_ok=True)
+        for page in pages:
+            depth = len(page.relative_to(index.parent).parts) - 1
+            text = offline(page.read_text(encoding="utf-8"), "../" * depth + "static/")
+            if page == index:
+                text = with_accounts(text, index.parent)
+            page.write_text(text, encoding="utf-8")
+        return built
+
+
+def offline(page: str, static: str) -> str:
+    """A page whose style, scripts and pictures come from the folder `static` alone. What Great
+    Expectations takes for dark mode and for charts, of which there are none here, is left out.
+    """
+
+    def local(found: re.Match[str]) -> str:
+        file = LOCAL.get(urlparse(found[1]).path.rsplit("/", 1)[-1])
+        if file is None:
+            return ""
+        if found[0].startswith("<link"):
+            return f'<link rel="stylesheet" href="{static}offline/{file}">'
+        return f'<script src="{static}offline/{file}"></script>'
+
+    page = ICON.sub(f'href="{static}images/', PICTURE.sub(static + LOGO, page))
+    return TAKEN.sub(local, page)
+
+
+def _path(url: str | None) -> Path:
+    assert url is not None, "the site lies in a folder"
+    return Path(unquote(urlparse(url).path))

@@ -1,0 +1,264 @@
+"""Great Expectations judges a staged batch: every row, and the batch as a whole.
+
+A file context lies in the home. For each table, and for the figures of the batch, it has a suite, a
+validation definition and a checkpoint of the same name. Before a run the expectations that rules
+yield (marked in their `meta`) are renewed; whatever else is in a suite is the user's and stays.
+"""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from flows.validation.docs import SITE, run_name
+from flows.validation.expectations import (
+    MARK,
+    action_of,
+    change_of,
+    edits,
+    is_judged,
+    judged,
+    name_of,
+    of_figure,
+    of_rule,
+)
+from flows.validation.findings import Finding, Judged, batch_findings, row_findings
+from shortlist.config import ConfigError
+from shortlist.validation import Figures, Rule, ValidateConfig, rules_for
+from shortlist.validation.checks import Check
+from shortlist.validation.config import RuleChange
+from shortlist.validation.figures import BATCH as BATCH_FIGURES
+from shortlist.validation.rules import SCHEMAS, changed
+from shortlist.validation.sorting import NUMBER, Sorting
+
+BATCH = "batch"
+SUITES = (*SCHEMAS, BATCH)
+LISTED = 1_000
+"""Results on the index page: it is built anew each time, which takes a millisecond for each."""
+
+
+class Judge:
+    """Great Expectations' file context in a home, with its suites and checkpoints.
+
+    Args:
+        folder: where the context lies.
+        connection: the run's, on which the prepared relations are.
+    """
+
+    def __init__(self, folder: Path, connection: duckdb.DuckDBPyConnection):
+        os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+        import great_expectations as gx
+
+        from flows.validation.source import DuckDBDatasource
+
+        self.files = folder / "gx"
+        is_new = not (self.files / "great_expectations.yml").is_file()
+        self.context: Any = gx.get_context(mode="file", project_root_dir=folder)
+        if is_new:
+            self._configure()
+        try:
+            source = self.context.data_sources.get(MARK)
+        except KeyError:
+            add = self.context.data_sources.add_duckdb
+            source = add(name=MARK, connection_string="duckdb:///:memory:")
+        self.source: DuckDBDatasource = source
+        self.source.borrow(connection)
+        self.suites = {name: self._suite(name) for name in SUITES}
+
+    def _configure(self) -> None:
+        """Settings that a fresh context gets once; what a user changes later stays."""
+        variables = self.context.variables
+        variables.progress_bars = {"globally": False}
+        variables.analytics_enabled = False
+        variables.data_docs_sites = {
+            SITE: {
+                "class_name": "OfflineSiteBuilder",
+                "module_name": "flows.validation.site",
+                "show_how_to_buttons": False,
+                "store_backend": {
+                    "class_name": "TupleFilesystemStoreBackend",
+                    "base_directory": f"uncommitted/data_docs/{SITE}/",
+                },
+                "site_index_builder": {
+                    "class_name": "DefaultSiteIndexBuilder",
+                    "validation_results_limit": LISTED,
+                },
+            }
+        }
+        variables.save()
+
+    def _suite(self, name: str) -> Any:
+        """The stored suite, made if it is not there.
+
+        Raises:
+            ConfigError: its file cannot be read; to make a new one would lose the user's.
+        """
+        import great_expectations as gx
+
+        path = self.files / "expectations" / f"{name}.json"
+        if not path.is_file():
+            return self.context.suites.add(gx.ExpectationSuite(name))
+        try:
+            return self.context.suites.get(name)
+        except Exception as error:  # of many types, by what is wrong with the file
+            raise ConfigError(
+                f"{path}: is no suite that Great Expectations can read: {error}; mend it, or delete"
+                " it to get one with the rules alone"
+            ) from None
+
+    def changes(self, suite: str) -> dict[str, RuleChange]:
+        """What a user has changed of our expectations in a suite, by rule or figure."""
+        found = {}
+        for one in self.suites[suite].expectations:
+            change = change_of(one)
+            if change is not None:
+                found[one.meta[MARK]["rule"]] = change
+        return found
+
+    def rules(self, config: ValidateConfig, *, now: datetime) -> list[Rule]:
+        """All rules on rows, with what users have changed and added in the suites.
+
+        Raises:
+            ConfigError: see `rules_for`, `changed` and `own_rules`.
+        """
+        rules = rules_for(
+            config,
+            now=now,
+            earliest=as_utc(config.earliest),
+            earliest_published=as_utc(config.earliest_published),
+        )
+        changes = {table: self.changes(table) for table in SCHEMAS}
+        return [
+            *(changed([rule], changes[rule.table])[0] for rule in rules),
+            *self.own_rules(),
+        ]
+
+    def limits(self, config: ValidateConfig) -> ValidateConfig:
+        """The settings with the limits of figures that users have changed in the suite."""
+        changes = {name: one for name, one in self.changes(BATCH).items() if name in BATCH_FIGURES}
+        return config.model_copy(update={"rules": config.rules | changes})
+
+    def own_rules(self) -> list[Rule]:
+        """The expectations that users have added to quarantine rows by.
+
+        Raises:
+            ConfigError: an expectation is to quarantine rows but has no query that gives rows.
+        """
+        rules = []
+        for table in SCHEMAS:
+            for place, one in enumerate(self._own(table)):
+                if action_of(one) != "quarantine":
+                    continue
+                query = getattr(one, "unexpected_rows_query", None)
+                key, name = NUMBER[table], name_of(one)
+                if query is None:
+                    raise ConfigError(
+                        f"great_expectations, suite '{table}': '{name}' has the severity"
+                        " 'quarantine', which only an UnexpectedRowsExpectation can have; want"
+                        " 'warn' or 'stop', or a query"
+                    )
+                rows = f"own_{table}_{place}"
+                rules.append(
+                    Rule(
+                        table,
+                        name,
+                        Check(key, f"{key} IN (SELECT {key} FROM {rows})", one.expectation_type),
+                        name,
+                        query=f"CREATE OR REPLACE TEMP TABLE {rows} AS"
+                        f" SELECT DISTINCT {key} FROM ({query}) found",
+                    )
+                )
+        return rules
+
+    def _own(self, suite: str) -> list[Any]:
+        return [one for one in self.suites[suite].expectations if MARK not in (one.meta or {})]
+
+    def run(
+        self, sorting: Sorting, rules: list[Rule], figures: Figures, *, batch_id: str
+    ) -> list[Finding]:
+        """Judge a prepared batch; returns every expectation that is not met, and what follows."""
+        try:
+            return self._run(sorting, rules, figures, batch_id=batch_id)
+        finally:
+            self.source.release()
+
+    def _run(
+        self, sorting: Sorting, rules: list[Rule], figures: Figures, *, batch_id: str
+    ) -> list[Finding]:
+        findings = []
+        for table in SCHEMAS:
+            mine = [rule for rule in rules if rule.table == table]
+            self._renew(table, [of_rule(rule) for rule in mine if rule.query is None])
+            if sorting.counts[table].rows:
+                results = self._validate(table, batch_id)
+                findings += row_findings(results, {r.name: r for r in mine}, sorting, table)
+        by_name = {one.name: one for one in figures.batch if is_judged(one)}
+        if by_name:
+            self._renew(BATCH, [of_figure(one) for one in by_name.values()])
+            results = self._validate(BATCH, batch_id)
+            reasons = {rule.name: rule.reason for rule in rules}
+            findings += batch_findings(results, by_name, sorting, reasons)
+        return findings
+
+    def leave(self, views: dict[str, str]) -> None:
+        """Let the data source stand on these views of the lake, for when it is opened next."""
+        stored = {name: sql.encode().hex() for name, sql in views.items()}
+        if self.source.views != stored:
+            self.source.views = stored
+            self.context.update_datasource(self.source)
+
+    def _renew(self, name: str, ours: list[Any]) -> None:
+        """Put our expectations in place of those of the last run, under the same ids."""
+        suite = self.suites[name]
+        marked = [one for one in suite.expectations if MARK in (one.meta or {})]
+        before = {one.meta[MARK]["rule"]: one for one in marked}
+        for one in ours:
+            old, mark = before.get(one.meta[MARK]["rule"]), one.meta[MARK]
+            if old is not None:
+                one.id = old.id
+                # What was generated is remembered, so that an edit is known as one next time too.
+                one.meta[MARK] = mark | {field: old.meta[MARK][field] for field in edits(old)}
+        suite.expectations = [*self._own(name), *ours]
+        suite.save()
+
+    def _validate(self, name: str, batch_id: str) -> list[Judged]:
+        import great_expectations as gx
+
+        run_id = gx.RunIdentifier(run_name=run_name(batch_id))
+        (result,) = self._checkpoint(name).run(run_id=run_id).run_results.values()
+        return [judged(one) for one in result.results]
+
+    def _checkpoint(self, name: str) -> Any:
+        """The stored checkpoint of a suite; made, with all it needs, if it is not there."""
+        import great_expectations as gx
+        from great_expectations.checkpoint.actions import UpdateDataDocsAction
+
+        if name in {one.name for one in self.context.checkpoints.all()}:
+            return self.context.checkpoints.get(name)
+        if name in self.source.get_asset_names():
+            asset = self.source.get_asset(name)
+        else:
+            asset = self.source.add_table_asset(name, table_name=f"{name}_rows")
+        there = {one.name for one in self.context.validation_definitions.all()}
+        if name in there:
+            definition = self.context.validation_definitions.get(name)
+        else:
+            rows = [one for one in asset.batch_definitions if one.name == "rows"]
+            data = rows[0] if rows else asset.add_batch_definition_whole_table("rows")
+            definition = self.context.validation_definitions.add(
+                gx.ValidationDefinition(name=name, data=data, suite=self.suites[name])
+            )
+        return self.context.checkpoints.add(
+            gx.Checkpoint(
+                name=name,
+                validation_definitions=[definition],
+                actions=[UpdateDataDocsAction(name="update_data_docs", site_names=[SITE])],
+            )
+        )
+
+
+def as_utc(moment: datetime) -> datetime:
+    """A time without a zone is taken to be UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,1 @@
+"""The offline store: point-in-time joins in DuckDB behind Feast's interface."""

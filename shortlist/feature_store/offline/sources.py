@@ -1,0 +1,69 @@
+"""Where a feature view's rows lie, as DuckDB reads them."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+from feast.data_source import DataSource
+from feast.repo_config import RepoConfig
+
+from shortlist.feature_store.states.snapshots import Snapshots, sql_path
+from shortlist.feature_store.store import FeatureStoreError
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def relation(source: DataSource | None, config: RepoConfig) -> str:
+    """All rows of a source: a Parquet file, or a folder of parts.
+
+    Raises:
+        FeatureStoreError: there is no such file, or no part in the folder.
+    """
+    path = _path(source, config)
+    if not path.exists() or (path.is_dir() and not any(path.glob("*.parquet"))):
+        raise FeatureStoreError(f"{path}: no snapshots there; run `shortlist featurize`")
+    return _read(path / "*.parquet" if path.is_dir() else path)
+
+
+def relation_from(
+    connection: duckdb.DuckDBPyConnection,
+    source: DataSource | None,
+    config: RepoConfig,
+    *,
+    at: datetime | None,
+) -> str:
+    """Rows of a source that answer what is asked as of `at` or later.
+
+    Where no row is newer than `at`, the newest of each key is all that counts, and a featurize
+    keeps those apart: 100,000 rows instead of one for each item and day. Otherwise all rows.
+
+    Raises:
+        FeatureStoreError: as `relation`.
+    """
+    everything = relation(source, config)
+    path = _path(source, config)
+    snapshots = Snapshots.read(path.parent) if path.is_dir() else None
+    if at is None or snapshots is None:
+        return everything
+    newest = path.parent / "current" / str(snapshots.part) / f"{path.name}.parquet"
+    if not newest.is_file():
+        return everything
+    ((last,),) = connection.execute(
+        f"SELECT epoch_us(max(event_timestamp)) FROM {_read(newest)}"
+    ).fetchall()
+    return _read(newest) if last is not None and last <= microseconds(at) else everything
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970; a moment without a zone is UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - EPOCH) // timedelta(microseconds=1)
+
+
+def _path(source: DataSource | None, config: RepoConfig) -> Path:
+    path = Path(str(getattr(source, "path", "")))
+    return path if path.is_absolute() or not config.repo_path else Path(config.repo_path) / path
+
+
+def _read(pattern: Path) -> str:
+    return f"read_parquet('{sql_path(pattern)}')"

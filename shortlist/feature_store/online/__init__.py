@@ -1,0 +1,1 @@
+"""The online store: base rows, the tail of posted events, materialize."""

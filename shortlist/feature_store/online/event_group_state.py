@@ -1,0 +1,55 @@
+"""The push handler's part for states by kind of event: event_group_sql.py, one event at a time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from shortlist.features.event_groups import HALF_LIVES, NUM_DECAYED, NUM_KINDS
+from shortlist.features.finalize import RequestRows
+
+
+@dataclass(frozen=True)
+class KindState:
+    """USER_KINDS of one user without their prefix."""
+
+    counts: tuple[float, ...] = (0.0,) * NUM_KINDS
+    decayed: tuple[float, ...] = (0.0,) * NUM_DECAYED
+    last_time: int = 0
+    first_time: int = 0
+
+    @classmethod
+    def of(cls, rows: RequestRows, i: int) -> "KindState":
+        """Request i's user."""
+        user = rows.user
+        return cls(
+            counts=tuple(user["user_kind_counts"][i].tolist()),
+            decayed=tuple(user["user_kind_decayed"][i].tolist()),
+            last_time=int(user["user_kind_last_time"][i]),
+            first_time=int(user["user_kind_first_time"][i]),
+        )
+
+    def columns(self) -> dict[str, Any]:
+        """The state under the names of USER_KINDS."""
+        return {
+            f"user_kind_{name}": list(value) if isinstance(value, tuple) else value
+            for name, value in vars(self).items()
+        }
+
+
+def update_kind_state(state: KindState, kind: int, *, timestamp: int) -> KindState:
+    """The state with one event more of the kind at this place; late events are fine."""
+    new = not any(state.counts)
+    last_time = timestamp if new else max(state.last_time, timestamp)
+    decayed = []
+    for place, half_life in enumerate(HALF_LIVES.values()):
+        factor = 2.0 ** ((state.last_time - last_time) / half_life)
+        sums = state.decayed[place * NUM_KINDS : (place + 1) * NUM_KINDS]
+        decayed += [amount * factor for amount in sums]
+        decayed[place * NUM_KINDS + kind] += 2.0 ** ((timestamp - last_time) / half_life)
+    counts = list(state.counts)
+    counts[kind] += 1
+    return KindState(
+        counts=tuple(counts),
+        decayed=tuple(decayed),
+        last_time=last_time,
+        first_time=timestamp if new else min(state.first_time, timestamp),
+    )

@@ -1,0 +1,78 @@
+"""Folds the tail into base rows: what a request reads is the base plus the events after it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from shortlist.counting import ListRules
+from shortlist.feature_store.online.event_group_state import KindState, update_kind_state
+from shortlist.feature_store.online.user_state import FeatureEvent, UserState, count, remember
+from shortlist.features.finalize import RequestRows
+
+USER_VIEWS = ("user_stats", "user_history", "user_kinds", "user_searches", "user_refusals")
+"""Views whose rows have a tail."""
+
+
+def fold(
+    rows: RequestRows,
+    stamps: Mapping[str, np.ndarray],
+    *,
+    tails: Mapping[str, Sequence[dict[str, Any]]],
+    target_events: frozenset[str],
+    lists: ListRules = ListRules(),
+) -> RequestRows:
+    """Rows of B requests with the events of their users' tails.
+
+    Args:
+        rows: base rows.
+        stamps: view -> (B,) int64 microseconds, the moment up to which each base row holds all
+            events; 0 where there is no row. The views are read one after the other, so during a
+            materialize their stamps may differ.
+        tails: user_id -> events as posted, each with `known`, in the order of `known`.
+        target_events: event types that count as the run's targets.
+        lists: what the base rows' lists hold.
+    """
+    user = {name: values.copy() for name, values in rows.user.items()}
+    histories = {
+        name: list(getattr(rows, name))
+        for name in ("history_items", "history_times", "history_values", "history_types")
+    }
+    searches, refusals = list(rows.searches), list(rows.refusals)
+    for i, user_id in enumerate(rows.user_ids):
+        counted = history = UserState.of(rows, i)
+        kinds, asked, refused = KindState.of(rows, i), searches[i], refusals[i]
+        for row in in_order(tails.get(user_id, ())):
+            known = row["known"]
+            if known > rows.at[i]:
+                break  # not known yet at the request
+            event = FeatureEvent.of(row, target_events=target_events, low_rating=lists.low_rating)
+            if event is None:
+                continue
+            if event.target and known > stamps["user_stats"][i]:
+                counted = count(counted, event)
+            if event.target and known > stamps["user_history"][i]:
+                history = remember(history, event, once=lists.once)
+            if event.kind is not None and known > stamps["user_kinds"][i]:
+                kinds = update_kind_state(kinds, event.kind, timestamp=event.timestamp)
+            if event.query is not None and known > stamps["user_searches"][i]:
+                asked = asked.with_search(event.query, timestamp=event.timestamp)
+            if event.refused is not None and known > stamps["user_refusals"][i]:
+                refused = refused.with_event(
+                    event.item_id, refused=event.refused, timestamp=event.timestamp
+                )
+        for name, value in (counted.columns() | kinds.columns()).items():
+            if name in user:
+                user[name][i] = value
+        histories["history_items"][i] = history.items
+        histories["history_times"][i] = np.array(history.times, dtype=np.int64)
+        histories["history_values"][i] = np.array(history.values, dtype=np.float64)
+        histories["history_types"][i] = np.array(history.types, dtype=np.int64)
+        searches[i], refusals[i] = asked, refused
+    return replace(rows, user=user, searches=searches, refusals=refusals, **histories)
+
+
+def in_order(tail: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """By `known`, then by time, then as they arrived: the order of a batch."""
+    return sorted(tail, key=lambda row: (row["known"], row["event_timestamp"]))

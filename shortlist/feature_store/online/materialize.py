@@ -1,0 +1,121 @@
+"""Bring the online store to the snapshots, writing only what changed."""
+
+import contextlib
+import json
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shortlist.config import Settings
+from shortlist.counting import ListRules
+from shortlist.feature_store.online.tail import Tail
+from shortlist.feature_store.states.snapshots import Snapshots, known_keys
+from shortlist.feature_store.store import ONLINE_VIEWS, open_store
+from shortlist.plain_json import write_json
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+    from shortlist.feature_store.online.store import WideSqliteOnlineStore
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+MARK = "materialized.json"
+COUNTED = "counted.json"
+"""What counts in the online rows, and so in their tails: target events and ListRules."""
+
+
+def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
+    """Bring the online store to the snapshots' newest states stamped at or before `until`.
+
+    If the store was last brought to the same snapshots, only rows stamped since then are written;
+    their stamps are later than all before. Otherwise every row is written, and in SQLite rows of
+    users and contexts that the snapshots don't have are removed. At the end the tail drops the
+    events known by `until`, which the rows hold now; later events stay in it.
+
+    Args:
+        until: microseconds, the one the states were built with.
+
+    Returns:
+        {"incremental": whether only changed rows were written}.
+
+    Raises:
+        FeatureStoreError: nothing was applied yet.
+    """
+    store = open_store(settings)
+    mark = settings.feast / MARK
+    snapshots = Snapshots.read(settings.features)
+    target = {
+        "online_store": settings.online_store,
+        "project": store.project,
+        "generation": snapshots.generation if snapshots else None,
+    }
+    since = _materialized(mark, target, until=until)
+    own = _own_store(store)
+    if own is not None and not own.is_marked(store.config, ONLINE_VIEWS):
+        since = None
+    if snapshots is not None:
+        counted = {"target_events": list(snapshots.target_events)} | asdict(snapshots.lists)
+        write_json(settings.feast / COUNTED, counted)
+    mark.unlink(missing_ok=True)  # whoever is cut off here starts anew
+    if since is None or since < until:
+        with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
+            store.materialize(
+                start_date=EPOCH + timedelta(microseconds=since + 1)
+                if since is not None
+                else EPOCH - timedelta(days=1),
+                end_date=EPOCH + timedelta(microseconds=until),
+                feature_views=list(ONLINE_VIEWS),
+            )
+    if own is not None and since is None:
+        _remove_unknown(settings, store, own, until=until)
+    if snapshots is not None:
+        Tail.of(settings).covered(until)
+    write_json(mark, target | {"until": until})
+    return {"incremental": since is not None}
+
+
+def counted_events(settings: Settings) -> tuple[frozenset[str], ListRules]:
+    """The target events of the online rows, none before the first materialize, and what their
+    lists hold.
+    """
+    try:
+        counted = json.loads((settings.feast / COUNTED).read_text())
+    except FileNotFoundError:
+        return frozenset(), ListRules()
+    return frozenset(counted.pop("target_events")), ListRules(**counted)
+
+
+def _materialized(mark: Path, target: dict[str, Any], *, until: int) -> int | None:
+    """Up to when the store holds these snapshots; None if it does not."""
+    try:
+        found = json.loads(mark.read_text())
+        since = int(found.pop("until"))
+    except (OSError, ValueError, KeyError):
+        return None
+    return since if found == target and since <= until else None
+
+
+def _own_store(store: "FeatureStore") -> "WideSqliteOnlineStore | None":
+    from shortlist.feature_store.online.store import (
+        WideSqliteOnlineStore,
+        WideSqliteOnlineStoreConfig,
+    )
+
+    if isinstance(store.config.online_store, WideSqliteOnlineStoreConfig):
+        return WideSqliteOnlineStore()
+    return None
+
+
+def _remove_unknown(
+    settings: Settings, store: "FeatureStore", own: "WideSqliteOnlineStore", *, until: int
+) -> None:
+    """Delete the online rows whose user or context has no state in the snapshots by `until`."""
+    from shortlist.feature_store.online.columns import entity_keys
+
+    for name in ONLINE_VIEWS:
+        view = store.get_feature_view(name)
+        (key,) = [column.name for column in view.entity_columns]
+        known = set(entity_keys(key, known_keys(settings.features, name, key, until=until)))
+        own.delete(store.config, view, [k for k in own.keys(store.config, view) if k not in known])

@@ -1,0 +1,279 @@
+"""An embedded online store for Feast: SQLite, one row an entity, one native column a feature.
+
+Feast's own SQLite store keeps a row for each *value* and writes a batch in one transaction: 2,700
+to 4,700 entities a second with 11 features, while pushes wait. Here a row is one INSERT, a batch
+is short, and write-ahead logging lets readers go on. Feast's `feature_store.yaml` names this class;
+nothing else imports it.
+
+Columns: Float* REAL (NaN as the blob 'nan', -0.0 as 0.0), Int*, Bool, UnixTimestamp INTEGER,
+String TEXT, lists of Float64 and Int64 as little-endian arrays, lists of String as JSON, anything
+else as Feast's protobuf.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+from feast.entity import Entity
+from feast.feature_view import FeatureView
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.infra.online_stores.online_store import OnlineStore
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.repo_config import FeastConfigBaseModel, RepoConfig
+
+from shortlist.feature_store.online.columns import column_of, entity_keys
+from shortlist.feature_store.online.tables import (
+    WAIT_SECONDS,
+    Transaction,
+    batches,
+    make_table,
+    select_query,
+    table_of,
+)
+
+BATCH = 500
+"""Rows of one transaction: some 4 ms, after which a waiting push gets its turn."""
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
+Read = tuple[datetime | None, dict[str, Value] | None]
+
+
+class WideSqliteOnlineStoreConfig(FeastConfigBaseModel):
+    """Feast finds it by the store's name."""
+
+    type: Literal["shortlist.feature_store.online.store.WideSqliteOnlineStore"] = (
+        "shortlist.feature_store.online.store.WideSqliteOnlineStore"
+    )
+    path: str
+    clock: Literal["wall", "replay"] = "wall"
+    """What a view's TTL counts from: the wall's time, or the end of the last materialize."""
+
+
+class WideSqliteOnlineStore(OnlineStore):
+    """Reads and writes go through a connection a thread.
+
+    `synchronous = NORMAL` waits for the disk at checkpoints only. A power cut can lose the last
+    pushes but not the file, and events are durable in the inbox before they are pushed.
+    """
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._columns: dict[str, dict[str, Any]] = {}
+
+    def online_write_batch(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        data: list[Row],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """Rows as Feast hands them over: its own materialize and its push sources."""
+        columns = self._columns_of(table)
+        rows = [
+            (
+                serialize_entity_key(key, entity_key_serialization_version=3),
+                _microseconds(stamp),
+                None if created is None else _microseconds(created),
+                *(column.of_proto(values.get(name)) for name, column in columns.items()),
+            )
+            for key, values, stamp, created in data
+        ]
+        self._upsert(config, table, rows, progress)
+
+    def write_arrow(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        rows: pa.Table,
+        progress: Callable[[int], Any] | None = None,
+    ) -> None:
+        """What a materialize found: join key (one, a string), features, `event_timestamp`.
+
+        No protobuf is made on the way; the engine in engine.py calls this.
+        """
+        (key,) = [column.name for column in table.entity_columns]
+        columns = self._columns_of(table)
+        for start in range(0, rows.num_rows, BATCH):
+            part = rows.slice(start, BATCH)
+            stamps = part.column("event_timestamp").cast(pa.timestamp("us")).cast(pa.int64())
+            n = part.num_rows
+            values = [column.of_arrow(part.column(name)) for name, column in columns.items()]
+            keys = entity_keys(key, part.column(key).to_pylist())
+            stored = zip(keys, stamps.to_pylist(), [None] * n, *values, strict=True)
+            self._upsert(config, table, list(stored), progress)
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[EntityKey],
+        requested_features: list[str] | None = None,
+    ) -> list[Read]:
+        """Feast's contract: (time of the row, values) for each key, (None, None) where unknown.
+
+        A row older than the view's TTL is unknown too, as in a point-in-time join; Feast itself
+        looks at the TTL only when joining offline.
+        """
+        keys = [
+            serialize_entity_key(key, entity_key_serialization_version=3) for key in entity_keys
+        ]
+        names = self._requested(table, requested_features)
+        columns = self._columns_of(table)
+        readers = [columns[name].to_proto for name in names]
+        rows = self.read_raw(config, table, keys, names)
+        found: list[Read] = []
+        for row in rows:
+            if row is None:
+                found.append((None, None))
+                continue
+            values = {
+                name: read(value) for name, read, value in zip(names, readers, row[1:], strict=True)
+            }
+            found.append((EPOCH + timedelta(microseconds=row[0]), values))
+        return found
+
+    def read_raw(
+        self, config: RepoConfig, table: FeatureView, keys: Sequence[bytes], names: Sequence[str]
+    ) -> list[tuple[Any, ...] | None]:
+        """For each serialized key (microseconds, *values as stored), None where unknown."""
+        since = self._oldest(config, table)
+        connection = self._connection(config)
+        rows: dict[bytes, tuple[Any, ...]] = {}
+        for some in batches(keys, 10_000):
+            query = select_query(f"{config.project}_{table.name}", tuple(names), len(some))
+            for row in connection.execute(query, some):
+                if since is None or row[1] >= since:
+                    rows[row[0]] = row[1:]
+        return [rows.get(key) for key in keys]
+
+    def delete(self, config: RepoConfig, table: FeatureView, keys: Iterable[bytes]) -> None:
+        """Forget these entities, in short transactions."""
+        for some in batches(keys, BATCH):
+            with self._transaction(config) as connection:
+                connection.executemany(
+                    f"DELETE FROM {table_of(config, table)} WHERE entity_key = ?",
+                    [(key,) for key in some],
+                )
+
+    def keys(self, config: RepoConfig, table: FeatureView) -> list[bytes]:
+        """Every entity of the view."""
+        query = f"SELECT entity_key FROM {table_of(config, table)}"
+        return [key for (key,) in self._connection(config).execute(query)]
+
+    def mark_end(self, config: RepoConfig, table: FeatureView, end: datetime) -> None:
+        """Keep up to when a view was materialized: what its TTL counts from in replay."""
+        with self._transaction(config) as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO materialized VALUES (?, ?)",
+                (table.name, _microseconds(end)),
+            )
+
+    def is_marked(self, config: RepoConfig, views: Sequence[str]) -> bool:
+        """Whether each of these views was materialized, and its table not made anew since."""
+        found = self._connection(config).execute("SELECT view FROM materialized").fetchall()
+        return set(views) <= {view for (view,) in found}
+
+    def update(
+        self,
+        config: RepoConfig,
+        tables_to_delete: Sequence[FeatureView],
+        tables_to_keep: Sequence[FeatureView],
+        entities_to_delete: Sequence[Entity],
+        entities_to_keep: Sequence[Entity],
+        partial: bool,
+    ) -> None:
+        """Make the views' tables. One whose columns changed is made anew, and empty."""
+        with self._transaction(config) as connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS materialized (view TEXT PRIMARY KEY, until INTEGER)"
+            )
+            for view in tables_to_delete:
+                connection.execute(f"DROP TABLE IF EXISTS {table_of(config, view)}")
+            for view in tables_to_keep:
+                make_table(connection, config, view, self._columns_of(view))
+
+    def teardown(
+        self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]
+    ) -> None:
+        """Remove the file."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+        for suffix in ("", "-wal", "-shm"):
+            _path(config).with_name(_path(config).name + suffix).unlink(missing_ok=True)
+
+    def _upsert(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        rows: list[tuple[Any, ...]],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        places = ", ".join("?" * (3 + len(self._columns_of(table))))
+        query = f"INSERT OR REPLACE INTO {table_of(config, table)} VALUES ({places})"
+        for some in batches(rows, BATCH):
+            with self._transaction(config) as connection:
+                connection.executemany(query, some)
+            if progress:
+                progress(len(some))
+
+    def _transaction(self, config: RepoConfig) -> "Transaction":
+        return Transaction(self._connection(config))
+
+    def _connection(self, config: RepoConfig) -> sqlite3.Connection:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            path = _path(config)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(path, isolation_level=None, timeout=WAIT_SECONDS)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            self._local.connection = connection
+        return connection
+
+    def _columns_of(self, table: FeatureView) -> dict[str, Any]:
+        known = self._columns.get(table.name)
+        if known is None or known.keys() != {field.name for field in table.features}:
+            known = {field.name: column_of(field.dtype) for field in table.features}
+            self._columns[table.name] = known
+        return known
+
+    def _requested(self, table: FeatureView, names: list[str] | None) -> list[str]:
+        known = self._columns_of(table)
+        return [name for name in (names or known) if name in known]
+
+    def _oldest(self, config: RepoConfig, table: FeatureView) -> int | None:
+        """The oldest stamp that the view's TTL allows, microseconds; None is any."""
+        if not table.ttl:
+            return None
+        if _config(config).clock == "wall":
+            now = time.time_ns() // 1_000
+        else:
+            query = "SELECT until FROM materialized WHERE view = ?"
+            row = self._connection(config).execute(query, (table.name,)).fetchone()
+            now = row[0] if row else 0
+        return now - table.ttl // timedelta(microseconds=1)
+
+
+def _config(config: RepoConfig) -> WideSqliteOnlineStoreConfig:
+    assert isinstance(config.online_store, WideSqliteOnlineStoreConfig)
+    return config.online_store
+
+
+def _path(config: RepoConfig) -> Path:
+    path = Path(_config(config).path)
+    return path if path.is_absolute() or not config.repo_path else config.repo_path / path
+
+
+def _microseconds(moment: datetime) -> int:
+    """Naive times are UTC, as Feast says."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,1 @@
+"""Batch states: SQL over the lake, written as Parquet parts."""

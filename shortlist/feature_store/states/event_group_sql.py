@@ -1,0 +1,125 @@
+"""SQL of states by event group (shortlist/features/event_groups.py); rules as in target_sql.py.
+
+Impressions may be many times the target events, so no table of single events is made: the files are
+scanned twice, once grouped by user and moment and once by item and tick.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+
+from shortlist.feature_store.states.running_sql import LATE_HALF_LIVES, changes, weight
+from shortlist.feature_store.states.target_sql import KNOWN_AT, T, first_tick, listed, recent
+from shortlist.features.event_groups import HALF_LIVES, KIND_TYPES, KINDS
+
+DECAYED = {f"{kind}_{name}": half_life for name, half_life in HALF_LIVES.items() for kind in KINDS}
+"""Column of each decayed sum and its half-life, in the order of a state's list."""
+
+
+def read_kinds(
+    connection: duckdb.DuckDBPyConnection,
+    files: Sequence[Path],
+    *,
+    key: str,
+    until: int,
+    after: int | None,
+    tick: int,
+) -> None:
+    """Table `<key>_kinds`: what became known of each key in (after, until] at a moment.
+
+    Moments of users are those at which something became known, those of items ticks.
+    """
+    moment = first_tick(tick) if key == "item_id" else "m"
+    events = f"""
+        SELECT {key}, event_type, t, {moment} AS m FROM (
+            SELECT {key}, event_type, {T} AS t, {KNOWN_AT} AS m
+            FROM read_parquet($files, union_by_name = true)
+            WHERE {key} IS NOT NULL AND event_type IN ({listed(KIND_TYPES)})
+                AND {KNOWN_AT} <= {until} {recent(after)}
+        )
+    """
+    given = {"files": [str(file) for file in files]}
+    table = f"{key}_kinds"
+    connection.execute(f"CREATE TEMP TABLE {table} AS {_grouped(key, events, 'm')}", given)
+    late = f"m - last_time > {LATE_HALF_LIVES * min(HALF_LIVES.values())}"
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE late AS SELECT {key}, m, last_time FROM {table} WHERE {late}"
+    )
+    if connection.execute("SELECT count(*) FROM late").fetchall() == [(0,)]:
+        return
+    connection.execute(f"DELETE FROM {table} WHERE {late}")
+    events = f"SELECT * FROM ({events}) JOIN late USING ({key}, m)"
+    connection.execute(f"INSERT INTO {table} {_grouped(key, events, 'last_time')}", given)
+
+
+def _grouped(key: str, events: str, weighed_at: str) -> str:
+    """Sums of each key and moment out of events (key, event_type, t, m), in SQL.
+
+    Args:
+        weighed_at: column that the decayed sums are as of, one value a key and moment.
+    """
+    columns = []
+    for kind, types in KINDS.items():
+        chosen = f"FILTER (event_type IN ({listed(types)}))"
+        columns.append(f"count(*) {chosen}::DOUBLE AS {kind}")
+        columns += [
+            f"coalesce(sum(weight_{name}) {chosen}, 0.0) AS {kind}_{name}" for name in HALF_LIVES
+        ]
+    weights = ", ".join(
+        f"{weight('t', weighed_at, half_life=half_life)} AS weight_{name}"
+        for name, half_life in HALF_LIVES.items()
+    )
+    return f"""
+        SELECT {key}, m, first({weighed_at}) AS weighed_at, max(t) AS last_time,
+            min(t) AS first_time, {", ".join(columns)}
+        FROM (SELECT *, {weights} FROM ({events})) GROUP BY {key}, m
+    """
+
+
+def span_of(key: str) -> str:
+    """First and last time in what `read_kinds` read, as a query after its SELECT."""
+    return f"min(first_time), max(last_time) FROM {key}_kinds"
+
+
+def kinds_query(
+    key: str,
+    *,
+    carry: str | None,
+    after: int | None,
+    until: int,
+    span: tuple[int, int] | None = None,
+) -> str:
+    """A row for each change of a user, for each tick of an item; columns of `kind_state`.
+
+    Args:
+        carry: file of the newest states, to go on from.
+        span: first and last time of the events, where there is nothing to go on from.
+    """
+    prefix = key.removesuffix("_id")
+    groups = f"SELECT * FROM {key}_kinds"
+    if carry:
+        groups += f"""
+            UNION ALL BY NAME SELECT {_carried(key, prefix)} FROM read_parquet('{carry}')
+            WHERE {key} IN (SELECT {key} FROM {key}_kinds)
+        """
+    sums, decayed = tuple(KINDS), DECAYED
+    changed = changes(key, groups, sums=sums, decayed=decayed, after=after, span=span)
+    return f"""
+        SELECT {key}, make_timestamptz(m) AS event_timestamp,
+            [{", ".join(KINDS)}] AS {prefix}_kind_counts,
+            [{", ".join(DECAYED)}] AS {prefix}_kind_decayed,
+            last_time AS {prefix}_kind_last_time, first_time AS {prefix}_kind_first_time
+        FROM ({changed})
+        WHERE m <= {until} ORDER BY {key}, m
+    """
+
+
+def _carried(key: str, prefix: str) -> str:
+    lists = ", ".join(
+        f"{prefix}_kind_{which}[{place}] AS {name}"
+        for which, names in (("counts", tuple(KINDS)), ("decayed", tuple(DECAYED)))
+        for place, name in enumerate(names, start=1)
+    )
+    return f"""{key}, epoch_us(event_timestamp) AS m, {prefix}_kind_last_time AS weighed_at,
+        {prefix}_kind_last_time AS last_time, {prefix}_kind_first_time AS first_time, {lists}"""

@@ -1,0 +1,89 @@
+"""Day counts of items: events by calendar day (UTC), the DAY_BUCKETS days up to a tick.
+
+A tick is stored only when something new became known, and a reader brings the newest row to its own
+tick. So an hour costs a row for each item with events, not one for each item and tick. Stored are
+counts by calendar day, the last of which a tick may cut; readers get windows of 24 hours that end
+at the tick.
+
+Shapes: R rows, E entries.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from shortlist.features.finalize import DAY_BUCKETS
+from shortlist.ticks import DAILY, last_day
+
+
+def entries(tick: int) -> str:
+    """SQL: how many events of a day were known by a tick and not before it. Days since 1970, ticks
+    by number.
+    """
+    return f"""
+        SELECT item_id, t // {DAILY} AS day, (m + {tick - 1}) // {tick} AS tick, count(*) AS n
+        FROM events WHERE item_id IS NOT NULL GROUP BY ALL
+    """
+
+
+def carried_entries(path: str, tick: int) -> str:
+    """`entries` of the newest stored rows of the items that have new events."""
+    return f"""
+        SELECT item_id, (item_tick_time - 1) // {DAILY} - {DAY_BUCKETS} + place AS day,
+            item_tick_time // {tick} AS tick, n
+        FROM (
+            SELECT item_id, item_tick_time, unnest(item_day_counts) AS n,
+                generate_subscripts(item_day_counts, 1) AS place
+            FROM read_parquet('{path}') WHERE item_id IN (SELECT item_id FROM events)
+        ) WHERE n > 0
+    """
+
+
+def day_counts(entries: pa.Table, rows: pa.Table, *, tick: int) -> pa.Array:
+    """(R,) lists of DAY_BUCKETS counts, the tick's own day last, for rows of (item_id, tick_time).
+
+    Args:
+        entries: item_id, day, tick, n; sorted by (item_id, day, tick).
+        rows: item_id, tick_time (microseconds); sorted alike.
+    """
+    if rows.num_rows == 0:
+        return pa.array([], pa.list_(pa.int64()))
+    chunks = [*entries.column("item_id").chunks, *rows.column("item_id").chunks]
+    code = pa.chunked_array(chunks).combine_chunks().dictionary_encode().indices.to_numpy()
+    item, row_item = code[: entries.num_rows], code[entries.num_rows :]
+    day, number, count = (entries.column(name).to_numpy() for name in ("day", "tick", "n"))
+    tick_time = rows.column("tick_time").to_numpy()
+    row_day, row_number = last_day(tick_time), tick_time // tick
+    # Entries are sorted by one number each, so that a day of a row is two binary searches.
+    first_day, first_number = day.min(), number.min()
+    days = max(int(day.max()), int(row_day.max())) - first_day + 1
+    numbers = max(int(number.max()), int(row_number.max())) - first_number + 1
+    key = (item * days + day - first_day) * numbers + number - first_number
+    known = np.r_[0, np.cumsum(count)]
+    out = np.zeros((rows.num_rows, DAY_BUCKETS), dtype=np.int64)
+    for age in range(DAY_BUCKETS):
+        at = row_day - age - first_day
+        start = (row_item * days + at) * numbers
+        low = np.searchsorted(key, start)
+        high = np.searchsorted(key, start + row_number - first_number, side="right")
+        out[:, -1 - age] = np.where((at >= 0) & (high > low), known[high] - known[low], 0)
+    offsets = np.arange(rows.num_rows + 1, dtype=np.int32) * DAY_BUCKETS
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(out.ravel()))
+
+
+def shift_day_counts(counts: np.ndarray, days: np.ndarray) -> np.ndarray:
+    """Counts (..., DAY_BUCKETS) as they look `days` (...) later: the oldest days have left."""
+    source = np.arange(DAY_BUCKETS) + np.maximum(days, 0)[..., None]
+    moved = np.take_along_axis(counts, np.minimum(source, DAY_BUCKETS - 1), axis=-1)
+    return np.where(source < DAY_BUCKETS, moved, 0)
+
+
+def last_24_hours(counts: np.ndarray, tick_time: np.ndarray) -> np.ndarray:
+    """Counts of calendar days (..., DAY_BUCKETS) -> of the windows of 24 hours that end at the tick
+    (...), as if the events of a day were spread evenly over it. At midnight the two are the same.
+    """
+    share = ((np.asarray(tick_time) - 1) % DAILY + 1)[..., None] / DAILY  # of the last day
+    before = np.zeros(counts.shape)
+    before[..., 1:] = counts[..., :-1]
+    windows = share * counts + (1 - share) * before
+    windows[..., -1] = counts[..., -1] + (1 - share[..., 0]) * before[..., -1]
+    return windows

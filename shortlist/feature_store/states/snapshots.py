@@ -1,0 +1,120 @@
+"""What the snapshots of a folder were made of, and whether a part more can follow."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from shortlist.counting import ListRules
+from shortlist.feature_store.states import target_sql
+from shortlist.ticks import DAILY
+
+FOOTER_BYTES = 65_536
+OLDER = {"tick": DAILY, "once": True, "low_rating": None}
+"""What manifests of older versions leave out."""
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """What the snapshots of a folder were made of."""
+
+    generation: str
+    part: int
+    until: int
+    target_events: tuple[str, ...]
+    schema: str
+    tick: int
+    """Of items and contexts, microseconds."""
+    once: bool
+    """Whether a history holds each item once, not every event."""
+    low_rating: float | None
+    """Ratings up to this value refuse their item."""
+    folders: dict[str, dict[str, Any]]
+    """Folder of the lake -> {"files": {name: hash of its footer}, "known": (events, xor)}, the
+    events that were known by `until` and count in some state. A folder whose files changed is
+    counted again.
+    """
+
+    @classmethod
+    def read(cls, folder: Path) -> "Snapshots | None":
+        """None if there are none, or none that this code can go on from."""
+        try:
+            found = json.loads((folder / "manifest.json").read_text())
+            return cls(**OLDER | found | {"target_events": tuple(found["target_events"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    @property
+    def lists(self) -> ListRules:
+        return ListRules(once=self.once, low_rating=self.low_rating)
+
+
+def can_go_on(
+    connection: duckdb.DuckDBPyConnection,
+    before: Snapshots,
+    now: Snapshots,
+    files: Sequence[Path],
+    *,
+    folder: Path,
+) -> bool:
+    """Whether a part with stamps after `before.until` makes the snapshots of `now`."""
+    made_of = ("target_events", "schema", "tick", "once", "low_rating")
+    same = all(getattr(before, name) == getattr(now, name) for name in made_of)
+    current = folder / "current" / str(before.part)
+    if not (same and current.is_dir() and now.until > before.until):
+        return False
+    profiles = current / "user_profile.parquet"
+    ((gone,),) = connection.execute(
+        f"SELECT count(*) FROM read_parquet('{sql_path(profiles)}') ANTI JOIN users USING (user_id)"
+    ).fetchall()
+    nothing: dict[str, Any] = {"files": {}, "known": (0, 0)}
+    names = before.folders.keys() | now.folders.keys()
+    old = {name: before.folders.get(name, nothing) for name in names}
+    changed = {
+        name for name in names if old[name]["files"] != now.folders.get(name, nothing)["files"]
+    }
+    found = target_sql.fingerprints(
+        connection,
+        [file for file in files if file.parent.name in changed],
+        target_events=now.target_events,
+        until=before.until,
+    )
+    # What was known by then must be what is known of then now: nothing came late, nothing left.
+    same_past = all(tuple(old[name]["known"]) == found.get(name, (0, 0)) for name in changed)
+    return not gone and same_past
+
+
+def lake_folders(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """The lake's files by folder, nothing counted yet."""
+    folders: dict[str, dict[str, Any]] = {}
+    for file in files:
+        folder = folders.setdefault(file.parent.name, {"files": {}, "known": (0, 0)})
+        folder["files"][file.name] = _footer_hash(file)
+    return folders
+
+
+def _footer_hash(file: Path) -> str:
+    """A footer knows every row group: another content has another one."""
+    with file.open("rb") as handle:
+        size = handle.seek(0, 2)
+        handle.seek(max(0, size - FOOTER_BYTES))
+        return hashlib.blake2b(handle.read() + str(size).encode(), digest_size=8).hexdigest()
+
+
+def known_keys(folder: Path, view: str, key: str, *, until: int) -> list[str]:
+    """Every user or context that has a row stamped at or before `until`."""
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            f"SELECT DISTINCT {key} FROM read_parquet('{sql_path(folder / view / '*.parquet')}')"
+            f" WHERE event_timestamp <= make_timestamptz({until})"
+        ).fetchall()
+    return [value for (value,) in rows]
+
+
+def sql_path(path: Path) -> str:
+    """A path inside quotes in SQL."""
+    return str(path).replace("'", "''")

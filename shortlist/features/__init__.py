@@ -1,0 +1,1 @@
+"""Every feature: states, finalize, descriptions and the item-feature file."""

@@ -1,0 +1,282 @@
+"""Every feature of the house: mergeable state, then `finalize(state, at)`.
+
+A *state* (decayed sum with its last time, day buckets, last-N list) is what batch SQL and the push
+handler build and what Feast stores. A *feature* is what a model reads; it exists only after
+`finalize`, one vectorised numpy function shared by training, evaluation and service. Finished
+values cannot be pushed, because window counts fall while nothing happens; states can.
+
+Shapes: B requests, N items, C candidates. `at` is int64 microseconds UTC.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
+from shortlist.contracts import EVENT_TYPES
+from shortlist.counting import HALF_LIFE, HISTORY_KEEPS, TARGET_STATE
+from shortlist.features.event_groups import (
+    HALF_LIVES,
+    ITEM_KIND_FEATURES,
+    ITEM_KINDS,
+    KINDS,
+    RATES,
+    USER_KIND_FEATURES,
+    USER_KINDS,
+    kind_features,
+)
+from shortlist.features.rhythm import SESSION_GAP, USUAL_GAPS, rhythm
+from shortlist.features.searches import (
+    MAX_QUERY,
+    MAX_SEARCHES,
+    USER_SEARCH_FEATURES,
+    USER_SEARCHES,
+    Searches,
+    user_search_features,
+)
+from shortlist.refusals import MAX_REFUSED, RATED, REFUSING, TAKING_BACK, USER_REFUSALS, Refusals
+
+DAY_BUCKETS = 30
+"""Length of the daily count list of an item, newest day last."""
+MAX_HISTORY = 1000
+"""Length of the last-N list of a user, and the most events that a model may read: long enough to
+leave out what was seen."""
+
+USER_STATE = tuple(f"user_{name}" for name in TARGET_STATE)
+USER_HISTORY = ("history_items", "history_times", "history_values", "history_types")
+USER_PROFILE = ("attributes_json",)
+ITEM_STATE = (*(f"item_{name}" for name in TARGET_STATE), "item_day_counts")
+PACK_STATE = (*ITEM_STATE, *ITEM_KINDS)
+"""All states of an item: what a feature pack holds."""
+ITEM_TICK = "item_tick_time"
+"""The tick of a stored item row; readers bring its day counts to their own tick."""
+CONTEXT_STATE = ("context_events", "context_decayed", "context_last_time")
+CONTEXT_ON_DEMAND = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "is_weekend")
+
+USER_TARGET_FEATURES = (
+    "user_events_log",
+    "user_recent_activity",
+    "user_hours_since_last_log",
+    "user_days_since_first_log",
+    "user_mean_value",
+    "user_value_trend",
+    "user_session_depth_log",
+    "user_usual_gap_log",
+)
+USER_FEATURES = (*USER_TARGET_FEATURES, *USER_KIND_FEATURES, *USER_SEARCH_FEATURES)
+ITEM_FEATURES = (
+    "item_events_log",
+    "item_count_1d_log",
+    "item_count_7d_log",
+    "item_count_14d_log",
+    "item_count_30d_log",
+    "item_trend",
+    "item_mean_value",
+    "item_value_trend",
+    "item_days_since_first_log",
+    "item_days_since_last_log",
+    "item_published_years_ago",
+    *ITEM_KIND_FEATURES,
+)
+CONTEXT_FEATURES = (*CONTEXT_ON_DEMAND, "context_activity_log")
+
+REQUEST_SERVICE = "request_v6"
+"""Feast feature service read once for each request: user state, history, profile, context."""
+ITEM_SERVICE = "item_pack_v4"
+"""Feast feature service read for the whole catalogue after each featurize: the pack."""
+
+
+def schema_hash() -> str:
+    """Short hash of everything that must agree between training and serving about features."""
+    schema = [
+        [*USER_STATE, *USER_KINDS],
+        [*USER_HISTORY, EVENT_TYPES, HISTORY_KEEPS],
+        [*USER_SEARCHES, MAX_SEARCHES, MAX_QUERY],
+        [*USER_REFUSALS, MAX_REFUSED, REFUSING, TAKING_BACK, RATED],
+        USER_PROFILE,
+        [*PACK_STATE, ITEM_TICK],
+        [KINDS, HALF_LIVES, [asdict(rate) for rate in RATES]],
+        CONTEXT_STATE,
+        USER_FEATURES,
+        ITEM_FEATURES,
+        CONTEXT_FEATURES,
+        [HALF_LIFE, DAY_BUCKETS, MAX_HISTORY, SESSION_GAP, USUAL_GAPS],
+        [REQUEST_SERVICE, ITEM_SERVICE],
+    ]
+    return hashlib.sha256(json.dumps(schema).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class RequestRows:
+    """What a feature reader returns for B requests: states as of each request, not yet finalised.
+
+    Unknown users have zero state, an empty history and no attributes.
+    """
+
+    user_ids: list[str]
+    context_ids: list[str]
+    at: np.ndarray  # (B,) int64 microseconds
+    user: dict[str, np.ndarray]  # USER_STATE, USER_KINDS: (B,) float64, times int64, lists 2-D
+    history_items: list[list[str]]  # oldest first, at most MAX_HISTORY, strictly before `at`
+    history_times: list[np.ndarray]  # int64, aligned with history_items
+    history_values: list[np.ndarray]  # float64, NaN where the event had no value
+    history_types: list[np.ndarray]  # int64 EVENT_CODE, 0 where unknown
+    attributes: list[dict[str, str]]
+    context: dict[str, np.ndarray]  # CONTEXT_STATE and CONTEXT_ON_DEMAND: (B,)
+    searches: list[Searches]  # strictly before `at`
+    refusals: list[Refusals]  # strictly before `at`
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def take(self, rows: np.ndarray) -> "RequestRows":
+        """The requests at these positions, in this order."""
+        return RequestRows(
+            user_ids=[self.user_ids[i] for i in rows],
+            context_ids=[self.context_ids[i] for i in rows],
+            at=self.at[rows],
+            user={name: values[rows] for name, values in self.user.items()},
+            history_items=[self.history_items[i] for i in rows],
+            history_times=[self.history_times[i] for i in rows],
+            history_values=[self.history_values[i] for i in rows],
+            history_types=[self.history_types[i] for i in rows],
+            attributes=[self.attributes[i] for i in rows],
+            context={name: values[rows] for name, values in self.context.items()},
+            searches=[self.searches[i] for i in rows],
+            refusals=[self.refusals[i] for i in rows],
+        )
+
+    @property
+    def as_of(self) -> dict[str, np.ndarray]:
+        """View -> (B,) int64: time of the newest event in its state, 0 where there is none."""
+        return {
+            "user_stats": self.user["user_last_time"].astype(np.int64),
+            "user_kinds": self.user["user_kind_last_time"].astype(np.int64),
+            "user_searches": np.array([held.last_time for held in self.searches], dtype=np.int64),
+            "context_trend": self.context["context_last_time"].astype(np.int64),
+        }
+
+    @property
+    def user_as_of(self) -> np.ndarray:
+        """(B,) int64: time of the newest event in the user's states, 0 for an unknown user."""
+        return np.maximum.reduce([t for view, t in self.as_of.items() if view != "context_trend"])
+
+
+def decay(amount: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
+    """Value now of a sum that was `amount` `elapsed` microseconds ago; never grows."""
+    return amount * np.exp2(-np.maximum(elapsed, 0) / HALF_LIFE)
+
+
+def context_id(*, surface: str | None, device: str | None, at: int) -> str:
+    """`surface|device|hour of day` (UTC), the Feast entity of a context."""
+    hour = at // MICROSECONDS_PER_HOUR % 24
+    return f"{surface or 'unknown'}|{device or 'unknown'}|{hour:02d}"
+
+
+def time_features(at: np.ndarray) -> dict[str, np.ndarray]:
+    """CONTEXT_ON_DEMAND from request times (any shape): hour and day of the week, each on a circle;
+    Saturday or Sunday.
+    """
+    angle = 2 * np.pi * (at % MICROSECONDS_PER_DAY) / MICROSECONDS_PER_DAY
+    weekday = (at // MICROSECONDS_PER_DAY + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
+    return {
+        "hour_sin": np.sin(angle),
+        "hour_cos": np.cos(angle),
+        "weekday_sin": np.sin(2 * np.pi * weekday / 7),
+        "weekday_cos": np.cos(2 * np.pi * weekday / 7),
+        "is_weekend": (weekday >= 5).astype(np.float64),
+    }
+
+
+def finalize_user(rows: RequestRows) -> np.ndarray:
+    """(B,) requests -> (B, len(USER_FEATURES)) float32."""
+    state, at = rows.user, rows.at
+    known = state["user_events"] > 0
+    since_last = np.where(known, at - state["user_last_time"], 0) / MICROSECONDS_PER_HOUR
+    since_first = np.where(known, at - state["user_first_time"], 0) / MICROSECONDS_PER_DAY
+    depth, gap = rhythm(rows.history_times, at)
+    return np.column_stack(
+        [
+            np.log1p(state["user_events"]),
+            np.log1p(decay(state["user_decayed"], at - state["user_last_time"])),
+            np.log1p(np.maximum(since_last, 0)),
+            np.log1p(np.maximum(since_first, 0)),
+            _mean(state["user_value_sum"], state["user_value_count"]),
+            value_trend("user", state, at),
+            np.log1p(depth),
+            np.log1p(gap / MICROSECONDS_PER_HOUR),
+            *_kinds("user", state, at),
+            *user_search_features(rows.searches, at),
+        ]
+    ).astype(np.float32)
+
+
+def finalize_context(rows: RequestRows) -> np.ndarray:
+    """(B,) requests -> (B, len(CONTEXT_FEATURES)) float32."""
+    state = rows.context
+    activity = decay(state["context_decayed"], rows.at - state["context_last_time"])
+    return np.column_stack(
+        [state[name] for name in CONTEXT_ON_DEMAND] + [np.log1p(activity)]
+    ).astype(np.float32)
+
+
+def finalize_items(
+    state: Mapping[str, np.ndarray], *, as_of: int, at: np.ndarray, published_at: np.ndarray
+) -> np.ndarray:
+    """Item states -> (..., len(ITEM_FEATURES)) float32.
+
+    Args:
+        state: each of PACK_STATE with shape (...), `item_day_counts` (..., DAY_BUCKETS), lists by
+            kind as `event_groups` has them.
+        as_of: the pack's tick; day buckets end there.
+        at: request times, broadcastable to (...).
+        published_at: (...) int64 microseconds, 0 where unknown.
+    """
+    days = state["item_day_counts"]
+    known = state["item_events"] > 0
+    count_7d = days[..., -7:].sum(-1)
+    before = days[..., :-7].sum(-1) * (7 / (DAY_BUCKETS - 7))
+    since_first = np.where(known, at - state["item_first_time"], 0) / MICROSECONDS_PER_DAY
+    since_last = np.where(known, at - state["item_last_time"], 0) / MICROSECONDS_PER_DAY
+    years = np.where(published_at != 0, (at - published_at) / (365.25 * MICROSECONDS_PER_DAY), 0)
+    return np.stack(
+        [
+            np.log1p(state["item_events"]),
+            np.log1p(days[..., -1]),
+            np.log1p(count_7d),
+            np.log1p(days[..., -14:].sum(-1)),
+            np.log1p(days.sum(-1)),
+            np.log1p(count_7d) - np.log1p(before),
+            _mean(state["item_value_sum"], state["item_value_count"]),
+            value_trend("item", state, at),
+            np.log1p(np.maximum(since_first, 0)),
+            np.log1p(np.maximum(since_last, 0)),
+            years,
+            *_kinds("item", state, at),
+        ],
+        axis=-1,
+    ).astype(np.float32)
+
+
+def _kinds(prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray) -> list[np.ndarray]:
+    counts, decayed = state[f"{prefix}_kind_counts"], state[f"{prefix}_kind_decayed"]
+    return kind_features(counts, decayed, at - state[f"{prefix}_kind_last_time"])
+
+
+def value_trend(prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray) -> np.ndarray:
+    """By how much recent values (halved every HALF_LIFE) are above the mean of all; one value of
+    the mean is added to them, so that what is long ago tells nothing.
+    """
+    elapsed = at - state[f"{prefix}_last_time"]
+    total = decay(state[f"{prefix}_value_decayed"], elapsed)
+    weight = decay(state[f"{prefix}_value_weight"], elapsed)
+    mean = _mean(state[f"{prefix}_value_sum"], state[f"{prefix}_value_count"])
+    return (total - mean * weight) / (weight + 1)
+
+
+def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Mean, 0 where there is nothing to average."""
+    return np.divide(total, count, out=np.zeros(np.shape(total)), where=count > 0)

@@ -1,0 +1,202 @@
+"""The feature pack: the catalogue's item states as one matrix, read out of Feast and hot-swapped on
+its own, with the catalogue as it is now (`<pack_id>.items.parquet`).
+
+The release pins the feature service and its schema, not the values; the pack carries the values.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shortlist.features.event_groups import NUM_DECAYED, NUM_KINDS
+from shortlist.features.finalize import DAY_BUCKETS, PACK_STATE, schema_hash
+from shortlist.vocab import Vocab
+
+LISTS = {
+    "item_day_counts": (DAY_BUCKETS, np.float64),
+    "item_kind_counts": (NUM_KINDS, np.float64),
+    "item_kind_decayed": (NUM_DECAYED, np.float64),
+}
+"""States that are lists: their length and type."""
+
+
+CONTENT = b"shortlist_content"
+"""Metadata of the catalogue's file: the hash of its content."""
+
+
+class PackError(ValueError):
+    """A pack cannot be used: missing, or made under another feature schema."""
+
+
+@dataclass(frozen=True)
+class ItemState:
+    """Item states in the order of a vocabulary: row i belongs to item_idx i, row 0 is padding.
+
+    `state[name]` is (N + 1,), and (N + 1, length) where it is one of LISTS; items the pack does not
+    know are 0.
+    """
+
+    pack_id: str
+    as_of: int  # microseconds: the tick; only events strictly before it are counted
+    state: dict[str, np.ndarray]
+
+    def take(self, item_idx: np.ndarray) -> dict[str, np.ndarray]:
+        """States at (...) item indices, each (...) or (..., length)."""
+        return {name: values[item_idx] for name, values in self.state.items()}
+
+    def first(self, num_items: int) -> "ItemState":
+        """States of the first `num_items` items alone; views, nothing is copied."""
+        cut = {name: values[: num_items + 1] for name, values in self.state.items()}
+        return ItemState(pack_id=self.pack_id, as_of=self.as_of, state=cut)
+
+
+@dataclass(frozen=True)
+class FeaturePack:
+    """Item states as of one tick, in the pack's own item order."""
+
+    as_of: int
+    item_ids: list[str]
+    state: dict[str, np.ndarray]
+    schema: str
+    items: pa.Table | None = None
+    """The whole catalogue of the lake when the pack was published (ITEMS contract); None: not kept.
+    """
+
+    @cached_property
+    def items_hash(self) -> str:
+        """Of the catalogue's content; empty without one."""
+        if self.items is None:
+            return ""
+        known = (self.items.schema.metadata or {}).get(CONTENT)
+        return known.decode() if known else _table_hash(self.items)
+
+    @cached_property
+    def pack_id(self) -> str:
+        """Tick in seconds, schema, content: two packs with one id hold the same states and the
+        same catalogue. Late events that change a tick, or a new price, give it a new id.
+        """
+        content = hashlib.blake2b("\0".join(self.item_ids).encode(), digest_size=4)
+        for name in PACK_STATE:
+            dtype = LISTS[name][1] if name in LISTS else None
+            content.update(np.ascontiguousarray(self.state[name], dtype=dtype).data)
+        content.update(self.items_hash.encode())
+        return f"{self.as_of // 1_000_000}-{self.schema}-{content.hexdigest()}"
+
+    def align(self, vocab: Vocab) -> ItemState:
+        """Put the states in the order of `vocab`.
+
+        Raises:
+            PackError: the pack was made under another feature schema than this code's.
+        """
+        _check_schema(self.pack_id, self.schema)
+        rows = vocab.encode(self.item_ids)
+        kept = rows > 0
+        aligned = {}
+        for name in PACK_STATE:
+            values = self.state[name]
+            out = np.zeros((vocab.size, *values.shape[1:]), dtype=values.dtype)
+            out[rows[kept]] = values[kept]
+            aligned[name] = out
+        return ItemState(pack_id=self.pack_id, as_of=self.as_of, state=aligned)
+
+    def save(self, path: Path, *, same_items: Path | None = None) -> None:
+        """Write the states to `path`, with tick and schema in its metadata, and the catalogue
+        beside it.
+
+        Args:
+            same_items: catalogue file of another pack; linked if its content is the same.
+        """
+        columns = {"item_id": pa.array(self.item_ids, pa.string())}
+        for name in PACK_STATE:
+            values = self.state[name]
+            # Typed, because a pack of no items is one too: before the first tick.
+            columns[name] = _lists(name, values) if name in LISTS else pa.array(values)
+        table = pa.table(columns).replace_schema_metadata(
+            {"shortlist": json.dumps({"as_of": self.as_of, "schema": self.schema})}
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.items is not None:
+            target = items_path(path)
+            if same_items is not None and _content_of(same_items) == self.items_hash:
+                if not target.is_file():
+                    target.hardlink_to(same_items)
+            else:
+                _write(self.items.replace_schema_metadata({CONTENT: self.items_hash}), target)
+        _write(table, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "FeaturePack":
+        """Raises PackError if the file is missing, not a pack, or of another feature schema."""
+        if not path.is_file():
+            raise PackError(f"{path}: no feature pack there; run `shortlist featurize`")
+        table = pq.read_table(path)
+        raw = (table.schema.metadata or {}).get(b"shortlist")
+        if raw is None:
+            raise PackError(f"{path}: not a feature pack (no 'shortlist' metadata)")
+        about = json.loads(raw)
+        _check_schema(path.stem, about["schema"])
+        state = {}
+        for name in PACK_STATE:
+            column = table.column(name).combine_chunks()
+            if name in LISTS:
+                values = column.flatten().to_numpy(zero_copy_only=False)
+                length, dtype = LISTS[name]
+                state[name] = values.astype(dtype, copy=False).reshape(-1, length)
+            else:
+                state[name] = column.to_numpy(zero_copy_only=False)
+        return cls(
+            as_of=about["as_of"],
+            item_ids=table.column("item_id").to_pylist(),
+            state=state,
+            schema=about["schema"],
+            items=pq.read_table(items_path(path)) if items_path(path).is_file() else None,
+        )
+
+
+def _check_schema(pack_id: str, schema: str) -> None:
+    if schema != schema_hash():
+        raise PackError(
+            f"pack {pack_id}: feature schema {schema}, this code has {schema_hash()};"
+            " run `shortlist upgrade CONFIG`"
+        )
+
+
+def items_path(path: Path) -> Path:
+    """Of the catalogue that lies beside a pack's file."""
+    return path.with_suffix(".items.parquet")
+
+
+def _content_of(path: Path) -> str | None:
+    """The hash that a catalogue's file names; None if there is no such file."""
+    if not path.is_file():
+        return None
+    return (pq.read_schema(path).metadata or {}).get(CONTENT, b"").decode()
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    pq.write_table(table, partial)
+    partial.replace(path)
+
+
+def _table_hash(table: pa.Table) -> str:
+    content = hashlib.blake2b(digest_size=8)
+    plain = table.replace_schema_metadata(None).combine_chunks()
+    for batch in plain.to_batches():
+        content.update(batch.serialize())
+    return content.hexdigest()
+
+
+def _lists(name: str, values: np.ndarray) -> pa.Array:
+    """(N, length) -> N lists, without a Python object for each number."""
+    length, dtype = LISTS[name]
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * length
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(np.ascontiguousarray(values, dtype=dtype).ravel())
+    )

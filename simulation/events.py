@@ -1,0 +1,163 @@
+"""Events as columns of numbers: what a day caused, before it becomes a table of the contract.
+
+Shapes: E events.
+"""
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shortlist.contracts import EVENT_TYPES
+from simulation.behaviour import NOBODY
+from simulation.outcome import SECOND, Outcome
+from simulation.policy import Page
+from simulation.state import Returns
+from simulation.world import World
+
+if TYPE_CHECKING:
+    from simulation.day import Numbers
+
+CODE = {name: code for code, name in enumerate(EVENT_TYPES)}
+HOME, SEARCH = 0, 1
+SURFACES = ("home", "search")
+DEVICES = ("desktop", "phone")
+NO_REQUEST = -1
+
+
+@dataclass(frozen=True)
+class Events:
+    """E events; every column is (E,)."""
+
+    number: np.ndarray  # int64, unique in the world
+    user: np.ndarray  # int64 rows
+    item: np.ndarray  # int64 rows
+    kind: np.ndarray  # int8, place in EVENT_TYPES
+    time: np.ndarray  # int64 microseconds
+    value: np.ndarray  # float64, NaN for none; an impression's is its propensity
+    request: np.ndarray  # int64, NO_REQUEST for none
+    session: np.ndarray  # int64
+    position: np.ndarray  # int32 from 1, 0 for none
+    surface: np.ndarray  # int8
+    phone: np.ndarray  # bool
+    topic: np.ndarray  # int16 of the query, -1 for none
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def take(self, rows: np.ndarray) -> "Events":
+        return Events(**{name: values[rows] for name, values in vars(self).items()})
+
+    @classmethod
+    def concat(cls, parts: list["Events"]) -> "Events":
+        return cls(
+            **{
+                f.name: np.concatenate([getattr(part, f.name) for part in parts])
+                for f in fields(cls)
+            }
+        )
+
+    @classmethod
+    def of_page(
+        cls,
+        world: World,
+        page: Page,
+        item: np.ndarray,
+        chance: np.ndarray,
+        outcome: Outcome,
+        request: np.ndarray,
+        session: np.ndarray,
+        numbers: "Numbers",
+    ) -> "Events":
+        """Everything that S pages of (S, K) items caused: impressions first, then the rest."""
+        row, place = np.nonzero(item != NOBODY)
+        kinds = ["impression"]
+        rows, places, times = [row], [place], [page.at[row]]
+        values = [chance[row, place]]
+
+        def add(kind: str, chosen: np.ndarray, time: np.ndarray, value: np.ndarray | None) -> None:
+            at = np.flatnonzero(chosen)
+            kinds.append(kind)
+            rows.append(outcome.row[at])
+            places.append(outcome.place[at])
+            times.append(time[at])
+            values.append(np.full(len(at), np.nan) if value is None else value[at])
+
+        asked = np.flatnonzero((page.topic >= 0) & (item[:, 0] != NOBODY))
+        kinds.append("search")  # the contract wants an item: the first that was found
+        rows.append(asked)
+        places.append(np.zeros(len(asked), dtype=np.int64))
+        times.append(page.at[asked] - SECOND)
+        values.append(np.full(len(asked), np.nan))
+        at, done = outcome.at, outcome.done
+        add("click", np.ones(len(at), dtype=bool), at, None)
+        add("view", outcome.view, at + SECOND // 2, None)
+        add("add_to_cart", outcome.cart, done - SECOND // 2, None)
+        add("purchase", outcome.bought, done - SECOND // 4, outcome.price)
+        add("watch", outcome.watched > 0, done, outcome.watched)
+        add("like", outcome.liked, done + 1_000, None)
+        add("dislike", outcome.disliked, done + 1_000, None)
+        add("rating", outcome.stars > 0, done + 2_000, outcome.stars)
+        add("review", outcome.reviewed, done + 3_000, outcome.stars)
+        add("survey", outcome.surveyed > 0, done + 4_000, outcome.surveyed)
+        kinds.append("hide")
+        hidden, where = outcome.hidden
+        rows.append(hidden)
+        places.append(where)
+        times.append(page.at[hidden] + SECOND * (where + 1))
+        values.append(np.full(len(hidden), np.nan))
+        row, place = np.concatenate(rows), np.concatenate(places)
+        codes = np.array([CODE[kind] for kind in kinds], dtype=np.int8)
+        return cls(
+            number=numbers.take(len(row)),
+            user=page.user[row],
+            item=item[row, place],
+            kind=np.repeat(codes, [len(part) for part in rows]),
+            time=np.concatenate(times),
+            value=np.concatenate(values),
+            request=request[row],
+            session=session[row],
+            position=(place + 1).astype(np.int32),
+            surface=np.where(page.topic >= 0, SEARCH, HOME).astype(np.int8)[row],
+            phone=page.phone[row],
+            topic=page.topic.astype(np.int16)[row],
+        )
+
+    @classmethod
+    def of_own_list(
+        cls, world: World, page: Page, item: np.ndarray, time: np.ndarray, numbers: "Numbers"
+    ) -> "Events":
+        """A click and a purchase of each of (C,) items that no page showed, by (C,) users."""
+        n = len(item)
+        return cls(
+            number=numbers.take(2 * n),
+            user=np.tile(page.user, 2),
+            item=np.tile(item, 2),
+            kind=np.repeat(np.array([CODE["click"], CODE["purchase"]], dtype=np.int8), n),
+            time=np.concatenate([time, time + SECOND // 2]),
+            value=np.concatenate([np.full(n, np.nan), world.items.price[item]]),
+            request=np.full(2 * n, NO_REQUEST, dtype=np.int64),
+            session=np.full(2 * n, NO_REQUEST, dtype=np.int64),
+            position=np.zeros(2 * n, dtype=np.int32),
+            surface=np.zeros(2 * n, dtype=np.int8),
+            phone=np.tile(page.phone, 2),
+            topic=np.full(2 * n, -1, dtype=np.int16),
+        )
+
+    @classmethod
+    def of_returns(cls, due: Returns, numbers: "Numbers") -> "Events":
+        n = len(due.due)
+        return cls(
+            number=numbers.take(n),
+            user=due.user,
+            item=due.item,
+            kind=np.full(n, CODE["return"], dtype=np.int8),
+            time=due.due,
+            value=due.price,
+            request=np.full(n, NO_REQUEST, dtype=np.int64),
+            session=np.full(n, NO_REQUEST, dtype=np.int64),
+            position=np.zeros(n, dtype=np.int32),
+            surface=np.zeros(n, dtype=np.int8),
+            phone=np.zeros(n, dtype=bool),
+            topic=np.full(n, -1, dtype=np.int16),
+        )

@@ -1,0 +1,187 @@
+"""The logging policy: places filled one by one from a mixture, with the chance of each known
+exactly.
+
+A place holds, with the shares of the config, any item alike, an item by popularity, or one by
+popularity within the user's favourite topic. An item that is on the page already is drawn again,
+so place k holds item i with chance w_i / (1 - w of the places before), as in Plackett and Luce's
+model. A page that was asked for by a query holds only items of its topic.
+
+Shapes: S pages, K places.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulation.world import World
+
+TRIES = 200
+"""How often an item that is on the page already is drawn again before the rest is written out."""
+CELLS = 1_000_000
+"""Pages x items written out at once: bounds memory."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Pages that users ask for, all on one day."""
+
+    user: np.ndarray  # (S,) int64 rows
+    at: np.ndarray  # (S,) int64 microseconds
+    phone: np.ndarray  # (S,) bool
+    topic: np.ndarray  # (S,) int64: of the query, -1 for the home page
+
+    def take(self, rows: np.ndarray) -> "Page":
+        return Page(self.user[rows], self.at[rows], self.phone[rows], self.topic[rows])
+
+
+class LoggingPolicy:
+    """One day's policy: what is available is known."""
+
+    def __init__(self, world: World, day: int):
+        config, items = world.config.logging, world.items
+        self.day = day
+        self.n = world.items_on(day)
+        self.favourite = world.users.favourite
+        self.uniform, self.personal = config.uniform, config.personal
+        self.topic = items.topic[: self.n]
+        self.weight = items.weight[: self.n] / items.weight[: self.n].sum()
+        self.anywhere = Wheel(np.cumsum(self.weight))
+        self.by_topic = np.argsort(self.topic, kind="stable")  # rows, topic after topic
+        topics = world.config.catalogue.topics
+        edge = np.searchsorted(self.topic[self.by_topic], np.arange(topics + 1))
+        running = np.concatenate([[0.0], np.cumsum(self.weight[self.by_topic])])
+        self.within = Wheel(running[1:])
+        self.topic_start, self.topic_end = running[edge[:-1]], running[edge[1:]]
+        self.topic_edge = edge
+        self.topic_share = np.maximum(self.topic_end - self.topic_start, 1e-300)
+
+    def slates(
+        self, page: Page, *, k: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(S, K) item rows and the chance with which each stands at its place, given those before
+        it. A query whose topic has fewer than K items gets a page of everything.
+        """
+        wanted = self._topics(page, k)
+        searched = (page.topic >= 0) & (wanted >= 0)
+        item = np.empty((len(page.user), k), dtype=np.int64)
+        chance = np.empty((len(page.user), k))
+        used = np.zeros(len(page.user))
+        for place in range(k):
+            drawn = self._draw(wanted, searched, rng)
+            again = np.flatnonzero((item[:, :place] == drawn[:, None]).any(1))
+            for tries in itertools.count():
+                if len(again) == 0:
+                    break
+                if tries == TRIES:
+                    before = item[again, :place]
+                    drawn[again] = self._draw_rest(before, wanted[again], searched[again], rng)
+                    break
+                drawn[again] = self._draw(wanted[again], searched[again], rng)
+                repeated = (item[again, :place] == drawn[again, None]).any(1)
+                again = again[repeated]
+            weight = self.chance(drawn, wanted, searched)
+            item[:, place] = drawn
+            chance[:, place] = weight / np.maximum(1 - used, 1e-12)
+            used += weight
+        return item, chance
+
+    def chance(self, item: np.ndarray, wanted: np.ndarray, searched: np.ndarray) -> np.ndarray:
+        """(S,) items and topics -> (S,) chance of each in one draw from the whole mixture."""
+        within = np.where(
+            self.topic[item] == wanted, self.weight[item] / self.topic_share[wanted], 0.0
+        )
+        personal = np.where(wanted >= 0, self.personal, 0.0)
+        mixed = (
+            self.uniform / self.n
+            + personal * within
+            + (1 - self.uniform - personal) * self.weight[item]
+        )
+        return np.where(searched, within, mixed)
+
+    def _topics(self, page: Page, k: int) -> np.ndarray:
+        """(S,) the query's topic, else the user's favourite; -1 where it has too few items."""
+        wanted = np.where(page.topic >= 0, page.topic, self.favourite[page.user])
+        size = np.diff(self.topic_edge)
+        return np.where(size[wanted] >= 2 * k, wanted, -1)
+
+    def _draw(
+        self, wanted: np.ndarray, searched: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """One item a page. The same uniform number picks a part of the mixture and, scaled anew,
+        the item within it: parts are wide enough for double precision.
+        """
+        u = rng.random(len(wanted))
+        personal = np.where(wanted >= 0, self.personal, 0.0)
+        of_topic = searched | ((u >= self.uniform) & (u < self.uniform + personal))
+        any_item = ~searched & (u < self.uniform)
+        item = np.empty(len(wanted), dtype=np.int64)
+        rows = np.flatnonzero(any_item)
+        if len(rows):
+            item[rows] = np.minimum((u[rows] / self.uniform * self.n).astype(np.int64), self.n - 1)
+        rows = np.flatnonzero(~any_item & ~of_topic)
+        start = self.uniform + personal[rows]
+        scaled = (u[rows] - start) / (1 - start)
+        item[rows] = self.anywhere.find(scaled * self.anywhere.edges[-1])
+        rows = np.flatnonzero(of_topic)
+        if len(rows):
+            item[rows] = self._of_topic(wanted[rows], u[rows], searched[rows])
+        return item
+
+    def _draw_rest(
+        self, used: np.ndarray, wanted: np.ndarray, searched: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """One item a page that is not among `used` (S, k), where drawing again would take too long
+        because those weigh nearly everything. The chances are the same.
+        """
+        out = np.empty(len(wanted), dtype=np.int64)
+        every = np.arange(self.n)[None]
+        step = max(1, CELLS // self.n)
+        for start in range(0, len(out), step):
+            rows = slice(start, start + step)
+            left = self.chance(every, wanted[rows, None], searched[rows, None])
+            np.put_along_axis(left, used[rows], 0, axis=1)
+            running = np.cumsum(left, axis=1)
+            point = rng.random(len(running)) * running[:, -1]
+            out[rows] = (running <= point[:, None]).sum(1)
+        return out
+
+    def _of_topic(self, topic: np.ndarray, u: np.ndarray, searched: np.ndarray) -> np.ndarray:
+        scaled = np.where(searched, u, (u - self.uniform) / max(self.personal, 1e-300))
+        low, high = self.topic_start[topic], self.topic_end[topic]
+        place = self.within.find(low + scaled * (high - low))
+        place = np.clip(place, self.topic_edge[topic], self.topic_edge[topic + 1] - 1)
+        return self.by_topic[place]
+
+
+class Wheel:
+    """Which of n parts of a line a point lies in: binary search costs a cache miss a step, so a
+    table of 4 n or more starting points leaves a step or two (Chen and Asau 1974).
+    """
+
+    def __init__(self, edges: np.ndarray):
+        """
+        Args:
+            edges: (n,) upper ends of the parts, rising.
+        """
+        self.edges = edges
+        size = 1 << (4 * len(edges)).bit_length()
+        self.scale = size / edges[-1]
+        self.guide = np.searchsorted(edges, np.arange(size) / self.scale, side="right")
+
+    def find(self, x: np.ndarray) -> np.ndarray:
+        """(S,) points -> (S,) int64 parts: the first whose upper end lies beyond."""
+        last = len(self.edges) - 1
+        part = self.guide[np.minimum((x * self.scale).astype(np.int64), len(self.guide) - 1)]
+        part = np.minimum(part, last)
+        # A table's start may lie one part too far to the right by rounding; never two.
+        back = np.flatnonzero((part > 0) & (self.edges[part - 1] > x))
+        part[back] -= 1
+        behind = np.flatnonzero(self.edges[part] <= x)
+        while len(behind):
+            part[behind] += 1
+            stuck = part[behind] > last
+            part[behind[stuck]] = last
+            behind = behind[~stuck]
+            behind = behind[self.edges[part[behind]] <= x[behind]]
+        return part

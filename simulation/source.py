@@ -1,0 +1,111 @@
+"""The world as a source: batches of events day by day in bounded memory, or one batch of it all."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+
+from shortlist.datasets.batch import Batch
+from shortlist.datasets.config import SimulatedConfig
+from shortlist.datasets.staging import Stager
+from shortlist.datasets.tables import is_new, stage_catalogue, stage_stream
+from simulation.config import load_world_config
+from simulation.day import live_day
+from simulation.events import Events
+from simulation.images import draw_all
+from simulation.policy import LoggingPolicy
+from simulation.state import State
+from simulation.tables import Publisher
+from simulation.world import World
+
+
+def open_world(config: SimulatedConfig) -> World:
+    """Raises ConfigError: no such preset, or impossible parameters."""
+    changes: dict[str, object] = {"seed": config.seed, "days": config.days}
+    return World(load_world_config(config.preset, changes=changes))
+
+
+def published_days(config: SimulatedConfig, world: World) -> int:
+    return min(config.log_days or world.config.days, world.config.days)
+
+
+def stream(
+    world: World,
+    *,
+    ingested_at: int,
+    days: int | None = None,
+    threads: int = 2,
+    publisher: Publisher | None = None,
+) -> Iterator[pa.Table]:
+    """Events of the first `days` days (None: of all) as INTERACTIONS, under the logging policy: a
+    table for each day and chunk of users. Chunks do not depend on each other, so threads change
+    nothing.
+    """
+    publisher = publisher or Publisher(world)
+    size = world.config.chunk
+    edges = [*range(0, world.num_users, size), world.num_users]
+    states = [State.fresh(world, a, b) for a, b in pairwise(edges)]
+
+    def live(state: State, logging: LoggingPolicy) -> pa.Table:
+        events = Events.concat(live_day(world, state, logging.day, logging=logging))
+        return publisher.interactions(events, ingested_at=ingested_at)
+
+    # One chunk more than threads is under way, so that none waits while a table is being read.
+    under_way: deque[tuple[State, Future[pa.Table]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for day in range(days or world.config.days):
+            logging = LoggingPolicy(world, day)
+            for state in states:
+                if state.first >= world.users_on(day):
+                    continue
+                while len(under_way) > threads or any(state is other for other, _ in under_way):
+                    yield under_way.popleft()[1].result()
+                under_way.append((state, pool.submit(live, state, logging)))
+        while under_way:
+            yield under_way.popleft()[1].result()
+
+
+def stage_simulated(stager: Stager) -> None:
+    """The reader of the source "simulated": stages day after day, so that memory stays bounded."""
+    config = stager.config.simulated or SimulatedConfig()
+    world = open_world(config)
+    days = published_days(config, world)
+    if not is_new(stager, "simulated", f"{world.config.model_dump_json()} {days}"):
+        return
+    publisher = Publisher(world)
+    images = drawn_images(world, stager.settings.cache, days=days)
+    tables = stream(world, ingested_at=stager.now, days=days, publisher=publisher)
+    stage_stream(stager, "simulated", tables)
+    stage_catalogue(
+        stager,
+        publisher.items(0, world.items_on(days - 1), images=images),
+        publisher.users(0, world.users_on(days - 1)),
+    )
+
+
+def load_simulated(config: SimulatedConfig, *, cache: Path, now: int) -> Batch:
+    """The world's log as one batch; images, if it has some, are drawn into `cache`."""
+    world = open_world(config)
+    days = published_days(config, world)
+    publisher = Publisher(world)
+    tables = stream(world, ingested_at=now, days=days, publisher=publisher)
+    images = drawn_images(world, cache, days=days)
+    return Batch.checked(
+        f"simulated world '{world.config.name}'",
+        pa.concat_tables(tables).combine_chunks(),
+        publisher.items(0, world.items_on(days - 1), images=images),
+        publisher.users(0, world.users_on(days - 1)),
+    )
+
+
+def drawn_images(world: World, cache: Path, *, days: int) -> list[str] | None:
+    """Paths of the images of whatever is there by the end of that many days; None for a world
+    without images.
+    """
+    if not world.config.catalogue.images:
+        return None
+    folder = cache / "simulated" / f"{world.config.name}-{world.config.seed}"
+    return draw_all(world, folder, until=world.items_on(days - 1))

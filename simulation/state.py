@@ -1,0 +1,167 @@
+"""What days do to users: taste, boredom, trust, and whether they are still there. All of it latent.
+
+A user who does not come is not touched: days that passed are made up for at the next visit.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from shortlist.columns import MICROSECONDS_PER_DAY
+from simulation.behaviour import NOBODY, Moment, visit_chance
+from simulation.world import World
+
+
+@dataclass
+class Returns:
+    """Purchases that will be sent back, each on its day."""
+
+    due: np.ndarray  # (R,) int64 microseconds
+    user: np.ndarray  # (R,) int64 rows
+    item: np.ndarray  # (R,) int64 rows
+    price: np.ndarray  # (R,) float64
+
+
+@dataclass
+class State:
+    """Users `first` .. `first + U` of a world, as days pass; rows of the arrays are users."""
+
+    first: int
+    taste: np.ndarray  # (U, D) float32
+    boredom: np.ndarray  # (U, T) float32
+    trust: np.ndarray  # (U,) float32
+    left: np.ndarray  # (U,) bool
+    touched: np.ndarray  # (U,) int64: the day up to which taste and boredom are brought
+    stocked: np.ndarray  # (U, P) float64: the day on which each staple was bought last
+    returns: Returns
+
+    @classmethod
+    def fresh(cls, world: World, first: int, end: int) -> "State":
+        """As users first .. end arrive."""
+        n = end - first
+        return cls(
+            first=first,
+            taste=world.users.taste[first:end].copy(),
+            boredom=np.zeros((n, world.config.catalogue.topics), dtype=np.float32),
+            trust=np.full(n, world.config.behaviour.trust, dtype=np.float32),
+            left=np.zeros(n, dtype=bool),
+            touched=world.users.joined[first:end].copy(),
+            stocked=world.users.stocked[first:end].copy(),
+            returns=Returns(
+                np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+            ),
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything as named arrays, for a checkpoint."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "returns"}
+        own["first"] = np.array(self.first)
+        return own | {f"returns_{name}": values for name, values in vars(self.returns).items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "State":
+        """What `arrays` gave."""
+        own = {f.name: arrays[f.name] for f in fields(cls) if f.name not in ("returns", "first")}
+        returns = Returns(**{f.name: arrays[f"returns_{f.name}"] for f in fields(Returns)})
+        return cls(first=int(arrays["first"]), returns=returns, **own)
+
+    def copy(self) -> "State":
+        return State.from_arrays({name: values.copy() for name, values in self.arrays().items()})
+
+    def come(self, world: World, day: int, rng: np.random.Generator) -> np.ndarray:
+        """Let people leave, come back and visit on one day; the rows of those who visit, with
+        their taste and boredom brought up to that day.
+        """
+        about, population = world.config.behaviour, world.config.population
+        here = max(0, min(world.users_on(day) - self.first, len(self.trust)))
+        trust, left = self.trust[:here], self.left[:here]
+        chance, visit = rng.random((2, here))
+        leave = ~left & (chance < population.churn * (1 - trust))
+        back = left & (chance < population.comeback * trust)
+        left[leave] = True
+        left[back] = False
+        activity = world.users.activity[self.first : self.first + here]
+        weekday = (world.config.start.weekday() + day) % 7
+        visits = visit_chance(about, activity, trust) * world.visits_by_weekday[weekday]
+        rows = np.flatnonzero(~left & (visit < visits))
+        self._pass_days(world, rows, day, rng)
+        return rows
+
+    def _pass_days(
+        self, world: World, rows: np.ndarray, day: int, rng: np.random.Generator
+    ) -> None:
+        config = world.config
+        gap = (day - self.touched[rows]).astype(np.float32)[:, None]
+        dim = self.taste.shape[1]
+        step = rng.standard_normal((len(rows), dim), dtype=np.float32)
+        drift = np.float32(config.population.taste_drift / np.sqrt(dim))
+        taste = self.taste[rows] + drift * np.sqrt(gap) * step
+        self.taste[rows] = taste / np.linalg.norm(taste, axis=1, keepdims=True)
+        self.boredom[rows] *= np.float32(config.behaviour.boredom_decay) ** gap
+        self.touched[rows] = day
+
+    def moment(
+        self,
+        world: World,
+        rows: np.ndarray,
+        *,
+        mood: np.ndarray,
+        intent: np.ndarray,
+        at: np.ndarray,
+    ) -> Moment:
+        """What is true of these rows at (S,) microseconds, in a session with this mood (S, D) and
+        intent.
+        """
+        user = self.first + rows
+        return Moment(
+            user=user,
+            taste=self.taste[rows] + mood,
+            boredom=self.boredom[rows],
+            trust=self.trust[rows],
+            intent=intent,
+            price_sense=world.users.price_sense[user],
+            activity=world.users.activity[user],
+            due=np.where(self.due(world, rows, at), world.users.staples[user], NOBODY),
+        )
+
+    def due(self, world: World, rows: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """(S, P) bool: the staples that are needed at (S,) microseconds."""
+        days = (at - world.midnight(0)) / MICROSECONDS_PER_DAY
+        return days[:, None] - self.stocked[rows] >= world.users.staple_days[self.first + rows]
+
+    def stock(self, world: World, rows: np.ndarray, item: np.ndarray, at: np.ndarray) -> None:
+        """Staples that were bought: `item` (C,) by `rows` (C,) at (C,) microseconds."""
+        days = (at - world.midnight(0)) / MICROSECONDS_PER_DAY
+        for place in range(self.stocked.shape[1]):
+            bought = world.users.staples[self.first + rows, place] == item
+            self.stocked[rows[bought], place] = days[bought]
+
+    def consume(
+        self, world: World, rows: np.ndarray, item: np.ndarray, row_of_click: np.ndarray
+    ) -> None:
+        """Boredom and taste after clicks: `item` (C,) on pages of rows[row_of_click]."""
+        user = rows[row_of_click]
+        topic = world.items.topic[item]
+        rise = np.float32(world.config.behaviour.boredom_rise)
+        np.add.at(self.boredom, (user, topic), rise)
+        self.boredom[user, topic] = np.minimum(self.boredom[user, topic], 1)
+        pull = np.float32(world.config.population.taste_pull)
+        if pull:
+            np.add.at(self.taste, user, pull * (world.items.vector[item] - self.taste[user]))
+
+    def due_returns(self, until: int) -> Returns:
+        """Purchases sent back before `until` (microseconds), taken off the list."""
+        now = self.returns.due < until
+        taken = Returns(**{name: values[now] for name, values in vars(self.returns).items()})
+        self.returns = Returns(
+            **{name: values[~now] for name, values in vars(self.returns).items()}
+        )
+        return taken
+
+    def add_returns(self, more: Returns) -> None:
+        self.returns = Returns(
+            **{
+                name: np.concatenate([values, getattr(more, name)])
+                for name, values in vars(self.returns).items()
+            }
+        )

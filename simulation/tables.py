@@ -1,0 +1,189 @@
+"""From columns of numbers to the tables of the contracts: what the world publishes, and no more.
+
+Fixed-width ids are written as bytes into Arrow's own buffers: Python strings for each event would
+take ten times as long as the world itself.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shortlist import columns as c
+from shortlist.contracts import EVENT_TYPES, INTERACTIONS, TIMESTAMP
+from shortlist.datasets.batch import attribute_maps
+from simulation.events import CODE, DEVICES, NO_REQUEST, SURFACES, Events
+from simulation.text import QUERIES_PER_TOPIC, Grammar, brand_name
+from simulation.world import World
+
+SOURCE = "simulated"
+AGES = ("under 25", "25 to 34", "35 to 49", "50 to 64", "65 and over")
+COUNTRIES = ("north", "south", "east", "west", "islands", "abroad")
+_PAIRS = np.array([list(f"{n:02x}".encode()) for n in range(256)], dtype=np.uint8)
+_PAIRS_16 = _PAIRS.view(np.uint16).ravel()  # two letters of a byte, copied as one number
+
+
+class Publisher:
+    """Writes one world's tables. Thread-safe: it only reads."""
+
+    def __init__(self, world: World):
+        self.world = world
+        self.grammar = Grammar(world)
+        self.user_ids = _numbered("u", world.num_users)
+        self.item_ids = _numbered("i", world.num_items)
+        self.kinds = pa.array(EVENT_TYPES)
+        self.queries = pa.array(self.grammar.queries)
+        salt = world.rng("ids").integers(0, 1 << 62, size=1, dtype=np.int64)
+        self.salt = salt.astype(np.uint64)
+
+    def interactions(self, events: Events, *, ingested_at: int) -> pa.Table:
+        """E events as INTERACTIONS; event_order is their number in the world."""
+        n = len(events)
+        numbers = events.number
+        columns = {
+            c.EVENT_ID: hex_ids(numbers, self.salt),
+            c.USER_ID: self.user_ids.take(pa.array(events.user)),
+            c.ITEM_ID: self.item_ids.take(pa.array(events.item)),
+            c.EVENT_TYPE: self.kinds.take(pa.array(events.kind)),
+            c.EVENT_TIMESTAMP: pa.array(events.time).cast(TIMESTAMP),
+            c.EVENT_ORDER: pa.array(numbers),
+            c.INGESTED_AT: pa.array(np.full(n, ingested_at)).cast(TIMESTAMP),
+            c.VALUE: pa.array(events.value, from_pandas=True),
+            c.TEXT: self._reviews(events),
+            c.QUERY: self._queries(events),
+            c.SESSION_ID: _where_asked(hex_ids(events.session, self.salt + 1), events),
+            c.REQUEST_ID: _where_asked(hex_ids(events.request, self.salt + 2), events),
+            c.POSITION: pa.array(events.position, mask=events.position == 0),
+            c.SURFACE: _where_asked(pa.array(SURFACES).take(pa.array(events.surface)), events),
+            c.DEVICE: _where_asked(
+                pa.array(DEVICES).take(pa.array(events.phone.astype(np.int8))), events
+            ),
+            c.SOURCE: pa.repeat(SOURCE, n),
+        }
+        return pa.table([columns[name] for name in INTERACTIONS.names], schema=INTERACTIONS)
+
+    def request_ids(self, requests: np.ndarray) -> list[str]:
+        """(S,) numbers of requests -> their ids in the tables."""
+        return hex_ids(requests, self.salt + 2).to_pylist()
+
+    def items(self, first: int, end: int, *, images: list[str] | None = None) -> pa.Table:
+        """Item rows first .. end as ITEMS, with vectors of image, and of sound and film where
+        there is one.
+
+        Args:
+            images: a path for each of them.
+        """
+        items, grammar = self.world.items, self.grammar
+        rows = range(first, end)
+        topics = np.array(grammar.topics)
+        film = items.seconds[first:end] > 0
+        minutes = [f"{s / 60:.0f}" if s else None for s in items.seconds[first:end].tolist()]
+        columns = {
+            c.ITEM_ID: self.item_ids.slice(first, end - first),
+            c.TITLE: pa.array([grammar.title(i) for i in rows], pa.string()),
+            c.DESCRIPTION: pa.array([grammar.description(i) for i in rows], pa.string()),
+            c.CATEGORIES: pa.array(
+                [sorted({str(topics[items.topic[i]]), str(topics[items.second[i]])}) for i in rows],
+                pa.list_(pa.string()),
+            ),
+            c.BRAND: pa.array([brand_name(int(b)) for b in items.brand[first:end]], pa.string()),
+            c.PRICE: pa.array(items.price[first:end]),
+            c.PUBLISHED_AT: pa.array(items.published[first:end]).cast(TIMESTAMP),
+            c.AVAILABLE: pa.array(np.ones(end - first, dtype=bool)),
+            c.IMAGE: pa.array(
+                images if images is not None else [None] * (end - first), pa.string()
+            ),
+            c.ATTRIBUTES: attribute_maps(
+                {"colour": [grammar.colour(i) for i in rows], "minutes": minutes}
+            ),
+        }
+        for modality in ("image", "audio", "video"):
+            missing = None if modality == "image" else ~film
+            columns[f"vector_{modality}"] = self._vectors(modality, first, end, missing)
+        return pa.table(columns)
+
+    def users(self, first: int, end: int) -> pa.Table:
+        """User rows first .. end as USERS."""
+        users = self.world.users
+        return pa.table(
+            {
+                c.USER_ID: self.user_ids.slice(first, end - first),
+                c.ATTRIBUTES: attribute_maps(
+                    {
+                        "age": [AGES[a] for a in users.age_group[first:end].tolist()],
+                        "country": [COUNTRIES[n] for n in users.country[first:end].tolist()],
+                    }
+                ),
+                c.CREATED_AT: pa.array(users.created[first:end]).cast(TIMESTAMP),
+            }
+        )
+
+    def _vectors(self, modality: str, first: int, end: int, missing: np.ndarray | None) -> pa.Array:
+        """What another model might have made of image, sound or film: a turned and blurred view of
+        the item's latent vector, never of worth or appeal. Drawn images play no part in it.
+        """
+        dim = self.world.topics.shape[1]
+        turn = self.world.rng("vectors", modality).normal(size=(dim, dim)) / np.sqrt(dim)
+        blur = self.world.rng("vectors", modality, first).normal(size=(end - first, dim))
+        made = (self.world.items.vector[first:end] @ turn + 0.4 * blur).astype(np.float32)
+        rows = list(made)
+        if missing is not None:
+            rows = [None if gone else row for row, gone in zip(rows, missing, strict=True)]
+        return pa.array(rows, pa.list_(pa.float32()))
+
+    def _reviews(self, events: Events) -> pa.Array:
+        rows = np.flatnonzero(events.kind == CODE["review"])
+        picks = _mixed(events.number[rows].astype(np.uint64)) % np.uint64(1 << 20)
+        texts = [
+            self.grammar.review(item, int(stars), int(pick))
+            for item, stars, pick in zip(
+                events.item[rows].tolist(), events.value[rows], picks, strict=True
+            )
+        ]
+        return _sparse(len(events), rows, pa.array(texts, pa.string()))
+
+    def _queries(self, events: Events) -> pa.Array:
+        rows = np.flatnonzero(events.kind == CODE["search"])
+        picks = _mixed(events.number[rows].astype(np.uint64)) % np.uint64(QUERIES_PER_TOPIC)
+        which = events.topic[rows] * QUERIES_PER_TOPIC + picks.astype(np.int64)
+        return _sparse(len(events), rows, self.queries.take(pa.array(which)))
+
+
+def hex_ids(numbers: np.ndarray, salt: np.ndarray) -> pa.Array:
+    """(E,) int64 -> E ids of 16 hexadecimal digits; different numbers stay different."""
+    mixed = _mixed(numbers.astype(np.uint64) ^ salt)
+    n = len(mixed)
+    letters = _PAIRS_16[mixed.view(np.uint8)]
+    offsets = np.arange(0, 16 * n + 1, 16, dtype=np.int32)
+    return pa.StringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(letters))
+
+
+def _mixed(numbers: np.ndarray) -> np.ndarray:
+    """One to one over 64 bits: the finaliser of splitmix64 (Steele et al. 2014)."""
+    x = numbers.copy()
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x ^= x >> np.uint64(shift)
+        x *= np.uint64(factor)
+    return x ^ (x >> np.uint64(31))
+
+
+def _numbered(letter: str, n: int) -> pa.Array:
+    """n ids of one width, 'u0000001' first."""
+    digits = pc.utf8_lpad(pa.array(np.arange(1, n + 1)).cast(pa.string()), width=7, padding="0")
+    return pc.binary_join_element_wise(letter, digits, "")
+
+
+def _where_asked(values: pa.Array, events: Events) -> pa.Array:
+    """Null for what no page caused: a parcel that comes back."""
+    asked = events.request != NO_REQUEST
+    return values if asked.all() else pc.if_else(pa.array(asked), values, None)
+
+
+def _sparse(n: int, rows: np.ndarray, texts: pa.Array) -> pa.Array:
+    """n texts, null but at `rows`."""
+    if len(texts) == 0:
+        return pa.nulls(n, pa.string())
+    place = np.zeros(n, dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    there = np.zeros(n, dtype=bool)
+    there[rows] = True
+    return texts.take(pa.array(place, mask=~there))
