@@ -15,8 +15,8 @@
 
 Three places implement the rule: `feature_store/states/target_sql.py` with `offline/event_lists.py`
 (batch, in SQL), `feature_store/online/user_state.py` with `fold.py` (tail, event by event), and
-`models/user_log.py` (training, all users at once). `tests/feature_repo/test_what_an_event_counts.py`
-tests that they agree.
+`models/user_log.py` (training, all users at once). A property test compares them:
+`tests/feature_repo/test_what_an_event_counts.py`.
 """
 
 from collections.abc import Mapping

@@ -32,7 +32,7 @@ from feast.types import (
 )
 
 from benchmarks._feature_repo import OWN, STOCK, quiet, store_of
-from shortlist.feature_store import online_tables
+from shortlist.feature_store.online import tables as online_tables
 from shortlist.feature_store.online.columns import entity_keys, key_value
 from shortlist.feature_store.online.store import WideSqliteOnlineStore
 from shortlist.feature_store.online.tables import Transaction
