@@ -89,6 +89,8 @@ def account(content: dict[str, Any]) -> None:
     """Where the events of the run's batch are: the parts together are what was read."""
     parts = ("accepted", "quarantined", "duplicates", "excluded", "applied")
     listed = " + ".join(f"{content[part]:,} {part}" for part in parts)
+    if content.get("held_back"):
+        listed += f" + {content['held_back']:,} held back"
     line = f"{content['read']:,} events read = {listed}"
     if not content["read"] and content["unchanged"]:
         line = "no new events: the lake has everything that the source gives"

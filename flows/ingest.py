@@ -45,13 +45,11 @@ def stage(settings: Settings, data: DataConfig, *, now: int | None = None) -> di
         "files": list(batch.files),
         "unchanged": batch.unchanged,
         "anonymous": batch.anonymous,
-        "held_back": batch.held_back,
     }
     print(
         f"ingest: batch {batch.batch_id}: {result['read']:,} events read,"
         f" {result['items']:,} items, {result['users']:,} users"
         + (f"; {batch.unchanged} unchanged files left out" if batch.unchanged else "")
         + (f"; {batch.anonymous:,} lists shown to visitors without an id" * bool(batch.anonymous))
-        + (f"; {batch.held_back:,} newer events held back" if batch.held_back else "")
     )
     return result

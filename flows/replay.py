@@ -24,11 +24,11 @@ from shortlist.api import MAX_EVENTS, Context, Event, RecommendRequest, Recommen
 from shortlist.client import ShortlistClient
 from shortlist.config import Settings
 from shortlist.contracts import microseconds, sort_by_time
-from shortlist.datasets.hold_back import held_back_events, held_back_files
 from shortlist.lake import Lake
 from shortlist.lake.pages import asked_at
 from shortlist.release import ReleaseStore
 from shortlist.splits import HORIZON, Requests, draw_requests
+from shortlist.validation.hold_back import held_back_events, held_back_files
 
 BEGUN = "replay_begun.json"
 """File of a run that has sent something."""

@@ -24,8 +24,8 @@ from flows.train import train_flow
 from flows.validate import validate_flow
 from shortlist import columns as c
 from shortlist.config import Settings
-from shortlist.datasets.hold_back import held_back_events
 from shortlist.home_lock import home_lock
+from shortlist.validation.hold_back import held_back_events
 
 WEEK = 7 * c.MICROSECONDS_PER_DAY
 

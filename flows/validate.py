@@ -23,6 +23,7 @@ from shortlist.lake.publish import publish
 from shortlist.lake.snapshot import locked, workspace
 from shortlist.validation import Sorting, ValidateConfig, ValidationFailed
 from shortlist.validation.figures import data_now, measure, rows_of
+from shortlist.validation.hold_back import hold_back
 from shortlist.validation.lake_views import views_of_lake
 from shortlist.validation.quarantine import Quarantine
 from shortlist.validation.rules import SCHEMAS
@@ -69,10 +70,9 @@ def told(result: dict[str, Any]) -> list[str]:
     if result["read"] == 0 and result["unchanged"]:
         return [f"nothing new: {result['unchanged']} files are in the lake as they are"]
     parts = ("accepted", "quarantined", "duplicates", "excluded", "applied")
-    lines = [
-        f"{result['read']:,} events read = "
-        + " + ".join(f"{result[part]:,} {part}" for part in parts)
-    ]
+    shown = [f"{result[part]:,} {part}" for part in parts]
+    shown += [f"{result['held_back']:,} held back"] if result["held_back"] else []
+    lines = [f"{result['read']:,} events read = {' + '.join(shown)}"]
     lines += [f"warning: {warning}" for warning in result["warnings"]]
     if result["quarantine"]:
         lines.append(f"look with `shortlist quarantine show {result['batch_id']}`")
@@ -114,6 +114,7 @@ def validate_batch(
         if stops:
             index = keep_account(settings.data_docs, batch_id, account, refused=True)
             raise ValidationFailed(refusal(batch_id, stops, quarantine, index))
+        account.held_back = hold_back(sorting, settings.held_back)
         items, users = (sorting.good_rows(table) for table in ("items", "users"))
         done = publish(
             connection,
@@ -127,7 +128,7 @@ def validate_batch(
             unique_ids=sorting.unique_ids,
             operations=batch.operations,
             session_gap=batch.session_gap,
-            arrived=round(now.timestamp() * 1e6),
+            arrived=sorting.arrived(round(now.timestamp() * 1e6)),
             source=batch.source,
             record=figures.record | {"quarantined": account.quarantined},
         )

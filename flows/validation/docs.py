@@ -19,7 +19,7 @@ START, END = "<!-- accounts -->", "<!-- end of accounts -->"
 
 @dataclass
 class Account:
-    """Where the events of a batch are. Nothing is lost: the five together are what was read."""
+    """Where the events of a batch are. Nothing is lost: the parts together are what was read."""
 
     read: int
     accepted: int = 0
@@ -28,6 +28,8 @@ class Account:
     excluded: int = 0
     applied: int = 0
     """Corrections and deletions."""
+    held_back: int = 0
+    """Newer events of a demo, for the replay."""
 
     @property
     def is_whole(self) -> bool:
@@ -68,7 +70,7 @@ def _read(docs: Path) -> list[dict[str, Any]]:
 def _accounts(docs: Path) -> str:
     """Table of the last batches, the newest first."""
     batches = _read(docs)[:SHOWN]
-    rows = "".join(f"<tr>{_cells(one.values())}</tr>\n" for one in batches)
+    rows = "".join(f"<tr>{_cells(one.get(key, 0) for key in batches[0])}</tr>\n" for one in batches)
     head = _cells(batches[0], tag="th") if batches else ""
     return f"""{START}<section class="p-4"><h4>Where the events of the last batches are</h4>
 <table class="table table-sm"><tr>{head}</tr>

@@ -11,7 +11,6 @@ from shortlist.datasets.config import MOVIELENS, DataConfig
 from shortlist.datasets.database import stage_database
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.grouplens import grouplens_files
-from shortlist.datasets.hold_back import hold_back
 from shortlist.datasets.movielens import stage_movielens_100k
 from shortlist.datasets.sequences import stage_sequences
 from shortlist.datasets.service_log import stage_service
@@ -67,8 +66,9 @@ def stage_source(
             raise DatasetError(f"source '{config.source}' has no events: nothing to ingest")
         if config.session_gap_minutes is not None and config.has_time:
             batch.session_gap = int(config.session_gap_minutes * 60_000_000)
+        if config.source != "service":
+            batch.hold_back, batch.target_events = config.hold_back, config.target_events
         about = [config.model_dump_json(), *sorted(stager.fresh)]
         batch.batch_id = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
-        hold_back(stager)
         settle(staged, settings.lake, batch)
     return batch

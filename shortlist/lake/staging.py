@@ -62,8 +62,9 @@ class StagedBatch:
     """Files that were left out because the lake has them already."""
     anonymous: int = 0
     """Shown lists that were left out because their visitor had no id."""
-    held_back: int = 0
-    """Events that were taken out for the replay; not counted in `read`."""
+    hold_back: float = 0.0
+    """Share of the target events that validation keeps out of the lake."""
+    target_events: tuple[str, ...] = ()
     source: tuple[str, dict[str, Any]] | None = None
     replay_of: str | None = None
     mappings: list[dict[str, Any]] = field(default_factory=list)
@@ -148,6 +149,7 @@ def open_staged(root: Path, batch_id: str) -> tuple[Path, StagedBatch]:
         ) from None
     content["create"] = tuple(content["create"])
     content["files"] = tuple(content["files"])
+    content["target_events"] = tuple(content["target_events"])
     content["source"] = tuple(content["source"]) if content["source"] else None
     return folder, StagedBatch(**content)
 

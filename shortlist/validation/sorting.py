@@ -59,6 +59,8 @@ class Sorting:
         """{table: (name, reason) of the rules that hold rows back}, in the order of `broken`."""
         self.excluded = 0
         """Events that the run's `exclude` leaves out."""
+        self.cut: int | None = None
+        """Microseconds; good events from there on are held back for a replay."""
         self.manifest = Manifest() if self.lake is None else Manifest.read(self.lake)
 
     def prepare(self, rules: list[Rule]) -> None:
@@ -111,10 +113,21 @@ class Sorting:
         self._part("interactions", rules)
 
     def good_events(self) -> str:
-        """Relation of the events that no rule holds back."""
-        return (
-            f"(SELECT {', '.join(INTERACTIONS.names)}, operation FROM {self._good('interactions')})"
-        )
+        """Relation of the events that no rule refuses and that lie before the cut."""
+        before = ""
+        if self.cut is not None:
+            newer = f"operation = 'insert' AND epoch_us({c.EVENT_TIMESTAMP}) >= {self.cut}"
+            before = f" WHERE NOT coalesce({newer}, false)"
+        listed = ", ".join(INTERACTIONS.names)
+        return f"(SELECT {listed}, operation FROM {self._good('interactions')}{before})"
+
+    def arrived(self, now: int) -> int:
+        """Time in microseconds at which the batch reaches the lake: `now`, which in a demo may be
+        the time of an event that is held back.
+        """
+        if self.cut is None:
+            return now
+        return min(now, max(self.cut, self.manifest.latest or 0))
 
     def good_rows(self, table: str) -> pa.Table:
         """Items or users that are good, each once, and those that events are to create."""

@@ -1,13 +1,15 @@
 """hold_back: a demo's newest events stay out of the lake until the replay sends them."""
 
 import json
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from flows.validate import ValidationFailed, told
 from shortlist import columns as c
-from shortlist.datasets import DataConfig, DatasetError
-from shortlist.datasets.hold_back import held_back_events
+from shortlist.datasets import DataConfig
+from shortlist.validation.hold_back import held_back_events
 from tests.flows.conftest import DAY, GOOD_EVENTS, START, House, event, item
 
 DEMO = {"clock": "replay", "hold_back": 0.25}
@@ -21,7 +23,8 @@ def test_the_newest_share_of_the_target_events_is_held_back(house: House) -> Non
     views = [event(100 + i, event_type="view", event_timestamp=START + i * DAY) for i in (3, 17)]
     done = house.validate([*GOOD_EVENTS, *views], **DEMO)
     # 20 ratings: the cut is at the 16th, and the view of that time or later goes with them.
-    assert (done["read"], done["accepted"]) == (16, 16)
+    assert (done["read"], done["accepted"], done["held_back"]) == (22, 16, 6)
+    assert told(done)[0].endswith(" 0 applied + 6 held back")
     assert set(ids(house.lake.interactions())) == {*(f"e{i}" for i in range(15)), "e103"}
     held = held_back_events(house.settings, since=0)
     assert ids(held) == ["e15", "e16", "e17", "e117", "e18", "e19"]
@@ -43,11 +46,31 @@ def test_later_batches_are_cut_at_the_same_time(house: House) -> None:
     assert json.loads((house.settings.held_back / "cut.json").read_text())["cut"] == cut
 
 
-def test_a_row_with_a_fault_goes_to_quarantine_and_is_not_held_back(house: House) -> None:
-    bad = event(60, event_timestamp=START + 40 * DAY, value="many")
-    done = house.validate([*GOOD_EVENTS, bad], **DEMO)
-    assert done["quarantined"] == 1
-    assert "e60" not in ids(held_back_events(house.settings, since=0))
+def test_rows_that_break_a_rule_go_to_quarantine_and_are_not_held_back(house: House) -> None:
+    broken: dict[str, dict[str, Any]] = {
+        "value.number": {"value": "many"},
+        "user_id.required": {"user_id": None},
+        "item_id.required": {"item_id": None},
+        "value.rating_range": {"value": 9.0},
+        "event_timestamp.range": {"event_timestamp": 4_070_908_800_000_000},  # 2099
+    }
+    bad = [
+        event(60 + i, **({"event_timestamp": START + 40 * DAY} | changes))
+        for i, changes in enumerate([*broken.values()] * 3)
+    ]
+    done = house.validate([*GOOD_EVENTS, *bad], **DEMO)
+    assert (done["quarantined"], done["held_back"]) == (15, 5)
+    assert set(house.reasons("interactions").values()) == set(broken)
+    # The cut is that of the good rows.
+    held = ids(held_back_events(house.settings, since=0))
+    assert held == ["e15", "e16", "e17", "e18", "e19"]
+
+
+def test_a_refused_batch_decides_no_cut(house: House) -> None:
+    bad = [event(60 + i, value="many") for i in range(40)]
+    with pytest.raises(ValidationFailed, match="rows are bad"):
+        house.validate([*GOOD_EVENTS, *bad], **DEMO)
+    assert not house.settings.held_back.exists()
 
 
 def test_what_the_lake_has_already_is_not_held_back(house: House) -> None:
@@ -60,8 +83,8 @@ def test_what_the_lake_has_already_is_not_held_back(house: House) -> None:
 
 def test_a_cut_that_would_leave_nothing_is_an_error(house: House) -> None:
     same = [event(i, event_timestamp=START) for i in range(8)]
-    with pytest.raises(DatasetError, match=r"hold_back = 0\.25: 8 target events are too few"):
-        house.stage(same, [item(i) for i in range(5)], **DEMO)
+    with pytest.raises(ValidationFailed, match=r"hold_back = 0\.25: 8 target events are too few"):
+        house.validate(same, [item(i) for i in range(5)], **DEMO)
 
 
 def test_a_deployment_with_users_holds_nothing_back() -> None:

@@ -1,0 +1,107 @@
+"""Events of a demo's source that are kept out of the lake, for `shortlist replay` to send later.
+
+    held_back/cut.json              {"cut": microseconds}, decided by the first batch of a home
+    held_back/<batch_id>.parquet    INTERACTIONS rows of a batch at or after the cut
+
+A demo has no users. `[data] hold_back` keeps the newest share of the target events out of the lake;
+the replay then sends what these people did as traffic of the real service. Only rows that no rule
+refuses are held back, and only they decide the cut.
+"""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shortlist import columns as c
+from shortlist.config import Settings
+from shortlist.contracts import INTERACTIONS, TIMESTAMP, sort_by_time
+from shortlist.lake.engine import quoted
+from shortlist.lake.snapshot import write_whole
+from shortlist.plain_json import write_json
+from shortlist.validation.config import ValidationFailed
+from shortlist.validation.sorting import Sorting
+
+
+def hold_back(sorting: Sorting, folder: Path) -> int:
+    """Write the batch's good events at or after the home's cut to `folder`, and set `sorting.cut`,
+    so that `sorting.good_events` ends before it.
+
+    Returns:
+        The number of events that are held back.
+
+    Raises:
+        ValidationFailed: the cut would leave nothing for the lake.
+    """
+    if sorting.batch.hold_back == 0:
+        return 0
+    cut = _cut(sorting, folder)
+    if cut is None:
+        return 0
+    listed = ", ".join(INTERACTIONS.names)
+    held = sorting.connection.sql(
+        f"SELECT {listed} FROM {sorting.good_events()}"
+        f" WHERE operation = 'insert' AND epoch_us({c.EVENT_TIMESTAMP}) >= {cut}"
+    ).to_arrow_table()
+    sorting.cut = cut
+    if held.num_rows == 0:
+        return 0
+    columns = [held.column(field.name).cast(field.type) for field in INTERACTIONS]
+    table = sort_by_time(pa.table(columns, schema=INTERACTIONS))
+    write_whole(table, folder / f"{sorting.batch.batch_id}.parquet")
+    return table.num_rows
+
+
+def _cut(sorting: Sorting, folder: Path) -> int | None:
+    """The home's cut in microseconds; decided now if the lake is empty, else None if there is none:
+    what the lake has already can't be held back.
+    """
+    path = folder / "cut.json"
+    if path.is_file():
+        return int(json.loads(path.read_text())["cut"])
+    if sorting.manifest.rows:
+        return None
+    batch = sorting.batch
+    types = ", ".join(quoted(one) for one in batch.target_events)
+    query = (
+        f"SELECT epoch_us({c.EVENT_TIMESTAMP}) AS t FROM {sorting.good_events()}"
+        f" WHERE operation = 'insert' AND event_type IN ({types}) ORDER BY t"
+    )
+    times = sorting.connection.execute(query).fetchnumpy()["t"]
+    if len(times) == 0:
+        return None
+    cut = int(times[min(round((1 - batch.hold_back) * len(times)), len(times) - 1)])
+    if cut <= times[0]:
+        raise ValidationFailed(
+            f"hold_back = {batch.hold_back}: {len(times)} target events are too few, or of too few"
+            " distinct times, to hold back that share; take hold_back out of [data]"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"cut": cut, "hold_back": batch.hold_back})
+    return cut
+
+
+def held_back_files(settings: Settings) -> list[Path]:
+    """Parquet files of the INTERACTIONS contract; the same event may be in several."""
+    return sorted(settings.held_back.glob("*.parquet"))
+
+
+def held_back_events(settings: Settings, *, since: int) -> pa.Table:
+    """INTERACTIONS rows from `since` (microseconds) on, sorted by time, each event once."""
+    tables = [
+        pq.read_table(
+            path,
+            schema=INTERACTIONS,
+            filters=[(c.EVENT_TIMESTAMP, ">=", pa.scalar(since, TIMESTAMP))],
+        )
+        for path in held_back_files(settings)
+    ]
+    table = sort_by_time(pa.concat_tables([*tables, INTERACTIONS.empty_table()]))
+    seen: set[str] = set()
+    first = [
+        row
+        for row, event_id in enumerate(table.column(c.EVENT_ID).to_pylist())
+        if not (event_id in seen or seen.add(event_id))
+    ]
+    return table.take(pa.array(first, pa.int64()))
