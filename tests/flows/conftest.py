@@ -5,16 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from flows.validate import ValidateConfig, validate_batch
 from shortlist.config import Settings
+from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.datasets import DataConfig, stage_source
 from shortlist.lake import Lake
 
 DAY = 86_400_000_000
+HOUR = 3_600_000_000
 START = 10_000 * DAY  # microseconds
+LAKE_START = 1_700_006_400_000_000  # of `write_lake`
 GENEROUS = ValidateConfig(failure_budget=0.5, unknown_items="quarantine")
 
 
@@ -101,3 +105,34 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
+
+
+def _table(rows: list[dict], schema: pa.Schema) -> pa.Table:
+    columns = []
+    for field in schema:
+        plain = pa.int64() if pa.types.is_timestamp(field.type) else field.type
+        columns.append(pa.array([row.get(field.name) for row in rows], plain).cast(field.type))
+    return pa.table(columns, schema=schema)
+
+
+def write_lake(root: Path) -> None:
+    """Thirty ratings of three users on six items, one an hour."""
+    events = [
+        {
+            "event_id": f"e{n}",
+            "user_id": f"u{n % 3}",
+            "item_id": f"i{n % 6}",
+            "event_type": "rating",
+            "event_timestamp": LAKE_START + n * HOUR,
+            "event_order": n,
+            "ingested_at": 0,
+            "value": 3.0,
+            "source": "test",
+        }
+        for n in range(30)
+    ]
+    items = [{"item_id": f"i{n}", "categories": ["drama"], "available": True} for n in range(6)]
+    users = [{"user_id": f"u{n}"} for n in range(3)]
+    Lake(root).publish(
+        "first", _table(events, INTERACTIONS), _table(items, ITEMS), _table(users, USERS)
+    )

@@ -4,10 +4,8 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import httpx
-import pyarrow as pa
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -15,13 +13,10 @@ from flows.deploy import DEPLOYMENTS, DeployError, deploy_all, deployments_of
 from flows.ingest import ingest_flow
 from flows.releases.service_process import free_port
 from shortlist.config import Settings
-from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.datasets import DataConfig, DatasetError
-from shortlist.lake import Lake
 from tests.conftest import new_prefect_home
+from tests.flows.conftest import write_lake
 
-HOUR = 3_600_000_000
-START = 1_700_006_400_000_000
 CONFIG = """
 name = "tiny"
 [data]
@@ -31,37 +26,6 @@ clock = "replay"
 sources = [{ kind = "popularity" }]
 rankers = [{ kind = "lambdamart" }]
 """
-
-
-def table(rows: list[dict], schema: pa.Schema) -> pa.Table:
-    columns = []
-    for field in schema:
-        plain = pa.int64() if pa.types.is_timestamp(field.type) else field.type
-        columns.append(pa.array([row.get(field.name) for row in rows], plain).cast(field.type))
-    return pa.table(columns, schema=schema)
-
-
-def write_lake(root: Path) -> None:
-    """Thirty ratings of three users on six items, one an hour."""
-    events = [
-        {
-            "event_id": f"e{n}",
-            "user_id": f"u{n % 3}",
-            "item_id": f"i{n % 6}",
-            "event_type": "rating",
-            "event_timestamp": START + n * HOUR,
-            "event_order": n,
-            "ingested_at": 0,
-            "value": 3.0,
-            "source": "test",
-        }
-        for n in range(30)
-    ]
-    items = [{"item_id": f"i{n}", "categories": ["drama"], "available": True} for n in range(6)]
-    users = [{"user_id": f"u{n}"} for n in range(3)]
-    Lake(root).publish(
-        "first", table(events, INTERACTIONS), table(items, ITEMS), table(users, USERS)
-    )
 
 
 @pytest.fixture

@@ -1,0 +1,93 @@
+"""Refresh, and the retries of its steps, as real flows on a temporary Prefect server."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
+
+from flows import ingest
+from flows.refresh import refresh
+from flows.runtime.configuration import RunConfig
+from services.event_log import EventLog
+from shortlist.config import Settings
+from shortlist.datasets import DatasetError, SourceUnavailable
+from shortlist.feature_store.states.snapshots import Snapshots
+from shortlist.lake import Lake
+from tests.conftest import new_prefect_home
+from tests.flows.conftest import DAY, LAKE_START, House, event, write_lake
+
+COLUMNS = {key: key for key in event(0)}
+POSTED_AT = LAKE_START + 30 * DAY
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The home of the temporary server that the first flow of this process starts."""
+    home = new_prefect_home(tmp_path_factory.mktemp("prefect") / "home")
+    with temporary_settings({PREFECT_HOME: home}):
+        yield
+
+
+@pytest.fixture
+def home(house: House, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A home with a lake and features, in the environment; two events were posted since."""
+    monkeypatch.setenv("SHORTLIST_HOME", str(house.settings.home))
+    monkeypatch.setattr(ingest.stage_task, "retry_delay_seconds", 0)
+    write_lake(house.settings.lake)
+    log = EventLog(house.settings.events)
+    posted = [event(i, event_timestamp=POSTED_AT, received_at=POSTED_AT + 1) for i in (100, 101)]
+    for one in posted:
+        del one["operation"]
+    assert log.append(posted) == posted
+    log.close()
+    (house.settings.home / "clock.json").write_text(json.dumps({"now": POSTED_AT + 2}))
+    return house.settings
+
+
+def run_config(**data: Any) -> RunConfig:
+    content = {"target_events": ["rating"], "clock": "replay"} | data
+    train = {"sources": [{"kind": "popularity"}], "rankers": []}
+    return RunConfig.model_validate({"name": "small", "data": content, "train": train})
+
+
+def absent_files(folder: Path) -> dict[str, Any]:
+    log = {"path": str(folder / "absent.csv"), "columns": COLUMNS}
+    return {"source": "files", "files": {"interactions": log}}
+
+
+def database_that_is_down(folder: Path) -> dict[str, Any]:
+    url = f"sqlite:///{folder}/absent/shop.db"
+    return {
+        "source": "database",
+        "database": {"url": url, "interactions": {"table": "log", "columns": COLUMNS}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        (absent_files, DatasetError, "absent.csv: no such file"),
+        (database_that_is_down, SourceUnavailable, "unable to open database file"),
+    ],
+)
+def test_posted_events_reach_lake_and_features_while_the_source_is_down(
+    home: Settings, tmp_path: Path, source: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        refresh(home, run_config(**source(tmp_path)))
+    assert Lake(home.lake).interactions().num_rows == 32
+    states = Snapshots.read(home.features)
+    assert states is not None
+    assert states.until > POSTED_AT
+
+
+def test_the_error_of_the_source_is_what_an_empty_home_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = Settings(home=tmp_path / "empty")
+    monkeypatch.setenv("SHORTLIST_HOME", str(empty.home))
+    with pytest.raises(DatasetError, match=r"absent\.csv: no such file"):
+        refresh(empty, run_config(**absent_files(tmp_path), clock="wall"))
