@@ -6,11 +6,17 @@ same files, in the same versions, from the site itself.
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 from great_expectations.render.renderer.site_builder import SiteBuilder
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 
 from flows.validation.docs import with_accounts
 
@@ -41,17 +47,55 @@ ICON = re.compile(r'href="[./]*static/images/')
 PICTURE = re.compile(r"https://great-expectations-web-assets[^\"')]+")
 
 
+_index_later: ContextVar[bool] = ContextVar("index_later", default=False)
+
+
+@contextmanager
+def index_later() -> Iterator[None]:
+    """Builds within this context write pages, but no index: it lists all stored results anew."""
+    token = _index_later.set(True)
+    try:
+        yield
+    finally:
+        _index_later.reset(token)
+
+
+class CompiledTemplates(BytecodeCache):
+    """Keeps compiled templates in memory. Great Expectations makes new environments for each build,
+    and each would compile all its templates again.
+    """
+
+    def __init__(self) -> None:
+        self.compiled: dict[tuple[str, str], bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """See `BytecodeCache.load_bytecode`."""
+        code = self.compiled.get((bucket.key, bucket.checksum))
+        if code is not None:
+            bucket.load_bytecode(BytesIO(code))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """See `BytecodeCache.dump_bytecode`."""
+        self.compiled[bucket.key, bucket.checksum] = bucket.bytecode_to_string()
+
+
+TEMPLATES = CompiledTemplates()
+
+
 class OfflineSiteBuilder(SiteBuilder):
     """Builds the same site, with every page made readable without a network."""
 
     def build(self, resource_identifiers: Any = None, build_index: bool = True) -> Any:
         """See `SiteBuilder.build`."""
+        for builder in (*self.site_section_builders.values(), self.site_index_builder):
+            builder.view_class.env.bytecode_cache = TEMPLATES
+        build_index = build_index and not _index_later.get()
         built = super().build(resource_identifiers, build_index)
         store = self.target_store
         written = [key.resource_identifier for key in store.keys]
         pages = [_path(store.get_url_for_resource(one, only_if_exists=False)) for one in written]
         index = _path(store.get_url_for_resource(only_if_exists=False))
-        if index.is_file():
+        if build_index:
             pages.append(index)
         shutil.copytree(ASSETS, index.parent / "static" / "offline", dirs_exist_ok=True)
         for page in pages:

@@ -187,6 +187,16 @@ class Judge:
     def _run(
         self, sorting: Sorting, rules: list[Rule], figures: Figures, *, batch_id: str
     ) -> list[Finding]:
+        from flows.validation.site import index_later
+
+        with index_later():
+            findings = self._judge(sorting, rules, figures, batch_id=batch_id)
+        self._index()
+        return findings
+
+    def _judge(
+        self, sorting: Sorting, rules: list[Rule], figures: Figures, *, batch_id: str
+    ) -> list[Finding]:
         findings = []
         for table in SCHEMAS:
             mine = [rule for rule in rules if rule.table == table]
@@ -201,6 +211,15 @@ class Judge:
             reasons = {rule.name: rule.reason for rule in rules}
             findings += batch_findings(results, by_name, sorting, reasons)
         return findings
+
+    def _index(self) -> None:
+        """Build the index of the Data Docs. Without any identifier GX would build all pages too."""
+        from great_expectations.data_context.types.resource_identifiers import (
+            ExpectationSuiteIdentifier,
+        )
+
+        no_page = [ExpectationSuiteIdentifier(name="-")]
+        self.context.build_data_docs(site_names=[SITE], resource_identifiers=no_page)
 
     def leave(self, views: dict[str, str]) -> None:
         """Let the data source stand on these views of the lake, for when it is opened next."""

@@ -2,7 +2,9 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import jinja2
 import pytest
 
 from flows.validate import ValidateConfig, ValidationFailed
@@ -65,3 +67,29 @@ def test_the_assets_are_whole() -> None:
     for weight in ("fa-solid-900.woff2", "fa-regular-400.woff2"):
         assert weight in css
         assert (ASSETS / "fontawesome/webfonts" / weight).is_file()
+
+
+def test_a_batch_compiles_no_template_again_and_builds_one_index(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from great_expectations.render.renderer.site_index_page_renderer import SiteIndexPageRenderer
+
+    house.validate()
+    compiled: list[str] = []
+    listed: list[int] = []
+    compile_template = jinja2.Environment.compile
+    render = SiteIndexPageRenderer.render
+
+    def noting(self: Any, source: Any, name: Any = None, *rest: Any, **more: Any) -> Any:
+        compiled.append(name)
+        return compile_template(self, source, name, *rest, **more)
+
+    def counting(cls: Any, links: Any) -> Any:
+        listed.append(len(links["validations_links"]))
+        return render(links)
+
+    monkeypatch.setattr(jinja2.Environment, "compile", noting)
+    monkeypatch.setattr(SiteIndexPageRenderer, "render", classmethod(counting))
+    house.validate([event(20)])
+    assert compiled == []
+    assert listed == [4 + 2]  # items and users came once
