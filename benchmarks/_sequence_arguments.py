@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._sequence_protocol import FormatError
-from models.sequence.kinds import KINDS, Statistics, choose
+from models.sequence.choose import Statistics, choose
+from models.sequence.fit import ARCHITECTURES
 from models.sequence.model import SequenceConfig
 from shortlist.config import Settings, describe
 
@@ -22,7 +23,7 @@ def parse(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="shortlist bench sequence", description=description)
     parser.add_argument("--interactions", type=Path, required=True)
     parser.add_argument("--format", choices=["sequences"], default="sequences")
-    models = [*KINDS, *BASELINES, "auto", "blend"]
+    models = [*ARCHITECTURES, *BASELINES, "auto", "blend"]
     parser.add_argument("--model", choices=models, default="auto")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
@@ -60,7 +61,7 @@ def check(arguments: argparse.Namespace) -> None:
             if given:
                 raise FormatError(
                     f"{option} is for one sequence model, --model is {arguments.model};"
-                    f" want --model auto or one of {', '.join(KINDS)}, or no {option}"
+                    f" want --model auto or one of {', '.join(ARCHITECTURES)}, or no {option}"
                 )
     check_device(arguments.device)
     if arguments.out.is_dir():
@@ -125,7 +126,7 @@ def configuration(model: str, statistics: Statistics, changes: list[str]) -> Seq
     except ValidationError as error:
         raise FormatError(f"--set {describe(error.errors()[0])}") from None
     try:
-        KINDS[config.model_dump()["kind"]][1](config)
+        ARCHITECTURES[config.model_dump()["kind"]][1](config)
     except ValueError as error:
         raise FormatError(f"--set {' '.join(changes)}: {error}") from None
     return config

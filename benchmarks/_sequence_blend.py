@@ -18,7 +18,7 @@ from benchmarks._sequence_protocol import MISS, Scorer, Sequences, figures, rank
 from benchmarks._sequence_runs import Environment, fit, fit_baseline, scorer_of
 from models.baselines import ease
 from models.queries import Queries
-from models.sequence.kinds import Statistics, choose
+from models.sequence.choose import Statistics, choose
 
 SEQUENCE_SOURCES = ("bsarec", "sasrec", "gru")
 BASELINE_SOURCES = ("ease", "item_knn", "popularity")

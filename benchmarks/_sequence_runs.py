@@ -15,7 +15,6 @@ from models import registry
 from models.data import TrainingData, Validation
 from models.queries import Queries
 from models.sequence.fit import train_sequence
-from models.sequence.kinds import KINDS
 from models.sequence.model import SequenceConfig, SequenceModel
 from models.training import TrainingHistory, TrainingOptions
 from shortlist.features.pack import ItemState
@@ -73,7 +72,6 @@ def fit(
     environment: Environment,
 ) -> tuple[SequenceModel, TrainingHistory]:
     """Train on all but the last two items of each user, stopped on the item before the last."""
-    kind = config.model_dump()["kind"]
     users = checked_users(sequences)
 
     def validate(model: SequenceModel) -> float:
@@ -81,9 +79,7 @@ def fit(
         return figures(ranks(scorer_of(model), chunks))["ndcg@10"]
 
     return train_sequence(
-        kind,
         config,
-        KINDS[kind][1](config),
         sequences.training(held_out=2),
         validate=validate,
         options=environment.options(seed=seed, part="train"),
@@ -109,13 +105,10 @@ def refit(
 ) -> SequenceModel:
     """Train on all but the last item, for as many epochs as were best without the validation item:
     nothing stops it and nothing of the test is looked at."""
-    kind = config.model_dump()["kind"]
     optimiser = config.optimiser.model_copy(update={"num_epochs": num_epochs})
     config = config.model_copy(update={"optimiser": optimiser})
     model, _ = train_sequence(
-        kind,
         config,
-        KINDS[kind][1](config),
         sequences.training(held_out=1),
         validate=lambda model: float("nan"),
         options=environment.options(seed=seed, part="refit"),

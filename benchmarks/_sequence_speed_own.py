@@ -13,7 +13,7 @@ from models.layers import prepare
 from models.sequence.batches import SequenceData
 from models.sequence.fit import train_sequence
 from models.sequence.model import SequenceModel
-from models.sequence.sasrec import SasrecConfig, TransformerEncoder
+from models.sequence.sasrec import SasrecConfig, SasrecEncoder
 from models.training import TrainingHistory, TrainingOptions, limited_threads
 from models.vector_source import VectorSource
 
@@ -44,7 +44,7 @@ def run_steps(
     data = sequences.training(held_out=2)
     model = SequenceModel(
         config,
-        TransformerEncoder(config),
+        SasrecEncoder(config),
         categories=data.catalogue.category_matrix,
         known=data.item_counts > 0,
     )
@@ -99,9 +99,7 @@ def run_epochs(sequences: Sequences, config: SasrecConfig, *, threads: int) -> d
     data = sequences.training(held_out=2)
     began = time.process_time()
     model, history = train_sequence(
-        "sasrec",
         config,
-        TransformerEncoder(config),
         data,
         validate=validate,
         options=TrainingOptions(num_threads=threads),

@@ -27,7 +27,7 @@ from benchmarks._sequence_protocol import FormatError, Sequences
 from benchmarks._sequence_runs import GRIDS, Environment, fit_baseline, judge, kept, run_seed
 from models.baselines import ease
 from models.checkpoint import CheckpointError
-from models.sequence.kinds import Statistics
+from models.sequence.choose import Statistics
 from models.training import TrainingError
 
 PARTS = ("validation", "test", "test_trained_on_validation_too")

@@ -6,6 +6,7 @@ in SOURCES.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,10 +27,10 @@ from models.content.fusion import ContentConfig, fit_content, load_content
 from models.data import TrainingData, Validation
 from models.queries import Source
 from models.retrieval.two_tower import TwoTowerConfig, fit_two_tower, load_two_tower
-from models.sequence.average import AverageConfig, fit_average, load_average
-from models.sequence.bsarec import BsarecConfig, fit_bsarec, load_bsarec
-from models.sequence.gru import GruConfig, fit_gru, load_gru
-from models.sequence.sasrec import SasrecConfig, fit_sasrec, load_sasrec
+from models.sequence.bsarec import BsarecConfig
+from models.sequence.fit import ARCHITECTURES, fit_sequence, load_sequence
+from models.sequence.sasrec import SasrecConfig
+from models.sequence.simple import AverageConfig, GruConfig
 from models.training import TrainingOptions
 from shortlist.catalogue import Catalogue
 
@@ -66,10 +67,7 @@ SOURCES: dict[str, Entry] = {
     "ease": Entry(fit_ease, Ease.load),
     "ials": Entry(fit_ials, Ials.load),
     "two_tower": Entry(fit_two_tower, load_two_tower),
-    "sasrec": Entry(fit_sasrec, load_sasrec),
-    "bsarec": Entry(fit_bsarec, load_bsarec),
-    "gru": Entry(fit_gru, load_gru),
-    "average": Entry(fit_average, load_average),
+    **{kind: Entry(fit_sequence, partial(load_sequence, kind)) for kind in ARCHITECTURES},
     "content": Entry(fit_content, load_content),
 }
 BASELINES = ("popularity", "recent_popularity", "personal", "item_knn", "ease", "ials")

@@ -30,26 +30,38 @@ def draw_distinct(
 class MixedNegatives:
     """The batch's own positives together with uniform draws from the catalogue.
 
-    In-batch negatives follow popularity, uniform ones reach the tail; with the correction by the
-    expected count of both together, neither biases the model.
+    In-batch negatives follow popularity, uniform ones reach the tail. The correction by the
+    expected count of both together removes the bias of either.
     Source: Yang et al. 2020, "Mixed Negative Sampling for Learning Two-tower Neural Networks".
     """
 
-    def __init__(self, item_counts: Tensor, *, num_uniform: int, generator: torch.Generator):
-        """`item_counts` (N + 1,): how often each item is a positive; row 0 is padding."""
+    def __init__(
+        self,
+        item_counts: Tensor,
+        *,
+        num_uniform: int,
+        generator: torch.Generator,
+        only_used: bool = False,
+    ):
+        """
+        Args:
+            item_counts: (N + 1,) how often each item is a positive; row 0 is padding.
+            only_used: draw uniform negatives from items with a positive only. A content model that
+                gets new items as negatives only learns never to recommend them (measured in the
+                simulated shop, docs/decisions.md).
+        """
         self.share = item_counts.double() / item_counts.sum().clamp(min=1)
         self.num_uniform = num_uniform
         self.generator = generator
+        self.used = torch.nonzero(item_counts > 0).ravel() if only_used else None
 
     def draw(self, positives: Tensor) -> tuple[Tensor, Tensor]:
         """(M,) positives -> (M + num_uniform,) negatives and the log of their expected counts."""
-        num_items = len(self.share) - 1
-        uniform = draw_uniform(
-            (self.num_uniform,),
-            num_items=num_items,
-            generator=self.generator,
-            device=positives.device,
-        )
+        shape, device = (self.num_uniform,), positives.device
+        num_items = len(self.share) - 1 if self.used is None else len(self.used)
+        uniform = draw_uniform(shape, num_items=num_items, generator=self.generator, device=device)
+        if self.used is not None:
+            uniform = self.used[uniform - 1]
         negatives = torch.cat([positives, uniform])
         expected = len(positives) * self.share[negatives] + self.num_uniform / num_items
         return negatives, expected.log().float()

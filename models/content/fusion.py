@@ -16,15 +16,17 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.content.negatives import UsedNegatives
 from models.content.text import text_vectors
 from models.content.vectors import unit_rows
 from models.data import TrainingData, Validation
 from models.layers import AttentionPool, Dropout, FeedForward, prepare
-from models.losses import sampled_softmax
 from models.queries import Queries, newest
-from models.retrieval.examples import RequestBatch, RequestExamples
-from models.retrieval.requests import train_on_requests
+from models.retrieval.requests import (
+    RequestBatch,
+    RequestExamples,
+    sampled_loss,
+    train_on_requests,
+)
 from models.sampling import MixedNegatives
 from models.training import OptimiserConfig, TrainingOptions, limited_threads
 from models.vector_source import VectorSource, load_source
@@ -72,54 +74,42 @@ class ContentModel(nn.Module):
     def sizes(self) -> dict[str, Any]:
         return {"num_features": self.project.in_features}
 
-    def items(self, features: Tensor) -> Tensor:
+    def project_items(self, features: Tensor) -> Tensor:
         """(..., F) content features, of any item -> (..., D) unit vectors."""
         x = self.project(features)
         return F.normalize(x + self.item_feed_forward(self.item_norm(x)), dim=-1)
 
     def item_vectors(self) -> Tensor:
-        return self.table if self.features is None else self.items(self.features)
+        return self.table if self.features is None else self.project_items(self.features)
 
     def encode(self, queries: Queries) -> Tensor:
-        history = self._history(queries)
-        return self._encode(F.embedding(history, self.item_vectors()), history > 0)
+        history = self.history(queries)
+        in_history = F.embedding(history, self.item_vectors())
+        return self.query_vectors(queries, in_history, history > 0)
 
     def loss(self, batch: RequestBatch, sampler: MixedNegatives) -> Tensor:
-        """Sampled softmax; each item of the batch is projected once."""
+        return sampled_loss(self, batch, sampler, temperature=self.config.temperature)
+
+    def history(self, queries: Queries) -> Tensor:
+        history = newest(queries.history, max_history=self.config.max_history)
+        return torch.from_numpy(history).to(self.table.device)
+
+    def embed_items(self, item_idx: Tensor, *, generator: torch.Generator) -> Tensor:
         assert self.features is not None, "the model is frozen"
-        history = self._history(batch.queries)
-        positives = torch.from_numpy(batch.positives).to(history.device)
-        negatives, log_expected = sampler.draw(positives)
-        used = torch.cat([history.ravel(), positives, negatives])
-        unique, place = torch.unique(used, return_inverse=True)
-        vectors = self.items(self.features[unique])
-        history_place, positive_place, negative_place = place.split(
-            [history.numel(), len(positives), len(negatives)]
-        )
-        in_history = F.embedding(history_place, vectors).view(*history.shape, -1)
-        queries = self._encode(in_history, history > 0)
-        queries = queries[torch.from_numpy(batch.row).to(history.device)] / self.config.temperature
-        return sampled_softmax(
-            (queries * F.embedding(positive_place, vectors)).sum(1),
-            queries @ F.embedding(negative_place, vectors).T,
-            positives,
-            negatives,
-            log_expected,
-        )
+        return self.project_items(self.features[item_idx])
+
+    def items(self, embedded: Tensor) -> Tensor:
+        return embedded  # histories and scores read the same vectors
+
+    def query_vectors(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:
+        x = self.dropout(self.start + self.pool(in_history, mask))
+        return F.normalize(x + self.feed_forward(self.norm(x)), dim=-1)
 
     def freeze(self) -> None:
         """Keep the item vectors and let go of the features they were made from."""
         with torch.no_grad():
             self.table.copy_(self.item_vectors())
         self.features = None
-
-    def _history(self, queries: Queries) -> Tensor:
-        history = newest(queries.history, max_history=self.config.max_history)
-        return torch.from_numpy(history).to(self.table.device)
-
-    def _encode(self, history: Tensor, mask: Tensor) -> Tensor:
-        x = self.dropout(self.start + self.pool(history, mask))
-        return F.normalize(x + self.feed_forward(self.norm(x)), dim=-1)
 
 
 def content_features(catalogue: Catalogue, *, options: TrainingOptions) -> np.ndarray:
@@ -148,7 +138,7 @@ def fit_content(
         config=config,
         validation=validation,
         options=options,
-        negatives=UsedNegatives if config.negatives == "used" else MixedNegatives,
+        only_used=config.negatives == "used",
     )
     model.freeze()
     return VectorSource.build("content", config=config, model=model.cpu(), history=history)

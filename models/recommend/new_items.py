@@ -120,4 +120,4 @@ def _encode(content: VectorSource, catalogue: Catalogue, item_idx: np.ndarray) -
     categories = unit_rows(catalogue.category_matrix[item_idx, :num_categories])
     with torch.no_grad():
         features = torch.from_numpy(np.concatenate([words, categories], axis=1))
-        return model.items(features).numpy()
+        return model.project_items(features).numpy()

@@ -20,10 +20,13 @@ from torch import Tensor, nn
 
 from models.data import TrainingData, Validation
 from models.layers import AttentionPool, Dropout, FeedForward, ItemEmbedding, prepare
-from models.losses import sampled_softmax
 from models.queries import Queries, newest
-from models.retrieval.examples import RequestBatch, RequestExamples
-from models.retrieval.requests import train_on_requests
+from models.retrieval.requests import (
+    RequestBatch,
+    RequestExamples,
+    sampled_loss,
+    train_on_requests,
+)
 from models.sampling import MixedNegatives
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource, load_source
@@ -139,45 +142,27 @@ class TwoTower(nn.Module):
         return self.items(self.embed(self.embed.every()))
 
     def encode(self, queries: Queries) -> Tensor:
-        history = self._history(queries)
-        return self._encode(queries, self.embed(history), history > 0)
+        history = self.history(queries)
+        return self.query_vectors(queries, self.embed(history), history > 0)
 
     def loss(self, batch: RequestBatch, sampler: MixedNegatives) -> Tensor:
-        """Items of the batch are embedded once, so that forgetting an id holds in both towers."""
-        history = self._history(batch.queries)
-        device = history.device
-        positives = torch.from_numpy(batch.positives).to(device)
-        negatives, log_expected = sampler.draw(positives)
-        used = torch.cat([history.ravel(), positives, negatives])
-        unique, place = torch.unique(used, return_inverse=True)
-        chance = torch.rand(len(unique), generator=sampler.generator, device=device)
-        embedded = self.embed(unique, forget=chance < self.config.unknown_item_rate)
-        history_place, positive_place, negative_place = place.split(
-            [history.numel(), len(positives), len(negatives)]
-        )
-        in_history = F.embedding(history_place, embedded).view(*history.shape, -1)
-        queries = self._encode(batch.queries, in_history, history > 0)
-        queries = queries[torch.from_numpy(batch.row).to(device)] / self.config.temperature
-        vectors = self.items(embedded)
-        return sampled_softmax(
-            (queries * F.embedding(positive_place, vectors)).sum(1),
-            queries @ F.embedding(negative_place, vectors).T,
-            positives,
-            negatives,
-            log_expected,
-        )
+        return sampled_loss(self, batch, sampler, temperature=self.config.temperature)
 
-    def _history(self, queries: Queries) -> Tensor:
+    def history(self, queries: Queries) -> Tensor:
         history = newest(queries.history, max_history=self.config.max_history)
         return torch.from_numpy(history).to(self.embed.device)
 
-    def _encode(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:
-        features = _dense(queries)
+    def embed_items(self, item_idx: Tensor, *, generator: torch.Generator) -> Tensor:
+        """An id is replaced by the unknown one in both towers or in none."""
+        chance = torch.rand(len(item_idx), generator=generator, device=item_idx.device)
+        return self.embed(item_idx, forget=chance < self.config.unknown_item_rate)
+
+    def query_vectors(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:
         return self.query(
             in_history,
             mask,
             profile=torch.from_numpy(queries.profile).to(mask.device),
-            features=torch.from_numpy(features).to(mask.device),
+            features=torch.from_numpy(_dense(queries)).to(mask.device),
         )
 
 

@@ -8,7 +8,6 @@ and every position may be trained at once. Blocks are pre-norm.
 """
 
 import math
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,14 +15,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.data import TrainingData, Validation
 from models.layers import Attention, Dropout, FeedForward
-from models.sequence.fit import fit_sequence, load_sequence
+from models.sequence.batches import Layout
 from models.sequence.model import SequenceConfig, SequenceEncoder
-from models.sequence.packing import Layout
-from models.training import TrainingOptions
-from models.vector_source import VectorSource
-from shortlist.catalogue import Catalogue
 
 
 class BsarecConfig(SequenceConfig):
@@ -110,15 +104,3 @@ class BsarecEncoder(SequenceEncoder):
         for block in self.blocks:
             x = block(x, layout)
         return self.norm(x)
-
-
-def fit_bsarec(
-    config: BsarecConfig, data: TrainingData, validation: Validation, options: TrainingOptions
-) -> VectorSource:
-    return fit_sequence(config.kind, config, BsarecEncoder(config), data, validation, options)
-
-
-def load_bsarec(folder: Path, catalogue: Catalogue) -> VectorSource:
-    return load_sequence(
-        "bsarec", folder, catalogue, config_class=BsarecConfig, encoder=BsarecEncoder
-    )

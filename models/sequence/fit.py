@@ -1,4 +1,4 @@
-"""How every sequence model is trained and loaded."""
+"""The table of sequence models, and how each is trained and loaded."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,17 +10,31 @@ from models.content.vectors import content_vectors
 from models.data import TrainingData, Validation, fingerprint
 from models.layers import prepare, quieten
 from models.sequence.batches import SequenceData
+from models.sequence.bsarec import BsarecConfig, BsarecEncoder
 from models.sequence.model import SequenceConfig, SequenceEncoder, SequenceModel
+from models.sequence.sasrec import SasrecConfig, SasrecEncoder
+from models.sequence.simple import AverageConfig, AverageEncoder, GruConfig, GruEncoder
 from models.training import TrainingHistory, TrainingOptions, train
 from models.vector_source import VectorSource, exact_ndcg, load_source
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 
+ARCHITECTURES: dict[str, tuple[type[SequenceConfig], Callable[[Any], SequenceEncoder]]] = {
+    "sasrec": (SasrecConfig, SasrecEncoder),
+    "bsarec": (BsarecConfig, BsarecEncoder),
+    "gru": (GruConfig, GruEncoder),
+    "average": (AverageConfig, AverageEncoder),
+}
+"""Source type -> its config and its encoder. A new model is a file and a line here."""
+
+
+def encoder_of(config: SequenceConfig) -> SequenceEncoder:
+    """The untrained encoder of a config."""
+    return ARCHITECTURES[config.kind][1](config)
+
 
 def train_sequence(
-    kind: str,
     config: SequenceConfig,
-    encoder: SequenceEncoder,
     data: TrainingData,
     *,
     validate: Callable[[SequenceModel], float],
@@ -28,7 +42,7 @@ def train_sequence(
     content: np.ndarray | None = None,
     progress: Callable[[str], None] = print,
 ) -> tuple[SequenceModel, TrainingHistory]:
-    """Train a model around `encoder`; the seed decides weights, dropout, negatives and batches.
+    """Train a model; the seed decides weights, dropout, negatives and batches.
 
     Args:
         content: (N + 1, F) float32 content vectors of the items, read unless `config.content` says
@@ -44,22 +58,22 @@ def train_sequence(
     config, content = decide(config, data, content)
     model = SequenceModel(
         config,
-        encoder,
+        encoder_of(config),
         categories=data.catalogue.category_matrix,
         known=data.item_counts > 0,
         content=content,
     ).to(options.device)
-    model.generator = options.generator(kind)
+    model.generator = options.generator(config.kind)
     prepare(model, model.generator)
     quieten(model)
-    rng = options.rng(kind)
+    rng = options.rng(config.kind)
     sequences = SequenceData(
         data, max_history=config.max_history, rng=rng, learn_start=config.learn_start
     )
     history = train(
         model,
         lambda epoch: sequences.batches(config.batch_size, device=options.device),
-        name=kind,
+        name=config.kind,
         loss=model.loss,
         config=config.optimiser,
         validate=lambda: validate(model),
@@ -92,45 +106,31 @@ def decide(
 
 
 def fit_sequence(
-    kind: str,
-    config: SequenceConfig,
-    encoder: SequenceEncoder,
-    data: TrainingData,
-    validation: Validation,
-    options: TrainingOptions,
+    config: SequenceConfig, data: TrainingData, validation: Validation, options: TrainingOptions
 ) -> VectorSource:
     """Train on the retrieval-train window, stopped on validation, and index the item vectors."""
     model, history = train_sequence(
-        kind,
         config,
-        encoder,
         data,
         validate=lambda model: exact_ndcg(model, validation),
         options=options,
         content=content_vectors(data.catalogue, options=options) if config.content else None,
     )
-    return VectorSource.build(kind, config=model.config, model=model.cpu(), history=history)
+    return VectorSource.build(config.kind, config=model.config, model=model.cpu(), history=history)
 
 
-def load_sequence(
-    kind: str,
-    folder: Path,
-    catalogue: Catalogue,
-    *,
-    config_class: type[SequenceConfig],
-    encoder: Callable[[Any], SequenceEncoder],
-) -> VectorSource:
-    """Load what `fit_sequence` gave; `encoder` makes the untrained encoder of a config."""
+def load_sequence(kind: str, folder: Path, catalogue: Catalogue) -> VectorSource:
+    """Load what `fit_sequence` gave for this source type."""
 
     def build(config: dict[str, Any], sizes: dict[str, Any]) -> tuple[Config, SequenceModel]:
-        parsed = config_class.model_validate(config)
+        parsed = ARCHITECTURES[kind][0].model_validate(config)
         content = None
         if "num_content" in sizes:
             shape = (catalogue.num_items + 1, sizes["num_content"])
             content = np.zeros(shape, dtype=np.float32)
         model = SequenceModel(
             parsed,
-            encoder(parsed),
+            encoder_of(parsed),
             categories=catalogue.category_matrix,
             known=np.zeros(catalogue.num_items + 1, dtype=bool),
             content=content,

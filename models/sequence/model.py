@@ -38,6 +38,8 @@ class SequenceConfig(Config):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
+    kind: str
+    """The source type; each architecture fixes it."""
     embedding_dim: int = Field(64, ge=1)
     max_history: int = Field(50, ge=1, le=MAX_HISTORY)
     dropout: float = Field(0.2, ge=0, lt=1)

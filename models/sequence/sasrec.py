@@ -4,7 +4,6 @@ Full softmax in place of one sampled negative is its largest single gain (Klenit
 2023, "Turning Dross Into Gold Loss").
 """
 
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -12,14 +11,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.data import TrainingData, Validation
 from models.layers import Dropout, LigrBlock, TransformerBlock
-from models.sequence.fit import fit_sequence, load_sequence
+from models.sequence.batches import Layout
 from models.sequence.model import SequenceConfig, SequenceEncoder
-from models.sequence.packing import Layout
-from models.training import TrainingOptions
-from models.vector_source import VectorSource
-from shortlist.catalogue import Catalogue
 
 BLOCKS = {"transformer": TransformerBlock, "ligr": LigrBlock}
 
@@ -36,7 +30,7 @@ class SasrecConfig(SequenceConfig):
     block: Literal["transformer", "ligr"] = "transformer"
 
 
-class TransformerEncoder(SequenceEncoder):
+class SasrecEncoder(SequenceEncoder):
     """Positions, dropout, causal blocks, norm: (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: SasrecConfig):
@@ -61,15 +55,3 @@ class TransformerEncoder(SequenceEncoder):
         for block in self.blocks:
             x = block(x, layout.mask)
         return self.norm(x)
-
-
-def fit_sasrec(
-    config: SasrecConfig, data: TrainingData, validation: Validation, options: TrainingOptions
-) -> VectorSource:
-    return fit_sequence(config.kind, config, TransformerEncoder(config), data, validation, options)
-
-
-def load_sasrec(folder: Path, catalogue: Catalogue) -> VectorSource:
-    return load_sequence(
-        "sasrec", folder, catalogue, config_class=SasrecConfig, encoder=TransformerEncoder
-    )

@@ -14,7 +14,7 @@ from benchmarks._sequence_blend import DEPTH, gather
 from benchmarks._sequence_protocol import Sequences
 from benchmarks.sequence import main
 from models.baselines import ease
-from models.sequence.kinds import choose
+from models.sequence.choose import choose
 
 
 def walks(path: Path, *, num_items: int, num_users: int = 40) -> Path:

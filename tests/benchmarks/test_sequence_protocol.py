@@ -16,7 +16,7 @@ from benchmarks._sequence_protocol import (
     ranks_of,
 )
 from benchmarks.sequence import main
-from models.sequence.kinds import Statistics, choose
+from models.sequence.choose import Statistics, choose
 
 
 @pytest.fixture

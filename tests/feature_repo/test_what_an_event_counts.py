@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flows.training.assemble import World, training_data
 from models.recommend.recommender import empty_rows
-from models.retrieval.examples import RequestExamples
+from models.retrieval.requests import RequestExamples
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, ITEMS, TIMESTAMP, USERS

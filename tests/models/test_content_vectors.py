@@ -13,8 +13,7 @@ from models.content.text import TEXT_DIM
 from models.content.vectors import content_vectors, given_vectors
 from models.data import TrainingData
 from models.layers import ItemEmbedding
-from models.sequence.fit import load_sequence, train_sequence
-from models.sequence.kinds import KINDS
+from models.sequence.fit import ARCHITECTURES, load_sequence, train_sequence
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
@@ -46,7 +45,7 @@ def fit(
     validate=lambda model: float("nan"),
     **optimiser,
 ) -> VectorSource:
-    config = KINDS[kind][0].model_validate(
+    config = ARCHITECTURES[kind][0].model_validate(
         {
             "embedding_dim": 16,
             "batch_size": 16,
@@ -57,16 +56,15 @@ def fit(
         }
     )
     data, vectors = colours
-    encoder = KINDS[kind][1](config)
     model, history = train_sequence(
-        kind, config, encoder, data, validate=validate, options=options, content=vectors
+        config, data, validate=validate, options=options, content=vectors
     )
     return VectorSource.build(kind, config=model.config, model=model, history=history)
 
 
 @pytest.fixture(scope="module")
 def fitted(colours) -> dict[str, VectorSource]:
-    return {kind: fit(kind, colours) for kind in KINDS}
+    return {kind: fit(kind, colours) for kind in ARCHITECTURES}
 
 
 def test_an_embedding_by_hand():
@@ -83,7 +81,7 @@ def test_an_embedding_by_hand():
     assert forgotten.tolist() == [[5, 6], [5 + 10, 6], [5 + 10, 6 + 200]]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_training_begins_as_without_content(colours, kind):
     queries = queries_of([[1, 3, 5], [2], []])
     still = {"learning_rate": 0, "num_epochs": 1}
@@ -93,7 +91,7 @@ def test_training_begins_as_without_content(colours, kind):
     np.testing.assert_array_equal(one.item_vectors, other.item_vectors)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_a_new_item_lies_where_its_content_puts_it(fitted, colours, kind):
     source = fitted[kind]
     new = source.item_vectors[EVENTFUL + 1 :]
@@ -106,7 +104,7 @@ def test_a_new_item_lies_where_its_content_puts_it(fitted, colours, kind):
         assert score[row::2].min() > score[1 - row :: 2].max()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_a_new_item_in_the_history_says_what_it_is_about(fitted, kind):
     state = fitted[kind].query_vectors(queries_of([[31, 33], [32, 34]]))
     score = state @ fitted[kind].item_vectors[1 : EVENTFUL + 1].T
@@ -115,14 +113,11 @@ def test_a_new_item_in_the_history_says_what_it_is_about(fitted, kind):
     assert even[1] > odd[1]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_loads_with_its_content_as_it_was_saved(fitted, colours, kind, tmp_path):
     source = fitted[kind]
     source.save(tmp_path)
-    config_class, encoder = KINDS[kind]
-    loaded = load_sequence(
-        kind, tmp_path, colours[0].catalogue, config_class=config_class, encoder=encoder
-    )
+    loaded = load_sequence(kind, tmp_path, colours[0].catalogue)
     assert loaded.config.content is True
     np.testing.assert_array_equal(loaded.model.embed.content.numpy(), colours[1])
     queries = queries_of([[1, 31, 5], [2, 4], []])

@@ -13,9 +13,8 @@ from models.queries import Queries
 from models.recommend.queries import build_queries
 from models.recommend.recommender import empty_rows
 from models.sequence.batches import SequenceData, pack_queries
-from models.sequence.fit import train_sequence
-from models.sequence.kinds import KINDS
-from models.sequence.sasrec import SasrecConfig, TransformerEncoder
+from models.sequence.fit import ARCHITECTURES, train_sequence
+from models.sequence.sasrec import SasrecConfig
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource
 from shortlist.contracts import EVENT_CODE
@@ -73,7 +72,7 @@ def shop() -> tuple[TrainingData, Validation]:
 
 
 def small_config(kind: str, **changes):
-    return KINDS[kind][0].model_validate(
+    return ARCHITECTURES[kind][0].model_validate(
         {
             "embedding_dim": 16,
             "batch_size": 16,
@@ -88,10 +87,10 @@ def small_config(kind: str, **changes):
 
 @pytest.fixture(scope="module")
 def fitted(shop) -> dict[str, VectorSource]:
-    return {kind: registry.fit(small_config(kind), *shop, OPTIONS) for kind in KINDS}
+    return {kind: registry.fit(small_config(kind), *shop, OPTIONS) for kind in ARCHITECTURES}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_types_are_used_where_they_say_something(fitted, shop, kind):
     data, validation = shop
     blind = registry.fit(small_config(kind, event_types=False), data, validation, OPTIONS)
@@ -129,7 +128,7 @@ def test_a_model_with_types_begins_as_one_without(shop):
     np.testing.assert_array_equal(*states)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_other_types_give_another_answer_and_unknown_ones_an_answer(fitted, shop, kind):
     queries = shop[1].ticks[0][0]
     before = fitted[kind].query_vectors(queries)
@@ -141,7 +140,7 @@ def test_other_types_give_another_answer_and_unknown_ones_an_answer(fitted, shop
     assert np.isfinite(fitted[kind].query_vectors(unknown)).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_the_type_of_an_event_changes_no_earlier_state(fitted, kind):
     model = fitted[kind].model
     items = list(range(1, 9))
@@ -158,7 +157,7 @@ def test_the_type_of_an_event_changes_no_earlier_state(fitted, kind):
         assert not torch.allclose(after[cut + 1], before[cut + 1])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_types_stay_with_their_events_alone_packed_and_padded(fitted, shop, kind):
     rng = np.random.default_rng(1)
     histories = [list(range(1, n + 1)) for n in (3, 1, 11, 7, 2)]
@@ -171,7 +170,7 @@ def test_types_stay_with_their_events_alone_packed_and_padded(fitted, shop, kind
         np.testing.assert_allclose(vectors[row], own, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_loads_with_its_types_as_it_was_saved(fitted, shop, kind, tmp_path):
     queries = shop[1].ticks[0][0]
     fitted[kind].save(tmp_path)
@@ -201,9 +200,7 @@ def test_one_type_or_none_is_trained_as_before(shop):
     for codes in (np.zeros_like(data.type_code), np.full_like(data.type_code, BOUGHT)):
         config = SasrecConfig(embedding_dim=8, optimiser=OptimiserConfig(num_epochs=1))
         model, _ = train_sequence(
-            "sasrec",
             config,
-            TransformerEncoder(config),
             replace(data, type_code=codes),
             validate=lambda model: float("nan"),
             options=OPTIONS,

@@ -16,10 +16,9 @@ from models.layers import (
     TransformerBlock,
     prepare,
 )
-from models.sequence.average import AverageConfig, AverageEncoder
+from models.sequence.batches import pack
 from models.sequence.bsarec import BsarecBlock, BsarecConfig
-from models.sequence.gru import GruConfig, GruEncoder
-from models.sequence.packing import pack
+from models.sequence.simple import AverageConfig, AverageEncoder, GruConfig, GruEncoder
 
 # First and last of three positions, by the same part written out in numpy, in float64.
 GOLDEN = {

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.sequence.batches import pack
 from models.sequence.bsarec import FrequencyFilter, low_pass
-from models.sequence.packing import pack
 
 lengths_strategy = st.lists(st.integers(0, 12), min_size=1, max_size=40)
 

@@ -8,7 +8,7 @@ import torch
 
 from models.checkpoint import CheckpointError
 from models.sequence.fit import train_sequence
-from models.sequence.sasrec import SasrecConfig, TransformerEncoder
+from models.sequence.sasrec import SasrecConfig
 from models.training import OptimiserConfig, TrainingOptions
 
 
@@ -46,9 +46,7 @@ def fit(
 
     resumed = checkpoints is not None and (checkpoints / "sasrec.safetensors").exists()
     return train_sequence(
-        "sasrec",
         config,
-        TransformerEncoder(config),
         small_world[0],
         validate=validate,
         options=TrainingOptions(seed=5, num_threads=1, checkpoints=checkpoints),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.data import TrainingData
 from models.queries import newest
-from models.retrieval.examples import RequestExamples
+from models.retrieval.requests import RequestExamples
 from models.sequence.batches import SequenceBatch, SequenceData, next_sets
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.feature_store.online.user_state import FeatureEvent, UserState, update_user_state

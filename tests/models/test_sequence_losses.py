@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.sequence.fit import train_sequence
-from models.sequence.sasrec import SasrecConfig, TransformerEncoder
+from models.sequence.sasrec import SasrecConfig
 from models.training import OptimiserConfig, TrainingOptions
 
 SAMPLED = ("sampled_softmax", "gbce", "bce")
@@ -23,9 +23,7 @@ def fit(small_world, **settings):
         **settings,
     )
     return train_sequence(
-        "sasrec",
         config,
-        TransformerEncoder(config),
         small_world[0],
         validate=lambda model: math.nan,
         options=TrainingOptions(seed=2, num_threads=1),

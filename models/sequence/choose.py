@@ -1,25 +1,14 @@
-"""Every sequence model by kind, and the rule that picks one from the data's statistics."""
+"""The rule that picks a sequence model and its hyperparameters from statistics of the data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from models.data import TrainingData
-from models.sequence.average import AverageConfig, AverageEncoder
-from models.sequence.bsarec import BsarecConfig, BsarecEncoder
-from models.sequence.gru import GruConfig, GruEncoder
-from models.sequence.model import SequenceConfig, SequenceEncoder
-from models.sequence.sasrec import SasrecConfig, TransformerEncoder
+from models.sequence.fit import ARCHITECTURES
+from models.sequence.model import SequenceConfig
 from models.training import OptimiserConfig
-
-KINDS: dict[str, tuple[type[SequenceConfig], Callable[[Any], SequenceEncoder]]] = {
-    "sasrec": (SasrecConfig, TransformerEncoder),
-    "bsarec": (BsarecConfig, BsarecEncoder),
-    "gru": (GruConfig, GruEncoder),
-    "average": (AverageConfig, AverageEncoder),
-}
 
 
 @dataclass(frozen=True)
@@ -80,8 +69,8 @@ def choose(statistics: Statistics, *, kind: str | None = None) -> SequenceConfig
     """
     sparse = statistics.mean_length < SHORT
     kind = kind or ("bsarec" if sparse else "sasrec")
-    if kind not in KINDS:
-        raise ValueError(f"no sequence model '{kind}', want one of {', '.join(KINDS)}")
+    if kind not in ARCHITECTURES:
+        raise ValueError(f"no sequence model '{kind}', want one of {', '.join(ARCHITECTURES)}")
     values: dict[str, Any] = {
         "max_history": 50 if statistics.length_90 <= 50 else 200,
         "dropout": 0.5 if sparse else 0.2,
@@ -94,7 +83,7 @@ def choose(statistics: Statistics, *, kind: str | None = None) -> SequenceConfig
         "hidden_factor": 1 if sparse else 4,
         "optimiser": SPARSE_OPTIMISER if sparse else DENSE_OPTIMISER,
     }
-    config_class = KINDS[kind][0]
+    config_class = ARCHITECTURES[kind][0]
     return config_class.model_validate(
         {name: value for name, value in values.items() if name in config_class.model_fields}
     )

@@ -1,20 +1,41 @@
-"""GRU4Rec (Hidasi et al. 2016) with full softmax over the catalogue."""
+"""Simple encoders: the average of a history, and a recurrent network.
 
-from pathlib import Path
+- average: what an encoder that reads the order has to beat.
+- gru: GRU4Rec (Hidasi et al. 2016) with full softmax over the catalogue.
+
+Shapes: R rows of W positions, D dim; see `batches.py`.
+"""
+
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from models.data import TrainingData, Validation
 from models.layers import Dropout
-from models.sequence.fit import fit_sequence, load_sequence
+from models.sequence.batches import Layout
 from models.sequence.model import SequenceConfig, SequenceEncoder
-from models.sequence.packing import Layout
-from models.training import TrainingOptions
-from models.vector_source import VectorSource
-from shortlist.catalogue import Catalogue
+from models.training import OptimiserConfig
+
+
+class AverageConfig(SequenceConfig):
+    """A longer patience than the default: epochs are cheap, and the first ones vary."""
+
+    kind: Literal["average"] = "average"
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3, patience=4)
+
+
+class AverageEncoder(SequenceEncoder):
+    """Running mean of a history, its start included, dropout, linear: (R, W, D) -> (R, W, D)."""
+
+    def __init__(self, config: AverageConfig):
+        super().__init__()
+        self.dropout = Dropout(config.dropout)
+        self.out = nn.Linear(config.embedding_dim, config.embedding_dim)
+
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        weight = layout.mask / (layout.position + 1)[..., None]
+        return self.out(self.dropout(torch.where(layout.segment[..., None] > 0, weight @ x, 0)))
 
 
 class GruConfig(SequenceConfig):
@@ -26,7 +47,8 @@ class GruConfig(SequenceConfig):
 class GruEncoder(SequenceEncoder):
     """Dropout, GRU, dropout, linear: (R, W, D) -> (R, W, D).
 
-    It walks one history after the other, so they are taken out of their rows and put back.
+    The recurrent layer needs one history a row, so histories are unpacked before it and packed
+    again after it.
     """
 
     def __init__(self, config: GruConfig):
@@ -45,13 +67,3 @@ class GruEncoder(SequenceEncoder):
         flat = torch.zeros_like(x).flatten(0, 1)
         flat = flat.index_copy(0, place[real], states[real])
         return self.out(self.dropout(flat.view_as(x)))
-
-
-def fit_gru(
-    config: GruConfig, data: TrainingData, validation: Validation, options: TrainingOptions
-) -> VectorSource:
-    return fit_sequence(config.kind, config, GruEncoder(config), data, validation, options)
-
-
-def load_gru(folder: Path, catalogue: Catalogue) -> VectorSource:
-    return load_sequence("gru", folder, catalogue, config_class=GruConfig, encoder=GruEncoder)
