@@ -53,6 +53,24 @@ class Queries:
         """B arrays of item_idx, seen or blocked. For small batches: it repeats what is blocked."""
         return [np.concatenate([seen, self.blocked]) for seen in self.seen]
 
+    def take(self, rows: slice) -> "Queries":
+        """The requests of a slice."""
+        return Queries(
+            user_ids=self.user_ids[rows],
+            at=self.at[rows],
+            history=self.history[rows],
+            history_time=self.history_time[rows],
+            history_value=self.history_value[rows],
+            history_type=self.history_type[rows],
+            seen=self.seen[rows],
+            user=self.user[rows],
+            context=self.context[rows],
+            profile=self.profile[rows],
+            searches=self.searches[rows],
+            places=None if self.places is None else self.places[rows],
+            blocked=self.blocked,
+        )
+
     def known(self, num_items: int) -> "Queries":
         """The same for models of the first `num_items` items: later ones are left out."""
         real = (self.history > 0) & (self.history <= num_items)

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from flows.skew.states import Lag, Logged, pack_lag, states_as_logged
 from models.ranking.features import ranking_features
-from models.ranking.schema import MERGE_FEATURES, RankingSchema
+from models.ranking.schema import RankingSchema
+from models.ranking.source_features import MERGE
 from models.recommend.queries import build_queries
 from shortlist.catalogue import Catalogue
 from shortlist.feature_store import FeatureReader
@@ -77,7 +78,7 @@ def merged(found: Sequence[Comparison]) -> Comparison:
 
 def comparable(schema: RankingSchema) -> list[int]:
     """Positions of the columns that can be recomputed."""
-    left_out = {*PLACES, *MERGE_FEATURES}
+    left_out = {*PLACES, *MERGE}
     return [i for i, name in enumerate(schema.names) if name not in left_out and ":" not in name]
 
 

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from models.queries import Queries
+from models.ranking.cross_features import cross_features
 from models.ranking.history_features import RECENT, history_features
 from models.ranking.repeat_features import repeat_features
 from models.ranking.schema import RankingSchema
 from models.ranking.search_features import search_features
-from models.ranking.source_features import places, source_features
+from models.ranking.source_features import source_features
 from shortlist.catalogue import Catalogue
-from shortlist.features.finalize import DAY_BUCKETS, ITEM_FEATURES, USER_FEATURES, finalize_items
+from shortlist.features.finalize import DAY_BUCKETS, finalize_items
 from shortlist.features.pack import ItemState
 from shortlist.features.profiles import PLACES, ProfileEncoder
 
@@ -65,7 +66,7 @@ def ranking_features(
         rows = slice(start, min(start + step, B))
         _fill(
             out[rows],
-            _take(queries, rows),
+            queries.take(rows),
             items,
             catalogue,
             candidates[rows],
@@ -101,7 +102,7 @@ def _fill(
         _places(queries)[:, None],
         item,
         history_features(queries, catalogue, candidates),
-        _cross_features(queries, item, candidates),
+        cross_features(queries, item, candidates),
         search_features(queries, catalogue, candidates),
         *([repeat_features(queries, candidates)] if repeats else []),
         source_features(candidates, scores, ranks),
@@ -121,40 +122,6 @@ def _places(queries: Queries) -> np.ndarray:
     return queries.places
 
 
-def _cross_features(queries: Queries, item: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """-> (B, C, len(CROSS_FEATURES)): user mean value x item mean value; place by popularity, 0
-    best to 1.
-    """
-    of_user = queries.user[:, None, USER_FEATURES.index("user_mean_value")]
-    real = candidates > 0
-    return np.stack(
-        [
-            of_user * item[..., ITEM_FEATURES.index("item_mean_value")],
-            places(item[..., ITEM_FEATURES.index("item_events_log")], real),
-            places(item[..., ITEM_FEATURES.index("item_count_14d_log")], real),
-        ],
-        axis=-1,
-    )
-
-
 def _of_source(values: Mapping[str, np.ndarray], name: str, rows: slice) -> np.ndarray | None:
     given = values.get(name)
     return None if given is None else given[rows]
-
-
-def _take(queries: Queries, rows: slice) -> Queries:
-    return Queries(
-        user_ids=queries.user_ids[rows],
-        at=queries.at[rows],
-        history=queries.history[rows],
-        history_time=queries.history_time[rows],
-        history_value=queries.history_value[rows],
-        history_type=queries.history_type[rows],
-        seen=queries.seen[rows],
-        user=queries.user[rows],
-        context=queries.context[rows],
-        profile=queries.profile[rows],
-        searches=queries.searches[rows],
-        places=None if queries.places is None else queries.places[rows],
-        blocked=queries.blocked,
-    )

@@ -4,7 +4,9 @@ prices, brands. A catalogue without prices or brands costs nothing for theirs.
 Shapes: B requests, C candidates, L history, K categories, M the most recent items of a history.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -19,35 +21,87 @@ HALF_LIFE = 10
 MICROSECONDS_PER_YEAR = 365.25 * MICROSECONDS_PER_DAY
 
 
+@dataclass(frozen=True)
+class HistoryPairs:
+    """B histories beside C candidates each; what several features share is computed once."""
+
+    queries: Queries  # histories of RECENT columns
+    catalogue: Catalogue
+    candidates: np.ndarray  # (B, C)
+
+    @cached_property
+    def mine(self) -> np.ndarray:
+        """(B, C, K) unit category vectors of the candidates."""
+        return unit_categories(self.catalogue, self.candidates)
+
+    @cached_property
+    def profiles(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return _profiles(self.queries, self.catalogue)
+
+    @cached_property
+    def last(self) -> np.ndarray:
+        """(B, M) newest items, newest first."""
+        return _last(self.queries.history, self.queries.lengths, RECENT)
+
+    @cached_property
+    def of_last(self) -> np.ndarray:
+        """(B, M, K) unit category vectors of the newest items."""
+        return unit_categories(self.catalogue, self.last)
+
+    @cached_property
+    def overlap(self) -> np.ndarray:
+        """(B, C, M) cosines of candidates and newest items."""
+        return self.mine @ self.of_last.transpose(0, 2, 1)
+
+    def num_last(self, count: int) -> np.ndarray:
+        """(B, 1) real items among the newest `count`, at least 1."""
+        return np.maximum((self.last[:, None, :count] > 0).sum(-1), 1)
+
+    @cached_property
+    def prices(self) -> tuple[np.ndarray, ...]:
+        return _prices(self.catalogue, self.candidates, self.queries.history, self.last[:, :10])
+
+    @cached_property
+    def brands(self) -> tuple[np.ndarray, ...]:
+        return _brands(self.catalogue, self.candidates, self.last)
+
+    def distinct_categories(self, count: int) -> np.ndarray:
+        """(B, 1) categories of the newest `count` items."""
+        return (self.of_last[:, :count] > 0).any(1).sum(-1)[:, None]
+
+
+HISTORY: dict[str, Callable[[HistoryPairs], np.ndarray]] = {
+    "history_length_log": lambda p: np.log1p(p.queries.lengths)[:, None],
+    "category_affinity_recent": lambda p: _cosine(p.mine, p.profiles[1]),
+    "category_affinity_long": lambda p: _cosine(p.mine, p.profiles[0]),
+    "category_value_affinity": lambda p: (p.mine @ p.profiles[2][..., None])[..., 0],
+    "category_share_10": lambda p: (p.overlap[..., :10] > 0).sum(-1) / p.num_last(10),
+    "category_share_50": lambda p: (p.overlap > 0).sum(-1) / p.num_last(RECENT),
+    "category_overlap_last": lambda p: p.overlap[..., :1].sum(-1),
+    "category_overlap_max_10": lambda p: p.overlap[..., :10].max(-1, initial=0),
+    "category_overlap_mean_10": lambda p: p.overlap[..., :10].sum(-1) / p.num_last(10),
+    "years_from_history": lambda p: _years_from(p.catalogue, p.candidates, p.queries.history),
+    "years_from_last_10": lambda p: _years_from(p.catalogue, p.candidates, p.last[:, :10]),
+    "price_log": lambda p: p.prices[0],
+    "price_usual": lambda p: p.prices[1],
+    "price_usual_trend": lambda p: p.prices[2],
+    "price_from_history": lambda p: p.prices[3],
+    "price_from_last_10": lambda p: p.prices[4],
+    "brand_share_50": lambda p: p.brands[0],
+    "brand_is_last": lambda p: p.brands[1],
+    "distinct_categories_10": lambda p: p.distinct_categories(10),
+    "distinct_categories_50": lambda p: p.distinct_categories(RECENT),
+}
+"""Feature -> its values, (B, C) or (B, 1), in the order of the columns."""
+
+
 def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndarray) -> np.ndarray:
-    """(B, C) item_idx -> (B, C, len(HISTORY_FEATURES)) float32; an empty history gives zeros."""
-    queries = _newest(queries)
-    history, lengths = queries.history, queries.lengths
-    mine = unit_categories(catalogue, candidates)  # (B, C, K)
-    long, recent, liked = _profiles(queries, catalogue)
-    last = _last(history, lengths, RECENT)  # (B, M), newest first
-    of_last = unit_categories(catalogue, last)  # (B, M, K)
-    overlap = mine @ of_last.transpose(0, 2, 1)  # (B, C, M) cosines
-    common = overlap > 0
-    return np.stack(
-        [
-            np.broadcast_to(np.log1p(lengths)[:, None], candidates.shape),
-            _cosine(mine, recent),
-            _cosine(mine, long),
-            (mine @ liked[..., None])[..., 0],
-            common[..., :10].sum(-1) / np.maximum((last[:, None, :10] > 0).sum(-1), 1),
-            common.sum(-1) / np.maximum((last[:, None] > 0).sum(-1), 1),
-            overlap[..., :1].sum(-1),
-            overlap[..., :10].max(-1, initial=0),
-            overlap[..., :10].sum(-1) / np.maximum((last[:, None, :10] > 0).sum(-1), 1),
-            _years_from(catalogue, candidates, history),
-            _years_from(catalogue, candidates, last[:, :10]),
-            *_prices(catalogue, candidates, history, last[:, :10]),
-            *_brands(catalogue, candidates, last),
-            *_distinct(of_last, candidates),
-        ],
-        axis=-1,
-    ).astype(np.float32)
+    """(B, C) item_idx -> (B, C, len(HISTORY)) float32; an empty history gives zeros."""
+    pairs = HistoryPairs(_newest(queries), catalogue, candidates)
+    out = np.empty((*candidates.shape, len(HISTORY)), dtype=np.float32)
+    for column, feature in enumerate(HISTORY.values()):
+        out[..., column] = feature(pairs)
+    return out
 
 
 def _newest(queries: Queries) -> Queries:
@@ -120,24 +174,26 @@ def _years_from(catalogue: Catalogue, candidates: np.ndarray, history: np.ndarra
 
 def _prices(
     catalogue: Catalogue, candidates: np.ndarray, history: np.ndarray, last: np.ndarray
-) -> list[np.ndarray]:
-    """Five times (B, C): log price; the mean log price of the history, and by how much that of its
-    last items is above it; by how much the candidate's is above each of the two. 0 where unknown.
+) -> tuple[np.ndarray, ...]:
+    """The values of the five price features, in order; 0 where a price is unknown.
+
+    Log price of the candidate; mean log price of the history; difference of the last items' mean to
+    it; difference of the candidate's to each of the two means.
     """
     price = catalogue.log_price
     if np.isnan(price).all():
-        return [np.zeros(candidates.shape, dtype=np.float32)] * 5
+        return (np.zeros(candidates.shape, dtype=np.float32),) * 5
     mine = price[candidates]
     usual, any_known = _mean_price(price[history])
     recent, any_recent = _mean_price(price[last])
     trend = np.where(any_recent, recent - usual, 0)
-    return [
+    return (
         np.nan_to_num(mine),
-        np.broadcast_to(usual, mine.shape),
-        np.broadcast_to(trend, mine.shape),
+        usual,
+        trend,
         np.where(any_known & np.isfinite(mine), np.nan_to_num(mine) - usual, 0),
         np.where(any_recent & np.isfinite(mine), np.nan_to_num(mine) - recent, 0),
-    ]
+    )
 
 
 def _mean_price(paid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,23 +203,16 @@ def _mean_price(paid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(known, paid, 0).sum(1, keepdims=True) / np.maximum(count, 1), count > 0
 
 
-def _brands(catalogue: Catalogue, candidates: np.ndarray, last: np.ndarray) -> list[np.ndarray]:
-    """Twice (B, C): share of the last items that are of the candidate's brand; whether the very
-    last is. An unknown brand is nobody's.
+def _brands(
+    catalogue: Catalogue, candidates: np.ndarray, last: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Share of the last items with the candidate's brand, and whether the newest has it: (B, C)
+    each. An unknown brand matches none.
     """
     brand = catalogue.brand_code
     if not brand.any():
-        return [np.zeros(candidates.shape, dtype=np.float32)] * 2
+        return (np.zeros(candidates.shape, dtype=np.float32),) * 2
     mine = brand[candidates][:, :, None]
     same = (mine > 0) & (mine == brand[last][:, None, :])  # (B, C, M)
     count = np.maximum((last > 0).sum(1, keepdims=True), 1)
-    return [same.sum(-1) / count, same[..., :1].sum(-1)]
-
-
-def _distinct(of_last: np.ndarray, candidates: np.ndarray) -> list[np.ndarray]:
-    """Twice (B, C): how many categories the last 10 items have together, and the last 50."""
-    has = of_last > 0  # (B, M, K)
-    return [
-        np.broadcast_to(has[:, :newest].any(1).sum(-1)[:, None], candidates.shape)
-        for newest in (10, RECENT)
-    ]
+    return same.sum(-1) / count, same[..., :1].sum(-1)

@@ -1,9 +1,14 @@
-"""The rankers by kind: one union of configs, one function that fits, one that loads."""
+"""Every ranker by type: the union of their configs, and how each is fitted and loaded.
+
+A new ranker is a file with a Config, a `fit_x` and a `load`, one member of the union, and one line
+in RANKERS. A blend is built from fitted rankers.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -14,8 +19,22 @@ from models.ranking.protocol import Ranker, RankingData
 from models.training import TrainingOptions
 
 RankerConfig = Annotated[LambdamartConfig | DeepfmConfig | BlendConfig, Field(discriminator="kind")]
-MEMBERS = {"lambdamart": LambdamartConfig, "deepfm": DeepfmConfig}
-KINDS = (*MEMBERS, "blend")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a ranker type is fitted on data and loaded from a folder."""
+
+    config: type[LambdamartConfig] | type[DeepfmConfig]
+    fit: Callable[[Any, RankingData, RankingData, TrainingOptions], Ranker]
+    load: Callable[[Path], Ranker]
+
+
+RANKERS: dict[str, Entry] = {
+    "lambdamart": Entry(LambdamartConfig, fit_lambdamart, Lambdamart.load),
+    "deepfm": Entry(DeepfmConfig, fit_deepfm, Deepfm.load),
+}
+KINDS = (*RANKERS, "blend")
 
 
 def fit_ranker(
@@ -29,35 +48,32 @@ def fit_ranker(
     """Fit one ranker.
 
     Args:
-        fitted: rankers that are already there, by kind; a blend takes its members from them and
-            fits with the default config those it misses.
+        fitted: rankers that are fitted already, by type. A blend takes its members from them and
+            fits the others with their default config.
 
     Raises:
         RankingError: no request of `train` teaches an order.
     """
-    if isinstance(config, LambdamartConfig):
-        return fit_lambdamart(config, train, validation, options)
-    if isinstance(config, DeepfmConfig):
-        return fit_deepfm(config, train, validation, options)
+    if not isinstance(config, BlendConfig):
+        return RANKERS[config.kind].fit(config, train, validation, options)
     members = dict(fitted or {})
     for kind in config.members:
         if kind not in members:
-            members[kind] = fit_ranker(MEMBERS[kind](), train, validation, options)
+            members[kind] = fit_ranker(RANKERS[kind].config(), train, validation, options)
     return fit_blend({kind: members[kind] for kind in config.members}, validation)
 
 
 def load_ranker(kind: str, folder: Path) -> Ranker:
-    """Load what a ranker of this kind saved into `folder`.
+    """Load a ranker that was saved into `folder`.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: there is no such ranker type.
     """
-    if kind == "lambdamart":
-        return Lambdamart.load(folder)
-    if kind == "deepfm":
-        return Deepfm.load(folder)
     if kind == "blend":
         factors = json.loads((folder / ABOUT).read_text())["factors"]
-        members = {name: load_ranker(name, folder / name) for name in factors}
-        return Blend(members, factors)
-    raise ValueError(f"{folder}: ranker kind '{kind}' is unknown, want one of {', '.join(KINDS)}")
+        return Blend({name: load_ranker(name, folder / name) for name in factors}, factors)
+    if kind not in RANKERS:
+        raise ValueError(
+            f"{folder}: ranker type '{kind}' is unknown, want one of {', '.join(KINDS)}"
+        )
+    return RANKERS[kind].load(folder)

@@ -3,47 +3,85 @@
 Shapes: B requests, C candidates, L history.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
 from models.queries import Queries
-from models.ranking.schema import REPEAT_FEATURES
 from shortlist.columns import MICROSECONDS_PER_DAY
 
 HALF_LIFE = 14 * MICROSECONDS_PER_DAY
 
 
+@dataclass(frozen=True)
+class OwnHistory:
+    """One user's events by item, at a request. I items, L events."""
+
+    items: np.ndarray  # (L,) item_idx
+    times: np.ndarray  # (L,) int64 microseconds
+    at: int
+
+    @cached_property
+    def by_item(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(I,) item_idx ascending, (L,) place of each event's item, (I,) events of each."""
+        return np.unique(self.items, return_inverse=True, return_counts=True)
+
+    @property
+    def known(self) -> np.ndarray:
+        return self.by_item[0]
+
+    @property
+    def count(self) -> np.ndarray:
+        return self.by_item[2]
+
+    @cached_property
+    def decayed(self) -> np.ndarray:
+        """(I,) events, each halved every HALF_LIFE."""
+        age = np.maximum(self.at - self.times, 0)
+        return np.bincount(self.by_item[1], weights=np.exp2(-age / HALF_LIFE))
+
+    @cached_property
+    def since_last(self) -> np.ndarray:
+        """(I,) microseconds since the newest event."""
+        last = np.zeros(len(self.known), dtype=np.int64)
+        np.maximum.at(last, self.by_item[1], self.times)
+        return np.maximum(self.at - last, 0)
+
+    @cached_property
+    def due(self) -> np.ndarray:
+        """(I,) time since the newest event over the mean time between events; 0 for one event."""
+        first = np.full(len(self.known), self.at, dtype=np.int64)
+        last = np.zeros(len(self.known), dtype=np.int64)
+        np.minimum.at(first, self.by_item[1], self.times)
+        np.maximum.at(last, self.by_item[1], self.times)
+        gap = np.where(self.count > 1, (last - first) / np.maximum(self.count - 1, 1), 0)
+        return np.divide(self.since_last, gap, out=np.zeros(len(self.known)), where=gap > 0)
+
+
+REPEAT: dict[str, Callable[[OwnHistory], np.ndarray]] = {
+    "own_events_log": lambda own: np.log1p(own.count),
+    "own_recent_activity": lambda own: np.log1p(own.decayed),
+    "own_days_since_last_log": lambda own: np.log1p(own.since_last / MICROSECONDS_PER_DAY),
+    "own_due_log": lambda own: np.log1p(own.due),
+    "own_share": lambda own: own.count / len(own.items),
+}
+"""Feature -> its values for the items of a history (I,), in the order of the columns."""
+
+
 def repeat_features(queries: Queries, candidates: np.ndarray) -> np.ndarray:
-    """(B, C) item_idx -> (B, C, len(REPEAT_FEATURES)) float32; zeros for what the user has not
-    consumed.
-    """
-    out = np.zeros((*candidates.shape, len(REPEAT_FEATURES)), dtype=np.float32)
+    """(B, C) item_idx -> (B, C, len(REPEAT)) float32; zeros for items the user has not consumed."""
+    out = np.zeros((*candidates.shape, len(REPEAT)), dtype=np.float32)
     for row, length in enumerate(queries.lengths):
         if length:
-            items, times = queries.history[row, :length], queries.history_time[row, :length]
-            out[row] = _of_user(items, times, int(queries.at[row]), candidates[row])
+            own = OwnHistory(
+                queries.history[row, :length],
+                queries.history_time[row, :length],
+                int(queries.at[row]),
+            )
+            values = np.column_stack([feature(own) for feature in REPEAT.values()])
+            place = np.minimum(np.searchsorted(own.known, candidates[row]), len(own.known) - 1)
+            consumed = (own.known[place] == candidates[row]) & (candidates[row] > 0)
+            out[row] = np.where(consumed[:, None], values[place], 0)
     return out
-
-
-def _of_user(items: np.ndarray, times: np.ndarray, at: int, candidates: np.ndarray) -> np.ndarray:
-    """Of one user: (L,) events, (C,) candidates -> (C, F)."""
-    known, code, count = np.unique(items, return_inverse=True, return_counts=True)
-    first, last = np.full(len(known), at, dtype=np.int64), np.zeros(len(known), dtype=np.int64)
-    np.minimum.at(first, code, times)
-    np.maximum.at(last, code, times)
-    age = np.maximum(at - times, 0)
-    decayed = np.bincount(code, weights=np.exp2(-age / HALF_LIFE))
-    since = np.maximum(at - last, 0)
-    gap = np.where(count > 1, (last - first) / np.maximum(count - 1, 1), 0)
-    due = np.divide(since, gap, out=np.zeros(len(known)), where=gap > 0)
-    values = np.column_stack(
-        [
-            np.log1p(count),
-            np.log1p(decayed),
-            np.log1p(since / MICROSECONDS_PER_DAY),
-            np.log1p(due),
-            count / len(items),
-        ]
-    )
-    place = np.minimum(np.searchsorted(known, candidates), len(known) - 1)
-    consumed = (known[place] == candidates) & (candidates > 0)
-    return np.where(consumed[:, None], values[place], 0).astype(np.float32)

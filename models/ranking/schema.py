@@ -1,8 +1,8 @@
 """The ranking schema: the names, the order and the categorical columns of what every ranker reads.
 
-A feature is added in one place: its name here, its value in the block of the same name
-(`features.py`, `history_features.py`, `search_features.py`, `repeat_features.py`,
-`source_features.py`); `build` fails in the first test if the two disagree.
+To add a feature: a line in the table of its block, where name, order and value stand together
+(HISTORY in `history_features.py`, CROSS, SEARCH, REPEAT, SOURCE, MERGE), and its description in
+shortlist/features/descriptions.py.
 """
 
 from collections.abc import Mapping
@@ -10,44 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from models.ranking.cross_features import CROSS
+from models.ranking.history_features import HISTORY
+from models.ranking.repeat_features import REPEAT
+from models.ranking.search_features import SEARCH
+from models.ranking.source_features import MERGE, SOURCE
 from shortlist.features.finalize import CONTEXT_FEATURES, ITEM_FEATURES, USER_FEATURES
 from shortlist.features.profiles import PLACES
-
-HISTORY_FEATURES = (
-    "history_length_log",
-    "category_affinity_recent",
-    "category_affinity_long",
-    "category_value_affinity",
-    "category_share_10",
-    "category_share_50",
-    "category_overlap_last",
-    "category_overlap_max_10",
-    "category_overlap_mean_10",
-    "years_from_history",
-    "years_from_last_10",
-    "price_log",
-    "price_usual",
-    "price_usual_trend",
-    "price_from_history",
-    "price_from_last_10",
-    "brand_share_50",
-    "brand_is_last",
-    "distinct_categories_10",
-    "distinct_categories_50",
-)
-CROSS_FEATURES = ("value_cross", "popularity_place", "recent_popularity_place")
-SEARCH_FEATURES = ("search_match", "search_match_last")
-REPEAT_FEATURES = (
-    "own_events_log",
-    "own_recent_activity",
-    "own_days_since_last_log",
-    "own_due_log",
-    "own_share",
-)
-"""Of the candidate in the user's own history; only where repeats are allowed."""
-SOURCE_FEATURES = ("score", "score_z", "place", "reciprocal_rank")
-"""Of each source, in this order; the column of source s is `<s>:<feature>`."""
-MERGE_FEATURES = ("num_sources", "reciprocal_rank_sum", "score_z_mean")
 
 
 class SchemaError(ValueError):
@@ -78,12 +47,12 @@ class RankingSchema:
             *CONTEXT_FEATURES,
             *self.categorical,
             *ITEM_FEATURES,
-            *HISTORY_FEATURES,
-            *CROSS_FEATURES,
-            *SEARCH_FEATURES,
-            *(REPEAT_FEATURES if self.repeats else ()),
-            *(f"{source}:{name}" for source in self.sources for name in SOURCE_FEATURES),
-            *MERGE_FEATURES,
+            *HISTORY,
+            *CROSS,
+            *SEARCH,
+            *(REPEAT if self.repeats else ()),
+            *(f"{source}:{name}" for source in self.sources for name in SOURCE),
+            *MERGE,
         )
 
     @cached_property

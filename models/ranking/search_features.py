@@ -4,6 +4,8 @@ categories. Who never searched costs nothing.
 Shapes: B requests, C candidates, Q queries of one request.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from models.queries import Queries
@@ -16,16 +18,22 @@ thinned by four others.
 """
 
 
+SEARCH: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "search_match": lambda share, age: (share * np.exp2(-age / HALF_LIFE)).max(1),
+    "search_match_last": lambda share, age: share[:, -1],
+}
+"""Feature -> its values (C,) from the share of each query's words that a candidate has (C, Q) and
+the age of each query in microseconds (Q,)."""
+
+
 def search_features(queries: Queries, catalogue: Catalogue, candidates: np.ndarray) -> np.ndarray:
-    """(B, C) item_idx -> (B, C, len(SEARCH_FEATURES)) float32: the greatest share of a query's
-    words, each halved every HALF_LIFE since it was asked; the share of the newest query's.
-    """
-    out = np.zeros((*candidates.shape, 2), dtype=np.float32)
+    """(B, C) item_idx -> (B, C, len(SEARCH)) float32; zeros without searches."""
+    out = np.zeros((*candidates.shape, len(SEARCH)), dtype=np.float32)
     for row, searches in enumerate(queries.searches):
         if not searches.times:
             continue
-        share = catalogue.terms.shares(searches.queries, candidates[row])  # (C, Q)
+        share = catalogue.terms.shares(searches.queries, candidates[row])
         age = queries.at[row] - np.array(searches.times)
-        out[row, :, 0] = (share * np.exp2(-age / HALF_LIFE)).max(1)
-        out[row, :, 1] = share[:, -1]
+        for column, feature in enumerate(SEARCH.values()):
+            out[row, :, column] = feature(share, age)
     return out

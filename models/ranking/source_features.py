@@ -3,7 +3,9 @@
 Shapes: B requests, C candidates, S sources.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,18 +13,42 @@ RRF_CONSTANT = 60
 """Reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): sum of 1 / (60 + rank)."""
 
 
+@dataclass(frozen=True)
+class SourceScores:
+    """What S sources gave for B requests with C candidates each."""
+
+    score: np.ndarray  # (S, B, C) float64, gaps filled with the request's lowest
+    standardised: np.ndarray  # (S, B, C) within the request
+    rank: np.ndarray  # (S, B, C) float32 rank in the source's list, 0 where absent
+    real: np.ndarray  # (B, C) bool, False for padding
+
+    @cached_property
+    def found(self) -> np.ndarray:
+        """(S, B, C) bool: the source retrieved the candidate."""
+        return (self.rank > 0) & self.real
+
+
+SOURCE: dict[str, Callable[[SourceScores], np.ndarray]] = {
+    "score": lambda s: s.score,
+    "score_z": lambda s: s.standardised,
+    "place": lambda s: places(s.score, np.broadcast_to(s.real, s.score.shape)),
+    "reciprocal_rank": lambda s: s.found / np.maximum(s.rank, 1),
+}
+"""Feature of each source -> its values (S, B, C); the column of source s is `<s>:<feature>`."""
+MERGE: dict[str, Callable[[SourceScores], np.ndarray]] = {
+    "num_sources": lambda s: s.found.sum(0),
+    "reciprocal_rank_sum": lambda s: (s.found / (RRF_CONSTANT + s.rank)).sum(0),
+    "score_z_mean": lambda s: s.standardised.sum(0) / max(len(s.score), 1),
+}
+"""Feature of all sources together -> its values (B, C)."""
+
+
 def source_features(
     candidates: np.ndarray,
     scores: Sequence[np.ndarray | None],
     ranks: Sequence[np.ndarray | None],
 ) -> np.ndarray:
-    """S scores and S ranks, (B, C) each -> (B, C, S * len(SOURCE_FEATURES) + len(MERGE_FEATURES))
-    float32.
-
-    Of each source: its score (the request's lowest where it has none), the score standardised
-    within the request, the candidate's place among the candidates by that score, and 1 / rank in
-    the source's own list.
-    """
+    """S scores and S ranks, (B, C) each -> (B, C, S * len(SOURCE) + len(MERGE)) float32."""
     B, C = candidates.shape
     S = len(scores)
     silent = np.full((B, C), np.nan, dtype=np.float32)
@@ -32,23 +58,15 @@ def source_features(
         if given is not None:
             row[:] = given
     real = candidates > 0
-    valid = np.isfinite(score) & real
-    found = (rank > 0) & real
-    filled, z = _standardise(score, valid)
-    per_source = np.empty((B, C, S, 4), dtype=np.float32)
-    per_source[..., 0] = np.moveaxis(filled, 0, -1)
-    per_source[..., 1] = np.moveaxis(z, 0, -1)
-    per_source[..., 2] = np.moveaxis(places(filled, np.broadcast_to(real, filled.shape)), 0, -1)
-    per_source[..., 3] = np.moveaxis(found / np.maximum(rank, 1), 0, -1)
-    merged = np.stack(
-        [
-            found.sum(0),
-            (found / (RRF_CONSTANT + rank)).sum(0),
-            z.sum(0) / max(S, 1),
-        ],
-        axis=-1,
+    filled, z = _standardise(score, np.isfinite(score) & real)
+    of = SourceScores(filled, z, rank, real)
+    per_source = np.empty((B, C, S, len(SOURCE)), dtype=np.float32)
+    for column, feature in enumerate(SOURCE.values()):
+        per_source[..., column] = np.moveaxis(feature(of), 0, -1)
+    merged = np.stack([feature(of) for feature in MERGE.values()], axis=-1)
+    return np.concatenate(
+        [per_source.reshape(B, C, S * len(SOURCE)), merged], axis=-1, dtype=np.float32
     )
-    return np.concatenate([per_source.reshape(B, C, 4 * S), merged], axis=-1, dtype=np.float32)
 
 
 def _standardise(score: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,13 +1,10 @@
 """Every feature is described once, and no description is of nothing."""
 
 from cli.show_features import html_page
-from models.ranking.schema import (
-    CROSS_FEATURES,
-    HISTORY_FEATURES,
-    MERGE_FEATURES,
-    SEARCH_FEATURES,
-    SOURCE_FEATURES,
-)
+from models.ranking.cross_features import CROSS
+from models.ranking.history_features import HISTORY
+from models.ranking.search_features import SEARCH
+from models.ranking.source_features import MERGE, SOURCE
 from shortlist.features import descriptions as d
 from shortlist.features.finalize import CONTEXT_FEATURES, ITEM_FEATURES, USER_FEATURES
 from shortlist.features.profiles import PLACES
@@ -19,11 +16,11 @@ def test_the_descriptions_are_of_the_features_in_their_order() -> None:
         "context": CONTEXT_FEATURES,
         "place": tuple(f"request_{name}" for name in PLACES),
         "item": ITEM_FEATURES,
-        "history": HISTORY_FEATURES,
-        "cross": CROSS_FEATURES,
-        "search": SEARCH_FEATURES,
-        "source": SOURCE_FEATURES,
-        "merge": MERGE_FEATURES,
+        "history": tuple(HISTORY),
+        "cross": tuple(CROSS),
+        "search": tuple(SEARCH),
+        "source": tuple(SOURCE),
+        "merge": tuple(MERGE),
     }
     got = {group.name: tuple(feature.name for feature in group.features) for group in d.GROUPS}
     assert got == wanted

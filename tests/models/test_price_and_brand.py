@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 
 from models.queries import Queries
-from models.ranking.history_features import history_features
-from models.ranking.schema import HISTORY_FEATURES
+from models.ranking.history_features import HISTORY, history_features
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import ITEMS
 from shortlist.features.finalize import CONTEXT_FEATURES, USER_FEATURES
@@ -49,7 +48,7 @@ def features(history: list[list[int]], given: Catalogue) -> dict[str, np.ndarray
     candidates = np.tile(np.arange(1, given.num_items + 1), (n, 1))
     values = history_features(queries, given, candidates)
     assert np.isfinite(values).all()
-    return {name: values[..., k] for k, name in enumerate(HISTORY_FEATURES)}
+    return {name: values[..., k] for k, name in enumerate(HISTORY)}
 
 
 def test_prices_and_brands_by_hand() -> None:
@@ -78,5 +77,5 @@ def test_the_trend_of_prices_is_what_the_last_ten_cost_above_the_usual() -> None
 
 def test_what_the_catalogue_does_not_say_is_zero() -> None:
     found = features([[1, 2]], catalogue([None, None], [None, ""]))
-    for name in HISTORY_FEATURES[-7:]:
+    for name in list(HISTORY)[-7:]:
         assert not found[name].any(), name

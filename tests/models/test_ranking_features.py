@@ -9,7 +9,8 @@ import pytest
 from models.queries import Queries
 from models.ranking import features as features_module
 from models.ranking.features import ranking_features, ranking_schema
-from models.ranking.schema import SEARCH_FEATURES, RankingSchema, SchemaError
+from models.ranking.schema import RankingSchema, SchemaError
+from models.ranking.search_features import SEARCH
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.contracts import ITEMS, TIMESTAMP
@@ -185,7 +186,7 @@ def test_search_features_by_hand(items, catalogue):
     # a: 2 of 3 words of two days ago, 1 of 2 now; b: 1 of 3 then; c: the only word of yesterday.
     assert columns["search_match"] == pytest.approx([1 / 2, 1 / 3 / 4, 1 / 2])
     assert columns["search_match_last"] == pytest.approx([1 / 2, 0, 0])
-    of_nobody = x[1][:, [SCHEMA.names.index(name) for name in SEARCH_FEATURES]]
+    of_nobody = x[1][:, [SCHEMA.names.index(name) for name in SEARCH]]
     assert not of_nobody.any()
 
 

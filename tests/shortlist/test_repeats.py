@@ -7,8 +7,7 @@ import pytest
 
 from models.baselines.personal import Personal, PersonalConfig, fit_personal
 from models.data import Validation
-from models.ranking.repeat_features import repeat_features
-from models.ranking.schema import REPEAT_FEATURES
+from models.ranking.repeat_features import REPEAT, repeat_features
 from models.recommend.queries import build_queries
 from models.recommend.recommender import empty_rows
 from models.training import TrainingOptions
@@ -155,7 +154,7 @@ def test_personal_shows_strangers_what_is_popular_and_is_saved(tmp_path) -> None
 def test_repeat_features_say_how_a_candidate_stands_in_the_history() -> None:
     made = queries_of(["i002", "i001", "i002", "i002"], [0, 3, 4, 8], at=10)
     values = repeat_features(made, np.array([[2, 1, 3, 0]]))[0]
-    of = dict(zip(REPEAT_FEATURES, values.T, strict=True))
+    of = dict(zip(REPEAT, values.T, strict=True))
     np.testing.assert_allclose(of["own_events_log"], np.log1p([3, 1, 0, 0]), rtol=1e-6)
     np.testing.assert_allclose(of["own_days_since_last_log"], np.log1p([2, 7, 0, 0]), rtol=1e-6)
     np.testing.assert_allclose(of["own_due_log"], np.log1p([2 / 4, 0, 0, 0]), rtol=1e-6)

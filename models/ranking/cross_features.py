@@ -1,0 +1,38 @@
+"""Features that join a user's or all users' figures with a candidate's.
+
+Shapes: B requests, C candidates.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from models.queries import Queries
+from models.ranking.source_features import places
+from shortlist.features.finalize import ITEM_FEATURES, USER_FEATURES
+
+Cross = Callable[[Queries, np.ndarray, np.ndarray], np.ndarray]
+
+
+def _item(name: str, item: np.ndarray) -> np.ndarray:
+    return item[..., ITEM_FEATURES.index(name)]
+
+
+CROSS: dict[str, Cross] = {
+    "value_cross": lambda queries, item, real: (
+        queries.user[:, None, USER_FEATURES.index("user_mean_value")]
+        * _item("item_mean_value", item)
+    ),
+    "popularity_place": lambda queries, item, real: places(_item("item_events_log", item), real),
+    "recent_popularity_place": lambda queries, item, real: places(
+        _item("item_count_14d_log", item), real
+    ),
+}
+"""Feature -> its values (B, C) from the queries, the item features (B, C, len(ITEM_FEATURES)) and
+which candidates are real (B, C)."""
+
+
+def cross_features(queries: Queries, item: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """-> (B, C, len(CROSS))."""
+    real = candidates > 0
+    return np.stack([feature(queries, item, real) for feature in CROSS.values()], axis=-1)
