@@ -1,17 +1,14 @@
 """Expectations of rules and figures, what a user has changed of them, and what became of them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flows.validation.findings import Judged
-from shortlist.config import ConfigError
+from flows.validation.own import MARK, SEVERITY, action_of, name_of
 from shortlist.validation import Rule
 from shortlist.validation.config import RuleChange
 from shortlist.validation.figures import BatchFigure
 
-MARK = "shortlist"
-"""Key in the `meta` of the expectations that rules and figures yield."""
-SEVERITY = {"warn": "info", "quarantine": "warning", "stop": "critical"}
-"""What an action is called in Great Expectations."""
 ACTION = {severity: action for action, severity in SEVERITY.items()}
 
 
@@ -72,44 +69,26 @@ def of_figure(figure: BatchFigure) -> Any:
     )
 
 
-def judged(verdict: Any) -> Judged:
+def judged(verdict: Any, names: Mapping[str, str]) -> Judged:
+    """What became of an expectation.
+
+    Args:
+        names: {id: name} of users' own expectations; others are called as `name_of` says.
+    """
     config, result = verdict.expectation_config, verdict.result or {}
     mark = (config.meta or {}).get(MARK)
     rows = result.get("unexpected_count") if "element_count" in result else None
     if config.type == "unexpected_rows_expectation":
         rows = result.get("observed_value")
     return Judged(
-        name=mark["rule"] if mark else name_of(config),
+        name=mark["rule"] if mark else names.get(config.id) or name_of(config),
         action=ACTION[config.severity] if mark else action_of(config),
         success=verdict.success,
         unexpected=None if rows is None else int(rows),
+        rows=result.get("element_count"),
         observed=result.get("observed_value"),
         problem="" if verdict.success else _exceptions(verdict),
     )
-
-
-def action_of(own: Any) -> str:
-    """What is to happen if a user's own expectation is not met: `severity` in its `meta`, else
-    Great Expectations' own severity, where `critical` stops and the others warn.
-    """
-    asked = (own.meta or {}).get("severity")
-    if asked is None:
-        return "stop" if own.severity == "critical" else "warn"
-    if asked not in SEVERITY:
-        raise ConfigError(
-            f"great_expectations: '{name_of(own)}': severity '{asked}' in meta, want one of"
-            f" {', '.join(SEVERITY)}"
-        )
-    return asked
-
-
-def name_of(own: Any) -> str:
-    """What a user's own expectation is called in messages and in the quarantine."""
-    if own.description:
-        return own.description
-    kind = getattr(own, "expectation_type", None) or own.type
-    kwargs = getattr(own, "kwargs", None) or own.configuration.kwargs
-    return f"{kind} ({kwargs.get('column') or str(own.id)[:8]})"
 
 
 def _exceptions(verdict: Any) -> str:

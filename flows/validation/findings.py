@@ -1,7 +1,7 @@
 """What follows from Great Expectations' results: what is warned of, and what refuses a batch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shortlist.validation import Rule
@@ -33,6 +33,8 @@ class Judged:
     success: bool
     unexpected: int | None
     """Rows or values that Great Expectations counted; None where it counts none."""
+    rows: int | None
+    """Rows that were looked at, where Great Expectations says so."""
     observed: Any
     problem: str
     """Why there is no result, else empty."""
@@ -43,33 +45,52 @@ def row_findings(
 ) -> list[Finding]:
     """Findings of a table's suite: those of rules, and those of users' own expectations."""
     found = []
+    is_replay = sorting.batch.replay_of is not None
     for one in results:
         rule = rules.get(one.name)
-        finding = _own(one, sorting, table) if rule is None else _of_rule(one, rule, sorting, table)
-        found += [finding] if finding else []
+        if rule is None:
+            one = replace(one, rows=sorting.counts[table].rows)
+            found += own_findings([one], table, is_replay=is_replay)
+        else:
+            finding = _of_rule(one, rule, sorting, table)
+            found += [finding] if finding else []
     return found
 
 
-def _own(one: Judged, sorting: Sorting, table: str) -> Finding | None:
-    is_replay = sorting.batch.replay_of is not None
-    if one.success or (is_replay and one.unexpected is None and not one.problem):
-        return None  # some rows of an old batch are not measured as a whole
-    if one.problem:
-        text = f"no result: {one.problem}"
-    elif one.unexpected is None:
-        text = "is not met" if one.observed is None else f"found {one.observed}"
-    else:
-        rows = sorting.counts[table].rows
-        text = f"{one.unexpected:,} of {rows:,} rows ({one.unexpected / max(rows, 1):.1%})"
-    return Finding(table, one.name, one.action, f"{one.name}: {text}")
+def own_findings(results: list[Judged], table: str, *, is_replay: bool) -> list[Finding]:
+    """Findings that take no rows out: of users' own expectations, and of all in their own
+    validation definitions.
+
+    Args:
+        table: table, or validation definition.
+        is_replay: some rows of an old batch are not measured as a whole.
+    """
+    found = []
+    for one in results:
+        if one.success or (is_replay and one.unexpected is None and not one.problem):
+            continue
+        if one.problem:
+            text = f"no result: {one.problem}"
+        elif one.unexpected is None:
+            text = "is not met" if one.observed is None else f"found {one.observed}"
+        elif one.rows is None:
+            text = f"{one.unexpected:,} rows"
+        else:
+            share = one.unexpected / max(one.rows, 1)
+            text = f"{one.unexpected:,} of {one.rows:,} rows ({share:.1%})"
+        action = "stop" if one.action == "stop" else "warn"
+        found.append(Finding(table, one.name, action, f"{one.name}: {text}"))
+    return found
 
 
 def _of_rule(one: Judged, rule: Rule, sorting: Sorting, table: str) -> Finding | None:
     counts = sorting.counts[table]
     if one.problem:  # to let the rows pass would be to skip the rule
         return Finding(table, rule.name, "stop", f"{rule.name}: no result: {one.problem}")
-    broken = one.unexpected or 0
-    if rule.action != "warn" and broken != (held := counts.broken.get(rule.name, 0)):
+    broken, held = one.unexpected or 0, counts.broken.get(rule.name, 0)
+    if rule.query is not None and min(broken, held) > 0:
+        broken = held  # a query may find a row more than once
+    if rule.action != "warn" and broken != held:
         text = f"{rule.name}: Great Expectations found {broken:,} rows, {held:,} were held back"
         return Finding(table, rule.name, "stop", f"{text}; this is a fault of shortlist")
     if one.success:

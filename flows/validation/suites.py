@@ -12,26 +12,25 @@ from typing import Any
 
 import duckdb
 
-from flows.validation.docs import SITE, run_name
+from flows.validation.checkpoints import run_checkpoint
+from flows.validation.docs import SITE
 from flows.validation.expectations import (
     MARK,
-    action_of,
     change_of,
     edits,
     is_judged,
     judged,
-    name_of,
     of_figure,
     of_rule,
 )
-from flows.validation.findings import Finding, Judged, batch_findings, row_findings
+from flows.validation.findings import Finding, Judged, batch_findings, own_findings, row_findings
+from flows.validation.own import names_of, own, own_rules
 from shortlist.config import ConfigError
 from shortlist.validation import Figures, Rule, ValidateConfig, rules_for
-from shortlist.validation.checks import Check
 from shortlist.validation.config import RuleChange
 from shortlist.validation.figures import BATCH as BATCH_FIGURES
 from shortlist.validation.rules import SCHEMAS, changed
-from shortlist.validation.sorting import NUMBER, Sorting
+from shortlist.validation.sorting import Sorting
 
 BATCH = "batch"
 SUITES = (*SCHEMAS, BATCH)
@@ -66,6 +65,8 @@ class Judge:
         self.source: DuckDBDatasource = source
         self.source.borrow(connection)
         self.suites = {name: self._suite(name) for name in SUITES}
+        self.names: dict[str, str] = {}
+        """{id: name} of the expectations that users have added."""
 
     def _configure(self) -> None:
         """Settings that a fresh context gets once; what a user changes later stays."""
@@ -130,50 +131,15 @@ class Judge:
             earliest_published=as_utc(config.earliest_published),
         )
         changes = {table: self.changes(table) for table in SCHEMAS}
-        return [
-            *(changed([rule], changes[rule.table])[0] for rule in rules),
-            *self.own_rules(),
-        ]
+        rules = [changed([rule], changes[rule.table])[0] for rule in rules]
+        figures = {*BATCH_FIGURES, *(one.name for one in config.expectations)}
+        self.names = names_of(self.suites, {rule.name for rule in rules} | figures)
+        return [*rules, *own_rules(self.suites, self.names)]
 
     def limits(self, config: ValidateConfig) -> ValidateConfig:
         """The settings with the limits of figures that users have changed in the suite."""
         changes = {name: one for name, one in self.changes(BATCH).items() if name in BATCH_FIGURES}
         return config.model_copy(update={"rules": config.rules | changes})
-
-    def own_rules(self) -> list[Rule]:
-        """The expectations that users have added to quarantine rows by.
-
-        Raises:
-            ConfigError: an expectation is to quarantine rows but has no query that gives rows.
-        """
-        rules = []
-        for table in SCHEMAS:
-            for place, one in enumerate(self._own(table)):
-                if action_of(one) != "quarantine":
-                    continue
-                query = getattr(one, "unexpected_rows_query", None)
-                key, name = NUMBER[table], name_of(one)
-                if query is None:
-                    raise ConfigError(
-                        f"great_expectations, suite '{table}': '{name}' has the severity"
-                        " 'quarantine', which only an UnexpectedRowsExpectation can have; want"
-                        " 'warn' or 'stop', or a query"
-                    )
-                rows = f"own_{table}_{place}"
-                rules.append(
-                    Rule(
-                        table,
-                        name,
-                        Check(key, f"{key} IN (SELECT {key} FROM {rows})", one.expectation_type),
-                        name,
-                        query=f"CREATE OR REPLACE TEMP TABLE {rows} AS"
-                        f" SELECT DISTINCT {key} FROM ({query}) found",
-                    )
-                )
-        return rules
-
-    def _own(self, suite: str) -> list[Any]:
-        return [one for one in self.suites[suite].expectations if MARK not in (one.meta or {})]
 
     def run(
         self, sorting: Sorting, rules: list[Rule], figures: Figures, *, batch_id: str
@@ -198,16 +164,19 @@ class Judge:
         self, sorting: Sorting, rules: list[Rule], figures: Figures, *, batch_id: str
     ) -> list[Finding]:
         findings = []
+        is_replay = sorting.batch.replay_of is not None
         for table in SCHEMAS:
             mine = [rule for rule in rules if rule.table == table]
             self._renew(table, [of_rule(rule) for rule in mine if rule.query is None])
             if sorting.counts[table].rows:
-                results = self._validate(table, batch_id)
+                results, others = self._validate(table, batch_id, is_replay=is_replay)
+                findings += others
                 findings += row_findings(results, {r.name: r for r in mine}, sorting, table)
         by_name = {one.name: one for one in figures.batch if is_judged(one)}
         if by_name:
             self._renew(BATCH, [of_figure(one) for one in by_name.values()])
-            results = self._validate(BATCH, batch_id)
+            results, others = self._validate(BATCH, batch_id, is_replay=is_replay)
+            findings += others
             reasons = {rule.name: rule.reason for rule in rules}
             findings += batch_findings(results, by_name, sorting, reasons)
         return findings
@@ -239,43 +208,23 @@ class Judge:
                 one.id = old.id
                 # What was generated is remembered, so that an edit is known as one next time too.
                 one.meta[MARK] = mark | {field: old.meta[MARK][field] for field in edits(old)}
-        suite.expectations = [*self._own(name), *ours]
+        suite.expectations = [*own(suite), *ours]
         suite.save()
 
-    def _validate(self, name: str, batch_id: str) -> list[Judged]:
-        import great_expectations as gx
-
-        run_id = gx.RunIdentifier(run_name=run_name(batch_id))
-        (result,) = self._checkpoint(name).run(run_id=run_id).run_results.values()
-        return [judged(one) for one in result.results]
-
-    def _checkpoint(self, name: str) -> Any:
-        """The stored checkpoint of a suite; made, with all it needs, if it is not there."""
-        import great_expectations as gx
-        from great_expectations.checkpoint.actions import UpdateDataDocsAction
-
-        if name in {one.name for one in self.context.checkpoints.all()}:
-            return self.context.checkpoints.get(name)
-        if name in self.source.get_asset_names():
-            asset = self.source.get_asset(name)
-        else:
-            asset = self.source.add_table_asset(name, table_name=f"{name}_rows")
-        there = {one.name for one in self.context.validation_definitions.all()}
-        if name in there:
-            definition = self.context.validation_definitions.get(name)
-        else:
-            rows = [one for one in asset.batch_definitions if one.name == "rows"]
-            data = rows[0] if rows else asset.add_batch_definition_whole_table("rows")
-            definition = self.context.validation_definitions.add(
-                gx.ValidationDefinition(name=name, data=data, suite=self.suites[name])
-            )
-        return self.context.checkpoints.add(
-            gx.Checkpoint(
-                name=name,
-                validation_definitions=[definition],
-                actions=[UpdateDataDocsAction(name="update_data_docs", site_names=[SITE])],
-            )
-        )
+    def _validate(
+        self, name: str, batch_id: str, *, is_replay: bool
+    ) -> tuple[list[Judged], list[Finding]]:
+        """Results of a suite, and what validation definitions that users have added found."""
+        outcome = run_checkpoint(self.context, self.source, self.suites[name], batch_id=batch_id)
+        found = []
+        for definition, result in outcome.others.items():
+            if isinstance(result, Exception):
+                text = f"checkpoint '{name}': no result: {result}"
+                found.append(Finding(definition, definition, "stop", text))
+            else:
+                results = [judged(one, {}) for one in result.results]
+                found += own_findings(results, definition, is_replay=is_replay)
+        return [judged(one, self.names) for one in outcome.ours.results], found
 
 
 def as_utc(moment: datetime) -> datetime:

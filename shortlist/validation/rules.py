@@ -41,7 +41,7 @@ class Rule:
     budget: float | None = None
     """Share of the values that may break the rule; more refuses the batch. None: no such limit."""
     query: str | None = None
-    """A query that the user has added to the suite; `{batch}` in it is the prepared relation."""
+    """SQL that makes the table of the rows that a user's own query finds."""
 
     @property
     def bad(self) -> str:

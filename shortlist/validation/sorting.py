@@ -188,7 +188,7 @@ class Sorting:
             raise
         for rule in mine:
             if rule.query is not None:
-                self._bind(rule, rule.query.format(batch=f"{table}_rows"))
+                self._bind(rule, rule.query)
 
     def _bind(self, rule: Rule, query: str) -> None:
         try:

@@ -108,27 +108,30 @@ def test_a_users_query_quarantines_the_rows_that_it_finds(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "arguments", "says"),
+    ("suite", "query", "says"),
     [
-        ("ExpectColumnValuesToNotBeNull", {"column": "text"}, "only an UnexpectedRowsExpectation"),
+        ("interactions", None, "only an UnexpectedRowsExpectation"),
+        ("interactions", "SELECT user_id FROM {batch} WHERE value > 2", "'mine': .*event_order"),
+        ("interactions", "SELECT * FROM {batch} WHERE vale > 2", "'mine': .*vale"),
         (
-            "UnexpectedRowsExpectation",
-            {"unexpected_rows_query": "SELECT user_id FROM {batch} WHERE value > 2"},
-            "'mine': .*event_order",
+            "interactions",
+            "SELECT * FROM {batch} WHERE regexp_matches(user_id, '^x{2}$')",
+            "'mine': the query has a brace .* doubled",
         ),
-        (
-            "UnexpectedRowsExpectation",
-            {"unexpected_rows_query": "SELECT * FROM {batch} WHERE vale > 2"},
-            "'mine': .*vale",
-        ),
+        ("batch", None, "suite 'batch': 'mine' has the severity 'quarantine'"),
+        ("batch", "SELECT * FROM {batch}", "suite 'batch': 'mine' has the severity 'quarantine'"),
     ],
 )
 def test_what_cannot_quarantine_rows_is_named(
-    house: House, kind: str, arguments: dict[str, str], says: str
+    house: House, suite: str, query: str | None, says: str
 ) -> None:
     house.validate()
-    meta = {"severity": "quarantine"}
-    add(house, "interactions", kind, **arguments, meta=meta, description="mine")
+    mine: dict[str, Any] = {"meta": {"severity": "quarantine"}, "description": "mine"}
+    if query is None:
+        column = "text" if suite == "interactions" else "volume.rows"
+        add(house, suite, "ExpectColumnValuesToBeNull", column=column, **mine)
+    else:
+        add(house, suite, "UnexpectedRowsExpectation", unexpected_rows_query=query, **mine)
     with pytest.raises(ConfigError, match=says):
         house.validate([event(50)])
 

@@ -1,0 +1,123 @@
+"""Checkpoints: the stored one of each suite, and what a run of it says of a prepared batch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.validation.docs import SITE, run_name
+from shortlist.config import ConfigError
+
+NEEDED = "SUMMARY"
+"""Result format with counts; Great Expectations' default."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Results of a checkpoint's validation definitions."""
+
+    ours: Any
+    """Result of the definition that judges the prepared rows."""
+    others: dict[str, Any]
+    """{definition that a user has added: its result, or the error that prevented one}."""
+
+
+def stored_checkpoint(context: Any, source: Any, suite: Any) -> Any:
+    """The checkpoint of a suite; made, with all it needs, if it is not there.
+
+    Raises:
+        ConfigError: its file cannot be read, or the file of a definition or suite in it.
+    """
+    import great_expectations as gx
+    from great_expectations.checkpoint.actions import UpdateDataDocsAction
+
+    name = suite.name
+    if (stored := _stored(context, "checkpoints", name)) is not None:
+        return stored
+    actions: list[Any] = [UpdateDataDocsAction(name="update_data_docs", site_names=[SITE])]
+    definitions = [_definition(context, source, suite)]
+    return context.checkpoints.add(
+        gx.Checkpoint(name=name, validation_definitions=definitions, actions=actions)
+    )
+
+
+def _stored(context: Any, folder: str, name: str) -> Any:
+    path = Path(context.root_directory) / folder / f"{name}.json"
+    if not path.is_file():
+        return None
+    try:
+        return getattr(context, folder).get(name)
+    except Exception as error:  # of many types, by what is wrong
+        raise ConfigError(
+            f"{path}: Great Expectations cannot read it: {error}; mend it, or delete it to get a"
+            " new one"
+        ) from None
+
+
+def _definition(context: Any, source: Any, suite: Any) -> Any:
+    import great_expectations as gx
+
+    name = suite.name
+    if (stored := _stored(context, "validation_definitions", name)) is not None:
+        return stored
+    if name in source.get_asset_names():
+        asset = source.get_asset(name)
+    else:
+        asset = source.add_table_asset(name, table_name=f"{name}_rows")
+    rows = [one for one in asset.batch_definitions if one.name == "rows"]
+    data = rows[0] if rows else asset.add_batch_definition_whole_table("rows")
+    return context.validation_definitions.add(
+        gx.ValidationDefinition(name=name, data=data, suite=suite)
+    )
+
+
+def run_checkpoint(context: Any, source: Any, suite: Any, *, batch_id: str) -> Outcome:
+    """Run the definitions and actions of a suite's checkpoint.
+
+    `Checkpoint.run` takes no result format, and refuses a checkpoint that differs from the stored
+    one. Our own definition is run even if a user has taken it out of the checkpoint.
+    """
+    import great_expectations as gx
+    from great_expectations.checkpoint.checkpoint import CheckpointResult
+    from great_expectations.data_context.types.resource_identifiers import (
+        ExpectationSuiteIdentifier,
+        ValidationResultIdentifier,
+    )
+
+    checkpoint = stored_checkpoint(context, source, suite)
+    definitions = {one.name: one for one in checkpoint.validation_definitions}
+    if suite.name not in definitions:
+        definitions[suite.name] = _definition(context, source, suite)
+    run_id = gx.RunIdentifier(run_name=run_name(batch_id))
+    results: dict[str, Any] = {}
+    for name, one in definitions.items():
+        wanted = checkpoint.result_format
+        wanted = with_counts(wanted) if name == suite.name else wanted
+        try:
+            results[name] = one.run(
+                checkpoint_id=checkpoint.id, result_format=wanted, run_id=run_id
+            )
+        except Exception as error:  # of many types: a user's source that is gone, a parameter
+            if name == suite.name:
+                raise
+            results[name] = error
+    stored = {
+        ValidationResultIdentifier(
+            expectation_suite_identifier=ExpectationSuiteIdentifier(definitions[name].suite.name),
+            run_id=run_id,
+            batch_identifier=one.batch_id,
+        ): one
+        for name, one in results.items()
+        if not isinstance(one, Exception)
+    }
+    checkpoint._run_actions(
+        CheckpointResult(run_id=run_id, run_results=stored, checkpoint_config=checkpoint)
+    )
+    return Outcome(ours=results.pop(suite.name), others=results)
+
+
+def with_counts(result_format: Any) -> Any:
+    """The result format, or one with counts if it has none."""
+    kind = result_format
+    if isinstance(result_format, dict):
+        kind = result_format.get("result_format")
+    return NEEDED if kind == "BOOLEAN_ONLY" else result_format
