@@ -1,7 +1,7 @@
-"""The state of a training between two epochs as one file: what an exact resume needs.
+"""Save and load the state of a training between two epochs, so that it resumes exactly.
 
-No pickle: tensors and the states of random streams ride as safetensors, the rest as JSON in its
-metadata.
+One safetensors file, no pickle: tensors and torch generator states are stored as tensors,
+everything else as JSON in the metadata.
 """
 
 import json
@@ -17,16 +17,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 Stream = np.random.Generator | torch.Generator
-"""A source of random numbers that a training draws from."""
+"""A random generator that a training draws from."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is another training's; the message names the file and where the two differ."""
+    """The checkpoint is of another training; the message names the file and the differences."""
 
 
 @dataclass
 class Progress:
-    """How far a training has come; epochs count from 1."""
+    """Progress of a training; epochs count from 1."""
 
     step: int
     losses: list[float]
@@ -48,7 +48,7 @@ def save_checkpoint(
     best_weights: dict[str, Tensor] | None,
     streams: tuple[Stream, ...],
 ) -> None:
-    """Write beside, then rename: a kill leaves the epoch before."""
+    """Write a temporary file, then rename it, so that a kill leaves the previous checkpoint."""
     tensors = {f"weights/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"averaged/{i}": value for i, value in enumerate(averaged)}
     tensors |= {f"best/{name}": value for name, value in (best_weights or {}).items()}
@@ -63,7 +63,7 @@ def save_checkpoint(
     metadata = {"about": about, "progress": vars(progress), "rngs": rngs}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    # A clone each: safetensors refuses tensors that share memory.
+    # Clone each one: safetensors refuses tensors that share memory.
     save_file(
         {name: value.detach().cpu().clone() for name, value in tensors.items()},
         partial,
@@ -81,13 +81,13 @@ def load_checkpoint(
     averaged: list[Tensor],
     streams: tuple[Stream, ...],
 ) -> tuple[Progress, dict[str, Tensor] | None]:
-    """Put everything back in place as `save_checkpoint` found it.
+    """Restore model, optimiser, averages and random streams from `save_checkpoint`'s file.
 
     Returns:
-        How far it came, and the weights of the best epoch.
+        The progress so far, and the weights of the best epoch.
 
     Raises:
-        CheckpointError: it is the checkpoint of another training.
+        CheckpointError: the checkpoint belongs to another training.
     """
     with safe_open(path, framework="pt") as file:
         metadata = json.loads((file.metadata() or {}).get("shortlist", "{}"))
@@ -96,7 +96,7 @@ def load_checkpoint(
     if different:
         raise CheckpointError(
             f"{path}: belongs to another training ({', '.join(different)});"
-            " want its own folder of checkpoints, or delete the file"
+            " use a separate checkpoint folder, or delete the file"
         )
 
     def part(prefix: str) -> dict[str, Tensor]:
@@ -124,7 +124,7 @@ def load_checkpoint(
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, inside: str = "") -> list[str]:
-    """Where two nested JSON objects differ: ["config.loss is 'bce', here 'gbce'"]."""
+    """List the differences of two nested JSON objects: ["config.loss is 'bce', here 'gbce'"]."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         before, now = old.get(key), new.get(key)

@@ -1,6 +1,4 @@
-"""What models are trained on and judged by: the training window's histories, and the validation
-requests.
-"""
+"""Inputs of every model: the histories of the training window, and the validation requests."""
 
 import hashlib
 from collections.abc import Callable
@@ -18,7 +16,7 @@ from shortlist.metrics import ndcg
 
 
 def fingerprint(*arrays: np.ndarray) -> str:
-    """A hash of the arrays' types, shapes and contents."""
+    """Return 16 hex digits of a SHA-256 over the arrays' types, shapes and contents."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str} {array.shape}".encode())
@@ -30,8 +28,9 @@ def fingerprint(*arrays: np.ndarray) -> str:
 class TrainingData:
     """Positive events of the retrieval-train window, sorted by user, then time, then source order.
 
-    Events of user row u are `offsets[u]:offsets[u + 1]`: what its history holds in the end, each
-    item once unless repeats are allowed. All events are in `every`.
+    The events of user row u are `offsets[u]:offsets[u + 1]`. They form the user's history at the
+    end of the window: each item once, or every event where repeats are allowed. `every` holds all
+    events.
     """
 
     catalogue: Catalogue
@@ -43,7 +42,8 @@ class TrainingData:
     type_code: np.ndarray  # (E,) int64 EVENT_CODE, 0 where unknown
     profile: np.ndarray  # (U, A) int64 codes
     profile_cardinalities: tuple[int, ...]  # A numbers of codes, unknown included
-    log: UserLog | None = None  # None: nobody repeats an item, and every event was known at once
+    log: UserLog | None = None
+    """All target events. None: no item is repeated, and each event was known at its own time."""
 
     @classmethod
     def from_log(
@@ -55,7 +55,7 @@ class TrainingData:
         profile: np.ndarray,
         profile_cardinalities: tuple[int, ...],
     ) -> "TrainingData":
-        """Histories out of all events, by the rule of `shortlist/counting.py`."""
+        """Build the histories from all events, by the rule of `shortlist/counting.py`."""
         known = log.in_catalogue
         rows = known.kept()
         return cls(
@@ -73,7 +73,7 @@ class TrainingData:
 
     @cached_property
     def every(self) -> UserLog:
-        """All target events, with repeats, unknown items and the moments they were known from."""
+        """All target events: with repeats, items outside the catalogue, and arrival times."""
         return self.log or UserLog.build(
             self.user_row,
             num_users=self.num_users,
@@ -95,7 +95,7 @@ class TrainingData:
 
     @cached_property
     def num_event_types(self) -> int:
-        """Different known event types in the histories."""
+        """Number of distinct known event types in the histories."""
         return int(np.count_nonzero(np.unique(self.type_code)))
 
     @cached_property
@@ -105,7 +105,7 @@ class TrainingData:
 
     @cached_property
     def item_counts(self) -> np.ndarray:
-        """(N + 1,) int64: events of each item; row 0 is 0."""
+        """(N + 1,) int64: number of events of each item; row 0 is 0."""
         return np.bincount(self.item_idx, minlength=self.num_items + 1)
 
     @cached_property
@@ -119,7 +119,7 @@ class TrainingData:
 
     @cached_property
     def about(self) -> dict[str, int | str]:
-        """Sizes and hashes of events, users and items: what another data set differs in."""
+        """Sizes and hashes of events, users and items. They identify the data set."""
         names = ("offsets", "item_idx", "time", "value", "type_code", "profile")
         arrays = [getattr(self, name) for name in names]
         return {
@@ -136,14 +136,13 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Validation:
-    """Requests with known answers, for tuning and early stopping. One entry for each publishing
-    tick.
-    """
+    """Requests with known relevant items, for tuning and early stopping. One entry per tick."""
 
-    ticks: list[tuple[Queries, ItemState, list[np.ndarray]]]  # relevant item_idx a query
+    ticks: list[tuple[Queries, ItemState, list[np.ndarray]]]
+    """Queries, the item features they read, and the relevant item_idx of each query."""
 
     def ndcg(self, source: Source, *, k: int = 10) -> float:
-        """nDCG@k of a source's own retrieval over the full catalogue, mean per user, then all."""
+        """nDCG@k of `source` over the full catalogue, averaged per user, then over users."""
         return self.mean_per_user(
             lambda queries, items, relevant: ndcg(
                 source.retrieve(queries, items, k=k).item_idx, relevant, k=k
@@ -153,7 +152,14 @@ class Validation:
     def mean_per_user(
         self, judge: Callable[[Queries, ItemState, list[np.ndarray]], np.ndarray]
     ) -> float:
-        """`judge` gives one figure a query, NaN where nothing is relevant; NaN without requests."""
+        """Average a metric per user, then over users.
+
+        Args:
+            judge: returns one value per query; NaN for a query without relevant items.
+
+        Returns:
+            NaN if there are no requests or all values are NaN.
+        """
         if not self.ticks:
             return float("nan")
         users: list[str] = []
@@ -165,7 +171,7 @@ class Validation:
 
 
 def mean_over_users(users: list[str], values: np.ndarray) -> float:
-    """Mean of each user's mean; NaN values are left out; NaN if none is left."""
+    """Mean over users of each user's mean. NaN values are ignored; returns NaN if none is left."""
     kept = ~np.isnan(values)
     if not kept.any():
         return float("nan")

@@ -1,7 +1,8 @@
-"""Small parts that several models share.
+"""Layers that several models share.
 
-Shapes: B batch, L positions, D dim, H heads. Parts draw from the generator they are given, because
-models train in parallel threads and torch's global one is shared between them.
+Shapes: B batch, L positions, D dim, H heads. Layers draw random numbers from the generator they are
+given. Models train in parallel threads that share torch's global generator, so results with the
+global one would depend on the order of the threads.
 """
 
 import numpy as np
@@ -13,9 +14,10 @@ from shortlist.contracts import EVENT_CODE
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask comes from a generator of its own, a byte for each number.
+    """Dropout with its own random generator; it draws one byte per number.
 
-    The rate is rounded to 1/256; eight bytes a draw take a quarter of the time of `torch.rand`.
+    The rate is rounded to a multiple of 1/256. One draw fills eight bytes, which takes a quarter of
+    the time of `torch.rand`.
     """
 
     def __init__(self, rate: float):
@@ -29,16 +31,16 @@ class Dropout(nn.Module):
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
         words.random_(-(2**63), None, generator=self.generator)
         drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
-        # Arithmetic on floats, because comparing bytes and choosing take five times as long.
+        # Float arithmetic: comparing bytes and `torch.where` take five times as long.
         kept = drawn.to(x.dtype).sub_(self.dropped - 1).clamp_(0, 1)
         return x * kept.mul_(256 / (256 - self.dropped))
 
 
 def prepare(model: nn.Module, generator: torch.Generator) -> None:
-    """Draw all weights and set the stream of every dropout: what makes training repeatable.
+    """Initialise all weights and set the generator of every `Dropout`, for repeatable training.
 
-    Matrices are normal with a deviation of 1 / sqrt(inputs), embeddings with 1 / sqrt(D); biases
-    are 0.
+    Weight matrices are normal with standard deviation 1 / sqrt(inputs), embeddings with
+    1 / sqrt(D). Biases are 0.
     """
     for module in model.modules():
         if isinstance(module, Dropout):
@@ -54,11 +56,11 @@ def prepare(model: nn.Module, generator: torch.Generator) -> None:
                     nn.init.zeros_(parameter)
 
 
-def quieten(model: nn.Module) -> None:
-    """Let every branch of a residual block begin at a tenth of its size.
+def scale_down_residuals(model: nn.Module) -> None:
+    """Multiply the output weights of every attention and feed-forward branch by 0.1.
 
-    At its start a block then passes its input on, so that the last item's embedding, not a random
-    mixture, is what the next item is first predicted from.
+    A residual block then starts close to the identity. The first predictions depend on the last
+    item's embedding instead of on a random mixture of the history.
     """
     for module in model.modules():
         if isinstance(module, Attention):
@@ -68,11 +70,13 @@ def quieten(model: nn.Module) -> None:
 
 
 class ItemEmbedding(nn.Module):
-    """Items by id and categories, with an unknown id for items that have no training event; and by
-    a projection of content vectors where those are given, which begins at zero.
+    """Item embedding: id embedding + projection of categories + projection of content vectors.
 
-    In training an id is sometimes forgotten, so that the unknown one is learned and a cold item
-    lies where its categories and content put it, not at a random point.
+    Row 0 of the id embedding is the unknown item. Items without a training event use it. The
+    projection of content vectors is optional and starts at zero.
+
+    In training, ids are replaced by the unknown id at random (`drop_id`). The unknown id is
+    thereby learned, and the vector of a cold item depends on its categories and content only.
     """
 
     categories: Tensor
@@ -90,11 +94,11 @@ class ItemEmbedding(nn.Module):
         """
         Args:
             categories: (N + 1, K) multi-hot.
-            known: (N + 1,) bool: has training events.
-            content: (N + 1, F) float32, kept as it is and saved with the weights; row 0 is zeros.
+            known: (N + 1,) bool: the item has training events.
+            content: (N + 1, F) float32; a fixed buffer, saved with the weights; row 0 is zeros.
         """
         super().__init__()
-        self.id = nn.Embedding(len(categories), dim)  # row 0 is the unknown item
+        self.id = nn.Embedding(len(categories), dim)
         has_categories = categories.shape[1] > 0
         self.category = nn.Linear(categories.shape[1], dim, bias=False) if has_categories else None
         self.register_buffer("categories", torch.from_numpy(categories), persistent=False)
@@ -112,14 +116,14 @@ class ItemEmbedding(nn.Module):
         """(N + 1,) int64: all item_idx."""
         return torch.arange(len(self.known), device=self.device)
 
-    def ids(self, items: Tensor, *, forget: Tensor | None = None) -> Tensor:
-        """item_idx -> row of the id embedding, 0 for unknown and for what `forget` (bool) says."""
+    def ids(self, items: Tensor, *, drop_id: Tensor | None = None) -> Tensor:
+        """item_idx -> row of the id embedding; 0 for unknown items and where `drop_id` is True."""
         ids = torch.where(self.known[items], items, 0)
-        return ids if forget is None else ids.masked_fill(forget, 0)
+        return ids if drop_id is None else ids.masked_fill(drop_id, 0)
 
-    def forward(self, items: Tensor, *, forget: Tensor | None = None) -> Tensor:
+    def forward(self, items: Tensor, *, drop_id: Tensor | None = None) -> Tensor:
         """(...) item_idx -> (..., D)."""
-        ids = self.ids(items, forget=forget)
+        ids = self.ids(items, drop_id=drop_id)
         x = self.id(ids)
         if self.category is not None:
             x = x + self.category(self.categories[items])
@@ -129,10 +133,10 @@ class ItemEmbedding(nn.Module):
 
 
 class EventTypes(nn.Module):
-    """What an event's type says about its item: x * (1 + gain[type]) + shift[type].
+    """Modulation of an item embedding by its event type: x * (1 + gain[type]) + shift[type].
 
-    Source: FiLM (Perez et al. 2018). Zeros at first, so that training begins as without types; of
-    an unknown type (0) they stay zeros.
+    Gain and shift start at zero, so training starts as without event types. They stay zero for
+    the unknown type (0). Source: FiLM (Perez et al. 2018).
     """
 
     def __init__(self, dim: int):
@@ -160,9 +164,9 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention in which a position sees what `mask` allows.
+    """Multi-head self-attention; a position attends to the positions that `mask` allows.
 
-    (R, W, D) and mask (R, W, W) bool -> (R, W, D).
+    (R, W, D) and mask (R, W, W) bool -> (R, W, D), with R rows of W positions.
     """
 
     def __init__(self, dim: int, *, num_heads: int):
@@ -212,7 +216,7 @@ class GatedFeedForward(nn.Module):
 
 
 class LigrBlock(nn.Module):
-    """Pre-norm block whose two branches pass a learned gate.
+    """Pre-norm transformer block with a learned sigmoid gate on each residual branch.
 
     Source: Borisyuk et al. 2025, "LiGR", as in eSASRec (Tikhonovich et al. 2025).
     """
@@ -235,9 +239,11 @@ class LigrBlock(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Weighted mean of the real positions; weights by a learned query and by how recent they are.
+    """Attention pooling: weighted mean of the real positions.
 
-    (B, L, D) and mask (B, L), right padded -> (B, D); an empty history gives zeros.
+    A position's weight is the softmax of a learned linear score plus a learned bias for its
+    distance from the newest position. (B, L, D) and mask (B, L), right padded -> (B, D). An empty
+    history gives zeros.
     """
 
     def __init__(self, dim: int, *, max_length: int):
@@ -249,6 +255,6 @@ class AttentionPool(nn.Module):
         column = torch.arange(mask.shape[1], device=mask.device)
         from_newest = (mask.sum(1, keepdim=True) - 1 - column).clamp(min=0)
         logits = self.score(x).squeeze(-1) + self.recency[from_newest]
-        # Not -inf: an empty history would give NaN, in the gradient too.
+        # Not -inf: an empty history would give NaN in outputs and gradients.
         weights = logits.masked_fill(~mask, -1e9).softmax(1) * mask
         return torch.einsum("bl,bld->bd", weights, x)

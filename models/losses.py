@@ -1,4 +1,4 @@
-"""Losses of candidate models, as pure functions.
+"""Loss functions of candidate models.
 
 Shapes: M predictions, D dim, N items, K negatives. Item 0 is padding and never a candidate.
 """
@@ -11,18 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK_BYTES = 1 << 23
-"""Logits that are looked at together on a CPU: 8 MB stay in its last cache. Eight times that takes
-a third longer on Beauty."""
+"""Logits computed at once on a CPU, in bytes. 8 MB stay in the last-level cache; a chunk eight
+times as large takes a third longer on Beauty.
+"""
 CHUNK_BYTES_GPU = 1 << 29
+"""Logits computed at once on a GPU, in bytes."""
 
 
 def full_softmax(
     queries: Tensor, items: Tensor, targets: Tensor, *, bias: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy over the whole catalogue, in chunks of predictions.
+    """Cross-entropy over the whole catalogue, computed in chunks of predictions.
 
-    The gradients are made beside the loss, so that no more than a chunk of the (M, N) logits ever
-    exists: neither memory nor cache feels the catalogue's size.
+    The gradients are computed together with the loss. At most one chunk of the (M, N) logits exists
+    at a time, so memory doesn't grow with M * N.
 
     Args:
         queries: (M, D).
@@ -40,7 +42,7 @@ def full_softmax(
 
 
 def _without_autocast(like: Tensor) -> torch.autocast:
-    """A loss is a sum over the catalogue: it is made in float32 where the encoder is in less."""
+    """Disable autocast: sums over the catalogue need float32 even if the encoder uses bfloat16."""
     return torch.autocast(like.device.type, enabled=False)
 
 
@@ -49,7 +51,7 @@ def _full(values: Tensor) -> Tensor:
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Loss and gradients in one pass over the logits; three matrix products and a softmax each."""
+    """Loss and gradients in one pass; per chunk one softmax and three matrix products."""
 
     @staticmethod
     def forward(
@@ -77,7 +79,7 @@ class _FullSoftmax(torch.autograd.Function):
                 total += (logits.logsumexp(1, keepdim=True) - picked).sum()
                 continue
             p = torch.softmax(logits, 1, out=logits)
-            # Cheaper than a pass for the log of the sum; a p that underflowed counts as e^-80.
+            # Cheaper than another pass for logsumexp. A p that underflows to 0 counts as e^-80.
             total -= p.gather(1, t).log().clamp(min=-80).sum()
             p.scatter_add_(1, t, torch.full_like(t, -1, dtype=p.dtype))
             torch.mm(p, real, out=grad_queries[start : start + chunk])
@@ -107,25 +109,25 @@ def sampled_softmax(
     negatives: Tensor,
     log_expected: Tensor,
 ) -> Tensor:
-    """Softmax over sampled negatives with the logQ correction, the positive left uncorrected.
+    """Softmax loss over sampled negatives with the logQ correction; the positive isn't corrected.
 
-    The correction makes the sum over negatives an unbiased estimate of that over all other items;
-    the weight 1 - p makes the gradient that of the full softmax. Negatives that are the row's own
-    positive (accidental hits) are masked.
+    With the correction, the sum over negatives is an unbiased estimate of the sum over all other
+    items. The weight 1 - p makes the gradient that of the full softmax. Negatives equal to the
+    row's positive (accidental hits) are masked.
     Source: Yi et al. 2019 (logQ); Khrylchenko et al. 2025, "Correcting the LogQ Correction".
 
     Args:
         positive_scores: (M,).
-        negative_scores: (M, K), negatives shared by the batch or drawn for each row.
+        negative_scores: (M, K), for negatives shared by the batch or drawn for each row.
         positives: (M,) int64 item_idx.
         negatives: (K,) or (M, K) int64 item_idx; 0 is masked.
-        log_expected: shape of `negatives`: log of how often each negative was expected to be drawn.
+        log_expected: shape of `negatives`: log of the expected number of draws of each negative.
 
     Returns:
         Scalar mean.
     """
     masked = (negatives == positives[:, None]) | (negatives == 0)
-    # Not -inf: a row that lost all its negatives would give NaN; like this its weight is 0.
+    # Not -inf: a row whose negatives are all masked would give NaN; here its weight is 0.
     partition = (negative_scores - log_expected).masked_fill(masked, -1e4).logsumexp(1)
     p = torch.sigmoid(positive_scores - partition).detach()
     return ((1 - p) * (partition - positive_scores)).mean()
@@ -139,15 +141,16 @@ def shared_softmax(
     *,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """`sampled_softmax` with one uniform draw for all predictions, loss and gradients in one pass.
+    """`sampled_softmax` with one uniform sample of negatives shared by all predictions.
 
-    Every negative stands for N / K items, so the correction is one number for all.
+    Loss and gradients are computed in one pass. Each negative stands for N / K items, so the logQ
+    correction is the same number for all.
 
     Args:
         queries: (M, D).
         items: (N + 1, D); row 0 is padding.
         targets: (M,) int64 from 1.
-        negatives: (K,) int64 from 1, ascending, none twice.
+        negatives: (K,) int64 from 1, ascending, distinct.
         bias: (N + 1,) added to each item's score.
 
     Returns:
@@ -170,8 +173,10 @@ def shared_softmax(
 
 
 class _LogPartition(torch.autograd.Function):
-    """Log of the sum of exponentials of queries (M, D) times items (K, D) plus bias (K,), with
-    single entries (row, column) left out: (M,)."""
+    """Log partition function: logsumexp over items of queries (M, D) @ items (K, D).T + bias (K,).
+
+    The entries at (row, column) are left out. Returns (M,).
+    """
 
     @staticmethod
     def forward(
@@ -183,7 +188,7 @@ class _LogPartition(torch.autograd.Function):
         column: Tensor,
     ) -> Tensor:
         logits = queries @ items.T if bias is None else torch.addmm(bias, queries, items.T)
-        # Not -inf: a row that lost all its negatives would give NaN.
+        # Not -inf: a row whose negatives are all left out would give NaN.
         logits[row, column] = -1e4
         top = logits.amax(1, keepdim=True)
         total = logits.sub_(top).exp_().sum(1, keepdim=True)
@@ -201,7 +206,7 @@ class _LogPartition(torch.autograd.Function):
 
 
 def binary_cross_entropy(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
-    """Each positive against its own negatives: (M,) and (M, K) -> scalar mean over positives."""
+    """Each positive against its negatives: (M,) and (M, K) -> scalar mean over positives."""
     return (F.softplus(-positive_scores) + F.softplus(negative_scores).sum(1)).mean()
 
 
@@ -212,15 +217,16 @@ def calibrated_binary_cross_entropy(
     num_items: int,
     calibration: float,
 ) -> Tensor:
-    """gBCE: the positive's probability to the power beta undoes the overconfidence that sampling
-    of negatives brings.
+    """gBCE: binary cross-entropy with the positive's probability raised to the power beta.
+
+    Beta corrects the overconfidence caused by negative sampling.
 
     Source: Petrov & Macdonald 2023, "gSASRec".
 
     Args:
         positive_scores: (M,).
         negative_scores: (M, K), uniform draws.
-        num_items: N, that the K are drawn from.
+        num_items: N, the number of items that the K are drawn from.
         calibration: t of the paper; 0 is plain binary cross-entropy, 1 fully calibrated.
 
     Returns:
@@ -232,7 +238,7 @@ def calibrated_binary_cross_entropy(
 
 
 def listwise_softmax(scores: Tensor, labels: Tensor, *, mask: Tensor) -> Tensor:
-    """Cross-entropy between a request's relevant candidates (all alike) and its scores' softmax.
+    """Cross-entropy between the uniform distribution over relevant candidates and softmax(scores).
 
     Source: Cao et al. 2007, "Learning to Rank: From Pairwise Approach to Listwise Approach".
 

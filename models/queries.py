@@ -1,6 +1,6 @@
-"""What every model answers: a batch of queries, and the protocol of a candidate source.
+"""A batch of queries, and the protocol of a candidate source that answers it.
 
-Shape legend, everywhere in `models`: B users, L history, D dim, N items, C candidates, H heads.
+Shape legend for all of `models`: B users, L history, D dim, N items, C candidates, H heads.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from shortlist.features.searches import Searches
 T = TypeVar("T")
 
 
-def nothing() -> np.ndarray:
-    """No item_idx."""
+def no_items() -> np.ndarray:
+    """An empty array of item_idx."""
     return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Queries:
-    """B requests, ready for the models. Histories are cut strictly before `at`."""
+    """B requests as arrays for the models. Histories contain only events strictly before `at`."""
 
     user_ids: list[str]
     at: np.ndarray  # (B,) int64 microseconds
@@ -31,30 +31,30 @@ class Queries:
     history_time: np.ndarray  # (B, L) int64 microseconds, 0 where padded
     history_value: np.ndarray  # (B, L) float32, NaN where padded or without value
     history_type: np.ndarray  # (B, L) int64 EVENT_CODE, 0 where padded or unknown
-    seen: list[np.ndarray]  # item_idx that its user consumed or refused, any length, B; left out
+    seen: list[np.ndarray]  # B arrays of item_idx the user consumed or refused; never retrieved
     user: np.ndarray  # (B, len(USER_FEATURES)) float32
     context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32
     profile: np.ndarray  # (B, A) int64 codes, 0 unknown
     searches: list[Searches]  # strictly before `at`, B of them
     places: np.ndarray | None = None  # (B, 2) int64 codes of surface and device; None: unknown
-    blocked: np.ndarray = field(default_factory=nothing)
-    """item_idx that none of these may be shown: unavailable, filtered."""
+    blocked: np.ndarray = field(default_factory=no_items)
+    """item_idx that must not be shown for any of the requests: unavailable or filtered."""
 
     def __len__(self) -> int:
         return len(self.user_ids)
 
     @property
     def lengths(self) -> np.ndarray:
-        """(B,) int64: real positions in each history."""
+        """(B,) int64: number of real positions in each history."""
         return (self.history > 0).sum(1)
 
     @property
     def left_out(self) -> list[np.ndarray]:
-        """B arrays of item_idx, seen or blocked. For small batches: it repeats what is blocked."""
+        """B arrays of item_idx that are seen or blocked. Copies `blocked` for each request."""
         return [np.concatenate([seen, self.blocked]) for seen in self.seen]
 
     def take(self, rows: slice) -> "Queries":
-        """The requests of a slice."""
+        """The requests of a slice of rows."""
         return Queries(
             user_ids=self.user_ids[rows],
             at=self.at[rows],
@@ -72,7 +72,7 @@ class Queries:
         )
 
     def known(self, num_items: int) -> "Queries":
-        """The same for models of the first `num_items` items: later ones are left out."""
+        """A copy restricted to the first `num_items` items, for models that have no others."""
         real = (self.history > 0) & (self.history <= num_items)
         order = np.argsort(~real, axis=1, kind="stable")  # padding stays on the right
         kept = np.take_along_axis(real, order, axis=1)
@@ -94,7 +94,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class Candidates:
-    """For each query its candidates, best first, padded with item_idx 0 and score -inf."""
+    """Candidates of each query, best first, padded with item_idx 0 and score -inf."""
 
     item_idx: np.ndarray  # (B, C) int64
     score: np.ndarray  # (B, C) float32
@@ -102,27 +102,28 @@ class Candidates:
 
 @runtime_checkable
 class Source(Protocol):
-    """A candidate source: every baseline and every retrieval, sequence and content model is one."""
+    """A candidate source: any baseline, retrieval, sequence or content model."""
 
     name: str
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
-        """The k best items of the catalogue for each query, those seen or blocked left out."""
+        """The k best items of the catalogue for each query, without seen and blocked items."""
         ...
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
-        """Scores of given candidates: (B, C) item_idx -> (B, C) float32, on `retrieve`'s scale."""
+        """Score given candidates: (B, C) item_idx -> (B, C) float32, on the scale of `retrieve`."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write everything needed to load it again into an existing empty folder. No pickle."""
+        """Write everything that `load` needs into an existing empty folder. No pickle."""
         ...
 
 
 class OncePerBatch(Generic[T]):
-    """Remembers the last answer: `retrieve` and `score` of one batch need the same vectors.
+    """Caches a function's result for the last batch of queries.
 
-    By identity of the Queries, so a new batch is always computed; safe between threads.
+    `retrieve` and `score` of one batch need the same vectors. The cache compares the `Queries`
+    object by identity, so a new batch is always computed. Safe to use from several threads.
     """
 
     def __init__(self, compute: Callable[[Queries], T]):
@@ -146,7 +147,7 @@ def mask_left_out(scores: np.ndarray, queries: Queries) -> np.ndarray:
 
 
 def top_k(scores: np.ndarray, k: int) -> Candidates:
-    """Dense (B, N + 1) scores -> the k best, ties by the smaller item_idx; -inf becomes padding."""
+    """Dense (B, N + 1) scores -> the k best; ties go to the smaller item_idx; -inf is padding."""
     k = min(k, scores.shape[1])
     part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     part.sort(axis=1)
@@ -161,12 +162,13 @@ def top_k(scores: np.ndarray, k: int) -> Candidates:
 def newest(
     history: np.ndarray, values: np.ndarray | None = None, *, max_history: int
 ) -> np.ndarray:
-    """Right-padded (B, L) -> right-padded (B, M): the newest `max_history` real events of each row.
+    """Cut right-padded (B, L) histories to the newest `max_history` real events: (B, M).
 
-    M is the longest row's length: columns of padding cost as much as real ones.
+    The result is right-padded too. M is the length of the longest row, because columns of padding
+    cost as much time as real ones.
 
     Args:
-        values: (B, L) to take in place of the item indices, aligned with them.
+        values: (B, L) values to return instead of item indices, aligned with `history`.
     """
     assert history.shape[1] > 0, "a history has at least one column, padded if need be"
     lengths = (history > 0).sum(1)

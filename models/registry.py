@@ -1,7 +1,7 @@
-"""Every candidate source by kind: the union of their configs, and how each is fitted and loaded.
+"""The table of candidate sources: the union of their configs, and how to fit and load each type.
 
-A new source is a file with a Config, a `fit_x` and a `load`, one member of the union, and one line
-in SOURCES.
+To add a source: write a file with a Config, a `fit_x` and a `load`, add the Config to the union,
+and add one line to SOURCES.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,7 +53,7 @@ SourceConfig = Annotated[
 
 @dataclass(frozen=True)
 class Entry:
-    """How a kind of source comes to be: from data, or from the folder it was saved in."""
+    """How to fit a source type on data, and how to load one from the folder it was saved in."""
 
     fit: Callable[[Any, TrainingData, Validation, TrainingOptions], Source]
     load: Callable[[Path, Catalogue], Source]
@@ -71,14 +71,14 @@ SOURCES: dict[str, Entry] = {
     "content": Entry(fit_content, load_content),
 }
 BASELINES = ("popularity", "recent_popularity", "personal", "item_knn", "ease", "ials")
-"""Kinds that a table of an evaluation compares with."""
+"""Source types that evaluation tables use as baselines."""
 
 
 def parse_source(text: str) -> SourceConfig:
-    """JSON of one source's config -> the config of its kind.
+    """Parse the JSON of one source's config into the config class of its type.
 
     Raises:
-        pydantic.ValidationError: unknown kind, or a key that its config does not have.
+        pydantic.ValidationError: unknown source type, or a key that its config does not have.
     """
     return TypeAdapter(SourceConfig).validate_json(text)
 
@@ -86,12 +86,12 @@ def parse_source(text: str) -> SourceConfig:
 def fit(
     config: SourceConfig, data: TrainingData, validation: Validation, options: TrainingOptions
 ) -> Source:
-    """Fit one source, tuned or stopped on validation."""
+    """Fit one source, with tuning or early stopping on `validation`."""
     return SOURCES[config.kind].fit(config, data, validation, options)
 
 
 def frozen(source: Source) -> dict[str, Any]:
-    """What `fit` chose on validation, as JSON: `epochs`, or one value of each grid."""
+    """The choices that `fit` made on validation, as JSON: `epochs`, or one value of each grid."""
     history = getattr(source, "history", None)
     if history is not None:
         return {"epochs": history.best_epoch}
@@ -105,17 +105,17 @@ def refit(
     *,
     frozen: Mapping[str, Any],
 ) -> Source:
-    """Fit a source on other data, with the choices of an earlier `fit` and without validation."""
+    """Fit a source on other data with the choices of an earlier `fit`, without validation."""
     chosen = {name: (value,) for name, value in frozen.items() if name != "epochs"}
     config = type(config).model_validate(config.model_dump() | chosen)
     return fit(config, data, Validation([]), replace(options, epochs=frozen.get("epochs")))
 
 
 def load(kind: str, folder: Path, catalogue: Catalogue) -> Source:
-    """Load what a source of this kind saved into `folder`.
+    """Load the source of type `kind` that was saved in `folder`.
 
     Raises:
-        ValueError: there is no such kind, or what lies there does not fit the catalogue.
+        ValueError: unknown type, or the saved source does not fit the catalogue.
     """
     if kind not in SOURCES:
         raise ValueError(f"no source of kind '{kind}', want one of {', '.join(SOURCES)}")

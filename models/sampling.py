@@ -1,4 +1,4 @@
-"""Negatives for sampled losses, and how often each was expected: the logQ correction needs it."""
+"""Negative sampling for sampled losses, with the expected counts that the logQ correction needs."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ def draw_uniform(
     generator: torch.Generator | None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """`shape` item_idx from 1 to N, each as likely as any other."""
+    """Draw `shape` item_idx uniformly from 1 to N, with replacement."""
     return torch.randint(1, num_items + 1, shape, generator=generator, device=device)
 
 
@@ -22,16 +22,16 @@ def draw_distinct(
     generator: torch.Generator | None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """(min(num_drawn, N),) item_idx from 1 to N, ascending, none twice, all sets alike likely."""
+    """Draw min(num_drawn, N) distinct item_idx uniformly from 1 to N; returned sorted."""
     order = torch.randperm(num_items, generator=generator, device=device)
     return order[:num_drawn].sort().values + 1
 
 
 class MixedNegatives:
-    """The batch's own positives together with uniform draws from the catalogue.
+    """The positives of the batch together with uniform draws from the catalogue.
 
-    In-batch negatives follow popularity, uniform ones reach the tail. The correction by the
-    expected count of both together removes the bias of either.
+    In-batch negatives follow popularity; uniform negatives cover the long tail. The correction uses
+    the expected count of both together, which removes the bias of each.
     Source: Yang et al. 2020, "Mixed Negative Sampling for Learning Two-tower Neural Networks".
     """
 
@@ -45,10 +45,10 @@ class MixedNegatives:
     ):
         """
         Args:
-            item_counts: (N + 1,) how often each item is a positive; row 0 is padding.
-            only_used: draw uniform negatives from items with a positive only. A content model that
-                gets new items as negatives only learns never to recommend them (measured in the
-                simulated shop, docs/decisions.md).
+            item_counts: (N + 1,) number of times each item is a positive; row 0 is padding.
+            only_used: draw uniform negatives only from items that occur as a positive. If new items
+                are negatives but never positives, a content model learns never to recommend them
+                (measured in the simulated shop, docs/decisions.md).
         """
         self.share = item_counts.double() / item_counts.sum().clamp(min=1)
         self.num_uniform = num_uniform

@@ -1,5 +1,7 @@
-"""The only optimiser loop: AdamW, a learning-rate schedule, clipping, averaged weights, early
-stopping that keeps the best, checkpoints that a training resumes from exactly.
+"""The training loop of all neural models.
+
+AdamW, learning-rate schedule, gradient clipping, weight averaging, early stopping that keeps the
+best epoch, and checkpoints from which a training resumes exactly.
 """
 
 import copy
@@ -23,45 +25,45 @@ BatchT = TypeVar("BatchT")
 
 
 class TrainingError(ValueError):
-    """Training cannot go on; the message names the model, the epoch and what to change."""
+    """Training can't continue; the message names the model, the epoch and what to change."""
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The run's environment, apart from hyperparameters: where it computes and which seed it has.
+    """The run environment of a training, separate from hyperparameters: device, seed, folders.
 
-    Every model draws from its own named streams, never from torch's global generator: models train
-    in parallel threads of one process, where the numbers of the global one come in any order.
+    Every model draws from its own named random streams, never from torch's global generator. Models
+    train in parallel threads of one process, so the order of draws from a shared generator varies.
     """
 
     device: str = "cpu"
     seed: int = 0
     num_threads: int = 0
-    """Threads of one torch operation; 0 leaves torch's own choice."""
+    """Threads per torch operation; 0 keeps torch's default."""
     cache: Path | None = None
-    """Folder for what is dear to compute and depends on content only (text vectors)."""
+    """Folder for expensive results that depend only on content (text vectors)."""
     checkpoints: Path | None = None
-    """Folder in which a training leaves its state after each epoch, and goes on from it."""
+    """Folder to which a training saves its state after each epoch, and from which it resumes."""
     max_seconds: float = math.inf
-    """Training time after which no further epoch begins; a cosine schedule ends with it."""
+    """Training time in seconds after which no epoch starts; a cosine schedule ends at this time."""
     epochs: int | None = None
-    """Train exactly so many epochs without validation and keep the last weights; the schedule stays
-    that of `num_epochs`. None: stop by validation and keep the best weights."""
+    """Train exactly this many epochs without validation and keep the last weights. The schedule is
+    still that of `num_epochs`. None: stop by validation and keep the best weights."""
     half_precision: bool = False
-    """Compute the model in bfloat16 where torch deems it safe; for GPUs."""
+    """Compute the model in bfloat16 where torch's autocast allows it; for GPUs."""
 
     def rng(self, name: str) -> np.random.Generator:
-        """The stream `name`: the same seed and name always give the same numbers."""
+        """The random stream `name`; the same seed and name always give the same numbers."""
         return np.random.default_rng([self.seed, *name.encode()])
 
     def generator(self, name: str) -> torch.Generator:
-        """The same for torch, on `device`."""
+        """The same stream as a torch generator on `device`."""
         seed = int(self.rng(name).integers(2**62))
         return torch.Generator(device=self.device).manual_seed(seed)
 
 
 class OptimiserConfig(Config):
-    """AdamW (Loshchilov & Hutter 2019) and when to stop."""
+    """AdamW (Loshchilov & Hutter 2019), its learning-rate schedule and the stopping rule."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -69,17 +71,21 @@ class OptimiserConfig(Config):
     weight_decay: NonNegativeFloat = 0.0
     warmup_steps: NonNegativeInt = 50
     schedule: Literal["constant", "cosine"] = "constant"
-    """Constant after the warm-up, or a half cosine down to a twentieth: over `num_epochs`, or over
-    the time allowed where that is over sooner."""
+    """Constant after the warm-up, or a half cosine down to 1/20 of the rate. The cosine ends with
+    `num_epochs` or with the time limit, whichever comes first."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0
-    """Judge and keep an exponential average of the weights (Polyak & Juditsky 1992); 0: none."""
+    """Decay of an exponential moving average of the weights (Polyak & Juditsky 1992). Validation
+    and the result use the average. 0: no averaging."""
     clip_norm: PositiveFloat = 5.0
     num_epochs: PositiveInt = 12
     patience: PositiveInt = 2
 
     def rate(self, *, step: int, epoch: int, time_spent: float = 0) -> float:
-        """Learning rate of a step (from 1) in an epoch (from 0), when so much (0 to 1) of the time
-        allowed is over."""
+        """Learning rate of a step (from 1) in an epoch (from 0).
+
+        Args:
+            time_spent: share of the allowed time that has passed, 0 to 1.
+        """
         rate = self.learning_rate * min(1.0, step / (self.warmup_steps + 1))
         if self.schedule == "cosine":
             done = min(max(epoch / self.num_epochs, time_spent), 1.0)
@@ -89,7 +95,7 @@ class OptimiserConfig(Config):
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """What a training came to; epochs count from 1."""
+    """Summary of a training; epochs count from 1."""
 
     epochs: int
     best_epoch: int
@@ -99,7 +105,7 @@ class TrainingHistory:
     figures: tuple[float, ...] = ()
     """Validation nDCG after each epoch."""
     epoch_seconds: tuple[float, ...] = ()
-    """Of `seconds`, what went into each epoch itself: without validation and checkpoints."""
+    """Seconds of each epoch without validation and checkpoints; `seconds` includes both."""
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -121,19 +127,21 @@ def train(
     """Fit `model` in place and leave it in evaluation mode with the weights of its best epoch.
 
     Args:
-        batches: the batches of epoch i (from 0); it shuffles with a stream of its own.
+        batches: returns the batches of epoch i (from 0); shuffles with its own random stream.
         loss: one batch -> scalar mean loss.
-        validate: nDCG of the model as it stands; called after each epoch in evaluation mode,
-            without gradients. NaN (nothing to judge by) never stops it: the last weights are kept.
-        about: as JSON, what tells this training from others of its name: the model's config with
-            its loss, and the data (`TrainingData.about`). Another's checkpoint is refused.
-        streams: every source of random numbers that batches and model draw from. Only with all of
-            them does a training that resumes from a checkpoint equal an uninterrupted one.
-        progress: gets one line an epoch.
+        validate: nDCG of the current model; called after each epoch in evaluation mode, without
+            gradients. NaN means that nothing can be judged: training doesn't stop early and the
+            last weights are kept.
+        about: JSON that identifies this training among others of the same name: the model's config
+            with its loss, and the data (`TrainingData.about`). A checkpoint with another `about`
+            is refused.
+        streams: every source of random numbers that batches and model draw from. If one is missing,
+            a resumed training differs from an uninterrupted one.
+        progress: receives one line of text per epoch.
 
     Raises:
         TrainingError: the loss is no longer finite, or an epoch had no batch.
-        CheckpointError: the checkpoint is another training's.
+        CheckpointError: the checkpoint belongs to another training.
     """
     started = time.perf_counter()
     parameters = list(model.parameters())
@@ -177,7 +185,8 @@ def train(
                 nn.utils.clip_grad_norm_(parameters, config.clip_norm)
                 optimiser.step()
                 if averaged:
-                    # Young averages must not remember the random start.
+                    # A smaller decay in the first steps, so that the average isn't dominated by the
+                    # random initialisation.
                     decay = min(config.average_decay, done.step / (done.step + 10))
                     for average, own in zip(averaged, parameters, strict=True):
                         average.lerp_(own.detach(), 1 - decay)
@@ -246,7 +255,7 @@ def _precision(options: TrainingOptions) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _swapped(parameters: list[nn.Parameter], averaged: list[Tensor]) -> Iterator[None]:
-    """Inside, the model has its averaged weights; it is left as it was."""
+    """Use the averaged weights inside the block; restore the model's own weights afterwards."""
     if not averaged:
         yield
         return
@@ -277,11 +286,11 @@ def _check_epoch(name: str, epoch: int, total: float, count: int, config: Optimi
 
 @contextmanager
 def limited_threads(num_threads: int) -> Iterator[None]:
-    """Run torch operations of this block on `num_threads` threads (0: as it is).
+    """Run the torch operations of this block on `num_threads` threads (0: leave it unchanged).
 
-    With OpenMP, `torch.set_num_threads` takes effect in the calling thread and in threads that have
-    not used torch yet; threads that train already keep their number. So parallel trainings in one
-    process do not disturb each other as long as all ask for the same number, which the flow does.
+    With OpenMP, `torch.set_num_threads` affects the calling thread and threads that have not used
+    torch yet. Threads that are already training keep their number. Parallel trainings in one
+    process are therefore independent as long as all request the same number; the flow does so.
     """
     if num_threads == 0:
         yield

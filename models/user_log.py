@@ -1,7 +1,7 @@
-"""The target events of the training window, every one of them, and what was known at a moment.
+"""All target events of the training window, and the state of each user at a given moment.
 
 A training request reads its user's state and history from here, by the rule of
-`shortlist/counting.py`: so it sees what the service would have seen.
+`shortlist/counting.py`. It therefore sees the same state as the service would have seen.
 
 Shapes: U users, M events, B requests, L history.
 """
@@ -21,18 +21,19 @@ from shortlist.splits import previous_times
 class UserLog:
     """Events sorted by user, then by the moment at which they became known.
 
-    Events of user row u are `offsets[u]:offsets[u + 1]`.
+    The events of user row u are `offsets[u]:offsets[u + 1]`.
     """
 
-    num_items: int  # of the catalogue; larger item_idx are items that it doesn't know
+    num_items: int  # of the catalogue; a larger item_idx is an item outside the catalogue
     offsets: np.ndarray  # (U + 1,) int64
     item_idx: np.ndarray  # (M,) int64, 0 for an event without an item
     time: np.ndarray  # (M,) int64 microseconds
-    known: np.ndarray  # (M,) int64 microseconds, `counting.known_at`
+    known: np.ndarray  # (M,) int64 microseconds, when the event became known: `counting.known_at`
     value: np.ndarray  # (M,) float64, NaN where the event has none
     type_code: np.ndarray  # (M,) int64 EVENT_CODE, 0 where unknown
-    place: np.ndarray  # (M,) int64, ascending by time, then source order
-    repeat_after: int | None = None  # microseconds until an item may be found again; None: never
+    place: np.ndarray  # (M,) int64 position in the order by time, then source order
+    repeat_after: int | None = None
+    """Microseconds after which an item may be recommended again; None: never."""
 
     @classmethod
     def build(
@@ -48,7 +49,7 @@ class UserLog:
         type_code: np.ndarray,
         repeat_after: int | None = None,
     ) -> "UserLog":
-        """From (M,) arrays; events of equal time stay in the order given."""
+        """Build from (M,) arrays; events of equal time keep the given order."""
         place = np.empty(len(time), dtype=np.int64)
         place[np.argsort(time, kind="stable")] = np.arange(len(time))
         order = np.lexsort((np.arange(len(time)), known, user_row))
@@ -80,12 +81,12 @@ class UserLog:
 
     @cached_property
     def with_items(self) -> "UserLog":
-        """The events of an item, known to the catalogue or not."""
+        """The events that have an item, inside or outside the catalogue."""
         return self._only(self.item_idx > 0)
 
     @cached_property
     def in_catalogue(self) -> "UserLog":
-        """The events whose item the catalogue knows: those that models read."""
+        """The events whose item is in the catalogue; models read only these."""
         return self._only((self.item_idx > 0) & (self.item_idx <= self.num_items))
 
     def _only(self, kept: np.ndarray) -> "UserLog":
@@ -102,39 +103,44 @@ class UserLog:
         )
 
     def to_find(self) -> np.ndarray:
-        """Rows of the events that a list of their moment is to find, sorted by user, then `place`:
-        the first of each item, and those that come `repeat_after` the one before.
+        """Rows of the events that are recommendation targets, sorted by user, then `place`.
+
+        These are the first event of each user and item, and each event at least `repeat_after`
+        later than the previous event of the same user and item.
         """
         order, pair = self._pairs()
         previous = previous_times(pair, self.time[order])
         return order[may_be_found(previous, self.time[order], after=self.repeat_after)]
 
     def kept(self) -> np.ndarray:
-        """Rows of the events that each user's history keeps in the end, in the same order."""
+        """Rows of the events in each user's final history, sorted by user, then `place`."""
         return self.newest(*self._pairs())
 
     def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
-        """Of rows in the order of `place`, the last of each key, or all of them."""
+        """The last of the `rows` for each `key`; all rows if repeats are allowed.
+
+        `rows` must be sorted by `place`.
+        """
         if not self.once:
             return rows
         _, last = np.unique(key[::-1], return_index=True)
         return rows[np.sort(len(rows) - 1 - last)]
 
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows sorted by user, then `place`; a number for each one's user and item."""
+        """Rows sorted by user, then `place`, and for each row the code of its (user, item) pair."""
         order = np.lexsort((self.place, self.user_row))
         return order, self.user_row[order] * (self.item_idx.max(initial=0) + 1) + self.item_idx[
             order
         ]
 
     def known_by(self, user: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """(B,) one past the row of each user's last event that was known at each moment."""
+        """(B,) row after each user's last event that was known at the moment `at`."""
         moments, rank = np.unique(np.concatenate([self.known, at]), return_inverse=True)
         key = np.concatenate([self.user_row, user]) * (len(moments) + 1) + rank
         return np.searchsorted(key[: len(self.known)], key[len(self.known) :], side="right")
 
     def states(self, user: np.ndarray, at: np.ndarray) -> dict[str, np.ndarray]:
-        """TARGET_STATE of each user as of each moment, (B,) each; zeros where nothing was known."""
+        """TARGET_STATE of each user at each moment, (B,) each; zeros if no event was known."""
         end = self.known_by(user, at)
         some = end > self.offsets[user]
         newest = np.maximum(end - 1, 0)
@@ -144,14 +150,14 @@ class UserLog:
 
     @cached_property
     def _running(self) -> dict[str, np.ndarray]:
-        """TARGET_STATE right after each event, (M,) each: the users' n-th events all at once."""
+        """TARGET_STATE right after each event, (M,) each. Step n updates all users' n-th events."""
         lengths = np.diff(self.offsets)
         longest_first = np.argsort(-lengths, kind="stable")
         begin, lengths = self.offsets[longest_first], lengths[longest_first]
         state: dict[str, np.ndarray] = {name: np.zeros(len(begin)) for name in TARGET_STATE}
         out = {name: np.zeros(len(self.time)) for name in TARGET_STATE}
         for nth in range(int(lengths.max(initial=0))):
-            some = int(np.searchsorted(-lengths, -nth, side="left"))  # have more than nth events
+            some = int(np.searchsorted(-lengths, -nth, side="left"))  # users with > nth events
             rows = begin[:some] + nth
             before = {name: values[:some] for name, values in state.items()}
             state = counted(before, self.time[rows].astype(np.float64), self.value[rows])
@@ -160,41 +166,42 @@ class UserLog:
         return out
 
     def histories(self, user: np.ndarray, end: np.ndarray, *, limit: int) -> np.ndarray:
-        """(B, L) rows of the newest `limit` items of each history, oldest first, -1 where padded.
+        """(B, L) rows of the newest `limit` events of each history, oldest first, padded with -1.
 
         Args:
-            end: what `known_by` said of the same users; both of the same events.
+            end: result of `known_by` for the same users and the same events.
         """
         length = np.minimum(end - self.offsets[user], limit)
         column = np.arange(max(int(length.max(initial=0)), 1))
         rows = np.where(column < length[:, None], (end - length)[:, None] + column, -1)
-        for i in np.flatnonzero(~self._plain[user]):
+        for i in np.flatnonzero(~self._contiguous[user]):
             own = self.history(user[i], end[i])[-limit:]
             rows[i] = -1
             rows[i, : len(own)] = own
         return rows
 
     def history_times(self, user: np.ndarray, end: np.ndarray) -> list[np.ndarray]:
-        """Times of each history as the state holds it: B arrays of at most MAX_HISTORY."""
+        """Event times of each history as the state holds it: B arrays of at most MAX_HISTORY."""
         return [
             self.time[max(begin, e - MAX_HISTORY) : e]
-            if plain
+            if contiguous
             else self.time[self.history(u, e)[-MAX_HISTORY:]]
-            for u, begin, e, plain in zip(
-                user, self.offsets[user], end, self._plain[user], strict=True
+            for u, begin, e, contiguous in zip(
+                user, self.offsets[user], end, self._contiguous[user], strict=True
             )
         ]
 
     def history(self, user: int, end: int) -> np.ndarray:
-        """Rows of one user's whole history out of the events before row `end`, oldest first."""
+        """Rows of one user's whole history from the events before row `end`, oldest first."""
         begin = self.offsets[user]
         rows = begin + np.argsort(self.place[begin:end])
         return self.newest(rows, self.item_idx[rows])
 
     @cached_property
-    def _plain(self) -> np.ndarray:
-        """(U,) whether every history of the user is a piece of the log: no late events, none left
-        out.
+    def _contiguous(self) -> np.ndarray:
+        """(U,) bool: every history of the user is a contiguous slice of the log.
+
+        True if no event arrived late and no event was replaced by a later one of the same item.
         """
         late = (np.diff(self.place) < 0) & (np.diff(self.user_row) == 0)
         in_time = np.bincount(self.user_row[1:][late], minlength=self.num_users) == 0

@@ -1,4 +1,4 @@
-"""A source made of item vectors, an index over them, and a model that encodes queries."""
+"""A source that retrieves by inner product: item vectors, their index and a query encoder."""
 
 import json
 from collections.abc import Callable
@@ -36,23 +36,23 @@ class SourceError(ValueError):
 
 
 class VectorModel(Protocol):
-    """What a module offers to become a source. Scores are dot products of the two."""
+    """What `VectorSource` needs of a module. Scores are dot products of query and item vectors."""
 
     def encode(self, queries: Queries) -> Tensor:
-        """(B, D)."""
+        """Query vectors, (B, D)."""
         ...
 
     def item_vectors(self) -> Tensor:
-        """(N + 1, D); row 0 is never read."""
+        """Item vectors, (N + 1, D); row 0 is ignored."""
         ...
 
     def sizes(self) -> dict[str, Any]:
-        """What is needed beside the Config to build the module again; JSON."""
+        """Arguments besides the Config that rebuild the module, as JSON."""
         ...
 
 
 class VectorSource:
-    """Answers queries with the items whose vectors have the largest inner product."""
+    """Returns the items whose vectors have the largest inner product with the query's vector."""
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class VectorSource:
         """
         Args:
             model: a module in evaluation mode.
-            item_vectors: (N + 1, D) float32, those in `index`.
-            history: how training went; None when loaded.
+            item_vectors: (N + 1, D) float32, the same as in `index`.
+            history: summary of the training; None for a loaded source.
         """
         self.name = name
         self.config = config
@@ -82,7 +82,7 @@ class VectorSource:
     def build(
         cls, name: str, *, config: Config, model: VectorModel, history: TrainingHistory
     ) -> "VectorSource":
-        """Make a trained module a source: take its item vectors and index them."""
+        """Build a source from a trained module: compute its item vectors and index them."""
         item_vectors = vectors_of(model)
         return cls(
             name,
@@ -94,12 +94,12 @@ class VectorSource:
         )
 
     def _query_vectors(self, queries: Queries) -> np.ndarray:
-        """(B, D) float32."""
+        """Encode queries: (B, D) float32."""
         with torch.no_grad():
             return self.model.encode(queries).cpu().numpy()
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
-        """The k best items by the index, those seen or blocked left out."""
+        """The k best items of the index, without seen and blocked items."""
         return self.index.search(
             self.query_vectors(queries), k, exclude=queries.seen, blocked=queries.blocked
         )
@@ -111,7 +111,7 @@ class VectorSource:
         return np.where(candidates > 0, scores, np.float32(-np.inf))
 
     def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
-        """(S,) item_idx -> the k items of the most similar direction (cosine), by exact search."""
+        """(S,) item_idx -> the k items with the largest cosine similarity, by exact search."""
         scores = self.item_vectors[item_idx] @ self.item_vectors.T
         scores /= self._lengths[item_idx, None] * self._lengths
         scores[:, 0] = -np.inf
@@ -120,7 +120,7 @@ class VectorSource:
 
     @cached_property
     def _lengths(self) -> np.ndarray:
-        """(N + 1,) float32, 1 for a vector of zeros; for all requests, when the first one asks."""
+        """(N + 1,) float32 norms of the item vectors, 1 for a zero vector. Computed once."""
         lengths = np.linalg.norm(self.item_vectors, axis=1)
         return np.where(lengths > 0, lengths, 1)
 
@@ -140,10 +140,13 @@ def load_source(
     *,
     build: Callable[[dict[str, Any], dict[str, Any]], tuple[Config, VectorModel]],
 ) -> VectorSource:
-    """Load what `VectorSource.save` wrote. `build` gets the saved config and sizes.
+    """Load what `VectorSource.save` wrote.
+
+    Args:
+        build: saved config and saved sizes -> config and module with untrained weights.
 
     Raises:
-        SourceError: it was trained on a catalogue of another size.
+        SourceError: trained on a catalogue of another size, or saved by another code version.
     """
     about = json.loads((folder / CONFIG).read_text())
     item_vectors = load_arrays(folder / ITEMS)["item_vectors"]
@@ -172,7 +175,7 @@ def load_source(
 
 
 def vectors_of(model: VectorModel) -> np.ndarray:
-    """(N + 1, D) float32 item vectors of a module as it stands; row 0 is zeros."""
+    """(N + 1, D) float32 item vectors of a module in its current state; row 0 is zeros."""
     with torch.no_grad():
         vectors = model.item_vectors().cpu().numpy().copy()
     vectors[0] = 0
@@ -180,7 +183,7 @@ def vectors_of(model: VectorModel) -> np.ndarray:
 
 
 def exact_ndcg(model: VectorModel, validation: Validation, *, k: int = 10) -> float:
-    """nDCG@k of a module in training, by exact scores: no index is built for each epoch."""
+    """nDCG@k of a module during training, with exact scores instead of an index."""
     vectors = vectors_of(model)
 
     def judge(queries: Queries, items: ItemState, relevant: list[np.ndarray]) -> np.ndarray:

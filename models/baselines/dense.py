@@ -1,4 +1,4 @@
-"""What the item-to-item and factor baselines share: weights of a history, dense scores, saving.
+"""Code shared by the item-to-item and factor baselines: history weights, dense scores, saving.
 
 Shapes: B queries, L history, N items.
 """
@@ -16,25 +16,25 @@ from models.queries import Candidates, Queries, mask_left_out, top_k
 from shortlist.catalogue import Catalogue
 
 Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
-"""Grid of how fast a history fades: the weight of an event relative to the next newer one."""
+"""Grid of decays: the weight of an event relative to that of the next newer one."""
 Penalties = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 
 NEGLIGIBLE = 2.0**-24
-"""Weight beside the newest event's 1 that is lost in the rounding of a float32."""
+"""Weights up to this are lost in float32 rounding beside the newest event's weight of 1."""
 
 ARRAYS, ABOUT = "arrays.safetensors", "about.json"
 
 
 def place_weights(history: np.ndarray, *, decay: float) -> np.ndarray:
-    """(B, L) histories -> (B, L) float32: `decay` to the power of how many events ago, newest 1.
+    """(B, L) histories -> (B, L) float32 weights: decay^n, n events after it; the newest has 1.
 
-    Decay 1 is the plain set of items. Padding has weight 0, and so has every place of an item but
-    its newest: who watched a film twice is not two people who watched it.
+    With decay 1 a history is a set of items. Padding has weight 0. If an item occurs several times,
+    only its newest event has a weight, because a repeat is not evidence of another user.
     """
     real = history > 0
     age = real.sum(1, keepdims=True) - np.cumsum(real, axis=1)
     row, column = np.nonzero(real)
-    # One whole number a pair: sorting those takes a tenth of the time of sorting rows.
+    # One integer per (row, item) pair: sorting integers takes a tenth of the time of sorting rows.
     pair = row * (history.max(initial=0) + 1) + history[row, column]
     _, newest_first = np.unique(pair[::-1], return_index=True)
     newest = len(row) - 1 - newest_first
@@ -45,8 +45,10 @@ def place_weights(history: np.ndarray, *, decay: float) -> np.ndarray:
 
 
 def history_weights(queries: Queries, *, decay: float, num_items: int) -> csr_array:
-    """(B, N + 1) float32: `place_weights` of each item in each history, without what is too old to
-    change a sum of float32: a fast fading makes a long history cheap.
+    """(B, N + 1) float32: `place_weights` of each item in each history, as a sparse matrix.
+
+    Weights too small to change a float32 sum are left out, so strong decay makes long histories
+    cheap.
     """
     weights = place_weights(queries.history, decay=decay)
     row, column = np.nonzero(weights > NEGLIGIBLE)
@@ -55,7 +57,7 @@ def history_weights(queries: Queries, *, decay: float, num_items: int) -> csr_ar
 
 
 def best(scores: np.ndarray, queries: Queries, *, k: int) -> Candidates:
-    """Dense (B, N + 1) scores -> the k best unseen; items without any score are not candidates."""
+    """Dense (B, N + 1) scores -> the k best unseen items; items with score 0 are left out."""
     scores = scores.astype(np.float32)
     scores[scores == 0] = -np.inf
     return top_k(mask_left_out(scores, queries), k)
@@ -76,12 +78,12 @@ def save(folder: Path, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> 
 
 
 def load(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `save` wrote."""
+    """Read what `save` wrote."""
     return load_file(folder / ARRAYS), json.loads((folder / ABOUT).read_text())
 
 
 def check_catalogue(folder: Path, *, rows: int, catalogue: Catalogue) -> None:
-    """Raises ValueError if arrays of `rows` item rows (padding included) are of other items."""
+    """Raise ValueError if the number of item rows (with padding) doesn't match the catalogue."""
     if rows != catalogue.num_items + 1:
         raise ValueError(
             f"{folder}: fitted on {rows - 1} items, this catalogue has {catalogue.num_items};"

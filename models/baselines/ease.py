@@ -1,7 +1,7 @@
-"""EASE (Steck 2019, "Embarrassingly Shallow Autoencoders"): a ridge regression of items on items,
-closed form.
+"""EASE: closed-form ridge regression of items on items.
 
-Tuned on validation: the L2 penalty, and how fast older events of a history fade.
+Source: Steck 2019, "Embarrassingly Shallow Autoencoders". Tuned on validation: the L2 penalty, and
+the decay of older events in a history.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.training import TrainingOptions
 
 MAX_ITEMS = 20_000
-"""The inverse is dense: 20,000 items are 3 GB in float64."""
+"""The inverse is dense: 20,000 items take 3 GB in float64."""
 
 
 class EaseConfig(Config):
@@ -31,14 +31,14 @@ class EaseConfig(Config):
 
 
 class Ease:
-    """Scores are the (fading) history times the item-to-item weights."""
+    """Scores are the decayed history times the item-to-item weights."""
 
     name = "ease"
 
     def __init__(self, weights: np.ndarray, *, decay: float, chosen: dict[str, float]):
         """
         Args:
-            weights: (N + 1, N + 1) float32; [i, j] is what item i in the history adds to item j.
+            weights: (N + 1, N + 1) float32; [i, j]: item i in the history adds this to item j.
         """
         self.weights = weights
         self.decay = decay
@@ -58,14 +58,14 @@ class Ease:
         return dense.at_candidates(self.scores(queries), candidates)
 
     def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
-        """(S,) item_idx -> the k items that each one speaks for most."""
+        """(S,) item_idx -> the k items with the largest weight from each one."""
         scores = self.weights[item_idx].copy()
         scores[:, 0] = -np.inf
         scores[scores == 0] = -np.inf
         return top_k(scores, k)
 
     def contribution(self, history: np.ndarray, item_idx: int) -> np.ndarray:
-        """(L,) history -> (L,) float32: what each of its items adds to the score of `item_idx`."""
+        """(L,) history -> (L,) float32: what each event adds to the score of `item_idx`."""
         place = dense.place_weights(history[None], decay=self.decay)[0]
         return place * self.weights[history, item_idx]
 
@@ -74,7 +74,7 @@ class Ease:
 
     @classmethod
     def load(cls, folder: Path, catalogue: Catalogue) -> "Ease":
-        """Raises ValueError if it was fitted on a catalogue of another size."""
+        """Load; raises ValueError if it was fitted on a catalogue of another size."""
         arrays, about = dense.load(folder)
         dense.check_catalogue(folder, rows=len(arrays["weights"]), catalogue=catalogue)
         return cls(arrays["weights"], decay=about["decay"], chosen=about["chosen"])
@@ -112,8 +112,8 @@ def fit_ease(
 def solve(gram: np.ndarray, l2: float) -> np.ndarray:
     """(N + 1, N + 1) Gram matrix -> float32 weights with a zero diagonal (Steck 2019, eq. 8).
 
-    The regularised matrix is symmetric and positive: Cholesky takes half the time of a general
-    inverse, which counts at 10,000 items.
+    The regularised matrix is symmetric and positive definite. Cholesky takes half the time of a
+    general inverse, which matters at 10,000 items.
     """
     regularised = gram.copy()
     regularised[np.diag_indices_from(regularised)] += l2

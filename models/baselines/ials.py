@@ -1,9 +1,8 @@
-"""iALS: implicit alternating least squares (Hu, Koren & Volinsky 2008), regularised by frequency
-(Rendle 2022).
+"""iALS: implicit alternating least squares, with frequency-scaled regularisation.
 
-Tuned on validation: the penalty, the weight of what was not seen, and how fast older events of a
-history fade. A request's user is folded in from its history, so that somebody who came after
-training has factors too.
+Sources: Hu, Koren & Volinsky 2008; Rendle 2022. Tuned on validation: the penalty, the weight of
+unseen items, and the decay of older events in a history. A request's user factors are folded in
+from its history, so users who came after training have factors too.
 
 Shapes: U users, N items, D dim.
 """
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
 
 
 FOLD_IN_STEPS = 12
-"""Conjugate-gradient steps from nothing; more change the ranking no longer."""
+"""Conjugate-gradient steps from zero; more steps don't change the ranking."""
 TRAINING_STEPS = 4
-"""The same where the last iteration's factors are the start."""
+"""Conjugate-gradient steps in training, which starts from the previous iteration's factors."""
 MAX_ENTRIES = 500_000
-"""Events solved at a time: each takes D float64 of memory, twice."""
+"""Events solved in one block: each takes 2 * D float64 of memory."""
 
 
 class IalsConfig(Config):
@@ -45,7 +44,7 @@ class IalsConfig(Config):
 
 
 class Ials:
-    """Scores are inner products of item factors and the factors folded in from a history."""
+    """Scores are inner products of item factors and user factors folded in from a history."""
 
     name = "ials"
 
@@ -70,7 +69,7 @@ class Ials:
         self.scores = OncePerBatch(self._scores)
 
     def query_vectors(self, queries: Queries) -> np.ndarray:
-        """(B, D) float32: the least-squares user of each history; zero without one."""
+        """(B, D) float32: least-squares user factors of each history; zero for an empty one."""
         num_items = len(self.factors) - 1
         matrix = dense.history_weights(queries, decay=self.decay, num_items=num_items)
         return solve_side(
@@ -102,7 +101,7 @@ class Ials:
 
     @classmethod
     def load(cls, folder: Path, catalogue: Catalogue) -> "Ials":
-        """Raises ValueError if it was fitted on a catalogue of another size."""
+        """Load; raises ValueError if it was fitted on a catalogue of another size."""
         arrays, about = dense.load(folder)
         dense.check_catalogue(folder, rows=len(arrays["factors"]), catalogue=catalogue)
         return cls(arrays["factors"], **about)
@@ -114,13 +113,13 @@ def fit_ials(
     validation: Validation,
     options: "TrainingOptions",
 ) -> Ials:
-    """Alternate for every combination of the grid and keep the best on validation."""
+    """Train for every combination of the grid and keep the best on validation."""
     best: tuple[float, Ials] | None = None
     for l2, unseen_weight in product(config.l2, config.unseen_weight):
         factors = _alternate(
             config, data, l2=l2, unseen_weight=unseen_weight, rng=options.rng("ials")
         )
-        for decay in config.decay:  # only the fold-in fades: nothing is trained again
+        for decay in config.decay:  # decay affects only the fold-in: no retraining
             chosen = {"l2": l2, "unseen_weight": unseen_weight, "decay": decay}
             model = Ials(factors, **chosen, chosen=chosen)
             figure = validation.ndcg(model)
@@ -138,7 +137,7 @@ def _alternate(
     unseen_weight: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """(N + 1, D) float32 item factors."""
+    """Item factors, (N + 1, D) float32."""
     scale = 1 / np.sqrt(config.embedding_dim)
     items = rng.normal(scale=scale, size=(data.num_items + 1, config.embedding_dim))
     items[0] = 0
@@ -160,13 +159,13 @@ def solve_side(
     steps: int,
     start: np.ndarray | None = None,
 ) -> np.ndarray:
-    """One half step: rows (R, M) of weights, factors of the other side (M, D) -> (R, D) float64.
+    """Solve one side with the other fixed: weights (R, M), factors (M, D) -> (R, D) float64.
 
-    Minimises, for each row, the weighted squared error over what was seen plus `unseen_weight`
-    times the squared prediction over everything, plus
+    For each row, minimises the weighted squared error over seen items, plus `unseen_weight` times
+    the squared prediction over all items, plus
     l2 * (sum of the weights + unseen_weight * M) * |x|^2 (Rendle 2022).
-    All rows of a block at once by conjugate gradients (Takács, Pilászy & Tikk 2011): no D x D
-    system is built.
+    Solves the rows of a block together by conjugate gradients (Takács, Pilászy & Tikk 2011), so no
+    D x D system is built per row.
     """
     other = other.astype(np.float64)
     gram = unseen_weight * other.T @ other
@@ -176,7 +175,7 @@ def solve_side(
     first = 0
     while first < num_rows:
         full = int(np.searchsorted(starts, starts[first] + MAX_ENTRIES, "right")) - 1
-        last = max(full, first + 1)  # a row longer than a block is a block of its own
+        last = max(full, first + 1)  # a row larger than a block forms a block alone
         _conjugate_gradients(
             matrix[first:last], other, gram, solution[first:last], l2, unseen_weight, steps
         )

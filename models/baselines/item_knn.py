@@ -1,7 +1,7 @@
-"""ItemKNN: cosine between items over their users (Deshpande & Karypis 2004), shrunk and cut to
-neighbours.
+"""ItemKNN: cosine similarity of items over their users, with shrinkage and limited neighbours.
 
-Tuned on validation: neighbours, shrinkage, and how fast older events of a history fade.
+Source: Deshpande & Karypis 2004. Tuned on validation: number of neighbours, shrinkage, and the
+decay of older events in a history.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ class ItemKnnConfig(Config):
 
 
 class ItemKNN:
-    """Scores are sums of the similarities between an item and the (fading) history."""
+    """The score of an item is the sum of its similarities to the decayed history."""
 
     name = "item_knn"
 
@@ -60,13 +60,13 @@ class ItemKNN:
         return dense.at_candidates(self.scores(queries), candidates)
 
     def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
-        """(S,) item_idx -> the k most similar items of each; fewer have any similarity: padding."""
+        """(S,) item_idx -> the k most similar items of each, padded where fewer are similar."""
         scores = self.similarity[item_idx].toarray()
         scores[scores == 0] = -np.inf
         return top_k(scores, k)
 
     def contribution(self, history: np.ndarray, item_idx: int) -> np.ndarray:
-        """(L,) history -> (L,) float32: what each of its items adds to the score of `item_idx`."""
+        """(L,) history -> (L,) float32: what each event adds to the score of `item_idx`."""
         place = dense.place_weights(history[None], decay=self.decay)[0]
         return place * self.similarity[history][:, [item_idx]].toarray().ravel()
 
@@ -81,7 +81,7 @@ class ItemKNN:
 
     @classmethod
     def load(cls, folder: Path, catalogue: Catalogue) -> "ItemKNN":
-        """Raises ValueError if it was fitted on a catalogue of another size."""
+        """Load; raises ValueError if it was fitted on a catalogue of another size."""
         arrays, about = dense.load(folder)
         size = len(arrays["indptr"]) - 1
         dense.check_catalogue(folder, rows=size, catalogue=catalogue)
@@ -104,7 +104,7 @@ def fit_item_knn(
     for shrinkage in config.shrinkage:
         kept = _cosine(together, count, shrinkage)
         for neighbours in sorted(config.neighbours, reverse=True):
-            kept = keep_largest(kept, neighbours)  # the few largest are among the many largest
+            kept = keep_largest(kept, neighbours)  # descending k: each result contains the next
             for decay in config.decay:
                 chosen = {"neighbours": neighbours, "shrinkage": shrinkage, "decay": decay}
                 model = ItemKNN(kept, decay=decay, chosen=chosen)
@@ -116,7 +116,7 @@ def fit_item_knn(
 
 
 def _cosine(together: csr_array, count: np.ndarray, shrinkage: float) -> csr_array:
-    """Users in common over the geometric mean of users, damped where few are in common."""
+    """Common users / (geometric mean of the two items' users + shrinkage)."""
     matrix = together.tocoo()
     norm = np.sqrt(count[matrix.row] * count[matrix.col]) + shrinkage
     value = np.where(matrix.row == matrix.col, 0, matrix.data / norm).astype(np.float32)

@@ -1,9 +1,8 @@
-"""What a person uses again: the items of the own history by how often and how lately.
+"""Personal frequency: ranks the items of a user's history by how often and how recently they occur.
 
-An event counts 2^(-age / half-life), so a long half-life ranks by frequency and a short one by
-recency. Of the methods for repeat consumption this one is hard to beat (Li et al., "A Next Basket
-Recommendation Reality Check", TOIS 2023: GP-TopFreq). What is popular with everybody comes after
-the own items.
+An event has weight 2^(-age / half-life): a long half-life ranks by frequency, a short one by
+recency. This is a strong baseline for repeat consumption (Li et al., "A Next Basket Recommendation
+Reality Check", TOIS 2023: GP-TopFreq). Globally popular items follow after the user's items.
 
 Shapes: B queries, L history, C candidates, N items.
 """
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class PersonalConfig(Config):
-    """Half-lives in days; validation chooses one."""
+    """Grid of half-lives in days; validation chooses one."""
 
     kind: Literal["personal"] = "personal"
     half_lives: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
@@ -38,7 +37,7 @@ class PersonalConfig(Config):
 
 
 class Personal:
-    """Decayed counts of each user's own items, then what is popular with everybody."""
+    """Time-decayed counts of each user's items; globally popular items fill the rest."""
 
     def __init__(self, name: str, *, half_life: float):
         """`half_life` in days."""
@@ -84,7 +83,7 @@ def fit_personal(
     validation: Validation,
     options: "TrainingOptions",
 ) -> Personal:
-    """Choose the half-life on validation, the first one where it can't tell."""
+    """Choose the half-life on validation; the first one if validation has no requests."""
     candidates = [Personal(config.kind, half_life=half_life) for half_life in config.half_lives]
     if len(candidates) == 1:
         return candidates[0]

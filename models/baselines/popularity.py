@@ -1,5 +1,6 @@
-"""Popularity: all-time, and of the last days. No parameters are learned; the counts roll on in the
-pack.
+"""Popularity of all time, and of the last days.
+
+No parameters are learned. The counts are item features, so they stay current after training.
 """
 
 import json
@@ -25,20 +26,20 @@ Days = Annotated[int, Field(ge=1, le=DAY_BUCKETS)]
 
 
 class PopularityConfig(Config):
-    """Counts of all time."""
+    """Rank by all events of an item."""
 
     kind: Literal["popularity"] = "popularity"
 
 
 class RecentPopularityConfig(Config):
-    """Counts of the last days; how many is chosen on validation."""
+    """Rank by the events of the last days; the number of days is chosen on validation."""
 
     kind: Literal["recent_popularity"] = "recent_popularity"
     days: tuple[Days, ...] = Field((1, 3, 7, 14, 30), min_length=1)
 
 
 class Popularity:
-    """The same list for everybody, without what they have seen."""
+    """The same ranking for all users, without the items that each has seen."""
 
     def __init__(self, name: str, *, days: int | None):
         self.name = name
@@ -46,11 +47,11 @@ class Popularity:
 
     @property
     def chosen(self) -> dict[str, int]:
-        """What was chosen on validation."""
+        """The hyperparameters chosen on validation."""
         return {} if self.days is None else {"days": self.days}
 
     def counts(self, items: ItemState) -> np.ndarray:
-        """(N + 1,) float64; ties among recent counts are broken by all-time ones."""
+        """(N + 1,) float64; all-time counts break ties among recent counts."""
         total = items.state["item_events"].astype(np.float64)
         if self.days is None:
             return total
@@ -80,7 +81,7 @@ def fit_popularity(
     validation: Validation,
     options: "TrainingOptions",
 ) -> Popularity:
-    """Nothing to fit."""
+    """Return the source; there is nothing to fit."""
     return Popularity(config.kind, days=None)
 
 

@@ -1,8 +1,7 @@
-"""Content model: text vectors and categories projected into a space that predicts what comes next.
+"""Content model: predicts the next items from text vectors and categories, without id embeddings.
 
-Items have no id embedding, so an item without history gets a vector as good as any. The query is a
-recency-weighted mean of the vectors of the history, through a projection of its own. Trained like
-the two-tower model.
+A new item without history therefore gets a trained vector too. The query vector is a projection of
+an attention-weighted mean of the history's item vectors. Trained like the two-tower model.
 
 Shapes: B requests, M positives, K negatives, L history, D dim, F content features, N items.
 """
@@ -36,7 +35,7 @@ from shortlist.features.finalize import MAX_HISTORY
 
 
 class ContentConfig(Config):
-    """Width of the content space and how it is trained."""
+    """Size of the content model, and its training."""
 
     kind: Literal["content"] = "content"
     embedding_dim: int = Field(64, ge=1)
@@ -45,7 +44,8 @@ class ContentConfig(Config):
     temperature: float = Field(0.07, gt=0)
     num_negatives: int = Field(1024, ge=1)
     negatives: Literal["catalogue", "used"] = "catalogue"
-    """`used`: only items with a positive; a catalogue with many new items needs it."""
+    """Where uniform negatives come from. `used`: only items that occur as a positive; needed if the
+    catalogue has many new items."""
     batch_size: int = Field(256, ge=1)
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
 
@@ -67,7 +67,7 @@ class ContentModel(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.norm = nn.LayerNorm(dim)
         self.feed_forward = FeedForward(dim, hidden=2 * dim, dropout=config.dropout)
-        # Item vectors once trained; service needs neither texts nor the text encoder.
+        # Item vectors after training; the service needs neither texts nor the text encoder.
         self.register_buffer("table", torch.zeros(num_items + 1, dim))
         self.features: Tensor | None = None
 
@@ -75,7 +75,7 @@ class ContentModel(nn.Module):
         return {"num_features": self.project.in_features}
 
     def project_items(self, features: Tensor) -> Tensor:
-        """(..., F) content features, of any item -> (..., D) unit vectors."""
+        """(..., F) content features of any items -> (..., D) unit vectors."""
         x = self.project(features)
         return F.normalize(x + self.item_feed_forward(self.item_norm(x)), dim=-1)
 
@@ -106,14 +106,14 @@ class ContentModel(nn.Module):
         return F.normalize(x + self.feed_forward(self.norm(x)), dim=-1)
 
     def freeze(self) -> None:
-        """Keep the item vectors and let go of the features they were made from."""
+        """Store the item vectors and release the features."""
         with torch.no_grad():
             self.table.copy_(self.item_vectors())
         self.features = None
 
 
 def content_features(catalogue: Catalogue, *, options: TrainingOptions) -> np.ndarray:
-    """(N + 1, F) float32: text vectors, then categories of the same length; row 0 is zeros."""
+    """(N + 1, F) float32: unit text vectors, then unit category vectors; row 0 is zeros."""
     texts = text_vectors(catalogue.texts, cache=options.cache, device=options.device)
     return np.concatenate([texts, unit_rows(catalogue.category_matrix)], axis=1)
 
@@ -121,7 +121,7 @@ def content_features(catalogue: Catalogue, *, options: TrainingOptions) -> np.nd
 def fit_content(
     config: ContentConfig, data: TrainingData, validation: Validation, options: TrainingOptions
 ) -> VectorSource:
-    """Encode the catalogue's texts, then train the projections on the training window."""
+    """Encode the texts of the catalogue, then train the projections on the training window."""
     with limited_threads(options.num_threads):
         features = content_features(data.catalogue, options=options)
     examples = RequestExamples(

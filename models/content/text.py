@@ -1,7 +1,7 @@
-"""Text vectors by all-MiniLM-L6-v2 (Wang et al. 2020; Reimers & Gurevych 2019), out of a package.
+"""Text vectors by all-MiniLM-L6-v2 (Wang et al. 2020; Reimers & Gurevych 2019).
 
-Nothing is downloaded: the package carries the weights. Vectors depend on the texts only, so they
-are cached under a hash of them.
+The weights come in a Python package, so nothing is downloaded. Vectors depend only on the texts, so
+they are cached under a hash of the texts.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ class TextEncoderError(ValueError):
 
 
 def text_vectors(texts: Sequence[str], *, cache: Path | None, device: str = "cpu") -> np.ndarray:
-    """Unit vectors of texts; an empty text gets zeros.
+    """Unit vectors of texts; zeros for an empty text.
 
     Args:
-        texts: T texts; each is read up to MAX_TOKENS tokens.
-        cache: folder where vectors of the same texts are looked up and left; None: no cache.
+        texts: T texts; only the first MAX_TOKENS tokens of each are read.
+        cache: folder in which the vectors are looked up and stored; None: no cache.
 
     Returns:
         (T, TEXT_DIM) float32.
@@ -49,7 +49,7 @@ def text_vectors(texts: Sequence[str], *, cache: Path | None, device: str = "cpu
     vectors = _encode(texts, device=device)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Trainings may fill the cache at once: each writes a file of its own, the last stays.
+        # Concurrent trainings each write a temporary file; the last rename wins.
         partial = path.with_suffix(f".{os.getpid()}.partial")
         save_file({"vectors": vectors}, partial)
         partial.replace(path)
@@ -57,13 +57,13 @@ def text_vectors(texts: Sequence[str], *, cache: Path | None, device: str = "cpu
 
 
 def _encode(texts: Sequence[str], *, device: str) -> np.ndarray:
-    encoder_folder()  # an encoder that is missing is an error for empty texts too
+    encoder_folder()  # raises if the encoder is missing, also when all texts are empty
     distinct = sorted({text for text in texts if text})
     vectors = np.zeros((len(texts), TEXT_DIM), dtype=np.float32)
     if not distinct:
         return vectors
     encoder = _encoder(device)
-    # `encode` sorts by length itself, so that a batch needs little padding.
+    # `encode` sorts by length, so that a batch needs little padding.
     encoded = encoder.encode(
         distinct, batch_size=BATCH_SIZE, show_progress_bar=False, normalize_embeddings=True
     )
@@ -75,7 +75,7 @@ def _encode(texts: Sequence[str], *, device: str) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _encoder(device: str) -> "SentenceTransformer":
-    """Loaded once a process: a service encodes new items whenever some come."""
+    """Load the encoder once per process; a service encodes new items with each feature pack."""
     folder = encoder_folder()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub client is first imported
     from sentence_transformers import SentenceTransformer  # 5-15 s
@@ -88,7 +88,7 @@ def _encoder(device: str) -> "SentenceTransformer":
 
 
 def encoder_folder() -> Path:
-    """The folder with the weights, found without importing the package (a command-line tool)."""
+    """Folder with the weights; found without importing the package, a command-line tool."""
     found = importlib.util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise TextEncoderError(

@@ -1,4 +1,4 @@
-"""What items are about, as one vector each, for models that learn their own projection of it.
+"""Content vectors of items: input of models that learn a projection of them.
 
 Shapes: N items, F content features.
 """
@@ -11,9 +11,9 @@ from shortlist.catalogue import Catalogue
 
 
 def content_vectors(catalogue: Catalogue, *, options: TrainingOptions) -> np.ndarray:
-    """(N + 1, F) float32: text vectors, then each `vector_<modality>` of the catalogue, all of them
-    unit vectors; zeros for row 0 and where an item has none.
+    """(N + 1, F) float32: text vectors, then the catalogue's `vector_<modality>` columns.
 
+    Each of them is a unit vector. Row 0 and missing vectors are zeros.
     Raises:
         ValueError: the vectors of a modality differ in length.
         TextEncoderError: the text encoder is not installed.
@@ -25,7 +25,7 @@ def content_vectors(catalogue: Catalogue, *, options: TrainingOptions) -> np.nda
 
 
 def vector_columns(catalogue: Catalogue) -> list[str]:
-    """Names of the `vector_<modality>` columns, in order."""
+    """Names of the `vector_<modality>` columns, sorted."""
     return sorted(name for name in catalogue.items.column_names if name.startswith("vector_"))
 
 
@@ -33,7 +33,7 @@ def given_vectors(catalogue: Catalogue, name: str) -> np.ndarray:
     """(N + 1, F) float32 unit vectors of one `vector_<modality>` column.
 
     Raises:
-        ValueError: they differ in length.
+        ValueError: the vectors differ in length.
     """
     rows = catalogue.items.column(name).to_pylist()
     lengths = {len(row) for row in rows if row}
@@ -47,6 +47,6 @@ def given_vectors(catalogue: Catalogue, name: str) -> np.ndarray:
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:
-    """(M, F) -> the same with every row of length 1; rows of zeros stay."""
+    """Scale the rows of (M, F) to length 1; rows of zeros stay zero."""
     length = np.linalg.norm(x, axis=1, keepdims=True)
     return np.divide(x, length, out=np.zeros_like(x), where=length > 0)

@@ -1,5 +1,6 @@
-"""Inner-product search over item vectors: exact while that is quick, HNSW (Malkov & Yashunin 2018)
-beyond.
+"""Inner-product search over item vectors: exact for small catalogues, HNSW for larger ones.
+
+HNSW: Malkov & Yashunin 2018.
 
 Shapes: B queries, D dim, N items; vectors have N + 1 rows and row 0 is padding.
 """
@@ -14,12 +15,12 @@ from models.queries import Candidates
 from shortlist.config import Config
 
 SMALL_BATCH = 16
-"""Up to so many queries are searched on the calling thread alone."""
+"""Batches of at most this many queries are searched on the calling thread only."""
 ALL_THREADS = faiss.omp_get_max_threads()
 
 
 class IndexConfig(Config):
-    """When to leave exact search, and how carefully the graph is built and walked."""
+    """Size limit of exact search, and the parameters of the HNSW graph."""
 
     exact_up_to: int = 50_000
     neighbours: int = 32
@@ -28,7 +29,7 @@ class IndexConfig(Config):
 
 
 class VectorIndex:
-    """Ids in the index are item_idx, so that what it returns needs no translation."""
+    """FAISS index whose ids are item_idx, so results need no translation."""
 
     def __init__(self, index: faiss.Index, kind: str):
         self.index = index
@@ -42,11 +43,11 @@ class VectorIndex:
         config: IndexConfig | None = None,
         item_mask: np.ndarray | None = None,
     ) -> "VectorIndex":
-        """Index the rows of `vectors` (N + 1, D) from 1 on, or those of `item_mask` (N + 1,) bool.
+        """Index rows 1 to N of `vectors` (N + 1, D), or only those in `item_mask` (N + 1,) bool.
 
         Raises:
-            ValueError: vectors are not two-dimensional, not finite, the mask is not theirs, or
-                none is to be indexed.
+            ValueError: vectors are not two-dimensional or not finite, the mask has another shape or
+                type, or no item is left.
         """
         config = config or IndexConfig()
         if vectors.ndim != 2:
@@ -90,14 +91,17 @@ class VectorIndex:
         exclude: list[np.ndarray] | None = None,
         blocked: np.ndarray | None = None,
     ) -> Candidates:
-        """The k items of largest inner product with each of (B, D) queries, those in `exclude` (of
-        one query) and `blocked` (of all) left out.
+        """The k items with the largest inner product for each of (B, D) queries.
 
-        Asks for k + the longest exclusion, then filters; places that stay empty are padding.
+        Searches k + the longest exclusion, then filters; missing results are padding.
+
+        Args:
+            exclude: item_idx to leave out, one array per query.
+            blocked: item_idx to leave out for all queries.
 
         Raises:
-            ValueError: k is below 1, queries have another dimension than the index, or there are
-                not as many exclusions as queries.
+            ValueError: k is below 1, queries have another dimension than the index, or the number
+                of exclusions is not the number of queries.
         """
         if k < 1:
             raise ValueError(f"index: k is {k}, want at least 1")
@@ -118,7 +122,7 @@ class VectorIndex:
             for row, items in enumerate(exclude):
                 if len(items):
                     dropped[row] |= np.isin(item_idx[row], items)
-        # A stable sort by 'dropped' moves what is left to the front, in order of score.
+        # A stable sort by 'dropped' moves the remaining items to the front, in order of score.
         order = np.argsort(dropped, axis=1, kind="stable")[:, :k]
         item_idx = np.where(dropped, 0, item_idx)
         score = np.where(dropped, np.float32(-np.inf), score)
@@ -131,19 +135,19 @@ class VectorIndex:
         return Candidates(item_idx=item_idx, score=score)
 
     def _search(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """FAISS's own answer, -1 where it found nothing. Changes nothing in the index."""
+        """Raw FAISS search, -1 where nothing was found. Doesn't change the index."""
         params = None
         if self.kind == "hnsw":
-            # Given with the search: set on the graph, one long exclusion would slow all after it.
+            # Passed with the search: set on the graph, it would slow down all later searches.
             graph = faiss.downcast_index(self.index.index)
             params = faiss.SearchParametersHNSW(efSearch=max(graph.hnsw.efSearch, depth))
-        # FAISS and torch bring an OpenMP pool each; on a busy machine waking FAISS's for one query
-        # takes longer than the search. The setting is the calling thread's own.
+        # FAISS and torch each have an OpenMP pool. On a busy machine, waking FAISS's pool for one
+        # query takes longer than the search. The setting applies to the calling thread only.
         faiss.omp_set_num_threads(1 if len(queries) <= SMALL_BATCH else ALL_THREADS)
         return self.index.search(np.ascontiguousarray(queries, np.float32), depth, params=params)
 
     def measure_recall(self, queries: np.ndarray, *, k: int = 100) -> float:
-        """Share of the exact top k that the index finds, mean over (B, D) queries."""
+        """Recall@k of the index against exact search, averaged over (B, D) queries."""
         k = min(k, self.index.ntotal)
         found = self.search(queries, k).item_idx
         stored = faiss.vector_to_array(self.index.id_map)
@@ -156,12 +160,12 @@ class VectorIndex:
         return float(np.mean(hits) / k)
 
     def save(self, path: Path) -> None:
-        """Write FAISS's own format."""
+        """Write the index in FAISS's file format."""
         faiss.write_index(self.index, str(path))
 
     @classmethod
     def load(cls, path: Path) -> "VectorIndex":
-        """Raises ValueError if the file is missing or not an index."""
+        """Load an index; raises ValueError if the file is missing or not a FAISS index."""
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from models.queries import Queries, nothing
+from models.queries import Queries, no_items
 from shortlist.catalogue import Catalogue
 from shortlist.features.finalize import RequestRows, finalize_context, finalize_user
 from shortlist.features.profiles import ProfileEncoder
@@ -65,7 +65,7 @@ def build_queries(
         profile=profiles.encode(rows.attributes),
         searches=rows.searches,
         places=profiles.encode_places(rows.context_ids),
-        blocked=nothing() if exclude is None else np.flatnonzero(exclude),
+        blocked=no_items() if exclude is None else np.flatnonzero(exclude),
     )
 
 

@@ -1,9 +1,9 @@
-"""Training on requests: what the two-tower and the content model share.
+"""Training on requests, shared by the two-tower and the content model.
 
-A request is a distinct (user, timestamp) of the training window. Its history and its user's
-features are what was known strictly before; its positives are the items that the user then touched
-for the first time, or again where repeats are allowed. Each request becomes a row of `Queries`, so
-a model reads a query in the same way in training and in service. The loss is a softmax over sampled
+A request is a distinct (user, timestamp) of the training window. Its history and user features hold
+only what was known strictly before. Its positives are the items that the user then consumed for the
+first time, or again where repeats are allowed. Each request becomes a row of `Queries`, so a model
+reads training and serving queries through the same code. The loss is a softmax over sampled
 negatives with the logQ correction.
 
 Shapes: R requests, B requests of a batch, M positives, K negatives, L history, D dim.
@@ -45,7 +45,7 @@ class RequestBatch:
 
 
 class RequestExamples:
-    """All requests of the training window; R of them."""
+    """All R requests of the training window."""
 
     def __init__(self, data: TrainingData, *, max_history: int, rng: np.random.Generator):
         self.data = data
@@ -65,7 +65,7 @@ class RequestExamples:
         self.user_features = self._user_features()
 
     def batches(self, batch_size: int) -> Iterator[RequestBatch]:
-        """One epoch over all requests, in new order."""
+        """One epoch over all requests, in a new random order."""
         order = self.rng.permutation(len(self.begin))
         for i in range(0, len(order), batch_size):
             requests = order[i : i + batch_size]
@@ -76,7 +76,7 @@ class RequestExamples:
             yield RequestBatch(self.queries(requests), row, positives)
 
     def queries(self, requests: np.ndarray) -> Queries:
-        """(B,) request numbers -> Queries with the newest `max_history` events before each."""
+        """(B,) request numbers -> `Queries` with the newest `max_history` events before each."""
         data, begin, user = self.data, self.begin[requests], self.user_row[requests]
         log = data.every.in_catalogue
         event = log.histories(user, self._known[requests], limit=self.max_history)
@@ -102,9 +102,9 @@ class RequestExamples:
         )
 
     def _user_features(self) -> np.ndarray:
-        """(R, len(USER_FEATURES)) float32, by the same `finalize_user` as in service.
+        """(R, len(USER_FEATURES)) float32, by the same `finalize_user` as in the service.
 
-        The training window holds target events only: kinds and searches are empty.
+        The training window holds only target events, so event-type states and searches are empty.
         """
         every = self.data.every
         R = len(self.begin)
@@ -130,22 +130,22 @@ class RequestExamples:
 
 
 class RequestModel(Protocol):
-    """What `sampled_loss` needs of a model; D' is the width in which histories are read."""
+    """What `sampled_loss` needs of a model; D' is the width of item embeddings in histories."""
 
     def history(self, queries: Queries) -> Tensor:
-        """(B, L) int64 item_idx, 0 is padding."""
+        """The part of the histories that the model reads: (B, L) int64 item_idx, 0 is padding."""
         ...
 
     def embed_items(self, item_idx: Tensor, *, generator: torch.Generator) -> Tensor:
-        """(U,) -> (U, D'), what histories read."""
+        """Embed items for use in histories: (U,) -> (U, D')."""
         ...
 
     def items(self, embedded: Tensor, /) -> Tensor:
-        """(U, D') -> (U, D) unit vectors, what scores read."""
+        """Item vectors for scores, from embeddings: (U, D') -> (U, D) unit vectors."""
         ...
 
     def query_vectors(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:
-        """(B, L, D') and (B, L) bool -> (B, D) unit vectors."""
+        """Query vectors: embedded histories (B, L, D') and mask (B, L) -> (B, D) unit vectors."""
         ...
 
 
@@ -180,7 +180,7 @@ def sampled_loss(
 
 
 class RequestConfig(Protocol):
-    """The hyperparameters that this training reads."""
+    """The hyperparameters that `train_on_requests` reads."""
 
     batch_size: int
     num_negatives: int
@@ -199,10 +199,13 @@ def train_on_requests(
     options: TrainingOptions,
     only_used: bool = False,
 ) -> Any:
-    """Train `model.loss(batch, sampler)` until validation nDCG stops rising; what `train` returns.
+    """Train `model.loss(batch, sampler)` with early stopping on validation nDCG.
 
     Args:
-        only_used: draw uniform negatives from items with a positive only.
+        only_used: draw uniform negatives only from items that occur as a positive.
+
+    Returns:
+        The `TrainingHistory` of `train`.
     """
     sampler = MixedNegatives(
         torch.from_numpy(examples.data.item_counts).to(options.device),

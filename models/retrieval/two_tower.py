@@ -1,10 +1,10 @@
-"""Two-tower retrieval: a query tower and an item tower that meet in a dot product.
+"""Two-tower retrieval: the score is the dot product of a query tower and an item tower.
 
 Query tower: attention-pooled history + profile embeddings + user and context features. Item tower:
-id embedding + category embeddings. Both end on the unit sphere; training is softmax over in-batch
-and uniform negatives with the logQ correction (Yi et al. 2019; Yang et al. 2020; Khrylchenko et
-al. 2025). In training an id is sometimes replaced by the unknown one; items without a training
-event keep it, so that a cold item is where its categories put it and not at a random point.
+id embedding + category embeddings. Both outputs are unit vectors. The loss is a softmax over
+in-batch and uniform negatives with the logQ correction (Yi et al. 2019; Yang et al. 2020;
+Khrylchenko et al. 2025). In training an id is sometimes replaced by the unknown id, which items
+without a training event use. The vector of a cold item then depends on its categories only.
 
 Shapes: B requests, M positives, K negatives, L history, D dim, N items.
 """
@@ -40,26 +40,28 @@ from shortlist.features.finalize import (
 )
 
 CONTEXT_COLUMNS = [CONTEXT_FEATURES.index(name) for name in CONTEXT_ON_DEMAND]
-"""Context features the tower reads: those that depend on the request's time only. A context's own
-trend is a
-state that the training window's events alone do not give as the service would see it; of the user's
-features it reads those of the target events, for the same reason."""
+"""Context features that the tower reads: only those that depend on the request's time.
+
+Excludes the context trend: it depends on events outside the training window, so training and
+serving would disagree. User features are limited to those of target events for the same reason.
+"""
 
 
 def _dense(queries: Queries) -> np.ndarray:
-    """(B, F) float32: what the tower reads beside history and profile."""
+    """(B, F) float32: dense user and context features of the query tower."""
     of_user = queries.user[:, : len(USER_TARGET_FEATURES)]
     return np.concatenate([of_user, queries.context[:, CONTEXT_COLUMNS]], axis=1)
 
 
 class TwoTowerConfig(Config):
-    """Width of the towers and how negatives are drawn."""
+    """Size of the towers, and their training."""
 
     kind: Literal["two_tower"] = "two_tower"
     embedding_dim: int = Field(64, ge=1)
     max_history: int = Field(50, ge=1, le=MAX_HISTORY)
     dropout: float = Field(0.2, ge=0, lt=1)
     unknown_item_rate: float = Field(0.1, ge=0, lt=1)
+    """Share of item ids replaced by the unknown id in training."""
     temperature: float = Field(0.1, gt=0)
     num_negatives: int = Field(1024, ge=1)
     batch_size: int = Field(256, ge=1)
@@ -99,7 +101,7 @@ class QueryTower(nn.Module):
         self.register_buffer("deviation", torch.ones(num_features))
 
     def standardise(self, examples: RequestExamples) -> None:
-        """Take mean and deviation of the dense features from the training requests."""
+        """Set mean and standard deviation of the dense features from the training requests."""
         every = examples.queries(np.arange(len(examples.at)))
         features = _dense(every)
         self.mean.copy_(torch.from_numpy(features.mean(0)))
@@ -153,9 +155,9 @@ class TwoTower(nn.Module):
         return torch.from_numpy(history).to(self.embed.device)
 
     def embed_items(self, item_idx: Tensor, *, generator: torch.Generator) -> Tensor:
-        """An id is replaced by the unknown one in both towers or in none."""
+        """Embed items; an id is replaced by the unknown one in both towers or in neither."""
         chance = torch.rand(len(item_idx), generator=generator, device=item_idx.device)
-        return self.embed(item_idx, forget=chance < self.config.unknown_item_rate)
+        return self.embed(item_idx, drop_id=chance < self.config.unknown_item_rate)
 
     def query_vectors(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:
         return self.query(
@@ -169,7 +171,7 @@ class TwoTower(nn.Module):
 def fit_two_tower(
     config: TwoTowerConfig, data: TrainingData, validation: Validation, options: TrainingOptions
 ) -> VectorSource:
-    """Train on every request of the training window; the seed decides weights, negatives, order."""
+    """Train on all requests of the training window. The seed sets weights, negatives and order."""
     examples = RequestExamples(
         data, max_history=config.max_history, rng=options.rng("two_tower batches")
     )

@@ -1,10 +1,10 @@
-"""BSARec (Shin et al. 2024, "An Attentive Inductive Bias for Sequential Recommendation beyond the
-Self-Attention"): beside attention, a filter that splits a history into slow and fast parts.
+"""BSARec: attention blocks that also split a history into low- and high-frequency parts.
 
-The paper's filter is a discrete Fourier transform over the padded window, in which a position sees
-the future of its row, so each prefix of a history must be a row of its own. Here the same low-pass
-filter is a causal sum over lags: at the end of a history it gives what the transform gives there,
-and every position may be trained at once. Blocks are pre-norm.
+Source: Shin et al. 2024, "An Attentive Inductive Bias for Sequential Recommendation beyond the
+Self-Attention". The paper's filter is a discrete Fourier transform over the padded window. There a
+position reads later positions of its row, so each prefix of a history must be a separate row. Here
+the same low-pass filter is a causal sum over lags. At the end of a history it equals the transform,
+and all positions can be trained at once. Blocks are pre-norm.
 """
 
 import math
@@ -21,7 +21,7 @@ from models.sequence.model import SequenceConfig, SequenceEncoder
 
 
 class BsarecConfig(SequenceConfig):
-    """SASRec's settings, and how much of a block's answer comes from its filter."""
+    """SASRec's settings and those of the frequency filter."""
 
     kind: Literal["bsarec"] = "bsarec"
     num_blocks: int = Field(2, ge=1)
@@ -29,12 +29,13 @@ class BsarecConfig(SequenceConfig):
     dropout: float = Field(0.5, ge=0, lt=1)
     hidden_factor: int = Field(4, ge=1)
     filter_share: float = Field(0.7, ge=0, le=1)
+    """Weight of the filter in a block; attention has the rest."""
     num_frequencies: int = Field(3, ge=1)
-    """Waves over `max_history` positions that count as slow, the constant one included."""
+    """Number of frequencies over `max_history` positions in the low-pass part, with frequency 0."""
 
 
 def low_pass(length: int, *, num_frequencies: int) -> Tensor:
-    """(length,): what an event so many positions ago weighs in the slow part.
+    """Weights of the low-pass filter by lag, (length,): [i] weights the event i positions earlier.
 
     The inverse real Fourier transform over `length` positions of the lowest frequencies.
     """
@@ -46,7 +47,7 @@ def low_pass(length: int, *, num_frequencies: int) -> Tensor:
 
 
 class FrequencyFilter(nn.Module):
-    """Slow part plus the fast one rescaled by a learned, squared factor: (R, W, D) -> same."""
+    """Low-pass part + high-pass part times a learned squared factor: (R, W, D) -> (R, W, D)."""
 
     weight: Tensor
 
@@ -62,7 +63,7 @@ class FrequencyFilter(nn.Module):
 
 
 class BsarecBlock(nn.Module):
-    """x + (filter and attention of norm(x), mixed), then x + feed-forward(norm(x))."""
+    """x + weighted filter(norm(x)) and attention(norm(x)), then x + feed-forward(norm(x))."""
 
     def __init__(self, config: BsarecConfig):
         super().__init__()
@@ -88,7 +89,7 @@ class BsarecBlock(nn.Module):
 
 
 class BsarecEncoder(SequenceEncoder):
-    """Positions, dropout, blocks, norm: (R, W, D) -> (R, W, D)."""
+    """Position embeddings, dropout, blocks, norm: (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: BsarecConfig):
         super().__init__()

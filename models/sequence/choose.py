@@ -1,4 +1,4 @@
-"""The rule that picks a sequence model and its hyperparameters from statistics of the data."""
+"""Rule that selects a sequence model and its hyperparameters from statistics of the data."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +13,14 @@ from models.training import OptimiserConfig
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the rule looks at."""
+    """Statistics of the training data that the rule reads."""
 
     num_users: int
     num_items: int
     num_events: int
     mean_length: float
     length_90: float
-    """Nine of ten histories are not longer."""
+    """90% quantile of the history length."""
     events_per_item: float
 
     @classmethod
@@ -42,30 +42,33 @@ SPARSE_OPTIMISER = OptimiserConfig(
     schedule="cosine",
     average_decay=0.98,
     num_epochs=32,
-    patience=12,  # most of the gain comes late, when the rate falls: a plateau before is no end
+    patience=12,  # the gain comes late, when the rate falls: an early plateau isn't the end
 )
 DENSE_OPTIMISER = OptimiserConfig(
     learning_rate=2e-3, schedule="cosine", average_decay=0.99, num_epochs=24, patience=6
 )
 SHORT = 20.0
-"""Mean events a history below which data counts as sparse: little to learn a user from, much to
-learn by heart."""
+"""Mean events a history below which data counts as sparse. Sparse data says little about a user and
+is easily memorised, so it needs stronger regularisation."""
 SMALL_CATALOGUE = 5_000
-"""Items up to which the full softmax costs no more than the encoder."""
+"""Number of items up to which the full softmax costs no more than the encoder."""
 
 
 def choose(statistics: Statistics, *, kind: str | None = None) -> SequenceConfig:
-    """A configuration by the data's statistics alone; `kind` None leaves the model to the rule too.
+    """Choose a configuration from data statistics.
 
-    - Window: 50 events, 200 where one in ten histories is longer than 50.
-    - Sparse data (mean history below `SHORT`): BSARec, half of everything dropped, strong decay of
-      the weights. Else SASRec with a dropout of 0.2, no decay, and batches of 32 histories, which
-      are as many events as 128 short ones.
-    - Full softmax up to `SMALL_CATALOGUE` items, sampled softmax with negatives shared by the batch
-      beyond.
+    - Window: 50 events; 200 if more than one history in ten is longer than 50.
+    - Sparse data (mean history below `SHORT`): BSARec, dropout 0.5, strong weight decay. Otherwise
+      SASRec with dropout 0.2, no weight decay, and batches of 32 histories, which hold as many
+      events as 128 short ones.
+    - Loss: full softmax up to `SMALL_CATALOGUE` items, above that sampled softmax with negatives
+      shared by the batch.
+
+    Args:
+        kind: the model; None: choose the model too.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: unknown sequence model.
     """
     sparse = statistics.mean_length < SHORT
     kind = kind or ("bsarec" if sparse else "sasrec")

@@ -1,4 +1,4 @@
-"""The table of sequence models, and how each is trained and loaded."""
+"""The table of sequence models; training and loading of all of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from models.content.vectors import content_vectors
 from models.data import TrainingData, Validation, fingerprint
-from models.layers import prepare, quieten
+from models.layers import prepare, scale_down_residuals
 from models.sequence.batches import SequenceData
 from models.sequence.bsarec import BsarecConfig, BsarecEncoder
 from models.sequence.model import SequenceConfig, SequenceEncoder, SequenceModel
@@ -25,7 +25,7 @@ ARCHITECTURES: dict[str, tuple[type[SequenceConfig], Callable[[Any], SequenceEnc
     "gru": (GruConfig, GruEncoder),
     "average": (AverageConfig, AverageEncoder),
 }
-"""Source type -> its config and its encoder. A new model is a file and a line here."""
+"""Source type -> its config and its encoder. A new model needs a file and one line here."""
 
 
 def encoder_of(config: SequenceConfig) -> SequenceEncoder:
@@ -42,20 +42,20 @@ def train_sequence(
     content: np.ndarray | None = None,
     progress: Callable[[str], None] = print,
 ) -> tuple[SequenceModel, TrainingHistory]:
-    """Train a model; the seed decides weights, dropout, negatives and batches.
+    """Train a model. The seed determines initial weights, dropout, negatives and batches.
 
     Args:
-        content: (N + 1, F) float32 content vectors of the items, read unless `config.content` says
-            no.
+        content: (N + 1, F) float32 content vectors of the items; ignored if `config.content` is
+            False.
 
     Returns:
-        The model, its `config` with what was left to the data decided, and how training went.
+        The model and a summary of the training. `model.config` has all automatic settings resolved.
 
     Raises:
-        ValueError: the config wants content, and none is given.
-        CheckpointError: the checkpoint in `options.checkpoints` is another training's.
+        ValueError: `config.content` is true, but `content` is None.
+        CheckpointError: the checkpoint in `options.checkpoints` belongs to another training.
     """
-    config, content = decide(config, data, content)
+    config, content = resolve(config, data, content)
     model = SequenceModel(
         config,
         encoder_of(config),
@@ -65,7 +65,7 @@ def train_sequence(
     ).to(options.device)
     model.generator = options.generator(config.kind)
     prepare(model, model.generator)
-    quieten(model)
+    scale_down_residuals(model)
     rng = options.rng(config.kind)
     sequences = SequenceData(
         data, max_history=config.max_history, rng=rng, learn_start=config.learn_start
@@ -89,10 +89,10 @@ def train_sequence(
     return model, history
 
 
-def decide(
+def resolve(
     config: SequenceConfig, data: TrainingData, content: np.ndarray | None
 ) -> tuple[SequenceConfig, np.ndarray | None]:
-    """The config with nothing left open, and the content vectors if they are to be read."""
+    """Resolve the config's None settings; return the config and the content vectors it uses."""
     if config.content and content is None:
         raise ValueError("config.content is true, but no content vectors are given")
     if config.content is False:
@@ -108,7 +108,7 @@ def decide(
 def fit_sequence(
     config: SequenceConfig, data: TrainingData, validation: Validation, options: TrainingOptions
 ) -> VectorSource:
-    """Train on the retrieval-train window, stopped on validation, and index the item vectors."""
+    """Train on the retrieval-train window, stop by validation nDCG, and index the item vectors."""
     model, history = train_sequence(
         config,
         data,
@@ -120,7 +120,7 @@ def fit_sequence(
 
 
 def load_sequence(kind: str, folder: Path, catalogue: Catalogue) -> VectorSource:
-    """Load what `fit_sequence` gave for this source type."""
+    """Load what `fit_sequence` saved for this source type."""
 
     def build(config: dict[str, Any], sizes: dict[str, Any]) -> tuple[Config, SequenceModel]:
         parsed = ARCHITECTURES[kind][0].model_validate(config)

@@ -1,9 +1,9 @@
-"""What every sequence model shares: item embeddings around an encoder, and its loss.
+"""The parts shared by all sequence models: item embeddings around an encoder, and the loss.
 
-Shapes: R rows of W positions in which histories stand side by side, D dim, N items, M predictions,
-K negatives. An encoder maps (R, W, D) and a layout to (R, W, D), causally and within each history:
-its output at a position depends on what that history has seen there only. The first state of a
-history is a learned start, so that an empty history has one too.
+Shapes: R rows of W positions with packed histories, D dim, N items, M predictions, K negatives. An
+encoder maps (R, W, D) and a layout to (R, W, D). It is causal and stays within each history: its
+output at a position depends only on the events that the history has read up to there. The first
+state of a history is a learned start, so that an empty history has a state too.
 """
 
 from dataclasses import replace
@@ -34,33 +34,36 @@ Loss = Literal["full_softmax", "sampled_softmax", "gbce", "bce"]
 
 
 class SequenceConfig(Config):
-    """The part of a sequence model's config that does not depend on its encoder."""
+    """The settings of a sequence model that do not depend on its encoder."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     kind: str
-    """The source type; each architecture fixes it."""
+    """The source type; fixed by each architecture."""
     embedding_dim: int = Field(64, ge=1)
     max_history: int = Field(50, ge=1, le=MAX_HISTORY)
     dropout: float = Field(0.2, ge=0, lt=1)
     unknown_item_rate: float = Field(0.05, ge=0, lt=1)
+    """Share of ids and event types replaced by the unknown one in training."""
     batch_size: int = Field(32, ge=1)
     loss: Loss = "full_softmax"
     num_negatives: int = Field(256, ge=1)
     shared_negatives: bool = True
-    """One draw for the whole batch, or one for each prediction: another loss, and far slower."""
+    """One draw for the whole batch, or one per prediction: a different loss, and much slower."""
     calibration: float = Field(0.75, ge=0, le=1)
+    """t of gBCE; ignored by the other losses."""
     temperature: float = Field(0, ge=0)
-    """Divides cosines of states and items; 0: plain inner products with a bias for each item."""
+    """Divides cosines of states and items; 0: inner products with a bias for each item."""
     learn_start: bool = True
-    """Whether a user's first event is a target too: what answers an empty history."""
+    """Train on a user's first event too; this trains the state that answers an empty history."""
     time_gaps: bool = False
+    """Whether the model reads the time since the previous event."""
     event_types: bool | None = None
-    """Whether an event's type is read; None: where training histories have more than one. What a
-    model was trained with is what is saved."""
+    """Whether the model reads event types; None: yes if training histories have more than one. The
+    saved config holds the value used."""
     content: bool | None = None
-    """Whether items are embedded by content vectors too (text, `vector_<modality>`); None: where
-    the training is given some, which a run's sources are not."""
+    """Whether items are also embedded by content vectors (text, `vector_<modality>`). None: yes if
+    the training receives content vectors; the training of a run's sources doesn't."""
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3)
 
 
@@ -68,13 +71,14 @@ class SequenceEncoder(nn.Module):
     """(R, W, D) and a layout -> (R, W, D)."""
 
     input_scale: float = 1.0
-    """What item embeddings are multiplied with on their way in. Residual blocks want numbers as
-    large as their own, the softmax and gates want them sqrt(D) smaller."""
+    """Factor of the item embeddings at the encoder's input. Residual blocks need inputs of about
+    the size of their outputs; the softmax and gates need them smaller by sqrt(D)."""
 
 
 class SequenceModel(nn.Module):
-    """Item embeddings and an encoder. Score of an item: state . item + bias, or cosine over
-    temperature.
+    """Item embeddings and an encoder.
+
+    Score of an item: state . item + bias, or cosine / temperature if `config.temperature` > 0.
     """
 
     def __init__(
@@ -95,7 +99,7 @@ class SequenceModel(nn.Module):
         self.start = nn.Parameter(torch.zeros(dim))
         self.gap = nn.Embedding(GAP_BUCKETS, dim) if config.time_gaps else None
         self.types = EventTypes(dim) if config.event_types else None
-        self.generator: torch.Generator | None = None  # what a training step forgets and draws
+        self.generator: torch.Generator | None = None  # for `drop_id` and negatives
 
     def sizes(self) -> dict[str, Any]:
         if self.embed.of_content is None:
@@ -103,8 +107,8 @@ class SequenceModel(nn.Module):
         return {"num_content": self.embed.of_content.shape[1]}
 
     def item_vectors(self) -> Tensor:
-        """(N + 1, D), or (N + 1, D + 1) with the bias as one more dimension, so that the index
-        finds it too."""
+        """(N + 1, D), or (N + 1, D + 1) with the bias as last dimension, so that inner products
+        with `encode` include it."""
         every = self.embed.every()
         vectors = self._for_scores(self.embed(every))
         if self.bias is None:
@@ -112,10 +116,10 @@ class SequenceModel(nn.Module):
         return torch.cat([vectors, self.bias[self.embed.ids(every)][:, None]], dim=1)
 
     def states(self, batch: SequenceBatch, *, embedded: Tensor | None = None) -> Tensor:
-        """(R, W, D): each state, ready for inner products with items.
+        """(R, W, D) encoder states, ready for inner products with items.
 
         Args:
-            embedded: (N + 1, D) of all items, where they are known already.
+            embedded: (N + 1, D) embeddings of all items, if already computed.
         """
         x = self.embed(batch.items) if embedded is None else F.embedding(batch.items, embedded)
         if self.types is not None:
@@ -130,7 +134,7 @@ class SequenceModel(nn.Module):
         return x
 
     def encode(self, queries: Queries) -> Tensor:
-        """(B, D) or (B, D + 1): the state after the last real event."""
+        """State after the last event of each query: (B, D), or (B, D + 1) with a 1 for the bias."""
         batch, place = pack_queries(
             queries, max_history=self.config.max_history, device=self.embed.device
         )
@@ -140,8 +144,11 @@ class SequenceModel(nn.Module):
         return torch.cat([states, torch.ones_like(states[:, :1])], dim=1)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
-        """At the real positions only. Types are sometimes forgotten, as items are: a visitor's
-        are unknown."""
+        """Loss over the positions that have a target.
+
+        Some ids and event types are replaced by the unknown one, because items without training
+        events and some requests' event types are unknown.
+        """
         if self.types is not None:
             lost = torch.rand(batch.types.shape, generator=self.generator, device=self.embed.device)
             types = batch.types.masked_fill(lost < self.config.unknown_item_rate, 0)
@@ -149,14 +156,14 @@ class SequenceModel(nn.Module):
         chance = torch.rand(
             len(self.embed.known), generator=self.generator, device=self.embed.device
         )
-        forget = chance < self.config.unknown_item_rate
+        drop_id = chance < self.config.unknown_item_rate
         every = self.embed.every()
-        embedded = self.embed(every, forget=forget)
+        embedded = self.embed(every, drop_id=drop_id)
         place = torch.nonzero(batch.targets.ravel()).ravel()
         states = self.states(batch, embedded=embedded).flatten(0, 1)[place]
         targets = batch.targets.ravel()[place]
         items = self._for_scores(embedded)
-        bias = None if self.bias is None else self.bias[self.embed.ids(every, forget=forget)]
+        bias = None if self.bias is None else self.bias[self.embed.ids(every, drop_id=drop_id)]
         if self.config.loss == "full_softmax":
             return full_softmax(states, items, targets, bias=bias)
         if self.config.loss == "sampled_softmax" and self.config.shared_negatives:
@@ -172,7 +179,7 @@ class SequenceModel(nn.Module):
     def _sampled(
         self, states: Tensor, items: Tensor, targets: Tensor, *, bias: Tensor | None
     ) -> Tensor:
-        """A loss over uniform negatives: (M, D), (N + 1, D), (M,) -> scalar."""
+        """Loss with uniform negatives: (M, D), (N + 1, D), (M,) -> scalar."""
         config, num_items = self.config, len(items) - 1
         shape = () if config.shared_negatives else (len(targets),)
         negatives = draw_uniform(
@@ -190,7 +197,7 @@ class SequenceModel(nn.Module):
         if bias is not None:
             positive, negative = positive + bias[targets], negative + bias[negatives]
         if config.loss == "sampled_softmax":
-            # logQ: uniform draws stand for all items alike.
+            # logQ of uniform draws: every item has the same expected count.
             expected = torch.full_like(
                 negatives, config.num_negatives / num_items, dtype=items.dtype
             )

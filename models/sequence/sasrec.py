@@ -1,6 +1,6 @@
 """SASRec (Kang & McAuley 2018) with pre-norm blocks and full softmax over the catalogue.
 
-Full softmax in place of one sampled negative is its largest single gain (Klenitskiy & Vasilev
+Full softmax instead of one sampled negative gives its largest single gain (Klenitskiy & Vasilev
 2023, "Turning Dross Into Gold Loss").
 """
 
@@ -19,19 +19,19 @@ BLOCKS = {"transformer": TransformerBlock, "ligr": LigrBlock}
 
 
 class SasrecConfig(SequenceConfig):
-    """Width, depth and heads of the transformer."""
+    """Settings of the transformer."""
 
     kind: Literal["sasrec"] = "sasrec"
     num_blocks: int = Field(1, ge=1)
     dropout: float = Field(0.4, ge=0, lt=1)
     num_heads: int = Field(2, ge=1)
     hidden_factor: int = Field(4, ge=1)
-    """Width of the feed-forward parts over `embedding_dim`; 1 in the paper."""
+    """Hidden width of the feed-forward layers, in multiples of `embedding_dim`; 1 in the paper."""
     block: Literal["transformer", "ligr"] = "transformer"
 
 
 class SasrecEncoder(SequenceEncoder):
-    """Positions, dropout, causal blocks, norm: (R, W, D) -> (R, W, D)."""
+    """Position embeddings, dropout, causal blocks, norm: (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: SasrecConfig):
         super().__init__()

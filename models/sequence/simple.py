@@ -1,6 +1,6 @@
 """Simple encoders: the average of a history, and a recurrent network.
 
-- average: what an encoder that reads the order has to beat.
+- average: the baseline for encoders that read the order of events.
 - gru: GRU4Rec (Hidasi et al. 2016) with full softmax over the catalogue.
 
 Shapes: R rows of W positions, D dim; see `batches.py`.
@@ -19,14 +19,14 @@ from models.training import OptimiserConfig
 
 
 class AverageConfig(SequenceConfig):
-    """A longer patience than the default: epochs are cheap, and the first ones vary."""
+    """Patience is longer than the default because epochs are cheap and the first ones vary."""
 
     kind: Literal["average"] = "average"
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3, patience=4)
 
 
 class AverageEncoder(SequenceEncoder):
-    """Running mean of a history, its start included, dropout, linear: (R, W, D) -> (R, W, D)."""
+    """Running mean of start and events, dropout, linear: (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: AverageConfig):
         super().__init__()
@@ -47,8 +47,8 @@ class GruConfig(SequenceConfig):
 class GruEncoder(SequenceEncoder):
     """Dropout, GRU, dropout, linear: (R, W, D) -> (R, W, D).
 
-    The recurrent layer needs one history a row, so histories are unpacked before it and packed
-    again after it.
+    `nn.GRU` needs one history per row, so histories are unpacked before it and packed again after
+    it.
     """
 
     def __init__(self, config: GruConfig):

@@ -77,7 +77,7 @@ def test_an_embedding_by_hand():
     assert embed(items).tolist() == [[5, 6], [1, 2], [5, 6]]  # zeros at first
     embed.of_content.data = torch.tensor([[10.0, 0.0], [0.0, 100.0]])
     assert embed(items).tolist() == [[5, 6], [1 + 10, 2], [5 + 10, 6 + 200]]
-    forgotten = embed(items, forget=torch.tensor([False, True, False]))
+    forgotten = embed(items, drop_id=torch.tensor([False, True, False]))
     assert forgotten.tolist() == [[5, 6], [5 + 10, 6], [5 + 10, 6 + 200]]
 
 
