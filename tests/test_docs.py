@@ -1,0 +1,63 @@
+"""The documentation names files that exist, and its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ENDINGS = "py|toml|md|json|svg|yaml|lock|txt"
+FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FILE = re.compile(rf"`([\w.-]+(?:/[\w.-]+)+\.(?:{ENDINGS}))`")
+IN_HOME = {"features", "reports", "var"}
+"""First folders of paths in a home, which only a run creates."""
+
+
+def anchors(page: Path) -> set[str]:
+    """The ids that a Markdown page's headings get."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+def dead_links(page: Path) -> list[str]:
+    """Relative links whose file or heading does not exist."""
+    dead = []
+    for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    return dead
+
+
+def missing_files(page: Path) -> list[str]:
+    """Paths in backticks that are neither relative to the repository nor to its package."""
+    named = FILE.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+    roots = (ROOT, ROOT / "shortlist", ROOT / "benchmarks")
+    return [
+        path
+        for path in named
+        if path.split("/")[0] not in IN_HOME and not any((root / path).exists() for root in roots)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_files_exist(page: Path) -> None:
+    assert dead_links(page) == []
+    assert missing_files(page) == []
+
+
+def test_faults_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One\n[a](gone.md) [b](#two) [c](#one) `models/gone.py` `models/layers.py`\n")
+    assert dead_links(page) == ["gone.md", "#two"]
+    assert missing_files(page) == ["models/gone.py"]
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
