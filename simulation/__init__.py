@@ -1,8 +1,10 @@
-"""A world with known truth: demo data with every type of event, and an oracle to judge by.
+"""A simulated world: demo data with all event types, and an oracle that knows the latent truth.
 
-What is true (`world`), what people do (`behaviour`, `outcome`), what days do to them (`state`,
-`day`), what is shown (`policy`), what should have been (`oracle`), what is published (`tables`,
-`text`, `images`), and the source (`source`).
+- `world`: latent attributes of items and users; `config`, `parameters`: its configuration
+- `behaviour`: probabilities of user actions; `outcome`: draws from them
+- `state`: how users change from day to day; `day`: simulates one day
+- `policy`: the logging policy; `oracle`: expected results of any slate, and the best slates
+- `tables`, `text`, `images`: the published tables; `source`: the data source for `ingest`
 """
 
 from shortlist.datasets.config import SimulatedConfig

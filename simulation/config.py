@@ -1,4 +1,4 @@
-"""One world as a config: its parameters, and the presets that ship with it."""
+"""Configuration of a simulated world, and the loader of presets."""
 
 from datetime import date
 from pathlib import Path
@@ -22,35 +22,35 @@ MAX_USERS, MAX_ITEMS = 20_000_000, 5_000_000
 
 
 class WorldConfig(Parameters):
-    """One world. The same config is the same world, to the last event."""
+    """Full configuration of a world. The same config gives the same events, bit for bit."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    """Of the world, in results and folders."""
+    """Name of the world, used in results and folder names."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Of everything that is drawn."""
+    """Seed of all random draws."""
     start: date = date(2026, 1, 5)
-    """The first day."""
+    """Date of day 0."""
     days: int = Field(default=30, ge=1, le=MAX_DAYS)
-    """Length of the calendar: who and what will ever arrive."""
+    """Number of simulated days. All users and items that arrive in them are drawn at the start."""
     chunk: int = Field(default=50_000, ge=1)
-    """Users simulated together: bounds memory. It belongs to the world, as the seed does."""
+    """Number of users simulated together, to bound memory. Another value gives other events."""
     population: Population = Population()
-    """Who is there, and who comes."""
+    """Users, their tastes and their activity."""
     catalogue: Catalogue = Catalogue()
-    """What there is to show."""
+    """Items and topics."""
     sessions: Sessions = Sessions()
-    """How a visit goes."""
+    """Length and timing of visits."""
     behaviour: Behaviour = Behaviour()
-    """What people do with what they see."""
+    """Actions of users on the items they are shown."""
     logging: Logging = Logging()
-    """The policy that made the log."""
+    """Logging policy: the policy that fills the pages of the published log."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.sessions.slate > self.catalogue.items:
             raise ValueError(
-                f"sessions.slate is {self.sessions.slate}, but catalogue.items is"
-                f" {self.catalogue.items}: a slate cannot hold more items than there are"
+                f"sessions.slate is {self.sessions.slate}, want at most catalogue.items"
+                f" ({self.catalogue.items}): a slate cannot repeat an item"
             )
         if self.logging.uniform + self.logging.personal > 1:
             raise ValueError(
@@ -59,24 +59,24 @@ class WorldConfig(Parameters):
             )
         if self.logging.uniform == 0 and self.logging.skew > 0:
             raise ValueError(
-                "logging.uniform is 0: want more, or rare items are never shown and a log without"
-                " support says nothing about them"
+                "logging.uniform is 0, want more than 0 while logging.skew is above 0: otherwise"
+                " rare items are almost never shown, and the log has no support for them"
             )
         if self.population.tastes > self.catalogue.topics:
             raise ValueError(
-                f"population.tastes is {self.population.tastes}, there are only"
-                f" {self.catalogue.topics} topics"
+                f"population.tastes is {self.population.tastes}, want at most catalogue.topics"
+                f" ({self.catalogue.topics})"
             )
         self._fits("users", self.population.users, self.population.users_per_day, MAX_USERS)
         self._fits("items", self.catalogue.items, self.catalogue.items_per_day, MAX_ITEMS)
         return self
 
     def _fits(self, what: str, first: int, per_day: float, most: int) -> None:
-        """Raises ValueError: more arrive in the world's time than it can hold."""
+        """Raises ValueError: the expected total after `days` days exceeds `most`."""
         end = first + per_day * self.days
         if end > most:
             raise ValueError(
-                f"{first:,} {what} and {per_day:g} more a day are {end:,.0f} {what} in"
+                f"{first:,} {what} plus {per_day:g} a day give {end:,.0f} {what} after"
                 f" {self.days:,} days, want at most {most:,}"
             )
 
@@ -86,10 +86,13 @@ def preset_names() -> list[str]:
 
 
 def load_world_config(preset: str, *, changes: dict[str, object] | None = None) -> WorldConfig:
-    """A preset by name, or a TOML file of your own by path; `changes` replace top-level keys.
+    """Load a preset by name, or a TOML file by path.
+
+    Args:
+        changes: top-level keys to replace; None as a value keeps the file's.
 
     Raises:
-        ConfigError: there is no such preset or file, or a parameter is impossible.
+        ConfigError: the preset or file doesn't exist, or a parameter is out of bounds.
     """
     path = PRESETS / f"{preset}.toml"
     if not path.is_file():
@@ -106,7 +109,7 @@ def load_world_config(preset: str, *, changes: dict[str, object] | None = None) 
     try:
         return WorldConfig.model_validate(config.model_dump() | given)
     except ValidationError as error:
-        # The file by itself is possible: what is not was asked for by the caller.
+        # The file alone was valid, so the error comes from `changes`.
         asked = ", ".join(f"{name} = {value}" for name, value in given.items())
         lines = [f"world '{preset}' with {asked}: {describe(one)}" for one in error.errors()]
         raise ConfigError("\n".join(lines)) from None

@@ -1,22 +1,18 @@
-"""Events as columns of numbers: what a day caused, before it becomes a table of the contract.
+"""Events of a simulated day as numeric columns; `tables` converts them to INTERACTIONS.
 
-Shapes: E events.
+Shapes: E events, S pages, K positions, C purchases.
 """
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shortlist.contracts import EVENT_TYPES
-from simulation.behaviour import NOBODY
+from simulation.behaviour import NO_ITEM
 from simulation.outcome import SECOND, Outcome
 from simulation.policy import Page
 from simulation.state import Returns
 from simulation.world import World
-
-if TYPE_CHECKING:
-    from simulation.day import Numbers
 
 CODE = {name: code for code, name in enumerate(EVENT_TYPES)}
 HOME, SEARCH = 0, 1
@@ -25,22 +21,40 @@ DEVICES = ("desktop", "phone")
 NO_REQUEST = -1
 
 
+class NumberAllocator:
+    """Allocates request and event numbers that are unique in a world.
+
+    A number holds the day (bits 51 and up), the chunk of users (bits 31 to 50) and a counter.
+    """
+
+    def __init__(self, day: int, chunk: int):
+        self.base = (day << 51) | (chunk << 31)
+        self.used = 0
+
+    def take(self, n: int) -> np.ndarray:
+        """(n,) int64 numbers that were not returned before."""
+        assert self.used + n < 1 << 31, "too many events in one day of a chunk; use smaller chunks"
+        taken = self.base + np.arange(self.used, self.used + n, dtype=np.int64)
+        self.used += n
+        return taken
+
+
 @dataclass(frozen=True)
 class Events:
     """E events; every column is (E,)."""
 
     number: np.ndarray  # int64, unique in the world
-    user: np.ndarray  # int64 rows
-    item: np.ndarray  # int64 rows
-    kind: np.ndarray  # int8, place in EVENT_TYPES
+    user: np.ndarray  # int64 user rows
+    item: np.ndarray  # int64 item rows
+    event_type: np.ndarray  # int8, index into EVENT_TYPES
     time: np.ndarray  # int64 microseconds
-    value: np.ndarray  # float64, NaN for none; an impression's is its propensity
-    request: np.ndarray  # int64, NO_REQUEST for none
-    session: np.ndarray  # int64
-    position: np.ndarray  # int32 from 1, 0 for none
-    surface: np.ndarray  # int8
+    value: np.ndarray  # float64, NaN if the event has none; the propensity of an impression
+    request: np.ndarray  # int64 request number, NO_REQUEST if no page led to the event
+    session: np.ndarray  # int64 number of the session's first request, or NO_REQUEST
+    position: np.ndarray  # int32 from 1, 0 if no page led to the event
+    surface: np.ndarray  # int8, index into SURFACES
     phone: np.ndarray  # bool
-    topic: np.ndarray  # int16 of the query, -1 for none
+    topic: np.ndarray  # int16 topic of the query, -1 without one
 
     def __len__(self) -> int:
         return len(self.number)
@@ -67,24 +81,26 @@ class Events:
         outcome: Outcome,
         request: np.ndarray,
         session: np.ndarray,
-        numbers: "Numbers",
+        numbers: NumberAllocator,
     ) -> "Events":
-        """Everything that S pages of (S, K) items caused: impressions first, then the rest."""
-        row, place = np.nonzero(item != NOBODY)
+        """All events of S pages with (S, K) items: impressions first, then the user's actions."""
+        row, place = np.nonzero(item != NO_ITEM)
         kinds = ["impression"]
         rows, places, times = [row], [place], [page.at[row]]
         values = [chance[row, place]]
 
-        def add(kind: str, chosen: np.ndarray, time: np.ndarray, value: np.ndarray | None) -> None:
+        def add(
+            event_type: str, chosen: np.ndarray, time: np.ndarray, value: np.ndarray | None
+        ) -> None:
             at = np.flatnonzero(chosen)
-            kinds.append(kind)
+            kinds.append(event_type)
             rows.append(outcome.row[at])
             places.append(outcome.place[at])
             times.append(time[at])
             values.append(np.full(len(at), np.nan) if value is None else value[at])
 
-        asked = np.flatnonzero((page.topic >= 0) & (item[:, 0] != NOBODY))
-        kinds.append("search")  # the contract wants an item: the first that was found
+        asked = np.flatnonzero((page.topic >= 0) & (item[:, 0] != NO_ITEM))
+        kinds.append("search")  # a search event names its first result
         rows.append(asked)
         places.append(np.zeros(len(asked), dtype=np.int64))
         times.append(page.at[asked] - SECOND)
@@ -107,12 +123,12 @@ class Events:
         times.append(page.at[hidden] + SECOND * (where + 1))
         values.append(np.full(len(hidden), np.nan))
         row, place = np.concatenate(rows), np.concatenate(places)
-        codes = np.array([CODE[kind] for kind in kinds], dtype=np.int8)
+        codes = np.array([CODE[event_type] for event_type in kinds], dtype=np.int8)
         return cls(
             number=numbers.take(len(row)),
             user=page.user[row],
             item=item[row, place],
-            kind=np.repeat(codes, [len(part) for part in rows]),
+            event_type=np.repeat(codes, [len(part) for part in rows]),
             time=np.concatenate(times),
             value=np.concatenate(values),
             request=request[row],
@@ -124,16 +140,16 @@ class Events:
         )
 
     @classmethod
-    def of_own_list(
-        cls, world: World, page: Page, item: np.ndarray, time: np.ndarray, numbers: "Numbers"
+    def of_unshown_staples(
+        cls, world: World, page: Page, item: np.ndarray, time: np.ndarray, numbers: NumberAllocator
     ) -> "Events":
-        """A click and a purchase of each of (C,) items that no page showed, by (C,) users."""
+        """A click and a purchase for each of (C,) items that no page showed; `page` has C rows."""
         n = len(item)
         return cls(
             number=numbers.take(2 * n),
             user=np.tile(page.user, 2),
             item=np.tile(item, 2),
-            kind=np.repeat(np.array([CODE["click"], CODE["purchase"]], dtype=np.int8), n),
+            event_type=np.repeat(np.array([CODE["click"], CODE["purchase"]], dtype=np.int8), n),
             time=np.concatenate([time, time + SECOND // 2]),
             value=np.concatenate([np.full(n, np.nan), world.items.price[item]]),
             request=np.full(2 * n, NO_REQUEST, dtype=np.int64),
@@ -145,13 +161,14 @@ class Events:
         )
 
     @classmethod
-    def of_returns(cls, due: Returns, numbers: "Numbers") -> "Events":
+    def of_returns(cls, due: Returns, numbers: NumberAllocator) -> "Events":
+        """One return event for each row of `due`."""
         n = len(due.due)
         return cls(
             number=numbers.take(n),
             user=due.user,
             item=due.item,
-            kind=np.full(n, CODE["return"], dtype=np.int8),
+            event_type=np.full(n, CODE["return"], dtype=np.int8),
             time=due.due,
             value=due.price,
             request=np.full(n, NO_REQUEST, dtype=np.int64),

@@ -1,6 +1,7 @@
-"""Small drawn images: the topic decides shape and hue, the brand an accent; worth does not show.
+"""Draws small item images: the topic sets shape and hue, the brand an accent colour.
 
-They are for eyes and image encoders; `vector_image` in the tables is not made from these pixels.
+Quality and appeal don't affect an image. The images are for display and for image encoders; the
+column `vector_image` is not computed from their pixels.
 
 Shapes: SIZE x SIZE pixels.
 """
@@ -18,7 +19,7 @@ SIZE = 32
 
 
 def draw(world: World, item: int) -> np.ndarray:
-    """(SIZE, SIZE, 3) uint8; the same item is always drawn alike."""
+    """(SIZE, SIZE, 3) uint8 image of an item row; deterministic for a world."""
     rng = world.rng("image", item)
     topic, topics = int(world.items.topic[item]), world.config.catalogue.topics
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
@@ -44,7 +45,7 @@ def draw(world: World, item: int) -> np.ndarray:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 -> a PNG file (RFC 2083), no library needed."""
+    """(H, W, 3) uint8 -> the bytes of a PNG file (RFC 2083), written without an image library."""
     height, width, _ = pixels.shape
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
 
@@ -62,7 +63,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def draw_all(world: World, folder: Path, *, until: int) -> list[str]:
-    """Write an image of each of the first `until` items; their paths. Those there stay."""
+    """Write an image for item rows 0 .. until - 1; return the paths. Existing files are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for item in range(until):

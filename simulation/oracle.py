@@ -1,9 +1,10 @@
-"""The oracle: what a slate would bring, for any user at any moment, and the best slate there is.
+"""The oracle: the expected result of a slate for a user at a moment, and the best slate.
 
-Exact, not simulated: a place is looked at and an item clicked independently of the others, so sums
-over places are linear in chances; for the chance to come back see `retention`.
+The expectations are exact, without sampling. Examinations and clicks are independent between
+positions, so an expected sum over positions is the sum of the expectations. `retention` computes
+the probability of a return visit.
 
-Shapes: S pages, K places, N items.
+Shapes: S pages, K positions, M candidate items, N items.
 """
 
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from typing import Literal
 import numpy as np
 
 from simulation.behaviour import (
-    NOBODY,
+    NO_ITEM,
     Chances,
     Moment,
     chances,
-    look,
+    examination,
 )
 from simulation.policy import Page
 from simulation.retention import return_chance
@@ -32,34 +33,37 @@ OBJECTIVES: tuple[Objective, ...] = (
     "retention",
 )
 CELLS = 2_000_000
-"""Pages x items judged at once: bounds memory."""
+"""Pages x items evaluated at once, to bound memory."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Means of what S slates bring, each (S,)."""
+    """Expected results of S slates, each (S,)."""
 
     clicks: np.ndarray
-    conversion: np.ndarray  # purchases
+    conversion: np.ndarray  # number of purchases
     watch_seconds: np.ndarray
     satisfaction: np.ndarray  # signed, summed over clicks
-    revenue: np.ndarray  # paid and kept
-    retention: np.ndarray  # chance of a visit on the next day, a weekday
+    revenue: np.ndarray  # price of the items bought and not returned
+    retention: np.ndarray  # probability of a visit on the next day, if it is a weekday
 
 
 class Oracle:
-    """Knows a world. Not for models: they see what `tables` publishes."""
+    """Computes expected results from the latent truth of a world.
+
+    Models must not use it: they may only read what `tables` publishes.
+    """
 
     def __init__(self, world: World):
         self.world = world
 
     def expect(self, moment: Moment, slate: np.ndarray) -> Expected:
-        """What (S, K) item rows bring, NOBODY for an empty place."""
-        about, items = self.world.config.behaviour, self.world.items
-        c = chances(about, items, moment, slate)
-        p = look(about, slate.shape[1]) * c.attraction
-        bought = about.view * c.cart * c.purchase
-        watched = about.view * items.seconds[slate] * c.watch_share
+        """Expected results of (S, K) item rows; NO_ITEM marks an empty position."""
+        params, items = self.world.config.behaviour, self.world.items
+        c = chances(params, items, moment, slate)
+        p = examination(params, slate.shape[1]) * c.attraction
+        bought = params.view * c.cart * c.purchase
+        watched = params.view * items.seconds[slate] * c.watch_share
         return Expected(
             clicks=p.sum(1),
             conversion=(p * bought).sum(1),
@@ -76,14 +80,16 @@ class Oracle:
         )
 
     def satisfaction(self, moment: Moment, slate: np.ndarray) -> np.ndarray:
-        """(S, K) item rows -> (S,): as in `expect`, without the cost of the rest."""
-        about = self.world.config.behaviour
-        c = chances(about, self.world.items, moment, slate)
-        return (look(about, slate.shape[1]) * c.attraction * c.satisfaction).sum(1)
+        """(S, K) item rows -> (S,) expected satisfaction only; cheaper than `expect`."""
+        params = self.world.config.behaviour
+        c = chances(params, self.world.items, moment, slate)
+        return (examination(params, slate.shape[1]) * c.attraction * c.satisfaction).sum(1)
 
     def worth(self, moment: Moment, item: np.ndarray, objective: Objective) -> np.ndarray:
-        """(S, M) item rows -> (S, M): what each adds per look at its place. Retention grows with
-        satisfaction alone, so its order is taken to be satisfaction's.
+        """(S, M) item rows -> (S, M): expected contribution to the objective if examined.
+
+        For "retention" this is the satisfaction: retention depends on the slate only through
+        satisfaction, so both are taken to give the same order.
         """
         c = chances(self.world.config.behaviour, self.world.items, moment, item)
         return c.attraction * self._after_click(c, item, objective)
@@ -97,16 +103,18 @@ class Oracle:
         k: int,
         allowed: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(S, k) item rows, the best slate of each page: the items of the largest worth, the better
-        the earlier (rearrangement inequality: looks fall from place to place). An item that would
-        do harm leaves its place empty.
+        """(S, k) item rows: the slate of each page that maximises the objective.
+
+        These are the k items with the largest value, in descending order. Examination falls with
+        the position, so this order is optimal (rearrangement inequality). Items with a value of 0
+        or less are replaced by NO_ITEM.
 
         Args:
-            allowed: (S, N) bool, N at least the items of that day; None allows all.
+            allowed: (S, N) bool, N at least the number of items on that day; None allows all.
         """
         n = self.world.items_on(day)
         item = np.arange(n)
-        out = np.full((len(moment.user), k), NOBODY)
+        out = np.full((len(moment.user), k), NO_ITEM)
         step = max(1, CELLS // n)
         for start in range(0, len(out), step):
             rows = np.arange(start, min(start + step, len(out)))
@@ -120,29 +128,30 @@ class Oracle:
             order = np.argsort(-value, axis=1, kind="stable")
             best = np.take_along_axis(part, order, axis=1)
             useful = np.take_along_axis(value, order, axis=1) > 0
-            out[rows, :depth] = np.where(useful, best, NOBODY)
+            out[rows, :depth] = np.where(useful, best, NO_ITEM)
         return out
 
     def _after_click(self, c: Chances, item: np.ndarray, objective: Objective) -> np.ndarray:
-        about, items = self.world.config.behaviour, self.world.items
+        params, items = self.world.config.behaviour, self.world.items
         if objective == "clicks":
             return np.ones(item.shape)
         if objective in ("satisfaction", "retention"):
             return c.satisfaction
         if objective == "watch_seconds":
-            return about.view * items.seconds[item] * c.watch_share
-        bought = about.view * c.cart * c.purchase
+            return params.view * items.seconds[item] * c.watch_share
+        bought = params.view * c.cart * c.purchase
         if objective == "conversion":
             return bought
         return bought * (1 - c.returned) * items.price[item]
 
 
 class OraclePolicy:
-    """Fills pages with the best slate: the arm that no recommender can beat on its objective, page
-    by page.
+    """Policy that fills each page with the oracle's best slate.
+
+    No recommender has a higher expected objective on a single page. The policy doesn't plan ahead.
 
     Args:
-        allowed: (U, N) bool, what each user may be shown; None is everything.
+        allowed: (U, N) bool: items that may be shown to each user; None allows all.
     """
 
     def __init__(

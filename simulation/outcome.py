@@ -1,6 +1,6 @@
-"""Draws of what users do with their pages, by the chances of `behaviour`.
+"""Draws the actions of users on their pages, with the probabilities of `behaviour`.
 
-Shapes: S pages, K places, C clicks, in order of page and place.
+Shapes: S pages, K positions, C clicks, sorted by page and position.
 """
 
 from dataclasses import dataclass
@@ -8,51 +8,51 @@ from dataclasses import dataclass
 import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY
-from simulation.behaviour import Moment, attraction, chances, look
+from simulation.behaviour import Moment, attraction, chances, examination
 from simulation.policy import Page
 from simulation.state import Returns
 from simulation.world import World
 
 SECOND = 1_000_000
 PLACE_SECONDS = 1.5
-"""What it takes to look at one place of a page."""
+"""Seconds a user needs to examine one position."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done with S pages. Times are int64 microseconds."""
+    """Actions on S pages. Times are int64 microseconds."""
 
     row: np.ndarray  # (C,) page of each click
-    place: np.ndarray  # (C,) from 0
+    place: np.ndarray  # (C,) position of each click, from 0
     item: np.ndarray  # (C,) item rows
     at: np.ndarray  # (C,) time of the click
-    done: np.ndarray  # (C,) time at which the user is done with the item
-    satisfaction: np.ndarray  # (C,) what it was worth, signed
-    view: np.ndarray  # (C,) bool, as all that follow
+    done: np.ndarray  # (C,) time at which the user leaves the item's page
+    satisfaction: np.ndarray  # (C,) signed, about -1 to 1
+    view: np.ndarray  # (C,) bool, like all fields without a comment
     cart: np.ndarray
     bought: np.ndarray
     returned: np.ndarray
-    return_at: np.ndarray  # (C,) time, where returned
+    return_at: np.ndarray  # (C,) time of the return, meaningful where `returned`
     price: np.ndarray  # (C,) float64
-    watched: np.ndarray  # (C,) seconds, 0 for nothing
+    watched: np.ndarray  # (C,) seconds watched
     stars: np.ndarray  # (C,) 1 to 5, 0 for no rating
     reviewed: np.ndarray
     liked: np.ndarray
     disliked: np.ndarray
     surveyed: np.ndarray  # (C,) 1 to 5, 0 for no answer
-    hidden: tuple[np.ndarray, np.ndarray]  # pages and places
-    satisfied: np.ndarray  # (S,) sum over the page
-    clicks: np.ndarray  # (S,)
-    end: np.ndarray  # (S,) time at which the page is done with
+    hidden: tuple[np.ndarray, np.ndarray]  # pages and positions (from 0) of hidden items
+    satisfied: np.ndarray  # (S,) sum of the satisfaction of the page's clicks
+    clicks: np.ndarray  # (S,) number of clicks
+    end: np.ndarray  # (S,) time at which the user leaves the page
 
     @property
     def revenue(self) -> np.ndarray:
-        """(S,) paid and kept."""
+        """(S,) price of the items bought and not returned."""
         kept = self.price * (self.bought & ~self.returned)
         return np.bincount(self.row, weights=kept, minlength=len(self.clicks))
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """(C,) -> (S,)."""
+        """(C,) values of clicks -> (S,) sums by page."""
         return np.bincount(self.row, weights=values, minlength=len(self.clicks))
 
     def returns(self, page: Page) -> Returns:
@@ -61,20 +61,20 @@ class Outcome:
         return Returns(self.return_at[gone], user, self.item[gone], self.price[gone])
 
 
-def act(
+def draw_outcome(
     world: World, moment: Moment, page: Page, item: np.ndarray, rng: np.random.Generator
 ) -> Outcome:
-    """Draw what S users do with (S, K) item rows."""
-    about, items = world.config.behaviour, world.items
+    """Draw the actions of S users on (S, K) item rows."""
+    params, items = world.config.behaviour, world.items
     pages, places = item.shape
-    liked, attracted = attraction(about, items, moment, item)
+    liked, attracted = attraction(params, items, moment, item)
     u = rng.random(item.shape, dtype=np.float32)
-    looked = look(about, places)
-    row, place = np.nonzero(u < looked * attracted)
+    examined = examination(params, places)
+    row, place = np.nonzero(u < examined * attracted)
     clicked = item[row, place]
     n = len(row)
     c = chances(
-        about,
+        params,
         items,
         moment.take(row),
         clicked[:, None],
@@ -82,23 +82,23 @@ def act(
         attracted=attracted[row, place][:, None],
     )
     mean = c.satisfaction[:, 0]
-    satisfaction = mean + about.satisfaction_noise * rng.standard_normal(n, dtype=np.float32)
+    satisfaction = mean + params.satisfaction_noise * rng.standard_normal(n, dtype=np.float32)
     draw = rng.random((11, n), dtype=np.float32)
-    view = draw[0] < about.view
+    view = draw[0] < params.view
     cart = view & (draw[1] < c.cart[:, 0])
     bought = cart & (draw[2] < c.purchase[:, 0])
     returned = bought & (draw[3] < c.returned[:, 0])
     share = c.watch_share[:, 0].astype(np.float64)
-    share = rng.beta(about.watch_spread * share, about.watch_spread * (1 - share))
+    share = rng.beta(params.watch_spread * share, params.watch_spread * (1 - share))
     watched = np.where(view, items.seconds[clicked] * share, 0.0)
-    rated = view & (draw[4] < about.rating)
-    asked = view & (draw[6] < about.survey)
-    answers = about.survey_answer * np.where(satisfaction < -0.5, 0.5, 1.0)
+    rated = view & (draw[4] < params.rating)
+    asked = view & (draw[6] < params.survey)
+    answers = params.survey_answer * np.where(satisfaction < -0.5, 0.5, 1.0)
     opinion = 3 + 1.6 * satisfaction
     blur = rng.standard_normal((2, n), dtype=np.float32) * 0.4
     stay = rng.exponential(world.config.sessions.dwell, size=n) * np.where(view, 1, 0.1)
     at, done, end = _times(page.at, row, place, stay + watched, pages=pages, places=places)
-    later = rng.exponential(about.send_back_days, size=n) + 1
+    later = rng.exponential(params.send_back_days, size=n) + 1
     return Outcome(
         row=row,
         place=place,
@@ -114,13 +114,13 @@ def act(
         price=items.price[clicked],
         watched=watched,
         stars=np.where(rated, np.clip(np.round(opinion + blur[0]), 1, 5), 0),
-        reviewed=rated & (draw[5] < about.review),
-        liked=view & (draw[7] < about.like * np.clip(satisfaction, 0, 1)),
-        disliked=view & (draw[8] < about.like * np.clip(-satisfaction, 0, 1)),
+        reviewed=rated & (draw[5] < params.review),
+        liked=view & (draw[7] < params.like * np.clip(satisfaction, 0, 1)),
+        disliked=view & (draw[8] < params.like * np.clip(-satisfaction, 0, 1)),
         surveyed=np.where(
             asked & (draw[9] < answers), np.clip(np.round(opinion + blur[1]), 1, 5), 0
         ),
-        hidden=_hide(about.hide, u, looked, attracted, liked),
+        hidden=_hide(params.hide, u, examined, attracted, liked),
         satisfied=np.bincount(row, weights=satisfaction, minlength=pages),
         clicks=np.bincount(row, minlength=pages),
         end=end,
@@ -136,8 +136,9 @@ def _times(
     pages: int,
     places: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Click, end of each click, end of each page: places are looked at in order, one after the
-    other.
+    """(C,) times of clicks, (C,) ends of their item pages, (S,) ends of pages, in microseconds.
+
+    The user examines positions in order and returns to the slate after each clicked item.
     """
     spent = np.cumsum(seconds)
     first = np.searchsorted(row, np.arange(pages + 1))
@@ -150,12 +151,16 @@ def _times(
 
 
 def _hide(
-    rate: float, u: np.ndarray, looked: np.ndarray, attracted: np.ndarray, liked: np.ndarray
+    rate: float, u: np.ndarray, examined: np.ndarray, attracted: np.ndarray, liked: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Seen, not clicked, and not liked. The click's own number decides: between the chance of a
-    click and that of a look it says 'looked at, not clicked', and its first `rate` part hides.
+    """Draw hidden items: examined, not clicked, and with negative affinity; (pages, positions).
+
+    Args:
+        u: (S, K) uniform numbers that also decided the clicks. A value between the probability of
+            a click and that of an examination means 'examined, not clicked'; the lowest `rate`
+            share of that interval hides the item.
     """
-    low = looked * attracted
-    hides = (u >= low) & (u < low + rate * (looked - low)) & (liked < 0) & (attracted > 0)
+    low = examined * attracted
+    hides = (u >= low) & (u < low + rate * (examined - low)) & (liked < 0) & (attracted > 0)
     row, place = np.nonzero(hides)
     return row, place

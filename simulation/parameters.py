@@ -1,8 +1,7 @@
-"""Every number of the world, with its meaning, unit and source; a preset is a short TOML that
-changes some.
+"""Parameters of the simulated world, each with its meaning, unit and source.
 
-Where no source is named, the value is a choice that keeps the calibrated figures of
-`shortlist bench calibration` near the real sets; nobody has measured it.
+A preset is a short TOML file that changes some of them. A value without a named source is not
+measured: it was chosen so that `shortlist bench calibration` stays near the real data sets.
 """
 
 from typing import Annotated
@@ -13,73 +12,73 @@ from shortlist.config import Config
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Odds = Annotated[float, Field(ge=-20, le=20)]
-"""Log-odds: beyond 20 a chance is 0 or 1 for all that anybody could measure."""
+"""Log-odds. Beyond 20 the probability can't be told from 0 or 1 in practice."""
 Weight = Annotated[float, Field(ge=0, le=20)]
-"""A factor that can only take away, or a length."""
+"""A factor or a vector length that can't be negative."""
 Spread = Annotated[float, Field(ge=0, le=3)]
-"""Standard deviation of a logarithm: with 3, one in forty is 400 times the median."""
+"""Standard deviation of a logarithm. With 3, one value in forty is over 400 times the median."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class Parameters(Config):
-    """A part of a world's numbers: `inf` and `nan` are none."""
+    """Base of the parameter groups; refuses `inf` and `nan`."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Population(Parameters):
-    """Who is there, and who comes."""
+    """Users, their tastes and their activity."""
 
     users: int = Field(default=2_000, ge=1, le=20_000_000)
     """Users on the first day."""
     users_per_day: float = Field(default=10.0, ge=0, le=1_000_000)
-    """New users a day, as a mean."""
+    """Mean number of new users per day (Poisson)."""
     tastes: int = Field(default=2, ge=1, le=200)
-    """Topics a user cares for."""
+    """Number of topics a user likes."""
     taste_noise: Weight = 0.35
-    """Length of a user's own direction, beside topics of length 1."""
+    """Length of the random vector added to a user's taste; topics have length 1."""
     taste_drift: Weight = 0.02
-    """Standard deviation of a day's step of a taste, of length 1: tastes half renewed in a year
-    (Koren 2009 found drifts of this order in Netflix's ratings)."""
+    """Standard deviation of the daily random step of a taste of length 1. About half of a taste is
+    renewed in a year (Koren 2009 found drifts of this order in Netflix's ratings)."""
     taste_pull: Share = 0.01
-    """Share by which a taste moves towards each consumed item: what is shown shapes taste (Jiang et
-    al. 2019, "Degenerate feedback loops")."""
+    """Share by which a taste moves towards each consumed item, so that shown items shape taste
+    (Jiang et al. 2019, "Degenerate feedback loops")."""
     staples: int = Field(default=0, ge=0, le=100)
-    """Items that a user needs again and again: groceries, coffee, a song. 0: nobody does."""
+    """Number of items each user needs repeatedly, such as groceries or coffee; 0 turns it off."""
     staple_days: float = Field(default=7.0, gt=0, le=365)
     """Median days until a staple is needed again."""
     staple_spread: Spread = 0.5
-    """Standard deviation of the logarithm of those days, from user to user and item to item."""
+    """Standard deviation of the logarithm of those days, over users and items."""
     visits_per_day: float = Field(default=0.35, gt=0, le=20)
-    """Mean sessions of a contented user a day."""
+    """Mean sessions per weekday of a user with full trust."""
     activity_shape: float = Field(default=1.0, ge=0.05, le=1_000)
-    """Shape of the gamma distribution of activity: the smaller, the more heavy users."""
+    """Shape of the gamma distribution of activity; smaller values give more heavy users."""
     churn: Share = 0.03
-    """Chance a day to leave, for somebody without any trust; nobody leaves with full trust."""
+    """Daily probability that a user with a trust of 0 leaves; it falls to 0 at full trust."""
     comeback: Share = 0.01
-    """Chance a day that somebody who left comes back, at full trust."""
+    """Daily probability that a user who left returns, at full trust; it falls to 0 with trust."""
 
 
 class Catalogue(Parameters):
-    """What there is to show."""
+    """Items and topics."""
 
     items: int = Field(default=1_000, ge=1, le=5_000_000)
     """Items on the first day."""
     items_per_day: float = Field(default=5.0, ge=0, le=100_000)
-    """New items a day, as a mean."""
+    """Mean number of new items per day (Poisson)."""
     topics: int = Field(default=12, ge=2, le=200)
-    """Topics; their sizes fall like 1 / (rank + 3)."""
+    """Number of topics; their sizes fall as 1 / (rank + 3)."""
     dim: int = Field(default=12, ge=2, le=256)
-    """Length of taste and item vectors."""
+    """Dimension of taste and item vectors."""
     item_noise: Weight = 0.5
-    """Length of an item's own direction, beside its topic of length 1."""
+    """Length of the random vector added to an item's topic vector, which has length 1."""
     brands: int = Field(default=40, ge=1, le=100_000)
-    """Brands; a topic's items are of seven of them."""
+    """Number of brands; the items of a topic belong to seven of them."""
     appeal_quality: float = Field(default=0.1, ge=-1, le=1)
-    """Correlation of what makes people click with what is worth it: low, or clicks would do as a
-    measure of worth."""
+    """Correlation of appeal (causes clicks) and quality (causes satisfaction). It is low, because
+    clicks would otherwise be a good measure of quality."""
     price_mean: float = Field(default=30.0, gt=0, le=1_000_000)
-    """Median price, in whatever currency."""
+    """Median price; the currency is not specified."""
     price_spread: Spread = 0.7
     """Standard deviation of the logarithm of prices."""
     minutes: float = Field(default=6.0, gt=0, le=1_440)
@@ -87,93 +86,91 @@ class Catalogue(Parameters):
     watchable: Share = 0.5
     """Share of items with a film."""
     images: bool = False
-    """Draw an image of each item (PNG, 32 x 32): to be shown. `vector_image` does not come from its
-    pixels and is there without it; like the other vectors it is a blurred view of the item's own.
-    """
+    """Draw a PNG image of 32 x 32 pixels for each item. `vector_image` is published in any case: it
+    is computed from the latent item vector, not from the pixels."""
 
 
 class Sessions(Parameters):
-    """How a visit goes."""
+    """Length and timing of visits."""
 
     slate: int = Field(default=10, ge=1, le=500)
-    """Places of a page."""
+    """Positions per page."""
     max_pages: int = Field(default=12, ge=1, le=50)
-    """Pages after which a visit ends in any case."""
+    """Maximum number of pages per visit."""
     go_on: Odds = -0.5
-    """Log-odds of asking for one more page after a page that pleased nobody."""
+    """Log-odds of requesting another page after a page with a satisfaction of 0."""
     patience: Weight = 1.0
-    """Standard deviation of them from user to user: most visits are short, some are very long."""
+    """Standard deviation of those log-odds over users; most visits are short, some very long."""
     go_on_pleased: Odds = 0.8
-    """What a satisfaction of 1 adds to them."""
+    """Added to those log-odds by a satisfaction of 1."""
     mood: Weight = 0.5
-    """Length of a session's mood, beside a taste of length 1."""
+    """Length of the session's random mood vector, which is added to a taste of length 1."""
     search: Share = 0.12
-    """Share of pages that a query asks for."""
+    """Share of pages that are requested by a query."""
     page_gap: Seconds = 25.0
     """Mean seconds between the end of one page and the next."""
     dwell: Seconds = 40.0
-    """Mean seconds on a page of an item."""
+    """Mean seconds on the page of an item."""
     evening: Share = 0.6
-    """Share of visits in the evening (around 20 h), the others around noon."""
+    """Share of visits in the evening (around 20:00); the others are around 12:30."""
     weekend: float = Field(default=1.25, gt=0, le=10)
-    """Visits on Saturday and Sunday, relative to other days."""
+    """Factor on the visit probability on Saturday and Sunday."""
     phone: Share = 0.65
-    """Share of users who mostly come by phone."""
+    """Share of users who make most of their visits by phone."""
 
 
 class Behaviour(Parameters):
-    """What people do with what they see. Log-odds unless said otherwise."""
+    """Actions of users on the items they are shown."""
 
     position_decay: float = Field(default=1.1, ge=0, le=10)
-    """A place k is looked at with chance k ** -decay (Joachims et al. 2005; trivago's
-    list gives its first place 31% of clicks, 40% of those on ten)."""
+    """Position k is examined with probability k ** -decay (Joachims et al. 2005). On trivago the
+    first position gets 31% of all clicks, and 40% of those on the first ten."""
     click: Odds = -2.6
-    """Of a click on a looked-at item that means nothing to a user and has a mean appeal."""
+    """Log-odds of a click on an examined item with affinity 0 and mean appeal."""
     click_affinity: Odds = 2.2
-    """Added by an affinity of 1: an item right on the user's taste."""
+    """Added to the click's log-odds by an affinity of 1 (item vector equal to the taste)."""
     click_appeal: Odds = 0.8
-    """Added by each unit of appeal, a standard normal."""
+    """Added to the click's log-odds by each unit of appeal (standard normal)."""
     click_due: Odds = 3.0
-    """Added for a staple of the user's that is needed again."""
+    """Added to the log-odds of click and cart for a staple that is needed again."""
     staple_alone: Share = 0.7
-    """Chance that a needed staple that no page showed is bought all the same, by the user's own
-    list, at the end of a visit."""
+    """Probability that a needed staple is bought at the end of a visit without being shown."""
     boredom: Weight = 1.2
-    """What full boredom with a topic takes away from affinity."""
+    """Subtracted from affinity at full boredom with the topic."""
     boredom_rise: Share = 0.08
-    """Boredom with a topic from each of its items consumed."""
+    """Boredom with a topic added by each click on one of its items."""
     boredom_decay: Share = 0.75
-    """Share of a boredom that is left a day later."""
+    """Share of the boredom that is left a day later."""
     satisfaction: Odds = -0.25
-    """Of an item that means nothing to a user; satisfaction is signed, about -1 to 1."""
+    """Mean satisfaction with an item of affinity 0; satisfaction is signed, about -1 to 1."""
     satisfaction_affinity: Odds = 0.9
     """Satisfaction added by an affinity of 1."""
     satisfaction_quality: Odds = 0.55
-    """Satisfaction added by each unit of quality, a standard normal."""
+    """Satisfaction added by each unit of quality (standard normal)."""
     satisfaction_clickbait: Weight = 0.3
-    """What appeal beyond quality takes away: a promise that is not kept."""
+    """Satisfaction subtracted by each unit by which appeal exceeds quality (clickbait)."""
     satisfaction_noise: Weight = 0.3
     """Standard deviation of satisfaction from click to click."""
     view: Share = 0.9
-    """Share of clicks whose page is looked at; the others go back at once."""
+    """Share of clicks after which the item's page is viewed; after the others, users bounce."""
     cart: Odds = -2.0
-    """Of putting a looked-at item of mean quality and price into the cart."""
+    """Log-odds of add_to_cart for a viewed item of mean quality, mean price and affinity 0."""
     cart_affinity: Odds = 1.2
-    """Added by an affinity of 1."""
+    """Added to the cart's log-odds by an affinity of 1."""
     cart_quality: Odds = 0.8
-    """Added by each unit of quality."""
+    """Added to the cart's log-odds by each unit of quality."""
     cart_price: Weight = 0.8
-    """Taken away by each unit of the logarithm of price over the mean price."""
+    """Subtracted by each unit of log(price / median price), times the user's price sensitivity."""
     cart_intent: Weight = 1.0
-    """Standard deviation of a session's intent to buy."""
+    """Standard deviation over sessions of the intent to buy, which is added to the log-odds."""
     purchase: Odds = 0.0
-    """Log-odds of paying for what is in the cart; a third to a half is usual."""
+    """Log-odds of buying an item in the cart; shops usually see a third to a half."""
     send_back: Odds = -2.2
-    """Of what was bought, if of mean quality."""
+    """Log-odds of returning a purchased item of mean quality."""
     send_back_quality: Weight = 1.0
-    """Taken away by each unit of quality."""
+    """Subtracted from those log-odds by each unit of quality."""
     send_back_days: float = Field(default=5.0, gt=0, le=3_650)
-    """Mean days until it comes back, beyond the first."""
+    """Mean of the exponential part of the days to the return; one day is added."""
     watch: Odds = 0.0
     """Log-odds of the share of a film that is watched, at a satisfaction of 0."""
     watch_satisfaction: Odds = 2.0
@@ -181,37 +178,37 @@ class Behaviour(Parameters):
     watch_spread: float = Field(default=6.0, ge=0.1, le=1_000)
     """Concentration of the beta distribution of that share."""
     rating: Share = 0.25
-    """Share of looked-at items that get a rating."""
+    """Share of viewed items that get a rating."""
     review: Share = 0.3
-    """Share of ratings with a text."""
+    """Share of ratings with a review text."""
     like: Share = 0.4
-    """Chance of a like after a satisfaction of 1; of a dislike after -1."""
+    """Probability of a like after a satisfaction of 1, and of a dislike after -1."""
     hide: Share = 0.03
-    """Chance to hide an item that was seen, disliked and not clicked."""
+    """Probability of hiding an item that was examined, not clicked, and has negative affinity."""
     survey: Share = 0.15
-    """Share of looked-at items about which is asked ..."""
+    """Share of viewed items for which a survey is shown."""
     survey_answer: Share = 0.4
-    """... and which get an answer; the very dissatisfied answer half as often."""
+    """Share of surveys that are answered; half of it if satisfaction is below -0.5."""
     trust: Share = 0.6
-    """Of a new user, 0 to 1."""
+    """Initial trust of a new user, 0 to 1."""
     trust_rate: Share = 0.12
-    """How far one page moves trust towards what it was worth."""
+    """Share of the distance to the value of a page by which the page moves trust."""
     trust_neutral: Share = 0.45
-    """What a page is worth that pleased and annoyed nobody."""
+    """Value of a page with a satisfaction of 0."""
     trust_gain: Weight = 0.45
-    """What a satisfaction of 1 adds to that."""
+    """Added to the value of a page by a satisfaction of 1."""
     visit_floor: Share = 0.15
-    """Visits of a user without any trust, relative to full trust."""
+    """Visit probability at a trust of 0, relative to full trust."""
 
 
 class Logging(Parameters):
-    """The policy that made the log: known propensities for every place."""
+    """The logging policy, which fills the pages of the log with known propensities."""
 
     uniform: Share = 0.10
-    """Share of places filled from everything that is available, all alike."""
+    """Share of positions filled uniformly from all available items."""
     personal: Share = 0.35
-    """Share filled from the topic the user likes best, by popularity within."""
+    """Share of positions filled from the user's favourite topic, by popularity."""
     skew: Spread = 1.05
-    """Standard deviation of the logarithm of what 'popular' means, MovieLens-like around 1."""
+    """Standard deviation of the logarithm of an item's popularity weight; MovieLens is near 1."""
     loudness: Share = 0.5
-    """Correlation of that with appeal."""
+    """Correlation of that logarithm with the item's appeal."""

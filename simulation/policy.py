@@ -1,12 +1,11 @@
-"""The logging policy: places filled one by one from a mixture, with the chance of each known
-exactly.
+"""The logging policy: fills positions one by one from a mixture, with exact propensities.
 
-A place holds, with the shares of the config, any item alike, an item by popularity, or one by
-popularity within the user's favourite topic. An item that is on the page already is drawn again,
-so place k holds item i with chance w_i / (1 - w of the places before), as in Plackett and Luce's
-model. A page that was asked for by a query holds only items of its topic.
+Each position is drawn from all items uniformly, from all items by popularity, or by popularity
+within the user's favourite topic; the config gives the shares. An item that is already on the page
+is drawn again, so item i gets position k with probability w_i / (1 - sum of w of the items before),
+as in the Plackett-Luce model. A search page holds only items of the query's topic.
 
-Shapes: S pages, K places.
+Shapes: S pages, K positions, N available items.
 """
 
 import itertools
@@ -17,26 +16,26 @@ import numpy as np
 from simulation.world import World
 
 TRIES = 200
-"""How often an item that is on the page already is drawn again before the rest is written out."""
+"""Number of redraws of a repeated item before `_draw_rest` enumerates the remaining items."""
 CELLS = 1_000_000
-"""Pages x items written out at once: bounds memory."""
+"""Pages x items enumerated at once, to bound memory."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Pages that users ask for, all on one day."""
+    """Page requests of one day."""
 
-    user: np.ndarray  # (S,) int64 rows
+    user: np.ndarray  # (S,) int64 user rows
     at: np.ndarray  # (S,) int64 microseconds
     phone: np.ndarray  # (S,) bool
-    topic: np.ndarray  # (S,) int64: of the query, -1 for the home page
+    topic: np.ndarray  # (S,) int64: topic of the query, -1 for the home page
 
     def take(self, rows: np.ndarray) -> "Page":
         return Page(self.user[rows], self.at[rows], self.phone[rows], self.topic[rows])
 
 
 class LoggingPolicy:
-    """One day's policy: what is available is known."""
+    """The logging policy of one day, over the items available on that day."""
 
     def __init__(self, world: World, day: int):
         config, items = world.config.logging, world.items
@@ -46,12 +45,12 @@ class LoggingPolicy:
         self.uniform, self.personal = config.uniform, config.personal
         self.topic = items.topic[: self.n]
         self.weight = items.weight[: self.n] / items.weight[: self.n].sum()
-        self.anywhere = Wheel(np.cumsum(self.weight))
-        self.by_topic = np.argsort(self.topic, kind="stable")  # rows, topic after topic
+        self.anywhere = GuideTable(np.cumsum(self.weight))
+        self.by_topic = np.argsort(self.topic, kind="stable")  # item rows, grouped by topic
         topics = world.config.catalogue.topics
         edge = np.searchsorted(self.topic[self.by_topic], np.arange(topics + 1))
         running = np.concatenate([[0.0], np.cumsum(self.weight[self.by_topic])])
-        self.within = Wheel(running[1:])
+        self.within = GuideTable(running[1:])
         self.topic_start, self.topic_end = running[edge[:-1]], running[edge[1:]]
         self.topic_edge = edge
         self.topic_share = np.maximum(self.topic_end - self.topic_start, 1e-300)
@@ -59,8 +58,9 @@ class LoggingPolicy:
     def slates(
         self, page: Page, *, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(S, K) item rows and the chance with which each stands at its place, given those before
-        it. A query whose topic has fewer than K items gets a page of everything.
+        """(S, K) item rows and (S, K) propensities, each given the positions before it.
+
+        A topic with fewer than 2 K items is not used: its pages are filled from all items.
         """
         wanted = self._topics(page, k)
         searched = (page.topic >= 0) & (wanted >= 0)
@@ -87,7 +87,7 @@ class LoggingPolicy:
         return item, chance
 
     def chance(self, item: np.ndarray, wanted: np.ndarray, searched: np.ndarray) -> np.ndarray:
-        """(S,) items and topics -> (S,) chance of each in one draw from the whole mixture."""
+        """(S,) items and topics -> (S,) probability of each item in one draw from the mixture."""
         within = np.where(
             self.topic[item] == wanted, self.weight[item] / self.topic_share[wanted], 0.0
         )
@@ -100,7 +100,7 @@ class LoggingPolicy:
         return np.where(searched, within, mixed)
 
     def _topics(self, page: Page, k: int) -> np.ndarray:
-        """(S,) the query's topic, else the user's favourite; -1 where it has too few items."""
+        """(S,) topic of the query or else the user's favourite; -1 if it has under 2 k items."""
         wanted = np.where(page.topic >= 0, page.topic, self.favourite[page.user])
         size = np.diff(self.topic_edge)
         return np.where(size[wanted] >= 2 * k, wanted, -1)
@@ -108,8 +108,10 @@ class LoggingPolicy:
     def _draw(
         self, wanted: np.ndarray, searched: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """One item a page. The same uniform number picks a part of the mixture and, scaled anew,
-        the item within it: parts are wide enough for double precision.
+        """Draw one item per page.
+
+        One uniform number selects a component of the mixture and, rescaled, the item within it;
+        double precision is enough for both.
         """
         u = rng.random(len(wanted))
         personal = np.where(wanted >= 0, self.personal, 0.0)
@@ -131,8 +133,10 @@ class LoggingPolicy:
     def _draw_rest(
         self, used: np.ndarray, wanted: np.ndarray, searched: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """One item a page that is not among `used` (S, k), where drawing again would take too long
-        because those weigh nearly everything. The chances are the same.
+        """Draw one item per page that is not among `used` (S, k), by enumerating all items.
+
+        Used where the items on the page hold nearly all probability, so that redraws would take
+        too long. The distribution is the same as with redraws.
         """
         out = np.empty(len(wanted), dtype=np.int64)
         every = np.arange(self.n)[None]
@@ -154,15 +158,17 @@ class LoggingPolicy:
         return self.by_topic[place]
 
 
-class Wheel:
-    """Which of n parts of a line a point lies in: binary search costs a cache miss a step, so a
-    table of 4 n or more starting points leaves a step or two (Chen and Asau 1974).
+class GuideTable:
+    """Samples from n weighted entries: finds the interval that contains a point.
+
+    A guide table of at least 4 n start positions leaves one or two steps per point (Chen and Asau
+    1974). Binary search is slower, because each of its steps costs a cache miss.
     """
 
     def __init__(self, edges: np.ndarray):
         """
         Args:
-            edges: (n,) upper ends of the parts, rising.
+            edges: (n,) upper ends of the intervals, increasing (the cumulated weights).
         """
         self.edges = edges
         size = 1 << (4 * len(edges)).bit_length()
@@ -170,11 +176,11 @@ class Wheel:
         self.guide = np.searchsorted(edges, np.arange(size) / self.scale, side="right")
 
     def find(self, x: np.ndarray) -> np.ndarray:
-        """(S,) points -> (S,) int64 parts: the first whose upper end lies beyond."""
+        """(S,) points -> (S,) int64 index of the first interval whose upper end exceeds it."""
         last = len(self.edges) - 1
         part = self.guide[np.minimum((x * self.scale).astype(np.int64), len(self.guide) - 1)]
         part = np.minimum(part, last)
-        # A table's start may lie one part too far to the right by rounding; never two.
+        # Rounding may put the table's start one interval too far to the right, never two.
         back = np.flatnonzero((part > 0) & (self.edges[part - 1] > x))
         part[back] -= 1
         behind = np.flatnonzero(self.edges[part] <= x)

@@ -1,11 +1,13 @@
-"""The chance that users come back after a page, exact although trust is cut at 0 and 1.
+"""Expected probability of a return visit after a page, by the COS method.
 
-Trust after a page is a constant plus a sum over places, each 0 or, after a click, a normal number:
-its characteristic function is a product. A function that is flat outside 0..1 is a cosine series
-with known coefficients, so that its mean is a sum over frequencies (the COS method: Fang and
-Oosterlee 2008). Without the cut two moments would do; at a trust of .9 they are off by .001 in .4.
+Trust after a page is a constant plus a sum over positions. Each term is 0, or normally distributed
+after a click, so the characteristic function of the sum is a product. The visit probability is a
+function of trust clipped to 0..1, so it is constant outside that interval. Its cosine series has
+known coefficients, and its mean is a sum over frequencies (Fang and Oosterlee 2008). Without the
+clipping, the first two moments of trust would be enough; with it, they are off by .001 in .4 at a
+trust of .9.
 
-Shapes: S pages, K places, F frequencies.
+Shapes: S pages, K positions, F frequencies.
 """
 
 import numpy as np
@@ -15,10 +17,10 @@ from simulation.config import WorldConfig
 from simulation.parameters import Behaviour
 
 CELLS = 1_000_000
-"""Pages x places x frequencies held at once: bounds memory."""
+"""Pages x positions x frequencies held at once, to bound memory."""
 PER_UNIT = 256
-"""Frequencies for each unit of trust: the error of the chance to come back stays below 1e-6, below
-1e-4 in a world whose satisfaction has no noise."""
+"""Frequencies per unit of trust. The error of the probability stays below 1e-6, or below 1e-4 if
+satisfaction has no noise (`satisfaction_noise` = 0)."""
 
 
 def return_chance(
@@ -29,74 +31,85 @@ def return_chance(
     clicked: np.ndarray,
     satisfaction: np.ndarray,
 ) -> np.ndarray:
-    """(S,) mean chance of a visit on the next day, a weekday, over what a page may bring.
+    """(S,) expected probability of a visit on the next day (if it is a weekday) after a page.
 
     Args:
         activity, trust: (S,) before the page.
-        clicked: (S, K) chance of a click at each place, independent of the others.
-        satisfaction: (S, K) its mean after that click; its noise is normal.
+        clicked: (S, K) probability of a click at each position, independent of the others.
+        satisfaction: (S, K) mean satisfaction after that click; its noise is normal.
     """
-    about, churn = config.behaviour, config.population.churn
-    unmoved = trust_after(about, trust.astype(np.float64), np.zeros(len(trust)))
+    params, churn = config.behaviour, config.population.churn
+    base_trust = trust_after(params, trust.astype(np.float64), np.zeros(len(trust)))
     out = np.empty(len(trust))
-    reach = _reach(about, satisfaction)
+    reach = _reach(params, satisfaction)
     step = max(1, CELLS // int(satisfaction.shape[1] * PER_UNIT * (1 + 2 * reach)))
     for start in range(0, len(out), step):
         rows = slice(start, start + step)
-        out[rows] = _mean(about, churn, unmoved[rows], clicked[rows], satisfaction[rows], reach)
+        out[rows] = _mean(params, churn, base_trust[rows], clicked[rows], satisfaction[rows], reach)
     return activity * out
 
 
-def _reach(about: Behaviour, satisfaction: np.ndarray) -> float:
-    """How far beyond 0..1 the series must hold. Mirrored at its ends, a flat function stays itself
-    for as long again.
+def _reach(params: Behaviour, satisfaction: np.ndarray) -> float:
+    """Distance beyond 0 and 1 that the interval of the cosine series must cover.
+
+    Half of the largest change of trust is enough: the series mirrors the function at both ends,
+    and the mirrored function is constant for the same distance again.
     """
-    noise = 6 * about.satisfaction_noise * np.sqrt(satisfaction.shape[1])
+    noise = 6 * params.satisfaction_noise * np.sqrt(satisfaction.shape[1])
     most = np.abs(satisfaction).sum(1).max(initial=0) + noise
-    return max(0.5, about.trust_rate * about.trust_gain * float(most) / 2)
+    return max(0.5, params.trust_rate * params.trust_gain * float(most) / 2)
 
 
 def _mean(
-    about: Behaviour,
+    params: Behaviour,
     churn: float,
-    unmoved: np.ndarray,
+    base_trust: np.ndarray,
     clicked: np.ndarray,
     satisfaction: np.ndarray,
     reach: float,
 ) -> np.ndarray:
-    """(S,) mean of stay x visit of an activity of 1."""
+    """(S,) expected probability of staying and visiting, for an activity of 1.
+
+    Args:
+        base_trust: (S,) trust after a page without clicks.
+    """
     width = 1 + 2 * reach
     u = np.pi / width * np.arange(1, int(PER_UNIT * width) + 1)  # (F,)
-    weight, constant = _series(about, churn, u, reach)
-    scale = about.trust_rate * about.trust_gain
-    blur = np.exp(-0.5 * (u * scale * about.satisfaction_noise) ** 2)
-    turn = np.exp(1j * scale * satisfaction[:, :, None] * u)  # (S, K, F)
-    moved = (1 - clicked[:, :, None] * (1 - turn * blur)).prod(1)
-    # Nobody clicks on a good part of pages: that point is taken out of the series and added as is.
-    nothing = (1 - clicked).prod(1)
-    moved = (moved - nothing[:, None]) * np.exp(1j * u * (unmoved[:, None] + reach))
-    rest = (moved.real @ weight) + constant * (1 - nothing)
-    return nothing * _comes(about, churn, np.clip(unmoved, 0, 1)) + rest
+    weight, constant = _series(params, churn, u, reach)
+    scale = params.trust_rate * params.trust_gain
+    damping = np.exp(-0.5 * (u * scale * params.satisfaction_noise) ** 2)
+    phase = np.exp(1j * scale * satisfaction[:, :, None] * u)  # (S, K, F)
+    characteristic = (1 - clicked[:, :, None] * (1 - phase * damping)).prod(1)
+    # Pages without a click put a point mass on one trust value. The series would converge slowly
+    # there, so this case is taken out and added exactly.
+    no_click = (1 - clicked).prod(1)
+    characteristic = (characteristic - no_click[:, None]) * np.exp(
+        1j * u * (base_trust[:, None] + reach)
+    )
+    rest = (characteristic.real @ weight) + constant * (1 - no_click)
+    return no_click * _visit_probability(params, churn, np.clip(base_trust, 0, 1)) + rest
 
 
 def _series(
-    about: Behaviour, churn: float, u: np.ndarray, reach: float
+    params: Behaviour, churn: float, u: np.ndarray, reach: float
 ) -> tuple[np.ndarray, float]:
-    """Cosine coefficients on -reach .. 1 + reach of what trust makes of a user; by parts, since its
-    slope is a line within 0..1 and 0 outside.
+    """Cosine series of `_visit_probability` on -reach .. 1 + reach: coefficients (F,), constant.
+
+    Trust is clipped to 0..1 first.
+    Integration by parts gives them in closed form: the slope is linear in 0..1 and 0 outside.
     """
-    floor = about.visit_floor
+    floor = params.visit_floor
     first = (1 - floor) * (1 - churn) + churn * floor  # slope at 0
     second = 2 * churn * (1 - floor)  # what it rises by until 1
     at0, at1 = u * reach, u * (1 + reach)
     sines = (first * np.cos(at0) - (first + second) * np.cos(at1)) / u
     sines += second * (np.sin(at1) - np.sin(at0)) / u**2
-    low, high = _comes(about, churn, np.array([0.0, 1.0]))
+    low, high = _visit_probability(params, churn, np.array([0.0, 1.0]))
     inside = low + first / 2 + second / 6
     width = 1 + 2 * reach
     return -2 / width * sines / u, float(reach * low + inside + reach * high) / width
 
 
-def _comes(about: Behaviour, churn: float, trust: np.ndarray) -> np.ndarray:
-    """Chance to stay times chance to visit, of an activity of 1."""
-    return (1 - churn * (1 - trust)) * visit_chance(about, np.ones(len(trust)), trust)
+def _visit_probability(params: Behaviour, churn: float, trust: np.ndarray) -> np.ndarray:
+    """Probability of not leaving times probability of a visit, for an activity of 1."""
+    return (1 - churn * (1 - trust)) * visit_chance(params, np.ones(len(trust)), trust)

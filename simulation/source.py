@@ -1,4 +1,4 @@
-"""The world as a source: batches of events day by day in bounded memory, or one batch of it all."""
+"""The simulated world as a data source: streamed day by day in bounded memory, or as one batch."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from shortlist.datasets.config import SimulatedConfig
 from shortlist.datasets.staging import Stager
 from shortlist.datasets.tables import is_new, stage_catalogue, stage_stream
 from simulation.config import load_world_config
-from simulation.day import live_day
+from simulation.day import simulate_day
 from simulation.events import Events
 from simulation.images import draw_all
 from simulation.policy import LoggingPolicy
@@ -23,12 +23,17 @@ from simulation.world import World
 
 
 def open_world(config: SimulatedConfig) -> World:
-    """Raises ConfigError: no such preset, or impossible parameters."""
+    """Build the world of a data source's config.
+
+    Raises:
+        ConfigError: the preset doesn't exist, or a parameter is out of bounds.
+    """
     changes: dict[str, object] = {"seed": config.seed, "days": config.days}
     return World(load_world_config(config.preset, changes=changes))
 
 
 def published_days(config: SimulatedConfig, world: World) -> int:
+    """Number of days whose events are published: `log_days`, or else the whole calendar."""
     return min(config.log_days or world.config.days, world.config.days)
 
 
@@ -40,9 +45,13 @@ def stream(
     threads: int = 2,
     publisher: Publisher | None = None,
 ) -> Iterator[pa.Table]:
-    """Events of the first `days` days (None: of all) as INTERACTIONS, under the logging policy: a
-    table for each day and chunk of users. Chunks do not depend on each other, so threads change
-    nothing.
+    """Simulate days under the logging policy; yield one INTERACTIONS table per day and user chunk.
+
+    Chunks are independent of each other, so the number of threads doesn't change the events.
+
+    Args:
+        ingested_at: microseconds, for the column of that name.
+        days: number of days from day 0; None simulates the whole calendar.
     """
     publisher = publisher or Publisher(world)
     size = world.config.chunk
@@ -50,10 +59,10 @@ def stream(
     states = [State.fresh(world, a, b) for a, b in pairwise(edges)]
 
     def live(state: State, logging: LoggingPolicy) -> pa.Table:
-        events = Events.concat(live_day(world, state, logging.day, logging=logging))
+        events = Events.concat(simulate_day(world, state, logging.day, logging=logging))
         return publisher.interactions(events, ingested_at=ingested_at)
 
-    # One chunk more than threads is under way, so that none waits while a table is being read.
+    # One more chunk than threads is queued, so that no thread idles while the caller reads a table.
     under_way: deque[tuple[State, Future[pa.Table]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for day in range(days or world.config.days):
@@ -69,7 +78,7 @@ def stream(
 
 
 def stage_simulated(stager: Stager) -> None:
-    """The reader of the source "simulated": stages day after day, so that memory stays bounded."""
+    """Reader of the source type "simulated": stages one day at a time, to bound memory."""
     config = stager.config.simulated or SimulatedConfig()
     world = open_world(config)
     days = published_days(config, world)
@@ -87,7 +96,7 @@ def stage_simulated(stager: Stager) -> None:
 
 
 def load_simulated(config: SimulatedConfig, *, cache: Path, now: int) -> Batch:
-    """The world's log as one batch; images, if it has some, are drawn into `cache`."""
+    """The world's log, items and users as one batch; images, if any, are written below `cache`."""
     world = open_world(config)
     days = published_days(config, world)
     publisher = Publisher(world)
@@ -102,8 +111,9 @@ def load_simulated(config: SimulatedConfig, *, cache: Path, now: int) -> Batch:
 
 
 def drawn_images(world: World, cache: Path, *, days: int) -> list[str] | None:
-    """Paths of the images of whatever is there by the end of that many days; None for a world
-    without images.
+    """Draw images of the items that exist after `days` days; return their paths.
+
+    Returns None if the world's config turns images off.
     """
     if not world.config.catalogue.images:
         return None

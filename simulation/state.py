@@ -1,6 +1,9 @@
-"""What days do to users: taste, boredom, trust, and whether they are still there. All of it latent.
+"""Latent state of users over time: taste, boredom, trust, churn, staples and pending returns.
 
-A user who does not come is not touched: days that passed are made up for at the next visit.
+Taste and boredom of a user are updated only at a visit, for all days since the last one.
+
+Shapes: U users of the chunk, S visiting users, D latent dim, T topics, P staples, C clicks,
+R pending returns.
 """
 
 from dataclasses import dataclass, fields
@@ -8,36 +11,36 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY
-from simulation.behaviour import NOBODY, Moment, visit_chance
+from simulation.behaviour import NO_ITEM, Moment, visit_chance
 from simulation.world import World
 
 
 @dataclass
 class Returns:
-    """Purchases that will be sent back, each on its day."""
+    """Purchases that will be returned, with the time of the return."""
 
     due: np.ndarray  # (R,) int64 microseconds
-    user: np.ndarray  # (R,) int64 rows
-    item: np.ndarray  # (R,) int64 rows
+    user: np.ndarray  # (R,) int64 user rows
+    item: np.ndarray  # (R,) int64 item rows
     price: np.ndarray  # (R,) float64
 
 
 @dataclass
 class State:
-    """Users `first` .. `first + U` of a world, as days pass; rows of the arrays are users."""
+    """State of the users `first` .. `first + U - 1` of a world; row r is user `first + r`."""
 
     first: int
     taste: np.ndarray  # (U, D) float32
     boredom: np.ndarray  # (U, T) float32
     trust: np.ndarray  # (U,) float32
-    left: np.ndarray  # (U,) bool
-    touched: np.ndarray  # (U,) int64: the day up to which taste and boredom are brought
-    stocked: np.ndarray  # (U, P) float64: the day on which each staple was bought last
+    left: np.ndarray  # (U,) bool: churned
+    touched: np.ndarray  # (U,) int64: day of the last update of taste and boredom
+    stocked: np.ndarray  # (U, P) float64: day on which each staple was last bought
     returns: Returns
 
     @classmethod
     def fresh(cls, world: World, first: int, end: int) -> "State":
-        """As users first .. end arrive."""
+        """Initial state of the users first .. end - 1."""
         n = end - first
         return cls(
             first=first,
@@ -53,14 +56,14 @@ class State:
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything as named arrays, for a checkpoint."""
+        """All fields as named arrays, for a checkpoint; `from_arrays` reads them."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "returns"}
         own["first"] = np.array(self.first)
         return own | {f"returns_{name}": values for name, values in vars(self.returns).items()}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "State":
-        """What `arrays` gave."""
+        """Rebuild a state from the result of `arrays`."""
         own = {f.name: arrays[f.name] for f in fields(cls) if f.name not in ("returns", "first")}
         returns = Returns(**{f.name: arrays[f"returns_{f.name}"] for f in fields(Returns)})
         return cls(first=int(arrays["first"]), returns=returns, **own)
@@ -68,11 +71,12 @@ class State:
     def copy(self) -> "State":
         return State.from_arrays({name: values.copy() for name, values in self.arrays().items()})
 
-    def come(self, world: World, day: int, rng: np.random.Generator) -> np.ndarray:
-        """Let people leave, come back and visit on one day; the rows of those who visit, with
-        their taste and boredom brought up to that day.
+    def draw_visits(self, world: World, day: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw churn, return and visits of one day; return the rows of the users who visit.
+
+        Updates `left`, and the taste and boredom of the visiting users.
         """
-        about, population = world.config.behaviour, world.config.population
+        params, population = world.config.behaviour, world.config.population
         here = max(0, min(world.users_on(day) - self.first, len(self.trust)))
         trust, left = self.trust[:here], self.left[:here]
         chance, visit = rng.random((2, here))
@@ -82,7 +86,7 @@ class State:
         left[back] = False
         activity = world.users.activity[self.first : self.first + here]
         weekday = (world.config.start.weekday() + day) % 7
-        visits = visit_chance(about, activity, trust) * world.visits_by_weekday[weekday]
+        visits = visit_chance(params, activity, trust) * world.visits_by_weekday[weekday]
         rows = np.flatnonzero(~left & (visit < visits))
         self._pass_days(world, rows, day, rng)
         return rows
@@ -109,8 +113,12 @@ class State:
         intent: np.ndarray,
         at: np.ndarray,
     ) -> Moment:
-        """What is true of these rows at (S,) microseconds, in a session with this mood (S, D) and
-        intent.
+        """Latent state of (S,) rows for a page.
+
+        Args:
+            mood: (S, D) of the session.
+            intent: (S,) of the session.
+            at: (S,) microseconds.
         """
         user = self.first + rows
         return Moment(
@@ -121,16 +129,16 @@ class State:
             intent=intent,
             price_sense=world.users.price_sense[user],
             activity=world.users.activity[user],
-            due=np.where(self.due(world, rows, at), world.users.staples[user], NOBODY),
+            due=np.where(self.due(world, rows, at), world.users.staples[user], NO_ITEM),
         )
 
     def due(self, world: World, rows: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """(S, P) bool: the staples that are needed at (S,) microseconds."""
+        """(S, P) bool: whether each staple is needed at `at`, (S,) microseconds."""
         days = (at - world.midnight(0)) / MICROSECONDS_PER_DAY
         return days[:, None] - self.stocked[rows] >= world.users.staple_days[self.first + rows]
 
     def stock(self, world: World, rows: np.ndarray, item: np.ndarray, at: np.ndarray) -> None:
-        """Staples that were bought: `item` (C,) by `rows` (C,) at (C,) microseconds."""
+        """Record purchases of staples: `item` (C,) by `rows` (C,) at `at` (C,) microseconds."""
         days = (at - world.midnight(0)) / MICROSECONDS_PER_DAY
         for place in range(self.stocked.shape[1]):
             bought = world.users.staples[self.first + rows, place] == item
@@ -139,7 +147,7 @@ class State:
     def consume(
         self, world: World, rows: np.ndarray, item: np.ndarray, row_of_click: np.ndarray
     ) -> None:
-        """Boredom and taste after clicks: `item` (C,) on pages of rows[row_of_click]."""
+        """Update boredom and taste after clicks on `item` (C,) by users rows[row_of_click]."""
         user = rows[row_of_click]
         topic = world.items.topic[item]
         rise = np.float32(world.config.behaviour.boredom_rise)
@@ -150,7 +158,7 @@ class State:
             np.add.at(self.taste, user, pull * (world.items.vector[item] - self.taste[user]))
 
     def due_returns(self, until: int) -> Returns:
-        """Purchases sent back before `until` (microseconds), taken off the list."""
+        """Remove and return the pending returns before `until` (microseconds)."""
         now = self.returns.due < until
         taken = Returns(**{name: values[now] for name, values in vars(self.returns).items()})
         self.returns = Returns(

@@ -1,7 +1,7 @@
-"""From columns of numbers to the tables of the contracts: what the world publishes, and no more.
+"""Publishes a world as tables of the contracts, without latent columns.
 
-Fixed-width ids are written as bytes into Arrow's own buffers: Python strings for each event would
-take ten times as long as the world itself.
+Fixed-width ids are written as bytes into Arrow buffers. Creating a Python string per event would
+take ten times as long as the simulation.
 """
 
 import numpy as np
@@ -19,11 +19,11 @@ SOURCE = "simulated"
 AGES = ("under 25", "25 to 34", "35 to 49", "50 to 64", "65 and over")
 COUNTRIES = ("north", "south", "east", "west", "islands", "abroad")
 _PAIRS = np.array([list(f"{n:02x}".encode()) for n in range(256)], dtype=np.uint8)
-_PAIRS_16 = _PAIRS.view(np.uint16).ravel()  # two letters of a byte, copied as one number
+_PAIRS_16 = _PAIRS.view(np.uint16).ravel()  # the two hex digits of a byte as one uint16
 
 
 class Publisher:
-    """Writes one world's tables. Thread-safe: it only reads."""
+    """Builds the tables of one world. Thread-safe: no method changes it."""
 
     def __init__(self, world: World):
         self.world = world
@@ -36,25 +36,25 @@ class Publisher:
         self.salt = salt.astype(np.uint64)
 
     def interactions(self, events: Events, *, ingested_at: int) -> pa.Table:
-        """E events as INTERACTIONS; event_order is their number in the world."""
+        """Convert E events to INTERACTIONS; event_order is the event's number in the world."""
         n = len(events)
         numbers = events.number
         columns = {
             c.EVENT_ID: hex_ids(numbers, self.salt),
             c.USER_ID: self.user_ids.take(pa.array(events.user)),
             c.ITEM_ID: self.item_ids.take(pa.array(events.item)),
-            c.EVENT_TYPE: self.kinds.take(pa.array(events.kind)),
+            c.EVENT_TYPE: self.kinds.take(pa.array(events.event_type)),
             c.EVENT_TIMESTAMP: pa.array(events.time).cast(TIMESTAMP),
             c.EVENT_ORDER: pa.array(numbers),
             c.INGESTED_AT: pa.array(np.full(n, ingested_at)).cast(TIMESTAMP),
             c.VALUE: pa.array(events.value, from_pandas=True),
             c.TEXT: self._reviews(events),
             c.QUERY: self._queries(events),
-            c.SESSION_ID: _where_asked(hex_ids(events.session, self.salt + 1), events),
-            c.REQUEST_ID: _where_asked(hex_ids(events.request, self.salt + 2), events),
+            c.SESSION_ID: _if_requested(hex_ids(events.session, self.salt + 1), events),
+            c.REQUEST_ID: _if_requested(hex_ids(events.request, self.salt + 2), events),
             c.POSITION: pa.array(events.position, mask=events.position == 0),
-            c.SURFACE: _where_asked(pa.array(SURFACES).take(pa.array(events.surface)), events),
-            c.DEVICE: _where_asked(
+            c.SURFACE: _if_requested(pa.array(SURFACES).take(pa.array(events.surface)), events),
+            c.DEVICE: _if_requested(
                 pa.array(DEVICES).take(pa.array(events.phone.astype(np.int8))), events
             ),
             c.SOURCE: pa.repeat(SOURCE, n),
@@ -62,15 +62,16 @@ class Publisher:
         return pa.table([columns[name] for name in INTERACTIONS.names], schema=INTERACTIONS)
 
     def request_ids(self, requests: np.ndarray) -> list[str]:
-        """(S,) numbers of requests -> their ids in the tables."""
+        """(S,) request numbers -> their ids in the tables."""
         return hex_ids(requests, self.salt + 2).to_pylist()
 
     def items(self, first: int, end: int, *, images: list[str] | None = None) -> pa.Table:
-        """Item rows first .. end as ITEMS, with vectors of image, and of sound and film where
-        there is one.
+        """Item rows first .. end - 1 as ITEMS with the columns vector_image, _audio and _video.
+
+        Audio and video vectors are null for items without a film.
 
         Args:
-            images: a path for each of them.
+            images: the image path of each of these items.
         """
         items, grammar = self.world.items, self.grammar
         rows = range(first, end)
@@ -102,7 +103,7 @@ class Publisher:
         return pa.table(columns)
 
     def users(self, first: int, end: int) -> pa.Table:
-        """User rows first .. end as USERS."""
+        """User rows first .. end - 1 as USERS."""
         users = self.world.users
         return pa.table(
             {
@@ -118,21 +119,23 @@ class Publisher:
         )
 
     def _vectors(self, modality: str, first: int, end: int, missing: np.ndarray | None) -> pa.Array:
-        """What another model might have made of image, sound or film: a turned and blurred view of
-        the item's latent vector, never of worth or appeal. Drawn images play no part in it.
+        """Vectors such as an encoder of this modality might give: list of D float32 per item.
+
+        They are the latent item vector under a random linear map, plus noise. Quality, appeal and
+        the drawn images don't enter.
         """
         dim = self.world.topics.shape[1]
-        turn = self.world.rng("vectors", modality).normal(size=(dim, dim)) / np.sqrt(dim)
-        blur = self.world.rng("vectors", modality, first).normal(size=(end - first, dim))
-        made = (self.world.items.vector[first:end] @ turn + 0.4 * blur).astype(np.float32)
+        rotation = self.world.rng("vectors", modality).normal(size=(dim, dim)) / np.sqrt(dim)
+        noise = self.world.rng("vectors", modality, first).normal(size=(end - first, dim))
+        made = (self.world.items.vector[first:end] @ rotation + 0.4 * noise).astype(np.float32)
         rows = list(made)
         if missing is not None:
             rows = [None if gone else row for row, gone in zip(rows, missing, strict=True)]
         return pa.array(rows, pa.list_(pa.float32()))
 
     def _reviews(self, events: Events) -> pa.Array:
-        rows = np.flatnonzero(events.kind == CODE["review"])
-        picks = _mixed(events.number[rows].astype(np.uint64)) % np.uint64(1 << 20)
+        rows = np.flatnonzero(events.event_type == CODE["review"])
+        picks = _splitmix64(events.number[rows].astype(np.uint64)) % np.uint64(1 << 20)
         texts = [
             self.grammar.review(item, int(stars), int(pick))
             for item, stars, pick in zip(
@@ -142,23 +145,23 @@ class Publisher:
         return _sparse(len(events), rows, pa.array(texts, pa.string()))
 
     def _queries(self, events: Events) -> pa.Array:
-        rows = np.flatnonzero(events.kind == CODE["search"])
-        picks = _mixed(events.number[rows].astype(np.uint64)) % np.uint64(QUERIES_PER_TOPIC)
+        rows = np.flatnonzero(events.event_type == CODE["search"])
+        picks = _splitmix64(events.number[rows].astype(np.uint64)) % np.uint64(QUERIES_PER_TOPIC)
         which = events.topic[rows] * QUERIES_PER_TOPIC + picks.astype(np.int64)
         return _sparse(len(events), rows, self.queries.take(pa.array(which)))
 
 
 def hex_ids(numbers: np.ndarray, salt: np.ndarray) -> pa.Array:
-    """(E,) int64 -> E ids of 16 hexadecimal digits; different numbers stay different."""
-    mixed = _mixed(numbers.astype(np.uint64) ^ salt)
+    """(E,) int64 -> E ids of 16 hexadecimal digits; different numbers give different ids."""
+    mixed = _splitmix64(numbers.astype(np.uint64) ^ salt)
     n = len(mixed)
     letters = _PAIRS_16[mixed.view(np.uint8)]
     offsets = np.arange(0, 16 * n + 1, 16, dtype=np.int32)
     return pa.StringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(letters))
 
 
-def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """One to one over 64 bits: the finaliser of splitmix64 (Steele et al. 2014)."""
+def _splitmix64(numbers: np.ndarray) -> np.ndarray:
+    """Bijective hash of 64-bit integers: the finaliser of splitmix64 (Steele et al. 2014)."""
     x = numbers.copy()
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x ^= x >> np.uint64(shift)
@@ -167,19 +170,19 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
 
 
 def _numbered(letter: str, n: int) -> pa.Array:
-    """n ids of one width, 'u0000001' first."""
+    """n ids of equal width, starting with 'u0000001' for the letter 'u'."""
     digits = pc.utf8_lpad(pa.array(np.arange(1, n + 1)).cast(pa.string()), width=7, padding="0")
     return pc.binary_join_element_wise(letter, digits, "")
 
 
-def _where_asked(values: pa.Array, events: Events) -> pa.Array:
-    """Null for what no page caused: a parcel that comes back."""
+def _if_requested(values: pa.Array, events: Events) -> pa.Array:
+    """`values`, set to null for events without a request, such as returns."""
     asked = events.request != NO_REQUEST
     return values if asked.all() else pc.if_else(pa.array(asked), values, None)
 
 
 def _sparse(n: int, rows: np.ndarray, texts: pa.Array) -> pa.Array:
-    """n texts, null but at `rows`."""
+    """Array of n strings: `texts` at `rows`, null elsewhere."""
     if len(texts) == 0:
         return pa.nulls(n, pa.string())
     place = np.zeros(n, dtype=np.int64)

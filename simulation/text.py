@@ -1,7 +1,7 @@
 """Titles, descriptions, reviews and queries from a small seeded grammar.
 
-Words follow the topic; how a thing is praised follows its quality, with noise: two in three
-descriptions of a good item say so. Nothing else of the truth gets into a text.
+Words depend on the topic. The wording of the praise depends on quality plus noise: two in three
+descriptions of a good item praise it. Texts depend on no other latent attribute.
 """
 
 from functools import cached_property
@@ -62,7 +62,7 @@ COLOURS = ("red", "green", "blue", "black", "white", "sand")
 
 
 def topic_names(n: int) -> list[str]:
-    """n names; past the 24 known ones they are numbered: 'tea 2'."""
+    """n topic names; after the 24 names of WORDS they repeat with a number, such as 'tea 2'."""
     known = list(WORDS)
     return [
         known[i % len(known)] + (f" {i // len(known) + 1}" if i >= len(known) else "")
@@ -71,7 +71,7 @@ def topic_names(n: int) -> list[str]:
 
 
 class Grammar:
-    """Texts of one world's items; the same item always says the same."""
+    """Generates the texts of one world's items; deterministic for a world and item."""
 
     def __init__(self, world: World):
         self.topics = topic_names(world.config.catalogue.topics)
@@ -81,8 +81,8 @@ class Grammar:
         self.second = world.items.second
         self.brand = world.items.brand
         self.pick = rng.integers(0, 1 << 30, size=(n, 4))
-        told = world.items.quality + 0.6 * rng.normal(size=n)
-        self.grade = np.digitize(told, (-0.8, 0.2, 1.1))
+        noisy_quality = world.items.quality + 0.6 * rng.normal(size=n)
+        self.grade = np.digitize(noisy_quality, (-0.8, 0.2, 1.1))
 
     def thing(self, item: int) -> str:
         things = WORDS[self._base(self.topics[self.topic[item]])]
@@ -100,7 +100,7 @@ class Grammar:
         return text if second == topic else f"{text} Also for {second}."
 
     def review(self, item: int, stars: int, pick: int) -> str:
-        """What somebody writes who gives so many stars; `pick` chooses the words."""
+        """Text of a review with `stars` (1 to 5); `pick` is an integer that selects the words."""
         texts = REVIEWS[stars]
         grade = GRADES[min(3, max(0, stars - 2))]
         praise = PRAISE[grade][pick // 7 % len(PRAISE[grade])]
@@ -109,7 +109,7 @@ class Grammar:
 
     @cached_property
     def queries(self) -> list[str]:
-        """QUERIES_PER_TOPIC queries of each topic, topic after topic."""
+        """QUERIES_PER_TOPIC queries for each topic, in the order of topics."""
         out = []
         for name in self.topics:
             things = WORDS[self._base(name)]
@@ -125,7 +125,7 @@ class Grammar:
 
 
 def brand_name(brand: int) -> str:
-    """Two syllables and a number past them: Lumo, Kato, Vesra ..."""
+    """Name of a brand: two syllables (Lumo, Kato, Vesra), with a number after the first 40."""
     first = ("Lu", "Ka", "Ves", "Tor", "Mi", "Or", "Bel", "Fen")
     last = ("mo", "to", "ra", "dan", "lis")
     n = len(first) * len(last)

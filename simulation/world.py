@@ -1,8 +1,8 @@
-"""What is true of items and users before anything happens: drawn once, from the world's seed.
+"""Latent attributes of items and users at their arrival, drawn once from the world's seed.
 
-Items and users stand in order of arrival, so that whoever is there on a day is a prefix.
+Items and users are sorted by arrival, so those present on a day are a prefix of the arrays.
 
-Shapes: N items and U users of the whole time, D latent dim, T topics, P staples.
+Shapes: N items and U users over the whole calendar, D latent dim, T topics, P staples.
 """
 
 from dataclasses import dataclass
@@ -17,48 +17,49 @@ from simulation.config import WorldConfig
 
 @dataclass(frozen=True)
 class Items:
-    """Truth about items. `vector`, `quality`, `appeal` and `weight` are never published; what is
-    published tells of them as much as is meant: vectors of image, sound and film are turned and
-    blurred views of `vector`, prices lean towards `quality`, praise follows it with noise, and a
-    propensity in the log follows from `weight`.
+    """Attributes of items. `vector`, `quality`, `appeal` and `weight` are never published directly.
+
+    Published columns depend on them in a limited way. The image, audio and video vectors are noisy
+    linear maps of `vector`. Prices and the praise in descriptions depend on `quality`, with noise.
+    Propensities in the log depend on `weight`.
     """
 
-    vector: np.ndarray  # (N, D) float32: topic of length 1, plus its own direction
+    vector: np.ndarray  # (N, D) float32: topic vector of length 1, plus a random vector
     topic: np.ndarray  # (N,) int64
-    second: np.ndarray  # (N,) int64: a second topic it touches, often the same one
-    quality: np.ndarray  # (N,) float32, standard normal: what it is worth
-    appeal: np.ndarray  # (N,) float32, standard normal: what makes people click
-    weight: np.ndarray  # (N,) float64: how loudly the logging policy shows it
+    second: np.ndarray  # (N,) int64: a second topic, for about 70% equal to the first
+    quality: np.ndarray  # (N,) float32, standard normal: raises satisfaction
+    appeal: np.ndarray  # (N,) float32, standard normal: raises clicks
+    weight: np.ndarray  # (N,) float64: popularity weight in the logging policy
     price: np.ndarray  # (N,) float64
-    log_price: np.ndarray  # (N,) float32: logarithm of price over the mean price
-    seconds: np.ndarray  # (N,) float32: length of its film, 0 without one
+    log_price: np.ndarray  # (N,) float32: logarithm of the price over the median price
+    seconds: np.ndarray  # (N,) float32: length of the film, 0 without one
     brand: np.ndarray  # (N,) int64
-    born: np.ndarray  # (N,) int64: first day it can be shown; 0 for those there from the start
+    born: np.ndarray  # (N,) int64: first day on which the item can be shown, 0 for initial items
     published: np.ndarray  # (N,) int64 microseconds
 
 
 @dataclass(frozen=True)
 class Users:
-    """Truth about users at their arrival."""
+    """Attributes of users at their arrival."""
 
     taste: np.ndarray  # (U, D) float32, length about 1
-    favourite: np.ndarray  # (U,) int64: topic
-    activity: np.ndarray  # (U,) float32: chance of a visit on a weekday at full trust
-    price_sense: np.ndarray  # (U,) float32, mean 1
-    joined: np.ndarray  # (U,) int64: day
+    favourite: np.ndarray  # (U,) int64: favourite topic
+    activity: np.ndarray  # (U,) float32: probability of a visit on a weekday at full trust
+    price_sense: np.ndarray  # (U,) float32, mean 1: price sensitivity
+    joined: np.ndarray  # (U,) int64: day of arrival
     created: np.ndarray  # (U,) int64 microseconds
-    phone: np.ndarray  # (U,) float32: chance that a visit comes by phone
-    evening: np.ndarray  # (U,) float32: chance that a visit is in the evening
-    patience: np.ndarray  # (U,) float32, added to the log-odds of one more page
-    age_group: np.ndarray  # (U,) int64: 0 to 4, leans towards the favourite topic
-    country: np.ndarray  # (U,) int64: 0 to 5, says nothing
-    staples: np.ndarray  # (U, P) int64 item rows that a user needs again and again
+    phone: np.ndarray  # (U,) float32: probability that a visit is by phone
+    evening: np.ndarray  # (U,) float32: probability that a visit is in the evening
+    patience: np.ndarray  # (U,) float32, added to the log-odds of requesting another page
+    age_group: np.ndarray  # (U,) int64: 0 to 4, correlated with the favourite topic
+    country: np.ndarray  # (U,) int64: 0 to 5, independent of everything else
+    staples: np.ndarray  # (U, P) int64 item rows that the user needs repeatedly
     staple_days: np.ndarray  # (U, P) float64: days until each is needed again
-    stocked: np.ndarray  # (U, P) float64: the day on which each was bought last
+    stocked: np.ndarray  # (U, P) float64: day on which each was last bought
 
 
 class World:
-    """One world: its config, its items and its users; and the numbers that follow from them."""
+    """A simulated world: config, items and users."""
 
     def __init__(self, config: WorldConfig):
         self.config = config
@@ -76,36 +77,37 @@ class World:
         return len(self.users.joined)
 
     def items_on(self, day: int) -> int:
-        """How many items there are on a day: item rows 0 .. this - 1."""
+        """Number of items on a day; they are item rows 0 .. result - 1."""
         return int(np.searchsorted(self.items.born, day, side="right"))
 
     def users_on(self, day: int) -> int:
-        """How many users have arrived by a day."""
+        """Number of users that have arrived by a day; they are user rows 0 .. result - 1."""
         return int(np.searchsorted(self.users.joined, day, side="right"))
 
     def midnight(self, day: int) -> int:
-        """Microseconds at which a day begins."""
+        """Start of a day in microseconds."""
         return self.start + day * MICROSECONDS_PER_DAY
 
     def rng(self, *key: int | str) -> np.random.Generator:
-        """A stream of its own for each key, so that no order of work changes a draw."""
+        """An independent random stream per key, so that the order of work doesn't change draws."""
         return _rng(self.config, *key)
 
     @cached_property
     def visits_by_weekday(self) -> np.ndarray:
-        """(7,) float32, Monday first."""
+        """(7,) float32 factors on the visit probability, Monday first."""
         factor = np.ones(7, dtype=np.float32)
         factor[5:] = self.config.sessions.weekend
         return factor
 
 
 def as_microseconds(config: WorldConfig) -> int:
+    """Midnight of the start date, UTC, in microseconds."""
     midnight = datetime.combine(config.start, datetime.min.time(), UTC)
     return int(midnight.timestamp()) * 1_000_000
 
 
 def _rng(config: WorldConfig, *key: int | str) -> np.random.Generator:
-    """Text becomes a number, so that a key may say what it is for."""
+    """Generator seeded by the world's seed and the key; strings in the key become integers."""
     words = [part if isinstance(part, int) else int.from_bytes(part.encode()) for part in key]
     return np.random.default_rng([config.seed, *words])
 
@@ -116,28 +118,28 @@ def _topics(config: WorldConfig) -> np.ndarray:
 
 
 def _arrivals(config: WorldConfig, *, first: int, per_day: float, what: str) -> np.ndarray:
-    """Days of arrival, sorted; `first` of them are there on day 0."""
+    """Sorted days of arrival: `first` arrivals on day 0, then Poisson with mean `per_day`."""
     later = _rng(config, what, "arrivals").poisson(per_day, size=config.days - 1)
     days = np.repeat(np.arange(1, config.days), later)
     return np.concatenate([np.zeros(first, dtype=np.int64), days])
 
 
 def _items(config: WorldConfig, topics: np.ndarray, *, start: int) -> Items:
-    about, logging = config.catalogue, config.logging
+    params, logging = config.catalogue, config.logging
     rng = _rng(config, "items")
-    born = _arrivals(config, first=about.items, per_day=about.items_per_day, what="items")
+    born = _arrivals(config, first=params.items, per_day=params.items_per_day, what="items")
     n = len(born)
-    topic = rng.choice(len(topics), size=n, p=_uneven(len(topics)))
+    topic = rng.choice(len(topics), size=n, p=_topic_shares(len(topics)))
     second = np.where(rng.random(n) < 0.3, rng.integers(len(topics), size=n), topic)
-    own = _directions(rng, n, topics.shape[1], length=about.item_noise)
+    own = _directions(rng, n, topics.shape[1], length=params.item_noise)
     mixed = topics[topic] + 0.4 * np.where((second != topic)[:, None], topics[second], 0)
     quality, appeal, noise = rng.normal(size=(3, n))
-    appeal = about.appeal_quality * quality + _rest(about.appeal_quality) * appeal
-    loudness = logging.loudness * appeal + _rest(logging.loudness) * noise
-    spread = about.price_spread
+    appeal = params.appeal_quality * quality + _independent_weight(params.appeal_quality) * appeal
+    loudness = logging.loudness * appeal + _independent_weight(logging.loudness) * noise
+    spread = params.price_spread
     log_price = spread * (0.3 * quality + 0.5 * rng.normal(size=len(topics))[topic])
     log_price += spread * 0.8 * rng.normal(size=n)
-    length = 60 * about.minutes * np.exp(0.6 * rng.normal(size=n))
+    length = 60 * params.minutes * np.exp(0.6 * rng.normal(size=n))
     age = np.where(born == 0, rng.exponential(120, size=n), 0)
     published = start + ((born - age) * MICROSECONDS_PER_DAY).astype(np.int64)
     return Items(
@@ -147,27 +149,27 @@ def _items(config: WorldConfig, topics: np.ndarray, *, start: int) -> Items:
         quality=quality.astype(np.float32),
         appeal=appeal.astype(np.float32),
         weight=np.exp(logging.skew * loudness),
-        price=np.round(about.price_mean * np.exp(log_price), 2) + 0.01,
+        price=np.round(params.price_mean * np.exp(log_price), 2) + 0.01,
         log_price=log_price.astype(np.float32),
-        seconds=np.where(rng.random(n) < about.watchable, length, 0).astype(np.float32),
-        brand=(topic * 7 + rng.integers(7, size=n)) % about.brands,
+        seconds=np.where(rng.random(n) < params.watchable, length, 0).astype(np.float32),
+        brand=(topic * 7 + rng.integers(7, size=n)) % params.brands,
         born=born,
         published=published,
     )
 
 
 def _users(config: WorldConfig, topics: np.ndarray, items: Items, *, start: int) -> Users:
-    about, sessions = config.population, config.sessions
+    params, sessions = config.population, config.sessions
     rng = _rng(config, "users")
-    joined = _arrivals(config, first=about.users, per_day=about.users_per_day, what="users")
+    joined = _arrivals(config, first=params.users, per_day=params.users_per_day, what="users")
     n = len(joined)
-    liked = _topics_of_users(rng, n, len(topics), about.tastes)
-    share = 0.7 ** np.arange(about.tastes)
+    liked = _topics_of_users(rng, n, len(topics), params.tastes)
+    share = 0.7 ** np.arange(params.tastes)
     taste = np.einsum("t,utd->ud", share / np.linalg.norm(share), topics[liked])
-    taste += _directions(rng, n, topics.shape[1], length=about.taste_noise)
+    taste += _directions(rng, n, topics.shape[1], length=params.taste_noise)
     taste /= np.linalg.norm(taste, axis=1, keepdims=True)
-    shape = about.activity_shape
-    activity = rng.gamma(shape, about.visits_per_day / shape, size=n)
+    shape = params.activity_shape
+    activity = rng.gamma(shape, params.visits_per_day / shape, size=n)
     lean = (liked[:, 0] + (rng.random(n) < 0.5) * rng.integers(5, size=n)) % 5
     moment = np.where(joined == 0, -rng.exponential(200, size=n), joined)
     phone = np.where(rng.random(n) < sessions.phone, 0.9, 0.1)
@@ -190,25 +192,28 @@ def _users(config: WorldConfig, topics: np.ndarray, items: Items, *, start: int)
 def _staples(
     config: WorldConfig, taste: np.ndarray, joined: np.ndarray, items: Items
 ) -> dict[str, np.ndarray]:
-    """What users need again and again: items of their taste, each with its own rhythm."""
-    about, n = config.population, len(taste)
+    """The fields `staples`, `staple_days` and `stocked` of Users.
+
+    Staples are drawn without replacement by taste and popularity (Gumbel top-k).
+    """
+    params, n = config.population, len(taste)
     rng = _rng(config, "staples")
     there = np.flatnonzero(items.born == 0)
-    staples = np.empty((n, about.staples), dtype=np.int64)
-    for start in range(0, n if about.staples else 0, 5_000):
+    staples = np.empty((n, params.staples), dtype=np.int64)
+    for start in range(0, n if params.staples else 0, 5_000):
         rows = slice(start, start + 5_000)
         liking = 3 * taste[rows] @ items.vector[there].T + np.log(items.weight[there])
         drawn = liking + rng.gumbel(size=liking.shape)
-        chosen = np.argpartition(-drawn, about.staples - 1, axis=1)[:, : about.staples]
+        chosen = np.argpartition(-drawn, params.staples - 1, axis=1)[:, : params.staples]
         staples[rows] = there[chosen]
-    days = about.staple_days * np.exp(about.staple_spread * rng.normal(size=staples.shape))
+    days = params.staple_days * np.exp(params.staple_spread * rng.normal(size=staples.shape))
     stocked = joined[:, None] - rng.random(staples.shape) * days
     return {"staples": staples, "staple_days": days, "stocked": stocked}
 
 
 def _topics_of_users(rng: np.random.Generator, n: int, num_topics: int, tastes: int) -> np.ndarray:
-    """(U, tastes) topics, no topic twice: the Gumbel trick, in pieces that fit in memory."""
-    log_share = np.log(_uneven(num_topics))
+    """(U, tastes) distinct topics per user by Gumbel top-k, in batches to bound memory."""
+    log_share = np.log(_topic_shares(num_topics))
     parts = []
     for start in range(0, n, 100_000):
         size = min(100_000, n - start)
@@ -217,15 +222,17 @@ def _topics_of_users(rng: np.random.Generator, n: int, num_topics: int, tastes: 
     return np.concatenate(parts)
 
 
-def _uneven(n: int) -> np.ndarray:
-    """(n,) shares that fall like 1 / (rank + 3): some topics are larger than others."""
+def _topic_shares(n: int) -> np.ndarray:
+    """(n,) shares proportional to 1 / (rank + 3), so that some topics are larger than others."""
     share = 1 / (np.arange(n) + 3)
     return share / share.sum()
 
 
 def _directions(rng: np.random.Generator, n: int, dim: int, *, length: float) -> np.ndarray:
+    """(n, dim) normal vectors of root mean square length `length`."""
     return rng.normal(scale=length / np.sqrt(dim), size=(n, dim))
 
 
-def _rest(correlation: float) -> float:
+def _independent_weight(correlation: float) -> float:
+    """Weight of the independent part of a standard normal with this correlation to another."""
     return float(np.sqrt(1 - correlation**2))

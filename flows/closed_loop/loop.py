@@ -17,7 +17,7 @@ from flows.closed_loop.setting import Setting
 from models.recommend.recommender import Recommender
 from shortlist.repeats import EXCLUDE
 from simulation.behaviour import Moment
-from simulation.day import Policy, live_day
+from simulation.day import Policy, simulate_day
 from simulation.oracle import OraclePolicy
 from simulation.policy import LoggingPolicy, Page
 from simulation.state import State
@@ -92,7 +92,7 @@ class ArmLoop:
             policy=recommending,
             weights=self.arm.weights,
         )
-        live_day(setting.world, self.state, day, policy=policy, watch=observer, logging=logging)
+        simulate_day(setting.world, self.state, day, policy=policy, watch=observer, logging=logging)
         return observer.log(self.state.copy())
 
     def _policy(self, day: int, logging: LoggingPolicy) -> Policy | None:

@@ -27,7 +27,7 @@ from shortlist.features.pack import FeaturePack
 from shortlist.features.searches import NO_SEARCHES
 from shortlist.refusals import NO_REFUSALS
 
-NOBODY = UserState()
+EMPTY_STATE = UserState()
 
 
 @dataclass
@@ -88,7 +88,7 @@ class MemoryStore:
                 type_code=int(events.type_code[row]),
             )
             self.users[user_id] = update_user_state(
-                self.users.get(user_id, NOBODY), event, once=self.once
+                self.users.get(user_id, EMPTY_STATE), event, once=self.once
             )
 
     def targets(self) -> Targets:
@@ -98,7 +98,7 @@ class MemoryStore:
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
         """As `FeatureReader.read`: newest states, histories cut strictly before each request."""
-        states = [self.users.get(user_id, NOBODY) for user_id in user_ids]
+        states = [self.users.get(user_id, EMPTY_STATE) for user_id in user_ids]
         cuts = [int(np.searchsorted(s.times, now)) for s, now in zip(states, at, strict=True)]
         contexts = [self.contexts.get(name, (0.0, 0.0, 0)) for name in context_ids]
         events, decayed, last = zip(*contexts, strict=True) if contexts else ((), (), ())

@@ -13,7 +13,7 @@ from flows.closed_loop.recommend_policy import RecommendPolicy
 from flows.closed_loop.setting import Setting
 from models.ranking.value import ValueWeights
 from shortlist.features.finalize import context_id
-from simulation.behaviour import NOBODY
+from simulation.behaviour import NO_ITEM
 from simulation.day import Shown
 from simulation.events import CODE, DEVICES, SURFACES, Events
 from simulation.oracle import Oracle
@@ -62,7 +62,7 @@ class Observer:
     def _pages(self, shown: Shown) -> dict[str, np.ndarray]:
         world, out = self.setting.world, shown.outcome
         born = world.items.born
-        fresh = (born[shown.item] == self.day) & (shown.item != NOBODY) & (self.day > 0)
+        fresh = (born[shown.item] == self.day) & (shown.item != NO_ITEM) & (self.day > 0)
         home = shown.page.topic < 0
         oracle = Oracle(world)
         expected, best = np.zeros((2, len(home)))
@@ -95,7 +95,7 @@ class Observer:
 
     def _impressions(self, shown: Shown, home: np.ndarray) -> dict[str, np.ndarray]:
         item = shown.item[home]
-        row, place = np.nonzero(item != NOBODY)
+        row, place = np.nonzero(item != NO_ITEM)
         label, features = np.empty(0), np.empty((0, 0), dtype=np.float32)
         logged = self.policy is not None and self.policy.features.shape[-1] > 0
         if self.weights is not None and self.policy is not None and logged and len(home):
@@ -135,7 +135,7 @@ def signals_of(setting: Setting, shown: Shown) -> dict[str, np.ndarray]:
 
 def targets_of(setting: Setting, events: Events) -> Targets:
     """The target events among them, with their contexts."""
-    rows = np.flatnonzero(np.isin(events.kind, [CODE[name] for name in TARGET_EVENTS]))
+    rows = np.flatnonzero(np.isin(events.event_type, [CODE[name] for name in TARGET_EVENTS]))
     kept = events.take(rows)
     contexts = [
         context_id(surface=SURFACES[surface], device=DEVICES[int(phone)], at=int(at))
@@ -147,7 +147,7 @@ def targets_of(setting: Setting, events: Events) -> Targets:
         time=kept.time,
         value=kept.value,
         # `kind` is a place in EVENT_TYPES, and EVENT_CODE counts from 1.
-        type_code=kept.kind.astype(np.int64) + 1,
+        type_code=kept.event_type.astype(np.int64) + 1,
         context=np.array(contexts, dtype=str),
     )
 

@@ -16,7 +16,7 @@ from models.recommend.merge import Shortlist
 from models.recommend.queries import build_queries
 from models.recommend.recommender import Recommender
 from models.recommend.rules import blocked_items
-from simulation.behaviour import NOBODY, Moment
+from simulation.behaviour import NO_ITEM, Moment
 from simulation.policy import LoggingPolicy, Page
 
 
@@ -72,7 +72,7 @@ class RecommendPolicy:
         )
         item = np.where(drawn, extra, top)
         self.features = _at(x, _columns(shortlist, item, queries))
-        return np.where(item > 0, item - 1, NOBODY), chance
+        return np.where(item > 0, item - 1, NO_ITEM), chance
 
     def _queries(self, page: Page) -> Queries:
         names = [self.setting.user_ids[user] for user in page.user]

@@ -24,7 +24,7 @@ from flows.training.release import at_home
 from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig
-from simulation.day import live_day
+from simulation.day import simulate_day
 
 PACK_SECONDS = 30.0
 
@@ -96,7 +96,7 @@ class ServiceLoop(ArmLoop):
         teller = Teller(self.setting, policy, known_items)
         observer = Observer(setting=self.setting, day=day, store=None, allowed=self.allowed)
         watch = both(teller, observer)
-        parts = live_day(self.setting.world, self.state, day, policy=policy, watch=watch)
+        parts = simulate_day(self.setting.world, self.state, day, policy=policy, watch=watch)
         teller.tell(parts[0])  # purchases of earlier days that came back
         return observer.log(self.state.copy()), teller
 

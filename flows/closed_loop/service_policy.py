@@ -15,7 +15,7 @@ from shortlist import columns as c
 from shortlist.api import MAX_EVENTS, Context, Event, RecommendRequest
 from shortlist.client import ShortlistClient
 from shortlist.contracts import microseconds
-from simulation.behaviour import NOBODY, Moment
+from simulation.behaviour import NO_ITEM, Moment
 from simulation.day import Shown
 from simulation.events import DEVICES, Events
 from simulation.policy import Page
@@ -38,7 +38,7 @@ class ServicePolicy:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Raises ServiceError."""
         row_of = self.setting.item_rows
-        item = np.full((len(page.user), k), NOBODY)
+        item = np.full((len(page.user), k), NO_ITEM)
         self.asked = []
 
         def ask(row: int):

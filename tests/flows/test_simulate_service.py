@@ -28,7 +28,7 @@ from flows.simulate import open_setting, simulate_in_process, simulate_with_serv
 from shortlist.api import Item, RecommendRequest, RecommendResponse
 from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import ConfigError, Settings
-from simulation.day import Shown, live_day
+from simulation.day import Shown, simulate_day
 from simulation.state import State
 
 SCHEDULE = Schedule(warm_days=3, shadow_days=0)
@@ -71,7 +71,7 @@ def told(setting) -> SimpleNamespace:
     """Day 3 with a service that knows only the first 150 items."""
     state = State.fresh(setting.world, 0, setting.world.num_users)
     for day in range(3):
-        live_day(setting.world, state, day)
+        simulate_day(setting.world, state, day)
     recorder = Recorder(setting.item_ids)
     policy = ServicePolicy(setting, cast(ShortlistClient, recorder))
     teller = Teller(setting, policy, known_items=150)
@@ -81,7 +81,7 @@ def told(setting) -> SimpleNamespace:
         rounds.append(shown)
         teller(shown)
 
-    parts = live_day(setting.world, state, 3, policy=policy, watch=watch)
+    parts = simulate_day(setting.world, state, 3, policy=policy, watch=watch)
     teller.tell(parts[0])
     return SimpleNamespace(recorder=recorder, teller=teller, rounds=rounds, parts=parts)
 
@@ -150,7 +150,7 @@ def test_a_service_that_is_down_is_one_clear_sentence(setting):
         with pytest.raises(
             ServiceError, match=r"does not answer .* start it with `shortlist serve`"
         ):
-            live_day(setting.world, state, 0, policy=policy)
+            simulate_day(setting.world, state, 0, policy=policy)
 
 
 def test_the_pipeline_learns_from_the_days_before_the_arm_takes_over(setting):

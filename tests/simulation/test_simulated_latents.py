@@ -1,7 +1,7 @@
-"""No latent column can reach the lake: every published column against every latent truth.
+"""Published columns must not reveal latent attributes beyond the intended correlations.
 
-A column is read as numbers or codes, and each latent is regressed on it; the share of the latent's
-variance that it explains has a limit, larger only where the world means to tell something.
+Each published column is turned into numbers or codes, and each latent is regressed on it. The share
+of the latent's variance that it explains has a limit, which is larger for intended correlations.
 """
 
 import re
@@ -18,11 +18,11 @@ from simulation.text import PRAISE, REVIEWS
 
 VECTORS = ("vector_image", "vector_audio", "vector_video")
 NOTHING = 0.05
-"""What chance explains of 1,500 items."""
+"""Limit for columns that should explain nothing; allows for chance with 1,500 items."""
 MEANT = {
     ("price", "quality"): 0.15,  # good things cost a little more
     ("description", "quality"): 0.75,  # praise follows quality, with noise
-    ("price", "promise"): 0.08,  # appeal less quality: as far as they tell quality
+    ("price", "promise"): 0.08,  # promise = appeal - quality, so it correlates through quality
     ("description", "promise"): 0.35,
 }
 NO_VALUE = ("view", "click", "add_to_cart", "like", "dislike", "hide", "search")
@@ -57,14 +57,14 @@ def item_latents(world: World) -> dict[str, np.ndarray]:
 
 
 def codes(values: list) -> np.ndarray:
-    """(n,) words -> (n, codes) 0 or 1, the rare ones together."""
+    """(n,) words -> (n, codes) one-hot; words with fewer than five rows share one code."""
     names, place, counts = np.unique(np.array(values), return_inverse=True, return_counts=True)
     place = np.where(counts < 5, len(names), np.arange(len(names)))[place]
     return (place[:, None] == np.unique(place)).astype(float)
 
 
 def tenths(values: np.ndarray) -> np.ndarray:
-    """(n,) numbers -> themselves and which tenth they lie in, for what no line shows."""
+    """(n,) numbers -> the numbers and their one-hot decile, to find non-linear relations too."""
     place = np.searchsorted(np.quantile(values, np.arange(0.1, 1, 0.1)), values)
     return np.column_stack([values, codes(place.tolist())])
 
@@ -85,7 +85,7 @@ def explained(latent: np.ndarray, column: np.ndarray) -> float:
 
 
 def published(table: pa.Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Name -> rows at which it is there, and (rows, p) what can be read out of it."""
+    """Column name -> rows where it is not null, and (rows, p) its numeric encoding."""
     every = np.arange(table.num_rows)
     attributes = [dict(row) for row in table.column("attributes").to_pylist()]
     titles = table.column("title").to_pylist()
@@ -138,7 +138,7 @@ def test_what_is_meant_to_be_told_is_told(items, world):
 
 
 def test_no_vector_is_the_latent_vector(items, world):
-    """Turned and blurred: even the three together leave part of each direction unknown."""
+    """Even the three vectors together don't determine any direction of the latent vector."""
     columns = {}
     for name in VECTORS:
         column = items.column(name)
@@ -160,7 +160,7 @@ def test_ids_say_when_somebody_came_and_nothing_else(items, world):
 
 
 def test_no_user_column_tells_a_latent(world):
-    """Age leans towards the favourite topic; how often and how somebody comes, nothing tells."""
+    """Age correlates with the favourite topic; no column reveals activity or device."""
     table = Publisher(world).users(0, world.num_users)
     rows = [dict(row) for row in table.column("attributes").to_pylist()]
     columns = {
@@ -177,7 +177,7 @@ def test_no_user_column_tells_a_latent(world):
 
 
 def test_an_events_value_is_what_its_type_says(world, events):
-    """Nothing for most; a propensity, a price, seconds watched, or 1 to 5."""
+    """Value is null for most types; else a propensity, a price, seconds watched, or 1 to 5."""
     item = pc.utf8_slice_codeunits(events.column("item_id"), 1).cast(pa.int64()).to_numpy() - 1
     kind = np.array(events.column("event_type").to_pylist())
     value = events.column("value").to_numpy()
@@ -194,7 +194,7 @@ def test_an_events_value_is_what_its_type_says(world, events):
         assert set(np.unique(value[kind == opinion])) <= {1.0, 2.0, 3.0, 4.0, 5.0}
     others = {"impression", "purchase", "return", "watch", "rating", "review", "survey"}
     assert set(kind) == {*NO_VALUE, *others}
-    # A propensity tells how loudly the shop shows an item, as it must; of its quality nothing.
+    # A propensity reveals the item's popularity weight, as it must, but not its quality.
     times = np.bincount(item[shown], minlength=world.num_items)
     usual = np.bincount(item[shown], weights=np.log(value[shown]), minlength=world.num_items)
     rows = np.flatnonzero(times)

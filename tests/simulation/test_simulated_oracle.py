@@ -1,4 +1,4 @@
-"""What users of the simulated world do with a page and what its oracle expects: many draws."""
+"""Behaviour of simulated users on a page, and the oracle's expectations, checked by sampling."""
 
 import itertools
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from simulation import SimulatedConfig, World, open_world
 from simulation.behaviour import Moment, attraction, chances
 from simulation.oracle import OBJECTIVES, Oracle
-from simulation.outcome import Outcome, act
+from simulation.outcome import Outcome, draw_outcome
 from simulation.policy import Page
 from simulation.state import State
 
@@ -20,7 +20,7 @@ def world() -> World:
 
 
 def moments(world: World, users: np.ndarray, *, seed: int = 0) -> Moment:
-    """Some users on day 3, each with a mood."""
+    """Latent state of these users on day 3, each with a random mood."""
     rng = np.random.default_rng(seed)
     state = State.fresh(world, 0, world.num_users)
     mood = rng.normal(scale=0.2, size=(len(users), world.topics.shape[1])).astype(np.float32)
@@ -36,14 +36,14 @@ def page(world: World, users: np.ndarray) -> Page:
 
 
 def draws_of(world: World, one: Moment, slate: np.ndarray, *, draws: int) -> Outcome:
-    """The same slate for the same moment, many times."""
+    """Draw the outcome of the same slate at the same moment `draws` times."""
     moment = one.take(np.zeros(draws, dtype=np.int64))
     slates = np.repeat(slate, draws, axis=0)
-    return act(world, moment, page(world, moment.user), slates, np.random.default_rng(4))
+    return draw_outcome(world, moment, page(world, moment.user), slates, np.random.default_rng(4))
 
 
 def test_measured_position_bias_is_the_configured_one(world):
-    """The same item on every place for the same moment: clicks fall as k to the minus decay."""
+    """The same item at every position at one moment: clicks fall as k ** -position_decay."""
     draws = 40_000
     one = moments(world, np.zeros(1, dtype=np.int64))
     every = np.arange(200)[None]
@@ -58,30 +58,32 @@ def test_measured_position_bias_is_the_configured_one(world):
 
 
 def test_attraction_is_liking_less_boredom_and_appeal(world):
-    """The odds written out for one user and a few items."""
-    about, items = world.config.behaviour, world.items
+    """Log-odds computed by hand for one user and a few items."""
+    params, items = world.config.behaviour, world.items
     one = moments(world, np.array([3]))
     one.boredom[:] = 0.5
     item = np.array([[0, 5, 11]])
-    liking = items.vector[item[0]] @ one.taste[0] - about.boredom * 0.5
-    odds = about.click + about.click_affinity * liking + about.click_appeal * items.appeal[item[0]]
-    liked, attracted = attraction(about, items, one, item)
+    liking = items.vector[item[0]] @ one.taste[0] - params.boredom * 0.5
+    odds = (
+        params.click + params.click_affinity * liking + params.click_appeal * items.appeal[item[0]]
+    )
+    liked, attracted = attraction(params, items, one, item)
     assert liked[0] == pytest.approx(liking, abs=1e-5)
     assert attracted[0] == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-5)
 
 
 def test_what_follows_a_click_happens_as_often_as_configured(world):
-    """Shares of looked-at items; the very dissatisfied answer half as often."""
-    about = world.config.behaviour
+    """Shares of viewed items; very dissatisfied users answer surveys half as often."""
+    params = world.config.behaviour
     one = moments(world, np.array([7]))
-    mean = chances(about, world.items, one, np.arange(200)[None])
+    mean = chances(params, world.items, one, np.arange(200)[None])
     mixed = np.where(abs(mean.satisfaction[0] + 0.5) < 0.3, mean.attraction[0], 0)
     out = draws_of(world, one, np.argsort(-mixed)[None, :6], draws=120_000)
-    assert out.view.mean() == pytest.approx(about.view, abs=0.01)
+    assert out.view.mean() == pytest.approx(params.view, abs=0.01)
     rated = out.stars[out.view] > 0
-    assert rated.mean() == pytest.approx(about.rating, abs=0.01)
-    assert out.reviewed[out.stars > 0].mean() == pytest.approx(about.review, abs=0.02)
-    asked = about.survey * about.survey_answer
+    assert rated.mean() == pytest.approx(params.rating, abs=0.01)
+    assert out.reviewed[out.stars > 0].mean() == pytest.approx(params.review, abs=0.02)
+    asked = params.survey * params.survey_answer
     upset = out.satisfaction < -0.5
     for group, share in ((out.view & upset, asked / 2), (out.view & ~upset, asked)):
         answered = out.surveyed[group] > 0
@@ -93,7 +95,7 @@ def test_what_follows_a_click_happens_as_often_as_configured(world):
 
 @pytest.fixture(scope="module")
 def drawn(world):
-    """One slate for one moment: expected, and drawn 60,000 times."""
+    """One slate at one moment: its expected results, and 60,000 draws."""
     one = moments(world, np.array([7]))
     slate = Oracle(world).best_slates(one, day=3, objective="satisfaction", k=6)
     return Oracle(world).expect(one, slate), draws_of(world, one, slate, draws=60_000)
@@ -117,17 +119,15 @@ def test_the_oracles_expectation_is_the_mean_of_many_draws(drawn, what):
 @pytest.mark.parametrize("trust", [0.1, 0.6, 0.95, 1.0])
 @pytest.mark.parametrize("pleases", [True, False])
 def test_expected_retention_is_the_mean_over_drawn_pages(world, trust, pleases):
-    """Trust after each drawn page, cut to 0..1 as the day cuts it, then the chance to stay times
-    the chance to come.
-    """
+    """Mean over drawn pages of P(stay) x P(visit) at the trust after the page, clipped to 0..1."""
     one = replace(moments(world, np.array([7])), trust=np.array([trust], dtype=np.float32))
     worth = Oracle(world).worth(one, np.arange(world.items_on(3))[None], "satisfaction")[0]
     slate = np.argsort(-worth if pleases else worth)[None, :6]
     out = draws_of(world, one, slate, draws=150_000)
-    about, population = world.config.behaviour, world.config.population
-    page_worth = about.trust_neutral + about.trust_gain * out.satisfied
-    after = np.clip(trust + about.trust_rate * (page_worth - trust), 0, 1)
-    visit = one.activity[0] * (about.visit_floor + (1 - about.visit_floor) * after)
+    params, population = world.config.behaviour, world.config.population
+    page_worth = params.trust_neutral + params.trust_gain * out.satisfied
+    after = np.clip(trust + params.trust_rate * (page_worth - trust), 0, 1)
+    visit = one.activity[0] * (params.visit_floor + (1 - params.visit_floor) * after)
     comes = (1 - population.churn * (1 - after)) * visit
     error = 4 * comes.std() / np.sqrt(len(comes))
     expected = Oracle(world).expect(one, slate).retention[0]
@@ -136,11 +136,11 @@ def test_expected_retention_is_the_mean_over_drawn_pages(world, trust, pleases):
 
 @pytest.mark.parametrize(("noise", "error"), [(0.0, 1e-4), (0.3, 1e-6)])
 def test_expected_retention_is_what_arithmetic_gives_for_two_places(world, noise, error):
-    """Four sets of clicks, each with a normal satisfaction, integrated on a fine grid."""
+    """Numerical integration over the four possible sets of clicks, with normal satisfaction."""
     from simulation.retention import return_chance
 
-    about = world.config.behaviour.model_copy(update={"satisfaction_noise": noise})
-    config = world.config.model_copy(update={"behaviour": about})
+    params = world.config.behaviour.model_copy(update={"satisfaction_noise": noise})
+    config = world.config.model_copy(update={"behaviour": params})
     clicked, satisfaction = np.array([[0.7, 0.2]]), np.array([[1.5, -2.0]])
     trust, z = np.array([0.98]), np.linspace(-8, 8, 20_001)
     normal = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
@@ -148,9 +148,9 @@ def test_expected_retention_is_what_arithmetic_gives_for_two_places(world, noise
     for clicks in itertools.product([0, 1], repeat=2):
         chance = np.prod(np.where(clicks, clicked, 1 - clicked))
         sums = satisfaction[0] @ clicks + noise * np.sqrt(sum(clicks)) * z
-        worth = about.trust_neutral + about.trust_gain * sums
-        after = np.clip(trust + about.trust_rate * (worth - trust), 0, 1)
-        visit = 0.4 * (about.visit_floor + (1 - about.visit_floor) * after)
+        worth = params.trust_neutral + params.trust_gain * sums
+        after = np.clip(trust + params.trust_rate * (worth - trust), 0, 1)
+        visit = 0.4 * (params.visit_floor + (1 - params.visit_floor) * after)
         wanted += chance * normal @ ((1 - config.population.churn * (1 - after)) * visit)
     found = return_chance(
         config, activity=np.array([0.4]), trust=trust, clicked=clicked, satisfaction=satisfaction

@@ -1,4 +1,4 @@
-"""The logging policy of the simulated world: propensities against every page there is."""
+"""Propensities of the logging policy, checked against an enumeration of all possible pages."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simulation import World, load_world_config
-from simulation.day import Shown, live_day
+from simulation.day import Shown, simulate_day
 from simulation.events import CODE
 from simulation.policy import LoggingPolicy, Page
 from simulation.state import State
@@ -17,7 +17,7 @@ DRAWS = 50_000
 
 @pytest.fixture(scope="module")
 def small() -> World:
-    """So few items that every page can be written down; each topic has enough for a query."""
+    """A world with so few items that all pages can be enumerated; each topic allows search."""
     catalogue = {"items": 14, "items_per_day": 0, "topics": 2, "dim": 4}
     changes = {"catalogue": catalogue, "sessions": {"slate": PLACES, "search": 0.4}, "days": 3}
     world = World(load_world_config("tiny", changes={**changes}))
@@ -26,20 +26,20 @@ def small() -> World:
 
 
 def shares(world: World, topic: int, *, searched: bool) -> np.ndarray:
-    """(N,) chance of each item in one draw, as the config's comments say it."""
-    about, items = world.config.logging, world.items
+    """(N,) probability of each item in one draw, computed from the documented config fields."""
+    params, items = world.config.logging, world.items
     loud = items.weight / items.weight.sum()
     within = np.where(items.topic == topic, loud, 0)
     within = within / within.sum()
     if searched:
         return within
     uniform = np.full(len(loud), 1 / len(loud))
-    rest = 1 - about.uniform - about.personal
-    return about.uniform * uniform + about.personal * within + rest * loud
+    rest = 1 - params.uniform - params.personal
+    return params.uniform * uniform + params.personal * within + rest * loud
 
 
 def conditional(share: np.ndarray, slate: np.ndarray) -> np.ndarray:
-    """(S, K) item rows -> (S, K) chance of each at its place, given those before it."""
+    """(S, K) item rows -> (S, K) probability of each item, given the positions before it."""
     drawn = share[slate]
     before = np.cumsum(drawn, axis=1) - drawn
     return drawn / (1 - before)
@@ -47,8 +47,9 @@ def conditional(share: np.ndarray, slate: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("searched", "tries"), [(False, 200), (True, 200), (False, 1), (True, 1)])
 def test_propensities_are_the_chances_of_whole_pages(small, searched, tries, monkeypatch):
-    """Every page of three items: how often each stands at each place, and which pages come; also
-    when the rest is written out instead of drawing again and again.
+    """Frequencies of items by position and of whole pages, over all pages of three items.
+
+    Also covers `_draw_rest`, which enumerates the remaining items instead of redrawing.
     """
     monkeypatch.setattr("simulation.policy.TRIES", tries)
     topic = 1 - int(small.users.favourite[0]) if searched else int(small.users.favourite[0])
@@ -84,14 +85,14 @@ def test_a_page_is_filled_although_a_few_items_weigh_nearly_everything():
 
 
 def test_the_propensity_in_the_log_is_the_chance_of_that_place(small):
-    """Home pages and pages that a query asked for, as their impressions carry it."""
+    """Propensities in the impressions of home pages and of search pages."""
     rounds: list[Shown] = []
     state = State.fresh(small, 0, small.num_users)
-    live_day(small, state, 0, watch=rounds.append)
+    simulate_day(small, state, 0, watch=rounds.append)
     seen = {False: 0, True: 0}
     for shown in rounds:
         events = shown.events
-        logged = events.value[events.kind == CODE["impression"]].reshape(shown.item.shape)
+        logged = events.value[events.event_type == CODE["impression"]].reshape(shown.item.shape)
         for row, slate in enumerate(shown.item):
             searched = bool(shown.page.topic[row] >= 0)
             favourite = small.users.favourite[shown.page.user[row]]

@@ -1,10 +1,10 @@
-"""What days do to users of the simulated world: visits, trust, boredom, hours; over many draws."""
+"""Changes of simulated users from day to day: visits, trust, boredom and hours, by sampling."""
 
 import numpy as np
 import pytest
 
 from simulation import World, load_world_config
-from simulation.day import Shown, live_day
+from simulation.day import Shown, simulate_day
 from simulation.state import State
 
 MONDAY, SATURDAY = 0, 5
@@ -13,7 +13,7 @@ DRAWS = 12
 
 @pytest.fixture(scope="module")
 def town() -> World:
-    """Many users, few items."""
+    """A world with many users and few items."""
     changes: dict[str, object] = {"population": {"users": 5_000}, "days": 8}
     return World(load_world_config("tiny", changes=changes))
 
@@ -27,24 +27,24 @@ def fresh(world: World, *, trust: float | None = None, left: bool = False) -> St
 
 
 def near(found: float, chances: np.ndarray) -> bool:
-    """Whether a count is what independent draws of these chances give, within 5 deviations."""
+    """Whether a count is within 5 standard deviations of the sum of independent Bernoullis."""
     return abs(found - chances.sum()) <= 5 * np.sqrt((chances * (1 - chances)).sum())
 
 
 @pytest.mark.parametrize("day", [MONDAY, SATURDAY])
 @pytest.mark.parametrize("trust", [0.0, 0.5, 1.0])
 def test_visits_and_departures_follow_trust(town, trust, day):
-    """Chance to come: activity x (floor + (1 - floor) trust), more on a weekend; to leave for good:
-    churn x (1 - trust).
+    """P(visit) = activity x (floor + (1 - floor) x trust), times a weekend factor;
+    P(leave) = churn x (1 - trust).
     """
-    about, population = town.config.behaviour, town.config.population
+    params, population = town.config.behaviour, town.config.population
     visits = left = 0
     for draw in range(DRAWS):
         state = fresh(town, trust=trust)
-        visits += len(state.come(town, day, np.random.default_rng([draw, day])))
+        visits += len(state.draw_visits(town, day, np.random.default_rng([draw, day])))
         left += int(state.left.sum())
     activity = np.tile(town.users.activity[: town.users_on(0)], DRAWS)
-    comes = activity * (about.visit_floor + (1 - about.visit_floor) * trust)
+    comes = activity * (params.visit_floor + (1 - params.visit_floor) * trust)
     comes = np.minimum(comes * (town.config.sessions.weekend if day == SATURDAY else 1), 1)
     leaves = np.full(len(comes), population.churn * (1 - trust))
     assert near(visits, comes * (1 - leaves))
@@ -56,7 +56,7 @@ def test_those_who_left_come_back_at_the_configured_rate(town):
     trust, back = 0.8, 0
     for draw in range(DRAWS):
         state = fresh(town, trust=trust, left=True)
-        came = state.come(town, MONDAY, np.random.default_rng(draw))
+        came = state.draw_visits(town, MONDAY, np.random.default_rng(draw))
         back += int((~state.left).sum())
         assert not state.left[came].any()
     assert near(back, np.full(DRAWS * town.users_on(0), town.config.population.comeback * trust))
@@ -65,24 +65,24 @@ def test_those_who_left_come_back_at_the_configured_rate(town):
 
 @pytest.fixture(scope="module")
 def lived(town) -> tuple[State, list[tuple[Shown, np.ndarray, np.ndarray]]]:
-    """A day: each round with everybody's trust and boredom right after it."""
+    """One simulated day: each round of pages with the trust and boredom of all users after it."""
     state = fresh(town)
     rounds: list[tuple[Shown, np.ndarray, np.ndarray]] = []
 
     def watch(shown: Shown) -> None:
         rounds.append((shown, state.trust.copy(), state.boredom.copy()))
 
-    live_day(town, state, MONDAY, watch=watch)
+    simulate_day(town, state, MONDAY, watch=watch)
     return state, rounds
 
 
 def test_a_page_moves_trust_towards_what_it_was_worth(town, lived):
-    about = town.config.behaviour
+    params = town.config.behaviour
     first, second = lived[1][:2]
     for shown, trust, _ in (first, second):
-        worth = about.trust_neutral + about.trust_gain * shown.outcome.satisfied
+        worth = params.trust_neutral + params.trust_gain * shown.outcome.satisfied
         before = shown.moment.trust
-        wanted = np.clip(before + about.trust_rate * (worth - before), 0, 1)
+        wanted = np.clip(before + params.trust_rate * (worth - before), 0, 1)
         assert trust[shown.page.user] == pytest.approx(wanted, abs=1e-6)
         assert (abs(wanted - before) > 0.001).mean() > 0.9
     went_on = second[0].page.user
@@ -90,27 +90,27 @@ def test_a_page_moves_trust_towards_what_it_was_worth(town, lived):
 
 
 def test_boredom_rises_with_each_item_of_a_topic_and_fades_overnight(town, lived):
-    about = town.config.behaviour
+    params = town.config.behaviour
     shown, _, boredom = lived[1][0]
     topics = np.zeros_like(boredom)
     out = shown.outcome
     np.add.at(topics, (shown.page.user[out.row], town.items.topic[out.item]), 1)
-    assert boredom == pytest.approx(np.minimum(about.boredom_rise * topics, 1), abs=1e-6)
+    assert boredom == pytest.approx(np.minimum(params.boredom_rise * topics, 1), abs=1e-6)
     assert topics.max() > 1
     state = fresh(town)
     state.boredom[:] = 0.8
-    came = state.come(town, 3, np.random.default_rng(0))
-    assert state.boredom[came] == pytest.approx(0.8 * about.boredom_decay**3, abs=1e-5)
+    came = state.draw_visits(town, 3, np.random.default_rng(0))
+    assert state.boredom[came] == pytest.approx(0.8 * params.boredom_decay**3, abs=1e-5)
     stayed = np.setdiff1d(np.arange(len(state.trust)), came)
     assert state.boredom[stayed] == pytest.approx(0.8)
 
 
 def test_tastes_drift_and_are_pulled_towards_what_is_consumed(town, lived):
-    """Squared step over g days: drift squared times g, less the part along the taste itself."""
+    """Mean squared step over g days: drift squared x g, minus the part along the taste itself."""
     population = town.config.population
     state = fresh(town)
     before = state.taste.copy()
-    came = state.come(town, 4, np.random.default_rng(0))
+    came = state.draw_visits(town, 4, np.random.default_rng(0))
     step = ((state.taste[came] - before[came]) ** 2).sum(1)
     dim = before.shape[1]
     wanted = 4 * population.taste_drift**2 * (dim - 1) / dim
@@ -127,8 +127,9 @@ def test_tastes_drift_and_are_pulled_towards_what_is_consumed(town, lived):
 
 
 def test_visits_have_a_daily_rhythm(town, lived):
-    """Around noon (12.5 h, spread 3) and in the evening (20 h, spread 2), half an hour later at
-    most; some ask by a query at once.
+    """Visits start around 12:30 (standard deviation 3 h) and 20:00 (2 h), plus up to 30 minutes.
+
+    The configured share starts with a query.
     """
     shown = lived[1][0][0]
     hour = (shown.page.at - town.midnight(MONDAY)) / 3.6e9

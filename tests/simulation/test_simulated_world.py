@@ -1,4 +1,4 @@
-"""What the simulated world publishes, and which worlds it refuses."""
+"""The published tables of the simulated world, and the validation of its config."""
 
 import ast
 import inspect
@@ -65,7 +65,7 @@ def test_a_log_that_stops_early_holds_what_was_there_by_then(batch, tmp_path):
 
 
 def test_events_follow_what_caused_them(batch):
-    """A click lies after its impression, a purchase after its cart, on the page that showed it."""
+    """A click is later than its impression, and a purchase later than its add_to_cart, by page."""
     frame = batch.interactions.to_pandas()
     frame = frame[frame["request_id"].notna()]
     key = ["request_id", "item_id"]
@@ -86,7 +86,7 @@ def test_events_follow_what_caused_them(batch):
 
 
 def test_texts_tell_topic_and_quality(batch, world):
-    """'superb' words stand for better items than 'poor' ones, and categories name the topic."""
+    """Items with 'superb' praise have higher quality than 'poor' ones; categories match topics."""
     from simulation.text import PRAISE, topic_names
 
     texts = batch.items.column("description").to_pylist()
@@ -122,14 +122,14 @@ def test_presets_are_possible(name):
     ("text", "message"),
     [
         ("[population]\nusers_per_day = -1", "population.users_per_day: .*greater than or equal"),
-        ("[sessions]\nslate = 500\n[catalogue]\nitems = 20", "cannot hold more items than there"),
+        ("[sessions]\nslate = 500\n[catalogue]\nitems = 20", "a slate cannot repeat an item"),
         ("[logging]\nuniform = 0.8\npersonal = 0.4", "want at most 1"),
-        ("[logging]\nuniform = 0", "rare items are never shown"),
+        ("[logging]\nuniform = 0", "rare items are almost never shown"),
         ("[behaviour]\nclicks = 1", "behaviour.clicks: unknown key"),
         ("[logging]\nskew = 20", r"logging.skew: .*less than or equal to 3 \(got 20\)"),
         ("[population]\nusers_per_day = inf", "population.users_per_day: .*finite number"),
         ("[population]\nusers_per_day = 1e9", "population.users_per_day: .*less than or equal"),
-        ("[population]\nusers_per_day = 1e6", "30,002,000 users in 30 days, want at most"),
+        ("[population]\nusers_per_day = 1e6", "30,002,000 users after 30 days, want at most"),
         ("[behaviour]\nclick = -200", r"behaviour.click: .*equal to -20 \(got -200\)"),
         ("[sessions]\ngo_on = nan", "sessions.go_on: .*finite number"),
         ("[catalogue]\nprice_spread = 500", "catalogue.price_spread: .*less than or equal to 3"),
@@ -159,7 +159,7 @@ def test_a_change_that_is_impossible_does_not_blame_the_preset():
 
 
 def test_every_number_stands_with_its_meaning():
-    """Each field of each section has a sentence right below it."""
+    """Each field of each section has an attribute docstring."""
     from simulation import config, parameters
 
     silent, fields = [], 0
