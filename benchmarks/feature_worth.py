@@ -25,7 +25,7 @@ from models.training import TrainingOptions
 from shortlist.config import Settings
 from shortlist.feature_store import OfflineReader, latest_pack
 from shortlist.features.descriptions import GROUPS
-from shortlist.features.event_groups import ITEM_KIND_FEATURES, USER_KIND_FEATURES
+from shortlist.features.event_groups import ITEM_GROUP_FEATURES, USER_GROUP_FEATURES
 from shortlist.features.searches import USER_SEARCH_FEATURES
 from shortlist.metrics import bootstrap_mean, paired_difference
 from shortlist.release import ReleaseStore
@@ -96,9 +96,9 @@ def groups_of(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
         for group in GROUPS
     }
     return groups | {
-        "kinds of user": USER_KIND_FEATURES,
-        "kinds of item": ITEM_KIND_FEATURES,
-        "kinds of both": (*USER_KIND_FEATURES, *ITEM_KIND_FEATURES),
+        "kinds of user": USER_GROUP_FEATURES,
+        "kinds of item": ITEM_GROUP_FEATURES,
+        "kinds of both": (*USER_GROUP_FEATURES, *ITEM_GROUP_FEATURES),
         "all of searches": (*USER_SEARCH_FEATURES, *groups["search"]),
         "trends of value": ("user_value_trend", "item_value_trend"),
         "prices": tuple(name for name in names if name.startswith("price_")),

@@ -27,7 +27,7 @@ from models.user_log import UserLog
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import EVENT_CODE, event_codes, microseconds, sort_by_time
-from shortlist.features.event_groups import no_kinds
+from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
@@ -148,7 +148,7 @@ class World:
             user_ids=drawn.user_ids,
             context_ids=["unknown|unknown|00"] * n,
             at=drawn.at,
-            user=state | no_kinds("user", n),
+            user=state | empty_group_state("user", n),
             history_items=[self.catalogue.vocab.decode(log.item_idx[own]) for own in rows],
             history_times=[log.time[own] for own in rows],
             history_values=[log.value[own] for own in rows],
@@ -166,7 +166,7 @@ class World:
     def no_items(self) -> ItemState:
         """Item states that no source here reads."""
         size = self.catalogue.num_items + 1
-        state = {name: np.zeros(size) for name in ITEM_STATE} | no_kinds("item", size)
+        state = {name: np.zeros(size) for name in ITEM_STATE} | empty_group_state("item", size)
         state["item_day_counts"] = np.zeros((size, DAY_BUCKETS))
         return ItemState(pack_id="none", as_of=0, state=state)
 

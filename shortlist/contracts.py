@@ -99,18 +99,6 @@ USERS = pa.schema(
     ]
 )
 
-RECOMMENDATIONS = pa.schema(
-    [
-        _required(c.REQUEST_ID, pa.string()),
-        _required(c.USER_ID, pa.string()),
-        _required(c.EVENT_TIMESTAMP, TIMESTAMP),
-        _required(c.ITEM_ID, pa.string()),
-        _required(c.RANK, pa.int32()),
-        _required(c.SCORE, pa.float64()),
-        _required(c.SOURCE, pa.string()),
-    ]
-)
-
 # One row for each item shown. `features` is in the order of the release's ranking schema.
 SERVING_LOG = pa.schema(
     [

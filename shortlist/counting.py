@@ -9,7 +9,7 @@
 5. A history holds each item once, at the newest of its target events that are known, with that
    event's time, value and type. Where people may be recommended what they know (`[data] repeats`),
    it holds every one of these events. Events without an item aren't part of it.
-6. Besides, every event whose type has a kind (`event_groups.KIND_OF`) counts in the state of that
+6. Besides, every event whose type has a kind (`event_groups.GROUP_OF`) counts in the state of that
    kind, every search with a query among the last searches, and every refusal of an item
    (shortlist/refusals.py) among the refused items, whatever the target events are.
 

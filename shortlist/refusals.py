@@ -7,9 +7,9 @@ that say neither (a view, a click) change nothing.
 
 from dataclasses import dataclass, replace
 
-from shortlist.features.event_groups import KINDS
+from shortlist.features.event_groups import EVENT_GROUPS
 
-REFUSING = KINDS["negatives"]
+REFUSING = EVENT_GROUPS["negatives"]
 """Event types that refuse an item."""
 TAKING_BACK = ("like", "add_to_cart", "purchase")
 """Event types that take a refusal back."""

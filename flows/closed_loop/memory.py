@@ -13,7 +13,7 @@ import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.feature_store.online.user_state import FeatureEvent, UserState, update_user_state
-from shortlist.features.event_groups import no_kinds
+from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
     DAY_BUCKETS,
@@ -114,7 +114,7 @@ class MemoryStore:
                 )
                 for name in USER_STATE
             }
-            | no_kinds("user", len(user_ids)),
+            | empty_group_state("user", len(user_ids)),
             history_items=[s.items[:cut] for s, cut in zip(states, cuts, strict=True)],
             history_times=[
                 np.array(s.times[:cut], dtype=np.int64) for s, cut in zip(states, cuts, strict=True)
@@ -155,7 +155,7 @@ class MemoryStore:
         return FeaturePack(
             as_of=as_of,
             item_ids=self.item_ids,
-            state=item | {"item_day_counts": days} | no_kinds("item", n),
+            state=item | {"item_day_counts": days} | empty_group_state("item", n),
             schema=schema_hash(),
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from shortlist.feature_store import FeatureReader, stamps_around
-from shortlist.features.event_groups import USER_KINDS
+from shortlist.features.event_groups import USER_GROUP_STATE
 from shortlist.features.finalize import CONTEXT_STATE, USER_STATE, RequestRows
 from shortlist.ticks import newest_tick
 
@@ -136,7 +136,7 @@ def _with_view(rows: RequestRows, other: RequestRows, view: str) -> RequestRows:
     if view == "user_searches":
         return replace(rows, searches=other.searches)
     if view == "user_kinds":
-        return replace(rows, user=rows.user | {name: other.user[name] for name in USER_KINDS})
+        return replace(rows, user=rows.user | {name: other.user[name] for name in USER_GROUP_STATE})
     return replace(
         rows,
         user=rows.user | {name: other.user[name] for name in USER_STATE},

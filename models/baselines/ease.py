@@ -12,7 +12,7 @@ from scipy.linalg.lapack import dpotrf, dpotri
 
 from models.baselines import dense
 from models.data import TrainingData, Validation
-from models.queries import Candidates, OncePerBatch, Queries, top_k
+from models.queries import Candidates, OncePerBatch, Queries
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.pack import ItemState
@@ -56,18 +56,6 @@ class Ease:
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
         return dense.at_candidates(self.scores(queries), candidates)
-
-    def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
-        """(S,) item_idx -> the k items with the largest weight from each one."""
-        scores = self.weights[item_idx].copy()
-        scores[:, 0] = -np.inf
-        scores[scores == 0] = -np.inf
-        return top_k(scores, k)
-
-    def contribution(self, history: np.ndarray, item_idx: int) -> np.ndarray:
-        """(L,) history -> (L,) float32: what each event adds to the score of `item_idx`."""
-        place = dense.place_weights(history[None], decay=self.decay)[0]
-        return place * self.weights[history, item_idx]
 
     def save(self, folder: Path) -> None:
         dense.save(folder, {"weights": self.weights}, {"decay": self.decay, "chosen": self.chosen})

@@ -41,13 +41,11 @@ class VectorIndex:
         vectors: np.ndarray,
         *,
         config: IndexConfig | None = None,
-        item_mask: np.ndarray | None = None,
     ) -> "VectorIndex":
-        """Index rows 1 to N of `vectors` (N + 1, D), or only those in `item_mask` (N + 1,) bool.
+        """Index rows 1 to N of `vectors` (N + 1, D); row 0 is padding.
 
         Raises:
-            ValueError: vectors are not two-dimensional or not finite, the mask has another shape or
-                type, or no item is left.
+            ValueError: vectors are not two-dimensional or not finite, or there is no item.
         """
         config = config or IndexConfig()
         if vectors.ndim != 2:
@@ -58,13 +56,6 @@ class VectorIndex:
                 f"index: {len(rows)} vectors are not finite, the first is row {rows[0]}"
             )
         item_idx = np.arange(1, len(vectors))
-        if item_mask is not None:
-            if item_mask.shape != (len(vectors),) or item_mask.dtype != bool:
-                raise ValueError(
-                    f"index: item_mask is {item_mask.dtype} of shape {item_mask.shape},"
-                    f" want bool of shape ({len(vectors)},)"
-                )
-            item_idx = item_idx[item_mask[1:]]
         if len(item_idx) == 0:
             raise ValueError("index: there is no item to index")
         rows = np.ascontiguousarray(vectors[item_idx], dtype=np.float32)

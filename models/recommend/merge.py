@@ -15,12 +15,8 @@ class Shortlist:
     item_idx: np.ndarray  # (B, C) int64
     ranks: dict[str, np.ndarray]  # source -> (B, C) float32, rank from 1, 0 if not found
 
-    @property
-    def source_names(self) -> list[str]:
-        return list(self.ranks)
-
     def found_by(self) -> np.ndarray:
-        """(B, C, S) bool: which sources found each candidate, in the order of `source_names`."""
+        """(B, C, S) bool: which sources found each candidate, in the order of `ranks`."""
         return np.stack([ranks > 0 for ranks in self.ranks.values()], axis=-1)
 
     def best_source(self) -> np.ndarray:

@@ -20,7 +20,7 @@ from shortlist.api import Item, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
 from shortlist.columns import PAD_IDX
 from shortlist.feature_store import FeatureReader, FeatureStoreError
-from shortlist.features.event_groups import no_kinds
+from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
@@ -260,7 +260,7 @@ def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> R
         user_ids=user_ids,
         context_ids=context_ids,
         at=at,
-        user=dict.fromkeys(USER_STATE, zero) | no_kinds("user", len(user_ids)),
+        user=dict.fromkeys(USER_STATE, zero) | empty_group_state("user", len(user_ids)),
         history_items=[[] for _ in user_ids],
         history_times=[np.empty(0, dtype=np.int64) for _ in user_ids],
         history_values=[np.empty(0) for _ in user_ids],

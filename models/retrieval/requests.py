@@ -24,7 +24,7 @@ from models.queries import Queries
 from models.sampling import MixedNegatives
 from models.training import OptimiserConfig, TrainingOptions, train
 from models.vector_source import exact_ndcg
-from shortlist.features.event_groups import no_kinds
+from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import (
     CONTEXT_FEATURES,
     CONTEXT_ON_DEMAND,
@@ -114,7 +114,8 @@ class RequestExamples:
             user_ids=[],
             context_ids=[],
             at=self.at,
-            user={f"user_{name}": values for name, values in state.items()} | no_kinds("user", R),
+            user={f"user_{name}": values for name, values in state.items()}
+            | empty_group_state("user", R),
             history_items=[],
             history_times=of_items.history_times(
                 self.user_row, of_items.known_by(self.user_row, self.at)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from shortlist.features.event_groups import USER_KINDS, no_kinds
+from shortlist.features.event_groups import USER_GROUP_STATE, empty_group_state
 from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
@@ -31,7 +31,7 @@ def request_rows(
         context_ids=list(context_ids),
         at=at,
         user={name: numbers(name, columns) for name in USER_STATE}
-        | kinds(columns, count=len(user_ids)),
+        | event_group_states(columns, count=len(user_ids)),
         history_items=items,
         history_times=times,
         history_values=values,
@@ -50,10 +50,10 @@ def numbers(name: str, columns: dict[str, list[Any]]) -> np.ndarray:
     return np.array([value or 0 for value in columns.get(name, [])], dtype=dtype)
 
 
-def kinds(columns: dict[str, list[Any]], *, count: int) -> dict[str, np.ndarray]:
-    """USER_KINDS of `count` users, zero where nothing is known."""
-    state = no_kinds("user", count)
-    for name in USER_KINDS:
+def event_group_states(columns: dict[str, list[Any]], *, count: int) -> dict[str, np.ndarray]:
+    """USER_GROUP_STATE of `count` users, zero where nothing is known."""
+    state = empty_group_state("user", count)
+    for name in USER_GROUP_STATE:
         for row, value in enumerate(columns.get(name, [])):
             if value is not None:
                 state[name][row] = value

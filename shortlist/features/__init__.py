@@ -1,1 +1,1 @@
-"""Every feature: states, finalize, descriptions and the item-feature file."""
+"""Features: stored states, `finalize`, feature descriptions and the item-feature file (pack)."""

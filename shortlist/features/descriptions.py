@@ -1,12 +1,12 @@
-"""Every feature a ranker reads, described in one place: what `shortlist features` shows.
+"""Descriptions of all features that rankers read, as listed by `shortlist features`.
 
-A feature that is not described here, or a description without a feature, fails a test.
+A test fails if a feature has no description here, or a description has no feature.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shortlist.features.event_groups import KINDS, RATES, SPANS
+from shortlist.features.event_groups import EVENT_GROUPS, RATES, SPANS
 from shortlist.features.finalize import ITEM_SERVICE, REQUEST_SERVICE, USUAL_GAPS, schema_hash
 from shortlist.features.searches import MAX_SEARCHES
 
@@ -34,28 +34,30 @@ class Group:
     features: tuple[Feature, ...]
 
 
-ALL, SESSION = "all events before the request", "the running session (gaps under 30 minutes)"
+ALL, SESSION = "all events before the request", "the current session (gaps under 30 minutes)"
 LAST_SEARCHES = f"last {MAX_SEARCHES} searches"
 TICK = "up to the pack's tick"
 
 
-def _kinds(prefix: str, *, window: str) -> tuple[Feature, ...]:
-    """Counts of every kind of event and every smoothed rate, over each of SPANS; an unknown rate is
-    its prior.
+def _group_features(prefix: str, *, window: str) -> tuple[Feature, ...]:
+    """Descriptions of event-group counts and smoothed rates for each of SPANS; the default of a
+    rate is its prior.
     """
     often = {"": "", "_1d": ", halved every day"}
     halved = {span: often.get(span, f", halved every {span[1:-1]} days") for span in SPANS}
     counts = (
         Feature(
-            f"{prefix}_{kind}{span}_log",
-            f"log(1 + {kind}{halved[span]}): {', '.join(types)}",
+            f"{prefix}_{group}{span}_log",
+            f"log(1 + {group}{halved[span]}): {', '.join(types)}",
             window,
         )
         for span in SPANS
-        for kind, types in KINDS.items()
+        for group, types in EVENT_GROUPS.items()
     )
     rates = (
-        Feature(f"{prefix}_{rate.name}{span}", rate.says + halved[span], window, f"{rate.prior:g}")
+        Feature(
+            f"{prefix}_{rate.name}{span}", rate.meaning + halved[span], window, f"{rate.prior:g}"
+        )
         for span in SPANS
         for rate in RATES
     )
@@ -73,15 +75,17 @@ USER = Group(
         Feature("user_days_since_first_log", "log(1 + days since the first event)", ALL),
         Feature("user_mean_value", "mean value (rating, price, seconds)", ALL),
         Feature(
-            "user_value_trend", "recent values (halved every 7 days) above the mean of all", ALL
+            "user_value_trend",
+            "mean of recent values (halved every 7 days) minus the mean of all values",
+            ALL,
         ),
-        Feature("user_session_depth_log", "log(1 + new items)", SESSION),
+        Feature("user_session_depth_log", "log(1 + items in the session)", SESSION),
         Feature(
             "user_usual_gap_log",
-            "log(1 + hours between sessions), their median",
-            f"last {USUAL_GAPS} times between sessions",
+            "log(1 + median hours between sessions)",
+            f"last {USUAL_GAPS} gaps between sessions",
         ),
-        *_kinds("user", window=ALL),
+        *_group_features("user", window=ALL),
         Feature("user_searches_log", "log(1 + searches)", ALL),
         Feature("user_searches_1d_log", "log(1 + searches of the last day)", LAST_SEARCHES),
         Feature(
@@ -93,10 +97,10 @@ CONTEXT = Group(
     "context",
     "finalize_context: hour and weekday of the request; view context_trend, view request_time",
     (
-        Feature("hour_sin", "hour of the day on a circle", "the request"),
-        Feature("hour_cos", "hour of the day on a circle", "the request"),
-        Feature("weekday_sin", "day of the week on a circle", "the request"),
-        Feature("weekday_cos", "day of the week on a circle", "the request"),
+        Feature("hour_sin", "sine of the time of day (period 24 h, UTC)", "the request"),
+        Feature("hour_cos", "cosine of the time of day (period 24 h, UTC)", "the request"),
+        Feature("weekday_sin", "sine of the day of the week (period 7 days)", "the request"),
+        Feature("weekday_cos", "cosine of the day of the week (period 7 days)", "the request"),
         Feature("is_weekend", "1 on Saturday and Sunday (UTC)", "the request"),
         Feature(
             "context_activity_log",
@@ -114,20 +118,27 @@ ITEM = Group(
         Feature("item_count_7d_log", "log(1 + events of the last 7 days)", "7 days, " + TICK),
         Feature("item_count_14d_log", "log(1 + events of the last 14 days)", "14 days, " + TICK),
         Feature("item_count_30d_log", "log(1 + events of the last 30 days)", "30 days, " + TICK),
-        Feature("item_trend", "log of 7 days' events over what 23 days before promise", "30 days"),
+        Feature(
+            "item_trend",
+            "log(1 + events of the last 7 days) minus log(1 + expected events of 7 days, from the"
+            " mean of the 23 days before)",
+            "30 days",
+        ),
         Feature("item_mean_value", "mean value (rating, price, seconds)", TICK),
         Feature(
-            "item_value_trend", "recent values (halved every 7 days) above the mean of all", TICK
+            "item_value_trend",
+            "mean of recent values (halved every 7 days) minus the mean of all values",
+            TICK,
         ),
         Feature("item_days_since_first_log", "log(1 + days since the first event)", TICK),
         Feature("item_days_since_last_log", "log(1 + days since the last event)", TICK),
         Feature("item_published_years_ago", "years from publication to the request", "catalogue"),
-        *_kinds("item", window=TICK),
+        *_group_features("item", window=TICK),
     ),
 )
 PLACE = Group(
     "place",
-    "where the request comes from: codes of what the log has, 0 for unknown",
+    "surface and device of the request as integer codes of the values in the log, 0 for unknown",
     (
         Feature("request_surface", "code of the surface", "the request"),
         Feature("request_device", "code of the device", "the request"),
@@ -136,57 +147,96 @@ PLACE = Group(
 LAST_10, LAST_50 = "last 10 items", "last 50 items"
 HISTORY = Group(
     "history",
-    "history_features: what a candidate has in common with the user's history",
+    "history_features: similarity of a candidate to the items of the user's history",
     (
-        Feature("history_length_log", "log(1 + items the models read)", LAST_50, owner=RANKING),
+        Feature("history_length_log", "log(1 + number of items)", LAST_50, owner=RANKING),
         Feature(
             "category_affinity_recent",
-            "cosine of categories with the history, halved every 10 items",
+            "cosine of the candidate's categories with the history's, halved every 10 items",
             LAST_50,
             owner=RANKING,
         ),
         Feature(
-            "category_affinity_long", "cosine of categories with the history", LAST_50, "0", RANKING
+            "category_affinity_long",
+            "cosine of the candidate's categories with the history's",
+            LAST_50,
+            "0",
+            RANKING,
         ),
         Feature(
             "category_value_affinity",
-            "categories against those the user values above his mean",
+            "match of the candidate's categories with the categories to which the user gives"
+            " values above the user's mean",
             LAST_50,
             owner=RANKING,
         ),
         Feature(
-            "category_share_10", "share of items with a common category", LAST_10, "0", RANKING
+            "category_share_10",
+            "share of items that share a category with the candidate",
+            LAST_10,
+            "0",
+            RANKING,
         ),
         Feature(
-            "category_share_50", "share of items with a common category", LAST_50, "0", RANKING
+            "category_share_50",
+            "share of items that share a category with the candidate",
+            LAST_50,
+            "0",
+            RANKING,
         ),
         Feature("category_overlap_last", "cosine of categories", "last item", "0", RANKING),
         Feature("category_overlap_max_10", "greatest cosine of categories", LAST_10, "0", RANKING),
         Feature("category_overlap_mean_10", "mean cosine of categories", LAST_10, "0", RANKING),
-        Feature("years_from_history", "years from their mean publication", LAST_50, "0", RANKING),
-        Feature("years_from_last_10", "years from their mean publication", LAST_10, "0", RANKING),
-        Feature("price_log", "log(1 + price)", "catalogue", "0", RANKING),
-        Feature("price_usual", "mean log price", LAST_50, "0", RANKING),
         Feature(
-            "price_usual_trend", "mean log price of the last 10 above it", LAST_50, "0", RANKING
+            "years_from_history",
+            "years from the items' mean publication date to the candidate's",
+            LAST_50,
+            "0",
+            RANKING,
         ),
-        Feature("price_from_history", "log price above their mean", LAST_50, "0", RANKING),
-        Feature("price_from_last_10", "log price above their mean", LAST_10, "0", RANKING),
+        Feature(
+            "years_from_last_10",
+            "years from the items' mean publication date to the candidate's",
+            LAST_10,
+            "0",
+            RANKING,
+        ),
+        Feature("price_log", "log(1 + price)", "catalogue", "0", RANKING),
+        Feature("price_usual", "mean log price of the items", LAST_50, "0", RANKING),
+        Feature(
+            "price_usual_trend",
+            "mean log price of the last 10 items minus price_usual",
+            LAST_50,
+            "0",
+            RANKING,
+        ),
+        Feature(
+            "price_from_history", "log price minus the items' mean log price", LAST_50, "0", RANKING
+        ),
+        Feature(
+            "price_from_last_10", "log price minus the items' mean log price", LAST_10, "0", RANKING
+        ),
         Feature("brand_share_50", "share of items of the same brand", LAST_50, "0", RANKING),
-        Feature("brand_is_last", "1 if of the same brand", "last item", "0", RANKING),
-        Feature("distinct_categories_10", "categories together", LAST_10, "0", RANKING),
-        Feature("distinct_categories_50", "categories together", LAST_50, "0", RANKING),
+        Feature("brand_is_last", "1 if the brand is the same", "last item", "0", RANKING),
+        Feature("distinct_categories_10", "number of distinct categories", LAST_10, "0", RANKING),
+        Feature("distinct_categories_50", "number of distinct categories", LAST_50, "0", RANKING),
     ),
 )
 CROSS = Group(
     "cross",
-    "products of user and item, and places within the shortlist",
+    "products of user and item features, and relative ranks within the shortlist",
     (
         Feature("value_cross", "user's mean value x item's mean value", ALL, owner=RANKING),
-        Feature("popularity_place", "place by all events, 0 best", "the shortlist", "1", RANKING),
+        Feature(
+            "popularity_place",
+            "relative rank by events of all time, 0 best, near 1 worst",
+            "the shortlist",
+            "1",
+            RANKING,
+        ),
         Feature(
             "recent_popularity_place",
-            "place by 14 days' events, 0 best",
+            "relative rank by events of the last 14 days, 0 best, near 1 worst",
             "the shortlist",
             "1",
             RANKING,
@@ -195,24 +245,29 @@ CROSS = Group(
 )
 SEARCHED = Group(
     "search",
-    "search_features: what title, brand and categories have in common with the user's queries",
+    "search_features: match of the item's title, brand and categories with the user's queries",
     (
         Feature(
             "search_match",
-            "greatest share of a query's words, halved every day since it was asked",
+            "greatest share of a query's words found in the item, halved every day since the query",
             LAST_SEARCHES,
             owner=RANKING,
         ),
-        Feature("search_match_last", "share of its words", "last search", owner=RANKING),
+        Feature(
+            "search_match_last",
+            "share of the query's words found in the item",
+            "last search",
+            owner=RANKING,
+        ),
     ),
 )
 SOURCE = Group(
     "source",
-    "what each candidate source s says, as columns s:<feature>",
+    "scores and ranks by each candidate source s, as columns s:<feature>",
     (
         Feature(
             "score",
-            "its score, the request's lowest where it has none",
+            "score by the source; the lowest score of the request if it gives none",
             "the request",
             "0",
             RANKING,
@@ -220,15 +275,27 @@ SOURCE = Group(
         Feature(
             "score_z", "the score, standardised within the request", "the request", "0", RANKING
         ),
-        Feature("place", "place by its score, 0 best", "the shortlist", "1", RANKING),
-        Feature("reciprocal_rank", "1 / rank in its own list", "the request", "0", RANKING),
+        Feature(
+            "place",
+            "relative rank by the source's score, 0 best, near 1 worst",
+            "the shortlist",
+            "1",
+            RANKING,
+        ),
+        Feature("reciprocal_rank", "1 / rank in the source's list", "the request", "0", RANKING),
     ),
 )
 MERGE = Group(
     "merge",
-    "what the sources say together",
+    "combined ranks and scores of all sources",
     (
-        Feature("num_sources", "how many found the candidate", "the request", "0", RANKING),
+        Feature(
+            "num_sources",
+            "number of sources that retrieved the candidate",
+            "the request",
+            "0",
+            RANKING,
+        ),
         Feature("reciprocal_rank_sum", "sum of 1 / (60 + rank)", "the request", "0", RANKING),
         Feature("score_z_mean", "mean of the standardised scores", "the request", "0", RANKING),
     ),
@@ -237,8 +304,9 @@ GROUPS = (USER, CONTEXT, PLACE, ITEM, HISTORY, CROSS, SEARCHED, SOURCE, MERGE)
 
 
 def described() -> dict[str, Any]:
-    """{"schema", "services", "groups": [{"name", "meaning", "features": [...]}]}; attributes of
-    users come on top as `profile_<attribute>` codes, 0 for unknown.
+    """All descriptions as {"schema", "services", "groups": [{"name", "meaning", "features"}]}.
+
+    User attributes are not included: rankers read them as additional `profile_<attribute>` codes.
     """
     return {
         "schema": schema_hash(),

@@ -1,11 +1,14 @@
-"""Events by what people did, beside the run's target events: one table from which states, their
-columns and features of items and users are made.
+"""Event groups: states and features for groups of event types, independent of the target events.
 
-A kind's state is a count and, for each of HALF_LIVES, a decayed sum: of an item over everyone, of a
-user over everything. A lake without such events has zero states, and each of its features is then
-the same everywhere.
+EVENT_GROUPS is the single definition from which states, stored columns and features are derived.
+The state of a group is a count and one decayed sum per entry of HALF_LIVES. An item's state covers
+events of all users; a user's state covers events on all items. Without events of a group, its
+states are zero and its features are constant.
 
-Shapes: K kinds, H half-lives.
+Stored columns and views keep their old names (`user_kinds`, `item_kind_counts`): "kind" there means
+event group.
+
+Shapes: G event groups, H half-lives.
 """
 
 from dataclasses import dataclass
@@ -14,43 +17,46 @@ import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY
 
-KINDS: dict[str, tuple[str, ...]] = {
+EVENT_GROUPS: dict[str, tuple[str, ...]] = {
     "impressions": ("impression",),
     "clicks": ("click", "view"),
     "carts": ("add_to_cart",),
     "purchases": ("purchase",),
     "negatives": ("dislike", "hide", "return"),
 }
-"""Kind -> event types. To add one: a line here; the schema hash changes, so train anew."""
-NUM_KINDS = len(KINDS)
+"""Event group -> event types. Adding a group changes the schema hash, so models must be retrained.
+"""
+NUM_GROUPS = len(EVENT_GROUPS)
 HALF_LIVES = {f"{days}d": days * MICROSECONDS_PER_DAY for days in (1, 7, 30)}
-"""Name -> microseconds in which what an event counts for halves: today, this week, this month."""
-NUM_DECAYED = len(HALF_LIVES) * NUM_KINDS
-KIND_TYPES = tuple(event_type for types in KINDS.values() for event_type in types)
-KIND_OF = {name: place for place, types in enumerate(KINDS.values()) for name in types}
-"""Event type -> place of its kind in a state's lists."""
+"""Name -> half-life of a decayed sum, in microseconds."""
+NUM_DECAYED = len(HALF_LIVES) * NUM_GROUPS
+GROUPED_TYPES = tuple(event_type for types in EVENT_GROUPS.values() for event_type in types)
+GROUP_OF = {name: place for place, types in enumerate(EVENT_GROUPS.values()) for name in types}
+"""Event type -> position of its group in the lists of a state."""
 
 
-def kind_state(prefix: str) -> tuple[str, ...]:
-    """Names of the state of `item` or `user`: a list in the order of KINDS, such a list for each of
-    HALF_LIVES one after the other, and the newest and the first time of any of them. The sums are
-    as of the newest time, as all decayed sums are.
+def group_state_names(prefix: str) -> tuple[str, ...]:
+    """Column names of the event-group state of an `item` or a `user`.
+
+    The columns are: counts in the order of EVENT_GROUPS; decayed sums, one such list per half-life,
+    concatenated; time of the newest event; time of the first event. Decayed sums are as of the
+    newest event.
     """
     names = ("kind_counts", "kind_decayed", "kind_last_time", "kind_first_time")
     return tuple(f"{prefix}_{name}" for name in names)
 
 
-ITEM_KINDS = kind_state("item")
-USER_KINDS = kind_state("user")
+ITEM_GROUP_STATE = group_state_names("item")
+USER_GROUP_STATE = group_state_names("user")
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How often `of` became `part`: (part + weight * prior) / (max(of, part) + weight).
+    """Smoothed ratio of two event groups: (part + weight * prior) / (max(of, part) + weight).
 
-    The prior is what is said of whom nothing is known, the weight how many events it is worth. What
-    was clicked was seen, whether or not the log has the impression: `of` is at least `part`, and a
-    rate never above 1.
+    `prior` is the rate without any events; `weight` is the number of events the prior is worth.
+    `of` is raised to at least `part`, because a clicked item was seen even if the log lacks the
+    impression. So a rate is never above 1.
     """
 
     name: str
@@ -60,17 +66,18 @@ class Rate:
     weight: float = 20.0
 
     def smoothed(self, counts: np.ndarray) -> np.ndarray:
-        """(..., K) counts -> (...)."""
-        places = list(KINDS)
-        part = counts[..., places.index(self.part)]
-        of = np.maximum(counts[..., places.index(self.of)], part)
+        """The rate (...) from counts per event group (..., G)."""
+        groups = list(EVENT_GROUPS)
+        part = counts[..., groups.index(self.part)]
+        of = np.maximum(counts[..., groups.index(self.of)], part)
         return (part + self.weight * self.prior) / (of + self.weight)
 
     @property
-    def says(self) -> str:
+    def meaning(self) -> str:
+        """Description for `shortlist features`."""
         return (
-            f"{self.part} of {self.of}, towards {self.prior:g} by {self.weight:g} events"
-            f" ({self.of} at least {self.part})"
+            f"{self.part} per {self.of}, smoothed with {self.weight:g} events at {self.prior:g}"
+            f" ({self.of} counted as at least {self.part})"
         )
 
 
@@ -81,32 +88,34 @@ RATES = (
     Rate("negative_rate", "negatives", "clicks", 0.05),
 )
 SPANS = ("", *(f"_{name}" for name in HALF_LIVES))
-"""How names of features say over what they count: everything, or halved in so many days."""
+"""Suffixes of feature names: all time (empty), or the half-life of the decayed sum."""
 
 
-def kind_features_of(prefix: str) -> tuple[str, ...]:
-    """Names of the features of `item` or `user`: counts of every kind and every rate, over each of
+def group_feature_names(prefix: str) -> tuple[str, ...]:
+    """Feature names of an `item` or a `user`: counts of all groups, then all rates, for each of
     SPANS.
     """
-    counts = (f"{prefix}_{kind}{span}_log" for span in SPANS for kind in KINDS)
+    counts = (f"{prefix}_{group}{span}_log" for span in SPANS for group in EVENT_GROUPS)
     return *counts, *(f"{prefix}_{rate.name}{span}" for span in SPANS for rate in RATES)
 
 
-ITEM_KIND_FEATURES = kind_features_of("item")
-USER_KIND_FEATURES = kind_features_of("user")
+ITEM_GROUP_FEATURES = group_feature_names("item")
+USER_GROUP_FEATURES = group_feature_names("user")
 
 
-def kind_features(counts: np.ndarray, decayed: np.ndarray, elapsed: np.ndarray) -> list[np.ndarray]:
-    """Each of `kind_features_of`, (...).
+def group_features(
+    counts: np.ndarray, decayed: np.ndarray, elapsed: np.ndarray
+) -> list[np.ndarray]:
+    """Event-group features, one array (...) for each of `group_feature_names`.
 
     Args:
-        counts: (..., K).
-        decayed: (..., H * K), as of `elapsed` microseconds before the request.
-        elapsed: (...).
+        counts: (..., G) counts of all time.
+        decayed: (..., H * G) decayed sums as of the newest event.
+        elapsed: (...) microseconds from the newest event to the request.
     """
     aged = np.maximum(elapsed, 0)[..., None] / np.array([*HALF_LIVES.values()], dtype=np.float64)
-    sums = decayed.reshape(*decayed.shape[:-1], len(HALF_LIVES), NUM_KINDS)
-    now = sums * np.exp2(-aged)[..., None]  # (..., H, K)
+    sums = decayed.reshape(*decayed.shape[:-1], len(HALF_LIVES), NUM_GROUPS)
+    now = sums * np.exp2(-aged)[..., None]  # (..., H, G)
     spans = [counts, *(now[..., place, :] for place in range(len(HALF_LIVES)))]
     logs = np.log1p(np.concatenate(spans, axis=-1))
     return [
@@ -115,10 +124,12 @@ def kind_features(counts: np.ndarray, decayed: np.ndarray, elapsed: np.ndarray) 
     ]
 
 
-def no_kinds(prefix: str, *shape: int) -> dict[str, np.ndarray]:
-    """The state of whom no event is known, of `shape`; its lists have one dimension more."""
+def empty_group_state(prefix: str, *shape: int) -> dict[str, np.ndarray]:
+    """Zero state of users or items without events; list columns have one more dimension than
+    `shape`.
+    """
     return {
-        f"{prefix}_kind_counts": np.zeros((*shape, NUM_KINDS)),
+        f"{prefix}_kind_counts": np.zeros((*shape, NUM_GROUPS)),
         f"{prefix}_kind_decayed": np.zeros((*shape, NUM_DECAYED)),
         f"{prefix}_kind_last_time": np.zeros(shape, dtype=np.int64),
         f"{prefix}_kind_first_time": np.zeros(shape, dtype=np.int64),

@@ -1,9 +1,10 @@
-"""Every feature of the house: mergeable state, then `finalize(state, at)`.
+"""Computes features from stored states: `finalize(state, at)`.
 
-A *state* (decayed sum with its last time, day buckets, last-N list) is what batch SQL and the push
-handler build and what Feast stores. A *feature* is what a model reads; it exists only after
-`finalize`, one vectorised numpy function shared by training, evaluation and service. Finished
-values cannot be pushed, because window counts fall while nothing happens; states can.
+A *state* is a mergeable aggregate: a decayed sum with its last time, day buckets, a last-N list.
+Batch SQL and the tail of posted events build states, and Feast stores them. A *feature* is what a
+model reads. `finalize` is one vectorised numpy function, shared by training, evaluation and
+service. The store holds states rather than features because features change without new events:
+a count over the last 7 days falls as time passes.
 
 Shapes: B requests, N items, C candidates. `at` is int64 microseconds UTC.
 """
@@ -19,14 +20,14 @@ from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 from shortlist.contracts import EVENT_TYPES
 from shortlist.counting import HALF_LIFE, HISTORY_KEEPS, TARGET_STATE
 from shortlist.features.event_groups import (
+    EVENT_GROUPS,
     HALF_LIVES,
-    ITEM_KIND_FEATURES,
-    ITEM_KINDS,
-    KINDS,
+    ITEM_GROUP_FEATURES,
+    ITEM_GROUP_STATE,
     RATES,
-    USER_KIND_FEATURES,
-    USER_KINDS,
-    kind_features,
+    USER_GROUP_FEATURES,
+    USER_GROUP_STATE,
+    group_features,
 )
 from shortlist.features.rhythm import SESSION_GAP, USUAL_GAPS, rhythm
 from shortlist.features.searches import (
@@ -40,19 +41,19 @@ from shortlist.features.searches import (
 from shortlist.refusals import MAX_REFUSED, RATED, REFUSING, TAKING_BACK, USER_REFUSALS, Refusals
 
 DAY_BUCKETS = 30
-"""Length of the daily count list of an item, newest day last."""
+"""Length of an item's list of daily counts, newest day last."""
 MAX_HISTORY = 1000
-"""Length of the last-N list of a user, and the most events that a model may read: long enough to
-leave out what was seen."""
+"""Maximum length of a user's history, and of the history a model may read. It is long so that
+filters can exclude items that the user has already seen."""
 
 USER_STATE = tuple(f"user_{name}" for name in TARGET_STATE)
 USER_HISTORY = ("history_items", "history_times", "history_values", "history_types")
 USER_PROFILE = ("attributes_json",)
 ITEM_STATE = (*(f"item_{name}" for name in TARGET_STATE), "item_day_counts")
-PACK_STATE = (*ITEM_STATE, *ITEM_KINDS)
-"""All states of an item: what a feature pack holds."""
+PACK_STATE = (*ITEM_STATE, *ITEM_GROUP_STATE)
+"""All state columns of an item, as stored in a feature pack."""
 ITEM_TICK = "item_tick_time"
-"""The tick of a stored item row; readers bring its day counts to their own tick."""
+"""Column with the tick of a stored item row; readers shift its day counts to their own tick."""
 CONTEXT_STATE = ("context_events", "context_decayed", "context_last_time")
 CONTEXT_ON_DEMAND = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "is_weekend")
 
@@ -66,7 +67,7 @@ USER_TARGET_FEATURES = (
     "user_session_depth_log",
     "user_usual_gap_log",
 )
-USER_FEATURES = (*USER_TARGET_FEATURES, *USER_KIND_FEATURES, *USER_SEARCH_FEATURES)
+USER_FEATURES = (*USER_TARGET_FEATURES, *USER_GROUP_FEATURES, *USER_SEARCH_FEATURES)
 ITEM_FEATURES = (
     "item_events_log",
     "item_count_1d_log",
@@ -79,26 +80,26 @@ ITEM_FEATURES = (
     "item_days_since_first_log",
     "item_days_since_last_log",
     "item_published_years_ago",
-    *ITEM_KIND_FEATURES,
+    *ITEM_GROUP_FEATURES,
 )
 CONTEXT_FEATURES = (*CONTEXT_ON_DEMAND, "context_activity_log")
 
 REQUEST_SERVICE = "request_v6"
-"""Feast feature service read once for each request: user state, history, profile, context."""
+"""Feast feature service read once per request: user state, history, profile, context."""
 ITEM_SERVICE = "item_pack_v4"
-"""Feast feature service read for the whole catalogue after each featurize: the pack."""
+"""Feast feature service read for the whole catalogue after each featurize, to build the pack."""
 
 
 def schema_hash() -> str:
-    """Short hash of everything that must agree between training and serving about features."""
+    """Short hash of all feature definitions that training and serving must share."""
     schema = [
-        [*USER_STATE, *USER_KINDS],
+        [*USER_STATE, *USER_GROUP_STATE],
         [*USER_HISTORY, EVENT_TYPES, HISTORY_KEEPS],
         [*USER_SEARCHES, MAX_SEARCHES, MAX_QUERY],
         [*USER_REFUSALS, MAX_REFUSED, REFUSING, TAKING_BACK, RATED],
         USER_PROFILE,
         [*PACK_STATE, ITEM_TICK],
-        [KINDS, HALF_LIVES, [asdict(rate) for rate in RATES]],
+        [EVENT_GROUPS, HALF_LIVES, [asdict(rate) for rate in RATES]],
         CONTEXT_STATE,
         USER_FEATURES,
         ITEM_FEATURES,
@@ -111,15 +112,17 @@ def schema_hash() -> str:
 
 @dataclass(frozen=True)
 class RequestRows:
-    """What a feature reader returns for B requests: states as of each request, not yet finalised.
+    """States of B requests as of each request's time, as returned by a feature reader.
 
-    Unknown users have zero state, an empty history and no attributes.
+    Unknown users have a zero state, an empty history and no attributes.
     """
 
     user_ids: list[str]
     context_ids: list[str]
     at: np.ndarray  # (B,) int64 microseconds
-    user: dict[str, np.ndarray]  # USER_STATE, USER_KINDS: (B,) float64, times int64, lists 2-D
+    user: dict[
+        str, np.ndarray
+    ]  # USER_STATE, USER_GROUP_STATE: (B,) float64, times int64, lists 2-D
     history_items: list[list[str]]  # oldest first, at most MAX_HISTORY, strictly before `at`
     history_times: list[np.ndarray]  # int64, aligned with history_items
     history_values: list[np.ndarray]  # float64, NaN where the event had no value
@@ -151,7 +154,7 @@ class RequestRows:
 
     @property
     def as_of(self) -> dict[str, np.ndarray]:
-        """View -> (B,) int64: time of the newest event in its state, 0 where there is none."""
+        """Feature view -> (B,) int64 time of the newest event in its state, 0 without events."""
         return {
             "user_stats": self.user["user_last_time"].astype(np.int64),
             "user_kinds": self.user["user_kind_last_time"].astype(np.int64),
@@ -161,24 +164,26 @@ class RequestRows:
 
     @property
     def user_as_of(self) -> np.ndarray:
-        """(B,) int64: time of the newest event in the user's states, 0 for an unknown user."""
+        """(B,) int64 time of the newest event in any user state, 0 for an unknown user."""
         return np.maximum.reduce([t for view, t in self.as_of.items() if view != "context_trend"])
 
 
 def decay(amount: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
-    """Value now of a sum that was `amount` `elapsed` microseconds ago; never grows."""
+    """Decay a sum by `elapsed` microseconds with HALF_LIFE; a negative `elapsed` counts as 0."""
     return amount * np.exp2(-np.maximum(elapsed, 0) / HALF_LIFE)
 
 
 def context_id(*, surface: str | None, device: str | None, at: int) -> str:
-    """`surface|device|hour of day` (UTC), the Feast entity of a context."""
+    """Feast entity key of a context: `surface|device|hour of day` (UTC)."""
     hour = at // MICROSECONDS_PER_HOUR % 24
     return f"{surface or 'unknown'}|{device or 'unknown'}|{hour:02d}"
 
 
 def time_features(at: np.ndarray) -> dict[str, np.ndarray]:
-    """CONTEXT_ON_DEMAND from request times (any shape): hour and day of the week, each on a circle;
-    Saturday or Sunday.
+    """CONTEXT_ON_DEMAND features from request times of any shape.
+
+    Time of day and day of the week are each encoded as sine and cosine; `is_weekend` is 1 on
+    Saturday and Sunday (UTC).
     """
     angle = 2 * np.pi * (at % MICROSECONDS_PER_DAY) / MICROSECONDS_PER_DAY
     weekday = (at // MICROSECONDS_PER_DAY + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
@@ -192,7 +197,7 @@ def time_features(at: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def finalize_user(rows: RequestRows) -> np.ndarray:
-    """(B,) requests -> (B, len(USER_FEATURES)) float32."""
+    """User features of B requests: (B, len(USER_FEATURES)) float32."""
     state, at = rows.user, rows.at
     known = state["user_events"] > 0
     since_last = np.where(known, at - state["user_last_time"], 0) / MICROSECONDS_PER_HOUR
@@ -208,14 +213,14 @@ def finalize_user(rows: RequestRows) -> np.ndarray:
             value_trend("user", state, at),
             np.log1p(depth),
             np.log1p(gap / MICROSECONDS_PER_HOUR),
-            *_kinds("user", state, at),
+            *_group_features("user", state, at),
             *user_search_features(rows.searches, at),
         ]
     ).astype(np.float32)
 
 
 def finalize_context(rows: RequestRows) -> np.ndarray:
-    """(B,) requests -> (B, len(CONTEXT_FEATURES)) float32."""
+    """Context features of B requests: (B, len(CONTEXT_FEATURES)) float32."""
     state = rows.context
     activity = decay(state["context_decayed"], rows.at - state["context_last_time"])
     return np.column_stack(
@@ -226,12 +231,12 @@ def finalize_context(rows: RequestRows) -> np.ndarray:
 def finalize_items(
     state: Mapping[str, np.ndarray], *, as_of: int, at: np.ndarray, published_at: np.ndarray
 ) -> np.ndarray:
-    """Item states -> (..., len(ITEM_FEATURES)) float32.
+    """Item features from item states: (..., len(ITEM_FEATURES)) float32.
 
     Args:
-        state: each of PACK_STATE with shape (...), `item_day_counts` (..., DAY_BUCKETS), lists by
-            kind as `event_groups` has them.
-        as_of: the pack's tick; day buckets end there.
+        state: PACK_STATE columns of shape (...); `item_day_counts` is (..., DAY_BUCKETS), the
+            event-group lists have the shapes given in `event_groups`.
+        as_of: the pack's tick, at which the day buckets end.
         at: request times, broadcastable to (...).
         published_at: (...) int64 microseconds, 0 where unknown.
     """
@@ -255,20 +260,24 @@ def finalize_items(
             np.log1p(np.maximum(since_first, 0)),
             np.log1p(np.maximum(since_last, 0)),
             years,
-            *_kinds("item", state, at),
+            *_group_features("item", state, at),
         ],
         axis=-1,
     ).astype(np.float32)
 
 
-def _kinds(prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray) -> list[np.ndarray]:
+def _group_features(
+    prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray
+) -> list[np.ndarray]:
     counts, decayed = state[f"{prefix}_kind_counts"], state[f"{prefix}_kind_decayed"]
-    return kind_features(counts, decayed, at - state[f"{prefix}_kind_last_time"])
+    return group_features(counts, decayed, at - state[f"{prefix}_kind_last_time"])
 
 
 def value_trend(prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray) -> np.ndarray:
-    """By how much recent values (halved every HALF_LIFE) are above the mean of all; one value of
-    the mean is added to them, so that what is long ago tells nothing.
+    """Mean of recent values (decayed by HALF_LIFE) minus the mean of all values.
+
+    The recent mean is smoothed with one event at the overall mean, so the trend fades to 0 when
+    there are no recent events.
     """
     elapsed = at - state[f"{prefix}_last_time"]
     total = decay(state[f"{prefix}_value_decayed"], elapsed)
@@ -278,5 +287,5 @@ def value_trend(prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray) ->
 
 
 def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Mean, 0 where there is nothing to average."""
+    """`total / count`, 0 where `count` is 0."""
     return np.divide(total, count, out=np.zeros(np.shape(total)), where=count > 0)

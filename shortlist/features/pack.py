@@ -1,7 +1,8 @@
-"""The feature pack: the catalogue's item states as one matrix, read out of Feast and hot-swapped on
-its own, with the catalogue as it is now (`<pack_id>.items.parquet`).
+"""The feature pack: item states of the whole catalogue as one matrix, as of one tick.
 
-The release pins the feature service and its schema, not the values; the pack carries the values.
+A pack is read from Feast once per tick and hot-swapped in the service independently of the release.
+The current catalogue is stored beside it (`<pack_id>.items.parquet`). The release pins the feature
+service and the schema; the pack holds the values.
 """
 
 import hashlib
@@ -14,32 +15,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shortlist.features.event_groups import NUM_DECAYED, NUM_KINDS
+from shortlist.features.event_groups import NUM_DECAYED, NUM_GROUPS
 from shortlist.features.finalize import DAY_BUCKETS, PACK_STATE, schema_hash
 from shortlist.vocab import Vocab
 
 LISTS = {
     "item_day_counts": (DAY_BUCKETS, np.float64),
-    "item_kind_counts": (NUM_KINDS, np.float64),
+    "item_kind_counts": (NUM_GROUPS, np.float64),
     "item_kind_decayed": (NUM_DECAYED, np.float64),
 }
-"""States that are lists: their length and type."""
-
+"""State columns that hold lists -> (length, dtype)."""
 
 CONTENT = b"shortlist_content"
-"""Metadata of the catalogue's file: the hash of its content."""
+"""Parquet metadata key of the catalogue file that holds the hash of its content."""
 
 
 class PackError(ValueError):
-    """A pack cannot be used: missing, or made under another feature schema."""
+    """A pack is missing, unreadable, or was made with another feature schema."""
 
 
 @dataclass(frozen=True)
 class ItemState:
     """Item states in the order of a vocabulary: row i belongs to item_idx i, row 0 is padding.
 
-    `state[name]` is (N + 1,), and (N + 1, length) where it is one of LISTS; items the pack does not
-    know are 0.
+    `state[name]` is (N + 1,), or (N + 1, length) for columns in LISTS. Items that are not in the
+    pack have zero state.
     """
 
     pack_id: str
@@ -47,11 +47,11 @@ class ItemState:
     state: dict[str, np.ndarray]
 
     def take(self, item_idx: np.ndarray) -> dict[str, np.ndarray]:
-        """States at (...) item indices, each (...) or (..., length)."""
+        """States of the items at `item_idx` (...); each array is (...) or (..., length)."""
         return {name: values[item_idx] for name, values in self.state.items()}
 
     def first(self, num_items: int) -> "ItemState":
-        """States of the first `num_items` items alone; views, nothing is copied."""
+        """States of the first `num_items` items, as array views without copying."""
         cut = {name: values[: num_items + 1] for name, values in self.state.items()}
         return ItemState(pack_id=self.pack_id, as_of=self.as_of, state=cut)
 
@@ -65,12 +65,11 @@ class FeaturePack:
     state: dict[str, np.ndarray]
     schema: str
     items: pa.Table | None = None
-    """The whole catalogue of the lake when the pack was published (ITEMS contract); None: not kept.
-    """
+    """The lake's whole catalogue when the pack was published (ITEMS contract); None if not kept."""
 
     @cached_property
     def items_hash(self) -> str:
-        """Of the catalogue's content; empty without one."""
+        """Hash of the catalogue's content; empty without a catalogue."""
         if self.items is None:
             return ""
         known = (self.items.schema.metadata or {}).get(CONTENT)
@@ -78,8 +77,10 @@ class FeaturePack:
 
     @cached_property
     def pack_id(self) -> str:
-        """Tick in seconds, schema, content: two packs with one id hold the same states and the
-        same catalogue. Late events that change a tick, or a new price, give it a new id.
+        """Id made of the tick in seconds, the schema hash and a content hash.
+
+        Packs with the same id hold the same states and the same catalogue. A late event or a
+        changed price yields a new id for the same tick.
         """
         content = hashlib.blake2b("\0".join(self.item_ids).encode(), digest_size=4)
         for name in PACK_STATE:
@@ -89,10 +90,10 @@ class FeaturePack:
         return f"{self.as_of // 1_000_000}-{self.schema}-{content.hexdigest()}"
 
     def align(self, vocab: Vocab) -> ItemState:
-        """Put the states in the order of `vocab`.
+        """Return the states in the order of `vocab`.
 
         Raises:
-            PackError: the pack was made under another feature schema than this code's.
+            PackError: the pack's feature schema differs from this code's.
         """
         _check_schema(self.pack_id, self.schema)
         rows = vocab.encode(self.item_ids)
@@ -106,16 +107,16 @@ class FeaturePack:
         return ItemState(pack_id=self.pack_id, as_of=self.as_of, state=aligned)
 
     def save(self, path: Path, *, same_items: Path | None = None) -> None:
-        """Write the states to `path`, with tick and schema in its metadata, and the catalogue
-        beside it.
+        """Write the states to `path`, with tick and schema in the metadata, and the catalogue to
+        `items_path(path)`.
 
         Args:
-            same_items: catalogue file of another pack; linked if its content is the same.
+            same_items: catalogue file of another pack; it is hard-linked if its content is equal.
         """
         columns = {"item_id": pa.array(self.item_ids, pa.string())}
         for name in PACK_STATE:
             values = self.state[name]
-            # Typed, because a pack of no items is one too: before the first tick.
+            # Give lists an explicit type: before the first tick a pack has no items to infer from.
             columns[name] = _lists(name, values) if name in LISTS else pa.array(values)
         table = pa.table(columns).replace_schema_metadata(
             {"shortlist": json.dumps({"as_of": self.as_of, "schema": self.schema})}
@@ -132,7 +133,9 @@ class FeaturePack:
 
     @classmethod
     def load(cls, path: Path) -> "FeaturePack":
-        """Raises PackError if the file is missing, not a pack, or of another feature schema."""
+        """Read a pack. Raises PackError if the file is missing, is not a pack, or has another
+        feature schema.
+        """
         if not path.is_file():
             raise PackError(f"{path}: no feature pack there; run `shortlist featurize`")
         table = pq.read_table(path)
@@ -168,12 +171,12 @@ def _check_schema(pack_id: str, schema: str) -> None:
 
 
 def items_path(path: Path) -> Path:
-    """Of the catalogue that lies beside a pack's file."""
+    """Path of the catalogue file that belongs to the pack file `path`."""
     return path.with_suffix(".items.parquet")
 
 
 def _content_of(path: Path) -> str | None:
-    """The hash that a catalogue's file names; None if there is no such file."""
+    """Content hash stored in a catalogue file; None if the file does not exist."""
     if not path.is_file():
         return None
     return (pq.read_schema(path).metadata or {}).get(CONTENT, b"").decode()
@@ -194,7 +197,7 @@ def _table_hash(table: pa.Table) -> str:
 
 
 def _lists(name: str, values: np.ndarray) -> pa.Array:
-    """(N, length) -> N lists, without a Python object for each number."""
+    """Convert (N, length) values to N Arrow lists without creating Python numbers."""
     length, dtype = LISTS[name]
     offsets = np.arange(len(values) + 1, dtype=np.int32) * length
     return pa.ListArray.from_arrays(

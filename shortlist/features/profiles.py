@@ -1,6 +1,4 @@
-"""What is said in words of a user (attributes) and of a request (surface, device), as small integer
-codes, one column each; 0 is unknown.
-"""
+"""Encodes user attributes and the request's surface and device as integer codes; 0 is unknown."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,14 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 MIN_COUNT = 2
+"""A value needs at least this many occurrences to get a code."""
 MAX_VALUES = 100
+"""An attribute with more values than this gets no codes."""
 PLACES = ("surface", "device")
-"""Where a request comes from: the first parts of a context id."""
+"""Request properties, in the order of the first parts of a context id."""
 
 
 @dataclass(frozen=True)
 class ProfileEncoder:
-    """`names[i]` has the values `values[i]`, PLACES[i] has `places[i]`; value j is code j + 1."""
+    """Code tables: attribute `names[i]` has `values[i]`, PLACES[i] has `places[i]`.
+
+    The value at position j (from 0) has code j + 1.
+    """
 
     names: tuple[str, ...]
     values: tuple[tuple[str, ...], ...]
@@ -29,12 +32,15 @@ class ProfileEncoder:
         *,
         places: Mapping[tuple[str | None, str | None], int] | None = None,
     ) -> "ProfileEncoder":
-        """Keep what describes groups: values seen at least twice, at most 100 of them.
+        """Build code tables from values that occur at least MIN_COUNT times.
+
+        An attribute with more than MAX_VALUES such values gets no codes: it identifies users rather
+        than groups.
 
         Args:
             profiles: attributes of each user.
-            places: (surface, device) -> number of events; a column that says the same of all has
-                no values.
+            places: (surface, device) -> number of events. A property with the same value in all
+                events gets no codes.
         """
         counts: dict[str, Counter[str]] = {}
         for profile in profiles:
@@ -45,24 +51,24 @@ class ProfileEncoder:
             values = _groups(counts[name])
             if values:
                 kept[name] = values
-        of_place = [Counter[str]() for _ in PLACES]
+        place_counts = [Counter[str]() for _ in PLACES]
         for place, events in (places or {}).items():
-            for column, value in zip(of_place, place, strict=True):
+            for column, value in zip(place_counts, place, strict=True):
                 column[value or ""] += events
-        told = []
-        for column in of_place:
-            same = len(column) == 1
-            del column[""]  # nothing was said
-            told.append(() if same else _groups(column))
-        return cls(tuple(kept), tuple(kept.values()), tuple(told))
+        kept_places = []
+        for column in place_counts:
+            constant = len(column) == 1
+            del column[""]  # the count of missing values
+            kept_places.append(() if constant else _groups(column))
+        return cls(tuple(kept), tuple(kept.values()), tuple(kept_places))
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """Number of codes of each attribute, unknown included."""
+        """Number of codes of each attribute, including 0 for unknown."""
         return tuple(len(values) + 1 for values in self.values)
 
     def encode(self, profiles: Iterable[Mapping[str, str]]) -> np.ndarray:
-        """B profiles -> (B, A) int64 codes."""
+        """Codes of B profiles with A attributes: (B, A) int64."""
         tables = _codes(self.values)
         rows = [
             [t.get(profile.get(name, ""), 0) for name, t in zip(self.names, tables, strict=True)]
@@ -71,7 +77,7 @@ class ProfileEncoder:
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.names))
 
     def encode_places(self, context_ids: Iterable[str]) -> np.ndarray:
-        """B context ids -> (B, 2) int64 codes of PLACES."""
+        """Codes of PLACES for B context ids: (B, 2) int64."""
         tables = _codes(self.places)
         rows = [
             [t.get(part, 0) for t, part in zip(tables, (*id_.split("|"), ""), strict=False)]
@@ -94,7 +100,7 @@ class ProfileEncoder:
 
 
 def _groups(counts: Counter[str]) -> tuple[str, ...]:
-    """The values that describe groups, none where they are too many."""
+    """Values with at least MIN_COUNT occurrences, sorted; empty if there are too many."""
     values = sorted(v for v, n in counts.items() if n >= MIN_COUNT)
     return tuple(values) if len(values) <= MAX_VALUES else ()
 

@@ -1,26 +1,26 @@
-"""When somebody comes: sessions, and the times between them."""
+"""Session features of a user: depth of the current session and usual gap between sessions."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 SESSION_GAP = 30 * 60 * 1_000_000
-"""A session ends where nothing follows for so long, in microseconds."""
+"""A session ends when no event follows within this time, in microseconds."""
 USUAL_GAPS = 10
-"""So many of the newest times between sessions make the usual one."""
+"""Number of the newest gaps between sessions from which the median is taken."""
 
 
 def rhythm(history_times: Sequence[np.ndarray], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How deep each request is in a session, and how long its user usually stays away.
+    """Session depth and usual gap between sessions at each request.
 
     Args:
         history_times: B arrays of int64 microseconds, oldest first, all before the request.
-        at: (B,) int64 microseconds.
+        at: (B,) int64 microseconds, time of the request.
 
     Returns:
-        (B,) items of the running session, each less than SESSION_GAP after the one before, 0 where
-        none runs; (B,) microseconds, the median of the newest USUAL_GAPS times between sessions, 0
-        where there was one session at most.
+        (B,) number of items in the current session, 0 if the last event is SESSION_GAP or more ago;
+        (B,) microseconds, median of the newest USUAL_GAPS gaps between sessions, 0 if the user had
+        at most one session.
     """
     depth, usual = np.zeros(len(at)), np.zeros(len(at))
     for row, (times, now) in enumerate(zip(history_times, at, strict=True)):

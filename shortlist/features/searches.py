@@ -1,8 +1,8 @@
-"""What a user last searched for: the state, and what is read of it about the user.
+"""State and features of a user's latest searches.
 
-State: the newest MAX_SEARCHES queries with their times, and how many there ever were. A lake
-without searches has none of it, and each of its features is then the same everywhere. What a query
-has in common with an item: models/ranking/search_features.py.
+The state holds the newest MAX_SEARCHES queries with their times, and the total number of searches.
+Without searches in the lake the features are constant. Features that match queries with items are
+in models/ranking/search_features.py.
 
 Shapes: B requests.
 """
@@ -17,9 +17,9 @@ import numpy as np
 from shortlist.columns import MICROSECONDS_PER_DAY
 
 MAX_SEARCHES = 5
-"""Queries that are held of a user."""
+"""Number of queries kept per user."""
 MAX_QUERY = 200
-"""Characters that are held of a query."""
+"""Number of characters kept of a query."""
 SEARCH = "search"
 """The event type that has a query."""
 
@@ -33,7 +33,7 @@ USER_SEARCH_FEATURES = (
 
 @dataclass(frozen=True)
 class Searches:
-    """USER_SEARCHES of one user without their prefix; oldest first, times in microseconds."""
+    """USER_SEARCHES of one user, without the prefix; oldest first, times in microseconds."""
 
     queries: tuple[str, ...] = ()
     times: tuple[int, ...] = ()
@@ -41,7 +41,7 @@ class Searches:
 
     @property
     def last_time(self) -> int:
-        """Time of the newest search, 0 for none."""
+        """Time of the newest search, 0 without searches."""
         return self.times[-1] if self.times else 0
 
     def columns(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Searches:
         }
 
     def before(self, at: int) -> "Searches":
-        """Those strictly before `at`: an online state may be newer than a request."""
+        """The searches strictly before `at`; an online state may be newer than a request."""
         kept = bisect_left(self.times, at)
         gone = len(self.times) - kept
         if not gone:
@@ -61,8 +61,8 @@ class Searches:
         return Searches(self.queries[:kept], self.times[:kept], self.count - gone)
 
     def with_search(self, query: str, *, timestamp: int) -> "Searches":
-        """The state with one search more; late ones are fine. Of equal times the later to come is
-        the newer.
+        """The state after one more search; late searches are allowed. At equal times the search
+        that arrives later counts as newer.
         """
         place = bisect_right(self.times, timestamp)
         queries = (*self.queries[:place], query[:MAX_QUERY], *self.queries[place:])
@@ -74,14 +74,14 @@ NO_SEARCHES = Searches()
 
 
 def user_search_features(searches: Sequence[Searches], at: np.ndarray) -> list[np.ndarray]:
-    """States and times of B requests -> each of USER_SEARCH_FEATURES (B,)."""
-    if not any(held.times for held in searches):
+    """USER_SEARCH_FEATURES of B requests at times `at` (B,): one array (B,) for each feature."""
+    if not any(state.times for state in searches):
         return [np.zeros(len(searches))] * len(USER_SEARCH_FEATURES)
-    count = np.array([held.count for held in searches], dtype=np.float64)
-    last = np.array([held.last_time for held in searches], dtype=np.int64)
+    count = np.array([state.count for state in searches], dtype=np.float64)
+    last = np.array([state.last_time for state in searches], dtype=np.int64)
     of_day = [
-        len(held.times) - bisect_left(held.times, now - MICROSECONDS_PER_DAY)
-        for held, now in zip(searches, at.tolist(), strict=True)
+        len(state.times) - bisect_left(state.times, now - MICROSECONDS_PER_DAY)
+        for state, now in zip(searches, at.tolist(), strict=True)
     ]
     minutes = np.where(last > 0, at - last, 0) / 60e6
     return [

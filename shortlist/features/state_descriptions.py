@@ -1,10 +1,10 @@
-"""Every stored state in words, as Feast's UI and registry show it. What models read, the features
-made of these, is described in descriptions.py.
+"""Descriptions of all stored state fields, as shown by Feast's registry and UI.
 
-A field of feature_repo/definitions.py without a line here is refused.
+The features that models read are described in descriptions.py. feature_repo/definitions.py raises
+an error for a field that has no description here.
 """
 
-from shortlist.features.event_groups import HALF_LIVES, KINDS
+from shortlist.features.event_groups import EVENT_GROUPS, HALF_LIVES
 from shortlist.features.finalize import CONTEXT_STATE, DAY_BUCKETS, MAX_HISTORY
 from shortlist.features.searches import MAX_SEARCHES
 
@@ -18,15 +18,15 @@ _TARGET = {
     "value_decayed": "sum of values, each halved every 7 days, as of the last event",
     "value_weight": "target events with a value, each halved every 7 days, as of the last event",
 }
-_IN_ORDER = f"in the order {', '.join(KINDS)}"
-_KINDS = {
-    "kind_counts": f"number of events of each kind, {_IN_ORDER}",
+_IN_ORDER = f"in the order {', '.join(EVENT_GROUPS)}"
+_GROUPS = {
+    "kind_counts": f"number of events of each event group, {_IN_ORDER}",
     "kind_decayed": (
-        f"events of each kind, {_IN_ORDER}; a list for each half-life, {', '.join(HALF_LIVES)}, one"
-        " after the other"
+        f"decayed count of each event group, {_IN_ORDER}; one such list per half-life"
+        f" ({', '.join(HALF_LIVES)}), concatenated"
     ),
-    "kind_last_time": "time of the newest event of any kind, microseconds UTC",
-    "kind_first_time": "time of the first event of any kind, microseconds UTC",
+    "kind_last_time": "time of the newest event of any event group, microseconds UTC",
+    "kind_first_time": "time of the first event of any event group, microseconds UTC",
 }
 _NEWEST = f"of the user's newest {MAX_HISTORY} items, oldest first"
 
@@ -37,7 +37,7 @@ MEANINGS = {
     **{
         f"{prefix}_{name}": f"{meaning}; of the {prefix}"
         for prefix in ("user", "item")
-        for name, meaning in (_TARGET | _KINDS).items()
+        for name, meaning in (_TARGET | _GROUPS).items()
     },
     **{
         name: f"{_TARGET[name.removeprefix('context_')]}; of the surface, device and hour"
@@ -46,19 +46,19 @@ MEANINGS = {
     "item_day_counts": (
         f"target events of each of the {DAY_BUCKETS} days before item_tick_time, newest last"
     ),
-    "item_tick_time": "the tick this row is of, microseconds",
-    "history_items": f"ids {_NEWEST}, each once, or every event where repeats are allowed",
-    "history_times": f"times of their newest events {_NEWEST}, microseconds UTC",
-    "history_values": f"values of their newest events {_NEWEST}, NaN where there was none",
+    "item_tick_time": "the tick of this row, microseconds UTC",
+    "history_items": f"ids {_NEWEST}; each item once, or every event if repeats are allowed",
+    "history_times": f"times of the events {_NEWEST}, microseconds UTC",
+    "history_values": f"values of the events {_NEWEST}; NaN if the event has none",
     "history_types": (
-        f"types of their newest events {_NEWEST}: places in contracts.EVENT_TYPES from 1, 0 unknown"
+        f"event types {_NEWEST}, as positions in contracts.EVENT_TYPES counted from 1; 0 if unknown"
     ),
     "search_queries": f"the user's newest {MAX_SEARCHES} search queries, oldest first",
     "search_times": "times of search_queries, microseconds UTC",
-    "search_count": "number of searches ever",
-    "refused_items": "items that the user refused and didn't take back, oldest first",
+    "search_count": "number of searches of all time",
+    "refused_items": "items with negative feedback that was not withdrawn, oldest first",
     "refused_times": "times of the refusals, microseconds UTC",
     "attributes_json": "the user's attributes as a JSON object of strings",
     "request_at": "the request's time, microseconds UTC",
 }
-"""Field of a feature view -> what it holds."""
+"""Field of a feature view -> description."""

@@ -1,8 +1,9 @@
-"""The words of a catalogue as numbers, prepared once, and which of a query's an item has.
+"""Matches the words of search queries with the words of items.
 
-A word is a run of letters and digits, in lower case and Unicode's NFKC; one function takes queries
-and items apart. (Arrow's does so ten times faster for a catalogue, but compiles its pattern anew
-for each call: 2 ms a request.)
+The words of all items are stored as integer codes, prepared once per catalogue. A word is a run of
+letters and digits, normalised with NFKC and lower-cased. Queries and items use the same Python
+tokenizer. Arrow's tokenizer is ten times faster on a catalogue, but it compiles its pattern on each
+call, which would add 2 ms to each request.
 
 Shapes: N items, T words of all items together, C candidates, Q queries.
 """
@@ -25,7 +26,7 @@ def words_of(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class ItemTerms:
-    """Words of N + 1 items, row 0 is padding and has none."""
+    """Word codes of N + 1 items; row 0 is padding and has no words."""
 
     vocabulary: dict[str, int]  # word -> code from 0
     codes: np.ndarray  # (T,) int32, item after item
@@ -33,7 +34,7 @@ class ItemTerms:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "ItemTerms":
-        """N texts in the order of a vocabulary -> the words of item_idx 1 to N."""
+        """Build the table from N texts; text i (from 0) belongs to item_idx i + 1."""
         vocabulary: dict[str, int] = {}
         codes, offsets = array("i"), array("q", [0, 0])
         for text in texts:
@@ -42,12 +43,13 @@ class ItemTerms:
         return cls(vocabulary, np.array(codes, dtype=np.int32), np.array(offsets, dtype=np.int64))
 
     def shares(self, queries: Sequence[str], candidates: np.ndarray) -> np.ndarray:
-        """(C,) item_idx -> (C, Q) float32: share of each query's different words that an item has;
-        0 for a query without a word.
+        """(C, Q) float32: share of each query's distinct words that occur in each candidate.
+
+        `candidates` is (C,) item_idx. A query without words gives 0.
         """
         asked = [set(words_of(query)) for query in queries]
         known = sorted({self.vocabulary[w] for own in asked for w in own if w in self.vocabulary})
-        place = np.zeros(len(self.vocabulary), dtype=np.int16)  # of a code among the asked, from 1
+        place = np.zeros(len(self.vocabulary), dtype=np.int16)  # code -> column of `has`, from 1
         place[known] = np.arange(1, len(known) + 1)
         weight = np.zeros((len(known), len(queries)), dtype=np.float32)
         for q, own in enumerate(asked):

@@ -51,14 +51,6 @@ class Manifest:
         times = [part["latest"] for part in self.partitions.values() if part["rows"]]
         return max(times, default=None)
 
-    def changed_since(self, version: int) -> int | None:
-        """Earliest event time touched by commits after `version`; None if there were none.
-
-        Whatever was computed from the lake at `version` is stale from this moment on.
-        """
-        times = [batch["earliest"] for batch in self.batches if batch["version"] > version]
-        return min((time for time in times if time is not None), default=None)
-
     def write(self, folder: Path) -> None:
         with (folder / "manifest.json").open("w") as file:
             json.dump(asdict(self), file, indent=1)

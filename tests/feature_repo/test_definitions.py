@@ -8,7 +8,7 @@ import pytest
 
 from shortlist.config import Settings
 from shortlist.feature_store import FeatureStoreError, open_store, repo_config
-from shortlist.features.event_groups import ITEM_KINDS, USER_KINDS
+from shortlist.features.event_groups import ITEM_GROUP_STATE, USER_GROUP_STATE
 from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
@@ -62,11 +62,11 @@ def test_fields_are_the_names_of_the_core(home: Settings) -> None:
     assert fields("user_stats") == USER_STATE
     assert fields("user_history") == USER_HISTORY
     assert fields("user_profile") == USER_PROFILE
-    assert fields("user_kinds") == USER_KINDS
+    assert fields("user_kinds") == USER_GROUP_STATE
     assert fields("user_searches") == USER_SEARCHES
     assert fields("user_refusals") == USER_REFUSALS
     assert fields("item_state") == (*ITEM_STATE, ITEM_TICK)
-    assert fields("item_kinds") == ITEM_KINDS
+    assert fields("item_kinds") == ITEM_GROUP_STATE
     assert fields("context_trend") == CONTEXT_STATE
     on_demand = store.get_on_demand_feature_view("request_time")
     assert tuple(field.name for field in on_demand.features) == CONTEXT_ON_DEMAND
@@ -81,7 +81,7 @@ def test_services_ask_for_every_state(home: Settings) -> None:
 
     assert asked(REQUEST_SERVICE) == {
         *USER_STATE,
-        *USER_KINDS,
+        *USER_GROUP_STATE,
         *USER_SEARCHES,
         *USER_REFUSALS,
         *USER_HISTORY,

@@ -33,7 +33,7 @@ from feast.types import (
 
 from benchmarks._feature_repo import OWN, STOCK, quiet, store_of
 from shortlist.feature_store.online import tables as online_tables
-from shortlist.feature_store.online.columns import entity_keys, key_value
+from shortlist.feature_store.online.columns import entity_keys
 from shortlist.feature_store.online.store import WideSqliteOnlineStore
 from shortlist.feature_store.online.tables import Transaction
 
@@ -257,4 +257,3 @@ def test_keys_are_serialized_as_feast_does() -> None:
     for user in ("", "u", "ünïcode|x", "0" * 300):
         (mine,) = entity_keys("user_id", [user])
         assert mine == serialize_entity_key(key(user), entity_key_serialization_version=3)
-        assert key_value(mine) == user

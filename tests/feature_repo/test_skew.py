@@ -29,7 +29,7 @@ from shortlist.feature_store import (
     latest_pack,
     read_pack_history,
 )
-from shortlist.features.event_groups import HALF_LIVES, KIND_OF, KINDS, RATES
+from shortlist.features.event_groups import EVENT_GROUPS, GROUP_OF, HALF_LIVES, RATES
 from shortlist.features.finalize import RequestRows
 from shortlist.features.pack import FeaturePack
 from shortlist.features.profiles import ProfileEncoder
@@ -175,7 +175,7 @@ def test_what_is_served_of_a_new_catalogue_is_compared_with_that_catalogue(home:
             "wrong default",
             changed(user_kind_counts=lambda v: np.where(v.any(axis=1, keepdims=True), v, 1.0)),
             [
-                *(f"user_{kind}_log" for kind in KINDS),
+                *(f"user_{kind}_log" for kind in EVENT_GROUPS),
                 *(f"user_{rate.name}" for rate in RATES),
             ],
         ),
@@ -186,7 +186,7 @@ def test_what_is_served_of_a_new_catalogue_is_compared_with_that_catalogue(home:
                 name
                 for span in HALF_LIVES
                 for name in (
-                    *(f"user_{kind}_{span}_log" for kind in KINDS if kind != "carts"),
+                    *(f"user_{kind}_{span}_log" for kind in EVENT_GROUPS if kind != "carts"),
                     *(f"user_{rate.name}_{span}" for rate in RATES),
                 )
             ],
@@ -241,7 +241,7 @@ def push_since(behind: Settings, *, without: Collection[str] = ()) -> None:
     ("not_pushed", "view", "share"),
     [
         (["rating"], "user_stats", 0.75),  # u1, u2, u3
-        (KIND_OF, "user_kinds", 0.5),  # u2 hid, u3 bought
+        (GROUP_OF, "user_kinds", 0.5),  # u2 hid, u3 bought
         (["search"], "user_searches", 0.5),  # u1 and u2
     ],
 )

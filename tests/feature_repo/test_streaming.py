@@ -14,7 +14,7 @@ from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
 from shortlist.contracts import EVENT_CODE, EVENT_TYPES, INTERACTIONS, ITEMS, TIMESTAMP, USERS
 from shortlist.feature_store import FeatureEvent, OfflineReader, OnlineReader, Tail
-from shortlist.features.event_groups import KINDS, NUM_KINDS
+from shortlist.features.event_groups import EVENT_GROUPS, NUM_GROUPS
 from shortlist.features.finalize import RequestRows
 from shortlist.lake import Lake
 
@@ -26,7 +26,7 @@ USERS_HERE = ["u0", "u1", "u2", "u3"]
 
 def arrivals(n: int, *, seed: int, start: int) -> list[tuple[FeatureEvent, int]]:
     """(event, when it arrived), in order of arrival: a third arrive hours late, a third are not
-    ratings but of some other kind, or searches.
+    ratings but in some event group, or searches.
     """
     rng = np.random.default_rng(seed)
     happened = np.sort(start + rng.integers(1, DAY, size=n))
@@ -41,7 +41,7 @@ def arrivals(n: int, *, seed: int, start: int) -> list[tuple[FeatureEvent, int]]
             int(t),
             float(rng.integers(1, 6)) if rng.random() < 0.8 else None,
             target=target,
-            kind=None if target or searched else int(rng.integers(NUM_KINDS)),
+            group=None if target or searched else int(rng.integers(NUM_GROUPS)),
             type_code=int(rng.choice(CODES)) if target else 0,
             query=f"query {rng.integers(9)}" if searched else None,
         )
@@ -52,9 +52,9 @@ def arrivals(n: int, *, seed: int, start: int) -> list[tuple[FeatureEvent, int]]
 def event_type(event: FeatureEvent) -> str:
     if event.query is not None:
         return "search"
-    if event.kind is None:
+    if event.group is None:
         return EVENT_TYPES[event.type_code - 1]
-    return list(KINDS.values())[event.kind][-1]
+    return list(EVENT_GROUPS.values())[event.group][-1]
 
 
 def as_posted(event: FeatureEvent, when: int, *, event_id: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from shortlist.feature_store import Tail, build_states
 from shortlist.feature_store.online.fold import USER_VIEWS, fold
 from shortlist.feature_store.online.tail import known_at
 from shortlist.feature_store.request_rows import request_rows
-from shortlist.features.event_groups import USER_KINDS
+from shortlist.features.event_groups import USER_GROUP_STATE
 from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
@@ -48,7 +48,7 @@ USERS_HERE = ("u", "v")
 COLUMNS = {
     "user_stats": USER_STATE,
     "user_history": USER_HISTORY,
-    "user_kinds": USER_KINDS,
+    "user_kinds": USER_GROUP_STATE,
     "user_searches": USER_SEARCHES,
     "user_refusals": USER_REFUSALS,
 }

@@ -10,7 +10,7 @@ from models.recommend.queries import build_queries
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import EVENT_CODE
-from shortlist.features.event_groups import no_kinds
+from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import (
     CONTEXT_FEATURES,
     CONTEXT_STATE,
@@ -74,7 +74,9 @@ def queries_of(histories: list[list[int]], *, length: int = 50, users: list[str]
 
 def state_of(counts: np.ndarray) -> ItemState:
     """Item states in which item i had counts[i] events, all on the newest day."""
-    state = {name: counts.astype(np.float64) for name in ITEM_STATE} | no_kinds("item", len(counts))
+    state = {name: counts.astype(np.float64) for name in ITEM_STATE} | empty_group_state(
+        "item", len(counts)
+    )
     days = np.zeros((len(counts), DAY_BUCKETS), dtype=np.int64)
     days[:, -1] = counts
     state["item_day_counts"] = days
@@ -198,7 +200,7 @@ def _request_rows(catalogue, people, time, item, value, own, today, groups) -> R
             "user_value_decayed": np.array([np.dot(weight_of(time[e]), value[e]) for e in own]),
             "user_value_weight": np.array([weight_of(time[e]).sum() for e in own]),
         }
-        | no_kinds("user", len(at)),
+        | empty_group_state("user", len(at)),
         history_items=[catalogue.vocab.decode(item[e]) for e in own],
         history_times=[time[e] for e in own],
         history_values=[value[e] for e in own],
@@ -245,7 +247,7 @@ def state_at(
             "item_value_weight": decayed,
             "item_day_counts": days,
         }
-        | no_kinds("item", size),
+        | empty_group_state("item", size),
     )
 
 

@@ -145,28 +145,21 @@ def test_what_comes_twice_counts_once_at_its_newest_place(decay):
     queries = queries_of([[1, 2, 1, 2, 2]])
     # newest first: 2 (its newest), 2, 1 (its newest), 2, 1
     expected = decay**2 * 0.5 + 1 * 0.2
-    models = (
-        ItemKNN(csr_array(weights), decay=decay, chosen={}),
-        Ease(weights, decay=decay, chosen={}),
-    )
-    for model in models:
+    item_knn = ItemKNN(csr_array(weights), decay=decay, chosen={})
+    for model in (item_knn, Ease(weights, decay=decay, chosen={})):
         assert model.scores(queries)[0, 3] == pytest.approx(expected)
-        parts = model.contribution(queries.history[0], 3)
-        assert parts[:5].tolist() == pytest.approx([0, 0, decay**2 * 0.5, 0, 0.2])
-        assert parts.sum() == pytest.approx(expected)
+    parts = item_knn.contribution(queries.history[0], 3)
+    assert parts[:5].tolist() == pytest.approx([0, 0, decay**2 * 0.5, 0, 0.2])
+    assert parts.sum() == pytest.approx(expected)
 
 
 def test_similar_items_come_best_first_without_the_item_itself():
     weights = np.zeros((4, 4), dtype=np.float32)
     weights[1, 2], weights[1, 3], weights[2, 1] = 0.2, 0.5, 0.3
-    models = (
-        ItemKNN(csr_array(weights), decay=1.0, chosen={}),
-        Ease(weights, decay=1.0, chosen={}),
-    )
-    for model in models:
-        found = model.similar(np.array([1, 2, 3]), 3)
-        assert found.item_idx.tolist() == [[3, 2, 0], [1, 0, 0], [0, 0, 0]]
-        assert found.score[0, :2].tolist() == pytest.approx([0.5, 0.2])
+    model = ItemKNN(csr_array(weights), decay=1.0, chosen={})
+    found = model.similar(np.array([1, 2, 3]), 3)
+    assert found.item_idx.tolist() == [[3, 2, 0], [1, 0, 0], [0, 0, 0]]
+    assert found.score[0, :2].tolist() == pytest.approx([0.5, 0.2])
 
 
 def test_ease_is_the_ridge_regression_of_each_item_on_the_others():

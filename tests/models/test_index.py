@@ -101,14 +101,6 @@ def test_an_exact_index_has_recall_one():
     assert VectorIndex.build(vectors).measure_recall(vectors[1:20], k=50) == 1.0
 
 
-def test_only_masked_items_are_indexed():
-    vectors = clustered(100)
-    mask = np.zeros(101, dtype=bool)
-    mask[[3, 7]] = True
-    found = VectorIndex.build(vectors, item_mask=mask).search(vectors[3:4], 5)
-    assert found.item_idx[0].tolist() == [3, 7, 0, 0, 0]
-
-
 @pytest.mark.parametrize(
     ("vectors", "message"),
     [
@@ -120,14 +112,6 @@ def test_only_masked_items_are_indexed():
 def test_bad_vectors_are_refused(vectors, message):
     with pytest.raises(ValueError, match=message):
         VectorIndex.build(vectors)
-
-
-@pytest.mark.parametrize(
-    "mask", [np.ones(3, dtype=bool), np.ones(11, dtype=np.int64), np.ones((11, 1), dtype=bool)]
-)
-def test_a_mask_of_other_items_is_refused(mask):
-    with pytest.raises(ValueError, match=r"want bool of shape \(11,\)"):
-        VectorIndex.build(clustered(10), item_mask=mask)
 
 
 def test_k_and_exclusions_that_do_not_fit_are_refused():

@@ -15,7 +15,7 @@ from shortlist import columns as c
 from shortlist.api import Filters, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import ITEMS, TIMESTAMP, check
-from shortlist.features.event_groups import no_kinds
+from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, schema_hash
 from shortlist.features.pack import FeaturePack
 from shortlist.features.profiles import ProfileEncoder
@@ -37,7 +37,7 @@ def pack_of(items: pa.Table, *, events: int = 3) -> FeaturePack:
     state = {
         name: np.full(n, events, dtype=np.int64 if name.endswith("_time") else np.float64)
         for name in ITEM_STATE
-    } | no_kinds("item", n)
+    } | empty_group_state("item", n)
     state["item_day_counts"] = np.ones((n, DAY_BUCKETS), dtype=np.int64)
     ids = items.column(c.ITEM_ID).to_pylist()
     return FeaturePack(as_of=AT, item_ids=ids, state=state, schema=schema_hash(), items=items)

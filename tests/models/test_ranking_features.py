@@ -14,7 +14,7 @@ from models.ranking.search_features import SEARCH
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.contracts import ITEMS, TIMESTAMP
-from shortlist.features.event_groups import no_kinds
+from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import (
     CONTEXT_FEATURES,
     DAY_BUCKETS,
@@ -58,7 +58,7 @@ def catalogue() -> Catalogue:
 
 @pytest.fixture(scope="module")
 def items() -> ItemState:
-    state = {name: np.zeros(4) for name in ITEM_STATE} | no_kinds("item", 4)
+    state = {name: np.zeros(4) for name in ITEM_STATE} | empty_group_state("item", 4)
     state["item_day_counts"] = np.zeros((4, DAY_BUCKETS))
     state["item_events"] = np.array([0.0, 5, 2, 0])
     state["item_value_sum"] = np.array([0.0, 20, 4, 0])

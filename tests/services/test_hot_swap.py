@@ -17,7 +17,7 @@ from services.hot_swap import HotSwap
 from services.serving import Serving
 from shortlist.config import Settings
 from shortlist.feature_store import publish_pack
-from shortlist.features.event_groups import no_kinds
+from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, schema_hash
 from shortlist.features.pack import FeaturePack
 from shortlist.release import Release, ReleaseError, ReleaseStore
@@ -26,7 +26,7 @@ from shortlist.release import Release, ReleaseError, ReleaseStore
 def pack(*, events: int, as_of: int = 86_400_000_000) -> FeaturePack:
     state = {name: np.full(2, float(events)) for name in ITEM_STATE}
     state["item_day_counts"] = np.full((2, DAY_BUCKETS), events)
-    state |= no_kinds("item", 2)
+    state |= empty_group_state("item", 2)
     return FeaturePack(as_of=as_of, item_ids=["i1", "i2"], state=state, schema=schema_hash())
 
 

@@ -13,10 +13,19 @@ from hypothesis import strategies as st
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES
-from shortlist.feature_store.online.event_group_state import KindState, update_kind_state
+from shortlist.feature_store.online.event_group_state import (
+    EventGroupState,
+    update_event_group_state,
+)
 from shortlist.feature_store.states.running_sql import ERA_HALF_LIVES
 from shortlist.feature_store.states.target_sql import BACKFILL_LAG
-from shortlist.features.event_groups import HALF_LIVES, KIND_OF, KINDS, NUM_DECAYED, NUM_KINDS
+from shortlist.features.event_groups import (
+    EVENT_GROUPS,
+    GROUP_OF,
+    HALF_LIVES,
+    NUM_DECAYED,
+    NUM_GROUPS,
+)
 from tests.shortlist.test_feature_known_at import START, Arrived, asof, build, build_in_parts, write
 
 UNTIL = START + 45 * DAY
@@ -27,13 +36,13 @@ ERA = ERA_HALF_LIVES * min(HALF_LIVES.values())
 def oracle(seen: list[Arrived], prefix: str) -> dict[str, Any]:
     """The obvious way."""
     last = max(e.t for e in seen)
-    counts, decayed = [0.0] * NUM_KINDS, [0.0] * NUM_DECAYED
-    for place, types in enumerate(KINDS.values()):
+    counts, decayed = [0.0] * NUM_GROUPS, [0.0] * NUM_DECAYED
+    for place, types in enumerate(EVENT_GROUPS.values()):
         for e in seen:
             if e.event_type in types:
                 counts[place] += 1
                 for span, half_life in enumerate(HALF_LIVES.values()):
-                    decayed[span * NUM_KINDS + place] += 2.0 ** ((e.t - last) / half_life)
+                    decayed[span * NUM_GROUPS + place] += 2.0 ** ((e.t - last) / half_life)
     return {
         f"{prefix}_kind_counts": counts,
         f"{prefix}_kind_decayed": pytest.approx(decayed, rel=1e-9, abs=1e-15),
@@ -44,8 +53,8 @@ def oracle(seen: list[Arrived], prefix: str) -> dict[str, Any]:
 
 def assert_point_in_time(events: list[Arrived], features: Path) -> None:
     """Users at and around every moment, items at every midnight."""
-    of_kinds = [e for e in events if e.event_type in KIND_OF]
-    edges = {e.known for e in of_kinds} | {e.t for e in of_kinds}
+    grouped = [e for e in events if e.event_type in GROUP_OF]
+    edges = {e.known for e in grouped} | {e.t for e in grouped}
     near = sorted({m + d for m in edges for d in (-1, 0, 1) if m + d <= UNTIL})
     users = [(user, at) for user in ("u", "v") for at in near]
     ticks = [(item, START + day * DAY) for item in ("a", "b") for day in range(46)]
@@ -54,7 +63,7 @@ def assert_point_in_time(events: list[Arrived], features: Path) -> None:
         ("item_kinds", "item_id", "item", ticks),
     ):
         for (name, at), state in zip(moments, asof(features, view, key, moments), strict=True):
-            mine = [e for e in of_kinds if getattr(e, key) == name]
+            mine = [e for e in grouped if getattr(e, key) == name]
             seen = [e for e in mine if e.t < at and e.known <= at]
             if not seen:
                 assert state[f"{prefix}_kind_counts"] is None
@@ -78,7 +87,7 @@ arrivals = st.lists(
         day=st.sampled_from([0, 1, 2, 33]),
         offset=st.sampled_from([0, 1, 5 * HOUR, DAY - 1]),
         lag=st.sampled_from([0, 1, HOUR, 2 * DAY, BACKFILL_LAG + 1]),
-        event_type=st.sampled_from(["rating", "like", *KIND_OF]),
+        event_type=st.sampled_from(["rating", "like", *GROUP_OF]),
     ),
     min_size=1,
     max_size=12,
@@ -108,7 +117,7 @@ def test_no_state_sees_what_had_not_happened_or_arrived(
             st.sampled_from(
                 [0, 1, DAY, 600 * DAY, 5_000 * DAY, 43 * ERA - START, 43 * ERA - START + 1]
             ),
-            st.sampled_from(sorted(KIND_OF)),
+            st.sampled_from(sorted(GROUP_OF)),
         ),
         min_size=1,
         max_size=12,
@@ -116,7 +125,9 @@ def test_no_state_sees_what_had_not_happened_or_arrived(
     order=st.randoms(use_true_random=False),
 )
 def test_pushing_builds_what_the_batch_says(events: list[tuple[int, str]], order: Any) -> None:
-    arrived = [Arrived("u", "a", START + t, START + t, None, kind) for t, kind in events]
+    arrived = [
+        Arrived("u", "a", START + t, START + t, None, event_type) for t, event_type in events
+    ]
     arrived.sort(key=lambda e: e.t)
     until = START + max(t for t, _ in events) + 1
     with tempfile.TemporaryDirectory() as folder:
@@ -126,20 +137,20 @@ def test_pushing_builds_what_the_batch_says(events: list[tuple[int, str]], order
     for late in (False, True):
         if late:
             order.shuffle(arrived)
-        state = KindState()
+        state = EventGroupState()
         for e in arrived:
-            state = update_kind_state(state, KIND_OF[e.event_type], timestamp=e.t)
+            state = update_event_group_state(state, GROUP_OF[e.event_type], timestamp=e.t)
         for name, want in state.columns().items():
             assert row[name] == (
                 pytest.approx(want, rel=1e-9, abs=1e-15) if name.endswith("decayed") else want
             )
 
 
-def test_every_kind_is_of_types_that_exist_and_no_type_is_of_two() -> None:
-    types = [name for types in KINDS.values() for name in types]
+def test_every_group_has_known_event_types_and_no_type_is_in_two() -> None:
+    types = [name for types in EVENT_GROUPS.values() for name in types]
     assert set(types) <= set(EVENT_TYPES)
-    assert len(types) == len(set(types)) == len(KIND_OF)
-    assert [KIND_OF["view"], KIND_OF["click"]] == [list(KINDS).index("clicks")] * 2
+    assert len(types) == len(set(types)) == len(GROUP_OF)
+    assert [GROUP_OF["view"], GROUP_OF["click"]] == [list(EVENT_GROUPS).index("clicks")] * 2
 
 
 def test_ratings_alone_make_no_rows_and_an_impression_that_left_builds_anew(

@@ -7,7 +7,7 @@ import pytest
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
-from shortlist.features.event_groups import KINDS, RATES, SPANS
+from shortlist.features.event_groups import EVENT_GROUPS, RATES, SPANS
 from shortlist.features.finalize import (
     CONTEXT_FEATURES,
     DAY_BUCKETS,
@@ -84,7 +84,7 @@ def rows(
 
 
 def logs(prefix: str, span: str, counts: tuple[float, ...]) -> dict[str, float]:
-    names = (f"{prefix}_{kind}{span}_log" for kind in KINDS)
+    names = (f"{prefix}_{kind}{span}_log" for kind in EVENT_GROUPS)
     return {name: math.log(1 + count) for name, count in zip(names, counts, strict=True)}
 
 

@@ -21,7 +21,7 @@ from shortlist.feature_store import (
     published_items,
 )
 from shortlist.feature_store.packs import KEPT_PACKS, KEPT_SECONDS, prune
-from shortlist.features.event_groups import NUM_KINDS, no_kinds
+from shortlist.features.event_groups import NUM_GROUPS, empty_group_state
 from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, PACK_STATE, schema_hash
 from shortlist.features.pack import FeaturePack, PackError
 from shortlist.vocab import Vocab
@@ -34,8 +34,8 @@ def pack(*, as_of: int = 10_000 * DAY) -> FeaturePack:
         if name != "item_day_counts"
     }
     state["item_day_counts"] = np.arange(3 * DAY_BUCKETS).reshape(3, DAY_BUCKETS)
-    state |= no_kinds("item", 3)
-    state["item_kind_counts"] += np.arange(NUM_KINDS)
+    state |= empty_group_state("item", 3)
+    state["item_kind_counts"] += np.arange(NUM_GROUPS)
     return FeaturePack(as_of=as_of, item_ids=["c", "a", "x"], state=state, schema=schema_hash())
 
 

@@ -154,9 +154,3 @@ def entity_keys(name: str, values: Iterable[str]) -> list[bytes]:
     head += struct.pack("<I", ValueType.STRING.value)
     pack = struct.Struct("<I").pack
     return [head + pack(len(value)) + value for value in (v.encode() for v in values)]
-
-
-def key_value(key: bytes) -> str:
-    """The string in a serialized entity key of one join key: the inverse of `entity_keys`."""
-    (name,) = struct.unpack_from("<I", key, 8)
-    return key[12 + name + 8 :].decode()

@@ -8,8 +8,8 @@ import numpy as np
 from shortlist.feature_store.request_rows import request_rows
 from shortlist.features.finalize import (
     CONTEXT_STATE,
+    USER_GROUP_STATE,
     USER_HISTORY,
-    USER_KINDS,
     USER_PROFILE,
     USER_REFUSALS,
     USER_SEARCHES,
@@ -25,7 +25,7 @@ VIEWS = (
     ("user_stats", "user_id", USER_STATE),
     ("user_history", "user_id", USER_HISTORY),
     ("user_profile", "user_id", USER_PROFILE),
-    ("user_kinds", "user_id", USER_KINDS),
+    ("user_kinds", "user_id", USER_GROUP_STATE),
     ("user_searches", "user_id", USER_SEARCHES),
     ("user_refusals", "user_id", USER_REFUSALS),
     ("context_trend", "context_id", CONTEXT_STATE),

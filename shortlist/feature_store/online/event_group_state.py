@@ -3,21 +3,21 @@
 from dataclasses import dataclass
 from typing import Any
 
-from shortlist.features.event_groups import HALF_LIVES, NUM_DECAYED, NUM_KINDS
+from shortlist.features.event_groups import HALF_LIVES, NUM_DECAYED, NUM_GROUPS
 from shortlist.features.finalize import RequestRows
 
 
 @dataclass(frozen=True)
-class KindState:
-    """USER_KINDS of one user without their prefix."""
+class EventGroupState:
+    """USER_GROUP_STATE of one user without their prefix."""
 
-    counts: tuple[float, ...] = (0.0,) * NUM_KINDS
+    counts: tuple[float, ...] = (0.0,) * NUM_GROUPS
     decayed: tuple[float, ...] = (0.0,) * NUM_DECAYED
     last_time: int = 0
     first_time: int = 0
 
     @classmethod
-    def of(cls, rows: RequestRows, i: int) -> "KindState":
+    def of(cls, rows: RequestRows, i: int) -> "EventGroupState":
         """Request i's user."""
         user = rows.user
         return cls(
@@ -28,26 +28,28 @@ class KindState:
         )
 
     def columns(self) -> dict[str, Any]:
-        """The state under the names of USER_KINDS."""
+        """The state under the names of USER_GROUP_STATE."""
         return {
             f"user_kind_{name}": list(value) if isinstance(value, tuple) else value
             for name, value in vars(self).items()
         }
 
 
-def update_kind_state(state: KindState, kind: int, *, timestamp: int) -> KindState:
+def update_event_group_state(
+    state: EventGroupState, group: int, *, timestamp: int
+) -> EventGroupState:
     """The state with one event more of the kind at this place; late events are fine."""
     new = not any(state.counts)
     last_time = timestamp if new else max(state.last_time, timestamp)
     decayed = []
     for place, half_life in enumerate(HALF_LIVES.values()):
         factor = 2.0 ** ((state.last_time - last_time) / half_life)
-        sums = state.decayed[place * NUM_KINDS : (place + 1) * NUM_KINDS]
+        sums = state.decayed[place * NUM_GROUPS : (place + 1) * NUM_GROUPS]
         decayed += [amount * factor for amount in sums]
-        decayed[place * NUM_KINDS + kind] += 2.0 ** ((timestamp - last_time) / half_life)
+        decayed[place * NUM_GROUPS + group] += 2.0 ** ((timestamp - last_time) / half_life)
     counts = list(state.counts)
-    counts[kind] += 1
-    return KindState(
+    counts[group] += 1
+    return EventGroupState(
         counts=tuple(counts),
         decayed=tuple(decayed),
         last_time=last_time,

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from shortlist.counting import ListRules
-from shortlist.feature_store.online.event_group_state import KindState, update_kind_state
+from shortlist.feature_store.online.event_group_state import (
+    EventGroupState,
+    update_event_group_state,
+)
 from shortlist.feature_store.online.user_state import FeatureEvent, UserState, count, remember
 from shortlist.features.finalize import RequestRows
 
@@ -42,7 +45,7 @@ def fold(
     searches, refusals = list(rows.searches), list(rows.refusals)
     for i, user_id in enumerate(rows.user_ids):
         counted = history = UserState.of(rows, i)
-        kinds, asked, refused = KindState.of(rows, i), searches[i], refusals[i]
+        groups, asked, refused = EventGroupState.of(rows, i), searches[i], refusals[i]
         for row in in_order(tails.get(user_id, ())):
             known = row["known"]
             if known > rows.at[i]:
@@ -54,15 +57,15 @@ def fold(
                 counted = count(counted, event)
             if event.target and known > stamps["user_history"][i]:
                 history = remember(history, event, once=lists.once)
-            if event.kind is not None and known > stamps["user_kinds"][i]:
-                kinds = update_kind_state(kinds, event.kind, timestamp=event.timestamp)
+            if event.group is not None and known > stamps["user_kinds"][i]:
+                groups = update_event_group_state(groups, event.group, timestamp=event.timestamp)
             if event.query is not None and known > stamps["user_searches"][i]:
                 asked = asked.with_search(event.query, timestamp=event.timestamp)
             if event.refused is not None and known > stamps["user_refusals"][i]:
                 refused = refused.with_event(
                     event.item_id, refused=event.refused, timestamp=event.timestamp
                 )
-        for name, value in (counted.columns() | kinds.columns()).items():
+        for name, value in (counted.columns() | groups.columns()).items():
             if name in user:
                 user[name][i] = value
         histories["history_items"][i] = history.items

@@ -13,7 +13,7 @@ from typing import Any
 
 from shortlist.contracts import EVENT_CODE
 from shortlist.counting import TARGET_STATE, counted
-from shortlist.features.event_groups import KIND_OF
+from shortlist.features.event_groups import GROUP_OF
 from shortlist.features.finalize import MAX_HISTORY, RequestRows
 from shortlist.features.searches import SEARCH
 from shortlist.refusals import refuses
@@ -23,8 +23,8 @@ from shortlist.refusals import refuses
 class FeatureEvent:
     """An event that changes a state. `timestamp` in microseconds UTC.
 
-    `target` if it is of the run's target events: it enters history and counters. `kind` is the
-    place of its event group (`event_groups.KIND_OF`), None without one. `type_code` is its
+    `target` if it is of the run's target events: it enters history and counters. `group` is the
+    place of its event group (`event_groups.GROUP_OF`), None without one. `type_code` is its
     EVENT_CODE. `query` is what a search asked for. `refused` says whether the event refuses its
     item (False: takes a refusal back, None: neither).
     """
@@ -34,7 +34,7 @@ class FeatureEvent:
     timestamp: int
     value: float | None = None
     target: bool = True
-    kind: int | None = None
+    group: int | None = None
     type_code: int = 0
     query: str | None = None
     refused: bool | None = None
@@ -49,10 +49,10 @@ class FeatureEvent:
     ) -> "FeatureEvent | None":
         """An event as the service stores it; None if it changes no state."""
         event_type = row["event_type"]
-        target, kind = event_type in target_events, KIND_OF.get(event_type)
+        target, group = event_type in target_events, GROUP_OF.get(event_type)
         query = (row.get("query") or None) if event_type == SEARCH else None
         refused = refuses(event_type, row.get("value"), low_rating=low_rating)
-        if not target and kind is None and query is None and refused is None:
+        if not target and group is None and query is None and refused is None:
             return None
         return cls(
             user_id=row["user_id"],
@@ -60,7 +60,7 @@ class FeatureEvent:
             timestamp=row["event_timestamp"],
             value=row.get("value"),
             target=target,
-            kind=kind,
+            group=group,
             type_code=EVENT_CODE.get(event_type, 0),
             query=query,
             refused=refused if row.get("item_id") else None,

@@ -278,11 +278,11 @@ def _write_part(
         now.part,
     )
     for view, key, since in (("user_kinds", "user_id", after), ("item_kinds", "item_id", tick)):
-        event_group_sql.read_kinds(
+        event_group_sql.read_event_groups(
             connection, files, key=key, until=now.until, after=since, tick=now.tick
         )
         span = None if carry else _span(connection, event_group_sql.span_of(key))
-        query = event_group_sql.kinds_query(
+        query = event_group_sql.event_groups_query(
             key, carry=carry.get(view), after=since, until=now.until, span=span
         )
         rows[view] = write_part(connection, query, folder, view, now.part)

@@ -11,13 +11,15 @@ import duckdb
 
 from shortlist.feature_store.states.running_sql import LATE_HALF_LIVES, changes, weight
 from shortlist.feature_store.states.target_sql import KNOWN_AT, T, first_tick, listed, recent
-from shortlist.features.event_groups import HALF_LIVES, KIND_TYPES, KINDS
+from shortlist.features.event_groups import EVENT_GROUPS, GROUPED_TYPES, HALF_LIVES
 
-DECAYED = {f"{kind}_{name}": half_life for name, half_life in HALF_LIVES.items() for kind in KINDS}
+DECAYED = {
+    f"{group}_{name}": half_life for name, half_life in HALF_LIVES.items() for group in EVENT_GROUPS
+}
 """Column of each decayed sum and its half-life, in the order of a state's list."""
 
 
-def read_kinds(
+def read_event_groups(
     connection: duckdb.DuckDBPyConnection,
     files: Sequence[Path],
     *,
@@ -26,7 +28,7 @@ def read_kinds(
     after: int | None,
     tick: int,
 ) -> None:
-    """Table `<key>_kinds`: what became known of each key in (after, until] at a moment.
+    """Table `<key>_event_groups`: what became known of each key in (after, until] at a moment.
 
     Moments of users are those at which something became known, those of items ticks.
     """
@@ -35,12 +37,12 @@ def read_kinds(
         SELECT {key}, event_type, t, {moment} AS m FROM (
             SELECT {key}, event_type, {T} AS t, {KNOWN_AT} AS m
             FROM read_parquet($files, union_by_name = true)
-            WHERE {key} IS NOT NULL AND event_type IN ({listed(KIND_TYPES)})
+            WHERE {key} IS NOT NULL AND event_type IN ({listed(GROUPED_TYPES)})
                 AND {KNOWN_AT} <= {until} {recent(after)}
         )
     """
     given = {"files": [str(file) for file in files]}
-    table = f"{key}_kinds"
+    table = f"{key}_event_groups"
     connection.execute(f"CREATE TEMP TABLE {table} AS {_grouped(key, events, 'm')}", given)
     late = f"m - last_time > {LATE_HALF_LIVES * min(HALF_LIVES.values())}"
     connection.execute(
@@ -60,11 +62,11 @@ def _grouped(key: str, events: str, weighed_at: str) -> str:
         weighed_at: column that the decayed sums are as of, one value a key and moment.
     """
     columns = []
-    for kind, types in KINDS.items():
+    for group, types in EVENT_GROUPS.items():
         chosen = f"FILTER (event_type IN ({listed(types)}))"
-        columns.append(f"count(*) {chosen}::DOUBLE AS {kind}")
+        columns.append(f"count(*) {chosen}::DOUBLE AS {group}")
         columns += [
-            f"coalesce(sum(weight_{name}) {chosen}, 0.0) AS {kind}_{name}" for name in HALF_LIVES
+            f"coalesce(sum(weight_{name}) {chosen}, 0.0) AS {group}_{name}" for name in HALF_LIVES
         ]
     weights = ", ".join(
         f"{weight('t', weighed_at, half_life=half_life)} AS weight_{name}"
@@ -78,11 +80,11 @@ def _grouped(key: str, events: str, weighed_at: str) -> str:
 
 
 def span_of(key: str) -> str:
-    """First and last time in what `read_kinds` read, as a query after its SELECT."""
-    return f"min(first_time), max(last_time) FROM {key}_kinds"
+    """First and last time in what `read_event_groups` read, as a query after its SELECT."""
+    return f"min(first_time), max(last_time) FROM {key}_event_groups"
 
 
-def kinds_query(
+def event_groups_query(
     key: str,
     *,
     carry: str | None,
@@ -90,24 +92,24 @@ def kinds_query(
     until: int,
     span: tuple[int, int] | None = None,
 ) -> str:
-    """A row for each change of a user, for each tick of an item; columns of `kind_state`.
+    """A row for each change of a user, for each tick of an item; columns of `group_state_names`.
 
     Args:
         carry: file of the newest states, to go on from.
         span: first and last time of the events, where there is nothing to go on from.
     """
     prefix = key.removesuffix("_id")
-    groups = f"SELECT * FROM {key}_kinds"
+    groups = f"SELECT * FROM {key}_event_groups"
     if carry:
         groups += f"""
             UNION ALL BY NAME SELECT {_carried(key, prefix)} FROM read_parquet('{carry}')
-            WHERE {key} IN (SELECT {key} FROM {key}_kinds)
+            WHERE {key} IN (SELECT {key} FROM {key}_event_groups)
         """
-    sums, decayed = tuple(KINDS), DECAYED
+    sums, decayed = tuple(EVENT_GROUPS), DECAYED
     changed = changes(key, groups, sums=sums, decayed=decayed, after=after, span=span)
     return f"""
         SELECT {key}, make_timestamptz(m) AS event_timestamp,
-            [{", ".join(KINDS)}] AS {prefix}_kind_counts,
+            [{", ".join(EVENT_GROUPS)}] AS {prefix}_kind_counts,
             [{", ".join(DECAYED)}] AS {prefix}_kind_decayed,
             last_time AS {prefix}_kind_last_time, first_time AS {prefix}_kind_first_time
         FROM ({changed})
@@ -118,7 +120,7 @@ def kinds_query(
 def _carried(key: str, prefix: str) -> str:
     lists = ", ".join(
         f"{prefix}_kind_{which}[{place}] AS {name}"
-        for which, names in (("counts", tuple(KINDS)), ("decayed", tuple(DECAYED)))
+        for which, names in (("counts", tuple(EVENT_GROUPS)), ("decayed", tuple(DECAYED)))
         for place, name in enumerate(names, start=1)
     )
     return f"""{key}, epoch_us(event_timestamp) AS m, {prefix}_kind_last_time AS weighed_at,

@@ -14,7 +14,7 @@ import duckdb
 from shortlist.contracts import BACKFILL_LAG, EVENT_TYPES
 from shortlist.counting import HALF_LIFE, POSTED, TARGET_STATE
 from shortlist.feature_store.states.running_sql import LATE_HALF_LIVES, changes, weight
-from shortlist.features.event_groups import KIND_TYPES
+from shortlist.features.event_groups import GROUPED_TYPES
 from shortlist.features.searches import SEARCH
 from shortlist.refusals import RATED, TAKING_BACK
 
@@ -96,7 +96,7 @@ def fingerprints(
         """,
         {
             "files": [str(file) for file in files],
-            "types": sorted({*target_events, *KIND_TYPES, SEARCH, *TAKING_BACK, *RATED}),
+            "types": sorted({*target_events, *GROUPED_TYPES, SEARCH, *TAKING_BACK, *RATED}),
         },
     ).fetchall()
     return {folder: (int(n), int(x)) for folder, n, x in rows}
