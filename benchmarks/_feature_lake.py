@@ -1,4 +1,4 @@
-"""A lake of any size and its featurize, for `shortlist bench features`."""
+"""Synthetic lakes of any size and their featurize runs, for `shortlist bench features`."""
 
 import time
 from pathlib import Path
@@ -23,7 +23,10 @@ DAYS = 200
 
 
 def write_lake(settings: Settings, *, events: int, users: int) -> None:
-    """`events` views by `users` over DAYS days up to START, long-tailed items, sorted by time."""
+    """Write `events` views by `users` over the DAYS days before START, sorted by time.
+
+    Item popularity is long-tailed.
+    """
     _write(settings, "history", events=events, users=users, start=START - DAYS * DAY, days=DAYS)
     people = pa.table(
         [
@@ -37,12 +40,12 @@ def write_lake(settings: Settings, *, events: int, users: int) -> None:
 
 
 def write_day(settings: Settings, *, events: int, users: int) -> None:
-    """One day more, from START on."""
+    """Write the events of one more day, starting at START."""
     _write(settings, "day", events=events, users=users, start=START, days=1)
 
 
 def _snapshot(settings: Settings) -> Path:
-    """The lake's one snapshot, written here in place: what a commit costs is not measured."""
+    """Folder of the lake's single snapshot. Written in place, so commits aren't measured."""
     folder = settings.lake / "snapshots" / "000001"
     if not folder.is_dir():
         folder.mkdir(parents=True)
@@ -54,7 +57,7 @@ def _write(
     settings: Settings, name: str, *, events: int, users: int, start: int, days: int
 ) -> None:
     folder = _snapshot(settings)
-    # Whole days, so that no partition is written twice.
+    # `days` are whole days, so that each partition is written once.
     moment = f"({start} + (i * {days * DAY}::HUGEINT // {events})::BIGINT)"
     given = {
         "event_id": f"printf('{name}-%d', i)",
@@ -92,7 +95,7 @@ def _write(
 
 
 def featurize_seconds(settings: Settings, *, until: int) -> dict[str, Any]:
-    """A featurize by its parts."""
+    """Seconds of a featurize run: in total and by part."""
     from flows.featurize import featurize
 
     started = time.perf_counter()
@@ -101,8 +104,9 @@ def featurize_seconds(settings: Settings, *, until: int) -> dict[str, Any]:
 
 
 def incremental(home: Path, *, events: int, day: int) -> dict[str, Any]:
-    """A lake of `events` featurized whole, then with a day of `day` events more, then read. The day
-    is the same on every lake: so many users, five events each.
+    """Featurize a whole lake of `events`, then one day of `day` more events, then time reads.
+
+    The day is the same for every lake: `day` / 5 users with five events each.
     """
     settings = Settings(home=home)
     users = events // PER_USER
@@ -121,7 +125,7 @@ def incremental(home: Path, *, events: int, day: int) -> dict[str, Any]:
 
 
 def request_latency(settings: Settings, *, users: int, reads: int = 5_000) -> dict[str, Any]:
-    """One user's whole request (state, history, profile, context) and one posted event."""
+    """Latency of reading one request (state, history, profile, context) and of posting an event."""
     reader, tail = OnlineReader(settings), Tail.of(settings)
     rng = np.random.default_rng(0)
     at = START + DAY

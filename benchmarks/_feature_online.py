@@ -1,4 +1,4 @@
-"""Materialize and online reads, ours beside Feast's own stores, for `shortlist bench features`."""
+"""Materialize and online reads: Shortlist's and Feast's stores, for `shortlist bench features`."""
 
 import multiprocessing
 import time
@@ -16,7 +16,7 @@ END = EPOCH + timedelta(microseconds=START + 400 * 86_400_000_000)
 
 
 def materialize_rate(folder: Path, stores: dict[str, Any], *, tag: str, rows: int) -> float:
-    """Entity rows a second into an empty store, after a first one that pays for imports."""
+    """Entity rows per second into an empty store, after a first run that includes imports."""
     snapshots = folder / f"entities-{rows}.parquet"
     if not snapshots.exists():
         write_snapshots(snapshots, users=rows, per_user=1, features=FEATURES)
@@ -35,7 +35,7 @@ def materialize_rate(folder: Path, stores: dict[str, Any], *, tag: str, rows: in
 
 
 def read_latency(store: Any, *, users: int, reads: int, seconds: float = 3600) -> dict[str, Any]:
-    """Percentiles of `get_online_features` of one user, milliseconds."""
+    """Percentiles of `get_online_features` for one user, in milliseconds."""
     names = refs(FEATURES)
     rng = np.random.default_rng(0)
     taken = []
@@ -64,7 +64,7 @@ def percentiles(seconds: list[float]) -> dict[str, Any]:
 def reads_and_pushes_during_materialize(
     folder: Path, stores: dict[str, Any], *, tag: str, rows: int
 ) -> dict[str, Any]:
-    """Latency of reads and of pushes of one row while another process materializes `rows`."""
+    """Latency of reads and of one-row pushes while another process materializes `rows`."""
     import pandas as pd
 
     snapshots = folder / f"entities-{rows}.parquet"
@@ -91,7 +91,7 @@ def reads_and_pushes_during_materialize(
             started = time.perf_counter()
             try:
                 store.write_to_online_store("stats", frame)
-            except Exception as error:  # "database is locked" is a result too
+            except Exception as error:  # report it: "database is locked" is a valid result
                 return {"reads": percentiles(reads), "pushes": f"failed: {error}"}
             pushes.append(time.perf_counter() - started)
         time.sleep(0.002)

@@ -1,4 +1,4 @@
-"""A Feast repository for measuring: one view of `features` doubles over string ids, any stores."""
+"""A Feast repository for benchmarks: one view of `features` doubles with string ids, any stores."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ STOCK: dict[str, Any] = {
 
 
 def write_snapshots(path: Path, *, users: int, per_user: int, features: int) -> None:
-    """users x per_user rows of features f0.., one a day and user, sorted as featurize writes."""
+    """Write `per_user` daily snapshots per user of features f0, f1, ..., sorted as by featurize."""
     columns = ", ".join(f"hash(u * 31 + s * 7 + {i}) / 1.8e19 AS f{i}" for i in range(features))
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -43,7 +43,7 @@ def write_snapshots(path: Path, *, users: int, per_user: int, features: int) -> 
 def make_store(
     folder: Path, snapshots: Path, *, features: int, stores: dict[str, Any], tag: str
 ) -> Any:
-    """A FeatureStore with view `stats`, applied; online file and registry lie in `folder`/`tag`."""
+    """A FeatureStore with the applied view `stats`; its files are in `folder`/`tag`."""
     from feast.types import Float64
 
     schema = {f"f{i}": Float64 for i in range(features)}
@@ -60,9 +60,10 @@ def store_of(
     ttl: timedelta = timedelta(0),
     created: str = "",
 ) -> Any:
-    """A FeatureStore in `home` with one view of `schema` over string user_ids, applied.
+    """A FeatureStore in `home` with one applied view of `schema`, keyed by string user_ids.
 
-    `created` is the column that says when a row was made, if there is one.
+    Args:
+        created: name of the column with a row's creation time, if there is one.
     """
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
     from feast.data_format import ParquetFormat
@@ -111,7 +112,7 @@ def refs(features: int) -> list[str]:
 
 @contextlib.contextmanager
 def quiet() -> Any:
-    """Without Feast's progress bars and warnings."""
+    """Suppress Feast's progress bars and warnings."""
     sink = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(sink):
         warnings.simplefilter("ignore")

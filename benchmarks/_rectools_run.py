@@ -1,10 +1,10 @@
-"""RecTools' SASRec on the same file, to be run by the Python of RecTools' own environment.
+"""Trains RecTools' SASRec on a sequences file; run by the Python of RecTools' environment.
 
     PYTHON -m benchmarks._rectools_run FILE --loss softmax --out FILE.jsonl
 
-It imports nothing of Shortlist. One line of JSON an epoch: seconds of training alone, and nDCG@10
-on validation by the protocol of `_sequence_protocol` (last but one item, whole catalogue, history
-masked, ties count against).
+It imports nothing of Shortlist. It writes one JSON line per epoch: training seconds, and validation
+nDCG@10 by the protocol of `_sequence_protocol` (second-to-last item, whole catalogue, history
+masked, ties count against the model).
 """
 
 import argparse
@@ -23,7 +23,7 @@ def read(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def frame(histories: list[tuple[str, list[str]]], *, held_out: int) -> pd.DataFrame:
-    """RecTools' interactions; a day stands between two events of a user."""
+    """RecTools' interactions; consecutive events of a user are one day apart."""
     users, items, days = [], [], []
     for user, history in histories:
         kept = history[:-held_out] if len(history) > 2 else history
@@ -41,7 +41,7 @@ def frame(histories: list[tuple[str, list[str]]], *, held_out: int) -> pd.DataFr
 
 
 def ndcg(model, histories: list[tuple[str, list[str]]], *, max_history: int) -> float:
-    """nDCG@10 of the item before the last."""
+    """nDCG@10 of the second-to-last item."""
     net = model.lightning_model.torch_model.eval()
     ids = model.data_preparator.item_id_map.to_internal
     known = {str(item): int(place) for item, place in ids.items()}
@@ -59,7 +59,7 @@ def ndcg(model, histories: list[tuple[str, list[str]]], *, max_history: int) -> 
             scores = (states @ items.T).numpy()
             for row, history in enumerate(part):
                 wanted = known.get(history[-2])
-                if wanted is None:  # never trained on: nobody can rank it
+                if wanted is None:  # not in the training data, so it can't be ranked
                     gains.append(0.0)
                     continue
                 value = scores[row, wanted]
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batches", type=int, help="stop an epoch early, and judge nothing")
+    parser.add_argument("--batches", type=int, help="stop an epoch early and skip validation")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
 
@@ -105,7 +105,7 @@ def main() -> None:
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
             self.positions += int((batch["y"] > 0).sum())
             if arguments.batches and batch_idx == 0:
-                self._start()  # the first batch warms up
+                self._start()  # the first batch is a warm-up
 
         def on_train_epoch_end(self, trainer, module) -> None:
             seconds = time.perf_counter() - self.started

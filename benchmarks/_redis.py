@@ -1,4 +1,4 @@
-"""A real redis-server for a measurement, where one is installed."""
+"""Runs a redis-server for a benchmark, if it is installed."""
 
 import contextlib
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def running_redis(folder: Path) -> Iterator[str | None]:
-    """`host:port` of a server of our own on a free port; None where none is installed."""
+    """Start a server on a free port; yields `host:port`, or None if it isn't installed."""
     program = shutil.which("redis-server")
     if program is None:
         yield None

@@ -1,4 +1,4 @@
-"""What every benchmark does with its figures: say where and when, print them, write the file."""
+"""Reporting shared by all benchmarks: date and machine, printing, and the result file."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from shortlist.plain_json import dumps, write_json
 
 
 def about_machine() -> dict[str, Any]:
-    """{"date", "machine"}: cores, processor, memory; no host name."""
+    """{"date", "machine"}: number of cores, processor, memory; no host name."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -20,7 +20,7 @@ def about_machine() -> dict[str, Any]:
 
 
 def report(content: dict[str, Any], out: Path | None, *, shown: Any = None) -> None:
-    """Print `shown` (default: all of it) as JSON, and write `out` whole if it is given."""
+    """Print `shown` (default: `content`) as JSON, and write `content` to `out` if given."""
     print(dumps(content if shown is None else shown, indent=1))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def report(content: dict[str, Any], out: Path | None, *, shown: Any = None) -> N
 
 
 def peak_gb() -> float:
-    """Largest resident size of this process so far, in GB."""
+    """Peak resident memory of this process so far, in GB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
 
 

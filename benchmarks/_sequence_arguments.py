@@ -1,6 +1,6 @@
-"""The arguments of `shortlist bench sequence`, refused before anything is trained.
+"""Arguments of `shortlist bench sequence`, checked before any training.
 
-Each check says in one sentence what is wrong, where, and what would be right.
+Each error says in one sentence what is wrong, where, and what would be right.
 """
 
 import argparse
@@ -30,9 +30,9 @@ def parse(description: str | None) -> argparse.Namespace:
         "--only",
         type=int,
         metavar="SEED",
-        help="run this seed alone and leave it in --work: seeds side by side, then all together",
+        help="run only this seed and keep it in --work; a later run without --only uses it",
     )
-    parser.add_argument("--budget-minutes", type=float, help="training time of all seeds together")
+    parser.add_argument("--budget-minutes", type=float, help="total training time of all seeds")
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. loss=bce"
@@ -40,7 +40,7 @@ def parse(description: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--skip-refit",
         action="store_true",
-        help="leave out the second training with the validation item",
+        help="skip the second training, which includes the validation item",
     )
     parser.add_argument("--work", type=Path, help="state to resume from; default SHORTLIST_HOME")
     parser.add_argument("--out", type=Path, required=True)
@@ -48,7 +48,7 @@ def parse(description: str | None) -> argparse.Namespace:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raises FormatError: an option cannot be what it is."""
+    """Raise FormatError if an option has an invalid value."""
     budget = arguments.budget_minutes
     if arguments.seeds < 1:
         raise FormatError(f"--seeds is {arguments.seeds}, want at least 1")
@@ -71,12 +71,12 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def check_device(device: str) -> None:
-    """Raises FormatError: torch cannot compute there."""
+    """Raise FormatError if torch can't compute on `device`."""
     import torch
 
     try:
         torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError):  # an AssertionError where torch is built without CUDA
+    except (RuntimeError, AssertionError):  # AssertionError: torch was built without CUDA
         found = ["cpu"]
         if torch.cuda.is_available():
             found += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -85,7 +85,7 @@ def check_device(device: str) -> None:
 
 
 def check_writable(option: str, folder: Path) -> None:
-    """Raises FormatError: nothing can be written into `folder`, or it cannot be made."""
+    """Raise FormatError if `folder` can't be created or written to."""
     there = folder.absolute()
     try:
         while not there.exists():
@@ -100,7 +100,7 @@ def check_writable(option: str, folder: Path) -> None:
 
 
 def configuration(model: str, statistics: Statistics, changes: list[str]) -> SequenceConfig:
-    """The rule's choice, or a named model with the rule's settings; then the changes of `--set`.
+    """The configuration chosen by `choose` for the model, with the changes of `--set` applied.
 
     Raises:
         FormatError: a change is not KEY=VALUE, or the model has no such setting or value.
@@ -144,10 +144,10 @@ def _wanted(name: str, values: dict[str, Any]) -> str:
 
 
 def seconds_each(arguments: argparse.Namespace) -> float:
-    """Of the budget, for one training, or for one blend's trainings together."""
+    """Seconds of the budget for one training, or for all trainings of one blend."""
     if arguments.budget_minutes is None:
         return float("inf")
-    once = arguments.skip_refit or arguments.model == "blend"  # which never trains a second time
+    once = arguments.skip_refit or arguments.model == "blend"  # a blend has no second training
     trainings = arguments.seeds * (1 if once else 2)
     return 60 * arguments.budget_minutes / trainings
 
@@ -155,7 +155,7 @@ def seconds_each(arguments: argparse.Namespace) -> float:
 def work_folder(
     arguments: argparse.Namespace, config: dict[str, Any], seconds: float | None = None
 ) -> Path:
-    """A folder for this file, configuration and budget: another one never resumes from it."""
+    """Folder of this file, configuration and budget, so that no other run resumes from it."""
     import hashlib
 
     content = hashlib.sha256(arguments.interactions.read_bytes()).hexdigest()

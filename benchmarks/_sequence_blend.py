@@ -1,8 +1,8 @@
-"""A blend of sources: standardised scores, mixed by weights that were learned on validation.
+"""A blend of sources: weighted sum of standardised scores; weights are learned on validation.
 
-Every source is trained without the validation item, so validation tells how much to trust each;
-the same sources and weights then rank the test. What each adds is the loss without it, with the
-other weights learned anew.
+All sources are trained without the validation item, so the weights can be fitted to it. The same
+sources and weights then rank the test item. The contribution of a source is the loss of nDCG
+without it, after refitting the other weights.
 
 Shapes: B users, S sources, N items, C candidates.
 """
@@ -23,14 +23,14 @@ from models.sequence.choose import Statistics, choose
 SEQUENCE_SOURCES = ("bsarec", "sasrec", "gru")
 BASELINE_SOURCES = ("ease", "item_knn", "popularity")
 DEPTH = 60
-"""Candidates of each source (all items where they are fewer) among which weights are learned; the
-figures rank all items."""
+"""Candidates per source (or all items if there are fewer) on which weights are learned. The
+reported metrics rank all items."""
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0, 4.0)
-"""What a weight is multiplied with in the search."""
+"""Factors that the search tries for each weight."""
 
 
 def standardise(scores: np.ndarray) -> np.ndarray:
-    """(B, N + 1) -> the same with mean 0 and deviation 1 over each user's items, column 0 left."""
+    """Scale (B, N + 1) scores in place to mean 0 and deviation 1 per user, except column 0."""
     real = scores[:, 1:]
     real -= real.mean(1, keepdims=True)
     deviation = real.std(1, keepdims=True)
@@ -55,13 +55,13 @@ def blended(scorers: list[Scorer], weights: np.ndarray) -> Scorer:
 
 @dataclass(frozen=True)
 class Pool:
-    """Candidates of the validation users with every source's standardised score."""
+    """Candidates of the validation users, with the standardised score of every source."""
 
-    scores: np.ndarray  # (U, C, S) float32, -inf for what is no candidate
-    wanted: np.ndarray  # (U,) int64: place of the wanted item, -1 if no source found it
+    scores: np.ndarray  # (U, C, S) float32, -inf for padding
+    wanted: np.ndarray  # (U,) int64: column of the relevant item, -1 if no source found it
 
     def ndcg(self, weights: np.ndarray) -> float:
-        with np.errstate(invalid="ignore"):  # a weight of 0 times -inf, which is no candidate
+        with np.errstate(invalid="ignore"):  # 0 * -inf for padding
             total = np.where(np.isinf(self.scores[:, :, 0]), -np.inf, self.scores @ weights)
         row = np.arange(len(total))
         value = total[row, self.wanted][:, None]
@@ -70,7 +70,7 @@ class Pool:
 
 
 def gather(sequences: Sequences, scorers: list[Scorer]) -> Pool:
-    """The best `DEPTH` of each source, for every validation user."""
+    """The best `DEPTH` items of each source, for every validation user."""
     scores, wanted = [], []
     depth = min(DEPTH, sequences.num_items)
     width = depth * len(scorers)
@@ -93,7 +93,7 @@ def gather(sequences: Sequences, scorers: list[Scorer]) -> Pool:
 
 
 def learn(pool: Pool, weights: np.ndarray, *, rounds: int = 4) -> tuple[np.ndarray, float]:
-    """Coordinate ascent on nDCG@10 from `weights`; a weight of 0 stays 0."""
+    """Maximise nDCG@10 by coordinate ascent from `weights`; a weight of 0 stays 0."""
     weights, best = weights.copy(), pool.ndcg(weights)
     for _ in range(rounds):
         before = best
@@ -112,7 +112,7 @@ def learn(pool: Pool, weights: np.ndarray, *, rounds: int = 4) -> tuple[np.ndarr
 
 
 def baseline_sources(sequences: Sequences) -> list[str]:
-    """Those that the catalogue's size allows; says which one it does not."""
+    """The baselines that the catalogue's size allows; prints which one is left out."""
     if sequences.num_items <= ease.MAX_ITEMS:
         return list(BASELINE_SOURCES)
     print(
@@ -128,7 +128,7 @@ def run_blend(
     statistics: Statistics,
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Validation and test figures of the blend for each seed, and what each source adds."""
+    """Validation and test metrics of the blend for each seed, and each source's contribution."""
     from benchmarks.sequence import summary
 
     seconds = seconds_each(arguments) / len(SEQUENCE_SOURCES)

@@ -1,8 +1,8 @@
-"""Leave-one-out over ordered sequences, ranked over the whole catalogue.
+"""Leave-one-out evaluation of ordered sequences over the full catalogue.
 
-Last item = test, the one before = validation; the validation item is part of the input at test
-time. Items of the history are masked, ties count against the model. A user needs three items to be
-judged; shorter ones are trained on only.
+The last item is the test item, the one before it the validation item. At test time, the validation
+item is part of the history. Items of the history are masked; ties count against the model. Only
+users with at least three items are evaluated; shorter ones are used for training only.
 
 Shapes: U users, E events, B users of a chunk, N items.
 """
@@ -23,16 +23,17 @@ from shortlist.features.finalize import CONTEXT_FEATURES, USER_FEATURES
 from shortlist.features.searches import NO_SEARCHES
 
 CHUNK = 512
-"""Users ranked together: their scores are 25 MB for 12,000 items."""
+"""Users ranked at once; their scores take 25 MB for 12,000 items."""
 MISS = np.iinfo(np.int64).max
+"""Rank of an item that can't be found."""
 MINUTE = 60_000_000
 
 Scorer = Callable[[Queries], np.ndarray]
-"""Queries of B users -> (B, N + 1) scores; column 0 is not read. It may be written into."""
+"""Queries of B users -> (B, N + 1) scores. Column 0 is ignored; the caller may modify the array."""
 
 
 class FormatError(ValueError):
-    """A sequences file is not as it should be; the message names file, line and what is wanted."""
+    """A sequences file or option is invalid; the message says where and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,15 @@ class Sequences:
     item_ids: list[str]
     user_ids: list[str]
     offsets: np.ndarray  # (U + 1,) int64
-    item_idx: np.ndarray  # (E,) int64 from 1, the place in `item_ids` plus 1
+    item_idx: np.ndarray  # (E,) int64 from 1: index in `item_ids` plus 1
 
     @classmethod
     def read(cls, path: Path) -> "Sequences":
         """Read lines of the form "user item item ...", in the order of the file.
 
         Raises:
-            FormatError: the file cannot be read as text, a line has no item, a user has two lines,
-                or nobody has items enough to be judged and trained on.
+            FormatError: the file is not text, a line has no item, a user has two lines, or no user
+                has enough items for training and evaluation.
         """
         lines = [line.split() for line in _text(path).splitlines()]
         _check_lines(path, lines)
@@ -75,7 +76,7 @@ class Sequences:
 
     @cached_property
     def judged(self) -> np.ndarray:
-        """Rows of the users who have enough items to be judged."""
+        """Rows of the users with enough items for evaluation."""
         return np.flatnonzero(self.lengths >= 3)
 
     @cached_property
@@ -92,9 +93,9 @@ class Sequences:
         )
 
     def training(self, *, held_out: int) -> TrainingData:
-        """All but the last `held_out` (0, 1 or 2) items of each judged user.
+        """All items, except the last `held_out` (0, 1 or 2) of each evaluated user.
 
-        The file has no times, so event i of a user stands at minute i: an order, nothing more.
+        The file has no times, so event i of a user gets minute i, which only encodes the order.
         """
         lengths = self.lengths.copy()
         lengths[self.judged] -= held_out
@@ -116,8 +117,9 @@ class Sequences:
     def chunks(
         self, *, held_out: int, users: np.ndarray | None = None, size: int = CHUNK
     ) -> Iterator[tuple[Queries, np.ndarray]]:
-        """Queries with all but the last `held_out` (1: test, 2: validation) items as history, and
-        the item (B,) that comes next. Users by length: one chunk has little padding.
+        """Queries with all but the last `held_out` (1: test, 2: validation) items as history.
+
+        Each comes with the next item, (B,). Users are sorted by length, to reduce padding.
         """
         rows = self.judged if users is None else users
         rows = rows[np.argsort(self.lengths[rows], kind="stable")]
@@ -171,7 +173,7 @@ def _check_lines(path: Path, lines: list[list[str]]) -> None:
 
 
 def queries_of(history: np.ndarray, *, users: list[str]) -> Queries:
-    """Right-padded (B, L) histories -> queries that know nothing else."""
+    """Right-padded (B, L) histories -> queries without any other features."""
     n = len(history)
     real = history > 0
     return Queries(
@@ -190,29 +192,29 @@ def queries_of(history: np.ndarray, *, users: list[str]) -> Queries:
 
 
 def without_order(queries: Queries) -> Queries:
-    """The same queries with every history read as the newest event alone."""
+    """The same queries, with histories cut to the newest event."""
     last = (queries.history > 0).sum(1) - 1
     return replace(queries, history=queries.history[np.arange(len(last)), last][:, None])
 
 
 def ranks(scorer: Scorer, chunks: Iterator[tuple[Queries, np.ndarray]]) -> np.ndarray:
-    """Rank of each wanted item over the whole catalogue, from 1; MISS if it is of the history."""
+    """Rank of each relevant item in the whole catalogue, from 1; MISS if it is in the history."""
     out = [ranks_of(scorer(queries), queries.history, target) for queries, target in chunks]
     return np.concatenate(out)
 
 
 def ranks_of(scores: np.ndarray, history: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(B, N + 1) scores, written into, (B, L) masked items, (B,) wanted -> (B,) ranks."""
+    """(B, N + 1) scores (modified), (B, L) masked items, (B,) relevant item -> (B,) ranks."""
     row = np.arange(len(scores))
     wanted = scores[row, target]
-    scores[row[:, None], history] = -np.inf  # padding masks column 0
+    scores[row[:, None], history] = -np.inf  # padding sets column 0
     scores[:, 0] = -np.inf
     rank = (scores >= wanted[:, None]).sum(1)
     return np.where(np.isneginf(scores[row, target]) | np.isnan(wanted), MISS, rank)
 
 
 def figures(rank: np.ndarray) -> dict[str, float]:
-    """Recall and nDCG at 5 and 10 of ranks; with one wanted item, recall is the hit rate."""
+    """Recall and nDCG at 5 and 10 from ranks; with one relevant item, recall is the hit rate."""
     out = {}
     for k in (5, 10):
         hit = rank <= k

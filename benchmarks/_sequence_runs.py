@@ -1,4 +1,4 @@
-"""One seed of one model under the protocol, resumable: a finished seed is read, not run again."""
+"""Runs one seed of one model under the protocol; a finished seed is read instead of run again."""
 
 import json
 import time
@@ -20,21 +20,21 @@ from models.training import TrainingHistory, TrainingOptions
 from shortlist.features.pack import ItemState
 
 CHECK_USERS = (2_000, 6_000)
-"""Fewest and most users that early stopping looks at; the figures are of all."""
+"""Minimum and maximum number of users for early stopping; the reported metrics use all users."""
 CHECK_SHARE = 0.3
-"""Events that early stopping reads after each epoch, of those that an epoch trains on."""
+"""Events read by early stopping after each epoch, as a share of the epoch's training events."""
 TUNING_USERS = 3_000
-"""Users that the baselines' grids are judged by."""
+"""Number of validation users on which baseline grids are evaluated."""
 NO_STATES = ItemState(pack_id="none", as_of=0, state={})
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a run computes and keeps its state."""
+    """Device, work folder and time limit of a run."""
 
     device: str
     work: Path
-    seconds: float  # for one training
+    seconds: float  # per training
 
     def options(self, *, seed: int, part: str) -> TrainingOptions:
         return TrainingOptions(
@@ -47,7 +47,7 @@ class Environment:
 
 
 def scorer_of(model: SequenceModel) -> Scorer:
-    """Inner products of states and items, as a fresh array a batch."""
+    """Score by inner products of states and items; returns a new array for each batch."""
     import torch
 
     with torch.no_grad():
@@ -71,7 +71,7 @@ def fit(
     seed: int,
     environment: Environment,
 ) -> tuple[SequenceModel, TrainingHistory]:
-    """Train on all but the last two items of each user, stopped on the item before the last."""
+    """Train without the last two items of each user; early stopping on the second-to-last item."""
     users = checked_users(sequences)
 
     def validate(model: SequenceModel) -> float:
@@ -88,7 +88,7 @@ def fit(
 
 
 def checked_users(sequences: Sequences) -> np.ndarray:
-    """A sample of the judged users: few where histories are long, as each is read to its end."""
+    """A sample of the evaluated users for early stopping; smaller where histories are long."""
     users = sequences.judged
     wanted = int(CHECK_SHARE * len(sequences.item_idx) / sequences.lengths[users].mean())
     wanted = min(max(wanted, CHECK_USERS[0]), CHECK_USERS[1], len(users))
@@ -103,8 +103,9 @@ def refit(
     seed: int,
     environment: Environment,
 ) -> SequenceModel:
-    """Train on all but the last item, for as many epochs as were best without the validation item:
-    nothing stops it and nothing of the test is looked at."""
+    """Train without the last item, for the best number of epochs of the training before.
+
+    There is no early stopping, so the test item can't influence the training."""
     optimiser = config.optimiser.model_copy(update={"num_epochs": num_epochs})
     config = config.model_copy(update={"optimiser": optimiser})
     model, _ = train_sequence(
@@ -125,7 +126,7 @@ def run_seed(
     environment: Environment,
     with_validation: bool,
 ) -> dict[str, Any]:
-    """Figures of one seed; kept in the work folder."""
+    """Metrics of one seed, stored in the work folder."""
 
     def run() -> dict[str, Any]:
         model, history = fit(sequences, config, seed=seed, environment=environment)
@@ -163,7 +164,7 @@ def run_seed(
 
 
 def kept(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The figures in `path`, or those of `run`, written there."""
+    """Read the metrics in `path`; if it doesn't exist, call `run` and write them."""
     if path.is_file():
         return json.loads(path.read_text())
     result = run()
@@ -175,14 +176,14 @@ def kept(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def count_targets(data: TrainingData, config: SequenceConfig) -> int:
-    """Real positions with a loss in an epoch."""
+    """Number of positions with a loss in one epoch."""
     lengths = np.diff(data.offsets)
     starts = int((lengths > 0).sum())
     return len(data.item_idx) - (0 if config.learn_start else starts)
 
 
 def fit_baseline(sequences: Sequences, kind: str) -> tuple[Scorer, dict[str, Any]]:
-    """A baseline, its grid judged by a sample of the validation users."""
+    """Fit a baseline; its grid is evaluated on a sample of the validation users."""
     data = sequences.training(held_out=2)
     if kind == "popularity":
         counts = data.item_counts.astype(np.float32)
@@ -217,11 +218,11 @@ GRIDS: dict[str, dict[str, Any]] = {
         "decay": [0.4, 0.5, 0.7, 1],
     },
 }
-"""Wider where this protocol's histories are shorter than those that the defaults were chosen on."""
+"""Wider grids than the defaults, because this protocol's histories are shorter."""
 
 
 def at_edge(kind: str, chosen: dict[str, Any]) -> list[str]:
-    """Settings whose choice is the first or last of its grid: a wider one may be better."""
+    """Hyperparameters at the first or last value of their grid; a wider grid may be better."""
     grids = GRIDS.get(kind, {})
     return [
         name

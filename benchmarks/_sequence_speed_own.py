@@ -1,4 +1,4 @@
-"""Our side of `sequence_speed`: steps, epochs, the profile, scoring, and the machine's limit."""
+"""Shortlist's part of `sequence_speed`: steps, epochs, profile, scoring, the machine's limit."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ KINDS_OF_WORK = {
     "optimiser": ("adamw", "norm", "foreach"),
     "embeddings": ("embedding", "index", "gather", "scatter"),
 }
-"""Torch operations by the first name that theirs contains."""
+"""Group of a torch operation: the first one with a part that the operation's name contains."""
 
 
 def loss_name(config: SasrecConfig) -> str:
@@ -36,7 +36,7 @@ def loss_name(config: SasrecConfig) -> str:
 def run_steps(
     sequences: Sequences, config: SasrecConfig, *, steps: int, threads: int
 ) -> dict[str, Any]:
-    """Some training steps by the wall's clock and the processor's, their profile, and scoring."""
+    """Time training steps (wall and CPU time), profile them, and time scoring."""
     import torch
     from torch.profiler import ProfilerActivity
 
@@ -86,8 +86,8 @@ def run_steps(
 
 
 def run_epochs(sequences: Sequences, config: SasrecConfig, *, threads: int) -> dict[str, Any]:
-    """Epochs with validation by all users, and scoring of all users."""
-    spent: list[float] = []  # processor seconds of each epoch, validation left out
+    """Train epochs with validation on all users, then score all users."""
+    spent: list[float] = []  # CPU seconds of each epoch without validation
 
     def validate(model: SequenceModel) -> float:
         nonlocal began
@@ -121,10 +121,10 @@ def run_epochs(sequences: Sequences, config: SasrecConfig, *, threads: int) -> d
 def score_all(
     config: SasrecConfig, model: SequenceModel, sequences: Sequences, *, limit: int | None = None
 ) -> dict[str, float]:
-    """Users a second: their top 20 of the whole catalogue, what they have seen left out."""
-    untold = TrainingHistory(epochs=0, best_epoch=0, best_ndcg=0, seconds=0, losses=())
-    source = VectorSource.build("sasrec", config=config, model=model, history=untold)
-    state: Any = None  # vector sources look at no item state
+    """Users per second for retrieving their top 20 of the whole catalogue, without seen items."""
+    no_history = TrainingHistory(epochs=0, best_epoch=0, best_ndcg=0, seconds=0, losses=())
+    source = VectorSource.build("sasrec", config=config, model=model, history=no_history)
+    state: Any = None  # vector sources don't read item states
     started, cpu, users = time.perf_counter(), time.process_time(), 0
     for queries, _ in sequences.chunks(held_out=1, users=sequences.judged[:limit], size=2048):
         users += len(source.retrieve(queries, state, k=20).item_idx)
@@ -133,7 +133,7 @@ def score_all(
 
 
 def shares_of(profiled: Any) -> dict[str, float]:
-    """Shares of the processor time by kind of work."""
+    """Shares of CPU time by group of operations."""
     shares: dict[str, float] = dict.fromkeys([*KINDS_OF_WORK, "other"], 0.0)
     for event in profiled.key_averages():
         name = event.key.lower()
@@ -147,7 +147,7 @@ def shares_of(profiled: Any) -> dict[str, float]:
 
 
 def measure_matmul(num_items: int, *, threads: int) -> dict[str, Any]:
-    """What the machine's matrix products allow: at their best, and in the full softmax's shapes."""
+    """Matrix-product throughput of the machine: at best, and in the shapes of the full softmax."""
     import torch
 
     torch.set_num_threads(threads)
@@ -171,7 +171,7 @@ def measure_matmul(num_items: int, *, threads: int) -> dict[str, Any]:
         + seconds(lambda: p @ items)
         + seconds(lambda: p.T @ states)
     )
-    flops = 6 * dim * num_items  # of one position: three products
+    flops = 6 * dim * num_items  # of one position: three matrix products
     return {
         "threads": threads,
         "best_gflops": round(best / 1e9, 1),

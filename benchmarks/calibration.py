@@ -1,9 +1,9 @@
-"""`shortlist bench calibration --data FOLDER`: a simulated world beside real sets, distance by
-distance.
+"""`shortlist bench calibration --data FOLDER`: compare simulated worlds with real data sets.
 
 FOLDER holds the public sets `trivago`, `ml-1m` and `amazon-s3rec` (RecSys Challenge 2019,
-MovieLens-1M, Amazon Beauty in S3-Rec's form). Distances are Kolmogorov-Smirnov distances between
-two distributions: 0 is the same, 1 has nothing in common. Only shapes are compared, never people.
+MovieLens-1M, Amazon Beauty in S3-Rec's format). Distances are Kolmogorov-Smirnov distances between
+two distributions: 0 for equal ones, 1 for disjoint ones. Only distributions are compared, never
+individual users.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def real_curves(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """{what: {data set: its values}}."""
+    """{quantity: {data set: its values}}."""
     trivago = pq.read_table(folder / "trivago" / "trivago_val_100k.parquet").to_pandas()
     movies = pq.read_table(folder / "ml-1m" / "ml1m_sequences.parquet", columns=["movie_id"])
     beauty = (folder / "amazon-s3rec" / "Beauty.txt").read_text().splitlines()
@@ -87,7 +87,7 @@ def real_curves(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def simulated_curves(preset: str) -> dict:
-    """The same of a preset's log, and its rates."""
+    """The same quantities of a preset's log, and its conversion rates."""
     world = open_world(SimulatedConfig(preset=preset))
     log = pa.concat_tables(stream(world, ingested_at=0)).sort_by("event_timestamp")
     kind = log.column("event_type")
@@ -115,8 +115,9 @@ def simulated_curves(preset: str) -> dict:
 
 
 def share_of_items(items: np.ndarray) -> np.ndarray:
-    """(E,) item of each event -> (E,) its item's place by popularity, 0 to 1: a Lorenz curve as a
-    distribution.
+    """Popularity percentile of each event's item, in (0, 1]: (E,) items -> (E,).
+
+    The distribution of the result is the Lorenz curve of item popularity.
     """
     _, code, counts = np.unique(items, return_inverse=True, return_counts=True)
     rank = np.empty(len(counts))
@@ -125,8 +126,10 @@ def share_of_items(items: np.ndarray) -> np.ndarray:
 
 
 def histories(clicks: pd.DataFrame) -> np.ndarray:
-    """Clicks of each user with five or more, as in Beauty, when their mean is nearest to Beauty's:
-    how long a log has run is no property of people.
+    """Clicks per user, for users with at least five, as in Beauty.
+
+    Uses the log up to the day when their mean is closest to Beauty's, because history length also
+    depends on how long a log has run.
     """
     day = clicks["event_timestamp"].dt.floor("D")
     found = []
@@ -138,13 +141,13 @@ def histories(clicks: pd.DataFrame) -> np.ndarray:
 
 
 def repeats(users: pd.Series, items: pd.Series) -> np.ndarray:
-    """(E,) 1 where the user had the item before, in the order given."""
+    """(E,) 1 where the user had the item earlier in the given order, else 0."""
     pairs = pd.DataFrame({"user": users.to_numpy(), "item": items.to_numpy()})
     return pairs.duplicated().to_numpy().astype(float)
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Kolmogorov-Smirnov: the largest gap between the two distribution functions."""
+    """Kolmogorov-Smirnov distance: the largest difference of the two distribution functions."""
     points = np.union1d(one, other)
     below = [np.searchsorted(np.sort(v), points, side="right") / len(v) for v in (one, other)]
     return float(np.abs(below[0] - below[1]).max())
@@ -161,7 +164,7 @@ def summary(values: np.ndarray) -> dict[str, float]:
 
 
 def plot(path: Path, real: dict[str, dict[str, np.ndarray]], worlds: dict[str, dict]) -> None:
-    """Distribution functions side by side."""
+    """Plot the distribution functions side by side."""
     charts = {}
     for what, sets in real.items():
         if what == "repeats":

@@ -1,10 +1,9 @@
-"""`shortlist bench dataplane`: a log of N events from files to the lake, every row checked, and to
-features.
+"""`shortlist bench dataplane`: throughput from event files through lake and checks to features.
 
-The log is that of the simulated world (preset `large`): all event types, ids, texts, queries. It is
-written as Parquet files first, which is not counted; then `ingest`, `validate` (Great Expectations
-included) and `featurize` run as in a user's run, in this one process, whose peak memory is given.
-Processor seconds and the machine's load beforehand stand beside, for machines that do other work.
+The log is a simulated world (preset `large`): all event types, ids, texts, queries. It is written
+as Parquet files first, which isn't measured. Then `ingest`, `validate` (with Great Expectations)
+and `featurize` run as usual, in one process, whose peak memory is reported. CPU seconds and the
+machine's load before the run are reported too, for machines that do other work.
 """
 
 import argparse
@@ -38,11 +37,11 @@ def main() -> None:
     parser.add_argument("--target", default="click", help="event types that features count")
     parser.add_argument("--own-ids", action="store_true", help="derive event ids from the content")
     parser.add_argument("--preset", default="large")
-    parser.add_argument("--bad", type=float, default=0.0, help="share of events of no known type")
+    parser.add_argument("--bad", type=float, default=0.0, help="share of events of unknown type")
     parser.add_argument("--work", type=Path, help="folder for the files; default: a temporary one")
-    parser.add_argument("--log", type=Path, help="a log that --only-write has written before")
+    parser.add_argument("--log", type=Path, help="an existing log, written with --only-write")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    parser.add_argument("--only-write", type=Path, help="write the log here, and stop")
+    parser.add_argument("--only-write", type=Path, help="only write the log to this folder")
     arguments = parser.parse_args()
     if arguments.only_write is not None:
         events, preset = int(arguments.events), arguments.preset
@@ -57,7 +56,7 @@ def main() -> None:
 
 
 def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Write the log in another process, then time the steps in this one."""
+    """Write the log in a separate process, then time the steps in this process."""
     own = ["--events", str(int(arguments.events)), "--preset", arguments.preset]
     own += ["--bad", str(arguments.bad)]
     log = arguments.log or work / "log"
@@ -105,10 +104,10 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_log(folder: Path, events: int, *, preset: str, bad: float) -> None:
-    """The first `events` of the world as Parquet files, and its catalogue and users.
+    """Write the first `events` of the world as Parquet files, with its catalogue and users.
 
     Args:
-        bad: about this share of the events has a type that is in no contract.
+        bad: share of events that get an unknown event type (rounded to every n-th event).
     """
     from simulation import SimulatedConfig, open_world, stream
     from simulation.tables import Publisher

@@ -1,9 +1,9 @@
-"""`shortlist bench feature_worth`: what each group of ranking features is worth to the chain.
+"""`shortlist bench feature_worth`: ablation of the groups of ranking features.
 
-Takes the newest finished run under SHORTLIST_HOME, asks its sources once about the requests of its
-three windows, and fits its LambdaMART with all features and without each group, with several seeds.
-Judged on the test window by nDCG@10, a mean over the seeds for each request, with 95% bootstrap
-intervals over users, paired with all features: above zero means that the group pays.
+Uses the newest finished run under SHORTLIST_HOME. Retrieves the candidates of its three windows
+once, then fits its LambdaMART with all features and without each group, with several seeds. The
+metric is nDCG@10 on the test window, averaged over seeds for each request. Differences to all
+features have paired 95% bootstrap intervals over users; above zero the group improves the chain.
 """
 
 import argparse
@@ -35,7 +35,7 @@ WINDOWS = ("ranker_train", "validation", "test")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2, help="fits that are averaged")
+    parser.add_argument("--seeds", type=int, default=2, help="number of fits to average")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def windows_of(settings: Settings) -> tuple[Run, dict[str, RankingData]]:
-    """The newest run's ranking data, made anew from its release's sources."""
+    """The newest run and its ranking data, recomputed with the sources of its release."""
     run = Run.open(settings)
     release = run.read("release.json", made_by="package")["release_id"]
     recommender = Recommender.load(
@@ -85,7 +85,7 @@ def windows_of(settings: Settings) -> tuple[Run, dict[str, RankingData]]:
 
 
 def groups_of(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Name -> columns: the groups of `shortlist features`, and finer ones within them."""
+    """Group name -> columns: the groups of `shortlist features`, and finer ones."""
     groups = {
         group.name: tuple(
             name
@@ -109,7 +109,7 @@ def groups_of(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 def judge(
     windows: dict[str, RankingData], left_out: list[int], run: Run, arguments: argparse.Namespace
 ) -> np.ndarray:
-    """(G,) nDCG@10 of the test requests without some columns, a mean over seeds."""
+    """nDCG@10 of the test requests without the columns `left_out`, averaged over seeds: (G,)."""
     started = time.perf_counter()
     data = {name: without(window, left_out) for name, window in windows.items()}
     config = next(

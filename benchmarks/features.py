@@ -1,7 +1,7 @@
-"""`shortlist bench features`: the feature store's speed, with Feast's own stores beside it.
+"""`shortlist bench features`: speed of the feature store, compared with Feast's own stores.
 
-Each part runs in a process of its own, so that its peak memory is its own. `--quick` takes a tenth
-of the rows. Redis is measured where `redis-server` is installed.
+Each part runs in a separate process, to measure its peak memory. `--quick` uses a tenth of the
+rows. Redis is measured if `redis-server` is installed.
 """
 
 import argparse
@@ -36,8 +36,8 @@ PARTS = ("materialize", "join", "big_join", "featurize")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    parser.add_argument("--only", choices=PARTS, action="append", help="these parts, not all")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rows")
+    parser.add_argument("--only", choices=PARTS, action="append", help="run only these parts")
+    parser.add_argument("--quick", action="store_true", help="use a tenth of the rows")
     arguments = parser.parse_args()
     scale = 10 if arguments.quick else 1
     parts: dict[str, Callable[[Path, int], dict[str, Any]]] = {
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def online(folder: Path, scale: int) -> dict[str, Any]:
-    """Materialize, reads, and reads while a materialize runs: ours, Feast's SQLite, Redis."""
+    """Materialize, reads, and reads during a materialize: Shortlist, Feast's SQLite, Redis."""
     rows, stock_rows = 200_000 // scale, 20_000 // scale
     with running_redis(folder / "redis") as redis:
         stores = {"own": (OWN, rows), "stock": (STOCK, stock_rows)}
@@ -99,7 +99,7 @@ def _online(folder: Path, stores: dict[str, Any], tag: str, rows: int) -> dict[s
 
 
 def join(folder: Path, scale: int) -> dict[str, Any]:
-    """1,000,000 requests x 11 features, 50 snapshots a user, string ids."""
+    """Join 1,000,000 requests with 11 features; 50 snapshots per user, string ids."""
     rows, users = 1_000_000 // scale, 20_000 // scale
     _write_requests(folder, rows=rows, users=users, features=11)
     bare, _ = _apart(_bare_asof, folder)
@@ -125,7 +125,7 @@ def join(folder: Path, scale: int) -> dict[str, Any]:
 
 
 def big_join(folder: Path, scale: int) -> dict[str, Any]:
-    """10,000,000 requests x 20 features in one join, requests read from Parquet, Arrow out."""
+    """Join 10,000,000 requests with 20 features at once; requests from Parquet, result in Arrow."""
     rows, users = 10_000_000 // scale, 200_000 // scale
     _write_requests(folder, rows=rows, users=users, features=20)
     own, peak_gb = _apart(_feast_join, folder, OWN, "own", 20, False)
@@ -139,7 +139,7 @@ def big_join(folder: Path, scale: int) -> dict[str, Any]:
 
 
 def featurize(folder: Path, scale: int) -> dict[str, Any]:
-    """Lakes of 1 and 10 million events whole, and a day of 100,000 events on top of each."""
+    """Featurize whole lakes of 1 and 10 million events, then a day of 100,000 events on each."""
     sizes = (1_000_000 // scale, 10_000_000 // scale)
     lakes = []
     for events in sizes:
@@ -175,7 +175,7 @@ def _write_requests(folder: Path, *, rows: int, users: int, features: int) -> No
 
 
 def _bare_asof(folder: Path) -> dict[str, Any]:
-    """What DuckDB needs for the join alone, Parquet in and Arrow out; the better of two."""
+    """Seconds of the join in DuckDB alone, Parquet in and Arrow out; the better of two runs."""
     taken = []
     for _ in range(2):
         with duckdb.connect() as connection:
@@ -195,9 +195,10 @@ def _bare_asof(folder: Path) -> dict[str, Any]:
 def _feast_join(
     folder: Path, stores: dict[str, Any], tag: str, features: int, as_frame: bool
 ) -> dict[str, Any]:
-    """`get_historical_features(...).to_arrow()`, the better of two; imports are paid before.
+    """Seconds of `get_historical_features(...).to_arrow()`, the better of two runs.
 
-    Stock Feast takes a frame only; ours also SQL over a file, as a training set is read.
+    Stock Feast accepts only a data frame. Shortlist also accepts SQL over a file, which is how
+    training sets are read.
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -220,7 +221,7 @@ def _feast_join(
 
 
 def _apart(work: Callable[..., dict[str, Any]], *arguments: Any) -> tuple[dict[str, Any], float]:
-    """Run in a process of its own; the result and its peak memory in GB."""
+    """Run `work` in a separate process; returns its result and its peak memory in GB."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measured, work, arguments).result()
 

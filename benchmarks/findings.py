@@ -1,15 +1,15 @@
-"""`shortlist bench findings`: four claims about recommenders, each tried in a simulated world.
+"""`shortlist bench findings`: test four claims about recommenders in a simulated world.
 
-1. popularity < ItemKNN < two-stage chain < oracle, in satisfaction a page.
-2. A ranker trained on clicks wins clicks and loses satisfaction and retention against one trained
-   on what a visit was worth.
-3. Without exploration and diversity control a loop trained on clicks narrows over 60 days; with
-   them it does not. (The loop trained on worth stands beside it.)
-4. A content model reaches new items on their first day, a collaborative one does not.
+1. Satisfaction per page: popularity < ItemKNN < two-stage chain < oracle.
+2. A ranker trained on clicks gets more clicks, but less satisfaction and retention, than one
+   trained on the value of a visit.
+3. Without exploration and diversity control, a feedback loop trained on clicks narrows over 60
+   days; with them it doesn't. (The loop trained on value is reported too.)
+4. A content model shows new items on their first day; a collaborative one doesn't.
 
-All arms live the same two months (`shortlist simulate --in-process`); a run that was interrupted
-goes on at its last finished day. Each claim is a difference with a 95% bootstrap interval over
-users, paired by user; it holds if the whole interval lies on its side of zero.
+All arms are simulated over the same two months (`shortlist simulate --in-process`). An interrupted
+run resumes after its last finished day. Each claim is a difference with a 95% bootstrap interval
+over users, paired by user. It holds if the whole interval is on the claimed side of zero.
 """
 
 import argparse
@@ -38,7 +38,7 @@ ARMS = "popularity,item_knn,content,clicks,value,clicks+explore+mmr,value+explor
 LOOPS, CONTROL = ("clicks", "value"), "+explore+mmr"
 ORDER = ("popularity", "item_knn", "value", "oracle")
 WEEKS = 2
-"""Narrowing is measured between the first and the last fortnight."""
+"""Weeks of the first and the last period, between which narrowing is measured."""
 Drawn = dict[str, tuple[float, np.ndarray]]
 
 
@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument("--preset", default="village")
     parser.add_argument("--days", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--arms", default=ARMS, help="live these only; the claims want all")
-    parser.add_argument("--plot", type=Path, help="write the days as SVG")
+    parser.add_argument("--arms", default=ARMS, help="simulate only these; the claims need all")
+    parser.add_argument("--plot", type=Path, help="write the figures by day as SVG")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
     settings = Settings()
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def judge(setting: Setting, lived: dict[str, Any]) -> dict[str, Any]:
-    """Each claim as named differences, and whether all of them lie on the claimed side."""
+    """Each claim as named differences, and whether it holds."""
     boot = Bootstrap(setting.world.num_users)
     drawn = {name: figures_of(setting, logs, boot) for name, logs in lived.items()}
 
@@ -128,8 +128,10 @@ def figures_of(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
 
 
 def change(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
-    """Last fortnight over first fortnight, less one, of how wide pages are; also of
-    `effective_items` as a share of the catalogue, which grows by half in two months.
+    """Relative change of page diversity from the first to the last two weeks.
+
+    `effective_share` is the change of `effective_items` as a share of the catalogue, which grows by
+    half in two months.
     """
     start, end, span = setting.schedule.start, setting.end, 7 * WEEKS
     before, after = (
@@ -146,7 +148,7 @@ def change(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
 
 
 def fair_share(setting: Setting) -> dict[str, float]:
-    """Mean number of places a page that a day's new items would get."""
+    """Mean number of new items per page if all items of the catalogue were shown equally often."""
     world, days = setting.world, range(setting.schedule.start, setting.end)
     slate = world.config.sessions.slate
     shares = [

@@ -1,10 +1,10 @@
 """`shortlist bench history_rule`: which of several events of an item a history should keep.
 
-In a shop an item is clicked and then bought. A history holds each item once: at its first event, at
-its newest, or at its strongest (a purchase before a click, of equals the newest). Worlds of the
-simulated shop, one for each seed; sources are fitted on the first 80% of the target events, tuned
-on the next 10%, and judged on the last 10% by nDCG@10 of new items, with 95% bootstrap intervals
-over the users of all worlds, paired with the first event.
+In a shop, a user clicks an item and then buys it. A history holds each item once: at its first
+event, its newest, or its strongest (purchase before click; the newest of equals). The data are
+simulated shops, one per seed. Sources are fitted on the first 80% of the target events, tuned on
+the next 10%, and evaluated on the last 10% by nDCG@10 of new items. Differences to the first event
+have paired 95% bootstrap intervals over the users of all worlds.
 """
 
 import argparse
@@ -50,12 +50,16 @@ STRENGTH = {"purchase": 2, "click": 1}
 
 
 class First(UserLog):
+    """Keeps the first event of each item."""
+
     def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
         _, first = np.unique(key, return_index=True)
         return rows[np.sort(first)]
 
 
 class Strongest(UserLog):
+    """Keeps the strongest event of each item, the newest of equals."""
+
     def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
         strength = np.zeros(len(EVENT_CODE) + 1)
         for name, value in STRENGTH.items():
@@ -85,7 +89,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 
 class World:
-    """One simulated shop: its target events, its windows and the requests of two of them."""
+    """One simulated shop: its target events, its windows, and requests of a window."""
 
     def __init__(self, preset: str, seed: int):
         world = open_world(SimulatedConfig(preset=preset, seed=seed))
@@ -130,7 +134,7 @@ class World:
         )
 
     def requests(self, rule: type[UserLog], window: str) -> tuple[Queries, list[np.ndarray]]:
-        """Requests of a window with histories by the rule, and the new items that follow."""
+        """Requests of a window with histories by `rule`, and the new items that follow each."""
         drawn = draw_requests(
             self.events,
             self.windows[window],
@@ -164,7 +168,7 @@ class World:
 
     @property
     def no_items(self) -> ItemState:
-        """Item states that no source here reads."""
+        """Empty item states; the sources of this benchmark don't read them."""
         size = self.catalogue.num_items + 1
         state = {name: np.zeros(size) for name in ITEM_STATE} | empty_group_state("item", size)
         state["item_day_counts"] = np.zeros((size, DAY_BUCKETS))
@@ -172,13 +176,13 @@ class World:
 
 
 def _asked(every: pa.Table) -> pa.Array:
-    """When the page of each event was asked for: at the first event with its `request_id`."""
+    """Time when the page of each event was requested: the first event with its `request_id`."""
     pages = every.select([c.USER_ID, c.REQUEST_ID])
     pages = pages.append_column("t", microseconds(every.column(c.EVENT_TIMESTAMP)))
     pages = pages.append_column("row", pa.array(np.arange(every.num_rows)))
     asked = pages.group_by([c.USER_ID, c.REQUEST_ID]).aggregate([("t", "min")])
     joined = pages.join(asked, [c.USER_ID, c.REQUEST_ID]).sort_by("row")
-    # A purchase long after its click has a page of its own: within half an hour it is the same.
+    # A purchase more than half an hour after the page was requested counts as a separate page.
     t, page = joined.column("t").to_numpy(), joined.column("t_min").to_numpy(zero_copy_only=False)
     page = np.where(np.isnan(page.astype(float)), t, page).astype(np.int64)
     return pa.array(np.where(t - page <= 30 * 60_000_000, page, t))

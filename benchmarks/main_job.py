@@ -1,8 +1,8 @@
-"""`shortlist bench main_job`: the whole pipeline on a fresh home for each seed, and its results.
+"""`shortlist bench main_job`: the whole pipeline in a fresh home for each seed, and its results.
 
-Runs `shortlist run` as a process of its own, measures it from outside, and compares the chain with
-the best baseline per user. Values of a user are averaged over seeds before users are resampled, so
-that the interval covers the choice of users and not the luck of one training.
+Runs `shortlist run` as a separate process, measures it from outside, and compares the chain with
+the best baseline per user. Values of a user are averaged over seeds before users are resampled. The
+interval therefore covers the sample of users, not the variation between trainings.
 """
 
 import argparse
@@ -43,13 +43,13 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "movielens-10
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
-    parser.add_argument("--seeds", type=int, default=1, help="runs, with the seeds 0, 1, ...")
+    parser.add_argument("--seeds", type=int, default=1, help="number of runs, seeds 0, 1, ...")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
     summaries, seconds, users = [], [], []
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            # Beside the original: its paths are relative to it.
+            # In the same folder, because the config's paths are relative to it.
             config = arguments.config.with_name(f".{arguments.config.stem}-{seed}.toml")
             config.write_text(with_seed(arguments.config.read_text(), seed))
             try:
@@ -62,7 +62,8 @@ def main() -> None:
         seconds.append(round(spent, 1))
     config = arguments.config
     if config == DEFAULT_CONFIG:
-        config = config.relative_to(DEFAULT_CONFIG.parents[1])  # a result names no one's folders
+        # Relative, so that a result doesn't contain folder names of this machine.
+        config = config.relative_to(DEFAULT_CONFIG.parents[1])
     result = {
         "command": f"shortlist bench main_job --config {config} --seeds {arguments.seeds}",
         **about_machine(),
@@ -75,14 +76,14 @@ def main() -> None:
 
 
 def with_seed(text: str, seed: int) -> str:
-    """A run's TOML with another seed; keys before the first table are the run's own."""
+    """The TOML of a run with another seed. `seed` is a key before the first table."""
     own, bracket, tables = text.partition("\n[")
     own = re.sub(r"(?m)^seed\s*=.*\n?", "", own)
     return f"seed = {seed}\n{own}{bracket}{tables}"
 
 
 def run(config: Path, *, home: Path) -> tuple[dict[str, Any], float]:
-    """The run's summary, and its seconds from start to end, imports included."""
+    """Run `shortlist run`: its summary, and its wall-clock seconds including imports."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "cli.main", "run", str(config), "--json"],
@@ -92,16 +93,16 @@ def run(config: Path, *, home: Path) -> tuple[dict[str, Any], float]:
         check=False,
     )
     seconds = time.perf_counter() - started
-    if done.returncode not in (0, 1):  # 1: not promoted, which is a result too
+    if done.returncode not in (0, 1):  # 1: not promoted, a valid result
         raise SystemExit(done.returncode)
     return json.loads(done.stdout), seconds
 
 
 def compare(users: list[pa.Table]) -> dict[str, Any]:
-    """Chain, its lead over the best baseline, and the chain without refit.
+    """Metrics of the chain, its lead over the best baseline, and of the chain without refit.
 
     Args:
-        users: of each seed, the run's `evaluation_users.parquet`.
+        users: the `evaluation_users.parquet` of each seed's run.
     """
     seeds = [by_method(table) for table in users]
 
@@ -119,7 +120,7 @@ def compare(users: list[pa.Table]) -> dict[str, Any]:
 
 
 def by_method(table: pa.Table) -> dict[str, dict[str, float]]:
-    """method -> user -> ndcg."""
+    """{method: {user: nDCG}}."""
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
         found.setdefault(row["method"], {})[row["user_id"]] = row["ndcg"]
@@ -127,12 +128,12 @@ def by_method(table: pa.Table) -> dict[str, dict[str, float]]:
 
 
 def difference(of: dict[str, float], other: dict[str, float]) -> dict[str, float]:
-    """User -> difference; every method is judged on the same requests."""
+    """{user: difference}; all methods are evaluated on the same requests."""
     return {user: value - other[user] for user, value in of.items()}
 
 
 def over_seeds(seeds: list[dict[str, float]]) -> dict[str, Any]:
-    """Mean with a 95% interval over users, each user's seeds averaged first; means of seeds."""
+    """Mean with a 95% interval over users (averaged over seeds first), and the mean per seed."""
     users = sorted(set().union(*seeds))
     values = [np.mean([seed[user] for seed in seeds if user in seed]) for user in users]
     rng = np.random.default_rng(0)
@@ -142,7 +143,7 @@ def over_seeds(seeds: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def figures(summary: dict[str, Any]) -> dict[str, Any]:
-    """What a result file keeps of a run's summary."""
+    """The part of a run's summary that goes into a result file."""
     kept: dict[str, Any] = {key: summary[key] for key in KEPT}
     if "replay" in summary:
         replay = summary["replay"]

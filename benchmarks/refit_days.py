@@ -1,10 +1,10 @@
-"""`shortlist bench refit_days`: what the refit is worth to the people of the next day.
+"""`shortlist bench refit_days`: effect of the refit on the next day's recommendations.
 
-A simulated shop lives through some days. Each night its new events are taken in, a release is
-trained and promoted. Each next day's real requests are then ranked by that release, and by the same
-release with its sources as they were fitted on the first window, before any refit.
+A simulated shop runs for some days. Each night, new events are ingested, and a release is trained
+and promoted. The next day's real requests are ranked twice: by that release, and by the same
+release with its sources before the refit, which were fitted on the first window only.
 
-Histories and item features are as of each request in both cases: only the models differ.
+Histories and item features are as of each request in both cases, so only the models differ.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def live(days: int) -> list[dict[str, Any]]:
-    """Train on the eve of each of the world's last days and judge on the day."""
+    """Train on the evening before each of the world's last days and evaluate on that day."""
     from flows.runtime.configuration import load_run_config
 
     base = load_run_config(DEFAULT_CONFIG)
@@ -81,7 +81,7 @@ def live(days: int) -> list[dict[str, Any]]:
 
 
 def take_in(settings: Settings, config: RunConfig) -> None:
-    """The log so far into lake and features."""
+    """Ingest, validate and featurize the log up to this day."""
     from flows.ingest import ingest_flow
     from flows.refresh import refresh
     from flows.validate import validate_flow
@@ -92,7 +92,7 @@ def take_in(settings: Settings, config: RunConfig) -> None:
 
 
 def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, Any]:
-    """Rank a day's requests with a run's release and with its sources as they were before."""
+    """Rank a day's requests with the run's refitted sources and with those before the refit."""
     from flows.evaluate import judge_chain, ndcg_of_users
     from flows.training.assemble import World, draw_window, judged_requests
     from models.recommend.recommender import load_chain

@@ -1,10 +1,10 @@
-"""`shortlist bench sequence`: a sequence model on any file of lines "user item item ...".
+"""`shortlist bench sequence`: train a sequence model on a file of lines "user item item ...".
 
     shortlist bench sequence --interactions FILE --format sequences --model auto --out FILE.json
 
-Leave-one-out over the order of the file, ranked over the whole catalogue (see
-`_sequence_protocol`). Each seed's figures and each epoch's state are kept in `--work`, so that the
-same command goes on where it was stopped.
+Leave-one-out evaluation in the order of the file, over the full catalogue (`_sequence_protocol`).
+Metrics of each seed and the state of each epoch are stored in `--work`, so that the same command
+resumes where it was stopped.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The result file's content."""
+    """Train and evaluate; returns the content of the result file."""
     statistics = Statistics.of(sequences.training(held_out=2))
     about = about_machine()
     result: dict[str, Any] = {
@@ -90,7 +90,7 @@ def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_baseline(sequences: Sequences, kind: str) -> dict[str, Any]:
-    """Baselines have no seed that matters: one run, and a deviation of 0."""
+    """Run a baseline once and report a deviation of 0, because seeds hardly affect baselines."""
     scorer, chosen = fit_baseline(sequences, kind)
     one = {
         "validation": judge(sequences, scorer, held_out=2),
@@ -100,7 +100,7 @@ def run_baseline(sequences: Sequences, kind: str) -> dict[str, Any]:
 
 
 def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and deviation over seeds of every figure, and the mean speed."""
+    """Mean and deviation of every metric over seeds, and the mean speed."""
     out: dict[str, Any] = {}
     for part in PARTS:
         rows = [seed[part] for seed in seeds if part in seed]

@@ -1,14 +1,14 @@
-"""`shortlist bench sequence_speed`: SASRec's training and scoring beside RecTools', in one run.
+"""`shortlist bench sequence_speed`: compare training and scoring of SASRec with RecTools.
 
     shortlist bench sequence_speed --interactions FILE --rectools-python PYTHON --out FILE.json
 
-What the machine's matrix products allow is timed before and after, and the better one counts. Both
-have 64 dimensions, 2 blocks of 2 heads, feed-forward parts of 64, histories of 50, batches of
-256 histories, the same dropout and learning rate, and 256 negatives where the loss is sampled:
-RecTools draws them for each position, here the batch shares them. Times are by the wall's clock and
-by the processor's, which is less disturbed by what else runs on the machine.
-RecTools' own environment is made by `pip install "rectools[torch]"`. Each part is kept under
-`--work`, so that the same command on the same file goes on where it was stopped.
+Matrix-product throughput of the machine is measured before and after; the better value counts. Both
+models have 64 dimensions, 2 blocks of 2 heads, feed-forward layers of 64, histories of 50, batches
+of 256 histories, and the same dropout and learning rate. Sampled losses use 256 negatives: RecTools
+draws them for each position, Shortlist shares them in the batch. Times are wall-clock and CPU
+seconds; other processes on the machine disturb CPU seconds less. Create RecTools' environment with
+`pip install "rectools[torch]"`. Each part is stored in `--work`, so that the same command on the
+same file resumes where it was stopped.
 """
 
 import argparse
@@ -66,12 +66,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rectools-python", type=Path)
     parser.add_argument("--learning-rate", type=float, default=6e-3)
     parser.add_argument("--dropout", type=float, default=0.2)
-    parser.add_argument("--steps", type=int, default=20, help="of ours that are timed")
-    parser.add_argument("--rectools-steps", type=int, default=4, help="a step is a batch of 256")
-    parser.add_argument("--epochs", type=int, default=0, help="of ours, 0: no training to nDCG")
-    parser.add_argument("--rectools-epochs", type=int, default=0, help="the same of RecTools")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps of Shortlist")
+    parser.add_argument("--rectools-steps", type=int, default=4, help="timed steps of RecTools")
     parser.add_argument(
-        "--losses", nargs="+", choices=LOSSES, default=LOSSES, help="which to compare"
+        "--epochs", type=int, default=0, help="epochs of Shortlist; 0: don't train to an nDCG"
+    )
+    parser.add_argument("--rectools-epochs", type=int, default=0, help="epochs of RecTools")
+    parser.add_argument(
+        "--losses", nargs="+", choices=LOSSES, default=LOSSES, help="losses to compare"
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--work", type=Path, help="default: bench/ under SHORTLIST_HOME")
@@ -80,7 +82,7 @@ def parse() -> argparse.Namespace:
 
 
 def check_rectools(python: Path | None) -> None:
-    """Raises FormatError if that Python cannot be run or has no RecTools."""
+    """Raise FormatError if that Python can't be run or can't import RecTools."""
     if python is None:
         return
     found = shutil.which(python)
@@ -93,7 +95,7 @@ def check_rectools(python: Path | None) -> None:
 
 
 def work_folder(arguments: argparse.Namespace) -> Path:
-    """A folder for this file and these settings: another one never takes their figures."""
+    """Folder of this file and these settings, so that no other run reads their figures."""
     settings = {
         name: str(value)
         for name, value in vars(arguments).items()
@@ -108,7 +110,7 @@ def work_folder(arguments: argparse.Namespace) -> Path:
 def parts_of(
     sequences: Sequences, arguments: argparse.Namespace
 ) -> dict[str, Callable[[], dict[str, Any]]]:
-    """What is measured, by name, ours and theirs one after the other."""
+    """Measurements by name, Shortlist's and RecTools' in turn."""
     threads = arguments.threads
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "matmul": lambda: measure_matmul(sequences.num_items, threads=threads)
@@ -157,7 +159,7 @@ def config_of(loss: str, arguments: argparse.Namespace) -> SasrecConfig:
 def run_rectools(
     loss: str, arguments: argparse.Namespace, *, batches: int | None = None
 ) -> dict[str, Any]:
-    """RecTools in its own environment; with `batches`, one epoch cut short, its first not timed."""
+    """Train RecTools in its environment; with `batches`, one short epoch after a warm-up batch."""
     lines = arguments.work / f"rectools-{loss}.jsonl"
     lines.unlink(missing_ok=True)
     lines.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +197,7 @@ def run_rectools(
 
 
 def compare(measured: dict[str, Any]) -> dict[str, Any]:
-    """Ratios, where both were measured."""
+    """Ratios of Shortlist to RecTools, where both were measured."""
     out: dict[str, Any] = {}
     for loss in LOSSES:
         ours = measured.get(f"shortlist steps {loss}")
@@ -221,8 +223,9 @@ def compare(measured: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """How much sooner ours reached the best validation nDCG that RecTools reached, by the wall's
-    clock and by the processor's.
+    """Time until Shortlist reaches RecTools' best validation nDCG, compared with RecTools' time.
+
+    Both in wall-clock and in CPU seconds.
     """
     best = int(np.argmax(theirs["validation_ndcg@10"]))
     wanted = theirs["validation_ndcg@10"][best]

@@ -1,9 +1,9 @@
-"""`shortlist bench serving`: the real service under load, end to end: features, retrieval, ranking,
-log.
+"""`shortlist bench serving`: end-to-end load test of the service.
 
-Two loads, one after the other, by a client on the same machine: an open loop (requests at a fixed
-rate, whatever the answers do; what users feel) and a closed loop (every connection asks again at
-once; saturation). Needs a promoted release.
+Two loads run one after the other, from a client on the same machine. The open loop sends requests
+at a fixed rate regardless of responses; its latency is what users see. In the closed loop, each
+connection sends the next request right after a response; it measures saturation. Needs a promoted
+release.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def open_loop(url: str, users: list[str], *, rate: float, seconds: float) -> dict[str, Any]:
-    """Send at a fixed rate; latency counts from the moment a request was due, queueing included."""
+    """Send at a fixed rate. Latency counts from a request's due time, so it includes queueing."""
     n = int(rate * seconds)
     latency = np.zeros(n)
     start = time.perf_counter() + 0.5
@@ -72,7 +72,7 @@ def open_loop(url: str, users: list[str], *, rate: float, seconds: float) -> dic
 
 
 def closed_loop(url: str, users: list[str], *, connections: int, seconds: float) -> dict[str, Any]:
-    """Each connection asks again as soon as it has its answer."""
+    """Each connection sends its next request as soon as it has a response."""
     end = time.perf_counter() + seconds
     latencies: list[float] = []
     lock = threading.Lock()

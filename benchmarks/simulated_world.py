@@ -1,7 +1,7 @@
-"""`shortlist bench simulated_world`: how fast a world is generated, and in how much memory.
+"""`shortlist bench simulated_world`: speed and memory of generating a simulated world.
 
-Everything counts: users' states, slates with propensities, what they do, and the Arrow tables of
-the contract with all ids, texts and queries. Nothing is written to a disk.
+Includes users' states, slates with propensities, users' actions, and the Arrow tables of the
+contract with all ids, texts and queries. Nothing is written to disk.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from simulation.tables import Publisher
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="large")
-    parser.add_argument("--impressions", type=float, default=10e6, help="stop after so many")
+    parser.add_argument("--impressions", type=float, default=10e6, help="stop after this many")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def generate(preset: str, impressions: float, *, threads: int) -> dict[str, Any]:
-    """Stream a preset until there are enough impressions, or its days are over."""
+    """Stream a preset until there are enough impressions or its days are over."""
     started = time.perf_counter()
     world = open_world(SimulatedConfig(preset=preset))
     publisher = Publisher(world)

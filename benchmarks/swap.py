@@ -1,7 +1,7 @@
-"""`shortlist bench swap`: how long answers take while releases are promoted and rolled back.
+"""`shortlist bench swap`: response times while releases are promoted and rolled back.
 
-Serves a copy of the promoted release of SHORTLIST_HOME with two workers. Clients ask all the time;
-first nothing else happens, then the release is swapped again and again.
+Serves a copy of SHORTLIST_HOME's promoted release with two workers. Clients send requests
+continuously: first without any change, then while the release is swapped repeatedly.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def publish_again(settings: Settings) -> str:
-    """A second release with the same models."""
+    """Publish a second release with the same models; returns its id."""
     store = ReleaseStore(settings.releases)
     first = store.open()
     with store.publishing(first.about | {"note": "published again"}) as (folder, about):
@@ -64,7 +64,7 @@ def publish_again(settings: Settings) -> str:
 
 
 def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[str, Any]:
-    """Answer times without and with swaps, failed requests, memory of the largest worker."""
+    """Response times without and with swaps, failed requests, memory of the largest worker."""
     store = ReleaseStore(settings.releases)
     week = Lake(settings.lake).interactions()
     users = sorted(set(week.column("user_id").to_pylist()))[:200]
@@ -100,7 +100,7 @@ def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[s
 def asked(
     url: str, users: list[str], work: Any, processes: list[psutil.Process]
 ) -> tuple[dict[str, Any], int]:
-    """Ask with all clients while `work` runs: answer times, and the largest resident size."""
+    """Send requests with all clients while `work` runs; returns response times and peak bytes."""
     over = threading.Event()
     milliseconds: list[float] = []
     failed: list[str] = []

@@ -1,7 +1,7 @@
-"""A weighted sum of two rankers, each on the scale of its own spread within a request.
+"""A weighted sum of two rankers, each divided by its score spread within a request.
 
-The scale is measured once, on validation, so that a request's scores do not depend on who else is
-in the batch.
+The spread is measured once, on validation, so that a request's scores don't depend on the rest of
+its batch.
 """
 
 import json
@@ -16,10 +16,11 @@ from shortlist.config import Config
 
 ABOUT = "blend.json"
 WEIGHTS = tuple(np.round(np.linspace(0, 1, 11), 1).tolist())
+"""Candidate weights of the first member."""
 
 
 class BlendConfig(Config):
-    """Which two rankers are mixed; the weight is chosen on validation."""
+    """The two rankers to blend; the weight is chosen on validation."""
 
     kind: Literal["blend"] = "blend"
     members: tuple[Literal["lambdamart", "deepfm"], Literal["lambdamart", "deepfm"]] = (
@@ -29,7 +30,7 @@ class BlendConfig(Config):
 
 
 class Blend:
-    """Members with the factor of each: its weight over its spread."""
+    """Rankers, each with its factor: weight / spread."""
 
     name = "blend"
 
@@ -38,7 +39,7 @@ class Blend:
         self.factors = dict(factors)
 
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(R, F) float32, (R,) int64 -> (R,) float32; a member that weighs nothing is not asked."""
+        """(R, F) float32, (R,) int64 -> (R,) float32; members with factor 0 aren't evaluated."""
         total = np.zeros(len(x), dtype=np.float32)
         for name, member in self.members.items():
             if self.factors[name] > 0:
@@ -46,7 +47,7 @@ class Blend:
         return total
 
     def save(self, folder: Path) -> None:
-        """Each member in a folder of its name, the factors as JSON."""
+        """Write each member into a subfolder of its name, the factors as JSON."""
         for name, member in self.members.items():
             (folder / name).mkdir()
             member.save(folder / name)
@@ -54,7 +55,7 @@ class Blend:
 
 
 def fit_blend(members: Mapping[str, Ranker], validation: RankingData) -> Blend:
-    """Try weights 0, 0.1 ... 1 of the first member; keep the best, the middle one of equals."""
+    """Choose the first member's weight from 0, 0.1 ... 1 by nDCG; the middle one if several tie."""
     first, second = members
     scores = {n: m.predict(validation.x, validation.item_idx) for n, m in members.items()}
     spread = {name: _spread(validation, score) for name, score in scores.items()}
@@ -70,7 +71,7 @@ def fit_blend(members: Mapping[str, Ranker], validation: RankingData) -> Blend:
 
 
 def _spread(data: RankingData, scores: np.ndarray) -> float:
-    """Mean standard deviation of the scores within a request."""
+    """Standard deviation of the scores within a request, averaged over requests."""
     owner = np.repeat(np.arange(len(data)), data.group)
     count = np.maximum(data.group, 1)
     mean = np.bincount(owner, weights=scores, minlength=len(data)) / count

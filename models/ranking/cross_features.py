@@ -1,4 +1,4 @@
-"""Features that join a user's or all users' figures with a candidate's.
+"""Features that combine user or global statistics with item features.
 
 Shapes: B requests, C candidates.
 """
@@ -28,11 +28,11 @@ CROSS: dict[str, Cross] = {
         _item("item_count_14d_log", item), real
     ),
 }
-"""Feature -> its values (B, C) from the queries, the item features (B, C, len(ITEM_FEATURES)) and
-which candidates are real (B, C)."""
+"""Feature -> its values (B, C), from the queries, the item features (B, C, len(ITEM_FEATURES)) and
+the mask of real candidates (B, C)."""
 
 
 def cross_features(queries: Queries, item: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """-> (B, C, len(CROSS))."""
+    """Cross features of (B, C) candidates: (B, C, len(CROSS))."""
     real = candidates > 0
     return np.stack([feature(queries, item, real) for feature in CROSS.values()], axis=-1)

@@ -1,11 +1,13 @@
-"""DeepFM (Guo et al. 2017): first order, factorised second order and a deep part over the same
-embeddings, summed.
+"""DeepFM ranker: first-order, factorisation-machine and deep part over shared embeddings, summed.
 
-Notable choices: a numeric feature enters as its quantile in the training data, mapped to [-1, 1],
-so that counts, years and scores of every source stand on one scale and outliers cannot pull; its
-embedding is that value times the field's vector, as in the paper; a column that is the same
-everywhere is left out. Fields besides: the item id and the profile codes. The loss is listwise
-softmax over one request's candidates (Cao et al. 2007), its negatives drawn anew each epoch.
+Source: Guo et al. 2017. Choices:
+
+- A numeric feature is replaced by its quantile in the training data, mapped to [-1, 1]. All
+  features are then on one scale, without outliers. Its embedding is that value times the field's
+  vector, as in the paper. Constant columns are left out.
+- Other fields are the item id and the profile codes.
+- The loss is a listwise softmax over the candidates of a request (Cao et al. 2007). Negatives are
+  drawn anew for each epoch.
 
 Shapes: B requests, C candidates, R rows, F features, D dim, Q quantiles.
 """
@@ -36,15 +38,14 @@ PREDICT_ROWS = 50_000
 
 
 class DeepfmConfig(Config):
-    """Hyperparameters of DeepFM. `num_candidates`: of one request in one step, half of them
-    relevant at most.
-    """
+    """Hyperparameters of DeepFM."""
 
     kind: Literal["deepfm"] = "deepfm"
     embedding_dim: int = 16
     hidden_dims: tuple[int, ...] = (128, 64)
     dropout: float = 0.2
     num_candidates: int = 100
+    """Candidates of a request in one training step; at most half of them relevant."""
     batch_size: int = 32
     optimiser: OptimiserConfig = OptimiserConfig(
         learning_rate=1e-3, weight_decay=1e-2, num_epochs=8, patience=2
@@ -77,7 +78,7 @@ class DeepfmNet(nn.Module):
         self.deep = nn.Sequential(*layers, nn.Linear(width, 1))
 
     def forward(self, z: Tensor, codes: Tensor, item_idx: Tensor) -> Tensor:
-        """(..., numeric), (..., A), (...) -> (...) scores."""
+        """numeric (..., F'), codes (..., A), item_idx (...) -> scores (...)."""
         fields = [item_idx, *codes.unbind(-1)]
         vectors = [table(field) for table, field in zip(self.vectors, fields, strict=True)]
         biases = [table(field) for table, field in zip(self.biases, fields, strict=True)]
@@ -86,11 +87,11 @@ class DeepfmNet(nn.Module):
         squares = z.square() @ self.numeric_vector.square() + sum(v.square() for v in vectors)
         second = 0.5 * (total.square() - squares).sum(-1, keepdim=True)
         deep = self.deep(torch.cat([z, *vectors], dim=-1))
-        return (first + second + deep).squeeze(-1)  # (...)
+        return (first + second + deep).squeeze(-1)
 
     def prepare(self, generator: torch.Generator) -> None:
-        """Draw the weights; small vectors and no bias, so that at the start only the deep part
-        speaks.
+        """Initialise the weights. The first- and second-order parts start near zero, so that the
+        deep part dominates at first.
         """
         prepare(self, generator)
         nn.init.normal_(self.numeric_vector, std=0.01, generator=generator)
@@ -102,7 +103,7 @@ class DeepfmNet(nn.Module):
 
 
 class Deepfm:
-    """A trained network with the quantiles and the schema it was trained on."""
+    """A trained network with its quantiles and feature schema."""
 
     name = "deepfm"
 
@@ -128,7 +129,7 @@ class Deepfm:
         self.net.eval()
 
     def inputs(self, x: np.ndarray, item_idx: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, F), (R,) -> what the network reads; items that came after the training have id 0."""
+        """(R, F), (R,) -> the network's inputs; items newer than the training have item_idx 0."""
         z = self.quantiles.transform(x[:, self.numeric])
         known = np.where(item_idx <= self.num_items, item_idx, 0)
         codes = x[:, self.codes].astype(np.int64)
@@ -144,7 +145,7 @@ class Deepfm:
         return out
 
     def save(self, folder: Path) -> None:
-        """Write the weights with the quantiles as safetensors, the rest as JSON."""
+        """Write weights and quantiles as safetensors, the rest as JSON."""
         tensors = {
             f"net.{name}": value.contiguous() for name, value in self.net.state_dict().items()
         }
@@ -161,7 +162,7 @@ class Deepfm:
 
     @classmethod
     def load(cls, folder: Path) -> "Deepfm":
-        """Raises SchemaError if this code makes other features than it was trained on."""
+        """Load; raises SchemaError if this code computes other features than the saved ones."""
         about = json.loads((folder / ABOUT).read_text())
         tensors = load_file(folder / WEIGHTS)
         quantiles = Quantiles(
@@ -180,8 +181,9 @@ class Deepfm:
 
 
 def numeric_columns(schema: RankingSchema, x: np.ndarray) -> list[int]:
-    """Columns that are no codes and that differ somewhere in (R, F) rows: a lake of ratings alone
-    has no click rates.
+    """Indices of the columns of (R, F) rows that hold no codes and aren't constant.
+
+    Some columns are constant: a lake with only ratings has no click rates.
     """
     differs = (x != x[:1]).any(axis=0)
     return [
@@ -190,7 +192,7 @@ def numeric_columns(schema: RankingSchema, x: np.ndarray) -> list[int]:
 
 
 class Batch(NamedTuple):
-    """B requests with C drawn candidates each."""
+    """B requests with C sampled candidates each."""
 
     z: Tensor  # (B, C, numeric)
     codes: Tensor  # (B, C, A)
@@ -208,7 +210,7 @@ def fit_deepfm(
     """Train until nDCG@10 on `validation` stops rising.
 
     Raises:
-        RankingError: no request of `train` teaches an order.
+        RankingError: no request of `train` has both a relevant and an irrelevant candidate.
     """
     data = train.learnable()
     numeric = numeric_columns(data.schema, data.x)
@@ -259,10 +261,9 @@ def fit_deepfm(
 def draw_candidates(
     data: RankingData, requests: np.ndarray, *, count: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Rows of at most `count` candidates of each request, (B, C) with -1 for padding.
+    """Sample at most `count` candidates of each request: rows (B, C), -1 for padding.
 
-    Relevant ones come first, drawn down to half of `count`, so that each list keeps something to
-    compare with.
+    Relevant candidates come first, at most `count` / 2 of them, so that each list has negatives.
     """
     rows = data.rows[requests]
     relevant = (rows >= 0) & (np.append(data.label, 0)[rows] > 0)

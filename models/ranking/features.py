@@ -1,8 +1,7 @@
-"""The one function that builds ranking features: training, evaluation and service all call
-`ranking_features`.
+"""Ranking features: training, evaluation and service all build them with `ranking_features`.
 
-Everything a value may depend on is passed in: the query (history strictly before `at`), the item
-pack as of its tick, and what the sources said. Labels never come near.
+All inputs are arguments: the query (history strictly before `at`), the item features as of their
+tick, and the scores and ranks of the sources. Labels are never an input.
 
 Shapes: B requests, C candidates, L history, K categories, S sources, F features.
 """
@@ -24,13 +23,13 @@ from shortlist.features.pack import ItemState
 from shortlist.features.profiles import PLACES, ProfileEncoder
 
 CHUNK_CELLS = 4_000_000
-"""Bound on the cells of the largest intermediate array: 32 MB in float64."""
+"""Maximum number of cells of the largest intermediate array: 32 MB in float64."""
 
 
 def ranking_schema(
     sources: Sequence[str], *, profiles: ProfileEncoder, repeats: bool = False
 ) -> RankingSchema:
-    """The columns for these candidate sources, in this order, these user attributes and places."""
+    """The feature columns for these sources (in this order), user attributes and request places."""
     codes = zip(profiles.names, profiles.cardinalities, strict=True)
     places = tuple(len(values) + 1 for values in profiles.places)
     return RankingSchema(tuple(sources), tuple(codes), places, repeats)
@@ -46,16 +45,15 @@ def ranking_features(
     source_ranks: Mapping[str, np.ndarray],
     schema: RankingSchema,
 ) -> np.ndarray:
-    """Features of given candidates: (B, C) item_idx, 0 for padding -> (B, C, F) float32, finite
-    everywhere.
+    """Features of given candidates: (B, C) item_idx, 0 for padding -> (B, C, F) float32, finite.
 
     Args:
-        source_scores: for each source (B, C) float32, its score of every candidate; NaN or -inf
-            where it has none.
-        source_ranks: for each source (B, C), the rank (from 1) in its own list, 0 where it did not
-            retrieve the item.
-        schema: decides the columns and their order; a source it names that is not given counts as
-            silent.
+        source_scores: (B, C) float32 per source: its score of every candidate; NaN or -inf where it
+            has none.
+        source_ranks: (B, C) per source: the rank (from 1) in its list, 0 where it did not retrieve
+            the item.
+        schema: the columns and their order. A source of the schema that is not in `source_scores`
+            counts as without scores.
     """
     B, C = candidates.shape
     out = np.empty((B, C, len(schema)), dtype=np.float32)
@@ -88,7 +86,7 @@ def _fill(
     *,
     repeats: bool,
 ) -> None:
-    """Write every column of a chunk, block by block in the order of the schema."""
+    """Write all columns of a chunk, block by block in the order of the schema."""
     item = finalize_items(
         items.take(candidates),
         as_of=items.as_of,
@@ -116,7 +114,7 @@ def _fill(
 
 
 def _places(queries: Queries) -> np.ndarray:
-    """(B, 2) codes of surface and device."""
+    """(B, 2) codes of surface and device, 0 for unknown."""
     if queries.places is None:
         return np.zeros((len(queries), len(PLACES)), dtype=np.int64)
     return queries.places

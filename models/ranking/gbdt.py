@@ -1,12 +1,14 @@
-"""LambdaMART: boosted trees on the gradient of nDCG (Burges 2010, "From RankNet to LambdaRank to
-LambdaMART").
+"""LambdaMART ranker: boosted trees trained on the gradient of nDCG, with LightGBM.
 
-By LightGBM. Notable choices: stopped early on the house's own nDCG@10 (mean per user, then over
-users, relevant items that no source found counted as missed), which LightGBM's built-in metric does
-not know; each user weighs the same, as in the evaluation; user codes are native categories. On logs
-of a few thousand requests one training is as good as its seed, and small leaves learn by heart
-which items were popular: so leaves grow with the data, and several models are averaged
-(docs/decisions.md).
+Source: Burges 2010, "From RankNet to LambdaRank to LambdaMART". Choices:
+
+- Early stopping uses this project's nDCG@10: mean per user, then over users, and relevant items
+  that no source found count as missed. LightGBM's built-in metric does neither.
+- Every user has the same total weight, as in the evaluation.
+- User codes are native categorical features.
+- On logs of a few thousand requests, results vary with the seed and small leaves memorise popular
+  items. So several models are averaged, and the minimum leaf size grows with the data
+  (docs/experiments/ranking.md).
 """
 
 from typing import Literal
@@ -23,17 +25,17 @@ from shortlist.config import Config
 
 
 class LambdamartConfig(Config):
-    """Hyperparameters of LambdaMART, the names LightGBM's."""
+    """Hyperparameters of LambdaMART, under LightGBM's names."""
 
     kind: Literal["lambdamart"] = "lambdamart"
     num_models: int = Field(default=3, ge=1)
-    """Trainings of different seeds whose scores are averaged."""
+    """Number of models with different seeds whose scores are averaged."""
     num_leaves: int = 7
     learning_rate: float = 0.07
     num_rounds: int = 300
     early_stopping_rounds: int = 40
     min_data_in_leaf: int | None = None
-    """None: the MIN_LEAF_SHARE of the candidates, between 20 and MAX_MIN_LEAF."""
+    """None: MIN_LEAF_SHARE of the candidates, but at least 20 and at most MAX_MIN_LEAF."""
     lambdarank_truncation_level: int = 20
     feature_fraction: float = 0.25
     bagging_fraction: float = 0.8
@@ -45,7 +47,7 @@ MAX_MIN_LEAF = 2000
 
 
 class Lambdamart(TreeRanker):
-    """Boosted trees, each model cut at its best number of rounds."""
+    """Boosted trees; each model keeps its best number of rounds."""
 
     name = "lambdamart"
 
@@ -66,7 +68,7 @@ def fit_lambdamart(
     """Boost each model until nDCG@10 on `validation` has not risen for `early_stopping_rounds`.
 
     Raises:
-        RankingError: no request of `train` teaches an order.
+        RankingError: no request of `train` has both a relevant and an irrelevant candidate.
     """
     learnable = train.learnable()
     dataset = lgb.Dataset(
@@ -74,7 +76,7 @@ def fit_lambdamart(
         label=learnable.label,
         group=learnable.group,
         weight=np.repeat(learnable.user_weights(), learnable.group),
-        # By position: LightGBM refuses some characters in names, and users name attributes.
+        # By position: LightGBM refuses some characters that users' attribute names may contain.
         categorical_feature=[train.schema.names.index(name) for name in train.schema.categorical],
     )
     watched = dataset.create_valid(validation.x, label=validation.label, group=validation.group)
@@ -103,7 +105,7 @@ def fit_lambdamart(
             feval=lambda scores, _: ("ndcg@10", validation.mean_ndcg(scores), True),
             callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False)],
         )
-        # Through the text form: the model in memory is the one that gets saved, cut at its best.
+        # Truncate to the best round through the text format, so that the saved model is the same.
         best = booster.model_to_string(num_iteration=booster.best_iteration)
         boosters.append(lgb.Booster(model_str=best))
     return Lambdamart(*boosters)

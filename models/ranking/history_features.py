@@ -1,7 +1,8 @@
-"""What a candidate has in common with the user's history: categories, values, years of publication,
-prices, brands. A catalogue without prices or brands costs nothing for theirs.
+"""Similarity of a candidate to the user's history: categories, values, years, prices, brands.
 
-Shapes: B requests, C candidates, L history, K categories, M the most recent items of a history.
+A catalogue without prices or brands costs no time for their features.
+
+Shapes: B requests, C candidates, L history, K categories, M newest items of a history.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 
 RECENT = 50
-"""Newest items that these features look at; some only at the last 10."""
+"""Number of newest items that these features read; some read only the last 10."""
 HALF_LIFE = 10
 """Half-life of the recent category profile, in history positions."""
 MICROSECONDS_PER_YEAR = 365.25 * MICROSECONDS_PER_DAY
@@ -23,9 +24,9 @@ MICROSECONDS_PER_YEAR = 365.25 * MICROSECONDS_PER_DAY
 
 @dataclass(frozen=True)
 class HistoryPairs:
-    """B histories beside C candidates each; what several features share is computed once."""
+    """B histories with C candidates each; caches the arrays that several features share."""
 
-    queries: Queries  # histories of RECENT columns
+    queries: Queries  # histories cut to RECENT columns
     catalogue: Catalogue
     candidates: np.ndarray  # (B, C)
 
@@ -54,7 +55,7 @@ class HistoryPairs:
         return self.mine @ self.of_last.transpose(0, 2, 1)
 
     def num_last(self, count: int) -> np.ndarray:
-        """(B, 1) real items among the newest `count`, at least 1."""
+        """(B, 1) number of real items among the newest `count`, at least 1."""
         return np.maximum((self.last[:, None, :count] > 0).sum(-1), 1)
 
     @cached_property
@@ -66,7 +67,7 @@ class HistoryPairs:
         return _brands(self.catalogue, self.candidates, self.last)
 
     def distinct_categories(self, count: int) -> np.ndarray:
-        """(B, 1) categories of the newest `count` items."""
+        """(B, 1) number of distinct categories of the newest `count` items."""
         return (self.of_last[:, :count] > 0).any(1).sum(-1)[:, None]
 
 
@@ -92,7 +93,7 @@ HISTORY: dict[str, Callable[[HistoryPairs], np.ndarray]] = {
     "distinct_categories_10": lambda p: p.distinct_categories(10),
     "distinct_categories_50": lambda p: p.distinct_categories(RECENT),
 }
-"""Feature -> its values, (B, C) or (B, 1), in the order of the columns."""
+"""Feature -> its values, (B, C) or (B, 1), in column order."""
 
 
 def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndarray) -> np.ndarray:
@@ -107,8 +108,8 @@ def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndar
 def _newest(queries: Queries) -> Queries:
     """The queries with the newest RECENT events of each history, in RECENT columns.
 
-    The width is fixed because the last bit of a sum depends on it: with the longest history of a
-    batch as the width, a request's features would depend on the other requests.
+    The width is fixed because float rounding of a sum depends on it. If the width were the longest
+    history of the batch, a request's features would depend on the other requests.
     """
 
     def cut(values: np.ndarray) -> np.ndarray:
@@ -119,17 +120,16 @@ def _newest(queries: Queries) -> Queries:
 
 
 def unit_categories(catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray:
-    """(...) item_idx -> (..., K) float32 category vectors of length 1; zeros where an item has no
-    category.
-    """
+    """(...) item_idx -> (..., K) float32 category vectors of length 1; zeros without categories."""
     vectors = catalogue.category_matrix[item_idx]
-    count = vectors.sum(-1, keepdims=True)  # 0/1 vectors: the squared length is the count
+    count = vectors.sum(-1, keepdims=True)  # of a 0/1 vector: equals the squared length
     return vectors / np.sqrt(np.maximum(count, 1))
 
 
 def _profiles(queries: Queries, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Category profiles of each history, (B, K) each: all alike, recent first, by value about the
-    user's mean.
+    """Three category profiles of each history, (B, K) each.
+
+    They weight events equally, by recency, and by the value's difference from the user's mean.
     """
     history, lengths, value = queries.history, queries.lengths, queries.history_value
     vectors = unit_categories(catalogue, history)
@@ -161,9 +161,7 @@ def _last(history: np.ndarray, lengths: np.ndarray, count: int) -> np.ndarray:
 
 
 def _years_from(catalogue: Catalogue, candidates: np.ndarray, history: np.ndarray) -> np.ndarray:
-    """(B, C) years from the mean publication of `history` to the candidate's; 0 where either is
-    unknown.
-    """
+    """(B, C) years from the history's mean publication date to the candidate's; 0 if unknown."""
     published = catalogue.published_at[history]
     known = published != 0
     count = known.sum(1, keepdims=True)
@@ -177,8 +175,8 @@ def _prices(
 ) -> tuple[np.ndarray, ...]:
     """The values of the five price features, in order; 0 where a price is unknown.
 
-    Log price of the candidate; mean log price of the history; difference of the last items' mean to
-    it; difference of the candidate's to each of the two means.
+    1. log price of the candidate, 2. mean log price of the history, 3. mean of the last items minus
+    that of the history, 4. and 5. candidate minus each of the two means.
     """
     price = catalogue.log_price
     if np.isnan(price).all():
@@ -197,7 +195,7 @@ def _prices(
 
 
 def _mean_price(paid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, L) log prices, NaN where unknown -> (B, 1) their mean, and whether there is one."""
+    """(B, L) log prices, NaN where unknown -> (B, 1) their mean, and whether any is known."""
     known = np.isfinite(paid)
     count = known.sum(1, keepdims=True)
     return np.where(known, paid, 0).sum(1, keepdims=True) / np.maximum(count, 1), count > 0
@@ -206,8 +204,9 @@ def _mean_price(paid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _brands(
     catalogue: Catalogue, candidates: np.ndarray, last: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Share of the last items with the candidate's brand, and whether the newest has it: (B, C)
-    each. An unknown brand matches none.
+    """Share of the last items with the candidate's brand, and whether the newest has it.
+
+    (B, C) each. An unknown brand matches no other.
     """
     brand = catalogue.brand_code
     if not brand.any():

@@ -1,7 +1,7 @@
-"""What a ranker is, what it is trained on, and how it is judged.
+"""The ranker protocol, its training data, and its evaluation.
 
-Shape legend: G requests (groups), R = sum of the groups' candidates, F features, C the widest
-group.
+Shape legend: G requests (groups), R candidates of all groups together, F features, C candidates of
+the largest group.
 """
 
 from collections.abc import Sequence
@@ -17,36 +17,37 @@ from models.ranking.schema import RankingSchema
 
 
 class RankingError(ValueError):
-    """Rankers cannot be trained on these requests; the message says what they lack."""
+    """Rankers can't be trained on these requests; the message says what is missing."""
 
 
 @runtime_checkable
 class Ranker(Protocol):
-    """Orders the candidates of a request; higher is better, scores of different requests do not
-    compare.
+    """Scores the candidates of a request; higher is better.
+
+    Scores are comparable only within a request.
     """
 
     name: str
 
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(R, F) float32 in the order of the schema, (R,) int64 -> (R,) float32."""
+        """Scores of candidates: x (R, F) float32 in schema order, item_idx (R,) -> (R,) float32."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write everything needed to load it again into an existing empty folder. No pickle."""
+        """Write everything that `load` needs into an existing empty folder. No pickle."""
         ...
 
 
 @dataclass(frozen=True)
 class RankingData:
-    """Requests with their candidates, features and what turned out relevant; group after group."""
+    """Requests with candidates, features and labels; the rows of a group are contiguous."""
 
     x: np.ndarray  # (R, F) float32
     item_idx: np.ndarray  # (R,) int64, from 1
-    label: np.ndarray  # (R,) float32, 1 relevant
-    group: np.ndarray  # (G,) int64: candidates of each request
+    label: np.ndarray  # (R,) float32, 1 if relevant
+    group: np.ndarray  # (G,) int64: number of candidates of each request
     users: list[str]  # of each request
-    num_relevant: np.ndarray  # (G,) int64, those that are not among the candidates included
+    num_relevant: np.ndarray  # (G,) int64, including items that are not among the candidates
     schema: RankingSchema
 
     @classmethod
@@ -59,8 +60,12 @@ class RankingData:
         users: Sequence[str],
         schema: RankingSchema,
     ) -> "RankingData":
-        """(G, C, F) features of (G, C) candidates padded with 0, and the relevant item_idx of each
-        request.
+        """Build from padded arrays.
+
+        Args:
+            x: (G, C, F) features.
+            candidates: (G, C) item_idx, padded with 0.
+            relevant: relevant item_idx of each request.
         """
         real = candidates > 0
         label = np.stack(
@@ -78,7 +83,7 @@ class RankingData:
 
     @classmethod
     def concat(cls, parts: Sequence["RankingData"]) -> "RankingData":
-        """One after the other; the schemas must be the same."""
+        """Concatenate parts; their schemas must be equal."""
         assert len({part.schema for part in parts}) == 1, "parts of different schemas, or none"
         return cls(
             x=np.concatenate([part.x for part in parts]),
@@ -96,11 +101,11 @@ class RankingData:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """(G, C) int64: the row of each candidate, -1 for padding."""
+        """(G, C) int64: row of each candidate, -1 for padding."""
         return pad_groups(self.group)
 
     def take(self, requests: np.ndarray) -> "RankingData":
-        """The data of some requests, in the order given."""
+        """The data of the given requests, in the given order."""
         rows = self.rows[requests]
         rows = rows[rows >= 0]
         return RankingData(
@@ -114,9 +119,9 @@ class RankingData:
         )
 
     def without_sources(self, sources: Sequence[str]) -> "RankingData":
-        """The same candidates without the features of some sources.
+        """The same candidates without the features of these sources.
 
-        The features that merge all sources stay as they are.
+        Features that merge all sources keep their values.
         """
         schema = replace(
             self.schema, sources=tuple(s for s in self.schema.sources if s not in sources)
@@ -125,14 +130,15 @@ class RankingData:
         return replace(self, x=self.x[:, [place[name] for name in schema.names]], schema=schema)
 
     def user_weights(self) -> np.ndarray:
-        """(G,) float32: 1 / requests of the same user, scaled to mean 1: each user counts alike."""
+        """(G,) float32: 1 / requests of the same user, mean 1, so that all users weigh the same."""
         _, rows, counts = np.unique(np.asarray(self.users), return_inverse=True, return_counts=True)
         weights = 1 / counts[rows]
         return (weights / weights.mean()).astype(np.float32)
 
     def learnable(self) -> "RankingData":
-        """The requests with both a relevant candidate and one that is not: only they teach an
-        order.
+        """The requests with at least one relevant and one irrelevant candidate.
+
+        Only these have an order to learn.
 
         Raises:
             RankingError: there are none.
@@ -150,9 +156,9 @@ class RankingData:
     def ndcg(self, scores: np.ndarray, *, k: int = 10) -> np.ndarray:
         """(R,) scores -> (G,) nDCG@k against all relevant items, also those that no source found.
 
-        NaN where a request has nothing relevant.
+        NaN if a request has no relevant item.
         """
-        padded = np.append(scores, -np.inf)[self.rows]  # row -1 is the padding
+        padded = np.append(scores, -np.inf)[self.rows]  # row -1 reads the appended padding
         depth = min(k, padded.shape[1])
         best = np.sort(np.argpartition(-padded, depth - 1, axis=1)[:, :depth], axis=1)
         order = np.argsort(-np.take_along_axis(padded, best, axis=1), axis=1, kind="stable")
@@ -168,7 +174,7 @@ class RankingData:
 
 
 def pad_groups(group: np.ndarray) -> np.ndarray:
-    """(G,) sizes -> (G, C) int64 row numbers, -1 on the right of shorter groups."""
+    """(G,) group sizes -> (G, C) int64 row numbers, padded on the right with -1."""
     starts = np.cumsum(group) - group
     place = np.arange(group.max(initial=0))
     return np.where(place < group[:, None], starts[:, None] + place, -1)

@@ -1,5 +1,4 @@
-"""Numeric features as their quantile in the training data: one scale for counts, years and scores
-alike.
+"""Quantile transform of numeric features: counts, years and scores get the same scale.
 
 Shapes: R rows, F features, Q knots.
 """
@@ -14,14 +13,14 @@ SAMPLE = 100_000
 
 @dataclass(frozen=True)
 class Quantiles:
-    """A piecewise linear, non-falling map of each feature to [-1, 1]; 0 is the median."""
+    """A monotone, piecewise linear map of each feature to [-1, 1]; the median maps to 0."""
 
-    knots: np.ndarray  # (F, Q) float32, rising
-    places: np.ndarray  # (F, Q) float32, where each knot lies
+    knots: np.ndarray  # (F, Q) float32, ascending feature values
+    places: np.ndarray  # (F, Q) float32, value in [-1, 1] of each knot
 
     @classmethod
     def fit(cls, x: np.ndarray, *, rng: np.random.Generator) -> "Quantiles":
-        """Knots of (R, F) rows, by a sample of them where there are many."""
+        """Fit the knots on (R, F) rows; on a random sample if there are more than SAMPLE."""
         if len(x) > SAMPLE:
             x = x[np.sort(rng.choice(len(x), size=SAMPLE, replace=False))]
         share = np.linspace(0, 1, NUM_KNOTS)
@@ -29,7 +28,7 @@ class Quantiles:
         knots = np.empty((x.shape[1], NUM_KNOTS), dtype=np.float32)
         places = np.empty_like(knots)
         for feature, column in enumerate(edges.T):
-            # A value that fills several quantiles (a count of 0) lies in the middle of them.
+            # A value that spans several quantiles (a count of 0) maps to their middle.
             values, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
             middle = np.bincount(inverse, weights=2 * share - 1) / counts
             pad = NUM_KNOTS - len(values)
@@ -38,9 +37,7 @@ class Quantiles:
         return cls(knots, places)
 
     def transform(self, x: np.ndarray) -> np.ndarray:
-        """(R, F) float32 -> (R, F) float32 in [-1, 1]; values beyond the training data get the
-        ends.
-        """
+        """(R, F) float32 -> (R, F) float32 in [-1, 1]; values out of range map to -1 or 1."""
         out = np.empty(x.shape, dtype=np.float32)
         for feature, (knots, places) in enumerate(zip(self.knots, self.places, strict=True)):
             out[:, feature] = np.interp(x[:, feature], knots, places)

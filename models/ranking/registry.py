@@ -1,7 +1,7 @@
-"""Every ranker by type: the union of their configs, and how each is fitted and loaded.
+"""The table of rankers by type: the union of their configs, and how to fit and load each.
 
-A new ranker is a file with a Config, a `fit_x` and a `load`, one member of the union, and one line
-in RANKERS. A blend is built from fitted rankers.
+To add a ranker: write a file with a Config, a `fit_x` and a `load`, add the Config to the union,
+and add one line to RANKERS. A blend is built from fitted rankers.
 """
 
 import json
@@ -23,7 +23,7 @@ RankerConfig = Annotated[LambdamartConfig | DeepfmConfig | BlendConfig, Field(di
 
 @dataclass(frozen=True)
 class Entry:
-    """How a ranker type is fitted on data and loaded from a folder."""
+    """How to fit a ranker type on data, and how to load one from a folder."""
 
     config: type[LambdamartConfig] | type[DeepfmConfig]
     fit: Callable[[Any, RankingData, RankingData, TrainingOptions], Ranker]
@@ -48,11 +48,11 @@ def fit_ranker(
     """Fit one ranker.
 
     Args:
-        fitted: rankers that are fitted already, by type. A blend takes its members from them and
-            fits the others with their default config.
+        fitted: already fitted rankers, by type. A blend uses them as members and fits missing
+            members with their default config.
 
     Raises:
-        RankingError: no request of `train` teaches an order.
+        RankingError: no request of `train` has both a relevant and an irrelevant candidate.
     """
     if not isinstance(config, BlendConfig):
         return RANKERS[config.kind].fit(config, train, validation, options)
@@ -64,10 +64,10 @@ def fit_ranker(
 
 
 def load_ranker(kind: str, folder: Path) -> Ranker:
-    """Load a ranker that was saved into `folder`.
+    """Load the ranker of type `kind` that was saved in `folder`.
 
     Raises:
-        ValueError: there is no such ranker type.
+        ValueError: unknown ranker type.
     """
     if kind == "blend":
         factors = json.loads((folder / ABOUT).read_text())["factors"]

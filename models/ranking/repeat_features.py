@@ -1,4 +1,4 @@
-"""How a candidate stands in the user's own history: only where repeats are allowed.
+"""Features of a candidate's earlier events in the user's history; only where repeats are allowed.
 
 Shapes: B requests, C candidates, L history.
 """
@@ -13,11 +13,12 @@ from models.queries import Queries
 from shortlist.columns import MICROSECONDS_PER_DAY
 
 HALF_LIFE = 14 * MICROSECONDS_PER_DAY
+"""Half-life of `own_recent_activity`."""
 
 
 @dataclass(frozen=True)
 class OwnHistory:
-    """One user's events by item, at a request. I items, L events."""
+    """One user's events grouped by item, as of a request. I distinct items, L events."""
 
     items: np.ndarray  # (L,) item_idx
     times: np.ndarray  # (L,) int64 microseconds
@@ -25,7 +26,7 @@ class OwnHistory:
 
     @cached_property
     def by_item(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(I,) item_idx ascending, (L,) place of each event's item, (I,) events of each."""
+        """(I,) item_idx ascending, (L,) index of each event's item, (I,) events of each item."""
         return np.unique(self.items, return_inverse=True, return_counts=True)
 
     @property
@@ -38,7 +39,7 @@ class OwnHistory:
 
     @cached_property
     def decayed(self) -> np.ndarray:
-        """(I,) events, each halved every HALF_LIFE."""
+        """(I,) decayed number of events, with half-life HALF_LIFE."""
         age = np.maximum(self.at - self.times, 0)
         return np.bincount(self.by_item[1], weights=np.exp2(-age / HALF_LIFE))
 
@@ -51,7 +52,7 @@ class OwnHistory:
 
     @cached_property
     def due(self) -> np.ndarray:
-        """(I,) time since the newest event over the mean time between events; 0 for one event."""
+        """(I,) time since the newest event / mean time between events; 0 for a single event."""
         first = np.full(len(self.known), self.at, dtype=np.int64)
         last = np.zeros(len(self.known), dtype=np.int64)
         np.minimum.at(first, self.by_item[1], self.times)
@@ -67,11 +68,11 @@ REPEAT: dict[str, Callable[[OwnHistory], np.ndarray]] = {
     "own_due_log": lambda own: np.log1p(own.due),
     "own_share": lambda own: own.count / len(own.items),
 }
-"""Feature -> its values for the items of a history (I,), in the order of the columns."""
+"""Feature -> its values for the items of a history (I,), in column order."""
 
 
 def repeat_features(queries: Queries, candidates: np.ndarray) -> np.ndarray:
-    """(B, C) item_idx -> (B, C, len(REPEAT)) float32; zeros for items the user has not consumed."""
+    """(B, C) item_idx -> (B, C, len(REPEAT)) float32; zeros for items not in the history."""
     out = np.zeros((*candidates.shape, len(REPEAT)), dtype=np.float32)
     for row, length in enumerate(queries.lengths):
         if length:

@@ -1,7 +1,7 @@
-"""The ranking schema: the names, the order and the categorical columns of what every ranker reads.
+"""The ranking schema: names, order and categorical columns of the ranking features.
 
-To add a feature: a line in the table of its block, where name, order and value stand together
-(HISTORY in `history_features.py`, CROSS, SEARCH, REPEAT, SOURCE, MERGE), and its description in
+To add a feature: add a line to the table of its block, which holds name, order and value (HISTORY
+in `history_features.py`, CROSS, SEARCH, REPEAT, SOURCE, MERGE), and a description to
 shortlist/features/descriptions.py.
 """
 
@@ -20,28 +20,28 @@ from shortlist.features.profiles import PLACES
 
 
 class SchemaError(ValueError):
-    """A ranker and this code disagree about the ranking features; the message names the first that
-    differs.
-    """
+    """Ranker and code have different ranking features; the message names the first difference."""
 
 
 @dataclass(frozen=True)
 class RankingSchema:
-    """What decides the columns: the candidate sources (in order), the user attributes with their
-    codes, and the codes of where a request comes from.
+    """The inputs that determine the columns.
+
+    These are the sources (in order), the user attributes with their number of codes, and the
+    numbers of codes of surface and device.
     """
 
     sources: tuple[str, ...]
     profile: tuple[tuple[str, int], ...]
-    """(attribute, number of codes with unknown) in the order of the profile encoder."""
+    """(attribute, number of codes including unknown) in the order of the profile encoder."""
     places: tuple[int, ...] = (1,) * len(PLACES)
-    """Number of codes, with unknown, of each of PLACES."""
+    """Number of codes, including unknown, of each of PLACES (surface, device)."""
     repeats: bool = False
-    """Whether what somebody consumed may be recommended to him again."""
+    """Whether items may be recommended again to a user who consumed them."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """F column names, in order."""
+        """The F column names, in order."""
         return (
             *USER_FEATURES,
             *CONTEXT_FEATURES,
@@ -57,7 +57,7 @@ class RankingSchema:
 
     @cached_property
     def categorical(self) -> dict[str, int]:
-        """Column name -> number of codes (0 is unknown) of the columns that hold codes."""
+        """Column name -> number of codes (0 is unknown), for the columns that hold codes."""
         profile = {f"profile_{name}": cardinality for name, cardinality in self.profile}
         return profile | {
             f"request_{name}": codes for name, codes in zip(PLACES, self.places, strict=True)
@@ -80,7 +80,7 @@ class RankingSchema:
         """Read what `to_json` wrote.
 
         Raises:
-            SchemaError: this code computes other columns than those that were written.
+            SchemaError: this code computes other columns than the saved ones.
         """
         profile = tuple((str(name), int(codes)) for name, codes in data["profile"])
         schema = cls(

@@ -1,5 +1,6 @@
-"""What a candidate has in common with the user's last searches, by words of its title, brand and
-categories. Who never searched costs nothing.
+"""Match of a candidate's title, brand and categories with the words of the last searches.
+
+Requests without searches cost no time.
 
 Shapes: B requests, C candidates, Q queries of one request.
 """
@@ -13,8 +14,8 @@ from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 
 HALF_LIFE = MICROSECONDS_PER_DAY
-"""By which a match of an old query fades. The best match counts, not a mean: one clear wish is not
-thinned by four others.
+"""Half-life of the match with a query by the query's age. `search_match` is the best match instead
+of the mean, so that several other queries don't dilute one clear match.
 """
 
 
@@ -22,7 +23,7 @@ SEARCH: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "search_match": lambda share, age: (share * np.exp2(-age / HALF_LIFE)).max(1),
     "search_match_last": lambda share, age: share[:, -1],
 }
-"""Feature -> its values (C,) from the share of each query's words that a candidate has (C, Q) and
+"""Feature -> its values (C,), from the share of each query's words found in a candidate (C, Q) and
 the age of each query in microseconds (Q,)."""
 
 

@@ -1,4 +1,4 @@
-"""What the candidate sources say of each candidate, made comparable between requests.
+"""Scores and ranks of the candidate sources, made comparable between requests.
 
 Shapes: B requests, C candidates, S sources.
 """
@@ -15,11 +15,11 @@ RRF_CONSTANT = 60
 
 @dataclass(frozen=True)
 class SourceScores:
-    """What S sources gave for B requests with C candidates each."""
+    """Scores and ranks of S sources for B requests with C candidates each."""
 
-    score: np.ndarray  # (S, B, C) float64, gaps filled with the request's lowest
-    standardised: np.ndarray  # (S, B, C) within the request
-    rank: np.ndarray  # (S, B, C) float32 rank in the source's list, 0 where absent
+    score: np.ndarray  # (S, B, C) float64, missing scores replaced by the request's lowest
+    standardised: np.ndarray  # (S, B, C) z-score within the request
+    rank: np.ndarray  # (S, B, C) float32 rank in the source's list, 0 if not in it
     real: np.ndarray  # (B, C) bool, False for padding
 
     @cached_property
@@ -34,13 +34,13 @@ SOURCE: dict[str, Callable[[SourceScores], np.ndarray]] = {
     "place": lambda s: places(s.score, np.broadcast_to(s.real, s.score.shape)),
     "reciprocal_rank": lambda s: s.found / np.maximum(s.rank, 1),
 }
-"""Feature of each source -> its values (S, B, C); the column of source s is `<s>:<feature>`."""
+"""Feature per source -> its values (S, B, C); the column of source s is `<s>:<feature>`."""
 MERGE: dict[str, Callable[[SourceScores], np.ndarray]] = {
     "num_sources": lambda s: s.found.sum(0),
     "reciprocal_rank_sum": lambda s: (s.found / (RRF_CONSTANT + s.rank)).sum(0),
     "score_z_mean": lambda s: s.standardised.sum(0) / max(len(s.score), 1),
 }
-"""Feature of all sources together -> its values (B, C)."""
+"""Feature over all sources -> its values (B, C)."""
 
 
 def source_features(
@@ -48,7 +48,7 @@ def source_features(
     scores: Sequence[np.ndarray | None],
     ranks: Sequence[np.ndarray | None],
 ) -> np.ndarray:
-    """S scores and S ranks, (B, C) each -> (B, C, S * len(SOURCE) + len(MERGE)) float32."""
+    """S scores and S ranks of (B, C) each -> (B, C, S * len(SOURCE) + len(MERGE)) float32."""
     B, C = candidates.shape
     S = len(scores)
     silent = np.full((B, C), np.nan, dtype=np.float32)
@@ -70,9 +70,7 @@ def source_features(
 
 
 def _standardise(score: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(S, B, C) -> scores with gaps filled by the request's lowest, and the same minus mean over
-    deviation.
-    """
+    """(S, B, C) -> scores with gaps set to the request's lowest, and their z-scores."""
     some = valid.any(-1, keepdims=True)
     lowest = np.where(valid, score, np.inf).min(-1, keepdims=True, initial=np.inf)
     filled = np.where(valid, score, np.where(some, lowest, 0)).astype(np.float64)
@@ -80,18 +78,17 @@ def _standardise(score: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.n
     mean = np.where(valid, filled, 0).sum(-1, keepdims=True) / count
     centred = np.where(some, filled - mean, 0)
     deviation = np.sqrt((np.where(valid, centred, 0) ** 2).sum(-1, keepdims=True) / count)
-    # Below this the scores are all alike and what is left is rounding.
+    # Below this threshold all scores are equal up to rounding.
     spread = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
     z = np.divide(centred, deviation, out=np.zeros_like(centred), where=spread)
     return filled, z
 
 
 def places(values: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """(..., C) values -> (..., C) float32 place among the real candidates: 0 the highest, near 1
-    the lowest.
+    """(..., C) values -> (..., C) float32 place among the real candidates in [0, 1), 0 the highest.
 
-    Equal values share the better place, so that the order of the candidates decides nothing;
-    padding gets 1.
+    Equal values share the better place, so that the result doesn't depend on the candidates' order.
+    Padding gets 1.
     """
     keyed = np.where(real, -values, np.inf)
     order = np.argsort(keyed, axis=-1, kind="stable")

@@ -1,4 +1,4 @@
-"""What rankers of boosted trees share: scoring, LightGBM's text format, reproducible boosting.
+"""Code shared by tree rankers: scoring, LightGBM's text format, reproducible training.
 
 Shapes: R candidates, F features.
 """
@@ -13,17 +13,17 @@ from models.training import TrainingOptions
 
 MODELS = "model-*.txt"
 SMALL_BATCH = 5_000
-"""Rows up to which one thread is faster than waking more."""
+"""Rows up to which one thread is faster than several."""
 
 
 class TreeRanker:
-    """One or more trained boosters, each with the rounds that score; what they say is averaged."""
+    """One or more trained boosters whose scores are averaged."""
 
     def __init__(self, *boosters: lgb.Booster):
         self.boosters = boosters
 
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(R, F) float32, (R,) int64 (not read) -> (R,) float32."""
+        """(R, F) float32, item_idx (R,) (unused) -> (R,) float32 scores."""
         if len(x) == 0:
             return np.zeros(0, dtype=np.float32)
         threads = 1 if len(x) <= SMALL_BATCH else 0  # 0 is LightGBM's default
@@ -34,13 +34,13 @@ class TreeRanker:
         return (total / len(self.boosters)).astype(np.float32)
 
     def save(self, folder: Path) -> None:
-        """Write LightGBM's text format, a file for each booster."""
+        """Write LightGBM's text format, one file per booster."""
         for n, booster in enumerate(self.boosters):
             booster.save_model(folder / MODELS.replace("*", f"{n:02}"))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Raises FileNotFoundError if the folder has no model."""
+        """Load; raises FileNotFoundError if the folder has no model."""
         found = sorted(folder.glob(MODELS))
         if not found:
             raise FileNotFoundError(f"{folder}: no {MODELS}")
@@ -48,7 +48,7 @@ class TreeRanker:
 
 
 def reproducible(options: TrainingOptions, *, name: str) -> dict[str, Any]:
-    """LightGBM parameters under which the same seed gives the same trees, in any thread."""
+    """LightGBM parameters that make training repeatable for a seed, in any thread."""
     return {
         "seed": int(options.rng(name).integers(2**31)),
         "num_threads": options.num_threads,

@@ -1,10 +1,10 @@
-"""A ranker trained on what a shown item was worth, not on whether it was clicked.
+"""A ranker that predicts the value of a shown item instead of the click.
 
-The label of an impression is a weighted sum of what the user then did, all of it observed: bought,
-liked, rated, watched, answered, hid. Boosted regression trees predict it from the features that
-were logged with the impression (LightGBM; Wu et al. 2017 and YouTube's 2019 multi-objective ranker
-weigh outcomes in the same way, with several heads). With weight on clicks alone the same code is a
-click ranker, so that the two differ in their label and in nothing else.
+The label of an impression is a weighted sum of the user's observed reactions: purchase, like,
+rating, watch time, survey, hide. Boosted regression trees (LightGBM) predict it from the features
+logged with the impression. Wu et al. 2017 and YouTube's 2019 multi-objective ranker weight outcomes
+in the same way, with several heads. With a weight on clicks only, the same code is a click ranker,
+so value and click rankers differ only in their label.
 
 Shapes: R impressions, F features.
 """
@@ -24,24 +24,27 @@ MIN_ROWS = 200
 
 
 class ValueWeights(Config):
-    """What each signal of an impression adds to its worth."""
+    """Weight of each signal in the value of an impression."""
 
     click: float = 0.0
-    """A click alone says that something looked good."""
+    """0: a click alone only shows that an item looked attractive."""
     purchase: float = 0.5
     like: float = 1.0
     dislike: float = -1.0
     hide: float = -0.5
     rating: float = 0.5
-    """For each star above three, taken away for each below."""
+    """Per star above three; subtracted per star below."""
     survey: float = 0.5
-    """For each point above three, taken away for each below."""
+    """Per point above three; subtracted per point below."""
     watch: float = 1.0
-    """For a film watched to its end, taken away for one left at once; nothing at half."""
+    """Added in full for a film watched to its end, subtracted in full for one left at once; linear
+    in between, 0 at half."""
 
     def value(self, signals: Mapping[str, np.ndarray]) -> np.ndarray:
-        """{signal: values} -> their weighted sum. `rating` and `survey` are 1 to 5 and 0 where
-        nothing was said; `watch` is the watched share and NaN without a film; others are 0 or 1.
+        """Weighted sum of signals: {signal: values} -> values.
+
+        `rating` and `survey` are 1 to 5, and 0 without an answer. `watch` is the watched share, and
+        NaN if nothing was watched. Other signals are 0 or 1.
         """
         weights = self.model_dump()
         total = np.zeros(np.shape(next(iter(signals.values()))))
@@ -62,7 +65,7 @@ CLICKS_ALONE = ValueWeights(
 
 
 class ValueConfig(Config):
-    """Hyperparameters, the names LightGBM's."""
+    """Hyperparameters, under LightGBM's names."""
 
     num_leaves: int = Field(default=15, ge=2)
     learning_rate: float = Field(default=0.06, gt=0)
@@ -73,7 +76,7 @@ class ValueConfig(Config):
 
 
 class ValueRanker(TreeRanker):
-    """Boosted trees whose scores are expected worth, comparable between requests."""
+    """Boosted trees whose score is the expected value; comparable between requests."""
 
     name = "value"
 
@@ -81,15 +84,15 @@ class ValueRanker(TreeRanker):
 def fit_value(
     config: ValueConfig, x: np.ndarray, value: np.ndarray, options: TrainingOptions
 ) -> ValueRanker:
-    """Boost squared error on (R, F) logged features and (R,) worths.
+    """Fit a regression on (R, F) logged features and (R,) values with squared error.
 
     Raises:
-        RankingError: too few impressions, or all were worth the same.
+        RankingError: too few impressions, or all have the same value.
     """
     if len(x) < MIN_ROWS or np.ptp(value) == 0:
         raise RankingError(
-            f"value ranker: {len(x)} impressions with worths between {value.min(initial=0):g} and"
-            f" {value.max(initial=0):g} teach nothing; want {MIN_ROWS} or more that differ"
+            f"value ranker: {len(x)} impressions with values from {value.min(initial=0):g} to"
+            f" {value.max(initial=0):g}, want at least {MIN_ROWS} with different values"
         )
     params = {
         "objective": "regression",

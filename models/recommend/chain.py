@@ -1,7 +1,7 @@
-"""The two stages: sources find a shortlist, a ranker orders it, re-ranking spreads it out.
+"""The chain: sources retrieve a shortlist, a ranker scores it, re-ranking diversifies the list.
 
 The chain is pure computation over a batch: no store, no clock, no ids. Training, evaluation and
-service all rank through this one class, so that what was measured is what is served.
+service all use this class, so the evaluated code is the served code.
 """
 
 import copy
@@ -25,18 +25,19 @@ from shortlist.repeats import repeat_after
 
 
 class ChainConfig(Config):
-    """Which sources find candidates, whose scores the ranker reads, how lists are spread out."""
+    """The sources that retrieve, the sources whose scores the ranker reads, and re-ranking."""
 
     candidate_sources: tuple[str, ...]
     score_sources: tuple[str, ...]
     candidates_per_source: int = 100
     mmr_strength: float = 0.0
+    """`strength` of `mmr`; 0: no re-ranking."""
     repeats: str = "exclude"
-    """Whether what somebody consumed may be shown to him again (shortlist/repeats.py)."""
+    """Whether a user may be shown again what they consumed (shortlist/repeats.py)."""
 
     @property
     def repeat_after(self) -> int | None:
-        """Microseconds after which it may; None: never."""
+        """Microseconds after which a consumed item may be shown again; None: never."""
         return repeat_after(self.repeats)
 
 
@@ -45,17 +46,15 @@ class Ranked:
     """The best k of B queries, best first, padded with item_idx 0 and score -inf."""
 
     item_idx: np.ndarray  # (B, k) int64
-    score: np.ndarray  # (B, k) float32, the ranker's
-    source: (
-        np.ndarray
-    )  # (B, k) int64: position in `Chain.source_names` of the one that ranked it best
-    found_by: np.ndarray  # (B, k, S) bool
+    score: np.ndarray  # (B, k) float32, by the ranker
+    source: np.ndarray  # (B, k) int64: index in `Chain.source_names` of the best-ranking source
+    found_by: np.ndarray  # (B, k, S) bool: sources that retrieved the item
     features: np.ndarray  # (B, k, F) float32, as the ranker read them
     candidates: np.ndarray  # (B, C) int64: the whole shortlist, in no particular order
 
 
 class Chain:
-    """Sources, ranker and re-ranking under one ChainConfig."""
+    """Sources, ranker and re-ranking, composed by one ChainConfig."""
 
     def __init__(
         self,
@@ -81,19 +80,21 @@ class Chain:
         self._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))
 
     def live(self, catalogue: Catalogue, new: NewItems | None) -> "Chain":
-        """The same models over the catalogue as it is now; `new` are its items beyond `num_known`,
-        which the models do not have.
+        """The same models over the current catalogue.
+
+        Args:
+            new: items after the first `num_known`, which the models have no rows for.
         """
         chain = copy.copy(self)
         chain.catalogue = catalogue
         chain.new = new
-        # Sources remember their work by the identity of the queries.
+        # A new cache, because it compares queries by identity only.
         chain._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))
         return chain
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """What may find a candidate, in the order of `Ranked.found_by`."""
+        """Sources that may retrieve a candidate, in the order of `Ranked.found_by`."""
         names = self.config.candidate_sources
         if self.new is None:
             return names
@@ -101,7 +102,7 @@ class Chain:
         return (*names, *by_content, NEW)
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int = 0) -> dict[str, Candidates]:
-        """What each candidate source finds; at least `k` items a source."""
+        """Candidates of each candidate source, at least `k` per source if there are as many."""
         depth = max(self.config.candidates_per_source, k)
         known, known_items = self._known(queries, items)
         found = {
@@ -117,20 +118,21 @@ class Chain:
         return found | {NEW: self.new.newest(queries)}
 
     def _known(self, queries: Queries, items: ItemState) -> tuple[Queries, ItemState]:
-        """Queries and item states without the items that the models do not have."""
+        """Queries and item states restricted to the items that the models have rows for."""
         if self.new is None:
             return queries, items
         return self._known_queries(queries), items.first(self.num_known)
 
     def shortlist(self, queries: Queries, items: ItemState, *, k: int = 0) -> Shortlist:
-        """Candidates of every candidate source together."""
+        """Merged candidates of all candidate sources."""
         return merge(self.retrieve(queries, items, k=k))
 
     def source_scores(
         self, queries: Queries, items: ItemState, shortlist: Shortlist
     ) -> dict[str, np.ndarray]:
-        """{score source: (B, C) float32} for every candidate, whoever found it; -inf where a
-        source does not know the item.
+        """Scores of all candidates by each score source: {source: (B, C) float32}.
+
+        Includes candidates that the source did not retrieve; -inf where it has no score.
         """
         candidates = shortlist.item_idx
         known, known_items = self._known(queries, items)
@@ -151,10 +153,10 @@ class Chain:
         shortlist: Shortlist,
         scores: Mapping[str, np.ndarray] | None = None,
     ) -> np.ndarray:
-        """(B, C, F) float32 in the order of `schema.names`; pass `scores` if they are known."""
+        """(B, C, F) float32 in the order of `schema.names`; pass `scores` if already computed."""
         if scores is None:
             scores = self.source_scores(queries, items, shortlist)
-        nothing = np.zeros(shortlist.item_idx.shape, dtype=np.float32)
+        not_found = np.zeros(shortlist.item_idx.shape, dtype=np.float32)
         names = self.config.score_sources
         return ranking_features(
             queries,
@@ -162,20 +164,20 @@ class Chain:
             catalogue=self.catalogue,
             candidates=shortlist.item_idx,
             source_scores=scores,
-            source_ranks={name: shortlist.ranks.get(name, nothing) for name in names},
+            source_ranks={name: shortlist.ranks.get(name, not_found) for name in names},
             schema=self.schema,
         )
 
     def rank(self, queries: Queries, items: ItemState, *, k: int) -> Ranked:
-        """The best k of each query's shortlist, spread out by MMR if the config asks for it."""
+        """The best k of each query's shortlist, diversified by MMR if the config has a strength."""
         shortlist = self.shortlist(queries, items, k=k)
-        if shortlist.item_idx.shape[1] == 0:  # filters can leave nothing at all
-            return self.nothing(len(queries))
+        if shortlist.item_idx.shape[1] == 0:  # filters may exclude everything
+            return self.empty(len(queries))
         x = self.features(queries, items, shortlist)
         return self.order(shortlist, x, self.scores(shortlist, x), k=k)
 
-    def nothing(self, num_queries: int) -> Ranked:
-        """Empty lists."""
+    def empty(self, num_queries: int) -> Ranked:
+        """Lists of length 0."""
         empty = np.zeros((num_queries, 0), dtype=np.int64)
         return Ranked(
             item_idx=empty,
@@ -187,7 +189,7 @@ class Chain:
         )
 
     def scores(self, shortlist: Shortlist, x: np.ndarray) -> np.ndarray:
-        """(B, C) float32 by the ranker, by reciprocal rank fusion without one; padding is -inf."""
+        """(B, C) float32 ranker scores, else reciprocal rank fusion; padding is -inf."""
         num_queries, width = shortlist.item_idx.shape
         if self.ranker is None:
             score = fused_score(shortlist)
@@ -197,7 +199,7 @@ class Chain:
         return np.where(shortlist.item_idx > 0, score, np.float32(-np.inf))
 
     def order(self, shortlist: Shortlist, x: np.ndarray, score: np.ndarray, *, k: int) -> Ranked:
-        """Sort by score (ties by the smaller item_idx), re-rank, cut to k."""
+        """Sort by score (ties go to the smaller item_idx), re-rank, cut to k."""
         strength = self.config.mmr_strength
         depth = min(score.shape[1], 3 * k if strength > 0 else k)
         order = np.argsort(-score, axis=1, kind="stable")[:, :depth]
@@ -231,7 +233,7 @@ class Chain:
 
 
 def fused_score(shortlist: Shortlist) -> np.ndarray:
-    """(B, C) float32: sum over the sources that found it of 1 / (60 + rank)."""
+    """(B, C) float32: sum of 1 / (60 + rank) over the sources that found the candidate."""
     ranks: Sequence[np.ndarray] = list(shortlist.ranks.values())
     return np.sum([np.where(r > 0, 1 / (RRF_CONSTANT + r), 0) for r in ranks], axis=0).astype(
         np.float32

@@ -1,9 +1,9 @@
-"""Exploration: now and then a place goes to an item that nobody asked for, with a known propensity.
+"""Exploration: random items in some positions, with known propensities.
 
-Epsilon-greedy place by place: without it a recommender only learns about what it shows already, and
-later estimates from its log have no support (Bottou et al. 2013).
+Epsilon-greedy per position. Without it a recommender only collects feedback on what it already
+shows, and off-policy estimates from its log have no support (Bottou et al. 2013).
 
-Shapes: B requests, k places, E extra items, C candidates, N items.
+Shapes: B requests, k positions, E extra items, C candidates, N items.
 """
 
 import numpy as np
@@ -12,8 +12,12 @@ from models.recommend.merge import Shortlist
 
 
 def draw_extra(blocked: np.ndarray, *, k: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, N + 1) bool of what may not be shown -> (B, k) item_idx drawn alike from all the rest, no
-    item twice; 0 where fewer are left.
+    """Draw k distinct allowed items uniformly for each request: (B, k) item_idx.
+
+    0 where fewer than k are allowed.
+
+    Args:
+        blocked: (B, N + 1) bool, items that must not be shown.
     """
     keys = rng.random(blocked.shape)
     keys[blocked] = np.inf
@@ -27,15 +31,16 @@ def draw_extra(blocked: np.ndarray, *, k: int, rng: np.random.Generator) -> np.n
 
 
 def with_extra(shortlist: Shortlist, extra: np.ndarray) -> Shortlist:
-    """The shortlist with (B, E) further items as its last columns, found by no source. One that is
-    on the list already becomes padding there: its own column keeps it.
+    """Append (B, E) extra items to the shortlist as columns that no source found.
+
+    An extra item that is already on the list is replaced by padding in its old column.
     """
     known = (extra[:, :, None] == shortlist.item_idx[:, None, :]).any(-1)
-    nothing = np.zeros(extra.shape, dtype=np.float32)
+    not_found = np.zeros(extra.shape, dtype=np.float32)
     return Shortlist(
         item_idx=np.concatenate([shortlist.item_idx, np.where(known, 0, extra)], axis=1),
         ranks={
-            name: np.concatenate([ranks, nothing], axis=1)
+            name: np.concatenate([ranks, not_found], axis=1)
             for name, ranks in shortlist.ranks.items()
         },
     )
@@ -44,16 +49,16 @@ def with_extra(shortlist: Shortlist, extra: np.ndarray) -> Shortlist:
 def mix_in(
     top: np.ndarray, extra: np.ndarray, *, share: float, allowed: np.ndarray, rng
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give each place of (B, k) lists to an extra item with chance `share`.
+    """Replace each position of (B, k) lists by an extra item with probability `share`.
 
     Args:
-        top: (B, k) item_idx, 0 for an empty place.
-        extra: (B, k) item_idx drawn alike from what is allowed and not in `top`.
-        allowed: (B,) how many items those were drawn from.
+        top: (B, k) item_idx, 0 for an empty position.
+        extra: (B, k) item_idx drawn uniformly from the allowed items that are not in `top`.
+        allowed: (B,) number of items that `extra` was drawn from.
 
     Returns:
-        (B, k) bool, True where the extra item of that column stands, and (B, k) float64, the chance
-        with which the item that stands there does.
+        (B, k) bool, True where the extra item is shown; and (B, k) float64, the propensity of the
+        item shown there.
     """
     drawn = (rng.random(top.shape) < share) & (extra > 0)
     chance = np.where(drawn, share / np.maximum(allowed, 1)[:, None], 1 - share)

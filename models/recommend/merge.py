@@ -1,4 +1,4 @@
-"""The shortlist: candidates of several sources become one list a query, each item once."""
+"""The shortlist: candidates of several sources merged into one list per query, each item once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,22 +16,23 @@ class Shortlist:
     ranks: dict[str, np.ndarray]  # source -> (B, C) float32, rank from 1, 0 if not found
 
     def found_by(self) -> np.ndarray:
-        """(B, C, S) bool: which sources found each candidate, in the order of `ranks`."""
+        """(B, C, S) bool: the sources that found each candidate, in the order of `ranks`."""
         return np.stack([ranks > 0 for ranks in self.ranks.values()], axis=-1)
 
     def best_source(self) -> np.ndarray:
-        """(B, C) int64: position of the source that ranked the item best; ties go to the first."""
+        """(B, C) int64: index of the source that ranked the item best; ties go to the first."""
         ranks = np.stack(list(self.ranks.values()), axis=-1)
         return np.where(ranks > 0, ranks, np.inf).argmin(-1)
 
 
 def merge(found: Mapping[str, Candidates]) -> Shortlist:
-    """Union of the sources' lists: {source: (B, K) candidates} -> B rows as wide as the widest
-    union.
+    """Union of the sources' lists, each {source: (B, K) candidates}.
+
+    The result is as wide as the largest union of the batch.
     """
     widest = max(candidates.item_idx.shape[1] for candidates in found.values())
     padded = [
-        # A source may have fewer places than were asked for: the catalogue can be smaller than k.
+        # A source may return fewer than K columns: the catalogue can be smaller than k.
         np.pad(c.item_idx, ((0, 0), (0, widest - c.item_idx.shape[1])))
         for c in found.values()
     ]

@@ -1,7 +1,7 @@
-"""Items that came into the catalogue after the release was trained: found as new, and by content.
+"""Candidates among items that joined the catalogue after training: the newest ones, and by content.
 
-No model has a row for them. They stand behind the release's N items, at item_idx N + 1 and on; the
-content source can still score them, since it encodes text and categories.
+No model has rows for these items. Their item_idx follow the release's N items: N + 1 and up. The
+content source can still score them, because it encodes text and categories.
 
 Shapes: B requests, V new items, D dim, C candidates.
 """
@@ -21,34 +21,34 @@ from shortlist.catalogue import Catalogue
 log = logging.getLogger("shortlist.recommend")
 
 NEW = "new"
-"""Name of the source that finds the newest items."""
+"""Name of the source that retrieves the newest items."""
 CONTENT = "content"
 SLOTS = 10
-"""How many of the newest items become candidates of each request."""
+"""Number of newest items that become candidates of each request."""
 
 
 class NewItems:
-    """The new items of a live catalogue: their order by age and their content vectors."""
+    """The new items of a live catalogue: their order by age, and their content vectors."""
 
     def __init__(
         self, catalogue: Catalogue, *, num_known: int, content: VectorSource | None = None
     ):
         """
         Args:
-            catalogue: live, the release's items first.
-            num_known: N, items that the release knows.
-            content: the release's content source, None if it has none.
+            catalogue: the live catalogue; the release's items come first.
+            num_known: N, number of items of the release.
+            content: the release's content source; None if it has none.
         """
         self.num_known = num_known
         self.item_idx = np.arange(num_known + 1, catalogue.num_items + 1)
-        # Newest first; without a date the last id in order, as catalogues often number their items.
+        # Newest first. Without a date the largest id first, as catalogues often number their items.
         published = catalogue.published_at[self.item_idx]
         self.by_age = self.item_idx[np.lexsort((-self.item_idx, -published))]
         self.content = content
         self.vectors = None if content is None else _encode(content, catalogue, self.item_idx)
 
     def newest(self, queries: Queries) -> Candidates:
-        """The SLOTS newest items that a request may be shown."""
+        """The SLOTS newest items that each request may be shown."""
         found = np.zeros((len(queries), min(SLOTS, len(self.by_age))), dtype=np.int64)
         for row, left_out in zip(found, queries.left_out, strict=True):
             free = self.by_age[~np.isin(self.by_age, left_out)][: len(row)]
@@ -57,25 +57,23 @@ class NewItems:
         return Candidates(found, np.where(found > 0, -rank, np.float32(-np.inf)))
 
     def by_content(self, queries: Queries, known: Queries, *, k: int) -> Candidates | None:
-        """The k best by the content source's own score, exact search; None without vectors.
+        """The k best new items by the content source, with exact search; None without vectors.
 
         Args:
-            queries: histories and exclusions with the new items.
-            known: the same without them, as the content source reads them.
+            queries: histories and exclusions including new items.
+            known: the same without new items, which is what the content source can read.
         """
         if self.content is None or self.vectors is None:
             return None
         scores = self.content.query_vectors(known) @ self.vectors.T
         for row, left_out in zip(scores, queries.left_out, strict=True):
             row[np.isin(self.item_idx, left_out)] = -np.inf
-        best = top_k(scores, k)  # places 0 to V - 1 here
+        best = top_k(scores, k)  # indices 0 to V - 1
         found = np.where(np.isneginf(best.score), 0, self.item_idx[best.item_idx])
         return Candidates(found, best.score)
 
     def content_scores(self, known: Queries, candidates: np.ndarray) -> np.ndarray:
-        """(B, C) item_idx -> (B, C) float32 content scores of the new items among them, -inf for
-        all others.
-        """
+        """Content scores of new items: (B, C) item_idx -> (B, C) float32; -inf for known items."""
         new = candidates > self.num_known
         if self.content is None or self.vectors is None:
             return np.full(candidates.shape, -np.inf, dtype=np.float32)
@@ -84,7 +82,7 @@ class NewItems:
         return np.where(new, scores, np.float32(-np.inf))
 
     def similar(self, item_idx: int, *, k: int) -> Candidates | None:
-        """The k items, old or new, whose content is most like that of one item; (1, k)."""
+        """The k items, known or new, with the most similar content vector: (1, k)."""
         if self.content is None or self.vectors is None:
             return None
         vectors = np.concatenate([self.content.item_vectors, self.vectors])
@@ -96,7 +94,7 @@ class NewItems:
 
 
 def best_of(first: Candidates, second: Candidates, *, k: int) -> Candidates:
-    """The k best of two lists with scores on one scale."""
+    """The k best of two candidate lists whose scores are on one scale."""
     item_idx = np.concatenate([first.item_idx, second.item_idx], axis=1)
     score = np.concatenate([first.score, second.score], axis=1)
     order = np.argsort(-score, axis=1, kind="stable")[:, :k]
@@ -106,7 +104,7 @@ def best_of(first: Candidates, second: Candidates, *, k: int) -> Candidates:
 
 
 def _encode(content: VectorSource, catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray | None:
-    """(V, D) float32 by the release's content model; None if this machine cannot encode text."""
+    """(V, D) float32 by the release's content model; None if the text encoder isn't installed."""
     model = content.model
     assert isinstance(model, ContentModel)
     texts = [catalogue.texts[i] for i in item_idx]
@@ -115,7 +113,7 @@ def _encode(content: VectorSource, catalogue: Catalogue, item_idx: np.ndarray) -
     except TextEncoderError as error:
         log.warning("new items are not found by content: %s", error)
         return None
-    # Categories that the release does not know stand behind its own, which the model reads.
+        # Categories added after the release come last; the model doesn't read them.
     num_categories = model.project.in_features - TEXT_DIM
     categories = unit_rows(catalogue.category_matrix[item_idx, :num_categories])
     with torch.no_grad():

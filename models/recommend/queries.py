@@ -1,4 +1,4 @@
-"""From feature rows to the batch that models read."""
+"""Builds the models' input batch from feature rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from models.queries import Queries, no_items
+from models.recommend.rules import seen_items
 from shortlist.catalogue import Catalogue
 from shortlist.features.finalize import RequestRows, finalize_context, finalize_user
 from shortlist.features.profiles import ProfileEncoder
-from shortlist.repeats import too_soon
 
 
 def build_queries(
@@ -21,21 +21,21 @@ def build_queries(
     exclude: np.ndarray | None = None,
     repeat_after: int | None = None,
 ) -> Queries:
-    """Feature rows of B requests -> Queries.
+    """Convert feature rows of B requests into Queries.
 
-    Histories are as long as the state holds (MAX_HISTORY): a model that was trained on less cuts
-    them itself.
+    Histories are as long as in the state (up to MAX_HISTORY). A model that was trained on shorter
+    ones cuts them.
 
     Args:
         rows: states as of each request.
-        recent_items: B lists of item ids, oldest first, added after the known history (a visitor
-            without an account), their event types unknown. Items that the catalogue does not know
-            are left out.
-        exclude: (N + 1,) bool, items that no query may be shown (filters, rules), on top of what
-            each one leaves out: what its user consumed and refused.
-        repeat_after: microseconds after which what was consumed may be shown again; None: never.
+        recent_items: B lists of item ids, oldest first, appended to the known history (e.g. of a
+            visitor without an account). Their event type is unknown. Items outside the catalogue
+            are ignored.
+        exclude: (N + 1,) bool, items that no query may be shown (filters, rules). Each query also
+            leaves out what its user consumed and refused.
+        repeat_after: microseconds after which a consumed item may be shown again; None: never.
     """
-    left_out, columns = [], []
+    seen, columns = [], []
     for row in range(len(rows)):
         items = catalogue.vocab.encode(rows.history_items[row])
         times, values = rows.history_times[row], rows.history_values[row]
@@ -47,9 +47,9 @@ def build_queries(
             values = np.concatenate([values, np.full(len(extra), np.nan)])
             types = np.concatenate([types, np.zeros(len(extra), dtype=np.int64)])
         kept = np.flatnonzero(items > 0)
-        soon = too_soon(times[kept], int(rows.at[row]), after=repeat_after)
         refused = catalogue.vocab.encode(rows.refusals[row].items)
-        left_out.append(np.concatenate([items[kept][soon], refused[refused > 0]]))
+        at = int(rows.at[row])
+        seen.append(seen_items(items[kept], times[kept], refused, at=at, repeat_after=repeat_after))
         columns.append((items[kept], times[kept], values[kept], types[kept]))
     items, times, values, types = zip(*columns, strict=True) if columns else ((),) * 4
     return Queries(
@@ -59,7 +59,7 @@ def build_queries(
         history_time=_padded(times, np.int64),
         history_value=_padded(values, np.float32, padding=np.nan),
         history_type=_padded(types, np.int64),
-        seen=left_out,
+        seen=seen,
         user=finalize_user(rows),
         context=finalize_context(rows),
         profile=profiles.encode(rows.attributes),
@@ -70,7 +70,7 @@ def build_queries(
 
 
 def _padded(rows: Sequence[np.ndarray], dtype: Any, *, padding: float = 0) -> np.ndarray:
-    """B arrays of any length -> (B, L), padded on the right; L is at least 1."""
+    """B arrays of any length -> (B, L), right padded; L is at least 1."""
     length = max((len(row) for row in rows), default=0)
     out = np.full((len(rows), max(length, 1)), padding, dtype=dtype)
     for row, values in zip(out, rows, strict=True):

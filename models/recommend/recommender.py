@@ -1,4 +1,4 @@
-"""The Recommender: one object behind offline evaluation, `shortlist recommend` and the service."""
+"""The Recommender: one object for offline evaluation, `shortlist recommend` and the service."""
 
 import json
 import logging
@@ -41,20 +41,20 @@ log = logging.getLogger("shortlist.recommend")
 
 
 class UnknownItemError(ValueError):
-    """An item id that the catalogue of the release does not have."""
+    """The item id is not in the catalogue."""
 
 
 @dataclass(frozen=True)
 class Slate:
-    """One answer, with everything the serving log keeps of it."""
+    """One response, with all fields that the serving log stores."""
 
     items: list[Item]
     user_known: bool
     skipped_stages: list[str]
     context_id: str
     user_as_of: int
-    as_of: dict[str, int]  # view -> time of the newest event in its state, 0 for none
-    features: list[list[float]]  # a vector for each shown item, as the ranking schema
+    as_of: dict[str, int]  # feature view -> time of the newest event in its state, 0 for none
+    features: list[list[float]]  # per shown item, in the order of the ranking schema
     propensities: list[float]
     pack_id: str
     release_id: str
@@ -64,8 +64,8 @@ class Slate:
 class Recommender:
     """Ranks for requests with the models of one release, a feature reader and a feature pack.
 
-    The release gives models and vocabulary; what items cost, whether they are available and which
-    ones are new comes from the pack's catalogue.
+    The release provides models and vocabulary. Prices, availability and new items come from the
+    pack's catalogue.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class Recommender:
         """Load a verified release.
 
         Raises:
-            ReleaseError: it was made under another feature schema than this code's.
-            PackError: the pack was.
+            ReleaseError: the release has another feature schema than this code.
+            PackError: the pack has another feature schema than this code.
         """
         chain = load_chain(release.path, release.about, sources=release.path / "sources")
         return cls(
@@ -115,7 +115,7 @@ class Recommender:
 
     @property
     def view(self) -> View:
-        """What is served now. A request takes it once and keeps it."""
+        """The current view. A request reads it once and keeps it, so a swap doesn't affect it."""
         assert self._view is not None, "the constructor swaps a pack in"
         return self._view
 
@@ -132,7 +132,7 @@ class Recommender:
         return self.view.items
 
     def swap_pack(self, pack: FeaturePack) -> None:
-        """Serve states and catalogue of `pack` from now on; a running request keeps its own."""
+        """Serve states and catalogue of `pack` from now on; running requests keep the old view."""
         before = self._view
         if before is not None and before.items_hash == pack.items_hash:
             view = before.with_items(pack.align(before.catalogue.vocab))
@@ -151,8 +151,9 @@ class Recommender:
     def recommend(self, request: RecommendRequest, *, at: int) -> Slate:
         """Answer one request as of `at` (microseconds, UTC).
 
-        Unknown users and visitors get what is popular now and, with `recent_items`, what fits
-        those. If the feature store cannot be read the answer is made without it and says so.
+        Unknown users and visitors get currently popular items; `recent_items` personalises these.
+        If the feature store can't be read, the answer is computed without features, and
+        `skipped_stages` contains "features".
         """
         user_id = request.user_id or ANONYMOUS
         context = context_id(surface=request.context.surface, device=request.context.device, at=at)
@@ -184,10 +185,10 @@ class Recommender:
         )
 
     def similar(self, request: SimilarRequest, *, at: int) -> list[Item]:
-        """Items like a given one: by who used both, by content where too few did.
+        """Items similar to a given one, by co-use; by content if co-use finds too few.
 
         Raises:
-            UnknownItemError: the catalogue does not have the item.
+            UnknownItemError: the item is not in the catalogue.
         """
         view = self.view
         catalogue = view.catalogue
@@ -197,7 +198,7 @@ class Recommender:
         return view.similar(item_idx, blocked, k=request.k)
 
     def item_idx(self, item_id: str) -> int:
-        """Raises UnknownItemError if the catalogue does not have it."""
+        """Index of an item; raises UnknownItemError if it is not in the catalogue."""
         item_idx = self.catalogue.vocab.idx(item_id)
         if item_idx == PAD_IDX:
             raise UnknownItemError(
@@ -210,23 +211,24 @@ class Recommender:
         now = np.array([at], dtype=np.int64)
         try:
             return self.reader.read([user_id], [context], now), []
-        except FeatureStoreError as error:  # said once by whoever opens the store
+        except FeatureStoreError as error:  # already logged where the store was opened
             log.debug("feature store: %s", error)
             return empty_rows([user_id], [context], now), ["features"]
         except Exception:
-            # Whatever breaks in the store, a list without personal features is better than none.
+            # For any failure of the store: a list without personal features is better than none.
             log.exception("feature store: cannot read user %s; answering without features", user_id)
             return empty_rows([user_id], [context], now), ["features"]
 
 
 def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
-    """The models in `folder`, published or not yet, over the catalogue that they were trained on.
+    """Load the models in `folder`, with the catalogue that they were trained on.
 
     Args:
+        folder: a release, published or not.
         sources: folder of the sources.
 
     Raises:
-        ReleaseError: they were made under another feature schema than this code's.
+        ReleaseError: the models have another feature schema than this code.
     """
     if about["feature_schema"] != schema_hash():
         raise ReleaseError(
@@ -254,7 +256,7 @@ def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
 
 
 def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
-    """Rows of B requests about whom nothing is known."""
+    """Feature rows of B requests for which no state is known."""
     zero = np.zeros(len(user_ids))
     return RequestRows(
         user_ids=user_ids,

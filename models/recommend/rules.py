@@ -1,9 +1,15 @@
-"""Hard rules: what may not be shown at all. Availability, the request's filters, and what the
-caller excludes.
+"""Hard rules: items that must never be shown.
+
+- Unavailable items are not shown.
+- `categories`: an item is shown only if it has at least one of them.
+- `exclude_categories`: an item with any of them is not shown.
+- `max_price`: an item that costs more, or has no price, is not shown.
+- `published_after`: an item published earlier, or without a date, is not shown.
+- `exclude`: these items are not shown.
+- Items that the user consumed are not shown, unless the run's `repeats` allows it.
+- Items that the user refused (negative feedback) are not shown until the refusal is withdrawn.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,20 +19,12 @@ from shortlist import columns as c
 from shortlist.api import Filters
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import microseconds
+from shortlist.repeats import too_soon
 
-RULES = (
-    "unavailable items are never shown",
-    "categories: an item is shown if it has at least one of them",
-    "exclude_categories: an item with any of them is not shown",
-    "max_price: an item that costs more, or whose price is unknown, is not shown",
-    "published_after: an item published earlier, or at an unknown time, is not shown",
-    "exclude: these items are not shown",
-    "seen: items of the user's history are not shown, unless the run's `repeats` allows them",
-    "refused: items to which the user gave negative feedback are not shown until he takes it back",
-)
-RULES_VERSION = hashlib.sha256(json.dumps(RULES).encode()).hexdigest()[:8]
-"""Of the rules' text: the serving log keeps it, so that old lists are judged by the rules of their
-day.
+RULES_VERSION = "1"
+"""Number of the rules' current version; raise it when a rule changes.
+
+The serving log stores it, so that old lists can be checked against the rules of their time.
 """
 
 
@@ -37,13 +35,12 @@ def blocked_items(
     exclude: Iterable[str] = (),
     seen: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(N + 1,) bool, True where an item may not be shown; row 0 (padding) always is. The array is
-    the caller's.
+    """Items that must not be shown: (N + 1,) bool, a new array; row 0 (padding) is True.
 
     Args:
         filters: of the request; an empty or missing list is no constraint.
-        exclude: item ids; those that the catalogue does not have change nothing.
-        seen: item_idx of any length.
+        exclude: item ids; ids outside the catalogue are ignored.
+        seen: item_idx, any number.
     """
     blocked = ~catalogue.available
     if filters is not None:
@@ -53,6 +50,26 @@ def blocked_items(
         blocked[seen] = True
     blocked[0] = True
     return blocked
+
+
+def seen_items(
+    history: np.ndarray,
+    times: np.ndarray,
+    refused: np.ndarray,
+    *,
+    at: int,
+    repeat_after: int | None,
+) -> np.ndarray:
+    """item_idx that one user must not be shown: consumed items and refused items.
+
+    Args:
+        history: (L,) item_idx that the user consumed.
+        times: (L,) microseconds of these events, before `at`.
+        refused: item_idx, 0 for an item outside the catalogue.
+        repeat_after: microseconds after which a consumed item may be shown again; None: never.
+    """
+    consumed = history[too_soon(times, at, after=repeat_after)]
+    return np.concatenate([consumed, refused[refused > 0]])
 
 
 def _apply_filters(blocked: np.ndarray, catalogue: Catalogue, filters: Filters) -> None:
@@ -70,9 +87,7 @@ def _apply_filters(blocked: np.ndarray, catalogue: Catalogue, filters: Filters) 
 
 
 def _has_any(catalogue: Catalogue, names: Iterable[str]) -> np.ndarray:
-    """(N + 1,) bool: the item has at least one of these categories; an unknown name matches
-    nothing.
-    """
+    """(N + 1,) bool: the item has at least one of these categories. Unknown names are ignored."""
     wanted = set(names)
     columns = [k for k, name in enumerate(catalogue.category_names) if name in wanted]
     return np.any(catalogue.category_matrix[:, columns] > 0, axis=1, keepdims=True)[:, 0]

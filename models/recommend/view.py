@@ -1,4 +1,4 @@
-"""What requests read of one feature pack: live catalogue, item states, and the chain over them."""
+"""The data that requests read from one feature pack: catalogue, item states, and the chain."""
 
 from dataclasses import dataclass, replace
 
@@ -16,15 +16,15 @@ from shortlist.columns import PAD_IDX
 from shortlist.features.pack import FeaturePack, ItemState
 
 SIMILAR_SOURCES = ("item_knn", CONTENT, "two_tower")
-"""Asked in this order for items like one."""
+"""Sources of `/similar`, tried in this order until there are enough items."""
 
 
 @dataclass(frozen=True)
 class View:
-    """Everything that changes with a feature pack; a swap replaces it as a whole."""
+    """Everything that depends on the feature pack; a swap replaces it as a whole."""
 
     catalogue: Catalogue
-    """The release's items at their indices, with prices and availability of now, then new ones."""
+    """The release's items at their indices with current prices and availability, then new items."""
     items: ItemState
     chain: Chain
     explainer: Explainer
@@ -40,7 +40,7 @@ class View:
         item_knn: ItemKNN | None,
         wording: Wording,
     ) -> "View":
-        """The release's models over the pack's catalogue, over `trained_on` if it has none."""
+        """Apply the release's models to the pack's catalogue; `trained_on` if it has none."""
         catalogue, new = trained_on, None
         content = models.sources.get(CONTENT)
         content = content if isinstance(content, VectorSource) else None
@@ -48,7 +48,7 @@ class View:
             catalogue = trained_on.with_current(pack.items)
             if catalogue.num_items > trained_on.num_items:
                 new = NewItems(catalogue, num_known=trained_on.num_items, content=content)
-        # Prepared now, not by the first request that reads it.
+        # Compute these cached properties now instead of in the first request.
         _ = catalogue.vocab, catalogue.terms, catalogue.category_matrix, catalogue.brand_code
         items = pack.align(catalogue.vocab)
         described = None
@@ -70,14 +70,14 @@ class View:
         )
 
     def with_items(self, items: ItemState) -> "View":
-        """The same catalogue with newer item states."""
+        """A view of the same catalogue with newer item states."""
         return replace(self, items=items, explainer=self.explainer.with_items(items))
 
     def similar(self, item_idx: int, blocked: np.ndarray, *, k: int) -> list[Item]:
-        """Items like a given one: by who used both, by content where too few did.
+        """Items similar to a given one, by co-use; by content if co-use finds fewer than k.
 
         Args:
-            blocked: (N + 1,) bool, changed: what was found is blocked.
+            blocked: (N + 1,) bool; found items are set to True in place.
         """
         found: list[Item] = []
         for name in SIMILAR_SOURCES:
@@ -104,7 +104,7 @@ class View:
         return found
 
     def _similar_by(self, name: str, item_idx: int) -> Candidates | None:
-        """Items like one by one source, best first; None if it cannot tell."""
+        """Similar items by one source, best first; None if the source has none for this item."""
         k = self.catalogue.num_items
         new = self.chain.new
         if name == CONTENT and new is not None and new.vectors is not None:
@@ -115,7 +115,7 @@ class View:
         return similar(np.array([item_idx]), k)
 
     def shown(self, ranked: Ranked, queries: Queries, count: int, *, explain: bool) -> list[Item]:
-        """The first `count` items of a single query as the API returns them."""
+        """The first `count` items of a single query, in the format of the API."""
         names = self.chain.source_names
         indices = ranked.item_idx[0, :count]
         sources = [names[s] for s in ranked.source[0, :count]]

@@ -1,14 +1,20 @@
 """Hard rules on a catalogue of four items."""
 
+import ast
+import hashlib
+import inspect
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.recommend.rules import RULES_VERSION, blocked_items
+from models.recommend import rules
+from models.recommend.rules import RULES_VERSION, blocked_items, seen_items
 from shortlist.api import Filters
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import ITEMS, TIMESTAMP
+from shortlist.repeats import too_soon
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,25 @@ def test_a_catalogue_without_categories_or_prices():
     assert blocked_items(bare, filters=Filters(published_after=DAY))[1]
 
 
-def test_the_version_is_a_short_hash():
-    assert len(RULES_VERSION) == 8
-    assert int(RULES_VERSION, 16) >= 0
+CODE_OF_VERSION = {"1": "a44a698948dad9db"}
+"""Version -> hash of the rules' code. Keep the old entries."""
+
+
+def code_hash() -> str:
+    """Hash of the rule functions, without docstrings, comments and formatting."""
+    code = ""
+    for function in (blocked_items, rules._apply_filters, rules._has_any, seen_items, too_soon):
+        (tree,) = ast.parse(inspect.getsource(function)).body
+        assert isinstance(tree, ast.FunctionDef)
+        if ast.get_docstring(tree) is not None:
+            del tree.body[0]
+        code += ast.unparse(tree)
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+def test_a_change_of_the_rules_raises_their_version():
+    assert CODE_OF_VERSION.get(RULES_VERSION) == code_hash(), (
+        "the rules' code changed: raise RULES_VERSION in models/recommend/rules.py and add"
+        f' "{code_hash()}" as the code of the new version to CODE_OF_VERSION'
+    )
+    assert int(RULES_VERSION) == len(CODE_OF_VERSION)
