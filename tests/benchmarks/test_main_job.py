@@ -1,4 +1,4 @@
-"""How `shortlist bench main_job` compares over seeds."""
+"""How `shortlist bench main_job` compares methods over seeds."""
 
 import tomllib
 

@@ -1,4 +1,4 @@
-"""What `shortlist bench sequence` refuses, in one sentence and before anything is trained."""
+"""Arguments that `shortlist bench sequence` refuses, with one sentence, before any training."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ LINES = "".join(f"u{u} " + " ".join(f"i{(u + s) % 9}" for s in range(5)) + "\n" 
 
 @pytest.fixture
 def refuse(tmp_path, monkeypatch, capsys):
-    """Run the command, which must not train: -> what it says."""
+    """Run the command, which must not train; returns its error message."""
 
     def run(*arguments: str, content: bytes = LINES.encode()) -> str:
         path = tmp_path / "s.txt"
@@ -80,7 +80,7 @@ def test_places_that_cannot_be_written(refuse, tmp_path):
     assert f"--out {tmp_path}: is a folder" in refuse("--out", str(tmp_path))
 
 
-def test_paths_are_the_callers(tmp_path, monkeypatch):
+def test_paths_are_relative_to_the_callers_folder(tmp_path, monkeypatch):
     (tmp_path / "s.txt").write_text(LINES)
     (tmp_path / "benchmarks.py").write_text("raise SystemExit('another one')")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""`shortlist bench sequence --model blend` from file to figures, on small and large catalogues."""
+"""`shortlist bench sequence --model blend` from file to metrics, for small and large catalogues."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from models.sequence.choose import choose
 
 
 def walks(path: Path, *, num_items: int, num_users: int = 40) -> Path:
-    """A file of users who walk through the items in their order."""
+    """Write a file of users who consume the items in their order."""
     rng = np.random.default_rng(0)
     starts = rng.integers(num_items, size=num_users)
     lines = [
@@ -50,7 +50,7 @@ def bench(tmp_path, monkeypatch):
     return run
 
 
-def test_blends_fewer_items_than_it_looks_at_and_leaves_out_what_is_too_large(
+def test_blends_small_catalogues_and_leaves_out_ease_where_it_is_too_large(
     bench, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(ease, "MAX_ITEMS", 11)
@@ -62,7 +62,7 @@ def test_blends_fewer_items_than_it_looks_at_and_leaves_out_what_is_too_large(
 
 
 @pytest.mark.parametrize("num_items", [12, DEPTH + 40])
-def test_gathers_the_best_of_each_source_as_far_as_there_are_items(tmp_path, num_items):
+def test_gathers_the_best_items_of_each_source_in_small_and_large_catalogues(tmp_path, num_items):
     sequences = Sequences.read(walks(tmp_path / "s.txt", num_items=num_items, num_users=300))
     N = sequences.num_items
     rising = np.arange(N + 1, dtype=np.float32)
@@ -87,7 +87,7 @@ def test_says_that_a_catalogue_is_too_large_for_ease(bench, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("model", ["blend", "item_knn"])
 @pytest.mark.parametrize("option", [["--set", "dropout=0.3"], ["--only", "1"]])
-def test_refuses_what_it_would_not_read(bench, tmp_path, capsys, model, option):
+def test_refuses_options_without_effect(bench, tmp_path, capsys, model, option):
     with pytest.raises(SystemExit) as stopped:
         bench(walks(tmp_path / "s.txt", num_items=12), "--model", model, *option)
     assert stopped.value.code == 2
@@ -95,7 +95,7 @@ def test_refuses_what_it_would_not_read(bench, tmp_path, capsys, model, option):
     assert wanted in capsys.readouterr().err
 
 
-def test_only_those_who_train_twice_halve_the_budget():
+def test_models_that_train_twice_halve_the_budget():
     given = {"budget_minutes": 6, "seeds": 3, "skip_refit": False}
     assert seconds_each(Namespace(model="sasrec", **given)) == 60
     assert seconds_each(Namespace(model="blend", **given)) == 120

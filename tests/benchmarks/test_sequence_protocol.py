@@ -1,4 +1,4 @@
-"""The protocol by hand: what is held out, what is masked, who wins a tie; and the whole command."""
+"""The protocol by hand: held-out items, masking, ties; and the whole command."""
 
 import json
 import sys
@@ -89,7 +89,7 @@ def test_says_what_is_wrong_with_a_file(tmp_path, text, message):
         Sequences.read(tmp_path / "s.txt")
 
 
-def test_the_blend_trusts_the_source_that_knows():
+def test_the_blend_gives_the_better_source_more_weight():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(300, 20, 3)).astype(np.float32)
     wanted = rng.integers(20, size=300)
@@ -105,7 +105,7 @@ def test_standardised_scores():
     assert scores[:, 1:].tolist() == [[-1, 1], [0, 0]]
 
 
-def test_the_rule_looks_at_numbers_only():
+def test_choose_depends_on_statistics_only():
     sparse = Statistics(
         num_users=9, num_items=90_000, num_events=60, mean_length=7, length_90=14, events_per_item=1
     )

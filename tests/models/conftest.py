@@ -1,4 +1,4 @@
-"""Data sets whose answer is known, for every model to learn."""
+"""Small data sets with a known best answer, shared by the tests of all models."""
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +49,7 @@ def catalogue_of(categories: list[list[str]]) -> Catalogue:
 
 
 def queries_of(histories: list[list[int]], *, length: int = 50, users: list[str] | None = None):
-    """Queries with these histories (item_idx, oldest first), an event a minute, at one moment."""
+    """Queries with the given histories (item_idx, oldest first), one event per minute."""
     n = len(histories)
     history = np.zeros((n, length), dtype=np.int64)
     time = np.zeros((n, length), dtype=np.int64)
@@ -73,7 +73,7 @@ def queries_of(histories: list[list[int]], *, length: int = 50, users: list[str]
 
 
 def state_of(counts: np.ndarray) -> ItemState:
-    """Item states in which item i had counts[i] events, all on the newest day."""
+    """Item states in which item i has counts[i] events, all on the newest day."""
     state = {name: counts.astype(np.float64) for name in ITEM_STATE} | empty_group_state(
         "item", len(counts)
     )
@@ -102,10 +102,10 @@ def training_data(catalogue: Catalogue, histories: list[list[int]]) -> TrainingD
 
 
 def make_checkerboard(*, users: int = 60, items: int = 30) -> tuple[TrainingData, Validation]:
-    """Users of even number like even items, odd ones odd; each has left out the two it is asked
-    for.
+    """Checkerboard data: even users consume even items, odd users odd items.
 
-    After benfred/implicit's recommender tests.
+    Two items of each user are left out as the relevant ones. After benfred/implicit's recommender
+    tests.
     """
     rng = np.random.default_rng(0)
     catalogue = catalogue_of([["even" if i % 2 else "odd"] for i in range(items)])
@@ -126,11 +126,11 @@ TASTES = ("comedy", "drama", "science", "war")
 def make_small_world(
     *, users: int = 120, items: int = 80, days: int = 24, seed: int = 0
 ) -> tuple[TrainingData, Validation]:
-    """People with a taste for one category, which their profile mostly tells.
+    """Users who prefer one category, which their profile attribute usually names.
 
-    Each has six sessions of 3 to 7 events; four of five events are of their taste and rated higher.
-    The last three days are the validation: one tick a day, a request where a session begins,
-    histories and item counts with everything before.
+    Each has six sessions of 3 to 7 events. Four of five events are of the preferred category, with
+    higher values. The last three days are the validation window: one tick per day, one request at
+    the start of each session, with histories and item counts of everything before.
     """
     rng = np.random.default_rng(seed)
     kind = np.arange(items) % len(TASTES)
@@ -183,7 +183,7 @@ def make_small_world(
 
 
 def _request_rows(catalogue, people, time, item, value, own, today, groups) -> RequestRows:
-    """Requests at the first event of `today`, with the events of `own` before them."""
+    """Requests at the first event of `today`, with the events of `own` before them as history."""
     at = np.array([time[events[0]] for events in today])
     count = np.array([len(events) for events in own], dtype=np.float64)
     return RequestRows(
@@ -213,14 +213,14 @@ def _request_rows(catalogue, people, time, item, value, own, today, groups) -> R
 
 
 def weight_of(times: np.ndarray) -> np.ndarray:
-    """What events at these times (sorted) weigh as of the last of them."""
+    """Decayed count of events at the given sorted times, as of the last one."""
     return np.exp2((times - times[-1:].sum()) / HALF_LIFE)
 
 
 def state_at(
     item: np.ndarray, time: np.ndarray, value: np.ndarray, tick: int, num_items: int
 ) -> ItemState:
-    """Item states of the events (sorted by time) strictly before `tick`."""
+    """Item states from the events (sorted by time) strictly before `tick`."""
     before = time < tick
     item, time, value = item[before], time[before], value[before]
     size = num_items + 1
@@ -259,5 +259,5 @@ def small_world() -> tuple[TrainingData, Validation]:
 
 @pytest.fixture(scope="session")
 def checkerboard() -> tuple[TrainingData, Validation]:
-    """60 users, 30 items; a model has learned it when the two wanted items come first (nDCG 1)."""
+    """60 users, 30 items; learned if the two relevant items are ranked first (nDCG 1)."""
     return make_checkerboard()

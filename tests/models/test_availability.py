@@ -1,4 +1,4 @@
-"""An item that is not available is never shown: by no source, filter or endpoint."""
+"""Unavailable items are never shown: by no source, filter or endpoint."""
 
 from collections.abc import Iterator
 
@@ -36,7 +36,7 @@ WHO = {
 
 
 class OneKnown:
-    """A reader of one user with a history."""
+    """A feature reader that knows one user with a history."""
 
     def read(self, user_ids, context_ids, at):
         rows = empty_rows(user_ids, context_ids, at)
@@ -58,7 +58,7 @@ def fitted(checkerboard, tmp_path_factory) -> dict[str, Source]:
 
 @pytest.fixture(scope="module")
 def items(checkerboard) -> pa.Table:
-    """The catalogue with prices and dates, and three items that the models don't know."""
+    """The catalogue with prices and dates, and three items that the models have no rows for."""
     old = checkerboard[0].catalogue.items
     new = [
         {"item_id": f"new-{i}", "title": f"even number {i}", "categories": ["even", "new"]}
@@ -118,7 +118,7 @@ def test_no_source_and_no_filter_shows_it(checkerboard, fitted, items, kind, who
 
 @pytest.mark.parametrize("kind", ["item_knn", "content", "two_tower"])
 @pytest.mark.parametrize("item_id", ["i002", "new-1"])
-def test_it_is_similar_to_nothing(checkerboard, fitted, items, kind, item_id):
+def test_unavailable_items_are_no_similar_items(checkerboard, fitted, items, kind, item_id):
     names = (kind,) if kind == "content" else (kind, "content")
     recommender = serving(checkerboard, fitted, items, *names)
     for asked in FILTERS.values():

@@ -1,4 +1,4 @@
-"""Baselines: the checkerboard, small cases by hand, and what every source promises."""
+"""Baselines: the checkerboard, small cases by hand, and the contract of every source."""
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def test_saved_and_loaded_it_scores_the_same(fitted, checkerboard, name, tmp_pat
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_nobody_known_gets_a_finite_answer(fitted, checkerboard, name):
+def test_an_unknown_user_gets_finite_scores(fitted, checkerboard, name):
     items = checkerboard[1].ticks[0][1]
     found = fitted[name].retrieve(queries_of([[]]), items, k=5)
     assert np.isfinite(found.score[found.item_idx > 0]).all()

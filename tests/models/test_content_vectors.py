@@ -1,4 +1,4 @@
-"""Content vectors in sequence models: nothing at first, then what places an item without events."""
+"""Content vectors in sequence models: no effect at first; later they place items without events."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ EVENTFUL, ITEMS = 30, 34
 
 @pytest.fixture(scope="module")
 def colours() -> tuple[TrainingData, np.ndarray]:
-    """Histories of one colour each, and content vectors that tell it, of items 31 to 34 as well."""
+    """Histories of one colour each, and content vectors of the colour, also for items 31 to 34."""
     rng = np.random.default_rng(0)
     own = np.arange(1, EVENTFUL + 1)
     histories = [rng.permutation(own[own % 2 == user % 2]).tolist() for user in range(80)]
@@ -105,7 +105,7 @@ def test_a_new_item_lies_where_its_content_puts_it(fitted, colours, kind):
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_a_new_item_in_the_history_says_what_it_is_about(fitted, kind):
+def test_a_new_item_in_the_history_affects_the_query_by_content(fitted, kind):
     state = fitted[kind].query_vectors(queries_of([[31, 33], [32, 34]]))
     score = state @ fitted[kind].item_vectors[1 : EVENTFUL + 1].T
     odd, even = score[:, ::2].mean(axis=1), score[:, 1::2].mean(axis=1)
@@ -126,7 +126,7 @@ def test_loads_with_its_content_as_it_was_saved(fitted, colours, kind, tmp_path)
 
 
 class CutOff(Exception):
-    """What stands for a killed process."""
+    """Raised to simulate a killed process."""
 
 
 def test_a_resumed_training_with_content_equals_an_uninterrupted_one(colours, tmp_path: Path):
@@ -153,7 +153,7 @@ def test_a_resumed_training_with_content_equals_an_uninterrupted_one(colours, tm
 
 
 def with_vectors(**columns: list) -> Catalogue:
-    """As many items as there are vectors, `vector_<modality>` as given."""
+    """A catalogue with one item per vector, in the given `vector_<modality>` columns."""
     items = catalogue_of([["film"]] * len(next(iter(columns.values())))).items
     for name, rows in columns.items():
         items = items.append_column(name, pa.array(rows, pa.list_(pa.float32())))

@@ -1,4 +1,4 @@
-"""Event types in histories: a model begins as without them and uses them where they tell more."""
+"""Event types in histories: no effect before training, used where they are informative."""
 
 from dataclasses import replace
 
@@ -27,10 +27,11 @@ OPTIONS = TrainingOptions(seed=3, num_threads=1)
 
 
 def people(rng: np.random.Generator, n: int) -> tuple[list[list[int]], list[list[int]], np.ndarray]:
-    """Histories of 10 items, their types, and tastes: even (0) or odd (1) items.
+    """Histories of 10 items, their event types, and each user's taste: even (0) or odd (1) items.
 
-    Everyone first tries three items of each colour, in any order, buys those of their taste and
-    dislikes the others; then they buy four of their taste. What was tried says nothing.
+    All users first try three items of each colour in random order. They buy those of their taste
+    and dislike the others. Then they buy four more of their taste. The items they tried don't
+    depend on their taste; only the event types do.
     """
     histories, types = [], []
     taste = rng.integers(2, size=n)
@@ -52,8 +53,9 @@ def typed(queries: Queries, types: list[list[int]]) -> Queries:
 
 @pytest.fixture(scope="module")
 def shop() -> tuple[TrainingData, Validation]:
-    """400 customers to learn from; 100 others who have tried six items, of whom the rest of their
-    taste is wanted."""
+    """400 users for training, and 100 others who have tried six items. The relevant items of those
+    are the rest of their taste.
+    """
     rng = np.random.default_rng(0)
     catalogue = catalogue_of([[]] * ITEMS)
     histories, types, _ = people(rng, 400)
@@ -115,7 +117,7 @@ def test_a_layer_of_types_by_hand_and_at_its_start():
 
 
 def test_a_model_with_types_begins_as_one_without(shop):
-    """Same seed, no step: the same state bit for bit, whatever the types."""
+    """Same seed, no training step: states are equal bit for bit, whatever the types."""
     queries = shop[1].ticks[0][0]
     states = []
     for with_types in (True, False):
@@ -194,7 +196,7 @@ def test_training_batches_carry_the_types_of_their_items(shop):
 
 
 def test_one_type_or_none_is_trained_as_before(shop):
-    """The stated rule: types are read where there is more than one, and else nothing changes."""
+    """Types are read only if there is more than one; otherwise training is unchanged."""
     data = shop[0]
     weights = []
     for codes in (np.zeros_like(data.type_code), np.full_like(data.type_code, BOUGHT)):
@@ -214,7 +216,7 @@ def test_one_type_or_none_is_trained_as_before(shop):
 
 
 def test_a_request_keeps_types_with_their_items_and_a_visitors_are_unknown():
-    """Items that the catalogue does not know leave with their types."""
+    """The types of items outside the catalogue are removed with their items."""
     rows = empty_rows(["u"], ["web|phone|20"], np.array([10]))
     rows = replace(
         rows,

@@ -1,4 +1,4 @@
-"""Every feature is described once, and no description is of nothing."""
+"""Every feature has exactly one description, and every description has a feature."""
 
 from cli.show_features import html_page
 from models.ranking.cross_features import CROSS

@@ -1,4 +1,4 @@
-"""The index against brute force."""
+"""The index against brute-force search."""
 
 import numpy as np
 import pytest
@@ -63,8 +63,8 @@ def test_a_large_catalogue_is_searched_approximately_and_its_recall_is_measured(
     assert np.array_equal(again.search(queries, 10).item_idx, found[:, :10])
 
 
-def test_one_search_leaves_no_trace_on_the_next(tmp_path):
-    """A search that leaves much out walks deep, and only that search."""
+def test_a_search_with_many_exclusions_does_not_change_the_index(tmp_path):
+    """A search with many exclusions searches deeper, without changing the index."""
     vectors = clustered(3_000)
     config = IndexConfig(exact_up_to=1_000, ef_search=16)
     index = VectorIndex.build(vectors, config=config)

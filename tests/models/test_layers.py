@@ -1,4 +1,4 @@
-"""Layers with fixed weights, so that the numbers do not hang on a random generator."""
+"""Layers with fixed weights, so that expected numbers don't depend on a random generator."""
 
 import math
 
@@ -35,7 +35,7 @@ CAUSAL = torch.ones(1, 8, 8, dtype=torch.bool).tril()
 
 
 def fix_weights(module: nn.Module) -> None:
-    """Weights that rise evenly from -0.5 to 0.5, in the order of the parameters."""
+    """Set the weights to evenly rising values from -0.5 to 0.5, in the order of the parameters."""
     for parameter in module.parameters():
         values = torch.linspace(-0.5, 0.5, parameter.numel())
         parameter.data = values.reshape(parameter.shape)
@@ -63,7 +63,7 @@ def test_golden_numbers_of_blocks():
 
 
 def test_golden_numbers_of_a_bsarec_block():
-    """Its slow part by the Fourier transform of six positions, padded on the left."""
+    """The reference low-pass part is a Fourier transform of six positions, padded on the left."""
     config = BsarecConfig(
         embedding_dim=4, max_history=5, num_heads=2, hidden_factor=2, num_frequencies=2
     )

@@ -25,14 +25,14 @@ SOURCES = ("popularity", "recent_popularity", "item_knn", "ease", "content")
 
 
 class NobodyKnown:
-    """A reader without users: requests come with `recent_items`."""
+    """A feature reader without users; requests have `recent_items`."""
 
     def read(self, user_ids, context_ids, at):
         return empty_rows(user_ids, context_ids, at)
 
 
 def pack_of(items: pa.Table, *, events: int = 3) -> FeaturePack:
-    """Every item had as many events."""
+    """A feature pack in which all items have the same number of events."""
     n = items.num_rows
     state = {
         name: np.full(n, events, dtype=np.int64 if name.endswith("_time") else np.float64)

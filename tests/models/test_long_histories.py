@@ -1,4 +1,4 @@
-"""In service a model gets histories as long as in training, at most what the state holds."""
+"""Histories in service are as long as in training, limited by what the state holds."""
 
 import json
 from dataclasses import replace
@@ -50,7 +50,7 @@ def data() -> TrainingData:
 
 @pytest.fixture(scope="module")
 def queries(data: TrainingData) -> Queries:
-    """Two users with 150 events, of which the newest 60 are the same and the older ones are not."""
+    """Two users with 150 events: the newest 60 are equal, the older ones differ."""
     rng = np.random.default_rng(1)
     every = np.arange(1, ITEMS + 1)
     newest = every[every % 4 == 1]
@@ -109,8 +109,8 @@ def test_no_model_reads_more_than_the_state_holds(config):
         config(max_history=MAX_HISTORY + 1)
 
 
-def test_what_has_faded_away_is_left_out(queries):
-    """0.5^24 is the last weight that counts beside 1."""
+def test_events_with_negligible_weight_are_left_out(queries):
+    """24 events have weights above 2^-24; older ones are left out."""
     weights = history_weights(queries, decay=0.5, num_items=ITEMS)
     assert np.diff(weights.indptr).tolist() == [24, 24]
     assert weights.sum(1) == pytest.approx([2.0, 2.0], rel=1e-6)

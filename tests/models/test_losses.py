@@ -1,4 +1,4 @@
-"""Losses against slow references written from their definitions."""
+"""Losses against slow reference implementations of their definitions."""
 
 import math
 
@@ -39,7 +39,7 @@ def test_full_softmax_is_minus_log_probability_without_padding(numbers):
 def test_full_softmax_in_chunks_has_the_loss_and_gradients_of_torchs(
     numbers, monkeypatch, chunk_bytes
 ):
-    """One prediction at a time, three, all: the same as the cross-entropy of all logits."""
+    """Chunks of one, three and all predictions equal the cross-entropy of all logits."""
     monkeypatch.setattr(losses, "CHUNK_BYTES", chunk_bytes)
     targets = torch.tensor([3, 1, 7, 7, 2])
     bias = torch.linspace(-1, 1, 8, dtype=torch.float64)
@@ -98,7 +98,7 @@ def test_sampled_softmax_is_weighted_and_masks_accidental_hits():
 
 
 def test_shared_softmax_is_sampled_softmax_with_uniform_draws(numbers):
-    """The one-pass form has the loss and the gradients of the general one."""
+    """The one-pass form has the loss and the gradients of the general form."""
     targets, negatives = torch.tensor([3, 1, 7, 7, 2]), torch.tensor([1, 2, 4, 7])
     bias = torch.linspace(-1, 1, 8, dtype=torch.float64)
     ours = [x.clone().requires_grad_() for x in (*numbers, bias)]
@@ -131,7 +131,7 @@ def test_distinct_draws_are_ascending_alike_likely_and_end_with_the_catalogue():
     assert draw_distinct(9, num_items=5, generator=generator).tolist() == [1, 2, 3, 4, 5]
 
 
-def test_a_row_that_lost_all_its_negatives_teaches_nothing():
+def test_a_row_without_negatives_has_no_loss_and_no_gradient():
     positive = torch.tensor([0.3], requires_grad=True)
     loss = sampled_softmax(
         positive, torch.zeros(1, 2), torch.tensor([4]), torch.tensor([4, 0]), torch.zeros(2)
@@ -159,7 +159,7 @@ def test_with_every_other_item_as_negative_the_gradient_is_that_of_full_softmax(
 
 
 def test_mixed_negatives_with_logq_estimate_the_full_gradient(numbers):
-    """Popular positives fill the batch, yet the mean gradient over many draws is the full one."""
+    """Positives are mostly popular items; the mean gradient over many draws is the full one."""
     queries, items = numbers
     counts = torch.tensor([0, 50, 20, 10, 8, 6, 4, 2])
     targets = torch.multinomial(
@@ -219,7 +219,7 @@ def test_binary_cross_entropy_by_hand():
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("loss", ["full", "shared"])
 def test_under_half_precision_a_loss_is_that_of_float32(loss, with_bias):
-    """The encoder may say its states in bfloat16; the loss over the catalogue is not made in it."""
+    """The encoder may output bfloat16 states; the loss is still computed in float32."""
     rng = torch.Generator().manual_seed(0)
     states = torch.randn(6, 4, generator=rng).to(torch.bfloat16)
     table, bias = torch.randn(9, 4, generator=rng), torch.randn(9, generator=rng)

@@ -1,4 +1,4 @@
-"""The union of the sources' lists, by hand."""
+"""Merging the lists of several sources, by hand."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Packed rows hold every history once, whole, and an encoder's helpers read them back."""
+"""Packed rows hold each history exactly once, and layouts describe them correctly."""
 
 import numpy as np
 import torch
@@ -62,14 +62,14 @@ def test_unpacked_gives_each_history_its_places(lengths):
 
 
 def test_dense_packing():
-    """Beauty's kind of lengths: many short histories, few long ones."""
+    """History lengths as in Amazon Beauty: many short, few long."""
     lengths = np.minimum(np.random.default_rng(0).geometric(0.2, size=256), 50)
     places = pack(lengths, width=51)
     assert len(places.flat) + len(lengths) > 0.85 * places.size
 
 
 def test_the_filter_is_the_transform_at_the_newest_position():
-    """Keeping the lowest waves of the whole window, as the paper does with a padded row."""
+    """Keeping the lowest frequencies of the whole window, as the paper does with a padded row."""
     rng = np.random.default_rng(1)
     width, history, kept = 12, 7, 3
     layout = pack(np.array([history - 1]), width=width).layout

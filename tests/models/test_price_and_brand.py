@@ -1,4 +1,4 @@
-"""Price and brand features by hand; a catalogue without either has zeros."""
+"""Price and brand features by hand; zeros for a catalogue without prices or brands."""
 
 import math
 
@@ -29,7 +29,7 @@ def catalogue(prices: list[float | None], brands: list[str | None]) -> Catalogue
 
 
 def features(history: list[list[int]], given: Catalogue) -> dict[str, np.ndarray]:
-    """Columns of all items as candidates of each history (item_idx, 0 is padding)."""
+    """Features by name, with all items as candidates of each history (item_idx, 0 is padding)."""
     n = len(history)
     padded = np.array(history)
     queries = Queries(
@@ -75,7 +75,7 @@ def test_the_trend_of_prices_is_what_the_last_ten_cost_above_the_usual() -> None
     assert found["price_usual_trend"] == pytest.approx(np.array([[1, 1], [0, 0]]), abs=1e-6)
 
 
-def test_what_the_catalogue_does_not_say_is_zero() -> None:
+def test_unknown_prices_and_brands_give_zeros() -> None:
     found = features([[1, 2]], catalogue([None, None], [None, ""]))
     for name in list(HISTORY)[-7:]:
         assert not found[name].any(), name

@@ -1,4 +1,4 @@
-"""Every ranker learns an obvious order, answers alike alone and in a batch, and survives a save."""
+"""Every ranker learns an obvious order, scores a request alone as in a batch, and can be saved."""
 
 import json
 
@@ -32,7 +32,7 @@ OPTIONS = TrainingOptions(seed=3, num_threads=1)
 
 
 def make_data(seed: int, *, requests: int = 200) -> RankingData:
-    """12 to 24 candidates a request; relevant are the two that one source scores highest."""
+    """12 to 24 candidates per request; the two that one source scores highest are relevant."""
     rng = np.random.default_rng(seed)
     width = 24
     candidates = np.stack([rng.permutation(60)[:width] + 1 for _ in range(requests)])
@@ -103,7 +103,7 @@ def test_a_request_alone_scores_as_in_a_batch(kind, rankers, validation):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_candidates_and_items_of_later(kind, rankers):
+def test_no_candidates_and_items_newer_than_the_training(kind, rankers):
     width = len(SCHEMA)
     empty = np.zeros(0, dtype=np.int64)
     assert rankers[kind].predict(np.zeros((0, width), dtype=np.float32), empty).shape == (0,)

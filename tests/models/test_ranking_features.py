@@ -1,4 +1,4 @@
-"""Ranking features on a catalogue of three items, by hand, and what must never change them."""
+"""Ranking features on a catalogue of three items, by hand; and what must not affect them."""
 
 import dataclasses
 
@@ -106,7 +106,7 @@ RANKS = {
 
 
 def columns_of(x: np.ndarray) -> dict[str, list[float]]:
-    """The columns of the first request, by name."""
+    """Feature values of the first request, by name."""
     return {name: x[0, :, i].tolist() for i, name in enumerate(SCHEMA.names)}
 
 
@@ -207,7 +207,7 @@ def test_source_features_by_hand(items, catalogue):
     assert columns["score_z_mean"] == pytest.approx([value / 2 for value in z])
 
 
-def test_a_silent_source_gives_zeros(items, catalogue):
+def test_a_source_without_scores_gives_zeros(items, catalogue):
     only_ease = {"ease": SCORES["ease"]}
     columns = columns_of(build(make_queries([2]), items, catalogue, scores=only_ease))
     for name in ("score", "score_z", "place"):
@@ -293,8 +293,8 @@ def test_the_order_of_the_candidates_decides_nothing(items, catalogue):
     np.testing.assert_allclose(shuffled, x[:, order], rtol=1e-5, atol=1e-6)
 
 
-def test_the_future_of_a_request_changes_nothing(items, catalogue):
-    """Neither other requests of the batch nor later ones of the same user, whatever they hold."""
+def test_other_and_later_requests_do_not_affect_a_request(items, catalogue):
+    """Neither other requests of the batch nor later ones of the same user affect a request."""
     queries, candidates, scores, ranks = random_batch(np.random.default_rng(2), n=4, width=5)
     x = build(queries, items, catalogue, candidates, scores, ranks)
     later = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Every reason in the lists of many users is held against the events that it speaks of."""
+"""Every reason shown to many users is checked against the events that it refers to."""
 
 import re
 from collections import Counter
@@ -29,7 +29,7 @@ BOUGHT = EVENT_CODE["purchase"]
 
 
 class World:
-    """The small world's events before its last day, and what was served of them."""
+    """The small world's events before its last day, and the lists served from them."""
 
     def __init__(self, data, at: int):
         before = data.time < at
@@ -104,7 +104,7 @@ def served(small_world, tmp_path_factory) -> tuple[World, Recommender]:
 
 
 def holds(world: World, recommender: Recommender, user: int, item, reason: str) -> bool:
-    """Whether a sentence is true of the events, without the code that made it."""
+    """Whether a reason is true of the events; doesn't use the code under test."""
     own = [world.ids[i - 1] for i in world.of_user.get(user, [])]
     named = {world.title[one]: one for one in own}
     categories = world.categories | {"brand-new": ["comedy"]}
@@ -180,7 +180,7 @@ def test_every_reason_beside_one_source_is_true(served, kind):
 
 
 def test_one_single_user_is_told_nothing_about_everybody(served):
-    """Her own purchases are all there is: nothing that she never bought is popular."""
+    """All events are one user's purchases, so no other item is called popular."""
     world, recommender = served
     user = next(iter(world.of_user))
     n = len(world.ids) + 1

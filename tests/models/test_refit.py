@@ -1,4 +1,4 @@
-"""A refit repeats what validation chose: on the same data it gives the same source."""
+"""A refit on the same data, with the choices of validation, gives the same source."""
 
 import numpy as np
 import pytest

@@ -42,7 +42,7 @@ def catalogue() -> Catalogue:
 
 
 def allowed(catalogue: Catalogue, **rules) -> str:
-    """The item ids that may be shown, as one word."""
+    """The ids of the items that may be shown, concatenated."""
     blocked = blocked_items(catalogue, **rules)
     assert blocked.shape == (5,)
     assert blocked.dtype == bool
@@ -83,7 +83,7 @@ def test_exclude_by_id_and_seen_by_index(catalogue):
     assert allowed(catalogue, seen=np.array([], dtype=np.int64)) == "abc"
 
 
-def test_the_mask_is_the_callers(catalogue):
+def test_changing_the_returned_mask_changes_nothing_else(catalogue):
     blocked_items(catalogue)[:] = True
     assert allowed(catalogue) == "abc"
 

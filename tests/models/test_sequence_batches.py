@@ -1,4 +1,4 @@
-"""Training batches keep the time rule: nothing is predicted from its own set or from later ones."""
+"""Targets of training batches are later than the events that their state has read."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from tests.models.conftest import START, catalogue_of, training_data
 
 
 def data_with_times(histories: list[list[int]], moments: list[list[int]]) -> TrainingData:
-    """Users with these items at these moments (in days)."""
+    """Users with the given items at the given times (in days)."""
     num_items = max((item for items in histories for item in items), default=1)
     data = training_data(catalogue_of([["all"]] * num_items), histories)
     time = [START + m * MICROSECONDS_PER_DAY for user in moments for m in user]
@@ -32,9 +32,9 @@ def data_with_times(histories: list[list[int]], moments: list[list[int]]) -> Tra
 
 
 def random_data(rng: np.random.Generator, *, users: int = 9) -> TrainingData:
-    """Histories of 1 to 40 items in which about half of the events share their moment.
+    """Histories of 1 to 40 items in which about half of the events share their time.
 
-    Each user has items of their own (1 to 40, 41 to 80, ...), so that an item tells its user.
+    Each user has separate items (1 to 40, 41 to 80, ...), so that an item identifies its user.
     """
     histories, moments = [], []
     for user in range(users):
@@ -81,7 +81,7 @@ def test_targets_are_of_the_first_later_set(seed, max_history):
 
 
 def histories_of(batch: SequenceBatch) -> list[tuple[list[int], list[int]]]:
-    """(L items, L + 1 targets) of each history of a packed batch, checking that it is well laid."""
+    """(L items, L + 1 targets) of each history of a packed batch; asserts a valid layout."""
     segment, position = batch.layout.segment.numpy(), batch.layout.position.numpy()
     items, targets = batch.items.numpy(), batch.targets.numpy()
     assert (items[position == 0] == 0).all()

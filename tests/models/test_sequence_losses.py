@@ -1,4 +1,4 @@
-"""Each loss of a sequence model trains, with negatives for each position or shared by the batch."""
+"""Every loss of a sequence model trains, with negatives per position or shared by the batch."""
 
 import math
 
@@ -13,7 +13,7 @@ SAMPLED = ("sampled_softmax", "gbce", "bce")
 
 
 def fit(small_world, **settings):
-    """Two epochs: the second tells whether the first has taught anything."""
+    """Train two epochs; the second one shows whether the first improved the loss."""
     config = SasrecConfig(
         embedding_dim=16,
         max_history=20,

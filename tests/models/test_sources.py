@@ -1,4 +1,4 @@
-"""What every candidate source promises, over the registry: a new source is tested on arrival."""
+"""The contract of candidate sources, for every source of the registry."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -36,7 +36,7 @@ SMALL = {
 
 
 def small_config(kind: str, **changes):
-    """The default config of a kind, with those of SMALL that it has if it is trained."""
+    """The default config of a source type; for trained sources, with those of SMALL that it has."""
     if kind == LIGR:
         return small_config("sasrec", block="ligr", **changes)
     config = registry.parse_source(f'{{"kind": "{kind}"}}')
@@ -61,14 +61,14 @@ def fitted(checkerboard, options) -> dict[str, Source]:
 
 @pytest.fixture(scope="module")
 def world(checkerboard):
-    """Queries of the checkerboard and its item states."""
+    """Queries of the checkerboard, and its item states."""
     queries, items, _ = checkerboard[1].ticks[0]
     return queries, items
 
 
 @pytest.fixture(scope="module")
 def cold_fitted(options) -> dict[str, VectorSource]:
-    """A checkerboard of 32 items of which 31 (odd) and 32 (even) have no event."""
+    """Fitted on a checkerboard of 32 items, in which 31 (odd) and 32 (even) have no events."""
     rng = np.random.default_rng(1)
     catalogue = catalogue_of([["even" if i % 2 else "odd"] for i in range(32)])
     histories = []
@@ -228,7 +228,7 @@ def test_the_future_never_changes_a_state_of_the_past(fitted, kind):
 
 @pytest.mark.parametrize("kind", [*SEQUENCES, LIGR])
 def test_histories_in_one_row_do_not_see_each_other(fitted, world, kind):
-    """Packed side by side, each history has the states it has alone, whoever stands beside it."""
+    """A packed history has the same states as alone, whatever else is in its row."""
     histories = [list(range(1, n + 1)) for n in (3, 1, 11, 7, 2)] + [[]]
     together, last = pack_queries(queries_of(histories), max_history=50)
     assert len(together.items) < len(histories)
@@ -242,7 +242,7 @@ def test_histories_in_one_row_do_not_see_each_other(fitted, world, kind):
 
 @pytest.mark.parametrize("kind", [*TRAINED, LIGR])
 def test_only_the_newest_events_are_read(fitted, world, kind):
-    """Longer histories than the model reads are cut at the old end."""
+    """Events older than the model's `max_history` have no effect."""
     newest = np.resize(np.arange(1, 31), 50)
     short = queries_of([newest.tolist()])
     long = replace(

@@ -1,4 +1,4 @@
-"""Text vectors: the real encoder says what is alike, and the cache gives back what it was given."""
+"""Text vectors: the real encoder finds similar texts, and the cache returns what was stored."""
 
 import numpy as np
 import pytest

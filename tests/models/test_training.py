@@ -1,4 +1,4 @@
-"""The optimiser loop on a line that is easy to fit."""
+"""The training loop, on a linear function that is easy to fit."""
 
 import math
 
@@ -27,7 +27,7 @@ def fit(
     epochs: int | None = None,
     **config,
 ):
-    """Fit y = 3 x with one weight; `validate` judges the model."""
+    """Fit y = 3 x with one weight; `validate` evaluates the model."""
     options = TrainingOptions(seed=seed, epochs=epochs)
     model = nn.Linear(1, 1, bias=False)
     nn.init.normal_(model.weight, generator=options.generator("weights"))
@@ -92,7 +92,7 @@ def test_stops_early_and_keeps_the_best_weights():
     assert model.weight.item() == weights[1] != weights[-1]
 
 
-def test_without_a_judgement_the_last_weights_stay():
+def test_without_validation_the_last_weights_are_kept():
     _, history = fit(lambda m: math.nan, num_epochs=7, patience=1)
     assert (history.epochs, history.best_epoch) == (7, 7)
     assert math.isnan(history.best_ndcg)
