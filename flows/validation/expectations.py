@@ -1,14 +1,18 @@
 """Expectations of rules and figures, what a user has changed of them, and what became of them."""
 
 from collections.abc import Mapping
+from math import isclose
 from typing import Any
 
 from flows.validation.findings import Judged
 from flows.validation.own import MARK, SEVERITY, action_of, name_of
 from shortlist.validation import Rule
-from shortlist.validation.config import RuleChange
+from shortlist.validation.checks import BETWEEN, IN_SET, plain
+from shortlist.validation.checks import LIMITS as CHECKED
 from shortlist.validation.figures import BatchFigure
 
+LIMITS = {*CHECKED[BETWEEN], *CHECKED[IN_SET]}
+"""Fields of an expectation that limit values."""
 ACTION = {severity: action for action, severity in SEVERITY.items()}
 
 
@@ -17,35 +21,60 @@ def edits(one: Any) -> dict[str, Any]:
     generated.
     """
     mark = (one.meta or {}).get(MARK, {})
-    fields = [field for field in mark if field != "rule"]
-    return {field: getattr(one, field) for field in fields if getattr(one, field) != mark[field]}
+    values = {field: plain(getattr(one, field)) for field in mark if field != "rule"}
+    return {field: value for field, value in values.items() if value != mark[field]}
 
 
-def change_of(one: Any) -> RuleChange | None:
-    """What a user has changed: the severity, `mostly` (as a budget), and limits of figures."""
+def change_of(one: Any) -> dict[str, Any]:
+    """What a user has changed, as fields of a `RuleChange`: the severity, and `mostly` as a
+    budget.
+    """
     changed = edits(one)
     change: dict[str, Any] = {}
     if "mostly" in changed:
         change["budget"] = round(1 - changed["mostly"], 12)
     if "severity" in changed:
         change["action"] = ACTION[changed["severity"]]
-    limits = changed.keys() & {"min_value", "max_value"}
-    change |= {limit.removesuffix("_value"): changed[limit] for limit in limits}
-    return RuleChange.model_validate(change) if change else None
+    return change
+
+
+def limits_of(one: Any) -> dict[str, Any]:
+    """{limit: value} that a user has changed."""
+    return {field: value for field, value in edits(one).items() if field in LIMITS}
+
+
+def renewed(one: Any, old: Any) -> list[str]:
+    """Give a generated expectation the id and the texts of the last run's; returns the fields whose
+    changed values it doesn't have.
+    """
+    changed, mark = edits(old), old.meta[MARK]
+    lost = [field for field, value in changed.items() if not _same(getattr(one, field), value)]
+    one.id, one.notes = old.id, old.notes
+    # What was generated is remembered, so that a change is known as one next time too.
+    kept = {field: mark[field] for field in changed if field not in lost}
+    one.meta = {**old.meta, MARK: one.meta[MARK] | kept}
+    return lost
+
+
+def _same(new: Any, old: Any) -> bool:
+    new = plain(new)
+    numbers = isinstance(new, float) and isinstance(old, float)
+    return new == old or (numbers and isclose(new, old, abs_tol=1e-9))
 
 
 def of_rule(rule: Rule) -> Any:
     """The expectation of a rule."""
     severity = SEVERITY[rule.action]
     mostly = 1.0 if rule.budget is None else round(1 - rule.budget, 12)
-    mark = {"rule": rule.name, "severity": severity, "mostly": mostly}
+    mark = {"rule": rule.name, "severity": severity, "mostly": mostly} | rule.check.limits
+    arguments = {limit: plain(value) for limit, value in rule.check.arguments.items()}
     return _vocabulary(rule.check.expectation)(
         column=rule.check.column,
         mostly=mostly,
         severity=severity,
         description=f"{rule.name}: {rule.reason}",
-        meta={MARK: mark},
-        **rule.check.arguments,
+        meta={MARK: mark | {"column": rule.check.column, "row_condition": None}},
+        **arguments,
     )
 
 
@@ -60,11 +89,13 @@ def of_figure(figure: BatchFigure) -> Any:
     """
     severity = SEVERITY[figure.action]
     limits = {"min_value": figure.min, "max_value": figure.max}
+    mark = {"rule": figure.name, "severity": severity, "column": figure.name}
+    mark |= {"row_condition": None, "strict_min": False, "strict_max": False}
     return _vocabulary("ExpectColumnMaxToBeBetween")(
         column=figure.name,
         severity=severity,
         description=f"{figure.name}: {figure.says}",
-        meta={MARK: {"rule": figure.name, "severity": severity} | limits},
+        meta={MARK: mark | limits},
         **limits,
     )
 

@@ -20,8 +20,10 @@ from flows.validation.expectations import (
     edits,
     is_judged,
     judged,
+    limits_of,
     of_figure,
     of_rule,
+    renewed,
 )
 from flows.validation.findings import Finding, Judged, batch_findings, own_findings, row_findings
 from flows.validation.own import names_of, own, own_rules
@@ -29,7 +31,7 @@ from shortlist.config import ConfigError
 from shortlist.validation import Figures, Rule, ValidateConfig, rules_for
 from shortlist.validation.config import RuleChange
 from shortlist.validation.figures import BATCH as BATCH_FIGURES
-from shortlist.validation.rules import SCHEMAS, changed
+from shortlist.validation.rules import SCHEMAS, changed, with_limits
 from shortlist.validation.sorting import Sorting
 
 BATCH = "batch"
@@ -65,6 +67,7 @@ class Judge:
         self.source: DuckDBDatasource = source
         self.source.borrow(connection)
         self.suites = {name: self._suite(name) for name in SUITES}
+        self._stored = {name: self._ours(name) for name in SUITES}
         self.names: dict[str, str] = {}
         """{id: name} of the expectations that users have added."""
 
@@ -109,20 +112,16 @@ class Judge:
                 " it to get one with the rules alone"
             ) from None
 
-    def changes(self, suite: str) -> dict[str, RuleChange]:
-        """What a user has changed of our expectations in a suite, by rule or figure."""
-        found = {}
-        for one in self.suites[suite].expectations:
-            change = change_of(one)
-            if change is not None:
-                found[one.meta[MARK]["rule"]] = change
-        return found
+    def _ours(self, suite: str) -> dict[str, Any]:
+        """{rule or figure: the stored expectation}."""
+        marked = [one for one in self.suites[suite].expectations if MARK in (one.meta or {})]
+        return {one.meta[MARK]["rule"]: one for one in marked}
 
     def rules(self, config: ValidateConfig, *, now: datetime) -> list[Rule]:
         """All rules on rows, with what users have changed and added in the suites.
 
         Raises:
-            ConfigError: see `rules_for`, `changed` and `own_rules`.
+            ConfigError: see `rules_for`, `changed`, `with_limits` and `own_rules`.
         """
         rules = rules_for(
             config,
@@ -130,16 +129,32 @@ class Judge:
             earliest=as_utc(config.earliest),
             earliest_published=as_utc(config.earliest_published),
         )
-        changes = {table: self.changes(table) for table in SCHEMAS}
-        rules = [changed([rule], changes[rule.table])[0] for rule in rules]
+        rules = [self._edited(rule) for rule in rules]
         figures = {*BATCH_FIGURES, *(one.name for one in config.expectations)}
         self.names = names_of(self.suites, {rule.name for rule in rules} | figures)
         return [*rules, *own_rules(self.suites, self.names)]
 
+    def _edited(self, rule: Rule) -> Rule:
+        one = self._stored[rule.table].get(rule.name)
+        if one is None:
+            return rule
+        change = RuleChange.model_validate(change_of(one))
+        return with_limits(changed([rule], {rule.name: change})[0], limits_of(one))
+
     def limits(self, config: ValidateConfig) -> ValidateConfig:
-        """The settings with the limits of figures that users have changed in the suite."""
-        changes = {name: one for name, one in self.changes(BATCH).items() if name in BATCH_FIGURES}
-        return config.model_copy(update={"rules": config.rules | changes})
+        """The settings with what users have changed of figures in the suite `batch`."""
+        rules = dict(config.rules)
+        for name, one in self._stored[BATCH].items():
+            limits = limits_of(one)
+            change = change_of(one) | {
+                field: limits[f"{field}_value"]
+                for field in ("min", "max")
+                if f"{field}_value" in limits
+            }
+            if change and name in BATCH_FIGURES:
+                both = rules.get(name, RuleChange()).model_dump() | change
+                rules[name] = RuleChange.model_validate(both)
+        return config.model_copy(update={"rules": rules})
 
     def run(
         self, sorting: Sorting, rules: list[Rule], figures: Figures, *, batch_id: str
@@ -167,18 +182,20 @@ class Judge:
         is_replay = sorting.batch.replay_of is not None
         for table in SCHEMAS:
             mine = [rule for rule in rules if rule.table == table]
-            self._renew(table, [of_rule(rule) for rule in mine if rule.query is None])
+            ours = [of_rule(rule) for rule in mine if rule.query is None]
+            findings += self._renew(table, ours)
             if sorting.counts[table].rows:
                 results, others = self._validate(table, batch_id, is_replay=is_replay)
                 findings += others
                 findings += row_findings(results, {r.name: r for r in mine}, sorting, table)
         by_name = {one.name: one for one in figures.batch if is_judged(one)}
         if by_name:
-            self._renew(BATCH, [of_figure(one) for one in by_name.values()])
+            findings += self._renew(BATCH, [of_figure(one) for one in by_name.values()])
             results, others = self._validate(BATCH, batch_id, is_replay=is_replay)
             findings += others
             reasons = {rule.name: rule.reason for rule in rules}
             findings += batch_findings(results, by_name, sorting, reasons)
+            self._keep({one.name for one in figures.batch} - set(by_name))
         return findings
 
     def _index(self) -> None:
@@ -197,19 +214,29 @@ class Judge:
             self.source.views = stored
             self.context.update_datasource(self.source)
 
-    def _renew(self, name: str, ours: list[Any]) -> None:
-        """Put our expectations in place of those of the last run, under the same ids."""
-        suite = self.suites[name]
-        marked = [one for one in suite.expectations if MARK in (one.meta or {})]
-        before = {one.meta[MARK]["rule"]: one for one in marked}
+    def _renew(self, name: str, ours: list[Any]) -> list[Finding]:
+        """Put our expectations in place of those of the last run, under the same ids; returns
+        warnings of changes that can't be kept.
+        """
+        suite, before, found = self.suites[name], self._stored[name], []
         for one in ours:
-            old, mark = before.get(one.meta[MARK]["rule"]), one.meta[MARK]
-            if old is not None:
-                one.id = old.id
-                # What was generated is remembered, so that an edit is known as one next time too.
-                one.meta[MARK] = mark | {field: old.meta[MARK][field] for field in edits(old)}
+            rule = one.meta[MARK]["rule"]
+            lost = renewed(one, before[rule]) if rule in before else []
+            if lost:
+                text = f"{rule}: the changed {', '.join(lost)} of this expectation can't be kept"
+                text += "; add an expectation of your own for it"
+                found.append(Finding(name, rule, "warn", text))
         suite.expectations = [*own(suite), *ours]
         suite.save()
+        return found
+
+    def _keep(self, unknown: set[str]) -> None:
+        """Put changed expectations of figures that this batch doesn't have back into the suite."""
+        suite = self.suites[BATCH]
+        waiting = [one for name, one in self._stored[BATCH].items() if name in unknown]
+        if waiting := [one for one in waiting if edits(one)]:
+            suite.expectations = [*suite.expectations, *waiting]
+            suite.save()
 
     def _validate(
         self, name: str, batch_id: str, *, is_replay: bool

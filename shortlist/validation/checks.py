@@ -5,11 +5,19 @@ Great Expectations finds unexpected. As there, a null value passes every check b
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from shortlist.lake.engine import name, quoted
+
+BETWEEN, LENGTHS = "ExpectColumnValuesToBeBetween", "ExpectColumnValueLengthsToBeBetween"
+IN_SET, NOT_IN_SET = "ExpectColumnValuesToBeInSet", "ExpectColumnValuesToNotBeInSet"
+LIMITS: dict[str, dict[str, Any]] = {
+    one: {"min_value": None, "max_value": None, "strict_min": False, "strict_max": False}
+    for one in (BETWEEN, LENGTHS)
+} | {one: {"value_set": None} for one in (IN_SET, NOT_IN_SET)}
+"""{expectation: its limits and their defaults}."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,25 @@ class Check:
     def bad(self) -> str:
         """SQL: true for a row that breaks the rule, else false; never NULL."""
         return f"coalesce({self.fails}, false)"
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """All limits of the expectation, as a suite's file holds them."""
+        found = LIMITS.get(self.expectation, {}) | self.arguments
+        return {limit: plain(value) for limit, value in found.items()}
+
+    def edited(self, limits: dict[str, Any]) -> "Check":
+        """The check with other limits.
+
+        Raises:
+            ValueError: a limit is of another type than those that the check has, or none is left.
+        """
+        types = {type(one) for value in self.arguments.values() for one in _each(value)} - {bool}
+        arguments = self.arguments | {
+            limit: value if value is None or limit.startswith("strict") else _typed(value, types)
+            for limit, value in limits.items()
+        }
+        return replace(self, arguments=arguments, fails=_fails(self, arguments))
 
 
 def present(column: str) -> Check:
@@ -47,47 +74,81 @@ def within(
     below: datetime | None = None,
 ) -> Check:
     """`low <= value <= high`, or `value < below`. NaN is more than any number, as in DuckDB."""
-    limits = ((">=", low), ("<=", high), ("<", below))
-    parts = [f"{name(column)} {sign} {_literal(v)}" for sign, v in limits if v is not None]
-    arguments: dict[str, Any] = {}
-    if low is not None:
-        arguments["min_value"] = _plain(low)
-    if high is not None:
-        arguments["max_value"] = _plain(high)
+    limits = {"min_value": low, "max_value": high if below is None else below}
     if below is not None:
-        arguments |= {"max_value": _plain(below), "strict_max": True}
-    return Check(column, f"NOT ({' AND '.join(parts)})", "ExpectColumnValuesToBeBetween", arguments)
+        limits["strict_max"] = True
+    return _check(column, BETWEEN, limits)
 
 
 def one_of(column: str, values: Sequence[str]) -> Check:
     """The value is one of these."""
-    listed = ", ".join(quoted(value) for value in values)
-    arguments = {"value_set": list(values)}
-    return Check(
-        column, f"{name(column)} NOT IN ({listed})", "ExpectColumnValuesToBeInSet", arguments
-    )
+    return _check(column, IN_SET, {"value_set": list(values)})
 
 
 def none_of(column: str, values: Sequence[str | float]) -> Check:
     """The value is none of these."""
-    listed = ", ".join(_literal(value) for value in values)
-    arguments = {"value_set": list(values)}
-    return Check(
-        column, f"{name(column)} IN ({listed})", "ExpectColumnValuesToNotBeInSet", arguments
-    )
+    return _check(column, NOT_IN_SET, {"value_set": list(values)})
 
 
 def length(column: str, low: int | None, high: int) -> Check:
     """A text has `low` to `high` characters."""
-    text = f"length({name(column)})"
-    fails = f"{text} > {high}" if low is None else f"{text} NOT BETWEEN {low} AND {high}"
-    arguments = {"max_value": high} | ({} if low is None else {"min_value": low})
-    return Check(column, fails, "ExpectColumnValueLengthsToBeBetween", arguments)
+    return _check(column, LENGTHS, {"min_value": low, "max_value": high})
 
 
-def _plain(value: float | datetime) -> float | str:
-    """As a suite's file holds it."""
-    return value.isoformat() if isinstance(value, datetime) else value
+def plain(value: Any) -> Any:
+    """A limit as a suite's file holds it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return sorted(value) if isinstance(value, set) else value
+
+
+def _check(column: str, expectation: str, arguments: dict[str, Any]) -> Check:
+    given = {limit: value for limit, value in arguments.items() if value is not None}
+    made = Check(column, "", expectation, given)
+    return replace(made, fails=_fails(made, given))
+
+
+def _fails(check: Check, arguments: dict[str, Any]) -> str:
+    """SQL of the values that Great Expectations finds unexpected."""
+    column = name(check.column)
+    if check.expectation in (IN_SET, NOT_IN_SET):
+        values = arguments["value_set"]
+        if not values:  # as in GX: no limit, or none that a value could be in
+            return "true" if values == [] and check.expectation == IN_SET else "false"
+        listed = ", ".join(_literal(value) for value in values)
+        return f"{column} {'NOT IN' if check.expectation == IN_SET else 'IN'} ({listed})"
+    value = f"length({column})" if check.expectation == LENGTHS else column
+    signs = (
+        ">" if arguments.get("strict_min") else ">=",
+        "<" if arguments.get("strict_max") else "<=",
+    )
+    limits = zip(signs, (arguments.get("min_value"), arguments.get("max_value")), strict=True)
+    parts = [f"{value} {sign} {_literal(limit)}" for sign, limit in limits if limit is not None]
+    if not parts:
+        raise ValueError("want min_value, max_value or both")
+    return f"NOT ({' AND '.join(parts)})"
+
+
+def _each(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _typed(value: Any, types: set[type]) -> Any:
+    """The value, or each value of a list, as one of these types."""
+    if isinstance(value, (list, set, tuple)):
+        return [_typed(one, types) for one in sorted(value, key=str)]
+    if datetime in types:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        fits = isinstance(value, datetime)
+    elif str in types:
+        fits = isinstance(value, str)
+    else:
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not fits:
+        wanted = "a time" if datetime in types else "text" if str in types else "a number"
+        raise ValueError(f"{value!r}: want {wanted}")
+    return value
 
 
 def _literal(value: str | float | datetime) -> str:

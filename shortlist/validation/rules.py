@@ -7,6 +7,7 @@ out and the expectation that Great Expectations judges; the rules themselves are
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -91,6 +92,24 @@ def _changed(rule: Rule, change: RuleChange | None) -> Rule:
         )
     budget = rule.budget if change.budget is None else change.budget
     return replace(rule, action=change.action or rule.action, budget=budget)
+
+
+def with_limits(rule: Rule, limits: Mapping[str, Any]) -> Rule:
+    """The rule with the limits that a user has edited in its suite.
+
+    Raises:
+        ConfigError: a limit is of another type than the rule's own, or none is left.
+    """
+    if not limits:
+        return rule
+    try:
+        check = rule.check.edited(dict(limits))
+    except ValueError as error:
+        raise ConfigError(
+            f"great_expectations, suite '{rule.table}': '{rule.name}': {error}"
+        ) from None
+    listed = ", ".join(f"{limit} = {value}" for limit, value in sorted(limits.items()))
+    return replace(rule, check=check, reason=f"{rule.reason} (in the suite: {listed})")
 
 
 def is_needed(rule: Rule) -> bool:

@@ -157,6 +157,58 @@ def test_what_a_user_changes_of_a_rule_stays(house: House) -> None:
     assert result["warnings"][0].startswith("items: price.not_negative: 1 of 1 rows")
 
 
+def test_limits_that_a_user_changes_of_a_rule_stay_and_part_the_rows(house: House) -> None:
+    house.validate()
+    change(house, "interactions", "value.rating_range", max_value=10, strict_max=True)
+    change(house, "interactions", "event_type.known", value_set=["rating"])
+    change(house, "interactions", "event_timestamp.beyond_2100", max_value="1997-06-24T00:00:00Z")
+    change(house, "interactions", "event_id.length", max_value=3)
+    change(house, "interactions", "position.not_negative", row_condition='col("value") > 3')
+    events = [
+        event(30, value=9.0),
+        event(31, value=10.0),
+        event(32, event_type="click", value=None),
+        event(33, event_id="e3333"),
+        event(33),
+        event(50),
+        event(51),
+    ]
+    config = GENEROUS.model_copy(update={"failure_budget": 1.0})
+    result = house.validate(events, config=config)
+    assert (result["accepted"], result["quarantined"]) == (2, 5)
+    reasons = {
+        "e31": "value.rating_range",
+        "e32": "event_type.known",
+        "e3333": "event_id.length",
+        "e50": "event_timestamp.beyond_2100",
+        "e51": "event_timestamp.beyond_2100",
+    }
+    assert house.reasons("interactions") == reasons
+    assert {house.counted("interactions")[rule] for rule in reasons.values()} == {1, 2}
+    assert [one for one in result["warnings"] if one.startswith("interactions")] == [
+        "interactions: position.not_negative: the changed row_condition of this expectation can't"
+        " be kept; add an expectation of your own for it"
+    ]
+    row = house.quarantined("interactions")[0]
+    assert "max_value = 10.0" in row["reason"]
+    result = house.validate([event(34, value=9.0), event(35, value=11.0)], config=config)
+    assert (result["accepted"], result["quarantined"]) == (1, 1)
+    assert not [one for one in result["warnings"] if one.startswith("interactions")]
+    change(house, "interactions", "value.rating_range", max_value="2020-01-01")
+    with pytest.raises(ConfigError, match=r"'value.rating_range': .*2020.*: want a number"):
+        house.validate([event(36)])
+
+
+def test_a_changed_limit_waits_for_a_batch_that_has_the_figure(house: House) -> None:
+    house.validate()
+    house.validate([event(20)])  # the first batch that is compared with one before
+    change(house, "batch", "volume.ratio", min_value=0.5)
+    house.validate([event(20)], [item(9)])  # no new events, no ratio
+    result = house.validate([event(21 + i) for i in range(4)])
+    assert of_rule(house, "batch", "volume.ratio").min_value == 0.5
+    assert any("volume.ratio: " in one and "at least 0.5" in one for one in result["warnings"])
+
+
 @pytest.mark.parametrize("rule", ["user_id.required", "event_timestamp.readable"])
 def test_what_the_contract_needs_cannot_be_switched_off_there(house: House, rule: str) -> None:
     house.validate()
