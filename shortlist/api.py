@@ -1,6 +1,4 @@
-"""What goes over HTTP: request and response schemas, used by the service, the client and the
-replay.
-"""
+"""Request and response schemas of the HTTP API, used by the service, the client and the replay."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from shortlist.contracts import EVENT_TYPES, WITHOUT_ITEM
 from shortlist.ids import id_problem
-from shortlist.moments import Kind, moment_problem
+from shortlist.moments import MomentType, moment_problem
 
 MAX_K = 500
 MAX_EVENTS = 1_000
@@ -24,7 +22,7 @@ def _id(of_user: bool = False) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _moment(kind: Kind) -> AfterValidator:
+def _moment(kind: MomentType) -> AfterValidator:
     def check(value: int) -> int:
         if problem := moment_problem(value, kind=kind):
             raise ValueError(problem)
@@ -40,18 +38,18 @@ Date = Annotated[int, _moment("date")]
 
 
 class Body(BaseModel):
-    """Base of every body: a misspelt key is an error, not silence."""
+    """Base class of all request and response bodies; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 def _example(body: dict[str, Any]) -> ConfigDict:
-    """Shown on the API page. The singular `example` is the key that BentoML's OpenAPI takes."""
+    """Example body for the API page. BentoML's OpenAPI reads the singular key `example`."""
     return ConfigDict(json_schema_extra={"example": body})
 
 
 class Context(Body):
-    """Where the request comes from."""
+    """Surface and device from which the request is sent."""
 
     surface: str | None = Field(
         default=None, max_length=64, description="page or screen, e.g. 'home'"
@@ -60,20 +58,20 @@ class Context(Body):
 
 
 class Filters(Body):
-    """Hard constraints on what may be shown."""
+    """Hard constraints on the returned items."""
 
     categories: list[str] | None = Field(default=None, description="keep items with any of these")
     exclude_categories: list[str] = Field(default_factory=list)
     max_price: float | None = Field(default=None, ge=0)
     published_after: Date | None = Field(
         default=None,
-        description="microseconds since 1970, UTC; may lie before 1970. Within 63 days of"
-        " 1970-01-01 it has to be a whole day, since seconds and milliseconds look like that",
+        description="microseconds since 1970, UTC; may be negative. Within 63 days of 1970-01-01"
+        " it must be a whole day, because other values are probably seconds or milliseconds",
     )
 
 
 class RecommendRequest(Body):
-    """Either a `user_id`, or `recent_items` of somebody without one, or both."""
+    """Request for recommendations by `user_id`, by `recent_items` (anonymous visitor), or both."""
 
     model_config = _example(
         {"user_id": "90", "k": 10, "context": {"surface": "home", "device": "phone"}}
@@ -83,7 +81,7 @@ class RecommendRequest(Body):
     recent_items: list[Id] | None = Field(
         default=None,
         max_length=1_000,
-        description="item ids, oldest first; added after the known history",
+        description="item ids, oldest first; appended to the stored history",
     )
     context: Context = Field(default_factory=Context)
     k: int = Field(default=10, ge=1, le=MAX_K)
@@ -91,7 +89,7 @@ class RecommendRequest(Body):
     exclude: list[Id] = Field(default_factory=list, max_length=10_000)
     explain: bool = True
     at: Moment | None = Field(
-        default=None, description="only with the replay clock: microseconds, UTC"
+        default=None, description="time of the request in microseconds, UTC; replay clock only"
     )
 
     @model_validator(mode="after")
@@ -102,7 +100,7 @@ class RecommendRequest(Body):
 
 
 class SimilarRequest(Body):
-    """Items like `item_id`."""
+    """Request for items similar to `item_id`."""
 
     model_config = _example({"item_id": "50", "k": 10})
 
@@ -113,14 +111,14 @@ class SimilarRequest(Body):
 
 
 class Item(Body):
-    """One place of a list. `source` is the candidate source that ranked it best."""
+    """One recommended item. `source` is the candidate source that ranked it best."""
 
     item_id: str
     title: str
     score: float
     rank: int = Field(ge=1)
     source: str
-    sources: list[str] = Field(default_factory=list, description="every source that found it")
+    sources: list[str] = Field(default_factory=list, description="all sources that retrieved it")
     reason: str = ""
 
 
@@ -130,7 +128,7 @@ class RecommendResponse(Body):
     user_known: bool
     items: list[Item]
     skipped_stages: list[str] = Field(default_factory=list)
-    at: int = Field(description="the moment it was made for: microseconds, UTC")
+    at: int = Field(description="time for which the list was made, in microseconds, UTC")
 
 
 class SimilarResponse(Body):
@@ -140,8 +138,10 @@ class SimilarResponse(Body):
 
 
 class Event(Body):
-    """One thing that a user did. `event_id` makes a repeated post harmless; `request_id` and
-    `position` say which list showed the item.
+    """One event of a user.
+
+    An event with a known `event_id` is ignored, so posts can be repeated safely. `request_id` and
+    `position` identify the list that showed the item.
     """
 
     model_config = _example(
@@ -150,7 +150,7 @@ class Event(Body):
 
     event_id: Id | None = None
     user_id: UserId
-    item_id: Id | None = Field(default=None, description="only a search may have none")
+    item_id: Id | None = Field(default=None, description="required except for a search")
     event_type: str
     event_timestamp: Moment | None = Field(
         default=None, description="microseconds, UTC; default: now"
@@ -176,7 +176,7 @@ class Event(Body):
 
 
 class EventsRequest(Body):
-    """Events in the order in which they happened; all are stored or none."""
+    """Events in the order in which they happened; either all of them are stored or none."""
 
     model_config = _example(
         {
@@ -201,19 +201,19 @@ class EventsResponse(Body):
     accepted: int
     duplicates: int = 0
     unknown_items: int = Field(
-        default=0, description="accepted events about items that the catalogue does not have yet"
+        default=0, description="accepted events whose item is not in the catalogue yet"
     )
 
 
 class RefusedRelease(Body):
-    """A promoted release that the worker could not load; it goes on with `release_id`."""
+    """A promoted release that the worker could not load; it keeps serving the previous one."""
 
     release_id: str
     reason: str
 
 
 class Readiness(Body):
-    """What one worker serves."""
+    """Release, pack and clock that one worker serves."""
 
     status: Literal["ready"] = "ready"
     release_id: str
@@ -222,5 +222,5 @@ class Readiness(Body):
     clock: Literal["wall", "replay"]
     pid: int = 0
     pinned_by: str | None = None
-    """Why the worker serves this release whatever is promoted."""
+    """Reason why the worker does not follow the release pointer; None if it follows it."""
     refused: RefusedRelease | None = None

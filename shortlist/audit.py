@@ -1,4 +1,4 @@
-"""The audit log: a JSON line in `<home>/audit.jsonl` for each change of the serving release."""
+"""Audit log: one JSON line in `<home>/audit.jsonl` for each change of the serving release."""
 
 import getpass
 import json
@@ -13,7 +13,7 @@ from shortlist.config import Settings
 def write_audit(
     settings: Settings, command: str, *, before: str | None, after: str, reason: str
 ) -> None:
-    """Append a line {at, user, host, pid, command, from, to, reason}, on disk when this returns."""
+    """Append one line {at, user, host, pid, command, from, to, reason} and flush it to disk."""
     line = {
         "at": datetime.now(UTC).isoformat(),
         "user": _user(),
@@ -31,7 +31,7 @@ def write_audit(
 
 
 def read_audit(settings: Settings) -> list[dict[str, Any]]:
-    """Every change, oldest first."""
+    """All recorded changes, oldest first. An incomplete last line is skipped."""
     path = settings.home / "audit.jsonl"
     if not path.is_file():
         return []
@@ -42,5 +42,5 @@ def read_audit(settings: Settings) -> list[dict[str, Any]]:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user id without a name
+    except (KeyError, OSError):  # in a container the user id may have no name
         return str(os.getuid())

@@ -1,6 +1,4 @@
-"""The catalogue as the models see it: item ids, titles, categories and text in the order of the
-vocabulary.
-"""
+"""Catalogue arrays for models: titles, categories, prices and texts in vocabulary order."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,23 +17,25 @@ from shortlist.vocab import Vocab
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Static item data; every array has N + 1 rows and row 0 is padding."""
+    """Item data of N items. All arrays and lists have N + 1 rows; row 0 is padding."""
 
     items: pa.Table  # ITEMS contract, in vocabulary order (N rows)
     first_categories: tuple[str, ...] = ()
-    """Columns of `category_matrix` that come first, so that models keep their order."""
+    """Categories that come first in `category_matrix`, so that the columns of an earlier catalogue
+    keep their positions.
+    """
 
     @classmethod
     def from_items(cls, items: pa.Table) -> "Catalogue":
-        """Sort by item_id, so that the same catalogue always has the same indices."""
+        """Build a catalogue from ITEMS rows, sorted by item_id so that indices are reproducible."""
         return cls(check(items, ITEMS, where="catalogue").sort_by(c.ITEM_ID).combine_chunks())
 
     def with_current(self, items: pa.Table) -> "Catalogue":
-        """This catalogue as it is now: the same items at the same indices, then the new ones by id.
+        """Update the catalogue: known items keep their indices, new items follow, sorted by id.
 
         Args:
-            items: ITEMS contract; its rows replace those of the same id. An item that is not there
-                keeps its old row and is unavailable.
+            items: ITEMS contract; its rows replace those with the same id. An item that is missing
+                here keeps its old row and becomes unavailable.
         """
         mine, theirs = self.items.column(c.ITEM_ID), items.column(c.ITEM_ID)
         gone = self.items.filter(pc.invert(pc.is_in(mine, value_set=theirs)))
@@ -52,9 +52,9 @@ class Catalogue:
         return Catalogue(rows, first_categories=tuple(self.category_names))
 
     def offered(self, price: np.ndarray, available: np.ndarray) -> "Catalogue":
-        """The same items at other prices (NaN: unknown) and availability, (N,) each.
+        """Return the catalogue with other prices (NaN: unknown) and availability, (N,) each.
 
-        Everything else is computed once and shared between the two.
+        All other arrays are computed once and shared with this catalogue.
         """
         _ = self.vocab, self.terms, self.category_matrix, self.brand_code, self.published_at
         items = self.items
@@ -77,13 +77,13 @@ class Catalogue:
 
     @cached_property
     def titles(self) -> list[str]:
-        """N + 1 titles; an item without one is called by its id."""
+        """N + 1 titles; an item without a title gets its id."""
         titles = self.items.column(c.TITLE).to_pylist()
         return ["", *(t or id_ for t, id_ in zip(titles, self.vocab.ids, strict=True))]
 
     @cached_property
     def category_names(self) -> list[str]:
-        """`first_categories`, then all others by name."""
+        """`first_categories`, followed by all other categories in alphabetical order."""
         names = {name for row in self.category_lists for name in row}
         return [*self.first_categories, *sorted(names.difference(self.first_categories))]
 
@@ -116,7 +116,7 @@ class Catalogue:
 
     @cached_property
     def brand_code(self) -> np.ndarray:
-        """(N + 1,) int64: items of one brand share a code from 1 on, 0 where unknown."""
+        """(N + 1,) int64 code of the brand, from 1; 0 where unknown."""
         brands = self.items.column(c.BRAND).to_pylist()
         codes = {brand: code for code, brand in enumerate(sorted({b for b in brands if b}), 1)}
         return np.array([0, *(codes.get(brand, 0) for brand in brands)], dtype=np.int64)
@@ -143,7 +143,7 @@ class Catalogue:
 
     @cached_property
     def terms(self) -> ItemTerms:
-        """Words of title, brand and categories, what searches are compared with."""
+        """Words of title, brand and categories, for matching with search queries."""
         titles, brands = (self.items.column(name).to_pylist() for name in (c.TITLE, c.BRAND))
         return ItemTerms.of(
             " ".join([title or "", brand or "", *names])

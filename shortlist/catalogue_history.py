@@ -1,7 +1,8 @@
-"""The catalogue as it was: prices and availability at any moment, out of the versions of items.
+"""Past prices and availability of the catalogue, reconstructed from item versions.
 
-Training and offline evaluation read each request's catalogue here, as the service reads that of the
-newest item features. Titles, categories, brands and the list of items are the newest ones.
+Training and offline evaluation read the catalogue as of each request from here; the service reads
+the catalogue of the newest feature pack. Only price and availability are historical. Titles,
+categories, brands and the set of items are the newest ones.
 
 Shapes: N items, V versions, R requests.
 """
@@ -15,11 +16,11 @@ from shortlist.contracts import BACKFILL_LAG
 from shortlist.lake.versions import SINCE_EVER
 
 COLUMNS = (c.ITEM_ID, c.KNOWN_AT, c.PRICE, c.AVAILABLE)
-"""What is read of ITEM_VERSIONS."""
+"""Columns of ITEM_VERSIONS that are read."""
 
 
 class CatalogueHistory:
-    """Only what changed is kept; the catalogue of one moment is made when it is asked for."""
+    """Stores changes of price and availability; builds the catalogue of a moment on demand."""
 
     def __init__(
         self,
@@ -30,11 +31,11 @@ class CatalogueHistory:
     ):
         """
         Args:
-            newest: gives items, their order, and everything but price and availability.
-            versions: COLUMNS of the lake's versions; None: nothing ever changed.
-            first_event: (N + 1,) int64 microseconds, when each item was first used. An item whose
-                first use is more than BACKFILL_LAG older than its first version came with imported
-                history and counts as known since ever.
+            newest: newest catalogue; defines the items, their order and all other attributes.
+            versions: COLUMNS of the lake's item versions; None if nothing ever changed.
+            first_event: (N + 1,) int64 microseconds, time of each item's first event. If it is more
+                than BACKFILL_LAG before the item's first version, the item belongs to imported
+                history: its first version then counts from the beginning of time.
         """
         self.newest = newest
         known = COLUMNS[1:]
@@ -63,14 +64,15 @@ class CatalogueHistory:
         self._last: tuple[int, Catalogue] | None = None
 
     def moments(self, at: np.ndarray) -> np.ndarray:
-        """(R,) microseconds -> (R,) the newest change at or before each, SINCE_EVER before the
-        first: requests of one moment see the same catalogue.
+        """Time of the newest change at or before each request: (R,) -> (R,) microseconds.
+
+        SINCE_EVER before the first change. Requests with the same result have the same catalogue.
         """
         return np.r_[SINCE_EVER, self.changes][np.searchsorted(self.changes, at, side="right")]
 
     def as_of(self, at: int) -> Catalogue:
-        """The catalogue at `at` (microseconds). An item that wasn't known by then is unavailable
-        and has no price.
+        """The catalogue as of `at` microseconds. An item that was not known yet is unavailable and
+        has no price.
         """
         last = self._last
         if last is not None and last[0] == at:
@@ -83,6 +85,6 @@ class CatalogueHistory:
         price = np.full(self.newest.num_items, np.nan)
         available = np.zeros(self.newest.num_items, dtype=bool)
         known = np.searchsorted(self._since, at, side="right")
-        rows = self._item_idx[:known] - 1  # the last version of an item stays
+        rows = self._item_idx[:known] - 1  # with repeated items numpy keeps the last version
         price[rows], available[rows] = self._price[:known], self._available[:known]
         return self.newest.offered(price, available)

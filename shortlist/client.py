@@ -1,6 +1,4 @@
-"""The typed HTTP client: used by the replay, by benchmarks and by whoever calls the service from
-Python.
-"""
+"""Typed HTTP client of the service, for the replay, benchmarks and user code."""
 
 import time
 from collections.abc import Sequence
@@ -25,8 +23,9 @@ ResponseT = TypeVar("ResponseT", bound=BaseModel)
 
 
 class ServiceError(RuntimeError):
-    """The service refused, failed or cannot be reached; `status` is the HTTP status, None without
-    one.
+    """The service refused the request, failed, or cannot be reached.
+
+    `status` is the HTTP status, None if there was no response.
     """
 
     def __init__(self, message: str, *, status: int | None = None):
@@ -35,7 +34,9 @@ class ServiceError(RuntimeError):
 
 
 class ShortlistClient:
-    """One connection pool to one service. Thread-safe; use it as a context manager or close it."""
+    """Client with a connection pool to one service. Thread-safe. Close it after use, or use it as a
+    context manager.
+    """
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class ShortlistClient:
     ):
         """
         Args:
-            if_down: what to do about a service that does not answer, for the error's message.
+            if_down: advice in the error message if the service does not answer.
         """
         self.if_down = if_down
         self.base_url = base_url.rstrip("/")
@@ -75,15 +76,15 @@ class ShortlistClient:
         return self._post("/similar", request, SimilarResponse)
 
     def events(self, events: Sequence[Event]) -> EventsResponse:
-        """Raises ServiceError; then nothing of this post was stored."""
+        """Post events. Raises ServiceError; in that case none of them was stored."""
         return self._post("/events", EventsRequest(events=list(events)), EventsResponse)
 
     def ready(self) -> Readiness:
-        """What serves now. Raises ServiceError if the service is down or still starting."""
+        """Read the readiness. Raises ServiceError if the service is down or still starting."""
         return self._read("GET", "/status/ready", None, Readiness)
 
     def wait_until_ready(self, *, timeout: float = 120.0) -> Readiness:
-        """Ask until it answers. Raises ServiceError after `timeout` seconds."""
+        """Poll until the service is ready. Raises ServiceError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -106,8 +107,8 @@ class ShortlistClient:
             return response.model_validate_json(answer)
         except ValidationError:
             raise ServiceError(
-                f"{self.base_url}{route}: the answer is no {response.__name__}, is this another"
-                f" service? It starts with {answer[:60]!r}"
+                f"{self.base_url}{route}: the response is not a {response.__name__}; is this"
+                f" another service? It starts with {answer[:60]!r}"
             ) from None
 
     def _send(self, method: str, route: str, content: str | None) -> bytes:

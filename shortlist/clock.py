@@ -1,12 +1,12 @@
-"""The deployment's clock, and the cut that separates the events of two refreshes.
+"""The deployment's clock, and the cut time that separates the events of two refreshes.
 
-Under the wall clock 'now' is the machine's time. Under the replay clock 'now' is one durable value
+With the wall clock, 'now' is the machine's time. With the replay clock, 'now' is one durable value
 in `<home>/clock.json`, shared by all processes. Posted events, `replay` and new data move it
-forward; nothing moves it back.
+forward; it never moves back.
 
 A post holds a shared lock while it stamps its events and writes them to the inbox. `cut` takes the
-same lock exclusively, so every event stamped at or before the moment that `cut` returns is in the
-inbox already, and every later event gets a later stamp.
+same lock exclusively. Therefore all events stamped at or before the returned time are already in
+the inbox, and all later events get a later stamp.
 """
 
 import fcntl
@@ -29,8 +29,8 @@ class HomeClock:
 
     Args:
         settings: the deployment; its `clock` setting overrides `kind`.
-        kind: the clock that the run's configuration or the release names.
-        start: microseconds, where a replay clock begins that was never set.
+        kind: the clock type from the run's configuration or the release.
+        start: microseconds, initial value of a replay clock that was never set.
     """
 
     def __init__(self, settings: Settings, kind: ClockKind, *, start: int = 0):
@@ -42,14 +42,15 @@ class HomeClock:
         self._cut = settings.events / "cut.json"
 
     def now(self) -> int:
-        """Microseconds, UTC."""
+        """The current time in microseconds, UTC."""
         if self.kind == "wall":
             return time.time_ns() // 1_000
         return max(self._start, _read(self.path))
 
     def advance(self, to: int) -> None:
-        """Move the replay clock forward to `to`; does nothing if it is there already, or on the
-        wall clock.
+        """Move the replay clock forward to `to` microseconds.
+
+        Does nothing if the clock is already there, or with the wall clock.
         """
         if self.kind == "wall" or to <= self.now():
             return
@@ -59,14 +60,17 @@ class HomeClock:
 
     @contextmanager
     def stamping(self) -> Iterator[int]:
-        """Yields the moment of arrival for events that are written to the inbox in this block."""
+        """Yield the arrival time for events that are written to the inbox in this block."""
         with _locked(self._turnstile, fcntl.LOCK_EX):
-            pass  # a waiting cut holds it: posts that overlap would keep the cut out for ever
+            pass  # a waiting cut holds this lock; otherwise overlapping posts could starve it
         with _locked(self._lock, fcntl.LOCK_SH):
             yield max(self.now(), _read(self._cut) + 1)
 
     def cut(self) -> int:
-        """Now, as the end of what a refresh reads: all that arrived by then is in the inbox."""
+        """Return the current time as the end of the events that a refresh reads.
+
+        All events that arrived by then are in the inbox.
+        """
         with (
             _locked(self._turnstile, fcntl.LOCK_EX),
             _locked(self._lock, fcntl.LOCK_EX),

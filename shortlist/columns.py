@@ -1,6 +1,4 @@
-"""The only spelling of column names. `user_id item_id` are strings outside, `*_idx` integers
-inside.
-"""
+"""Column names. `user_id` and `item_id` are external strings; `*_idx` are internal integers."""
 
 from typing import Any
 
@@ -39,7 +37,7 @@ SCORE = "score"
 RANK = "rank"
 
 PAD_IDX = 0
-"""Index 0 is padding and 'unknown'; real users and items start at 1."""
+"""Index 0 is padding or unknown; users and items start at 1."""
 
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECONDS_PER_HOUR = 3_600 * MICROSECONDS_PER_SECOND
@@ -47,5 +45,5 @@ MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
 
 
 def midnight(at: Any) -> Any:
-    """The newest 00:00 UTC at or before `at` microseconds: an int, or an array of them."""
+    """The last 00:00 UTC at or before `at`, in microseconds (an int or an array)."""
     return at // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY

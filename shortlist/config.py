@@ -1,9 +1,8 @@
-"""Typed configuration: a frozen base for every Config, one TOML loader, and the deployment's
-Settings.
+"""Typed configuration: the base class `Config`, the TOML loader, and the deployment's `Settings`.
 
-Three kinds of setting are never mixed: hyperparameters (a component's Config, kept in the
-manifest), the run's environment (device, rng, paths: arguments), the deployment's environment
-(`Settings`).
+Three types of setting are kept apart: hyperparameters (a component's Config, stored in the
+manifest), the run environment (device, rng, paths: passed as arguments), and the deployment
+environment (`Settings`).
 """
 
 import hashlib
@@ -22,21 +21,21 @@ from pydantic_settings import (
 
 
 class ConfigError(ValueError):
-    """A configuration file is wrong; the message names file, key and what would be right."""
+    """A configuration file is invalid; the message gives the file, the key and a valid value."""
 
 
 class Config(BaseModel):
-    """Base of every Config: frozen, and a misspelt key is an error."""
+    """Base class of all configs: frozen; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 FOLDER = "folder"
-"""Key of the validation context: the folder of the TOML file that is read."""
+"""Key of the pydantic validation context that holds the folder of the TOML file."""
 
 
 def beside_file(path: str, info: ValidationInfo) -> str:
-    """A path out of a TOML file, which is relative to that file's folder; a URI stays as it is."""
+    """Resolve a path from a TOML file relative to that file's folder; a URI is not changed."""
     folder = (info.context or {}).get(FOLDER)
     return path if folder is None or "://" in path else str(folder / path)
 
@@ -46,12 +45,12 @@ def _path_beside_file(path: Path, info: ValidationInfo) -> Path:
 
 
 ConfigPath = Annotated[Path, AfterValidator(_path_beside_file)]
-"""A path in a config; in a TOML file it is relative to that file."""
+"""Type of a path in a config; in a TOML file it is relative to the file's folder."""
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 def load_toml(path: Path | str, schema: type[ConfigT]) -> ConfigT:
-    """Read one TOML file as one typed config. Its paths are relative to the file.
+    """Read a TOML file as one typed config. Paths in it are relative to the file's folder.
 
     Raises:
         ConfigError: the file is missing, is not TOML, or a key is unknown, missing or of the wrong
@@ -74,23 +73,23 @@ def load_toml(path: Path | str, schema: type[ConfigT]) -> ConfigT:
 
 
 def describe(problem) -> str:
-    """One pydantic error as 'key: message (got value)'."""
+    """Format one pydantic error as 'key: message (got value)'."""
     key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key"
     if problem["type"] == "missing":
         return f"{key}: is required"
     message = problem["msg"].removeprefix("Value error, ")
-    if isinstance(problem["input"], dict):  # a whole section says nothing; the message does
+    if isinstance(problem["input"], dict):  # printing a whole section would not help
         return f"{key}: {message}"
     return f"{key}: {message} (got {problem['input']!r})"
 
 
 class Settings(BaseSettings):
-    """The deployment: where things lie and which clock runs. From `SHORTLIST_*` and
+    """Deployment settings (paths, clock, URLs), read from `SHORTLIST_*` variables and
     `shortlist.toml`.
 
-    Build it where it is needed (`Settings()`), never at import.
+    Create it where it is needed (`Settings()`), never at import.
     """
 
     model_config = SettingsConfigDict(
@@ -98,11 +97,9 @@ class Settings(BaseSettings):
     )
 
     home: Path = Path("var")
-    """All that a run writes lies under this folder."""
+    """Folder that contains everything a deployment writes."""
     clock: Literal["wall", "replay"] | None = None
-    """`replay`: a request may carry `at`, and 'now' is the data's own end. None: as the release
-    says.
-    """
+    """`replay`: requests may have `at`, and 'now' follows the data. None: as set in the release."""
     service_url: str = "http://127.0.0.1:3000"
     online_store: str = "sqlite"
     """`sqlite` (a file under home) or a Redis URI such as `redis://127.0.0.1:6379/0`."""
@@ -120,8 +117,9 @@ class Settings(BaseSettings):
 
     @property
     def home_name(self) -> str:
-        """Short, stable name of the home, for servers that several homes share (Prefect, Redis):
-        its folder's name and six hex digits of its path's sha256.
+        """Short, stable name of the home for servers shared by several homes (Prefect, Redis).
+
+        It is the folder's name and six hex digits of the sha256 of its path.
         """
         path = self.home.resolve()
         folder = re.sub(r"[^a-z0-9]+", "_", path.name.lower()).strip("_")[:20] or "home"
@@ -137,12 +135,12 @@ class Settings(BaseSettings):
 
     @property
     def features(self) -> Path:
-        """State snapshots in Parquet, the offline side of Feast."""
+        """State snapshots in Parquet, read by Feast's offline store."""
         return self.home / "features"
 
     @property
     def feast(self) -> Path:
-        """Feast's registry and the embedded online store."""
+        """Feast's registry and the SQLite online store."""
         return self.home / "feast"
 
     @property
@@ -163,17 +161,17 @@ class Settings(BaseSettings):
 
     @property
     def answer_log(self) -> Path:
-        """Answers of /similar and /events, one JSON line each."""
+        """Responses of /similar and /events, one JSON line each."""
         return self.home / "answer_log"
 
     @property
     def events(self) -> Path:
-        """Inbox of posted feedback: JSON Lines, on disk before a post is acknowledged."""
+        """Inbox of posted events: JSON Lines, flushed to disk before a post is acknowledged."""
         return self.home / "events"
 
     @property
     def held_back(self) -> Path:
-        """Newest events of a demo's source, kept out of the lake for the replay."""
+        """Newest events of a demo's data, kept out of the lake for the replay."""
         return self.home / "held_back"
 
     @property
@@ -182,7 +180,7 @@ class Settings(BaseSettings):
 
     @property
     def great_expectations(self) -> Path:
-        """Root of Great Expectations' file context, for `project_root_dir`."""
+        """Root of Great Expectations' file context (`project_root_dir`)."""
         return self.home / "great_expectations"
 
     @property

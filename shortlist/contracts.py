@@ -1,7 +1,7 @@
-"""The tables that rooms hand each other, as pyarrow schemas, and the check that a table keeps one.
+"""Schemas of the tables exchanged between packages, and the check of a table against its schema.
 
-Time is UTC in microseconds everywhere (nanosecond Parquet breaks Feast's materialize through
-DuckDB); ids are strings everywhere, so that '00196' survives and 196.0 is refused.
+Times are UTC in microseconds, because nanosecond Parquet breaks Feast's materialize through DuckDB.
+Ids are strings, so that '00196' keeps its zeros and 196.0 is refused.
 """
 
 import numpy as np
@@ -29,22 +29,21 @@ EVENT_TYPES = (
     "survey",
 )
 EVENT_CODE = {name: code for code, name in enumerate(EVENT_TYPES, start=1)}
-"""Event type -> its number in histories; 0 is padding and an unknown type."""
+"""Event type -> integer code used in histories; 0 is padding or an unknown type."""
 MEASURED = ("purchase", "add_to_cart", "watch")
 """Event types whose value is a price or a duration."""
 WITHOUT_ITEM = ("search",)
 """Event types that may have no item."""
 MAX_VALUE = 1e12
-"""Beyond any price, duration or rating: such a value is a fault, and its square still is a float32.
-"""
+"""Upper limit of a valid price, duration or rating. Its square still fits a float32."""
 BACKFILL_LAG = 7 * c.MICROSECONDS_PER_DAY
-"""What takes longer than this from its own time to its arrival is imported history: it counts as
-known when it happened, not when it arrived.
+"""An event that arrives later than this after its own time is imported history: it counts as known
+when it happened, not when it arrived. In microseconds.
 """
 
 
 class ContractError(ValueError):
-    """A table does not keep its contract; the message says where, what, and what would be right."""
+    """A table violates its contract; the message gives table, column and expected content."""
 
 
 def _required(name: str, type_: pa.DataType) -> pa.Field:
@@ -89,7 +88,7 @@ ITEMS = pa.schema(
 )
 
 ITEM_VERSIONS = pa.schema([*ITEMS, _required(c.KNOWN_AT, pa.int64())])
-"""A row a version of an item; known_at in microseconds, 0 for "since ever"."""
+"""One row per version of an item. `known_at` is in microseconds; 0: known from the beginning."""
 
 USERS = pa.schema(
     [
@@ -99,7 +98,7 @@ USERS = pa.schema(
     ]
 )
 
-# One row for each item shown. `features` is in the order of the release's ranking schema.
+# One row per shown item. `features` has the order of the release's ranking schema.
 SERVING_LOG = pa.schema(
     [
         _required(c.REQUEST_ID, pa.string()),
@@ -125,13 +124,14 @@ SERVING_LOG = pa.schema(
 
 
 def check(table: pa.Table, schema: pa.Schema, *, where: str) -> pa.Table:
-    """Return `table` with its columns in the order of `schema`; missing nullable columns become
-    null.
+    """Check `table` against `schema` and return it with the columns in the schema's order.
 
-    Item tables may carry extra `vector_<modality>` columns (list<float>); they are kept at the end.
+    Missing nullable columns are filled with nulls. Extra `vector_<modality>` columns (list<float>)
+    of item tables are kept at the end.
 
     Raises:
-        ContractError: a required column is missing or holds nulls, or a column has another type.
+        ContractError: a required column is missing or has nulls, a column has another type, or a
+            column is unknown.
     """
     arrays = []
     for field in schema:
@@ -175,16 +175,16 @@ def _type_hint(got: pa.DataType, want: pa.DataType) -> str:
 
 
 def sort_by_time(interactions: pa.Table) -> pa.Table:
-    """Sort by the one sort key of the house: (event_timestamp, event_order)."""
+    """Sort by the sort key of all interactions: (event_timestamp, event_order)."""
     return interactions.sort_by([(c.EVENT_TIMESTAMP, "ascending"), (c.EVENT_ORDER, "ascending")])
 
 
 def microseconds(timestamps: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Timestamps as int64 microseconds since 1970 (UTC), the form used inside."""
+    """Convert timestamps to int64 microseconds since 1970 (UTC)."""
     return pc.cast(timestamps, pa.int64())
 
 
 def event_codes(event_types: pa.ChunkedArray) -> np.ndarray:
-    """Event types -> their EVENT_CODE, int64; 0 for null and what the contract does not know."""
+    """EVENT_CODE of each event type as int64; 0 for null and unknown types."""
     place = pc.index_in(event_types, value_set=pa.array(EVENT_TYPES))
     return pc.add(pc.fill_null(place, -1), 1).to_numpy().astype(np.int64)

@@ -1,22 +1,22 @@
-"""What an event counts: one rule for the batch states, the tail of posted events and training.
+"""How events are counted: the shared rules of batch states, the tail of posted events and training.
 
-1. An event counts once: its event_id tells a repeated post apart, in the tail as in the lake.
-2. It counts from the moment at which it became known (`known_at`), so a late event changes no
-   earlier state, and an event of a clock ahead waits until its time has passed.
-3. Each of the run's target events counts in its user's state (`counted`), a repeat of an item like
-   a new one, with or without an item, whether or not the catalogue knows the item.
-4. A value counts if it is finite. Zero is a value; a missing one, NaN and infinity are not.
-5. A history holds each item once, at the newest of its target events that are known, with that
-   event's time, value and type. Where people may be recommended what they know (`[data] repeats`),
-   it holds every one of these events. Events without an item aren't part of it.
-6. Besides, every event whose type has a kind (`event_groups.GROUP_OF`) counts in the state of that
-   kind, every search with a query among the last searches, and every refusal of an item
-   (shortlist/refusals.py) among the refused items, whatever the target events are.
+1. An event counts once, identified by its event_id, in the tail and in the lake.
+2. An event counts from the time at which it became known (`known_at`). A late event therefore
+   changes no earlier state, and an event with a time in the future waits until that time.
+3. Every target event counts in the state of its user (`counted`): repeats of an item, events
+   without an item, and events about items that the catalogue does not have.
+4. A value counts if it is finite. Zero is a value; a missing value, NaN and infinity are not.
+5. A history holds each item once, at its newest known target event, with that event's time, value
+   and type. If repeats are allowed (`[data] repeats`), it holds every target event instead. Events
+   without an item are not part of it.
+6. Independent of the target events: an event whose type has an event group
+   (`event_groups.GROUP_OF`) counts in the state of that group. A search with a query is added to
+   the last searches. A refusal of an item (shortlist/refusals.py) is added to the refused items.
 
-Three places implement the rule: `feature_store/states/target_sql.py` with `offline/event_lists.py`
-(batch, in SQL), `feature_store/online/user_state.py` with `fold.py` (tail, event by event), and
-`models/user_log.py` (training, all users at once). A property test compares them:
-`tests/feature_repo/test_what_an_event_counts.py`.
+Three implementations follow these rules: `feature_store/states/target_sql.py` with
+`offline/event_lists.py` (batch, in SQL), `feature_store/online/user_state.py` with `fold.py` (tail,
+one event at a time), and `models/user_log.py` (training, all users at once). A property test
+compares them: `tests/feature_repo/test_what_an_event_counts.py`.
 """
 
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ from shortlist.contracts import BACKFILL_LAG
 HALF_LIFE = 7 * MICROSECONDS_PER_DAY
 """Half-life of the decayed sums of target events, in microseconds."""
 HISTORY_KEEPS = "newest"
-"""Which of several events of an item a history holds; part of the feature schema."""
+"""The event of an item that a history keeps; part of the feature schema."""
 INBOX = "service:"
-"""How the `source` of posted events begins; the inbox file's name follows."""
+"""Prefix of the `source` of posted events; the inbox file's name follows."""
 SHOWN = "serving_log"
-"""The `source` of impressions."""
+"""The `source` of impressions from the serving log."""
 POSTED = (INBOX, SHOWN)
-"""How the `source` of what a running service took or showed begins: known when it arrived, however
-late.
+"""Prefixes of the `source` of events from a running service. Such events count as known when they
+arrived, however late, and never as imported history.
 """
 
 TARGET_STATE = (
@@ -51,40 +51,40 @@ TARGET_STATE = (
     "value_decayed",
     "value_weight",
 )
-"""State of a user or an item by the run's target events. `value_decayed` is the decayed sum of
-values, `value_weight` the decayed count of events that have one; decayed is as of `last_time`.
+"""State of a user or an item over the target events. `value_decayed` is the decayed sum of values,
+`value_weight` the decayed count of events with a value. Decayed sums are as of `last_time`.
 """
 
 
 @dataclass(frozen=True)
 class ListRules:
-    """What a home's lists of a user's events hold: the same in the states and in the tail."""
+    """Rules for a user's event lists, shared by the stored states and the tail."""
 
     once: bool = True
-    """A history holds each item once, not every event."""
+    """True: a history holds each item once. False: it holds every event."""
     low_rating: float | None = None
-    """A rating up to this value says that the user doesn't want the item; None: no rating does."""
+    """A rating up to this value counts as a refusal of the item; None: no rating does."""
 
 
 def known_at(time: np.ndarray, arrived: np.ndarray, *, posted: np.ndarray) -> np.ndarray:
-    """(E,) microseconds from which each event counts.
+    """(E,) time in microseconds from which each event counts.
 
     Args:
-        time: (E,) when it happened.
-        arrived: (E,) when it reached the platform.
-        posted: (E,) bool, whether its source begins with one of POSTED.
+        time: (E,) time of the event.
+        arrived: (E,) time at which it reached the platform.
+        posted: (E,) bool, whether its source starts with one of POSTED.
     """
     imported = ~posted & (arrived - time > BACKFILL_LAG)
     return np.where(imported, time + 1, np.maximum(time + 1, arrived))
 
 
 def counted(state: Mapping[str, Any], time: Any, value: Any) -> dict[str, Any]:
-    """TARGET_STATE with one event more. Numbers, or arrays with an entry a user.
+    """TARGET_STATE after one more event, for a single user (numbers) or many users (arrays).
 
     Args:
-        state: TARGET_STATE, zeros before the first event.
-        time: microseconds, in any order: late events are fine.
-        value: NaN where the event has none.
+        state: TARGET_STATE; zeros before the first event.
+        time: microseconds; events may come in any order.
+        value: NaN if the event has no value.
     """
     new = state["events"] == 0
     last = np.where(new, time, np.maximum(state["last_time"], time))

@@ -1,11 +1,12 @@
-"""Exclusive locks in the home: at most one refresh, one training, one release change at a time.
+"""Exclusive locks of the home: one refresh, one training and one release change at a time.
 
     with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=600):
         ...
 
-`<home>/locks/<name>.lock` is locked with flock, so the lock of a process that died is free at once.
-The file's content {pid, host, since, what} is only for the error message of those who are refused.
-Prefect's concurrency limits can't do this: runs from the command line use another Prefect server.
+`<home>/locks/<name>.lock` is locked with flock, so the lock is released when its process ends for
+any reason. The file's content {pid, host, since, what} is used only in error messages. Prefect's
+concurrency limits are not sufficient, because runs from the command line use another Prefect
+server.
 """
 
 import fcntl
@@ -23,32 +24,35 @@ from typing import Literal
 from shortlist.config import Settings
 
 LockName = Literal["refresh", "train", "release"]
-"""`refresh`: lake, states, online base rows, item features. `train`: a run from its windows to its
-release. `release`: the pointer to the release that serves.
+"""`refresh` protects the lake, states, online base rows and item features; `train` a training run;
+`release` the release pointer.
 """
 REFRESH_WAIT = 600
-"""Seconds that whoever needs `refresh` waits for a running refresh: it takes minutes at most."""
+"""Seconds to wait for a running refresh, which takes minutes at most."""
 POLL_SECONDS = 0.1
 
 _held: ContextVar[frozenset[Path]] = ContextVar("held_home_locks", default=frozenset())
 
 
 class HomeLocked(RuntimeError):
-    """Another process or thread holds the lock; the message says who, since when and for what."""
+    """Another process or thread holds the lock; the message gives the holder, its start and job."""
 
 
 @contextmanager
 def home_lock(
     settings: Settings, name: LockName, *, what: str | None = None, wait_seconds: float = 0
 ) -> Iterator[None]:
-    """Hold a lock of the home until the block ends or the process dies.
+    """Hold a lock of the home until the block or the process ends.
 
-    A block inside a block that holds the lock already enters at once: refresh holds it around its
-    ingest, which takes it too.
+    The lock is reentrant within a thread: refresh holds it while its ingest step takes it again.
 
     Args:
-        what: the job in words, shown to those who are refused. None: the name of the lock.
-        wait_seconds: how long to wait for another holder before HomeLocked is raised.
+        what: description of the job for the error message of other processes; default: the lock's
+            name.
+        wait_seconds: time to wait for another holder.
+
+    Raises:
+        HomeLocked: another process or thread still holds the lock after `wait_seconds`.
     """
     path = settings.home.absolute() / "locks" / f"{name}.lock"
     if path in _held.get():
@@ -63,7 +67,7 @@ def home_lock(
             yield
         finally:
             _held.reset(token)
-            fcntl.flock(file, fcntl.LOCK_UN)  # also where a forked child still has the file open
+            fcntl.flock(file, fcntl.LOCK_UN)  # explicit: a forked child may have the file open
 
 
 def _acquire(descriptor: int, path: Path, name: LockName, wait_seconds: float) -> None:
@@ -92,6 +96,6 @@ def _refusal(path: Path, name: LockName, waited: float) -> str:
             f" ({holder['what']})"
         )
     except (OSError, ValueError, KeyError, TypeError):
-        who = "another process"  # it has the lock and hasn't written its name yet
+        who = "another process"  # the holder has not written the file yet
     after = f" after {waited:g} s" if waited else ""
     return f"{path}: '{name}' is still held{after} by {who}; wait until it has finished, or stop it"

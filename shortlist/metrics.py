@@ -1,7 +1,7 @@
-"""Metrics of ranked lists. Each is a function over a batch and returns one value a list.
+"""Metrics of ranked lists. Most functions take a batch of lists and return one value per list.
 
-Shapes: `ranked` (B, K) item_idx, best first, 0 for an empty place; `relevant` B arrays of item_idx.
-A list with nothing relevant is NaN: left out of every mean, and counted.
+Shapes: `ranked` (B, K) item_idx, best first, 0 for an empty position; `relevant` B arrays of
+item_idx. A list without relevant items gives NaN and is excluded from means.
 Definitions: Järvelin & Kekäläinen 2002 (nDCG, binary gain), Castells, Hurley & Vargas 2015
 (novelty, diversity).
 """
@@ -12,12 +12,12 @@ import numpy as np
 
 
 def hits(ranked: np.ndarray, relevant: Sequence[np.ndarray]) -> np.ndarray:
-    """(B, K) bool: the item in this place is relevant. Place 0 (padding) never is."""
+    """(B, K) bool: whether the item at each position is relevant; padding never is."""
     if len(relevant) != len(ranked):
         raise ValueError(f"{len(relevant)} sets of relevant items for {len(ranked)} lists")
     wanted = np.concatenate([np.empty(0, dtype=np.int64), *relevant]).astype(np.int64)
     row = np.repeat(np.arange(len(ranked)), [len(items) for items in relevant])
-    # One number for each (list, item): a single look-up instead of one a list.
+    # Encode each (list, item) pair as one number, so that a single look-up serves all lists.
     width = max(ranked.max(initial=0), wanted.max(initial=0)) + 1
     places = np.arange(len(ranked))[:, None] * width + ranked
     return np.isin(places, row * width + wanted) & (ranked > 0)
@@ -35,12 +35,14 @@ def recall(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.
 
 
 def precision(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.ndarray:
-    """Share of the first k places that are relevant; empty places count as misses."""
+    """Share of the first k positions that are relevant; empty positions count as misses."""
     return hits(ranked[:, :k], relevant).sum(1) / k + 0 * _counts(relevant)
 
 
 def ndcg(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.ndarray:
-    """DCG of the first k with gain 1, over the best DCG that min(k, relevant) hits could reach."""
+    """DCG of the first k with binary gain, divided by the DCG of an ideal list of
+    min(k, number of relevant items) hits.
+    """
     discount = 1 / np.log2(np.arange(2, k + 2))
     found = hits(ranked[:, :k], relevant)
     counts = _counts(relevant)
@@ -50,7 +52,7 @@ def ndcg(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.nd
 
 
 def mrr(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.ndarray:
-    """1 / rank of the first relevant item among the first k, 0 if there is none."""
+    """1 / rank of the first relevant item among the first k; 0 if there is none."""
     found = hits(ranked[:, :k], relevant)
     first = found.argmax(1) + 1
     return np.where(found.any(1), 1 / first, 0) + 0 * _counts(relevant)
@@ -70,8 +72,9 @@ def coverage(ranked: np.ndarray, *, num_items: int) -> float:
 
 
 def intra_list_diversity(ranked: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Mean of 1 - cosine over a list's pairs, by item vectors (N + 1, D). NaN under two items, or
-    if the vectors have no dimension (a catalogue without categories).
+    """Mean of 1 - cosine similarity over all pairs of a list, from item vectors (N + 1, D).
+
+    NaN for lists with fewer than two items, or if D is 0 (a catalogue without categories).
     """
     if vectors.shape[1] == 0:
         return np.full(len(ranked), np.nan)
@@ -89,16 +92,18 @@ def intra_list_diversity(ranked: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def novelty(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
-    """Mean self-information, -log2 of an item's share of the events (add-one smoothed). NaN if
-    empty.
+    """Mean self-information: -log2 of each item's share of all events, with add-one smoothing.
+
+    NaN for an empty list.
     """
     share = (item_counts + 1) / (item_counts[1:].sum() + len(item_counts) - 1)
     return _mean_of_places(ranked, -np.log2(share))
 
 
 def popularity_bias(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
-    """Mean popularity percentile of a list's items: 1 the most popular item, 0.5 the median. NaN if
-    empty.
+    """Mean popularity percentile of a list's items: 1 is the most popular item, 0.5 the median.
+
+    NaN for an empty list.
     """
     order = np.argsort(np.argsort(item_counts[1:], kind="stable"), kind="stable")
     percentile = np.concatenate([[0.0], (order + 1) / len(order)])
@@ -106,7 +111,9 @@ def popularity_bias(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
 
 
 def gini(ranked: np.ndarray, *, num_items: int) -> float:
-    """Inequality of exposure over the catalogue: 0 all alike, near 1 a few take everything."""
+    """Gini coefficient of exposure over the catalogue: 0 if all items are shown equally often, near
+    1 if a few items get all exposure.
+    """
     shown = np.sort(np.bincount(ranked[ranked > 0], minlength=num_items + 1)[1:])
     total = shown.sum()
     if total == 0:
@@ -125,10 +132,10 @@ def _mean_of_places(ranked: np.ndarray, per_item: np.ndarray) -> np.ndarray:
 def bootstrap_mean(
     users: Sequence[str], values: np.ndarray, *, rng: np.random.Generator, draws: int = 1000
 ) -> dict[str, float]:
-    """Mean per user, then over users, with a 95% percentile interval by bootstrap over users.
+    """Mean per user, then over users, with a 95% percentile bootstrap interval over users.
 
-    Returns `{"mean", "low", "high", "users"}`; NaN values are left out, and a user with none left
-    too.
+    Returns `{"mean", "low", "high", "users"}`. NaN values are excluded, and so are users with only
+    NaN values.
     """
     kept = ~np.isnan(values)
     if not kept.any():
@@ -149,11 +156,11 @@ def paired_difference(
     rng: np.random.Generator,
     draws: int = 1000,
 ) -> dict[str, float]:
-    """Mean of `values - others` over the same requests, with its own bootstrap over users.
+    """Mean of `values - others` over the same requests, with a paired bootstrap over users.
 
-    Two methods judged on the same users share their luck: this interval is the one that says
-    whether one is better, not the overlap of their own two. Requests that either leaves NaN are
-    left out.
+    Use this interval to decide whether one method is better than another on the same users. The
+    overlap of their separate intervals is too conservative, because their errors are correlated.
+    Requests with NaN in either method are excluded.
     """
     return bootstrap_mean(users, values - others, rng=rng, draws=draws)
 
@@ -161,11 +168,11 @@ def paired_difference(
 def coverage_interval(
     ranked: np.ndarray, users: Sequence[str], *, num_items: int
 ) -> dict[str, float]:
-    """Coverage of all lists, with a 95% interval by the jackknife over users.
+    """Coverage of all lists, with a 95% jackknife interval over users.
 
-    A bootstrap would not do: resampled users are fewer distinct ones, so their lists cover less
-    than the figure itself. The jackknife asks what each user adds: the items that nobody else was
-    shown (Efron & Stein 1981; its variance errs to the wide side).
+    A bootstrap is biased here: a resample has fewer distinct users, so its lists cover fewer items
+    than the full set. The jackknife removes one user at a time, which removes the items shown to
+    no other user (Efron & Stein 1981; its variance estimate is conservative).
     """
     mean = coverage(ranked, num_items=num_items)
     names, row = np.unique(np.asarray(users), return_inverse=True)

@@ -1,7 +1,7 @@
-"""Times in microseconds since 1970 (UTC) that came from outside: another unit is told by its size.
+"""Checks of external times: are they microseconds since 1970 (UTC), or another unit?
 
-Read as microseconds, seconds and milliseconds of our time lie within days of 1970-01-01 and
-nanoseconds beyond the year 20000.
+The size of a value reveals its unit. If present-day seconds or milliseconds are read as
+microseconds, they lie within days of 1970-01-01; nanoseconds lie beyond the year 20000.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -21,22 +21,26 @@ def _microseconds(year: int) -> int:
 
 END_OF_TIME = _microseconds(2100)
 FIRST_EVENT = END_OF_TIME // 1_000
-"""1970-02-17: what is earlier is milliseconds until 2100, or seconds."""
+"""1970-02-17, the earliest valid event time. Smaller values are milliseconds before 2100, or
+seconds.
+"""
 FIRST_DATE = _microseconds(1800)
-"""Nothing in a catalogue was published earlier."""
+"""The earliest valid date of a catalogue item."""
 NEAR_1970 = -FIRST_DATE // 1_000
-"""63 days: milliseconds from 1800 until 2100 are within as many of 1970-01-01."""
+"""63 days: milliseconds of the years 1800 to 2100, read as microseconds, are this close to
+1970-01-01.
+"""
 
-Kind = Literal["event", "date"]
+MomentType = Literal["event", "date"]
 
 
-def moment_problem(value: int, *, kind: Kind) -> str | None:
-    """Why a time can't be meant as microseconds, None if it can.
+def moment_problem(value: int, *, kind: MomentType) -> str | None:
+    """Reason why `value` cannot be a time in microseconds; None if it can.
 
     Args:
-        kind: "event", something that a user did or asked; "date", of a catalogue, which may lie
-            before 1970. A date near 1970 is taken as microseconds only if it is a whole day (UTC),
-            as dates are: seconds and milliseconds hardly ever are.
+        kind: "event" for the time of an event or request; "date" for a catalogue date, which may be
+            before 1970. A date near 1970 is valid only if it is a whole day (UTC). Dates usually
+            are whole days, while seconds and milliseconds are very unlikely to be.
     """
     first = FIRST_EVENT if kind == "event" else FIRST_DATE
     near = kind == "date" and abs(value) < NEAR_1970 and value % MICROSECONDS_PER_DAY
@@ -51,7 +55,7 @@ def moment_problem(value: int, *, kind: Kind) -> str | None:
 
 
 def _unit(value: int, *, first: int) -> str | None:
-    """The unit in which a time lies between `first` and 2100."""
+    """The unit in which `value` would lie between `first` and 2100; None if there is none."""
     if first <= value * 1_000_000 < END_OF_TIME:
         return "seconds"
     if first <= value * 1_000 < END_OF_TIME:
@@ -60,5 +64,5 @@ def _unit(value: int, *, first: int) -> str | None:
 
 
 def moment_text(microseconds: int) -> str:
-    """A time for people, to the second: 2024-05-31 10:00:00 UTC."""
+    """Format a time for messages, to the second: 2024-05-31 10:00:00 UTC."""
     return f"{EPOCH + timedelta(microseconds=microseconds):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,4 +1,4 @@
-"""JSON that any program reads: figures without a value are null, files are whole or not there."""
+"""Standard JSON without NaN or infinity, and atomic writing of JSON files."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def finite(value: Any) -> Any:
-    """NaN and infinity have no place in JSON: figures without a value become null."""
+    """Replace NaN and infinity by None, at any depth, because JSON cannot represent them."""
     if isinstance(value, dict):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -19,12 +19,12 @@ def finite(value: Any) -> Any:
 
 
 def dumps(content: Any, *, indent: int | None = None) -> str:
-    """As `json.dumps`, and valid JSON for every float."""
+    """Like `json.dumps`, but NaN and infinity become null."""
     return json.dumps(finite(content), indent=indent, allow_nan=False)
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Write a file whole or not at all."""
+    """Write JSON to a temporary file and rename it, so that readers never see a partial file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)

@@ -1,8 +1,8 @@
-"""Items that a user refused: negative feedback, which holds until it is taken back.
+"""Refusals: negative feedback on an item, after which the item is not shown to that user.
 
-A refusal counts from the moment at which it became known, whatever the run's target events are, and
-the item isn't shown to that user again. A later event that says the opposite takes it back. Events
-that say neither (a view, a click) change nothing.
+A refusal counts from the time at which it became known, independent of the target events. Later
+positive feedback (TAKING_BACK, or a rating above `low_rating`) withdraws it. Other events, such as
+views and clicks, don't change it.
 """
 
 from dataclasses import dataclass, replace
@@ -12,25 +12,28 @@ from shortlist.features.event_groups import EVENT_GROUPS
 REFUSING = EVENT_GROUPS["negatives"]
 """Event types that refuse an item."""
 TAKING_BACK = ("like", "add_to_cart", "purchase")
-"""Event types that take a refusal back."""
+"""Event types that withdraw a refusal."""
 RATED = ("rating", "review")
-"""With a `low_rating`: refuse the item up to that value, take a refusal back above it."""
+"""Event types with a rating. If `low_rating` is set, a value up to it refuses the item and a higher
+value withdraws a refusal.
+"""
 MAX_REFUSED = 1000
-"""So many of a user's newest refusals are held."""
+"""Maximum number of refusals kept per user; the newest are kept."""
 USER_REFUSALS = ("refused_items", "refused_times")
 
 
 @dataclass(frozen=True)
 class Refusals:
-    """USER_REFUSALS of one user without their prefix: when each item was refused, microseconds; in
-    order of time, then of the moment at which it became known.
+    """USER_REFUSALS of one user, without the prefix: refused items and the times of refusal.
+
+    Sorted by time (microseconds), then by the time at which the refusal became known.
     """
 
     items: tuple[str, ...] = ()
     times: tuple[int, ...] = ()
 
     def before(self, at: int) -> "Refusals":
-        """Those strictly before `at` microseconds."""
+        """The refusals strictly before `at` microseconds."""
         kept = [place for place, time in enumerate(self.times) if time < at]
         if len(kept) == len(self.times):
             return self
@@ -39,7 +42,11 @@ class Refusals:
         )
 
     def with_event(self, item_id: str, *, refused: bool, timestamp: int) -> "Refusals":
-        """After one event more, which became known after all before."""
+        """The refusals after one more event, which became known after all earlier ones.
+
+        Args:
+            refused: True adds a refusal of the item, False withdraws it.
+        """
         rest = [pair for pair in zip(self.times, self.items, strict=True) if pair[1] != item_id]
         if refused:
             rest.append((timestamp, item_id))
@@ -56,10 +63,11 @@ NO_REFUSALS = Refusals()
 
 
 def refuses(event_type: str, value: float | None, *, low_rating: float | None) -> bool | None:
-    """Whether an event refuses its item; False if it takes a refusal back, None if it says neither.
+    """True if an event refuses its item, False if it withdraws a refusal, None if neither.
 
     Args:
-        low_rating: ratings up to this value refuse; None: no rating says anything.
+        low_rating: ratings up to this value refuse the item, higher ones withdraw a refusal; None:
+            ratings are ignored.
     """
     if event_type in REFUSING:
         return True

@@ -1,9 +1,9 @@
-"""The release: everything that must agree lives and dies together.
+"""Releases: immutable folders with all models and data that must be used together.
 
-A release is a folder `<releases>/<release_id>/` with a `manifest.json` that names every file with
-its sha256 and has one hash over all of them. Publishing is atomic (a finished folder is renamed
-into place); promoting and rolling back move one pointer, `<releases>/current.json`, by an atomic
-replace. Readers verify before they load and refuse a mismatch.
+A release is a folder `<releases>/<release_id>/`. Its `manifest.json` lists the sha256 of each file
+and one hash over all of them. Publishing is atomic: a finished folder is renamed into place.
+Promotion and rollback atomically replace one pointer file, `<releases>/current.json`. Readers
+verify all hashes before loading.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ POINTER = "current.json"
 
 
 class ReleaseError(RuntimeError):
-    """A release is missing, incomplete or changed; the message names the file and both hashes."""
+    """A release is missing, incomplete or modified; the message gives the file and both hashes."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class Release:
 
 
 class ReleaseStore:
-    """The releases under one folder, and the pointer to the one that serves."""
+    """All releases in one folder, and the pointer to the serving one."""
 
     def __init__(self, root: Path):
         self.root = root
 
     @contextmanager
     def publishing(self, about: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Build a release: yields (folder, about); write files into it and keys into `about`.
+        """Build a release. Yields (folder, about): write files into `folder` and keys into `about`.
 
-        On success the folder gets its manifest and is renamed into place under its final id
-        (`about["release_id"]` is set); on an error it is removed and nothing is left.
+        On success the manifest is written and the folder is renamed to its final id, which is
+        stored in `about["release_id"]`. On an error the folder is removed.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
@@ -68,11 +68,11 @@ class ReleaseStore:
             raise
 
     def open(self, release_id: str | None = None) -> Release:
-        """Verify and open a release; None is the one the pointer names.
+        """Verify and open a release; None opens the promoted one.
 
         Raises:
-            ReleaseError: nothing promoted yet, no such release, or a file was changed, added or is
-                missing.
+            ReleaseError: no release is promoted, the release does not exist, or a file was changed,
+                added or removed.
         """
         if release_id is None:
             release_id = self.current_id()
@@ -83,7 +83,7 @@ class ReleaseStore:
         return open_release(self.root / release_id)
 
     def ids(self) -> list[str]:
-        """Published releases, oldest first."""
+        """Ids of all published releases, oldest first."""
         if not self.root.is_dir():
             return []
         return sorted(p.parent.name for p in self.root.glob(f"[!.]*/{MANIFEST}"))
@@ -92,10 +92,10 @@ class ReleaseStore:
         return next(reversed(self.history()), None)
 
     def promote(self, release_id: str, *, spent: float | None = None) -> None:
-        """Point at `release_id` (verified first); the one before can be rolled back to.
+        """Verify `release_id` and set the pointer to it. `roll_back` returns to the previous one.
 
         Args:
-            spent: the loss budget that is spent after this promotion; None: as much as before it.
+            spent: total loss budget used after this promotion; None: unchanged.
         """
         self.open(release_id)
         history = self.history()
@@ -105,11 +105,12 @@ class ReleaseStore:
         self._write_history(history | {release_id: spent})
 
     def roll_back(self) -> str:
-        """Point at the release before the current one and return its id; the loss budget is again
-        what it was then.
+        """Set the pointer to the previously promoted release and return its id.
+
+        The used loss budget returns to its value at that time.
 
         Raises:
-            ReleaseError: there is none before, or it no longer verifies.
+            ReleaseError: there is no previous release, or its verification fails.
         """
         history = self.history()
         if len(history) < 2:
@@ -121,8 +122,9 @@ class ReleaseStore:
         return previous
 
     def history(self) -> dict[str, float]:
-        """Promoted releases, oldest first, and the gates' loss budget that was spent after each;
-        the last one serves.
+        """Promoted releases, oldest first, each with the gates' loss budget used after it.
+
+        The last one is serving.
         """
         path = self.root / POINTER
         try:
@@ -148,7 +150,7 @@ class ReleaseStore:
 
 
 def open_release(path: Path) -> Release:
-    """Verify and open the release in folder `path`, wherever it lies (a store, a Bento).
+    """Verify and open the release in folder `path`, in a release store or a Bento.
 
     Raises:
         ReleaseError: see `ReleaseStore.open`.
@@ -176,7 +178,7 @@ def open_release(path: Path) -> Release:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Relative path -> sha256 of every file but the manifest."""
+    """Relative path -> sha256 of every file except the manifest."""
     out = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()

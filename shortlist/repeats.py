@@ -1,11 +1,11 @@
-"""Whether an item that somebody consumed may be recommended to the same person again.
+"""The setting `[data] repeats`: may a consumed item be recommended to the same user again?
 
-    exclude         never again: films, books, news
-    allow           always: drinks of a café, groceries, music
-    after 7 days    once the last time is that long ago: consumables, courses, travel
+    exclude         never: films, books, news
+    allow           always: drinks, groceries, music
+    after 7 days    when the last time is at least this long ago: consumables, courses, travel
 
-The setting decides which items are left out of a list, which later events a list is judged by,
-which events models learn to find, and whether histories hold every event or each item once.
+It determines which items a list excludes, which later events count as relevant in evaluation, which
+events are training targets, and whether histories hold every event or each item once.
 """
 
 import re
@@ -24,10 +24,10 @@ UNITS = {
 
 
 def repeat_after(repeats: str) -> int | None:
-    """Microseconds after which an item may come again; None: never.
+    """Microseconds after which an item may be recommended again; None: never.
 
     Raises:
-        ValueError: the setting can't be read.
+        ValueError: the setting is not "exclude", "allow" or "after N hours|days|weeks".
     """
     if repeats == EXCLUDE:
         return None
@@ -40,15 +40,20 @@ def repeat_after(repeats: str) -> int | None:
 
 
 def too_soon(times: np.ndarray, at: int, *, after: int | None) -> np.ndarray:
-    """(L,) times of what somebody consumed -> (L,) bool: not to be recommended at `at` (later)."""
+    """(L,) bool: whether an item consumed at `times` (L,) must be excluded from a list at `at`.
+
+    `at` is later than all `times`; all are microseconds.
+    """
     if after is None:
         return np.ones(len(times), dtype=bool)
     return times > at - after
 
 
 def may_be_found(previous: np.ndarray, at: np.ndarray | int, *, after: int | None) -> np.ndarray:
-    """(E,) time of the same user's event of the same item before, -1 for none -> (E,) bool: a list
-    of the moment `at` may hold the item, so a list is judged by the event.
+    """(E,) bool: whether a list at `at` may contain the event's item, so the event counts as
+    relevant.
+
+    `previous` (E,) is the time of the user's previous event on the same item, -1 if there is none.
     """
     new = previous < 0
     return new if after is None else new | (previous <= at - after)

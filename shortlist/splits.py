@@ -1,11 +1,10 @@
-"""Four windows of time, in order, and the requests drawn from one of them: the unit of every
-evaluation.
+"""Splits time into four consecutive windows and draws evaluation requests from a window.
 
-A request is a distinct (user, moment): when a page was asked for if the log tells (`request_id`),
-else when something was chosen, and events of one second are one set of targets. What is known at a
-request is everything strictly before, so of a page neither its impressions nor what was done on it;
-relevant are the user's new items of the next 24 hours, and those that may be recommended again
-(shortlist/repeats.py).
+A request is a distinct (user, time). The time is that of the page request if the log has a
+`request_id`, otherwise that of the user's event; events at the same time form one set of targets. A
+request may use everything strictly before it, so neither the impressions of its page nor the events
+on it. Relevant are the items of the user's events in the next 24 hours that are new, or that may be
+recommended again (shortlist/repeats.py).
 """
 
 from dataclasses import dataclass
@@ -21,16 +20,17 @@ WINDOWS = ("retrieval_train", "ranker_train", "validation", "test")
 HORIZON = c.MICROSECONDS_PER_DAY
 MAX_REQUESTS_PER_USER = 20
 LIGHT_HISTORY = 20
-"""A user with fewer events than this at the time of the request is light; with none, new."""
+"""A user with fewer events than this at the time of the request is "light"; without events, "new".
+"""
 
 
 class SplitError(ValueError):
-    """The data cannot be cut as asked; the message says where it fails."""
+    """The data cannot be split as configured; the message gives the window or the setting."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """`edges[i]:edges[i + 1]` (microseconds, half open) is window i of WINDOWS; 5 edges."""
+    """Edges of the windows in microseconds: window i of WINDOWS is [edges[i], edges[i + 1])."""
 
     edges: tuple[int, ...]
 
@@ -43,15 +43,17 @@ class Windows:
 
 
 def split_windows(times: np.ndarray, fractions: tuple[float, ...]) -> Windows:
-    """Cut by shares of the events, in order of time; events with equal time stay together.
+    """Split the time range so that each window has a given share of the events.
+
+    Events with equal times are in the same window.
 
     Args:
-        times: (E,) int64 microseconds, any order.
+        times: (E,) int64 microseconds, in any order.
         fractions: four shares in the order of WINDOWS. If they sum to less than 1 they are scaled
-            up, so that the windows always cover all events.
+            up, so that the windows cover all events.
 
     Raises:
-        SplitError: wrong fractions, or a window would be empty.
+        SplitError: the fractions are invalid, there are no events, or a window would be empty.
     """
     if len(fractions) != len(WINDOWS) or min(fractions) <= 0 or sum(fractions) > 1 + 1e-6:
         raise SplitError(
@@ -75,13 +77,13 @@ def split_windows(times: np.ndarray, fractions: tuple[float, ...]) -> Windows:
 
 @dataclass(frozen=True)
 class Requests:
-    """Requests of one window, sorted by time, with what the user really did next."""
+    """Requests of one window, sorted by time, with the items of the user's next events."""
 
     user_ids: list[str]
     at: np.ndarray  # (B,) int64 microseconds
-    relevant: list[list[str]]  # items of the next 24 h (cut at the window's end), item_ids
-    next_set: list[list[str]]  # of them those chosen on the page asked for at `at`
-    contexts: list[tuple[str | None, str | None]]  # surface and device, as the log has them
+    relevant: list[list[str]]  # item_ids of the next 24 h (cut at the window's end)
+    next_set: list[list[str]]  # the part of `relevant` chosen on the page requested at `at`
+    contexts: list[tuple[str | None, str | None]]  # surface and device from the log
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -106,17 +108,16 @@ def draw_requests(
     asked: np.ndarray | None = None,
     repeat_after: int | None = None,
 ) -> Requests:
-    """Draw at most `max_per_user` requests of each user active in `window`.
+    """Draw at most `max_per_user` requests of each user with events in `window`.
 
     Args:
-        interactions: positive events (INTERACTIONS contract) from the beginning to at least the
-            window's end;
-            those before the window tell which items are new.
+        interactions: target events (INTERACTIONS contract) from the start of the log to at least
+            the window's end. Events before the window determine which items are new.
         window: (start, end) in microseconds, half open.
-        rng: decides which requests of a busy user are kept.
+        rng: selects the requests of users with more than `max_per_user`.
         horizon: microseconds after a request in which the user's new items count as relevant.
-        asked: (E,) int64 microseconds, when the page of each event was asked for; then
-            `interactions` is sorted by time. None: at the event's own time.
+        asked: (E,) int64 microseconds, time of the page request of each event; `interactions` must
+            then be sorted by time. None: the event's own time.
         repeat_after: microseconds after which an item counts as new again; None: never.
     """
     start, end = window
@@ -169,7 +170,7 @@ def _user_requests(
     rng: np.random.Generator,
     repeat_after: int | None,
 ) -> list[tuple[int, int, list[str], list[str]]]:
-    """Of one user, (place of the first event on the page, at, relevant, next_set) each."""
+    """Requests of one user as (row of the first event on the page, at, relevant, next_set)."""
     previous = previous_times(items, time)
     inside = int(np.searchsorted(time, start))
     moments, places = np.unique(np.maximum(asked[inside:], start), return_index=True)
@@ -179,7 +180,7 @@ def _user_requests(
     requests = []
     for at, place in zip(moments, inside + places, strict=True):
         low, high = np.searchsorted(time, [at, at + horizon])
-        # An item counts at its first event since the request, if a list could have had it.
+        # Count an item once, at its first event after the request, if a list could contain it.
         before = previous[low:high]
         new = (before < at) & may_be_found(before, at, after=repeat_after)
         if new.any():
@@ -190,8 +191,10 @@ def _user_requests(
 
 
 def previous_times(items: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """(E,) items in order of time -> (E,) time of the same item's event before, -1 for none. Of
-    events of one moment the first counts.
+    """(E,) time of the previous event on the same item, -1 if there is none.
+
+    `items` and `time` (E,) are those of one user, sorted by time. Of two events at the same time
+    the earlier row is the previous one.
     """
     _, code = np.unique(items, return_inverse=True)
     order = np.argsort(code, kind="stable")

@@ -1,17 +1,17 @@
-"""Writing a text file that a user asked for by its path."""
+"""Writes text files to a path given by the user."""
 
 from pathlib import Path
 
 
 class WriteError(OSError):
-    """A file that a user asked for cannot be written at that path."""
+    """The file cannot be written at the given path."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Raises WriteError if the folder does not exist or the file may not be written."""
+    """Write `text` as UTF-8. Raises WriteError if the folder is missing or not writable."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as problem:
         raise WriteError(
-            f"{path}: {problem.strerror}; want a file in a folder that is there"
+            f"{path}: {problem.strerror}; want a file path in an existing folder"
         ) from None

@@ -1,6 +1,6 @@
-"""The grid of item features: they change at ticks, a whole number of which makes a day (UTC).
+"""Ticks: the times at which item features change. A day (UTC) is a whole number of ticks.
 
-Training, serving and skew use the grid on which the states were built (`Snapshots.tick`).
+Training, serving and the skew check use the tick length of the stored states (`Snapshots.tick`).
 """
 
 import re
@@ -18,7 +18,7 @@ Time = TypeVar("Time", int, np.ndarray)
 
 
 def tick_length(text: str) -> int:
-    """'30m', '1h', '1d' -> microseconds. Raises ValueError if it isn't a whole part of a day."""
+    """Parse '30m', '1h' or '1d' to microseconds. Raises ValueError if it doesn't divide a day."""
     found = re.fullmatch(r"(\d{1,4})([mhd])", text)
     length = int(found[1]) * UNITS[found[2]] if found else 0
     if length == 0 or DAILY % length:
@@ -27,10 +27,10 @@ def tick_length(text: str) -> int:
 
 
 def newest_tick(at: Time, tick: int) -> Time:
-    """The newest tick at or before `at` (microseconds)."""
+    """The last tick at or before `at`, in microseconds."""
     return at // tick * tick
 
 
 def last_day(tick_time: Time) -> Time:
-    """Of a tick, the number since 1970 of the calendar day (UTC) that it ends or lies in."""
+    """Calendar day (UTC, days since 1970) that contains the last microsecond before a tick."""
     return (tick_time - 1) // DAILY

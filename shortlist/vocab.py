@@ -1,4 +1,4 @@
-"""Id maps: string ids outside, dense integers inside, 0 for padding and for whatever is unknown."""
+"""Vocabulary: maps external string ids to dense integers; 0 is padding and unknown."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from shortlist.columns import PAD_IDX
 
 
 class Vocab:
-    """A frozen id map. Index 0 is padding/unknown; the i-th id (from 0) has index i + 1."""
+    """Immutable id map. Index 0 is padding or unknown; the i-th id (from 0) has index i + 1."""
 
     def __init__(self, ids: Iterable[str]):
         self.ids: list[str] = list(ids)
@@ -25,7 +25,7 @@ class Vocab:
             raise ValueError(f"vocabulary: id {wrong!r} is {type(wrong).__name__}, want str")
 
     def __len__(self) -> int:
-        """Number of ids, padding not counted."""
+        """Number of ids, without padding."""
         return len(self.ids)
 
     def __contains__(self, id_: object) -> bool:
@@ -33,19 +33,19 @@ class Vocab:
 
     @property
     def size(self) -> int:
-        """Rows of a table indexed by this vocabulary: ids + padding."""
+        """Number of rows of a table indexed by this vocabulary: ids plus padding."""
         return len(self.ids) + 1
 
     def idx(self, id_: str) -> int:
         return self._idx.get(id_, PAD_IDX)
 
     def encode(self, ids: Iterable[str]) -> np.ndarray:
-        """Ids -> int64 indices of the same length; unknown ids become 0."""
+        """Map ids to int64 indices; unknown ids become 0."""
         get = self._idx.get
         return np.fromiter((get(id_, PAD_IDX) for id_ in ids), dtype=np.int64)
 
     def decode(self, indices: Sequence[int] | np.ndarray) -> list[str]:
-        """Indices -> ids. Raises ValueError for 0 and for what is beyond the end."""
+        """Map indices to ids. Raises ValueError for 0 and for indices out of range."""
         out = []
         for index in indices:
             if not 0 < index <= len(self.ids):

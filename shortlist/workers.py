@@ -1,7 +1,7 @@
-"""Heartbeats: each worker of the service says every few seconds which release it serves.
+"""Heartbeats: each service worker writes the release it serves to a file every few seconds.
 
 `<home>/workers/<pid>-<start>.json` holds {pid, host, release_id, pack_id, pinned, refused, at}. A
-promotion reads them to wait until every worker serves what was promoted.
+promotion reads these files to wait until every worker serves the promoted release.
 """
 
 import json
@@ -16,12 +16,12 @@ from shortlist.config import Settings
 from shortlist.plain_json import write_json
 
 STALE = 15_000_000
-"""Microseconds after which a heartbeat counts as that of a worker that is gone."""
+"""Age in microseconds after which the worker of a heartbeat counts as stopped."""
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A promoted release that a worker could not load; it goes on with the one before."""
+    """A promoted release that a worker could not load; it keeps serving the previous one."""
 
     release_id: str
     reason: str
@@ -29,14 +29,14 @@ class Refused:
 
 @dataclass(frozen=True)
 class Worker:
-    """What one process of the service serves."""
+    """Release and pack that one service process serves."""
 
     pid: int
     host: str
     release_id: str
     pack_id: str
     pinned: bool
-    """Serves one release whatever is promoted: SHORTLIST_RELEASE or a Bento's own."""
+    """True if the release is fixed by SHORTLIST_RELEASE or a Bento, so promotions are ignored."""
     refused: Refused | None
     at: int  # microseconds of the wall clock
 
@@ -54,7 +54,7 @@ class Heartbeat:
     def beat(
         self, *, release_id: str, pack_id: str, pinned: bool, refused: Refused | None = None
     ) -> None:
-        """Write what is served now, by an atomic replace."""
+        """Write the served release and pack by an atomic replace."""
         worker = Worker(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -68,14 +68,14 @@ class Heartbeat:
         write_json(self._path, asdict(worker))
 
     def remove(self) -> None:
-        """The worker stops serving."""
+        """Delete the heartbeat file when the worker stops."""
         self._path.unlink(missing_ok=True)
 
 
 def live_workers(settings: Settings) -> list[Worker]:
-    """Workers whose heartbeat is fresh and whose process exists, if it is one of this host.
+    """Workers with a recent heartbeat and, if they run on this host, an existing process.
 
-    Heartbeats of others are removed.
+    Heartbeat files of all other workers are removed.
     """
     found = []
     for path in sorted((settings.home / "workers").glob("[!.]*.json")):
@@ -88,7 +88,7 @@ def live_workers(settings: Settings) -> list[Worker]:
 
 
 def _read(path: Path) -> Worker | None:
-    """None if the file was removed meanwhile or is not a heartbeat of this version."""
+    """Read a heartbeat; None if the file was removed meanwhile or has another format."""
     try:
         content: dict[str, Any] = json.loads(path.read_text())
         refused = content.pop("refused")
@@ -106,6 +106,6 @@ def _is_alive(worker: Worker) -> bool:
         os.kill(worker.pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it exists and belongs to another user
+    except PermissionError:  # the process exists but belongs to another user
         return True
     return True

@@ -84,7 +84,7 @@ def test_a_failure_without_a_sentence_shows_its_text(url):
 
 
 def test_an_answer_of_another_service_is_named(url):
-    assert "is no RecommendResponse, is this another service?" in str(error_of(f"{url}/other"))
+    assert "is not a RecommendResponse; is this another service?" in str(error_of(f"{url}/other"))
 
 
 def test_silence_ends_at_the_timeout(url):

@@ -67,7 +67,7 @@ def test_what_looks_odd_may_be_an_id(value: str) -> None:
 
 
 def test_nobody_is_called_anonymous_but_an_item_may_be() -> None:
-    assert "an id of their own" in (id_problem(ANONYMOUS, of_user=True) or "")
+    assert "is reserved for visitors" in (id_problem(ANONYMOUS, of_user=True) or "")
     assert by_sql(ANONYMOUS, of_user=True)
     assert id_problem(ANONYMOUS.upper(), of_user=True)
     assert by_sql(ANONYMOUS.upper(), of_user=True)

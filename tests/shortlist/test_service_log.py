@@ -133,7 +133,7 @@ def test_a_torn_last_line_waits_for_the_next_time(settings: Settings) -> None:
         (EVENT | {"user_id": 196.0}, "line 2: user_id: Input should be a valid string"),
         (EVENT | {"event_timestamp": None}, "line 2: event_timestamp is missing"),
         (EVENT | {"event_timestamp": 1_700_000_000}, "line 2: .* looks like seconds"),
-        (EVENT | {"user_id": "undefined"}, "line 2: user_id: .* a word for nothing"),
+        (EVENT | {"user_id": "undefined"}, "line 2: user_id: .* a placeholder for a missing id"),
         (EVENT | {"received_at": "noon"}, "line 2: received_at is 'noon', want microseconds"),
         (EVENT | {"event_timestamp": 10**30}, "line 2: event_timestamp"),
         (EVENT | {"received_at": -5}, "line 2: received_at is -5, want microseconds"),
