@@ -1,16 +1,16 @@
-"""The lake: validated interactions, items and users in Parquet, committed whole or not at all.
+"""The lake: validated interactions, items and users in Parquet, with atomic commits.
 
-    lake/current -> snapshots/000017     a link, swapped by rename: all that a commit moves
+    lake/current -> snapshots/000017     symbolic link, replaced by a rename at each commit
     lake/snapshots/000017/
         manifest.json                    partitions, sources read so far, the last batches
         interactions/event_month=2024-05/*.parquet
         items.parquet users.parquet      the newest row of each id
-        items_versions.parquet           what was known of each item, and since when
-    lake/incoming/<batch_id>/            staged by ingest, not yet validated
+        items_versions.parquet           all versions of each item and when they became known
+    lake/incoming/<batch_id>/            batches staged by ingest, not yet validated
 
-A snapshot is a folder of hard links: a commit writes only what is new and links the rest, so that
-whatever reads Parquet can read `lake/current/interactions/**/*.parquet`, and a process that is
-killed leaves the snapshot before or the one after.
+A commit writes new files and hard-links unchanged ones into a new snapshot folder. Any Parquet
+reader can therefore read `lake/current/interactions/**/*.parquet`. If a writer is killed, readers
+see either the old or the new snapshot.
 """
 
 from shortlist.lake.publish import Published, publish_batch

@@ -1,4 +1,4 @@
-"""DuckDB as the lake uses it: UTC, bounded memory, spilling beside what it writes."""
+"""DuckDB connections of the lake (UTC, limited memory, spilling to disk) and SQL text helpers."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,13 @@ from pathlib import Path
 import duckdb
 
 MEMORY_LIMIT_GB = 4
-"""Beyond this DuckDB sorts and joins on disk; a machine with less gets half of what it has."""
+"""Memory limit of a connection; above it DuckDB sorts and joins on disk. The limit is at most half
+of the machine's memory.
+"""
 
 
 def connect(temporary: Path) -> duckdb.DuckDBPyConnection:
-    """A connection of its own, whose spill files lie under `temporary`."""
+    """Open a separate in-memory connection that writes spill files under `temporary`."""
     connection = duckdb.connect()
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     limit = min(MEMORY_LIMIT_GB, physical / 2)
@@ -22,17 +24,17 @@ def connect(temporary: Path) -> duckdb.DuckDBPyConnection:
 
 
 def quoted(text: str) -> str:
-    """Text as an SQL literal."""
+    """Quote a text as an SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def name(column: str) -> str:
-    """A column's name as SQL."""
+    """Quote a column name as an SQL identifier."""
     return '"' + column.replace('"', '""') + '"'
 
 
 def parquet(files: list[Path], *, more: str = "") -> str:
-    """`read_parquet(...)` of these files."""
+    """SQL expression `read_parquet(...)` for these files; `more` holds further options."""
     paths = ", ".join(quoted(str(path)) for path in files)
     return f"read_parquet([{paths}]{more})"
 

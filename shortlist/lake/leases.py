@@ -1,9 +1,9 @@
-"""Leases: a snapshot that a run still reads isn't removed by later commits.
+"""Leases: protect a snapshot from removal by later commits while a run reads it.
 
     lake/leases/<run_id>.json    {"version": n, "pid": process, "host": machine, "since": seconds}
 
-A run gives its lease back when it ends. If its process died, the lease stays for LEASE_DAYS, so
-that the run can be resumed.
+A run ends its lease when it finishes. If its process died, the lease is kept for LEASE_DAYS so that
+the run can be resumed.
 """
 
 import json
@@ -18,7 +18,7 @@ LEASE_DAYS = 7
 
 
 def take_lease(root: Path, holder: str, *, version: int) -> None:
-    """Keep the snapshot `version` until `end_lease`; taking it again renews it."""
+    """Protect the snapshot `version` until `end_lease`. A repeated call renews the lease."""
     folder = root / "leases"
     folder.mkdir(parents=True, exist_ok=True)
     lease = {
@@ -31,17 +31,17 @@ def take_lease(root: Path, holder: str, *, version: int) -> None:
 
 
 def end_lease(root: Path, holder: str) -> None:
-    """Give the lease back; nothing happens if there is none."""
+    """Remove the lease of `holder`, if there is one."""
     (root / "leases" / f"{holder}.json").unlink(missing_ok=True)
 
 
 def leased_versions(root: Path) -> set[int]:
-    """Versions of all snapshots under lease; leases that have expired are removed."""
+    """Versions of all leased snapshots. Expired leases are removed."""
     return set(_leases(root).values())
 
 
 def lease_holders(root: Path) -> set[str]:
-    """Ids of all runs with a lease; leases that have expired are removed."""
+    """Ids of all runs with a lease. Expired leases are removed."""
     return set(_leases(root))
 
 
@@ -50,7 +50,7 @@ def _leases(root: Path) -> dict[str, int]:
     for path in (root / "leases").glob("[!.]*.json"):
         try:
             lease = json.loads(path.read_text())
-        except FileNotFoundError:  # given back meanwhile
+        except FileNotFoundError:  # the run ended its lease meanwhile
             continue
         old = time.time() - lease["since"] > LEASE_DAYS * 86_400
         if old and not _alive(lease):

@@ -1,4 +1,4 @@
-"""Corrections and deletions of events that the lake has already."""
+"""Applies corrections and deletions to events that are already in the lake."""
 
 from pathlib import Path
 
@@ -22,16 +22,17 @@ def apply_operations(
     paths: dict[str, Path],
     workspace: Path,
 ) -> tuple[dict[str, Path], list[int]]:
-    """Take deleted events out and put corrected ones in their place; `manifest` is changed.
+    """Remove deleted and corrected events from their files and write the corrected rows.
 
-    The last row of an event_id counts. Files without such an event stay as they are.
+    `manifest` is updated in place. If an event_id has several operations, the last row applies.
+    Files without affected events are not rewritten.
 
     Args:
-        events: relation of the INTERACTIONS columns and `operation`.
-        paths: {name in the snapshot: where the file is now}; new names are added.
+        events: relation with the INTERACTIONS columns and `operation`.
+        paths: {name in the snapshot: current path of the file}; new names are added.
 
     Returns:
-        new files by name, and event times that were touched, the earliest among them.
+        New files by name, and times of changed events, including the earliest one.
     """
     columns = partitions.COLUMNS
     connection.execute(
@@ -41,7 +42,7 @@ def apply_operations(
     )
     new: dict[str, Path] = {}
     touched: list[int] = []
-    if manifest.granularity is None:  # nothing there to correct
+    if manifest.granularity is None:  # the lake is empty
         manifest.granularity = "month"
     for key in list(manifest.partitions):
         part = manifest.partitions[key]

@@ -1,4 +1,4 @@
-"""When the page was asked for on which somebody acted."""
+"""Finds the time of the page request that led to an event."""
 
 from pathlib import Path
 
@@ -11,18 +11,20 @@ from shortlist.contracts import microseconds
 from shortlist.lake.engine import connect, parquet
 
 PAGE_LIFE = 30 * 60 * 1_000_000
-"""Microseconds: an event later than this after its page belongs to no request but its own."""
+"""Microseconds: an event later than this after its page is treated as a separate request."""
 
 
 def asked_at(files: list[Path], events: pa.Table, *, temporary: Path) -> np.ndarray:
-    """(E,) microseconds at which each event's page was asked for: the first event of any type with
-    its user and `request_id`, mostly an impression. Where there is no `request_id`, or the page is
-    older than PAGE_LIFE, the event's own time.
+    """(E,) time in microseconds of the page request of each event.
+
+    This is the time of the first event (usually an impression) with the same user and `request_id`.
+    Without a `request_id`, or if that event is more than PAGE_LIFE earlier, it is the event's own
+    time.
 
     Args:
-        files: all interactions of the lake.
+        files: all interaction files of the lake.
         events: INTERACTIONS contract.
-        temporary: for what does not fit into memory.
+        temporary: folder for DuckDB's spill files.
     """
     time = microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy()
     wanted = pa.table(

@@ -1,4 +1,4 @@
-"""One partition at a time: what is new to it, in order of time, in one more file."""
+"""Writes the partitions of interactions: appends a file of new events, compacts many files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,13 @@ from shortlist.lake.snapshot import Granularity, Manifest
 
 FORMATS: dict[Granularity, str] = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 FULL_DAY = 20_000
-"""Events a day from which a partition holds one day."""
+"""Minimum number of events per day for daily partitions."""
 FULL_MONTH = 1_000
+"""Minimum number of events per month for monthly partitions."""
 MAX_DAYS = 1_000
+"""Maximum number of daily or monthly partitions, by the span of the first batch."""
 MAX_FILES = 8
-"""A partition of more files than this is rewritten into one."""
+"""A partition with more files than this is rewritten into a single file."""
 DAY = c.MICROSECONDS_PER_DAY
 COLUMNS = ", ".join(INTERACTIONS.names)
 WRITE = "(FORMAT parquet, COMPRESSION zstd)"
@@ -25,7 +27,7 @@ TIMES = f"epoch_us(min({c.EVENT_TIMESTAMP})), epoch_us(max({c.EVENT_TIMESTAMP}))
 
 @dataclass(frozen=True)
 class Written:
-    """A new file of a partition."""
+    """A new file of a partition, with the first and last event time in microseconds."""
 
     path: Path
     rows: int
@@ -34,7 +36,14 @@ class Written:
 
 
 def granularity_for(rows: int, *, earliest: int, latest: int) -> Granularity:
-    """How wide a partition is, chosen once: some thousand events in each, some hundred in all."""
+    """Choose the partition width for a lake from its first batch: day, month or year.
+
+    The aim is thousands of events per partition and at most hundreds of partitions.
+
+    Args:
+        rows: number of events.
+        earliest, latest: first and last event time in microseconds.
+    """
     days = (latest - earliest) / DAY + 1
     if rows / days >= FULL_DAY and days <= MAX_DAYS:
         return "day"
@@ -58,13 +67,14 @@ def append(
     unique: bool,
     session: tuple[list[Path], int] | None,
 ) -> Written | None:
-    """Write what `source` has that is not known yet, sorted by time; None if that is nothing.
+    """Write the new events of `source`, sorted by time; None if there are none.
 
     Args:
-        source: relation of the INTERACTIONS columns.
-        known: relations with an event_id; rows with one of those are left out.
-        unique: whether each event_id is known to be there once.
-        session: (files whose sessions may go on, gap in microseconds): derive missing session ids.
+        source: relation with the INTERACTIONS columns.
+        known: relations with a column event_id; events with these ids are left out.
+        unique: True if no event_id occurs twice in `source`.
+        session: (files whose sessions may continue, gap in microseconds) to derive missing session
+            ids; None: don't derive them.
     """
     query = f"SELECT {COLUMNS} FROM {source}"
     if not unique:
@@ -77,7 +87,7 @@ def append(
 
 
 def write(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> Written | None:
-    """Write events in order of time. None, and no file, if there are none."""
+    """Write the events of `query` sorted by time; None and no file if there are none."""
     target.parent.mkdir(parents=True, exist_ok=True)
     order = f"{c.EVENT_TIMESTAMP}, {c.EVENT_ORDER}"
     copy = f"COPY ({query} ORDER BY {order}) TO {quoted(str(target))} {WRITE}"
@@ -94,9 +104,11 @@ def write(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> Wr
 def _with_sessions(
     connection: duckdb.DuckDBPyConnection, query: str, *, before: list[Path], gap: int
 ) -> str:
-    """A session is a user's events with less than `gap` between neighbours; it is named by its
-    user and its start. Events of `before` pass their session on, so that one that runs across
-    two batches stays one. Only users with an event that names none are looked at.
+    """Return a query that fills missing session ids.
+
+    A session is a sequence of a user's events with gaps of at most `gap` microseconds. Its id is
+    made of the user and its start. Events in the files `before` are included, so that a session
+    across two batches keeps its id. Only users with an event without a session id are processed.
     """
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE wanting AS"
@@ -135,7 +147,7 @@ def _with_sessions(
 
 
 def add(manifest: Manifest, key: str, name: str, written: Written) -> None:
-    """Note a new file in the manifest."""
+    """Add a new file to the manifest's partition `key`."""
     part = manifest.partitions.setdefault(
         key, {"files": [], "rows": 0, "earliest": written.earliest, "latest": written.latest}
     )
@@ -153,10 +165,10 @@ def compact(
     workspace: Path,
     most: int = MAX_FILES,
 ) -> dict[str, Path]:
-    """Rewrite partitions of more than `most` files into one; returns the new files by name.
+    """Rewrite partitions with more than `most` files into one file; return the new files by name.
 
     Args:
-        paths: {name in the snapshot: where the file is now}.
+        paths: {name in the snapshot: current path of the file}.
     """
     new = {}
     assert manifest.granularity is not None or not manifest.partitions

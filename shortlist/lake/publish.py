@@ -1,6 +1,7 @@
-"""From good events to the next snapshot: partition, deduplicate, apply, compact, commit.
+"""Publishes a batch of valid rows as the next snapshot of the lake.
 
-Memory is bounded: events go through DuckDB, which spills, and one partition at a time.
+Steps: partition and deduplicate the events, apply corrections and deletions, compact partitions,
+commit. Memory is bounded: DuckDB spills to disk, and partitions are processed one at a time.
 """
 
 import time
@@ -31,33 +32,37 @@ from shortlist.lake.snapshot import (
 from shortlist.lake.versions import VERSIONS, add_versions
 
 GONE = "gone.parquet"
-"""event_ids that were corrected or deleted: their first form must not come back."""
+"""File of event_ids that were corrected or deleted, so that their original rows are not inserted
+again.
+"""
 
 
 @dataclass
 class Published:
-    """What became of a batch's good events, items and users."""
+    """Result of publishing a batch: numbers of events, items and users."""
 
     accepted: int = 0
     duplicates: int = 0
     applied: int = 0
     late: int = 0
-    """Accepted events older than the newest that was there before."""
+    """Accepted events that are older than the newest event before the batch."""
     earliest: int | None = None
-    """Earliest event time that was added or changed: features after it are stale."""
+    """Earliest time (microseconds) of an added or changed event; features after it are stale."""
     items: int = 0
+    """Items in the catalogue after the batch."""
     users: int = 0
+    """Users in the lake after the batch."""
     version: int = 0
 
     def touch(self, time: int) -> None:
-        """An event of this time was added or changed."""
+        """Record that an event with this time was added or changed."""
         self.earliest = time if self.earliest is None else min(self.earliest, time)
 
 
 def publish_batch(
     root: Path, batch_id: str, *, events: pa.Table, items: pa.Table, users: pa.Table, **more: Any
 ) -> Published:
-    """`publish` of tables in memory, with a lock and a connection of its own."""
+    """Call `publish` with in-memory tables; takes the lock and opens a connection."""
     with locked(root), workspace(root) as work, connect(work) as connection:
         connection.register("good_events", events)
         return publish(
@@ -89,19 +94,22 @@ def publish(
     source: tuple[str, dict[str, Any]] | None = None,
     record: dict[str, Any] | None = None,
 ) -> Published:
-    """Commit the next snapshot. The caller holds the lock.
+    """Commit the next snapshot. The caller must hold the lock.
 
     Args:
-        work: folder of the lake's workspace.
-        events: relation of the INTERACTIONS columns and, with `operations`, `operation`.
-        items, users: rows that replace those of the same id.
-        given_ids: ids come from the source and are compared with the whole lake; derived ones
-            contain their time, so that their own partition is enough.
-        unique_ids: each event_id is known to be there once.
-        session_gap: microseconds; derive session ids where there are none. None: leave them.
-        arrived: microseconds, since when the batch's versions of items are known; None: now.
-        source: (key, what the source has now given), noted for the next ingest.
-        record: figures of the batch to be kept in the manifest.
+        work: the lake's workspace folder.
+        events: relation with the INTERACTIONS columns and, if `operations`, `operation`.
+        items, users: rows that replace those with the same id.
+        given_ids: True if event_ids come from the source; they are compared with the whole lake.
+            False if they are derived; they contain the time, so comparing with events of the same
+            partition is enough.
+        unique_ids: True if no event_id occurs twice in `events`.
+        operations: whether `events` has the column `operation`.
+        session_gap: microseconds, to derive missing session ids; None: don't derive them.
+        arrived: microseconds, time at which the batch's item versions became known; None: now.
+        source: (key, reading state of the source such as file hashes or watermark), stored for the
+            next ingest.
+        record: further figures of the batch to store in the manifest.
     """
     old, manifest = current_folder(root), current_manifest(root)
     manifest.version += 1
@@ -134,7 +142,7 @@ def publish(
     arrived = time.time_ns() // 1_000 if arrived is None else arrived
     if items.num_rows and add_versions(connection, old, items, work / VERSIONS, arrived=arrived):
         tables[VERSIONS] = work / VERSIONS
-    # Ids are part of the same commit: an interaction whose item is missing is never visible.
+    # Items are part of the same commit, so readers never see an interaction without its item.
     for name, rows, key in (("items", items, c.ITEM_ID), ("users", users, c.USER_ID)):
         table = _upserted(old / f"{name}.parquet" if old else None, rows, key)
         write_whole(table, work / f"{name}.parquet")
@@ -165,7 +173,10 @@ def _insert(
     session_gap: int | None,
     before: int | None,
 ) -> dict[str, Path]:
-    """Write what is new, partition by partition; figures go into `done`."""
+    """Write the new events, one partition at a time; counts are added to `done`.
+
+    Returns the new files by name.
+    """
     ((total, earliest, latest),) = connection.execute(
         f"SELECT count(*), {partitions.TIMES} FROM {events}"
     ).fetchall()
@@ -225,7 +236,9 @@ def _insert(
 
 
 def _first_of_each(connection: duckdb.DuckDBPyConnection, events: str) -> str:
-    """Given ids may repeat at different times, and so in different partitions: the first stays."""
+    """Keep the first event of each event_id. Repeated ids from a source may have different times
+    and so be in different partitions.
+    """
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE repeated AS SELECT event_id, min({c.EVENT_ORDER}) AS first"
         f" FROM {events} GROUP BY event_id HAVING count(*) > 1"
@@ -239,7 +252,10 @@ def _first_of_each(connection: duckdb.DuckDBPyConnection, events: str) -> str:
 
 
 def _unique(connection: duckdb.DuckDBPyConnection, source: str) -> bool:
-    """Two ids of one hash only cost a look at the ids themselves."""
+    """Whether all event_ids differ, tested by their hashes.
+
+    A hash collision gives False, which only costs an exact deduplication.
+    """
     query = f"SELECT count(*), count(DISTINCT hash(event_id)) FROM {source}"
     ((rows, ids),) = connection.execute(query).fetchall()
     return rows == ids
@@ -261,9 +277,7 @@ def _operate(
     work: Path,
     paths: dict[str, Path],
 ) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Apply corrections and deletions; returns the files that are new, and the table of ids whose
-    first form must not come back.
-    """
+    """Apply corrections and deletions; return the new files by name, and the new GONE table."""
     wanted = f"{events} WHERE {OPERATION} IN ('{CORRECT}', '{DELETE}')"
     ((done.applied,),) = connection.execute(f"SELECT count(*) FROM {wanted}").fetchall()
     if done.applied == 0:
@@ -279,7 +293,7 @@ def _operate(
 
 
 def _upserted(path: Path | None, rows: pa.Table, key: str) -> pa.Table:
-    """The old rows and the new ones, which replace those of the same id; sorted by id."""
+    """Old and new rows sorted by id; a new row replaces the old row with the same id."""
     if path is not None and path.is_file():
         old = pq.read_table(path)
         kept = old.filter(pc.invert(pc.is_in(old.column(key), value_set=rows.column(key))))

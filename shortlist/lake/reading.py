@@ -1,4 +1,4 @@
-"""Reading the lake: every method sees one snapshot, whatever is committed meanwhile."""
+"""Reads the lake. Each method call reads one consistent snapshot, even during commits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ NOTHING_YET = "run `shortlist run` or `ingest`"
 
 
 class Lake:
-    """Reading and publishing under one folder.
+    """Access to the lake in folder `root`.
 
     Args:
-        version: read this snapshot for good, which has to be under lease; None: the newest one at
+        version: always read this snapshot, which must be leased; None: read the newest snapshot at
             each call.
     """
 
@@ -43,16 +43,16 @@ class Lake:
 
     @property
     def manifest(self) -> Manifest:
-        """Of the snapshot; empty before the first commit."""
+        """The snapshot's manifest; empty before the first commit."""
         folder = self.folder
         return Manifest() if folder is None else Manifest.read(folder)
 
     def incoming(self, batch_id: str) -> Path:
-        """Folder of a batch that was ingested and awaits validation."""
+        """Folder of an ingested batch that is not yet validated."""
         return self.root / "incoming" / batch_id
 
     def require_incoming(self, batch_id: str) -> None:
-        """Raises LakeError if the batch was not ingested. Cheap: no table is read."""
+        """Raise LakeError if the batch was not ingested. No table is read."""
         open_staged(self.root, batch_id)
 
     def publish(
@@ -64,17 +64,18 @@ class Lake:
         *,
         arrived: int | None = None,
     ) -> dict[str, int]:
-        """Make three tables that are known to be good part of the lake.
+        """Add validated tables to the lake as one commit.
 
-        Items and users are replaced by id; of the interactions only event_ids that the lake does
-        not have yet are kept. Returns {"interactions", "known", "items", "users"}: rows new, rows
-        that were there already, and catalogue and user rows after the batch.
+        Items and users replace rows with the same id. Interactions with an event_id that the lake
+        already has are ignored. Returns {"interactions", "known", "items", "users"}: number of new
+        events, of ignored events, and of items and users in the lake after the commit.
 
         Args:
-            arrived: microseconds, since when the versions of these items are known; None: now.
+            arrived: microseconds, time at which the versions of these items became known; None:
+                now.
 
         Raises:
-            ContractError: a table does not keep its contract.
+            ContractError: a table violates its contract.
         """
         interactions = check(interactions, INTERACTIONS, where=f"batch {batch_id}: interactions")
         done = publish_batch(
@@ -94,7 +95,7 @@ class Lake:
         }
 
     def interaction_files(self) -> list[Path]:
-        """Parquet files of all validated interactions, for DuckDB."""
+        """Parquet files of all interactions, for queries with DuckDB."""
         folder = self.folder
         if folder is None:
             return []
@@ -108,14 +109,14 @@ class Lake:
         until: int | None = None,
         event_types: Sequence[str] | None = None,
     ) -> pa.Table:
-        """Validated interactions, sorted by (event_timestamp, event_order).
+        """Read interactions, sorted by (event_timestamp, event_order).
 
         Args:
-            since, until: microseconds, half open; partitions outside are not opened.
-            event_types: only these; None is all.
+            since, until: microseconds, half open; partitions outside the range are not read.
+            event_types: event types to read; None: all.
 
         Raises:
-            LakeError: there are no interactions at all, or none of these types.
+            LakeError: the lake has no interactions, or none of these types in the range.
         """
         folder = self.folder
         parts = {} if folder is None else Manifest.read(folder).partitions
@@ -149,8 +150,8 @@ class Lake:
         return table
 
     def asked_at(self, interactions: pa.Table) -> np.ndarray:
-        """(E,) microseconds: when the page of each of these events was asked for, by `request_id`;
-        its own time where the lake does not say.
+        """(E,) time in microseconds of the page request of each event, found by `request_id`; the
+        event's own time if there is none (see pages.py).
         """
         return asked_at(self.interaction_files(), interactions, temporary=self.root)
 
@@ -159,10 +160,10 @@ class Lake:
         return self._read("items.parquet")
 
     def item_versions(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Every version of every item (ITEM_VERSIONS), in no particular order.
+        """All versions of all items (ITEM_VERSIONS), in no particular order.
 
         Args:
-            columns: only these.
+            columns: columns to read; None: all.
 
         Raises:
             LakeError: there is no catalogue.

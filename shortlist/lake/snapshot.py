@@ -1,4 +1,4 @@
-"""Snapshots of the lake and the one atomic step between them."""
+"""Snapshots of the lake: manifest, write lock, and atomic commit."""
 
 import contextlib
 import fcntl
@@ -17,29 +17,31 @@ from shortlist.lake.leases import leased_versions
 
 Granularity = Literal["day", "month", "year"]
 KEPT_SNAPSHOTS = 3
-"""A reader that began on a snapshot can finish while two more are committed."""
+"""Number of kept snapshots, so that a reader can finish while two more are committed."""
 KEPT_BATCHES = 100
+"""Number of batches whose figures the manifest keeps."""
 
 
 class LakeError(RuntimeError):
-    """The lake does not hold what was asked for, or another run holds it; the message says what
-    to do.
+    """The requested data is not in the lake, or another process is writing to it.
+
+    The message says what to do.
     """
 
 
 @dataclass
 class Manifest:
-    """What one snapshot holds."""
+    """Content of one snapshot."""
 
     version: int = 0
     granularity: Granularity | None = None
-    """Fixed by the first batch: how far apart its events lie."""
+    """Width of a partition, chosen from the first batch."""
     partitions: dict[str, dict[str, Any]] = field(default_factory=dict)
     """{"2024-05": {"files": [...], "rows": n, "earliest": us, "latest": us}}"""
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What each source had given when its last batch was committed: file hashes, watermark."""
+    """Reading state of each source at its last committed batch: file hashes, watermark."""
     batches: list[dict[str, Any]] = field(default_factory=list)
-    """The newest last, with their figures: volume is judged against them."""
+    """Figures of the last batches, newest last; validation compares the volume with them."""
 
     @property
     def rows(self) -> int:
@@ -47,7 +49,7 @@ class Manifest:
 
     @property
     def latest(self) -> int | None:
-        """Time of the newest event, microseconds."""
+        """Time of the newest event in microseconds; None without events."""
         times = [part["latest"] for part in self.partitions.values() if part["rows"]]
         return max(times, default=None)
 
@@ -59,7 +61,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """Raises LakeError if the snapshot has no readable manifest."""
+        """Read a snapshot's manifest. Raises LakeError if it is missing or unreadable."""
         try:
             return cls(**json.loads((folder / "manifest.json").read_text()))
         except (OSError, ValueError, TypeError) as error:
@@ -67,7 +69,7 @@ class Manifest:
 
 
 def current_folder(root: Path) -> Path | None:
-    """The snapshot that readers see; None before the first commit."""
+    """Folder of the current snapshot; None before the first commit."""
     link = root / "current"
     return link.resolve() if link.is_symlink() else None
 
@@ -79,10 +81,10 @@ def current_manifest(root: Path) -> Manifest:
 
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Hold the lake for writing; the lock goes with the process, however it ends.
+    """Hold the lake's write lock; it is released when the process ends for any reason.
 
     Raises:
-        LakeError: another process holds it.
+        LakeError: another process holds the lock.
     """
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("a+") as file:
@@ -102,7 +104,7 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def _sweep(root: Path) -> None:
-    """Remove what killed writers left behind."""
+    """Remove temporary files and uncommitted snapshots of killed writers."""
     for leftover in [*root.glob(".work-*"), *root.glob(".current-*")]:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     now = current_folder(root)
@@ -114,7 +116,7 @@ def _sweep(root: Path) -> None:
 
 @contextlib.contextmanager
 def workspace(root: Path) -> Iterator[Path]:
-    """A folder beside the lake, on its file system, that is gone afterwards."""
+    """A temporary folder inside the lake's folder, on the same file system; removed afterwards."""
     folder = root / f".work-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -126,15 +128,16 @@ def workspace(root: Path) -> Iterator[Path]:
 def commit(
     root: Path, manifest: Manifest, *, new: dict[str, Path], tables: dict[str, Path]
 ) -> Path:
-    """Make `manifest` the lake's state, in one rename.
+    """Commit a new snapshot by one atomic rename of the link `current`.
 
     Args:
-        manifest: its version is the next one; its partitions name all files of the snapshot.
-        new: {path inside the snapshot: finished file of the workspace}.
-        tables: the same for the other Parquet files; the old ones are linked otherwise.
+        manifest: the new manifest; its partitions list all interaction files of the snapshot.
+        new: new interaction files, {path inside the snapshot: finished file in the workspace}.
+        tables: new files of other tables, likewise. Tables that are not given are linked from the
+            previous snapshot.
 
     Returns:
-        the new snapshot's folder.
+        Folder of the new snapshot.
     """
     old = current_folder(root)
     final = root / "snapshots" / f"{manifest.version:06d}"
@@ -177,7 +180,7 @@ def _sync(path: Path) -> None:
 
 
 def write_whole(table: pa.Table, path: Path) -> None:
-    """Write Parquet beside and rename: a reader sees the file as before or as after."""
+    """Write Parquet to a temporary file and rename it, so that readers never see a partial file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         pq.write_table(table, partial, compression="zstd")

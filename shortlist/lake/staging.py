@@ -1,11 +1,11 @@
-"""A staged batch: what ingest made of a source, beside the lake, until it is validated.
+"""Staged batches: rows that ingest read from a source, stored until validation.
 
-    incoming/<batch_id>/batch.json             figures of the reading, and what the source has given
-    incoming/<batch_id>/<table>/*.parquet      contract columns, and those of EXTRA
-    incoming/<batch_id>/rejected.parquet       lines that no reader could make a row of
+    incoming/<batch_id>/batch.json             StagedBatch: counts and the source's reading state
+    incoming/<batch_id>/<table>/*.parquet      contract columns and the columns EXTRA
+    incoming/<batch_id>/rejected.parquet       lines that could not be parsed
 
-`original` holds the row as the source had it, so that nothing is lost whatever validation decides.
-The order in the source is the order of the rows in the files.
+The column `original` holds each row as it was in the source, so that rows refused by validation can
+be quarantined without loss. Rows keep the order of the source.
 """
 
 import json
@@ -25,8 +25,8 @@ from shortlist.lake.engine import parquet
 from shortlist.lake.snapshot import LakeError, write_whole
 
 EXTRA = ("operation", "excluded", "faults", "original")
-"""insert | correct | delete; left out by a rule of the config; names of mapping rules that the row
-breaks; the row as it was.
+"""Extra columns of a staged table: insert | correct | delete; whether a config rule excludes the
+row; names of violated mapping rules; the original row.
 """
 REJECTED = pa.schema(
     [
@@ -40,38 +40,43 @@ REJECTED = pa.schema(
     ]
 )
 PART_BITS = 40
-"""event_order of row r of part p is p * 2^40 + r."""
+"""Row r of part p has event_order p * 2^PART_BITS + r."""
 SCHEMAS = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
 
 
 @dataclass
 class StagedBatch:
-    """What batch.json says. Rows that could not be parsed are counted in `read` too."""
+    """Content of batch.json: counts and reading state of a batch."""
 
     batch_id: str
     read: dict[str, int] = field(default_factory=dict)
+    """Table -> number of rows read, including unparsable ones."""
     rejected: dict[str, int] = field(default_factory=dict)
+    """Table -> number of rows that could not be parsed."""
     given_ids: bool = False
+    """Whether event_ids come from the source; otherwise they are derived."""
     operations: bool = False
-    """Whether the source maps a column of operations."""
+    """Whether the source has a mapped column of operations."""
     create: tuple[str, ...] = ("users",)
-    """Tables that are, or are completed by, what the interactions mention."""
+    """Tables to which validation adds rows for ids that occur only in interactions."""
     session_gap: int | None = None
+    """Microseconds, to derive missing session ids; None: don't derive them."""
     files: tuple[str, ...] = ()
     unchanged: int = 0
-    """Files that were left out because the lake has them already."""
+    """Number of files that were skipped because the lake already has their content."""
     anonymous: int = 0
-    """Shown lists that were left out because their visitor had no id."""
+    """Number of shown lists that were skipped because the visitor had no id."""
     hold_back: float = 0.0
-    """Share of the target events that validation keeps out of the lake."""
+    """Share of the target events that validation keeps out of the lake for the replay."""
     target_events: tuple[str, ...] = ()
     source: tuple[str, dict[str, Any]] | None = None
     replay_of: str | None = None
     mappings: list[dict[str, Any]] = field(default_factory=list)
-    """How files of interactions were read, each way once: what a replay needs to read a row again.
+    """Distinct column mappings of the interaction files; a quarantine replay uses them to read a
+    row again.
     """
     parts: dict[str, int] = field(default_factory=dict)
-    """Number of a file in interactions/ -> place in `mappings`."""
+    """Number of a file in interactions/ -> position in `mappings`."""
 
     @property
     def is_empty(self) -> bool:
@@ -79,7 +84,7 @@ class StagedBatch:
 
 
 class Staging:
-    """The folder of a batch that is being written."""
+    """The folder of a batch while ingest writes it."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -92,6 +97,7 @@ class Staging:
         return self.folder / table / f"{len(list((self.folder / table).iterdir())):05d}.parquet"
 
     def finish(self, batch: StagedBatch) -> None:
+        """Write rejected rows and batch.json; counts rejected rows in `batch.rejected`."""
         if self.rejected:
             table = pa.concat_tables(self.rejected)
             write_whole(table, self.folder / "rejected.parquet")
@@ -103,11 +109,11 @@ class Staging:
 
 @contextmanager
 def staging(root: Path) -> Iterator[Staging]:
-    """A folder to stage in; gone afterwards unless `settle` has moved it."""
+    """A folder to stage a batch in; removed afterwards unless `settle` has moved it."""
     folder = root / "incoming" / f".staging-{os.getpid()}"
     for left in (root / "incoming").glob(".staging-*"):
         if not _runs(int(left.name.removeprefix(".staging-"))) or left == folder:
-            shutil.rmtree(left, ignore_errors=True)  # of an ingest that was killed
+            shutil.rmtree(left, ignore_errors=True)  # left by a killed ingest
     try:
         yield Staging(folder)
     finally:
@@ -128,7 +134,7 @@ def _runs(process: int) -> bool:
 
 
 def settle(staged: Staging, root: Path, batch: StagedBatch) -> Path:
-    """Name the folder by its batch; a batch that is staged again replaces the one before."""
+    """Finish the batch and move its folder to incoming/<batch_id>, replacing an earlier one."""
     staged.finish(batch)
     target = root / "incoming" / batch.batch_id
     shutil.rmtree(target, ignore_errors=True)
@@ -137,7 +143,7 @@ def settle(staged: Staging, root: Path, batch: StagedBatch) -> Path:
 
 
 def open_staged(root: Path, batch_id: str) -> tuple[Path, StagedBatch]:
-    """Folder and description of a staged batch. Raises LakeError if there is none."""
+    """Folder and StagedBatch of a batch. Raises LakeError if the batch was not ingested."""
     folder = root / "incoming" / batch_id
     try:
         content = json.loads((folder / "batch.json").read_text())
@@ -155,11 +161,11 @@ def open_staged(root: Path, batch_id: str) -> tuple[Path, StagedBatch]:
 
 
 def staged_events(folder: Path, *, original: bool = False) -> str:
-    """Relation of a staged batch's interactions, with `event_order`.
+    """SQL relation of a staged batch's interactions, with `event_order`.
 
     Args:
-        original: with the rows as they were; they are of a different shape for each source, which
-            costs a look into every file.
+        original: include the column `original`. Its type differs between sources, so DuckDB must
+            read the schema of every file.
     """
     files = sorted((folder / "interactions").glob("*.parquet"))
     options = ", file_row_number = true, filename = true"
@@ -173,6 +179,6 @@ def staged_events(folder: Path, *, original: bool = False) -> str:
 
 
 def staged_rows(folder: Path, table: str) -> str:
-    """Relation of a staged batch's items or users, `original` as text."""
+    """SQL relation of a staged batch's items or users, with `original` as text."""
     files = sorted((folder / table).glob("*.parquet"))
     return f"(SELECT * FROM {parquet(files, more=', union_by_name = true')})"

@@ -1,18 +1,18 @@
-"""Versions of items: what the catalogue said about an item, and since when the lake has known it.
+"""Item versions: the history of each catalogue row, with the time from which it is known.
 
     items_versions.parquet    ITEMS columns without vectors, and `known_at` (microseconds)
 
-A batch adds a row for each item whose content changed, so ingesting the same catalogue again adds
+A batch adds one row for each item whose content changed. Ingesting the same catalogue again adds
 nothing. `known_at` follows the rule for events (feature_store/states/target_sql.py): a version is
-known when it arrives, since it can't be served before. A version whose `updated_at` is more than
-BACKFILL_LAG older than its arrival is imported history and counts from `updated_at` on.
+known from its arrival, because it can't be served earlier. A version whose `updated_at` is more
+than BACKFILL_LAG before its arrival is imported history and counts from `updated_at`.
 
-Two versions of an item never have the same `known_at`, and a later arrival has a later one, so the
-newest version is always the catalogue's row.
+All versions of an item have distinct `known_at`, increasing with arrival, so the newest version is
+always the current catalogue row.
 
-The lake's first catalogue is known since ever (0): it describes items that were there before the
-lake. An item that comes later is known from its arrival on. A row with an id and nothing else, made
-for an event about an unknown item, isn't a version: the first row with content takes its place.
+The lake's first catalogue has `known_at` 0 (SINCE_EVER), because its items existed before the lake.
+Later items are known from their arrival. A row that contains only an id, created for an event about
+an unknown item, is not a version: the first row with content replaces it.
 """
 
 from pathlib import Path
@@ -27,6 +27,7 @@ from shortlist.lake.engine import parquet, quoted
 
 VERSIONS = "items_versions.parquet"
 SINCE_EVER = 0
+"""`known_at` of a version that was known from the beginning."""
 CONTENT = [name for name in ITEMS.names if name not in (c.ITEM_ID, c.UPDATED_AT)]
 BARE = "len(a.categories) = 0 AND " + " AND ".join(
     f"a.{name} IS NULL" for name in CONTENT if ITEMS.field(name).nullable
@@ -41,15 +42,15 @@ def add_versions(
     *,
     arrived: int,
 ) -> bool:
-    """Write the versions of a snapshot to `target`: those of `old`, and what is new in `items`.
+    """Write the item versions of the next snapshot to `target`: those of `old` and the new ones.
 
     Args:
-        old: folder of the snapshot before.
-        items: good rows of a batch, each item once, ITEMS columns and vectors.
-        arrived: microseconds, when the batch reached the lake.
+        old: folder of the previous snapshot; None for the first one.
+        items: valid rows of a batch, one per item, with the ITEMS columns and vectors.
+        arrived: microseconds, arrival time of the batch.
 
     Returns:
-        False if nothing changed; then no file is written and the old one stays.
+        False if no item changed; then no file is written and the old one remains valid.
     """
     catalogue = None if old is None else old / "items.parquet"
     there = catalogue is not None and catalogue.is_file()
@@ -90,9 +91,10 @@ def add_versions(
 
 
 def read_versions(folder: Path, *, columns: list[str] | None = None) -> pa.Table:
-    """All versions, in no particular order; each item's differ in `known_at`.
+    """All item versions of a snapshot, in no particular order.
 
-    A snapshot that an earlier version of the code wrote has no versions: its items are the first.
+    Snapshots from earlier releases of this code have no versions file; their items then count as
+    first versions.
     """
     path = folder / VERSIONS
     if path.is_file():
@@ -106,12 +108,12 @@ def read_versions(folder: Path, *, columns: list[str] | None = None) -> pa.Table
 
 
 def _hash(row: str) -> str:
-    """SQL: of what a version says."""
+    """SQL expression for the hash of a version's content."""
     return f"hash({', '.join(f'{row}.{name}' for name in CONTENT)})"
 
 
 def _columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Without vectors; columns that an older contract didn't have are null."""
+    """The columns of `schema`, without vectors; columns missing in older files become null."""
     arrays = [
         table.column(field.name)
         if field.name in table.column_names
