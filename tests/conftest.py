@@ -1,5 +1,5 @@
-"""What several rooms' tests share: a small structured world, and a home in which the whole job has
-run.
+"""What tests of several packages share: a small structured world, and a home in which the whole job
+has run.
 """
 
 import csv
@@ -9,11 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
+
+from tests.preloaded import CommandServer
 
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = {
@@ -180,16 +183,29 @@ def world_toml(folder: Path, *, train: str, hold_back: bool = True, clock: str =
     return text.replace('clock = "replay"', f'clock = "{clock}"')
 
 
+@cache
+def command_server() -> CommandServer:
+    """The preloaded process of this worker of pytest."""
+    return CommandServer()
+
+
 def shortlist(
-    *arguments: str, home: Path, timeout: float = 300
+    *arguments: str, home: Path, timeout: float = 300, preloaded: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run the real command line as a user would, in the repository's root."""
+    """Run the real command line as a process, in the repository's root.
+
+    Args:
+        preloaded: start it from a process that has imported the heavy libraries.
+    """
     if home.is_dir() or arguments[0] == "run":
         new_prefect_home(home / "prefect")
+    env = os.environ | {"SHORTLIST_HOME": str(home)}
+    if preloaded:
+        return command_server().run(list(arguments), env=env, timeout=timeout)
     return subprocess.run(
         [sys.executable, "-m", "cli.main", *arguments],
         cwd=ROOT,
-        env=os.environ | {"SHORTLIST_HOME": str(home)},
+        env=env,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -217,7 +233,9 @@ def run_summary(world_config: Path, tmp_path_factory: pytest.TempPathFactory) ->
     home, summary = shared / "served_home", shared / "served_home.json"
     with FileLock(shared / "served_home.lock"):
         if not summary.exists():
-            done = shortlist("run", str(world_config), "--json", home=home, timeout=420)
+            done = shortlist(
+                "run", str(world_config), "--json", home=home, timeout=420, preloaded=False
+            )
             assert done.returncode == 0, done.stderr[-5_000:]
             summary.write_text(done.stdout)
     return json.loads(summary.read_text()) | {"home": str(home)}

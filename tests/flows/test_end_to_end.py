@@ -84,7 +84,7 @@ def test_an_unknown_user_gets_an_answer_too(served_home):
 def test_similar_finds_other_items_and_an_unknown_one_is_a_clear_error(served_home):
     content = answer("similar", "i1", "-k", "3", home=served_home)
     assert "i1" not in {item["item_id"] for item in content["items"]}
-    done = shortlist("similar", "i999", home=served_home)
+    done = shortlist("similar", "i999", home=served_home, preloaded=False)
     assert done.returncode == 2
     assert "item_id 'i999' is not in the catalogue" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,0 +1,174 @@
+"""Runs the command line in a child of a process that has imported the heavy libraries already.
+
+Importing Feast, Great Expectations, torch, scikit-learn and Evidently costs ten to twenty seconds
+of processor time, and the tests run about a hundred commands. Each command is still a process of its
+own, with its environment, working directory, output and exit code; Prefect and this project's code
+are imported in it. tests/flows/test_end_to_end.py runs some commands without this.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import random
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARIES = (
+    "duckdb",
+    "pandas",
+    "pyarrow.parquet",
+    "rich.progress",
+    "sqlalchemy",
+    "typer",
+    "faiss",
+    "torch",
+    "lightgbm",
+    "feast",
+    "feast.infra.offline_stores.duckdb",
+    "feast.infra.compute_engines.local.compute",
+    "great_expectations",
+    "evidently",
+)
+
+
+class CommandServer:
+    """Starts commands from a preloaded process. Use it from any number of threads."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.address = f"{self.folder.name}/commands.sock"
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, self.address], stdin=subprocess.PIPE, cwd=ROOT
+        )
+        atexit.register(self.close)
+
+    def run(
+        self, arguments: list[str], *, env: dict[str, str], timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """As `subprocess.run` of `python -m cli.main` with captured text.
+
+        Raises:
+            subprocess.TimeoutExpired: it took longer than `timeout` seconds; it is killed.
+        """
+        with (
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as errors,
+            self._connected() as connection,
+        ):
+            request = {"arguments": arguments, "env": env}
+            files = [out.fileno(), errors.fileno()]
+            socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], files)
+            connection.settimeout(timeout)
+            try:
+                answer = connection.recv(100)
+            except TimeoutError:
+                raise subprocess.TimeoutExpired(arguments, timeout) from None
+            text = []
+            for file in (out, errors):
+                file.seek(0)
+                text.append(file.read().decode())
+        return subprocess.CompletedProcess(arguments, int(answer), *text)
+
+    def _connected(self) -> socket.socket:
+        while True:  # until the libraries are imported
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(self.address)
+            except (FileNotFoundError, ConnectionRefusedError):
+                connection.close()
+                assert self.process.poll() is None, "the process of the libraries has ended"
+                threading.Event().wait(0.05)
+            else:
+                return connection
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.folder.cleanup()
+
+
+def serve(address: str) -> None:
+    """Fork a child for each connection, until stdin is closed."""
+    sys.path.insert(0, str(ROOT))
+    before = set(os.environ)
+    for name in LIBRARIES:
+        __import__(name)
+    # Feast sets the folder of prometheus_client's files; its values need it also in children.
+    added = {name: value for name, value in os.environ.items() if name not in before}
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies of those who watch a command
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            watch(connection, added)
+        connection.close()
+
+
+def watch(connection: socket.socket, added: dict[str, str]) -> None:
+    """Start the command that a connection asks for, send its exit code, and end this process. A
+    command whose caller has gone is killed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    data, files, _, _ = socket.recv_fds(connection, 1 << 20, 2)
+    while not data.endswith(b"\n"):
+        data += connection.recv(1 << 20)
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        run(json.loads(data), files, added)
+    done, status = 0, 0
+    while not done:
+        with contextlib.suppress(ChildProcessError):
+            done, status = os.waitpid(child, os.WNOHANG)
+        gone, _, _ = select.select([connection], [], [], 0.01)
+        if gone and not done:
+            os.kill(child, signal.SIGKILL)
+    connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+def run(request: dict[str, Any], files: list[int], added: dict[str, str]) -> None:
+    """Become the command line: does not return."""
+    for number, file in enumerate([os.open(os.devnull, os.O_RDONLY), *files]):
+        os.dup2(file, number)
+    os.environ.clear()
+    os.environ.update(request["env"] | added)
+    random.seed()
+    sys.argv = ["shortlist", *request["arguments"]]
+    code = 0
+    try:
+        runpy.run_module("cli.main", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
