@@ -1,23 +1,27 @@
 """From guessed columns to the TOML of a whole run."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from cli.guess_habits import MANY_REPEATS, liked_from, low_rating, share_of_repeats
+from cli.guess_habits import (
+    MANY_REPEATS,
+    liked_from,
+    low_rating,
+    rating_scale,
+    rows_of_type,
+    share_of_repeats,
+)
+from cli.guess_refused import refuse_less
+from cli.guess_toml import run_toml
 from shortlist import columns as c
 from shortlist.config import Settings
+from shortlist.contracts import EVENT_TYPES
 from shortlist.datasets.errors import DatasetError
-from shortlist.datasets.guess import (
-    Guess,
-    Sample,
-    chosen_by_table,
-    guess_events,
-    guess_items,
-    guess_users,
-)
-from shortlist.datasets.guess_names import SAID, plain
+from shortlist.datasets.guess.events import guess_events
+from shortlist.datasets.guess.names import SAID, plain
+from shortlist.datasets.guess.sample import Guess, Sample, chosen_by_table
+from shortlist.datasets.guess.tables import guess_items, guess_users
 from shortlist.repeats import ALLOW, EXCLUDE
 
 OLD = 30 * 86_400
@@ -67,24 +71,23 @@ def guess(
     events = guess_events(
         sample, chosen["interactions"], event_type=event_type, time_unit=time_unit
     )
-    tables = [("interactions", events)]
+    tables, samples = [("interactions", events)], {"interactions": sample}
     if items is not None:
-        by_item = guess_items(
-            Sample(items, cache, headers.get("items", ()), encoding=encoding),
-            chosen["items"],
-            events.mapping[c.ITEM_ID],
-        )
+        samples["items"] = Sample(items, cache, headers.get("items", ()), encoding=encoding)
+        by_item = guess_items(samples["items"], chosen["items"], events.mapping[c.ITEM_ID])
         tables.append(("items", by_item))
     if users is not None:
-        by_user = guess_users(
-            Sample(users, cache, headers.get("users", ()), encoding=encoding),
-            chosen["users"],
-            events.mapping[c.USER_ID],
-        )
+        samples["users"] = Sample(users, cache, headers.get("users", ()), encoding=encoding)
+        by_user = guess_users(samples["users"], chosen["users"], events.mapping[c.USER_ID])
         tables.append(("users", by_user))
     run = _run(sample, events)
     title = name or _plain_name(interactions)
-    toml = _toml(title, tables, run)
+    if not any(one.questions for _, one in tables):
+        trusted = time_unit is not None
+        refuse_less(
+            samples, dict(tables), run, lambda: run_toml(title, tables, run), trust_times=trusted
+        )
+    toml = run_toml(title, tables, run)
     said = f"target: {', '.join(run['target_events'])}; clock: {run['clock']}"
     if run["rating_range"]:
         low, high = run["rating_range"]
@@ -154,7 +157,8 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
     kinds: dict[str, int] = {}
     for word, count in events.words.items():
         kind = events.more["event_types"].get(word, word)
-        kinds[kind] = kinds.get(kind, 0) + count
+        if kind in EVENT_TYPES:
+            kinds[kind] = kinds.get(kind, 0) + count
     if not events.words:
         kinds = {events.more["event_type"]: ENOUGH}
     target = next((kind for kind in PREFERRED if kinds.get(kind, 0) >= ENOUGH), None)
@@ -162,7 +166,16 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
     rating = liked = low = None
     if "rating" in kinds and c.VALUE in events.mapping:
         unrated = events.more.get("unrated")
-        rating = sample.range(events.mapping[c.VALUE], without=unrated)
+        column, rated = events.mapping[c.VALUE], rows_of_type(sample, events, "rating")
+        numbers = sample.numbers(column, without=unrated, where=rated)
+        scale, beyond = rating_scale(numbers)
+        rating = (min(scale), max(scale)) if scale else None
+        if beyond:
+            events.notes.append(
+                f"GUESS: {beyond:,} ratings in '{column}' are beyond the scale of"
+                f" {min(scale):g} to {max(scale):g}, from {min(numbers):g} to {max(numbers):g}; set"
+                " `rating_range` if they are right"
+            )
         if rating is not None and rating[0] == rating[1]:
             events.notes.append(
                 f"GUESS: every rating is {rating[0]:g}: none counts as a like, and their range is"
@@ -170,8 +183,7 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
             )
             rating = None if 1 <= rating[0] <= 5 else (min(1, rating[0]), max(5, rating[1]))
         elif rating is not None:
-            counts = sample.counts(events.mapping[c.VALUE])
-            liked, low = liked_from(rating, counts), low_rating(rating, counts)
+            liked, low = liked_from(scale), low_rating(scale)
     repeats = 0.0 if events.questions else share_of_repeats(sample, events, target=target)
     again = repeats >= MANY_REPEATS
     is_old = events.newest is None or events.newest < (time.time() - OLD) * 1e6
@@ -184,6 +196,11 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
         "share_of_repeats": round(repeats, 2),
         "clock": "replay" if is_old else "wall",
         "wording": _wording(events),
+        "types": sorted(kinds),
+        "exclude": [],
+        "budgets": {},
+        "earliest": None,
+        "can_hold_back": True,
     }
 
 
@@ -199,75 +216,8 @@ def _wording(events: Guess) -> dict[str, str]:
     }
 
 
-def _from_anywhere(path: str) -> str:
-    """A path as the TOML needs it, wherever that lies."""
-    return path if "://" in path else str(Path(path).absolute())
-
-
 def _plain_name(path: str) -> str:
     stem = Path(path.rstrip("/*")).name.split(".")[0]
     folder = Path(path).parent.name
     plain = "".join(ch if ch.isalnum() else "-" for ch in (folder or stem).lower()).strip("-")
     return plain or "my-data"
-
-
-def _toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) -> str:
-    lines = [
-        "# Written by `shortlist init`. Every key is explained in docs/data.md.",
-        f"name = {json.dumps(name)}",
-        "",
-        "[data]",
-        'source = "files"',
-        "# what recommendations are learned from",
-        f"target_events = {json.dumps(run['target_events'])}",
-    ]
-    if run["wording"]:
-        lines.append(f"wording = {_value(run['wording'])} # how reasons say it")
-    if run["like_threshold"] is not None:
-        lines.append(f"like_threshold = {run['like_threshold']} # such a rating is also a `like`")
-    if run["low_rating"] is not None:
-        lines.append(
-            f"low_rating = {run['low_rating']:g} # up to it a rating is negative feedback: the item"
-            " isn't shown to that user again"
-        )
-    if run["repeats"] != EXCLUDE:
-        lines.append(
-            f'repeats = "{run["repeats"]}" # what somebody had may be recommended again; or'
-            ' "after 7 days", or "exclude"'
-        )
-    lines.append(f'clock = "{run["clock"]}" # replay: now is the data\'s own end; wall: it is now')
-    if run["clock"] == "replay":
-        lines.append(
-            "hold_back = 0.05 # the newest events; `shortlist replay` sends them as traffic"
-        )
-    for key, one in tables:
-        lines += ["", f"[data.files.{key}]", f"path = {json.dumps(_from_anywhere(one.path))}"]
-        lines += [f"# OPEN: {question}" for question in one.questions]
-        lines += [
-            f"{option} = {_value(value)}"
-            for option, value in one.more.items()
-            if value or value == 0
-        ]
-        lines.append(f"columns = {_value(one.mapping)}")
-    if run["rating_range"]:
-        low, high = run["rating_range"]
-        lines += ["", "[validation]", f"rating_range = [{low:g}, {high:g}]"]
-    again = ["personal"] if run["repeats"] != EXCLUDE else []
-    sources = [*again, "two_tower", "ials", "item_knn", "ease", "popularity", "recent_popularity"]
-    lines += ["", "[train]", "sources = ["]
-    for source in sources:
-        epochs = ", optimiser = { learning_rate = 3e-3, num_epochs = 6 }"
-        lines.append(f'    {{ kind = "{source}"{epochs if source == "two_tower" else ""} }},')
-    lines += ["]", 'rankers = [{ kind = "lambdamart" }]', ""]
-    return "\n".join(lines)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        inner = ", ".join(f"{_key(key)} = {json.dumps(text)}" for key, text in value.items())
-        return f"{{ {inner} }}" if inner else "{}"
-    return json.dumps(value)
-
-
-def _key(key: str) -> str:
-    return key if key.replace("_", "").isalnum() and key.isascii() else json.dumps(key)

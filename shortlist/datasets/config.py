@@ -15,6 +15,7 @@ from shortlist.moments import TIME_UNITS
 from shortlist.repeats import repeat_after
 
 Format = Literal["csv", "jsonl", "parquet"]
+Decimal = Literal[".", ","]
 OPERATION = "operation"
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(second|minute|hour|day)s?")
 MOVIELENS = ("movielens-latest-small", "movielens-1m", "movielens-20m", "movielens-32m")
@@ -40,6 +41,8 @@ class FileTable(Config):
     """JSON Lines: a mapped key may be missing in the first thousand lines."""
     encoding: str = "utf-8"
     """utf-8, utf-16, or any that Python knows and that has ASCII's bytes, e.g. cp1251."""
+    decimal: Decimal = "."
+    """Mark of fractions in numbers that are text. With "," 1.234 is 1234."""
     timestamp_unit: str = "s"
     """s, ms, us, ns, iso, excel (days of a spreadsheet), or a pattern such as "%d.%m.%Y %H:%M"."""
     time_zone: str = "UTC"

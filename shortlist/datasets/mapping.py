@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from shortlist import columns as c
 from shortlist.contracts import INTERACTIONS
-from shortlist.datasets.config import OPERATION, FileTable, InteractionFile, ItemFile, UserFile
+from shortlist.datasets.config import (
+    OPERATION,
+    Decimal,
+    FileTable,
+    InteractionFile,
+    ItemFile,
+    UserFile,
+)
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.identity import derived_id
 from shortlist.datasets.lists import categories_sql
@@ -25,6 +32,7 @@ MAX_MICROSECONDS = 253_402_300_800_000_000
 """The year 10000: beyond it there is no time. Validation judges those before."""
 NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
 FLOATING = ("DOUBLE", "FLOAT", "DECIMAL", "HUGEINT")
+THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+$"
 WHOLE = r"^[+-]?\d+\.0*$"
 TEXTS = (c.TEXT, c.QUERY, c.SESSION_ID, c.REQUEST_ID, c.SURFACE, c.DEVICE)
 
@@ -67,7 +75,9 @@ def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now
     else:
         columns[c.INGESTED_AT] = Column(f"make_timestamptz({now}::BIGINT)")
     columns[c.VALUE] = (
-        _number(raw, given[c.VALUE], "value.number") if c.VALUE in given else Column("NULL::DOUBLE")
+        _number(raw, given[c.VALUE], "value.number", table)
+        if c.VALUE in given
+        else Column("NULL::DOUBLE")
     )
     if table.unrated is not None:
         value, kind = columns[c.VALUE], columns[c.EVENT_TYPE].sql
@@ -80,7 +90,7 @@ def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now
     for key in TEXTS:
         columns[key] = Column(_text(raw, given[key], where) if key in given else "NULL::VARCHAR")
     columns[c.POSITION] = (
-        _number(raw, given[c.POSITION], "position.number", kind="INTEGER")
+        _number(raw, given[c.POSITION], "position.number", table, kind="INTEGER")
         if c.POSITION in given
         else Column("NULL::INTEGER")
     )
@@ -111,7 +121,9 @@ def items_sql(raw: Raw, table: ItemFile, *, where: str) -> str:
     for key in (c.BRAND, c.IMAGE):
         columns[key] = Column(_text(raw, given[key], where) if key in given else "NULL::VARCHAR")
     columns[c.PRICE] = (
-        _number(raw, given[c.PRICE], "price.number") if c.PRICE in given else Column("NULL::DOUBLE")
+        _number(raw, given[c.PRICE], "price.number", table)
+        if c.PRICE in given
+        else Column("NULL::DOUBLE")
     )
     columns[c.PUBLISHED_AT] = Column("NULL::TIMESTAMPTZ")
     if c.PUBLISHED_AT in given:
@@ -216,7 +228,7 @@ def _id(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) -> 
     return Column(f"{digits} ELSE {text} END", f"{key}.text", f"coalesce({bad}, false)")
 
 
-def _number(raw: Raw, column: str, rule: str, *, kind: str = "DOUBLE") -> Column:
+def _number(raw: Raw, column: str, rule: str, table: FileTable, *, kind: str = "DOUBLE") -> Column:
     """A number; NaN and words for nothing are missing."""
     expression = raw.expressions[column]
     if raw.types[column].startswith((*NUMERIC, *FLOATING)):
@@ -228,9 +240,22 @@ def _number(raw: Raw, column: str, rule: str, *, kind: str = "DOUBLE") -> Column
     text = f"nullif(trim({expression}::VARCHAR), '')"
     if rule == "price.number":
         text = f"nullif(regexp_replace({text}, '^(from )?[$€£¥]?\\s*(\\d|$)', '\\2'), '')"
+        text = f"nullif(regexp_replace({text}, '(\\d)\\s*[$€£¥]$', '\\1'), '')"
     text = f"CASE WHEN lower({text}) IN ({NOTHING}) THEN NULL ELSE {text} END"
-    number = f"try_cast({text} AS {kind})"
+    number = f"try_cast({decimal_text(text, table.decimal)} AS {kind})"
     return Column(number, rule, f"({text}) IS NOT NULL AND {number} IS NULL")
+
+
+def decimal_text(text: str, decimal: Decimal) -> str:
+    """SQL of a number's text with a decimal point. With a decimal comma 1.234 is 1234; other texts
+    with a point and no comma stay as they are.
+    """
+    if decimal == ".":
+        return text
+    with_comma = f"contains({text}, ',') OR regexp_matches({text}, '{THOUSANDS}')"
+    return (
+        f"CASE WHEN {with_comma} THEN replace(replace({text}, '.', ''), ',', '.') ELSE {text} END"
+    )
 
 
 def time_sql(
@@ -247,8 +272,11 @@ def time_sql(
         return Column(expression)
     if kind.startswith("TIMESTAMP") or kind == "DATE":
         return Column(f"timezone({quoted(table.time_zone)}, {expression}::TIMESTAMP)")
+    plain = expression
+    if kind in ("VARCHAR", "JSON"):
+        plain = decimal_text(expression, table.decimal)
     if unit in FACTORS:
-        number = f"try_cast({expression} AS DOUBLE) * {FACTORS[unit]}"
+        number = f"try_cast({plain} AS DOUBLE) * {FACTORS[unit]}"
         if unit == "ns":  # more digits than a double has
             number = f"(try_cast({expression} AS HUGEINT) // 1000)::DOUBLE"
         inside = f"abs({number}) < {MAX_MICROSECONDS}"
@@ -257,7 +285,7 @@ def time_sql(
     text = _text(raw, column, where)
     zone = quoted(table.time_zone)
     if unit == EXCEL:  # to the millisecond: a double has no more of such a day
-        number = f"round((try_cast({expression} AS DOUBLE) - {EXCEL_EPOCH}) * 86400000) * 1000"
+        number = f"round((try_cast({plain} AS DOUBLE) - {EXCEL_EPOCH}) * 86400000) * 1000"
         inside = f"abs({number}) < {MAX_MICROSECONDS}"
         moment = f"timezone({zone}, make_timestamp(({number})::BIGINT))"
         sql = f"CASE WHEN {inside} THEN {moment} END"

@@ -60,10 +60,9 @@ class Stager:
     def events(self, raw: Raw, table: InteractionFile, *, file: SourceFile) -> int:
         """Stage the rows of one file of interactions; returns how many were written."""
         source = file.label or Path(file.name).name
-        query = events_sql(raw, table, source=source, where=file.name, now=self.now)
-        query = f"SELECT *, {self._excluded()} AS excluded FROM ({query})"
-        if self.config.like_threshold is not None:
-            query = _with_likes(query, self.config.like_threshold)
+        query = staged_events_sql(
+            raw, table, self.config, source=source, where=file.name, now=self.now
+        )
         part, mapping = self.staged.next_part("interactions"), self._mapping(raw, table, file)
         rows = self._copy(query, part, file=file, table="interactions", mapping=mapping)
         self.batch.parts[str(int(part.stem))] = mapping
@@ -87,10 +86,6 @@ class Stager:
         if mapping not in self.batch.mappings:
             self.batch.mappings.append(mapping)
         return self.batch.mappings.index(mapping)
-
-    def _excluded(self) -> str:
-        rules = " OR ".join(f"coalesce(({one}), false)" for one in self.config.exclude)
-        return f"({rules})" if rules else "false"
 
     def rows(self, name: str, query: str, *, file: SourceFile) -> None:
         """Stage the rows of one file of items or users."""
@@ -129,6 +124,18 @@ class Stager:
         place = found.schema.get_field_index("mapping")
         self.staged.rejected.append(found.set_column(place, "mapping", numbers))
         return found.num_rows
+
+
+def staged_events_sql(
+    raw: Raw, table: InteractionFile, config: DataConfig, *, source: str, where: str, now: int
+) -> str:
+    """SELECT of the rows of one file as they are staged: mapped, with `excluded`, with likes."""
+    query = events_sql(raw, table, source=source, where=where, now=now)
+    rules = " OR ".join(f"coalesce(({one}), false)" for one in config.exclude) or "false"
+    query = f"SELECT *, ({rules}) AS excluded FROM ({query})"
+    if config.like_threshold is not None:
+        query = _with_likes(query, config.like_threshold)
+    return query
 
 
 def _with_likes(query: str, threshold: float) -> str:

@@ -3,6 +3,7 @@
 Everything is a view over Parquet or a small table of ids; events are never in memory as a whole.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -237,20 +238,12 @@ class Sorting:
         return row
 
     def _table_rows(self, table: str, key: str) -> None:
-        there = columns_of(self.connection, staged_rows(self.folder, table))
-        own = [n for n in there if n not in ("faults", "original", "operation", "excluded")]
-        content = f"hash({', '.join(own)})"
-        self.connection.execute(f"""
-            CREATE OR REPLACE TEMP TABLE {table}_prepared AS
-            SELECT *, coalesce(operation = 'insert' AND {key} IS NOT NULL
-                AND min(content) OVER (PARTITION BY {key})
-                <> max(content) OVER (PARTITION BY {key}), false) AS id_conflict
-            FROM (
-                SELECT *, row_number() OVER () - 1 AS number,
-                    CASE WHEN operation = 'insert' THEN {content} END AS content
-                FROM {staged_rows(self.folder, table)}
-            )
-        """)
+        relation = staged_rows(self.folder, table)
+        there = columns_of(self.connection, relation)
+        self.connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {table}_prepared AS"
+            f" SELECT * FROM {with_conflicts(relation, key, there)}"
+        )
 
     def _known(self, table: str, key: str) -> None:
         good = f"SELECT {key} AS id FROM {self._good(table)}"
@@ -265,3 +258,23 @@ class Sorting:
         """Whether rows are asked if their id is known; ids that are created always are."""
         policy = self.config.unknown_items if table == "items" else self.config.unknown_users
         return policy == "quarantine" and table not in self.batch.create
+
+
+def with_conflicts(relation: str, key: str, columns: Iterable[str]) -> str:
+    """Relation of staged items or users with `number` and `id_conflict`: whether another row has
+    the same id and other content.
+
+    Args:
+        columns: of the relation.
+    """
+    own = [n for n in columns if n not in ("faults", "original", "operation", "excluded")]
+    return f"""(
+        SELECT *, coalesce(operation = 'insert' AND {key} IS NOT NULL
+            AND min(content) OVER (PARTITION BY {key})
+            <> max(content) OVER (PARTITION BY {key}), false) AS id_conflict
+        FROM (
+            SELECT *, row_number() OVER () - 1 AS number,
+                CASE WHEN operation = 'insert' THEN hash({", ".join(own)}) END AS content
+            FROM {relation}
+        )
+    )"""

@@ -232,7 +232,8 @@ def test_users_that_are_nobody_are_shown(tmp_path: Path, nobody: str, session: b
     assert f'no_user = ["{nobody}"]' in found["toml"]
     (note,) = [note for note in found["notes"] if f"'{nobody}'" in note]
     assert f"30 of 60 rows have user_id '{nobody}': no user" in note
-    assert ("stands alone" if session else "go to quarantine") in note
+    assert ("stands alone" if session else "such rows have no user") in note
+    assert ('exclude = ["user_id IS NULL"]' in found["toml"]) != session
 
 
 def test_a_giant_user_is_shown_and_kept(tmp_path: Path) -> None:

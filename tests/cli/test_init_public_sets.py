@@ -1,11 +1,19 @@
 """`shortlist init` knows the columns of public sets: their headers, with rows that are made up."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli.guess import OpenQuestion, guess
+from flows.runtime.configuration import load_run_config
+from shortlist.config import Settings
+from shortlist.datasets import stage_source
+from shortlist.lake.engine import connect
+from shortlist.validation import Sorting, rules_for
+from shortlist.validation.figures import data_now, rows_of
+from shortlist.validation.hold_back import hold_back
 
 U, P, T, V, K, S = "user_id", "item_id", "event_timestamp", "value", "event_type", "session_id"
 
@@ -97,10 +105,11 @@ SETS: dict[str, tuple[str, str, str, dict[str, str], str]] = {
         "online_retail_II.csv",
         "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country\n"
         "489434,85048,LIGHTS,12,12/1/2009 7:45,6.95,13085.0,UK\n"
-        "489435,79323P,LIGHTS,12,12/13/2009 7:46,6.75,13085.0,UK\n",
+        "489435,79323P,LIGHTS,12,12/13/2009 7:46,6.75,13085.0,UK\n"
+        "489435,79323P,LIGHTS,12,12/13/2009 7:46,6.75,,UK\n",
         "",
         {U: "Customer ID", P: "StockCode", T: "InvoiceDate", V: "Price"},
-        'timestamp_unit = "%m/%d/%Y %H:%M"',
+        'exclude = ["user_id IS NULL"]',
     ),
     "yoochoose": (
         "yoochoose-clicks.dat",
@@ -194,10 +203,11 @@ SETS: dict[str, tuple[str, str, str, dict[str, str], str]] = {
     "trivago": (
         "train.csv",
         "user_id,session_id,timestamp,step,action_type,reference,platform\n"
-        "00RL,aff,1541037460,1,clickout item,109038,AU\n",
+        "00RL,aff,1541037460,1,clickout item,109038,AU\n"
+        "00RL,aff,1541037461,2,filter selection,Hostel,AU\n",
         "",
         {U: "user_id", P: "reference", T: "timestamp", K: "action_type", S: "session_id"},
-        '"clickout item" = "click"',
+        """exclude = ["event_type NOT IN ('click')"]""",
     ),
     "globo": (
         "clicks_hour_000.csv",
@@ -267,6 +277,31 @@ def test_a_public_set_is_recognised(tmp_path: Path, name: str) -> None:
     assert isinstance(found, str) == ("# OPEN: " in toml)
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_what_init_writes_is_ingested_and_passes_validation(tmp_path: Path, name: str) -> None:
+    file, lines, header, *_ = SETS[name]
+    path = tmp_path / file
+    path.write_text(lines)
+    found = look(path, header)
+    if isinstance(found, str):
+        return
+    (tmp_path / "run.toml").write_text(found["toml"])
+    run, settings = load_run_config(tmp_path / "run.toml"), Settings(home=tmp_path / "home")
+    batch = stage_source(run.data, settings, now=time.time_ns() // 1_000)
+    folder = settings.lake / "incoming" / batch.batch_id
+    with connect(tmp_path) as connection:
+        sorting = Sorting(connection, settings.lake, folder, batch, run.validation)
+        now = data_now(sorting, run.data.clock)
+        limits = run.validation
+        earliest = {"earliest": limits.earliest, "earliest_published": limits.earliest_published}
+        rules = rules_for(limits, now=now, **earliest)
+        sorting.prepare(rules)
+        rows, bad = rows_of(sorting, "interactions")
+        hold_back(sorting, settings.held_back)
+    assert rows > 0
+    assert bad <= limits.failure_budget * rows, sorting.counts["interactions"].broken
+
+
 @pytest.mark.parametrize("name", [name for name, one in SETS.items() if one[2]])
 def test_a_file_without_a_header_is_recognised(tmp_path: Path, name: str) -> None:
     file, lines, *_ = SETS[name]
@@ -276,7 +311,12 @@ def test_a_file_without_a_header_is_recognised(tmp_path: Path, name: str) -> Non
         look(path, "")
 
 
-def test_the_table_has_25_sets() -> None:
+def test_the_docs_have_the_commands_of_the_sets() -> None:
     docs = (Path(__file__).parents[2] / "docs" / "data-sets.md").read_text()
     assert len(SETS) >= 25
-    assert [name for name in SETS if f"| {name} |" not in docs] == []
+    for name, (file, _, header, _, words) in SETS.items():
+        command = f"shortlist init {file}" + (f" --header {header}" if header else "")
+        (row,) = [line for line in docs.splitlines() if line.startswith(f"| {name} |")]
+        assert f"| `{command}` |" in row
+        is_open = words in ("# OPEN: ", "month and day without a year") or name == "book-crossing"
+        assert ("open question: " in row) == is_open

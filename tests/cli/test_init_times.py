@@ -68,7 +68,9 @@ def test_an_implausible_guess_is_refused(tmp_path: Path, times: list[str], compl
 
 
 def test_somebody_who_knows_better_is_believed(tmp_path: Path) -> None:
-    assert 'timestamp_unit = "iso"' in look(tmp_path, ["1955-03-01"], time_unit="iso")["toml"]
+    toml = look(tmp_path, ["1955-03-01", "1956-01-01"], time_unit="iso")["toml"]
+    assert 'timestamp_unit = "iso"' in toml
+    assert "earliest = 1955-01-01T00:00:00Z" in toml
     found = look(tmp_path, ["86400", "90000"], time_unit="s")
     assert "86400 is 1970-01-02" in found["notes"][0]
     with pytest.raises(DatasetError, match="none of the first times in 'time' is milliseconds"):
@@ -93,8 +95,9 @@ def test_an_open_order_of_day_and_month_is_said(tmp_path: Path, mark: str) -> No
 def test_one_bad_value_does_not_spoil_a_column(tmp_path: Path, good: str, bad: str) -> None:
     found = look(tmp_path, [bad, good, good, good])
     assert not any("either order" in note for note in found["notes"])
-    (note,) = [note for note in found["notes"] if "quarantine" in note]
-    assert note.startswith(f"1 of 4 values of 'time' are no such times, e.g. '{bad}'")
+    (note,) = [note for note in found["notes"] if "no such times" in note]
+    assert note == f"1 of 4 values of 'time' are no such times, e.g. '{bad}'"
+    assert 'exclude = ["event_timestamp IS NULL"]' in found["toml"]
 
 
 def written(moment: datetime, unit: str) -> str:

@@ -22,7 +22,7 @@ def test_a_good_batch_joins_the_lake_and_is_documented(house: House) -> None:
         (page,) = (docs / "validations" / name).rglob("*.html")
         assert "Succeeded" in page.read_text()
         assert page.relative_to(docs).as_posix() in index
-    cells = (house.batch_id, "published", 20, 20, 0, 0, 0, 0)
+    cells = (house.batch_id, "published", 20, 20, 0, 0, 0, 0, 0)
     assert f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" in index
     assert told(result)[0] == (
         "20 events read = 20 accepted + 0 quarantined + 0 duplicates + 0 excluded + 0 applied"

@@ -95,6 +95,7 @@ WORDS = {
     **{"clicked": "click", "fav": "like", "favorite": "like", "favourite": "like", "play": "watch"},
     **{"rate": "rating", "rated": "rating", "purchased": "purchase", "impressions": "impression"},
     **{"clickoutitem": "click", "interactionitemimage": "view", "interactioniteminfo": "view"},
+    **{"interactionitemrating": "view", "interactionitemdeals": "view"},
 }
 WORDS |= {"listen": "watch", "listened": "watch", "read": "watch", "played": "watch"}
 WORDS |= {"stream": "watch", "watched": "watch"}

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import duckdb
 
-from shortlist.datasets.config import FileTable
+from shortlist.datasets.config import Decimal, FileTable
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.mapping import NOTHING, time_sql
 from shortlist.datasets.readers import Raw
@@ -42,6 +42,7 @@ class Asked(Protocol):
 
     raw: Raw
     values: dict[str, list[str]]
+    decimal: Decimal
 
     @property
     def name(self) -> str: ...
@@ -81,14 +82,14 @@ def guess_time(sample: Asked, column: str, asked: str | None) -> TimeGuess:
     unit = asked or _best(sample, column, notes)
     meaning = WORDS.get(unit, f"the pattern {unit}")
     first = list(dict.fromkeys(sample.values[column]))[:50]
-    times = _read(first, unit, typed=sample.raw.types[column])
+    times = _read(first, unit, sample, column)
     shown = [f"{a} is {_said(b)}" for a, b in zip(first, times, strict=True) if b is not None]
     if not shown:
         raise DatasetError(
             f"{sample.name}: none of the first times in '{column}' is {meaning}, e.g. {first[:3]}"
         )
     notes.insert(0, f"times in '{column}' are read as {meaning}: {'; '.join(shown[:3])}")
-    expression = _expression(sample.raw, column, unit)
+    expression = _expression(sample.raw, column, unit, sample.decimal)
     text = f"nullif(trim(({sample.raw.expressions[column]})::VARCHAR), '')"
     ((newest, bad, total),) = sample.ask(
         f"SELECT max(t) FILTER (t <= {_now() + DAY}), count(*) FILTER (t IS NULL), count(*) FROM"
@@ -98,10 +99,7 @@ def guess_time(sample: Asked, column: str, asked: str | None) -> TimeGuess:
     if bad:
         wrong = [a for a, b in zip(first, times, strict=True) if b is None][:3]
         example = f", e.g. {', '.join(map(repr, wrong))}" if wrong else ""
-        notes.append(
-            f"{bad:,} of {total:,} values of '{column}' are no such times{example}: those rows go"
-            " to quarantine"
-        )
+        notes.append(f"{bad:,} of {total:,} values of '{column}' are no such times{example}")
     return TimeGuess(unit, notes, newest)
 
 
@@ -112,11 +110,11 @@ def _best(sample: Asked, column: str, notes: list[str]) -> str:
     typed = kind.startswith("TIMESTAMP") or kind == "DATE"
     if typed:
         units = ["iso"]
-    elif sum(_is_number(text) for text in values) > len(values) / 2:
+    elif sum(_is_number(text, sample.decimal) for text in values) > len(values) / 2:
         units = [*NUMBERS, *COMPACT]
     else:
         units = ["iso", *PATTERNS]
-    shares = _shares(values, units, typed=kind if typed else "VARCHAR")
+    shares = _shares(values, units, kind if typed else "VARCHAR", sample.decimal)
     best = max(shares, key=lambda unit: (shares[unit].plausible, shares[unit].read))
     if shares[best].plausible <= 0.5:
         raise DatasetError(_refused(sample.name, column, values, best, shares[best], units))
@@ -131,9 +129,10 @@ def _best(sample: Asked, column: str, notes: list[str]) -> str:
     return best
 
 
-def _is_number(text: str) -> bool:
+def _is_number(text: str, decimal: Decimal) -> bool:
+    plain = text if decimal == "." else text.replace(".", "").replace(",", ".")
     try:
-        return math.isfinite(float(text))
+        return math.isfinite(float(plain))
     except ValueError:
         return False
 
@@ -142,7 +141,10 @@ def _order_of_day_and_month(
     sample: Asked, column: str, one: str, other: str
 ) -> tuple[str, str, bool]:
     """The sample fits both: the whole file may have a day beyond 12, or a date in the future."""
-    times = [f"epoch_us({_expression(sample.raw, column, unit)})" for unit in (one, other)]
+    times = [
+        f"epoch_us({_expression(sample.raw, column, unit, sample.decimal)})"
+        for unit in (one, other)
+    ]
     counted = ", ".join(
         f"count(*) FILTER ({moment} BETWEEN {OLDEST} AND {_now() + DAY})" for moment in times
     )
@@ -183,13 +185,15 @@ def _month_and_day(text: str) -> bool:
     return digits.isdigit() and 1 <= int(digits[:2]) <= 12 and 1 <= int(digits[2:]) <= 31
 
 
-def _shares(values: list[str], units: list[str], *, typed: str) -> dict[str, _Share]:
+def _shares(values: list[str], units: list[str], typed: str, decimal: Decimal) -> dict[str, _Share]:
     few = values[:200]
     with duckdb.connect() as connection:
-        found = [unit for unit in units if any(_times(connection, few, unit, typed))] or units[:1]
+        found = [
+            unit for unit in units if any(_times(connection, few, unit, typed, decimal))
+        ] or units[:1]
         out = {}
         for unit in found:
-            times = _times(connection, values, unit, typed)
+            times = _times(connection, values, unit, typed, decimal)
             read = [one for one in times if one is not None]
             good = sum(OLDEST <= one <= _now() + DAY for one in read)
             count = max(len(values), 1)
@@ -197,25 +201,28 @@ def _shares(values: list[str], units: list[str], *, typed: str) -> dict[str, _Sh
         return out
 
 
-def _read(values: list[str], unit: str, *, typed: str) -> list[int | None]:
+def _read(values: list[str], unit: str, sample: Asked, column: str) -> list[int | None]:
     with duckdb.connect() as connection:
-        return _times(connection, values, unit, typed)
+        return _times(connection, values, unit, sample.raw.types[column], sample.decimal)
 
 
 def _times(
-    connection: duckdb.DuckDBPyConnection, values: list[str], unit: str, typed: str
+    connection: duckdb.DuckDBPyConnection,
+    values: list[str],
+    unit: str,
+    typed: str,
+    decimal: Decimal,
 ) -> list[int | None]:
     """Microseconds of each value as ingest would read it."""
     kind = typed if typed.startswith("TIMESTAMP") or typed == "DATE" else "VARCHAR"
     raw = Raw("", {"x": f"x::{kind}"}, {"x": kind}, "")
-    query = (
-        f"SELECT epoch_us({_expression(raw, 'x', unit)}) FROM (SELECT unnest($1::VARCHAR[]) AS x)"
-    )
+    moment = f"epoch_us({_expression(raw, 'x', unit, decimal)})"
+    query = f"SELECT {moment} FROM (SELECT unnest($1::VARCHAR[]) AS x)"
     return [row[0] for row in connection.execute(query, [values]).fetchall()]
 
 
-def _expression(raw: Raw, column: str, unit: str) -> str:
-    table = FileTable(path="-", columns={}, timestamp_unit=unit)
+def _expression(raw: Raw, column: str, unit: str, decimal: Decimal) -> str:
+    table = FileTable(path="-", columns={}, timestamp_unit=unit, decimal=decimal)
     return time_sql(raw, column, table, "").sql
 
 

@@ -1,0 +1,187 @@
+"""What validation would refuse of guessed tables, and what makes the run work nevertheless."""
+
+import math
+import time
+import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+
+from shortlist import columns as c
+from shortlist.contracts import WITHOUT_ITEM
+from shortlist.datasets.config import DataConfig, FilesConfig
+from shortlist.datasets.guess.sample import Guess, Sample
+from shortlist.datasets.mapping import items_sql, users_sql
+from shortlist.datasets.staging import staged_events_sql
+from shortlist.ids import NOTHING
+from shortlist.lake.engine import quoted
+from shortlist.validation import Rule, ValidateConfig, rules_for
+from shortlist.validation.foresight import Refused, would_refuse
+
+HOPELESS = 0.5
+"""With a larger share of refused rows the mapping is wrong."""
+
+
+def refuse_less(
+    samples: dict[str, Sample],
+    tables: dict[str, Guess],
+    run: dict[str, Any],
+    toml: Callable[[], str],
+    *,
+    trust_times: bool,
+) -> None:
+    """Count what validation will refuse, and put into `run` what keeps it within its budgets:
+    `exclude` where a rule says which events to leave out, else a larger budget. Notes say so.
+
+    Args:
+        toml: the run's TOML as `run` is then.
+        trust_times: somebody has said how times are written, so old ones are right.
+    """
+    types = ", ".join(quoted(one) for one in run["target_events"])
+    targets = f"FILTER (NOT bad AND event_type IN ({types}))"
+    figures = (
+        f"min({c.EVENT_TIMESTAMP})",
+        f"min({c.EVENT_TIMESTAMP}) {targets}",
+        f"quantile_disc({c.EVENT_TIMESTAMP}, 0.95) {targets}",
+    )
+    found, rules = _count(samples, "interactions", toml(), figures)
+    limits, oldest = ValidateConfig(), found.figures[0]
+    is_early = trust_times and oldest is not None and oldest < limits.earliest
+    run["earliest"] = oldest.year if is_early else None
+    excluded = []
+    if found.share > limits.failure_budget:
+        excluded = _exclude(found, rules, run, tables["interactions"].notes)
+    if is_early or excluded:
+        found, rules = _count(samples, "interactions", toml(), figures)
+    _say(samples["interactions"], "interactions", tables["interactions"], found, rules, run)
+    _, first, cut = found.figures
+    run["can_hold_back"] = first is not None and cut > first
+    for table in ("items", "users"):
+        if table in tables:
+            found, rules = _count(samples, table, toml())
+            _say(samples[table], table, tables[table], found, rules, run)
+
+
+def _exclude(
+    found: Refused, rules: dict[str, str], run: dict[str, Any], notes: list[str]
+) -> list[str]:
+    """Leave out the rows of the rules that are broken most; returns these rules."""
+    budget, remedies = ValidateConfig().failure_budget, _remedies(run)
+    largest = [
+        rule
+        for rule, rows in found.broken.items()
+        if rule in remedies and rows > budget / 4 * found.rows
+    ]
+    for rule in largest:
+        if remedies[rule] not in run["exclude"]:
+            run["exclude"].append(remedies[rule])
+        notes.append(
+            f"GUESS: {_rows(found.broken[rule], found.rows)} break {rule} ({rules[rule]});"
+            f" validation refuses a batch with more than {budget:.0%} of bad rows, so `exclude`"
+            f" leaves them out: {remedies[rule]}"
+        )
+    return largest
+
+
+def _remedies(run: dict[str, Any]) -> dict[str, str]:
+    """{rule: condition of `exclude` on the rows that break it}."""
+    no_id = ", ".join(quoted(one) for one in NOTHING)
+    searches = ", ".join(quoted(one) for one in WITHOUT_ITEM)
+    out = {
+        "user_id.required": "user_id IS NULL",
+        "item_id.required": f"item_id IS NULL AND event_type NOT IN ({searches})",
+        "item_id.placeholder": f"lower(item_id) IN ({no_id})",
+        "event_type.required": "event_type IS NULL",
+        "event_timestamp.required": "event_timestamp IS NULL",
+        "event_timestamp.readable": "event_timestamp IS NULL",
+        "event_timestamp.epoch_zero": "epoch_us(event_timestamp) = 0",
+        "value.not_negative": "value < 0",
+    }
+    if run["types"]:
+        known = ", ".join(quoted(one) for one in run["types"])
+        out["event_type.known"] = f"event_type NOT IN ({known})"
+    if run["rating_range"]:
+        low, high = run["rating_range"]
+        scale = f"value NOT BETWEEN {low:g} AND {high:g}"
+        out["value.rating_range"] = f"event_type = 'rating' AND {scale}"
+    return out
+
+
+def _say(
+    sample: Sample,
+    table: str,
+    guess: Guess,
+    found: Refused,
+    rules: dict[str, str],
+    run: dict[str, Any],
+) -> None:
+    """Note the rows that go to quarantine; those beyond the budget raise it or are a question."""
+    budget = ValidateConfig().failure_budget
+    rows, bad = found.rows + sample.rejected, found.bad + sample.rejected
+    share = bad / max(rows, 1)
+    worst = sorted(found.broken, key=lambda rule: -found.broken[rule])
+    reasons = [
+        f"{_rows(found.broken[rule], found.rows)} of {table} go to quarantine: {rule}:"
+        f" {rules[rule]}"
+        for rule in worst
+    ]
+    if share > HOPELESS and worst:
+        guess.questions.append(f"{sample.name}: {reasons[0]}; is the mapping right?")
+        return
+    guess.notes += reasons
+    if share > budget:
+        run["budgets"][table] = math.ceil(share * 110) / 100
+        key = "failure_budget" if table == "interactions" else f'rules."{table}.bad_share"'
+        guess.notes.append(
+            f"GUESS: {_rows(bad, rows)} of {table} are bad, validation's budget is {budget:.0%}:"
+            f" {key} is set to {run['budgets'][table]:g}, so that the rest is taken"
+        )
+
+
+def _rows(count: int, rows: int) -> str:
+    return f"{count:,} of {rows:,} rows ({count / max(rows, 1):.1%})"
+
+
+def _count(
+    samples: dict[str, Sample], table: str, toml: str, figures: tuple[str, ...] = ()
+) -> tuple[Refused, dict[str, str]]:
+    """What is refused of a table, and {rule: what is wrong}."""
+    rules, query = _rules(toml), _staged(samples[table], table, toml)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        found = would_refuse(connection, table, query, rules, figures=figures)
+    return found, {rule.name: rule.reason for rule in rules}
+
+
+def _rules(toml: str) -> list[Rule]:
+    content = tomllib.loads(toml)
+    config = ValidateConfig.model_validate(content.get("validation", {}))
+    return rules_for(
+        config,
+        now=datetime.now(UTC),
+        earliest=config.earliest,
+        earliest_published=config.earliest_published,
+    )
+
+
+def _staged(sample: Sample, table: str, toml: str) -> str:
+    """SQL of a table's rows as ingest will stage them."""
+    config = DataConfig.model_validate(tomllib.loads(toml)["data"])
+    files: FilesConfig | None = config.files
+    assert files is not None
+    now, where = time.time_ns() // 1_000, f"{sample.name}: {table}"
+    if table == "items":
+        assert files.items is not None
+        return _as_staged(items_sql(sample.raw, files.items, where=where))
+    if table == "users":
+        assert files.users is not None
+        return _as_staged(users_sql(sample.raw, files.users, where=where))
+    return staged_events_sql(
+        sample.raw, files.interactions[0], config, source="", where=sample.name, now=now
+    )
+
+
+def _as_staged(query: str) -> str:
+    return f"SELECT * EXCLUDE (original) FROM ({query})"

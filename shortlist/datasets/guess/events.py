@@ -1,0 +1,179 @@
+"""What the columns of a log of events probably are."""
+
+import re
+
+from shortlist import columns as c
+from shortlist.contracts import EVENT_TYPES
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.guess.names import NAMES, NO_ID, RATING, WORDS, plain
+from shortlist.datasets.guess.sample import OPEN, Guess, Sample
+from shortlist.datasets.guess.times import guess_time
+
+MUCH = 0.05
+"""Share of the rows from which one user is shown as suspicious."""
+FAIR = 4
+"""A suspicious user also has so many times the rows of an average one."""
+FEW = 20
+"""Rows below which no user is suspicious."""
+
+
+def guess_events(
+    sample: Sample,
+    chosen: dict[str, str],
+    *,
+    event_type: str | None,
+    time_unit: str | None,
+) -> Guess:
+    """The log. What cannot be guessed is among `questions`, and marked in the mapping."""
+    found = sample.guess(NAMES, chosen)
+    if c.USER_ID not in found.mapping and c.SESSION_ID in found.mapping:
+        column = found.mapping.pop(c.SESSION_ID)
+        found.mapping[c.USER_ID] = column
+        found.notes.append(f"GUESS: no column of users: each '{column}' stands for one")
+    for key in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP):
+        if key not in found.mapping:
+            found.questions.append(
+                f"{sample.file.name}: which column is {key}? There are"
+                f" {', '.join(sample.columns)}; say --column {key}=NAME{_nested(sample)}"
+            )
+            found.mapping[key] = OPEN
+    sample.guess_decimal(found, (c.VALUE, c.POSITION, c.EVENT_TIMESTAMP))
+    if found.mapping[c.EVENT_TIMESTAMP] != OPEN:
+        try:
+            times = guess_time(sample, found.mapping[c.EVENT_TIMESTAMP], time_unit)
+            found.more["timestamp_unit"] = times.unit
+            found.notes += times.notes
+            found.newest = times.newest
+        except DatasetError as error:
+            found.questions.append(str(error))
+            found.more["timestamp_unit"] = OPEN
+    _guess_types(sample, found, event_type)
+    _guess_nobody(sample, found)
+    return found
+
+
+def _nested(sample: Sample) -> str:
+    """What to do about events that are lists within a row of Parquet."""
+    lists = [one for one, kind in sample.raw.types.items() if re.match(r"STRUCT.*\[\]$", kind)]
+    if not lists:
+        return ""
+    return (
+        f". '{lists[0]}' is a list of structs: if those are the events, write a file with a row for"
+        f" each first (SELECT ..., unnest({lists[0]}, recursive := true))"
+    )
+
+
+def _guess_types(sample: Sample, found: Guess, event_type: str | None) -> None:
+    """The events' types by their words, or one for all by the name of the value.
+
+    Raises:
+        DatasetError: there is no such type as the one asked for.
+    """
+    if event_type is not None or c.EVENT_TYPE not in found.mapping:
+        _one_type(sample, found, event_type)
+        return
+    words = sample.counts(found.mapping[c.EVENT_TYPE])
+    spoken = {word: plain(word) for word in words}
+    mapped = {word: WORDS[text] for word, text in spoken.items() if text in WORDS}
+    mapped |= {
+        word: spelled
+        for word in words
+        if (spelled := re.sub("[- ]", "_", word.lower())) in EVENT_TYPES and spelled != word
+    }
+    unknown = [word for word in words if word not in EVENT_TYPES and word not in mapped]
+    column = found.mapping[c.EVENT_TYPE]
+    if len(unknown) == len(words):
+        found.questions.append(
+            f"{sample.file.name}: column '{column}' has"
+            f" {', '.join(unknown[:5])}, none of which is an event type; say --event-type for"
+            f' all, or map them by hand: event_types = {{ "{unknown[0] if unknown else "word"}" ='
+            ' "view" }'
+        )
+    elif unknown:
+        found.notes.append(
+            f"'{column}' has words that are no event type: {', '.join(unknown[:5])}; event_types"
+            " may map them"
+        )
+    found.more["event_types"] = mapped
+    found.words = words
+
+
+def _one_type(sample: Sample, found: Guess, event_type: str | None) -> None:
+    found.mapping.pop(c.EVENT_TYPE, None)
+    value = plain(found.mapping.get(c.VALUE, ""))
+    by_value = "rating" if RATING.search(value) else "view"
+    by_value = "purchase" if re.search("price|amount|quantity", value) else by_value
+    found.more["event_type"] = event_type or by_value
+    if found.more["event_type"] not in EVENT_TYPES:
+        raise DatasetError(f"--event-type {event_type}: want one of {', '.join(EVENT_TYPES)}")
+    if event_type is None:
+        found.notes.append(f"GUESS: every event is a {by_value}; --event-type if it is another")
+    if c.VALUE not in found.mapping:
+        _ask_for_ratings(sample, found)
+    elif found.more["event_type"] == "rating":
+        _guess_unrated(sample, found)
+
+
+def _ask_for_ratings(sample: Sample, found: Guess) -> None:
+    """A column of few small numbers may be ratings: without them 1 star equals 5."""
+    for column in sample.columns:
+        values = set(sample.values[column])
+        if column in found.mapping.values() or not 3 <= len(values) <= 21:
+            continue
+        if all(re.fullmatch(r"\d{1,2}([.,]\d+)?", one) for one in values):
+            found.notes.append(
+                f"'{column}' has few small numbers ({', '.join(sorted(values)[:5])}): if those are"
+                f" ratings, say --column value={column} --event-type rating"
+            )
+
+
+def _guess_unrated(sample: Sample, found: Guess) -> None:
+    """-1, or a 0 more frequent than any other rating, that means 'not rated'."""
+    column = found.mapping[c.VALUE]
+    counts = sample.numbers(column)
+    rest = [one for one in counts if one > 0]
+    if not rest:
+        return
+    often = counts.get(0.0, 0) > max(counts[one] for one in rest) and min(rest) >= 1
+    mark = -1 if -1.0 in counts and min(counts) == -1 else 0 if often else None
+    if mark is not None:
+        found.more["unrated"] = mark
+        found.notes.append(
+            f"GUESS: {mark} in '{column}' ({counts[mark]:,} rows) means not rated; such events"
+            " become views. Take out `unrated` if it is the worst rating"
+        )
+
+
+def _guess_nobody(sample: Sample, found: Guess) -> None:
+    """Words for nobody, and users or items with an implausible share of the rows."""
+    session = found.mapping.get(c.SESSION_ID)
+    alone = f"each '{session}' then stands alone"
+    for key in (c.USER_ID, c.ITEM_ID):
+        column = found.mapping[key]
+        if column == OPEN:
+            continue
+        counts = sample.counts(column)
+        nobody = sample.counts(column, words=NO_ID)
+        distinct = sample.distinct(column)
+        enough = max(MUCH, FAIR / distinct) * sample.total
+        giants = {
+            word: rows
+            for word, rows in counts.items()
+            if rows > max(enough, FEW) and word not in nobody
+        }
+        for word, rows in (nobody | giants).items():
+            said = f"{rows:,} of {sample.total:,} rows have {key} '{word}'"
+            if key == c.ITEM_ID or word in giants:
+                hint = f'; if that is nobody, set no_user = ["{word}"]' if key == c.USER_ID else ""
+                found.notes.append(f"{said}: is that right?{hint}")
+                continue
+            found.more.setdefault("no_user", []).append(word)
+            then = alone if session else "without a column of sessions such rows have no user"
+            found.notes.append(f"GUESS: {said}: no user; {then}. Take out `no_user` if it is one")
+    column = found.mapping[c.USER_ID]
+    empty = 0 if column == OPEN else sample.empty(column)
+    if empty and session:
+        found.more.setdefault("no_user", []).append("")
+        found.notes.append(
+            f"GUESS: {empty:,} of {sample.total:,} rows have no user: {alone} (`no_user`)"
+        )

@@ -1,0 +1,301 @@
+"""A look at a file: its columns, its first rows as text, and figures over all rows."""
+
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from shortlist import columns as c
+from shortlist.datasets.config import Decimal, FileTable
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.guess.names import NAMES, TABLES, plain
+from shortlist.datasets.locate import SourceFile, locate
+from shortlist.datasets.mapping import decimal_text
+from shortlist.datasets.prepare import (
+    MIXED_LINES,
+    guess_encoding,
+    prepared,
+    with_one_line_end,
+)
+from shortlist.datasets.readers import collect_rejects, json_keys, open_raw
+from shortlist.lake.engine import quoted
+
+SAMPLE = 5_000
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+|[-+]?\d{1,3}(\.\d{3}){2,}")
+"""A number with a decimal comma."""
+THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
+"""May as well be a whole number."""
+OPEN = "?"
+"""Stands in the TOML where a question is open."""
+
+
+@dataclass
+class Guess:
+    """One table's files, their columns, and what they probably mean."""
+
+    path: str
+    columns: list[str]
+    examples: dict[str, list[str]]
+    mapping: dict[str, str] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+    """Other keys of the TOML section."""
+    notes: list[str] = field(default_factory=list)
+    """What to show beside the columns: how they are read, and what is uncertain."""
+    words: dict[str, int] = field(default_factory=dict)
+    """{word of the column of event types: rows}"""
+    questions: list[str] = field(default_factory=list)
+    """What could not be guessed and has to be said."""
+    newest: int | None = None
+    """Time of the newest event, in microseconds."""
+
+
+def chosen_by_table(chosen: dict[str, str], tables: list[str]) -> dict[str, dict[str, str]]:
+    """{table: {contract's name: column}} of mappings like `item_id` or `items.item_id`.
+
+    A bare name is of the log where the log has such a name, else of the first table that has it.
+
+    Raises:
+        DatasetError: there is no such name.
+    """
+    out: dict[str, dict[str, str]] = {table: {} for table in tables}
+    for asked, column in chosen.items():
+        table, _, name = asked.rpartition(".")
+        places = [one for one in tables if name in TABLES[one] and table in ("", one)]
+        if not places:
+            names = [f"{one}.{key}" for one in tables for key in TABLES[one]]
+            raise DatasetError(f"--column {asked}={column}: want one of {', '.join(names)}")
+        out[places[0]][name] = column
+    return out
+
+
+class Sample:
+    """The first rows of a file as text, and figures over all of them."""
+
+    def __init__(
+        self,
+        path: str,
+        cache: Path,
+        header: tuple[str, ...] = (),
+        *,
+        encoding: str | None = None,
+        explode: bool = False,
+    ):
+        self.path = path
+        self.file: SourceFile = locate(path, format=None, cache=cache)[0]
+        self._folder = tempfile.TemporaryDirectory()
+        self.notes: list[str] = []
+        self.decimal: Decimal = "."
+        self.rejected = 0
+        """Lines that are no rows."""
+        self.options: dict[str, Any] = {"header": list(header)} if header else {}
+        found = encoding or "utf-8"
+        if encoding is None and self.file.format != "parquet":
+            found = guess_encoding(self.file)
+        if found != "utf-8":
+            self.options["encoding"] = found
+            if encoding is None:
+                self.notes.append(
+                    f"GUESS: {self.file.name} is {found}, not utf-8; --encoding if it is another"
+                )
+        asked = FileTable(path=path, columns={}, sparse=True, header=header, encoding=found)
+        folder = Path(self._folder.name)
+        self.file, asked = prepared(self.file, asked, folder)
+        names = json_keys(self.file) if self.file.format == "jsonl" else []
+        if explode:
+            names = _with_events(names)
+        asked = asked.model_copy(update={"columns": {name: name for name in names}})
+        self.raw = open_raw(self.file, asked)
+        # An object is no value: its own keys are columns.
+        self.columns = [
+            one
+            for one in self.raw.expressions
+            if not any(other.startswith((f"{one}.", f"{one}[].")) for other in names)
+        ]
+        listed = ", ".join(f"({self.raw.expressions[one]})::VARCHAR" for one in self.columns)
+        query = f"SELECT {listed} FROM {{}} LIMIT {SAMPLE}"
+        try:
+            rows = self.ask(query.format(self.raw.relation))
+        except DatasetError as error:
+            if MIXED_LINES not in str(error):
+                raise
+            self.file = with_one_line_end(self.file, folder)
+            self.raw = open_raw(self.file, asked)
+            rows = self.ask(query.format(self.raw.relation))
+        self.total = self._count()
+        self.values = {
+            one: [row[i] for row in rows if row[i] is not None]
+            for i, one in enumerate(self.columns)
+        }
+        if self.file.format == "csv" and not header:
+            self._refuse_data_for_a_header()
+        if not rows:
+            lost = f"; {self.notes[-1]}" if self.notes else ""
+            raise DatasetError(f"{self.file.name}: has no rows below its header{lost}")
+
+    def _refuse_data_for_a_header(self) -> None:
+        """Raises DatasetError if the first line is a row already: it looks like the rows below."""
+        if any(one.strip().lower() in ("nan", "inf", "infinity") for one in self.columns):
+            return
+        is_data = [
+            one
+            for one in self.columns
+            if re.fullmatch(r"[-+\d.:TZ /]*\d[-+\d.:TZ /]*", one) or one in self.values[one]
+        ] or [one for one in self.columns if _like(one, self.values[one])][1:]
+        known = {word for names in TABLES.values() for words in names.values() for word in words}
+        if is_data and not any(plain(one) in known for one in self.columns):
+            raise DatasetError(
+                f"{self.file.name}: its first line is data, not names of columns:"
+                f" {', '.join(self.columns)[:80]}; name them: --header"
+                " user_id,item_id,... (for another table --header items:item_id,title,...)"
+            )
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect() as connection:
+            try:
+                return connection.execute(query).fetchall()
+            except duckdb.Error as error:
+                text = str(error).splitlines()[0].split(": ", 1)[-1]
+                raise DatasetError(f"{self.file.name}: cannot be read: {text}") from None
+
+    def text(self, column: str) -> str:
+        """SQL of a column's cells as text."""
+        return f"({self.raw.expressions[column]})::VARCHAR"
+
+    def numbers(
+        self, column: str, *, without: float | None = None, where: str = "true"
+    ) -> dict[float, int]:
+        """{number: rows} of a column over the whole file, by size; texts are left out.
+
+        Args:
+            without: a number to leave out.
+            where: SQL condition on the rows.
+        """
+        number = f"try_cast({decimal_text(self.text(column), self.decimal)} AS DOUBLE)"
+        if without is not None:
+            number = f"nullif({number}, {without})"
+        query = (
+            f"SELECT n, count(*) FROM (SELECT {number} AS n FROM {self.raw.relation} WHERE {where})"
+            " WHERE isfinite(n) GROUP BY 1 ORDER BY 1"
+        )
+        return dict(self.ask(query))
+
+    def counts(self, column: str, *, words: tuple[str, ...] | None = None) -> dict[str, int]:
+        """The most frequent values of a column, over the whole file.
+
+        Args:
+            words: count only these, in any case.
+        """
+        text = self.text(column)
+        only = f"{text} IS NOT NULL"
+        if words is not None:
+            only = f"lower(trim({text})) IN ({', '.join(quoted(one) for one in words)})"
+        query = f"SELECT {text}, count(*) FROM {self.raw.relation} WHERE {only}"
+        return dict(self.ask(f"{query} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 50"))
+
+    def distinct(self, column: str) -> int:
+        """How many values a column has, estimated; at least 1."""
+        query = f"SELECT approx_count_distinct({self.text(column)}) FROM {self.raw.relation}"
+        return max(1, self.ask(query)[0][0])
+
+    def empty(self, column: str) -> int:
+        """Rows without a value of the column."""
+        text = f"nullif(trim({self.text(column)}), '')"
+        return self.ask(f"SELECT count(*) FROM {self.raw.relation} WHERE {text} IS NULL")[0][0]
+
+    def guess_decimal(self, found: Guess, keys: tuple[str, ...]) -> None:
+        """Set `decimal = ","` if that makes numbers of most cells that are none."""
+        for column in (found.mapping.get(key, OPEN) for key in keys):
+            cells = [] if column == OPEN else [one.strip() for one in self.values[column]]
+            odd = [one for one in cells if one and not NUMBER.fullmatch(one)]
+            with_comma = [one for one in odd if COMMA.fullmatch(one)]
+            is_decimal = any(not THOUSANDS.fullmatch(one) for one in with_comma)
+            if is_decimal and len(with_comma) > len(odd) / 2:
+                self.decimal = found.more["decimal"] = ","
+                found.notes.append(
+                    f"GUESS: numbers in '{column}' have a decimal comma: {with_comma[0]} is read as"
+                    f" {with_comma[0].replace('.', '').replace(',', '.')}"
+                )
+                return
+
+    def _count(self) -> int:
+        """Rows of the whole file; lines that are no rows are noted."""
+        cells = ", ".join(f"({self.raw.expressions[one]})::VARCHAR" for one in self.columns)
+        with duckdb.connect() as connection:
+            try:
+                ((rows, _),) = connection.execute(
+                    f"SELECT count(*), max(hash({cells})) FROM {self.raw.relation}"
+                ).fetchall()
+                rejected = None
+                if self.raw.rejects:
+                    rejected = collect_rejects(connection, self.file, "interactions")
+            except duckdb.Error as error:
+                text = str(error).splitlines()[0].split(": ", 1)[-1]
+                raise DatasetError(f"{self.file.name}: cannot be read: {text}") from None
+        if rejected is not None:
+            first = rejected.column("reason")[0].as_py()
+            self.rejected = rejected.num_rows
+            self.notes.append(
+                f"{rejected.num_rows:,} lines are no rows and go to quarantine, e.g. {first}"
+            )
+        return int(rows)
+
+    def guess(self, names: dict[str, tuple[str, ...]], chosen: dict[str, str]) -> Guess:
+        """Map columns by name; what was chosen is taken as it is.
+
+        Raises:
+            DatasetError: a chosen column is not there.
+        """
+        whole = {plain(one.split("[].")[-1]): one for one in reversed(self.columns)}
+        inner = {plain(one.split(".")[-1]): one for one in reversed(self.columns) if "." in one}
+        mapping: dict[str, str] = {}
+        for key, words in names.items():
+            if key in chosen:
+                if chosen[key] not in self.columns:
+                    raise DatasetError(
+                        f"{self.file.name}: no column '{chosen[key]}'; there are"
+                        f" {', '.join(self.columns)}"
+                    )
+                mapping[key] = chosen[key]
+                continue
+            found = next((whole[word] for word in words if word in whole), None)
+            if found is None and key in (c.USER_ID, c.ITEM_ID):  # product.sku
+                found = next(
+                    (inner[word] for word in words if word in inner and word != "id"), None
+                )
+            if found is not None and found not in mapping.values():
+                mapping[key] = found
+        examples = {one: list(dict.fromkeys(self.values[one]))[:3] for one in self.columns}
+        return Guess(
+            self.path, self.columns, examples, mapping, dict(self.options), notes=self.notes
+        )
+
+
+def _like(name: str, values: list[str]) -> bool:
+    """Whether `name` has digits, and most values have letters and digits where it has them."""
+    form = _form(name)
+    return "9" in form and sum(_form(one) == form for one in values) > len(values) / 2
+
+
+def _form(text: str) -> str:
+    return re.sub("[^\\W\\d_]+", "a", re.sub(r"\d+", "9", text))
+
+
+def _with_events(names: list[str]) -> list[str]:
+    """Keys of JSON, with a list of objects that are events made a row for each of them."""
+    items = [one for one in NAMES[c.ITEM_ID] if one != "id"]
+    above = {plain(one) for one in names if "[0]." not in one}
+    if above & set(items):
+        return names
+    for name in dict.fromkeys(one.split("[0].")[0] for one in names if one.count("[0].") == 1):
+        start = f"{name}[0]."
+        if {plain(one.removeprefix(start)) for one in names if one.startswith(start)} & set(items):
+            return [one.replace(start, f"{name}[].", 1) for one in names]
+    return names

@@ -1,0 +1,98 @@
+"""What the columns of a catalogue and of a table of users probably are."""
+
+import re
+from typing import Any
+
+from shortlist import columns as c
+from shortlist.datasets.config import ItemFile
+from shortlist.datasets.guess.names import ITEM_NAMES, USER_NAMES
+from shortlist.datasets.guess.sample import OPEN, Guess, Sample
+from shortlist.datasets.lists import categories_sql
+
+SEPARATORS = ("|", ";", ">", ",")
+OBJECT_NAMES = ("name", "title", "label", "text", "value", "id")
+
+
+def _guess_beside_log(
+    sample: Sample, chosen: dict[str, str], names: Any, key: str, *, in_log: str
+) -> Guess:
+    """A table whose key is called as in the log, if there is such a column."""
+    if in_log in sample.columns:
+        chosen = {key: in_log} | chosen
+    found = sample.guess(names, chosen)
+    if key not in found.mapping:
+        found.mapping[key] = OPEN
+        found.questions.append(
+            f"{sample.file.name}: which column is the {key.removesuffix('_id')}'s id? There are"
+            f" {', '.join(sample.columns)}; say --column {key.removesuffix('_id')}s.{key}=NAME"
+        )
+    return found
+
+
+def guess_items(sample: Sample, chosen: dict[str, str], item_column: str) -> Guess:
+    """The catalogue: its key is called as in the log if there is such a column."""
+    found = _guess_beside_log(sample, chosen, ITEM_NAMES, c.ITEM_ID, in_log=item_column)
+    title = found.mapping.get(c.TITLE)
+    if c.PUBLISHED_AT not in found.mapping and title is not None:
+        years = [bool(re.search(r"\(\d{4}\)\s*$", text)) for text in sample.values[title]]
+        if years and sum(years) / len(years) > 0.5:
+            found.mapping[c.PUBLISHED_AT] = title
+    sample.guess_decimal(found, (c.PRICE,))
+    categories = found.mapping.get(c.CATEGORIES)
+    if categories is not None and _are_lists(sample, categories):
+        _guess_lists(sample, found, categories)
+    elif categories is not None:
+        text = "".join(sample.values[categories])
+        counts = {mark: text.count(mark) for mark in SEPARATORS}
+        best = max(counts, key=lambda mark: counts[mark])
+        found.more["category_separator"] = best if counts[best] else "|"
+    return found
+
+
+def _are_lists(sample: Sample, column: str) -> bool:
+    values = sample.values[column]
+    return sample.raw.types[column].endswith("[]") or (
+        sum(bool(re.match(r"\s*([\[{]|\(\s*['\")])", one)) for one in values) > len(values) / 2
+    )
+
+
+def _guess_lists(sample: Sample, found: Guess, column: str) -> None:
+    """Categories that are lists: of objects the name is taken; the first ones are shown."""
+    text = " ".join(sample.values[column][:50])
+    keys = re.findall(r"[{,]\s*['\"]?(\w+)['\"]?\s*:", text)
+    key = next((one for one in OBJECT_NAMES if one in keys), next(iter(keys), "name"))
+    if key != "name":
+        found.more["category_key"] = key
+    table = ItemFile(path="-", columns={c.ITEM_ID: "-"}, category_key=key)
+    lists, _ = categories_sql(sample.raw, column, table, sample.name)
+    ((first,),) = sample.ask(
+        f"SELECT list(x) FROM (SELECT {lists} AS x FROM {sample.raw.relation} LIMIT 3)"
+    )
+    ((lost, cells),) = sample.ask(
+        "SELECT count(*) FILTER (len(x) = 0), count(*) FROM (SELECT"
+        f" {lists} AS x, {sample.text(column)} AS t FROM {sample.raw.relation})"
+        " WHERE trim(t) NOT IN ('', '[]', '{}', '()')"
+    )
+    if lost > cells / 2:
+        found.questions.append(
+            f"{sample.name}: {lost:,} of {cells:,} lists in '{column}' cannot be read, e.g."
+            f" {sample.values[column][0][:60]!r}; want names between separators, or a list like"
+            ' ["Drama", "War"]'
+        )
+        return
+    shown = "; ".join(", ".join(one) or "none" for one in first)
+    of = f" of objects, by their '{key}'" if keys else ""
+    found.notes.append(f"'{column}' is read as lists{of}: {shown}")
+
+
+def guess_users(sample: Sample, chosen: dict[str, str], user_column: str) -> Guess:
+    """Users: columns of few values are attributes."""
+    found = _guess_beside_log(sample, chosen, USER_NAMES, c.USER_ID, in_log=user_column)
+    used = set(found.mapping.values())
+    few = [one for one in sample.columns if one not in used and _few(sample.values[one])]
+    found.more["attributes"] = few
+    return found
+
+
+def _few(values: list[str]) -> bool:
+    return 1 < len(set(values)) <= max(20, len(values) // 20)

@@ -1,0 +1,66 @@
+"""How many rows of a table the rules would refuse, before anything is staged."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from shortlist.lake.engine import columns_of, name
+from shortlist.validation.lake_views import FLAGS
+from shortlist.validation.rules import Rule
+from shortlist.validation.sorting import KEYS, with_conflicts
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Rows that are judged, those that break a rule, and {rule: rows} of each broken rule; with the
+    figures that were asked for.
+    """
+
+    rows: int
+    bad: int
+    broken: dict[str, int] = field(default_factory=dict)
+    figures: tuple[Any, ...] = ()
+
+    @property
+    def share(self) -> float:
+        return self.bad / self.rows if self.rows else 0.0
+
+
+def would_refuse(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    relation: str,
+    rules: list[Rule],
+    *,
+    figures: tuple[str, ...] = (),
+) -> Refused:
+    """Count the rows that rules refuse one by one; excluded rows aren't judged.
+
+    What depends on the lake or on other events (unknown ids, ids given twice, bursts) is not
+    counted.
+
+    Args:
+        relation: SQL of the rows as they are staged.
+        rules: of all tables; those that only warn are left out.
+        figures: SQL aggregates of the judged rows, which have `bad`.
+    """
+    mine = [rule for rule in rules if rule.table == table and rule.action != "warn"]
+    if table in KEYS:
+        there = columns_of(connection, f"({relation})")
+        relation, flags = with_conflicts(f"({relation})", KEYS[table], there), {}
+    else:
+        relation, flags = f"(SELECT * FROM ({relation}) WHERE NOT excluded)", FLAGS[table]
+    given = "".join(f", {value} AS {column}" for column, value in flags.items())
+    derived = "".join(f", {rule.value} AS {name(rule.check.column)}" for rule in mine if rule.value)
+    broken = [f"({rule.bad})" for rule in mine]
+    counts = [f"count(*) FILTER (broken[{i + 1}])" for i in range(len(mine))]
+    found = connection.execute(
+        f"SELECT count(*), count(*) FILTER (bad), {', '.join([*counts, *figures])} FROM"
+        f" (SELECT *, [{', '.join(broken)}] AS broken, {' OR '.join(broken)} AS bad"
+        f" FROM (SELECT *{derived} FROM (SELECT *{given} FROM {relation})))"
+    )
+    ((rows, bad, *rest),) = found.fetchall()
+    each, more = rest[: len(mine)], rest[len(mine) :]
+    named = {rule.name: many for rule, many in zip(mine, each, strict=True) if many}
+    return Refused(rows, bad, named, tuple(more))

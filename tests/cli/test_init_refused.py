@@ -1,0 +1,163 @@
+"""`init` counts what validation would refuse, and judges a column by its majority."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from cli.guess import OpenQuestion, guess, write_toml
+from flows.runtime.configuration import RunConfig, load_run_config
+from shortlist.config import Settings
+from shortlist.datasets import stage_source
+
+NOW = 1_800_000_000_000_000
+
+
+def look(folder: Path, head: str, rows: list[str], **more: Any) -> dict[str, Any]:
+    path = folder / "log.csv"
+    path.write_text("\n".join([head, *rows]) + "\n")
+    options = {"items": None, "users": None, "columns": {}, "event_type": None, "name": None}
+    return guess(str(path), **(options | more))
+
+
+def loaded(folder: Path, found: dict[str, Any]) -> RunConfig:
+    write_toml(found["toml"], folder / "run.toml")
+    return load_run_config(folder / "run.toml")
+
+
+def rows(count: int, user: str = "u{i}", rest: str = "") -> list[str]:
+    """Rows of user, item and time."""
+    return [
+        f"{user.format(i=i % 30)},i{i % 7},{1_700_000_000 + 60 * i}{rest.format(i=i)}"
+        for i in range(count)
+    ]
+
+
+def noted(found: dict[str, Any], text: str) -> str:
+    (note,) = [note for note in found["notes"] if text in note]
+    return note
+
+
+def test_rows_without_a_user_are_left_out_if_they_are_many(tmp_path: Path) -> None:
+    found = look(tmp_path, "user,item,time", [*rows(80), *rows(20, user="")])
+    note = noted(found, "user_id.required")
+    assert note.startswith("GUESS: 20 of 100 rows (20.0%) break user_id.required")
+    config = loaded(tmp_path, found)
+    assert config.data.exclude == ("user_id IS NULL",)
+    few = look(tmp_path, "user,item,time", [*rows(199), *rows(1, user="")])
+    assert "exclude" not in few["toml"]
+    assert "1 of 200 rows (0.5%) of interactions go to quarantine" in noted(few, "quarantine")
+
+
+def test_rows_without_a_user_but_with_a_session_stand_alone(tmp_path: Path) -> None:
+    log = [*rows(80, rest=",s{i}"), *rows(20, user="", rest=",t{i}")]
+    config = loaded(tmp_path, look(tmp_path, "user,item,time,session", log))
+    assert config.data.files is not None
+    assert config.data.files.interactions[0].no_user == ("",)
+    assert config.data.exclude == ()
+
+
+def test_words_that_are_no_event_type_are_left_out_if_they_are_many(tmp_path: Path) -> None:
+    log = [*rows(80, rest=",view"), *rows(20, rest=",heartbeat")]
+    found = look(tmp_path, "user,item,time,event", log)
+    config = loaded(tmp_path, found)
+    assert config.data.exclude == ("event_type NOT IN ('view')",)
+
+
+def test_only_an_event_type_can_be_the_target(tmp_path: Path) -> None:
+    log = [*rows(5, rest=",page_view"), *rows(80, rest=",heartbeat"), *rows(5, rest=",purchase")]
+    config = loaded(tmp_path, look(tmp_path, "user,item,time,event", log))
+    assert config.data.target_events in (("purchase",), ("view",))
+
+
+def test_a_larger_budget_where_no_condition_helps(tmp_path: Path) -> None:
+    log = [*rows(90), *(f"u1,i1,{4_070_908_800 + i}" for i in range(10))]
+    found = look(tmp_path, "user,item,time", log)
+    assert "event_timestamp.range" in noted(found, "10 of 100 rows (10.0%) of interactions go")
+    assert loaded(tmp_path, found).validation.failure_budget == 0.11
+
+
+def test_a_mapping_by_which_most_rows_are_bad_is_a_question(tmp_path: Path) -> None:
+    with pytest.raises(OpenQuestion, match=r"100 of 100 rows .*value\.number.*mapping right"):
+        look(tmp_path, "user,item,time,rating", rows(100, rest=",good{i}"))
+
+
+@pytest.mark.parametrize("odd", ["999", "-5"])
+def test_one_odd_rating_does_not_widen_the_scale(tmp_path: Path, odd: str) -> None:
+    log = [f"u{i},i{i},{1_700_000_000 + i},{i % 5 + 1}" for i in range(400)]
+    found = look(tmp_path, "user,item,time,rating", [*log, f"u1,i200,1700000000,{odd}"])
+    assert "ratings from 1 to 5, liked from 4" in found["said"]
+    assert noted(found, "beyond the scale").startswith("GUESS: 1 ratings in 'rating'")
+    assert "value.rating_range" in noted(found, "quarantine")
+
+
+@pytest.mark.parametrize(
+    ("ratings", "scale"),
+    [
+        ("5 5 5 5 5 5 5 5 5 5 5 5 5 5 5 5 4 3 2 1", "1 to 5"),
+        ("0.5 1 1.5 2 2.5 3 3.5 4 4.5 5 5 5 5 4 4", "0.5 to 5"),
+        ("10 9 8 7 8 9 10 8 8 9 9 1 3", "1 to 10"),
+        ("100 100 90 80 100 100 50 70 100", "50 to 100"),
+    ],
+)
+def test_rare_ratings_belong_to_the_scale(tmp_path: Path, ratings: str, scale: str) -> None:
+    log = [f"u{i},i{i},{1_700_000_000 + i},{one}" for i, one in enumerate(ratings.split())]
+    assert f"ratings from {scale}" in look(tmp_path, "user,item,time,rating", log)["said"]
+
+
+def test_decimal_commas_are_read_and_said(tmp_path: Path) -> None:
+    log = [f"u{i};i{i};{45_000 + i},25;{i % 5 + 1},5" for i in range(60)]
+    found = look(tmp_path, "user;item;time;rating", log)
+    assert noted(found, "decimal comma").startswith("GUESS: numbers in 'rating'")
+    assert "ratings from 1.5 to 5.5" in found["said"]
+    config = loaded(tmp_path, found)
+    assert config.data.files is not None
+    assert config.data.files.interactions[0].decimal == ","
+    settings = Settings(home=tmp_path / "home")
+    batch = stage_source(config.data, settings, now=NOW)
+
+    folder = settings.lake / "incoming" / batch.batch_id / "interactions"
+    staged = pq.read_table(folder).slice(0, 120)
+    assert set(staged.column("faults").to_pylist()) == {None}
+    assert sorted(set(staged.column("value").to_pylist())) == [1.5, 2.5, 3.5, 4.5, 5.5]
+    assert str(staged.column("event_timestamp")[0].as_py()) == "2023-03-15 06:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [("12,50", 12.5), ("1.234,50 €", 1234.5), ("1.234", 1234.0), ("€ 7", 7.0), ("4.5", 4.5)],
+)
+def test_prices_with_a_decimal_comma(tmp_path: Path, cell: str, number: float) -> None:
+    goods = ["item;name;price", *(f"i{i};N{i};{i},99" for i in range(9)), f"i9;N;{cell}"]
+    (tmp_path / "items.csv").write_text("\n".join(goods) + "\n")
+    found = look(tmp_path, "user,item,time", rows(60), items=str(tmp_path / "items.csv"))
+    settings = Settings(home=tmp_path / "home")
+    batch = stage_source(loaded(tmp_path, found).data, settings, now=NOW)
+
+    staged = pq.read_table(settings.lake / "incoming" / batch.batch_id / "items")
+    assert staged.column("price").to_pylist()[0] == 0.99
+    assert staged.column("price").to_pylist()[-1] == number
+
+
+def test_repeats_are_those_of_users(tmp_path: Path) -> None:
+    mine = [f"u{i},i{i},{1_700_000_000 + i},s{i}" for i in range(60)]
+    nobody = [f"NA,i{i % 3},{1_700_000_000 + i},t{i}" for i in range(60)]
+    found = look(tmp_path, "user,item,time,session", [*mine, *nobody])
+    assert "repeats allowed" not in found["said"]
+
+
+def test_rare_words_for_nobody_are_seen(tmp_path: Path) -> None:
+    log = [f"u{i % 300},i{i % 7},{1_700_000_000 + i}" for i in range(2970)]
+    log += [f"guest,i1,{1_700_000_000 + i}" for i in range(30)]
+    found = look(tmp_path, "user,item,time", log)
+    assert "30 of 3,000 rows have user_id 'guest': no user" in noted(found, "'guest'")
+
+
+def test_a_giant_among_few_users_is_shown(tmp_path: Path) -> None:
+    log = [
+        f"{'00000000' if i % 3 else f'u{i % 10}'},i{i % 7},{1_700_000_000 + i}" for i in range(90)
+    ]
+    found = look(tmp_path, "user,item,time", log)
+    assert 'no_user = ["00000000"]' in noted(found, "'00000000'")
+    assert not any("'u" in note and "is that right" in note for note in found["notes"])
