@@ -48,12 +48,12 @@ def refuse_less(
     )
     found, rules = _count(samples, "interactions", toml(), figures)
     limits, oldest = ValidateConfig(), found.figures[0]
-    is_early = trust_times and oldest is not None and oldest < limits.earliest
-    run["earliest"] = oldest.year if is_early else None
+    if trust_times and oldest is not None and oldest < limits.earliest:
+        run["earliest"] = oldest.year
     excluded = []
     if found.share > limits.failure_budget:
         excluded = _exclude(found, rules, run, tables["interactions"].notes)
-    if is_early or excluded:
+    if run["earliest"] or excluded:
         found, rules = _count(samples, "interactions", toml(), figures)
     _say(samples["interactions"], "interactions", tables["interactions"], found, rules, run)
     _, first, cut = found.figures
