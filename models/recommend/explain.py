@@ -21,9 +21,9 @@ from shortlist.contracts import EVENT_TYPES
 from shortlist.features.pack import ItemState
 
 RECENT = 10
-"""Newest history items whose categories count as 'lately'."""
+"""Newest history items that count as 'last'. They may be old, so no reason calls them recent."""
 RECENT_DAYS = 7
-"""Days of events that make an item popular 'lately'."""
+"""Days of events that count as 'lately' for an item."""
 MIN_SHARE = 0.25
 """An item of the history is named if it carries at least this share of all contributions."""
 MIN_CATEGORY_SHARE = 0.4
@@ -38,8 +38,8 @@ ALIKE = 0.9
 SAMPLED = 256
 
 JUST_ADDED = "new in the catalogue"
-POPULAR = "popular with everybody"
-POPULAR_LATELY = "popular lately"
+POPULAR = "chosen often"
+POPULAR_LATELY = "chosen often lately"
 UNKNOWN_TASTE = "a first suggestion"
 TASTE = "fits your taste"
 SEQUENTIAL = ("sasrec", "bsarec", "gru", "average")
@@ -216,7 +216,7 @@ class Explainer:
         if len(history) == 0:
             return UNKNOWN_TASTE
         did = self.wording.did(types[-RECENT:])
-        recent = f"what you {did} lately" if did else "your latest items"
+        recent = f"what you {did} last" if did else "your latest items"
         added = self._contributions(history, item)
         because = self._because(history, types, added)
         if because:

@@ -106,8 +106,8 @@ def test_words_are_those_of_the_events(catalogue, event_type, said):
         f"people who {said} the same as you {said} it too"
     )
     none = explainer_of(catalogue, wording=wording)
-    assert reason(none, 4, "ease", types=types) == f"like what you {said} lately: Comedy"
-    assert reason(none, 6, "sasrec", types=types) == f"expected next after what you {said} lately"
+    assert reason(none, 4, "ease", types=types) == f"like what you {said} last: Comedy"
+    assert reason(none, 6, "sasrec", types=types) == f"expected next after what you {said} last"
 
 
 def test_a_run_may_have_its_own_words(catalogue):
@@ -130,19 +130,19 @@ def test_mixed_or_unknown_events_have_no_verb(catalogue):
 def test_shared_categories_where_no_single_item_stands_out(catalogue):
     explainer = explainer_of(catalogue, Together({4: [0.0, 0.0, 0.0]}))
     # Lately: Comedy 2 of 3; War and Crime are too rare to be named.
-    assert reason(explainer, 4, "ease") == "like what you watched lately: Comedy"
+    assert reason(explainer, 4, "ease") == "like what you watched last: Comedy"
     many = explainer_of(catalogue, Together({4: [0.2] * 10}))
     history, types = np.array([1] * 10), np.full(10, EVENT_CODE["watch"])
-    assert reason(many, 4, "ease", history, types) == "like what you watched lately: Comedy"
+    assert reason(many, 4, "ease", history, types) == "like what you watched last: Comedy"
 
 
 def test_categories_in_order_of_frequency(catalogue):
     explainer = explainer_of(catalogue)
     most_crime, types = np.array([5, 5, 1]), np.full(3, EVENT_CODE["watch"])
     said = reason(explainer, 2, "ials", most_crime, types)
-    assert said == "like what you watched lately: Crime"  # Comedy is that of one in three
+    assert said == "like what you watched last: Crime"  # Comedy is that of one in three
     said = reason(explainer, 2, "ials", np.array([5, 1, 5, 4, 5]), np.full(5, EVENT_CODE["watch"]))
-    assert said == "like what you watched lately: Crime, Comedy"
+    assert said == "like what you watched last: Crime, Comedy"
 
 
 def test_a_description_is_called_alike_only_if_few_are_more_alike():
@@ -175,7 +175,7 @@ def test_popularity_is_claimed_where_it_holds(catalogue):
     for source in ("popularity", "recent_popularity"):
         assert reason(explainer, 6, source) == TASTE
         assert reason(explainer, 6, source, NOBODY, NOBODY) == UNKNOWN_TASTE
-        assert reason(explainer, 4, source) == "like what you watched lately: Comedy"
+        assert reason(explainer, 4, source) == "like what you watched last: Comedy"
     newer = explainer.with_items(counts([90, 80, 4, 3, 3, 99], lately=[0, 0, 0, 0, 0, 99]))
     assert reason(newer, 6, "recent_popularity") == POPULAR_LATELY
     assert reason(newer, 2, "recent_popularity", **other) == POPULAR

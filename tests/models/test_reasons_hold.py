@@ -37,10 +37,10 @@ class World:
         self.item, self.time, self.user = data.item_idx[before], data.time[before], user[before]
         self.catalogue, self.at = data.catalogue, at
         self.ids = self.catalogue.vocab.ids
-        self.of_user = {
-            u: self.item[self.user == u][np.argsort(self.time[self.user == u], kind="stable")]
-            for u in np.unique(self.user)
-        }
+        order = np.argsort(self.time, kind="stable")
+        users = np.unique(self.user)
+        self.of_user = {u: self.item[order][self.user[order] == u] for u in users}
+        self.times_of_user = {u: self.time[order][self.user[order] == u] for u in users}
         self.users_of = {
             self.ids[i - 1]: set(self.user[self.item == i].tolist())
             for i in range(1, len(self.ids) + 1)
@@ -51,9 +51,10 @@ class World:
     def read(self, user_ids, context_ids, at):
         rows = empty_rows(user_ids, context_ids, at)
         for row, name in enumerate(user_ids):
-            items = self.of_user.get(int(name[1:]), np.empty(0, dtype=np.int64)) if name[1:] else []
+            none, user = np.empty(0, dtype=np.int64), int(name[1:] or -1)
+            items = self.of_user.get(user, none)
             rows.history_items[row] = [self.ids[i - 1] for i in items]
-            rows.history_times[row] = np.full(len(items), self.at - 1)
+            rows.history_times[row] = self.times_of_user.get(user, none)
             rows.history_values[row] = np.full(len(items), np.nan)
             rows.history_types[row] = np.full(len(items), BOUGHT)
         return rows
@@ -109,10 +110,14 @@ def holds(world: World, recommender: Recommender, user: int, item, reason: str) 
     named = {world.title[one]: one for one in own}
     categories = world.categories | {"brand-new": ["comedy"]}
     if item.item_id == "brand-new":  # no event speaks of it
-        assert not re.search("popular|because|people|expected", reason)
-    if reason == "popular lately":
+        assert not re.search("chosen|because|people|expected", reason)
+    if re.search(r"you .*\blately", reason):
+        return world.times_of_user[user][-1] >= world.at - 7 * DAY
+    # Counts are of events, so that no reason may name the people behind them.
+    assert not re.search("popular|everybody", reason)
+    if reason == "chosen often lately":
         return world.is_among_most(item.item_id, world.at - 7 * DAY)
-    if reason == "popular with everybody":
+    if reason == "chosen often":
         return world.is_among_most(item.item_id, 0)
     if reason == "new in the catalogue":
         return item.item_id not in world.title
@@ -123,7 +128,7 @@ def holds(world: World, recommender: Recommender, user: int, item, reason: str) 
     if found := re.fullmatch(r"because you bought '(.*)'", reason):
         other = named[found[1]]
         return bool((world.users_of[item.item_id] & world.users_of[other]) - {user})
-    if found := re.fullmatch(r"like what you bought lately: (.*)", reason):
+    if found := re.fullmatch(r"like what you bought last: (.*)", reason):
         recent = Counter(name for one in own[-10:] for name in world.categories[one])
         return all(
             recent[name] >= 0.4 * len(own[-10:]) and name in categories[item.item_id]
@@ -139,7 +144,7 @@ def holds(world: World, recommender: Recommender, user: int, item, reason: str) 
         alike = unit[1:] @ unit[world.catalogue.vocab.idx(named[found[1]])]
         mine = alike[recommender.catalogue.vocab.idx(item.item_id) - 1]
         return (alike > mine).mean() <= 0.12 and named[found[1]] in own[-10:]
-    if reason == "expected next after what you bought lately":
+    if reason == "expected next after what you bought last":
         return {"sasrec", "average"} & set(item.sources) != set() and bool(own)
     raise AssertionError(f"a sentence that nobody can check: {reason}")
 
@@ -154,9 +159,9 @@ def test_every_reason_in_many_lists_is_true(served):
             said[re.sub("'.*'|: .*", "", item.reason)] += 1
     assert said.total() > 2_000
     assert {
-        "popular lately",
+        "chosen often lately",
         "because you bought ",
-        "like what you bought lately",
+        "like what you bought last",
         "new in the catalogue",
         "a first suggestion",
     } <= set(said)
@@ -196,5 +201,5 @@ def test_one_single_user_is_told_nothing_about_everybody(served):
         said = explainer.reasons(
             history, np.full(len(history), BOUGHT), rest.tolist(), [source] * len(rest)
         )
-        assert not [one for one in said if "popular" in one]
+        assert not [one for one in said if "chosen" in one]
     assert c.ITEM_ID in world.catalogue.items.column_names
