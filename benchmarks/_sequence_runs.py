@@ -160,10 +160,10 @@ def run_seed(
         result["peak_gb"] = peak_gb()
         return result
 
-    return kept(environment.work / f"seed-{seed}.json", run)
+    return cached(environment.work / f"seed-{seed}.json", run)
 
 
-def kept(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def cached(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Read the metrics in `path`; if it doesn't exist, call `run` and write them."""
     if path.is_file():
         return json.loads(path.read_text())

@@ -67,7 +67,8 @@ def online(folder: Path, scale: int) -> dict[str, Any]:
             kind = {"type": "redis", "connection_string": redis}
             stores["redis"] = (STOCK | {"online_store": kind}, stock_rows)
         found: dict[str, dict[str, Any]] = {
-            name: _apart(_online, folder, kind, name, n)[0] for name, (kind, n) in stores.items()
+            name: _in_process(_online, folder, kind, name, n)[0]
+            for name, (kind, n) in stores.items()
         }
     own = found["own"]
     return {
@@ -102,10 +103,10 @@ def join(folder: Path, scale: int) -> dict[str, Any]:
     """Join 1,000,000 requests with 11 features; 50 snapshots per user, string ids."""
     rows, users = 1_000_000 // scale, 20_000 // scale
     _write_requests(folder, rows=rows, users=users, features=11)
-    bare, _ = _apart(_bare_asof, folder)
-    own, own_gb = _apart(_feast_join, folder, OWN, "own", 11, False)
-    frame, _ = _apart(_feast_join, folder, OWN, "frame", 11, True)
-    stock, stock_gb = _apart(_feast_join, folder, STOCK, "stock", 11, True)
+    bare, _ = _in_process(_bare_asof, folder)
+    own, own_gb = _in_process(_feast_join, folder, OWN, "own", 11, False)
+    frame, _ = _in_process(_feast_join, folder, OWN, "frame", 11, True)
+    stock, stock_gb = _in_process(_feast_join, folder, STOCK, "stock", 11, True)
     assert own["rows"] == stock["rows"] == rows
     assert abs(own["sum"] - stock["sum"]) < 1e-6 * abs(stock["sum"])
     return {
@@ -128,7 +129,7 @@ def big_join(folder: Path, scale: int) -> dict[str, Any]:
     """Join 10,000,000 requests with 20 features at once; requests from Parquet, result in Arrow."""
     rows, users = 10_000_000 // scale, 200_000 // scale
     _write_requests(folder, rows=rows, users=users, features=20)
-    own, peak_gb = _apart(_feast_join, folder, OWN, "own", 20, False)
+    own, peak_gb = _in_process(_feast_join, folder, OWN, "own", 20, False)
     assert own["rows"] == rows
     return {
         "big_join_rows": rows,
@@ -143,7 +144,7 @@ def featurize(folder: Path, scale: int) -> dict[str, Any]:
     sizes = (1_000_000 // scale, 10_000_000 // scale)
     lakes = []
     for events in sizes:
-        lake, peak_gb = _apart(_incremental, folder / str(events), events, 100_000 // scale)
+        lake, peak_gb = _in_process(_incremental, folder / str(events), events, 100_000 // scale)
         lakes.append(lake | {"peak_gb": peak_gb})
     small, large = (lake["day_seconds"]["together"] for lake in lakes)
     request = lakes[-1]["request"]
@@ -220,7 +221,9 @@ def _feast_join(
     return {"seconds": round(min(taken), 2), "rows": rows, "sum": total}
 
 
-def _apart(work: Callable[..., dict[str, Any]], *arguments: Any) -> tuple[dict[str, Any], float]:
+def _in_process(
+    work: Callable[..., dict[str, Any]], *arguments: Any
+) -> tuple[dict[str, Any], float]:
     """Run `work` in a separate process; returns its result and its peak memory in GB."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measured, work, arguments).result()

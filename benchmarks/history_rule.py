@@ -99,7 +99,7 @@ class World:
         users = publisher.users(0, world.users_on(days - 1))
         chosen = pc.is_in(every.column(c.EVENT_TYPE), value_set=pa.array(TARGETS))
         self.events = every.filter(chosen)
-        self.asked = _asked(every).filter(chosen).to_numpy()
+        self.asked = _page_times(every).filter(chosen).to_numpy()
         self.time = microseconds(self.events.column(c.EVENT_TIMESTAMP)).to_numpy()
         self.catalogue = Catalogue.from_items(items)
         names, self.user = np.unique(self.events.column(c.USER_ID).to_numpy(), return_inverse=True)
@@ -175,7 +175,7 @@ class World:
         return ItemState(pack_id="none", as_of=0, state=state)
 
 
-def _asked(every: pa.Table) -> pa.Array:
+def _page_times(every: pa.Table) -> pa.Array:
     """Time when the page of each event was requested: the first event with its `request_id`."""
     pages = every.select([c.USER_ID, c.REQUEST_ID])
     pages = pages.append_column("t", microseconds(every.column(c.EVENT_TIMESTAMP)))
@@ -213,7 +213,7 @@ def main() -> None:
             queries, relevant = world.requests(log_type, "validation")
             validation = Validation([(queries, world.no_items, relevant)])
             if rule == "first":
-                repeats.append(1 - len(data.item_idx) / len(data.every.item_idx))
+                repeats.append(1 - len(data.item_idx) / len(data.all_events.item_idx))
             for name, config in SOURCES.items():
                 began = time.perf_counter()
                 parsed = registry.parse_source(json.dumps(config))

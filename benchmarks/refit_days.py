@@ -41,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"SHORTLIST_HOME": folder, "PREFECT_HOME": f"{folder}/prefect"}
         started = time.perf_counter()
-        days = live(arguments.days)
+        days = train_and_judge_days(arguments.days)
         seconds = time.perf_counter() - started
     everyone = pa.concat_tables([day.pop("users") for day in days])
     result = {
@@ -56,7 +56,7 @@ def main() -> None:
     report(result, arguments.out)
 
 
-def live(days: int) -> list[dict[str, Any]]:
+def train_and_judge_days(days: int) -> list[dict[str, Any]]:
     """Train on the evening before each of the world's last days and evaluate on that day."""
     from flows.runtime.configuration import load_run_config
 
@@ -70,7 +70,7 @@ def live(days: int) -> list[dict[str, Any]]:
         simulated = base.data.simulated.model_copy(update={"log_days": day})
         data = base.data.model_copy(update={"hold_back": 0.0, "simulated": simulated})
         config = base.model_copy(update={"data": data})
-        take_in(settings, config)
+        ingest_and_featurize(settings, config)
         if run is not None:
             window = (world.midnight(day - 1), world.midnight(day))
             figures.append(judge(settings, run, window))
@@ -80,7 +80,7 @@ def live(days: int) -> list[dict[str, Any]]:
     return figures
 
 
-def take_in(settings: Settings, config: RunConfig) -> None:
+def ingest_and_featurize(settings: Settings, config: RunConfig) -> None:
     """Ingest, validate and featurize the log up to this day."""
     from flows.ingest import ingest_flow
     from flows.refresh import refresh

@@ -24,7 +24,7 @@ from benchmarks._sequence_arguments import (
     work_folder,
 )
 from benchmarks._sequence_protocol import FormatError, Sequences
-from benchmarks._sequence_runs import GRIDS, Environment, fit_baseline, judge, kept, run_seed
+from benchmarks._sequence_runs import GRIDS, Environment, cached, fit_baseline, judge, run_seed
 from models.baselines import ease
 from models.checkpoint import CheckpointError
 from models.sequence.choose import Statistics
@@ -65,7 +65,7 @@ def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
             work_folder(arguments, {"kind": arguments.model, "grid": GRIDS.get(arguments.model)})
             / "figures.json"
         )
-        return result | kept(path, lambda: run_baseline(sequences, arguments.model))
+        return result | cached(path, lambda: run_baseline(sequences, arguments.model))
     if arguments.model == "blend":
         from benchmarks._sequence_blend import run_blend
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks._result import about_machine, report
 from benchmarks._sequence_protocol import FormatError, Sequences
-from benchmarks._sequence_runs import kept
+from benchmarks._sequence_runs import cached
 from benchmarks._sequence_speed_own import measure_matmul, run_epochs, run_steps
 from models.sequence.sasrec import SasrecConfig
 from models.training import OptimiserConfig
@@ -47,7 +47,7 @@ def main() -> None:
     arguments.work = work_folder(arguments)
     measured: dict[str, Any] = {}
     for name, measure in parts_of(sequences, arguments).items():
-        measured[name] = kept(arguments.work / f"{name.replace(' ', '-')}.json", measure)
+        measured[name] = cached(arguments.work / f"{name.replace(' ', '-')}.json", measure)
         print(name, json.dumps(measured[name]), flush=True)
     about = about_machine()
     result = {

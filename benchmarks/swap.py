@@ -69,7 +69,7 @@ def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[s
     week = Lake(settings.lake).interactions()
     users = sorted(set(week.column("user_id").to_pylist()))[:200]
     processes = [psutil.Process(worker.pid) for worker in live_workers(settings)]
-    calm, _ = asked(url, users, lambda: time.sleep(30), processes)
+    calm, _ = ask_while(url, users, lambda: time.sleep(30), processes)
     steady = max(process.memory_info().rss for process in processes)
     seconds: list[float] = []
 
@@ -83,7 +83,7 @@ def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[s
                 wait_for_workers(settings, another)
             seconds.append(time.perf_counter() - started)
 
-    busy, peak = asked(url, users, swap_all, processes)
+    busy, peak = ask_while(url, users, swap_all, processes)
     return {
         "clients": CLIENTS,
         "without_swaps": calm,
@@ -97,7 +97,7 @@ def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[s
     }
 
 
-def asked(
+def ask_while(
     url: str, users: list[str], work: Any, processes: list[psutil.Process]
 ) -> tuple[dict[str, Any], int]:
     """Send requests with all clients while `work` runs; returns response times and peak bytes."""

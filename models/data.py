@@ -29,8 +29,8 @@ class TrainingData:
     """Positive events of the retrieval-train window, sorted by user, then time, then source order.
 
     The events of user row u are `offsets[u]:offsets[u + 1]`. They form the user's history at the
-    end of the window: each item once, or every event where repeats are allowed. `every` holds all
-    events.
+    end of the window: each item once, or every event where repeats are allowed. `all_events` has
+    all events.
     """
 
     catalogue: Catalogue
@@ -57,7 +57,7 @@ class TrainingData:
     ) -> "TrainingData":
         """Build the histories from all events, by the rule of `shortlist/counting.py`."""
         known = log.in_catalogue
-        rows = known.kept()
+        rows = known.history_rows()
         return cls(
             catalogue=catalogue,
             user_ids=user_ids,
@@ -72,7 +72,7 @@ class TrainingData:
         )
 
     @cached_property
-    def every(self) -> UserLog:
+    def all_events(self) -> UserLog:
         """All target events: with repeats, items outside the catalogue, and arrival times."""
         return self.log or UserLog.build(
             self.user_row,

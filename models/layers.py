@@ -112,7 +112,7 @@ class ItemEmbedding(nn.Module):
     def device(self) -> torch.device:
         return self.known.device
 
-    def every(self) -> Tensor:
+    def all_items(self) -> Tensor:
         """(N + 1,) int64: all item_idx."""
         return torch.arange(len(self.known), device=self.device)
 

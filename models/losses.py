@@ -37,7 +37,10 @@ def full_softmax(
     """
     with _without_autocast(queries):
         return _FullSoftmax.apply(  # pyright: ignore
-            _full(queries), _full(items), targets, None if bias is None else _full(bias)
+            _as_float32(queries),
+            _as_float32(items),
+            targets,
+            None if bias is None else _as_float32(bias),
         )
 
 
@@ -46,7 +49,7 @@ def _without_autocast(like: Tensor) -> torch.autocast:
     return torch.autocast(like.device.type, enabled=False)
 
 
-def _full(values: Tensor) -> Tensor:
+def _as_float32(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
@@ -157,12 +160,12 @@ def shared_softmax(
         Scalar mean.
     """
     with _without_autocast(queries):
-        queries, items = _full(queries), _full(items)
+        queries, items = _as_float32(queries), _as_float32(items)
         positive = (queries * F.embedding(targets, items)).sum(1)
         drawn = F.embedding(negatives, items)
-        drawn_bias = None if bias is None else _full(bias[negatives])
+        drawn_bias = None if bias is None else _as_float32(bias[negatives])
         if bias is not None:
-            positive = positive + _full(bias[targets])
+            positive = positive + _as_float32(bias[targets])
         place = torch.searchsorted(negatives, targets).clamp(max=len(negatives) - 1)
         hit = torch.nonzero(negatives[place] == targets).ravel()
         log_expected = math.log(len(negatives) / (len(items) - 1))

@@ -195,7 +195,7 @@ def train(
             _check_epoch(name, epoch, total, count, config)
             done.losses.append(total / count)
             model.eval()
-            with torch.no_grad(), _swapped(parameters, averaged):
+            with torch.no_grad(), _with_averages(parameters, averaged):
                 ndcg = validate() if options.epochs is None else math.nan
                 done.figures.append(ndcg)
                 if math.isnan(ndcg) or ndcg > done.best_ndcg:
@@ -254,20 +254,20 @@ def _precision(options: TrainingOptions) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _swapped(parameters: list[nn.Parameter], averaged: list[Tensor]) -> Iterator[None]:
+def _with_averages(parameters: list[nn.Parameter], averaged: list[Tensor]) -> Iterator[None]:
     """Use the averaged weights inside the block; restore the model's own weights afterwards."""
     if not averaged:
         yield
         return
     own = [p.detach().clone() for p in parameters]
-    _put(parameters, averaged)
+    _copy_into(parameters, averaged)
     try:
         yield
     finally:
-        _put(parameters, own)
+        _copy_into(parameters, own)
 
 
-def _put(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
+def _copy_into(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
     for parameter, value in zip(parameters, values, strict=True):
         parameter.detach().copy_(value)
 

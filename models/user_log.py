@@ -102,7 +102,7 @@ class UserLog:
             repeat_after=self.repeat_after,
         )
 
-    def to_find(self) -> np.ndarray:
+    def target_rows(self) -> np.ndarray:
         """Rows of the events that are recommendation targets, sorted by user, then `place`.
 
         These are the first event of each user and item, and each event at least `repeat_after`
@@ -112,7 +112,7 @@ class UserLog:
         previous = previous_times(pair, self.time[order])
         return order[may_be_found(previous, self.time[order], after=self.repeat_after)]
 
-    def kept(self) -> np.ndarray:
+    def history_rows(self) -> np.ndarray:
         """Rows of the events in each user's final history, sorted by user, then `place`."""
         return self.newest(*self._pairs())
 
@@ -205,5 +205,5 @@ class UserLog:
         """
         late = (np.diff(self.place) < 0) & (np.diff(self.user_row) == 0)
         in_time = np.bincount(self.user_row[1:][late], minlength=self.num_users) == 0
-        kept = np.bincount(self.user_row[self.kept()], minlength=self.num_users)
+        kept = np.bincount(self.user_row[self.history_rows()], minlength=self.num_users)
         return in_time & (kept == np.diff(self.offsets))

@@ -51,8 +51,8 @@ class RequestExamples:
         self.data = data
         self.max_history = max_history
         self.rng = rng
-        log = data.every.in_catalogue
-        new = log.to_find()
+        log = data.all_events.in_catalogue
+        new = log.target_rows()
         self.item_idx, time, user_row = log.item_idx[new], log.time[new], log.user_row[new]
         first = np.ones(len(new), dtype=bool)
         first[1:] = (np.diff(time) != 0) | (np.diff(user_row) != 0)
@@ -78,7 +78,7 @@ class RequestExamples:
     def queries(self, requests: np.ndarray) -> Queries:
         """(B,) request numbers -> `Queries` with the newest `max_history` events before each."""
         data, begin, user = self.data, self.begin[requests], self.user_row[requests]
-        log = data.every.in_catalogue
+        log = data.all_events.in_catalogue
         event = log.histories(user, self._known[requests], limit=self.max_history)
         real = event >= 0
         at = self.at[requests]
@@ -106,7 +106,7 @@ class RequestExamples:
 
         The training window holds only target events, so event-type states and searches are empty.
         """
-        every = self.data.every
+        every = self.data.all_events
         R = len(self.begin)
         state = every.states(self.user_row, self.at)
         of_items = every.with_items

@@ -141,7 +141,7 @@ class TwoTower(nn.Module):
         return {"profile_cardinalities": list(self.profile_cardinalities)}
 
     def item_vectors(self) -> Tensor:
-        return self.items(self.embed(self.embed.every()))
+        return self.items(self.embed(self.embed.all_items()))
 
     def encode(self, queries: Queries) -> Tensor:
         history = self.history(queries)

@@ -109,7 +109,7 @@ class SequenceModel(nn.Module):
     def item_vectors(self) -> Tensor:
         """(N + 1, D), or (N + 1, D + 1) with the bias as last dimension, so that inner products
         with `encode` include it."""
-        every = self.embed.every()
+        every = self.embed.all_items()
         vectors = self._for_scores(self.embed(every))
         if self.bias is None:
             return vectors
@@ -157,7 +157,7 @@ class SequenceModel(nn.Module):
             len(self.embed.known), generator=self.generator, device=self.embed.device
         )
         drop_id = chance < self.config.unknown_item_rate
-        every = self.embed.every()
+        every = self.embed.all_items()
         embedded = self.embed(every, drop_id=drop_id)
         place = torch.nonzero(batch.targets.ravel()).ravel()
         states = self.states(batch, embedded=embedded).flatten(0, 1)[place]

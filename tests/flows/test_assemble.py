@@ -41,5 +41,12 @@ def test_histories_carry_the_type_of_each_items_newest_event():
     types = ("purchase", "purchase", "click", "dislike")
     assert data.type_code.tolist() == [EVENT_CODE[name] for name in types]
     np.testing.assert_array_equal(data.value, [9.5, 3.0, np.nan, np.nan])
-    assert data.every.item_idx.tolist() == [2, 4, 1, 2, 1, 3]  # the repeat and the unknown count
+    assert data.all_events.item_idx.tolist() == [
+        2,
+        4,
+        1,
+        2,
+        1,
+        3,
+    ]  # the repeat and the unknown count
     assert data.num_event_types == 3
