@@ -1,9 +1,9 @@
 """Runs the command line in a child of a process that has imported the heavy libraries already.
 
 Importing Feast, Great Expectations, torch, scikit-learn and Evidently costs ten to twenty seconds
-of processor time, and the tests run about a hundred commands. Each command is still a process of its
-own, with its environment, working directory, output and exit code; Prefect and this project's code
-are imported in it. tests/flows/test_end_to_end.py runs some commands without this.
+of CPU time, and the tests run about a hundred commands. Each command is still a separate process
+with its environment, working directory, output and exit code. It imports Prefect and this project's
+code. tests/flows/test_end_to_end.py runs some commands without this.
 """
 
 import atexit
