@@ -33,8 +33,7 @@ def featurize_flow(
     target_events: tuple[str, ...],
     until: int,
     tick: int = DAILY,
-    once: bool = True,
-    low_rating: float | None = None,
+    lists: ListRules = ListRules(),
 ) -> dict[str, Any]:
     """Bring every feature to `until` (microseconds; only events strictly before it are seen).
 
@@ -42,8 +41,7 @@ def featurize_flow(
 
     Args:
         tick: of item features, microseconds.
-        once: whether a history holds each item once, not every event.
-        low_rating: ratings up to this value refuse their item.
+        lists: what else counts, and what lists of a user's events hold.
 
     Raises:
         LakeError: nothing was validated yet.
@@ -59,7 +57,7 @@ def featurize_flow(
                 f" for {moment_text(until)}; features are never set back (remove the folder to"
                 " build anew)"
             )
-        return featurize_task(target_events, until, tick, ListRules(once, low_rating))
+        return featurize_task(target_events, until, tick, lists)
 
 
 @task(name="build", **RETRIED)

@@ -73,9 +73,7 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
     else:
         print(f"refresh: nothing was posted or shown ({settings.events} is empty)")
     data = run_config.data
-    features = featurize_flow(
-        data.target_events, until, run_config.tick, data.lists.once, data.lists.low_rating
-    )
+    features = featurize_flow(data.target_events, until, run_config.tick, data.lists)
     if failed is not None:
         raise failed
     return {"ingested": ingested, "until": until, "features": features}

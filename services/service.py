@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from services import metrics
 from services.errors import ClearErrors, quiet_client_errors
-from services.event_log import EventLog
+from services.event_log import EventLog, excluded_by
 from services.heartbeats import Heartbeats
 from services.hot_swap import HotSwap
 from services.locate import check_can_serve, find_release, pinned_by
@@ -83,7 +83,9 @@ class RecommenderService:
         ClearErrors.release_id = staticmethod(lambda: self.serving.release_id)
         self.serving_log = ServingLog(self.settings.serving_log)
         self.answer_log = ServingLog(self.settings.answer_log)
-        self.event_log = EventLog(self.settings.events, now=self.clock.now)
+        self.event_log = EventLog(
+            self.settings.events, now=self.clock.now, excluded=excluded_by(self.settings)
+        )
         self.hot_swap.start()
         self.heartbeats = Heartbeats(self.settings, self.readiness)
         ready = self.readiness()
@@ -165,7 +167,8 @@ class RecommenderService:
         The whole post is refused if one event is in the future or has a value that cannot be. An
         event about an item that the catalogue does not have is stored, counted in `unknown_items`
         and used as soon as the item is known. An event_id that was posted before is counted as a
-        duplicate and changes nothing.
+        duplicate and changes nothing. If the tail of posted events can't be written, `waiting` says
+        how many acknowledged events answers don't know yet.
         """
         with metrics.SECONDS.labels("events").time():
             serving = self.serving
@@ -178,19 +181,23 @@ class RecommenderService:
                     wall = self.clock.kind == "wall"
                     rows = [stored(event, received=moment, wall=wall) for event in request.events]
                     new = self.event_log.append(rows)
-                self.clock.advance(max(row["event_timestamp"] for row in rows) + 1)
             except (OSError, sqlite3.Error) as error:
-                log.exception("events: the inbox or the tail cannot be written")
+                log.exception("events: the inbox cannot be written, or the tail not be read")
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 refusal = f"this post was not stored ({reason}); post it again later"
                 # BentoML hides the text of a 503 that is raised, and sends a response as it is.
                 return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
+            try:
+                self.clock.advance(max(row["event_timestamp"] for row in rows) + 1)
+            except OSError:  # the events are stored; the next post moves the file as well
+                log.exception("events: the home's clock cannot be written")
             answer = EventsResponse(
                 request_id=uuid.uuid4().hex,
                 release_id=serving.release_id,
                 accepted=len(new),
                 duplicates=len(rows) - len(new),
                 unknown_items=sum(is_unknown(row.get("item_id"), serving) for row in new),
+                waiting=self.event_log.num_waiting,
             )
             accepted = [row["event_id"] for row in new]
             self.log_answer("events", answer, received_at=received, event_ids=accepted)

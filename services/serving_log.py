@@ -69,8 +69,8 @@ class ServingLog:
 def entry_of(
     slate: "Slate", *, request_id: str, user_id: str, at: int, clock: str, seconds: float
 ) -> dict[str, Any]:
-    """One line: the keys of SERVING_LOG, items nested, and as_of by view, the clock and the
-    milliseconds it took.
+    """One line: the keys of SERVING_LOG, items nested, and by view as_of and the base row's stamp,
+    the clock and the milliseconds it took.
     """
     return {
         "request_id": request_id,
@@ -82,6 +82,7 @@ def entry_of(
         "event_timestamp": at,
         "user_as_of": slate.user_as_of or None,
         "as_of": {view: time or None for view, time in slate.as_of.items()},
+        "stamps": slate.stamps,
         "clock": clock,
         "delta_epoch": 0,
         "rules_version": slate.rules_version,

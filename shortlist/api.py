@@ -203,6 +203,11 @@ class EventsResponse(Body):
     unknown_items: int = Field(
         default=0, description="accepted events whose item is not in the catalogue yet"
     )
+    waiting: int = Field(
+        default=0,
+        description="accepted events, of this post and before, that the worker could not add to the"
+        " users' states yet; it does so as soon as it can",
+    )
 
 
 class RefusedRelease(Body):

@@ -36,7 +36,7 @@ class HomeClock:
     def __init__(self, settings: Settings, kind: ClockKind, *, start: int = 0):
         self.kind: ClockKind = settings.clock or kind
         self.path = settings.home / "clock.json"
-        self._start = start
+        self._start = start  # no earlier than this: the file may be missing, or not writable
         self._lock = settings.events / ".lock"
         self._turnstile = settings.events / ".turnstile"
         self._cut = settings.events / "cut.json"
@@ -51,12 +51,19 @@ class HomeClock:
         """Move the replay clock forward to `to` microseconds.
 
         Does nothing if the clock is already there, or with the wall clock.
+
+        Raises:
+            OSError: the file can't be written. This process continues at `to`, and the next call
+                writes it.
         """
-        if self.kind == "wall" or to <= self.now():
+        if self.kind == "wall":
+            return
+        self._start = max(self._start, to)
+        if self._start <= _read(self.path):
             return
         with _locked(self.path.with_name(".clock.lock"), fcntl.LOCK_EX):
-            if to > _read(self.path):
-                write_json(self.path, {"now": to})
+            if self._start > _read(self.path):
+                write_json(self.path, {"now": self._start})
 
     @contextmanager
     def stamping(self) -> Iterator[int]:

@@ -12,6 +12,9 @@
 6. Independent of the target events: an event whose type has an event group
    (`event_groups.GROUP_OF`) counts in the state of that group. A search with a query is added to
    the last searches. A refusal of an item (shortlist/refusals.py) is added to the refused items.
+7. A rating of `[data] like_threshold` or more is also a `like` right after it (`with_like`). Events
+   that match `[data] exclude` count nowhere. Staging applies both to everything that enters the
+   lake. The tail does so for posted events (datasets/posted.py evaluates `exclude`).
 
 Three implementations follow these rules: `feature_store/states/target_sql.py` with
 `offline/event_lists.py` (batch, in SQL), `feature_store/online/user_state.py` with `fold.py` (tail,
@@ -19,7 +22,7 @@ one event at a time), and `models/user_log.py` (training, all users at once). A 
 compares them: `tests/feature_repo/test_what_an_event_counts.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +61,31 @@ TARGET_STATE = (
 
 @dataclass(frozen=True)
 class ListRules:
-    """Rules for a user's event lists, shared by the stored states and the tail."""
+    """What counts of a user's events and what lists hold, shared by stored states and tail."""
 
     once: bool = True
     """True: a history holds each item once. False: it holds every event."""
     low_rating: float | None = None
     """A rating up to this value counts as a refusal of the item; None: no rating does."""
+    like_threshold: float | None = None
+    """A rating this high is also a `like`; None: no rating is. The lake holds these likes."""
+    exclude: tuple[str, ...] = ()
+    """SQL conditions of events that don't count. The lake doesn't hold such events."""
+
+
+LIKE_ID = "-like"
+"""How the event_id of a `like` ends that a rating has made; the rating's event_id stands before."""
+
+
+def with_like(event: dict[str, Any], threshold: float | None) -> Iterator[dict[str, Any]]:
+    """A posted event, and the `like` that it also is if its rating is as high as `threshold`."""
+    yield event
+    value = event.get("value")
+    if threshold is None or event["event_type"] != "rating" or value is None:
+        return
+    if value >= threshold:
+        given = event.get("event_id")
+        yield event | {"event_type": "like", "event_id": given and given + LIKE_ID}
 
 
 def known_at(time: np.ndarray, arrived: np.ndarray, *, posted: np.ndarray) -> np.ndarray:

@@ -92,12 +92,14 @@ def compare(
     snapshots: Path,
     packs: Mapping[int, FeaturePack],
     published: Mapping[str, pa.Table] | None = None,
+    events: Sequence[Path] = (),
 ) -> Comparison:
     """Compare responses of one release with what the lake's states and `packs` (by tick) say.
 
     Args:
         reader: point-in-time states out of the lake.
         snapshots: the folder of those states.
+        events: Parquet files of the events of those states.
         catalogue: the release's.
         published: {pack_id: the catalogue that was served with it}; the release's rows otherwise.
     """
@@ -106,7 +108,7 @@ def compare(
     names = [schema.names[i] for i in columns]
     found.compared = tuple(names)
     tick = tick_of(snapshots)
-    rows, lags = states_as_logged(logged, reader, snapshots=snapshots, tick=tick)
+    rows, lags = states_as_logged(logged, reader, snapshots=snapshots, tick=tick, events=events)
     found.lags = lags | {"item_state": pack_lag(logged, tick=tick)}
     live = {name: catalogue.with_current(items) for name, items in (published or {}).items()}
     aligned = {

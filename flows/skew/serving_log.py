@@ -89,6 +89,7 @@ def _logged(entry: dict[str, Any]) -> Logged:
         at=entry["event_timestamp"],
         clock=entry["clock"],
         as_of={view: time or 0 for view, time in entry["as_of"].items()},
+        stamps=entry.get("stamps", {}),
         pack_id=entry["pack_id"],
         pack_as_of=_pack_as_of(entry),
         item_ids=[item["item_id"] for item in entry["items"]],

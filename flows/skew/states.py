@@ -6,15 +6,15 @@ contexts have a row a tick: theirs are behind by the ticks that the service had 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flows.skew.refreshed import with_view, without_later_refreshes
 from shortlist.feature_store import FeatureReader, stamps_around
-from shortlist.features.event_groups import USER_GROUP_STATE
-from shortlist.features.finalize import CONTEXT_STATE, USER_STATE, RequestRows
+from shortlist.features.finalize import RequestRows
 from shortlist.ticks import newest_tick
 
 SECONDS_PER_DAY = 86_400
@@ -34,6 +34,8 @@ class Logged:
     item_ids: Sequence[str]
     features: np.ndarray  # (C, F) float32
     pack_id: str = ""
+    stamps: dict[str, int] = field(default_factory=dict)
+    """View -> moment up to which its base row held all events; lines of before have none."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,12 @@ class Lag:
 
 
 def states_as_logged(
-    logged: Sequence[Logged], reader: FeatureReader, *, snapshots: Path, tick: int
+    logged: Sequence[Logged],
+    reader: FeatureReader,
+    *,
+    snapshots: Path,
+    tick: int,
+    events: Sequence[Path] = (),
 ) -> tuple[RequestRows, dict[str, Lag]]:
     """The lake's states of each request, every view as of what was served of it.
 
@@ -80,6 +87,8 @@ def states_as_logged(
         reader: point-in-time states out of the lake.
         snapshots: the folder of those states.
         tick: their grid, microseconds.
+        events: Parquet files of what the states were built from, where it may have come while the
+            requests were answered (refreshed.py).
 
     Returns:
         Rows stamped with the logged request times, and the lag of each view.
@@ -87,7 +96,14 @@ def states_as_logged(
     users = [response.user_id for response in logged]
     contexts = [response.context_id for response in logged]
     at = np.array([response.at for response in logged], dtype=np.int64)
-    newest = rows = reader.read(users, contexts, at)
+    newest = reader.read(users, contexts, at)
+    newest = rows = without_later_refreshes(
+        newest,
+        reader,
+        stamps=[response.stamps for response in logged],
+        events=events,
+        snapshots=snapshots,
+    )
     lags = {}
     for view, latest in newest.as_of.items():
         served = np.array([response.as_of[view] for response in logged], dtype=np.int64)
@@ -98,7 +114,7 @@ def states_as_logged(
             keys = contexts if by_tick else users
             had, missed = stamps_around(snapshots, view, keys=keys, as_of=served, at=at)
             older = reader.read(users, contexts, np.where(behind, had, at))
-            rows = _with_view(rows, older, view)
+            rows = with_view(rows, older, view)
             if by_tick:
                 since_missed = newest_tick(at, tick) - (missed - tick)
                 seconds = np.where(behind, since_missed, 0) / 1e6
@@ -125,23 +141,3 @@ def pack_lag(logged: Sequence[Logged], *, tick: int) -> Lag:
 def _on_the_wall(logged: Sequence[Logged]) -> np.ndarray:
     """A replay takes a window of weeks through one pack on purpose: its days are not counted."""
     return np.array([response.clock == "wall" for response in logged])
-
-
-def _with_view(rows: RequestRows, other: RequestRows, view: str) -> RequestRows:
-    """`rows` with the states of one view out of `other`; profiles stay as of the request, since no
-    time of theirs is logged.
-    """
-    if view == "context_trend":
-        return replace(rows, context=rows.context | {n: other.context[n] for n in CONTEXT_STATE})
-    if view == "user_searches":
-        return replace(rows, searches=other.searches)
-    if view == "user_kinds":
-        return replace(rows, user=rows.user | {name: other.user[name] for name in USER_GROUP_STATE})
-    return replace(
-        rows,
-        user=rows.user | {name: other.user[name] for name in USER_STATE},
-        history_items=other.history_items,
-        history_times=other.history_times,
-        history_values=other.history_values,
-        history_types=other.history_types,
-    )

@@ -13,8 +13,8 @@ from flows.validate import validate_batch
 from shortlist.config import Settings
 from shortlist.datasets.config import DataConfig, InteractionFile
 from shortlist.datasets.locate import SourceFile
+from shortlist.datasets.posted import POSTED
 from shortlist.datasets.readers import open_raw
-from shortlist.datasets.service_log import POSTED
 from shortlist.datasets.staging import Stager, complete
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake.engine import connect

@@ -54,6 +54,7 @@ class Slate:
     context_id: str
     user_as_of: int
     as_of: dict[str, int]  # feature view -> time of the newest event in its state, 0 for none
+    stamps: dict[str, int]  # feature view -> moment up to which its base row is complete, 0: no row
     features: list[list[float]]  # per shown item, in the order of the ranking schema
     propensities: list[float]
     pack_id: str
@@ -178,6 +179,7 @@ class Recommender:
             context_id=context,
             user_as_of=int(rows.user_as_of[0]),
             as_of={view: int(times[0]) for view, times in rows.as_of.items()},
+            stamps={view: int(stamps[0]) for view, stamps in rows.stamps.items()},
             features=ranked.features[0, :shown].tolist(),
             propensities=[1.0] * shown,
             pack_id=view.items.pack_id,

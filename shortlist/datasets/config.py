@@ -310,8 +310,13 @@ class DataConfig(Config):
 
     @property
     def lists(self) -> ListRules:
-        """What a user's lists of events hold."""
-        return ListRules(once=self.repeat_after is None, low_rating=self.low_rating)
+        """What counts of a user's events, and what the lists of them hold."""
+        return ListRules(
+            once=self.repeat_after is None,
+            low_rating=self.low_rating,
+            like_threshold=self.like_threshold,
+            exclude=self.exclude,
+        )
 
     @field_validator("repeats")
     @classmethod

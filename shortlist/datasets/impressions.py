@@ -5,8 +5,9 @@ request and item, so that a line that is read twice is one event. Answers to vis
 are left out: they belong to nobody's state.
 
 `ingested_at` is the time of the ingest and later than every answer of the batch: online rows hold
-an impression from the next refresh on, so states that are recomputed for an earlier time must not
-hold it. (The replay clock may be behind the answers, since only posts move it.)
+an impression once this refresh has ended, so states that are recomputed for a time before the
+ingest must not hold it. (The replay clock may be behind the answers, since only posts move it.) For
+answers that were made during the refresh, the log has the stamps of their base rows.
 """
 
 from dataclasses import dataclass

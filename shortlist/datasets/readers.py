@@ -9,7 +9,8 @@ import gzip
 import io
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,6 @@ def _jsonl(file: SourceFile, wanted: list[str], head: str, *, sparse: bool) -> R
         raise DatasetError(
             f"{file.name}: {', '.join(sorted(lists))}: only one list can be events of their own"
         )
-    paths = [quoted(_json_path(one)) for one in wanted]
     lines_of = (
         f"read_csv({quoted(str(file.path))}, columns = {{'line': 'VARCHAR'}}, auto_detect = false,"
         f" header = false, delim = '\\x01', quote = '', escape = '', {_compression(file)},"
@@ -155,6 +155,17 @@ def _jsonl(file: SourceFile, wanted: list[str], head: str, *, sparse: bool) -> R
     ).replace("'\\x01'", "chr(1)")
     if lists:
         return _exploded(wanted, lists.pop(), lines_of)
+    return replace(objects_of(lines_of, wanted), rejects=True)
+
+
+def objects_of(lines_of: str, wanted: Sequence[str]) -> Raw:
+    """Rows of JSON objects, one a line.
+
+    Args:
+        lines_of: SQL of a relation with a column `line`.
+        wanted: keys of the objects, `a.b` for nested ones.
+    """
+    paths = [quoted(_json_path(one)) for one in wanted]
     relation = (
         "(SELECT line, CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT'"
         f" THEN json_extract_string(line, [{', '.join(paths)}]) END AS v FROM {lines_of}"
@@ -166,7 +177,6 @@ def _jsonl(file: SourceFile, wanted: list[str], head: str, *, sparse: bool) -> R
         types=dict.fromkeys(wanted, "JSON"),
         original=f"struct_pack({LINE} := line)",
         broken="v IS NULL",
-        rejects=True,
     )
 
 

@@ -19,18 +19,17 @@ from shortlist import columns as c
 from shortlist.api import Event
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, SERVING_LOG, TIMESTAMP
-from shortlist.counting import INBOX
+from shortlist.counting import INBOX, ListRules, with_like
 from shortlist.datasets.batch import Batch
-from shortlist.datasets.config import InteractionFile
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.identity import event_ids
 from shortlist.datasets.impressions import stage_impressions
 from shortlist.datasets.locate import SourceFile
+from shortlist.datasets.posted import POSTED, RECEIVED_AT, excluded_ids
 from shortlist.datasets.staging import Stager, stage_event_file
 from shortlist.lake import Lake
 from shortlist.moments import WANT, moment_problem
 
-RECEIVED_AT = "received_at"
 log = logging.getLogger("shortlist.datasets")
 CHUNK_ROWS = 4_096
 """Rows of the serving log that are Python objects at the same time."""
@@ -65,19 +64,6 @@ def read_lines(
                     raise DatasetError(f"{path}: line {number}: {problem}")
                 else:
                     left_out.append(f"{path}: line {number}: {problem}")
-
-
-POSTED = InteractionFile(
-    path="(inbox)",
-    columns={
-        **{name: name for name in INTERACTIONS.names if name not in (c.EVENT_ORDER, c.SOURCE)},
-        c.INGESTED_AT: RECEIVED_AT,
-    },
-    format="jsonl",
-    timestamp_unit="us",
-    sparse=True,
-    exact_ids=True,
-)
 
 
 def stage_service(stager: Stager) -> None:
@@ -140,11 +126,15 @@ def _finished_lines(path: Path, copy: Path) -> Path | None:
     return copy
 
 
-def load_posted_events(settings: Settings, *, now: int) -> Batch:
+def load_posted_events(settings: Settings, *, now: int, lists: ListRules = ListRules()) -> Batch:
     """Events posted to /events as a batch; the catalogue and users are the lake's, new users added.
 
     A line that is no `shortlist.api.Event` is left out with a warning: a refresh sends it to
     quarantine, and an earlier version may have taken it.
+
+    Args:
+        now: microseconds, when lines arrived that don't say so.
+        lists: which events are left out, and which ratings are likes as well.
 
     Raises:
         LakeError: there is no catalogue yet.
@@ -165,6 +155,13 @@ def load_posted_events(settings: Settings, *, now: int) -> Batch:
         rows.append(event.model_dump() | {c.INGESTED_AT: received})
     if left_out:
         log.warning("%d posted lines are no events and left out: %s", len(left_out), left_out[0])
+    excluded = excluded_ids(rows, lists.exclude)
+    rows = [
+        one
+        for row in rows
+        if row[c.EVENT_ID] not in excluded
+        for one in with_like(row, lists.like_threshold)
+    ]
     lake = Lake(settings.lake)
     users = lake.users()
     known = set(users.column(c.USER_ID).to_pylist())

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from shortlist.config import Settings
+from shortlist.counting import LIKE_ID
 from shortlist.datasets.config import (
     OPERATION,
     DataConfig,
@@ -131,15 +132,20 @@ def staged_events_sql(
 ) -> str:
     """SELECT of the rows of one file as they are staged: mapped, with `excluded`, with likes."""
     query = events_sql(raw, table, source=source, where=where, now=now)
-    rules = " OR ".join(f"coalesce(({one}), false)" for one in config.exclude) or "false"
-    query = f"SELECT *, ({rules}) AS excluded FROM ({query})"
+    query = f"SELECT *, {excluded_sql(config.exclude)} AS excluded FROM ({query})"
     if config.like_threshold is not None:
         query = _with_likes(query, config.like_threshold)
     return query
 
 
+def excluded_sql(exclude: Sequence[str]) -> str:
+    """Whether a row is left out. A condition that is NULL leaves nothing out."""
+    rules = " OR ".join(f"coalesce(({one}), false)" for one in exclude)
+    return f"({rules})" if rules else "false"
+
+
 def _with_likes(query: str, threshold: float) -> str:
-    """A `like` right after every rating of `threshold` and more."""
+    """A `like` right after every rating of `threshold` and more: `counting.with_like` in SQL."""
     liked = (
         f"event_type = 'rating' AND value >= {threshold} AND faults IS NULL"
         f" AND {OPERATION} = 'insert'"
@@ -147,7 +153,7 @@ def _with_likes(query: str, threshold: float) -> str:
     return f"""
         SELECT * EXCLUDE (copy_number) REPLACE (
             CASE copy_number WHEN 1 THEN 'like' ELSE event_type END AS event_type,
-            CASE copy_number WHEN 1 THEN event_id || '-like' ELSE event_id END AS event_id
+            CASE copy_number WHEN 1 THEN event_id || '{LIKE_ID}' ELSE event_id END AS event_id
         ) FROM (
             SELECT *, unnest(CASE WHEN {liked} THEN [0, 1] ELSE [0] END) AS copy_number
             FROM ({query})

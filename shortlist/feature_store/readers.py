@@ -1,5 +1,6 @@
 """Feature readers: the states of requests, from Feast's online store or by a point-in-time join."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -75,6 +76,7 @@ class OnlineReader:
             rows, stamps = self.direct.read(user_ids, context_ids, at)
         else:
             rows, stamps = self._through_feast(user_ids, context_ids, at)
+        rows = replace(rows, stamps=stamps)
         if not tails:
             return rows
         target_events, lists = counted_events(self.settings)

@@ -12,7 +12,7 @@ Shapes: B requests, N items, C candidates. `at` is int64 microseconds UTC.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -131,6 +131,10 @@ class RequestRows:
     context: dict[str, np.ndarray]  # CONTEXT_STATE and CONTEXT_ON_DEMAND: (B,)
     searches: list[Searches]  # strictly before `at`
     refusals: list[Refusals]  # strictly before `at`
+    stamps: dict[str, np.ndarray] = field(default_factory=dict)
+    """View -> (B,) int64: the moment up to which the online base row holds all events, 0 without a
+    row. Empty where the states weren't read online.
+    """
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -150,6 +154,7 @@ class RequestRows:
             context={name: values[rows] for name, values in self.context.items()},
             searches=[self.searches[i] for i in rows],
             refusals=[self.refusals[i] for i in rows],
+            stamps={view: stamps[rows] for view, stamps in self.stamps.items()},
         )
 
     @property

@@ -10,7 +10,9 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from shortlist.plain_json import write_json
 
@@ -45,22 +47,36 @@ def lease_holders(root: Path) -> set[str]:
     return set(_leases(root))
 
 
+def dead_holders(root: Path) -> set[str]:
+    """Holders on this machine whose process has died without giving the lease back."""
+    return {
+        holder
+        for holder, lease in _read(root).items()
+        if lease["host"] == socket.gethostname() and not _alive(lease)
+    }
+
+
 def _leases(root: Path) -> dict[str, int]:
     leases = {}
-    for path in (root / "leases").glob("[!.]*.json"):
-        try:
-            lease = json.loads(path.read_text())
-        except FileNotFoundError:  # the run ended its lease meanwhile
-            continue
+    for holder, lease in _read(root).items():
         old = time.time() - lease["since"] > LEASE_DAYS * 86_400
         if old and not _alive(lease):
-            path.unlink(missing_ok=True)
+            end_lease(root, holder)
         else:
-            leases[path.stem] = int(lease["version"])
+            leases[holder] = int(lease["version"])
     return leases
 
 
-def _alive(lease: dict[str, int | str]) -> bool:
+def _read(root: Path) -> dict[str, dict[str, Any]]:
+    """{holder: lease} of all that are there."""
+    found = {}
+    for path in (root / "leases").glob("[!.]*.json"):
+        with suppress(FileNotFoundError):  # given back meanwhile
+            found[path.stem] = json.loads(path.read_text())
+    return found
+
+
+def _alive(lease: dict[str, Any]) -> bool:
     if lease["host"] != socket.gethostname():
         return False
     try:

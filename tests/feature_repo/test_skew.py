@@ -138,6 +138,13 @@ def test_what_is_served_as_the_lake_says_passes_to_the_bit(home: Settings) -> No
     assert report["vectors"] == 24
 
 
+def test_online_rows_say_up_to_when_each_base_row_holds_all_events(home: Settings) -> None:
+    rows = OnlineReader(home).read(USERS, [""] * 4, np.full(4, UNTIL))
+    newest = [START + 2 * DAY + 1, UNTIL, START + 3 * DAY + DAY // 24 + 1, 0]
+    assert rows.stamps["user_stats"].tolist() == newest
+    assert rows.take(np.array([2])).stamps["user_stats"].tolist() == newest[2:3]
+
+
 def test_what_is_served_of_a_new_catalogue_is_compared_with_that_catalogue(home: Settings) -> None:
     items = Lake(home.lake).items()
     rows = items.to_pylist()

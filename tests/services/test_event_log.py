@@ -4,14 +4,18 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from services import event_log
 from services.event_log import EventLog
+from shortlist.feature_store.online import tail
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 30 if os.environ.get("SHORTLIST_ENDURANCE") else 3
@@ -111,6 +115,47 @@ def test_each_event_once_in_a_post_over_posts_and_over_restarts(tmp_path):
     assert second.append([event("c"), event("a"), event("d")]) == [event("d")]
     second.close()
     assert sorted(on_disk(tmp_path)) == ["a", "b", "c", "d"]
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sqlite3.Connection:
+    """Another process' connection, which keeps the tail from being written."""
+    monkeypatch.setattr(tail, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(event_log, "RETRY_SECONDS", 0.01)
+    EventLog(tmp_path).close()  # the file is there
+    other = sqlite3.connect(tmp_path / "tail.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
+def test_a_post_is_acknowledged_while_the_tail_cannot_be_written(tmp_path, locked):
+    """It is on disk: a refusal would make the client post it again, as another event."""
+    log = EventLog(tmp_path)
+    rated = [event(name) | {"user_id": "u", "event_timestamp": 5} for name in "abc"]
+    assert log.append(rated[:2]) == rated[:2]
+    assert log.append(rated) == rated[2:]  # what waits is known
+    assert on_disk(tmp_path) == ["a", "b", "c"]
+    assert (log.num_waiting, log.tail.read(["u"])) == (3, {})
+    locked.execute("COMMIT")
+    while log.num_waiting:
+        threading.Event().wait(0.005)
+    assert [row["event_id"] for row in log.tail.read(["u"])["u"]] == ["a", "b", "c"]
+    assert log.append(rated) == []
+    log.close()
+
+
+def test_too_many_waiting_events_are_refused_before_they_are_written(tmp_path, locked, monkeypatch):
+    monkeypatch.setattr(event_log, "MAX_WAITING", 2)
+    log = EventLog(tmp_path)
+    assert len(log.append([event("a"), event("b")])) == 2
+    with pytest.raises(OSError, match=r"tail.db could not be written for long"):
+        log.append([event("c")])
+    assert on_disk(tmp_path) == ["a", "b"]
+    log.close()
+    locked.execute("COMMIT")
+    restarted = EventLog(tmp_path)
+    assert restarted.append([event("a"), event("b"), event("c")]) == [event("c")]
+    restarted.close()
 
 
 def test_parallel_posts_of_the_same_events_are_accepted_once(tmp_path):

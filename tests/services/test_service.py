@@ -114,6 +114,24 @@ def test_events_about_unknown_items_are_kept_and_counted(service, client):
     assert client.recommend(RecommendRequest(user_id="u11")).items
 
 
+def test_a_stored_post_is_acknowledged_though_the_clock_cannot_be_written(service, client):
+    """A refusal would make the client post it again, as another event."""
+    lock = service.home / ".clock.lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    try:
+        now = client.recommend(RecommendRequest(user_id="u13")).at
+        event = Event(
+            **{"event_id": "late", "user_id": "u13", "item_id": "i3", "event_type": "click"},
+            event_timestamp=now + 5,
+        )
+        assert client.events([event]).accepted == 1
+        assert b'"late"' in inbox(service.home)
+        assert client.recommend(RecommendRequest(user_id="u13")).at > now + 5
+    finally:
+        lock.rmdir()
+
+
 def test_a_search_needs_no_item(service, client):
     done = client.events([Event(user_id="u12", event_type="search", query="drama")])
     assert (done.accepted, done.unknown_items) == (1, 0)

@@ -21,6 +21,7 @@ SLATE = Slate(
     context_id="home|phone|07",
     user_as_of=0,
     as_of={"user_stats": 0, "context_trend": 7},
+    stamps={"user_stats": 3, "context_trend": 8},
     features=[[0.5, 1.0], [0.25, 2.0]],
     propensities=[1.0, 0.5],
     pack_id="p",
@@ -56,6 +57,7 @@ def test_an_entry_reads_back_as_the_contract(tmp_path):
     (line,) = lines(tmp_path)
     assert line["milliseconds"] == 12.3
     assert (line["as_of"], line["clock"]) == ({"user_stats": None, "context_trend": 7}, "wall")
+    assert line["stamps"] == {"user_stats": 3, "context_trend": 8}
 
 
 def test_closing_writes_everything_that_waits(tmp_path):

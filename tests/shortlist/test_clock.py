@@ -4,6 +4,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from shortlist.clock import HomeClock
 from shortlist.config import Settings
 
@@ -17,6 +19,18 @@ def test_the_replay_clock_is_shared_durable_and_only_goes_forward(tmp_path: Path
     assert clock.now() == 250
     assert HomeClock(settings, "replay", start=100).now() == 250
     assert HomeClock(settings, "replay", start=300).now() == 300
+
+
+def test_a_replay_clock_that_cannot_be_written_goes_on_in_its_process(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    clock = HomeClock(settings, "replay", start=100)
+    (tmp_path / ".clock.lock").mkdir()  # no file can be opened here
+    with pytest.raises(OSError, match=r"clock\.lock"):
+        clock.advance(250)
+    assert clock.now() == 250
+    (tmp_path / ".clock.lock").rmdir()
+    clock.advance(200)
+    assert HomeClock(settings, "replay").now() == 250
 
 
 def test_the_wall_clock_is_the_machines(tmp_path: Path) -> None:

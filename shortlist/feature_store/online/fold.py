@@ -1,12 +1,12 @@
 """Folds the tail into base rows: what a request reads is the base plus the events after it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from shortlist.counting import ListRules
+from shortlist.counting import ListRules, with_like
 from shortlist.feature_store.online.event_group_state import (
     EventGroupState,
     update_event_group_state,
@@ -35,7 +35,7 @@ def fold(
             materialize their stamps may differ.
         tails: user_id -> events as posted, each with `known`, in the order of `known`.
         target_events: event types that count as the run's targets.
-        lists: what the base rows' lists hold.
+        lists: what else counts in the base rows.
     """
     user = {name: values.copy() for name, values in rows.user.items()}
     histories = {
@@ -46,7 +46,7 @@ def fold(
     for i, user_id in enumerate(rows.user_ids):
         counted = history = UserState.of(rows, i)
         groups, asked, refused = EventGroupState.of(rows, i), searches[i], refusals[i]
-        for row in in_order(tails.get(user_id, ())):
+        for row in in_order(tails.get(user_id, ()), like_threshold=lists.like_threshold):
             known = row["known"]
             if known > rows.at[i]:
                 break  # not known yet at the request
@@ -76,6 +76,9 @@ def fold(
     return replace(rows, user=user, searches=searches, refusals=refusals, **histories)
 
 
-def in_order(tail: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    """By `known`, then by time, then as they arrived: the order of a batch."""
-    return sorted(tail, key=lambda row: (row["known"], row["event_timestamp"]))
+def in_order(
+    tail: Sequence[dict[str, Any]], *, like_threshold: float | None
+) -> Iterator[dict[str, Any]]:
+    """By `known`, then by time, then as they arrived: the order of a batch, with the likes."""
+    for row in sorted(tail, key=lambda row: (row["known"], row["event_timestamp"])):
+        yield from with_like(row, like_threshold)

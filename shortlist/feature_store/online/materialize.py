@@ -77,13 +77,14 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
 
 
 def counted_events(settings: Settings) -> tuple[frozenset[str], ListRules]:
-    """The target events of the online rows, none before the first materialize, and what their
-    lists hold.
+    """The target events of the online rows, none before the first materialize, and what else counts
+    in them.
     """
     try:
         counted = json.loads((settings.feast / COUNTED).read_text())
     except FileNotFoundError:
         return frozenset(), ListRules()
+    counted["exclude"] = tuple(counted.get("exclude", ()))
     return frozenset(counted.pop("target_events")), ListRules(**counted)
 
 

@@ -18,7 +18,7 @@ import json
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,14 @@ class Tail:
                 del new[event_id]
         return list(new.values())
 
-    def insert(self, events: Iterable[Posted], *, ids_only: bool = False) -> list[Posted]:
+    def insert(
+        self, events: Iterable[Posted], *, ids_only: Container[str] = frozenset()
+    ) -> list[Posted]:
         """Add events in one transaction and return those that were new.
 
         Args:
-            ids_only: remember the ids, so that a repeated post is recognised, but not the events.
+            ids_only: event_ids of those of which only the id is remembered, so that a repeated post
+                is recognised: they don't count.
         """
         connection = self._connection()
         new = []
@@ -71,7 +74,8 @@ class Tail:
         try:
             for event in events:
                 known = known_at(event)
-                payload = None if ids_only or known <= until else json.dumps(event)
+                counts = known > until and event["event_id"] not in ids_only
+                payload = json.dumps(event) if counts else None
                 done = connection.execute(
                     "INSERT OR IGNORE INTO tail VALUES (?, ?, ?, ?)",
                     (event["event_id"], event.get("user_id", ""), known, payload),

@@ -89,7 +89,7 @@ def build_states(
             all types.
         until: microseconds; only events strictly before it that were known by it are read.
         tick: microseconds, a whole part of a day: the grid of items and contexts.
-        lists: what a user's lists of events hold.
+        lists: what a user's lists of events hold, and what the lake did with the events.
         anew: do not go on from what is there.
         profiles: snapshots whose profiles are kept where all is built anew; `folder` itself if not
             given.
@@ -115,6 +115,8 @@ def build_states(
         tick=tick,
         once=lists.once,
         low_rating=lists.low_rating,
+        like_threshold=lists.like_threshold,
+        exclude=lists.exclude,
         folders=lake_folders(files),
     )
     with duckdb.connect() as connection:

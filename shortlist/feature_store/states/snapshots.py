@@ -14,7 +14,7 @@ from shortlist.feature_store.states import target_sql
 from shortlist.ticks import DAILY
 
 FOOTER_BYTES = 65_536
-OLDER = {"tick": DAILY, "once": True, "low_rating": None}
+OLDER = {"tick": DAILY, "once": True, "low_rating": None, "like_threshold": None, "exclude": []}
 """What manifests of older versions leave out."""
 
 
@@ -33,6 +33,10 @@ class Snapshots:
     """Whether a history holds each item once, not every event."""
     low_rating: float | None
     """Ratings up to this value refuse their item."""
+    like_threshold: float | None
+    """Ratings this high are also likes: the lake has these, posted events that are newer don't."""
+    exclude: tuple[str, ...]
+    """Events that the lake leaves out, and the tail of posted events with it."""
     folders: dict[str, dict[str, Any]]
     """Folder of the lake -> {"files": {name: hash of its footer}, "known": (events, xor)}, the
     events that were known by `until` and count in some state. A folder whose files changed is
@@ -44,13 +48,15 @@ class Snapshots:
         """None if there are none, or none that this code can go on from."""
         try:
             found = json.loads((folder / "manifest.json").read_text())
-            return cls(**OLDER | found | {"target_events": tuple(found["target_events"])})
+            found = OLDER | found
+            lists = {name: tuple(found[name]) for name in ("target_events", "exclude")}
+            return cls(**found | lists)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     @property
     def lists(self) -> ListRules:
-        return ListRules(once=self.once, low_rating=self.low_rating)
+        return ListRules(self.once, self.low_rating, self.like_threshold, self.exclude)
 
 
 def can_go_on(

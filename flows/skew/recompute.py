@@ -1,0 +1,110 @@
+"""The lake's states for one check, recomputed in a folder that only this check uses.
+
+A check leases the lake's snapshot and builds under `<home>/skew/<id>/`, so checks and refreshes
+that run at the same time don't disturb each other. What a killed check left is removed by the next.
+"""
+
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from flows.featurize import quietly
+from shortlist import columns as c
+from shortlist.config import Settings
+from shortlist.datasets.service_log import load_posted_events
+from shortlist.feature_store import apply, build_states
+from shortlist.feature_store.states.frozen import side_home
+from shortlist.feature_store.states.snapshots import Snapshots
+from shortlist.lake import Lake
+from shortlist.lake.leases import dead_holders, end_lease, take_lease
+
+HOLDER = "skew-"
+
+
+class SkewError(RuntimeError):
+    """There is nothing to compare, or not with this code; the message says what would be right."""
+
+
+@contextmanager
+def recomputed_states(
+    settings: Settings, target_events: tuple[str, ...], *, until: int
+) -> Iterator[tuple[Settings, list[Path]]]:
+    """A side home with the states of the lake up to the last featurize and of what was posted; and
+    the Parquet files of these events.
+
+    Raises:
+        SkewError: nothing was featurized yet.
+    """
+    snapshots = Snapshots.read(settings.features)
+    if snapshots is None:
+        raise SkewError(f"{settings.features}: no feature snapshots; run `shortlist featurize`")
+    folder = settings.home / "skew"
+    for left in dead_holders(settings.lake):
+        if left.startswith(HOLDER):
+            _give_back(settings, folder / left)
+    version = Lake(settings.lake).manifest.version
+    side = side_home(settings, folder / f"{HOLDER}{uuid.uuid4().hex[:12]}")
+    take_lease(settings.lake, side.home.name, version=version)
+    try:
+        lake = Lake(settings.lake, version=version)
+        side.home.mkdir(parents=True)
+        events = _events_until(
+            lake.interaction_files(), settings, side.home / "events.parquet", snapshots=snapshots
+        )
+        build_states(
+            events,
+            lake.users(),
+            folder=side.features,
+            target_events=target_events,
+            until=until,
+            tick=snapshots.tick,
+            lists=snapshots.lists,
+            anew=True,
+            profiles=settings.features,
+        )
+        quietly(apply, side)
+        yield side, events
+    finally:
+        _give_back(settings, side.home)
+
+
+def _give_back(settings: Settings, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    end_lease(settings.lake, folder.name)
+
+
+def _events_until(
+    files: Sequence[Path], settings: Settings, target: Path, *, snapshots: Snapshots
+) -> list[Path]:
+    """The lake's events before the snapshots' end, and posted ones that became known later.
+
+    Of those known by then a refresh has decided: what the lake doesn't have was refused.
+    """
+    until = snapshots.until
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(
+            f"COPY (SELECT * FROM read_parquet($files, union_by_name = true)"
+            f" WHERE epoch_us(event_timestamp) < {until}) TO '{_quoted(target)}' (FORMAT parquet)",
+            {"files": [str(file) for file in files]},
+        )
+        if not any(settings.events.rglob("*.jsonl")):
+            return [target]
+        posted = load_posted_events(settings, now=until, lists=snapshots.lists).interactions
+        connection.register("posted", posted)
+        new = target.with_name("posted.parquet")
+        kept = connection.sql(
+            f"SELECT * FROM posted ANTI JOIN '{_quoted(target)}' USING ({c.EVENT_ID}) WHERE"
+            f" greatest(epoch_us(event_timestamp) + 1, epoch_us(ingested_at)) > {until}"
+        ).to_arrow_table()
+        pq.write_table(kept.cast(posted.schema), new)
+    return [target, new]
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

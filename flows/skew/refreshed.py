@@ -1,0 +1,155 @@
+"""What a refresh had brought into the online rows at each request.
+
+Posted events are in the next answer. All others (impressions, a file's rows) are known from the
+refresh's `until` on, and in the online rows when the refresh ends. The stamp of the base row, which
+the serving log has, says whether a request came before or after that.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from shortlist import columns as c
+from shortlist.contracts import microseconds
+from shortlist.counting import INBOX
+from shortlist.feature_store import FeatureReader
+from shortlist.feature_store.online.fold import USER_VIEWS, fold
+from shortlist.feature_store.states.snapshots import Snapshots
+from shortlist.feature_store.states.target_sql import KNOWN_AT, listed
+from shortlist.features.event_groups import GROUP_OF, USER_GROUP_STATE
+from shortlist.features.finalize import CONTEXT_STATE, USER_STATE, RequestRows
+from shortlist.features.searches import SEARCH
+from shortlist.lake.engine import parquet
+
+
+def without_later_refreshes(
+    rows: RequestRows,
+    reader: FeatureReader,
+    *,
+    stamps: Sequence[Mapping[str, int]],
+    events: Sequence[Path],
+    snapshots: Path,
+) -> RequestRows:
+    """The states of B requests without what a refresh hadn't brought into their base rows yet.
+
+    Those are the states as of the base row's stamp and the posted events since then. They replace
+    a view only where it would hold such an event: other views stay a recomputation of the lake.
+
+    Args:
+        rows: states of the lake as of each request.
+        reader: of these states.
+        stamps: of each request view -> stamp of its base row; a view without one stays.
+        events: Parquet files of the states' events.
+        snapshots: folder of the states.
+    """
+    built = Snapshots.read(snapshots)
+    if not events or built is None:
+        return rows
+    types = {
+        "user_stats": built.target_events,
+        "user_kinds": tuple(GROUP_OF),
+        "user_searches": (SEARCH,),
+    }
+    at = rows.at
+    for view, of_view in types.items():
+        held = np.array([one.get(view, now) for one, now in zip(stamps, at.tolist(), strict=True)])
+        held = np.minimum(held, at)
+        later = _events_between(events, rows.user_ids, after=held, until=at, types=of_view)
+        early = np.unique([row["place"] for row in later if not row["posted"]]).astype(np.int64)
+        if not len(early):
+            continue
+        some = rows.take(early)
+        base = reader.read(some.user_ids, some.context_ids, held[early])
+        tails = {str(place): [row for row in later if row["place"] == place] for place in early}
+        folded = fold(
+            # One user a request: each has a tail of its own.
+            replace(base, at=some.at, user_ids=list(tails)),
+            dict.fromkeys(USER_VIEWS, held[early]),
+            tails={place: [r for r in tail if r["posted"]] for place, tail in tails.items()},
+            target_events=frozenset(built.target_events),
+            lists=replace(built.lists, like_threshold=None),  # the lake has the likes
+        )
+        rows = _placed(rows, early, folded, view)
+    return rows
+
+
+def _events_between(
+    events: Sequence[Path],
+    user_ids: list[str],
+    *,
+    after: np.ndarray,
+    until: np.ndarray,
+    types: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Events of these types of each request's user that became known after `after`, by `until`, in
+    the order of a batch: with `place` of the request, `known`, and whether they were `posted`.
+    """
+    requests = pa.table(
+        {
+            "place": np.arange(len(user_ids)),
+            c.USER_ID: pa.array(user_ids, pa.string()),
+            "after": after,
+            "until": until,
+        }
+    )
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("requests", requests)
+        found = connection.sql(
+            f"""
+            SELECT place, m AS known, starts_with(source, '{INBOX}') AS posted, {c.USER_ID},
+                {c.ITEM_ID}, {c.EVENT_TYPE}, {c.EVENT_TIMESTAMP}, {c.VALUE}, {c.QUERY}
+            FROM (SELECT *, {KNOWN_AT} AS m FROM {parquet([*events])}) JOIN requests
+                USING ({c.USER_ID})
+            WHERE m > "after" AND m <= "until" AND {c.EVENT_TYPE} IN ({listed(types)})
+            ORDER BY m, {c.EVENT_TIMESTAMP}, {c.EVENT_ORDER}
+            """
+        ).to_arrow_table()
+    times = microseconds(found.column(c.EVENT_TIMESTAMP)).to_pylist()
+    rows = found.drop_columns([c.EVENT_TIMESTAMP]).to_pylist()
+    return [row | {c.EVENT_TIMESTAMP: time} for row, time in zip(rows, times, strict=True)]
+
+
+def _placed(rows: RequestRows, places: np.ndarray, some: RequestRows, view: str) -> RequestRows:
+    """`rows` with one view of the requests at `places` out of `some`."""
+    index = np.arange(len(rows))
+    index[places] = len(rows) + np.arange(len(places))
+    return with_view(rows, _joined(rows, some).take(index), view)
+
+
+def _joined(rows: RequestRows, more: RequestRows) -> RequestRows:
+    """The requests of both."""
+
+    def both(a: Any, b: Any) -> Any:
+        if isinstance(a, dict):
+            return {name: both(a[name], b[name]) for name in a.keys() & b.keys()}
+        return np.concatenate([a, b]) if isinstance(a, np.ndarray) else [*a, *b]
+
+    return RequestRows(
+        **{name: both(value, getattr(more, name)) for name, value in vars(rows).items()}
+    )
+
+
+def with_view(rows: RequestRows, other: RequestRows, view: str) -> RequestRows:
+    """`rows` with the states of one view out of `other`; profiles stay as of the request, since no
+    time of theirs is logged.
+    """
+    if view == "context_trend":
+        return replace(rows, context=rows.context | {n: other.context[n] for n in CONTEXT_STATE})
+    if view == "user_searches":
+        return replace(rows, searches=other.searches)
+    if view == "user_kinds":
+        return replace(rows, user=rows.user | {name: other.user[name] for name in USER_GROUP_STATE})
+    return replace(
+        rows,
+        user=rows.user | {name: other.user[name] for name in USER_STATE},
+        history_items=other.history_items,
+        history_times=other.history_times,
+        history_values=other.history_values,
+        history_types=other.history_types,
+    )
