@@ -19,7 +19,7 @@ from flows.releases.served_releases import most_served, newest_day, response_tim
 from flows.runtime.runs import Run, RunError
 from monitoring.guardrails import load_guardrails
 from monitoring.report import write_reports
-from monitoring.windows import Backdrop, MonitorError, Window
+from monitoring.windows import MonitorError, SharedData, Window
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
@@ -71,7 +71,7 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
     written = write_reports(
         watched.current,
         watched.reference,
-        backdrop=watched.backdrop,
+        shared=watched.shared,
         guardrails=load_guardrails(
             Path(guardrails) if guardrails else run.config.monitor.guardrails
         ),
@@ -106,7 +106,7 @@ class Watched:
 
     current: Window
     reference: Window
-    backdrop: Backdrop
+    shared: SharedData
 
 
 def watched_windows(settings: Settings, run: Run, release: Release) -> Watched:
@@ -140,7 +140,7 @@ def watched_windows(settings: Settings, run: Run, release: Release) -> Watched:
             pq.read_table(release.file(*REFERENCE)),
             events.filter(pa.array(time_ < edges["test"][1])),
         ),
-        backdrop=Backdrop(
+        shared=SharedData(
             catalogue=catalogue,
             item_counts=np.bincount(
                 catalogue.vocab.encode(before.column(c.ITEM_ID).to_pylist()),

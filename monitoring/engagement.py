@@ -1,7 +1,7 @@
-"""An Evidently metric of our own: which share of the shown places was taken, by source or slice.
+"""A custom Evidently metric: share of shown items that were taken, by source, slice or position.
 
-Evidently has ranking metrics over whole lists, none by candidate source. Like `evidently_runs`,
-this module is imported late.
+Evidently's ranking metrics cover whole lists, not single sources. Like `evidently_runs`, this
+module is slow to import, so callers import it inside functions.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ class TakenShare(ByLabelMetric):
 
 
 class TakenShareCalculation(ByLabelCalculation[TakenShare]):
-    """Computes the shares and draws them as bars, current beside reference."""
+    """Computes the shares and draws them as bars for both windows."""
 
     def calculate(
         self, context: Context, current_data: Dataset, reference_data: Dataset | None
@@ -41,7 +41,7 @@ class TakenShareCalculation(ByLabelCalculation[TakenShare]):
         return result, self.result({**reference})
 
     def display_name(self) -> str:
-        return f"Share of the shown places that were taken, by {self.metric.by}"
+        return f"Share of the shown items that were taken, by {self.metric.by}"
 
     def _shares(self, data: Dataset) -> dict[str, float]:
         means = data.as_dataframe().groupby(self.metric.by)[TAKEN].mean()
@@ -60,7 +60,7 @@ class TakenShareCalculation(ByLabelCalculation[TakenShare]):
 
 
 def engagement_frame(slates: Slates) -> pd.DataFrame:
-    """One row a shown place: taken (0/1), source, place, slice of the user."""
+    """One row per shown item: taken (0 or 1), source, place (position from 1), user's slice."""
     row, place = np.nonzero(slates.item_idx)
     return pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""The Evidently reports themselves. Importing this module takes 10 to 18 s: do so late."""
+"""Runs the Evidently reports. Importing this module takes 10 to 18 s, so import it in functions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,29 +31,34 @@ from monitoring.frames import category_columns
 from monitoring.tables import Tables
 
 NUMBERS, CATEGORIES = "wasserstein", "jensenshannon"
-"""Distances, not p-values: with thousands of rows every test finds 'significant' differences."""
+"""Drift methods. They are distances: with thousands of rows, every p-value is 'significant'."""
 
 
 def runs(
     tables: Tables, drifts: dict[str, dict[str, float]], *, drawn_features: int
 ) -> dict[str, tuple[str, str, Snapshot]]:
-    """Run every report: name -> (title, what it says, snapshot)."""
-    k = tables.backdrop.k
+    """Run all reports; return name -> (title, description, snapshot).
+
+    Args:
+        drifts: distance of each column, by group.
+        drawn_features: number of features to draw, those with the largest distance.
+    """
+    k = tables.shared.k
     loudest = sorted(drifts["features"], key=lambda name: -np.nan_to_num(drifts["features"][name]))
     return {
         "data_events": (
-            "Drift of what people do",
+            "Drift of events",
             "event types, categories, hours, ratings, popularity and age of the items",
             drift_run(*tables.events),
         ),
         "data_requests": (
-            "Drift of who asks",
+            "Drift of requests",
             "surface, device, hour, history, slices, the users' attributes",
             drift_run(*tables.requests),
         ),
         "features": (
             "Drift of the ranking features",
-            f"all columns counted, the {drawn_features} that moved most drawn",
+            f"all columns counted; charts of the {drawn_features} with the largest distance",
             drift_run(*tables.features, drawn=loudest[:drawn_features]),
         ),
         "scores": (
@@ -68,12 +73,12 @@ def runs(
         ),
         "beyond_accuracy": (
             "Diversity, novelty, popularity bias, coverage",
-            "over the shown lists, against what people knew before",
+            "over the shown lists, compared with earlier events",
             beyond_accuracy_run(tables, k=k),
         ),
         "engagement": (
-            "Replayed hit rate by source, slice and place",
-            "share of the shown places that were taken within 24 h",
+            "Replayed hit rate by source, slice and position",
+            "share of the shown items that were taken within 24 h",
             engagement_run(*(engagement_frame(slates) for slates in tables.slates)),
         ),
     }
@@ -82,7 +87,10 @@ def runs(
 def drift_run(
     current: pd.DataFrame, reference: pd.DataFrame, *, drawn: Sequence[str] | None = None
 ) -> Snapshot:
-    """Count the drifted columns and draw them (or those in `drawn`), by the house's distances."""
+    """Count the drifted columns, and draw all columns or those in `drawn`.
+
+    Distances are NUMBERS and CATEGORIES. Columns without values in one window are left out.
+    """
     usable = [
         name
         for name in reference.columns
@@ -109,38 +117,42 @@ def drift_run(
 
 
 def ranking_run(current: pd.DataFrame, reference: pd.DataFrame, *, k: int) -> Snapshot:
-    """Quality at each rank to k, or to the last one that any list has; requests without anything
-    taken are left out, as everywhere.
+    """Ranking metrics at each rank up to k, or up to the longest list if that is shorter.
+
+    Requests without a taken item are left out, as in all our evaluations.
     """
     ranks = [int(frame["rank"].max()) for frame in (current, reference) if len(frame)]
     k = min(k, *ranks)
     metrics = [kind(k=k) for kind in (NDCG, MAP, MRR, HitRate, PrecisionTopK, RecallTopK)]
-    return judged(metrics, _ranking(current), _ranking(reference))
+    return run_metrics(metrics, _ranking(current), _ranking(reference))
 
 
 def beyond_accuracy_run(tables: Tables, *, k: int) -> Snapshot:
-    """Evidently's own definitions; its diversity is a sum over pairs by list length, not a mean. A
-    catalogue without categories has none.
+    """Diversity, novelty, personalization and popularity bias by Evidently's definitions.
+
+    Evidently's diversity is the sum over pairs divided by the list length, not the mean. It is left
+    out if the catalogue has no categories.
     """
-    features = category_columns(tables.backdrop.catalogue)
+    features = category_columns(tables.shared.catalogue)
     metrics: list[Metric] = [Personalization(k=k)]
     if features:
         metrics.insert(0, Diversity(k=k, item_features=features))
     current, reference = (_ranking(frame, features) for frame in tables.shown)
-    if tables.history.empty:  # nothing was known before: there is no popularity to hold against
-        return judged(metrics, current, reference)
-    metrics[-1:-1] = [Novelty(k=k), PopularityBiasMetric(k=k)]  # the latter draws coverage, Gini
-    return judged(metrics, current, reference, {"current_train_data": tables.history})
+    if tables.history.empty:  # without earlier events, items have no popularity
+        return run_metrics(metrics, current, reference)
+    metrics[-1:-1] = [Novelty(k=k), PopularityBiasMetric(k=k)]  # with coverage and Gini
+    return run_metrics(metrics, current, reference, {"current_train_data": tables.history})
 
 
-def judged(
+def run_metrics(
     metrics: Sequence[Metric],
     current: Dataset,
     reference: Dataset,
     additional: dict[str, Any] | None = None,
 ) -> Snapshot:
-    """A report of all metrics that the data allows; those left out are named. A shop of six items
-    has no spread of novelty to draw.
+    """Run all metrics; if one fails on the data, leave it out and print its name and error.
+
+    For example, novelty can't be drawn if six items all have the same one.
     """
     try:
         return Report(list(metrics)).run(current, reference, additional_data=additional)
@@ -150,7 +162,7 @@ def judged(
             try:
                 Report([metric]).run(current, reference, additional_data=additional)
             except ValueError as error:
-                print(f"monitor: Evidently's {type(metric).__name__} is left out: {error}")
+                print(f"monitor: left out Evidently's metric {type(metric).__name__}: {error}")
             else:
                 kept.append(metric)
         return Report(kept).run(current, reference, additional_data=additional)
@@ -183,7 +195,7 @@ def engagement_run(current: pd.DataFrame, reference: pd.DataFrame) -> Snapshot:
 
 
 def add_to_workspace(folder: Path, project: str, snapshots: dict[str, Snapshot]) -> None:
-    """Add each snapshot as a run of `project`, made at the first time, in a local workspace."""
+    """Add each snapshot as a run of `project` to a local workspace; create both if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     workspace = Workspace.create(str(folder))
     found = workspace.search_project(project)

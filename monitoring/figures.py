@@ -1,7 +1,10 @@
-"""The figures that guardrails judge: pure functions of slates and frames.
+"""Figures that guardrails are applied to: pure functions of slates and frames.
 
-Every figure is a pair, current and reference window, made by the same function. Quality is called
-*replayed*: these people never saw our lists, so a hit says that they took the item anyway.
+Each figure is computed with the same function for the current and the reference window. Quality
+figures are called *replayed*: in a replay the users didn't see our lists, so a hit is an item that
+they took anyway.
+
+Shapes: B requests, K positions.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from monitoring.frames import slice_names
-from monitoring.windows import Backdrop, Slates
+from monitoring.windows import SharedData, Slates
 from shortlist.metrics import (
     RANKING_METRICS,
     bootstrap_mean,
@@ -23,40 +26,43 @@ from shortlist.metrics import (
 )
 
 DRIFT_THRESHOLD = 0.1
-"""Evidently's own for both distances: a tenth of a standard deviation, or of full disjointness."""
+"""Evidently's default for both distances: a tenth of a standard deviation (Wasserstein), or .1 on
+the scale of Jensen-Shannon, where disjoint categories have about .83."""
 EQUAL_DRAWS = 20
+"""Draws of lists that `at_equal_size` averages over."""
 SLICES = ("new", "light", "regular")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of both windows; NaN where there is nothing to measure."""
+    """One figure of both windows; NaN if there is no data for it."""
 
     current: float
     reference: float = float("nan")
-    low: float = float("nan")  # 95% bootstrap interval of the current one, over users
+    low: float = float("nan")  # 95% bootstrap interval of `current`, over users
     high: float = float("nan")
 
 
 def all_figures(
-    current: Slates, reference: Slates, backdrop: Backdrop, *, rng: np.random.Generator
+    current: Slates, reference: Slates, shared: SharedData, *, rng: np.random.Generator
 ) -> dict[str, Figure]:
-    """Every figure that needs slates only; drift and latency come from their own functions."""
+    """All figures that need slates only; see also `drift_figures` and `latency_figures`."""
     return (
-        quality_figures(current, reference, backdrop, rng=rng)
-        | beyond_accuracy_figures(current, reference, backdrop, rng=rng)
+        quality_figures(current, reference, shared, rng=rng)
+        | beyond_accuracy_figures(current, reference, shared, rng=rng)
         | source_figures(current, reference)
-        | health_figures(current, reference, num_items=backdrop.catalogue.num_items)
+        | health_figures(current, reference, num_items=shared.catalogue.num_items)
     )
 
 
 def quality_figures(
-    current: Slates, reference: Slates, backdrop: Backdrop, *, rng: np.random.Generator
+    current: Slates, reference: Slates, shared: SharedData, *, rng: np.random.Generator
 ) -> dict[str, Figure]:
-    """nDCG, recall, precision, MRR and the replayed hit rate at k, the hit rate by slice too, and
-    `satisfaction`: what people gave (rating, review, survey) to items we would have shown them.
+    """nDCG, recall, precision, MRR and replayed hit rate at k, hit rate by slice, and satisfaction.
+
+    `satisfaction` is the mean value of ratings, reviews and surveys of items in the lists.
     """
-    k = backdrop.k
+    k = shared.k
     figures = {
         f"{name}@{k}": _pair(
             lambda slates, metric=metric: metric(slates.item_idx, slates.relevant, k=k),
@@ -82,16 +88,16 @@ def quality_figures(
 
 
 def replayed_hits(slates: Slates) -> np.ndarray:
-    """(B,) 1 if anything shown was taken within 24 h, else 0; NaN where nothing at all was."""
+    """(B,) 1 if a shown item was taken within 24 h, else 0; NaN if the user took no item at all."""
     taken = np.array([len(wanted) > 0 for wanted in slates.relevant])
     return np.where(taken, slates.hit.any(1), np.nan)
 
 
 def same_mix(current: Slates, reference: Slates) -> Figure:
-    """Replayed hit rate over requests, the reference's slices weighted as the current window's.
+    """Replayed hit rate over requests, with the current window's slice weights for both windows.
 
-    New users are far easier to please here than regular ones, so a window with fewer of them has a
-    lower rate without anything being worse (direct standardisation over the slices).
+    The hit rate is much higher for new users than for regular ones. Equal weights (direct
+    standardisation) keep a changed mix of users from looking like a change in quality.
     """
     rate: dict[str, Figure] = {}
     weight: dict[str, int] = {}
@@ -112,7 +118,7 @@ def same_mix(current: Slates, reference: Slates) -> Figure:
 
 
 def satisfaction(slates: Slates) -> np.ndarray:
-    """(B,) mean grade of the shown items that were graded within 24 h; NaN where none was."""
+    """(B,) mean grade of the shown items that were graded within 24 h; NaN if none was."""
     graded = ~np.isnan(slates.grade)
     count = graded.sum(1)
     total = np.where(graded, slates.grade, 0).sum(1)
@@ -120,11 +126,11 @@ def satisfaction(slates: Slates) -> np.ndarray:
 
 
 def beyond_accuracy_figures(
-    current: Slates, reference: Slates, backdrop: Backdrop, *, rng: np.random.Generator
+    current: Slates, reference: Slates, shared: SharedData, *, rng: np.random.Generator
 ) -> dict[str, Figure]:
-    """Diversity, novelty and popularity bias a list; coverage and Gini over all lists."""
-    k, counts = backdrop.k, backdrop.item_counts
-    vectors, num_items = backdrop.catalogue.category_matrix, backdrop.catalogue.num_items
+    """Diversity, novelty and popularity bias per list; coverage and Gini over all lists."""
+    k, counts = shared.k, shared.item_counts
+    vectors, num_items = shared.catalogue.category_matrix, shared.catalogue.num_items
     per_list: dict[str, Callable[[Slates], np.ndarray]] = {
         f"diversity@{k}": lambda slates: intra_list_diversity(slates.item_idx, vectors),
         f"novelty@{k}": lambda slates: novelty(slates.item_idx, counts),
@@ -151,8 +157,9 @@ def at_equal_size(
     size: int,
     rng: np.random.Generator,
 ) -> float:
-    """`measure` over `size` lists, mean of some draws: coverage grows with the number of lists, so
-    windows of unlike size compare only at the same number.
+    """Mean of `measure` over random subsets of `size` lists.
+
+    Coverage and Gini depend on the number of lists, so both windows are measured at the same size.
     """
     if len(lists) == size:
         return float(measure(lists))
@@ -163,7 +170,7 @@ def at_equal_size(
 
 
 def source_figures(current: Slates, reference: Slates) -> dict[str, Figure]:
-    """By candidate source: its share of the places, and the replayed hit rate of those places."""
+    """For each source: its share of the shown items, and the replayed hit rate of those items."""
     names = sorted(set(np.unique(current.source)) | set(np.unique(reference.source)) - {""})
     figures = {}
     for name in (name for name in names if name):
@@ -180,9 +187,9 @@ def source_figures(current: Slates, reference: Slates) -> dict[str, Figure]:
 
 
 def health_figures(current: Slates, reference: Slates, *, num_items: int) -> dict[str, Figure]:
-    """Rates over requests: users unknown to the feature store, skipped stages, lists cut short.
+    """Number of requests and users, and rates of unknown users, skipped stages and short lists.
 
-    A list as long as the catalogue is whole.
+    A list is short if it has fewer than min(k, num_items) items.
     """
     both = (current, reference)
     short = [(s.item_idx[:, :num_items] == 0).any(1).mean() for s in both]
@@ -196,15 +203,19 @@ def health_figures(current: Slates, reference: Slates, *, num_items: int) -> dic
 
 
 def latency_figures(latency_ms: np.ndarray | None) -> dict[str, Figure]:
-    """Percentiles of the answer time in milliseconds, as the caller saw it; empty without any."""
+    """Percentiles of the latency in milliseconds, as measured by the caller; empty without data."""
     if latency_ms is None or len(latency_ms) == 0:
         return {}
     return {f"latency_p{p}_ms": Figure(float(np.percentile(latency_ms, p))) for p in (50, 95, 99)}
 
 
 def column_drifts(current: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
-    """Distance of each column between two frames: `wasserstein` of numbers, `jensen_shannon` of the
-    rest. NaN where one side has no value. Raises KeyError if the columns differ.
+    """Distance of each column between two frames.
+
+    `wasserstein` for numbers, `jensen_shannon` for other columns; NaN if one frame has no value.
+
+    Raises:
+        KeyError: `current` lacks a column of `reference`.
     """
     drifts = {}
     for name in reference.columns:
@@ -219,7 +230,7 @@ def column_drifts(current: pd.DataFrame, reference: pd.DataFrame) -> dict[str, f
 
 
 def wasserstein(current: np.ndarray, reference: np.ndarray) -> float:
-    """First Wasserstein distance in standard deviations of the reference (Evidently's norm)."""
+    """First Wasserstein distance in standard deviations of the reference, as Evidently's."""
     now, before = np.sort(current.astype(float)), np.sort(reference.astype(float))
     points = np.sort(np.concatenate([now, before]))
     width = np.diff(points)
@@ -229,7 +240,7 @@ def wasserstein(current: np.ndarray, reference: np.ndarray) -> float:
 
 
 def jensen_shannon(current: np.ndarray, reference: np.ndarray) -> float:
-    """Jensen-Shannon distance (natural logarithm) between the shares of categories."""
+    """Jensen-Shannon distance (natural logarithm) between the shares of the categories."""
     names = np.union1d(current.astype(str), reference.astype(str))
     p, q = (
         np.array([(side == name).mean() for name in names])
@@ -242,19 +253,19 @@ def jensen_shannon(current: np.ndarray, reference: np.ndarray) -> float:
 
 
 def drifted_share(drifts: Mapping[str, float]) -> float:
-    """Share of the columns at or above DRIFT_THRESHOLD; columns without a distance do not count."""
+    """Share of columns with a distance of at least DRIFT_THRESHOLD; NaN distances are left out."""
     known = np.array([value for value in drifts.values() if not np.isnan(value)])
     return float((known >= DRIFT_THRESHOLD).mean()) if len(known) else float("nan")
 
 
 def median_drift(drifts: Mapping[str, float]) -> float:
-    """Median distance of the columns that have one: half of them moved at least so far."""
+    """Median distance over the columns; NaN distances are left out."""
     known = [value for value in drifts.values() if not np.isnan(value)]
     return float(np.median(known)) if known else float("nan")
 
 
 def drift_figures(drifts: dict[str, dict[str, float]]) -> dict[str, Figure]:
-    """Share of drifted columns of each group; drift of the scores, overall and by source."""
+    """Share of drifted columns per group, and the drift of scores, overall and by source."""
     figures = {
         "event_drift_share": Figure(drifted_share(drifts["events"])),
         "request_drift_share": Figure(drifted_share(drifts["requests"])),
@@ -276,7 +287,7 @@ def _pair(
     reference: Slates,
     rng: np.random.Generator,
 ) -> Figure:
-    """Mean a user and then over users, of both windows, with the current one's interval."""
+    """Mean per user, then over users, for both windows; with the interval of the current one."""
     now = bootstrap_mean(current.user_ids, values(current), rng=rng, draws=300)
     before = bootstrap_mean(reference.user_ids, values(reference), rng=rng, draws=1)
     return Figure(now["mean"], before["mean"], now["low"], now["high"])

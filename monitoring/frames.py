@@ -1,4 +1,4 @@
-"""One pandas frame for each Evidently report, the same for reference and current window."""
+"""Builds the pandas frame for each Evidently report, equally for both windows."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from monitoring.windows import Backdrop, MonitorError, Slates, Window
+from monitoring.windows import MonitorError, SharedData, Slates, Window
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import microseconds
@@ -16,17 +16,17 @@ from shortlist.metrics import popularity_bias
 from shortlist.splits import LIGHT_HISTORY
 
 MAX_CATEGORIES = 25
-"""An attribute with more distinct values than this (a postcode) says nothing as a histogram."""
+"""Text attributes with more distinct values (such as postcodes) are left out of the reports."""
 
 
-def event_frame(window: Window, backdrop: Backdrop, *, rows: np.ndarray) -> pd.DataFrame:
-    """What people did in the window: one row an event, from the first request on.
+def event_frame(window: Window, shared: SharedData, *, rows: np.ndarray) -> pd.DataFrame:
+    """One row per event of the window, from its first request on.
 
     Columns: event_type, category (the item's first), hour, weekday, value, item_popularity
     (percentile before both windows), item_age_years.
     """
     table = events_in(window).take(pa.array(rows))
-    catalogue = backdrop.catalogue
+    catalogue = shared.catalogue
     item_idx = catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
     at = microseconds(table.column(c.EVENT_TIMESTAMP)).to_numpy()
     published = catalogue.published_at[item_idx]
@@ -38,24 +38,24 @@ def event_frame(window: Window, backdrop: Backdrop, *, rows: np.ndarray) -> pd.D
             "hour": _hour(at),
             "weekday": _weekday(at),
             "value": table.column(c.VALUE).to_numpy(),
-            "item_popularity": popularity_bias(item_idx[:, None], backdrop.item_counts),
+            "item_popularity": popularity_bias(item_idx[:, None], shared.item_counts),
             "item_age_years": age,
         }
     )
 
 
 def events_in(window: Window) -> pa.Table:
-    """Events of the window itself, from its first request on; those before are history."""
+    """Events from the window's first request on; earlier events are history."""
     first = pc.min(window.log.column(c.EVENT_TIMESTAMP))
     time = window.interactions.column(c.EVENT_TIMESTAMP)
     return window.interactions.filter(pc.greater_equal(time, first))
 
 
-def request_frame(slates: Slates, window: Window, backdrop: Backdrop) -> pd.DataFrame:
-    """Who asked, from where and when: one row a request, with the users' attributes.
+def request_frame(slates: Slates, window: Window, shared: SharedData) -> pd.DataFrame:
+    """One row per request, with its context and the user's attributes.
 
-    Columns: surface, device, hour, weekday, weekend, slice, history_length_log, known, skipped, and
-    user_<attribute> for each attribute that has few values or is a number.
+    Columns: surface, device, hour, weekday, weekend, slice, history_length_log, known_to_features,
+    skipped_stages, and user_<attribute> for each attribute that is numeric or has few values.
     """
     at = slates.at
     contexts = dict(
@@ -83,34 +83,34 @@ def request_frame(slates: Slates, window: Window, backdrop: Backdrop) -> pd.Data
             "skipped_stages": np.where(slates.skipped, "yes", "no"),
         }
     )
-    return frame.assign(**_attributes(slates.user_ids, backdrop.users))
+    return frame.assign(**_attributes(slates.user_ids, shared.users))
 
 
 def slice_names(history_length: np.ndarray) -> np.ndarray:
-    """(B,) 'new', 'light' or 'regular' by the number of events before the request."""
+    """(B,) 'new', 'light' or 'regular', by the number of events before the request."""
     known = np.where(history_length < LIGHT_HISTORY, "light", "regular")
     return np.where(history_length == 0, "new", known).astype(object)
 
 
 def feature_frame(log: pa.Table, names: Sequence[str], *, rows: np.ndarray) -> pd.DataFrame:
-    """The feature vectors of these rows of the log, (len(rows), F).
+    """Feature vectors of these rows of the log: (len(rows), F), columns `names`.
 
     Raises:
-        MonitorError: the log's vectors have another length than there are names.
+        MonitorError: the log's vectors don't have one value per name.
     """
     vectors = log.column("features").take(pa.array(rows)).combine_chunks()
     lengths = np.unique(pc.list_value_length(vectors).to_numpy(zero_copy_only=False))
     if lengths.tolist() != [len(names)]:
         raise MonitorError(
-            f"serving log: feature vectors have {lengths.tolist()} values, the release's ranking"
-            f" schema names {len(names)}; the log is of another release"
+            f"serving log: feature vectors have {lengths.tolist()} values, expected {len(names)} as"
+            " in the release's ranking schema; the log is of another release"
         )
     values = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(names))
     return pd.DataFrame({name: values[:, f].astype(float) for f, name in enumerate(names)})
 
 
 def score_frame(log: pa.Table, sources: Sequence[str], *, rows: np.ndarray) -> pd.DataFrame:
-    """`score` of each shown item, `source`, and one column `score: <source>` (NaN elsewhere)."""
+    """One row per shown item: source, score, and `score: <source>` (NaN for other sources)."""
     table = log.take(pa.array(rows))
     score = table.column(c.SCORE).to_numpy()
     source = table.column(c.SOURCE).to_numpy(zero_copy_only=False)
@@ -121,10 +121,10 @@ def score_frame(log: pa.Table, sources: Sequence[str], *, rows: np.ndarray) -> p
 
 
 def ranking_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> pd.DataFrame:
-    """Shown items with their rank and whether they were taken; one Evidently 'user' is a request.
+    """Shown items with rank and relevance; a request is one 'user' of Evidently.
 
-    What was taken but not shown follows after the last place, so that recall and nDCG are over
-    everything relevant and not only over what was shown.
+    Items that were taken but not shown are appended with ranks above k, so that recall and nDCG
+    are relative to all relevant items.
     """
     k = slates.item_idx.shape[1]
     records = []
@@ -148,7 +148,7 @@ def ranking_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> 
 
 
 def shown_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> pd.DataFrame:
-    """Shown items only, with title, source and one 0/1 column a category ('is <category>')."""
+    """Shown items with title, source and one 0/1 column per category ('is <category>')."""
     shown = slates.item_idx[rows]
     request, place = np.nonzero(shown)
     item_idx = shown[request, place]
@@ -168,7 +168,7 @@ def shown_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> pd
 def history_frame(
     interactions: pa.Table, catalogue: Catalogue, *, end: int, rows: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """A sample of the events before `end`: what Evidently calls the training data."""
+    """A sample of the events before `end` (microseconds), as Evidently's training data."""
     time = microseconds(interactions.column(c.EVENT_TIMESTAMP)).to_numpy()
     before = interactions.filter(pa.array(time < end))
     picked = before.take(pa.array(sample(before.num_rows, rows, rng=rng)))
@@ -190,15 +190,16 @@ def category_columns(catalogue: Catalogue) -> list[str]:
 
 
 def sample(count: int, size: int, *, rng: np.random.Generator) -> np.ndarray:
-    """At most `size` row numbers out of `count`, in order."""
+    """At most `size` of the row numbers 0 .. count - 1, drawn without replacement and sorted."""
     if count <= size:
         return np.arange(count)
     return np.sort(rng.choice(count, size=size, replace=False))
 
 
 def _labels(catalogue: Catalogue, item_idx: Sequence[int] | np.ndarray) -> list[str]:
-    """Item ids that cannot be read as numbers: Evidently 0.7 turns '50' into 50 in one table and
-    leaves it text in the other.
+    """Item ids with a prefix, so that they can't be parsed as numbers.
+
+    Evidently 0.7 converts '50' to 50 in one table and keeps it as text in another.
     """
     return [f"item {item_id}" for item_id in catalogue.vocab.decode(item_idx)]
 
@@ -218,7 +219,7 @@ def _weekday(at: np.ndarray) -> np.ndarray:
 
 
 def _attributes(user_ids: Sequence[str], users: pa.Table) -> dict[str, object]:
-    """`user_<attribute>` -> values for these users; text of many values is left out."""
+    """`user_<attribute>` -> values of these users, without text attributes of many values."""
     of_user = {
         user_id: dict(row or [])
         for user_id, row in zip(
@@ -228,7 +229,7 @@ def _attributes(user_ids: Sequence[str], users: pa.Table) -> dict[str, object]:
     names = sorted({name for attributes in of_user.values() for name in attributes})
     columns: dict[str, object] = {}
     for name in names:
-        # The kind is decided over all users, so that both windows get the same columns.
+        # The column type depends on all users, so that both windows get the same columns.
         every = {attributes[name] for attributes in of_user.values() if name in attributes}
         values = [of_user.get(user_id, {}).get(name, "unknown") for user_id in user_ids]
         if len(every) <= MAX_CATEGORIES:

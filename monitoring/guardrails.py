@@ -1,7 +1,7 @@
-"""Guardrails: figures and thresholds in, a verdict each out. Pure functions; one is a TOML row.
+"""Guardrails: compare figures with thresholds and return a verdict for each. Pure functions.
 
-They protect users from a recommender that wins clicks by showing less, narrower or worse: a number
-may rise while these fall.
+A guardrail is one row of a TOML file. Guardrails detect a recommender that gains clicks while
+diversity, satisfaction or other figures get worse.
 """
 
 import math
@@ -21,7 +21,7 @@ SEVERITY: tuple[Level, ...] = ("pass", "warn", "hold")
 
 
 class GuardrailError(ValueError):
-    """A guardrail names a figure that nobody computes; the message lists those that exist."""
+    """A guardrail names an unknown figure; the message lists the known ones."""
 
 
 class Guardrail(Config):
@@ -30,24 +30,24 @@ class Guardrail(Config):
     name: str = Field(min_length=1)
     figure: str = Field(min_length=1)
     direction: Literal["min", "max"]
-    """`min`: the figure must not fall below the thresholds; `max`: it must not rise above."""
+    """`min`: the figure must not be below the thresholds; `max`: it must not be above them."""
     warn: float = Field(allow_inf_nan=False)
     hold: float = Field(allow_inf_nan=False)
     relative_to: Literal["reference", "absolute"] = "absolute"
-    """`reference`: thresholds are multiples of the figure in the reference window."""
+    """`reference`: the thresholds are multiples of the figure in the reference window."""
     meaning: str = Field(min_length=1)
 
     @model_validator(mode="after")
     def _hold_is_worse(self) -> "Guardrail":
         if self.direction == "min" and self.hold > self.warn:
-            raise ValueError(f"direction min: hold {self.hold} must not lie above warn {self.warn}")
+            raise ValueError(f"direction min: hold {self.hold} must not be above warn {self.warn}")
         if self.direction == "max" and self.hold < self.warn:
-            raise ValueError(f"direction max: hold {self.hold} must not lie below warn {self.warn}")
+            raise ValueError(f"direction max: hold {self.hold} must not be below warn {self.warn}")
         return self
 
 
 class GuardrailsConfig(Config):
-    """All rows of one file; names are unique."""
+    """All guardrails of one file; names are unique."""
 
     guardrail: tuple[Guardrail, ...] = Field(min_length=1)
 
@@ -56,13 +56,13 @@ class GuardrailsConfig(Config):
         names = [row.name for row in self.guardrail]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"guardrail names must be unique, twice: {', '.join(twice)}")
+            raise ValueError(f"guardrail names must be unique, repeated: {', '.join(twice)}")
         return self
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One guardrail's verdict, with the figure and the thresholds it was held against."""
+    """The verdict of one guardrail, with the figure and the thresholds it was compared with."""
 
     name: str
     verdict: Level
@@ -70,30 +70,29 @@ class Verdict:
     value: float
     reference: float
     direction: str
-    warn: float  # absolute, also where the row gives a multiple of the reference
-    hold: float
+    warn: float  # absolute threshold, also if the row gives a multiple of the reference
+    hold: float  # likewise
     reason: str
     meaning: str
 
     def to_json(self) -> dict[str, Any]:
-        """NaN has no place in JSON and becomes null."""
+        """All fields; NaN becomes null, because JSON has no NaN."""
         return finite(asdict(self))
 
 
 def load_guardrails(path: Path | str) -> tuple[Guardrail, ...]:
-    """Raises ConfigError naming file and key."""
+    """Load the guardrails of a TOML file; raises ConfigError with file and key."""
     return load_toml(path, GuardrailsConfig).guardrail
 
 
 def judge(figures: Mapping[str, Figure], guardrails: Sequence[Guardrail]) -> list[Verdict]:
-    """A verdict for each guardrail, in their order.
+    """Return a verdict for each guardrail, in order.
 
-    A figure or a reference without a value (NaN) is a warning: it cannot be judged, which is not a
-    pass. A hold needs evidence: where a figure has an interval that reaches back over the limit, it
-    is a warning.
+    A figure or reference without a value (NaN) gives a warning. If the interval of a figure
+    contains the hold threshold, the evidence is too weak, and the verdict is a warning.
 
     Raises:
-        GuardrailError: a guardrail's figure does not exist.
+        GuardrailError: a guardrail names an unknown figure.
     """
     return [_judge_one(figures, guardrail) for guardrail in guardrails]
 
@@ -110,7 +109,7 @@ def overall(verdicts: Sequence[Verdict]) -> Level:
 def _judge_one(figures: Mapping[str, Figure], guardrail: Guardrail) -> Verdict:
     if guardrail.figure not in figures:
         raise GuardrailError(
-            f"guardrail '{guardrail.name}': figure '{guardrail.figure}' does not exist, want one of"
+            f"guardrail '{guardrail.name}': figure '{guardrail.figure}' is unknown, want one of"
             f" {', '.join(sorted(figures))}"
         )
     figure = figures[guardrail.figure]
@@ -135,7 +134,7 @@ def _judge_one(figures: Mapping[str, Figure], guardrail: Guardrail) -> Verdict:
 def _level(guardrail: Guardrail, figure: Figure, warn: float, hold: float) -> tuple[Level, str]:
     name, value = guardrail.figure, figure.current
     if math.isnan(value):
-        return "warn", f"{name} has no value in this window: nothing to measure it on"
+        return "warn", f"{name} has no value in this window: there is no data for it"
     if math.isnan(warn):
         return "warn", f"{name} is {value:.4g}, but the reference window has no value to compare"
     low = guardrail.direction == "min"
@@ -150,8 +149,8 @@ def _level(guardrail: Guardrail, figure: Figure, warn: float, hold: float) -> tu
             reason = f"{name} is {value:.4g}, {side} the {level} limit {limit:.4g}{against}"
             best = figure.high if low else figure.low
             if level == "hold" and (best >= limit if low else best <= limit):
-                # NaN compares false: without an interval the figure itself decides.
-                return "warn", f"{reason}, but its 95% interval reaches {best:.4g}: too few to hold"
+                # Comparisons with NaN are false: without an interval the figure decides alone.
+                return "warn", f"{reason}, but its 95% interval reaches {best:.4g}: too uncertain"
             return level, reason
     side = "at least" if low else "at most"
     return "pass", f"{name} is {value:.4g}, {side} {warn:.4g}{against}"

@@ -1,4 +1,4 @@
-"""The index page of one monitoring run: verdicts, figures and links, one file without any asset."""
+"""The index page of a monitoring run: one HTML file with verdicts, figures and links."""
 
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -40,27 +40,27 @@ td small { color: var(--soft); display: block; }
 PLAIN = {
     "requests": "requests",
     "users": "users",
-    "satisfaction": "satisfaction (mean grade of what was shown)",
+    "satisfaction": "satisfaction (mean grade of shown items)",
     "unknown_user_rate": "requests of unknown users",
     "skipped_stage_rate": "requests with a skipped stage",
-    "short_list_rate": "lists with empty places",
+    "short_list_rate": "lists with empty positions",
     "event_drift_share": "columns of events that drifted",
     "request_drift_share": "columns of requests that drifted",
     "feature_drift_share": "ranking features that drifted",
     "feature_drift_median": "median drift of the ranking features",
     "score_drift": "drift of the scores",
-    "source_mix_drift": "drift of the mix of sources",
+    "source_mix_drift": "drift of the shares of the sources",
 }
 MEANING = {
-    "pass": "every guardrail holds",
-    "warn": "look at what is marked before the next release",
-    "hold": "do not go on with this release: keep or roll back to the one before",
+    "pass": "no guardrail is violated",
+    "warn": "check the marked guardrails before the next release",
+    "hold": "don't use this release: keep the previous one, or roll back to it",
 }
 LOUDEST = 15
 
 
 def index_page(content: Mapping[str, Any]) -> str:
-    """HTML of one monitoring run, from what `write_reports` returns."""
+    """HTML of one monitoring run, from the result of `write_reports`."""
     figures: Mapping[str, Any] = content["figures"]
     plain = {name: f for name, f in figures.items() if "/" not in name}
     parts = {name: f for name, f in figures.items() if "/" in name}
@@ -74,16 +74,16 @@ def index_page(content: Mapping[str, Any]) -> str:
         "<h2>Guardrails</h2>",
         _guardrails(content["guardrails"]),
         "<h2>Figures</h2>",
-        "<p>Replayed: these people never saw our lists; a hit is an item they took within 24 h"
-        " anyway. Quality is a mean a user, then over users, with its 95% bootstrap interval.</p>",
+        "<p>Replayed: the users did not see these lists; a hit is an item they took within 24 h"
+        " anyway. Quality is the mean per user, then over users, with a 95% interval.</p>",
         _figures(plain),
         "<h2>By slice and source</h2>",
         _figures(parts),
-        "<h2>Columns that moved most</h2><p>Distance between the windows; from"
-        f" {DRIFT_THRESHOLD} on a column counts as drifted:"
-        " Wasserstein in standard deviations for numbers, Jensen-Shannon for categories.</p>",
+        "<h2>Columns with the largest drift</h2><p>Distance between the windows: Wasserstein in"
+        " standard deviations for numbers, Jensen-Shannon for categories. A column with at least"
+        f" {DRIFT_THRESHOLD} counts as drifted.</p>",
         _drifted(content["drifted"]),
-        '<p><a href="report.json">report.json</a> has all of this for programs.</p>',
+        '<p><a href="report.json">report.json</a> holds the same content as JSON.</p>',
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -150,7 +150,7 @@ def _drifted(groups: Mapping[str, Mapping[str, float | None]]) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, numbers: int = 0) -> str:
-    """The last `numbers` columns are set as numbers. Cells are HTML already."""
+    """An HTML table. Cells are HTML already; the last `numbers` columns are aligned as numbers."""
     words = len(head) - numbers
 
     def line(cells: tuple[str, ...], tag: str) -> str:

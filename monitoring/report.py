@@ -1,8 +1,9 @@
-"""The monitoring reports: Evidently's pages over reference and current window, figures, verdicts.
+"""Writes the reports of a monitoring run: Evidently pages, figures and guardrail verdicts.
 
-One HTML file a report, `index.html` that links them, `report.json` for programs, and one run each
-in a local Evidently workspace (`evidently ui --workspace <folder>`). Evidently takes 10 to 18 s to
-import, so it is imported inside; rows are sampled so that all reports together take less than that.
+The output is one HTML file per report, `index.html` with links, and `report.json`. Each report can
+also be added to a local Evidently workspace (`evidently ui --workspace <folder>`). Importing
+Evidently takes 10 to 18 s, so it is imported in a function. Rows are sampled, so that all reports
+together take less time than that.
 """
 
 import time
@@ -17,11 +18,11 @@ from monitoring.figures import all_figures, drift_figures, latency_figures
 from monitoring.guardrails import Guardrail, judge, overall
 from monitoring.pages import index_page
 from monitoring.tables import Tables
-from monitoring.windows import Backdrop, Window, slates_of
+from monitoring.windows import SharedData, Window, slates_of
 from shortlist.plain_json import finite, write_json
 
 DRAWN_FEATURES = 12
-"""Features drawn one by one; a drawing takes 0.1 s, and the drift of all is in the figures."""
+"""Number of features drawn in the report. A chart takes 0.1 s; the figures cover all features."""
 PROJECT = "shortlist"
 
 
@@ -29,7 +30,7 @@ def write_reports(
     current: Window,
     reference: Window,
     *,
-    backdrop: Backdrop,
+    shared: SharedData,
     guardrails: Sequence[Guardrail],
     out: Path,
     workspace: Path | None = None,
@@ -39,29 +40,29 @@ def write_reports(
     """Write all reports of one monitoring run into the folder `out`.
 
     Args:
-        current: what the service showed and what people did.
-        reference: the release's own test slates, with what people did then.
+        current: serving log and interactions of the monitored period.
+        reference: the release's test slates, with the interactions of the test window.
         guardrails: rows of configs/guardrails.toml.
         workspace: folder of a local Evidently workspace to add the runs to; None adds none.
-        about: what the index page says of the run (release, dataset, windows).
+        about: description of the run for the index page (release, dataset, windows).
 
     Returns:
         {"verdict", "guardrails", "figures", "drifted", "reports", "index", "seconds"}; the same is
         in `out/report.json`.
 
     Raises:
-        MonitorError, ContractError: a window is empty, or does not keep its contract.
+        MonitorError, ContractError: a window is empty or violates its contract.
         GuardrailError: a guardrail names an unknown figure.
     """
     started = time.perf_counter()
     current, reference = current.checked(), reference.checked()
     rng = np.random.default_rng(seed)
-    now, before = slates_of(current, backdrop), slates_of(reference, backdrop)
-    tables = Tables(current, reference, now, before, backdrop, rng)
+    now, before = slates_of(current, shared), slates_of(reference, shared)
+    tables = Tables(current, reference, now, before, shared, rng)
     drifts = tables.drifts()
-    figures = all_figures(now, before, backdrop, rng=rng) | latency_figures(current.latency_ms)
+    figures = all_figures(now, before, shared, rng=rng) | latency_figures(current.latency_ms)
     figures |= drift_figures(drifts)
-    verdicts = judge(figures, guardrails)  # before the slow part: a bad row fails at once
+    verdicts = judge(figures, guardrails)  # before the slow part, so that errors appear early
     out.mkdir(parents=True, exist_ok=True)
     reports = evidently_reports(tables, drifts, out=out, workspace=workspace)
     content: dict[str, Any] = {
@@ -86,11 +87,11 @@ def write_reports(
 def evidently_reports(
     tables: Tables, drifts: dict[str, dict[str, float]], *, out: Path, workspace: Path | None
 ) -> list[dict[str, str]]:
-    """Run and save every report; returns [{"file", "title", "says"}] in the order of the index."""
+    """Run and save all reports; return [{"file", "title", "says"}] in the order of the index."""
     from monitoring.evidently_runs import add_to_workspace, runs
 
     done = []
-    with np.errstate(all="ignore"):  # it correlates constant columns, and says so on stderr
+    with np.errstate(all="ignore"):  # Evidently correlates constant columns, which warns
         snapshots = runs(tables, drifts, drawn_features=DRAWN_FEATURES)
     for name, (title, says, snapshot) in snapshots.items():
         snapshot.save_html(str(out / f"{name}.html"))

@@ -1,19 +1,24 @@
-"""Both windows' frames, made once and sampled, for the drift figures and for Evidently."""
+"""Sampled frames of both windows, for the drift figures and for Evidently."""
 
 import numpy as np
 
 from monitoring import frames
 from monitoring.figures import column_drifts
-from monitoring.windows import Backdrop, Slates, Window
+from monitoring.windows import SharedData, Slates, Window
 
 DRIFT_ROWS = 4_000
 RANKING_REQUESTS = 400
 HISTORY_ROWS = 50_000
-"""Enough for distances to two digits; more would only make Evidently slow."""
+"""Sample sizes. They give distances to two digits; more rows would only slow Evidently down."""
 
 
 class Tables:
-    """The frames of both windows, made once: (current, reference) pairs, sampled."""
+    """Sampled frames as [current, reference] pairs, built once.
+
+    Attributes:
+        slates: (current, reference), not sampled.
+        history: events before the reference window; one frame for both windows.
+    """
 
     def __init__(
         self,
@@ -21,41 +26,41 @@ class Tables:
         reference: Window,
         now: Slates,
         before: Slates,
-        backdrop: Backdrop,
+        shared: SharedData,
         rng: np.random.Generator,
     ):
         windows, slates = (current, reference), (now, before)
-        self.backdrop = backdrop
+        self.shared = shared
         self.slates = slates
         logs = [(w.log, frames.sample(w.log.num_rows, DRIFT_ROWS, rng=rng)) for w in windows]
         sources = sorted({str(s) for both in slates for s in np.unique(both.source) if s})
         self.events = [
             frames.event_frame(
                 w,
-                backdrop,
+                shared,
                 rows=frames.sample(frames.events_in(w).num_rows, DRIFT_ROWS, rng=rng),
             )
             for w in windows
         ]
         self.requests = [
-            frames.request_frame(s, w, backdrop) for s, w in zip(slates, windows, strict=True)
+            frames.request_frame(s, w, shared) for s, w in zip(slates, windows, strict=True)
         ]
         self.features = [
-            frames.feature_frame(log, backdrop.feature_names, rows=rows) for log, rows in logs
+            frames.feature_frame(log, shared.feature_names, rows=rows) for log, rows in logs
         ]
         self.scores = [frames.score_frame(log, sources, rows=rows) for log, rows in logs]
         rows = [frames.sample(len(s), RANKING_REQUESTS, rng=rng) for s in slates]
         self.ranking = [
-            frames.ranking_frame(s, backdrop.catalogue, rows=r)
+            frames.ranking_frame(s, shared.catalogue, rows=r)
             for s, r in zip(slates, rows, strict=True)
         ]
         self.shown = [
-            frames.shown_frame(s, backdrop.catalogue, rows=r)
+            frames.shown_frame(s, shared.catalogue, rows=r)
             for s, r in zip(slates, rows, strict=True)
         ]
         self.history = frames.history_frame(
             reference.interactions,
-            backdrop.catalogue,
+            shared.catalogue,
             end=int(before.at[0]),
             rows=HISTORY_ROWS,
             rng=rng,

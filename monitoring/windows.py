@@ -1,7 +1,8 @@
-"""A window of time as figures read it: the slates shown, joined with what people then did.
+"""Joins the slates shown in a time window with the users' later events.
 
-The reference window (the release's own test slates) and the current one pass through the same
-functions.
+The same functions process the current window and the reference window (the release's test slates).
+
+Shapes: B requests, K positions, N items.
 """
 
 from collections.abc import Sequence
@@ -17,28 +18,33 @@ from shortlist.contracts import INTERACTIONS, SERVING_LOG, check, microseconds, 
 from shortlist.splits import HORIZON
 
 GRADES = ("rating", "review", "survey")
-"""Event types whose value, 1 to 5, says how good something was for the one who had it."""
+"""Event types whose value (1 to 5) is the user's grade of an item."""
 
 
 class MonitorError(ValueError):
-    """A window cannot be judged; the message says which one, and what is missing."""
+    """A window can't be evaluated; the message names the window and what is missing."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """What was shown in a span of time, and what people did until its end.
+    """The slates shown in a time window, and all events up to the window's end.
 
-    `log` keeps SERVING_LOG, `interactions` keeps INTERACTIONS: every event from the beginning to
-    the window's end, because what a user did before tells which items were new to them.
+    `log` follows SERVING_LOG and `interactions` follows INTERACTIONS. `interactions` starts with
+    the first event of the data, because earlier events decide which items are new to a user.
     """
 
     name: str
     log: pa.Table
     interactions: pa.Table
-    latency_ms: np.ndarray | None = None  # (B,) as the caller of the service saw it
+    latency_ms: np.ndarray | None = None  # (B,) as measured by the caller of the service
 
     def checked(self) -> "Window":
-        """Raises ContractError, or MonitorError if nothing was shown."""
+        """A copy with validated tables and events sorted by time.
+
+        Raises:
+            ContractError: a table violates its contract.
+            MonitorError: the serving log is empty.
+        """
         log = check(self.log, SERVING_LOG, where=f"{self.name} window: serving log")
         if log.num_rows == 0:
             raise MonitorError(
@@ -50,29 +56,32 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Backdrop:
-    """What both windows are held against."""
+class SharedData:
+    """Data that both windows share."""
 
     catalogue: Catalogue
     item_counts: np.ndarray  # (N + 1,) events of each item before both windows
     feature_names: Sequence[str]  # F names, in the order of the release's ranking schema
-    target_events: Sequence[str]  # event types that count as 'the user took the item'
+    target_events: Sequence[str]  # event types by which a user takes an item
     users: pa.Table  # USERS contract
     k: int = 10
 
 
 @dataclass(frozen=True)
 class Slates:
-    """B requests in order of time with the K places shown to each. Empty places are 0 or NaN."""
+    """B requests in order of time with the K positions shown to each.
+
+    Empty positions have item_idx 0 and score NaN.
+    """
 
     request_ids: list[str]
     user_ids: list[str]
     at: np.ndarray  # (B,) int64 microseconds
     item_idx: np.ndarray  # (B, K) int64
-    source: np.ndarray  # (B, K) str, '' where empty
+    source: np.ndarray  # (B, K) str, '' at empty positions
     score: np.ndarray  # (B, K) float64
-    relevant: list[np.ndarray]  # item_idx of the user's new items of the next 24 h
-    grade: np.ndarray  # (B, K) mean GRADES value that the user gave what was shown, NaN without
+    relevant: list[np.ndarray]  # item_idx that the user took, see `slates_of`
+    grade: np.ndarray  # (B, K) mean GRADES value that the user gave in the next 24 h, or NaN
     history_length: np.ndarray  # (B,) target events of the user strictly before `at`
     known: np.ndarray  # (B,) bool: the feature store knew the user
     skipped: np.ndarray  # (B,) bool: some stage was skipped
@@ -82,34 +91,36 @@ class Slates:
 
     @property
     def hit(self) -> np.ndarray:
-        """(B, K) bool: the user took what was shown in this place."""
+        """(B, K) bool: whether the user took the item shown at this position."""
         return np.stack(
             [np.isin(r, w) & (r > 0) for r, w in zip(self.item_idx, self.relevant, strict=True)]
         )
 
 
-def slates_of(window: Window, backdrop: Backdrop) -> Slates:
-    """Put a window's log into arrays and join what the users did in the 24 h after each request.
+def slates_of(window: Window, shared: SharedData) -> Slates:
+    """Convert a window's log to arrays, joined with the users' events in the next 24 h.
 
-    An item counts as taken if it was new to the user and they took it within 24 h (the relevance
-    of every evaluation here, see `shortlist.splits`), or if an event within 24 h names this
-    request. Needs a checked window.
+    An item counts as taken if a target event within 24 h is the user's first one with the item (the
+    relevance of all our evaluations, see `shortlist.splits`), or if its request_id is this request.
+
+    Args:
+        window: the result of `Window.checked`.
     """
     log = window.log.sort_by(
         [(c.EVENT_TIMESTAMP, "ascending"), (c.REQUEST_ID, "ascending"), (c.POSITION, "ascending")]
     )
     ids = log.column(c.REQUEST_ID).to_numpy(zero_copy_only=False)
     _, start, inverse = np.unique(ids, return_index=True, return_inverse=True)
-    order = np.argsort(start, kind="stable")  # requests in order of time, not of their ids
+    order = np.argsort(start, kind="stable")  # by time; np.unique sorted by request_id
     row = np.argsort(order)[inverse]
     first = start[order]
     place = log.column(c.POSITION).to_numpy() - 1
-    shown = place < backdrop.k
-    shape = (len(first), backdrop.k)
+    shown = place < shared.k
+    shape = (len(first), shared.k)
     item_idx = np.zeros(shape, dtype=np.int64)
     source = np.full(shape, "", dtype=object)
     score = np.full(shape, np.nan)
-    encoded = backdrop.catalogue.vocab.encode(log.column(c.ITEM_ID).to_pylist())
+    encoded = shared.catalogue.vocab.encode(log.column(c.ITEM_ID).to_pylist())
     at_place = row[shown], place[shown]
     item_idx[at_place] = encoded[shown]
     source[at_place] = log.column(c.SOURCE).to_numpy(zero_copy_only=False)[shown]
@@ -118,12 +129,12 @@ def slates_of(window: Window, backdrop: Backdrop) -> Slates:
     at = microseconds(heads.column(c.EVENT_TIMESTAMP)).to_numpy()
     user_ids = heads.column(c.USER_ID).to_pylist()
     request_ids = heads.column(c.REQUEST_ID).to_pylist()
-    deeds = Deeds.of(window.interactions, backdrop)
-    grades = Grades.of(window.interactions, backdrop)
+    targets = TargetEvents.of(window.interactions, shared)
+    grades = Grades.of(window.interactions, shared)
     grade = np.full(shape, np.nan)
     relevant, lengths = [], []
     for place, (request_id, user_id, now) in enumerate(zip(request_ids, user_ids, at, strict=True)):
-        items, length = deeds.after(user_id, int(now), request_id=request_id)
+        items, length = targets.after(user_id, int(now), request_id=request_id)
         relevant.append(items)
         lengths.append(length)
         grade[place] = grades.after(user_id, int(now), item_idx[place])
@@ -145,20 +156,20 @@ def slates_of(window: Window, backdrop: Backdrop) -> Slates:
 
 
 @dataclass(frozen=True)
-class Deeds:
-    """Target events by user, in order of time."""
+class TargetEvents:
+    """Target events of each user, in order of time."""
 
     time: dict[str, np.ndarray]
     item_idx: dict[str, np.ndarray]
-    new: dict[str, np.ndarray]  # bool: the user's first event with this item
+    new: dict[str, np.ndarray]  # bool: whether it is the user's first event with this item
     request_id: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, interactions: pa.Table, backdrop: Backdrop) -> "Deeds":
-        kinds = pa.array(list(backdrop.target_events), pa.string())
+    def of(cls, interactions: pa.Table, shared: SharedData) -> "TargetEvents":
+        kinds = pa.array(list(shared.target_events), pa.string())
         table = interactions.filter(pc.is_in(interactions.column(c.EVENT_TYPE), value_set=kinds))
         users = table.column(c.USER_ID).to_numpy(zero_copy_only=False).astype(str)
-        item_idx = backdrop.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
+        item_idx = shared.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
         time = microseconds(table.column(c.EVENT_TIMESTAMP)).to_numpy()
         requests = table.column(c.REQUEST_ID).to_numpy(zero_copy_only=False)
         names, user = np.unique(users, return_inverse=True)
@@ -176,7 +187,7 @@ class Deeds:
         )
 
     def after(self, user_id: str, at: int, *, request_id: str) -> tuple[np.ndarray, int]:
-        """item_idx taken in the 24 h from `at` on, and the number of events before it."""
+        """item_idx that the user took in the 24 h from `at` on, and the number of events before."""
         if user_id not in self.time:
             return np.empty(0, dtype=np.int64), 0
         low, high = np.searchsorted(self.time[user_id], [at, at + HORIZON])
@@ -188,12 +199,12 @@ class Deeds:
 
 @dataclass(frozen=True)
 class Grades:
-    """What users said of items: by user and item the times, in order, and the values."""
+    """Values of GRADES events, by user and item: times in order, and values."""
 
     given: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]
 
     @classmethod
-    def of(cls, interactions: pa.Table, backdrop: Backdrop) -> "Grades":
+    def of(cls, interactions: pa.Table, shared: SharedData) -> "Grades":
         kinds = pa.array(GRADES, pa.string())
         table = interactions.filter(
             pc.and_(
@@ -201,7 +212,7 @@ class Grades:
                 pc.is_valid(interactions.column(c.VALUE)),
             )
         )
-        item_idx = backdrop.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
+        item_idx = shared.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
         time = microseconds(table.column(c.EVENT_TIMESTAMP)).to_numpy()
         value = table.column(c.VALUE).to_numpy()
         rows: dict[tuple[str, int], list[int]] = {}
@@ -211,7 +222,7 @@ class Grades:
         return cls({key: (time[own], value[own]) for key, own in rows.items()})
 
     def after(self, user_id: str, at: int, shown: np.ndarray) -> np.ndarray:
-        """(K,) item_idx shown at `at` -> (K,) mean grade of the 24 h from then on, or NaN."""
+        """(K,) item_idx shown at `at` -> (K,) the user's mean grade in the next 24 h, or NaN."""
         found = np.full(len(shown), np.nan)
         for place, item in enumerate(shown.tolist()):
             if item and (user_id, item) in self.given:

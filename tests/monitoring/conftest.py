@@ -1,10 +1,10 @@
-"""Builders of small serving logs and interactions, and a synthetic world for the reports."""
+"""Builders of small serving logs and interactions, and synthetic windows for the reports."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from monitoring.windows import Backdrop, Window
+from monitoring.windows import SharedData, Window
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import INTERACTIONS, ITEMS, SERVING_LOG, USERS
 
@@ -71,8 +71,8 @@ def event_table(events: list[tuple]) -> pa.Table:
     )
 
 
-def a_backdrop(num_items: int, *, k: int, features: tuple[str, ...], users: int = 0) -> Backdrop:
-    """Items i1.. of three categories in turn; item n was taken num_items - n times before."""
+def shared_data(num_items: int, *, k: int, features: tuple[str, ...], users: int = 0) -> SharedData:
+    """A catalogue of items i1.. in three categories; item n has num_items + 1 - n past events."""
     ids = [f"i{n}" for n in range(1, num_items + 1)]
     items = [
         {
@@ -87,7 +87,7 @@ def a_backdrop(num_items: int, *, k: int, features: tuple[str, ...], users: int 
     counts = np.zeros(num_items + 1, dtype=np.int64)
     counts[catalogue.vocab.encode(ids)] = np.arange(num_items, 0, -1)
     people = [{"user_id": f"u{u}", "attributes": [("group", "ab"[u % 2])]} for u in range(users)]
-    return Backdrop(
+    return SharedData(
         catalogue=catalogue,
         item_counts=counts,
         feature_names=features,
@@ -110,10 +110,12 @@ def synthetic_window(
     narrow: bool = False,
     history: bool = False,
 ) -> Window:
-    """300 requests of five places over ten days, each user's next day known.
+    """300 requests of five positions over ten days, with events one hour after each.
 
-    `shift` moves the feature 'moving', the scores, and the surface's hour; `narrow` shows five
-    items of one category to everybody; `history` adds events before the window.
+    Args:
+        shift: added to the feature 'moving' and to the scores.
+        narrow: show the same five items of one category in all requests.
+        history: add events before the window.
     """
     rng = np.random.default_rng(seed)
     slates, events = [], []
@@ -148,17 +150,17 @@ def synthetic_window(
 
 @pytest.fixture(scope="session")
 def build():
-    """The builders, for tests that make their own small windows."""
+    """The builders, for tests that build small windows themselves."""
 
     class Build:
         hour, start = HOUR, START
         log = staticmethod(log_table)
         events = staticmethod(event_table)
-        backdrop = staticmethod(a_backdrop)
+        shared = staticmethod(shared_data)
         window = staticmethod(synthetic_window)
 
         @staticmethod
-        def synthetic_backdrop() -> Backdrop:
-            return a_backdrop(NUM_ITEMS, k=K, features=FEATURES, users=NUM_USERS)
+        def synthetic_shared() -> SharedData:
+            return shared_data(NUM_ITEMS, k=K, features=FEATURES, users=NUM_USERS)
 
     return Build

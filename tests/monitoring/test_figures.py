@@ -1,4 +1,4 @@
-"""Slates joined with what people did, and every figure, by hand."""
+"""Slates joined with later events, and all figures, against values computed by hand."""
 
 import numpy as np
 import pandas as pd
@@ -29,10 +29,10 @@ from shortlist.splits import draw_requests
 
 @pytest.fixture
 def small(build):
-    """Two requests of three places over six items; user a is regular to us, b is new.
+    """Two requests with three positions over six items; user a has history, b is unknown.
 
-    a saw i1 before; within 24 h of a's request a takes i1 again, i2 and i5; i3 comes too late.
-    b takes i6, which was not shown, and i4 again by a click on this very list.
+    a took i1 before. Within 24 h of the request, a takes i1 again, i2 and i5; i3 follows too late.
+    b takes i6, which was not shown, and i4 again with the request_id of this list.
     """
     at, hour = build.start, build.hour
     events = [
@@ -58,13 +58,13 @@ def small(build):
         },
     ]
     window = Window("current", build.log(slates), build.events(events)).checked()
-    backdrop = build.backdrop(6, k=3, features=("f",))
-    return window, backdrop, slates_of(window, backdrop)
+    shared = build.shared(6, k=3, features=("f",))
+    return window, shared, slates_of(window, shared)
 
 
 def test_taken_is_what_is_new_within_a_day_or_names_the_request(small):
-    _, backdrop, slates = small
-    names = [backdrop.catalogue.vocab.decode(r) for r in slates.relevant]
+    _, shared, slates = small
+    names = [shared.catalogue.vocab.decode(r) for r in slates.relevant]
     assert names == [["i2", "i5"], ["i4", "i6"]]
     np.testing.assert_array_equal(slates.grade, [[3, 5, np.nan], [2, np.nan, np.nan]])
     assert slates.history_length.tolist() == [1, 1]
@@ -74,8 +74,8 @@ def test_taken_is_what_is_new_within_a_day_or_names_the_request(small):
 
 
 def test_figures_by_hand(small):
-    _, backdrop, slates = small
-    figures = all_figures(slates, slates, backdrop, rng=np.random.default_rng(0))
+    _, shared, slates = small
+    figures = all_figures(slates, slates, shared, rng=np.random.default_rng(0))
     value = {name: figure.current for name, figure in figures.items()}
     assert value["recall@3"] == pytest.approx((1 / 2 + 1 / 2) / 2)
     assert value["precision@3"] == pytest.approx((1 / 3 + 1 / 3) / 2)
@@ -98,10 +98,10 @@ def test_figures_by_hand(small):
 
 
 def test_the_same_mix_takes_the_slices_share_out_of_the_hit_rate(build):
-    backdrop = build.backdrop(6, k=1, features=("f",))
+    shared = build.shared(6, k=1, features=("f",))
 
     def slates(plan):
-        """plan: (has history, hit) of each request."""
+        """Slates for a plan with (has history, hit) of each request."""
         shown, events = [], []
         for n, (known, hit) in enumerate(plan):
             at, user = build.start + n * build.hour, f"u{n}"
@@ -109,12 +109,12 @@ def test_the_same_mix_takes_the_slices_share_out_of_the_hit_rate(build):
                 events.append((user, "i6", at - build.hour, 3.0))
             events.append((user, "i1" if hit else "i2", at, 3.0))
             shown.append({"request_id": f"r{n}", "user_id": user, "at": at, "items": ["i1"]})
-        return slates_of(Window("w", build.log(shown), build.events(events)).checked(), backdrop)
+        return slates_of(Window("w", build.log(shown), build.events(events)).checked(), shared)
 
     # new users are hit always and light ones half of the time, in both windows
     current = slates([(False, True)] * 1 + [(True, True), (True, False)] * 2)
     reference = slates([(False, True)] * 8 + [(True, True), (True, False)])
-    figures = all_figures(current, reference, backdrop, rng=np.random.default_rng(0))
+    figures = all_figures(current, reference, shared, rng=np.random.default_rng(0))
     plain, same = figures["replayed_hit_rate@1"], figures["replayed_hit_rate_same_mix@1"]
     assert (plain.current, plain.reference) == (pytest.approx(3 / 5), pytest.approx(9 / 10))
     assert (same.current, same.reference) == (pytest.approx(3 / 5), pytest.approx(3 / 5))
@@ -133,7 +133,7 @@ def test_satisfaction_is_what_people_said_not_what_they_paid(build):
     ]
     shown = [{"request_id": "r", "user_id": "a", "at": at, "items": ["i1", "i2", "i3"]}]
     window = Window("w", build.log(shown), build.events(events)).checked()
-    slates = slates_of(window, build.backdrop(3, k=3, features=("f",)))
+    slates = slates_of(window, build.shared(3, k=3, features=("f",)))
     np.testing.assert_array_equal(slates.grade, [[3, np.nan, np.nan]])
 
 
@@ -157,10 +157,10 @@ def test_relevance_is_that_of_the_evaluation(build):
     ]
     assert len(asked) > 200
     assert {user for user, _ in wanted} == set(users)
-    backdrop = build.synthetic_backdrop()
-    slates = slates_of(Window("w", build.log(asked), window.interactions).checked(), backdrop)
+    shared = build.synthetic_shared()
+    slates = slates_of(Window("w", build.log(asked), window.interactions).checked(), shared)
     found = {
-        (user, at): sorted(backdrop.catalogue.vocab.decode(items))
+        (user, at): sorted(shared.catalogue.vocab.decode(items))
         for user, at, items in zip(
             slates.user_ids, slates.at.tolist(), slates.relevant, strict=True
         )
@@ -203,21 +203,21 @@ def test_latency_percentiles():
 
 
 def test_frames_have_the_same_columns_and_say_what_was_shown(small):
-    window, backdrop, slates = small
+    window, shared, slates = small
     both = np.arange(2)
-    ranking = ranking_frame(slates, backdrop.catalogue, rows=both)
+    ranking = ranking_frame(slates, shared.catalogue, rows=both)
     of_b = ranking[ranking["request_id"] == "rb"]
     assert of_b[["item_id", "rank", "relevant"]].values.tolist() == [
         ["item i4", 1, 1],
         ["item i5", 2, 0],
         ["item i6", 4, 1],  # taken, not shown: after the last of three places
     ]
-    shown = shown_frame(slates, backdrop.catalogue, rows=both)
+    shown = shown_frame(slates, shared.catalogue, rows=both)
     assert shown["title"].tolist() == ["I1", "I2", "I3", "I4", "I5"]
     assert shown[["is comedy", "is drama", "is science"]].sum(axis=1).tolist() == [1] * 5
-    events = event_frame(window, backdrop, rows=np.arange(7))
+    events = event_frame(window, shared, rows=np.arange(7))
     assert events["category"].tolist()[:2] == ["drama", "comedy"]  # i2 at the request, i4 after
-    requests = request_frame(slates, window, backdrop)
+    requests = request_frame(slates, window, shared)
     assert requests["skipped_stages"].tolist() == ["no", "yes"]
     assert requests["slice"].tolist() == ["light", "light"]
     scores = score_frame(window.log, ["ease", "two_tower"], rows=np.arange(5))
@@ -226,7 +226,7 @@ def test_frames_have_the_same_columns_and_say_what_was_shown(small):
 
 def test_a_log_of_another_release_and_an_empty_log_are_refused(small, build):
     window, _, _ = small
-    with pytest.raises(MonitorError, match="have \\[1\\] values, the release's ranking schema"):
+    with pytest.raises(MonitorError, match="have \\[1\\] values, expected 2"):
         feature_frame(window.log, ["f", "g"], rows=np.arange(5))
     empty = Window("current", window.log.slice(0, 0), window.interactions)
     with pytest.raises(MonitorError, match="current window: the serving log is empty"):

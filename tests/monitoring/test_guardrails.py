@@ -1,6 +1,4 @@
-"""Guardrails by hand: every verdict, both directions, relative and absolute, and what cannot be
-judged.
-"""
+"""Guardrail verdicts: both directions, relative and absolute thresholds, and missing values."""
 
 from pathlib import Path
 
@@ -82,11 +80,11 @@ def test_a_hold_needs_the_whole_interval_beyond_the_limit(direction, figure, ver
     row = guardrail(direction=direction, warn=limits[0], hold=limits[1])
     (found,) = judge({"diversity@10": figure}, [row])
     assert found.verdict == verdict
-    assert ("too few to hold" in found.reason) == (verdict == "warn")
+    assert ("too uncertain" in found.reason) == (verdict == "warn")
 
 
 def test_an_unknown_figure_is_an_error_that_lists_what_there_is():
-    with pytest.raises(GuardrailError, match=r"'diversity@10' does not exist, want one of a, b"):
+    with pytest.raises(GuardrailError, match=r"'diversity@10' is unknown, want one of a, b"):
         judge({"b": Figure(1.0), "a": Figure(1.0)}, [guardrail()])
 
 
@@ -102,8 +100,8 @@ def test_the_overall_verdict_is_the_worst():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('direction = "min"\nwarn = 0.3\nhold = 0.5', "hold 0.5 must not lie above warn 0.3"),
-        ('direction = "max"\nwarn = 0.5\nhold = 0.3', "hold 0.3 must not lie below warn 0.5"),
+        ('direction = "min"\nwarn = 0.3\nhold = 0.5', "hold 0.5 must not be above warn 0.3"),
+        ('direction = "max"\nwarn = 0.5\nhold = 0.3', "hold 0.3 must not be below warn 0.5"),
         ('direction = "up"\nwarn = 0.5\nhold = 0.3', "guardrail.0.direction"),
         ('direction = "min"\nwarn = 0.5', "guardrail.0.hold: is required"),
         ('direction = "min"\nwarn = 0.5\nhold = 0.3\nlimit = 1', "guardrail.0.limit: unknown key"),
@@ -122,7 +120,7 @@ def test_two_rows_of_one_name_are_refused(tmp_path):
     row += 'direction = "min"\nwarn = 1\nhold = 1\n'
     path = tmp_path / "guardrails.toml"
     path.write_text(row * 2)
-    with pytest.raises(ConfigError, match="twice: x"):
+    with pytest.raises(ConfigError, match="repeated: x"):
         load_guardrails(path)
 
 

@@ -1,4 +1,4 @@
-"""Real Evidently reports over synthetic logs: drift is found, what did not drift is not flagged."""
+"""Real Evidently reports over synthetic logs: only the columns that drifted are flagged."""
 
 import json
 from html.parser import HTMLParser
@@ -36,7 +36,7 @@ meaning = "no jump"
 
 @pytest.fixture(scope="module")
 def windows(build):
-    """The reference, one more window like it, and one that drifted and narrowed."""
+    """The reference, a window like it, and a window with drift and little diversity."""
     return {
         "reference": build.window("reference", start=build.start, seed=1, history=True),
         "steady": build.window("steady", start=build.start + DAYS, seed=2),
@@ -55,13 +55,13 @@ def guardrails(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(windows, guardrails, build, tmp_path_factory):
-    """Both current windows reported into one workspace."""
+    """Reports of both current windows, added to one workspace."""
     folder = tmp_path_factory.mktemp("reports")
     return folder, {
         name: write_reports(
             windows[name],
             windows["reference"],
-            backdrop=build.synthetic_backdrop(),
+            shared=build.synthetic_shared(),
             guardrails=guardrails,
             out=folder / name,
             workspace=folder / "workspace",
@@ -93,10 +93,10 @@ def test_drift_is_found_where_it_is_and_a_narrow_list_holds(written):
 def test_evidently_agrees_with_the_figures(written, windows, build):
     from monitoring.evidently_runs import drift_run, ranking_run
 
-    backdrop = build.synthetic_backdrop()
+    shared = build.synthetic_shared()
     current, reference = windows["drifted"].checked(), windows["reference"].checked()
-    slates = [slates_of(w, backdrop) for w in (current, reference)]
-    tables = Tables(current, reference, *slates, backdrop, np.random.default_rng(0))
+    slates = [slates_of(w, shared) for w in (current, reference)]
+    tables = Tables(current, reference, *slates, shared, np.random.default_rng(0))
     values = {
         metric["config"].get("column"): metric["value"]
         for metric in drift_run(*tables.features).dict()["metrics"]
@@ -118,16 +118,16 @@ def test_evidently_agrees_with_the_figures(written, windows, build):
 def test_without_any_history_there_is_no_popularity_to_report(windows, build):
     from monitoring.evidently_runs import beyond_accuracy_run
 
-    backdrop, rng = build.synthetic_backdrop(), np.random.default_rng(0)
+    shared, rng = build.synthetic_shared(), np.random.default_rng(0)
     steady = windows["steady"].checked()
-    slates = slates_of(steady, backdrop)
-    tables = Tables(steady, steady, slates, slates, backdrop, rng)
+    slates = slates_of(steady, shared)
+    tables = Tables(steady, steady, slates, slates, shared, rng)
     names = [m["metric_name"] for m in beyond_accuracy_run(tables, k=5).dict()["metrics"]]
     assert [name.split("(")[0] for name in names] == ["Diversity", "Personalization"]
 
 
 class Links(HTMLParser):
-    """Collects what a page links to and loads."""
+    """Collects the links and the loaded resources of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,11 +170,11 @@ def test_both_runs_are_in_the_workspace_of_evidently_ui(written):
 def test_a_bad_guardrail_fails_before_anything_is_written(windows, guardrails, build, tmp_path):
     unknown = guardrails[0].model_copy(update={"figure": "clicks"})
     out = Path(tmp_path / "out")
-    with pytest.raises(GuardrailError, match="'clicks' does not exist"):
+    with pytest.raises(GuardrailError, match="'clicks' is unknown"):
         write_reports(
             windows["steady"],
             windows["reference"],
-            backdrop=build.synthetic_backdrop(),
+            shared=build.synthetic_shared(),
             guardrails=[unknown],
             out=out,
         )
