@@ -56,7 +56,7 @@ def main() -> None:
         arguments.preset, days=arguments.days, seed=arguments.seed, cache=settings.cache
     )
     lived = simulate_in_process(
-        setting, parse_arms(arguments.arms), folder=settings.home / "simulations", say=print
+        setting, parse_arms(arguments.arms), folder=settings.home / "simulations", report=print
     )
     if set(ARMS.split(",")) - set(lived):
         return

@@ -1,10 +1,10 @@
-"""Simulate: users of a simulated world live with recommenders, arm by arm, day after day."""
+"""Simulate: run recommenders (arms) against the users of a simulated world, day by day."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.closed_loop.arms import Arm, why_not_in_process, why_not_over_http
+from flows.closed_loop.arms import Arm, in_process_problem, over_http_problem
 from flows.closed_loop.figures import BY_DAY, summarise
 from flows.closed_loop.journal import DayLog
 from flows.closed_loop.loop import ArmLoop
@@ -16,7 +16,7 @@ from simulation import World, load_world_config
 from simulation.config import MAX_DAYS
 
 PLOTTED = (*BY_DAY, "effective_items", "effective_topics")
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def open_setting(
@@ -27,16 +27,17 @@ def open_setting(
     schedule: Schedule | None = None,
     cache: Path,
 ) -> Setting:
-    """A world long enough for `days` days of the arms' own.
+    """Build a world whose calendar has `days` days after the schedule's start.
 
     Raises:
-        ConfigError: unknown preset, impossible parameters, or more days than a world has.
+        ConfigError: the preset is unknown, a parameter is out of bounds, or there are too many
+            days.
     """
     schedule = schedule or Schedule()
     if schedule.start + days > MAX_DAYS:
         raise ConfigError(
-            f"--days {days}: want at most {MAX_DAYS - schedule.start:,}; a world has {MAX_DAYS:,}"
-            f" days, {schedule.start} of them before the arms take over"
+            f"--days {days}: want at most {MAX_DAYS - schedule.start:,}; a world has at most"
+            f" {MAX_DAYS:,} days, and the arms start after {schedule.start}"
         )
     changes: dict[str, object] = {"days": schedule.start + days, "seed": seed}
     world = World(load_world_config(preset, changes=changes))
@@ -44,41 +45,41 @@ def open_setting(
 
 
 def simulate_in_process(
-    setting: Setting, arms: Sequence[Arm], *, folder: Path, say: Say
+    setting: Setting, arms: Sequence[Arm], *, folder: Path, report: Report
 ) -> dict[str, list[DayLog]]:
-    """Live all days of all arms; days that are on disk are not lived again.
+    """Simulate all days of all arms in this process; days found on disk are loaded instead.
 
     Args:
-        folder: each arm's days lie in a folder of its own under the setting's key.
+        folder: the days are stored in `<folder>/<setting.key>/<arm name>`.
 
     Raises:
-        ConfigError: an arm's ranker is the pipeline's.
+        ConfigError: an arm runs over HTTP only.
     """
-    _refuse(arms, why_not_in_process)
+    _refuse(arms, in_process_problem)
     own = folder / setting.key
-    return {arm.name: ArmLoop(setting, arm, own / arm.name).run(say) for arm in arms}
+    return {arm.name: ArmLoop(setting, arm, own / arm.name).run(report) for arm in arms}
 
 
 def simulate_with_service(
-    setting: Setting, arms: Sequence[Arm], *, folder: Path, say: Say
+    setting: Setting, arms: Sequence[Arm], *, folder: Path, report: Report
 ) -> dict[str, list[DayLog]]:
-    """The same over HTTP: each learned arm is a release of the pipeline with a service of its own.
+    """As `simulate_in_process`, but each learned arm is a release served over HTTP.
 
     Raises:
-        ConfigError: an arm cannot be a release.
+        ConfigError: an arm runs in process only.
         StartError, ServiceError: a service did not start, or stopped answering.
     """
-    _refuse(arms, why_not_over_http)
+    _refuse(arms, over_http_problem)
     own = folder / f"{setting.key}-service"
-    lived = {}
+    logs = {}
     for arm in arms:
         loop = ServiceLoop if arm.learns else ArmLoop
-        lived[arm.name] = loop(setting, arm, own / arm.name).run(say)
-    return lived
+        logs[arm.name] = loop(setting, arm, own / arm.name).run(report)
+    return logs
 
 
 def _refuse(arms: Sequence[Arm], why_not: Callable[[Arm], str | None]) -> None:
-    """Before any arm lives a day."""
+    """Raise ConfigError if `why_not` returns a problem for an arm."""
     for arm in arms:
         problem = why_not(arm)
         if problem is not None:
@@ -93,21 +94,27 @@ def simulate(
     seed: int | None = None,
     schedule: Schedule | None = None,
     in_process: bool = True,
-    say: Say = print,
+    report: Report = print,
 ) -> dict[str, Any]:
-    """The command's work: figures, and where the plots lie."""
+    """Run the simulation; return the figures and the paths of the plot and of the folder.
+
+    Raises:
+        ConfigError: see `open_setting` and `simulate_in_process`.
+        StartError, ServiceError: see `simulate_with_service`.
+    """
     settings = Settings()
     folder = settings.home / "simulations"
     setting = open_setting(preset, days=days, seed=seed, schedule=schedule, cache=settings.cache)
-    live = simulate_in_process if in_process else simulate_with_service
-    lived = live(setting, arms, folder=folder, say=say)
-    result = about(setting) | summarise(setting, lived)
+    run = simulate_in_process if in_process else simulate_with_service
+    logs = run(setting, arms, folder=folder, report=report)
+    result = about(setting) | summarise(setting, logs)
     plot = folder / setting.key / f"{'-'.join(arm.name for arm in arms)[:80]}.svg"
     plot_days(plot, result)
     return result | {"plot": str(plot), "folder": str(folder / setting.key)}
 
 
 def about(setting: Setting) -> dict[str, Any]:
+    """The part of the result that describes the world and the schedule."""
     config = setting.world.config
     return {
         "preset": config.name,
@@ -120,7 +127,7 @@ def about(setting: Setting) -> dict[str, Any]:
 
 
 def plot_days(path: Path, result: dict[str, Any]) -> None:
-    """One chart a figure, one line an arm; none for a figure that no day has yet."""
+    """Write one chart per figure with one line per arm; figures without any value are left out."""
     charts = {metric: [] for metric in PLOTTED}
     for metric, lines in charts.items():
         for name, arm in result["arms"].items():

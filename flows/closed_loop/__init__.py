@@ -1,1 +1,1 @@
-"""The closed loop: a simulated world's users live with a recommender, day after day."""
+"""The closed loop: users of a simulated world react to a recommender, which learns from them."""

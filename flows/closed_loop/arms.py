@@ -1,4 +1,4 @@
-"""Arms: who fills the pages. `base+modifier`, as in `value+explore+mmr`."""
+"""Arms: the policies that can fill the home pages, named `base+modifier` (`value+explore+mmr`)."""
 
 from dataclasses import dataclass, replace
 
@@ -12,17 +12,18 @@ EXPLORE, MMR = 0.15, 0.3
 
 @dataclass(frozen=True)
 class Arm:
-    """What fills a page: the shop's own policy (no sources), an oracle, or a chain."""
+    """A policy that fills pages: a chain of sources, an oracle, or else the logging policy."""
 
     name: str
     sources: tuple[str, ...] = ()
     weights: ValueWeights | None = None
-    """What the chain's ranker learns, in process; None: no such ranker."""
+    """Label weights of the chain's value ranker, in process only; None: no such ranker."""
     released: bool = False
-    """Ranked as a release of the pipeline is (LambdaMART on what users chose next): over HTTP."""
+    """Whether the pipeline's LambdaMART ranks the candidates, over HTTP only."""
     explore: float = 0.0
-    """Share of places given to items drawn alike from everything."""
+    """Share of positions filled with items drawn uniformly from all items."""
     mmr: float = 0.0
+    """Strength of MMR re-ranking; 0 turns it off."""
     oracle: Objective | None = None
 
     @property
@@ -51,57 +52,61 @@ DEFAULT_OVER_HTTP = "popularity,item_knn,chain,oracle"
 
 
 def parse_arms(text: str) -> list[Arm]:
-    """'popularity,value+explore' -> arms.
+    """Parse a list such as 'popularity,value+explore'.
 
     Raises:
-        ConfigError: an unknown base or modifier, one that makes no sense there, or an arm twice.
+        ConfigError: a base or modifier is unknown, a modifier doesn't fit its base, or an arm is
+            given twice.
     """
     arms = [parse_arm(part.strip()) for part in text.split(",") if part.strip()]
     if not arms:
-        raise ConfigError(f"no arms given; want some of {', '.join(BASES)}, with commas between")
+        raise ConfigError(f"no arms given, want some of {', '.join(BASES)}, separated by commas")
     names = [arm.name for arm in arms]
     if len(set(names)) < len(names):
-        raise ConfigError(f"arms {text!r}: each arm once")
+        raise ConfigError(f"arms {text!r}: an arm is given twice, want each arm once")
     return arms
 
 
 def parse_arm(name: str) -> Arm:
-    """Raises ConfigError."""
+    """Parse one arm such as 'value+explore+mmr'; raises ConfigError as `parse_arms`."""
     base, *modifiers = name.split("+")
     if base not in BASES:
         raise ConfigError(
-            f"arm '{name}' is unknown, want one of {', '.join(BASES)}, a chain also with"
-            f" {' or '.join('+' + m for m in MODIFIERS)}"
+            f"arm '{name}' is unknown, want one of {', '.join(BASES)}; learned arms also accept"
+            f" {' and '.join('+' + m for m in MODIFIERS)}"
         )
     arm = BASES[base]
     for modifier in modifiers:
         if modifier not in MODIFIERS or not arm.learns:
             raise ConfigError(
-                f"arm '{name}': '+{modifier}' is not possible; a learned arm takes"
-                f" {' and '.join('+' + m for m in MODIFIERS)}"
+                f"arm '{name}': '+{modifier}' is not possible; only learned arms accept"
+                f" modifiers: {' and '.join('+' + m for m in MODIFIERS)}"
             )
         amount = {"explore": EXPLORE, "mmr": MMR}[modifier]
         arm = replace(arm, **{modifier: amount})
     return replace(arm, name=name)
 
 
-def why_not_in_process(arm: Arm) -> str | None:
-    """What is wrong with an arm there, and what would be right; None: nothing."""
+def in_process_problem(arm: Arm) -> str | None:
+    """The message for an arm that can't run in process; None for an arm that can."""
     if arm.released:
         return (
-            f"arm '{arm.name}': its ranker is the pipeline's, which runs over HTTP only; want"
-            " clicks or value, or the command without --in-process"
+            f"arm '{arm.name}': its ranker (the pipeline's) runs over HTTP only; want clicks or"
+            " value, or the command without --in-process"
         )
     return None
 
 
-def why_not_over_http(arm: Arm) -> str | None:
-    """As `why_not_in_process`: a release neither explores nor has a ranker of another label."""
+def over_http_problem(arm: Arm) -> str | None:
+    """The message for an arm that can't run over HTTP; None for an arm that can.
+
+    A release doesn't explore, and its ranker is always the pipeline's.
+    """
     if arm.weights is not None:
         other = "chain+mmr" if arm.mmr else "chain"
         return (
-            f"arm '{arm.name}': over HTTP every chain has the pipeline's ranker, the same for"
-            f" clicks and value; want {other}, or --in-process"
+            f"arm '{arm.name}': its ranker runs in process only, over HTTP every chain has the"
+            f" pipeline's ranker; want {other}, or --in-process"
         )
     if arm.learns and arm.explore:
         return (

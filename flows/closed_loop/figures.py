@@ -1,7 +1,7 @@
-"""From what the arms left to figures with intervals, by arm and by day.
+"""Figures with intervals by arm and day, computed from the logs of the simulated days.
 
-Intervals are 95% bootstrap intervals over users; all arms are resampled by the same draws, so that
-a difference of two arms is paired by user.
+Intervals are 95% bootstrap intervals over users. All arms use the same draws of users, so the
+difference of two arms is paired by user.
 
 Shapes: U users, W draws.
 """
@@ -28,11 +28,13 @@ RATIOS: dict[str, tuple[str, str]] = {
     "pages_per_user_day": ("pages", "user_days"),
     "retention": ("active", "present"),
 }
-"""What is divided by what, both summed over users. Pages are home pages; the rest is the shop's
-own search. `retention`: share of the users who were there at the start and came in the last seven
-days of the arm's own. In the first seven it is the same for all arms (whoever an arm moved has
-come), so a day has it from the eighth on. `regret`: expected satisfaction that the best slate would
-have brought beyond the one shown.
+"""Figure -> (numerator, denominator), both summed over users.
+
+`pages` counts home pages; search pages are not filled by the arm. `retention` is the share of the
+users present at the arm's start who visited in the last seven days of the arm. In an arm's first
+seven days it is the same for all arms, because every user whom an arm could influence has visited;
+so days have it from the eighth on. `regret` is the expected satisfaction of the best slate minus
+that of the shown slate.
 """
 BY_DAY = (
     "click_through",
@@ -48,14 +50,14 @@ DRAWS = 400
 
 
 class Bootstrap:
-    """Draws of users, the same for every figure."""
+    """Bootstrap draws of users, shared by all figures."""
 
     def __init__(self, users: int, *, draws: int = DRAWS, seed: int = 0):
         rng = np.random.default_rng([seed, users])
         self.weights = rng.multinomial(users, np.full(users, 1 / users), size=draws).astype(float)
 
     def ratio(self, top: np.ndarray, bottom: np.ndarray) -> tuple[float, np.ndarray]:
-        """(U,) sums -> their ratio, and (W,) of it over the draws."""
+        """(U,) numerators and denominators -> ratio of the sums, and (W,) the ratio per draw."""
         drawn = (self.weights @ top) / np.maximum(self.weights @ bottom, 1e-12)
         return float(top.sum() / max(bottom.sum(), 1e-12)), drawn
 
@@ -66,14 +68,14 @@ def interval(value: float, drawn: np.ndarray) -> Figure:
 
 
 class ArmSums:
-    """What each user of one arm brought over some days."""
+    """Sums per user of one arm over the days `first` .. `end - 1`."""
 
     def __init__(self, setting: Setting, logs: Sequence[DayLog], *, first: int, end: int):
         world = setting.world
         self.sums = {name: np.zeros(world.num_users) for name in ("pages", "impressions")}
         for log in logs[first:end]:
             home = np.flatnonzero(log.pages["home"])
-            user = log.pages["user"][home].astype(np.int64)  # a day without pages has no type
+            user = log.pages["user"][home].astype(np.int64)  # float for a day without pages
             self._add("pages", user, np.ones(len(user)))
             self._add("impressions", user, np.full(len(user), world.config.sessions.slate))
             for name in ("clicks", "purchases", "revenue", "watch_seconds", "satisfaction"):
@@ -103,8 +105,10 @@ class ArmSums:
 
 
 def summarise(setting: Setting, arms: Mapping[str, Sequence[DayLog]]) -> dict[str, Any]:
-    """Figures of each arm over all of its own days, by day, and paired differences to the first
-    arm.
+    """Figures of each arm over all its days and by day, and paired differences to the first arm.
+
+    Returns:
+        {"arms": {name: {"summary", "days"}}, "differences": {"name - first": figures}}.
     """
     start, end = setting.schedule.start, setting.end
     boot = Bootstrap(setting.world.num_users)
@@ -127,7 +131,7 @@ def summarise(setting: Setting, arms: Mapping[str, Sequence[DayLog]]) -> dict[st
 def difference(
     one: Mapping[str, tuple[float, np.ndarray]], other: Mapping[str, tuple[float, np.ndarray]]
 ) -> dict[str, Figure]:
-    """Paired by user."""
+    """Difference of two arms for each figure, with an interval paired by user."""
     return {
         metric: interval(value - other[metric][0], drawn - other[metric][1])
         for metric, (value, drawn) in one.items()
@@ -135,7 +139,7 @@ def difference(
 
 
 def _day(setting: Setting, logs: Sequence[DayLog], day: int) -> dict[str, Any]:
-    """What takes a week is of the arm's own days only, never of the shop's before it."""
+    """Figures of one day. Weekly figures use only days after the arm's start."""
     boot = Bootstrap(setting.world.num_users, draws=100)
     sums = ArmSums(setting, logs, first=day, end=day + 1)
     first = max(day - WEEK + 1, setting.schedule.start)
@@ -153,12 +157,14 @@ def _day(setting: Setting, logs: Sequence[DayLog], day: int) -> dict[str, Any]:
 def diversity(
     setting: Setting, logs: Sequence[DayLog], boot: Bootstrap
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """How wide a week's home pages were. `effective_items`: as many items, shown alike, would be as
-    spread out (exponential of the entropy of exposure). `effective_topics`: the same of the topics
-    that one user was shown, mean over users.
+    """Effective numbers of items and topics on home pages, with bootstrap draws.
 
-    Of users drawn with replacement fewer are different, so that their entropy is lower than all
-    users' on average: its draws are moved by that much, to lie around what was found.
+    `effective_items` is the exponential of the entropy of exposure: the number of uniformly shown
+    items with the same entropy. `effective_topics` is the same for the topics shown to one user, as
+    a mean over users.
+
+    A draw with replacement holds fewer distinct users, which lowers the entropy on average. The
+    draws of `effective_items` are shifted so that their mean equals the measured entropy.
     """
     world = setting.world
     user = np.concatenate([log.shown["user"] for log in logs]).astype(np.int64)
@@ -180,7 +186,7 @@ def diversity(
 
 
 def _entropy(counts: np.ndarray) -> np.ndarray:
-    """(..., N) -> (...) nats; 0 where nothing was counted."""
+    """(..., N) counts -> (...) entropy in nats; 0 where all counts are 0."""
     total = np.maximum(counts.sum(-1, keepdims=True), 1e-12)
     share = counts / total
     return -(share * np.log(np.where(share > 0, share, 1))).sum(-1)

@@ -1,6 +1,7 @@
-"""What an arm leaves for each finished day, whole or not at all; an interrupted loop goes on there.
+"""Log of each simulated day of an arm; an interrupted loop resumes after the last one.
 
-<folder>/day-0007/{state,targets,pages,shown,exposure}.npz    no pickle
+A day is written to a partial folder and renamed, so it exists completely or not at all. Layout:
+<folder>/day-0007/{state,targets,pages,shown}.npz, without pickle.
 """
 
 import shutil
@@ -30,13 +31,13 @@ PAGE_COLUMNS = (
 
 @dataclass
 class DayLog:
-    """One day of one arm. Pages: one row a page; shown: one row an impression of a home page."""
+    """One day of one arm. Shapes: S pages, R impressions on home pages, F features."""
 
     day: int
-    state: State
+    state: State  # at the end of the day
     targets: Targets
     pages: dict[str, np.ndarray]  # PAGE_COLUMNS, each (S,)
-    shown: dict[str, np.ndarray]  # user item chance label (R,), features (R, F)
+    shown: dict[str, np.ndarray]  # user, item, chance, label (R,), features (R, F)
 
     def save(self, folder: Path) -> None:
         final = folder / f"day-{self.day:04d}"
@@ -57,7 +58,7 @@ class DayLog:
 
 
 def finished_days(folder: Path) -> int:
-    """How many days from the first on are there."""
+    """Number of consecutive days stored in `folder`, counted from day 0."""
     day = 0
     while (folder / f"day-{day:04d}").is_dir():
         day += 1

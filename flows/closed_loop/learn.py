@@ -1,4 +1,4 @@
-"""From an arm's own log to its Recommender: sources and ranker fitted as of a midnight.
+"""Trains the sources and the ranker of an arm on its log, as of a midnight.
 
 Shapes: R impressions, F features.
 """
@@ -28,7 +28,7 @@ from models.user_log import UserLog
 from shortlist.config import ConfigError
 from shortlist.repeats import repeat_after
 
-# Grids of one: a loop retrains often, and its worlds are alike.
+# One hyperparameter value each, without tuning: a loop retrains often, and its worlds are similar.
 SOURCES: Mapping[str, Any] = {
     "popularity": PopularityConfig(),
     "recent_popularity": RecentPopularityConfig(days=(7,)),
@@ -51,14 +51,14 @@ VALIDATION_USERS = 60
 def fit_recommender(
     setting: Setting, arm: Arm, store: MemoryStore, logs: Sequence[DayLog], *, day: int
 ) -> Recommender:
-    """Everything an arm has learned from what happened before `day`: the same log, the same models.
+    """Train an arm's models on the events before `day`. Deterministic for a log.
 
     Args:
-        store: states as of now, at or after `day`.
+        store: holds the events up to `day` or later.
         logs: of the days before `day`, in order.
 
     Raises:
-        ConfigError: nobody did anything that could be learned from.
+        ConfigError: there is no target event before `day`.
     """
     options = TrainingOptions(seed=day, num_threads=1, cache=setting.cache)
     catalogue = setting.catalogue(day)
@@ -66,7 +66,8 @@ def fit_recommender(
     if len(before.user) == 0:
         raise ConfigError(
             f"world '{setting.world.config.name}': no click, rating or survey in {day} days, so"
-            f" {arm.name} has nothing to learn from; want more users, or a higher behaviour.click"
+            f" arm '{arm.name}' has no training data; want more users, or a higher"
+            " behaviour.click"
         )
     data = training_data(setting, before, catalogue=catalogue)
     pack = store.tick(setting.world.midnight(day))
@@ -100,7 +101,11 @@ def fit_recommender(
 def fit_ranker(
     setting: Setting, arm: Arm, logs: Sequence[DayLog], options: TrainingOptions, *, day: int
 ) -> ValueRanker | None:
-    """None until features were logged: on the days of shadow, or never if nobody came."""
+    """Train the value ranker on the impressions of the last `window_days` days.
+
+    Returns None if the arm has no such ranker, before the arm's start, or if no features were
+    logged.
+    """
     if arm.weights is None or day < setting.schedule.start:
         return None
     recent = [log.shown for log in logs if log.day >= day - setting.schedule.window_days]
@@ -113,7 +118,7 @@ def fit_ranker(
 
 
 def training_data(setting: Setting, targets: Targets, *, catalogue) -> TrainingData:
-    """Histories, and every target event that they were made from."""
+    """Training data of the sources from all target events."""
     users, user = np.unique(targets.user, return_inverse=True)
     user_ids = [setting.user_ids[u] for u in users]
     profiles = setting.profiles
@@ -140,7 +145,10 @@ def training_data(setting: Setting, targets: Targets, *, catalogue) -> TrainingD
 def validation_of(
     setting: Setting, store: MemoryStore, targets: Targets, *, catalogue, day: int, pack
 ) -> Validation:
-    """What some users did in the last days; it stops no training early that the grids do not."""
+    """Validation queries: up to VALIDATION_USERS users and their items of the last days.
+
+    The sources have one hyperparameter value each, so it only affects early stopping.
+    """
     since = setting.world.midnight(max(day - VALIDATION_DAYS, 0))
     late = targets.take(np.flatnonzero(targets.time >= since))
     users = np.unique(late.user)[:VALIDATION_USERS]

@@ -1,4 +1,4 @@
-"""One arm's life: day after day, learning every few days, resumable after each."""
+"""The closed loop of one arm in process: simulates days, retrains, and resumes after any day."""
 
 import time
 from collections.abc import Callable
@@ -24,9 +24,10 @@ from simulation.state import State
 
 
 @dataclass(frozen=True)
-class ShopPolicy:
-    """The shop's own policy on home pages, drawn as a recommender's shadow draws it: until they
-    take over, all arms live the same days.
+class LoggingHomePolicy:
+    """The logging policy on home pages, with the random draws of a recommender in shadow mode.
+
+    So all arms get the same pages before they start.
     """
 
     logging: LoggingPolicy
@@ -39,7 +40,7 @@ class ShopPolicy:
 
 @dataclass
 class ArmLoop:
-    """An arm with all it knows; `run` lives its days from the first that is not on disk."""
+    """Simulates the days of one arm; finished days are loaded from `folder`."""
 
     setting: Setting
     arm: Arm
@@ -65,21 +66,21 @@ class ArmLoop:
             self.allowed[log.targets.user, log.targets.item] = False
             self.state = log.state.copy()
 
-    def run(self, say: Callable[[str], None]) -> list[DayLog]:
-        """Live the days that are missing."""
+    def run(self, report: Callable[[str], None]) -> list[DayLog]:
+        """Simulate the days that are not on disk; return the logs of all days."""
         spent = 0.0
         for day in range(len(self.logs), self.setting.end):
             started = time.perf_counter()
-            log = self.live(day)
+            log = self.run_day(day)
             log.save(self.folder)
             self.logs.append(log)
             spent += time.perf_counter() - started
             if (day + 1) % 7 == 0 or day + 1 == self.setting.end:
-                say(f"{self.arm.name}: {day + 1} of {self.setting.end} days, {spent:.1f} s")
+                report(f"{self.arm.name}: {day + 1} of {self.setting.end} days, {spent:.1f} s")
         return self.logs
 
-    def live(self, day: int) -> DayLog:
-        """One day; it is not written down here."""
+    def run_day(self, day: int) -> DayLog:
+        """Simulate one day; the caller saves the log."""
         setting = self.setting
         logging = LoggingPolicy(setting.world, day)
         policy = self._policy(day, logging)
@@ -100,21 +101,19 @@ class ArmLoop:
         if day < schedule.warm_days:
             return None
         if not self.arm.learns and day < schedule.start:
-            return ShopPolicy(logging)
+            return LoggingHomePolicy(logging)
         if self.arm.oracle is not None:
             objective = self.arm.oracle
             return OraclePolicy(setting.world, day, objective, allowed=self.allowed)
         if not self.arm.learns:
-            return ShopPolicy(logging)
-        self._learn(day)
+            return LoggingHomePolicy(logging)
+        self._update_models(day)
         assert self.recommender is not None
         shadow = logging if day < schedule.start else None
         return RecommendPolicy(setting, self.arm, self.store, self.recommender, shadow)
 
-    def _learn(self, day: int) -> None:
-        """Bring models to the newest midnight at which the schedule has them learn, catalogue and
-        pack to this one.
-        """
+    def _update_models(self, day: int) -> None:
+        """Retrain the models if the schedule says so; update catalogue and item features."""
         due = self._due(day)
         if due != self.fitted:
             before = [log for log in self.logs if log.day < due]

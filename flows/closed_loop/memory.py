@@ -1,8 +1,8 @@
-"""Features in memory: the same states as Feast's, for loops too long to pay for a store.
+"""A feature store in memory with the same states as Feast's, for loops of many days.
 
-User states grow event by event through the push handler's own `update_user_state`; item and context
-states are counted anew at each midnight, as `featurize` does. States by kind of event and searches
-stay empty, in training as in what is answered: a loop learns from its target events.
+User states are updated per event with the push handler's `update_user_state`. Item and context
+states are recomputed at each midnight, as `featurize` does. States by event type and searches stay
+empty in training and serving, because a loop learns from its target events only.
 
 Shapes: E events, N items.
 """
@@ -32,14 +32,14 @@ EMPTY_STATE = UserState()
 
 @dataclass
 class Targets:
-    """Target events in the order in which they came."""
+    """Target events in order of arrival."""
 
-    user: np.ndarray  # (E,) int64 rows
-    item: np.ndarray  # (E,) int64 rows
+    user: np.ndarray  # (E,) int64 user rows
+    item: np.ndarray  # (E,) int64 item rows
     time: np.ndarray  # (E,) int64 microseconds
     value: np.ndarray  # (E,) float64, NaN for none
     type_code: np.ndarray  # (E,) int64 EVENT_CODE
-    context: np.ndarray  # (E,) str
+    context: np.ndarray  # (E,) str context ids
 
     def before(self, end: int) -> "Targets":
         return self.take(np.flatnonzero(self.time < end))
@@ -48,8 +48,8 @@ class Targets:
         return Targets(**{name: values[rows] for name, values in vars(self).items()})
 
     @classmethod
-    def none(cls) -> "Targets":
-        """No event at all."""
+    def empty(cls) -> "Targets":
+        """An empty table."""
         none = np.empty(0, dtype=np.int64)
         return cls(none, none, none, np.empty(0), none, np.empty(0, dtype=str))
 
@@ -61,19 +61,19 @@ class Targets:
 
 @dataclass
 class MemoryStore:
-    """A FeatureReader. Give it events with `push`, and the day with `tick`."""
+    """A FeatureReader in memory. `push` adds events, `tick` recomputes item and context states."""
 
     user_ids: list[str]
     item_ids: list[str]
     attributes: dict[str, dict[str, str]]
     once: bool = True
-    """Whether a history holds each item once, not every event."""
+    """Whether a history holds each item once (at its newest event) instead of all events."""
     users: dict[str, UserState] = field(default_factory=dict)
     parts: list[Targets] = field(default_factory=list)
     contexts: dict[str, tuple[float, float, int]] = field(default_factory=dict)
 
     def push(self, events: Targets) -> None:
-        """Bring events into the users' states."""
+        """Update the users' states with events."""
         if len(events.user) == 0:
             return
         self.parts.append(events)
@@ -92,12 +92,12 @@ class MemoryStore:
             )
 
     def targets(self) -> Targets:
-        """Everything pushed so far."""
-        self.parts = [Targets.concat(self.parts) if self.parts else Targets.none()]
+        """All events pushed so far."""
+        self.parts = [Targets.concat(self.parts) if self.parts else Targets.empty()]
         return self.parts[0]
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
-        """As `FeatureReader.read`: newest states, histories cut strictly before each request."""
+        """As `FeatureReader.read`: newest states, with histories cut strictly before each `at`."""
         states = [self.users.get(user_id, EMPTY_STATE) for user_id in user_ids]
         cuts = [int(np.searchsorted(s.times, now)) for s, now in zip(states, at, strict=True)]
         contexts = [self.contexts.get(name, (0.0, 0.0, 0)) for name in context_ids]
@@ -138,8 +138,8 @@ class MemoryStore:
         )
 
     def tick(self, as_of: int) -> FeaturePack:
-        """Item states as of midnight `as_of`; context states are brought there too."""
-        events = self.targets().before(as_of) if self.parts else Targets.none()
+        """Recompute context states as of midnight `as_of`; return the item features of then."""
+        events = self.targets().before(as_of) if self.parts else Targets.empty()
         names, code = np.unique(events.context, return_inverse=True)
         state = _states(code, events, size=len(names))
         self.contexts = {
@@ -161,7 +161,7 @@ class MemoryStore:
 
 
 def _states(key: np.ndarray, events: Targets, *, size: int) -> dict[str, np.ndarray]:
-    """Counts, sums and times of each of `size` keys; (E,) keys."""
+    """State columns (size,) aggregated over the events of each key; `key` is (E,)."""
     known = ~np.isnan(events.value)
     last = np.zeros(size, dtype=np.int64)
     np.maximum.at(last, key, events.time)

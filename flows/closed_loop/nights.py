@@ -1,6 +1,6 @@
-"""Between two days of a service: its inbox becomes lake, features and pack; now and then it learns.
+"""The nightly pipeline of a service arm: ingest the inbox, rebuild features, train releases.
 
-Everything runs in an arm's own home, by the same code as the pipeline's commands.
+Everything runs in the arm's home, with the code of the pipeline's commands.
 """
 
 import json
@@ -25,7 +25,7 @@ from shortlist.lake.staging import settle, staging
 
 
 def run_config(setting: Setting, arm: Arm) -> RunConfig:
-    """The main job's config for an arm: its sources, and LambdaMART if it has a ranker."""
+    """The run config of an arm: its sources, recent popularity, and LambdaMART if `released`."""
     config = setting.world.config
     kinds = list(dict.fromkeys([*arm.sources, "recent_popularity"]))
     return RunConfig.model_validate(
@@ -55,22 +55,24 @@ def run_config(setting: Setting, arm: Arm) -> RunConfig:
 
 
 def first_release(config: RunConfig) -> None:
-    """The main job on the log of the days before the arm takes over, from ingest to promote."""
+    """Run the main job, from ingest to promote, on the log of the days before the arm's start."""
     from flows.run import run_flow
 
     summary = run_flow(config, monitor=False)
     _promote(summary["release_id"], summary["promoted"])
 
 
-def learn_again(settings: Settings, config: RunConfig) -> None:
-    """A new release from everything in the lake, whose features are up to date."""
+def train_new_release(settings: Settings, config: RunConfig) -> None:
+    """Train a new release on the whole lake; features must be up to date."""
     _, promoted = train_release(settings, config)
     _promote(promoted["release_id"], promoted["promoted"])
 
 
 def _promote(release_id: str, promoted: bool) -> None:
-    """A gate that stops a release stops it from serving; the first one has nothing to fall back on,
-    and an arm is what it is: it serves, and the verdict stays in the log.
+    """Promote the first release of a home even if its gates failed.
+
+    A later release that fails a gate doesn't serve. The first one has no predecessor to fall back
+    to, so it serves, and its verdict stays in the log.
     """
     from shortlist.release import ReleaseStore
 
@@ -82,14 +84,16 @@ def _promote(release_id: str, promoted: bool) -> None:
 def ingest_night(
     setting: Setting, settings: Settings, data: DataConfig, kept: list[pa.Table], *, day: int
 ) -> None:
-    """The day's events into the lake, with the items and users of the day that begins; then every
-    feature as of that midnight.
+    """Ingest a day's events with the next day's items and users; featurize as of midnight.
+
+    Args:
+        kept: events that were not posted, because the service didn't know their items.
     """
     from flows.validate import ValidateConfig, validate_batch
 
     now = time.time_ns() // 1_000
     arrivals = stage_arrivals(setting, settings, data, kept, day=day, now=now)
-    # A night without kept events is no fault: its items and users are what it is for.
+    # This batch may have no events, only items and users: low volume is a warning.
     few = ValidateConfig.model_validate({"rules": {"volume.rows": {"action": "warn"}}})
     validate_batch(settings, arrivals, few, clock="replay")
     if any(settings.events.rglob("*.jsonl")):
@@ -109,9 +113,7 @@ def stage_arrivals(
     day: int,
     now: int,
 ) -> str:
-    """Stage who and what is there tomorrow, and the events that the service could not take; the
-    batch's id.
-    """
+    """Stage the items and users of the next day and the kept events; return the batch id."""
     world, publisher = setting.world, setting.publisher
     with staging(settings.lake) as staged, connect(staged.folder) as connection:
         stager = Stager(staged, connection, data, settings, now)
@@ -125,11 +127,11 @@ def stage_arrivals(
         return stager.batch.batch_id
 
 
-def forget_unfinished(settings: Settings, *, since: int) -> None:
-    """Take events of a day that was not finished out of the inbox: it will be lived again.
+def drop_unfinished_events(settings: Settings, *, since: int) -> None:
+    """Remove the events of an unfinished day from the inbox, because the day is simulated again.
 
     Args:
-        since: microseconds; events from then on go.
+        since: microseconds; events at or after it are removed, and incomplete lines too.
     """
     for path in settings.events.rglob("*.jsonl"):
         lines = path.read_text().splitlines(keepends=True)
@@ -143,7 +145,8 @@ def forget_unfinished(settings: Settings, *, since: int) -> None:
         partial.replace(path)
 
 
-def about_release(settings: Settings) -> dict[str, Any]:
+def release_info(settings: Settings) -> dict[str, Any]:
+    """{"release_id", "items": number of items} of the current release."""
     from shortlist.release import ReleaseStore
 
     release = ReleaseStore(settings.releases).open()

@@ -1,6 +1,6 @@
-"""What is written down of each round of pages: figures of a page, labels of an impression, targets.
+"""Logs each round of pages: figures per page, labels and features per impression, target events.
 
-Shapes: S pages, K places, F features.
+Shapes: S pages, K positions, F features, U users, N items.
 """
 
 from dataclasses import dataclass, field
@@ -20,19 +20,19 @@ from simulation.oracle import Oracle
 from simulation.state import State
 
 TARGET_EVENTS = ("click", "rating", "survey")
-"""What features and sources are made of: what was chosen, and what was said about its worth."""
+"""Event types that sources and features are computed from: choices, and ratings of them."""
 
 
 @dataclass
 class Observer:
-    """Watches one day of one arm."""
+    """Callback for `simulate_day` that collects the log of one day of one arm."""
 
     setting: Setting
     day: int
     store: MemoryStore | None
-    """Learns of every target event before the next page; None for arms that do not learn."""
+    """Gets the target events of each round before the next one; None for arms without models."""
     allowed: np.ndarray
-    """(U, N) bool: what each user has not consumed yet; kept up to date here."""
+    """(U, N) bool: items that each user has not consumed yet; updated in place."""
     policy: RecommendPolicy | None = None
     weights: ValueWeights | None = None
     pages: list[dict[str, np.ndarray]] = field(default_factory=list)
@@ -50,11 +50,11 @@ class Observer:
         self.allowed[targets.user, targets.item] = False
 
     def log(self, state: State) -> DayLog:
-        """The day, once it is over."""
+        """The log of the finished day."""
         return DayLog(
             day=self.day,
             state=state,
-            targets=Targets.concat(self.targets) if self.targets else Targets.none(),
+            targets=Targets.concat(self.targets) if self.targets else Targets.empty(),
             pages=_joined(self.pages, PAGE_COLUMNS),
             shown=_joined(self.shown, ("user", "item", "chance", "label", "features")),
         )
@@ -111,7 +111,7 @@ class Observer:
 
 
 def signals_of(setting: Setting, shown: Shown) -> dict[str, np.ndarray]:
-    """What was observed of each impression, (S, K) each, as `ValueWeights.value` reads it."""
+    """Observed feedback per impression as input of `ValueWeights.value`: name -> (S, K)."""
     out, shape = shown.outcome, shown.item.shape
     seconds = setting.world.items.seconds[out.item]
     film = out.view & (seconds > 0)
@@ -134,7 +134,7 @@ def signals_of(setting: Setting, shown: Shown) -> dict[str, np.ndarray]:
 
 
 def targets_of(setting: Setting, events: Events) -> Targets:
-    """The target events among them, with their contexts."""
+    """Select the target events and add their context ids."""
     rows = np.flatnonzero(np.isin(events.event_type, [CODE[name] for name in TARGET_EVENTS]))
     kept = events.take(rows)
     contexts = [
@@ -146,14 +146,14 @@ def targets_of(setting: Setting, events: Events) -> Targets:
         item=kept.item,
         time=kept.time,
         value=kept.value,
-        # `kind` is a place in EVENT_TYPES, and EVENT_CODE counts from 1.
+        # `event_type` is an index into EVENT_TYPES, and EVENT_CODE counts from 1.
         type_code=kept.event_type.astype(np.int64) + 1,
         context=np.array(contexts, dtype=str),
     )
 
 
 def _joined(parts: list[dict[str, np.ndarray]], names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Parts of which some may have no features: those are empty and fit anything."""
+    """Concatenate the columns of all parts; skip empty feature arrays, whose F is unknown."""
     out = {}
     for name in names:
         arrays = [part[name] for part in parts if part[name].size or name != "features"]

@@ -1,4 +1,4 @@
-"""Line charts as SVG, small multiples of one figure each: nothing to install."""
+"""Line charts with bands as SVG, one small chart per figure, without a plotting library."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 10, 26, 26
 
 
 class Line:
-    """One line: a name, points, and a band around them if there is one."""
+    """One line of a chart: name, points, and an optional band from `low` to `high`."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ def write_charts(
     title: str,
     columns: int = 3,
 ) -> None:
-    """Write one SVG with a chart for each entry."""
+    """Write one SVG file with a chart for each entry of `charts`."""
     names = list(dict.fromkeys(line.name for lines in charts.values() for line in lines))
     colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
     rows = -(-len(charts) // columns)

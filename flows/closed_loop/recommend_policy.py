@@ -1,6 +1,6 @@
-"""A Recommender as the policy of a world's pages, and what it logs.
+"""A policy that fills pages with a Recommender and keeps the ranker's features for the log.
 
-Shapes: S pages, K places, C candidates, F features.
+Shapes: S pages, K positions, C candidates, E extra items, F features, N items.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,10 @@ from simulation.policy import LoggingPolicy, Page
 
 @dataclass
 class RecommendPolicy:
-    """Fills home pages by a Recommender; on shadow days the shop's own policy does, and the
-    Recommender only says what features it would have read.
+    """Fills home pages with a Recommender.
+
+    In shadow mode (`shadow` is set) the logging policy fills them, and the Recommender only
+    computes the features of the shown items.
     """
 
     setting: Setting
@@ -34,13 +36,13 @@ class RecommendPolicy:
 
     def __post_init__(self) -> None:
         self.features = np.empty((0, 0, 0), dtype=np.float32)
-        """(S, K, F) of the last slates: what the ranker read, or would have."""
+        """(S, K, F) ranker features of the items in the last slates."""
         self.blocked = blocked_items(self.recommender.catalogue)
 
     def slates(
         self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`moment` is not looked at."""
+        """As `Policy.slates`; ignores `moment`, which is latent."""
         queries = self._queries(page)
         if self.shadow is not None:
             item, chance = self.shadow.slates(page, k=k, rng=rng)
@@ -49,7 +51,7 @@ class RecommendPolicy:
             self.features = _at(x, _columns(shortlist, item + 1, queries))
             return item, chance
         blocked = self._blocked(queries)
-        # Drawn also without exploration: they fill the places of sources that find too little.
+        # Also drawn without exploration, to fill positions if the sources find too few items.
         extra = draw_extra(blocked, k=2 * k, rng=rng)
         shortlist = self._shortlist(queries, extra, k=k)
         x = self._features(queries, shortlist)
@@ -92,20 +94,20 @@ class RecommendPolicy:
         return with_extra(found, extra)
 
     def _features(self, queries: Queries, shortlist: Shortlist) -> np.ndarray:
-        """(S, C, F); nothing for arms without a ranker, which have no use for them."""
+        """(S, C, F) ranker features; F is 0 for arms without a ranker."""
         if self.arm.weights is None:
             return np.zeros((*shortlist.item_idx.shape, 0), dtype=np.float32)
         return self.recommender.chain.features(queries, self.recommender.items, shortlist)
 
     def _blocked(self, queries: Queries) -> np.ndarray:
-        """(S, N + 1) bool: unavailable, or seen."""
+        """(S, N + 1) bool by item_idx: unavailable, or seen by the user."""
         blocked = np.repeat(self.blocked[None], len(queries), axis=0)
         for row, seen in zip(blocked, queries.seen, strict=True):
             row[seen] = True
         return blocked
 
     def _filled(self, top: np.ndarray, blocked: np.ndarray) -> np.ndarray:
-        """Empty places go to the most popular items of all time, as they would be served."""
+        """Fill empty positions with the most popular items of all time, as the service does."""
         empty = np.flatnonzero((top == 0).any(1))
         if len(empty) == 0:
             return top
@@ -120,19 +122,19 @@ class RecommendPolicy:
 
 
 def _columns(shortlist: Shortlist, item: np.ndarray, queries: Queries) -> np.ndarray:
-    """(S, K) item_idx -> (S, K) their columns in the shortlist, -1 where they are not on it."""
+    """(S, K) item_idx -> (S, K) their columns in the shortlist, -1 if an item isn't on it."""
     same = item[:, :, None] == shortlist.item_idx[:, None, :]
     return np.where(same.any(-1) & (item > 0), same.argmax(-1), -1)
 
 
 def _at(x: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """(S, C, F) at (S, K) columns; zeros for -1."""
+    """(S, C, F) features at (S, K) columns -> (S, K, F); zeros for column -1."""
     taken = np.take_along_axis(x, np.maximum(column, 0)[:, :, None], axis=1)
     return np.where((column >= 0)[:, :, None], taken, np.float32(0))
 
 
 def _without(extra: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """(S, E) items with those of `top` gone and the rest moved up, order kept."""
+    """Remove the items of `top` from (S, E) extra items; the rest moves left in order."""
     kept = (extra > 0) & ~(extra[:, :, None] == top[:, None, :]).any(-1)
     order = np.argsort(~kept, axis=1, kind="stable")
     return np.take_along_axis(np.where(kept, extra, 0), order, axis=1)

@@ -1,5 +1,7 @@
-"""One arm's life against the real service, over HTTP, in fast motion: asked, told, fed back through
-/events, ingestion and features every night, trained anew now and then.
+"""The closed loop of one arm against a real service over HTTP.
+
+Users request pages and post events to /events. Every night the events are ingested and features
+are rebuilt; every few days a new release is trained.
 """
 
 import time
@@ -10,15 +12,15 @@ from pathlib import Path
 from flows.closed_loop.journal import DayLog
 from flows.closed_loop.loop import ArmLoop
 from flows.closed_loop.nights import (
-    about_release,
+    drop_unfinished_events,
     first_release,
-    forget_unfinished,
     ingest_night,
-    learn_again,
+    release_info,
     run_config,
+    train_new_release,
 )
 from flows.closed_loop.observe import TARGET_EVENTS, Observer
-from flows.closed_loop.service_policy import ServicePolicy, Teller, both
+from flows.closed_loop.service_policy import EventPoster, ServicePolicy, call_each
 from flows.releases.service_process import running_service
 from flows.training.release import at_home
 from shortlist.client import ServiceError, ShortlistClient
@@ -31,17 +33,17 @@ PACK_SECONDS = 30.0
 
 @dataclass
 class ServiceLoop(ArmLoop):
-    """As ArmLoop; pages come from the service of a release trained by the pipeline itself."""
+    """As ArmLoop, but a service fills the pages with a release trained by the pipeline."""
 
-    def run(self, say: Callable[[str], None]) -> list[DayLog]:
-        """Live the days that are missing.
+    def run(self, report: Callable[[str], None]) -> list[DayLog]:
+        """Simulate the days that are not on disk; return the logs of all days.
 
         Raises:
             StartError, ServiceError: the service did not start, or stopped answering.
         """
         start = self.setting.schedule.start
         for day in range(len(self.logs), start):
-            self._keep(self.live(day))
+            self._keep(self.run_day(day))
         if len(self.logs) == self.setting.end:
             return self.logs
         home = self.folder / "home"
@@ -49,56 +51,62 @@ class ServiceLoop(ArmLoop):
         config = run_config(self.setting, self.arm)
         with at_home(home.absolute()) as settings:
             if not (home / "first").is_file():
-                say(f"{self.arm.name}: the pipeline makes its first release")
+                report(f"{self.arm.name}: training the first release")
                 first_release(config)
                 (home / "first").touch()
             while len(self.logs) < self.setting.end:
                 day = len(self.logs)
                 learned = home / f"learned-{day}"
                 if self._due(day) == day and day > start and not learned.is_file():
-                    say(f"{self.arm.name}: day {day}: the pipeline makes a new release")
-                    learn_again(settings, config)
+                    report(f"{self.arm.name}: day {day}: training a new release")
+                    train_new_release(settings, config)
                     learned.touch()
-                self._serve(settings, home, config.data, say)
+                self._serve(settings, home, config.data, report)
         return self.logs
 
     def _serve(
-        self, settings: Settings, home: Path, data: DataConfig, say: Callable[[str], None]
+        self, settings: Settings, home: Path, data: DataConfig, report: Callable[[str], None]
     ) -> None:
-        """One service, from now to the next release."""
+        """Run one service until the day of the next release or the end."""
         from flows.featurize import featurize
 
         world, day = self.setting.world, len(self.logs)
-        forget_unfinished(settings, since=world.midnight(day))
+        drop_unfinished_events(settings, since=world.midnight(day))
         featurize(settings, TARGET_EVENTS, until=world.midnight(day), lists=data.lists)
-        known = about_release(settings)["items"]
+        known = release_info(settings)["items"]
         log = home / "service.log"
-        if_down = f"{log} says why; run the same command again to go on from day {day + 1}"
+        if_down = f"see {log}; run the same command again to continue from day {day + 1}"
         with (
             running_service(log=log, clock="replay") as url,
             ShortlistClient(url, if_down=if_down) as client,
         ):
             while day < self.setting.end:
                 started = time.perf_counter()
-                lived, teller = self.ask(client, day, known_items=known)
-                ingest_night(self.setting, settings, data, teller.kept, day=day)
+                day_log, poster = self.serve_day(client, day, known_items=known)
+                ingest_night(self.setting, settings, data, poster.kept, day=day)
                 wait_for_pack(client, as_of=world.midnight(day + 1))
-                self._keep(lived)
+                self._keep(day_log)
                 seconds = time.perf_counter() - started
-                say(f"{self.arm.name}: {day + 1} of {self.setting.end} days, {seconds:.1f} s")
+                report(f"{self.arm.name}: {day + 1} of {self.setting.end} days, {seconds:.1f} s")
                 day += 1
                 if self._due(day) == day:
                     return
 
-    def ask(self, client: ShortlistClient, day: int, *, known_items: int) -> tuple[DayLog, Teller]:
-        """Live one day with the pages of a service."""
+    def serve_day(
+        self, client: ShortlistClient, day: int, *, known_items: int
+    ) -> tuple[DayLog, EventPoster]:
+        """Simulate one day with pages from the service; return its log and the event poster.
+
+        Args:
+            known_items: number of item rows in the service's release.
+        """
         policy = ServicePolicy(self.setting, client)
-        teller = Teller(self.setting, policy, known_items)
+        poster = EventPoster(self.setting, policy, known_items)
         observer = Observer(setting=self.setting, day=day, store=None, allowed=self.allowed)
-        watch = both(teller, observer)
+        watch = call_each(poster, observer)
         parts = simulate_day(self.setting.world, self.state, day, policy=policy, watch=watch)
-        teller.tell(parts[0])  # purchases of earlier days that came back
-        return observer.log(self.state.copy()), teller
+        poster.post(parts[0])  # returns of earlier purchases
+        return observer.log(self.state.copy()), poster
 
     def _keep(self, log: DayLog) -> None:
         log.save(self.folder)
@@ -106,16 +114,16 @@ class ServiceLoop(ArmLoop):
 
 
 def wait_for_pack(client: ShortlistClient, *, as_of: int) -> None:
-    """Until the service has swapped in the night's pack.
+    """Wait until the service has loaded the item features of `as_of` (microseconds).
 
     Raises:
-        ServiceError: it has not after PACK_SECONDS.
+        ServiceError: it still serves older ones after PACK_SECONDS.
     """
     deadline = time.monotonic() + PACK_SECONDS
     while (found := client.ready().pack_as_of) < as_of:
         if time.monotonic() > deadline:
             raise ServiceError(
-                f"{client.base_url}: still serves the pack of {found} after {PACK_SECONDS:.0f} s,"
-                f" {as_of} is published"
+                f"{client.base_url}: serves item features of {found} after {PACK_SECONDS:.0f} s,"
+                f" expected those of {as_of}"
             )
         time.sleep(0.2)

@@ -1,6 +1,6 @@
-"""A running service as the policy of a world's pages: users ask it, and tell it what they did.
+"""A policy that requests pages from a running service, and a callback that posts the events.
 
-Shapes: S pages, K places.
+Shapes: S pages, K positions.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,18 +25,21 @@ PLAIN = (c.EVENT_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE, c.TEXT, c.QUER
 
 @dataclass
 class ServicePolicy:
-    """Asks over HTTP, a few pages at a time; the answer depends on nobody else's page."""
+    """Requests home pages over HTTP with a few parallel connections.
+
+    Responses are independent of each other, so their order doesn't matter.
+    """
 
     setting: Setting
     client: ShortlistClient
     connections: int = 4
     asked: list[str] = field(default_factory=list)
-    """request_id of each home page of the last round, in their order."""
+    """request_id of each home page of the last round, in the order of pages."""
 
     def slates(
         self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Raises ServiceError."""
+        """As `Policy.slates`, with a propensity of 1; raises ServiceError."""
         row_of = self.setting.item_rows
         item = np.full((len(page.user), k), NO_ITEM)
         self.asked = []
@@ -61,9 +64,10 @@ class ServicePolicy:
 
 
 @dataclass
-class Teller:
-    """Posts what users did, page after page. Events of items that the service's release does not
-    know yet are kept back for the night.
+class EventPoster:
+    """Callback for `simulate_day` that posts the events of each round of pages.
+
+    Events about items that are not in the release are kept for the nightly ingestion.
     """
 
     setting: Setting
@@ -73,20 +77,20 @@ class Teller:
     kept: list[pa.Table] = field(default_factory=list)
 
     def __call__(self, shown: Shown) -> None:
-        self._tell(shown.events, self.table(shown))
+        self._post(shown.events, self.table(shown))
 
-    def tell(self, events: Events) -> None:
-        """Post events that no page of today caused, such as parcels that come back."""
-        self._tell(events, self.setting.publisher.interactions(events, ingested_at=0))
+    def post(self, events: Events) -> None:
+        """Post events without a page of this day, such as returns."""
+        self._post(events, self.setting.publisher.interactions(events, ingested_at=0))
 
-    def _tell(self, events: Events, table: pa.Table) -> None:
+    def _post(self, events: Events, table: pa.Table) -> None:
         known = events.item < self.known_items
         self.kept.append(table.filter(pa.array(~known)))
         for posts in in_posts(table.filter(pa.array(known))):
             self.policy.client.events(posts)
 
     def table(self, shown: Shown) -> pa.Table:
-        """The round's events as INTERACTIONS; those of home pages carry the service's request."""
+        """The round's events as INTERACTIONS; home pages get the service's request_id."""
         publisher = self.setting.publisher
         table = publisher.interactions(shown.events, ingested_at=0)
         home = np.flatnonzero(shown.page.topic < 0)
@@ -98,7 +102,7 @@ class Teller:
 
 
 def in_posts(table: pa.Table) -> Iterator[list[Event]]:
-    """Events in order of time, as many at once as the API takes."""
+    """Yield the events in order of time, in lists of at most MAX_EVENTS."""
     table = table.sort_by([(c.EVENT_TIMESTAMP, "ascending"), (c.EVENT_ORDER, "ascending")])
     times = microseconds(table.column(c.EVENT_TIMESTAMP)).to_pylist()
     events = [
@@ -116,8 +120,8 @@ def in_posts(table: pa.Table) -> Iterator[list[Event]]:
         yield events[start : start + MAX_EVENTS]
 
 
-def both(*watchers: Callable[[Shown], None]) -> Callable[[Shown], None]:
-    """One watcher that calls each."""
+def call_each(*watchers: Callable[[Shown], None]) -> Callable[[Shown], None]:
+    """Combine callbacks into one that calls each in order."""
 
     def watch(shown: Shown) -> None:
         for watcher in watchers:

@@ -1,4 +1,4 @@
-"""What all arms of a simulation share: the world, its calendar, and what is known of it outside."""
+"""Shared inputs of all arms of a simulation: the world, its schedule and its public tables."""
 
 import hashlib
 import json
@@ -21,29 +21,30 @@ from simulation.world import World
 
 
 class Schedule(Config):
-    """Days before an arm takes over, and how often it learns."""
+    """Days before the arms start, and how often they are retrained."""
 
     warm_days: int = 10
-    """Days filled by the shop's own policy; sources learn from them first."""
+    """Days filled by the logging policy, after which sources are trained first."""
     shadow_days: int = 4
-    """Further such days on which an arm's chain looks on and logs features, for its ranker."""
+    """Further days filled by the logging policy, on which chains log features for the ranker."""
     retrain_days: int = 7
+    """Days between trainings."""
     window_days: int = 21
-    """Days of logged impressions that a ranker learns from."""
+    """Days of logged impressions that a ranker is trained on."""
 
     @property
     def start(self) -> int:
-        """The first day of an arm's own pages."""
+        """First day on which the arms fill the pages."""
         return self.warm_days + self.shadow_days
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A world, the days simulated, and the public tables; everything else is an arm's own."""
+    """A world, the number of days, the schedule, and the public tables, the same for all arms."""
 
     world: World
     days: int
-    """Days of the arms' own pages, after `schedule.start`."""
+    """Number of days with pages filled by the arms, from `schedule.start` on."""
     schedule: Schedule
     cache: Path
     preset: str
@@ -54,14 +55,14 @@ class Setting:
         config, users = self.world.config, self.world.num_users
         if users > config.chunk:
             raise ConfigError(
-                f"world '{config.name}' has {users:,} users in chunks of {config.chunk:,}; a closed"
-                " loop lives all of them together: want a smaller world, or a larger `chunk`"
+                f"world '{config.name}' has {users:,} users, want at most `chunk`"
+                f" ({config.chunk:,}): a closed loop simulates all users together"
             )
         object.__setattr__(self, "publisher", Publisher(self.world))
 
     @property
     def repeats(self) -> str:
-        """The run's `repeats`: people with staples want them again."""
+        """The run's `repeats` setting: ALLOW if the world has staples, else EXCLUDE."""
         return ALLOW if self.world.config.population.staples else EXCLUDE
 
     @property
@@ -70,18 +71,18 @@ class Setting:
 
     @cached_property
     def key(self) -> str:
-        """Of everything that decides what happens on a day: results under one key agree."""
+        """Hash of the world's config and the schedule; days stored under one key are compatible."""
         about = [self.world.config.model_dump(mode="json"), self.schedule.model_dump()]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
 
     @cached_property
     def items(self) -> pa.Table:
-        """Every item that will ever be, known and announced, each available from its day on."""
+        """All items of the whole calendar, including those that arrive later."""
         table = self.publisher.items(0, self.world.num_items)
         return check(table, ITEMS, where="simulated items").select(ITEMS.names)
 
     def catalogue(self, day: int) -> Catalogue:
-        """The catalogue as of a day; item_idx is the item's row plus one on every day."""
+        """Catalogue of a day: later items are unavailable; item_idx is item row + 1 on all days."""
         available = pa.array(self.world.items.born <= day)
         at = self.items.schema.get_field_index(c.AVAILABLE)
         table = self.items.set_column(at, ITEMS.field(c.AVAILABLE), available)

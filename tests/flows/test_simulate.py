@@ -1,4 +1,4 @@
-"""The closed loop: arms, exploration, features in memory, an interruption that changes nothing."""
+"""The closed loop: arms, exploration, features in memory, and resuming after an interruption."""
 
 import json
 from dataclasses import replace
@@ -44,10 +44,10 @@ def lived(setting, tmp_path_factory) -> dict:
 def test_an_interrupted_loop_goes_on_to_the_same_result(setting, lived, tmp_path):
     first = ArmLoop(setting, CHAIN, tmp_path)
     for day in range(8):  # stops within a learning period, after a finished day ...
-        log = first.live(day)
+        log = first.run_day(day)
         log.save(tmp_path)
         first.logs.append(log)
-    first.live(8)  # ... and in the middle of one that is not written down
+    first.run_day(8)  # ... and in the middle of one that is not written down
     again = ArmLoop(setting, CHAIN, tmp_path)
     assert len(again.logs) == 8
     for one, other in zip(again.run(print), lived["chain"], strict=True):
@@ -242,7 +242,7 @@ def test_the_command_gives_one_json_object_and_keeps_finished_days(tmp_path, mon
     [
         (["--arms", "magic"], "arm 'magic' is unknown"),
         (["--preset", "atlantis"], "preset 'atlantis' is unknown, want one of"),
-        (["--days", "100000"], "--days 100000: want at most 3,636; a world has 3,650 days"),
+        (["--days", "100000"], "--days 100000: want at most 3,636; a world has at most 3,650"),
     ],
 )
 def test_a_users_mistake_is_one_line(tmp_path, monkeypatch, arguments, message):
@@ -269,6 +269,6 @@ def test_a_world_where_nobody_clicks_has_nothing_to_learn_from(tmp_path):
     setting = Setting(World(config), 1, SCHEDULE, tmp_path, str(path))
     arm = parse_arms("popularity")[0]
     with pytest.raises(
-        ConfigError, match="no click, rating or survey in 4 days, so popularity has"
+        ConfigError, match="no click, rating or survey in 4 days, so arm 'popularity' has"
     ):
         ArmLoop(setting, arm, tmp_path / "arm").run(print)

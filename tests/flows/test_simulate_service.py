@@ -1,5 +1,6 @@
-"""Talking to a service: what is posted, in which order, what is kept for the night, and what a
-service that is down looks like. The whole loop against a real one is `shortlist simulate`.
+"""The closed loop over HTTP: posted events and their order, the nightly ingestion, a dead service.
+
+`shortlist simulate` runs the whole loop against a real service.
 """
 
 import itertools
@@ -15,13 +16,13 @@ import pytest
 from flows.closed_loop.arms import (
     DEFAULT_IN_PROCESS,
     DEFAULT_OVER_HTTP,
+    in_process_problem,
+    over_http_problem,
     parse_arms,
-    why_not_in_process,
-    why_not_over_http,
 )
-from flows.closed_loop.nights import forget_unfinished, ingest_night, run_config
+from flows.closed_loop.nights import drop_unfinished_events, ingest_night, run_config
 from flows.closed_loop.service_loop import ServiceLoop
-from flows.closed_loop.service_policy import ServicePolicy, Teller, in_posts
+from flows.closed_loop.service_policy import EventPoster, ServicePolicy, in_posts
 from flows.closed_loop.setting import Schedule, Setting
 from flows.releases.service_process import free_port
 from flows.simulate import open_setting, simulate_in_process, simulate_with_service
@@ -29,6 +30,7 @@ from shortlist.api import Item, RecommendRequest, RecommendResponse
 from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import ConfigError, Settings
 from simulation.day import Shown, simulate_day
+from simulation.source import stage_simulated
 from simulation.state import State
 
 SCHEDULE = Schedule(warm_days=3, shadow_days=0)
@@ -74,16 +76,16 @@ def told(setting) -> SimpleNamespace:
         simulate_day(setting.world, state, day)
     recorder = Recorder(setting.item_ids)
     policy = ServicePolicy(setting, cast(ShortlistClient, recorder))
-    teller = Teller(setting, policy, known_items=150)
+    poster = EventPoster(setting, policy, known_items=150)
     rounds: list[Shown] = []
 
     def watch(shown: Shown) -> None:
         rounds.append(shown)
-        teller(shown)
+        poster(shown)
 
     parts = simulate_day(setting.world, state, 3, policy=policy, watch=watch)
-    teller.tell(parts[0])
-    return SimpleNamespace(recorder=recorder, teller=teller, rounds=rounds, parts=parts)
+    poster.post(parts[0])
+    return SimpleNamespace(recorder=recorder, poster=poster, rounds=rounds, parts=parts)
 
 
 def test_a_page_is_asked_for_its_own_moment_and_filled_as_answered(setting, told):
@@ -115,7 +117,7 @@ def test_events_come_in_order_and_name_the_list_of_the_service(setting, told):
 def test_events_of_items_the_release_does_not_know_are_kept_for_the_night(setting, told):
     events = [event for post in told.recorder.posts for event in post]
     assert all(setting.item_rows[event.item_id] < 150 for event in events)
-    kept = [row for table in told.teller.kept for row in table.to_pylist()]
+    kept = [row for table in told.poster.kept for row in table.to_pylist()]
     assert kept
     assert all(setting.item_rows[row["item_id"]] >= 150 for row in kept)
     ids = [event.event_id for event in events] + [row["event_id"] for row in kept]
@@ -138,7 +140,7 @@ def test_an_unfinished_day_leaves_the_inbox(tmp_path):
     folder.mkdir(parents=True)
     lines = [json.dumps({"event_id": str(t), "event_timestamp": t}) + "\n" for t in (1, 5, 9)]
     (folder / "1-1.jsonl").write_text("".join(lines) + '{"event_id": "torn')
-    forget_unfinished(settings, since=6)
+    drop_unfinished_events(settings, since=6)
     assert (folder / "1-1.jsonl").read_text() == "".join(lines[:2])
 
 
@@ -167,26 +169,26 @@ def test_the_pipeline_learns_from_the_days_before_the_arm_takes_over(setting):
     ("arms", "message"),
     [
         ("chain+explore", "a release does not explore yet; want --in-process"),
-        ("oracle,value", r"'value': over HTTP .* the same for clicks and value; want chain, or"),
+        ("oracle,value", r"'value': its ranker runs in process only, over HTTP .*; want chain, or"),
         ("value+explore", "want chain, or --in-process"),
         ("clicks+mmr", r"want chain\+mmr, or --in-process"),
     ],
 )
 def test_what_a_release_cannot_be_is_refused_before_anything_runs(setting, tmp_path, arms, message):
     with pytest.raises(ConfigError, match=message):
-        simulate_with_service(setting, parse_arms(arms), folder=tmp_path, say=print)
+        simulate_with_service(setting, parse_arms(arms), folder=tmp_path, report=print)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_pipelines_ranker_is_refused_in_process(setting, tmp_path):
     with pytest.raises(ConfigError, match="runs over HTTP only; want clicks or value"):
-        simulate_in_process(setting, parse_arms("chain"), folder=tmp_path, say=print)
+        simulate_in_process(setting, parse_arms("chain"), folder=tmp_path, report=print)
 
 
 def test_the_usual_arms_are_possible_and_differ(setting):
     for usual, why_not in (
-        (DEFAULT_IN_PROCESS, why_not_in_process),
-        (DEFAULT_OVER_HTTP, why_not_over_http),
+        (DEFAULT_IN_PROCESS, in_process_problem),
+        (DEFAULT_OVER_HTTP, over_http_problem),
     ):
         assert [why_not(arm) for arm in parse_arms(usual)] == [None] * 4
     trained = [
@@ -203,13 +205,11 @@ def test_a_service_that_dies_names_its_log_and_what_to_do(setting, tmp_path, mon
     loop = ServiceLoop(setting, parse_arms("item_knn")[0], tmp_path)
     monkeypatch.setattr("flows.closed_loop.service_loop.running_service", dead)
     monkeypatch.setattr(
-        "flows.closed_loop.service_loop.about_release", lambda settings: {"items": 9}
+        "flows.closed_loop.service_loop.release_info", lambda settings: {"items": 9}
     )
     monkeypatch.setattr("flows.featurize.featurize", lambda *args, **kwargs: None)
     config = run_config(setting, loop.arm)
-    with pytest.raises(
-        ServiceError, match=r"service\.log says why; run the same command"
-    ) as raised:
+    with pytest.raises(ServiceError, match=r"see .*service\.log; run the same command") as raised:
         loop._serve(Settings(home=tmp_path), tmp_path, config.data, print)
     assert "shortlist serve" not in str(raised.value)
 
@@ -217,7 +217,7 @@ def test_a_service_that_dies_names_its_log_and_what_to_do(setting, tmp_path, mon
 def test_a_world_of_several_chunks_is_no_closed_loop(tmp_path):
     path = tmp_path / "wide.toml"
     path.write_text('name = "wide"\nchunk = 50\n[population]\nusers = 100\n')
-    with pytest.raises(ConfigError, match="want a smaller world, or a larger `chunk`"):
+    with pytest.raises(ConfigError, match=r"has [0-9]+ users, want at most `chunk`"):
         open_setting(str(path), days=1, cache=tmp_path)
 
 
@@ -231,14 +231,15 @@ def test_a_night_brings_posts_kept_events_and_arrivals_into_lake_and_features(
 
     settings = Settings(home=tmp_path)
     data = run_config(setting, parse_arms("item_knn")[0]).data
-    first = stage_source(data, settings, now=1)
+    readers = {"simulated": stage_simulated}
+    first = stage_source(data, settings, now=1, readers=readers)
     before = validate_batch(settings, first.batch_id, ValidateConfig(), clock="replay")
     inbox = settings.events / "date=2026-01-01" / "1-1.jsonl"
     inbox.parent.mkdir(parents=True)
     posted = [event for post in told.recorder.posts for event in post]
     lines = [event.model_dump_json(exclude_none=True) + "\n" for event in posted]
     inbox.write_text("".join(lines))
-    ingest_night(setting, settings, data, told.teller.kept, day=3)
+    ingest_night(setting, settings, data, told.poster.kept, day=3)
     lake, world = Lake(settings.lake), setting.world
     assert lake.items().num_rows == world.items_on(4) > world.items_on(3)
     assert latest_pack(settings.packs).as_of == world.midnight(4)
