@@ -13,8 +13,8 @@ MAX_ID = 256
 MAX_EVENT_ID = 512
 ANONYMOUS = "anonymous"
 """The user_id in the serving log for requests without one; it is not allowed as a real user_id."""
-NOTHING = ("nan", "nat", "nil", "null", "none", "undefined", "n/a", "<na>", "(null)")
-NOTHING += ("[object object]",)
+MISSING_ID_WORDS = ("nan", "nat", "nil", "null", "none", "undefined", "n/a", "<na>", "(null)")
+MISSING_ID_WORDS += ("[object object]",)
 """Placeholders that programs write for a missing id, in lower case."""
 FRACTION = r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$"
 """Regular expression of a number. A number with a decimal point or an exponent is not an id."""
@@ -38,7 +38,7 @@ def id_problem(value: str, *, of_user: bool) -> str | None:
         return f"want 1 to {MAX_ID} characters, got {len(value):,}"
     if re.search(CHARACTERS, value):
         return f"{value[:40]!r} has control characters, or blanks around it"
-    if value.isascii() and value.lower() in NOTHING:
+    if value.isascii() and value.lower() in MISSING_ID_WORDS:
         return f"'{value}' is a placeholder for a missing id; want an id, or leave it out"
     if of_user and value.isascii() and value.lower() == ANONYMOUS:
         return (

@@ -1,4 +1,6 @@
-"""The feature store: the only importer of Feast beside feature_repo, and only inside functions."""
+"""The feature store. Only this package and feature_repo import Feast, and here mostly inside
+functions, because the import is slow.
+"""
 
 from shortlist.feature_store.home_time import home_clock
 from shortlist.feature_store.online.materialize import materialize

@@ -1,4 +1,4 @@
-"""The home's clock, started from what the home holds."""
+"""Creates the home's clock with a start time taken from the home's data."""
 
 from shortlist.clock import ClockKind, HomeClock
 from shortlist.config import Settings
@@ -9,8 +9,8 @@ from shortlist.lake import Lake, LakeError
 def home_clock(settings: Settings, kind: ClockKind, *, otherwise: int | None = None) -> HomeClock:
     """The clock of this home.
 
-    On the replay clock it isn't earlier than the states' end and the newest event of the lake. A
-    home without either begins at `otherwise` (microseconds, the end of a release's data).
+    A replay clock starts no earlier than the end of the states and the lake's newest event. Without
+    states and events it starts at `otherwise` (microseconds, the end of a release's data).
     """
     snapshots = Snapshots.read(settings.features)
     try:

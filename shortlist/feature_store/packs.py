@@ -1,9 +1,9 @@
-"""Feature packs: item states of the whole catalogue out of Feast, in files with one pointer.
+"""Feature packs: reads item states of the whole catalogue from Feast and publishes them as files.
 
-packs/current.json                {"pack_id", "as_of"}: what is served
-packs/published.json              {pack_id: seconds}, when each was published
-packs/<pack_id>.parquet           item states; of the newest packs
-packs/<pack_id>.items.parquet     the catalogue; packs of one catalogue share a file by hard link
+packs/current.json                {"pack_id", "as_of"} of the served pack
+packs/published.json              {pack_id: time of publication in seconds}
+packs/<pack_id>.parquet           item states, kept for the newest packs
+packs/<pack_id>.items.parquet     the catalogue; packs with the same catalogue share it by hard link
 """
 
 import json
@@ -28,30 +28,30 @@ from shortlist.ticks import DAILY, last_day, newest_tick
 POINTER = "current.json"
 PUBLISHED = "published.json"
 KEPT_PACKS = 5
-"""Packs whose states are kept: a worker may be loading one that was replaced meanwhile."""
+"""Number of packs whose states are kept, because a worker may still load a replaced pack."""
 KEPT_SECONDS = 7 * 86_400
-"""How long the catalogue of a replaced pack is kept: `skew` compares logged lists with it."""
+"""How long the catalogue of a replaced pack is kept; `skew` compares logged lists with it."""
 
 
 def read_pack(settings: Settings, as_of: int) -> FeaturePack:
-    """Item states at the newest tick at or before `as_of` microseconds.
+    """Pack of item states at the last tick at or before `as_of` microseconds.
 
     Raises:
-        FeatureStoreError: nothing was featurized yet.
+        FeatureStoreError: there are no states yet.
     """
     tick = newest_tick(as_of, tick_of(settings.features))
     return read_pack_history(settings, [tick])[tick]
 
 
 def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, FeaturePack]:
-    """Packs of many ticks by one point-in-time join over ticks x items, never over requests.
+    """Packs of several ticks, read by one point-in-time join over ticks x items.
 
     Args:
-        ticks: microseconds, each on the grid on which the states were built.
+        ticks: microseconds, multiples of the tick length of the states.
 
     Raises:
-        FeatureStoreError: nothing was featurized yet.
-        PackError: a tick is not on the grid.
+        FeatureStoreError: there are no states yet.
+        PackError: a tick is not a multiple of the tick length.
     """
     import pandas as pd
 
@@ -96,13 +96,13 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
 
 
 def tick_of(features: Path) -> int:
-    """The grid of the states in a folder, microseconds."""
+    """Tick length of the states in a folder, in microseconds."""
     snapshots = Snapshots.read(features)
     return DAILY if snapshots is None else snapshots.tick
 
 
 def _item_ids(features: Path) -> list[str]:
-    """Every item with an event before some tick; the others have zero state in every pack."""
+    """All items with a stored state; other items have zero state in every pack."""
     known: set[str] = set()
     for view in ("item_state", "item_kinds"):
         if not (features / view).is_dir():
@@ -113,7 +113,7 @@ def _item_ids(features: Path) -> list[str]:
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
-    """Numbers of a column, 0 where the item had no event yet; lists as (rows, length)."""
+    """Values of a column, 0 where the item had no event yet; list columns as (rows, length)."""
     column = table.column(name).combine_chunks()
     if name in LISTS:
         length, dtype = LISTS[name]
@@ -125,7 +125,7 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
 
 
 def publish_pack(pack: FeaturePack, folder: Path) -> Path:
-    """Write `<pack_id>.parquet`, then move the pointer: a reader sees the old pack or the new."""
+    """Write `<pack_id>.parquet`, then atomically set the pointer; remove old packs."""
     path = folder / f"{pack.pack_id}.parquet"
     before = None
     if (folder / POINTER).is_file():
@@ -137,16 +137,20 @@ def publish_pack(pack: FeaturePack, folder: Path) -> Path:
 
 
 def prune(folder: Path, newest: str, *, now: float) -> None:
-    """Note the pack and remove files of old ones."""
+    """Record the time of publication of pack `newest` and remove files of old packs.
+
+    Args:
+        now: seconds since 1970.
+    """
     try:
         published = json.loads((folder / PUBLISHED).read_text())
     except FileNotFoundError:
         published = {}
     there = [path for path in folder.glob("*.parquet") if not path.stem.endswith(".items")]
-    for path in there:  # an earlier version of the code kept no account
+    for path in there:  # packs from releases of this code without published.json
         published.setdefault(path.stem, path.stat().st_mtime)
     published.pop(newest, None)
-    published[newest] = now  # the last one, also where clocks went back
+    published[newest] = now  # keep the newest pack last, even if the machine's clock went back
     kept = list(published)[-KEPT_PACKS:]
     for pack_id, at in list(published.items()):
         if pack_id in kept:
@@ -159,10 +163,10 @@ def prune(folder: Path, newest: str, *, now: float) -> None:
 
 
 def current_pack_id(folder: Path) -> str:
-    """The id the pointer names: cheap enough to ask before every swap.
+    """Id of the served pack, from the pointer file.
 
     Raises:
-        PackError: no pack was published there.
+        PackError: no pack was published, or the pointer file is damaged.
     """
     try:
         return json.loads((folder / POINTER).read_text())["pack_id"]
@@ -175,11 +179,11 @@ def current_pack_id(folder: Path) -> str:
 
 
 def latest_pack(folder: Path) -> FeaturePack:
-    """The published pack. Raises PackError if there is none or it cannot be read."""
+    """The served pack. Raises PackError if there is none or it cannot be read."""
     return FeaturePack.load(folder / f"{current_pack_id(folder)}.parquet")
 
 
 def published_items(folder: Path, pack_ids: Iterable[str]) -> dict[str, pa.Table]:
-    """{pack_id: the catalogue that was published with it}; ids without one are left out."""
+    """pack_id -> catalogue published with the pack; packs without a catalogue are left out."""
     paths = {pack_id: items_path(folder / f"{pack_id}.parquet") for pack_id in pack_ids}
     return {pack_id: pq.read_table(path) for pack_id, path in paths.items() if path.is_file()}

@@ -1,5 +1,6 @@
-"""Reading online states while the store may be missing: a service starts, answers without features,
-and picks the store up when `shortlist refresh` has made it.
+"""Reader of online states for a service that may start before the feature store exists.
+
+Until `shortlist refresh` has created the store, the service answers without features.
 """
 
 import logging
@@ -20,11 +21,11 @@ log = logging.getLogger("bentoml.shortlist")
 T = TypeVar("T")
 
 RETRY_SECONDS = 5.0
-"""How often a missing store is looked for: each look is a few file checks."""
+"""Seconds between two attempts to open a missing store. An attempt costs a few file checks."""
 
 
 class _Reopening(Generic[T]):
-    """Something that needs the store, made when the store is there."""
+    """An object that needs the store; it is created as soon as the store exists."""
 
     def __init__(self, settings: Settings, make: Callable[[Settings], T]):
         self._settings, self._make = settings, make
@@ -34,7 +35,7 @@ class _Reopening(Generic[T]):
         self._lock = Lock()
 
     def get(self) -> T:
-        """Raises FeatureStoreError while there is no store."""
+        """The object. Raises FeatureStoreError while there is no store."""
         if self._made is not None:
             return self._made
         with self._lock:
@@ -52,7 +53,9 @@ class _Reopening(Generic[T]):
 
 
 class ReopeningReader:
-    """An OnlineReader that need not be there yet; `read` raises FeatureStoreError until it is."""
+    """An OnlineReader for a store that may not exist yet; until then `read` raises
+    FeatureStoreError.
+    """
 
     def __init__(self, settings: Settings):
         self._reader = _Reopening(settings, OnlineReader)

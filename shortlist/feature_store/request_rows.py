@@ -1,4 +1,4 @@
-"""Columns of the request's feature service, however they were read, as RequestRows."""
+"""Converts columns of the request's feature service (online or offline) to RequestRows."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ NO_TYPES = np.zeros(0, dtype=np.int64)
 def request_rows(
     user_ids: list[str], context_ids: list[str], at: np.ndarray, columns: dict[str, list[Any]]
 ) -> RequestRows:
-    """Columns of the feature service, None where nothing is known, as RequestRows."""
+    """RequestRows from the columns of the feature service; None values become the zero state."""
     items, times, values, types = cut_histories(columns, at)
     return RequestRows(
         user_ids=list(user_ids),
@@ -46,12 +46,13 @@ def request_rows(
 
 
 def numbers(name: str, columns: dict[str, list[Any]]) -> np.ndarray:
+    """Values of a numeric column, None as 0; int64 for times, float64 otherwise."""
     dtype = np.int64 if name.endswith("_time") else np.float64
     return np.array([value or 0 for value in columns.get(name, [])], dtype=dtype)
 
 
 def event_group_states(columns: dict[str, list[Any]], *, count: int) -> dict[str, np.ndarray]:
-    """USER_GROUP_STATE of `count` users, zero where nothing is known."""
+    """USER_GROUP_STATE of `count` users, zero for users without a row."""
     state = empty_group_state("user", count)
     for name in USER_GROUP_STATE:
         for row, value in enumerate(columns.get(name, [])):
@@ -61,31 +62,35 @@ def event_group_states(columns: dict[str, list[Any]], *, count: int) -> dict[str
 
 
 def searches(columns: dict[str, list[Any]], at: np.ndarray) -> list[Searches]:
-    """Those strictly before each request: online states may be newer than it."""
-    held = zip(*(columns.get(name, []) for name in USER_SEARCHES), at.tolist(), strict=True)
+    """Searches strictly before each request; online states may be newer than the request."""
+    rows = zip(*(columns.get(name, []) for name in USER_SEARCHES), at.tolist(), strict=True)
     return [
         Searches(tuple(queries), tuple(int(t) for t in times), int(count)).before(now)
         if queries
         else NO_SEARCHES
-        for queries, times, count, now in held
+        for queries, times, count, now in rows
     ]
 
 
 def refusals(columns: dict[str, list[Any]], at: np.ndarray) -> list[Refusals]:
-    """Those strictly before each request: online states may be newer than it."""
-    held = zip(*(columns.get(name, []) for name in USER_REFUSALS), at.tolist(), strict=True)
+    """Refusals strictly before each request; online states may be newer than the request."""
+    rows = zip(*(columns.get(name, []) for name in USER_REFUSALS), at.tolist(), strict=True)
     return [
         Refusals(tuple(items), tuple(int(t) for t in times)).before(now)
         if items is not None and len(items)
         else NO_REFUSALS
-        for items, times, now in held
+        for items, times, now in rows
     ]
 
 
 def cut_histories(
     columns: dict[str, list[Any]], at: np.ndarray
 ) -> tuple[list[list[str]], list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Entries at or after the request leave: online states may be newer than it."""
+    """Histories strictly before each request; online states may be newer than the request.
+
+    Returns:
+        Items, times, values and types: one list or array per request.
+    """
     all_items, all_times, all_values, all_types = [], [], [], []
     for items, times, values, types, now in zip(
         *(columns.get(name, []) for name in USER_HISTORY), at, strict=True

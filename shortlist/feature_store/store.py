@@ -1,4 +1,4 @@
-"""Feast's RepoConfig built from Settings, and what is done to a store: open, apply, materialize."""
+"""Builds Feast's RepoConfig from Settings; opens the store and applies the definitions."""
 
 import contextlib
 import os
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView, RepoConfig
 
 PROJECT = "shortlist"
-"""Feast's name for the definitions, which prefixes every online key."""
+"""Feast's project name; it prefixes the names of online tables and keys."""
 OFFLINE_STORE = "shortlist.feature_store.offline.store.AsofOfflineStore"
 SQLITE_STORE = "shortlist.feature_store.online.store.WideSqliteOnlineStore"
 BATCH_ENGINE = "shortlist.feature_store.online.engine.ArrowComputeEngine"
 REGISTRY = "registry.db"
 ONLINE_STORE = "online_store.db"
 REGISTRY_TTL_SECONDS = 3600
-"""How long a process trusts its copy of the registry: definitions change with the code."""
+"""How long a process caches the registry. It can be long, since definitions change only with code.
+"""
 REPO = Path(__file__).resolve().parents[2] / "feature_repo"
 ONLINE_VIEWS = (
     "user_stats",
@@ -35,11 +36,15 @@ ONLINE_VIEWS = (
 
 
 class FeatureStoreError(RuntimeError):
-    """The feature store lacks what was asked for; the message says which command makes it."""
+    """The requested part of the feature store is missing; the message gives the command that
+    creates it.
+    """
 
 
 def repo_config(settings: Settings) -> "RepoConfig":
-    """What `feature_repo/feature_store.yaml` says, for the home and online store of `settings`."""
+    """The configuration of `feature_repo/feature_store.yaml`, for the home and online store of
+    `settings`.
+    """
     from feast import RepoConfig
 
     feast_home = settings.feast.absolute()
@@ -60,8 +65,8 @@ def repo_config(settings: Settings) -> "RepoConfig":
 
 
 def project_of(settings: Settings) -> str:
-    """Feast's project. Homes may share a Redis, so there the project carries the home's name; an
-    SQLite file lies in its home, which may be moved.
+    """Feast's project name. With Redis it contains the home's name, because homes may share a
+    Redis. With SQLite it does not, because the file is inside the home, and a home can be moved.
     """
     if settings.online_store == "sqlite":
         return PROJECT
@@ -89,20 +94,24 @@ def _online_config(settings: Settings, feast_home: Path) -> dict[str, Any]:
     if settings.online_store.startswith("rediss://"):
         options["ssl"] = "true"
     connection = ",".join([address, *(f"{k}={v}" for k, v in options.items())])
-    # A rebuilt row may have the stamp of the old one. Only refresh writes rows, so none is newer.
+    # Overwrite rows with equal stamps, since a rebuilt row may have the stamp of the old one. Only
+    # refresh writes rows, so an overwritten row is never newer.
     return {"type": "redis", "connection_string": connection, "skip_dedup": True}
 
 
 _opened: dict[tuple[Path, str], tuple[int, "FeatureStore"]] = {}
-"""(folder, online store) -> (inode of the registry, store): another inode is another file."""
+"""(folder, online store) -> (inode of the registry file, store). A changed inode means that the
+registry file was replaced.
+"""
 
 
 def open_store(settings: Settings) -> "FeatureStore":
-    """The store of this home, opened once a process, and again after an upgrade has put another
-    registry in its place.
+    """The feature store of this home.
+
+    It is opened once per process, and again if an upgrade has replaced the registry file.
 
     Raises:
-        FeatureStoreError: nothing was featurized there yet.
+        FeatureStoreError: there is no registry or no online store yet.
     """
     registry = settings.feast / REGISTRY
     if not registry.is_file():
@@ -129,7 +138,7 @@ def _remember(settings: Settings, store: "FeatureStore") -> "FeatureStore":
 
 
 def apply(settings: Settings) -> "FeatureStore":
-    """Register feature_repo/definitions.py, like `feast apply`, with the snapshots of this home.
+    """Register feature_repo/definitions.py, like `feast apply`, with the data paths of this home.
 
     Raises:
         FeatureStoreError: a view has a TTL and the online store is Redis.
@@ -150,7 +159,9 @@ def apply(settings: Settings) -> "FeatureStore":
 
 
 def check_ttl(settings: Settings, views: "list[FeatureView]") -> None:
-    """Feast's Redis store serves what a view's TTL has expired, so none may have one there.
+    """Refuse views with a TTL if the online store is Redis.
+
+    Feast's Redis store returns rows whose TTL has expired.
 
     Raises:
         FeatureStoreError: a view has a TTL and the online store is Redis.
@@ -158,14 +169,14 @@ def check_ttl(settings: Settings, views: "list[FeatureView]") -> None:
     expiring = [view.name for view in views if view.ttl]
     if expiring and settings.online_store != "sqlite":
         raise FeatureStoreError(
-            f"view {expiring[0]} has a TTL, which is not kept in Redis; want ttl=FOREVER in"
+            f"view {expiring[0]} has a TTL, which Feast ignores in Redis; want ttl=FOREVER in"
             " feature_repo/definitions.py, or SHORTLIST_ONLINE_STORE=sqlite"
         )
 
 
 @contextlib.contextmanager
 def _home(settings: Settings) -> Iterator[None]:
-    """SHORTLIST_HOME as the definitions read it."""
+    """Set SHORTLIST_HOME, which the definitions read, during the block."""
     before = os.environ.get("SHORTLIST_HOME")
     os.environ["SHORTLIST_HOME"] = str(settings.home.absolute())
     try:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from shortlist import columns as c
 from shortlist.config import ConfigError
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS, WITHOUT_ITEM
-from shortlist.ids import ANONYMOUS, CHARACTERS, MAX_ID, NOTHING
+from shortlist.ids import ANONYMOUS, CHARACTERS, MAX_ID, MISSING_ID_WORDS
 from shortlist.lake.engine import quoted
 from shortlist.lake.operations import DELETE, OPERATIONS
 from shortlist.validation.checks import Check, empty, length, none_of, one_of, present
@@ -153,7 +153,7 @@ def _needed(table: str, column: str, excused: str) -> Rule:
 
 def ids(table: str, column: str) -> list[Rule]:
     """What `shortlist.ids.id_problem` says of a posted id."""
-    words = (*NOTHING, ANONYMOUS) if column == c.USER_ID else NOTHING
+    words = (*MISSING_ID_WORDS, ANONYMOUS) if column == c.USER_ID else MISSING_ID_WORDS
     short = f"length({column}) <= {max(map(len, words))} AND strlen({column}) = length({column})"
     return [
         Rule(

@@ -122,5 +122,5 @@ def test_feasts_redis_serves_what_has_expired_so_a_ttl_is_refused_there(tmp_path
     assert (found, np.isnan(joined(store, [NOW]))) == ([1], [True])
     view = store.get_feature_view("one")
     check_ttl(Settings(online_store="sqlite"), [view])
-    with pytest.raises(FeatureStoreError, match=r"view one has a TTL, which is not kept in Redis"):
+    with pytest.raises(FeatureStoreError, match="view one has a TTL, which Feast ignores in Redis"):
         check_ttl(Settings(online_store=f"redis://{address}/0"), [view])

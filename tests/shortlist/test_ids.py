@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig, stage_source
-from shortlist.ids import ANONYMOUS, MAX_ID, NOTHING, id_problem
+from shortlist.ids import ANONYMOUS, MAX_ID, MISSING_ID_WORDS, id_problem
 from shortlist.lake import open_staged
 from shortlist.lake.staging import staged_events
 from shortlist.validation.rules import Rule, ids, item_required, required
@@ -78,7 +78,7 @@ def test_nobody_is_called_anonymous_but_an_item_may_be() -> None:
 CHARACTERS = st.one_of(
     st.characters(exclude_categories=["Cs"]), st.sampled_from(" \t\u00a0\u200b\x00\x7fnulafie/<>")
 )
-WORDS = st.sampled_from([*NO_IDS, *IDS, *NOTHING])
+WORDS = st.sampled_from([*NO_IDS, *IDS, *MISSING_ID_WORDS])
 
 
 @limits(deadline=None)

@@ -1,1 +1,1 @@
-"""The offline store: point-in-time joins in DuckDB behind Feast's interface."""
+"""Offline store: point-in-time joins with DuckDB, as a Feast offline store."""

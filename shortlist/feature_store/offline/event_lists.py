@@ -1,11 +1,12 @@
-"""Lists out of single events: what a user's lists were at each request, in SQL.
+"""SQL that builds a user's lists (history, refusals) as of each request from single events.
 
-A source's rows are events in the order in which they became known. A list at `at` is made of what
-was known by then, oldest first. An entry tells with which event it became known and with which one
-a later event of its item replaced it, so a request's list is a selection of one list of the user.
+The rows of a source are events, sorted by the time at which they became known. A list as of a
+request contains the entries known by then, oldest first. All entries of a user are collected once,
+each with the number of the event that added it and of the event that replaced it. The list of a
+request is then a filter on these two numbers.
 
-- History: rows with `once` hold each item at its newest event, rows without hold every event.
-- Refusals: the last event of an item to become known decides whether it is refused.
+- History: rows with `once` keep each item at its newest event; rows without keep every event.
+- Refusals: the event of an item that became known last decides whether the item is refused.
 """
 
 from collections.abc import Sequence
@@ -19,20 +20,25 @@ from shortlist.refusals import MAX_REFUSED
 
 @dataclass(frozen=True)
 class EventLists:
-    """How a view's lists are made. The key is `user_id`, the moment `event_timestamp`."""
+    """How the lists of a view are built from its source.
+
+    `user_id` is the key; `event_timestamp` is the time at which an event became known.
+    """
 
     columns: dict[str, str]
     """Feature -> column of the source."""
     slot: str
-    """SQL: events of one user and slot replace each other."""
+    """SQL expression: a later event of the same user and slot replaces an earlier one."""
     read: str
-    """SQL that reads the events of a source that count; `{events}` are those of the users."""
+    """SQL query of the relevant events; `{events}` stands for the events of the requested users."""
     newest: str
-    """SQL: by which of the events of a slot stays."""
+    """SQL sort order whose first event of a slot is kept."""
     kept: str
-    """SQL condition of the entries that are listed."""
+    """SQL condition for an entry to be in the list."""
     order: str
+    """SQL sort order of the list."""
     limit: int
+    """Maximum length of the list; the newest entries are kept."""
 
 
 HISTORY = EventLists(
@@ -65,7 +71,7 @@ REFUSALS = EventLists(
 
 
 def lists_of(names: Sequence[str]) -> EventLists | None:
-    """The lists that have these features; None if they are no lists of events."""
+    """The EventLists with one of these features; None if the features are not event lists."""
     for lists in (HISTORY, REFUSALS):
         if set(names) & lists.columns.keys():
             return lists
@@ -75,8 +81,9 @@ def lists_of(names: Sequence[str]) -> EventLists | None:
 def lists_at(
     connection: duckdb.DuckDBPyConnection, requests: str, source: str, names: Sequence[str]
 ) -> str:
-    """A query of table `requests` (with user_id, event_timestamp) and the lists, null where there
-    are none.
+    """SQL query of the table `requests` (user_id, event_timestamp, ...) joined with the lists.
+
+    Lists are null for users without events. Creates two temporary tables.
     """
     lists = lists_of(names)
     assert lists is not None, f"no lists of events: {names}"
@@ -126,7 +133,11 @@ def lists_at(
 
 
 def latest_lists(source: str, between: str, end: int, names: Sequence[str]) -> str:
-    """The newest lists of the users of whom something became known `between` (a condition)."""
+    """SQL query of the newest lists of users with an event that satisfies the condition `between`.
+
+    Args:
+        end: microseconds; events that became known later are ignored.
+    """
     lists = lists_of(names)
     assert lists is not None, f"no lists of events: {names}"
     columns = ", ".join(

@@ -1,4 +1,4 @@
-"""Where a feature view's rows lie, as DuckDB reads them."""
+"""DuckDB relations for the Parquet files of a feature view."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,10 +14,10 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def relation(source: DataSource | None, config: RepoConfig) -> str:
-    """All rows of a source: a Parquet file, or a folder of parts.
+    """SQL relation of all rows of a source, which is a Parquet file or a folder of parts.
 
     Raises:
-        FeatureStoreError: there is no such file, or no part in the folder.
+        FeatureStoreError: the file does not exist, or the folder has no parts.
     """
     path = _path(source, config)
     if not path.exists() or (path.is_dir() and not any(path.glob("*.parquet"))):
@@ -32,13 +32,13 @@ def relation_from(
     *,
     at: datetime | None,
 ) -> str:
-    """Rows of a source that answer what is asked as of `at` or later.
+    """SQL relation of the rows that are needed for joins as of `at` or later.
 
-    Where no row is newer than `at`, the newest of each key is all that counts, and a featurize
-    keeps those apart: 100,000 rows instead of one for each item and day. Otherwise all rows.
+    If no row is newer than `at`, the newest row of each key is sufficient. These rows are stored
+    separately: 100,000 rows instead of one for each item and day. Otherwise all rows are returned.
 
     Raises:
-        FeatureStoreError: as `relation`.
+        FeatureStoreError: as for `relation`.
     """
     everything = relation(source, config)
     path = _path(source, config)
@@ -55,7 +55,7 @@ def relation_from(
 
 
 def microseconds(moment: datetime) -> int:
-    """Since 1970; a moment without a zone is UTC."""
+    """Microseconds since 1970; a datetime without time zone is UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - EPOCH) // timedelta(microseconds=1)
 

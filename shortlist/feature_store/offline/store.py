@@ -1,12 +1,13 @@
-"""Feast's DuckDB offline store with ASOF joins.
+"""A Feast offline store on DuckDB that uses ASOF joins.
 
-Feast joins by inequality and keeps the newest of all matches: 1,000,000 requests over 50 snapshots
-a user take 13 s and 4.3 GB. A bare `ASOF LEFT JOIN` takes 0.7 s, and lists never multiply. Feast's
-`feature_store.yaml` names this class; nothing else imports it.
+Feast's DuckDB store joins by inequality and keeps the newest of all matches: 1,000,000 requests
+over 50 snapshots per user take 13 s and 4.3 GB. An `ASOF LEFT JOIN` takes 0.7 s and does not
+multiply list columns. Feast loads this class by its name in `feature_store.yaml`; no other module
+imports it.
 
-A source is a Parquet file or a folder of them (parts whose stamps follow each other). A view tagged
-`rows: events` has single events in its source, and the store collects each request's into lists:
-a file of lists would grow with the square of a user's events.
+A source is a Parquet file or a folder of parts with increasing stamps. The source of a view with
+the tag `rows: events` holds single events, and the store collects them into lists for each request.
+Stored lists would need space quadratic in a user's number of events.
 """
 
 import atexit
@@ -38,20 +39,20 @@ from shortlist.feature_store.store import FeatureStoreError
 
 TIMESTAMP = "event_timestamp"
 
-# Feast switches deprecation warnings on for the whole process; ibis calls DuckDB by an old name.
+# Feast enables deprecation warnings process-wide, and ibis uses a deprecated DuckDB method.
 warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
 
 
 @atexit.register
 def _close_ibis() -> None:
-    """Left open, ibis' connection makes DuckDB print a page about leaks when the process ends."""
+    """Close ibis' connection; otherwise DuckDB prints warnings about leaks at process exit."""
     backend = ibis.get_backend()
     backend.disconnect()
     del backend.con
 
 
 class AsofOfflineStoreConfig(DuckDBOfflineStoreConfig):
-    """Feast finds it by the store's name."""
+    """Configuration class; Feast finds it by the store's name plus `Config`."""
 
     type: Literal["shortlist.feature_store.offline.store.AsofOfflineStore"] = (
         "shortlist.feature_store.offline.store.AsofOfflineStore"
@@ -59,7 +60,7 @@ class AsofOfflineStoreConfig(DuckDBOfflineStoreConfig):
 
 
 class ArrowJob(RetrievalJob):
-    """A query that runs when its result is asked for, Arrow from end to end."""
+    """A query that runs when its result is requested and returns Arrow without conversions."""
 
     def __init__(
         self,
@@ -111,11 +112,10 @@ class ArrowJob(RetrievalJob):
 
 
 class AsofOfflineStore(DuckDBOfflineStore):
-    """Point-in-time joins by ASOF: for each request the newest row at or before its time, unless
-    it is older than the view's TTL.
+    """Offline store with ASOF joins: for each request the newest row at or before its time, unless
+    the row is older than the view's TTL.
 
-    Where it does not apply (renamed columns or keys, a cutoff by creation time), Feast's own join
-    answers.
+    Feast's own join is used for renamed columns or keys and for a cutoff by creation time.
     """
 
     @staticmethod
@@ -129,7 +129,11 @@ class AsofOfflineStore(DuckDBOfflineStore):
         full_feature_names: bool = False,
         filter_by_created_timestamp: bool = False,
     ) -> RetrievalJob:
-        """`entity_df` is a frame, or SQL for DuckDB: `SELECT ... FROM 'requests.parquet'`."""
+        """Point-in-time join of `entity_df` with the views, see Feast's OfflineStore.
+
+        Args:
+            entity_df: a data frame, or a DuckDB query such as `SELECT ... FROM 'requests.parquet'`.
+        """
         names = {view.name: _names(view, feature_refs) for view in feature_views}
         applies = (
             not full_feature_names
@@ -200,7 +204,7 @@ class AsofOfflineStore(DuckDBOfflineStore):
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """The newest row of each key in [start, end], what a materialize writes online."""
+        """The newest row of each key in [start_date, end_date], for a materialize."""
         keys = ", ".join(_quoted(name) for name in join_key_columns)
         stamp = _quoted(timestamp_field)
         between = (
@@ -258,7 +262,7 @@ def _names(view: FeatureView, feature_refs: list[str]) -> list[str]:
 
 
 def _asof(requests: str, view: FeatureView, source: str, names: list[str]) -> str:
-    """`requests` with the view's features; null where nothing is old enough or young enough."""
+    """SQL query of `requests` with the view's features; null without a row or past the TTL."""
     keys = [column.name for column in view.entity_columns]
     equal = " AND ".join(f"r.{_quoted(key)} = s.{_quoted(key)}" for key in keys)
     at, stamp = f"r.{TIMESTAMP}::TIMESTAMPTZ", f"s.{TIMESTAMP}::TIMESTAMPTZ"

@@ -1,1 +1,1 @@
-"""The online store: base rows, the tail of posted events, materialize."""
+"""Online store: base rows, the tail of posted events, and materialization."""

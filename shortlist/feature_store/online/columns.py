@@ -1,7 +1,7 @@
-"""How a feature's values lie in SQLite: one native column each, no protobuf where none is asked.
+"""Converts feature values to and from native SQLite columns, one column per feature.
 
-A column turns values of three kinds into what is stored: Feast's protobuf (pushes), Arrow
-(materialize), and back into protobuf (Feast's reads).
+A column converts Feast protobufs (pushes) and Arrow arrays (materialize) to stored values, and
+stored values to protobufs (Feast's reads).
 """
 
 import json
@@ -18,12 +18,12 @@ from feast.types import FeastType
 from feast.value_type import ValueType
 
 NAN = b"nan"
-"""SQLite turns a NaN into NULL, which means that nothing is known."""
+"""Stored value of NaN. SQLite would convert NaN to NULL, which means a missing value."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One feature's way into SQLite and back; None is NULL everywhere."""
+    """Conversions of one feature; None corresponds to NULL."""
 
     sql_type: str
     of_proto: Callable[[Value | None], Any]
@@ -32,7 +32,7 @@ class Column:
 
 
 def column_of(dtype: FeastType) -> Column:
-    """The column of a Feast type."""
+    """The column for a Feast type; types without a native form are stored as protobuf bytes."""
     kind = dtype.to_value_type()
     if kind in (ValueType.DOUBLE, ValueType.FLOAT):
         name = "double_val" if kind == ValueType.DOUBLE else "float_val"
@@ -118,7 +118,7 @@ def _scalar(
 
 
 def _array(name: str, list_type: Any, dtype: str) -> Column:
-    """Lists of numbers as little-endian arrays; `np.frombuffer` reads them without a copy."""
+    """Column of number lists, stored as little-endian arrays that `np.frombuffer` reads."""
 
     def of_proto(value: Value | None) -> bytes | None:
         if not _set(value):
@@ -128,7 +128,7 @@ def _array(name: str, list_type: Any, dtype: str) -> Column:
     def of_arrow(values: pa.ChunkedArray) -> list[bytes | None]:
         stored: list[bytes | None] = []
         for chunk in values.chunks:
-            # Arrow's child values as one buffer, cut by the offsets: no Python number is made.
+            # Slice the child buffer by the offsets, without creating Python numbers.
             flat = np.ascontiguousarray(chunk.values.to_numpy(zero_copy_only=False), dtype=dtype)
             buffer = flat.data.cast("B")
             edges = (chunk.offsets.to_numpy() * 8).tolist()
@@ -148,7 +148,7 @@ def _array(name: str, list_type: Any, dtype: str) -> Column:
 
 
 def entity_keys(name: str, values: Iterable[str]) -> list[bytes]:
-    """Strings of one join key as Feast serializes entity keys (version 3), a microsecond each."""
+    """Serialize string entity keys of join key `name` like Feast (version 3), in 1 us each."""
     encoded = name.encode()
     head = struct.pack("<III", 1, ValueType.STRING.value, len(encoded)) + encoded
     head += struct.pack("<I", ValueType.STRING.value)

@@ -1,4 +1,4 @@
-"""A request's states straight from the embedded online store's rows."""
+"""Reads the states of requests directly from the rows of the SQLite online store."""
 
 import json
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from shortlist.features.finalize import (
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-VIEWS = (
+VIEWS = (  # feature view, join key, fields
     ("user_stats", "user_id", USER_STATE),
     ("user_history", "user_id", USER_HISTORY),
     ("user_profile", "user_id", USER_PROFILE),
@@ -44,14 +44,14 @@ ARRAYS = (
 
 
 def embedded(store: "FeatureStore") -> bool:
-    """Whether the online store is our SQLite file."""
+    """Whether the online store is this package's SQLite store."""
     from shortlist.feature_store.online.store import WideSqliteOnlineStoreConfig
 
     return isinstance(store.config.online_store, WideSqliteOnlineStoreConfig)
 
 
 class DirectReader:
-    """Reads the views of the request's service, one indexed look-up each."""
+    """Reads the views of the request's feature service with one indexed query per view."""
 
     def __init__(self, store: "FeatureStore"):
         from shortlist.feature_store.online.columns import entity_keys
@@ -65,7 +65,11 @@ class DirectReader:
     def read(
         self, user_ids: list[str], context_ids: list[str], at: np.ndarray
     ) -> tuple[RequestRows, dict[str, np.ndarray]]:
-        """Base rows, and view -> (B,) int64 microseconds: the stamp of each row, 0 for none."""
+        """Base rows of B requests, and the stamp of each row.
+
+        Returns:
+            RequestRows; view -> (B,) int64 microseconds, 0 without a row.
+        """
         keys = {
             "user_id": self._keys("user_id", user_ids),
             "context_id": self._keys("context_id", context_ids),

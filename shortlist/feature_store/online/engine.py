@@ -1,9 +1,8 @@
-"""Feast's batch engine without a protobuf for every value: Arrow from the offline store to the
-online store.
+"""A Feast batch engine that passes Arrow tables from the offline store to the online store.
 
-Feast's local engine turns each value into a protobuf before the store sees a row, which alone caps
-a materialize at 9,000 to 13,000 rows a second. `feature_store.yaml` names this class; nothing else
-imports it. A store that does not take Arrow (Redis) gets protobufs, in batches.
+Feast's local engine converts each value to a protobuf first, which limits a materialize to 9,000 to
+13,000 rows per second. A store that does not accept Arrow (Redis) gets protobufs in batches. Feast
+loads this class by its name in `feature_store.yaml`; no other module imports it.
 """
 
 from typing import Any, Literal
@@ -22,7 +21,7 @@ PROTOBUF_BATCH = 10_000
 
 
 class ArrowComputeEngineConfig(FeastConfigBaseModel):
-    """Feast finds it by the engine's name."""
+    """Configuration class; Feast finds it by the engine's name plus `Config`."""
 
     type: Literal["shortlist.feature_store.online.engine.ArrowComputeEngine"] = (
         "shortlist.feature_store.online.engine.ArrowComputeEngine"
@@ -30,7 +29,7 @@ class ArrowComputeEngineConfig(FeastConfigBaseModel):
 
 
 class ArrowComputeEngine(LocalComputeEngine):
-    """Feast's local engine, with a short way for plain views of one string key."""
+    """Feast's local engine, with a faster path for plain views with a single join key."""
 
     def __init__(self, **options: Any) -> None:
         options.pop("type", None)
@@ -80,6 +79,6 @@ class ArrowComputeEngine(LocalComputeEngine):
                     some = rows.slice(start, PROTOBUF_BATCH).combine_chunks()
                     protos = _convert_arrow_to_proto(some, view, keys)
                     store.online_write_batch(self.repo_config, view, protos, done)
-        except Exception as error:  # Feast raises it again, from the job
+        except Exception as error:  # Feast raises the error of the job again
             return LocalMaterializationJob(job_id, MaterializationJobStatus.ERROR, error)
         return LocalMaterializationJob(job_id, MaterializationJobStatus.SUCCEEDED)

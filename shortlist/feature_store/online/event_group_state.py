@@ -1,4 +1,4 @@
-"""The push handler's part for states by kind of event: event_group_sql.py, one event at a time."""
+"""Updates a user's event-group state by one event; the SQL counterpart is event_group_sql.py."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from shortlist.features.finalize import RequestRows
 
 @dataclass(frozen=True)
 class EventGroupState:
-    """USER_GROUP_STATE of one user without their prefix."""
+    """USER_GROUP_STATE of one user, without the prefix."""
 
     counts: tuple[float, ...] = (0.0,) * NUM_GROUPS
     decayed: tuple[float, ...] = (0.0,) * NUM_DECAYED
@@ -18,7 +18,7 @@ class EventGroupState:
 
     @classmethod
     def of(cls, rows: RequestRows, i: int) -> "EventGroupState":
-        """Request i's user."""
+        """State of the user of request i."""
         user = rows.user
         return cls(
             counts=tuple(user["user_kind_counts"][i].tolist()),
@@ -28,7 +28,7 @@ class EventGroupState:
         )
 
     def columns(self) -> dict[str, Any]:
-        """The state under the names of USER_GROUP_STATE."""
+        """The state with the column names of USER_GROUP_STATE."""
         return {
             f"user_kind_{name}": list(value) if isinstance(value, tuple) else value
             for name, value in vars(self).items()
@@ -38,7 +38,10 @@ class EventGroupState:
 def update_event_group_state(
     state: EventGroupState, group: int, *, timestamp: int
 ) -> EventGroupState:
-    """The state with one event more of the kind at this place; late events are fine."""
+    """The state after one more event of event group `group` (position in EVENT_GROUPS).
+
+    Late events are allowed.
+    """
     new = not any(state.counts)
     last_time = timestamp if new else max(state.last_time, timestamp)
     decayed = []

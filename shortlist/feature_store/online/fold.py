@@ -1,4 +1,4 @@
-"""Folds the tail into base rows: what a request reads is the base plus the events after it."""
+"""Folds tail events into base rows, which gives the states that a request reads."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from shortlist.feature_store.online.user_state import FeatureEvent, UserState, c
 from shortlist.features.finalize import RequestRows
 
 USER_VIEWS = ("user_stats", "user_history", "user_kinds", "user_searches", "user_refusals")
-"""Views whose rows have a tail."""
+"""Views that are updated by tail events."""
 
 
 def fold(
@@ -26,16 +26,16 @@ def fold(
     target_events: frozenset[str],
     lists: ListRules = ListRules(),
 ) -> RequestRows:
-    """Rows of B requests with the events of their users' tails.
+    """Base rows of B requests, updated by the tail events of their users.
 
     Args:
         rows: base rows.
-        stamps: view -> (B,) int64 microseconds, the moment up to which each base row holds all
-            events; 0 where there is no row. The views are read one after the other, so during a
-            materialize their stamps may differ.
-        tails: user_id -> events as posted, each with `known`, in the order of `known`.
-        target_events: event types that count as the run's targets.
-        lists: what else counts in the base rows.
+        stamps: view -> (B,) int64 microseconds, time up to which each base row contains all events;
+            0 without a row. Views are read one after another, so their stamps may differ during a
+            materialize.
+        tails: user_id -> posted events with `known`, sorted by `known`.
+        target_events: event types that count as target events.
+        lists: further counting rules of the base rows.
     """
     user = {name: values.copy() for name, values in rows.user.items()}
     histories = {
@@ -45,11 +45,11 @@ def fold(
     searches, refusals = list(rows.searches), list(rows.refusals)
     for i, user_id in enumerate(rows.user_ids):
         counted = history = UserState.of(rows, i)
-        groups, asked, refused = EventGroupState.of(rows, i), searches[i], refusals[i]
+        groups, searched, refused = EventGroupState.of(rows, i), searches[i], refusals[i]
         for row in in_order(tails.get(user_id, ()), like_threshold=lists.like_threshold):
             known = row["known"]
             if known > rows.at[i]:
-                break  # not known yet at the request
+                break  # not yet known at the request
             event = FeatureEvent.of(row, target_events=target_events, low_rating=lists.low_rating)
             if event is None:
                 continue
@@ -60,7 +60,7 @@ def fold(
             if event.group is not None and known > stamps["user_kinds"][i]:
                 groups = update_event_group_state(groups, event.group, timestamp=event.timestamp)
             if event.query is not None and known > stamps["user_searches"][i]:
-                asked = asked.with_search(event.query, timestamp=event.timestamp)
+                searched = searched.with_search(event.query, timestamp=event.timestamp)
             if event.refused is not None and known > stamps["user_refusals"][i]:
                 refused = refused.with_event(
                     event.item_id, refused=event.refused, timestamp=event.timestamp
@@ -72,13 +72,15 @@ def fold(
         histories["history_times"][i] = np.array(history.times, dtype=np.int64)
         histories["history_values"][i] = np.array(history.values, dtype=np.float64)
         histories["history_types"][i] = np.array(history.types, dtype=np.int64)
-        searches[i], refusals[i] = asked, refused
+        searches[i], refusals[i] = searched, refused
     return replace(rows, user=user, searches=searches, refusals=refusals, **histories)
 
 
 def in_order(
     tail: Sequence[dict[str, Any]], *, like_threshold: float | None
 ) -> Iterator[dict[str, Any]]:
-    """By `known`, then by time, then as they arrived: the order of a batch, with the likes."""
+    """Tail events with derived likes, sorted by `known`, then by time, then by arrival, like the
+    batch states.
+    """
     for row in sorted(tail, key=lambda row: (row["known"], row["event_timestamp"])):
         yield from with_like(row, like_threshold)

@@ -1,4 +1,4 @@
-"""Bring the online store to the snapshots, writing only what changed."""
+"""Materializes the states of the snapshots into the online store, incrementally if possible."""
 
 import contextlib
 import json
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 EPOCH = datetime.fromtimestamp(0, UTC)
 MARK = "materialized.json"
 COUNTED = "counted.json"
-"""What counts in the online rows, and so in their tails: target events and ListRules."""
+"""File with the target events and ListRules of the online rows, which also apply to the tail."""
 
 
 def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
-    """Bring the online store to the snapshots' newest states stamped at or before `until`.
+    """Write the newest states stamped at or before `until` to the online store.
 
-    If the store was last brought to the same snapshots, only rows stamped since then are written;
-    their stamps are later than all before. Otherwise every row is written, and in SQLite rows of
-    users and contexts that the snapshots don't have are removed. At the end the tail drops the
-    events known by `until`, which the rows hold now; later events stay in it.
+    If the store already holds an earlier state of the same snapshots, only rows with later stamps
+    are written. Otherwise all rows are written; in SQLite, rows of users and contexts that are not
+    in the snapshots are removed. Finally, events known by `until` are deleted from the tail, since
+    the rows now contain them.
 
     Args:
-        until: microseconds, the one the states were built with.
+        until: microseconds, the `until` of the state build.
 
     Returns:
         {"incremental": whether only changed rows were written}.
 
     Raises:
-        FeatureStoreError: nothing was applied yet.
+        FeatureStoreError: the definitions were not applied yet.
     """
     store = open_store(settings)
     mark = settings.feast / MARK
@@ -58,7 +58,7 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
     if snapshots is not None:
         counted = {"target_events": list(snapshots.target_events)} | asdict(snapshots.lists)
         write_json(settings.feast / COUNTED, counted)
-    mark.unlink(missing_ok=True)  # whoever is cut off here starts anew
+    mark.unlink(missing_ok=True)  # an interrupted materialize then writes all rows next time
     if since is None or since < until:
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
             store.materialize(
@@ -77,9 +77,7 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
 
 
 def counted_events(settings: Settings) -> tuple[frozenset[str], ListRules]:
-    """The target events of the online rows, none before the first materialize, and what else counts
-    in them.
-    """
+    """Target events and ListRules of the online rows; no events before the first materialize."""
     try:
         counted = json.loads((settings.feast / COUNTED).read_text())
     except FileNotFoundError:
@@ -89,7 +87,7 @@ def counted_events(settings: Settings) -> tuple[frozenset[str], ListRules]:
 
 
 def _materialized(mark: Path, target: dict[str, Any], *, until: int) -> int | None:
-    """Up to when the store holds these snapshots; None if it does not."""
+    """Time up to which the store holds the snapshots `target`; None if it holds others."""
     try:
         found = json.loads(mark.read_text())
         since = int(found.pop("until"))
@@ -112,7 +110,7 @@ def _own_store(store: "FeatureStore") -> "WideSqliteOnlineStore | None":
 def _remove_unknown(
     settings: Settings, store: "FeatureStore", own: "WideSqliteOnlineStore", *, until: int
 ) -> None:
-    """Delete the online rows whose user or context has no state in the snapshots by `until`."""
+    """Delete online rows of users and contexts without a state stamped at or before `until`."""
     from shortlist.feature_store.online.columns import entity_keys
 
     for name in ONLINE_VIEWS:

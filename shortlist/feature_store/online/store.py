@@ -1,13 +1,13 @@
-"""An embedded online store for Feast: SQLite, one row an entity, one native column a feature.
+"""A Feast online store on SQLite: one row per entity, one native column per feature.
 
-Feast's own SQLite store keeps a row for each *value* and writes a batch in one transaction: 2,700
-to 4,700 entities a second with 11 features, while pushes wait. Here a row is one INSERT, a batch
-is short, and write-ahead logging lets readers go on. Feast's `feature_store.yaml` names this class;
-nothing else imports it.
+Feast's own SQLite store keeps one row per *value* and writes a batch in one transaction. With 11
+features that gives 2,700 to 4,700 entities per second, and pushes wait meanwhile. This store needs
+one INSERT per entity and uses short transactions; write-ahead logging keeps readers unblocked.
+Feast loads this class by its name in `feature_store.yaml`.
 
-Columns: Float* REAL (NaN as the blob 'nan', -0.0 as 0.0), Int*, Bool, UnixTimestamp INTEGER,
-String TEXT, lists of Float64 and Int64 as little-endian arrays, lists of String as JSON, anything
-else as Feast's protobuf.
+Column types: Float* REAL (NaN as the blob 'nan', -0.0 as 0.0); Int*, Bool, UnixTimestamp INTEGER;
+String TEXT; lists of Float64 and Int64 as little-endian arrays; lists of String as JSON; all other
+types as Feast's protobuf.
 """
 
 import sqlite3
@@ -38,7 +38,7 @@ from shortlist.feature_store.online.tables import (
 )
 
 BATCH = 500
-"""Rows of one transaction: some 4 ms, after which a waiting push gets its turn."""
+"""Rows per transaction. A transaction takes about 4 ms, after which a waiting push can proceed."""
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
@@ -46,21 +46,21 @@ Read = tuple[datetime | None, dict[str, Value] | None]
 
 
 class WideSqliteOnlineStoreConfig(FeastConfigBaseModel):
-    """Feast finds it by the store's name."""
+    """Configuration class; Feast finds it by the store's name plus `Config`."""
 
     type: Literal["shortlist.feature_store.online.store.WideSqliteOnlineStore"] = (
         "shortlist.feature_store.online.store.WideSqliteOnlineStore"
     )
     path: str
     clock: Literal["wall", "replay"] = "wall"
-    """What a view's TTL counts from: the wall's time, or the end of the last materialize."""
+    """Reference time of a view's TTL: the machine's time, or the end of the last materialize."""
 
 
 class WideSqliteOnlineStore(OnlineStore):
-    """Reads and writes go through a connection a thread.
+    """Feast online store with one SQLite connection per thread.
 
-    `synchronous = NORMAL` waits for the disk at checkpoints only. A power cut can lose the last
-    pushes but not the file, and events are durable in the inbox before they are pushed.
+    `synchronous = NORMAL` waits for the disk only at checkpoints. A power failure can lose the last
+    pushes but does not corrupt the file; posted events are already durable in the inbox.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class WideSqliteOnlineStore(OnlineStore):
         data: list[Row],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Rows as Feast hands them over: its own materialize and its push sources."""
+        """Write rows given as protobufs, by Feast's materialize and push sources."""
         columns = self._columns_of(table)
         rows = [
             (
@@ -94,9 +94,10 @@ class WideSqliteOnlineStore(OnlineStore):
         rows: pa.Table,
         progress: Callable[[int], Any] | None = None,
     ) -> None:
-        """What a materialize found: join key (one, a string), features, `event_timestamp`.
+        """Write rows of a materialize without protobufs; called by engine.py.
 
-        No protobuf is made on the way; the engine in engine.py calls this.
+        Args:
+            rows: the join key (a single string column), features, `event_timestamp`.
         """
         (key,) = [column.name for column in table.entity_columns]
         columns = self._columns_of(table)
@@ -116,10 +117,10 @@ class WideSqliteOnlineStore(OnlineStore):
         entity_keys: list[EntityKey],
         requested_features: list[str] | None = None,
     ) -> list[Read]:
-        """Feast's contract: (time of the row, values) for each key, (None, None) where unknown.
+        """(time of the row, values) for each key, (None, None) for unknown keys, as Feast requires.
 
-        A row older than the view's TTL is unknown too, as in a point-in-time join; Feast itself
-        looks at the TTL only when joining offline.
+        A row older than the view's TTL counts as unknown, as in a point-in-time join. Feast's own
+        stores apply the TTL only offline.
         """
         keys = [
             serialize_entity_key(key, entity_key_serialization_version=3) for key in entity_keys
@@ -142,7 +143,7 @@ class WideSqliteOnlineStore(OnlineStore):
     def read_raw(
         self, config: RepoConfig, table: FeatureView, keys: Sequence[bytes], names: Sequence[str]
     ) -> list[tuple[Any, ...] | None]:
-        """For each serialized key (microseconds, *values as stored), None where unknown."""
+        """(stamp in microseconds, *stored values) for each serialized key; None if unknown."""
         since = self._oldest(config, table)
         connection = self._connection(config)
         rows: dict[bytes, tuple[Any, ...]] = {}
@@ -154,7 +155,7 @@ class WideSqliteOnlineStore(OnlineStore):
         return [rows.get(key) for key in keys]
 
     def delete(self, config: RepoConfig, table: FeatureView, keys: Iterable[bytes]) -> None:
-        """Forget these entities, in short transactions."""
+        """Delete these entities in short transactions."""
         for some in batches(keys, BATCH):
             with self._transaction(config) as connection:
                 connection.executemany(
@@ -163,12 +164,12 @@ class WideSqliteOnlineStore(OnlineStore):
                 )
 
     def keys(self, config: RepoConfig, table: FeatureView) -> list[bytes]:
-        """Every entity of the view."""
+        """Serialized keys of all entities of the view."""
         query = f"SELECT entity_key FROM {table_of(config, table)}"
         return [key for (key,) in self._connection(config).execute(query)]
 
     def mark_end(self, config: RepoConfig, table: FeatureView, end: datetime) -> None:
-        """Keep up to when a view was materialized: what its TTL counts from in replay."""
+        """Store the end of a view's materialize, the reference time of its TTL in replay."""
         with self._transaction(config) as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO materialized VALUES (?, ?)",
@@ -176,7 +177,7 @@ class WideSqliteOnlineStore(OnlineStore):
             )
 
     def is_marked(self, config: RepoConfig, views: Sequence[str]) -> bool:
-        """Whether each of these views was materialized, and its table not made anew since."""
+        """Whether all these views were materialized and their tables not recreated since."""
         found = self._connection(config).execute("SELECT view FROM materialized").fetchall()
         return set(views) <= {view for (view,) in found}
 
@@ -189,7 +190,7 @@ class WideSqliteOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Entity],
         partial: bool,
     ) -> None:
-        """Make the views' tables. One whose columns changed is made anew, and empty."""
+        """Create the views' tables. A table whose columns changed is recreated empty."""
         with self._transaction(config) as connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS materialized (view TEXT PRIMARY KEY, until INTEGER)"
@@ -202,7 +203,7 @@ class WideSqliteOnlineStore(OnlineStore):
     def teardown(
         self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]
     ) -> None:
-        """Remove the file."""
+        """Delete the SQLite file."""
         connection = getattr(self._local, "connection", None)
         if connection is not None:
             connection.close()
@@ -251,7 +252,7 @@ class WideSqliteOnlineStore(OnlineStore):
         return [name for name in (names or known) if name in known]
 
     def _oldest(self, config: RepoConfig, table: FeatureView) -> int | None:
-        """The oldest stamp that the view's TTL allows, microseconds; None is any."""
+        """Oldest stamp in microseconds that the view's TTL allows; None without a TTL."""
         if not table.ttl:
             return None
         if _config(config).clock == "wall":
@@ -274,6 +275,6 @@ def _path(config: RepoConfig) -> Path:
 
 
 def _microseconds(moment: datetime) -> int:
-    """Naive times are UTC, as Feast says."""
+    """Microseconds since 1970; Feast defines naive datetimes as UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - EPOCH) // timedelta(microseconds=1)

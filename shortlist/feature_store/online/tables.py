@@ -1,4 +1,4 @@
-"""The tables of the embedded online store: names, how they are made, short transactions."""
+"""Tables of the SQLite online store: names, creation, queries and write transactions."""
 
 import sqlite3
 import time
@@ -10,17 +10,17 @@ from feast.feature_view import FeatureView
 from feast.repo_config import RepoConfig
 
 WAIT_SECONDS = 10.0
-"""How long a connection waits for another's lock."""
+"""How long a connection waits for the lock of another one."""
 LOOK_SECONDS = 0.0005
-"""How often a writer looks whether the lock is free."""
+"""Interval at which a writer polls the lock."""
 
 
 class Transaction:
-    """BEGIN IMMEDIATE, then COMMIT or ROLLBACK.
+    """Context manager of a write transaction: BEGIN IMMEDIATE, then COMMIT or ROLLBACK.
 
-    SQLite itself looks for the lock after 1, 2, 5, 10, 15, 20, 25, 25 ms and so on. Between two
-    batches of a materialize it is free for a millisecond or two, which a push would miss again and
-    again, so a writer looks more often.
+    It polls the lock more often than SQLite, which retries after 1, 2, 5, 10, 15, 20, 25, 25 ms and
+    so on. Between two batches of a materialize the lock is free for only 1-2 ms, which a push would
+    often miss.
     """
 
     def __init__(self, connection: sqlite3.Connection):
@@ -52,6 +52,7 @@ class Transaction:
 def make_table(
     connection: sqlite3.Connection, config: RepoConfig, view: FeatureView, columns: dict[str, Any]
 ) -> None:
+    """Create the table of a view; a table with other columns is dropped and created empty."""
     name = table_of(config, view)
     wanted = {
         "entity_key": "BLOB",
@@ -84,7 +85,7 @@ def quoted(name: str) -> str:
 
 @lru_cache(maxsize=256)
 def select_query(table: str, names: tuple[str, ...], keys: int) -> str:
-    """The rows of so many entities: key, stamp, the named columns."""
+    """SQL that selects key, stamp and the named columns of `keys` entities."""
     selected = ", ".join(["entity_key", "event_ts", *(quoted(name) for name in names)])
     places = ", ".join("?" * keys)
     return f"SELECT {selected} FROM {quoted(table)} WHERE entity_key IN ({places})"

@@ -1,17 +1,16 @@
-"""The tail: posted events that the online rows don't hold yet.
+"""The tail: posted events that are not yet part of the online base rows.
 
-An online row is a base, written by a materialize, and a tail of later events of the same user. A
-post only inserts here; a reader folds the tail into the base (fold.py); a materialize writes new
-base rows and then drops the payloads that all of them hold.
+The online state of a user consists of a base row, written by a materialize, and a tail of later
+events. A post only inserts events into the tail. A reader folds the tail into the base row
+(fold.py). A materialize writes new base rows and then deletes the payloads they contain.
 
-The tail is `<home>/events/tail.db`, an SQLite file beside the inbox, whichever online store holds
-the base rows. It is apart from the online store's file, so that a post never waits for a
-materialize. The unique event_id makes a repeated post count once, in every worker and after every
-refresh.
+The tail is the SQLite file `<home>/events/tail.db`, for SQLite and Redis alike. It is separate from
+the online store's file so that a post never waits for a materialize. The unique event_id ensures
+that a repeated post counts once, in all workers and after every refresh.
 
-`known` of an event is max(event_timestamp + 1, received_at) in microseconds, the moment that
-target_sql.KNOWN_AT gives the same event in the lake. A base row stamped m holds exactly the user's
-events known by m, so an event belongs to a row if `known` is later than the row's stamp.
+`known` of an event is max(event_timestamp + 1, received_at) in microseconds, the same time that
+target_sql.KNOWN_AT gives the event in the lake. A base row stamped m contains exactly the user's
+events known by m. An event must be folded into a row if its `known` is later than the row's stamp.
 """
 
 import json
@@ -26,11 +25,14 @@ from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.config import Settings
 
 REMEMBERED = 30 * MICROSECONDS_PER_DAY
-"""How long an event_id is remembered after its event was refreshed into the base."""
+"""How long an event_id is kept after its event became part of the base rows, in microseconds."""
 WAIT_SECONDS = 10.0
+"""How long a connection waits for the lock of another one."""
 BATCH = 500
+"""Number of ids or rows per SQL statement."""
 
 Posted = dict[str, Any]
+"""An event as the service stores it in the inbox."""
 
 
 class Tail:
@@ -46,7 +48,7 @@ class Tail:
         return cls(settings.events)
 
     def unknown(self, events: Sequence[Posted]) -> list[Posted]:
-        """The events whose event_id was not posted before, each once, in their order."""
+        """The events whose event_id was not posted before, without duplicates, in their order."""
         connection = self._connection()
         new: dict[str, Posted] = {}
         for event in events:
@@ -61,11 +63,11 @@ class Tail:
     def insert(
         self, events: Iterable[Posted], *, ids_only: Container[str] = frozenset()
     ) -> list[Posted]:
-        """Add events in one transaction and return those that were new.
+        """Add events in one transaction and return the new ones.
 
         Args:
-            ids_only: event_ids of those of which only the id is remembered, so that a repeated post
-                is recognised: they don't count.
+            ids_only: event_ids of events that don't count. Only their ids are stored, to recognise
+                repeated posts.
         """
         connection = self._connection()
         new = []
@@ -89,10 +91,11 @@ class Tail:
         return new
 
     def read(self, user_ids: Sequence[str]) -> dict[str, list[Posted]]:
-        """The tail of each user who has one, by `known` and then in the order of arrival.
+        """user_id -> events of the user's tail with `known`, sorted by `known`, then by arrival.
 
-        Read the tail before the base rows: a materialize drops payloads only after it has written
-        the rows that hold them, so an event is in at least one of the two.
+        Users without a tail are left out. Read the tail before the base rows: a materialize deletes
+        payloads only after it has written the rows that contain them. Then each event is in at
+        least one of the two.
         """
         if not self._exists():
             return {}
@@ -110,7 +113,7 @@ class Tail:
         return dict(found)
 
     def covered(self, until: int) -> None:
-        """Every base row now holds what was known by `until`: drop those payloads."""
+        """Delete the payloads of events known by `until`, since all base rows now contain them."""
         connection = self._connection()
         connection.execute("INSERT OR REPLACE INTO about VALUES ('until', ?)", (str(until),))
         while connection.execute(
@@ -124,7 +127,9 @@ class Tail:
         )
 
     def until(self) -> int:
-        """Microseconds up to which the base rows hold every event; 0 before the first refresh."""
+        """Time in microseconds up to which the base rows contain all events; 0 before the first
+        refresh.
+        """
         row = self._connection().execute("SELECT value FROM about WHERE name = 'until'").fetchone()
         return int(row[0]) if row else 0
 
@@ -156,7 +161,7 @@ class Tail:
 
 
 def known_at(event: Posted) -> int:
-    """Microseconds from which an event is part of its user's state."""
+    """Time in microseconds from which a posted event is part of its user's state."""
     return max(event.get("event_timestamp", 0) + 1, event.get("received_at", 0))
 
 

@@ -1,8 +1,8 @@
-"""A user's state with one event more: what fold.py applies to the tail of posted events.
+"""Updates a user's target state and history by one event; fold.py applies it to tail events.
 
-`update_user_state` builds what states/build.py builds in SQL; a property test compares them. An
-item that fell off a full list comes back with its next event, in SQL too: histories hold newest
-events.
+`update_user_state` builds the same states as the SQL in states/build.py; a property test compares
+them. An item that was dropped from a full history returns with its next event, as in SQL, because a
+history holds the newest events.
 """
 
 import math
@@ -21,23 +21,24 @@ from shortlist.refusals import refuses
 
 @dataclass(frozen=True)
 class FeatureEvent:
-    """An event that changes a state. `timestamp` in microseconds UTC.
-
-    `target` if it is of the run's target events: it enters history and counters. `group` is the
-    place of its event group (`event_groups.GROUP_OF`), None without one. `type_code` is its
-    EVENT_CODE. `query` is what a search asked for. `refused` says whether the event refuses its
-    item (False: takes a refusal back, None: neither).
-    """
+    """An event that changes some state of its user."""
 
     user_id: str
     item_id: str
+    """Empty if the event has no item."""
     timestamp: int
+    """Microseconds, UTC."""
     value: float | None = None
     target: bool = True
+    """Whether it is a target event, which counts in the target state and the history."""
     group: int | None = None
+    """Position of its event group (`event_groups.GROUP_OF`); None without a group."""
     type_code: int = 0
+    """EVENT_CODE of its type."""
     query: str | None = None
+    """The query of a search; None for other events."""
     refused: bool | None = None
+    """True if it refuses its item, False if it withdraws a refusal, None if neither."""
 
     @classmethod
     def of(
@@ -47,7 +48,7 @@ class FeatureEvent:
         target_events: Container[str],
         low_rating: float | None = None,
     ) -> "FeatureEvent | None":
-        """An event as the service stores it; None if it changes no state."""
+        """Convert an event from the inbox; None if it changes no state."""
         event_type = row["event_type"]
         target, group = event_type in target_events, GROUP_OF.get(event_type)
         query = (row.get("query") or None) if event_type == SEARCH else None
@@ -69,7 +70,7 @@ class FeatureEvent:
 
 @dataclass(frozen=True)
 class UserState:
-    """The pushable state of one user: USER_STATE and USER_HISTORY without their prefixes."""
+    """USER_STATE and USER_HISTORY of one user, without the prefixes."""
 
     events: float = 0.0
     decayed: float = 0.0
@@ -86,7 +87,7 @@ class UserState:
 
     @classmethod
     def of(cls, rows: RequestRows, i: int) -> "UserState":
-        """Request i's user."""
+        """State of the user of request i."""
         return cls(
             **{name: _number(name, rows.user[f"user_{name}"][i]) for name in TARGET_STATE},
             items=list(rows.history_items[i]),
@@ -96,7 +97,7 @@ class UserState:
         )
 
     def columns(self) -> dict[str, Any]:
-        """The state under the names of USER_STATE and USER_HISTORY."""
+        """The state with the column names of USER_STATE and USER_HISTORY."""
         return {
             f"{'history' if isinstance(value, list) else 'user'}_{name}": value
             for name, value in vars(self).items()
@@ -106,15 +107,15 @@ class UserState:
 def update_user_state(
     state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY, once: bool = True
 ) -> UserState:
-    """The state with one event more; late events are fine.
+    """The state after one more event; late events are allowed.
 
-    Events of one time count in the order in which they come, as `event_order` has it in the lake.
+    Events with equal times are ordered by arrival, like `event_order` in the lake.
     """
     return remember(count(state, event), event, max_history=max_history, once=once)
 
 
 def count(state: UserState, event: FeatureEvent) -> UserState:
-    """USER_STATE with one event more, by `counting.counted`; the history stays."""
+    """The state with USER_STATE updated by one event (`counting.counted`), history unchanged."""
     before = {name: getattr(state, name) for name in TARGET_STATE}
     after = counted(before, event.timestamp, _value(event))
     return replace(state, **{name: _number(name, value) for name, value in after.items()})
@@ -123,8 +124,9 @@ def count(state: UserState, event: FeatureEvent) -> UserState:
 def remember(
     state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY, once: bool = True
 ) -> UserState:
-    """USER_HISTORY with one event more; with `once` only at the item's newest event: untouched if a
-    newer one is there.
+    """The state with USER_HISTORY updated by one event, USER_STATE unchanged.
+
+    With `once`, a history holds each item at its newest event: an older event changes nothing.
     """
     if not event.item_id:
         return state
@@ -151,7 +153,7 @@ def remember(
 
 
 def _value(event: FeatureEvent) -> float:
-    """The event's value, NaN where it has none that counts."""
+    """The event's value; NaN if it is missing or not finite."""
     finite = event.value is not None and math.isfinite(event.value)
     return float(event.value) if event.value is not None and finite else float("nan")
 

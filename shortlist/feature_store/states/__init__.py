@@ -1,1 +1,1 @@
-"""Batch states: SQL over the lake, written as Parquet parts."""
+"""Batch states: computed by SQL over the lake and written as Parquet parts."""

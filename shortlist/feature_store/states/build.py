@@ -1,20 +1,20 @@
-"""Batch states: DuckDB over the lake's events -> Parquet snapshots, the offline side of Feast.
+"""Builds batch states with DuckDB from the lake's events, as Parquet snapshots for Feast.
 
-    features/<view>/<part>.parquet    rows stamped later than those of every part before it;
-                                      small parts are made one when there are many
+    features/<view>/<part>.parquet    rows with later stamps than all rows of earlier parts;
+                                      small parts are merged when there are many
     features/current/<part>/          the newest row of each user, item and context
-    features/manifest.json            the lake's folders, target events, tick, `until` of the newest
-                                      part
+    features/manifest.json            lake folders, target events, tick, `until` of the newest part
 
-A row stamped t holds what was known by t, of events strictly before it. Users get a row a change,
-items and contexts one at each tick by which something new was known.
+A row stamped t contains the events known by t, all strictly before t. Users have one row per
+change; items and contexts have one row per tick with new events.
 
-A day's new events are added as one more part: states go on from `current`, and only the lake's new
-files and the row groups of the last days are read. Since a part's stamps are later than all before,
-nothing that was written is ever wrong, and a point-in-time join reads the parts as one table. When
-that is not so (another tick, other target events, imported history, events or users that left), all
-is built anew; both ways end in the same rows. Profiles alone are not built from the lake, which has
-but the newest attributes: those of before are kept.
+New events are added as one more part: states continue from `current`, and only the lake's new files
+and recent row groups are read. A new part has later stamps than all earlier parts. So earlier parts
+stay valid, and a point-in-time join can read all parts as one table.
+
+All states are rebuilt if this is not possible: another tick, other target events, imported history,
+or removed events or users. Both ways yield the same rows. Profiles are an exception: the lake has
+only the newest attributes, so a rebuild keeps the earlier profile rows.
 """
 
 import hashlib
@@ -60,11 +60,11 @@ VIEWS = (
     "item_kinds",
     "context_trend",
 )
-"""Feature views, each with its folder of parts."""
+"""Feature views; each has a folder of parts."""
 EVENTS = ("user_history", "user_refusals")
 """Views whose rows are single events."""
 CURRENT = {view: f"{view.split('_')[0]}_id" for view in VIEWS if view not in EVENTS}
-"""Views whose newest rows are kept, and their keys."""
+"""View -> key, for the views whose newest rows are stored in `current`."""
 
 
 def build_states(
@@ -79,26 +79,25 @@ def build_states(
     anew: bool = False,
     profiles: Path | None = None,
 ) -> dict[str, int]:
-    """Bring the snapshots to `until`: one part more, or all of them or none.
+    """Update the snapshots to `until`, by adding a part or by a full rebuild.
 
     Args:
         files: Parquet files of the INTERACTIONS contract.
-        users: USERS contract; every user here gets a profile, with or without events.
-        folder: as above; a reader sees the old rows or the new ones.
-        target_events: event types that count; states by kind of event and searches are of
-            all types.
-        until: microseconds; only events strictly before it that were known by it are read.
-        tick: microseconds, a whole part of a day: the grid of items and contexts.
-        lists: what a user's lists of events hold, and what the lake did with the events.
-        anew: do not go on from what is there.
-        profiles: snapshots whose profiles are kept where all is built anew; `folder` itself if not
-            given.
+        users: USERS contract; all of them get a profile, with or without events.
+        folder: folder of the snapshots; readers see either the old or the new rows.
+        target_events: event types of the target states and histories. States of event groups,
+            searches and refusals don't depend on them.
+        until: microseconds; events that became known later are ignored.
+        tick: tick length of items and contexts in microseconds; it must divide a day.
+        lists: rules of the users' event lists, likes derived from ratings, and exclusions.
+        anew: force a full rebuild.
+        profiles: snapshots whose profiles a rebuild keeps; default: `folder`.
 
     Returns:
-        Rows written of each view.
+        View -> number of rows written.
 
     Raises:
-        FeatureStoreError: there is no such event.
+        FeatureStoreError: there are no interactions, or no target events before `until`.
     """
     if not files:
         raise FeatureStoreError(
@@ -186,11 +185,11 @@ def _add_part(
     after = Snapshots(**asdict(now) | {"generation": before.generation, "part": part})
     old = folder / "current" / str(before.part)
     carry = {view: sql_path(old / f"{view}.parquet") for view in CURRENT}
-    for view in VIEWS:  # what a build that was cut off may have left
+    for view in VIEWS:  # remove files of an interrupted build
         (folder / view / f"{part:06}.parquet").unlink(missing_ok=True)
     shutil.rmtree(folder / "current" / str(part), ignore_errors=True)
     merge_parts(folder, VIEWS)
-    # Items and contexts go on from the last tick: what came after it is in none yet.
+    # Items and contexts continue from the last tick; no stored row contains later events.
     target_sql.read_events(
         connection,
         files,
@@ -219,8 +218,15 @@ def _write_part(
     carry: dict[str, str],
     after: int | None,
 ) -> dict[str, int]:
-    """Write a part of every view; `carry` names the files of newest states to go on from,
-    `profiles` is the query of theirs.
+    """Write a part of every view.
+
+    Args:
+        profiles: SQL of the profile rows.
+        carry: view -> file of newest states to continue from; empty for a full build.
+        after: microseconds, `until` of the previous part; None for a full build.
+
+    Returns:
+        View -> number of rows written.
     """
     rows = {}
     tick = None if after is None else newest_tick(after, now.tick)

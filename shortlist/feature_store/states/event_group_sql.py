@@ -1,7 +1,7 @@
-"""SQL of states by event group (shortlist/features/event_groups.py); rules as in target_sql.py.
+"""SQL of event-group states (shortlist/features/event_groups.py); time rules as in target_sql.py.
 
-Impressions may be many times the target events, so no table of single events is made: the files are
-scanned twice, once grouped by user and moment and once by item and tick.
+There may be many more impressions than target events, so no table of single events is created. The
+files are scanned twice: grouped by user and `m`, and grouped by item and tick.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from shortlist.features.event_groups import EVENT_GROUPS, GROUPED_TYPES, HALF_LI
 DECAYED = {
     f"{group}_{name}": half_life for name, half_life in HALF_LIVES.items() for group in EVENT_GROUPS
 }
-"""Column of each decayed sum and its half-life, in the order of a state's list."""
+"""Column of a decayed sum -> half-life, in the order of the state's list."""
 
 
 def read_event_groups(
@@ -28,9 +28,10 @@ def read_event_groups(
     after: int | None,
     tick: int,
 ) -> None:
-    """Table `<key>_event_groups`: what became known of each key in (after, until] at a moment.
+    """Create the temporary table `<key>_event_groups`: counts and decayed sums per key and `m` of
+    events that became known in (after, until].
 
-    Moments of users are those at which something became known, those of items ticks.
+    For users, `m` is the time at which events became known; for items it is rounded up to a tick.
     """
     moment = first_tick(tick) if key == "item_id" else "m"
     events = f"""
@@ -56,10 +57,10 @@ def read_event_groups(
 
 
 def _grouped(key: str, events: str, weighed_at: str) -> str:
-    """Sums of each key and moment out of events (key, event_type, t, m), in SQL.
+    """SQL of counts and decayed sums per key and `m`, from events (key, event_type, t, m).
 
     Args:
-        weighed_at: column that the decayed sums are as of, one value a key and moment.
+        weighed_at: column with the time of the decayed sums, constant per key and `m`.
     """
     columns = []
     for group, types in EVENT_GROUPS.items():
@@ -80,7 +81,7 @@ def _grouped(key: str, events: str, weighed_at: str) -> str:
 
 
 def span_of(key: str) -> str:
-    """First and last time in what `read_event_groups` read, as a query after its SELECT."""
+    """SQL (without SELECT) of the first and last event time in `<key>_event_groups`."""
     return f"min(first_time), max(last_time) FROM {key}_event_groups"
 
 
@@ -92,11 +93,13 @@ def event_groups_query(
     until: int,
     span: tuple[int, int] | None = None,
 ) -> str:
-    """A row for each change of a user, for each tick of an item; columns of `group_state_names`.
+    """SQL of user_kinds (one row per change) or item_kinds (one row per tick with new events).
 
     Args:
-        carry: file of the newest states, to go on from.
-        span: first and last time of the events, where there is nothing to go on from.
+        carry: file of the newest states to continue from; None: start empty.
+        after: leave out rows with `m` up to this time.
+        until: leave out rows with a later `m`.
+        span: first and last time of the events, if there is no `carry`.
     """
     prefix = key.removesuffix("_id")
     groups = f"SELECT * FROM {key}_event_groups"

@@ -1,7 +1,7 @@
-"""States as they are now, kept for one reader: hard links in a home of their own.
+"""Freezes the current states for a training run by hard links in a separate home.
 
-A later refresh may merge small parts or build all states anew. A training that runs meanwhile reads
-its own links, so no file disappears under it and every step of a run reads the same states.
+A refresh during the run may merge parts or rebuild all states. The run reads its own links, so no
+file disappears, and all steps of the run read the same states.
 """
 
 from pathlib import Path
@@ -11,14 +11,14 @@ from shortlist.feature_store.store import apply
 
 
 def side_home(settings: Settings, home: Path) -> Settings:
-    """Settings of a home beside the deployment's: its own states and registry, nothing online."""
+    """Settings of a separate home with its own states and registry, without shared online data."""
     return settings.model_copy(update={"home": home, "online_store": "sqlite"})
 
 
 def freeze_states(settings: Settings, home: Path) -> None:
-    """Link the states of `settings` into a new folder `home`; nothing to do if there are none.
+    """Hard-link the states of `settings` into the new folder `home`; do nothing without states.
 
-    The caller holds the refresh lock. Parts are never changed in place, so links are enough.
+    The caller must hold the refresh lock. Links are sufficient, since parts are never modified.
     """
     frozen = side_home(settings, home)
     if not (settings.features / "manifest.json").is_file():

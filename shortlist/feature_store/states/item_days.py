@@ -1,9 +1,9 @@
-"""Day counts of items: events by calendar day (UTC), the DAY_BUCKETS days up to a tick.
+"""Daily event counts of items over the last DAY_BUCKETS days before a tick.
 
-A tick is stored only when something new became known, and a reader brings the newest row to its own
-tick. So an hour costs a row for each item with events, not one for each item and tick. Stored are
-counts by calendar day, the last of which a tick may cut; readers get windows of 24 hours that end
-at the tick.
+A row is stored only for ticks at which an item has new events; readers shift the newest row to
+their own tick. So an hour costs one row per item with events, not one per item. Stored counts are
+by calendar day (UTC), where the last day ends at the tick. Readers convert them to 24-hour windows
+that end at their tick.
 
 Shapes: R rows, E entries.
 """
@@ -16,8 +16,9 @@ from shortlist.ticks import DAILY, last_day
 
 
 def entries(tick: int) -> str:
-    """SQL: how many events of a day were known by a tick and not before it. Days since 1970, ticks
-    by number.
+    """SQL of the number of events per item, day and first tick at which they were known.
+
+    Columns: item_id, day (days since 1970), tick (number since 1970), n.
     """
     return f"""
         SELECT item_id, t // {DAILY} AS day, (m + {tick - 1}) // {tick} AS tick, count(*) AS n
@@ -26,7 +27,7 @@ def entries(tick: int) -> str:
 
 
 def carried_entries(path: str, tick: int) -> str:
-    """`entries` of the newest stored rows of the items that have new events."""
+    """SQL of `entries` from the newest stored rows of items with new events."""
     return f"""
         SELECT item_id, (item_tick_time - 1) // {DAILY} - {DAY_BUCKETS} + place AS day,
             item_tick_time // {tick} AS tick, n
@@ -39,11 +40,12 @@ def carried_entries(path: str, tick: int) -> str:
 
 
 def day_counts(entries: pa.Table, rows: pa.Table, *, tick: int) -> pa.Array:
-    """(R,) lists of DAY_BUCKETS counts, the tick's own day last, for rows of (item_id, tick_time).
+    """R lists of DAY_BUCKETS daily counts, the tick's day last, for rows of (item_id, tick_time).
 
     Args:
-        entries: item_id, day, tick, n; sorted by (item_id, day, tick).
-        rows: item_id, tick_time (microseconds); sorted alike.
+        entries: E rows of item_id, day, tick, n; sorted by (item_id, day, tick).
+        rows: R rows of item_id, tick_time (microseconds); sorted by both.
+        tick: tick length in microseconds.
     """
     if rows.num_rows == 0:
         return pa.array([], pa.list_(pa.int64()))
@@ -53,7 +55,7 @@ def day_counts(entries: pa.Table, rows: pa.Table, *, tick: int) -> pa.Array:
     day, number, count = (entries.column(name).to_numpy() for name in ("day", "tick", "n"))
     tick_time = rows.column("tick_time").to_numpy()
     row_day, row_number = last_day(tick_time), tick_time // tick
-    # Entries are sorted by one number each, so that a day of a row is two binary searches.
+    # Encode (item, day, tick) as one sorted number: two binary searches give a daily count.
     first_day, first_number = day.min(), number.min()
     days = max(int(day.max()), int(row_day.max())) - first_day + 1
     numbers = max(int(number.max()), int(row_number.max())) - first_number + 1
@@ -71,15 +73,18 @@ def day_counts(entries: pa.Table, rows: pa.Table, *, tick: int) -> pa.Array:
 
 
 def shift_day_counts(counts: np.ndarray, days: np.ndarray) -> np.ndarray:
-    """Counts (..., DAY_BUCKETS) as they look `days` (...) later: the oldest days have left."""
+    """Shift daily counts (..., DAY_BUCKETS) by `days` (...): the oldest days are dropped and zeros
+    are added for the newest days.
+    """
     source = np.arange(DAY_BUCKETS) + np.maximum(days, 0)[..., None]
     moved = np.take_along_axis(counts, np.minimum(source, DAY_BUCKETS - 1), axis=-1)
     return np.where(source < DAY_BUCKETS, moved, 0)
 
 
 def last_24_hours(counts: np.ndarray, tick_time: np.ndarray) -> np.ndarray:
-    """Counts of calendar days (..., DAY_BUCKETS) -> of the windows of 24 hours that end at the tick
-    (...), as if the events of a day were spread evenly over it. At midnight the two are the same.
+    """Convert counts by calendar day (..., DAY_BUCKETS) to 24-hour windows that end at `tick_time`.
+
+    Events are assumed to be spread evenly over each day. At midnight both counts are equal.
     """
     share = ((np.asarray(tick_time) - 1) % DAILY + 1)[..., None] / DAILY  # of the last day
     before = np.zeros(counts.shape)

@@ -1,4 +1,4 @@
-"""The files of snapshots: a part of a view, the newest row of each key, many parts made one."""
+"""Files of state snapshots: writing parts and the newest row of each key, and merging parts."""
 
 import shutil
 from pathlib import Path
@@ -11,14 +11,15 @@ from shortlist.feature_store.states import item_days
 from shortlist.feature_store.states.snapshots import sql_path
 
 MAX_PARTS = 60
-"""With so many, a view's small parts are made one."""
+"""A view with this many parts gets its small parts merged."""
 ROW_GROUP = 122_880
+"""Rows per Parquet row group."""
 
 
 def write_part(
     connection: duckdb.DuckDBPyConnection, query: str, folder: Path, view: str, part: int
 ) -> int:
-    """Write what a query says; the number of rows."""
+    """Write the rows of a query as part `part` of a view; return the number of rows."""
     target = folder / view / f"{part:06}.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
@@ -39,10 +40,16 @@ def write_items(
     part: int,
     tick: int,
 ) -> int:
-    """`write_part` of item_state, whose day counts SQL does not make."""
+    """Write a part of item_state, with day counts computed in numpy; return the number of rows.
+
+    Args:
+        query: SQL of the item states at ticks, without day counts.
+        entries: SQL of `item_days.entries`.
+        tick: tick length in microseconds.
+    """
     rows = connection.sql(
         f"SELECT *, epoch_us(event_timestamp) AS item_tick_time FROM ({query})"
-        " WHERE item_id IS NOT NULL"  # a search is of no item
+        " WHERE item_id IS NOT NULL"  # searches have no item
     ).to_arrow_table()
     counts = item_days.day_counts(
         connection.sql(f"SELECT * FROM ({entries}) ORDER BY item_id, day, tick").to_arrow_table(),
@@ -71,7 +78,7 @@ def write_current(
     part: int,
     before: int | None,
 ) -> None:
-    """The newest row of each key: those of this part, and the old ones of everyone else."""
+    """Write the newest row of each key, from part `part` and the newest rows of part `before`."""
     target = folder / "current" / str(part) / f"{view}.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     new = f"""
@@ -90,11 +97,12 @@ def write_current(
 
 
 def merge_parts(folder: Path, views: tuple[str, ...]) -> None:
-    """Where a view has MAX_PARTS, make its small ones one: from the newest back, as long as a part
-    is less than twice as large as all newer ones together. So a row is copied a few times in its
-    life, however long the lake grows, and a join reads few files.
+    """Merge the small parts of each view that has MAX_PARTS or more parts.
 
-    What the parts say stays the same; a reader sees the old files or the new ones.
+    Starting from the newest, parts are merged while a part is less than twice as large as all newer
+    ones together. This bounds both the number of files a join reads and how often a row is copied.
+
+    Rows don't change. The folder is replaced by a rename, so readers see old files or new files.
     """
     merged = {}
     for view in views:
@@ -127,7 +135,7 @@ def _small(parts: list[Path]) -> list[Path]:
 
 
 def _concatenate(parts: list[Path], target: Path) -> None:
-    """In the order of the parts, so that row groups stay those of a span of time."""
+    """Concatenate parts in order, so that each row group still covers a short span of time."""
     schema = pq.read_schema(parts[0])
     waiting: list[pa.Table] = []
     with pq.ParquetWriter(target, schema, compression="zstd", compression_level=1) as writer:
@@ -142,7 +150,7 @@ def _concatenate(parts: list[Path], target: Path) -> None:
 
 
 def swap(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`; `recover` brings back what a kill in between hid."""
+    """Replace `folder` by `new`. If the process is killed in between, `recover` restores it."""
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -152,7 +160,7 @@ def swap(new: Path, folder: Path) -> None:
 
 
 def recover(folder: Path) -> None:
-    """The snapshots as they were, if a swap was cut off before the new ones were in place."""
+    """Restore the old snapshots if a swap was interrupted before the new ones were in place."""
     old = folder.with_name(folder.name + ".old")
     if old.is_dir() and not folder.exists():
         old.rename(folder)

@@ -1,4 +1,4 @@
-"""SQL of a user's refusals (shortlist/refusals.py); rules as in target_sql.py."""
+"""SQL of user refusals (shortlist/refusals.py); time rules as in target_sql.py."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from shortlist.refusals import RATED, REFUSING, TAKING_BACK
 
 
 def refuses_sql(low_rating: float | None) -> str:
-    """`refusals.refuses` in SQL, of the columns event_type and value: true, false or null."""
+    """SQL counterpart of `refusals.refuses`, over event_type and value: true, false or null."""
     rated = ""
     if low_rating is not None:
         finite = f"event_type IN ({listed(RATED)}) AND isfinite(value)"
@@ -29,8 +29,8 @@ def read_refusals(
     until: int,
     after: int | None,
 ) -> None:
-    """Table `refusals` of the events that refuse an item or take a refusal back and became known in
-    (after, until].
+    """Create the temporary table `refusals`: events that refuse an item or withdraw a refusal and
+    became known in (after, until].
     """
     connection.execute(
         f"""
@@ -46,11 +46,13 @@ def read_refusals(
 
 
 def refusals_query(*, parts: str | None) -> str:
-    """Single events in the order in which they became known. What takes nothing back is left out:
-    the many purchases of items that nobody refused.
+    """SQL of user_refusals: single events, sorted by `m`.
+
+    Events that withdraw nothing are left out, such as purchases of items that the user did not
+    refuse.
 
     Args:
-        parts: the files before, to go on from.
+        parts: file pattern of the earlier parts to continue from; None: start empty.
     """
     earlier = "SELECT NULL AS user_id, NULL AS item_id WHERE false"
     if parts:

@@ -1,19 +1,20 @@
-"""The SQL of running states: sums and decayed sums after each moment at which something changed."""
+"""SQL of running states: sums and decayed sums of each key after each change."""
 
 from collections.abc import Mapping, Sequence
 
 ERA_HALF_LIVES = 512
-"""Decayed sums are summed within eras of so many half-lives: 2^512 fits."""
+"""Length of an era in half-lives. Weights are summed within an era; 2^512 fits a float64."""
 LATE_HALF_LIVES = 256
-"""Of the shortest half-life: if all events of a group are older than this at its moment, their
-weights are as of the newest of them. As of the moment they could underflow, and the era overflow.
+"""Limit in units of the shortest half-life. If the events of a group are older than this at `m`,
+their weights are computed as of the newest of them instead of `m`, to avoid underflow of the
+weights and overflow of the era.
 """
-NOTHING = 64
-"""What is so many half-lives old, 2^-64, is nothing beside the newest event's 1."""
+NEGLIGIBLE_HALF_LIVES = 64
+"""Events older than this many half-lives have a weight below 2^-64 and are ignored."""
 
 
 def weight(t: str, moment: str, *, half_life: int) -> str:
-    """What an event of `t` weighs in a decayed sum as of `moment`, in SQL."""
+    """SQL expression of the weight, as of `moment`, of an event at time `t`."""
     return f"pow(2.0, ({t} - {moment}) / {half_life}.0)"
 
 
@@ -26,20 +27,22 @@ def changes(
     after: int | None,
     span: tuple[int, int] | None = None,
 ) -> str:
-    """State of each `key` right after each moment at which something of it became known: a row of
-    (key, m, last_time, first_time, *sums, *decayed), decayed sums as of `last_time`.
+    """SQL of the state of each `key` after each time `m` at which events of it became known.
 
-    The decayed sum of weights 2^((t_i - last) / half_life) is a running sum of
-    2^((t_i - start) / half_life) divided by the newest event's own term. `start` is that of an era,
-    so that no span of time overflows.
+    Rows are (key, m, last_time, first_time, *sums, *decayed), with decayed sums as of `last_time`.
+
+    The decayed sum of weights 2^((t_i - last) / half_life) is computed as a running sum of
+    2^((t_i - start) / half_life), divided by the newest event's term. `start` is the start of an
+    era, so that long time spans don't overflow.
 
     Args:
-        groups: a query of what became known at a moment, or was known before: (key, m, last_time,
-            first_time, *sums, *decayed) and `weighed_at`, what the decayed sums are as of.
-        decayed: name of each decayed sum and its half-life, microseconds.
-        after: leave out rows of moments up to here.
-        span: first and last time in `groups`, if known: what fits into one era is sorted once and
-            joined with nothing, in half the time.
+        groups: SQL of the new events grouped by key and m, and of the states to continue from:
+            (key, m, last_time, first_time, *sums, *decayed) and `weighed_at`, the time of the
+            decayed sums.
+        decayed: name of each decayed sum -> half-life in microseconds.
+        after: leave out rows with m up to this time.
+        span: first and last time in `groups`, if known. If they lie in one era, a simpler query is
+            used that needs one sort and no join, in half the time.
     """
     era = ERA_HALF_LIVES * min(decayed.values())
     only = "" if after is None else f"WHERE m > {after}"
@@ -75,11 +78,15 @@ def _in_eras(
     era: int,
     only: str,
 ) -> str:
-    """An era is that of the newest event known, so late ones fit in. Of earlier eras only those
-    count whose weight is not NOTHING.
+    """`changes` for time spans of several eras.
+
+    A group belongs to the era of the newest event known by then, so late events fit in. Earlier
+    eras contribute only up to NEGLIGIBLE_HALF_LIVES.
     """
     start = f"floor(last_time / {era}.0) * {era}"
-    reach = {name: 1 + NOTHING * half_life // era for name, half_life in decayed.items()}
+    reach = {
+        name: 1 + NEGLIGIBLE_HALF_LIVES * half_life // era for name, half_life in decayed.items()
+    }
     weights, plain = ", ".join(decayed), ", ".join(sums)
     factors = {h: f"factor_{place}" for place, h in enumerate(sorted({*decayed.values()}))}
     placed = ", ".join(

@@ -1,4 +1,4 @@
-"""SQL of a user's last searches (shortlist/features/searches.py); rules as in target_sql.py."""
+"""SQL of the last searches (shortlist/features/searches.py); time rules as in target_sql.py."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ def read_searches(
     until: int,
     after: int | None,
 ) -> None:
-    """Table `searches` of the queries that became known in (after, until]."""
+    """Create the temporary table `searches` of queries that became known in (after, until]."""
     connection.execute(
         f"""
         CREATE TEMP TABLE searches AS
@@ -30,13 +30,14 @@ def read_searches(
 
 
 def searches_query(*, carry: str | None, after: int | None) -> str:
-    """A row for each moment at which a search of a user became known; columns of USER_SEARCHES.
+    """SQL of user_searches: one row per user and time at which a search became known.
 
-    Newest by time are held, of equal times those that became known later: as pushes come.
+    The newest searches by time are kept; at equal times, those that became known later, as in the
+    tail.
 
     Args:
-        carry: file of the newest states, to go on from.
-        after: leave out rows of moments up to here.
+        carry: file of the newest states to continue from; None: start empty.
+        after: leave out rows with `m` up to this time.
     """
     found = "SELECT * FROM searches"
     if carry:

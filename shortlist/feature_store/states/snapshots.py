@@ -1,4 +1,4 @@
-"""What the snapshots of a folder were made of, and whether a part more can follow."""
+"""Manifest of the state snapshots, and the check whether a new part can be added to them."""
 
 import hashlib
 import json
@@ -14,13 +14,14 @@ from shortlist.feature_store.states import target_sql
 from shortlist.ticks import DAILY
 
 FOOTER_BYTES = 65_536
+"""Bytes at the end of a Parquet file that are hashed to recognise its content."""
 OLDER = {"tick": DAILY, "once": True, "low_rating": None, "like_threshold": None, "exclude": []}
-"""What manifests of older versions leave out."""
+"""Defaults for keys that are missing in manifests of earlier releases."""
 
 
 @dataclass(frozen=True)
 class Snapshots:
-    """What the snapshots of a folder were made of."""
+    """Manifest of the snapshots in a folder: the data and settings they were built from."""
 
     generation: str
     part: int
@@ -28,7 +29,7 @@ class Snapshots:
     target_events: tuple[str, ...]
     schema: str
     tick: int
-    """Of items and contexts, microseconds."""
+    """Tick length of items and contexts, microseconds."""
     once: bool
     """Whether a history holds each item once, not every event."""
     low_rating: float | None
@@ -38,14 +39,15 @@ class Snapshots:
     exclude: tuple[str, ...]
     """Events that the lake leaves out, and the tail of posted events with it."""
     folders: dict[str, dict[str, Any]]
-    """Folder of the lake -> {"files": {name: hash of its footer}, "known": (events, xor)}, the
-    events that were known by `until` and count in some state. A folder whose files changed is
-    counted again.
+    """Lake folder -> {"files": {name: hash of the footer}, "known": fingerprint}.
+
+    The fingerprint (`target_sql.fingerprints`) covers the events known by `until`. It is recomputed
+    for folders whose files changed.
     """
 
     @classmethod
     def read(cls, folder: Path) -> "Snapshots | None":
-        """None if there are none, or none that this code can go on from."""
+        """Read the manifest of a folder; None if it is missing or not readable by this code."""
         try:
             found = json.loads((folder / "manifest.json").read_text())
             found = OLDER | found
@@ -67,7 +69,10 @@ def can_go_on(
     *,
     folder: Path,
 ) -> bool:
-    """Whether a part with stamps after `before.until` makes the snapshots of `now`."""
+    """Whether adding a part with stamps after `before.until` yields the snapshots `now`.
+
+    This requires equal settings, no removed users, and unchanged events up to `before.until`.
+    """
     made_of = ("target_events", "schema", "tick", "once", "low_rating")
     same = all(getattr(before, name) == getattr(now, name) for name in made_of)
     current = folder / "current" / str(before.part)
@@ -89,13 +94,13 @@ def can_go_on(
         target_events=now.target_events,
         until=before.until,
     )
-    # What was known by then must be what is known of then now: nothing came late, nothing left.
+    # The events known by `before.until` must be unchanged: none were added or removed since.
     same_past = all(tuple(old[name]["known"]) == found.get(name, (0, 0)) for name in changed)
     return not gone and same_past
 
 
 def lake_folders(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """The lake's files by folder, nothing counted yet."""
+    """`Snapshots.folders` of the lake's files, with empty fingerprints."""
     folders: dict[str, dict[str, Any]] = {}
     for file in files:
         folder = folders.setdefault(file.parent.name, {"files": {}, "known": (0, 0)})
@@ -104,7 +109,7 @@ def lake_folders(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 
 def _footer_hash(file: Path) -> str:
-    """A footer knows every row group: another content has another one."""
+    """Hash of a Parquet file's end; the footer changes with the content of any row group."""
     with file.open("rb") as handle:
         size = handle.seek(0, 2)
         handle.seek(max(0, size - FOOTER_BYTES))
@@ -112,7 +117,7 @@ def _footer_hash(file: Path) -> str:
 
 
 def known_keys(folder: Path, view: str, key: str, *, until: int) -> list[str]:
-    """Every user or context that has a row stamped at or before `until`."""
+    """All users or contexts with a row stamped at or before `until`."""
     with duckdb.connect() as connection:
         rows = connection.execute(
             f"SELECT DISTINCT {key} FROM read_parquet('{sql_path(folder / view / '*.parquet')}')"
@@ -122,5 +127,5 @@ def known_keys(folder: Path, view: str, key: str, *, until: int) -> list[str]:
 
 
 def sql_path(path: Path) -> str:
-    """A path inside quotes in SQL."""
+    """Escape a path for use inside an SQL string literal."""
     return str(path).replace("'", "''")

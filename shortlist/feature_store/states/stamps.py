@@ -1,7 +1,8 @@
-"""Which stored row a served state was: found by the time of its newest event, which a service logs.
+"""Finds the stored row that corresponds to a served state, by the time of its newest event.
 
-A row's stamp is when it became known, which for a batch of yesterday's events is hours after the
-newest of them; only the rows themselves tell one from the other.
+The service logs the time of the newest event of each state. It differs from the row's stamp, the
+time at which the row became known: for a batch of yesterday's events this is hours later. Only the
+stored rows relate the two.
 """
 
 from pathlib import Path
@@ -18,24 +19,28 @@ NEWEST_EVENT = {
     "user_searches": ("user_id", "list_max(search_times)"),
     "context_trend": ("context_id", "context_last_time"),
 }
-"""View -> its key, and in SQL the time of a row's newest event: it never falls from row to row."""
+"""View -> (key, SQL expression of the time of a row's newest event). Within a key this time never
+decreases from row to row.
+"""
 
 
 def stamps_around(
     folder: Path, view: str, *, keys: list[str], as_of: np.ndarray, at: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows at the border of what a served state had, of those known by the request.
+    """Stamps of the last stored row contained in a served state and of the first row missing in it.
+
+    Only rows known by the time of the request are considered.
 
     Args:
-        folder: snapshots, as build_states writes them.
-        view: one of NEWEST_EVENT.
+        folder: snapshots written by build_states.
+        view: a key of NEWEST_EVENT.
         keys: (B,) users or contexts.
         as_of: (B,) int64 microseconds, time of the newest event in the served state; 0 for none.
         at: (B,) int64 microseconds, time of the request.
 
     Returns:
-        (B,) stamp of the newest row that has no newer event, (B,) stamp of the first one that has;
-        0 where there is none.
+        (B,) stamp of the newest row without an event after `as_of`; (B,) stamp of the first row
+        with such an event; 0 if there is no such row.
     """
     key, time = NEWEST_EVENT[view]
     places = np.arange(len(keys))

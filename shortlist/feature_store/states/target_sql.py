@@ -1,9 +1,9 @@
-"""The SQL of batch states: from events to a row a change, for a whole lake and for one day alike.
+"""SQL of target states: one row per change, for the whole lake or incrementally for new events.
 
-Every event has a moment at which it became known, `m`, and a state stamped m holds exactly the
-events known by m. `m` is the microsecond after the event, or its `ingested_at` if that came later:
-what had not arrived could not be served, so nothing is trained on it. What an event counts, and
-the exception for imported history: shortlist/counting.py.
+Each event has a time `m` at which it became known. A state stamped m contains exactly the events
+known by m. `m` is one microsecond after the event, or `ingested_at` if that is later: an event that
+had not arrived could not be served, so training must not use it either. The counting rules and the
+exception for imported history are in shortlist/counting.py.
 """
 
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ _POSTED = " OR ".join(f"starts_with(coalesce(source, ''), '{one}')" for one in P
 KNOWN_AT = f"""CASE WHEN NOT ({_POSTED})
     AND epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1
     ELSE greatest({T} + 1, epoch_us(ingested_at)) END"""
-"""`m` of a row of the lake, in microseconds: `counting.known_at`."""
+"""SQL expression of `m` in microseconds; the counterpart of `counting.known_at`."""
 
 
 def listed(types: Sequence[str]) -> str:
-    """SQL: event types between the brackets of IN."""
+    """SQL list of event types for IN (...)."""
     return ", ".join(f"'{event_type}'" for event_type in types)
 
 
 def first_tick(tick: int) -> str:
-    """SQL: the first tick by which an event is known, in microseconds."""
+    """SQL expression of the first tick at or after `m`, in microseconds."""
     return f"(m + {tick - 1}) // {tick} * {tick}"
 
 
@@ -44,8 +44,10 @@ def read_events(
     until: int,
     after: int | None = None,
 ) -> None:
-    """Table `events` of what became known in (after, until]; t and m in microseconds, value NULL
-    where missing, type_code as `contracts.EVENT_CODE` has it.
+    """Create the temporary table `events` of target events that became known in (after, until].
+
+    Columns: user_id, item_id, event_order, t (time of the event) and m in microseconds, value (NULL
+    if missing or not finite), type_code (`contracts.EVENT_CODE`), context_id.
     """
     connection.execute(
         f"""
@@ -77,11 +79,13 @@ def fingerprints(
     until: int,
     after: int | None = None,
 ) -> dict[str, tuple[int, int]]:
-    """Of each folder the number of events with a state that became known in (after, until], and
-    the exclusive or of their hashes: both of two spans together are those of the whole.
+    """Fingerprint of each lake folder: (number of events, XOR of their hashes).
 
-    Hashed twice, since the last argument of `hash` is itself only joined by an exclusive or: what
-    changed alike in two rows would cancel out.
+    Only events that count in some state and became known in (after, until] are included. Counts of
+    two consecutive spans add up and hashes combine by XOR to those of the whole span.
+
+    The hash is applied twice: `hash` combines its last argument by XOR, so equal changes in two
+    rows would otherwise cancel out.
     """
     if not files:
         return {}
@@ -103,7 +107,10 @@ def fingerprints(
 
 
 def recent(after: int | None) -> str:
-    """Only what became known after it; row groups older by BACKFILL_LAG are not even read."""
+    """SQL condition for events that became known after `after`; empty if `after` is None.
+
+    It lets DuckDB skip row groups whose events are older than `after` by more than BACKFILL_LAG.
+    """
     if after is None:
         return ""
     oldest = f"make_timestamptz({after - BACKFILL_LAG - 1})"
@@ -119,13 +126,13 @@ def target_changes(
     moment: str = "m",
     span: tuple[int, int] | None = None,
 ) -> str:
-    """`changes` of the target events: a row of (key, m, *TARGET_STATE) each.
+    """SQL of the target states (key, m, *TARGET_STATE) after each change, see `changes`.
 
     Args:
-        carry: table of (key, m, *TARGET_STATE), the states to go on from.
-        after: leave out rows of moments up to here.
-        moment: when an event counts, in SQL; at or after its `m`.
-        span: first and last time of the events, where there is nothing to go on from.
+        carry: relation (key, m, *TARGET_STATE) of the states to continue from; None: start empty.
+        after: leave out rows with m up to this time.
+        moment: SQL expression of the time at which an event counts, at or after its `m`.
+        span: first and last time of the events, if there is no `carry`.
     """
     w = weight("t", "weighed_at", half_life=HALF_LIFE)
     groups = f"""
@@ -147,8 +154,10 @@ def target_changes(
 
 
 def _weighed(key: str, moment: str) -> str:
-    """Every event with its moment `m`, and `weighed_at`: that moment, or the newest event's time
-    where all events of the moment came late.
+    """SQL of all events with `m` and `weighed_at`, the time at which their weights are computed.
+
+    `weighed_at` is `m`, or the newest event's time if an event of this key and `m` is so old that
+    its weight could underflow.
     """
     late = f"{moment} - t > {LATE_HALF_LIVES * HALF_LIFE}"
     return f"""
@@ -163,11 +172,12 @@ def _weighed(key: str, moment: str) -> str:
 
 
 def state_columns(prefix: str) -> str:
+    """SQL select list that adds `prefix` to the names of TARGET_STATE."""
     return ", ".join(f"{name} AS {prefix}_{name}" for name in TARGET_STATE)
 
 
 def carried(prefix: str, key: str, path: str) -> str:
-    """A file of newest states as the `carry` of `changes`."""
+    """SQL relation of a file of newest states, as `carry` of `target_changes`."""
     names = ", ".join(f"{prefix}_{name} AS {name}" for name in TARGET_STATE)
     return f"(SELECT {key}, epoch_us(event_timestamp) AS m, {names} FROM read_parquet('{path}'))"
 
@@ -175,7 +185,7 @@ def carried(prefix: str, key: str, path: str) -> str:
 def stats_query(
     *, carry: str | None, after: int | None, span: tuple[int, int] | None = None
 ) -> str:
-    """A row for each change of a user."""
+    """SQL of user_stats: one row per change of a user."""
     return f"""
         SELECT user_id, make_timestamptz(m) AS event_timestamp, {state_columns("user")}
         FROM ({target_changes("user_id", carry=carry, after=after, span=span)}) ORDER BY user_id, m
@@ -183,11 +193,11 @@ def stats_query(
 
 
 def history_query(*, once: bool, after: int | None) -> str:
-    """Single events, in the order in which they became known. event_lists.py collects them into
-    lists.
+    """SQL of user_history: single events, sorted by `m`; event_lists.py collects them into lists.
 
     Args:
-        once: a history holds each item once: of one item only the events that were the newest yet.
+        once: a history holds each item once. Events that are older than an already known event of
+            the same user and item are then left out.
     """
     newer = """coalesce(t >= max(t) OVER (
         PARTITION BY user_id, item_id ORDER BY m, t, event_order
@@ -212,7 +222,7 @@ def ticks_query(
     tick: int,
     span: tuple[int, int] | None = None,
 ) -> str:
-    """The newest state of each `key` at each tick by which something new was known."""
+    """SQL of target states of items or contexts: one row per key and tick with a new event."""
     changed = target_changes(key, carry=carry, after=after, moment=first_tick(tick), span=span)
     return f"""
         SELECT {key}, make_timestamptz(m) AS event_timestamp, {state_columns(prefix)}
@@ -225,8 +235,9 @@ ATTRIBUTES = "coalesce(to_json(attributes)::VARCHAR, '{}')"
 
 
 def profile_query(*, known: str, stamp: int) -> str:
-    """Attributes of those who are new or changed since `known` (a file of everyone's newest
-    profiles), stamped `stamp`, because only then did we learn of it.
+    """SQL of the profiles that are new or differ from `known` (a file of all newest profiles).
+
+    They are stamped `stamp`, the time at which the change became known.
     """
     return f"""
         SELECT user_id, make_timestamptz({stamp}) AS event_timestamp, attributes_json
@@ -236,9 +247,12 @@ def profile_query(*, known: str, stamp: int) -> str:
 
 
 def all_profiles_query(*, before: str | None, until: int) -> str:
-    """Attributes of everyone since he was made or first did something. Whoever has rows in `before`
-    (files of profiles) keeps them, and has what changed since stamped `until`: the lake knows his
-    newest attributes alone.
+    """SQL of the profiles of all users, for a full build.
+
+    A new user's profile is stamped with `created_at` or the first event, whichever is earlier (1970
+    if there is neither). A user with rows in `before` (files of profiles) keeps them; a changed
+    profile is added, stamped `until`. The lake cannot supply the old rows, since it has only the
+    newest attributes.
     """
     since = "coalesce(least(u.created_at, f.t), make_timestamptz(0::BIGINT))"
     everyone = f"""
