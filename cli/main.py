@@ -24,8 +24,38 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for commands in (init, pipeline, quarantine, features, serving, releases, care, simulate):
-    app.add_typer(commands.app)
+PANELS = {
+    "Data": ("init", "ingest", "validate", "quarantine", "featurize", "refresh", "features"),
+    "Models": ("run", "train", "evaluate", "package", "simulate", "bench"),
+    "Serving": ("promote", "rollback", "releases", "serve", "recommend", "similar", "replay"),
+    "Operations": ("monitor", "report", "skew", "upgrade", "deploy", "doctor"),
+}
+"""Panels of `shortlist --help` and their commands, in order."""
+
+
+def _in_panels(*parts: typer.Typer) -> None:
+    """Add the commands of `parts` to the app, panel by panel."""
+    commands = [command for part in parts for command in part.registered_commands]
+    groups = [group for part in parts for group in part.registered_groups]
+    for panel, names in PANELS.items():
+        for name in names:
+            for command in commands:
+                called = command.name or getattr(command.callback, "__name__", "")
+                if called == name:
+                    command.rich_help_panel = panel
+                    app.registered_commands.append(command)
+            for group in groups:
+                if group.name == name:
+                    group.rich_help_panel = panel
+                    app.registered_groups.append(group)
+
+
+_in_panels(
+    *(
+        part.app
+        for part in (init, pipeline, quarantine, features, serving, releases, care, simulate)
+    )
+)
 
 
 def main() -> Any:

@@ -11,7 +11,7 @@ from cli.commands.tables import print_table
 
 app = typer.Typer()
 commands = typer.Typer(
-    help="Rows that validation held back: list, show, replay.", no_args_is_help=True
+    help="Rows that validation held back: list, show, restore.", no_args_is_help=True
 )
 app.add_typer(commands, name="quarantine")
 
@@ -43,8 +43,8 @@ def show_command(
     show.result(result, as_json=as_json, table=_rows_table)
 
 
-@commands.command("replay")
-def replay_command(
+@commands.command("restore")
+def restore_command(
     batch_id: BatchArgument,
     config: Annotated[Path, typer.Option(help="The run's TOML file.")] = DEFAULT_CONFIG,
     mended: Annotated[
@@ -54,15 +54,15 @@ def replay_command(
     rule: Annotated[str | None, typer.Option(help="Only rows that broke this rule.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Validate a batch's rows again, after the mapping, a limit, the catalogue or the rows were
-    mended; what is good now joins the lake, the rest stays.
+    """Validate a batch's rows again after a change of mapping, limits, catalogue or the rows
+    themselves. Good rows join the lake; the others stay in quarantine.
     """
     from flows.runtime.configuration import load_run_config
-    from flows.validation.restore import replay
+    from flows.validation.restore import restore
 
     run_config = load_run_config(config)
     with show.only_json(as_json):
-        result = replay(batch_id, run_config, rule=rule, mended=mended)
+        result = restore(batch_id, run_config, rule=rule, mended=mended)
     show.result(result, as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""Quarantine seen and replayed: the work behind `shortlist quarantine`."""
+"""Show quarantined rows and restore them: the work behind `shortlist quarantine`."""
 
 import csv
 import json
@@ -50,7 +50,7 @@ def shown(batch_id: str, *, rule: str | None, limit: int, out: Path | None) -> d
     }
 
 
-def replay(
+def restore(
     batch_id: str, config: RunConfig, *, rule: str | None = None, mended: Path | None = None
 ) -> dict[str, Any]:
     """Stage and validate a batch's quarantined events again; what is still bad stays.
@@ -64,12 +64,12 @@ def replay(
             UTF-8 or has another number of lines.
     """
     settings = Settings()
-    what = f"shortlist quarantine replay {batch_id}"
+    what = f"shortlist quarantine restore {batch_id}"
     with home_lock(settings, "refresh", what=what, wait_seconds=REFRESH_WAIT):
-        return _replay(settings, batch_id, config, rule=rule, mended=mended)
+        return _restore(settings, batch_id, config, rule=rule, mended=mended)
 
 
-def _replay(
+def _restore(
     settings: Settings, batch_id: str, config: RunConfig, *, rule: str | None, mended: Path | None
 ) -> dict[str, Any]:
     quarantine = Quarantine(settings.quarantine)
@@ -84,12 +84,12 @@ def _replay(
                 " want a line for each, unchanged where it is to stay"
             )
         lines = [Original(one.place, text) for one, text in zip(lines, texts, strict=True)]
-    replayed, places = _stage(settings, config.data, batch_id, lines, mappings)
+    restored, places = _stage(settings, config.data, batch_id, lines, mappings)
     # What is wrong with these rows is known; their share says nothing.
     limits = config.validation.model_copy(update={"failure_budget": 1.0})
     clock = settings.clock or config.data.clock
-    result = validate_batch(settings, replayed, limits, clock=clock)
-    quarantine.replace_events(batch_id, rule=rule, by=replayed, places=places)
+    result = validate_batch(settings, restored, limits, clock=clock)
+    quarantine.replace_events(batch_id, rule=rule, by=restored, places=places)
     return result | {"batch_id": batch_id, "quarantine": str(settings.quarantine / batch_id)}
 
 
@@ -161,7 +161,7 @@ def _stage(
     posted = False
     with staging(settings.lake) as staged, connect(staged.folder) as connection:
         stager = Stager(staged, connection, data, settings, time.time_ns() // 1_000)
-        path = staged.folder / "replayed.jsonl"
+        path = staged.folder / "restored.jsonl"
         for number, mapping in enumerate(mappings):
             mine = [one for one in lines if one.place.mapping == number]
             if not mine:
@@ -181,7 +181,7 @@ def _stage(
         stager.batch.create = ("users",) if has_items or posted else ("items", "users")
         if data.session_gap_minutes is not None and data.has_time:
             stager.batch.session_gap = int(data.session_gap_minutes * 60_000_000)
-        stager.batch.batch_id = f"{batch_id}-replay"
+        stager.batch.batch_id = f"{batch_id}-restored"
         stager.batch.replay_of = batch_id
         settle(staged, settings.lake, stager.batch)
     return stager.batch.batch_id, places

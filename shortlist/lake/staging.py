@@ -72,7 +72,7 @@ class StagedBatch:
     source: tuple[str, dict[str, Any]] | None = None
     replay_of: str | None = None
     mappings: list[dict[str, Any]] = field(default_factory=list)
-    """Distinct column mappings of the interaction files; a quarantine replay uses them to read a
+    """Distinct column mappings of the interaction files; `quarantine restore` uses them to read a
     row again.
     """
     parts: dict[str, int] = field(default_factory=dict)

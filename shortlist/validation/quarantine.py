@@ -28,7 +28,7 @@ MAPPINGS = "mappings.json"
 
 
 class QuarantineError(ValueError):
-    """There is no such batch in quarantine, or nothing in it can be replayed."""
+    """There is no such batch in quarantine, or nothing in it can be restored."""
 
 
 class Place(NamedTuple):
@@ -120,11 +120,11 @@ class Quarantine:
     def replace_events(
         self, batch_id: str, *, rule: str | None, by: str, places: dict[tuple[str, int], Place]
     ) -> None:
-        """After a replay: events that were replayed (those of `rule`, or all) leave the batch, and
+        """After a restore: events that were restored (those of `rule`, or all) leave the batch, and
         what the batch `by` has left in quarantine comes in, in one step.
 
         Args:
-            places: {(file, line) of the replay: where the row came from first}.
+            places: {(file, line) of the restore: where the row came from first}.
         """
         path, left = (self.root / one / "interactions.parquet" for one in (batch_id, by))
         parts = []
@@ -144,9 +144,9 @@ class Quarantine:
 
 
 def placed(table: pa.Table, places: dict[tuple[str, int], Place]) -> pa.Table:
-    """Quarantined rows of a replay, with `file`, `line` and `mapping` of their first reading."""
-    replayed = zip(table.column("file").to_pylist(), table.column("line").to_pylist(), strict=True)
-    mine = [places[place] for place in replayed]
+    """Quarantined rows of a restore, with `file`, `line` and `mapping` of their first reading."""
+    restored = zip(table.column("file").to_pylist(), table.column("line").to_pylist(), strict=True)
+    mine = [places[place] for place in restored]
     for name in Place._fields:
         column = table.schema.get_field_index(name)
         values = pa.array([getattr(place, name) for place in mine], table.schema.field(name).type)

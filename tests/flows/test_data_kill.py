@@ -1,5 +1,5 @@
-"""Ingest, validate and a replay of quarantine, killed at random moments and begun again: every row
-is in the end where an undisturbed run has it, once.
+"""Ingest, validate and a restore from quarantine are killed at random moments and begun again. In
+the end every row is where an undisturbed run has it, once.
 
 A seeded six in `make test`, fifty of each in `make endurance`.
 """
@@ -23,7 +23,7 @@ import os, signal, sys, time
 from pathlib import Path
 from flows.runtime.configuration import RunConfig
 from flows.ingest import stage
-from flows.validation.restore import replay
+from flows.validation.restore import restore
 from flows.validate import validate_batch
 import flows.validation.source  # Great Expectations, which a child would import again each time
 from shortlist.config import Settings
@@ -45,7 +45,7 @@ def take_in():
 
 def mend():
     for folder in sorted(Settings().quarantine.glob("*")):
-        replay(folder.name, config)
+        restore(folder.name, config)
 
 print("ready", flush=True)
 for line in sys.stdin:  # a child does the work, so that imports are paid for once

@@ -1,4 +1,4 @@
-"""Quarantine seen, mended and replayed, as its commands do it."""
+"""Quarantined rows shown, corrected and restored, as its commands do it."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from cli.main import app
 from flows.ingest import stage
 from flows.runtime.configuration import RunConfig
 from flows.validate import validate_batch
-from flows.validation.restore import listed, replay, shown
+from flows.validation.restore import listed, restore, shown
 from shortlist.config import Settings
 from shortlist.lake import Lake
 from shortlist.text_files import WriteError
@@ -70,7 +70,7 @@ def test_from_quarantine_to_the_lake(folder: Path) -> None:
     # The catalogue learns of the item: its event finds its place, the others stay.
     (folder / "items.csv").write_text("id\ni0\ni1\ni2\ni9\n")
     assert take_in(run_config(folder))["read"] == 0
-    done = replay(batch, run_config(folder))
+    done = restore(batch, run_config(folder))
     users = Lake(Settings().lake).interactions().column("user_id").to_pylist()
     assert users.count("u7") == 2  # the rating and its like
     assert done["quarantined"] > 0
@@ -85,7 +85,7 @@ def test_from_quarantine_to_the_lake(folder: Path) -> None:
     torn = next(i for i, line in enumerate(lines) if line == "u9,i2")
     lines[torn] = "u9,i2,3,1700000052"
     out.write_text("\n".join(lines) + "\n")
-    done = replay(batch, run_config(folder, rating_range=(1, 11)), mended=out)
+    done = restore(batch, run_config(folder, rating_range=(1, 11)), mended=out)
     assert (done["quarantined"], listed()) == (0, [])
     events = Lake(Settings().lake).interactions().to_pylist()
     ratings = {row["user_id"]: row["value"] for row in events if row["event_type"] == "rating"}
@@ -98,25 +98,25 @@ def places(batch: str) -> list[tuple[str, int]]:
     return sorted((Path(row["file"]).name, row["line"]) for row in table)
 
 
-def test_lines_are_the_file_s_also_after_a_replay(folder: Path) -> None:
+def test_lines_are_the_file_s_also_after_a_restore(folder: Path) -> None:
     """A like that ingest made of a rating is no line of the file."""
     batch = take_in(run_config(folder))["batch_id"]
     # Data rows 7 and 8 with their likes; the torn line is the file's tenth.
     assert places(batch) == [("e.csv", n) for n in (7, 7, 8, 8, 10)]
-    replay(batch, run_config(folder), rule="value.rating_range")
-    replay(batch, run_config(folder))
+    restore(batch, run_config(folder), rule="value.rating_range")
+    restore(batch, run_config(folder))
     assert places(batch) == [("e.csv", n) for n in (7, 7, 8, 8, 10)]
 
 
-def test_a_replay_of_some_rows_leaves_the_others(folder: Path) -> None:
+def test_restoring_some_rows_leaves_the_others(folder: Path) -> None:
     batch = take_in(run_config(folder))["batch_id"]
     out = folder / "mended.jsonl"
     shown(batch, rule="value.rating_range", limit=1, out=out)
     assert len(out.read_text().splitlines()) == 1
     with pytest.raises(QuarantineError, match=r"has 1 lines, the quarantine .* has 3;"):
-        replay(batch, run_config(folder), mended=out)
+        restore(batch, run_config(folder), mended=out)
     out.write_text(out.read_text().replace('"11"', '"5"'))
-    done = replay(batch, run_config(folder), rule="value.rating_range", mended=out)
+    done = restore(batch, run_config(folder), rule="value.rating_range", mended=out)
     assert (done["read"], done["accepted"], done["warnings"]) == (2, 2, [])
     assert {row["rule"]: row["rows"] for row in listed()} == {
         "item_id.known": 2,
@@ -124,10 +124,10 @@ def test_a_replay_of_some_rows_leaves_the_others(folder: Path) -> None:
     }
 
 
-def test_a_replay_is_no_batch_to_compare_with(folder: Path) -> None:
+def test_a_restore_is_no_batch_to_compare_with(folder: Path) -> None:
     batch = take_in(run_config(folder))["batch_id"]
     mean = {"name": "mean", "batch": "avg(value)", "min": 20, "action": "stop"}
-    replay(batch, run_config(folder, expectations=[mean], rating_range=(1, 11)))
+    restore(batch, run_config(folder, expectations=[mean], rating_range=(1, 11)))
     first, second = Lake(Settings().lake).manifest.batches
     assert first["rows"] == 17
     assert "rows" not in second
@@ -145,7 +145,7 @@ def test_a_mended_file_that_cannot_be_used_is_refused(folder: Path) -> None:
     ):
         out.write_bytes(content)
         with pytest.raises(QuarantineError, match=message):
-            replay(batch, run_config(folder), mended=out)
+            restore(batch, run_config(folder), mended=out)
     assert listed() == before
 
 
@@ -164,7 +164,7 @@ def test_a_text_with_a_line_separator_is_one_line(folder: Path) -> None:
     out = folder / "mended.jsonl"
     shown(batch, rule=None, limit=1, out=out)
     out.write_text(out.read_text().replace("i9", "i1"))
-    assert replay(batch, config, mended=out)["accepted"] == 1
+    assert restore(batch, config, mended=out)["accepted"] == 1
     assert Lake(Settings().lake).interactions().column("user_id").to_pylist() == [row["user"]]
 
 
@@ -173,11 +173,11 @@ def test_what_is_not_there_is_named(folder: Path) -> None:
         shown("nosuch", rule=None, limit=5, out=None)
     batch = take_in(run_config(folder))["batch_id"]
     with pytest.raises(QuarantineError, match=f"there are {batch}"):
-        replay("nosuch", run_config(folder))
+        restore("nosuch", run_config(folder))
     with pytest.raises(QuarantineError, match=r"no row broke 'x\.y'"):
         shown(batch, rule="x.y", limit=5, out=None)
     with pytest.raises(QuarantineError, match=r"nowhere\.jsonl: no such file"):
-        replay(batch, run_config(folder), mended=folder / "nowhere.jsonl")
+        restore(batch, run_config(folder), mended=folder / "nowhere.jsonl")
 
 
 def test_the_commands(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A replay reads each quarantined row by the mapping of the file that it came from."""
+"""`quarantine restore` reads each quarantined row by the mapping of the file that it came from."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from flows.ingest import stage
 from flows.runtime.configuration import RunConfig
 from flows.validate import validate_batch
-from flows.validation.restore import listed, replay
+from flows.validation.restore import listed, restore
 from shortlist.config import Settings
 from shortlist.lake import Lake
 from shortlist.validation.quarantine import QuarantineError
@@ -92,7 +92,7 @@ def test_rows_of_two_files_find_their_place_by_their_own_mapping(folder: Path) -
     assert (result["accepted"], result["quarantined"]) == (12, 3)
     (folder / "items.csv").write_text("id\ni0\ni1\ni2\ni9\n")
     take_in(config)
-    done = replay(batch, config)
+    done = restore(batch, config)
     assert (done["accepted"], done["quarantined"]) == (2, 1)
     rating, order = ("u7", "i9", "rating", 4.0), ("u8", "i9", "purchase", 19.5)
     assert last_events() == [(*rating, WHEN + 50), (*order, WHEN + 60)]
@@ -106,7 +106,7 @@ def test_rows_of_two_files_find_their_place_by_their_own_mapping(folder: Path) -
     (folder / "orders.csv").unlink()
     assert config.data.files is not None
     tables = [table.model_dump() for table in reversed(config.data.files.interactions)]
-    done = replay(batch, run_config(folder, tables))
+    done = restore(batch, run_config(folder, tables))
     assert done["quarantined"] == 1
     assert len(listed()) == 1
 
@@ -115,7 +115,7 @@ def test_a_mended_mapping_of_one_file_is_used_for_its_rows(folder: Path) -> None
     wrong = ORDERS | {"path": folder / "orders.csv", "timestamp_unit": "iso"}
     tables = [RATINGS | {"path": folder / "ratings.csv"}, wrong]
     batch = take_in(run_config(folder, tables))["batch_id"]
-    done = replay(batch, run_config(folder))
+    done = restore(batch, run_config(folder))
     assert (done["read"], done["accepted"]) == (9, 6)
     rows = Lake(Settings().lake).interactions(event_types=("purchase",))
     seconds = [int(one.timestamp()) for one in rows.column("event_timestamp").to_pylist()]
@@ -137,7 +137,7 @@ def test_posted_events_are_read_as_the_service_wrote_them(folder: Path) -> None:
     assert {row["rule"] for row in listed() if row["batch_id"] == batch} == {"item_id.known"}
     (folder / "items.csv").write_text("id\ni0\ni1\ni2\ni9\n")
     take_in(config)
-    assert replay(batch, config)["accepted"] == 1
+    assert restore(batch, config)["accepted"] == 1
     assert last_events() == [("u1", "i9", "click", None, WHEN + 90)]
     ids = Lake(settings.lake).interactions(event_types=("click",)).column("event_id").to_pylist()
     assert ids == ["posted-1"]
@@ -148,22 +148,22 @@ def test_a_batch_of_an_older_version_says_what_to_do(folder: Path) -> None:
     batch = take_in(config)["batch_id"]
     (Settings().quarantine / batch / "mappings.json").unlink()
     with pytest.raises(QuarantineError, match=r"mappings\.json: is missing: .* ingest it again"):
-        replay(batch, config)
+        restore(batch, config)
 
 
 REPLAY = """
 import sys
 from flows.runtime.configuration import load_run_config, RunConfig
-from flows.validation.restore import replay
+from flows.validation.restore import restore
 
 config = RunConfig.model_validate_json(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
-replay(sys.argv[1], config, rule=sys.argv[3])
+restore(sys.argv[1], config, rule=sys.argv[3])
 """
 
 
-def test_two_replays_at_once_lose_nothing(folder: Path) -> None:
+def test_two_restores_at_once_lose_nothing(folder: Path) -> None:
     batch = take_in(run_config(folder))["batch_id"]
     (folder / "items.csv").write_text("id\ni0\ni1\ni2\ni9\n")
     take_in(run_config(folder))
