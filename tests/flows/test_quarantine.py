@@ -64,7 +64,7 @@ def test_from_quarantine_to_the_lake(folder: Path) -> None:
     seen = shown(batch, rule="line.missing_columns", limit=5, out=None)
     assert seen["tables"]["interactions"][0]["original"] == "u9,i2"
     assert "want fields: 4 Found: 2" in seen["tables"]["interactions"][0]["reason"]
-    with pytest.raises(WriteError, match=r"nosuch/x: No such file or directory; want a file in"):
+    with pytest.raises(WriteError, match=r"nosuch/x: No such file or directory; want a file path"):
         shown(batch, rule=None, limit=5, out=Path("/nosuch/x"))
 
     # The catalogue learns of the item: its event finds its place, the others stay.
