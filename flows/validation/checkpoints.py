@@ -75,6 +75,9 @@ def run_checkpoint(context: Any, source: Any, suite: Any, *, batch_id: str) -> O
 
     `Checkpoint.run` takes no result format, and refuses a checkpoint that differs from the stored
     one. Our own definition is run even if a user has taken it out of the checkpoint.
+
+    Raises:
+        ConfigError: Great Expectations can't run our definition or can't store its results.
     """
     import great_expectations as gx
     from great_expectations.checkpoint.checkpoint import CheckpointResult
@@ -98,7 +101,10 @@ def run_checkpoint(context: Any, source: Any, suite: Any, *, batch_id: str) -> O
             )
         except Exception as error:  # of many types: a user's source that is gone, a parameter
             if name == suite.name:
-                raise
+                raise ConfigError(
+                    f"great_expectations, suite '{name}': no results: {error} (see the limits in"
+                    " docs/validation.md)"
+                ) from error
             results[name] = error
     stored = {
         ValidationResultIdentifier(

@@ -19,6 +19,8 @@ from great_expectations.execution_engine.sqlalchemy_execution_engine import (
 from pydantic.v1 import Field, PrivateAttr
 from sqlalchemy.pool import StaticPool
 
+from flows.validation import duckdb_dialect
+
 
 class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
     """Keeps one connection: closed before its result is read, DuckDB drops the result."""
@@ -81,6 +83,7 @@ class DuckDBDatasource(SQLDatasource):
         if self._execution_engine is None:
             # No temporary table: it would hold the whole relation, and the relation is a view.
             made = DuckDBExecutionEngine(engine=self.get_engine(), create_temp_table=False)
+            made.dialect_module = duckdb_dialect
             self._execution_engine = made
         assert isinstance(self._execution_engine, DuckDBExecutionEngine)
         return self._execution_engine
