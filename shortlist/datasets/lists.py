@@ -1,4 +1,5 @@
-"""Columns of lists as SQL: names between separators, JSON, Python's form, or typed lists."""
+"""Columns of lists as SQL: names between separators, JSON, Python's or PostgreSQL's form, or typed
+lists."""
 
 import re
 
@@ -8,10 +9,16 @@ from shortlist.datasets.readers import Raw
 from shortlist.lake.engine import name, quoted
 
 STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+BARE = r"""[^,'"{}()\[\]:]+"""
+TUPLE = rf"""^\(\s*(?:{STRING})(\s*,\s*(?:{STRING}))*\s*,?\s*\)$"""
+"""Python's tuples of text."""
+BRACES = rf"""^\{{\s*(?:{STRING}|{BARE})(\s*,\s*(?:{STRING}|{BARE}))*\s*\}}$"""
+"""Python's sets of text, and PostgreSQL's arrays."""
+EMPTY = r"^(\(\s*\)|\{\s*\}|\[\s*\])$"
 OBJECTS = r"^(\[\s*)?\{.*\}\s*\]?$"
 STRINGS = r"""^\[[\[\s]*['"].*['"][\]\s]*\]$"""
 BARE_LIST = r"""^\[[^\[\]{}'"]+\]$"""
-LIST_START = r"""^(\[\s*[\[{'"]|\{\s*['"])"""
+LIST_START = r"""^(\[\s*[\[{'"]|[{(]\s*['"])"""
 
 
 def categories_sql(raw: Raw, column: str, table: ItemFile, where: str) -> tuple[str, str]:
@@ -46,6 +53,7 @@ def _of_text(text: str, table: ItemFile) -> str:
     named = "['\"]" + re.escape(key) + r"['\"]\s*:\s*(" + STRING + r"|[\w.]+)"
     objects = _unquoted(f"regexp_extract_all({text}, {quoted(named)}, 1)")
     strings = _unquoted(f"regexp_extract_all({text}, {quoted(STRING)})")
+    parts = _unquoted(f"regexp_extract_all({text}[2:-2], {quoted(f'{STRING}|{BARE}')})")
     whole, values = quoted(f'$."{key}"'), quoted(f'$[*]."{key}"')
     return (
         f"CASE WHEN json_valid({text}) AND json_type({text}) = 'ARRAY' THEN"
@@ -54,6 +62,9 @@ def _of_text(text: str, table: ItemFile) -> str:
         f" ELSE json_extract_string({text}, '$[*]') END"
         f" WHEN json_valid({text}) AND json_type({text}) = 'OBJECT' THEN"
         f" list_filter([json_extract_string({text}, {whole})], lambda x: x IS NOT NULL)"
+        f" WHEN regexp_matches({text}, {quoted(EMPTY)}) THEN []::VARCHAR[]"
+        f" WHEN regexp_matches({text}, {quoted(TUPLE)}) THEN {strings}"
+        f" WHEN regexp_matches({text}, {quoted(BRACES)}) THEN {parts}"
         f" WHEN regexp_matches({text}, {quoted(OBJECTS)}) THEN {objects}"
         f" WHEN regexp_matches({text}, {quoted(STRINGS)}) THEN {strings}"
         f" WHEN regexp_matches({text}, {quoted(BARE_LIST)}) THEN string_split({text}[2:-2], ',')"

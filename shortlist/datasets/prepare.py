@@ -5,6 +5,8 @@
 
 import gzip
 import itertools
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,8 @@ NOT_TEXT = b"\xff"
 """Appended to a line that could not be decoded. UTF-8 has no such byte, so the reader rejects the
 line and counts it.
 """
+MAX_OBJECT = 1 << 24
+"""Bytes that a JSON object on many lines may have, or those of its file."""
 _numbers = itertools.count()
 
 
@@ -36,8 +40,8 @@ def prepared(file: SourceFile, table: FileTable, folder: Path) -> tuple[SourceFi
     """The file, or a copy in `folder` that DuckDB can read, and the table for it."""
     if file.format == "parquet":
         return file, table
-    if file.format == "jsonl" and _is_array(head_bytes(file)):
-        return _objects(file, folder), table
+    if file.format == "jsonl" and (form := _whole_json(file)):
+        return _objects(file, folder, form), table
     if table.encoding in DUCKDB_ENCODING:
         return file, table
     copy = _copy_path(file, folder)
@@ -87,29 +91,62 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def _is_array(head: bytes) -> bool:
-    """A JSON array of objects, on one line or on many."""
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return text[:1] == b"[" and text[1:].lstrip()[:1] == b"{"
+def _whole_json(file: SourceFile) -> str | None:
+    """DuckDB's name of the format of JSON that isn't an object a line, None if it is.
+
+    Raises:
+        DatasetError: it is an array of arrays.
+    """
+    text = head_bytes(file).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text[:1] == b"[":
+        if text[1:].lstrip()[:1] == b"[":
+            raise DatasetError(
+                f"{file.name}: is a JSON array of arrays, whose values have no names; want objects"
+                ' like {"user_id": "u1", "item_id": "i1"}, or CSV'
+            )
+        return "array" if text[1:].lstrip()[:1] == b"{" else None
+    first = text.partition(b"\n")[0]
+    return "unstructured" if re.fullmatch(rb'\{\s*("[^"]*"\s*:\s*[\[{]?\s*)?', first) else None
 
 
-def _objects(file: SourceFile, folder: Path) -> SourceFile:
+def _objects(file: SourceFile, folder: Path, form: str) -> SourceFile:
+    """A copy with an object a line. If the file is one object with one list of objects, these."""
     copy = _copy_path(file, folder)
+    largest = max(MAX_OBJECT, file.path.stat().st_size * (20 if file.compression else 1))
+    size = f", maximum_object_size = {largest}" if form == "unstructured" else ""
     query = (
-        f"SELECT json::VARCHAR FROM read_json_objects({quoted(str(file.path))},"
-        f" format = 'array', compression = '{file.compression or 'none'}')"
+        f"SELECT json FROM read_json_objects({quoted(str(file.path))}, format = '{form}'{size},"
+        f" compression = '{file.compression or 'none'}')"
     )
     with duckdb.connect() as connection:
         try:
-            objects = connection.execute(query)
+            key = _key_of_list(connection, query) if form == "unstructured" else None
+            if key is not None:
+                path = quoted(f'$."{key}"[*]')
+                query = f"SELECT unnest(json_extract(json, {path})) AS json FROM ({query})"
+            objects = connection.execute(f"SELECT json::VARCHAR FROM ({query})")
             with copy.open("wb") as out:
                 while rows := objects.fetchmany(10_000):
                     for (text,) in rows:
                         out.write(" ".join(text.splitlines()).encode() + b"\n")
         except duckdb.Error as error:
             text = str(error).splitlines()[0].split(": ", 1)[-1]
-            raise DatasetError(f"{file.name}: is no array of JSON objects: {text}") from None
+            what = "is no array of JSON objects" if form == "array" else "has no JSON objects"
+            raise DatasetError(f"{file.name}: {what}: {text}") from None
     return SourceFile(file.name, copy, "jsonl", None)
+
+
+def _key_of_list(connection: duckdb.DuckDBPyConnection, query: str) -> str | None:
+    """Key of the list of objects, if there is one JSON object and it has one such list."""
+    objects = connection.execute(f"{query} LIMIT 2").fetchall()
+    if len(objects) != 1:
+        return None
+    lists = [
+        key
+        for key, value in json.loads(objects[0][0]).items()
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+    ]
+    return lists[0] if len(lists) == 1 else None
 
 
 def _copy_path(file: SourceFile, folder: Path) -> Path:

@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from shortlist.lake.staging import REJECTED
 HEAD_BYTES = 1 << 20
 HEAD_LINES = 1_000
 SEPARATORS = (",", ";", "\t", "|", "::")
+SEP = re.compile('"?sep=(.)"?\\r?')
+"""First line by which a spreadsheet names the separator."""
 LINE = "_line"
 """Key of `original` for sources whose row is a line of text."""
 BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -88,8 +91,14 @@ def _head(file: SourceFile, encoding: str) -> str:
 
 
 def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Raw:
-    first = head.splitlines()[0]
-    separator = table.separator or max(SEPARATORS, key=first.count)
+    first, said = head.splitlines()[0], None
+    if found := SEP.fullmatch(first):
+        said, head = found[1], head.partition("\n")[2]
+        if not head.strip():
+            raise DatasetError(f"{file.name}: is empty below its line {first}")
+        first = head.splitlines()[0]
+    separator = table.separator or said or max(SEPARATORS, key=first.count)
+    skip = (0 if table.header else 1) + (1 if said else 0)
     if table.header:
         names = list(table.header)
     elif len(separator) == 1:
@@ -114,7 +123,7 @@ def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Ra
     columns = ", ".join(f"{quoted(one)}: 'VARCHAR'" for one in unique)
     relation = (
         f"read_csv({quoted(str(file.path))}, columns = {{{columns}}}, auto_detect = false,"
-        f" header = false, skip = {0 if table.header else 1}, delim = {quoted(separator)},"
+        f" header = false, skip = {skip}, delim = {quoted(separator)},"
         f" quote = {quoted(table.quote)}, escape = {quoted(table.quote)}, nullstr = '',"
         f" encoding = '{DUCKDB_ENCODING[table.encoding]}', {_compression(file)},"
         " store_rejects = true, rejects_limit = 0)"

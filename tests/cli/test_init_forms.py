@@ -30,7 +30,6 @@ def take(folder: Path, toml: str, table: str = "interactions") -> tuple[pa.Table
     """(staged rows, lines that were no rows) of the TOML that init wrote."""
     (folder / "run.toml").write_text(toml)
     config = load_run_config(folder / "run.toml").data
-    config = config.model_copy(update={"hold_back": 0.0})
     batch = stage_source(config, Settings(home=folder / "home"), now=1_800_000_000_000_000)
     staged = Settings(home=folder / "home").lake / "incoming" / batch.batch_id
     rejected = staged / "rejected.parquet"
@@ -127,6 +126,12 @@ def test_every_nested_event_is_read(
         ("{'id': 1, 'name': \"Pixar's\"}", ["Pixar's"]),
         ("[Action, Drama]", ["Action", "Drama"]),
         ("[]", []),
+        ("('Drama', 'War, Civil')", ["Drama", "War, Civil"]),
+        ("('Drama',)", ["Drama"]),
+        ("{Drama,War}", ["Drama", "War"]),
+        ('{"Sci-Fi, New",Drama}', ["Sci-Fi, New", "Drama"]),
+        ("{'Drama', 'War'}", ["Drama", "War"]),
+        ("{}", []),
     ],
 )
 def test_lists_in_a_column_are_categories(tmp_path: Path, cell: str, names: list[str]) -> None:
@@ -176,6 +181,49 @@ def test_lines_that_are_no_rows_are_said(tmp_path: Path, bad: bytes) -> None:
     assert note.startswith("1 lines are no rows and go to quarantine, e.g. ")
     staged, rejected = take(tmp_path, found["toml"])
     assert (staged.num_rows, rejected.num_rows) == (9, 1)
+
+
+def test_lists_most_of_which_cannot_be_read_are_a_question(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(f'{ITEMS}a,A,"[\'open"\nb,B,"[\'also"\nc,C,"[Art]"\n')
+    log = f"{HEAD}u,a,1700000000\n".encode()
+    with pytest.raises(DatasetError, match="2 of 3 lists in 'genres' cannot be read"):
+        look(tmp_path, log, items=str(tmp_path / "items.csv"))
+
+
+@pytest.mark.parametrize("around", ["ratings", None])
+def test_objects_on_many_lines_are_rows(tmp_path: Path, around: str | None) -> None:
+    rows = [{"user": f"u{i}", "item": "a", "time": 1_700_000_000 + i} for i in range(3)]
+    content = [{"version": 1, around: rows}] if around else rows
+    text = "\n".join(json.dumps(one, indent=2) for one in content)
+    staged, _ = take(tmp_path, look(tmp_path, text.encode(), name="log.json")["toml"])
+    assert staged.column("user_id").to_pylist() == ["u0", "u1", "u2"]
+
+
+def test_arrays_of_arrays_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="array of arrays, whose values have no names; want"):
+        look(tmp_path, b'[["u", "a", 1700000000], ["v", "a", 1700000001]]', name="log.json")
+
+
+def test_a_spreadsheet_s_line_names_the_separator(tmp_path: Path) -> None:
+    log = b"sep=;\r\nuser;item;time\r\nu1;a,b;1700000000\r\nu2;c;1700000001\r\n"
+    staged, _ = take(tmp_path, look(tmp_path, log)["toml"])
+    assert staged.column("item_id").to_pylist() == ["a,b", "c"]
+
+
+def test_words_in_the_first_line_may_be_data(tmp_path: Path) -> None:
+    rows = "".join(f"useru{i},itemi1{i},Mar 1{i} 2024 10:00,purchase\n" for i in range(9))
+    with pytest.raises(DatasetError, match=r"first line is data, not names of columns.* --header"):
+        look(tmp_path, rows.encode())
+
+
+def test_a_list_of_structs_as_events_is_a_question_with_an_answer(tmp_path: Path) -> None:
+    events = [[{"item": "a", "at": 1_700_000_000}]]
+    pq.write_table(pa.table({"user": ["u"], "events": events}), tmp_path / "log.parquet")
+    with pytest.raises(DatasetError, match=r"'events' is a list of structs: .*unnest\(events"):
+        guess(
+            str(tmp_path / "log.parquet"),
+            **{"items": None, "users": None, "columns": {}, "event_type": None, "name": None},
+        )
 
 
 STRANGE: dict[str, tuple[str, bytes, str]] = {

@@ -71,6 +71,13 @@ def test_only_an_event_type_can_be_the_target(tmp_path: Path) -> None:
     assert config.data.target_events in (("purchase",), ("view",))
 
 
+def test_numbers_for_event_types_are_a_question_with_the_key_to_set(tmp_path: Path) -> None:
+    with pytest.raises(
+        OpenQuestion, match=r'0, 2, none of which .*event_types = \{ "0" = "view" \}'
+    ):
+        look(tmp_path, "user,item,time,action_type", [*rows(50, rest=",0"), *rows(9, rest=",2")])
+
+
 def test_a_larger_budget_where_no_condition_helps(tmp_path: Path) -> None:
     log = [*rows(90), *(f"u1,i1,{4_070_908_800 + i}" for i in range(10))]
     found = look(tmp_path, "user,item,time", log)

@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[str, Broken, dict[str, Any], str]] = {
         {},
         r"e\.jsonl: no key 'item' in its first 1 lines",
     ),
-    "list of lists": ("e.jsonl", b"[[1, 2]]\n", {}, "line 1 is no object"),
+    "list of lists": ("e.jsonl", b"[[1, 2]]\n", {}, "is a JSON array of arrays"),
     "no JSON at all": ("e.jsonl", b"<html>\n", {}, r"e\.jsonl: .*line 1 is no object: '<html>'"),
     "JSON key missing": (
         *("e.jsonl", b'{"user": "u", "item": "a", "stars": 1}\n', {}),

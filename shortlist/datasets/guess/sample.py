@@ -9,11 +9,11 @@ from typing import Any
 import duckdb
 
 from shortlist import columns as c
+from shortlist.datasets.cells import decimal_text
 from shortlist.datasets.config import Decimal, FileTable
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.names import NAMES, TABLES, plain
 from shortlist.datasets.locate import SourceFile, locate
-from shortlist.datasets.mapping import decimal_text
 from shortlist.datasets.prepare import (
     MIXED_LINES,
     guess_encoding,

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import duckdb
 
+from shortlist.datasets.cells import NOTHING, time_sql
 from shortlist.datasets.config import Decimal, FileTable
 from shortlist.datasets.errors import DatasetError
-from shortlist.datasets.mapping import NOTHING, time_sql
 from shortlist.datasets.readers import Raw
 
 OLDEST = 631_152_000_000_000

@@ -1,0 +1,183 @@
+"""SQL of single cells of a contract: texts, ids, numbers, times and attributes."""
+
+from dataclasses import dataclass
+
+from shortlist.datasets.config import Decimal, FileTable
+from shortlist.datasets.errors import DatasetError
+from shortlist.datasets.readers import Raw
+from shortlist.ids import FRACTION
+from shortlist.lake.engine import quoted
+
+FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
+EXCEL = "excel"
+EXCEL_EPOCH = 25_569
+"""1970-01-01 in the days of a spreadsheet."""
+NOTHING = "'nan', 'null', 'none', 'n/a', '-', '—'"
+MAX_MICROSECONDS = 253_402_300_800_000_000
+"""The year 10000: beyond it there is no time. Validation judges those before."""
+NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
+FLOATING = ("DOUBLE", "FLOAT", "DECIMAL", "HUGEINT")
+THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+$"
+WHOLE = r"^[+-]?\d+\.0*$"
+
+
+@dataclass(frozen=True)
+class Column:
+    """SQL of one contract column, and of the fault that its cell may have."""
+
+    sql: str
+    rule: str | None = None
+    bad: str | None = None
+
+
+def text_sql(raw: Raw, column: str, where: str) -> str:
+    """Text without the white space around it; empty is missing."""
+    kind = raw.types[column]
+    if any(mark in kind for mark in ("[]", "STRUCT", "MAP", "BLOB")):
+        raise DatasetError(f"{where}: column '{column}' is {kind.lower()}, want text")
+    return f"nullif(trim({raw.expressions[column]}::VARCHAR), '')"
+
+
+def joined_sql(raw: Raw, column: str, where: str) -> str:
+    """Text, or the texts of a JSON list one after the other."""
+    text = text_sql(raw, column, where)
+    if raw.types[column] != "JSON":
+        return text
+    is_list = f"{text}[1] = '[' AND json_valid({text})"
+    joined = f"nullif(array_to_string(from_json({text}, '[\"VARCHAR\"]'), ' '), '')"
+    return f"CASE WHEN {is_list} THEN {joined} ELSE {text} END"
+
+
+def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) -> Column:
+    """Ids as text. Some programs write 196 as 196.0 where a column has missing values: that is 196
+    unless ids are `exact`.
+    """
+    kind, expression = raw.types[column], raw.expressions[column]
+    if kind.startswith(FLOATING) and not kind.endswith("]"):
+        whole = f"try_cast({expression} AS HUGEINT)"
+        bad = f"isfinite({expression}::DOUBLE) AND coalesce({whole} <> {expression}"
+        bad += f" OR abs({expression}) > 9007199254740992, true)"
+        text = f"CASE WHEN isfinite({expression}::DOUBLE) THEN {whole}::VARCHAR END"
+        return Column(text, f"{key}.text", f"coalesce({bad}, false)")
+    if kind not in ("VARCHAR", "JSON", "UUID", *NUMERIC):
+        raise DatasetError(
+            f"{where}: column '{column}' is {kind.lower()}, want text or whole numbers"
+        )
+    # The inbox has ids as clients gave them: a blank around one is a fault, not a habit of a file.
+    text = f"nullif({expression}::VARCHAR, '')" if exact else text_sql(raw, column, where)
+    if kind in NUMERIC:
+        return Column(text)
+    bad = f"(contains({text}, '.') OR contains(upper({text}), 'E+')) AND "
+    bad += f"regexp_matches({text}, '{FRACTION}')"
+    if not exact:
+        bad = f"NOT regexp_matches({text}, '{WHOLE}') AND {bad}"
+    if kind == "JSON":
+        bad = f"({bad}) OR ({text}[1] IN ('[', '{{') AND json_valid({text}))"
+    if exact:
+        return Column(text, f"{key}.text", f"coalesce({bad}, false)")
+    digits = f"CASE WHEN regexp_matches({text}, '{WHOLE}') THEN split_part({text}, '.', 1)"
+    return Column(f"{digits} ELSE {text} END", f"{key}.text", f"coalesce({bad}, false)")
+
+
+def number_sql(
+    raw: Raw, column: str, rule: str, table: FileTable, *, kind: str = "DOUBLE"
+) -> Column:
+    """A number; NaN and words for nothing are missing."""
+    expression = raw.expressions[column]
+    if raw.types[column].startswith((*NUMERIC, *FLOATING)):
+        if kind == "DOUBLE":
+            return Column(
+                f"CASE WHEN isnan({expression}::DOUBLE) THEN NULL ELSE {expression}::DOUBLE END"
+            )
+        return Column(f"try_cast({expression} AS {kind})")
+    text = f"nullif(trim({expression}::VARCHAR), '')"
+    if rule == "price.number":
+        text = f"nullif(regexp_replace({text}, '^(from )?[$€£¥]?\\s*(\\d|$)', '\\2'), '')"
+        text = f"nullif(regexp_replace({text}, '(\\d)\\s*[$€£¥]$', '\\1'), '')"
+    text = f"CASE WHEN lower({text}) IN ({NOTHING}) THEN NULL ELSE {text} END"
+    number = f"try_cast({decimal_text(text, table.decimal)} AS {kind})"
+    return Column(number, rule, f"({text}) IS NOT NULL AND {number} IS NULL")
+
+
+def decimal_text(text: str, decimal: Decimal) -> str:
+    """SQL of a number's text with a decimal point. With a decimal comma 1.234 is 1234; other texts
+    with a point and no comma stay as they are.
+    """
+    if decimal == ".":
+        return text
+    with_comma = f"contains({text}, ',') OR regexp_matches({text}, '{THOUSANDS}')"
+    return (
+        f"CASE WHEN {with_comma} THEN replace(replace({text}, '.', ''), ',', '.') ELSE {text} END"
+    )
+
+
+def time_sql(
+    raw: Raw,
+    column: str,
+    table: FileTable,
+    where: str,
+    *,
+    rule: str = "event_timestamp.readable",
+) -> Column:
+    """A time in the table's unit; typed columns of Parquet and databases are taken as they are."""
+    expression, kind, unit = raw.expressions[column], raw.types[column], table.timestamp_unit
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return Column(expression)
+    if kind.startswith("TIMESTAMP") or kind == "DATE":
+        return Column(f"timezone({quoted(table.time_zone)}, {expression}::TIMESTAMP)")
+    plain = expression
+    if kind in ("VARCHAR", "JSON"):
+        plain = decimal_text(expression, table.decimal)
+    if unit in FACTORS:
+        number = f"try_cast({plain} AS DOUBLE) * {FACTORS[unit]}"
+        if unit == "ns":  # more digits than a double has
+            number = f"(try_cast({expression} AS HUGEINT) // 1000)::DOUBLE"
+        inside = f"abs({number}) < {MAX_MICROSECONDS}"
+        sql = f"CASE WHEN {inside} THEN make_timestamptz(round({number})::BIGINT) END"
+        return Column(sql, rule, f"{expression} IS NOT NULL AND NOT coalesce({inside}, false)")
+    text = text_sql(raw, column, where)
+    zone = quoted(table.time_zone)
+    if unit == EXCEL:  # to the millisecond: a double has no more of such a day
+        number = f"round((try_cast({plain} AS DOUBLE) - {EXCEL_EPOCH}) * 86400000) * 1000"
+        inside = f"abs({number}) < {MAX_MICROSECONDS}"
+        moment = f"timezone({zone}, make_timestamp(({number})::BIGINT))"
+        sql = f"CASE WHEN {inside} THEN {moment} END"
+        return Column(sql, rule, f"{text} IS NOT NULL AND NOT coalesce({inside}, false)")
+    if unit == "iso":
+        # With a zone in the text that one counts; without, the table's.
+        zoned = f"regexp_matches({text}, '([zZ]|[+-]\\d\\d:?(\\d\\d)?)$') AND length({text}) > 10"
+        sql = (
+            f"CASE WHEN {zoned} THEN try_cast({text} AS TIMESTAMPTZ)"
+            f" ELSE timezone({zone}, try_cast({text} AS TIMESTAMP)) END"
+        )
+    elif "%z" in unit:
+        sql = f"try_strptime({text}, {quoted(unit)})"
+    else:
+        sql = f"timezone({zone}, try_strptime({text}, {quoted(unit)})::TIMESTAMP)"
+    return Column(sql, rule, f"{text} IS NOT NULL AND ({sql}) IS NULL")
+
+
+def date_sql(raw: Raw, column: str, where: str, *, from_title: bool) -> Column:
+    """A time, or a year alone; of a title like 'Toy Story (1995)' the year at its end."""
+    kind, expression = raw.types[column], raw.expressions[column]
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return Column(expression)
+    if kind.startswith("TIMESTAMP") or kind == "DATE":
+        return Column(f"timezone('UTC', {expression}::TIMESTAMP)")
+    text = text_sql(raw, column, where)
+    if from_title:
+        text = f"nullif(regexp_extract({text}, '\\((\\d{{4}})\\)\\s*$', 1), '')"
+    year = f"CASE WHEN regexp_matches({text}, '^\\d{{4}}$') THEN {text} || '-01-01' ELSE {text} END"
+    sql = f"try_cast({year} AS TIMESTAMPTZ)"
+    rule = "created_at.readable" if where.endswith("users") else "published_at.readable"
+    return Column(sql, rule, f"({text}) IS NOT NULL AND {sql} IS NULL")
+
+
+def attributes_sql(raw: Raw, names: tuple[str, ...], where: str) -> str:
+    """A map of the values that are there; NULL where no attribute is mapped."""
+    if not names:
+        return "NULL::MAP(VARCHAR, VARCHAR)"
+    entries = ", ".join(
+        f"{{'k': {quoted(one)}, 'v': {text_sql(raw, one, where)}}}" for one in names
+    )
+    return f"map_from_entries(list_filter([{entries}], lambda x: x.v IS NOT NULL))"
