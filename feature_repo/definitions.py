@@ -1,8 +1,8 @@
-"""What Feast knows: entities, feature views over the state snapshots, and the two feature services.
+"""Feast definitions: entities, feature views over the state snapshots, and two feature services.
 
-Feast imports this file by itself (`feast -c feature_repo apply`); nobody else does. One file,
-because Feast sees definitions imported from a second one as duplicates. Snapshots are those under
-SHORTLIST_HOME, or under var/ beside this folder.
+Only Feast imports this file (`feast -c feature_repo apply`). All definitions are in one file,
+because Feast treats definitions imported from a second file as duplicates. Snapshots are read from
+SHORTLIST_HOME, or from var/ beside this folder if it is not set.
 
 To add a state: a column in shortlist/feature_store/states/target_sql.py, its name in
 shortlist/features/finalize.py, a Field here and its meaning in
@@ -23,10 +23,10 @@ from feast.value_type import ValueType
 from shortlist.features.state_descriptions import MEANINGS
 
 HOME = Path(os.environ.get("SHORTLIST_HOME") or Path(__file__).resolve().parents[1] / "var")
-(HOME / "feast").mkdir(parents=True, exist_ok=True)  # Feast makes no parents for its registry
+(HOME / "feast").mkdir(parents=True, exist_ok=True)  # Feast doesn't create its registry's parents
 
 FOREVER = timedelta(0)
-"""No TTL: how old a state is, is itself a feature, and `finalize` decays it."""
+"""No TTL: states never expire, because their age is a feature and `finalize` applies the decay."""
 
 user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
 item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING)
@@ -39,7 +39,7 @@ context = Entity(
 
 
 def snapshot(name: str) -> FileSource:
-    """The folder of Parquet files that `shortlist featurize` writes for a view of this name."""
+    """Source of a view: the folder of Parquet files that `shortlist featurize` writes for it."""
     return FileSource(
         name=f"{name}_snapshot",
         path=str(HOME.absolute() / "features" / name),
@@ -48,13 +48,17 @@ def snapshot(name: str) -> FileSource:
     )
 
 
-def pushed(name: str) -> PushSource:
-    """A snapshot whose online rows are also renewed by every posted event."""
+def push_source(name: str) -> PushSource:
+    """A snapshot source whose online rows are also updated by each posted event."""
     return PushSource(name=f"{name}_push", batch_source=snapshot(name))
 
 
-def described(*fields: Field) -> list[Field]:
-    """These fields, each with its meaning."""
+def with_descriptions(*fields: Field) -> list[Field]:
+    """The fields with their descriptions from MEANINGS.
+
+    Raises:
+        ValueError: MEANINGS lacks a field.
+    """
     for field in fields:
         if field.name not in MEANINGS:
             raise ValueError(
@@ -67,11 +71,11 @@ def described(*fields: Field) -> list[Field]:
 
 user_stats = FeatureView(
     name="user_stats",
-    description="Counts, decayed activity, times and values of a user; a row a change",
+    description="Counts, decayed activity, times and values of a user; one row per change",
     owner="platform",
     entities=[user],
     ttl=FOREVER,
-    schema=described(
+    schema=with_descriptions(
         Field(name="user_id", dtype=String),
         Field(name="user_events", dtype=Float64),
         Field(name="user_decayed", dtype=Float64),
@@ -82,29 +86,29 @@ user_stats = FeatureView(
         Field(name="user_value_decayed", dtype=Float64),
         Field(name="user_value_weight", dtype=Float64),
     ),
-    source=pushed("user_stats"),
+    source=push_source("user_stats"),
 )
 
 user_history = FeatureView(
     name="user_history",
-    description="A user's newest events with times, values and types; where configured one an item",
+    description="A user's newest events with times, values and types; optionally one per item",
     owner="platform",
     entities=[user],
     ttl=FOREVER,
-    schema=described(
+    schema=with_descriptions(
         Field(name="user_id", dtype=String),
         Field(name="history_items", dtype=Array(String)),
         Field(name="history_times", dtype=Array(Int64)),
         Field(name="history_values", dtype=Array(Float64)),
         Field(name="history_types", dtype=Array(Int64)),
     ),
-    source=pushed("user_history"),
-    tags={"rows": "events"},  # the offline store collects single events into these lists
+    source=push_source("user_history"),
+    tags={"rows": "events"},  # rows are single events; the offline store collects them into lists
 )
 
 
-def kinds_of(prefix: str) -> list[Field]:
-    """The state by kind of event, of a user as of an item."""
+def event_group_fields(prefix: str) -> list[Field]:
+    """State fields by event group, the same for users and items."""
     return [
         Field(name=f"{prefix}_kind_counts", dtype=Array(Float64)),
         Field(name=f"{prefix}_kind_decayed", dtype=Array(Float64)),
@@ -119,35 +123,35 @@ user_kinds = FeatureView(
     owner="platform",
     entities=[user],
     ttl=FOREVER,
-    schema=described(
+    schema=with_descriptions(
         Field(name="user_id", dtype=String),
-        *kinds_of("user"),
+        *event_group_fields("user"),
     ),
-    source=pushed("user_kinds"),
+    source=push_source("user_kinds"),
 )
 
 user_searches = FeatureView(
     name="user_searches",
-    description="A user's newest search queries with times, and how many there were",
+    description="A user's newest search queries with times, and the number of all searches",
     owner="platform",
     entities=[user],
     ttl=FOREVER,
-    schema=described(
+    schema=with_descriptions(
         Field(name="user_id", dtype=String),
         Field(name="search_queries", dtype=Array(String)),
         Field(name="search_times", dtype=Array(Int64)),
         Field(name="search_count", dtype=Int64),
     ),
-    source=pushed("user_searches"),
+    source=push_source("user_searches"),
 )
 
 user_refusals = FeatureView(
     name="user_refusals",
-    description="Items that a user refused and when (shortlist/refusals.py)",
+    description="Items that a user refused, with times (shortlist/refusals.py)",
     owner="platform",
     entities=[user],
     ttl=FOREVER,
-    schema=described(
+    schema=with_descriptions(
         Field(name="user_id", dtype=String),
         Field(name="refused_items", dtype=Array(String)),
         Field(name="refused_times", dtype=Array(Int64)),
@@ -162,7 +166,7 @@ user_profile = FeatureView(
     owner="platform",
     entities=[user],
     ttl=FOREVER,
-    schema=described(
+    schema=with_descriptions(
         Field(name="user_id", dtype=String),
         Field(name="attributes_json", dtype=String),
     ),
@@ -171,11 +175,11 @@ user_profile = FeatureView(
 
 item_state = FeatureView(
     name="item_state",
-    description="Counts, decayed popularity, times, values and day counts of an item; a row a tick",
+    description="Counts, decayed popularity, times, values and day counts of an item per tick",
     owner="platform",
     entities=[item],
     ttl=FOREVER,
-    schema=described(
+    schema=with_descriptions(
         Field(name="item_id", dtype=String),
         Field(name="item_events", dtype=Float64),
         Field(name="item_decayed", dtype=Float64),
@@ -189,18 +193,18 @@ item_state = FeatureView(
         Field(name="item_tick_time", dtype=Int64),
     ),
     source=snapshot("item_state"),
-    online=False,  # items reach the service in the feature pack
+    online=False,  # the service reads items from the feature pack
 )
 
 item_kinds = FeatureView(
     name="item_kinds",
-    description="Counts and decayed sums of an item by kind of event; a row a tick",
+    description="Counts and decayed sums of an item by event group; one row per tick",
     owner="platform",
     entities=[item],
     ttl=FOREVER,
-    schema=described(
+    schema=with_descriptions(
         Field(name="item_id", dtype=String),
-        *kinds_of("item"),
+        *event_group_fields("item"),
     ),
     source=snapshot("item_kinds"),
     online=False,
@@ -208,11 +212,11 @@ item_kinds = FeatureView(
 
 context_trend = FeatureView(
     name="context_trend",
-    description="Activity of a surface, device and hour of day; a row a tick",
+    description="Activity of a surface, device and hour of day; one row per tick",
     owner="platform",
     entities=[context],
     ttl=FOREVER,
-    schema=described(
+    schema=with_descriptions(
         Field(name="context_id", dtype=String),
         Field(name="context_events", dtype=Float64),
         Field(name="context_decayed", dtype=Float64),
@@ -221,13 +225,16 @@ context_trend = FeatureView(
     source=snapshot("context_trend"),
 )
 
-request = RequestSource(name="request", schema=described(Field(name="request_at", dtype=Int64)))
+request = RequestSource(
+    name="request", schema=with_descriptions(Field(name="request_at", dtype=Int64))
+)
 
 
-# Stored in the registry with dill and run where this file is not: everything it needs is inside it.
+# Feast stores the function in the registry with dill and runs it without this file, so it must
+# import and define everything it needs.
 @on_demand_feature_view(
     sources=[request],
-    schema=[  # Feast refuses a described field here (feast#3617)
+    schema=[  # Feast doesn't accept fields with a description here (feast#3617)
         Field(name="hour_sin", dtype=Float64),
         Field(name="hour_cos", dtype=Float64),
         Field(name="weekday_sin", dtype=Float64),
@@ -235,11 +242,11 @@ request = RequestSource(name="request", schema=described(Field(name="request_at"
         Field(name="is_weekend", dtype=Float64),
     ],
     mode="python",
-    description="Of the request's time (UTC): hour and weekday on circles, Saturday or Sunday",
+    description="Hour and weekday of the request (UTC) as sine and cosine; weekend flag",
     owner="platform",
 )
 def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
-    """`time_features` of shortlist/features/finalize.py; a test asserts that the two agree."""
+    """The same as `time_features` of shortlist/features/finalize.py; a test compares the two."""
     import math
 
     day = 86_400_000_000
@@ -267,12 +274,12 @@ request_v6 = FeatureService(
         request_time,
     ],
     owner="platform",
-    description="One read for each request: the states of its user and context",
+    description="States of the user and context of a request, read once per request",
 )
 
 item_pack_v4 = FeatureService(
     name="item_pack_v4",
     features=[item_state, item_kinds],
     owner="platform",
-    description="One read of the whole catalogue after each featurize: the feature pack",
+    description="States of all items, read once after each featurize to build the feature pack",
 )

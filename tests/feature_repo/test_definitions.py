@@ -115,7 +115,7 @@ def test_a_field_without_a_description_is_refused(
     monkeypatch.setenv("SHORTLIST_HOME", str(tmp_path))
     definitions = runpy.run_path(str(ROOT / "feature_repo" / "definitions.py"))
     with pytest.raises(ValueError, match=r"user_shoe_size is not described; want a line in MEANI"):
-        definitions["described"](Field(name="user_shoe_size", dtype=Float64))
+        definitions["with_descriptions"](Field(name="user_shoe_size", dtype=Float64))
 
 
 def test_the_stored_on_demand_view_does_the_maths_of_the_core(home: Settings) -> None:
