@@ -205,8 +205,8 @@ class EventsResponse(Body):
     )
     waiting: int = Field(
         default=0,
-        description="accepted events, of this post and before, that the worker could not add to the"
-        " users' states yet; it does so as soon as it can",
+        description="accepted events of this and earlier posts that the worker could not add to the"
+        " users' states yet; it retries",
     )
 
 

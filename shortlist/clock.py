@@ -36,7 +36,7 @@ class HomeClock:
     def __init__(self, settings: Settings, kind: ClockKind, *, start: int = 0):
         self.kind: ClockKind = settings.clock or kind
         self.path = settings.home / "clock.json"
-        self._start = start  # no earlier than this: the file may be missing, or not writable
+        self._start = start  # lower bound of the time, in case the file is missing or not writable
         self._lock = settings.events / ".lock"
         self._turnstile = settings.events / ".turnstile"
         self._cut = settings.events / "cut.json"

@@ -61,24 +61,26 @@ TARGET_STATE = (
 
 @dataclass(frozen=True)
 class ListRules:
-    """What counts of a user's events and what lists hold, shared by stored states and tail."""
+    """Further counting rules and the rules of event lists, shared by stored states and the tail."""
 
     once: bool = True
     """True: a history holds each item once. False: it holds every event."""
     low_rating: float | None = None
     """A rating up to this value counts as a refusal of the item; None: no rating does."""
     like_threshold: float | None = None
-    """A rating this high is also a `like`; None: no rating is. The lake holds these likes."""
+    """A rating of at least this value is also a `like`; None: no rating is. The lake stores these
+    likes as separate events.
+    """
     exclude: tuple[str, ...] = ()
-    """SQL conditions of events that don't count. The lake doesn't hold such events."""
+    """SQL conditions of events that don't count. The lake does not store such events."""
 
 
 LIKE_ID = "-like"
-"""How the event_id of a `like` ends that a rating has made; the rating's event_id stands before."""
+"""Suffix of the event_id of a `like` derived from a rating; the rating's event_id precedes it."""
 
 
 def with_like(event: dict[str, Any], threshold: float | None) -> Iterator[dict[str, Any]]:
-    """A posted event, and the `like` that it also is if its rating is as high as `threshold`."""
+    """Yield a posted event and, if it is a rating of at least `threshold`, the derived `like`."""
     yield event
     value = event.get("value")
     if threshold is None or event["event_type"] != "rating" or value is None:

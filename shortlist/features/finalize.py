@@ -132,8 +132,8 @@ class RequestRows:
     searches: list[Searches]  # strictly before `at`
     refusals: list[Refusals]  # strictly before `at`
     stamps: dict[str, np.ndarray] = field(default_factory=dict)
-    """View -> (B,) int64: the moment up to which the online base row holds all events, 0 without a
-    row. Empty where the states weren't read online.
+    """View -> (B,) int64 time up to which the online base row contains all events, 0 without a row.
+    Empty if the states were not read online.
     """
 
     def __len__(self) -> int:

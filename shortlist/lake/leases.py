@@ -48,7 +48,7 @@ def lease_holders(root: Path) -> set[str]:
 
 
 def dead_holders(root: Path) -> set[str]:
-    """Holders on this machine whose process has died without giving the lease back."""
+    """Holders on this machine whose process died without ending its lease."""
     return {
         holder
         for holder, lease in _read(root).items()

@@ -1,4 +1,4 @@
-"""A tiny lake, featurized once for all tests of the feature store; and a Redis of our own."""
+"""Fixtures: a small lake, featurized once for all feature-store tests, and a Redis server."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What cannot be answered is said in one sentence, and a service goes on without it."""
+"""Missing or outdated feature stores give one clear error, and a service continues without them."""
 
 import shutil
 from collections.abc import Callable

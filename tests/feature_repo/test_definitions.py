@@ -1,4 +1,4 @@
-"""The names and settings that stand in two places agree: Feast's files and the code."""
+"""Names and settings in Feast's files agree with those in the code."""
 
 import runpy
 from pathlib import Path

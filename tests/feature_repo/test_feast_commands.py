@@ -1,4 +1,4 @@
-"""Feast's own commands as docs/features.md has them, on a fresh clone."""
+"""Feast's commands, as documented in docs/features.md, on a fresh clone."""
 
 import os
 import shlex

@@ -1,5 +1,6 @@
-"""What Feast itself does not keep, each beside what holds here. One that fails because Feast has
-mended it lets our guard go.
+"""Shortcomings of Feast, each next to the behaviour of this package.
+
+If a test fails because Feast was fixed, the workaround can be removed.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""Through the real Feast, end to end: point-in-time joins, online reads, pushes and packs."""
+"""End to end with the real Feast: point-in-time joins, online reads, posted events and packs."""
 
 import shutil
 import sqlite3

@@ -1,6 +1,4 @@
-"""The embedded online store keeps Feast's contract: value for value what Feast's own store answers,
-and TTL means online what it means offline.
-"""
+"""The SQLite online store returns the same values as Feast's store and applies the TTL online."""
 
 import contextlib
 import math

@@ -1,5 +1,6 @@
-"""`[data] like_threshold` and `exclude` hold for posted events before the refresh as after it: each
-event goes through the inbox, into the tail when it is posted and into the lake by staging.
+"""`[data] like_threshold` and `exclude` apply to posted events before and after a refresh.
+
+Each event goes through the inbox into the tail, and into the lake by staging.
 """
 
 import math

@@ -1,6 +1,4 @@
-"""Skew is measured: what is served as the lake says passes to the bit, and each of four injected
-faults is caught and named.
-"""
+"""The skew check: correct features are equal to the bit; each injected fault is found and named."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Checks of skew that run at the same time, beside refreshes, and after one that was killed."""
+"""Skew checks in parallel, during refreshes, and after a killed check."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Answers that were made while a refresh ran: their base rows lack what the refresh brings."""
+"""Skew of responses made during a refresh, whose base rows lack what the refresh adds."""
 
 from pathlib import Path
 

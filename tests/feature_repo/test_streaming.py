@@ -1,6 +1,4 @@
-"""What streaming accumulates, event by event as they arrive, is what the nightly batch computes; in
-the embedded store and in a real Redis.
-"""
+"""States updated event by event are equal to batch states, with SQLite and with a real Redis."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Base rows and tail together: no event is lost or doubled, whatever runs at the same time."""
+"""Base rows plus tail: no event is lost or counted twice under concurrent posts and refreshes."""
 
 import multiprocessing
 import threading

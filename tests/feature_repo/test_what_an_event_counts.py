@@ -1,5 +1,5 @@
-"""One rule for what an event counts (shortlist/counting.py): batch SQL, base row plus tail, and
-training agree on any stream of events.
+"""The counting rules (shortlist/counting.py): batch SQL, base row plus tail, and training agree on
+random streams of events.
 """
 
 import tempfile

@@ -1,5 +1,5 @@
-"""From a source to the lake without the judge, for tests in which only rows matter: Great
-Expectations takes ten seconds to import.
+"""Fixtures that bring a source into the lake by SQL rules only, without Great Expectations, whose
+import takes ten seconds.
 """
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Request bodies of the HTTP API that are refused, and their error messages."""
+
 import pytest
 from pydantic import ValidationError
 

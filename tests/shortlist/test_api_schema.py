@@ -1,4 +1,4 @@
-"""The bodies of HTTP at their limits: what is just allowed, and what is just too much."""
+"""Limits of the HTTP request bodies: the last valid and the first invalid value of each field."""
 
 import pytest
 from pydantic import BaseModel, ValidationError

@@ -1,5 +1,6 @@
-"""A gallery of broken inputs: files that are broken as a whole give one clear sentence, and files
-that only look broken are read. Broken rows stand in test_broken_rows.py: 70 pictures together.
+"""Broken source files: each gives one clear error, and unusual but valid files are read.
+
+Broken rows are tested in test_broken_rows.py; together these are 70 cases.
 """
 
 import gzip

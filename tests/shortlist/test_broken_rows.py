@@ -1,6 +1,4 @@
-"""The gallery's broken rows: each goes to quarantine, as it was, with its reason; of what was read
-nothing is lost.
-"""
+"""Broken rows: each is quarantined unchanged with the reason, and no row read is lost."""
 
 import json
 from typing import Any

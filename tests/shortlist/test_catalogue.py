@@ -1,3 +1,5 @@
+"""Catalogue arrays in vocabulary order, saving and loading, and encoding of profiles."""
+
 import numpy as np
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Prices and availability as of any moment, against an oracle that keeps whole catalogues."""
+"""Prices and availability as of any time, compared with an oracle that stores whole catalogues."""
 
 import tempfile
 from pathlib import Path

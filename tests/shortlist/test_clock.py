@@ -1,4 +1,4 @@
-"""The home's clock, and the cut between what one refresh reads and what the next one does."""
+"""The home's clock, and the cut time that separates the events of two refreshes."""
 
 import threading
 import time

@@ -1,3 +1,5 @@
+"""Loading TOML configs and settings: types, error messages, paths relative to the file."""
+
 import re
 from pathlib import Path
 

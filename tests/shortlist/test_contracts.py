@@ -1,3 +1,5 @@
+"""Checks of tables against their contracts, the sort key, and event codes."""
+
 import pyarrow as pa
 import pytest
 

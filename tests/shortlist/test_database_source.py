@@ -1,4 +1,4 @@
-"""Databases as a source, for real: SQLite always, PostgreSQL on a server that the test starts."""
+"""Reading from real databases: SQLite always, PostgreSQL on a server started by the test."""
 
 import json
 import os

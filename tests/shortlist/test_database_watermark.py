@@ -1,4 +1,4 @@
-"""Where the next run reads on: exact values, and rows that were committed late."""
+"""Watermarks of database sources: exact values, and rows that are committed late."""
 
 import sqlite3
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""States by kind of event against an oracle that looks at every event again, and against pushes."""
+"""Event-group states, compared with a slow oracle and with event-by-event updates."""
 
 import tempfile
 from pathlib import Path

@@ -1,5 +1,7 @@
-"""Point in time, against an oracle that looks at every event again: nothing that happened at or
-after a moment, nothing that had not arrived by then; one part more says what building anew says.
+"""Point-in-time correctness of states, compared with an oracle that reads all events.
+
+A state contains no event that happened at or after its time, or arrived later. Adding parts gives
+the same rows as a full rebuild.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""finalize by hand: every expected value is written as arithmetic."""
+"""`finalize` with expected values written as arithmetic."""
 
 import math
 

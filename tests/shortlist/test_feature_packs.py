@@ -1,4 +1,4 @@
-"""Feature packs: alignment to a vocabulary, refusal of another schema, the pointer."""
+"""Feature packs: alignment to a vocabulary, refusal of another schema, and the pointer file."""
 
 import dataclasses
 import time

@@ -1,4 +1,4 @@
-"""Snapshots in many parts: what they say, and what a day more costs, stays the same."""
+"""Snapshots in many parts: merging keeps the rows, and interrupted builds leave no partial data."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Profiles of people without events, and builds that fail or have nothing to build."""
+"""Profiles of users without events, and state builds that fail or have no events."""
 
 from pathlib import Path
 from typing import Any

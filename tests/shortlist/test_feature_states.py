@@ -1,4 +1,4 @@
-"""Batch states against the push handler and against a slow oracle that cannot look ahead."""
+"""Batch states, compared with event-by-event updates and with a slow point-in-time oracle."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""Files with a column mapping: every format gives the same batch, streamed into a folder."""
+"""Files with a column mapping: all formats give the same batch."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Locks of a home, between real processes."""
+"""Locks of a home between real processes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Which texts are refused as ids: the service and validation refuse the same ones."""
+"""Invalid ids: the service and validation refuse the same values."""
 
 import json
 

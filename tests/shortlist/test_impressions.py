@@ -1,4 +1,4 @@
-"""Shown lists become impression events of the lake, each once, known from their ingest on."""
+"""Shown lists become impression events of the lake, each once, known from their ingest."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The lake: idempotent publishing, upserts, order, and no half-written state."""
+"""The lake: idempotent publishing, upserts, sort order, and no partially written state."""
 
 from pathlib import Path
 

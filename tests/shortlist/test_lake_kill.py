@@ -1,6 +1,6 @@
-"""Killing a writer at random moments leaves the lake as before or as after, and the next run works.
+"""Killing a writer at random times leaves the old or the new snapshot, and the next run works.
 
-A seeded ten in `make test`, a hundred in `make endurance`.
+`make test` runs ten seeded kills, `make endurance` a hundred.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Metrics by hand: expected values are written as the arithmetic that gives them."""
+"""Metrics with expected values written as arithmetic."""
 
 from math import log2
 

@@ -1,4 +1,4 @@
-"""Times in another unit than microseconds are told by their size, and the unit is named."""
+"""Times in other units than microseconds are recognised by their size; the error names the unit."""
 
 from datetime import UTC, datetime
 

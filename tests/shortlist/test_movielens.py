@@ -1,4 +1,4 @@
-"""MovieLens-100K from both origins: the same events, strict reading, a cache that is verified."""
+"""MovieLens-100K from both download sources: equal events, strict parsing, and a verified cache."""
 
 import hashlib
 import zipfile

@@ -1,4 +1,4 @@
-"""JSON without NaN, written whole."""
+"""JSON without NaN, and atomic writing of JSON files."""
 
 import json
 

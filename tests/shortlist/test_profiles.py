@@ -1,4 +1,4 @@
-"""User attributes become small codes; what describes nobody or everybody apart is left out."""
+"""User attributes become integer codes; attributes that don't distinguish groups are left out."""
 
 import json
 from collections import Counter

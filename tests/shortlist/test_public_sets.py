@@ -1,4 +1,4 @@
-"""Named public sets, on small files of the same form as the real ones."""
+"""Readers of named public data sets, on small files in the original formats."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""A release is published whole, verified when opened, and promoted by one pointer."""
+"""Releases: atomic publishing, verification on opening, promotion and rollback by one pointer."""
 
 import json
 

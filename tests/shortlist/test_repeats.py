@@ -1,4 +1,4 @@
-"""Whether what somebody consumed may be recommended again: settings, requests, what is left out."""
+"""The setting `repeats`: parsing, requests, filters, the `personal` source, and refusals."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""States of searches against an oracle that looks at every event again, and against pushes."""
+"""Search states, compared with an oracle that reads all events and with event-by-event updates."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The service's own files as a source: posted events become a batch, shown lists a SERVING_LOG."""
+"""The service's files as a source: posted events become a batch, shown lists a SERVING_LOG."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Windows and requests: nothing of the future in a history, nothing seen among the relevant."""
+"""Windows and requests: histories contain no future events, relevant items are new to the user."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""The row that was served is found by the time of its newest event, not by its stamp."""
+"""A served state's stored row is found by the time of its newest event, not by its stamp."""
 
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Encoding, decoding, saving and errors of vocabularies."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Heartbeats of workers: who serves what, and whose file is only left over."""
+"""Heartbeats of service workers: content, age limits, and removal of stale files."""
 
 import json
 import os

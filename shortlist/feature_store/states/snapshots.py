@@ -35,9 +35,11 @@ class Snapshots:
     low_rating: float | None
     """Ratings up to this value refuse their item."""
     like_threshold: float | None
-    """Ratings this high are also likes: the lake has these, posted events that are newer don't."""
+    """Ratings of at least this value are also likes. The lake stores these likes; for newer posted
+    events the tail derives them.
+    """
     exclude: tuple[str, ...]
-    """Events that the lake leaves out, and the tail of posted events with it."""
+    """SQL conditions of events that the lake and the tail leave out."""
     folders: dict[str, dict[str, Any]]
     """Lake folder -> {"files": {name: hash of the footer}, "known": fingerprint}.
 
