@@ -15,7 +15,7 @@ from shortlist.datasets.config import DataConfig, FilesConfig
 from shortlist.datasets.guess.sample import Guess, Sample
 from shortlist.datasets.mapping import items_sql, users_sql
 from shortlist.datasets.staging import staged_events_sql
-from shortlist.ids import NOTHING
+from shortlist.ids import MISSING_ID_WORDS
 from shortlist.lake.engine import quoted
 from shortlist.validation import Rule, ValidateConfig, rules_for
 from shortlist.validation.foresight import Refused, would_refuse
@@ -87,7 +87,7 @@ def _exclude(
 
 def _remedies(run: dict[str, Any]) -> dict[str, str]:
     """{rule: condition of `exclude` on the rows that break it}."""
-    no_id = ", ".join(quoted(one) for one in NOTHING)
+    no_id = ", ".join(quoted(one) for one in MISSING_ID_WORDS)
     searches = ", ".join(quoted(one) for one in WITHOUT_ITEM)
     out = {
         "user_id.required": "user_id IS NULL",
