@@ -25,8 +25,8 @@ class Moment:
 
     user: np.ndarray  # (S,) int64 rows
     taste: np.ndarray  # (S, D) float32: the user's taste plus the session's mood
-    boredom: np.ndarray  # (S, T) float32
-    trust: np.ndarray  # (S,) float32
+    boredom: np.ndarray  # (S, T) float32, 0 to 1
+    trust: np.ndarray  # (S,) float32, 0 to 1
     intent: np.ndarray  # (S,) float32: the session's intent to buy, added to the cart's log-odds
     price_sense: np.ndarray  # (S,) float32
     activity: np.ndarray  # (S,) float32: probability of a visit on a weekday at full trust

@@ -99,12 +99,12 @@ class Events:
             times.append(time[at])
             values.append(np.full(len(at), np.nan) if value is None else value[at])
 
-        asked = np.flatnonzero((page.topic >= 0) & (item[:, 0] != NO_ITEM))
+        searches = np.flatnonzero((page.topic >= 0) & (item[:, 0] != NO_ITEM))
         kinds.append("search")  # a search event names its first result
-        rows.append(asked)
-        places.append(np.zeros(len(asked), dtype=np.int64))
-        times.append(page.at[asked] - SECOND)
-        values.append(np.full(len(asked), np.nan))
+        rows.append(searches)
+        places.append(np.zeros(len(searches), dtype=np.int64))
+        times.append(page.at[searches] - SECOND)
+        values.append(np.full(len(searches), np.nan))
         at, done = outcome.at, outcome.done
         add("click", np.ones(len(at), dtype=bool), at, None)
         add("view", outcome.view, at + SECOND // 2, None)

@@ -85,7 +85,7 @@ class Oracle:
         c = chances(params, self.world.items, moment, slate)
         return (examination(params, slate.shape[1]) * c.attraction * c.satisfaction).sum(1)
 
-    def worth(self, moment: Moment, item: np.ndarray, objective: Objective) -> np.ndarray:
+    def item_values(self, moment: Moment, item: np.ndarray, objective: Objective) -> np.ndarray:
         """(S, M) item rows -> (S, M): expected contribution to the objective if examined.
 
         For "retention" this is the satisfaction: retention depends on the slate only through
@@ -119,12 +119,12 @@ class Oracle:
         for start in range(0, len(out), step):
             rows = np.arange(start, min(start + step, len(out)))
             here = np.broadcast_to(item, (len(rows), n))
-            worth = self.worth(moment.take(rows), here, objective)
+            values = self.item_values(moment.take(rows), here, objective)
             if allowed is not None:
-                worth = np.where(allowed[rows, :n], worth, -np.inf)
+                values = np.where(allowed[rows, :n], values, -np.inf)
             depth = min(k, n)
-            part = np.argpartition(-worth, depth - 1, axis=1)[:, :depth]
-            value = np.take_along_axis(worth, part, axis=1)
+            part = np.argpartition(-values, depth - 1, axis=1)[:, :depth]
+            value = np.take_along_axis(values, part, axis=1)
             order = np.argsort(-value, axis=1, kind="stable")
             best = np.take_along_axis(part, order, axis=1)
             useful = np.take_along_axis(value, order, axis=1) > 0

@@ -92,7 +92,7 @@ def draw_outcome(
     share = rng.beta(params.watch_spread * share, params.watch_spread * (1 - share))
     watched = np.where(view, items.seconds[clicked] * share, 0.0)
     rated = view & (draw[4] < params.rating)
-    asked = view & (draw[6] < params.survey)
+    surveyed_items = view & (draw[6] < params.survey)
     answers = params.survey_answer * np.where(satisfaction < -0.5, 0.5, 1.0)
     opinion = 3 + 1.6 * satisfaction
     blur = rng.standard_normal((2, n), dtype=np.float32) * 0.4
@@ -118,7 +118,7 @@ def draw_outcome(
         liked=view & (draw[7] < params.like * np.clip(satisfaction, 0, 1)),
         disliked=view & (draw[8] < params.like * np.clip(-satisfaction, 0, 1)),
         surveyed=np.where(
-            asked & (draw[9] < answers), np.clip(np.round(opinion + blur[1]), 1, 5), 0
+            surveyed_items & (draw[9] < answers), np.clip(np.round(opinion + blur[1]), 1, 5), 0
         ),
         hidden=_hide(params.hide, u, examined, attracted, liked),
         satisfied=np.bincount(row, weights=satisfaction, minlength=pages),

@@ -58,7 +58,7 @@ def stream(
     edges = [*range(0, world.num_users, size), world.num_users]
     states = [State.fresh(world, a, b) for a, b in pairwise(edges)]
 
-    def live(state: State, logging: LoggingPolicy) -> pa.Table:
+    def run_day(state: State, logging: LoggingPolicy) -> pa.Table:
         events = Events.concat(simulate_day(world, state, logging.day, logging=logging))
         return publisher.interactions(events, ingested_at=ingested_at)
 
@@ -72,7 +72,7 @@ def stream(
                     continue
                 while len(under_way) > threads or any(state is other for other, _ in under_way):
                     yield under_way.popleft()[1].result()
-                under_way.append((state, pool.submit(live, state, logging)))
+                under_way.append((state, pool.submit(run_day, state, logging)))
         while under_way:
             yield under_way.popleft()[1].result()
 

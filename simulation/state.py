@@ -31,8 +31,8 @@ class State:
 
     first: int
     taste: np.ndarray  # (U, D) float32
-    boredom: np.ndarray  # (U, T) float32
-    trust: np.ndarray  # (U,) float32
+    boredom: np.ndarray  # (U, T) float32, 0 to 1
+    trust: np.ndarray  # (U,) float32, 0 to 1
     left: np.ndarray  # (U,) bool: churned
     touched: np.ndarray  # (U,) int64: day of the last update of taste and boredom
     stocked: np.ndarray  # (U, P) float64: day on which each staple was last bought

@@ -177,8 +177,8 @@ def _numbered(letter: str, n: int) -> pa.Array:
 
 def _if_requested(values: pa.Array, events: Events) -> pa.Array:
     """`values`, set to null for events without a request, such as returns."""
-    asked = events.request != NO_REQUEST
-    return values if asked.all() else pc.if_else(pa.array(asked), values, None)
+    requested = events.request != NO_REQUEST
+    return values if requested.all() else pc.if_else(pa.array(requested), values, None)
 
 
 def _sparse(n: int, rows: np.ndarray, texts: pa.Array) -> pa.Array:

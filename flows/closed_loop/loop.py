@@ -113,7 +113,7 @@ class ArmLoop:
         return RecommendPolicy(setting, self.arm, self.store, self.recommender, shadow)
 
     def _update_models(self, day: int) -> None:
-        """Retrain the models if the schedule says so; update catalogue and item features."""
+        """Retrain the models if a training is due; update catalogue and item features."""
         due = self._due(day)
         if due != self.fitted:
             before = [log for log in self.logs if log.day < due]

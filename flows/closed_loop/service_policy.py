@@ -33,7 +33,7 @@ class ServicePolicy:
     setting: Setting
     client: ShortlistClient
     connections: int = 4
-    asked: list[str] = field(default_factory=list)
+    request_ids: list[str] = field(default_factory=list)
     """request_id of each home page of the last round, in the order of pages."""
 
     def slates(
@@ -42,7 +42,7 @@ class ServicePolicy:
         """As `Policy.slates`, with a propensity of 1; raises ServiceError."""
         row_of = self.setting.item_rows
         item = np.full((len(page.user), k), NO_ITEM)
-        self.asked = []
+        self.request_ids = []
 
         def ask(row: int):
             return self.client.recommend(
@@ -57,7 +57,7 @@ class ServicePolicy:
 
         with ThreadPoolExecutor(self.connections) as pool:
             for row, answer in enumerate(pool.map(ask, range(len(page.user)))):
-                self.asked.append(answer.request_id)
+                self.request_ids.append(answer.request_id)
                 for place, shown in enumerate(answer.items):
                     item[row, place] = row_of[shown.item_id]
         return item, np.ones(item.shape)
@@ -95,7 +95,7 @@ class EventPoster:
         table = publisher.interactions(shown.events, ingested_at=0)
         home = np.flatnonzero(shown.page.topic < 0)
         own = publisher.request_ids(shown.request[home])
-        of_service = dict(zip(own, self.policy.asked, strict=True))
+        of_service = dict(zip(own, self.policy.request_ids, strict=True))
         ids = [of_service.get(name, name) for name in table.column(c.REQUEST_ID).to_pylist()]
         at = table.schema.get_field_index(c.REQUEST_ID)
         return table.set_column(at, c.REQUEST_ID, pa.array(ids, pa.string()))

@@ -47,11 +47,11 @@ class Recorder:
 
     def __init__(self, item_ids: list[str]):
         self.item_ids = item_ids
-        self.asked: list[RecommendRequest] = []
+        self.requests: list[RecommendRequest] = []
         self.posts: list[list] = []
 
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
-        self.asked.append(request)
+        self.requests.append(request)
         items = [
             Item(item_id=item_id, title="", score=1.0, rank=rank, source="item_knn")
             for rank, item_id in enumerate(self.item_ids[: request.k - 2], start=1)
@@ -91,7 +91,7 @@ def told(setting) -> SimpleNamespace:
 def test_a_page_is_asked_for_its_own_moment_and_filled_as_answered(setting, told):
     first = told.rounds[0]
     home = np.flatnonzero(first.page.topic < 0)
-    asked = {request.user_id: request for request in told.recorder.asked[: len(home)]}
+    asked = {request.user_id: request for request in told.recorder.requests[: len(home)]}
     for row in home:
         request = asked[setting.user_ids[first.page.user[row]]]
         assert request.at == first.page.at[row]

@@ -19,7 +19,7 @@ from simulation.text import PRAISE, REVIEWS
 VECTORS = ("vector_image", "vector_audio", "vector_video")
 NOTHING = 0.05
 """Limit for columns that should explain nothing; allows for chance with 1,500 items."""
-MEANT = {
+INTENDED = {
     ("price", "quality"): 0.15,  # good things cost a little more
     ("description", "quality"): 0.75,  # praise follows quality, with noise
     ("price", "promise"): 0.08,  # promise = appeal - quality, so it correlates through quality
@@ -122,19 +122,19 @@ def test_columns_are_the_contracts_and_nothing_more(items, events, world):
     assert keys == {"age", "country"}
 
 
-def test_no_item_column_tells_a_latent_beyond_what_is_meant(items, world):
+def test_item_columns_explain_latents_only_up_to_the_limit(items, world):
     for name, (rows, column) in published(items).items():
         for latent, truth in item_latents(world).items():
-            limit = MEANT.get((name, latent), NOTHING)
+            limit = INTENDED.get((name, latent), NOTHING)
             found = explained(truth[rows], column)
             assert found < limit, f"{name} tells {found:.3f} of {latent}"
 
 
-def test_what_is_meant_to_be_told_is_told(items, world):
+def test_intended_correlations_are_present(items, world):
     columns = published(items)
-    for name, latent in MEANT:
+    for name, latent in INTENDED:
         found = explained(item_latents(world)[latent], columns[name][1])
-        assert found > MEANT[name, latent] / 3, f"{name} says nothing of {latent}"
+        assert found > INTENDED[name, latent] / 3, f"{name} says nothing of {latent}"
 
 
 def test_no_vector_is_the_latent_vector(items, world):
@@ -150,7 +150,7 @@ def test_no_vector_is_the_latent_vector(items, world):
     assert max(told) < 0.85
 
 
-def test_ids_say_when_somebody_came_and_nothing_else(items, world):
+def test_ids_reveal_only_the_order_of_arrival(items, world):
     ids = items.column("item_id").to_pylist()
     assert ids == [f"i{row + 1:07d}" for row in range(world.num_items)]
     titles = items.column("title").to_pylist()
@@ -159,7 +159,7 @@ def test_ids_say_when_somebody_came_and_nothing_else(items, world):
     assert all(items.column("available").to_pylist())
 
 
-def test_no_user_column_tells_a_latent(world):
+def test_user_columns_do_not_reveal_latents(world):
     """Age correlates with the favourite topic; no column reveals activity or device."""
     table = Publisher(world).users(0, world.num_users)
     rows = [dict(row) for row in table.column("attributes").to_pylist()]

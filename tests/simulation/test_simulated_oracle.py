@@ -121,8 +121,10 @@ def test_the_oracles_expectation_is_the_mean_of_many_draws(drawn, what):
 def test_expected_retention_is_the_mean_over_drawn_pages(world, trust, pleases):
     """Mean over drawn pages of P(stay) x P(visit) at the trust after the page, clipped to 0..1."""
     one = replace(moments(world, np.array([7])), trust=np.array([trust], dtype=np.float32))
-    worth = Oracle(world).worth(one, np.arange(world.items_on(3))[None], "satisfaction")[0]
-    slate = np.argsort(-worth if pleases else worth)[None, :6]
+    item_values = Oracle(world).item_values(
+        one, np.arange(world.items_on(3))[None], "satisfaction"
+    )[0]
+    slate = np.argsort(-item_values if pleases else item_values)[None, :6]
     out = draws_of(world, one, slate, draws=150_000)
     params, population = world.config.behaviour, world.config.population
     page_worth = params.trust_neutral + params.trust_gain * out.satisfied
@@ -148,8 +150,8 @@ def test_expected_retention_is_what_arithmetic_gives_for_two_places(world, noise
     for clicks in itertools.product([0, 1], repeat=2):
         chance = np.prod(np.where(clicks, clicked, 1 - clicked))
         sums = satisfaction[0] @ clicks + noise * np.sqrt(sum(clicks)) * z
-        worth = params.trust_neutral + params.trust_gain * sums
-        after = np.clip(trust + params.trust_rate * (worth - trust), 0, 1)
+        item_values = params.trust_neutral + params.trust_gain * sums
+        after = np.clip(trust + params.trust_rate * (item_values - trust), 0, 1)
         visit = 0.4 * (params.visit_floor + (1 - params.visit_floor) * after)
         wanted += chance * normal @ ((1 - config.population.churn * (1 - after)) * visit)
     found = return_chance(
