@@ -139,7 +139,7 @@ def check(table: pa.Table, schema: pa.Schema, *, where: str) -> pa.Table:
             if not field.nullable:
                 raise ContractError(
                     f"{where}: required column '{field.name}' is missing;"
-                    f" there are {', '.join(table.column_names)}"
+                    f" the table has {', '.join(table.column_names)}"
                 )
             arrays.append(pa.nulls(table.num_rows, field.type))
             continue

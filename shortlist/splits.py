@@ -70,7 +70,7 @@ def split_windows(times: np.ndarray, fractions: tuple[float, ...]) -> Windows:
             raise SplitError(
                 f"window '{name}' is empty: {len(times)} events over"
                 f" {len(np.unique(times))} distinct times are too few for shares {list(fractions)};"
-                " want more events, or larger shares of it in [split] fractions"
+                f" want more events, or a larger share for '{name}' in [split] fractions"
             )
     return Windows(edges)
 

@@ -22,7 +22,7 @@ def tick_length(text: str) -> int:
     found = re.fullmatch(r"(\d{1,4})([mhd])", text)
     length = int(found[1]) * UNITS[found[2]] if found else 0
     if length == 0 or DAILY % length:
-        raise ValueError(f"tick is {text!r}, want a whole part of a day like '30m', '1h' or '1d'")
+        raise ValueError(f"tick is {text!r}, want a length that divides a day: '30m', '1h', '1d'")
     return length
 
 

@@ -1,5 +1,6 @@
-"""The feature store. Only this package and feature_repo import Feast, and here mostly inside
-functions, because the import is slow.
+"""The feature store. Only this package and feature_repo import Feast.
+
+Importing this package doesn't import Feast, which is slow: functions import it when needed.
 """
 
 from shortlist.feature_store.home_time import home_clock

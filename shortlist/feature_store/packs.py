@@ -58,7 +58,9 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
     grid = tick_of(settings.features)
     wrong = [tick for tick in ticks if tick % grid]
     if wrong:
-        raise PackError(f"pack tick {wrong[0]} us is not on the grid of the states ({grid} us)")
+        raise PackError(
+            f"pack tick {wrong[0]} us is not a multiple of the states' tick length ({grid} us)"
+        )
     store = open_store(settings)
     item_ids = _item_ids(settings.features)
     unique = np.unique(np.asarray(ticks, dtype=np.int64))

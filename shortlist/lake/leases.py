@@ -68,10 +68,10 @@ def _leases(root: Path) -> dict[str, int]:
 
 
 def _read(root: Path) -> dict[str, dict[str, Any]]:
-    """{holder: lease} of all that are there."""
+    """All lease files, as {holder: lease}."""
     found = {}
     for path in (root / "leases").glob("[!.]*.json"):
-        with suppress(FileNotFoundError):  # given back meanwhile
+        with suppress(FileNotFoundError):  # the run ended its lease meanwhile
             found[path.stem] = json.loads(path.read_text())
     return found
 

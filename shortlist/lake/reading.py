@@ -38,7 +38,9 @@ class Lake:
             return current_folder(self.root)
         folder = self.root / "snapshots" / f"{self.version:06d}"
         if not folder.is_dir():
-            raise LakeError(f"{folder}: the snapshot is gone; start a new run with `shortlist run`")
+            raise LakeError(
+                f"{folder}: the snapshot was removed; start a new run with `shortlist run`"
+            )
         return folder
 
     @property
@@ -145,7 +147,8 @@ class Lake:
         if table.num_rows == 0 and event_types is not None:
             raise LakeError(
                 f"{self.root}: no events of type {', '.join(event_types)} in"
-                f" {len(parts)} partitions{'' if since is until is None else ' in that time'}"
+                f" {len(parts)} partitions"
+                f"{'' if since is until is None else ' in the requested time range'}"
             )
         return table
 

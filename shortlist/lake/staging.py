@@ -151,7 +151,7 @@ def open_staged(root: Path, batch_id: str) -> tuple[Path, StagedBatch]:
         there = sorted(p.name for p in (root / "incoming").glob("[!.]*"))
         raise LakeError(
             f"{folder}: batch '{batch_id}' was not ingested (run `shortlist ingest`);"
-            f" waiting are {', '.join(there) or 'none'}"
+            f" ingested batches: {', '.join(there) or 'none'}"
         ) from None
     content["create"] = tuple(content["create"])
     content["files"] = tuple(content["files"])

@@ -242,7 +242,7 @@ def test_packs_hold_the_states_of_their_tick(home: Settings) -> None:
 
 
 def test_a_tick_is_on_the_grid_of_the_states(home: Settings) -> None:
-    with pytest.raises(PackError, match="not on the grid"):
+    with pytest.raises(PackError, match="not a multiple of the states' tick length"):
         read_pack_history(home, [START, START + DAY // 2])
 
 

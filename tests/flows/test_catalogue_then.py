@@ -118,7 +118,7 @@ def test_the_tick_is_an_hour_on_the_wall_clock_and_of_what_the_features_were_bui
     wall = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"clock": "wall"})})
     assert (CONFIG.tick, wall.tick) == (DAY, DAY // 24)
     six = CONFIG.model_copy(update={"features": FeaturesConfig(tick="6h")})
-    with pytest.raises(ValueError, match="whole part of a day"):
+    with pytest.raises(ValueError, match="want a length that divides a day"):
         FeaturesConfig(tick="7h")
     with pytest.raises(FeatureStoreError, match=r"86400 s, the run's .* tick is 21600 s"):
         lived(house, config=six)

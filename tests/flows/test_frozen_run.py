@@ -99,7 +99,7 @@ def test_the_snapshot_goes_when_the_run_has_ended(house: House, started: Run) ->
     assert started.lake(house.settings).interactions().num_rows == 60
     started.end(house.settings)
     commit(house, KEPT_SNAPSHOTS)
-    with pytest.raises(LakeError, match="the snapshot is gone; start a new run"):
+    with pytest.raises(LakeError, match="the snapshot was removed; start a new run"):
         started.lake(house.settings).interactions()
 
 

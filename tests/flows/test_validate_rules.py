@@ -142,7 +142,7 @@ def test_bots_can_be_held_back(house: House) -> None:
 
 
 def test_a_batch_that_is_not_there_is_named(house: House) -> None:
-    with pytest.raises(LakeError, match=r"batch 'b7' was not ingested .* waiting are none"):
+    with pytest.raises(LakeError, match=r"batch 'b7' was not ingested .* ingested batches: none"):
         validate_batch(house.settings, "b7", GENEROUS, clock="replay")
 
 

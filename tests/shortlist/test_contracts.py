@@ -38,7 +38,7 @@ def test_floating_ids_are_refused_with_the_likely_reason():
 
 
 def test_a_missing_required_column_names_what_is_there():
-    with pytest.raises(ContractError, match="required column 'user_id' is missing; there are name"):
+    with pytest.raises(ContractError, match="column 'user_id' is missing; the table has name"):
         check(pa.table({"name": ["a"]}), USERS, where="u")
 
 

@@ -145,8 +145,8 @@ class AsofOfflineStore(DuckDBOfflineStore):
             events = [view.name for view in feature_views if _is_events(view)]
             if events:
                 raise FeatureStoreError(
-                    f"view {events[0]} holds single events and joins only by '{TIMESTAMP}', under"
-                    " its own names, not by the time of creation"
+                    f"view {events[0]} holds single events: it can be joined only by"
+                    f" '{TIMESTAMP}', without renamed columns, and not by creation time"
                 )
             return DuckDBOfflineStore.get_historical_features(
                 config,
