@@ -93,7 +93,7 @@ class RecommendRequest(Body):
     )
 
     @model_validator(mode="after")
-    def _somebody(self) -> "RecommendRequest":
+    def _has_user_or_items(self) -> "RecommendRequest":
         if self.user_id is None and self.recent_items is None:
             raise ValueError("give user_id, or recent_items (a list of item ids, may be empty)")
         return self

@@ -149,12 +149,12 @@ def apply(settings: Settings) -> "FeatureStore":
     settings.feast.mkdir(parents=True, exist_ok=True)
     with _home(settings):
         namespace = runpy.run_path(str(REPO / "definitions.py"))
-    kinds = (Entity, DataSource, FeatureView, OnDemandFeatureView, FeatureService)
+    feast_types = (Entity, DataSource, FeatureView, OnDemandFeatureView, FeatureService)
     check_ttl(settings, [view for view in namespace.values() if isinstance(view, FeatureView)])
     store = FeatureStore(config=repo_config(settings))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="On demand feature view is an experimental")
-        store.apply([value for value in namespace.values() if isinstance(value, kinds)])
+        store.apply([value for value in namespace.values() if isinstance(value, feast_types)])
     return _remember(settings, store)
 
 

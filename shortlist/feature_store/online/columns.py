@@ -33,18 +33,18 @@ class Column:
 
 def column_of(dtype: FeastType) -> Column:
     """The column for a Feast type; types without a native form are stored as protobuf bytes."""
-    kind = dtype.to_value_type()
-    if kind in (ValueType.DOUBLE, ValueType.FLOAT):
-        name = "double_val" if kind == ValueType.DOUBLE else "float_val"
+    value_type = dtype.to_value_type()
+    if value_type in (ValueType.DOUBLE, ValueType.FLOAT):
+        name = "double_val" if value_type == ValueType.DOUBLE else "float_val"
         return _scalar("REAL", name, stored=_without_nan, read=_with_nan)
-    if kind in _PLAIN:
-        sql_type, name = _PLAIN[kind]
+    if value_type in _PLAIN:
+        sql_type, name = _PLAIN[value_type]
         return _scalar(sql_type, name)
-    if kind == ValueType.BOOL:
+    if value_type == ValueType.BOOL:
         return _scalar("INTEGER", "bool_val", stored=int, read=bool)
-    if kind in _ARRAYS:
-        return _array(*_ARRAYS[kind])
-    if kind == ValueType.STRING_LIST:
+    if value_type in _ARRAYS:
+        return _array(*_ARRAYS[value_type])
+    if value_type == ValueType.STRING_LIST:
         return Column(
             "TEXT",
             of_proto=lambda v: json.dumps(list(v.string_list_val.val)) if _set(v) else None,
@@ -60,7 +60,7 @@ def column_of(dtype: FeastType) -> Column:
         of_proto=lambda v: v.SerializeToString() if _set(v) else None,
         of_arrow=lambda values: [
             value.SerializeToString() if value.WhichOneof("val") else None
-            for value in python_values_to_proto_values(values.to_pylist(), kind)
+            for value in python_values_to_proto_values(values.to_pylist(), value_type)
         ],
         to_proto=lambda v: Value() if v is None else Value.FromString(v),
     )

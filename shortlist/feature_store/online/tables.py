@@ -64,8 +64,8 @@ def make_table(
         connection.execute(f"DROP TABLE {name}")
         connection.execute("DELETE FROM materialized WHERE view = ?", (view.name,))
     fields = ", ".join(
-        f"{quoted(column)} {kind}{' PRIMARY KEY' if column == 'entity_key' else ''}"
-        for column, kind in wanted.items()
+        f"{quoted(column)} {sql_type}{' PRIMARY KEY' if column == 'entity_key' else ''}"
+        for column, sql_type in wanted.items()
     )
     connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({fields})")
 
