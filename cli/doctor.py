@@ -85,7 +85,7 @@ def _lake(settings: Settings) -> tuple[str, str]:
 def _features(settings: Settings) -> tuple[str, str]:
     files = sorted(settings.features.rglob("*.parquet"))
     if not files:
-        return "fail", f"no snapshots in {settings.features}; run `shortlist featurize`"
+        return "fail", f"no snapshots in {settings.features}; run `shortlist refresh`"
     newest = max(file.stat().st_mtime for file in files)
     return "ok", f"{len(files)} snapshot files, written {_age(newest)}"
 
@@ -107,7 +107,7 @@ def _online_store(settings: Settings) -> tuple[str, str]:
         return "ok", f"Redis answers at {url.rsplit('@', 1)[-1]}"
     files = sorted(settings.feast.glob("*online*.db"))
     if not files:
-        return "fail", f"none in {settings.feast}; run `shortlist featurize`"
+        return "fail", f"none in {settings.feast}; run `shortlist refresh`"
     with sqlite3.connect(f"file:{files[0]}?mode=ro", uri=True) as connection:
         mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
         query = "SELECT count(*) FROM sqlite_master WHERE type='table'"

@@ -15,7 +15,17 @@ from typing import Any
 import typer
 
 from cli import show
-from cli.commands import care, features, init, pipeline, quarantine, releases, serving, simulate
+from cli.commands import (
+    care,
+    features,
+    init,
+    pipeline,
+    quarantine,
+    releases,
+    serving,
+    simulate,
+    steps,
+)
 
 app = typer.Typer(
     name="shortlist",
@@ -53,7 +63,7 @@ def _in_panels(*parts: typer.Typer) -> None:
 _in_panels(
     *(
         part.app
-        for part in (init, pipeline, quarantine, features, serving, releases, care, simulate)
+        for part in (init, pipeline, steps, quarantine, features, serving, releases, care, simulate)
     )
 )
 

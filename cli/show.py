@@ -59,7 +59,8 @@ def summary(content: dict[str, Any]) -> None:
     gates(content)
     if "monitor" in content:
         guardrails(content["monitor"])
-    account(content["data"])
+    if content["data"] is not None:
+        account(content["data"])
     steps = Table(title="Seconds by step", title_justify="left")
     for name in content["seconds"]:
         steps.add_column(name, justify="right")

@@ -1,6 +1,6 @@
 """Promote: if every gate passes, the release pointer moves; otherwise nothing changes."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,12 @@ from prefect import flow
 from flows.releases.acknowledge import wait_for_workers
 from flows.releases.gates import Gate, GatesConfig, Verdict, judge_gates
 from flows.rollback import LOCK_SECONDS
+from flows.runtime.configuration import CONFIGS
+from flows.runtime.runs import Run, RunError
 from shortlist.audit import write_audit
 from shortlist.config import Settings, load_toml
 from shortlist.home_lock import home_lock
+from shortlist.lake.leases import held_by_another
 from shortlist.release import ReleaseError, ReleaseStore
 
 
@@ -55,3 +58,48 @@ def judge(store: ReleaseStore, release_id: str, config: GatesConfig) -> Verdict:
         return judge_gates(store.open(release_id), config, history=store.history())
     except ReleaseError as error:
         return Verdict([Gate("integrity", False, None, None, str(error))])
+
+
+@dataclass(frozen=True)
+class Found:
+    """A release, and the gates that it has to pass."""
+
+    release_id: str
+    gates: Path = CONFIGS / "gates.toml"
+
+
+def find_release(
+    settings: Settings, release_id: str | None, *, run_id: str | None, of: str | None
+) -> Found:
+    """The release to promote: the named one, that of a run, or the newest.
+
+    Args:
+        of: the name of a configuration: the release of its newest run.
+
+    Raises:
+        RunError: no such run, or it isn't packaged.
+        ReleaseError: there is no release, or one was named beside a run.
+    """
+    by_run = run_id is not None or of is not None
+    if release_id is not None:
+        if by_run:
+            raise ReleaseError("want a release, or a run or its configuration, not both")
+        return Found(release_id)
+    if by_run:
+        run = Run.open(settings, run_id, of=of)
+        packaged = run.read("release.json", made_by="package")
+        return Found(packaged["release_id"], run.config.gates)
+    ids = ReleaseStore(settings.releases).ids()
+    if not ids:
+        raise ReleaseError(f"{settings.releases}: no release there; run `shortlist run` first")
+    return Found(ids[-1])
+
+
+def end_run_of(settings: Settings, release_id: str) -> None:
+    """End the run that made a release, unless another process still works on it."""
+    try:
+        run = Run.open(settings, ReleaseStore(settings.releases).open(release_id).about["run_id"])
+    except RunError:  # its folder was removed
+        return
+    if not held_by_another(settings.lake, run.run_id):
+        run.end(settings)

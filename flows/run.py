@@ -25,6 +25,7 @@ from flows.validate import validate_flow
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.home_lock import home_lock
+from shortlist.lake import Lake
 from shortlist.validation.hold_back import held_back_events
 
 WEEK = 7 * c.MICROSECONDS_PER_DAY
@@ -37,25 +38,21 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
     Args:
         monitor: replay what a demo has held back, refresh and monitor.
         resume: id of a run that didn't end: it goes on after its last finished step, with its own
-            config.
+            config. The result of a step that a command ran alone counts as well.
     """
     settings = Settings()
-    run = None if resume is None else Run.open(settings, resume)
-    steps = Steps(run)
-    if run is None:
-        batch = steps.perform("ingest", ingest_flow, config.data)
-        steps.perform(
-            "validate", validate_flow, batch["batch_id"], config.validation, clock=config.data.clock
-        )
-        steps.perform("featurize", refresh, settings, config, source=False)
+    if resume is None:
+        run = Run.create(settings, config)
+        print(f"run: {run.run_id}; `shortlist run --resume {run.run_id}` goes on if it is cut off")
     else:
+        run = Run.open(settings, resume)
         config = run.config
+    steps = Steps(run)
+    if not run.is_frozen:
+        take_in(settings, config, steps)
+        steps.perform("featurize", refresh, settings, config, source=False)
     with home_lock(settings, "train", what="shortlist run"):
-        if run is None:
-            run = Run.start(settings, config)
-            steps.keep_in(run)
-        else:
-            run.renew_lease(settings)
+        run.freeze(settings)
         steps.perform("train", train_flow, run.run_id)
         evaluation = steps.perform("evaluate", evaluate_flow, run.run_id)
         packaged = steps.perform("package", package_flow, run.run_id)
@@ -83,6 +80,18 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
     run.write("summary.json", summary)
     run.end(settings)
     return summary
+
+
+def take_in(settings: Settings, config: RunConfig, steps: Steps) -> None:
+    """Ingest and validate. A batch that a killed run published without noting it is gone, so the
+    source is read again, which is quick where nothing is new.
+    """
+    batch = steps.perform("ingest", ingest_flow, config.data)
+    validated = steps.result("validate") is not None
+    if not validated and not Lake(settings.lake).incoming(batch["batch_id"]).is_dir():
+        batch = steps.redo("ingest", ingest_flow, config.data)
+    clock = config.data.clock
+    steps.perform("validate", validate_flow, batch["batch_id"], config.validation, clock=clock)
 
 
 def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, Any]:

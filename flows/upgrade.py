@@ -47,7 +47,8 @@ def upgrade(settings: Settings, config: RunConfig) -> dict[str, Any]:
         is a new release, "switched": False if running workers have to be stopped first}.
 
     Raises:
-        UpgradeError: the new release didn't pass a gate; nothing was changed.
+        UpgradeError: the new release didn't pass a gate, or another release serves than the one
+            that it was compared with; nothing was changed.
     """
     staged = settings.model_copy(
         update={"home": settings.home / "upgrade", "online_store": "sqlite"}
@@ -61,12 +62,9 @@ def upgrade(settings: Settings, config: RunConfig) -> dict[str, Any]:
         for reason in outdated:
             print(f"upgrade: {reason}")
         with home_lock(settings, "train", what="shortlist upgrade"):
-            release_id = build(settings, staged, config)
-        write_json(
-            ready,
-            {"schema": schema_hash(), "outdated": outdated, "release_id": release_id},
-        )
-    done = json.loads(ready.read_text())
+            built = build(settings, staged, config)
+        write_json(ready, {"schema": schema_hash(), "outdated": outdated} | built)
+    done = require_champion(settings, staged)
     result = {
         "outdated": done["outdated"],
         "release_id": done["release_id"] or ReleaseStore(settings.releases).current_id(),
@@ -81,7 +79,7 @@ def upgrade(settings: Settings, config: RunConfig) -> dict[str, Any]:
             " `shortlist upgrade` again for the switch, and start the service with this version"
         )
         return result | {"switched": False}
-    switch(settings, staged, config, release_id=done["release_id"])
+    switch(settings, staged, config)
     return result | {"switched": True}
 
 
@@ -123,11 +121,12 @@ def _unservable(settings: Settings) -> list[str]:
     return []
 
 
-def build(settings: Settings, staged: Settings, config: RunConfig) -> str | None:
+def build(settings: Settings, staged: Settings, config: RunConfig) -> dict[str, Any]:
     """Build features, and a release if the promoted one can't be loaded, in the home `staged`.
 
     Returns:
-        the id of the new release; None: the promoted one stays.
+        {"champion": the release that served, "release_id": the new one, None: the champion stays,
+        "spent": the loss budget that is spent after its promotion}.
     """
     shutil.rmtree(staged.home, ignore_errors=True)
     staged.home.mkdir(parents=True)
@@ -141,7 +140,11 @@ def build(settings: Settings, staged: Settings, config: RunConfig) -> str | None
     with at_home(staged.home):
         data = config.data
         featurize(staged, data.target_events, until=until, tick=config.tick, lists=data.lists)
-        return train_anew(staged, config) if _unservable(staged) else None
+        store = ReleaseStore(staged.releases)
+        champion = store.current_id()
+        release_id = train_anew(staged, config) if _unservable(staged) else None
+        spent = store.history().get(release_id or "", 0.0)
+    return {"champion": champion, "release_id": release_id, "spent": spent}
 
 
 def _link(source: Path, target: Path) -> None:
@@ -181,18 +184,39 @@ def train_anew(staged: Settings, config: RunConfig) -> str:
     return release_id
 
 
-def switch(
-    settings: Settings, staged: Settings, config: RunConfig, *, release_id: str | None
-) -> None:
+def require_champion(settings: Settings, staged: Settings) -> dict[str, Any]:
+    """What was built, if the release that served then still serves.
+
+    Raises:
+        UpgradeError: another one was promoted since. The next upgrade builds anew.
+    """
+    ready = staged.home / READY
+    built = json.loads(ready.read_text())
+    serving = ReleaseStore(settings.releases).current_id()
+    if serving not in (built["champion"], built["release_id"]):
+        ready.unlink()
+        raise UpgradeError(
+            f"release {serving} serves now, but the upgrade was built beside"
+            f" {built['champion'] or 'no release'} and compared with it. Nothing was changed: run"
+            " `shortlist upgrade` again while the earlier version serves; it builds anew"
+        )
+    return built
+
+
+def switch(settings: Settings, staged: Settings, config: RunConfig) -> None:
     """Put what was built in its place and take in what was posted since. No service runs.
 
     Each folder moves once, so a switch that was cut off is finished by the next one.
+
+    Raises:
+        UpgradeError: see `require_champion`.
     """
     before = settings.home / "before-upgrade"
     with (
         home_lock(settings, "refresh", what="shortlist upgrade", wait_seconds=REFRESH_WAIT),
         home_lock(settings, "release", what="shortlist upgrade", wait_seconds=LOCK_SECONDS),
     ):
+        built = require_champion(settings, staged)
         if all((staged.home / name).exists() for name in REPLACED):
             shutil.rmtree(before, ignore_errors=True)
         before.mkdir(exist_ok=True)
@@ -202,15 +226,19 @@ def switch(
                 if live.exists():
                     live.rename(before / name)
                 new.rename(live)
-        if release_id is not None:
-            take_release(settings, staged, release_id)
+        if built["release_id"] is not None:
+            take_release(settings, staged, built["release_id"], spent=built["spent"])
         refresh(settings, config)
     shutil.rmtree(staged.home)
     print(f"upgrade: done; the features of before are in {before}")
 
 
-def take_release(settings: Settings, staged: Settings, release_id: str) -> None:
-    """Move the new release and its run into the home, and the pointer to it."""
+def take_release(settings: Settings, staged: Settings, release_id: str, *, spent: float) -> None:
+    """Move the new release and its run into the home, and the pointer to it.
+
+    Args:
+        spent: the loss budget that is spent after this promotion.
+    """
     store = ReleaseStore(settings.releases)
     if (staged.releases / release_id).exists():
         (staged.releases / release_id).rename(settings.releases / release_id)
@@ -220,7 +248,7 @@ def take_release(settings: Settings, staged: Settings, release_id: str) -> None:
             run.rename(settings.runs / run.name)
     serving = store.current_id()
     if serving != release_id:
-        store.promote(release_id)
+        store.promote(release_id, spent=spent)
         reason = "made by another version of the code"
         write_audit(settings, "upgrade", before=serving, after=release_id, reason=reason)
 
@@ -228,6 +256,7 @@ def take_release(settings: Settings, staged: Settings, release_id: str) -> None:
 def _is_ready(path: Path) -> bool:
     """Whether an earlier call has built everything for this version."""
     try:
-        return json.loads(path.read_text())["schema"] == schema_hash()
+        built = json.loads(path.read_text())
+        return "champion" in built and built["schema"] == schema_hash()
     except (FileNotFoundError, ValueError, KeyError):
         return False

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 from prefect import flow, task
 from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
@@ -76,11 +77,13 @@ def told(result: dict[str, Any]) -> list[str]:
     lines += [f"warning: {warning}" for warning in result["warnings"]]
     if result["quarantine"]:
         lines.append(f"look with `shortlist quarantine show {result['batch_id']}`")
+    if withdrawn := result["withdrawn"]:
+        lines.append(f"{withdrawn:,} items are not in the catalogue any more and unavailable")
     if result["late"]:
         moment = datetime.fromtimestamp(result["stale_from"] / 1e6, UTC)
         lines.append(
             f"{result['late']:,} events came late: features after {moment:%Y-%m-%d %H:%M} UTC are"
-            " stale until `shortlist featurize`"
+            " stale until `shortlist refresh`"
         )
     return [*lines, f"Data Docs: {result['data_docs']}"]
 
@@ -116,13 +119,14 @@ def validate_batch(
             raise ValidationFailed(refusal(batch_id, stops, quarantine, index))
         account.held_back = hold_back(sorting, settings.held_back)
         items, users = (sorting.good_rows(table) for table in ("items", "users"))
+        withdrawn = sorting.withdrawn()
         done = publish(
             connection,
             root,
             batch_id,
             work=work,
             events=sorting.good_events(),
-            items=items,
+            items=pa.concat_tables([items, withdrawn], promote_options="default"),
             users=users,
             given_ids=batch.given_ids,
             unique_ids=sorting.unique_ids,
@@ -144,6 +148,7 @@ def validate_batch(
         "late": done.late,
         "stale_from": done.earliest,
         "items": done.items,
+        "withdrawn": withdrawn.num_rows,
         "users": done.users,
         "quarantined_items": bad["items"],
         "quarantined_users": bad["users"],
@@ -159,6 +164,7 @@ def nothing_new(batch: StagedBatch) -> dict[str, Any]:
     return Account(read=0).figures() | {
         "batch_id": batch.batch_id,
         "unchanged": batch.unchanged,
+        "withdrawn": 0,
         "late": 0,
         "stale_from": None,
         "warnings": [],

@@ -140,6 +140,19 @@ max_requests = 60
 """
 
 
+ANY_GATES = """margin = 1.0
+loss_budget = 1.0
+min_users = 2
+min_coverage = 0.0
+min_reached = 0.0
+min_overlap = 0.0
+min_coverage_kept = 0.0
+max_score_shift = 100.0
+max_score_stretch = 100.0
+"""
+"""Gates that pass: for worlds that are too small to be judged."""
+
+
 _shared: list[Path] = []
 
 

@@ -1,6 +1,5 @@
-"""The pipeline's commands: the whole run, and each step alone."""
+"""The commands that a deployment repeats: the whole run, refresh, monitor, and a demo's replay."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,38 +41,6 @@ def run_command(
 
 
 @app.command()
-def ingest(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Read the source, map it to the contracts, and lay the batch beside the lake."""
-    from flows.ingest import ingest_flow
-    from flows.runtime.configuration import load_run_config
-
-    run_config = load_run_config(config)
-    with show.only_json(as_json):
-        result = ingest_flow(run_config.data)
-    show.result(result, as_json=as_json)
-
-
-@app.command()
-def validate(
-    batch_id: Annotated[str, typer.Argument(help="The batch that `shortlist ingest` named.")],
-    config: Annotated[Path, typer.Option(help="The run's TOML file.")] = DEFAULT_CONFIG,
-    as_json: JsonOption = False,
-) -> None:
-    """Check a batch; bad rows go to quarantine, the rest into the lake."""
-    from shortlist.config import Settings
-    from shortlist.lake import Lake
-
-    Lake(Settings().lake).require_incoming(batch_id)  # a slip of the pen is not worth a server
-    from flows.runtime.configuration import load_run_config
-    from flows.validate import validate_flow
-
-    run_config = load_run_config(config)
-    with show.only_json(as_json):
-        result = validate_flow(batch_id, run_config.validation, clock=run_config.data.clock)
-    show.result(result, as_json=as_json)
-
-
-@app.command()
 def refresh(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Take in what was posted and shown, and bring every feature up to now; nothing is trained."""
     from flows.refresh import refresh_flow
@@ -82,63 +49,6 @@ def refresh(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) 
     load_run_config(config)  # a mistake in it is not worth a server
     with show.only_json(as_json):
         result = refresh_flow(str(config))
-    show.result(result, as_json=as_json)
-
-
-@app.command()
-def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Bring every feature up to now as `refresh` does, then start a run: freeze its windows,
-    catalogue and lake.
-    """
-    from flows.refresh import refresh
-    from flows.runtime.configuration import load_run_config
-    from flows.runtime.runs import Run
-    from shortlist.config import Settings
-
-    run_config = load_run_config(config)
-    with show.only_json(as_json):
-        result = refresh(Settings(), run_config)
-        run = Run.start(Settings(), run_config)
-    show.result(result | {"run_id": run.run_id}, as_json=as_json)
-
-
-@app.command()
-def train(run: RunOption = None, as_json: JsonOption = False) -> None:
-    """Train all sources and rankers of a run and let validation choose the chain."""
-    from flows.runtime.runs import Run
-    from flows.train import train_flow
-    from shortlist.config import Settings
-
-    with show.only_json(as_json):
-        result = train_flow(Run.open(Settings(), run).run_id)
-    show.result(result, as_json=as_json)
-
-
-@app.command()
-def evaluate(run: RunOption = None, as_json: JsonOption = False) -> None:
-    """Judge a run's chain on the test window beside its sources, the baselines and the champion."""
-    from flows.evaluate import evaluate_flow
-    from flows.runtime.runs import Run
-    from shortlist.config import Settings
-
-    with show.only_json(as_json):
-        result = evaluate_flow(Run.open(Settings(), run).run_id)
-    show.result(result, as_json=as_json, table=show.quality)
-
-
-@app.command()
-def package(
-    run: RunOption = None,
-    bento: Annotated[bool, typer.Option(help="Also build a Bento of the release.")] = True,
-    as_json: JsonOption = False,
-) -> None:
-    """Publish a run as a release; it does not serve before `shortlist promote`."""
-    from flows.package import package_flow
-    from flows.runtime.runs import Run
-    from shortlist.config import Settings
-
-    with show.only_json(as_json):
-        result = package_flow(Run.open(Settings(), run).run_id, bento=bento)
     show.result(result, as_json=as_json)
 
 

@@ -1,6 +1,5 @@
-"""The commands of the releases: promote one, roll back, list and compare."""
+"""The commands of the releases: roll back, list and compare, upgrade."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,32 +8,6 @@ from cli import show
 from cli.commands.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 
 app = typer.Typer()
-
-
-@app.command()
-def promote(
-    release_id: Annotated[
-        str | None, typer.Argument(help="A release's id; default: the newest.")
-    ] = None,
-    gates: Annotated[Path, typer.Option(help="Gates as TOML.")] = Path("configs/gates.toml"),
-    as_json: JsonOption = False,
-) -> None:
-    """Let a release serve if every gate holds; exits with 1 and changes nothing otherwise."""
-    from flows.promote import promote_flow
-    from shortlist.config import Settings
-    from shortlist.release import ReleaseError, ReleaseStore
-
-    settings = Settings()
-    if release_id is None:
-        ids = ReleaseStore(settings.releases).ids()
-        if not ids:
-            raise ReleaseError(f"{settings.releases}: no release there; run `shortlist run` first")
-        release_id = ids[-1]
-    with show.only_json(as_json):
-        result = promote_flow(release_id, gates=str(gates))
-    show.result(result, as_json=as_json, table=show.gates)
-    if not result["promoted"]:
-        raise typer.Exit(1)
 
 
 @app.command()

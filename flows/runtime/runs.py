@@ -1,11 +1,12 @@
 """The folder of one run: what each step leaves for the next, and where `shortlist` finds it again.
 
-runs/<run_id>/config.json     the RunConfig
-runs/<run_id>/windows.json    edges of the four windows, microseconds
-runs/<run_id>/lake.json       the snapshot of the lake that the run reads, and where its events end
-runs/<run_id>/items.parquet   the catalogue of that snapshot
-runs/<run_id>/states/         the feature states of its start, by hard link; gone when it has ended
+runs/<run_id>/config.json     the RunConfig; a folder without it is no run
 runs/<run_id>/steps/          the result of each finished step, for `shortlist run --resume`
+runs/<run_id>/windows.json    edges of the four windows, microseconds
+runs/<run_id>/items.parquet   the catalogue of the lake's snapshot
+runs/<run_id>/states/         the feature states, by hard link; gone when the run has ended
+runs/<run_id>/lake.json       the snapshot of the lake that the run reads, and where its events end;
+                              written last of what is frozen
 runs/<run_id>/release/        the models, staged exactly as they will be published
 runs/<run_id>/about.json      what will be the manifest's `about`
 runs/<run_id>/trial/          sources fitted on the first window, for rankers and choices
@@ -14,7 +15,7 @@ runs/<run_id>/evaluation.json metrics, intervals and slices
 runs/<run_id>/evaluation_users.parquet  nDCG of each user under each method
 runs/<run_id>/summary.json    seconds by step, peak memory, quality table
 
-Events, items and users that reach the lake after the start change nothing in a run.
+Events, items and users that reach the lake after a run was frozen change nothing in it.
 """
 
 import json
@@ -53,13 +54,75 @@ class Run:
     path: Path
 
     @classmethod
+    def create(cls, settings: Settings, config: RunConfig) -> "Run":
+        """Make the folder of a run that has read nothing yet. The id is the time, or the next free
+        second.
+        """
+        run = cls(_new_folder(settings.runs, config.name))
+        run.write("config.json", config.model_dump(mode="json"))
+        return run
+
+    @classmethod
     def start(cls, settings: Settings, config: RunConfig) -> "Run":
-        """Freeze what the run is about: the lake's snapshot, its windows and its catalogue. The id
-        is the time it started, or the next free second.
+        """Create a run on the lake and features that are there, and freeze it.
 
         Raises:
-            LakeError, ValueError: no events yet, or too few for four windows; no folder is made.
+            LakeError, ValueError: see `freeze`; no folder is left.
         """
+        run = cls.create(settings, config)
+        try:
+            run.freeze(settings)
+        except Exception:
+            shutil.rmtree(run.path)
+            raise
+        return run
+
+    @classmethod
+    def open(cls, settings: Settings, run_id: str | None = None, *, of: str | None = None) -> "Run":
+        """Open a run.
+
+        Args:
+            run_id: None: the newest run that was frozen.
+            of: the name of a configuration; only its runs count.
+
+        Raises:
+            RunError: there is no such run.
+        """
+        if run_id is None:
+            found = sorted(path.parent for path in settings.runs.glob("*/lake.json"))
+            found = [path for path in found if (path / "config.json").is_file()]
+            runs = [run for run in map(cls, found) if of in (None, run.config.name)]
+            if not runs:
+                of_config = "" if of is None else f" of configuration '{of}'"
+                raise RunError(
+                    f"{settings.runs}: no run{of_config} there yet; start one with `shortlist run`"
+                    " or `shortlist train`"
+                )
+            return runs[-1]
+        path = settings.runs / run_id
+        if not (path / "config.json").is_file():
+            raise RunError(f"{path}: no such run; `ls {settings.runs}` lists them")
+        run = cls(path)
+        if of not in (None, run.config.name):
+            raise RunError(f"{path}: is of configuration '{run.config.name}', not '{of}'")
+        return run
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether what the run reads is fixed."""
+        return (self.path / "lake.json").is_file()
+
+    def freeze(self, settings: Settings) -> None:
+        """Fix what the run reads: the lake's snapshot, its windows, its catalogue and the states. A
+        run that is frozen already only renews its lease.
+
+        Raises:
+            LakeError, ValueError: no events yet, or too few for four windows.
+        """
+        if self.is_frozen:
+            self.renew_lease(settings)
+            return
+        config = self.config
         with home_lock(settings, "refresh", what="start of a run", wait_seconds=REFRESH_WAIT):
             lake = Lake(settings.lake)
             manifest = lake.manifest
@@ -67,30 +130,15 @@ class Run:
             times = microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy()
             windows = split_windows(times, config.split.fractions)
             assert manifest.latest is not None, "there are events"
-            run = cls(_new_folder(settings.runs, config.name))
-            run.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
-            run.write("lake.json", {"version": manifest.version, "data_end": manifest.latest + 1})
-            pq.write_table(lake.items(), run.path / "items.parquet")
-            run.renew_lease(settings)
-            quietly(freeze_states, settings, run.path / STATES)
+            self.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
+            pq.write_table(lake.items(), self.path / "items.parquet")
+            take_lease(settings.lake, self.run_id, version=manifest.version)
+            shutil.rmtree(self.path / STATES, ignore_errors=True)  # of a start that was killed
+            quietly(freeze_states, settings, self.path / STATES)
             for path in _without_lease(settings):
                 shutil.rmtree(path / STATES)
-            # Last, because a folder without it is no run.
-            run.write("config.json", config.model_dump(mode="json"))
-            return run
-
-    @classmethod
-    def open(cls, settings: Settings, run_id: str | None = None) -> "Run":
-        """Open a run; None is the newest one. Raises RunError if there is none."""
-        if run_id is None:
-            found = sorted(settings.runs.glob("*/config.json")) if settings.runs.is_dir() else []
-            if not found:
-                raise RunError(f"{settings.runs}: no run there yet; start one with `shortlist run`")
-            return cls(found[-1].parent)
-        path = settings.runs / run_id
-        if not (path / "config.json").is_file():
-            raise RunError(f"{path}: no such run; `ls {settings.runs}` lists them")
-        return cls(path)
+            content = {"version": manifest.version, "data_end": manifest.latest + 1}
+            self.write("lake.json", content)
 
     @property
     def run_id(self) -> str:
@@ -125,13 +173,13 @@ class Run:
 
     @property
     def windows(self) -> Windows:
-        edges = self.read("windows.json", made_by="featurize")["edges"]
+        edges = self.read("windows.json", made_by="train")["edges"]
         return Windows(tuple(edges))
 
     @property
     def data_end(self) -> int:
         """Just after the newest event of the run's snapshot, microseconds."""
-        return self.read("lake.json", made_by="featurize")["data_end"]
+        return self.read("lake.json", made_by="train")["data_end"]
 
     @property
     def items(self) -> pa.Table:
@@ -140,7 +188,7 @@ class Run:
 
     def lake(self, settings: Settings) -> Lake:
         """The lake as it was when the run started."""
-        version = self.read("lake.json", made_by="featurize")["version"]
+        version = self.read("lake.json", made_by="train")["version"]
         return Lake(settings.lake, version=version)
 
     def states(self, settings: Settings) -> Settings:
@@ -152,7 +200,7 @@ class Run:
 
     def renew_lease(self, settings: Settings) -> None:
         """Keep the run's snapshot of the lake until `end`."""
-        version = self.read("lake.json", made_by="featurize")["version"]
+        version = self.read("lake.json", made_by="train")["version"]
         take_lease(settings.lake, self.run_id, version=version)
 
     def end(self, settings: Settings) -> None:

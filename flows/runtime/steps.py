@@ -13,19 +13,14 @@ from shortlist.plain_json import write_json
 
 
 class Steps:
-    """Runs steps and remembers their results and seconds.
+    """Runs the steps of a run and keeps results and seconds; finished steps aren't run again."""
 
-    Args:
-        run: a run to go on with: its finished steps aren't run again. None: a new run, whose folder
-            `keep_in` names as soon as there is one.
-    """
-
-    def __init__(self, run: Run | None = None):
+    def __init__(self, run: Run):
         self.run = run
-        self.finished: dict[str, dict[str, Any]] = {}
-        if run is not None:
-            found = [(path.stem, json.loads(path.read_text())) for path in run.steps.glob("*.json")]
-            self.finished = dict(sorted(found, key=lambda one: one[1]["number"]))
+        found = [(path.stem, json.loads(path.read_text())) for path in run.steps.glob("*.json")]
+        self.finished: dict[str, dict[str, Any]] = dict(
+            sorted(found, key=lambda one: one[1]["number"])
+        )
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -33,8 +28,8 @@ class Steps:
         return {name: step["seconds"] for name, step in self.finished.items()}
 
     def result(self, name: str) -> Any:
-        """What a finished step returned."""
-        return self.finished[name]["result"]
+        """What a finished step returned; None if the run hasn't done it."""
+        return self.finished[name]["result"] if name in self.finished else None
 
     def perform(self, name: str, step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:
         """The result of `step(*args, **parameters)`, from the run's folder if it ran before."""
@@ -46,16 +41,15 @@ class Steps:
         seconds = round(time.perf_counter() - started, 1)
         self.finished[name] = {"number": len(self.finished), "seconds": seconds, "result": result}
         print(f"{name}: done in {seconds} s")
-        self._write(name)
+        self.run.steps.mkdir(exist_ok=True)
+        write_json(self.run.steps / f"{name}.json", self.finished[name])
         return result
 
-    def keep_in(self, run: Run) -> None:
-        """Write the results so far, and every later one, into the folder of `run`."""
-        self.run = run
-        for name in self.finished:
-            self._write(name)
-
-    def _write(self, name: str) -> None:
-        if self.run is not None:
-            self.run.steps.mkdir(exist_ok=True)
-            write_json(self.run.steps / f"{name}.json", self.finished[name])
+    def redo(self, name: str, step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:
+        """`perform`, also if the step ran before. Later steps count as not done then."""
+        if name in self.finished:
+            names = list(self.finished)
+            for outdated in names[names.index(name) :]:
+                (self.run.steps / f"{outdated}.json").unlink()
+                del self.finished[outdated]
+        return self.perform(name, step, *args, **parameters)

@@ -72,11 +72,11 @@ def _stale(view: str, lag: dict[str, Any], limits: Limits) -> str:
     if not lag["by_tick"]:
         return (
             f"view {view} {share}: up to {lag['max_seconds']:,.0f} s behind the lake; are posted"
-            " events pushed, and was `shortlist featurize` run?"
+            " events pushed, and was `shortlist refresh` run?"
         )
     named = "item_state (the feature pack)" if view == "item_state" else view
     days = lag["max_seconds"] / SECONDS_PER_DAY
     return (
         f"view {named} {share}: up to {days:.0f} days behind the newest tick (at most"
-        f" {limits.days_behind:g}); run `shortlist featurize` at least that often"
+        f" {limits.days_behind:g}); run `shortlist refresh` at least that often"
     )

@@ -138,6 +138,10 @@ class ItemFile(FileTable):
     category_key: str = "name"
     """What a category is called, where categories are lists of objects."""
     attributes: tuple[str, ...] = ()
+    complete: bool = True
+    """Whether the file is the whole catalogue: items that a newer one lacks become unavailable.
+    False: a file of changes. Without effect where `operation` is mapped.
+    """
 
     @model_validator(mode="after")
     def _complete(self) -> "ItemFile":
@@ -212,7 +216,11 @@ class DatabaseInteractions(DatabaseTable, InteractionFile):
 
 
 class DatabaseItems(DatabaseTable, ItemFile):
-    pass
+    @model_validator(mode="after")
+    def _no_files(self) -> "DatabaseItems":
+        if "complete" in self.model_fields_set:
+            raise ValueError("complete has no effect on a database; map `available`")
+        return self
 
 
 class DatabaseUsers(DatabaseTable, UserFile):

@@ -179,7 +179,7 @@ def stage_files(stager: Stager, files: FilesConfig) -> None:
     Raises:
         DatasetError: a file or a mapped column is missing, or a file is broken as a whole.
     """
-    key = stager.key(files.model_dump(mode="json"))
+    key = stager.key(files.model_dump(mode="json", exclude={"items": {"complete"}}))
     known = stager.known(key).get("files", {})
     seen: dict[str, str] = {}
     for number, table in enumerate(files.interactions):
@@ -188,8 +188,13 @@ def stage_files(stager: Stager, files: FilesConfig) -> None:
     for name, table in (("items", files.items), ("users", files.users)):
         if table is None:
             continue
-        for file in _new(stager, table, name, known, seen):
+        unchanged = stager.batch.unchanged
+        fresh = _new(stager, table, name, known, seen)
+        for file in fresh:
             _stage_rows(stager, name, table, file)
+        if isinstance(table, ItemFile) and table.complete and OPERATION not in table.columns:
+            all_read = bool(fresh) and stager.batch.unchanged == unchanged
+            stager.batch.whole_catalogue = all_read and stager.config.source == "files"
     stager.given = {"files": seen}
     stager.batch.source = (key, stager.given)
     stager.batch.create = ("users",) if files.items is not None else ("items", "users")

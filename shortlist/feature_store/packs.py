@@ -108,7 +108,7 @@ def _item_ids(features: Path) -> list[str]:
     known: set[str] = set()
     for view in ("item_state", "item_kinds"):
         if not (features / view).is_dir():
-            raise FeatureStoreError(f"{features / view}: no item states; run `shortlist featurize`")
+            raise FeatureStoreError(f"{features / view}: no item states; run `shortlist refresh`")
         column = pq.read_table(features / view, columns=["item_id"]).column("item_id")
         known.update(column.unique().to_pylist())
     return sorted(known)
@@ -173,10 +173,10 @@ def current_pack_id(folder: Path) -> str:
     try:
         return json.loads((folder / POINTER).read_text())["pack_id"]
     except FileNotFoundError:
-        raise PackError(f"{folder}: no feature pack there; run `shortlist featurize`") from None
+        raise PackError(f"{folder}: no feature pack there; run `shortlist refresh`") from None
     except (json.JSONDecodeError, KeyError):
         raise PackError(
-            f"{folder / POINTER}: not a pack pointer; run `shortlist featurize`"
+            f"{folder / POINTER}: not a pack pointer; run `shortlist refresh`"
         ) from None
 
 

@@ -34,7 +34,7 @@ def feature_service(store: "FeatureStore", name: str) -> "FeatureService":
         return store.get_feature_service(name)
     except FeatureServiceNotFoundException:
         raise FeatureStoreError(
-            f"feature service {name} is not in the registry; run `shortlist featurize`"
+            f"feature service {name} is not in the registry; run `shortlist refresh`"
         ) from None
 
 
@@ -49,7 +49,7 @@ def check_fields(store: "FeatureStore") -> None:
         if missing:
             raise FeatureStoreError(
                 f"view {name} in the registry lacks {', '.join(missing)}: it was applied by another"
-                " release; run `shortlist featurize`"
+                " release; run `shortlist refresh`"
             )
 
 
@@ -109,7 +109,7 @@ class OfflineReader:
         self.store = open_store(settings)
         snapshots = settings.features / "user_stats"
         if not snapshots.is_dir():
-            raise FeatureStoreError(f"{snapshots}: no user states; run `shortlist featurize`")
+            raise FeatureStoreError(f"{snapshots}: no user states; run `shortlist refresh`")
         self.service = feature_service(self.store, REQUEST_SERVICE)
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:

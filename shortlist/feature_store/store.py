@@ -115,10 +115,10 @@ def open_store(settings: Settings) -> "FeatureStore":
     """
     registry = settings.feast / REGISTRY
     if not registry.is_file():
-        raise FeatureStoreError(f"{registry}: no feature registry; run `shortlist featurize`")
+        raise FeatureStoreError(f"{registry}: no feature registry; run `shortlist refresh`")
     if settings.online_store == "sqlite" and not (settings.feast / ONLINE_STORE).is_file():
         raise FeatureStoreError(
-            f"{settings.feast / ONLINE_STORE}: no online store; run `shortlist featurize`"
+            f"{settings.feast / ONLINE_STORE}: no online store; run `shortlist refresh`"
         )
     opened = _opened.get(_key(settings))
     if opened is not None and opened[0] == registry.stat().st_ino:

@@ -137,7 +137,7 @@ class FeaturePack:
         feature schema.
         """
         if not path.is_file():
-            raise PackError(f"{path}: no feature pack there; run `shortlist featurize`")
+            raise PackError(f"{path}: no feature pack there; run `shortlist refresh`")
         table = pq.read_table(path)
         raw = (table.schema.metadata or {}).get(b"shortlist")
         if raw is None:

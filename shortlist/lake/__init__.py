@@ -16,7 +16,7 @@ see either the old or the new snapshot.
 from shortlist.lake.publish import Published, publish_batch
 from shortlist.lake.reading import Lake
 from shortlist.lake.snapshot import LakeError, Manifest, write_whole
-from shortlist.lake.staging import StagedBatch, Staging, open_staged
+from shortlist.lake.staging import StagedBatch, Staging, newest_staged, open_staged
 
 __all__ = [
     "Lake",
@@ -25,6 +25,7 @@ __all__ = [
     "Published",
     "StagedBatch",
     "Staging",
+    "newest_staged",
     "open_staged",
     "publish_batch",
     "write_whole",

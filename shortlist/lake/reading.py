@@ -13,7 +13,6 @@ from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS, check, so
 from shortlist.lake.pages import asked_at
 from shortlist.lake.publish import publish_batch
 from shortlist.lake.snapshot import LakeError, Manifest, current_folder
-from shortlist.lake.staging import open_staged
 from shortlist.lake.versions import read_versions
 
 NOTHING_YET = "run `shortlist run` or `ingest`"
@@ -52,10 +51,6 @@ class Lake:
     def incoming(self, batch_id: str) -> Path:
         """Folder of an ingested batch that is not yet validated."""
         return self.root / "incoming" / batch_id
-
-    def require_incoming(self, batch_id: str) -> None:
-        """Raise LakeError if the batch was not ingested. No table is read."""
-        open_staged(self.root, batch_id)
 
     def publish(
         self,

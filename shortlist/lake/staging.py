@@ -59,6 +59,8 @@ class StagedBatch:
     """Whether the source has a mapped column of operations."""
     create: tuple[str, ...] = ("users",)
     """Tables to which validation adds rows for ids that occur only in interactions."""
+    whole_catalogue: bool = False
+    """Whether items that are not in the batch have left the catalogue."""
     session_gap: int | None = None
     """Microseconds, to derive missing session ids; None: don't derive them."""
     files: tuple[str, ...] = ()
@@ -158,6 +160,14 @@ def open_staged(root: Path, batch_id: str) -> tuple[Path, StagedBatch]:
     content["target_events"] = tuple(content["target_events"])
     content["source"] = tuple(content["source"]) if content["source"] else None
     return folder, StagedBatch(**content)
+
+
+def newest_staged(root: Path) -> str:
+    """Id of the batch that was staged last. Raises LakeError if none is waiting."""
+    waiting = list((root / "incoming").glob("[!.]*/batch.json"))
+    if not waiting:
+        raise LakeError(f"{root / 'incoming'}: no batch is waiting; run `shortlist ingest`")
+    return max(waiting, key=lambda path: path.stat().st_mtime_ns).parent.name
 
 
 def staged_events(folder: Path, *, original: bool = False) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from shortlist import columns as c
 from shortlist.config import ConfigError
@@ -18,6 +20,7 @@ from shortlist.counting import POSTED
 from shortlist.lake.engine import columns_of, name, parquet, quoted
 from shortlist.lake.snapshot import Manifest, current_folder
 from shortlist.lake.staging import StagedBatch, staged_events, staged_rows
+from shortlist.lake.versions import BARE
 from shortlist.validation.config import ValidateConfig
 from shortlist.validation.flags import Flags
 from shortlist.validation.rules import SCHEMAS, Rule
@@ -145,6 +148,31 @@ class Sorting:
         rows = found.cast(pa.schema([pa.field(f.name, f.type) for f in fields]))
         if self.creates(table):
             rows = pa.concat_tables([rows, self._created(table)], promote_options="default")
+        return rows
+
+    def withdrawn(self) -> pa.Table:
+        """Items of the lake that a whole catalogue lacks, as unavailable. None are withdrawn while
+        a row of it has no id: that item can't be told from one that has left.
+
+        An item in quarantine hasn't left, nor has one that only events have named.
+        """
+        path = None if self.lake is None else self.lake / "items.parquet"
+        if not self.batch.whole_catalogue or path is None or not path.is_file():
+            return SCHEMAS["items"].empty_table()
+        (nameless,) = self._row(f"SELECT count(*) FROM items_prepared WHERE {c.ITEM_ID} IS NULL")
+        before = pq.read_table(path)
+        if nameless or self.batch.rejected.get("items"):
+            return before.slice(0, 0)
+        gone = self.connection.sql(
+            f"SELECT {c.ITEM_ID} FROM {parquet([path])} a ANTI JOIN items_prepared"
+            f" USING ({c.ITEM_ID}) WHERE a.{c.AVAILABLE} AND NOT ({BARE})"
+        ).to_arrow_table()
+        ids = gone.column(c.ITEM_ID).cast(pa.string())
+        rows = before.filter(pc.is_in(before.column(c.ITEM_ID), value_set=ids))
+        # Without a time of change: the withdrawal is dated by its arrival.
+        for column, value in ((c.AVAILABLE, False), (c.UPDATED_AT, None)):
+            place, type_ = rows.schema.get_field_index(column), rows.schema.field(column).type
+            rows = rows.set_column(place, rows.field(place), pa.array([value] * len(rows), type_))
         return rows
 
     def _good(self, table: str) -> str:

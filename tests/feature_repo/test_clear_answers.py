@@ -30,7 +30,7 @@ def test_a_missing_store_is_picked_up_when_it_is_there(
     settings.feast.rename(aside)
     reader = ReopeningReader(settings)
     at = np.array([UNTIL])
-    with pytest.raises(FeatureStoreError, match="run `shortlist featurize`"):
+    with pytest.raises(FeatureStoreError, match="run `shortlist refresh`"):
         reader.read(["u1"], [""], at)
     aside.rename(settings.feast)
     assert reader.read(["u1"], [""], at).user["user_events"].tolist() == [5]
@@ -45,7 +45,7 @@ def test_a_registry_of_another_release_is_said(make_home: MakeHome) -> None:
     _opened.clear()
     with pytest.raises(
         FeatureStoreError,
-        match=r"view user_stats .* lacks user_value_weight.*run `shortlist featurize`",
+        match=r"view user_stats .* lacks user_value_weight.*run `shortlist refresh`",
     ):
         OnlineReader(settings)
     store.registry.delete_feature_service("request_v6", store.project)

@@ -375,15 +375,15 @@ def test_before_the_first_midnight_the_pack_is_empty(make_home: MakeHome) -> Non
     assert aligned["item_day_counts"].shape == (3, 30)
     assert not any(values.any() for values in aligned.values())
     shutil.rmtree(settings.features / "user_stats")
-    with pytest.raises(FeatureStoreError, match=r"no user states; run `shortlist featurize`"):
+    with pytest.raises(FeatureStoreError, match=r"no user states; run `shortlist refresh`"):
         OfflineReader(settings)
 
 
 def test_a_missing_online_store_says_what_makes_it(make_home: MakeHome) -> None:
     settings, _ = make_home()
     (settings.feast / "online_store.db").unlink()
-    with pytest.raises(FeatureStoreError, match=r"no online store; run `shortlist featurize`"):
+    with pytest.raises(FeatureStoreError, match=r"no online store; run `shortlist refresh`"):
         OnlineReader(settings)
     (settings.feast / "registry.db").unlink()
-    with pytest.raises(FeatureStoreError, match=r"no feature registry; run `shortlist featurize`"):
+    with pytest.raises(FeatureStoreError, match=r"no feature registry; run `shortlist refresh`"):
         OfflineReader(settings)

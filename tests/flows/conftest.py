@@ -1,19 +1,21 @@
 """A home, and batches of JSON Lines that are staged and validated in it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows.validate import ValidateConfig, validate_batch
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.datasets import DataConfig, stage_source
 from shortlist.lake import Lake
+from tests.conftest import new_prefect_home
 
 DAY = 86_400_000_000
 HOUR = 3_600_000_000
@@ -51,6 +53,8 @@ class House:
         self.lake = Lake(self.settings.lake)
         self.folder = home
         self.batch_id = ""
+        self.complete = False
+        """Whether a batch's items are the whole catalogue."""
 
     def stage(
         self,
@@ -69,6 +73,8 @@ class House:
             path.write_text("".join(f"{line}\n" for line in lines))
             columns = {key: key for row in rows if isinstance(row, dict) for key in row}
             files[name] = {"path": path, "columns": columns, "timestamp_unit": "us"}
+            if name == "items":
+                files[name]["complete"] = self.complete
         config = DataConfig.model_validate({"source": "files", "files": files} | data)
         self.batch_id = stage_source(config, self.settings, now=START + 1_000 * DAY).batch_id
         return self.batch_id
@@ -100,6 +106,14 @@ class House:
         current = self.lake.root / "current"
         found = current.resolve().rglob("*") if current.is_symlink() else []
         return {path: path.read_bytes() for path in found if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def prefect_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Prefect home for the temporary server that the first flow of this process starts."""
+    home = new_prefect_home(tmp_path_factory.mktemp("prefect") / "home")
+    with temporary_settings({PREFECT_HOME: home}):
+        yield
 
 
 @pytest.fixture

@@ -230,7 +230,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
 
 
 def test_a_batch_that_was_never_ingested_is_one_sentence_at_once(tmp_path):
-    done = shortlist("validate", "nosuch", home=tmp_path, timeout=30)
+    done = shortlist("validate", "--batch", "nosuch", home=tmp_path, timeout=30)
     assert done.returncode == 2
     assert done.stderr.startswith("error ")
     assert "batch 'nosuch' was not ingested (run `shortlist ingest`)" in done.stderr

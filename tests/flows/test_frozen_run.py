@@ -2,7 +2,6 @@
 
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from flows.train import read_windows
 from flows.training.assemble import load_world
 from shortlist.contracts import ITEMS
 from shortlist.lake import LakeError
-from shortlist.lake.leases import LEASE_DAYS, end_lease, leased_versions
+from shortlist.lake.leases import LEASE_DAYS, end_lease, held_by_another, leased_versions
 from shortlist.lake.snapshot import KEPT_SNAPSHOTS
 from tests.flows.conftest import DAY, START, House, event, item
 
@@ -147,9 +146,39 @@ def test_a_start_that_fails_leaves_no_run(house: House) -> None:
         Run.open(house.settings)
 
 
-def test_a_resumed_run_skips_what_is_finished_and_keeps_its_order(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    run = Run(tmp_path / "run")
+def test_a_run_has_its_folder_before_it_reads_anything(house: House) -> None:
+    """Killed before it was frozen, it can be opened by its id and frozen later."""
+    run = Run.create(house.settings, CONFIG)
+    with pytest.raises(RunError, match="no run there yet"):
+        Run.open(house.settings)
+    house.validate(EVENTS, ITEMS_THERE)
+    featurize(house.settings, CONFIG.data.target_events, until=START + 60 * DAY)
+    again = Run.open(house.settings, run.run_id)
+    assert (again.config, again.is_frozen) == (CONFIG, False)
+    again.freeze(house.settings)
+    assert Run.open(house.settings, of="small") == run
+    edges = again.windows
+    house.validate([event(90, event_timestamp=START + 90 * DAY)], [], [])
+    again.freeze(house.settings)
+    assert (again.windows, leased_versions(house.settings.lake)) == (edges, {1})
+    with pytest.raises(RunError, match="no run of configuration 'other'"):
+        Run.open(house.settings, of="other")
+    with pytest.raises(RunError, match="is of configuration 'small', not 'other'"):
+        Run.open(house.settings, run.run_id, of="other")
+
+
+def test_a_run_that_another_process_works_on_is_not_ended(house: House, started: Run) -> None:
+    assert not held_by_another(house.settings.lake, started.run_id)
+    path = house.settings.lake / "leases" / f"{started.run_id}.json"
+    lease = json.loads(path.read_text())
+    path.write_text(json.dumps(lease | {"pid": 1}))
+    assert held_by_another(house.settings.lake, started.run_id)
+    path.write_text(json.dumps(lease | {"pid": 2**22 + 1}))
+    assert not held_by_another(house.settings.lake, started.run_id)
+
+
+def test_a_resumed_run_skips_what_is_finished_and_keeps_its_order(house: House) -> None:
+    run = Run.create(house.settings, CONFIG)
     done: list[str] = []
 
     def step(name: str) -> dict[str, str]:
@@ -158,9 +187,8 @@ def test_a_resumed_run_skips_what_is_finished_and_keeps_its_order(tmp_path: Path
             raise OSError("disk full")
         return {"made_by": name}
 
-    first = Steps()
-    first.perform("ingest", step, "ingest")  # before there is a folder
-    first.keep_in(run)
+    first = Steps(run)
+    first.perform("ingest", step, "ingest")
     first.perform("train", step, "train")
     with pytest.raises(OSError, match="disk full"):
         first.perform("evaluate", step, "evaluate")
@@ -170,4 +198,8 @@ def test_a_resumed_run_skips_what_is_finished_and_keeps_its_order(tmp_path: Path
     second.perform("evaluate", step, "evaluate")
     assert done == ["ingest", "train", "evaluate", "evaluate"]
     assert second.result("ingest") == {"made_by": "ingest"}
+    assert second.result("validate") is None
     assert list(Steps(run).seconds) == ["ingest", "train", "evaluate"]
+    second.redo("train", step, "train")
+    assert done[-1] == "train"
+    assert list(Steps(run).seconds) == ["ingest", "train"]  # what was judged is no longer there

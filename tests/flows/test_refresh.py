@@ -1,12 +1,10 @@
 """Refresh, and the retries of its steps, as real flows on a temporary Prefect server."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows import ingest
 from flows.refresh import refresh
@@ -16,19 +14,11 @@ from shortlist.config import Settings
 from shortlist.datasets import DatasetError, SourceUnavailable
 from shortlist.feature_store.states.snapshots import Snapshots
 from shortlist.lake import Lake
-from tests.conftest import new_prefect_home
 from tests.flows.conftest import DAY, LAKE_START, House, event, write_lake
 
 COLUMNS = {key: key for key in event(0)}
+pytestmark = pytest.mark.usefixtures("prefect_here")
 POSTED_AT = LAKE_START + 30 * DAY
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The home of the temporary server that the first flow of this process starts."""
-    home = new_prefect_home(tmp_path_factory.mktemp("prefect") / "home")
-    with temporary_settings({PREFECT_HOME: home}):
-        yield
 
 
 @pytest.fixture

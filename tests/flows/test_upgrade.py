@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from flows.runtime.configuration import load_run_config
+from flows.upgrade import READY, UpgradeError, switch, take_release
 from shortlist.api import RecommendRequest
 from shortlist.client import ShortlistClient
 from shortlist.config import Settings
 from shortlist.features.finalize import schema_hash
+from shortlist.plain_json import write_json
 from shortlist.release import ReleaseStore
 from shortlist.workers import Heartbeat
 from tests.background import in_background
@@ -112,3 +115,49 @@ def test_what_a_running_service_reads_stays_until_the_switch(old, config):
     given = answers(old, clock="wall")
     assert [len(answer.items) for answer in given] == [5] * (NUM_USERS + 1)
     assert upgrade(old, config)[1]["outdated"] == []
+
+
+def publish(store: ReleaseStore, name: str) -> str:
+    with store.publishing({"name": name}) as (folder, about):
+        (folder / "models.txt").write_text(name)
+    return about["release_id"]
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> tuple[Settings, Settings, str]:
+    """A home that serves a champion, and an upgrade of it that was built and not switched."""
+    settings = Settings(home=tmp_path / "home")
+    staged = Settings(home=settings.home / "upgrade")
+    live, new = ReleaseStore(settings.releases), ReleaseStore(staged.releases)
+    champion = publish(live, "champion")
+    live.promote(champion, spent=0.002)
+    release_id = publish(new, "challenger")
+    for name in ("features", "feast", "packs"):
+        (settings.home / name).mkdir()
+        (staged.home / name).mkdir()
+    ready = {"schema": schema_hash(), "outdated": ["states"], "champion": champion}
+    write_json(staged.home / READY, ready | {"release_id": release_id, "spent": 0.009})
+    return settings, staged, release_id
+
+
+def test_an_upgrade_carries_the_loss_budget(built) -> None:
+    settings, staged, release_id = built
+    take_release(settings, staged, release_id, spent=0.009)
+    assert list(ReleaseStore(settings.releases).history().values()) == [0.002, 0.009]
+    take_release(settings, staged, release_id, spent=0.009)  # after a switch that was cut off
+    assert list(ReleaseStore(settings.releases).history().values()) == [0.002, 0.009]
+
+
+def test_an_upgrade_is_not_switched_in_over_a_release_that_it_was_not_compared_with(
+    built, config: Path
+) -> None:
+    settings, staged, _ = built
+    store = ReleaseStore(settings.releases)
+    nightly = publish(store, "nightly")
+    store.promote(nightly)
+    with pytest.raises(UpgradeError, match=f"release {nightly} serves now.*upgrade` again"):
+        switch(settings, staged, load_run_config(config))
+    assert store.current_id() == nightly
+    assert (staged.home / "features").is_dir()
+    assert not (settings.home / "before-upgrade").exists()
+    assert not (staged.home / READY).exists()  # the next upgrade builds anew

@@ -30,7 +30,7 @@ from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
 from tests.background import in_background
-from tests.conftest import DAY, NUM_DAYS, NUM_USERS, shortlist, world_toml, write_world
+from tests.conftest import ANY_GATES, DAY, NUM_DAYS, NUM_USERS, shortlist, world_toml, write_world
 from tests.feature_repo.test_streaming import assert_same
 from tests.live.clients import Crowd
 from tests.services.conftest import ROOT, environment, serving
@@ -51,17 +51,6 @@ TRAIN = """sources = [
 ]
 rankers = [{ kind = "lambdamart", num_models = 1, num_rounds = 30 }]
 """
-ANY = """margin = 1.0
-loss_budget = 1.0
-min_users = 2
-min_coverage = 0.0
-min_reached = 0.0
-min_overlap = 0.0
-min_coverage_kept = 0.0
-max_score_shift = 100.0
-max_score_stretch = 100.0
-"""
-"""Gates that pass: this world is too small to be judged."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +58,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world whose log ends a minute ago."""
     folder = tmp_path_factory.mktemp("now")
     write_world(folder, start=int(time.time()) - NUM_DAYS * DAY - 60)
-    (folder / "gates.toml").write_text(ANY)
+    (folder / "gates.toml").write_text(ANY_GATES)
     text = world_toml(folder, train=TRAIN, hold_back=False, clock="wall")
     text = text.replace("seed = 0\n", f'seed = 0\ngates = "{folder / "gates.toml"}"\n')
     path = folder / "tiny.toml"
@@ -105,7 +94,7 @@ class Operator:
         arguments = {
             "refresh": [str(self.config)],
             "run": [str(self.config), "--no-monitor"],
-            "promote": [self.rng.choice(releases), "--gates", str(gates)],
+            "promote": ["--release", self.rng.choice(releases), "--gates", str(gates)],
             "rollback": [],
         }[command]
         return subprocess.Popen(

@@ -105,8 +105,8 @@ def shown_by(client: ShortlistClient) -> dict[str, list[str]]:
 
 def take_in(config: Path, *, home: Path, client: ShortlistClient) -> None:
     """Ingest, validate and refresh; back when the service has the newest item features."""
-    batch = told("ingest", str(config), home=home)
-    told("validate", batch["batch_id"], "--config", str(config), home=home)
+    told("ingest", str(config), home=home)
+    told("validate", str(config), home=home)
     refresh(config, home=home)
     newest = current_pack_id(Settings(home=home).packs)
     deadline = time.monotonic() + 30

@@ -57,7 +57,7 @@ def test_a_release_that_was_changed_does_not_serve(settings, tmp_path):
 
 def test_without_a_pack_nothing_can_serve(settings, tmp_path):
     carried = publish(tmp_path / "a", "carried")
-    with pytest.raises(PackError, match="run `shortlist featurize`"):
+    with pytest.raises(PackError, match="run `shortlist refresh`"):
         check_can_serve(settings, carried=carried.path)
     settings.packs.mkdir(parents=True)
     (settings.packs / "current.json").write_text(json.dumps({"pack_id": "p"}))

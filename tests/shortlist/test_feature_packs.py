@@ -110,7 +110,7 @@ def test_late_events_of_a_tick_give_it_a_new_id() -> None:
 
 
 def test_a_missing_pack_says_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(PackError, match="run `shortlist featurize`"):
+    with pytest.raises(PackError, match="run `shortlist refresh`"):
         latest_pack(tmp_path)
     (tmp_path / "current.json").write_text("{")
     with pytest.raises(PackError, match="not a pack pointer"):
@@ -118,5 +118,5 @@ def test_a_missing_pack_says_what_makes_it(tmp_path: Path) -> None:
 
 
 def test_a_missing_store_says_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(FeatureStoreError, match="run `shortlist featurize`"):
+    with pytest.raises(FeatureStoreError, match="run `shortlist refresh`"):
         open_store(Settings(home=tmp_path))

@@ -21,7 +21,7 @@ def relation(source: DataSource | None, config: RepoConfig) -> str:
     """
     path = _path(source, config)
     if not path.exists() or (path.is_dir() and not any(path.glob("*.parquet"))):
-        raise FeatureStoreError(f"{path}: no snapshots there; run `shortlist featurize`")
+        raise FeatureStoreError(f"{path}: no snapshots there; run `shortlist refresh`")
     return _read(path / "*.parquet" if path.is_dir() else path)
 
 

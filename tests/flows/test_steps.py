@@ -1,0 +1,96 @@
+"""The steps of a run one by one, and runs that were cut off: by the command line's functions, with
+real flows on a temporary Prefect server.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from flows.runtime.runs import Run
+from flows.runtime.steps import Steps
+from shortlist.config import Settings
+from shortlist.datasets import DatasetError
+from shortlist.lake.leases import lease_holders
+from shortlist.release import ReleaseStore
+from shortlist.splits import SplitError
+from tests.conftest import ANY_GATES, world_toml, write_world
+
+pytestmark = pytest.mark.usefixtures("prefect_here")
+TRAIN = """sources = [{ kind = "item_knn" }, { kind = "recent_popularity" }]
+rankers = []
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_world(tmp_path_factory.mktemp("world"))
+    (folder / "gates.toml").write_text(ANY_GATES)
+    text = world_toml(folder, train=TRAIN, hold_back=False)
+    path = folder / "tiny.toml"
+    path.write_text(text.replace("seed = 0\n", 'seed = 0\ngates = "gates.toml"\n'))
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("deployment") / "home")
+
+
+def call(settings: Settings, *arguments: str) -> dict:
+    environment = {"SHORTLIST_HOME": str(settings.home)}
+    done = CliRunner().invoke(app, [*arguments, "--json"], env=environment)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_the_steps_one_by_one_make_one_run_and_end_it(settings: Settings, config: Path) -> None:
+    for step in ("ingest", "validate", "featurize"):
+        call(settings, step, str(config))
+    assert not settings.runs.exists()
+    run_id = call(settings, "train", str(config))["run_id"]
+    assert [path.name for path in settings.runs.iterdir()] == [run_id]
+    for arguments in (("evaluate", str(config)), ("package", "--run", run_id, "--no-bento")):
+        call(settings, *arguments)
+    assert lease_holders(settings.lake) == {run_id}
+    promoted = call(settings, "promote", str(config))
+    release_id = ReleaseStore(settings.releases).current_id()
+    assert (promoted["promoted"], promoted["release_id"]) == (True, release_id)
+    assert lease_holders(settings.lake) == set()
+    run = Run.open(settings, run_id)
+    assert run.states(settings) == settings
+
+    # The run kept no result of ingest, validate and featurize, which aren't part of it.
+    summary = call(settings, "run", "--resume", run_id, "--no-monitor")
+    assert (summary["run_id"], summary["promoted"], summary["data"]) == (run_id, True, None)
+    assert list(summary["seconds"]) == ["train", "evaluate", "package", "promote"]
+
+
+def test_a_run_that_was_cut_off_before_it_was_frozen_is_resumed(
+    config: Path, tmp_path: Path
+) -> None:
+    """Its source comes late, and then has too few events for four windows."""
+    settings = Settings(home=tmp_path / "home")
+    log = config.with_name("interactions.csv")
+    there = log.read_text().splitlines(keepends=True)
+    log.unlink()
+    with pytest.raises(DatasetError, match=r"interactions\.csv: no such file"):
+        call(settings, "run", str(config), "--no-monitor")
+    (run_id,) = (path.name for path in settings.runs.iterdir())
+    assert Steps(Run.open(settings, run_id)).finished == {}
+    log.write_text("".join(there[:5]))
+    for _ in range(2):
+        with pytest.raises(SplitError, match="is empty: 4 events"):
+            call(settings, "run", "--resume", run_id, "--no-monitor")
+        steps = Steps(Run.open(settings, run_id))
+        assert list(steps.finished) == ["ingest", "validate", "featurize"]
+
+    # Killed after validate had published the batch: it is gone from incoming.
+    (steps.run.steps / "validate.json").unlink()
+    with pytest.raises(SplitError, match="is empty: 4 events"):
+        call(settings, "run", "--resume", run_id, "--no-monitor")
+    assert Steps(steps.run).result("validate")["unchanged"] == 3
