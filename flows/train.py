@@ -24,14 +24,13 @@ from flows.training.assemble import (
 )
 from flows.training.choose_chain import best_ranker, choose_sources, source_usage
 from flows.training.judgeable import require_judgeable
-from flows.training.ranking_data import Windowed, fit_rankers, gather
+from flows.training.ranking_data import Windowed, fit_rankers, gather, ranker_options
 from flows.training.refit import Recipe, fitted_on, refit_jobs
 from flows.training.sources import Job, fit_sources, in_order, reference_sources
 from models import registry
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingError
 from models.recommend.chain import Chain, ChainConfig
-from models.training import TrainingOptions
 from shortlist.config import Settings
 from shortlist.feature_store import FeatureStoreError, OfflineReader, read_pack_history
 from shortlist.feature_store.packs import tick_of
@@ -200,7 +199,7 @@ def train_ranking(
         profiles=profiles,
     )
     started = time.perf_counter()
-    options = TrainingOptions(seed=config.seed, num_threads=config.train.parallel)
+    options = ranker_options(config)
     gathered = {window: gather(chain, ticks[window]) for window in ticks}
     everything = Windowed.of(chain, ticks, gathered)
     print(

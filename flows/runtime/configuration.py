@@ -49,11 +49,11 @@ class TrainConfig(Config):
     candidates_per_source: int = Field(default=100, ge=1)
     mmr_strength: float = Field(default=0.0, ge=0, le=1)
     parallel: int = Field(default=2, ge=1)
-    """Models trained at the same time."""
+    """Sources trained at the same time."""
     threads: int = Field(default=1, ge=1)
-    """Threads of one model."""
+    """Threads of one source. A ranker is trained alone, on `parallel` times as many."""
     device: str = "cpu"
-    """Where torch trains the sources, e.g. `cuda`."""
+    """Where torch trains sources and DeepFM, e.g. `cuda`. LambdaMART always uses the CPU."""
 
 
 class EvaluateConfig(Config):

@@ -16,14 +16,13 @@ from pydantic import ValidationError
 from flows.runtime.runs import Run
 from flows.train import read_windows
 from flows.training.assemble import World, as_validation, training_data
-from flows.training.ranking_data import Windowed, fit_rankers, gather
+from flows.training.ranking_data import Windowed, fit_rankers, gather, ranker_options
 from flows.training.refit import Recipe, refit_jobs
 from flows.training.sources import fit_sources
 from models import registry
 from models.ranking.protocol import Ranker
 from models.recommend.chain import Chain
 from models.registry import SourceConfig
-from models.training import TrainingOptions
 from shortlist.config import Settings, describe
 from shortlist.release import ReleaseError, ReleaseStore
 
@@ -146,6 +145,5 @@ def fit_recipe(
     if recipe.ranker is not None:
         trial = chain(new_trials, run.trial, folder / "trial")
         window = Windowed.of(trial, ticks, {name: gather(trial, ticks[name]) for name in ticks})
-        options = TrainingOptions(seed=config.seed, num_threads=config.train.parallel)
-        ranker = fit_rankers(recipe.rankers, window, options)[recipe.ranker]
+        ranker = fit_rankers(recipe.rankers, window, ranker_options(config))[recipe.ranker]
     return chain(new_sources, run.backtest, folder / "sources", ranker)

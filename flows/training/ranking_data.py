@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flows.runtime.configuration import RunConfig
 from flows.training.assemble import JudgedTick
 from models.queries import Candidates
 from models.ranking.protocol import Ranker, RankingData
@@ -103,6 +104,15 @@ class Windowed:
             for window in ("ranker_train", "validation")
         )
         return cls(train, valid)
+
+
+def ranker_options(config: RunConfig) -> TrainingOptions:
+    """Where rankers are trained. They are fitted one after the other, so each gets the threads of
+    all models that are otherwise trained at the same time.
+    """
+    train = config.train
+    threads = train.parallel * train.threads
+    return TrainingOptions(device=train.device, seed=config.seed, num_threads=threads)
 
 
 def fit_rankers(

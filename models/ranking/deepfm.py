@@ -221,11 +221,13 @@ def fit_deepfm(
         numeric=numeric,
         num_items=int(data.item_idx.max()),
     )
-    net = ranker.net
+    device = options.device
+    net = ranker.net.to(device)
     net.prepare(options.generator("deepfm"))
-    z, codes, item_idx = ranker.inputs(data.x, data.item_idx)
-    judged = ranker.inputs(validation.x, validation.item_idx)
-    label, weight = torch.from_numpy(data.label), torch.from_numpy(data.user_weights())
+    z, codes, item_idx = (one.to(device) for one in ranker.inputs(data.x, data.item_idx))
+    judged = [one.to(device) for one in ranker.inputs(validation.x, validation.item_idx)]
+    label = torch.from_numpy(data.label).to(device)
+    weight = torch.from_numpy(data.user_weights()).to(device)
     rng = options.rng("deepfm batches")
 
     def batches(_: int) -> Iterator[Batch]:
@@ -233,9 +235,10 @@ def fit_deepfm(
         for start in range(0, len(order), config.batch_size):
             requests = order[start : start + config.batch_size]
             rows = draw_candidates(data, requests, count=config.num_candidates, rng=rng)
-            real = torch.from_numpy(rows >= 0)
-            at = torch.from_numpy(np.maximum(rows, 0))
-            yield Batch(z[at], codes[at], item_idx[at] * real, label[at] * real, weight[requests])
+            real = torch.from_numpy(rows >= 0).to(device)
+            at = torch.from_numpy(np.maximum(rows, 0)).to(device)
+            of = torch.from_numpy(requests).to(device)
+            yield Batch(z[at], codes[at], item_idx[at] * real, label[at] * real, weight[of])
 
     def loss(batch: Batch) -> Tensor:
         scores = net(batch.z, batch.codes, batch.item_idx)
@@ -248,13 +251,14 @@ def fit_deepfm(
         name="deepfm",
         loss=loss,
         config=config.optimiser,
-        validate=lambda: validation.mean_ndcg(net(*judged).numpy()),
+        validate=lambda: validation.mean_ndcg(net(*judged).cpu().numpy()),
         options=options,
         about={
             "config": config.model_dump(mode="json"),
             "data": fingerprint(data.x, data.item_idx, data.label, data.group),
         },
     )
+    net.cpu()
     return ranker
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from flows.runtime.configuration import RunConfig
 from flows.training.assemble import JudgedTick
-from flows.training.ranking_data import assemble_ranking, gather
+from flows.training.ranking_data import assemble_ranking, gather, ranker_options
 from models.baselines.ease import EaseConfig, fit_ease
 from models.baselines.item_knn import ItemKnnConfig, fit_item_knn
 from models.baselines.popularity import Popularity
@@ -45,3 +46,10 @@ def test_a_selection_of_the_gathered_is_what_the_smaller_chain_finds_itself():
     assert np.array_equal(selected.found_by, shortlist.found_by()[real])
     asked = smaller.features(queries, items, shortlist)[real]
     np.testing.assert_allclose(selected.data.x, asked, rtol=1e-5, atol=1e-6)
+
+
+def test_rankers_are_trained_where_the_run_says():
+    train = {"sources": [], "rankers": [], "parallel": 3, "threads": 2, "device": "cuda"}
+    config = {"name": "x", "seed": 5, "data": {"source": "movielens-100k"}, "train": train}
+    options = ranker_options(RunConfig.model_validate(config))
+    assert options == TrainingOptions(device="cuda", seed=5, num_threads=6)

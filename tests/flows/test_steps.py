@@ -4,7 +4,9 @@ real flows on a temporary Prefect server.
 
 import json
 from pathlib import Path
+from typing import Any
 
+import lightgbm
 import pytest
 from typer.testing import CliRunner
 
@@ -21,6 +23,8 @@ from tests.conftest import ANY_GATES, world_toml, write_world
 pytestmark = pytest.mark.usefixtures("prefect_here")
 TRAIN = """sources = [{ kind = "item_knn" }, { kind = "recent_popularity" }]
 rankers = []
+parallel = 2
+threads = 3
 """
 
 
@@ -48,11 +52,23 @@ def call(settings: Settings, *arguments: str) -> dict:
     return json.loads(done.stdout)
 
 
-def test_the_steps_one_by_one_make_one_run_and_end_it(settings: Settings, config: Path) -> None:
+def test_the_steps_one_by_one_make_one_run_and_end_it(
+    settings: Settings, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for step in ("ingest", "validate", "featurize"):
         call(settings, step, str(config))
     assert not settings.runs.exists()
-    run_id = call(settings, "train", str(config))["run_id"]
+    with monkeypatch.context() as patch:
+        threads: list[int] = []
+        train = lightgbm.train
+
+        def recorded(params: dict[str, Any], *arguments: Any, **more: Any) -> Any:
+            threads.append(params["num_threads"])
+            return train(params, *arguments, **more)
+
+        patch.setattr(lightgbm, "train", recorded)
+        run_id = call(settings, "train", str(config))["run_id"]
+    assert set(threads) == {6}
     assert [path.name for path in settings.runs.iterdir()] == [run_id]
     for arguments in (("evaluate", str(config)), ("package", "--run", run_id, "--no-bento")):
         call(settings, *arguments)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from models.ranking.blend import Blend, BlendConfig, fit_blend
 from models.ranking.deepfm import Deepfm, DeepfmConfig, draw_candidates
@@ -255,3 +256,11 @@ def test_quantiles_put_ties_in_their_middle():
     assert z[:, 0] == pytest.approx([0, -1, 1], abs=1e-6)
     assert -0.2 < z[0, 1] < 0 < z[1, 1] < 1
     assert z[2, 1] == z[1, 1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_deepfm_is_trained_on_the_device_and_predicts_on_the_cpu(train, validation):
+    options = TrainingOptions(device="cuda", seed=3)
+    ranker = fit_ranker(CONFIGS["deepfm"], train, validation, options)
+    assert torch.cuda.max_memory_allocated() > 0
+    assert ranker.predict(validation.x, validation.item_idx).shape == (len(validation.x),)
