@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 import time
 
 import httpx
@@ -10,10 +9,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deploy import DEPLOYMENTS, DeployError, deploy_all, deployments_of
-from flows.ingest import ingest_flow
 from flows.releases.service_process import free_port
 from shortlist.config import Settings
-from shortlist.datasets import DataConfig, DatasetError
 from tests.conftest import new_prefect_home
 from tests.flows.conftest import write_lake
 
@@ -145,49 +142,6 @@ def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp
 
     everything = {d["id"] for d in deployed.values()}
     wait_for(lambda: everything <= scheduled(), seconds=90, what="the scheduler's runs")
-
-
-def task_runs(url: str) -> list[dict]:
-    """Tasks that ran on the server, first attempt first."""
-    query = {"sort": "EXPECTED_START_TIME_ASC"}
-    return httpx.post(f"{url}/task_runs/filter", json=query, timeout=30).json()
-
-
-def test_a_step_is_tried_again_unless_its_input_is_bad(prefect, tmp_path, caplog):
-    url, settings = prefect, Settings()
-    log = tmp_path / "log.csv"
-    log.write_text("user,item,at\nu1,i1,1700000000\n")
-    files = {
-        "interactions": {
-            "path": str(log),
-            "event_type": "click",
-            "columns": {"user_id": "user", "item_id": "item", "event_timestamp": "at"},
-        }
-    }
-    content = {"source": "files", "target_events": ["click"], "files": files}
-    settings.home.mkdir()
-    (settings.home / "lake").write_text("in the way")
-
-    def mend() -> None:
-        """Make room once the first attempt has failed."""
-        wait_for(lambda: "Retry 1/3" in caplog.text, seconds=120, what="the first attempt")
-        (settings.home / "lake").unlink()
-
-    mended = threading.Thread(target=mend)
-    with temporary_settings({PREFECT_API_URL: url}):
-        mended.start()
-        batch = ingest_flow(DataConfig.model_validate(content))
-        mended.join()
-        assert batch["read"] == 1
-        wait_for(
-            lambda: [r["run_count"] for r in task_runs(url)] == [2], seconds=60, what="a retry"
-        )
-        log.write_text("user,item\nu1,i1\n")
-        with pytest.raises(DatasetError, match="'at'"):
-            ingest_flow(DataConfig.model_validate(content))
-        wait_for(
-            lambda: [r["run_count"] for r in task_runs(url)] == [2, 1], seconds=60, what="one try"
-        )
 
 
 def test_without_a_server_the_error_says_what_to_start(tmp_path):

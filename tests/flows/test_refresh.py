@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 
-from flows import ingest
+from flows import featurize, ingest, validate
 from flows.refresh import refresh
 from flows.runtime.configuration import RunConfig
 from services.event_log import EventLog
 from shortlist.config import Settings
-from shortlist.datasets import DatasetError, SourceUnavailable
+from shortlist.counting import ListRules
+from shortlist.datasets import DataConfig, DatasetError, SourceUnavailable
+from shortlist.feature_store import FeatureStoreError
 from shortlist.feature_store.states.snapshots import Snapshots
-from shortlist.lake import Lake
+from shortlist.lake import Lake, LakeError
+from shortlist.validation import ValidateConfig
 from tests.flows.conftest import DAY, LAKE_START, House, event, write_lake
 
 COLUMNS = {key: key for key in event(0)}
@@ -81,3 +84,50 @@ def test_the_error_of_the_source_is_what_an_empty_home_says(
     monkeypatch.setenv("SHORTLIST_HOME", str(empty.home))
     with pytest.raises(DatasetError, match=r"absent\.csv: no such file"):
         refresh(empty, run_config(**absent_files(tmp_path), clock="wall"))
+
+
+def _stage(home: Settings, folder: Path, bad: bool) -> Any:
+    service, absent = {"source": "service"}, absent_files(folder)
+    return ingest.stage_task(DataConfig.model_validate(absent if bad else service), None)
+
+
+def _publish(home: Settings, folder: Path, bad: bool) -> Any:
+    good = ingest.stage(home, DataConfig(source="service"))["batch_id"]
+    return validate.validate_task("nosuch" if bad else good, ValidateConfig(), "replay")
+
+
+def _build(home: Settings, folder: Path, bad: bool) -> Any:
+    targets = ("purchase",) if bad else ("rating",)
+    return featurize.featurize_task(targets, POSTED_AT, DAY, ListRules())
+
+
+STEPS = {
+    "stage": (ingest, "stage", ingest.stage_task, _stage),
+    "publish": (validate, "validate_batch", validate.validate_task, _publish),
+    "build": (featurize, "featurize", featurize.featurize_task, _build),
+}
+
+
+@pytest.mark.parametrize("bad", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_is_tried_again_after_a_transient_error_and_not_with_bad_input(
+    home: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, bad: bool
+) -> None:
+    module, name, task, perform = STEPS[step]
+    monkeypatch.setattr(task, "retry_delay_seconds", 0)
+    work, tries = getattr(module, name), []
+
+    def busy_at_first(*arguments: Any, **more: Any) -> Any:
+        tries.append(arguments)
+        if not bad and len(tries) == 1:
+            raise OSError("disk is busy")
+        return work(*arguments, **more)
+
+    monkeypatch.setattr(module, name, busy_at_first)
+    if bad:
+        with pytest.raises((DatasetError, LakeError, FeatureStoreError)):
+            perform(home, tmp_path, bad)
+        assert len(tries) == 1
+    else:
+        assert perform(home, tmp_path, bad)
+        assert len(tries) == 2
