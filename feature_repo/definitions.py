@@ -39,7 +39,7 @@ context = Entity(
 
 
 def snapshot(name: str) -> FileSource:
-    """Source of a view: the folder of Parquet files that `shortlist featurize` writes for it."""
+    """Source of a view: the folder of Parquet files that `shortlist refresh` writes for it."""
     return FileSource(
         name=f"{name}_snapshot",
         path=str(HOME.absolute() / "features" / name),

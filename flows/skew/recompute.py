@@ -42,7 +42,7 @@ def recomputed_states(
     """
     snapshots = Snapshots.read(settings.features)
     if snapshots is None:
-        raise SkewError(f"{settings.features}: no feature snapshots; run `shortlist featurize`")
+        raise SkewError(f"{settings.features}: no feature snapshots; run `shortlist refresh`")
     folder = settings.home / "skew"
     for left in dead_holders(settings.lake):
         if left.startswith(HOLDER):

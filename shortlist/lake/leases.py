@@ -58,9 +58,8 @@ def dead_holders(root: Path) -> set[str]:
 
 def held_by_another(root: Path, holder: str) -> bool:
     """Whether another living process took the lease."""
-    try:
-        lease = json.loads((root / "leases" / f"{holder}.json").read_text())
-    except FileNotFoundError:
+    lease = _read(root).get(holder)
+    if lease is None:
         return False
     own = (lease["host"], lease["pid"]) == (socket.gethostname(), os.getpid())
     return not own and _alive(lease)

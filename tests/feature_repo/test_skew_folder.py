@@ -58,7 +58,7 @@ def test_checks_do_not_disturb_each_other_and_leave_nothing(
 
 def test_without_features_there_is_nothing_to_recompute(tmp_path: Path) -> None:
     with (
-        pytest.raises(SkewError, match="run `shortlist featurize`"),
+        pytest.raises(SkewError, match="run `shortlist refresh`"),
         recomputed_states(Settings(home=tmp_path), ("rating",), until=UNTIL),
     ):
         pass
