@@ -189,8 +189,8 @@ class RecommenderService:
                 return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
             try:
                 self.clock.advance(max(row["event_timestamp"] for row in rows) + 1)
-            except OSError:  # the events are stored; the next post moves the file as well
-                log.exception("events: the home's clock cannot be written")
+            except OSError as error:  # the events are stored; the next post moves the file as well
+                log.warning("events: the home's clock cannot be written: %s", error)
             answer = EventsResponse(
                 request_id=uuid.uuid4().hex,
                 release_id=serving.release_id,
