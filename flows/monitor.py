@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.releases.served_releases import most_served, newest_day, response_times
+from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run, RunError
 from monitoring.guardrails import load_guardrails
 from monitoring.report import write_reports
@@ -60,7 +61,8 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
         release = store.open(run.read("release.json", made_by="package")["release_id"])
     recent = newest_day(times)
     print(f"monitor: release {release.release_id}; answers of the log's last day: {recent}")
-    watched = watched_windows(settings, run, release)
+    since = log_start(times.get(release.release_id), run.config)
+    watched = watched_windows(settings, run, release, since=since)
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{release.release_id.split('-')[-1]}"
     out = settings.reports / stamp
     print(
@@ -109,13 +111,29 @@ class Watched:
     shared: SharedData
 
 
-def watched_windows(settings: Settings, run: Run, release: Release) -> Watched:
+def log_start(times: np.ndarray | None, config: RunConfig) -> int | None:
+    """Microseconds from which on the serving log is reported on; None: all of it.
+
+    Args:
+        times: of the release's answers, microseconds; None: it has none.
+    """
+    if times is None or config.data.clock == "replay":
+        return None
+    return int(times.max()) - config.monitor.days * c.MICROSECONDS_PER_DAY
+
+
+def watched_windows(
+    settings: Settings, run: Run, release: Release, *, since: int | None = None
+) -> Watched:
     """The release's traffic and its reference window, each with what people did until its end.
+
+    Args:
+        since: microseconds; earlier answers are left out. None: none are.
 
     Raises:
         MonitorError: the serving log has nothing of this release.
     """
-    log = load_serving_log(settings.serving_log, release_id=release.release_id)
+    log = load_serving_log(settings.serving_log, since=since, release_id=release.release_id)
     log = single_answers(log)
     if log.num_rows == 0:
         raise MonitorError(
@@ -125,9 +143,10 @@ def watched_windows(settings: Settings, run: Run, release: Release) -> Watched:
     config = run.config
     edges = release.about["windows"]
     catalogue = Catalogue.load(release.file("items.parquet"))
-    events = known_events(settings)
+    ends = pc.min_max(log.column(c.EVENT_TIMESTAMP).cast(pa.int64())).as_py()
+    end = int(ends["max"]) + HORIZON
+    events = known_events(settings, since=int(ends["min"]))
     time_ = microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy()
-    end = int(pc.max(log.column(c.EVENT_TIMESTAMP)).cast(pa.int64()).as_py()) + HORIZON
     replayed = run.path / "replay.json"
     latency = json.loads(replayed.read_text())["latency_ms"] if replayed.is_file() else []
     before = events.filter(pa.array(time_ < edges["test"][0]))
@@ -163,16 +182,20 @@ def single_answers(log: pa.Table) -> pa.Table:
     return log.filter(pc.is_in(log.column(c.REQUEST_ID), value_set=pa.array(list(last.values()))))
 
 
-def known_events(settings: Settings) -> pa.Table:
-    """The lake's events and the posted ones, each event_id once: the posted row, because it names
-    the request that showed the item.
+def known_events(settings: Settings, *, since: int) -> pa.Table:
+    """The lake's events and those posted since, each event_id once: the posted row, because it
+    names the request that showed the item.
+
+    Args:
+        since: microseconds, the first answer; earlier events are the lake's.
     """
     lake = Lake(settings.lake).interactions()
     # Lists that were shown are the other side of the comparison: the serving log itself.
     lake = lake.filter(pc.not_equal(lake.column(c.SOURCE), SHOWN))
     if not settings.events.is_dir():
         return lake
-    posted = load_posted_events(settings, now=time.time_ns() // 1_000).interactions
+    now = time.time_ns() // 1_000
+    posted = load_posted_events(settings, now=now, since=since).interactions
     again = pc.is_in(lake.column(c.EVENT_ID), value_set=posted.column(c.EVENT_ID))
     return sort_by_time(pa.concat_tables([lake.filter(pc.invert(again)), posted]))
 

@@ -65,6 +65,10 @@ class EvaluateConfig(Config):
 
 class MonitorConfig(Config):
     max_requests: int = Field(default=1_000, ge=1)
+    days: int = Field(default=28, ge=1)
+    """Length of the serving log that is reported on, up to its newest answer. A demo on the replay
+    clock reports on its whole log.
+    """
     guardrails: ConfigPath = CONFIGS / "guardrails.toml"
 
 

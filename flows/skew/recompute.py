@@ -95,7 +95,9 @@ def _events_until(
         )
         if not any(settings.events.rglob("*.jsonl")):
             return [target]
-        posted = load_posted_events(settings, now=until, lists=snapshots.lists).interactions
+        posted = load_posted_events(
+            settings, now=until, since=until, lists=snapshots.lists
+        ).interactions
         connection.register("posted", posted)
         new = target.with_name("posted.parquet")
         kept = connection.sql(

@@ -126,7 +126,9 @@ def _finished_lines(path: Path, copy: Path) -> Path | None:
     return copy
 
 
-def load_posted_events(settings: Settings, *, now: int, lists: ListRules = ListRules()) -> Batch:
+def load_posted_events(
+    settings: Settings, *, now: int, since: int | None = None, lists: ListRules = ListRules()
+) -> Batch:
     """Events posted to /events as a batch; the catalogue and users are the lake's, new users added.
 
     A line that is no `shortlist.api.Event` is left out with a warning: a refresh sends it to
@@ -134,6 +136,8 @@ def load_posted_events(settings: Settings, *, now: int, lists: ListRules = ListR
 
     Args:
         now: microseconds, when lines arrived that don't say so.
+        since: only events that happened or arrived at or after this time, microseconds: others are
+            neither checked nor kept in memory.
         lists: which events are left out, and which ratings are likes as well.
 
     Raises:
@@ -143,6 +147,9 @@ def load_posted_events(settings: Settings, *, now: int, lists: ListRules = ListR
     left_out: list[str] = []
     for path, number, content in read_lines(settings.events, left_out=left_out):
         received = content.pop(RECEIVED_AT, now)
+        moments = [received, content.get(c.EVENT_TIMESTAMP)]
+        if since is not None and all(isinstance(one, int) and one < since for one in moments):
+            continue
         try:
             event = Event.model_validate(content)
             if event.event_timestamp is None:

@@ -4,9 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from flows.monitor import log_start
 from flows.releases.served_releases import most_served, newest_day, response_times
+from flows.runtime.configuration import RunConfig
 from flows.skew.serving_log import read_log, releases_of
 from shortlist.config import Settings
 from shortlist.datasets import DatasetError
@@ -24,6 +27,18 @@ TIMES = {"old": OLD, "tried": TRIED, "new": NEW}
 def test_the_release_that_answered_most_requests_of_the_last_day_is_watched():
     assert newest_day(TIMES) == {"new": 4, "tried": 2}
     assert most_served(TIMES, {"old", "new", "tried", "promoted just now"}) == "new"
+
+
+def test_a_deployment_is_reported_on_by_its_last_days():
+    train = {"sources": [], "rankers": []}
+    data = {"source": "movielens-100k", "clock": "wall"}
+    config = RunConfig.model_validate(
+        {"name": "x", "data": data, "train": train, "monitor": {"days": 2}}
+    )
+    assert log_start(np.array(NEW), config) == (103 - 48) * HOUR
+    assert log_start(None, config) is None
+    demo = config.model_copy(update={"data": config.data.model_copy(update={"clock": "replay"})})
+    assert log_start(np.array(NEW), demo) is None
 
 
 def test_a_release_that_was_removed_is_not_watched():

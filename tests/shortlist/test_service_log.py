@@ -154,6 +154,20 @@ def test_a_line_that_is_no_event_is_named_and_keeps_no_other_back(
     assert re.search(rf"0001\.jsonl: {complaint}", caplog.text)
 
 
+def test_posted_events_of_before_are_not_even_checked(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    received = EVENT["received_at"]
+    later = {"event_id": "e3", "received_at": received + 9}
+    early = EVENT | {"event_id": "e4", "event_timestamp": received + 9}
+    append(settings.events, EVENT, EVENT | {"event_type": "stare"}, EVENT | later, early)
+    with caplog.at_level("WARNING"):
+        posted = load_posted_events(settings, now=NOW, since=received + 9)
+    assert posted.interactions.column("event_id").to_pylist() == ["e3", "e4"]
+    assert caplog.text == ""
+    assert load_posted_events(settings, now=NOW, since=received).interactions.num_rows == 3
+
+
 def test_nothing_posted_and_nothing_to_post_about(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="source 'service' has no events"):
         stage_source(DataConfig(source="service"), settings, now=NOW)
