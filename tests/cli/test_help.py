@@ -2,12 +2,22 @@
 
 import typer
 
-from cli.commands import care, features, init, pipeline, quarantine, releases, serving, simulate
+from cli.commands import (
+    care,
+    features,
+    init,
+    pipeline,
+    quarantine,
+    releases,
+    serving,
+    simulate,
+    steps,
+)
 from cli.main import PANELS, app
 
 
 def test_every_command_is_in_a_panel() -> None:
-    parts = (init, pipeline, quarantine, features, serving, releases, care, simulate)
+    parts = (init, pipeline, quarantine, features, serving, releases, care, simulate, steps)
     written = set()
     for part in parts:
         written |= {group.name for group in part.app.registered_groups}

@@ -219,8 +219,11 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
     log.write_text("user_id,item_id,timestamp\nu1,i1,1260759144\nu2,i1,1260759145\n")
     gone = tmp_path / "nosuch" / "x"
     for command, wanted in (
-        (["features", "--html", str(gone)], f"{gone}: No such file or directory; want a file in"),
-        (["features", "--html", str(tmp_path)], f"{tmp_path}: Is a directory; want a file in"),
+        (
+            ["features", "--html", str(gone)],
+            f"{gone}: No such file or directory; want a file path in",
+        ),
+        (["features", "--html", str(tmp_path)], f"{tmp_path}: Is a directory; want a file path in"),
         (["init", str(log), "--out", str(gone), "-y", "--json"], f"{gone}: there is no folder"),
     ):
         done = shortlist(*command, home=tmp_path / "home")
