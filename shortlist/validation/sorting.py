@@ -171,8 +171,13 @@ class Sorting:
         rows = before.filter(pc.is_in(before.column(c.ITEM_ID), value_set=ids))
         # Without a time of change: the withdrawal is dated by its arrival.
         for column, value in ((c.AVAILABLE, False), (c.UPDATED_AT, None)):
-            place, type_ = rows.schema.get_field_index(column), rows.schema.field(column).type
-            rows = rows.set_column(place, rows.field(place), pa.array([value] * len(rows), type_))
+            field = SCHEMAS["items"].field(column)
+            values = pa.array([value] * len(rows), field.type)
+            place = rows.schema.get_field_index(column)
+            if place < 0:  # a lake of an earlier version lacks the column
+                rows = rows.append_column(field, values)
+            else:
+                rows = rows.set_column(place, field, values)
         return rows
 
     def _good(self, table: str) -> str:

@@ -77,6 +77,7 @@ def beating(settings: Settings, release_id: str) -> Iterator[None]:
 def upgrade(settings: Settings, config: Path) -> tuple[int, dict]:
     done = shortlist("upgrade", str(config), "--json", home=settings.home)
     assert done.returncode in (0, 1), done.stderr[-3_000:]
+    assert done.stdout, done.stderr[-3_000:]
     return done.returncode, json.loads(done.stdout)
 
 
