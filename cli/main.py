@@ -43,29 +43,29 @@ PANELS = {
 """Panels of `shortlist --help` and their commands, in order."""
 
 
-def _in_panels(*parts: typer.Typer) -> None:
-    """Add the commands of `parts` to the app, panel by panel."""
-    commands = [command for part in parts for command in part.registered_commands]
-    groups = [group for part in parts for group in part.registered_groups]
+PARTS = (init, pipeline, steps, quarantine, features, serving, releases, care, simulate)
+"""Modules with commands."""
+
+
+def _in_panels() -> None:
+    """Add the commands to the app, panel by panel."""
+    commands = {
+        command.name or getattr(command.callback, "__name__", ""): command
+        for part in PARTS
+        for command in part.app.registered_commands
+    }
+    groups = {group.name: group for part in PARTS for group in part.app.registered_groups}
     for panel, names in PANELS.items():
         for name in names:
-            for command in commands:
-                called = command.name or getattr(command.callback, "__name__", "")
-                if called == name:
-                    command.rich_help_panel = panel
-                    app.registered_commands.append(command)
-            for group in groups:
-                if group.name == name:
-                    group.rich_help_panel = panel
-                    app.registered_groups.append(group)
+            if name in groups:
+                groups[name].rich_help_panel = panel
+                app.registered_groups.append(groups[name])
+            else:
+                commands[name].rich_help_panel = panel
+                app.registered_commands.append(commands[name])
 
 
-_in_panels(
-    *(
-        part.app
-        for part in (init, pipeline, steps, quarantine, features, serving, releases, care, simulate)
-    )
-)
+_in_panels()
 
 
 def main() -> Any:

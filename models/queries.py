@@ -54,21 +54,11 @@ class Queries:
         return [np.concatenate([seen, self.blocked]) for seen in self.seen]
 
     def take(self, rows: slice) -> "Queries":
-        """The requests of a slice of rows."""
-        return Queries(
-            user_ids=self.user_ids[rows],
-            at=self.at[rows],
-            history=self.history[rows],
-            history_time=self.history_time[rows],
-            history_value=self.history_value[rows],
-            history_type=self.history_type[rows],
-            seen=self.seen[rows],
-            user=self.user[rows],
-            context=self.context[rows],
-            profile=self.profile[rows],
-            searches=self.searches[rows],
-            places=None if self.places is None else self.places[rows],
-            blocked=self.blocked,
+        """The requests of a slice. `blocked` holds for all requests and stays."""
+        per_request = {name: value for name, value in vars(self).items() if name != "blocked"}
+        return replace(
+            self,
+            **{name: None if value is None else value[rows] for name, value in per_request.items()},
         )
 
     def known(self, num_items: int) -> "Queries":

@@ -23,7 +23,8 @@ COLUMNS = (
 @app.command()
 def simulate(
     preset: Annotated[
-        str, typer.Option(help="A world: tiny, village, shop, video, large, or a TOML file.")
+        str,
+        typer.Option(help="A world: tiny, village, shop, grocery, video, large, or a TOML file."),
     ] = "village",
     days: Annotated[int, typer.Option(min=1, help="Days of the arms' own pages.")] = 14,
     arms: Annotated[
@@ -38,7 +39,9 @@ def simulate(
         int | None,
         typer.Option(min=0, max=2**31 - 1, help="Of the world; default: the preset's."),
     ] = None,
-    retrain_days: Annotated[int, typer.Option(min=1, help="Arms learn again so often.")] = 7,
+    retrain_days: Annotated[
+        int, typer.Option(min=1, help="Days between two trainings of an arm.")
+    ] = 7,
     in_process: Annotated[
         bool, typer.Option("--in-process", help="No HTTP: long runs become cheap.")
     ] = False,

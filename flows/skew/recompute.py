@@ -19,7 +19,7 @@ from shortlist.config import Settings
 from shortlist.datasets.service_log import load_posted_events
 from shortlist.feature_store import apply, build_states
 from shortlist.feature_store.states.frozen import side_home
-from shortlist.feature_store.states.snapshots import Snapshots
+from shortlist.feature_store.states.snapshots import Snapshots, sql_path
 from shortlist.lake import Lake
 from shortlist.lake.leases import dead_holders, end_lease, take_lease
 
@@ -90,7 +90,7 @@ def _events_until(
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(
             f"COPY (SELECT * FROM read_parquet($files, union_by_name = true)"
-            f" WHERE epoch_us(event_timestamp) < {until}) TO '{_quoted(target)}' (FORMAT parquet)",
+            f" WHERE epoch_us(event_timestamp) < {until}) TO '{sql_path(target)}' (FORMAT parquet)",
             {"files": [str(file) for file in files]},
         )
         if not any(settings.events.rglob("*.jsonl")):
@@ -101,12 +101,8 @@ def _events_until(
         connection.register("posted", posted)
         new = target.with_name("posted.parquet")
         kept = connection.sql(
-            f"SELECT * FROM posted ANTI JOIN '{_quoted(target)}' USING ({c.EVENT_ID}) WHERE"
+            f"SELECT * FROM posted ANTI JOIN '{sql_path(target)}' USING ({c.EVENT_ID}) WHERE"
             f" greatest(epoch_us(event_timestamp) + 1, epoch_us(ingested_at)) > {until}"
         ).to_arrow_table()
         pq.write_table(kept.cast(posted.schema), new)
     return [target, new]
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

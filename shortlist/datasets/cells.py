@@ -82,7 +82,7 @@ def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) 
 def number_sql(
     raw: Raw, column: str, rule: str, table: FileTable, *, kind: str = "DOUBLE"
 ) -> Column:
-    """A number; NaN and words for nothing are missing."""
+    """Read a column as numbers; NaN and words for a missing value become NULL."""
     expression = raw.expressions[column]
     if raw.types[column].startswith((*NUMERIC, *FLOATING)):
         if kind == "DOUBLE":

@@ -12,6 +12,7 @@ import duckdb
 from shortlist import columns as c
 from shortlist.config import ConfigError
 from shortlist.lake.engine import name as quoted_name
+from shortlist.lake.engine import quoted
 from shortlist.lake.staging import staged_events
 from shortlist.validation.config import Action, ValidateConfig
 from shortlist.validation.rules import SCHEMAS, Rule
@@ -217,7 +218,7 @@ def _new_words(connection: duckdb.DuckDBPyConnection, past: list[dict[str, Any]]
     for name in WORDS:
         seen = sorted({word for one in past for word in one["words"].get(name, [])})
         if seen:
-            listed = ", ".join("'" + word.replace("'", "''") + "'" for word in seen)
+            listed = ", ".join(quoted(word) for word in seen)
             conditions.append(f"coalesce({name} NOT IN ({listed}), false)")
     if not conditions:
         return None
