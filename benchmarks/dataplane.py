@@ -3,7 +3,8 @@
 The log is a simulated world (preset `large`): all event types, ids, texts, queries. It is written
 as Parquet files first, which isn't measured. Then `ingest`, `validate` (with Great Expectations)
 and `featurize` run as usual, in one process, whose peak memory is reported. CPU seconds and the
-machine's load before the run are reported too, for machines that do other work.
+machine's load before the run are reported too, for machines that do other work. `over_bare_copy`
+compares the steps with a plain DuckDB copy of the same events: read, sort, write by day.
 """
 
 import argparse
@@ -78,6 +79,8 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     total = sum(seconds.values())
     extra = " --own-ids" if arguments.own_ids else ""
     extra += f" --bad {arguments.bad:g}" if arguments.bad else ""
+    peak = peak_gb()
+    bare = _bare_copy(log, work)
     return (
         about_machine()
         | {
@@ -86,7 +89,9 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             f" --preset {arguments.preset}{extra}",
             "events": result["read"],
             "events_per_s": round(result["read"] / total),
-            "peak_gb": peak_gb(),
+            "peak_gb": peak,
+            "bare_copy_seconds": round(bare, 2),
+            "over_bare_copy": round(total / bare, 2),
             "seconds": seconds | {"together": round(total, 2)},
             "events_per_s_by_step": {
                 name: round(result["read"] / each) for name, each in seconds.items()
@@ -101,6 +106,24 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         }
         | result
     )
+
+
+def _bare_copy(log: Path, work: Path) -> float:
+    """Return the seconds in which DuckDB reads, sorts and writes the same events by day."""
+    import duckdb
+
+    started = time.perf_counter()
+    events = (log / "events" / "*.parquet").as_posix()
+    with duckdb.connect() as con:
+        con.execute("SET threads = 2")
+        con.execute("SET memory_limit = '4GB'")
+        con.execute(f"SET temp_directory = '{work / 'spill'}'")
+        con.execute(
+            f"COPY (SELECT *, CAST({c.EVENT_TIMESTAMP} AS DATE) AS day FROM read_parquet('{events}')"
+            f" ORDER BY {c.EVENT_TIMESTAMP}, {c.EVENT_ORDER}) TO '{work / 'bare'}'"
+            " (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (day))"
+        )
+    return time.perf_counter() - started
 
 
 def write_log(folder: Path, events: int, *, preset: str, bad: float) -> None:
