@@ -70,7 +70,6 @@ _in_panels()
 
 def main() -> Any:
     """Run the command line; an error that a user can mend is one clear message, no traceback."""
-    atexit.register(_silent_teardown)
     _quiet_environment()
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_is_news)
@@ -79,8 +78,10 @@ def main() -> Any:
     except Exception as error:
         if os.environ.get("SHORTLIST_DEBUG") or not show.is_for_users(error):
             raise
-        show.error(str(error))
+        show.error("\n".join([str(error), *getattr(error, "__notes__", ())]))
         sys.exit(2)
+    finally:
+        atexit.register(_silent_teardown)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -96,8 +97,8 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _silent_teardown() -> None:
-    """DuckDB prints a page about leaked instances while the interpreter is taken down; nobody can
-    mend it. Registered first, this runs after every other exit handler.
+    """Hide what libraries print while they are taken down: Prefect that it stops its server, DuckDB
+    a page about leaked instances. Registered last, this runs before every other exit handler.
     """
     sys.stdout.flush()
     sys.stderr.flush()

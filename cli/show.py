@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from shortlist.plain_json import dumps
 
-TABLE_METRICS = ("ndcg@10", "precision@10", "recall@10", "recall@100", "mrr@100")
+TABLE_METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@100")
 SHOWN_METRICS = ("coverage@10", "diversity@10", "novelty@10")
 METHOD_ORDER = ("chain", "champion")
 
@@ -53,37 +55,58 @@ def is_for_users(problem: BaseException) -> bool:
 
 
 def summary(content: dict[str, Any]) -> None:
-    """The end of `shortlist run`: quality, verdicts, seconds, and what to type next."""
+    """The end of `shortlist run`: what was built, its quality, what to type next; then tables."""
+    _print_headline(content)
     quality(content)
-    console = _console()
     gates(content)
     if "monitor" in content:
         guardrails(content["monitor"])
     if content["data"] is not None:
         account(content["data"])
-    steps = Table(title="Seconds by step", title_justify="left")
-    for name in content["seconds"]:
-        steps.add_column(name, justify="right")
-    steps.add_column("together", justify="right", style="bold")
-    values = list(content["seconds"].values())
-    steps.add_row(*(f"{value:.0f}" for value in values), f"{sum(values):.0f}")
-    console.print(steps)
-    console.print(f"peak memory {content['peak_memory_gb']} GB · run {content['run_id']}\n")
-    if not content["promoted"]:
-        before = f"{content['serving']} goes on serving" if content["serving"] else "none serves"
-        console.print(f"The release was not promoted; {before}. The gates say why.")
-        return
-    console.print("What next:")
-    for command, meaning in (
-        (
-            f"shortlist recommend {content['example_user']}",
-            "a list with its reasons, no server needed",
-        ),
-        ("shortlist serve", "the API on http://127.0.0.1:3000, documentation there too"),
-        ("shortlist report", "drift, diversity, engagement and guardrails"),
-        ("shortlist doctor", "what is installed, reachable and fresh"),
-    ):
-        console.print(f"  [bold].venv/bin/{command:<26}[/] {meaning}")
+    seconds = content["seconds"]
+    listed = " · ".join(f"{name} {value:.0f}" for name, value in seconds.items())
+    _console().print(f"{sum(seconds.values()):.0f} seconds: {listed}")
+    _console().print(f"peak memory {content['peak_memory_gb']} GB")
+
+
+def _print_headline(content: dict[str, Any]) -> None:
+    console = _console()
+    sizes = ", ".join(f"{count:,} {name}" for name, count in content["trained_on"].items())
+    chain = content["metrics"]["chain"]["ndcg@10"]
+    quality_line = f"nDCG@10 {chain['mean']:.3f} [{chain['low']:.3f}, {chain['high']:.3f}]"
+    if content["baselines"]:
+        best = max(
+            content["baselines"], key=lambda name: content["metrics"][name]["ndcg@10"]["mean"]
+        )
+        ((_, lead),) = content["chain_ahead"][best].items()
+        quality_line += (
+            f"; {lead['mean']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}] over {best},"
+            " the best baseline"
+        )
+    rows = [
+        ("built", f"release {content['release_id']} of run {content['run_id']}"),
+        ("from", sizes),
+        ("quality", quality_line),
+    ]
+    if content["promoted"]:
+        rows.append(("serves", "the release was promoted"))
+        next_steps = (
+            (f"recommend {content['example_user']}", "a list with its reasons, no server needed"),
+            ("serve", "the API and its documentation on http://127.0.0.1:3000"),
+            ("report", "drift, diversity, engagement and guardrails"),
+            ("doctor", "what is installed, reachable and fresh"),
+        )
+        rows += [
+            ("next" if number == 0 else "", f".venv/bin/shortlist {command:<14} {meaning}")
+            for number, (command, meaning) in enumerate(next_steps)
+        ]
+    else:
+        serving = content["serving"]
+        before = f"{serving} goes on serving" if serving else "no release serves"
+        rows.append(("serves", f"the release was not promoted, {before}; see the gates below"))
+    for name, text in rows:
+        console.print(Text.assemble((f"{name:<9}", "bold"), text))
+    console.print()
 
 
 def account(content: dict[str, Any]) -> None:
@@ -107,19 +130,25 @@ def quality(content: dict[str, Any]) -> None:
         title=f"{content['dataset']}: test window, {content['n_requests']:,} requests of"
         f" {content['n_users']:,} users, full catalogue",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
     )
-    table.add_column("method")
+    table.add_column("method", overflow="fold")
     for name in (*TABLE_METRICS, *SHOWN_METRICS):
-        table.add_column(name.split("@")[0] + f"\n@{name.split('@')[1]}", justify="right")
+        title = name.split("@")[0] + f"\n@{name.split('@')[1]}"
+        table.add_column(title, justify="right", no_wrap=True)
     first = [name for name in METHOD_ORDER if name in metrics]
-    table.add_column("chain ahead\nndcg@10 [95%]", justify="right", no_wrap=True)
+    table.add_column("chain's lead\nndcg@10", justify="right", no_wrap=True)
     rest = sorted(set(metrics) - set(first), key=lambda name: -metrics[name]["ndcg@10"]["mean"])
     for name in (*first, *rest):
         values = metrics[name]
         main, *others = TABLE_METRICS
         cells = [_interval(values[main])]
         cells += [_figure(values[metric]["mean"]) for metric in (*others, *SHOWN_METRICS)]
-        cells.append(_difference(content["chain_ahead"].get(name)))
+        ahead = content["chain_ahead"].get(name)
+        cells.append("" if ahead is None else _interval(*ahead.values(), sign="+"))
         table.add_row(name, *cells, style="bold" if name == "chain" else None)
     _console().print(table)
 
@@ -200,16 +229,10 @@ def _figure(value: float) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def _interval(values: dict[str, float]) -> str:
+def _interval(values: dict[str, float], *, sign: str = "") -> str:
+    """The mean with half the width of its interval; `sign` "+" shows the sign of the mean."""
     half = (values["high"] - values["low"]) / 2
-    return f"{values['mean']:.3f} ±{half:.3f}"
-
-
-def _difference(values: dict[str, dict[str, float]] | None) -> str:
-    if values is None:
-        return ""
-    ((_, figure),) = values.items()
-    return f"{figure['mean']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]"
+    return f"{values['mean']:{sign}.3f} ±{half:.3f}"
 
 
 def _verdict(name: str) -> str:
@@ -222,4 +245,4 @@ def _plain(text: str) -> str:
 
 
 def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 136)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 100)

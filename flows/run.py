@@ -22,6 +22,7 @@ from flows.runtime.runs import Run
 from flows.runtime.steps import Steps
 from flows.train import train_flow
 from flows.validate import validate_flow
+from models.registry import BASELINES
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.home_lock import home_lock
@@ -62,6 +63,7 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
         "run_id": run.run_id,
         "dataset": config.name,
         "data": steps.result("validate"),
+        "trained_on": steps.result("train")["data"],
         "example_user": example_user(settings, run),
         "release_id": packaged["release_id"],
         "bento": packaged["bento"],
@@ -69,6 +71,7 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
         "serving": promoted["serving"],
         "gates": promoted["gates"],
         "metrics": evaluation["metrics"],
+        "baselines": [name for name in BASELINES if name in evaluation["metrics"]],
         "chain_ahead": evaluation["chain_ahead"],
         "slices": evaluation["slices"],
         "n_requests": evaluation["n_requests"],

@@ -95,9 +95,10 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
     )
     chosen = [source.kind for source in recipe.sources]
     before_test = training_data(world, profiles, end=edges["test"][0])
+    released = training_data(world, profiles, end=edges["test"][1])
     release_jobs = refit_jobs(
         recipe.sources,
-        training_data(world, profiles, end=edges["test"][1]),
+        released,
         validation,
         run.staging / "sources",
         frozen=recipe.frozen,
@@ -144,7 +145,16 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         "seed": config.seed,
     }
     run.write("about.json", about)
-    return {"sources": trial, "ranker": about["ranker"], "chain": about["chain"]}
+    return {
+        "sources": trial,
+        "ranker": about["ranker"],
+        "chain": about["chain"],
+        "data": {
+            "items": released.num_items,
+            "users": released.num_users,
+            "events": len(released.item_idx),
+        },
+    }
 
 
 def read_windows(

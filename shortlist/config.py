@@ -175,6 +175,11 @@ class Settings(BaseSettings):
         return self.home / "held_back"
 
     @property
+    def logs(self) -> Path:
+        """What the steps of long commands print, one file a command."""
+        return self.home / "logs"
+
+    @property
     def reports(self) -> Path:
         return self.home / "reports"
 

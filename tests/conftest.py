@@ -152,6 +152,8 @@ max_score_stretch = 100.0
 """
 """Gates that pass: for worlds that are too small to be judged."""
 
+RUN_STDERR = "served_home.stderr"
+"""File beside the served home: what its run showed on stderr."""
 
 _shared: list[Path] = []
 
@@ -250,6 +252,7 @@ def run_summary(world_config: Path, tmp_path_factory: pytest.TempPathFactory) ->
                 "run", str(world_config), "--json", home=home, timeout=420, preloaded=False
             )
             assert done.returncode == 0, done.stderr[-5_000:]
+            home.with_name(RUN_STDERR).write_text(done.stderr)
             summary.write_text(done.stdout)
     return json.loads(summary.read_text()) | {"home": str(home)}
 

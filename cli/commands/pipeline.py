@@ -5,7 +5,14 @@ from typing import Annotated
 import typer
 
 from cli import show
-from cli.commands.options import DEFAULT_CONFIG, ConfigOption, JsonOption, RunOption
+from cli.commands.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    RunOption,
+    VerboseOption,
+)
+from cli.output import following
 
 app = typer.Typer()
 
@@ -21,19 +28,20 @@ def run_command(
         str | None,
         typer.Option(help="A run that didn't end: go on after its last step, with its own config."),
     ] = None,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """The whole pipeline: from the raw source to a served, monitored release."""
-    from flows.run import run_flow
-    from flows.runtime.configuration import load_run_config
-    from flows.runtime.runs import Run
-    from shortlist.config import Settings
+    with following("run", as_json=as_json, verbose=verbose) as follow:
+        from flows.run import run_flow
+        from flows.runtime.configuration import load_run_config
+        from flows.runtime.runs import Run
+        from shortlist.config import Settings
 
-    if resume is None:
-        run_config = load_run_config(config)
-    else:
-        run_config = Run.open(Settings(), resume).config
-    with show.only_json(as_json):
+        run_config = (
+            load_run_config(config) if resume is None else Run.open(Settings(), resume).config
+        )
+        follow.expect(run_config.name)
         summary = run_flow(run_config, monitor=monitor, resume=resume)
     show.result(summary, as_json=as_json, table=show.summary)
     if not summary["promoted"]:
@@ -41,14 +49,19 @@ def run_command(
 
 
 @app.command()
-def refresh(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+def refresh(
+    config: ConfigOption = DEFAULT_CONFIG,
+    verbose: VerboseOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """Take in what was posted and shown, and bring every feature up to now; nothing is trained."""
-    from flows.refresh import refresh_flow
-    from flows.runtime.configuration import load_run_config
+    with following("refresh", as_json=as_json, verbose=verbose) as follow:
+        from flows.refresh import refresh_flow
+        from flows.runtime.configuration import load_run_config
+        from flows.runtime.progress import timed
 
-    load_run_config(config)  # a mistake in it is not worth a server
-    with show.only_json(as_json):
-        result = refresh_flow(str(config))
+        follow.expect(load_run_config(config).name)
+        result, _ = timed("refresh", refresh_flow, str(config))
     show.result(result, as_json=as_json)
 
 

@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from cli import show
-from cli.commands.options import DEFAULT_CONFIG, ConfigOption, JsonOption, RunOption
+from cli.commands.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    RunOption,
+    VerboseOption,
+)
+from cli.output import following
 
 app = typer.Typer()
 
@@ -73,26 +80,29 @@ def train(
     run: Annotated[
         str | None, typer.Option(help="Train this run again; default: start a run.")
     ] = None,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Start a run: freeze its windows, catalogue, lake and features. Then train all sources and
     rankers and let validation choose the chain.
     """
-    from flows.runtime.configuration import load_run_config
-    from flows.runtime.runs import Run
-    from flows.runtime.steps import Steps
-    from flows.train import train_flow
-    from shortlist.config import Settings
-    from shortlist.home_lock import home_lock
+    with following("train", as_json=as_json, verbose=verbose) as follow:
+        from flows.runtime.configuration import load_run_config
+        from flows.runtime.runs import Run
+        from flows.runtime.steps import Steps
+        from flows.train import train_flow
+        from shortlist.config import Settings
+        from shortlist.home_lock import home_lock
 
-    settings = Settings()
-    with show.only_json(as_json), home_lock(settings, "train", what="shortlist train"):
-        if run is None:
-            started = Run.start(settings, load_run_config(config or DEFAULT_CONFIG))
-        else:
-            started = Run.open(settings, run, of=_name(config))
-            started.freeze(settings)
-        result = Steps(started).redo("train", train_flow, started.run_id)
+        settings = Settings()
+        with home_lock(settings, "train", what="shortlist train"):
+            if run is None:
+                started = Run.start(settings, load_run_config(config or DEFAULT_CONFIG))
+            else:
+                started = Run.open(settings, run, of=_name(config))
+                started.freeze(settings)
+            follow.expect(started.config.name)
+            result = Steps(started).redo("train", train_flow, started.run_id)
     show.result(result | {"run_id": started.run_id}, as_json=as_json)
 
 

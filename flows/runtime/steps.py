@@ -4,10 +4,10 @@ runs/<run_id>/steps/<name>.json    {"result": what the step returned, "seconds":
 """
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
+from flows.runtime.progress import skip, timed
 from flows.runtime.runs import Run
 from shortlist.plain_json import write_json
 
@@ -34,13 +34,10 @@ class Steps:
     def perform(self, name: str, step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:
         """The result of `step(*args, **parameters)`, from the run's folder if it ran before."""
         if name in self.finished:
-            print(f"{name}: finished before, in {self.finished[name]['seconds']} s")
+            skip(name, self.finished[name]["seconds"])
             return self.result(name)
-        started = time.perf_counter()
-        result = step(*args, **parameters)
-        seconds = round(time.perf_counter() - started, 1)
+        result, seconds = timed(name, step, *args, **parameters)
         self.finished[name] = {"number": len(self.finished), "seconds": seconds, "result": result}
-        print(f"{name}: done in {seconds} s")
         self.run.steps.mkdir(exist_ok=True)
         write_json(self.run.steps / f"{name}.json", self.finished[name])
         return result

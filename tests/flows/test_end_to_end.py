@@ -207,10 +207,13 @@ def test_a_missing_source_file_is_one_sentence_without_a_traceback(tmp_path):
         'columns = { user_id = "u", item_id = "i", event_timestamp = "t" }\n'
         '[train]\nsources = [{ kind = "popularity" }]\nrankers = []\n'
     )
-    done = shortlist("ingest", str(path), home=tmp_path / "home")
+    done = shortlist("refresh", str(path), home=tmp_path / "home")
     assert done.returncode == 2
     assert "\nerror " in done.stderr
     assert done.stderr.count("gone.csv") == 1
+    (log,) = (tmp_path / "home" / "logs").iterdir()
+    assert done.stderr.endswith(f"\ndetails: {log}\n")
+    assert "Traceback" in log.read_text()
     assert "Traceback" not in done.stderr
 
 
