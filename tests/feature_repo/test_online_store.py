@@ -4,7 +4,6 @@ import contextlib
 import math
 import sqlite3
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -202,38 +201,44 @@ def test_threads_read_and_push_at_once(tmp_path: Path) -> None:
     assert len(online.keys(store.config, view)) == 5
 
 
-def test_a_push_gets_between_the_batches_of_a_materialize(tmp_path: Path) -> None:
-    """Beside SQLite's own way of waiting, which misses the short gaps again and again."""
-    path, over = tmp_path / "online.db", threading.Event()
+class Batches:
+    """A clock that advances by sleeping only, beside a materialize that writes batches.
 
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(path, isolation_level=None, timeout=10)
+    Each batch holds the lock of the database for 30 ms. Between two batches it is free for 1 ms.
+    """
 
-    def write_batches() -> None:
-        with contextlib.closing(connect()) as writer:
-            while not over.is_set():
-                with Transaction(writer):
-                    time.sleep(0.03)
-                time.sleep(0.004)
+    HELD, FREE = 0.030, 0.001
 
-    with contextlib.closing(connect()) as connection:
+    def __init__(self, writer: sqlite3.Connection, *, now: float):
+        self.writer, self.now = writer, now
+        writer.execute("BEGIN IMMEDIATE")
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        held = self.now % (self.HELD + self.FREE) < self.HELD
+        if held != self.writer.in_transaction:
+            self.writer.execute("BEGIN IMMEDIATE" if held else "COMMIT")
+
+
+@pytest.mark.parametrize("now", [0.0, 0.0113, 0.0299])
+def test_a_push_takes_the_first_gap_between_the_batches_of_a_materialize(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: float
+) -> None:
+    """SQLite's own way of waiting tries after 1, 3, 8, 18, 33, 53 ms: it misses gap after gap."""
+    path = tmp_path / "online.db"
+    with (
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer,
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection,
+    ):
         connection.execute("PRAGMA journal_mode = WAL")
-        writing = threading.Thread(target=write_batches)
-        writing.start()
-        ours = plain = 0.0
-        for _ in range(15):
-            time.sleep(0.01)
-            started = time.perf_counter()
-            with Transaction(connection):
-                ours += time.perf_counter() - started
-            time.sleep(0.01)
-            started = time.perf_counter()
-            connection.execute("BEGIN IMMEDIATE")
-            plain += time.perf_counter() - started
-            connection.execute("COMMIT")
-        over.set()
-        writing.join()
-    assert 0 < 2 * ours < plain
+        batches = Batches(writer, now=now)
+        monkeypatch.setattr(online_tables, "time", batches)
+        with Transaction(connection):
+            assert connection.in_transaction
+            assert Batches.HELD <= batches.now < Batches.HELD + Batches.FREE
 
 
 def test_a_lock_that_is_never_free_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 from cli.main import app
 from flows.featurize import featurize
 from models.recommend.recommender import Recommender
+from monitoring.guardrails import SEVERITY, load_guardrails
 from shortlist.api import Context, RecommendRequest
 from shortlist.config import Settings
 from shortlist.feature_store import OfflineReader, OnlineReader, latest_pack
 from shortlist.release import ReleaseStore
-from tests.conftest import shortlist
+from tests.conftest import ROOT, shortlist
 
 BASELINES = ("popularity", "recent_popularity", "item_knn", "ease", "ials")
 LEARNED = ("two_tower", "content")
@@ -101,7 +102,20 @@ def test_the_report_and_the_data_docs_are_pages(served_home, run_summary):
     report = Path(answer("report", home=served_home)["report"])
     assert "<html" in report.read_text().lower()
     assert Settings(home=served_home).data_docs.joinpath("index.html").is_file()
-    assert run_summary["monitor"]["verdict"] in {"pass", "warn", "hold"}
+
+
+def test_the_verdict_of_monitoring_is_its_worst_guardrail(served_home, run_summary):
+    monitor = run_summary["monitor"]
+    verdicts = {row["name"]: row["verdict"] for row in monitor["guardrails"]}
+    assert list(verdicts) == [row.name for row in load_guardrails(ROOT / "configs/guardrails.toml")]
+    assert monitor["verdict"] == max(verdicts.values(), key=SEVERITY.index)
+    report = answer("report", home=served_home)
+    assert report["verdict"] == monitor["verdict"]
+    assert f'<span class="badge {monitor["verdict"]}">' in Path(report["report"]).read_text()
+    # The replayed days are of the world that the release has learned from.
+    assert monitor["verdict"] != "hold"
+    for name in ("replayed hit rate", "feature drift", "skipped stages", "short lists"):
+        assert verdicts[name] == "pass", name
 
 
 def test_offline_and_online_rank_alike(served_home, tmp_path):

@@ -303,10 +303,21 @@ def test_other_and_later_requests_do_not_affect_a_request(items, catalogue):
         at=queries.at + np.array([0, 1, 2, 3]) * MICROSECONDS_PER_DAY,
         history=np.vstack([queries.history[:1], queries.history[:0:-1]]),
         history_value=np.vstack([queries.history_value[:1], queries.history_value[1:] + 1]),
+        user=np.vstack([queries.user[:1], queries.user[1:] + 1]),
+        searches=[queries.searches[0], *queries.searches[:0:-1]],
     )
-    swapped = np.vstack([candidates[:1], candidates[:0:-1]])
-    again = build(later, items, catalogue, swapped, scores, ranks)
+    others = [0, 3, 2, 1]
+    again = build(
+        later,
+        items,
+        catalogue,
+        candidates[others],
+        {name: values[others] for name, values in scores.items()},
+        {name: values[others] for name, values in ranks.items()},
+    )
     np.testing.assert_array_equal(again[0], x[0])
+    for changed in (1, 2, 3):
+        assert (again[changed] != x[changed]).any()
 
 
 def test_schema_round_trip_and_refusal():

@@ -1,14 +1,11 @@
-"""A built Bento serves its own release, from its own code, in a home that has no release at all.
-
-The tests stand in the order of the service's life: the last ones break its store and stop it.
-"""
+"""A built Bento serves its own release, from its own code, in a home that has no release at all."""
 
 import json
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,11 +36,45 @@ def built(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 @pytest.fixture(scope="module")
-def bento(built: tuple[Path, str]) -> Iterator[Served]:
-    """Served by its tag, from a folder that is not the repository, under the wall clock."""
+def services() -> Iterator[ExitStack]:
+    """Stops every service that a test of this module started."""
+    with ExitStack() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def latest() -> list[Served]:
+    return []
+
+
+@pytest.fixture
+def bento(built: tuple[Path, str], services: ExitStack, latest: list[Served]) -> Served:
+    """Served by its tag, from a folder that is not the repository, under the wall clock.
+
+    Started for the first test, and again after a test that stopped it.
+    """
     home, tag = built
-    with serving(home, what=tag, cwd=home, SHORTLIST_CLOCK="wall", PYTHONPATH="") as served:
-        yield served
+    if not latest or latest[-1].process.poll() is not None:
+        service = serving(home, what=tag, cwd=home, SHORTLIST_CLOCK="wall", PYTHONPATH="")
+        latest.append(services.enter_context(service))
+    return latest[-1]
+
+
+@contextmanager
+def without_tables(database: Path) -> Iterator[None]:
+    """Rename all tables of an SQLite file, and give them their names back at the end."""
+    with closing(sqlite3.connect(database)) as store:
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        tables = [name for (name,) in store.execute(query)]
+        for table in tables:
+            store.execute(f'ALTER TABLE "{table}" RENAME TO "{table} away"')
+        store.commit()
+        try:
+            yield
+        finally:
+            for table in tables:
+                store.execute(f'ALTER TABLE "{table} away" RENAME TO "{table}"')
+            store.commit()
 
 
 def source(built: tuple[Path, str]) -> Path:
@@ -83,16 +114,13 @@ def test_the_wall_clock_takes_no_moment_from_a_request(bento):
 def test_without_the_feature_store_it_answers_and_keeps_events(bento):
     with ShortlistClient(bento.url) as client:
         assert client.recommend(RecommendRequest(user_id="u3", k=5)).skipped_stages == []
-        with closing(sqlite3.connect(bento.home / "feast" / "online_store.db")) as store:
-            tables = store.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-            for (table,) in tables:
-                store.execute(f'DROP TABLE "{table}"')
-            store.commit()
-        answer = client.recommend(RecommendRequest(user_id="u3", k=5))
-        assert answer.skipped_stages == ["features"]
-        assert len(answer.items) == 5
-        event = Event(event_id="kept", user_id="u3", item_id="i1", event_type="rating", value=5)
-        assert client.events([event]).accepted == 1
+        with without_tables(bento.home / "feast" / "online_store.db"):
+            answer = client.recommend(RecommendRequest(user_id="u3", k=5))
+            assert answer.skipped_stages == ["features"]
+            assert len(answer.items) == 5
+            event = Event(event_id="kept", user_id="u3", item_id="i1", event_type="rating", value=5)
+            assert client.events([event]).accepted == 1
+        assert client.recommend(RecommendRequest(user_id="u3", k=5)).skipped_stages == []
     inbox = "".join(path.read_text() for path in (bento.home / "events").rglob("*.jsonl"))
     assert inbox.count('"kept"') == 1
 

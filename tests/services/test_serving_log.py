@@ -1,9 +1,12 @@
 """The serving log: nothing lost at a normal stop, never unbounded, and readable by ingest."""
 
 import json
+import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from models.recommend.recommender import Slate
 from services.serving_log import ServingLog, entry_of
@@ -81,25 +84,41 @@ def test_a_written_line_is_on_disk_without_closing(tmp_path):
     log.close()
 
 
-class Slow(dict):
-    """An entry that takes as long to write as the test wants: a slow disk."""
+class Held(dict):
+    """An entry whose write begins and then waits for the test: a slow disk."""
 
-    gate = threading.Event()
+    def __init__(self, content: dict):
+        super().__init__(content)
+        self.begun, self.gate = threading.Event(), threading.Event()
 
     def items(self):
-        assert self.gate.wait(20)
+        self.begun.set()
+        self.gate.wait()
         return super().items()
 
 
 def test_a_full_queue_makes_requests_wait_and_loses_nothing(tmp_path):
     log = ServingLog(tmp_path, capacity=2)
-    log.write(Slow(entry("q0")))
-    writer = threading.Thread(target=lambda: [log.write(entry(f"q{i}")) for i in range(1, 20)])
+    first = Held(entry("q0"))
+    log.write(first)
+    assert first.begun.wait(20)
+    handed: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def write_others() -> None:
+        for i in range(1, 20):
+            log.write(entry(f"q{i}"))
+            handed.put(i)
+
+    writer = threading.Thread(target=write_others, daemon=True)
     writer.start()
-    writer.join(0.3)
-    assert writer.is_alive()
-    Slow.gate.set()
+    try:
+        assert [handed.get(timeout=20) for _ in range(2)] == [1, 2]  # these fill the queue
+        with pytest.raises(queue.Empty):  # a third one would arrive at once
+            handed.get(timeout=0.3)
+    finally:
+        first.gate.set()
     writer.join(20)
+    assert not writer.is_alive()
     log.close()
     assert [line["request_id"] for line in lines(tmp_path)] == [f"q{i}" for i in range(20)]
 
