@@ -3,7 +3,7 @@
     PYTHON -m benchmarks._rectools_run FILE --loss softmax --out FILE.jsonl
 
 It imports nothing of Shortlist. It writes one JSON line per epoch: training seconds, and validation
-nDCG@10 by the protocol of `_sequence_protocol` (second-to-last item, whole catalogue, history
+nDCG@10 by the protocol of `sequence_model.protocol` (second-to-last item, whole catalogue, history
 masked, ties count against the model).
 """
 

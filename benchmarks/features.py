@@ -16,8 +16,10 @@ from typing import Any
 
 import duckdb
 
-from benchmarks import _feature_lake, _feature_online
-from benchmarks._feature_repo import (
+from benchmarks._result import about_machine, peak_gb, report
+from benchmarks.feast_stores import lake_speed, online_speed
+from benchmarks.feast_stores.redis_server import running_redis
+from benchmarks.feast_stores.repository import (
     DAY,
     OWN,
     START,
@@ -27,8 +29,6 @@ from benchmarks._feature_repo import (
     refs,
     write_snapshots,
 )
-from benchmarks._redis import running_redis
-from benchmarks._result import about_machine, peak_gb, report
 
 PARTS = ("materialize", "join", "big_join", "featurize")
 
@@ -82,18 +82,18 @@ def online(folder: Path, scale: int) -> dict[str, Any]:
 
 
 def _online(folder: Path, stores: dict[str, Any], tag: str, rows: int) -> dict[str, Any]:
-    rate = _feature_online.materialize_rate(folder, stores, tag=tag, rows=rows)
+    rate = online_speed.materialize_rate(folder, stores, tag=tag, rows=rows)
     store = make_store(
         folder,
         folder / f"entities-{rows}.parquet",
-        features=_feature_online.FEATURES,
+        features=online_speed.FEATURES,
         stores=stores,
         tag=f"{tag}-all-{rows}",
     )
     return {
         "rows_per_s": round(rate),
-        "read": _feature_online.read_latency(store, users=rows, reads=5_000),
-        "busy": _feature_online.reads_and_pushes_during_materialize(
+        "read": online_speed.read_latency(store, users=rows, reads=5_000),
+        "busy": online_speed.reads_and_pushes_during_materialize(
             folder, stores, tag=tag, rows=rows
         ),
     }
@@ -158,7 +158,7 @@ def featurize(folder: Path, scale: int) -> dict[str, Any]:
 
 
 def _incremental(home: Path, events: int, day: int) -> dict[str, Any]:
-    return _feature_lake.incremental(home, events=events, day=day)
+    return lake_speed.incremental(home, events=events, day=day)
 
 
 def _write_requests(folder: Path, *, rows: int, users: int, features: int) -> None:

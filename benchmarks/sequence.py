@@ -2,9 +2,9 @@
 
     shortlist bench sequence --interactions FILE --format sequences --model auto --out FILE.json
 
-Leave-one-out evaluation in the order of the file, over the full catalogue (`_sequence_protocol`).
-Metrics of each seed and the state of each epoch are stored in `--work`, so that the same command
-resumes where it was stopped.
+Leave-one-out evaluation in the order of the file, over the full catalogue
+(`sequence_model.protocol`). Metrics of each seed and the state of each epoch are stored in
+`--work`, so that the same command resumes where it was stopped.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._result import about_machine, peak_gb, report
-from benchmarks._sequence_arguments import (
+from benchmarks.sequence_model.arguments import (
     BASELINES,
     check,
     configuration,
@@ -23,8 +23,8 @@ from benchmarks._sequence_arguments import (
     seconds_each,
     work_folder,
 )
-from benchmarks._sequence_protocol import FormatError, Sequences
-from benchmarks._sequence_runs import GRIDS, Environment, cached, fit_baseline, judge, run_seed
+from benchmarks.sequence_model.protocol import FormatError, Sequences
+from benchmarks.sequence_model.runs import GRIDS, Environment, cached, fit_baseline, judge, run_seed
 from models.baselines import ease
 from models.checkpoint import CheckpointError
 from models.sequence.choose import Statistics
@@ -67,7 +67,7 @@ def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
         )
         return result | cached(path, lambda: run_baseline(sequences, arguments.model))
     if arguments.model == "blend":
-        from benchmarks._sequence_blend import run_blend
+        from benchmarks.sequence_model.blend import run_blend
 
         return result | run_blend(sequences, statistics, arguments)
     config = configuration(arguments.model, statistics, arguments.set)

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks._result import about_machine, report
-from benchmarks._sequence_protocol import FormatError, Sequences
-from benchmarks._sequence_runs import cached
-from benchmarks._sequence_speed_own import measure_matmul, run_epochs, run_steps
+from benchmarks.sequence_model.protocol import FormatError, Sequences
+from benchmarks.sequence_model.runs import cached
+from benchmarks.sequence_model.speed import measure_matmul, run_epochs, run_steps
 from models.sequence.sasrec import SasrecConfig
 from models.training import OptimiserConfig
 from shortlist.config import Settings

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import _sequence_blend
-from benchmarks._sequence_arguments import seconds_each
-from benchmarks._sequence_blend import DEPTH, gather
-from benchmarks._sequence_protocol import Sequences
 from benchmarks.sequence import main
+from benchmarks.sequence_model import blend
+from benchmarks.sequence_model.arguments import seconds_each
+from benchmarks.sequence_model.blend import DEPTH, gather
+from benchmarks.sequence_model.protocol import Sequences
 from models.baselines import ease
 from models.sequence.choose import choose
 
@@ -38,7 +38,7 @@ def bench(tmp_path, monkeypatch):
         optimiser = config.optimiser.model_copy(update={"num_epochs": 1})
         return config.model_copy(update={"embedding_dim": 8, "optimiser": optimiser})
 
-    monkeypatch.setattr(_sequence_blend, "choose", one_epoch)
+    monkeypatch.setattr(blend, "choose", one_epoch)
 
     def run(path: Path, *arguments: str) -> dict:
         out = tmp_path / "out.json"

@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks._sequence_blend import Pool, learn, standardise
-from benchmarks._sequence_protocol import (
+from benchmarks.sequence import main
+from benchmarks.sequence_model.blend import Pool, learn, standardise
+from benchmarks.sequence_model.protocol import (
     MISS,
     FormatError,
     Sequences,
@@ -15,7 +16,6 @@ from benchmarks._sequence_protocol import (
     ranks,
     ranks_of,
 )
-from benchmarks.sequence import main
 from models.sequence.choose import Statistics, choose
 
 

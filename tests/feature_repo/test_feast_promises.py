@@ -17,15 +17,15 @@ import pytest
 from feast.errors import SpecifiedFeaturesNotPresentError
 from feast.types import Int64
 
-from benchmarks._feature_repo import OWN, STOCK, quiet, store_of
-from benchmarks._redis import running_redis
+from benchmarks.feast_stores.redis_server import running_redis
+from benchmarks.feast_stores.repository import OWN, STOCK, quiet, store_of
 from flows.featurize import featurize
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
 from shortlist.feature_store import FeatureEvent, FeatureStoreError, OfflineReader, open_store
 from shortlist.feature_store.store import check_ttl
-from tests.feature_repo.test_streaming import CODES, START, TARGETS, publish
+from tests.feature_repo.streams import CODES, START, TARGETS, publish
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 DASK = STOCK | {"offline_store": {"type": "dask"}}

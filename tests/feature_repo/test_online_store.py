@@ -28,7 +28,7 @@ from feast.types import (
     UnixTimestamp,
 )
 
-from benchmarks._feature_repo import OWN, STOCK, quiet, store_of
+from benchmarks.feast_stores.repository import OWN, STOCK, quiet, store_of
 from shortlist.feature_store.online import tables as online_tables
 from shortlist.feature_store.online.columns import entity_keys
 from shortlist.feature_store.online.store import WideSqliteOnlineStore

@@ -10,15 +10,16 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from flows.featurize import featurize
 from models.recommend.recommender import empty_rows
 from services.event_log import EventLog, excluded_by
+from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
-from shortlist.contracts import INTERACTIONS, ITEMS, USERS
+from shortlist.contracts import INTERACTIONS
 from shortlist.counting import ListRules
 from shortlist.datasets import DataConfig, stage_source
 from shortlist.datasets.posted import excluded_ids
@@ -28,31 +29,23 @@ from shortlist.feature_store.online.fold import USER_VIEWS, fold
 from shortlist.feature_store.online.tail import known_at
 from shortlist.lake import Lake, open_staged
 from shortlist.lake.staging import staged_events
-from tests.feature_repo.test_streaming import assert_same
-from tests.feature_repo.test_what_an_event_counts import (
-    DAY,
+from tests.feature_repo.posted import (
     END,
-    HOUR,
+    ITEMS_HERE,
+    PEOPLE,
     START,
     USERS_HERE,
     batch_rows,
     posted_events,
     table_of,
 )
+from tests.feature_repo.streams import assert_same
 
 EXCLUDE = (
     "user_id = 'v' AND event_type <> 'rating'",
     "value > 4.5 OR query = 'about i001'",
     "event_timestamp >= TIMESTAMPTZ '1997-05-20 00:00:00+00' AND surface IS NOT NULL",
 )
-ITEMS_HERE = pa.Table.from_pylist(
-    [
-        {"item_id": f"i00{i}", "title": "", "categories": [], "available": True}
-        for i in range(1, 10)
-    ],
-    schema=ITEMS,
-)
-PEOPLE = pa.Table.from_pylist([{"user_id": u, "attributes": []} for u in USERS_HERE], schema=USERS)
 
 
 def data_config(targets: tuple[str, ...], **rules: Any) -> DataConfig:

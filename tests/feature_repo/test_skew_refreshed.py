@@ -7,14 +7,14 @@ import pyarrow as pa
 import pytest
 
 from flows.skew.states import Lag, Logged, states_as_logged
+from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import INTERACTIONS, TIMESTAMP
 from shortlist.feature_store import build_states
 from shortlist.feature_store.online.fold import USER_VIEWS, fold
 from shortlist.features.finalize import RequestRows
 from shortlist.lake import Lake
 from shortlist.ticks import DAILY
-from tests.feature_repo.test_posted_rules import ITEMS_HERE, PEOPLE
-from tests.feature_repo.test_what_an_event_counts import HOUR, START, batch_rows
+from tests.feature_repo.posted import ITEMS_HERE, PEOPLE, START, batch_rows
 
 CUT = START + 3 * HOUR
 """`until` of the refresh that brings the impressions."""

@@ -20,7 +20,7 @@ from shortlist.feature_store import FeatureStoreError, OnlineReader, Tail
 from shortlist.feature_store.online.fold import USER_VIEWS, fold
 from shortlist.feature_store.online.tail import known_at
 from shortlist.features.finalize import RequestRows
-from tests.feature_repo.test_streaming import (
+from tests.feature_repo.streams import (
     START,
     TARGETS,
     USERS_HERE,

@@ -1,4 +1,4 @@
-"""A home, and batches of JSON Lines that are staged and validated in it."""
+"""A home, batches of JSON Lines that are staged and validated in it, and releases to promote."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,18 +9,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
+from typer.testing import CliRunner
 
+from cli.main import app
 from flows.validate import ValidateConfig, validate_batch
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.datasets import DataConfig, stage_source
 from shortlist.lake import Lake
+from shortlist.release import ReleaseStore
 from tests.conftest import new_prefect_home
 
 DAY = 86_400_000_000
 HOUR = 3_600_000_000
 START = 10_000 * DAY  # microseconds
 LAKE_START = 1_700_006_400_000_000  # of `write_lake`
+BASELINES = ("popularity", "recent_popularity", "item_knn", "ease", "ials")
 GENEROUS = ValidateConfig(failure_budget=0.5, unknown_items="quarantine")
 
 
@@ -150,3 +154,58 @@ def write_lake(root: Path) -> None:
     Lake(root).publish(
         "first", _table(events, INTERACTIONS), _table(items, ITEMS), _table(users, USERS)
     )
+
+
+def opened(house: House) -> Any:
+    """The context as docs/validation.md opens it."""
+    import great_expectations as gx
+
+    import flows.validation.source  # noqa: F401
+
+    return gx.get_context(mode="file", project_root_dir=house.settings.great_expectations)
+
+
+def add(house: House, suite: str, kind: str, **arguments: Any) -> None:
+    """Add an expectation as a user would."""
+    from great_expectations import expectations
+
+    made = getattr(expectations, kind)(**arguments)
+    opened(house).suites.get(suite).add_expectation(made)
+
+
+def about(*, mean: float = 0.05, compared_with: str | None = None, coverage: float = 0.5) -> dict:
+    """What an evaluation says about a release that passes the gates by default."""
+    figure = {"mean": mean, "low": mean - 0.002, "high": mean + 0.002, "users": 100}
+    opponent = "champion" if compared_with else "recent_popularity"
+    return {
+        "metrics": {"chain": {"ndcg@10": {"mean": 0.3}, "coverage@10": {"mean": coverage}}},
+        "chain_ahead": {opponent: {"ndcg@10": figure}},
+        "champion": {
+            "release_id": compared_with,
+            "status": "compared" if compared_with else "none",
+            "reason": "",
+        },
+        "sources": {"two_tower": "two_tower"},
+        "source_figures": {"two_tower": {"index": "exact", "index_recall@100": 0.99}},
+        "refit": {
+            "overlap@10": 0.5,
+            "coverage@10": 0.5,
+            "backtest_coverage@10": 0.5,
+            "scores": {"two_tower": {"mean_shift": 0.0, "std_ratio": 1.0}},
+            "index_recall@100": {"two_tower": 0.99},
+        },
+    }
+
+
+def publish(store: ReleaseStore, content: dict[str, Any], payload: str = "weights") -> str:
+    """Publish a release with one file; returns its id."""
+    with store.publishing(content) as (folder, content):
+        (folder / "model.bin").write_text(payload)
+    return content["release_id"]
+
+
+def answer(*arguments: str, home: Path) -> dict:
+    """A command's JSON, in this process: imports are paid once. Errors are tested by processes."""
+    done = CliRunner().invoke(app, [*arguments, "--json"], env={"SHORTLIST_HOME": str(home)})
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)

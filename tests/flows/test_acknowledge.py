@@ -17,7 +17,7 @@ from shortlist.audit import read_audit
 from shortlist.config import Settings
 from shortlist.release import ReleaseError, ReleaseStore
 from shortlist.workers import Heartbeat, Refused, live_workers
-from tests.flows.test_promote import about, publish
+from tests.flows.conftest import about, publish
 
 ME = f"{socket.gethostname()}:{os.getpid()}"
 

@@ -8,7 +8,7 @@ from shortlist import columns as c
 from shortlist.contracts import EVENT_CODE, TIMESTAMP
 from shortlist.features.profiles import ProfileEncoder
 from shortlist.splits import split_windows
-from tests.models.conftest import catalogue_of
+from tests.models.small_data import catalogue_of
 
 
 def test_histories_carry_the_type_of_each_items_newest_event():

@@ -16,6 +16,7 @@ import pytest
 
 from shortlist.lake import Lake
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 50 if os.environ.get("SHORTLIST_ENDURANCE") else 2
 WORKER = """

@@ -14,6 +14,7 @@ from shortlist.config import Settings
 from tests.conftest import new_prefect_home
 from tests.flows.conftest import write_lake
 
+pytestmark = pytest.mark.slow
 CONFIG = """
 name = "tiny"
 [data]

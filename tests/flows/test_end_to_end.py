@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from cli.main import app
 from flows.featurize import featurize
 from models.recommend.recommender import Recommender
 from monitoring.guardrails import SEVERITY, load_guardrails
@@ -21,16 +19,9 @@ from shortlist.config import Settings
 from shortlist.feature_store import OfflineReader, OnlineReader, latest_pack
 from shortlist.release import ReleaseStore
 from tests.conftest import ROOT, shortlist
+from tests.flows.conftest import BASELINES, answer
 
-BASELINES = ("popularity", "recent_popularity", "item_knn", "ease", "ials")
 LEARNED = ("two_tower", "content")
-
-
-def answer(*arguments: str, home: Path) -> dict:
-    """A command's JSON, in this process: imports are paid once. Errors are tested by processes."""
-    done = CliRunner().invoke(app, [*arguments, "--json"], env={"SHORTLIST_HOME": str(home)})
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
 
 
 def test_the_run_promotes_a_release_and_says_what_each_step_took(run_summary):

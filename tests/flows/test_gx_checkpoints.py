@@ -6,8 +6,7 @@ import pytest
 
 from flows.validate import ValidationFailed
 from shortlist.config import ConfigError
-from tests.flows.conftest import House, event
-from tests.flows.test_gx_context import add, opened
+from tests.flows.conftest import House, add, event, opened
 
 
 def add_definition(house: House, name: str, **arguments: Any) -> None:

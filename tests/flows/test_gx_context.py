@@ -7,26 +7,9 @@ import pytest
 
 from flows.validate import ValidateConfig, ValidationFailed
 from shortlist.config import ConfigError
-from tests.flows.conftest import GENEROUS, GOOD_EVENTS, GOOD_ITEMS, House, event, item
+from tests.flows.conftest import GENEROUS, GOOD_EVENTS, GOOD_ITEMS, House, add, event, item, opened
 
 SUITES = ["batch", "interactions", "items", "users"]
-
-
-def opened(house: House) -> Any:
-    """The context as docs/validation.md opens it."""
-    import great_expectations as gx
-
-    import flows.validation.source  # noqa: F401
-
-    return gx.get_context(mode="file", project_root_dir=house.settings.great_expectations)
-
-
-def add(house: House, suite: str, kind: str, **arguments: Any) -> None:
-    """Add an expectation as a user would."""
-    from great_expectations import expectations
-
-    made = getattr(expectations, kind)(**arguments)
-    opened(house).suites.get(suite).add_expectation(made)
 
 
 def of_rule(house: House, suite: str, rule: str) -> Any:

@@ -6,8 +6,7 @@ import duckdb
 import pytest
 
 from shortlist.config import ConfigError
-from tests.flows.conftest import House, event
-from tests.flows.test_gx_context import add
+from tests.flows.conftest import House, add, event
 
 ROWS = """
     SELECT * FROM (VALUES

@@ -1,47 +1,17 @@
 """Promote: a release that fails a gate never serves, and the pointer keeps the loss budget."""
 
-from typing import Any
-
 import pytest
 
 from flows.promote import promote_flow
 from shortlist.config import ConfigError
 from shortlist.release import ReleaseStore
-
-
-def about(*, mean: float = 0.05, compared_with: str | None = None, coverage: float = 0.5) -> dict:
-    figure = {"mean": mean, "low": mean - 0.002, "high": mean + 0.002, "users": 100}
-    opponent = "champion" if compared_with else "recent_popularity"
-    return {
-        "metrics": {"chain": {"ndcg@10": {"mean": 0.3}, "coverage@10": {"mean": coverage}}},
-        "chain_ahead": {opponent: {"ndcg@10": figure}},
-        "champion": {
-            "release_id": compared_with,
-            "status": "compared" if compared_with else "none",
-            "reason": "",
-        },
-        "sources": {"two_tower": "two_tower"},
-        "source_figures": {"two_tower": {"index": "exact", "index_recall@100": 0.99}},
-        "refit": {
-            "overlap@10": 0.5,
-            "coverage@10": 0.5,
-            "backtest_coverage@10": 0.5,
-            "scores": {"two_tower": {"mean_shift": 0.0, "std_ratio": 1.0}},
-            "index_recall@100": {"two_tower": 0.99},
-        },
-    }
+from tests.flows.conftest import about, publish
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch) -> ReleaseStore:
     monkeypatch.setenv("SHORTLIST_HOME", str(tmp_path))
     return ReleaseStore(tmp_path / "releases")
-
-
-def publish(store: ReleaseStore, content: dict[str, Any], payload: str = "weights") -> str:
-    with store.publishing(content) as (folder, content):
-        (folder / "model.bin").write_text(payload)
-    return content["release_id"]
 
 
 def test_a_failed_gate_leaves_the_old_release_serving(store, tmp_path):

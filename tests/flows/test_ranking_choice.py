@@ -13,7 +13,7 @@ from models.ranking.protocol import RankingData
 from models.ranking.schema import RankingSchema
 from models.recommend.chain import Chain, ChainConfig
 from shortlist.features.profiles import ProfileEncoder
-from tests.models.conftest import catalogue_of
+from tests.models.small_data import catalogue_of
 
 NAMES = ("strong", "useless", "recent_popularity")
 

@@ -12,7 +12,7 @@ import pytest
 from models.baselines.item_knn import ItemKNN
 from shortlist.catalogue import Catalogue
 from shortlist.release import ReleaseStore
-from tests.flows.test_end_to_end import BASELINES, answer
+from tests.flows.conftest import BASELINES, answer
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from shortlist.workers import live_workers
 from tests.background import in_background
 from tests.services.conftest import Served, copy_home, serving
 
+pytestmark = pytest.mark.slow
 WORKERS = 2
 SWAPS = 200 if os.environ.get("SHORTLIST_ENDURANCE") else 20
 CLIENTS = 3

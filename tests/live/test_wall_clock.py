@@ -31,10 +31,11 @@ from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
 from tests.background import in_background
 from tests.conftest import ANY_GATES, DAY, NUM_DAYS, NUM_USERS, shortlist, world_toml, write_world
-from tests.feature_repo.test_streaming import assert_same
+from tests.feature_repo.streams import assert_same
 from tests.live.clients import Crowd
 from tests.services.conftest import ROOT, environment, serving
 
+pytestmark = pytest.mark.slow
 LONG = bool(os.environ.get("SHORTLIST_ENDURANCE"))
 SECONDS = 1_200 if LONG else 40
 WORKERS = 2

@@ -14,8 +14,8 @@ from shortlist import columns as c
 from shortlist.api import Filters, RecommendRequest, SimilarRequest
 from shortlist.contracts import TIMESTAMP
 from shortlist.features.profiles import ProfileEncoder
-from tests.models.test_live_catalogue import AT, pack_of, recommender_of, with_new
-from tests.models.test_sources import small_config
+from tests.models.recommenders import AT, pack_of, recommender_of, with_new
+from tests.models.source_configs import small_config
 
 HISTORY = ["i002", "i004", "i006"]
 KINDS = tuple(registry.SOURCES)

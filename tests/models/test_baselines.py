@@ -17,7 +17,7 @@ from models.baselines.popularity import (
 )
 from models.data import Validation
 from models.training import TrainingOptions
-from tests.models.conftest import catalogue_of, queries_of, state_of, training_data
+from tests.models.small_data import catalogue_of, queries_of, state_of, training_data
 
 LEARNED = {
     "item_knn": (ItemKnnConfig(shrinkage=(1.0,)), fit_item_knn, ItemKNN),

@@ -17,7 +17,7 @@ from models.sequence.fit import ARCHITECTURES, load_sequence, train_sequence
 from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
-from tests.models.conftest import catalogue_of, queries_of, training_data
+from tests.models.small_data import catalogue_of, queries_of, training_data
 
 OPTIONS = TrainingOptions(seed=3, num_threads=1)
 EVENTFUL, ITEMS = 30, 34

@@ -19,7 +19,7 @@ from models.training import OptimiserConfig, TrainingOptions
 from models.vector_source import VectorSource
 from shortlist.contracts import EVENT_CODE
 from shortlist.features.profiles import ProfileEncoder
-from tests.models.conftest import catalogue_of, queries_of, state_of, training_data
+from tests.models.small_data import catalogue_of, queries_of, state_of, training_data
 
 BOUGHT, DISLIKED = EVENT_CODE["purchase"], EVENT_CODE["dislike"]
 ITEMS = 40

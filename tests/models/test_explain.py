@@ -17,7 +17,7 @@ from models.recommend.explain import (
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import EVENT_CODE
 from shortlist.features.pack import ItemState
-from tests.models.conftest import catalogue_of, state_of
+from tests.models.small_data import catalogue_of, state_of
 
 HISTORY = np.array([1, 2, 3, 0, 0])
 WATCHED = np.where(HISTORY > 0, EVENT_CODE["watch"], 0)

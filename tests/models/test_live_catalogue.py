@@ -8,39 +8,16 @@ import pytest
 
 from models import registry
 from models.content.fusion import ContentConfig
-from models.recommend.chain import Chain, ChainConfig
-from models.recommend.recommender import Recommender, empty_rows
+from models.recommend.recommender import Recommender
 from models.training import OptimiserConfig, TrainingOptions
 from shortlist import columns as c
 from shortlist.api import Filters, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
-from shortlist.contracts import ITEMS, TIMESTAMP, check
-from shortlist.features.event_groups import empty_group_state
-from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, schema_hash
+from shortlist.contracts import TIMESTAMP
 from shortlist.features.pack import FeaturePack
-from shortlist.features.profiles import ProfileEncoder
+from tests.models.recommenders import AT, _table, pack_of, recommender_of, with_new
 
-AT = 1_700_086_400_000_000
 SOURCES = ("popularity", "recent_popularity", "item_knn", "ease", "content")
-
-
-class NobodyKnown:
-    """A feature reader without users; requests have `recent_items`."""
-
-    def read(self, user_ids, context_ids, at):
-        return empty_rows(user_ids, context_ids, at)
-
-
-def pack_of(items: pa.Table, *, events: int = 3) -> FeaturePack:
-    """A feature pack in which all items have the same number of events."""
-    n = items.num_rows
-    state = {
-        name: np.full(n, events, dtype=np.int64 if name.endswith("_time") else np.float64)
-        for name in ITEM_STATE
-    } | empty_group_state("item", n)
-    state["item_day_counts"] = np.ones((n, DAY_BUCKETS), dtype=np.int64)
-    ids = items.column(c.ITEM_ID).to_pylist()
-    return FeaturePack(as_of=AT, item_ids=ids, state=state, schema=schema_hash(), items=items)
 
 
 def changed(items: pa.Table, item_id: str, **values) -> pa.Table:
@@ -49,18 +26,6 @@ def changed(items: pa.Table, item_id: str, **values) -> pa.Table:
         if row[c.ITEM_ID] == item_id:
             row.update(values)
     return pa.Table.from_pylist(rows, schema=items.schema)
-
-
-def with_new(items: pa.Table, *rows: dict) -> pa.Table:
-    base = {"available": True, "categories": []}
-    new = [base | row for row in rows]
-    return pa.concat_tables([items, check(_table(new), ITEMS, where="test")])
-
-
-def _table(rows: list[dict]) -> pa.Table:
-    names = {name for row in rows for name in row}
-    fields = [field for field in ITEMS if field.name in names]
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
 
 @pytest.fixture(scope="module")
@@ -78,28 +43,6 @@ def models(checkerboard):
         for name in SOURCES
     }
     return data.catalogue, fitted
-
-
-def recommender_of(
-    models, *names: str, items: pa.Table | None = None, profiles: ProfileEncoder | None = None
-) -> Recommender:
-    catalogue, fitted = models
-    profiles = profiles or ProfileEncoder.fit([])
-    chain = Chain(
-        ChainConfig(candidate_sources=names, score_sources=names),
-        sources=fitted,
-        ranker=None,
-        catalogue=catalogue,
-        profiles=profiles,
-    )
-    return Recommender(
-        chain=chain,
-        catalogue=catalogue,
-        profiles=profiles,
-        reader=NobodyKnown(),
-        pack=pack_of(catalogue.items if items is None else items),
-        about={},
-    )
 
 
 def shown(recommender: Recommender, **request) -> list[str]:

@@ -20,7 +20,7 @@ from models.sequence.sasrec import SasrecConfig
 from models.training import TrainingOptions
 from shortlist.features.finalize import MAX_HISTORY
 from shortlist.features.profiles import ProfileEncoder
-from tests.models.conftest import START, catalogue_of, state_of, training_data
+from tests.models.small_data import START, catalogue_of, state_of, training_data
 
 ITEMS, LENGTH = 240, 150
 CONFIGS = (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models.queries import Candidates, mask_left_out, top_k
 from models.recommend.chain import fused_score
 from models.recommend.merge import merge
-from tests.models.conftest import queries_of
+from tests.models.small_data import queries_of
 
 
 def candidates(rows: list[list[int]]) -> Candidates:

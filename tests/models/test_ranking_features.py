@@ -306,14 +306,14 @@ def test_other_and_later_requests_do_not_affect_a_request(items, catalogue):
         user=np.vstack([queries.user[:1], queries.user[1:] + 1]),
         searches=[queries.searches[0], *queries.searches[:0:-1]],
     )
-    others = [0, 3, 2, 1]
+    factor = np.array([1, 2, 3, 4], dtype=np.float32)[:, None]
     again = build(
         later,
         items,
         catalogue,
-        candidates[others],
-        {name: values[others] for name, values in scores.items()},
-        {name: values[others] for name, values in ranks.items()},
+        candidates[[0, 3, 2, 1]],
+        {name: values * factor for name, values in scores.items()},
+        {name: values * factor for name, values in ranks.items()},
     )
     np.testing.assert_array_equal(again[0], x[0])
     for changed in (1, 2, 3):

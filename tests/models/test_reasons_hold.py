@@ -17,9 +17,10 @@ from shortlist.contracts import EVENT_CODE
 from shortlist.features.finalize import schema_hash
 from shortlist.features.pack import FeaturePack
 from shortlist.features.profiles import ProfileEncoder
-from tests.models.conftest import DAY, state_at
-from tests.models.test_live_catalogue import recommender_of
-from tests.models.test_sources import small_config
+from tests.models.conftest import state_at
+from tests.models.recommenders import recommender_of
+from tests.models.small_data import DAY
+from tests.models.source_configs import small_config
 
 KINDS = (
     *("popularity", "recent_popularity", "item_knn", "ease", "ials"),

@@ -6,7 +6,7 @@ import pytest
 from models import registry
 from models.training import TrainingOptions
 from tests.models.conftest import make_checkerboard
-from tests.models.test_sources import KINDS, small_config
+from tests.models.source_configs import KINDS, small_config
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,7 +20,7 @@ from shortlist.features.finalize import (
     decay,
     value_trend,
 )
-from tests.models.conftest import START, catalogue_of, training_data
+from tests.models.small_data import START, catalogue_of, training_data
 
 
 def data_with_times(histories: list[list[int]], moments: list[list[int]]) -> TrainingData:

@@ -12,38 +12,19 @@ from models.data import Validation
 from models.queries import Queries, Source
 from models.sequence.batches import pack_queries
 from models.sequence.model import SequenceConfig
-from models.training import OptimiserConfig, TrainingOptions
+from models.training import TrainingOptions
 from models.vector_source import SourceError, VectorSource
-from tests.models.conftest import catalogue_of, queries_of, state_of, training_data
+from tests.models.small_data import catalogue_of, queries_of, state_of, training_data
+from tests.models.source_configs import KINDS, LIGR, TRAINED, small_config
 
-KINDS = tuple(registry.SOURCES)
-TRAINED = tuple(kind for kind in KINDS if kind not in registry.BASELINES)
 SEQUENCES = tuple(
     kind
     for kind in KINDS
     if issubclass(type(registry.parse_source(f'{{"kind": "{kind}"}}')), SequenceConfig)
 )
-LIGR = "sasrec+ligr"  # no kind of its own, but other blocks that keep the same promises
 COLD = ("two_tower", "content", *SEQUENCES)
 UNTAUGHT = ("popularity", "recent_popularity", "personal")  # say nothing of items never used
 LEARNING = tuple(kind for kind in KINDS if kind not in UNTAUGHT)
-SMALL = {
-    "embedding_dim": 16,
-    "batch_size": 16,
-    "num_negatives": 64,
-    "optimiser": OptimiserConfig(learning_rate=1e-2, warmup_steps=0, num_epochs=20, patience=2),
-}
-
-
-def small_config(kind: str, **changes):
-    """The default config of a source type; for trained sources, with those of SMALL that it has."""
-    if kind == LIGR:
-        return small_config("sasrec", block="ligr", **changes)
-    config = registry.parse_source(f'{{"kind": "{kind}"}}')
-    if kind in TRAINED:
-        own = {k: v for k, v in (SMALL | changes).items() if k in type(config).model_fields}
-        config = config.model_copy(update=own)
-    return config
 
 
 @pytest.fixture(scope="module")

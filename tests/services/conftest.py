@@ -1,11 +1,13 @@
-"""The real service as a process, in a home of its own that other tests do not see."""
+"""The real service as a process, in a home of its own, and what its answers and files say."""
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +17,14 @@ import psutil
 import pytest
 
 from shortlist.client import ShortlistClient
+from tests.conftest import shortlist
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "services.service:RecommenderService"
 START_SECONDS = 180
+FOLDERS = ("releases", "packs", "feast", "features", "lake", "held_back")
+"""Of a home that is served, ingests and refreshes."""
+VIEW = {"user_id": "u1", "item_id": "i1", "event_type": "view"}
 
 
 @dataclass(frozen=True)
@@ -113,3 +119,47 @@ def service(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def client(service: Served) -> Iterator[ShortlistClient]:
     with ShortlistClient(service.url) as client:
         yield client
+
+
+def ids(answer) -> list[str]:
+    """The item_ids of an answer, in order."""
+    return [item.item_id for item in answer.items]
+
+
+def inbox(home: Path) -> bytes:
+    """Everything that was posted to a service in `home`."""
+    return b"".join(path.read_bytes() for path in sorted((home / "events").rglob("*.jsonl")))
+
+
+def logged(home: Path, request_id: str, *, log: str = "serving_log") -> dict:
+    """The response's line; the writer's thread may be a moment behind the answer."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for path in (home / log).rglob("*.jsonl"):
+            for line in path.read_text().splitlines(keepends=True):
+                if line.endswith("\n") and json.loads(line)["request_id"] == request_id:
+                    return json.loads(line)
+        time.sleep(0.05)
+    raise AssertionError(f"no line of {request_id} in {log}")
+
+
+def json_of(*arguments: str, home: Path) -> dict:
+    """Run a command as a process and return the JSON that it prints."""
+    done = shortlist(*arguments, "--json", home=home)
+    assert done.returncode == 0, done.stderr[-3_000:]
+    return json.loads(done.stdout)
+
+
+def refresh(config: Path, *, home: Path) -> None:
+    """As the deployment does it, in a process of its own."""
+    code = "import sys, cli.main; from flows.refresh import refresh_flow; refresh_flow(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(config)],
+        cwd=ROOT,
+        env=environment(home, PREFECT_HOME=str(home / "prefect")),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]

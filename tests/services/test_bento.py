@@ -16,6 +16,8 @@ from shortlist.datasets.service_log import load_serving_log
 from shortlist.release import MANIFEST, ReleaseStore
 from tests.services.conftest import ROOT, Served, copy_home, environment, serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def built(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:

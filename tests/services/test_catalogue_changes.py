@@ -5,8 +5,6 @@ price that the ranker reads, without a training or a restart.
 import csv
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,16 @@ from shortlist.client import ShortlistClient
 from shortlist.config import Settings
 from shortlist.feature_store.packs import current_pack_id
 from shortlist.release import ReleaseStore
-from tests.conftest import shortlist
-from tests.services.conftest import ROOT, copy_home, environment, serving
-from tests.services.test_service import ids, logged
+from tests.services.conftest import (
+    FOLDERS,
+    copy_home,
+    ids,
+    json_of,
+    logged,
+    refresh,
+    serving,
+)
 
-FOLDERS = ("releases", "packs", "feast", "features", "lake", "held_back")
 PRICE = 41.5
 
 
@@ -48,27 +51,6 @@ def changed_catalogue(config: Path, folder: Path, *, off_the_shelf: set[str]) ->
     changed = folder / "changed.toml"
     changed.write_text(text.replace('published_at = "year"', mapped))
     return changed
-
-
-def told(*arguments: str, home: Path) -> dict:
-    done = shortlist(*arguments, "--json", home=home)
-    assert done.returncode == 0, done.stderr[-3_000:]
-    return json.loads(done.stdout)
-
-
-def refresh(config: Path, *, home: Path) -> None:
-    """As the deployment does it, in a process of its own."""
-    code = "import sys, cli.main; from flows.refresh import refresh_flow; refresh_flow(sys.argv[1])"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(config)],
-        cwd=ROOT,
-        env=environment(home, PREFECT_HOME=str(home / "prefect")),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3_000:]
 
 
 FILTERS: list[dict[str, Any]] = [
@@ -105,8 +87,8 @@ def shown_by(client: ShortlistClient) -> dict[str, list[str]]:
 
 def take_in(config: Path, *, home: Path, client: ShortlistClient) -> None:
     """Ingest, validate and refresh; back when the service has the newest item features."""
-    told("ingest", str(config), home=home)
-    told("validate", str(config), home=home)
+    json_of("ingest", str(config), home=home)
+    json_of("validate", str(config), home=home)
     refresh(config, home=home)
     newest = current_pack_id(Settings(home=home).packs)
     deadline = time.monotonic() + 30

@@ -70,6 +70,7 @@ def event(event_id: str) -> dict[str, str]:
     return {"event_id": event_id, "item_id": "i1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_what_was_acknowledged_survives_kill_9(tmp_path, round_):
     """And nothing of it is written a second time when the client posts it again."""

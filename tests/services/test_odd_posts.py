@@ -16,11 +16,19 @@ from shortlist.config import Settings
 from shortlist.feature_store import OnlineReader, home_clock
 from shortlist.lake import Lake
 from tests.conftest import shortlist
-from tests.services.conftest import Served, copy_home, serving, serving_copy
-from tests.services.test_catalogue_changes import FOLDERS, refresh, told
-from tests.services.test_service import VIEW, ids, inbox
-from tests.shortlist.test_ids import NO_IDS
-from tests.shortlist.test_moments import NOW, UNITS
+from tests.invalid_values import NO_IDS, NOW, UNITS
+from tests.services.conftest import (
+    FOLDERS,
+    VIEW,
+    Served,
+    copy_home,
+    ids,
+    inbox,
+    json_of,
+    refresh,
+    serving,
+    serving_copy,
+)
 
 MINUTE = 60_000_000
 
@@ -144,7 +152,7 @@ def test_bad_lines_and_odd_times_of_one_client_harm_nobody_else(
     events = Lake(home / "lake").interactions().column("event_id").to_pylist()
     assert {"good1", "good2"} <= set(events)
     assert not {row["event_id"] for row in bad} & set(events)
-    listed = told("quarantine", "list", home=home)
+    listed = json_of("quarantine", "list", home=home)
     assert "6" in json.dumps(listed)
 
     with serving(home) as served, ShortlistClient(served.url) as client:

@@ -5,9 +5,7 @@ import math
 import re
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,27 +18,7 @@ from shortlist.datasets.service_log import load_serving_log
 from shortlist.features.finalize import USER_FEATURES
 from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
-from tests.services.conftest import SERVICE, environment
-
-
-def ids(answer) -> list[str]:
-    return [item.item_id for item in answer.items]
-
-
-def inbox(home: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted((home / "events").rglob("*.jsonl")))
-
-
-def logged(home: Path, request_id: str, *, log: str = "serving_log") -> dict:
-    """The response's line; the writer's thread may be a moment behind the answer."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        for path in (home / log).rglob("*.jsonl"):
-            for line in path.read_text().splitlines(keepends=True):
-                if line.endswith("\n") and json.loads(line)["request_id"] == request_id:
-                    return json.loads(line)
-        time.sleep(0.05)
-    raise AssertionError(f"no line of {request_id} in {log}")
+from tests.services.conftest import SERVICE, VIEW, environment, ids, inbox, logged
 
 
 def test_readiness_names_release_pack_and_clock(service, client):
@@ -218,7 +196,6 @@ def test_a_request_of_the_past_is_answered_for_that_moment(client):
 
 TOO_MANY = [{"user_id": "u1", "item_id": "i1", "event_type": "view"}] * (MAX_EVENTS + 1)
 YEAR_2096 = 3_976_000_000_000_000
-VIEW = {"user_id": "u1", "item_id": "i1", "event_type": "view"}
 GOOD = {"user_id": "u1", "item_id": "i1", "event_type": "rating"}
 
 

@@ -1,5 +1,5 @@
 """Fixtures that bring a source into the lake by SQL rules only, without Great Expectations, whose
-import takes ten seconds.
+import takes ten seconds; and a home into which events are posted.
 """
 
 from collections.abc import Callable
@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from shortlist.config import Settings
+from shortlist.contracts import INTERACTIONS, ITEMS, TIMESTAMP, USERS
 from shortlist.datasets import DataConfig, stage_source
+from shortlist.lake import Lake
 from shortlist.lake.engine import connect
 from shortlist.lake.publish import publish
 from shortlist.lake.snapshot import locked, workspace
@@ -21,6 +24,16 @@ from shortlist.validation.figures import rows_of
 from shortlist.validation.quarantine import Quarantine
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
+STAGED_AT = 1_700_000_000_000_000
+POSTED: dict[str, Any] = {
+    "event_id": "e1",
+    "user_id": "00196",
+    "item_id": "a",
+    "event_type": "click",
+    "event_timestamp": 881_250_949_000_001,
+    "received_at": 881_250_950_000_000,
+}
+"""An event as the service stores it."""
 TakeIn = Callable[[DataConfig, Settings], tuple[dict[str, int], list[dict[str, Any]]]]
 
 
@@ -105,3 +118,30 @@ def gallery(tmp_path: Path) -> Gallery:
 @pytest.fixture(scope="session")
 def take_in() -> TakeIn:
     return take_in_rows
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A home whose lake knows the item `a` and the user `00196`."""
+    settings = Settings(home=tmp_path)
+    item = {"item_id": "a", "categories": [], "available": True}
+    Lake(settings.lake).publish(
+        "seed",
+        INTERACTIONS.empty_table(),
+        pa.Table.from_pylist([item], schema=ITEMS),
+        pa.Table.from_pylist([{"user_id": "00196"}], schema=USERS),
+    )
+    return settings
+
+
+def event_table(events: list[tuple[str, str, int]]) -> pa.Table:
+    """(user, item, microseconds) each, in the columns that requests are drawn from."""
+    return pa.table(
+        {
+            "user_id": [e[0] for e in events],
+            "item_id": [e[1] for e in events],
+            "event_timestamp": pa.array([e[2] for e in events], pa.int64()).cast(TIMESTAMP),
+            "event_order": pa.array(range(len(events)), pa.int64()),
+            "surface": [f"with {e[1]}" for e in events],
+        }
+    )

@@ -26,7 +26,7 @@ from shortlist.features.event_groups import (
     NUM_DECAYED,
     NUM_GROUPS,
 )
-from tests.shortlist.test_feature_known_at import START, Arrived, asof, build, build_in_parts, write
+from tests.shortlist.states import START, Arrived, asof, build, build_in_parts, write
 
 UNTIL = START + 45 * DAY
 RATED = Arrived("w", "a", START, START)  # a lake without target events is refused

@@ -5,13 +5,9 @@ the same rows as a full rebuild.
 """
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -19,116 +15,14 @@ from hypothesis import strategies as st
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
-from shortlist.contracts import EVENT_TYPES, INTERACTIONS, TIMESTAMP, USERS
-from shortlist.feature_store.offline.event_lists import lists_at
-from shortlist.feature_store.states.build import EVENTS, VIEWS, build_states
+from shortlist.contracts import EVENT_TYPES
+from shortlist.feature_store.states.build import VIEWS
 from shortlist.feature_store.states.item_days import shift_day_counts
 from shortlist.feature_store.states.snapshots import Snapshots
 from shortlist.feature_store.states.target_sql import BACKFILL_LAG
-from shortlist.features.finalize import DAY_BUCKETS, HALF_LIFE, USER_HISTORY, USER_STATE
-from shortlist.refusals import USER_REFUSALS
+from shortlist.features.finalize import DAY_BUCKETS, HALF_LIFE, USER_STATE
 from shortlist.ticks import last_day, newest_tick
-
-START = 10_000 * DAY
-TYPES = ("rating", "like")
-DECAYED = ("user_decayed", "user_value_decayed", "user_value_weight")
-
-
-@dataclass(frozen=True)
-class Arrived:
-    """An event and when it reached the platform."""
-
-    user_id: str
-    item_id: str
-    t: int
-    ingested: int
-    value: float | None = None
-    event_type: str = "rating"
-    query: str | None = None
-
-    @property
-    def known(self) -> int:
-        """The rule, as the documentation says it."""
-        imported = self.ingested - self.t > BACKFILL_LAG
-        return self.t + 1 if imported else max(self.t + 1, self.ingested)
-
-
-def write(events: list[Arrived], path: Path) -> Path:
-    n = len(events)
-    columns = {
-        "event_id": [f"{path.stem}-{i}" for i in range(n)],
-        "user_id": [e.user_id for e in events],
-        "item_id": [e.item_id for e in events],
-        "event_type": [e.event_type for e in events],
-        "event_timestamp": pa.array([e.t for e in events], pa.int64()).cast(TIMESTAMP),
-        "event_order": range(n),
-        "ingested_at": pa.array([e.ingested for e in events], pa.int64()).cast(TIMESTAMP),
-        "value": [e.value for e in events],
-        "query": [e.query for e in events],
-        "surface": ["web"] * n,
-        "source": ["test"] * n,
-    }
-    table = pa.table(
-        [pa.array(columns.get(f.name, [None] * n), f.type) for f in INTERACTIONS],
-        schema=INTERACTIONS,
-    )
-    pq.write_table(table, path)
-    return path
-
-
-def build(files: list[Path], features: Path, *, until: int, **options: Any) -> dict[str, int]:
-    return build_states(
-        files,
-        USERS.empty_table(),
-        folder=features,
-        target_events=TYPES,
-        until=until,
-        **options,
-    )
-
-
-def build_in_parts(
-    events: list[Arrived], folder: Path, *, cuts: list[int], until: int, rated: Arrived
-) -> list[list[Arrived]]:
-    """A featurize after each batch of what had arrived at a cut (days after START) or at `until`
-    into `folder/features`, and one of all at once into `folder/anew`; returns the batches.
-    """
-    files, batches, start = [write([rated], folder / "rated.parquet")], [], 0
-    for edge in [*(START + cut * DAY + 6 * HOUR for cut in sorted(cuts)), until]:
-        batches.append([e for e in events if start <= e.ingested < edge])
-        if batches[-1]:
-            files.append(write(batches[-1], folder / f"batch{len(batches)}.parquet"))
-        start = edge
-        build(files, folder / "features", until=edge)
-    build(files, folder / "anew", until=until, anew=True)
-    return batches
-
-
-def asof(features: Path, view: str, key: str, moments: list[tuple[str, int]]) -> list[dict]:
-    """A row for each (key, moment), as the offline store joins them."""
-    source = f"'{features / view}/*.parquet'"
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register(
-            "given",
-            pa.table(
-                {
-                    "place": range(len(moments)),
-                    key: [name for name, _ in moments],
-                    "event_timestamp": pa.array([at for _, at in moments]).cast(TIMESTAMP),
-                }
-            ),
-        )
-        connection.execute("CREATE TABLE requests AS SELECT * FROM given")
-        if view in EVENTS:
-            names = {"user_history": USER_HISTORY, "user_refusals": USER_REFUSALS}[view]
-            query = lists_at(connection, "requests", source, names)
-        else:
-            query = (
-                f"(SELECT r.*, s.* EXCLUDE ({key}, event_timestamp) FROM requests r ASOF LEFT JOIN"
-                f" {source} s ON r.{key} = s.{key} AND r.event_timestamp >= s.event_timestamp)"
-            )
-        return connection.sql(f"SELECT * FROM {query} ORDER BY place").to_arrow_table().to_pylist()
+from tests.shortlist.states import DECAYED, START, TYPES, Arrived, asof, build, write
 
 
 def assert_point_in_time(

@@ -10,7 +10,7 @@ from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.feature_store.states import parts
 from shortlist.feature_store.states.build import CURRENT
 from shortlist.feature_store.states.snapshots import Snapshots
-from tests.shortlist.test_feature_known_at import START, Arrived, build, write
+from tests.shortlist.states import START, Arrived, build, write
 
 FEW = 4
 TYPES = ("rating", "click", "impression")

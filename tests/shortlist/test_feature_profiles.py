@@ -12,7 +12,7 @@ from shortlist.contracts import TIMESTAMP, USERS
 from shortlist.feature_store.online.user_state import FeatureEvent
 from shortlist.feature_store.states.build import build_states
 from shortlist.feature_store.store import FeatureStoreError
-from tests.shortlist.test_feature_states import END, START, snapshots, table
+from tests.shortlist.states import END, START, snapshots, table
 
 
 def test_a_profile_is_there_before_the_first_event(tmp_path: Path) -> None:

@@ -6,19 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
-from shortlist.contracts import EVENT_CODE, EVENT_TYPES, INTERACTIONS, TIMESTAMP, USERS
-from shortlist.feature_store.offline.event_lists import lists_at
+from shortlist.contracts import EVENT_CODE
 from shortlist.feature_store.online.user_state import FeatureEvent, UserState, update_user_state
-from shortlist.feature_store.states.build import VIEWS, build_states
 from shortlist.feature_store.states.item_days import last_24_hours, shift_day_counts
 from shortlist.feature_store.states.running_sql import ERA_HALF_LIVES
 from shortlist.features.finalize import (
@@ -26,76 +21,13 @@ from shortlist.features.finalize import (
     HALF_LIFE,
     ITEM_STATE,
     MAX_HISTORY,
-    USER_HISTORY,
     USER_STATE,
     context_id,
 )
+from tests.shortlist.states import DECAYED, START, TYPES, snapshots
 
-START = 10_000 * DAY
-END = 2**60
 ERA_EDGE = 3 * ERA_HALF_LIVES * HALF_LIFE
-DECAYED = ("user_decayed", "user_value_decayed", "user_value_weight")
-TYPES = ("rating", "like")
 CODES = tuple(EVENT_CODE[name] for name in TYPES)
-
-
-def table(events: list[FeatureEvent], *, event_type: str = "rating") -> pa.Table:
-    """Events as the lake has them; `event_type` is that of events without a type."""
-    n = len(events)
-    time = pa.array([event.timestamp for event in events], pa.int64()).cast(TIMESTAMP)
-    given_columns = {
-        "event_id": [str(i) for i in range(n)],
-        "user_id": [event.user_id for event in events],
-        "item_id": [event.item_id for event in events],
-        "event_type": [
-            EVENT_TYPES[event.type_code - 1] if event.type_code else event_type for event in events
-        ],
-        "event_timestamp": time,
-        "event_order": range(n),
-        "ingested_at": time,
-        "value": [event.value for event in events],
-        "surface": ["web"] * n,
-        "source": ["test"] * n,
-    }
-    return pa.table(
-        [pa.array(given_columns.get(f.name, [None] * n), f.type) for f in INTERACTIONS],
-        schema=INTERACTIONS,
-    )
-
-
-def snapshots(
-    events: list[FeatureEvent], folder: Path, *, until: int = END
-) -> dict[str, list[dict[str, Any]]]:
-    """Every view's rows, `stamp` in microseconds; histories as of each change of a user."""
-    pq.write_table(table(events), folder / "events.parquet")
-    build_states(
-        [folder / "events.parquet"],
-        USERS.empty_table(),
-        folder=folder / "features",
-        target_events=TYPES,
-        until=until,
-    )
-    return read_snapshots(folder / "features")
-
-
-def read_snapshots(features: Path) -> dict[str, list[dict[str, Any]]]:
-    found = {}
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        for view in VIEWS:
-            rows = connection.sql(f"SELECT * FROM '{features / view}/*.parquet'").to_arrow_table()
-            if view == "user_history":
-                stats = f"'{features}/user_stats/*.parquet'"
-                connection.execute(
-                    f"CREATE TABLE moments AS SELECT user_id, event_timestamp FROM {stats}"
-                )
-                query = lists_at(
-                    connection, "moments", f"'{features}/user_history/*.parquet'", USER_HISTORY
-                )
-                rows = connection.sql(f"SELECT * FROM {query}").to_arrow_table()
-            stamps = rows.column("event_timestamp").cast(pa.timestamp("us")).cast(pa.int64())
-            found[view] = rows.append_column("stamp", stamps).drop(["event_timestamp"]).to_pylist()
-    return found
 
 
 def assert_same(batch: dict[str, Any], state: UserState) -> None:

@@ -14,15 +14,9 @@ from shortlist.ids import ANONYMOUS, MAX_ID, MISSING_ID_WORDS, id_problem
 from shortlist.lake import open_staged
 from shortlist.lake.staging import staged_events
 from shortlist.validation.rules import Rule, ids, item_required, required
-from tests.shortlist.test_service_log import EVENT, NOW, settings
+from tests.invalid_values import NO_IDS
+from tests.shortlist.conftest import POSTED, STAGED_AT
 
-__all__ = ["settings"]
-NO_IDS = [
-    *("undefined", "null", "NULL", "NaN", "nan", "None", "nil", "NIL", "N/A", "n/a", "(null)"),
-    *("", " ", "\t", "   ", "\u00a0", "\u200b", "\ufeff", "\x00", "\n"),
-    *(" u1", "u1 ", "u1\n", "\u3000u1", "u1\ufeff", "a\tb", "a\x00b", "a\x7fb", "a\x85b"),
-    *("196.0", "1e+5", "-3.25", "[1, 2]", '{"id": 7}', "[object Object]", "x" * 257),
-]
 IDS = [
     *("u1", "00196", "0", "-1", "a b", "Ünï", "東京", "nobody", "na", "none-such", "null1", "1e5"),
     *(
@@ -98,9 +92,9 @@ def test_a_posted_row_is_bad_where_the_service_refuses_it(settings: Settings, co
     values = [*NO_IDS, *IDS]
     folder = settings.events
     folder.mkdir(parents=True)
-    lines = [EVENT | {"event_id": f"e{i}", column: value} for i, value in enumerate(values)]
+    lines = [POSTED | {"event_id": f"e{i}", column: value} for i, value in enumerate(values)]
     (folder / "0001.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    batch = stage_source(DataConfig(source="service"), settings, now=NOW)
+    batch = stage_source(DataConfig(source="service"), settings, now=STAGED_AT)
     staged, _ = open_staged(settings.lake, batch.batch_id)
     every = [*ids("interactions", column), *required("interactions"), item_required()]
     mine = [rule for rule in every if rule.name.startswith(f"{column}.")]

@@ -11,8 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from shortlist.lake import Lake
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 100 if os.environ.get("SHORTLIST_ENDURANCE") else 10
 WRITER = """

@@ -1,21 +1,13 @@
 """Times in other units than microseconds are recognised by their size; the error names the unit."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shortlist.moments import moment_problem
-
-
-def us(year: int, month: int = 1, day: int = 1) -> int:
-    moment = datetime(year, month, day, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return int(moment.total_seconds()) * 1_000_000
-
-
-UNITS = {"seconds": 1_000_000, "milliseconds": 1_000}
-NOW = us(2024, 5, 31) + 36_000_000_123
+from tests.invalid_values import NOW, UNITS, us
 
 
 @pytest.mark.parametrize("kind", ["event", "date"])

@@ -19,8 +19,8 @@ from shortlist.features.profiles import ProfileEncoder
 from shortlist.refusals import MAX_REFUSED, NO_REFUSALS, Refusals, refuses
 from shortlist.repeats import may_be_found, repeat_after, too_soon
 from shortlist.splits import draw_requests
-from tests.models.conftest import catalogue_of, state_of, training_data
-from tests.shortlist.test_splits import table
+from tests.models.small_data import catalogue_of, state_of, training_data
+from tests.shortlist.conftest import event_table
 
 START = 10_000 * DAY
 
@@ -75,7 +75,7 @@ def test_a_request_is_judged_by_what_its_list_could_have_had(after: int | None) 
     at_of = [(item, START + int(day * DAY)) for item, day in events]
     window = (START + DAY // 4, START + 6 * DAY)
     drawn = draw_requests(
-        table([("u", item, at) for item, at in at_of]),
+        event_table([("u", item, at) for item, at in at_of]),
         window,
         rng=np.random.default_rng(0),
         repeat_after=after,

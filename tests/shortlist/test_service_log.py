@@ -7,25 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pytest
 
 from shortlist.config import Settings
-from shortlist.contracts import INTERACTIONS, ITEMS, SERVING_LOG, USERS, microseconds
+from shortlist.contracts import INTERACTIONS, SERVING_LOG, microseconds
 from shortlist.datasets import DataConfig, DatasetError, stage_source
 from shortlist.datasets.service_log import load_posted_events, load_serving_log
-from shortlist.lake import Lake, LakeError, open_staged
+from shortlist.lake import LakeError, open_staged
 from shortlist.lake.staging import staged_events
+from tests.shortlist.conftest import POSTED, STAGED_AT
 
-NOW = 1_700_000_000_000_000
-EVENT = {
-    "event_id": "e1",
-    "user_id": "00196",
-    "item_id": "a",
-    "event_type": "click",
-    "event_timestamp": 881_250_949_000_001,
-    "received_at": 881_250_950_000_000,
-}
 RESPONSE: dict[str, Any] = {
     "request_id": "r1",
     "release_id": "rel",
@@ -52,20 +43,6 @@ RESPONSE: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """A home whose lake knows the item `a` and the user `00196`."""
-    settings = Settings(home=tmp_path)
-    item = {"item_id": "a", "categories": [], "available": True}
-    Lake(settings.lake).publish(
-        "seed",
-        INTERACTIONS.empty_table(),
-        pa.Table.from_pylist([item], schema=ITEMS),
-        pa.Table.from_pylist([{"user_id": "00196"}], schema=USERS),
-    )
-    return settings
-
-
 def append(folder: Path, *rows: Any, name: str = "0001.jsonl", end: str = "\n") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
@@ -76,7 +53,7 @@ def append(folder: Path, *rows: Any, name: str = "0001.jsonl", end: str = "\n") 
 
 
 def staged(settings: Settings) -> list[dict[str, Any]]:
-    batch = stage_source(DataConfig(source="service"), settings, now=NOW)
+    batch = stage_source(DataConfig(source="service"), settings, now=STAGED_AT)
     folder, _ = open_staged(settings.lake, batch.batch_id)
     with duckdb.connect() as connection:
         relation = staged_events(folder, original=True)
@@ -84,8 +61,8 @@ def staged(settings: Settings) -> list[dict[str, Any]]:
 
 
 def test_posted_events_become_a_batch(settings: Settings) -> None:
-    append(settings.events, EVENT, EVENT | {"event_id": "e2", "user_id": "new", "value": 4.5})
-    append(settings.events, EVENT | {"event_id": "e3", "position": 2}, name="0002.jsonl")
+    append(settings.events, POSTED, POSTED | {"event_id": "e2", "user_id": "new", "value": 4.5})
+    append(settings.events, POSTED | {"event_id": "e3", "position": 2}, name="0002.jsonl")
     events = staged(settings)
     assert [row["event_id"] for row in events] == ["e1", "e2", "e3"]
     assert [row["source"] for row in events] == [
@@ -98,14 +75,14 @@ def test_posted_events_become_a_batch(settings: Settings) -> None:
     assert events[0]["event_timestamp"].timestamp() * 1e6 == 881_250_949_000_001
     assert events[0]["ingested_at"].timestamp() * 1e6 == 881_250_950_000_000
     # The same events as monitoring reads them.
-    posted = load_posted_events(settings, now=NOW)
+    posted = load_posted_events(settings, now=STAGED_AT)
     assert posted.interactions.schema.equals(INTERACTIONS)
     assert posted.interactions.column("event_id").to_pylist() == ["e1", "e2", "e3"]
     assert posted.users.column("user_id").to_pylist() == ["00196", "new"]
 
 
 def test_a_bad_line_is_staged_with_its_faults(settings: Settings) -> None:
-    append(settings.events, EVENT, '{"event_id": "e2"', EVENT | {"item_id": 196.0})
+    append(settings.events, POSTED, '{"event_id": "e2"', POSTED | {"item_id": 196.0})
     good, broken, float_id = staged(settings)
     assert good["faults"] is None
     assert broken["faults"] == ["line.json"]
@@ -114,30 +91,30 @@ def test_a_bad_line_is_staged_with_its_faults(settings: Settings) -> None:
 
 
 def test_a_torn_last_line_waits_for_the_next_time(settings: Settings) -> None:
-    whole = json.dumps(EVENT | {"event_id": "e2"})
-    append(settings.events, EVENT)
+    whole = json.dumps(POSTED | {"event_id": "e2"})
+    append(settings.events, POSTED)
     path = append(settings.events, whole[:40], end="")
-    assert load_posted_events(settings, now=NOW).interactions.num_rows == 1
+    assert load_posted_events(settings, now=STAGED_AT).interactions.num_rows == 1
     assert len(staged(settings)) == 1
     with path.open("a") as file:
         file.write(whole[40:] + "\n")
-    assert load_posted_events(settings, now=NOW).interactions.num_rows == 2
+    assert load_posted_events(settings, now=STAGED_AT).interactions.num_rows == 2
     assert len(staged(settings)) == 2
 
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        (EVENT | {"mood": "good"}, "line 2: .*mood"),
-        (EVENT | {"event_type": "stare"}, "line 2: .*'stare' is unknown"),
-        (EVENT | {"user_id": 196.0}, "line 2: user_id: Input should be a valid string"),
-        (EVENT | {"event_timestamp": None}, "line 2: event_timestamp is missing"),
-        (EVENT | {"event_timestamp": 1_700_000_000}, "line 2: .* looks like seconds"),
-        (EVENT | {"user_id": "undefined"}, "line 2: user_id: .* a placeholder for a missing id"),
-        (EVENT | {"received_at": "noon"}, "line 2: received_at is 'noon', want microseconds"),
-        (EVENT | {"event_timestamp": 10**30}, "line 2: event_timestamp"),
-        (EVENT | {"received_at": -5}, "line 2: received_at is -5, want microseconds"),
-        (EVENT | {"position": 0}, "line 2: position: Input should be greater"),
+        (POSTED | {"mood": "good"}, "line 2: .*mood"),
+        (POSTED | {"event_type": "stare"}, "line 2: .*'stare' is unknown"),
+        (POSTED | {"user_id": 196.0}, "line 2: user_id: Input should be a valid string"),
+        (POSTED | {"event_timestamp": None}, "line 2: event_timestamp is missing"),
+        (POSTED | {"event_timestamp": 1_700_000_000}, "line 2: .* looks like seconds"),
+        (POSTED | {"user_id": "undefined"}, "line 2: user_id: .* a placeholder for a missing id"),
+        (POSTED | {"received_at": "noon"}, "line 2: received_at is 'noon', want microseconds"),
+        (POSTED | {"event_timestamp": 10**30}, "line 2: event_timestamp"),
+        (POSTED | {"received_at": -5}, "line 2: received_at is -5, want microseconds"),
+        (POSTED | {"position": 0}, "line 2: position: Input should be greater"),
         ('{"event_id": "e2"', "line 2: not JSON"),
         ('["e2"]', "line 2: not an object"),
         ('{"event_id": NaN}', "line 2"),
@@ -146,9 +123,9 @@ def test_a_torn_last_line_waits_for_the_next_time(settings: Settings) -> None:
 def test_a_line_that_is_no_event_is_named_and_keeps_no_other_back(
     settings: Settings, line: Any, complaint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    append(settings.events, EVENT, line, EVENT | {"event_id": "e3"})
+    append(settings.events, POSTED, line, POSTED | {"event_id": "e3"})
     with caplog.at_level("WARNING"):
-        posted = load_posted_events(settings, now=NOW)
+        posted = load_posted_events(settings, now=STAGED_AT)
     assert posted.interactions.column("event_id").to_pylist() == ["e1", "e3"]
     assert "1 posted lines are no events" in caplog.text
     assert re.search(rf"0001\.jsonl: {complaint}", caplog.text)
@@ -157,24 +134,24 @@ def test_a_line_that_is_no_event_is_named_and_keeps_no_other_back(
 def test_posted_events_of_before_are_not_even_checked(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    received = EVENT["received_at"]
+    received = POSTED["received_at"]
     later = {"event_id": "e3", "received_at": received + 9}
-    early = EVENT | {"event_id": "e4", "event_timestamp": received + 9}
-    append(settings.events, EVENT, EVENT | {"event_type": "stare"}, EVENT | later, early)
+    early = POSTED | {"event_id": "e4", "event_timestamp": received + 9}
+    append(settings.events, POSTED, POSTED | {"event_type": "stare"}, POSTED | later, early)
     with caplog.at_level("WARNING"):
-        posted = load_posted_events(settings, now=NOW, since=received + 9)
+        posted = load_posted_events(settings, now=STAGED_AT, since=received + 9)
     assert posted.interactions.column("event_id").to_pylist() == ["e3", "e4"]
     assert caplog.text == ""
-    assert load_posted_events(settings, now=NOW, since=received).interactions.num_rows == 3
+    assert load_posted_events(settings, now=STAGED_AT, since=received).interactions.num_rows == 3
 
 
 def test_nothing_posted_and_nothing_to_post_about(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="source 'service' has no events"):
-        stage_source(DataConfig(source="service"), settings, now=NOW)
+        stage_source(DataConfig(source="service"), settings, now=STAGED_AT)
     empty = Settings(home=tmp_path / "other")
-    append(empty.events, EVENT)
+    append(empty.events, POSTED)
     with pytest.raises(LakeError, match="shortlist run"):
-        load_posted_events(empty, now=NOW)
+        load_posted_events(empty, now=STAGED_AT)
 
 
 def test_the_serving_log_has_a_row_for_each_item_shown(tmp_path: Path) -> None:

@@ -1,28 +1,15 @@
 """Windows and requests: histories contain no future events, relevant items are new to the user."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shortlist.contracts import TIMESTAMP
 from shortlist.splits import HORIZON, WINDOWS, SplitError, draw_requests, split_windows
+from tests.shortlist.conftest import event_table
 
 HOUR = 3_600_000_000
 FRACTIONS = (0.5, 0.2, 0.2, 0.1)
-
-
-def table(events: list[tuple[str, str, int]]) -> pa.Table:
-    return pa.table(
-        {
-            "user_id": [e[0] for e in events],
-            "item_id": [e[1] for e in events],
-            "event_timestamp": pa.array([e[2] for e in events], pa.int64()).cast(TIMESTAMP),
-            "event_order": pa.array(range(len(events)), pa.int64()),
-            "surface": [f"with {e[1]}" for e in events],
-        }
-    )
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=60, max_size=300, unique=True))
@@ -73,7 +60,7 @@ def test_a_request_is_a_user_and_a_time_with_the_new_items_of_a_day():
         ("u", "e", 1_000 + day),  # a day later: no longer relevant at 1,000
         ("v", "a", 1_500),
     ]
-    requests = draw_requests(table(events), (500, 10 * day), rng=np.random.default_rng(0))
+    requests = draw_requests(event_table(events), (500, 10 * day), rng=np.random.default_rng(0))
     by_key = {
         (u, int(t)): (sorted(r), sorted(n))
         for u, t, r, n in zip(
@@ -98,7 +85,7 @@ def test_a_request_is_when_its_page_was_asked_for():
     ]
     asked = np.array([80, 110, 110, 150, 155, 890])
     requests = draw_requests(
-        table(events), (85, 800), rng=np.random.default_rng(0), horizon=60, asked=asked
+        event_table(events), (85, 800), rng=np.random.default_rng(0), horizon=60, asked=asked
     )
     found = zip(requests.at.tolist(), requests.relevant, requests.next_set, strict=True)
     assert list(found) == [
@@ -112,7 +99,7 @@ def test_a_request_is_when_its_page_was_asked_for():
 
 def test_relevance_ends_with_the_window():
     events = [("u", "a", 0), ("u", "b", 100), ("u", "c", 200)]
-    requests = draw_requests(table(events), (50, 150), rng=np.random.default_rng(0))
+    requests = draw_requests(event_table(events), (50, 150), rng=np.random.default_rng(0))
     assert requests.relevant == [["b"]]
 
 
@@ -128,7 +115,7 @@ EVENTS = st.lists(
 def test_relevant_items_are_new_and_of_the_next_day(events, most):
     start = HORIZON
     requests = draw_requests(
-        table(events), (start, 4 * HORIZON), rng=np.random.default_rng(0), max_per_user=most
+        event_table(events), (start, 4 * HORIZON), rng=np.random.default_rng(0), max_per_user=most
     )
     assert np.all(np.diff(requests.at) >= 0)
     for user in "uvw":

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks._sequence_protocol import FormatError
+from benchmarks.sequence_model.protocol import FormatError
 from models.sequence.choose import Statistics, choose
 from models.sequence.fit import ARCHITECTURES
 from models.sequence.model import SequenceConfig

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._result import peak_gb
-from benchmarks._sequence_protocol import Scorer, Sequences, figures, ranks
+from benchmarks.sequence_model.protocol import Scorer, Sequences, figures, ranks
 from models import registry
 from models.data import TrainingData, Validation
 from models.queries import Queries

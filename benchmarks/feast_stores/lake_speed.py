@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks._feature_online import percentiles
+from benchmarks.feast_stores.online_speed import percentiles
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, USERS

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._sequence_arguments import seconds_each, work_folder
-from benchmarks._sequence_protocol import MISS, Scorer, Sequences, figures, ranks
-from benchmarks._sequence_runs import Environment, fit, fit_baseline, scorer_of
+from benchmarks.sequence_model.arguments import seconds_each, work_folder
+from benchmarks.sequence_model.protocol import MISS, Scorer, Sequences, figures, ranks
+from benchmarks.sequence_model.runs import Environment, fit, fit_baseline, scorer_of
 from models.baselines import ease
 from models.queries import Queries
 from models.sequence.choose import Statistics, choose

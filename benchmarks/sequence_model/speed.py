@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._sequence_protocol import Sequences, figures, ranks
-from benchmarks._sequence_runs import count_targets, scorer_of
+from benchmarks.sequence_model.protocol import Sequences, figures, ranks
+from benchmarks.sequence_model.runs import count_targets, scorer_of
 from models.layers import prepare
 from models.sequence.batches import SequenceData
 from models.sequence.fit import train_sequence

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._feature_repo import START, make_store, quiet, refs, write_snapshots
+from benchmarks.feast_stores.repository import START, make_store, quiet, refs, write_snapshots
 
 FEATURES = 11
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

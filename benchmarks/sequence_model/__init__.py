@@ -1,0 +1,1 @@
+"""Parts of the benchmarks `sequence` and `sequence_speed`."""

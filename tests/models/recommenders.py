@@ -1,0 +1,68 @@
+"""Recommenders over fitted sources, for requests without a feature store."""
+
+import numpy as np
+import pyarrow as pa
+
+from models.recommend.chain import Chain, ChainConfig
+from models.recommend.recommender import Recommender, empty_rows
+from shortlist import columns as c
+from shortlist.contracts import ITEMS, check
+from shortlist.features.event_groups import empty_group_state
+from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, schema_hash
+from shortlist.features.pack import FeaturePack
+from shortlist.features.profiles import ProfileEncoder
+
+AT = 1_700_086_400_000_000
+
+
+class NobodyKnown:
+    """A feature reader without users; requests have `recent_items`."""
+
+    def read(self, user_ids, context_ids, at):
+        return empty_rows(user_ids, context_ids, at)
+
+
+def pack_of(items: pa.Table, *, events: int = 3) -> FeaturePack:
+    """A feature pack in which all items have the same number of events."""
+    n = items.num_rows
+    state = {
+        name: np.full(n, events, dtype=np.int64 if name.endswith("_time") else np.float64)
+        for name in ITEM_STATE
+    } | empty_group_state("item", n)
+    state["item_day_counts"] = np.ones((n, DAY_BUCKETS), dtype=np.int64)
+    ids = items.column(c.ITEM_ID).to_pylist()
+    return FeaturePack(as_of=AT, item_ids=ids, state=state, schema=schema_hash(), items=items)
+
+
+def with_new(items: pa.Table, *rows: dict) -> pa.Table:
+    base = {"available": True, "categories": []}
+    new = [base | row for row in rows]
+    return pa.concat_tables([items, check(_table(new), ITEMS, where="test")])
+
+
+def _table(rows: list[dict]) -> pa.Table:
+    names = {name for row in rows for name in row}
+    fields = [field for field in ITEMS if field.name in names]
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+def recommender_of(
+    models, *names: str, items: pa.Table | None = None, profiles: ProfileEncoder | None = None
+) -> Recommender:
+    catalogue, fitted = models
+    profiles = profiles or ProfileEncoder.fit([])
+    chain = Chain(
+        ChainConfig(candidate_sources=names, score_sources=names),
+        sources=fitted,
+        ranker=None,
+        catalogue=catalogue,
+        profiles=profiles,
+    )
+    return Recommender(
+        chain=chain,
+        catalogue=catalogue,
+        profiles=profiles,
+        reader=NobodyKnown(),
+        pack=pack_of(catalogue.items if items is None else items),
+        about={},
+    )

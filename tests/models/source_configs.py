@@ -1,0 +1,25 @@
+"""Every kind of source, with a configuration that trains in a moment."""
+
+from models import registry
+from models.training import OptimiserConfig
+
+KINDS = tuple(registry.SOURCES)
+TRAINED = tuple(kind for kind in KINDS if kind not in registry.BASELINES)
+LIGR = "sasrec+ligr"  # no kind of its own, but other blocks that keep the same promises
+SMALL = {
+    "embedding_dim": 16,
+    "batch_size": 16,
+    "num_negatives": 64,
+    "optimiser": OptimiserConfig(learning_rate=1e-2, warmup_steps=0, num_epochs=20, patience=2),
+}
+
+
+def small_config(kind: str, **changes):
+    """The default config of a source type; for trained sources, with those of SMALL that it has."""
+    if kind == LIGR:
+        return small_config("sasrec", block="ligr", **changes)
+    config = registry.parse_source(f'{{"kind": "{kind}"}}')
+    if kind in TRAINED:
+        own = {k: v for k, v in (SMALL | changes).items() if k in type(config).model_fields}
+        config = config.model_copy(update=own)
+    return config
