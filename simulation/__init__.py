@@ -1,4 +1,4 @@
-"""A simulated world: demo data with all event types, and an oracle that knows the latent truth.
+"""A simulated world: demo data with all event types, and an oracle that reads the latent state.
 
 - `world`: latent attributes of items and users; `config`, `parameters`: its configuration
 - `behaviour`: probabilities of user actions; `outcome`: draws from them

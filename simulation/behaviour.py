@@ -1,4 +1,4 @@
-"""User behaviour on a slate: the probability and the mean of every action.
+"""User behaviour on a slate: probabilities of actions, mean satisfaction and mean watch time.
 
 Clicks follow the position-based model (Richardson et al. 2007, Craswell et al. 2008): a user
 examines a position with a probability, then clicks the examined item with another. All other
@@ -16,14 +16,14 @@ from simulation.parameters import Behaviour
 from simulation.world import Items
 
 NO_ITEM = -1
-"""Stands for the item row at an empty position."""
+"""Item row that marks an empty position."""
 
 
 @dataclass(frozen=True)
 class Moment:
     """Latent state of S users right before a page. It is never published, so no model reads it."""
 
-    user: np.ndarray  # (S,) int64 rows
+    user: np.ndarray  # (S,) int64 user rows
     taste: np.ndarray  # (S, D) float32: the user's taste plus the session's mood
     boredom: np.ndarray  # (S, T) float32, 0 to 1
     trust: np.ndarray  # (S,) float32, 0 to 1
@@ -36,7 +36,7 @@ class Moment:
         return Moment(**{name: values[rows] for name, values in vars(self).items()})
 
     def needs(self, item: np.ndarray) -> np.ndarray:
-        """(S, K) item rows -> (S, K) bool: whether the item is a staple the user needs now."""
+        """Return (S, K) bool for (S, K) item rows: whether the user needs this staple now."""
         needed = np.zeros(item.shape, dtype=bool)
         for place in range(self.due.shape[1]):
             needed |= item == self.due[:, place, None]
@@ -49,7 +49,7 @@ class Chances:
 
     affinity: np.ndarray
     attraction: np.ndarray  # probability of a click, given that the position is examined
-    satisfaction: np.ndarray  # mean after a click, signed
+    satisfaction: np.ndarray  # mean satisfaction after a click, signed
     cart: np.ndarray  # probability of add_to_cart, given a view
     purchase: np.ndarray  # probability of a purchase, given add_to_cart
     returned: np.ndarray  # probability of a return, given a purchase
@@ -57,12 +57,15 @@ class Chances:
 
 
 def examination(params: Behaviour, places: int) -> np.ndarray:
-    """(K,) float32: probability that the user examines each position; 1 for the first."""
+    """Return (K,) float32: probability that the user examines each position; 1 for the first."""
     return (np.arange(1, places + 1) ** -params.position_decay).astype(np.float32)
 
 
 def affinity(params: Behaviour, items: Items, moment: Moment, item: np.ndarray) -> np.ndarray:
-    """(S, K) item rows -> (S, K) float32: match of taste and item, minus boredom with its topic."""
+    """Return the match of taste and item, minus boredom with the item's topic.
+
+    (S, K) item rows -> (S, K) float32.
+    """
     liking = np.einsum("sd,skd->sk", moment.taste, items.vector[item])
     bored = np.take_along_axis(moment.boredom, items.topic[item], axis=1)
     return liking - np.float32(params.boredom) * bored
@@ -71,9 +74,9 @@ def affinity(params: Behaviour, items: Items, moment: Moment, item: np.ndarray) 
 def attraction(
     params: Behaviour, items: Items, moment: Moment, item: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(S, K) item rows -> (S, K) affinity and (S, K) probability of a click if examined.
+    """Return the affinity, and the probability of a click on an examined item.
 
-    The click probability is 0 for NO_ITEM.
+    (S, K) item rows -> (S, K) and (S, K). The click probability is 0 for NO_ITEM.
     """
     liked = affinity(params, items, moment, item)
     odds = params.click + params.click_affinity * liked + params.click_appeal * items.appeal[item]
@@ -91,7 +94,7 @@ def chances(
     liked: np.ndarray | None = None,
     attracted: np.ndarray | None = None,
 ) -> Chances:
-    """All probabilities and means for (S, K) item rows.
+    """Return all probabilities and means for (S, K) item rows.
 
     Args:
         liked, attracted: (S, K) result of `attraction`, to avoid computing it again.
@@ -126,19 +129,26 @@ def chances(
 
 
 def trust_after(params: Behaviour, trust: np.ndarray, satisfied: np.ndarray) -> np.ndarray:
-    """Trust after a page, not yet clipped to 0..1; `satisfied` is the sum over the page's clicks.
+    """Return trust after a page, not yet clipped to 0..1.
 
-    Trust moves by `trust_rate` towards the value of the page.
+    Trust moves towards the value of the page, by the share `trust_rate` of the distance.
+
+    Args:
+        trust: (S,) trust before the page.
+        satisfied: (S,) sum of the satisfaction of the page's clicks.
     """
     page_value = params.trust_neutral + params.trust_gain * satisfied
     return trust + params.trust_rate * (page_value - trust)
 
 
 def visit_chance(params: Behaviour, activity: np.ndarray, trust: np.ndarray) -> np.ndarray:
-    """Probability of a visit on a weekday, for a user who has not left."""
+    """Return the probability of a visit on a weekday, for a user who has not left."""
     return activity * (params.visit_floor + (1 - params.visit_floor) * trust)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Logistic function as float32. Log-odds are clipped to -30..30, so that exp can't overflow."""
+    """Return the logistic function of `x` as float32.
+
+    Log-odds are clipped to -30..30, so that exp can't overflow.
+    """
     return (1 / (1 + np.exp(-np.clip(x, -30, 30)))).astype(np.float32)

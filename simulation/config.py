@@ -33,7 +33,7 @@ class WorldConfig(Parameters):
     days: int = Field(default=30, ge=1, le=MAX_DAYS)
     """Number of simulated days. All users and items that arrive in them are drawn at the start."""
     chunk: int = Field(default=50_000, ge=1)
-    """Number of users simulated together, to bound memory. Another value gives other events."""
+    """Number of users simulated together, to bound memory. Changing it changes the events."""
     population: Population = Population()
     """Users, their tastes and their activity."""
     catalogue: Catalogue = Catalogue()
@@ -72,7 +72,7 @@ class WorldConfig(Parameters):
         return self
 
     def _fits(self, what: str, first: int, per_day: float, most: int) -> None:
-        """Raises ValueError: the expected total after `days` days exceeds `most`."""
+        """Raise ValueError if the expected total after `days` days exceeds `most`."""
         end = first + per_day * self.days
         if end > most:
             raise ValueError(
@@ -89,7 +89,7 @@ def load_world_config(preset: str, *, changes: dict[str, object] | None = None) 
     """Load a preset by name, or a TOML file by path.
 
     Args:
-        changes: top-level keys to replace; None as a value keeps the file's.
+        changes: top-level keys to replace; a value of None keeps the value of the file.
 
     Raises:
         ConfigError: the preset or file doesn't exist, or a parameter is out of bounds.

@@ -41,7 +41,7 @@ class Shown:
     page: Page
     moment: Moment
     item: np.ndarray  # (S, K) int64 item rows
-    chance: np.ndarray  # (S, K) propensities
+    chance: np.ndarray  # (S, K) propensities of the items
     outcome: Outcome
     request: np.ndarray  # (S,) int64 request numbers
     events: Events
@@ -59,7 +59,7 @@ def simulate_day(
     watch: Watcher | None = None,
     logging: LoggingPolicy | None = None,
 ) -> list[Events]:
-    """Simulate one day of the users of `state`; changes `state` in place.
+    """Simulate one day of the users of `state`, and update `state` in place.
 
     Args:
         policy: fills home pages; None uses the logging policy.
@@ -67,7 +67,7 @@ def simulate_day(
         logging: the logging policy of this day; None builds it.
 
     Returns:
-        Events page round by page round, so not sorted by time.
+        One part for returns, then one for each round of pages; not sorted by time.
     """
     config = world.config
     chunk = state.first // config.chunk
@@ -94,7 +94,7 @@ def simulate_day(
 
 @dataclass
 class _Sessions:
-    """The sessions that request one more page today."""
+    """Sessions that request another page on this day."""
 
     rows: np.ndarray  # (S,) rows of the state
     at: np.ndarray  # (S,) int64 microseconds of the next page
@@ -131,7 +131,7 @@ class _Sessions:
         )
 
     def next(self, world: World, shown: Shown, rng: np.random.Generator) -> "_Sessions":
-        """Draw which sessions request another page, and when."""
+        """Draw which sessions request another page, and when; return these sessions."""
         sessions = world.config.sessions
         odds = sessions.go_on + world.users.patience[shown.page.user]
         odds = odds + sessions.go_on_pleased * shown.outcome.satisfied
@@ -157,7 +157,7 @@ class _Sessions:
 
 
 def _best_topic(world: World, taste: np.ndarray) -> np.ndarray:
-    """(S, D) taste plus mood -> (S,) the topic with the largest inner product."""
+    """Return (S,) the topic with the largest inner product with (S, D) taste plus mood."""
     return (taste @ world.topics.T).argmax(1)
 
 
@@ -205,7 +205,9 @@ def _with_unshown_staples(
     numbers: NumberAllocator,
     rng: np.random.Generator,
 ) -> Shown:
-    """Add purchases of needed staples that no page showed, at the end of a visit.
+    """Add purchases of staples that are still needed at the end of a visit.
+
+    Each is bought with probability `staple_alone`. Its events belong to no page.
 
     Args:
         ended: rows of `shown` whose visit ends with this page.
@@ -223,6 +225,6 @@ def _with_unshown_staples(
 
 
 def _return_events(state: State, world: World, day: int, numbers: NumberAllocator) -> Events:
-    """Return events of this day, for purchases of earlier days."""
+    """Build the day's events of type `return`; they belong to purchases of earlier days."""
     due: Returns = state.due_returns(world.midnight(day + 1))
     return Events.of_returns(due, numbers)

@@ -32,7 +32,7 @@ class NumberAllocator:
         self.used = 0
 
     def take(self, n: int) -> np.ndarray:
-        """(n,) int64 numbers that were not returned before."""
+        """Return (n,) int64 numbers that were not returned before."""
         assert self.used + n < 1 << 31, "too many events in one day of a chunk; use smaller chunks"
         taken = self.base + np.arange(self.used, self.used + n, dtype=np.int64)
         self.used += n
@@ -48,7 +48,7 @@ class Events:
     item: np.ndarray  # int64 item rows
     event_type: np.ndarray  # int8, index into EVENT_TYPES
     time: np.ndarray  # int64 microseconds
-    value: np.ndarray  # float64, NaN if the event has none; the propensity of an impression
+    value: np.ndarray  # float64: propensity, price, seconds or stars; NaN if it has none
     request: np.ndarray  # int64 request number, NO_REQUEST if no page led to the event
     session: np.ndarray  # int64 number of the session's first request, or NO_REQUEST
     position: np.ndarray  # int32 from 1, 0 if no page led to the event
@@ -83,7 +83,7 @@ class Events:
         session: np.ndarray,
         numbers: NumberAllocator,
     ) -> "Events":
-        """All events of S pages with (S, K) items: impressions first, then the user's actions."""
+        """Build all events of S pages with (S, K) items: impressions, then the user's actions."""
         row, place = np.nonzero(item != NO_ITEM)
         kinds = ["impression"]
         rows, places, times = [row], [place], [page.at[row]]
@@ -143,7 +143,10 @@ class Events:
     def of_unshown_staples(
         cls, world: World, page: Page, item: np.ndarray, time: np.ndarray, numbers: NumberAllocator
     ) -> "Events":
-        """A click and a purchase for each of (C,) items that no page showed; `page` has C rows."""
+        """Build a click and a purchase for each of (C,) items; `page` has C rows.
+
+        The events have no request, session or position. `page` gives only user and device.
+        """
         n = len(item)
         return cls(
             number=numbers.take(2 * n),
@@ -162,7 +165,7 @@ class Events:
 
     @classmethod
     def of_returns(cls, due: Returns, numbers: NumberAllocator) -> "Events":
-        """One return event for each row of `due`."""
+        """Build an event of type `return` for each row of `due`."""
         n = len(due.due)
         return cls(
             number=numbers.take(n),

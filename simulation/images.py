@@ -19,7 +19,7 @@ SIZE = 32
 
 
 def draw(world: World, item: int) -> np.ndarray:
-    """(SIZE, SIZE, 3) uint8 image of an item row; deterministic for a world."""
+    """Draw the image of an item row as (SIZE, SIZE, 3) uint8; deterministic for a world."""
     rng = world.rng("image", item)
     topic, topics = int(world.items.topic[item]), world.config.catalogue.topics
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
@@ -45,7 +45,7 @@ def draw(world: World, item: int) -> np.ndarray:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 -> the bytes of a PNG file (RFC 2083), written without an image library."""
+    """Encode (H, W, 3) uint8 pixels as a PNG file (RFC 2083), without an image library."""
     height, width, _ = pixels.shape
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
 

@@ -58,7 +58,7 @@ class Oracle:
         self.world = world
 
     def expect(self, moment: Moment, slate: np.ndarray) -> Expected:
-        """Expected results of (S, K) item rows; NO_ITEM marks an empty position."""
+        """Return the expected results of (S, K) item rows; NO_ITEM marks an empty position."""
         params, items = self.world.config.behaviour, self.world.items
         c = chances(params, items, moment, slate)
         p = examination(params, slate.shape[1]) * c.attraction
@@ -80,16 +80,16 @@ class Oracle:
         )
 
     def satisfaction(self, moment: Moment, slate: np.ndarray) -> np.ndarray:
-        """(S, K) item rows -> (S,) expected satisfaction only; cheaper than `expect`."""
+        """Return (S,) expected satisfaction of (S, K) item rows; cheaper than `expect`."""
         params = self.world.config.behaviour
         c = chances(params, self.world.items, moment, slate)
         return (examination(params, slate.shape[1]) * c.attraction * c.satisfaction).sum(1)
 
     def item_values(self, moment: Moment, item: np.ndarray, objective: Objective) -> np.ndarray:
-        """(S, M) item rows -> (S, M): expected contribution to the objective if examined.
+        """Return the expected contribution of each item to the objective if it is examined.
 
-        For "retention" this is the satisfaction: retention depends on the slate only through
-        satisfaction, so both are taken to give the same order.
+        (S, M) item rows -> (S, M). For "retention" this is the expected satisfaction: retention
+        depends on the slate only through satisfaction, so the same order of items is assumed.
         """
         c = chances(self.world.config.behaviour, self.world.items, moment, item)
         return c.attraction * self._after_click(c, item, objective)
@@ -103,9 +103,9 @@ class Oracle:
         k: int,
         allowed: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(S, k) item rows: the slate of each page that maximises the objective.
+        """Return (S, k) item rows: the slate of each page that maximises the objective.
 
-        These are the k items with the largest value, in descending order. Examination falls with
+        It holds the k items with the largest value, in descending order. Examination falls with
         the position, so this order is optimal (rearrangement inequality). Items with a value of 0
         or less are replaced by NO_ITEM.
 

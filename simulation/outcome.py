@@ -47,12 +47,12 @@ class Outcome:
 
     @property
     def revenue(self) -> np.ndarray:
-        """(S,) price of the items bought and not returned."""
+        """Sum of the prices of the items bought and not returned, per page: (S,)."""
         kept = self.price * (self.bought & ~self.returned)
         return np.bincount(self.row, weights=kept, minlength=len(self.clicks))
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """(C,) values of clicks -> (S,) sums by page."""
+        """Sum (C,) values of clicks by page: (S,)."""
         return np.bincount(self.row, weights=values, minlength=len(self.clicks))
 
     def returns(self, page: Page) -> Returns:
@@ -136,9 +136,10 @@ def _times(
     pages: int,
     places: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(C,) times of clicks, (C,) ends of their item pages, (S,) ends of pages, in microseconds.
+    """Return the times of clicks, the ends of visits to items, and the ends of pages.
 
-    The user examines positions in order and returns to the slate after each clicked item.
+    They are (C,), (C,) and (S,) microseconds. The user examines positions in order and returns to
+    the slate after each clicked item.
     """
     spent = np.cumsum(seconds)
     first = np.searchsorted(row, np.arange(pages + 1))
@@ -153,10 +154,12 @@ def _times(
 def _hide(
     rate: float, u: np.ndarray, examined: np.ndarray, attracted: np.ndarray, liked: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw hidden items: examined, not clicked, and with negative affinity; (pages, positions).
+    """Draw the hidden items; return their pages and their positions.
+
+    Only an item that was examined, not clicked and has negative affinity can be hidden.
 
     Args:
-        u: (S, K) uniform numbers that also decided the clicks. A value between the probability of
+        u: (S, K) uniform numbers, the same as for the clicks. A value between the probability of
             a click and that of an examination means 'examined, not clicked'; the lowest `rate`
             share of that interval hides the item.
     """

@@ -12,7 +12,7 @@ from shortlist.config import Config
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Odds = Annotated[float, Field(ge=-20, le=20)]
-"""Log-odds. Beyond 20 the probability can't be told from 0 or 1 in practice."""
+"""Log-odds. Beyond 20 the probability is practically 0 or 1."""
 Weight = Annotated[float, Field(ge=0, le=20)]
 """A factor or a vector length that can't be negative."""
 Spread = Annotated[float, Field(ge=0, le=3)]
@@ -38,17 +38,20 @@ class Population(Parameters):
     taste_noise: Weight = 0.35
     """Length of the random vector added to a user's taste; topics have length 1."""
     taste_drift: Weight = 0.02
-    """Standard deviation of the daily random step of a taste of length 1. About half of a taste is
-    renewed in a year (Koren 2009 found drifts of this order in Netflix's ratings)."""
+    """Standard deviation of the daily random step of a taste of length 1. With the default, about
+    half
+    of a taste changes in a year (Koren 2009 found drifts of this order in Netflix's ratings)."""
     taste_pull: Share = 0.01
-    """Share by which a taste moves towards each consumed item, so that shown items shape taste
+    """Share of the distance that a taste moves towards each clicked item, so that shown items shape
+    taste
     (Jiang et al. 2019, "Degenerate feedback loops")."""
     staples: int = Field(default=0, ge=0, le=100)
-    """Number of items each user needs repeatedly, such as groceries or coffee; 0 turns it off."""
+    """Number of items each user needs repeatedly, such as groceries or coffee; 0 turns staples
+    off."""
     staple_days: float = Field(default=7.0, gt=0, le=365)
     """Median days until a staple is needed again."""
     staple_spread: Spread = 0.5
-    """Standard deviation of the logarithm of those days, over users and items."""
+    """Standard deviation of the logarithm of `staple_days`, over users and items."""
     visits_per_day: float = Field(default=0.35, gt=0, le=20)
     """Mean sessions per weekday of a user with full trust."""
     activity_shape: float = Field(default=1.0, ge=0.05, le=1_000)
@@ -56,7 +59,7 @@ class Population(Parameters):
     churn: Share = 0.03
     """Daily probability that a user with a trust of 0 leaves; it falls to 0 at full trust."""
     comeback: Share = 0.01
-    """Daily probability that a user who left returns, at full trust; it falls to 0 with trust."""
+    """Daily probability that a user who left returns, at full trust; at a trust of 0 it is 0."""
 
 
 class Catalogue(Parameters):
@@ -82,7 +85,7 @@ class Catalogue(Parameters):
     price_spread: Spread = 0.7
     """Standard deviation of the logarithm of prices."""
     minutes: float = Field(default=6.0, gt=0, le=1_440)
-    """Median length of an item's film or video."""
+    """Median length of an item's film, in minutes."""
     watchable: Share = 0.5
     """Share of items with a film."""
     images: bool = False
@@ -100,13 +103,13 @@ class Sessions(Parameters):
     go_on: Odds = -0.5
     """Log-odds of requesting another page after a page with a satisfaction of 0."""
     patience: Weight = 1.0
-    """Standard deviation of those log-odds over users; most visits are short, some very long."""
+    """Standard deviation of these log-odds over users: most visits are short, some very long."""
     go_on_pleased: Odds = 0.8
-    """Added to those log-odds by a satisfaction of 1."""
+    """Increase of these log-odds if the satisfaction with the page is 1."""
     mood: Weight = 0.5
     """Length of the session's random mood vector, which is added to a taste of length 1."""
     search: Share = 0.12
-    """Share of pages that are requested by a query."""
+    """Share of pages that are results of a search."""
     page_gap: Seconds = 25.0
     """Mean seconds between the end of one page and the next."""
     dwell: Seconds = 40.0
@@ -134,13 +137,14 @@ class Behaviour(Parameters):
     click_due: Odds = 3.0
     """Added to the log-odds of click and cart for a staple that is needed again."""
     staple_alone: Share = 0.7
-    """Probability that a needed staple is bought at the end of a visit without being shown."""
+    """Probability that a staple still needed at the end of a visit is bought outside of any
+    page."""
     boredom: Weight = 1.2
     """Subtracted from affinity at full boredom with the topic."""
     boredom_rise: Share = 0.08
-    """Boredom with a topic added by each click on one of its items."""
+    """Increase of boredom with a topic after each click on one of its items."""
     boredom_decay: Share = 0.75
-    """Share of the boredom that is left a day later."""
+    """Share of the boredom that remains a day later."""
     satisfaction: Odds = -0.25
     """Mean satisfaction with an item of affinity 0; satisfaction is signed, about -1 to 1."""
     satisfaction_affinity: Odds = 0.9
@@ -160,23 +164,26 @@ class Behaviour(Parameters):
     cart_quality: Odds = 0.8
     """Added to the cart's log-odds by each unit of quality."""
     cart_price: Weight = 0.8
-    """Subtracted by each unit of log(price / median price), times the user's price sensitivity."""
+    """Decrease of the cart's log-odds per unit of log(price / median price), for a user with a
+    price
+    sensitivity of 1."""
     cart_intent: Weight = 1.0
-    """Standard deviation over sessions of the intent to buy, which is added to the log-odds."""
+    """Standard deviation over sessions of the intent to buy, which is added to the cart's
+    log-odds."""
     purchase: Odds = 0.0
-    """Log-odds of buying an item in the cart; shops usually see a third to a half."""
+    """Log-odds of buying an item in the cart. In shops, usually a third to a half are bought."""
     send_back: Odds = -2.2
     """Log-odds of returning a purchased item of mean quality."""
     send_back_quality: Weight = 1.0
-    """Subtracted from those log-odds by each unit of quality."""
+    """Decrease of these log-odds per unit of quality."""
     send_back_days: float = Field(default=5.0, gt=0, le=3_650)
-    """Mean of the exponential part of the days to the return; one day is added."""
+    """Days from purchase to return are one day plus an exponential variable with this mean."""
     watch: Odds = 0.0
     """Log-odds of the share of a film that is watched, at a satisfaction of 0."""
     watch_satisfaction: Odds = 2.0
-    """Added by a satisfaction of 1."""
+    """Increase of these log-odds at a satisfaction of 1."""
     watch_spread: float = Field(default=6.0, ge=0.1, le=1_000)
-    """Concentration of the beta distribution of that share."""
+    """Concentration of the beta distribution of the watched share."""
     rating: Share = 0.25
     """Share of viewed items that get a rating."""
     review: Share = 0.3
@@ -188,15 +195,16 @@ class Behaviour(Parameters):
     survey: Share = 0.15
     """Share of viewed items for which a survey is shown."""
     survey_answer: Share = 0.4
-    """Share of surveys that are answered; half of it if satisfaction is below -0.5."""
+    """Probability of an answer to a survey; halved if satisfaction is below -0.5."""
     trust: Share = 0.6
     """Initial trust of a new user, 0 to 1."""
     trust_rate: Share = 0.12
-    """Share of the distance to the value of a page by which the page moves trust."""
+    """Share of the distance between trust and the value of a page that trust moves after the
+    page."""
     trust_neutral: Share = 0.45
     """Value of a page with a satisfaction of 0."""
     trust_gain: Weight = 0.45
-    """Added to the value of a page by a satisfaction of 1."""
+    """Increase of the value of a page if the satisfaction with it is 1."""
     visit_floor: Share = 0.15
     """Visit probability at a trust of 0, relative to full trust."""
 
@@ -209,6 +217,6 @@ class Logging(Parameters):
     personal: Share = 0.35
     """Share of positions filled from the user's favourite topic, by popularity."""
     skew: Spread = 1.05
-    """Standard deviation of the logarithm of an item's popularity weight; MovieLens is near 1."""
+    """Standard deviation of the logarithm of an item's popularity weight; about 1 in MovieLens."""
     loudness: Share = 0.5
-    """Correlation of that logarithm with the item's appeal."""
+    """Correlation of the logarithm of the popularity weight with the item's appeal."""

@@ -58,9 +58,10 @@ class LoggingPolicy:
     def slates(
         self, page: Page, *, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(S, K) item rows and (S, K) propensities, each given the positions before it.
+        """Return (S, K) item rows and their (S, K) propensities.
 
-        A topic with fewer than 2 K items is not used: its pages are filled from all items.
+        The propensity of a position is conditional on the items at the positions before it. If a
+        topic has fewer than 2 K items, its pages are filled from all items instead.
         """
         wanted = self._topics(page, k)
         searched = (page.topic >= 0) & (wanted >= 0)
@@ -87,7 +88,12 @@ class LoggingPolicy:
         return item, chance
 
     def chance(self, item: np.ndarray, wanted: np.ndarray, searched: np.ndarray) -> np.ndarray:
-        """(S,) items and topics -> (S,) probability of each item in one draw from the mixture."""
+        """Return (S,) the probability of each item in one draw from the mixture.
+
+        Args:
+            item, wanted: (S,) item rows and topics; a topic of -1 means none.
+            searched: (S,) bool, whether the page may hold only items of its topic.
+        """
         within = np.where(
             self.topic[item] == wanted, self.weight[item] / self.topic_share[wanted], 0.0
         )
@@ -100,7 +106,10 @@ class LoggingPolicy:
         return np.where(searched, within, mixed)
 
     def _topics(self, page: Page, k: int) -> np.ndarray:
-        """(S,) topic of the query or else the user's favourite; -1 if it has under 2 k items."""
+        """Return (S,) the topic of the query, or else the user's favourite topic.
+
+        The result is -1 if that topic has fewer than 2 k items.
+        """
         wanted = np.where(page.topic >= 0, page.topic, self.favourite[page.user])
         size = np.diff(self.topic_edge)
         return np.where(size[wanted] >= 2 * k, wanted, -1)
@@ -133,10 +142,11 @@ class LoggingPolicy:
     def _draw_rest(
         self, used: np.ndarray, wanted: np.ndarray, searched: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw one item per page that is not among `used` (S, k), by enumerating all items.
+        """Draw one item per page that is not among the page's `used` (S, k), by enumerating all
+        items.
 
-        Used where the items on the page hold nearly all probability, so that redraws would take
-        too long. The distribution is the same as with redraws.
+        Needed if the items on the page have nearly all of the probability, because redraws would
+        take too long. The distribution is the same as with redraws.
         """
         out = np.empty(len(wanted), dtype=np.int64)
         every = np.arange(self.n)[None]
@@ -159,7 +169,7 @@ class LoggingPolicy:
 
 
 class GuideTable:
-    """Samples from n weighted entries: finds the interval that contains a point.
+    """Search table that finds the interval of a point, to sample from n weighted entries.
 
     A guide table of at least 4 n start positions leaves one or two steps per point (Chen and Asau
     1974). Binary search is slower, because each of its steps costs a cache miss.
@@ -176,11 +186,12 @@ class GuideTable:
         self.guide = np.searchsorted(edges, np.arange(size) / self.scale, side="right")
 
     def find(self, x: np.ndarray) -> np.ndarray:
-        """(S,) points -> (S,) int64 index of the first interval whose upper end exceeds it."""
+        """Return (S,) int64 for (S,) points: the first interval whose upper end exceeds the
+        point."""
         last = len(self.edges) - 1
         part = self.guide[np.minimum((x * self.scale).astype(np.int64), len(self.guide) - 1)]
         part = np.minimum(part, last)
-        # Rounding may put the table's start one interval too far to the right, never two.
+        # Because of rounding, the start from the table may be one interval too far to the right.
         back = np.flatnonzero((part > 0) & (self.edges[part - 1] > x))
         part[back] -= 1
         behind = np.flatnonzero(self.edges[part] <= x)

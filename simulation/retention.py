@@ -3,9 +3,9 @@
 Trust after a page is a constant plus a sum over positions. Each term is 0, or normally distributed
 after a click, so the characteristic function of the sum is a product. The visit probability is a
 function of trust clipped to 0..1, so it is constant outside that interval. Its cosine series has
-known coefficients, and its mean is a sum over frequencies (Fang and Oosterlee 2008). Without the
-clipping, the first two moments of trust would be enough; with it, they are off by .001 in .4 at a
-trust of .9.
+known coefficients, and its mean is a sum over frequencies (Fang and Oosterlee 2008). The first two
+moments of trust would be enough without the clipping. With it, they give an error of .001 in a
+probability of .4 at a trust of .9.
 
 Shapes: S pages, K positions, F frequencies.
 """
@@ -31,12 +31,14 @@ def return_chance(
     clicked: np.ndarray,
     satisfaction: np.ndarray,
 ) -> np.ndarray:
-    """(S,) expected probability of a visit on the next day (if it is a weekday) after a page.
+    """Return (S,) the expected probability, after a page, of a visit on the next day.
+
+    The next day is taken as a weekday.
 
     Args:
-        activity, trust: (S,) before the page.
+        activity, trust: (S,) values before the page.
         clicked: (S, K) probability of a click at each position, independent of the others.
-        satisfaction: (S, K) mean satisfaction after that click; its noise is normal.
+        satisfaction: (S, K) mean satisfaction after a click at the position; its noise is normal.
     """
     params, churn = config.behaviour, config.population.churn
     base_trust = trust_after(params, trust.astype(np.float64), np.zeros(len(trust)))
@@ -50,10 +52,10 @@ def return_chance(
 
 
 def _reach(params: Behaviour, satisfaction: np.ndarray) -> float:
-    """Distance beyond 0 and 1 that the interval of the cosine series must cover.
+    """Return the distance beyond 0 and 1 that the interval of the cosine series must cover.
 
     Half of the largest change of trust is enough: the series mirrors the function at both ends,
-    and the mirrored function is constant for the same distance again.
+    and the mirrored function is constant for the same distance beyond them.
     """
     noise = 6 * params.satisfaction_noise * np.sqrt(satisfaction.shape[1])
     most = np.abs(satisfaction).sum(1).max(initial=0) + noise
@@ -68,7 +70,7 @@ def _mean(
     satisfaction: np.ndarray,
     reach: float,
 ) -> np.ndarray:
-    """(S,) expected probability of staying and visiting, for an activity of 1.
+    """Return (S,) the expected probability of staying and visiting, for an activity of 1.
 
     Args:
         base_trust: (S,) trust after a page without clicks.
@@ -80,8 +82,8 @@ def _mean(
     damping = np.exp(-0.5 * (u * scale * params.satisfaction_noise) ** 2)
     phase = np.exp(1j * scale * satisfaction[:, :, None] * u)  # (S, K, F)
     characteristic = (1 - clicked[:, :, None] * (1 - phase * damping)).prod(1)
-    # Pages without a click put a point mass on one trust value. The series would converge slowly
-    # there, so this case is taken out and added exactly.
+    # Without a click, trust has one certain value (a point mass), for which the series converges
+    # slowly. So this case is left out of the series and added exactly.
     no_click = (1 - clicked).prod(1)
     characteristic = (characteristic - no_click[:, None]) * np.exp(
         1j * u * (base_trust[:, None] + reach)
@@ -93,14 +95,17 @@ def _mean(
 def _series(
     params: Behaviour, churn: float, u: np.ndarray, reach: float
 ) -> tuple[np.ndarray, float]:
-    """Cosine series of `_visit_probability` on -reach .. 1 + reach: coefficients (F,), constant.
+    """Return the cosine series of the visit probability on -reach .. 1 + reach.
 
-    Trust is clipped to 0..1 first.
-    Integration by parts gives them in closed form: the slope is linear in 0..1 and 0 outside.
+    It is the series of `_visit_probability` of trust clipped to 0..1. The slope of this function is
+    linear in 0..1 and 0 outside, so integration by parts gives the coefficients in closed form.
+
+    Returns:
+        (F,) coefficients, and the constant.
     """
     floor = params.visit_floor
     first = (1 - floor) * (1 - churn) + churn * floor  # slope at 0
-    second = 2 * churn * (1 - floor)  # what it rises by until 1
+    second = 2 * churn * (1 - floor)  # increase of the slope from 0 to 1
     at0, at1 = u * reach, u * (1 + reach)
     sines = (first * np.cos(at0) - (first + second) * np.cos(at1)) / u
     sines += second * (np.sin(at1) - np.sin(at0)) / u**2
@@ -111,5 +116,5 @@ def _series(
 
 
 def _visit_probability(params: Behaviour, churn: float, trust: np.ndarray) -> np.ndarray:
-    """Probability of not leaving times probability of a visit, for an activity of 1."""
+    """Return the probability of not leaving times that of a visit, for an activity of 1."""
     return (1 - churn * (1 - trust)) * visit_chance(params, np.ones(len(trust)), trust)

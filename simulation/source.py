@@ -1,4 +1,4 @@
-"""The simulated world as a data source: streamed day by day in bounded memory, or as one batch."""
+"""A simulated world as a data source: a stream of daily tables in bounded memory, or one batch."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from simulation.world import World
 
 
 def open_world(config: SimulatedConfig) -> World:
-    """Build the world of a data source's config.
+    """Build the world that a data source's config describes.
 
     Raises:
         ConfigError: the preset doesn't exist, or a parameter is out of bounds.
@@ -33,7 +33,7 @@ def open_world(config: SimulatedConfig) -> World:
 
 
 def published_days(config: SimulatedConfig, world: World) -> int:
-    """Number of days whose events are published: `log_days`, or else the whole calendar."""
+    """Return the number of days whose events are published: `log_days`, or else all days."""
     return min(config.log_days or world.config.days, world.config.days)
 
 
@@ -50,7 +50,7 @@ def stream(
     Chunks are independent of each other, so the number of threads doesn't change the events.
 
     Args:
-        ingested_at: microseconds, for the column of that name.
+        ingested_at: value of the column `ingested_at`, in microseconds.
         days: number of days from day 0; None simulates the whole calendar.
     """
     publisher = publisher or Publisher(world)
@@ -62,7 +62,7 @@ def stream(
         events = Events.concat(simulate_day(world, state, logging.day, logging=logging))
         return publisher.interactions(events, ingested_at=ingested_at)
 
-    # One more chunk than threads is queued, so that no thread idles while the caller reads a table.
+    # The queue holds one more chunk than threads, so that no thread idles while the caller reads.
     under_way: deque[tuple[State, Future[pa.Table]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for day in range(days or world.config.days):
@@ -78,7 +78,7 @@ def stream(
 
 
 def stage_simulated(stager: Stager) -> None:
-    """Reader of the source type "simulated": stages one day at a time, to bound memory."""
+    """Stage a world for the source type "simulated", one day at a time to bound memory."""
     config = stager.config.simulated or SimulatedConfig()
     world = open_world(config)
     days = published_days(config, world)
@@ -96,7 +96,7 @@ def stage_simulated(stager: Stager) -> None:
 
 
 def load_simulated(config: SimulatedConfig, *, cache: Path, now: int) -> Batch:
-    """The world's log, items and users as one batch; images, if any, are written below `cache`."""
+    """Return a world's log, items and users as one batch; write any images below `cache`."""
     world = open_world(config)
     days = published_days(config, world)
     publisher = Publisher(world)

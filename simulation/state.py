@@ -1,6 +1,6 @@
 """Latent state of users over time: taste, boredom, trust, churn, staples and pending returns.
 
-Taste and boredom of a user are updated only at a visit, for all days since the last one.
+Taste and boredom of a user are updated only at a visit, for all days since the last update.
 
 Shapes: U users of the chunk, S visiting users, D latent dim, T topics, P staples, C clicks,
 R pending returns.
@@ -27,7 +27,7 @@ class Returns:
 
 @dataclass
 class State:
-    """State of the users `first` .. `first + U - 1` of a world; row r is user `first + r`."""
+    """State of the users `first` .. `first + U - 1` of a world; row r is user row `first + r`."""
 
     first: int
     taste: np.ndarray  # (U, D) float32
@@ -40,7 +40,7 @@ class State:
 
     @classmethod
     def fresh(cls, world: World, first: int, end: int) -> "State":
-        """Initial state of the users first .. end - 1."""
+        """Return the initial state of the users first .. end - 1."""
         n = end - first
         return cls(
             first=first,
@@ -56,7 +56,7 @@ class State:
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All fields as named arrays, for a checkpoint; `from_arrays` reads them."""
+        """Return all fields as named arrays for a checkpoint; `from_arrays` is the inverse."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "returns"}
         own["first"] = np.array(self.first)
         return own | {f"returns_{name}": values for name, values in vars(self.returns).items()}
@@ -72,7 +72,7 @@ class State:
         return State.from_arrays({name: values.copy() for name, values in self.arrays().items()})
 
     def draw_visits(self, world: World, day: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw churn, return and visits of one day; return the rows of the users who visit.
+        """Draw who leaves, comes back and visits on a day; return the rows of the visiting users.
 
         Updates `left`, and the taste and boredom of the visiting users.
         """
@@ -113,12 +113,12 @@ class State:
         intent: np.ndarray,
         at: np.ndarray,
     ) -> Moment:
-        """Latent state of (S,) rows for a page.
+        """Return the latent state of (S,) rows right before a page.
 
         Args:
-            mood: (S, D) of the session.
-            intent: (S,) of the session.
-            at: (S,) microseconds.
+            mood: (S, D) mood vector of each session.
+            intent: (S,) intent to buy of each session.
+            at: (S,) time of the page in microseconds.
         """
         user = self.first + rows
         return Moment(
@@ -133,12 +133,17 @@ class State:
         )
 
     def due(self, world: World, rows: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """(S, P) bool: whether each staple is needed at `at`, (S,) microseconds."""
+        """Return (S, P) bool: whether each staple is needed at `at`, (S,) microseconds."""
         days = (at - world.midnight(0)) / MICROSECONDS_PER_DAY
         return days[:, None] - self.stocked[rows] >= world.users.staple_days[self.first + rows]
 
     def stock(self, world: World, rows: np.ndarray, item: np.ndarray, at: np.ndarray) -> None:
-        """Record purchases of staples: `item` (C,) by `rows` (C,) at `at` (C,) microseconds."""
+        """Record the days of purchases, for items that are staples of their buyers.
+
+        Args:
+            rows, item: (C,) rows of the buyers and item rows.
+            at: (C,) times in microseconds.
+        """
         days = (at - world.midnight(0)) / MICROSECONDS_PER_DAY
         for place in range(self.stocked.shape[1]):
             bought = world.users.staples[self.first + rows, place] == item
@@ -147,7 +152,7 @@ class State:
     def consume(
         self, world: World, rows: np.ndarray, item: np.ndarray, row_of_click: np.ndarray
     ) -> None:
-        """Update boredom and taste after clicks on `item` (C,) by users rows[row_of_click]."""
+        """Update boredom and taste after clicks on `item` (C,) by the rows rows[row_of_click]."""
         user = rows[row_of_click]
         topic = world.items.topic[item]
         rise = np.float32(world.config.behaviour.boredom_rise)

@@ -1,4 +1,4 @@
-"""Publishes a world as tables of the contracts, without latent columns.
+"""Converts a world to INTERACTIONS, ITEMS and USERS tables, without its latent columns.
 
 Fixed-width ids are written as bytes into Arrow buffers. Creating a Python string per event would
 take ten times as long as the simulation.
@@ -23,7 +23,7 @@ _PAIRS_16 = _PAIRS.view(np.uint16).ravel()  # the two hex digits of a byte as on
 
 
 class Publisher:
-    """Builds the tables of one world. Thread-safe: no method changes it."""
+    """Builder of the tables of one world. Thread-safe: no method changes it."""
 
     def __init__(self, world: World):
         self.world = world
@@ -62,11 +62,12 @@ class Publisher:
         return pa.table([columns[name] for name in INTERACTIONS.names], schema=INTERACTIONS)
 
     def request_ids(self, requests: np.ndarray) -> list[str]:
-        """(S,) request numbers -> their ids in the tables."""
+        """Return the ids that (S,) request numbers have in the tables."""
         return hex_ids(requests, self.salt + 2).to_pylist()
 
     def items(self, first: int, end: int, *, images: list[str] | None = None) -> pa.Table:
-        """Item rows first .. end - 1 as ITEMS with the columns vector_image, _audio and _video.
+        """Return item rows first .. end - 1 as ITEMS, with vector_image, vector_audio,
+        vector_video.
 
         Audio and video vectors are null for items without a film.
 
@@ -103,7 +104,7 @@ class Publisher:
         return pa.table(columns)
 
     def users(self, first: int, end: int) -> pa.Table:
-        """User rows first .. end - 1 as USERS."""
+        """Return user rows first .. end - 1 as USERS."""
         users = self.world.users
         return pa.table(
             {
@@ -119,10 +120,10 @@ class Publisher:
         )
 
     def _vectors(self, modality: str, first: int, end: int, missing: np.ndarray | None) -> pa.Array:
-        """Vectors such as an encoder of this modality might give: list of D float32 per item.
+        """Return a vector of D float32 per item that imitates the output of an encoder.
 
-        They are the latent item vector under a random linear map, plus noise. Quality, appeal and
-        the drawn images don't enter.
+        It is a random linear map of the latent item vector, plus noise. Quality, appeal and the
+        drawn images don't affect it.
         """
         dim = self.world.topics.shape[1]
         rotation = self.world.rng("vectors", modality).normal(size=(dim, dim)) / np.sqrt(dim)
@@ -152,7 +153,7 @@ class Publisher:
 
 
 def hex_ids(numbers: np.ndarray, salt: np.ndarray) -> pa.Array:
-    """(E,) int64 -> E ids of 16 hexadecimal digits; different numbers give different ids."""
+    """Return ids of 16 hexadecimal digits for (E,) int64; different numbers get different ids."""
     mixed = _splitmix64(numbers.astype(np.uint64) ^ salt)
     n = len(mixed)
     letters = _PAIRS_16[mixed.view(np.uint8)]
@@ -161,7 +162,7 @@ def hex_ids(numbers: np.ndarray, salt: np.ndarray) -> pa.Array:
 
 
 def _splitmix64(numbers: np.ndarray) -> np.ndarray:
-    """Bijective hash of 64-bit integers: the finaliser of splitmix64 (Steele et al. 2014)."""
+    """Hash 64-bit integers bijectively, with the finaliser of splitmix64 (Steele et al. 2014)."""
     x = numbers.copy()
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x ^= x >> np.uint64(shift)
@@ -170,19 +171,19 @@ def _splitmix64(numbers: np.ndarray) -> np.ndarray:
 
 
 def _numbered(letter: str, n: int) -> pa.Array:
-    """n ids of equal width, starting with 'u0000001' for the letter 'u'."""
+    """Return n ids of equal width, starting with 'u0000001' for the letter 'u'."""
     digits = pc.utf8_lpad(pa.array(np.arange(1, n + 1)).cast(pa.string()), width=7, padding="0")
     return pc.binary_join_element_wise(letter, digits, "")
 
 
 def _if_requested(values: pa.Array, events: Events) -> pa.Array:
-    """`values`, set to null for events without a request, such as returns."""
+    """Return `values`, set to null for events without a request, such as returns."""
     requested = events.request != NO_REQUEST
     return values if requested.all() else pc.if_else(pa.array(requested), values, None)
 
 
 def _sparse(n: int, rows: np.ndarray, texts: pa.Array) -> pa.Array:
-    """Array of n strings: `texts` at `rows`, null elsewhere."""
+    """Return n strings: `texts` at `rows`, null elsewhere."""
     if len(texts) == 0:
         return pa.nulls(n, pa.string())
     place = np.zeros(n, dtype=np.int64)

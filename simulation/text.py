@@ -1,7 +1,7 @@
 """Titles, descriptions, reviews and queries from a small seeded grammar.
 
-Words depend on the topic. The wording of the praise depends on quality plus noise: two in three
-descriptions of a good item praise it. Texts depend on no other latent attribute.
+Words depend on the topic. The praise in a description depends on the item's quality plus noise: two
+in three descriptions of a good item praise it. Texts depend on no other latent attribute.
 """
 
 from functools import cached_property
@@ -62,7 +62,7 @@ COLOURS = ("red", "green", "blue", "black", "white", "sand")
 
 
 def topic_names(n: int) -> list[str]:
-    """n topic names; after the 24 names of WORDS they repeat with a number, such as 'tea 2'."""
+    """Return n topic names; after the 24 names of WORDS they repeat with a number: 'tea 2'."""
     known = list(WORDS)
     return [
         known[i % len(known)] + (f" {i // len(known) + 1}" if i >= len(known) else "")
@@ -71,7 +71,7 @@ def topic_names(n: int) -> list[str]:
 
 
 class Grammar:
-    """Generates the texts of one world's items; deterministic for a world and item."""
+    """Generator of the texts of one world's items; deterministic for a world and item."""
 
     def __init__(self, world: World):
         self.topics = topic_names(world.config.catalogue.topics)
@@ -100,7 +100,7 @@ class Grammar:
         return text if second == topic else f"{text} Also for {second}."
 
     def review(self, item: int, stars: int, pick: int) -> str:
-        """Text of a review with `stars` (1 to 5); `pick` is an integer that selects the words."""
+        """Return the text of a review with `stars` (1 to 5); the integer `pick` selects words."""
         texts = REVIEWS[stars]
         grade = GRADES[min(3, max(0, stars - 2))]
         praise = PRAISE[grade][pick // 7 % len(PRAISE[grade])]
@@ -109,7 +109,7 @@ class Grammar:
 
     @cached_property
     def queries(self) -> list[str]:
-        """QUERIES_PER_TOPIC queries for each topic, in the order of topics."""
+        """Possible search queries: QUERIES_PER_TOPIC for topic 0, then for topic 1, and so on."""
         out = []
         for name in self.topics:
             things = WORDS[self._base(name)]
@@ -125,7 +125,7 @@ class Grammar:
 
 
 def brand_name(brand: int) -> str:
-    """Name of a brand: two syllables (Lumo, Kato, Vesra), with a number after the first 40."""
+    """Return a brand name of two parts (Lumo, Kato, Vesra), numbered after the first 40."""
     first = ("Lu", "Ka", "Ves", "Tor", "Mi", "Or", "Bel", "Fen")
     last = ("mo", "to", "ra", "dan", "lis")
     n = len(first) * len(last)

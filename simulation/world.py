@@ -1,4 +1,4 @@
-"""Latent attributes of items and users at their arrival, drawn once from the world's seed.
+"""Attributes of items and users at their arrival, drawn once from the world's seed.
 
 Items and users are sorted by arrival, so those present on a day are a prefix of the arrays.
 
@@ -26,13 +26,13 @@ class Items:
 
     vector: np.ndarray  # (N, D) float32: topic vector of length 1, plus a random vector
     topic: np.ndarray  # (N,) int64
-    second: np.ndarray  # (N,) int64: a second topic, for about 70% equal to the first
+    second: np.ndarray  # (N,) int64: second topic; the same as the first for about 70%
     quality: np.ndarray  # (N,) float32, standard normal: raises satisfaction
     appeal: np.ndarray  # (N,) float32, standard normal: raises clicks
     weight: np.ndarray  # (N,) float64: popularity weight in the logging policy
     price: np.ndarray  # (N,) float64
-    log_price: np.ndarray  # (N,) float32: logarithm of the price over the median price
-    seconds: np.ndarray  # (N,) float32: length of the film, 0 without one
+    log_price: np.ndarray  # (N,) float32: log(price / median price)
+    seconds: np.ndarray  # (N,) float32: length of the film, 0 if there is none
     brand: np.ndarray  # (N,) int64
     born: np.ndarray  # (N,) int64: first day on which the item can be shown, 0 for initial items
     published: np.ndarray  # (N,) int64 microseconds
@@ -77,37 +77,37 @@ class World:
         return len(self.users.joined)
 
     def items_on(self, day: int) -> int:
-        """Number of items on a day; they are item rows 0 .. result - 1."""
+        """Return the number of items on a day; they are item rows 0 .. result - 1."""
         return int(np.searchsorted(self.items.born, day, side="right"))
 
     def users_on(self, day: int) -> int:
-        """Number of users that have arrived by a day; they are user rows 0 .. result - 1."""
+        """Return the number of users who arrived by a day; they are user rows 0 .. result - 1."""
         return int(np.searchsorted(self.users.joined, day, side="right"))
 
     def midnight(self, day: int) -> int:
-        """Start of a day in microseconds."""
+        """Return the start of a day in microseconds since the epoch."""
         return self.start + day * MICROSECONDS_PER_DAY
 
     def rng(self, *key: int | str) -> np.random.Generator:
-        """An independent random stream per key, so that the order of work doesn't change draws."""
+        """Return the random stream of a key, so that the order of work doesn't change the draws."""
         return _rng(self.config, *key)
 
     @cached_property
     def visits_by_weekday(self) -> np.ndarray:
-        """(7,) float32 factors on the visit probability, Monday first."""
+        """Factors on the visit probability by weekday, Monday first: (7,) float32."""
         factor = np.ones(7, dtype=np.float32)
         factor[5:] = self.config.sessions.weekend
         return factor
 
 
 def as_microseconds(config: WorldConfig) -> int:
-    """Midnight of the start date, UTC, in microseconds."""
+    """Return midnight (UTC) of the world's start date in microseconds since the epoch."""
     midnight = datetime.combine(config.start, datetime.min.time(), UTC)
     return int(midnight.timestamp()) * 1_000_000
 
 
 def _rng(config: WorldConfig, *key: int | str) -> np.random.Generator:
-    """Generator seeded by the world's seed and the key; strings in the key become integers."""
+    """Return a generator seeded by the world's seed and the key; strings become integers."""
     words = [part if isinstance(part, int) else int.from_bytes(part.encode()) for part in key]
     return np.random.default_rng([config.seed, *words])
 
@@ -118,7 +118,7 @@ def _topics(config: WorldConfig) -> np.ndarray:
 
 
 def _arrivals(config: WorldConfig, *, first: int, per_day: float, what: str) -> np.ndarray:
-    """Sorted days of arrival: `first` arrivals on day 0, then Poisson with mean `per_day`."""
+    """Return sorted days of arrival: `first` on day 0, then Poisson(`per_day`) on each day."""
     later = _rng(config, what, "arrivals").poisson(per_day, size=config.days - 1)
     days = np.repeat(np.arange(1, config.days), later)
     return np.concatenate([np.zeros(first, dtype=np.int64), days])
@@ -192,7 +192,7 @@ def _users(config: WorldConfig, topics: np.ndarray, items: Items, *, start: int)
 def _staples(
     config: WorldConfig, taste: np.ndarray, joined: np.ndarray, items: Items
 ) -> dict[str, np.ndarray]:
-    """The fields `staples`, `staple_days` and `stocked` of Users.
+    """Draw the fields `staples`, `staple_days` and `stocked` of Users.
 
     Staples are drawn without replacement by taste and popularity (Gumbel top-k).
     """
@@ -212,7 +212,7 @@ def _staples(
 
 
 def _topics_of_users(rng: np.random.Generator, n: int, num_topics: int, tastes: int) -> np.ndarray:
-    """(U, tastes) distinct topics per user by Gumbel top-k, in batches to bound memory."""
+    """Draw (U, tastes) distinct topics per user by Gumbel top-k, in batches to bound memory."""
     log_share = np.log(_topic_shares(num_topics))
     parts = []
     for start in range(0, n, 100_000):
@@ -223,16 +223,20 @@ def _topics_of_users(rng: np.random.Generator, n: int, num_topics: int, tastes: 
 
 
 def _topic_shares(n: int) -> np.ndarray:
-    """(n,) shares proportional to 1 / (rank + 3), so that some topics are larger than others."""
+    """Return (n,) shares proportional to 1 / (rank + 3), so that topics differ in size."""
     share = 1 / (np.arange(n) + 3)
     return share / share.sum()
 
 
 def _directions(rng: np.random.Generator, n: int, dim: int, *, length: float) -> np.ndarray:
-    """(n, dim) normal vectors of root mean square length `length`."""
+    """Draw (n, dim) normal vectors whose root mean square length is `length`."""
     return rng.normal(scale=length / np.sqrt(dim), size=(n, dim))
 
 
 def _independent_weight(correlation: float) -> float:
-    """Weight of the independent part of a standard normal with this correlation to another."""
+    """Return sqrt(1 - correlation**2).
+
+    If x and y are independent standard normals, then correlation * x + result * y is standard
+    normal and has this correlation to x.
+    """
     return float(np.sqrt(1 - correlation**2))
