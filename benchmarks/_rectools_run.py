@@ -1,10 +1,10 @@
-"""Trains RecTools' SASRec on a sequences file; run by the Python of RecTools' environment.
+"""Trains RecTools' SASRec on a sequences file; runs with the Python of RecTools' environment.
 
     PYTHON -m benchmarks._rectools_run FILE --loss softmax --out FILE.jsonl
 
-It imports nothing of Shortlist. It writes one JSON line per epoch: training seconds, and validation
+It doesn't import Shortlist. It writes one JSON line per epoch: training seconds, and validation
 nDCG@10 by the protocol of `sequence_model.protocol` (second-to-last item, whole catalogue, history
-masked, ties count against the model).
+masked, ties count against the model). The last line is the speed of recommending.
 """
 
 import argparse
@@ -23,7 +23,10 @@ def read(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def frame(histories: list[tuple[str, list[str]]], *, held_out: int) -> pd.DataFrame:
-    """RecTools' interactions; consecutive events of a user are one day apart."""
+    """Return RecTools' interactions without the last `held_out` items of users with over two.
+
+    Consecutive events of a user are one day apart.
+    """
     users, items, days = [], [], []
     for user, history in histories:
         kept = history[:-held_out] if len(history) > 2 else history
@@ -41,7 +44,7 @@ def frame(histories: list[tuple[str, list[str]]], *, held_out: int) -> pd.DataFr
 
 
 def ndcg(model, histories: list[tuple[str, list[str]]], *, max_history: int) -> float:
-    """nDCG@10 of the second-to-last item."""
+    """Return the mean nDCG@10 of the second-to-last item over users with over two items."""
     net = model.lightning_model.torch_model.eval()
     ids = model.data_preparator.item_id_map.to_internal
     known = {str(item): int(place) for item, place in ids.items()}
@@ -105,7 +108,7 @@ def main() -> None:
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
             self.positions += int((batch["y"] > 0).sum())
             if arguments.batches and batch_idx == 0:
-                self._start()  # the first batch is a warm-up
+                self._start()  # don't count the first batch, which is a warm-up
 
         def on_train_epoch_end(self, trainer, module) -> None:
             seconds = time.perf_counter() - self.started

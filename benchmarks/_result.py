@@ -1,4 +1,4 @@
-"""Reporting shared by all benchmarks: date and machine, printing, and the result file."""
+"""Reporting for all benchmarks: date and machine, printing, and the result file."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from shortlist.plain_json import dumps, write_json
 
 
 def about_machine() -> dict[str, Any]:
-    """{"date", "machine"}: number of cores, processor, memory; no host name."""
+    """Return {"date", "machine"}: number of cores, processor and memory, without host name."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -28,7 +28,7 @@ def report(content: dict[str, Any], out: Path | None, *, shown: Any = None) -> N
 
 
 def peak_gb() -> float:
-    """Peak resident memory of this process so far, in GB."""
+    """Return the peak resident memory of this process so far, in GB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
 
 

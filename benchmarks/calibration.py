@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def real_curves(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """{quantity: {data set: its values}}."""
+    """Read the real data sets: {quantity: {data set: values}}."""
     trivago = pq.read_table(folder / "trivago" / "trivago_val_100k.parquet").to_pandas()
     movies = pq.read_table(folder / "ml-1m" / "ml1m_sequences.parquet", columns=["movie_id"])
     beauty = (folder / "amazon-s3rec" / "Beauty.txt").read_text().splitlines()
@@ -87,7 +87,7 @@ def real_curves(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def simulated_curves(preset: str) -> dict:
-    """The same quantities of a preset's log, and its conversion rates."""
+    """Return the same quantities as `real_curves` for a preset's log, and conversion rates."""
     world = open_world(SimulatedConfig(preset=preset))
     log = pa.concat_tables(stream(world, ingested_at=0)).sort_by("event_timestamp")
     kind = log.column("event_type")
@@ -115,7 +115,7 @@ def simulated_curves(preset: str) -> dict:
 
 
 def share_of_items(items: np.ndarray) -> np.ndarray:
-    """Popularity percentile of each event's item, in (0, 1]: (E,) items -> (E,).
+    """Return the popularity percentile of each event's item, in (0, 1]: (E,) items -> (E,).
 
     The distribution of the result is the Lorenz curve of item popularity.
     """
@@ -126,10 +126,10 @@ def share_of_items(items: np.ndarray) -> np.ndarray:
 
 
 def histories(clicks: pd.DataFrame) -> np.ndarray:
-    """Clicks per user, for users with at least five, as in Beauty.
+    """Return clicks per user, for users with at least five clicks, as in Amazon Beauty.
 
-    Uses the log up to the day when their mean is closest to Beauty's, because history length also
-    depends on how long a log has run.
+    Uses the log up to the day on which their mean is closest to Beauty's, because history length
+    also depends on the number of days in a log.
     """
     day = clicks["event_timestamp"].dt.floor("D")
     found = []
@@ -141,13 +141,13 @@ def histories(clicks: pd.DataFrame) -> np.ndarray:
 
 
 def repeats(users: pd.Series, items: pd.Series) -> np.ndarray:
-    """(E,) 1 where the user had the item earlier in the given order, else 0."""
+    """Return (E,) 1 for each event whose user has an earlier event of the same item, else 0."""
     pairs = pd.DataFrame({"user": users.to_numpy(), "item": items.to_numpy()})
     return pairs.duplicated().to_numpy().astype(float)
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Kolmogorov-Smirnov distance: the largest difference of the two distribution functions."""
+    """Return the Kolmogorov-Smirnov distance: the largest difference of the distributions."""
     points = np.union1d(one, other)
     below = [np.searchsorted(np.sort(v), points, side="right") / len(v) for v in (one, other)]
     return float(np.abs(below[0] - below[1]).max())
@@ -164,7 +164,7 @@ def summary(values: np.ndarray) -> dict[str, float]:
 
 
 def plot(path: Path, real: dict[str, dict[str, np.ndarray]], worlds: dict[str, dict]) -> None:
-    """Plot the distribution functions side by side."""
+    """Plot the distribution functions of all quantities except repeats, as SVG."""
     charts = {}
     for what, sets in real.items():
         if what == "repeats":

@@ -1,10 +1,11 @@
-"""`shortlist bench dataplane`: throughput from event files through lake and checks to features.
+"""`shortlist bench dataplane`: throughput of ingest, validation and featurize.
 
-The log is a simulated world (preset `large`): all event types, ids, texts, queries. It is written
-as Parquet files first, which isn't measured. Then `ingest`, `validate` (with Great Expectations)
-and `featurize` run as usual, in one process, whose peak memory is reported. CPU seconds and the
-machine's load before the run are reported too, for machines that do other work. `over_bare_copy`
-compares the steps with a plain DuckDB copy of the same events: read, sort, write by day.
+The log is that of a simulated world (preset `large`) with all event types, ids, texts and queries.
+It is written as Parquet files first, which isn't measured. Then `ingest`, `validate` (with Great
+Expectations) and `featurize` run in one process, whose peak memory is reported. CPU seconds and the
+machine's load before the run are reported too, because other work on the machine affects the
+times. `over_bare_copy` is the total time divided by that of a plain DuckDB copy of the same events:
+read, sort, write by day.
 """
 
 import argparse
@@ -109,7 +110,7 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _bare_copy(log: Path, work: Path) -> float:
-    """Return the seconds in which DuckDB reads, sorts and writes the same events by day."""
+    """Return the seconds that DuckDB alone needs to read, sort and write the events by day."""
     import duckdb
 
     started = time.perf_counter()
@@ -119,7 +120,8 @@ def _bare_copy(log: Path, work: Path) -> float:
         con.execute("SET memory_limit = '4GB'")
         con.execute(f"SET temp_directory = '{work / 'spill'}'")
         con.execute(
-            f"COPY (SELECT *, CAST({c.EVENT_TIMESTAMP} AS DATE) AS day FROM read_parquet('{events}')"
+            f"COPY (SELECT *, CAST({c.EVENT_TIMESTAMP} AS DATE) AS day"
+            f" FROM read_parquet('{events}')"
             f" ORDER BY {c.EVENT_TIMESTAMP}, {c.EVENT_ORDER}) TO '{work / 'bare'}'"
             " (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (day))"
         )
@@ -127,10 +129,10 @@ def _bare_copy(log: Path, work: Path) -> float:
 
 
 def write_log(folder: Path, events: int, *, preset: str, bad: float) -> None:
-    """Write the first `events` of the world as Parquet files, with its catalogue and users.
+    """Write the first `events` events of the world as Parquet files, with its items and users.
 
     Args:
-        bad: share of events that get an unknown event type (rounded to every n-th event).
+        bad: share of events that get an unknown event type; rounded, so that it is each n-th event.
     """
     from simulation import SimulatedConfig, open_world, stream
     from simulation.tables import Publisher

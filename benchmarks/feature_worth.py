@@ -2,8 +2,9 @@
 
 Uses the newest finished run under SHORTLIST_HOME. Retrieves the candidates of its three windows
 once, then fits its LambdaMART with all features and without each group, with several seeds. The
-metric is nDCG@10 on the test window, averaged over seeds for each request. Differences to all
-features have paired 95% bootstrap intervals over users; above zero the group improves the chain.
+metric is nDCG@10 on the test window, averaged over seeds for each request. The worth of a group is
+nDCG@10 with all features minus nDCG@10 without the group, with a paired 95% bootstrap interval over
+users. If the interval is above zero, the group improves the chain.
 """
 
 import argparse
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 def windows_of(settings: Settings) -> tuple[Run, dict[str, RankingData]]:
-    """The newest run and its ranking data, recomputed with the sources of its release."""
+    """Return the newest run and its ranking data, recomputed with the sources of its release."""
     run = Run.open(settings)
     release = run.read("release.json", made_by="package")["release_id"]
     recommender = Recommender.load(
@@ -85,7 +86,7 @@ def windows_of(settings: Settings) -> tuple[Run, dict[str, RankingData]]:
 
 
 def groups_of(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Group name -> columns: the groups of `shortlist features`, and finer ones."""
+    """Return {group name: columns}: the groups of `shortlist features`, and finer ones."""
     groups = {
         group.name: tuple(
             name
@@ -109,7 +110,7 @@ def groups_of(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 def judge(
     windows: dict[str, RankingData], left_out: list[int], run: Run, arguments: argparse.Namespace
 ) -> np.ndarray:
-    """nDCG@10 of the test requests without the columns `left_out`, averaged over seeds: (G,)."""
+    """Return nDCG@10 of each test request without the columns `left_out`, averaged over seeds."""
     started = time.perf_counter()
     data = {name: without(window, left_out) for name, window in windows.items()}
     config = next(
@@ -130,7 +131,7 @@ def judge(
 
 
 def without(data: RankingData, columns: list[int]) -> RankingData:
-    """The same requests with these columns constant, so that no tree can split on them."""
+    """Return the same requests with these columns set to 0, so that no tree can split on them."""
     x = data.x.copy()
     x[:, columns] = 0
     return replace(data, x=x)

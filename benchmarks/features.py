@@ -1,7 +1,7 @@
 """`shortlist bench features`: speed of the feature store, compared with Feast's own stores.
 
-Each part runs in a separate process, to measure its peak memory. `--quick` uses a tenth of the
-rows. Redis is measured if `redis-server` is installed.
+Each measurement runs in a separate process, so that its peak memory can be reported. `--quick` uses
+a tenth of the rows. Redis is measured if `redis-server` is installed.
 """
 
 import argparse
@@ -59,7 +59,10 @@ def main() -> None:
 
 
 def online(folder: Path, scale: int) -> dict[str, Any]:
-    """Materialize, reads, and reads during a materialize: Shortlist, Feast's SQLite, Redis."""
+    """Measure materialize, reads, and reads and pushes during a materialize.
+
+    Compares Shortlist's online store, Feast's SQLite store and, if installed, Feast's Redis store.
+    """
     rows, stock_rows = 200_000 // scale, 20_000 // scale
     with running_redis(folder / "redis") as redis:
         stores = {"own": (OWN, rows), "stock": (STOCK, stock_rows)}
@@ -100,7 +103,7 @@ def _online(folder: Path, stores: dict[str, Any], tag: str, rows: int) -> dict[s
 
 
 def join(folder: Path, scale: int) -> dict[str, Any]:
-    """Join 1,000,000 requests with 11 features; 50 snapshots per user, string ids."""
+    """Time the point-in-time join of 1,000,000 requests with 11 features, 50 snapshots per user."""
     rows, users = 1_000_000 // scale, 20_000 // scale
     _write_requests(folder, rows=rows, users=users, features=11)
     bare, _ = _in_process(_bare_asof, folder)
@@ -126,7 +129,10 @@ def join(folder: Path, scale: int) -> dict[str, Any]:
 
 
 def big_join(folder: Path, scale: int) -> dict[str, Any]:
-    """Join 10,000,000 requests with 20 features at once; requests from Parquet, result in Arrow."""
+    """Time one point-in-time join of 10,000,000 requests with 20 features, by Shortlist's store.
+
+    The requests come from Parquet; the result is an Arrow table.
+    """
     rows, users = 10_000_000 // scale, 200_000 // scale
     _write_requests(folder, rows=rows, users=users, features=20)
     own, peak_gb = _in_process(_feast_join, folder, OWN, "own", 20, False)
@@ -140,7 +146,7 @@ def big_join(folder: Path, scale: int) -> dict[str, Any]:
 
 
 def featurize(folder: Path, scale: int) -> dict[str, Any]:
-    """Featurize whole lakes of 1 and 10 million events, then a day of 100,000 events on each."""
+    """Time featurize on lakes of 1 and 10 million events, then on 100,000 events added to each."""
     sizes = (1_000_000 // scale, 10_000_000 // scale)
     lakes = []
     for events in sizes:
@@ -176,7 +182,7 @@ def _write_requests(folder: Path, *, rows: int, users: int, features: int) -> No
 
 
 def _bare_asof(folder: Path) -> dict[str, Any]:
-    """Seconds of the join in DuckDB alone, Parquet in and Arrow out; the better of two runs."""
+    """Return the seconds of the join in DuckDB alone, from Parquet to Arrow: best of two runs."""
     taken = []
     for _ in range(2):
         with duckdb.connect() as connection:
@@ -196,10 +202,10 @@ def _bare_asof(folder: Path) -> dict[str, Any]:
 def _feast_join(
     folder: Path, stores: dict[str, Any], tag: str, features: int, as_frame: bool
 ) -> dict[str, Any]:
-    """Seconds of `get_historical_features(...).to_arrow()`, the better of two runs.
+    """Time `get_historical_features(...).to_arrow()`: best of two runs, row count and sum of f0.
 
-    Stock Feast accepts only a data frame. Shortlist also accepts SQL over a file, which is how
-    training sets are read.
+    Feast's DuckDB store accepts only a data frame. Shortlist's store also accepts SQL over a file,
+    and training reads its data like that.
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -224,7 +230,7 @@ def _feast_join(
 def _in_process(
     work: Callable[..., dict[str, Any]], *arguments: Any
 ) -> tuple[dict[str, Any], float]:
-    """Run `work` in a separate process; returns its result and its peak memory in GB."""
+    """Run `work` in a separate process; return its result and its peak memory in GB."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measured, work, arguments).result()
 

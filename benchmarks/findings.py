@@ -1,10 +1,10 @@
 """`shortlist bench findings`: test four claims about recommenders in a simulated world.
 
-1. Satisfaction per page: popularity < ItemKNN < two-stage chain < oracle.
-2. A ranker trained on clicks gets more clicks, but less satisfaction and retention, than one
-   trained on the value of a visit.
-3. Without exploration and diversity control, a feedback loop trained on clicks narrows over 60
-   days; with them it doesn't. (The loop trained on value is reported too.)
+1. Satisfaction per page: popularity < ItemKNN < two-stage chain trained on value < oracle.
+2. A ranker trained on clicks gets more clicks, but less satisfaction and retention, than a ranker
+   trained on value.
+3. Without exploration and diversity control, a feedback loop trained on clicks shows fewer
+   different items after 60 days; with them it doesn't. (The loop trained on value is reported too.)
 4. A content model shows new items on their first day; a collaborative one doesn't.
 
 All arms are simulated over the same two months (`shortlist simulate --in-process`). An interrupted
@@ -38,7 +38,7 @@ ARMS = "popularity,item_knn,content,clicks,value,clicks+explore+mmr,value+explor
 LOOPS, CONTROL = ("clicks", "value"), "+explore+mmr"
 ORDER = ("popularity", "item_knn", "value", "oracle")
 WEEKS = 2
-"""Weeks of the first and the last period, between which narrowing is measured."""
+"""Length of the first and of the last period, which are compared to measure narrowing."""
 Drawn = dict[str, tuple[float, np.ndarray]]
 
 
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def judge(setting: Setting, lived: dict[str, Any]) -> dict[str, Any]:
-    """Each claim as named differences, and whether it holds."""
+    """Return each claim's differences with intervals, and whether the claim holds."""
     boot = Bootstrap(setting.world.num_users)
     drawn = {name: figures_of(setting, logs, boot) for name, logs in lived.items()}
 
@@ -128,7 +128,7 @@ def figures_of(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
 
 
 def change(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
-    """Relative change of page diversity from the first to the last two weeks.
+    """Return the relative change of page diversity from the first to the last two weeks.
 
     `effective_share` is the change of `effective_items` as a share of the catalogue, which grows by
     half in two months.
@@ -148,7 +148,7 @@ def change(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
 
 
 def fair_share(setting: Setting) -> dict[str, float]:
-    """Mean number of new items per page if all items of the catalogue were shown equally often."""
+    """Return the mean number of new items per page if every item were shown equally often."""
     world, days = setting.world, range(setting.schedule.start, setting.end)
     slate = world.config.sessions.slate
     shares = [

@@ -1,10 +1,11 @@
-"""`shortlist bench history_rule`: which of several events of an item a history should keep.
+"""`shortlist bench history_rule`: compare rules for several events of a user on the same item.
 
-In a shop, a user clicks an item and then buys it. A history holds each item once: at its first
-event, its newest, or its strongest (purchase before click; the newest of equals). The data are
-simulated shops, one per seed. Sources are fitted on the first 80% of the target events, tuned on
-the next 10%, and evaluated on the last 10% by nDCG@10 of new items. Differences to the first event
-have paired 95% bootstrap intervals over the users of all worlds.
+In a shop, a user clicks an item and then buys it. A history holds each item only once, with its
+first event, its newest, or its strongest (a purchase is stronger than a click; the newest of
+equally
+strong events). The data are simulated shops, one per seed. Sources are fitted on the first 80% of
+the target events, tuned on the next 10%, and evaluated on the last 10% by nDCG@10 of new items.
+Differences from the rule "first" have paired 95% bootstrap intervals over the users of all shops.
 """
 
 import argparse
@@ -50,7 +51,7 @@ STRENGTH = {"purchase": 2, "click": 1}
 
 
 class First(UserLog):
-    """Keeps the first event of each item."""
+    """A log whose histories keep the first event of each item."""
 
     def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
         _, first = np.unique(key, return_index=True)
@@ -58,7 +59,7 @@ class First(UserLog):
 
 
 class Strongest(UserLog):
-    """Keeps the strongest event of each item, the newest of equals."""
+    """A log whose histories keep each item's strongest event, the newest of equally strong."""
 
     def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
         strength = np.zeros(len(EVENT_CODE) + 1)
@@ -89,7 +90,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 
 class World:
-    """One simulated shop: its target events, its windows, and requests of a window."""
+    """One simulated shop: its target events, its windows, and the requests of a window."""
 
     def __init__(self, preset: str, seed: int):
         world = open_world(SimulatedConfig(preset=preset, seed=seed))
@@ -134,7 +135,10 @@ class World:
         )
 
     def requests(self, rule: type[UserLog], window: str) -> tuple[Queries, list[np.ndarray]]:
-        """Requests of a window with histories by `rule`, and the new items that follow each."""
+        """Return the requests of a window, and the new items that follow each.
+
+        The histories of the requests are built by `rule`.
+        """
         drawn = draw_requests(
             self.events,
             self.windows[window],
@@ -176,13 +180,13 @@ class World:
 
 
 def _page_times(every: pa.Table) -> pa.Array:
-    """Time when the page of each event was requested: the first event with its `request_id`."""
+    """Return when each event's page was requested: the time of the first event of the request."""
     pages = every.select([c.USER_ID, c.REQUEST_ID])
     pages = pages.append_column("t", microseconds(every.column(c.EVENT_TIMESTAMP)))
     pages = pages.append_column("row", pa.array(np.arange(every.num_rows)))
     asked = pages.group_by([c.USER_ID, c.REQUEST_ID]).aggregate([("t", "min")])
     joined = pages.join(asked, [c.USER_ID, c.REQUEST_ID]).sort_by("row")
-    # A purchase more than half an hour after the page was requested counts as a separate page.
+    # If an event is over half an hour after its page's request, its own time counts instead.
     t, page = joined.column("t").to_numpy(), joined.column("t_min").to_numpy(zero_copy_only=False)
     page = np.where(np.isnan(page.astype(float)), t, page).astype(np.int64)
     return pa.array(np.where(t - page <= 30 * 60_000_000, page, t))

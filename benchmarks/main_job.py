@@ -1,8 +1,8 @@
 """`shortlist bench main_job`: the whole pipeline in a fresh home for each seed, and its results.
 
-Runs `shortlist run` as a separate process, measures it from outside, and compares the chain with
-the best baseline per user. Values of a user are averaged over seeds before users are resampled. The
-interval therefore covers the sample of users, not the variation between trainings.
+Runs `shortlist run` as a separate process and times it. Compares nDCG@10 of the chain with that of
+the best baseline, user by user. The values of a user are averaged over seeds before users are
+resampled. The interval therefore covers the sample of users, not the variation between trainings.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> None:
     summaries, seconds, users = [], [], []
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            # In the same folder, because the config's paths are relative to it.
+            # The copy is in the same folder, because paths in a config are relative to its file.
             config = arguments.config.with_name(f".{arguments.config.stem}-{seed}.toml")
             config.write_text(with_seed(arguments.config.read_text(), seed))
             try:
@@ -62,7 +62,7 @@ def main() -> None:
         seconds.append(round(spent, 1))
     config = arguments.config
     if config == DEFAULT_CONFIG:
-        # Relative, so that a result doesn't contain folder names of this machine.
+        # Use a relative path, so that the result doesn't contain folder names of this machine.
         config = config.relative_to(DEFAULT_CONFIG.parents[1])
     result = {
         "command": f"shortlist bench main_job --config {config} --seeds {arguments.seeds}",
@@ -76,14 +76,14 @@ def main() -> None:
 
 
 def with_seed(text: str, seed: int) -> str:
-    """The TOML of a run with another seed. `seed` is a key before the first table."""
+    """Return the TOML text with another seed. `seed` is a key before the first table."""
     own, bracket, tables = text.partition("\n[")
     own = re.sub(r"(?m)^seed\s*=.*\n?", "", own)
     return f"seed = {seed}\n{own}{bracket}{tables}"
 
 
 def run(config: Path, *, home: Path) -> tuple[dict[str, Any], float]:
-    """Run `shortlist run`: its summary, and its wall-clock seconds including imports."""
+    """Run `shortlist run`; return its summary, and its wall-clock seconds including imports."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "cli.main", "run", str(config), "--json"],
@@ -99,7 +99,7 @@ def run(config: Path, *, home: Path) -> tuple[dict[str, Any], float]:
 
 
 def compare(users: list[pa.Table]) -> dict[str, Any]:
-    """Metrics of the chain, its lead over the best baseline, and of the chain without refit.
+    """Return nDCG@10 of the chain with and without refit, and its lead over the best baseline.
 
     Args:
         users: the `evaluation_users.parquet` of each seed's run.
@@ -120,7 +120,7 @@ def compare(users: list[pa.Table]) -> dict[str, Any]:
 
 
 def by_method(table: pa.Table) -> dict[str, dict[str, float]]:
-    """{method: {user: nDCG}}."""
+    """Return {method: {user: nDCG@10}}."""
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
         found.setdefault(row["method"], {})[row["user_id"]] = row["ndcg"]
@@ -128,12 +128,15 @@ def by_method(table: pa.Table) -> dict[str, dict[str, float]]:
 
 
 def difference(of: dict[str, float], other: dict[str, float]) -> dict[str, float]:
-    """{user: difference}; all methods are evaluated on the same requests."""
+    """Return {user: `of` minus `other`}; both are evaluated on the same requests."""
     return {user: value - other[user] for user, value in of.items()}
 
 
 def over_seeds(seeds: list[dict[str, float]]) -> dict[str, Any]:
-    """Mean with a 95% interval over users (averaged over seeds first), and the mean per seed."""
+    """Return the mean, its 95% interval over users, and the mean per seed.
+
+    A user's values are averaged over seeds before users are resampled.
+    """
     users = sorted(set().union(*seeds))
     values = [np.mean([seed[user] for seed in seeds if user in seed]) for user in users]
     rng = np.random.default_rng(0)
@@ -143,7 +146,7 @@ def over_seeds(seeds: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def figures(summary: dict[str, Any]) -> dict[str, Any]:
-    """The part of a run's summary that goes into a result file."""
+    """Return the parts of a run's summary that go into the result file."""
     kept: dict[str, Any] = {key: summary[key] for key in KEPT}
     if "replay" in summary:
         replay = summary["replay"]

@@ -1,8 +1,9 @@
-"""`shortlist bench refit_days`: effect of the refit on the next day's recommendations.
+"""`shortlist bench refit_days`: effect of the refit on nDCG@10 of the next day.
 
-A simulated shop runs for some days. Each night, new events are ingested, and a release is trained
-and promoted. The next day's real requests are ranked twice: by that release, and by the same
-release with its sources before the refit, which were fitted on the first window only.
+Uses the last days of a simulated shop. Each night, new events are ingested and a release is
+trained. The next day's real requests are ranked twice: by that release, and by the same release
+with
+its sources before the refit, which were fitted on the first window only.
 
 Histories and item features are as of each request in both cases, so only the models differ.
 """
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def train_and_judge_days(days: int) -> list[dict[str, Any]]:
-    """Train on the evening before each of the world's last days and evaluate on that day."""
+    """Train on the log before each of the world's last `days` days, and evaluate on that day."""
     from flows.runtime.configuration import load_run_config
 
     base = load_run_config(DEFAULT_CONFIG)
@@ -81,7 +82,7 @@ def train_and_judge_days(days: int) -> list[dict[str, Any]]:
 
 
 def ingest_and_featurize(settings: Settings, config: RunConfig) -> None:
-    """Ingest, validate and featurize the log up to this day."""
+    """Ingest, validate and featurize the log that `config` describes."""
     from flows.ingest import ingest_flow
     from flows.refresh import refresh
     from flows.validate import validate_flow
@@ -92,7 +93,7 @@ def ingest_and_featurize(settings: Settings, config: RunConfig) -> None:
 
 
 def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, Any]:
-    """Rank a day's requests with the run's refitted sources and with those before the refit."""
+    """Compare nDCG@10 of a day's requests with the run's sources after and before the refit."""
     from flows.evaluate import judge_chain, ndcg_of_users
     from flows.training.assemble import World, draw_window, judged_requests
     from models.recommend.recommender import load_chain
@@ -142,7 +143,10 @@ def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, An
 
 
 def compare(users: pa.Table) -> dict[str, Any]:
-    """Means over users with 95% intervals, and the paired difference."""
+    """Return mean nDCG@10 over users of both methods and of their paired difference.
+
+    Each has a 95% bootstrap interval.
+    """
     values = {
         name: users.filter(pc.equal(users.column("method"), name)).column("ndcg").to_numpy()
         for name in METHODS

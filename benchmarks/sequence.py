@@ -2,9 +2,9 @@
 
     shortlist bench sequence --interactions FILE --format sequences --model auto --out FILE.json
 
-Leave-one-out evaluation in the order of the file, over the full catalogue
-(`sequence_model.protocol`). Metrics of each seed and the state of each epoch are stored in
-`--work`, so that the same command resumes where it was stopped.
+Evaluates by leave-one-out in the order of the file, over the full catalogue
+(`sequence_model.protocol`). The metrics of each seed and the state after each epoch are stored in
+`--work`, so that the same command resumes after an interruption.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train and evaluate; returns the content of the result file."""
+    """Train and evaluate; return the content of the result file."""
     statistics = Statistics.of(sequences.training(held_out=2))
     about = about_machine()
     result: dict[str, Any] = {
@@ -90,7 +90,7 @@ def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_baseline(sequences: Sequences, kind: str) -> dict[str, Any]:
-    """Run a baseline once and report a deviation of 0, because seeds hardly affect baselines."""
+    """Run a baseline once, because seeds hardly affect it; the reported deviation is 0."""
     scorer, chosen = fit_baseline(sequences, kind)
     one = {
         "validation": judge(sequences, scorer, held_out=2),
@@ -100,7 +100,7 @@ def run_baseline(sequences: Sequences, kind: str) -> dict[str, Any]:
 
 
 def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and deviation of every metric over seeds, and the mean speed."""
+    """Return the mean and standard deviation of each metric over seeds, and the mean speed."""
     out: dict[str, Any] = {}
     for part in PARTS:
         rows = [seed[part] for seed in seeds if part in seed]

@@ -2,13 +2,14 @@
 
     shortlist bench sequence_speed --interactions FILE --rectools-python PYTHON --out FILE.json
 
-Matrix-product throughput of the machine is measured before and after; the better value counts. Both
+Matrix-product throughput of the machine is measured before and after; the better value is used.
+Both
 models have 64 dimensions, 2 blocks of 2 heads, feed-forward layers of 64, histories of 50, batches
 of 256 histories, and the same dropout and learning rate. Sampled losses use 256 negatives: RecTools
 draws them for each position, Shortlist shares them in the batch. Times are wall-clock and CPU
 seconds; other processes on the machine disturb CPU seconds less. Create RecTools' environment with
-`pip install "rectools[torch]"`. Each part is stored in `--work`, so that the same command on the
-same file resumes where it was stopped.
+`pip install "rectools[torch]"`. Each finished part is stored in `--work`, so that the same command
+on the same file resumes after an interruption.
 """
 
 import argparse
@@ -82,7 +83,7 @@ def parse() -> argparse.Namespace:
 
 
 def check_rectools(python: Path | None) -> None:
-    """Raise FormatError if that Python can't be run or can't import RecTools."""
+    """Raise FormatError if `python` can't be run or can't import RecTools."""
     if python is None:
         return
     found = shutil.which(python)
@@ -95,7 +96,11 @@ def check_rectools(python: Path | None) -> None:
 
 
 def work_folder(arguments: argparse.Namespace) -> Path:
-    """Folder of this file and these settings, so that no other run reads their figures."""
+    """Return the folder for the stored parts.
+
+    Its name is a hash of the file's content and the settings, so that runs with other inputs don't
+    read them.
+    """
     settings = {
         name: str(value)
         for name, value in vars(arguments).items()
@@ -110,7 +115,7 @@ def work_folder(arguments: argparse.Namespace) -> Path:
 def parts_of(
     sequences: Sequences, arguments: argparse.Namespace
 ) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Measurements by name, Shortlist's and RecTools' in turn."""
+    """Return the measurements to run, by name; those of Shortlist and RecTools alternate."""
     threads = arguments.threads
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "matmul": lambda: measure_matmul(sequences.num_items, threads=threads)
@@ -159,7 +164,11 @@ def config_of(loss: str, arguments: argparse.Namespace) -> SasrecConfig:
 def run_rectools(
     loss: str, arguments: argparse.Namespace, *, batches: int | None = None
 ) -> dict[str, Any]:
-    """Train RecTools in its environment; with `batches`, one short epoch after a warm-up batch."""
+    """Train and score with RecTools in its environment; return its speed and validation nDCG.
+
+    Args:
+        batches: train only this many batches, after a warm-up batch, without validation.
+    """
     lines = arguments.work / f"rectools-{loss}.jsonl"
     lines.unlink(missing_ok=True)
     lines.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +206,10 @@ def run_rectools(
 
 
 def compare(measured: dict[str, Any]) -> dict[str, Any]:
-    """Ratios of Shortlist to RecTools, where both were measured."""
+    """Return the speed of Shortlist divided by that of RecTools, if both were measured.
+
+    Also returns the share of the machine's matrix-product throughput that Shortlist reaches.
+    """
     out: dict[str, Any] = {}
     for loss in LOSSES:
         ours = measured.get(f"shortlist steps {loss}")
@@ -223,9 +235,9 @@ def compare(measured: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """Time until Shortlist reaches RecTools' best validation nDCG, compared with RecTools' time.
+    """Compare the times until Shortlist and RecTools reach RecTools' best validation nDCG.
 
-    Both in wall-clock and in CPU seconds.
+    Times are in wall-clock and in CPU seconds; None if Shortlist doesn't reach it.
     """
     best = int(np.argmax(theirs["validation_ndcg@10"]))
     wanted = theirs["validation_ndcg@10"][best]

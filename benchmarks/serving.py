@@ -55,7 +55,10 @@ def main() -> None:
 
 
 def open_loop(url: str, users: list[str], *, rate: float, seconds: float) -> dict[str, Any]:
-    """Send at a fixed rate. Latency counts from a request's due time, so it includes queueing."""
+    """Send requests at a fixed rate; return latency percentiles.
+
+    Latency is measured from the time at which a request is due, so it includes queueing.
+    """
     n = int(rate * seconds)
     latency = np.zeros(n)
     start = time.perf_counter() + 0.5
@@ -72,7 +75,7 @@ def open_loop(url: str, users: list[str], *, rate: float, seconds: float) -> dic
 
 
 def closed_loop(url: str, users: list[str], *, connections: int, seconds: float) -> dict[str, Any]:
-    """Each connection sends its next request as soon as it has a response."""
+    """Send each connection's next request after its response; return latency and throughput."""
     end = time.perf_counter() + seconds
     latencies: list[float] = []
     lock = threading.Lock()

@@ -1,7 +1,7 @@
 """`shortlist bench simulated_world`: speed and memory of generating a simulated world.
 
-Includes users' states, slates with propensities, users' actions, and the Arrow tables of the
-contract with all ids, texts and queries. Nothing is written to disk.
+The measured time includes user states, slates with propensities, user actions, and Arrow tables
+with all ids, texts and queries. Nothing is written to disk.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def generate(preset: str, impressions: float, *, threads: int) -> dict[str, Any]:
-    """Stream a preset until there are enough impressions or its days are over."""
+    """Stream a preset's log until it has `impressions` impressions or ends; return the speed."""
     started = time.perf_counter()
     world = open_world(SimulatedConfig(preset=preset))
     publisher = Publisher(world)

@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def publish_again(settings: Settings) -> str:
-    """Publish a second release with the same models; returns its id."""
+    """Publish a second release with the same models; return its id."""
     store = ReleaseStore(settings.releases)
     first = store.open()
     with store.publishing(first.about | {"note": "published again"}) as (folder, about):
@@ -64,7 +64,7 @@ def publish_again(settings: Settings) -> str:
 
 
 def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[str, Any]:
-    """Response times without and with swaps, failed requests, memory of the largest worker."""
+    """Measure response times, failed requests and memory, without and with swaps."""
     store = ReleaseStore(settings.releases)
     week = Lake(settings.lake).interactions()
     users = sorted(set(week.column("user_id").to_pylist()))[:200]
@@ -100,7 +100,11 @@ def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[s
 def ask_while(
     url: str, users: list[str], work: Any, processes: list[psutil.Process]
 ) -> tuple[dict[str, Any], int]:
-    """Send requests with all clients while `work` runs; returns response times and peak bytes."""
+    """Send requests with all clients while `work` runs.
+
+    Returns:
+        Response times and failures, and the peak memory of the largest worker in bytes.
+    """
     over = threading.Event()
     milliseconds: list[float] = []
     failed: list[str] = []

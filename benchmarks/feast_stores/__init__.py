@@ -1,1 +1,1 @@
-"""Feast stores that the benchmark `features` and the tests of the feature store compare."""
+"""Feast stores that `shortlist bench features` and the tests of the feature store compare."""

@@ -23,7 +23,7 @@ DAYS = 200
 
 
 def write_lake(settings: Settings, *, events: int, users: int) -> None:
-    """Write `events` views by `users` over the DAYS days before START, sorted by time.
+    """Write `events` view events by `users` users over the DAYS days before START, sorted by time.
 
     Item popularity is long-tailed.
     """
@@ -40,12 +40,15 @@ def write_lake(settings: Settings, *, events: int, users: int) -> None:
 
 
 def write_day(settings: Settings, *, events: int, users: int) -> None:
-    """Write the events of one more day, starting at START."""
+    """Add the events of the day that starts at START."""
     _write(settings, "day", events=events, users=users, start=START, days=1)
 
 
 def _snapshot(settings: Settings) -> Path:
-    """Folder of the lake's single snapshot. Written in place, so commits aren't measured."""
+    """Return the folder of the lake's single snapshot; create it if it doesn't exist.
+
+    Later writes change it in place, so that commits aren't measured.
+    """
     folder = settings.lake / "snapshots" / "000001"
     if not folder.is_dir():
         folder.mkdir(parents=True)
@@ -57,7 +60,7 @@ def _write(
     settings: Settings, name: str, *, events: int, users: int, start: int, days: int
 ) -> None:
     folder = _snapshot(settings)
-    # `days` are whole days, so that each partition is written once.
+    # Events cover whole days, so that each day's partition is written only once.
     moment = f"({start} + (i * {days * DAY}::HUGEINT // {events})::BIGINT)"
     given = {
         "event_id": f"printf('{name}-%d', i)",
@@ -95,7 +98,7 @@ def _write(
 
 
 def featurize_seconds(settings: Settings, *, until: int) -> dict[str, Any]:
-    """Seconds of a featurize run: in total and by part."""
+    """Run featurize and return its seconds, in total and by part."""
     from flows.featurize import featurize
 
     started = time.perf_counter()
@@ -104,9 +107,10 @@ def featurize_seconds(settings: Settings, *, until: int) -> dict[str, Any]:
 
 
 def incremental(home: Path, *, events: int, day: int) -> dict[str, Any]:
-    """Featurize a whole lake of `events`, then one day of `day` more events, then time reads.
+    """Time featurize on a lake of `events` events, again with a day of `day` more, then reads.
 
-    The day is the same for every lake: `day` / 5 users with five events each.
+    The added day doesn't depend on the size of the lake: about five events for each of `day` / 5
+    users.
     """
     settings = Settings(home=home)
     users = events // PER_USER
@@ -125,7 +129,10 @@ def incremental(home: Path, *, events: int, day: int) -> dict[str, Any]:
 
 
 def request_latency(settings: Settings, *, users: int, reads: int = 5_000) -> dict[str, Any]:
-    """Latency of reading one request (state, history, profile, context) and of posting an event."""
+    """Measure the latency of reading a request's features and of posting an event.
+
+    A read returns state, history, profile and context of one user.
+    """
     reader, tail = OnlineReader(settings), Tail.of(settings)
     rng = np.random.default_rng(0)
     at = START + DAY

@@ -1,4 +1,4 @@
-"""Materialize and online reads: Shortlist's and Feast's stores, for `shortlist bench features`."""
+"""Speed of materialize and online reads with given stores, for `shortlist bench features`."""
 
 import multiprocessing
 import time
@@ -16,7 +16,10 @@ END = EPOCH + timedelta(microseconds=START + 400 * 86_400_000_000)
 
 
 def materialize_rate(folder: Path, stores: dict[str, Any], *, tag: str, rows: int) -> float:
-    """Entity rows per second into an empty store, after a first run that includes imports."""
+    """Return the entity rows per second that `materialize` writes into an empty store.
+
+    A small untimed run comes first, because the first run includes imports.
+    """
     snapshots = folder / f"entities-{rows}.parquet"
     if not snapshots.exists():
         write_snapshots(snapshots, users=rows, per_user=1, features=FEATURES)
@@ -35,7 +38,11 @@ def materialize_rate(folder: Path, stores: dict[str, Any], *, tag: str, rows: in
 
 
 def read_latency(store: Any, *, users: int, reads: int, seconds: float = 3600) -> dict[str, Any]:
-    """Percentiles of `get_online_features` for one user, in milliseconds."""
+    """Measure the latency of `get_online_features` for one user; percentiles in milliseconds.
+
+    Args:
+        seconds: time limit; the measurement stops at `reads` reads or at this limit.
+    """
     names = refs(FEATURES)
     rng = np.random.default_rng(0)
     taken = []
@@ -64,7 +71,10 @@ def percentiles(seconds: list[float]) -> dict[str, Any]:
 def reads_and_pushes_during_materialize(
     folder: Path, stores: dict[str, Any], *, tag: str, rows: int
 ) -> dict[str, Any]:
-    """Latency of reads and of one-row pushes while another process materializes `rows`."""
+    """Measure reads and one-row pushes while another process materializes `rows` entities.
+
+    If a push fails, its error message replaces the percentiles of the pushes.
+    """
     import pandas as pd
 
     snapshots = folder / f"entities-{rows}.parquet"
@@ -91,7 +101,7 @@ def reads_and_pushes_during_materialize(
             started = time.perf_counter()
             try:
                 store.write_to_online_store("stats", frame)
-            except Exception as error:  # report it: "database is locked" is a valid result
+            except Exception as error:  # e.g. "database is locked", which is a valid result
                 return {"reads": percentiles(reads), "pushes": f"failed: {error}"}
             pushes.append(time.perf_counter() - started)
         time.sleep(0.002)

@@ -1,4 +1,4 @@
-"""Runs a redis-server for a benchmark, if it is installed."""
+"""A redis-server for a benchmark, if it is installed."""
 
 import contextlib
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def running_redis(folder: Path) -> Iterator[str | None]:
-    """Start a server on a free port; yields `host:port`, or None if it isn't installed."""
+    """Run a server on a free port; yield `host:port`, or None if Redis isn't installed."""
     program = shutil.which("redis-server")
     if program is None:
         yield None

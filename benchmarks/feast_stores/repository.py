@@ -1,4 +1,4 @@
-"""A Feast repository for benchmarks: one view of `features` doubles with string ids, any stores."""
+"""Feast repositories for benchmarks: one feature view, keyed by string user ids, in any stores."""
 
 import contextlib
 import io
@@ -25,7 +25,10 @@ STOCK: dict[str, Any] = {
 
 
 def write_snapshots(path: Path, *, users: int, per_user: int, features: int) -> None:
-    """Write `per_user` daily snapshots per user of features f0, f1, ..., sorted as by featurize."""
+    """Write `per_user` daily snapshots per user with features f0, f1, ...
+
+    They are sorted by user and time, like the files that featurize writes.
+    """
     columns = ", ".join(f"hash(u * 31 + s * 7 + {i}) / 1.8e19 AS f{i}" for i in range(features))
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -43,7 +46,10 @@ def write_snapshots(path: Path, *, users: int, per_user: int, features: int) -> 
 def make_store(
     folder: Path, snapshots: Path, *, features: int, stores: dict[str, Any], tag: str
 ) -> Any:
-    """A FeatureStore with the applied view `stats`; its files are in `folder`/`tag`."""
+    """Return a FeatureStore with the view `stats` of double features f0, f1, ...
+
+    Its files are in `folder`/`tag`.
+    """
     from feast.types import Float64
 
     schema = {f"f{i}": Float64 for i in range(features)}
@@ -60,10 +66,10 @@ def store_of(
     ttl: timedelta = timedelta(0),
     created: str = "",
 ) -> Any:
-    """A FeatureStore in `home` with one applied view of `schema`, keyed by string user_ids.
+    """Return a FeatureStore in `home` with one view of `schema`, keyed by string user ids.
 
     Args:
-        created: name of the column with a row's creation time, if there is one.
+        created: name of the column with a row's creation time; "" if there is none.
     """
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
     from feast.data_format import ParquetFormat

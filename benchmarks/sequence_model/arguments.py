@@ -1,6 +1,6 @@
 """Arguments of `shortlist bench sequence`, checked before any training.
 
-Each error says in one sentence what is wrong, where, and what would be right.
+Each error message is one sentence: what is wrong, where, and what would be right.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def parse(description: str | None) -> argparse.Namespace:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raise FormatError if an option has an invalid value."""
+    """Raise FormatError if an option has an invalid value or doesn't apply to the model."""
     budget = arguments.budget_minutes
     if arguments.seeds < 1:
         raise FormatError(f"--seeds is {arguments.seeds}, want at least 1")
@@ -85,7 +85,7 @@ def check_device(device: str) -> None:
 
 
 def check_writable(option: str, folder: Path) -> None:
-    """Raise FormatError if `folder` can't be created or written to."""
+    """Raise FormatError if files can't be created in `folder`, or in its first existing parent."""
     there = folder.absolute()
     try:
         while not there.exists():
@@ -100,7 +100,7 @@ def check_writable(option: str, folder: Path) -> None:
 
 
 def configuration(model: str, statistics: Statistics, changes: list[str]) -> SequenceConfig:
-    """The configuration chosen by `choose` for the model, with the changes of `--set` applied.
+    """Return the configuration that `choose` gives for the model, with the changes of `--set`.
 
     Raises:
         FormatError: a change is not KEY=VALUE, or the model has no such setting or value.
@@ -144,7 +144,7 @@ def _wanted(name: str, values: dict[str, Any]) -> str:
 
 
 def seconds_each(arguments: argparse.Namespace) -> float:
-    """Seconds of the budget for one training, or for all trainings of one blend."""
+    """Return the budget in seconds for one training, or for all trainings of one blend."""
     if arguments.budget_minutes is None:
         return float("inf")
     once = arguments.skip_refit or arguments.model == "blend"  # a blend has no second training
@@ -155,7 +155,11 @@ def seconds_each(arguments: argparse.Namespace) -> float:
 def work_folder(
     arguments: argparse.Namespace, config: dict[str, Any], seconds: float | None = None
 ) -> Path:
-    """Folder of this file, configuration and budget, so that no other run resumes from it."""
+    """Return the folder for the stored state of a run.
+
+    Its name is a hash of the file's content, configuration, budget and device, so that a run
+    resumes only from a run with the same inputs.
+    """
     import hashlib
 
     content = hashlib.sha256(arguments.interactions.read_bytes()).hexdigest()

@@ -1,7 +1,7 @@
-"""A blend of sources: weighted sum of standardised scores; weights are learned on validation.
+"""A blend of sources: a weighted sum of standardised scores, with weights learned on validation.
 
 All sources are trained without the validation item, so the weights can be fitted to it. The same
-sources and weights then rank the test item. The contribution of a source is the loss of nDCG
+sources and weights then rank the test item. The contribution of a source is how much nDCG@10 drops
 without it, after refitting the other weights.
 
 Shapes: B users, S sources, N items, C candidates.
@@ -23,14 +23,14 @@ from models.sequence.choose import Statistics, choose
 SEQUENCE_SOURCES = ("bsarec", "sasrec", "gru")
 BASELINE_SOURCES = ("ease", "item_knn", "popularity")
 DEPTH = 60
-"""Candidates per source (or all items if there are fewer) on which weights are learned. The
-reported metrics rank all items."""
+"""Number of each source's best items on which weights are learned; the reported metrics rank all
+items."""
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0, 4.0)
-"""Factors that the search tries for each weight."""
+"""Factors by which the search multiplies each weight."""
 
 
 def standardise(scores: np.ndarray) -> np.ndarray:
-    """Scale (B, N + 1) scores in place to mean 0 and deviation 1 per user, except column 0."""
+    """Scale (B, N + 1) scores in place to mean 0 and deviation 1 per user; skip column 0."""
     real = scores[:, 1:]
     real -= real.mean(1, keepdims=True)
     deviation = real.std(1, keepdims=True)
@@ -39,7 +39,7 @@ def standardise(scores: np.ndarray) -> np.ndarray:
 
 
 def blended(scorers: list[Scorer], weights: np.ndarray) -> Scorer:
-    """The weighted sum of standardised scores."""
+    """Return a scorer that computes the weighted sum of standardised scores."""
 
     def score(queries: Queries) -> np.ndarray:
         total: np.ndarray | None = None
@@ -70,7 +70,7 @@ class Pool:
 
 
 def gather(sequences: Sequences, scorers: list[Scorer]) -> Pool:
-    """The best `DEPTH` items of each source, for every validation user."""
+    """Return the best `DEPTH` items of each source as candidates of every validation user."""
     scores, wanted = [], []
     depth = min(DEPTH, sequences.num_items)
     width = depth * len(scorers)
@@ -112,7 +112,7 @@ def learn(pool: Pool, weights: np.ndarray, *, rounds: int = 4) -> tuple[np.ndarr
 
 
 def baseline_sources(sequences: Sequences) -> list[str]:
-    """The baselines that the catalogue's size allows; prints which one is left out."""
+    """Return the baselines to blend; EASE is left out, with a message, for large catalogues."""
     if sequences.num_items <= ease.MAX_ITEMS:
         return list(BASELINE_SOURCES)
     print(
@@ -128,7 +128,7 @@ def run_blend(
     statistics: Statistics,
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Validation and test metrics of the blend for each seed, and each source's contribution."""
+    """Train and evaluate the blend with each seed; return the content of the result file."""
     from benchmarks.sequence import summary
 
     seconds = seconds_each(arguments) / len(SEQUENCE_SOURCES)

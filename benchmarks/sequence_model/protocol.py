@@ -23,9 +23,9 @@ from shortlist.features.finalize import CONTEXT_FEATURES, USER_FEATURES
 from shortlist.features.searches import NO_SEARCHES
 
 CHUNK = 512
-"""Users ranked at once; their scores take 25 MB for 12,000 items."""
+"""Number of users ranked at once; their scores take 25 MB for 12,000 items."""
 MISS = np.iinfo(np.int64).max
-"""Rank of an item that can't be found."""
+"""Rank of an item that is masked or has no valid score."""
 MINUTE = 60_000_000
 
 Scorer = Callable[[Queries], np.ndarray]
@@ -33,7 +33,7 @@ Scorer = Callable[[Queries], np.ndarray]
 
 
 class FormatError(ValueError):
-    """A sequences file or option is invalid; the message says where and what would be right."""
+    """A sequences file or an option is invalid. The message says what, where and what is valid."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Sequences:
 
     @cached_property
     def judged(self) -> np.ndarray:
-        """Rows of the users with enough items for evaluation."""
+        """Rows of the users with at least three items, who are evaluated."""
         return np.flatnonzero(self.lengths >= 3)
 
     @cached_property
@@ -93,7 +93,7 @@ class Sequences:
         )
 
     def training(self, *, held_out: int) -> TrainingData:
-        """All items, except the last `held_out` (0, 1 or 2) of each evaluated user.
+        """Return all items, except the last `held_out` (0, 1 or 2) of each evaluated user.
 
         The file has no times, so event i of a user gets minute i, which only encodes the order.
         """
@@ -117,9 +117,10 @@ class Sequences:
     def chunks(
         self, *, held_out: int, users: np.ndarray | None = None, size: int = CHUNK
     ) -> Iterator[tuple[Queries, np.ndarray]]:
-        """Queries with all but the last `held_out` (1: test, 2: validation) items as history.
+        """Yield queries for chunks of users, each with the relevant item of every user, (B,).
 
-        Each comes with the next item, (B,). Users are sorted by length, to reduce padding.
+        The history is all but the last `held_out` items (1: test, 2: validation), and the relevant
+        item is the next one. Users are sorted by history length, to reduce padding.
         """
         rows = self.judged if users is None else users
         rows = rows[np.argsort(self.lengths[rows], kind="stable")]
@@ -173,7 +174,7 @@ def _check_lines(path: Path, lines: list[list[str]]) -> None:
 
 
 def queries_of(history: np.ndarray, *, users: list[str]) -> Queries:
-    """Right-padded (B, L) histories -> queries without any other features."""
+    """Build queries from right-padded (B, L) histories; all other features are empty."""
     n = len(history)
     real = history > 0
     return Queries(
@@ -192,19 +193,28 @@ def queries_of(history: np.ndarray, *, users: list[str]) -> Queries:
 
 
 def without_order(queries: Queries) -> Queries:
-    """The same queries, with histories cut to the newest event."""
+    """Return the same queries, with each history cut to its newest event."""
     last = (queries.history > 0).sum(1) - 1
     return replace(queries, history=queries.history[np.arange(len(last)), last][:, None])
 
 
 def ranks(scorer: Scorer, chunks: Iterator[tuple[Queries, np.ndarray]]) -> np.ndarray:
-    """Rank of each relevant item in the whole catalogue, from 1; MISS if it is in the history."""
+    """Return the rank of each relevant item in the whole catalogue, from 1.
+
+    The rank is MISS if the item is in the history.
+    """
     out = [ranks_of(scorer(queries), queries.history, target) for queries, target in chunks]
     return np.concatenate(out)
 
 
 def ranks_of(scores: np.ndarray, history: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(B, N + 1) scores (modified), (B, L) masked items, (B,) relevant item -> (B,) ranks."""
+    """Return the (B,) ranks of relevant items, from 1.
+
+    Args:
+        scores: (B, N + 1), modified in place.
+        history: (B, L) masked items.
+        target: (B,) relevant items.
+    """
     row = np.arange(len(scores))
     wanted = scores[row, target]
     scores[row[:, None], history] = -np.inf  # padding sets column 0
@@ -214,7 +224,7 @@ def ranks_of(scores: np.ndarray, history: np.ndarray, target: np.ndarray) -> np.
 
 
 def figures(rank: np.ndarray) -> dict[str, float]:
-    """Recall and nDCG at 5 and 10 from ranks; with one relevant item, recall is the hit rate."""
+    """Return recall and nDCG at 5 and 10; with one relevant item, recall is the hit rate."""
     out = {}
     for k in (5, 10):
         hit = rank <= k

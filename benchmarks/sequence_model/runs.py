@@ -1,4 +1,4 @@
-"""Runs one seed of one model under the protocol; a finished seed is read instead of run again."""
+"""Training and evaluation of one seed of one model; the results of finished seeds are cached."""
 
 import json
 import time
@@ -20,9 +20,9 @@ from models.training import TrainingHistory, TrainingOptions
 from shortlist.features.pack import ItemState
 
 CHECK_USERS = (2_000, 6_000)
-"""Minimum and maximum number of users for early stopping; the reported metrics use all users."""
+"""Minimum and maximum number of users for early stopping. The reported metrics use all users."""
 CHECK_SHARE = 0.3
-"""Events read by early stopping after each epoch, as a share of the epoch's training events."""
+"""Events that early stopping encodes after each epoch, as a share of the training events."""
 TUNING_USERS = 3_000
 """Number of validation users on which baseline grids are evaluated."""
 NO_STATES = ItemState(pack_id="none", as_of=0, state={})
@@ -47,7 +47,7 @@ class Environment:
 
 
 def scorer_of(model: SequenceModel) -> Scorer:
-    """Score by inner products of states and items; returns a new array for each batch."""
+    """Return a scorer that computes inner products of user states and item vectors."""
     import torch
 
     with torch.no_grad():
@@ -71,7 +71,7 @@ def fit(
     seed: int,
     environment: Environment,
 ) -> tuple[SequenceModel, TrainingHistory]:
-    """Train without the last two items of each user; early stopping on the second-to-last item."""
+    """Train without each user's last two items; stop early by nDCG@10 of the second-to-last."""
     users = checked_users(sequences)
 
     def validate(model: SequenceModel) -> float:
@@ -88,7 +88,7 @@ def fit(
 
 
 def checked_users(sequences: Sequences) -> np.ndarray:
-    """A sample of the evaluated users for early stopping; smaller where histories are long."""
+    """Sample evaluated users for early stopping; the longer histories are, the fewer users."""
     users = sequences.judged
     wanted = int(CHECK_SHARE * len(sequences.item_idx) / sequences.lengths[users].mean())
     wanted = min(max(wanted, CHECK_USERS[0]), CHECK_USERS[1], len(users))
@@ -103,9 +103,11 @@ def refit(
     seed: int,
     environment: Environment,
 ) -> SequenceModel:
-    """Train without the last item, for the best number of epochs of the training before.
+    """Train without each user's last item, for a fixed number of epochs.
 
-    There is no early stopping, so the test item can't influence the training."""
+    `num_epochs` is the best epoch of the first training. There is no early stopping, so the test
+    item can't influence the training.
+    """
     optimiser = config.optimiser.model_copy(update={"num_epochs": num_epochs})
     config = config.model_copy(update={"optimiser": optimiser})
     model, _ = train_sequence(
@@ -126,7 +128,11 @@ def run_seed(
     environment: Environment,
     with_validation: bool,
 ) -> dict[str, Any]:
-    """Metrics of one seed, stored in the work folder."""
+    """Train and evaluate one seed; return its metrics, which are cached in the work folder.
+
+    Args:
+        with_validation: also train on the validation item and report test metrics of that model.
+    """
 
     def run() -> dict[str, Any]:
         model, history = fit(sequences, config, seed=seed, environment=environment)
@@ -176,14 +182,18 @@ def cached(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def count_targets(data: TrainingData, config: SequenceConfig) -> int:
-    """Number of positions with a loss in one epoch."""
+    """Return the number of positions with a loss in one epoch."""
     lengths = np.diff(data.offsets)
     starts = int((lengths > 0).sum())
     return len(data.item_idx) - (0 if config.learn_start else starts)
 
 
 def fit_baseline(sequences: Sequences, kind: str) -> tuple[Scorer, dict[str, Any]]:
-    """Fit a baseline; its grid is evaluated on a sample of the validation users."""
+    """Fit a baseline and choose its hyperparameters on a sample of the validation users.
+
+    Returns:
+        Its scorer, and the chosen hyperparameters.
+    """
     data = sequences.training(held_out=2)
     if kind == "popularity":
         counts = data.item_counts.astype(np.float32)
@@ -218,11 +228,11 @@ GRIDS: dict[str, dict[str, Any]] = {
         "decay": [0.4, 0.5, 0.7, 1],
     },
 }
-"""Wider grids than the defaults, because this protocol's histories are shorter."""
+"""Hyperparameter grids; wider than the defaults, because this protocol's histories are shorter."""
 
 
 def at_edge(kind: str, chosen: dict[str, Any]) -> list[str]:
-    """Hyperparameters at the first or last value of their grid; a wider grid may be better."""
+    """Return the hyperparameters chosen at an end of their grid; a wider grid may be better."""
     grids = GRIDS.get(kind, {})
     return [
         name

@@ -1,4 +1,4 @@
-"""Shortlist's part of `sequence_speed`: steps, epochs, profile, scoring, the machine's limit."""
+"""Measurements of Shortlist for `sequence_speed`: training, scoring, and the machine's limit."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,8 @@ KINDS_OF_WORK = {
     "optimiser": ("adamw", "norm", "foreach"),
     "embeddings": ("embedding", "index", "gather", "scatter"),
 }
-"""Group of a torch operation: the first one with a part that the operation's name contains."""
+"""Groups of torch operations with parts of their names. An operation belongs to the first group of
+which a part occurs in its name."""
 
 
 def loss_name(config: SasrecConfig) -> str:
@@ -86,7 +87,7 @@ def run_steps(
 
 
 def run_epochs(sequences: Sequences, config: SasrecConfig, *, threads: int) -> dict[str, Any]:
-    """Train epochs with validation on all users, then score all users."""
+    """Train epochs with validation on all users, then score all users; return the times."""
     spent: list[float] = []  # CPU seconds of each epoch without validation
 
     def validate(model: SequenceModel) -> float:
@@ -121,7 +122,7 @@ def run_epochs(sequences: Sequences, config: SasrecConfig, *, threads: int) -> d
 def score_all(
     config: SasrecConfig, model: SequenceModel, sequences: Sequences, *, limit: int | None = None
 ) -> dict[str, float]:
-    """Users per second for retrieving their top 20 of the whole catalogue, without seen items."""
+    """Measure users per second when retrieving their top 20 unseen items of the whole catalogue."""
     no_history = TrainingHistory(epochs=0, best_epoch=0, best_ndcg=0, seconds=0, losses=())
     source = VectorSource.build("sasrec", config=config, model=model, history=no_history)
     state: Any = None  # vector sources don't read item states
@@ -133,7 +134,7 @@ def score_all(
 
 
 def shares_of(profiled: Any) -> dict[str, float]:
-    """Shares of CPU time by group of operations."""
+    """Return the share of CPU time of each group of operations."""
     shares: dict[str, float] = dict.fromkeys([*KINDS_OF_WORK, "other"], 0.0)
     for event in profiled.key_averages():
         name = event.key.lower()
@@ -147,7 +148,7 @@ def shares_of(profiled: Any) -> dict[str, float]:
 
 
 def measure_matmul(num_items: int, *, threads: int) -> dict[str, Any]:
-    """Matrix-product throughput of the machine: at best, and in the shapes of the full softmax."""
+    """Measure the machine's matrix-product throughput, for square matrices and the full softmax."""
     import torch
 
     torch.set_num_threads(threads)
@@ -171,7 +172,7 @@ def measure_matmul(num_items: int, *, threads: int) -> dict[str, Any]:
         + seconds(lambda: p @ items)
         + seconds(lambda: p.T @ states)
     )
-    flops = 6 * dim * num_items  # of one position: three matrix products
+    flops = 6 * dim * num_items  # per position: three matrix products
     return {
         "threads": threads,
         "best_gflops": round(best / 1e9, 1),
