@@ -1,5 +1,6 @@
-"""Fixtures that bring a source into the lake by SQL rules only, without Great Expectations, whose
-import takes ten seconds; and a home into which events are posted.
+"""Fixtures: ingest of a source into a lake with the SQL rules, and a home for posted events.
+
+Great Expectations is left out, because its import takes ten seconds.
 """
 
 from collections.abc import Callable
@@ -33,14 +34,18 @@ POSTED: dict[str, Any] = {
     "event_timestamp": 881_250_949_000_001,
     "received_at": 881_250_950_000_000,
 }
-"""An event as the service stores it."""
+"""A posted event as the service stores it in the inbox."""
 TakeIn = Callable[[DataConfig, Settings], tuple[dict[str, int], list[dict[str, Any]]]]
 
 
 def take_in_rows(
     config: DataConfig, settings: Settings
 ) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    """({read, accepted, quarantined, duplicates}, quarantined rows of all tables)."""
+    """Ingest and validate a source, and publish its good rows in the lake.
+
+    Returns:
+        The counts {read, accepted, quarantined, duplicates}, and the quarantined rows.
+    """
     root = settings.lake
     staged = stage_source(config, settings, now=int(NOW.timestamp() * 1e6))
     with locked(root), workspace(root) as work, connect(work) as connection:
@@ -87,7 +92,7 @@ Broken = bytes | Callable[[Path], None]
 
 
 class Gallery:
-    """Takes a broken file from source to lake, without the judge: only rows matter here."""
+    """Writes broken source files and ingests them, with the SQL rules only."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -102,7 +107,7 @@ class Gallery:
         return path
 
     def run(self, interactions: dict[str, Any], **files: Any) -> tuple[dict[str, int], list[Any]]:
-        """({read, accepted, quarantined, duplicates}, quarantined rows of all tables)."""
+        """Ingest files; return {read, accepted, quarantined, duplicates} and quarantined rows."""
         mapped = {"columns": COLUMNS, "event_type": "rating"} | interactions
         config = DataConfig.model_validate(
             {"source": "files", "files": {"interactions": mapped} | files}
@@ -122,7 +127,7 @@ def take_in() -> TakeIn:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A home whose lake knows the item `a` and the user `00196`."""
+    """A home whose lake contains the item `a` and the user `00196`, and no events."""
     settings = Settings(home=tmp_path)
     item = {"item_id": "a", "categories": [], "available": True}
     Lake(settings.lake).publish(
@@ -135,7 +140,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def event_table(events: list[tuple[str, str, int]]) -> pa.Table:
-    """(user, item, microseconds) each, in the columns that requests are drawn from."""
+    """Return a table of (user, item, microseconds) events with the columns of `draw_requests`."""
     return pa.table(
         {
             "user_id": [e[0] for e in events],

@@ -1,4 +1,4 @@
-"""Events as the lake has them, states that are built from them, and rows that are read back."""
+"""Helpers for tests of states: write events in the lake's schema, build states, read their rows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ DECAYED = ("user_decayed", "user_value_decayed", "user_value_weight")
 
 @dataclass(frozen=True)
 class Arrived:
-    """An event and when it reached the platform."""
+    """An event, and the time of its ingest."""
 
     user_id: str
     item_id: str
@@ -37,7 +37,11 @@ class Arrived:
 
     @property
     def known(self) -> int:
-        """The rule, as the documentation says it."""
+        """Time from which features may use the event, in microseconds.
+
+        That is after the event and its ingest. If the ingest is more than BACKFILL_LAG later, the
+        event counts as imported history and is known right after it happened.
+        """
         imported = self.ingested - self.t > BACKFILL_LAG
         return self.t + 1 if imported else max(self.t + 1, self.ingested)
 
@@ -79,8 +83,17 @@ def build(files: list[Path], features: Path, *, until: int, **options: Any) -> d
 def build_in_parts(
     events: list[Arrived], folder: Path, *, cuts: list[int], until: int, rated: Arrived
 ) -> list[list[Arrived]]:
-    """A featurize after each batch of what had arrived at a cut (days after START) or at `until`
-    into `folder/features`, and one of all at once into `folder/anew`; returns the batches.
+    """Build states incrementally in `folder/features` and by a full rebuild in `folder/anew`.
+
+    The incremental build runs featurize at each cut and at `until`, with the events ingested by
+    then.
+
+    Args:
+        cuts: days after START.
+        rated: an event that is always in the lake, since a lake without target events is refused.
+
+    Returns:
+        The events by batch, as the incremental build adds them.
     """
     files, batches, start = [write([rated], folder / "rated.parquet")], [], 0
     for edge in [*(START + cut * DAY + 6 * HOUR for cut in sorted(cuts)), until]:
@@ -94,7 +107,7 @@ def build_in_parts(
 
 
 def asof(features: Path, view: str, key: str, moments: list[tuple[str, int]]) -> list[dict]:
-    """A row for each (key, moment), as the offline store joins them."""
+    """Return the state of each (key, moment), by the offline store's point-in-time join."""
     source = f"'{features / view}/*.parquet'"
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -124,7 +137,7 @@ END = 2**60
 
 
 def table(events: list[FeatureEvent], *, event_type: str = "rating") -> pa.Table:
-    """Events as the lake has them; `event_type` is that of events without a type."""
+    """Return events in the lake's schema; those with type code 0 get `event_type`."""
     n = len(events)
     time = pa.array([event.timestamp for event in events], pa.int64()).cast(TIMESTAMP)
     given_columns = {
@@ -150,7 +163,10 @@ def table(events: list[FeatureEvent], *, event_type: str = "rating") -> pa.Table
 def snapshots(
     events: list[FeatureEvent], folder: Path, *, until: int = END
 ) -> dict[str, list[dict[str, Any]]]:
-    """Every view's rows, `stamp` in microseconds; histories as of each change of a user."""
+    """Build states from `events`; return the rows of each view, with `stamp` in microseconds.
+
+    Histories are those right after each event of a user.
+    """
     pq.write_table(table(events), folder / "events.parquet")
     build_states(
         [folder / "events.parquet"],

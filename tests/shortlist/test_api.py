@@ -1,4 +1,4 @@
-"""Request bodies of the HTTP API that are refused, and their error messages."""
+"""Error messages for invalid request bodies of the HTTP API."""
 
 import pytest
 from pydantic import ValidationError
@@ -7,6 +7,7 @@ from shortlist.api import Event, EventsRequest, RecommendRequest
 
 
 def test_a_request_needs_somebody():
+    """A recommendation request without a user and without recent items is refused."""
     with pytest.raises(ValidationError, match="give user_id, or recent_items"):
         RecommendRequest.model_validate({"k": 5})
     assert RecommendRequest.model_validate({"recent_items": []}).user_id is None
@@ -30,6 +31,7 @@ def test_bad_requests_name_the_key(body, key):
 
 
 def test_an_event_of_an_unknown_type_says_which_there_are():
+    """The error message for an unknown event type lists the valid types."""
     with pytest.raises(ValidationError, match=r"'purchased' is unknown, want one of .*purchase"):
         Event.model_validate({"user_id": "u", "item_id": "i", "event_type": "purchased"})
 

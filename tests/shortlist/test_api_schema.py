@@ -51,6 +51,7 @@ def test_no_body_takes_a_key_it_does_not_know(schema: type[BaseModel]):
 
 
 def test_a_request_without_options_means_what_the_page_says():
+    """Defaults of a request, and that they survive a round trip through JSON."""
     request = api.RecommendRequest.model_validate({"user_id": "u"})
     assert (request.k, request.exclude, request.recent_items, request.at) == (10, [], None, None)
     again = api.RecommendRequest.model_validate_json(request.model_dump_json())

@@ -1,6 +1,6 @@
-"""Broken source files: each gives one clear error, and unusual but valid files are read.
+"""Broken source files give one clear error each; unusual but valid files are read.
 
-Broken rows are tested in test_broken_rows.py; together these are 70 cases.
+Broken rows are tested in test_broken_rows.py.
 """
 
 import gzip
@@ -106,7 +106,7 @@ def test_a_file_that_is_broken_as_a_whole_is_one_sentence(gallery: Any, name: st
 def test_a_file_that_may_not_be_read_is_named(gallery: Any) -> None:
     path = gallery.put("e.csv", HEAD + GOOD)
     path.chmod(0)
-    if os.access(path, os.R_OK):  # root may read everything: a folder it cannot open as a file
+    if os.access(path, os.R_OK):  # root ignores permissions, so use a file that can't be read
         path = Path("/proc/self/mem")
     complaint = "may not be read|cannot be read|is empty"
     with pytest.raises(DatasetError, match=complaint):

@@ -1,4 +1,4 @@
-"""Broken rows: each is quarantined unchanged with the reason, and no row read is lost."""
+"""Broken rows are quarantined unchanged, each with the reason; no row is lost."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 HEAD = b"user,item,stars,when\n"
 GOOD = b"u1,a,4,1700000000\nu2,b,5,1700000001\n"
 
-# name: (lines after the good ones, options, {rule: rows}); the good rows are always accepted.
+# {case: (lines after the good ones, options, {broken rule: number of rows})}
 ROWS: dict[str, tuple[bytes, dict[str, Any], dict[str, int]]] = {
     "too few fields": (b"u3,a\n", {}, {"line.missing_columns": 1}),
     "too many fields": (b"u3,a,4,1700000002,9\n", {}, {"line.too_many_columns": 1}),
@@ -138,7 +138,7 @@ def test_a_bad_row_goes_to_quarantine(gallery: Any, name: str) -> None:
         assert row["line"] >= 3
     assert broken == rules
     content = lines.decode("utf-8", errors="backslashreplace")
-    for row in rows:  # the original is there, as the line or as its cells
+    for row in rows:  # the quarantine keeps the original, as the line or as its cells
         cells = row["original"]
         cells = json.loads(cells).values() if cells.startswith("{") else cells.split(",")
         assert all(str(cell) in content for cell in cells if cell)
@@ -205,6 +205,7 @@ ITEMS: dict[str, tuple[bytes, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", ITEMS)
 def test_events_of_a_bad_item_wait_for_it(gallery: Any, name: str) -> None:
+    """A broken item is quarantined alone; events about it are accepted and wait for a valid row."""
     content, columns, rule = ITEMS[name]
     items = {
         "path": gallery.put("items.csv", content),

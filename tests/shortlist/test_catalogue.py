@@ -1,4 +1,4 @@
-"""Catalogue arrays in vocabulary order, saving and loading, and encoding of profiles."""
+"""Catalogue arrays in vocabulary order, saving and loading, and encoding of user profiles."""
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +43,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
 def test_profiles_keep_attributes_that_describe_groups():
     people = [{"group": "x", "name": f"n{i}"} for i in range(3)] + [{"group": "y"}, {"group": "y"}]
     encoder = ProfileEncoder.fit(people)
-    assert encoder.names == ("group",)  # every name is somebody's own
+    assert encoder.names == ("group",)  # each name occurs once, so `name` doesn't describe a group
     assert encoder.cardinalities == (3,)
     codes = encoder.encode([{"group": "y"}, {"group": "never seen"}, {}])
     assert np.array_equal(codes, [[2], [0], [0]])

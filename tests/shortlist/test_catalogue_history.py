@@ -1,4 +1,4 @@
-"""Prices and availability as of any time, compared with an oracle that stores whole catalogues."""
+"""Prices and availability as of any time, compared with stored copies of the whole catalogue."""
 
 import tempfile
 from pathlib import Path
@@ -41,7 +41,7 @@ def offers_of(catalogue: Catalogue) -> dict[str, Offer]:
 
 batches = st.lists(
     st.tuples(
-        st.integers(0, 3),  # days since the batch before
+        st.integers(0, 3),  # days since the previous batch
         st.dictionaries(
             st.sampled_from(IDS),
             st.tuples(st.sampled_from([None, 1.0, 2.0]), st.booleans()),
@@ -60,9 +60,9 @@ def test_every_moment_has_the_catalogue_that_was_known_then(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lake, now = Lake(Path(folder)), 100 * DAY
-        then: list[tuple[int, dict[str, Offer]]] = []  # since when, the whole catalogue
+        then: list[tuple[int, dict[str, Offer]]] = []  # (valid from, offers of the whole catalogue)
         for number, (days, offers) in enumerate(batches):
-            # Never twice at one moment: which of the two was served is nobody's to say.
+            # Batches never arrive at the same time, because their order would be undefined.
             now += days * DAY + DAY // 2
             events = INTERACTIONS.empty_table()
             lake.publish(str(number), events, table(offers), USERS.empty_table(), arrived=now)
@@ -84,7 +84,7 @@ def test_every_moment_has_the_catalogue_that_was_known_then(
 
 
 def asof_join(versions: pa.Table, ids: list[str], at: int) -> dict[str, Offer | None]:
-    """What DuckDB's point-in-time join says of the same table."""
+    """Return the offers at a time by DuckDB's point-in-time join of the same table."""
     with duckdb.connect() as connection:
         connection.register("versions", versions)
         connection.register("asked", pa.table({c.ITEM_ID: ids, "at": [at] * len(ids)}))

@@ -1,4 +1,4 @@
-"""The home's clock, and the cut time that separates the events of two refreshes."""
+"""The home's clock, and the cut: the time that separates the events of two refreshes."""
 
 import threading
 import time
@@ -22,9 +22,10 @@ def test_the_replay_clock_is_shared_durable_and_only_goes_forward(tmp_path: Path
 
 
 def test_a_replay_clock_that_cannot_be_written_goes_on_in_its_process(tmp_path: Path) -> None:
+    """After a failed write, the process keeps its new time and stores it with the next write."""
     settings = Settings(home=tmp_path)
     clock = HomeClock(settings, "replay", start=100)
-    (tmp_path / ".clock.lock").mkdir()  # no file can be opened here
+    (tmp_path / ".clock.lock").mkdir()  # a folder, so that the lock file can't be opened
     with pytest.raises(OSError, match=r"clock\.lock"):
         clock.advance(250)
     assert clock.now() == 250
@@ -72,7 +73,7 @@ def test_a_cut_waits_for_posts_that_are_being_written(tmp_path: Path) -> None:
 
 
 def test_posts_without_a_pause_do_not_keep_a_cut_out(tmp_path: Path) -> None:
-    """Four threads hold the posts' lock all the time, one or the other."""
+    """A cut gets its lock even if four threads take turns holding the lock of posts."""
     settings, over = Settings(home=tmp_path), threading.Event()
 
     def post() -> None:

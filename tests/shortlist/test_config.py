@@ -102,7 +102,7 @@ def test_paths_of_a_file_are_relative_to_that_file(tmp_path, monkeypatch, text, 
     found = load_toml("configs/run.toml", Places)
     assert found.gates == Path(gates.format(folder=folder))
     assert found.log == Path(log.format(folder=folder))
-    # Read again without the file, as from a run's folder: nothing moves.
+    # Reading the JSON of a config, as a run does, keeps the paths.
     assert Places.model_validate_json(found.model_dump_json()) == found
 
 

@@ -80,7 +80,7 @@ def config(url: str, **more: Any) -> DataConfig:
 
 
 def check_a_database(url: str, engine: sqlalchemy.Engine, home: Path, take_in: TakeIn) -> None:
-    """Chunks, a bad row, the watermark, and a query; the same for every database."""
+    """Check chunks, a bad row, the watermark, a query and errors, with any database."""
     settings = Settings(home=home)
     result, bad = take_in(config(url), settings)
     assert (result["read"], result["accepted"], result["quarantined"]) == (25, 24, 1)
@@ -88,15 +88,15 @@ def check_a_database(url: str, engine: sqlalchemy.Engine, home: Path, take_in: T
     assert json.loads(bad[0]["original"])["paid"] == "abc"
     events = Lake(settings.lake).interactions().to_pylist()
     noon = next(row for row in events if row["user_id"] == "1" and row["item_id"] == "s1")
-    assert noon["event_timestamp"].hour == 11  # Berlin's noon in winter
+    assert noon["event_timestamp"].hour == 11  # noon in Berlin in winter, in UTC
     assert Lake(settings.lake).items().num_rows == 5
 
     fill(engine, first=25, last=40)
     batch = stage_source(config(url), settings, now=NOW)
-    assert batch.read["interactions"] == 16  # from the watermark on, its own row included
+    assert batch.read["interactions"] == 16  # 15 new rows, and the row of the watermark again
     folder, _ = open_staged(settings.lake, batch.batch_id)
     parts = sorted(path.name for path in (folder / "interactions").iterdir())
-    assert parts == ["00000.parquet", "00001.parquet"]  # ten rows a chunk
+    assert parts == ["00000.parquet", "00001.parquet"]  # ten rows per chunk
     with duckdb.connect() as connection:
         original = connection.sql(
             f"SELECT to_json(original)::VARCHAR FROM {staged_events(folder, original=True)} LIMIT 1"
@@ -130,7 +130,7 @@ def free_port() -> int:
 
 
 def as_nobody() -> list[str]:
-    """PostgreSQL refuses to run as root."""
+    """Return a command prefix that drops root privileges; PostgreSQL refuses to run as root."""
     return (
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
     )
@@ -138,7 +138,7 @@ def as_nobody() -> list[str]:
 
 @pytest.fixture
 def postgres() -> Iterator[str]:
-    """URL of a server of our own in a temporary folder, stopped afterwards."""
+    """URL of a PostgreSQL server in a temporary folder, which is stopped after the test."""
     if POSTGRES is None:
         pytest.fail("the test is left out where PostgreSQL is not installed")
     programs = Path(POSTGRES).resolve().parent

@@ -50,7 +50,7 @@ class Shop:
 
 @pytest.fixture
 def decimals() -> Iterator[None]:
-    """SQLite gives columns of type EXACTTEXT as Decimal, as other databases do NUMERIC."""
+    """Make SQLite return EXACTTEXT columns as Decimal, as other databases do with NUMERIC."""
     sqlite3.register_adapter(Decimal, str)
     sqlite3.register_converter("EXACTTEXT", lambda text: Decimal(text.decode()))
     yield
@@ -61,7 +61,7 @@ def decimals() -> Iterator[None]:
 def test_a_decimal_watermark_keeps_every_digit(
     decimals: None, tmp_path: Path, take_in: TakeIn
 ) -> None:
-    """As floats all these ids are the same number."""
+    """Converted to float, all ids of this test would be equal, and new rows would be missed."""
     shop = Shop(tmp_path, id_type="EXACTTEXT")
     ids = [Decimal(f"1234567890123456789012345678.{i:010d}") for i in range(6)]  # numeric(38, 10)
     for i in range(5):
@@ -71,7 +71,7 @@ def test_a_decimal_watermark_keeps_every_digit(
     result, _ = take_in(shop.config("id"), shop.settings)
     assert result == {"read": 2, "accepted": 1, "quarantined": 0, "duplicates": 1}
     result, _ = take_in(shop.config("id", look_back=1), shop.settings)
-    assert result["duplicates"] == 6  # one below the newest id is before all of them
+    assert result["duplicates"] == 6  # newest id - 1 is less than all ids, so all rows are read
 
 
 def test_an_order_committed_late_is_read_within_the_look_back(
@@ -83,12 +83,13 @@ def test_an_order_committed_late_is_read_within_the_look_back(
     shop.order(3, changed=new, user="new")
     config = shop.config("changed", look_back="1 hour")
     assert take_in(config, shop.settings)[0]["accepted"] == 2
-    shop.order(2, changed=late, user="late")  # its transaction was open while the others were read
+    shop.order(2, changed=late, user="late")  # was committed after the first ingest
     shop.order(0, changed="2024-03-01 11:30:00", user="too late")
     result, _ = take_in(config, shop.settings)
     assert result == {"read": 2, "accepted": 1, "quarantined": 0, "duplicates": 1}
     assert shop.users() == ["early", "late", "new"]
-    # Without a look-back it is lost; another look-back is no other source that starts anew.
+    # Without a look-back, only the newest row is read again. Changing the look-back doesn't reset
+    # the watermark, so the wider one reads the row that came too late before.
     assert take_in(shop.config("changed"), shop.settings)[0]["read"] == 1
     wider = shop.config("changed", look_back="90 minutes")
     assert take_in(wider, shop.settings)[0] == result | {"read": 3, "duplicates": 2}

@@ -1,4 +1,4 @@
-"""Event-group states, compared with a slow oracle and with event-by-event updates."""
+"""Event-group states, compared with a direct computation and with event-by-event updates."""
 
 import tempfile
 from pathlib import Path
@@ -29,12 +29,12 @@ from shortlist.features.event_groups import (
 from tests.shortlist.states import START, Arrived, asof, build, build_in_parts, write
 
 UNTIL = START + 45 * DAY
-RATED = Arrived("w", "a", START, START)  # a lake without target events is refused
+RATED = Arrived("w", "a", START, START)  # target event, since a lake without any is refused
 ERA = ERA_HALF_LIVES * min(HALF_LIVES.values())
 
 
 def oracle(seen: list[Arrived], prefix: str) -> dict[str, Any]:
-    """The obvious way."""
+    """Compute the state directly from all events that it may contain."""
     last = max(e.t for e in seen)
     counts, decayed = [0.0] * NUM_GROUPS, [0.0] * NUM_DECAYED
     for place, types in enumerate(EVENT_GROUPS.values()):
@@ -52,7 +52,7 @@ def oracle(seen: list[Arrived], prefix: str) -> dict[str, Any]:
 
 
 def assert_point_in_time(events: list[Arrived], features: Path) -> None:
-    """Users at and around every moment, items at every midnight."""
+    """Compare user states around each event and item states at each midnight with `oracle`."""
     grouped = [e for e in events if e.event_type in GROUP_OF]
     edges = {e.known for e in grouped} | {e.t for e in grouped}
     near = sorted({m + d for m in edges for d in (-1, 0, 1) if m + d <= UNTIL})
@@ -99,7 +99,7 @@ arrivals = st.lists(
 def test_no_state_sees_what_had_not_happened_or_arrived(
     events: list[Arrived], cuts: list[int]
 ) -> None:
-    """In one part, or in some, each with what had arrived."""
+    """States are point-in-time correct after full and incremental builds, with late events too."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         build_in_parts(events, folder, cuts=cuts, until=UNTIL, rated=RATED)
@@ -125,6 +125,7 @@ def test_no_state_sees_what_had_not_happened_or_arrived(
     order=st.randoms(use_true_random=False),
 )
 def test_pushing_builds_what_the_batch_says(events: list[tuple[int, str]], order: Any) -> None:
+    """Updates event by event, in any order, give the state of the batch build."""
     arrived = [
         Arrived("u", "a", START + t, START + t, None, event_type) for t, event_type in events
     ]
@@ -162,7 +163,7 @@ def test_ratings_alone_make_no_rows_and_an_impression_that_left_builds_anew(
     assert (rows["user_kinds"], rows["item_kinds"], rows["user_stats"]) == (0, 0, 1)
     assert pq.read_table(features / "user_kinds").num_rows == 0
     shown = [Arrived("u", "a", START + n, START + n, None, "impression") for n in range(3)]
-    seen = write(shown, tmp_path / "seen.parquet")  # known before, in the lake only now
+    seen = write(shown, tmp_path / "seen.parquet")  # known before the last build, but a new file
     rows = build([rated, seen], features, until=START + 3 * DAY)
     assert (rows["user_kinds"], rows["item_kinds"], rows["user_stats"]) == (3, 1, 1)
     assert len(list((features / "user_kinds").glob("*.parquet"))) == 1

@@ -1,7 +1,7 @@
-"""Point-in-time correctness of states, compared with an oracle that reads all events.
+"""Point-in-time correctness of states, compared with a direct computation from all events.
 
-A state contains no event that happened at or after its time, or arrived later. Adding parts gives
-the same rows as a full rebuild.
+A state contains no event that happened at or after its time or was ingested later. An incremental
+build gives the same rows as a full rebuild.
 """
 
 import tempfile
@@ -70,7 +70,8 @@ def assert_point_in_time(
         if seen:
             assert row["item_tick_time"] % tick == 0
             assert row["item_last_time"] == max(e.t for e in seen)
-            today = last_day(at)  # by day of the calendar, the one that the tick ends or cuts last
+            # Counts are per calendar day; `today` is the day that ends at `at` or contains it.
+            today = last_day(at)
             want = [
                 sum(e.t // DAY == today - age for e in seen) for age in reversed(range(DAY_BUCKETS))
             ]
@@ -123,7 +124,7 @@ def test_nothing_is_seen_before_it_happened_and_arrived(events: list[Arrived], t
 def test_a_part_more_says_what_building_anew_says(
     events: list[Arrived], cuts: list[int], tick: int
 ) -> None:
-    """Batches come in the order in which they arrived, a featurize after each."""
+    """Featurize after each batch of events gives the same rows as one full rebuild."""
     edges = [*(START + cut * DAY + 6 * HOUR for cut in sorted(cuts)), START + 45 * DAY]
     with tempfile.TemporaryDirectory() as temporary:
         folder, files, start, built = Path(temporary), [], 0, False
@@ -146,7 +147,7 @@ def test_a_part_more_says_what_building_anew_says(
                 )
                 for root in (folder / "features", folder / "anew")
             ]
-            if view == "user_history":  # a part keeps events of items that older parts know
+            if view == "user_history":  # has events that a rebuild drops
                 continue
             assert len(rows[0]) == len(rows[1]), view
             for mine, yours in zip(*rows, strict=True):
@@ -170,12 +171,12 @@ def test_a_day_is_one_part_more_and_what_it_cannot_say_is_built_anew(tmp_path: P
     day = write([Arrived("v", "b", START + DAY, START + DAY)], tmp_path / "b1.parquet")
     rows = build([first, day], features, until=START + 2 * DAY)
     assert (parts(), rows["user_stats"], rows["item_state"]) == (2, 1, 1)
-    # Nothing new: a part without rows. An earlier `until`: anew.
+    # Without new events, a part without rows is added. An earlier `until` causes a full rebuild.
     assert build([first, day], features, until=START + 3 * DAY)["user_stats"] == 0
     assert parts() == 3
     assert build([first, day], features, until=START + 2 * DAY)["user_stats"] == 2
     assert parts() == 1
-    # Another tick of items: anew, and back again.
+    # Another tick of items causes a full rebuild, in both directions.
     hourly = {"until": START + 2 * DAY, "tick": HOUR}
     assert build([first, day], features, **hourly)["item_state"] == 2
     stamps = pq.read_table(features / "item_state").column("item_tick_time").to_pylist()
@@ -185,11 +186,11 @@ def test_a_day_is_one_part_more_and_what_it_cannot_say_is_built_anew(tmp_path: P
     assert found.tick == HOUR
     build([first, day], features, until=START + 2 * DAY)
     assert parts() == 1
-    # Imported history belongs into the past; parts only follow each other.
+    # Imported history is older than the existing parts, so it causes a full rebuild.
     old = write([Arrived("u", "c", START - DAY, START + 30 * DAY)], tmp_path / "b2.parquet")
     assert build([first, day, old], features, until=START + 3 * DAY)["user_stats"] == 3
     assert parts() == 1
-    # A lake file that changed, other target events, and a broken manifest.
+    # A changed lake file and a broken manifest each cause a full rebuild.
     write([Arrived("u", "a", START, START), Arrived("u", "b", START, START)], first)
     assert build([first, day, old], features, until=START + 4 * DAY)["user_history"] == 4
     assert parts() == 1

@@ -26,7 +26,7 @@ from shortlist.features.searches import NO_SEARCHES, Searches
 from shortlist.refusals import NO_REFUSALS
 
 MONTH = 2 ** (7 / 30)
-NOW = 20_000 * DAY + 6 * HOUR  # Thursday + 20,000 days = 2024-10-04, a Friday, 06:00 UTC
+NOW = 20_000 * DAY + 6 * HOUR  # 2024-10-04, a Friday, 06:00 UTC
 
 
 def rows(
@@ -44,11 +44,11 @@ def rows(
             "user_first_time": np.array([(NOW - 10 * DAY) * known]),
             "user_value_sum": np.array([9.0 * known]),
             "user_value_count": np.array([2.0 * known]),
-            # half of both a half-life later: 1.5 values that sum to 7.5
+            # at NOW, a half-life later, half of both is left: 1.5 values with a sum of 7.5
             "user_value_decayed": np.array([15.0 * known]),
             "user_value_weight": np.array([3.0 * known]),
-            # impressions, clicks, carts, purchases, negatives; what is left of them after 7 days
-            # is 2^-7 of the daily sums, half of the weekly ones, 2^(-7/30) of the monthly ones
+            # Impressions, clicks, carts, purchases, negatives. After 7 days, 2^-7 of the daily sums
+            # is left, half of the weekly sums and 2^(-7/30) of the monthly sums.
             "user_kind_counts": np.array([[60.0, 12, 4, 2, 1]]) * known,
             "user_kind_decayed": np.array(
                 [
@@ -95,7 +95,7 @@ def test_a_sum_halves_in_a_half_life_and_never_grows() -> None:
 
 def test_user_features_by_hand() -> None:
     minute = 60_000_000
-    last = NOW - 55 * minute  # the running session: 55, 35 and 10 minutes ago
+    last = NOW - 55 * minute  # the current session has events 55, 35 and 10 minutes ago
     times = [last - 84 * HOUR, last - 12 * HOUR, last, NOW - 35 * minute, NOW - 10 * minute]
     asked = Searches(
         ("tea", "red boots", "chess"), (NOW - 2 * DAY, NOW - DAY, NOW - 90 * minute), 7
@@ -111,7 +111,7 @@ def test_user_features_by_hand() -> None:
             "user_mean_value": 9 / 2,
             "user_value_trend": (7.5 + 9 / 2) / (1.5 + 1) - 9 / 2,
             "user_session_depth_log": math.log(1 + 3),
-            # twelve hours and three days between sessions: on average 42 hours
+            # gaps between sessions: 12 hours and 3 days, so 42 hours on average
             "user_usual_gap_log": math.log(1 + (12 + 72) / 2),
             **logs("user", "", (60, 12, 4, 2, 1)),
             **logs("user", "_1d", (2, 1, 0, 0, 0)),
@@ -152,7 +152,7 @@ def test_an_unknown_user_is_all_zeros_and_has_the_prior_rates() -> None:
 
 def test_a_rate_is_never_above_one_and_a_click_was_seen() -> None:
     (click_rate,) = [rate for rate in RATES if rate.name == "click_rate"]
-    clicked_unseen = np.array([0.0, 30, 0, 0, 0])  # a log without impressions
+    clicked_unseen = np.array([0.0, 30, 0, 0, 0])  # clicks in a log without impressions
     assert click_rate.smoothed(clicked_unseen) == (30 + 1) / (30 + 20)
     assert all(rate.smoothed(np.full(5, 1e9)) <= 1 for rate in RATES)
 
@@ -162,7 +162,7 @@ def test_as_of_is_that_of_each_view_and_of_the_user_the_newest() -> None:
     assert known.user_as_of.tolist() == [NOW - 7 * DAY]
     known.user["user_kind_last_time"] += DAY
     assert known.user_as_of.tolist() == [NOW - 6 * DAY]
-    known.user["user_last_time"][:] = 0  # only looked, never chose
+    known.user["user_last_time"][:] = 0  # no target event
     assert known.user_as_of.tolist() == [NOW - 6 * DAY]
     searched = rows(
         events=0,
@@ -212,7 +212,7 @@ def test_item_features_by_hand() -> None:
         "item_value_sum": np.array(12.0),
         "item_value_count": np.array(4.0),
         "item_value_decayed": np.array(2.0 * 2 ** (1 / 7)),
-        "item_value_weight": np.array(1.0 * 2 ** (1 / 7)),  # one value of 2 at the request
+        "item_value_weight": np.array(1.0 * 2 ** (1 / 7)),  # at NOW, 1 value of 2 is left
         "item_day_counts": days,
         "item_kind_counts": np.array([1000.0, 80, 20, 10, 5]),
         "item_kind_decayed": np.array(

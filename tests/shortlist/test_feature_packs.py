@@ -1,4 +1,4 @@
-"""Feature packs: alignment to a vocabulary, refusal of another schema, and the pointer file."""
+"""Feature packs (item features): vocabulary order, refusal of other schemas, the pointer file."""
 
 import dataclasses
 import time
@@ -67,7 +67,7 @@ def test_a_file_of_another_schema_is_refused_even_if_it_lacks_states(tmp_path: P
 
 def test_the_pointer_moves_to_the_newest_published(tmp_path: Path) -> None:
     publish_pack(pack(as_of=2 * DAY), tmp_path)
-    published = pack(as_of=DAY)  # a rerun over older data is the newest pack all the same
+    published = pack(as_of=DAY)  # published last, so it is current although its data are older
     publish_pack(published, tmp_path)
     assert current_pack_id(tmp_path) == published.pack_id
     loaded = latest_pack(tmp_path)
@@ -100,6 +100,7 @@ def catalogue(title: str) -> pa.Table:
 
 
 def test_late_events_of_a_tick_give_it_a_new_id() -> None:
+    """A pack with the same `as_of` but other events has another id, so that services load it."""
     state = {name: values.copy() for name, values in pack().state.items()}
     assert (
         FeaturePack(pack().as_of, ["c", "a", "x"], state, schema_hash()).pack_id == pack().pack_id

@@ -1,4 +1,4 @@
-"""Snapshots in many parts: merging keeps the rows, and interrupted builds leave no partial data."""
+"""State files in parts: merging keeps all rows, and interrupted builds leave no partial data."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def rows(folder: Path, view: str) -> list[dict]:
 
 
 def flat(row: dict) -> list[float]:
-    """The numbers of a row; decayed sums differ by rounding."""
+    """Return the numbers of a row as one list, to compare rows with a tolerance."""
     values = [v for value in row.values() for v in (value if isinstance(value, list) else [value])]
     return [v for v in values if isinstance(v, (int, float))]
 
@@ -54,7 +54,7 @@ def test_many_parts_become_few_and_no_row_is_built_again(
     assert max(counts) == FEW
     assert min(counts[FEW:]) < FEW
     build(files, tmp_path / "anew", until=START + 19 * 5 * HOUR + HOUR, anew=True)
-    for view in CURRENT:  # a history's rows are single events, of which a join takes the first
+    for view in CURRENT:  # without views of single events, whose rows differ
         built, anew = rows(features, view), rows(tmp_path / "anew", view)
         assert [flat(row) for row in built] == [pytest.approx(flat(row)) for row in anew], view
 
@@ -62,6 +62,7 @@ def test_many_parts_become_few_and_no_row_is_built_again(
 def test_what_a_killed_build_left_is_not_made_part_of_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A part file that a killed build left is not merged with the other parts."""
     monkeypatch.setattr(parts, "MAX_PARTS", FEW)
     features, files = tmp_path / "features", []
     for n in range(FEW):
@@ -81,7 +82,7 @@ def test_snapshots_that_a_kill_hid_come_back(tmp_path: Path) -> None:
     features = tmp_path / "features"
     files = [write(hour(0), tmp_path / "0.parquet")]
     build(files, features, until=START + DAY)
-    features.rename(tmp_path / "features.old")  # killed between the two renames of a swap
+    features.rename(tmp_path / "features.old")  # as if killed between the two renames of a swap
     files.append(write(hour(10), tmp_path / "1.parquet"))
     written = build(files, features, until=START + 3 * DAY)
     assert written["user_stats"] == 1

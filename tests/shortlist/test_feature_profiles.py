@@ -45,7 +45,10 @@ def test_a_profile_is_there_before_the_first_event(tmp_path: Path) -> None:
 
 
 def test_what_somebody_was_before_is_kept_where_all_is_built_anew(tmp_path: Path) -> None:
-    """The lake has the newest attributes alone; a training row of an earlier day must not."""
+    """A full rebuild keeps earlier attributes of a user, for training rows of earlier days.
+
+    The lake stores only the newest attributes, so the earlier ones come from the old state files.
+    """
     pq.write_table(table([FeatureEvent("u", "a", START + 9)]), tmp_path / "events.parquet")
 
     def build(folder: str, plan: str, *, days: int, **options: Any) -> list[tuple[int, str]]:
@@ -99,6 +102,7 @@ def test_a_failed_build_leaves_the_old_snapshots(tmp_path: Path) -> None:
 
 
 def test_an_empty_lake_is_said(tmp_path: Path) -> None:
+    """Building states from a lake without events raises an error that says so."""
     with pytest.raises(FeatureStoreError, match="shortlist ingest"):
         build_states(
             [], USERS.empty_table(), folder=tmp_path / "f", target_events=["rating"], until=END

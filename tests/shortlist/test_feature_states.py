@@ -1,4 +1,4 @@
-"""Batch states, compared with event-by-event updates and with a slow point-in-time oracle."""
+"""Batch states, compared with event-by-event updates and a direct computation from all events."""
 
 import math
 import random
@@ -42,7 +42,7 @@ def assert_same(batch: dict[str, Any], state: UserState) -> None:
         assert batch["history_values"] == pytest.approx(want["history_values"], nan_ok=True)
 
 
-# Few users, items and times, so that ties and repeats are common; gaps up to 60 years.
+# Few users, items and times, so that ties and repeats are common. Gaps last up to 60 years.
 events_of_anyone = st.lists(
     st.builds(
         FeatureEvent,
@@ -67,6 +67,7 @@ events_of_anyone = st.lists(
 def test_batch_states_are_what_pushing_builds(
     events: list[FeatureEvent], rng: random.Random
 ) -> None:
+    """Updates event by event give the states of the batch build, also if events are late."""
     events.sort(key=lambda event: event.timestamp)
     with tempfile.TemporaryDirectory() as folder:
         found = snapshots(events, Path(folder))
@@ -78,7 +79,7 @@ def test_batch_states_are_what_pushing_builds(
             for event in seen:
                 state = update_user_state(state, event)
             assert_same(row, state)
-            # Late events: any order that keeps ties in theirs ends in the same state.
+            # Late events: the order of updates has no effect, except between events of one time.
             times = sorted({event.timestamp for event in seen})
             rng.shuffle(times)
             late = UserState()
@@ -112,7 +113,7 @@ def decayed_sum(times: list[int]) -> float:
 
 
 def summary(seen: list[FeatureEvent], prefix: str) -> dict[str, Any]:
-    """The obvious way: look at every event again."""
+    """Compute the state directly from all events that it may contain."""
     times = [event.timestamp for event in seen]
     valued = [(event.timestamp, event.value) for event in seen if event.value is not None]
     values = [value for _, value in valued]
@@ -219,18 +220,22 @@ def test_the_day_that_a_tick_cuts_is_filled_up_with_its_share_of_the_day_before(
     counts[:, -3:] = [8, 4, 2]
     six = np.array([START + DAY + DAY // 4, START + DAY])
     at_six, at_midnight = last_24_hours(counts, six)
-    # A quarter of the last day is over: three quarters of the day before are within 24 hours.
+    # At 06:00, a quarter of the day is over, so the last 24 hours include 3/4 of the day before.
     assert at_six[-3:].tolist() == [0.25 * 8, 0.25 * 4 + 0.75 * 8, 2 + 0.75 * 4]
     assert at_six[:-3].tolist() == [0] * 27
     assert at_midnight.tolist() == counts[1].tolist()
 
 
 def test_an_item_that_fell_off_a_full_list_comes_back_alike(tmp_path: Path) -> None:
-    """A base row with a full list and a later event say what the batch says of all events."""
+    """Updates event by event give the same history as the batch, even if the list is full.
+
+    The user returns to an item that a full list has dropped, and a late event of another dropped
+    item arrives.
+    """
     items = [f"i{n}" for n in range(MAX_HISTORY + 2)]
     events = [FeatureEvent("u", item, START + i) for i, item in enumerate(items)]
     again = FeatureEvent("u", items[0], START + len(items))
-    late = FeatureEvent("u", items[1], START)  # older than what the list lost
+    late = FeatureEvent("u", items[1], START)  # older than the events that the list dropped
     state = UserState()
     for event in [*events, again, late]:
         state = update_user_state(state, event)

@@ -1,4 +1,4 @@
-"""Files with a column mapping: all formats give the same batch."""
+"""The source `files`: column mapping, formats, times, ids and incremental reading."""
 
 import gzip
 import json
@@ -47,7 +47,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 class Staged:
-    """A staged batch, read back whole: these are small."""
+    """The tables of a staged batch, read into memory."""
 
     def __init__(self, home: Path, config: dict[str, Any], **data: Any):
         self.settings = Settings(home=home)
@@ -284,7 +284,7 @@ def test_given_ids_types_and_texts(tmp_path: Path) -> None:
     assert times == [881_250_949_000_001, 881_250_949_000_000]
     ids = staged.column("event_id")
     assert ids[0] == "x1"
-    assert len(ids[1]) == 24  # derived where none is given
+    assert len(ids[1]) == 24  # derived from the content, because the row has no id
     assert staged.column("event_type") == ["click", "view"]
     assert staged.column("query") == ["click", "view"]
 

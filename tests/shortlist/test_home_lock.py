@@ -1,4 +1,4 @@
-"""Locks of a home between real processes."""
+"""Locks of a home, taken by real processes and threads."""
 
 import json
 import os
@@ -29,7 +29,7 @@ with home_lock(Settings(home=Path(sys.argv[1])), sys.argv[2], what="a test's ref
 
 @contextmanager
 def holder(home: Path, name: str = "refresh") -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lock until its stdin is closed."""
+    """Start another process that holds the lock until the block ends."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(home), name],
         stdin=subprocess.PIPE,
@@ -58,7 +58,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_lock(tmp_path: Path)
         for part in (f"process {process.pid}", content["since"], "a test's refresh"):
             assert part in str(refused.value)
         with home_lock(settings, "train"), home_lock(settings, "release"):
-            pass  # other locks of the home are free
+            pass  # a lock of another name is free
     with home_lock(settings, "refresh"):
         pass
 
@@ -94,7 +94,7 @@ def test_a_holder_enters_again_but_another_thread_does_not(tmp_path: Path) -> No
     with home_lock(settings, "train"):
         with home_lock(settings, "train"):
             pass
-        thread = threading.Thread(target=elsewhere)  # the inner block has not freed it
+        thread = threading.Thread(target=elsewhere)  # must fail: the outer block holds the lock
         thread.start()
         thread.join()
     assert len(refused) == 1

@@ -1,4 +1,4 @@
-"""Invalid ids: the service and validation refuse the same values."""
+"""Invalid ids: the service's Python rule and validation's SQL rule refuse the same values."""
 
 import json
 
@@ -41,7 +41,7 @@ def by_sql(value: str, *, of_user: bool) -> bool:
 
 
 def broken(rules: list[Rule], relation: str, *, key: str | None = None) -> str:
-    """A query: whether each row breaks one of the rules."""
+    """Return a query that selects, for each row, whether it breaks one of the rules."""
     columns = {rule.check.column: rule.value for rule in rules if rule.value}
     derived = ", ".join(f'{sql} AS "{name}"' for name, sql in columns.items())
     bad = " OR ".join(f"({rule.bad})" for rule in rules)
@@ -50,17 +50,20 @@ def broken(rules: list[Rule], relation: str, *, key: str | None = None) -> str:
 
 @pytest.mark.parametrize("value", NO_IDS)
 def test_what_means_nothing_is_no_id(value: str) -> None:
+    """Placeholders such as "null" are refused as ids."""
     assert id_problem(value, of_user=True)
     assert id_problem(value, of_user=False)
 
 
 @pytest.mark.parametrize("value", IDS)
 def test_what_looks_odd_may_be_an_id(value: str) -> None:
+    """Unusual values that could be real ids are accepted."""
     assert id_problem(value, of_user=True) is None
     assert not by_sql(value, of_user=True)
 
 
 def test_nobody_is_called_anonymous_but_an_item_may_be() -> None:
+    """`anonymous` is reserved for visitors without an id; as an item id it is valid."""
     assert "is reserved for visitors" in (id_problem(ANONYMOUS, of_user=True) or "")
     assert by_sql(ANONYMOUS, of_user=True)
     assert id_problem(ANONYMOUS.upper(), of_user=True)
@@ -81,6 +84,7 @@ WORDS = st.sampled_from([*NO_IDS, *IDS, *MISSING_ID_WORDS])
 @example("nıl")
 @example("x" * MAX_ID + "e\u0301")
 def test_both_rules_are_one(value: str) -> None:
+    """The Python rule and the SQL rule agree on any text except numbers with a fraction."""
     in_python = id_problem(value, of_user=True)
     read_as_number = in_python is not None and "a number with a fraction" in in_python
     assert by_sql(value, of_user=True) == (in_python is not None and not read_as_number)
@@ -88,7 +92,7 @@ def test_both_rules_are_one(value: str) -> None:
 
 @pytest.mark.parametrize("column", ["user_id", "item_id"])
 def test_a_posted_row_is_bad_where_the_service_refuses_it(settings: Settings, column: str) -> None:
-    """Through the inbox's file, the mapping and validation's rules, for every value at once."""
+    """Rows of an inbox file break a validation rule exactly if the service refuses their id."""
     values = [*NO_IDS, *IDS]
     folder = settings.events
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Shown lists become impression events of the lake, each once, known from their ingest."""
+"""Ingest of the serving log: each shown item becomes one impression event, known from ingest."""
 
 import json
 from collections.abc import Callable
@@ -70,12 +70,15 @@ def test_every_item_shown_is_an_event(settings: Settings, take_in: TakeIn) -> No
     assert {row["user_id"] for row in rows} == {"u1"}
     assert {row["source"] for row in rows} == {"serving_log"}
     assert {int(row["event_timestamp"].timestamp() * 1e6) for row in rows} == {AT}
-    # Known from the ingest on, not from the answer on: online rows did not hold them before.
+    # They are known from their ingest, not from the response, as in the online store.
     assert {row["ingested_at"].isoformat() for row in rows} == {"2024-06-01T00:00:00+00:00"}
 
 
 def test_an_impression_is_known_after_every_answer_of_its_batch(settings: Settings) -> None:
-    """Under the replay clock 'now' may be before the answers."""
+    """Impressions are known only after the newest response of their batch.
+
+    Under the replay clock, the time of ingest may be before the responses.
+    """
     log(settings, answer("r1", "a"))
     log(settings, answer("r2", "b", event_timestamp=AT + 5), name="w2.jsonl")
     batch = stage_source(SERVICE, settings, now=AT - 1_000)
@@ -94,7 +97,7 @@ def test_only_what_is_new_is_read_and_a_torn_line_waits(
     result, _ = take_in(SERVICE, settings)
     assert (result["read"], result["accepted"]) == (1, 1)
     log(settings, whole[50:])
-    log(settings, answer("r4", "b"), name="w2.jsonl")  # another worker
+    log(settings, answer("r4", "b"), name="w2.jsonl")  # file of another worker
     assert take_in(SERVICE, settings)[0] == result | {"read": 2, "accepted": 2}
     assert stage_source(SERVICE, settings, now=AT).is_empty
     shown = sorted(row["request_id"] for row in impressions(settings))
@@ -121,7 +124,7 @@ def test_visitors_without_an_id_are_left_out_and_counted(
 
 
 def test_many_lists_in_a_minute_are_no_bot(settings: Settings, take_in: TakeIn) -> None:
-    """301 events a minute of one user go to quarantine; rows of lists are not what somebody did."""
+    """The rule against bots (over 300 events of a user per minute) doesn't apply to impressions."""
     log(settings, *(answer(f"r{i}", "abc") for i in range(150)))
     assert take_in(SERVICE, settings)[0] == {
         **{"read": 450, "accepted": 450},
@@ -137,7 +140,7 @@ def test_impressions_can_be_left_out(settings: Settings, take_in: TakeIn) -> Non
     (settings.events / "1.jsonl").write_text(json.dumps(event) + "\n")
     without = SERVICE.model_copy(update={"impressions": False})
     assert take_in(without, settings)[0]["read"] == 1
-    assert take_in(SERVICE, settings)[0]["accepted"] == 2  # and taken in later
+    assert take_in(SERVICE, settings)[0]["accepted"] == 2  # not lost: ingested later
 
 
 @pytest.mark.parametrize(

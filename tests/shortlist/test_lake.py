@@ -1,4 +1,4 @@
-"""The lake: idempotent publishing, upserts, sort order, and no partially written state."""
+"""The lake: idempotent publishing, upserts, sort order, and atomic commits."""
 
 from pathlib import Path
 
@@ -118,6 +118,7 @@ def test_reading_a_part(lake: Lake) -> None:
 
 
 def test_a_page_was_asked_for_at_its_first_event(lake: Lake) -> None:
+    """An event was requested with its page's first event, if that is at most 30 minutes earlier."""
     minute = 60_000_000
 
     def of(page: str | None, *events: Event, event_type: str) -> pa.Table:
@@ -130,14 +131,14 @@ def test_a_page_was_asked_for_at_its_first_event(lake: Lake) -> None:
     chosen = pa.concat_tables(
         [
             of("p", ("c1", "u", "a", 110), ("c2", "u", "b", 120), event_type="click"),
-            of("p", ("c3", "u", "c", 100 + 31 * minute), event_type="click"),  # too late for it
+            of("p", ("c3", "u", "c", 100 + 31 * minute), event_type="click"),  # too late
             of("", ("c4", "u", "d", 130), event_type="click"),
             of(None, ("c5", "u", "e", 140), event_type="click"),
             of("never logged", ("c6", "u", "f", 150), event_type="click"),
         ]
     )
     own = microseconds(chosen.column(c.EVENT_TIMESTAMP)).to_pylist()
-    assert lake.asked_at(chosen).tolist() == own  # of an empty lake
+    assert lake.asked_at(chosen).tolist() == own  # the lake is still empty
     lake.publish("shown", of("p", *shown, event_type="impression"), items(a="A"), users("u"))
     lake.publish("chosen", chosen, items(), users())
     assert lake.asked_at(chosen).tolist() == [100, 100, *own[2:]]
@@ -280,7 +281,7 @@ def test_corrections_and_deletions(lake: Lake) -> None:
     moved = apply(lake, "correct", ("e2", "u", "a", year))
     assert (moved.applied, moved.earliest) == (1, 2)
     assert ids_of(lake.interactions()) == ["e3", "e2"]
-    # The first file comes again: neither the deleted nor the old form returns.
+    # Publishing the first batch again restores neither the deleted nor the uncorrected event.
     again = lake.publish("one", events, items(a="A"), users("u"))
     assert (again["interactions"], again["known"]) == (0, 3)
     assert ids_of(lake.interactions()) == ["e3", "e2"]
@@ -288,7 +289,7 @@ def test_corrections_and_deletions(lake: Lake) -> None:
 
 
 def priced(**prices: float | None) -> pa.Table:
-    """Items with prices; None is an item off the shelf."""
+    """Return items with prices; an item with None is unavailable."""
     rows = [
         {c.ITEM_ID: id_, c.CATEGORIES: [], c.PRICE: price or 1.0, c.AVAILABLE: price is not None}
         for id_, price in prices.items()
@@ -313,7 +314,7 @@ def test_a_version_is_kept_for_each_change_of_an_item_and_none_for_a_repeat(lake
     lake.publish("four", event, priced(a=None), users("u"), arrived=3_000)
     later = [("a", 3_000, 3.0, True), ("a", 3_001, 1.0, False), ("c", 3_000, 5.0, True)]
     assert versions_of(lake) == sorted(first + later)
-    assert versions_of(one) == first  # a run that is frozen to its snapshot
+    assert versions_of(one) == first  # a reader of the old snapshot sees the old versions
     last = {row[0]: row[2:] for row in versions_of(lake)}
     current = lake.items().select([c.ITEM_ID, c.PRICE, c.AVAILABLE]).to_pylist()
     assert last == {row[c.ITEM_ID]: (row[c.PRICE], row[c.AVAILABLE]) for row in current}
@@ -323,7 +324,7 @@ def test_a_home_without_versions_begins_with_its_items(lake: Lake) -> None:
     event = interactions(("e1", "u", "a", 1))
     lake.publish("one", event, priced(a=1, b=2), users("u"))
     assert lake.folder is not None
-    (lake.folder / "items_versions.parquet").unlink()  # an earlier version of the code wrote none
+    (lake.folder / "items_versions.parquet").unlink()  # as in a lake written by older code
     old = lake.items()
     write_whole(old.drop_columns([c.UPDATED_AT]), lake.folder / "items.parquet")
     assert versions_of(lake) == [("a", 0, 1.0, True), ("b", 0, 2.0, True)]
@@ -339,7 +340,8 @@ def test_updated_at_dates_an_imported_version_and_no_live_one(lake: Lake) -> Non
     place = table.schema.get_field_index(c.UPDATED_AT)
     stamped = table.set_column(place, table.schema.field(place), stamps)
     lake.publish("two", event, stamped, users("u"), arrived=30 * day)
-    # c has a new stamp only: no version. b's is a day old: nothing knew it before it arrived.
+    # The stamp of `a` is old enough for imported history, so its version starts at the stamp. The
+    # stamp of `b` is a day old, so its version starts on arrival. Of `c`, only the stamp changed.
     assert [row[:2] for row in versions_of(lake)] == [
         ("a", 0),
         ("a", 10 * day),

@@ -1,4 +1,4 @@
-"""Killing a writer at random times leaves the old or the new snapshot, and the next run works.
+"""A writer killed at a random time leaves the old or the new snapshot, and the next run works.
 
 `make test` runs ten seeded kills, `make endurance` a hundred.
 """
@@ -57,7 +57,7 @@ publish_batch(root, str(number), events=events, items=item,
 
 
 def start(root: Path, number: int) -> subprocess.Popen[str]:
-    """A writer that is ready to publish batch `number`."""
+    """Start a process that is ready to publish batch `number`."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(root), str(number)],
         cwd=ROOT,
@@ -77,7 +77,7 @@ def go(process: subprocess.Popen[str]) -> None:
 
 
 def state(root: Path) -> tuple[int, list[str], list[str]]:
-    """(version, event ids, titles) as a reader sees them; every file must be whole."""
+    """Read the lake: (version, event ids, item titles). Fails if a file is incomplete."""
     lake = Lake(root)
     manifest = lake.manifest
     events = lake.interactions()
@@ -90,7 +90,7 @@ def state(root: Path) -> tuple[int, list[str], list[str]]:
 
 
 def expected(number: int) -> set[str]:
-    """Event ids after batches 0 .. number."""
+    """Return the ids of the events that remain after batches 0 .. number."""
     ids = {f"e{i}" for i in range(3_000 * (number + 1)) if i % 100 != 99 or i < 3_000}
     deleted = {f"e{i - 3_000}" for i in range(3_000, 3_000 * (number + 1)) if i % 100 == 99}
     return ids - deleted
@@ -103,7 +103,7 @@ def test_a_killed_writer_leaves_before_or_after(tmp_path: Path) -> None:
     begun = time.perf_counter()
     go(first)
     assert first.wait(60) == 0
-    whole = time.perf_counter() - begun  # how long a commit takes here: when to kill
+    whole = time.perf_counter() - begun  # duration of a commit, to choose the times of the kills
     number, outcomes = 1, {"before": 0, "after": 0}
     for _ in range(KILLS):
         before = state(root)
@@ -123,7 +123,7 @@ def test_a_killed_writer_leaves_before_or_after(tmp_path: Path) -> None:
             assert after[2] == [str(number)]
             outcomes["after"] += 1
             number += 1
-    # The next one is not hindered, and what was left behind is swept away.
+    # The next writer succeeds and removes the files that killed writers left.
     last = start(root, number)
     go(last)
     assert last.wait(60) == 0

@@ -39,9 +39,9 @@ def test_precision_counts_empty_places_as_misses():
 
 def test_ndcg():
     dcg = 1 / log2(3) + 1 / log2(5)  # hits at ranks 2 and 4
-    ideal = 1 / log2(2) + 1 / log2(3) + 1 / log2(4)  # three relevant
+    ideal = 1 / log2(2) + 1 / log2(3) + 1 / log2(4)  # three relevant items at ranks 1 to 3
     assert ndcg(RANKED, RELEVANT, k=4)[0] == pytest.approx(dcg / ideal)
-    ideal_of_two = 1 / log2(2) + 1 / log2(3)  # only two places to fill
+    ideal_of_two = 1 / log2(2) + 1 / log2(3)  # k = 2 allows only two hits
     assert ndcg(RANKED, RELEVANT, k=2)[0] == pytest.approx((1 / log2(3)) / ideal_of_two)
 
 
@@ -111,7 +111,7 @@ def test_popularity_bias_is_the_mean_percentile():
 
 def test_gini():
     assert gini(np.array([[1, 2, 3, 4]]), num_items=4) == pytest.approx(0)
-    # one of four items takes everything: (2 * 4 - 4 - 1) * 2 / (4 * 2)
+    # one of four items gets all impressions: (2 * 4 - 4 - 1) * 2 / (4 * 2)
     assert gini(np.array([[1], [1]]), num_items=4) == pytest.approx(3 * 2 / (4 * 2))
 
 
@@ -135,7 +135,8 @@ def test_coverage_counts_distinct_items_and_its_interval_holds_the_figure():
     shown = np.array([[1, 2], [2, 0], [3, 0]])
     figure = coverage_interval(shown, ["a", "a", "b"], num_items=10)
     assert figure["mean"] == 3 / 10
-    # without a: {3}, 2 items fewer; without b: {1, 2}, one fewer. Jackknife: mean .15, both .05 off
+    # Jackknife: without user a, only item 3 is shown (coverage .1); without b, items 1 and 2 (.2).
+    # The mean is .15, and each deviates by .05.
     error = np.sqrt((2 - 1) / 2 * 2 * 0.05**2)
     assert figure["high"] == pytest.approx(0.3 + 1.96 * error)
     assert figure["low"] == pytest.approx(0.3 - 1.96 * error)
@@ -159,7 +160,7 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     assert figure["low"] == pytest.approx(0.1)
     alone = bootstrap_mean(users, better, rng=rng, draws=100)
     assert alone["high"] - alone["low"] > 0.02
-    # a request that one of them leaves without a figure is in neither mean
+    # a request with NaN for one of the methods is left out of both means
     figure = paired_difference(
         ["a", "b"], np.array([1.0, np.nan]), np.array([0.5, 0.0]), rng=rng, draws=10
     )

@@ -1,4 +1,4 @@
-"""Times in other units than microseconds are recognised by their size; the error names the unit."""
+"""Times in another unit than microseconds are refused; the error names the unit, by their size."""
 
 from datetime import datetime
 

@@ -29,7 +29,7 @@ PEOPLE = [("00196", "17", "F", "writer", "55105"), ("7", "57", "M", "administrat
 
 
 def write_wheel(path: Path, *, ratings: list[tuple[str, ...]] = RATINGS) -> str:
-    """A wheel with RecBole's three files; its sha256."""
+    """Write a wheel with RecBole's three MovieLens files; return its sha256."""
     files = {
         "ml-100k.inter": ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
         + ["\t".join(row) for row in ratings],
@@ -47,7 +47,7 @@ def write_wheel(path: Path, *, ratings: list[tuple[str, ...]] = RATINGS) -> str:
 
 
 def write_grouplens(folder: Path) -> Path:
-    """The same data as GroupLens packs it: latin-1, flags for genres, years in titles."""
+    """Write the same data in GroupLens' format: latin-1, flags for genres, years in titles."""
     folder.mkdir(parents=True)
     films = [
         "|".join(
@@ -66,7 +66,7 @@ def write_grouplens(folder: Path) -> Path:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """A cache as it is after the first fetch."""
+    """A cache in its state after the first download."""
     wheel = tmp_path / "recbole-1.2.1-py3-none-any.whl"
     sha256 = write_wheel(wheel)
     unpack_wheel(wheel, tmp_path / "cache" / "movielens-100k", sha256=sha256)
@@ -88,7 +88,7 @@ def test_maps_to_the_contracts(cache: Path) -> None:
         ["Animation", "Children's", "Comedy"],
         ["Film-Noir", "Sci-Fi"],
     ]
-    assert batch.items.column("categories")[2].as_py() == []  # 'unknown' is no genre
+    assert batch.items.column("categories")[2].as_py() == []  # the genre "unknown" is dropped
     assert [day.isoformat()[:10] for day in batch.items.column("published_at").to_pylist()] == [
         *("1995-01-01", "1995-01-01", "1997-01-01")
     ]
@@ -119,6 +119,7 @@ def test_event_ids_do_not_depend_on_when_it_is_read(cache: Path) -> None:
 
 
 def test_it_is_staged_with_likes_and_once(cache: Path, tmp_path: Path) -> None:
+    """Staging derives a like from each rating that reaches the threshold."""
     settings = Settings(home=tmp_path, clock="replay")
     assert settings.cache == cache
     for threshold, likes in ((5.0, 1), (1.0, 4), (None, 0)):
@@ -193,7 +194,7 @@ def test_a_changed_cache_is_fetched_again_and_failing_that_says_the_other_way(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    load_movielens_100k(cache, now=NOW)  # the cache is whole: pip is not asked
+    load_movielens_100k(cache, now=NOW)  # the cache is intact, so nothing is downloaded
     path = cache / "movielens-100k" / "ml-100k.inter"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DatasetError, match=r'could not download recbole.*origin = "grouplens"'):

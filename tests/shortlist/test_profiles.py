@@ -55,11 +55,12 @@ def test_attributes_that_training_never_saw_are_ignored():
 def test_surface_and_device_are_codes_of_what_the_log_tells_apart():
     places = [("home", "phone"), ("search", "phone"), ("home", "phone"), ("search", "phone")]
     encoder = ProfileEncoder.fit([], places=Counter([*places, ("kiosk", "phone")]))
-    assert encoder.places == (("home", "search"), ())  # one kiosk alone, nothing but phones
+    # "kiosk" occurs only once, and all devices are phones.
+    assert encoder.places == (("home", "search"), ())
     codes = encoder.encode_places(["search|phone|06", "home|tv|23", "kiosk|phone|00", ""])
     assert codes.tolist() == [[2, 0], [1, 0], [0, 0], [0, 0]]
     assert ProfileEncoder.fit([], places={("home", None): 2, ("home", "tv"): 2}).places == (
         (),
-        ("tv",),  # who says nothing is a group too
+        ("tv",),  # a missing device is a group too, so "tv" distinguishes requests
     )
     assert ProfileEncoder.from_json(json.loads(json.dumps(encoder.to_json()))) == encoder

@@ -60,7 +60,7 @@ def test_movielens_archives(tmp_path: Path, take_in: TakeIn, name: str) -> None:
         {"source": f"movielens-{name}", "path": path, "like_threshold": 3.0}
     )
     account, bad = take_in(config, settings)
-    # 2.5 on a scale from .5 is fine; the third event is the like of the 3.0.
+    # A rating of 2.5 is valid on this scale. The third event is the like for the rating of 3.0.
     assert (account["accepted"], bad) == (3, [])
     items = {row["item_id"]: row for row in Lake(settings.lake).items().to_pylist()}
     assert items["31"]["title"] == ("Dangéreux" if name == "1m" else "Dangerous") + " Minds (1995)"
@@ -71,7 +71,7 @@ def test_movielens_archives(tmp_path: Path, take_in: TakeIn, name: str) -> None:
     assert [row["user_id"] for row in users] == (["1", "2"] if name == "1m" else ["1"])
     if name == "1m":
         assert dict(users[1]["attributes"])["occupation"] == "16"
-    # The archive unpacked is the same source; nothing is new then.
+    # The unpacked archive is the same source, so it has no new events.
     folder = tmp_path / "home" / "cache" / f"ml-{name}"
     again, _ = take_in(config.model_copy(update={"path": folder}), settings)
     assert again["accepted"] == 0

@@ -1,4 +1,4 @@
-"""The setting `repeats`: parsing, requests, filters, the `personal` source, and refusals."""
+"""The setting `repeats` (may a seen item be shown again), and items that a user refused."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ START = 10_000 * DAY
 
 
 def rows_of(items: list[str], days: list[float], *, at: float) -> RequestRows:
-    """One request of somebody with these events, in days since START."""
+    """Return one request of a user with events of `items` at `days` (days since START)."""
     now = START + int(at * DAY)
     return replace(
         empty_rows(["u"], ["web|unknown|00"], np.array([now])),
@@ -59,6 +59,7 @@ def test_other_settings_are_refused(said: str) -> None:
 
 
 def test_what_is_left_out_and_what_may_be_found_are_two_sides_of_one_rule() -> None:
+    """An item of the history is either filtered from lists or counted as relevant, never both."""
     at = START + 30 * DAY
     times = START + np.array([0, 22, 23, 24, 29]) * DAY
     for after in (None, 0, DAY, 7 * DAY, 100 * DAY):
@@ -71,6 +72,7 @@ def test_what_is_left_out_and_what_may_be_found_are_two_sides_of_one_rule() -> N
 
 @pytest.mark.parametrize("after", [None, 0, DAY, 2 * DAY, 4 * DAY])
 def test_a_request_is_judged_by_what_its_list_could_have_had(after: int | None) -> None:
+    """Relevant items are only those that the setting allows in a list."""
     events = [("a", 0.0), ("b", 0.0), ("a", 0.5), ("b", 1.0), ("c", 1.0), ("a", 5.0), ("c", 5.5)]
     at_of = [(item, START + int(day * DAY)) for item, day in events]
     window = (START + DAY // 4, START + 6 * DAY)
@@ -119,7 +121,7 @@ def queries_of(items: list[str], days: list[float], *, at: float):
 
 
 def counts_of(*counts: int) -> ItemState:
-    """Item states with these counts of all time."""
+    """Return item states with these all-time event counts, from item index 1 on."""
     return state_of(np.array([0, *counts]))
 
 
@@ -162,6 +164,8 @@ def test_repeat_features_say_how_a_candidate_stands_in_the_history() -> None:
 
 
 def test_what_refuses_and_what_takes_back() -> None:
+    """Some events refuse an item (True), some cancel a refusal (False), others do neither
+    (None)."""
     for event_type in ("hide", "dislike", "return"):
         assert refuses(event_type, None, low_rating=None) is True
     for event_type in ("like", "purchase", "add_to_cart"):

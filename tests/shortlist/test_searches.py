@@ -1,4 +1,4 @@
-"""Search states, compared with an oracle that reads all events and with event-by-event updates."""
+"""Search states, compared with a direct computation and with event-by-event updates."""
 
 import tempfile
 from pathlib import Path
@@ -21,11 +21,11 @@ from shortlist.features.searches import (
 from tests.shortlist.states import START, Arrived, asof, build, build_in_parts, write
 
 UNTIL = START + 45 * DAY
-RATED = Arrived("w", "a", START, START)  # a lake without target events is refused
+RATED = Arrived("w", "a", START, START)  # target event, since a lake without any is refused
 
 
 def oracle(seen: list[tuple[int, Arrived]]) -> dict[str, Any]:
-    """The obvious way; each event with its `event_order`."""
+    """Compute the state directly from all searches, given as pairs (event_order, event)."""
     newest = sorted(seen, key=lambda pair: (pair[1].t, pair[1].known, pair[0], pair[1].query))
     newest = newest[-MAX_SEARCHES:]
     return {
@@ -36,7 +36,7 @@ def oracle(seen: list[tuple[int, Arrived]]) -> dict[str, Any]:
 
 
 def assert_point_in_time(events: list[tuple[int, Arrived]], features: Path) -> None:
-    """At and around every moment."""
+    """Compare states at and around the times of each search with `oracle`."""
     asked = [(n, e) for n, e in events if e.event_type == "search" and e.query]
     edges = {e.known for _, e in asked} | {e.t for _, e in asked}
     near = sorted({m + d for m in edges for d in (-1, 0, 1) if m + d <= UNTIL})
@@ -76,11 +76,11 @@ searched = st.lists(
 def test_no_state_sees_what_had_not_been_asked_or_arrived(
     events: list[Arrived], cuts: list[int]
 ) -> None:
-    """In one part, or in some, each with what had arrived; and both end in the same rows."""
+    """States are point-in-time correct; incremental builds give the rows of a full rebuild."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         batches = build_in_parts(events, folder, cuts=cuts, until=UNTIL, rated=RATED)
-        known = [pair for batch in batches for pair in enumerate(batch)]  # with their event_order
+        known = [pair for batch in batches for pair in enumerate(batch)]  # (event_order, event)
         assert_point_in_time(known, folder / "features")
         rows = [
             pq.read_table(folder / root / "user_searches")
@@ -97,9 +97,9 @@ def test_no_state_sees_what_had_not_been_asked_or_arrived(
     order=st.randoms(use_true_random=False),
 )
 def test_pushing_builds_what_the_batch_says(times: list[int], order: Any) -> None:
-    """As they arrive, late ones too: in the lake each arrives a microsecond after the one before.
+    """Updates event by event give the batch states after each search, also for late searches.
 
-    The states are compared after every one of them.
+    In the lake, each search arrives a microsecond after the previous one.
     """
     order.shuffle(times)
     first = START + 2 * DAY
@@ -136,7 +136,7 @@ def test_an_online_state_is_cut_strictly_before_the_request() -> None:
 
 
 def test_ratings_alone_make_no_rows_and_a_search_that_left_builds_anew(tmp_path: Path) -> None:
-    """Who is forgotten leaves the lake; nothing of their searches stays in any part."""
+    """Searches that were removed from the lake, as `shortlist forget` does, leave all parts."""
     features = tmp_path / "features"
     rated = write([RATED], tmp_path / "rated.parquet")
     assert build([rated], features, until=START + DAY)["user_searches"] == 0
@@ -146,7 +146,7 @@ def test_ratings_alone_make_no_rows_and_a_search_that_left_builds_anew(tmp_path:
     ]
     found = write(asked, tmp_path / "asked.parquet")
     rows = build([rated, found], features, until=START + 2 * DAY)
-    assert (rows["user_searches"], rows["user_stats"]) == (3, 0)  # a part more
+    assert (rows["user_searches"], rows["user_stats"]) == (3, 0)  # one more part, without a rebuild
     write(asked[:2], found)
     assert build([rated, found], features, until=START + 3 * DAY)["user_searches"] == 2
     write([Arrived(**vars(e) | {"query": "chess"}) for e in asked[:2]], found)

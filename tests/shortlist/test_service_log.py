@@ -1,4 +1,4 @@
-"""The service's files as a source: posted events become a batch, shown lists a SERVING_LOG."""
+"""Files of the service as a source: posted events become a batch, responses a SERVING_LOG."""
 
 import json
 import re
@@ -74,7 +74,7 @@ def test_posted_events_become_a_batch(settings: Settings) -> None:
     assert [row["position"] for row in events] == [None, None, 2]
     assert events[0]["event_timestamp"].timestamp() * 1e6 == 881_250_949_000_001
     assert events[0]["ingested_at"].timestamp() * 1e6 == 881_250_950_000_000
-    # The same events as monitoring reads them.
+    # Monitoring reads the same events.
     posted = load_posted_events(settings, now=STAGED_AT)
     assert posted.interactions.schema.equals(INTERACTIONS)
     assert posted.interactions.column("event_id").to_pylist() == ["e1", "e2", "e3"]
@@ -134,6 +134,7 @@ def test_a_line_that_is_no_event_is_named_and_keeps_no_other_back(
 def test_posted_events_of_before_are_not_even_checked(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Events received before `since` are skipped unchecked, so invalid ones cause no warning."""
     received = POSTED["received_at"]
     later = {"event_id": "e3", "received_at": received + 9}
     early = POSTED | {"event_id": "e4", "event_timestamp": received + 9}
@@ -146,6 +147,7 @@ def test_posted_events_of_before_are_not_even_checked(
 
 
 def test_nothing_posted_and_nothing_to_post_about(settings: Settings, tmp_path: Path) -> None:
+    """An empty inbox is an error, and so is an inbox of a home without a lake."""
     with pytest.raises(DatasetError, match="source 'service' has no events"):
         stage_source(DataConfig(source="service"), settings, now=STAGED_AT)
     empty = Settings(home=tmp_path / "other")
@@ -177,7 +179,10 @@ def test_a_release_s_answers_alone(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_log_beyond_its_table(tmp_path: Path) -> None:
-    """What is not yet Arrow, Python's objects, is a part of the log: here 89 MB at once."""
+    """The log is converted to Arrow part by part.
+
+    All of its Python objects at once would take 89 MB.
+    """
     features = [place + 0.5 for place in range(40)]
     item = RESPONSE["items"][0] | {"features": features}
     answer = json.dumps(RESPONSE | {"items": [item] * 20})

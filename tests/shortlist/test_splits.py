@@ -22,7 +22,10 @@ def test_windows_cover_every_event_once_and_in_order(times):
 
 
 def test_shares_of_the_whole_source_cut_the_rest_at_the_same_places():
-    """Of 100 events 5 are held back: .70 of 100 is where .70 / .95 of 95 is."""
+    """Shares that sum to less than 1 refer to the whole log, of which the rest is held back.
+
+    Of 100 events, 5 are held back. 70% of all 100 ends at the same event as 70/95 of the other 95.
+    """
     windows = split_windows(np.arange(95), (0.70, 0.10, 0.05, 0.10))
     assert windows.edges == (0, 70, 80, 85, 95)
 
@@ -54,7 +57,7 @@ def test_a_request_is_a_user_and_a_time_with_the_new_items_of_a_day():
     events = [
         ("u", "a", 10),
         ("u", "b", 1_000),
-        ("u", "c", 1_000),  # one set with b
+        ("u", "c", 1_000),  # same time as b, so the same set
         ("u", "a", 2_000),  # not new
         ("u", "d", 1_000 + HOUR),
         ("u", "e", 1_000 + day),  # a day later: no longer relevant at 1,000
@@ -68,7 +71,7 @@ def test_a_request_is_a_user_and_a_time_with_the_new_items_of_a_day():
         )
     }
     assert by_key["u", 1_000] == (["b", "c", "d"], ["b", "c"])
-    # the repeat of `a` is a request too: what was new in the day after it
+    # The repeat of `a` is a request too; its relevant items are the new items of the next day.
     assert by_key["u", 2_000] == (["d", "e"], [])
     assert by_key["v", 1_500] == (["a"], ["a"])
     assert ("u", 10) not in by_key
@@ -76,11 +79,11 @@ def test_a_request_is_a_user_and_a_time_with_the_new_items_of_a_day():
 
 def test_a_request_is_when_its_page_was_asked_for():
     events = [  # user, item, time
-        ("u", "a", 90),  # of a page asked for before the window
+        ("u", "a", 90),  # its page was requested before the window
         ("u", "b", 130),
-        ("u", "c", 140),  # of the same page as b
-        ("u", "d", 150),  # of no page
-        ("u", "b", 160),  # not new, of a page of its own
+        ("u", "c", 140),  # on the same page as b
+        ("u", "d", 150),  # on no page
+        ("u", "b", 160),  # on another page, and not new
         ("u", "e", 900),
     ]
     asked = np.array([80, 110, 110, 150, 155, 890])
@@ -89,11 +92,11 @@ def test_a_request_is_when_its_page_was_asked_for():
     )
     found = zip(requests.at.tolist(), requests.relevant, requests.next_set, strict=True)
     assert list(found) == [
-        (85, ["a", "b", "c"], ["a"]),  # as of the window's begin, since models know what was before
+        (85, ["a", "b", "c"], ["a"]),  # moved to the start of the window, after the training data
         (110, ["b", "c", "d"], ["b", "c"]),
         (150, ["d"], ["d"]),
     ]
-    # Where the first choice on the page was made: of b, of b, of d; this log has no devices.
+    # The context of a request is the surface of its first event. This log has no devices.
     assert requests.contexts == [(f"with {item}", None) for item in "abd"]
 
 

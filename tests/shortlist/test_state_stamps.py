@@ -1,4 +1,4 @@
-"""A served state's stored row is found by the time of its newest event, not by its stamp."""
+"""`stamps_around` finds the stored row of a served state by the time of its newest event."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from shortlist.feature_store import stamps_around
 
 
 def test_a_batch_that_became_known_hours_later(tmp_path: Path) -> None:
+    """The stamp of a row may be hours later than its newest event, if the events arrived late."""
     rows = {  # key, stamp, newest event
         "000000": [("u1", 11, 10), ("u1", 500, 90), ("u2", 500, 70)],
         "000001": [("u1", 900, 95), ("u1", 950, 95)],

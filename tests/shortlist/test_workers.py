@@ -19,7 +19,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def beat(settings: Settings, **changes: Any) -> Path:
-    """A heartbeat of this process, changed afterwards."""
+    """Write a heartbeat of this process and overwrite some of its fields; return its path."""
     Heartbeat(settings).beat(release_id="r1", pack_id="p1", pinned=False)
     path = max((settings.home / "workers").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
