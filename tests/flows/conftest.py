@@ -1,4 +1,4 @@
-"""A home, batches of JSON Lines that are staged and validated in it, and releases to promote."""
+"""A home in which batches of JSON Lines are staged and validated, a small lake, and releases."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from tests.conftest import new_prefect_home
 DAY = 86_400_000_000
 HOUR = 3_600_000_000
 START = 10_000 * DAY  # microseconds
-LAKE_START = 1_700_006_400_000_000  # of `write_lake`
+LAKE_START = 1_700_006_400_000_000  # microseconds, first event of `write_lake`
 BASELINES = ("popularity", "recent_popularity", "item_knn", "ease", "ials")
 GENEROUS = ValidateConfig(failure_budget=0.5, unknown_items="quarantine")
 
@@ -50,7 +50,7 @@ GOOD_USERS = [{"user_id": f"u{i}"} for i in range(4)]
 
 
 class House:
-    """A home, and batches of JSON Lines for it."""
+    """A home, with methods that stage and validate batches of JSON Lines in it."""
 
     def __init__(self, home: Path):
         self.settings = Settings(home=home / "home")
@@ -58,7 +58,8 @@ class House:
         self.folder = home
         self.batch_id = ""
         self.complete = False
-        """Whether a batch's items are the whole catalogue."""
+        """Whether the items of a batch are the whole catalogue, so that other items are
+        withdrawn."""
 
     def stage(
         self,
@@ -67,7 +68,8 @@ class House:
         users: Sequence[dict[str, Any] | str] = GOOD_USERS,
         **data: Any,
     ) -> str:
-        """Stage rows; a text is a line as it is."""
+        """Stage rows; a row that is a string is written unchanged as a line. Return the batch
+        id."""
         files = {}
         for name, rows in (("interactions", events), ("items", items), ("users", users)):
             if not rows:
@@ -95,7 +97,7 @@ class House:
         return {row[key]: row["expectation"] for row in self.quarantined(name)}
 
     def counted(self, suite: str) -> dict[str, int]:
-        """{rule or description: unexpected values or rows} of the newest stored result."""
+        """Read the newest stored result of a suite: {rule or description: unexpected rows}."""
         stored = self.settings.great_expectations / "gx" / "uncommitted" / "validations" / suite
         newest = max(stored.rglob("*.json"), key=lambda path: path.stat().st_mtime)
         found = {}
@@ -114,7 +116,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def prefect_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Prefect home for the temporary server that the first flow of this process starts."""
+    """Set a temporary Prefect home for the server that the first flow of this process starts."""
     home = new_prefect_home(tmp_path_factory.mktemp("prefect") / "home")
     with temporary_settings({PREFECT_HOME: home}):
         yield
@@ -134,7 +136,7 @@ def _table(rows: list[dict], schema: pa.Schema) -> pa.Table:
 
 
 def write_lake(root: Path) -> None:
-    """Thirty ratings of three users on six items, one an hour."""
+    """Write a lake with thirty ratings, one per hour, of six items by three users."""
     events = [
         {
             "event_id": f"e{n}",
@@ -157,7 +159,7 @@ def write_lake(root: Path) -> None:
 
 
 def opened(house: House) -> Any:
-    """The context as docs/validation.md opens it."""
+    """Open the Great Expectations context as docs/validation.md describes."""
     import great_expectations as gx
 
     import flows.validation.source  # noqa: F401
@@ -166,7 +168,7 @@ def opened(house: House) -> Any:
 
 
 def add(house: House, suite: str, kind: str, **arguments: Any) -> None:
-    """Add an expectation as a user would."""
+    """Add an expectation to a suite as a user would, with the API of Great Expectations."""
     from great_expectations import expectations
 
     made = getattr(expectations, kind)(**arguments)
@@ -174,7 +176,13 @@ def add(house: House, suite: str, kind: str, **arguments: Any) -> None:
 
 
 def about(*, mean: float = 0.05, compared_with: str | None = None, coverage: float = 0.5) -> dict:
-    """What an evaluation says about a release that passes the gates by default."""
+    """Return the evaluation in a release's manifest; with the defaults it passes all gates.
+
+    Args:
+        mean: nDCG@10 of the chain minus that of its opponent.
+        compared_with: release id of the champion; None makes recent popularity the opponent.
+        coverage: coverage@10 of the chain.
+    """
     figure = {"mean": mean, "low": mean - 0.002, "high": mean + 0.002, "users": 100}
     opponent = "champion" if compared_with else "recent_popularity"
     return {
@@ -198,14 +206,18 @@ def about(*, mean: float = 0.05, compared_with: str | None = None, coverage: flo
 
 
 def publish(store: ReleaseStore, content: dict[str, Any], payload: str = "weights") -> str:
-    """Publish a release with one file; returns its id."""
+    """Publish a release with one file; return its id."""
     with store.publishing(content) as (folder, content):
         (folder / "model.bin").write_text(payload)
     return content["release_id"]
 
 
 def answer(*arguments: str, home: Path) -> dict:
-    """A command's JSON, in this process: imports are paid once. Errors are tested by processes."""
+    """Run a command in this process and return its JSON output.
+
+    That is faster than a new process, which would import everything again. Fails if the command
+    fails.
+    """
     done = CliRunner().invoke(app, [*arguments, "--json"], env={"SHORTLIST_HOME": str(home)})
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)

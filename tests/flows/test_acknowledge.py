@@ -1,4 +1,4 @@
-"""A promotion waits for the workers and names those that do not follow; changes are audited."""
+"""A promotion waits for live workers and names those that don't switch; changes are audited."""
 
 import os
 import socket
@@ -35,7 +35,7 @@ def store(settings: Settings) -> ReleaseStore:
 
 @pytest.fixture
 def promoted(store: ReleaseStore) -> tuple[str, str]:
-    """Two releases, the second promoted last."""
+    """Ids of two releases; the second one is the champion."""
     first, second = publish(store, about()), publish(store, about(), payload="other weights")
     store.promote(first)
     store.promote(second)
@@ -104,7 +104,7 @@ def test_a_promotion_that_was_replaced_meanwhile_is_not_waited_for(settings, pro
 
 @pytest.fixture
 def follower(settings: Settings, store: ReleaseStore) -> Iterator[None]:
-    """A worker that serves what the pointer names a moment later."""
+    """A worker that switches to the promoted release within a moment."""
     stopping = threading.Event()
 
     def follow() -> None:

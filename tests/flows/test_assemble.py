@@ -1,4 +1,4 @@
-"""From the lake's events to training histories."""
+"""Training histories from the events of the lake."""
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,9 @@ def test_histories_carry_the_type_of_each_items_newest_event():
         ("u1", "i002", "click", None),
         ("u1", "gone", "dislike", None),
         ("u1", "i001", "purchase", 9.5),
-        ("u1", "i002", "purchase", 3.0),  # again: no click any more
+        ("u1", "i002", "purchase", 3.0),  # replaces the click of the same item
         ("u2", "i003", "dislike", None),
-        ("u2", "i002", "click", None),  # at the end, so not before it
+        ("u2", "i002", "click", None),  # at `end`, so excluded
     ]
     time = np.arange(len(events), dtype=np.int64)
     columns = zip(*events, strict=True)
@@ -48,5 +48,5 @@ def test_histories_carry_the_type_of_each_items_newest_event():
         2,
         1,
         3,
-    ]  # the repeat and the unknown count
+    ]  # also the repeated item and the item that isn't in the catalogue
     assert data.num_event_types == 3

@@ -28,7 +28,8 @@ CONFIG = RunConfig.model_validate(
 )
 WINDOWS = ("ranker_train", "validation", "test")
 EDGES = (0, 49, 55, 60)
-"""Batches of events, one a day; each brings the items of CHANGES with its last event."""
+"""Edges of the batches, in events. There is one event per day, and each batch comes with the items
+of CHANGES at its last event."""
 GONE, DEARER, LATE = 11, 12, 13
 CHANGES = (
     [item(i) for i in range(20) if i != LATE],
@@ -38,13 +39,20 @@ CHANGES = (
 
 
 def events(first: int, end: int) -> list[dict]:
-    """One a day; none of LATE, which would be imported history otherwise."""
+    """Return one event per day, without events of LATE.
+
+    With an event before its arrival, LATE would count as imported history.
+    """
     rows = [event(i, user_id=f"u{i % 7}", item_id=f"i{i % 20}") for i in range(first, end)]
     return [row for row in rows if row["item_id"] != f"i{LATE}"]
 
 
 def lived(house: House, config: RunConfig = CONFIG) -> tuple[World, dict, dict[int, pa.Table]]:
-    """Three batches; the run's world, its judged requests, the catalogue that each batch left."""
+    """Ingest three batches and start a run.
+
+    Returns:
+        The run's data, its requests by window, and the items of the lake after each batch by time.
+    """
     served = {}
     for first, end, changes in zip(EDGES, EDGES[1:], CHANGES, strict=False):
         house.validate(events(first, end), [{"available": True} | one for one in changes])
@@ -84,7 +92,9 @@ def test_a_request_sees_the_catalogue_that_the_service_served_then(house: House)
         seen[moments[-1]] = seen.get(moments[-1], 0) + len(at)
         for wanted in [*tick.relevant, *tick.next_set]:
             assert then.available[wanted].all()
-        # No source finds what was off the shelf, and prices in ranking rows are those of then.
+        # No source retrieves items that were unavailable, and ranking rows have the prices as of
+        # the
+        # request.
         gathered = gather(chain, [tick])
         shortlist = gathered[0].shortlist.item_idx
         assert not np.isin(shortlist, tick.queries.blocked[1:]).any()

@@ -1,4 +1,4 @@
-"""Champion and challenger are compared as recipes, also where the catalogue has grown."""
+"""Champion and challenger are compared by their recipes, even if the catalogue has grown."""
 
 import json
 import tomllib
@@ -61,7 +61,7 @@ def test_a_recipe_is_what_the_chain_uses_and_how():
     only = recipe(config(), candidate_sources=popular, score_sources=popular)
     assert [source.kind for source in only.sources] == ["item_knn", "recent_popularity"]
     assert [source.kind for source in only.in_chain] == popular
-    # ItemKNN only explains here, so its settings change no list.
+    # Here ItemKNN only explains recommendations, so its settings affect no list.
     other = recipe(config(", neighbours = [5]"), candidate_sources=popular, score_sources=popular)
     assert other.hash == only.hash
 
@@ -114,7 +114,7 @@ def test_a_champion_that_this_version_cannot_fit_says_why(tmp_path, change, says
 
 
 class Shop:
-    """A home whose catalogue grows, and runs with other recipes in it."""
+    """A home whose catalogue can grow, with runs of different recipes."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -139,7 +139,7 @@ def shop(tmp_path_factory) -> Shop:
 
 @pytest.fixture(scope="module")
 def runs(shop) -> list[tuple[dict, dict]]:
-    """A first release; a worse recipe after the catalogue has grown; the first recipe again."""
+    """Three runs: a good recipe, a worse one after the catalogue has grown, the good one again."""
     good = GOOD.format(knn="").replace("{{", "{").replace("}}", "}")
     first = shop.run(good)
     with (shop.world / "items.csv").open("a") as file:
@@ -161,7 +161,7 @@ def test_recipes_are_compared_although_the_catalogue_has_grown(runs, shop):
     assert ahead["users"] == evaluation["n_users"]
     run = Run.open(shop.settings, second["run_id"])
     assert "i999" in set(run.items.column("item_id").to_pylist())
-    # Only what the run's own recipe doesn't have is fitted.
+    # Only sources that the run's own recipe doesn't contain are fitted for the champion.
     fitted = {path.name for path in (run.path / "backtest/champion/sources").iterdir()}
     champion = ReleaseStore(shop.settings.releases).open(first["release_id"]).about["chain"]
     used = {*champion["candidate_sources"], *champion["score_sources"]}
@@ -192,7 +192,7 @@ def test_an_unchanged_recipe_passes_without_comparison(runs, shop):
 
 @pytest.fixture
 def last(runs, shop, monkeypatch) -> tuple[Settings, Run, World, Recipe]:
-    """The third run, in this process."""
+    """Settings, run, data and recipe of the third run, opened in this process."""
     monkeypatch.setenv("SHORTLIST_HOME", str(shop.settings.home))
     run = Run.open(shop.settings)
     own = Recipe.from_json(run.read("about.json", made_by="train")["recipe"])

@@ -1,4 +1,4 @@
-"""Data Docs: every validation stays listed, and a browser without a network shows them whole."""
+"""Data Docs: the index lists every validation, and all pages work without a network."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ TAKEN = re.compile(r"""(?:<(?:link|script|img)\b[^>]*?(?:href|src)=|url\()\s*["'
 
 
 def taken(page: Path) -> list[str]:
-    """What a page loads by itself; links that a reader may follow are left out."""
+    """Return the URLs of stylesheets, scripts and images of a page, without ordinary links."""
     return TAKEN.findall(page.read_text())
 
 
@@ -27,7 +27,7 @@ def test_every_validation_stays_listed(house: House) -> None:
     docs = house.settings.data_docs
     index = (docs / "index.html").read_text()
     pages = list((docs / "validations").rglob("*.html"))
-    assert len(pages) == 4 + 2 + 2  # items and users came once
+    assert len(pages) == 4 + 2 + 2  # only the first batch has items and users
     for page in pages:
         assert page.relative_to(docs).as_posix() in index
     head, rows = index.split("<!-- accounts -->")[1].split("<!-- end")[0].split("</tr>", 1)
@@ -45,7 +45,7 @@ def test_pages_take_nothing_from_another_host(house: House) -> None:
     house.validate([*GOOD_EVENTS, event(30, value=9.0)])
     docs = house.settings.data_docs
     pages = list(docs.rglob("*.html"))
-    assert len(pages) == 9  # the index, four suites, four results
+    assert len(pages) == 9  # an index, four suites, four results
     for page in pages:
         found = taken(page)
         assert sum(one.endswith((".css", ".js")) for one in found) >= 8, page
@@ -92,4 +92,4 @@ def test_a_batch_compiles_no_template_again_and_builds_one_index(
     monkeypatch.setattr(SiteIndexPageRenderer, "render", classmethod(counting))
     house.validate([event(20)])
     assert compiled == []
-    assert listed == [4 + 2]  # items and users came once
+    assert listed == [4 + 2]  # only the first batch has items and users

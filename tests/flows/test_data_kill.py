@@ -1,7 +1,7 @@
-"""Ingest, validate and a restore from quarantine are killed at random moments and begun again. In
-the end every row is where an undisturbed run has it, once.
+"""Ingest, validate and `quarantine restore` are killed at random times and started again.
 
-A seeded six in `make test`, fifty of each in `make endurance`.
+In the end, each row is in the lake or in quarantine exactly once, as after an uninterrupted run.
+`make test` runs two seeded kills of each, `make endurance` fifty.
 """
 
 import os
@@ -69,7 +69,7 @@ for line in sys.stdin:  # a child does the work, so that imports are paid for on
 
 
 class Worker:
-    """A process that begins a task and kills it after some seconds."""
+    """A process that starts tasks and kills each after a given time."""
 
     def __init__(self, home: Path):
         self.process = subprocess.Popen(
@@ -99,7 +99,7 @@ class Worker:
 
 
 def write_log(home: Path, number: int, *, rows: int = 400) -> tuple[set[str], set[str]]:
-    """File `number` of the log; returns ids of its good rows and of those without a known item."""
+    """Write log file `number`; return the ids of its good rows and of rows with an unknown item."""
     good, bad, lines = set(), set(), ["id,user,item,when"]
     for i in range(rows):
         event, known = f"{number}-{i}", i % 20 != 19
@@ -135,7 +135,8 @@ def test_killed_at_any_moment_no_row_is_lost_or_doubled(home: Path) -> None:
     try:
         begun = time.perf_counter()
         assert worker.run("take_in") == "done"
-        whole = time.perf_counter() - begun  # how long it takes here: when to kill
+        # Duration of an ingest, to choose the times of the kills
+        whole = time.perf_counter() - begun
         killed = 0
         for number in range(1, KILLS + 1):
             more_good, more_bad = write_log(home, number)
@@ -149,7 +150,7 @@ def test_killed_at_any_moment_no_row_is_lost_or_doubled(home: Path) -> None:
             assert sorted(in_lake(home)) == sorted(good)
             assert sorted(held_back(home)) == sorted(bad)
         assert killed > 0
-        # The catalogue learns of the item: what was held back finds its place.
+        # The missing item is added to the catalogue, so the quarantined rows can be restored.
         (home / "items.csv").write_text("id\na\nz\n")
         assert worker.run("take_in") == "done"
         for _ in range(KILLS):

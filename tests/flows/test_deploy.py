@@ -1,4 +1,4 @@
-"""Deployments against a real Prefect server and a real worker, all under a folder of their own."""
+"""Deployments on a real Prefect server with a real worker, in a temporary folder."""
 
 import subprocess
 import sys
@@ -28,7 +28,10 @@ rankers = [{ kind = "lambdamart" }]
 
 @pytest.fixture
 def prefect(tmp_path, monkeypatch):
-    """The URL of a server with a worker; the environment reaches it. Ends what it started."""
+    """Start a Prefect server and a worker, set the environment for them, and yield the API's URL.
+
+    Both processes end with the test.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     variables = {
@@ -51,7 +54,7 @@ def prefect(tmp_path, monkeypatch):
 
     start("server", "start", "--host", "127.0.0.1", "--port", str(port))
     wait_for(lambda: answers(f"{url}/health"), seconds=120, what="the Prefect server")
-    # The worker makes the pool that it is to serve, as `shortlist deploy` would.
+    # The worker creates its work pool, as `shortlist deploy` would.
     start("worker", "start", "--pool", f"shortlist-{Settings().home_name}", "--type", "process")
     yield url
     for process in reversed(processes):
@@ -71,7 +74,7 @@ def answers(url: str) -> bool:
 
 
 def wait_for(found, *, seconds: float, what: str):
-    """Poll until `found()` is truthy and return it."""
+    """Call `found` until its result is true; return the result."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if result := found():
@@ -103,7 +106,7 @@ def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp
     pools = {pool["name"] for pool in httpx.post(f"{url}/work_pools/filter", json={}).json()}
     assert pools == {f"shortlist-{one.home_name}" for one in (settings, other)}
     variables = httpx.post(f"{url}/variables/filter", json={}).json()
-    assert len(variables) == 8  # four of each home
+    assert len(variables) == 8  # four per home
 
     deployed = {name: deployment(url, name, settings) for name in DEPLOYMENTS}
     assert {d["work_pool_name"] for d in deployed.values()} == {f"shortlist-{settings.home_name}"}
@@ -122,7 +125,7 @@ def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp
         answer = httpx.post(f"{url}/deployments/{id_}/create_flow_run", json={}, timeout=30)
         if (
             answer.status_code == 503
-        ):  # its database is locked for a moment: Prefect's client retries
+        ):  # The server's database is locked; Prefect's client would retry.
             return None
         return answer.raise_for_status().json()
 

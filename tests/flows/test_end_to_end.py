@@ -1,6 +1,4 @@
-"""The whole main job on a small world, through the real command line: `shortlist run`, then what a
-user does next.
-"""
+"""The main job on a small data set by the command line: `shortlist run`, then other commands."""
 
 import contextlib
 import json
@@ -43,7 +41,8 @@ def test_every_model_and_baseline_is_judged_with_intervals(run_summary):
     for values in metrics.values():
         figure = values["ndcg@10"]
         assert 0 <= figure["low"] <= figure["mean"] <= figure["high"] <= 1
-    # in this world users stay with one of three categories: what learns that beats popularity
+    # Each user of this data set prefers one of three categories, so a model that learns this beats
+    # popularity.
     assert metrics["chain"]["ndcg@10"]["mean"] > metrics["popularity"]["ndcg@10"]["mean"]
 
 
@@ -103,14 +102,14 @@ def test_the_verdict_of_monitoring_is_its_worst_guardrail(served_home, run_summa
     report = answer("report", home=served_home)
     assert report["verdict"] == monitor["verdict"]
     assert f'<span class="badge {monitor["verdict"]}">' in Path(report["report"]).read_text()
-    # The replayed days are of the world that the release has learned from.
+    # The replayed days have the same distribution as the training data.
     assert monitor["verdict"] != "hold"
     for name in ("replayed hit rate", "feature drift", "skipped stages", "short lists"):
         assert verdicts[name] == "pass", name
 
 
 def test_offline_and_online_rank_alike(served_home, tmp_path):
-    """The same moment through Feast's point-in-time join and through its online store: one list."""
+    """The point-in-time join and the online store give the same list for the same time."""
     settings = Settings(home=tmp_path / "home")
     for part in ("lake", "releases"):
         shutil.copytree(served_home / part, settings.home / part, symlinks=True)
@@ -136,7 +135,7 @@ def test_offline_and_online_rank_alike(served_home, tmp_path):
 
 
 def test_what_was_served_is_what_the_lake_says(served_home):
-    """Every vector that the replay logged, recomputed from the lake: the same to the bit."""
+    """Feature vectors in the serving log equal those recomputed from the lake, bit for bit."""
     done = shortlist("skew", "--json", home=served_home)
     assert done.returncode == 0, done.stderr[-3_000:]
     report = json.loads(done.stdout)
@@ -204,7 +203,7 @@ def test_in_an_empty_home_every_command_says_what_to_do(tmp_path, command):
 
 
 def test_a_missing_source_file_is_one_sentence_without_a_traceback(tmp_path):
-    """Prefect logs an error in every flow it passes through; the user reads it once."""
+    """The user sees an error once, although Prefect logs it in each flow that it passes."""
     path = tmp_path / "run.toml"
     path.write_text(
         'name = "x"\n[data]\nsource = "files"\ntarget_events = ["click"]\n'

@@ -1,4 +1,4 @@
-"""A run sees the lake of its start: later events, items and users change nothing in it."""
+"""A run reads the lake as of its start: later events, items and users have no effect on it."""
 
 import json
 import time
@@ -38,7 +38,7 @@ def started(house: House) -> Run:
 
 
 def commit(house: House, number: int) -> None:
-    """A later event of a new item, and a known item that has changed."""
+    """Ingest a later event of a new item, and a changed title of a known item."""
     at = START + (60 + number) * DAY
     rows = [event(100 + number, event_timestamp=at, item_id=f"new{number}")]
     house.validate(rows, [item(0, title=f"T{number}"), {**item(0), "item_id": f"new{number}"}], [])
@@ -52,7 +52,7 @@ def test_commits_after_the_start_change_no_window_no_vocabulary_and_no_request(
     ticks, _ = read_windows(started.states(house.settings), world, CONFIG, windows=names)
     for number in range(KEPT_SNAPSHOTS + 1):
         commit(house, number)
-    # Imported history: the states of before are no longer true, so all are built anew.
+    # Imported history changes earlier states, so all states are rebuilt.
     house.validate(
         [event(i, event_timestamp=START - DAY + i, item_id="i3") for i in range(200, 240)]
     )
@@ -111,11 +111,11 @@ def test_a_lease_outlives_its_process_by_a_week(house: House, started: Run) -> N
     assert leased_versions(root) == {1}
     week_ago = int(time.time()) - LEASE_DAYS * 86_400 - 1
     path.write_text(json.dumps(lease | {"since": week_ago}))
-    assert leased_versions(root) == {1}  # this process lives
+    assert leased_versions(root) == {1}  # this process is alive
     path.write_text(json.dumps(dead | {"since": week_ago}))
     assert leased_versions(root) == set()
     assert not path.exists()
-    end_lease(root, started.run_id)  # nothing to give back
+    end_lease(root, started.run_id)  # does nothing without a lease
 
 
 def test_frozen_states_go_with_the_lease(house: House, started: Run) -> None:
@@ -123,7 +123,7 @@ def test_frozen_states_go_with_the_lease(house: House, started: Run) -> None:
     started.end(house.settings)
     assert started.states(house.settings) == house.settings
     killed = Run.start(house.settings, CONFIG)
-    end_lease(house.settings.lake, killed.run_id)  # as after LEASE_DAYS
+    end_lease(house.settings.lake, killed.run_id)  # as if LEASE_DAYS had passed
     assert killed.states(house.settings) != house.settings
     living = Run.start(house.settings, CONFIG)
     assert killed.states(house.settings) == house.settings
@@ -147,7 +147,7 @@ def test_a_start_that_fails_leaves_no_run(house: House) -> None:
 
 
 def test_a_run_has_its_folder_before_it_reads_anything(house: House) -> None:
-    """Killed before it was frozen, it can be opened by its id and frozen later."""
+    """A run that was killed before it was frozen can be opened by its id and frozen later."""
     run = Run.create(house.settings, CONFIG)
     with pytest.raises(RunError, match="no run there yet"):
         Run.open(house.settings)
@@ -202,4 +202,4 @@ def test_a_resumed_run_skips_what_is_finished_and_keeps_its_order(house: House) 
     assert list(Steps(run).seconds) == ["ingest", "train", "evaluate"]
     second.redo("train", step, "train")
     assert done[-1] == "train"
-    assert list(Steps(run).seconds) == ["ingest", "train"]  # what was judged is no longer there
+    assert list(Steps(run).seconds) == ["ingest", "train"]  # redoing a step drops later steps

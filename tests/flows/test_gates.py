@@ -1,4 +1,4 @@
-"""Gates: paired non-inferiority, the budget of accepted losses, and the sanity of a refit."""
+"""Gates: non-inferiority to the champion, the loss budget, and comparison of refit and backtest."""
 
 from typing import Any
 
@@ -13,7 +13,8 @@ from shortlist.release import Release
 CONFIG = GatesConfig(
     margin=0.01, loss_budget=0.012, min_users=20, min_coverage=0.2, min_index_recall=0.95
 )
-MEAN, HALF = 0.002, 0.008  # of the challenger minus the champion, and half of its interval
+# nDCG@10, challenger minus champion: mean, and half the width of its confidence interval
+MEAN, HALF = 0.002, 0.008
 REFIT = {
     "overlap@10": 0.4,
     "coverage@10": 0.28,
@@ -74,7 +75,7 @@ def test_every_gate_passes():
     ("change", "gate"),
     [
         ({"mean": -0.001, "half": 0.0091}, "quality"),  # low end -0.0101, the margin is 0.01
-        ({"mean": 0.02, "half": 0.031}, "quality"),  # better, but a loss isn't ruled out
+        ({"mean": 0.02, "half": 0.031}, "quality"),  # better, but the low end -0.011 is below -0.01
         ({"users": 19}, "quality"),
         ({"coverage": 0.19}, "coverage"),
         ({"index_recall": 0.94}, "index recall of two_tower"),
@@ -125,12 +126,12 @@ def test_a_release_that_served_before_needs_no_new_comparison():
     release = Release("old-id", path=None, about=content, files={})  # pyright: ignore
     verdict = judge_gates(release, CONFIG, history={"old-id": 0.003, "champion-id": 0.01})
     assert verdict.passed
-    assert verdict.spent == 0.003  # the budget of its time
+    assert verdict.spent == 0.003  # as spent when it was the champion
 
 
 @pytest.mark.parametrize(("coverage", "passed"), [(0.06, True), (0.04, False)])
 def test_few_users_cannot_be_shown_much_of_a_large_catalogue(coverage, passed):
-    content = about(coverage=coverage) | {"reachable_coverage": 0.1}  # half of it is wanted
+    content = about(coverage=coverage) | {"reachable_coverage": 0.1}  # the gate wants half of it
     gate = next(gate for gate in judged(content).gates if gate.name == "coverage")
     assert (gate.passed, gate.floor) == (passed, 0.05)
     assert "floor 0.05 (0.5 of the 0.100" in gate.reason
@@ -159,7 +160,11 @@ def test_a_gain_pays_back_what_was_spent_and_no_more():
     )
 )
 def test_no_series_of_promotions_and_rollbacks_loses_more_than_the_budget(nights):
-    """None is a rollback; otherwise (mean, half width) of a challenger against the champion."""
+    """The champion is never worse than an earlier one by more than the loss budget.
+
+    A night is None for a rollback, or else the mean and half the width of the interval of a
+    challenger's difference to the champion.
+    """
     history, quality = {"first": 0.0}, {"first": 0.3}
     for night, challenger in enumerate(nights):
         champion = next(reversed(history))
@@ -192,7 +197,7 @@ def test_no_series_of_promotions_and_rollbacks_loses_more_than_the_budget(nights
             "sanity: scores of ease",
         ),
         ({"index_recall@100": {"two_tower": 0.5}}, "index recall of two_tower"),
-        ({"index_recall@100": {}}, None),  # the figure of the first fit, 0.99, counts
+        ({"index_recall@100": {}}, None),  # falls back to the recall of the first fit, 0.99
     ],
 )
 def test_a_refit_that_differs_too_much_from_the_backtest_is_stopped(change, gate):
@@ -210,7 +215,7 @@ def test_without_figures_of_a_refit_only_a_release_that_served_before_passes():
 def test_only_indexes_of_the_release_are_judged():
     names = {gate.name for gate in judged(about()).gates}
     assert "index recall of two_tower" in names
-    assert "index recall of content" not in names  # tried, but not in the release
+    assert "index recall of content" not in names  # was tried, but isn't in the release
 
 
 def with_status(content: dict[str, Any], status: str, reason: str = "") -> dict[str, Any]:

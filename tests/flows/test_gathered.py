@@ -1,4 +1,4 @@
-"""A smaller chain is a selection: gathered once, the same data as asking its sources again."""
+"""Selecting some sources of gathered candidates equals gathering with these sources only."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Checkpoints that a user has edited, and users' own expectations that share a name."""
+"""Checkpoints that a user has edited, and user-defined expectations with equal names."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What somebody who knows Great Expectations finds in a home, and what of theirs is kept."""
+"""The Great Expectations context of a home: its contents, and which changes by users are kept."""
 
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ SUITES = ["batch", "interactions", "items", "users"]
 
 
 def of_rule(house: House, suite: str, rule: str) -> Any:
-    """The stored expectation of a rule or figure."""
+    """Return the stored expectation of a rule or batch figure."""
     stored = opened(house).suites.get(suite).expectations
     (found,) = (one for one in stored if (one.meta or {}).get("shortlist", {}).get("rule") == rule)
     return found
 
 
 def change(house: House, suite: str, rule: str, **changes: Any) -> None:
-    """Change the stored expectation of a rule or figure as a user would."""
+    """Change the stored expectation of a rule or batch figure as a user would."""
     stored = opened(house).suites.get(suite)
     for one in stored.expectations:
         if (one.meta or {}).get("shortlist", {}).get("rule") == rule:
@@ -41,7 +41,7 @@ def test_a_home_has_all_that_belongs_to_a_context_and_it_runs_on_the_lake(house:
     assert rating.severity == "warning"
     assert of_rule(house, "interactions", "user_id.burst").severity == "info"
     assert of_rule(house, "batch", "volume.rows").severity == "critical"
-    # The bad row was not published, so that the lake meets every rule.
+    # The bad row was not published, so the lake meets every rule.
     for name in SUITES:
         outcome = context.checkpoints.get(name).run()
         assert outcome.success, outcome.describe()
@@ -126,7 +126,7 @@ def test_what_a_user_changes_of_a_rule_stays(house: House) -> None:
     change(house, "items", "price.not_negative", severity="info")
     change(house, "batch", "volume.rows", min_value=2.0)
     low = [event(30 + i, value=9.0) for i in range(2)]
-    for _ in range(2):  # what was changed outlives the renewal
+    for _ in range(2):  # validation rewrites the suites, but keeps the changes
         with pytest.raises(
             ValidationFailed, match=r"value.rating_range: 2 of 4 .* budget is 25.0%"
         ):
@@ -184,9 +184,9 @@ def test_limits_that_a_user_changes_of_a_rule_stay_and_part_the_rows(house: Hous
 
 def test_a_changed_limit_waits_for_a_batch_that_has_the_figure(house: House) -> None:
     house.validate()
-    house.validate([event(20)])  # the first batch that is compared with one before
+    house.validate([event(20)])  # the first batch with an earlier batch to compare with
     change(house, "batch", "volume.ratio", min_value=0.5)
-    house.validate([event(20)], [item(9)])  # no new events, no ratio
+    house.validate([event(20)], [item(9)])  # no new events, so no ratio
     result = house.validate([event(21 + i) for i in range(4)])
     assert of_rule(house, "batch", "volume.ratio").min_value == 0.5
     assert any("volume.ratio: " in one and "at least 0.5" in one for one in result["warnings"])

@@ -1,4 +1,4 @@
-"""Great Expectations counts what the quarantine holds, rule by rule, over all rows."""
+"""For each rule, Great Expectations counts as many bad rows as the quarantine contains."""
 
 import json
 from collections import Counter
@@ -38,7 +38,7 @@ BAD_EVENTS = [
         {"event_timestamp": -9 * DAY},
         {"event_timestamp": 60_000 * DAY},
         {"event_timestamp": 90_000 * DAY},
-        {"event_timestamp": 5 * DAY},  # before the earliest that the test allows
+        {"event_timestamp": 5 * DAY},  # before the configured earliest time
         {"event_timestamp": 9 * DAY},
         start=170,
     ),
@@ -70,7 +70,7 @@ BAD_EVENTS = [
     event(260, event_id="e" * 600),
     event(261, event_id="x" * 513),
     *(event(300 + i, user_id="u3", event_timestamp=START) for i in range(12)),
-    # Both break two rules.
+    # Each of these events breaks two rules.
     event(400, event_type="stare", item_id="nowhere"),
     event(401, value=77.0, position=-2),
 ]
@@ -97,8 +97,10 @@ BAD_USERS = [
 
 
 def break_in_staging(house: House) -> None:
-    """Break what ingest itself keeps whole: values that it fills, categories that it reads as a
-    path only with a separator of its own, and users, which it makes of events.
+    """Change staged files so that they break rules which ingest never breaks.
+
+    Ingest fills missing event ids and availability, splits categories only at a separator, and
+    creates users from events.
     """
     folder = house.lake.incoming(house.batch_id)
     circle = "CASE WHEN item_id IN ('i50', 'i51') THEN ['a', 'b', 'a'] ELSE categories END"

@@ -1,4 +1,4 @@
-"""Which of Great Expectations' expectations the data source can judge."""
+"""Expectation types of Great Expectations that the DuckDB data source supports."""
 
 from typing import Any
 

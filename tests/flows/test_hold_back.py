@@ -1,4 +1,4 @@
-"""hold_back: a demo's newest events stay out of the lake until the replay sends them."""
+"""`hold_back`: the newest events of a demo stay out of the lake until the replay sends them."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ def ids(table) -> list[str]:
 def test_the_newest_share_of_the_target_events_is_held_back(house: House) -> None:
     views = [event(100 + i, event_type="view", event_timestamp=START + i * DAY) for i in (3, 17)]
     done = house.validate([*GOOD_EVENTS, *views], **DEMO)
-    # 20 ratings: the cut is at the 16th, and the view of that time or later goes with them.
+    # The cut is at the 16th of 20 ratings. Events of other types after it are held back too.
     assert (done["read"], done["accepted"], done["held_back"]) == (22, 16, 6)
     assert told(done)[0].endswith(" 0 applied + 6 held back")
     assert set(ids(house.lake.interactions())) == {*(f"e{i}" for i in range(15)), "e103"}
@@ -40,7 +40,7 @@ def test_later_batches_are_cut_at_the_same_time(house: House) -> None:
     assert "e50" in ids(house.lake.interactions())
     assert house.lake.manifest.latest is not None
     assert house.lake.manifest.latest < cut
-    # the file has grown and was read again as a whole: an event is held back once
+    # The grown file was read again from the start, but each event is held back only once.
     held = ids(held_back_events(house.settings, since=0))
     assert held == ["e15", "e16", "e17", "e18", "e19", "e51"]
     assert json.loads((house.settings.held_back / "cut.json").read_text())["cut"] == cut
@@ -61,7 +61,7 @@ def test_rows_that_break_a_rule_go_to_quarantine_and_are_not_held_back(house: Ho
     done = house.validate([*GOOD_EVENTS, *bad], **DEMO)
     assert (done["quarantined"], done["held_back"]) == (15, 5)
     assert set(house.reasons("interactions").values()) == set(broken)
-    # The cut is that of the good rows.
+    # Bad rows don't affect the cut.
     held = ids(held_back_events(house.settings, since=0))
     assert held == ["e15", "e16", "e17", "e18", "e19"]
 

@@ -1,6 +1,4 @@
-"""Ingest: a batch is staged whole; what the lake has already is left out; a bad source leaves
-nothing behind.
-"""
+"""Ingest: only new data are staged, and a bad source leaves no files behind."""
 
 import json
 from pathlib import Path
@@ -41,7 +39,7 @@ def config(path: Path, **more: Any) -> DataConfig:
 
 
 def ingest(path: Path, **more: Any) -> dict[str, Any]:
-    """The flow's own function: Prefect itself is part of the end-to-end test."""
+    """Stage a file without Prefect, which is part of the end-to-end test."""
     return stage(Settings(), config(path, **more))
 
 
@@ -54,9 +52,9 @@ def test_from_a_file_to_the_lake(home: Path, tmp_path: Path) -> None:
     source = tmp_path / "events.csv"
     source.write_text(HEADER + "".join(ROWS))
     result = ingest(source)
-    # 4 ratings and 3 likes are read; one rating and its like are there twice.
+    # 4 ratings and 3 likes are read. One rating occurs twice, and so does its like.
     assert (result["read"], result["items"], result["users"]) == (7, 0, 0)
-    json.dumps(result)  # flows return what Prefect and --json can show
+    json.dumps(result)  # Prefect and --json need serialisable results
     done = validate(result["batch_id"])
     assert (done["read"], done["accepted"], done["duplicates"]) == (7, 5, 2)
     assert (done["items"], done["users"]) == (2, 3)
@@ -72,7 +70,7 @@ def test_a_run_takes_only_what_is_new(home: Path, tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "1.csv").write_text(HEADER + "".join(ROWS))
     first = ingest(folder)
-    assert ingest(folder)["batch_id"] == first["batch_id"]  # staged twice is staged once
+    assert ingest(folder)["batch_id"] == first["batch_id"]  # staging is idempotent
     validate(first["batch_id"])
     before = Lake(Settings().lake).interactions()
 

@@ -1,4 +1,4 @@
-"""Figures over lists, by hand: slices, coverage with its interval, quality per user."""
+"""Metrics of recommendation lists, with expected values written as arithmetic."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from shortlist.features.searches import NO_SEARCHES
 
 
 class Tick:
-    """The part of a JudgedTick that slices read."""
+    """Stand-in for a JudgedTick, with only the fields that `slices_of` reads."""
 
     def __init__(self, seen, relevant):
         self.queries = Queries(
@@ -45,7 +45,7 @@ def test_quality_is_the_mean_per_user_and_then_over_users():
 
 
 def test_slices_split_requests_by_history_and_items_by_popularity():
-    counts = np.array([0, 1, 1, 1, 1, 9])  # item 5 is the head: the tail is 80% of five items
+    counts = np.array([0, 1, 1, 1, 1, 9])  # the tail is 80% of five items, so only item 5 is head
     ticks = [Tick(seen=[[], [1] * 3, [1] * 20], relevant=[[1, 5], [5], [2]])]
     of_slices = slices_of(ticks, counts)
     slices = {name: [w.tolist() for w in cut.relevant] for name, cut in of_slices.items()}
@@ -54,7 +54,7 @@ def test_slices_split_requests_by_history_and_items_by_popularity():
     assert slices["regular_users"] == [[], [], [2]]
     assert slices["tail_items"] == [[1], [], [2]]
     assert slices["head_items"] == [[5], [5], []]
-    # MRR is of the next set, in a slice as overall: items 1, 5 and 2
+    # Slices also select from the next sets (items 1, 5 and 2), which MRR uses.
     assert [w.tolist() for w in of_slices["new_users"].next_set] == [[1], [], []]
     assert [w.tolist() for w in of_slices["tail_items"].next_set] == [[1], [], [2]]
 

@@ -1,4 +1,4 @@
-"""Windows in which nothing can be judged: one sentence that names the window and what to change."""
+"""A window without a relevant item gives an error with the window and what to change."""
 
 import json
 import re
@@ -29,7 +29,7 @@ Event = tuple[str, str, int]
 
 
 def world_of(events: list[Event], *, off_the_shelf: frozenset[str] = frozenset()) -> World:
-    """Purchases (user, item, microseconds after START) and the items that are in them."""
+    """Return a run's data with these purchases (user, item, microseconds after START)."""
     n = len(events)
     time = np.array([START + after for _, _, after in events], dtype=np.int64)
     stamps = pa.array(time, pa.int64()).cast(TIMESTAMP)
@@ -80,7 +80,7 @@ def test_a_log_in_which_people_choose_new_things_can_be_judged() -> None:
     ("window", "first"), [("ranker_train", 70), ("validation", 80), ("test", 90)]
 )
 def test_repeats_only_in_one_window(window: str, first: int) -> None:
-    """Ten events of the window are bought again; all others are new."""
+    """All ten purchases in the window repeat an item; those outside are new."""
     events = list(NEW_ALL_ALONG)
     for place in range(first, first + 10):
         user, _, after = events[place]

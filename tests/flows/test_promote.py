@@ -1,4 +1,4 @@
-"""Promote: a release that fails a gate never serves, and the pointer keeps the loss budget."""
+"""Promote: a release that fails a gate is not promoted, and the pointer stores the loss budget."""
 
 import pytest
 
@@ -34,7 +34,8 @@ def test_the_budget_follows_promotions_and_a_rollback_restores_it(store):
     second = publish(store, about(mean=-0.006, compared_with=first))
     assert promote_flow.fn(second)["loss_budget"]["spent"] == pytest.approx(0.006)
 
-    third = publish(store, about(mean=-0.005, compared_with=second))  # 0.011 together
+    # 0.011 in total, over the budget of 0.01
+    third = publish(store, about(mean=-0.005, compared_with=second))
     result = promote_flow.fn(third)
     assert [g["name"] for g in result["gates"] if not g["passed"]] == ["loss budget"]
     assert result["loss_budget"]["spent"] == pytest.approx(0.006)

@@ -1,4 +1,4 @@
-"""Quarantined rows shown, corrected and restored, as its commands do it."""
+"""`shortlist quarantine`: list, show, correct and restore rows."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def take_in(config: RunConfig) -> dict[str, Any]:
 
 def test_from_quarantine_to_the_lake(folder: Path) -> None:
     result = take_in(run_config(folder))
-    # Nine lines and the likes of six good and two bad ratings are read.
+    # Nine lines are read, with the likes of six good and two bad ratings.
     assert (result["read"], result["accepted"], result["quarantined"]) == (17, 12, 5)
     rules = {(row["table"], row["rule"]): row["rows"] for row in listed()}
     assert rules == {
@@ -67,7 +67,7 @@ def test_from_quarantine_to_the_lake(folder: Path) -> None:
     with pytest.raises(WriteError, match=r"nosuch/x: No such file or directory; want a file path"):
         shown(batch, rule=None, limit=5, out=Path("/nosuch/x"))
 
-    # The catalogue learns of the item: its event finds its place, the others stay.
+    # The missing item is added to the catalogue: only its events are restored.
     (folder / "items.csv").write_text("id\ni0\ni1\ni2\ni9\n")
     assert take_in(run_config(folder))["read"] == 0
     done = restore(batch, run_config(folder))
@@ -77,11 +77,11 @@ def test_from_quarantine_to_the_lake(folder: Path) -> None:
     left = {row["rule"] for row in listed()}
     assert "item_id.known" not in left
 
-    # A wider range, and the torn line mended by hand.
+    # Restore with a wider range of ratings, and with the incomplete line corrected by hand.
     out = folder / "mended.jsonl"
     count = shown(batch, rule=None, limit=1, out=out)["rows"]["interactions"]
     lines = out.read_text().splitlines()
-    assert (count, len(lines)) == (3, 2)  # the rating and its like are one line
+    assert (count, len(lines)) == (3, 2)  # the like has no line, since it is derived from a rating
     torn = next(i for i, line in enumerate(lines) if line == "u9,i2")
     lines[torn] = "u9,i2,3,1700000052"
     out.write_text("\n".join(lines) + "\n")
@@ -99,9 +99,9 @@ def places(batch: str) -> list[tuple[str, int]]:
 
 
 def test_lines_are_the_file_s_also_after_a_restore(folder: Path) -> None:
-    """A like that ingest made of a rating is no line of the file."""
+    """Likes that ingest derives from ratings don't change the reported line numbers."""
     batch = take_in(run_config(folder))["batch_id"]
-    # Data rows 7 and 8 with their likes; the torn line is the file's tenth.
+    # Rows 7 and 8 with their likes, and the incomplete line, which is line 10 of the file.
     assert places(batch) == [("e.csv", n) for n in (7, 7, 8, 8, 10)]
     restore(batch, run_config(folder), rule="value.rating_range")
     restore(batch, run_config(folder))
@@ -150,7 +150,7 @@ def test_a_mended_file_that_cannot_be_used_is_refused(folder: Path) -> None:
 
 
 def test_a_text_with_a_line_separator_is_one_line(folder: Path) -> None:
-    """U+2028 and its like end a line for `str.splitlines`, not for JSON."""
+    """U+2028 and U+0085 are line ends for `str.splitlines`, but not in JSON Lines."""
     note = "a\u2028b\u0085c"
     row = {"user": "u1", "item": "i9", "stars": 3, "when": 1700000060, "note": note}
     (folder / "e.csv").unlink()

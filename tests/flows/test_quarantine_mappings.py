@@ -1,4 +1,4 @@
-"""`quarantine restore` reads each quarantined row by the mapping of the file that it came from."""
+"""`quarantine restore` reads each row with the column mapping of its original file."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def take_in(config: RunConfig, **data: Any) -> dict[str, Any]:
 
 
 def last_events() -> list[tuple[str, str, str, float, int]]:
-    """User, item, type, value, second of the lake's events about i9."""
+    """Return (user, item, type, value, second) of the lake's events of item i9."""
     rows = Lake(Settings().lake).interactions().to_pylist()
     return [
         (
@@ -96,12 +96,12 @@ def test_rows_of_two_files_find_their_place_by_their_own_mapping(folder: Path) -
     assert (done["accepted"], done["quarantined"]) == (2, 1)
     rating, order = ("u7", "i9", "rating", 4.0), ("u8", "i9", "purchase", 19.5)
     assert last_events() == [(*rating, WHEN + 50), (*order, WHEN + 60)]
-    # The row that stays is still the second file's, by its own mapping.
+    # The row that stays in quarantine keeps its file, line and mapping.
     left = pq.read_table(Settings().quarantine / batch / "interactions.parquet").to_pylist()
     assert [(Path(row["file"]).name, row["line"], row["user_id"]) for row in left] == [
         ("orders.csv", 8, "u9")
     ]
-    # Tables in another order, and their files gone, change nothing.
+    # Neither another order of tables in the config nor missing files have an effect.
     (folder / "ratings.csv").unlink()
     (folder / "orders.csv").unlink()
     assert config.data.files is not None
@@ -123,7 +123,7 @@ def test_a_mended_mapping_of_one_file_is_used_for_its_rows(folder: Path) -> None
 
 
 def test_posted_events_are_read_as_the_service_wrote_them(folder: Path) -> None:
-    """The run's configuration names its files; the refresh's batch came from the inbox."""
+    """Rows of a batch from the inbox are restored as posts, although the config maps files."""
     config = run_config(folder)
     take_in(config)
     settings = Settings()

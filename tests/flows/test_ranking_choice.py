@@ -1,4 +1,4 @@
-"""The choice of the chain on validation: what does not pay stays out, and the verdict says so."""
+"""Choice of sources and ranker on the validation window, and the reasons that are reported."""
 
 from dataclasses import replace
 
@@ -19,8 +19,9 @@ NAMES = ("strong", "useless", "recent_popularity")
 
 
 def valid_window() -> tuple[Assembled, np.ndarray]:
-    """20 requests of 4 candidates: only `strong` finds the relevant one, which the scores put
-    first.
+    """Return 20 requests with 4 candidates each, and their scores.
+
+    Only `strong` retrieves the relevant candidate, and it has the highest score.
     """
     requests = 20
     label = np.tile([1, 0, 0, 0], requests).astype(np.float32)
@@ -51,7 +52,7 @@ def test_a_source_whose_candidates_change_nothing_is_left_out():
     assert choice.candidate_sources == ("strong", "recent_popularity")
     assert choice.score_sources == ("strong", "recent_popularity")
     assert any(line.startswith("useless: out of the chain") for line in choice.verdict)
-    # without `strong` the relevant item is not found at all: nDCG 1 -> 0
+    # Without `strong`, the relevant item isn't retrieved, so nDCG drops from 1 to 0.
     assert choice.figures["worth"]["strong"] == 1.0
 
 
@@ -61,7 +62,7 @@ def test_scores_that_the_ranker_needs_stay_although_the_candidates_go():
 
     def probe_without(sources):
         asked.append(sources)
-        return -scores  # the relevant item comes last: nDCG 1 -> 1 / log2(5)
+        return -scores  # ranks the relevant item last, so nDCG drops from 1 to 1 / log2(5)
 
     usage = {"strong": 0.5, "useless": 0.3}
     choice = choose_sources(config(), valid, scores, usage, probe_without=probe_without)
@@ -94,8 +95,8 @@ def test_the_most_used_scores_return_first_while_leaving_them_out_costs():
 
 def test_a_source_that_alone_finds_what_is_relevant_stays_although_short_lists_do_not_show_it():
     valid, scores = valid_window()
-    # the third candidate, found by `useless` and the popular list, becomes relevant in two requests
-    # of 20, and nobody ranks it high: nDCG hardly knows, 2 of 22 relevant items would be lost
+    # The third candidate becomes relevant in two of 20 requests. Only `useless` retrieves it, and
+    # its score is low. Without it, nDCG hardly changes, but 2 of 22 relevant items would be lost.
     label = valid.data.label.copy()
     label[[2, 6]] = 1
     found_by = valid.found_by.copy()
@@ -115,8 +116,8 @@ def test_a_difference_within_noise_is_no_cost_and_one_beyond_it_is():
     dearer = rng.random(400)
     noise = rng.normal(0, 0.05, size=400)
     noise -= noise.mean()
-    assert not costs(users, dearer - 0.002 + noise, dearer)["costs"]  # +-0.005
-    assert costs(users, dearer - 0.002 + noise / 10, dearer)["costs"]  # +-0.0005
+    assert not costs(users, dearer - 0.002 + noise, dearer)["costs"]  # interval: +-0.005
+    assert costs(users, dearer - 0.002 + noise / 10, dearer)["costs"]  # interval: +-0.0005
     assert not costs(users, dearer + 0.002, dearer)["costs"]
 
 
@@ -148,7 +149,7 @@ def test_usage_is_the_share_of_gain_of_a_source_by_its_name():
 
 
 class Constant:
-    """A ranker that scores items by a table."""
+    """A ranker with a fixed score per item."""
 
     name = "constant"
 

@@ -1,4 +1,4 @@
-"""What a run fits on which events, through the real command line: trial, backtest and release."""
+"""Which models a run fits on which events, for trial, backtest and release."""
 
 import json
 import shutil

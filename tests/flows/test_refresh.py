@@ -1,4 +1,4 @@
-"""Refresh, and the retries of its steps, as real flows on a temporary Prefect server."""
+"""The flow `refresh` and the retries of its steps, on a temporary Prefect server."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ POSTED_AT = LAKE_START + 30 * DAY
 
 @pytest.fixture
 def home(house: House, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A home with a lake and features, in the environment; two events were posted since."""
+    """The home SHORTLIST_HOME: it has a lake, and two posted events in the inbox."""
     monkeypatch.setenv("SHORTLIST_HOME", str(house.settings.home))
     monkeypatch.setattr(ingest.stage_task, "retry_delay_seconds", 0)
     write_lake(house.settings.lake)

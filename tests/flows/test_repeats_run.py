@@ -1,4 +1,4 @@
-"""People who come back for the same thing: a café, from `shortlist init` to served lists."""
+"""Data with repeat purchases (a café), from `shortlist init` to served lists."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ START = 1_735_689_600  # 1 January 2025
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2,400 purchases of 6 drinks: each customer has a favourite and a second one."""
+    """A file of 2,400 purchases of 6 drinks; each customer mostly buys two of them."""
     folder = tmp_path_factory.mktemp("cafe")
     rng = np.random.default_rng(0)
     rows = []
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(folder: Path) -> Path:
-    """What `init` writes, with sources that take seconds."""
+    """The config that `init` writes, with faster sources."""
     told = shortlist(
         "init",
         str(folder / "purchases.csv"),
@@ -119,7 +119,7 @@ def test_after_some_days_is_a_mode_of_its_own(config: Path, folder: Path) -> Non
     assert done.returncode == 0, done.stderr[-5_000:]
     summary = json.loads(done.stdout)
     assert summary["promoted"]
-    # No list has what its user bought less than two days before.
+    # No list contains an item that its user bought less than two days before.
     events = Lake(home / "lake").interactions(event_types=("purchase",)).to_pylist()
     bought: dict[str, list] = {}
     for event in events:

@@ -1,5 +1,6 @@
-"""The order of a replay: no event is posted before a request that must not know of it, and each is
-posted once. Planned and carried out without a server.
+"""The order of requests and posts in a replay, without a server.
+
+Events are posted once, and never before a request of an earlier time or of the same time.
 """
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_no_look_ahead_no_lag_behind_the_user_and_nothing_lost(
 
 
 class Recorder:
-    """Stands where the HTTP client stands and keeps what was sent; shows i1 and i2 to everybody."""
+    """Stand-in for the HTTP client: records requests and posts; all responses show i1 and i2."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, int]] = []
@@ -116,7 +117,7 @@ class Recorder:
 
 
 def events_table(rows: list[tuple[str, str, int, str]]) -> pa.Table:
-    """(user_id, item_id, microseconds, event_id) -> INTERACTIONS."""
+    """Return INTERACTIONS for rows of (user_id, item_id, microseconds, event_id)."""
     values = {
         "user_id": [row[0] for row in rows],
         "item_id": [row[1] for row in rows],
@@ -138,7 +139,10 @@ def events_table(rows: list[tuple[str, str, int, str]]) -> pa.Table:
 
 @pytest.fixture
 def driven():
-    """Two requests of a and one of b, and five events, carried out against a Recorder."""
+    """A Recorder and the traffic after a replay of three requests and five events.
+
+    User `a` has two requests, `b` one and `c` none.
+    """
     pairs = [("a", T + 10), ("b", T + 12), ("a", T + 20)]
     rows = [
         ("a", "i2", T + 10, "e1"),
@@ -161,8 +165,8 @@ def test_events_keep_their_id_and_name_the_newest_list_that_showed_the_item(driv
         "e1": (f"a@{T + 10}", 2),
         "e2": (None, None),  # b was not shown i9
         "e3": (f"a@{T + 20}", 1),
-        "e4": (None, None),  # a day later: no longer because of that list
-        "e5": (None, None),  # c never asked
+        "e4": (None, None),  # a day later, so not attributed to the list
+        "e5": (None, None),  # c has no request
     }
     assert [event.event_timestamp for event in recorder.posted][:3] == [T + 10, T + 12, T + 20]
     assert {event.value for event in recorder.posted} == {4.0}

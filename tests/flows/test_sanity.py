@@ -1,4 +1,4 @@
-"""Figures that compare a refit with the backtest."""
+"""Figures of the sanity gate, which compare a refit with the backtest."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ TICK = JudgedTick(QUERIES, ITEMS, RELEVANT, RELEVANT, [""] * len(RELEVANT))
 
 
 def chain(*, scale: float = 1, shift: float = 0) -> Chain:
-    """EASE alone finds candidates and scores them; its scores may be moved."""
+    """Return a chain without ranker whose EASE scores are scaled and shifted."""
     fitted = fit_ease(EaseConfig(), DATA, VALIDATION, TrainingOptions())
     weights = fitted.weights * np.float32(scale)
     ease = Ease(weights, decay=fitted.decay, chosen=fitted.chosen)

@@ -1,4 +1,4 @@
-"""Monitoring and skew judge the releases that the serving log names, not the promoted one."""
+"""Monitoring and skew checks use the releases in the serving log, not the promoted release."""
 
 import json
 import shutil
@@ -83,7 +83,7 @@ def test_times_are_read_from_the_log(tmp_path):
 
 
 def test_the_newest_responses_of_each_release_are_compared(tmp_path):
-    log = [response(i, "busy", 100 - i) for i in range(5)]  # written out of order
+    log = [response(i, "busy", 100 - i) for i in range(5)]  # not in order of time
     log += [response(10, "tried", 1), response(11, "tried", 2, user_id="anonymous")]
     log += [response(12, "gone", 3), response(13, "busy", 200, items=[])]
     settings = Settings(home=tmp_path)

@@ -1,4 +1,4 @@
-"""A service that does not stop when it is asked to is stopped with everything that it started."""
+"""A service that ignores SIGTERM is killed together with its child processes."""
 
 import subprocess
 import sys

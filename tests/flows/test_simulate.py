@@ -1,4 +1,4 @@
-"""The closed loop: arms, exploration, features in memory, and resuming after an interruption."""
+"""The closed loop in process: arms, exploration, features in memory, resuming."""
 
 import json
 from dataclasses import replace
@@ -43,11 +43,11 @@ def lived(setting, tmp_path_factory) -> dict:
 
 def test_an_interrupted_loop_goes_on_to_the_same_result(setting, lived, tmp_path):
     first = ArmLoop(setting, CHAIN, tmp_path)
-    for day in range(8):  # stops within a learning period, after a finished day ...
+    for day in range(8):  # stop between two trainings, after a finished day ...
         log = first.run_day(day)
         log.save(tmp_path)
         first.logs.append(log)
-    first.run_day(8)  # ... and in the middle of one that is not written down
+    first.run_day(8)  # ... and after a day that isn't saved
     again = ArmLoop(setting, CHAIN, tmp_path)
     assert len(again.logs) == 8
     for one, other in zip(again.run(print), lived["chain"], strict=True):
@@ -84,7 +84,7 @@ def test_the_oracle_has_no_regret_and_the_others_have(setting, lived):
 
 
 def test_a_weeks_figures_are_of_the_arms_own_days(setting, lived):
-    """On its first days an arm is not judged by what the shop showed before it."""
+    """Figures of an arm exclude the days before its start, on which another policy filled pages."""
     logs, start = lived["popularity"], SCHEDULE.start
     arm = summarise(setting, {"popularity": logs})["arms"]["popularity"]
     days, there = arm["days"], setting.world.users_on(start)
@@ -151,7 +151,7 @@ def test_worth_is_the_sum_of_its_signals():
 
 
 def test_features_in_memory_are_those_of_the_lake(tmp_path):
-    """States of every user and item, as DuckDB counts them over the same events."""
+    """States in MemoryStore equal those that featurize builds from the same events."""
     from shortlist.feature_store import build_states
 
     world = open_world(SimulatedConfig(preset="tiny", days=9))

@@ -1,6 +1,6 @@
-"""The closed loop over HTTP: posted events and their order, the nightly ingestion, a dead service.
+"""The closed loop over HTTP: posted events and their order, the nightly ingest, a dead service.
 
-`shortlist simulate` runs the whole loop against a real service.
+A stand-in replaces the service here; `shortlist simulate` uses a real one.
 """
 
 import itertools
@@ -43,7 +43,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
 
 
 class Recorder:
-    """Stands where the HTTP client stands: shows the first items to everybody, keeps the posts."""
+    """Stand-in for the HTTP client: records posts; all responses show the first items."""
 
     def __init__(self, item_ids: list[str]):
         self.item_ids = item_ids
@@ -70,7 +70,7 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def told(setting) -> SimpleNamespace:
-    """Day 3 with a service that knows only the first 150 items."""
+    """The record of day 3, with a service whose release contains only the first 150 items."""
     state = State.fresh(setting.world, 0, setting.world.num_users)
     for day in range(3):
         simulate_day(setting.world, state, day)
@@ -245,7 +245,7 @@ def test_a_night_brings_posts_kept_events_and_arrivals_into_lake_and_features(
     assert latest_pack(settings.packs).as_of == world.midnight(4)
     caused = sum(len(part) for part in told.parts)
     assert lake.interactions().num_rows == before["accepted"] + caused
-    ingest_night(setting, settings, data, [], day=4)  # nothing kept, nothing posted, new items
+    ingest_night(setting, settings, data, [], day=4)  # only new items arrive
     assert lake.interactions().num_rows == before["accepted"] + caused
     assert lake.items().num_rows == world.items_on(5)
     assert latest_pack(settings.packs).as_of == world.midnight(5)

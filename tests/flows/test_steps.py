@@ -1,6 +1,4 @@
-"""The steps of a run one by one, and runs that were cut off: by the command line's functions, with
-real flows on a temporary Prefect server.
-"""
+"""The steps of a run as single commands, and resumed runs, on a temporary Prefect server."""
 
 import json
 from pathlib import Path
@@ -80,7 +78,7 @@ def test_the_steps_one_by_one_make_one_run_and_end_it(
     run = Run.open(settings, run_id)
     assert run.states(settings) == settings
 
-    # The run kept no result of ingest, validate and featurize, which aren't part of it.
+    # Ingest, validate and featurize ran before the run started, so it has no results of them.
     summary = call(settings, "run", "--resume", run_id, "--no-monitor")
     assert (summary["run_id"], summary["promoted"], summary["data"]) == (run_id, True, None)
     assert list(summary["seconds"]) == ["train", "evaluate", "package", "promote"]
@@ -89,7 +87,7 @@ def test_the_steps_one_by_one_make_one_run_and_end_it(
 def test_a_run_that_was_cut_off_before_it_was_frozen_is_resumed(
     config: Path, tmp_path: Path
 ) -> None:
-    """Its source comes late, and then has too few events for four windows."""
+    """A run is resumed after its source was missing, and then had too few events for a split."""
     settings = Settings(home=tmp_path / "home")
     log = config.with_name("interactions.csv")
     there = log.read_text().splitlines(keepends=True)
@@ -105,7 +103,7 @@ def test_a_run_that_was_cut_off_before_it_was_frozen_is_resumed(
         steps = Steps(Run.open(settings, run_id))
         assert list(steps.finished) == ["ingest", "validate", "featurize"]
 
-    # Killed after validate had published the batch: it is gone from incoming.
+    # As if killed right after validate published the batch, which is no longer staged then.
     (steps.run.steps / "validate.json").unlink()
     with pytest.raises(SplitError, match="is empty: 4 events"):
         call(settings, "run", "--resume", run_id, "--no-monitor")

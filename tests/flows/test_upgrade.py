@@ -1,4 +1,4 @@
-"""A home that an earlier version made is upgraded, and the service then answers everybody."""
+"""`shortlist upgrade` of a home of an earlier version; the service then answers all users."""
 
 import json
 import tarfile
@@ -42,7 +42,7 @@ def old(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """The run's TOML that made the archive, with its cheap sources."""
+    """The config with which the home in ARCHIVE was made."""
     folder = write_world(tmp_path / "world")
     path = folder / "tiny.toml"
     path.write_text(world_toml(folder, train=TRAIN, hold_back=False))
@@ -50,7 +50,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def answers(settings: Settings, *, clock: str = "replay") -> list:
-    """The service's answer to every user of the test world, and to an unknown user."""
+    """Return the service's recommendations for each user of the data set and an unknown user."""
     users = [*(f"u{number + 1}" for number in range(NUM_USERS)), "somebody new"]
     with (
         serving(settings.home, SHORTLIST_CLOCK=clock) as served,
@@ -61,7 +61,7 @@ def answers(settings: Settings, *, clock: str = "replay") -> list:
 
 @contextmanager
 def beating(settings: Settings, release_id: str) -> Iterator[None]:
-    """The heartbeat of a worker that serves the home."""
+    """Keep writing the heartbeat of a worker that serves this release."""
     heartbeat = Heartbeat(settings)
 
     def beat(over: threading.Event) -> None:
@@ -82,7 +82,8 @@ def upgrade(settings: Settings, config: Path) -> tuple[int, dict]:
 
 
 def test_a_home_of_an_earlier_version_is_upgraded_without_an_empty_answer(old, config):
-    # A service of that version has no heartbeat: it may run, and is not switched under its feet.
+    # A service of the earlier version writes no heartbeat, so one may be running. The first
+    # upgrade therefore only builds, and the second one switches.
     before = (old.features / "manifest.json").read_text()
     code, result = upgrade(old, config)
     assert (code, result["switched"]) == (1, False)
@@ -96,12 +97,15 @@ def test_a_home_of_an_earlier_version_is_upgraded_without_an_empty_answer(old, c
 
 
 def test_what_a_running_service_reads_stays_until_the_switch(old, config):
-    """On the wall clock, whose item features have an hourly tick."""
+    """While a service runs, an upgrade doesn't change the files that the service reads.
+
+    This home uses the wall clock, for which item features have an hourly tick.
+    """
     config.write_text(config.read_text().replace('clock = "replay"', 'clock = "wall"'))
     before = ReleaseStore(old.releases).open().release_id
     lines = sum(len(path.read_text().splitlines()) for path in old.events.rglob("*.jsonl"))
     assert lines > 0
-    # A service that runs is not switched under its feet: everything is built and waits.
+    # While a service runs, the upgrade builds everything but doesn't switch.
     with beating(old, before):
         code, result = upgrade(old, config)
     assert (code, result["switched"], result["trained"]) == (1, False, True)
@@ -126,7 +130,7 @@ def publish(store: ReleaseStore, name: str) -> str:
 
 @pytest.fixture
 def built(tmp_path: Path) -> tuple[Settings, Settings, str]:
-    """A home that serves a champion, and an upgrade of it that was built and not switched."""
+    """A home with a champion, the home of its built upgrade, and the id of the new release."""
     settings = Settings(home=tmp_path / "home")
     staged = Settings(home=settings.home / "upgrade")
     live, new = ReleaseStore(settings.releases), ReleaseStore(staged.releases)
@@ -145,7 +149,7 @@ def test_an_upgrade_carries_the_loss_budget(built) -> None:
     settings, staged, release_id = built
     take_release(settings, staged, release_id, spent=0.009)
     assert list(ReleaseStore(settings.releases).history().values()) == [0.002, 0.009]
-    take_release(settings, staged, release_id, spent=0.009)  # after a switch that was cut off
+    take_release(settings, staged, release_id, spent=0.009)  # again, as after an interrupted switch
     assert list(ReleaseStore(settings.releases).history().values()) == [0.002, 0.009]
 
 
@@ -161,4 +165,4 @@ def test_an_upgrade_is_not_switched_in_over_a_release_that_it_was_not_compared_w
     assert store.current_id() == nightly
     assert (staged.home / "features").is_dir()
     assert not (settings.home / "before-upgrade").exists()
-    assert not (staged.home / READY).exists()  # the next upgrade builds anew
+    assert not (staged.home / READY).exists()  # so the next upgrade rebuilds

@@ -1,4 +1,4 @@
-"""Real Great Expectations runs: what is bad goes to quarantine, what is too bad stops the batch."""
+"""Validation with Great Expectations: bad rows are quarantined, too many stop the batch."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_bad_events_are_quarantined_with_reason_and_original(house: House) -> No
         event(28, item_id="x" * 300),
         event(29, user_id="NaN"),
     ]
-    # A value beyond the range of ratings is right for another type.
+    # The range of ratings doesn't apply to other event types.
     fine = event(30, event_type="watch", value=3_600.0)
     result = house.validate([*GOOD_EVENTS, *bad, fine])
     assert (result["read"], result["accepted"], result["quarantined"]) == (31, 21, 10)
@@ -70,7 +70,7 @@ def test_bad_events_are_quarantined_with_reason_and_original(house: House) -> No
     text = page.read_text()
     assert "Failed" in text
     assert "value.rating_range: range of ratings: want 1 to 5" in text
-    assert ">11.0<" in text  # the values that were not expected are listed
+    assert ">11.0<" in text  # the page lists unexpected values
 
 
 def test_ids_that_stand_for_two_things_are_quarantined(house: House) -> None:
@@ -80,12 +80,12 @@ def test_ids_that_stand_for_two_things_are_quarantined(house: House) -> None:
     result = house.validate(events, [*GOOD_ITEMS, twice, item(0)], users)
     assert [row["title"] for row in house.quarantined("items")] == ["T4", "Another"]
     assert house.reasons("users") == {None: "user_id.required"}
-    # Which of two films i4 is, nobody knows: its four events cannot be used either.
+    # The id i4 stands for two different items, so its four events are quarantined too.
     gone = [row["event_id"] for row in house.quarantined("interactions")]
     assert sorted(gone) == ["e14", "e19", "e3", "e3", "e4", "e9"]
     assert (result["quarantined_items"], result["quarantined_users"]) == (2, 1)
     assert (result["read"], result["accepted"], result["quarantined"]) == (22, 15, 6)
-    assert result["duplicates"] == 1  # e1 came twice with the same content
+    assert result["duplicates"] == 1  # e1 occurs twice with the same content
     assert (result["items"], result["users"]) == (4, 5)
 
 
@@ -106,7 +106,7 @@ def test_over_budget_stops_and_the_lake_is_untouched(house: House) -> None:
         "e31": "value.rating_range",
     }
     assert house.files() == before
-    # With a budget it is accepted, and the quarantine is that of the last try.
+    # With a larger budget the batch is accepted, and its quarantine replaces that of the first try.
     result = house.validate(events)
     assert (result["accepted"], result["quarantined"]) == (9, 2)
 
@@ -131,7 +131,7 @@ def test_a_stale_batch_is_judged_by_the_newest_event_there_is(house: House) -> N
 def test_the_second_time_everything_is_a_duplicate(house: House) -> None:
     house.validate()
     before = house.lake.interactions(), house.lake.items(), house.lake.users()
-    result = house.validate([*GOOD_EVENTS, event(0)])  # the file has grown by a repetition
+    result = house.validate([*GOOD_EVENTS, event(0)])  # the file has one more, repeated row
     assert (result["read"], result["accepted"], result["duplicates"]) == (21, 0, 21)
     after = house.lake.interactions(), house.lake.items(), house.lake.users()
     assert all(a.equals(b) for a, b in zip(before, after, strict=True))

@@ -1,4 +1,4 @@
-"""What can be asked of validation: policies, changed rules, own expectations, corrections."""
+"""Options of validation: policies, changed rules, user-defined expectations, corrections."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ def test_corrections_deletions_and_exclusions_are_accounted_for(house: House) ->
     changes = [
         event(0, operation="delete"),
         event(1, operation="correct", value=5.0),
-        event(77, operation="delete"),  # there is no such event
+        event(77, operation="delete"),  # this event doesn't exist
         event(40, user_id="test-robot"),
         event(41),
         event(41),
@@ -147,7 +147,7 @@ def test_a_batch_that_is_not_there_is_named(house: House) -> None:
 
 
 def test_an_id_that_looks_like_a_date_is_judged_too(house: House) -> None:
-    # dateutil takes this one for a date and overflows; one in 2,500 batch ids is like it.
+    # dateutil parses this batch id as a date and overflows. That affects one in 2,500 batch ids.
     batch_id = "6449763540995043"
     staged = house.lake.incoming(house.stage())
     text = (staged / "batch.json").read_text().replace(house.batch_id, batch_id)
@@ -158,7 +158,7 @@ def test_an_id_that_looks_like_a_date_is_judged_too(house: House) -> None:
 
 
 def post(house: House, *events: dict[str, Any]) -> str:
-    """Stage events as the service wrote them; returns the batch's id."""
+    """Write events to the inbox as the service does and stage them; return the batch id."""
     house.settings.events.mkdir(parents=True)
     lines = [json.dumps(row | {"received_at": START + 400 * DAY}) + "\n" for row in events]
     (house.settings.events / "1998-07-12.jsonl").write_text("".join(lines))

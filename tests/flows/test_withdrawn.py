@@ -1,4 +1,4 @@
-"""Items that a newer catalogue lacks become unavailable."""
+"""Items that are missing in a newer, complete catalogue become unavailable."""
 
 from typing import Any
 
