@@ -1,4 +1,4 @@
-"""Fixtures: a small lake, featurized once for all feature-store tests, and a Redis server."""
+"""Fixtures: a small featurized lake, shared by the tests of the feature store, and Redis."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ EVENTS = [  # user, item, microseconds after START, value; sorted by time
     ("u4", "a", UNTIL - START, 1.0),  # not yet known to anyone
     ("u1", "e", UNTIL - START + 7, 1.0),
 ]
-KINDS = [  # user, item, microseconds after START, event type; not of the target
+KINDS = [  # user, item, microseconds after START, event type; no target events
     ("u1", "a", 5, "impression"),
     ("u1", "f", 5, "impression"),
     ("u1", "f", 9, "click"),
@@ -90,14 +90,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests that take `online_store` run against each store that is here."""
+    """Run tests with the argument `online_store` with each available online store."""
     if "online_store" in metafunc.fixturenames:
         metafunc.parametrize("online_store", ONLINE_STORES, indirect=True)
 
 
 @pytest.fixture
 def online_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """`sqlite`, or the URI of an empty Redis server that ends with the test."""
+    """The setting of an online store: `sqlite`, or the URI of an empty Redis server."""
     if request.param == "sqlite":
         yield "sqlite"
         return
@@ -109,7 +109,7 @@ def online_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def make_home(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[], tuple[Settings, dict[str, Any]]]:
-    """Makes a featurized home of its own for a test that writes."""
+    """A function that makes a new featurized home, for tests that write."""
 
     def make() -> tuple[Settings, dict[str, Any]]:
         settings = Settings(home=Path(tmp_path_factory.mktemp("home")))
@@ -126,5 +126,5 @@ def featurized(make_home: Callable[[], tuple[Settings, dict[str, Any]]]) -> tupl
 
 @pytest.fixture(scope="session")
 def home(featurized: tuple[Settings, dict]) -> Settings:
-    """Only to be read."""
+    """A featurized home that all tests share; they must not write into it."""
     return featurized[0]

@@ -1,4 +1,4 @@
-"""Random posted events, and what batch states say after them."""
+"""Random posted events, and the batch states built from them."""
 
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,9 @@ posted_events = st.lists(
         event_type=st.sampled_from(EVENT_TYPES + ("click", "purchase") * 5),
         day=st.sampled_from([0, 1, 1, 2, 12]),
         offset=st.sampled_from([0, 1, 2, 40 * 60_000_000, 5 * HOUR]),
-        # From a clock an hour ahead to a post that comes twenty days late.
+        # From a client's clock that is an hour ahead, to a post that arrives twenty days late.
         lag=st.sampled_from([-HOUR, 0, 0, 0, 1, HOUR, 2 * DAY, 7 * DAY + 1, 20 * DAY]),
-        # A clock that was never set, and a box that was long off.
+        # Client clocks that are years behind.
         age=st.sampled_from([*[0] * 7, 900, 9_900]),
         value=st.sampled_from([None, float("nan"), 0.0, 1.0, 4.5]),
         again=st.booleans(),
@@ -66,7 +66,7 @@ targets_here = st.sampled_from(
 
 
 def table_of(events: list[dict[str, Any]]) -> pa.Table:
-    """Posted events as the inbox brings them into the lake."""
+    """Return posted events as ingest of the inbox writes them to the lake."""
     n = len(events)
     columns = {name: [event[name] for event in events] for name in events[0] if name != "again"}
     columns["ingested_at"] = pa.array(columns.pop("received_at"), pa.int64()).cast(TIMESTAMP)
@@ -79,7 +79,7 @@ def table_of(events: list[dict[str, Any]]) -> pa.Table:
 
 
 def batch_rows(features: Path, moments: list[tuple[str, int]]) -> RequestRows:
-    """What the batch states say at each (user, moment)."""
+    """Return the batch states as of each (user, moment)."""
     columns: dict[str, list[Any]] = {}
     for view, names in COLUMNS.items():
         rows = asof(features, view, "user_id", moments)

@@ -1,4 +1,4 @@
-"""Random streams of events that arrive late, and the comparison of feature rows."""
+"""Random streams of events, some of which arrive late, and a comparison of feature rows."""
 
 from typing import Any
 
@@ -21,8 +21,10 @@ USERS_HERE = ["u0", "u1", "u2", "u3"]
 
 
 def arrivals(n: int, *, seed: int, start: int) -> list[tuple[FeatureEvent, int]]:
-    """(event, when it arrived), in order of arrival: a third arrive hours late, a third are not
-    ratings but in some event group, or searches.
+    """Return n random pairs (event, time of arrival), in order of arrival.
+
+    About 30% arrive up to six hours late. About 67% are target events; the others are searches or
+    belong to an event group.
     """
     rng = np.random.default_rng(seed)
     happened = np.sort(start + rng.integers(1, DAY, size=n))
@@ -54,7 +56,7 @@ def event_type(event: FeatureEvent) -> str:
 
 
 def as_posted(event: FeatureEvent, when: int, *, event_id: str) -> dict[str, Any]:
-    """The event as the service stores it, arrived at `when`."""
+    """Return the event as the service stores it, with `when` as its time of arrival."""
     return {
         "event_id": event_id,
         "user_id": event.user_id,
@@ -110,5 +112,5 @@ def assert_same(a: RequestRows, b: RequestRows) -> None:
     ):
         np.testing.assert_array_equal(mine, yours)
     for name in a.user:
-        # Batch sums leave out weights below 2^-64, 5e-20.
+        # The tolerance covers weights below 2^-64 (5e-20), which batch sums leave out.
         np.testing.assert_allclose(a.user[name], b.user[name], rtol=1e-9, atol=1e-18, err_msg=name)

@@ -55,6 +55,7 @@ def test_a_registry_of_another_release_is_said(make_home: MakeHome) -> None:
 
 
 def test_feast_says_no_to_unknown_features_and_nothing_of_unknown_users(home: Settings) -> None:
+    """Feast refuses unknown features, and returns null values for unknown users."""
     store = open_store(home)
     with pytest.raises(Exception, match="user_shoe_size"):
         store.get_online_features(["user_stats:user_shoe_size"], [{"user_id": "u1"}])

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def documented(name: str) -> list[str]:
-    """The arguments of the one documented line of this command."""
+    """Return the arguments of a Feast command from its line in docs/features.md."""
     lines = (ROOT / "docs" / "features.md").read_text(encoding="utf-8").splitlines()
     start = f"feast -c feature_repo {name}"
     (line,) = [line for line in lines if line.startswith(start)]
@@ -31,13 +31,13 @@ def documented(name: str) -> list[str]:
 
 
 def feast(arguments: list[str], clone: Path) -> str:
-    """Feast's command line in this process, where it is imported already."""
+    """Run a Feast command in this process, where Feast is already imported; return its output."""
     from feast.cli.cli import cli
 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SHORTLIST_HOME", raising=False)
         patch.chdir(clone)
-        # What Feast changes in a process of its own.
+        # Feast's CLI changes these, because it expects its own process. Restore them afterwards.
         patch.setattr(sys, "path", list(sys.path))
         patch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
         done = CliRunner().invoke(cli, arguments)
@@ -49,7 +49,7 @@ def feast(arguments: list[str], clone: Path) -> str:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, home: Settings) -> Path:
-    """Feast's folder alone, applied, and what a featurize of this clone would have written."""
+    """A copy of feature_repo/ after `feast apply`, with state files as featurize writes them."""
     folder = tmp_path_factory.mktemp("clone")
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "feature_repo", folder / "feature_repo", ignore=ignored)
@@ -70,7 +70,7 @@ def test_materialize_writes_all_there_is(clone: Path) -> None:
     feast(documented("materialize"), clone)
     store = FeatureStore(repo_path=str(clone / "feature_repo"))
     asked = ["user_stats:user_events", "user_history:history_items", "user_profile:attributes_json"]
-    # u4 has no event before the featurize: a profile stamped 1970, the oldest that there can be.
+    # u4 has no event before UNTIL, so its profile has the earliest possible stamp, 1970.
     answer = store.get_online_features(asked, [{"user_id": "u1"}, {"user_id": "u4"}]).to_dict()
     assert answer["user_events"] == [5, None]
     assert answer["history_items"] == [["b", "a", "c", "d"], None]
@@ -79,7 +79,7 @@ def test_materialize_writes_all_there_is(clone: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ui(clone: Path) -> Iterator[httpx.Client]:
-    """Feast's UI in a process of its own; a client once it answers."""
+    """Run Feast's UI as a process; yield an HTTP client once it responds."""
     port = free_port()
     program = Path(sys.executable).with_name("feast")
     environment = {k: v for k, v in os.environ.items() if k != "SHORTLIST_HOME"}

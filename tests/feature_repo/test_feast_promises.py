@@ -32,7 +32,7 @@ DASK = STOCK | {"offline_store": {"type": "dask"}}
 
 
 def write_row(path: Path, *, unit: str = "us", at: datetime = NOW, **columns: Any) -> None:
-    """x = 1 of u0, stamped an hour ago."""
+    """Write a row of user u0 with x = 1 and the stamp an hour before `at`."""
     row = {
         "user_id": ["u0"],
         "event_timestamp": pa.array([at - timedelta(hours=1)], pa.timestamp(unit, tz="UTC")),
@@ -57,7 +57,7 @@ def test_requests_of_equal_time_are_kept(tmp_path: Path) -> None:
     write_row(tmp_path / "rows.parquet")
     twice = [NOW, NOW, NOW, NOW + timedelta(seconds=1)]
     assert joined(make_store(tmp_path / "own", OWN), twice) == [1] * 4
-    # Feast's default offline store keeps one of each.
+    # Feast's default offline store drops requests of equal user and time.
     assert joined(make_store(tmp_path / "dask", DASK), twice) == [1] * 2
 
 
@@ -66,10 +66,10 @@ def test_what_was_not_known_yet_is_not_joined(tmp_path: Path) -> None:
     write_row(tmp_path / "rows.parquet", created_at=late)
     for tag, stores in (("duckdb", STOCK), ("dask", DASK)):
         store = make_store(tmp_path / tag, stores, created="created_at")
-        # To Feast a creation time breaks ties only: a row made in an hour is joined now.
+        # Feast uses the creation time only to break ties, so it joins rows created in the future.
         assert joined(store, [NOW]) == [1]
 
-    # Here the moment of becoming known is the stamp: an event that arrived two hours late.
+    # In Shortlist, the stamp is the time at which an event is known: here two hours late.
     settings = Settings(home=tmp_path / "home")
     rated = [FeatureEvent("u0", item, START + HOUR, 4.0, type_code=CODES[0]) for item in "ab"]
     publish(settings, "day", [(rated[0], START + HOUR), (rated[1], START + 3 * HOUR)])
@@ -108,7 +108,7 @@ def test_a_described_field_of_an_on_demand_view_is_refused(home: Settings) -> No
     view.features[0].description = "hour of the day"
     with pytest.raises(SpecifiedFeaturesNotPresentError, match="hour_sin"):
         view.infer_features()
-    assert view.description  # so this says it
+    assert view.description  # the view's description describes its fields instead
 
 
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")

@@ -1,4 +1,4 @@
-"""End to end with the real Feast: point-in-time joins, online reads, posted events and packs."""
+"""The feature store with Feast: point-in-time joins, online reads, posted events and packs."""
 
 import shutil
 import sqlite3
@@ -69,7 +69,7 @@ def assert_equal(a: RequestRows, b: RequestRows) -> None:
 
 def test_featurize_says_what_it_made(featurized: tuple[Settings, dict[str, Any]]) -> None:
     settings, result = featurized
-    assert result["rows"]["user_stats"] == 8  # nine events, two of them at the same moment
+    assert result["rows"]["user_stats"] == 8  # nine events, two of which have the same time
     assert result["rows"]["user_history"] == 9
     assert result["rows"]["user_profile"] == 4
     assert set(result["seconds"]) == {"states", "apply", "materialize", "pack"}
@@ -78,7 +78,7 @@ def test_featurize_says_what_it_made(featurized: tuple[Settings, dict[str, Any]]
 
 
 def test_the_offline_reader_sees_only_the_past(home: Settings) -> None:
-    # The same request twice, a request at the very time of two events, and one a microsecond after.
+    # One request occurs twice. Another has the time of two events, and one is a microsecond later.
     at = np.array([START + 1, START, START + DAY + 1, START + 1, START + DAY])
     rows = OfflineReader(home).read(["u1"] * 5, ["web|unknown|00"] * 5, at)
     assert rows.history_items == [["a", "b"], [], ["b", "a"], ["a", "b"], ["a", "b"]]
@@ -92,7 +92,7 @@ def test_the_offline_reader_sees_only_the_past(home: Settings) -> None:
     half_day_ago = 2.0 ** (-DAY / HALF_LIFE)
     assert rows.user["user_decayed"] == pytest.approx([2, 0, 1 + 2 * half_day_ago, 2, 2])
     assert rows.attributes == [{"group": "g1"}] * 5
-    assert rows.context["context_events"].tolist() == [0, 0, 3, 0, 3]  # as of 00:00 of the day
+    assert rows.context["context_events"].tolist() == [0, 0, 3, 0, 3]  # as of the last midnight
     np.testing.assert_allclose(rows.context["hour_sin"], time_features(at)["hour_sin"], atol=1e-12)
 
 
@@ -128,7 +128,7 @@ def test_online_histories_are_cut_strictly_before_the_request(home: Settings) ->
     rows = OnlineReader(home).read(
         ["u1", "u1", "u1"], [""] * 3, np.array([START, START + 1, START + DAY + 6])
     )
-    # The row is of a later moment: it holds `a` at an event that the second request doesn't know.
+    # The stored row contains a later event of `a`, so the second request doesn't see `a`.
     assert rows.history_items == [[], ["b"], ["b", "a", "c"]]
     assert [len(times) for times in rows.history_times] == [0, 1, 3]
 
@@ -144,7 +144,7 @@ def test_asof_joins_answer_as_feasts_own(home: Settings) -> None:
         }
     )
     store = open_store(home)
-    names = ("user_stats", "user_profile", "context_trend")  # Feast's own store knows no lists
+    names = ("user_stats", "user_profile", "context_trend")  # Feast's store supports no event views
     views = [store.get_feature_view(name) for name in names]
     refs = [f"{view.name}:{field.name}" for view in views for field in view.features]
     answers = []
@@ -171,7 +171,8 @@ def test_the_newest_rows_kept_apart_answer_as_all_rows_do(make_home: MakeHome) -
         for name, key in views.items():
             view = store.get_feature_view(name)
             keys = sorted(set(pq.read_table(settings.features / name)[key].to_pylist()))
-            for moment in (UNTIL, UNTIL - DAY // 4, START + 2 * DAY):  # the last: rows are newer
+            # At the last, newer rows exist
+            for moment in (UNTIL, UNTIL - DAY // 4, START + 2 * DAY):
                 at = pd.Timestamp(moment, unit="us", tz="UTC")
                 asked = pd.DataFrame({key: [*keys, "nobody"], "event_timestamp": at})
                 refs = [f"{name}:{field.name}" for field in view.features]
@@ -218,7 +219,7 @@ def test_packs_hold_the_states_of_their_tick(home: Settings) -> None:
     assert second["item_last_time"].tolist() == [0, 0, 0, START + 2 * DAY - 1, START + DAY]
     assert third["item_events"].tolist() == [0, 0, 1, 2, 3]
     assert third["item_day_counts"][4].tolist() == [0] * 27 + [2, 1, 0]
-    # By kind of event: f was shown twice and clicked, later hidden, never rated.
+    # Counts by event group: f was shown twice and clicked, later hidden, never rated.
     assert first["item_kind_counts"].tolist() == [
         [0] * 5,
         [1, 1, 0, 0, 0],
@@ -233,7 +234,7 @@ def test_packs_hold_the_states_of_their_tick(home: Settings) -> None:
         want += [gone[0] + gone[1], gone[2], 0, 0, 1]
     np.testing.assert_allclose(third["item_kind_decayed"][1], want, rtol=1e-12)
     newest = read_pack(home, UNTIL)
-    published = latest_pack(home.packs)  # with the catalogue, which is part of its id
+    published = latest_pack(home.packs)  # has another id, because it contains the catalogue
     assert newest.pack_id == packs[ticks[-1]].pack_id == replace(published, items=None).pack_id
     assert published.pack_id != newest.pack_id
     for name in PACK_STATE:
@@ -285,9 +286,10 @@ def test_a_posted_event_changes_the_next_read(make_home: MakeHome) -> None:
     assert len(posted("p1", "u4", "a", UNTIL, "rating", value=1.0)) == 1
     assert len(posted("p2", "u1", "e", UNTIL + 7, "rating", value=1.0)) == 1
     assert len(posted("p3", "u4", "a", UNTIL, "view")) == 1
-    assert len(posted("p4", "u4", "a", UNTIL, "survey")) == 1  # changes no state
+    assert len(posted("p4", "u4", "a", UNTIL, "survey")) == 1  # affects no state
     assert len(posted("p5", "u4", "a", UNTIL, "search", query="a")) == 1
-    assert len(posted("p6", "u4", "a", UNTIL, "search", query="")) == 1  # nor does this
+    # An empty query affects no state either
+    assert len(posted("p6", "u4", "a", UNTIL, "search", query="")) == 1
     assert posted("p1", "u4", "a", UNTIL, "rating", value=1.0) == []  # a repeated post
     pushed = read()
     assert before.history_items == [[], ["b", "a", "c", "d"]]
@@ -301,12 +303,12 @@ def test_a_posted_event_changes_the_next_read(make_home: MakeHome) -> None:
     assert pushed.user_as_of.tolist() == [UNTIL, UNTIL + 7]
     assert pushed.attributes == before.attributes
 
-    # A request from before the events does not know them yet.
+    # A request at an earlier time doesn't see the events.
     earlier = reader.read(["u4"], [""], np.array([UNTIL]))
     assert (earlier.history_items, earlier.user["user_events"].tolist()) == ([[]], [0])
 
-    # The lake holds the same four events: batch states that know them say exactly the same, and
-    # the tail is dropped. A post repeated after that still counts once.
+    # The lake contains the same four events. After featurize, the base rows give the same values,
+    # and the tail is empty. A repeated post still counts once.
     featurize(settings, ("rating",), until=UNTIL + DAY // 2)
     assert tail.read(["u4", "u1"]) == {}
     assert_equal(read(), pushed)
@@ -323,7 +325,7 @@ def test_a_posted_event_changes_the_next_read(make_home: MakeHome) -> None:
 
 
 def test_states_built_without_an_event_of_the_tail_leave_it_there(make_home: MakeHome) -> None:
-    """The lake does not have the event yet: a featurize up to before it keeps it in the tail."""
+    """Featurize keeps events in the tail that are later than its `until`."""
     settings, _ = make_home()
     reader, tail = OnlineReader(settings), Tail.of(settings)
     event = {"event_id": "p1", "user_id": "u1", "item_id": "z", "event_type": "rating"}

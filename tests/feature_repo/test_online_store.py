@@ -1,4 +1,4 @@
-"""The SQLite online store returns the same values as Feast's store and applies the TTL online."""
+"""Shortlist's SQLite online store: equal to Feast's store, except that a TTL also holds online."""
 
 import contextlib
 import math
@@ -76,7 +76,7 @@ def rows_to_push() -> list[Any]:
 
 
 def plain(answer: list[Any]) -> list[Any]:
-    """Comparable: NaN equals NaN, and a null value is no value."""
+    """Convert rows to strings, so that NaN equals NaN."""
     return [(stamp, values and {k: str(v) for k, v in values.items()}) for stamp, values in answer]
 
 
@@ -90,7 +90,7 @@ def test_pushed_rows_come_back_as_from_feasts_own_store(tmp_path: Path) -> None:
         store = make_store(tmp_path / tag, stores)
         view, online = store.get_feature_view("all"), kind()
         online.online_write_batch(store.config, view, rows_to_push(), None)
-        online.online_write_batch(store.config, view, rows_to_push()[:2], None)  # again: replaced
+        online.online_write_batch(store.config, view, rows_to_push()[:2], None)  # replaces the rows
         answers.append(plain(online.online_read(store.config, view, keys)))
     assert answers[0] == answers[1]
     assert answers[0][2] == (None, None)
@@ -133,11 +133,12 @@ def test_a_materialize_writes_what_feasts_own_engine_writes(tmp_path: Path) -> N
         with quiet():
             store.materialize(NOW - timedelta(hours=3, minutes=30), NOW)
         answers.append(store.get_online_features(names, users).to_dict())
-    # Feast's engine goes through pandas and loses the difference between NaN and nothing.
+    # Feast's engine uses pandas, which doesn't distinguish NaN from null.
     assert (math.isnan(answers[0]["f64"][2]), answers[1]["f64"][2]) == (True, None)
     answers[1]["f64"][2] = float("nan")
     assert repr(answers[0]) == repr(answers[1])
-    assert answers[0]["text"] == [None, "x", "", "ünï\n'\"", None, None]  # u4 came before
+    # U4 is before the interval
+    assert answers[0]["text"] == [None, "x", "", "ünï\n'\"", None, None]
 
 
 @pytest.mark.parametrize("hours", [23, 24, 25])
@@ -154,7 +155,7 @@ def test_ttl_is_the_same_offline_and_online(tmp_path: Path, hours: int) -> None:
         found[tag] = (table.column("i64").to_pylist(), online["i64"])
     alive = [2**62] if hours <= 24 else [None]
     assert found["own"] == (alive, alive)
-    # What Feast promises it keeps offline only: its own store serves what has expired.
+    # Feast applies a TTL only offline; its online store returns expired values.
     assert found["stock"] == (alive, [2**62])
 
 
@@ -167,7 +168,7 @@ def test_apply_makes_a_table_anew_when_its_columns_change(tmp_path: Path) -> Non
     assert online.is_marked(store.config, ["all"])
     assert len(online.keys(store.config, view)) == 1
     online.update(store.config, [], [view], [], [], False)
-    assert len(online.keys(store.config, view)) == 1  # as before: kept
+    assert len(online.keys(store.config, view)) == 1  # same columns, so rows are kept
     view.features = view.features[1:]
     online.update(store.config, [], [view], [], [], False)
     assert online.keys(store.config, view) == []
@@ -202,9 +203,10 @@ def test_threads_read_and_push_at_once(tmp_path: Path) -> None:
 
 
 class Batches:
-    """A clock that advances by sleeping only, beside a materialize that writes batches.
+    """Stand-in for the module `time`, with a simulated materialize that writes batches.
 
-    Each batch holds the lock of the database for 30 ms. Between two batches it is free for 1 ms.
+    Time advances only by `sleep`. Each batch holds the lock of the database for 30 ms. The lock is
+    free for 1 ms between two batches.
     """
 
     HELD, FREE = 0.030, 0.001
@@ -227,7 +229,7 @@ class Batches:
 def test_a_push_takes_the_first_gap_between_the_batches_of_a_materialize(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: float
 ) -> None:
-    """SQLite's own way of waiting tries after 1, 3, 8, 18, 33, 53 ms: it misses gap after gap."""
+    """SQLite's busy handler would try after 1, 3, 8, 18, 33 and 53 ms, and miss these gaps."""
     path = tmp_path / "online.db"
     with (
         contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer,

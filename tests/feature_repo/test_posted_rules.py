@@ -53,7 +53,7 @@ def data_config(targets: tuple[str, ...], **rules: Any) -> DataConfig:
 
 
 def take_in(home: Settings, data: DataConfig) -> None:
-    """The inbox becomes part of the lake, as a refresh does it with good rows."""
+    """Stage the inbox and publish its rows in the lake, as a refresh does with valid rows."""
     batch = stage_source(data, home, now=END)
     folder, _ = open_staged(home.lake, batch.batch_id)
     with duckdb.connect() as connection:
@@ -66,7 +66,7 @@ def take_in(home: Settings, data: DataConfig) -> None:
 
 
 def lines_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Events as the service writes them, in the order of arrival."""
+    """Return events as the service stores them, in the order of arrival."""
     events = sorted(events, key=lambda event: event["received_at"])
     return [
         {
@@ -90,7 +90,7 @@ def lines_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_the_tail_counts_what_the_lake_will_hold(
     events, targets, low_rating, like_threshold, exclude, cut
 ) -> None:
-    # One event that counts in any case.
+    # Add one event that counts with any rules.
     events = [*events, events[0] | {"event_type": targets[-1], "user_id": "u", "value": 2.0}]
     events[-1] |= {"query": None, "event_timestamp": START, "received_at": START, "item_id": "i002"}
     data = data_config(
@@ -137,7 +137,7 @@ def test_the_tail_counts_what_the_lake_will_hold(
 
 
 def assert_skew_reads_the_same(home: Settings, data: DataConfig) -> None:
-    """Posted events that aren't in the lake yet, as `skew` reads them."""
+    """The inbox, as the skew check reads it, has the same events as the lake after ingest."""
     read = load_posted_events(home, now=END, lists=data.lists).interactions
     held = Lake(home.lake).interactions()
     names = ["event_id", "event_type", "user_id"]
@@ -168,7 +168,7 @@ def test_nothing_changes_for_a_user_when_the_refresh_comes(tmp_path: Path) -> No
     ]
     log = EventLog(home.events, excluded=excluded_by(home))
     assert log.append(lines) == lines
-    assert log.append(lines) == []  # what is excluded is remembered as well
+    assert log.append(lines) == []  # ids of excluded events are remembered too
     log.close()
 
     def rows():

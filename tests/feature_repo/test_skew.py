@@ -1,4 +1,4 @@
-"""The skew check: correct features are equal to the bit; each injected fault is found and named."""
+"""The skew check: correct features match bit for bit; each injected fault is found and named."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -43,7 +43,7 @@ Change = Callable[[RequestRows], RequestRows]
 
 
 class Faulty:
-    """A reader with a fault behind it."""
+    """A reader that changes the rows of another reader, to inject a fault."""
 
     def __init__(self, reader: FeatureReader, change: Change):
         self.reader, self.change = reader, change
@@ -75,10 +75,11 @@ def verdict(
     items: pa.Table | None = None,
     published: bool = True,
 ) -> dict[str, Any]:
-    """Serve every user with `reader`, log it, and judge the log against `home`'s lake.
+    """Compute features of every user with `reader`, and check them against `home`'s lake.
 
     Args:
-        items: the catalogue that is served, if it isn't the release's; `published` with the pack.
+        items: the catalogue that is served, if it isn't the release's.
+        published: whether `items` is stored with the pack, so that the check can use it.
     """
     release = Catalogue.from_items(Lake(home.lake).items())
     catalogue = release if items is None else release.with_current(items)
@@ -222,14 +223,14 @@ def test_a_fault_is_caught_and_named(
 
 @pytest.fixture
 def behind(make_home: Callable[[], tuple[Settings, dict]]) -> Settings:
-    """Served from what was known two days before the request; nothing was pushed since."""
+    """A home last featurized two days before the requests, with no events in the tail."""
     settings, _ = make_home()
     featurize(settings, ("rating",), until=BEHIND)
     return settings
 
 
 def push_since(behind: Settings, *, without: Collection[str] = ()) -> None:
-    """Push the lake's events from BEHIND to UNTIL, all but those of some types."""
+    """Post the lake's events from BEHIND to UNTIL, except those of the types in `without`."""
     rows = Lake(behind.lake).interactions(since=BEHIND, until=UNTIL)
     times = microseconds(rows.column("event_timestamp")).to_pylist()
     posted = [
@@ -246,7 +247,7 @@ def push_since(behind: Settings, *, without: Collection[str] = ()) -> None:
     ("not_pushed", "view", "share"),
     [
         (["rating"], "user_stats", 0.75),  # u1, u2, u3
-        (GROUP_OF, "user_kinds", 0.5),  # u2 hid, u3 bought
+        (GROUP_OF, "user_kinds", 0.5),  # u2 (hide) and u3 (purchase)
         (["search"], "user_searches", 0.5),  # u1 and u2
     ],
 )
@@ -258,7 +259,7 @@ def test_the_user_view_that_was_not_pushed_is_named(
         home, OnlineReader(behind), pack=latest_pack(behind.packs), limits=TWO_DAYS_ALLOWED
     )
     assert report["views"] == [view]
-    (reason,) = report["reasons"]  # as of what was served nothing differs
+    (reason,) = report["reasons"]  # values are right as of the logged state, so only staleness
     assert f"view {view} is stale in {share:.1%} of the requests" in reason
     assert report["staleness"][view]["unreachable"] == 0
 
@@ -274,7 +275,10 @@ def test_how_far_a_user_view_was_behind(home: Settings, behind: Settings) -> Non
 def test_states_of_midnights_are_stale_by_the_midnights_they_miss(
     home: Settings, behind: Settings
 ) -> None:
-    """Everything was pushed, but featurize last ran two days ago."""
+    """Staleness of item and context states is counted in ticks since the last featurize.
+
+    All events were posted, but featurize last ran two days before.
+    """
     push_since(behind)
     old = latest_pack(behind.packs)
     assert (UNTIL - old.as_of) / DAY == 2.25
@@ -286,14 +290,14 @@ def test_states_of_midnights_are_stale_by_the_midnights_they_miss(
     assert "view item_state (the feature pack) is stale in 100.0% of the requests" in item
     assert "up to 2 days behind the newest tick (at most 1)" in item
     assert verdict(home, OnlineReader(behind), pack=old, limits=TWO_DAYS_ALLOWED)["passed"]
-    # A replay takes a whole window through one pack: how old it is is said, not judged.
+    # A replay sends days of requests with one pack, so the age of a pack is only reported then.
     replayed = verdict(home, OnlineReader(behind), pack=old, clock="replay")
     assert replayed["passed"]
     assert replayed["staleness"]["item_state"]["max_seconds"] == 2 * 86_400
 
 
 def test_contexts_newer_than_the_pack_are_no_skew(home: Settings) -> None:
-    """Featurize brings the contexts online before it publishes the pack."""
+    """Featurize writes contexts to the online store before it publishes the pack."""
     tick = START + 2 * DAY
     before = read_pack_history(home, [tick])[tick]
     report = verdict(home, OnlineReader(home), pack=before)

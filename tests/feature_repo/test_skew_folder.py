@@ -47,13 +47,13 @@ def test_checks_do_not_disturb_each_other_and_leave_nothing(
             assert events_of(second) == events_of(first) == [5.0, 3.0]
         assert events_of(first) == [5.0, 3.0]
         nothing = lake.interactions().slice(0, 0)
-        for number in range(4):  # commits remove snapshots that nobody reads
+        for number in range(4):  # commits remove snapshots without a lease
             lake.publish(f"later{number}", nothing, lake.items(), lake.users())
         assert snapshot != lake.folder
         assert snapshot is not None
         assert snapshot.is_dir()
     assert list((home.home / "skew").iterdir()) == []
-    assert lease_holders(home.lake) == {"a-run"}  # which can be resumed
+    assert lease_holders(home.lake) == {"a-run"}  # a run keeps its lease, since it can be resumed
 
 
 def test_without_features_there_is_nothing_to_recompute(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Skew of responses made during a refresh, whose base rows lack what the refresh adds."""
+"""Skew of responses during a refresh, whose base rows lack the events that the refresh adds."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from shortlist.ticks import DAILY
 from tests.feature_repo.posted import ITEMS_HERE, PEOPLE, START, batch_rows
 
 CUT = START + 3 * HOUR
-"""`until` of the refresh that brings the impressions."""
+"""`until` of the refresh that ingests the impressions."""
 BEFORE, DURING, AFTER = CUT - 1, CUT + 100, CUT + 200
 EVENTS = [  # item, event type, time, arrival, source
     ("i001", "rating", START, START, "service:1.jsonl"),
@@ -64,7 +64,11 @@ def lake_states(files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def served(base: States, at: int, *, tail: list[int]) -> tuple[RequestRows, dict[str, int]]:
-    """What the service reads at `at`: base rows, and the events of these numbers in the tail."""
+    """Return the state that the service reads at `at`, and the stamps of its base rows.
+
+    Args:
+        tail: indices in EVENTS of the events in the tail.
+    """
     stamps = {"user_stats": START + 1, "user_kinds": START + 2}
     if base.read(["u"], [""], np.array([at])).user["user_kind_counts"][0].sum() > 1:
         stamps["user_kinds"] = CUT
@@ -84,7 +88,7 @@ def served(base: States, at: int, *, tail: list[int]) -> tuple[RequestRows, dict
 def judged(
     rows: RequestRows, stamps: dict[str, int], states: States, files: list[Path]
 ) -> tuple[RequestRows, Lag]:
-    """The recomputation of an answer, and how far its `user_kinds` were behind."""
+    """Recompute the state of a response; return it and the lag of its `user_kinds`."""
     logged = Logged(
         **{"request_id": "r", "user_id": "u", "context_id": "", "clock": "wall"},
         **{"pack_as_of": 0, "item_ids": [], "features": np.zeros((0, 0))},
@@ -110,7 +114,7 @@ def test_an_answer_during_a_refresh_is_what_its_base_row_and_the_tail_give(
     assert (lag.seconds.tolist(), lag.unreachable) == ([0.0], 0)
     for name in ("user_kind_counts", "user_kind_decayed", "user_events"):
         np.testing.assert_array_equal(found.user[name], rows.user[name], err_msg=name)
-    # A line of before has no stamps: nobody can know that the refresh hadn't ended.
+    # Logs of older versions have no stamps, so the check can't see that the refresh was running.
     found, lag = judged(rows, {}, lake_states, files)
     assert found.user["user_kind_counts"][0].sum() > 1 + len(tail) or lag.seconds[0] > 0
 

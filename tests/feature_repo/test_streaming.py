@@ -1,4 +1,4 @@
-"""States updated event by event are equal to batch states, with SQLite and with a real Redis."""
+"""States updated event by event equal batch states, with SQLite and with a Redis server."""
 
 from pathlib import Path
 
@@ -40,9 +40,9 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
     for number, (event, when) in enumerate(day):
         ratings, others = counts(when + 1)
         assert len(tail.insert([as_posted(event, when, event_id=f"day-{number}")])) == 1
-        # the very next request
+        # The next request sees the event.
         assert counts(when + 1) == (ratings + event.target, others + (not event.target))
-        if number == 30:  # what was arrived by then, as the lake would have joined it then
+        if number == 30:  # compared below with the point-in-time join at this time
             middle = read(when + 1)
     night = START + 4 * DAY
     streamed = read(night)
@@ -50,7 +50,7 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
     result = featurize(settings, TARGETS, until=night)
     rated = sum(event.target for event, _ in day)
     assert 30 < rated < 50
-    assert result["rows"]["user_stats"] <= rated  # a part more, not everything
+    assert result["rows"]["user_stats"] <= rated  # one more part, without a rebuild
     searched = sum(event.query is not None for event, _ in day)
     assert 5 < searched < 60 - rated
     assert result["rows"]["user_searches"] <= searched
@@ -59,7 +59,7 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
     assert_same(read(night), streamed)
     offline = OfflineReader(settings)
     assert_same(offline.read(users, contexts, np.full(5, night)), streamed)
-    # In the middle of the day training sees what was served then: not what arrived later.
+    # For a time in the middle of the day, training sees what was served then.
     assert_same(offline.read(users, contexts, np.full(5, day[30][1] + 1)), middle)
     assert sum(counts(night)) == 100
     assert {*np.concatenate(streamed.history_types).tolist()} == {*CODES}

@@ -1,4 +1,4 @@
-"""Base rows plus tail: no event is lost or counted twice under concurrent posts and refreshes."""
+"""Base rows and tail: concurrent posts and refreshes lose no event and count none twice."""
 
 import multiprocessing
 import threading
@@ -65,7 +65,7 @@ def test_an_event_that_reached_only_the_inbox_is_inserted_at_the_next_start(tmp_
     event = RATED | {"event_timestamp": START + 5}
     log.append([event | {"received_at": START + 6}])
     lost = Tail(tmp_path)
-    lost._connection().execute("DELETE FROM tail")  # the process died before the insert
+    lost._connection().execute("DELETE FROM tail")  # as if the process died before the insert
     assert lost.read(["u1"]) == {}
     log.close()
     EventLog(tmp_path, now=lambda: START + 10).close()
@@ -74,7 +74,10 @@ def test_an_event_that_reached_only_the_inbox_is_inserted_at_the_next_start(tmp_
 
 
 def test_lines_stamped_by_another_clock_are_remembered_and_not_folded(tmp_path: Path) -> None:
-    """Homes of before the clock was kept stamped replayed events with the wall's time."""
+    """Lines with a `received_at` beyond the current time are known, but not used in states.
+
+    Older versions stamped replayed events with the time of the machine.
+    """
     log = EventLog(tmp_path)
     event = RATED | {"event_timestamp": START + 5}
     log.append([event | {"received_at": START + 10**15}])
@@ -87,7 +90,7 @@ def test_lines_stamped_by_another_clock_are_remembered_and_not_folded(tmp_path: 
 
 
 def test_reads_during_a_featurize_neither_lose_nor_double_an_event(tmp_path: Path) -> None:
-    """A thread reads all the time while posted events move from the tail into the base rows."""
+    """Concurrent reads are correct while featurize moves events from the tail to the base rows."""
     home = Settings(home=tmp_path / "home")
     publish(home, "before", arrivals(40, seed=0, start=START))
     featurize(home, TARGETS, until=START + 2 * DAY)
@@ -145,8 +148,8 @@ def empty_rows() -> RequestRows:
 @given(
     events=st.lists(
         st.tuples(
-            st.integers(1, 400),  # happened
-            st.integers(0, 400),  # arrived so much later
+            st.integers(1, 400),  # time of the event
+            st.integers(0, 400),  # delay of its arrival
             st.sampled_from(TYPES),
             st.sampled_from(["a", "b", "c"]),
             st.sampled_from([None, 0.0, 1.0, 4.5]),
@@ -157,8 +160,9 @@ def empty_rows() -> RequestRows:
 )
 @settings(max_examples=150, deadline=None)
 def test_a_base_cut_anywhere_and_its_tail_are_the_whole(events, cuts, empty_rows) -> None:
-    """Each view's base row may hold another prefix, as during a materialize: folding the tail into
-    it gives what folding all events into an empty row does.
+    """Folding the tail into base rows gives the same state as folding all events into empty rows.
+
+    The base row of each view may end at another time, as during a materialize.
     """
     posted = [
         {
@@ -185,7 +189,7 @@ def test_a_base_cut_anywhere_and_its_tail_are_the_whole(events, cuts, empty_rows
     everything = dict.fromkeys(USER_VIEWS, 10**6)
     whole = folded(empty_rows, nothing, everything)
     base, stamps = empty_rows, dict(zip(USER_VIEWS, cuts, strict=True))
-    for view, cut in stamps.items():  # one base row a view: hide the events from the other views
+    for view, cut in stamps.items():  # fold the events into one view only, by high stamps of others
         others = {other: 10**6 for other in USER_VIEWS if other != view}
         base = folded(base, others | {view: 0}, {view: cut})
     assert_same(folded(base, stamps, everything), whole)
@@ -196,9 +200,7 @@ def test_a_base_cut_anywhere_and_its_tail_are_the_whole(events, cuts, empty_rows
 
 
 def test_a_refresh_leaves_what_is_posted_while_it_runs(tmp_path: Path) -> None:
-    """Posts in another thread during the whole of a refresh: each event counts once, before, during
-    and after the next refresh.
-    """
+    """An event that is posted during a refresh counts exactly once, at any time."""
     from flows.refresh import refresh
     from flows.runtime.configuration import RunConfig
 

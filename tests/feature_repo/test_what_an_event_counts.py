@@ -1,5 +1,6 @@
-"""The counting rules (shortlist/counting.py): batch SQL, base row plus tail, and training agree on
-random streams of events.
+"""The rules of shortlist/counting.py (which events count, and from when) agree in all paths.
+
+Batch SQL, base row plus tail, and training are compared on random streams of events.
 """
 
 import tempfile
@@ -44,7 +45,7 @@ from tests.models.small_data import catalogue_of
 
 
 def lake_of(events: list[dict[str, Any]], folder: Path) -> Lake:
-    """A lake into which every event came, some of them twice."""
+    """Return a lake with all events, of which some were published twice."""
     lake = Lake(folder / "lake")
     items = [
         {"item_id": f"i00{i}", "title": "", "categories": [], "available": True} for i in (1, 2, 3)
@@ -99,7 +100,7 @@ def test_batch_tail_and_training_count_alike(events, targets, lists, cuts) -> No
 
 
 def assert_lists(events, targets, lists: ListRules, batch, moments) -> None:
-    """Histories and refusals by the words of the rule, event by event."""
+    """Compare batch histories and refusals with a direct computation, event by event."""
     for row, (user, at) in enumerate(moments):
         known = [e for e in events if e["user_id"] == user and known_at(e) <= at and e["item_id"]]
         known.sort(key=lambda event: (known_at(event), event["event_timestamp"]))
@@ -114,7 +115,7 @@ def assert_lists(events, targets, lists: ListRules, batch, moments) -> None:
 
 
 def assert_tail_agrees(events, targets, lists, batch, moments, cuts, build, folder: Path) -> None:
-    """The base row of an earlier moment and the tail at t are the batch state of t."""
+    """The base row of an earlier cut, with the tail folded in, equals the batch state."""
     for number, cut in enumerate(sorted(START + hours * HOUR for hours in cuts)):
         tail = Tail(folder / f"tail{number}")
         tail.insert(events)
@@ -139,7 +140,7 @@ def assert_tail_agrees(events, targets, lists, batch, moments, cuts, build, fold
 
 
 def assert_training_agrees(lake: Lake, targets, lists: ListRules, features: Path) -> None:
-    """Features and histories of training requests are those of the batch states."""
+    """Features and histories of training requests equal those computed from the batch states."""
     interactions = lake.interactions(event_types=targets)
     world = World(
         interactions=interactions,

@@ -1,4 +1,4 @@
-"""The real service as a process, in a home of its own, and what its answers and files say."""
+"""Helpers that run the real service as a process in a temporary home and read its files."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "services.service:RecommenderService"
 START_SECONDS = 180
 FOLDERS = ("releases", "packs", "feast", "features", "lake", "held_back")
-"""Of a home that is served, ingests and refreshes."""
+"""Folders of a home that the service, ingest and refresh need."""
 VIEW = {"user_id": "u1", "item_id": "i1", "event_type": "view"}
 
 
@@ -37,9 +37,10 @@ class Served:
     log: Path
 
     def stop(self) -> None:
-        """As an operator does it; what is left after a minute is killed and is a failure.
+        """Stop the service with SIGTERM, as an operator does; fail if a process remains.
 
-        BentoML's workers are in sessions of their own: a supervisor killed outright leaves them.
+        After a minute, the remaining processes are killed. BentoML's workers run in separate
+        sessions, so they would survive a kill of the supervisor alone.
         """
         if self.process.poll() is not None:
             return
@@ -56,8 +57,9 @@ class Served:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """BentoML keeps its figures under BENTOML_HOME and wipes them at each start, so each has its
-    own.
+    """Return the environment variables of a service in `home`.
+
+    Each service gets its own BENTOML_HOME, because BentoML deletes the metrics there at each start.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SHORTLIST_", "BENTOML_HOME"))}
     own = {
@@ -70,7 +72,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 def copy_home(source: Path, target: Path, *, folders: tuple[str, ...]) -> Path:
     for name in folders:
-        shutil.copytree(source / name, target / name, symlinks=True)  # lake/current is one
+        shutil.copytree(source / name, target / name, symlinks=True)  # lake/current is a symlink
     (target / "bentoml").mkdir(parents=True)
     return target
 
@@ -102,7 +104,7 @@ def serving(home: Path, *, what: str = SERVICE, cwd: Path = ROOT, **more: str) -
 
 @contextmanager
 def serving_copy(served_home: Path, target: Path, *, clock: str) -> Iterator[Served]:
-    """The promoted release of a home, from a copy of what a service needs."""
+    """Serve the promoted release of a home from a copy of the folders that a service needs."""
     home = copy_home(served_home, target, folders=("releases", "packs", "feast"))
     with serving(home, SHORTLIST_CLOCK=clock) as served:
         yield served
@@ -110,7 +112,7 @@ def serving_copy(served_home: Path, target: Path, *, clock: str) -> Iterator[Ser
 
 @pytest.fixture(scope="module")
 def service(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The promoted release on the replay clock."""
+    """A service with the promoted release, on the replay clock."""
     with serving_copy(served_home, tmp_path_factory.mktemp("served"), clock="replay") as served:
         yield served
 
@@ -122,17 +124,17 @@ def client(service: Served) -> Iterator[ShortlistClient]:
 
 
 def ids(answer) -> list[str]:
-    """The item_ids of an answer, in order."""
+    """Return the item ids of a response, in order."""
     return [item.item_id for item in answer.items]
 
 
 def inbox(home: Path) -> bytes:
-    """Everything that was posted to a service in `home`."""
+    """Return the content of all files in the inbox of `home`."""
     return b"".join(path.read_bytes() for path in sorted((home / "events").rglob("*.jsonl")))
 
 
 def logged(home: Path, request_id: str, *, log: str = "serving_log") -> dict:
-    """The response's line; the writer's thread may be a moment behind the answer."""
+    """Return a response's entry in the log; wait for it, since a background thread writes it."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         for path in (home / log).rglob("*.jsonl"):
@@ -151,7 +153,7 @@ def json_of(*arguments: str, home: Path) -> dict:
 
 
 def refresh(config: Path, *, home: Path) -> None:
-    """As the deployment does it, in a process of its own."""
+    """Run the flow `refresh` in a new process, as the deployment does."""
     code = "import sys, cli.main; from flows.refresh import refresh_flow; refresh_flow(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", code, str(config)],

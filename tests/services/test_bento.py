@@ -1,4 +1,4 @@
-"""A built Bento serves its own release, from its own code, in a home that has no release at all."""
+"""A Bento serves the release and the code that it contains, in a home without releases."""
 
 import json
 import sqlite3
@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def built(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """(a home with packs, online store and the Bento, but without releases; the Bento's tag)."""
+    """Build a Bento; return its home, which has packs and online store but no release, and its
+    tag."""
     home = copy_home(served_home, tmp_path_factory.mktemp("bento"), folders=("packs", "feast"))
     release = ReleaseStore(served_home / "releases").open()
     done = subprocess.run(
@@ -39,7 +40,7 @@ def built(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[ExitStack]:
-    """Stops every service that a test of this module started."""
+    """A stack that stops all services of this module at its end."""
     with ExitStack() as started:
         yield started
 
@@ -51,9 +52,9 @@ def latest() -> list[Served]:
 
 @pytest.fixture
 def bento(built: tuple[Path, str], services: ExitStack, latest: list[Served]) -> Served:
-    """Served by its tag, from a folder that is not the repository, under the wall clock.
+    """The Bento, served by its tag on the wall clock, outside of the repository.
 
-    Started for the first test, and again after a test that stopped it.
+    It is started again if a test has stopped it.
     """
     home, tag = built
     if not latest or latest[-1].process.poll() is not None:
@@ -64,7 +65,7 @@ def bento(built: tuple[Path, str], services: ExitStack, latest: list[Served]) ->
 
 @contextmanager
 def without_tables(database: Path) -> Iterator[None]:
-    """Rename all tables of an SQLite file, and give them their names back at the end."""
+    """Rename all tables of an SQLite file, so that reads fail; restore their names at the end."""
     with closing(sqlite3.connect(database)) as store:
         query = "SELECT name FROM sqlite_master WHERE type = 'table'"
         tables = [name for (name,) in store.execute(query)]

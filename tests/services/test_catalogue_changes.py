@@ -1,5 +1,6 @@
-"""A running service follows the catalogue: a refresh takes an item off its lists and changes the
-price that the ranker reads, without a training or a restart.
+"""A refresh brings changed availability and prices into a running service.
+
+Neither a training nor a restart is needed.
 """
 
 import csv
@@ -34,8 +35,10 @@ NEW = {"item_id": "i-new", "title": "A drama of today", "genres": "drama", "year
 
 
 def changed_catalogue(config: Path, folder: Path, *, off_the_shelf: set[str]) -> Path:
-    """The run's config over a catalogue with NEW in which everything costs PRICE and some items
-    are gone.
+    """Write a changed catalogue and a config that reads it; return the config's path.
+
+    The catalogue also contains NEW. All items cost PRICE, and those in `off_the_shelf` are
+    unavailable.
     """
     with (config.parent / "items.csv").open() as file:
         rows = [*csv.DictReader(file), NEW]
@@ -69,7 +72,7 @@ WHO: list[dict[str, Any]] = [
 
 
 def asked() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Every way to ask: {name: (route, body)}."""
+    """Return requests with all combinations of user and filter: {name: (route, body)}."""
     bodies = [("/recommend", who | more) for who in WHO for more in FILTERS]
     bodies += [("/similar", {"item_id": one} | more) for one in ("i3", "i7") for more in FILTERS]
     return {f"{route} {json.dumps(body)}": (route, body | {"k": 60}) for route, body in bodies}
@@ -86,7 +89,7 @@ def shown_by(client: ShortlistClient) -> dict[str, list[str]]:
 
 
 def take_in(config: Path, *, home: Path, client: ShortlistClient) -> None:
-    """Ingest, validate and refresh; back when the service has the newest item features."""
+    """Ingest, validate and refresh; wait until the service has the newest item features."""
     json_of("ingest", str(config), home=home)
     json_of("validate", str(config), home=home)
     refresh(config, home=home)
@@ -120,7 +123,7 @@ def test_items_off_the_shelf_disappear_and_a_price_is_read_after_a_refresh(
         after = shown_by(client)
         for name, items in after.items():
             assert not gone & set(items), name
-            if "max_price" not in name:  # no price was known before
+            if "max_price" not in name:  # prices were unknown before, so this filter left no items
                 assert set(items) - {NEW["item_id"]} == set(before[name]) - gone, name
         answer = client.recommend(user)
         shown = logged(home, answer.request_id)["items"]
@@ -129,7 +132,7 @@ def test_items_off_the_shelf_disappear_and_a_price_is_read_after_a_refresh(
         by_source = {source: item.item_id for item in answer.items for source in item.sources}
         assert by_source["new"] == NEW["item_id"]
 
-        # Again, with the first item of each list and of each source, new items too.
+        # Repeat with the first item of each list and of each source, including new items.
         gone |= {items[0] for items in after.values() if items} | set(by_source.values())
         take_in(
             changed_catalogue(world_config, tmp_path, off_the_shelf=gone), home=home, client=client

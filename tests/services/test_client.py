@@ -1,4 +1,4 @@
-"""The client's errors, against real sockets: nobody there, a refusal, another service, silence."""
+"""Errors of the client, with real sockets: no service, an error response, no response."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""The inbox under kill -9, a full disk, repeats and parallel posts."""
+"""The inbox after SIGKILL and with a full disk, repeated posts and parallel posts."""
 
 import json
 import os
@@ -57,7 +57,7 @@ assert on_disk() == ["a", *(event["event_id"] for event in post)]
 
 
 def on_disk(folder: Path) -> list[str]:
-    """event_ids of every finished line."""
+    """Return the event ids of all complete lines."""
     return [
         json.loads(line)["event_id"]
         for path in sorted(folder.rglob("*.jsonl"))
@@ -73,14 +73,14 @@ def event(event_id: str) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_what_was_acknowledged_survives_kill_9(tmp_path, round_):
-    """And nothing of it is written a second time when the client posts it again."""
+    """Acknowledged events survive a SIGKILL, and posting them again doesn't duplicate them."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path), str(round_)], cwd=ROOT, stdout=subprocess.PIPE
     )
     assert process.stdout
     heard = [process.stdout.readline() for _ in range(random.Random(round_).randint(5, 60))]
     process.send_signal(signal.SIGKILL)
-    heard += process.stdout.readlines()  # what it still said before it died
+    heard += process.stdout.readlines()  # acknowledgements just before the kill
     process.wait()
     last = max(int(line) for line in heard if line.endswith(b"\n"))
     assert last >= 4
@@ -120,21 +120,24 @@ def test_each_event_once_in_a_post_over_posts_and_over_restarts(tmp_path):
 
 @pytest.fixture
 def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sqlite3.Connection:
-    """Another process' connection, which keeps the tail from being written."""
+    """A second connection that holds a lock, so that the tail can't be written."""
     monkeypatch.setattr(tail, "WAIT_SECONDS", 0.01)
     monkeypatch.setattr(event_log, "RETRY_SECONDS", 0.01)
-    EventLog(tmp_path).close()  # the file is there
+    EventLog(tmp_path).close()  # creates the file
     other = sqlite3.connect(tmp_path / "tail.db", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     return other
 
 
 def test_a_post_is_acknowledged_while_the_tail_cannot_be_written(tmp_path, locked):
-    """It is on disk: a refusal would make the client post it again, as another event."""
+    """A post is acknowledged once it is in the inbox, even if the tail is locked.
+
+    After an error, the client would post the event again with another id.
+    """
     log = EventLog(tmp_path)
     rated = [event(name) | {"user_id": "u", "event_timestamp": 5} for name in "abc"]
     assert log.append(rated[:2]) == rated[:2]
-    assert log.append(rated) == rated[2:]  # what waits is known
+    assert log.append(rated) == rated[2:]  # a and b wait for the tail, but are known
     assert on_disk(tmp_path) == ["a", "b", "c"]
     assert (log.num_waiting, log.tail.read(["u"])) == (3, {})
     locked.execute("COMMIT")

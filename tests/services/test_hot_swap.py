@@ -32,7 +32,7 @@ def pack(*, events: int, as_of: int = 86_400_000_000) -> FeaturePack:
 
 @dataclass
 class Recommender:
-    """Stands in for the models: remembers which item features it was given."""
+    """Stand-in for the models that records the item features it gets."""
 
     release_id: str
     packs: list[FeaturePack] = field(default_factory=list)
@@ -100,12 +100,12 @@ def test_nothing_new_swaps_nothing(swap):
 
 def test_a_promoted_release_replaces_everything_that_depends_on_it(swap, publish, promote):
     running, second = swap.serving, publish("second")
-    assert not swap.check()  # published is not promoted
+    assert not swap.check()  # published, but not promoted
     promote(second)
     assert swap.check()
     assert not swap.check()
     assert swap.serving.release_id == second
-    assert running.release_id != second  # a request that began before goes on with it
+    assert running.release_id != second  # earlier requests finish with this object
 
 
 def test_a_rollback_is_followed(swap, publish, promote, settings):
@@ -118,7 +118,7 @@ def test_a_rollback_is_followed(swap, publish, promote, settings):
 
 
 def test_other_states_of_the_same_tick_are_swapped_in(swap, settings):
-    """A tick featurized again with late events is another pack."""
+    """Late events can change the pack of a tick; the changed pack is swapped in too."""
     publish_pack(pack(events=5), settings.packs)
     assert swap.check()
     assert not swap.check()

@@ -1,4 +1,4 @@
-"""Which release serves: the named one, else the carried one, else the promoted one."""
+"""Choice of the served release: SHORTLIST_RELEASE, else the Bento's, else the promoted one."""
 
 import json
 from pathlib import Path

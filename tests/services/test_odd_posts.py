@@ -1,4 +1,4 @@
-"""Clients with ids that mean nothing, times in another unit, and clocks that are ahead."""
+"""Posts with placeholder ids, times in a wrong unit, and times from clocks that are ahead."""
 
 import json
 import time
@@ -115,9 +115,9 @@ def test_a_phone_whose_clock_is_ahead_is_heard_at_once_and_in_the_order_of_arriv
             assert answer.at < time.time_ns() // 1_000
         now = np.array([time.time_ns() // 1_000])
         rows = OnlineReader(Settings(home=on_the_wall.home)).read(["u20"], [""], now)
-        # The last one was a minute late: it lies before those of this minute.
+        # Times in the future count as the time of arrival. The last event is a minute old.
         assert rows.history_items[0][-4:] == [told_of[3], *told_of[:3]]
-        late = time.time_ns() // 1_000 + 31 * MINUTE  # local time sent as UTC
+        late = time.time_ns() // 1_000 + 31 * MINUTE  # as if local time was sent as UTC
         with pytest.raises(ServiceError, match=r"event_timestamp: .* has not come yet"):
             client.events([Event(**VIEW, event_timestamp=late)])
 
@@ -125,7 +125,10 @@ def test_a_phone_whose_clock_is_ahead_is_heard_at_once_and_in_the_order_of_arriv
 def test_bad_lines_and_odd_times_of_one_client_harm_nobody_else(
     served_home: Path, world_config: Path, tmp_path: Path
 ) -> None:
-    """An earlier version took ids that mean nothing and times in seconds."""
+    """Bad lines in the inbox are quarantined, and events with unusual times affect no other user.
+
+    Earlier versions of the service accepted placeholder ids and times in seconds.
+    """
     home = copy_home(
         served_home, tmp_path / "home", folders=(*FOLDERS, "serving_log", "events", "runs")
     )
@@ -156,7 +159,7 @@ def test_bad_lines_and_odd_times_of_one_client_harm_nobody_else(
     assert "6" in json.dumps(listed)
 
     with serving(home) as served, ShortlistClient(served.url) as client:
-        # In 1971: no wrong unit, and hardly right. It is taken, and harms nobody.
+        # A time in 1971 is unlikely, but it isn't recognised as a wrong unit, so it is accepted.
         client.events([Event(**VIEW | {"user_id": "u4"}, event_timestamp=40_000_000_000_000)])
         before = client.recommend(RecommendRequest(user_id="u15", k=5))
         ahead = {"event_type": "rating", "value": 5, "event_timestamp": before.at + 15 * MINUTE}

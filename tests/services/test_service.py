@@ -1,4 +1,4 @@
-"""The API against a real server process: answers, refusals, figures, and what is written."""
+"""The API of a real server process: responses, errors, metrics, inbox and serving log."""
 
 import json
 import math
@@ -93,7 +93,10 @@ def test_events_about_unknown_items_are_kept_and_counted(service, client):
 
 
 def test_a_stored_post_is_acknowledged_though_the_clock_cannot_be_written(service, client):
-    """A refusal would make the client post it again, as another event."""
+    """A stored post is acknowledged even if the clock's file can't be written.
+
+    After an error, the client would post the event again with another id.
+    """
     lock = service.home / ".clock.lock"
     lock.unlink(missing_ok=True)
     lock.mkdir()

@@ -1,4 +1,4 @@
-"""The serving log: nothing lost at a normal stop, never unbounded, and readable by ingest."""
+"""The serving log: complete after a normal stop, with a bounded queue, and readable by ingest."""
 
 import json
 import queue
@@ -54,7 +54,7 @@ def test_an_entry_reads_back_as_the_contract(tmp_path):
     assert table.schema == SERVING_LOG
     first, second = table.to_pylist()
     assert (first["request_id"], first["item_id"], first["position"]) == ("q1", "i1", 1)
-    assert first["user_as_of"] is None  # 0 is "no event known", not 1970
+    assert first["user_as_of"] is None  # 0 means that no event is known
     assert first["skipped_stages"] == ["features"]
     assert (second["propensity"], second["features"]) == (0.5, [0.25, 2.0])
     (line,) = lines(tmp_path)
@@ -85,7 +85,7 @@ def test_a_written_line_is_on_disk_without_closing(tmp_path):
 
 
 class Held(dict):
-    """An entry whose write begins and then waits for the test: a slow disk."""
+    """An entry whose write blocks until the test continues it, like a slow disk."""
 
     def __init__(self, content: dict):
         super().__init__(content)
@@ -113,7 +113,7 @@ def test_a_full_queue_makes_requests_wait_and_loses_nothing(tmp_path):
     writer.start()
     try:
         assert [handed.get(timeout=20) for _ in range(2)] == [1, 2]  # these fill the queue
-        with pytest.raises(queue.Empty):  # a third one would arrive at once
+        with pytest.raises(queue.Empty):  # without a limit, a third entry would be accepted at once
             handed.get(timeout=0.3)
     finally:
         first.gate.set()
