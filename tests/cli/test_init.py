@@ -1,6 +1,4 @@
-"""`shortlist init`: a stranger's files become the TOML of a run, or one sentence says what is
-missing.
-"""
+"""`shortlist init` writes a run's TOML for unknown files, or one sentence about what is missing."""
 
 import json
 from pathlib import Path
@@ -179,7 +177,7 @@ def test_what_cannot_be_guessed_is_asked_for(
     [
         (("listen", "click"), {"watch": "listened to"}),
         (("read", "view"), {"watch": "read"}),
-        (("play", "listen"), {}),  # two words for one type
+        (("play", "listen"), {}),  # two words for one event type, so neither is used
         (("order", "view"), {"purchase": "ordered"}),
         (("purchase", "view"), {}),
     ],

@@ -1,4 +1,4 @@
-"""Encodings, line ends, nested events and lists: what `init` shows is what `ingest` reads."""
+"""Encodings, line ends, nested events and lists: `ingest` reads the same rows as `init` shows."""
 
 import gzip
 import json
@@ -27,7 +27,7 @@ def look(folder: Path, log: bytes, *, name: str = "log.csv", **more: Any) -> dic
 
 
 def take(folder: Path, toml: str, table: str = "interactions") -> tuple[pa.Table, pa.Table]:
-    """(staged rows, lines that were no rows) of the TOML that init wrote."""
+    """Stage data with the TOML that `init` wrote; return (staged rows, unreadable lines)."""
     (folder / "run.toml").write_text(toml)
     config = load_run_config(folder / "run.toml").data
     batch = stage_source(config, Settings(home=folder / "home"), now=1_800_000_000_000_000)
@@ -106,7 +106,8 @@ def test_every_nested_event_is_read(
     staged, _ = take(tmp_path, look(tmp_path, text.encode(), name="log.json")["toml"])
     assert staged.column("user_id").to_pylist() == users
     assert staged.column("item_id").to_pylist() == items
-    for row in staged.column("original").to_pylist():  # one event each, so it can be read again
+    # A line with one event, for `quarantine restore`
+    for row in staged.column("original").to_pylist():
         line = json.loads(row["_line"])
         assert len(line.get("events") or line["cart"]["lines"]) == 1
 

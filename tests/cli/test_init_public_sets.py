@@ -1,4 +1,4 @@
-"""`shortlist init` knows the columns of public sets: their headers, with rows that are made up."""
+"""`shortlist init` recognises the columns of public data sets, in files with made-up rows."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ from shortlist.validation.hold_back import hold_back
 
 U, P, T, V, K, S = "user_id", "item_id", "event_timestamp", "value", "event_type", "session_id"
 
-# name: (file, first lines, header to say, what is mapped, words that the TOML has)
+# {name: (file, its first lines, value of --header, expected mapping, text in the TOML)}
 SETS: dict[str, tuple[str, str, str, dict[str, str], str]] = {
     "movielens-25m": (
         "ratings.csv",
@@ -253,7 +253,7 @@ SETS: dict[str, tuple[str, str, str, dict[str, str], str]] = {
 
 
 def look(path: Path, header: str) -> dict[str, Any] | str:
-    """What init finds, or the TOML in which a question is open."""
+    """Return the guesses of `init`, or the TOML with an open question."""
     options = {"items": None, "users": None, "columns": {}, "event_type": None, "name": None}
     headers = {"interactions": tuple(header.split(","))} if header else {}
     try:

@@ -1,4 +1,4 @@
-"""`init` counts what validation would refuse, and judges a column by its majority."""
+"""`init` counts rows that validation would refuse, and guesses a column by most of its values."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def loaded(folder: Path, found: dict[str, Any]) -> RunConfig:
 
 
 def rows(count: int, user: str = "u{i}", rest: str = "") -> list[str]:
-    """Rows of user, item and time."""
+    """Return `count` CSV rows of user, item and time, with `rest` appended to each."""
     return [
         f"{user.format(i=i % 30)},i{i % 7},{1_700_000_000 + 60 * i}{rest.format(i=i)}"
         for i in range(count)

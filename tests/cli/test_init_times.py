@@ -1,4 +1,4 @@
-"""`shortlist init` reads times by what is plausible, shows them, and says where it guesses."""
+"""`shortlist init` chooses a plausible format of times, shows an example, and marks guesses."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_an_open_order_of_day_and_month_is_said(tmp_path: Path, mark: str) -> No
     assert note.startswith("GUESS")
     other = "%d" if "read as %m" in note else "%m"
     assert f'--time-unit "{other}{mark}' in note
-    # One day beyond 12, far behind the sample, decides for all.
+    # One day above 12 decides the order for all rows, even if it comes long after the sample.
     late = look(tmp_path, both * 3000 + [f"25{mark}02{mark}2024"])
     assert f'timestamp_unit = "%d{mark}%m{mark}%Y"' in late["toml"]
     assert not any("either order" in note for note in late["notes"])
@@ -114,6 +114,6 @@ def test_the_clock_is_guessed_by_the_age_of_the_newest_event(tmp_path: Path, uni
     assert 'clock = "replay"' in look(tmp_path, old)["toml"]
     fresh = [*old, written(NOW - timedelta(days=2), unit)]
     assert 'clock = "wall"' in look(tmp_path, fresh)["toml"]
-    # A single time in the future is a mistake and makes no old log new.
+    # A single time in the future counts as an error, so the log is still old.
     wrong = [*old, written(NOW + timedelta(days=900), unit)]
     assert 'clock = "replay"' in look(tmp_path, wrong)["toml"]

@@ -1,4 +1,4 @@
-"""Long commands show one line a step, on a terminal and elsewhere; a log file has the details."""
+"""Long commands print one line per step; the details go to a log file."""
 
 import os
 import pty
@@ -40,7 +40,7 @@ print("the result")
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home in which an earlier run of the configuration `tiny` took 1,000 s to train."""
+    """A home with an earlier run of the configuration `tiny`, whose training took 1,000 s."""
     steps = tmp_path / "home" / "runs" / "20260101T000000-tiny" / "steps"
     steps.mkdir(parents=True)
     (steps.parent / "config.json").write_text('{"name": "tiny"}')
@@ -49,7 +49,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def in_terminal(*arguments: str, home: Path) -> str:
-    """What COMMAND shows on a terminal."""
+    """Run COMMAND in a pseudo-terminal and return its output."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 90))
     env = os.environ | {"SHORTLIST_HOME": str(home), "TERM": "xterm"}
@@ -62,7 +62,7 @@ def in_terminal(*arguments: str, home: Path) -> str:
         try:
             while part := os.read(ours, 1 << 16):
                 shown += part
-        except OSError:  # Linux says so when the terminal's other side is closed
+        except OSError:  # raised by Linux when the other side of the terminal is closed
             pass
         process.wait(60)
     os.close(ours)

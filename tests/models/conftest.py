@@ -23,10 +23,10 @@ from tests.models.small_data import DAY, START, catalogue_of, queries_of, state_
 
 
 def make_checkerboard(*, users: int = 60, items: int = 30) -> tuple[TrainingData, Validation]:
-    """Checkerboard data: even users consume even items, odd users odd items.
+    """Return checkerboard data: even users consume even items, odd users odd items.
 
-    Two items of each user are left out as the relevant ones. After benfred/implicit's recommender
-    tests.
+    Two items of each user are held out as relevant items. The idea is from the recommender tests of
+    benfred/implicit.
     """
     rng = np.random.default_rng(0)
     catalogue = catalogue_of([["even" if i % 2 else "odd"] for i in range(items)])
@@ -47,11 +47,11 @@ TASTES = ("comedy", "drama", "science", "war")
 def make_small_world(
     *, users: int = 120, items: int = 80, days: int = 24, seed: int = 0
 ) -> tuple[TrainingData, Validation]:
-    """Users who prefer one category, which their profile attribute usually names.
+    """Return data of users who each prefer one category; a profile attribute mostly names it.
 
-    Each has six sessions of 3 to 7 events. Four of five events are of the preferred category, with
-    higher values. The last three days are the validation window: one tick per day, one request at
-    the start of each session, with histories and item counts of everything before.
+    Each user has six sessions of 3 to 7 events. Four of five events are of the preferred category,
+    with higher values. The last three days are the validation window, with one tick per day and one
+    request at the start of each session. Histories and item states contain all earlier days.
     """
     rng = np.random.default_rng(seed)
     kind = np.arange(items) % len(TASTES)
@@ -104,7 +104,7 @@ def make_small_world(
 
 
 def _request_rows(catalogue, people, time, item, value, own, today, groups) -> RequestRows:
-    """Requests at the first event of `today`, with the events of `own` before them as history."""
+    """Build a request per user at the first event of `today`, with the events `own` as history."""
     at = np.array([time[events[0]] for events in today])
     count = np.array([len(events) for events in own], dtype=np.float64)
     return RequestRows(
@@ -134,20 +134,20 @@ def _request_rows(catalogue, people, time, item, value, own, today, groups) -> R
 
 
 def weight_of(times: np.ndarray) -> np.ndarray:
-    """Decayed count of events at the given sorted times, as of the last one."""
+    """Return the decay weight of each event, for sorted times, as of the last one."""
     return np.exp2((times - times[-1:].sum()) / HALF_LIFE)
 
 
 def state_at(
     item: np.ndarray, time: np.ndarray, value: np.ndarray, tick: int, num_items: int
 ) -> ItemState:
-    """Item states from the events (sorted by time) strictly before `tick`."""
+    """Build item states from the events (sorted by time) strictly before `tick`."""
     before = time < tick
     item, time, value = item[before], time[before], value[before]
     size = num_items + 1
     count = np.bincount(item, minlength=size).astype(np.float64)
     last, first = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
-    last[item] = time  # the last write wins
+    last[item] = time  # of repeated items, numpy keeps the last time
     first[item[::-1]] = time[::-1]
     days = np.zeros((size, DAY_BUCKETS), dtype=np.int64)
     ago = (tick - 1 - time) // DAY
@@ -174,11 +174,11 @@ def state_at(
 
 @pytest.fixture(scope="session")
 def small_world() -> tuple[TrainingData, Validation]:
-    """120 users, 80 items of four categories, 24 days; times, values, profiles; three ticks."""
+    """120 users, 80 items in four categories, 24 days, and three validation ticks."""
     return make_small_world()
 
 
 @pytest.fixture(scope="session")
 def checkerboard() -> tuple[TrainingData, Validation]:
-    """60 users, 30 items; learned if the two relevant items are ranked first (nDCG 1)."""
+    """60 users and 30 items; a model that has learned the pattern reaches an nDCG of 1."""
     return make_checkerboard()

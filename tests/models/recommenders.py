@@ -1,4 +1,4 @@
-"""Recommenders over fitted sources, for requests without a feature store."""
+"""Recommenders with fitted sources and without a feature store."""
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +16,14 @@ AT = 1_700_086_400_000_000
 
 
 class NobodyKnown:
-    """A feature reader without users; requests have `recent_items`."""
+    """A feature reader that knows no user; for requests with `recent_items`."""
 
     def read(self, user_ids, context_ids, at):
         return empty_rows(user_ids, context_ids, at)
 
 
 def pack_of(items: pa.Table, *, events: int = 3) -> FeaturePack:
-    """A feature pack in which all items have the same number of events."""
+    """Return a feature pack in which all items have the same number of events."""
     n = items.num_rows
     state = {
         name: np.full(n, events, dtype=np.int64 if name.endswith("_time") else np.float64)

@@ -17,7 +17,7 @@ START = 1_700_000_000_000_000
 
 
 def catalogue_of(categories: list[list[str]]) -> Catalogue:
-    """Items i001, i002, ... in the order given, so that item_idx is the number in the id."""
+    """Return items i001, i002, ... with these categories; item_idx is the number in the id."""
     n = len(categories)
     return Catalogue.from_items(
         pa.table(
@@ -34,7 +34,7 @@ def catalogue_of(categories: list[list[str]]) -> Catalogue:
 
 
 def queries_of(histories: list[list[int]], *, length: int = 50, users: list[str] | None = None):
-    """Queries with the given histories (item_idx, oldest first), one event per minute."""
+    """Return queries with these histories (item_idx, oldest first), one event per minute."""
     n = len(histories)
     history = np.zeros((n, length), dtype=np.int64)
     time = np.zeros((n, length), dtype=np.int64)
@@ -58,7 +58,7 @@ def queries_of(histories: list[list[int]], *, length: int = 50, users: list[str]
 
 
 def state_of(counts: np.ndarray) -> ItemState:
-    """Item states in which item i has counts[i] events, all on the newest day."""
+    """Return item states in which item i has counts[i] events, all on the newest day."""
     state = {name: counts.astype(np.float64) for name in ITEM_STATE} | empty_group_state(
         "item", len(counts)
     )

@@ -1,11 +1,11 @@
-"""Every kind of source, with a configuration that trains in a moment."""
+"""All source types, with configurations that train quickly."""
 
 from models import registry
 from models.training import OptimiserConfig
 
 KINDS = tuple(registry.SOURCES)
 TRAINED = tuple(kind for kind in KINDS if kind not in registry.BASELINES)
-LIGR = "sasrec+ligr"  # no kind of its own, but other blocks that keep the same promises
+LIGR = "sasrec+ligr"  # SASRec with LiGR blocks, tested like a source type
 SMALL = {
     "embedding_dim": 16,
     "batch_size": 16,
@@ -15,7 +15,7 @@ SMALL = {
 
 
 def small_config(kind: str, **changes):
-    """The default config of a source type; for trained sources, with those of SMALL that it has."""
+    """Return the default config of a source type; a trained source also gets values of SMALL."""
     if kind == LIGR:
         return small_config("sasrec", block="ligr", **changes)
     config = registry.parse_source(f'{{"kind": "{kind}"}}')

@@ -1,4 +1,4 @@
-"""Unavailable items are never shown: by no source, filter or endpoint."""
+"""Unavailable items are never shown, with any source, filter or endpoint."""
 
 from collections.abc import Iterator
 
@@ -36,7 +36,7 @@ WHO = {
 
 
 class OneKnown:
-    """A feature reader that knows one user with a history."""
+    """A feature reader that knows only one user, who has a history."""
 
     def read(self, user_ids, context_ids, at):
         rows = empty_rows(user_ids, context_ids, at)
@@ -58,7 +58,7 @@ def fitted(checkerboard, tmp_path_factory) -> dict[str, Source]:
 
 @pytest.fixture(scope="module")
 def items(checkerboard) -> pa.Table:
-    """The catalogue with prices and dates, and three items that the models have no rows for."""
+    """The catalogue with prices and dates, and three items that are new to the models."""
     old = checkerboard[0].catalogue.items
     new = [
         {"item_id": f"new-{i}", "title": f"even number {i}", "categories": ["even", "new"]}
@@ -106,9 +106,9 @@ def test_no_source_and_no_filter_shows_it(checkerboard, fitted, items, kind, who
         recommender.swap_pack(pack_of(items))
         before = shown()
         found = {s for item in recommender.recommend(request, at=AT).items for s in item.sources}
-        if name == "none" and who != "nobody":  # of whom a model of histories knows nothing
+        if name == "none" and who != "nobody":  # some sources need a history
             assert kind in found
-        assert "new" in found  # the source of new items stands beside every other
+        assert "new" in found  # the source of new items is part of every chain
         for gone in halves(before):
             recommender.swap_pack(pack_of(without(items, gone)))
             after = shown()

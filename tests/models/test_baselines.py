@@ -1,4 +1,4 @@
-"""Baselines: the checkerboard, small cases by hand, and the contract of every source."""
+"""Baselines: checkerboard data, small cases computed by hand, and the protocol of sources."""
 
 import numpy as np
 import pytest
@@ -95,7 +95,7 @@ def test_an_unknown_user_gets_finite_scores(fitted, checkerboard, name):
     found = fitted[name].retrieve(queries_of([[]]), items, k=5)
     assert np.isfinite(found.score[found.item_idx > 0]).all()
     if name in LEARNED:
-        assert not found.item_idx.any()  # nothing to go by: no candidates, popularity has some
+        assert not found.item_idx.any()  # no history, so no candidates
     else:
         assert found.item_idx.all()
 
@@ -108,13 +108,13 @@ def test_popularity_orders_by_count_and_recent_popularity_breaks_ties_by_all_tim
         [2, 3, 1]
     ]
     items.state["item_day_counts"][:] = 0
-    items.state["item_day_counts"][[1, 2, 3], [-1, -8, -1]] = 1  # item 2 was bought a week ago
+    items.state["item_day_counts"][[1, 2, 3], [-1, -8, -1]] = 1  # item 2 has its event a week ago
     recent = Popularity("recent_popularity", days=7).retrieve(queries, items, k=3)
     assert recent.item_idx.tolist() == [[3, 1, 2]]
 
 
 def test_cosine_by_hand():
-    # item 1: users a b; item 2: users a b c; item 3: user c
+    # item 1 has the users a and b, item 2 has a, b and c, item 3 has c
     data = training_data(catalogue_of([["x"]] * 3), [[1, 2], [1, 2], [2, 3]])
     validation = one_question(data, [1], [2])
     config = ItemKnnConfig(neighbours=(10,), shrinkage=(0.0,), decay=(1.0,))
@@ -143,7 +143,7 @@ def test_what_comes_twice_counts_once_at_its_newest_place(decay):
     weights = np.zeros((4, 4), dtype=np.float32)
     weights[1, 3], weights[2, 3] = 0.5, 0.2
     queries = queries_of([[1, 2, 1, 2, 2]])
-    # newest first: 2 (its newest), 2, 1 (its newest), 2, 1
+    # Newest first: 2, 2, 1, 2, 1. The newest 2 is at place 0, the newest 1 at place 2.
     expected = decay**2 * 0.5 + 1 * 0.2
     item_knn = ItemKNN(csr_array(weights), decay=decay, chosen={})
     for model in (item_knn, Ease(weights, decay=decay, chosen={})):
@@ -177,7 +177,7 @@ def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
 def test_a_half_step_of_ials_solves_each_row_exactly():
     rng = np.random.default_rng(0)
     weights = (rng.random((7, 12)) < 0.3) * rng.choice([0.25, 1.0], size=(7, 12))
-    weights[4] = 0  # somebody without a history
+    weights[4] = 0  # a user without a history
     other = rng.normal(size=(12, 4))
     solution = solve_side(csr_array(weights), other, l2=0.1, unseen_weight=0.2, steps=30)
     for row, weight in enumerate(weights):

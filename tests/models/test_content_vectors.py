@@ -1,4 +1,4 @@
-"""Content vectors in sequence models: no effect at first; later they place items without events."""
+"""Content vectors in sequence models: no effect before training, then vectors for new items."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +21,16 @@ from tests.models.small_data import catalogue_of, queries_of, training_data
 
 OPTIONS = TrainingOptions(seed=3, num_threads=1)
 EVENTFUL, ITEMS = 30, 34
-"""Items 1 to 30 have events; odd and even ones are never in one history."""
+"""Items 1 to 30 have events, items 31 to 34 have none. No history has odd and even items."""
 
 
 @pytest.fixture(scope="module")
 def colours() -> tuple[TrainingData, np.ndarray]:
-    """Histories of one colour each, and content vectors of the colour, also for items 31 to 34."""
+    """Training data and content vectors of all items.
+
+    Items have two colours, odd and even. A history has items of one colour, and a content vector
+    shows the colour.
+    """
     rng = np.random.default_rng(0)
     own = np.arange(1, EVENTFUL + 1)
     histories = [rng.permutation(own[own % 2 == user % 2]).tolist() for user in range(80)]
@@ -74,7 +78,7 @@ def test_an_embedding_by_hand():
     embed.id.weight.data = torch.tensor([[5.0, 6.0], [1.0, 2.0], [8.0, 9.0]])
     assert embed.of_content is not None
     items = torch.tensor([0, 1, 2])
-    assert embed(items).tolist() == [[5, 6], [1, 2], [5, 6]]  # zeros at first
+    assert embed(items).tolist() == [[5, 6], [1, 2], [5, 6]]  # content weights start at zero
     embed.of_content.data = torch.tensor([[10.0, 0.0], [0.0, 100.0]])
     assert embed(items).tolist() == [[5, 6], [1 + 10, 2], [5 + 10, 6 + 200]]
     forgotten = embed(items, drop_id=torch.tensor([False, True, False]))
@@ -96,7 +100,7 @@ def test_a_new_item_lies_where_its_content_puts_it(fitted, colours, kind):
     source = fitted[kind]
     new = source.item_vectors[EVENTFUL + 1 :]
     blind = fit(kind, colours, content=False).item_vectors[EVENTFUL + 1 :]
-    assert np.ptp(blind, axis=0).max() == 0  # all of them the unknown item
+    assert np.ptp(blind, axis=0).max() == 0  # all have the vector of the unknown item
     assert np.ptp(new, axis=0).max() > 0.1
     for row, colour in ((0, [1, 3, 5, 7, 9]), (1, [2, 4, 6, 8, 10])):
         state = source.query_vectors(queries_of([colour]))[0]
@@ -153,7 +157,7 @@ def test_a_resumed_training_with_content_equals_an_uninterrupted_one(colours, tm
 
 
 def with_vectors(**columns: list) -> Catalogue:
-    """A catalogue with one item per vector, in the given `vector_<modality>` columns."""
+    """Return a catalogue with one item per vector, in the given `vector_<modality>` columns."""
     items = catalogue_of([["film"]] * len(next(iter(columns.values())))).items
     for name, rows in columns.items():
         items = items.append_column(name, pa.array(rows, pa.list_(pa.float32())))

@@ -1,4 +1,4 @@
-"""Event types in histories: no effect before training, used where they are informative."""
+"""Event types in histories: they have no effect before training, and models learn to use them."""
 
 from dataclasses import replace
 
@@ -27,11 +27,11 @@ OPTIONS = TrainingOptions(seed=3, num_threads=1)
 
 
 def people(rng: np.random.Generator, n: int) -> tuple[list[list[int]], list[list[int]], np.ndarray]:
-    """Histories of 10 items, their event types, and each user's taste: even (0) or odd (1) items.
+    """Draw histories of 10 items, their event types, and each user's taste.
 
-    All users first try three items of each colour in random order. They buy those of their taste
-    and dislike the others. Then they buy four more of their taste. The items they tried don't
-    depend on their taste; only the event types do.
+    A taste is for even (0) or odd (1) items. All users first try three even and three odd items in
+    random order. They buy those of their taste and dislike the others. Then they buy four more of
+    their taste. In the first six events, only the event types depend on the taste.
     """
     histories, types = [], []
     taste = rng.integers(2, size=n)
@@ -53,8 +53,9 @@ def typed(queries: Queries, types: list[list[int]]) -> Queries:
 
 @pytest.fixture(scope="module")
 def shop() -> tuple[TrainingData, Validation]:
-    """400 users for training, and 100 others who have tried six items. The relevant items of those
-    are the rest of their taste.
+    """400 users for training, and 100 users for validation who have tried six items.
+
+    The relevant items of the latter are all other items of their taste.
     """
     rng = np.random.default_rng(0)
     catalogue = catalogue_of([[]] * ITEMS)
@@ -96,7 +97,7 @@ def fitted(shop) -> dict[str, VectorSource]:
 def test_types_are_used_where_they_say_something(fitted, shop, kind):
     data, validation = shop
     blind = registry.fit(small_config(kind, event_types=False), data, validation, OPTIONS)
-    assert validation.ndcg(blind) < 0.6  # half of the best items are of the wrong colour
+    assert validation.ndcg(blind) < 0.6  # can't know the taste, so half of its items are wrong
     assert validation.ndcg(fitted[kind]) > 0.85
 
 
@@ -117,7 +118,7 @@ def test_a_layer_of_types_by_hand_and_at_its_start():
 
 
 def test_a_model_with_types_begins_as_one_without(shop):
-    """Same seed, no training step: states are equal bit for bit, whatever the types."""
+    """Before training, states with and without types are equal bit for bit (same seed)."""
     queries = shop[1].ticks[0][0]
     states = []
     for with_types in (True, False):
@@ -216,7 +217,7 @@ def test_one_type_or_none_is_trained_as_before(shop):
 
 
 def test_a_request_keeps_types_with_their_items_and_a_visitors_are_unknown():
-    """The types of items outside the catalogue are removed with their items."""
+    """Items outside the catalogue are removed with their types; `recent_items` have type 0."""
     rows = empty_rows(["u"], ["web|phone|20"], np.array([10]))
     rows = replace(
         rows,

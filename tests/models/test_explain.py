@@ -1,4 +1,4 @@
-"""Why an item is shown: each sentence, when it is said, and in which words."""
+"""Reasons for shown items: which sentence is chosen, and its wording."""
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ NOBODY = np.zeros(3, dtype=np.int64)
 
 
 class Together:
-    """An item-item model whose contributions are given: candidate -> one figure a history item."""
+    """Stand-in for ItemKNN with given contributions: {candidate: one value per history item}."""
 
     def __init__(self, table: dict[int, list[float]]):
         self.table = table
@@ -50,7 +50,10 @@ def catalogue() -> Catalogue:
 
 
 def counts(ever: list[int], lately: list[int] | None = None) -> ItemState:
-    """Item states with these events of each item, and of the last days."""
+    """Return item states with these event counts of each item, of all time and of yesterday.
+
+    Without `lately`, all events are of yesterday.
+    """
     state = state_of(np.array([0, *ever])).state
     state["item_day_counts"] = state["item_day_counts"] * 0
     state["item_day_counts"][:, -2] = [0, *(ever if lately is None else lately)]
@@ -73,7 +76,7 @@ def reason(explainer: Explainer, item: int, source: str, history=HISTORY, types=
 def test_because_of_the_history_item_that_speaks_for_it(catalogue):
     explainer = explainer_of(catalogue, Together({4: [0.1, 0.7, 0.2], 5: [0.5, 0.1, 0.5]}))
     assert reason(explainer, 4, "ease") == "because you watched 'Heat'"
-    # Of equal contributions the newest is named.
+    # Of items with equal contributions, the newest is named.
     assert reason(explainer, 5, "sasrec") == "because you watched 'Alien'"
 
 
@@ -129,7 +132,7 @@ def test_mixed_or_unknown_events_have_no_verb(catalogue):
 
 def test_shared_categories_where_no_single_item_stands_out(catalogue):
     explainer = explainer_of(catalogue, Together({4: [0.0, 0.0, 0.0]}))
-    # Lately: Comedy 2 of 3; War and Crime are too rare to be named.
+    # The last three items: two are Comedy, so it is named; War and Crime have only one each.
     assert reason(explainer, 4, "ease") == "like what you watched last: Comedy"
     many = explainer_of(catalogue, Together({4: [0.2] * 10}))
     history, types = np.array([1] * 10), np.full(10, EVENT_CODE["watch"])
@@ -140,7 +143,7 @@ def test_categories_in_order_of_frequency(catalogue):
     explainer = explainer_of(catalogue)
     most_crime, types = np.array([5, 5, 1]), np.full(3, EVENT_CODE["watch"])
     said = reason(explainer, 2, "ials", most_crime, types)
-    assert said == "like what you watched last: Crime"  # Comedy is that of one in three
+    assert said == "like what you watched last: Crime"  # Comedy: one of three, below the limit
     said = reason(explainer, 2, "ials", np.array([5, 1, 5, 4, 5]), np.full(5, EVENT_CODE["watch"]))
     assert said == "like what you watched last: Crime, Comedy"
 
@@ -169,9 +172,9 @@ def test_popularity_is_claimed_where_it_holds(catalogue):
     other = {"history": np.array([3, 5]), "types": WATCHED[:2]}
     assert reason(explainer, 2, "recent_popularity", **other) == POPULAR_LATELY
     assert reason(explainer, 2, "popularity", **other) == POPULAR
-    assert reason(explainer, 1, "recent_popularity", **other) == POPULAR  # not lately
+    assert reason(explainer, 1, "recent_popularity", **other) == POPULAR  # few recent events
     explainer = explainer_of(catalogue, None, items)
-    # What the popularity sources have to fill a list with isn't popular.
+    # Popularity sources may fill lists with unpopular items, which must not be called popular.
     for source in ("popularity", "recent_popularity"):
         assert reason(explainer, 6, source) == TASTE
         assert reason(explainer, 6, source, NOBODY, NOBODY) == UNKNOWN_TASTE

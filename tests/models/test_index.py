@@ -1,4 +1,4 @@
-"""The index against brute-force search."""
+"""The vector index, compared with brute-force search."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_a_large_catalogue_is_searched_approximately_and_its_recall_is_measured(
     queries = vectors[1:51]
     recall = index.measure_recall(queries, k=100)
     assert 0.95 <= recall <= 1
-    # measured by hand: the share of the true top 100
+    # Recompute recall: the share of the exact top 100.
     true = np.argsort(-(queries @ vectors[1:].T), axis=1)[:, :100] + 1
     found = index.search(queries, 100).item_idx
     by_hand = np.mean([len(np.intersect1d(a, b)) / 100 for a, b in zip(true, found, strict=True)])
@@ -64,7 +64,7 @@ def test_a_large_catalogue_is_searched_approximately_and_its_recall_is_measured(
 
 
 def test_a_search_with_many_exclusions_does_not_change_the_index(tmp_path):
-    """A search with many exclusions searches deeper, without changing the index."""
+    """A search with many exclusions uses a larger ef_search only for itself."""
     vectors = clustered(3_000)
     config = IndexConfig(exact_up_to=1_000, ef_search=16)
     index = VectorIndex.build(vectors, config=config)

@@ -20,7 +20,7 @@ from models.sequence.batches import pack
 from models.sequence.bsarec import BsarecBlock, BsarecConfig
 from models.sequence.simple import AverageConfig, AverageEncoder, GruConfig, GruEncoder
 
-# First and last of three positions, by the same part written out in numpy, in float64.
+# Expected outputs at the first and last of three positions, computed in float64 with numpy.
 GOLDEN = {
     "transformer": ([0.01333, 0.47472, 0.30922, 0.11271], [-0.76992, -0.46658, -0.13224, 0.82900]),
     "gated": ([-0.34227, -0.12081, 0.10066, 0.32212], [-0.50458, -0.16825, 0.16809, 0.50443]),
@@ -35,7 +35,7 @@ CAUSAL = torch.ones(1, 8, 8, dtype=torch.bool).tril()
 
 
 def fix_weights(module: nn.Module) -> None:
-    """Set the weights to evenly rising values from -0.5 to 0.5, in the order of the parameters."""
+    """Set the values of each parameter to evenly spaced numbers from -0.5 to 0.5."""
     for parameter in module.parameters():
         values = torch.linspace(-0.5, 0.5, parameter.numel())
         parameter.data = values.reshape(parameter.shape)
@@ -63,7 +63,7 @@ def test_golden_numbers_of_blocks():
 
 
 def test_golden_numbers_of_a_bsarec_block():
-    """The reference low-pass part is a Fourier transform of six positions, padded on the left."""
+    """The expected low-pass part is a Fourier transform of six positions, padded on the left."""
     config = BsarecConfig(
         embedding_dim=4, max_history=5, num_heads=2, hidden_factor=2, num_frequencies=2
     )
@@ -85,7 +85,7 @@ def test_attention_by_hand_and_causal():
         attention.out.bias.zero_()
     x = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
     out = attention(x, CAUSAL[:, :2, :2])
-    torch.testing.assert_close(out[0, 0], x[0, 0])  # the first position sees itself only
+    torch.testing.assert_close(out[0, 0], x[0, 0])  # the first position attends only to itself
     own, other = math.exp(4 / math.sqrt(2)), math.exp(0)
     expected = torch.tensor([other / (own + other), 2 * own / (own + other)])
     torch.testing.assert_close(out[0, 1], expected)

@@ -1,4 +1,4 @@
-"""Prices, availability and new items come from the pack's catalogue, not from the release."""
+"""Prices, availability and new items come from the pack (item features), not from the release."""
 
 from dataclasses import replace
 
@@ -130,7 +130,7 @@ def test_newest_come_first_and_only_a_few_of_them(models):
     recommender = recommender_of(models, "item_knn", items=with_new(models[0].items, *rows))
     queries_new = recommender.chain.new
     assert queries_new is not None
-    # Without the content source, only as new: item_knn cannot find them.
+    # Without the content source, only the source "new" retrieves them; at most ten are shown.
     bare = recommender_of(
         (models[0], {"item_knn": models[1]["item_knn"]}),
         "item_knn",
@@ -156,7 +156,7 @@ def test_a_new_item_is_found_by_content_and_similar_works_for_it(models):
     assert new is not None
     assert new.vectors is not None
     even = recommender.catalogue.vocab.idx("new-even")
-    same = recommender.chain.sources["content"].item_vectors[  # an old item of the same text kind
+    same = recommender.chain.sources["content"].item_vectors[  # an old item with similar text
         recommender.catalogue.vocab.idx(like[0].item_id)
     ]
     assert float(same @ new.vectors[even - new.num_known - 1]) > 0.8

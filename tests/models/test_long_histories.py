@@ -1,4 +1,4 @@
-"""Histories in service are as long as in training, limited by what the state holds."""
+"""Serving uses histories as long as in training, up to the length that the state stores."""
 
 import json
 from dataclasses import replace
@@ -38,7 +38,7 @@ CONFIGS = (
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
-    """Users of two tastes with 100 to 120 events each."""
+    """60 users with 100 to 120 events each, of even or of odd items."""
     rng = np.random.default_rng(0)
     every = np.arange(1, ITEMS + 1)
     histories = [
@@ -50,7 +50,7 @@ def data() -> TrainingData:
 
 @pytest.fixture(scope="module")
 def queries(data: TrainingData) -> Queries:
-    """Two users with 150 events: the newest 60 are equal, the older ones differ."""
+    """Queries of two users with 150 events: the newest 60 are equal, the older 90 differ."""
     rng = np.random.default_rng(1)
     every = np.arange(1, ITEMS + 1)
     newest = every[every % 4 == 1]

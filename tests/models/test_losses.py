@@ -1,4 +1,4 @@
-"""Losses against slow reference implementations of their definitions."""
+"""Losses, compared with direct computations of their definitions."""
 
 import math
 
@@ -64,7 +64,8 @@ def test_full_softmax_survives_a_hopeless_target():
     loss = full_softmax(queries, items, torch.tensor([2]))
     loss.backward()
     assert math.isfinite(loss.item())
-    assert queries.grad.item() == pytest.approx(2.0)  # away from item 1, towards item 2
+    # A step moves away from item 1, towards item 2
+    assert queries.grad.item() == pytest.approx(2.0)
 
 
 def test_gbce_by_hand_and_uncalibrated_it_is_plain():
@@ -72,7 +73,7 @@ def test_gbce_by_hand_and_uncalibrated_it_is_plain():
         return math.log(1 + math.exp(-x))
 
     positive, negative = torch.tensor([2.0]), torch.tensor([[0.5, -1.0]])
-    # Two of the 9 others are drawn: rate 2/9, beta = 2/9 (t (1 - 9/2) + 9/2).
+    # 2 of 9 negatives are drawn, so the rate is 2/9 and beta = 2/9 (t (1 - 9/2) + 9/2).
     beta = 2 / 9 * (0.75 * (1 - 4.5) + 4.5)
     expected = beta * minus_log_sigmoid(2.0) + minus_log_sigmoid(-0.5) + minus_log_sigmoid(1.0)
     loss = calibrated_binary_cross_entropy(positive, negative, num_items=10, calibration=0.75)
@@ -84,7 +85,7 @@ def test_gbce_by_hand_and_uncalibrated_it_is_plain():
 def test_sampled_softmax_is_weighted_and_masks_accidental_hits():
     positive, negative = torch.tensor([1.0, 0.5]), torch.tensor([[0.2, 1.0, -1.0]] * 2)
     log_expected = torch.tensor([0.1, 0.7, -0.3])
-    # Negative 4 is row 0's own positive, 0 is padding; row 1 keeps negatives 4 and 6.
+    # Row 0 masks negative 4, its own positive. Negative 0 is padding. Row 1 keeps 6 and 4.
     loss = sampled_softmax(
         positive, negative, torch.tensor([4, 5]), torch.tensor([6, 4, 0]), log_expected
     )
@@ -98,7 +99,7 @@ def test_sampled_softmax_is_weighted_and_masks_accidental_hits():
 
 
 def test_shared_softmax_is_sampled_softmax_with_uniform_draws(numbers):
-    """The one-pass form has the loss and the gradients of the general form."""
+    """The one-pass implementation has the loss and gradients of the general one."""
     targets, negatives = torch.tensor([3, 1, 7, 7, 2]), torch.tensor([1, 2, 4, 7])
     bias = torch.linspace(-1, 1, 8, dtype=torch.float64)
     ours = [x.clone().requires_grad_() for x in (*numbers, bias)]
@@ -126,7 +127,7 @@ def test_distinct_draws_are_ascending_alike_likely_and_end_with_the_catalogue():
         assert drawn[0] < drawn[1]
         count[drawn] += 1
     assert count[0] == 0
-    # 600 draws of 2 of 5 items: 240 each, with a deviation of 12.
+    # In 600 draws of 2 of 5 items, each item is expected 240 times, with a deviation of 12.
     assert ((count[1:] - 240).abs() < 48).all()
     assert draw_distinct(9, num_items=5, generator=generator).tolist() == [1, 2, 3, 4, 5]
 
@@ -159,7 +160,10 @@ def test_with_every_other_item_as_negative_the_gradient_is_that_of_full_softmax(
 
 
 def test_mixed_negatives_with_logq_estimate_the_full_gradient(numbers):
-    """Positives are mostly popular items; the mean gradient over many draws is the full one."""
+    """With logQ correction, the mean gradient over many draws equals that of the full softmax.
+
+    The targets are mostly popular items, so the uncorrected gradient is biased.
+    """
     queries, items = numbers
     counts = torch.tensor([0, 50, 20, 10, 8, 6, 4, 2])
     targets = torch.multinomial(
@@ -200,7 +204,8 @@ def test_mixed_negatives_expect_what_they_draw():
     assert negatives[:4].tolist() == [1, 1, 2, 3]
     assert len(negatives) == 34
     assert set(negatives[4:].tolist()) == {1, 2, 3}
-    # 4 positives of the batch by share 6/10, 3/10, 1/10, and 30 uniform draws of 3 items.
+    # Expected counts: 4 positives with the shares 6/10, 3/10 and 1/10, plus 30 uniform draws of 3
+    # items.
     expected = {1: 4 * 0.6 + 10, 2: 4 * 0.3 + 10, 3: 4 * 0.1 + 10}
     for item, value in zip(negatives.tolist(), log_expected.tolist(), strict=True):
         assert math.exp(value) == pytest.approx(expected[item], rel=1e-5)

@@ -1,4 +1,4 @@
-"""Merging the lists of several sources, by hand."""
+"""Merging the lists of several sources; expected values are computed by hand."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def test_union_keeps_each_item_once_with_its_rank_in_every_source():
 def test_best_source_is_the_one_with_the_best_rank_and_ties_go_to_the_first():
     found = {"a": [[5, 2]], "b": [[2, 5]], "c": [[5, 9]]}
     merged = merge({name: candidates(rows) for name, rows in found.items()})
-    # items 2, 5, 9: ranks a 2 1 -, b 1 2 -, c - 1 2
+    # Ranks of items 2, 5, 9: in a 2, 1, none; in b 1, 2, none; in c none, 1, 2.
     assert merged.item_idx.tolist() == [[2, 5, 9]]
     assert merged.best_source().tolist() == [[1, 0, 2]]
     assert merged.found_by()[0].tolist() == [

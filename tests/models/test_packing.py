@@ -28,7 +28,7 @@ def test_every_history_stands_once_and_whole(lengths, width):
         assert position[own].tolist() == list(range(length + 1))
         assert len(set(segment[own])) == 1
     for row in layout.segment.numpy():
-        # Numbers rise from 1 and only the row's end is padding.
+        # Segment numbers increase from 1, and only the end of a row is padding.
         real = row[row > 0]
         assert (row[: len(real)] == real).all()
         assert (np.diff(real) >= 0).all()
@@ -46,7 +46,7 @@ def test_the_mask_lets_through_the_own_past_only(lengths):
             seen = np.flatnonzero(mask[i])
             assert (segment[seen] == segment[i]).all()
             assert position[seen].tolist() == list(range(position[i] + 1))
-        assert mask.any(1).all()  # no empty softmax
+        assert mask.any(1).all()  # each softmax has at least one entry
 
 
 @settings(max_examples=40, deadline=None)
@@ -62,14 +62,17 @@ def test_unpacked_gives_each_history_its_places(lengths):
 
 
 def test_dense_packing():
-    """History lengths as in Amazon Beauty: many short, few long."""
+    """Less than 15% of a batch is padding, with history lengths distributed as in Amazon Beauty."""
     lengths = np.minimum(np.random.default_rng(0).geometric(0.2, size=256), 50)
     places = pack(lengths, width=51)
     assert len(places.flat) + len(lengths) > 0.85 * places.size
 
 
 def test_the_filter_is_the_transform_at_the_newest_position():
-    """Keeping the lowest frequencies of the whole window, as the paper does with a padded row."""
+    """At the newest position, the filter equals the Fourier transform of the paper.
+
+    The paper keeps the lowest frequencies of a row that is padded on the left.
+    """
     rng = np.random.default_rng(1)
     width, history, kept = 12, 7, 3
     layout = pack(np.array([history - 1]), width=width).layout

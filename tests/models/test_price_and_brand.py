@@ -29,7 +29,7 @@ def catalogue(prices: list[float | None], brands: list[str | None]) -> Catalogue
 
 
 def features(history: list[list[int]], given: Catalogue) -> dict[str, np.ndarray]:
-    """Features by name, with all items as candidates of each history (item_idx, 0 is padding)."""
+    """Return features by name; all items are candidates of each history (item_idx, 0: padding)."""
     n = len(history)
     padded = np.array(history)
     queries = Queries(
@@ -55,14 +55,14 @@ def test_prices_and_brands_by_hand() -> None:
     shop = catalogue([0.0, math.e - 1, None, math.e**3 - 1], ["ada", "bo", None, "ada"])
     found = features([[2, 4, 3], [1, 0, 0], [0, 0, 0]], shop)
     assert found["price_log"] == pytest.approx(np.tile([0, 1, 0, 3], (3, 1)), abs=1e-6)
-    # The first user paid log prices 1 and 3, one is unknown: 2 is usual.
+    # The first history has log prices 1 and 3 and an unknown one, so the usual log price is 2.
     assert found["price_usual"][:, 0] == pytest.approx([2, 0, 0])
     assert not found["price_usual_trend"].any()
     assert found["price_from_history"][0] == pytest.approx([-2, -1, 0, 1], abs=1e-6)
     assert found["price_from_history"][1] == pytest.approx([0, 1, 0, 3], abs=1e-6)
     assert not found["price_from_history"][2].any()
     np.testing.assert_array_equal(found["price_from_last_10"], found["price_from_history"])
-    # Brands bo, ada, unknown: a third each; the last item's brand is unknown and matches none.
+    # The first history has the brands bo, ada and unknown. An unknown last brand matches none.
     assert found["brand_share_50"][0] == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3])
     assert found["brand_share_50"][1].tolist() == [1, 0, 0, 1]
     assert found["brand_is_last"].tolist() == [[0, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]]

@@ -33,7 +33,7 @@ OPTIONS = TrainingOptions(seed=3, num_threads=1)
 
 
 def make_data(seed: int, *, requests: int = 200) -> RankingData:
-    """12 to 24 candidates per request; the two that one source scores highest are relevant."""
+    """Draw requests with 12 to 24 candidates; the two with the highest EASE score are relevant."""
     rng = np.random.default_rng(seed)
     width = 24
     candidates = np.stack([rng.permutation(60)[:width] + 1 for _ in range(requests)])
@@ -206,7 +206,8 @@ def test_the_config_union_goes_by_kind():
 
 
 def test_ndcg_counts_what_no_source_found():
-    # One request, candidates 1 2 3; relevant are 2 and the unfound 9. Item 2 is put second.
+    # One request with candidates 1, 2, 3. Relevant are 2, which is ranked second, and 9, which no
+    # source found.
     x = np.zeros((1, 3, len(SCHEMA)), dtype=np.float32)
     data = RankingData.from_requests(
         x, np.array([[1, 2, 3]]), [np.array([2, 9])], users=["u"], schema=SCHEMA

@@ -1,4 +1,4 @@
-"""Ranking features on a catalogue of three items, by hand; and what must not affect them."""
+"""Ranking features with three items, computed by hand, and what must not affect them."""
 
 import dataclasses
 
@@ -34,7 +34,8 @@ SCHEMA = ranking_schema(["ease", "recent_popularity"], profiles=PROFILES)
 
 @pytest.fixture(scope="module")
 def catalogue() -> Catalogue:
-    # a: Comedy + Drama, published 2 years before NOW; b: Comedy, 4 years; c: War, unknown.
+    # a: Comedy and Drama, published 2 years before NOW. b: Comedy, 4 years before. c: War, with an
+    # unknown date.
     published = pa.array([NOW - 2 * YEAR, NOW - 4 * YEAR, None], pa.int64()).cast(TIMESTAMP)
     return Catalogue.from_items(
         pa.table(
@@ -106,7 +107,7 @@ RANKS = {
 
 
 def columns_of(x: np.ndarray) -> dict[str, list[float]]:
-    """Feature values of the first request, by name."""
+    """Return the feature values of the first request, by name."""
     return {name: x[0, :, i].tolist() for i, name in enumerate(SCHEMA.names)}
 
 
@@ -128,31 +129,31 @@ def test_blocks_of_user_context_profile_and_item(items, catalogue):
     assert columns["hour_sin"] == [0.5, 0.5, 0.5]
     assert columns["profile_gender"] == [1, 1, 1]
     assert columns["item_events_log"] == pytest.approx(np.log1p([5, 2, 0]))
-    # `at` is a day after the tick: last event two days before the request.
+    # The request is a day after the tick, and the last event two days before the request.
     assert columns["item_days_since_last_log"] == pytest.approx(np.log1p([2, 2, 0]))
 
 
 def test_history_features_by_hand(items, catalogue):
-    # Oldest first: c (War, rated 1), then b (Comedy, rated 5).
+    # The history, oldest first: c (War, rated 1), b (Comedy, rated 5).
     columns = columns_of(build(make_queries([3, 2], values=[[1.0, 5.0]]), items, catalogue))
     half = 0.5**0.5  # cosine of {Comedy, Drama} with {Comedy}
     assert columns["history_length_log"] == pytest.approx([np.log1p(2)] * 3)
-    # Profile with equal weights: Comedy 1, War 1, of length sqrt 2.
+    # The long-term profile has the weights Comedy 1 and War 1, so its length is sqrt(2).
     assert columns["category_affinity_long"] == pytest.approx([half * half, half, half])
-    # Recent: Comedy weighs 1, War one position older.
+    # In the recent profile, Comedy has weight 1, and War decays by one position.
     war = 0.5 ** (1 / 10)
     length = (1 + war**2) ** 0.5
     assert columns["category_affinity_recent"] == pytest.approx(
         [half / length, 1 / length, war / length]
     )
-    # About the mean value 3: War -2, Comedy +2, over two valued events.
+    # Values relative to their mean of 3: War -2, Comedy +2, in two events with a value.
     assert columns["category_value_affinity"] == pytest.approx([half, 1, -1])
     assert columns["category_share_10"] == pytest.approx([0.5, 0.5, 0.5])
     assert columns["category_share_50"] == pytest.approx([0.5, 0.5, 0.5])
     assert columns["category_overlap_last"] == pytest.approx([half, 1, 0])
     assert columns["category_overlap_max_10"] == pytest.approx([half, 1, 1])
     assert columns["category_overlap_mean_10"] == pytest.approx([half / 2, 0.5, 0.5])
-    # Only b's publication is known: 4 years before NOW. a is 2 years younger, c unknown.
+    # Of the history, only the date of b is known. a is 2 years newer than b, c is unknown.
     assert columns["years_from_history"] == pytest.approx([2, 0, 0], abs=1e-5)
     assert columns["years_from_last_10"] == pytest.approx([2, 0, 0], abs=1e-5)
 
@@ -168,13 +169,13 @@ def test_cross_features_by_hand(items, catalogue):
     columns = columns_of(build(make_queries([2]), items, catalogue))
     assert columns["value_cross"] == pytest.approx([3 * 20 / 5, 3 * 4 / 2, 0])
     assert columns["popularity_place"] == pytest.approx([0, 1 / 3, 2 / 3])
-    # Of the last 14 days only b has events; a and c share the place behind it.
+    # In the last 14 days only b has events, so a and c share the next place.
     assert columns["recent_popularity_place"] == pytest.approx([1 / 3, 0, 1 / 3])
 
 
 def test_search_features_by_hand(items, catalogue):
     day = MICROSECONDS_PER_DAY
-    now = NOW + day  # of the request
+    now = NOW + day  # time of the request
     held = Searches(
         ("a comedy, please", "war & WAR!", "no drama"), (now - 2 * day, now - day, now), 3
     )
@@ -183,7 +184,8 @@ def test_search_features_by_hand(items, catalogue):
     ranks = {name: np.repeat(values, 2, axis=0) for name, values in RANKS.items()}
     x = build(queries, items, catalogue, np.repeat(CANDIDATES, 2, axis=0), two, ranks)
     columns = columns_of(x)
-    # a: 2 of 3 words of two days ago, 1 of 2 now; b: 1 of 3 then; c: the only word of yesterday.
+    # Item a matches 2 of the 3 words of the first search (two days old) and 1 of 2 of the last one.
+    # Item b matches 1 of 3 of the first search; c matches the only word of the second (a day old).
     assert columns["search_match"] == pytest.approx([1 / 2, 1 / 3 / 4, 1 / 2])
     assert columns["search_match_last"] == pytest.approx([1 / 2, 0, 0])
     of_nobody = x[1][:, [SCHEMA.names.index(name) for name in SEARCH]]
@@ -198,7 +200,7 @@ def test_source_features_by_hand(items, catalogue):
     assert columns["ease:score_z"] == pytest.approx(z)
     assert columns["ease:place"] == pytest.approx([0, 1 / 3, 2 / 3])
     assert columns["ease:reciprocal_rank"] == [1, 0.5, 0]
-    # One score only: what is missing gets the lowest there is, and nothing deviates.
+    # Only one score exists. Missing scores get the lowest score, so all are equal.
     assert columns["recent_popularity:score"] == [7, 7, 7]
     assert columns["recent_popularity:score_z"] == [0, 0, 0]
     assert columns["recent_popularity:reciprocal_rank"] == [0.25, 0, 0]
@@ -227,7 +229,7 @@ def test_unknown_user_and_padding_are_finite(items, catalogue):
     )
     x = build(queries, items, catalogue, padded, scores, ranks)
     assert np.isfinite(x).all()
-    # Padding changes nothing for the others.
+    # Padding doesn't affect the other candidates.
     np.testing.assert_array_equal(x[:, :3], build(queries, items, catalogue))
 
 
@@ -253,7 +255,8 @@ def test_a_request_alone_is_as_in_a_batch_and_in_chunks(items, catalogue, monkey
     chunked = build(queries, items, catalogue, candidates, scores, ranks)
     np.testing.assert_array_equal(together, chunked)
     for row in range(len(queries)):
-        length = max(int(queries.lengths[row]), 1)  # a service pads to this request only
+        # A service doesn't pad to the length of other requests
+        length = max(int(queries.lengths[row]), 1)
         alone = Queries(
             user_ids=queries.user_ids[row : row + 1],
             at=queries.at[row : row + 1],
@@ -294,7 +297,7 @@ def test_the_order_of_the_candidates_decides_nothing(items, catalogue):
 
 
 def test_other_and_later_requests_do_not_affect_a_request(items, catalogue):
-    """Neither other requests of the batch nor later ones of the same user affect a request."""
+    """The features of a request don't depend on other or later requests in the batch."""
     queries, candidates, scores, ranks = random_batch(np.random.default_rng(2), n=4, width=5)
     x = build(queries, items, catalogue, candidates, scores, ranks)
     later = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Every reason shown to many users is checked against the events that it refers to."""
+"""The reasons in many lists are true, checked against the events that they refer to."""
 
 import re
 from collections import Counter
@@ -30,7 +30,7 @@ BOUGHT = EVENT_CODE["purchase"]
 
 
 class World:
-    """The small world's events before its last day, and the lists served from them."""
+    """The events of `small_world` before a time, and the statistics that reasons refer to."""
 
     def __init__(self, data, at: int):
         before = data.time < at
@@ -106,15 +106,15 @@ def served(small_world, tmp_path_factory) -> tuple[World, Recommender]:
 
 
 def holds(world: World, recommender: Recommender, user: int, item, reason: str) -> bool:
-    """Whether a reason is true of the events; doesn't use the code under test."""
+    """Return whether a reason is true, by the events and without the code under test."""
     own = [world.ids[i - 1] for i in world.of_user.get(user, [])]
     named = {world.title[one]: one for one in own}
     categories = world.categories | {"brand-new": ["comedy"]}
-    if item.item_id == "brand-new":  # no event speaks of it
+    if item.item_id == "brand-new":  # it has no events
         assert not re.search("chosen|because|people|expected", reason)
     if re.search(r"you .*\blately", reason):
         return world.times_of_user[user][-1] >= world.at - 7 * DAY
-    # Counts are of events, so that no reason may name the people behind them.
+    # Popularity counts events, not users, so no reason may speak of people.
     assert not re.search("popular|everybody", reason)
     if reason == "chosen often lately":
         return world.is_among_most(item.item_id, world.at - 7 * DAY)
@@ -186,7 +186,7 @@ def test_every_reason_beside_one_source_is_true(served, kind):
 
 
 def test_one_single_user_is_told_nothing_about_everybody(served):
-    """All events are one user's purchases, so no other item is called popular."""
+    """If all events are of one user, no other item is called popular."""
     world, recommender = served
     user = next(iter(world.of_user))
     n = len(world.ids) + 1

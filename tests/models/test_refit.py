@@ -1,4 +1,4 @@
-"""A refit on the same data, with the choices of validation, gives the same source."""
+"""A refit on the same data, with hyperparameters frozen by validation, gives the same source."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Maximal marginal relevance, by hand."""
+"""Maximal marginal relevance (MMR); expected orders are computed by hand."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from models.recommend.rerank import mmr
 
 SCORES = np.array([3.0, 2.8, 1.0])
-VECTORS = np.array([[1.0, 0], [2.0, 0], [0, 1.0]])  # the first two point the same way
+VECTORS = np.array([[1.0, 0], [2.0, 0], [0, 1.0]])  # the first two have the same direction
 
 
 def test_strength_zero_keeps_the_order_of_the_scores():
@@ -17,9 +17,10 @@ def test_strength_zero_keeps_the_order_of_the_scores():
 
 
 def test_by_hand():
-    # Scores scaled: 1, 0.9, 0. After item 0: item 1 has 0.5 * 0.9 - 0.5 * 1, item 2 has 0 - 0.
+    # Scaled scores are 1, 0.9, 0. After item 0, the gain of item 1 is 0.5 * 0.9 - 0.5 * 1, and that
+    # of item 2 is 0 - 0.
     assert mmr(SCORES, VECTORS, k=3, strength=0.5).tolist() == [0, 2, 1]
-    # A little strength: 0.8 * 0.9 - 0.2 * 1 = 0.52 beats 0.
+    # With a small strength, the gain of item 1 is 0.8 * 0.9 - 0.2 * 1 = 0.52, more than 0.
     assert mmr(SCORES, VECTORS, k=3, strength=0.2).tolist() == [0, 1, 2]
 
 
@@ -27,14 +28,14 @@ def test_similarity_is_to_the_nearest_picked():
     scores = np.array([4.0, 3.0, 2.0, 1.9])
     half = 0.5**0.5
     vectors = np.array([[1.0, 0, 0], [0, 1.0, 0], [1.0, 0, 0], [0.5, 0.5, half]])
-    # Scaled scores 1, 0.52, 0.05, 0. After 0 and 1, item 2 has 0.02 - 0.5 * 1 (it is item 0 again,
-    # though unlike item 1), item 3 has 0 - 0.5 * 0.5.
+    # Scaled scores are 1, 0.52, 0.05, 0. After items 0 and 1, the gain of item 2 is 0.02 - 0.5 * 1,
+    # because its vector equals that of item 0. The gain of item 3 is 0 - 0.5 * 0.5.
     assert mmr(scores, vectors, k=4, strength=0.5).tolist() == [0, 1, 3, 2]
 
 
 def test_full_strength_starts_at_the_best_and_looks_at_difference_only():
     picked = mmr(np.array([1.0, 9.0, 8.0]), VECTORS, k=2, strength=1)
-    assert picked.tolist() == [0, 2]  # all gains are 0, the first candidate wins the tie
+    assert picked.tolist() == [0, 2]  # gains of 0 and 2 tie at 0; the first is picked
 
 
 def test_padding_is_never_picked_and_k_may_exceed():

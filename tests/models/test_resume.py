@@ -19,7 +19,13 @@ class CutOff(Exception):
 def fit(
     small_world, *, checkpoints: Path | None, cut_at: int | None = None, loss=None, **optimiser
 ):
-    """Train a small SASRec for four epochs, with every stateful option; nDCG falls, then rises."""
+    """Train a small SASRec for four epochs with all options that keep state between epochs.
+
+    Validation returns given nDCG values that fall and then rise.
+
+    Args:
+        cut_at: epoch in whose validation CutOff is raised, as if the process was killed.
+    """
     config = SasrecConfig(
         embedding_dim=8,
         max_history=12,
@@ -57,7 +63,7 @@ def fit(
 def test_a_resumed_training_equals_an_uninterrupted_one(small_world, tmp_path):
     model, history = fit(small_world, checkpoints=None)
     with pytest.raises(CutOff):
-        fit(small_world, checkpoints=tmp_path, cut_at=2)  # two epochs are safe, the third is lost
+        fit(small_world, checkpoints=tmp_path, cut_at=2)  # the checkpoint has two epochs
     again, resumed = fit(small_world, checkpoints=tmp_path)
     assert resumed.losses == history.losses
     assert resumed.figures == history.figures == (0.3, 0.1, 0.2, 0.25)
@@ -91,7 +97,7 @@ def test_a_checkpoint_of_other_data_is_refused(small_world, tmp_path):
     fit(small_world, checkpoints=tmp_path, num_epochs=1)
     data = small_world[0]
     swapped = data.item_idx.copy()
-    swapped[[0, 1]] = swapped[[1, 0]]  # as many events of the same items, in another order
+    swapped[[0, 1]] = swapped[[1, 0]]  # the same events in another order
     other = replace(data, item_idx=swapped)
     with pytest.raises(CheckpointError, match=r"another training \(data.events is '\w+', here"):
         fit((other, small_world[1]), checkpoints=tmp_path, num_epochs=1)
@@ -101,7 +107,10 @@ def test_a_checkpoint_of_other_data_is_refused(small_world, tmp_path):
 
 
 def test_the_average_of_the_weights_is_judged_and_kept(small_world):
-    """The first epoch is best in both; the kept weights differ by the averaging."""
+    """With averaging, validation uses and training returns the averaged weights.
+
+    The best epoch is the first one with and without averaging, but the weights differ.
+    """
     plain, first = fit(small_world, checkpoints=None, average_decay=0.0)
     averaged, second = fit(small_world, checkpoints=None)
     assert first.best_epoch == second.best_epoch == 1

@@ -1,4 +1,4 @@
-"""Hard rules on a catalogue of four items."""
+"""Hard rules (availability, filters, exclusions) on a catalogue of four items."""
 
 import ast
 import hashlib
@@ -42,7 +42,7 @@ def catalogue() -> Catalogue:
 
 
 def allowed(catalogue: Catalogue, **rules) -> str:
-    """The ids of the items that may be shown, concatenated."""
+    """Return the concatenated ids of the items that may be shown."""
     blocked = blocked_items(catalogue, **rules)
     assert blocked.shape == (5,)
     assert blocked.dtype == bool
@@ -106,11 +106,11 @@ def test_a_catalogue_without_categories_or_prices():
 
 
 CODE_OF_VERSION = {"1": "a44a698948dad9db"}
-"""Version -> hash of the rules' code. Keep the old entries."""
+"""{version: hash of the rules' code}. Keep the old entries."""
 
 
 def code_hash() -> str:
-    """Hash of the rule functions, without docstrings, comments and formatting."""
+    """Return a hash of the rule functions, without docstrings, comments and formatting."""
     code = ""
     for function in (blocked_items, rules._apply_filters, rules._has_any, seen_items, too_soon):
         (tree,) = ast.parse(inspect.getsource(function)).body

@@ -1,4 +1,4 @@
-"""Targets of training batches are later than the events that their state has read."""
+"""In training batches, targets are later than all events that the model reads for them."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from tests.models.small_data import START, catalogue_of, training_data
 
 
 def data_with_times(histories: list[list[int]], moments: list[list[int]]) -> TrainingData:
-    """Users with the given items at the given times (in days)."""
+    """Return training data of users with these items at these times (in days)."""
     num_items = max((item for items in histories for item in items), default=1)
     data = training_data(catalogue_of([["all"]] * num_items), histories)
     time = [START + m * MICROSECONDS_PER_DAY for user in moments for m in user]
@@ -32,7 +32,7 @@ def data_with_times(histories: list[list[int]], moments: list[list[int]]) -> Tra
 
 
 def random_data(rng: np.random.Generator, *, users: int = 9) -> TrainingData:
-    """Histories of 1 to 40 items in which about half of the events share their time.
+    """Draw histories of 1 to 40 items, in which about half of the events have equal times.
 
     Each user has separate items (1 to 40, 41 to 80, ...), so that an item identifies its user.
     """
@@ -45,15 +45,15 @@ def random_data(rng: np.random.Generator, *, users: int = 9) -> TrainingData:
 
 
 def test_next_sets_by_hand():
-    # One user with sets {1, 2}, {3}, {4, 5}; another with {6}.
+    # One user has the sets {1, 2}, {3}, {4, 5} of equal times, another user has {6}.
     data = data_with_times([[1, 2, 3, 4, 5], [6]], [[0, 0, 1, 2, 2], [0]])
     low, high = next_sets(data)
     ranges = list(zip(low.tolist(), high.tolist(), strict=True))
-    assert ranges[0] == (0, 2)  # nothing seen yet: the first set
-    assert ranges[1] == (2, 3)  # item 1 was seen; 2 is of the same set, so 3 comes next
+    assert ranges[0] == (0, 2)  # no item seen, so the first set is next
+    assert ranges[1] == (2, 3)  # item 1 seen; 2 is in its set, so 3 is next
     assert ranges[2] == (2, 3)
     assert ranges[3] == (3, 5)
-    assert ranges[4][0] == ranges[4][1]  # 4 was seen; after its own set there is nothing
+    assert ranges[4][0] == ranges[4][1]  # item 4 seen; no later set
     assert ranges[5] == (5, 6)
 
 
@@ -77,11 +77,11 @@ def test_targets_are_of_the_first_later_set(seed, max_history):
                 else:
                     now = when[int(items[i - 1])]
                     assert target_time == times[times > now].min()
-    assert seen_events == len(data.item_idx) - data.num_users  # all but the last of each
+    assert seen_events == len(data.item_idx) - data.num_users  # all but the last of each user
 
 
 def histories_of(batch: SequenceBatch) -> list[tuple[list[int], list[int]]]:
-    """(L items, L + 1 targets) of each history of a packed batch; asserts a valid layout."""
+    """Unpack a batch into (L items, L + 1 targets) per history; fail if its layout is invalid."""
     segment, position = batch.layout.segment.numpy(), batch.layout.position.numpy()
     items, targets = batch.items.numpy(), batch.targets.numpy()
     assert (items[position == 0] == 0).all()
@@ -138,7 +138,7 @@ def test_user_features_of_training_requests_by_hand():
     queries = examples.queries(np.arange(2))
     user = {name: queries.user[:, i] for i, name in enumerate(USER_FEATURES)}
     np.testing.assert_allclose(user["user_events_log"], np.log1p([0, 2]), rtol=1e-6)
-    # Seven days are one half-life: two events count as one.
+    # Seven days are one half-life, so two events count as one.
     np.testing.assert_allclose(user["user_recent_activity"], np.log1p([0, 1]), rtol=1e-6)
     np.testing.assert_allclose(user["user_hours_since_last_log"], np.log1p([0, 168]), rtol=1e-6)
     np.testing.assert_allclose(user["user_days_since_first_log"], np.log1p([0, 7]), rtol=1e-6)

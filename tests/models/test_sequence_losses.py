@@ -1,4 +1,4 @@
-"""Every loss of a sequence model trains, with negatives per position or shared by the batch."""
+"""Each loss falls in training, with negatives per position or shared by the batch."""
 
 import math
 
@@ -13,7 +13,7 @@ SAMPLED = ("sampled_softmax", "gbce", "bce")
 
 
 def fit(small_world, **settings):
-    """Train two epochs; the second one shows whether the first improved the loss."""
+    """Train for two epochs; the loss of the second shows whether the first improved the model."""
     config = SasrecConfig(
         embedding_dim=16,
         max_history=20,
@@ -42,7 +42,7 @@ def test_an_epoch_of_each_loss_teaches(small_world, loss, shared, temperature):
     first, second = history.losses
     assert second < first - 0.05
     vectors = model.item_vectors().detach().numpy()
-    if temperature:  # cosines: unit vectors, and no bias
+    if temperature:  # scores are cosines of unit vectors, without a bias
         np.testing.assert_allclose(np.linalg.norm(vectors[1:], axis=1), 1, rtol=1e-5)
     assert vectors.shape[1] == (16 if temperature else 17)
 

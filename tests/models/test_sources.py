@@ -1,4 +1,4 @@
-"""The contract of candidate sources, for every source of the registry."""
+"""The protocol of candidate sources, for each source in the registry."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,7 +23,7 @@ SEQUENCES = tuple(
     if issubclass(type(registry.parse_source(f'{{"kind": "{kind}"}}')), SequenceConfig)
 )
 COLD = ("two_tower", "content", *SEQUENCES)
-UNTAUGHT = ("popularity", "recent_popularity", "personal")  # say nothing of items never used
+UNTAUGHT = ("popularity", "recent_popularity", "personal")  # don't learn tastes for unseen items
 LEARNING = tuple(kind for kind in KINDS if kind not in UNTAUGHT)
 
 
@@ -42,14 +42,14 @@ def fitted(checkerboard, options) -> dict[str, Source]:
 
 @pytest.fixture(scope="module")
 def world(checkerboard):
-    """Queries of the checkerboard, and its item states."""
+    """Queries and item states of the checkerboard data."""
     queries, items, _ = checkerboard[1].ticks[0]
     return queries, items
 
 
 @pytest.fixture(scope="module")
 def cold_fitted(options) -> dict[str, VectorSource]:
-    """Fitted on a checkerboard of 32 items, in which 31 (odd) and 32 (even) have no events."""
+    """Sources fitted on checkerboard data of 32 items; items 31 and 32 have no events."""
     rng = np.random.default_rng(1)
     catalogue = catalogue_of([["even" if i % 2 else "odd"] for i in range(32)])
     histories = []
@@ -57,7 +57,7 @@ def cold_fitted(options) -> dict[str, VectorSource]:
         own = np.arange(1, 31)
         histories.append(rng.permutation(own[own % 2 == user % 2]).tolist())
     data = training_data(catalogue, histories)
-    # The next items of a shorter history: there is something to stop by.
+    # Early stopping predicts the rest of each history from its first eight items.
     checks = queries_of([h[:8] for h in histories])
     relevant = [np.array(h[8:]) for h in histories]
     validation = Validation([(checks, state_of(data.item_counts), relevant)])
@@ -65,7 +65,7 @@ def cold_fitted(options) -> dict[str, VectorSource]:
 
 
 def all_scores(source: Source, queries: Queries, items) -> np.ndarray:
-    """(B, N) scores of the whole catalogue."""
+    """Return (B, N) scores of the whole catalogue."""
     num_items = len(items.state["item_events"]) - 1
     every = np.tile(np.arange(1, num_items + 1), (len(queries), 1))
     return source.score(queries, items, every)
@@ -88,7 +88,7 @@ def test_keeps_the_protocol_and_is_called_by_its_kind(fitted, kind):
 
 @pytest.mark.parametrize("kind", [*LEARNING, LIGR])
 def test_learns_the_checkerboard(fitted, checkerboard, kind):
-    # Each user has two items of their own colour left; popularity finds them by chance only.
+    # The relevant items are the last two of the user's parity. Popularity doesn't know the parity.
     assert checkerboard[1].ndcg(fitted[kind], k=2) > 0.95
 
 
@@ -209,7 +209,7 @@ def test_the_future_never_changes_a_state_of_the_past(fitted, kind):
 
 @pytest.mark.parametrize("kind", [*SEQUENCES, LIGR])
 def test_histories_in_one_row_do_not_see_each_other(fitted, world, kind):
-    """A packed history has the same states as alone, whatever else is in its row."""
+    """A history has the same states in a packed row as alone."""
     histories = [list(range(1, n + 1)) for n in (3, 1, 11, 7, 2)] + [[]]
     together, last = pack_queries(queries_of(histories), max_history=50)
     assert len(together.items) < len(histories)
@@ -223,7 +223,7 @@ def test_histories_in_one_row_do_not_see_each_other(fitted, world, kind):
 
 @pytest.mark.parametrize("kind", [*TRAINED, LIGR])
 def test_only_the_newest_events_are_read(fitted, world, kind):
-    """Events older than the model's `max_history` have no effect."""
+    """Only the newest `max_history` events have an effect."""
     newest = np.resize(np.arange(1, 31), 50)
     short = queries_of([newest.tolist()])
     long = replace(
@@ -255,7 +255,7 @@ def test_a_cold_item_lies_with_its_kind(cold_fitted, kind):
 
 
 def test_the_same_seed_gives_the_same_model_even_in_parallel(fitted, checkerboard, world, options):
-    """Parallel trainings share torch's global generator, so no model may draw from it."""
+    """Models don't use torch's global generator, which parallel trainings would share."""
     data, validation = checkerboard
     torch.manual_seed(99)
     with ThreadPoolExecutor(3) as pool:

@@ -1,4 +1,4 @@
-"""The training loop, on a linear function that is easy to fit."""
+"""The training loop, tested with linear regression."""
 
 import math
 
@@ -27,7 +27,7 @@ def fit(
     epochs: int | None = None,
     **config,
 ):
-    """Fit y = 3 x with one weight; `validate` evaluates the model."""
+    """Fit y = 3 x with one weight; `validate` gets the model and returns the validation metric."""
     options = TrainingOptions(seed=seed, epochs=epochs)
     model = nn.Linear(1, 1, bias=False)
     nn.init.normal_(model.weight, generator=options.generator("weights"))
@@ -118,7 +118,7 @@ def test_warms_up_and_clips():
     one_batch = lambda epoch: [torch.arange(16)]  # noqa: E731
     config = {"num_epochs": 3, "patience": 9, "learning_rate": 0.04, "warmup_steps": 3}
     fit(validate, batches=one_batch, **config)
-    # Adam's steps are as long as the learning rate while the gradient keeps its sign.
+    # While the gradient keeps its sign, a step of Adam is as long as the learning rate.
     first, second = steps[1] - steps[0], steps[2] - steps[1]
     assert abs(first) == pytest.approx(0.04 * 2 / 4, rel=0.05)
     assert abs(second) == pytest.approx(0.04 * 3 / 4, rel=0.05)
