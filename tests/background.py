@@ -1,4 +1,4 @@
-"""Work that goes on in threads while a test does something else."""
+"""Background threads for tests."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def in_background(*jobs: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Run each job in a thread until the block ends; a job returns soon after its event is set."""
+    """Run each job in a thread until the block ends. A job must return soon after its event is
+    set."""
     over = threading.Event()
     threads = [threading.Thread(target=job, args=(over,)) for job in jobs]
     for thread in threads:

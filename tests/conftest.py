@@ -1,6 +1,4 @@
-"""What tests of several packages share: a small structured world, and a home in which the whole job
-has run.
-"""
+"""Shared fixtures: a small data set with known structure, and a home after `shortlist run`."""
 
 import csv
 import fcntl
@@ -25,8 +23,8 @@ QUIET = {
     "BENTOML_DO_NOT_TRACK": "True",
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_OFFLINE": "1",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # of a busy machine
-    # Pytest's two workers keep two cores busy. More threads than cores wait for one another.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # for busy machines
+    # Pytest's workers already use all cores. More threads than cores would wait for each other.
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "passive",
 }
@@ -39,11 +37,10 @@ CATEGORIES = ("comedy", "drama", "science")
 
 
 def write_world(folder: Path, *, seed: int = 0, start: int = START) -> Path:
-    """Write interactions.csv, items.csv and users.csv: users u1.. like items i1.. of one category
-    most.
+    """Write interactions.csv, items.csv and users.csv of users who each prefer one category.
 
-    Sessions of 3 to 8 events on random days of the NUM_DAYS from `start` (seconds) on, four in five
-    of them from the user's own category.
+    Each user has six sessions of up to 8 events, on random days of the NUM_DAYS days from `start`
+    (seconds). For four of five events, only items of the preferred category are drawn.
     """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,24 +147,25 @@ min_coverage_kept = 0.0
 max_score_shift = 100.0
 max_score_stretch = 100.0
 """
-"""Gates that pass: for worlds that are too small to be judged."""
+"""Gates that always pass, for data sets that are too small for a meaningful comparison."""
 
 RUN_STDERR = "served_home.stderr"
-"""File beside the served home: what its run showed on stderr."""
+"""Name of a file beside the served home, with the stderr of its run."""
 
 _shared: list[Path] = []
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _shared_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Note the folder that all workers of this test run share."""
+    """Store the path of the folder that all pytest workers of this run share."""
     base = tmp_path_factory.getbasetemp()
     _shared.append(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 def new_prefect_home(folder: Path) -> Path:
-    """Put a migrated Prefect home into `folder` if there is none. Migrating takes 11 s of processor
-    time, so it is done once a test run and copied.
+    """Create a Prefect home with a migrated database in `folder`, unless `folder` exists.
+
+    A migration takes 11 s of CPU time, so it is done once per test run and then copied.
     """
     migrated = _shared[0] / "migrated_prefect_home"
     with (_shared[0] / "migrated_prefect_home.lock").open("w") as lock:
@@ -185,7 +183,7 @@ def new_prefect_home(folder: Path) -> Path:
 
 
 def world_toml(folder: Path, *, train: str, hold_back: bool = True, clock: str = "replay") -> str:
-    """WORLD_TOML over the world in `folder`, with other sources and rankers.
+    """Return a run's TOML for the data set in `folder`: WORLD_TOML with other sources and rankers.
 
     Args:
         train: the lines `sources = ...` and `rankers = ...`.
@@ -200,17 +198,17 @@ def world_toml(folder: Path, *, train: str, hold_back: bool = True, clock: str =
 
 @cache
 def command_server() -> CommandServer:
-    """The preloaded process of this worker of pytest."""
+    """Return the server of preloaded commands of this pytest worker."""
     return CommandServer()
 
 
 def shortlist(
     *arguments: str, home: Path, timeout: float = 300, preloaded: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run the real command line as a process, in the repository's root.
+    """Run the command line as a process in the repository's root.
 
     Args:
-        preloaded: start it from a process that has imported the heavy libraries.
+        preloaded: fork it from a process that has imported the heavy libraries.
     """
     if home.is_dir() or arguments[0] == "run":
         new_prefect_home(home / "prefect")
@@ -230,7 +228,7 @@ def shortlist(
 
 @pytest.fixture(scope="session")
 def world_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's TOML over the small world's files."""
+    """The TOML of a run on the data set of `write_world`."""
     folder = write_world(tmp_path_factory.mktemp("world"))
     path = folder / "tiny.toml"
     path.write_text(WORLD_TOML.format(folder=folder))
@@ -239,8 +237,11 @@ def world_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_summary(world_config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """The whole main job, once for all tests and all of pytest's workers: `shortlist run`, replay
-    and monitoring included. Nobody writes into this home: a test that does takes a copy.
+    """The summary of `shortlist run`, with replay and monitoring, in the home `summary["home"]`.
+
+    It runs once for all tests and all pytest workers. Tests must not write into the home; those
+    that
+    write use a copy.
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

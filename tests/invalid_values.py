@@ -1,4 +1,4 @@
-"""Ids and times that the service and validation refuse alike."""
+"""Ids and time units that both the service and validation must refuse."""
 
 from datetime import UTC, datetime
 

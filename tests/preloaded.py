@@ -1,9 +1,9 @@
-"""Runs the command line in a child of a process that has imported the heavy libraries already.
+"""Runs the command line in forks of a process that has already imported the heavy libraries.
 
-Importing Feast, Great Expectations, torch, scikit-learn and Evidently costs ten to twenty seconds
+Importing Feast, Great Expectations, torch, scikit-learn and Evidently takes ten to twenty seconds
 of CPU time, and the tests run about a hundred commands. Each command is still a separate process
 with its environment, working directory, output and exit code. It imports Prefect and this project's
-code. tests/flows/test_end_to_end.py runs some commands without this.
+code. tests/flows/test_end_to_end.py also runs commands in fresh processes.
 """
 
 import atexit
@@ -43,7 +43,7 @@ LIBRARIES = (
 
 
 class CommandServer:
-    """Starts commands from a preloaded process. Use it from any number of threads."""
+    """Starts commands as forks of a preloaded process. Thread-safe."""
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
@@ -56,10 +56,10 @@ class CommandServer:
     def run(
         self, arguments: list[str], *, env: dict[str, str], timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """As `subprocess.run` of `python -m cli.main` with captured text.
+        """Run `python -m cli.main`, like `subprocess.run` with captured text output.
 
         Raises:
-            subprocess.TimeoutExpired: it took longer than `timeout` seconds; it is killed.
+            subprocess.TimeoutExpired: the command took over `timeout` seconds, and was killed.
         """
         with (
             tempfile.TemporaryFile() as out,
@@ -81,7 +81,7 @@ class CommandServer:
         return subprocess.CompletedProcess(arguments, int(answer), *text)
 
     def _connected(self) -> socket.socket:
-        while True:  # until the libraries are imported
+        while True:  # the server listens only after it has imported the libraries
             connection = socket.socket(socket.AF_UNIX)
             try:
                 connection.connect(self.address)
@@ -105,9 +105,9 @@ def serve(address: str) -> None:
     before = set(os.environ)
     for name in LIBRARIES:
         __import__(name)
-    # Feast sets the folder of prometheus_client's files; its values need it also in children.
+    # Feast sets the folder of prometheus_client's files, which its metrics also need in children.
     added = {name: value for name, value in os.environ.items() if name not in before}
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies of those who watch a command
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended children don't become zombies
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
@@ -123,8 +123,10 @@ def serve(address: str) -> None:
 
 
 def watch(connection: socket.socket, added: dict[str, str]) -> None:
-    """Start the command that a connection asks for, send its exit code, and end this process. A
-    command whose caller has gone is killed."""
+    """Run the command that a connection requests, send its exit code, and end this process.
+
+    If the caller closes the connection, the command is killed.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     data, files, _, _ = socket.recv_fds(connection, 1 << 20, 2)
     while not data.endswith(b"\n"):
@@ -145,7 +147,7 @@ def watch(connection: socket.socket, added: dict[str, str]) -> None:
 
 
 def run(request: dict[str, Any], files: list[int], added: dict[str, str]) -> None:
-    """Become the command line: does not return."""
+    """Run the command line in this process and exit; doesn't return."""
     for number, file in enumerate([os.open(os.devnull, os.O_RDONLY), *files]):
         os.dup2(file, number)
     os.environ.clear()

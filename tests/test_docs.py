@@ -1,4 +1,4 @@
-"""The documentation names files that exist, and its links lead somewhere."""
+"""Files that the documentation names exist, and its relative links are valid."""
 
 import re
 from pathlib import Path
@@ -12,18 +12,18 @@ FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(rf"`([\w.-]+(?:/[\w.-]+)+\.(?:{ENDINGS}))`")
 IN_HOME = {"features", "reports", "var"}
-"""First folders of paths in a home, which only a run creates."""
+"""First folders of paths inside a home; a run creates them, so they don't exist here."""
 
 
 def anchors(page: Path) -> set[str]:
-    """The ids that a Markdown page's headings get."""
+    """Return the anchors of a Markdown page's headings."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
 
 
 def dead_links(page: Path) -> list[str]:
-    """Relative links whose file or heading does not exist."""
+    """Return the relative links of a page whose file or heading doesn't exist."""
     dead = []
     for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
         if "://" in link:
@@ -36,7 +36,7 @@ def dead_links(page: Path) -> list[str]:
 
 
 def missing_files(page: Path) -> list[str]:
-    """Paths in backticks that are neither relative to the repository nor to its package."""
+    """Return the paths in backticks that don't exist in the repository or its main packages."""
     named = FILE.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
     roots = (ROOT, ROOT / "shortlist", ROOT / "benchmarks")
     return [

@@ -1,4 +1,4 @@
-"""Every package of the repository is named in pyproject.toml, so that it is installed."""
+"""pyproject.toml lists every package of the repository, so that all are installed."""
 
 import tomllib
 from pathlib import Path

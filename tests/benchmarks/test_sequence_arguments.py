@@ -1,4 +1,4 @@
-"""Arguments that `shortlist bench sequence` refuses, with one sentence, before any training."""
+"""Invalid arguments of `shortlist bench sequence` give a one-sentence error before training."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ LINES = "".join(f"u{u} " + " ".join(f"i{(u + s) % 9}" for s in range(5)) + "\n" 
 
 @pytest.fixture
 def refuse(tmp_path, monkeypatch, capsys):
-    """Run the command, which must not train; returns its error message."""
+    """A function that runs the command, which must fail without training, and returns its error."""
 
     def run(*arguments: str, content: bytes = LINES.encode()) -> str:
         path = tmp_path / "s.txt"
@@ -26,7 +26,7 @@ def refuse(tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as stopped:
             sequence.main()
         assert stopped.value.code == 2
-        assert [p.name for p in tmp_path.iterdir()] == ["s.txt"]  # nothing is left half-written
+        assert [p.name for p in tmp_path.iterdir()] == ["s.txt"]  # no other file was written
         said = capsys.readouterr().err
         assert said.startswith("error: ")
         assert said.count("\n") == 1

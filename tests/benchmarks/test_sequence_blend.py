@@ -18,7 +18,7 @@ from models.sequence.choose import choose
 
 
 def walks(path: Path, *, num_items: int, num_users: int = 40) -> Path:
-    """Write a file of users who consume the items in their order."""
+    """Write a sequences file in which each user consumes five consecutive items."""
     rng = np.random.default_rng(0)
     starts = rng.integers(num_items, size=num_users)
     lines = [
@@ -31,7 +31,7 @@ def walks(path: Path, *, num_items: int, num_users: int = 40) -> Path:
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    """The command on a file; its sequence models train for one epoch."""
+    """A function that runs the command on a file, with sequence models of one epoch."""
 
     def one_epoch(statistics, *, kind):
         config = choose(statistics, kind=kind)
@@ -72,7 +72,7 @@ def test_gathers_the_best_items_of_each_source_in_small_and_large_catalogues(tmp
     ]
     pool = gather(sequences, scorers)
     assert pool.scores.shape == (300, 2 * min(DEPTH, N), 2)
-    assert (pool.wanted >= 0).all()  # the best 60 from above and from below are all items
+    assert (pool.wanted >= 0).all()  # the two scorers' best items are together the whole catalogue
 
 
 def test_says_that_a_catalogue_is_too_large_for_ease(bench, tmp_path, monkeypatch, capsys):

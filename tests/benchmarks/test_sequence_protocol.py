@@ -1,4 +1,4 @@
-"""The protocol by hand: held-out items, masking, ties; and the whole command."""
+"""The evaluation protocol (held-out items, masking, ties), and the command from file to result."""
 
 import json
 import sys
@@ -30,12 +30,13 @@ def test_reads_lines_in_their_order(sequences):
     assert sequences.item_ids == ["a", "b", "c", "d"]
     assert sequences.user_ids == ["u1", "u2", "u3"]
     assert sequences.item_idx.tolist() == [1, 2, 3, 4, 2, 3, 3, 1, 2]
-    assert sequences.catalogue.vocab.ids == sequences.item_ids  # models and file agree on numbers
+    assert sequences.catalogue.vocab.ids == sequences.item_ids  # so `item_idx` is valid in models
 
 
 def test_holds_out_the_end_of_those_who_are_judged(sequences):
     data = sequences.training(held_out=2)
-    assert data.item_idx.tolist() == [1, 2, 2, 3, 3]  # u2 is too short to be judged: trained on
+    # U2 is too short for evaluation, so all is training data
+    assert data.item_idx.tolist() == [1, 2, 2, 3, 3]
     assert data.offsets.tolist() == [0, 2, 4, 5]
     assert sequences.training(held_out=1).item_idx.tolist() == [1, 2, 3, 2, 3, 3, 1]
     ((queries, target),) = sequences.chunks(held_out=2)
@@ -50,7 +51,8 @@ def test_holds_out_the_end_of_those_who_are_judged(sequences):
 def test_ranks_mask_the_history_and_count_ties_against():
     scores = np.array([[9.0, 0.5, 0.7, 0.9, 0.5]] * 3)
     history = np.array([[3, 0], [2, 3], [1, 0]])
-    # Column 0 never counts. Wanted 1: behind 2, tied with 4; then only tied; then of the history.
+    # Column 0 is ignored. Item 1 is relevant in all rows: first it ranks below item 2 and ties with
+    # item 4, then it only ties, then it is masked.
     assert ranks_of(scores, history, np.array([1, 1, 1])).tolist() == [3, 2, MISS]
 
 
@@ -72,7 +74,8 @@ def test_a_model_of_the_answers_ranks_first(sequences):
 
     assert ranks(oracle, sequences.chunks(held_out=1)).tolist() == [1, 1]
     constant = lambda queries: np.zeros((len(queries), 5))  # noqa: E731
-    assert ranks(constant, sequences.chunks(held_out=1)).tolist() == [2, 1]  # what is not masked
+    # Ties with all unmasked items
+    assert ranks(constant, sequences.chunks(held_out=1)).tolist() == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_the_blend_gives_the_better_source_more_weight():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(300, 20, 3)).astype(np.float32)
     wanted = rng.integers(20, size=300)
-    scores[np.arange(300), wanted, 1] += 2.5  # source 1 knows something, the others nothing
+    scores[np.arange(300), wanted, 1] += 2.5  # only source 1 is informative
     weights, best = learn(Pool(scores, wanted), np.ones(3, dtype=np.float32))
     alone = Pool(scores, wanted).ndcg(np.array([0, 1, 0], dtype=np.float32))
     assert best >= alone - 0.01
@@ -150,7 +153,7 @@ def test_the_command_runs_resumes_and_refuses(tmp_path, monkeypatch, capsys):
     assert result["config"]["optimiser"]["num_epochs"] == 2
     assert len(result["seeds"]) == 2
     assert result["tokens_per_s"] > 0
-    assert "epoch 1" not in bench(*small)  # both seeds are read, none is trained again
+    assert "epoch 1" not in bench(*small)  # both seeds are read from --work
     assert json.loads(out.read_text())["test"] == result["test"]
     with pytest.raises(SystemExit) as stopped:
         bench("--set", "dropuot=0.3")

@@ -1,5 +1,6 @@
-"""Clients of a live test: each asks for its own users, lets them consume the first item of a list,
-refuse the second one, and checks every answer.
+"""Clients of a live test: they request recommendations, post events and check each response.
+
+A user consumes the first item of a list and sometimes refuses the second one.
 """
 
 import random
@@ -17,29 +18,29 @@ from shortlist.columns import MICROSECONDS_PER_DAY
 from tests.background import in_background
 
 MOST = 15
-"""Items that one user consumes at most: the small catalogue must not run out."""
+"""Maximum number of items that a user consumes, so that the small catalogue suffices."""
 PAUSE = 0.05
 
 
 @dataclass
 class Crowd:
-    """What all clients posted and saw.
+    """Clients that run in threads, and a record of their posts and of the responses.
 
     Args:
-        users: divided among the clients, so that each user's requests and events are in order.
+        users: each user belongs to one client, so that the user's requests and events are in order.
     """
 
     url: str
     users: list[str]
     clients: int = 3
     posted: dict[str, Event] = field(default_factory=dict)
-    """Acknowledged events by event_id."""
+    """{event_id: acknowledged event}."""
     answers: list[tuple[float, float, str]] = field(default_factory=list)
-    """(start, end, release_id), in seconds of time.monotonic."""
+    """(start, end, release_id) of each response; times in seconds of time.monotonic."""
     wrong: list[str] = field(default_factory=list)
 
     def busy(self) -> AbstractContextManager[None]:
-        """Ask and post until the block ends."""
+        """Send requests and posts until the block ends."""
         return in_background(*(partial(self._work, number) for number in range(self.clients)))
 
     def _work(self, number: int, over: threading.Event) -> None:
@@ -47,7 +48,7 @@ class Crowd:
         own = self.users[number :: self.clients]
         consumed: dict[str, list[str]] = defaultdict(list)
         while not over.is_set():
-            # A connection stays with one worker: a new one from time to time reaches all.
+            # A connection stays with one worker, so connect again regularly to reach all workers.
             with ShortlistClient(self.url) as client:
                 for _ in range(10):
                     try:
@@ -77,7 +78,8 @@ class Crowd:
                 self._event(user, shown[0], "rating", request_id=answer.request_id, value=4.0)
             ]
             if rng.random() < 0.3:
-                events.append(self._event(user, shown[0], "rating", value=5.0))  # once more
+                # Second rating of the item
+                events.append(self._event(user, shown[0], "rating", value=5.0))
             if rng.random() < 0.2:
                 events.append(self._event(user, f"unheard of {rng.randrange(5)}", "rating"))
             if rng.random() < 0.3:  # from a device whose clock is ahead
@@ -92,7 +94,7 @@ class Crowd:
                 events.append(self._event(user, None, "search", query="a drama"))
             self._post(client, events)
             if rng.random() < 0.3:
-                self._post(client, events)  # a client that got no answer posts again
+                self._post(client, events)  # repeat, as after a lost response
             consumed[user].append(shown[0])
             if rng.random() < 0.2:
                 refusal = rng.choice(["hide", "dislike", "return"])

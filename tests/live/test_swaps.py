@@ -1,4 +1,4 @@
-"""Promotions and rollbacks of a real service with two workers, while clients ask all the time.
+"""Promotions and rollbacks in a service with two workers, while clients send requests.
 
 20 swaps in `make test`, 200 with SHORTLIST_ENDURANCE=1 (`make endurance`).
 """
@@ -36,7 +36,7 @@ CLIENTS = 3
 
 @dataclass
 class Traffic:
-    """What clients saw: (start, end, release) of each answer, and what failed."""
+    """Clients that send requests in threads, and a record of their responses and errors."""
 
     url: str
     answers: list[tuple[float, float, str]] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Traffic:
     def _ask(self, number: int, stopping: threading.Event) -> None:
         asked = 0
         while not stopping.is_set():
-            # A connection stays with one worker: a new one from time to time reaches all.
+            # A connection stays with one worker, so connect again regularly to reach all workers.
             with ShortlistClient(self.url) as client:
                 for _ in range(20):
                     asked += 1
@@ -71,7 +71,7 @@ class Traffic:
 
 
 class Memory:
-    """Resident bytes of each worker, and the highest while they are watched."""
+    """Resident memory of each worker in bytes: now, and its peak while it is watched."""
 
     def __init__(self, pids: list[int]):
         self._processes = {pid: psutil.Process(pid) for pid in pids}
@@ -109,12 +109,15 @@ def settings(swapped: Served) -> Settings:
 
 @pytest.fixture(scope="module")
 def another(settings: Settings) -> str:
-    """A second release: the same models under another id."""
+    """The id of a second release with the same models."""
     return publish_again(settings)
 
 
 def pids_of(settings: Settings) -> list[int]:
-    """The workers, once all are up: readiness is answered by the first."""
+    """Wait until all workers run, and return their process ids.
+
+    The service is ready as soon as the first worker runs.
+    """
     deadline = time.monotonic() + 120
     while len(workers := live_workers(settings)) < WORKERS:
         assert time.monotonic() < deadline, f"{len(workers)} of {WORKERS} workers started"
@@ -127,7 +130,7 @@ def test_no_request_fails_and_memory_is_bounded(swapped, settings, another):
     first = store.open().release_id
     traffic, pids = Traffic(swapped.url), pids_of(settings)
     memory = Memory(pids)
-    moved: list[tuple[float, float, str]] = []  # when the pointer moved, when all had followed, to
+    moved: list[tuple[float, float, str]] = []  # (pointer moved at, workers switched by, to)
     began = time.monotonic()
     with traffic.flowing(), memory.watched():
         time.sleep(5)
@@ -148,7 +151,7 @@ def test_no_request_fails_and_memory_is_bounded(swapped, settings, another):
         at_the_end = memory.now()
 
     assert traffic.failed == []
-    # Each release was allowed from its promotion on until every worker had followed the next one.
+    # A release may respond from its promotion until all workers have switched to the next one.
     starts = [began, *(at for at, _, _ in moved)]
     ends = [*(done for _, done, _ in moved), float("inf")]
     allowed = list(zip(starts, ends, [first, *(to for _, _, to in moved)], strict=True))
@@ -160,7 +163,7 @@ def test_no_request_fails_and_memory_is_bounded(swapped, settings, another):
     for pid in pids:
         assert memory.peak[pid] <= 2.2 * steady[pid]
         assert at_the_end[pid] <= 1.1 * after_ten[pid]
-    assert pids_of(settings) == pids  # none had to be started again
+    assert pids_of(settings) == pids  # no worker was restarted
 
 
 def test_readiness_says_which_worker_answers_and_figures_are_of_all(swapped, settings):
@@ -187,7 +190,7 @@ def test_a_broken_release_is_refused_by_every_worker_and_named(swapped, settings
     pointer = store.root / "current.json"
     replaced = pointer.with_suffix(".new")
     replaced.write_text(f'{{"history": ["{serving_now}", "{another}"]}}')
-    replaced.replace(pointer)  # `promote` itself would refuse it
+    replaced.replace(pointer)  # not with `promote`, which would refuse this release
 
     followed = wait_for_workers(settings, another)
 

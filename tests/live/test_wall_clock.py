@@ -1,7 +1,8 @@
-"""A deployment on the wall clock: people ask and post all the time while refreshes, trainings,
-promotions and rollbacks run in random order, half of them killed in the middle.
+"""A deployment on the wall clock, with clients that send requests and posts all the time.
 
-Two minutes in `make test`; SHORTLIST_ENDURANCE=1 (`make endurance`) goes on for twenty.
+Meanwhile, refreshes, trainings, promotions and rollbacks run in random order, and half of them are
+killed. The random part takes 40 s in `make test` and 20 minutes in `make endurance`
+(SHORTLIST_ENDURANCE=1).
 """
 
 import json
@@ -40,11 +41,10 @@ LONG = bool(os.environ.get("SHORTLIST_ENDURANCE"))
 SECONDS = 1_200 if LONG else 40
 WORKERS = 2
 FOLLOW = 45.0
-"""Seconds in which a worker may still answer with the release before, if nobody waited for it: the
-promotion was killed.
-"""
+"""Seconds after a killed promotion in which workers may still respond with the previous release."""
 SETTLED = 5.0
-"""Seconds of the same after a command that has promoted and waited for the workers has ended."""
+"""The same for a promotion that succeeded, in seconds after its command, which waits for
+workers."""
 TRAIN = """sources = [
     { kind = "two_tower", optimiser = { num_epochs = 1 } },
     { kind = "item_knn" },
@@ -56,7 +56,7 @@ rankers = [{ kind = "lambdamart", num_models = 1, num_rounds = 30 }]
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world whose log ends a minute ago."""
+    """The config of a run on a data set whose log ends a minute ago."""
     folder = tmp_path_factory.mktemp("now")
     write_world(folder, start=int(time.time()) - NUM_DAYS * DAY - 60)
     (folder / "gates.toml").write_text(ANY_GATES)
@@ -69,7 +69,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A home with a first release, and a second one with the same models."""
+    """A home with two releases of the same models; the second one is promoted."""
     home = tmp_path_factory.mktemp("deployment")
     done = shortlist("run", str(config), "--json", home=home)
     assert done.returncode == 0, done.stderr[-5_000:]
@@ -80,16 +80,16 @@ def settings(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings
 
 @dataclass
 class Operator:
-    """Runs commands against the home, and kills half of them in the middle."""
+    """Runs random commands in a home and kills about half of them."""
 
     settings: Settings
     config: Path
     rng: random.Random
     done: list[tuple[float, float]] = field(default_factory=list)
-    """Start and end of each command that has succeeded."""
+    """(start, end) of each command that succeeded, in seconds of time.monotonic."""
 
     def start(self, command: str) -> subprocess.Popen:
-        """Start a command as a process group of its own."""
+        """Start a command as a new process group, so that all its processes can be killed."""
         releases = ReleaseStore(self.settings.releases).ids()
         gates = self.config.with_name("gates.toml")
         arguments = {
@@ -108,7 +108,7 @@ class Operator:
         )
 
     def run(self, command: str) -> int:
-        """The exit code of a command that nobody kills."""
+        """Run a command to its end; return its exit code."""
         start = time.monotonic()
         return self.ended(start, self.start(command).wait(600))
 
@@ -118,7 +118,11 @@ class Operator:
         return code
 
     def one(self) -> tuple[str, bool]:
-        """Run a random command; returns its name and whether it was killed."""
+        """Run a random command, and kill it with probability 1/2 unless it ends early.
+
+        Returns:
+            The command's name, and whether it was killed.
+        """
         command = self.rng.choice(["refresh", "refresh", "run", "promote", "rollback"])
         start, process = time.monotonic(), self.start(command)
         longest = {"run": 45.0, "refresh": 20.0}.get(command, 8.0)
@@ -131,7 +135,7 @@ class Operator:
         return command, False
 
     def resume(self) -> "Resumed":
-        """Kill a run once it has trained, and let it go on."""
+        """Start a run, kill it after its training, and resume it."""
         runs = self.settings.runs
         before = set(runs.iterdir())
         process = self.start("run")
@@ -160,17 +164,17 @@ class Resumed:
 
     run: Path
     models: dict[Path, int]
-    """When each file of its release was written before it was killed, nanoseconds."""
+    """Modification time of each model file at the kill, in nanoseconds."""
     summary: dict
 
 
 def written(run: Path) -> dict[Path, int]:
-    """When each file of the models was written."""
+    """Return the modification time of each model file of a run, in nanoseconds."""
     return {path: path.stat().st_mtime_ns for path in (run / "release" / "sources").rglob("*.*")}
 
 
 class Pointer:
-    """When the pointer named which release, as seen from outside."""
+    """The history of the release pointer, recorded by polling its file."""
 
     def __init__(self, settings: Settings):
         self._store = ReleaseStore(settings.releases)
@@ -190,10 +194,10 @@ class Pointer:
     def allowed(
         self, release_id: str, start: float, end: float, *, done: list[tuple[float, float]]
     ) -> bool:
-        """Whether a release may answer a request that lasted from `start` to `end`.
+        """Return whether a release may respond to a request that lasted from `start` to `end`.
 
         Args:
-            done: start and end of each command that has succeeded.
+            done: (start, end) of each command that succeeded.
         """
         for number, (since, named) in enumerate(self.seen):
             later = self.seen[number + 1 :]
@@ -204,14 +208,14 @@ class Pointer:
         return False
 
     def _followed(self, moved: float, done: list[tuple[float, float]]) -> float:
-        """Until when a worker may answer with the release before the pointer moved."""
+        """Return until when workers may respond with the previous release, after a pointer move."""
         by = [end for start, end in done if start <= moved <= end]
         return by[0] + SETTLED if by else moved + FOLLOW
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What is left after the clients and the operator have finished."""
+    """The home, and the records of clients, pointer and operator, after all have finished."""
 
     settings: Settings
     crowd: Crowd
@@ -232,14 +236,14 @@ def trial(settings: Settings, config: Path) -> Iterator[Trial]:
         operator = Operator(settings, config, random.Random(0))
         pointer, done = Pointer(settings), []
         with pointer.watched(), crowd.busy():
-            # Everything once as it should go, then at random.
+            # First each command once without a kill, then random commands.
             for command in ("refresh", "run", "rollback", "promote", "refresh"):
                 assert operator.run(command) == 0, command
             over = time.monotonic() + SECONDS
             while time.monotonic() < over:
                 done.append(operator.one())
             resumed = operator.resume()
-        # What a kill left behind is taken up by the next refresh, as docs/operations.md says.
+        # The next refresh completes the work of killed commands (docs/operations.md).
         last = shortlist("refresh", str(config), home=settings.home)
         assert last.returncode == 0, last.stderr[-5_000:]
         yield Trial(settings, crowd, pointer, operator, done, resumed)
@@ -282,7 +286,7 @@ def test_what_the_log_says_about_a_user_never_falls(trial: Trial) -> None:
 def test_the_lake_has_each_posted_event_once(trial: Trial) -> None:
     events = Lake(trial.settings.lake).interactions()
     rows = events.select(["event_id", "event_type", "source"]).to_pylist()
-    # A rating of 4 or more also makes a `like`, which nobody posted.
+    # Ingest derives a `like` from each rating of 4 or more; likes weren't posted.
     posted = [
         row["event_id"]
         for row in rows
@@ -335,4 +339,4 @@ def test_a_run_that_was_killed_after_its_training_is_resumed(trial: Trial) -> No
 def test_releases_that_were_trained_meanwhile_answered(trial: Trial, settings: Settings) -> None:
     answered = {release_id for _, _, release_id in trial.crowd.answers}
     assert trial.resumed.summary["release_id"] in answered
-    assert len(answered) >= 3  # one of the start, one of a whole run, and the resumed one
+    assert len(answered) >= 3  # a first release, that of a whole run, that of the resumed run

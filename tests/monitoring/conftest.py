@@ -22,7 +22,13 @@ def as_table(rows: list[dict], schema: pa.Schema) -> pa.Table:
 
 
 def log_table(slates: list[dict]) -> pa.Table:
-    """Slates {request_id, user_id, at, items, [sources, scores, features, known, skipped]}."""
+    """Build a serving log from slates.
+
+    Args:
+        slates: dicts with request_id, user_id, at and items; optional are sources, scores,
+        features,
+            known and skipped.
+    """
     rows = []
     for slate in slates:
         for place, item_id in enumerate(slate["items"]):
@@ -50,7 +56,8 @@ def log_table(slates: list[dict]) -> pa.Table:
 
 
 def event_table(events: list[tuple]) -> pa.Table:
-    """Events (user_id, item_id, microseconds, value, [request_id, [event_type]])."""
+    """Build INTERACTIONS from (user_id, item_id, microseconds, value, [request_id,
+    [event_type]])."""
     return as_table(
         [
             {
@@ -72,7 +79,10 @@ def event_table(events: list[tuple]) -> pa.Table:
 
 
 def shared_data(num_items: int, *, k: int, features: tuple[str, ...], users: int = 0) -> SharedData:
-    """A catalogue of items i1.. in three categories; item n has num_items + 1 - n past events."""
+    """Return shared data with items i1, i2, ... in three categories.
+
+    Item n has num_items + 1 - n past events.
+    """
     ids = [f"i{n}" for n in range(1, num_items + 1)]
     items = [
         {
@@ -110,7 +120,7 @@ def synthetic_window(
     narrow: bool = False,
     history: bool = False,
 ) -> Window:
-    """300 requests of five positions over ten days, with events one hour after each.
+    """Return a window of ten days with 300 requests of five items, and events an hour after each.
 
     Args:
         shift: added to the feature 'moving' and to the scores.
@@ -150,7 +160,7 @@ def synthetic_window(
 
 @pytest.fixture(scope="session")
 def build():
-    """The builders, for tests that build small windows themselves."""
+    """The functions of this module that build logs, events and windows."""
 
     class Build:
         hour, start = HOUR, START

@@ -1,4 +1,4 @@
-"""Slates joined with later events, and all figures, against values computed by hand."""
+"""Slates joined with later events, and all figures, compared with values computed by hand."""
 
 import numpy as np
 import pandas as pd
@@ -29,15 +29,15 @@ from shortlist.splits import draw_requests
 
 @pytest.fixture
 def small(build):
-    """Two requests with three positions over six items; user a has history, b is unknown.
+    """Two requests: `ra` of user a, who has a history, and `rb` of user b, who is unknown.
 
-    a took i1 before. Within 24 h of the request, a takes i1 again, i2 and i5; i3 follows too late.
-    b takes i6, which was not shown, and i4 again with the request_id of this list.
+    a chose i1 before. Within 24 h of the request, a chooses i1 again, i2 and i5; i3 comes too late.
+    b chooses i6, which was not shown, and i4 again, with the request_id of this list.
     """
     at, hour = build.start, build.hour
     events = [
         ("a", "i1", at - hour, 3.0),
-        ("b", "i4", at + hour, 1.0),  # before b's own request: not new to b any more
+        ("b", "i4", at + hour, 1.0),  # before b's request, so i4 isn't new to b
         ("a", "i2", at, 5.0),
         ("a", "i1", at + hour, 3.0),
         ("a", "i5", at + 2 * hour, 2.0),
@@ -87,7 +87,7 @@ def test_figures_by_hand(small):
     assert np.isnan(value["replayed_hit_rate@3/new_users"])
     assert value["satisfaction"] == pytest.approx(((3 + 5) / 2 + 2) / 2)
     assert value["coverage@3"] == 5 / 6
-    # i1 i2 i3 share no category, and neither do i4 and i5
+    # i1, i2 and i3 have different categories, and so do i4 and i5
     assert value["diversity@3"] == pytest.approx(1)
     assert value["shown_share/ease"] == pytest.approx(4 / 5)
     assert value["replayed_hit_share/ease"] == pytest.approx(2 / 4)
@@ -101,7 +101,7 @@ def test_the_same_mix_takes_the_slices_share_out_of_the_hit_rate(build):
     shared = build.shared(6, k=1, features=("f",))
 
     def slates(plan):
-        """Slates for a plan with (has history, hit) of each request."""
+        """Build slates from `plan`: (user has a history, shown item is chosen) of each request."""
         shown, events = [], []
         for n, (known, hit) in enumerate(plan):
             at, user = build.start + n * build.hour, f"u{n}"
@@ -111,7 +111,7 @@ def test_the_same_mix_takes_the_slices_share_out_of_the_hit_rate(build):
             shown.append({"request_id": f"r{n}", "user_id": user, "at": at, "items": ["i1"]})
         return slates_of(Window("w", build.log(shown), build.events(events)).checked(), shared)
 
-    # new users are hit always and light ones half of the time, in both windows
+    # In both windows, the hit rate is 1 for new users and 1/2 for light users.
     current = slates([(False, True)] * 1 + [(True, True), (True, False)] * 2)
     reference = slates([(False, True)] * 8 + [(True, True), (True, False)])
     figures = all_figures(current, reference, shared, rng=np.random.default_rng(0))
@@ -123,7 +123,7 @@ def test_the_same_mix_takes_the_slices_share_out_of_the_hit_rate(build):
 def test_satisfaction_is_what_people_said_not_what_they_paid(build):
     at, hour = build.start, build.hour
     events = [
-        ("a", "i2", at - 1, 1.0, None, "survey"),  # of something before this list
+        ("a", "i2", at - 1, 1.0, None, "survey"),  # before the list was shown
         ("a", "i1", at + 1, 49.9, "r", "purchase"),
         ("a", "i1", at + 2 * hour, 4.0, None, "survey"),
         ("a", "i1", at + 3 * hour, 2.0, None, "review"),
@@ -176,9 +176,10 @@ def test_coverage_compares_at_equal_numbers_of_lists():
 
 
 def test_distances_by_hand():
-    # every point moves by 3; the reference's standard deviation is 1
+    # Each point moves by 3, and the reference's standard deviation is 1.
     assert wasserstein(np.array([2.0, 4.0]), np.array([-1.0, 1.0])) == pytest.approx(3)
-    # unlike sizes: from {0, 1} to {0, 0, 0, 1} a quarter of the mass moves by 1, deviation 1/2
+    # Samples of different size: from {0, 1} to {0, 0, 0, 1}, a quarter of the mass moves by 1. The
+    # standard deviation is 1/2.
     assert wasserstein(np.array([0, 0, 0, 1]), np.array([0, 1])) == pytest.approx(0.25 / 0.5)
     assert jensen_shannon(np.array(["a"]), np.array(["b"])) == pytest.approx(np.sqrt(np.log(2)))
     assert jensen_shannon(np.array(["a", "b"]), np.array(["b", "a"])) == 0
@@ -210,13 +211,13 @@ def test_frames_have_the_same_columns_and_say_what_was_shown(small):
     assert of_b[["item_id", "rank", "relevant"]].values.tolist() == [
         ["item i4", 1, 1],
         ["item i5", 2, 0],
-        ["item i6", 4, 1],  # taken, not shown: after the last of three places
+        ["item i6", 4, 1],  # relevant but not shown, so its rank is after the three positions
     ]
     shown = shown_frame(slates, shared.catalogue, rows=both)
     assert shown["title"].tolist() == ["I1", "I2", "I3", "I4", "I5"]
     assert shown[["is comedy", "is drama", "is science"]].sum(axis=1).tolist() == [1] * 5
     events = event_frame(window, shared, rows=np.arange(7))
-    assert events["category"].tolist()[:2] == ["drama", "comedy"]  # i2 at the request, i4 after
+    assert events["category"].tolist()[:2] == ["drama", "comedy"]  # the events of i2 and i4
     requests = request_frame(slates, window, shared)
     assert requests["skipped_stages"].tolist() == ["no", "yes"]
     assert requests["slice"].tolist() == ["light", "light"]

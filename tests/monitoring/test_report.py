@@ -1,4 +1,4 @@
-"""Real Evidently reports over synthetic logs: only the columns that drifted are flagged."""
+"""Evidently reports on synthetic logs: only columns that drifted are flagged."""
 
 import json
 from html.parser import HTMLParser
@@ -36,7 +36,7 @@ meaning = "no jump"
 
 @pytest.fixture(scope="module")
 def windows(build):
-    """The reference, a window like it, and a window with drift and little diversity."""
+    """Three windows: the reference, a similar one, and one with drift and low diversity."""
     return {
         "reference": build.window("reference", start=build.start, seed=1, history=True),
         "steady": build.window("steady", start=build.start + DAYS, seed=2),
@@ -55,7 +55,7 @@ def guardrails(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(windows, guardrails, build, tmp_path_factory):
-    """Reports of both current windows, added to one workspace."""
+    """The folder and the results of reports for both current windows, in one workspace."""
     folder = tmp_path_factory.mktemp("reports")
     return folder, {
         name: write_reports(
@@ -127,7 +127,7 @@ def test_without_any_history_there_is_no_popularity_to_report(windows, build):
 
 
 class Links(HTMLParser):
-    """Collects the links and the loaded resources of a page."""
+    """Parser that collects the links and the loaded resources of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ def test_the_index_links_every_report_and_loads_nothing_from_elsewhere(written):
     )
     for target in links.targets:
         assert (folder / "drifted" / target).stat().st_size > 1_000
-    assert "&lt;r1&gt;" in page  # what the run is about is escaped
+    assert "&lt;r1&gt;" in page  # the release's name is escaped
     assert 'class="badge hold"' in page
     assert "moving" in (folder / "drifted" / "features.html").read_text()
 

@@ -1,7 +1,8 @@
-"""Published columns must not reveal latent attributes beyond the intended correlations.
+"""Published columns don't reveal latent attributes beyond the intended correlations.
 
-Each published column is turned into numbers or codes, and each latent is regressed on it. The share
-of the latent's variance that it explains has a limit, which is larger for intended correlations.
+Each published column is converted to numbers or codes, and each latent attribute is regressed on
+it. The explained share of the attribute's variance has a limit, which is higher for intended
+correlations.
 """
 
 import re
@@ -18,10 +19,10 @@ from simulation.text import PRAISE, REVIEWS
 
 VECTORS = ("vector_image", "vector_audio", "vector_video")
 NOTHING = 0.05
-"""Limit for columns that should explain nothing; allows for chance with 1,500 items."""
+"""Limit for columns that should explain nothing, above what chance gives with 1,500 items."""
 INTENDED = {
-    ("price", "quality"): 0.15,  # good things cost a little more
-    ("description", "quality"): 0.75,  # praise follows quality, with noise
+    ("price", "quality"): 0.15,  # better items cost a little more
+    ("description", "quality"): 0.75,  # praise depends on quality plus noise
     ("price", "promise"): 0.08,  # promise = appeal - quality, so it correlates through quality
     ("description", "promise"): 0.35,
 }
@@ -57,14 +58,14 @@ def item_latents(world: World) -> dict[str, np.ndarray]:
 
 
 def codes(values: list) -> np.ndarray:
-    """(n,) words -> (n, codes) one-hot; words with fewer than five rows share one code."""
+    """Encode (n,) words one-hot: (n, codes). Words with fewer than five rows share one code."""
     names, place, counts = np.unique(np.array(values), return_inverse=True, return_counts=True)
     place = np.where(counts < 5, len(names), np.arange(len(names)))[place]
     return (place[:, None] == np.unique(place)).astype(float)
 
 
 def tenths(values: np.ndarray) -> np.ndarray:
-    """(n,) numbers -> the numbers and their one-hot decile, to find non-linear relations too."""
+    """Return (n,) numbers and their one-hot deciles, which also capture non-linear relations."""
     place = np.searchsorted(np.quantile(values, np.arange(0.1, 1, 0.1)), values)
     return np.column_stack([values, codes(place.tolist())])
 
@@ -76,7 +77,7 @@ def words(texts: list[str]) -> np.ndarray:
 
 
 def explained(latent: np.ndarray, column: np.ndarray) -> float:
-    """Adjusted R squared of a least squares fit."""
+    """Return the adjusted R squared of a least squares fit."""
     x = column - column.mean(0)
     y = latent - latent.mean()
     left = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
@@ -85,7 +86,7 @@ def explained(latent: np.ndarray, column: np.ndarray) -> float:
 
 
 def published(table: pa.Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Column name -> rows where it is not null, and (rows, p) its numeric encoding."""
+    """Return {column name: (rows without null, numeric encoding of these rows)}."""
     every = np.arange(table.num_rows)
     attributes = [dict(row) for row in table.column("attributes").to_pylist()]
     titles = table.column("title").to_pylist()
@@ -138,7 +139,7 @@ def test_intended_correlations_are_present(items, world):
 
 
 def test_no_vector_is_the_latent_vector(items, world):
-    """Even the three vectors together don't determine any direction of the latent vector."""
+    """The three vectors together explain each dimension of the latent vector only partly."""
     columns = {}
     for name in VECTORS:
         column = items.column(name)
@@ -160,7 +161,7 @@ def test_ids_reveal_only_the_order_of_arrival(items, world):
 
 
 def test_user_columns_do_not_reveal_latents(world):
-    """Age correlates with the favourite topic; no column reveals activity or device."""
+    """Age correlates with taste; no column reveals other latent attributes such as activity."""
     table = Publisher(world).users(0, world.num_users)
     rows = [dict(row) for row in table.column("attributes").to_pylist()]
     columns = {
@@ -177,7 +178,7 @@ def test_user_columns_do_not_reveal_latents(world):
 
 
 def test_an_events_value_is_what_its_type_says(world, events):
-    """Value is null for most types; else a propensity, a price, seconds watched, or 1 to 5."""
+    """By type, `value` is null, a propensity, a price, seconds watched, or a score of 1 to 5."""
     item = pc.utf8_slice_codeunits(events.column("item_id"), 1).cast(pa.int64()).to_numpy() - 1
     kind = np.array(events.column("event_type").to_pylist())
     value = events.column("value").to_numpy()
@@ -194,7 +195,7 @@ def test_an_events_value_is_what_its_type_says(world, events):
         assert set(np.unique(value[kind == opinion])) <= {1.0, 2.0, 3.0, 4.0, 5.0}
     others = {"impression", "purchase", "return", "watch", "rating", "review", "survey"}
     assert set(kind) == {*NO_VALUE, *others}
-    # A propensity reveals the item's popularity weight, as it must, but not its quality.
+    # A propensity necessarily reveals the item's popularity weight, but it must not reveal quality.
     times = np.bincount(item[shown], minlength=world.num_items)
     usual = np.bincount(item[shown], weights=np.log(value[shown]), minlength=world.num_items)
     rows = np.flatnonzero(times)

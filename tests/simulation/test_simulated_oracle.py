@@ -20,7 +20,7 @@ def world() -> World:
 
 
 def moments(world: World, users: np.ndarray, *, seed: int = 0) -> Moment:
-    """Latent state of these users on day 3, each with a random mood."""
+    """Return the latent state of these users on day 3, each with a random mood."""
     rng = np.random.default_rng(seed)
     state = State.fresh(world, 0, world.num_users)
     mood = rng.normal(scale=0.2, size=(len(users), world.topics.shape[1])).astype(np.float32)
@@ -36,14 +36,14 @@ def page(world: World, users: np.ndarray) -> Page:
 
 
 def draws_of(world: World, one: Moment, slate: np.ndarray, *, draws: int) -> Outcome:
-    """Draw the outcome of the same slate at the same moment `draws` times."""
+    """Draw `draws` outcomes of one slate for one latent state."""
     moment = one.take(np.zeros(draws, dtype=np.int64))
     slates = np.repeat(slate, draws, axis=0)
     return draw_outcome(world, moment, page(world, moment.user), slates, np.random.default_rng(4))
 
 
 def test_measured_position_bias_is_the_configured_one(world):
-    """The same item at every position at one moment: clicks fall as k ** -position_decay."""
+    """With the same item at each position, clicks decrease as k ** -position_decay."""
     draws = 40_000
     one = moments(world, np.zeros(1, dtype=np.int64))
     every = np.arange(200)[None]
@@ -58,7 +58,7 @@ def test_measured_position_bias_is_the_configured_one(world):
 
 
 def test_attraction_is_liking_less_boredom_and_appeal(world):
-    """Log-odds computed by hand for one user and a few items."""
+    """Affinity and click probability equal values computed by hand."""
     params, items = world.config.behaviour, world.items
     one = moments(world, np.array([3]))
     one.boredom[:] = 0.5
@@ -73,7 +73,10 @@ def test_attraction_is_liking_less_boredom_and_appeal(world):
 
 
 def test_what_follows_a_click_happens_as_often_as_configured(world):
-    """Shares of viewed items; very dissatisfied users answer surveys half as often."""
+    """Views, ratings, reviews and survey answers have the configured shares.
+
+    Very dissatisfied users answer surveys half as often.
+    """
     params = world.config.behaviour
     one = moments(world, np.array([7]))
     mean = chances(params, world.items, one, np.arange(200)[None])
@@ -95,7 +98,7 @@ def test_what_follows_a_click_happens_as_often_as_configured(world):
 
 @pytest.fixture(scope="module")
 def drawn(world):
-    """One slate at one moment: its expected results, and 60,000 draws."""
+    """The expected results of one slate for one latent state, and 60,000 draws."""
     one = moments(world, np.array([7]))
     slate = Oracle(world).best_slates(one, day=3, objective="satisfaction", k=6)
     return Oracle(world).expect(one, slate), draws_of(world, one, slate, draws=60_000)
@@ -119,7 +122,10 @@ def test_the_oracles_expectation_is_the_mean_of_many_draws(drawn, what):
 @pytest.mark.parametrize("trust", [0.1, 0.6, 0.95, 1.0])
 @pytest.mark.parametrize("pleases", [True, False])
 def test_expected_retention_is_the_mean_over_drawn_pages(world, trust, pleases):
-    """Mean over drawn pages of P(stay) x P(visit) at the trust after the page, clipped to 0..1."""
+    """The expectation equals the mean over drawn pages of P(stay) x P(visit).
+
+    Both depend on the trust after the page, clipped to 0..1.
+    """
     one = replace(moments(world, np.array([7])), trust=np.array([trust], dtype=np.float32))
     item_values = Oracle(world).item_values(
         one, np.arange(world.items_on(3))[None], "satisfaction"
@@ -138,7 +144,7 @@ def test_expected_retention_is_the_mean_over_drawn_pages(world, trust, pleases):
 
 @pytest.mark.parametrize(("noise", "error"), [(0.0, 1e-4), (0.3, 1e-6)])
 def test_expected_retention_is_what_arithmetic_gives_for_two_places(world, noise, error):
-    """Numerical integration over the four possible sets of clicks, with normal satisfaction."""
+    """The expectation equals numerical integration over the noise, for all four sets of clicks."""
     from simulation.retention import return_chance
 
     params = world.config.behaviour.model_copy(update={"satisfaction_noise": noise})

@@ -17,7 +17,8 @@ DRAWS = 50_000
 
 @pytest.fixture(scope="module")
 def small() -> World:
-    """A world with so few items that all pages can be enumerated; each topic allows search."""
+    """A world with few items, so that all pages can be enumerated. All topics allow search
+    pages."""
     catalogue = {"items": 14, "items_per_day": 0, "topics": 2, "dim": 4}
     changes = {"catalogue": catalogue, "sessions": {"slate": PLACES, "search": 0.4}, "days": 3}
     world = World(load_world_config("tiny", changes={**changes}))
@@ -26,7 +27,7 @@ def small() -> World:
 
 
 def shares(world: World, topic: int, *, searched: bool) -> np.ndarray:
-    """(N,) probability of each item in one draw, computed from the documented config fields."""
+    """Return (N,) the probability of each item in one draw, by the documented mixture."""
     params, items = world.config.logging, world.items
     loud = items.weight / items.weight.sum()
     within = np.where(items.topic == topic, loud, 0)
@@ -39,7 +40,7 @@ def shares(world: World, topic: int, *, searched: bool) -> np.ndarray:
 
 
 def conditional(share: np.ndarray, slate: np.ndarray) -> np.ndarray:
-    """(S, K) item rows -> (S, K) probability of each item, given the positions before it."""
+    """Return (S, K) the probability of each item, given the items at earlier positions."""
     drawn = share[slate]
     before = np.cumsum(drawn, axis=1) - drawn
     return drawn / (1 - before)
@@ -47,9 +48,10 @@ def conditional(share: np.ndarray, slate: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("searched", "tries"), [(False, 200), (True, 200), (False, 1), (True, 1)])
 def test_propensities_are_the_chances_of_whole_pages(small, searched, tries, monkeypatch):
-    """Frequencies of items by position and of whole pages, over all pages of three items.
+    """Drawn pages have the frequencies that enumeration of all pages of three items gives.
 
-    Also covers `_draw_rest`, which enumerates the remaining items instead of redrawing.
+    Compares items by position and whole pages. With `tries` = 1, `_draw_rest` draws repeated items
+    from an enumeration.
     """
     monkeypatch.setattr("simulation.policy.TRIES", tries)
     topic = 1 - int(small.users.favourite[0]) if searched else int(small.users.favourite[0])
@@ -85,7 +87,7 @@ def test_a_page_is_filled_although_a_few_items_weigh_nearly_everything():
 
 
 def test_the_propensity_in_the_log_is_the_chance_of_that_place(small):
-    """Propensities in the impressions of home pages and of search pages."""
+    """Impressions of home pages and of search pages have the documented propensities."""
     rounds: list[Shown] = []
     state = State.fresh(small, 0, small.num_users)
     simulate_day(small, state, 0, watch=rounds.append)

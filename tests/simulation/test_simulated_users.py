@@ -1,4 +1,4 @@
-"""Changes of simulated users from day to day: visits, trust, boredom and hours, by sampling."""
+"""State of simulated users from day to day (visits, trust, boredom, taste), checked by sampling."""
 
 import numpy as np
 import pytest
@@ -27,15 +27,21 @@ def fresh(world: World, *, trust: float | None = None, left: bool = False) -> St
 
 
 def near(found: float, chances: np.ndarray) -> bool:
-    """Whether a count is within 5 standard deviations of the sum of independent Bernoullis."""
+    """Return whether a count is within 5 standard deviations of its expectation.
+
+    Args:
+        chances: probabilities of the independent events that are counted.
+    """
     return abs(found - chances.sum()) <= 5 * np.sqrt((chances * (1 - chances)).sum())
 
 
 @pytest.mark.parametrize("day", [MONDAY, SATURDAY])
 @pytest.mark.parametrize("trust", [0.0, 0.5, 1.0])
 def test_visits_and_departures_follow_trust(town, trust, day):
-    """P(visit) = activity x (floor + (1 - floor) x trust), times a weekend factor;
-    P(leave) = churn x (1 - trust).
+    """Visits and departures have the documented probabilities.
+
+    P(visit) is activity x (floor + (1 - floor) x trust), times a factor on weekends. P(leave) is
+    churn x (1 - trust).
     """
     params, population = town.config.behaviour, town.config.population
     visits = left = 0
@@ -65,7 +71,8 @@ def test_those_who_left_come_back_at_the_configured_rate(town):
 
 @pytest.fixture(scope="module")
 def lived(town) -> tuple[State, list[tuple[Shown, np.ndarray, np.ndarray]]]:
-    """One simulated day: each round of pages with the trust and boredom of all users after it."""
+    """The state after one simulated day, and each round of pages with trust and boredom after
+    it."""
     state = fresh(town)
     rounds: list[tuple[Shown, np.ndarray, np.ndarray]] = []
 
@@ -106,7 +113,11 @@ def test_boredom_rises_with_each_item_of_a_topic_and_fades_overnight(town, lived
 
 
 def test_tastes_drift_and_are_pulled_towards_what_is_consumed(town, lived):
-    """Mean squared step over g days: drift squared x g, minus the part along the taste itself."""
+    """Tastes drift by the configured step, and move towards clicked items.
+
+    The mean squared step over g days is g x drift squared, minus the part along the taste itself,
+    which normalisation removes.
+    """
     population = town.config.population
     state = fresh(town)
     before = state.taste.copy()
@@ -127,9 +138,10 @@ def test_tastes_drift_and_are_pulled_towards_what_is_consumed(town, lived):
 
 
 def test_visits_have_a_daily_rhythm(town, lived):
-    """Visits start around 12:30 (standard deviation 3 h) and 20:00 (2 h), plus up to 30 minutes.
+    """Start times of visits have the documented distribution.
 
-    The configured share starts with a query.
+    They are normal around 12:30 (deviation 3 h) and 20:00 (2 h), plus up to 30 minutes. The
+    configured share of visits starts with a query.
     """
     shown = lived[1][0][0]
     hour = (shown.page.at - town.midnight(MONDAY)) / 3.6e9

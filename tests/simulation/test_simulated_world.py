@@ -65,7 +65,7 @@ def test_a_log_that_stops_early_holds_what_was_there_by_then(batch, tmp_path):
 
 
 def test_events_follow_what_caused_them(batch):
-    """A click is later than its impression, and a purchase later than its add_to_cart, by page."""
+    """On a page, each event is later than its cause, such as a click than its impression."""
     frame = batch.interactions.to_pandas()
     frame = frame[frame["request_id"].notna()]
     key = ["request_id", "item_id"]
@@ -86,7 +86,7 @@ def test_events_follow_what_caused_them(batch):
 
 
 def test_texts_tell_topic_and_quality(batch, world):
-    """Items with 'superb' praise have higher quality than 'poor' ones; categories match topics."""
+    """Praise in descriptions correlates with quality; categories contain the item's topic."""
     from simulation.text import PRAISE, topic_names
 
     texts = batch.items.column("description").to_pylist()
@@ -159,7 +159,7 @@ def test_a_change_that_is_impossible_does_not_blame_the_preset():
 
 
 def test_every_number_stands_with_its_meaning():
-    """Each field of each section has an attribute docstring."""
+    """Each field of the world's configuration has an attribute docstring."""
     from simulation import config, parameters
 
     silent, fields = [], 0
