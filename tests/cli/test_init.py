@@ -185,6 +185,7 @@ def test_what_cannot_be_guessed_is_asked_for(
 def test_reasons_repeat_the_words_of_the_log(
     tmp_path: Path, words: tuple[str, str], wording: dict[str, str]
 ) -> None:
+    """`init` maps the log's word for an event type to a verb for reasons, such as "listened to"."""
     rows = "".join(f"u{i},i{i % 9},{words[i % 2]},{1_700_000_000 + i}\n" for i in range(40))
     files = write(tmp_path, e_csv="user_id,item_id,event,time\n" + rows)
     out = tmp_path / "run.toml"
@@ -193,6 +194,7 @@ def test_reasons_repeat_the_words_of_the_log(
 
 
 def test_a_database_is_no_file(tmp_path: Path) -> None:
+    """A database URL gives an error that says so."""
     told = CliRunner().invoke(app, ["init", f"sqlite:///{tmp_path}/shop.db"])
     assert told.exit_code == 2
     assert "is a database" in told.output
@@ -223,6 +225,7 @@ def test_an_open_question_is_written_down(tmp_path: Path, log: str, marks: list[
 @pytest.mark.parametrize("nobody", ["NA", "null", "(not set)", "-1"])
 @pytest.mark.parametrize("session", [True, False])
 def test_users_that_are_nobody_are_shown(tmp_path: Path, nobody: str, session: bool) -> None:
+    """A frequent placeholder in user_id, such as "NA", is mapped to "no user" and reported."""
     rows = [f"{nobody if i % 2 else f'u{i}'},i{i % 5},{1_700_000_000 + i}" for i in range(60)]
     head = "user,item,time" + (",session" if session else "")
     rows = [row + (f",s{i // 4}" if session else "") for i, row in enumerate(rows)]
@@ -235,6 +238,7 @@ def test_users_that_are_nobody_are_shown(tmp_path: Path, nobody: str, session: b
 
 
 def test_a_giant_user_is_shown_and_kept(tmp_path: Path) -> None:
+    """A user with half of the events is reported as a question, but not removed."""
     rows = [f"{'shop' if i % 2 else f'u{i}'},i{i % 5},{1_700_000_000 + i}" for i in range(60)]
     path = write(tmp_path, log_csv="\n".join(["user,item,time", *rows]) + "\n")["log_csv"]
     found = look(path)
@@ -243,6 +247,7 @@ def test_a_giant_user_is_shown_and_kept(tmp_path: Path) -> None:
 
 
 def test_small_numbers_may_be_ratings(tmp_path: Path) -> None:
+    """`init` suggests options for a column of small numbers that may be ratings."""
     rows = [f"u{i},i{i % 5},{1_700_000_000 + i},{i % 5 + 1}" for i in range(60)]
     path = write(tmp_path, log_csv="\n".join(["user,item,time,Note", *rows]) + "\n")["log_csv"]
     assert any("--column value=Note --event-type rating" in one for one in look(path)["notes"])

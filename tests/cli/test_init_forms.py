@@ -185,6 +185,7 @@ def test_lines_that_are_no_rows_are_said(tmp_path: Path, bad: bytes) -> None:
 
 
 def test_lists_most_of_which_cannot_be_read_are_a_question(tmp_path: Path) -> None:
+    """If most lists in a column can't be read, `init` fails instead of guessing."""
     (tmp_path / "items.csv").write_text(f'{ITEMS}a,A,"[\'open"\nb,B,"[\'also"\nc,C,"[Art]"\n')
     log = f"{HEAD}u,a,1700000000\n".encode()
     with pytest.raises(DatasetError, match="2 of 3 lists in 'genres' cannot be read"):
@@ -206,12 +207,14 @@ def test_arrays_of_arrays_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_spreadsheet_s_line_names_the_separator(tmp_path: Path) -> None:
+    """A first line `sep=;`, as spreadsheets write it, sets the separator."""
     log = b"sep=;\r\nuser;item;time\r\nu1;a,b;1700000000\r\nu2;c;1700000001\r\n"
     staged, _ = take(tmp_path, look(tmp_path, log)["toml"])
     assert staged.column("item_id").to_pylist() == ["a,b", "c"]
 
 
 def test_words_in_the_first_line_may_be_data(tmp_path: Path) -> None:
+    """A first line that looks like data is recognised, and the error names --header."""
     rows = "".join(f"useru{i},itemi1{i},Mar 1{i} 2024 10:00,purchase\n" for i in range(9))
     with pytest.raises(DatasetError, match=r"first line is data, not names of columns.* --header"):
         look(tmp_path, rows.encode())
@@ -251,6 +254,7 @@ STRANGE: dict[str, tuple[str, bytes, str]] = {
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_forms_that_are_on_no_list(tmp_path: Path, name: str) -> None:
+    """Unusual files are read, or refused with one sentence."""
     file, content, expected = STRANGE[name]
     try:
         said = look(tmp_path, content, name=file)["toml"]

@@ -79,6 +79,7 @@ def test_numbers_for_event_types_are_a_question_with_the_key_to_set(tmp_path: Pa
 
 
 def test_a_larger_budget_where_no_condition_helps(tmp_path: Path) -> None:
+    """If bad rows can't be excluded by a condition, `init` writes a larger failure budget."""
     log = [*rows(90), *(f"u1,i1,{4_070_908_800 + i}" for i in range(10))]
     found = look(tmp_path, "user,item,time", log)
     assert "event_timestamp.range" in noted(found, "10 of 100 rows (10.0%) of interactions go")
@@ -148,6 +149,7 @@ def test_prices_with_a_decimal_comma(tmp_path: Path, cell: str, number: float) -
 
 
 def test_repeats_are_those_of_users(tmp_path: Path) -> None:
+    """Rows without a user don't count in the guess whether users return to the same item."""
     mine = [f"u{i},i{i},{1_700_000_000 + i},s{i}" for i in range(60)]
     nobody = [f"NA,i{i % 3},{1_700_000_000 + i},t{i}" for i in range(60)]
     found = look(tmp_path, "user,item,time,session", [*mine, *nobody])

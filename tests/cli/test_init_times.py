@@ -68,6 +68,7 @@ def test_an_implausible_guess_is_refused(tmp_path: Path, times: list[str], compl
 
 
 def test_somebody_who_knows_better_is_believed(tmp_path: Path) -> None:
+    """With --time-unit, implausible times are accepted if they can be read."""
     toml = look(tmp_path, ["1955-03-01", "1956-01-01"], time_unit="iso")["toml"]
     assert 'timestamp_unit = "iso"' in toml
     assert "earliest = 1955-01-01T00:00:00Z" in toml

@@ -111,6 +111,10 @@ def test_without_a_terminal_a_run_shows_two_lines_a_step(run_summary: dict) -> N
 
 
 def test_estimates_are_of_the_newest_run_with_that_name(run_summary: dict, home: Path) -> None:
+    """Expected durations of steps come from the newest runs of a configuration.
+
+    An unfinished run gives the steps that it has, and older runs give the others.
+    """
     assert previous_seconds(Path(run_summary["home"]) / "runs", "tiny") == run_summary["seconds"]
     assert previous_seconds(Path(run_summary["home"]) / "runs", "other") == {}
     newer = home / "runs" / "20260102T000000-tiny"

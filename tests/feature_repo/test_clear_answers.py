@@ -37,6 +37,7 @@ def test_a_missing_store_is_picked_up_when_it_is_there(
 
 
 def test_a_registry_of_another_release_is_said(make_home: MakeHome) -> None:
+    """If Feast's registry lacks a field or service, the error names it and the command to run."""
     settings, _ = make_home()
     store = open_store(settings)
     view = store.get_feature_view("user_stats")

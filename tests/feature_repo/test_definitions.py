@@ -73,6 +73,7 @@ def test_fields_are_the_names_of_the_core(home: Settings) -> None:
 
 
 def test_services_ask_for_every_state(home: Settings) -> None:
+    """Feast's feature services contain all states of requests and of items."""
     store = open_store(home)
 
     def asked(service: str) -> set[str]:
@@ -119,6 +120,7 @@ def test_a_field_without_a_description_is_refused(
 
 
 def test_the_stored_on_demand_view_does_the_maths_of_the_core(home: Settings) -> None:
+    """Feast's on-demand view gives the same values as `time_features`."""
     at = np.random.default_rng(0).integers(0, 2**51, size=200)
     view = open_store(home).get_on_demand_feature_view("request_time")
     stored = view.feature_transformation.udf({"request_at": at.tolist()})

@@ -161,6 +161,7 @@ def test_asof_joins_answer_as_feasts_own(home: Settings) -> None:
 
 
 def test_the_newest_rows_kept_apart_answer_as_all_rows_do(make_home: MakeHome) -> None:
+    """Joins give the same result with and without the files of newest rows in `current`."""
     settings, _ = make_home()
     store = open_store(settings)
     views = {"user_stats": "user_id", "item_state": "item_id", "item_kinds": "item_id"}
@@ -171,7 +172,7 @@ def test_the_newest_rows_kept_apart_answer_as_all_rows_do(make_home: MakeHome) -
         for name, key in views.items():
             view = store.get_feature_view(name)
             keys = sorted(set(pq.read_table(settings.features / name)[key].to_pylist()))
-            # At the last, newer rows exist
+            # At the last time, some keys have newer rows.
             for moment in (UNTIL, UNTIL - DAY // 4, START + 2 * DAY):
                 at = pd.Timestamp(moment, unit="us", tz="UTC")
                 asked = pd.DataFrame({key: [*keys, "nobody"], "event_timestamp": at})
@@ -243,6 +244,7 @@ def test_packs_hold_the_states_of_their_tick(home: Settings) -> None:
 
 
 def test_a_tick_is_on_the_grid_of_the_states(home: Settings) -> None:
+    """Packs exist only for multiples of the tick length with which states were built."""
     with pytest.raises(PackError, match="not a multiple of the states' tick length"):
         read_pack_history(home, [START, START + DAY // 2])
 
@@ -350,8 +352,9 @@ def test_reads_go_on_while_a_batch_is_written(home: Settings) -> None:
 
 
 def test_who_left_the_lake_and_what_came_later_leave_the_online_store(make_home: MakeHome) -> None:
+    """After featurize, the online store has no removed users and no rows later than `until`."""
     settings, _ = make_home()
-    early, context = START + DAY, "web|unknown|23"  # its first event comes a day later
+    early, context = START + DAY, "web|unknown|23"  # the context's first event is a day later
     at = np.full(2, early)
     known = OnlineReader(settings).read(["u4", "u1"], [context] * 2, at)
     assert known.attributes == [{"group": "g0"}, {"group": "g1"}]

@@ -184,6 +184,7 @@ def test_nothing_changes_for_a_user_when_the_refresh_comes(tmp_path: Path) -> No
 
 
 def test_a_condition_that_cannot_be_evaluated_keeps_no_event_out(tmp_path: Path, caplog) -> None:
+    """If an `exclude` condition fails for a post, its events are kept and a warning is logged."""
     home = Settings(home=tmp_path)
     home.feast.mkdir(parents=True)
     (home.feast / "counted.json").write_text(
@@ -196,6 +197,7 @@ def test_a_condition_that_cannot_be_evaluated_keeps_no_event_out(tmp_path: Path,
 
 
 def test_a_threshold_makes_likes_of_ratings_alone() -> None:
+    """A like is derived only from ratings with a value of at least the threshold."""
     from shortlist.counting import with_like
 
     def types(**event: Any) -> list[str]:

@@ -138,6 +138,7 @@ def test_what_is_served_as_the_lake_says_passes_to_the_bit(home: Settings) -> No
 
 
 def test_online_rows_say_up_to_when_each_base_row_holds_all_events(home: Settings) -> None:
+    """Online rows carry the stamp of each user's base row, 0 without one."""
     rows = OnlineReader(home).read(USERS, [""] * 4, np.full(4, UNTIL))
     newest = [START + 2 * DAY + 1, UNTIL, START + 3 * DAY + DAY // 24 + 1, 0]
     assert rows.stamps["user_stats"].tolist() == newest
@@ -307,6 +308,7 @@ def test_contexts_newer_than_the_pack_are_no_skew(home: Settings) -> None:
 
 
 def test_a_state_that_the_lake_never_had_is_named(home: Settings) -> None:
+    """An `as_of` in the log that no state in the lake has is reported with its view."""
     future = changed(user_kind_last_time=lambda v: np.where(v > 0, v + 5, v))
     report = verdict(home, Faulty(OnlineReader(home), future))
     assert report["views"] == ["user_kinds"]

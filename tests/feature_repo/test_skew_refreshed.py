@@ -122,6 +122,7 @@ def test_an_answer_during_a_refresh_is_what_its_base_row_and_the_tail_give(
 def test_a_posted_event_that_was_not_in_the_answer_is_still_found(
     files: list[Path], lake_states: States, tmp_path: Path
 ) -> None:
+    """A response during a refresh that lacks an event of the tail is reported as stale."""
     base = States(tmp_path / "features", files, until=BEFORE)
     rows, stamps = served(base, DURING, tail=[])
     _, lag = judged(rows, stamps, lake_states, files)
@@ -131,6 +132,7 @@ def test_a_posted_event_that_was_not_in_the_answer_is_still_found(
 def test_after_the_refresh_the_answer_has_to_hold_what_it_brought(
     files: list[Path], lake_states: States, tmp_path: Path
 ) -> None:
+    """After a refresh, responses without the events that it added are stale."""
     base = States(tmp_path / "features", files, until=CUT + 1)
     rows, stamps = served(base, AFTER, tail=[4])
     assert (rows.user["user_kind_counts"][0].sum(), stamps["user_kinds"]) == (4.0, CUT)

@@ -22,6 +22,7 @@ from tests.feature_repo.streams import (
 
 
 def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> None:
+    """Online states after a day of posts equal the states that featurize builds afterwards."""
     settings = Settings(home=tmp_path / "home", online_store=online_store)
     publish(settings, "before", arrivals(40, seed=0, start=START))
     featurize(settings, TARGETS, until=START + 2 * DAY)

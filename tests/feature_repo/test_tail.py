@@ -127,6 +127,7 @@ def test_reads_during_a_featurize_neither_lose_nor_double_an_event(tmp_path: Pat
 
 
 def test_features_are_never_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Featurize with an earlier `until` than the current one is refused."""
     home = Settings(home=tmp_path / "home")
     publish(home, "before", arrivals(40, seed=0, start=START))
     until = START + 2 * DAY

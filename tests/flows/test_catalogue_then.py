@@ -125,6 +125,7 @@ def popular(world: World) -> Chain:
 def test_the_tick_is_an_hour_on_the_wall_clock_and_of_what_the_features_were_built(
     house: House,
 ) -> None:
+    """The default tick depends on the clock; a run's tick must equal that of the built features."""
     wall = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"clock": "wall"})})
     assert (CONFIG.tick, wall.tick) == (DAY, DAY // 24)
     six = CONFIG.model_copy(update={"features": FeaturesConfig(tick="6h")})

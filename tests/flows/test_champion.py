@@ -218,6 +218,7 @@ def test_a_recipe_that_is_fitted_again_gives_the_lists_of_the_backtest(last):
 
 
 def test_a_recipe_that_the_data_refuses_is_untrainable(last, monkeypatch):
+    """A champion whose recipe can't be fitted on the data has the status `untrainable`."""
     settings, run, world, own = last
     monkeypatch.setattr("models.baselines.ease.MAX_ITEMS", 10)
     ease = json.loads(json.dumps(own.to_json()))

@@ -56,6 +56,7 @@ def test_pages_take_nothing_from_another_host(house: House) -> None:
 
 
 def test_the_assets_are_whole() -> None:
+    """The stylesheets, scripts and fonts for Data Docs are in the repository, with licences."""
     from flows.validation.site import ASSETS, LOCAL
 
     for file in LOCAL.values():

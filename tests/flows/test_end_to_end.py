@@ -147,6 +147,7 @@ def test_what_was_served_is_what_the_lake_says(served_home):
 def test_a_served_value_that_the_lake_does_not_say_fails_the_flow_and_the_command(
     served_home, tmp_path
 ):
+    """A changed feature value in the serving log fails `shortlist skew` and its flow."""
     home = tmp_path / "home"
     for part in ("lake", "releases", "features", "events", "serving_log"):
         shutil.copytree(served_home / part, home / part, symlinks=True)

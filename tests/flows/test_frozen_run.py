@@ -119,6 +119,7 @@ def test_a_lease_outlives_its_process_by_a_week(house: House, started: Run) -> N
 
 
 def test_frozen_states_go_with_the_lease(house: House, started: Run) -> None:
+    """A run's frozen states are removed with its lease, at its end or when the next run starts."""
     assert started.states(house.settings).features.is_dir()
     started.end(house.settings)
     assert started.states(house.settings) == house.settings

@@ -49,6 +49,7 @@ def test_a_selection_of_the_gathered_is_what_the_smaller_chain_finds_itself():
 
 
 def test_rankers_are_trained_where_the_run_says():
+    """Rankers get the device, the seed and the threads of all parallel trainings."""
     train = {"sources": [], "rankers": [], "parallel": 3, "threads": 2, "device": "cuda"}
     config = {"name": "x", "seed": 5, "data": {"source": "movielens-100k"}, "train": train}
     options = ranker_options(RunConfig.model_validate(config))

@@ -141,6 +141,7 @@ def test_what_a_user_changes_of_a_rule_stays(house: House) -> None:
 
 
 def test_limits_that_a_user_changes_of_a_rule_stay_and_part_the_rows(house: House) -> None:
+    """Limits that a user changes in a rule's expectation decide which rows are quarantined."""
     house.validate()
     change(house, "interactions", "value.rating_range", max_value=10, strict_max=True)
     change(house, "interactions", "event_type.known", value_set=["rating"])
@@ -194,6 +195,7 @@ def test_a_changed_limit_waits_for_a_batch_that_has_the_figure(house: House) -> 
 
 @pytest.mark.parametrize("rule", ["user_id.required", "event_timestamp.readable"])
 def test_what_the_contract_needs_cannot_be_switched_off_there(house: House, rule: str) -> None:
+    """The severity of a rule that the contract requires can't be lowered."""
     house.validate()
     change(house, "interactions", rule, severity="info")
     with pytest.raises(ConfigError, match=rf"{rule}: the contract requires it"):
@@ -223,6 +225,7 @@ def test_a_suite_that_cannot_be_read_is_named_and_left_alone(house: House, conte
 
 
 def test_some_rows_of_an_old_batch_are_not_measured_as_a_whole(house: House) -> None:
+    """Expectations about a whole batch don't apply to rows restored from quarantine."""
     house.validate()
     arguments = {"min_value": 3, "description": "enough rows"}
     add(house, "interactions", "ExpectTableRowCountToBeBetween", **arguments)

@@ -162,6 +162,7 @@ def test_a_rule_that_nothing_breaks_is_counted_too(house: House) -> None:
 
 @pytest.mark.parametrize("low", [-1.0, -5.0])
 def test_a_rating_of_minus_one_may_be_one(house: House, low: float) -> None:
+    """If the range of ratings includes -1, -1 is a rating and not a mark for "unrated"."""
     config = ValidateConfig.model_validate({"rating_range": (low, 5), "failure_budget": 0.5})
     result = house.validate(
         [*GOOD_EVENTS, *(event(50 + i, value=-1) for i in range(3))], config=config

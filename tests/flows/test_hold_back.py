@@ -67,6 +67,7 @@ def test_rows_that_break_a_rule_go_to_quarantine_and_are_not_held_back(house: Ho
 
 
 def test_a_refused_batch_decides_no_cut(house: House) -> None:
+    """A batch that validation refuses doesn't set the cut."""
     bad = [event(60 + i, value="many") for i in range(40)]
     with pytest.raises(ValidationFailed, match="rows are bad"):
         house.validate([*GOOD_EVENTS, *bad], **DEMO)

@@ -96,6 +96,7 @@ def test_repeats_only_in_one_window(window: str, first: int) -> None:
 
 
 def test_people_who_come_back_for_the_same() -> None:
+    """Data in which users only repeat items are refused under `repeats = "exclude"`."""
     world = world_of(CAFE)
     assert "'ranker_train'" in (refusal(world) or "")
 
@@ -109,6 +110,7 @@ def test_a_single_user(users: int) -> None:
 
 
 def test_nothing_that_was_chosen_can_be_shown() -> None:
+    """A window is refused if its items are not in the catalogue or not available."""
     elsewhere = [
         (user, "not in the catalogue" if i >= 70 else item, after)
         for i, (user, item, after) in enumerate(NEW_ALL_ALONG)

@@ -125,6 +125,7 @@ def test_restoring_some_rows_leaves_the_others(folder: Path) -> None:
 
 
 def test_a_restore_is_no_batch_to_compare_with(folder: Path) -> None:
+    """Batch-level rules skip restored rows, and later batches aren't compared with them."""
     batch = take_in(run_config(folder))["batch_id"]
     mean = {"name": "mean", "batch": "avg(value)", "min": 20, "action": "stop"}
     restore(batch, run_config(folder, expectations=[mean], rating_range=(1, 11)))

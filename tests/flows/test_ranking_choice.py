@@ -72,6 +72,7 @@ def test_scores_that_the_ranker_needs_stay_although_the_candidates_go():
 
 
 def test_the_most_used_scores_return_first_while_leaving_them_out_costs():
+    """Scores of dropped sources are added back by usage, while dropping them lowers nDCG."""
     valid, scores = valid_window()
     names = ("strong", "a", "b", "recent_popularity")
     found_by = np.insert(valid.found_by, 1, False, axis=1)
@@ -122,6 +123,7 @@ def test_a_difference_within_noise_is_no_cost_and_one_beyond_it_is():
 
 
 def test_few_users_do_not_make_every_loss_acceptable():
+    """With a wide interval, a mean loss above MAX_LOSS still counts as a cost."""
     users = [f"u{i}" for i in range(10)]
     dearer = np.full(10, 0.5)
     swings = np.tile([0.4, -0.4], 5)

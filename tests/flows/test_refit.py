@@ -83,6 +83,7 @@ def test_every_method_is_judged_as_fitted_before_the_test_window(run, about):
 
 
 def test_the_figures_of_users_are_those_of_the_table(run):
+    """The mean of the stored nDCG@10 per user is the reported nDCG@10."""
     evaluation = json.loads((run / "evaluation.json").read_text())
     users = pq.read_table(run / "evaluation_users.parquet").to_pylist()
     for method, figures in evaluation["metrics"].items():

@@ -80,6 +80,7 @@ def test_posted_events_reach_lake_and_features_while_the_source_is_down(
 def test_the_error_of_the_source_is_what_an_empty_home_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In an empty home, a refresh raises the error of its source."""
     empty = Settings(home=tmp_path / "empty")
     monkeypatch.setenv("SHORTLIST_HOME", str(empty.home))
     with pytest.raises(DatasetError, match=r"absent\.csv: no such file"):

@@ -49,6 +49,7 @@ def test_a_step_takes_no_more_requests_than_there_are_connections():
 
 
 def test_other_peoples_events_lag_at_most_so_long():
+    """Events are posted before a request of any user that is over `max_lag` later."""
     steps = plan([("a", 10), ("b", 2_000)], [("c", 20)])
     assert steps == [Ask((0,)), Tell(0, 1), Ask((1,))]
 
@@ -72,6 +73,10 @@ moments = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 60)), max_s
 def test_no_look_ahead_no_lag_behind_the_user_and_nothing_lost(
     requests, events, connections, max_lag
 ):
+    """Every request comes after all earlier events of its user and before all later events.
+
+    Requests and events keep their order, and each is sent once.
+    """
     asked, told = [], 0
     for step in plan(requests, events, connections=connections, max_lag=max_lag):
         if isinstance(step, Tell):

@@ -43,6 +43,7 @@ def test_the_same_models_differ_in_nothing():
 
 
 def test_moved_scores_show():
+    """Scaled and shifted scores appear in `std_ratio` and `mean_shift` of their source."""
     scores = compare_refit(chain(scale=3), chain(), [TICK])["scores"]
     assert scores["ease"]["std_ratio"] == pytest.approx(3, rel=1e-4)
     assert scores["recent_popularity"]["std_ratio"] == pytest.approx(1)
@@ -50,11 +51,13 @@ def test_moved_scores_show():
 
 
 def test_overlap_is_of_sets():
+    """Overlap is the Jaccard index: the order of items has no effect."""
     assert jaccard(np.array([1, 2, 3]), np.array([3, 2, 9])) == 0.5
     assert jaccard(np.array([], dtype=int), np.array([], dtype=int)) == 1
 
 
 def test_the_newest_ticks_are_taken_until_they_are_enough():
+    """The comparison uses the newest ticks with at least NEWEST_REQUESTS requests."""
     many = [TICK] * (2 * NEWEST_REQUESTS // len(QUERIES) + 2)
     taken = newest(many)
     assert NEWEST_REQUESTS <= sum(len(t.queries) for t in taken) < NEWEST_REQUESTS + len(QUERIES)

@@ -30,6 +30,7 @@ def test_the_release_that_answered_most_requests_of_the_last_day_is_watched():
 
 
 def test_a_deployment_is_reported_on_by_its_last_days():
+    """On the wall clock, reports start `[monitor] days` before the newest request."""
     train = {"sources": [], "rankers": []}
     data = {"source": "movielens-100k", "clock": "wall"}
     config = RunConfig.model_validate(

@@ -60,6 +60,7 @@ def test_an_interrupted_loop_goes_on_to_the_same_result(setting, lived, tmp_path
 
 
 def test_all_arms_live_the_same_days_until_they_take_over(lived):
+    """All arms have the same days until their start, and different lists afterwards."""
     for day in range(SCHEDULE.start):
         pages = [logs[day].pages["clicks"] for logs in lived.values()]
         assert all(np.array_equal(pages[0], other) for other in pages[1:])
@@ -98,6 +99,7 @@ def test_a_weeks_figures_are_of_the_arms_own_days(setting, lived):
 
 
 def test_retention_is_there_once_it_can_tell_arms_apart(setting, lived):
+    """Retention is reported only for days whose 7-day period lies after the arms' start."""
     early = replace(setting, schedule=Schedule(warm_days=2, shadow_days=1), days=8)
     logs = lived["popularity"]
     days = summarise(early, {"popularity": logs})["arms"]["popularity"]["days"]
@@ -138,6 +140,7 @@ def test_exploration_happens_as_often_as_its_propensity_says():
 
 
 def test_worth_is_the_sum_of_its_signals():
+    """The value is the weighted sum of all signals; ratings count relative to 3."""
     signals = {
         "click": np.array([1.0, 1.0, 0.0]),
         "purchase": np.array([1.0, 0.0, 0.0]),

@@ -175,6 +175,7 @@ def test_the_pipeline_learns_from_the_days_before_the_arm_takes_over(setting):
     ],
 )
 def test_what_a_release_cannot_be_is_refused_before_anything_runs(setting, tmp_path, arms, message):
+    """Arms that a served release can't represent are refused before the simulation starts."""
     with pytest.raises(ConfigError, match=message):
         simulate_with_service(setting, parse_arms(arms), folder=tmp_path, report=print)
     assert not list(tmp_path.iterdir())
@@ -215,6 +216,7 @@ def test_a_service_that_dies_names_its_log_and_what_to_do(setting, tmp_path, mon
 
 
 def test_a_world_of_several_chunks_is_no_closed_loop(tmp_path):
+    """The closed loop needs all users of a world in one chunk."""
     path = tmp_path / "wide.toml"
     path.write_text('name = "wide"\nchunk = 50\n[population]\nusers = 100\n')
     with pytest.raises(ConfigError, match=r"has [0-9]+ users, want at most `chunk`"):

@@ -120,6 +120,7 @@ def test_volume_stops_the_batch(house: House) -> None:
 
 
 def test_a_stale_batch_is_judged_by_the_newest_event_there_is(house: House) -> None:
+    """The age of a batch counts from the newest event in the lake."""
     config = ValidateConfig(max_age_days=30)
     house.validate(config=config)
     late = [event(i, event_timestamp=START + 100 * DAY) for i in range(20, 22)]

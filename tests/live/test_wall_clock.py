@@ -267,6 +267,7 @@ def test_every_answer_is_of_a_release_that_was_promoted_then(trial: Trial) -> No
 
 
 def test_what_the_log_says_about_a_user_never_falls(trial: Trial) -> None:
+    """The event count of a user, as served over time, never decreases."""
     store = ReleaseStore(trial.settings.releases)
     columns: dict[str, int] = {}
     counts: dict[str, list[tuple[int, float]]] = defaultdict(list)

@@ -102,6 +102,7 @@ def test_types_are_used_where_they_say_something(fitted, shop, kind):
 
 
 def test_a_layer_of_types_by_hand_and_at_its_start():
+    """The layer starts as the identity, and then scales and shifts vectors by event type."""
     x = torch.randn(3, 4, 2)
     layer = EventTypes(2)
     types = torch.tensor([[0, 1, 2, 1]] * 3)
@@ -162,6 +163,7 @@ def test_the_type_of_an_event_changes_no_earlier_state(fitted, kind):
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_types_stay_with_their_events_alone_packed_and_padded(fitted, shop, kind):
+    """Query vectors are the same alone and in a packed batch with other event types."""
     rng = np.random.default_rng(1)
     histories = [list(range(1, n + 1)) for n in (3, 1, 11, 7, 2)]
     types = [rng.choice([BOUGHT, DISLIKED], len(items)).tolist() for items in histories]

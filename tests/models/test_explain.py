@@ -149,6 +149,7 @@ def test_categories_in_order_of_frequency(catalogue):
 
 
 def test_a_description_is_called_alike_only_if_few_are_more_alike():
+    """ "described like" is used only if few items are more similar to the named item."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(41, 8))
     vectors[6] = vectors[2] + 0.1 * rng.normal(size=8)
@@ -186,6 +187,7 @@ def test_popularity_is_claimed_where_it_holds(catalogue):
 
 @pytest.mark.parametrize("everywhere", [0, 1, 2, 50])
 def test_where_all_are_alike_none_is_popular(catalogue, everywhere):
+    """If all items have the same number of events, no item is called popular."""
     explainer = explainer_of(catalogue, items=counts([everywhere] * 6))
     assert reason(explainer, 6, "recent_popularity", NOBODY, NOBODY) == UNKNOWN_TASTE
 
@@ -199,6 +201,7 @@ def test_somebody_without_a_history(catalogue):
 
 
 def test_what_somebody_comes_back_for(catalogue):
+    """An item of the user's own history gets the reason "you watched it before"."""
     explainer = explainer_of(
         catalogue, Together({2: [0.1, 0.7, 0.2]}), counts([90, 80, 4, 3, 3, 0])
     )
@@ -208,6 +211,7 @@ def test_what_somebody_comes_back_for(catalogue):
 
 
 def test_one_sentence_an_item(catalogue):
+    """There is one sentence per item."""
     explainer = explainer_of(catalogue)
     assert len(explainer.reasons(HISTORY, WATCHED, [4, 5, 6], ["ease", "popularity", "gru"])) == 3
     assert explainer.reasons(HISTORY, WATCHED, [], []) == []

@@ -27,6 +27,7 @@ def test_the_descriptions_are_of_the_features_in_their_order() -> None:
 
 
 def test_each_says_what_it_means_and_the_page_shows_it() -> None:
+    """Every feature has a meaning, a window, a default and an owner, and is on the page."""
     page = html_page(d.described())
     for group in d.GROUPS:
         for feature in group.features:

@@ -98,6 +98,7 @@ def test_filters_read_the_prices_dates_and_categories_of_now(models):
 
 
 def test_categories_of_the_release_keep_their_columns():
+    """New categories get new columns, so that columns of the release stay valid."""
     rows = [{"item_id": "b", "categories": ["m", "x"], "available": True}]
     release = Catalogue.from_items(_table(rows))
     now = release.with_current(with_new(release.items, {"item_id": "a", "categories": ["a", "x"]}))

@@ -84,6 +84,7 @@ def test_events_beyond_the_newest_fifty_count(config, data, queries):
 
 
 def test_a_short_history_costs_no_long_padding(data):
+    """Histories are padded only to the longest one in the batch."""
     rows = empty_rows(["a"], [""], np.array([START]))
     queries = build_queries(rows, catalogue=data.catalogue, profiles=ProfileEncoder.fit([{}]))
     assert queries.history.shape == (1, 1)

@@ -59,12 +59,13 @@ def test_full_softmax_in_chunks_has_the_loss_and_gradients_of_torchs(
 
 
 def test_full_softmax_survives_a_hopeless_target():
+    """Extreme logits give a finite loss and the right gradient."""
     queries = torch.tensor([[200.0]], requires_grad=True)
     items = torch.tensor([[0.0], [1.0], [-1.0]])
     loss = full_softmax(queries, items, torch.tensor([2]))
     loss.backward()
     assert math.isfinite(loss.item())
-    # A step moves away from item 1, towards item 2
+    # A gradient step moves away from item 1 and towards item 2.
     assert queries.grad.item() == pytest.approx(2.0)
 
 

@@ -92,5 +92,6 @@ def test_the_filter_is_the_transform_at_the_newest_position():
 
 
 def test_all_waves_let_everything_through():
+    """A low-pass filter that keeps all frequencies is the identity."""
     weight = low_pass(9, num_frequencies=5)
     torch.testing.assert_close(weight, torch.eye(9)[0], atol=1e-6, rtol=0)

@@ -151,6 +151,7 @@ def test_models_are_averaged_and_saved_one_by_one(train, validation, tmp_path):
 
 
 def test_leaves_grow_with_the_data(train, validation):
+    """The minimum leaf size is a share of the training rows."""
     options = TrainingOptions(seed=3, num_threads=1)
     small = fit_lambdamart(LambdamartConfig(num_models=1, num_rounds=2), train, validation, options)
     text = small.boosters[0].model_to_string()
@@ -239,6 +240,7 @@ def test_user_weights_make_users_count_alike():
 
 
 def test_drawn_candidates_keep_half_for_comparison():
+    """At most half of the drawn candidates are relevant, so that pairs can be compared."""
     data = make_data(8, requests=4)
     data.label[:] = 0
     data.label[data.rows[0][:8]] = 1  # eight relevant in the first request
@@ -251,6 +253,7 @@ def test_drawn_candidates_keep_half_for_comparison():
 
 
 def test_quantiles_put_ties_in_their_middle():
+    """Equal values get the middle of their quantiles; values beyond the fit are clipped."""
     rng = np.random.default_rng(0)
     x = np.column_stack([np.arange(1001.0), np.where(np.arange(1001) < 900, 0, 5)])
     quantiles = Quantiles.fit(x.astype(np.float32), rng=rng)

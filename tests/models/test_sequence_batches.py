@@ -98,6 +98,7 @@ def histories_of(batch: SequenceBatch) -> list[tuple[list[int], list[int]]]:
 
 
 def test_an_epoch_repeats_with_the_seed_and_differs_from_the_next():
+    """Batches are reproducible by the seed and differ between epochs."""
     data = random_data(np.random.default_rng(5))
 
     def epochs(seed: int) -> list[list]:

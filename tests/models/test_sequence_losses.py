@@ -49,6 +49,7 @@ def test_an_epoch_of_each_loss_teaches(small_world, loss, shared, temperature):
 
 @pytest.mark.parametrize("loss", ["gbce"])
 def test_shared_negatives_are_another_training(small_world, loss):
+    """The setting `shared_negatives` has an effect on training."""
     _, shared = fit(small_world, loss=loss)
     _, own = fit(small_world, loss=loss, shared_negatives=False)
     assert shared.losses != own.losses

@@ -134,6 +134,7 @@ def test_the_cosine_ends_with_the_epochs_or_with_the_time_whatever_is_sooner():
 
 
 def test_names_what_went_wrong():
+    """An epoch without batches and a loss that isn't finite give clear errors."""
     with pytest.raises(TrainingError, match="line: epoch 1 had no batch"):
         fit(lambda m: 0.0, batches=lambda epoch: [])
     with pytest.raises(TrainingError, match=r"loss is (inf|nan) in epoch .* learning_rate below"):
@@ -141,6 +142,7 @@ def test_names_what_went_wrong():
 
 
 def test_streams_have_names():
+    """Random streams are reproducible by their name, and independent of each other."""
     options = TrainingOptions(seed=4)
     draws = {name: tuple(options.rng(name).integers(1000, size=4)) for name in ("a", "b")}
     assert draws["a"] != draws["b"]
@@ -151,6 +153,7 @@ def test_streams_have_names():
 
 
 def test_threads_are_limited_inside_only():
+    """`limited_threads` restores the number of threads after its block."""
     before = torch.get_num_threads()
     with limited_threads(1):
         assert torch.get_num_threads() == 1

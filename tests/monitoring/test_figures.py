@@ -63,6 +63,7 @@ def small(build):
 
 
 def test_taken_is_what_is_new_within_a_day_or_names_the_request(small):
+    """Relevant items are new items of the next 24 h, and those whose event has the request_id."""
     _, shared, slates = small
     names = [shared.catalogue.vocab.decode(r) for r in slates.relevant]
     assert names == [["i2", "i5"], ["i4", "i6"]]
@@ -98,6 +99,7 @@ def test_figures_by_hand(small):
 
 
 def test_the_same_mix_takes_the_slices_share_out_of_the_hit_rate(build):
+    """The hit rate with the same mix of slices isn't affected by a change of their shares."""
     shared = build.shared(6, k=1, features=("f",))
 
     def slates(plan):
@@ -169,6 +171,7 @@ def test_relevance_is_that_of_the_evaluation(build):
 
 
 def test_coverage_compares_at_equal_numbers_of_lists():
+    """Coverage is compared on samples of equal size, because it grows with the number of lists."""
     lists = np.arange(1, 101).reshape(100, 1)
     rng = np.random.default_rng(0)
     assert at_equal_size(lambda x: len(np.unique(x)), lists, size=10, rng=rng) == 10

@@ -237,6 +237,7 @@ def test_a_first_release_that_was_changed_does_not_begin(settings, publish, prom
 
 
 def test_the_thread_finds_both_by_itself(swap, publish, promote, settings, monkeypatch):
+    """The background thread swaps in a promoted release and a published pack."""
     monkeypatch.setattr(hot_swap, "CHECK_SECONDS", 0.02)
     swap.start()
     second = publish("second")

@@ -65,6 +65,7 @@ def test_without_a_pack_nothing_can_serve(settings, tmp_path):
 
 
 def test_a_bento_wants_an_absolute_home(tmp_path):
+    """A relative SHORTLIST_HOME is refused for a Bento, which runs in another folder."""
     carried = publish(tmp_path / "a", "carried")
     with pytest.raises(ConfigError, match="SHORTLIST_HOME is 'var', want an absolute path"):
         check_can_serve(Settings(home=Path("var")), carried=carried.path)

@@ -88,6 +88,7 @@ def test_a_time_in_another_unit_is_refused_by_the_units_name(
 
 
 def test_films_of_before_1970_can_be_asked_for(client: ShortlistClient) -> None:
+    """`published_after` accepts negative times."""
     everything = client.recommend(RecommendRequest(user_id="u3", k=50))
     body = {"user_id": "u3", "k": 50, "filters": {"published_after": -2_208_988_800_000_000}}
     since_1900 = client.recommend(RecommendRequest.model_validate(body))

@@ -107,6 +107,7 @@ def history_of(*rows: tuple[str, int, float, bool], first: dict[str, int]) -> Ca
 
 
 def test_an_item_with_imported_history_was_there_since_ever() -> None:
+    """A first version holds from the start if the item's first event is long before it."""
     rows = (("new", 30 * DAY, 1.0, True), ("old", 30 * DAY, 2.0, True))
     history = history_of(*rows, first={"new": 29 * DAY, "old": 20 * DAY})
     assert offers_of(history.as_of(0)) == {"new": (None, False), "old": (2.0, True)}
@@ -114,6 +115,7 @@ def test_an_item_with_imported_history_was_there_since_ever() -> None:
 
 
 def test_a_catalogue_that_never_changed_is_itself_and_what_never_changes_is_shared() -> None:
+    """Catalogues of earlier times share their unchanged arrays with the newest one."""
     still = history_of(("a", 0, 1.0, True), first={})
     assert still.as_of(5) is still.newest
     assert still.moments(np.array([3, 9])).tolist() == [0, 0]

@@ -107,6 +107,7 @@ def test_paths_of_a_file_are_relative_to_that_file(tmp_path, monkeypatch, text, 
 
 
 def test_the_data_of_a_run_lies_beside_its_file(tmp_path):
+    """Paths of data files are relative to the config; URIs and preset names are kept."""
     path = tmp_path / "run.toml"
     path.write_text(
         'source = "files"\n[[files.interactions]]\npath = "logs/*.csv"\nevent_type = "click"\n'

@@ -111,6 +111,7 @@ def test_ids_are_looked_back_by_a_number(tmp_path: Path, take_in: TakeIn) -> Non
 
 
 def test_a_correction_that_is_read_again_changes_nothing(tmp_path: Path, take_in: TakeIn) -> None:
+    """Corrections and deletions that a look-back reads again are applied only once."""
     shop = Shop(tmp_path, id_type="INTEGER")
     with shop.engine.begin() as connection:
         connection.execute(sqlalchemy.text("ALTER TABLE orders ADD operation TEXT"))

@@ -161,6 +161,7 @@ def test_a_part_more_says_what_building_anew_says(
 
 
 def test_a_day_is_one_part_more_and_what_it_cannot_say_is_built_anew(tmp_path: Path) -> None:
+    """New events add a part; other changes cause a full rebuild."""
     features = tmp_path / "features"
 
     def parts() -> int:

@@ -77,6 +77,7 @@ def test_the_pointer_moves_to_the_newest_published(tmp_path: Path) -> None:
 
 
 def test_old_packs_go_and_a_catalogue_that_stays_is_one_file(tmp_path: Path) -> None:
+    """Old packs are removed, and packs with the same catalogue share its file."""
     items = [catalogue("A"), *[catalogue("B")] * 7]
     packs = [dataclasses.replace(pack(as_of=day * DAY), items=one) for day, one in enumerate(items)]
     ids = [one.pack_id for one in packs]

@@ -188,6 +188,7 @@ def test_items_at_every_tick_are_what_the_events_before_it_say(tmp_path: Path) -
 
 
 def test_what_happens_later_changes_no_earlier_row(tmp_path: Path) -> None:
+    """States built up to a cut equal the rows before the cut in a build of all events."""
     events = random_events(120, seed=3)
     cut = next(e.timestamp for e in events if e.timestamp % DAY and e.timestamp > START + 40 * DAY)
     (tmp_path / "all").mkdir()

@@ -104,6 +104,7 @@ def test_vectors_of_items_survive_a_batch_without_them(lake: Lake) -> None:
 
 
 def test_reading_a_part(lake: Lake) -> None:
+    """Events can be read by time and by event type."""
     events = [("e1", "u", "a", 10), ("e2", "u", "a", 20), ("e3", "u", "a", 30)]
     lake.publish("one", interactions(*events), items(a="A"), users("u"))
     likes = interactions(("e4", "u", "a", 20), event_type="like")
@@ -183,6 +184,7 @@ def test_a_reader_keeps_the_snapshot_it_began_with(lake: Lake) -> None:
 
 
 def test_anything_that_reads_parquet_reads_it(lake: Lake) -> None:
+    """Other Parquet readers can read the lake's partitions."""
     lake.publish("one", interactions(("e1", "u", "a", 1)), items(a="A"), users("u"))
     lake.publish("two", interactions(("e2", "u", "a", 2)), items(a="A"), users("u"))
     pattern = str(lake.root / "current" / "interactions" / "**" / "*.parquet")
@@ -192,6 +194,7 @@ def test_anything_that_reads_parquet_reads_it(lake: Lake) -> None:
 
 
 def test_partitions_are_as_wide_as_the_data_needs() -> None:
+    """Partitions are days, months or years, by the number of events per day."""
     day = 86_400_000_000
     assert granularity_for(100_000_000, earliest=0, latest=90 * day) == "day"
     assert granularity_for(100_000, earliest=0, latest=215 * day) == "month"
@@ -223,6 +226,7 @@ def test_many_small_batches_are_compacted(lake: Lake) -> None:
 
 
 def test_two_writers_are_kept_apart(lake: Lake) -> None:
+    """A second writer is refused while the lake is locked."""
     batch = interactions(("e1", "u", "a", 1)), items(a="A"), users("u")
     with (
         locked(lake.root),
@@ -233,6 +237,7 @@ def test_two_writers_are_kept_apart(lake: Lake) -> None:
 
 
 def test_sessions_run_across_batches_and_partitions(lake: Lake) -> None:
+    """A session continues in later batches and over the end of a year."""
     minute, year = 60_000_000, 365 * 86_400_000_000
     first = [("e1", "u", "a", year - 40 * minute), ("e2", "u", "a", year - 20 * minute)]
     second = [("e3", "u", "a", year - 5 * minute), ("e4", "u", "a", year + 10 * minute)]
@@ -352,6 +357,7 @@ def test_updated_at_dates_an_imported_version_and_no_live_one(lake: Lake) -> Non
 
 
 def test_the_row_of_an_item_that_was_only_mentioned_is_no_version(lake: Lake) -> None:
+    """A placeholder row of an item is replaced by its first real row as the first version."""
     event = interactions(("e1", "u", "a", 1))
     bare = pa.Table.from_pylist(
         [{c.ITEM_ID: "a", c.CATEGORIES: [], c.AVAILABLE: True}], schema=ITEMS

@@ -172,6 +172,7 @@ def test_the_serving_log_has_a_row_for_each_item_shown(tmp_path: Path) -> None:
 
 
 def test_a_release_s_answers_alone(tmp_path: Path) -> None:
+    """The serving log can be read for one release."""
     append(tmp_path, RESPONSE, RESPONSE | {"request_id": "r2", "release_id": "other"})
     log = load_serving_log(tmp_path, release_id="other")
     assert log.column("request_id").to_pylist() == ["r2", "r2"]
