@@ -2,8 +2,7 @@
 
 Uses the last days of a simulated shop. Each night, new events are ingested and a release is
 trained. The next day's real requests are ranked twice: by that release, and by the same release
-with
-its sources before the refit, which were fitted on the first window only.
+with its sources before the refit, which were fitted on the first window only.
 
 Histories and item features are as of each request in both cases, so only the models differ.
 """

@@ -3,14 +3,12 @@
     shortlist bench sequence_speed --interactions FILE --rectools-python PYTHON --out FILE.json
 
 Matrix-product throughput of the machine is measured before and after; the better value is used.
-Both
-models have 64 dimensions, 2 blocks of 2 heads, feed-forward layers of 64, histories of 50, batches
-of 256 histories, and the same dropout and learning rate. Sampled losses use 256 negatives: RecTools
-draws them for each position, Shortlist shares them in the batch. Times are wall-clock and CPU
-seconds; other processes on the machine disturb CPU seconds less. Create RecTools' environment with
-`pip install "rectools[torch]"`. Each finished part is stored in `--work`, so that the same command
-on the same file resumes after an interruption.
-"""
+Both models have 64 dimensions, 2 blocks of 2 heads, feed-forward layers of 64, histories of 50,
+batches of 256 histories, and the same dropout and learning rate. Sampled losses use 256 negatives:
+RecTools draws them for each position, Shortlist shares them in the batch. Times are wall-clock and
+CPU seconds; other processes on the machine disturb CPU seconds less. Create RecTools' environment
+with `pip install "rectools[torch]"`. Each finished part is stored in `--work`, so that the same
+command on the same file resumes after an interruption."""
 
 import argparse
 import hashlib

@@ -39,12 +39,11 @@ class Population(Parameters):
     """Length of the random vector added to a user's taste; topics have length 1."""
     taste_drift: Weight = 0.02
     """Standard deviation of the daily random step of a taste of length 1. With the default, about
-    half
-    of a taste changes in a year (Koren 2009 found drifts of this order in Netflix's ratings)."""
+    half of a taste changes in a year (Koren 2009 found drifts of this order in Netflix's
+    ratings)."""
     taste_pull: Share = 0.01
     """Share of the distance that a taste moves towards each clicked item, so that shown items shape
-    taste
-    (Jiang et al. 2019, "Degenerate feedback loops")."""
+    taste (Jiang et al. 2019, "Degenerate feedback loops")."""
     staples: int = Field(default=0, ge=0, le=100)
     """Number of items each user needs repeatedly, such as groceries or coffee; 0 turns staples
     off."""
@@ -165,8 +164,7 @@ class Behaviour(Parameters):
     """Added to the cart's log-odds by each unit of quality."""
     cart_price: Weight = 0.8
     """Decrease of the cart's log-odds per unit of log(price / median price), for a user with a
-    price
-    sensitivity of 1."""
+    price sensitivity of 1."""
     cart_intent: Weight = 1.0
     """Standard deviation over sessions of the intent to buy, which is added to the cart's
     log-odds."""

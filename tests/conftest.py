@@ -240,8 +240,7 @@ def run_summary(world_config: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """The summary of `shortlist run`, with replay and monitoring, in the home `summary["home"]`.
 
     It runs once for all tests and all pytest workers. Tests must not write into the home; those
-    that
-    write use a copy.
+    that write use a copy.
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
