@@ -5,7 +5,8 @@ first event, its newest, or its strongest (a purchase is stronger than a click; 
 equally strong events). The data are simulated shops, one per seed. Sources are fitted on the first
 80% of the target events, tuned on the next 10%, and evaluated on the last 10% by nDCG@10 of new
 items. Differences from the rule "first" have paired 95% bootstrap intervals over the users of all
-shops."""
+shops.
+"""
 
 import argparse
 import json

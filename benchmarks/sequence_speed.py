@@ -8,7 +8,8 @@ batches of 256 histories, and the same dropout and learning rate. Sampled losses
 RecTools draws them for each position, Shortlist shares them in the batch. Times are wall-clock and
 CPU seconds; other processes on the machine disturb CPU seconds less. Create RecTools' environment
 with `pip install "rectools[torch]"`. Each finished part is stored in `--work`, so that the same
-command on the same file resumes after an interruption."""
+command on the same file resumes after an interruption.
+"""
 
 import argparse
 import hashlib

@@ -1,7 +1,7 @@
 """User behaviour on a slate: probabilities of actions, mean satisfaction and mean watch time.
 
 Clicks follow the position-based model (Richardson et al. 2007, Craswell et al. 2008): a user
-examines a position with a probability, then clicks the examined item with another. All other
+examines a position, and then clicks the examined item, each with some probability. All other
 actions happen only after a click. `outcome` draws from these probabilities, and the oracle computes
 its expectations from the same functions, so the two agree. A test compares them by sampling.
 

@@ -22,7 +22,7 @@ from simulation.world import World
 
 
 class Policy(Protocol):
-    """Fills home pages."""
+    """A policy that fills home pages with items."""
 
     def slates(
         self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator

@@ -22,7 +22,7 @@ NO_REQUEST = -1
 
 
 class NumberAllocator:
-    """Allocates request and event numbers that are unique in a world.
+    """Allocator of request and event numbers that are unique in a world.
 
     A number holds the day (bits 51 and up), the chunk of users (bits 31 to 50) and a counter.
     """

@@ -49,7 +49,7 @@ class Expected:
 
 
 class Oracle:
-    """Computes expected results from the latent truth of a world.
+    """Expected results of slates, computed from the latent state of a world.
 
     Models must not use it: they may only read what `tables` publishes.
     """

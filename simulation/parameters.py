@@ -197,8 +197,7 @@ class Behaviour(Parameters):
     trust: Share = 0.6
     """Initial trust of a new user, 0 to 1."""
     trust_rate: Share = 0.12
-    """Share of the distance between trust and the value of a page that trust moves after the
-    page."""
+    """Rate at which trust moves towards the value of each page, as a share of the distance."""
     trust_neutral: Share = 0.45
     """Value of a page with a satisfaction of 0."""
     trust_gain: Weight = 0.45

@@ -43,7 +43,7 @@ LIBRARIES = (
 
 
 class CommandServer:
-    """Starts commands as forks of a preloaded process. Thread-safe."""
+    """A preloaded process that runs commands as forks. Thread-safe."""
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory()

@@ -34,7 +34,7 @@ class Environment:
 
     device: str
     work: Path
-    seconds: float  # per training
+    seconds: float  # time limit of one training
 
     def options(self, *, seed: int, part: str) -> TrainingOptions:
         return TrainingOptions(

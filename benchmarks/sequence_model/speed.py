@@ -25,8 +25,8 @@ KINDS_OF_WORK = {
     "optimiser": ("adamw", "norm", "foreach"),
     "embeddings": ("embedding", "index", "gather", "scatter"),
 }
-"""Groups of torch operations with parts of their names. An operation belongs to the first group of
-which a part occurs in its name."""
+"""{group of torch operations: substrings of their names}. An operation belongs to the first group
+with a substring that its name contains."""
 
 
 def loss_name(config: SasrecConfig) -> str:

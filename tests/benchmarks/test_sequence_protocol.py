@@ -44,7 +44,7 @@ def test_holds_out_the_end_of_those_who_are_judged(sequences):
     assert queries.history.tolist() == [[3, 0], [1, 2]]
     assert target.tolist() == [1, 3]
     ((queries, target),) = sequences.chunks(held_out=1)
-    assert queries.history.tolist() == [[3, 1, 0], [1, 2, 3]]  # with the validation item
+    assert queries.history.tolist() == [[3, 1, 0], [1, 2, 3]]  # includes validation items
     assert target.tolist() == [2, 4]
 
 

@@ -52,7 +52,7 @@ posted_events = st.lists(
         offset=st.sampled_from([0, 1, 2, 40 * 60_000_000, 5 * HOUR]),
         # From a client's clock that is an hour ahead, to a post that arrives twenty days late.
         lag=st.sampled_from([-HOUR, 0, 0, 0, 1, HOUR, 2 * DAY, 7 * DAY + 1, 20 * DAY]),
-        # Client clocks that are years behind.
+        # Days by which a client's clock is behind.
         age=st.sampled_from([*[0] * 7, 900, 9_900]),
         value=st.sampled_from([None, float("nan"), 0.0, 1.0, 4.5]),
         again=st.booleans(),

@@ -153,7 +153,7 @@ def test_what_is_served_of_a_new_catalogue_is_compared_with_that_catalogue(home:
     now = pa.Table.from_pylist(rows, schema=items.schema)
     report = verdict(home, OnlineReader(home), items=now)
     assert (report["passed"], report["exact_share"]) == (True, 1.0)
-    assert report["vectors"] == 28  # six items and the new one, four users
+    assert report["vectors"] == 28  # (six items + the new one) x four users
     assert not verdict(home, OnlineReader(home), items=now, published=False)["passed"]
 
 
@@ -247,9 +247,9 @@ def push_since(behind: Settings, *, without: Collection[str] = ()) -> None:
 @pytest.mark.parametrize(
     ("not_pushed", "view", "share"),
     [
-        (["rating"], "user_stats", 0.75),  # u1, u2, u3
-        (GROUP_OF, "user_kinds", 0.5),  # u2 (hide) and u3 (purchase)
-        (["search"], "user_searches", 0.5),  # u1 and u2
+        (["rating"], "user_stats", 0.75),  # stale for u1, u2, u3
+        (GROUP_OF, "user_kinds", 0.5),  # stale for u2 (hide) and u3 (purchase)
+        (["search"], "user_searches", 0.5),  # stale for u1 and u2
     ],
 )
 def test_the_user_view_that_was_not_pushed_is_named(
@@ -269,7 +269,7 @@ def test_how_far_a_user_view_was_behind(home: Settings, behind: Settings) -> Non
     report = verdict(home, OnlineReader(behind), limits=TWO_DAYS_ALLOWED)
     lag = report["staleness"]["user_stats"]
     assert (lag["requests"], lag["unreachable"]) == (3, 0)
-    assert lag["max_seconds"] == pytest.approx((UNTIL - START) / 1e6, abs=0.1)  # u2
+    assert lag["max_seconds"] == pytest.approx((UNTIL - START) / 1e6, abs=0.1)  # the lag of u2
     assert not [name for name in report["different_share"] if name.startswith("user_")]
 
 

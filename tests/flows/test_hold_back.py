@@ -52,7 +52,7 @@ def test_rows_that_break_a_rule_go_to_quarantine_and_are_not_held_back(house: Ho
         "user_id.required": {"user_id": None},
         "item_id.required": {"item_id": None},
         "value.rating_range": {"value": 9.0},
-        "event_timestamp.range": {"event_timestamp": 4_070_908_800_000_000},  # 2099
+        "event_timestamp.range": {"event_timestamp": 4_070_908_800_000_000},  # in 2099
     }
     bad = [
         event(60 + i, **({"event_timestamp": START + 40 * DAY} | changes))

@@ -81,7 +81,8 @@ def test_a_run_takes_only_what_is_new(home: Path, tmp_path: Path) -> None:
     assert Lake(Settings().lake).interactions().equals(before)
 
     (folder / "2.csv").write_text(HEADER + "u9,b,3,1700000050\n")
-    (folder / "1.csv").write_text(HEADER + "".join(ROWS) + "u9,a,3,1700000060\n")  # it has grown
+    # The file has grown
+    (folder / "1.csv").write_text(HEADER + "".join(ROWS) + "u9,a,3,1700000060\n")
     more = ingest(folder)
     assert (more["read"], more["unchanged"]) == (9, 0)
     done = validate(more["batch_id"])

@@ -51,7 +51,7 @@ def test_an_item_leaves_with_a_newer_catalogue_and_comes_back(shop: House) -> No
 @pytest.mark.parametrize(
     "rows",
     [
-        [*CATALOGUE[:3], item(3, price=-1.0), item(4)],  # in quarantine
+        [*CATALOGUE[:3], item(3, price=-1.0), item(4)],  # i3 is quarantined
         [*CATALOGUE[:3], {"item_id": None, "title": "T4", "price": 1.0}],
         [*CATALOGUE[:3], '{"item_id": "i3", "title'],
         [*({**one, "operation": "insert"} for one in CATALOGUE[:3])],

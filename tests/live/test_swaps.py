@@ -130,7 +130,7 @@ def test_no_request_fails_and_memory_is_bounded(swapped, settings, another):
     first = store.open().release_id
     traffic, pids = Traffic(swapped.url), pids_of(settings)
     memory = Memory(pids)
-    moved: list[tuple[float, float, str]] = []  # (pointer moved at, workers switched by, to)
+    moved: list[tuple[float, float, str]] = []  # (move, all switched, new release)
     began = time.monotonic()
     with traffic.flowing(), memory.watched():
         time.sleep(5)
@@ -190,7 +190,7 @@ def test_a_broken_release_is_refused_by_every_worker_and_named(swapped, settings
     pointer = store.root / "current.json"
     replaced = pointer.with_suffix(".new")
     replaced.write_text(f'{{"history": ["{serving_now}", "{another}"]}}')
-    replaced.replace(pointer)  # not with `promote`, which would refuse this release
+    replaced.replace(pointer)  # `promote` would refuse this release
 
     followed = wait_for_workers(settings, another)
 

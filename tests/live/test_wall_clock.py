@@ -80,7 +80,7 @@ def settings(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings
 
 @dataclass
 class Operator:
-    """Runs random commands in a home and kills about half of them."""
+    """An operator who runs random commands in a home and kills about half of them."""
 
     settings: Settings
     config: Path

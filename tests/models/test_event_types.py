@@ -97,7 +97,7 @@ def fitted(shop) -> dict[str, VectorSource]:
 def test_types_are_used_where_they_say_something(fitted, shop, kind):
     data, validation = shop
     blind = registry.fit(small_config(kind, event_types=False), data, validation, OPTIONS)
-    assert validation.ndcg(blind) < 0.6  # can't know the taste, so half of its items are wrong
+    assert validation.ndcg(blind) < 0.6  # without types, half of the items are of the wrong taste
     assert validation.ndcg(fitted[kind]) > 0.85
 
 

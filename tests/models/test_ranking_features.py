@@ -194,7 +194,7 @@ def test_search_features_by_hand(items, catalogue):
 
 def test_source_features_by_hand(items, catalogue):
     columns = columns_of(build(make_queries([2]), items, catalogue))
-    deviation = (8 / 3) ** 0.5  # of 4, 2, 0
+    deviation = (8 / 3) ** 0.5  # of the scores 4, 2, 0
     z = [2 / deviation, 0, -2 / deviation]
     assert columns["ease:score"] == [4, 2, 0]
     assert columns["ease:score_z"] == pytest.approx(z)

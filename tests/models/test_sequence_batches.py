@@ -77,7 +77,7 @@ def test_targets_are_of_the_first_later_set(seed, max_history):
                 else:
                     now = when[int(items[i - 1])]
                     assert target_time == times[times > now].min()
-    assert seen_events == len(data.item_idx) - data.num_users  # all but the last of each user
+    assert seen_events == len(data.item_idx) - data.num_users  # all but the last event of each user
 
 
 def histories_of(batch: SequenceBatch) -> list[tuple[list[int], list[int]]]:

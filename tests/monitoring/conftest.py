@@ -25,9 +25,8 @@ def log_table(slates: list[dict]) -> pa.Table:
     """Build a serving log from slates.
 
     Args:
-        slates: dicts with request_id, user_id, at and items; optional are sources, scores,
-        features,
-            known and skipped.
+        slates: dicts with request_id, user_id, at and items. The keys sources, scores, features,
+            known and skipped are optional.
     """
     rows = []
     for slate in slates:

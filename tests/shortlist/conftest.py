@@ -92,7 +92,7 @@ Broken = bytes | Callable[[Path], None]
 
 
 class Gallery:
-    """Writes broken source files and ingests them, with the SQL rules only."""
+    """A home for broken source files, which are ingested with the SQL rules only."""
 
     def __init__(self, folder: Path):
         self.folder = folder

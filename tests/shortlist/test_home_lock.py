@@ -36,7 +36,7 @@ def holder(home: Path, name: str = "refresh") -> Iterator[subprocess.Popen[str]]
         stdout=subprocess.PIPE,
         text=True,
     )
-    with process:  # closes its pipes
+    with process:  # closes the pipes at the end
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         try:

@@ -140,7 +140,7 @@ def test_impressions_can_be_left_out(settings: Settings, take_in: TakeIn) -> Non
     (settings.events / "1.jsonl").write_text(json.dumps(event) + "\n")
     without = SERVICE.model_copy(update={"impressions": False})
     assert take_in(without, settings)[0]["read"] == 1
-    assert take_in(SERVICE, settings)[0]["accepted"] == 2  # not lost: ingested later
+    assert take_in(SERVICE, settings)[0]["accepted"] == 2  # they are ingested later
 
 
 @pytest.mark.parametrize(

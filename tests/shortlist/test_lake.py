@@ -72,7 +72,7 @@ def test_publishing_twice_changes_nothing(lake: Lake) -> None:
     other_name = lake.publish("two", *batch, users("u"))
     assert other_name == {"interactions": 0, "known": 2, "items": 2, "users": 1}
     assert lake.interactions().equals(before)
-    assert ids_of(before) == ["e2", "e1"]  # by time
+    assert ids_of(before) == ["e2", "e1"]  # sorted by time
 
 
 def test_only_new_events_of_an_overlapping_batch_are_added(lake: Lake) -> None:
@@ -132,7 +132,8 @@ def test_a_page_was_asked_for_at_its_first_event(lake: Lake) -> None:
     chosen = pa.concat_tables(
         [
             of("p", ("c1", "u", "a", 110), ("c2", "u", "b", 120), event_type="click"),
-            of("p", ("c3", "u", "c", 100 + 31 * minute), event_type="click"),  # too late
+            # Over 30 minutes after its page
+            of("p", ("c3", "u", "c", 100 + 31 * minute), event_type="click"),
             of("", ("c4", "u", "d", 130), event_type="click"),
             of(None, ("c5", "u", "e", 140), event_type="click"),
             of("never logged", ("c6", "u", "f", 150), event_type="click"),
