@@ -130,16 +130,16 @@ class Behaviour(Parameters):
     click: Odds = -2.6
     """Log-odds of a click on an examined item with affinity 0 and mean appeal."""
     click_affinity: Odds = 2.2
-    """Added to the click's log-odds by an affinity of 1 (item vector equal to the taste)."""
+    """Increase of the click's log-odds at an affinity of 1 (item vector equal to the taste)."""
     click_appeal: Odds = 0.8
-    """Added to the click's log-odds by each unit of appeal (standard normal)."""
+    """Increase of the click's log-odds per unit of appeal (standard normal)."""
     click_due: Odds = 3.0
-    """Added to the log-odds of click and cart for a staple that is needed again."""
+    """Increase of the log-odds of click and cart for a staple that is needed again."""
     staple_alone: Share = 0.7
     """Probability that a staple still needed at the end of a visit is bought outside of any
     page."""
     boredom: Weight = 1.2
-    """Subtracted from affinity at full boredom with the topic."""
+    """Decrease of affinity at full boredom with the topic."""
     boredom_rise: Share = 0.08
     """Increase of boredom with a topic after each click on one of its items."""
     boredom_decay: Share = 0.75
@@ -147,11 +147,11 @@ class Behaviour(Parameters):
     satisfaction: Odds = -0.25
     """Mean satisfaction with an item of affinity 0; satisfaction is signed, about -1 to 1."""
     satisfaction_affinity: Odds = 0.9
-    """Satisfaction added by an affinity of 1."""
+    """Increase of satisfaction at an affinity of 1."""
     satisfaction_quality: Odds = 0.55
-    """Satisfaction added by each unit of quality (standard normal)."""
+    """Increase of satisfaction per unit of quality (standard normal)."""
     satisfaction_clickbait: Weight = 0.3
-    """Satisfaction subtracted by each unit by which appeal exceeds quality (clickbait)."""
+    """Decrease of satisfaction per unit by which appeal exceeds quality (clickbait)."""
     satisfaction_noise: Weight = 0.3
     """Standard deviation of satisfaction from click to click."""
     view: Share = 0.9
@@ -159,9 +159,9 @@ class Behaviour(Parameters):
     cart: Odds = -2.0
     """Log-odds of add_to_cart for a viewed item of mean quality, mean price and affinity 0."""
     cart_affinity: Odds = 1.2
-    """Added to the cart's log-odds by an affinity of 1."""
+    """Increase of the cart's log-odds at an affinity of 1."""
     cart_quality: Odds = 0.8
-    """Added to the cart's log-odds by each unit of quality."""
+    """Increase of the cart's log-odds per unit of quality."""
     cart_price: Weight = 0.8
     """Decrease of the cart's log-odds per unit of log(price / median price), for a user with a
     price sensitivity of 1."""

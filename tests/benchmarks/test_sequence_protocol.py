@@ -35,7 +35,7 @@ def test_reads_lines_in_their_order(sequences):
 
 def test_holds_out_the_end_of_those_who_are_judged(sequences):
     data = sequences.training(held_out=2)
-    # U2 is too short for evaluation, so all is training data
+    # u2 is too short for evaluation, so all of its items are training data.
     assert data.item_idx.tolist() == [1, 2, 2, 3, 3]
     assert data.offsets.tolist() == [0, 2, 4, 5]
     assert sequences.training(held_out=1).item_idx.tolist() == [1, 2, 3, 2, 3, 3, 1]
@@ -74,7 +74,7 @@ def test_a_model_of_the_answers_ranks_first(sequences):
 
     assert ranks(oracle, sequences.chunks(held_out=1)).tolist() == [1, 1]
     constant = lambda queries: np.zeros((len(queries), 5))  # noqa: E731
-    # Ties with all unmasked items
+    # The relevant item ties with all items that aren't masked.
     assert ranks(constant, sequences.chunks(held_out=1)).tolist() == [2, 1]
 
 

@@ -106,7 +106,7 @@ def test_every_nested_event_is_read(
     staged, _ = take(tmp_path, look(tmp_path, text.encode(), name="log.json")["toml"])
     assert staged.column("user_id").to_pylist() == users
     assert staged.column("item_id").to_pylist() == items
-    # A line with one event, for `quarantine restore`
+    # Each original is a line with one event, so that `quarantine restore` can read it.
     for row in staged.column("original").to_pylist():
         line = json.loads(row["_line"])
         assert len(line.get("events") or line["cart"]["lines"]) == 1

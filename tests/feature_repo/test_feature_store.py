@@ -290,7 +290,7 @@ def test_a_posted_event_changes_the_next_read(make_home: MakeHome) -> None:
     assert len(posted("p3", "u4", "a", UNTIL, "view")) == 1
     assert len(posted("p4", "u4", "a", UNTIL, "survey")) == 1  # affects no state
     assert len(posted("p5", "u4", "a", UNTIL, "search", query="a")) == 1
-    # An empty query affects no state either
+    # An empty query affects no state either.
     assert len(posted("p6", "u4", "a", UNTIL, "search", query="")) == 1
     assert posted("p1", "u4", "a", UNTIL, "rating", value=1.0) == []  # a repeated post
     pushed = read()

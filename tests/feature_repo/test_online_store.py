@@ -137,7 +137,7 @@ def test_a_materialize_writes_what_feasts_own_engine_writes(tmp_path: Path) -> N
     assert (math.isnan(answers[0]["f64"][2]), answers[1]["f64"][2]) == (True, None)
     answers[1]["f64"][2] = float("nan")
     assert repr(answers[0]) == repr(answers[1])
-    # U4 is before the interval
+    # The row of u4 is older than the materialized interval.
     assert answers[0]["text"] == [None, "x", "", "ünï\n'\"", None, None]
 
 

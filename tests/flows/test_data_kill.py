@@ -135,7 +135,7 @@ def test_killed_at_any_moment_no_row_is_lost_or_doubled(home: Path) -> None:
     try:
         begun = time.perf_counter()
         assert worker.run("take_in") == "done"
-        # Duration of an ingest, to choose the times of the kills
+        # The duration of an ingest determines when later ones are killed.
         whole = time.perf_counter() - begun
         killed = 0
         for number in range(1, KILLS + 1):

@@ -81,7 +81,7 @@ def test_a_run_takes_only_what_is_new(home: Path, tmp_path: Path) -> None:
     assert Lake(Settings().lake).interactions().equals(before)
 
     (folder / "2.csv").write_text(HEADER + "u9,b,3,1700000050\n")
-    # The file has grown
+    # File 1 has one more line.
     (folder / "1.csv").write_text(HEADER + "".join(ROWS) + "u9,a,3,1700000060\n")
     more = ingest(folder)
     assert (more["read"], more["unchanged"]) == (9, 0)

@@ -78,7 +78,7 @@ class Crowd:
                 self._event(user, shown[0], "rating", request_id=answer.request_id, value=4.0)
             ]
             if rng.random() < 0.3:
-                # Second rating of the item
+                # A second rating of the same item.
                 events.append(self._event(user, shown[0], "rating", value=5.0))
             if rng.random() < 0.2:
                 events.append(self._event(user, f"unheard of {rng.randrange(5)}", "rating"))

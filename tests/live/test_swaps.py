@@ -130,7 +130,8 @@ def test_no_request_fails_and_memory_is_bounded(swapped, settings, another):
     first = store.open().release_id
     traffic, pids = Traffic(swapped.url), pids_of(settings)
     memory = Memory(pids)
-    moved: list[tuple[float, float, str]] = []  # (move, all switched, new release)
+    # (pointer moved at, all workers switched at, release)
+    moved: list[tuple[float, float, str]] = []
     began = time.monotonic()
     with traffic.flowing(), memory.watched():
         time.sleep(5)

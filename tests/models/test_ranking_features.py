@@ -255,7 +255,7 @@ def test_a_request_alone_is_as_in_a_batch_and_in_chunks(items, catalogue, monkey
     chunked = build(queries, items, catalogue, candidates, scores, ranks)
     np.testing.assert_array_equal(together, chunked)
     for row in range(len(queries)):
-        # A service doesn't pad to the length of other requests
+        # A service doesn't pad a history to the length of other requests.
         length = max(int(queries.lengths[row]), 1)
         alone = Queries(
             user_ids=queries.user_ids[row : row + 1],

@@ -132,7 +132,7 @@ def test_a_page_was_asked_for_at_its_first_event(lake: Lake) -> None:
     chosen = pa.concat_tables(
         [
             of("p", ("c1", "u", "a", 110), ("c2", "u", "b", 120), event_type="click"),
-            # Over 30 minutes after its page
+            # Over 30 minutes after its page, so it counts as a separate request.
             of("p", ("c3", "u", "c", 100 + 31 * minute), event_type="click"),
             of("", ("c4", "u", "d", 130), event_type="click"),
             of(None, ("c5", "u", "e", 140), event_type="click"),
