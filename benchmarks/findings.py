@@ -130,8 +130,8 @@ def figures_of(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
 def change(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
     """Return the relative change of page diversity from the first to the last two weeks.
 
-    `effective_share` is the change of `effective_items` as a share of the catalogue, which grows by
-    half in two months.
+    `effective_share` is the change of `effective_items` divided by the number of items in the
+    catalogue, which grows by half in two months.
     """
     start, end, span = setting.schedule.start, setting.end, 7 * WEEKS
     before, after = (

@@ -39,14 +39,12 @@ class Population(Parameters):
     """Length of the random vector added to a user's taste; topics have length 1."""
     taste_drift: Weight = 0.02
     """Standard deviation of the daily random step of a taste of length 1. With the default, about
-    half of a taste changes in a year (Koren 2009 found drifts of this order in Netflix's
-    ratings)."""
+    half of a taste changes in a year (Koren 2009 found such drifts in Netflix's ratings)."""
     taste_pull: Share = 0.01
     """Share of the distance that a taste moves towards each clicked item, so that shown items shape
     taste (Jiang et al. 2019, "Degenerate feedback loops")."""
     staples: int = Field(default=0, ge=0, le=100)
-    """Number of items each user needs repeatedly, such as groceries or coffee; 0 turns staples
-    off."""
+    """Number of items each user needs repeatedly, such as groceries; 0 turns staples off."""
     staple_days: float = Field(default=7.0, gt=0, le=365)
     """Median days until a staple is needed again."""
     staple_spread: Spread = 0.5
@@ -136,8 +134,7 @@ class Behaviour(Parameters):
     click_due: Odds = 3.0
     """Increase of the log-odds of click and cart for a staple that is needed again."""
     staple_alone: Share = 0.7
-    """Probability that a staple still needed at the end of a visit is bought outside of any
-    page."""
+    """Probability that a staple still needed at the end of a visit is bought without a page."""
     boredom: Weight = 1.2
     """Decrease of affinity at full boredom with the topic."""
     boredom_rise: Share = 0.08
@@ -166,8 +163,7 @@ class Behaviour(Parameters):
     """Decrease of the cart's log-odds per unit of log(price / median price), for a user with a
     price sensitivity of 1."""
     cart_intent: Weight = 1.0
-    """Standard deviation over sessions of the intent to buy, which is added to the cart's
-    log-odds."""
+    """Standard deviation over sessions of the intent to buy, a part of the cart's log-odds."""
     purchase: Odds = 0.0
     """Log-odds of buying an item in the cart. In shops, usually a third to a half are bought."""
     send_back: Odds = -2.2

@@ -142,8 +142,7 @@ class LoggingPolicy:
     def _draw_rest(
         self, used: np.ndarray, wanted: np.ndarray, searched: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw one item per page that is not among the page's `used` (S, k), by enumerating all
-        items.
+        """Draw one item per page that isn't in the page's `used` (S, k), by enumerating all items.
 
         Needed if the items on the page have nearly all of the probability, because redraws would
         take too long. The distribution is the same as with redraws.
@@ -186,8 +185,7 @@ class GuideTable:
         self.guide = np.searchsorted(edges, np.arange(size) / self.scale, side="right")
 
     def find(self, x: np.ndarray) -> np.ndarray:
-        """Return (S,) int64 for (S,) points: the first interval whose upper end exceeds the
-        point."""
+        """Return (S,) int64: the first interval whose upper end exceeds the point."""
         last = len(self.edges) - 1
         part = self.guide[np.minimum((x * self.scale).astype(np.int64), len(self.guide) - 1)]
         part = np.minimum(part, last)

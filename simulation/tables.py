@@ -66,8 +66,7 @@ class Publisher:
         return hex_ids(requests, self.salt + 2).to_pylist()
 
     def items(self, first: int, end: int, *, images: list[str] | None = None) -> pa.Table:
-        """Return item rows first .. end - 1 as ITEMS, with vector_image, vector_audio,
-        vector_video.
+        """Return item rows first .. end - 1 as ITEMS, with image, audio and video vectors.
 
         Audio and video vectors are null for items without a film.
 

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def in_background(*jobs: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Run each job in a thread until the block ends. A job must return soon after its event is
-    set."""
+    """Run each job in a thread until the block ends. A job must return when its event is set."""
     over = threading.Event()
     threads = [threading.Thread(target=job, args=(over,)) for job in jobs]
     for thread in threads:

@@ -23,8 +23,7 @@ from models.sequence.choose import Statistics, choose
 SEQUENCE_SOURCES = ("bsarec", "sasrec", "gru")
 BASELINE_SOURCES = ("ease", "item_knn", "popularity")
 DEPTH = 60
-"""Number of each source's best items on which weights are learned; the reported metrics rank all
-items."""
+"""Weights are learned on this number of best items per source. Reported metrics rank all items."""
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0, 4.0)
 """Factors by which the search multiplies each weight."""
 

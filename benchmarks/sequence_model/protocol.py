@@ -25,7 +25,7 @@ from shortlist.features.searches import NO_SEARCHES
 CHUNK = 512
 """Number of users ranked at once; their scores take 25 MB for 12,000 items."""
 MISS = np.iinfo(np.int64).max
-"""Rank of an item that is masked or has no valid score."""
+"""Rank of an item that is masked, isn't a candidate, or has no valid score."""
 MINUTE = 60_000_000
 
 Scorer = Callable[[Queries], np.ndarray]

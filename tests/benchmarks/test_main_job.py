@@ -22,7 +22,7 @@ def test_seeds_are_averaged_per_user_before_users_are_resampled():
     first = users(chain=[0.2, 0.6], without_refit=[0.1, 0.3], ease=[0.1, 0.3], ials=[0.5, 0.0])
     second = users(chain=[0.6, 0.2], without_refit=[0.3, 0.1], ease=[0.5, 0.3], ials=[0.0, 0.3])
     result = compare([first, second])
-    assert result["best_baseline"] == "ease"  # mean 0.3; ials has 0.2, though the best single value
+    assert result["best_baseline"] == "ease"  # mean of ease: 0.3; of ials: 0.2
     chain = result["chain_ndcg@10"]
     # Both users have a mean of 0.4 over seeds, so resampling users has no effect.
     assert (chain["mean"], chain["low"], chain["high"]) == pytest.approx((0.4, 0.4, 0.4))

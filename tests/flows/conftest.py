@@ -58,8 +58,7 @@ class House:
         self.folder = home
         self.batch_id = ""
         self.complete = False
-        """Whether the items of a batch are the whole catalogue, so that other items are
-        withdrawn."""
+        """Whether a batch has the whole catalogue, so that all other items are withdrawn."""
 
     def stage(
         self,
@@ -68,8 +67,7 @@ class House:
         users: Sequence[dict[str, Any] | str] = GOOD_USERS,
         **data: Any,
     ) -> str:
-        """Stage rows; a row that is a string is written unchanged as a line. Return the batch
-        id."""
+        """Stage rows and return the batch id; a row that is a string is written unchanged."""
         files = {}
         for name, rows in (("interactions", events), ("items", items), ("users", users)):
             if not rows:

@@ -1,4 +1,4 @@
-"""A window without a relevant item gives an error with the window and what to change."""
+"""A window without a relevant item gives an error with the window and the setting to change."""
 
 import json
 import re

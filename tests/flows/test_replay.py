@@ -168,7 +168,7 @@ def test_events_keep_their_id_and_name_the_newest_list_that_showed_the_item(driv
     told = {event.event_id: (event.request_id, event.position) for event in recorder.posted}
     assert told == {
         "e1": (f"a@{T + 10}", 2),
-        "e2": (None, None),  # b was not shown i9
+        "e2": (None, None),  # i9 was not shown to b
         "e3": (f"a@{T + 20}", 1),
         "e4": (None, None),  # a day later, so not attributed to the list
         "e5": (None, None),  # c has no request

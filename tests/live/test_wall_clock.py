@@ -43,8 +43,7 @@ WORKERS = 2
 FOLLOW = 45.0
 """Seconds after a killed promotion in which workers may still respond with the previous release."""
 SETTLED = 5.0
-"""The same for a promotion that succeeded, in seconds after its command, which waits for
-workers."""
+"""The same in seconds after the end of a successful promotion, which waits for the workers."""
 TRAIN = """sources = [
     { kind = "two_tower", optimiser = { num_epochs = 1 } },
     { kind = "item_knn" },

@@ -55,8 +55,11 @@ def log_table(slates: list[dict]) -> pa.Table:
 
 
 def event_table(events: list[tuple]) -> pa.Table:
-    """Build INTERACTIONS from (user_id, item_id, microseconds, value, [request_id,
-    [event_type]])."""
+    """Build INTERACTIONS.
+
+    Args:
+        events: (user_id, item_id, microseconds, value), optionally with request_id and event_type.
+    """
     return as_table(
         [
             {

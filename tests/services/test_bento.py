@@ -21,8 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def built(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Build a Bento; return its home, which has packs and online store but no release, and its
-    tag."""
+    """Build a Bento; return its home (packs and online store, no release) and its tag."""
     home = copy_home(served_home, tmp_path_factory.mktemp("bento"), folders=("packs", "feast"))
     release = ReleaseStore(served_home / "releases").open()
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Times in another unit than microseconds are refused; the error names the unit, by their size."""
+"""Times in other units than microseconds are refused; the error names the likely unit."""
 
 from datetime import datetime
 

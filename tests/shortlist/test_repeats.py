@@ -164,8 +164,7 @@ def test_repeat_features_say_how_a_candidate_stands_in_the_history() -> None:
 
 
 def test_what_refuses_and_what_takes_back() -> None:
-    """Some events refuse an item (True), some cancel a refusal (False), others do neither
-    (None)."""
+    """Events refuse an item (True), cancel a refusal (False), or do neither (None)."""
     for event_type in ("hide", "dislike", "return"):
         assert refuses(event_type, None, low_rating=None) is True
     for event_type in ("like", "purchase", "add_to_cart"):

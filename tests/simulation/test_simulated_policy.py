@@ -17,8 +17,7 @@ DRAWS = 50_000
 
 @pytest.fixture(scope="module")
 def small() -> World:
-    """A world with few items, so that all pages can be enumerated. All topics allow search
-    pages."""
+    """A world with so few items that all pages can be enumerated; all topics allow search."""
     catalogue = {"items": 14, "items_per_day": 0, "topics": 2, "dim": 4}
     changes = {"catalogue": catalogue, "sessions": {"slate": PLACES, "search": 0.4}, "days": 3}
     world = World(load_world_config("tiny", changes={**changes}))

@@ -71,8 +71,7 @@ def test_those_who_left_come_back_at_the_configured_rate(town):
 
 @pytest.fixture(scope="module")
 def lived(town) -> tuple[State, list[tuple[Shown, np.ndarray, np.ndarray]]]:
-    """The state after one simulated day, and each round of pages with trust and boredom after
-    it."""
+    """The state after one day, and its rounds of pages with trust and boredom after each."""
     state = fresh(town)
     rounds: list[tuple[Shown, np.ndarray, np.ndarray]] = []
 
