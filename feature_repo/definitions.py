@@ -4,9 +4,8 @@ Only Feast imports this file (`feast -c feature_repo apply`). All definitions ar
 because Feast treats definitions imported from a second file as duplicates. Snapshots are read from
 SHORTLIST_HOME, or from var/ beside this folder if it is not set.
 
-To add a state: a column in shortlist/feature_store/states/target_sql.py, its name in
-shortlist/features/finalize.py, a Field here and its meaning in
-shortlist/features/state_descriptions.py. A test fails until they agree.
+docs/features.md ("To add a feature") lists the places to edit for a new state; a Field here is one
+of them. Tests fail until they agree.
 """
 
 import os
