@@ -87,11 +87,11 @@ def _of_rule(one: Judged, rule: Rule, sorting: Sorting, table: str) -> Finding |
     counts = sorting.counts[table]
     if one.problem:  # to let the rows pass would be to skip the rule
         return Finding(table, rule.name, "stop", f"{rule.name}: no result: {one.problem}")
-    broken, held = one.unexpected or 0, counts.broken.get(rule.name, 0)
-    if rule.query is not None and min(broken, held) > 0:
-        broken = held  # a query may find a row more than once
-    if rule.action != "warn" and broken != held:
-        text = f"{rule.name}: Great Expectations found {broken:,} rows, {held:,} were held back"
+    broken, bad = one.unexpected or 0, counts.broken.get(rule.name, 0)
+    if rule.query is not None and min(broken, bad) > 0:
+        broken = bad  # a query may find a row more than once
+    if rule.action != "warn" and broken != bad:
+        text = f"{rule.name}: Great Expectations found {broken:,} rows, {bad:,} were quarantined"
         return Finding(table, rule.name, "stop", f"{text}; this is a fault of shortlist")
     if one.success:
         return None

@@ -1,4 +1,4 @@
-"""Quarantine: rows that were held back, as the source had them, with the reasons.
+"""Quarantine: rows that validation kept out of the lake, as the source had them, with the reasons.
 
 quarantine/<batch_id>/<table>.parquet   contract columns, file, line, original, reason,
                                         expectation (names of the rules, "; " between them),

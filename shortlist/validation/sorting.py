@@ -36,9 +36,11 @@ class Counts:
 
     rows: int = 0
     bad: int = 0
-    """Rows that are held back."""
+    """Number of rows that break a rule whose action isn't warn; they are quarantined."""
     broken: dict[str, int] = field(default_factory=dict)
-    """{rule: rows that are held back for it}; rules that no row breaks are left out."""
+    """{rule: number of rows that are quarantined because of it}; rules without such rows are left
+    out.
+    """
     posted_rows: int = 0
     posted_bad: int = 0
     posted_broken: dict[str, int] = field(default_factory=dict)
@@ -60,7 +62,9 @@ class Sorting:
         """Whether each given event_id is known to be there once."""
         self.counts = {table: Counts() for table in SCHEMAS}
         self.reasons: dict[str, list[tuple[str, str]]] = {}
-        """{table: (name, reason) of the rules that hold rows back}, in the order of `broken`."""
+        """{table: [(name, reason) of each rule whose action isn't warn]}. The numbers in the column
+        `broken` of `<table>_bad` are positions in this list.
+        """
         self.excluded = 0
         """Events that the run's `exclude` leaves out."""
         self.cut: int | None = None
@@ -71,7 +75,7 @@ class Sorting:
         """Make the relations that rules and judge read, and part bad rows from good ones.
 
         `<table>_rows` holds the rows that are not excluded, with the columns that rules check;
-        `<table>_bad` those that a rule with an action other than warn holds back.
+        `<table>_bad` holds the rows that break a rule whose action isn't warn. They are quarantined.
 
         Raises:
             ConfigError: an expectation of the user's is no SQL over the table's columns.

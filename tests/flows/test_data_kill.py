@@ -116,7 +116,7 @@ def in_lake(home: Path) -> list[str]:
     return events.column("event_id").to_pylist()
 
 
-def held_back(home: Path) -> list[str]:
+def quarantined(home: Path) -> list[str]:
     files = sorted((home / "quarantine").glob("*/interactions.parquet"))
     return [one for file in files for one in pq.read_table(file).column("event_id").to_pylist()]
 
@@ -148,19 +148,19 @@ def test_killed_at_any_moment_no_row_is_lost_or_doubled(home: Path) -> None:
             good, bad = good | more_good, bad | more_bad
             assert worker.run("take_in") == "done"
             assert sorted(in_lake(home)) == sorted(good)
-            assert sorted(held_back(home)) == sorted(bad)
+            assert sorted(quarantined(home)) == sorted(bad)
         assert killed > 0
-        # The missing item is added to the catalogue, so the quarantined rows can be restored.
+        # The catalogue now has the item, so the quarantined rows can be restored.
         (home / "items.csv").write_text("id\na\nz\n")
         assert worker.run("take_in") == "done"
         for _ in range(KILLS):
             worker.run("mend", rng.uniform(0, whole))
-            lake, held = in_lake(home), held_back(home)
+            lake, kept_out = in_lake(home), quarantined(home)
             assert len(lake) == len(set(lake))
-            assert set(lake) | set(held) == good | bad, "in the lake or still held back"
+            assert set(lake) | set(kept_out) == good | bad, "in the lake or still quarantined"
         assert worker.run("mend") == "done"
         assert sorted(in_lake(home)) == sorted(good | bad)
-        assert held_back(home) == []
+        assert quarantined(home) == []
         assert not [path.name for path in (home / "lake").glob(".work-*")]
     finally:
         worker.end()

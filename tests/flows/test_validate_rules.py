@@ -131,7 +131,7 @@ def test_a_batch_unlike_the_last_ones_is_warned_about(house: House) -> None:
     ]
 
 
-def test_bots_can_be_held_back(house: House) -> None:
+def test_bots_can_be_quarantined(house: House) -> None:
     """With the action `quarantine`, the rule `user_id.burst` quarantines a burst of events."""
     burst = [event(200 + i, user_id="u1", event_timestamp=START) for i in range(12)]
     rules = {"user_id.burst": {"action": "quarantine", "budget": 1.0}}
