@@ -1,5 +1,6 @@
-"""What is installed, reachable and fresh. Looks, changes nothing, and says which command mends what
-it finds.
+"""Checks what is installed, reachable and fresh, without changing anything.
+
+Each problem is reported with the command that fixes it.
 """
 
 import importlib.metadata
@@ -33,7 +34,10 @@ Check = dict[str, str]
 
 
 def examine() -> list[Check]:
-    """Every check as {"name", "status": ok | warn | fail, "found"}; a check never raises."""
+    """Run all checks; return one {"name", "status": ok | warn | fail, "found"} for each.
+
+    An exception in a check is reported as a failure of that check.
+    """
     settings = Settings()
     checks: list[tuple[str, Callable[[Settings], tuple[str, str]]]] = [
         ("packages", _packages),
@@ -51,7 +55,6 @@ def examine() -> list[Check]:
         try:
             status, found = check(settings)
         except Exception as error:
-            # A doctor that dies of what it finds is of no use: whatever is wrong is a finding.
             status, found = "fail", f"{type(error).__name__}: {error}"
         out.append({"name": name, "status": status, "found": found})
     return out

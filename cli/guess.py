@@ -1,4 +1,4 @@
-"""From guessed columns to the TOML of a whole run."""
+"""Guesses the columns and settings of a user's files and writes them as the TOML of a run."""
 
 import time
 from pathlib import Path
@@ -25,18 +25,20 @@ from shortlist.datasets.guess.tables import guess_items, guess_users
 from shortlist.repeats import ALLOW, EXCLUDE
 
 OLD = 30 * 86_400
-"""Seconds after which data is history: 'now' is then its own end."""
+"""Age in seconds of the newest event above which the replay clock is used: 'now' is then the end of
+the data.
+"""
 PREFERRED = ("purchase", "rating", "click", "watch", "like", "review", "view")
 ENOUGH = 1_000
 
 
 class OpenQuestion(DatasetError):
-    """A required column or its reading cannot be guessed; the message says how to help."""
+    """A required column, or how to read it, cannot be guessed; the message says what to specify."""
 
     def __init__(self, message: str, toml: str):
         super().__init__(message)
         self.toml = toml
-        """The configuration, with `?` at what is open."""
+        """The TOML, with a comment `# OPEN: ...` for each open question."""
 
 
 def guess(
@@ -51,15 +53,22 @@ def guess(
     headers: dict[str, tuple[str, ...]] | None = None,
     encoding: str | None = None,
 ) -> dict[str, Any]:
-    """Look at the files.
+    """Guess columns and settings from samples of the files.
 
     Args:
-        columns: {contract's name: column}, for each table that has such a name; or with the table
-            before it, `items.item_id`, for that table alone.
+        interactions, items, users: path, glob or URI of each table; None if there is none.
+        columns: {name in the contract: column in the file}, corrections of the guess. They apply to
+            every table with that name; `items.item_id` applies to the items alone.
+        event_type: type of all events, if there is no column of types.
+        time_unit: unit or pattern of the times; None: guess it.
+        headers: {table: column names}, for files without a header.
+
+    Returns:
+        {"toml", "said": one line about the guess, "notes", "summary": for `--json`, "tables"}.
 
     Raises:
-        OpenQuestion: a required column cannot be guessed; it has the TOML with the question in it.
-        DatasetError: a file cannot be read, or `columns` names what no table has.
+        OpenQuestion: a required column cannot be guessed; `toml` marks the question.
+        DatasetError: a file cannot be read, or `columns` has a name that no table has.
     """
     cache = Settings().cache
     headers = headers or {}
@@ -119,13 +128,13 @@ def guess(
 
 
 def write_toml(toml: str, out: Path, *, checked: bool = True) -> None:
-    """Write the configuration, checked as `shortlist run` will check it.
+    """Write the TOML to `out`.
 
     Args:
-        checked: not where a question is open in it.
+        checked: parse it first as `shortlist run` does; False if a question is open in it.
 
     Raises:
-        DatasetError: there is such a file already, or no such folder.
+        DatasetError: the file exists already, or its folder doesn't.
     """
     from flows.runtime.configuration import load_run_config
 
@@ -205,7 +214,7 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
 
 
 def _wording(events: Guess) -> dict[str, str]:
-    """Event types that the log has under one word that reasons can repeat."""
+    """Return {event type: verb for reasons}, for types that the log names by one known word."""
     words: dict[str, set[str]] = {}
     for word in events.words:
         words.setdefault(events.more["event_types"].get(word, word), set()).add(plain(word))

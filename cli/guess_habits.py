@@ -1,24 +1,29 @@
-"""What `shortlist init` reads from people's habits: whether they come back for the same thing."""
+"""Guesses that `shortlist init` makes from the data: how often users return to the same item, and
+which ratings count as a like or a dislike.
+"""
 
 from shortlist import columns as c
 from shortlist.datasets.guess.sample import Guess, Sample
 from shortlist.lake.engine import quoted
 
 MANY_REPEATS = 0.3
-"""From this share of repeats on, people come back for what they know."""
+"""If at least this share of events repeats an item, items may be recommended again."""
 HIGH, LOW = 0.7, 0.2
-"""From that part of a rating scale on a rating is a like; up to that part it is a refusal."""
+"""Positions on a rating scale from 0 (lowest) to 1 (highest). A rating at or above HIGH is a like,
+one at or below LOW is a refusal.
+"""
 EDGE = 0.1
-"""Share of the rows on each side that doesn't decide where a rating scale begins."""
+"""Share of the rows at each end that is ignored when the core of a rating scale is found."""
 OUTLIERS = 0.05
-"""With a larger share of rows beyond a scale, it is no scale."""
+"""If a larger share of rows lies beyond the scale, all values are taken as the scale."""
 MANY_RATINGS = 50
-"""With so many different values a scale has no steps."""
+"""With at least this many distinct values, a scale counts as continuous."""
 
 
 def share_of_repeats(sample: Sample, events: Guess, *, target: str) -> float:
-    """Share of the target events whose user had one of the same item at another time. Rows without
-    a user are left out.
+    """Return the share of target events that repeat an earlier event of the same user and item.
+
+    Rows without a user or an item are left out.
     """
     user, item, time = (
         sample.text(events.mapping[name]) for name in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP)
@@ -33,7 +38,7 @@ def share_of_repeats(sample: Sample, events: Guess, *, target: str) -> float:
 
 
 def rows_of_type(sample: Sample, events: Guess, event_type: str) -> str:
-    """SQL condition on the rows of one event type."""
+    """Return an SQL condition that selects the rows of one event type."""
     words = [
         word for word in events.words if events.more["event_types"].get(word, word) == event_type
     ]
@@ -44,13 +49,17 @@ def rows_of_type(sample: Sample, events: Guess, event_type: str) -> str:
 
 
 def rating_scale(ratings: dict[float, int]) -> tuple[dict[float, int], int]:
-    """The ratings of the scale that most rows are on, and the number of rows beyond it.
+    """Find the rating scale that most rows use.
 
-    The scale begins with the middle 80% of the rows. The next value belongs to it unless it is
-    further away than the scale is wide. If many rows would lie beyond, all values are the scale.
+    The core of the scale is the middle 80% of the rows. It is extended outwards to the next value,
+    unless that is further away than the scale is wide. If more than OUTLIERS of the rows would lie
+    beyond the scale, all values belong to it.
 
     Args:
-        ratings: {rating: rows}, by size.
+        ratings: {rating: number of rows}, in increasing order of the rating.
+
+    Returns:
+        {rating: number of rows} on the scale, and the number of rows beyond it.
     """
     total, seen, core = sum(ratings.values()), 0, []
     for value, rows in ratings.items():
@@ -73,7 +82,11 @@ def rating_scale(ratings: dict[float, int]) -> tuple[dict[float, int], int]:
 
 
 def liked_from(ratings: dict[float, int]) -> float:
-    """The lowest rating that occurs at 70% of the scale or above: it counts as a like."""
+    """Return the lowest rating that counts as a like: the lowest one that occurs at or above
+    position HIGH of the scale.
+
+    If there is none, or the scale is continuous, return that position itself.
+    """
     low, high = min(ratings), max(ratings)
     edge = low + HIGH * (high - low)
     above = [one for one in ratings if one >= edge]
@@ -81,7 +94,9 @@ def liked_from(ratings: dict[float, int]) -> float:
 
 
 def low_rating(ratings: dict[float, int]) -> float | None:
-    """The highest rating in the lowest part of the scale; None if the scale says nothing."""
+    """Return the highest rating that counts as a refusal: the highest one that occurs at or below
+    position LOW of the scale. None if all ratings are equal or the scale is continuous.
+    """
     low, high = min(ratings), max(ratings)
     if low == high or len(ratings) >= MANY_RATINGS:
         return None

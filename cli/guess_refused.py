@@ -1,4 +1,6 @@
-"""What validation would refuse of guessed tables, and what makes the run work nevertheless."""
+"""Counts the rows of guessed tables that validation would refuse, and adjusts the run's settings so
+that the batch is still accepted.
+"""
 
 import math
 import time
@@ -21,7 +23,7 @@ from shortlist.validation import Rule, ValidateConfig, rules_for
 from shortlist.validation.foresight import Refused, would_refuse
 
 HOPELESS = 0.5
-"""With a larger share of refused rows the mapping is wrong."""
+"""If a larger share of a table's rows is refused, the mapping is assumed to be wrong."""
 
 
 def refuse_less(
@@ -32,12 +34,14 @@ def refuse_less(
     *,
     trust_times: bool,
 ) -> None:
-    """Count what validation will refuse, and put into `run` what keeps it within its budgets:
-    `exclude` where a rule says which events to leave out, else a larger budget. Notes say so.
+    """Count the rows that validation will refuse, and change `run` so that they stay within the
+    budgets: by `exclude` for rules in `_remedies`, otherwise by a larger budget.
+
+    Each change adds a note to the table's guess. Also sets `can_hold_back` in `run`.
 
     Args:
-        toml: the run's TOML as `run` is then.
-        trust_times: somebody has said how times are written, so old ones are right.
+        toml: returns the run's TOML for the current content of `run`.
+        trust_times: the user specified the unit of times, so old times are accepted.
     """
     types = ", ".join(quoted(one) for one in run["target_events"])
     targets = f"FILTER (NOT bad AND event_type IN ({types}))"
@@ -67,7 +71,7 @@ def refuse_less(
 def _exclude(
     found: Refused, rules: dict[str, str], run: dict[str, Any], notes: list[str]
 ) -> list[str]:
-    """Leave out the rows of the rules that are broken most; returns these rules."""
+    """Exclude the rows that break the most frequently broken rules; return these rules."""
     budget, remedies = ValidateConfig().failure_budget, _remedies(run)
     largest = [
         rule
@@ -86,7 +90,7 @@ def _exclude(
 
 
 def _remedies(run: dict[str, Any]) -> dict[str, str]:
-    """{rule: condition of `exclude` on the rows that break it}."""
+    """Return {rule: SQL condition for `exclude` that matches the rows that break it}."""
     no_id = ", ".join(quoted(one) for one in MISSING_ID_WORDS)
     searches = ", ".join(quoted(one) for one in WITHOUT_ITEM)
     out = {
@@ -117,7 +121,11 @@ def _say(
     rules: dict[str, str],
     run: dict[str, Any],
 ) -> None:
-    """Note the rows that go to quarantine; those beyond the budget raise it or are a question."""
+    """Add a note for each rule by which rows go to quarantine.
+
+    If they exceed the failure budget, raise it in `run`. If they are more than HOPELESS of the
+    table, ask whether the mapping is right instead.
+    """
     budget = ValidateConfig().failure_budget
     rows, bad = found.rows + sample.rejected, found.bad + sample.rejected
     share = bad / max(rows, 1)
@@ -147,7 +155,7 @@ def _rows(count: int, rows: int) -> str:
 def _count(
     samples: dict[str, Sample], table: str, toml: str, figures: tuple[str, ...] = ()
 ) -> tuple[Refused, dict[str, str]]:
-    """What is refused of a table, and {rule: what is wrong}."""
+    """Return the refused rows of a table, and {rule: reason} of all rules."""
     rules, query = _rules(toml), _staged(samples[table], table, toml)
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -167,7 +175,7 @@ def _rules(toml: str) -> list[Rule]:
 
 
 def _staged(sample: Sample, table: str, toml: str) -> str:
-    """SQL of a table's rows as ingest will stage them."""
+    """Return the SQL of a table's rows as ingest will stage them."""
     config = DataConfig.model_validate(tomllib.loads(toml)["data"])
     files: FilesConfig | None = config.files
     assert files is not None

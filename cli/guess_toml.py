@@ -1,4 +1,4 @@
-"""The TOML of a run as `shortlist init` writes it."""
+"""Formats the TOML of a run that `shortlist init` writes."""
 
 import json
 from pathlib import Path
@@ -9,17 +9,17 @@ from shortlist.repeats import EXCLUDE
 
 
 def _from_anywhere(path: str) -> str:
-    """A path as the TOML needs it, wherever that lies."""
+    """Return an absolute path, which doesn't depend on the TOML's folder; a URI is unchanged."""
     return path if "://" in path else str(Path(path).absolute())
 
 
 def run_toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) -> str:
-    """The TOML, with comments.
+    """Return the TOML of a run, with comments.
 
     Args:
-        name: of the data set.
-        tables: (interactions | items | users, what its columns are).
-        run: keys of the other sections.
+        name: name of the data set.
+        tables: (interactions | items | users, its guessed columns and options).
+        run: the other settings, as `cli.guess` collects them.
     """
     lines = [
         "# Written by `shortlist init`. Every key is explained in docs/data.md.",

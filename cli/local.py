@@ -1,4 +1,4 @@
-"""The promoted Recommender in this process: `shortlist recommend` needs no server."""
+"""Loads a Recommender in this process, so that `shortlist recommend` needs no server."""
 
 from models.recommend.recommender import Recommender
 from shortlist.config import Settings
@@ -9,8 +9,12 @@ from shortlist.release import ReleaseStore
 def local_recommender(release_id: str | None = None) -> Recommender:
     """Load a release with the online store and the newest pack, as the service does.
 
+    Args:
+        release_id: None: the promoted one.
+
     Raises:
-        ReleaseError, FeatureStoreError, PackError: with the command that mends it.
+        ReleaseError, FeatureStoreError, PackError: a part is missing or unreadable; the message
+            gives the command that fixes it.
     """
     settings = Settings()
     release = ReleaseStore(settings.releases).open(release_id)
@@ -18,6 +22,6 @@ def local_recommender(release_id: str | None = None) -> Recommender:
 
 
 def now_of(recommender: Recommender) -> int:
-    """Now on the home's clock, microseconds."""
+    """Return the current time of the home's clock in microseconds."""
     about = recommender.about
     return home_clock(Settings(), about["clock"], otherwise=about["data_end"]).now()

@@ -1,8 +1,7 @@
-"""`shortlist`: the command line. Thin: every command calls a flow or the Recommender and shows the
-result.
+"""The `shortlist` command line. Every command calls a flow or the Recommender and shows the result.
 
-Commands stand in `cli/commands/`, by concern. Heavy libraries are imported inside the command
-that needs them; `shortlist --help` pays for none.
+The commands are in `cli/commands/`, by concern. Slow libraries are imported inside the commands
+that need them, so that `shortlist --help` is fast.
 """
 
 import atexit
@@ -69,7 +68,9 @@ _in_panels()
 
 
 def main() -> Any:
-    """Run the command line; an error that a user can mend is one clear message, no traceback."""
+    """Run the command line. An error of this project's types is shown as one message, without a
+    traceback.
+    """
     _quiet_environment()
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_is_news)
@@ -85,8 +86,10 @@ def main() -> Any:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Prefect logs an error with its traceback in every flow it passes through, and a last time in
-    the flow's final state. One that a user can mend is shown once, as one sentence, by `main`.
+    """Logging filter: return False for Prefect's reports of an error that `main` shows.
+
+    Prefect logs an error with its traceback in each flow that it passes through, and again as the
+    flow's final state.
     """
     if os.environ.get("SHORTLIST_DEBUG"):
         return True
@@ -97,8 +100,9 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _silent_teardown() -> None:
-    """Hide what libraries print while they are taken down: Prefect that it stops its server, DuckDB
-    a page about leaked instances. Registered last, this runs before every other exit handler.
+    """Hide messages that libraries print at exit, such as Prefect's about its stopping server and
+    DuckDB's about leaked instances. It is registered last, so it runs before all other exit
+    handlers.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -106,12 +110,12 @@ def _silent_teardown() -> None:
 
 
 def _quiet_environment() -> None:
-    """No telemetry, and Prefect's own files under SHORTLIST_HOME unless the user has chosen a
-    place.
+    """Set environment variables, unless the user has set them: no telemetry, and the files of
+    Prefect and BentoML under SHORTLIST_HOME.
     """
     home = Path(os.environ.get("SHORTLIST_HOME", "var")).absolute()
     if sys.argv[1:] and not sys.argv[1].startswith("-"):
-        home.mkdir(parents=True, exist_ok=True)  # Prefect makes its own folder, not its parents
+        home.mkdir(parents=True, exist_ok=True)  # Prefect creates its folder, but not the parents
     for name, value in {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -120,7 +124,7 @@ def _quiet_environment() -> None:
         "PREFECT_HOME": str(home / "prefect"),
         "BENTOML_HOME": str(home / "bentoml"),
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        # Its default of 20 s is too short for a first start on a busy laptop.
+        # Prefect's default of 20 s is too short for a first start on a busy laptop.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",

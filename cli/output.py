@@ -1,4 +1,4 @@
-"""What a long command shows: one line a step. Details go to a log file in the home."""
+"""Output of long commands: one line per step; details go to a log file in the home."""
 
 import contextlib
 import ctypes
@@ -14,14 +14,14 @@ from cli import show
 from cli.step_displays import LiveSteps, StepDisplay, StepLines
 
 KEPT_LOGS = 100
-"""Log files that are kept for each command."""
+"""Number of log files that are kept for each command."""
 
 
 class Follow:
-    """The steps of one command on the terminal.
+    """Controls how the steps of one command are displayed.
 
-    The path of the log file is shown with the first step, so that a mistake in the arguments stays
-    one message.
+    Args:
+        display: None: steps aren't displayed (`--verbose`).
     """
 
     def __init__(self, display: StepDisplay | None):
@@ -40,7 +40,8 @@ class Follow:
 def following(command: str, *, as_json: bool, verbose: bool) -> Iterator[Follow]:
     """Show the steps of the block on stderr; everything else that is printed goes to a log file.
 
-    An error gets a note with the path of the log file, which then ends with its traceback.
+    An error is logged with its traceback and gets a note with the path of the log file. If no step
+    had started, as with wrong arguments, the log file is removed instead.
 
     Args:
         verbose: show everything on the terminal and write no log file.
@@ -67,15 +68,16 @@ def following(command: str, *, as_json: bool, verbose: bool) -> Iterator[Follow]
         if display is not None and display.is_begun:
             error.add_note(f"details: {log}")
         else:
-            log.unlink()  # the message says everything
+            log.unlink()
         raise
 
 
 @contextlib.contextmanager
 def printing_to(path: Path) -> Iterator[TextIO]:
-    """Append to a file what this process, its libraries and its children print; yields stderr.
+    """Append to a file everything that this process, its libraries and its child processes print.
 
-    It redirects the file descriptors: C++ libraries and log handlers don't use `sys.stderr`.
+    Yields the original stderr. It redirects the file descriptors, because C++ libraries, child
+    processes and existing log handlers don't use `sys.stderr`.
     """
     _flush()
     kept = os.dup(1), os.dup(2)
@@ -108,7 +110,7 @@ def _display(terminal: TextIO, heading: str) -> LiveSteps | StepLines:
 
 
 def _new_log(folder: Path, command: str) -> Path:
-    """An empty log file; the oldest ones of the command are removed."""
+    """Create an empty log file and remove the oldest log files of the command."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in sorted(folder.glob(f"{command}-*.log"))[: -KEPT_LOGS + 1]:
         old.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How results look in a terminal: Rich tables, or one JSON object with `--json`."""
+"""Shows results in a terminal: as Rich tables, or as one JSON object with `--json`."""
 
 import contextlib
 import math
@@ -20,7 +20,7 @@ METHOD_ORDER = ("chain", "champion")
 
 @contextlib.contextmanager
 def only_json(as_json: bool) -> Iterator[None]:
-    """With `--json`, whatever steps print goes to stderr, so that stdout holds one object."""
+    """With `--json`, redirect what the block prints to stderr, so that stdout gets one object."""
     if not as_json:
         yield
         return
@@ -31,7 +31,7 @@ def only_json(as_json: bool) -> Iterator[None]:
 def result(
     content: dict[str, Any], *, as_json: bool, table: Callable[[dict[str, Any]], None] | None = None
 ) -> None:
-    """Show what a command found."""
+    """Show the result of a command: as JSON, by `table`, or as indented JSON without a `table`."""
     if as_json:
         sys.stdout.write(dumps(content) + "\n")
     elif table is not None:
@@ -47,15 +47,16 @@ def error(message: str) -> None:
 
 
 def is_for_users(problem: BaseException) -> bool:
-    """Ours say what is wrong and what would be right; anything else is a bug and keeps its
-    traceback.
+    """Return whether an error is of one of this project's types, whose messages are for users.
+
+    Any other error is a bug and keeps its traceback.
     """
     module = type(problem).__module__.split(".")[0]
     return module in {"shortlist", "models", "simulation", "flows", "monitoring", "services", "cli"}
 
 
 def summary(content: dict[str, Any]) -> None:
-    """The end of `shortlist run`: what was built, its quality, what to type next; then tables."""
+    """Show the result of `shortlist run`: release, quality and next commands, then tables."""
     _print_headline(content)
     quality(content)
     gates(content)
@@ -110,7 +111,9 @@ def _print_headline(content: dict[str, Any]) -> None:
 
 
 def account(content: dict[str, Any]) -> None:
-    """Where the events of the run's batch are: the parts together are what was read."""
+    """Print how many events of the run's batch were accepted, quarantined and so on. The parts add
+    up to the number of events that were read.
+    """
     parts = ("accepted", "quarantined", "duplicates", "excluded", "applied")
     listed = " + ".join(f"{content[part]:,} {part}" for part in parts)
     if content.get("held_back"):
@@ -122,8 +125,10 @@ def account(content: dict[str, Any]) -> None:
 
 
 def quality(content: dict[str, Any]) -> None:
-    """One row a method, best nDCG first after the chain; half-widths are of 95% bootstrap
-    intervals. The last column is the paired difference on the same requests.
+    """Print one row per method: first the chain and the champion, then the others by nDCG.
+
+    Half-widths are those of 95% bootstrap intervals. The last column is the paired difference,
+    chain minus method, on the same requests.
     """
     metrics = content["metrics"]
     table = Table(
@@ -212,7 +217,7 @@ def checks(content: dict[str, Any]) -> None:
 
 
 def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{path: [old, new]} for every leaf that differs between two manifests."""
+    """Return {path: [old, new]} for every leaf that differs between two nested dicts."""
     out: dict[str, Any] = {}
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
@@ -225,12 +230,12 @@ def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> di
 
 
 def _figure(value: float) -> str:
-    """Nothing where it can't be judged, such as diversity without categories."""
+    """Format a figure; empty if it has no value, such as diversity without categories."""
     return "" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def _interval(values: dict[str, float], *, sign: str = "") -> str:
-    """The mean with half the width of its interval; `sign` "+" shows the sign of the mean."""
+    """Format a mean with half the width of its interval; `sign` "+" shows the sign of the mean."""
     half = (values["high"] - values["low"]) / 2
     return f"{values['mean']:{sign}.3f} ±{half:.3f}"
 

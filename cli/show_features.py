@@ -1,4 +1,4 @@
-"""How features and their skew look in a terminal, and the page of all features."""
+"""Shows features and their skew in a terminal, and renders the HTML page of all features."""
 
 from html import escape
 from typing import Any
@@ -10,7 +10,7 @@ COLUMNS = ("name", "dtype", "meaning", "window", "default", "owner")
 
 
 def table(content: dict[str, Any]) -> None:
-    """One table a group."""
+    """Print one table per group of features."""
     console = Console()
     for group in content["groups"]:
         shown = Table(title=f"{group['name']}: {group['meaning']}", title_justify="left")
@@ -24,7 +24,7 @@ def table(content: dict[str, Any]) -> None:
 
 
 def html_page(content: dict[str, Any]) -> str:
-    """The same as one page without scripts or anything from elsewhere."""
+    """Return the same tables as one HTML page, without scripts or external files."""
     parts = [
         "<!doctype html><meta charset='utf-8'><title>Features</title><style>",
         "body{font:15px system-ui;margin:2rem auto;max-width:75rem;padding:0 1rem}",
@@ -46,7 +46,7 @@ def html_page(content: dict[str, Any]) -> str:
 
 
 def skew_table(content: dict[str, Any]) -> None:
-    """Which features differ, and which views were behind the lake."""
+    """Print which features differ, and which views were behind the lake."""
     console = Console()
     verdict = "[green]passed[/]" if content["passed"] else "[bold red]failed[/]"
     shown = Table(title=f"Skew: {verdict}", title_justify="left")

@@ -1,4 +1,4 @@
-"""How steps look on stderr: a live line each on a terminal, two plain lines each elsewhere."""
+"""Displays steps on stderr: one live line per step on a terminal, two plain lines elsewhere."""
 
 import contextlib
 import os
@@ -13,17 +13,17 @@ MAX_WIDTH = 100
 
 
 class StepDisplay(contextlib.AbstractContextManager):
-    """Base of both: the heading, and the estimates.
+    """Base class of the displays: prints the heading and holds the estimates.
 
     Args:
-        heading: shown once, before the first step.
+        heading: printed once, before the first step.
     """
 
     def __init__(self, terminal: TextIO, heading: str):
         self.terminal = terminal
         self.heading = heading
         self.expected: dict[str, float] = {}
-        """Step -> seconds that it took in an earlier run."""
+        """Step -> seconds it took in an earlier run."""
         self.is_begun = False
 
     def begin(self) -> None:
@@ -33,12 +33,12 @@ class StepDisplay(contextlib.AbstractContextManager):
 
 
 class StepLines(StepDisplay):
-    """One line at the start and one at the end of each step, for pipes and CI."""
+    """Prints a line at the start and a line at the end of each step, for pipes and CI."""
 
     def __init__(self, terminal: TextIO, heading: str):
         super().__init__(terminal, heading)
         self.running: dict[str, float] = {}
-        """Step -> when it started, seconds."""
+        """Step -> start time in seconds (`time.monotonic`)."""
 
     def started(self, step: str) -> None:
         self.begin()
@@ -63,7 +63,7 @@ class StepLines(StepDisplay):
 
 
 class LiveSteps(StepDisplay):
-    """A line for each step with its elapsed and its estimated remaining time."""
+    """Shows a line per step with its elapsed time and its estimated remaining time."""
 
     def __init__(self, terminal: TextIO, heading: str):
         super().__init__(terminal, heading)
@@ -107,7 +107,7 @@ class LiveSteps(StepDisplay):
 
 
 class _Mark(SpinnerColumn):
-    """A spinner while the step runs."""
+    """Column with a spinner while the step runs, then the step's mark."""
 
     def render(self, task: Task):
         mark = task.fields["mark"]
@@ -120,7 +120,7 @@ class _Elapsed(ProgressColumn):
 
 
 class _Note(ProgressColumn):
-    """The estimated remaining time of a running step; how a step ended, if that isn't usual."""
+    """Column with the estimated remaining time of a running step, or a note on a finished one."""
 
     def render(self, task: Task) -> Text:
         expected = task.fields["expected"]
@@ -135,6 +135,6 @@ class _Note(ProgressColumn):
 
 
 def span(seconds: float) -> str:
-    """As minutes and seconds: 754 -> "12:34"."""
+    """Format seconds as minutes and seconds: 754 -> "12:34"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"

@@ -1,4 +1,4 @@
-"""The commands that look after an installation: report, doctor, deployments, benchmarks."""
+"""Commands to look after an installation: report, doctor, deploy and bench."""
 
 import sys
 from pathlib import Path
@@ -28,7 +28,7 @@ def report(
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
-    """What is installed, reachable and fresh; exits with 1 if what serving needs is not."""
+    """Show what is installed, reachable and fresh; exit with 1 if a check fails."""
     from cli.doctor import examine
 
     checks = examine()
@@ -52,9 +52,9 @@ def bench(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A module of benchmarks/, e.g. `serving`.")],
 ) -> None:
-    """Run one benchmark; everything after its name is its own.
+    """Run one benchmark; all arguments after its name are passed on to it.
 
-    It runs in the folder it is called from, so that relative paths are the caller's.
+    It runs in the current folder, so relative paths mean the same as for the caller.
     """
     import os
     import subprocess
@@ -66,7 +66,7 @@ def bench(
         raise typer.Exit(2)
     path = os.pathsep.join(filter(None, [str(folder.parent), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        # -P: no module of the caller's folder stands before ours.
+        # -P: don't search the current folder for modules, where one could hide ours.
         [sys.executable, "-P", "-m", f"benchmarks.{name}", *context.args],
         check=False,
         env=os.environ | {"PYTHONPATH": path},

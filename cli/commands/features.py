@@ -1,4 +1,4 @@
-"""The commands of the features: what there is, and whether what was served agrees with the lake."""
+"""Commands for features: list them, and compare served features with the lake."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ def features(
     html: Annotated[Path | None, typer.Option(help="Write the page here as well.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Every feature: name, type, meaning, window, default, owner, and who reads it."""
+    """List all features with name, type, meaning, window, default and owner."""
     from cli.show_features import html_page, table
     from shortlist.features.descriptions import described
     from shortlist.text_files import write_text
@@ -41,7 +41,9 @@ def skew(
     ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute logged feature vectors from the lake; exits with 1 and names what differs."""
+    """Recompute logged feature vectors from the lake; exit with 1 if too many values differ or
+    views are stale.
+    """
     from cli.show_features import skew_table
     from flows.check_skew import skew_flow
     from flows.skew.verdict import SkewFailed

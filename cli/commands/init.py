@@ -1,4 +1,4 @@
-"""`shortlist init`: from the files that somebody has to the TOML of a run."""
+"""`shortlist init`: guess the columns of a user's files and write the TOML of a run."""
 
 import sys
 from pathlib import Path
@@ -52,7 +52,7 @@ def init(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at your files, guess what their columns are, and write the TOML of a run."""
+    """Read samples of your files, guess what their columns mean, and write the TOML of a run."""
     from cli.guess import OpenQuestion, guess, write_toml
 
     if "://" in interactions and interactions.split("+")[0].split(":")[0] in DATABASES:

@@ -1,4 +1,4 @@
-"""The commands that a deployment repeats: the whole run, refresh, monitor, and a demo's replay."""
+"""Commands that a deployment repeats: run, refresh, monitor, and the replay of a demo."""
 
 from typing import Annotated
 
@@ -31,7 +31,7 @@ def run_command(
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The whole pipeline: from the raw source to a served, monitored release."""
+    """Run the whole pipeline, from the raw source to a promoted and monitored release."""
     with following("run", as_json=as_json, verbose=verbose) as follow:
         from flows.run import run_flow
         from flows.runtime.configuration import load_run_config
@@ -54,7 +54,7 @@ def refresh(
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take in what was posted and shown, and bring every feature up to now; nothing is trained."""
+    """Ingest new events and shown lists, and update all features to now. Nothing is trained."""
     with following("refresh", as_json=as_json, verbose=verbose) as follow:
         from flows.refresh import refresh_flow
         from flows.runtime.configuration import load_run_config
@@ -67,7 +67,7 @@ def refresh(
 
 @app.command()
 def monitor(run: RunOption = None, as_json: JsonOption = False) -> None:
-    """Report on the serving log: drift, quality, diversity, engagement, guardrail verdicts."""
+    """Report on the serving log: drift, quality, diversity, engagement and guardrail verdicts."""
     from flows.monitor import monitor_flow
 
     with show.only_json(as_json):
@@ -79,7 +79,7 @@ def monitor(run: RunOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def replay(run: RunOption = None, as_json: JsonOption = False) -> None:
-    """Send what is held back to the real service, with what people then really did."""
+    """Send a demo's held-back events to a real service, as requests and as posted events."""
     from flows.replay import replay_flow
     from flows.runtime.runs import Run
     from shortlist.config import Settings

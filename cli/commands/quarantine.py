@@ -20,7 +20,7 @@ BatchArgument = Annotated[str, typer.Argument(help="A batch that `quarantine lis
 
 @commands.command("list")
 def list_command(as_json: JsonOption = False) -> None:
-    """Batches with rows in quarantine: how many by which rule, and an example of each."""
+    """List the batches in quarantine: number of rows, reason and an example for each rule."""
     from flows.validation.restore import listed
 
     show.result({"quarantine": listed()}, as_json=as_json, table=_list_table)
@@ -36,7 +36,7 @@ def show_command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A batch's rows as the source had them, with file, line and reason."""
+    """Show a batch's quarantined rows as the source had them, with file, line and reason."""
     from flows.validation.restore import shown
 
     result = shown(batch_id, rule=rule, limit=rows, out=out)
@@ -54,8 +54,8 @@ def restore_command(
     rule: Annotated[str | None, typer.Option(help="Only rows that broke this rule.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Validate a batch's rows again after a change of mapping, limits, catalogue or the rows
-    themselves. Good rows join the lake; the others stay in quarantine.
+    """Validate a batch's quarantined rows again, after you changed the mapping, the limits, the
+    catalogue or the rows. Good rows are added to the lake; the others stay in quarantine.
     """
     from flows.runtime.configuration import load_run_config
     from flows.validation.restore import restore

@@ -1,4 +1,4 @@
-"""The commands of the releases: roll back, list and compare, upgrade."""
+"""Commands for releases: roll back, list, compare and upgrade."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Why; the audit log keeps it.")] = "not said",
     as_json: JsonOption = False,
 ) -> None:
-    """Serve the release before the current one again, and wait until every worker does."""
+    """Promote the previous release again, and wait until all workers serve it."""
     from flows.rollback import roll_back
     from shortlist.config import Settings
 
@@ -31,7 +31,7 @@ def releases(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the releases, or show what differs between two."""
+    """List the releases, or show the differences between two of them."""
     from shortlist.config import Settings
     from shortlist.release import ReleaseStore
 
@@ -55,8 +55,10 @@ def releases(
 
 @app.command()
 def upgrade(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """After new code: build features and release that it can serve beside those of before, then
-    switch. The service of before may run meanwhile, but not during the switch.
+    """Rebuild features, and if necessary the release, for this version of the code.
+
+    They are built beside the current ones, then switched. The earlier version may serve while they
+    are built, but not during the switch.
     """
     from flows.runtime.configuration import load_run_config
     from flows.upgrade import upgrade as upgrade_home

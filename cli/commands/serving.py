@@ -1,4 +1,4 @@
-"""The commands that recommend: over HTTP, or at once in the terminal."""
+"""Commands that recommend: over HTTP, or in the terminal without a server."""
 
 import os
 import sys
@@ -36,7 +36,7 @@ def recommend(
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend for a user, with the source of each item and why. Needs no server."""
+    """Recommend items to a user, with the source and the reason of each. Needs no server."""
     from pydantic import ValidationError
 
     from cli.local import local_recommender, now_of
@@ -68,7 +68,7 @@ def similar(
     release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Items like this one. Needs no server."""
+    """List items that are similar to an item. Needs no server."""
     from cli.local import local_recommender, now_of
     from shortlist.api import SimilarRequest
 

@@ -1,4 +1,4 @@
-"""`shortlist simulate`: a world's users live with recommenders."""
+"""`shortlist simulate`: simulated users react to recommenders over many days."""
 
 import sys
 from typing import Annotated, Any
@@ -47,9 +47,9 @@ def simulate(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Users of a simulated world ask, see, act, and come back or not; arm by arm, beside an oracle.
+    """Simulate users who react to the lists of recommenders, and compare these arms with an oracle.
 
-    Days that are finished stay: the same command goes on where it was interrupted.
+    Finished days are kept: after an interruption the same command continues from there.
     """
     from flows.closed_loop.arms import DEFAULT_IN_PROCESS, DEFAULT_OVER_HTTP, parse_arms
     from flows.closed_loop.setting import Schedule
@@ -57,7 +57,8 @@ def simulate(
 
     usual = DEFAULT_IN_PROCESS if in_process else DEFAULT_OVER_HTTP
     chosen = parse_arms(usual if arms is None else arms)
-    # Over HTTP the pipeline's own log of features serves its ranker; no days of shadow are needed.
+    # In process, shadow days collect the features that the value ranker is trained on. Over HTTP
+    # the pipeline trains its ranker on the lake, so it needs none.
     warm = {} if in_process else {"warm_days": 14, "shadow_days": 0}
     schedule = Schedule(retrain_days=retrain_days, **warm)
     with show.only_json(as_json):
@@ -68,7 +69,9 @@ def simulate(
 
 
 def arms_table(content: dict[str, Any]) -> None:
-    """One row an arm, in the order given; half-widths are of 95% bootstrap intervals over users."""
+    """Print one row per arm, in the given order: the mean of each figure and half the width of its
+    95% bootstrap interval over users.
+    """
     from rich.console import Console
     from rich.table import Table
 

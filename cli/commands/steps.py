@@ -1,7 +1,8 @@
-"""The steps of `shortlist run`, each alone. All take the run's TOML file; those that work on a run
-take `--run`, and without it the newest run of that file.
+"""Commands for the single steps of `shortlist run`: ingest, validate, featurize, train, evaluate,
+package, promote.
 
-ingest, validate, featurize, train (starts the run), evaluate, package, promote (ends it)
+All accept the run's TOML file. `train` starts a run and `promote` ends it. `train`, `evaluate`,
+`package` and `promote` accept `--run`; without it, the last three use the newest run of that file.
 """
 
 from pathlib import Path
@@ -28,7 +29,7 @@ RunConfigOption = Annotated[
 
 @app.command()
 def ingest(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Read the source, map it to the contracts, and lay the batch beside the lake."""
+    """Read the source, map it to the contracts, and stage the batch for validation."""
     from flows.ingest import ingest_flow
     from flows.runtime.configuration import load_run_config
 
@@ -46,7 +47,7 @@ def validate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a batch; bad rows go to quarantine, the rest into the lake."""
+    """Validate a staged batch: bad rows go to quarantine, good rows into the lake."""
     from flows.runtime.configuration import load_run_config
     from shortlist.config import Settings
     from shortlist.lake import newest_staged, open_staged
@@ -54,7 +55,7 @@ def validate(
     run_config = load_run_config(config)
     root = Settings().lake
     batch_id = newest_staged(root) if batch is None else open_staged(root, batch)[1].batch_id
-    from flows.validate import validate_flow  # here: a wrong batch is refused without this import
+    from flows.validate import validate_flow  # late: a wrong batch id fails before this slow import
 
     with show.only_json(as_json):
         result = validate_flow(batch_id, run_config.validation, clock=run_config.data.clock)
@@ -63,7 +64,7 @@ def validate(
 
 @app.command()
 def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Bring every feature up to now, posted events included; the source isn't read."""
+    """Update all features to now, including posted events; the source isn't read."""
     from flows.refresh import refresh
     from flows.runtime.configuration import load_run_config
     from shortlist.config import Settings
@@ -83,8 +84,8 @@ def train(
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a run: freeze its windows, catalogue, lake and features. Then train all sources and
-    rankers and let validation choose the chain.
+    """Start a run, which freezes its windows, catalogue, lake version and features. Train all its
+    sources and rankers, and choose the chain on the validation window.
     """
     with following("train", as_json=as_json, verbose=verbose) as follow:
         from flows.runtime.configuration import load_run_config
@@ -110,7 +111,7 @@ def train(
 def evaluate(
     config: RunConfigOption = None, run: RunOption = None, as_json: JsonOption = False
 ) -> None:
-    """Judge a run's chain on the test window beside its sources, the baselines and the champion."""
+    """Evaluate a run's chain, its sources, the baselines and the champion on the test window."""
     from flows.evaluate import evaluate_flow
     from flows.runtime.runs import Run
     from flows.runtime.steps import Steps
@@ -129,7 +130,7 @@ def package(
     bento: Annotated[bool, typer.Option(help="Also build a Bento of the release.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a run as a release; it does not serve before `shortlist promote`."""
+    """Publish a run as a release. `shortlist promote` then makes it serve."""
     from flows.package import package_flow
     from flows.runtime.runs import Run
     from flows.runtime.steps import Steps
@@ -151,8 +152,8 @@ def promote(
     gates: Annotated[Path | None, typer.Option(help="Gates as TOML; default: the run's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a run's release serve if every gate holds; the run has then ended. Exits with 1 and
-    changes nothing otherwise.
+    """Promote a run's release if it passes every gate, which ends the run. Otherwise change nothing
+    and exit with 1.
     """
     from flows.promote import end_run_of, find_release, promote_flow
     from shortlist.config import Settings
@@ -168,7 +169,7 @@ def promote(
 
 
 def _name(config: Path | None) -> str | None:
-    """The name that a configuration gives its runs."""
+    """Return the name of the configuration's runs; None without a configuration."""
     from flows.runtime.configuration import load_run_config
 
     return None if config is None else load_run_config(config).name

@@ -1,4 +1,4 @@
-"""Plain tables for commands that list things."""
+"""Prints tables for commands that list things."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,9 @@ from rich.text import Text
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print one table; without columns, the title alone. Cells are data, never markup."""
+    """Print one table, or only the title if there are no columns. Cells are printed as they are,
+    without Rich markup.
+    """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     if not columns:
         console.print(Text(title))
