@@ -38,7 +38,7 @@ class OpenQuestion(DatasetError):
     def __init__(self, message: str, toml: str):
         super().__init__(message)
         self.toml = toml
-        """The TOML, with a comment `# OPEN: ...` for each open question."""
+        """The TOML. An open column has the value `?`, and a comment `# OPEN: ...` asks for it."""
 
 
 def guess(

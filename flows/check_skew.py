@@ -1,9 +1,9 @@
-"""Skew: recompute what the service served from the lake, and say which feature differs.
+"""Skew: recompute served feature vectors from the lake, and report the features that differ.
 
-The lake's events, and posted ones that are not in it yet, are built into states apart from what
-serves (flows/skew/recompute.py). Every logged feature vector is computed again with the release
-that its line names, each view at its logged as_of, and compared value by value. How old the views
-were is reported apart.
+States are built in a separate folder from the lake's events and from posted events that are not in
+the lake yet (flows/skew/recompute.py). Every logged feature vector is computed again with the
+release that the log names, each view as of its logged `as_of`, and compared value by value. The age
+of the views is reported separately.
 """
 
 import json
@@ -36,17 +36,18 @@ def skew_flow(
     max_stale: float = Limits.stale,
     max_days_behind: float = Limits.days_behind,
 ) -> dict[str, Any]:
-    """Compare the newest logged responses with the lake; the run fails if they do not agree.
+    """Compare the newest logged responses with the lake. The flow run fails if a limit is exceeded.
 
     Args:
-        max_requests: newest responses to take, of each release that answered in the log's last day.
+        max_requests: number of newest responses to compare, for each release that answered in the
+            log's last day.
         max_different: share of vectors in which a feature may differ.
         max_stale: share of requests in which a view may be behind the lake.
         max_days_behind: days that item and context states may be behind the newest tick.
 
     Raises:
-        SkewError: nothing was logged that can be compared.
-        SkewFailed: a limit was passed; the report is written, and in the error's `report`.
+        SkewError: no logged response can be compared.
+        SkewFailed: a limit was exceeded; its `report` is the report, which is also written.
     """
     settings = Settings()
     limits = Limits(different=max_different, stale=max_stale, days_behind=max_days_behind)
@@ -57,7 +58,11 @@ def skew_flow(
 
 
 def skew(settings: Settings, limits: Limits, *, max_requests: int) -> dict[str, Any]:
-    """The flow's work; also written to reports/skew.json. `passed` says whether they agree."""
+    """Do the work of `skew_flow`, without raising SkewFailed.
+
+    Returns:
+        The report, also written to reports/skew.json; `passed` is False if a limit was exceeded.
+    """
     recent = newest_day(response_times(settings.serving_log))
     releases, notes = releases_of(recent, ReleaseStore(settings.releases))
     logged, left_out = read_log(
@@ -95,7 +100,10 @@ def skew(settings: Settings, limits: Limits, *, max_requests: int) -> dict[str, 
 def _compared(
     settings: Settings, logged: dict[str, list[Logged]], releases: dict[str, Release]
 ) -> dict[str, Comparison]:
-    """Of each release that has logged something: its responses against the lake."""
+    """Compare the logged responses of each release with the lake; return {release: comparison}.
+
+    Releases without a comparable response are left out.
+    """
     responses = [response for own in logged.values() for response in own]
     published = published_items(settings.packs, {response.pack_id for response in responses})
     target_events = tuple(next(iter(releases.values())).about["target_events"])

@@ -1,6 +1,7 @@
 """Deploy: register the deployments of prefect.yaml with a running Prefect server.
 
-Everything there carries the home's name, so homes that share a server don't touch each other.
+Deployments, work pool and variables have the home's name in their names, so homes that share a
+server don't interfere.
 """
 
 import os
@@ -15,17 +16,17 @@ from shortlist.config import Settings
 ROOT = Path(__file__).resolve().parents[1]
 PREFECT_FILE = ROOT / "prefect.yaml"
 PLACEHOLDER = "HOME_NAME"
-"""In prefect.yaml, where the home's name belongs."""
+"""Text in prefect.yaml that is replaced by the home's name."""
 DEPLOYMENTS = ("refresh/hourly", "shortlist/nightly", "monitor/monitoring", "skew/daily")
-"""Each ends with a hyphen and the home's name."""
+"""Flow/deployment names in prefect.yaml; a hyphen and the home's name are appended."""
 
 
 class DeployError(RuntimeError):
-    """Nothing was registered, or not all; the message says what Prefect said and what to do."""
+    """No deployment or only some were registered; the message has Prefect's output or the fix."""
 
 
 def deploy_all(config: Path | str) -> dict[str, Any]:
-    """Register hourly, nightly, monitoring and daily skew; doing it again updates them.
+    """Register the hourly, nightly, monitoring and daily skew deployments, or update them.
 
     Args:
         config: the run's TOML file; the nightly run gets its content as its typed parameter.
@@ -82,12 +83,12 @@ def deploy_all(config: Path | str) -> dict[str, Any]:
 
 
 def deployments_of(settings: Settings) -> list[str]:
-    """ "flow/deployment" of each deployment of a home."""
+    """Return the "flow/deployment" name of each deployment of a home."""
     return [f"{name}-{settings.home_name}" for name in DEPLOYMENTS]
 
 
 def write_prefect_file(settings: Settings) -> Path:
-    """Write the home's prefect.yaml: the repository's with the home's name."""
+    """Write the repository's prefect.yaml with the home's name into the home; return its path."""
     text = PREFECT_FILE.read_text(encoding="utf-8")
     path = settings.home.resolve() / PREFECT_FILE.name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def write_prefect_file(settings: Settings) -> Path:
 
 
 def _set_variables(variables: dict[str, Any], *, home_name: str) -> None:
-    """prefect.yaml names them; a variable may hold a whole run's configuration."""
+    """Set the Prefect variables that prefect.yaml refers to. A value may be a whole run config."""
     from prefect.variables import Variable
 
     for name, value in variables.items():
@@ -104,7 +105,11 @@ def _set_variables(variables: dict[str, Any], *, home_name: str) -> None:
 
 
 def _prefect_deploy(url: str, prefect_file: Path) -> None:
-    """`prefect deploy --all`, the way Prefect itself registers a prefect.yaml."""
+    """Run `prefect deploy --all` on a prefect.yaml.
+
+    Raises:
+        DeployError: it failed, or it created fewer deployments than DEPLOYMENTS.
+    """
     command = ["-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file"]
     done = subprocess.run(
         [sys.executable, *command, str(prefect_file)],
@@ -114,7 +119,7 @@ def _prefect_deploy(url: str, prefect_file: Path) -> None:
         text=True,
         check=False,
     )
-    # Prefect goes on after a deployment that fails, and may still end with 0.
+    # Prefect continues after a deployment fails and may still exit with 0, so count the successes.
     made = done.stdout.count("successfully created")
     if done.returncode != 0 or made < len(DEPLOYMENTS):
         lines = (done.stdout + done.stderr).strip().splitlines()[-15:]

@@ -1,6 +1,7 @@
-"""Evaluate: the whole chain on the test window, over the full catalogue, beside sources, baselines
-and champion. All are fitted on everything before that window, as a release is on everything before
-it serves.
+"""Evaluate: compare the chain with its sources, the baselines and the champion on the test window.
+
+Lists are ranked over the full catalogue. All methods are fitted on everything before the test
+window, except those that `fitted_until` reports with an earlier end.
 """
 
 from collections.abc import Iterable
@@ -33,22 +34,28 @@ from shortlist.metrics import ndcg, paired_difference
 from shortlist.splits import Windows
 
 WITHOUT_REFIT = "without_refit"
-"""The chain with sources that were fitted on the first window only, as its ranker met them."""
+"""Method name: the chain with sources that were fitted on the first window only. The ranker was
+trained on the output of these sources.
+"""
 FALLBACK_DAYS = 7
-"""Of recent popularity, where a run does not name it as a source of its own."""
+"""Window in days of recent popularity, if the run doesn't have it as a source."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What one method showed in every test request."""
+    """The lists of one chain for all test requests."""
 
     lists: Lists
-    ranked: list[Ranked]  # of a chain only
+    ranked: list[Ranked]  # one per tick
 
 
 @flow(name="evaluate", log_prints=True)
 def evaluate_flow(run_id: str) -> dict[str, Any]:
-    """Judge the chain, its sources, tuned baselines and the champion on the test window."""
+    """Evaluate the chain, its sources, tuned baselines and the champion on the test window.
+
+    Writes evaluation.json and evaluation_users.parquet to the run's folder, and the reference log
+    for monitoring to its staged release. Returns the content of evaluation.json.
+    """
     settings = Settings()
     run = Run.open(settings, run_id)
     config = run.config
@@ -95,7 +102,7 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
 
 
 def judge_chain(chain: Chain, ticks: list[JudgedTick], *, k: int) -> Judged:
-    """Rank every request; item features, catalogue and history are as of its time."""
+    """Rank all requests with item features, catalogue and history as of each request."""
     ranked = [tick.over(chain).rank(tick.queries, tick.items, k=k) for tick in ticks]
     return Judged(Lists.of([pad(r.item_idx, k) for r in ranked]), ranked)
 
@@ -109,10 +116,10 @@ def judge_sources(
     catalogue: Catalogue,
     k: int,
 ) -> dict[str, Lists]:
-    """The list of every source and baseline alone. Those that were not fitted again are judged as
-    fitted on the first window; `fitted_until` tells them apart.
+    """Return the lists of each source and baseline on its own: {source: lists}.
 
-    Places that a source leaves empty are filled with recent popularity, as they would be served.
+    Sources that were not refitted are evaluated as fitted on the first window; see `fitted_until`.
+    Empty positions are filled with recently popular items, as in service.
     """
     sources = {
         source.kind: registry.load(source.kind, run.trial / source.kind, catalogue)
@@ -133,7 +140,7 @@ def judge_sources(
 
 
 def fitted_until(run: Run, methods: Iterable[str], *, windows: Windows) -> dict[str, int]:
-    """Method -> where the events end that it was fitted on (microseconds)."""
+    """Return {method: end of the events that it was fitted on, in microseconds}."""
     again = {"chain", CHAMPION, FALLBACK}
     for folder in (run.backtest, run.references):
         again |= {path.name for path in folder.iterdir()}
@@ -142,7 +149,10 @@ def fitted_until(run: Run, methods: Iterable[str], *, windows: Windows) -> dict[
 
 
 def ndcg_of_users(methods: dict[str, Lists], ticks: list[JudgedTick], *, k: int) -> pa.Table:
-    """user_id, method, ndcg (mean over the user's requests): for comparisons across runs."""
+    """Return the mean nDCG@k of each user under each method, for comparisons across runs.
+
+    Columns: user_id, method, ndcg.
+    """
     users = np.array([user for tick in ticks for user in tick.queries.user_ids])
     relevant = [wanted for tick in ticks for wanted in tick.relevant]
     parts = []
@@ -156,7 +166,7 @@ def ndcg_of_users(methods: dict[str, Lists], ticks: list[JudgedTick], *, k: int)
 
 
 def judge_shortlist(ranked: list[Ranked], ticks: list[JudgedTick], chain: Chain) -> dict[str, Any]:
-    """Recall of the chain's candidates, together: what the ranker could find at best."""
+    """Return recall and mean size of the merged candidate lists: the upper bound for a ranker."""
     hit = relevant = width = 0
     for tick, best in zip(ticks, ranked, strict=True):
         for row, wanted in zip(best.candidates, tick.relevant, strict=True):
@@ -182,8 +192,11 @@ def evaluation(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Metrics with bootstrap intervals over users, per method and per slice; and by how much the
-    chain is ahead of each method on the same requests.
+    """Return metrics with bootstrap intervals over users, per method and per slice; and the paired
+    difference in nDCG, chain minus each other method, on the same requests.
+
+    Args:
+        item_counts: (N + 1,) number of events of each item before validation.
     """
     users = [user for tick in ticks for user in tick.queries.user_ids]
     relevant = [wanted for tick in ticks for wanted in tick.relevant]
@@ -230,5 +243,5 @@ def evaluation(
 
 
 def pad(item_idx: np.ndarray, k: int) -> np.ndarray:
-    """Lists of exactly k places, empty ones 0."""
+    """Cut or pad (B, K) lists to exactly k positions; added positions are 0."""
     return np.pad(item_idx[:, :k], ((0, 0), (0, max(0, k - item_idx.shape[1]))))

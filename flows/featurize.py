@@ -1,4 +1,4 @@
-"""Featurize: states in Parquet, Feast's registry, the online store and the feature pack."""
+"""Featurize: update the states, Feast's registry, the online store and the feature pack."""
 
 import contextlib
 import io
@@ -35,18 +35,19 @@ def featurize_flow(
     tick: int = DAILY,
     lists: ListRules = ListRules(),
 ) -> dict[str, Any]:
-    """Bring every feature to `until` (microseconds; only events strictly before it are seen).
+    """Update all features to `until`.
 
     Events that became known after `until` stay in the tail of the online rows.
 
     Args:
-        tick: of item features, microseconds.
-        lists: what else counts, and what lists of a user's events hold.
+        until: microseconds; only events strictly before it that were known by then count.
+        tick: tick length of item features in microseconds.
+        lists: further counting rules and the rules of users' event lists.
 
     Raises:
-        LakeError: nothing was validated yet.
-        FeatureStoreError: there are no target events before `until`, or the states are newer than
-            `until`: features are never set back.
+        LakeError: the lake is empty.
+        FeatureStoreError: there are no target events before `until`, or the stored states are
+            already newer than `until`.
     """
     settings = Settings()
     with home_lock(settings, "refresh", what="shortlist featurize", wait_seconds=REFRESH_WAIT):
@@ -75,7 +76,12 @@ def featurize(
     tick: int = DAILY,
     lists: ListRules = ListRules(),
 ) -> dict[str, Any]:
-    """The flow's work: rows of each view, the published pack's id, seconds of each part."""
+    """Do the work of `featurize_flow`, without Prefect and without the lock.
+
+    Returns:
+        {"rows": {view: rows written}, "incremental", "pack_id", "as_of": tick of the pack,
+        "seconds": {part: seconds}}.
+    """
     lake = Lake(settings.lake)
     seconds = {}
     started = time.perf_counter()
@@ -117,9 +123,9 @@ def featurize(
 
 
 def quietly(step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:
-    """Run a step of Feast without what it prints: byte code of on-demand views, bars, colours.
+    """Call a function that uses Feast and discard what it prints, such as progress bars.
 
-    In a thread of its own, because in the flow's Prefect turns every print into a log line.
+    It runs in a separate thread, because Prefect logs everything printed in the flow's thread.
     """
     with ThreadPoolExecutor(1) as pool, contextlib.redirect_stdout(io.StringIO()):
         return pool.submit(step, *args, **parameters).result()

@@ -1,4 +1,4 @@
-"""Ingest: read what is new of the source, map it to the contracts, stage it beside the lake."""
+"""Ingest: read the new rows of the source, map them to the contracts, and stage them as a batch."""
 
 import time
 from typing import Any
@@ -14,11 +14,10 @@ from simulation.source import stage_simulated
 
 @flow(name="ingest", log_prints=True)
 def ingest_flow(data: DataConfig, now: int | None = None) -> dict[str, Any]:
-    """Stage one batch; `shortlist validate` makes it part of the lake.
+    """Stage one batch, which `shortlist validate` adds to the lake.
 
     Args:
-        now: microseconds, what `ingested_at` becomes where the source gives none. None: the wall's
-            time.
+        now: microseconds, `ingested_at` of rows whose source gives none. None: the current time.
     """
     with home_lock(Settings(), "refresh", what="shortlist ingest", wait_seconds=REFRESH_WAIT):
         return stage_task(data, now)
@@ -30,7 +29,7 @@ def stage_task(data: DataConfig, now: int | None) -> dict[str, Any]:
 
 
 def stage(settings: Settings, data: DataConfig, *, now: int | None = None) -> dict[str, Any]:
-    """See `ingest_flow`; this is the same without Prefect and without the home's lock."""
+    """Do the work of `ingest_flow`, without Prefect and without the home's lock."""
     batch = stage_source(
         data,
         settings,

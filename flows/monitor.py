@@ -1,5 +1,5 @@
-"""Monitor: what the service showed, held against what people did, against the release's own test
-slates, and against the guardrails.
+"""Monitor: compare the shown lists with later events and with the lists of the test window, and
+judge the figures by guardrails.
 """
 
 import json
@@ -38,11 +38,15 @@ REFERENCE = ("reference", "serving_log.parquet")
 
 @flow(name="monitor", log_prints=True)
 def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> dict[str, Any]:
-    """Write the reports of one run's release and let the guardrails judge; never raises on a hold.
+    """Write the reports of one run's release and judge it by the guardrails. A verdict `hold` is
+    returned, not raised.
 
     Args:
-        run_id: None is the run of the release that answered most requests of the log's last day.
-        guardrails: a TOML file; None is what the run's config names.
+        run_id: None: the run of the release that answered most requests of the log's last day.
+        guardrails: path of a TOML file; None: the one in the run's config.
+
+    Raises:
+        MonitorError: the serving log has no response of the release, or of any stored release.
     """
     settings = Settings()
     store = ReleaseStore(settings.releases)
@@ -104,7 +108,7 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
 
 @dataclass(frozen=True)
 class Watched:
-    """Everything that one monitoring run compares."""
+    """The two windows that a monitoring run compares, and the data they share."""
 
     current: Window
     reference: Window
@@ -112,10 +116,11 @@ class Watched:
 
 
 def log_start(times: np.ndarray | None, config: RunConfig) -> int | None:
-    """Microseconds from which on the serving log is reported on; None: all of it.
+    """Return the time in microseconds at which the reported part of the serving log starts: the
+    last `monitor.days` days. None: the whole log, as on the replay clock.
 
     Args:
-        times: of the release's answers, microseconds; None: it has none.
+        times: times of the release's responses in microseconds; None if there are none.
     """
     if times is None or config.data.clock == "replay":
         return None
@@ -125,13 +130,13 @@ def log_start(times: np.ndarray | None, config: RunConfig) -> int | None:
 def watched_windows(
     settings: Settings, run: Run, release: Release, *, since: int | None = None
 ) -> Watched:
-    """The release's traffic and its reference window, each with what people did until its end.
+    """Return the release's traffic and its reference window, each with the events until its end.
 
     Args:
-        since: microseconds; earlier answers are left out. None: none are.
+        since: microseconds; earlier responses are left out. None: no lower limit.
 
     Raises:
-        MonitorError: the serving log has nothing of this release.
+        MonitorError: the serving log has no response of this release.
     """
     log = load_serving_log(settings.serving_log, since=since, release_id=release.release_id)
     log = single_answers(log)
@@ -174,7 +179,7 @@ def watched_windows(
 
 
 def single_answers(log: pa.Table) -> pa.Table:
-    """One answer to each (user, time), where a repeated replay has asked again."""
+    """Keep the last response for each (user, time); a repeated replay sends requests twice."""
     users = log.column(c.USER_ID).to_pylist()
     times = microseconds(log.column(c.EVENT_TIMESTAMP)).to_pylist()
     requests = log.column(c.REQUEST_ID).to_pylist()
@@ -183,14 +188,15 @@ def single_answers(log: pa.Table) -> pa.Table:
 
 
 def known_events(settings: Settings, *, since: int) -> pa.Table:
-    """The lake's events and those posted since, each event_id once: the posted row, because it
-    names the request that showed the item.
+    """Return the lake's events and posted events, each event_id once.
+
+    If both have an event, the posted row is kept, because it has the request that showed the item.
 
     Args:
-        since: microseconds, the first answer; earlier events are the lake's.
+        since: microseconds, time of the first response; only later posted events are read.
     """
     lake = Lake(settings.lake).interactions()
-    # Lists that were shown are the other side of the comparison: the serving log itself.
+    # Leave out impressions of the service: the shown lists are read from the serving log.
     lake = lake.filter(pc.not_equal(lake.column(c.SOURCE), SHOWN))
     if not settings.events.is_dir():
         return lake
@@ -201,23 +207,26 @@ def known_events(settings: Settings, *, since: int) -> pa.Table:
 
 
 def span(log: pa.Table) -> str:
-    """First and last day of a log."""
+    """Format the first and last day of a log."""
     ends = pc.min_max(log.column(c.EVENT_TIMESTAMP)).as_py()
     return f"{ends['min']:%Y-%m-%d} to {ends['max']:%Y-%m-%d}"
 
 
 def point_at(settings: Settings, written: dict[str, Any]) -> None:
-    """Make this report the newest one, by an atomic replace."""
+    """Set the pointer to the newest report by an atomic replace."""
     keys = ("verdict", "run_id", "release_id")
     content = {"report": written["index"], "made_at": datetime.now(UTC).isoformat()}
     write_json(settings.reports / POINTER, content | {key: written[key] for key in keys})
 
 
 def latest_report() -> dict[str, Any]:
-    """{"report": path of the index page, "verdict", "run_id", "release_id", "made_at"}.
+    """Read the pointer to the newest report.
+
+    Returns:
+        {"report": path of the index page, "verdict", "run_id", "release_id", "made_at"}.
 
     Raises:
-        RunError: no monitoring run was made yet.
+        RunError: there is no report yet.
     """
     pointer = Settings().reports / POINTER
     try:

@@ -1,4 +1,4 @@
-"""Package: the run's staged models become one release, and a Bento of it."""
+"""Package: publish a run's staged models as a release, and build a Bento of it."""
 
 import json
 import shutil
@@ -14,12 +14,12 @@ from shortlist.release import ReleaseStore
 
 
 class PackageError(RuntimeError):
-    """The Bento could not be built; the message carries the builder's own last lines."""
+    """The Bento could not be built; the message has the last lines of the builder's output."""
 
 
 @flow(name="package", log_prints=True)
 def package_flow(run_id: str, bento: bool = True) -> dict[str, Any]:
-    """Publish the run as a release (not yet promoted) and build its Bento."""
+    """Publish the run as a release, without promoting it, and build its Bento if `bento`."""
     settings = Settings()
     run = Run.open(settings, run_id)
     about = run.read("about.json", made_by="train")
@@ -45,8 +45,9 @@ def package_flow(run_id: str, bento: bool = True) -> dict[str, Any]:
 
 
 def build_bento(settings: Settings, release_id: str) -> str:
-    """Run `python -m services.build` (flows and services meet only through processes) and return
-    the tag.
+    """Build a Bento of a release with `python -m services.build`; return its tag.
+
+    It is a separate process, because `flows` must not import `services`.
 
     Raises:
         PackageError: the builder failed.

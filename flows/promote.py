@@ -1,4 +1,4 @@
-"""Promote: if every gate passes, the release pointer moves; otherwise nothing changes."""
+"""Promote: set the release pointer to a release if it passes every gate."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +20,10 @@ from shortlist.release import ReleaseError, ReleaseStore
 
 @flow(name="promote", log_prints=True)
 def promote_flow(release_id: str, gates: str = "configs/gates.toml") -> dict[str, Any]:
-    """Move the pointer to `release_id` if every gate passes, and wait until the workers follow;
-    else say which gate did not.
+    """Set the pointer to `release_id` if every gate passes, and wait until the workers serve it.
+
+    Otherwise nothing changes. Returns the verdict of each gate, the serving release, the loss
+    budget, and the workers that serve the release or lag behind.
     """
     settings = Settings()
     store = ReleaseStore(settings.releases)
@@ -53,7 +55,7 @@ def promote_flow(release_id: str, gates: str = "configs/gates.toml") -> dict[str
 
 
 def judge(store: ReleaseStore, release_id: str, config: GatesConfig) -> Verdict:
-    """The gates' verdict; a release that does not verify fails the first one."""
+    """Judge a release by the gates. If it is damaged or missing, the integrity gate fails."""
     try:
         return judge_gates(store.open(release_id), config, history=store.history())
     except ReleaseError as error:
@@ -62,7 +64,7 @@ def judge(store: ReleaseStore, release_id: str, config: GatesConfig) -> Verdict:
 
 @dataclass(frozen=True)
 class Found:
-    """A release, and the gates that it has to pass."""
+    """A release, and the file of the gates that it has to pass."""
 
     release_id: str
     gates: Path = CONFIGS / "gates.toml"
@@ -71,14 +73,16 @@ class Found:
 def find_release(
     settings: Settings, release_id: str | None, *, run_id: str | None, of: str | None
 ) -> Found:
-    """The release to promote: the named one, that of a run, or the newest.
+    """Find the release to promote: the given one, that of a run, or the newest.
 
     Args:
-        of: the name of a configuration: the release of its newest run.
+        release_id: id of a release; None: that of the run, or the newest.
+        run_id: id of a run; None: the newest run of configuration `of`.
+        of: name of a configuration; None: any.
 
     Raises:
-        RunError: no such run, or it isn't packaged.
-        ReleaseError: there is no release, or one was named beside a run.
+        RunError: there is no such run, or it isn't packaged.
+        ReleaseError: there is no release, or both a release and a run or configuration were given.
     """
     by_run = run_id is not None or of is not None
     if release_id is not None:
@@ -96,7 +100,7 @@ def find_release(
 
 
 def end_run_of(settings: Settings, release_id: str) -> None:
-    """End the run that made a release, unless another process still works on it."""
+    """End the run that made a release, unless another living process holds the run's lease."""
     try:
         run = Run.open(settings, ReleaseStore(settings.releases).open(release_id).about["run_id"])
     except RunError:  # its folder was removed

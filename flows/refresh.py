@@ -1,4 +1,4 @@
-"""Refresh: posted events and shown lists become lake, features and pack; nothing is trained."""
+"""Refresh: add new events and shown lists to the lake and update all features, without training."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,34 +17,36 @@ from shortlist.lake import LakeError
 from shortlist.lake.snapshot import current_manifest
 
 GROWING = ("files", "database")
-"""Sources of a deployment that goes on; what is unchanged in them is not read again."""
+"""Source types that can get new rows; unchanged files or rows are not read again."""
 
 
 @flow(name="refresh", log_prints=True)
 def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
-    """Ingest posted events and shown lists, validate them, and bring every feature up to now.
+    """Ingest new rows, posted events and shown lists, validate them, and update all features.
 
     Args:
-        config: path of the run's TOML file: its target events, limits and clock.
+        config: path of the run's TOML file.
 
     Returns:
-        {"ingested": rows new to the lake, "features": what featurize says, "until": microseconds}.
+        {"ingested": number of posted and shown events that are new to the lake, "until":
+        microseconds, "features": result of `featurize`}.
     """
     return refresh(Settings(), load_run_config(config))
 
 
 def refresh(settings: Settings, run_config: RunConfig, *, source: bool = True) -> dict[str, Any]:
-    """The flow's work, which is also the step `featurize` of a run.
+    """Do the work of `refresh_flow`; also the step `featurize` of a run.
 
-    `until` is taken before the inbox is read: every event that arrived by then is in the inbox, and
-    later ones stay in the tail of the online rows.
+    `until` is taken from the clock before the inbox is read. Every event that arrived by then is in
+    the inbox, and later ones stay in the tail of the online rows.
 
     Args:
-        source: also read what is new of the run's files or database. A run has done so before.
+        source: also ingest new rows of the run's files or database. False if the run did so before.
 
     Raises:
         DatasetError, OSError, ValidationFailed: the source can't be read or its batch is refused.
-            This is raised at the end, when posted events have reached lake and features.
+            If the lake has events already, this is raised only after posted events were ingested
+            and all features updated.
     """
     with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=REFRESH_WAIT):
         return _refresh(settings, run_config, source=source)
@@ -65,7 +67,7 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
         service = {"source": "service", "files": None, "database": None}
         inbox = run_config.data.model_copy(update=service)
         batch = ingest_flow(inbox, now=until)
-        # What was acknowledged is kept: an item may come into the catalogue after its events.
+        # Keep all acknowledged events: an item may be added to the catalogue after its events.
         kept = {"unknown_items": "keep", "max_age_days": None}
         limits = run_config.validation.model_copy(update=kept)
         validated = validate_flow(batch["batch_id"], limits, clock=clock.kind)
@@ -80,10 +82,10 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
 
 
 def take_in_source(run_config: RunConfig) -> Exception | None:
-    """New events, items and users of the run's own files or database; other sources don't grow.
+    """Ingest and validate new rows of the run's files or database. Other source types are skipped.
 
     Returns:
-        why the source can't be read or its batch was refused; None: it was taken in.
+        The error if the source can't be read or its batch was refused; None on success.
     """
     if run_config.data.source not in GROWING:
         return None
@@ -96,6 +98,6 @@ def take_in_source(run_config: RunConfig) -> Exception | None:
 
 
 def wrote(settings: Settings) -> Iterator[Path]:
-    """Files that the service wrote: posted events and shown lists."""
+    """Yield the files that the service wrote: posted events and shown lists."""
     for folder in (settings.events, settings.serving_log):
         yield from folder.rglob("*.jsonl")

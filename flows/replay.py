@@ -1,8 +1,8 @@
-"""Replay: what a demo has held back goes to the real service, as requests and as feedback.
+"""Replay: send a demo's held-back events to a real service, as requests and as posted events.
 
-Order is what makes it honest. A request is answered before any event of its own time or later is
-posted, and a user's own earlier events are posted before their next request, so the service never
-sees ahead and never lags behind the user it answers.
+A request is answered before any event of its time or later is posted, so the service never sees the
+future. A user's earlier events are posted before that user's next request, so its history is
+complete.
 """
 
 import time
@@ -31,21 +31,21 @@ from shortlist.splits import HORIZON, Requests, draw_requests
 from shortlist.validation.hold_back import held_back_events, held_back_files
 
 BEGUN = "replay_begun.json"
-"""File of a run that has sent something."""
+"""File in the run's folder; it exists once a replay has started to send."""
 MAX_LAG = c.MICROSECONDS_PER_HOUR
-"""Other people's events may reach the service this late, so that requests can go side by side."""
+"""Maximum delay with which other users' events are posted, so that requests can run in parallel."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Requests that may be under way at the same time: row numbers, in order of time."""
+    """Step that sends requests in parallel: their row numbers, in order of time."""
 
     rows: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Tell:
-    """Events start..stop (half open, in order of time) to be posted now."""
+    """Step that posts the events start..stop (half open, in order of time)."""
 
     start: int
     stop: int
@@ -53,10 +53,16 @@ class Tell:
 
 @flow(name="replay", log_prints=True)
 def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> dict[str, Any]:
-    """Send what is held back, from now on, to the service at `url` or to one started for it.
+    """Send the held-back events from the home's clock on to a service.
+
+    Writes replay.json to the run's folder and advances the home's clock past the newest event.
+
+    Args:
+        url: address of the service; None: start one for the replay.
+        connections: maximum number of parallel requests.
 
     Raises:
-        RunError: nothing is held back, or all of it was sent before.
+        RunError: no event is held back, or all were sent before.
     """
     settings = Settings()
     run = Run.open(settings, run_id)
@@ -98,8 +104,8 @@ def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> di
 
 
 def replay_window(settings: Settings, run: Run) -> tuple[Requests, pa.Table]:
-    """The requests to send, at most `monitor.max_requests`, and every held-back event that the
-    home's clock hasn't passed yet.
+    """Return the requests to send, at most `monitor.max_requests`, and all held-back events at or
+    after the home's clock.
     """
     config = run.config
     now = config.clock(settings).now()
@@ -138,17 +144,17 @@ def plan_replay(
     connections: int,
     max_lag: int = MAX_LAG,
 ) -> list[Ask | Tell]:
-    """Order requests and events into steps; each is done before the next begins.
+    """Order requests and events into steps, which are carried out one after another.
 
     Args:
-        requests: in order of time.
-        event_users, event_times: of all events, in order of time.
-        connections: at most this many requests a step.
-        max_lag: microseconds that one step's requests may span.
+        requests: sorted by time.
+        event_users, event_times: user and time (microseconds) of each event, sorted by time.
+        connections: maximum number of requests per step.
+        max_lag: maximum time in microseconds between the first and last request of a step.
     """
     steps: list[Ask | Tell] = []
     batch: list[int] = []
-    waiting: set[str] = set()  # users with an event that is due but not told yet
+    waiting: set[str] = set()  # users with an event that is due but not posted yet
     told = seen = 0
     for row, (user_id, at) in enumerate(zip(requests.user_ids, requests.at, strict=True)):
         due = int(np.searchsorted(event_times, at))
@@ -171,7 +177,9 @@ def plan_replay(
 
 @dataclass
 class Traffic:
-    """Carries out a plan: sends, waits, remembers who was shown what, and posts what they did."""
+    """Carries out the steps: sends requests, remembers the shown items, and posts events with the
+    request that showed the item.
+    """
 
     client: ShortlistClient
     requests: Requests
@@ -180,7 +188,7 @@ class Traffic:
     k: int
     latency_ms: list[float] = field(default_factory=list)
     shown: dict[tuple[str, str], tuple[str, int, int]] = field(default_factory=dict)
-    """(user_id, item_id) -> (request_id, position, at) of the newest list that had it."""
+    """(user_id, item_id) -> (request_id, position, at) of the newest list with this item."""
     posted: int = 0
     attributed: int = 0
 
@@ -188,7 +196,7 @@ class Traffic:
         with ThreadPoolExecutor(self.connections) as pool:
             for step in steps:
                 if isinstance(step, Ask):
-                    # In order of rows, so that of two lists with one item the later one wins.
+                    # In order of rows: if two lists show an item, the later one is remembered.
                     for row, (response, ms) in zip(
                         step.rows, pool.map(self.ask, step.rows), strict=True
                     ):
@@ -198,7 +206,7 @@ class Traffic:
                     self.tell(step)
 
     def ask(self, row: int) -> tuple[RecommendResponse, float]:
-        """Send one request; returns the response and its milliseconds."""
+        """Send one request; return the response and its latency in milliseconds."""
         surface, device = self.requests.contexts[row]
         request = RecommendRequest(
             user_id=self.requests.user_ids[row],
@@ -216,7 +224,7 @@ class Traffic:
             self.shown[user_id, item.item_id] = (response.request_id, item.rank, response.at)
 
     def tell(self, step: Tell) -> None:
-        """Post events in their order, with the request that showed the item if one did."""
+        """Post the events of a step in order."""
         columns = self.events.slice(step.start, step.stop - step.start)
         times = microseconds(columns.column(c.EVENT_TIMESTAMP)).to_pylist()
         posts = [self.as_event(row, at) for row, at in zip(columns.to_pylist(), times, strict=True)]
@@ -225,7 +233,10 @@ class Traffic:
         self.posted += len(posts)
 
     def as_event(self, row: dict[str, Any], at: int) -> Event:
-        """The event as posted: its own event_id, so that ingesting it again changes nothing."""
+        """Return the event to post, with the request that showed its item in the last 24 h, if any.
+
+        It keeps its event_id, so that ingesting it again changes nothing.
+        """
         request_id, position, shown_at = self.shown.get(
             (row[c.USER_ID], row[c.ITEM_ID]), (None, None, at)
         )
@@ -244,7 +255,7 @@ class Traffic:
         )
 
     def result(self) -> dict[str, Any]:
-        """Counts and answer times in milliseconds."""
+        """Return the counts and the percentiles of the latency in milliseconds."""
         latency = self.latency_ms or [float("nan")]
         return {
             "requests": len(self.latency_ms),

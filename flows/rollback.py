@@ -1,4 +1,4 @@
-"""Rollback: the release before the current one serves again."""
+"""Rollback: set the release pointer back to the previously promoted release."""
 
 from typing import Any
 
@@ -9,16 +9,19 @@ from shortlist.home_lock import home_lock
 from shortlist.release import ReleaseStore
 
 LOCK_SECONDS = 60
-"""How long to wait for another promotion or rollback: each takes the time of verifying a release.
+"""How long to wait for another promotion or rollback, which takes as long as verifying a release.
 """
 
 
 def roll_back(settings: Settings, *, reason: str) -> dict[str, Any]:
-    """Move the pointer back and wait until the workers follow.
+    """Set the pointer to the previous release and wait until the workers serve it.
+
+    Args:
+        reason: text for the audit log.
 
     Raises:
-        ReleaseError: there is none before, or it no longer verifies.
-        HomeLocked: another promotion or rollback did not end.
+        ReleaseError: there is no previous release, or its verification fails.
+        HomeLocked: another promotion or rollback did not end within LOCK_SECONDS.
     """
     store = ReleaseStore(settings.releases)
     with home_lock(settings, "release", what="shortlist rollback", wait_seconds=LOCK_SECONDS):

@@ -1,7 +1,7 @@
-"""The main job: one flow of subflows, from raw source to a served, monitored release.
+"""The main job: a flow of subflows, from the raw source to a promoted and monitored release.
 
-Time only goes forward: features are brought up to now, never to the edge of a window. A demo, whose
-source holds back its newest events, replays them as traffic of the release that was promoted.
+Features are always updated to now, never to an earlier time such as the edge of a window. For a
+demo with held-back events, the job then replays these events as traffic of the new release.
 """
 
 import resource
@@ -34,12 +34,16 @@ WEEK = 7 * c.MICROSECONDS_PER_DAY
 
 @flow(name="shortlist", log_prints=True)
 def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None) -> dict[str, Any]:
-    """Ingest, validate, featurize, train, evaluate, package, promote; then a demo's replay.
+    """Run all steps in order: ingest, validate, featurize, train, evaluate, package, promote; for a
+    demo also replay, refresh and monitor.
 
     Args:
-        monitor: replay what a demo has held back, refresh and monitor.
-        resume: id of a run that didn't end: it goes on after its last finished step, with its own
-            config. The result of a step that a command ran alone counts as well.
+        monitor: whether to run the last three steps.
+        resume: id of an unfinished run. It continues after its last finished step, with its own
+            config. Steps that were run by single commands count as finished.
+
+    Returns:
+        The summary, also written to summary.json in the run's folder.
     """
     settings = Settings()
     if resume is None:
@@ -86,8 +90,10 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
 
 
 def take_in(settings: Settings, config: RunConfig, steps: Steps) -> None:
-    """Ingest and validate. A batch that a killed run published without noting it is gone, so the
-    source is read again, which is quick where nothing is new.
+    """Ingest and validate a batch.
+
+    If a run was killed after it published the batch but before it recorded the step, the staged
+    batch no longer exists. Then the source is read again, which is fast because no row is new.
     """
     batch = steps.perform("ingest", ingest_flow, config.data)
     validated = steps.result("validate") is not None
@@ -98,10 +104,10 @@ def take_in(settings: Settings, config: RunConfig, steps: Steps) -> None:
 
 
 def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, Any]:
-    """Replay what is held back, take it into lake and features, and report on it.
+    """Replay a demo's held-back events, refresh, and monitor.
 
-    A deployment with real users holds nothing back: its traffic comes by itself, and `shortlist
-    monitor` reports on it once the new release has served some.
+    A deployment with real users has no held-back events, so this does nothing. `shortlist monitor`
+    reports on the real traffic later.
     """
     since = run.config.clock(settings).now()
     sent_all = held_back_events(settings, since=since).num_rows == 0
@@ -126,7 +132,7 @@ def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, 
 
 
 def example_user(settings: Settings, run: Run) -> str:
-    """The most active user of the run's last week, by target events."""
+    """Return the user with most target events in the last week of the run's data."""
     week = run.lake(settings).interactions(
         since=run.data_end - WEEK,
         until=run.data_end,
@@ -137,7 +143,7 @@ def example_user(settings: Settings, run: Run) -> str:
 
 
 def peak_memory_gb() -> float:
-    """Largest resident size of this process and of any finished child, in GB."""
+    """Return the maximum resident memory of this process or of any finished child, in GB."""
     own, children = (
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

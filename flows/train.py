@@ -1,5 +1,5 @@
-"""Train: fit the sources on the first window and rankers on what they find, let validation choose
-the chain, then fit its sources again on more data.
+"""Train: fit sources on the first window and rankers on their candidates in the second, choose the
+chain on validation, then refit its sources on more data.
 """
 
 import json
@@ -40,12 +40,12 @@ from shortlist.home_lock import home_lock
 from shortlist.ticks import newest_tick
 
 PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_stopping_rounds=20)
-"""The ranker that judges which sources pay: coarse, and quick."""
+"""Small, fast ranker that is used to decide which sources improve the chain."""
 
 
 @flow(name="train", log_prints=True)
 def train_flow(run_id: str) -> dict[str, Any]:
-    """Train everything that the run's config names; the models are staged in the run's folder."""
+    """Train all models of the run's config and stage them in the run's folder."""
     settings = Settings()
     run = Run.open(settings, run_id)
     with home_lock(settings, "train", what="shortlist train"):
@@ -53,7 +53,13 @@ def train_flow(run_id: str) -> dict[str, Any]:
 
 
 def train(settings: Settings, run: Run) -> dict[str, Any]:
-    """The flow's work; a retry begins anew and finds the same data."""
+    """Do the work of `train_flow`, without Prefect and without the lock.
+
+    It can be repeated: a retry starts from the beginning on the same frozen data.
+
+    Returns:
+        {"sources": figures of each, "ranker", "chain", "data": sizes of the release's data}.
+    """
     config = run.config
     world = load_world(settings, run)
     require_judgeable(world, config)
@@ -68,12 +74,12 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         + ", ".join(f"{sum(len(t.queries) for t in v):,} {name}" for name, v in ticks.items())
     )
     for folder in (run.staging, run.trial, run.backtest, run.references):
-        shutil.rmtree(folder, ignore_errors=True)  # of a training that was interrupted
+        shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted training
     run.staging.mkdir()
     world.catalogue.save(run.staging / "items.parquet")
     (run.staging / "profiles.json").write_text(json.dumps(profiles.to_json()))
-    # Baselines of the table are tuned on everything before validation, so that the chain is never
-    # compared with a baseline that has seen less than the chain's ranker.
+    # Tune the table's baselines on everything before validation, so that no baseline has less data
+    # than the chain's ranker.
     tuning = training_data(world, profiles, end=edges["ranker_train"][1])
     references = reference_sources(config, num_items=world.catalogue.num_items)
     trials = [Job(s, data, validation, run.trial) for s in in_order(config.train.sources)]
@@ -160,10 +166,13 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
 def read_windows(
     settings: Settings, world: World, config: RunConfig, *, windows: tuple[str, ...]
 ) -> tuple[dict[str, list[JudgedTick]], ProfileEncoder]:
-    """Judged requests of some windows, by Feast's point-in-time join, and the profile codes.
+    """Read the requests of some windows with their features, by Feast's point-in-time join.
+
+    Returns:
+        {window: requests in batches}, and the encoder of profiles fitted on the first window.
 
     Raises:
-        FeatureStoreError: the item states are on another tick than the run's.
+        FeatureStoreError: the item states have another tick length than the run.
     """
     built = tick_of(settings.features)
     if built != config.tick:
@@ -193,7 +202,13 @@ def train_ranking(
     sources: dict[str, Any],
     ticks: dict[str, list[JudgedTick]],
 ) -> dict[str, Any]:
-    """Fit every ranker on the ranker-train window and let validation choose the chain."""
+    """Fit all rankers on the ranker-train window and choose sources and ranker on validation.
+
+    The chosen ranker is saved in the staged release.
+
+    Returns:
+        Keys of the manifest: chain, ranker, ranking_schema, chain_verdict, chain_figures.
+    """
     names = tuple(sources)
     chain = Chain(
         ChainConfig(
@@ -267,7 +282,9 @@ def train_ranking(
 
 
 def without_ranker(chain: Chain, window: Windowed, reason: str) -> dict[str, Any]:
-    """What `train_ranking` says if no ranker can learn: all sources, ordered by their ranks."""
+    """Return the result of `train_ranking` if no ranker can be trained: a chain of all sources,
+    ordered by reciprocal rank fusion.
+    """
     verdict = f"no ranker is trained and no source left out: {reason}"
     print(f"chain: {verdict}")
     unscored = Chain(

@@ -1,10 +1,10 @@
-"""Upgrade: this version builds its features and release beside those of an earlier version.
+"""Upgrade: rebuild features and release for this version of the code, then switch to them.
 
-    <home>/upgrade/          a home of its own that shares the lake's files, until the switch
-    <home>/before-upgrade/   the features that served before the last upgrade
+    <home>/upgrade/          separate home for the build; it shares the lake's files by hard links
+    <home>/before-upgrade/   the features that were served before the last upgrade
 
-While it builds, the earlier version goes on serving from the home. The switch renames folders,
-takes in what was posted meanwhile and moves the release pointer. It can be repeated after a crash.
+During the build the earlier version can keep serving. The switch renames folders, promotes the new
+release and refreshes, which ingests events posted meanwhile. It can be repeated after a crash.
 """
 
 import json
@@ -36,19 +36,19 @@ READY = "ready.json"
 
 
 class UpgradeError(RuntimeError):
-    """The upgrade can't go on; the earlier version can go on serving."""
+    """The upgrade can't continue; the earlier version can keep serving."""
 
 
 def upgrade(settings: Settings, config: RunConfig) -> dict[str, Any]:
-    """Bring a home to this version; does nothing to one that is there already.
+    """Upgrade a home to this version, if necessary.
 
     Returns:
-        {"outdated": why an upgrade was needed, "release_id": what serves, "trained": whether that
-        is a new release, "switched": False if running workers have to be stopped first}.
+        {"outdated": reasons for the upgrade, "release_id": the release to serve, "trained": whether
+        it is new, "switched": False if the service must be stopped first}.
 
     Raises:
-        UpgradeError: the new release didn't pass a gate, or another release serves than the one
-            that it was compared with; nothing was changed.
+        UpgradeError: the new release failed a gate, or another release was promoted meanwhile.
+            Nothing was changed.
     """
     staged = settings.model_copy(
         update={"home": settings.home / "upgrade", "online_store": "sqlite"}
@@ -70,7 +70,8 @@ def upgrade(settings: Settings, config: RunConfig) -> dict[str, Any]:
         "release_id": done["release_id"] or ReleaseStore(settings.releases).current_id(),
         "trained": done["release_id"] is not None,
     }
-    # Services of before heartbeats can't be seen, and one may run: the switch waits for a call.
+    # Services of versions without heartbeats can't be detected. Without any heartbeat folder the
+    # switch therefore waits for a second call of this command.
     unseen = built_now and not (settings.home / "workers").is_dir()
     if (workers := live_workers(settings)) or unseen:
         names = ", ".join(worker.name for worker in workers) or "if one runs"
@@ -84,7 +85,7 @@ def upgrade(settings: Settings, config: RunConfig) -> dict[str, Any]:
 
 
 def find_outdated(settings: Settings) -> list[str]:
-    """Why this version can't serve the home's features and release; empty: it can.
+    """Return the reasons why this version can't serve the home's features and release, or [].
 
     Raises:
         ReleaseError: a release was changed or is incomplete.
@@ -101,7 +102,7 @@ def find_outdated(settings: Settings) -> list[str]:
 
 
 def _unservable(settings: Settings) -> list[str]:
-    """Why the promoted release can't be loaded, if there is one."""
+    """Return the reasons why the promoted release can't be loaded; [] if there are none."""
     store = ReleaseStore(settings.releases)
     if store.current_id() is None:
         return []
@@ -110,7 +111,7 @@ def _unservable(settings: Settings) -> list[str]:
         from models.recommend.recommender import Recommender
 
         Recommender.load(release, OfflineReader(settings), pack=latest_pack(settings.packs))
-    except (PackError, FeatureStoreError):  # judged with features of this version, once built
+    except (PackError, FeatureStoreError):  # features aren't built yet: compare only the schema
         if release.about["feature_schema"] == schema_hash():
             return []
         return [
@@ -125,8 +126,8 @@ def build(settings: Settings, staged: Settings, config: RunConfig) -> dict[str, 
     """Build features, and a release if the promoted one can't be loaded, in the home `staged`.
 
     Returns:
-        {"champion": the release that served, "release_id": the new one, None: the champion stays,
-        "spent": the loss budget that is spent after its promotion}.
+        {"champion": the serving release, "release_id": the new one or None if the champion stays,
+        "spent": the loss budget used after the new release's promotion}.
     """
     shutil.rmtree(staged.home, ignore_errors=True)
     staged.home.mkdir(parents=True)
@@ -148,7 +149,7 @@ def build(settings: Settings, staged: Settings, config: RunConfig) -> dict[str, 
 
 
 def _link(source: Path, target: Path) -> None:
-    """Copy a folder with hard links: files of a lake or of a release are never changed in place."""
+    """Copy a folder by hard links. This is safe, as files of lakes and releases never change."""
     if source.is_dir():
         shutil.copytree(
             source,
@@ -160,7 +161,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _built_until(settings: Settings, config: RunConfig) -> int:
-    """Microseconds up to which the live features were built; else the home's clock."""
+    """Return the `until` of the home's feature states in microseconds; without states, the time of
+    the home's clock.
+    """
     try:
         return int(json.loads((settings.features / "manifest.json").read_text())["until"])
     except FileNotFoundError:
@@ -168,10 +171,10 @@ def _built_until(settings: Settings, config: RunConfig) -> int:
 
 
 def train_anew(staged: Settings, config: RunConfig) -> str:
-    """A release of this version, trained on the staged home and judged by the gates.
+    """Train a release in the staged home and judge it by the gates; return its id.
 
     Raises:
-        UpgradeError: it didn't pass a gate.
+        UpgradeError: it failed a gate.
     """
     _, promoted = train_release(staged, config)
     release_id = promoted["release_id"]
@@ -185,10 +188,10 @@ def train_anew(staged: Settings, config: RunConfig) -> str:
 
 
 def require_champion(settings: Settings, staged: Settings) -> dict[str, Any]:
-    """What was built, if the release that served then still serves.
+    """Read the result of the build, and check that no other release was promoted since.
 
     Raises:
-        UpgradeError: another one was promoted since. The next upgrade builds anew.
+        UpgradeError: another release was promoted. The next upgrade builds again.
     """
     ready = staged.home / READY
     built = json.loads(ready.read_text())
@@ -204,12 +207,12 @@ def require_champion(settings: Settings, staged: Settings) -> dict[str, Any]:
 
 
 def switch(settings: Settings, staged: Settings, config: RunConfig) -> None:
-    """Put what was built in its place and take in what was posted since. No service runs.
+    """Move the built features and release into the home, then refresh. No service may run.
 
-    Each folder moves once, so a switch that was cut off is finished by the next one.
+    Each folder is moved once, so an interrupted switch can be completed by the next call.
 
     Raises:
-        UpgradeError: see `require_champion`.
+        UpgradeError: as for `require_champion`.
     """
     before = settings.home / "before-upgrade"
     with (
@@ -234,10 +237,10 @@ def switch(settings: Settings, staged: Settings, config: RunConfig) -> None:
 
 
 def take_release(settings: Settings, staged: Settings, release_id: str, *, spent: float) -> None:
-    """Move the new release and its run into the home, and the pointer to it.
+    """Move the new release and its run into the home, and promote the release.
 
     Args:
-        spent: the loss budget that is spent after this promotion.
+        spent: loss budget used after this promotion.
     """
     store = ReleaseStore(settings.releases)
     if (staged.releases / release_id).exists():
@@ -254,7 +257,7 @@ def take_release(settings: Settings, staged: Settings, release_id: str, *, spent
 
 
 def _is_ready(path: Path) -> bool:
-    """Whether an earlier call has built everything for this version."""
+    """Return whether an earlier call has completed the build for this version."""
     try:
         built = json.loads(path.read_text())
         return "champion" in built and built["schema"] == schema_hash()

@@ -1,1 +1,1 @@
-"""Gates, acknowledgement by workers, and the service's process."""
+"""Work of promotion and monitoring: gates, workers' releases, and the service as a process."""

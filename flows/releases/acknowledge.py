@@ -1,4 +1,4 @@
-"""Wait until the workers of the service serve the release that was promoted."""
+"""Waits until the workers of the service serve a promoted release."""
 
 import time
 from typing import Any
@@ -14,13 +14,13 @@ POLL_SECONDS = 0.1
 def wait_for_workers(
     settings: Settings, release_id: str, *, wait_seconds: float = WAIT_SECONDS
 ) -> dict[str, list[Any]]:
-    """Wait for each live worker that follows the pointer, and print what is to be known.
+    """Wait until all live workers serve `release_id`, and print which ones don't.
 
-    Ends early when all serve it, when those that do not have refused it, when no worker lives, and
-    when the pointer has moved on.
+    Pinned workers are ignored. Waiting ends early if every worker serves or has refused the
+    release, if there is no worker, or if the pointer was set to another release.
 
     Returns:
-        {"workers": [name of each that serves it], "lagging": [{"worker", "release_id", "reason"}]}
+        {"workers": names of those that serve it, "lagging": [{"worker", "release_id", "reason"}]}.
     """
     store = ReleaseStore(settings.releases)
     deadline = time.monotonic() + wait_seconds

@@ -1,9 +1,9 @@
-"""Gates: what a release must show before it may serve. Pure functions over a release's manifest.
+"""Gates: conditions that a release must meet before promotion. Pure functions of its manifest.
 
-Quality is a non-inferiority test: the lower end of the paired 95% interval of the challenger minus
-its opponent must lie above minus the margin. A budget bounds the sum of accepted losses, so that
-many small losses, each within the margin, cannot add up. Both read the backtest, where every method
-was fitted before the test window. The refitted models of the release have seen that window, so
+The quality gate is a non-inferiority test: the lower end of the paired 95% interval of nDCG,
+challenger minus opponent, must be at least minus the margin. A budget limits the sum of accepted
+losses, so that many small losses within the margin can't add up. Both use the backtest, where every
+method was fitted before the test window. The release's refitted models have seen that window, so
 the sanity gates compare their lists and scores with the backtest's instead.
 """
 
@@ -21,7 +21,7 @@ FIRST_OPPONENT = "recent_popularity"
 
 
 class GatesConfig(Config):
-    """configs/gates.toml says what each value means and why it was chosen."""
+    """Limits of the gates. configs/gates.toml explains each value and why it was chosen."""
 
     margin: float = Field(default=0.01, gt=0)
     loss_budget: float = Field(default=0.01, ge=0)
@@ -37,7 +37,7 @@ class GatesConfig(Config):
 
 @dataclass(frozen=True)
 class Gate:
-    """One gate's verdict; `figure` must reach `floor`."""
+    """Verdict of one gate: whether `figure` is at least `floor`, if it compares a figure."""
 
     name: str
     passed: bool
@@ -48,7 +48,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All gates, and the loss budget that is spent once the release is promoted."""
+    """Verdicts of all gates, and the loss budget used after a promotion of the release."""
 
     gates: list[Gate]
     spent: float = 0.0
@@ -59,10 +59,10 @@ class Verdict:
 
 
 def judge_gates(release: Release, config: GatesConfig, *, history: dict[str, float]) -> Verdict:
-    """Judge a verified release (opening it has checked every hash).
+    """Judge a release by all gates. Opening it has already verified its hashes.
 
     Args:
-        history: promoted releases, oldest first, with the loss budget spent after each.
+        history: promoted releases, oldest first, each with the loss budget used after it.
     """
     about = release.about
     integrity = Gate(
@@ -83,13 +83,14 @@ def judge_gates(release: Release, config: GatesConfig, *, history: dict[str, flo
 def judge_quality(
     about: dict[str, Any], config: GatesConfig, *, serving: str | None, spent: float
 ) -> tuple[list[Gate], float]:
-    """The quality gates, and the budget that is spent after this promotion.
+    """Judge quality; return the gates and the loss budget used after this promotion.
+
+    Before the first promotion, or if the champion's recipe can't be fitted, the opponent is recent
+    popularity and the budget is unchanged.
 
     Args:
-        serving: id of the champion, None before the first promotion. The opponent is then recent
-            popularity, as for a champion whose recipe can't be fitted, and the budget isn't
-            touched.
-        spent: how much of the budget the promotions up to the champion have spent.
+        serving: id of the champion; None before the first promotion.
+        spent: loss budget used by the promotions so far.
     """
     if "champion" not in about:
         reason = "no paired comparison: an earlier version made this release; train a new one"
@@ -115,16 +116,17 @@ def judge_quality(
 
 
 def spent_after(spent: float, difference: float) -> float:
-    """Budget that is spent after a promotion: a loss adds to it, a gain pays back, down to 0.
+    """Return the loss budget used after a promotion: a loss adds to it, a gain reduces it to 0 at
+    least.
 
-    The result is the largest sum of losses over any unbroken series of promotions that ends here
-    (a CUSUM, Page 1954). While it stays within the budget, no series of promotions has lost more.
+    This is a CUSUM (Page 1954): the largest total loss of any series of consecutive promotions that
+    ends with this one. While it is within the budget, no series has lost more than the budget.
     """
     return max(0.0, spent - difference)
 
 
 def _not_worse(about: dict[str, Any], config: GatesConfig, *, opponent: str) -> Gate:
-    """Paired non-inferiority against one opponent on the test window."""
+    """Test paired non-inferiority against one opponent on the test window."""
     metric, ahead = _difference(about["chain_ahead"][opponent])
     reason = (
         f"{metric} {ahead['mean']:+.4f} [{ahead['low']:+.4f}, {ahead['high']:+.4f}] against"
@@ -141,13 +143,13 @@ def _not_worse(about: dict[str, Any], config: GatesConfig, *, opponent: str) -> 
 
 
 def _difference(by_metric: dict[str, dict[str, float]]) -> tuple[str, dict[str, float]]:
-    """The one metric that an evaluation compares, with its paired interval."""
+    """Return the only metric of a comparison, and its paired difference with interval."""
     ((metric, figures),) = by_metric.items()
     return metric, figures
 
 
 def _coverage(about: dict[str, Any], config: GatesConfig) -> Gate:
-    """The floor is lower where the judged users are too few to be shown much of the catalogue."""
+    """Judge coverage. The floor is lower if the lists of the few test users can't reach it."""
     chain = about["metrics"]["chain"]
     name = next(key for key in chain if key.startswith("coverage@"))
     figure, reachable = chain[name]["mean"], about.get("reachable_coverage", 1.0)
@@ -160,8 +162,9 @@ def _coverage(about: dict[str, Any], config: GatesConfig) -> Gate:
 
 
 def _index_recall(about: dict[str, Any], config: GatesConfig) -> Iterator[Gate]:
-    """Each vector index of the release against exact search. A release of an earlier version, which
-    wasn't refitted, has the models of `source_figures`.
+    """Yield a gate for the recall of each vector index against exact search.
+
+    Releases of earlier versions weren't refitted; their figures are in `source_figures`.
     """
     recalls = {
         source: figures["index_recall@100"]
@@ -178,13 +181,14 @@ def _index_recall(about: dict[str, Any], config: GatesConfig) -> Iterator[Gate]:
 
 
 def _sanity(about: dict[str, Any], config: GatesConfig, *, served: bool) -> Iterator[Gate]:
-    """Compare the refitted models with the backtest's: same recipe, a little more data.
+    """Yield gates that compare the refitted models with the backtest's.
 
-    Lists and scores should move a little. A large move means that a refit failed, whatever the
-    quality was in the backtest.
+    Both have the same recipe, and the refitted ones a little more data, so lists and scores should
+    change little. A large change means that a refit failed.
 
     Args:
-        served: the release served before; it may be of an earlier version, which did not refit.
+        served: the release served before. It may then lack the figures, which earlier versions
+            didn't write.
     """
     refit = about.get("refit")
     if refit is None:

@@ -1,7 +1,7 @@
-"""Which releases answered requests, by the serving log.
+"""Finds the releases that answered requests, from the serving log.
 
-The release pointer can name another one: it was promoted a moment ago, the service is pinned, or
-workers have not followed yet. So monitoring and skew ask the log.
+The release pointer may name another one: a release promoted a moment ago, while the service is
+pinned or its workers haven't loaded it yet. So monitoring and skew use the log.
 """
 
 from array import array
@@ -15,9 +15,9 @@ from shortlist.datasets.service_log import read_responses
 
 
 def response_times(folder: Path) -> dict[str, np.ndarray]:
-    """Release -> times of its responses (int64 microseconds), in the order of the log.
+    """Return {release: times of its responses, int64 microseconds, in the order of the log}.
 
-    Only times are kept in memory, 8 bytes a response.
+    Memory use is 8 bytes per response.
     """
     times: dict[str, array[int]] = {}
     for response in read_responses(folder, keys=("release_id", "event_timestamp")):
@@ -26,7 +26,10 @@ def response_times(folder: Path) -> dict[str, np.ndarray]:
 
 
 def newest_day(times: Mapping[str, Sequence[int] | np.ndarray]) -> dict[str, int]:
-    """Release -> its responses in the last 24 h before the newest one, most first."""
+    """Return {release: number of its responses in the last 24 h before the newest response}.
+
+    Releases are sorted by that number, largest first; those without such a response are left out.
+    """
     since = max((max(own) for own in times.values()), default=0) - MICROSECONDS_PER_DAY
     counts = {release_id: int((np.asarray(own) > since).sum()) for release_id, own in times.items()}
     order = sorted(counts, key=lambda release_id: (-counts[release_id], release_id))
@@ -36,10 +39,11 @@ def newest_day(times: Mapping[str, Sequence[int] | np.ndarray]) -> dict[str, int
 def most_served(
     times: Mapping[str, Sequence[int] | np.ndarray], known: Container[str]
 ) -> str | None:
-    """The release among `known` that answered most requests of its last day; None: there is none.
+    """Return the release among `known` with most responses in the last 24 h of their log; None if
+    there is none.
 
     Args:
-        known: releases that are still there.
+        known: releases that are still stored.
     """
     kept = {release_id: own for release_id, own in times.items() if release_id in known}
     return next(iter(newest_day(kept)), None)

@@ -1,4 +1,4 @@
-"""The real service as a process: started, waited for, stopped so that its logs are whole."""
+"""Starts the real service as a process, and stops it so that its logs are complete."""
 
 import contextlib
 import os
@@ -21,19 +21,19 @@ STOP_SECONDS = 20
 
 
 class StartError(RuntimeError):
-    """The service did not come up; the message carries the last lines of its log."""
+    """The service did not start; the message has the last lines of its log."""
 
 
 @contextmanager
 def running_service(
     *, log: Path, clock: Literal["wall", "replay"], host: str = "127.0.0.1"
 ) -> Iterator[str]:
-    """Serve the promoted release on a free port; yields the URL once it is ready.
+    """Serve the promoted release on a free port; yield the URL when it is ready.
 
-    On leaving, the service gets SIGTERM and time to finish what it writes.
+    At the end of the block the service gets SIGTERM and time to finish writing.
 
     Raises:
-        StartError: it ended, or was not ready, within START_SECONDS.
+        StartError: it ended, or was not ready after START_SECONDS.
     """
     port = free_port(host)
     url = f"http://{host}:{port}"
@@ -41,7 +41,7 @@ def running_service(
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--port", str(port), "--host", host],
-            # A home of its own: BentoML empties the metrics of another service that shares one.
+            # A separate BENTOML_HOME: services that share one delete each other's metrics.
             env=os.environ
             | {"SHORTLIST_CLOCK": clock, "BENTOML_HOME": str(log.absolute().parent / "bentoml")},
             stdout=output,
@@ -56,7 +56,7 @@ def running_service(
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on right now."""
+    """Return a port that is currently free."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return probe.getsockname()[1]
@@ -82,14 +82,14 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 
 def stop(process: subprocess.Popen[bytes], *, patience: float = STOP_SECONDS) -> None:
-    """SIGTERM, then after `patience` seconds SIGKILL, for the process and all that it started."""
+    """Stop the process with SIGTERM; after `patience` seconds kill it and all its descendants."""
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(patience)
     except subprocess.TimeoutExpired:
-        # The supervisor's workers have groups of their own: ask whom it started before it dies.
+        # The workers have separate process groups: list them before their parent is killed.
         for worker in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()

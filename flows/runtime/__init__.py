@@ -1,1 +1,1 @@
-"""Configuration, runs, steps and retries, which every flow uses."""
+"""Configuration, runs, steps, progress and retries, used by all flows."""

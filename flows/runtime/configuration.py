@@ -1,4 +1,4 @@
-"""A run is one TOML file = one typed config; the flows' parameters are this same model."""
+"""Configuration of a run: the typed model of its TOML file, also used as flow parameter."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from shortlist.ticks import DAILY, HOURLY, tick_length
 
 class FeaturesConfig(Config):
     tick: str | None = None
-    """How often item features change: a whole part of a day like "30m", "1h", "1d". None: an hour
-    on the wall clock, a day on the replay clock. Another tick builds the item states anew.
+    """Time between two versions of the item features, such as "30m", "1h" or "1d"; it must divide a
+    day. None: an hour on the wall clock, a day on the replay clock. A change rebuilds all states.
     """
 
     @field_validator("tick")
@@ -33,8 +33,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 class SplitConfig(Config):
-    """Shares of the lake's target events: retrieval-train, ranker-train, validation, test. They are
-    scaled to sum to 1.
+    """Shares of the lake's target events in the windows retrieval-train, ranker-train, validation
+    and test. They are scaled to sum to 1.
     """
 
     fractions: tuple[float, float, float, float] = (0.70, 0.10, 0.05, 0.10)
@@ -42,38 +42,38 @@ class SplitConfig(Config):
 
 
 class TrainConfig(Config):
-    """What is trained. A name in `sources` is a registry kind; each kind at most once."""
+    """Sources and rankers to train; each source type at most once."""
 
     sources: tuple[SourceConfig, ...]
     rankers: tuple[RankerConfig, ...]
     candidates_per_source: int = Field(default=100, ge=1)
     mmr_strength: float = Field(default=0.0, ge=0, le=1)
     parallel: int = Field(default=2, ge=1)
-    """Sources trained at the same time."""
+    """Number of sources trained at the same time."""
     threads: int = Field(default=1, ge=1)
-    """Threads of one source. A ranker is trained alone, on `parallel` times as many."""
+    """Threads per source. Rankers are trained one at a time, with `parallel * threads` threads."""
     device: str = "cpu"
-    """Where torch trains sources and DeepFM, e.g. `cuda`. LambdaMART always uses the CPU."""
+    """Torch device for sources and DeepFM, e.g. `cuda`. LambdaMART always uses the CPU."""
 
 
 class EvaluateConfig(Config):
     ks: tuple[int, ...] = (5, 10, 20, 50, 100)
     list_size: int = 10
-    """k of the metrics that judge the shown list: coverage, diversity, novelty, popularity bias."""
+    """Length of the shown list, the k of coverage, diversity, novelty and popularity bias."""
     bootstrap_draws: int = 1000
 
 
 class MonitorConfig(Config):
     max_requests: int = Field(default=1_000, ge=1)
     days: int = Field(default=28, ge=1)
-    """Length of the serving log that is reported on, up to its newest answer. A demo on the replay
-    clock reports on its whole log.
+    """Number of days of the serving log to report on, before its newest response. On the replay
+    clock the report covers the whole log.
     """
     guardrails: ConfigPath = CONFIGS / "guardrails.toml"
 
 
 class RunConfig(Config):
-    """The whole pipeline on one data set."""
+    """Configuration of a run: the whole pipeline on one data set."""
 
     name: str
     seed: int = 0
@@ -88,16 +88,16 @@ class RunConfig(Config):
 
     @property
     def tick(self) -> int:
-        """Of item features, microseconds."""
+        """Tick length of item features in microseconds."""
         if self.features.tick is not None:
             return tick_length(self.features.tick)
         return DAILY if self.data.clock == "replay" else HOURLY
 
     def clock(self, settings: Settings) -> HomeClock:
-        """The home's clock; the deployment may name another kind than the run."""
+        """Return the home's clock. SHORTLIST_CLOCK takes precedence over the run's `clock`."""
         return home_clock(settings, self.data.clock)
 
 
 def load_run_config(path: Path | str) -> RunConfig:
-    """Raises ConfigError naming file and key."""
+    """Read a run's TOML file. Raises ConfigError with file and key."""
     return load_toml(path, RunConfig)

@@ -1,7 +1,7 @@
-"""Start and end of each step, for the terminal; and the seconds that steps took in earlier runs.
+"""Reports start and end of each step, and reads the duration of steps in earlier runs.
 
-A command sets a display with `shown_on`. Without one (a Prefect worker), steps only print, and
-Prefect logs what they print.
+A command sets a display with `shown_on`. Without a display, as in a Prefect worker, steps only
+print, and Prefect logs the output.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 
 class StepDisplay(Protocol):
-    """Shows the steps of a run."""
+    """Interface of objects that show the steps of a run."""
 
     def started(self, step: str) -> None: ...
 
     def ended(self, step: str, seconds: float) -> None: ...
 
     def skipped(self, step: str, seconds: float) -> None:
-        """A resumed run has finished the step before, in `seconds`."""
+        """Show a step that a resumed run doesn't repeat; it took `seconds`."""
         ...
 
 
@@ -41,7 +41,10 @@ def shown_on(display: StepDisplay) -> Iterator[None]:
 def timed(
     step: str, work: Callable[..., Any], /, *args: Any, **parameters: Any
 ) -> tuple[Any, float]:
-    """Returns (result of `work(*args, **parameters)`, its seconds); prints and shows both ends."""
+    """Call `work(*args, **parameters)` as a step; return its result and the seconds it took.
+
+    Start and end are printed and shown on the display.
+    """
     display = _display.get()
     print(f"{step}: started")
     if display is not None:
@@ -56,7 +59,7 @@ def timed(
 
 
 def skip(step: str, seconds: float) -> None:
-    """Print and show that a step was finished before."""
+    """Report a step that was finished in an earlier call."""
     print(f"{step}: finished before, in {seconds} s")
     display = _display.get()
     if display is not None:
@@ -64,9 +67,9 @@ def skip(step: str, seconds: float) -> None:
 
 
 def previous_seconds(runs: Path, config_name: str) -> dict[str, float]:
-    """Step -> the seconds that it took in the newest run of this configuration that finished it.
+    """Return {step: seconds it took in the newest run of this configuration that finished it}.
 
-    Runs older than the newest one that has ended aren't read.
+    Runs before the newest completed run are not read.
 
     Args:
         runs: the folder of the home's runs.

@@ -1,4 +1,4 @@
-"""How steps that write data are tried again: with growing pauses, unless the input is bad.
+"""Task options that retry steps with growing pauses, unless the error would occur again.
 
 @task(name="stage", **RETRIED)
 def stage(...): ...
@@ -13,12 +13,12 @@ from prefect.tasks import Task, exponential_backoff
 from shortlist.datasets import SourceUnavailable
 
 OURS = {"shortlist", "models", "simulation", "flows", "pydantic", "pydantic_core"}
-"""Top-level modules whose errors say what is wrong with the input: the next try fails alike."""
+"""Top-level modules whose errors report wrong input, so that a retry would fail as well."""
 BUGS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError)
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same step can succeed a little later: a busy disk, database or network."""
+    """Return whether a retry could succeed, as after an error of disk, database or network."""
     if isinstance(error, SourceUnavailable):
         return True
     if type(error).__module__.split(".")[0] in OURS:
@@ -42,4 +42,4 @@ RETRIED: dict[str, Any] = {
     "cache_policy": NO_CACHE,
     "persist_result": False,
 }
-"""Arguments of `prefect.task`."""
+"""Keyword arguments for `prefect.task`."""

@@ -1,21 +1,21 @@
-"""The folder of one run: what each step leaves for the next, and where `shortlist` finds it again.
+"""The folder of a run, with the results of its steps.
 
-runs/<run_id>/config.json     the RunConfig; a folder without it is no run
+runs/<run_id>/config.json     the RunConfig; a folder without it is not a run
 runs/<run_id>/steps/          the result of each finished step, for `shortlist run --resume`
 runs/<run_id>/windows.json    edges of the four windows, microseconds
 runs/<run_id>/items.parquet   the catalogue of the lake's snapshot
-runs/<run_id>/states/         the feature states, by hard link; gone when the run has ended
-runs/<run_id>/lake.json       the snapshot of the lake that the run reads, and where its events end;
-                              written last of what is frozen
+runs/<run_id>/states/         the feature states, as hard links; removed when the run ends
+runs/<run_id>/lake.json       version of the lake that the run reads, and the end of its events;
+                              written last when the run is frozen
 runs/<run_id>/release/        the models, staged exactly as they will be published
-runs/<run_id>/about.json      what will be the manifest's `about`
+runs/<run_id>/about.json      the future `about` of the release's manifest
 runs/<run_id>/trial/          sources fitted on the first window, for rankers and choices
 runs/<run_id>/backtest/       sources and baselines fitted on everything before the test window
 runs/<run_id>/evaluation.json metrics, intervals and slices
 runs/<run_id>/evaluation_users.parquet  nDCG of each user under each method
 runs/<run_id>/summary.json    seconds by step, peak memory, quality table
 
-Events, items and users that reach the lake after a run was frozen change nothing in it.
+Events, items and users that are added to the lake after the freeze don't affect the run.
 """
 
 import json
@@ -44,19 +44,19 @@ STATES = "states"
 
 
 class RunError(RuntimeError):
-    """A run's folder is missing or a step before this one did not finish."""
+    """A run's folder or the result of an earlier step is missing."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Typed access to one run's folder."""
+    """Typed access to the folder of one run."""
 
     path: Path
 
     @classmethod
     def create(cls, settings: Settings, config: RunConfig) -> "Run":
-        """Make the folder of a run that has read nothing yet. The id is the time, or the next free
-        second.
+        """Create the folder of a new run, without freezing it. Its id is the time, in seconds, and
+        the configuration's name.
         """
         run = cls(_new_folder(settings.runs, config.name))
         run.write("config.json", config.model_dump(mode="json"))
@@ -64,10 +64,10 @@ class Run:
 
     @classmethod
     def start(cls, settings: Settings, config: RunConfig) -> "Run":
-        """Create a run on the lake and features that are there, and freeze it.
+        """Create a run and freeze the current lake and features for it.
 
         Raises:
-            LakeError, ValueError: see `freeze`; no folder is left.
+            LakeError, ValueError: as for `freeze`; the folder is removed.
         """
         run = cls.create(settings, config)
         try:
@@ -82,11 +82,11 @@ class Run:
         """Open a run.
 
         Args:
-            run_id: None: the newest run that was frozen.
-            of: the name of a configuration; only its runs count.
+            run_id: None: the newest frozen run.
+            of: name of a configuration; other runs are ignored or refused. None: any.
 
         Raises:
-            RunError: there is no such run.
+            RunError: there is no such run, or it belongs to another configuration.
         """
         if run_id is None:
             found = sorted(path.parent for path in settings.runs.glob("*/lake.json"))
@@ -109,15 +109,16 @@ class Run:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether what the run reads is fixed."""
+        """Whether the run's inputs are frozen."""
         return (self.path / "lake.json").is_file()
 
     def freeze(self, settings: Settings) -> None:
-        """Fix what the run reads: the lake's snapshot, its windows, its catalogue and the states. A
-        run that is frozen already only renews its lease.
+        """Freeze the run's inputs: the lake's snapshot, windows, catalogue and feature states.
+
+        If they are frozen already, only the lease of the snapshot is renewed.
 
         Raises:
-            LakeError, ValueError: no events yet, or too few for four windows.
+            LakeError, ValueError: there are no events, or too few for four windows.
         """
         if self.is_frozen:
             self.renew_lease(settings)
@@ -133,7 +134,7 @@ class Run:
             self.write("windows.json", {"edges": list(windows.edges)} | windows.to_json())
             pq.write_table(lake.items(), self.path / "items.parquet")
             take_lease(settings.lake, self.run_id, version=manifest.version)
-            shutil.rmtree(self.path / STATES, ignore_errors=True)  # of a start that was killed
+            shutil.rmtree(self.path / STATES, ignore_errors=True)  # left by a killed freeze
             quietly(freeze_states, settings, self.path / STATES)
             for path in _without_lease(settings):
                 shutil.rmtree(path / STATES)
@@ -154,17 +155,17 @@ class Run:
 
     @property
     def trial(self) -> Path:
-        """Sources fitted on the first window: the ranker learned from what they find."""
+        """Folder of the sources fitted on the first window, whose candidates train the ranker."""
         return self.path / "trial"
 
     @property
     def backtest(self) -> Path:
-        """The same sources fitted on everything before the test window, which judges them."""
+        """Folder of the same sources fitted on everything before the test window."""
         return self.path / "backtest" / "sources"
 
     @property
     def references(self) -> Path:
-        """The table's baselines, fitted on everything before the test window."""
+        """Folder of the table's baselines, fitted on everything before the test window."""
         return self.path / "backtest" / "references"
 
     @property
@@ -178,7 +179,7 @@ class Run:
 
     @property
     def data_end(self) -> int:
-        """Just after the newest event of the run's snapshot, microseconds."""
+        """Time of the newest event of the run's snapshot plus one, in microseconds."""
         return self.read("lake.json", made_by="train")["data_end"]
 
     @property
@@ -187,29 +188,36 @@ class Run:
         return pq.read_table(self.path / "items.parquet")
 
     def lake(self, settings: Settings) -> Lake:
-        """The lake as it was when the run started."""
+        """Return the lake at the snapshot that the run froze."""
         version = self.read("lake.json", made_by="train")["version"]
         return Lake(settings.lake, version=version)
 
     def states(self, settings: Settings) -> Settings:
-        """The home whose feature states the run reads: frozen at its start, the deployment's once
-        it has ended.
+        """Return the settings of the home whose feature states the run reads: the frozen ones, or
+        the deployment's after the run has ended.
         """
         frozen = self.path / STATES
         return side_home(settings, frozen) if frozen.is_dir() else settings
 
     def renew_lease(self, settings: Settings) -> None:
-        """Keep the run's snapshot of the lake until `end`."""
+        """Protect the run's snapshot of the lake from removal until `end`."""
         version = self.read("lake.json", made_by="train")["version"]
         take_lease(settings.lake, self.run_id, version=version)
 
     def end(self, settings: Settings) -> None:
-        """Give the snapshot of the lake and the states back; the run's folder stays."""
+        """End the lease of the snapshot and remove the frozen states; the run's folder remains."""
         end_lease(settings.lake, self.run_id)
         shutil.rmtree(self.path / STATES, ignore_errors=True)
 
     def read(self, name: str, *, made_by: str) -> dict[str, Any]:
-        """A JSON file of the run. Raises RunError naming the step that would write it."""
+        """Read a JSON file of the run.
+
+        Args:
+            made_by: name of the step that writes it, for the error message.
+
+        Raises:
+            RunError: the file is missing.
+        """
         try:
             return json.loads((self.path / name).read_text())
         except FileNotFoundError:
@@ -218,19 +226,21 @@ class Run:
             ) from None
 
     def write(self, name: str, content: dict[str, Any]) -> Path:
-        """Write a JSON file of the run, whole or not at all."""
+        """Write a JSON file of the run atomically; return its path."""
         return write_json(self.path / name, content)
 
 
 def _without_lease(settings: Settings) -> list[Path]:
-    """Runs that were killed and never resumed, whose frozen states are still there."""
+    """Return the folders of runs with frozen states but without a lease: they were killed and not
+    resumed.
+    """
     leases = lease_holders(settings.lake)
     frozen = [path.parent for path in settings.runs.glob(f"*/{STATES}")]
     return [path for path in frozen if path.name not in leases]
 
 
 def _new_folder(runs: Path, name: str) -> Path:
-    """Make the run's folder. Two runs of one second get two ids, in their order."""
+    """Create the folder of a new run. If its second is taken, the next free second is used."""
     started = datetime.now(UTC)
     while True:
         path = runs / f"{started:%Y%m%dT%H%M%S}-{name}"

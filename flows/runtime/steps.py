@@ -1,6 +1,6 @@
-"""The steps of a run: each result is kept in the run's folder, and a resumed run skips it.
+"""Steps of a run: their results are stored in the run's folder, so a resumed run can skip them.
 
-runs/<run_id>/steps/<name>.json    {"result": what the step returned, "seconds": how long it took}
+runs/<run_id>/steps/<name>.json    {"number": position, "seconds": duration, "result": return value}
 """
 
 import json
@@ -13,7 +13,7 @@ from shortlist.plain_json import write_json
 
 
 class Steps:
-    """Runs the steps of a run and keeps results and seconds; finished steps aren't run again."""
+    """Runs steps and stores their results and durations; finished steps are not repeated."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -24,15 +24,15 @@ class Steps:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Step -> seconds, in the order in which they ran."""
+        """Step -> duration in seconds, in the order in which the steps ran."""
         return {name: step["seconds"] for name, step in self.finished.items()}
 
     def result(self, name: str) -> Any:
-        """What a finished step returned; None if the run hasn't done it."""
+        """Return the stored result of a step; None if it isn't finished."""
         return self.finished[name]["result"] if name in self.finished else None
 
     def perform(self, name: str, step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:
-        """The result of `step(*args, **parameters)`, from the run's folder if it ran before."""
+        """Call `step(*args, **parameters)` and store its result, or return the stored result."""
         if name in self.finished:
             skip(name, self.finished[name]["seconds"])
             return self.result(name)
@@ -43,7 +43,7 @@ class Steps:
         return result
 
     def redo(self, name: str, step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:
-        """`perform`, also if the step ran before. Later steps count as not done then."""
+        """Run a step again even if it is finished; it and all later steps are forgotten first."""
         if name in self.finished:
             names = list(self.finished)
             for outdated in names[names.index(name) :]:

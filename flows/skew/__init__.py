@@ -1,1 +1,1 @@
-"""The work of the skew check: served features against recomputed ones."""
+"""Work of the skew check: compare served features with recomputed ones."""

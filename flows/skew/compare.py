@@ -1,8 +1,8 @@
-"""Recompute logged feature vectors and compare: pure functions over a log, states and packs.
+"""Recomputes logged feature vectors and compares them with the served ones.
 
-Compared is every column that the log, the lake and the release decide alone: user, context,
-profile, item and history features and their products. Left out are what the candidate sources said
-and places within the shortlist, of which the log has only the items that were shown.
+Only columns that can be recomputed from the log, the lake and the release are compared: user,
+context, profile, item and history features and their products. Scores and ranks of sources and
+ranks within the shortlist are left out, because the log has only the shown items.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ from shortlist.features.profiles import ProfileEncoder
 
 PLACES = ("popularity_place", "recent_popularity_place")
 TOLERANCE = 1e-5
-"""Relative difference that counts as a difference; below it only rounding is left."""
+"""Relative difference above which two values count as different; smaller ones are rounding."""
 
 
 @dataclass
 class Comparison:
-    """Counts over all compared values."""
+    """Result of a comparison: counts over all compared values, and the lag of each view."""
 
     requests: int = 0
     vectors: int = 0
@@ -39,9 +39,9 @@ class Comparison:
     compared: tuple[str, ...] = ()
     different: dict[str, int] = field(default_factory=dict)
     worst: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Of each feature that differs: the largest difference, with both values and the request."""
+    """Feature -> its largest difference, with both values and the request."""
     lags: dict[str, Lag] = field(default_factory=dict)
-    """Of each view how far its served states were behind the lake."""
+    """View -> how far its served states were behind the lake."""
 
     def report(self, *, days_allowed: float) -> dict[str, Any]:
         order = sorted(self.different, key=lambda name: -self.different[name])
@@ -59,7 +59,7 @@ class Comparison:
 
 
 def merged(found: Sequence[Comparison]) -> Comparison:
-    """The comparisons of several releases as one."""
+    """Combine the comparisons of several releases into one."""
     total = Comparison()
     for one in found:
         total.requests += one.requests
@@ -77,7 +77,7 @@ def merged(found: Sequence[Comparison]) -> Comparison:
 
 
 def comparable(schema: RankingSchema) -> list[int]:
-    """Positions of the columns that can be recomputed."""
+    """Return the positions of the columns that can be recomputed."""
     left_out = {*PLACES, *MERGE}
     return [i for i, name in enumerate(schema.names) if name not in left_out and ":" not in name]
 
@@ -94,14 +94,16 @@ def compare(
     published: Mapping[str, pa.Table] | None = None,
     events: Sequence[Path] = (),
 ) -> Comparison:
-    """Compare responses of one release with what the lake's states and `packs` (by tick) say.
+    """Compare responses of one release with feature vectors recomputed from the lake.
 
     Args:
-        reader: point-in-time states out of the lake.
-        snapshots: the folder of those states.
-        events: Parquet files of the events of those states.
-        catalogue: the release's.
-        published: {pack_id: the catalogue that was served with it}; the release's rows otherwise.
+        logged: the responses.
+        schema, catalogue, profiles: parts of the release.
+        reader: reads the recomputed states as of any time.
+        snapshots: folder of those states.
+        packs: tick -> item features recomputed for it.
+        published: {pack_id: catalogue that was served with the pack}; other packs use `catalogue`.
+        events: Parquet files of the events from which the states were built.
     """
     found = Comparison()
     columns = comparable(schema)

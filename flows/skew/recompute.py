@@ -1,7 +1,7 @@
-"""The lake's states for one check, recomputed in a folder that only this check uses.
+"""Recomputes the lake's states for one skew check, in a separate folder.
 
-A check leases the lake's snapshot and builds under `<home>/skew/<id>/`, so checks and refreshes
-that run at the same time don't disturb each other. What a killed check left is removed by the next.
+A check leases the lake's snapshot and builds the states under `<home>/skew/<id>/`, so it can run at
+the same time as other checks and refreshes. Folders of killed checks are removed by the next check.
 """
 
 import shutil
@@ -27,18 +27,24 @@ HOLDER = "skew-"
 
 
 class SkewError(RuntimeError):
-    """There is nothing to compare, or not with this code; the message says what would be right."""
+    """No response can be compared, or there are no feature states; the message gives the fix."""
 
 
 @contextmanager
 def recomputed_states(
     settings: Settings, target_events: tuple[str, ...], *, until: int
 ) -> Iterator[tuple[Settings, list[Path]]]:
-    """A side home with the states of the lake up to the last featurize and of what was posted; and
-    the Parquet files of these events.
+    """Recompute the states; yield the settings of their home and the Parquet files of their events.
+
+    The events are those of the lake up to the last featurize, and posted events since then. At the
+    end of the block the folder and the lease are removed.
+
+    Args:
+        target_events: event types of the target states.
+        until: microseconds; events that became known later are ignored.
 
     Raises:
-        SkewError: nothing was featurized yet.
+        SkewError: there are no feature states yet.
     """
     snapshots = Snapshots.read(settings.features)
     if snapshots is None:
@@ -81,9 +87,12 @@ def _give_back(settings: Settings, folder: Path) -> None:
 def _events_until(
     files: Sequence[Path], settings: Settings, target: Path, *, snapshots: Snapshots
 ) -> list[Path]:
-    """The lake's events before the snapshots' end, and posted ones that became known later.
+    """Write the lake's events before `snapshots.until` and the posted events known after it.
 
-    Of those known by then a refresh has decided: what the lake doesn't have was refused.
+    Posted events known by then were validated by a refresh: those that the lake lacks were refused.
+
+    Returns:
+        The Parquet files.
     """
     until = snapshots.until
     with duckdb.connect() as connection:

@@ -1,8 +1,8 @@
-"""What a refresh had brought into the online rows at each request.
+"""Excludes events that a refresh had not yet written to the online rows when a request was served.
 
-Posted events are in the next answer. All others (impressions, a file's rows) are known from the
-refresh's `until` on, and in the online rows when the refresh ends. The stamp of the base row, which
-the serving log has, says whether a request came before or after that.
+A posted event affects the next response at once. All other events (impressions, rows of files)
+count as known from the refresh's `until`, but reach the online rows only when the refresh ends. The
+serving log has the stamp of each base row, which tells which refresh the response has used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,16 +35,16 @@ def without_later_refreshes(
     events: Sequence[Path],
     snapshots: Path,
 ) -> RequestRows:
-    """The states of B requests without what a refresh hadn't brought into their base rows yet.
+    """Remove from the states of B requests the events that were not yet in the online base rows.
 
-    Those are the states as of the base row's stamp and the posted events since then. They replace
-    a view only where it would hold such an event: other views stay a recomputation of the lake.
+    A view of a request is replaced only if it contains such an event: by its state as of the base
+    row's stamp, updated by the events posted since then.
 
     Args:
-        rows: states of the lake as of each request.
-        reader: of these states.
-        stamps: of each request view -> stamp of its base row; a view without one stays.
-        events: Parquet files of the states' events.
+        rows: states recomputed from the lake as of each request.
+        reader: reads these states as of any time.
+        stamps: for each request, view -> stamp of its base row; views without a stamp are kept.
+        events: Parquet files of the events from which the states were built.
         snapshots: folder of the states.
     """
     built = Snapshots.read(snapshots)
@@ -67,12 +67,12 @@ def without_later_refreshes(
         base = reader.read(some.user_ids, some.context_ids, held[early])
         tails = {str(place): [row for row in later if row["place"] == place] for place in early}
         folded = fold(
-            # One user a request: each has a tail of its own.
+            # Each request has a separate tail, so the request's number is used as user_id.
             replace(base, at=some.at, user_ids=list(tails)),
             dict.fromkeys(USER_VIEWS, held[early]),
             tails={place: [r for r in tail if r["posted"]] for place, tail in tails.items()},
             target_events=frozenset(built.target_events),
-            lists=replace(built.lists, like_threshold=None),  # the lake has the likes
+            lists=replace(built.lists, like_threshold=None),  # the events already contain the likes
         )
         rows = _placed(rows, early, folded, view)
     return rows
@@ -86,8 +86,10 @@ def _events_between(
     until: np.ndarray,
     types: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Events of these types of each request's user that became known after `after`, by `until`, in
-    the order of a batch: with `place` of the request, `known`, and whether they were `posted`.
+    """Return the events of each request's user that have one of `types` and became known in
+    (after, until], in the order in which batch states count them.
+
+    Each row also has `place` (number of the request), `known`, and `posted` (bool).
     """
     requests = pa.table(
         {
@@ -116,14 +118,14 @@ def _events_between(
 
 
 def _placed(rows: RequestRows, places: np.ndarray, some: RequestRows, view: str) -> RequestRows:
-    """`rows` with one view of the requests at `places` out of `some`."""
+    """Replace one view of the requests at `places` by that of `some`, one request per place."""
     index = np.arange(len(rows))
     index[places] = len(rows) + np.arange(len(places))
     return with_view(rows, _joined(rows, some).take(index), view)
 
 
 def _joined(rows: RequestRows, more: RequestRows) -> RequestRows:
-    """The requests of both."""
+    """Concatenate the requests of both."""
 
     def both(a: Any, b: Any) -> Any:
         if isinstance(a, dict):
@@ -136,8 +138,8 @@ def _joined(rows: RequestRows, more: RequestRows) -> RequestRows:
 
 
 def with_view(rows: RequestRows, other: RequestRows, view: str) -> RequestRows:
-    """`rows` with the states of one view out of `other`; profiles stay as of the request, since no
-    time of theirs is logged.
+    """Replace the states of one view by those of `other`. Profiles are never replaced, because the
+    log has no `as_of` for them.
     """
     if view == "context_trend":
         return replace(rows, context=rows.context | {n: other.context[n] for n in CONTEXT_STATE})

@@ -1,4 +1,4 @@
-"""Logged responses that can be recomputed, and the releases that made them."""
+"""Reads the logged responses that can be recomputed, and opens the releases that made them."""
 
 import heapq
 from collections.abc import Collection, Mapping
@@ -17,12 +17,14 @@ from shortlist.release import Release, ReleaseError, ReleaseStore
 def releases_of(
     recent: Mapping[str, int], store: ReleaseStore
 ) -> tuple[dict[str, Release], list[str]]:
-    """The releases that answered, and a note for each that can't be compared.
+    """Open the releases that can be compared; return {release_id: release} and a note for each
+    other one.
 
-    All are compared with one recomputation of the lake, so they have to count the same events.
+    All are compared with one recomputation of the lake, so they must have equal target events.
 
     Args:
-        recent: release -> its responses; the first one decides which events count.
+        recent: release_id -> number of its responses. The target events are those of the first
+            release that can be opened and has this code's feature schema.
     """
     found: dict[str, Release] = {}
     notes = []
@@ -47,11 +49,17 @@ def releases_of(
 def read_log(
     settings: Settings, *, releases: Collection[str], limit: int, tick: int
 ) -> tuple[dict[str, list[Logged]], dict[str, int]]:
-    """Release -> its newest `limit` responses that can be recomputed, oldest first; and how many
-    others the log has, by reason. In memory are those responses only.
+    """Read the newest responses that can be recomputed.
+
+    Only these responses are kept in memory.
 
     Args:
-        tick: of the item states, microseconds.
+        releases: ids of the releases whose responses are read.
+        limit: maximum number of responses per release.
+        tick: tick length of the item states in microseconds.
+
+    Returns:
+        {release_id: responses, oldest first}, and {reason: number of responses left out}.
     """
     reasons = (
         *("another release", "visitor", "without features", "no items", "no as_of by view"),
@@ -68,9 +76,9 @@ def read_log(
             left_out["without features"] += 1
         elif not entry["items"]:
             left_out["no items"] += 1
-        elif "as_of" not in entry:  # a line of before the log had it
+        elif "as_of" not in entry:  # written by an earlier version
             left_out["no as_of by view"] += 1
-        elif _pack_as_of(entry) % tick:  # of before the grid was made coarser
+        elif _pack_as_of(entry) % tick:  # logged before the tick length was increased
             left_out["another tick"] += 1
         else:
             kept = newest[entry["release_id"]]
@@ -98,5 +106,5 @@ def _logged(entry: dict[str, Any]) -> Logged:
 
 
 def _pack_as_of(entry: dict[str, Any]) -> int:
-    """The tick of a logged response's item features, microseconds."""
+    """Return the tick of a logged response's item features in microseconds."""
     return int(entry["pack_id"].split("-")[0]) * 1_000_000

@@ -1,8 +1,9 @@
-"""The lake's states as they were served: each view at its own logged as_of, and how far it was
-behind the lake at that moment.
+"""Reads the lake's states as they were served, each view as of its logged `as_of`, and computes how
+far each view was behind the lake.
 
-Users have a row a change: their views are behind as soon as the lake knew a newer event. Items and
-contexts have a row a tick: theirs are behind by the ticks that the service had not taken.
+User views have one row per change: they are behind if the lake had a newer event of the user. Item
+and context views have one row per tick: they are behind by the ticks that the service had not yet
+loaded.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ SECONDS_PER_DAY = 86_400
 
 @dataclass(frozen=True)
 class Logged:
-    """One logged response, with what it says it was made of. Times in microseconds."""
+    """One response of the serving log, with the versions of its inputs. Times are microseconds."""
 
     request_id: str
     user_id: str
@@ -35,22 +36,24 @@ class Logged:
     features: np.ndarray  # (C, F) float32
     pack_id: str = ""
     stamps: dict[str, int] = field(default_factory=dict)
-    """View -> moment up to which its base row held all events; lines of before have none."""
+    """View -> time up to which its base row held all events; empty in lines of earlier versions."""
 
 
 @dataclass(frozen=True)
 class Lag:
-    """How far a view was behind the lake, by request."""
+    """How far a view was behind the lake at each of B requests."""
 
     seconds: np.ndarray  # (B,)
-    judged: np.ndarray  # (B,) bool: a lag of this request counts
+    judged: np.ndarray  # (B,) bool: whether the lag of this request is judged
     by_tick: bool
-    """The view has rows at ticks only and may be behind by the days that are allowed."""
+    """Whether the view has rows only at ticks; it may then be behind by `days_allowed`."""
     unreachable: int = 0
-    """Requests whose logged as_of is no state that the lake ever had; compared with the nearest."""
+    """Number of requests whose logged as_of matches no state of the lake; they are compared with an
+    earlier one.
+    """
 
     def followed_by(self, other: "Lag") -> "Lag":
-        """The lags of both groups of requests."""
+        """Concatenate the lags of two groups of requests."""
         return Lag(
             seconds=np.concatenate([self.seconds, other.seconds]),
             judged=np.concatenate([self.judged, other.judged]),
@@ -59,7 +62,7 @@ class Lag:
         )
 
     def report(self, *, days_allowed: float) -> dict[str, Any]:
-        """Requests that were stale, of those judged, and by how much."""
+        """Return the number and share of stale requests among the judged ones, and their lags."""
         allowed = days_allowed * SECONDS_PER_DAY if self.by_tick else 0.0
         stale = self.seconds[self.judged & (self.seconds > allowed)]
         return {
@@ -81,17 +84,17 @@ def states_as_logged(
     tick: int,
     events: Sequence[Path] = (),
 ) -> tuple[RequestRows, dict[str, Lag]]:
-    """The lake's states of each request, every view as of what was served of it.
+    """Read the lake's states of each request, each view as of its logged `as_of`.
 
     Args:
-        reader: point-in-time states out of the lake.
-        snapshots: the folder of those states.
-        tick: their grid, microseconds.
-        events: Parquet files of what the states were built from, where it may have come while the
-            requests were answered (refreshed.py).
+        reader: reads the recomputed states as of any time.
+        snapshots: folder of those states.
+        tick: tick length of items and contexts in microseconds.
+        events: Parquet files of the events from which the states were built. They are needed if a
+            refresh may have run while the requests were served (refreshed.py).
 
     Returns:
-        Rows stamped with the logged request times, and the lag of each view.
+        The states, with the logged request times as `at`; and view -> lag.
     """
     users = [response.user_id for response in logged]
     contexts = [response.context_id for response in logged]
@@ -118,7 +121,7 @@ def states_as_logged(
             if by_tick:
                 since_missed = newest_tick(at, tick) - (missed - tick)
                 seconds = np.where(behind, since_missed, 0) / 1e6
-            else:  # whoever was not known at all was missed since the first row
+            else:  # for a user without a served state, the lag starts at the first missing row
                 since = np.where(served > 0, served, missed)
                 seconds = np.where(behind, np.maximum(latest - since, 1), 0) / 1e6
         lags[view] = Lag(
@@ -131,7 +134,7 @@ def states_as_logged(
 
 
 def pack_lag(logged: Sequence[Logged], *, tick: int) -> Lag:
-    """How much older each pack's tick was than the newest one."""
+    """Return the lag of the item features: how much older each pack was than the newest tick."""
     at = np.array([response.at for response in logged], dtype=np.int64)
     served = np.array([response.pack_as_of for response in logged], dtype=np.int64)
     seconds = np.maximum(newest_tick(at, tick) - served, 0) / 1e6
@@ -139,5 +142,7 @@ def pack_lag(logged: Sequence[Logged], *, tick: int) -> Lag:
 
 
 def _on_the_wall(logged: Sequence[Logged]) -> np.ndarray:
-    """A replay takes a window of weeks through one pack on purpose: its days are not counted."""
+    """(B,) bool: whether a request was served on the wall clock. A replay uses one pack for weeks
+    on purpose, so its lag isn't judged.
+    """
     return np.array([response.clock == "wall" for response in logged])

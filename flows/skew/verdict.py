@@ -1,4 +1,4 @@
-"""Judge a comparison: which features differ, which views were stale, each by its name."""
+"""Judges a comparison: which features differ and which views were stale."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +9,18 @@ from flows.skew.states import SECONDS_PER_DAY
 
 @dataclass(frozen=True)
 class Limits:
-    """What is still no skew."""
+    """Limits below which differences are not reported as skew."""
 
     different: float = 0.0
     """Share of vectors in which a feature may differ."""
     stale: float = 0.01
     """Share of requests in which a view may be behind the lake."""
     days_behind: float = 1.0
-    """Days that item and context states may be behind the newest tick: a nightly featurize."""
+    """Days that item and context states may be behind the newest tick; 1 for a nightly refresh."""
 
 
 class SkewFailed(RuntimeError):
-    """What was served is not what the lake says; the message names the features and views."""
+    """Served features differ from the lake or views were stale; the message names them."""
 
     def __init__(self, report: dict[str, Any], *, where: str):
         self.report = report
@@ -33,7 +33,7 @@ class SkewFailed(RuntimeError):
 
 
 def judge(found: Comparison, limits: Limits) -> dict[str, Any]:
-    """The report with `passed`, the `features` and `views` that failed, and a reason for each."""
+    """Return the report with `passed`, the failed `features` and `views`, and a reason for each."""
     report = found.report(days_allowed=limits.days_behind)
     reasons = []
     features = [

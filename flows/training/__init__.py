@@ -1,1 +1,1 @@
-"""The work of the train flow: sources, chain, rankers, refit."""
+"""Work of the flows train and evaluate: data, sources, rankers, choice of the chain, refit."""

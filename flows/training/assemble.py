@@ -1,4 +1,4 @@
-"""From the lake and Feast to what models are trained on and judged by. No Prefect here."""
+"""Assembles training data and evaluation requests from the lake and Feast, without Prefect."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,28 +29,31 @@ from shortlist.splits import Requests, Windows, draw_requests
 from shortlist.ticks import newest_tick
 
 BATCH = 256
-"""Requests ranked at once: bounds the memory of features, (B, C, F) float32."""
+"""Number of requests ranked together; it limits the memory of the (B, C, F) float32 features."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The lake as one run sees it: target events, catalogue, users and the four windows."""
+    """The frozen data of one run: target events, catalogue, users and the four windows.
+
+    Shape: E target events.
+    """
 
     interactions: pa.Table  # target events, sorted by time
-    asked: np.ndarray  # (E,) int64 microseconds, when the page of each was asked for
+    asked: np.ndarray  # (E,) int64 microseconds, time of each event's page request
     users: pa.Table
     catalogue: Catalogue
     windows: Windows
     versions: pa.Table | None = None
-    """Of the catalogue's items (`catalogue_history.COLUMNS`); None: it never changed."""
+    """Item versions, columns `catalogue_history.COLUMNS`; None: the catalogue never changed."""
     repeat_after: int | None = None
     """Microseconds after which an item may be recommended again; None: never."""
     drawn: dict[tuple[str, int, int], Requests] = field(default_factory=dict)
-    """Requests that were drawn already, by window, seed and most requests of a user."""
+    """Cache of `draw_window`: (window, seed, maximum requests per user) -> requests."""
 
     @cached_property
     def catalogues(self) -> CatalogueHistory:
-        """The catalogue as of each moment."""
+        """The catalogue as of any time."""
         first_event = np.full(self.catalogue.num_items + 1, np.iinfo(np.int64).max)
         item_ids = self.interactions.column(c.ITEM_ID).to_pylist()
         np.minimum.at(first_event, self.catalogue.vocab.encode(item_ids), self.time)
@@ -58,11 +61,11 @@ class World:
 
     @cached_property
     def time(self) -> np.ndarray:
-        """(E,) int64 microseconds."""
+        """(E,) int64 microseconds, time of each target event."""
         return microseconds(self.interactions.column(c.EVENT_TIMESTAMP)).to_numpy()
 
     def before(self, end: int) -> pa.Table:
-        """Target events strictly before `end`."""
+        """Return the target events strictly before `end` (microseconds)."""
         return self.interactions.slice(0, int(np.searchsorted(self.time, end)))
 
     @cached_property
@@ -74,7 +77,7 @@ class World:
 
 
 def load_world(settings: Settings, run: Run) -> World:
-    """What the run froze when it started. Raises LakeError if its snapshot is gone."""
+    """Load the data that a run froze. Raises LakeError if its snapshot was removed."""
     lake = run.lake(settings)
     interactions = lake.interactions(event_types=run.config.data.target_events)
     return World(
@@ -89,7 +92,9 @@ def load_world(settings: Settings, run: Run) -> World:
 
 
 def fit_profiles(world: World, *, end: int) -> ProfileEncoder:
-    """Attributes of users who were active before `end`, surfaces and devices of their events."""
+    """Fit the profile encoder on the attributes of users with target events before `end`, and on
+    the surfaces and devices of these events.
+    """
     events = world.before(end)
     active = sorted(set(events.column(c.USER_ID).to_pylist()))
     pairs = events.select([c.SURFACE, c.DEVICE]).group_by([c.SURFACE, c.DEVICE])
@@ -101,7 +106,9 @@ def fit_profiles(world: World, *, end: int) -> ProfileEncoder:
 
 
 def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> TrainingData:
-    """Histories before `end`, and every target event that they were made from."""
+    """Return the sources' training data: all target events before `end` and the users' histories
+    made of them.
+    """
     table = world.before(end)
     time = world.time[: table.num_rows]
     user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
@@ -130,7 +137,9 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
 
 
 def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray:
-    """(E,) item_idx, 0 without an item, above `num_items` where the catalogue lacks it."""
+    """(E,) item_idx; 0 for events without an item, a number above `num_items` for each item that
+    the catalogue lacks.
+    """
     item_idx = catalogue.vocab.encode(item_ids.to_pylist())
     missing = np.flatnonzero((item_idx == 0) & item_ids.is_valid().to_numpy())
     _, number = np.unique(item_ids.take(pa.array(missing)).to_numpy(), return_inverse=True)
@@ -140,22 +149,22 @@ def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray
 
 @dataclass(frozen=True)
 class JudgedTick:
-    """Requests of one publishing tick and one state of the catalogue, with the pack they saw and
-    what their users did next.
+    """A batch of requests with the same item features and catalogue, and the items that their users
+    chose next.
     """
 
     queries: Queries
     items: ItemState
     relevant: list[np.ndarray]  # item_idx of the user's new, available items of the next 24 h
-    next_set: list[np.ndarray]  # item_idx of those chosen on the request's own page
+    next_set: list[np.ndarray]  # item_idx of those chosen on the requested page
     context_ids: list[str]
     catalogues: CatalogueHistory | None = None
-    """None: the models' own catalogue holds."""
+    """The catalogue as of any time; None: the catalogue of the models is used."""
     moment: int = 0
-    """Of `catalogues`."""
+    """Time as of which `catalogues` is read (`CatalogueHistory.as_of`)."""
 
     def over(self, models: Chain) -> Chain:
-        """The models over the catalogue as these requests saw it, as the service does it."""
+        """Return the chain with the catalogue as of these requests, as the service uses it."""
         if self.catalogues is None:
             return models
         return models.live(self.catalogues.as_of(self.moment), None)
@@ -170,9 +179,15 @@ def judged_requests(
     packs: dict[int, FeaturePack],
     config: RunConfig,
 ) -> list[JudgedTick]:
-    """Requests drawn from a window, with features and catalogue as of each request, in batches.
+    """Draw the requests of a window; return them in batches, with features and catalogue as of each
+    request.
 
-    Items that were unavailable are blocked, and nobody can be shown them: they aren't relevant.
+    Unavailable items are excluded from the lists, so they don't count as relevant.
+
+    Args:
+        window: name of the window.
+        reader: reads states as of any time.
+        packs: tick -> item features.
     """
     requests = draw_window(world, window, config)
     contexts = [
@@ -217,7 +232,7 @@ def judged_requests(
 
 
 def draw_window(world: World, window: str, config: RunConfig) -> Requests:
-    """The requests of a window; the same seed draws the same requests in every step."""
+    """Draw the requests of a window; every step draws the same ones, from the run's seed."""
     key = (window, config.seed, config.split.max_requests_per_user)
     if key not in world.drawn:
         world.drawn[key] = draw_requests(

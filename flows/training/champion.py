@@ -1,9 +1,9 @@
-"""Champion against challenger: both recipes are fitted on the same windows and compared there.
+"""Compares champion and challenger: both recipes are fitted on the run's windows and evaluated on
+the same requests.
 
-Released models have seen the test window, and their catalogue may be older than the run's, so
-they are never compared. The champion's manifest carries its recipe. The run fits that recipe on
-its own windows, beside the challenger's, and both are judged on the same requests. Models that the
-run has fitted anyway are used again.
+Released models can't be compared: they have seen the test window, and their catalogue may be older
+than the run's. The champion's recipe is read from its manifest. Models that the run has already
+fitted with the same configuration are reused.
 """
 
 import shutil
@@ -31,7 +31,7 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class Champion:
-    """Which release served when the challenger was judged, and how they were compared."""
+    """The release that served when the challenger was evaluated, and whether it was compared."""
 
     release_id: str | None
     status: Literal["none", "unchanged", "compared", "untrainable"]
@@ -44,10 +44,10 @@ class Champion:
 def judge_champion(
     settings: Settings, run: Run, world: World, challenger: Recipe
 ) -> tuple[Champion, Chain | None]:
-    """Fit the recipe of the release that serves on the windows of the run.
+    """Fit the recipe of the serving release on the run's windows.
 
     Returns:
-        The chain that the test window judges; None if there is nothing to compare.
+        The champion, and its chain for the test window; None if there is nothing to compare.
     """
     champion, recipe = find_champion(ReleaseStore(settings.releases), challenger)
     if recipe is None:
@@ -61,7 +61,7 @@ def judge_champion(
 
 
 def find_champion(store: ReleaseStore, challenger: Recipe) -> tuple[Champion, Recipe | None]:
-    """The release that serves; with its recipe if that has to be compared."""
+    """Return the serving release, and its recipe if it must be compared with the challenger's."""
     release_id = store.current_id()
     if release_id is None:
         return Champion(None, "none", "no release serves yet"), None
@@ -85,11 +85,14 @@ def find_champion(store: ReleaseStore, challenger: Recipe) -> tuple[Champion, Re
 def fit_recipe(
     settings: Settings, run: Run, world: World, recipe: Recipe, *, challenger: Recipe
 ) -> Chain:
-    """A recipe's chain as the test window judges it: its ranker learns on the second window from
-    sources fitted on the first, then the sources are fitted on everything before the test window.
+    """Fit a recipe and return its chain for the test window.
+
+    The ranker is trained on the second window with sources fitted on the first. Then the sources
+    are refitted on everything before the test window.
 
     Args:
-        challenger: the run's own recipe, whose models are used where they are the same.
+        recipe: the champion's recipe.
+        challenger: the run's own recipe; models that are the same in both are reused.
     """
     config, windows = run.config, world.windows
     windows_read = ("ranker_train", "validation")

@@ -1,9 +1,9 @@
-"""The choice of the chain on validation: sources and ranker, by paired intervals over users.
+"""Chooses the chain on validation: sources and ranker, by paired intervals over users.
 
-The cheaper chain wins unless it costs quality with evidence. A chain with fewer sources is cheaper,
-and rankers cost more in the order fusion, LambdaMART, DeepFM, blend. Sources leave in order of what
-the probing ranker gains from them, least first, and every chain is compared with the one of all
-sources, so that small losses do not add up.
+The cheaper chain is chosen unless it is significantly worse. A chain with fewer sources is cheaper;
+rankers get more expensive in the order fusion, LambdaMART, DeepFM, blend. Sources are tested for
+removal in order of their importance for the probing ranker, least important first. Each smaller
+chain is compared with the chain of all sources, so that small losses don't add up.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,21 +18,27 @@ from models.recommend.chain import ChainConfig
 from shortlist.metrics import bootstrap_mean, paired_difference
 
 MAX_LOSS = 0.005
-"""Mean nDCG@10 that a cheaper chain may lose where the interval is too wide to show a loss. Without
-it, validation with few users would accept any chain (docs/decisions.md).
+"""Maximum loss of mean nDCG@10 of a cheaper chain if the interval is too wide to show the loss.
+Without this limit, validation with few users would accept any chain (docs/decisions.md).
 """
 RECALL_FLOOR = 0.95
-"""Share of the relevant items found by all sources together that the kept ones must still find.
-The lower end of its interval counts: nDCG@10 hardly sees such a loss, yet a later ranker and
-every k above ten can only order what was found.
+"""Share of the relevant candidates of all sources that the kept sources must still find. The lower
+end of its interval is compared. nDCG@10 hardly shows a loss of recall, but later rankers and larger
+k depend on it.
 """
 FALLBACK = "recent_popularity"
-"""Never left out: it answers for users about whom nothing is known."""
+"""Source that is never removed, because it serves users without a history."""
 
 
 def costs(users: Sequence[str], cheaper: np.ndarray, dearer: np.ndarray) -> dict[str, Any]:
-    """Paired interval of nDCG@10, cheaper minus dearer, and whether the cheaper one costs quality:
-    the upper end is below zero, or the mean below -MAX_LOSS.
+    """Return the paired interval of nDCG@10, cheaper minus more expensive chain, and `costs`.
+
+    `costs` is True if the cheaper chain is worse: the upper end of the interval is below 0, or the
+    mean is below -MAX_LOSS.
+
+    Args:
+        users: user of each of G requests.
+        cheaper, dearer: (G,) nDCG@10 of both chains.
     """
     interval = paired_difference(users, cheaper, dearer, rng=np.random.default_rng(0))
     return interval | {"costs": bool(interval["high"] < 0 or interval["mean"] < -MAX_LOSS)}
@@ -44,7 +50,7 @@ def as_text(interval: dict[str, Any]) -> str:
 
 @dataclass
 class SourceChoice:
-    """Which sources stay, and one line of reason for each that goes."""
+    """The chosen sources, and a line with the reason for each removed one."""
 
     candidate_sources: tuple[str, ...]
     score_sources: tuple[str, ...]
@@ -60,13 +66,15 @@ def choose_sources(
     *,
     probe_without: Callable[[tuple[str, ...]], np.ndarray],
 ) -> SourceChoice:
-    """Leave out the sources that do not pay.
+    """Remove the sources without which the chain is not worse.
 
     Args:
-        valid: the validation window under the chain with all sources.
-        scores: (R,) scores of the probing ranker, which has seen all sources.
+        config: the chain with all sources.
+        valid: ranking data of validation for this chain; R candidates of G requests.
+        scores: (R,) scores of a probing ranker that uses all sources.
         usage: share of the probing ranker's gain that comes from each source's scores and ranks.
-        probe_without: (R,) scores of a probing ranker fitted without the features of some sources.
+        probe_without: returns the (R,) scores of a probing ranker fitted without the features of
+            the given sources.
     """
     names = config.candidate_sources
     by_usage = sorted(names, key=lambda name: usage.get(name, 0.0))
@@ -100,7 +108,7 @@ def choose_sources(
 def ndcg_of_candidates(valid: Assembled, scores: np.ndarray, columns: list[int]) -> np.ndarray:
     """(G,) nDCG@10 if only the sources in these columns found candidates.
 
-    A candidate that none of them finds comes last and counts as a miss, in short lists too.
+    Candidates that none of them finds are ranked last and count as not relevant.
     """
     found = valid.found_by[:, columns].any(1)
     data = replace(valid.data, label=np.where(found, valid.data.label, 0))
@@ -108,8 +116,8 @@ def ndcg_of_candidates(valid: Assembled, scores: np.ndarray, columns: list[int])
 
 
 def recall_kept(valid: Assembled, columns: list[int]) -> dict[str, float]:
-    """Share of the relevant candidates of all sources that those in these columns find, per
-    request; with its interval over users.
+    """Return the share of relevant candidates that the sources in these columns find, with its
+    interval over users.
     """
     owner = np.repeat(np.arange(len(valid.data)), valid.data.group)
     still = valid.data.label * valid.found_by[:, columns].any(1)
@@ -128,9 +136,10 @@ def choose_scores(
     *,
     probe_without: Callable[[tuple[str, ...]], np.ndarray],
 ) -> SourceChoice:
-    """Keep the scores of a source without candidates only if a ranker without them is worse.
+    """Choose the sources whose scores the ranker reads, among those removed as candidate sources.
 
-    First all such sources are left out together; while that costs, the most used one returns.
+    First the scores of all removed sources are left out. While the ranker is worse without them,
+    the scores of the most used source are kept.
     """
     everything = valid.data.ndcg(scores)
     spare = [name for name in config.score_sources if name not in choice.candidate_sources]
@@ -150,7 +159,7 @@ def choose_scores(
 
 
 def source_usage(importance: dict[str, float], sources: tuple[str, ...]) -> dict[str, float]:
-    """Share of a ranker's total gain that comes from the features named `<source>:...`."""
+    """Sum the importance of each source's features, which are named `<source>:...`."""
     return {
         source: sum(v for name, v in importance.items() if name.startswith(f"{source}:"))
         for source in sources
@@ -158,9 +167,10 @@ def source_usage(importance: dict[str, float], sources: tuple[str, ...]) -> dict
 
 
 def best_ranker(rankers: dict[str, Any], valid: Assembled) -> tuple[str | None, dict[str, float]]:
-    """The cheapest ranker that no dearer one beats on validation, and nDCG@10 of all.
+    """Choose the cheapest ranker that no more expensive one beats on validation.
 
-    None is reciprocal rank fusion, the order without a ranker.
+    Returns:
+        Its type, None for reciprocal rank fusion; and the mean nDCG@10 of all rankers.
     """
     data = valid.data
     by_cost = sorted(rankers, key=KINDS.index)

@@ -1,4 +1,4 @@
-"""From ranked lists to figures with intervals: quality, beyond accuracy, and slices."""
+"""Computes figures with intervals from ranked lists: quality, beyond accuracy, and slices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from shortlist.metrics import (
 from shortlist.splits import LIGHT_HISTORY
 
 TAIL_SHARE = 0.8
-"""Tail items: the least popular items, this share of the catalogue."""
+"""Tail items are this share of the catalogue, the least popular items."""
 
 
 @dataclass(frozen=True)
 class Lists:
-    """One method's lists for all requests: (B, K) item_idx, best first, 0 for an empty place."""
+    """Lists of one method for all requests: (B, K) item_idx, best first, 0 for empty positions."""
 
     item_idx: np.ndarray
 
@@ -45,8 +45,12 @@ def quality(
     rng: np.random.Generator,
     draws: int,
 ) -> dict[str, dict[str, float]]:
-    """recall, precision and nDCG at each k over the next 24 h, MRR of the whole list over the next
-    set, with intervals.
+    """Return recall, precision and nDCG at each k, and MRR of the whole list, with intervals.
+
+    Args:
+        users: user of each request.
+        relevant: item_idx of the next 24 h, for recall, precision and nDCG.
+        next_set: item_idx chosen on the requested page, for MRR.
     """
     depth = lists.item_idx.shape[1]
     per_request = {f"mrr@{depth}": mrr(lists.item_idx, next_set, k=depth)}
@@ -70,7 +74,7 @@ def beyond_accuracy(
     rng: np.random.Generator,
     draws: int,
 ) -> dict[str, dict[str, float]]:
-    """Coverage, diversity within lists (by categories), novelty, popularity bias of the first k."""
+    """Return coverage, intra-list diversity, novelty and popularity bias of the first k items."""
     shown = lists.item_idx[:, :k]
     per_request = {
         f"diversity@{k}": intra_list_diversity(shown, catalogue.category_matrix),
@@ -85,14 +89,16 @@ def beyond_accuracy(
 
 @dataclass(frozen=True)
 class Slice:
-    """What counts as wanted in one slice; a request outside it wants nothing."""
+    """Relevant items of each request in one slice; requests outside the slice have none."""
 
-    relevant: list[np.ndarray]  # of the next 24 h
-    next_set: list[np.ndarray]
+    relevant: list[np.ndarray]  # item_idx of the next 24 h
+    next_set: list[np.ndarray]  # item_idx chosen on the requested page
 
 
 def slices_of(ticks: list[JudgedTick], item_counts: np.ndarray) -> dict[str, Slice]:
-    """Requests by how much is known of the user, wanted items by their popularity."""
+    """Return slices of requests by the length of the user's history, and of relevant items by their
+    popularity.
+    """
     by_popularity = np.argsort(item_counts[1:], kind="stable") + 1
     tail = np.zeros(len(item_counts), dtype=bool)
     tail[by_popularity[: int(TAIL_SHARE * len(by_popularity))]] = True
@@ -125,10 +131,10 @@ def slices_of(ticks: list[JudgedTick], item_counts: np.ndarray) -> dict[str, Sli
 
 
 def filled(lists: Lists, fallback: Lists) -> Lists:
-    """Lists whose empty places are taken by the fallback's items, in its order, none twice.
+    """Fill empty positions with the fallback's items in their order, without duplicates.
 
-    A source that learns from histories has nothing to say to a user without one; in a product the
-    popular items would stand there. So they do in the table, for every method alike.
+    A source that needs a history returns no items for a new user; the service then shows popular
+    items. For a fair comparison, all methods are filled in the same way.
     """
     out = lists.item_idx.copy()
     width = out.shape[1]

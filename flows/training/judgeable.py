@@ -1,4 +1,4 @@
-"""Whether the windows of a run can be judged at all: one sentence before anything is trained."""
+"""Checks, before anything is trained, that the windows of a run have requests to evaluate."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ from shortlist.moments import moment_text
 from shortlist.splits import SplitError
 
 LEARNED_FROM = ("ranker_train", "validation", "test")
-"""Windows whose requests are answered, to teach the ranker, to choose and to evaluate."""
+"""Windows from which requests are drawn: to train rankers, to choose the chain and to evaluate."""
 
 
 def require_judgeable(world: World, config: RunConfig) -> None:
-    """Raises SplitError if a window has no request that a list could be right for."""
+    """Raise SplitError if a window has no requests, or none with an available relevant item."""
     available = np.concatenate([[False], world.catalogue.available[1:]])
     for window in LEARNED_FROM:
         start, end = world.windows[window]

@@ -1,4 +1,7 @@
-"""What rankers learn from: candidates, features and labels of every request of a window."""
+"""Assembles the training data of rankers: candidates, features and labels of a window's requests.
+
+Shapes: R candidates of all requests, S candidate sources.
+"""
 
 import time
 from collections.abc import Sequence
@@ -18,23 +21,28 @@ from models.training import TrainingOptions
 
 @dataclass(frozen=True)
 class Assembled:
-    """Ranking data of one window, with what the rankers do not read but the choice does."""
+    """Ranking data of one window, with two columns that only the choice of the chain reads."""
 
     data: RankingData
-    found_by: np.ndarray  # (R, S) bool, in the order of the chain's candidate sources
-    fused: np.ndarray  # (R,) float32: reciprocal rank fusion, the order without a ranker
+    found_by: np.ndarray  # (R, S) bool: which of the chain's candidate sources found the item
+    fused: np.ndarray  # (R,) float32: score of reciprocal rank fusion, used without a ranker
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """What every source found and scored for one tick: a smaller chain is a selection of it."""
+    """Candidates and scores of all sources for one batch of requests.
+
+    The data of a chain with fewer sources is selected from it.
+    """
 
     found: dict[str, Candidates]
     shortlist: Shortlist  # of all sources together; item_idx ascending in each row
     scores: dict[str, np.ndarray]
 
     def of(self, config: ChainConfig) -> tuple[Shortlist, dict[str, np.ndarray]]:
-        """Shortlist and scores of a chain with some of the sources; nothing is computed anew."""
+        """Select the shortlist and scores of a chain with some of the sources, without calling the
+        sources again.
+        """
         kept = merge({name: self.found[name] for name in config.candidate_sources})
         places = np.zeros(kept.item_idx.shape, dtype=np.int64)
         for row, (items, everything) in enumerate(
@@ -54,7 +62,7 @@ class Gathered:
 
 
 def gather(chain: Chain, ticks: list[JudgedTick]) -> list[Gathered]:
-    """Ask every source of the chain once about every request."""
+    """Compute candidates and scores of all the chain's sources, once for each request."""
     gathered = []
     for tick in ticks:
         then = tick.over(chain)
@@ -66,7 +74,11 @@ def gather(chain: Chain, ticks: list[JudgedTick]) -> list[Gathered]:
 
 
 def assemble_ranking(chain: Chain, ticks: list[JudgedTick], gathered: list[Gathered]) -> Assembled:
-    """Candidates, features and labels of every request of a window."""
+    """Return the ranking data of a window for a chain.
+
+    Args:
+        gathered: candidates and scores of the sources, one entry per tick.
+    """
     parts, found_by, fused = [], [], []
     for tick, answers in zip(ticks, gathered, strict=True):
         shortlist, scores = answers.of(chain.config)
@@ -87,7 +99,7 @@ def assemble_ranking(chain: Chain, ticks: list[JudgedTick], gathered: list[Gathe
 
 @dataclass(frozen=True)
 class Windowed:
-    """Ranking data of the window that rankers learn from, and of validation."""
+    """Ranking data of the ranker-train window and of validation."""
 
     train: Assembled
     valid: Assembled
@@ -107,8 +119,8 @@ class Windowed:
 
 
 def ranker_options(config: RunConfig) -> TrainingOptions:
-    """Where rankers are trained. They are fitted one after the other, so each gets the threads of
-    all models that are otherwise trained at the same time.
+    """Return the device, seed and threads for rankers. They are fitted one at a time, so each gets
+    the threads of all sources that are trained in parallel.
     """
     train = config.train
     threads = train.parallel * train.threads
@@ -118,7 +130,10 @@ def ranker_options(config: RunConfig) -> TrainingOptions:
 def fit_rankers(
     configs: Sequence[RankerConfig], window: Windowed, options: TrainingOptions
 ) -> dict[str, Ranker]:
-    """Every ranker, in the order given; a blend comes last and mixes those before it."""
+    """Fit all rankers in the given order; return {ranker type: ranker}.
+
+    A blend must come after its members, because it mixes fitted rankers.
+    """
     rankers: dict[str, Ranker] = {}
     for ranker in configs:
         started = time.perf_counter()

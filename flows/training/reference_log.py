@@ -1,4 +1,4 @@
-"""Monitoring's reference window: the test lists as the service would have logged them."""
+"""Writes the test lists as a serving log, which is the reference window of monitoring."""
 
 import pyarrow as pa
 
@@ -11,7 +11,12 @@ from shortlist.contracts import SERVING_LOG
 def reference_log(
     ranked: list[Ranked], ticks: list[JudgedTick], chain: Chain, *, k: int
 ) -> pa.Table:
-    """The chain's test lists, SERVING_LOG contract."""
+    """Convert the chain's test lists to the SERVING_LOG contract.
+
+    Args:
+        ranked: lists and features of the requests, one entry per tick.
+        k: maximum length of a list.
+    """
     names = chain.config.candidate_sources
     ids = chain.catalogue.vocab.ids
     rows = [

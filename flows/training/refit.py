@@ -1,8 +1,7 @@
-"""Fit a chain's sources again on more data, with everything that validation chose frozen.
+"""Refits a chain's sources on more data, with the choices of validation frozen.
 
-The ranker learns from sources that were fitted on the first window only. The test window judges the
-same recipe fitted on everything before it, and the release contains the recipe fitted to the end of
-the run's data.
+The ranker is trained with sources fitted on the first window only. For the test window the same
+recipe is fitted on everything before it; for the release it is fitted on all data of the run.
 """
 
 import hashlib
@@ -23,22 +22,22 @@ from models.registry import SourceConfig
 from shortlist.config import Config
 
 EXPLAINING = ("item_knn", "content", "two_tower")
-"""Sources that `/similar` and reasons read, so a release has them even if its chain does not."""
+"""Sources that `/similar` and reasons use; a release includes them even if its chain doesn't."""
 
 
 class Recipe(Config):
-    """Configuration, composition and choices: all that is needed to fit the same chain on other
-    data. What a run tried and left out is no part of it.
+    """Configuration, composition and frozen choices: what is needed to fit the same chain on other
+    data. Sources and rankers that validation left out are not part of it.
     """
 
     sources: tuple[SourceConfig, ...]
-    """Those that the chain uses, and EXPLAINING if the run has them; in the order of the run."""
+    """The chain's sources, and those in EXPLAINING if the run has them; in the run's order."""
     rankers: tuple[RankerConfig, ...]
-    """The chosen one, and those that it mixes."""
+    """The chosen ranker and, if it is a blend, its members."""
     chain: ChainConfig
     ranker: str | None
     frozen: dict[str, dict[str, Any]]
-    """Source -> what validation chose: epochs, or one value of each grid."""
+    """Source -> the choices of validation: number of epochs, or one value of each grid."""
 
     @classmethod
     def of(
@@ -49,11 +48,12 @@ class Recipe(Config):
         ranker: str | None,
         frozen: dict[str, dict[str, Any]],
     ) -> "Recipe":
-        """The recipe of a run.
+        """Return the recipe of a run, from its config and the choices of validation.
 
         Args:
-            chain, ranker: what validation has chosen, as in the manifest.
-            frozen: the choices of every source that the run has tried.
+            chain: config of the chosen chain, as in the manifest.
+            ranker: type of the chosen ranker; None for reciprocal rank fusion.
+            frozen: source -> its choices, for all sources of the run.
         """
         used = {*chain["candidate_sources"], *chain["score_sources"], *EXPLAINING}
         sources = tuple(source for source in config.train.sources if source.kind in used)
@@ -82,26 +82,30 @@ class Recipe(Config):
 
     @property
     def in_chain(self) -> list[SourceConfig]:
-        """Sources whose candidates or scores the chain reads."""
+        """Sources whose candidates or scores the chain uses."""
         used = {*self.chain.candidate_sources, *self.chain.score_sources}
         return [source for source in self.sources if source.kind in used]
 
     @property
     def hash(self) -> str:
-        """Tells recipes apart by what decides the chain's lists. Frozen choices depend on the data
-        too, so they don't count.
+        """Hash of the configuration that determines the chain's lists. Frozen choices are not
+        included, because they also depend on the data.
         """
         parts = (*self.in_chain, *self.rankers, self.chain)
         text = "\n".join([*(part.model_dump_json() for part in parts), str(self.ranker)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """For the manifest; `hash` is for readers."""
+        """Return the recipe for the manifest, with its `hash` for human readers."""
         return {"hash": self.hash} | self.model_dump(mode="json")
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Recipe":
-        """Raises pydantic.ValidationError: this version doesn't know one of its parts."""
+        """Parse a recipe from a manifest.
+
+        Raises:
+            pydantic.ValidationError: this version can't read a part of it.
+        """
         return cls.model_validate({key: content[key] for key in content if key != "hash"})
 
 
@@ -113,14 +117,14 @@ def refit_jobs(
     *,
     frozen: dict[str, dict[str, Any]],
 ) -> list[Job]:
-    """Sources on `data` with frozen choices, to be saved in `folder`."""
+    """Return jobs that fit sources on `data` with frozen choices and save them in `folder`."""
     return [
         Job(config, data, validation, folder, frozen[config.kind]) for config in in_order(sources)
     ]
 
 
 def fitted_on(world: World, sources: list[str]) -> dict[str, dict[str, Any]]:
-    """Part of a release -> the target events that it was fitted on."""
+    """Return {part of a release: span and number of the target events that it was fitted on}."""
     edges = world.windows
     start, end = edges["retrieval_train"][0], edges["test"][1]
 

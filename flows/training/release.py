@@ -1,4 +1,4 @@
-"""A release from what a home has: train, evaluate, package and promote, without a new ingest."""
+"""Trains a release on a home's current data: train, evaluate, package, promote, without ingest."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,12 @@ from shortlist.config import Settings
 
 
 def train_release(settings: Settings, config: RunConfig) -> tuple[Run, dict[str, Any]]:
-    """The run, and what `promote` says of its release; the features are as they are.
+    """Train, evaluate, package and promote a release on the current lake and features.
 
-    A gate that refuses the release leaves the one before serving.
+    If the release fails a gate, the previous one keeps serving.
+
+    Returns:
+        The run, and the result of `promote_flow`.
     """
     from flows.evaluate import evaluate_flow
     from flows.package import package_flow
@@ -32,7 +35,7 @@ def train_release(settings: Settings, config: RunConfig) -> tuple[Run, dict[str,
 
 @contextmanager
 def at_home(home: Path) -> Iterator[Settings]:
-    """Settings, flows and child processes live under `home` inside this block."""
+    """Set SHORTLIST_HOME to `home` inside the block, for settings, flows and child processes."""
     before = os.environ.get("SHORTLIST_HOME")
     os.environ["SHORTLIST_HOME"] = str(home)
     try:

@@ -1,7 +1,7 @@
-"""Figures that compare a release's refitted models with the backtest's, for the sanity gates.
+"""Compares a release's refitted models with the backtest's models, for the sanity gates.
 
-They need no answers: the refitted models have seen what users did in the test window, so their
-quality there says nothing.
+The figures don't use relevant items: the refitted models have seen the events of the test window,
+so their quality there means nothing.
 """
 
 from typing import Any
@@ -14,11 +14,13 @@ from shortlist.metrics import coverage
 
 NEWEST_REQUESTS = 500
 SMALLEST_SPREAD = 1e-9
-"""Keeps the ratio finite for a source that scores everything alike."""
+"""Added to standard deviations, so that ratios are finite for a source with constant scores."""
 
 
 def compare_refit(refit: Chain, backtest: Chain, ticks: list[JudgedTick]) -> dict[str, Any]:
-    """Overlap of lists, coverage, and how each source's scores moved, on the newest requests."""
+    """Compare two chains on the newest requests: overlap and coverage of lists, and the change of
+    each source's scores.
+    """
     now, before, scores_now, scores_before = [], [], [], []
     for tick in newest(ticks):
         new, old = tick.over(refit), tick.over(backtest)
@@ -40,26 +42,28 @@ def compare_refit(refit: Chain, backtest: Chain, ticks: list[JudgedTick]) -> dic
 
 
 def newest(ticks: list[JudgedTick]) -> list[JudgedTick]:
-    """The last ticks with NEWEST_REQUESTS requests or a few more."""
+    """Return the last batches that together have at least NEWEST_REQUESTS requests, or all."""
     requests = np.cumsum([len(tick.queries) for tick in reversed(ticks)])
     wanted = int(np.searchsorted(requests, NEWEST_REQUESTS)) + 1
     return ticks[-wanted:]
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of the items of either list that both have; 1 for two empty lists."""
+    """Return the Jaccard similarity of two lists of items; 1 if both are empty."""
     together = len(np.union1d(a, b))
     return len(np.intersect1d(a, b)) / together if together else 1.0
 
 
 def pooled(parts: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
-    """A source's scores of real candidates."""
+    """Concatenate a source's finite scores, which are those of real candidates."""
     every = np.concatenate([part[name].ravel() for part in parts])
     return every[np.isfinite(every)].astype(np.float64)
 
 
 def moved(now: np.ndarray, before: np.ndarray) -> dict[str, float]:
-    """Shift of the mean in standard deviations of `before`, and the ratio of both deviations."""
+    """Return the shift of the mean in standard deviations of `before`, and the ratio of the
+    standard deviations.
+    """
     spread = float(before.std()) + SMALLEST_SPREAD
     return {
         "mean_shift": float(now.mean() - before.mean()) / spread,

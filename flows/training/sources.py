@@ -1,4 +1,4 @@
-"""Fit sources side by side: retrieval, sequence and content models, and the baselines."""
+"""Fits sources in parallel: retrieval, sequence and content models, and baselines."""
 
 import json
 import time
@@ -20,32 +20,32 @@ from models.data import TrainingData, Validation
 from models.training import TrainingOptions
 
 REFERENCE_KINDS = ("popularity", "item_knn", "ease", "ials")
-"""Baselines of the table, whether the run names them as sources or not."""
+"""Baselines of the evaluation table, also if they are not sources of the run."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One source to fit. It stays in this process."""
+    """One source to fit in this process."""
 
     config: Any  # SourceConfig
     data: TrainingData
     validation: Validation
-    """Tunes and stops the source; the index of a refit is measured with its queries."""
+    """For tuning and early stopping; its queries also measure the recall of a vector index."""
     folder: Path | None
-    """The source is saved in `folder/<kind>`; None: only its figures are wanted."""
+    """The source is saved in `folder/<kind>`; None: only its figures are returned."""
     frozen: dict[str, Any] | None = None
-    """What an earlier fit chose: the source is fitted with it, without validation."""
+    """Choices of an earlier fit, for a refit without tuning; None: tune on `validation`."""
 
 
 def fit_sources(jobs: Sequence[Job], config: RunConfig, cache: Path) -> list[dict[str, Any]]:
-    """Fit each job in a task of its own, `config.train.parallel` at a time, in the order given.
+    """Fit each job in a separate Prefect task, `config.train.parallel` at a time, in this order.
 
     Returns:
         The figures of each job, in the same order.
     """
     runner: Any = ThreadPoolTaskRunner(max_workers=config.train.parallel)
-    # One BLAS thread a model: two models with two threads each wait for one another. iALS, with
-    # its many small products, takes four times the processor time otherwise.
+    # One BLAS thread per model: with more, parallel models wait for each other. iALS, which has
+    # many small matrix products, would take four times the processor time.
     with threadpool_limits(limits=1, user_api="blas"):
         return sources_flow.with_options(task_runner=runner)(
             quote(jobs), config.seed, config.train.model_dump_json(), str(cache)
@@ -54,7 +54,7 @@ def fit_sources(jobs: Sequence[Job], config: RunConfig, cache: Path) -> list[dic
 
 @flow(name="train-sources", log_prints=True, validate_parameters=False)
 def sources_flow(jobs: Any, seed: int, train: str, cache: str) -> list[dict[str, Any]]:
-    """Sources do not depend on each other, so they are fitted side by side."""
+    """Fit all jobs in parallel tasks; return their figures."""
     futures = [
         fit_source.with_options(name=f"fit {job.config.kind}").submit(
             quote(job), seed, train, cache
@@ -65,18 +65,21 @@ def sources_flow(jobs: Any, seed: int, train: str, cache: str) -> list[dict[str,
 
 
 def in_order(sources: Sequence[Any]) -> list[Any]:
-    """Learned sources first: they take longest."""
+    """Sort sources: learned ones first, because they take longest."""
     return sorted(sources, key=lambda source: source.kind in registry.BASELINES)
 
 
 def reference_kinds(config: RunConfig) -> tuple[str, ...]:
-    """Baselines of the table; where people use the same again, also what they used before."""
+    """Return the types of the table's baselines; with repeats allowed also `personal`."""
     repeats = config.data.repeat_after is not None
     return (*REFERENCE_KINDS, "personal") if repeats else REFERENCE_KINDS
 
 
 def reference_sources(config: RunConfig, *, num_items: int) -> list[Any]:
-    """The table's baselines as the run configures them, with their defaults where it does not."""
+    """Return the configs of the table's baselines: those of the run, otherwise the defaults.
+
+    EASE is left out if the catalogue is too large for it.
+    """
     named = {source.kind: source for source in config.train.sources}
     wanted = reference_kinds(config)
     kinds = [kind for kind in wanted if kind != "ease" or num_items <= MAX_ITEMS]
@@ -86,13 +89,19 @@ def reference_sources(config: RunConfig, *, num_items: int) -> list[Any]:
 
 
 def unquoted(value: Any) -> Any:
-    """Prefect hands a quoted value on as it is in some places and unwrapped in others."""
+    """Remove Prefect's `quote` from a value, if it still has it."""
     return value.unquote() if isinstance(value, quote) else value
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def fit_source(quoted: Any, seed: int, train: str, cache: str) -> dict[str, Any]:
-    """Fit one source, save it, and say how good it is on validation (unless it is a refit)."""
+    """Fit one source and save it; return its figures.
+
+    Args:
+        quoted: the Job, quoted so that Prefect doesn't inspect it.
+        train: TrainConfig as JSON.
+        cache: folder for downloaded encoders.
+    """
     job: Job = unquoted(quoted)
     config = TrainConfig.model_validate_json(train)
     started = time.perf_counter()
