@@ -1,5 +1,6 @@
-"""Validate: bad rows go to quarantine with the reason, a bad batch stops the run, the rest joins
-the lake.
+"""Validate: add the good rows of a staged batch to the lake and quarantine the bad ones.
+
+A batch that breaks a batch-level expectation or exceeds a failure budget is refused as a whole.
 """
 
 import shutil
@@ -38,14 +39,18 @@ def validate_flow(
     config: ValidateConfig,
     clock: Literal["wall", "replay"] | None = None,
 ) -> dict[str, Any]:
-    """Validate a staged batch and publish what is good of it.
+    """Validate a staged batch and publish its good rows.
 
     Args:
-        clock: "replay": now is the newest event; None: as SHORTLIST_CLOCK says, else the wall's.
+        clock: "replay": now is the time of the newest event; "wall": now is the current time; None:
+            the value of SHORTLIST_CLOCK, or "wall".
+
+    Returns:
+        The account of the batch (see `Account`), further counts, warnings and paths.
 
     Raises:
-        ValidationFailed: a batch expectation does not hold or the failure budget is spent; the
-            lake is as it was.
+        ValidationFailed: an expectation that stops is not met, or a failure budget is exceeded. The
+            lake is unchanged.
     """
     settings = Settings()
     try:
@@ -67,7 +72,7 @@ def validate_task(
 
 
 def told(result: dict[str, Any]) -> list[str]:
-    """The account of a batch in words: every event that was read is in one of these places."""
+    """Format the result of a validation as lines: the account of the events, warnings and links."""
     if result["read"] == 0 and result["unchanged"]:
         return [f"nothing new: {result['unchanged']} files are in the lake as they are"]
     parts = ("accepted", "quarantined", "duplicates", "excluded", "applied")
@@ -91,7 +96,7 @@ def told(result: dict[str, Any]) -> list[str]:
 def validate_batch(
     settings: Settings, batch_id: str, config: ValidateConfig, *, clock: Literal["wall", "replay"]
 ) -> dict[str, Any]:
-    """See `validate_flow`; this is the same without Prefect."""
+    """Do the work of `validate_flow`, without Prefect and without the home's lock."""
     root = settings.lake
     with locked(root), workspace(root) as work, connect(work) as connection:
         folder, batch = open_staged(root, batch_id)
@@ -160,7 +165,7 @@ def validate_batch(
 
 
 def nothing_new(batch: StagedBatch) -> dict[str, Any]:
-    """The result of a batch whose source had given everything before."""
+    """Return the result for a batch without new rows."""
     return Account(read=0).figures() | {
         "batch_id": batch.batch_id,
         "unchanged": batch.unchanged,
@@ -174,7 +179,7 @@ def nothing_new(batch: StagedBatch) -> dict[str, Any]:
 
 
 def refusal(batch_id: str, stops: list[Finding], quarantine: Path | None, index: Path) -> str:
-    """Why a batch is refused, in one message."""
+    """Format the message of ValidationFailed: all reasons for the refusal and where to look."""
     where = f"; quarantine: {quarantine}" if quarantine else ""
     return (
         f"batch {batch_id} is refused, the lake is unchanged: "
@@ -184,7 +189,7 @@ def refusal(batch_id: str, stops: list[Finding], quarantine: Path | None, index:
 
 
 def link_data_docs(settings: Settings) -> None:
-    """Show the Data Docs in Prefect's page of the run; without a run there is nothing to show."""
+    """Add a link to the Data Docs to the page of the Prefect run, if there are both."""
     index = settings.data_docs / "index.html"
     if flow_run.id and index.is_file():
         create_link_artifact(

@@ -100,7 +100,7 @@ def fit_source(quoted: Any, seed: int, train: str, cache: str) -> dict[str, Any]
     Args:
         quoted: the Job, quoted so that Prefect doesn't inspect it.
         train: TrainConfig as JSON.
-        cache: folder for downloaded encoders.
+        cache: folder for expensive results such as text vectors.
     """
     job: Job = unquoted(quoted)
     config = TrainConfig.model_validate_json(train)

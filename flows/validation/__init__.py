@@ -1,1 +1,1 @@
-"""Great Expectations: context, suites, results and Data Docs."""
+"""The part of validation that uses Great Expectations: suites, checkpoints, findings, Data Docs."""

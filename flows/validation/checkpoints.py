@@ -1,4 +1,4 @@
-"""Checkpoints: the stored one of each suite, and what a run of it says of a prepared batch."""
+"""Creates and runs the stored Great Expectations checkpoint of each suite."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from flows.validation.docs import SITE, run_name
 from shortlist.config import ConfigError
 
 NEEDED = "SUMMARY"
-"""Result format with counts; Great Expectations' default."""
+"""Result format with counts of unexpected values; the default of Great Expectations."""
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,16 @@ class Outcome:
     """Results of a checkpoint's validation definitions."""
 
     ours: Any
-    """Result of the definition that judges the prepared rows."""
+    """Result of the project's definition, which judges the prepared rows."""
     others: dict[str, Any]
-    """{definition that a user has added: its result, or the error that prevented one}."""
+    """{definition added by a user: its result, or the error that it raised}."""
 
 
 def stored_checkpoint(context: Any, source: Any, suite: Any) -> Any:
-    """The checkpoint of a suite; made, with all it needs, if it is not there.
+    """Return the stored checkpoint of a suite; create it and its definition if it doesn't exist.
 
     Raises:
-        ConfigError: its file cannot be read, or the file of a definition or suite in it.
+        ConfigError: the file of the checkpoint, or of its definition or suite, can't be read.
     """
     import great_expectations as gx
     from great_expectations.checkpoint.actions import UpdateDataDocsAction
@@ -46,7 +46,7 @@ def _stored(context: Any, folder: str, name: str) -> Any:
         return None
     try:
         return getattr(context, folder).get(name)
-    except Exception as error:  # of many types, by what is wrong
+    except Exception as error:  # Great Expectations raises many different types
         raise ConfigError(
             f"{path}: Great Expectations cannot read it: {error}; mend it, or delete it to get a"
             " new one"
@@ -73,11 +73,12 @@ def _definition(context: Any, source: Any, suite: Any) -> Any:
 def run_checkpoint(context: Any, source: Any, suite: Any, *, batch_id: str) -> Outcome:
     """Run the definitions and actions of a suite's checkpoint.
 
-    `Checkpoint.run` takes no result format, and refuses a checkpoint that differs from the stored
-    one. Our own definition is run even if a user has taken it out of the checkpoint.
+    `Checkpoint.run` is not used: it accepts no result format and refuses a checkpoint that differs
+    from the stored one. The project's definition is run even if a user removed it from the
+    checkpoint.
 
     Raises:
-        ConfigError: Great Expectations can't run our definition or can't store its results.
+        ConfigError: Great Expectations can't run the project's definition or store its results.
     """
     import great_expectations as gx
     from great_expectations.checkpoint.checkpoint import CheckpointResult
@@ -99,7 +100,7 @@ def run_checkpoint(context: Any, source: Any, suite: Any, *, batch_id: str) -> O
             results[name] = one.run(
                 checkpoint_id=checkpoint.id, result_format=wanted, run_id=run_id
             )
-        except Exception as error:  # of many types: a user's source that is gone, a parameter
+        except Exception as error:  # of many types, such as a missing data source of the user's
             if name == suite.name:
                 raise ConfigError(
                     f"great_expectations, suite '{name}': no results: {error} (see the limits in"
@@ -122,7 +123,7 @@ def run_checkpoint(context: Any, source: Any, suite: Any, *, batch_id: str) -> O
 
 
 def with_counts(result_format: Any) -> Any:
-    """The result format, or one with counts if it has none."""
+    """Return the result format, or NEEDED if the given one has no counts."""
     kind = result_format
     if isinstance(result_format, dict):
         kind = result_format.get("result_format")

@@ -1,4 +1,4 @@
-"""Where the events of the last batches are: a table on the index page of the Data Docs."""
+"""Accounts of the last batches: how many events went where, as a table on the Data Docs' index."""
 
 import json
 import re
@@ -11,15 +11,15 @@ from typing import Any
 from shortlist.plain_json import write_json
 
 SITE = "local_site"
-"""Great Expectations' name of the site."""
+"""Name of the Data Docs site in Great Expectations."""
 SHOWN = 20
-"""Batches in the table."""
+"""Number of batches in the table."""
 START, END = "<!-- accounts -->", "<!-- end of accounts -->"
 
 
 @dataclass
 class Account:
-    """Where the events of a batch are. Nothing is lost: the parts together are what was read."""
+    """Number of events of a batch by their destination; the parts add up to `read`."""
 
     read: int
     accepted: int = 0
@@ -27,9 +27,9 @@ class Account:
     duplicates: int = 0
     excluded: int = 0
     applied: int = 0
-    """Corrections and deletions."""
+    """Number of corrections and deletions."""
     held_back: int = 0
-    """Newer events of a demo, for the replay."""
+    """Number of a demo's newest events, which are kept for the replay."""
 
     @property
     def is_whole(self) -> bool:
@@ -40,12 +40,20 @@ class Account:
 
 
 def run_name(batch_id: str) -> str:
-    """GX tries to read a run's name as a date, and some hexadecimal ids overflow it."""
+    """Return the name of a batch's run in Great Expectations.
+
+    It has a prefix, because Great Expectations parses names as dates, which overflows for some
+    hexadecimal ids.
+    """
     return f"batch-{batch_id}"
 
 
 def keep_account(docs: Path, batch_id: str, account: Account, *, refused: bool) -> Path:
-    """Note where a batch's events are, on the index page too; returns the index."""
+    """Store the account of a batch in accounts.json and update the index page, if it exists.
+
+    Returns:
+        Path of the index page.
+    """
     line = {"batch": batch_id, "verdict": "refused" if refused else "published"}
     kept = [one for one in _read(docs) if one["batch"] != batch_id]
     write_json(docs / "accounts.json", {"batches": [line | account.figures(), *kept]})
@@ -57,7 +65,7 @@ def keep_account(docs: Path, batch_id: str, account: Account, *, refused: bool) 
 
 
 def with_accounts(page: str, docs: Path) -> str:
-    """The index page with today's table of the last batches."""
+    """Return the index page with the current table of the last batches."""
     page = re.sub(f"{START}.*?{END}", "", page, flags=re.DOTALL)
     return page.replace("<body>", f"<body>{_accounts(docs)}", 1)
 
@@ -68,7 +76,7 @@ def _read(docs: Path) -> list[dict[str, Any]]:
 
 
 def _accounts(docs: Path) -> str:
-    """Table of the last batches, the newest first."""
+    """Return the HTML table of the last batches, newest first."""
     batches = _read(docs)[:SHOWN]
     rows = "".join(f"<tr>{_cells(one.get(key, 0) for key in batches[0])}</tr>\n" for one in batches)
     head = _cells(batches[0], tag="th") if batches else ""

@@ -1,7 +1,8 @@
-"""DuckDB as Great Expectations sees a database: the names of its types, and a marker of its SQL.
+"""SQLAlchemy dialect module of DuckDB for Great Expectations: its types, and the SQL flavour.
 
-Great Expectations chooses regular expressions and LIKE by attributes of the dialect's module, and
-knows no DuckDB. Dremio's SQL is what DuckDB takes: REGEXP_MATCHES finds a match anywhere.
+Great Expectations chooses the SQL of regular expressions and LIKE by attributes of this module, and
+doesn't support DuckDB. The name `DremioDialect` makes it use Dremio's SQL, which DuckDB accepts:
+REGEXP_MATCHES matches anywhere in the text.
 """
 
 from duckdb_engine import Dialect as DremioDialect

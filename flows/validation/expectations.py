@@ -1,4 +1,4 @@
-"""Expectations of rules and figures, what a user has changed of them, and what became of them."""
+"""Converts rules and figures to expectations, and reads users' changes and results from them."""
 
 from collections.abc import Mapping
 from math import isclose
@@ -12,13 +12,14 @@ from shortlist.validation.checks import LIMITS as CHECKED
 from shortlist.validation.figures import BatchFigure
 
 LIMITS = {*CHECKED[BETWEEN], *CHECKED[IN_SET]}
-"""Fields of an expectation that limit values."""
+"""Fields of an expectation that set limits of values."""
 ACTION = {severity: action for action, severity in SEVERITY.items()}
 
 
 def edits(one: Any) -> dict[str, Any]:
-    """{field: value} of what a user has changed of an expectation of ours; its mark has what was
-    generated.
+    """Return {field: value} of the fields of a generated expectation that a user has changed.
+
+    The expectation's `meta` holds the generated values for comparison.
     """
     mark = (one.meta or {}).get(MARK, {})
     values = {field: plain(getattr(one, field)) for field in mark if field != "rule"}
@@ -26,9 +27,7 @@ def edits(one: Any) -> dict[str, Any]:
 
 
 def change_of(one: Any) -> dict[str, Any]:
-    """What a user has changed, as fields of a `RuleChange`: the severity, and `mostly` as a
-    budget.
-    """
+    """Return a user's changes of severity and `mostly` as the fields of a `RuleChange`."""
     changed = edits(one)
     change: dict[str, Any] = {}
     if "mostly" in changed:
@@ -39,18 +38,24 @@ def change_of(one: Any) -> dict[str, Any]:
 
 
 def limits_of(one: Any) -> dict[str, Any]:
-    """{limit: value} that a user has changed."""
+    """Return {limit: value} of the limits that a user has changed."""
     return {field: value for field, value in edits(one).items() if field in LIMITS}
 
 
 def renewed(one: Any, old: Any) -> list[str]:
-    """Give a generated expectation the id and the texts of the last run's; returns the fields whose
-    changed values it doesn't have.
+    """Transfer id, notes and user's changes from the last run's expectation to a new one.
+
+    Args:
+        one: the newly generated expectation; changed in place.
+        old: the expectation of the same rule or figure from the last run.
+
+    Returns:
+        Fields with changed values that the new expectation doesn't have.
     """
     changed, mark = edits(old), old.meta[MARK]
     lost = [field for field, value in changed.items() if not _same(getattr(one, field), value)]
     one.id, one.notes = old.id, old.notes
-    # What was generated is remembered, so that a change is known as one next time too.
+    # Keep the values generated at first, so that the next run still recognises the changes.
     kept = {field: mark[field] for field in changed if field not in lost}
     one.meta = {**old.meta, MARK: one.meta[MARK] | kept}
     return lost
@@ -63,7 +68,7 @@ def _same(new: Any, old: Any) -> bool:
 
 
 def of_rule(rule: Rule) -> Any:
-    """The expectation of a rule."""
+    """Return the expectation of a rule."""
     severity = SEVERITY[rule.action]
     mostly = 1.0 if rule.budget is None else round(1 - rule.budget, 12)
     mark = {"rule": rule.name, "severity": severity, "mostly": mostly} | rule.check.limits
@@ -79,14 +84,12 @@ def of_rule(rule: Rule) -> Any:
 
 
 def is_judged(figure: BatchFigure) -> bool:
-    """A figure that is known and has limits."""
+    """Return whether a figure has a value and at least one limit."""
     return figure.value is not None and (figure.min is not None or figure.max is not None)
 
 
 def of_figure(figure: BatchFigure) -> Any:
-    """The expectation of a figure of the whole batch: its column has one row, whose value lies
-    between the limits.
-    """
+    """Return the expectation of a batch figure: the value of its column is within the limits."""
     severity = SEVERITY[figure.action]
     limits = {"min_value": figure.min, "max_value": figure.max}
     mark = {"rule": figure.name, "severity": severity, "column": figure.name}
@@ -101,10 +104,10 @@ def of_figure(figure: BatchFigure) -> Any:
 
 
 def judged(verdict: Any, names: Mapping[str, str]) -> Judged:
-    """What became of an expectation.
+    """Convert a result of Great Expectations.
 
     Args:
-        names: {id: name} of users' own expectations; others are called as `name_of` says.
+        names: {id: name} of the users' expectations; others are named by `name_of`.
     """
     config, result = verdict.expectation_config, verdict.result or {}
     mark = (config.meta or {}).get(MARK)
@@ -123,8 +126,9 @@ def judged(verdict: Any, names: Mapping[str, str]) -> Judged:
 
 
 def _exceptions(verdict: Any) -> str:
-    """Error messages of an expectation that could not be evaluated. GX gives them by metric, or
-    directly.
+    """Return the error messages of an expectation that could not be evaluated; empty without any.
+
+    Great Expectations gives one error, or a dict with an error per metric.
     """
     info = verdict.exception_info or {}
     parts = [info, *(part for part in info.values() if isinstance(part, dict))]
@@ -133,7 +137,7 @@ def _exceptions(verdict: Any) -> str:
 
 
 def _vocabulary(name: str) -> Any:
-    """A class of GX's expectations, imported late: it takes ten seconds."""
+    """Return an expectation class of Great Expectations, whose import takes ten seconds."""
     from great_expectations import expectations
 
     return getattr(expectations, name)

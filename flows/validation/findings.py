@@ -1,4 +1,4 @@
-"""What follows from Great Expectations' results: what is warned of, and what refuses a batch."""
+"""Converts results of Great Expectations to findings: warnings, and reasons to refuse a batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from shortlist.validation.sorting import Counts, Sorting
 
 @dataclass(frozen=True)
 class Finding:
-    """One expectation that was not met."""
+    """An expectation that was not met, and the action that follows."""
 
     table: str
     rule: str
@@ -24,26 +24,26 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of one expectation."""
+    """Result of one expectation."""
 
     name: str
-    """Of the rule or figure; of a user's own expectation what it says."""
+    """Name of the rule or figure; for a user's expectation, the name by `own.name_of`."""
     action: str
-    """What is to happen if it is not met."""
+    """Action if it is not met: warn, quarantine or stop."""
     success: bool
     unexpected: int | None
-    """Rows or values that Great Expectations counted; None where it counts none."""
+    """Number of unexpected rows or values; None if Great Expectations doesn't count them."""
     rows: int | None
-    """Rows that were looked at, where Great Expectations says so."""
+    """Number of rows examined; None if Great Expectations doesn't report it."""
     observed: Any
     problem: str
-    """Why there is no result, else empty."""
+    """Error that prevented a result; empty if there is a result."""
 
 
 def row_findings(
     results: list[Judged], rules: Mapping[str, Rule], sorting: Sorting, table: str
 ) -> list[Finding]:
-    """Findings of a table's suite: those of rules, and those of users' own expectations."""
+    """Return the findings of a table's suite, from rules and from users' expectations."""
     found = []
     is_replay = sorting.batch.replay_of is not None
     for one in results:
@@ -58,12 +58,13 @@ def row_findings(
 
 
 def own_findings(results: list[Judged], table: str, *, is_replay: bool) -> list[Finding]:
-    """Findings that take no rows out: of users' own expectations, and of all in their own
-    validation definitions.
+    """Return the findings of users' expectations, which warn or stop but quarantine no rows.
 
     Args:
-        table: table, or validation definition.
-        is_replay: some rows of an old batch are not measured as a whole.
+        results: of users' expectations in a suite, or of a validation definition added by a user.
+        table: name of the table or of the validation definition.
+        is_replay: the rows are replayed from quarantine. Expectations on the batch as a whole are
+            then ignored.
     """
     found = []
     for one in results:
@@ -85,7 +86,7 @@ def own_findings(results: list[Judged], table: str, *, is_replay: bool) -> list[
 
 def _of_rule(one: Judged, rule: Rule, sorting: Sorting, table: str) -> Finding | None:
     counts = sorting.counts[table]
-    if one.problem:  # to let the rows pass would be to skip the rule
+    if one.problem:  # stop, because rows that break the rule would pass otherwise
         return Finding(table, rule.name, "stop", f"{rule.name}: no result: {one.problem}")
     broken, bad = one.unexpected or 0, counts.broken.get(rule.name, 0)
     if rule.query is not None and min(broken, bad) > 0:
@@ -106,8 +107,9 @@ def _of_rule(one: Judged, rule: Rule, sorting: Sorting, table: str) -> Finding |
 
 
 def _stops(rule: Rule, counts: Counts) -> bool:
-    """Whether the rows that were not posted break the rule beyond its budget: the posted rows of
-    one client never stop those of all others.
+    """Return whether the rows that were not posted exceed the rule's budget.
+
+    Posted rows never stop a batch, so that one client's faults don't affect other clients.
     """
     posted = counts.posted_broken.get(rule.name, 0)
     rest = counts.broken.get(rule.name, 0) - posted
@@ -120,10 +122,11 @@ def batch_findings(
     sorting: Sorting,
     reasons: Mapping[str, str],
 ) -> list[Finding]:
-    """Findings of the suite of the batch's figures.
+    """Return the findings of the suite `batch`, which judges the figures of the whole batch.
 
     Args:
-        reasons: {rule: what is wrong}.
+        figures: {name: figure}.
+        reasons: {rule: reason}, for the message about a table's share of bad rows.
     """
     found = []
     for one in results:

@@ -1,4 +1,4 @@
-"""Expectations that users have added to the suites: their names, and rules of their queries."""
+"""Expectations that users added to the suites: their names, actions, and rules for quarantine."""
 
 from collections.abc import Mapping
 from itertools import chain, count
@@ -10,22 +10,23 @@ from shortlist.validation.checks import Check
 from shortlist.validation.sorting import NUMBER
 
 MARK = "shortlist"
-"""Key in the `meta` of the expectations that rules and figures yield."""
+"""Key in the `meta` of expectations that were generated from rules and figures."""
 SEVERITY = {"warn": "info", "quarantine": "warning", "stop": "critical"}
-"""What an action is called in Great Expectations."""
+"""Action -> severity in Great Expectations."""
 
 
 def own(suite: Any) -> list[Any]:
-    """The expectations of a suite that users have added."""
+    """Return the expectations of a suite that users added."""
     return [one for one in suite.expectations if MARK not in (one.meta or {})]
 
 
 def names_of(suites: Mapping[str, Any], taken: set[str]) -> dict[str, str]:
-    """{id: name} of users' own expectations: each name once in its suite, so that counts by name
-    are counts of one expectation.
+    """Return {id: name} of the users' expectations.
+
+    Names are unique within a suite, so that counts by name belong to one expectation.
 
     Args:
-        taken: names of rules and figures.
+        taken: names of rules and figures, which are not used.
     """
     names = {}
     for suite in suites.values():
@@ -39,10 +40,10 @@ def names_of(suites: Mapping[str, Any], taken: set[str]) -> dict[str, str]:
 
 
 def own_rules(suites: Mapping[str, Any], names: Mapping[str, str]) -> list[Rule]:
-    """Rules of the expectations by which users quarantine rows.
+    """Convert the users' expectations that quarantine rows to rules.
 
     Raises:
-        ConfigError: an expectation is to quarantine rows but has no query that gives rows.
+        ConfigError: such an expectation is not an UnexpectedRowsExpectation on a table.
     """
     rules = []
     for suite, stored in suites.items():
@@ -65,7 +66,7 @@ def own_rules(suites: Mapping[str, Any], names: Mapping[str, str]) -> list[Rule]
 
 
 def _filled(query: str, suite: str, name: str) -> str:
-    """The query with the prepared relation in place of `{batch}`, by Great Expectations' rules."""
+    """Replace `{batch}` in a query by the prepared relation, as Great Expectations does."""
     try:
         return query.format(batch=f"{suite}_rows")
     except (LookupError, ValueError):
@@ -76,8 +77,11 @@ def _filled(query: str, suite: str, name: str) -> str:
 
 
 def action_of(own: Any) -> str:
-    """What is to happen if a user's own expectation is not met: `severity` in its `meta`, else
-    Great Expectations' own severity, where `critical` stops and the others warn.
+    """Return the action if a user's expectation is not met: `severity` in its `meta`; without it,
+    "stop" for Great Expectations' severity `critical` and "warn" for the others.
+
+    Raises:
+        ConfigError: `meta` has an unknown severity.
     """
     asked = (own.meta or {}).get("severity")
     if asked is None:
@@ -91,7 +95,7 @@ def action_of(own: Any) -> str:
 
 
 def name_of(own: Any) -> str:
-    """What a user's own expectation is called in messages and in the quarantine."""
+    """Return the name of a user's expectation for messages and for the quarantine."""
     if own.description:
         return own.description
     kind = getattr(own, "expectation_type", None) or own.type

@@ -24,12 +24,18 @@ from shortlist.validation.quarantine import Place, Quarantine, QuarantineError
 
 
 def listed() -> list[dict[str, Any]]:
-    """See `Quarantine.batches`."""
+    """List the quarantined batches of the home, see `Quarantine.batches`."""
     return Quarantine(Settings().quarantine).batches()
 
 
 def shown(batch_id: str, *, rule: str | None, limit: int, out: Path | None) -> dict[str, Any]:
-    """Rows of a batch; with `out` the originals of its events are written there, one a line.
+    """Return quarantined rows of a batch.
+
+    Args:
+        rule: only rows that broke this rule; None: all.
+        limit: maximum number of rows per table.
+        out: file to which the original rows of all its events are written, one per line; None:
+            don't write.
 
     Raises:
         QuarantineError: there is no such batch, or no such row in it.
@@ -53,15 +59,16 @@ def shown(batch_id: str, *, rule: str | None, limit: int, out: Path | None) -> d
 def restore(
     batch_id: str, config: RunConfig, *, rule: str | None = None, mended: Path | None = None
 ) -> dict[str, Any]:
-    """Stage and validate a batch's quarantined events again; what is still bad stays.
+    """Stage and validate a batch's quarantined events again. Events that are still bad stay.
 
     Args:
-        rule: only the rows that broke this one; the others stay as they are.
-        mended: lines in place of the originals, as many and in the order that `shown` writes them.
+        rule: only events that broke this rule; None: all.
+        mended: file with corrected lines that replace the originals, in the number and order in
+            which `shown` writes them.
 
     Raises:
-        QuarantineError: the batch has no such events in quarantine, or `mended` is not there, is no
-            UTF-8 or has another number of lines.
+        QuarantineError: the batch has no such events in quarantine, or `mended` is missing, not
+            UTF-8, or has another number of lines.
     """
     settings = Settings()
     what = f"shortlist quarantine restore {batch_id}"
@@ -85,7 +92,7 @@ def _restore(
             )
         lines = [Original(one.place, text) for one, text in zip(lines, texts, strict=True)]
     restored, places = _stage(settings, config.data, batch_id, lines, mappings)
-    # What is wrong with these rows is known; their share says nothing.
+    # All rows were bad before, so a share of bad rows is no reason to refuse the batch.
     limits = config.validation.model_copy(update={"failure_budget": 1.0})
     clock = settings.clock or config.data.clock
     result = validate_batch(settings, restored, limits, clock=clock)
@@ -94,7 +101,7 @@ def _restore(
 
 
 def events_of(batch_id: str, tables: dict[str, pa.Table]) -> pa.Table:
-    """The events among a batch's quarantined rows. Raises QuarantineError if there is none."""
+    """Return the events among a batch's quarantined rows. Raises QuarantineError without any."""
     if "interactions" not in tables:
         raise QuarantineError(
             f"{batch_id}: has no events in quarantine; mend the file of items or users and ingest"
@@ -104,14 +111,16 @@ def events_of(batch_id: str, tables: dict[str, pa.Table]) -> pa.Table:
 
 
 class Original(NamedTuple):
-    """A row as the source had it, on one line."""
+    """A quarantined row as the source had it, as one line."""
 
     place: Place
     text: str
 
 
 def originals(table: pa.Table) -> list[Original]:
-    """The rows behind quarantined events, each once: a rating and the like made of it are one."""
+    """Return the original rows of quarantined events, each once. A rating and the like derived from
+    it have the same original row.
+    """
     columns = [table.column(name).to_pylist() for name in (*Place._fields, "original")]
     rows = [
         Original(Place(file, line, mapping), (text or "").replace("\n", " "))
@@ -122,7 +131,11 @@ def originals(table: pa.Table) -> list[Original]:
 
 
 def mended_lines(path: Path) -> list[str]:
-    """Raises QuarantineError: there is no such file, or it is no UTF-8."""
+    """Read the lines of a corrected file.
+
+    Raises:
+        QuarantineError: the file is missing or not UTF-8, or a line is empty.
+    """
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -135,7 +148,7 @@ def mended_lines(path: Path) -> list[str]:
             f"{path}: line {line} is not UTF-8; want the encoding that `quarantine show --out`"
             " writes"
         ) from None
-    # Not splitlines: a text may hold U+2028 and its like.
+    # Not splitlines, which also splits at characters such as U+2028.
     lines = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -152,10 +165,13 @@ def _stage(
     lines: list[Original],
     mappings: list[dict[str, Any]],
 ) -> tuple[str, dict[tuple[str, int], Place]]:
-    """Stage the lines, each by the mapping that its file was read with.
+    """Stage the lines as a new batch, each with the mapping of its file.
+
+    Args:
+        mappings: the mappings with which the batch's files were read.
 
     Returns:
-        the staged batch's id, and {(file, line) in it: where the line came from}.
+        Id of the staged batch, and {(file, line) in it: the line's original place}.
     """
     places: dict[tuple[str, int], Place] = {}
     posted = False
@@ -188,7 +204,9 @@ def _stage(
 
 
 def _table(data: DataConfig, mapping: dict[str, Any]) -> InteractionFile:
-    """How rows are read again: by today's mapping of their table if `data` has it, else as then."""
+    """Return the mapping with which rows are read again: the current one of their table if `data`
+    has it, otherwise the one with which they were read first.
+    """
     then = InteractionFile.model_validate(mapping["table"])
     tables: list[InteractionFile] = [POSTED]
     if data.files is not None:
@@ -196,19 +214,21 @@ def _table(data: DataConfig, mapping: dict[str, Any]) -> InteractionFile:
     if data.database is not None:
         tables.append(data.database.interactions)
     same = [table for table in tables if table.path == then.path]
-    if len(same) > 1:  # one file that is read in several ways
+    if len(same) > 1:  # several mappings read this file
         same = [table for table in same if table.event_type == then.event_type]
     table = same[0] if len(same) == 1 else then
     update: dict[str, Any] = {"format": "jsonl", "sparse": True, "encoding": "utf-8"}
-    if mapping["typed_times"]:  # JSON writes a Parquet file's times as text
+    if mapping["typed_times"]:  # times of a Parquet file are ISO text in JSON
         update["timestamp_unit"] = "iso"
     return table.model_copy(update=update)
 
 
 def _as_json(line: str, header: list[str]) -> str:
-    """A line that no reader could take apart becomes an object if its fields fit the header."""
+    """Convert a CSV line to a JSON object if its number of fields fits the header; JSON lines and
+    other lines are returned unchanged.
+    """
     if not line.strip():
-        return '""'  # an empty line would be no row at all
+        return '""'  # an empty line would be skipped
     if line.lstrip().startswith("{") or not header:
         return line
     cells = next(csv.reader([line]), [])

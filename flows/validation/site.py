@@ -1,6 +1,6 @@
-"""Data Docs that read well without a network.
+"""Builds Data Docs that work without a network.
 
-Great Expectations' pages take style, scripts and icons from other hosts. Here each page takes the
+The pages of Great Expectations load styles, scripts and icons from other hosts. Here they load the
 same files, in the same versions, from the site itself.
 """
 
@@ -39,11 +39,11 @@ LOCAL = {
     "jquery-3.7.1.min.js": "jquery/jquery.min.js",
     "all.min.css": "fontawesome/css/all.min.css",
 }
-"""{file that a page takes from another host: the same in ASSETS}."""
+"""{name of a file that pages load from another host: path of the same file in ASSETS}."""
 LOGO = "images/logo-long.png"
 TAKEN = re.compile(r'<(?:link|script)\b[^>]*?(?:href|src)="(https://[^"]+)"[^>]*>(?:</script>)?')
 ICON = re.compile(r'href="[./]*static/images/')
-"""Great Expectations counts the folders above some pages wrongly."""
+"""Link to an icon. Great Expectations writes a wrong number of parent folders on some pages."""
 PICTURE = re.compile(r"https://great-expectations-web-assets[^\"')]+")
 
 
@@ -52,7 +52,7 @@ _index_later: ContextVar[bool] = ContextVar("index_later", default=False)
 
 @contextmanager
 def index_later() -> Iterator[None]:
-    """Builds within this context write pages, but no index: it lists all stored results anew."""
+    """Skip the index page in all builds inside the block, because it lists all stored results."""
     token = _index_later.set(True)
     try:
         yield
@@ -61,8 +61,8 @@ def index_later() -> Iterator[None]:
 
 
 class CompiledTemplates(BytecodeCache):
-    """Keeps compiled templates in memory. Great Expectations makes new environments for each build,
-    and each would compile all its templates again.
+    """Cache of compiled templates in memory. Great Expectations creates new template environments
+    for each build, which would compile all templates again.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ TEMPLATES = CompiledTemplates()
 
 
 class OfflineSiteBuilder(SiteBuilder):
-    """Builds the same site, with every page made readable without a network."""
+    """Site builder whose pages work without a network."""
 
     def build(self, resource_identifiers: Any = None, build_index: bool = True) -> Any:
         """See `SiteBuilder.build`."""
@@ -108,8 +108,9 @@ class OfflineSiteBuilder(SiteBuilder):
 
 
 def offline(page: str, static: str) -> str:
-    """A page whose style, scripts and pictures come from the folder `static` alone. What Great
-    Expectations takes for dark mode and for charts, of which there are none here, is left out.
+    """Rewrite a page so that it loads styles, scripts and pictures only from the folder `static`.
+
+    Files that are not in LOCAL are left out; they are for dark mode and charts, which aren't used.
     """
 
     def local(found: re.Match[str]) -> str:

@@ -1,8 +1,8 @@
-"""DuckDB as a data source of Great Expectations: importing this module makes its type known.
+"""DuckDB as a data source of Great Expectations. Importing this module registers the type `duckdb`.
 
-During `shortlist validate` the source stands on the run's own connection, so that Great
-Expectations judges the relations that validation has prepared. Opened from a file context at
-another time it stands on the lake: the same relations, with the rows that were published.
+During `shortlist validate` the source uses the connection of the validation, so that Great
+Expectations judges the prepared relations. If a user opens the context at another time, the source
+reads the lake: the same relations with the published rows.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,9 @@ from flows.validation import duckdb_dialect
 
 
 class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
-    """Keeps one connection: closed before its result is read, DuckDB drops the result."""
+    """Execution engine with one open connection. If DuckDB's connection were closed before a result
+    is read, the result would be lost.
+    """
 
     @contextmanager
     def get_connection(self) -> Iterator[sa.Connection]:
@@ -34,8 +36,8 @@ class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
 
 
 class _Borrowed(ConnectionWrapper):
-    """A connection of somebody else's, who closes it. Nothing is written, so that SQLAlchemy's
-    transactions, several of which may be open at a time, need not reach DuckDB.
+    """A connection that its owner closes. Nothing is written, so SQLAlchemy's transactions, several
+    of which may be open at a time, are ignored.
     """
 
     def close(self) -> None:
@@ -50,19 +52,20 @@ class DuckDBDatasource(SQLDatasource):
     execution_engine_override: ClassVar = DuckDBExecutionEngine
     type: Literal["duckdb"] = "duckdb"  # pyright: ignore[reportIncompatibleVariableOverride]
     views: dict[str, str] = Field(default_factory=dict)
-    """{name: SQL} of the views that stand for the run's relations at other times. The SQL is in
-    hexadecimal, because GX replaces `$` in its configuration, which regular expressions have.
+    """{name: SQL} of views of the lake that replace the prepared relations when no batch is staged.
+    The SQL is in hexadecimal, because Great Expectations replaces `$` in its configuration, which
+    occurs in regular expressions.
     """
 
     _borrowed: duckdb.DuckDBPyConnection | None = PrivateAttr(None)
 
     def borrow(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Stand on this connection from now on."""
+        """Use this connection until `release`."""
         self._borrowed = connection
         self._engine = self._execution_engine = None
 
     def release(self) -> None:
-        """Give the connection back without an open transaction."""
+        """Stop using the borrowed connection."""
         if self._execution_engine is not None and self._execution_engine._connection is not None:
             self._execution_engine._connection.close()
         self._borrowed = self._engine = self._execution_engine = None
@@ -81,7 +84,7 @@ class DuckDBDatasource(SQLDatasource):
 
     def get_execution_engine(self) -> SqlAlchemyExecutionEngine:
         if self._execution_engine is None:
-            # No temporary table: it would hold the whole relation, and the relation is a view.
+            # No temporary tables: they would copy the whole relation, which is a view.
             made = DuckDBExecutionEngine(engine=self.get_engine(), create_temp_table=False)
             made.dialect_module = duckdb_dialect
             self._execution_engine = made

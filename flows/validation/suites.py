@@ -1,8 +1,8 @@
-"""Great Expectations judges a staged batch: every row, and the batch as a whole.
+"""Judges a staged batch with Great Expectations: every row, and the batch as a whole.
 
-A file context lies in the home. For each table, and for the figures of the batch, it has a suite, a
-validation definition and a checkpoint of the same name. Before a run the expectations that rules
-yield (marked in their `meta`) are renewed; whatever else is in a suite is the user's and stays.
+The home has a file context. For each table, and for the figures of the batch, it contains a suite,
+a validation definition and a checkpoint of the same name. Each validation renews the expectations
+generated from rules (marked in their `meta`). All other expectations are the user's and are kept.
 """
 
 import os
@@ -37,15 +37,15 @@ from shortlist.validation.sorting import Sorting
 BATCH = "batch"
 SUITES = (*SCHEMAS, BATCH)
 LISTED = 1_000
-"""Results on the index page: it is built anew each time, which takes a millisecond for each."""
+"""Maximum number of results on the index page, which is rebuilt each time in 1 ms per result."""
 
 
 class Judge:
-    """Great Expectations' file context in a home, with its suites and checkpoints.
+    """The file context of Great Expectations in a home, with its suites and checkpoints.
 
     Args:
-        folder: where the context lies.
-        connection: the run's, on which the prepared relations are.
+        folder: folder of the context; it is created if missing.
+        connection: DuckDB connection with the prepared relations.
     """
 
     def __init__(self, folder: Path, connection: duckdb.DuckDBPyConnection):
@@ -69,10 +69,10 @@ class Judge:
         self.suites = {name: self._suite(name) for name in SUITES}
         self._stored = {name: self._ours(name) for name in SUITES}
         self.names: dict[str, str] = {}
-        """{id: name} of the expectations that users have added."""
+        """{id: name} of the expectations that users added."""
 
     def _configure(self) -> None:
-        """Settings that a fresh context gets once; what a user changes later stays."""
+        """Set the options of a new context. Later changes by the user are kept."""
         variables = self.context.variables
         variables.progress_bars = {"globally": False}
         variables.analytics_enabled = False
@@ -94,10 +94,11 @@ class Judge:
         variables.save()
 
     def _suite(self, name: str) -> Any:
-        """The stored suite, made if it is not there.
+        """Return the stored suite; create it if it doesn't exist.
 
         Raises:
-            ConfigError: its file cannot be read; to make a new one would lose the user's.
+            ConfigError: its file can't be read. It is not replaced, to keep the user's
+                expectations.
         """
         import great_expectations as gx
 
@@ -106,22 +107,22 @@ class Judge:
             return self.context.suites.add(gx.ExpectationSuite(name))
         try:
             return self.context.suites.get(name)
-        except Exception as error:  # of many types, by what is wrong with the file
+        except Exception as error:  # Great Expectations raises many different types
             raise ConfigError(
                 f"{path}: is no suite that Great Expectations can read: {error}; mend it, or delete"
                 " it to get one with the rules alone"
             ) from None
 
     def _ours(self, suite: str) -> dict[str, Any]:
-        """{rule or figure: the stored expectation}."""
+        """Return {rule or figure: its stored expectation} of a suite."""
         marked = [one for one in self.suites[suite].expectations if MARK in (one.meta or {})]
         return {one.meta[MARK]["rule"]: one for one in marked}
 
     def rules(self, config: ValidateConfig, *, now: datetime) -> list[Rule]:
-        """All rules on rows, with what users have changed and added in the suites.
+        """Return all rules on rows, with the changes and additions that users made in the suites.
 
         Raises:
-            ConfigError: see `rules_for`, `changed`, `with_limits` and `own_rules`.
+            ConfigError: as for `rules_for`, `changed`, `with_limits` and `own_rules`.
         """
         rules = rules_for(
             config,
@@ -142,7 +143,7 @@ class Judge:
         return with_limits(changed([rule], {rule.name: change})[0], limits_of(one))
 
     def limits(self, config: ValidateConfig) -> ValidateConfig:
-        """The settings with what users have changed of figures in the suite `batch`."""
+        """Return the settings with the changes of figures that users made in the suite `batch`."""
         rules = dict(config.rules)
         for name, one in self._stored[BATCH].items():
             limits = limits_of(one)
@@ -159,7 +160,7 @@ class Judge:
     def run(
         self, sorting: Sorting, rules: list[Rule], figures: Figures, *, batch_id: str
     ) -> list[Finding]:
-        """Judge a prepared batch; returns every expectation that is not met, and what follows."""
+        """Judge a prepared batch; return a finding for each expectation that is not met."""
         try:
             return self._run(sorting, rules, figures, batch_id=batch_id)
         finally:
@@ -199,7 +200,10 @@ class Judge:
         return findings
 
     def _index(self) -> None:
-        """Build the index of the Data Docs. Without any identifier GX would build all pages too."""
+        """Build the index page of the Data Docs.
+
+        A non-existing identifier is passed, because without one all pages would be built as well.
+        """
         from great_expectations.data_context.types.resource_identifiers import (
             ExpectationSuiteIdentifier,
         )
@@ -208,15 +212,17 @@ class Judge:
         self.context.build_data_docs(site_names=[SITE], resource_identifiers=no_page)
 
     def leave(self, views: dict[str, str]) -> None:
-        """Let the data source stand on these views of the lake, for when it is opened next."""
+        """Store views of the lake in the data source, for use when no batch is staged."""
         stored = {name: sql.encode().hex() for name, sql in views.items()}
         if self.source.views != stored:
             self.source.views = stored
             self.context.update_datasource(self.source)
 
     def _renew(self, name: str, ours: list[Any]) -> list[Finding]:
-        """Put our expectations in place of those of the last run, under the same ids; returns
-        warnings of changes that can't be kept.
+        """Replace the generated expectations of a suite by new ones with the same ids.
+
+        Returns:
+            Warnings about users' changes that can't be kept.
         """
         suite, before, found = self.suites[name], self._stored[name], []
         for one in ours:
@@ -231,7 +237,7 @@ class Judge:
         return found
 
     def _keep(self, unknown: set[str]) -> None:
-        """Put changed expectations of figures that this batch doesn't have back into the suite."""
+        """Keep expectations that users changed, for figures that this batch doesn't have."""
         suite = self.suites[BATCH]
         waiting = [one for name, one in self._stored[BATCH].items() if name in unknown]
         if waiting := [one for one in waiting if edits(one)]:
@@ -241,7 +247,9 @@ class Judge:
     def _validate(
         self, name: str, batch_id: str, *, is_replay: bool
     ) -> tuple[list[Judged], list[Finding]]:
-        """Results of a suite, and what validation definitions that users have added found."""
+        """Run a suite's checkpoint; return the suite's results, and the findings of validation
+        definitions that users added.
+        """
         outcome = run_checkpoint(self.context, self.source, self.suites[name], batch_id=batch_id)
         found = []
         for definition, result in outcome.others.items():
@@ -255,5 +263,5 @@ class Judge:
 
 
 def as_utc(moment: datetime) -> datetime:
-    """A time without a zone is taken to be UTC."""
+    """Convert a time to UTC; a time without a zone is taken as UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,5 +1,6 @@
-"""What makes a batch good: rules on rows, figures of the batch as a whole, and the parting of good
-rows from bad ones. Great Expectations judges the same relations in `flows/validation/suites.py`.
+"""Validation without frameworks: rules on rows, figures of a batch, bad rows, quarantine.
+
+Great Expectations judges the same relations in `flows/validation/suites.py`.
 """
 
 from shortlist.validation.config import (

@@ -1,7 +1,7 @@
-"""What can be asked of the values of a column, each as SQL and as a Great Expectations expectation.
+"""Checks of a column's values, each as SQL and as an expectation of Great Expectations.
 
-Both come from the same arguments, so that the rows that validation takes out are the rows that
-Great Expectations finds unexpected. As there, a null value passes every check but `present`.
+Both are built from the same arguments, so validation removes exactly the rows that Great
+Expectations finds unexpected. As there, null values pass every check except `present`.
 """
 
 from collections.abc import Sequence
@@ -22,31 +22,32 @@ LIMITS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Check:
-    """One question about the values of `column`."""
+    """A condition on the values of `column`."""
 
     column: str
     fails: str
-    """SQL: true for a value that does not pass; may be NULL for a null value."""
+    """SQL condition: true for a value that fails; may be NULL for a null value."""
     expectation: str
-    """Class in `great_expectations.expectations`."""
+    """Name of the class in `great_expectations.expectations`."""
     arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
     def bad(self) -> str:
-        """SQL: true for a row that breaks the rule, else false; never NULL."""
+        """SQL condition: true for a row that fails, otherwise false; never NULL."""
         return f"coalesce({self.fails}, false)"
 
     @property
     def limits(self) -> dict[str, Any]:
-        """All limits of the expectation, as a suite's file holds them."""
+        """All limits of the expectation, as stored in a suite's file."""
         found = LIMITS.get(self.expectation, {}) | self.arguments
         return {limit: plain(value) for limit, value in found.items()}
 
     def edited(self, limits: dict[str, Any]) -> "Check":
-        """The check with other limits.
+        """Return the check with other limits.
 
         Raises:
-            ValueError: a limit is of another type than those that the check has, or none is left.
+            ValueError: a limit has another type than the check's present limits, or no limit is
+                left.
         """
         types = {type(one) for value in self.arguments.values() for one in _each(value)} - {bool}
         arguments = self.arguments | {
@@ -57,12 +58,12 @@ class Check:
 
 
 def present(column: str) -> Check:
-    """A value is there."""
+    """Return a check that fails for null values."""
     return Check(column, f"{name(column)} IS NULL", "ExpectColumnValuesToNotBeNull")
 
 
 def empty(column: str) -> Check:
-    """No value is there. For columns that hold a value only where something is wrong."""
+    """Return a check that fails for non-null values; for derived columns that mark bad rows."""
     return Check(column, f"{name(column)} IS NOT NULL", "ExpectColumnValuesToBeNull")
 
 
@@ -73,7 +74,10 @@ def within(
     *,
     below: datetime | None = None,
 ) -> Check:
-    """`low <= value <= high`, or `value < below`. NaN is more than any number, as in DuckDB."""
+    """Return a check for `low <= value <= high`, or `value < below`.
+
+    As in DuckDB, NaN is larger than any number.
+    """
     limits = {"min_value": low, "max_value": high if below is None else below}
     if below is not None:
         limits["strict_max"] = True
@@ -81,22 +85,22 @@ def within(
 
 
 def one_of(column: str, values: Sequence[str]) -> Check:
-    """The value is one of these."""
+    """Return a check that the value is one of `values`."""
     return _check(column, IN_SET, {"value_set": list(values)})
 
 
 def none_of(column: str, values: Sequence[str | float]) -> Check:
-    """The value is none of these."""
+    """Return a check that the value is none of `values`."""
     return _check(column, NOT_IN_SET, {"value_set": list(values)})
 
 
 def length(column: str, low: int | None, high: int) -> Check:
-    """A text has `low` to `high` characters."""
+    """Return a check that a text has `low` to `high` characters."""
     return _check(column, LENGTHS, {"min_value": low, "max_value": high})
 
 
 def plain(value: Any) -> Any:
-    """A limit as a suite's file holds it."""
+    """Convert a limit to the form in which a suite's file stores it."""
     if isinstance(value, datetime):
         return value.isoformat()
     return sorted(value) if isinstance(value, set) else value
@@ -109,11 +113,11 @@ def _check(column: str, expectation: str, arguments: dict[str, Any]) -> Check:
 
 
 def _fails(check: Check, arguments: dict[str, Any]) -> str:
-    """SQL of the values that Great Expectations finds unexpected."""
+    """Return the SQL condition for values that Great Expectations finds unexpected."""
     column = name(check.column)
     if check.expectation in (IN_SET, NOT_IN_SET):
         values = arguments["value_set"]
-        if not values:  # as in GX: no limit, or none that a value could be in
+        if not values:  # as in Great Expectations: None means no limit, [] allows no value
             return "true" if values == [] and check.expectation == IN_SET else "false"
         listed = ", ".join(_literal(value) for value in values)
         return f"{column} {'NOT IN' if check.expectation == IN_SET else 'IN'} ({listed})"
@@ -134,7 +138,7 @@ def _each(value: Any) -> list[Any]:
 
 
 def _typed(value: Any, types: set[type]) -> Any:
-    """The value, or each value of a list, as one of these types."""
+    """Check that a value, or each value of a list, has one of `types`; convert times from text."""
     if isinstance(value, (list, set, tuple)):
         return [_typed(one, types) for one in sorted(value, key=str)]
     if datetime in types:

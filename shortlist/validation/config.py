@@ -1,4 +1,4 @@
-"""Limits that the contracts do not know, as one section of the run's TOML."""
+"""Configuration of validation: the section [validation] of a run's TOML."""
 
 from datetime import UTC, datetime
 from typing import Literal
@@ -12,22 +12,24 @@ Policy = Literal["keep", "quarantine", "create"]
 
 
 class ValidationFailed(ValueError):
-    """A batch was refused; the message names expectation, figures, budget, and where to look."""
+    """A batch was refused; the message gives the expectations, figures and budgets, and paths."""
 
 
 class RuleChange(Config):
-    """Another action or budget for a rule, another limit for a figure of the batch."""
+    """A change of a rule's action or budget, or of the action or limits of a batch figure."""
 
     action: Action | None = None
     budget: float | None = Field(default=None, ge=0, le=1)
-    """Share of the rows that may break a rule; beyond it the action is stop (warn stays warn)."""
+    """Maximum share of rows that may break the rule. A larger share stops the batch, unless the
+    action is warn.
+    """
     min: float | None = None
     max: float | None = None
 
 
 class Expectation(Config):
-    """One of your own. `row`: an SQL condition that every row should meet. `batch`: an SQL
-    aggregate with limits.
+    """An expectation defined in the TOML: `row` is an SQL condition that every row should meet;
+    `batch` is an SQL aggregate over the table, with limits `min` and `max`.
     """
 
     name: str = Field(min_length=1)
@@ -51,27 +53,27 @@ class Expectation(Config):
 
 
 class ValidateConfig(Config):
-    """How strict validation is."""
+    """Limits and rules of validation."""
 
     failure_budget: float = Field(default=0.01, ge=0, le=1)
-    """Share of a table's rows that may go to quarantine before the batch is refused."""
+    """Maximum share of a table's rows that may be quarantined; with more the batch is refused."""
     rating_range: tuple[float, float] = (1, 5)
     min_rows: int = Field(default=1, ge=1)
     max_rows: int | None = None
     earliest: datetime = datetime(1970, 2, 18, tzinfo=UTC)
-    """Seconds and milliseconds that were read as microseconds lie before it."""
+    """Earliest valid event time. Seconds or milliseconds read as microseconds are earlier."""
     earliest_published: datetime = datetime(1800, 1, 1, tzinfo=UTC)
     max_age_days: float | None = Field(default=None, gt=0)
-    """The newest event may be this much older than the data's clock."""
+    """Maximum age of the newest event; None: no limit."""
     max_text: int = Field(default=100_000, ge=1)
-    """Characters of a text."""
+    """Maximum length of `text` and `query`, in characters."""
     unknown_items: Policy = "keep"
-    """Events of an item that neither catalogue nor batch has."""
+    """What to do with events about items that are in neither the catalogue nor the batch."""
     unknown_users: Policy = "create"
     burst_per_minute: int = Field(default=300, ge=1)
-    """More events of one user within a minute look like a bot."""
+    """If a user has more events than this within a minute, a warning reports a possible bot."""
     rules: dict[str, RuleChange] = Field(default_factory=dict)
-    """{rule or figure: change}; a misspelt name is an error that lists them all."""
+    """{rule or figure: change}; an unknown name is an error that lists all names."""
     expectations: tuple[Expectation, ...] = ()
 
     @model_validator(mode="after")
@@ -83,13 +85,13 @@ class ValidateConfig(Config):
 
     @property
     def earliest_microseconds(self) -> int:
-        """`earliest` as the events' times are."""
+        """`earliest` in microseconds."""
         moment = self.earliest
         aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
         return round(aware.timestamp() * 1e6)
 
     @property
     def enforced_rating_range(self) -> tuple[float, float] | None:
-        """The range that ratings are held to; None if going beyond it is but a warning."""
+        """The valid range of ratings; None if a rating beyond it only causes a warning."""
         change = self.rules.get("value.rating_range")
         return None if change is not None and change.action == "warn" else self.rating_range

@@ -1,5 +1,5 @@
-"""Figures of a staged batch as a whole, counted over all rows: volume, share of bad rows, order,
-null rates, new words, shares of one user or item. The relation `batch_rows` has them as one row.
+"""Figures of a whole staged batch: volume, share of bad rows, order of times, null rates, new event
+types, largest share of a user or item. The relation `batch_rows` holds them as one row.
 """
 
 from dataclasses import dataclass, field
@@ -22,13 +22,13 @@ OPTIONAL = (c.VALUE, c.TEXT, c.QUERY, c.SESSION_ID, c.REQUEST_ID, c.SURFACE, c.D
 WORDS = (c.EVENT_TYPE, c.SURFACE, c.DEVICE)
 MAX_WORDS = 200
 SAMPLED_FROM = 2_000_000
-"""From so many rows on duplicates are counted among one sixteenth of the ids."""
+"""If a batch has at least this many rows, duplicates are counted among 1/16 of the ids."""
 LOOKED_BACK = 5
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SKEW = 300_000_000
-"""Microseconds that a clock may be ahead of ours."""
+"""Tolerance in microseconds for clients' clocks that are ahead of this machine's."""
 
-# name: (lower limit, upper limit, action, what it says)
+# name: (lower limit, upper limit, action, description)
 BATCH: dict[str, tuple[float | None, float | None, Action, str]] = {
     "volume.rows": (1, None, "stop", "rows of the batch"),
     "volume.ratio": (0.1, 10, "warn", "rows, as a share of the median of the last batches"),
@@ -46,14 +46,14 @@ BATCH: dict[str, tuple[float | None, float | None, Action, str]] = {
     "user_id.top_share": (None, 0.2, "warn", "share of the busiest user"),
     "item_id.top_share": (None, 0.5, "warn", "share of the most frequent item"),
     "user_id.bursts": (None, 0, "warn", "users with more events a minute than a person makes"),
-    # Posted rows are left out: the rows of one client never stop those of all others.
+    # Posted rows are not counted, so that one client's faults don't stop other clients' rows.
     **{f"{table}.bad_share": (None, None, "stop", "share of bad rows") for table in SCHEMAS},
 }
 
 
 @dataclass(frozen=True)
 class BatchFigure:
-    """One figure of the batch with the limits that it is judged by."""
+    """A figure of the batch with its limits; `value` is None if it can't be computed."""
 
     name: str
     value: float | None
@@ -65,21 +65,23 @@ class BatchFigure:
 
 @dataclass
 class Figures:
-    """What is known of the batch as a whole."""
+    """Figures of a batch as a whole."""
 
     batch: list[BatchFigure] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
-    """What the next batches are compared with."""
+    """Values stored in the lake's manifest, with which later batches are compared."""
 
 
 def measure(
     sorting: Sorting, rules: list[Rule], config: ValidateConfig, *, now: datetime
 ) -> Figures:
-    """Figures of a prepared batch, and the relation `batch_rows` of them.
+    """Compute the figures of a prepared batch and create the relation `batch_rows`.
+
+    Rows replayed from quarantine have no figures.
 
     Raises:
-        ConfigError: `[validation.rules]` names neither rule nor figure, or an aggregate of the
-            user's is no SQL.
+        ConfigError: `[validation.rules]` has a name that is neither a rule nor a figure, or a
+            user's aggregate is not valid SQL.
     """
     figures = Figures()
     unknown = set(config.rules) - {rule.name for rule in rules} - set(BATCH)
@@ -89,7 +91,7 @@ def measure(
             f"validation.rules: '{min(unknown)}' is unknown, want one of {', '.join(names)}"
         )
     if sorting.batch.replay_of is not None:
-        return figures  # some rows of an old batch: neither measured nor a measure for the next
+        return figures
     values = _batch_values(sorting, figures, now=now)
     figures.batch = [_limited(name, values.get(name), config) for name in BATCH]
     figures.batch += _own(sorting.connection, config)
@@ -98,14 +100,14 @@ def measure(
 
 
 def one_row(figures: Figures) -> str:
-    """SQL of the one row of figures that are known."""
+    """Return SQL that selects one row with all figures that have a value."""
     known = [one for one in figures.batch if one.value is not None]
     listed = [f"{float(one.value or 0)!r}::DOUBLE AS {quoted_name(one.name)}" for one in known]
     return f"SELECT {', '.join(listed) or 'NULL AS nothing'}"
 
 
 def rows_of(sorting: Sorting, table: str) -> tuple[int, int]:
-    """(rows, bad rows) of a table, with the lines that were no rows in both."""
+    """Return (number of rows, number of bad rows) of a table; both include unparsable lines."""
     counts, lines = sorting.counts[table], sorting.batch.rejected.get(table, 0)
     return counts.rows + lines, counts.bad + lines
 
@@ -169,7 +171,7 @@ def _batch_values(sorting: Sorting, figures: Figures, *, now: datetime) -> dict[
         "words": words,
     }
     values: dict[str, float | None] = {
-        # The catalogue alone, or what was posted, says nothing about the volume of a source.
+        # None for batches without rows of the source, such as posted events or a catalogue alone.
         "volume.rows": rows - sorting.counts["interactions"].posted_rows or None,
         "volume.ratio": rows / median(one["rows"] for one in past) if past and rows else None,
         "duplicates.share": _duplicates(connection, rows),
@@ -185,7 +187,7 @@ def _batch_values(sorting: Sorting, figures: Figures, *, now: datetime) -> dict[
     for key in KEYS.values():
         top = f"SELECT max(n) FROM (SELECT count(*) AS n FROM staged GROUP BY {key})"
         ((largest,),) = connection.execute(top).fetchall()
-        many = rows >= 100  # the busiest of three users is no news
+        many = rows >= 100  # in a small batch, a large share means nothing
         values[f"{key}.top_share"] = largest / rows if largest and many else None
     for table in SCHEMAS:
         counts, (all_rows, bad) = sorting.counts[table], rows_of(sorting, table)
@@ -234,10 +236,12 @@ def _out_of_order(connection: duckdb.DuckDBPyConnection) -> float | None:
 
 
 def data_now(sorting: Sorting, clock: str) -> datetime:
-    """'Now' for freshness and the future: the wall's, or the newest event of lake and batch."""
+    """Return the time with which ages and future times are judged: the current time, or on the
+    replay clock that of the newest event of lake and batch.
+    """
     if clock == "wall":
         return datetime.now(UTC)
     query = f"SELECT epoch_us(max({c.EVENT_TIMESTAMP})) FROM {staged_events(sorting.folder)}"
     newest = [sorting.connection.execute(query).fetchall()[0][0], sorting.manifest.latest]
     last = EPOCH + timedelta(microseconds=max(one or 0 for one in newest))
-    return min(last, datetime.now(UTC))  # data may be old, but not of tomorrow
+    return min(last, datetime.now(UTC))  # an event in the future must not move it beyond today

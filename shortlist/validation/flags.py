@@ -1,6 +1,6 @@
-"""What a single row does not show: ids of several events, targets of corrections, bursts.
+"""Flags of events that depend on several rows: ambiguous ids, bursts, targets of corrections.
 
-Each becomes a small table of ids and an SQL expression on the staged events `e`.
+Each flag uses a small table of ids and is an SQL expression on the staged events `e`.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ MINUTE = 60_000_000
 
 @dataclass
 class Flags:
-    """Flags of a staged batch's events."""
+    """Computes the flags of a staged batch's events."""
 
     connection: duckdb.DuckDBPyConnection
     folder: Path
@@ -28,10 +28,10 @@ class Flags:
     manifest: Manifest
     burst_per_minute: int
     unique_ids: bool = False
-    """Whether each given event_id is known to be there once."""
+    """Set by `prepare`: True if no given event_id occurs twice in the batch."""
 
     def prepare(self) -> dict[str, str]:
-        """{flag: SQL expression, never NULL}; reads the relation `staged`."""
+        """Create the tables; return {flag: SQL expression, never NULL}. Reads the view `staged`."""
         self._conflicts()
         self._operation_targets()
         self._bursts()
@@ -43,7 +43,10 @@ class Flags:
         }
 
     def _conflicts(self) -> None:
-        """Given ids that stand for two different events; derived ids cannot."""
+        """Create the table of given event_ids that belong to two different events.
+
+        Derived ids can't be ambiguous.
+        """
         query = "SELECT NULL::VARCHAR AS event_id WHERE false"
         inserted = f"{staged_events(self.folder)} WHERE operation = 'insert'"
         if self.batch.given_ids and not self._ids_are_unique(inserted):
@@ -55,7 +58,9 @@ class Flags:
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE conflicts AS {query}")
 
     def _ids_are_unique(self, inserted: str) -> bool:
-        """By their hashes, which take a fifth of the memory of the ids themselves."""
+        """Return whether all event_ids differ, tested by their hashes, which need a fifth of the
+        memory. Creates the table `repeated_ids` of repeated hashes.
+        """
         self.connection.execute(
             "CREATE OR REPLACE TEMP TABLE repeated_ids AS"
             f" SELECT hash(event_id) AS id FROM {inserted} GROUP BY 1 HAVING count(*) > 1"
@@ -85,9 +90,10 @@ class Flags:
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE targets AS {query}")
 
     def _bursts(self) -> None:
-        """(user, minute) with more events than one person makes."""
+        """Create the table of (user, minute) with more than `burst_per_minute` events."""
         limit = self.burst_per_minute
-        acted = "event_type IS DISTINCT FROM 'impression'"  # a list is many rows
+        # Impressions don't count, because a shown list has many of them.
+        acted = "event_type IS DISTINCT FROM 'impression'"
         self.connection.execute(f"""
             CREATE OR REPLACE TEMP TABLE busy AS
             SELECT user_id FROM staged WHERE {acted}

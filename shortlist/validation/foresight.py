@@ -1,4 +1,4 @@
-"""How many rows of a table the rules would refuse, before anything is staged."""
+"""Counts the rows of a table that validation would refuse, before anything is staged."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +13,8 @@ from shortlist.validation.sorting import KEYS, with_conflicts
 
 @dataclass(frozen=True)
 class Refused:
-    """Rows that are judged, those that break a rule, and {rule: rows} of each broken rule; with the
-    figures that were asked for.
+    """Number of judged rows, of rows that break a rule, and {rule: number of rows that break it};
+    also the requested figures.
     """
 
     rows: int
@@ -35,15 +35,16 @@ def would_refuse(
     *,
     figures: tuple[str, ...] = (),
 ) -> Refused:
-    """Count the rows that rules refuse one by one; excluded rows aren't judged.
+    """Count the rows that single-row rules refuse. Excluded rows aren't judged.
 
-    What depends on the lake or on other events (unknown ids, ids given twice, bursts) is not
-    counted.
+    Rules that depend on the lake or on other events (unknown ids, ambiguous ids, bursts) never
+    refuse a row here.
 
     Args:
-        relation: SQL of the rows as they are staged.
-        rules: of all tables; those that only warn are left out.
-        figures: SQL aggregates of the judged rows, which have `bad`.
+        table: name of the table.
+        relation: SQL of the rows in the form in which ingest stages them.
+        rules: rules of all tables; rules that only warn are ignored.
+        figures: SQL aggregates over the judged rows; the column `bad` marks refused rows.
     """
     mine = [rule for rule in rules if rule.table == table and rule.action != "warn"]
     if table in KEYS:

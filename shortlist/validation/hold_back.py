@@ -1,11 +1,11 @@
-"""Events of a demo's source that are kept out of the lake, for `shortlist replay` to send later.
+"""Keeps the newest events of a demo out of the lake, for `shortlist replay` to send later.
 
     held_back/cut.json              {"cut": microseconds}, decided by the first batch of a home
     held_back/<batch_id>.parquet    INTERACTIONS rows of a batch at or after the cut
 
-A demo has no users. `[data] hold_back` keeps the newest share of the target events out of the lake;
-the replay then sends what these people did as traffic of the real service. Only rows that no rule
-refuses are held back, and only they decide the cut.
+A demo has no live users. `[data] hold_back` is the share of target events to hold back, the newest
+ones; the replay sends them to the real service as traffic. Only good rows are held back, and only
+good rows decide the cut.
 """
 
 import json
@@ -29,7 +29,7 @@ def hold_back(sorting: Sorting, folder: Path) -> int:
     so that `sorting.good_events` ends before it.
 
     Returns:
-        The number of events that are held back.
+        The number of events held back.
 
     Raises:
         ValidationFailed: the cut would leave nothing for the lake.
@@ -54,8 +54,10 @@ def hold_back(sorting: Sorting, folder: Path) -> int:
 
 
 def _cut(sorting: Sorting, folder: Path) -> int | None:
-    """The home's cut in microseconds; decided now if the lake is empty, else None if there is none:
-    what the lake has already can't be held back.
+    """Return the home's cut in microseconds; None if no event is to be held back.
+
+    If no cut is stored, it is decided and stored now, but only for an empty lake: events that the
+    lake already has can't be held back.
     """
     path = folder / "cut.json"
     if path.is_file():
@@ -83,12 +85,12 @@ def _cut(sorting: Sorting, folder: Path) -> int | None:
 
 
 def held_back_files(settings: Settings) -> list[Path]:
-    """Parquet files of the INTERACTIONS contract; the same event may be in several."""
+    """Return the Parquet files of held-back events; an event may be in several of them."""
     return sorted(settings.held_back.glob("*.parquet"))
 
 
 def held_back_events(settings: Settings, *, since: int) -> pa.Table:
-    """INTERACTIONS rows from `since` (microseconds) on, sorted by time, each event once."""
+    """Read the held-back events at or after `since` (microseconds), sorted by time, each once."""
     tables = [
         pq.read_table(
             path,

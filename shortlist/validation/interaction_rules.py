@@ -1,4 +1,4 @@
-"""The rules on events."""
+"""Rules on the rows of the table `interactions`."""
 
 from datetime import UTC, datetime
 
@@ -24,7 +24,12 @@ YEAR_2100 = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def interaction_rules(config: ValidateConfig, *, now: datetime, earliest: datetime) -> list[Rule]:
-    """Rules on events."""
+    """Return the rules on events.
+
+    Args:
+        now: later event times are invalid.
+        earliest: earlier event times are invalid.
+    """
     table = "interactions"
     return [
         *required(table),
@@ -122,7 +127,7 @@ def _times(*, now: datetime, earliest: datetime) -> list[Rule]:
         Rule(
             table,
             "event_timestamp.range",
-            # On the replay clock now is the newest event, which may itself be too early.
+            # On the replay clock `now` is the newest event's time, which may be before `earliest`.
             within("plausible_event_timestamp", earliest, max(earliest, now)),
             f"event_timestamp: want from {earliest:%Y-%m-%d} to now ({now:%Y-%m-%d %H:%M} UTC)",
             f"CASE WHEN NOT ({named}) THEN {c.EVENT_TIMESTAMP} END",
@@ -154,7 +159,8 @@ def _values(config: ValidateConfig) -> list[Rule]:
     table, (low, high) = "interactions", config.rating_range
     is_rating = f"{c.EVENT_TYPE} = 'rating'"
     measured = ", ".join(quoted(one) for one in MEASURED)
-    # -1 has its own rule. The like that ingest has made of a rating goes where its rating goes.
+    # The rule `value.unrated` judges -1. A like that ingest derived from a rating is judged by the
+    # rating's value, so both are quarantined together.
     judged = f"({is_rating} OR ends_with({c.EVENT_ID}, '-like'))"
     rules = [
         Rule(

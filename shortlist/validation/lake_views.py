@@ -1,4 +1,4 @@
-"""The relations that a run prepares, but over the lake, for the time when no batch is staged."""
+"""Views of the lake that replace the prepared relations of validation when no batch is staged."""
 
 from pathlib import Path
 
@@ -17,12 +17,16 @@ FLAGS = {
     "items": {"id_conflict": "false", "number": "row_number() OVER () - 1"},
     "users": {"id_conflict": "false", "number": "row_number() OVER () - 1"},
 }
-"""What a run finds out beside the columns of the contract; published rows have passed it."""
+"""{table: {flag: SQL}}: flags that validation computes for staged rows; published rows passed them.
+"""
 
 
 def views_of_lake(root: Path, rules: list[Rule], figures: Figures) -> dict[str, str]:
-    """{view: SQL} of the current snapshot, the rules' derived columns included, and the figures of
-    the last batch.
+    """Return {view: SQL} of the lake's current snapshot, with the rules' derived columns, and of
+    the figures of the last batch.
+
+    Args:
+        root: folder of the lake.
     """
     views = {"batch_rows": one_row(figures)}
     for table in SCHEMAS:

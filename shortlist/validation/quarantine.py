@@ -28,11 +28,11 @@ MAPPINGS = "mappings.json"
 
 
 class QuarantineError(ValueError):
-    """There is no such batch in quarantine, or nothing in it can be restored."""
+    """There is no such batch or row in quarantine, or the batch can't be restored."""
 
 
 class Place(NamedTuple):
-    """Where a quarantined row came from."""
+    """Original place of a quarantined row: file, line, and position of its mapping."""
 
     file: str | None
     line: int | None
@@ -40,13 +40,17 @@ class Place(NamedTuple):
 
 
 class Quarantine:
-    """The folder of all batches that left rows behind."""
+    """Access to the quarantine folder, which has a folder for each batch with bad rows."""
 
     def __init__(self, root: Path):
         self.root = root
 
     def write(self, sorting: Sorting) -> Path | None:
-        """Put a batch's bad rows aside; None if it has none. An earlier try's are replaced."""
+        """Write a batch's bad rows, replacing those of an earlier try.
+
+        Returns:
+            Folder of the batch; None if it has no bad rows.
+        """
         folder = self.root / sorting.batch.batch_id
         shutil.rmtree(folder, ignore_errors=True)
         for table in TABLES:
@@ -57,7 +61,9 @@ class Quarantine:
         return folder
 
     def batches(self) -> list[dict[str, Any]]:
-        """One row for each batch, table and set of broken rules: how many rows, and an example."""
+        """List the quarantined rows: one entry per batch, table and set of broken rules, with the
+        number of rows, the reason and an example.
+        """
         import duckdb
 
         out = []
@@ -77,13 +83,13 @@ class Quarantine:
         return out
 
     def rows(self, batch_id: str, *, rule: str | None = None) -> dict[str, pa.Table]:
-        """A batch's rows by table.
+        """Return {table: quarantined rows} of a batch.
 
         Args:
-            rule: only rows that broke this one.
+            rule: only rows that broke this rule; None: all.
 
         Raises:
-            QuarantineError: the batch has none.
+            QuarantineError: there is no such batch or no such row.
         """
         folder = self.root / batch_id
         paths = [folder / f"{table}.parquet" for table in TABLES]
@@ -103,10 +109,10 @@ class Quarantine:
         return out
 
     def mappings(self, batch_id: str) -> list[dict[str, Any]]:
-        """How the batch's files were read; rows name their place in this list in `mapping`.
+        """Return the mappings of the batch's files. The column `mapping` is a position in the list.
 
         Raises:
-            QuarantineError: a version that kept none has written the batch.
+            QuarantineError: the batch was written by an earlier version, which stored no mappings.
         """
         path = self.root / batch_id / MAPPINGS
         try:
@@ -120,11 +126,13 @@ class Quarantine:
     def replace_events(
         self, batch_id: str, *, rule: str | None, by: str, places: dict[tuple[str, int], Place]
     ) -> None:
-        """After a restore: events that were restored (those of `rule`, or all) leave the batch, and
-        what the batch `by` has left in quarantine comes in, in one step.
+        """Update a batch after a restore, atomically: remove its restored events and add those that
+        are still bad.
 
         Args:
-            places: {(file, line) of the restore: where the row came from first}.
+            rule: only events that broke this rule were restored; None: all.
+            by: batch id of the restore; its quarantined events are moved here.
+            places: {(file, line) in the restore: original place of the row}.
         """
         path, left = (self.root / one / "interactions.parquet" for one in (batch_id, by))
         parts = []
@@ -144,7 +152,7 @@ class Quarantine:
 
 
 def placed(table: pa.Table, places: dict[tuple[str, int], Place]) -> pa.Table:
-    """Quarantined rows of a restore, with `file`, `line` and `mapping` of their first reading."""
+    """Set `file`, `line` and `mapping` of a restore's quarantined rows to their original places."""
     restored = zip(table.column("file").to_pylist(), table.column("line").to_pylist(), strict=True)
     mine = [places[place] for place in restored]
     for name in Place._fields:
@@ -155,15 +163,13 @@ def placed(table: pa.Table, places: dict[tuple[str, int], Place]) -> pa.Table:
 
 
 def broke(table: pa.Table, rule: str) -> pa.Array:
-    """Mask of a quarantined table's rows that broke `rule`."""
+    """Return a mask of the quarantined rows that broke `rule`."""
     names = table.column("expectation").to_pylist()
     return pa.array([rule in (text or "").split("; ") for text in names], pa.bool_())
 
 
 def _write_bad_rows(sorting: Sorting, table: str, target: Path) -> None:
-    """Write a table's bad rows: contract columns, the row as it was, why. Without one no file is
-    written.
-    """
+    """Write a table's bad rows with their original and reasons; write no file if there are none."""
     if not sorting.counts[table].bad and not sorting.batch.rejected.get(table):
         return
     whole = f"SELECT number, original FROM {table}_prepared"
@@ -201,7 +207,7 @@ def _write_bad_rows(sorting: Sorting, table: str, target: Path) -> None:
 
 
 def _mapping(sorting: Sorting, table: str) -> str:
-    """SQL of the place in the batch's `mappings`, by which the row was read."""
+    """Return SQL for a row's position in the batch's `mappings`."""
     parts = sorting.batch.parts
     if table != "interactions" or not parts:
         return "NULL::BIGINT"
@@ -211,7 +217,10 @@ def _mapping(sorting: Sorting, table: str) -> str:
 
 
 def _likes(sorting: Sorting, table: str) -> str:
-    """Rows that ingest made of the rating before them: no lines of their own in the file."""
+    """Return SQL that numbers the likes derived from ratings, per file.
+
+    They have no line in the source, so line numbers are reduced by the number of earlier likes.
+    """
     staged = staged_events(sorting.folder)
     where = "event_type = 'like' AND ends_with(event_id, '-like')"
     where += f" AND {c.EVENT_ORDER} <= (SELECT max(number) FROM {table}_bad)"

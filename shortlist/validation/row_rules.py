@@ -1,4 +1,4 @@
-"""All rules on rows: those on events, and here those on items and users."""
+"""Rules on items and users, and the list of all rules on rows."""
 
 from datetime import datetime, timedelta
 
@@ -23,10 +23,15 @@ from shortlist.validation.rules import (
 def rules_for(
     config: ValidateConfig, *, now: datetime, earliest: datetime, earliest_published: datetime
 ) -> list[Rule]:
-    """All rules on rows of the three tables: the contracts', the limits', the user's own.
+    """Return all rules on rows of the three tables, with the changes and additions of the TOML.
+
+    Args:
+        now: later event times are invalid.
+        earliest: earlier event times are invalid.
+        earliest_published: earlier publication dates of items are invalid.
 
     Raises:
-        ConfigError: `[validation.rules]` sets a rule of the contract to warn.
+        ConfigError: `[validation.rules]` sets the action of a required rule to warn.
     """
     rules = [
         *interaction_rules(config, now=now, earliest=earliest),
@@ -38,9 +43,14 @@ def rules_for(
 
 
 def item_rules(*, now: datetime, earliest: datetime) -> list[Rule]:
-    """Rules on the catalogue."""
+    """Return the rules on items.
+
+    Args:
+        now: publication dates up to 1,000 days later are valid.
+        earliest: earlier publication dates are invalid.
+    """
     table = "items"
-    # A film of next year may be in the catalogue already.
+    # The catalogue may have items that will be published later.
     last = now + timedelta(days=1000)
     return [
         *required(table),
@@ -81,7 +91,7 @@ def item_rules(*, now: datetime, earliest: datetime) -> list[Rule]:
 
 
 def user_rules() -> list[Rule]:
-    """Rules on users."""
+    """Return the rules on users."""
     table = "users"
     return [
         *required(table),

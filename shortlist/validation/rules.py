@@ -1,8 +1,9 @@
-"""Rules on rows: what a rule is, how settings change it, and the rules of a run together.
+"""Rules on rows: the class `Rule`, functions that build rules, and changes by users.
 
-A rule asks one thing of one column. Where a rule concerns only some rows, its column is derived:
-it is NULL for the other rows, and a null value passes. From a rule come the SQL that takes bad rows
-out and the expectation that Great Expectations judges; the rules themselves are in `row_rules.py`.
+A rule is a check of one column. If it applies to some rows only, the column is derived: it is NULL
+for the other rows, and null values pass. From a rule both the SQL that selects bad rows and the
+expectation of Great Expectations are built. `interaction_rules.py` and `row_rules.py` define the
+rules.
 """
 
 from collections.abc import Mapping
@@ -22,43 +23,52 @@ from shortlist.validation.config import Action, RuleChange, ValidateConfig
 
 SCHEMAS = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
 EXPLAINED = {c.EVENT_TIMESTAMP: "event_timestamp.readable", c.AVAILABLE: "available.flag"}
-"""Faults because of which a required column is empty: one reason is enough."""
+"""{required column: rule that reports an unreadable value}. Rows that break it don't also break the
+`.required` rule of that column.
+"""
 FILLED = (c.EVENT_ORDER, c.INGESTED_AT, c.SOURCE)
-"""Required columns that ingest itself fills."""
+"""Required columns that ingest fills."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule on the rows of a table."""
+    """A rule on the rows of a table."""
 
     table: str
     name: str
     check: Check
     reason: str
-    """What is wrong and what would be right, in one plain sentence."""
+    """One sentence for users: what is wrong and what would be right."""
     value: str | None = None
-    """SQL of the checked column where the table has no such column."""
+    """SQL expression of the checked column if it is derived; None: it is a column of the table."""
     action: Action = "quarantine"
     budget: float | None = None
-    """Share of the values that may break the rule; more refuses the batch. None: no such limit."""
+    """Maximum share of values that may break the rule; with more the batch is refused. None: no
+    limit.
+    """
     query: str | None = None
-    """SQL that makes the table of the rows that a user's own query finds."""
+    """SQL that creates the table of rows found by a user's query; None for all other rules."""
 
     @property
     def bad(self) -> str:
-        """SQL over the prepared relation: true for the rows that break the rule, never NULL."""
+        """SQL condition on the prepared relation: true for rows that break the rule; never NULL."""
         return self.check.bad
 
 
 def derived(
     table: str, name: str, column: str, value: str, reason: str, *, action: Action = "quarantine"
 ) -> Rule:
-    """A rule that is broken wherever the SQL expression `value` gives a value."""
+    """Return a rule on a derived column: a row breaks the rule if `value` is not NULL.
+
+    Args:
+        column: name of the derived column.
+        value: SQL expression of the derived column.
+    """
     return Rule(table, name, empty(column), reason, value, action)
 
 
 def own_rules(config: ValidateConfig) -> list[Rule]:
-    """The conditions on rows that the user has written in the run's TOML."""
+    """Return the rules of the row conditions in the run's TOML."""
     return [
         Rule(
             one.table,
@@ -75,10 +85,13 @@ def own_rules(config: ValidateConfig) -> list[Rule]:
 
 
 def changed(rules: list[Rule], changes: Mapping[str, RuleChange]) -> list[Rule]:
-    """Rules with the actions and budgets that the user has set.
+    """Return the rules with the user's changes of actions and budgets.
+
+    Args:
+        changes: {rule: change}.
 
     Raises:
-        ConfigError: a rule that the contract needs is to warn only.
+        ConfigError: a change sets the action of a required rule to warn.
     """
     return [_changed(rule, changes.get(rule.name)) for rule in rules]
 
@@ -95,10 +108,10 @@ def _changed(rule: Rule, change: RuleChange | None) -> Rule:
 
 
 def with_limits(rule: Rule, limits: Mapping[str, Any]) -> Rule:
-    """The rule with the limits that a user has edited in its suite.
+    """Return the rule with the limits that a user changed in its suite.
 
     Raises:
-        ConfigError: a limit is of another type than the rule's own, or none is left.
+        ConfigError: a limit has another type than the rule's limits, or no limit is left.
     """
     if not limits:
         return rule
@@ -113,13 +126,13 @@ def with_limits(rule: Rule, limits: Mapping[str, Any]) -> Rule:
 
 
 def is_needed(rule: Rule) -> bool:
-    """Whether the lake cannot take a row that breaks the rule."""
+    """Return whether the rule is required: the lake can't store a row that breaks it."""
     return rule.name.endswith(".required") or rule.name in ("line.json", *EXPLAINED.values())
 
 
 def required(table: str) -> list[Rule]:
-    """The contract's required values are there, the item's apart."""
-    # Which event is to go its id says.
+    """Return a rule for each required column of a table, except the item_id of events."""
+    # A deletion needs only the event_id.
     spared = f" OR operation = '{DELETE}'" if table == "interactions" else ""
     return [
         _needed(
@@ -134,14 +147,16 @@ def required(table: str) -> list[Rule]:
 
 
 def item_required() -> Rule:
-    """An event names its item, unless its type may have none."""
+    """Return the rule that an event has an item_id, unless its type is in WITHOUT_ITEM."""
     without = ", ".join(quoted(one) for one in WITHOUT_ITEM)
     excused = f"{c.EVENT_TYPE} IN ({without}) OR list_contains(faults, 'line.json')"
     return _needed("interactions", c.ITEM_ID, f"{excused} OR operation = '{DELETE}'")
 
 
 def _needed(table: str, column: str, excused: str) -> Rule:
-    """A value is there, except in rows for which the SQL condition `excused` holds."""
+    """Return the rule that `column` has a value, except in rows that meet the SQL condition
+    `excused`.
+    """
     return Rule(
         table,
         f"{column}.required",
@@ -152,7 +167,7 @@ def _needed(table: str, column: str, excused: str) -> Rule:
 
 
 def ids(table: str, column: str) -> list[Rule]:
-    """What `shortlist.ids.id_problem` says of a posted id."""
+    """Return the rules on an id column. They refuse the same ids as `shortlist.ids.id_problem`."""
     words = (*MISSING_ID_WORDS, ANONYMOUS) if column == c.USER_ID else MISSING_ID_WORDS
     short = f"length({column}) <= {max(map(len, words))} AND strlen({column}) = length({column})"
     return [
@@ -186,7 +201,7 @@ def ids(table: str, column: str) -> list[Rule]:
 
 
 def operation_known(table: str) -> Rule:
-    """A correction or deletion is named by a word of ours."""
+    """Return the rule that `operation` is one of OPERATIONS."""
     return Rule(
         table,
         "operation.known",
@@ -196,7 +211,7 @@ def operation_known(table: str) -> Rule:
 
 
 def once(table: str, column: str, thing: str) -> Rule:
-    """A batch has one content of an item or user."""
+    """Return the rule that a batch doesn't have several rows of an id with different content."""
     return derived(
         table,
         f"{column}.once",
@@ -207,6 +222,10 @@ def once(table: str, column: str, thing: str) -> Rule:
 
 
 def fault(table: str, name: str, reason: str) -> Rule:
-    """A rule that mapping has judged already: the cell could not be read."""
+    """Return the rule for a fault found by the mapping: the value of a cell could not be read.
+
+    Args:
+        name: name of the rule, which the mapping put into the column `faults`.
+    """
     value = f"CASE WHEN list_contains(faults, '{name}') THEN true END"
     return derived(table, name, f"unreadable_{name.split('.')[0]}", value, reason)

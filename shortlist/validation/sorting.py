@@ -1,6 +1,6 @@
-"""Parts a staged batch: views over its rows with what rules ask about, good rows, bad rows.
+"""Separates the good rows of a staged batch from the bad ones.
 
-Everything is a view over Parquet or a small table of ids; events are never in memory as a whole.
+All relations are views over Parquet files or small tables of ids, so a batch needn't fit in memory.
 """
 
 from collections.abc import Iterable
@@ -26,13 +26,13 @@ from shortlist.validation.flags import Flags
 from shortlist.validation.rules import SCHEMAS, Rule
 
 NUMBER = {"interactions": c.EVENT_ORDER, "items": "number", "users": "number"}
-"""Column that numbers a table's staged rows."""
+"""{table: column that numbers its staged rows}."""
 KEYS = {"items": c.ITEM_ID, "users": c.USER_ID}
 
 
 @dataclass
 class Counts:
-    """Rows of a table, and how many of them came through the service."""
+    """Numbers of rows of a table. The fields `posted_...` count only rows posted to the service."""
 
     rows: int = 0
     bad: int = 0
@@ -48,7 +48,12 @@ class Counts:
 
 @dataclass
 class Sorting:
-    """A staged batch as relations of one connection: `<table>_rows` with the rows to be judged."""
+    """A staged batch as relations of one DuckDB connection.
+
+    Args:
+        root: folder of the lake.
+        folder: folder of the staged batch.
+    """
 
     connection: duckdb.DuckDBPyConnection
     root: Path
@@ -59,26 +64,26 @@ class Sorting:
     def __post_init__(self) -> None:
         self.lake = current_folder(self.root)
         self.unique_ids = False
-        """Whether each given event_id is known to be there once."""
+        """True if no given event_id occurs twice in the batch."""
         self.counts = {table: Counts() for table in SCHEMAS}
         self.reasons: dict[str, list[tuple[str, str]]] = {}
         """{table: [(name, reason) of each rule whose action isn't warn]}. The numbers in the column
         `broken` of `<table>_bad` are positions in this list.
         """
         self.excluded = 0
-        """Events that the run's `exclude` leaves out."""
+        """Number of events that `[data] exclude` leaves out."""
         self.cut: int | None = None
-        """Microseconds; good events from there on are held back for a replay."""
+        """Microseconds; good events at or after it are held back for the replay. None: none are."""
         self.manifest = Manifest() if self.lake is None else Manifest.read(self.lake)
 
     def prepare(self, rules: list[Rule]) -> None:
-        """Make the relations that rules and judge read, and part bad rows from good ones.
+        """Create the relations of each table and count the bad rows.
 
-        `<table>_rows` holds the rows that are not excluded, with the columns that rules check;
-        `<table>_bad` holds the rows that break a rule whose action isn't warn. They are quarantined.
+        `<table>_rows` has the rows that are not excluded, with the columns that rules check.
+        `<table>_bad` has the rows that break a rule whose action isn't warn; they are quarantined.
 
         Raises:
-            ConfigError: an expectation of the user's is no SQL over the table's columns.
+            ConfigError: a user's expectation is not valid SQL on the table's columns.
         """
         self.connection.execute(
             "CREATE OR REPLACE TEMP VIEW staged AS"
@@ -121,7 +126,7 @@ class Sorting:
         self._part("interactions", rules)
 
     def good_events(self) -> str:
-        """Relation of the events that no rule refuses and that lie before the cut."""
+        """Return the relation of the good events before the cut, with `operation`."""
         before = ""
         if self.cut is not None:
             newer = f"operation = 'insert' AND epoch_us({c.EVENT_TIMESTAMP}) >= {self.cut}"
@@ -130,15 +135,17 @@ class Sorting:
         return f"(SELECT {listed}, operation FROM {self._good('interactions')}{before})"
 
     def arrived(self, now: int) -> int:
-        """Time in microseconds at which the batch reaches the lake: `now`, which in a demo may be
-        the time of an event that is held back.
+        """Return the arrival time of the batch in microseconds: `now` if no event is held back.
+
+        Otherwise `now` may be the time of a held-back event, so the arrival is at most the cut or
+        the time of the lake's newest event, whichever is later.
         """
         if self.cut is None:
             return now
         return min(now, max(self.cut, self.manifest.latest or 0))
 
     def good_rows(self, table: str) -> pa.Table:
-        """Items or users that are good, each once, and those that events are to create."""
+        """Return the good items or users, each id once, and rows for ids that events create."""
         schema, key = SCHEMAS[table], KEYS[table]
         there = columns_of(self.connection, f"{table}_rows")
         extra = [name for name in there if name.startswith("vector_")]
@@ -155,10 +162,10 @@ class Sorting:
         return rows
 
     def withdrawn(self) -> pa.Table:
-        """Items of the lake that a whole catalogue lacks, as unavailable. None are withdrawn while
-        a row of it has no id: that item can't be told from one that has left.
+        """Return the items of the lake that a complete catalogue no longer has, as unavailable.
 
-        An item in quarantine hasn't left, nor has one that only events have named.
+        Items in quarantine and items that only events mention are not withdrawn. If a row of the
+        catalogue has no id, no item is withdrawn, because the row may be any of them.
         """
         path = None if self.lake is None else self.lake / "items.parquet"
         if not self.batch.whole_catalogue or path is None or not path.is_file():
@@ -173,7 +180,7 @@ class Sorting:
         ).to_arrow_table()
         ids = gone.column(c.ITEM_ID).cast(pa.string())
         rows = before.filter(pc.is_in(before.column(c.ITEM_ID), value_set=ids))
-        # Without a time of change: the withdrawal is dated by its arrival.
+        # Without updated_at, so that the withdrawal counts from its arrival.
         for column, value in ((c.AVAILABLE, False), (c.UPDATED_AT, None)):
             field = SCHEMAS["items"].field(column)
             values = pa.array([value] * len(rows), field.type)
@@ -185,7 +192,7 @@ class Sorting:
         return rows
 
     def _good(self, table: str) -> str:
-        """SQL of the rows that are not in `<table>_bad`."""
+        """Return SQL of the rows that are not in `<table>_bad`."""
         source = self._judged(table)
         if not self.counts[table].broken:
             return source
@@ -193,7 +200,7 @@ class Sorting:
         return f"(SELECT * FROM {source} ANTI JOIN {table}_bad b ON {source}.{number} = b.number)"
 
     def creates(self, table: str) -> bool:
-        """Whether events bring ids of this table with them."""
+        """Return whether events create rows of this table for unknown ids."""
         policy = self.config.unknown_items if table == "items" else self.config.unknown_users
         return policy == "create" or table in self.batch.create
 
@@ -210,7 +217,7 @@ class Sorting:
         return pa.table(columns)
 
     def _view(self, table: str, rules: list[Rule]) -> None:
-        """`<table>_rows`: the prepared rows and the derived columns of rules."""
+        """Create `<table>_rows`: the prepared rows and the derived columns of the rules."""
         mine = [rule for rule in rules if rule.table == table]
         derived = [
             (rule, f"{rule.value} AS {name(rule.check.column)}") for rule in mine if rule.value
@@ -239,7 +246,10 @@ class Sorting:
             ) from None
 
     def _part(self, table: str, rules: list[Rule]) -> None:
-        """`<table>_bad`, and how many rows there are and break each rule, in one pass."""
+        """Create `<table>_bad` and count the rows that break each rule, in one pass.
+
+        The column `broken` lists the positions of the broken rules in `reasons`.
+        """
         mine = [rule for rule in rules if rule.table == table and rule.action != "warn"]
         names = [n for n in SCHEMAS[table].names if n != c.EVENT_ORDER]
         file = c.SOURCE if table == "interactions" else quoted(table)
@@ -292,17 +302,19 @@ class Sorting:
         )
 
     def _joins(self, table: str) -> bool:
-        """Whether rows are asked if their id is known; ids that are created always are."""
+        """Return whether events must be joined with the known ids of this table."""
         policy = self.config.unknown_items if table == "items" else self.config.unknown_users
         return policy == "quarantine" and table not in self.batch.create
 
 
 def with_conflicts(relation: str, key: str, columns: Iterable[str]) -> str:
-    """Relation of staged items or users with `number` and `id_conflict`: whether another row has
-    the same id and other content.
+    """Return SQL that adds `number` and `id_conflict` to staged items or users.
+
+    `id_conflict` is true if another row has the same id but different content.
 
     Args:
-        columns: of the relation.
+        key: id column.
+        columns: columns of the relation.
     """
     own = [n for n in columns if n not in ("faults", "original", "operation", "excluded")]
     return f"""(
