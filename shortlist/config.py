@@ -176,7 +176,7 @@ class Settings(BaseSettings):
 
     @property
     def logs(self) -> Path:
-        """What the steps of long commands print, one file a command."""
+        """Log files of long commands, one file per call."""
         return self.home / "logs"
 
     @property

@@ -1,4 +1,4 @@
-"""Sources of data: one file a source, each maps what it reads to the contracts and nothing else."""
+"""Readers of data sources, one file per source: each maps the source's rows to the contracts."""
 
 from shortlist.datasets.batch import Batch
 from shortlist.datasets.config import (

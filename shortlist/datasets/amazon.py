@@ -1,7 +1,7 @@
-"""Amazon Reviews 2023 (Hou et al. 2024, arXiv:2403.03952): a category's reviews and catalogue.
+"""Amazon Reviews 2023 (Hou et al. 2024, arXiv:2403.03952): reviews and catalogue of one category.
 
-Two files a category, JSON Lines, plain or gzip: `<category>.jsonl.gz` and
-`meta_<category>.jsonl.gz`. They are fetched once into the cache, or taken from `path`.
+Each category has two files in JSON Lines, plain or compressed: `<category>.jsonl.gz` (reviews) and
+`meta_<category>.jsonl.gz` (products). They are read from `path`, or downloaded into the cache once.
 """
 
 from pathlib import Path
@@ -33,10 +33,10 @@ PRODUCTS = {
 
 
 def amazon_files(stager: Stager) -> FilesConfig:
-    """The category's files as a mapping.
+    """Locate or download the category's files; return their mapping to the contracts.
 
     Raises:
-        DatasetError: they are not at `path`, or cannot be fetched.
+        DatasetError: the files are not at `path`, or can't be downloaded.
     """
     category = stager.config.category
     assert category is not None, "checked by DataConfig"

@@ -1,4 +1,4 @@
-"""Tables of a source that is small enough to be read at once."""
+"""Tables of a source that fits in memory."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from shortlist.datasets.identity import event_ids
 
 @dataclass(frozen=True)
 class Batch:
-    """Three contract-checked tables."""
+    """Events, items and users as tables that satisfy their contracts."""
 
     interactions: pa.Table
     items: pa.Table
@@ -24,7 +24,14 @@ class Batch:
     def checked(
         cls, where: str, interactions: pa.Table, items: pa.Table, users: pa.Table
     ) -> "Batch":
-        """Raises ContractError if a table does not keep its contract."""
+        """Check the tables and return them as a batch.
+
+        Args:
+            where: name of the source for error messages.
+
+        Raises:
+            ContractError: a table violates its contract.
+        """
         return cls(
             check(interactions, INTERACTIONS, where=f"{where}: interactions"),
             check(items, ITEMS, where=f"{where}: items"),
@@ -33,7 +40,7 @@ class Batch:
 
     @property
     def batch_id(self) -> str:
-        """By content: the same events, items and users are the same batch, whenever they come."""
+        """Hash of the content without `ingested_at`, so that a repeated read gives the same id."""
         digest = hashlib.sha256()
         for table in (self.interactions.drop_columns([c.INGESTED_AT]), self.items, self.users):
             sink = pa.BufferOutputStream()
@@ -54,7 +61,7 @@ def interactions_table(
     ingested_at: int,
     surface: str | None = None,
 ) -> pa.Table:
-    """Interactions with event_order from the order given and event_id derived from the content.
+    """Build an INTERACTIONS table; event_order is the given order, event_id a hash of the content.
 
     Args:
         seconds: (E,) times in seconds since 1970, UTC; fractions are kept to the microsecond.
@@ -82,7 +89,7 @@ def interactions_table(
 
 
 def attribute_maps(columns: dict[str, list[str | None]]) -> pa.Array:
-    """{name: N values} -> N maps of the values that are there."""
+    """Convert {name: N values} to N maps without missing and empty values."""
     rows = [
         [(name, value) for name, value in zip(columns, values, strict=True) if value]
         for values in zip(*columns.values(), strict=True)

@@ -1,4 +1,4 @@
-"""SQL of single cells of a contract: texts, ids, numbers, times and attributes."""
+"""SQL expressions that convert source cells to contract values: texts, ids, numbers and times."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from shortlist.lake.engine import quoted
 FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
 EXCEL = "excel"
 EXCEL_EPOCH = 25_569
-"""1970-01-01 in the days of a spreadsheet."""
+"""1970-01-01 as a spreadsheet's day number."""
 NOTHING = "'nan', 'null', 'none', 'n/a', '-', '—'"
 MAX_MICROSECONDS = 253_402_300_800_000_000
-"""The year 10000: beyond it there is no time. Validation judges those before."""
+"""Start of the year 10000. Later times are unreadable; earlier ones are judged by validation."""
 NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
 FLOATING = ("DOUBLE", "FLOAT", "DECIMAL", "HUGEINT")
 THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+$"
@@ -27,11 +27,17 @@ class Column:
 
     sql: str
     rule: str | None = None
+    """Validation rule that reports the fault."""
     bad: str | None = None
+    """SQL condition: true for a cell with the fault."""
 
 
 def text_sql(raw: Raw, column: str, where: str) -> str:
-    """Text without the white space around it; empty is missing."""
+    """Return SQL of a text cell without surrounding white space; NULL if it is empty.
+
+    Raises:
+        DatasetError: the column's type is a list, struct, map or blob.
+    """
     kind = raw.types[column]
     if any(mark in kind for mark in ("[]", "STRUCT", "MAP", "BLOB")):
         raise DatasetError(f"{where}: column '{column}' is {kind.lower()}, want text")
@@ -39,7 +45,7 @@ def text_sql(raw: Raw, column: str, where: str) -> str:
 
 
 def joined_sql(raw: Raw, column: str, where: str) -> str:
-    """Text, or the texts of a JSON list one after the other."""
+    """Return SQL of a text cell; the texts of a JSON list are joined with spaces."""
     text = text_sql(raw, column, where)
     if raw.types[column] != "JSON":
         return text
@@ -49,8 +55,17 @@ def joined_sql(raw: Raw, column: str, where: str) -> str:
 
 
 def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) -> Column:
-    """Ids as text. Some programs write 196 as 196.0 where a column has missing values: that is 196
-    unless ids are `exact`.
+    """Return the column of an id as text.
+
+    Some programs write 196 as 196.0 if a column has missing values. It is read as 196, unless
+    `exact` is True.
+
+    Args:
+        key: name of the id column in the contract.
+        where: name of the source for error messages.
+
+    Raises:
+        DatasetError: the column's type can't hold ids.
     """
     kind, expression = raw.types[column], raw.expressions[column]
     if kind.startswith(FLOATING) and not kind.endswith("]"):
@@ -63,7 +78,7 @@ def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) 
         raise DatasetError(
             f"{where}: column '{column}' is {kind.lower()}, want text or whole numbers"
         )
-    # The inbox has ids as clients gave them: a blank around one is a fault, not a habit of a file.
+    # Exact ids (posted events) are not trimmed: blanks around them are a fault of the client.
     text = f"nullif({expression}::VARCHAR, '')" if exact else text_sql(raw, column, where)
     if kind in NUMERIC:
         return Column(text)
@@ -82,7 +97,7 @@ def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) 
 def number_sql(
     raw: Raw, column: str, rule: str, table: FileTable, *, kind: str = "DOUBLE"
 ) -> Column:
-    """Read a column as numbers; NaN and words for a missing value become NULL."""
+    """Return the column of a number; NaN and words for a missing value become NULL."""
     expression = raw.expressions[column]
     if raw.types[column].startswith((*NUMERIC, *FLOATING)):
         if kind == "DOUBLE":
@@ -100,8 +115,10 @@ def number_sql(
 
 
 def decimal_text(text: str, decimal: Decimal) -> str:
-    """SQL of a number's text with a decimal point. With a decimal comma 1.234 is 1234; other texts
-    with a point and no comma stay as they are.
+    """Return SQL of a number's text with a decimal point.
+
+    With a decimal comma, points that separate thousands are removed (1.234 becomes 1234). Other
+    texts with a point and without a comma are unchanged.
     """
     if decimal == ".":
         return text
@@ -119,7 +136,11 @@ def time_sql(
     *,
     rule: str = "event_timestamp.readable",
 ) -> Column:
-    """A time in the table's unit; typed columns of Parquet and databases are taken as they are."""
+    """Return the column of a time in the table's unit. Columns of a date or time type need no unit.
+
+    Args:
+        rule: validation rule that reports an unreadable time.
+    """
     expression, kind, unit = raw.expressions[column], raw.types[column], table.timestamp_unit
     if kind == "TIMESTAMP WITH TIME ZONE":
         return Column(expression)
@@ -130,21 +151,21 @@ def time_sql(
         plain = decimal_text(expression, table.decimal)
     if unit in FACTORS:
         number = f"try_cast({plain} AS DOUBLE) * {FACTORS[unit]}"
-        if unit == "ns":  # more digits than a double has
+        if unit == "ns":  # a double doesn't have enough digits
             number = f"(try_cast({expression} AS HUGEINT) // 1000)::DOUBLE"
         inside = f"abs({number}) < {MAX_MICROSECONDS}"
         sql = f"CASE WHEN {inside} THEN make_timestamptz(round({number})::BIGINT) END"
         return Column(sql, rule, f"{expression} IS NOT NULL AND NOT coalesce({inside}, false)")
     text = text_sql(raw, column, where)
     zone = quoted(table.time_zone)
-    if unit == EXCEL:  # to the millisecond: a double has no more of such a day
+    if unit == EXCEL:  # to the millisecond, the precision of a double for such day numbers
         number = f"round((try_cast({plain} AS DOUBLE) - {EXCEL_EPOCH}) * 86400000) * 1000"
         inside = f"abs({number}) < {MAX_MICROSECONDS}"
         moment = f"timezone({zone}, make_timestamp(({number})::BIGINT))"
         sql = f"CASE WHEN {inside} THEN {moment} END"
         return Column(sql, rule, f"{text} IS NOT NULL AND NOT coalesce({inside}, false)")
     if unit == "iso":
-        # With a zone in the text that one counts; without, the table's.
+        # A time zone in the text takes precedence over the table's.
         zoned = f"regexp_matches({text}, '([zZ]|[+-]\\d\\d:?(\\d\\d)?)$') AND length({text}) > 10"
         sql = (
             f"CASE WHEN {zoned} THEN try_cast({text} AS TIMESTAMPTZ)"
@@ -158,7 +179,11 @@ def time_sql(
 
 
 def date_sql(raw: Raw, column: str, where: str, *, from_title: bool) -> Column:
-    """A time, or a year alone; of a title like 'Toy Story (1995)' the year at its end."""
+    """Return the column of a date, from a time, a date or a year.
+
+    Args:
+        from_title: read the year at the end of a title such as 'Toy Story (1995)'.
+    """
     kind, expression = raw.types[column], raw.expressions[column]
     if kind == "TIMESTAMP WITH TIME ZONE":
         return Column(expression)
@@ -174,7 +199,7 @@ def date_sql(raw: Raw, column: str, where: str, *, from_title: bool) -> Column:
 
 
 def attributes_sql(raw: Raw, names: tuple[str, ...], where: str) -> str:
-    """A map of the values that are there; NULL where no attribute is mapped."""
+    """Return SQL of the map of a row's attributes without missing values; NULL without `names`."""
     if not names:
         return "NULL::MAP(VARCHAR, VARCHAR)"
     entries = ", ".join(

@@ -1,4 +1,4 @@
-"""Where the data is and how its columns map to the contracts."""
+"""Configuration of data sources: the section [data] of a run's TOML."""
 
 import re
 from datetime import timedelta
@@ -22,31 +22,34 @@ MOVIELENS = ("movielens-latest-small", "movielens-1m", "movielens-20m", "moviele
 
 
 class FileTable(Config):
-    """Files of one table: one file, a folder, a glob, or any fsspec URI such as s3://bucket/*.csv.
+    """Files of one table, and how to read them.
 
-    `columns` maps names of the contract to the files' own; `operation` (insert, correct, delete)
-    may be among them.
+    `path` is a file, a folder, a glob, or an fsspec URI such as s3://bucket/*.csv. `columns` maps
+    names of the contract, and optionally `operation` (insert, correct, delete), to column names of
+    the files.
     """
 
     path: str = Field(min_length=1)
     columns: dict[str, str]
     format: Format | None = None
-    """None: told by the file's ending (.csv .tsv .jsonl .ndjson .parquet, then .gz or .zst)."""
+    """None: by the file's ending (.csv .tsv .jsonl .ndjson .parquet, optionally .gz or .zst) and
+    content.
+    """
     separator: str | None = Field(default=None, min_length=1, max_length=4)
-    """Between the fields of a CSV file. None: the one that its first line has."""
+    """Field separator of CSV files. None: guessed from the first line."""
     header: tuple[str, ...] = ()
-    """Names of the columns, where the first line of a CSV file is data already."""
+    """Column names of CSV files without a header line; empty: the first line is the header."""
     quote: str = '"'
     sparse: bool = False
-    """JSON Lines: a mapped key may be missing in the first thousand lines."""
+    """For JSON Lines: whether mapped keys may be missing in all of the first thousand lines."""
     encoding: str = "utf-8"
-    """utf-8, utf-16, or any that Python knows and that has ASCII's bytes, e.g. cp1251."""
+    """utf-8, utf-16, or any Python encoding that contains ASCII, e.g. cp1251."""
     decimal: Decimal = "."
-    """Mark of fractions in numbers that are text. With "," 1.234 is 1234."""
+    """Decimal mark of numbers in text columns. With "," 1.234 is read as 1234."""
     timestamp_unit: str = "s"
-    """s, ms, us, ns, iso, excel (days of a spreadsheet), or a pattern such as "%d.%m.%Y %H:%M"."""
+    """s, ms, us, ns, iso, excel (day numbers), or a pattern such as "%d.%m.%Y %H:%M"."""
     time_zone: str = "UTC"
-    """Of times that do not name one."""
+    """Time zone of times that don't have one."""
 
     @field_validator("path", mode="before")
     @classmethod
@@ -97,21 +100,24 @@ def _known_columns(columns: dict[str, str], names: list[str], required: tuple[st
 
 
 class InteractionFile(FileTable):
-    """Events. Required are user_id, item_id, event_timestamp, and event_type or one for all."""
+    """Files of events. `columns` must map user_id, item_id and event_timestamp; also event_type, or
+    `event_type` must be set.
+    """
 
     event_type: str | None = None
-    """The type of every event, where the files have no column for it."""
+    """Type of all events without a value in the column of event types, or without such a column."""
     event_types: dict[str, str] = Field(default_factory=dict)
-    """{the files' word: the contract's}, e.g. {"order": "purchase"}."""
+    """{word in the files: event type}, e.g. {"order": "purchase"}."""
     no_user: tuple[str, ...] = ()
-    """Words in the column of users that mean nobody, e.g. ["NA"] or [""]: each session then stands
-    alone. Rows without a session go to quarantine.
+    """Values of the user column that mean an unknown user, e.g. ["NA"] or [""]. Each session of
+    such rows is treated as a separate user; rows without a session go to quarantine.
     """
     exact_ids: bool = False
-    """An id like 196.0 isn't read as 196 but goes to quarantine: the writer has text for ids."""
+    """Quarantine an id like 196.0 instead of reading it as 196, because ids are text in the source.
+    """
     unrated: float | None = None
-    """The value of a rating that means "not rated", e.g. -1: such an event becomes
-    `unrated_type`, without a value.
+    """Value of ratings that means "not rated", e.g. -1. Such events get the type `unrated_type` and
+    no value.
     """
     unrated_type: str = "view"
 
@@ -134,13 +140,13 @@ class InteractionFile(FileTable):
 
 class ItemFile(FileTable):
     category_separator: str = "|"
-    """With ">" the categories are a path from the widest to the narrowest."""
+    """Separator of category names in a text. With ">" they are a path from general to specific."""
     category_key: str = "name"
-    """What a category is called, where categories are lists of objects."""
+    """Key of a category's name if categories are lists of objects."""
     attributes: tuple[str, ...] = ()
     complete: bool = True
-    """Whether the file is the whole catalogue: items that a newer one lacks become unavailable.
-    False: a file of changes. Without effect where `operation` is mapped.
+    """True: the files are the whole catalogue, and items missing in a newer version become
+    unavailable. False: the files contain changes only. Ignored if `operation` is mapped.
     """
 
     @model_validator(mode="after")
@@ -159,12 +165,12 @@ class UserFile(FileTable):
 
 
 class FilesConfig(Config):
-    """Your own data: CSV, JSON Lines or Parquet, plain, gzip or zstd."""
+    """A user's files: CSV, JSON Lines or Parquet, plain or compressed with gzip or zstd."""
 
     interactions: tuple[InteractionFile, ...] = Field(min_length=1)
-    """One table, or several ([[data.files.interactions]]) that together are the log."""
+    """One table, or several ([[data.files.interactions]]) that are combined."""
     items: ItemFile | None = None
-    """None: the catalogue is what the interactions mention."""
+    """None: the catalogue consists of the ids in the interactions."""
     users: UserFile | None = None
 
     @field_validator("interactions", mode="before")
@@ -174,16 +180,17 @@ class FilesConfig(Config):
 
 
 class DatabaseTable(FileTable):
-    """A table or query of the database, by the mapping of a file."""
+    """A table or query of a database, with the same mapping options as a file."""
 
     path: str = ""
     table: str | None = None
     query: str | None = None
     watermark: str | None = None
-    """A column that only grows (an id, a time of change): the next run reads on from there."""
+    """Column that only increases (an id, a time of change): the next run reads from its last value.
+    """
     look_back: int | str | None = None
-    """Read again what lies this far below the watermark: rows that were committed late. "1 hour" or
-    the like for times, a number for ids. Events that the lake has already are not taken twice.
+    """Distance below the watermark from which rows are read again, to find rows that were committed
+    late: a text like "1 hour" for times, a number for ids. Known events are not added twice.
     """
 
     @model_validator(mode="after")
@@ -197,7 +204,7 @@ class DatabaseTable(FileTable):
 
     @property
     def look_back_distance(self) -> timedelta | int | None:
-        """`look_back` as a difference of two values of the watermark's column."""
+        """`look_back` as a difference of two values of the watermark column. Raises ValueError."""
         if self.look_back is None or isinstance(self.look_back, int):
             if (self.look_back or 0) < 0:
                 raise ValueError(f"look_back is {self.look_back}, want a positive number")
@@ -228,11 +235,12 @@ class DatabaseUsers(DatabaseTable, UserFile):
 
 
 class DatabaseConfig(Config):
-    """Any SQLAlchemy URL; `$NAME` in it is taken from the environment, so that no password is in
-    the file.
-    """
+    """Tables of a database."""
 
     url: str
+    """SQLAlchemy URL. `$NAME` is replaced by an environment variable, to keep passwords out of the
+    file.
+    """
     interactions: DatabaseInteractions
     items: DatabaseItems | None = None
     users: DatabaseUsers | None = None
@@ -240,16 +248,16 @@ class DatabaseConfig(Config):
 
 
 class SimulatedConfig(Config):
-    """Which simulated world, and how much of it. The package `simulation` reads these settings."""
+    """Settings of a simulated world, read by the package `simulation`."""
 
     preset: str = "shop"
-    """A preset's name, or the path of a TOML file of your own."""
+    """Name of a preset, or path of a TOML file."""
     seed: int | None = Field(default=None, ge=0, lt=2**31)
-    """None: the preset's."""
+    """None: the seed of the preset."""
     days: int | None = Field(default=None, ge=1)
-    """Length of the world's calendar; None: the preset's."""
+    """Length of the world's calendar; None: that of the preset."""
     log_days: int | None = Field(default=None, ge=1)
-    """Days of the log that are published, with the users and items of that time; None: all."""
+    """Number of days to read, with the users and items of these days; None: all."""
 
     @field_validator("preset")
     @classmethod
@@ -258,7 +266,7 @@ class SimulatedConfig(Config):
 
 
 class DataConfig(Config):
-    """The source of one run, and which of its events recommendations are learned from."""
+    """Source of a run's data, and the rules by which its events are used."""
 
     source: Literal[
         "movielens-100k",
@@ -274,41 +282,45 @@ class DataConfig(Config):
         "service",
     ]
     origin: Literal["pip", "grouplens"] = "pip"
-    """MovieLens-100K: out of the RecBole wheel by pip, or GroupLens' own archive."""
+    """For MovieLens-100K: the RecBole wheel, downloaded by pip, or the archive of GroupLens."""
     path: ConfigPath | None = None
-    """Public sets: an archive, file or folder that is here already."""
+    """For public data sets and sequences: a local archive, file or folder. None: download it."""
     category: str | None = None
-    """Amazon Reviews 2023: the category's name, e.g. All_Beauty."""
+    """For Amazon Reviews 2023: name of the category, e.g. All_Beauty."""
     files: FilesConfig | None = None
     database: DatabaseConfig | None = None
     simulated: SimulatedConfig | None = None
-    """A world with known truth; None is the preset `shop`."""
+    """For a simulated world; None: the preset `shop`."""
     target_events: tuple[str, ...] = Field(("rating",), min_length=1)
+    """Event types that models learn to predict."""
     like_threshold: float | None = None
-    """A rating this high is also a `like`."""
+    """A rating of at least this value also counts as a `like`; None: no rating does."""
     low_rating: float | None = None
     """A rating up to this value is negative feedback: the item isn't shown to that user again."""
     repeats: str = "exclude"
-    """Whether what somebody consumed may be recommended to him again: "exclude", "allow", or after
-    some time, e.g. "after 7 days".
+    """Whether consumed items may be recommended to the same user again: "exclude", "allow", or
+    after some time, e.g. "after 7 days".
     """
     wording: dict[str, str] = Field(default_factory=dict)
-    """How reasons say what somebody did: {event type: past tense}, {"watch": "listened to"}."""
+    """{event type: verb in the past tense for reasons}, e.g. {"watch": "listened to"}."""
     session_gap_minutes: float | None = Field(default=30, gt=0)
-    """Events of a user closer than this are one session, where the source names none."""
+    """If the source has no session ids, a user's events with smaller gaps form a session. None:
+    don't derive sessions.
+    """
     exclude: tuple[str, ...] = ()
-    """Events to leave out, as SQL conditions on the contract's columns: bots, test users."""
+    """SQL conditions on the contract's columns; matching events are left out (bots, test users)."""
     clock: Literal["wall", "replay"] = "wall"
     impressions: bool = True
-    """Whether a refresh makes events of the lists that the service has shown."""
+    """Whether a refresh adds the lists shown by the service to the lake, as impressions."""
     hold_back: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the target events, the newest, that ingest leaves to `shortlist replay`: a demo
-    without users sends them as traffic. The cut is a time, decided by a home's first ingest.
+    """Share of the target events, the newest ones, that validation keeps out of the lake. For a
+    demo without users, `shortlist replay` sends them as traffic. The first batch of a home decides
+    the cut time.
     """
 
     @property
     def has_time(self) -> bool:
-        """Whether event times mean anything; sequences have an order only."""
+        """Whether event times are real; sequence files have only an order."""
         return self.source != "sequences"
 
     @property
@@ -318,7 +330,7 @@ class DataConfig(Config):
 
     @property
     def lists(self) -> ListRules:
-        """What counts of a user's events, and what the lists of them hold."""
+        """The counting rules that follow from these settings."""
         return ListRules(
             once=self.repeat_after is None,
             low_rating=self.low_rating,

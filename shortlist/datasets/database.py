@@ -1,4 +1,4 @@
-"""Any database that SQLAlchemy speaks to: a table or query, read in chunks, from a watermark on."""
+"""Reads tables or queries of a database through SQLAlchemy, in chunks, from a watermark on."""
 
 import decimal
 import json
@@ -23,10 +23,11 @@ from shortlist.datasets.staging import Stager
 
 
 def stage_database(stager: Stager) -> None:
-    """Stage what the tables have beyond their watermarks; without a watermark, all of it.
+    """Stage the rows at or above the watermarks; tables without a watermark are read as a whole.
 
     Raises:
-        DatasetError: the database cannot be reached, or a table or column is not there.
+        SourceUnavailable: the database can't be reached.
+        DatasetError: a table or column is missing.
     """
     config = stager.config.database
     assert config is not None, "checked by DataConfig"
@@ -64,7 +65,12 @@ def stage_database(stager: Stager) -> None:
 
 
 def open_engine(config: DatabaseConfig) -> sqlalchemy.Engine:
-    """Raises DatasetError if the URL is none, or its driver is not installed."""
+    """Create the engine of a database.
+
+    Raises:
+        DatasetError: the URL is invalid, an environment variable in it is not set, or its driver is
+            not installed.
+    """
     try:
         url = string.Template(config.url).substitute(os.environ)
     except (KeyError, ValueError) as error:
@@ -88,7 +94,11 @@ def _stage(
     mark: Any,
     chunk_rows: int,
 ) -> Any:
-    """Stage one table; returns its new watermark."""
+    """Stage one table, `name` of the contracts; return its new watermark.
+
+    Args:
+        mark: watermark after the last run, as `_kept` returns it; None: read all rows.
+    """
     where = f"{_shown(engine)}: {table.table or 'query'}"
     for number, (columns, rows) in enumerate(_chunks(engine, table, mark, chunk_rows, where)):
         if table.watermark is not None:
@@ -122,7 +132,10 @@ def _stage(
 def _chunks(
     engine: sqlalchemy.Engine, table: DatabaseTable, mark: Any, chunk_rows: int, where: str
 ) -> Iterator[tuple[list[str], list[Any]]]:
-    """Column names and rows, at most `chunk_rows` at a time, in order of the watermark."""
+    """Yield (column names, rows) with at most `chunk_rows` rows, in order of the watermark.
+
+    The first chunk has no rows, so that the columns are known for an empty table as well.
+    """
     inner = (
         f"({table.query}) AS source" if table.query is not None else _quoted(engine, table.table)
     )
@@ -131,7 +144,7 @@ def _chunks(
     if table.watermark is not None:
         column = _quoted(engine, table.watermark)
         if mark is not None:
-            # Rows of the same moment may have come since: they are read again, and known.
+            # Read rows with the same watermark again: more of them may have been added since.
             statement += f" WHERE {column} >= :mark"
             parameters["mark"] = _read_from(_typed(mark), table, where)
         statement += f" ORDER BY {column}"
@@ -157,7 +170,11 @@ def _quoted(engine: sqlalchemy.Engine, name: str | None) -> str:
 
 
 def _newest(rows: list[Any], at: int, mark: Any, where: str, column: str) -> Any:
-    """The watermark after these rows, as JSON keeps it."""
+    """Return the watermark after these rows in the form in which it is stored as JSON.
+
+    Raises:
+        DatasetError: the watermark column is null in a row.
+    """
     for row in rows:
         if row[at] is None:
             raise DatasetError(
@@ -172,7 +189,7 @@ def _kept(value: Any) -> dict[str, Any]:
     if isinstance(value, date):
         return {"date": value.isoformat()}
     if isinstance(value, Decimal):
-        return {"decimal": str(value)}  # a float would round it and skip rows, or read them forever
+        return {"decimal": str(value)}  # a float would be rounded, which skips or repeats rows
     return {"plain": value}
 
 
@@ -185,20 +202,20 @@ def _typed(mark: dict[str, Any]) -> Any:
 
 
 def _read_from(mark: Any, table: DatabaseTable, where: str) -> Any:
-    """The watermark less `look_back`, in the type of the column.
+    """Return the watermark minus `look_back`, in the type of the column.
 
     Raises:
-        DatasetError: the one is a time and the other a number.
+        DatasetError: one of them is a time and the other a number.
     """
     distance: Any = table.look_back_distance
     if distance is None:
         return mark
     try:
-        if isinstance(mark, str):  # SQLite has no type for times: texts that sort like them
+        if isinstance(mark, str):  # SQLite stores times as text
             return (datetime.fromisoformat(mark) - distance).isoformat(sep=mark[10:11] or " ")
         if isinstance(mark, date) and not isinstance(mark, datetime) and mark - distance == mark:
-            return mark - timedelta(days=1)  # a part of a day
-        with decimal.localcontext(prec=100):  # its default of 28 digits rounds numeric(38, 10)
+            return mark - timedelta(days=1)  # `look_back` is less than a day
+        with decimal.localcontext(prec=100):  # the default of 28 digits would round numeric(38, 10)
             return mark - distance
     except (TypeError, ValueError):
         raise DatasetError(
@@ -208,7 +225,7 @@ def _read_from(mark: Any, table: DatabaseTable, where: str) -> Any:
 
 
 def _cell(value: Any) -> str | None:
-    """A cell as text: what was in the database is what quarantine shows."""
+    """Convert a cell to text, as quarantine shows it."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, datetime):

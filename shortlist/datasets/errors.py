@@ -1,9 +1,9 @@
-"""What a loader raises."""
+"""Errors raised by the readers of data sources."""
 
 
 class DatasetError(ValueError):
-    """A source cannot be read; the message names file, line or column, and what would be right."""
+    """A source can't be read; the message gives file, line or column, and what would be right."""
 
 
 class SourceUnavailable(DatasetError):
-    """A source doesn't answer now, but may do so later: a network or a server is down."""
+    """A network or server doesn't respond; a retry may succeed."""

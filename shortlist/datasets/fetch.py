@@ -1,4 +1,4 @@
-"""Fetching a public file once: whole or not at all."""
+"""Downloads a public file atomically."""
 
 from pathlib import Path
 
@@ -6,7 +6,14 @@ from shortlist.datasets.errors import SourceUnavailable
 
 
 def download(url: str, path: Path, *, else_: str = "`path` to a copy of it") -> Path:
-    """Fetch `url` to `path` if it is not there. Raises SourceUnavailable naming the other way."""
+    """Download `url` to `path`, unless the file exists; return `path`.
+
+    Args:
+        else_: alternative to the download, for the error message.
+
+    Raises:
+        SourceUnavailable: the download failed.
+    """
     import httpx
 
     if path.is_file():

@@ -1,7 +1,7 @@
-"""MovieLens latest-small, 1M, 20M and 32M out of GroupLens' archives (Harper & Konstan 2015).
+"""MovieLens latest-small, 1M, 20M and 32M from the archives of GroupLens (Harper & Konstan 2015).
 
-None may be redistributed: an archive is fetched once into the cache, or taken from `path` (a zip or
-the unpacked folder).
+They may not be redistributed. An archive is read from `path` (a zip or the unpacked folder), or
+downloaded into the cache once.
 """
 
 import zipfile
@@ -27,10 +27,10 @@ FILMS = {c.ITEM_ID: "movieId", c.TITLE: "title", c.CATEGORIES: "genres", c.PUBLI
 
 
 def grouplens_files(stager: Stager) -> FilesConfig:
-    """The archive's files as a mapping.
+    """Locate or download the archive and unpack it; return the mapping of its files.
 
     Raises:
-        DatasetError: the archive cannot be fetched, is broken, or lacks a file.
+        DatasetError: the archive can't be downloaded, is broken, or lacks a file.
     """
     name = ARCHIVES[stager.config.source]
     old = name == "ml-1m"  # text files with '::' and no header, in latin-1

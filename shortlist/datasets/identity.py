@@ -1,6 +1,4 @@
-"""The id of an event that has none: the same event always has the same one, so that a second
-reading adds nothing.
-"""
+"""Derives event_ids from the content of events, so that a repeated read adds nothing."""
 
 import duckdb
 import pyarrow as pa
@@ -8,12 +6,12 @@ import pyarrow as pa
 from shortlist import columns as c
 
 IDENTITY = (c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIMESTAMP, c.VALUE, c.QUERY, c.REQUEST_ID)
-"""What makes two events without an id the same event."""
+"""Columns that identify an event without an event_id."""
 
 
 def derived_id() -> str:
-    """SQL of the id, over contract columns."""
-    # A missing id is for validation to name, not for a hash to stumble over.
+    """Return SQL of the derived event_id, an expression on contract columns."""
+    # Missing values become empty: the hash must not be NULL, and validation reports the row.
     time = f"epoch_us({c.EVENT_TIMESTAMP})"
     parts = ", ".join(
         f"coalesce({time if key == c.EVENT_TIMESTAMP else key}::VARCHAR, '')" for key in IDENTITY
@@ -22,10 +20,10 @@ def derived_id() -> str:
 
 
 def event_ids(interactions: pa.Table) -> pa.Array:
-    """The ids of a table's events.
+    """Return the derived event_ids of a table.
 
     Args:
-        interactions: the columns of IDENTITY; one that is missing is null.
+        interactions: table with columns of IDENTITY; missing columns are treated as null.
     """
     for name in set(IDENTITY) - set(interactions.column_names):
         nothing = pa.nulls(interactions.num_rows, pa.string())

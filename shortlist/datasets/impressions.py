@@ -1,13 +1,13 @@
-"""What the service showed becomes events: one `impression` for each item of a logged answer.
+"""Converts shown lists to events: one `impression` for each item of a logged response.
 
-The serving log is read from where the last batch ended, file by file. An event's id comes from
-request and item, so that a line that is read twice is one event. Answers to visitors without an id
-are left out: they belong to nobody's state.
+Each file of the serving log is read from where the last batch ended. An event_id is derived from
+request and item, so that a line that is read twice gives the same event. Responses to visitors
+without an id are left out, because they belong to no user.
 
-`ingested_at` is the time of the ingest and later than every answer of the batch: online rows hold
-an impression once this refresh has ended, so states that are recomputed for a time before the
-ingest must not hold it. (The replay clock may be behind the answers, since only posts move it.) For
-answers that were made during the refresh, the log has the stamps of their base rows.
+`ingested_at` is the time of the ingest, and later than every response of the batch. Online rows
+contain an impression only when this refresh ends, so states recomputed for an earlier time must not
+contain it. (The replay clock may be behind the responses, since only posts advance it.) For
+responses made during the refresh, the log has the stamps of their base rows.
 """
 
 from dataclasses import dataclass
@@ -43,17 +43,18 @@ LINE = {
 
 
 def stage_impressions(stager: Stager, known: dict[str, int]) -> dict[str, int]:
-    """Stage the impressions of the answers that were logged since the last batch.
+    """Stage the impressions of the responses that were logged since the last batch.
+
+    An unfinished last line is left for the next batch.
 
     Args:
-        known: {file: bytes of it that the lake has already}.
+        known: {file: number of bytes that were read by earlier batches}.
 
     Returns:
-        the same after this batch. A last line that isn't finished waits for the next one.
+        {file: number of bytes read, including this batch}.
 
     Raises:
-        DatasetError: a finished line isn't JSON or lacks a key; the file and what is wrong are
-            named.
+        DatasetError: a finished line isn't JSON or lacks a key.
     """
     log = stager.settings.serving_log
     ends: dict[str, int] = {}
@@ -76,14 +77,14 @@ def stage_impressions(stager: Stager, known: dict[str, int]) -> dict[str, int]:
 
 @dataclass
 class NewLines:
-    """What a file of the log has beyond the last batch."""
+    """The new finished lines of a log file: bytes `start` to `end`, copied to the file `copy`."""
 
     path: Path
     copy: Path
     start: int
     end: int
     newest: int = 0
-    """Time of the newest answer, microseconds."""
+    """Time of the newest response in microseconds."""
 
     @property
     def relation(self) -> str:
@@ -93,7 +94,7 @@ class NewLines:
 
 
 def _copy_new_lines(path: Path, copy: Path, *, start: int) -> int:
-    """Copy the finished lines from byte `start` on; returns the byte where they end."""
+    """Copy the finished lines from byte `start` on; return the position of their end."""
     end = start
     with path.open("rb") as source, copy.open("wb") as target:
         source.seek(start)
@@ -105,7 +106,11 @@ def _copy_new_lines(path: Path, copy: Path, *, start: int) -> int:
 
 
 def _checked(stager: Stager, lines: NewLines) -> NewLines:
-    """The lines with their newest time; answers to visitors without an id are counted."""
+    """Check the lines and set their newest time; count responses to visitors in the batch.
+
+    Raises:
+        DatasetError: a line isn't JSON or lacks a key.
+    """
     where = f"{lines.path}: after byte {lines.start}"
     try:
         broken, anonymous, newest = stager.connection.execute(
@@ -155,5 +160,5 @@ def _stage(stager: Stager, lines: NewLines, *, ingested_at: int) -> None:
 
 
 def _part(place: int) -> str:
-    """SQL of a part of the context's id, "surface|device|hour"; NULL where it isn't known."""
+    """Return SQL of a part of the context id "surface|device|hour"; NULL if it is unknown."""
     return f"nullif(nullif(split_part(context_id, '|', {place}), 'unknown'), '')"

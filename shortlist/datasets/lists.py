@@ -1,5 +1,5 @@
-"""Columns of lists as SQL: names between separators, JSON, Python's or PostgreSQL's form, or typed
-lists."""
+"""SQL that reads category lists: separated names, JSON, the notations of Python and PostgreSQL, and
+typed lists."""
 
 import re
 
@@ -11,9 +11,9 @@ from shortlist.lake.engine import name, quoted
 STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 BARE = r"""[^,'"{}()\[\]:]+"""
 TUPLE = rf"""^\(\s*(?:{STRING})(\s*,\s*(?:{STRING}))*\s*,?\s*\)$"""
-"""Python's tuples of text."""
+"""Regular expression of a Python tuple of strings."""
 BRACES = rf"""^\{{\s*(?:{STRING}|{BARE})(\s*,\s*(?:{STRING}|{BARE}))*\s*\}}$"""
-"""Python's sets of text, and PostgreSQL's arrays."""
+"""Regular expression of a Python set of strings or a PostgreSQL array."""
 EMPTY = r"^(\(\s*\)|\{\s*\}|\[\s*\])$"
 OBJECTS = r"^(\[\s*)?\{.*\}\s*\]?$"
 STRINGS = r"""^\[[\[\s]*['"].*['"][\]\s]*\]$"""
@@ -22,12 +22,13 @@ LIST_START = r"""^(\[\s*[\[{'"]|[{(]\s*['"])"""
 
 
 def categories_sql(raw: Raw, column: str, table: ItemFile, where: str) -> tuple[str, str]:
-    """(SQL of a list of names, SQL that is true where the cell is a list that can't be read).
+    """Return SQL of a cell's list of category names, and of whether the cell can't be read.
 
-    Of objects the value of `category_key` is taken. White space and repetitions are removed.
+    For objects, the value of `category_key` is the name. White space is removed, and repeated names
+    too, unless the categories are a path.
 
     Raises:
-        DatasetError: typed objects have no such key.
+        DatasetError: a typed list of objects has no such key.
     """
     kind, expression = raw.types[column], raw.expressions[column]
     key, bad = table.category_key, "false"
@@ -74,7 +75,7 @@ def _of_text(text: str, table: ItemFile) -> str:
 
 
 def _unquoted(tokens: str) -> str:
-    """Python's strings without their quotes and backslashes."""
+    """Return SQL that removes quotes and backslashes from quoted strings in a list of tokens."""
     inner = "replace(replace(x[2:-2], '\\''', ''''), '\\\"', '\"')"
     is_string = "x[1] IN ('''', '\"')"
     return f"list_transform({tokens}, lambda x: CASE WHEN {is_string} THEN {inner} ELSE x END)"

@@ -1,4 +1,4 @@
-"""From a DataConfig to a staged batch: one entry a source."""
+"""Stages the source of a DataConfig as a batch, by its entry in LOADERS."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -43,16 +43,17 @@ def stage_source(
     now: int,
     readers: Mapping[str, Load] = MappingProxyType({}),
 ) -> StagedBatch:
-    """Read what is new of the source that `config` names, and stage it as one batch.
+    """Read the new rows of a source and stage them as one batch.
 
-    The batch's id comes from the content: the same files are the same batch, whenever they come.
+    The batch id is a hash of config and content, so that reading the same files again gives the
+    same id.
 
     Args:
-        now: microseconds, what `ingested_at` becomes.
-        readers: source -> reader, for sources that other packages bring, e.g. "simulated".
+        now: microseconds, `ingested_at` of rows whose source gives none.
+        readers: {source: reader} for sources that other packages provide, e.g. "simulated".
 
     Raises:
-        DatasetError: the source has no reader, a file is missing or broken, or there are no events.
+        DatasetError: the source has no reader, a file is missing or broken, or there are no rows.
     """
     read = LOADERS.get(config.source) or readers.get(config.source)
     if read is None:

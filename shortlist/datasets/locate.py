@@ -1,4 +1,4 @@
-"""From a path in a TOML to files on this machine: one file, a folder, a glob, or an fsspec URI."""
+"""Resolves a path of the TOML to local files: a file, a folder, a glob, or an fsspec URI."""
 
 import glob
 import hashlib
@@ -19,7 +19,9 @@ FORMATS = {
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 BY_CONTENT = (".dat", ".data", ".txt", ".inter", ".log", ".tab", "")
-"""Endings that say nothing: text that begins with { or [ is JSON, other text CSV."""
+"""File endings for which the format is guessed: text that begins with { or [ is JSON, other text is
+CSV.
+"""
 MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 CHUNK = 1 << 20
 
@@ -29,28 +31,29 @@ class SourceFile:
     """One file to read."""
 
     name: str
-    """As the user knows it: the path or URI."""
+    """Path or URI for messages."""
     path: Path
     format: str
     compression: str | None
     label: str | None = None
-    """What the column `source` says of its rows; None: the file's name."""
+    """Value of the column `source` for its rows; None: the file's name."""
 
     def fingerprint(self) -> str:
-        """sha256 of the content."""
+        """Return the sha256 of the content."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def locate(where: str, *, format: str | None, cache: Path) -> list[SourceFile]:
-    """The files that `where` names, in order of name.
+    """Find the files at `where`, sorted by name.
 
     Args:
-        where: a file, a folder (every file of a known ending under it), a glob or an fsspec URI;
-            what is elsewhere is fetched into `cache` first.
+        where: a file, a folder (all files below it with a known ending), a glob or an fsspec URI.
+        format: None: by the file's ending and content.
+        cache: folder to which remote files are downloaded.
 
     Raises:
-        DatasetError: nothing is there, it cannot be read, or its ending tells no format.
+        DatasetError: there is no file, a file can't be read, or its format is unknown.
     """
     if "://" in where:
         return [_checked(name, path, format) for name, path in _fetched(where, cache)]
@@ -78,7 +81,7 @@ def locate(where: str, *, format: str | None, cache: Path) -> list[SourceFile]:
 
 
 def _kind(name: str) -> tuple[str | None, str | None]:
-    """(format, compression) by the name's endings."""
+    """Return (format, compression) by the endings of a name; None if unknown."""
     path = Path(name)
     compression = COMPRESSIONS.get(path.suffix.lower())
     stem = path.with_suffix("") if compression else path
@@ -114,7 +117,10 @@ def _checked(name: str, path: Path, format: str | None) -> SourceFile:
 
 
 def _fetched(uri: str, cache: Path) -> list[tuple[str, Path]]:
-    """Copies of what is at `uri`; a copy as large and as old as the original is used again."""
+    """Download the files at `uri`; return (URI, local path) of each.
+
+    A copy is reused while size, time and ETag of the original are unchanged.
+    """
     import fsspec
 
     try:
@@ -133,7 +139,7 @@ def _fetched(uri: str, cache: Path) -> list[tuple[str, Path]]:
     except ImportError as error:
         raise DatasetError(f"{uri}: {error}; install that package beside shortlist") from None
     except Exception as error:
-        # Every file system of fsspec raises its own; all of them mean that it cannot be read.
+        # The file systems of fsspec raise different types.
         raise SourceUnavailable(f"{uri}: cannot be read: {type(error).__name__}: {error}") from None
 
 

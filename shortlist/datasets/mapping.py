@@ -1,7 +1,8 @@
-"""From a file's columns to the contract's, as SQL: one pass, nothing is refused, faults are named.
+"""SQL that maps the columns of a file to those of the contract, in one pass.
 
-A cell that cannot be what the contract wants becomes NULL and its rule is noted in `faults`;
-validation decides what happens to the row. The row as it was rides along in `original`.
+No row is refused. A cell that can't be converted becomes NULL, and the name of its rule is added to
+the column `faults`; validation decides what happens to the row. The column `original` holds the
+unchanged row.
 """
 
 from shortlist import columns as c
@@ -26,7 +27,16 @@ TEXTS = (c.TEXT, c.QUERY, c.SESSION_ID, c.REQUEST_ID, c.SURFACE, c.DEVICE)
 
 
 def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now: int) -> str:
-    """SELECT of the staged interactions, in the order of the file (without `event_order`)."""
+    """Return a SELECT of the interactions in the order of the file, without `event_order`.
+
+    Args:
+        source: value of the column `source`.
+        where: name of the file for error messages.
+        now: microseconds, `ingested_at` of rows without one.
+
+    Raises:
+        DatasetError: a mapped column has an unsuitable type.
+    """
     given, columns = table.columns, {}
     for key in (c.USER_ID, c.ITEM_ID):
         columns[key] = id_sql(raw, given[key], key, where, exact=table.exact_ids)
@@ -116,7 +126,7 @@ def items_sql(raw: Raw, table: ItemFile, *, where: str) -> str:
     if OPERATION in given:
         text = f"coalesce(lower({text_sql(raw, given[OPERATION], where)}), 'insert')"
         columns[OPERATION] = Column(text)
-        # An item that events speak of is never taken out: it is not recommended any more.
+        # A deleted item is kept, as events may refer to it, but becomes unavailable.
         still = f"({columns[c.AVAILABLE].sql}) AND {text} <> 'delete'"
         columns[c.AVAILABLE] = Column(still, columns[c.AVAILABLE].rule, columns[c.AVAILABLE].bad)
     else:

@@ -1,9 +1,8 @@
 """MovieLens-100K (Harper & Konstan 2015): 100,000 ratings of 943 users on 1,682 films, with
 timestamps.
 
-Two origins of the same data: the RecBole wheel, which carries it (fetched by pip, never installed),
-and GroupLens' own archive. Neither may be redistributed, so it is fetched once and kept in the
-cache.
+The data has two origins: the RecBole wheel, which contains it (downloaded by pip, not installed),
+and the archive of GroupLens. It may not be redistributed, so it is downloaded into the cache once.
 """
 
 import csv
@@ -58,7 +57,7 @@ Row = list[str]
 
 
 def stage_movielens_100k(stager: Stager) -> None:
-    """The loader of source "movielens-100k". Raises what `load_movielens_100k` raises."""
+    """Stage the source "movielens-100k". Raises DatasetError as `load_movielens_100k`."""
     config = stager.config
     batch = load_movielens_100k(
         stager.settings.cache, origin=config.origin, path=config.path, now=stager.now
@@ -73,15 +72,16 @@ def load_movielens_100k(
     path: Path | None = None,
     now: int,
 ) -> Batch:
-    """Ratings, films and users.
+    """Load ratings, films and users; download them if necessary.
 
     Args:
-        cache: folder where the fetched files are kept; verified before they are used again.
-        path: with origin "grouplens", an `ml-100k.zip` or an unpacked folder.
-        now: microseconds, what `ingested_at` becomes.
+        cache: folder for downloaded files. Files of the wheel are verified before they are reused.
+        origin: "pip" for the RecBole wheel, "grouplens" for the archive of GroupLens.
+        path: with origin "grouplens", an `ml-100k.zip` or an unpacked folder; None: download it.
+        now: microseconds, `ingested_at` of the events.
 
     Raises:
-        DatasetError: nothing could be fetched, a checksum is wrong, or a line cannot be read.
+        DatasetError: the download failed, a checksum is wrong, or a line can't be read.
     """
     if origin == "pip":
         folder = _from_wheel(cache)
@@ -112,7 +112,9 @@ def load_movielens_100k(
 
 
 def _from_wheel(cache: Path) -> Path:
-    """The folder with the three files, out of the wheel; pip's own settings decide where from."""
+    """Return the folder with the three MovieLens files. If the cache has no intact copy, download
+    the wheel with pip, which uses its own configured index.
+    """
     folder = cache / "movielens-100k"
     if _verified(folder):
         return folder
@@ -139,7 +141,11 @@ def _from_wheel(cache: Path) -> Path:
 
 
 def unpack_wheel(wheel: Path, folder: Path, *, sha256: str = WHEEL_SHA256) -> Path:
-    """Check the wheel and put its MovieLens files into `folder`, whole or not at all."""
+    """Verify the wheel and unpack its MovieLens files into `folder` atomically; return `folder`.
+
+    Raises:
+        DatasetError: the wheel has another sha256.
+    """
     actual = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if actual != sha256:
         raise DatasetError(f"{wheel.name}: sha256 is {actual}, want {sha256}; {HOW_ELSE}")
@@ -159,7 +165,7 @@ def unpack_wheel(wheel: Path, folder: Path, *, sha256: str = WHEEL_SHA256) -> Pa
 
 
 def _verified(folder: Path) -> bool:
-    """The cached files are there and as they were; if not, they are fetched again."""
+    """Return whether the cached files exist and match their checksums."""
     sums = folder / "SHA256SUMS"
     if not sums.is_file():
         return False
@@ -172,7 +178,7 @@ def _verified(folder: Path) -> bool:
 
 
 def _from_grouplens(cache: Path, path: Path | None) -> Path:
-    """A folder with u.data, u.item and u.user."""
+    """Return a folder with u.data, u.item and u.user; download and unpack them if necessary."""
     if path is None:
         path = cache / "ml-100k.zip"
         if not path.is_file():
@@ -201,7 +207,7 @@ def _from_grouplens(cache: Path, path: Path | None) -> Path:
 def _read(
     path: Path, *, separator: str, width: int, header: bool = False, encoding: str = "utf-8"
 ) -> list[Row]:
-    """Rows of exactly `width` fields. Raises DatasetError naming file and line."""
+    """Read rows of exactly `width` fields. Raises DatasetError with file and line."""
     try:
         text = path.read_text(encoding=encoding)
     except FileNotFoundError:
@@ -220,7 +226,7 @@ def _read(
 
 
 def _numbers(rows: list[Row], path: Path, *, first_line: int) -> np.ndarray:
-    """(E, 2) float64: rating, seconds."""
+    """Parse rating and seconds of E rows: (E, 2) float64. Raises DatasetError with the line."""
     pairs = [(row[2], row[3]) for row in rows]
     try:
         numbers = np.array(pairs, dtype=np.float64)
@@ -237,7 +243,7 @@ def _numbers(rows: list[Row], path: Path, *, first_line: int) -> np.ndarray:
 
 
 def _film(row: Row) -> tuple[str, str, str, list[str]]:
-    """GroupLens' 'Toy Story (1995)' and 19 flags -> id, title, year, genres."""
+    """Convert a row of u.item, with 19 genre flags, to id, title, year and genres."""
     title, year = YEAR_AT_END.sub("", row[1]), row[2][-4:]
     genres = [name for name, flag in zip(GENRES, row[5:], strict=True) if flag == "1"]
     return row[0], title, year, genres
@@ -275,7 +281,7 @@ def _users(people: list[Row]) -> pa.Table:
 
 
 def _age_group(age: str) -> str | None:
-    """The bands of MovieLens-1M."""
+    """Return the age group, with the limits used by MovieLens-1M; None if the age is unknown."""
     if not age.isdigit():
         return None
     return next((name for limit, name in AGE_GROUPS if int(age) < limit), "56+")

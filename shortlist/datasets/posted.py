@@ -1,4 +1,4 @@
-"""How a posted event is read, and which posted events a run's `exclude` leaves out."""
+"""Mapping of posted events, and evaluation of a run's `exclude` on them."""
 
 import json
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ POSTED = InteractionFile(
 
 
 def excluded_ids(events: Sequence[dict[str, Any]], exclude: Sequence[str]) -> set[str]:
-    """The event_ids of those that `exclude` leaves out, as staging would.
+    """Return the event_ids of the posted events that `exclude` leaves out.
 
     Args:
-        events: as lines of the inbox.
-        exclude: SQL conditions on the contract's columns. `source` is "service:" here, without the
-            name of a file.
+        events: events in the form of inbox lines.
+        exclude: SQL conditions on the contract's columns. Here `source` is only "service:", while
+            staging appends the name of the inbox file.
 
     Raises:
         duckdb.Error: a condition can't be evaluated.

@@ -1,6 +1,7 @@
-"""A text file as the readers want it: one line end, an encoding that DuckDB has, an object a line.
+"""Converts text files that DuckDB can't read: mixed line ends, other encodings, JSON that isn't one
+object per line.
 
-`init` and `ingest` both read through here, so that both see the same rows.
+Both `init` and `ingest` use these functions, so they see the same rows.
 """
 
 import gzip
@@ -22,7 +23,7 @@ from shortlist.datasets.readers import DUCKDB_ENCODING, head_bytes
 from shortlist.lake.engine import quoted
 
 MIXED_LINES = "state machine reached an invalid state"
-"""DuckDB's words for lines that end in two ways."""
+"""Part of DuckDB's error message for a file with mixed line ends."""
 LIKELY = (
     *("cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1254", "shift_jis", "euc_jp"),
     *("gb18030", "big5", "euc_kr"),
@@ -32,12 +33,12 @@ NOT_TEXT = b"\xff"
 line and counts it.
 """
 MAX_OBJECT = 1 << 24
-"""Bytes that a JSON object on many lines may have, or those of its file."""
+"""Maximum size in bytes of a JSON object on several lines; larger for larger files."""
 _numbers = itertools.count()
 
 
 def prepared(file: SourceFile, table: FileTable, folder: Path) -> tuple[SourceFile, FileTable]:
-    """The file, or a copy in `folder` that DuckDB can read, and the table for it."""
+    """Return the file, or a copy in `folder` that DuckDB can read, and the options to read it."""
     if file.format == "parquet":
         return file, table
     if file.format == "jsonl" and (form := _whole_json(file)):
@@ -57,7 +58,7 @@ def prepared(file: SourceFile, table: FileTable, folder: Path) -> tuple[SourceFi
 
 
 def with_one_line_end(file: SourceFile, folder: Path) -> SourceFile:
-    """A copy whose lines all end in \\n."""
+    """Copy a file so that all its lines end in \\n."""
     copy = _copy_path(file, folder)
     with _unpacked(file) as source, copy.open("wb") as out:
         for line in source:
@@ -66,7 +67,11 @@ def with_one_line_end(file: SourceFile, folder: Path) -> SourceFile:
 
 
 def guess_encoding(file: SourceFile) -> str:
-    """utf-8 unless most lines beyond ASCII are none, then what `charset_normalizer` finds."""
+    """Guess the encoding from the beginning of a file.
+
+    It is utf-8 unless most lines with non-ASCII bytes are invalid UTF-8; then `charset_normalizer`
+    decides.
+    """
     head = head_bytes(file)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
@@ -79,7 +84,7 @@ def guess_encoding(file: SourceFile) -> str:
     best = from_bytes(b"\n".join(broken)[:200_000], cp_isolation=list(LIKELY)).best()
     if best is None:
         return "latin-1"
-    # Western text fits these two as well; where the choice is open, Western is more frequent.
+    # Western text also fits these two encodings, and is more frequent.
     return "cp1252" if best.encoding in ("cp1250", "cp1254") else best.encoding
 
 
@@ -92,10 +97,10 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _whole_json(file: SourceFile) -> str | None:
-    """DuckDB's name of the format of JSON that isn't an object a line, None if it is.
+    """Return DuckDB's name of the JSON format if it isn't one object per line; None if it is.
 
     Raises:
-        DatasetError: it is an array of arrays.
+        DatasetError: the file is an array of arrays.
     """
     text = head_bytes(file).removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] == b"[":
@@ -110,7 +115,13 @@ def _whole_json(file: SourceFile) -> str | None:
 
 
 def _objects(file: SourceFile, folder: Path, form: str) -> SourceFile:
-    """A copy with an object a line. If the file is one object with one list of objects, these."""
+    """Copy a JSON file with one object per line.
+
+    If the file is a single object with one list of objects, the copy has the objects of that list.
+
+    Args:
+        form: DuckDB's name of the file's JSON format.
+    """
     copy = _copy_path(file, folder)
     largest = max(MAX_OBJECT, file.path.stat().st_size * (20 if file.compression else 1))
     size = f", maximum_object_size = {largest}" if form == "unstructured" else ""
@@ -137,7 +148,7 @@ def _objects(file: SourceFile, folder: Path, form: str) -> SourceFile:
 
 
 def _key_of_list(connection: duckdb.DuckDBPyConnection, query: str) -> str | None:
-    """Key of the list of objects, if there is one JSON object and it has one such list."""
+    """Return the key of the list of objects if there is a single JSON object with one such list."""
     objects = connection.execute(f"{query} LIMIT 2").fetchall()
     if len(objects) != 1:
         return None

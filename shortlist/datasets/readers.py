@@ -1,7 +1,7 @@
-"""One file as rows that DuckDB streams: which columns there are, and how SQL names them.
+"""Opens a file as a DuckDB relation: its columns, and SQL to read them.
 
-CSV and JSON Lines are read as text, so that '00196' survives and a cell that is no number is a
-reason and not a crash. Lines that are no row at all are collected with what is wrong with them.
+Cells of CSV and JSON Lines are read as text, so that '00196' keeps its zeros and an invalid number
+is reported instead of raising an error. Lines that can't be parsed are collected with the reason.
 """
 
 import csv
@@ -29,9 +29,9 @@ HEAD_BYTES = 1 << 20
 HEAD_LINES = 1_000
 SEPARATORS = (",", ";", "\t", "|", "::")
 SEP = re.compile('"?sep=(.)"?\\r?')
-"""First line by which a spreadsheet names the separator."""
+"""Regular expression of a first line that declares the separator, as some spreadsheets write it."""
 LINE = "_line"
-"""Key of `original` for sources whose row is a line of text."""
+"""Key of the struct `original` if a row is a line of text."""
 BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 DUCKDB_ENCODING = {"utf-8": "utf-8", "utf-16": "utf-16", "latin-1": "latin-1"}
 SIMPLE = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "VARCHAR", "UUID")
@@ -39,22 +39,24 @@ SIMPLE = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "VA
 
 @dataclass(frozen=True)
 class Raw:
-    """A relation of a file's rows."""
+    """SQL to read the rows of a file."""
 
     relation: str
     expressions: dict[str, str]
-    """{column of the file: SQL that gives it}"""
+    """{column of the file: SQL expression}"""
     types: dict[str, str]
+    """{column of the file: DuckDB type}; JSON for values of JSON objects."""
     original: str
-    """SQL of the row as it was, a struct."""
+    """SQL expression of the unchanged row, a struct."""
     broken: str = "false"
-    """SQL: the row is no row (a JSON line that is none)."""
+    """SQL condition: true for a line that isn't a JSON object."""
     rejects: bool = False
+    """Whether reading collects unparsable lines, for `collect_rejects`."""
     notes: dict[str, Any] = field(default_factory=dict)
 
 
 def open_raw(file: SourceFile, table: FileTable) -> Raw:
-    """Raises DatasetError if the file is broken as a whole, or a mapped column is not there."""
+    """Open a file. Raises DatasetError if it can't be read or lacks a mapped column."""
     wanted = list(dict.fromkeys([*table.columns.values(), *getattr(table, "attributes", ())]))
     if file.format == "parquet":
         return _parquet(file, wanted)
@@ -65,7 +67,7 @@ def open_raw(file: SourceFile, table: FileTable) -> Raw:
 
 
 def head_bytes(file: SourceFile) -> bytes:
-    """The beginning of a file, unpacked."""
+    """Read the first HEAD_BYTES bytes of a file, decompressed."""
     try:
         with file.path.open("rb") as plain:
             if file.compression == "gzip":
@@ -79,7 +81,7 @@ def head_bytes(file: SourceFile) -> bytes:
 
 
 def _head(file: SourceFile, encoding: str) -> str:
-    """The beginning of a text file, decoded, cut at a line's end."""
+    """Read the beginning of a text file, decoded and cut at the end of a line."""
     raw = head_bytes(file)
     if encoding == "utf-8" and raw[:2] in BOMS:
         raise DatasetError(f'{file.name}: is utf-16, not utf-8; say encoding = "utf-16"')
@@ -139,7 +141,7 @@ def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Ra
 
 
 def _header(file: SourceFile, head: str, separator: str) -> list[str]:
-    """Column names of the first line."""
+    """Parse the column names in the first line."""
     try:
         return [one.strip() for one in next(csv.reader(io.StringIO(head), delimiter=separator))]
     except csv.Error as error:
@@ -168,11 +170,11 @@ def _jsonl(file: SourceFile, wanted: list[str], head: str, *, sparse: bool) -> R
 
 
 def objects_of(lines_of: str, wanted: Sequence[str]) -> Raw:
-    """Rows of JSON objects, one a line.
+    """Return SQL to read JSON objects, one per line.
 
     Args:
         lines_of: SQL of a relation with a column `line`.
-        wanted: keys of the objects, `a.b` for nested ones.
+        wanted: keys to read, `a.b` for nested ones.
     """
     paths = [quoted(_json_path(one)) for one in wanted]
     relation = (
@@ -190,9 +192,9 @@ def objects_of(lines_of: str, wanted: Sequence[str]) -> Raw:
 
 
 def _exploded(wanted: list[str], name: str, lines_of: str) -> Raw:
-    """A row for each object of the list `name` in a line: `events[].item`.
+    """Return SQL to read one row per object of the list `name` in each line (`events[].item`).
 
-    The row as it was is its line with this object alone in the list, so that it can be read again.
+    `original` of a row is its line with only this object in the list, so that it can be read again.
     """
     outer = [one for one in wanted if "[]." not in one]
     inner = [one for one in wanted if "[]." in one]
@@ -223,13 +225,13 @@ def _exploded(wanted: list[str], name: str, lines_of: str) -> Raw:
 
 
 def _json_path(key: str) -> str:
-    """`images[0].large` as DuckDB wants it."""
+    """Convert a key such as `images[0].large` to a JSON path of DuckDB."""
     parts = (part.partition("[") for part in key.split("."))
     return "$" + "".join(f'."{name}"{bracket}{rest}' for name, bracket, rest in parts)
 
 
 def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None:
-    """A mapped key that none of the first lines has is misspelt, or the file is another one."""
+    """Raise DatasetError if no line is an object, or none of the lines has a mapped key."""
     keys: dict[str, None] = {}
     objects = 0
     for line in lines:
@@ -253,7 +255,11 @@ def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None
 
 
 def json_keys(file: SourceFile) -> list[str]:
-    """Keys of the first lines of JSON Lines, `a.b` for nested ones."""
+    """Return the keys in the first lines of JSON Lines: `a.b` for objects, `a[0].b` for lists.
+
+    Raises:
+        DatasetError: no line is an object.
+    """
     keys: dict[str, None] = {}
     for line in _head(file, "utf-8").split("\n")[:HEAD_LINES]:
         try:
@@ -303,9 +309,10 @@ def _compression(file: SourceFile) -> str:
 def collect_rejects(
     connection: duckdb.DuckDBPyConnection, file: SourceFile, table: str
 ) -> pa.Table | None:
-    """Lines that were no rows since the last call, with what is wrong; None if there were none.
+    """Return the unparsable lines since the last call, with reasons (REJECTED); None without any.
 
-    A quote that is never closed swallows the lines after it: each of them becomes a row of its own.
+    If a quote is not closed, DuckDB rejects it together with the following lines. Each of these
+    lines is returned as a separate row.
     """
     query = (
         "SELECT line, first(csv_line), first(error_type::VARCHAR), first(error_message),"
@@ -334,7 +341,7 @@ def collect_rejects(
 
 
 def _bytes_at(path: Path, position: int) -> str:
-    """The line as its bytes are, those beyond ASCII as \\xNN."""
+    """Read the line at a byte position; bytes that aren't valid UTF-8 become \\xNN."""
     with path.open("rb") as file:
         file.seek(max(int(position) - 1, 0))
         line = file.readline()

@@ -1,8 +1,8 @@
-"""Sequence files, one user a line: "user item item ...", oldest first, as the S3-Rec, SASRec and
-TIGER papers share theirs.
+"""Reads sequence files: one line per user, "user item item ...", oldest first.
 
-There are no times in them. An event's time is its place in the line, in seconds from FIRST on, so
-that the order is kept; whatever is made of times is not for such data (`DataConfig.has_time`).
+The S3-Rec, SASRec and TIGER papers publish data in this form. It has no times. The time of an event
+is FIRST plus its position in the line in seconds, which keeps the order. Time features must not be
+used for such data (`DataConfig.has_time`).
 """
 
 from shortlist.datasets.config import InteractionFile
@@ -14,14 +14,16 @@ from shortlist.lake.engine import quoted
 COLUMNS = {"user_id": "user", "item_id": "item", "event_timestamp": "place"}
 NAMES = ("user", "item", "place")
 FIRST = 631_152_000
-"""1990-01-01, seconds: a time near 1970 would be taken for one in another unit."""
+"""1990-01-01 in seconds. Times near 1970 would be refused as times in another unit."""
 
 
 def stage_sequences(stager: Stager) -> None:
-    """Every item of a line becomes an event of its user; a user alone has none, which is a fault.
+    """Stage the files: every item of a line becomes an event of its user.
+
+    A line with a user but no items gives an event without an item, which validation quarantines.
 
     Raises:
-        DatasetError: the file is not there or cannot be read.
+        DatasetError: a file is missing or can't be read.
     """
     table = InteractionFile(
         path=str(stager.config.path),

@@ -1,8 +1,6 @@
-"""The way back: events posted to the service, and what it showed, become one more source.
+"""Reads what the service wrote: posted events and the serving log, both JSON Lines.
 
-Both are JSON Lines that the service appends to. A line that is not finished yet (the service is
-writing it) is left for the next time; a finished line that cannot be read is an error that names
-it.
+The service appends to these files. An unfinished last line is left for the next read.
 """
 
 import json
@@ -32,7 +30,7 @@ from shortlist.moments import WANT, moment_problem
 
 log = logging.getLogger("shortlist.datasets")
 CHUNK_ROWS = 4_096
-"""Rows of the serving log that are Python objects at the same time."""
+"""Number of rows of the serving log that are converted from Python objects to Arrow together."""
 ITEM_KEYS = ("item_id", "position", "source", "score", "propensity", "features")
 REQUEST_KEYS = tuple(field.name for field in SERVING_LOG if field.name not in ITEM_KEYS)
 
@@ -40,13 +38,14 @@ REQUEST_KEYS = tuple(field.name for field in SERVING_LOG if field.name not in IT
 def read_lines(
     folder: Path, *, left_out: list[str] | None = None
 ) -> Iterator[tuple[Path, int, dict[str, Any]]]:
-    """(file, line number, object) of every finished line under `folder`, files in order of name.
+    """Yield (file, line number, object) of every finished line under `folder`, sorted by file name.
 
     Args:
-        left_out: gets a sentence for each line that is no object; None: such a line is an error.
+        left_out: list to which a message is added for each line that isn't a JSON object; None:
+            such a line raises an error.
 
     Raises:
-        DatasetError: a line is no object.
+        DatasetError: a line isn't a JSON object, and `left_out` is None.
     """
     for path in sorted(folder.rglob("*.jsonl")):
         with path.open("rb") as file:
@@ -67,11 +66,11 @@ def read_lines(
 
 
 def stage_service(stager: Stager) -> None:
-    """Stage what the service wrote: posted events and, unless `impressions` is off, shown lists.
+    """Stage posted events and, unless `impressions` is off, shown lists.
 
     Raises:
-        LakeError: there is no catalogue yet to which the events could belong.
-        DatasetError: the serving log is damaged.
+        LakeError: the lake has no catalogue yet.
+        DatasetError: a line of the serving log is damaged.
     """
     Lake(stager.settings.lake).items()
     key = stager.key("service")
@@ -87,15 +86,15 @@ def stage_service(stager: Stager) -> None:
 
 
 def _stage_posted_events(stager: Stager, known: dict[str, str]) -> dict[str, str]:
-    """Stage the inbox files that are new or have grown. A line that is not finished waits.
+    """Stage the inbox files that are new or have changed, without an unfinished last line.
 
-    A finished line that breaks the schema goes to quarantine like any other bad row.
+    A finished line that violates the schema goes to quarantine like any other bad row.
 
     Args:
-        known: {file: fingerprint} of what the lake has.
+        known: {file: fingerprint} after the last batch.
 
     Returns:
-        the same of the inbox now.
+        {file: fingerprint} of the present files.
     """
     inbox = stager.settings.events
     seen = {}
@@ -116,7 +115,7 @@ def _stage_posted_events(stager: Stager, known: dict[str, str]) -> dict[str, str
 
 
 def _finished_lines(path: Path, copy: Path) -> Path | None:
-    """The file, or a copy without a last line that the service is still writing."""
+    """Copy a file without an unfinished last line; None if it has no finished line."""
     with path.open("rb") as file:
         content = file.read()
     end = content.rfind(b"\n") + 1
@@ -129,19 +128,19 @@ def _finished_lines(path: Path, copy: Path) -> Path | None:
 def load_posted_events(
     settings: Settings, *, now: int, since: int | None = None, lists: ListRules = ListRules()
 ) -> Batch:
-    """Events posted to /events as a batch; the catalogue and users are the lake's, new users added.
+    """Read posted events as a batch, with the lake's items, its users and the events' new users.
 
-    A line that is no `shortlist.api.Event` is left out with a warning: a refresh sends it to
-    quarantine, and an earlier version may have taken it.
+    A line that isn't a valid `shortlist.api.Event` is left out with a warning. A refresh
+    quarantines it.
 
     Args:
-        now: microseconds, when lines arrived that don't say so.
-        since: only events that happened or arrived at or after this time, microseconds: others are
-            neither checked nor kept in memory.
-        lists: which events are left out, and which ratings are likes as well.
+        now: microseconds, arrival time of lines without `received_at`.
+        since: microseconds; events that happened and arrived before it are skipped unchecked. None:
+            read all.
+        lists: rules by which events are left out and ratings are also likes.
 
     Raises:
-        LakeError: there is no catalogue yet.
+        LakeError: the lake has no catalogue yet.
     """
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
@@ -206,17 +205,17 @@ def _interactions(rows: list[dict[str, Any]]) -> pa.Table:
 def load_serving_log(
     folder: Path, *, since: int | None = None, release_id: str | None = None
 ) -> pa.Table:
-    """What the service showed, one row an item: the SERVING_LOG contract.
+    """Read the serving log as SERVING_LOG, one row per shown item.
 
-    Rows become Arrow in chunks, so that memory is bounded by the table that is returned.
+    Keys that are not in the contract are ignored. Rows are converted to Arrow in chunks, so that
+    memory use is that of the returned table.
 
     Args:
-        since: only responses made at or after this time, microseconds.
-        release_id: only responses of this release.
+        since: microseconds; only responses at or after this time. None: all.
+        release_id: only responses of this release. None: all.
 
     Raises:
-        DatasetError: a line lacks a key of the contract, or a required one is null; file and line
-            are named. Keys beyond the contract are left out.
+        DatasetError: a line lacks a key of the contract, or a required value is null.
     """
     chunks = [SERVING_LOG.empty_table()]
     rows: list[dict[str, Any]] = []
@@ -238,10 +237,10 @@ def load_serving_log(
 
 
 def read_responses(folder: Path, *, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Some REQUEST_KEYS of every response in the serving log.
+    """Yield the values of `keys` (some of REQUEST_KEYS) for every response in the serving log.
 
     Raises:
-        DatasetError: a line lacks one of them, or a required one is null.
+        DatasetError: a line lacks a key, or a required value is null.
     """
     for path, number, content in read_lines(folder):
         yield _picked(content, keys, where=f"{path}: line {number}")

@@ -1,4 +1,4 @@
-"""Streaming a source into a staged batch: file by file through DuckDB, never one frame of all."""
+"""Stages a source as a batch: file by file through DuckDB, so that it needn't fit in memory."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ CHUNK = 1 << 24
 
 @dataclass
 class Stager:
-    """Writes one batch. `given` is what the source has given so far, for the next run."""
+    """Writes one batch."""
 
     staged: Staging
     connection: duckdb.DuckDBPyConnection
@@ -46,20 +46,24 @@ class Stager:
     now: int
     batch: StagedBatch = field(default_factory=lambda: StagedBatch(batch_id=""))
     given: dict[str, Any] = field(default_factory=dict)
+    """Reading state of the source after this batch (fingerprints, watermarks), for the next run."""
     fresh: list[str] = field(default_factory=list)
-    """What makes this batch this one: fingerprints of what is new."""
+    """Fingerprints of the new content, from which the batch id is derived."""
 
     def known(self, key: str) -> dict[str, Any]:
-        """What the lake has from the source `key` already."""
+        """Return the reading state of the source `key` at its last committed batch."""
         return current_manifest(self.settings.lake).sources.get(key, {})
 
     def key(self, description: Any) -> str:
-        """A source is its mapping: with another one it is read again from the start."""
+        """Return the key of a source's reading state: a hash of its mapping and rules.
+
+        If they change, the key changes, and the source is read again from the start.
+        """
         rules = [description, self.config.like_threshold, self.config.exclude]
         return hashlib.sha256(json.dumps(rules, default=str).encode()).hexdigest()[:16]
 
     def events(self, raw: Raw, table: InteractionFile, *, file: SourceFile) -> int:
-        """Stage the rows of one file of interactions; returns how many were written."""
+        """Stage the rows of one file of interactions; return their number, with rejected lines."""
         source = file.label or Path(file.name).name
         query = staged_events_sql(
             raw, table, self.config, source=source, where=file.name, now=self.now
@@ -73,7 +77,7 @@ class Stager:
         return rows
 
     def _mapping(self, raw: Raw, table: InteractionFile, file: SourceFile) -> int:
-        """Place in the batch's `mappings` of how this file is read, added if it is new."""
+        """Return the position of the file's mapping in the batch's `mappings`; add it if new."""
         when = raw.types.get(table.columns["event_timestamp"], "")
         mapping = {
             "table": {
@@ -89,7 +93,7 @@ class Stager:
         return self.batch.mappings.index(mapping)
 
     def rows(self, name: str, query: str, *, file: SourceFile) -> None:
-        """Stage the rows of one file of items or users."""
+        """Stage the rows of one file of items or users, given by an SQL query."""
         query = f"SELECT * REPLACE (to_json(original)::VARCHAR AS original) FROM ({query})"
         read = self._copy(query, self.staged.next_part(name), file=file, table=name)
         self.batch.read[name] = self.batch.read.get(name, 0) + read
@@ -130,7 +134,9 @@ class Stager:
 def staged_events_sql(
     raw: Raw, table: InteractionFile, config: DataConfig, *, source: str, where: str, now: int
 ) -> str:
-    """SELECT of the rows of one file as they are staged: mapped, with `excluded`, with likes."""
+    """Return a SELECT of the rows of one file as they are staged: mapped, with the column
+    `excluded` and with derived likes.
+    """
     query = events_sql(raw, table, source=source, where=where, now=now)
     query = f"SELECT *, {excluded_sql(config.exclude)} AS excluded FROM ({query})"
     if config.like_threshold is not None:
@@ -139,13 +145,15 @@ def staged_events_sql(
 
 
 def excluded_sql(exclude: Sequence[str]) -> str:
-    """Whether a row is left out. A condition that is NULL leaves nothing out."""
+    """Return SQL of whether a row is left out. A condition that is NULL leaves no row out."""
     rules = " OR ".join(f"coalesce(({one}), false)" for one in exclude)
     return f"({rules})" if rules else "false"
 
 
 def _with_likes(query: str, threshold: float) -> str:
-    """A `like` right after every rating of `threshold` and more: `counting.with_like` in SQL."""
+    """Return a query with a `like` after every rating of at least `threshold`, the SQL counterpart
+    of `counting.with_like`.
+    """
     liked = (
         f"event_type = 'rating' AND value >= {threshold} AND faults IS NULL"
         f" AND {OPERATION} = 'insert'"
@@ -165,7 +173,7 @@ def _told(error: duckdb.Error, file: SourceFile, config: DataConfig) -> Exceptio
     text = str(error).splitlines()[0]
     if isinstance(error, duckdb.BinderException | duckdb.ParserException):
         if not config.exclude:
-            return error  # our own SQL is wrong: a bug, not a broken file
+            return error  # the error is in the generated SQL: a bug
         rules = "; ".join(config.exclude)
         return DatasetError(f"exclude: {text}; want SQL conditions on contract columns: {rules}")
     text = text.split(": ", 1)[-1]
@@ -174,10 +182,10 @@ def _told(error: duckdb.Error, file: SourceFile, config: DataConfig) -> Exceptio
 
 
 def stage_files(stager: Stager, files: FilesConfig) -> None:
-    """Stage every file that is new or has changed since the lake took it.
+    """Stage all files that are new or have changed since the last committed batch.
 
     Raises:
-        DatasetError: a file or a mapped column is missing, or a file is broken as a whole.
+        DatasetError: a file or a mapped column is missing, or a file can't be read.
     """
     key = stager.key(files.model_dump(mode="json", exclude={"items": {"complete"}}))
     known = stager.known(key).get("files", {})
@@ -236,7 +244,7 @@ def _stage_rows(stager: Stager, name: str, table: FileTable, file: SourceFile) -
 def _read_by(
     stager: Stager, table: FileTable, file: SourceFile, write: Callable[[Raw, SourceFile], Any]
 ) -> None:
-    """Read a file as it is or, if need be, a copy in an encoding and with line ends that do."""
+    """Open a file and call `write` with it; if DuckDB can't read it, use a converted copy."""
     folder = stager.staged.folder / "prepared"
     try:
         plain, mapped = prepared(file, table, folder)
@@ -252,7 +260,7 @@ def _read_by(
 
 
 def complete(stager: Stager) -> None:
-    """A table that the source did not give is there, and empty."""
+    """Write an empty file for each table for which the source had no rows."""
     extra = "'insert' AS operation, false AS excluded, NULL::VARCHAR[] AS faults"
     for name, schema in SCHEMAS.items():
         if any((stager.staged.folder / name).iterdir()):

@@ -1,4 +1,4 @@
-"""Staging of sources that come as tables of the contracts already."""
+"""Stages sources whose rows are already tables of the contracts."""
 
 from collections.abc import Iterable, Iterator
 
@@ -19,7 +19,7 @@ OWN = {name: name for name in INTERACTIONS.names if name not in (c.EVENT_ORDER, 
 
 
 def stage_tables(stager: Stager, key: str, batch: Batch) -> None:
-    """Stage three tables as a source that is read as a whole."""
+    """Stage a batch in memory, unless the lake already has this content."""
     if not is_new(stager, key, batch.batch_id):
         return
     stage_stream(stager, key, [batch.interactions])
@@ -27,7 +27,10 @@ def stage_tables(stager: Stager, key: str, batch: Batch) -> None:
 
 
 def is_new(stager: Stager, key: str, fingerprint: str) -> bool:
-    """Whether the lake does not have this content of the source yet; noted for the next run."""
+    """Return whether the lake doesn't have this content of the source yet.
+
+    The fingerprint is recorded in the batch for the next run.
+    """
     stager.batch.source = (stager.key(key), {"fingerprint": fingerprint})
     stager.batch.create = ()
     if stager.known(stager.key(key)).get("fingerprint") == fingerprint:
@@ -38,7 +41,7 @@ def is_new(stager: Stager, key: str, fingerprint: str) -> bool:
 
 
 def stage_stream(stager: Stager, key: str, tables: Iterable[pa.Table]) -> None:
-    """Stage INTERACTIONS tables as they come, some million rows a part."""
+    """Stage a stream of INTERACTIONS tables, at least PART_ROWS rows per part."""
     path = stager.staged.folder / "table.parquet"
     file = SourceFile(key, path, "parquet", None)
     mapped = InteractionFile(path=key, columns=OWN)
@@ -48,7 +51,7 @@ def stage_stream(stager: Stager, key: str, tables: Iterable[pa.Table]) -> None:
                 writer.write_table(table)
         stager.events(open_raw(file, mapped), mapped, file=file)
         path.unlink()
-    stager.batch.given_ids = False  # they stand for the content, time included
+    stager.batch.given_ids = False  # the ids are derived from the content
 
 
 def stage_catalogue(stager: Stager, items: pa.Table, users: pa.Table) -> None:

@@ -1,1 +1,1 @@
-"""What a stranger's columns probably are: by their names, and by what is in them."""
+"""Guesses the meaning of the columns of unknown files, from their names and values."""

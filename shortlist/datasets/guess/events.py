@@ -1,4 +1,4 @@
-"""What the columns of a log of events probably are."""
+"""Guesses the columns of a log of events."""
 
 import re
 
@@ -10,11 +10,11 @@ from shortlist.datasets.guess.sample import OPEN, Guess, Sample
 from shortlist.datasets.guess.times import guess_time
 
 MUCH = 0.05
-"""Share of the rows from which one user is shown as suspicious."""
+"""A user or item with a larger share of the rows is reported as suspicious, ..."""
 FAIR = 4
-"""A suspicious user also has so many times the rows of an average one."""
+"""... if it also has more than this many times the average number of rows ..."""
 FEW = 20
-"""Rows below which no user is suspicious."""
+"""... and more than this many rows."""
 
 
 def guess_events(
@@ -24,7 +24,18 @@ def guess_events(
     event_type: str | None,
     time_unit: str | None,
 ) -> Guess:
-    """The log. What cannot be guessed is among `questions`, and marked in the mapping."""
+    """Guess the columns of the log.
+
+    A required column that can't be guessed is marked OPEN in the mapping, with a question.
+
+    Args:
+        chosen: {name in the contract: column}, given by the user.
+        event_type: type of all events, given by the user; None: guess it.
+        time_unit: unit of times, given by the user; None: guess it.
+
+    Raises:
+        DatasetError: a chosen column doesn't exist, or `event_type` is unknown.
+    """
     found = sample.guess(NAMES, chosen)
     if c.USER_ID not in found.mapping and c.SESSION_ID in found.mapping:
         column = found.mapping.pop(c.SESSION_ID)
@@ -53,7 +64,7 @@ def guess_events(
 
 
 def _nested(sample: Sample) -> str:
-    """What to do about events that are lists within a row of Parquet."""
+    """Return advice if a Parquet column is a list of structs, which may be events; otherwise ""."""
     lists = [one for one, kind in sample.raw.types.items() if re.match(r"STRUCT.*\[\]$", kind)]
     if not lists:
         return ""
@@ -64,10 +75,10 @@ def _nested(sample: Sample) -> str:
 
 
 def _guess_types(sample: Sample, found: Guess, event_type: str | None) -> None:
-    """The events' types by their words, or one for all by the name of the value.
+    """Guess the event types from the words of their column; without a column, one type for all.
 
     Raises:
-        DatasetError: there is no such type as the one asked for.
+        DatasetError: `event_type` is unknown.
     """
     if event_type is not None or c.EVENT_TYPE not in found.mapping:
         _one_type(sample, found, event_type)
@@ -115,7 +126,7 @@ def _one_type(sample: Sample, found: Guess, event_type: str | None) -> None:
 
 
 def _ask_for_ratings(sample: Sample, found: Guess) -> None:
-    """A column of few small numbers may be ratings: without them 1 star equals 5."""
+    """Add a note for each unmapped column with few distinct small numbers, which may be ratings."""
     for column in sample.columns:
         values = set(sample.values[column])
         if column in found.mapping.values() or not 3 <= len(values) <= 21:
@@ -128,7 +139,9 @@ def _ask_for_ratings(sample: Sample, found: Guess) -> None:
 
 
 def _guess_unrated(sample: Sample, found: Guess) -> None:
-    """-1, or a 0 more frequent than any other rating, that means 'not rated'."""
+    """Set `unrated` if the ratings have a value that means "not rated": -1 as the lowest value, or
+    a 0 that is more frequent than any other rating.
+    """
     column = found.mapping[c.VALUE]
     counts = sample.numbers(column)
     rest = [one for one in counts if one > 0]
@@ -145,7 +158,9 @@ def _guess_unrated(sample: Sample, found: Guess) -> None:
 
 
 def _guess_nobody(sample: Sample, found: Guess) -> None:
-    """Words for nobody, and users or items with an implausible share of the rows."""
+    """Find values of the user column that mean an unknown user, and note users and items with an
+    implausibly large share of the rows.
+    """
     session = found.mapping.get(c.SESSION_ID)
     alone = f"each '{session}' then stands alone"
     for key in (c.USER_ID, c.ITEM_ID):

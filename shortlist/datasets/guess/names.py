@@ -1,4 +1,7 @@
-"""Names that columns of public and private logs have, by the contract's column."""
+"""Known names of columns in public and private data, and known words for event types.
+
+Names are in the form that `plain` returns; of several matches the first in the list is used.
+"""
 
 import re
 
@@ -79,7 +82,7 @@ ITEM_NAMES: dict[str, tuple[str, ...]] = {
     ),
     c.AVAILABLE: ("available", "instock"),
     c.IMAGE: ("image", "imageurl", "imurl", "picture", "imageurll"),
-    c.UPDATED_AT: (),  # its unit can't be told from a few rows
+    c.UPDATED_AT: (),  # never guessed: its time unit can't be guessed from a few rows
     OPERATION: (),
 }
 USER_NAMES: dict[str, tuple[str, ...]] = {
@@ -103,13 +106,13 @@ SAID = {
     **{"listen": "listened to", "listened": "listened to", "read": "read", "stream": "streamed"},
     **{"play": "played", "played": "played", "order": "ordered", "orders": "ordered"},
 }
-"""Words of a log that reasons repeat, in the past tense."""
+"""{word for an event type in a log: verb in the past tense that reasons use}."""
 RATING = re.compile(r"(rating|ratings|star|stars|score|overall|grade)$")
 NO_ID = ("na", "nan", "null", "none", "n/a", "undefined", "unknown", "anonymous", "guest", "nil")
 NO_ID += ("(null)", "<na>", "-", "?", "\\n", "-1", "not set", "(not set)", "#n/a", "missing")
-"""What programs write where nobody was logged in."""
+"""Values that programs write if no user was logged in, in lower case."""
 
 
 def plain(name: str) -> str:
-    """A column's name without case and marks."""
+    """Return a name in lower case with only letters and digits."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

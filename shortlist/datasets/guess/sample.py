@@ -1,4 +1,4 @@
-"""A look at a file: its columns, its first rows as text, and figures over all rows."""
+"""Sample of a file: its columns, its first rows as text, and counts over all rows."""
 
 import re
 import tempfile
@@ -28,14 +28,14 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+|[-+]?\d{1,3}(\.\d{3}){2,}")
 """A number with a decimal comma."""
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
-"""May as well be a whole number."""
+"""A number with commas that may also be thousands separators of a whole number."""
 OPEN = "?"
-"""Stands in the TOML where a question is open."""
+"""Value in the TOML of a column or unit that could not be guessed."""
 
 
 @dataclass
 class Guess:
-    """One table's files, their columns, and what they probably mean."""
+    """The guess for one table: the mapping of its columns, options, notes and questions."""
 
     path: str
     columns: list[str]
@@ -44,22 +44,25 @@ class Guess:
     more: dict[str, Any] = field(default_factory=dict)
     """Other keys of the TOML section."""
     notes: list[str] = field(default_factory=list)
-    """What to show beside the columns: how they are read, and what is uncertain."""
+    """Sentences for the user: how columns are read, and which guesses are uncertain."""
     words: dict[str, int] = field(default_factory=dict)
-    """{word of the column of event types: rows}"""
+    """{word in the column of event types: number of rows}"""
     questions: list[str] = field(default_factory=list)
-    """What could not be guessed and has to be said."""
+    """Questions that the user must answer, because a guess failed."""
     newest: int | None = None
     """Time of the newest event, in microseconds."""
 
 
 def chosen_by_table(chosen: dict[str, str], tables: list[str]) -> dict[str, dict[str, str]]:
-    """{table: {contract's name: column}} of mappings like `item_id` or `items.item_id`.
+    """Split mappings like `item_id` or `items.item_id` by table.
 
-    A bare name is of the log where the log has such a name, else of the first table that has it.
+    A name without a table belongs to the first table of `tables` that has it.
+
+    Returns:
+        {table: {name in the contract: column}}.
 
     Raises:
-        DatasetError: there is no such name.
+        DatasetError: no table has such a name.
     """
     out: dict[str, dict[str, str]] = {table: {} for table in tables}
     for asked, column in chosen.items():
@@ -73,7 +76,18 @@ def chosen_by_table(chosen: dict[str, str], tables: list[str]) -> dict[str, dict
 
 
 class Sample:
-    """The first rows of a file as text, and figures over all of them."""
+    """The first rows of a file as text, and queries over all its rows.
+
+    Args:
+        path: file, folder, glob or URI; the first file is used.
+        cache: folder for downloads.
+        header: column names of a CSV file without a header line.
+        encoding: None: guess it.
+        explode: make a row of each object in a list of objects that are events.
+
+    Raises:
+        DatasetError: the file can't be read, has no rows, or its first line is data.
+    """
 
     def __init__(
         self,
@@ -90,7 +104,7 @@ class Sample:
         self.notes: list[str] = []
         self.decimal: Decimal = "."
         self.rejected = 0
-        """Lines that are no rows."""
+        """Number of lines that can't be parsed as rows."""
         self.options: dict[str, Any] = {"header": list(header)} if header else {}
         found = encoding or "utf-8"
         if encoding is None and self.file.format != "parquet":
@@ -109,7 +123,7 @@ class Sample:
             names = _with_events(names)
         asked = asked.model_copy(update={"columns": {name: name for name in names}})
         self.raw = open_raw(self.file, asked)
-        # An object is no value: its own keys are columns.
+        # Leave out keys whose value is an object, since the keys of that object are columns.
         self.columns = [
             one
             for one in self.raw.expressions
@@ -137,7 +151,7 @@ class Sample:
             raise DatasetError(f"{self.file.name}: has no rows below its header{lost}")
 
     def _refuse_data_for_a_header(self) -> None:
-        """Raises DatasetError if the first line is a row already: it looks like the rows below."""
+        """Raise DatasetError if the first line looks like a row of data instead of a header."""
         if any(one.strip().lower() in ("nan", "inf", "infinity") for one in self.columns):
             return
         is_data = [
@@ -166,17 +180,20 @@ class Sample:
                 raise DatasetError(f"{self.file.name}: cannot be read: {text}") from None
 
     def text(self, column: str) -> str:
-        """SQL of a column's cells as text."""
+        """Return SQL of a column's cells as text."""
         return f"({self.raw.expressions[column]})::VARCHAR"
 
     def numbers(
         self, column: str, *, without: float | None = None, where: str = "true"
     ) -> dict[float, int]:
-        """{number: rows} of a column over the whole file, by size; texts are left out.
+        """Count the numbers in a column over the whole file; other texts are ignored.
 
         Args:
-            without: a number to leave out.
+            without: a number to ignore.
             where: SQL condition on the rows.
+
+        Returns:
+            {number: number of rows}, sorted by the number.
         """
         number = f"try_cast({decimal_text(self.text(column), self.decimal)} AS DOUBLE)"
         if without is not None:
@@ -188,10 +205,10 @@ class Sample:
         return dict(self.ask(query))
 
     def counts(self, column: str, *, words: tuple[str, ...] | None = None) -> dict[str, int]:
-        """The most frequent values of a column, over the whole file.
+        """Count the 50 most frequent values of a column over the whole file.
 
         Args:
-            words: count only these, in any case.
+            words: count only these values, in lower case; upper and lower case are equal.
         """
         text = self.text(column)
         only = f"{text} IS NOT NULL"
@@ -201,17 +218,21 @@ class Sample:
         return dict(self.ask(f"{query} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 50"))
 
     def distinct(self, column: str) -> int:
-        """How many values a column has, estimated; at least 1."""
+        """Return the approximate number of distinct values of a column; at least 1."""
         query = f"SELECT approx_count_distinct({self.text(column)}) FROM {self.raw.relation}"
         return max(1, self.ask(query)[0][0])
 
     def empty(self, column: str) -> int:
-        """Rows without a value of the column."""
+        """Return the number of rows in which the column is empty."""
         text = f"nullif(trim({self.text(column)}), '')"
         return self.ask(f"SELECT count(*) FROM {self.raw.relation} WHERE {text} IS NULL")[0][0]
 
     def guess_decimal(self, found: Guess, keys: tuple[str, ...]) -> None:
-        """Set `decimal = ","` if that makes numbers of most cells that are none."""
+        """Set `decimal = ","` if most cells that aren't plain numbers are numbers with a comma.
+
+        Args:
+            keys: names in the contract of the columns to examine.
+        """
         for column in (found.mapping.get(key, OPEN) for key in keys):
             cells = [] if column == OPEN else [one.strip() for one in self.values[column]]
             odd = [one for one in cells if one and not NUMBER.fullmatch(one)]
@@ -226,7 +247,7 @@ class Sample:
                 return
 
     def _count(self) -> int:
-        """Rows of the whole file; lines that are no rows are noted."""
+        """Count the rows of the whole file; add a note about lines that can't be parsed."""
         cells = ", ".join(f"({self.raw.expressions[one]})::VARCHAR" for one in self.columns)
         with duckdb.connect() as connection:
             try:
@@ -248,10 +269,14 @@ class Sample:
         return int(rows)
 
     def guess(self, names: dict[str, tuple[str, ...]], chosen: dict[str, str]) -> Guess:
-        """Map columns by name; what was chosen is taken as it is.
+        """Map columns by their names.
+
+        Args:
+            names: {name in the contract: known column names, best first}.
+            chosen: {name in the contract: column}, given by the user.
 
         Raises:
-            DatasetError: a chosen column is not there.
+            DatasetError: a chosen column doesn't exist.
         """
         whole = {plain(one.split("[].")[-1]): one for one in reversed(self.columns)}
         inner = {plain(one.split(".")[-1]): one for one in reversed(self.columns) if "." in one}
@@ -279,7 +304,9 @@ class Sample:
 
 
 def _like(name: str, values: list[str]) -> bool:
-    """Whether `name` has digits, and most values have letters and digits where it has them."""
+    """Return whether `name` has digits, and most values have the same pattern of letters, digits
+    and other characters.
+    """
     form = _form(name)
     return "9" in form and sum(_form(one) == form for one in values) > len(values) / 2
 
@@ -289,7 +316,9 @@ def _form(text: str) -> str:
 
 
 def _with_events(names: list[str]) -> list[str]:
-    """Keys of JSON, with a list of objects that are events made a row for each of them."""
+    """Return JSON keys in which a list of objects with an item is replaced by one row per object
+    (`events[0].item` becomes `events[].item`), unless the items are outside of lists.
+    """
     items = [one for one in NAMES[c.ITEM_ID] if one != "id"]
     above = {plain(one) for one in names if "[0]." not in one}
     if above & set(items):

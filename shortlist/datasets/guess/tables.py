@@ -1,4 +1,4 @@
-"""What the columns of a catalogue and of a table of users probably are."""
+"""Guesses the columns of a catalogue and of a table of users."""
 
 import re
 from typing import Any
@@ -16,7 +16,13 @@ OBJECT_NAMES = ("name", "title", "label", "text", "value", "id")
 def _guess_beside_log(
     sample: Sample, chosen: dict[str, str], names: Any, key: str, *, in_log: str
 ) -> Guess:
-    """A table whose key is called as in the log, if there is such a column."""
+    """Guess the columns of a table; its key is the column with the same name as in the log, if any.
+
+    Args:
+        names: {name in the contract: known column names}.
+        key: name of the key in the contract.
+        in_log: column of the key in the log.
+    """
     if in_log in sample.columns:
         chosen = {key: in_log} | chosen
     found = sample.guess(names, chosen)
@@ -30,7 +36,7 @@ def _guess_beside_log(
 
 
 def guess_items(sample: Sample, chosen: dict[str, str], item_column: str) -> Guess:
-    """The catalogue: its key is called as in the log if there is such a column."""
+    """Guess the columns of a catalogue, including how categories are written."""
     found = _guess_beside_log(sample, chosen, ITEM_NAMES, c.ITEM_ID, in_log=item_column)
     title = found.mapping.get(c.TITLE)
     if c.PUBLISHED_AT not in found.mapping and title is not None:
@@ -57,7 +63,10 @@ def _are_lists(sample: Sample, column: str) -> bool:
 
 
 def _guess_lists(sample: Sample, found: Guess, column: str) -> None:
-    """Categories that are lists: of objects the name is taken; the first ones are shown."""
+    """Guess how category lists are read, and add a note with the first ones.
+
+    If most lists can't be read, a question is added instead.
+    """
     text = " ".join(sample.values[column][:50])
     keys = re.findall(r"[{,]\s*['\"]?(\w+)['\"]?\s*:", text)
     key = next((one for one in OBJECT_NAMES if one in keys), next(iter(keys), "name"))
@@ -86,7 +95,7 @@ def _guess_lists(sample: Sample, found: Guess, column: str) -> None:
 
 
 def guess_users(sample: Sample, chosen: dict[str, str], user_column: str) -> Guess:
-    """Users: columns of few values are attributes."""
+    """Guess the columns of a table of users; columns with few distinct values become attributes."""
     found = _guess_beside_log(sample, chosen, USER_NAMES, c.USER_ID, in_log=user_column)
     used = set(found.mapping.values())
     few = [one for one in sample.columns if one not in used and _few(sample.values[one])]

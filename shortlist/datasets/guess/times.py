@@ -1,4 +1,4 @@
-"""How a column of times is probably written: by which reading most of its times are plausible."""
+"""Guesses the unit or pattern of a column of times: the one with the most plausible times."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.readers import Raw
 
 OLDEST = 631_152_000_000_000
-"""1990: an older log of clicks or sales is a wrong reading of its times, until somebody says so."""
+"""1990-01-01 in microseconds. Earlier times are implausible, unless the user specifies the unit."""
 DAY = 86_400_000_000
 NUMBERS = ("s", "ms", "us", "ns", "excel")
 COMPACT = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%H", "%Y%m", "%y%m%d", "%Y")
@@ -38,7 +38,7 @@ WORDS = {
 
 
 class Asked(Protocol):
-    """The parts of a `Sample` that are read here."""
+    """Interface: the parts of a `Sample` that are used here."""
 
     raw: Raw
     values: dict[str, list[str]]
@@ -52,28 +52,29 @@ class Asked(Protocol):
 
 @dataclass(frozen=True)
 class TimeGuess:
-    """How a column of times is read, and what that gives."""
+    """The unit or pattern of a column of times, with notes for the user."""
 
     unit: str
     notes: list[str]
-    """What to show: the first times as they are read, and what is uncertain."""
+    """How the first times are read, and what is uncertain."""
     newest: int | None
-    """The newest time of the whole file that is not in the future, in microseconds."""
+    """Newest time of the whole file that is not in the future, in microseconds; None without any.
+    """
 
 
 @dataclass(frozen=True)
 class _Share:
-    """Shares of a column's values that a unit can read at all, and plausibly."""
+    """Share of a column's values that a unit can read, and share whose times are plausible."""
 
     read: float
     plausible: float
 
 
 def guess_time(sample: Asked, column: str, asked: str | None) -> TimeGuess:
-    """The unit or pattern of `column`: the one by which most values lie between 1990 and now.
+    """Guess the unit or pattern of `column`: the one with most values between 1990 and now.
 
     Args:
-        asked: the unit that somebody chose; it is taken as it is.
+        asked: unit or pattern given by the user; None: guess it.
 
     Raises:
         DatasetError: no reading fits most of the values, or the best one gives implausible times.
@@ -140,7 +141,11 @@ def _is_number(text: str, decimal: Decimal) -> bool:
 def _order_of_day_and_month(
     sample: Asked, column: str, one: str, other: str
 ) -> tuple[str, str, bool]:
-    """The sample fits both: the whole file may have a day beyond 12, or a date in the future."""
+    """Choose between two patterns that differ in the order of day and month, by the whole file.
+
+    Returns:
+        The better pattern, the other one, and whether the file decides between them.
+    """
     times = [
         f"epoch_us({_expression(sample.raw, column, unit, sample.decimal)})"
         for unit in (one, other)
@@ -213,7 +218,7 @@ def _times(
     typed: str,
     decimal: Decimal,
 ) -> list[int | None]:
-    """Microseconds of each value as ingest would read it."""
+    """Read each value as ingest does, to microseconds; None if it is unreadable."""
     kind = typed if typed.startswith("TIMESTAMP") or typed == "DATE" else "VARCHAR"
     raw = Raw("", {"x": f"x::{kind}"}, {"x": kind}, "")
     moment = f"epoch_us({_expression(raw, 'x', unit, decimal)})"
