@@ -38,7 +38,9 @@ context = Entity(
 
 
 def snapshot(name: str) -> FileSource:
-    """Source of a view: the folder of Parquet files that `shortlist refresh` writes for it."""
+    """Return the source of a view: the folder of Parquet files that `shortlist refresh` writes for
+    it.
+    """
     return FileSource(
         name=f"{name}_snapshot",
         path=str(HOME.absolute() / "features" / name),
@@ -48,12 +50,12 @@ def snapshot(name: str) -> FileSource:
 
 
 def push_source(name: str) -> PushSource:
-    """A snapshot source whose online rows are also updated by each posted event."""
+    """Return a snapshot source whose online rows are also updated by each posted event."""
     return PushSource(name=f"{name}_push", batch_source=snapshot(name))
 
 
 def with_descriptions(*fields: Field) -> list[Field]:
-    """The fields with their descriptions from MEANINGS.
+    """Return the fields with their descriptions from MEANINGS.
 
     Raises:
         ValueError: MEANINGS lacks a field.
@@ -107,7 +109,7 @@ user_history = FeatureView(
 
 
 def event_group_fields(prefix: str) -> list[Field]:
-    """State fields by event group, the same for users and items."""
+    """Return the fields of the event-group state of a `user` or an `item`."""
     return [
         Field(name=f"{prefix}_kind_counts", dtype=Array(Float64)),
         Field(name=f"{prefix}_kind_decayed", dtype=Array(Float64)),
@@ -245,7 +247,9 @@ request = RequestSource(
     owner="platform",
 )
 def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The same as `time_features` of shortlist/features/finalize.py; a test compares the two."""
+    """Compute the features of `time_features` in shortlist/features/finalize.py; a test compares
+    both.
+    """
     import math
 
     day = 86_400_000_000

@@ -63,7 +63,9 @@ def simulate_in_process(
 def simulate_with_service(
     setting: Setting, arms: Sequence[Arm], *, folder: Path, report: Report
 ) -> dict[str, list[DayLog]]:
-    """As `simulate_in_process`, but each learned arm is a release served over HTTP.
+    """Simulate all days of all arms, with each learned arm as a release served over HTTP.
+
+    Days found on disk are loaded instead, as in `simulate_in_process`.
 
     Raises:
         ConfigError: an arm runs in process only.
@@ -114,7 +116,7 @@ def simulate(
 
 
 def about(setting: Setting) -> dict[str, Any]:
-    """The part of the result that describes the world and the schedule."""
+    """Return the part of the result that describes the world and the schedule."""
     config = setting.world.config
     return {
         "preset": config.name,

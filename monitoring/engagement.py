@@ -1,4 +1,4 @@
-"""A custom Evidently metric: share of shown items that were taken, by source, slice or position.
+"""Custom Evidently metric: the share of shown items that were taken, by source, slice or position.
 
 Evidently's ranking metrics cover whole lists, not single sources. Like `evidently_runs`, this
 module is slow to import, so callers import it inside functions.
@@ -60,7 +60,9 @@ class TakenShareCalculation(ByLabelCalculation[TakenShare]):
 
 
 def engagement_frame(slates: Slates) -> pd.DataFrame:
-    """One row per shown item: taken (0 or 1), source, place (position from 1), user's slice."""
+    """Return a frame with one row per shown item: taken (0 or 1), source, place (position from 1),
+    and the user's slice.
+    """
     row, place = np.nonzero(slates.item_idx)
     return pd.DataFrame(
         {

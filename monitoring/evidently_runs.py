@@ -117,9 +117,9 @@ def drift_run(
 
 
 def ranking_run(current: pd.DataFrame, reference: pd.DataFrame, *, k: int) -> Snapshot:
-    """Ranking metrics at each rank up to k, or up to the longest list if that is shorter.
+    """Run the ranking metrics at each rank up to k, or up to the longest list if that is shorter.
 
-    Requests without a taken item are left out, as in all our evaluations.
+    Requests without a taken item are left out, as in the evaluation of runs.
     """
     ranks = [int(frame["rank"].max()) for frame in (current, reference) if len(frame)]
     k = min(k, *ranks)
@@ -128,7 +128,7 @@ def ranking_run(current: pd.DataFrame, reference: pd.DataFrame, *, k: int) -> Sn
 
 
 def beyond_accuracy_run(tables: Tables, *, k: int) -> Snapshot:
-    """Diversity, novelty, personalization and popularity bias by Evidently's definitions.
+    """Run diversity, novelty, personalization and popularity bias as Evidently defines them.
 
     Evidently's diversity is the sum over pairs divided by the list length, not the mean. It is left
     out if the catalogue has no categories.

@@ -46,7 +46,7 @@ class Figure:
 def all_figures(
     current: Slates, reference: Slates, shared: SharedData, *, rng: np.random.Generator
 ) -> dict[str, Figure]:
-    """All figures that need slates only; see also `drift_figures` and `latency_figures`."""
+    """Compute all figures that need slates only; see also `drift_figures` and `latency_figures`."""
     return (
         quality_figures(current, reference, shared, rng=rng)
         | beyond_accuracy_figures(current, reference, shared, rng=rng)
@@ -58,7 +58,8 @@ def all_figures(
 def quality_figures(
     current: Slates, reference: Slates, shared: SharedData, *, rng: np.random.Generator
 ) -> dict[str, Figure]:
-    """nDCG, recall, precision, MRR and replayed hit rate at k, hit rate by slice, and satisfaction.
+    """Return nDCG, recall, precision, MRR and replayed hit rate at k, hit rate by slice, and
+    satisfaction.
 
     `satisfaction` is the mean value of ratings, reviews and surveys of items in the lists.
     """
@@ -88,13 +89,16 @@ def quality_figures(
 
 
 def replayed_hits(slates: Slates) -> np.ndarray:
-    """(B,) 1 if a shown item was taken within 24 h, else 0; NaN if the user took no item at all."""
+    """Return (B,) 1 if a shown item was taken within 24 h, else 0; NaN if the user took no item at
+    all.
+    """
     taken = np.array([len(wanted) > 0 for wanted in slates.relevant])
     return np.where(taken, slates.hit.any(1), np.nan)
 
 
 def same_mix(current: Slates, reference: Slates) -> Figure:
-    """Replayed hit rate over requests, with the current window's slice weights for both windows.
+    """Return the replayed hit rate over requests, with the current window's slice weights for both
+    windows.
 
     The hit rate is much higher for new users than for regular ones. Equal weights (direct
     standardisation) keep a changed mix of users from looking like a change in quality.
@@ -118,7 +122,7 @@ def same_mix(current: Slates, reference: Slates) -> Figure:
 
 
 def satisfaction(slates: Slates) -> np.ndarray:
-    """(B,) mean grade of the shown items that were graded within 24 h; NaN if none was."""
+    """Return (B,) mean grade of the shown items that were graded within 24 h; NaN if none was."""
     graded = ~np.isnan(slates.grade)
     count = graded.sum(1)
     total = np.where(graded, slates.grade, 0).sum(1)
@@ -128,7 +132,7 @@ def satisfaction(slates: Slates) -> np.ndarray:
 def beyond_accuracy_figures(
     current: Slates, reference: Slates, shared: SharedData, *, rng: np.random.Generator
 ) -> dict[str, Figure]:
-    """Diversity, novelty and popularity bias per list; coverage and Gini over all lists."""
+    """Return diversity, novelty and popularity bias per list; coverage and Gini over all lists."""
     k, counts = shared.k, shared.item_counts
     vectors, num_items = shared.catalogue.category_matrix, shared.catalogue.num_items
     per_list: dict[str, Callable[[Slates], np.ndarray]] = {
@@ -157,7 +161,7 @@ def at_equal_size(
     size: int,
     rng: np.random.Generator,
 ) -> float:
-    """Mean of `measure` over random subsets of `size` lists.
+    """Return the mean of `measure` over random subsets of `size` lists.
 
     Coverage and Gini depend on the number of lists, so both windows are measured at the same size.
     """
@@ -170,7 +174,7 @@ def at_equal_size(
 
 
 def source_figures(current: Slates, reference: Slates) -> dict[str, Figure]:
-    """For each source: its share of the shown items, and the replayed hit rate of those items."""
+    """Return each source's share of the shown items, and the replayed hit rate of those items."""
     names = sorted(set(np.unique(current.source)) | set(np.unique(reference.source)) - {""})
     figures = {}
     for name in (name for name in names if name):
@@ -187,7 +191,8 @@ def source_figures(current: Slates, reference: Slates) -> dict[str, Figure]:
 
 
 def health_figures(current: Slates, reference: Slates, *, num_items: int) -> dict[str, Figure]:
-    """Number of requests and users, and rates of unknown users, skipped stages and short lists.
+    """Return the number of requests and users, and rates of unknown users, skipped stages and short
+    lists.
 
     A list is short if it has fewer than min(k, num_items) items.
     """
@@ -203,14 +208,16 @@ def health_figures(current: Slates, reference: Slates, *, num_items: int) -> dic
 
 
 def latency_figures(latency_ms: np.ndarray | None) -> dict[str, Figure]:
-    """Percentiles of the latency in milliseconds, as measured by the caller; empty without data."""
+    """Return the percentiles of the latency in milliseconds, as measured by the caller; empty
+    without data.
+    """
     if latency_ms is None or len(latency_ms) == 0:
         return {}
     return {f"latency_p{p}_ms": Figure(float(np.percentile(latency_ms, p))) for p in (50, 95, 99)}
 
 
 def column_drifts(current: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
-    """Distance of each column between two frames.
+    """Return the distance of each column between two frames.
 
     `wasserstein` for numbers, `jensen_shannon` for other columns; NaN if one frame has no value.
 
@@ -230,7 +237,9 @@ def column_drifts(current: pd.DataFrame, reference: pd.DataFrame) -> dict[str, f
 
 
 def wasserstein(current: np.ndarray, reference: np.ndarray) -> float:
-    """First Wasserstein distance in standard deviations of the reference, as Evidently's."""
+    """Compute the first Wasserstein distance in standard deviations of the reference, as Evidently
+    does.
+    """
     now, before = np.sort(current.astype(float)), np.sort(reference.astype(float))
     points = np.sort(np.concatenate([now, before]))
     width = np.diff(points)
@@ -240,7 +249,7 @@ def wasserstein(current: np.ndarray, reference: np.ndarray) -> float:
 
 
 def jensen_shannon(current: np.ndarray, reference: np.ndarray) -> float:
-    """Jensen-Shannon distance (natural logarithm) between the shares of the categories."""
+    """Compute the Jensen-Shannon distance (natural logarithm) between the category shares."""
     names = np.union1d(current.astype(str), reference.astype(str))
     p, q = (
         np.array([(side == name).mean() for name in names])
@@ -253,19 +262,23 @@ def jensen_shannon(current: np.ndarray, reference: np.ndarray) -> float:
 
 
 def drifted_share(drifts: Mapping[str, float]) -> float:
-    """Share of columns with a distance of at least DRIFT_THRESHOLD; NaN distances are left out."""
+    """Return the share of columns with a distance of at least DRIFT_THRESHOLD; NaN distances are
+    left out.
+    """
     known = np.array([value for value in drifts.values() if not np.isnan(value)])
     return float((known >= DRIFT_THRESHOLD).mean()) if len(known) else float("nan")
 
 
 def median_drift(drifts: Mapping[str, float]) -> float:
-    """Median distance over the columns; NaN distances are left out."""
+    """Return the median distance over the columns; NaN distances are left out."""
     known = [value for value in drifts.values() if not np.isnan(value)]
     return float(np.median(known)) if known else float("nan")
 
 
 def drift_figures(drifts: dict[str, dict[str, float]]) -> dict[str, Figure]:
-    """Share of drifted columns per group, and the drift of scores, overall and by source."""
+    """Return the figures of drift: share of drifted columns per group, and drift of scores, overall
+    and by source.
+    """
     figures = {
         "event_drift_share": Figure(drifted_share(drifts["events"])),
         "request_drift_share": Figure(drifted_share(drifts["requests"])),
@@ -287,7 +300,9 @@ def _pair(
     reference: Slates,
     rng: np.random.Generator,
 ) -> Figure:
-    """Mean per user, then over users, for both windows; with the interval of the current one."""
+    """Compute the mean per user, then over users, for both windows, with the current one's
+    interval.
+    """
     now = bootstrap_mean(current.user_ids, values(current), rng=rng, draws=300)
     before = bootstrap_mean(reference.user_ids, values(reference), rng=rng, draws=1)
     return Figure(now["mean"], before["mean"], now["low"], now["high"])

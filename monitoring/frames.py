@@ -1,4 +1,4 @@
-"""Builds the pandas frame for each Evidently report, equally for both windows."""
+"""Builds the pandas frames of the Evidently reports, by the same functions for both windows."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ MAX_CATEGORIES = 25
 
 
 def event_frame(window: Window, shared: SharedData, *, rows: np.ndarray) -> pd.DataFrame:
-    """One row per event of the window, from its first request on.
+    """Return a frame with one row per event of the window, from its first request on.
 
     Columns: event_type, category (the item's first), hour, weekday, value, item_popularity
     (percentile before both windows), item_age_years.
@@ -45,14 +45,14 @@ def event_frame(window: Window, shared: SharedData, *, rows: np.ndarray) -> pd.D
 
 
 def events_in(window: Window) -> pa.Table:
-    """Events from the window's first request on; earlier events are history."""
+    """Return the events from the window's first request on; earlier events are history."""
     first = pc.min(window.log.column(c.EVENT_TIMESTAMP))
     time = window.interactions.column(c.EVENT_TIMESTAMP)
     return window.interactions.filter(pc.greater_equal(time, first))
 
 
 def request_frame(slates: Slates, window: Window, shared: SharedData) -> pd.DataFrame:
-    """One row per request, with its context and the user's attributes.
+    """Return a frame with one row per request: its context and the user's attributes.
 
     Columns: surface, device, hour, weekday, weekend, slice, history_length_log, known_to_features,
     skipped_stages, and user_<attribute> for each attribute that is numeric or has few values.
@@ -87,13 +87,13 @@ def request_frame(slates: Slates, window: Window, shared: SharedData) -> pd.Data
 
 
 def slice_names(history_length: np.ndarray) -> np.ndarray:
-    """(B,) 'new', 'light' or 'regular', by the number of events before the request."""
+    """Return (B,) 'new', 'light' or 'regular', by the number of events before the request."""
     known = np.where(history_length < LIGHT_HISTORY, "light", "regular")
     return np.where(history_length == 0, "new", known).astype(object)
 
 
 def feature_frame(log: pa.Table, names: Sequence[str], *, rows: np.ndarray) -> pd.DataFrame:
-    """Feature vectors of these rows of the log: (len(rows), F), columns `names`.
+    """Return the feature vectors of these rows of the log: (len(rows), F), columns `names`.
 
     Raises:
         MonitorError: the log's vectors don't have one value per name.
@@ -110,7 +110,9 @@ def feature_frame(log: pa.Table, names: Sequence[str], *, rows: np.ndarray) -> p
 
 
 def score_frame(log: pa.Table, sources: Sequence[str], *, rows: np.ndarray) -> pd.DataFrame:
-    """One row per shown item: source, score, and `score: <source>` (NaN for other sources)."""
+    """Return a frame with one row per shown item: source, score, and `score: <source>` (NaN for
+    other sources).
+    """
     table = log.take(pa.array(rows))
     score = table.column(c.SCORE).to_numpy()
     source = table.column(c.SOURCE).to_numpy(zero_copy_only=False)
@@ -121,7 +123,7 @@ def score_frame(log: pa.Table, sources: Sequence[str], *, rows: np.ndarray) -> p
 
 
 def ranking_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> pd.DataFrame:
-    """Shown items with rank and relevance; a request is one 'user' of Evidently.
+    """Return the shown items with rank and relevance; for Evidently a request is a user.
 
     Items that were taken but not shown are appended with ranks above k, so that recall and nDCG
     are relative to all relevant items.
@@ -148,7 +150,7 @@ def ranking_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> 
 
 
 def shown_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> pd.DataFrame:
-    """Shown items with title, source and one 0/1 column per category ('is <category>')."""
+    """Return the shown items with title, source and a 0/1 column 'is <category>' per category."""
     shown = slates.item_idx[rows]
     request, place = np.nonzero(shown)
     item_idx = shown[request, place]
@@ -168,7 +170,7 @@ def shown_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> pd
 def history_frame(
     interactions: pa.Table, catalogue: Catalogue, *, end: int, rows: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """A sample of the events before `end` (microseconds), as Evidently's training data."""
+    """Return a sample of the events before `end` (microseconds), as Evidently's training data."""
     time = microseconds(interactions.column(c.EVENT_TIMESTAMP)).to_numpy()
     before = interactions.filter(pa.array(time < end))
     picked = before.take(pa.array(sample(before.num_rows, rows, rng=rng)))
@@ -190,14 +192,16 @@ def category_columns(catalogue: Catalogue) -> list[str]:
 
 
 def sample(count: int, size: int, *, rng: np.random.Generator) -> np.ndarray:
-    """At most `size` of the row numbers 0 .. count - 1, drawn without replacement and sorted."""
+    """Return at most `size` of the row numbers 0 .. count - 1, drawn without replacement and
+    sorted.
+    """
     if count <= size:
         return np.arange(count)
     return np.sort(rng.choice(count, size=size, replace=False))
 
 
 def _labels(catalogue: Catalogue, item_idx: Sequence[int] | np.ndarray) -> list[str]:
-    """Item ids with a prefix, so that they can't be parsed as numbers.
+    """Add a prefix to item ids, so that they can't be parsed as numbers.
 
     Evidently 0.7 converts '50' to 50 in one table and keeps it as text in another.
     """
@@ -219,7 +223,9 @@ def _weekday(at: np.ndarray) -> np.ndarray:
 
 
 def _attributes(user_ids: Sequence[str], users: pa.Table) -> dict[str, object]:
-    """`user_<attribute>` -> values of these users, without text attributes of many values."""
+    """Return {`user_<attribute>`: values of these users}, without text attributes that have more
+    than MAX_CATEGORIES values.
+    """
     of_user = {
         user_id: dict(row or [])
         for user_id, row in zip(

@@ -76,7 +76,7 @@ class Verdict:
     meaning: str
 
     def to_json(self) -> dict[str, Any]:
-        """All fields; NaN becomes null, because JSON has no NaN."""
+        """Return all fields; NaN becomes null, because JSON has no NaN."""
         return finite(asdict(self))
 
 
@@ -98,7 +98,7 @@ def judge(figures: Mapping[str, Figure], guardrails: Sequence[Guardrail]) -> lis
 
 
 def overall(verdicts: Sequence[Verdict]) -> Level:
-    """The worst verdict; `pass` if there is none."""
+    """Return the worst verdict; `pass` if there is none."""
     given = [verdict.verdict for verdict in verdicts]
     for level in reversed(SEVERITY):
         if level in given:

@@ -60,7 +60,7 @@ LOUDEST = 15
 
 
 def index_page(content: Mapping[str, Any]) -> str:
-    """HTML of one monitoring run, from the result of `write_reports`."""
+    """Return the HTML of one monitoring run, from the result of `write_reports`."""
     figures: Mapping[str, Any] = content["figures"]
     plain = {name: f for name, f in figures.items() if "/" not in name}
     parts = {name: f for name, f in figures.items() if "/" in name}
@@ -150,7 +150,9 @@ def _drifted(groups: Mapping[str, Mapping[str, float | None]]) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, numbers: int = 0) -> str:
-    """An HTML table. Cells are HTML already; the last `numbers` columns are aligned as numbers."""
+    """Return an HTML table. Cells are HTML already; the last `numbers` columns are aligned as
+    numbers.
+    """
     words = len(head) - numbers
 
     def line(cells: tuple[str, ...], tag: str) -> str:

@@ -67,7 +67,7 @@ class Tables:
         )
 
     def drifts(self) -> dict[str, dict[str, float]]:
-        """Distance of each column, by group of columns."""
+        """Return {group: {column: distance between the windows}}."""
         return {
             "events": column_drifts(*self.events),
             "requests": column_drifts(*self.requests),

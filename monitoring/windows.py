@@ -39,7 +39,7 @@ class Window:
     latency_ms: np.ndarray | None = None  # (B,) as measured by the caller of the service
 
     def checked(self) -> "Window":
-        """A copy with validated tables and events sorted by time.
+        """Return a copy with validated tables and events sorted by time.
 
         Raises:
             ContractError: a table violates its contract.
@@ -100,8 +100,8 @@ class Slates:
 def slates_of(window: Window, shared: SharedData) -> Slates:
     """Convert a window's log to arrays, joined with the users' events in the next 24 h.
 
-    An item counts as taken if a target event within 24 h is the user's first one with the item (the
-    relevance of all our evaluations, see `shortlist.splits`), or if its request_id is this request.
+    An item counts as taken if a target event within 24 h is the user's first one with this item, as
+    in the evaluation of runs (`shortlist.splits`), or if its request_id is this request.
 
     Args:
         window: the result of `Window.checked`.
@@ -187,7 +187,9 @@ class TargetEvents:
         )
 
     def after(self, user_id: str, at: int, *, request_id: str) -> tuple[np.ndarray, int]:
-        """item_idx that the user took in the 24 h from `at` on, and the number of events before."""
+        """Return the item_idx that the user took within 24 h from `at` on, and the number of the
+        user's earlier target events.
+        """
         if user_id not in self.time:
             return np.empty(0, dtype=np.int64), 0
         low, high = np.searchsorted(self.time[user_id], [at, at + HORIZON])
@@ -222,7 +224,10 @@ class Grades:
         return cls({key: (time[own], value[own]) for key, own in rows.items()})
 
     def after(self, user_id: str, at: int, shown: np.ndarray) -> np.ndarray:
-        """(K,) item_idx shown at `at` -> (K,) the user's mean grade in the next 24 h, or NaN."""
+        """Return the user's mean grade of each shown item in the next 24 h: (K,) item_idx -> (K,).
+
+        NaN for items without a grade.
+        """
         found = np.full(len(shown), np.nan)
         for place, item in enumerate(shown.tolist()):
             if item and (user_id, item) in self.given:

@@ -44,7 +44,9 @@ class Body(BaseModel):
 
 
 def _example(body: dict[str, Any]) -> ConfigDict:
-    """Example body for the API page. BentoML's OpenAPI reads the singular key `example`."""
+    """Return a config with an example body for the API page. BentoML's OpenAPI reads the singular
+    key `example`.
+    """
     return ConfigDict(json_schema_extra={"example": body})
 
 

@@ -31,7 +31,7 @@ def write_audit(
 
 
 def read_audit(settings: Settings) -> list[dict[str, Any]]:
-    """All recorded changes, oldest first. An incomplete last line is skipped."""
+    """Return all recorded changes, oldest first. An incomplete last line is skipped."""
     path = settings.home / "audit.jsonl"
     if not path.is_file():
         return []

@@ -20,7 +20,7 @@ COLUMNS = (c.ITEM_ID, c.KNOWN_AT, c.PRICE, c.AVAILABLE)
 
 
 class CatalogueHistory:
-    """Stores changes of price and availability; builds the catalogue of a moment on demand."""
+    """Stores changes of price and availability; builds the catalogue as of any time on demand."""
 
     def __init__(
         self,
@@ -29,7 +29,8 @@ class CatalogueHistory:
         *,
         first_event: np.ndarray | None = None,
     ):
-        """
+        """Store the changes of price and availability.
+
         Args:
             newest: newest catalogue; defines the items, their order and all other attributes.
             versions: COLUMNS of the lake's item versions; None if nothing ever changed.
@@ -64,15 +65,16 @@ class CatalogueHistory:
         self._last: tuple[int, Catalogue] | None = None
 
     def moments(self, at: np.ndarray) -> np.ndarray:
-        """Time of the newest change at or before each request: (R,) -> (R,) microseconds.
+        """Return the time of the newest change at or before each request: (R,) -> (R,)
+        microseconds.
 
         SINCE_EVER before the first change. Requests with the same result have the same catalogue.
         """
         return np.r_[SINCE_EVER, self.changes][np.searchsorted(self.changes, at, side="right")]
 
     def as_of(self, at: int) -> Catalogue:
-        """The catalogue as of `at` microseconds. An item that was not known yet is unavailable and
-        has no price.
+        """Return the catalogue as of `at` microseconds. An item that was not known yet is
+        unavailable and has no price.
         """
         last = self._last
         if last is not None and last[0] == at:

@@ -45,9 +45,11 @@ class ShortlistClient:
         timeout: float = 30.0,
         if_down: str = "start it with `shortlist serve`",
     ):
-        """
+        """Create a client of the service at `base_url`.
+
         Args:
-            if_down: advice in the error message if the service does not answer.
+            timeout: seconds to wait for a response.
+            if_down: advice in the error message if the service doesn't respond.
         """
         self.if_down = if_down
         self.base_url = base_url.rstrip("/")
@@ -68,11 +70,11 @@ class ShortlistClient:
         self._http.close()
 
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
-        """Raises ServiceError."""
+        """Request recommendations. Raises ServiceError."""
         return self._post("/recommend", request, RecommendResponse)
 
     def similar(self, request: SimilarRequest) -> SimilarResponse:
-        """Raises ServiceError."""
+        """Request similar items. Raises ServiceError."""
         return self._post("/similar", request, SimilarResponse)
 
     def events(self, events: Sequence[Event]) -> EventsResponse:

@@ -42,7 +42,7 @@ class HomeClock:
         self._cut = settings.events / "cut.json"
 
     def now(self) -> int:
-        """The current time in microseconds, UTC."""
+        """Return the current time in microseconds, UTC."""
         if self.kind == "wall":
             return time.time_ns() // 1_000
         return max(self._start, _read(self.path))

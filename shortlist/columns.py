@@ -45,5 +45,5 @@ MICROSECONDS_PER_DAY = 24 * MICROSECONDS_PER_HOUR
 
 
 def midnight(at: Any) -> Any:
-    """The last 00:00 UTC at or before `at`, in microseconds (an int or an array)."""
+    """Return the last 00:00 UTC at or before `at`, in microseconds (an int or an array)."""
     return at // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY

@@ -34,7 +34,7 @@ from shortlist.contracts import BACKFILL_LAG
 HALF_LIFE = 7 * MICROSECONDS_PER_DAY
 """Half-life of the decayed sums of target events, in microseconds."""
 HISTORY_KEEPS = "newest"
-"""The event of an item that a history keeps; part of the feature schema."""
+"""Which event of an item a history keeps; part of the feature schema."""
 INBOX = "service:"
 """Prefix of the `source` of posted events; the inbox file's name follows."""
 SHOWN = "serving_log"
@@ -91,7 +91,7 @@ def with_like(event: dict[str, Any], threshold: float | None) -> Iterator[dict[s
 
 
 def known_at(time: np.ndarray, arrived: np.ndarray, *, posted: np.ndarray) -> np.ndarray:
-    """(E,) time in microseconds from which each event counts.
+    """Return (E,) time in microseconds from which each event counts.
 
     Args:
         time: (E,) time of the event.
@@ -103,7 +103,7 @@ def known_at(time: np.ndarray, arrived: np.ndarray, *, posted: np.ndarray) -> np
 
 
 def counted(state: Mapping[str, Any], time: Any, value: Any) -> dict[str, Any]:
-    """TARGET_STATE after one more event, for a single user (numbers) or many users (arrays).
+    """Return TARGET_STATE after one more event, for a single user (numbers) or many users (arrays).
 
     Args:
         state: TARGET_STATE; zeros before the first event.

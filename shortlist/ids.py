@@ -27,7 +27,7 @@ CHARACTERS = f"[{_CONTROL}]|^[{_BLANK}]|[{_BLANK}]$"
 
 
 def id_problem(value: str, *, of_user: bool) -> str | None:
-    """Reason why `value` is not a valid id; None if it is valid.
+    """Return the reason why `value` is not a valid id; None if it is valid.
 
     Validation's rules (`validation.rules.ids`) refuse the same values.
 
@@ -52,7 +52,9 @@ def id_problem(value: str, *, of_user: bool) -> str | None:
 
 
 def _is_list_or_object(value: str) -> bool:
-    """Whether the text is a JSON list or object: the client sent a container instead of its id."""
+    """Return whether the text is a JSON list or object: the client sent a container instead of its
+    id.
+    """
     if value[0] not in "[{":
         return False
     try:

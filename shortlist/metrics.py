@@ -12,7 +12,7 @@ import numpy as np
 
 
 def hits(ranked: np.ndarray, relevant: Sequence[np.ndarray]) -> np.ndarray:
-    """(B, K) bool: whether the item at each position is relevant; padding never is."""
+    """Return (B, K) bool: whether the item at each position is relevant; padding never is."""
     if len(relevant) != len(ranked):
         raise ValueError(f"{len(relevant)} sets of relevant items for {len(ranked)} lists")
     wanted = np.concatenate([np.empty(0, dtype=np.int64), *relevant]).astype(np.int64)
@@ -30,18 +30,18 @@ def _counts(relevant: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def recall(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.ndarray:
-    """Share of the relevant items among the first k."""
+    """Return the share of the relevant items among the first k."""
     return hits(ranked[:, :k], relevant).sum(1) / _counts(relevant)
 
 
 def precision(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.ndarray:
-    """Share of the first k positions that are relevant; empty positions count as misses."""
+    """Return the share of relevant items in the first k; empty positions count as misses."""
     return hits(ranked[:, :k], relevant).sum(1) / k + 0 * _counts(relevant)
 
 
 def ndcg(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.ndarray:
-    """DCG of the first k with binary gain, divided by the DCG of an ideal list of
-    min(k, number of relevant items) hits.
+    """Return the DCG of the first k with binary gain, divided by the DCG of an ideal list of min(k,
+    number of relevant items) hits.
     """
     discount = 1 / np.log2(np.arange(2, k + 2))
     found = hits(ranked[:, :k], relevant)
@@ -52,7 +52,7 @@ def ndcg(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.nd
 
 
 def mrr(ranked: np.ndarray, relevant: Sequence[np.ndarray], *, k: int) -> np.ndarray:
-    """1 / rank of the first relevant item among the first k; 0 if there is none."""
+    """Return 1 / rank of the first relevant item among the first k; 0 if there is none."""
     found = hits(ranked[:, :k], relevant)
     first = found.argmax(1) + 1
     return np.where(found.any(1), 1 / first, 0) + 0 * _counts(relevant)
@@ -67,12 +67,13 @@ RANKING_METRICS: dict[str, Callable[..., np.ndarray]] = {
 
 
 def coverage(ranked: np.ndarray, *, num_items: int) -> float:
-    """Share of the catalogue that appears in at least one list."""
+    """Return the share of the catalogue that appears in at least one list."""
     return len(np.unique(ranked[ranked > 0])) / num_items
 
 
 def intra_list_diversity(ranked: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Mean of 1 - cosine similarity over all pairs of a list, from item vectors (N + 1, D).
+    """Return the mean of 1 - cosine similarity over all pairs of a list, from item vectors (N + 1,
+    D).
 
     NaN for lists with fewer than two items, or if D is 0 (a catalogue without categories).
     """
@@ -92,7 +93,8 @@ def intra_list_diversity(ranked: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def novelty(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
-    """Mean self-information: -log2 of each item's share of all events, with add-one smoothing.
+    """Return the mean self-information: -log2 of each item's share of all events, with add-one
+    smoothing.
 
     NaN for an empty list.
     """
@@ -101,7 +103,8 @@ def novelty(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
 
 
 def popularity_bias(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
-    """Mean popularity percentile of a list's items: 1 is the most popular item, 0.5 the median.
+    """Return the mean popularity percentile of a list's items: 1 is the most popular item, 0.5 the
+    median.
 
     NaN for an empty list.
     """
@@ -111,8 +114,8 @@ def popularity_bias(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
 
 
 def gini(ranked: np.ndarray, *, num_items: int) -> float:
-    """Gini coefficient of exposure over the catalogue: 0 if all items are shown equally often, near
-    1 if a few items get all exposure.
+    """Return the Gini coefficient of exposure over the catalogue: 0 if all items are shown equally
+    often, near 1 if a few items get all exposure.
     """
     shown = np.sort(np.bincount(ranked[ranked > 0], minlength=num_items + 1)[1:])
     total = shown.sum()
@@ -132,7 +135,8 @@ def _mean_of_places(ranked: np.ndarray, per_item: np.ndarray) -> np.ndarray:
 def bootstrap_mean(
     users: Sequence[str], values: np.ndarray, *, rng: np.random.Generator, draws: int = 1000
 ) -> dict[str, float]:
-    """Mean per user, then over users, with a 95% percentile bootstrap interval over users.
+    """Return the mean per user, then over users, with a 95% percentile bootstrap interval over
+    users.
 
     Returns `{"mean", "low", "high", "users"}`. NaN values are excluded, and so are users with only
     NaN values.
@@ -156,7 +160,8 @@ def paired_difference(
     rng: np.random.Generator,
     draws: int = 1000,
 ) -> dict[str, float]:
-    """Mean of `values - others` over the same requests, with a paired bootstrap over users.
+    """Return the mean of `values - others` over the same requests, with a paired bootstrap over
+    users.
 
     Use this interval to decide whether one method is better than another on the same users. The
     overlap of their separate intervals is too conservative, because their errors are correlated.
@@ -168,7 +173,7 @@ def paired_difference(
 def coverage_interval(
     ranked: np.ndarray, users: Sequence[str], *, num_items: int
 ) -> dict[str, float]:
-    """Coverage of all lists, with a 95% jackknife interval over users.
+    """Return the coverage of all lists, with a 95% jackknife interval over users.
 
     A bootstrap is biased here: a resample has fewer distinct users, so its lists cover fewer items
     than the full set. The jackknife removes one user at a time, which removes the items shown to

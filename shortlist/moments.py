@@ -35,7 +35,7 @@ MomentType = Literal["event", "date"]
 
 
 def moment_problem(value: int, *, kind: MomentType) -> str | None:
-    """Reason why `value` cannot be a time in microseconds; None if it can.
+    """Return the reason why `value` cannot be a time in microseconds; None if it can.
 
     Args:
         kind: "event" for the time of an event or request; "date" for a catalogue date, which may be
@@ -55,7 +55,7 @@ def moment_problem(value: int, *, kind: MomentType) -> str | None:
 
 
 def _unit(value: int, *, first: int) -> str | None:
-    """The unit in which `value` would lie between `first` and 2100; None if there is none."""
+    """Return the unit in which `value` lies between `first` and 2100; None if there is none."""
     if first <= value * 1_000_000 < END_OF_TIME:
         return "seconds"
     if first <= value * 1_000 < END_OF_TIME:

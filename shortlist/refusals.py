@@ -33,7 +33,7 @@ class Refusals:
     times: tuple[int, ...] = ()
 
     def before(self, at: int) -> "Refusals":
-        """The refusals strictly before `at` microseconds."""
+        """Return the refusals strictly before `at` microseconds."""
         kept = [place for place, time in enumerate(self.times) if time < at]
         if len(kept) == len(self.times):
             return self
@@ -42,7 +42,7 @@ class Refusals:
         )
 
     def with_event(self, item_id: str, *, refused: bool, timestamp: int) -> "Refusals":
-        """The refusals after one more event, which became known after all earlier ones.
+        """Return the refusals after one more event, which became known after all earlier ones.
 
         Args:
             refused: True adds a refusal of the item, False withdraws it.
@@ -63,7 +63,7 @@ NO_REFUSALS = Refusals()
 
 
 def refuses(event_type: str, value: float | None, *, low_rating: float | None) -> bool | None:
-    """True if an event refuses its item, False if it withdraws a refusal, None if neither.
+    """Return True if an event refuses its item, False if it withdraws a refusal, None if neither.
 
     Args:
         low_rating: ratings up to this value refuse the item, higher ones withdraw a refusal; None:

@@ -83,7 +83,7 @@ class ReleaseStore:
         return open_release(self.root / release_id)
 
     def ids(self) -> list[str]:
-        """Ids of all published releases, oldest first."""
+        """Return the ids of all published releases, oldest first."""
         if not self.root.is_dir():
             return []
         return sorted(p.parent.name for p in self.root.glob(f"[!.]*/{MANIFEST}"))
@@ -122,7 +122,8 @@ class ReleaseStore:
         return previous
 
     def history(self) -> dict[str, float]:
-        """Promoted releases, oldest first, each with the gates' loss budget used after it.
+        """Return the promoted releases, oldest first, each with the gates' loss budget used after
+        it.
 
         The last one is serving.
         """
@@ -178,7 +179,7 @@ def open_release(path: Path) -> Release:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Relative path -> sha256 of every file except the manifest."""
+    """Return {relative path: sha256} of every file except the manifest."""
     out = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()

@@ -24,7 +24,7 @@ UNITS = {
 
 
 def repeat_after(repeats: str) -> int | None:
-    """Microseconds after which an item may be recommended again; None: never.
+    """Return the time in microseconds after which an item may be recommended again; None: never.
 
     Raises:
         ValueError: the setting is not "exclude", "allow" or "after N hours|days|weeks".
@@ -40,7 +40,8 @@ def repeat_after(repeats: str) -> int | None:
 
 
 def too_soon(times: np.ndarray, at: int, *, after: int | None) -> np.ndarray:
-    """(L,) bool: whether an item consumed at `times` (L,) must be excluded from a list at `at`.
+    """Return (L,) bool: whether an item consumed at `times` (L,) must be excluded from a list at
+    `at`.
 
     `at` is later than all `times`; all are microseconds.
     """
@@ -50,7 +51,7 @@ def too_soon(times: np.ndarray, at: int, *, after: int | None) -> np.ndarray:
 
 
 def may_be_found(previous: np.ndarray, at: np.ndarray | int, *, after: int | None) -> np.ndarray:
-    """(E,) bool: whether a list at `at` may contain the event's item, so the event counts as
+    """Return (E,) bool: whether a list at `at` may contain the event's item, so the event counts as
     relevant.
 
     `previous` (E,) is the time of the user's previous event on the same item, -1 if there is none.

@@ -170,7 +170,9 @@ def _user_requests(
     rng: np.random.Generator,
     repeat_after: int | None,
 ) -> list[tuple[int, int, list[str], list[str]]]:
-    """Requests of one user as (row of the first event on the page, at, relevant, next_set)."""
+    """Return the requests of one user as (row of the first event on the page, at, relevant,
+    next_set).
+    """
     previous = previous_times(items, time)
     inside = int(np.searchsorted(time, start))
     moments, places = np.unique(np.maximum(asked[inside:], start), return_index=True)
@@ -191,7 +193,7 @@ def _user_requests(
 
 
 def previous_times(items: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """(E,) time of the previous event on the same item, -1 if there is none.
+    """Return (E,) time of the previous event on the same item, -1 if there is none.
 
     `items` and `time` (E,) are those of one user, sorted by time. Of two events at the same time
     the earlier row is the previous one.

@@ -27,10 +27,12 @@ def tick_length(text: str) -> int:
 
 
 def newest_tick(at: Time, tick: int) -> Time:
-    """The last tick at or before `at`, in microseconds."""
+    """Return the last tick at or before `at`, in microseconds."""
     return at // tick * tick
 
 
 def last_day(tick_time: Time) -> Time:
-    """Calendar day (UTC, days since 1970) that contains the last microsecond before a tick."""
+    """Return the calendar day (UTC, days since 1970) that contains the last microsecond before a
+    tick.
+    """
     return (tick_time - 1) // DAILY

@@ -25,7 +25,7 @@ class Vocab:
             raise ValueError(f"vocabulary: id {wrong!r} is {type(wrong).__name__}, want str")
 
     def __len__(self) -> int:
-        """Number of ids, without padding."""
+        """Return the number of ids, without padding."""
         return len(self.ids)
 
     def __contains__(self, id_: object) -> bool:

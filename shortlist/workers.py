@@ -73,7 +73,8 @@ class Heartbeat:
 
 
 def live_workers(settings: Settings) -> list[Worker]:
-    """Workers with a recent heartbeat and, if they run on this host, an existing process.
+    """Return the workers with a recent heartbeat and, if they run on this host, an existing
+    process.
 
     Heartbeat files of all other workers are removed.
     """

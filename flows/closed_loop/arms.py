@@ -12,7 +12,9 @@ EXPLORE, MMR = 0.15, 0.3
 
 @dataclass(frozen=True)
 class Arm:
-    """A policy that fills pages: a chain of sources, an oracle, or else the logging policy."""
+    """A policy that fills home pages: a chain if it has `sources`, an oracle if `oracle` is set,
+    otherwise the logging policy.
+    """
 
     name: str
     sources: tuple[str, ...] = ()
@@ -88,7 +90,7 @@ def parse_arm(name: str) -> Arm:
 
 
 def in_process_problem(arm: Arm) -> str | None:
-    """The message for an arm that can't run in process; None for an arm that can."""
+    """Return the message for an arm that can't run in process; None for an arm that can."""
     if arm.released:
         return (
             f"arm '{arm.name}': its ranker (the pipeline's) runs over HTTP only; want clicks or"
@@ -98,7 +100,7 @@ def in_process_problem(arm: Arm) -> str | None:
 
 
 def over_http_problem(arm: Arm) -> str | None:
-    """The message for an arm that can't run over HTTP; None for an arm that can.
+    """Return the message for an arm that can't run over HTTP; None for an arm that can.
 
     A release doesn't explore, and its ranker is always the pipeline's.
     """

@@ -30,11 +30,12 @@ RATIOS: dict[str, tuple[str, str]] = {
 }
 """Figure -> (numerator, denominator), both summed over users.
 
-`pages` counts home pages; search pages are not filled by the arm. `retention` is the share of the
-users present at the arm's start who visited in the last seven days of the arm. In an arm's first
-seven days it is the same for all arms, because every user whom an arm could influence has visited;
-so days have it from the eighth on. `regret` is the expected satisfaction of the best slate minus
-that of the shown slate.
+`pages` counts home pages, since arms don't fill search pages. `regret` is the expected satisfaction
+of the best slate minus that of the shown slate.
+
+`retention` is the share of the users present at the arm's start who visited in the last seven days.
+In the arm's first seven days it is equal for all arms: a user who has met the arm has visited in
+these days. So it is given from the eighth day on.
 """
 BY_DAY = (
     "click_through",
@@ -57,7 +58,9 @@ class Bootstrap:
         self.weights = rng.multinomial(users, np.full(users, 1 / users), size=draws).astype(float)
 
     def ratio(self, top: np.ndarray, bottom: np.ndarray) -> tuple[float, np.ndarray]:
-        """(U,) numerators and denominators -> ratio of the sums, and (W,) the ratio per draw."""
+        """Divide summed numerators by summed denominators: (U,), (U,) -> ratio of all users, (W,)
+        ratio of each draw.
+        """
         drawn = (self.weights @ top) / np.maximum(self.weights @ bottom, 1e-12)
         return float(top.sum() / max(bottom.sum(), 1e-12)), drawn
 
@@ -105,7 +108,8 @@ class ArmSums:
 
 
 def summarise(setting: Setting, arms: Mapping[str, Sequence[DayLog]]) -> dict[str, Any]:
-    """Figures of each arm over all its days and by day, and paired differences to the first arm.
+    """Return the figures of each arm over all its days and by day, and paired differences to the
+    first arm.
 
     Returns:
         {"arms": {name: {"summary", "days"}}, "differences": {"name - first": figures}}.
@@ -131,7 +135,7 @@ def summarise(setting: Setting, arms: Mapping[str, Sequence[DayLog]]) -> dict[st
 def difference(
     one: Mapping[str, tuple[float, np.ndarray]], other: Mapping[str, tuple[float, np.ndarray]]
 ) -> dict[str, Figure]:
-    """Difference of two arms for each figure, with an interval paired by user."""
+    """Return the difference of two arms for each figure, with an interval paired by user."""
     return {
         metric: interval(value - other[metric][0], drawn - other[metric][1])
         for metric, (value, drawn) in one.items()
@@ -139,7 +143,7 @@ def difference(
 
 
 def _day(setting: Setting, logs: Sequence[DayLog], day: int) -> dict[str, Any]:
-    """Figures of one day. Weekly figures use only days after the arm's start."""
+    """Return the figures of one day. Weekly figures use only days after the arm's start."""
     boot = Bootstrap(setting.world.num_users, draws=100)
     sums = ArmSums(setting, logs, first=day, end=day + 1)
     first = max(day - WEEK + 1, setting.schedule.start)
@@ -157,7 +161,7 @@ def _day(setting: Setting, logs: Sequence[DayLog], day: int) -> dict[str, Any]:
 def diversity(
     setting: Setting, logs: Sequence[DayLog], boot: Bootstrap
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """Effective numbers of items and topics on home pages, with bootstrap draws.
+    """Return the effective numbers of items and topics on home pages, with bootstrap draws.
 
     `effective_items` is the exponential of the entropy of exposure: the number of uniformly shown
     items with the same entropy. `effective_topics` is the same for the topics shown to one user, as
@@ -186,7 +190,7 @@ def diversity(
 
 
 def _entropy(counts: np.ndarray) -> np.ndarray:
-    """(..., N) counts -> (...) entropy in nats; 0 where all counts are 0."""
+    """Compute the entropy in nats: (..., N) counts -> (...); 0 where all counts are 0."""
     total = np.maximum(counts.sum(-1, keepdims=True), 1e-12)
     share = counts / total
     return -(share * np.log(np.where(share > 0, share, 1))).sum(-1)

@@ -58,7 +58,7 @@ class DayLog:
 
 
 def finished_days(folder: Path) -> int:
-    """Number of consecutive days stored in `folder`, counted from day 0."""
+    """Return the number of consecutive days stored in `folder`, counted from day 0."""
     day = 0
     while (folder / f"day-{day:04d}").is_dir():
         day += 1

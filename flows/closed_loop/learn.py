@@ -51,11 +51,11 @@ VALIDATION_USERS = 60
 def fit_recommender(
     setting: Setting, arm: Arm, store: MemoryStore, logs: Sequence[DayLog], *, day: int
 ) -> Recommender:
-    """Train an arm's models on the events before `day`. Deterministic for a log.
+    """Train an arm's models on the events before `day`. Equal logs give equal models.
 
     Args:
         store: holds the events up to `day` or later.
-        logs: of the days before `day`, in order.
+        logs: logs of the days before `day`, in order.
 
     Raises:
         ConfigError: there is no target event before `day`.
@@ -118,7 +118,7 @@ def fit_ranker(
 
 
 def training_data(setting: Setting, targets: Targets, *, catalogue) -> TrainingData:
-    """Training data of the sources from all target events."""
+    """Return the training data of the sources from all target events."""
     users, user = np.unique(targets.user, return_inverse=True)
     user_ids = [setting.user_ids[u] for u in users]
     profiles = setting.profiles
@@ -145,7 +145,7 @@ def training_data(setting: Setting, targets: Targets, *, catalogue) -> TrainingD
 def validation_of(
     setting: Setting, store: MemoryStore, targets: Targets, *, catalogue, day: int, pack
 ) -> Validation:
-    """Validation queries: up to VALIDATION_USERS users and their items of the last days.
+    """Return the validation queries: up to VALIDATION_USERS users and their items of the last days.
 
     The sources have one hyperparameter value each, so it only affects early stopping.
     """

@@ -25,9 +25,9 @@ from simulation.state import State
 
 @dataclass(frozen=True)
 class LoggingHomePolicy:
-    """The logging policy on home pages, with the random draws of a recommender in shadow mode.
+    """The logging policy on home pages, with the random draws of RecommendPolicy in shadow mode.
 
-    So all arms get the same pages before they start.
+    So all arms get equal pages before they start.
     """
 
     logging: LoggingPolicy
@@ -113,7 +113,7 @@ class ArmLoop:
         return RecommendPolicy(setting, self.arm, self.store, self.recommender, shadow)
 
     def _update_models(self, day: int) -> None:
-        """Retrain the models if a training is due; update catalogue and item features."""
+        """Retrain the models if that is due; update the catalogue and the item features."""
         due = self._due(day)
         if due != self.fitted:
             before = [log for log in self.logs if log.day < due]

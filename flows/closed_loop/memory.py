@@ -1,8 +1,8 @@
-"""A feature store in memory with the same states as Feast's, for loops of many days.
+"""A feature store in memory with the same states as in Feast, for loops of many days.
 
-User states are updated per event with the push handler's `update_user_state`. Item and context
-states are recomputed at each midnight, as `featurize` does. States by event type and searches stay
-empty in training and serving, because a loop learns from its target events only.
+User states are updated per event with `update_user_state`, by the rules of posted events. Item and
+context states are recomputed at each midnight, as `featurize` does. States by event type and
+searches stay empty in training and serving, because a loop learns from its target events only.
 
 Shapes: E events, N items.
 """
@@ -49,7 +49,7 @@ class Targets:
 
     @classmethod
     def empty(cls) -> "Targets":
-        """An empty table."""
+        """Return an empty table."""
         none = np.empty(0, dtype=np.int64)
         return cls(none, none, none, np.empty(0), none, np.empty(0, dtype=str))
 
@@ -73,7 +73,7 @@ class MemoryStore:
     contexts: dict[str, tuple[float, float, int]] = field(default_factory=dict)
 
     def push(self, events: Targets) -> None:
-        """Update the users' states with events."""
+        """Update the users' states by events."""
         if len(events.user) == 0:
             return
         self.parts.append(events)
@@ -92,7 +92,7 @@ class MemoryStore:
             )
 
     def targets(self) -> Targets:
-        """All events pushed so far."""
+        """Return all events pushed so far."""
         self.parts = [Targets.concat(self.parts) if self.parts else Targets.empty()]
         return self.parts[0]
 
@@ -138,7 +138,7 @@ class MemoryStore:
         )
 
     def tick(self, as_of: int) -> FeaturePack:
-        """Recompute context states as of midnight `as_of`; return the item features of then."""
+        """Recompute context states as of midnight `as_of`; return the item features as of then."""
         events = self.targets().before(as_of) if self.parts else Targets.empty()
         names, code = np.unique(events.context, return_inverse=True)
         state = _states(code, events, size=len(names))
@@ -161,7 +161,7 @@ class MemoryStore:
 
 
 def _states(key: np.ndarray, events: Targets, *, size: int) -> dict[str, np.ndarray]:
-    """State columns (size,) aggregated over the events of each key; `key` is (E,)."""
+    """Aggregate the events of each key to state columns (size,); `key` is (E,)."""
     known = ~np.isnan(events.value)
     last = np.zeros(size, dtype=np.int64)
     np.maximum.at(last, key, events.time)

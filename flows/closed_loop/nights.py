@@ -25,7 +25,9 @@ from shortlist.lake.staging import settle, staging
 
 
 def run_config(setting: Setting, arm: Arm) -> RunConfig:
-    """The run config of an arm: its sources, recent popularity, and LambdaMART if `released`."""
+    """Return the run config of an arm: its sources, recent popularity, and LambdaMART if
+    `released`.
+    """
     config = setting.world.config
     kinds = list(dict.fromkeys([*arm.sources, "recent_popularity"]))
     return RunConfig.model_validate(
@@ -69,10 +71,9 @@ def train_new_release(settings: Settings, config: RunConfig) -> None:
 
 
 def _promote(release_id: str, promoted: bool) -> None:
-    """Promote the first release of a home even if its gates failed.
+    """Promote the first release of a home even if it failed a gate.
 
-    A later release that fails a gate doesn't serve. The first one has no predecessor to fall back
-    to, so it serves, and its verdict stays in the log.
+    Without a release the service can't start. Later releases that fail a gate are not promoted.
     """
     from shortlist.release import ReleaseStore
 
@@ -84,10 +85,10 @@ def _promote(release_id: str, promoted: bool) -> None:
 def ingest_night(
     setting: Setting, settings: Settings, data: DataConfig, kept: list[pa.Table], *, day: int
 ) -> None:
-    """Ingest a day's events with the next day's items and users; featurize as of midnight.
+    """Ingest the events of `day` and the items and users of the next day; featurize as of midnight.
 
     Args:
-        kept: events that were not posted, because the service didn't know their items.
+        kept: events that were not posted, because their items are not in the release.
     """
     from flows.validate import ValidateConfig, validate_batch
 
@@ -146,7 +147,7 @@ def drop_unfinished_events(settings: Settings, *, since: int) -> None:
 
 
 def release_info(settings: Settings) -> dict[str, Any]:
-    """{"release_id", "items": number of items} of the current release."""
+    """Return {"release_id", "items": number of items} of the current release."""
     from shortlist.release import ReleaseStore
 
     release = ReleaseStore(settings.releases).open()

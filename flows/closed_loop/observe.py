@@ -50,7 +50,7 @@ class Observer:
         self.allowed[targets.user, targets.item] = False
 
     def log(self, state: State) -> DayLog:
-        """The log of the finished day."""
+        """Return the log of the finished day."""
         return DayLog(
             day=self.day,
             state=state,
@@ -111,7 +111,7 @@ class Observer:
 
 
 def signals_of(setting: Setting, shown: Shown) -> dict[str, np.ndarray]:
-    """Observed feedback per impression as input of `ValueWeights.value`: name -> (S, K)."""
+    """Return the feedback per impression, for `ValueWeights.value`: {name: (S, K) values}."""
     out, shape = shown.outcome, shown.item.shape
     seconds = setting.world.items.seconds[out.item]
     film = out.view & (seconds > 0)

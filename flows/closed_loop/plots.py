@@ -1,4 +1,4 @@
-"""Line charts with bands as SVG, one small chart per figure, without a plotting library."""
+"""Draws line charts with bands as SVG, one small chart per figure, without a plotting library."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

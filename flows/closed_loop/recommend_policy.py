@@ -42,7 +42,7 @@ class RecommendPolicy:
     def slates(
         self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `Policy.slates`; ignores `moment`, which is latent."""
+        """Fill pages, see `Policy.slates`. `moment` is ignored: a recommender can't observe it."""
         queries = self._queries(page)
         if self.shadow is not None:
             item, chance = self.shadow.slates(page, k=k, rng=rng)
@@ -94,13 +94,13 @@ class RecommendPolicy:
         return with_extra(found, extra)
 
     def _features(self, queries: Queries, shortlist: Shortlist) -> np.ndarray:
-        """(S, C, F) ranker features; F is 0 for arms without a ranker."""
+        """Return (S, C, F) ranker features; F is 0 for arms without a ranker."""
         if self.arm.weights is None:
             return np.zeros((*shortlist.item_idx.shape, 0), dtype=np.float32)
         return self.recommender.chain.features(queries, self.recommender.items, shortlist)
 
     def _blocked(self, queries: Queries) -> np.ndarray:
-        """(S, N + 1) bool by item_idx: unavailable, or seen by the user."""
+        """Return (S, N + 1) bool by item_idx: unavailable, or seen by the user."""
         blocked = np.repeat(self.blocked[None], len(queries), axis=0)
         for row, seen in zip(blocked, queries.seen, strict=True):
             row[seen] = True
@@ -122,13 +122,13 @@ class RecommendPolicy:
 
 
 def _columns(shortlist: Shortlist, item: np.ndarray, queries: Queries) -> np.ndarray:
-    """(S, K) item_idx -> (S, K) their columns in the shortlist, -1 if an item isn't on it."""
+    """Find items in the shortlist: (S, K) item_idx -> (S, K) columns, -1 if an item isn't on it."""
     same = item[:, :, None] == shortlist.item_idx[:, None, :]
     return np.where(same.any(-1) & (item > 0), same.argmax(-1), -1)
 
 
 def _at(x: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """(S, C, F) features at (S, K) columns -> (S, K, F); zeros for column -1."""
+    """Select features by column: (S, C, F) features, (S, K) columns -> (S, K, F); zeros for -1."""
     taken = np.take_along_axis(x, np.maximum(column, 0)[:, :, None], axis=1)
     return np.where((column >= 0)[:, :, None], taken, np.float32(0))
 

@@ -33,7 +33,7 @@ PACK_SECONDS = 30.0
 
 @dataclass
 class ServiceLoop(ArmLoop):
-    """As ArmLoop, but a service fills the pages with a release trained by the pipeline."""
+    """An ArmLoop whose pages are filled by a service, with releases trained by the pipeline."""
 
     def run(self, report: Callable[[str], None]) -> list[DayLog]:
         """Simulate the days that are not on disk; return the logs of all days.

@@ -39,7 +39,7 @@ class ServicePolicy:
     def slates(
         self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `Policy.slates`, with a propensity of 1; raises ServiceError."""
+        """Request pages, see `Policy.slates`; all propensities are 1. Raises ServiceError."""
         row_of = self.setting.item_rows
         item = np.full((len(page.user), k), NO_ITEM)
         self.request_ids = []
@@ -73,14 +73,14 @@ class EventPoster:
     setting: Setting
     policy: ServicePolicy
     known_items: int
-    """Item rows below this are in the release."""
+    """Number of items in the release; they are the first rows of the world's items."""
     kept: list[pa.Table] = field(default_factory=list)
 
     def __call__(self, shown: Shown) -> None:
         self._post(shown.events, self.table(shown))
 
     def post(self, events: Events) -> None:
-        """Post events without a page of this day, such as returns."""
+        """Post events that belong to no page of this day, such as returns of purchases."""
         self._post(events, self.setting.publisher.interactions(events, ingested_at=0))
 
     def _post(self, events: Events, table: pa.Table) -> None:
@@ -90,7 +90,7 @@ class EventPoster:
             self.policy.client.events(posts)
 
     def table(self, shown: Shown) -> pa.Table:
-        """The round's events as INTERACTIONS; home pages get the service's request_id."""
+        """Return the round's events as INTERACTIONS; home pages get the service's request_id."""
         publisher = self.setting.publisher
         table = publisher.interactions(shown.events, ingested_at=0)
         home = np.flatnonzero(shown.page.topic < 0)

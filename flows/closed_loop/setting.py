@@ -21,16 +21,17 @@ from simulation.world import World
 
 
 class Schedule(Config):
-    """Days before the arms start, and how often they are retrained."""
+    """Number of days before the arms start, and interval at which they are retrained."""
 
     warm_days: int = 10
-    """Days filled by the logging policy, after which sources are trained first."""
+    """Number of days with the logging policy before the sources are trained for the first time."""
     shadow_days: int = 4
-    """Further days filled by the logging policy, on which chains log features for the ranker."""
+    """Number of further days with the logging policy, on which chains log features for the ranker.
+    """
     retrain_days: int = 7
-    """Days between trainings."""
+    """Number of days between trainings."""
     window_days: int = 21
-    """Days of logged impressions that a ranker is trained on."""
+    """Number of days of logged impressions that a ranker is trained on."""
 
     @property
     def start(self) -> int:
@@ -82,7 +83,9 @@ class Setting:
         return check(table, ITEMS, where="simulated items").select(ITEMS.names)
 
     def catalogue(self, day: int) -> Catalogue:
-        """Catalogue of a day: later items are unavailable; item_idx is item row + 1 on all days."""
+        """Return the catalogue of a day: later items are unavailable; item_idx is item row + 1 on
+        all days.
+        """
         available = pa.array(self.world.items.born <= day)
         at = self.items.schema.get_field_index(c.AVAILABLE)
         table = self.items.set_column(at, ITEMS.field(c.AVAILABLE), available)
@@ -112,7 +115,7 @@ class Setting:
         return ProfileEncoder.fit(self.attributes.values())
 
     def contexts(self, at: np.ndarray, phone: np.ndarray) -> np.ndarray:
-        """(S,) context ids of home pages."""
+        """Return (S,) context ids of home pages."""
         return np.array(
             [
                 context_id(surface="home", device="phone" if mobile else "desktop", at=int(now))

@@ -142,7 +142,7 @@ def pack_lag(logged: Sequence[Logged], *, tick: int) -> Lag:
 
 
 def _on_the_wall(logged: Sequence[Logged]) -> np.ndarray:
-    """(B,) bool: whether a request was served on the wall clock. A replay uses one pack for weeks
-    on purpose, so its lag isn't judged.
+    """Return (B,) bool: whether a request was served on the wall clock. A replay uses one pack for
+    weeks on purpose, so its lag isn't judged.
     """
     return np.array([response.clock == "wall" for response in logged])

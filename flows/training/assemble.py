@@ -137,8 +137,8 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
 
 
 def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray:
-    """(E,) item_idx; 0 for events without an item, a number above `num_items` for each item that
-    the catalogue lacks.
+    """Return (E,) item_idx: 0 for events without an item, and a number above `num_items` for each
+    item that the catalogue lacks.
     """
     item_idx = catalogue.vocab.encode(item_ids.to_pylist())
     missing = np.flatnonzero((item_idx == 0) & item_ids.is_valid().to_numpy())

@@ -106,7 +106,7 @@ def choose_sources(
 
 
 def ndcg_of_candidates(valid: Assembled, scores: np.ndarray, columns: list[int]) -> np.ndarray:
-    """(G,) nDCG@10 if only the sources in these columns found candidates.
+    """Return (G,) nDCG@10 if only the sources in these columns found candidates.
 
     Candidates that none of them finds are ranked last and count as not relevant.
     """

@@ -7,7 +7,7 @@ from shortlist.lake import Lake, LakeError
 
 
 def home_clock(settings: Settings, kind: ClockKind, *, otherwise: int | None = None) -> HomeClock:
-    """The clock of this home.
+    """Return the clock of this home.
 
     A replay clock starts no earlier than the end of the states and the lake's newest event. Without
     states and events it starts at `otherwise` (microseconds, the end of a release's data).

@@ -34,7 +34,7 @@ KEPT_SECONDS = 7 * 86_400
 
 
 def read_pack(settings: Settings, as_of: int) -> FeaturePack:
-    """Pack of item states at the last tick at or before `as_of` microseconds.
+    """Return the pack of item states at the last tick at or before `as_of` microseconds.
 
     Raises:
         FeatureStoreError: there are no states yet.
@@ -44,7 +44,7 @@ def read_pack(settings: Settings, as_of: int) -> FeaturePack:
 
 
 def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, FeaturePack]:
-    """Packs of several ticks, read by one point-in-time join over ticks x items.
+    """Return the packs of several ticks, read by one point-in-time join over ticks x items.
 
     Args:
         ticks: microseconds, multiples of the tick length of the states.
@@ -98,13 +98,13 @@ def read_pack_history(settings: Settings, ticks: Sequence[int]) -> dict[int, Fea
 
 
 def tick_of(features: Path) -> int:
-    """Tick length of the states in a folder, in microseconds."""
+    """Return the tick length of the states in a folder, in microseconds."""
     snapshots = Snapshots.read(features)
     return DAILY if snapshots is None else snapshots.tick
 
 
 def _item_ids(features: Path) -> list[str]:
-    """All items with a stored state; other items have zero state in every pack."""
+    """Return all items with a stored state; other items have zero state in every pack."""
     known: set[str] = set()
     for view in ("item_state", "item_kinds"):
         if not (features / view).is_dir():
@@ -115,7 +115,9 @@ def _item_ids(features: Path) -> list[str]:
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
-    """Values of a column, 0 where the item had no event yet; list columns as (rows, length)."""
+    """Return the values of a column, 0 where the item had no event yet; list columns as (rows,
+    length).
+    """
     column = table.column(name).combine_chunks()
     if name in LISTS:
         length, dtype = LISTS[name]
@@ -165,7 +167,7 @@ def prune(folder: Path, newest: str, *, now: float) -> None:
 
 
 def current_pack_id(folder: Path) -> str:
-    """Id of the served pack, from the pointer file.
+    """Return the id of the served pack, from the pointer file.
 
     Raises:
         PackError: no pack was published, or the pointer file is damaged.
@@ -181,11 +183,11 @@ def current_pack_id(folder: Path) -> str:
 
 
 def latest_pack(folder: Path) -> FeaturePack:
-    """The served pack. Raises PackError if there is none or it cannot be read."""
+    """Return the served pack. Raises PackError if there is none or it cannot be read."""
     return FeaturePack.load(folder / f"{current_pack_id(folder)}.parquet")
 
 
 def published_items(folder: Path, pack_ids: Iterable[str]) -> dict[str, pa.Table]:
-    """pack_id -> catalogue published with the pack; packs without a catalogue are left out."""
+    """Return {pack_id: catalogue published with it}, without packs that have no catalogue."""
     paths = {pack_id: items_path(folder / f"{pack_id}.parquet") for pack_id in pack_ids}
     return {pack_id: pq.read_table(path) for pack_id, path in paths.items() if path.is_file()}

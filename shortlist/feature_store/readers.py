@@ -22,12 +22,14 @@ class FeatureReader(Protocol):
     """Interface of the readers. Online and offline readers return equal rows for equal events."""
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
-        """States of B users and contexts at `at` (B,) int64 microseconds."""
+        """Return the states of B users and contexts at `at` (B,) int64 microseconds."""
         ...
 
 
 def feature_service(store: "FeatureStore", name: str) -> "FeatureService":
-    """The feature service of this name. Raises FeatureStoreError if it is not in the registry."""
+    """Return the feature service of this name. Raises FeatureStoreError if it is not in the
+    registry.
+    """
     from feast.errors import FeatureServiceNotFoundException
 
     try:
@@ -62,7 +64,7 @@ class OnlineReader:
     """
 
     def __init__(self, settings: Settings):
-        """Raises FeatureStoreError if there are no states yet."""
+        """Open the store. Raises FeatureStoreError if there are no states yet."""
         self.store = open_store(settings)
         self.service = feature_service(self.store, REQUEST_SERVICE)
         check_fields(self.store)
@@ -105,7 +107,7 @@ class OfflineReader:
     """Reads the states as of each request by Feast's point-in-time join."""
 
     def __init__(self, settings: Settings):
-        """Raises FeatureStoreError if there are no states yet."""
+        """Open the store. Raises FeatureStoreError if there are no states yet."""
         self.store = open_store(settings)
         snapshots = settings.features / "user_stats"
         if not snapshots.is_dir():

@@ -35,7 +35,9 @@ class _Reopening(Generic[T]):
         self._lock = Lock()
 
     def get(self) -> T:
-        """The object. Raises FeatureStoreError while there is no store."""
+        """Return the object, created if necessary. Raises FeatureStoreError while there is no
+        store.
+        """
         if self._made is not None:
             return self._made
         with self._lock:

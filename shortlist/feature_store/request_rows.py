@@ -24,7 +24,9 @@ NO_TYPES = np.zeros(0, dtype=np.int64)
 def request_rows(
     user_ids: list[str], context_ids: list[str], at: np.ndarray, columns: dict[str, list[Any]]
 ) -> RequestRows:
-    """RequestRows from the columns of the feature service; None values become the zero state."""
+    """Return the RequestRows from the columns of the feature service; None values become the zero
+    state.
+    """
     items, times, values, types = cut_histories(columns, at)
     return RequestRows(
         user_ids=list(user_ids),
@@ -46,13 +48,13 @@ def request_rows(
 
 
 def numbers(name: str, columns: dict[str, list[Any]]) -> np.ndarray:
-    """Values of a numeric column, None as 0; int64 for times, float64 otherwise."""
+    """Return the values of a numeric column, None as 0; int64 for times, float64 otherwise."""
     dtype = np.int64 if name.endswith("_time") else np.float64
     return np.array([value or 0 for value in columns.get(name, [])], dtype=dtype)
 
 
 def event_group_states(columns: dict[str, list[Any]], *, count: int) -> dict[str, np.ndarray]:
-    """USER_GROUP_STATE of `count` users, zero for users without a row."""
+    """Return USER_GROUP_STATE of `count` users, zero for users without a row."""
     state = empty_group_state("user", count)
     for name in USER_GROUP_STATE:
         for row, value in enumerate(columns.get(name, [])):
@@ -62,7 +64,9 @@ def event_group_states(columns: dict[str, list[Any]], *, count: int) -> dict[str
 
 
 def searches(columns: dict[str, list[Any]], at: np.ndarray) -> list[Searches]:
-    """Searches strictly before each request; online states may be newer than the request."""
+    """Return the searches strictly before each request; online states may be newer than the
+    request.
+    """
     rows = zip(*(columns.get(name, []) for name in USER_SEARCHES), at.tolist(), strict=True)
     return [
         Searches(tuple(queries), tuple(int(t) for t in times), int(count)).before(now)
@@ -73,7 +77,9 @@ def searches(columns: dict[str, list[Any]], at: np.ndarray) -> list[Searches]:
 
 
 def refusals(columns: dict[str, list[Any]], at: np.ndarray) -> list[Refusals]:
-    """Refusals strictly before each request; online states may be newer than the request."""
+    """Return the refusals strictly before each request; online states may be newer than the
+    request.
+    """
     rows = zip(*(columns.get(name, []) for name in USER_REFUSALS), at.tolist(), strict=True)
     return [
         Refusals(tuple(items), tuple(int(t) for t in times)).before(now)
@@ -86,7 +92,8 @@ def refusals(columns: dict[str, list[Any]], at: np.ndarray) -> list[Refusals]:
 def cut_histories(
     columns: dict[str, list[Any]], at: np.ndarray
 ) -> tuple[list[list[str]], list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Histories strictly before each request; online states may be newer than the request.
+    """Return the histories strictly before each request; online states may be newer than the
+    request.
 
     Returns:
         Items, times, values and types: one list or array per request.

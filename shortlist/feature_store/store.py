@@ -42,8 +42,8 @@ class FeatureStoreError(RuntimeError):
 
 
 def repo_config(settings: Settings) -> "RepoConfig":
-    """The configuration of `feature_repo/feature_store.yaml`, for the home and online store of
-    `settings`.
+    """Return the configuration of `feature_repo/feature_store.yaml`, for the home and online store
+    of `settings`.
     """
     from feast import RepoConfig
 
@@ -65,8 +65,8 @@ def repo_config(settings: Settings) -> "RepoConfig":
 
 
 def project_of(settings: Settings) -> str:
-    """Feast's project name. With Redis it contains the home's name, because homes may share a
-    Redis. With SQLite it does not, because the file is inside the home, and a home can be moved.
+    """Return Feast's project name. With Redis it contains the home's name, because homes may share
+    a Redis. With SQLite it does not, because the file is inside the home, and a home can be moved.
     """
     if settings.online_store == "sqlite":
         return PROJECT
@@ -106,7 +106,7 @@ registry file was replaced.
 
 
 def open_store(settings: Settings) -> "FeatureStore":
-    """The feature store of this home.
+    """Return the feature store of this home.
 
     It is opened once per process, and again if an upgrade has replaced the registry file.
 

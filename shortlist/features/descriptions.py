@@ -40,8 +40,8 @@ TICK = "up to the pack's tick"
 
 
 def _group_features(prefix: str, *, window: str) -> tuple[Feature, ...]:
-    """Descriptions of event-group counts and smoothed rates for each of SPANS; the default of a
-    rate is its prior.
+    """Return the descriptions of event-group counts and smoothed rates for each of SPANS; the
+    default of a rate is its prior.
     """
     often = {"": "", "_1d": ", halved every day"}
     halved = {span: often.get(span, f", halved every {span[1:-1]} days") for span in SPANS}
@@ -304,7 +304,8 @@ GROUPS = (USER, CONTEXT, PLACE, ITEM, HISTORY, CROSS, SEARCHED, SOURCE, MERGE)
 
 
 def described() -> dict[str, Any]:
-    """All descriptions as {"schema", "services", "groups": [{"name", "meaning", "features"}]}.
+    """Return all descriptions as {"schema", "services", "groups": [{"name", "meaning",
+    "features"}]}.
 
     User attributes are not included: rankers read them as additional `profile_<attribute>` codes.
     """

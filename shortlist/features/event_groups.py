@@ -36,7 +36,7 @@ GROUP_OF = {name: place for place, types in enumerate(EVENT_GROUPS.values()) for
 
 
 def group_state_names(prefix: str) -> tuple[str, ...]:
-    """Column names of the event-group state of an `item` or a `user`.
+    """Return the column names of the event-group state of an `item` or a `user`.
 
     The columns are: counts in the order of EVENT_GROUPS; decayed sums, one such list per half-life,
     concatenated; time of the newest event; time of the first event. Decayed sums are as of the
@@ -66,7 +66,7 @@ class Rate:
     weight: float = 20.0
 
     def smoothed(self, counts: np.ndarray) -> np.ndarray:
-        """The rate (...) from counts per event group (..., G)."""
+        """Return the rate (...) from counts per event group (..., G)."""
         groups = list(EVENT_GROUPS)
         part = counts[..., groups.index(self.part)]
         of = np.maximum(counts[..., groups.index(self.of)], part)
@@ -92,8 +92,8 @@ SPANS = ("", *(f"_{name}" for name in HALF_LIVES))
 
 
 def group_feature_names(prefix: str) -> tuple[str, ...]:
-    """Feature names of an `item` or a `user`: counts of all groups, then all rates, for each of
-    SPANS.
+    """Return the event-group feature names of an `item` or a `user`: first the counts of all groups
+    for each of SPANS, then all rates for each of SPANS.
     """
     counts = (f"{prefix}_{group}{span}_log" for span in SPANS for group in EVENT_GROUPS)
     return *counts, *(f"{prefix}_{rate.name}{span}" for span in SPANS for rate in RATES)
@@ -106,7 +106,7 @@ USER_GROUP_FEATURES = group_feature_names("user")
 def group_features(
     counts: np.ndarray, decayed: np.ndarray, elapsed: np.ndarray
 ) -> list[np.ndarray]:
-    """Event-group features, one array (...) for each of `group_feature_names`.
+    """Return the event-group features, one array (...) for each of `group_feature_names`.
 
     Args:
         counts: (..., G) counts of all time.
@@ -125,8 +125,8 @@ def group_features(
 
 
 def empty_group_state(prefix: str, *shape: int) -> dict[str, np.ndarray]:
-    """Zero state of users or items without events; list columns have one more dimension than
-    `shape`.
+    """Return the zero state of users or items without events; list columns have one more dimension
+    than `shape`.
     """
     return {
         f"{prefix}_kind_counts": np.zeros((*shape, NUM_GROUPS)),

@@ -91,7 +91,7 @@ ITEM_SERVICE = "item_pack_v4"
 
 
 def schema_hash() -> str:
-    """Short hash of all feature definitions that training and serving must share."""
+    """Return a short hash of all feature definitions that training and serving must share."""
     schema = [
         [*USER_STATE, *USER_GROUP_STATE],
         [*USER_HISTORY, EVENT_TYPES, HISTORY_KEEPS],
@@ -140,7 +140,7 @@ class RequestRows:
         return len(self.user_ids)
 
     def take(self, rows: np.ndarray) -> "RequestRows":
-        """The requests at these positions, in this order."""
+        """Return the requests at these positions, in this order."""
         return RequestRows(
             user_ids=[self.user_ids[i] for i in rows],
             context_ids=[self.context_ids[i] for i in rows],
@@ -179,13 +179,13 @@ def decay(amount: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
 
 
 def context_id(*, surface: str | None, device: str | None, at: int) -> str:
-    """Feast entity key of a context: `surface|device|hour of day` (UTC)."""
+    """Return the Feast entity key of a context: `surface|device|hour of day` (UTC)."""
     hour = at // MICROSECONDS_PER_HOUR % 24
     return f"{surface or 'unknown'}|{device or 'unknown'}|{hour:02d}"
 
 
 def time_features(at: np.ndarray) -> dict[str, np.ndarray]:
-    """CONTEXT_ON_DEMAND features from request times of any shape.
+    """Return CONTEXT_ON_DEMAND features from request times of any shape.
 
     Time of day and day of the week are each encoded as sine and cosine; `is_weekend` is 1 on
     Saturday and Sunday (UTC).
@@ -202,7 +202,7 @@ def time_features(at: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def finalize_user(rows: RequestRows) -> np.ndarray:
-    """User features of B requests: (B, len(USER_FEATURES)) float32."""
+    """Return the user features of B requests: (B, len(USER_FEATURES)) float32."""
     state, at = rows.user, rows.at
     known = state["user_events"] > 0
     since_last = np.where(known, at - state["user_last_time"], 0) / MICROSECONDS_PER_HOUR
@@ -225,7 +225,7 @@ def finalize_user(rows: RequestRows) -> np.ndarray:
 
 
 def finalize_context(rows: RequestRows) -> np.ndarray:
-    """Context features of B requests: (B, len(CONTEXT_FEATURES)) float32."""
+    """Return the context features of B requests: (B, len(CONTEXT_FEATURES)) float32."""
     state = rows.context
     activity = decay(state["context_decayed"], rows.at - state["context_last_time"])
     return np.column_stack(
@@ -236,7 +236,7 @@ def finalize_context(rows: RequestRows) -> np.ndarray:
 def finalize_items(
     state: Mapping[str, np.ndarray], *, as_of: int, at: np.ndarray, published_at: np.ndarray
 ) -> np.ndarray:
-    """Item features from item states: (..., len(ITEM_FEATURES)) float32.
+    """Return the item features from item states: (..., len(ITEM_FEATURES)) float32.
 
     Args:
         state: PACK_STATE columns of shape (...); `item_day_counts` is (..., DAY_BUCKETS), the
@@ -279,7 +279,7 @@ def _group_features(
 
 
 def value_trend(prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray) -> np.ndarray:
-    """Mean of recent values (decayed by HALF_LIFE) minus the mean of all values.
+    """Return the mean of recent values (decayed by HALF_LIFE) minus the mean of all values.
 
     The recent mean is smoothed with one event at the overall mean, so the trend fades to 0 when
     there are no recent events.
@@ -292,5 +292,5 @@ def value_trend(prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray) ->
 
 
 def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """`total / count`, 0 where `count` is 0."""
+    """Return `total / count`, 0 where `count` is 0."""
     return np.divide(total, count, out=np.zeros(np.shape(total)), where=count > 0)

@@ -1,4 +1,4 @@
-"""The feature pack: item states of the whole catalogue as one matrix, as of one tick.
+"""The feature pack: item states of the whole catalogue as arrays, as of one tick.
 
 A pack is read from Feast once per tick and hot-swapped in the service independently of the release.
 The current catalogue is stored beside it (`<pack_id>.items.parquet`). The release pins the feature
@@ -47,11 +47,11 @@ class ItemState:
     state: dict[str, np.ndarray]
 
     def take(self, item_idx: np.ndarray) -> dict[str, np.ndarray]:
-        """States of the items at `item_idx` (...); each array is (...) or (..., length)."""
+        """Return the states at `item_idx` (...); each array is (...) or (..., length)."""
         return {name: values[item_idx] for name, values in self.state.items()}
 
     def first(self, num_items: int) -> "ItemState":
-        """States of the first `num_items` items, as array views without copying."""
+        """Return the states of the first `num_items` items, as array views without copying."""
         cut = {name: values[: num_items + 1] for name, values in self.state.items()}
         return ItemState(pack_id=self.pack_id, as_of=self.as_of, state=cut)
 
@@ -171,12 +171,12 @@ def _check_schema(pack_id: str, schema: str) -> None:
 
 
 def items_path(path: Path) -> Path:
-    """Path of the catalogue file that belongs to the pack file `path`."""
+    """Return the path of the catalogue file that belongs to the pack file `path`."""
     return path.with_suffix(".items.parquet")
 
 
 def _content_of(path: Path) -> str | None:
-    """Content hash stored in a catalogue file; None if the file does not exist."""
+    """Return the content hash stored in a catalogue file; None if the file does not exist."""
     if not path.is_file():
         return None
     return (pq.read_schema(path).metadata or {}).get(CONTENT, b"").decode()

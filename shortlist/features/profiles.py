@@ -68,7 +68,7 @@ class ProfileEncoder:
         return tuple(len(values) + 1 for values in self.values)
 
     def encode(self, profiles: Iterable[Mapping[str, str]]) -> np.ndarray:
-        """Codes of B profiles with A attributes: (B, A) int64."""
+        """Return the codes of B profiles with A attributes: (B, A) int64."""
         tables = _codes(self.values)
         rows = [
             [t.get(profile.get(name, ""), 0) for name, t in zip(self.names, tables, strict=True)]
@@ -77,7 +77,7 @@ class ProfileEncoder:
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.names))
 
     def encode_places(self, context_ids: Iterable[str]) -> np.ndarray:
-        """Codes of PLACES for B context ids: (B, 2) int64."""
+        """Return the codes of PLACES for B context ids: (B, 2) int64."""
         tables = _codes(self.places)
         rows = [
             [t.get(part, 0) for t, part in zip(tables, (*id_.split("|"), ""), strict=False)]
@@ -100,7 +100,7 @@ class ProfileEncoder:
 
 
 def _groups(counts: Counter[str]) -> tuple[str, ...]:
-    """Values with at least MIN_COUNT occurrences, sorted; empty if there are too many."""
+    """Return the values with at least MIN_COUNT occurrences, sorted; none if too many."""
     values = sorted(v for v, n in counts.items() if n >= MIN_COUNT)
     return tuple(values) if len(values) <= MAX_VALUES else ()
 

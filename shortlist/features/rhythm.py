@@ -11,7 +11,7 @@ USUAL_GAPS = 10
 
 
 def rhythm(history_times: Sequence[np.ndarray], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Session depth and usual gap between sessions at each request.
+    """Return the session depth and usual gap between sessions at each request.
 
     Args:
         history_times: B arrays of int64 microseconds, oldest first, all before the request.

@@ -45,7 +45,7 @@ class Searches:
         return self.times[-1] if self.times else 0
 
     def columns(self) -> dict[str, Any]:
-        """The state under the names of USER_SEARCHES."""
+        """Return the state under the names of USER_SEARCHES."""
         return {
             "search_queries": list(self.queries),
             "search_times": list(self.times),
@@ -53,7 +53,7 @@ class Searches:
         }
 
     def before(self, at: int) -> "Searches":
-        """The searches strictly before `at`; an online state may be newer than a request."""
+        """Return the searches strictly before `at`; an online state may be newer than a request."""
         kept = bisect_left(self.times, at)
         gone = len(self.times) - kept
         if not gone:
@@ -61,8 +61,8 @@ class Searches:
         return Searches(self.queries[:kept], self.times[:kept], self.count - gone)
 
     def with_search(self, query: str, *, timestamp: int) -> "Searches":
-        """The state after one more search; late searches are allowed. At equal times the search
-        that arrives later counts as newer.
+        """Return the state after one more search; late searches are allowed. At equal times the
+        search that arrives later counts as newer.
         """
         place = bisect_right(self.times, timestamp)
         queries = (*self.queries[:place], query[:MAX_QUERY], *self.queries[place:])
@@ -74,7 +74,9 @@ NO_SEARCHES = Searches()
 
 
 def user_search_features(searches: Sequence[Searches], at: np.ndarray) -> list[np.ndarray]:
-    """USER_SEARCH_FEATURES of B requests at times `at` (B,): one array (B,) for each feature."""
+    """Return USER_SEARCH_FEATURES of B requests at times `at` (B,): one array (B,) for each
+    feature.
+    """
     if not any(state.times for state in searches):
         return [np.zeros(len(searches))] * len(USER_SEARCH_FEATURES)
     count = np.array([state.count for state in searches], dtype=np.float64)

@@ -20,7 +20,7 @@ WORD = re.compile(r"[^\W_]+")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, in order."""
+    """Return the words of a text, in order."""
     return WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
@@ -43,7 +43,7 @@ class ItemTerms:
         return cls(vocabulary, np.array(codes, dtype=np.int32), np.array(offsets, dtype=np.int64))
 
     def shares(self, queries: Sequence[str], candidates: np.ndarray) -> np.ndarray:
-        """(C, Q) float32: share of each query's distinct words that occur in each candidate.
+        """Return (C, Q) float32: share of each query's distinct words that occur in each candidate.
 
         `candidates` is (C,) item_idx. A query without words gives 0.
         """

@@ -34,12 +34,12 @@ def name(column: str) -> str:
 
 
 def parquet(files: list[Path], *, more: str = "") -> str:
-    """SQL expression `read_parquet(...)` for these files; `more` holds further options."""
+    """Return the SQL `read_parquet(...)` for these files; `more` holds further options."""
     paths = ", ".join(quoted(str(path)) for path in files)
     return f"read_parquet([{paths}]{more})"
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:
-    """{column: type} of a relation (a table's name, `read_parquet(...)` or a subquery)."""
+    """Return {column: type} of a relation (a table's name, `read_parquet(...)` or a subquery)."""
     rows = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     return {row[0]: row[1] for row in rows}

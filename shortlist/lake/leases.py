@@ -38,17 +38,17 @@ def end_lease(root: Path, holder: str) -> None:
 
 
 def leased_versions(root: Path) -> set[int]:
-    """Versions of all leased snapshots. Expired leases are removed."""
+    """Return the versions of all leased snapshots. Expired leases are removed."""
     return set(_leases(root).values())
 
 
 def lease_holders(root: Path) -> set[str]:
-    """Ids of all runs with a lease. Expired leases are removed."""
+    """Return the ids of all runs with a lease. Expired leases are removed."""
     return set(_leases(root))
 
 
 def dead_holders(root: Path) -> set[str]:
-    """Holders on this machine whose process died without ending its lease."""
+    """Return the ids of holders on this machine whose process died without ending its lease."""
     return {
         holder
         for holder, lease in _read(root).items()
@@ -57,7 +57,7 @@ def dead_holders(root: Path) -> set[str]:
 
 
 def held_by_another(root: Path, holder: str) -> bool:
-    """Whether another living process took the lease."""
+    """Return whether another living process took the lease."""
     lease = _read(root).get(holder)
     if lease is None:
         return False
@@ -77,7 +77,7 @@ def _leases(root: Path) -> dict[str, int]:
 
 
 def _read(root: Path) -> dict[str, dict[str, Any]]:
-    """All lease files, as {holder: lease}."""
+    """Return all lease files, as {holder: lease}."""
     found = {}
     for path in (root / "leases").glob("[!.]*.json"):
         with suppress(FileNotFoundError):  # the run ended its lease meanwhile

@@ -15,7 +15,7 @@ PAGE_LIFE = 30 * 60 * 1_000_000
 
 
 def asked_at(files: list[Path], events: pa.Table, *, temporary: Path) -> np.ndarray:
-    """(E,) time in microseconds of the page request of each event.
+    """Return (E,) time in microseconds of the page request of each event.
 
     This is the time of the first event (usually an impression) with the same user and `request_id`.
     Without a `request_id`, or if that event is more than PAGE_LIFE earlier, it is the event's own

@@ -42,8 +42,11 @@ class Published:
     """Result of publishing a batch: numbers of events, items and users."""
 
     accepted: int = 0
+    """New events."""
     duplicates: int = 0
+    """Events that were left out because their event_id was known."""
     applied: int = 0
+    """Corrections and deletions."""
     late: int = 0
     """Accepted events that are older than the newest event before the batch."""
     earliest: int | None = None
@@ -252,7 +255,7 @@ def _first_of_each(connection: duckdb.DuckDBPyConnection, events: str) -> str:
 
 
 def _unique(connection: duckdb.DuckDBPyConnection, source: str) -> bool:
-    """Whether all event_ids differ, tested by their hashes.
+    """Return whether all event_ids differ, tested by their hashes.
 
     A hash collision gives False, which only costs an exact deduplication.
     """
@@ -293,7 +296,7 @@ def _operate(
 
 
 def _upserted(path: Path | None, rows: pa.Table, key: str) -> pa.Table:
-    """Old and new rows sorted by id; a new row replaces the old row with the same id."""
+    """Return old and new rows sorted by id; a new row replaces the old row with the same id."""
     if path is not None and path.is_file():
         old = pq.read_table(path)
         kept = old.filter(pc.invert(pc.is_in(old.column(key), value_set=rows.column(key))))

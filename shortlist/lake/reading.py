@@ -49,7 +49,7 @@ class Lake:
         return Manifest() if folder is None else Manifest.read(folder)
 
     def incoming(self, batch_id: str) -> Path:
-        """Folder of an ingested batch that is not yet validated."""
+        """Return the folder of an ingested batch that is not yet validated."""
         return self.root / "incoming" / batch_id
 
     def publish(
@@ -92,7 +92,7 @@ class Lake:
         }
 
     def interaction_files(self) -> list[Path]:
-        """Parquet files of all interactions, for queries with DuckDB."""
+        """Return the Parquet files of all interactions, for queries with DuckDB."""
         folder = self.folder
         if folder is None:
             return []
@@ -148,17 +148,17 @@ class Lake:
         return table
 
     def asked_at(self, interactions: pa.Table) -> np.ndarray:
-        """(E,) time in microseconds of the page request of each event, found by `request_id`; the
-        event's own time if there is none (see pages.py).
+        """Return (E,) time in microseconds of the page request of each event, found by
+        `request_id`; the event's own time if there is none (see pages.py).
         """
         return asked_at(self.interaction_files(), interactions, temporary=self.root)
 
     def items(self) -> pa.Table:
-        """The catalogue. Raises LakeError if there is none."""
+        """Return the catalogue. Raises LakeError if there is none."""
         return self._read("items.parquet")
 
     def item_versions(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All versions of all items (ITEM_VERSIONS), in no particular order.
+        """Return all versions of all items (ITEM_VERSIONS), in no particular order.
 
         Args:
             columns: columns to read; None: all.
@@ -172,7 +172,7 @@ class Lake:
         return read_versions(folder, columns=None if columns is None else list(columns))
 
     def users(self) -> pa.Table:
-        """All known users. Raises LakeError if there are none."""
+        """Return all known users. Raises LakeError if there are none."""
         return self._read("users.parquet")
 
     def _read(self, name: str) -> pa.Table:

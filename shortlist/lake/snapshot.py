@@ -69,7 +69,7 @@ class Manifest:
 
 
 def current_folder(root: Path) -> Path | None:
-    """Folder of the current snapshot; None before the first commit."""
+    """Return the folder of the current snapshot; None before the first commit."""
     link = root / "current"
     return link.resolve() if link.is_symlink() else None
 
@@ -116,7 +116,9 @@ def _sweep(root: Path) -> None:
 
 @contextlib.contextmanager
 def workspace(root: Path) -> Iterator[Path]:
-    """A temporary folder inside the lake's folder, on the same file system; removed afterwards."""
+    """Yield a temporary folder in the lake's folder, on the same file system; it is removed
+    afterwards.
+    """
     folder = root / f".work-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -40,7 +40,7 @@ REJECTED = pa.schema(
     ]
 )
 PART_BITS = 40
-"""Row r of part p has event_order p * 2^PART_BITS + r."""
+"""Row r of file p has event_order p * 2^PART_BITS + r."""
 SCHEMAS = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
 
 
@@ -72,7 +72,9 @@ class StagedBatch:
     """Share of the target events that validation keeps out of the lake for the replay."""
     target_events: tuple[str, ...] = ()
     source: tuple[str, dict[str, Any]] | None = None
+    """(key, reading state of the source after this batch), stored in the lake's manifest."""
     replay_of: str | None = None
+    """Id of the batch whose quarantined rows this batch restores; None for other batches."""
     mappings: list[dict[str, Any]] = field(default_factory=list)
     """Distinct column mappings of the interaction files; `quarantine restore` uses them to read a
     row again.
@@ -95,7 +97,7 @@ class Staging:
         self.rejected: list[pa.Table] = []
 
     def next_part(self, table: str) -> Path:
-        """Path of the next file of a table."""
+        """Return the path of the next file of a table."""
         return self.folder / table / f"{len(list((self.folder / table).iterdir())):05d}.parquet"
 
     def finish(self, batch: StagedBatch) -> None:
@@ -111,7 +113,7 @@ class Staging:
 
 @contextmanager
 def staging(root: Path) -> Iterator[Staging]:
-    """A folder to stage a batch in; removed afterwards unless `settle` has moved it."""
+    """Yield a folder to stage a batch in; it is removed afterwards unless `settle` has moved it."""
     folder = root / "incoming" / f".staging-{os.getpid()}"
     for left in (root / "incoming").glob(".staging-*"):
         if not _runs(int(left.name.removeprefix(".staging-"))) or left == folder:
@@ -145,7 +147,7 @@ def settle(staged: Staging, root: Path, batch: StagedBatch) -> Path:
 
 
 def open_staged(root: Path, batch_id: str) -> tuple[Path, StagedBatch]:
-    """Folder and StagedBatch of a batch. Raises LakeError if the batch was not ingested."""
+    """Open a staged batch: its folder and StagedBatch. Raises LakeError if there is none."""
     folder = root / "incoming" / batch_id
     try:
         content = json.loads((folder / "batch.json").read_text())
@@ -163,7 +165,7 @@ def open_staged(root: Path, batch_id: str) -> tuple[Path, StagedBatch]:
 
 
 def newest_staged(root: Path) -> str:
-    """Id of the batch that was staged last. Raises LakeError if none is waiting."""
+    """Return the id of the batch that was staged last. Raises LakeError if none is waiting."""
     waiting = list((root / "incoming").glob("[!.]*/batch.json"))
     if not waiting:
         raise LakeError(f"{root / 'incoming'}: no batch is waiting; run `shortlist ingest`")
@@ -171,7 +173,7 @@ def newest_staged(root: Path) -> str:
 
 
 def staged_events(folder: Path, *, original: bool = False) -> str:
-    """SQL relation of a staged batch's interactions, with `event_order`.
+    """Return an SQL relation of a staged batch's interactions, with `event_order`.
 
     Args:
         original: include the column `original`. Its type differs between sources, so DuckDB must
@@ -189,6 +191,6 @@ def staged_events(folder: Path, *, original: bool = False) -> str:
 
 
 def staged_rows(folder: Path, table: str) -> str:
-    """SQL relation of a staged batch's items or users, with `original` as text."""
+    """Return an SQL relation of a staged batch's items or users, with `original` as text."""
     files = sorted((folder / table).glob("*.parquet"))
     return f"(SELECT * FROM {parquet(files, more=', union_by_name = true')})"

@@ -32,6 +32,7 @@ CONTENT = [name for name in ITEMS.names if name not in (c.ITEM_ID, c.UPDATED_AT)
 BARE = "len(a.categories) = 0 AND " + " AND ".join(
     f"a.{name} IS NULL" for name in CONTENT if ITEMS.field(name).nullable
 )
+"""SQL condition: true for a row `a` that contains only an id."""
 
 
 def add_versions(
@@ -91,7 +92,7 @@ def add_versions(
 
 
 def read_versions(folder: Path, *, columns: list[str] | None = None) -> pa.Table:
-    """All item versions of a snapshot, in no particular order.
+    """Return all item versions of a snapshot, in no particular order.
 
     Snapshots from earlier releases of this code have no versions file; their items then count as
     first versions.
@@ -108,12 +109,12 @@ def read_versions(folder: Path, *, columns: list[str] | None = None) -> pa.Table
 
 
 def _hash(row: str) -> str:
-    """SQL expression for the hash of a version's content."""
+    """Return an SQL expression for the hash of a version's content."""
     return f"hash({', '.join(f'{row}.{name}' for name in CONTENT)})"
 
 
 def _columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema`, without vectors; columns missing in older files become null."""
+    """Select the columns of `schema`; columns that older files lack become null."""
     arrays = [
         table.column(field.name)
         if field.name in table.column_names

@@ -71,7 +71,7 @@ REFUSALS = EventLists(
 
 
 def lists_of(names: Sequence[str]) -> EventLists | None:
-    """The EventLists with one of these features; None if the features are not event lists."""
+    """Return the EventLists with one of these features; None if they are not event lists."""
     for lists in (HISTORY, REFUSALS):
         if set(names) & lists.columns.keys():
             return lists
@@ -81,7 +81,8 @@ def lists_of(names: Sequence[str]) -> EventLists | None:
 def lists_at(
     connection: duckdb.DuckDBPyConnection, requests: str, source: str, names: Sequence[str]
 ) -> str:
-    """SQL query of the table `requests` (user_id, event_timestamp, ...) joined with the lists.
+    """Return an SQL query of the table `requests` (user_id, event_timestamp, ...) joined with the
+    lists.
 
     Lists are null for users without events. Creates two temporary tables.
     """
@@ -133,7 +134,8 @@ def lists_at(
 
 
 def latest_lists(source: str, between: str, end: int, names: Sequence[str]) -> str:
-    """SQL query of the newest lists of users with an event that satisfies the condition `between`.
+    """Return an SQL query of the newest lists of users with an event that satisfies the condition
+    `between`.
 
     Args:
         end: microseconds; events that became known later are ignored.

@@ -14,7 +14,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def relation(source: DataSource | None, config: RepoConfig) -> str:
-    """SQL relation of all rows of a source, which is a Parquet file or a folder of parts.
+    """Return an SQL relation of all rows of a source, which is a Parquet file or a folder of parts.
 
     Raises:
         FeatureStoreError: the file does not exist, or the folder has no parts.
@@ -32,7 +32,7 @@ def relation_from(
     *,
     at: datetime | None,
 ) -> str:
-    """SQL relation of the rows that are needed for joins as of `at` or later.
+    """Return an SQL relation of the rows that are needed for joins as of `at` or later.
 
     If no row is newer than `at`, the newest row of each key is sufficient. These rows are stored
     separately: 100,000 rows instead of one for each item and day. Otherwise all rows are returned.
@@ -55,7 +55,7 @@ def relation_from(
 
 
 def microseconds(moment: datetime) -> int:
-    """Microseconds since 1970; a datetime without time zone is UTC."""
+    """Convert a datetime to microseconds since 1970; without a time zone it is UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - EPOCH) // timedelta(microseconds=1)
 

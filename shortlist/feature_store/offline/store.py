@@ -129,7 +129,7 @@ class AsofOfflineStore(DuckDBOfflineStore):
         full_feature_names: bool = False,
         filter_by_created_timestamp: bool = False,
     ) -> RetrievalJob:
-        """Point-in-time join of `entity_df` with the views, see Feast's OfflineStore.
+        """Join `entity_df` with the views as of the time of each row, see Feast's OfflineStore.
 
         Args:
             entity_df: a data frame, or a DuckDB query such as `SELECT ... FROM 'requests.parquet'`.
@@ -204,7 +204,7 @@ class AsofOfflineStore(DuckDBOfflineStore):
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """The newest row of each key in [start_date, end_date], for a materialize."""
+        """Return the newest row of each key in [start_date, end_date], for a materialize."""
         keys = ", ".join(_quoted(name) for name in join_key_columns)
         stamp = _quoted(timestamp_field)
         between = (
@@ -262,7 +262,9 @@ def _names(view: FeatureView, feature_refs: list[str]) -> list[str]:
 
 
 def _asof(requests: str, view: FeatureView, source: str, names: list[str]) -> str:
-    """SQL query of `requests` with the view's features; null without a row or past the TTL."""
+    """Return an SQL query of `requests` with the view's features; null without a row or past the
+    TTL.
+    """
     keys = [column.name for column in view.entity_columns]
     equal = " AND ".join(f"r.{_quoted(key)} = s.{_quoted(key)}" for key in keys)
     at, stamp = f"r.{TIMESTAMP}::TIMESTAMPTZ", f"s.{TIMESTAMP}::TIMESTAMPTZ"

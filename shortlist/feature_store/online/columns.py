@@ -32,7 +32,7 @@ class Column:
 
 
 def column_of(dtype: FeastType) -> Column:
-    """The column for a Feast type; types without a native form are stored as protobuf bytes."""
+    """Return the column for a Feast type; other types are stored as protobuf bytes."""
     value_type = dtype.to_value_type()
     if value_type in (ValueType.DOUBLE, ValueType.FLOAT):
         name = "double_val" if value_type == ValueType.DOUBLE else "float_val"
@@ -118,7 +118,7 @@ def _scalar(
 
 
 def _array(name: str, list_type: Any, dtype: str) -> Column:
-    """Column of number lists, stored as little-endian arrays that `np.frombuffer` reads."""
+    """Return a column of number lists, stored as little-endian arrays for `np.frombuffer`."""
 
     def of_proto(value: Value | None) -> bytes | None:
         if not _set(value):

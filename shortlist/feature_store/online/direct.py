@@ -44,7 +44,7 @@ ARRAYS = (
 
 
 def embedded(store: "FeatureStore") -> bool:
-    """Whether the online store is this package's SQLite store."""
+    """Return whether the online store is this package's SQLite store."""
     from shortlist.feature_store.online.store import WideSqliteOnlineStoreConfig
 
     return isinstance(store.config.online_store, WideSqliteOnlineStoreConfig)
@@ -65,7 +65,7 @@ class DirectReader:
     def read(
         self, user_ids: list[str], context_ids: list[str], at: np.ndarray
     ) -> tuple[RequestRows, dict[str, np.ndarray]]:
-        """Base rows of B requests, and the stamp of each row.
+        """Return the base rows of B requests, and the stamp of each row.
 
         Returns:
             RequestRows; view -> (B,) int64 microseconds, 0 without a row.

@@ -18,7 +18,7 @@ class EventGroupState:
 
     @classmethod
     def of(cls, rows: RequestRows, i: int) -> "EventGroupState":
-        """State of the user of request i."""
+        """Return the state of the user of request i."""
         user = rows.user
         return cls(
             counts=tuple(user["user_kind_counts"][i].tolist()),
@@ -28,7 +28,7 @@ class EventGroupState:
         )
 
     def columns(self) -> dict[str, Any]:
-        """The state with the column names of USER_GROUP_STATE."""
+        """Return the state with the column names of USER_GROUP_STATE."""
         return {
             f"user_kind_{name}": list(value) if isinstance(value, tuple) else value
             for name, value in vars(self).items()
@@ -38,7 +38,7 @@ class EventGroupState:
 def update_event_group_state(
     state: EventGroupState, group: int, *, timestamp: int
 ) -> EventGroupState:
-    """The state after one more event of event group `group` (position in EVENT_GROUPS).
+    """Return the state after one more event of event group `group` (position in EVENT_GROUPS).
 
     Late events are allowed.
     """

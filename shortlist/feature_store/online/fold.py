@@ -26,7 +26,7 @@ def fold(
     target_events: frozenset[str],
     lists: ListRules = ListRules(),
 ) -> RequestRows:
-    """Base rows of B requests, updated by the tail events of their users.
+    """Return the base rows of B requests, updated by the tail events of their users.
 
     Args:
         rows: base rows.
@@ -79,8 +79,8 @@ def fold(
 def in_order(
     tail: Sequence[dict[str, Any]], *, like_threshold: float | None
 ) -> Iterator[dict[str, Any]]:
-    """Tail events with derived likes, sorted by `known`, then by time, then by arrival, like the
-    batch states.
+    """Return the tail events with derived likes, sorted by `known`, then by time, then by arrival,
+    like the batch states.
     """
     for row in sorted(tail, key=lambda row: (row["known"], row["event_timestamp"])):
         yield from with_like(row, like_threshold)

@@ -77,7 +77,9 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
 
 
 def counted_events(settings: Settings) -> tuple[frozenset[str], ListRules]:
-    """Target events and ListRules of the online rows; no events before the first materialize."""
+    """Return the target events and ListRules of the online rows; no events before the first
+    materialize.
+    """
     try:
         counted = json.loads((settings.feast / COUNTED).read_text())
     except FileNotFoundError:
@@ -87,7 +89,7 @@ def counted_events(settings: Settings) -> tuple[frozenset[str], ListRules]:
 
 
 def _materialized(mark: Path, target: dict[str, Any], *, until: int) -> int | None:
-    """Time up to which the store holds the snapshots `target`; None if it holds others."""
+    """Return the time up to which the store holds the snapshots `target`; None for others."""
     try:
         found = json.loads(mark.read_text())
         since = int(found.pop("until"))

@@ -117,7 +117,8 @@ class WideSqliteOnlineStore(OnlineStore):
         entity_keys: list[EntityKey],
         requested_features: list[str] | None = None,
     ) -> list[Read]:
-        """(time of the row, values) for each key, (None, None) for unknown keys, as Feast requires.
+        """Return (time of the row, values) for each key, (None, None) for unknown keys, as Feast
+        requires.
 
         A row older than the view's TTL counts as unknown, as in a point-in-time join. Feast's own
         stores apply the TTL only offline.
@@ -143,7 +144,7 @@ class WideSqliteOnlineStore(OnlineStore):
     def read_raw(
         self, config: RepoConfig, table: FeatureView, keys: Sequence[bytes], names: Sequence[str]
     ) -> list[tuple[Any, ...] | None]:
-        """(stamp in microseconds, *stored values) for each serialized key; None if unknown."""
+        """Read (stamp in microseconds, *stored values) for each serialized key; None if unknown."""
         since = self._oldest(config, table)
         connection = self._connection(config)
         rows: dict[bytes, tuple[Any, ...]] = {}
@@ -164,7 +165,7 @@ class WideSqliteOnlineStore(OnlineStore):
                 )
 
     def keys(self, config: RepoConfig, table: FeatureView) -> list[bytes]:
-        """Serialized keys of all entities of the view."""
+        """Return the serialized keys of all entities of the view."""
         query = f"SELECT entity_key FROM {table_of(config, table)}"
         return [key for (key,) in self._connection(config).execute(query)]
 
@@ -177,7 +178,7 @@ class WideSqliteOnlineStore(OnlineStore):
             )
 
     def is_marked(self, config: RepoConfig, views: Sequence[str]) -> bool:
-        """Whether all these views were materialized and their tables not recreated since."""
+        """Return whether all these views were materialized and their tables not recreated since."""
         found = self._connection(config).execute("SELECT view FROM materialized").fetchall()
         return set(views) <= {view for (view,) in found}
 
@@ -252,7 +253,7 @@ class WideSqliteOnlineStore(OnlineStore):
         return [name for name in (names or known) if name in known]
 
     def _oldest(self, config: RepoConfig, table: FeatureView) -> int | None:
-        """Oldest stamp in microseconds that the view's TTL allows; None without a TTL."""
+        """Return the oldest stamp (microseconds) that the view's TTL allows; None without a TTL."""
         if not table.ttl:
             return None
         if _config(config).clock == "wall":
@@ -275,6 +276,6 @@ def _path(config: RepoConfig) -> Path:
 
 
 def _microseconds(moment: datetime) -> int:
-    """Microseconds since 1970; Feast defines naive datetimes as UTC."""
+    """Convert a datetime to microseconds since 1970; Feast defines naive datetimes as UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - EPOCH) // timedelta(microseconds=1)

@@ -48,7 +48,9 @@ class Tail:
         return cls(settings.events)
 
     def unknown(self, events: Sequence[Posted]) -> list[Posted]:
-        """The events whose event_id was not posted before, without duplicates, in their order."""
+        """Return the events whose event_id was not posted before, without duplicates, in their
+        order.
+        """
         connection = self._connection()
         new: dict[str, Posted] = {}
         for event in events:
@@ -91,7 +93,8 @@ class Tail:
         return new
 
     def read(self, user_ids: Sequence[str]) -> dict[str, list[Posted]]:
-        """user_id -> events of the user's tail with `known`, sorted by `known`, then by arrival.
+        """Return {user_id: events of the user's tail with `known`}, sorted by `known`, then by
+        arrival.
 
         Users without a tail are left out. Read the tail before the base rows: a materialize deletes
         payloads only after it has written the rows that contain them. Then each event is in at
@@ -127,8 +130,8 @@ class Tail:
         )
 
     def until(self) -> int:
-        """Time in microseconds up to which the base rows contain all events; 0 before the first
-        refresh.
+        """Return the time in microseconds up to which the base rows contain all events; 0 before
+        the first refresh.
         """
         row = self._connection().execute("SELECT value FROM about WHERE name = 'until'").fetchone()
         return int(row[0]) if row else 0
@@ -161,7 +164,7 @@ class Tail:
 
 
 def known_at(event: Posted) -> int:
-    """Time in microseconds from which a posted event is part of its user's state."""
+    """Return the time in microseconds from which a posted event is part of its user's state."""
     return max(event.get("event_timestamp", 0) + 1, event.get("received_at", 0))
 
 

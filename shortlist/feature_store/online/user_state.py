@@ -87,7 +87,7 @@ class UserState:
 
     @classmethod
     def of(cls, rows: RequestRows, i: int) -> "UserState":
-        """State of the user of request i."""
+        """Return the state of the user of request i."""
         return cls(
             **{name: _number(name, rows.user[f"user_{name}"][i]) for name in TARGET_STATE},
             items=list(rows.history_items[i]),
@@ -97,7 +97,7 @@ class UserState:
         )
 
     def columns(self) -> dict[str, Any]:
-        """The state with the column names of USER_STATE and USER_HISTORY."""
+        """Return the state with the column names of USER_STATE and USER_HISTORY."""
         return {
             f"{'history' if isinstance(value, list) else 'user'}_{name}": value
             for name, value in vars(self).items()
@@ -107,7 +107,7 @@ class UserState:
 def update_user_state(
     state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY, once: bool = True
 ) -> UserState:
-    """The state after one more event; late events are allowed.
+    """Return the state after one more event; late events are allowed.
 
     Events with equal times are ordered by arrival, like `event_order` in the lake.
     """
@@ -115,7 +115,9 @@ def update_user_state(
 
 
 def count(state: UserState, event: FeatureEvent) -> UserState:
-    """The state with USER_STATE updated by one event (`counting.counted`), history unchanged."""
+    """Return the state with USER_STATE updated by one event (`counting.counted`), history
+    unchanged.
+    """
     before = {name: getattr(state, name) for name in TARGET_STATE}
     after = counted(before, event.timestamp, _value(event))
     return replace(state, **{name: _number(name, value) for name, value in after.items()})
@@ -124,7 +126,7 @@ def count(state: UserState, event: FeatureEvent) -> UserState:
 def remember(
     state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY, once: bool = True
 ) -> UserState:
-    """The state with USER_HISTORY updated by one event, USER_STATE unchanged.
+    """Return the state with USER_HISTORY updated by one event, USER_STATE unchanged.
 
     With `once`, a history holds each item at its newest event: an older event changes nothing.
     """
@@ -153,7 +155,7 @@ def remember(
 
 
 def _value(event: FeatureEvent) -> float:
-    """The event's value; NaN if it is missing or not finite."""
+    """Return the event's value; NaN if it is missing or not finite."""
     finite = event.value is not None and math.isfinite(event.value)
     return float(event.value) if event.value is not None and finite else float("nan")
 

@@ -57,7 +57,8 @@ def read_event_groups(
 
 
 def _grouped(key: str, events: str, weighed_at: str) -> str:
-    """SQL of counts and decayed sums per key and `m`, from events (key, event_type, t, m).
+    """Return the SQL of counts and decayed sums per key and `m`, from events (key, event_type, t,
+    m).
 
     Args:
         weighed_at: column with the time of the decayed sums, constant per key and `m`.
@@ -81,7 +82,7 @@ def _grouped(key: str, events: str, weighed_at: str) -> str:
 
 
 def span_of(key: str) -> str:
-    """SQL (without SELECT) of the first and last event time in `<key>_event_groups`."""
+    """Return SQL (without SELECT) of the first and last event time in `<key>_event_groups`."""
     return f"min(first_time), max(last_time) FROM {key}_event_groups"
 
 
@@ -93,7 +94,8 @@ def event_groups_query(
     until: int,
     span: tuple[int, int] | None = None,
 ) -> str:
-    """SQL of user_kinds (one row per change) or item_kinds (one row per tick with new events).
+    """Return the SQL of user_kinds (one row per change) or item_kinds (one row per tick with new
+    events).
 
     Args:
         carry: file of the newest states to continue from; None: start empty.

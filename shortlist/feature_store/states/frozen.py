@@ -11,7 +11,9 @@ from shortlist.feature_store.store import apply
 
 
 def side_home(settings: Settings, home: Path) -> Settings:
-    """Settings of a separate home with its own states and registry, without shared online data."""
+    """Return the settings of a separate home with its own states and registry, without shared
+    online data.
+    """
     return settings.model_copy(update={"home": home, "online_store": "sqlite"})
 
 

@@ -16,7 +16,7 @@ from shortlist.ticks import DAILY, last_day
 
 
 def entries(tick: int) -> str:
-    """SQL of the number of events per item, day and first tick at which they were known.
+    """Return the SQL of the number of events per item, day and first tick at which they were known.
 
     Columns: item_id, day (days since 1970), tick (number since 1970), n.
     """
@@ -27,7 +27,7 @@ def entries(tick: int) -> str:
 
 
 def carried_entries(path: str, tick: int) -> str:
-    """SQL of `entries` from the newest stored rows of items with new events."""
+    """Return the SQL of `entries` from the newest stored rows of items with new events."""
     return f"""
         SELECT item_id, (item_tick_time - 1) // {DAILY} - {DAY_BUCKETS} + place AS day,
             item_tick_time // {tick} AS tick, n
@@ -40,7 +40,8 @@ def carried_entries(path: str, tick: int) -> str:
 
 
 def day_counts(entries: pa.Table, rows: pa.Table, *, tick: int) -> pa.Array:
-    """R lists of DAY_BUCKETS daily counts, the tick's day last, for rows of (item_id, tick_time).
+    """Return R lists of DAY_BUCKETS daily counts, the tick's day last, for rows of (item_id,
+    tick_time).
 
     Args:
         entries: E rows of item_id, day, tick, n; sorted by (item_id, day, tick).

@@ -10,7 +10,9 @@ from shortlist.refusals import RATED, REFUSING, TAKING_BACK
 
 
 def refuses_sql(low_rating: float | None) -> str:
-    """SQL counterpart of `refusals.refuses`, over event_type and value: true, false or null."""
+    """Return the SQL counterpart of `refusals.refuses` on event_type and value: true, false or
+    null.
+    """
     rated = ""
     if low_rating is not None:
         finite = f"event_type IN ({listed(RATED)}) AND isfinite(value)"
@@ -46,7 +48,7 @@ def read_refusals(
 
 
 def refusals_query(*, parts: str | None) -> str:
-    """SQL of user_refusals: single events, sorted by `m`.
+    """Return the SQL of user_refusals: single events, sorted by `m`.
 
     Events that withdraw nothing are left out, such as purchases of items that the user did not
     refuse.

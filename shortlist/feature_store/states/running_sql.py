@@ -14,7 +14,7 @@ NEGLIGIBLE_HALF_LIVES = 64
 
 
 def weight(t: str, moment: str, *, half_life: int) -> str:
-    """SQL expression of the weight, as of `moment`, of an event at time `t`."""
+    """Return an SQL expression of the weight, as of `moment`, of an event at time `t`."""
     return f"pow(2.0, ({t} - {moment}) / {half_life}.0)"
 
 
@@ -27,7 +27,8 @@ def changes(
     after: int | None,
     span: tuple[int, int] | None = None,
 ) -> str:
-    """SQL of the state of each `key` after each time `m` at which events of it became known.
+    """Return the SQL of the state of each `key` after each time `m` at which events of it became
+    known.
 
     Rows are (key, m, last_time, first_time, *sums, *decayed), with decayed sums as of `last_time`.
 
@@ -78,7 +79,7 @@ def _in_eras(
     era: int,
     only: str,
 ) -> str:
-    """`changes` for time spans of several eras.
+    """Return the SQL of `changes` for time spans of several eras.
 
     A group belongs to the era of the newest event known by then, so late events fit in. Earlier
     eras contribute only up to NEGLIGIBLE_HALF_LIVES.

@@ -30,7 +30,7 @@ def read_searches(
 
 
 def searches_query(*, carry: str | None, after: int | None) -> str:
-    """SQL of user_searches: one row per user and time at which a search became known.
+    """Return the SQL of user_searches: one row per user and time at which a search became known.
 
     The newest searches by time are kept; at equal times, those that became known later, as in the
     tail.

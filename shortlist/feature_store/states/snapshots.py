@@ -16,7 +16,7 @@ from shortlist.ticks import DAILY
 FOOTER_BYTES = 65_536
 """Bytes at the end of a Parquet file that are hashed to recognise its content."""
 OLDER = {"tick": DAILY, "once": True, "low_rating": None, "like_threshold": None, "exclude": []}
-"""Defaults for keys that are missing in manifests of earlier releases."""
+"""Defaults for keys that manifests of earlier versions of the code lack."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,11 @@ class Snapshots:
     """Manifest of the snapshots in a folder: the data and settings they were built from."""
 
     generation: str
+    """Id of the last full build; added parts keep it."""
     part: int
+    """Number of the newest part."""
     until: int
+    """Microseconds; the snapshots contain the events that became known by then."""
     target_events: tuple[str, ...]
     schema: str
     tick: int
@@ -71,7 +74,7 @@ def can_go_on(
     *,
     folder: Path,
 ) -> bool:
-    """Whether adding a part with stamps after `before.until` yields the snapshots `now`.
+    """Return whether adding a part with stamps after `before.until` yields the snapshots `now`.
 
     This requires equal settings, no removed users, and unchanged events up to `before.until`.
     """
@@ -102,7 +105,7 @@ def can_go_on(
 
 
 def lake_folders(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """`Snapshots.folders` of the lake's files, with empty fingerprints."""
+    """Return `Snapshots.folders` of the lake's files, with empty fingerprints."""
     folders: dict[str, dict[str, Any]] = {}
     for file in files:
         folder = folders.setdefault(file.parent.name, {"files": {}, "known": (0, 0)})
@@ -111,7 +114,7 @@ def lake_folders(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 
 def _footer_hash(file: Path) -> str:
-    """Hash of a Parquet file's end; the footer changes with the content of any row group."""
+    """Hash the end of a Parquet file; the footer changes with the content of any row group."""
     with file.open("rb") as handle:
         size = handle.seek(0, 2)
         handle.seek(max(0, size - FOOTER_BYTES))
@@ -119,7 +122,7 @@ def _footer_hash(file: Path) -> str:
 
 
 def known_keys(folder: Path, view: str, key: str, *, until: int) -> list[str]:
-    """All users or contexts with a row stamped at or before `until`."""
+    """Return all users or contexts with a row stamped at or before `until`."""
     with duckdb.connect() as connection:
         rows = connection.execute(
             f"SELECT DISTINCT {key} FROM read_parquet('{sql_path(folder / view / '*.parquet')}')"

@@ -27,7 +27,8 @@ decreases from row to row.
 def stamps_around(
     folder: Path, view: str, *, keys: list[str], as_of: np.ndarray, at: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Stamps of the last stored row contained in a served state and of the first row missing in it.
+    """Return the stamps of the last stored row contained in a served state and of the first row
+    missing in it.
 
     Only rows known by the time of the request are considered.
 

@@ -27,12 +27,12 @@ KNOWN_AT = f"""CASE WHEN NOT ({_POSTED})
 
 
 def listed(types: Sequence[str]) -> str:
-    """SQL list of event types for IN (...)."""
+    """Return an SQL list of event types for IN (...)."""
     return ", ".join(f"'{event_type}'" for event_type in types)
 
 
 def first_tick(tick: int) -> str:
-    """SQL expression of the first tick at or after `m`, in microseconds."""
+    """Return an SQL expression of the first tick at or after `m`, in microseconds."""
     return f"(m + {tick - 1}) // {tick} * {tick}"
 
 
@@ -79,7 +79,7 @@ def fingerprints(
     until: int,
     after: int | None = None,
 ) -> dict[str, tuple[int, int]]:
-    """Fingerprint of each lake folder: (number of events, XOR of their hashes).
+    """Return the fingerprint of each lake folder: (number of events, XOR of their hashes).
 
     Only events that count in some state and became known in (after, until] are included. Counts of
     two consecutive spans add up and hashes combine by XOR to those of the whole span.
@@ -107,7 +107,7 @@ def fingerprints(
 
 
 def recent(after: int | None) -> str:
-    """SQL condition for events that became known after `after`; empty if `after` is None.
+    """Return an SQL condition for events that became known after `after`; empty if `after` is None.
 
     It lets DuckDB skip row groups whose events are older than `after` by more than BACKFILL_LAG.
     """
@@ -126,7 +126,7 @@ def target_changes(
     moment: str = "m",
     span: tuple[int, int] | None = None,
 ) -> str:
-    """SQL of the target states (key, m, *TARGET_STATE) after each change, see `changes`.
+    """Return the SQL of the target states (key, m, *TARGET_STATE) after each change, see `changes`.
 
     Args:
         carry: relation (key, m, *TARGET_STATE) of the states to continue from; None: start empty.
@@ -154,7 +154,8 @@ def target_changes(
 
 
 def _weighed(key: str, moment: str) -> str:
-    """SQL of all events with `m` and `weighed_at`, the time at which their weights are computed.
+    """Return the SQL of all events with `m` and `weighed_at`, the time at which their weights are
+    computed.
 
     `weighed_at` is `m`, or the newest event's time if an event of this key and `m` is so old that
     its weight could underflow.
@@ -172,12 +173,12 @@ def _weighed(key: str, moment: str) -> str:
 
 
 def state_columns(prefix: str) -> str:
-    """SQL select list that adds `prefix` to the names of TARGET_STATE."""
+    """Return an SQL select list that adds `prefix` to the names of TARGET_STATE."""
     return ", ".join(f"{name} AS {prefix}_{name}" for name in TARGET_STATE)
 
 
 def carried(prefix: str, key: str, path: str) -> str:
-    """SQL relation of a file of newest states, as `carry` of `target_changes`."""
+    """Return an SQL relation of a file of newest states, as `carry` of `target_changes`."""
     names = ", ".join(f"{prefix}_{name} AS {name}" for name in TARGET_STATE)
     return f"(SELECT {key}, epoch_us(event_timestamp) AS m, {names} FROM read_parquet('{path}'))"
 
@@ -185,7 +186,7 @@ def carried(prefix: str, key: str, path: str) -> str:
 def stats_query(
     *, carry: str | None, after: int | None, span: tuple[int, int] | None = None
 ) -> str:
-    """SQL of user_stats: one row per change of a user."""
+    """Return the SQL of user_stats: one row per change of a user."""
     return f"""
         SELECT user_id, make_timestamptz(m) AS event_timestamp, {state_columns("user")}
         FROM ({target_changes("user_id", carry=carry, after=after, span=span)}) ORDER BY user_id, m
@@ -193,7 +194,8 @@ def stats_query(
 
 
 def history_query(*, once: bool, after: int | None) -> str:
-    """SQL of user_history: single events, sorted by `m`; event_lists.py collects them into lists.
+    """Return the SQL of user_history: single events, sorted by `m`; event_lists.py collects them
+    into lists.
 
     Args:
         once: a history holds each item once. Events that are older than an already known event of
@@ -222,7 +224,9 @@ def ticks_query(
     tick: int,
     span: tuple[int, int] | None = None,
 ) -> str:
-    """SQL of target states of items or contexts: one row per key and tick with a new event."""
+    """Return the SQL of target states of items or contexts: one row per key and tick with a new
+    event.
+    """
     changed = target_changes(key, carry=carry, after=after, moment=first_tick(tick), span=span)
     return f"""
         SELECT {key}, make_timestamptz(m) AS event_timestamp, {state_columns(prefix)}
@@ -235,7 +239,8 @@ ATTRIBUTES = "coalesce(to_json(attributes)::VARCHAR, '{}')"
 
 
 def profile_query(*, known: str, stamp: int) -> str:
-    """SQL of the profiles that are new or differ from `known` (a file of all newest profiles).
+    """Return the SQL of the profiles that are new or differ from `known` (a file of all newest
+    profiles).
 
     They are stamped `stamp`, the time at which the change became known.
     """
@@ -247,7 +252,7 @@ def profile_query(*, known: str, stamp: int) -> str:
 
 
 def all_profiles_query(*, before: str | None, until: int) -> str:
-    """SQL of the profiles of all users, for a full build.
+    """Return the SQL of the profiles of all users, for a full build.
 
     A new user's profile is stamped with `created_at` or the first event, whichever is earlier (1970
     if there is neither). A user with rows in `before` (files of profiles) keeps them; a changed
