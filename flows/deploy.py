@@ -113,7 +113,7 @@ def _prefect_deploy(url: str, prefect_file: Path) -> None:
     command = ["-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file"]
     done = subprocess.run(
         [sys.executable, *command, str(prefect_file)],
-        cwd=ROOT,  # entry points are relative to it, and runs start there
+        cwd=ROOT,  # entry points in prefect.yaml are relative to it
         env=os.environ | {"PREFECT_API_URL": url, "NO_COLOR": "1"},
         capture_output=True,
         text=True,

@@ -103,7 +103,7 @@ def end_run_of(settings: Settings, release_id: str) -> None:
     """End the run that made a release, unless another living process holds the run's lease."""
     try:
         run = Run.open(settings, ReleaseStore(settings.releases).open(release_id).about["run_id"])
-    except RunError:  # its folder was removed
+    except RunError:  # the run's folder was removed
         return
     if not held_by_another(settings.lake, run.run_id):
         run.end(settings)

@@ -79,7 +79,7 @@ def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> di
     )
     with ExitStack() as stack:
         if url is None:
-            ReleaseStore(settings.releases).open()  # a clear message before a server is started
+            ReleaseStore(settings.releases).open()  # fails early, before a server is started
             url = stack.enter_context(running_service(log=run.path / "service.log", clock="replay"))
         client = stack.enter_context(ShortlistClient(url))
         readiness = client.wait_until_ready()

@@ -117,7 +117,9 @@ def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, 
             "run: nothing is held back, so nothing is replayed; `shortlist monitor` reports later"
         )
         return {}
-    if sent_all and "replay" not in steps.finished:  # it was killed just before its end
+    if (
+        sent_all and "replay" not in steps.finished
+    ):  # the replay was killed after it had sent all events
         replayed = None
     else:
         replayed = steps.perform("replay", replay_flow, run.run_id)

@@ -140,7 +140,7 @@ def beyond_accuracy_run(tables: Tables, *, k: int) -> Snapshot:
     current, reference = (_ranking(frame, features) for frame in tables.shown)
     if tables.history.empty:  # without earlier events, items have no popularity
         return run_metrics(metrics, current, reference)
-    metrics[-1:-1] = [Novelty(k=k), PopularityBiasMetric(k=k)]  # with coverage and Gini
+    metrics[-1:-1] = [Novelty(k=k), PopularityBiasMetric(k=k)]  # the latter has coverage and Gini
     return run_metrics(metrics, current, reference, {"current_train_data": tables.history})
 
 

@@ -54,7 +54,7 @@ class CatalogueHistory:
         if first_event is not None:
             imported = since - first_event[item_idx] > BACKFILL_LAG
             since[first & imported] = SINCE_EVER
-        offer = np.stack([np.nan_to_num(price, nan=-1), available], axis=1)  # no price is negative
+        offer = np.stack([np.nan_to_num(price, nan=-1), available], axis=1)  # -1: unknown
         changed = first.copy()
         changed[1:] |= (offer[1:] != offer[:-1]).any(axis=1)
         kept = np.flatnonzero(changed)

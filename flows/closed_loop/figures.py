@@ -78,7 +78,9 @@ class ArmSums:
         self.sums = {name: np.zeros(world.num_users) for name in ("pages", "impressions")}
         for log in logs[first:end]:
             home = np.flatnonzero(log.pages["home"])
-            user = log.pages["user"][home].astype(np.int64)  # float for a day without pages
+            user = log.pages["user"][home].astype(
+                np.int64
+            )  # the column is float if the day has no pages
             self._add("pages", user, np.ones(len(user)))
             self._add("impressions", user, np.full(len(user), world.config.sessions.slate))
             for name in ("clicks", "purchases", "revenue", "watch_seconds", "satisfaction"):

@@ -94,7 +94,7 @@ def ingest_night(
 
     now = time.time_ns() // 1_000
     arrivals = stage_arrivals(setting, settings, data, kept, day=day, now=now)
-    # This batch may have no events, only items and users: low volume is a warning.
+    # This batch may have only items and users, so a low number of events is just a warning.
     few = ValidateConfig.model_validate({"rules": {"volume.rows": {"action": "warn"}}})
     validate_batch(settings, arrivals, few, clock="replay")
     if any(settings.events.rglob("*.jsonl")):

@@ -29,7 +29,7 @@ class Logged:
     user_id: str
     context_id: str
     at: int
-    clock: str  # of the service: wall or replay
+    clock: str  # clock of the service: wall or replay
     as_of: dict[str, int]  # view -> time of the newest event in the served state, 0 for none
     pack_as_of: int  # the pack's tick
     item_ids: Sequence[str]

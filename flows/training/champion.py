@@ -55,7 +55,7 @@ def judge_champion(
     print(f"evaluate: fitting the recipe of release {champion.release_id} on the run's windows")
     try:
         return champion, fit_recipe(settings, run, world, recipe, challenger=challenger)
-    except ValueError as error:  # of a model that refuses the data, such as EASE beyond its limit
+    except ValueError as error:  # such as EASE's for too large a catalogue
         reason = f"the recipe of release {champion.release_id} can't be fitted: {error}"
         return replace(champion, status="untrainable", reason=reason), None
 

@@ -25,8 +25,8 @@ from shortlist.lake.engine import parquet
 from shortlist.lake.snapshot import LakeError, write_whole
 
 EXTRA = ("operation", "excluded", "faults", "original")
-"""Extra columns of a staged table: insert | correct | delete; whether a config rule excludes the
-row; names of violated mapping rules; the original row.
+"""Extra columns of a staged table: `operation` (insert, correct or delete), `excluded` (whether
+`[data] exclude` matches), `faults` (names of violated mapping rules), `original` (unchanged row).
 """
 REJECTED = pa.schema(
     [

@@ -291,7 +291,7 @@ class Sample:
                 mapping[key] = chosen[key]
                 continue
             found = next((whole[word] for word in words if word in whole), None)
-            if found is None and key in (c.USER_ID, c.ITEM_ID):  # product.sku
+            if found is None and key in (c.USER_ID, c.ITEM_ID):  # a nested key, such as product.sku
                 found = next(
                     (inner[word] for word in words if word in inner and word != "id"), None
                 )

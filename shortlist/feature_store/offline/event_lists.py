@@ -32,7 +32,7 @@ class EventLists:
     read: str
     """SQL query of the relevant events; `{events}` stands for the events of the requested users."""
     newest: str
-    """SQL sort order whose first event of a slot is kept."""
+    """SQL sort order of the events of a slot; the first one is kept."""
     kept: str
     """SQL condition for an entry to be in the list."""
     order: str

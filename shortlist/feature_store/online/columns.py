@@ -23,7 +23,7 @@ NAN = b"nan"
 
 @dataclass(frozen=True)
 class Column:
-    """Conversions of one feature; None corresponds to NULL."""
+    """SQLite type and conversions of one feature; None corresponds to NULL."""
 
     sql_type: str
     of_proto: Callable[[Value | None], Any]

@@ -87,7 +87,9 @@ def last_24_hours(counts: np.ndarray, tick_time: np.ndarray) -> np.ndarray:
 
     Events are assumed to be spread evenly over each day. At midnight both counts are equal.
     """
-    share = ((np.asarray(tick_time) - 1) % DAILY + 1)[..., None] / DAILY  # of the last day
+    share = ((np.asarray(tick_time) - 1) % DAILY + 1)[
+        ..., None
+    ] / DAILY  # of the last calendar day, up to the tick
     before = np.zeros(counts.shape)
     before[..., 1:] = counts[..., :-1]
     windows = share * counts + (1 - share) * before
