@@ -149,7 +149,7 @@ def _level(guardrail: Guardrail, figure: Figure, warn: float, hold: float) -> tu
             reason = f"{name} is {value:.4g}, {side} the {level} limit {limit:.4g}{against}"
             best = figure.high if low else figure.low
             if level == "hold" and (best >= limit if low else best <= limit):
-                # Without an interval `best` is NaN, so both comparisons are false and the hold stands.
+                # Without an interval `best` is NaN, so both comparisons are false: it holds.
                 return "warn", f"{reason}, but its 95% interval reaches {best:.4g}: too uncertain"
             return level, reason
     side = "at least" if low else "at most"
