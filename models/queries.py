@@ -3,8 +3,9 @@
 Shape legend for all of `models`: B users, L history, D dim, N items, C candidates, H heads.
 """
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -14,11 +15,6 @@ from shortlist.features.pack import ItemState
 from shortlist.features.searches import Searches
 
 T = TypeVar("T")
-
-
-def no_items() -> np.ndarray:
-    """An empty array of item_idx."""
-    return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -37,8 +33,9 @@ class Queries:
     profile: np.ndarray  # (B, A) int64 codes, 0 unknown
     searches: list[Searches]  # strictly before `at`, B of them
     places: np.ndarray | None = None  # (B, 2) int64 codes of surface and device; None: unknown
-    blocked: np.ndarray = field(default_factory=no_items)
-    """item_idx that must not be shown for any of the requests: unavailable or filtered."""
+    blocked: np.ndarray | None = None
+    """(N + 1,) bool: items that must not be shown for any of the requests, because they are
+    unavailable or filtered; padding is True. None: all items may be shown."""
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -48,10 +45,15 @@ class Queries:
         """(B,) int64: number of real positions in each history."""
         return (self.history > 0).sum(1)
 
-    @property
-    def left_out(self) -> list[np.ndarray]:
-        """B arrays of item_idx that are seen or blocked. Copies `blocked` for each request."""
-        return [np.concatenate([seen, self.blocked]) for seen in self.seen]
+    def allowed(self, row: int, num_items: int) -> np.ndarray:
+        """(N + 1,) bool: items that request `row` may be shown; padding is False."""
+        if self.blocked is None:
+            allowed = np.ones(num_items + 1, dtype=bool)
+            allowed[0] = False
+        else:
+            allowed = ~self.blocked
+        allowed[self.seen[row]] = False
+        return allowed
 
     def take(self, rows: slice) -> "Queries":
         """The requests of a slice. `blocked` holds for all requests and stays."""
@@ -78,7 +80,7 @@ class Queries:
             history_value=cut(self.history_value, padding=np.nan),
             history_type=cut(self.history_type),
             seen=[items[items <= num_items] for items in self.seen],
-            blocked=self.blocked[self.blocked <= num_items],
+            blocked=None if self.blocked is None else self.blocked[: num_items + 1],
         )
 
 
@@ -110,27 +112,28 @@ class Source(Protocol):
 
 
 class OncePerBatch(Generic[T]):
-    """Caches a function's result for the last batch of queries.
+    """Caches a function's result for the last batch of queries of each thread.
 
     `retrieve` and `score` of one batch need the same vectors. The cache compares the `Queries`
-    object by identity, so a new batch is always computed. Safe to use from several threads.
+    object by identity, so a new batch is always computed. Requests of other threads don't evict it.
     """
 
     def __init__(self, compute: Callable[[Queries], T]):
         self._compute = compute
-        self._last: tuple[Queries, T] | None = None
+        self._of_thread = threading.local()
 
     def __call__(self, queries: Queries) -> T:
-        last = self._last
+        last: tuple[Queries, T] | None = getattr(self._of_thread, "last", None)
         if last is None or last[0] is not queries:
-            last = self._last = (queries, self._compute(queries))
+            last = self._of_thread.last = (queries, self._compute(queries))
         return last[1]
 
 
 def mask_left_out(scores: np.ndarray, queries: Queries) -> np.ndarray:
     """Set padding, seen and blocked items of dense (B, N + 1) scores to -inf, in place."""
     scores[:, 0] = -np.inf
-    scores[:, queries.blocked] = -np.inf
+    if queries.blocked is not None:
+        np.copyto(scores, -np.inf, where=queries.blocked)
     for row, items in zip(scores, queries.seen, strict=True):
         row[items] = -np.inf
     return scores

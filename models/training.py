@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 import torch
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from models.checkpoint import Progress, Stream, load_checkpoint, save_checkpoint
@@ -301,3 +302,13 @@ def limited_threads(num_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def one_thread_per_call() -> None:
+    """Let each call of torch and BLAS in this process use one thread.
+
+    A service answers several requests at once. If each call started a thread per core, they would
+    wait for one another. FAISS and LightGBM get their number of threads with each call.
+    """
+    torch.set_num_threads(1)
+    threadpool_limits(limits=1, user_api="blas")

@@ -16,6 +16,15 @@ SECONDS = Histogram(
 SHOWN = Counter("shortlist_items_shown", "Items shown, by candidate source.", ["source"])
 UNKNOWN = Counter("shortlist_unknown_users", "Recommendations for users without any history.")
 SKIPPED = Counter("shortlist_skipped_stages", "Stages left out of an answer.", ["stage"])
+STAGE_SECONDS = Histogram(
+    "shortlist_stage_seconds",
+    "Time of each stage of /recommend.",
+    ["stage"],
+    buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
+)
+LOG_DROPPED = Counter(
+    "shortlist_log_dropped", "Lines of the serving and answer logs that could not be written."
+)
 EVENTS = Counter("shortlist_events", "Posted events, by what became of them.", ["outcome"])
 SWAPS = Counter(
     "shortlist_swaps",
@@ -37,4 +46,6 @@ def count_slate(slate: "Slate") -> None:
         SHOWN.labels(item.source).inc()
     for stage in slate.skipped_stages:
         SKIPPED.labels(stage).inc()
+    for stage, seconds in slate.stage_seconds.items():
+        STAGE_SECONDS.labels(stage).observe(seconds)
     UNKNOWN.inc(not slate.user_known)

@@ -4,6 +4,7 @@ Start it with `shortlist serve`. What it serves: services/locate.py; how it refu
 services/errors.py.
 """
 
+import gc
 import logging
 import os
 import sqlite3
@@ -12,6 +13,7 @@ import time
 import uuid
 from collections import deque
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import bentoml
@@ -45,7 +47,7 @@ from shortlist.features.pack import FeaturePack, PackError
 from shortlist.ids import ANONYMOUS
 from shortlist.release import Release, ReleaseError
 
-WORKERS = int(os.environ.get("SHORTLIST_WORKERS", "1"))
+WORKERS = int(os.environ.get("SHORTLIST_WORKERS", "2"))
 """Processes that answer; each holds the release's models."""
 log = logging.getLogger("bentoml.shortlist")  # under BentoML's logger, which prints from INFO on
 
@@ -55,7 +57,8 @@ RECENT_USERS = 8
 
 @bentoml.service(
     name="shortlist",
-    traffic={"timeout": 30},
+    # BentoML keeps a timer per request until the timeout is over: a short one keeps them few.
+    traffic={"timeout": 10},
     logging={"access": {"enabled": False}},
     workers=WORKERS,
     threads=4,
@@ -74,6 +77,13 @@ class RecommenderService:
         self.settings = Settings()
         self.pinned_by = pinned_by()
         self.recent_users: deque[str] = deque(maxlen=RECENT_USERS)
+        # Imported by workers only: BentoML's supervisor imports this module as well.
+        from models.recommend.stages import StageHealth
+        from models.training import one_thread_per_call
+
+        one_thread_per_call()
+
+        self.health = StageHealth()
         self.reader = ReopeningReader(self.settings)
         self.hot_swap = HotSwap(self.settings, self.load, follow_releases=self.pinned_by is None)
         release = find_release(self.settings)
@@ -86,6 +96,9 @@ class RecommenderService:
         self.event_log = EventLog(
             self.settings.events, now=self.clock.now, excluded=excluded_by(self.settings)
         )
+        # Everything loaded so far stays: full garbage collections needn't look at it again.
+        gc.collect()
+        gc.freeze()
         self.hot_swap.start()
         self.heartbeats = Heartbeats(self.settings, self.readiness)
         ready = self.readiness()
@@ -98,7 +111,8 @@ class RecommenderService:
 
     def load(self, release: Release, pack: FeaturePack) -> Serving:
         """Load a release and let it answer requests like those that it will get."""
-        serving = Serving.load(release, self.reader, pack=pack)
+        budget = self.settings.request_budget_ms / 1e3
+        serving = Serving.load(release, self.reader, pack=pack, health=self.health, budget=budget)
         serving.warm(tuple(self.recent_users), at=self.clock.now())
         return serving
 
@@ -124,7 +138,8 @@ class RecommenderService:
             at = self.now(request.at)
             slate = serving.recommender.recommend(request, at=at)
             request_id = uuid.uuid4().hex
-            entry = entry_of(
+            entry = partial(
+                entry_of,
                 slate,
                 request_id=request_id,
                 user_id=request.user_id or ANONYMOUS,
@@ -222,7 +237,7 @@ class RecommenderService:
 
     def log_answer(self, route: str, answer: BaseModel, **asked: Any) -> None:
         """A line of the answer log. It lies apart: such answers have no features to compare."""
-        self.answer_log.write({"route": route} | asked | answer.model_dump(mode="json"))
+        self.answer_log.write(lambda: {"route": route} | asked | answer.model_dump(mode="json"))
 
     def readiness(self) -> Readiness:
         serving, refused = self.serving, self.hot_swap.refused
@@ -235,6 +250,7 @@ class RecommenderService:
             pid=os.getpid(),
             pinned_by=self.pinned_by,
             refused=refused and RefusedRelease(**asdict(refused)),
+            stages_off=self.health.off,
         )
 
     @bentoml.on_shutdown

@@ -12,6 +12,7 @@ from shortlist.release import Release
 
 if TYPE_CHECKING:
     from models.recommend.recommender import Recommender
+    from models.recommend.stages import StageHealth
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,20 @@ class Serving:
     event_limits: EventLimits
 
     @classmethod
-    def load(cls, release: Release, reader: FeatureReader, *, pack: FeaturePack) -> "Serving":
+    def load(
+        cls,
+        release: Release,
+        reader: FeatureReader,
+        *,
+        pack: FeaturePack,
+        health: "StageHealth",
+        budget: float,
+    ) -> "Serving":
         """Load a verified release.
+
+        Args:
+            health: stages that are switched off, of all requests of this worker.
+            budget: seconds in which the stages of a request must start.
 
         Raises:
             ReleaseError: it was made under another feature schema than this code's.
@@ -33,7 +46,7 @@ class Serving:
         from models.recommend.recommender import Recommender
 
         return cls(
-            recommender=Recommender.load(release, reader, pack=pack),
+            recommender=Recommender.load(release, reader, pack=pack, health=health, budget=budget),
             event_limits=EventLimits.of(release.about),
         )
 

@@ -2,15 +2,19 @@
 waits for the disk.
 """
 
+import contextlib
 import json
 import logging
 import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from services import metrics
 
 if TYPE_CHECKING:
     from models.recommend.recommender import Slate
@@ -18,7 +22,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("bentoml.shortlist")
 
 CAPACITY = 10_000
-"""Responses waiting for the disk; a full queue makes requests wait rather than lose a line."""
+"""Responses that may wait for the disk. More are dropped and counted: a slow disk must neither
+delay an answer nor fill the memory.
+"""
 
 
 class ServingLog:
@@ -27,13 +33,21 @@ class ServingLog:
     def __init__(self, folder: Path, *, capacity: int = CAPACITY):
         self.folder = folder
         self._name = f"{os.getpid()}-{time.time_ns()}.jsonl"
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(capacity)
+        self._queue: queue.Queue[Callable[[], dict[str, Any]] | None] = queue.Queue(capacity)
+        self._is_failing = False
         self._thread = threading.Thread(target=self._run, name="serving-log", daemon=True)
         self._thread.start()
 
-    def write(self, entry: dict[str, Any]) -> None:
-        """Hand over one response. Waits only while `capacity` of them wait for the disk."""
-        self._queue.put(entry)
+    def write(self, entry: Callable[[], dict[str, Any]]) -> None:
+        """Hand over one response, without waiting.
+
+        Args:
+            entry: makes the line; called by the log's own thread.
+        """
+        try:
+            self._queue.put_nowait(entry)
+        except queue.Full:
+            metrics.LOG_DROPPED.inc()
 
     def close(self) -> None:
         """Write everything that waits, then stop. Nothing may be written afterwards."""
@@ -43,19 +57,31 @@ class ServingLog:
     def _run(self) -> None:
         file: TextIO | None = None
         day = ""
-        while (entry := self._queue.get()) is not None:
+        while (make := self._queue.get()) is not None:
             try:
                 today = datetime.now(UTC).strftime("%Y-%m-%d")
                 if file is None or today != day:
                     file = self._open(today, before=file)
                     day = today
-                file.write(json.dumps(entry) + "\n")
+                file.write(json.dumps(make()) + "\n")
                 if self._queue.empty():
                     file.flush()
             except Exception:
-                # If this thread ended, the queue would fill and every request would hang.
-                log.exception("serving log: trouble with response %s", entry.get("request_id"))
+                # If this thread ended, all later responses would be dropped.
+                metrics.LOG_DROPPED.inc()
+                if file is not None:
+                    file = self._closed(file)
+                if not self._is_failing:
+                    log.exception("serving log: a response can't be written; it was dropped")
+                self._is_failing = True
+            else:
+                self._is_failing = False
         if file is not None:
+            file.close()
+
+    def _closed(self, file: TextIO) -> None:
+        """Close a file that can't be written; what its buffer holds is lost."""
+        with contextlib.suppress(OSError):
             file.close()
 
     def _open(self, day: str, *, before: TextIO | None) -> TextIO:
@@ -88,6 +114,7 @@ def entry_of(
         "rules_version": slate.rules_version,
         "seed": None,
         "skipped_stages": slate.skipped_stages,
+        "stages": {name: round(each * 1e3, 3) for name, each in slate.stage_seconds.items()},
         "milliseconds": round(seconds * 1e3, 3),
         "items": [
             {

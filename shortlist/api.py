@@ -231,3 +231,6 @@ class Readiness(Body):
     pinned_by: str | None = None
     """Reason why the worker does not follow the release pointer; None if it follows it."""
     refused: RefusedRelease | None = None
+    stages_off: list[str] = Field(
+        default_factory=list, description="stages that are switched off because they keep failing"
+    )

@@ -56,7 +56,7 @@ class Catalogue:
 
         All other arrays are computed once and shared with this catalogue.
         """
-        _ = self.vocab, self.terms, self.category_matrix, self.brand_code, self.published_at
+        _ = self.vocab, self.terms, self.category_units, self.brand_code, self.published_at
         items = self.items
         for name, values in ((c.PRICE, price), (c.AVAILABLE, available)):
             place = items.schema.get_field_index(name)
@@ -100,6 +100,12 @@ class Catalogue:
         for row, names in enumerate(self.category_lists):
             matrix[row, [position[name] for name in names]] = 1
         return matrix
+
+    @cached_property
+    def category_units(self) -> np.ndarray:
+        """(N + 1, K) float32: `category_matrix` with rows of length 1; zeros without categories."""
+        count = self.category_matrix.sum(1, keepdims=True)  # of 0/1 rows: the squared length
+        return self.category_matrix / np.sqrt(np.maximum(count, 1))
 
     @cached_property
     def published_at(self) -> np.ndarray:

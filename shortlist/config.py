@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -103,6 +103,11 @@ class Settings(BaseSettings):
     service_url: str = "http://127.0.0.1:3000"
     online_store: str = "sqlite"
     """`sqlite` (a file under home) or a Redis URI such as `redis://127.0.0.1:6379/0`."""
+
+    request_budget_ms: float = Field(default=500.0, gt=0)
+    """A stage of a request that would start later than this is skipped (docs/serving.md)."""
+    online_timeout_ms: float = Field(default=100.0, gt=0)
+    """Longest wait of a request for the online store, where it is a server (Redis)."""
 
     @classmethod
     def settings_customise_sources(

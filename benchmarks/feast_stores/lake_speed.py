@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 from benchmarks.feast_stores.online_speed import percentiles
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.config import Settings
-from shortlist.contracts import INTERACTIONS, USERS
+from shortlist.contracts import INTERACTIONS, ITEMS, USERS, check
 from shortlist.feature_store import OnlineReader, Tail
 from shortlist.features.finalize import context_id
 from shortlist.lake import Manifest
 
 START = 1_700_006_400_000_000  # 2023-11-15 00:00 UTC
 PER_USER = 50
+NUM_ITEMS = 100_000
 DAYS = 200
 
 
@@ -37,6 +38,13 @@ def write_lake(settings: Settings, *, events: int, users: int) -> None:
         schema=USERS,
     )
     pq.write_table(people, _snapshot(settings) / "users.parquet")
+    items = pa.table(
+        {
+            "item_id": [f"item-{i:06d}" for i in range(NUM_ITEMS)],
+            "available": [True] * NUM_ITEMS,
+        }
+    )
+    pq.write_table(check(items, ITEMS, where="bench"), _snapshot(settings) / "items.parquet")
 
 
 def write_day(settings: Settings, *, events: int, users: int) -> None:
@@ -65,8 +73,8 @@ def _write(
     given = {
         "event_id": f"printf('{name}-%d', i)",
         "user_id": f"printf('user-%07d', hash(i * 7 + 1) % {users})",
-        "item_id": "printf('item-%06d', floor(100000 * pow(hash(i * 3 + 2) / 1.8446744e19, 3))"
-        "::BIGINT)",
+        "item_id": f"printf('item-%06d', floor({NUM_ITEMS} * pow("
+        "hash(i * 3 + 2) / 1.8446744e19, 3))::BIGINT)",
         "event_type": "'view'",
         "event_timestamp": f"make_timestamptz({moment})",
         "event_order": "i",

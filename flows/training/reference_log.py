@@ -17,7 +17,7 @@ def reference_log(
         ranked: lists and features of the requests, one entry per tick.
         k: maximum length of a list.
     """
-    names = chain.config.candidate_sources
+    names = chain.source_names
     ids = chain.catalogue.vocab.ids
     rows = [
         {

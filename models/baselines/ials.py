@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from models.training import TrainingOptions
 
 
-FOLD_IN_STEPS = 12
-"""Conjugate-gradient steps from zero; more steps don't change the ranking."""
 TRAINING_STEPS = 4
 """Conjugate-gradient steps in training, which starts from the previous iteration's factors."""
 MAX_ENTRIES = 500_000
@@ -67,18 +65,24 @@ class Ials:
         self.decay = decay
         self.chosen = chosen
         self.scores = OncePerBatch(self._scores)
+        exact = factors.astype(np.float64)
+        self._gram = unseen_weight * exact.T @ exact
+        """(D, D): the same for all requests."""
 
     def query_vectors(self, queries: Queries) -> np.ndarray:
         """(B, D) float32: least-squares user factors of each history; zero for an empty one."""
-        num_items = len(self.factors) - 1
-        matrix = dense.history_weights(queries, decay=self.decay, num_items=num_items)
-        return solve_side(
-            matrix,
-            self.factors,
-            l2=self.l2,
-            unseen_weight=self.unseen_weight,
-            steps=FOLD_IN_STEPS,
-        ).astype(np.float32)
+        weights = dense.place_weights(queries.history, decay=self.decay)
+        rows = zip(queries.history, weights, strict=True)
+        return np.stack([self._fold_in(*row) for row in rows]).astype(np.float32)
+
+    def _fold_in(self, history: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Solve the user's normal equations (`solve_side`) exactly: (L,), (L,) -> (D,) float64."""
+        kept = weights > dense.NEGLIGIBLE
+        seen, weight = self.factors[history[kept]].astype(np.float64), weights[kept, None]
+        penalty = self.l2 * (weight.sum(dtype=np.float64) + self.unseen_weight * len(self.factors))
+        system = self._gram + seen.T @ (weight * seen)
+        system[np.diag_indices_from(system)] += penalty
+        return np.linalg.solve(system, seen.T @ weight[:, 0])
 
     def _scores(self, queries: Queries) -> np.ndarray:
         """(B, N + 1) float32."""

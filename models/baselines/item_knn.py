@@ -65,10 +65,10 @@ class ItemKNN:
         scores[scores == 0] = -np.inf
         return top_k(scores, k)
 
-    def contribution(self, history: np.ndarray, item_idx: int) -> np.ndarray:
-        """(L,) history -> (L,) float32: what each event adds to the score of `item_idx`."""
+    def contributions(self, history: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
+        """(L,) history, (S,) item_idx -> (S, L) float32: what each event adds to each score."""
         place = dense.place_weights(history[None], decay=self.decay)[0]
-        return place * self.similarity[history][:, [item_idx]].toarray().ravel()
+        return place * self.similarity[history][:, item_idx].toarray().T
 
     def save(self, folder: Path) -> None:
         matrix = self.similarity

@@ -44,6 +44,7 @@ class Popularity:
     def __init__(self, name: str, *, days: int | None):
         self.name = name
         self.days = days
+        self._last: tuple[ItemState, np.ndarray] | None = None
 
     @property
     def chosen(self) -> dict[str, int]:
@@ -51,7 +52,15 @@ class Popularity:
         return {} if self.days is None else {"days": self.days}
 
     def counts(self, items: ItemState) -> np.ndarray:
-        """(N + 1,) float64; all-time counts break ties among recent counts."""
+        """(N + 1,) float32; all-time counts break ties among recent counts. Counted once for item
+        features that are asked for again and again.
+        """
+        last = self._last
+        if last is None or last[0] is not items:
+            last = self._last = (items, self._counts(items).astype(np.float32))
+        return last[1]
+
+    def _counts(self, items: ItemState) -> np.ndarray:
         total = items.state["item_events"].astype(np.float64)
         if self.days is None:
             return total
@@ -59,7 +68,7 @@ class Popularity:
         return recent + total / (total.max(initial=0) + 1)
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
-        scores = np.repeat(self.counts(items)[None].astype(np.float32), len(queries), axis=0)
+        scores = np.repeat(self.counts(items)[None], len(queries), axis=0)
         return top_k(mask_left_out(scores, queries), k)
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:

@@ -20,20 +20,33 @@ ALL_THREADS = faiss.omp_get_max_threads()
 
 
 class IndexConfig(Config):
-    """Size limit of exact search, and the parameters of the HNSW graph."""
+    """Size limit of exact search, the parameters of the HNSW graph, and limits of the filters."""
 
     exact_up_to: int = 50_000
     neighbours: int = 32
     ef_construction: int = 200
     ef_search: int = 256
+    scan_up_to: float = 0.02
+    """Share of allowed items up to which they are scanned exactly."""
+    drop_up_to: int = 200
+    """Number of left out items up to which they are found and dropped."""
 
 
 class VectorIndex:
     """FAISS index whose ids are item_idx, so results need no translation."""
 
-    def __init__(self, index: faiss.Index, kind: str):
+    def __init__(self, index: faiss.IndexIDMap2, config: IndexConfig):
         self.index = index
-        self.kind: Literal["exact", "hnsw"] = "exact" if kind == "exact" else "hnsw"
+        self.config = config
+        inner = faiss.downcast_index(index.index)
+        self.kind: Literal["exact", "hnsw"] = (
+            "exact" if isinstance(inner, faiss.IndexFlat) else "hnsw"
+        )
+        flat = inner if self.kind == "exact" else faiss.downcast_index(inner.storage)
+        size = index.ntotal * index.d
+        # A view of the index's own memory: `index` must live as long as it does.
+        self.vectors = faiss.rev_swig_ptr(flat.get_xb(), size).reshape(-1, index.d)
+        """(N, D) float32: row i belongs to item_idx i + 1."""
 
     @classmethod
     def build(
@@ -60,15 +73,18 @@ class VectorIndex:
             raise ValueError("index: there is no item to index")
         rows = np.ascontiguousarray(vectors[item_idx], dtype=np.float32)
         if len(item_idx) <= config.exact_up_to:
-            kind, flat = "exact", faiss.IndexFlatIP(rows.shape[1])
+            flat = faiss.IndexFlatIP(rows.shape[1])
         else:
-            kind = "hnsw"
             flat = faiss.IndexHNSWFlat(rows.shape[1], config.neighbours, faiss.METRIC_INNER_PRODUCT)
             flat.hnsw.efConstruction = config.ef_construction
             flat.hnsw.efSearch = config.ef_search
         index = faiss.IndexIDMap2(flat)
         index.add_with_ids(rows, item_idx.astype(np.int64))
-        return cls(index, kind)
+        return cls(index, config)
+
+    @property
+    def num_items(self) -> int:
+        return self.index.ntotal
 
     @property
     def dim(self) -> int:
@@ -82,13 +98,18 @@ class VectorIndex:
         exclude: list[np.ndarray] | None = None,
         blocked: np.ndarray | None = None,
     ) -> Candidates:
-        """The k items with the largest inner product for each of (B, D) queries.
+        """The k allowed items with the largest inner product for each of (B, D) queries.
 
-        Searches k + the longest exclusion, then filters; missing results are padding.
+        Missing results are padding. There are three ways to search, all of which return k items if
+        k are allowed:
+
+        - few items are allowed: an exact scan of them;
+        - few items are left out: a deeper search without a filter, then they are dropped;
+        - otherwise: a search in which FAISS skips what isn't allowed.
 
         Args:
             exclude: item_idx to leave out, one array per query.
-            blocked: item_idx to leave out for all queries.
+            blocked: (N + 1,) bool, True for items to leave out for all queries.
 
         Raises:
             ValueError: k is below 1, queries have another dimension than the index, or the number
@@ -102,51 +123,74 @@ class VectorIndex:
             raise ValueError(
                 f"index: {len(exclude)} exclusions for {len(queries)} queries, want one a query"
             )
-        longest = max((len(items) for items in exclude), default=0) if exclude else 0
-        longest += 0 if blocked is None else len(blocked)
-        depth = min(k + longest, self.index.ntotal)
-        score, item_idx = self._search(queries, depth)
-        dropped = item_idx < 0
-        if blocked is not None and len(blocked):
-            dropped |= np.isin(item_idx, blocked)
-        if exclude is not None:
-            for row, items in enumerate(exclude):
-                if len(items):
-                    dropped[row] |= np.isin(item_idx[row], items)
-        # A stable sort by 'dropped' moves the remaining items to the front, in order of score.
-        order = np.argsort(dropped, axis=1, kind="stable")[:, :k]
-        item_idx = np.where(dropped, 0, item_idx)
-        score = np.where(dropped, np.float32(-np.inf), score)
-        item_idx = np.take_along_axis(item_idx, order, axis=1)
-        score = np.take_along_axis(score, order, axis=1)
-        missing = k - item_idx.shape[1]
-        if missing > 0:
-            item_idx = np.pad(item_idx, ((0, 0), (0, missing)))
-            score = np.pad(score, ((0, 0), (0, missing)), constant_values=-np.inf)
-        return Candidates(item_idx=item_idx, score=score)
+        queries = np.ascontiguousarray(queries, np.float32)
+        exclude = exclude or [np.empty(0, dtype=np.int64)] * len(queries)
+        allowed = None if blocked is None else ~blocked[1:]
+        longest = max((len(items) for items in exclude), default=0)
+        if len(queries) == 1 and (blocked is not None or longest > self.config.drop_up_to):
+            allowed = np.ones(self.num_items, dtype=bool) if allowed is None else allowed
+            allowed[exclude[0] - 1] = False
+            longest = 0
+        num_allowed = self.num_items if allowed is None else int(np.count_nonzero(allowed))
+        depth, left_out = k + longest, self.num_items - num_allowed
+        if num_allowed <= max(depth, self.config.scan_up_to * self.num_items):
+            found = self._scan(queries, allowed, depth=depth)
+        elif left_out <= self.config.drop_up_to:
+            found = self._search(queries, depth + left_out, allowed=None)
+        else:
+            found = self._search(queries, depth, allowed=allowed)
+        dropped = blocked if left_out <= self.config.drop_up_to else None
+        return _drop(*found, exclude=exclude, blocked=dropped, k=k)
 
-    def _search(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """Raw FAISS search, -1 where nothing was found. Doesn't change the index."""
-        params = None
+    def _scan(
+        self, queries: np.ndarray, allowed: np.ndarray | None, *, depth: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Exact scores and item_idx (B, depth or fewer) of allowed items, best first."""
+        rows = np.arange(self.num_items) if allowed is None else np.flatnonzero(allowed)
+        scores = queries @ self.vectors[rows].T
+        depth = min(depth, len(rows))
+        best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth] if depth else scores[:, :0]
+        best = np.sort(best.astype(np.int64), axis=1)
+        score = np.take_along_axis(scores, best, axis=1)
+        order = np.argsort(-score, axis=1, kind="stable")
+        return np.take_along_axis(score, order, axis=1), rows[
+            np.take_along_axis(best, order, axis=1)
+        ] + 1
+
+    def _search(
+        self, queries: np.ndarray, depth: int, *, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """FAISS's search: scores and item_idx, -1 where nothing was found.
+
+        It changes nothing in the index: parameters travel with the search, because set on the
+        graph they would hold for all later searches.
+
+        Args:
+            allowed: (N,) bool; None: all items.
+        """
+        depth = min(depth, self.num_items)
+        selector = None
+        if allowed is not None:
+            bits = np.packbits(np.concatenate([[False], allowed]), bitorder="little")
+            selector = faiss.IDSelectorBitmap(bits)
         if self.kind == "hnsw":
-            # Passed with the search: set on the graph, it would slow down all later searches.
             graph = faiss.downcast_index(self.index.index)
-            params = faiss.SearchParametersHNSW(efSearch=max(graph.hnsw.efSearch, depth))
+            params = faiss.SearchParametersHNSW(
+                sel=selector, efSearch=max(graph.hnsw.efSearch, depth)
+            )
+        else:
+            params = None if selector is None else faiss.SearchParameters(sel=selector)
         # FAISS and torch each have an OpenMP pool. On a busy machine, waking FAISS's pool for one
         # query takes longer than the search. The setting applies to the calling thread only.
         faiss.omp_set_num_threads(1 if len(queries) <= SMALL_BATCH else ALL_THREADS)
-        return self.index.search(np.ascontiguousarray(queries, np.float32), depth, params=params)
+        return self.index.search(queries, depth, params=params)
 
     def measure_recall(self, queries: np.ndarray, *, k: int = 100) -> float:
         """Recall@k of the index against exact search, averaged over (B, D) queries."""
         k = min(k, self.index.ntotal)
         found = self.search(queries, k).item_idx
-        stored = faiss.vector_to_array(self.index.id_map)
-        flat = faiss.downcast_index(self.index.index)
-        rows = flat.reconstruct_n(0, self.index.ntotal)
-        exact = faiss.IndexFlatIP(self.dim)
-        exact.add(rows)
-        wanted = stored[exact.search(np.ascontiguousarray(queries, np.float32), k)[1]]
+        one_by_one = np.ascontiguousarray(queries, np.float32)[:, None]
+        wanted = [self._scan(query, None, depth=k)[1][0] for query in one_by_one]
         hits = [len(np.intersect1d(a, b)) for a, b in zip(found, wanted, strict=True)]
         return float(np.mean(hits) / k)
 
@@ -162,5 +206,32 @@ class VectorIndex:
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:200]
             raise ValueError(f"{path}: cannot be read as a FAISS index: {reason}") from None
-        inner = faiss.downcast_index(index.index)
-        return cls(index, "exact" if isinstance(inner, faiss.IndexFlat) else "hnsw")
+        return cls(index, IndexConfig())
+
+
+def _drop(
+    score: np.ndarray,
+    item_idx: np.ndarray,
+    *,
+    exclude: list[np.ndarray],
+    blocked: np.ndarray | None,
+    k: int,
+) -> Candidates:
+    """Drop items from (B, depth) search results; (B, k) remain, padded on the right."""
+    dropped = item_idx < 0
+    if blocked is not None:
+        dropped |= blocked[np.maximum(item_idx, 0)]
+    for row, items in enumerate(exclude):
+        if len(items):
+            dropped[row] |= np.isin(item_idx[row], items)
+    # A stable sort by 'dropped' moves the remaining items to the front, in order of score.
+    order = np.argsort(dropped, axis=1, kind="stable")[:, :k]
+    item_idx = np.where(dropped, 0, item_idx)
+    score = np.where(dropped, np.float32(-np.inf), score)
+    item_idx = np.take_along_axis(item_idx, order, axis=1)
+    score = np.take_along_axis(score, order, axis=1)
+    missing = k - item_idx.shape[1]
+    if missing > 0:
+        item_idx = np.pad(item_idx, ((0, 0), (0, missing)))
+        score = np.pad(score, ((0, 0), (0, missing)), constant_values=-np.inf)
+    return Candidates(item_idx=item_idx, score=score)

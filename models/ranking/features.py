@@ -18,7 +18,7 @@ from models.ranking.schema import RankingSchema
 from models.ranking.search_features import search_features
 from models.ranking.source_features import source_features
 from shortlist.catalogue import Catalogue
-from shortlist.features.finalize import DAY_BUCKETS, finalize_items
+from shortlist.features.finalize import DAY_BUCKETS
 from shortlist.features.pack import ItemState
 from shortlist.features.profiles import PLACES, ProfileEncoder
 
@@ -87,12 +87,7 @@ def _fill(
     repeats: bool,
 ) -> None:
     """Write all columns of a chunk, block by block in the order of the schema."""
-    item = finalize_items(
-        items.take(candidates),
-        as_of=items.as_of,
-        at=queries.at[:, None],
-        published_at=catalogue.published_at[candidates],
-    )
+    item = items.features(candidates, published_at=catalogue.published_at)
     blocks = (
         queries.user[:, None],
         queries.context[:, None],

@@ -33,7 +33,7 @@ class HistoryPairs:
     @cached_property
     def mine(self) -> np.ndarray:
         """(B, C, K) unit category vectors of the candidates."""
-        return unit_categories(self.catalogue, self.candidates)
+        return self.catalogue.category_units[self.candidates]
 
     @cached_property
     def profiles(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,7 +47,7 @@ class HistoryPairs:
     @cached_property
     def of_last(self) -> np.ndarray:
         """(B, M, K) unit category vectors of the newest items."""
-        return unit_categories(self.catalogue, self.last)
+        return self.catalogue.category_units[self.last]
 
     @cached_property
     def overlap(self) -> np.ndarray:
@@ -119,20 +119,13 @@ def _newest(queries: Queries) -> Queries:
     return replace(queries, history=cut(queries.history), history_value=cut(queries.history_value))
 
 
-def unit_categories(catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray:
-    """(...) item_idx -> (..., K) float32 category vectors of length 1; zeros without categories."""
-    vectors = catalogue.category_matrix[item_idx]
-    count = vectors.sum(-1, keepdims=True)  # of a 0/1 vector: equals the squared length
-    return vectors / np.sqrt(np.maximum(count, 1))
-
-
 def _profiles(queries: Queries, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Three category profiles of each history, (B, K) each.
 
     They weight events equally, by recency, and by the value's difference from the user's mean.
     """
     history, lengths, value = queries.history, queries.lengths, queries.history_value
-    vectors = unit_categories(catalogue, history)
+    vectors = catalogue.category_units[history]
     real = (history > 0).astype(np.float32)
     age = lengths[:, None] - 1 - np.arange(history.shape[1])
     fresh = real * np.exp2(-np.maximum(age, 0) / HALF_LIFE).astype(np.float32)

@@ -5,23 +5,31 @@ service all use this class, so the evaluated code is the served code.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from models.baselines.popularity import Popularity
 from models.queries import Candidates, OncePerBatch, Queries, Source
 from models.ranking.features import ranking_features, ranking_schema
 from models.ranking.protocol import Ranker
 from models.ranking.source_features import RRF_CONSTANT
+from models.recommend.explain import FILL
 from models.recommend.merge import Shortlist, merge
 from models.recommend.new_items import CONTENT, NEW, NewItems, best_of
 from models.recommend.rerank import mmr
+from models.recommend.stages import Run, strictly
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.pack import ItemState
 from shortlist.features.profiles import ProfileEncoder
 from shortlist.repeats import repeat_after
+
+FILL_DAYS = 7
+"""Days of events by which FILL orders items."""
+FILL_WEIGHT = 1e-3
 
 
 class ChainConfig(Config):
@@ -77,6 +85,7 @@ class Chain:
         )
         self.num_known = catalogue.num_items
         self.new: NewItems | None = None
+        self._popular = Popularity(FILL, days=FILL_DAYS)
         self._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))
 
     def live(self, catalogue: Catalogue, new: NewItems | None) -> "Chain":
@@ -88,6 +97,7 @@ class Chain:
         chain = copy.copy(self)
         chain.catalogue = catalogue
         chain.new = new
+        chain._popular = Popularity(FILL, days=FILL_DAYS)
         # A new cache, because it compares queries by identity only.
         chain._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))
         return chain
@@ -97,25 +107,37 @@ class Chain:
         """Sources that may retrieve a candidate, in the order of `Ranked.found_by`."""
         names = self.config.candidate_sources
         if self.new is None:
-            return names
+            return (*names, FILL)
         by_content = (CONTENT,) if self.new.vectors is not None and CONTENT not in names else ()
-        return (*names, *by_content, NEW)
+        return (*names, *by_content, NEW, FILL)
 
-    def retrieve(self, queries: Queries, items: ItemState, *, k: int = 0) -> dict[str, Candidates]:
-        """Candidates of each candidate source, at least `k` per source if there are as many."""
+    def retrieve(
+        self, queries: Queries, items: ItemState, *, k: int = 0, run: Run = strictly
+    ) -> dict[str, Candidates]:
+        """Candidates of each candidate source, at least `k` per source if there are as many.
+
+        Args:
+            run: runs one stage per source, named like it. A source that it skips has no entry.
+        """
         depth = max(self.config.candidates_per_source, k)
         known, known_items = self._known(queries, items)
-        found = {
-            name: self.sources[name].retrieve(known, known_items, k=depth)
-            for name in self.config.candidate_sources
-        }
+        found: dict[str, Candidates] = {}
+        for name in self.config.candidate_sources:
+            retrieve = partial(self.sources[name].retrieve, known, known_items, k=depth)
+            candidates = run(name, retrieve, None)
+            if candidates is not None:
+                found[name] = candidates
         if self.new is None:
             return found
-        similar = self.new.by_content(queries, known, k=depth)
+        similar = run(CONTENT, partial(self.new.by_content, queries, known, k=depth), None)
         if similar is not None:
             first = found.get(CONTENT)
             found[CONTENT] = similar if first is None else best_of(first, similar, k=depth)
-        return found | {NEW: self.new.newest(queries)}
+        newest = run(NEW, partial(self.new.newest, queries), None)
+        if newest is not None:
+            found[NEW] = newest
+        # The order of `source_names`, whichever were skipped.
+        return {name: found[name] for name in self.source_names if name in found}
 
     def _known(self, queries: Queries, items: ItemState) -> tuple[Queries, ItemState]:
         """Queries and item states restricted to the items that the models have rows for."""
@@ -123,24 +145,41 @@ class Chain:
             return queries, items
         return self._known_queries(queries), items.first(self.num_known)
 
-    def shortlist(self, queries: Queries, items: ItemState, *, k: int = 0) -> Shortlist:
-        """Merged candidates of all candidate sources."""
-        return merge(self.retrieve(queries, items, k=k))
+    def shortlist(
+        self, queries: Queries, items: ItemState, *, k: int = 0, run: Run = strictly
+    ) -> Shortlist:
+        """Merged candidates of all candidate sources.
+
+        If they are fewer than `k` for a query, FILL adds popular items. So there are `k` candidates
+        if `k` items may be shown, whatever the filters are and whichever sources fail.
+        """
+        found = self.retrieve(queries, items, k=k, run=run)
+        merged = merge(found) if found else None
+        if merged is not None and ((merged.item_idx > 0).sum(1) >= k).all():
+            return merged
+        popular = self._popular.retrieve(queries, items, k=max(k, 1))
+        if merged is not None:
+            # Only what no source found: FILL has no say about the order of the others.
+            both = (popular.item_idx[:, :, None] == merged.item_idx[:, None, :]).any(-1)
+            popular = Candidates(np.where(both, 0, popular.item_idx), popular.score)
+        return merge(found | {FILL: popular})
 
     def source_scores(
-        self, queries: Queries, items: ItemState, shortlist: Shortlist
+        self, queries: Queries, items: ItemState, shortlist: Shortlist, *, run: Run = strictly
     ) -> dict[str, np.ndarray]:
         """Scores of all candidates by each score source: {source: (B, C) float32}.
 
-        Includes candidates that the source did not retrieve; -inf where it has no score.
+        Includes candidates that the source did not retrieve; -inf where it has no score. A source
+        that `run` skips has no entry.
         """
         candidates = shortlist.item_idx
         known, known_items = self._known(queries, items)
         old = np.where(candidates <= self.num_known, candidates, 0)  # sources give padding -inf
-        scores = {
-            name: self.sources[name].score(known, known_items, old)
-            for name in self.config.score_sources
-        }
+        scores: dict[str, np.ndarray] = {}
+        for name in self.config.score_sources:
+            given = run(name, partial(self.sources[name].score, known, known_items, old), None)
+            if given is not None:
+                scores[name] = given
         if self.new is not None and CONTENT in scores:
             new = self.new.content_scores(known, candidates)
             scores[CONTENT] = np.maximum(scores[CONTENT], new)
@@ -168,13 +207,26 @@ class Chain:
             schema=self.schema,
         )
 
-    def rank(self, queries: Queries, items: ItemState, *, k: int) -> Ranked:
-        """The best k of each query's shortlist, diversified by MMR if the config has a strength."""
-        shortlist = self.shortlist(queries, items, k=k)
+    def rank(self, queries: Queries, items: ItemState, *, k: int, run: Run = strictly) -> Ranked:
+        """The best k of each query's shortlist, diversified by MMR if the config has a strength.
+
+        Args:
+            run: runs the stages: one per source, then `ranking_features`, `ranker` and `rerank`.
+                Without features or a ranker the order is that of reciprocal rank fusion.
+        """
+        shortlist = self.shortlist(queries, items, k=k, run=run)
         if shortlist.item_idx.shape[1] == 0:  # filters may exclude everything
             return self.empty(len(queries))
-        x = self.features(queries, items, shortlist)
-        return self.order(shortlist, x, self.scores(shortlist, x), k=k)
+        given = self.source_scores(queries, items, shortlist, run=run)
+        x = run("ranking_features", lambda: self.features(queries, items, shortlist, given), None)
+        score = None
+        if x is not None:
+            score = run("ranker", lambda: self.scores(shortlist, x), None)
+        if score is None:
+            score = self.fused(shortlist)
+        if x is None:
+            x = np.zeros((*score.shape, 0), dtype=np.float32)
+        return self.order(shortlist, x, score, k=k, run=run)
 
     def empty(self, num_queries: int) -> Ranked:
         """Lists of length 0."""
@@ -192,28 +244,49 @@ class Chain:
         """(B, C) float32 ranker scores, else reciprocal rank fusion; padding is -inf."""
         num_queries, width = shortlist.item_idx.shape
         if self.ranker is None:
-            score = fused_score(shortlist)
-        else:
-            flat = self.ranker.predict(x.reshape(-1, x.shape[-1]), shortlist.item_idx.ravel())
-            score = flat.reshape(num_queries, width).astype(np.float32)
+            return self.fused(shortlist)
+        flat = self.ranker.predict(x.reshape(-1, x.shape[-1]), shortlist.item_idx.ravel())
+        score = flat.reshape(num_queries, width).astype(np.float32)
         return np.where(shortlist.item_idx > 0, score, np.float32(-np.inf))
 
-    def order(self, shortlist: Shortlist, x: np.ndarray, score: np.ndarray, *, k: int) -> Ranked:
+    def fused(self, shortlist: Shortlist) -> np.ndarray:
+        """(B, C) float32 reciprocal rank fusion; padding is -inf."""
+        return np.where(shortlist.item_idx > 0, fused_score(shortlist), np.float32(-np.inf))
+
+    def order(
+        self,
+        shortlist: Shortlist,
+        x: np.ndarray,
+        score: np.ndarray,
+        *,
+        k: int,
+        run: Run = strictly,
+    ) -> Ranked:
         """Sort by score (ties go to the smaller item_idx), re-rank, cut to k."""
         strength = self.config.mmr_strength
         depth = min(score.shape[1], 3 * k if strength > 0 else k)
         order = np.argsort(-score, axis=1, kind="stable")[:, :depth]
         if strength > 0:
-            order = self._spread(shortlist.item_idx, score, order, k=k, strength=strength)
+            spread = partial(self._spread, shortlist.item_idx, score, order, k=k, strength=strength)
+            order = run("rerank", spread, order[:, :k])
         item_idx = np.take_along_axis(shortlist.item_idx, order, axis=1)
+        best = shortlist.best_source()
+        found_by = np.zeros((*order.shape, len(self.source_names)), dtype=bool)
+        found_by[..., self._numbers(shortlist)] = np.take_along_axis(
+            shortlist.found_by(), order[:, :, None], axis=1
+        )
         return Ranked(
             item_idx=item_idx,
             score=np.take_along_axis(score, order, axis=1),
-            source=np.take_along_axis(shortlist.best_source(), order, axis=1),
-            found_by=np.take_along_axis(shortlist.found_by(), order[:, :, None], axis=1),
+            source=np.take_along_axis(self._numbers(shortlist)[best], order, axis=1),
+            found_by=found_by,
             features=np.take_along_axis(x, order[:, :, None], axis=1),
             candidates=shortlist.item_idx,
         )
+
+    def _numbers(self, shortlist: Shortlist) -> np.ndarray:
+        """Index in `source_names` of each source of the shortlist. Skipped sources aren't in it."""
+        return np.array([self.source_names.index(name) for name in shortlist.ranks])
 
     def _spread(
         self, item_idx: np.ndarray, score: np.ndarray, order: np.ndarray, *, k: int, strength: float
@@ -233,8 +306,12 @@ class Chain:
 
 
 def fused_score(shortlist: Shortlist) -> np.ndarray:
-    """(B, C) float32: sum of 1 / (60 + rank) over the sources that found the candidate."""
-    ranks: Sequence[np.ndarray] = list(shortlist.ranks.values())
-    return np.sum([np.where(r > 0, 1 / (RRF_CONSTANT + r), 0) for r in ranks], axis=0).astype(
-        np.float32
-    )
+    """(B, C) float32: sum of 1 / (60 + rank) over the sources that found the candidate.
+
+    Candidates of FILL come after all others.
+    """
+    parts = [
+        np.where(ranks > 0, (FILL_WEIGHT if name == FILL else 1) / (RRF_CONSTANT + ranks), 0)
+        for name, ranks in shortlist.ranks.items()
+    ]
+    return np.sum(parts, axis=0).astype(np.float32)

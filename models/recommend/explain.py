@@ -38,6 +38,9 @@ ALIKE = 0.9
 SAMPLED = 256
 
 JUST_ADDED = "new in the catalogue"
+FILLED = "more from the catalogue"
+FILL = "fill"
+"""Name of the source that fills lists with popular items if all other sources find too few."""
 POPULAR = "chosen often"
 POPULAR_LATELY = "chosen often lately"
 UNKNOWN_TASTE = "a first suggestion"
@@ -61,8 +64,8 @@ class ItemToItem(Protocol):
     candidate's score. More than 0 if people have used both.
     """
 
-    def contribution(self, history: np.ndarray, item_idx: int) -> np.ndarray:
-        """(L,) item_idx, one candidate -> (L,) float32."""
+    def contributions(self, history: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
+        """(L,) item_idx of a history, (S,) candidates -> (S, L) float32."""
         ...
 
 
@@ -191,9 +194,10 @@ class Explainer:
         """
         known, types = history[history > 0], types[history > 0]
         lately = self._frequent_categories(known[-RECENT:])
+        contributions = self._contributions(known, np.asarray(item_idx, dtype=np.int64))
         return [
-            self._reason(known, types, lately, item, source)
-            for item, source in zip(item_idx, sources, strict=True)
+            self._reason(known, types, lately, added, item, source)
+            for added, item, source in zip(contributions, item_idx, sources, strict=True)
         ]
 
     def _reason(
@@ -201,6 +205,7 @@ class Explainer:
         history: np.ndarray,
         types: np.ndarray,
         lately: dict[str, float],
+        added: np.ndarray,
         item: int,
         source: str,
     ) -> str:
@@ -213,11 +218,12 @@ class Explainer:
         popular = self._popularity(item, source)
         if popular and ("popular" in source or len(history) == 0):
             return popular
+        if source == FILL:
+            return popular or FILLED
         if len(history) == 0:
             return UNKNOWN_TASTE
         did = self.wording.did(types[-RECENT:])
         recent = f"what you {did} last" if did else "your latest items"
-        added = self._contributions(history, item)
         because = self._because(history, types, added)
         if because:
             return because
@@ -242,13 +248,13 @@ class Explainer:
             claims.reverse()
         return next((says for says, holds in claims if holds), None)
 
-    def _contributions(self, history: np.ndarray, item: int) -> np.ndarray:
-        """(L,) what each history item adds, 0 where ItemKNN knows either of them not."""
-        added = np.zeros(len(history), dtype=np.float32)
-        if self.item_knn is not None and item <= self.num_known:
-            old = history <= self.num_known
-            if old.any():
-                added[old] = np.maximum(self.item_knn.contribution(history[old], item), 0)
+    def _contributions(self, history: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
+        """(S, L) what each history item adds to each item; 0 if ItemKNN lacks either of them."""
+        added = np.zeros((len(item_idx), len(history)), dtype=np.float32)
+        old, known = history <= self.num_known, item_idx <= self.num_known
+        if self.item_knn is not None and old.any() and known.any():
+            given = self.item_knn.contributions(history[old], item_idx[known])
+            added[np.ix_(known, old)] = np.maximum(given, 0)
         return added
 
     def _because(self, history: np.ndarray, types: np.ndarray, added: np.ndarray) -> str:

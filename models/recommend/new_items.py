@@ -40,6 +40,7 @@ class NewItems:
             content: the release's content source; None if it has none.
         """
         self.num_known = num_known
+        self.num_items = catalogue.num_items
         self.item_idx = np.arange(num_known + 1, catalogue.num_items + 1)
         # Newest first. Without a date the largest id first, as catalogues often number their items.
         published = catalogue.published_at[self.item_idx]
@@ -50,8 +51,8 @@ class NewItems:
     def newest(self, queries: Queries) -> Candidates:
         """The SLOTS newest items that each request may be shown."""
         found = np.zeros((len(queries), min(SLOTS, len(self.by_age))), dtype=np.int64)
-        for row, left_out in zip(found, queries.left_out, strict=True):
-            free = self.by_age[~np.isin(self.by_age, left_out)][: len(row)]
+        for number, row in enumerate(found):
+            free = self.by_age[queries.allowed(number, self.num_items)[self.by_age]][: len(row)]
             row[: len(free)] = free
         rank = np.arange(found.shape[1], dtype=np.float32)
         return Candidates(found, np.where(found > 0, -rank, np.float32(-np.inf)))
@@ -66,8 +67,8 @@ class NewItems:
         if self.content is None or self.vectors is None:
             return None
         scores = self.content.query_vectors(known) @ self.vectors.T
-        for row, left_out in zip(scores, queries.left_out, strict=True):
-            row[np.isin(self.item_idx, left_out)] = -np.inf
+        for number, row in enumerate(scores):
+            row[~queries.allowed(number, self.num_items)[self.item_idx]] = -np.inf
         best = top_k(scores, k)  # indices 0 to V - 1
         found = np.where(np.isneginf(best.score), 0, self.item_idx[best.item_idx])
         return Candidates(found, best.score)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from models.queries import Queries, no_items
+from models.queries import Queries
 from models.recommend.rules import seen_items
 from shortlist.catalogue import Catalogue
 from shortlist.features.finalize import RequestRows, finalize_context, finalize_user
@@ -65,7 +65,7 @@ def build_queries(
         profile=profiles.encode(rows.attributes),
         searches=rows.searches,
         places=profiles.encode_places(rows.context_ids),
-        blocked=no_items() if exclude is None else np.flatnonzero(exclude),
+        blocked=exclude,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import numpy as np
 
 from models import registry
 from models.baselines.item_knn import ItemKNN
+from models.queries import Queries
 from models.ranking.registry import load_ranker
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.explain import Wording
 from models.recommend.queries import build_queries
 from models.recommend.rules import RULES_VERSION, blocked_items
+from models.recommend.stages import StageHealth, Stages
 from models.recommend.view import View
 from shortlist.api import Item, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
@@ -51,6 +54,7 @@ class Slate:
     items: list[Item]
     user_known: bool
     skipped_stages: list[str]
+    stage_seconds: dict[str, float]
     context_id: str
     user_as_of: int
     as_of: dict[str, int]  # feature view -> time of the newest event in its state, 0 for none
@@ -79,7 +83,16 @@ class Recommender:
         pack: FeaturePack,
         about: dict[str, Any],
         release: Release | None = None,
+        health: StageHealth | None = None,
+        budget: float = float("inf"),
     ):
+        """
+        Args:
+            health: stages that are switched off; shared by the recommenders of a process.
+            budget: seconds in which the stages of a request must start.
+        """
+        self.health = health or StageHealth()
+        self.budget = budget
         self.profiles = profiles
         self.reader = reader
         self.about = about
@@ -92,8 +105,16 @@ class Recommender:
         self.swap_pack(pack)
 
     @classmethod
-    def load(cls, release: Release, reader: FeatureReader, *, pack: FeaturePack) -> "Recommender":
-        """Load a verified release.
+    def load(
+        cls,
+        release: Release,
+        reader: FeatureReader,
+        *,
+        pack: FeaturePack,
+        health: StageHealth | None = None,
+        budget: float = float("inf"),
+    ) -> "Recommender":
+        """Load a verified release; `health` and `budget` as in the constructor.
 
         Raises:
             ReleaseError: the release has another feature schema than this code.
@@ -108,6 +129,8 @@ class Recommender:
             pack=pack,
             about=release.about,
             release=release,
+            health=health,
+            budget=budget,
         )
 
     @property
@@ -136,7 +159,7 @@ class Recommender:
         """Serve states and catalogue of `pack` from now on; running requests keep the old view."""
         before = self._view
         if before is not None and before.items_hash == pack.items_hash:
-            view = before.with_items(pack.align(before.catalogue.vocab))
+            view = before.with_items(pack)
         else:
             view = View.build(
                 self._models,
@@ -153,33 +176,37 @@ class Recommender:
         """Answer one request as of `at` (microseconds, UTC).
 
         Unknown users and visitors get currently popular items; `recent_items` personalises these.
-        If the feature store can't be read, the answer is computed without features, and
-        `skipped_stages` contains "features".
+        A stage that fails or has no time left is named in `skipped_stages`: "features" (the online
+        states of the user), a source, "ranking_features", "ranker", "rerank" or "explain". The list
+        has `k` items whenever `k` items may be shown.
         """
         user_id = request.user_id or ANONYMOUS
         context = context_id(surface=request.context.surface, device=request.context.device, at=at)
-        rows, skipped = self._read(user_id, context, at)
-        user_known = bool(rows.user["user_events"][0] > 0)
-        view = self.view
-        queries = build_queries(
-            rows,
-            catalogue=view.catalogue,
-            profiles=self.profiles,
-            recent_items=[request.recent_items or []],
-            exclude=blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude),
-            repeat_after=view.chain.config.repeat_after,
-        )
-        ranked = view.chain.rank(queries, view.items, k=request.k)
-        shown = int((ranked.item_idx[0] > 0).sum())
-        shown = min(shown, request.k)
+        view, run = self.view, Stages(self.health, budget=self.budget)
+        blocked = blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude)
+
+        def queries_of(rows: RequestRows) -> Queries:
+            return build_queries(
+                rows,
+                catalogue=view.catalogue,
+                profiles=self.profiles,
+                recent_items=[request.recent_items or []],
+                exclude=blocked,
+                repeat_after=view.chain.config.repeat_after,
+            )
+
+        rows, queries = self._hydrate(run, user_id, context, at, queries_of)
+        ranked = view.chain.rank(queries, view.items, k=request.k, run=run)
+        shown = min(int((ranked.item_idx[0] > 0).sum()), request.k)
         return Slate(
-            items=view.shown(ranked, queries, shown, explain=request.explain),
-            user_known=user_known,
-            skipped_stages=skipped,
+            items=view.shown(ranked, queries, shown, explain=request.explain, run=run),
+            user_known=bool(rows.user["user_events"][0] > 0),
+            skipped_stages=run.skipped,
+            stage_seconds=run.seconds,
             context_id=context,
             user_as_of=int(rows.user_as_of[0]),
-            as_of={view: int(times[0]) for view, times in rows.as_of.items()},
-            stamps={view: int(stamps[0]) for view, stamps in rows.stamps.items()},
+            as_of={name: int(times[0]) for name, times in rows.as_of.items()},
+            stamps={name: int(stamps[0]) for name, stamps in rows.stamps.items()},
             features=ranked.features[0, :shown].tolist(),
             propensities=[1.0] * shown,
             pack_id=view.items.pack_id,
@@ -209,17 +236,31 @@ class Recommender:
             )
         return item_idx
 
-    def _read(self, user_id: str, context: str, at: int) -> tuple[RequestRows, list[str]]:
+    def _hydrate(
+        self,
+        run: Stages,
+        user_id: str,
+        context: str,
+        at: int,
+        queries_of: Callable[[RequestRows], Queries],
+    ) -> tuple[RequestRows, Queries]:
+        """The user's states and the query made of them; empty states if the store can't be read."""
         now = np.array([at], dtype=np.int64)
-        try:
-            return self.reader.read([user_id], [context], now), []
-        except FeatureStoreError as error:  # already logged where the store was opened
-            log.debug("feature store: %s", error)
-            return empty_rows([user_id], [context], now), ["features"]
-        except Exception:
-            # For any failure of the store: a list without personal features is better than none.
-            log.exception("feature store: cannot read user %s; answering without features", user_id)
-            return empty_rows([user_id], [context], now), ["features"]
+
+        def read() -> tuple[RequestRows, Queries] | None:
+            try:
+                rows = self.reader.read([user_id], [context], now)
+            except FeatureStoreError as error:  # there is no store yet: that is no failure of it
+                log.debug("feature store: %s", error)
+                run.skip("features")
+                return None
+            return rows, queries_of(rows)
+
+        hydrated = run("features", read, None)
+        if hydrated is None:
+            rows = empty_rows([user_id], [context], now)
+            hydrated = rows, queries_of(rows)
+        return hydrated
 
 
 def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:

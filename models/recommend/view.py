@@ -9,6 +9,7 @@ from models.queries import Candidates, Queries
 from models.recommend.chain import Chain, Ranked
 from models.recommend.explain import Descriptions, Explainer, Wording
 from models.recommend.new_items import CONTENT, NewItems
+from models.recommend.stages import Run, strictly
 from models.vector_source import VectorSource
 from shortlist.api import Item
 from shortlist.catalogue import Catalogue
@@ -49,8 +50,9 @@ class View:
             if catalogue.num_items > trained_on.num_items:
                 new = NewItems(catalogue, num_known=trained_on.num_items, content=content)
         # Compute these cached properties now instead of in the first request.
-        _ = catalogue.vocab, catalogue.terms, catalogue.category_matrix, catalogue.brand_code
-        items = pack.align(catalogue.vocab)
+        _ = catalogue.vocab, catalogue.terms, catalogue.category_units, catalogue.brand_code
+        _ = catalogue.titles, catalogue.category_lists, catalogue.log_price, catalogue.available
+        items = pack.align(catalogue.vocab).with_matrix(catalogue.published_at)
         described = None
         if content is not None:
             described = Descriptions(content.item_vectors, None if new is None else new.vectors)
@@ -69,8 +71,9 @@ class View:
             items_hash=pack.items_hash,
         )
 
-    def with_items(self, items: ItemState) -> "View":
+    def with_items(self, pack: FeaturePack) -> "View":
         """A view of the same catalogue with newer item states."""
+        items = pack.align(self.catalogue.vocab).with_matrix(self.catalogue.published_at)
         return replace(self, items=items, explainer=self.explainer.with_items(items))
 
     def similar(self, item_idx: int, blocked: np.ndarray, *, k: int) -> list[Item]:
@@ -114,18 +117,27 @@ class View:
             return None
         return similar(np.array([item_idx]), k)
 
-    def shown(self, ranked: Ranked, queries: Queries, count: int, *, explain: bool) -> list[Item]:
+    def shown(
+        self,
+        ranked: Ranked,
+        queries: Queries,
+        count: int,
+        *,
+        explain: bool,
+        run: Run = strictly,
+    ) -> list[Item]:
         """The first `count` items of a single query, in the format of the API."""
         names = self.chain.source_names
         indices = ranked.item_idx[0, :count]
         sources = [names[s] for s in ranked.source[0, :count]]
-        reasons = (
-            self.explainer.reasons(
-                queries.history[0], queries.history_type[0], indices.tolist(), sources
+        reasons = [""] * count
+        if explain:
+            history, types = queries.history[0], queries.history_type[0]
+            reasons = run(
+                "explain",
+                lambda: self.explainer.reasons(history, types, indices.tolist(), sources),
+                reasons,
             )
-            if explain
-            else [""] * count
-        )
         return [
             Item(
                 item_id=self.catalogue.vocab.ids[index - 1],

@@ -13,7 +13,7 @@ import numpy as np
 
 from shortlist.config import Settings
 from shortlist.feature_store.readers import OnlineReader
-from shortlist.feature_store.store import FeatureStoreError
+from shortlist.feature_store.store import FeatureStoreError, never_retry, with_deadline
 from shortlist.features.finalize import RequestRows
 
 log = logging.getLogger("bentoml.shortlist")
@@ -54,13 +54,21 @@ class _Reopening(Generic[T]):
             return self._made
 
 
+def _impatient(settings: Settings) -> OnlineReader:
+    """A reader that gives up at the deadline of `with_deadline`."""
+    reader = OnlineReader(settings)
+    if reader.direct is None:
+        never_retry(reader.store)
+    return reader
+
+
 class ReopeningReader:
     """An OnlineReader for a store that may not exist yet; until then `read` raises
     FeatureStoreError.
     """
 
     def __init__(self, settings: Settings):
-        self._reader = _Reopening(settings, OnlineReader)
+        self._reader = _Reopening(with_deadline(settings), _impatient)
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
         return self._reader.get().read(user_ids, context_ids, at)

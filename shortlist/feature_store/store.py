@@ -18,6 +18,8 @@ PROJECT = "shortlist"
 OFFLINE_STORE = "shortlist.feature_store.offline.store.AsofOfflineStore"
 SQLITE_STORE = "shortlist.feature_store.online.store.WideSqliteOnlineStore"
 BATCH_ENGINE = "shortlist.feature_store.online.engine.ArrowComputeEngine"
+REDIS_OPTIONS = ("username", "password", "db", "socket_timeout", "socket_connect_timeout")
+"""Parts of a Redis URI that are passed on to Feast."""
 REGISTRY = "registry.db"
 ONLINE_STORE = "online_store.db"
 REGISTRY_TTL_SECONDS = 3600
@@ -90,13 +92,34 @@ def _online_config(settings: Settings, feast_home: Path) -> dict[str, Any]:
             " want 'sqlite' or a URI like redis://127.0.0.1:6379/0"
         ) from None
     address = f"{parts.get('host', 'localhost')}:{parts.get('port', 6379)}"
-    options = {k: parts[k] for k in ("username", "password", "db") if k in parts}
+    options = {name: parts[name] for name in REDIS_OPTIONS if name in parts}
     if settings.online_store.startswith("rediss://"):
         options["ssl"] = "true"
     connection = ",".join([address, *(f"{k}={v}" for k, v in options.items())])
     # Overwrite rows with equal stamps, since a rebuilt row may have the stamp of the old one. Only
     # refresh writes rows, so an overwritten row is never newer.
     return {"type": "redis", "connection_string": connection, "skip_dedup": True}
+
+
+def with_deadline(settings: Settings) -> Settings:
+    """Settings for requests: a Redis that doesn't answer in `online_timeout_ms` is an error."""
+    if settings.online_store == "sqlite":
+        return settings
+    seconds = settings.online_timeout_ms / 1e3
+    joint = "&" if "?" in settings.online_store else "?"
+    limits = f"socket_timeout={seconds:g}&socket_connect_timeout={seconds:g}"
+    return settings.model_copy(update={"online_store": f"{settings.online_store}{joint}{limits}"})
+
+
+def never_retry(store: "FeatureStore") -> None:
+    """Let a request fail at its first timeout; redis-py waits and tries three times more."""
+    from feast.infra.online_stores.redis import RedisOnlineStore
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    online = store._get_provider().online_store
+    assert isinstance(online, RedisOnlineStore)
+    online._get_client(store.config.online_store).set_retry(Retry(NoBackoff(), 0))
 
 
 _opened: dict[tuple[Path, str], tuple[int, "FeatureStore"]] = {}

@@ -88,6 +88,8 @@ REQUEST_SERVICE = "request_v6"
 """Feast feature service read once per request: user state, history, profile, context."""
 ITEM_SERVICE = "item_pack_v4"
 """Feast feature service read for the whole catalogue after each featurize, to build the pack."""
+ITEMS_AS_OF = "tick"
+"""The moment of the item features; part of the schema."""
 
 
 def schema_hash() -> str:
@@ -106,6 +108,7 @@ def schema_hash() -> str:
         CONTEXT_FEATURES,
         [HALF_LIFE, DAY_BUCKETS, MAX_HISTORY, SESSION_GAP, USUAL_GAPS],
         [REQUEST_SERVICE, ITEM_SERVICE],
+        ITEMS_AS_OF,
     ]
     return hashlib.sha256(json.dumps(schema).encode()).hexdigest()[:16]
 
@@ -234,21 +237,23 @@ def finalize_context(rows: RequestRows) -> np.ndarray:
 
 
 def finalize_items(
-    state: Mapping[str, np.ndarray], *, as_of: int, at: np.ndarray, published_at: np.ndarray
+    state: Mapping[str, np.ndarray], *, as_of: int, published_at: np.ndarray
 ) -> np.ndarray:
     """Return the item features from item states: (..., len(ITEM_FEATURES)) float32.
+
+    They are as of the tick, not as of a request. So a service computes them once per pack.
 
     Args:
         state: PACK_STATE columns of shape (...); `item_day_counts` is (..., DAY_BUCKETS), the
             event-group lists have the shapes given in `event_groups`.
-        as_of: the pack's tick, at which the day buckets end.
-        at: request times, broadcastable to (...).
+        as_of: the pack's tick, microseconds. The day buckets end there.
         published_at: (...) int64 microseconds, 0 where unknown.
     """
     days = state["item_day_counts"]
     known = state["item_events"] > 0
     count_7d = days[..., -7:].sum(-1)
     before = days[..., :-7].sum(-1) * (7 / (DAY_BUCKETS - 7))
+    at = np.int64(as_of)
     since_first = np.where(known, at - state["item_first_time"], 0) / MICROSECONDS_PER_DAY
     since_last = np.where(known, at - state["item_last_time"], 0) / MICROSECONDS_PER_DAY
     years = np.where(published_at != 0, (at - published_at) / (365.25 * MICROSECONDS_PER_DAY), 0)

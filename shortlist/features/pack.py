@@ -7,7 +7,7 @@ service and the schema; the pack holds the values.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shortlist.features.event_groups import NUM_DECAYED, NUM_GROUPS
-from shortlist.features.finalize import DAY_BUCKETS, PACK_STATE, schema_hash
+from shortlist.features.finalize import DAY_BUCKETS, PACK_STATE, finalize_items, schema_hash
 from shortlist.vocab import Vocab
 
 LISTS = {
@@ -45,15 +45,32 @@ class ItemState:
     pack_id: str
     as_of: int  # microseconds: the tick; only events strictly before it are counted
     state: dict[str, np.ndarray]
+    matrix: np.ndarray | None = None
+    """(N + 1, len(ITEM_FEATURES)) float32 features, if they were computed for all items."""
 
-    def take(self, item_idx: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the states at `item_idx` (...); each array is (...) or (..., length)."""
-        return {name: values[item_idx] for name, values in self.state.items()}
+    def features(self, item_idx: np.ndarray, *, published_at: np.ndarray) -> np.ndarray:
+        """Item features of the items at `item_idx` (...): (..., len(ITEM_FEATURES)) float32.
+
+        Args:
+            published_at: (N + 1,) microseconds, of the catalogue.
+        """
+        if self.matrix is not None:
+            return self.matrix[item_idx]
+        some, place = np.unique(item_idx, return_inverse=True)
+        state = {name: values[some] for name, values in self.state.items()}
+        values = finalize_items(state, as_of=self.as_of, published_at=published_at[some])
+        return values[place.reshape(item_idx.shape)]
+
+    def with_matrix(self, published_at: np.ndarray) -> "ItemState":
+        """The same with the features of all items computed, for a service."""
+        every = np.arange(len(published_at))
+        return replace(self, matrix=self.features(every, published_at=published_at))
 
     def first(self, num_items: int) -> "ItemState":
         """Return the states of the first `num_items` items, as array views without copying."""
         cut = {name: values[: num_items + 1] for name, values in self.state.items()}
-        return ItemState(pack_id=self.pack_id, as_of=self.as_of, state=cut)
+        matrix = None if self.matrix is None else self.matrix[: num_items + 1]
+        return ItemState(pack_id=self.pack_id, as_of=self.as_of, state=cut, matrix=matrix)
 
 
 @dataclass(frozen=True)

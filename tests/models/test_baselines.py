@@ -133,7 +133,7 @@ def test_history_fades_by_its_place_and_contributions_add_up_to_the_score():
     queries = queries_of([[1, 2]])
     score = model.scores(queries)[0, 3]
     assert score == pytest.approx(0.9 * 0.5 + 1 * 0.2)
-    parts = model.contribution(queries.history[0], 3)
+    (parts,) = model.contributions(queries.history[0], np.array([3]))
     assert parts[:2].tolist() == pytest.approx([0.9 * 0.5, 0.2])
     assert parts.sum() == pytest.approx(score)
 
@@ -148,7 +148,7 @@ def test_what_comes_twice_counts_once_at_its_newest_place(decay):
     item_knn = ItemKNN(csr_array(weights), decay=decay, chosen={})
     for model in (item_knn, Ease(weights, decay=decay, chosen={})):
         assert model.scores(queries)[0, 3] == pytest.approx(expected)
-    parts = item_knn.contribution(queries.history[0], 3)
+    (parts,) = item_knn.contributions(queries.history[0], np.array([3]))
     assert parts[:5].tolist() == pytest.approx([0, 0, decay**2 * 0.5, 0, 0.2])
     assert parts.sum() == pytest.approx(expected)
 

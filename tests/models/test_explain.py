@@ -30,9 +30,11 @@ class Together:
     def __init__(self, table: dict[int, list[float]]):
         self.table = table
 
-    def contribution(self, history: np.ndarray, item_idx: int) -> np.ndarray:
+    def contributions(self, history: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
         assert (history > 0).all()
-        return np.array(self.table.get(item_idx, [0.0] * len(history)), dtype=np.float32)
+        none = [0.0] * len(history)
+        rows = [self.table.get(item, none) for item in item_idx.tolist()]
+        return np.array(rows, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def test_every_source_finds_its_own_list_again(lists: list[list[int]]):
 
 def test_top_k_breaks_ties_by_the_smaller_index_and_turns_items_left_out_into_padding():
     scores = np.array([[9.0, 1.0, 3.0, 3.0, 2.0, 8.0]])
-    queries = replace(queries_of([[4]]), blocked=np.array([0, 5]))
+    queries = replace(queries_of([[4]]), blocked=np.isin(np.arange(6), [0, 5]))
     best = top_k(mask_left_out(scores, queries), 4)
     assert best.item_idx.tolist() == [[2, 3, 1, 0]]
     assert best.score.tolist() == [[3.0, 3.0, 1.0, -np.inf]]

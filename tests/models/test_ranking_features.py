@@ -129,8 +129,8 @@ def test_blocks_of_user_context_profile_and_item(items, catalogue):
     assert columns["hour_sin"] == [0.5, 0.5, 0.5]
     assert columns["profile_gender"] == [1, 1, 1]
     assert columns["item_events_log"] == pytest.approx(np.log1p([5, 2, 0]))
-    # The request is a day after the tick, and the last event two days before the request.
-    assert columns["item_days_since_last_log"] == pytest.approx(np.log1p([2, 2, 0]))
+    # As of the tick, a day before the request: the last event was a day before it.
+    assert columns["item_days_since_last_log"] == pytest.approx(np.log1p([1, 1, 0]))
 
 
 def test_history_features_by_hand(items, catalogue):

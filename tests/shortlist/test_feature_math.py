@@ -223,8 +223,7 @@ def test_item_features_by_hand() -> None:
     }
     values = finalize_items(
         state,
-        as_of=NOW // DAY * DAY,
-        at=np.array(NOW),
+        as_of=NOW,
         published_at=np.array(NOW - int(2 * 365.25 * DAY)),
     )
     assert dict(zip(ITEM_FEATURES, values, strict=True)) == pytest.approx(
