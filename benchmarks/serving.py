@@ -1,109 +1,296 @@
-"""`shortlist bench serving`: end-to-end load test of the service.
+"""`shortlist bench serving`: the service under load, at several sizes of the catalogue.
 
-Two loads run one after the other, from a client on the same machine. The open loop sends requests
-at a fixed rate regardless of responses; its latency is what users see. In the closed loop, each
-connection sends the next request right after a response; it measures saturation. Needs a promoted
-release.
+A load generator in its own process sends requests at a fixed mean rate (Poisson arrivals); a tenth
+each are from unknown users, from sessions without a user, and filtered; every fifth is followed by
+a posted event. `wrk` then measures saturation, if it is installed. Rows:
+
+- `100k`, `1m`: a synthetic home with so many items, 500 candidates from four sources, a ranker of
+  300 trees, MMR;
+- `movielens`: the promoted release of SHORTLIST_HOME;
+- `100k_refresh`: `100k` while `shortlist refresh` runs again and again.
 """
 
 import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+import psutil
 
 from benchmarks._result import about_machine, report
-from flows.releases.service_process import running_service
+from benchmarks.serving_load.home import CATEGORIES, CONFIG, KNOWN_USERS
+from flows.releases.service_process import free_port, running_service, stop
 from shortlist import columns as c
-from shortlist.api import RecommendRequest
-from shortlist.client import ShortlistClient
 from shortlist.config import Settings
 from shortlist.lake import Lake
+from shortlist.workers import live_workers
+
+ROWS = {"100k": 100_000, "1m": 1_000_000, "movielens": None, "100k_refresh": 100_000}
+RATES = {"1m": 20.0}
+SERVED = ("lake", "releases", "packs", "feast", "features")
+WARM_UP = 300
+"""Requests before the measured load."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=50.0, help="requests/s of the open loop")
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of each load")
-    parser.add_argument("--connections", type=int, default=8, help="of the closed loop")
+    parser.add_argument("--rows", default="100k,movielens,100k_refresh", help="e.g. 100k,1m")
+    parser.add_argument("--items", type=int, help="items of row 100k, for a small trial")
+    parser.add_argument("--candidates", type=int, default=500, choices=[500])
+    parser.add_argument("--rate", type=float, default=50.0, help="mean requests per second")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of each load")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--work", type=Path, help="folder of the homes; kept. Default: temporary")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
-    settings = Settings()
-    users = Lake(settings.lake).users().column(c.USER_ID).to_pylist()
-    with running_service(log=settings.home / "bench-service.log", clock="replay") as url:
-        with ShortlistClient(url) as client:
-            readiness = client.ready()
-            for user in users[:50]:
-                client.recommend(RecommendRequest(user_id=user))
-        opened = open_loop(url, users, rate=arguments.rate, seconds=arguments.seconds)
-        closed = closed_loop(
-            url, users, connections=arguments.connections, seconds=arguments.seconds
-        )
-    result = {
-        "command": "shortlist bench serving",
-        **about_machine(),
-        "note": "client on the same cores",
-        "release_id": readiness.release_id,
-        "k": 10,
-        "open_loop": {"rate": arguments.rate} | opened,
-        "closed_loop": {"connections": arguments.connections} | closed,
-    }
-    report(result, arguments.out)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (arguments.work or Path(temporary)).absolute()
+        work.mkdir(parents=True, exist_ok=True)
+        rows = {row: measure(row, work, arguments) for row in arguments.rows.split(",")}
+    command = (
+        f"shortlist bench serving --rows {arguments.rows} --rate {arguments.rate:g}"
+        f" --seconds {arguments.seconds:g} --workers {arguments.workers}"
+    )
+    report({"command": command, **about_machine(), "rows": rows}, arguments.out)
 
 
-def open_loop(url: str, users: list[str], *, rate: float, seconds: float) -> dict[str, Any]:
-    """Send requests at a fixed rate; return latency percentiles.
+def measure(row: str, work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one row."""
+    items = ROWS[row]
+    if items is None:
+        home = work / "movielens"
+        if not home.is_dir():
+            for name in SERVED:
+                shutil.copytree(Settings().home / name, home / name, symlinks=True)
+    else:
+        items = arguments.items or items
+        home = work / f"items-{items}"
+        if not home.is_dir():
+            _in_process("build", home, items)
+    rate = RATES.get(row, arguments.rate)
+    requests = _requests(home, synthetic=items is not None, number=int(rate * arguments.seconds))
+    os.environ |= {"SHORTLIST_HOME": str(home), "SHORTLIST_WORKERS": str(arguments.workers)}
+    shutil.rmtree(home / "workers", ignore_errors=True)
+    result: dict[str, Any] = {"rate": rate}
+    if row != "100k_refresh":
+        result |= _in_process("alone", home, 0)
+    with running_service(log=home / "service.log", clock="replay") as url:
+        while len(live_workers(Settings(home=home))) < arguments.workers:
+            time.sleep(0.2)
+        processes = [psutil.Process(worker.pid) for worker in live_workers(Settings(home=home))]
+        send(url, requests[:WARM_UP], rate=rate)
+        before = _processor_seconds(processes)
+        stages_before = _stages(url)
+        if row == "100k_refresh":
+            with Refreshing(home):
+                answers = send(url, requests, rate=rate)
+        else:
+            answers = send(url, requests, rate=rate)
+        spent = (_processor_seconds(processes) - before) / len(requests)
+        result |= latency(answers) | {"stages": _stages(url, since=stages_before)}
+        result["cpu_ms"] = round(spent * 1e3, 2)
+        if row != "100k_refresh":
+            result["saturation_requests_per_s"] = saturation(url, home, requests)
+        peak = max(process.memory_info().rss for process in processes)
+        result["memory_gb"] = round(peak / 1e9, 2)
+    if "alone_ms" in result:
+        noop = noop_ms(home, requests[: int(rate * 10)], rate=rate)
+        result["noop_ms"] = noop
+        result["cpu_ratio"] = round(result["cpu_ms"] / (noop + result["alone_ms"]), 2)
+    print(json.dumps({row: result}), file=sys.stderr)
+    return result
 
-    Latency is measured from the time at which a request is due, so it includes queueing.
-    """
-    n = int(rate * seconds)
-    latency = np.zeros(n)
-    start = time.perf_counter() + 0.5
 
-    def ask(i: int) -> None:
-        due = start + i / rate
-        time.sleep(max(0.0, due - time.perf_counter()))
-        client.recommend(RecommendRequest(user_id=users[i % len(users)]))
-        latency[i] = time.perf_counter() - due
-
-    with ShortlistClient(url) as client, ThreadPoolExecutor(32) as pool:
-        list(pool.map(ask, range(n)))
-    return percentiles(latency)
-
-
-def closed_loop(url: str, users: list[str], *, connections: int, seconds: float) -> dict[str, Any]:
-    """Send each connection's next request after its response; return latency and throughput."""
-    end = time.perf_counter() + seconds
-    latencies: list[float] = []
-    lock = threading.Lock()
-
-    def drive(number: int) -> None:
-        own = []
-        with ShortlistClient(url) as client:
-            i = number
-            while (started := time.perf_counter()) < end:
-                client.recommend(RecommendRequest(user_id=users[i % len(users)]))
-                own.append(time.perf_counter() - started)
-                i += connections
-        with lock:
-            latencies.extend(own)
-
-    with ThreadPoolExecutor(connections) as pool:
-        list(pool.map(drive, range(connections)))
-    return percentiles(np.array(latencies)) | {"requests_per_s": round(len(latencies) / seconds, 1)}
+def _requests(home: Path, *, synthetic: bool, number: int) -> list[tuple[str, dict[str, Any]]]:
+    """Paths and bodies, in the order in which they are sent."""
+    rng = np.random.default_rng(1)
+    if synthetic:
+        users = [f"u{n}" for n in range(KNOWN_USERS)]
+        items = [f"i{n}" for n in range(5_000)]
+        categories = [f"shelf {n}" for n in range(CATEGORIES)]
+    else:
+        lake = Lake(home / "lake")
+        users = lake.users().column(c.USER_ID).to_pylist()
+        items = lake.items().column(c.ITEM_ID).to_pylist()
+        categories = ["Comedy", "Drama", "Action", "Thriller"]
+    requests: list[tuple[str, dict[str, Any]]] = []
+    for turn in range(number):
+        user = str(rng.choice(users))
+        body: dict[str, Any] = {"user_id": user, "k": 10}
+        if turn % 10 == 0:
+            body["user_id"] = f"unknown-{turn}"
+        elif turn % 10 == 3:
+            body = {"recent_items": rng.choice(items, size=5).tolist(), "k": 10}
+        elif turn % 10 == 6:
+            body["filters"] = {"categories": [str(rng.choice(categories))]}
+        requests.append(("/recommend", body))
+        if turn % 5 == 4:
+            event = {"user_id": user, "item_id": str(rng.choice(items)), "event_type": "click"}
+            requests.append(("/events", {"events": [event]}))
+    return requests
 
 
-def percentiles(latency: np.ndarray) -> dict[str, Any]:
-    p50, p95, p99 = np.percentile(latency * 1e3, [50, 95, 99])
+def send(url: str, requests: list[tuple[str, dict[str, Any]]], *, rate: float) -> dict[str, Any]:
+    """Send the requests at a mean rate from another process."""
+    # Events come on top of the rate of requests.
+    arrivals = rate * len(requests) / sum(path == "/recommend" for path, _ in requests)
+    task = {"url": url, "rate": arrivals, "seed": 0, "requests": requests}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.serving_load.generator"],
+        input=json.dumps(task),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def latency(answers: dict[str, Any]) -> dict[str, Any]:
+    """Percentiles in milliseconds, and shares of errors and of degraded answers."""
+    values = np.array(answers["latencies"]) * 1e3
+    number = len(values)
+    for error in sorted(set(answers["errors"]))[:3]:
+        print(f"error: {error}", file=sys.stderr)
     return {
-        "requests": len(latency),
-        "p50_ms": round(float(p50), 2),
-        "p95_ms": round(float(p95), 2),
-        "p99_ms": round(float(p99), 2),
+        "requests": number,
+        **{f"p{p}_ms": round(float(np.percentile(values, p)), 2) for p in (50, 95, 99)},
+        "max_ms": round(float(values.max()), 2),
+        "errors": len(answers["errors"]) / number,
+        "degraded": answers["degraded"] / number,
     }
+
+
+def saturation(url: str, home: Path, requests: list[tuple[str, dict[str, Any]]]) -> float | None:
+    """Answers per second with eight connections that never pause; None without `wrk`."""
+    if shutil.which("wrk") is None:
+        return None
+    bodies = [json.dumps(body) for path, body in requests if path == "/recommend"][:2_000]
+    script = home / "wrk.lua"
+    listed = ",\n".join(f"[==[{body}]==]" for body in bodies)
+    script.write_text(
+        f"local bodies = {{{listed}}}\nlocal turn = 0\n"
+        "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\n"
+        "request = function() turn = turn % #bodies + 1;"
+        " return wrk.format(nil, '/recommend', nil, bodies[turn]) end\n"
+    )
+    command = ["wrk", "-t1", "-c8", "-d15s", "-s", str(script), url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    assert found is not None, done.stdout
+    if "Non-2xx" in done.stdout:
+        print(done.stdout, file=sys.stderr)
+    return float(found[1])
+
+
+class Refreshing:
+    """Runs `shortlist refresh` again and again inside the block."""
+
+    def __init__(self, home: Path):
+        self.home = home
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        config = self.home / "source" / CONFIG
+        with (self.home / "refresh.log").open("wb") as log:
+            while not self.over.is_set():
+                command = [sys.executable, "-m", "cli.main", "refresh", str(config)]
+                subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+        time.sleep(5)
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def noop_ms(home: Path, requests: list[tuple[str, dict[str, Any]]], *, rate: float) -> float:
+    """Processor milliseconds per request of a service that does nothing, at the same rate."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "bentoml", "serve", "benchmarks.serving_load.noop:Noop"]
+    only = [request for request in requests if request[0] == "/recommend"]
+    with (home / "noop.log").open("wb") as log:
+        server = subprocess.Popen(
+            [*command, "--port", str(port)],
+            env=os.environ | {"BENTOML_HOME": str(home / "bentoml-noop")},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            while send(url, only[:1], rate=rate)["errors"]:
+                time.sleep(1)
+            processes = psutil.Process(server.pid).children(recursive=True)
+            send(url, only[:100], rate=rate)
+            before = _processor_seconds(processes)
+            send(url, only, rate=rate)
+            return round((_processor_seconds(processes) - before) / len(only) * 1e3, 2)
+        finally:
+            stop(server)
+
+
+def _processor_seconds(processes: list[psutil.Process]) -> float:
+    times = [process.cpu_times() for process in processes]
+    return sum(each.user + each.system for each in times)
+
+
+def _stages(url: str, *, since: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Stage -> percentiles, from the buckets of the service's own metrics.
+
+    Args:
+        since: an earlier result without `since`, to leave out what it counted.
+    """
+    text = httpx.get(f"{url}/metrics").text
+    found: dict[str, dict[float, float]] = {}
+    pattern = r'shortlist_stage_seconds_bucket\{(?=.*stage="([^"]+)")(?=.*le="([^"]+)").*\} (\S+)'
+    for stage, limit, count in re.findall(pattern, text):
+        found.setdefault(stage, {})[float(limit)] = float(count)
+    if since is None:
+        return found
+    result = {}
+    for stage, buckets in found.items():
+        limits = np.array(sorted(buckets))
+        counts = np.array([buckets[limit] for limit in limits])
+        counts -= [since.get(stage, {}).get(limit, 0.0) for limit in limits]
+        if counts[-1]:
+            result[stage] = {
+                f"p{p}_ms": round(_quantile(limits, counts, p / 100) * 1e3, 2) for p in (50, 99)
+            }
+    return result
+
+
+def _quantile(limits: np.ndarray, counts: np.ndarray, share: float) -> float:
+    """A quantile from cumulative buckets, linear inside a bucket, as Prometheus estimates it."""
+    wanted = share * counts[-1]
+    place = int(np.searchsorted(counts, wanted))
+    if not np.isfinite(limits[place]):
+        return float(limits[place - 1])
+    low = 0.0 if place == 0 else limits[place - 1]
+    below = 0.0 if place == 0 else counts[place - 1]
+    inside = counts[place] - below
+    return float(low + (limits[place] - low) * (wanted - below) / max(inside, 1e-9))
+
+
+def _in_process(what: str, home: Path, items: int) -> dict[str, Any]:
+    """Run one part of `benchmarks.serving_load.alone` in another process; returns its figures."""
+    command = [sys.executable, "-m", "benchmarks.serving_load.alone", what, str(home), str(items)]
+    environment = os.environ | {"SHORTLIST_HOME": str(home)}
+    if what == "alone":
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -92,6 +92,12 @@ class Candidates:
     score: np.ndarray  # (B, C) float32
 
 
+def no_candidates(num_queries: int) -> Candidates:
+    """Lists of length 0."""
+    none = np.empty((num_queries, 0), dtype=np.int64)
+    return Candidates(none, none.astype(np.float32))
+
+
 @runtime_checkable
 class Source(Protocol):
     """A candidate source: any baseline, retrieval, sequence or content model."""

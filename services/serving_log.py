@@ -28,11 +28,10 @@ delay an answer nor fill the memory.
 
 
 class ServingLog:
-    """Appends under `serving_log/date=YYYY-MM-DD/`, a file a process and day. Close to flush."""
+    """Appends under `serving_log/date=YYYY-MM-DD/`, a file per process and day. Close to flush."""
 
     def __init__(self, folder: Path, *, capacity: int = CAPACITY):
         self.folder = folder
-        self._name = f"{os.getpid()}-{time.time_ns()}.jsonl"
         self._queue: queue.Queue[Callable[[], dict[str, Any]] | None] = queue.Queue(capacity)
         self._is_failing = False
         self._thread = threading.Thread(target=self._run, name="serving-log", daemon=True)
@@ -69,8 +68,7 @@ class ServingLog:
             except Exception:
                 # If this thread ended, all later responses would be dropped.
                 metrics.LOG_DROPPED.inc()
-                if file is not None:
-                    file = self._closed(file)
+                file = _abandon(file)
                 if not self._is_failing:
                     log.exception("serving log: a response can't be written; it was dropped")
                 self._is_failing = True
@@ -79,17 +77,20 @@ class ServingLog:
         if file is not None:
             file.close()
 
-    def _closed(self, file: TextIO) -> None:
-        """Close a file that can't be written; what its buffer holds is lost."""
-        with contextlib.suppress(OSError):
-            file.close()
-
     def _open(self, day: str, *, before: TextIO | None) -> TextIO:
         if before is not None:
             before.close()
         folder = self.folder / f"date={day}"
         folder.mkdir(parents=True, exist_ok=True)
-        return (folder / self._name).open("a", encoding="utf-8")
+        # A new name each time: after a failed write, the old file may end in half a line.
+        return (folder / f"{os.getpid()}-{time.time_ns()}.jsonl").open("a", encoding="utf-8")
+
+
+def _abandon(file: TextIO | None) -> None:
+    """Close a file that can't be written; what its buffer holds is lost."""
+    with contextlib.suppress(OSError):
+        if file is not None:
+            file.close()
 
 
 def entry_of(

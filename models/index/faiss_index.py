@@ -11,16 +11,18 @@ from typing import Literal
 import faiss
 import numpy as np
 
-from models.queries import Candidates
+from models.queries import Candidates, no_candidates, top_k
 from shortlist.config import Config
 
 SMALL_BATCH = 16
 """Batches of at most this many queries are searched on the calling thread only."""
 ALL_THREADS = faiss.omp_get_max_threads()
+SCAN_ALL = 0.1
+"""Share of allowed items above which an exact scan computes all scores."""
 
 
 class IndexConfig(Config):
-    """Size limit of exact search, the parameters of the HNSW graph, and limits of the filters."""
+    """Size limit of exact search, parameters of the HNSW graph, limit of filtered search."""
 
     exact_up_to: int = 50_000
     neighbours: int = 32
@@ -28,8 +30,6 @@ class IndexConfig(Config):
     ef_search: int = 256
     scan_up_to: float = 0.02
     """Share of allowed items up to which they are scanned exactly."""
-    drop_up_to: int = 200
-    """Number of left out items up to which they are found and dropped."""
 
 
 class VectorIndex:
@@ -100,12 +100,8 @@ class VectorIndex:
     ) -> Candidates:
         """The k allowed items with the largest inner product for each of (B, D) queries.
 
-        Missing results are padding. There are three ways to search, all of which return k items if
-        k are allowed:
-
-        - few items are allowed: an exact scan of them;
-        - few items are left out: a deeper search without a filter, then they are dropped;
-        - otherwise: a search in which FAISS skips what isn't allowed.
+        Missing results are padding. If few items are allowed, they are scanned exactly. Otherwise
+        FAISS skips what isn't allowed during its search. Both return k items if k are allowed.
 
         Args:
             exclude: item_idx to leave out, one array per query.
@@ -124,38 +120,65 @@ class VectorIndex:
                 f"index: {len(exclude)} exclusions for {len(queries)} queries, want one a query"
             )
         queries = np.ascontiguousarray(queries, np.float32)
+        if len(queries) == 1:
+            return self._search_one(queries, k, None if exclude is None else exclude[0], blocked)
         exclude = exclude or [np.empty(0, dtype=np.int64)] * len(queries)
         allowed = None if blocked is None else ~blocked[1:]
-        longest = max((len(items) for items in exclude), default=0)
-        if len(queries) == 1 and (blocked is not None or longest > self.config.drop_up_to):
-            allowed = np.ones(self.num_items, dtype=bool) if allowed is None else allowed
-            allowed[exclude[0] - 1] = False
-            longest = 0
-        num_allowed = self.num_items if allowed is None else int(np.count_nonzero(allowed))
-        depth, left_out = k + longest, self.num_items - num_allowed
-        if num_allowed <= max(depth, self.config.scan_up_to * self.num_items):
+        depth = k + max(len(items) for items in exclude)
+        if allowed is not None and np.count_nonzero(allowed) <= self._few(depth):
             found = self._scan(queries, allowed, depth=depth)
-        elif left_out <= self.config.drop_up_to:
-            found = self._search(queries, depth + left_out, allowed=None)
         else:
             found = self._search(queries, depth, allowed=allowed)
-        dropped = blocked if left_out <= self.config.drop_up_to else None
-        return _drop(*found, exclude=exclude, blocked=dropped, k=k)
+        return _drop(*found, exclude=exclude, k=k)
+
+    def _search_one(
+        self, query: np.ndarray, k: int, exclude: np.ndarray | None, blocked: np.ndarray | None
+    ) -> Candidates:
+        """`search` for one query (1, D): what is left out becomes part of the filter."""
+        allowed = np.ones(self.num_items, dtype=bool) if blocked is None else ~blocked[1:]
+        if exclude is not None:
+            allowed[exclude - 1] = False
+        num_allowed = int(np.count_nonzero(allowed))
+        if self.kind == "exact" or num_allowed <= self._few(k):
+            everything = num_allowed > SCAN_ALL * self.num_items
+            score, item_idx = self._scan(query, allowed, depth=k, everything=everything)
+        else:
+            score, item_idx = self._search(query, k, allowed=allowed)
+        found = item_idx[0] > 0
+        out = Candidates(np.zeros((1, k), np.int64), np.full((1, k), -np.inf, np.float32))
+        count = int(np.count_nonzero(found))
+        out.item_idx[0, :count], out.score[0, :count] = item_idx[0, found], score[0, found]
+        return out
+
+    def _few(self, depth: int) -> float:
+        """Number of allowed items up to which an exact scan is faster than a filtered search."""
+        return max(depth, self.config.scan_up_to * self.num_items)
 
     def _scan(
-        self, queries: np.ndarray, allowed: np.ndarray | None, *, depth: int
+        self,
+        queries: np.ndarray,
+        allowed: np.ndarray | None,
+        *,
+        depth: int,
+        everything: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Exact scores and item_idx (B, depth or fewer) of allowed items, best first."""
-        rows = np.arange(self.num_items) if allowed is None else np.flatnonzero(allowed)
-        scores = queries @ self.vectors[rows].T
-        depth = min(depth, len(rows))
-        best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth] if depth else scores[:, :0]
-        best = np.sort(best.astype(np.int64), axis=1)
-        score = np.take_along_axis(scores, best, axis=1)
-        order = np.argsort(-score, axis=1, kind="stable")
-        return np.take_along_axis(score, order, axis=1), rows[
-            np.take_along_axis(best, order, axis=1)
-        ] + 1
+        """Exact scores and item_idx (B, depth or fewer) of allowed items, best first.
+
+        Args:
+            everything: compute all scores and mask them, which is faster than copying the vectors
+                of many allowed items.
+        """
+        if allowed is None or everything:
+            scores = queries @ self.vectors.T
+            if allowed is not None:
+                scores[:, ~allowed] = -np.inf
+            rows = None
+        else:
+            rows = np.flatnonzero(allowed)
+            scores = queries @ self.vectors[rows].T
+        best = top_k(scores, max(depth, 1)) if scores.shape[1] else no_candidates(len(queries))
+        place = best.item_idx if rows is None else rows[best.item_idx]
+        return best.score, np.where(np.isneginf(best.score), 0, place + 1)
 
     def _search(
         self, queries: np.ndarray, depth: int, *, allowed: np.ndarray | None
@@ -214,13 +237,10 @@ def _drop(
     item_idx: np.ndarray,
     *,
     exclude: list[np.ndarray],
-    blocked: np.ndarray | None,
     k: int,
 ) -> Candidates:
     """Drop items from (B, depth) search results; (B, k) remain, padded on the right."""
-    dropped = item_idx < 0
-    if blocked is not None:
-        dropped |= blocked[np.maximum(item_idx, 0)]
+    dropped = item_idx <= 0
     for row, items in enumerate(exclude):
         if len(items):
             dropped[row] |= np.isin(item_idx[row], items)

@@ -1,14 +1,14 @@
-"""The serving log: complete after a normal stop, with a bounded queue, and readable by ingest."""
+"""The serving log: nothing lost at a normal stop, never unbounded, and readable by ingest."""
 
 import json
-import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-import pytest
-
 from models.recommend.recommender import Slate
+from services import metrics
 from services.serving_log import ServingLog, entry_of
 from shortlist.api import Item
 from shortlist.contracts import SERVING_LOG
@@ -21,6 +21,7 @@ SLATE = Slate(
     ],
     user_known=True,
     skipped_stages=["features"],
+    stage_seconds={"ease": 0.002, "ranker": 0.0015},
     context_id="home|phone|07",
     user_as_of=0,
     as_of={"user_stats": 0, "context_trend": 7},
@@ -38,6 +39,19 @@ def entry(request_id: str) -> dict:
     )
 
 
+def dropped() -> float:
+    return metrics.LOG_DROPPED._value.get()
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    """Wait for the log's own thread; fail after 20 seconds."""
+    for _ in range(1_000):
+        if holds():
+            return
+        threading.Event().wait(0.02)
+    raise AssertionError("it never held")
+
+
 def lines(folder: Path) -> list[dict]:
     return [
         json.loads(line)
@@ -48,17 +62,18 @@ def lines(folder: Path) -> list[dict]:
 
 def test_an_entry_reads_back_as_the_contract(tmp_path):
     log = ServingLog(tmp_path)
-    log.write(entry("q1"))
+    log.write(partial(entry, "q1"))
     log.close()
     table = load_serving_log(tmp_path)
     assert table.schema == SERVING_LOG
     first, second = table.to_pylist()
     assert (first["request_id"], first["item_id"], first["position"]) == ("q1", "i1", 1)
-    assert first["user_as_of"] is None  # 0 means that no event is known
+    assert first["user_as_of"] is None  # 0 is "no event known", not 1970
     assert first["skipped_stages"] == ["features"]
     assert (second["propensity"], second["features"]) == (0.5, [0.25, 2.0])
     (line,) = lines(tmp_path)
     assert line["milliseconds"] == 12.3
+    assert line["stages"] == {"ease": 2.0, "ranker": 1.5}
     assert (line["as_of"], line["clock"]) == ({"user_stats": None, "context_trend": 7}, "wall")
     assert line["stamps"] == {"user_stats": 3, "context_trend": 8}
 
@@ -66,7 +81,7 @@ def test_an_entry_reads_back_as_the_contract(tmp_path):
 def test_closing_writes_everything_that_waits(tmp_path):
     log = ServingLog(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(log.write, [entry(f"q{i}") for i in range(3_000)]))
+        list(pool.map(log.write, [partial(entry, f"q{i}") for i in range(3_000)]))
     log.close()
     assert sorted(line["request_id"] for line in lines(tmp_path)) == sorted(
         f"q{i}" for i in range(3_000)
@@ -75,58 +90,57 @@ def test_closing_writes_everything_that_waits(tmp_path):
 
 def test_a_written_line_is_on_disk_without_closing(tmp_path):
     log = ServingLog(tmp_path)
-    log.write(entry("q1"))
-    for _ in range(200):
-        if list(tmp_path.rglob("*.jsonl")) and lines(tmp_path):
-            break
-        threading.Event().wait(0.02)
+    log.write(partial(entry, "q1"))
+    wait_until(lambda: lines(tmp_path))
     assert [line["request_id"] for line in lines(tmp_path)] == ["q1"]
     log.close()
 
 
-class Held(dict):
-    """An entry whose write blocks until the test continues it, like a slow disk."""
+class Held:
+    """A line whose making waits for the test: a slow disk."""
 
     def __init__(self, content: dict):
-        super().__init__(content)
+        self.content = content
         self.begun, self.gate = threading.Event(), threading.Event()
 
-    def items(self):
+    def __call__(self) -> dict:
         self.begun.set()
         self.gate.wait()
-        return super().items()
+        return self.content
 
 
-def test_a_full_queue_makes_requests_wait_and_loses_nothing(tmp_path):
+def test_a_slow_disk_delays_no_answer_and_what_is_dropped_is_counted(tmp_path):
     log = ServingLog(tmp_path, capacity=2)
     first = Held(entry("q0"))
     log.write(first)
     assert first.begun.wait(20)
-    handed: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def write_others() -> None:
-        for i in range(1, 20):
-            log.write(entry(f"q{i}"))
-            handed.put(i)
-
-    writer = threading.Thread(target=write_others, daemon=True)
-    writer.start()
-    try:
-        assert [handed.get(timeout=20) for _ in range(2)] == [1, 2]  # these fill the queue
-        with pytest.raises(queue.Empty):  # without a limit, a third entry would be accepted at once
-            handed.get(timeout=0.3)
-    finally:
-        first.gate.set()
-    writer.join(20)
-    assert not writer.is_alive()
+    before = dropped()
+    for i in range(1, 20):
+        log.write(partial(entry, f"q{i}"))  # would hang if it waited for the disk
+    assert dropped() - before == 17  # two fit into the queue
+    first.gate.set()
     log.close()
-    assert [line["request_id"] for line in lines(tmp_path)] == [f"q{i}" for i in range(20)]
+    assert [line["request_id"] for line in lines(tmp_path)] == ["q0", "q1", "q2"]
 
 
 def test_trouble_with_one_response_does_not_stop_the_log(tmp_path, caplog):
-    log = ServingLog(tmp_path)
-    log.write({"request_id": "bad", "items": object()})
-    log.write(entry("good"))
+    log, before = ServingLog(tmp_path), dropped()
+    log.write(lambda: {"request_id": "bad", "items": object()})
+    log.write(partial(entry, "good"))
     log.close()
     assert [line["request_id"] for line in lines(tmp_path)] == ["good"]
-    assert "trouble with response bad" in caplog.text
+    assert "a response can't be written" in caplog.text
+    assert dropped() - before == 1
+
+
+def test_a_disk_that_cannot_be_written_drops_lines_and_the_log_goes_on_when_it_can(tmp_path):
+    folder = tmp_path / "log"
+    folder.write_text("no folder can be made here")
+    log, before = ServingLog(folder), dropped()
+    log.write(partial(entry, "q0"))
+    log.write(partial(entry, "q1"))
+    wait_until(lambda: dropped() - before == 2)
+    folder.unlink()
+    log.write(partial(entry, "q2"))
+    log.close()
+    assert [line["request_id"] for line in lines(folder)] == ["q2"]

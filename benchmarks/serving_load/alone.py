@@ -1,0 +1,87 @@
+"""Figures of one process without a server: `python -m benchmarks.serving_load.alone WHAT HOME N`.
+
+`build` makes a home with N items. `alone` times `Recommender.recommend` and two of its parts.
+"""
+
+import contextlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.serving_load.home import build_home
+from models.recommend.queries import build_queries
+from models.recommend.recommender import Recommender
+from models.recommend.rules import blocked_items
+from models.training import one_thread_per_call
+from shortlist import columns as c
+from shortlist.api import RecommendRequest
+from shortlist.config import Settings
+from shortlist.feature_store import OnlineReader, latest_pack
+from shortlist.features.finalize import context_id
+from shortlist.lake import Lake
+from shortlist.release import ReleaseStore
+
+TURNS = 500
+WARM_UP = 50
+
+
+def main() -> None:
+    what, home, items = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    with contextlib.redirect_stdout(sys.stderr):
+        if what == "build":
+            build_home(home, num_items=items)
+            result: dict[str, Any] = {}
+        else:
+            result = alone(Settings(home=home))
+    print(json.dumps(result))
+
+
+def alone(settings: Settings) -> dict[str, Any]:
+    """Milliseconds of a request in process on one thread, of its features, and of its ranking."""
+    one_thread_per_call()
+    release = ReleaseStore(settings.releases).open()
+    reader = OnlineReader(settings)
+    recommender = Recommender.load(release, reader, pack=latest_pack(settings.packs))
+    at = int(release.about["data_end"])
+    users = sorted(set(Lake(settings.lake).interactions().column(c.USER_ID).to_pylist()))
+    users = [f"u{n}" for n in range(TURNS)] if "u1" in users else users[:TURNS]
+    users = [users[turn % len(users)] for turn in range(TURNS)]
+    requests = [RecommendRequest(user_id=user, k=10) for user in users]
+    context = context_id(surface=None, device=None, at=at)
+    view = recommender.view
+    taken: dict[str, list[float]] = {"alone": [], "features": [], "order": []}
+    for turn in range(-WARM_UP, TURNS):
+        marks = [time.perf_counter()]
+        recommender.recommend(requests[turn % TURNS], at=at)
+        marks.append(time.perf_counter())
+        rows = reader.read([users[turn % TURNS]], [context], np.array([at]))
+        marks.append(time.perf_counter())
+        queries = build_queries(
+            rows,
+            catalogue=view.catalogue,
+            profiles=recommender.profiles,
+            exclude=blocked_items(view.catalogue),
+        )
+        shortlist = view.chain.shortlist(queries, view.items, k=10)
+        scores = view.chain.source_scores(queries, view.items, shortlist)
+        marks.append(time.perf_counter())
+        x = view.chain.features(queries, view.items, shortlist, scores)
+        view.chain.order(shortlist, x, view.chain.scores(shortlist, x), k=10)
+        marks.append(time.perf_counter())
+        if turn >= 0:
+            for name, start in (("alone", 0), ("features", 1), ("order", 3)):
+                taken[name].append((marks[start + 1] - marks[start]) * 1e3)
+    figures = {
+        f"{name}_ms": {f"p{p}": round(float(np.percentile(each, p)), 2) for p in (50, 99)}
+        for name, each in taken.items()
+    }
+    mean = round(float(np.mean(taken["alone"])), 2)
+    return figures | {"alone_percentiles_ms": figures["alone_ms"], "alone_ms": mean}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""A service that answers the same without any work: what BentoML and HTTP cost."""
+
+import bentoml
+
+from shortlist.api import Item, RecommendRequest, RecommendResponse
+
+ANSWER = RecommendResponse(
+    request_id="0" * 32,
+    release_id="none",
+    user_known=True,
+    items=[
+        Item(
+            item_id=f"i{n}", title=f"Item {n}", score=0.5, rank=n, source="none", reason="a reason"
+        )
+        for n in range(1, 11)
+    ],
+    at=0,
+)
+
+
+@bentoml.service(name="noop", traffic={"timeout": 10}, logging={"access": {"enabled": False}})
+class Noop:
+    """Answers /recommend with the same list."""
+
+    @bentoml.api(route="/recommend")
+    def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
+        return ANSWER
