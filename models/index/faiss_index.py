@@ -35,7 +35,7 @@ class IndexConfig(Config):
 class VectorIndex:
     """FAISS index whose ids are item_idx, so results need no translation."""
 
-    def __init__(self, index: faiss.IndexIDMap2, config: IndexConfig):
+    def __init__(self, index: faiss.Index, config: IndexConfig):
         self.index = index
         self.config = config
         inner = faiss.downcast_index(index.index)
@@ -195,14 +195,14 @@ class VectorIndex:
         selector = None
         if allowed is not None:
             bits = np.packbits(np.concatenate([[False], allowed]), bitorder="little")
-            selector = faiss.IDSelectorBitmap(bits)
+            selector = faiss.IDSelectorBitmap(bits)  # pyright: ignore[reportCallIssue]
         if self.kind == "hnsw":
             graph = faiss.downcast_index(self.index.index)
             params = faiss.SearchParametersHNSW(
                 sel=selector, efSearch=max(graph.hnsw.efSearch, depth)
             )
         else:
-            params = None if selector is None else faiss.SearchParameters(sel=selector)
+            params = None if selector is None else faiss.SearchParameters(sel=selector)  # pyright: ignore[reportCallIssue]
         # FAISS and torch each have an OpenMP pool. On a busy machine, waking FAISS's pool for one
         # query takes longer than the search. The setting applies to the calling thread only.
         faiss.omp_set_num_threads(1 if len(queries) <= SMALL_BATCH else ALL_THREADS)

@@ -220,12 +220,12 @@ class Chain:
         given = self.source_scores(queries, items, shortlist, run=run)
         x = run("ranking_features", lambda: self.features(queries, items, shortlist, given), None)
         score = None
-        if x is not None:
-            score = run("ranker", lambda: self.scores(shortlist, x), None)
+        if x is None:
+            x = np.zeros((*shortlist.item_idx.shape, 0), dtype=np.float32)
+        else:
+            score = run("ranker", partial(self.scores, shortlist, x), None)
         if score is None:
             score = self.fused(shortlist)
-        if x is None:
-            x = np.zeros((*score.shape, 0), dtype=np.float32)
         return self.order(shortlist, x, score, k=k, run=run)
 
     def empty(self, num_queries: int) -> Ranked:

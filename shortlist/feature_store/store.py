@@ -119,7 +119,8 @@ def never_retry(store: "FeatureStore") -> None:
 
     online = store._get_provider().online_store
     assert isinstance(online, RedisOnlineStore)
-    online._get_client(store.config.online_store).set_retry(Retry(NoBackoff(), 0))
+    config: Any = store.config.online_store
+    online._get_client(config).set_retry(Retry(NoBackoff(), 0))
 
 
 _opened: dict[tuple[Path, str], tuple[int, "FeatureStore"]] = {}

@@ -253,7 +253,7 @@ def finalize_items(
     known = state["item_events"] > 0
     count_7d = days[..., -7:].sum(-1)
     before = days[..., :-7].sum(-1) * (7 / (DAY_BUCKETS - 7))
-    at = np.int64(as_of)
+    at = np.array(as_of, dtype=np.int64)
     since_first = np.where(known, at - state["item_first_time"], 0) / MICROSECONDS_PER_DAY
     since_last = np.where(known, at - state["item_last_time"], 0) / MICROSECONDS_PER_DAY
     years = np.where(published_at != 0, (at - published_at) / (365.25 * MICROSECONDS_PER_DAY), 0)
