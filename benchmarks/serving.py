@@ -77,7 +77,7 @@ def measure(row: str, work: Path, arguments: argparse.Namespace) -> dict[str, An
         home = work / f"items-{items}"
         if not home.is_dir():
             _in_process("build", home, items)
-    rate = RATES.get(row, arguments.rate)
+    rate = RATES[row] if row in RATES else float(arguments.rate)
     requests = _requests(home, synthetic=items is not None, number=int(rate * arguments.seconds))
     os.environ |= {"SHORTLIST_HOME": str(home), "SHORTLIST_WORKERS": str(arguments.workers)}
     shutil.rmtree(home / "workers", ignore_errors=True)

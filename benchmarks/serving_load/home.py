@@ -152,6 +152,7 @@ def _publish(settings: Settings, config: RunConfig, *, seed: int) -> None:
             score_sources=names,
             candidates_per_source=CANDIDATES_PER_SOURCE,
             mmr_strength=0.1,
+            full_ranker=150,
         ),
         sources=fitted,
         ranker=None,

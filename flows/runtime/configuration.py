@@ -48,6 +48,9 @@ class TrainConfig(Config):
     rankers: tuple[RankerConfig, ...]
     candidates_per_source: int = Field(default=100, ge=1)
     mmr_strength: float = Field(default=0.0, ge=0, le=1)
+    full_ranker: int = Field(default=150, ge=0)
+    """Candidates per request that the full ranker scores after a rough order of all, if that costs
+    nothing on validation; 0: always all."""
     parallel: int = Field(default=2, ge=1)
     """Number of sources trained at the same time."""
     threads: int = Field(default=1, ge=1)

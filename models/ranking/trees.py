@@ -4,6 +4,7 @@ Shapes: R candidates, F features.
 """
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,10 @@ from models.training import TrainingOptions
 MODELS = "model-*.txt"
 SMALL_BATCH = 5_000
 """Rows up to which one thread is faster than several."""
+
+
+ROUGH_SHARE = 0.15
+MIN_ROUGH_TREES = 15
 
 
 class TreeRanker:
@@ -29,13 +34,28 @@ class TreeRanker:
         """(R, F) float32, item_idx (R,) (unused) -> (R,) float32 scores."""
         if len(x) == 0:
             return np.zeros(0, dtype=np.float32)
-        threads = 1 if len(x) <= SMALL_BATCH else 0  # 0 is LightGBM's default
-        total = self._together.predict(
-            x,
-            raw_score=True,
-            num_threads=threads,  # pyright: ignore[reportArgumentType]
-        )
+        total = self._predict(x, num_trees=-1)
         return (np.asarray(total) / len(self.boosters)).astype(np.float32)
+
+    def rough(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray | None:
+        """(R, F) float32 -> (R,) float32: the sum of the first ROUGH_SHARE of the trees.
+
+        None for a model of a few trees: a second call would cost more than it saves.
+        """
+        num_trees = int(ROUGH_SHARE * self._together.num_trees())
+        if num_trees < MIN_ROUGH_TREES:
+            return None
+        return self._predict(x, num_trees=num_trees).astype(np.float32)
+
+    def _predict(self, x: np.ndarray, *, num_trees: int) -> np.ndarray:
+        """Raw scores by the first `num_trees` trees; -1: all."""
+        scores = self._together.predict(
+            x,
+            num_iteration=num_trees,
+            raw_score=True,
+            num_threads=1 if len(x) <= SMALL_BATCH else 0,  # pyright: ignore[reportArgumentType]
+        )
+        return np.asarray(scores)
 
     def save(self, folder: Path) -> None:
         """Write LightGBM's text format, one file per booster."""
@@ -59,7 +79,9 @@ def _merged(boosters: Sequence[lgb.Booster]) -> lgb.Booster:
     """
     texts = [_trees_of(booster) for booster in boosters]
     header, _, end = texts[0]
-    trees = [tree for _, trees, _ in texts for tree in trees]
+    # One tree of each in turn, so that the first trees are those of `rough`.
+    turns = zip_longest(*(trees for _, trees, _ in texts))
+    trees = [tree for turn in turns for tree in turn if tree is not None]
     numbered = [f"Tree={n}\n{tree.partition(chr(10))[2]}" for n, tree in enumerate(trees)]
     sizes = " ".join(str(len(tree.encode())) for tree in numbered)
     lines = [

@@ -13,6 +13,7 @@ import numpy as np
 
 from models.baselines.popularity import Popularity
 from models.queries import Candidates, OncePerBatch, Queries, Source
+from models.ranking.cascade import cascade
 from models.ranking.features import ranking_features, ranking_schema
 from models.ranking.protocol import Ranker
 from models.ranking.source_features import RRF_CONSTANT
@@ -40,6 +41,9 @@ class ChainConfig(Config):
     candidates_per_source: int = 100
     mmr_strength: float = 0.0
     """`strength` of `mmr`; 0: no re-ranking."""
+    full_ranker: int = 0
+    """Candidates per request that the full ranker scores, after a rough order of all
+    (models/ranking/cascade.py); 0: all candidates."""
     repeats: str = "exclude"
     """Whether a user may be shown again what they consumed (shortlist/repeats.py)."""
 
@@ -245,9 +249,20 @@ class Chain:
         num_queries, width = shortlist.item_idx.shape
         if self.ranker is None:
             return self.fused(shortlist)
+        real = shortlist.item_idx > 0
+        if 0 < self.config.full_ranker < width:
+            score = np.full((num_queries, width), -np.inf, dtype=np.float32)
+            for row, each in enumerate(real):
+                score[row, each] = cascade(
+                    self.ranker,
+                    x[row, each],
+                    shortlist.item_idx[row, each],
+                    full=self.config.full_ranker,
+                )
+            return score
         flat = self.ranker.predict(x.reshape(-1, x.shape[-1]), shortlist.item_idx.ravel())
         score = flat.reshape(num_queries, width).astype(np.float32)
-        return np.where(shortlist.item_idx > 0, score, np.float32(-np.inf))
+        return np.where(real, score, np.float32(-np.inf))
 
     def fused(self, shortlist: Shortlist) -> np.ndarray:
         """(B, C) float32 reciprocal rank fusion; padding is -inf."""
