@@ -3,12 +3,12 @@
 BentoML's API methods are POST only, so these routes ride in a small app mounted beside them.
 """
 
-import inspect
 from typing import Any
 
 import bentoml
 from fastapi import FastAPI
 
+from services.openapi import openapi
 from shortlist.api import Readiness
 
 # No documentation of its own: BentoML's page at / shows these routes too.
@@ -23,14 +23,6 @@ async def ready() -> Readiness:
 
 @pages.get("/docs.json", include_in_schema=False)
 async def docs() -> dict[str, Any]:
-    """BentoML's OpenAPI with the service's own text, where BentoML's badges would call other
-    hosts from the visitor's browser.
-    """
+    """The API's OpenAPI document; BentoML's page at / shows it."""
     service = bentoml.get_current_service()
-    spec = service.bento_service.openapi_spec.asdict()
-    spec["info"] = {
-        "title": "Shortlist",
-        "version": service.readiness().release_id,
-        "description": inspect.getdoc(type(service)),
-    }
-    return spec
+    return openapi(service, release_id=service.readiness().release_id)

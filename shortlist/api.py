@@ -44,10 +44,8 @@ class Body(BaseModel):
 
 
 def _example(body: dict[str, Any]) -> ConfigDict:
-    """Return a config with an example body for the API page. BentoML's OpenAPI reads the singular
-    key `example`.
-    """
-    return ConfigDict(json_schema_extra={"example": body})
+    """Return a config with an example body for the API page."""
+    return ConfigDict(json_schema_extra={"examples": [body]})
 
 
 class Context(Body):
@@ -217,6 +215,14 @@ class RefusedRelease(Body):
 
     release_id: str
     reason: str
+
+
+class Refusal(Body):
+    """Answer to a request that is refused."""
+
+    error: str = Field(description="what is wrong, where, and what would be right")
+    request_id: str | None = None
+    release_id: str | None = None
 
 
 class Readiness(Body):

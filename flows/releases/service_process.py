@@ -42,7 +42,8 @@ def running_service(
         process = subprocess.Popen(
             [*command, "--port", str(port), "--host", host],
             # A separate BENTOML_HOME: services that share one delete each other's metrics.
-            env=os.environ
+            env={"SHORTLIST_WORKERS": "1"}
+            | os.environ
             | {"SHORTLIST_CLOCK": clock, "BENTOML_HOME": str(log.absolute().parent / "bentoml")},
             stdout=output,
             stderr=subprocess.STDOUT,

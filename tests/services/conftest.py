@@ -66,6 +66,9 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "SHORTLIST_HOME": str(home),
         "BENTOML_HOME": str(home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
+        "SHORTLIST_WORKERS": "1",
+        # On a busy machine a stage may take long; tests of the budget set their own.
+        "SHORTLIST_REQUEST_BUDGET_MS": "60000",
     }
     return kept | own | more
 

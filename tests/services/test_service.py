@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
 from services.service import RecommenderService
 from shortlist.api import MAX_EVENTS, Context, Event, Filters, RecommendRequest, SimilarRequest
@@ -342,7 +343,26 @@ def test_the_api_page_describes_every_route_with_an_example(service):
         body = json.dumps(spec["paths"][f"/{route}"]["post"])
         assert api.doc.splitlines()[0] in body
     for name in ("RecommendRequest", "SimilarRequest", "EventsRequest"):
-        assert spec["components"]["schemas"][f"{name}IODescriptor"]["example"]
+        assert spec["components"]["schemas"][name]["examples"]
+    assert spec["openapi"] == "3.1.0"
+    for schema in spec["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+def test_answers_are_what_the_api_page_says(service):
+    spec = httpx.get(f"{service.url}/docs.json").json()
+    asked = {
+        "/recommend": {"user_id": "u1", "k": 3},
+        "/similar": {"item_id": "i1", "k": 3},
+        "/events": {"events": [{"user_id": "u1", "item_id": "i2", "event_type": "view"}]},
+    }
+    for path, body in asked.items():
+        for sent in (body, {"k": "many"}):
+            answer = httpx.post(f"{service.url}{path}", json=sent)
+            described = spec["paths"][path]["post"]["responses"][str(answer.status_code)]
+            (reference,) = described["content"]["application/json"]["schema"].values()
+            whole = {"$ref": reference, "components": spec["components"]}
+            Draft202012Validator(whole).validate(answer.json())
 
 
 def test_without_a_release_the_start_fails_in_one_line(tmp_path):

@@ -1,0 +1,94 @@
+"""The OpenAPI 3.1 document of the HTTP API, from the same pydantic models that check requests.
+
+BentoML's own document declares OpenAPI 3.0.2, but holds keywords of 3.1 (a numeric
+`exclusiveMinimum`), so that tools refuse it. It also doesn't know the service's error answers.
+"""
+
+import inspect
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from shortlist.api import (
+    EventsRequest,
+    EventsResponse,
+    Readiness,
+    RecommendRequest,
+    RecommendResponse,
+    Refusal,
+    SimilarRequest,
+    SimilarResponse,
+)
+
+ROUTES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
+    "recommend": (RecommendRequest, RecommendResponse),
+    "similar": (SimilarRequest, SimilarResponse),
+    "events": (EventsRequest, EventsResponse),
+}
+"""Route -> the models of its body and of its answer."""
+REFUSALS = {
+    "400": "The body is wrong: the sentence says what, where, and what would be right.",
+    "415": "The body is not sent as application/json.",
+    "503": "The service can't answer now; try again.",
+}
+PLAIN_ROUTES = {
+    "/livez": "200 while the process lives.",
+    "/readyz": "200 once the service answers requests.",
+    "/metrics": "Figures for Prometheus, of all workers.",
+}
+
+
+def openapi(service: object, *, release_id: str) -> dict[str, Any]:
+    """Return the document.
+
+    Args:
+        service: the running service; its methods' docstrings become descriptions.
+        release_id: of the release that serves; becomes the document's version.
+    """
+    models = {model for pair in ROUTES.values() for model in pair} | {Readiness, Refusal}
+    ordered = sorted(models, key=lambda model: model.__name__)
+    _, schemas = models_json_schema(
+        [(model, "validation") for model in ordered],
+        ref_template="#/components/schemas/{model}",
+    )
+    paths: dict[str, Any] = {}
+    for route, (body, answer) in ROUTES.items():
+        method = getattr(type(service), route)
+        paths[f"/{route}"] = {
+            "post": {
+                "operationId": route,
+                "description": inspect.getdoc(getattr(method, "func", method)),
+                "requestBody": {"required": True, "content": _json(body)},
+                "responses": {
+                    "200": {"description": "The answer.", "content": _json(answer)},
+                    **{
+                        status: {"description": why, "content": _json(Refusal)}
+                        for status, why in REFUSALS.items()
+                    },
+                },
+            }
+        }
+    paths["/status/ready"] = {
+        "get": {
+            "operationId": "ready",
+            "description": "Release, item features and clock that one worker serves.",
+            "responses": {"200": {"description": "It serves.", "content": _json(Readiness)}},
+        }
+    }
+    for path, why in PLAIN_ROUTES.items():
+        paths[path] = {"get": {"description": why, "responses": {"200": {"description": why}}}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Shortlist",
+            "version": release_id,
+            "description": inspect.getdoc(type(service)),
+        },
+        "paths": paths,
+        "components": {"schemas": schemas["$defs"]},
+    }
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
