@@ -88,16 +88,15 @@ def test_a_request_sees_the_catalogue_that_the_service_served_then(house: House)
         np.testing.assert_array_equal(
             mine.log_price[mine.available], then.log_price[then.available]
         )
-        np.testing.assert_array_equal(tick.queries.blocked, np.flatnonzero(~then.available))
+        np.testing.assert_array_equal(tick.queries.blocked, ~then.available)
         seen[moments[-1]] = seen.get(moments[-1], 0) + len(at)
         for wanted in [*tick.relevant, *tick.next_set]:
             assert then.available[wanted].all()
         # No source retrieves items that were unavailable, and ranking rows have the prices as of
-        # the
-        # request.
+        # the request.
         gathered = gather(chain, [tick])
         shortlist = gathered[0].shortlist.item_idx
-        assert not np.isin(shortlist, tick.queries.blocked[1:]).any()
+        assert not np.isin(shortlist, np.flatnonzero(~then.available)[1:]).any()
         rows = assemble_ranking(chain, [tick], gathered).data
         price = rows.x[:, chain.schema.names.index("price_log")]
         np.testing.assert_array_equal(price, mine.log_price[rows.item_idx])

@@ -22,7 +22,13 @@ from shortlist.feature_store import (
 )
 from shortlist.feature_store.packs import KEPT_PACKS, KEPT_SECONDS, prune
 from shortlist.features.event_groups import NUM_GROUPS, empty_group_state
-from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, PACK_STATE, schema_hash
+from shortlist.features.finalize import (
+    DAY_BUCKETS,
+    ITEM_FEATURES,
+    ITEM_STATE,
+    PACK_STATE,
+    schema_hash,
+)
 from shortlist.features.pack import FeaturePack, PackError
 from shortlist.vocab import Vocab
 
@@ -44,7 +50,20 @@ def test_states_follow_the_vocabulary_and_unknown_items_are_zero() -> None:
     assert items.state["item_events"].tolist() == [0, 2, 0, 1]
     assert items.state["item_day_counts"][3].tolist() == list(range(DAY_BUCKETS))
     assert items.state["item_day_counts"][[0, 2]].sum() == 0
-    assert items.take(np.array([[3, 1]]))["item_last_time"].tolist() == [[1, 2]]
+    assert items.state["item_last_time"].tolist() == [0, 2, 0, 1]
+
+
+def test_features_of_all_items_are_those_of_each() -> None:
+    items = pack().align(Vocab(["a", "b", "c"]))
+    published_at = np.array([0, 0, -DAY, 5])
+    asked = np.array([[3, 0], [3, 1]])
+    some = items.features(asked, published_at=published_at)
+    whole = items.with_matrix(published_at)
+    assert some.shape == (2, 2, len(ITEM_FEATURES))
+    np.testing.assert_array_equal(whole.features(asked, published_at=published_at), some)
+    np.testing.assert_array_equal(
+        whole.first(1).features(np.array([1]), published_at=published_at), some[1, 1:]
+    )
 
 
 def test_another_schema_is_refused() -> None:
