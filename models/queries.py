@@ -148,14 +148,27 @@ def mask_left_out(scores: np.ndarray, queries: Queries) -> np.ndarray:
 def top_k(scores: np.ndarray, k: int) -> Candidates:
     """Dense (B, N + 1) scores -> the k best; ties go to the smaller item_idx; -inf is padding."""
     k = min(k, scores.shape[1])
-    part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    part.sort(axis=1)
-    best = np.take_along_axis(scores, part, axis=1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    item_idx = np.take_along_axis(part, order, axis=1)
-    score = np.take_along_axis(best, order, axis=1).astype(np.float32)
+    item_idx = np.empty((len(scores), k), dtype=np.int64)
+    score = np.empty((len(scores), k), dtype=np.float32)
+    for row, values in enumerate(scores):
+        best = _best(values, k)
+        item_idx[row], score[row] = best, values[best]
     item_idx[np.isneginf(score)] = 0
     return Candidates(item_idx=item_idx, score=score)
+
+
+def _best(values: np.ndarray, k: int) -> np.ndarray:
+    """(N,) values without NaN -> (k,) positions of the largest, ties by position.
+
+    Partitioning values takes a third of the time of partitioning positions.
+    """
+    if k == 0:
+        return np.empty(0, dtype=np.int64)
+    least = np.partition(values, len(values) - k)[len(values) - k]
+    above = np.flatnonzero(values > least)
+    equal = np.flatnonzero(values == least)[: k - len(above)]
+    order = np.argsort(-values[above], kind="stable")
+    return np.concatenate([above[order], equal])
 
 
 def newest(

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from models.baselines.dense import at_candidates
 from models.data import TrainingData, Validation
-from models.queries import Candidates, Queries, mask_left_out, top_k
+from models.queries import Candidates, Queries
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.finalize import DAY_BUCKETS
@@ -44,7 +44,7 @@ class Popularity:
     def __init__(self, name: str, *, days: int | None):
         self.name = name
         self.days = days
-        self._last: tuple[ItemState, np.ndarray] | None = None
+        self._last: tuple[ItemState, np.ndarray, np.ndarray] | None = None
 
     @property
     def chosen(self) -> dict[str, int]:
@@ -52,13 +52,17 @@ class Popularity:
         return {} if self.days is None else {"days": self.days}
 
     def counts(self, items: ItemState) -> np.ndarray:
-        """(N + 1,) float32; all-time counts break ties among recent counts. Counted once for item
-        features that are asked for again and again.
-        """
+        """(N + 1,) float32; all-time counts break ties among recent counts."""
+        return self._counted(items)[1]
+
+    def _counted(self, items: ItemState) -> tuple[ItemState, np.ndarray, np.ndarray]:
+        """Counts and the order of items by them; computed once for the same item features."""
         last = self._last
         if last is None or last[0] is not items:
-            last = self._last = (items, self._counts(items).astype(np.float32))
-        return last[1]
+            counts = self._counts(items).astype(np.float32)
+            order = 1 + np.argsort(-counts[1:], kind="stable")
+            last = self._last = (items, counts, order)
+        return last
 
     def _counts(self, items: ItemState) -> np.ndarray:
         total = items.state["item_events"].astype(np.float64)
@@ -68,8 +72,19 @@ class Popularity:
         return recent + total / (total.max(initial=0) + 1)
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
-        scores = np.repeat(self.counts(items)[None], len(queries), axis=0)
-        return top_k(mask_left_out(scores, queries), k)
+        _, counts, order = self._counted(items)
+        k = min(k, len(order))
+        found = np.zeros((len(queries), k), dtype=np.int64)
+        for number, row in enumerate(found):
+            allowed = queries.allowed(number, len(order))
+            # Most items are allowed as a rule: the first ones are enough.
+            for length in (4 * k, len(order)):
+                first = order[:length]
+                free = first[allowed[first]][:k]
+                if len(free) == k:
+                    break
+            row[: len(free)] = free
+        return Candidates(found, np.where(found > 0, counts[found], np.float32(-np.inf)))
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
         scores = np.broadcast_to(self.counts(items), (len(candidates), len(self.counts(items))))

@@ -77,6 +77,46 @@ def test_a_search_with_many_exclusions_does_not_change_the_index(tmp_path):
     assert (tmp_path / "before.faiss").read_bytes() == (tmp_path / "after.faiss").read_bytes()
 
 
+@pytest.mark.parametrize("exact_up_to", [100_000, 1_000], ids=["exact", "hnsw"])
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.3, 0.05, 0.01, 0.002])
+def test_filters_of_any_width_leave_k_items_and_almost_the_exact_ones(exact_up_to, share):
+    """Each way to search: an exact scan, all scores with a mask, a filtered graph search."""
+    vectors = clustered(6_000)
+    index = VectorIndex.build(vectors, config=IndexConfig(exact_up_to=exact_up_to))
+    rng = np.random.default_rng(3)
+    blocked = rng.random(len(vectors)) >= share
+    blocked[0] = True
+    recalls = []
+    for query in vectors[1:31]:
+        seen = rng.integers(1, len(vectors), size=50)
+        found = index.search(query[None], 10, exclude=[seen], blocked=blocked).item_idx[0]
+        allowed = ~blocked
+        allowed[seen] = False
+        rows = np.flatnonzero(allowed)
+        best = rows[np.argsort(-(vectors[rows] @ query), kind="stable")[:10]]
+        assert allowed[found[found > 0]].all()
+        assert len(np.unique(found[found > 0])) == min(10, len(rows))
+        recalls.append(len(np.intersect1d(best, found)) / len(best))
+    assert np.mean(recalls) >= (1.0 if exact_up_to > 6_000 or share <= 0.02 else 0.97)
+
+
+def test_a_filter_holds_for_every_query_of_a_batch():
+    vectors = clustered(3_000)
+    for config in (IndexConfig(), IndexConfig(exact_up_to=100)):
+        index = VectorIndex.build(vectors, config=config)
+        for share in (0.5, 0.004):
+            blocked = np.random.default_rng(0).random(len(vectors)) >= share
+            blocked[0] = True
+            seen = [np.arange(1, 1 + 40 * n) for n in range(5)]
+            together = index.search(vectors[1:6], 5, exclude=seen, blocked=blocked)
+            for row, (query, items) in enumerate(zip(vectors[1:6, None], seen, strict=True)):
+                alone = index.search(query, 5, exclude=[items], blocked=blocked)
+                found = together.item_idx[row]
+                assert not blocked[found[found > 0]].any()
+                assert not np.isin(found, items).any()
+                assert found.tolist() == alone.item_idx[0].tolist()
+
+
 def test_searching_does_not_change_the_threads_of_torch():
     before = torch.get_num_threads()
     index = VectorIndex.build(clustered(100))
