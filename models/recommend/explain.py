@@ -85,7 +85,10 @@ class Wording:
 
     @property
     def others_did(self) -> str:
-        """What an item's events are: the run's target events."""
+        """Return the past-tense verb for what other users did with an item.
+
+        "chose" if the run's target events have no single verb.
+        """
         names = {(VERBS | dict(self.verbs)).get(one) for one in self.target_events}
         name = names.pop() if len(names) == 1 else None
         return name if name and name != VERBS["add_to_cart"] else "chose"

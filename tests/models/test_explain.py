@@ -151,7 +151,7 @@ def test_categories_in_order_of_frequency(catalogue):
 
 
 def test_a_description_is_called_alike_only_if_few_are_more_alike():
-    """ "described like" is used only if few items are more similar to the named item."""
+    """Few items may be more similar to the named item than the recommended one is."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(41, 8))
     vectors[6] = vectors[2] + 0.1 * rng.normal(size=8)
