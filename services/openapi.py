@@ -52,6 +52,9 @@ def openapi(service: object, *, release_id: str) -> dict[str, Any]:
         [(model, "validation") for model in ordered],
         ref_template="#/components/schemas/{model}",
     )
+    for schema in schemas["$defs"].values():
+        if "example" in schema:
+            schema["examples"] = [schema.pop("example")]
     paths: dict[str, Any] = {}
     for route, (body, answer) in ROUTES.items():
         method = getattr(type(service), route)

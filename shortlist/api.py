@@ -44,8 +44,11 @@ class Body(BaseModel):
 
 
 def _example(body: dict[str, Any]) -> ConfigDict:
-    """Return a config with an example body for the API page."""
-    return ConfigDict(json_schema_extra={"examples": [body]})
+    """Return a config with an example body for the API page.
+
+    The key is `example`, because BentoML's own document fails at JSON Schema's `examples`.
+    """
+    return ConfigDict(json_schema_extra={"example": body})
 
 
 class Context(Body):
