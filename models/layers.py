@@ -69,6 +69,9 @@ def scale_down_residuals(model: nn.Module) -> None:
             module.down.weight.data.mul_(0.1)
 
 
+MAX_FROZEN = 200_000
+
+
 class ItemEmbedding(nn.Module):
     """Item embedding: id embedding + projection of categories + projection of content vectors.
 
@@ -103,10 +106,20 @@ class ItemEmbedding(nn.Module):
         self.category = nn.Linear(categories.shape[1], dim, bias=False) if has_categories else None
         self.register_buffer("categories", torch.from_numpy(categories), persistent=False)
         self.register_buffer("known", torch.from_numpy(known & (np.arange(len(known)) > 0)))
+        self.frozen: Tensor | None = None
         self.of_content = None
         if content is not None:
             self.of_content = nn.Parameter(torch.zeros(dim, content.shape[1]))
             self.register_buffer("content", torch.from_numpy(content))
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Compute the embeddings of all items once, for a model that isn't trained any more.
+
+        Catalogues above MAX_FROZEN items are left out, because the table needs memory.
+        """
+        if len(self.known) <= MAX_FROZEN:
+            self.frozen = self.forward(self.all_items())
 
     @property
     def device(self) -> torch.device:
@@ -123,6 +136,8 @@ class ItemEmbedding(nn.Module):
 
     def forward(self, items: Tensor, *, drop_id: Tensor | None = None) -> Tensor:
         """(...) item_idx -> (..., D)."""
+        if self.frozen is not None and drop_id is None:
+            return F.embedding(items, self.frozen)
         ids = self.ids(items, drop_id=drop_id)
         x = self.id(ids)
         if self.category is not None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from models.data import Validation
 from models.index.faiss_index import VectorIndex
+from models.layers import ItemEmbedding
 from models.queries import Candidates, OncePerBatch, Queries, mask_left_out, top_k
 from models.training import TrainingHistory
 from shortlist.catalogue import Catalogue
@@ -77,6 +78,9 @@ class VectorSource:
         self.index = index
         self.history = history
         self.query_vectors = OncePerBatch(self._query_vectors)
+        embed = getattr(model, "embed", None)
+        if isinstance(embed, ItemEmbedding):
+            embed.freeze()
 
     @classmethod
     def build(
@@ -95,7 +99,7 @@ class VectorSource:
 
     def _query_vectors(self, queries: Queries) -> np.ndarray:
         """Encode queries: (B, D) float32."""
-        with torch.no_grad():
+        with torch.inference_mode():
             return self.model.encode(queries).cpu().numpy()
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:

@@ -18,7 +18,7 @@ SMALL_BATCH = 5_000
 """Rows up to which one thread is faster than several."""
 
 
-ROUGH_SHARE = 0.15
+ROUGH_SHARE = 0.1
 MIN_ROUGH_TREES = 15
 
 
