@@ -207,7 +207,7 @@ def fit_baseline(sequences: Sequences, kind: str) -> tuple[Scorer, dict[str, Any
     )
     config = registry.parse_source(json.dumps({"kind": kind} | GRIDS.get(kind, {})))
     source: Any = registry.fit(config, data, validation, TrainingOptions())
-    return lambda queries: np.array(source.scores(queries), dtype=np.float32), {
+    return lambda queries: _dense(source.scores(queries)), {
         **source.chosen,
         "at_grid_edge": at_edge(kind, source.chosen),
     }
@@ -239,3 +239,8 @@ def at_edge(kind: str, chosen: dict[str, Any]) -> list[str]:
         for name, value in chosen.items()
         if isinstance(grids.get(name), list) and value in (grids[name][0], grids[name][-1])
     ]
+
+
+def _dense(scores: Any) -> np.ndarray:
+    """Convert a source's scores to a new (B, N + 1) float32 array; ItemKNN's are sparse."""
+    return np.array(scores if isinstance(scores, np.ndarray) else scores.toarray(), np.float32)

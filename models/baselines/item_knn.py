@@ -4,6 +4,8 @@ Source: Deshpande & Karypis 2004. Tuned on validation: number of neighbours, shr
 decay of older events in a history.
 """
 
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +15,7 @@ from scipy.sparse import csr_array
 
 from models.baselines import dense
 from models.data import TrainingData, Validation
-from models.queries import Candidates, OncePerBatch, Queries, top_k
+from models.queries import Candidates, OncePerBatch, Queries, best_places, top_k
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.pack import ItemState
@@ -43,21 +45,44 @@ class ItemKNN:
         self.decay = decay
         self.chosen = chosen
         self.scores = OncePerBatch(self._scores)
+        """Scores of a batch, (B, N + 1) float32, sparse: few items have a neighbour."""
 
     @property
     def num_items(self) -> int:
         return len(self.similarity.indptr) - 2
 
-    def _scores(self, queries: Queries) -> np.ndarray:
-        """(B, N + 1) float32."""
+    def _scores(self, queries: Queries) -> csr_array:
         weights = dense.history_weights(queries, decay=self.decay, num_items=self.num_items)
-        return (weights @ self.similarity).toarray()
+        scores = weights @ self.similarity
+        scores.sort_indices()
+        return scores
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
-        return dense.best(self.scores(queries), queries, k=k)
+        k = min(k, self.num_items)
+        found = np.zeros((len(queries), k), dtype=np.int64)
+        score = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        for row, (item_idx, values) in enumerate(self._rows(queries)):
+            kept = queries.allowed(row, self.num_items)[item_idx] & (values != 0)
+            item_idx, values = item_idx[kept], values[kept]
+            place = best_places(values, min(k, len(values)))
+            found[row, : len(place)], score[row, : len(place)] = item_idx[place], values[place]
+        return Candidates(found, score)
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
-        return dense.at_candidates(self.scores(queries), candidates)
+        out = np.full(candidates.shape, -np.inf, dtype=np.float32)
+        for row, (item_idx, values) in enumerate(self._rows(queries)):
+            every = np.zeros(self.num_items + 1, dtype=np.float32)
+            every[item_idx] = values
+            real = candidates[row] > 0
+            out[row, real] = every[candidates[row, real]]
+        return out
+
+    def _rows(self, queries: Queries) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Item_idx ascending and score of the items with a score, for each query."""
+        scores = self.scores(queries)
+        ends = scores.indptr.tolist()
+        for start, end in pairwise(ends):
+            yield scores.indices[start:end], scores.data[start:end]
 
     def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
         """(S,) item_idx -> the k most similar items of each, padded where fewer are similar."""
