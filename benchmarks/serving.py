@@ -38,6 +38,8 @@ from shortlist.workers import live_workers
 ROWS = {"100k": 100_000, "1m": 1_000_000, "movielens": None, "100k_refresh": 100_000}
 RATES = {"1m": 20.0}
 SERVED = ("lake", "releases", "packs", "feast", "features")
+OWN_HOME = Settings().home.absolute()
+"""Home of row `movielens`; the rows change SHORTLIST_HOME."""
 WARM_UP = 300
 """Requests before the measured load."""
 
@@ -71,7 +73,7 @@ def measure(row: str, work: Path, arguments: argparse.Namespace) -> dict[str, An
         home = work / "movielens"
         if not home.is_dir():
             for name in SERVED:
-                shutil.copytree(Settings().home / name, home / name, symlinks=True)
+                shutil.copytree(OWN_HOME / name, home / name, symlinks=True)
     else:
         items = arguments.items or items
         home = work / f"items-{items}"

@@ -9,10 +9,14 @@ import asyncio
 import json
 import sys
 import time
+from collections import deque
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+
+
+CONNECTIONS = 32
 
 
 class Connection:
@@ -20,10 +24,12 @@ class Connection:
 
     def __init__(self, host: str, port: int):
         self.host, self.port = host, port
+        self.is_reused = False
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """(status, body) of one request."""
+        self.is_reused = self.streams is not None
         if self.streams is None:
             self.streams = await asyncio.open_connection(self.host, self.port)
         reader, writer = self.streams
@@ -51,7 +57,8 @@ async def send_all(task: dict[str, Any]) -> dict[str, Any]:
     assert url.port is not None
     rng = np.random.default_rng(task["seed"])
     due = np.cumsum(rng.exponential(1 / task["rate"], size=len(task["requests"])))
-    free: list[Connection] = []
+    # Used in turn: each connection belongs to one worker, and a few could all have the same one.
+    free = deque(Connection(url.hostname, url.port) for _ in range(CONNECTIONS))
     latencies: list[float] = []
     errors: list[str] = []
     degraded = 0
@@ -59,9 +66,15 @@ async def send_all(task: dict[str, Any]) -> dict[str, Any]:
 
     async def send(at: float, path: str, body: bytes) -> None:
         nonlocal degraded
-        connection = free.pop() if free else Connection(url.hostname, url.port)  # pyright: ignore[reportArgumentType]
+        connection = free.popleft() if free else Connection(url.hostname, url.port)  # pyright: ignore[reportArgumentType]
         try:
-            status, answer = await connection.post(path, body)
+            try:
+                status, answer = await connection.post(path, body)
+            except asyncio.IncompleteReadError as error:
+                if error.partial or not connection.is_reused:
+                    raise
+                connection.close()  # the server had closed it, because it was idle
+                status, answer = await connection.post(path, body)
         except (OSError, asyncio.IncompleteReadError) as error:
             connection.close()
             errors.append(repr(error))
