@@ -1,0 +1,231 @@
+"""Arranges one list under pins, caps and quotas.
+
+Positions are filled from the first to the last. At each position:
+
+1. A pinned item takes its position.
+2. Otherwise the best-ranked item that breaks no cap. If every remaining item breaks one, the
+   best-ranked of those that break the fewest: a list is never shortened by a cap.
+3. If a quota can only be met by using all remaining positions of its window, the choice in step 2
+   is limited to items that the quota needs. So quotas change as little as possible, and only items
+   that the caps allow.
+
+Pinned items count for caps and quotas. Shapes: R items in the order of rank, J values per item.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A cap over the R items."""
+
+    name: str
+    codes: np.ndarray  # (R, J) group codes, 0 for none
+    num_groups: int
+    at_most: int
+    first: int
+
+
+@dataclass(frozen=True)
+class Need:
+    """A quota over the R items."""
+
+    name: str
+    match: np.ndarray  # (R,) bool
+    at_least: int
+    first: int
+
+
+@dataclass
+class Arranged:
+    """The chosen items and what the rules did."""
+
+    places: np.ndarray  # (S,) int64 index of each shown item, in order
+    kept_by: dict[int, list[str]] = field(default_factory=dict)
+    """Index of an item -> quotas for which it was chosen."""
+    capped: list[str] = field(default_factory=list)
+    """Caps that passed over an item, in the order of their first effect."""
+
+
+def arrange(
+    pins: Sequence[tuple[int, int]],
+    limits: Sequence[Limit],
+    needs: Sequence[Need],
+    *,
+    free: np.ndarray,
+    k: int,
+) -> Arranged:
+    """Choose and order at most k of R items.
+
+    Args:
+        pins: (index, position from 1), in the order of their right to the position.
+        free: (R,) bool: items that may be shown without being pinned.
+    """
+    slots = place_pins(pins, free=free, k=k)
+    length = min(k, int(free.sum()) + sum(not free[index] for index in slots.values()))
+    left = free.copy()
+    left[list(slots.values())] = False
+    fill = _Fill(slots, limits, needs, length=length)
+    places = np.zeros(length, dtype=np.int64)
+    done = Arranged(places)
+    for position in range(1, length + 1):
+        if position in slots:
+            places[position - 1] = slots[position]
+            continue
+        if fill.is_over(position):  # what is left keeps its order
+            open_slots = [p - 1 for p in range(position, length + 1) if p not in slots]
+            places[open_slots] = np.flatnonzero(left)[: len(open_slots)]
+            for slot, index in slots.items():
+                places[slot - 1] = index
+            break
+        places[position - 1] = fill.choose(position, left, done)
+    return done
+
+
+def place_pins(pins: Sequence[tuple[int, int]], *, free: np.ndarray, k: int) -> dict[int, int]:
+    """Return {position: index} of the pins that get a position.
+
+    Of pins for one position the first gets it. The others get the next positions that no pin asked
+    for. A pin beyond k has no effect. If the list is shorter than a position, the pin is at the
+    end.
+    """
+    wanted: dict[int, int] = {}
+    moved: list[tuple[int, int]] = []
+    seen: set[int] = set()
+    for index, position in pins:
+        if index in seen or position > k:
+            continue
+        seen.add(index)
+        if position in wanted:
+            moved.append((index, position))
+        else:
+            wanted[position] = index
+    for index, position in moved:
+        while position in wanted:
+            position += 1
+        if position <= k:
+            wanted[position] = index
+    length = min(k, int(free.sum()) + sum(not free[index] for index in wanted.values()))
+    slots: dict[int, int] = {}
+    last = length
+    for position in sorted(wanted, reverse=True):
+        last = min(position, last)
+        slots[last] = wanted[position]
+        last -= 1
+    return slots
+
+
+class _Fill:
+    """Counters of caps and quotas while a list is filled."""
+
+    def __init__(
+        self,
+        slots: dict[int, int],
+        limits: Sequence[Limit],
+        needs: Sequence[Need],
+        *,
+        length: int,
+    ):
+        self.slots, self.limits, self.needs, self.length = slots, limits, needs, length
+        self.counts: list[np.ndarray] = []
+        self.over: list[np.ndarray] = []  # (R,) bool per cap: one of the item's groups is full
+        for limit in limits:
+            count = np.zeros(limit.num_groups + 1, dtype=np.int64)
+            for position, index in slots.items():
+                if position <= limit.first:
+                    np.add.at(count, limit.codes[index], 1)
+            self.counts.append(count)
+            self.over.append(_over(count, limit))
+        self.have = [
+            sum(bool(need.match[i]) for p, i in slots.items() if p <= need.first) for need in needs
+        ]
+        self.last = max(
+            [limit.first for limit in limits] + [need.first for need in needs], default=0
+        )
+
+    def is_over(self, position: int) -> bool:
+        """Whether no cap and no quota concerns this and later positions."""
+        return position > self.last
+
+    def choose(self, position: int, left: np.ndarray, done: Arranged) -> int:
+        """Choose the item of a position, and count it."""
+        active = [n for n, limit in enumerate(self.limits) if position <= limit.first]
+        broken = np.zeros(len(left), dtype=np.int16)
+        for n in active:
+            broken += self.over[n]
+        natural = int(left.argmax())
+        fewest = broken[left].min() if broken[natural] else 0
+        valid = left & (broken == fewest)
+        choice = by_rank = int(valid.argmax())
+        due = self._due(position, valid, [] if fewest else active)
+        if due:
+            matched = np.sum([self.needs[n].match for n in due], axis=0)
+            matched[~valid] = 0
+            if matched.max() > 0:
+                choice = int(matched.argmax())
+        if choice != by_rank:
+            done.kept_by[choice] = [self.needs[n].name for n in due if self.needs[n].match[choice]]
+        if by_rank != natural:
+            for n in active:
+                if self.over[n][natural] and self.limits[n].name not in done.capped:
+                    done.capped.append(self.limits[n].name)
+        self._count(position, choice, active)
+        left[choice] = False
+        return choice
+
+    def _due(self, position: int, valid: np.ndarray, active: list[int]) -> list[int]:
+        """Quotas with the nearest end whose needs take all positions that are left to them."""
+        missing: dict[int, int] = {}
+        for n, need in enumerate(self.needs):
+            if self.have[n] < need.at_least and position <= need.first:
+                exist = self._possible(np.flatnonzero(need.match & valid), active)
+                if exist:
+                    missing[n] = min(need.at_least - self.have[n], exist)
+        for end in sorted({self.needs[n].first for n in missing}):
+            inside = [n for n in missing if self.needs[n].first <= end]
+            last = min(end, self.length)
+            free = last - position + 1 - sum(position <= p <= last for p in self.slots)
+            if free <= sum(missing[n] for n in inside):
+                return inside
+        return []
+
+    def _possible(self, rows: np.ndarray, active: list[int]) -> int:
+        """How many of these items the active caps allow together, at least."""
+        for n in active if len(rows) > 1 else ():
+            limit = self.limits[n]
+            codes = limit.codes[rows]
+            number = self.counts[n][codes] + number_in_group(codes)
+            rows = rows[((number < limit.at_most) | (codes == 0)).all(axis=1)]
+        return len(rows)
+
+    def _count(self, position: int, choice: int, active: list[int]) -> None:
+        for n in active:
+            limit, count = self.limits[n], self.counts[n]
+            np.add.at(count, limit.codes[choice], 1)
+            self.over[n] = _over(count, limit)
+        for n, need in enumerate(self.needs):
+            if position <= need.first and need.match[choice]:
+                self.have[n] += 1
+
+
+def _over(count: np.ndarray, limit: Limit) -> np.ndarray:
+    """(R,) bool: the item is in a group that already has `at_most` items."""
+    full = count >= limit.at_most
+    full[0] = False
+    found = full[limit.codes]
+    return found[:, 0] if found.shape[1] == 1 else found.any(axis=1)
+
+
+def number_in_group(codes: np.ndarray) -> np.ndarray:
+    """(R, J) codes -> (R, J): how many earlier rows have the code; -1 for code 0."""
+    flat = codes.ravel()
+    order = np.argsort(flat, kind="stable")
+    ordered = flat[order]
+    start = np.searchsorted(ordered, ordered)
+    number = np.empty(len(flat), dtype=np.int64)
+    number[order] = np.arange(len(flat)) - start
+    number[flat == 0] = -1
+    return number.reshape(codes.shape)
