@@ -9,7 +9,7 @@ up.
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -24,6 +24,9 @@ log = logging.getLogger("bentoml.shortlist")
 CHECK_SECONDS = 1.0
 Stamp = tuple[int, int, int]
 NO_FILE: Stamp = (0, 0, 0)
+Prepare = Callable[[RuleSet], Sequence[str]]
+WARNINGS = 10
+"""Warnings about one rule set that are logged."""
 
 
 class RuleFile:
@@ -34,7 +37,7 @@ class RuleFile:
         """Why the current file is not used; None if it is."""
         self._settings, self._in_force = settings, in_force
         self._seen: Stamp | None = None
-        self._prepare: Callable[[RuleSet], object] = lambda rules: None
+        self._prepare: Prepare = lambda rules: ()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rule-file", daemon=True)
 
@@ -50,13 +53,14 @@ class RuleFile:
         if self.refused:
             log.error("rules: %s; the rules used last (%s) hold", self.refused, rules.id)
 
-    def start(self, prepare: Callable[[RuleSet], object]) -> None:
+    def start(self, prepare: Prepare) -> None:
         """Check every CHECK_SECONDS in a thread, until `stop`.
 
         Args:
-            prepare: called with new rules before they hold.
+            prepare: called with new rules before they hold; returns warnings about them.
         """
         self._prepare = prepare
+        self._warn(self._in_force.rules)
         self._thread.start()
 
     def stop(self) -> None:
@@ -72,7 +76,7 @@ class RuleFile:
             return False
         try:
             rules = load_rules(self._settings.rules)
-            self._prepare(rules)
+            self._warn(rules)
         except Exception as error:
             # Whatever is wrong with it: if this thread ended, no later file would be read.
             self._seen, self.refused = stamp, reason(error)
@@ -85,6 +89,10 @@ class RuleFile:
         if changed:
             metrics.SWAPS.labels("rules", "swapped").inc()
         return changed
+
+    def _warn(self, rules: RuleSet) -> None:
+        for message in self._prepare(rules)[:WARNINGS]:
+            log.warning("rules %s: %s", rules.id, message)
 
     def _use(self, rules: RuleSet) -> None:
         self._in_force.rules = rules

@@ -105,7 +105,7 @@ class RecommenderService:
         gc.collect()
         gc.freeze()
         self.hot_swap.start()
-        self.rule_file.start(lambda rules: self.serving.recommender.view.rules.in_force(rules))
+        self.rule_file.start(lambda rules: self.serving.recommender.prepare_rules(rules))
         self.heartbeats = Heartbeats(self.settings, self.readiness)
         ready = self.readiness()
         log.info("release %s, pack %s, %s clock", ready.release_id, ready.pack_id, ready.clock)

@@ -42,7 +42,7 @@ from shortlist.features.searches import NO_SEARCHES
 from shortlist.ids import ANONYMOUS
 from shortlist.refusals import NO_REFUSALS
 from shortlist.release import Release, ReleaseError
-from shortlist.rule_config import RulesInForce
+from shortlist.rule_config import RuleSet, RulesInForce
 
 log = logging.getLogger("shortlist.recommend")
 
@@ -184,6 +184,14 @@ class Recommender:
             )
         view.rules.in_force(self.rules.rules)  # compiled now instead of in the first request
         self._view = view
+
+    def prepare_rules(self, rules: RuleSet) -> list[str]:
+        """Compile business rules for the current catalogue, before they are in force.
+
+        Returns:
+            Messages about ids and values that no item has.
+        """
+        return [text for part in self.view.rules.in_force(rules) for text in part.unknown]
 
     def recommend(self, request: RecommendRequest, *, at: int) -> Slate:
         """Answer one request as of `at` (microseconds, UTC).

@@ -160,6 +160,17 @@ def test_new_rules_hold_for_a_running_recommender_and_a_new_catalogue() -> None:
     assert numbers(ask(recommender)) == [1, 38, 39, 40]
 
 
+def test_ids_and_values_that_no_item_has_are_named(recommender) -> None:
+    rules = {
+        "exclude": [{"name": "e", "item_ids": ["i01", "i99"]}],
+        "boost": [{"name": "b", "where": where("brand", any_of=["acme", "Acme"]), "places": 1}],
+    }
+    assert recommender.prepare_rules(RuleSet.model_validate(rules)) == [
+        "e: no item has item_id 'i99'",
+        "b: no item has brand 'Acme'",
+    ]
+
+
 def test_hard_rules_of_the_file_hold_for_similar_items() -> None:
     rules = {"exclude": [{"name": "e", "item_ids": ["i02"]}]}
     assert make(rules=rules).similar(SimilarRequest(item_id="i01"), at=AT) == []

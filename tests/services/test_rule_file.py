@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -141,11 +142,16 @@ def test_rules_hold_although_they_cannot_be_kept(home) -> None:
     assert home.excluded == ["1"]
 
 
-def test_the_thread_follows_the_file(home, monkeypatch) -> None:
+def test_the_thread_follows_the_file(home, monkeypatch, caplog) -> None:
     monkeypatch.setattr(rule_file, "CHECK_SECONDS", 0.01)
     prepared = []
+
+    def prepare(rules: RuleSet) -> list[str]:
+        prepared.append([item for rule in rules.exclude for item in rule.item_ids])
+        return ["e: no item has item_id '3'"] if "3" in prepared[-1] else []
+
     home.file.begin()
-    home.file.start(prepared.append)
+    home.file.start(prepare)
     try:
         home.write(BAD)
         wait_until(lambda: home.file.refused)
@@ -153,13 +159,12 @@ def test_the_thread_follows_the_file(home, monkeypatch) -> None:
         wait_until(lambda: home.excluded == ["3"])
     finally:
         home.file.stop()
-    assert [rules.exclude[0].item_ids for rules in prepared] == [["3"]]
+    assert prepared == [[], ["3"]]
+    assert f"rules {home.rules.rules.id}: e: no item has item_id '3'" in caplog.messages
 
 
 def wait_until(holds) -> None:
     """Wait for the thread; fail after 20 seconds."""
-    import threading
-
     for _ in range(1_000):
         if holds():
             return

@@ -68,7 +68,7 @@ def arrange(
     length = min(k, int(free.sum()) + sum(not free[index] for index in slots.values()))
     left = free.copy()
     left[list(slots.values())] = False
-    fill = _Fill(slots, limits, needs, length=length)
+    fill = _Fill(slots, limits, needs, length=length, num_items=len(free))
     places = np.zeros(length, dtype=np.int64)
     done = Arranged(places)
     for position in range(1, length + 1):
@@ -119,7 +119,10 @@ def place_pins(pins: Sequence[tuple[int, int]], *, free: np.ndarray, k: int) -> 
 
 
 class _Fill:
-    """Counters of caps and quotas while a list is filled."""
+    """Counters of caps and quotas while a list is filled.
+
+    Arrays over all items change only when a group becomes full or a cap's window ends.
+    """
 
     def __init__(
         self,
@@ -128,23 +131,25 @@ class _Fill:
         needs: Sequence[Need],
         *,
         length: int,
+        num_items: int,
     ):
         self.slots, self.limits, self.needs, self.length = slots, limits, needs, length
-        self.counts: list[np.ndarray] = []
-        self.over: list[np.ndarray] = []  # (R,) bool per cap: one of the item's groups is full
-        for limit in limits:
-            count = np.zeros(limit.num_groups + 1, dtype=np.int64)
-            for position, index in slots.items():
-                if position <= limit.first:
-                    np.add.at(count, limit.codes[index], 1)
-            self.counts.append(count)
-            self.over.append(_over(count, limit))
+        self.counts = [np.zeros(limit.num_groups + 1, dtype=np.int64) for limit in limits]
+        self.over = [np.zeros(num_items, dtype=bool) for _ in limits]  # a group of the item is full
+        self.broken = np.zeros(num_items, dtype=np.int16)  # caps that the item would break
         self.have = [
             sum(bool(need.match[i]) for p, i in slots.items() if p <= need.first) for need in needs
         ]
-        self.last = max(
-            [limit.first for limit in limits] + [need.first for need in needs], default=0
-        )
+        self.last = max([rule.first for rule in (*limits, *needs)], default=0)
+        self.active = list(range(len(limits)))
+        for n, (limit, count) in enumerate(zip(limits, self.counts, strict=True)):
+            for position, index in slots.items():
+                if position <= limit.first:
+                    np.add.at(count, limit.codes[index], 1)
+            full = count >= limit.at_most
+            full[0] = False
+            if full.any():
+                self._add_over(n, any_column(full[limit.codes]))
 
     def is_over(self, position: int) -> bool:
         """Whether no cap and no quota concerns this and later positions."""
@@ -152,71 +157,108 @@ class _Fill:
 
     def choose(self, position: int, left: np.ndarray, done: Arranged) -> int:
         """Choose the item of a position, and count it."""
-        active = [n for n, limit in enumerate(self.limits) if position <= limit.first]
-        broken = np.zeros(len(left), dtype=np.int16)
-        for n in active:
-            broken += self.over[n]
-        natural = int(left.argmax())
-        fewest = broken[left].min() if broken[natural] else 0
-        valid = left & (broken == fewest)
-        choice = by_rank = int(valid.argmax())
-        due = self._due(position, valid, [] if fewest else active)
-        if due:
-            matched = np.sum([self.needs[n].match for n in due], axis=0)
-            matched[~valid] = 0
-            if matched.max() > 0:
-                choice = int(matched.argmax())
-        if choice != by_rank:
-            done.kept_by[choice] = [self.needs[n].name for n in due if self.needs[n].match[choice]]
+        for n in [n for n in self.active if position > self.limits[n].first]:
+            self.active.remove(n)
+            self.broken -= self.over[n]
+        natural = by_rank = int(left.argmax())
+        fewest = int(self.broken[natural])
+        if fewest:
+            fewest = int(self.broken[left].min())
+            by_rank = int((left & (self.broken == fewest)).argmax())
+        choice = self._for_quotas(position, left, by_rank, fewest, done)
         if by_rank != natural:
-            for n in active:
+            for n in self.active:
                 if self.over[n][natural] and self.limits[n].name not in done.capped:
                     done.capped.append(self.limits[n].name)
-        self._count(position, choice, active)
+        self._count(position, choice)
         left[choice] = False
         return choice
 
-    def _due(self, position: int, valid: np.ndarray, active: list[int]) -> list[int]:
+    def _for_quotas(
+        self, position: int, left: np.ndarray, by_rank: int, fewest: int, done: Arranged
+    ) -> int:
+        """The item that due quotas need instead of `by_rank`, if there is one."""
+        if not self._may_be_due(position):
+            return by_rank
+        valid = left & (self.broken == fewest)
+        due = self._due(position, valid, within_caps=fewest == 0)
+        if not due:
+            return by_rank
+        matched = np.sum([self.needs[n].match for n in due], axis=0)
+        matched[~valid] = 0
+        choice = int(matched.argmax())
+        if matched[choice] == 0 or choice == by_rank:
+            return by_rank
+        done.kept_by[choice] = [self.needs[n].name for n in due if self.needs[n].match[choice]]
+        return choice
+
+    def _may_be_due(self, position: int) -> bool:
+        """Whether quotas would be due if as many items exist as they want."""
+        return bool(self._due_of({n: self._missing(n) for n in self._open(position)}, position))
+
+    def _due(self, position: int, valid: np.ndarray, *, within_caps: bool) -> list[int]:
         """Quotas with the nearest end whose needs take all positions that are left to them."""
-        missing: dict[int, int] = {}
-        for n, need in enumerate(self.needs):
-            if self.have[n] < need.at_least and position <= need.first:
-                exist = self._possible(np.flatnonzero(need.match & valid), active)
-                if exist:
-                    missing[n] = min(need.at_least - self.have[n], exist)
-        for end in sorted({self.needs[n].first for n in missing}):
-            inside = [n for n in missing if self.needs[n].first <= end]
+        missing = {}
+        for n in self._open(position):
+            rows = np.flatnonzero(self.needs[n].match & valid)
+            exist = self._possible(rows) if within_caps else len(rows)
+            missing[n] = min(self._missing(n), exist)
+        return self._due_of(missing, position)
+
+    def _due_of(self, missing: dict[int, int], position: int) -> list[int]:
+        wanted = {n: count for n, count in missing.items() if count > 0}
+        for end in sorted({self.needs[n].first for n in wanted}):
+            inside = [n for n in wanted if self.needs[n].first <= end]
             last = min(end, self.length)
             free = last - position + 1 - sum(position <= p <= last for p in self.slots)
-            if free <= sum(missing[n] for n in inside):
+            if free <= sum(wanted[n] for n in inside):
                 return inside
         return []
 
-    def _possible(self, rows: np.ndarray, active: list[int]) -> int:
+    def _open(self, position: int) -> list[int]:
+        """Quotas that aren't met yet and whose window isn't over."""
+        return [
+            n
+            for n, need in enumerate(self.needs)
+            if self.have[n] < need.at_least and position <= need.first
+        ]
+
+    def _missing(self, n: int) -> int:
+        return self.needs[n].at_least - self.have[n]
+
+    def _possible(self, rows: np.ndarray) -> int:
         """How many of these items the active caps allow together, at least."""
-        for n in active if len(rows) > 1 else ():
+        for n in self.active if len(rows) > 1 else ():
             limit = self.limits[n]
             codes = limit.codes[rows]
             number = self.counts[n][codes] + number_in_group(codes)
             rows = rows[((number < limit.at_most) | (codes == 0)).all(axis=1)]
         return len(rows)
 
-    def _count(self, position: int, choice: int, active: list[int]) -> None:
-        for n in active:
+    def _count(self, position: int, choice: int) -> None:
+        for n in self.active:
             limit, count = self.limits[n], self.counts[n]
-            np.add.at(count, limit.codes[choice], 1)
-            self.over[n] = _over(count, limit)
+            for code in limit.codes[choice].tolist():
+                if code == 0:
+                    continue
+                count[code] += 1
+                if count[code] == limit.at_most:
+                    self._add_over(n, any_column(limit.codes == code))
         for n, need in enumerate(self.needs):
             if position <= need.first and need.match[choice]:
                 self.have[n] += 1
 
+    def _add_over(self, n: int, items: np.ndarray) -> None:
+        self.broken += items & ~self.over[n]
+        self.over[n] |= items
 
-def _over(count: np.ndarray, limit: Limit) -> np.ndarray:
-    """(R,) bool: the item is in a group that already has `at_most` items."""
-    full = count >= limit.at_most
-    full[0] = False
-    found = full[limit.codes]
-    return found[:, 0] if found.shape[1] == 1 else found.any(axis=1)
+
+def any_column(flags: np.ndarray) -> np.ndarray:
+    """(R, J) bool -> (R,) bool; faster than `any` over a short axis."""
+    found = flags[:, 0]
+    for place in range(1, flags.shape[1]):
+        found = found | flags[:, place]
+    return found
 
 
 def number_in_group(codes: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.recommend.business_rules.arrange import any_column
 from models.recommend.business_rules.item_columns import Codes, ItemColumns
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.rule_config import Condition
@@ -65,7 +66,7 @@ def has_any(codes: Codes, texts: Sequence[str]) -> Test:
     table, rows_of = codes.table(texts), codes.codes
 
     def test(rows: Rows, at: int) -> np.ndarray:
-        return _any(table[rows_of[rows]])
+        return any_column(table[rows_of[rows]])
 
     return test
 
@@ -94,8 +95,3 @@ def published_within(values: np.ndarray, span: int) -> Test:
         return (value >= at - span) & (value <= at)
 
     return test
-
-
-def _any(found: np.ndarray) -> np.ndarray:
-    """(C, J) -> (C,): whether any is True; fast for one value per item."""
-    return found[:, 0] if found.shape[1] == 1 else found.any(axis=1)

@@ -19,6 +19,8 @@ from models.recommend.merge import Shortlist
 
 DEPTH = 3
 """Candidates per position under caps or quotas."""
+MANY_GROUPS = 20_000
+"""Groups of a cap are numbered anew for a list if there are more in the catalogue."""
 
 
 class ListRules:
@@ -180,11 +182,11 @@ class ListRules:
         return pins, pin_of
 
     def _limit(self, cap: Cap, items: np.ndarray) -> Limit:
-        codes, _ = cap.groups(items, self.at)
-        groups, local = np.unique(np.append(codes.ravel(), 0), return_inverse=True)
-        return Limit(
-            cap.name, local[:-1].reshape(codes.shape), len(groups) - 1, cap.at_most, cap.first
-        )
+        codes, num_groups = cap.groups(items, self.at)
+        if num_groups > MANY_GROUPS:
+            groups, local = np.unique(np.append(codes.ravel(), 0), return_inverse=True)
+            codes, num_groups = local[:-1].reshape(codes.shape), len(groups) - 1
+        return Limit(cap.name, codes, num_groups, cap.at_most, cap.first)
 
     def _record(
         self,

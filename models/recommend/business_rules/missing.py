@@ -8,12 +8,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.recommend.business_rules.arrange import number_in_group
+from models.recommend.business_rules.arrange import any_column, number_in_group
 from models.recommend.business_rules.compiled import Cap, Quota
 from models.recommend.business_rules.conditions import ALL
 
 SPARE = 3
 """Candidates per position of a quota, so that caps and the ranker have a choice."""
+WINDOW = 20
+"""Items per wanted item that are looked at together; most lists need no more."""
+ROUNDS = 3
+"""How often popular items are looked for that keep a list within its caps."""
 
 
 def missing_for_quotas(
@@ -38,17 +42,17 @@ def missing_for_quotas(
     for quota in quotas:
         wanted = min(quota.at_least, k)
         known = np.concatenate([found, *added])
-        kept = known[quota.match(known, at)]
-        kept = kept[within_caps(kept, caps, at=at)]
+        kept = enough_within_caps(known[quota.match(known, at)], caps, wanted=wanted, at=at)
         if len(kept) >= wanted:
             continue
         others = allowed & quota.match(ALL, at)
         others[known] = False
-        most = SPARE * wanted
-        best = by_popularity(others, popularity, most=None if caps else most)
+        rows = np.flatnonzero(others)
+        rows = rows[~in_full_group(rows, kept, caps, at=at)]
+        best = most_popular(rows, popularity, WINDOW * wanted)
         both = np.concatenate([kept, best])
         best = best[within_caps(both, caps, at=at)[len(kept) :]]
-        added.append(best[:most])
+        added.append(best[: SPARE * wanted])
     return np.concatenate(added) if added else np.empty(0, dtype=np.int64)
 
 
@@ -68,22 +72,46 @@ def missing_for_caps(
     if not caps:
         return np.empty(0, dtype=np.int64)
     wanted = min(k, max(cap.first for cap in caps))
-    kept = found[within_caps(found, caps, at=at)]
-    if len(kept) >= wanted:
-        return np.empty(0, dtype=np.int64)
+    kept = enough_within_caps(found, caps, wanted=wanted, at=at)
+    num_found = len(kept)
     others = allowed.copy()
     others[found] = False
+    rows = np.flatnonzero(others)
+    for _ in range(ROUNDS):
+        if len(kept) >= wanted or len(rows) == 0:
+            break
+        rows = rows[~in_full_group(rows, kept, caps, at=at)]
+        best = most_popular(rows, popularity, WINDOW * wanted)
+        both = np.concatenate([kept, best])
+        kept = both[within_caps(both, caps, at=at)][:wanted]
+    return kept[num_found:]
+
+
+def enough_within_caps(
+    item_idx: np.ndarray, caps: Sequence[Cap], *, wanted: int, at: int
+) -> np.ndarray:
+    """A subset of (R,) items within the caps, by `within_caps`, with `wanted` items if possible."""
+    first = item_idx[: WINDOW * wanted]
+    kept = first[within_caps(first, caps, at=at)]
+    if len(kept) >= wanted or len(first) == len(item_idx):
+        return kept
+    return item_idx[within_caps(item_idx, caps, at=at)]
+
+
+def in_full_group(
+    rows: np.ndarray, kept: np.ndarray, caps: Sequence[Cap], *, at: int
+) -> np.ndarray:
+    """(R,) bool: one of the item's groups has `at_most` items in `kept`."""
+    found = np.zeros(len(rows), dtype=bool)
     for cap in caps:
         codes, num_groups = cap.groups(kept, at)
-        count = np.bincount(codes.ravel(), minlength=num_groups + 1)
-        full = count >= cap.at_most
+        full = np.bincount(codes.ravel(), minlength=num_groups + 1) >= cap.at_most
         full[0] = False
-        rows = np.flatnonzero(others)
-        others[rows[full[cap.groups(rows, at)[0]].any(axis=1)]] = False
-    best = by_popularity(others, popularity)
-    both = np.concatenate([kept, best])
-    best = best[within_caps(both, caps, at=at)[len(kept) :]]
-    return best[: wanted - len(kept)]
+        if full.any():
+            codes, _ = cap.groups(rows, at)
+            for column in codes.T:
+                found |= full[column]
+    return found
 
 
 def within_caps(item_idx: np.ndarray, caps: Sequence[Cap], *, at: int) -> np.ndarray:
@@ -96,20 +124,13 @@ def within_caps(item_idx: np.ndarray, caps: Sequence[Cap], *, at: int) -> np.nda
     for cap in caps:
         rows = np.flatnonzero(kept)
         codes, _ = cap.groups(item_idx[rows], at)
-        kept[rows] = (number_in_group(codes) < cap.at_most).all(axis=1)
+        kept[rows] = ~any_column(number_in_group(codes) >= cap.at_most)
     return kept
 
 
-def by_popularity(
-    mask: np.ndarray, popularity: np.ndarray, *, most: int | None = None
-) -> np.ndarray:
-    """Item_idx where (N + 1,) `mask` is True, most popular first; ties go to the smaller index.
-
-    Args:
-        most: only so many and those as popular as the last of them are sorted; None: all.
-    """
-    rows = np.flatnonzero(mask)
-    if most is not None and len(rows) > most:
+def most_popular(rows: np.ndarray, popularity: np.ndarray, most: int) -> np.ndarray:
+    """The `most` most popular of (R,) item_idx, in order; ties go to the smaller index."""
+    if len(rows) > most:
         least = np.partition(popularity[rows], len(rows) - most)[len(rows) - most]
         rows = rows[popularity[rows] >= least]
-    return rows[np.argsort(-popularity[rows], kind="stable")]
+    return rows[np.argsort(-popularity[rows], kind="stable")][:most]
