@@ -1,5 +1,6 @@
 """The rules file and the `rules` of a request: what is valid, and what each mistake is told."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,17 @@ def test_a_file_with_every_type_of_rule(tmp_path) -> None:
     assert dates is not None
     assert dates[0].bounds == (1_767_225_600e6, 1_798_761_599e6)
     assert load(tmp_path, "") == RuleSet()
+
+
+def test_the_examples_of_the_documentation_are_valid(tmp_path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "rules.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    rules = load(tmp_path, example)
+    assert all(getattr(rules, field) for field in RuleSet.model_fields)  # one of every type
+    (body,) = re.findall(r"-d '(.*?)'", page, re.DOTALL)
+    request = RecommendRequest.model_validate_json(body)
+    assert request.rules is not None
+    assert [rule.name for rule in request.rules.rules] == ["landing page", "mixed"]
 
 
 def test_without_a_file_there_are_no_rules(tmp_path) -> None:

@@ -89,8 +89,8 @@ def place_pins(pins: Sequence[tuple[int, int]], *, free: np.ndarray, k: int) -> 
     """Return {position: index} of the pins that get a position.
 
     Of pins for one position the first gets it. The others get the next positions that no pin asked
-    for. A pin beyond k has no effect. If the list is shorter than a position, the pin is at the
-    end.
+    for. A pin beyond k has no effect. If the list is shorter than a position, the pin takes the
+    last position that no other pin has.
     """
     wanted: dict[int, int] = {}
     moved: list[tuple[int, int]] = []
@@ -109,13 +109,11 @@ def place_pins(pins: Sequence[tuple[int, int]], *, free: np.ndarray, k: int) -> 
         if position <= k:
             wanted[position] = index
     length = min(k, int(free.sum()) + sum(not free[index] for index in wanted.values()))
-    slots: dict[int, int] = {}
-    last = length
-    for position in sorted(wanted, reverse=True):
-        last = min(position, last)
-        slots[last] = wanted[position]
-        last -= 1
-    return slots
+    slots = {position: index for position, index in wanted.items() if position <= length}
+    beyond = sorted(position for position in wanted if position > length)
+    unused = [position for position in range(1, length + 1) if position not in slots]
+    ends = unused[len(unused) - len(beyond) :]
+    return slots | {end: wanted[position] for end, position in zip(ends, beyond, strict=True)}
 
 
 class _Fill:
