@@ -71,6 +71,14 @@ def test_pins_never_show_what_may_not_be_shown(recommender) -> None:
     assert pinned("nobody knows it") == pinned("i07")
 
 
+def test_a_seen_item_whose_pin_finds_no_position_is_not_shown_where_it_ranks(recommender) -> None:
+    pins = [
+        {"name": "p", "item_id": "i09", "position": 5},
+        {"name": "q", "item_id": "i01", "position": 5, "even_if_seen": True},
+    ]
+    assert numbers(ask(recommender, {"pin": pins}, user="u")) == [4, 5, 6, 8, 9]
+
+
 def test_boost_and_bury_move_by_places(recommender) -> None:
     up = {"name": "up", "where": where("item_id", equals="i05"), "places": 2}
     slate = ask(recommender, {"boost": [up]})

@@ -55,7 +55,7 @@ from tests.models.rule_shop import CATALOGUE, LONG_AGO, NOW, NUM, ask, item, mak
             lambda i: (i["published_at"] or LONG_AGO) >= NOW - timedelta(days=9),
         ),
     ],
-    ids=str,
+    ids=lambda part: str(part) if isinstance(part, dict) else "",
 )  # fmt: skip
 def test_conditions(condition, matches) -> None:
     match = compile_conditions([Condition.model_validate(condition)], ItemColumns(CATALOGUE))
