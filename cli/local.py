@@ -4,21 +4,28 @@ from models.recommend.recommender import Recommender
 from shortlist.config import Settings
 from shortlist.feature_store import OnlineReader, home_clock, latest_pack
 from shortlist.release import ReleaseStore
+from shortlist.rule_config import RulesInForce, load_rules
 
 
 def local_recommender(release_id: str | None = None) -> Recommender:
-    """Load a release with the online store and the newest pack, as the service does.
+    """Load a release with the online store, the newest pack and the home's business rules, as the
+    service does.
 
     Args:
         release_id: None: the promoted one.
 
     Raises:
-        ReleaseError, FeatureStoreError, PackError: a part is missing or unreadable; the message
-            gives the command that fixes it.
+        ReleaseError, FeatureStoreError, PackError, ConfigError: a part is missing or invalid; the
+            message says what to do.
     """
     settings = Settings()
     release = ReleaseStore(settings.releases).open(release_id)
-    return Recommender.load(release, OnlineReader(settings), pack=latest_pack(settings.packs))
+    return Recommender.load(
+        release,
+        OnlineReader(settings),
+        pack=latest_pack(settings.packs),
+        rules=RulesInForce(load_rules(settings.rules)),
+    )
 
 
 def now_of(recommender: Recommender) -> int:

@@ -131,7 +131,9 @@ def _keys(model: type[BaseModel], loc: list[Any]) -> list[str]:
     for part in loc[:-1]:
         if isinstance(part, str):
             annotation: Any = model.model_fields[part].annotation
-            (model,) = get_args(annotation) or (annotation,)  # list[Event] or a model itself
+            while arguments := get_args(annotation):  # list[Event], RuleSet | None
+                annotation = arguments[0]
+            model = annotation
     return list(model.model_fields)
 
 

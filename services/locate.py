@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from services.rule_file import first_rules
 from shortlist.config import ConfigError, Settings
 from shortlist.feature_store import current_pack_id
 from shortlist.release import MANIFEST, Release, ReleaseStore, open_release
@@ -48,4 +49,5 @@ def check_can_serve(settings: Settings, *, carried: Path = CARRIED) -> Release:
         )
     release = find_release(settings, carried=carried)
     current_pack_id(settings.packs)
+    first_rules(settings)
     return release

@@ -29,6 +29,7 @@ from services.heartbeats import Heartbeats
 from services.hot_swap import HotSwap
 from services.locate import check_can_serve, find_release, pinned_by
 from services.pages import pages
+from services.rule_file import RuleFile
 from services.serving import Serving
 from services.serving_log import ServingLog, entry_of
 from shortlist.api import (
@@ -47,6 +48,7 @@ from shortlist.feature_store import ReopeningReader, home_clock
 from shortlist.features.pack import FeaturePack, PackError
 from shortlist.ids import ANONYMOUS
 from shortlist.release import Release, ReleaseError
+from shortlist.rule_config import RulesInForce
 
 WORKERS = int(os.environ.get("SHORTLIST_WORKERS", "2"))
 """Processes that answer; each holds the release's models."""
@@ -92,6 +94,9 @@ class RecommenderService:
         from each other many times, and both would end later."""
 
         self.health = StageHealth()
+        self.rules = RulesInForce()
+        self.rule_file = RuleFile(self.settings, self.rules)
+        self.rule_file.begin()
         self.reader = ReopeningReader(self.settings)
         self.hot_swap = HotSwap(self.settings, self.load, follow_releases=self.pinned_by is None)
         release = find_release(self.settings)
@@ -108,6 +113,7 @@ class RecommenderService:
         gc.collect()
         gc.freeze()
         self.hot_swap.start()
+        self.rule_file.start(lambda rules: self.serving.recommender.prepare_rules(rules))
         self.heartbeats = Heartbeats(self.settings, self.readiness)
         ready = self.readiness()
         log.info("release %s, pack %s, %s clock", ready.release_id, ready.pack_id, ready.clock)
@@ -120,7 +126,9 @@ class RecommenderService:
     def load(self, release: Release, pack: FeaturePack) -> Serving:
         """Load a release and let it answer requests like those that it will get."""
         budget = self.settings.request_budget_ms / 1e3
-        serving = Serving.load(release, self.reader, pack=pack, health=self.health, budget=budget)
+        serving = Serving.load(
+            release, self.reader, pack=pack, health=self.health, budget=budget, rules=self.rules
+        )
         serving.warm(tuple(self.recent_users), at=self.clock.now())
         return serving
 
@@ -166,6 +174,7 @@ class RecommenderService:
             user_known=slate.user_known,
             items=slate.items,
             skipped_stages=slate.skipped_stages,
+            rules=slate.rules,
             at=at,
         )
 
@@ -260,12 +269,15 @@ class RecommenderService:
             pinned_by=self.pinned_by,
             refused=refused and RefusedRelease(**asdict(refused)),
             stages_off=self.health.off,
+            rules_id=self.rules.rules.id,
+            rules_refused=self.rule_file.refused,
         )
 
     @bentoml.on_shutdown
     def shutdown(self) -> None:
         """Everything that was answered is in the log before the process ends."""
         self.hot_swap.stop()
+        self.rule_file.stop()
         self.heartbeats.stop()
         self.serving_log.close()
         self.answer_log.close()

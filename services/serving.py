@@ -9,6 +9,7 @@ from shortlist.api import RecommendRequest
 from shortlist.feature_store import FeatureReader
 from shortlist.features.pack import FeaturePack
 from shortlist.release import Release
+from shortlist.rule_config import RulesInForce
 
 if TYPE_CHECKING:
     from models.recommend.recommender import Recommender
@@ -31,12 +32,14 @@ class Serving:
         pack: FeaturePack,
         health: "StageHealth",
         budget: float,
+        rules: RulesInForce | None = None,
     ) -> "Serving":
         """Load a verified release.
 
         Args:
             health: stages that are switched off, of all requests of this worker.
             budget: seconds in which the stages of a request must start.
+            rules: business rules of all requests of this worker.
 
         Raises:
             ReleaseError: it was made under another feature schema than this code's.
@@ -46,7 +49,9 @@ class Serving:
         from models.recommend.recommender import Recommender
 
         return cls(
-            recommender=Recommender.load(release, reader, pack=pack, health=health, budget=budget),
+            recommender=Recommender.load(
+                release, reader, pack=pack, health=health, budget=budget, rules=rules
+            ),
             event_limits=EventLimits.of(release.about),
         )
 

@@ -113,6 +113,7 @@ def entry_of(
         "clock": clock,
         "delta_epoch": 0,
         "rules_version": slate.rules_version,
+        "rules": slate.rules,
         "seed": None,
         "skipped_stages": slate.skipped_stages,
         "stages": {name: round(each * 1e3, 3) for name, each in slate.stage_seconds.items()},
@@ -125,6 +126,7 @@ def entry_of(
                 "score": item.score,
                 "propensity": propensity,
                 "features": features,
+                "rules": item.rules,
             }
             for item, propensity, features in zip(
                 slate.items, slate.propensities, slate.features, strict=True

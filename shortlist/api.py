@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from shortlist.contracts import EVENT_TYPES, WITHOUT_ITEM
 from shortlist.ids import id_problem
 from shortlist.moments import MomentType, moment_problem
+from shortlist.rule_config import MAX_K, RuleSet
 
-MAX_K = 500
 MAX_EVENTS = 1_000
 MAX_POSITION = 2**31 - 1
 
@@ -90,6 +90,9 @@ class RecommendRequest(Body):
     k: int = Field(default=10, ge=1, le=MAX_K)
     filters: Filters = Field(default_factory=Filters)
     exclude: list[Id] = Field(default_factory=list, max_length=10_000)
+    rules: RuleSet | None = Field(
+        default=None, description="business rules in addition to those of the service's file"
+    )
     explain: bool = True
     at: Moment | None = Field(
         default=None, description="time of the request in microseconds, UTC; replay clock only"
@@ -123,6 +126,9 @@ class Item(Body):
     source: str
     sources: list[str] = Field(default_factory=list, description="all sources that retrieved it")
     reason: str = ""
+    rules: list[str] = Field(
+        default_factory=list, description="business rules that pinned, moved or kept the item"
+    )
 
 
 class RecommendResponse(Body):
@@ -131,6 +137,10 @@ class RecommendResponse(Body):
     user_known: bool
     items: list[Item]
     skipped_stages: list[str] = Field(default_factory=list)
+    rules: list[str] = Field(
+        default_factory=list,
+        description="business rules that excluded items, and caps that passed over one",
+    )
     at: int = Field(description="time for which the list was made, in microseconds, UTC")
 
 
@@ -242,4 +252,9 @@ class Readiness(Body):
     refused: RefusedRelease | None = None
     stages_off: list[str] = Field(
         default_factory=list, description="stages that are switched off because they keep failing"
+    )
+    rules_id: str = Field(default="", description="id of the business rules in force")
+    rules_refused: str | None = Field(
+        default=None,
+        description="why the rules file is not used; the rules before it stay in force",
     )

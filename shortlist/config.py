@@ -149,6 +149,16 @@ class Settings(BaseSettings):
         return self.home / "feast"
 
     @property
+    def rules(self) -> Path:
+        """The business rules of all requests; without the file there are none."""
+        return self.home / "rules.toml"
+
+    @property
+    def accepted_rules(self) -> Path:
+        """The rule sets that the service has used, one JSON file each, named by their id."""
+        return self.home / "rules"
+
+    @property
     def packs(self) -> Path:
         return self.home / "packs"
 

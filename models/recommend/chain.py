@@ -17,7 +17,8 @@ from models.ranking.cascade import cascade
 from models.ranking.features import ranking_features, ranking_schema
 from models.ranking.protocol import Ranker
 from models.ranking.source_features import RRF_CONSTANT
-from models.recommend.explain import FILL
+from models.recommend.business_rules.list_rules import ListRules
+from models.recommend.explain import FILL, RULES
 from models.recommend.merge import Shortlist, merge
 from models.recommend.new_items import CONTENT, NEW, NewItems, best_of
 from models.recommend.rerank import mmr
@@ -31,6 +32,8 @@ from shortlist.repeats import repeat_after
 FILL_DAYS = 7
 """Days of events by which FILL orders items."""
 FILL_WEIGHT = 1e-3
+LAST = (FILL, RULES)
+"""Sources that say nothing about a user; fusion puts their candidates after all others."""
 
 
 class ChainConfig(Config):
@@ -111,9 +114,9 @@ class Chain:
         """Sources that may retrieve a candidate, in the order of `Ranked.found_by`."""
         names = self.config.candidate_sources
         if self.new is None:
-            return (*names, FILL)
+            return (*names, FILL, RULES)
         by_content = (CONTENT,) if self.new.vectors is not None and CONTENT not in names else ()
-        return (*names, *by_content, NEW, FILL)
+        return (*names, *by_content, NEW, FILL, RULES)
 
     def retrieve(
         self, queries: Queries, items: ItemState, *, k: int = 0, run: Run = strictly
@@ -211,14 +214,31 @@ class Chain:
             schema=self.schema,
         )
 
-    def rank(self, queries: Queries, items: ItemState, *, k: int, run: Run = strictly) -> Ranked:
+    def rank(
+        self,
+        queries: Queries,
+        items: ItemState,
+        *,
+        k: int,
+        run: Run = strictly,
+        rules: ListRules | None = None,
+    ) -> Ranked:
         """The best k of each query's shortlist, diversified by MMR if the config has a strength.
 
         Args:
             run: runs the stages: one per source, then `ranking_features`, `ranker` and `rerank`.
                 Without features or a ranker the order is that of reciprocal rank fusion.
+            rules: soft rules of a single request, for the same `k`; their stage is `rules`.
         """
-        shortlist = self.shortlist(queries, items, k=k, run=run)
+        depth = k if rules is None else rules.depth
+        shortlist = self.shortlist(queries, items, k=depth, run=run)
+        if rules is not None:
+            found = shortlist
+            shortlist = run(
+                RULES,
+                lambda: rules.with_missing(found, queries, self._popular.counts(items)),
+                found,
+            )
         if shortlist.item_idx.shape[1] == 0:  # filters may exclude everything
             return self.empty(len(queries))
         given = self.source_scores(queries, items, shortlist, run=run)
@@ -230,7 +250,7 @@ class Chain:
             score = run("ranker", partial(self.scores, shortlist, x), None)
         if score is None:
             score = self.fused(shortlist)
-        return self.order(shortlist, x, score, k=k, run=run)
+        return self.order(shortlist, x, score, k=k, run=run, rules=rules)
 
     def empty(self, num_queries: int) -> Ranked:
         """Lists of length 0."""
@@ -276,14 +296,25 @@ class Chain:
         *,
         k: int,
         run: Run = strictly,
+        rules: ListRules | None = None,
     ) -> Ranked:
-        """Sort by score (ties go to the smaller item_idx), re-rank, cut to k."""
+        """Sort by score (ties go to the smaller item_idx), re-rank, cut to k.
+
+        Soft rules move items before re-ranking. After it they choose the list from all candidates.
+        """
         strength = self.config.mmr_strength
         depth = min(score.shape[1], 3 * k if strength > 0 else k)
-        order = np.argsort(-score, axis=1, kind="stable")[:, :depth]
+        every, by = np.argsort(-score, axis=1, kind="stable"), score
+        if rules is not None:
+            move = partial(rules.moved, shortlist.item_idx, every, score)
+            every, by = run(RULES, move, (every, score))
+        order = every[:, :depth]
         if strength > 0:
-            spread = partial(self._spread, shortlist.item_idx, score, order, k=k, strength=strength)
+            spread = partial(self._spread, shortlist.item_idx, by, order, k=k, strength=strength)
             order = run("rerank", spread, order[:, :k])
+        if rules is not None:
+            arrange = partial(rules.arrange, shortlist.item_idx, every, order)
+            order = run(RULES, arrange, order)
         item_idx = np.take_along_axis(shortlist.item_idx, order, axis=1)
         best = shortlist.best_source()
         found_by = np.zeros((*order.shape, len(self.source_names)), dtype=bool)
@@ -323,10 +354,10 @@ class Chain:
 def fused_score(shortlist: Shortlist) -> np.ndarray:
     """(B, C) float32: sum of 1 / (60 + rank) over the sources that found the candidate.
 
-    Candidates of FILL come after all others.
+    Candidates of FILL and RULES come after all others.
     """
     parts = [
-        np.where(ranks > 0, (FILL_WEIGHT if name == FILL else 1) / (RRF_CONSTANT + ranks), 0)
+        np.where(ranks > 0, (FILL_WEIGHT if name in LAST else 1) / (RRF_CONSTANT + ranks), 0)
         for name, ranks in shortlist.ranks.items()
     ]
     return np.sum(parts, axis=0).astype(np.float32)

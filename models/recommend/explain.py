@@ -41,6 +41,8 @@ JUST_ADDED = "new in the catalogue"
 FILLED = "more from the catalogue"
 FILL = "fill"
 """Name of the source that fills lists with popular items if all other sources find too few."""
+RULES = "rules"
+"""Name of the source of items that only a business rule asked for; also the stage of the rules."""
 POPULAR = "chosen often"
 POPULAR_LATELY = "chosen often lately"
 UNKNOWN_TASTE = "a first suggestion"
@@ -221,7 +223,7 @@ class Explainer:
         popular = self._popularity(item, source)
         if popular and ("popular" in source or len(history) == 0):
             return popular
-        if source == FILL:
+        if source in (FILL, RULES):
             return popular or FILLED
         if len(history) == 0:
             return UNKNOWN_TASTE

@@ -1,9 +1,10 @@
 """The Recommender: one object for offline evaluation, `shortlist recommend` and the service."""
 
+import hashlib
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from models import registry
 from models.baselines.item_knn import ItemKNN
 from models.queries import Queries
 from models.ranking.registry import load_ranker
+from models.recommend.business_rules.compiled import CompiledRules
+from models.recommend.business_rules.list_rules import ListRules
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.explain import Wording
 from models.recommend.queries import build_queries
@@ -39,6 +42,7 @@ from shortlist.features.searches import NO_SEARCHES
 from shortlist.ids import ANONYMOUS
 from shortlist.refusals import NO_REFUSALS
 from shortlist.release import Release, ReleaseError
+from shortlist.rule_config import RuleSet, RulesInForce
 
 log = logging.getLogger("shortlist.recommend")
 
@@ -64,6 +68,9 @@ class Slate:
     pack_id: str
     release_id: str
     rules_version: str = RULES_VERSION
+    """Number of the hard rules' code and, with business rules, 8 hex digits of their content."""
+    rules: list[str] = field(default_factory=list)
+    """Names of the business rules that excluded items, and of the caps that passed over one."""
 
 
 class Recommender:
@@ -85,12 +92,15 @@ class Recommender:
         release: Release | None = None,
         health: StageHealth | None = None,
         budget: float = float("inf"),
+        rules: RulesInForce | None = None,
     ):
         """
         Args:
             health: stages that are switched off; shared by the recommenders of a process.
             budget: seconds in which the stages of a request must start.
+            rules: business rules of all requests; shared by the recommenders of a process.
         """
+        self.rules = rules or RulesInForce()
         self.health = health or StageHealth()
         self.budget = budget
         self.profiles = profiles
@@ -113,8 +123,9 @@ class Recommender:
         pack: FeaturePack,
         health: StageHealth | None = None,
         budget: float = float("inf"),
+        rules: RulesInForce | None = None,
     ) -> "Recommender":
-        """Load a verified release; `health` and `budget` as in the constructor.
+        """Load a verified release; `health`, `budget` and `rules` as in the constructor.
 
         Raises:
             ReleaseError: the release has another feature schema than this code.
@@ -131,6 +142,7 @@ class Recommender:
             release=release,
             health=health,
             budget=budget,
+            rules=rules,
         )
 
     @property
@@ -170,20 +182,31 @@ class Recommender:
                     tuple(self.about.get("target_events", ())), self.about.get("wording", {})
                 ),
             )
+        view.rules.in_force(self.rules.rules)  # compiled now instead of in the first request
         self._view = view
+
+    def prepare_rules(self, rules: RuleSet) -> list[str]:
+        """Compile business rules for the current catalogue, before they are in force.
+
+        Returns:
+            Messages about ids and values that no item has.
+        """
+        return [text for part in self.view.rules.in_force(rules) for text in part.unknown]
 
     def recommend(self, request: RecommendRequest, *, at: int) -> Slate:
         """Answer one request as of `at` (microseconds, UTC).
 
         Unknown users and visitors get currently popular items; `recent_items` personalises these.
         A stage that fails or has no time left is named in `skipped_stages`: "features" (the online
-        states of the user), a source, "ranking_features", "ranker", "rerank" or "explain". The list
-        has `k` items whenever `k` items may be shown.
+        states of the user), a source, "ranking_features", "ranker", "rerank", "rules" (the soft
+        business rules) or "explain". The list has `k` items whenever `k` items may be shown.
         """
         user_id = request.user_id or ANONYMOUS
         context = context_id(surface=request.context.surface, device=request.context.device, at=at)
         view, run = self.view, Stages(self.health, budget=self.budget)
         blocked = blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude)
+        parts = view.rules.in_force(request.rules, self.rules.rules)
+        names = [name for part in parts for name in part.block(blocked, at=at)]
 
         def queries_of(rows: RequestRows) -> Queries:
             return build_queries(
@@ -196,10 +219,19 @@ class Recommender:
             )
 
         rows, queries = self._hydrate(run, user_id, context, at, queries_of)
-        ranked = view.chain.rank(queries, view.items, k=request.k, run=run)
+        rules = None
+        if parts:
+            refused = view.catalogue.vocab.encode(rows.refusals[0].items)
+            rules = ListRules.of(parts, k=request.k, at=at, refused=refused)
+        ranked = view.chain.rank(queries, view.items, k=request.k, run=run, rules=rules)
         shown = min(int((ranked.item_idx[0] > 0).sum()), request.k)
+        items = view.shown(ranked, queries, shown, explain=request.explain, run=run)
+        if rules is not None:
+            names += rules.list_names
+            for item, each in zip(items, rules.names(ranked.item_idx[0, :shown]), strict=True):
+                item.rules = each
         return Slate(
-            items=view.shown(ranked, queries, shown, explain=request.explain, run=run),
+            items=items,
             user_known=bool(rows.user["user_events"][0] > 0),
             skipped_stages=run.skipped,
             stage_seconds=run.seconds,
@@ -211,10 +243,14 @@ class Recommender:
             propensities=[1.0] * shown,
             pack_id=view.items.pack_id,
             release_id=self.release_id,
+            rules_version=rules_version(parts),
+            rules=names,
         )
 
     def similar(self, request: SimilarRequest, *, at: int) -> list[Item]:
         """Items similar to a given one, by co-use; by content if co-use finds too few.
+
+        Of the business rules, the hard ones of the file apply.
 
         Raises:
             UnknownItemError: the item is not in the catalogue.
@@ -223,6 +259,8 @@ class Recommender:
         catalogue = view.catalogue
         item_idx = self.item_idx(request.item_id)
         blocked = blocked_items(catalogue, filters=request.filters, exclude=request.exclude)
+        for part in view.rules.in_force(self.rules.rules):
+            part.block(blocked, at=at)
         blocked[item_idx] = True
         return view.similar(item_idx, blocked, k=request.k)
 
@@ -261,6 +299,16 @@ class Recommender:
             rows = empty_rows([user_id], [context], now)
             hydrated = rows, queries_of(rows)
         return hydrated
+
+
+def rules_version(parts: Sequence[CompiledRules]) -> str:
+    """The version of the hard rules' code and, with business rules, an id of their content."""
+    if not parts:
+        return RULES_VERSION
+    if len(parts) == 1:
+        return f"{RULES_VERSION}-{parts[0].digest[:8]}"
+    both = hashlib.sha256("".join(part.digest for part in parts).encode()).hexdigest()
+    return f"{RULES_VERSION}-{both[:8]}"
 
 
 def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:

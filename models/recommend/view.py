@@ -6,6 +6,7 @@ import numpy as np
 
 from models.baselines.item_knn import ItemKNN
 from models.queries import Candidates, Queries
+from models.recommend.business_rules.compiled import RuleCompiler
 from models.recommend.chain import Chain, Ranked
 from models.recommend.explain import Descriptions, Explainer, Wording
 from models.recommend.new_items import CONTENT, NewItems
@@ -30,6 +31,8 @@ class View:
     chain: Chain
     explainer: Explainer
     items_hash: str
+    rules: RuleCompiler
+    """Compiles business rules for this catalogue."""
 
     @classmethod
     def build(
@@ -69,6 +72,7 @@ class View:
                 wording=wording,
             ),
             items_hash=pack.items_hash,
+            rules=RuleCompiler(catalogue),
         )
 
     def with_items(self, pack: FeaturePack) -> "View":

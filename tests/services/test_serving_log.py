@@ -17,7 +17,7 @@ from shortlist.datasets.service_log import load_serving_log
 SLATE = Slate(
     items=[
         Item(item_id="i1", title="One", score=0.9, rank=1, source="ease", sources=["ease"]),
-        Item(item_id="i2", title="Two", score=0.1, rank=2, source="popularity"),
+        Item(item_id="i2", title="Two", score=0.1, rank=2, source="popularity", rules=["pin"]),
     ],
     user_known=True,
     skipped_stages=["features"],
@@ -30,6 +30,8 @@ SLATE = Slate(
     propensities=[1.0, 0.5],
     pack_id="p",
     release_id="r",
+    rules_version="1-0a1b2c3d",
+    rules=["cap"],
 )
 
 
@@ -76,6 +78,8 @@ def test_an_entry_reads_back_as_the_contract(tmp_path):
     assert line["stages"] == {"ease": 2.0, "ranker": 1.5}
     assert (line["as_of"], line["clock"]) == ({"user_stats": None, "context_trend": 7}, "wall")
     assert line["stamps"] == {"user_stats": 3, "context_trend": 8}
+    assert (line["rules_version"], line["rules"]) == ("1-0a1b2c3d", ["cap"])
+    assert [item["rules"] for item in line["items"]] == [[], ["pin"]]
 
 
 def test_closing_writes_everything_that_waits(tmp_path):

@@ -1,0 +1,203 @@
+"""A rule set resolved against one catalogue: ids and values become codes, once per catalogue.
+
+Shapes: N items, J values per item.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.recommend.business_rules.conditions import ALL, Match, compile_conditions
+from models.recommend.business_rules.item_columns import Codes, ItemColumns
+from shortlist.catalogue import Catalogue
+from shortlist.rule_config import FilterRule, RuleSet
+
+KEPT = 16
+"""Compiled rule sets that are kept per catalogue; requests often repeat the same rules."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    name: str
+    item_idx: int
+    position: int
+    even_if_seen: bool
+
+
+@dataclass(frozen=True)
+class Move:
+    name: str
+    match: Match
+    places: int
+    """Above 0: up."""
+
+
+@dataclass(frozen=True)
+class Cap:
+    name: str
+    at_most: int
+    first: int
+    by: Codes | None
+    match: Match | None
+
+    def groups(self, rows: np.ndarray, at: int) -> tuple[np.ndarray, int]:
+        """(C,) item_idx -> (C, J) codes of the groups that count the item, 0 for none; and the
+        number of groups, without 0.
+        """
+        if self.by is None:
+            codes, num_groups = np.ones((len(rows), 1), dtype=np.int32), 1
+        else:
+            codes, num_groups = self.by.codes[rows], self.by.num_codes
+        if self.match is not None:
+            codes = np.where(self.match(rows, at)[:, None], codes, 0)
+        return codes, num_groups
+
+
+@dataclass(frozen=True)
+class Quota:
+    name: str
+    at_least: int
+    first: int
+    match: Match
+
+
+@dataclass(frozen=True)
+class CompiledRules:
+    """The rules of one set, for one catalogue."""
+
+    digest: str
+    blocked: np.ndarray | None
+    """(N + 1,) bool: items of the hard rules that don't depend on time; None without such rules."""
+    blocking: tuple[str, ...]
+    """Names of the rules in `blocked` that block any item."""
+    moving: tuple[tuple[str, Match, bool], ...]
+    """Filters that depend on time: name, conditions, and whether matching items are kept."""
+    pins: tuple[Pin, ...]
+    moves: tuple[Move, ...]
+    caps: tuple[Cap, ...]
+    quotas: tuple[Quota, ...]
+    unknown: tuple[str, ...] = field(default=())
+    """Messages about ids and values that the catalogue doesn't have."""
+
+    @property
+    def is_hard_only(self) -> bool:
+        """Whether the set only blocks items."""
+        return not (self.pins or self.moves or self.caps or self.quotas)
+
+    def block(self, blocked: np.ndarray, *, at: int) -> list[str]:
+        """Set (N + 1,) `blocked` to True, in place, where a hard rule excludes the item.
+
+        Returns:
+            Names of the rules that exclude any item of the catalogue.
+        """
+        names = list(self.blocking)
+        if self.blocked is not None:
+            blocked |= self.blocked
+        for name, match, kept in self.moving:
+            out = match(ALL, at) != kept
+            if out[1:].any():
+                names.append(name)
+                blocked |= out
+        return names
+
+
+def compile_rules(rules: RuleSet, columns: ItemColumns) -> CompiledRules:
+    """Resolve a rule set against a catalogue."""
+    unknown: list[str] = []
+
+    def match(name: str, conditions: Sequence) -> Match:
+        found = compile_conditions(conditions, columns)
+        unknown.extend(f"{name}: {message}" for message in found.unknown)
+        return found
+
+    def indices(name: str, item_ids: Sequence[str]) -> np.ndarray:
+        found = columns.catalogue.vocab.encode(item_ids)
+        missing = [item for item, idx in zip(item_ids, found, strict=True) if idx == 0]
+        unknown.extend(f"{name}: no item has item_id '{item}'" for item in missing[:3])
+        return found[found > 0]
+
+    static: list[tuple[str, np.ndarray]] = []
+    moving: list[tuple[str, Match, bool]] = []
+    for rule in rules.filter:
+        found = match(rule.name, _conditions(rule))
+        kept = rule.keep is not None
+        if found.moving:
+            moving.append((rule.name, found, kept))
+        else:
+            static.append((rule.name, found(ALL, 0) != kept))
+    for rules_of_ids, kept in ((rules.include, True), (rules.exclude, False)):
+        for rule in rules_of_ids:
+            out = np.full(columns.num_items + 1, kept)
+            out[indices(rule.name, rule.item_ids)] = not kept
+            static.append((rule.name, out))
+    pins = [
+        Pin(rule.name, int(idx), rule.position, rule.even_if_seen)
+        for rule in rules.pin
+        for idx in indices(rule.name, [rule.item_id])
+    ]
+    moves = [
+        Move(rule.name, match(rule.name, rule.where), sign * rule.places)
+        for group, sign in ((rules.boost, 1), (rules.bury, -1))
+        for rule in group
+    ]
+    caps = [
+        Cap(
+            rule.name,
+            rule.at_most,
+            rule.first,
+            by=None if rule.by is None else columns.codes(rule.by),
+            match=None if rule.where is None else match(rule.name, rule.where),
+        )
+        for rule in rules.cap
+    ]
+    quotas = [
+        Quota(rule.name, rule.at_least, rule.first, match(rule.name, rule.where))
+        for rule in rules.quota
+    ]
+    return CompiledRules(
+        digest=rules.digest,
+        blocked=np.logical_or.reduce([out for _, out in static]) if static else None,
+        blocking=tuple(name for name, out in static if out[1:].any()),
+        moving=tuple(moving),
+        pins=tuple(pins),
+        moves=tuple(moves),
+        caps=tuple(caps),
+        quotas=tuple(quotas),
+        unknown=tuple(unknown),
+    )
+
+
+def _conditions(rule: FilterRule) -> Sequence:
+    conditions = rule.keep if rule.keep is not None else rule.drop
+    assert conditions is not None, "the schema wants one of both"
+    return conditions
+
+
+class RuleCompiler:
+    """Compiles rule sets for one catalogue and keeps the last KEPT of them. Thread-safe."""
+
+    def __init__(self, catalogue: Catalogue):
+        self.columns = ItemColumns(catalogue)
+        self._kept: OrderedDict[str, CompiledRules] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, rules: RuleSet) -> CompiledRules:
+        """The compiled rule set."""
+        with self._lock:
+            found = self._kept.get(rules.digest)
+            if found is not None:
+                self._kept.move_to_end(rules.digest)
+                return found
+        compiled = compile_rules(rules, self.columns)  # outside of the lock: it may take long
+        with self._lock:
+            self._kept[rules.digest] = compiled
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return compiled
+
+    def in_force(self, *given: RuleSet | None) -> tuple[CompiledRules, ...]:
+        """The compiled sets that have rules, in the given order."""
+        return tuple(self(rules) for rules in given if rules is not None and rules.rules)
