@@ -9,7 +9,6 @@ import logging
 import os
 import sqlite3
 import sys
-import threading
 import time
 import uuid
 from collections import deque
@@ -54,9 +53,6 @@ WORKERS = int(os.environ.get("SHORTLIST_WORKERS", "2"))
 """Processes that answer; each holds the release's models."""
 log = logging.getLogger("bentoml.shortlist")  # under BentoML's logger, which prints from INFO on
 
-SWITCH_SECONDS = 1e-3
-"""Longest time that a computing thread keeps the interpreter's lock if another one wants it. With
-Python's default of 5 ms, reading and sending of other requests waits."""
 RECENT_USERS = 8
 """Users of the last requests, for whom a new release answers before it serves."""
 
@@ -88,10 +84,6 @@ class RecommenderService:
         from models.training import one_thread_per_call
 
         one_thread_per_call()
-        sys.setswitchinterval(SWITCH_SECONDS)
-        self.computing = threading.Lock()
-        """Held while a list is computed. Two requests at once would take the interpreter's lock
-        from each other many times, and both would end later."""
 
         self.health = StageHealth()
         self.rules = RulesInForce()
@@ -152,8 +144,7 @@ class RecommenderService:
             started = time.perf_counter()
             serving = self.serving
             at = self.now(request.at)
-            with self.computing:
-                slate = serving.recommender.recommend(request, at=at)
+            slate = serving.recommender.recommend(request, at=at)
             request_id = uuid.uuid4().hex
             entry = partial(
                 entry_of,

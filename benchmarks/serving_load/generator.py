@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-
 CONNECTIONS = 32
 
 

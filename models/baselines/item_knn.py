@@ -80,7 +80,7 @@ class ItemKNN:
     def _rows(self, queries: Queries) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Item_idx ascending and score of the items with a score, for each query."""
         scores = self.scores(queries)
-        ends = scores.indptr.tolist()
+        ends = np.asarray(scores.indptr).tolist()
         for start, end in pairwise(ends):
             yield scores.indices[start:end], scores.data[start:end]
 
