@@ -44,5 +44,6 @@ def test_generated_bodies_get_the_answers_of_the_document(service: Served, route
         calls.append(answer.status_code)
 
     check()
-    assert 200 in calls
     assert 400 in calls
+    if route != "/similar":  # no generated id is an item of the catalogue
+        assert 200 in calls
