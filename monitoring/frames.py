@@ -93,14 +93,17 @@ def slice_names(history_length: np.ndarray) -> np.ndarray:
 
 
 def feature_frame(log: pa.Table, names: Sequence[str], *, rows: np.ndarray) -> pd.DataFrame:
-    """Return the feature vectors of these rows of the log: (len(rows), F), columns `names`.
+    """Return the feature vectors of these rows of the log, columns `names`.
+
+    Rows without a vector are left out: they are of responses that were made without features.
 
     Raises:
         MonitorError: the log's vectors don't have one value per name.
     """
     vectors = log.column("features").take(pa.array(rows)).combine_chunks()
+    vectors = vectors.filter(pc.greater(pc.list_value_length(vectors), 0))
     lengths = np.unique(pc.list_value_length(vectors).to_numpy(zero_copy_only=False))
-    if lengths.tolist() != [len(names)]:
+    if len(vectors) and lengths.tolist() != [len(names)]:
         raise MonitorError(
             f"serving log: feature vectors have {lengths.tolist()} values, expected {len(names)} as"
             " in the release's ranking schema; the log is of another release"

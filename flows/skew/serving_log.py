@@ -13,6 +13,9 @@ from shortlist.features.finalize import schema_hash
 from shortlist.ids import ANONYMOUS
 from shortlist.release import Release, ReleaseError, ReleaseStore
 
+WITHOUT_FEATURES = {"features", "ranking_features"}
+"""Stages without which a response has no features to compare."""
+
 
 def releases_of(
     recent: Mapping[str, int], store: ReleaseStore
@@ -72,7 +75,7 @@ def read_log(
             left_out["another release"] += 1
         elif entry["user_id"] == ANONYMOUS:  # recent_items of the request are not in the log
             left_out["visitor"] += 1
-        elif "features" in entry["skipped_stages"]:
+        elif WITHOUT_FEATURES & set(entry["skipped_stages"]):
             left_out["without features"] += 1
         elif not entry["items"]:
             left_out["no items"] += 1

@@ -25,6 +25,7 @@ from monitoring.frames import (
 from monitoring.windows import MonitorError, Window, slates_of
 from shortlist.contracts import ContractError
 from shortlist.splits import draw_requests
+from tests.monitoring.conftest import log_table
 
 
 @pytest.fixture
@@ -226,6 +227,17 @@ def test_frames_have_the_same_columns_and_say_what_was_shown(small):
     assert requests["slice"].tolist() == ["light", "light"]
     scores = score_frame(window.log, ["ease", "two_tower"], rows=np.arange(5))
     assert scores["score: two_tower"].notna().sum() == 1
+
+
+def test_responses_made_without_features_are_left_out_of_the_feature_frame():
+    slates = [
+        {"request_id": "ra", "user_id": "u1", "at": 1, "items": ["i1"], "features": [[2.0, 3.0]]},
+        {"request_id": "rb", "user_id": "u1", "at": 2, "items": ["i2", "i3"], "features": [[], []]},
+    ]
+    frame = feature_frame(log_table(slates), ["f", "g"], rows=np.arange(3))
+    assert frame.to_dict("list") == {"f": [2.0], "g": [3.0]}
+    nothing = feature_frame(log_table(slates[1:]), ["f", "g"], rows=np.arange(2))
+    assert (len(nothing), list(nothing)) == (0, ["f", "g"])
 
 
 def test_a_log_of_another_release_and_an_empty_log_are_refused(small, build):
