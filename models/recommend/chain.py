@@ -184,7 +184,8 @@ class Chain:
         old = np.where(candidates <= self.num_known, candidates, 0)  # sources give padding -inf
         scores: dict[str, np.ndarray] = {}
         for name in self.config.score_sources:
-            given = run(name, partial(self.sources[name].score, known, known_items, old), None)
+            score = partial(self.sources[name].score, known, known_items, old)
+            given = run(f"{name}_scores", score, None)
             if given is not None:
                 scores[name] = given
         if self.new is not None and CONTENT in scores:

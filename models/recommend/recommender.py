@@ -197,9 +197,8 @@ class Recommender:
         """Answer one request as of `at` (microseconds, UTC).
 
         Unknown users and visitors get currently popular items; `recent_items` personalises these.
-        A stage that fails or has no time left is named in `skipped_stages`: "features" (the online
-        states of the user), a source, "ranking_features", "ranker", "rerank", "rules" (the soft
-        business rules) or "explain". The list has `k` items whenever `k` items may be shown.
+        A stage that fails or has no time left is named in `skipped_stages` (docs/serving.md). The
+        list has `k` items whenever `k` items may be shown.
         """
         user_id = request.user_id or ANONYMOUS
         context = context_id(surface=request.context.surface, device=request.context.device, at=at)

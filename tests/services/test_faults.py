@@ -200,8 +200,8 @@ def test_a_source_that_raises_is_named_and_rolled_back_under_load(faulty: Served
             wait(lambda: client.ready().release_id != good)
             before = seen.answered
             wait(lambda: seen.answered > before + 20)
-            assert "two_tower" in seen.degraded
-            wait(lambda: "two_tower" in client.ready().stages_off)
+            assert "two_tower_scores" in seen.degraded
+            wait(lambda: "two_tower_scores" in client.ready().stages_off)
         ReleaseStore(faulty.home / "releases").roll_back()
         with ShortlistClient(faulty.url) as client:
             wait(lambda: client.ready().release_id == good)
