@@ -164,7 +164,7 @@ class Event(Body):
     event_id: Id | None = None
     user_id: UserId
     item_id: Id | None = Field(default=None, description="required except for a search")
-    event_type: str
+    event_type: str = Field(json_schema_extra={"enum": list(EVENT_TYPES)})
     event_timestamp: Moment | None = Field(
         default=None, description="microseconds, UTC; default: now"
     )
