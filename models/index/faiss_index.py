@@ -140,8 +140,7 @@ class VectorIndex:
             allowed[exclude - 1] = False
         num_allowed = int(np.count_nonzero(allowed))
         if self.kind == "exact" or num_allowed <= self._few(k):
-            everything = num_allowed > SCAN_ALL * self.num_items
-            score, item_idx = self._scan(query, allowed, depth=k, everything=everything)
+            score, item_idx = self._scan(query, allowed, depth=k)
         else:
             score, item_idx = self._search(query, k, allowed=allowed)
         found = item_idx[0] > 0
@@ -160,19 +159,15 @@ class VectorIndex:
         allowed: np.ndarray | None,
         *,
         depth: int,
-        everything: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Exact scores and item_idx (B, depth or fewer) of allowed items, best first.
-
-        Args:
-            everything: compute all scores and mask them, which is faster than copying the vectors
-                of many allowed items.
-        """
-        if allowed is None or everything:
+        """Exact scores and item_idx (B, depth or fewer) of allowed items, best first."""
+        rows = None
+        if allowed is None:
             scores = queries @ self.vectors.T
-            if allowed is not None:
-                scores[:, ~allowed] = -np.inf
-            rows = None
+        elif np.count_nonzero(allowed) > SCAN_ALL * self.num_items:
+            # Faster than copying the vectors of many allowed items.
+            scores = queries @ self.vectors.T
+            scores[:, ~allowed] = -np.inf
         else:
             rows = np.flatnonzero(allowed)
             scores = queries @ self.vectors[rows].T

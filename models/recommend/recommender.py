@@ -229,6 +229,7 @@ class Recommender:
             names += rules.list_names
             for item, each in zip(items, rules.names(ranked.item_idx[0, :shown]), strict=True):
                 item.rules = each
+        run.finish()
         return Slate(
             items=items,
             user_known=bool(rows.user["user_events"][0] > 0),

@@ -19,7 +19,8 @@ log = logging.getLogger("shortlist.recommend")
 T = TypeVar("T")
 
 IN_A_ROW = 5
-"""Failures or slow runs without a good one between them that switch a stage off."""
+"""Requests in which a stage failed or was slow, without a good one between them, that switch the
+stage off."""
 OFF_SECONDS = 10.0
 """A stage that is off is tried again after this time. If that fails, it is off once more."""
 SLOW_SHARE = 0.5
@@ -64,7 +65,7 @@ class StageHealth:
         return sorted(self._off_until)
 
     def record(self, name: str, *, good: bool, why: str = "") -> None:
-        """Count one run of a stage."""
+        """Count one request's use of a stage."""
         if good and name not in self._bad:
             return
         with self._lock:
@@ -102,6 +103,8 @@ class Stages:
         """Names of the stages whose result was replaced, in order, without repeats."""
         self.seconds: dict[str, float] = {}
         """Stage -> seconds that it took, in order."""
+        self._faults: dict[str, str] = {}
+        """Stage -> why it was bad; empty if it was good each time that it ran."""
 
     def __call__(self, name: str, work: Callable[[], T], otherwise: T, /) -> T:
         """Run `work` and return its result; `otherwise` if the stage is skipped or fails."""
@@ -129,6 +132,15 @@ class Stages:
     def _took(self, name: str, started: float, *, failure: str = "") -> None:
         seconds = self._clock() - started
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-        slow = seconds > SLOW_SHARE * self._budget
-        why = failure or f"{seconds:.3f} s of a budget of {self._budget:g} s"
-        self._health.record(name, good=not failure and not slow, why=why)
+        if not failure and seconds > SLOW_SHARE * self._budget:
+            failure = f"{seconds:.3f} s of a budget of {self._budget:g} s"
+        self._faults[name] = failure or self._faults.get(name, "")
+
+    def finish(self) -> None:
+        """Count the request for the health of its stages, each once.
+
+        A stage may run several times, for example a source that retrieves and then finds new items.
+        It was bad if it was bad once.
+        """
+        for name, why in self._faults.items():
+            self._health.record(name, good=not why, why=why)

@@ -62,6 +62,7 @@ def test_a_stage_that_fails_again_and_again_is_off_and_tried_again_by_one_reques
     def ask(work) -> Stages:
         run = Stages(health)
         run("a", work, None)
+        run.finish()
         return run
 
     for _ in range(IN_A_ROW - 1):
@@ -90,8 +91,23 @@ def test_a_slow_stage_keeps_its_result_and_is_off_after_a_few_times() -> None:
         return 1
 
     for _ in range(IN_A_ROW):
-        assert Stages(health, budget=1.0, clock=clock)("a", slow, 0) == 1
+        run = Stages(health, budget=1.0, clock=clock)
+        assert run("a", slow, 0) == 1
+        run.finish()
     assert health.off == ["a"]
+
+
+def test_a_stage_that_runs_twice_a_request_is_bad_if_it_failed_once() -> None:
+    """Whichever of the runs failed: a good run doesn't hide the other one."""
+    for runs in ((broken, lambda: "good"), (lambda: "good", broken)):
+        health = StageHealth(clock=Clock())
+        for _ in range(IN_A_ROW):
+            assert health.off == []
+            request = Stages(health)
+            for work in runs:
+                request("a", work, "otherwise")
+            request.finish()
+        assert health.off == ["a"]
 
 
 @pytest.fixture(scope="module")

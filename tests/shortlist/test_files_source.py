@@ -255,7 +255,7 @@ def test_whole_numbers_with_decimals_are_ids(
 
 @pytest.mark.parametrize("words", [["NA"], ["guest", "-1", "NA"], ["", "NA"]])
 def test_sessions_of_nobody_stand_alone(tmp_path: Path, words: list[str]) -> None:
-    """Rows without a user get a user id per session, or none without a session."""
+    """A row without a user gets the user id of its session; without a session it gets none."""
     rows = [EVENTS[0] | {"who": word, "session": f"s{i}"} for i, word in enumerate(words)]
     rows += [EVENTS[0] | {"who": words[0], "session": ""}, EVENTS[0] | {"who": "u", "session": "x"}]
     columns = {"user_id": "who", "item_id": "what", "event_timestamp": "when"}
