@@ -51,7 +51,7 @@ class RecommendPolicy:
             self.features = _at(x, _columns(shortlist, item + 1, queries))
             return item, chance
         blocked = self._blocked(queries)
-        # Also drawn without exploration, to fill positions if the sources find too few items.
+        # Also drawn without exploration: the draws of later pages then are the same for every arm.
         extra = draw_extra(blocked, k=2 * k, rng=rng)
         shortlist = self._shortlist(queries, extra, k=k)
         x = self._features(queries, shortlist)
@@ -63,7 +63,6 @@ class RecommendPolicy:
         ranked = chain.order(found, x, chain.scores(found, x), k=k)
         top = np.zeros((len(queries), k), dtype=np.int64)
         top[:, : ranked.item_idx.shape[1]] = ranked.item_idx
-        top = self._filled(top, blocked)
         extra = _without(extra, top)[:, :k]
         drawn, chance = mix_in(
             top,
@@ -105,20 +104,6 @@ class RecommendPolicy:
         for row, seen in zip(blocked, queries.seen, strict=True):
             row[seen] = True
         return blocked
-
-    def _filled(self, top: np.ndarray, blocked: np.ndarray) -> np.ndarray:
-        """Fill empty positions with the most popular items of all time, as the service does."""
-        empty = np.flatnonzero((top == 0).any(1))
-        if len(empty) == 0:
-            return top
-        popular = self.recommender.items.state["item_events"]
-        order = np.argsort(-popular, kind="stable")
-        for row in empty:
-            taken = set(top[row].tolist())
-            free = (i for i in order.tolist() if not blocked[row, i] and i not in taken)
-            for place in np.flatnonzero(top[row] == 0):
-                top[row, place] = next(free, 0)
-        return top
 
 
 def _columns(shortlist: Shortlist, item: np.ndarray, queries: Queries) -> np.ndarray:
