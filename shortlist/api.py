@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shortlist.contracts import EVENT_TYPES, WITHOUT_ITEM
+from shortlist.cursor import MAX_LENGTH, TAKE_OVER, Cursor, asked_for
 from shortlist.ids import id_problem
 from shortlist.moments import MomentType, moment_problem
 
@@ -29,6 +30,12 @@ def _moment(kind: MomentType) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _cursor(value: str) -> str:
+    """Check a cursor's form. Raises ValueError if it isn't one that an answer had."""
+    Cursor.decode(value)
+    return value
 
 
 Id = Annotated[str, _id()]
@@ -87,6 +94,12 @@ class RecommendRequest(Body):
     k: int = Field(default=10, ge=1, le=MAX_K)
     filters: Filters = Field(default_factory=Filters)
     exclude: list[Id] = Field(default_factory=list, max_length=10_000)
+    cursor: Annotated[str, AfterValidator(_cursor)] | None = Field(
+        default=None,
+        max_length=MAX_LENGTH,
+        description="`next_cursor` of the previous page; user_id, context and filters must be the"
+        " same as for that page",
+    )
     explain: bool = True
     at: Moment | None = Field(
         default=None, description="time of the request in microseconds, UTC; replay clock only"
@@ -97,6 +110,22 @@ class RecommendRequest(Body):
         if self.user_id is None and self.recent_items is None:
             raise ValueError("give user_id, or recent_items (a list of item ids, may be empty)")
         return self
+
+    @model_validator(mode="after")
+    def _continues_the_same_list(self) -> "RecommendRequest":
+        if self.cursor is not None and Cursor.decode(self.cursor).asked != self.asked:
+            raise ValueError(
+                f"cursor: belongs to a list with another user_id, context or filters; {TAKE_OVER}"
+            )
+        return self
+
+    @property
+    def asked(self) -> bytes:
+        """Hash of what must be the same for all pages of a list."""
+        where = self.context
+        return asked_for(
+            [self.user_id, where.surface, where.device, self.filters.model_dump_json()]
+        )
 
 
 class SimilarRequest(Body):
@@ -111,7 +140,9 @@ class SimilarRequest(Body):
 
 
 class Item(Body):
-    """One recommended item. `source` is the candidate source that ranked it best."""
+    """One recommended item. `source` is the candidate source that ranked it best, or "explore" for
+    an item that was picked at random. `rank` counts over all pages of a list.
+    """
 
     item_id: str
     title: str
@@ -129,6 +160,10 @@ class RecommendResponse(Body):
     items: list[Item]
     skipped_stages: list[str] = Field(default_factory=list)
     at: int = Field(description="time for which the list was made, in microseconds, UTC")
+    next_cursor: str | None = Field(
+        default=None,
+        description="`cursor` of a request for the next page; null if the list ends here",
+    )
 
 
 class SimilarResponse(Body):

@@ -21,12 +21,10 @@ from models.ranking.source_features import RRF_CONSTANT
 from models.recommend.explain import FILL
 from models.recommend.merge import Shortlist, merge
 from models.recommend.new_items import CONTENT, NEW, NewItems, best_of
-from models.recommend.rerank.apply import Reranker
-from models.recommend.rerank.config import RerankConfig, vector_source, with_rerank
-from models.recommend.rerank.item_vectors import ItemVectors
+from models.recommend.rerank.apply import reranker_of
+from models.recommend.rerank.config import RerankConfig, with_rerank
 from models.recommend.stages import Run, strictly
 from models.recommend.tiers import Ranked, deepened
-from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.pack import ItemState
@@ -89,7 +87,7 @@ class Chain:
         self.new: NewItems | None = None
         self.popular = Popularity(FILL, days=FILL_DAYS)
         self._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))
-        self._reranker = self._make_reranker()
+        self._reranker = reranker_of(config.rerank, self.sources, catalogue)
 
     def live(self, catalogue: Catalogue, new: NewItems | None) -> "Chain":
         """The same models over the current catalogue.
@@ -103,20 +101,13 @@ class Chain:
         chain.popular = Popularity(FILL, days=FILL_DAYS)
         # A new cache, because it compares queries by identity only.
         chain._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))
-        chain._reranker = chain._make_reranker()
+        chain._reranker = reranker_of(
+            chain.config.rerank,
+            chain.sources,
+            catalogue,
+            new_content=None if new is None else new.vectors,
+        )
         return chain
-
-    def _make_reranker(self) -> Reranker | None:
-        """Return what re-orders lists. MMR compares categories if its source is missing."""
-        if self.config.rerank is None:
-            return None
-        name = vector_source(self.config.rerank)
-        source = self.sources.get(name) if name is not None else None
-        vectors = None
-        if isinstance(source, VectorSource):
-            new = self.new.vectors if self.new is not None and name == CONTENT else None
-            vectors = ItemVectors(source, self.catalogue, new=new)
-        return Reranker(self.config.rerank, self.catalogue, vectors)
 
     @property
     def source_names(self) -> tuple[str, ...]:

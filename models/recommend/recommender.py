@@ -15,6 +15,8 @@ from models.queries import Queries
 from models.ranking.registry import load_ranker
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.explain import Wording
+from models.recommend.exploration import Exploration, explored
+from models.recommend.pages import Page, without
 from models.recommend.queries import build_queries
 from models.recommend.rules import RULES_VERSION, blocked_items
 from models.recommend.stages import StageHealth, Stages
@@ -52,6 +54,8 @@ class Slate:
     """One response, with all fields that the serving log stores."""
 
     items: list[Item]
+    at: int
+    """Time as of which the list was ranked, microseconds; for a later page that of the first."""
     user_known: bool
     skipped_stages: list[str]
     stage_seconds: dict[str, float]
@@ -64,6 +68,9 @@ class Slate:
     pack_id: str
     release_id: str
     rules_version: str = RULES_VERSION
+    seed: int | None = None
+    """Seed of the draws; None without exploration."""
+    next_cursor: str | None = None
 
 
 class Recommender:
@@ -172,17 +179,21 @@ class Recommender:
             )
         self._view = view
 
-    def recommend(self, request: RecommendRequest, *, at: int) -> Slate:
-        """Answer one request as of `at` (microseconds, UTC).
+    def recommend(
+        self, request: RecommendRequest, *, at: int, exploration: Exploration | None = None
+    ) -> Slate:
+        """Answer one request as of `at` (microseconds, UTC); a later page as of its list's `at`.
 
         Unknown users and visitors get currently popular items; `recent_items` personalises these.
         A stage that fails or has no time left is named in `skipped_stages`: "features" (the online
-        states of the user), a source, "ranking_features", "ranker", "rerank" or "explain". The list
-        has `k` items whenever `k` items may be shown.
+        states of the user), a source, "ranking_features", "ranker", "rerank", "explore" or
+        "explain". The list has `k` items whenever `k` items may be shown.
         """
         user_id = request.user_id or ANONYMOUS
-        context = context_id(surface=request.context.surface, device=request.context.device, at=at)
         view, run = self.view, Stages(self.health, budget=self.budget)
+        page = Page.of(request, view.keys, release_id=self.release_id, at=at)
+        where = request.context
+        context = context_id(surface=where.surface, device=where.device, at=page.at)
         blocked = blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude)
 
         def queries_of(rows: RequestRows) -> Queries:
@@ -195,11 +206,36 @@ class Recommender:
                 repeat_after=view.chain.config.repeat_after,
             )
 
-        rows, queries = self._hydrate(run, user_id, context, at, queries_of)
-        ranked = view.chain.rank(queries, view.items, k=request.k, run=run)
-        shown = min(int((ranked.item_idx[0] > 0).sum()), request.k)
+        rows, queries = self._hydrate(run, user_id, context, page.at, queries_of)
+        gone = page.shown
+        if page.at < at:  # consumed or refused since the first page
+            _, now = self._hydrate(run, user_id, context, at, queries_of)
+            since = np.setdiff1d(now.seen[0], queries.seen[0])
+            gone = np.union1d(gone, since)
+        depth = max(request.k, exploration.depth if exploration else 0) + len(gone)
+        ranked = view.chain.rank(queries, view.items, k=depth, run=run).row(0)
+        shown_list = explored(
+            exploration,
+            without(ranked, gone),
+            view.chain,
+            queries,
+            view.items,
+            gone=gone,
+            k=request.k,
+            run=run,
+        )
+        ranked = shown_list.ranked
+        shown = min(ranked.item_idx.shape[1], request.k)
         return Slate(
-            items=view.shown(ranked, queries, shown, explain=request.explain, run=run),
+            items=view.shown(
+                ranked,
+                queries,
+                shown,
+                explain=request.explain,
+                number_before=page.number_before,
+                run=run,
+            ),
+            at=page.at,
             user_known=bool(rows.user["user_events"][0] > 0),
             skipped_stages=run.skipped,
             stage_seconds=run.seconds,
@@ -208,9 +244,13 @@ class Recommender:
             as_of={name: int(times[0]) for name, times in rows.as_of.items()},
             stamps={name: int(stamps[0]) for name, stamps in rows.stamps.items()},
             features=ranked.features[0, :shown].tolist(),
-            propensities=[1.0] * shown,
+            propensities=shown_list.propensities,
             pack_id=view.items.pack_id,
             release_id=self.release_id,
+            seed=shown_list.seed,
+            next_cursor=page.next_cursor(
+                request, ranked.item_idx[0, :shown], view.keys, release_id=self.release_id
+            ),
         )
 
     def similar(self, request: SimilarRequest, *, at: int) -> list[Item]:

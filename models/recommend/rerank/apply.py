@@ -3,15 +3,18 @@
 Shapes: B requests, C candidates, P candidates in the pool.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.queries import Queries
+from models.queries import Queries, Source
+from models.recommend.new_items import CONTENT
 from models.recommend.rerank.calibration import calibrate, category_shares, interests
-from models.recommend.rerank.config import CalibrationConfig, MmrConfig
+from models.recommend.rerank.config import CalibrationConfig, MmrConfig, vector_source
 from models.recommend.rerank.item_vectors import ItemVectors
 from models.recommend.rerank.mmr import mmr
+from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
 
 
@@ -63,3 +66,28 @@ class Reranker:
         wanted = interests(history, matrix)
         shares = category_shares(matrix[items])
         return calibrate(score, shares, wanted, k=k, strength=strength)
+
+
+def reranker_of(
+    config: MmrConfig | CalibrationConfig | None,
+    sources: Mapping[str, Source],
+    catalogue: Catalogue,
+    *,
+    new_content: np.ndarray | None = None,
+) -> Reranker | None:
+    """Return what re-orders the lists of a chain; None if nothing does.
+
+    MMR compares categories if the source of its vectors is not in the chain.
+
+    Args:
+        new_content: (V, D) content vectors of the items that came after training.
+    """
+    if config is None:
+        return None
+    name = vector_source(config)
+    source = sources.get(name) if name is not None else None
+    vectors = None
+    if isinstance(source, VectorSource):
+        new = new_content if name == CONTENT else None
+        vectors = ItemVectors(source, catalogue, new=new)
+    return Reranker(config, catalogue, vectors)
