@@ -40,6 +40,7 @@ def _cursor(value: str) -> str:
 
 Id = Annotated[str, _id()]
 UserId = Annotated[str, _id(of_user=True)]
+CursorText = Annotated[str, Field(max_length=MAX_LENGTH), AfterValidator(_cursor)]
 Moment = Annotated[int, _moment("event")]
 Date = Annotated[int, _moment("date")]
 
@@ -94,9 +95,8 @@ class RecommendRequest(Body):
     k: int = Field(default=10, ge=1, le=MAX_K)
     filters: Filters = Field(default_factory=Filters)
     exclude: list[Id] = Field(default_factory=list, max_length=10_000)
-    cursor: Annotated[str, AfterValidator(_cursor)] | None = Field(
+    cursor: CursorText | None = Field(
         default=None,
-        max_length=MAX_LENGTH,
         description="`next_cursor` of the previous page; user_id, context and filters must be the"
         " same as for that page",
     )

@@ -14,6 +14,7 @@ Shapes: k positions, P items of the pool, N items.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -113,7 +114,9 @@ def explored(
             k=k,
             free=free,
             random_source=len(chain.source_names),
-            scored=lambda item_idx: score_items(chain, query, items, item_idx, run=run),
+            scored=lambda item_idx: score_items(
+                chain, query, items, item_idx, candidates=ranked.candidates[0], run=run
+            ),
         )
         return Explored(drawn, propensities.tolist(), exploration.seed)
 
@@ -121,16 +124,34 @@ def explored(
 
 
 def score_items(
-    chain: "Chain", query: Queries, items: ItemState, item_idx: np.ndarray, *, run: Run
+    chain: "Chain",
+    query: Queries,
+    items: ItemState,
+    item_idx: np.ndarray,
+    *,
+    candidates: np.ndarray,
+    run: Run,
 ) -> Ranked:
-    """Score (m,) items for a single query, in the given order, as items that no source found."""
-    no_rank = np.zeros((1, len(item_idx)), dtype=np.float32)
-    shortlist = Shortlist(item_idx=item_idx[None], ranks={FILL: no_rank})
-    by_score = chain.rank_candidates(
-        query, items, shortlist, k=len(item_idx), rerank=False, run=run
+    """Score (m,) items for a single query, in the given order, as items that no source found.
+
+    Args:
+        candidates: (C,) item_idx of the list's candidates; some features compare an item with them.
+    """
+    count = len(item_idx)
+    together = np.concatenate([item_idx, candidates[~np.isin(candidates, item_idx)]])[None]
+    among = Shortlist(together, {FILL: np.zeros(together.shape, dtype=np.float32)})
+    drawn = Shortlist(item_idx[None], {FILL: np.zeros((1, count), dtype=np.float32)})
+    given = chain.source_scores(query, items, among, run=run)
+    x = run("ranking_features", lambda: chain.features(query, items, among, given)[:, :count], None)
+    score = None if x is None else run("ranker", partial(chain.scores, drawn, x), None)
+    return Ranked(
+        item_idx=drawn.item_idx,
+        score=chain.fused(drawn) if score is None else score,
+        source=np.zeros((1, count), dtype=np.int64),
+        found_by=np.zeros((1, count, len(chain.source_names)), dtype=bool),
+        features=np.zeros((1, count, 0), dtype=np.float32) if x is None else x,
+        candidates=together,
     )
-    place = np.argsort(by_score.item_idx[0])
-    return by_score.select(place[np.argsort(np.argsort(item_idx))])
 
 
 def epsilon_greedy(

@@ -34,6 +34,7 @@ class ItemKeys:
         """
         self._keys = np.array([0, *map(item_key, item_ids)], dtype=np.uint64)
         self._order = np.argsort(self._keys[1:], kind="stable") + 1
+        self._sorted = self._keys[self._order]
 
     def of(self, item_idx: np.ndarray) -> np.ndarray:
         """(S,) item_idx -> (S,) uint64 keys."""
@@ -43,8 +44,8 @@ class ItemKeys:
         """Keys -> item_idx. Items that are not in the catalogue are left out."""
         if len(self._order) == 0 or len(keys) == 0:
             return NOTHING
-        place = np.searchsorted(self._keys, keys, sorter=self._order)
-        found = self._order[np.minimum(place, len(self._order) - 1)]
+        place = np.minimum(np.searchsorted(self._sorted, keys), len(self._order) - 1)
+        found = self._order[place]
         return found[self._keys[found] == keys]
 
 

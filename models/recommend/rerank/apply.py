@@ -89,5 +89,5 @@ def reranker_of(
     vectors = None
     if isinstance(source, VectorSource):
         new = new_content if name == CONTENT else None
-        vectors = ItemVectors(source, catalogue, new=new)
+        vectors = ItemVectors(source.item_vectors, catalogue, new=new)
     return Reranker(config, catalogue, vectors)

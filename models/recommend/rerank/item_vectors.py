@@ -5,21 +5,21 @@ Shapes: N items that the source knows, V items after them, D dim, K categories.
 
 import numpy as np
 
-from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
 
 
 class ItemVectors:
     """Vectors of the current catalogue's items, from the source that re-ranking compares."""
 
-    def __init__(self, source: VectorSource, catalogue: Catalogue, *, new: np.ndarray | None):
+    def __init__(self, known: np.ndarray, catalogue: Catalogue, *, new: np.ndarray | None):
         """
         Args:
-            catalogue: the current catalogue; the source's items come first.
+            known: (N + 1, D) of the items that the source was trained on.
+            catalogue: the current catalogue; these items come first.
             new: (V, D) vectors of the items after them. None: each of them gets the mean vector of
                 its categories; without a known category, the mean of all items.
         """
-        self.known = source.item_vectors
+        self.known = known
         num_new = catalogue.num_items + 1 - len(self.known)
         if new is None and num_new > 0:
             new = _by_categories(self.known, catalogue)
