@@ -22,7 +22,12 @@ from models.recommend.explain import FILL
 from models.recommend.merge import Shortlist, merge
 from models.recommend.new_items import CONTENT, NEW, NewItems, best_of
 from models.recommend.rerank.apply import reranker_of
-from models.recommend.rerank.config import RerankConfig, with_rerank
+from models.recommend.rerank.config import (
+    CalibrationConfig,
+    MmrConfig,
+    RerankConfig,
+    with_rerank,
+)
 from models.recommend.stages import Run, strictly
 from models.recommend.tiers import Ranked, deepened
 from shortlist.catalogue import Catalogue
@@ -108,6 +113,12 @@ class Chain:
             new_content=None if new is None else new.vectors,
         )
         return chain
+
+    def with_rerank(self, config: MmrConfig | CalibrationConfig | None) -> "Chain":
+        """The same chain with another re-ranking."""
+        chain = copy.copy(self)
+        chain.config = self.config.model_copy(update={"rerank": config})
+        return chain.live(self.catalogue, self.new)
 
     @property
     def source_names(self) -> tuple[str, ...]:

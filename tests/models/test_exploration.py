@@ -148,7 +148,7 @@ def by_kind(setting) -> str:
 @pytest.mark.parametrize("setting", SETTINGS, ids=by_kind)
 def test_propensities_of_answers_are_frequencies(recommender, setting):
     """Of the first position, and of the second one given the first."""
-    draws = 1_500
+    draws = 600
     firsts, seconds = Counter(), Counter()
     chance: dict[tuple[str, ...], float] = {}
     for number in range(draws):
