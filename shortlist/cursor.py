@@ -22,6 +22,7 @@ MAX_RELEASE_ID = 255
 FIXED_BYTES = 26
 MAX_LENGTH = -(-(FIXED_BYTES + MAX_RELEASE_ID + KEY_BYTES * MAX_SHOWN) * 4 // 3)
 """Longest cursor, in characters."""
+NO_KEYS = np.empty(0, dtype=np.uint64)
 TAKE_OVER = "send the next_cursor of an answer unchanged, or leave cursor out to start again"
 
 

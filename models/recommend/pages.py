@@ -16,12 +16,11 @@ import numpy as np
 from models.recommend.tiers import Ranked
 from shortlist import columns as c
 from shortlist.api import RecommendRequest
-from shortlist.cursor import MAX_SHOWN, Cursor, item_key
+from shortlist.cursor import MAX_SHOWN, NO_KEYS, Cursor, item_key
 
 MAX_AGE = c.MICROSECONDS_PER_HOUR
 """A list is continued as of its first page for this long: online states are kept for now only."""
 NOTHING = np.empty(0, dtype=np.int64)
-NO_KEYS = np.empty(0, dtype=np.uint64)
 
 
 class ItemKeys:

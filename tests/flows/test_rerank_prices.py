@@ -1,29 +1,57 @@
 """The table of re-ranking's price, on a world of users who each prefer one category."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
 from cli import show_rerank
 from flows.training.assemble import JudgedTick
 from flows.training.rerank_prices import STRENGTHS, candidate_settings, rerank_prices
 from models import registry
+from models.index.faiss_index import VectorIndex
+from models.queries import Queries
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.rerank.config import CalibrationConfig, MmrConfig
-from models.training import OptimiserConfig, TrainingOptions
+from models.retrieval.two_tower import TwoTowerConfig
+from models.training import TrainingOptions
+from models.vector_source import VectorSource
 from shortlist.features.profiles import ProfileEncoder
 from shortlist.metrics import ndcg
-from tests.models.conftest import make_small_world
+from tests.models.conftest import TASTES, make_small_world
+
+
+class Fixed:
+    """A model with given item vectors; re-ranking reads nothing else."""
+
+    def __init__(self, vectors: np.ndarray):
+        self.vectors = torch.from_numpy(vectors)
+
+    def encode(self, queries: Queries) -> torch.Tensor:
+        return torch.zeros(len(queries), self.vectors.shape[1])
+
+    def item_vectors(self) -> torch.Tensor:
+        return self.vectors
+
+    def sizes(self) -> dict[str, Any]:
+        return {}
 
 
 @pytest.fixture(scope="module")
 def judged() -> tuple[Chain, list[JudgedTick]]:
     data, validation = make_small_world()
-    two_tower = registry.parse_source('{"kind": "two_tower", "embedding_dim": 16}').model_copy(
-        update={"optimiser": OptimiserConfig(learning_rate=1e-2, num_epochs=1)}
-    )
-    configs = [registry.parse_source('{"kind": "item_knn"}'), two_tower]
+    item_knn = registry.parse_source('{"kind": "item_knn"}')
+    vectors = np.random.default_rng(0).normal(size=(data.num_items + 1, 8)).astype(np.float32)
     sources = {
-        config.kind: registry.fit(config, data, validation, TrainingOptions()) for config in configs
+        "item_knn": registry.fit(item_knn, data, validation, TrainingOptions()),
+        "two_tower": VectorSource(
+            "two_tower",
+            config=TwoTowerConfig(),
+            model=Fixed(vectors),
+            item_vectors=vectors,
+            index=VectorIndex.build(vectors),
+        ),
     }
     chain = Chain(
         ChainConfig(
@@ -34,7 +62,7 @@ def judged() -> tuple[Chain, list[JudgedTick]]:
         sources=sources,
         ranker=None,
         catalogue=data.catalogue,
-        profiles=ProfileEncoder.fit([]),
+        profiles=ProfileEncoder.fit([{"group": taste} for taste in TASTES * 30]),
     )
     ticks = [
         JudgedTick(queries=queries, items=items, relevant=wanted, next_set=wanted, context_ids=[])
@@ -57,11 +85,10 @@ def test_each_setting_has_its_figures(judged):
         np.testing.assert_allclose(
             row["difference"]["mean"], row["ndcg@10"] - rows[0]["ndcg@10"], atol=1e-9
         )
-    diverse = [
-        row for row in rows if row["rerank"] and row["rerank"].get("vectors") == "categories"
-    ]
+    settings = [(row["rerank"] or {}, row) for row in rows]
+    diverse = [row for own, row in settings if own.get("vectors") == "categories"]
     assert diverse[2]["diversity@10"] > rows[0]["diversity@10"]
-    calibrated = [row for row in rows if row["rerank"] and row["rerank"]["kind"] == "calibration"]
+    calibrated = [row for own, row in settings if own.get("kind") == "calibration"]
     assert calibrated[2]["divergence@10"] < rows[0]["divergence@10"]
 
 

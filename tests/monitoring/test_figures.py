@@ -62,6 +62,16 @@ def small(build):
     return window, shared, slates_of(window, shared)
 
 
+def test_a_later_page_counts_as_a_list(small):
+    window, shared, first = small
+    names = window.log.column_names
+    later = pc.cast(pc.add(window.log.column("position"), 10), pa.int32())
+    log = window.log.set_column(names.index("position"), SERVING_LOG.field("position"), later)
+    again = slates_of(Window("current", log, window.interactions).checked(), shared)
+    assert again.item_idx.tolist() == first.item_idx.tolist()
+    assert again.source.tolist() == first.source.tolist()
+
+
 def test_taken_is_what_is_new_within_a_day_or_names_the_request(small):
     """Relevant items are new items of the next 24 h, and those whose event has the request_id."""
     _, shared, slates = small
