@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from monitoring.figures import (
@@ -23,7 +25,7 @@ from monitoring.frames import (
     shown_frame,
 )
 from monitoring.windows import MonitorError, Window, slates_of
-from shortlist.contracts import ContractError
+from shortlist.contracts import SERVING_LOG, ContractError
 from shortlist.splits import draw_requests
 
 
