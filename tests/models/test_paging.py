@@ -280,3 +280,23 @@ def test_keys_find_their_items_and_leave_out_unknown_ones():
     unknown = np.array([item_key("x"), item_key("a")], dtype=np.uint64)
     assert keys.find(unknown).tolist() == [2]
     assert ItemKeys([]).find(unknown).tolist() == []
+
+
+def test_lists_of_a_batch_are_those_of_single_queries(reranked):
+    """The rows need different numbers of tiers: the second user may be shown 12 items only."""
+    rng = np.random.default_rng(5)
+    seen = [[2, 4, 6], sorted((rng.permutation(ITEMS)[: ITEMS - 12] + 1).tolist()), []]
+    queries = replace(
+        queries_of([[2, 4, 6], [3, 9], []]),
+        seen=[np.array(items, dtype=np.int64) for items in seen],
+        profile=np.zeros((3, 0), dtype=np.int64),
+    )
+    together = reranked.chain.rank(queries, reranked.items, k=150)
+    assert (together.item_idx > 0).sum(1).tolist() == [150, 12, 150]
+    for row in range(3):
+        alone = reranked.chain.rank(queries.take(slice(row, row + 1)), reranked.items, k=150)
+        one = together.row(row)
+        for name in ("item_idx", "source", "found_by"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(alone, name))
+        np.testing.assert_allclose(one.score, alone.score, rtol=1e-6)
+        np.testing.assert_allclose(one.features, alone.features, rtol=1e-5, atol=1e-6)
