@@ -17,6 +17,7 @@ from models.recommend.rerank.config import (
     VECTOR_SOURCE,
     CalibrationConfig,
     MmrConfig,
+    Vectors,
 )
 from models.recommend.tiers import Ranked
 from shortlist.metrics import bootstrap_mean, intra_list_diversity, ndcg, paired_difference
@@ -75,7 +76,9 @@ def rerank_prices(chain: Chain, ticks: list[JudgedTick], *, k: int, seed: int) -
 def candidate_settings(chain: Chain) -> list[Setting]:
     """Return the settings to judge: those whose categories or vectors the chain has."""
     has_categories = chain.catalogue.category_matrix.shape[1] > 0
-    vectors = [name for name, source in VECTOR_SOURCE.items() if source in chain.sources]
+    vectors: list[Vectors] = [
+        name for name, source in VECTOR_SOURCE.items() if source in chain.sources
+    ]
     settings: list[Setting] = []
     for strength in STRENGTHS:
         if has_categories:

@@ -56,7 +56,8 @@ def shop(models, *sources: str, clicks: list = READ, release_id="r1", **config) 
         *(sources or SOURCES),
         reader=Clicks(list(clicks)),
         release_id=release_id,
-        **({"candidates_per_source": 20} | config),
+        candidates_per_source=20,
+        **config,
     )
     recommender.swap_pack(counted(models[0].items))
     return recommender
@@ -184,6 +185,7 @@ def test_after_a_new_release_or_an_hour_the_rest_is_ranked_anew(models, release_
     everything = ids(first) + ids(second) + ids(third)
     assert len(everything) == len(set(everything)) == ITEMS - len(READ)
     assert second.release_id == release_id
+    assert second.next_cursor is not None
     assert Cursor.decode(second.next_cursor).release_id == release_id
 
 
@@ -241,6 +243,7 @@ def test_a_cursor_is_bounded_url_safe_and_reads_back(release_id, at, asked, keys
 @given(data=st.data())
 def test_a_changed_cursor_is_refused_with_a_sentence(recommender, data):
     cursor = page(recommender, k=3).next_cursor
+    assert cursor is not None
     kind = data.draw(st.sampled_from(["replace", "cut", "append", "any"]))
     place = data.draw(st.integers(0, len(cursor) - 1))
     letter = data.draw(st.characters())
@@ -268,7 +271,7 @@ def test_a_cursor_of_another_list_is_refused_and_page_size_may_change(recommende
         {"context": {"surface": "home"}},
     ):
         with pytest.raises(ValidationError, match="cursor: belongs to a list with another user_id"):
-            RecommendRequest(**({"user_id": "u1", "cursor": cursor} | other))
+            RecommendRequest.model_validate({"user_id": "u1", "cursor": cursor} | other)
     assert page(recommender, k=7, cursor=cursor, explain=True).items[0].rank == 4
     with pytest.raises(ValidationError, match="at most"):
         RecommendRequest(user_id="u1", cursor="A" * (MAX_LENGTH + 1))
