@@ -37,7 +37,7 @@ def result(
     elif table is not None:
         table(content)
     else:
-        _console().print_json(dumps(content))
+        terminal().print_json(dumps(content))
 
 
 def error(message: str) -> None:
@@ -66,12 +66,12 @@ def summary(content: dict[str, Any]) -> None:
         account(content["data"])
     seconds = content["seconds"]
     listed = " · ".join(f"{name} {value:.0f}" for name, value in seconds.items())
-    _console().print(f"{sum(seconds.values()):.0f} seconds: {listed}")
-    _console().print(f"peak memory {content['peak_memory_gb']} GB")
+    terminal().print(f"{sum(seconds.values()):.0f} seconds: {listed}")
+    terminal().print(f"peak memory {content['peak_memory_gb']} GB")
 
 
 def _print_headline(content: dict[str, Any]) -> None:
-    console = _console()
+    console = terminal()
     sizes = ", ".join(f"{count:,} {name}" for name, count in content["trained_on"].items())
     chain = content["metrics"]["chain"]["ndcg@10"]
     quality_line = f"nDCG@10 {chain['mean']:.3f} [{chain['low']:.3f}, {chain['high']:.3f}]"
@@ -121,7 +121,7 @@ def account(content: dict[str, Any]) -> None:
     line = f"{content['read']:,} events read = {listed}"
     if not content["read"] and content["unchanged"]:
         line = "no new events: the lake has everything that the source gives"
-    _console().print(line)
+    terminal().print(line)
 
 
 def quality(content: dict[str, Any]) -> None:
@@ -150,12 +150,12 @@ def quality(content: dict[str, Any]) -> None:
     for name in (*first, *rest):
         values = metrics[name]
         main, *others = TABLE_METRICS
-        cells = [_interval(values[main])]
-        cells += [_figure(values[metric]["mean"]) for metric in (*others, *SHOWN_METRICS)]
+        cells = [interval(values[main])]
+        cells += [figure(values[metric]["mean"]) for metric in (*others, *SHOWN_METRICS)]
         ahead = content["chain_ahead"].get(name)
-        cells.append("" if ahead is None else _interval(*ahead.values(), sign="+"))
+        cells.append("" if ahead is None else interval(*ahead.values(), sign="+"))
         table.add_row(name, *cells, style="bold" if name == "chain" else None)
-    _console().print(table)
+    terminal().print(table)
 
 
 def gates(content: dict[str, Any]) -> None:
@@ -164,7 +164,7 @@ def gates(content: dict[str, Any]) -> None:
         table.add_column(column)
     for gate in content["gates"]:
         table.add_row(gate["name"], _verdict("pass" if gate["passed"] else "fail"), gate["reason"])
-    _console().print(table)
+    terminal().print(table)
 
 
 def guardrails(content: dict[str, Any]) -> None:
@@ -173,7 +173,7 @@ def guardrails(content: dict[str, Any]) -> None:
         table.add_column(column)
     for row in content["guardrails"]:
         table.add_row(row["name"], _verdict(row["verdict"]), row["reason"])
-    _console().print(table)
+    terminal().print(table)
 
 
 def slate(content: dict[str, Any]) -> None:
@@ -190,7 +190,7 @@ def slate(content: dict[str, Any]) -> None:
         table.add_row(
             str(item["rank"]), item["item_id"], item["title"], item["source"], item["reason"]
         )
-    _console().print(table)
+    terminal().print(table)
 
 
 def releases(content: dict[str, Any]) -> None:
@@ -204,7 +204,7 @@ def releases(content: dict[str, Any]) -> None:
             row["dataset"],
             f"{row['ndcg@10']:.4f}",
         )
-    _console().print(table)
+    terminal().print(table)
 
 
 def checks(content: dict[str, Any]) -> None:
@@ -213,7 +213,7 @@ def checks(content: dict[str, Any]) -> None:
         table.add_column(column)
     for row in content["checks"]:
         table.add_row(row["name"], _verdict(row["status"]), row["found"])
-    _console().print(table)
+    terminal().print(table)
 
 
 def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -229,12 +229,12 @@ def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> di
     return out
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     """Format a figure; empty if it has no value, such as diversity without categories."""
     return "" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def _interval(values: dict[str, float], *, sign: str = "") -> str:
+def interval(values: dict[str, float], *, sign: str = "") -> str:
     """Format a mean with half the width of its interval; `sign` "+" shows the sign of the mean."""
     half = (values["high"] - values["low"]) / 2
     return f"{values['mean']:{sign}.3f} ±{half:.3f}"
@@ -249,5 +249,6 @@ def _plain(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def _console() -> Console:
+def terminal() -> Console:
+    """Return the console that results are printed to."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 100)

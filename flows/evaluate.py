@@ -22,6 +22,7 @@ from flows.training.choose_chain import FALLBACK
 from flows.training.judge import Lists, beyond_accuracy, filled, quality, slices_of
 from flows.training.reference_log import reference_log
 from flows.training.refit import Recipe
+from flows.training.rerank_prices import rerank_prices
 from flows.training.sanity import compare_refit
 from flows.training.sources import reference_kinds
 from models import registry
@@ -61,7 +62,8 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     config = run.config
     about = run.read("about.json", made_by="train")
     world = load_world(settings, run)
-    ticks = read_windows(run.states(settings), world, config, windows=("test",))[0]["test"]
+    windows, _ = read_windows(run.states(settings), world, config, windows=("validation", "test"))
+    ticks = windows["test"]
     refit, backtest, trial = (
         load_chain(run.staging, about, sources=folder)
         for folder in (run.staging / "sources", run.backtest, run.trial)
@@ -90,6 +92,9 @@ def evaluate_flow(run_id: str) -> dict[str, Any]:
     result = of_run | result
     result["candidates"] = result["candidates"] | judge_shortlist(chain.ranked, ticks, backtest)
     result["refit"] = about["refit"] | compare_refit(refit, backtest, ticks)
+    result["rerank"] = rerank_prices(
+        trial, windows["validation"], k=config.evaluate.list_size, seed=config.seed
+    )
     result["fitted_until"] = fitted_until(run, methods, windows=world.windows)
     per_user = ndcg_of_users(methods, ticks, k=config.evaluate.list_size)
     pq.write_table(per_user, run.path / "evaluation_users.parquet")

@@ -218,7 +218,7 @@ def train_ranking(
             candidate_sources=names,
             score_sources=names,
             candidates_per_source=config.train.candidates_per_source,
-            mmr_strength=config.train.mmr_strength,
+            rerank=config.train.rerank,
             repeats=config.data.repeats,
         ),
         sources=sources,

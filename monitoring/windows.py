@@ -114,7 +114,9 @@ def slates_of(window: Window, shared: SharedData) -> Slates:
     order = np.argsort(start, kind="stable")  # by time; np.unique sorted by request_id
     row = np.argsort(order)[inverse]
     first = start[order]
-    place = log.column(c.POSITION).to_numpy() - 1
+    # Positions of a later page go on from the page before; here each page is a list.
+    position = log.column(c.POSITION).to_numpy()
+    place = position - position[start][inverse]
     shown = place < shared.k
     shape = (len(first), shared.k)
     item_idx = np.zeros(shape, dtype=np.int64)

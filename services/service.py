@@ -139,19 +139,23 @@ class RecommenderService:
 
         Unknown users get what is popular now. Items that the user has seen, that are filtered or
         excluded never come. Every answer is logged under its request_id: send that with feedback.
+        `next_cursor` continues the list in another request; no item comes twice.
         """
         with metrics.SECONDS.labels("recommend").time():
             started = time.perf_counter()
             serving = self.serving
-            at = self.now(request.at)
-            slate = serving.recommender.recommend(request, at=at)
             request_id = uuid.uuid4().hex
+            slate = serving.recommend(
+                request,
+                at=self.now(request.at),
+                request_id=request_id,
+                explore=self.settings.explore,
+            )
             entry = partial(
                 entry_of,
                 slate,
                 request_id=request_id,
                 user_id=request.user_id or ANONYMOUS,
-                at=at,
                 clock=self.clock.kind,
                 seconds=time.perf_counter() - started,
             )
@@ -166,7 +170,8 @@ class RecommenderService:
             items=slate.items,
             skipped_stages=slate.skipped_stages,
             rules=slate.rules,
-            at=at,
+            at=slate.at,
+            next_cursor=slate.next_cursor,
         )
 
     @bentoml.api(route="/similar")

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from services.event_limits import EventLimits
 from shortlist.api import RecommendRequest
+from shortlist.config import Explore
 from shortlist.feature_store import FeatureReader
 from shortlist.features.pack import FeaturePack
+from shortlist.ids import seed_of
 from shortlist.release import Release
 from shortlist.rule_config import RulesInForce
 
 if TYPE_CHECKING:
-    from models.recommend.recommender import Recommender
+    from models.recommend.recommender import Recommender, Slate
     from models.recommend.stages import StageHealth
 
 
@@ -58,6 +60,15 @@ class Serving:
     @property
     def release_id(self) -> str:
         return self.recommender.release_id
+
+    def recommend(
+        self, request: RecommendRequest, *, at: int, request_id: str, explore: Explore | None
+    ) -> "Slate":
+        """Answer a request as of `at`; explore with draws that are seeded by `request_id`."""
+        from models.recommend.exploration import Exploration
+
+        exploration = Exploration(explore, seed=seed_of(request_id)) if explore else None
+        return self.recommender.recommend(request, at=at, exploration=exploration)
 
     def warm(self, user_ids: Iterable[str], *, at: int) -> None:
         """Answer a few requests: much of the loading happens at first use, and a release that

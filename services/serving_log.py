@@ -94,7 +94,7 @@ def _abandon(file: TextIO | None) -> None:
 
 
 def entry_of(
-    slate: "Slate", *, request_id: str, user_id: str, at: int, clock: str, seconds: float
+    slate: "Slate", *, request_id: str, user_id: str, clock: str, seconds: float
 ) -> dict[str, Any]:
     """One line: the keys of SERVING_LOG, items nested, and by view as_of and the base row's stamp,
     the clock and the milliseconds it took.
@@ -106,7 +106,7 @@ def entry_of(
         "arm": "main",
         "user_id": user_id,
         "context_id": slate.context_id,
-        "event_timestamp": at,
+        "event_timestamp": slate.at,
         "user_as_of": slate.user_as_of or None,
         "as_of": {view: time or None for view, time in slate.as_of.items()},
         "stamps": slate.stamps,
@@ -114,7 +114,7 @@ def entry_of(
         "delta_epoch": 0,
         "rules_version": slate.rules_version,
         "rules": slate.rules,
-        "seed": None,
+        "seed": slate.seed,
         "skipped_stages": slate.skipped_stages,
         "stages": {name: round(each * 1e3, 3) for name, each in slate.stage_seconds.items()},
         "milliseconds": round(seconds * 1e3, 3),

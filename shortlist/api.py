@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shortlist.contracts import EVENT_TYPES, WITHOUT_ITEM
+from shortlist.cursor import MAX_LENGTH, TAKE_OVER, Cursor, asked_for
 from shortlist.ids import id_problem
 from shortlist.moments import MomentType, moment_problem
 from shortlist.rule_config import MAX_K, RuleSet
@@ -31,8 +32,15 @@ def _moment(kind: MomentType) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _cursor(value: str) -> str:
+    """Check a cursor's form. Raises ValueError if it isn't one that an answer had."""
+    Cursor.decode(value)
+    return value
+
+
 Id = Annotated[str, _id()]
 UserId = Annotated[str, _id(of_user=True)]
+CursorText = Annotated[str, Field(max_length=MAX_LENGTH), AfterValidator(_cursor)]
 Moment = Annotated[int, _moment("event")]
 Date = Annotated[int, _moment("date")]
 
@@ -93,6 +101,11 @@ class RecommendRequest(Body):
     rules: RuleSet | None = Field(
         default=None, description="business rules in addition to those of the service's file"
     )
+    cursor: CursorText | None = Field(
+        default=None,
+        description="`next_cursor` of the previous page; user_id, context, filters and rules must"
+        " be the same as for that page",
+    )
     explain: bool = True
     at: Moment | None = Field(
         default=None, description="time of the request in microseconds, UTC; replay clock only"
@@ -103,6 +116,24 @@ class RecommendRequest(Body):
         if self.user_id is None and self.recent_items is None:
             raise ValueError("give user_id, or recent_items (a list of item ids, may be empty)")
         return self
+
+    @model_validator(mode="after")
+    def _continues_the_same_list(self) -> "RecommendRequest":
+        if self.cursor is not None and Cursor.decode(self.cursor).asked != self.asked:
+            raise ValueError(
+                "cursor: belongs to a list with another user_id, context, filters or rules;"
+                f" {TAKE_OVER}"
+            )
+        return self
+
+    @property
+    def asked(self) -> bytes:
+        """Hash of what must be the same for all pages of a list."""
+        where = self.context
+        rules = None if self.rules is None else self.rules.model_dump_json()
+        return asked_for(
+            [self.user_id, where.surface, where.device, self.filters.model_dump_json(), rules]
+        )
 
 
 class SimilarRequest(Body):
@@ -117,7 +148,9 @@ class SimilarRequest(Body):
 
 
 class Item(Body):
-    """One recommended item. `source` is the candidate source that ranked it best."""
+    """One recommended item. `source` is the candidate source that ranked it best, or "explore" for
+    an item that was picked at random. `rank` counts over all pages of a list.
+    """
 
     item_id: str
     title: str
@@ -142,6 +175,10 @@ class RecommendResponse(Body):
         description="business rules that excluded items, and caps that passed over one",
     )
     at: int = Field(description="time for which the list was made, in microseconds, UTC")
+    next_cursor: str | None = Field(
+        default=None,
+        description="`cursor` of a request for the next page; null if the list ends here",
+    )
 
 
 class SimilarResponse(Body):

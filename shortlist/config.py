@@ -85,6 +85,28 @@ def describe(problem) -> str:
     return f"{key}: {message} (got {problem['input']!r})"
 
 
+class EpsilonGreedy(Config):
+    """Exploration that shows a random item instead in a share of the positions."""
+
+    kind: Literal["epsilon"] = "epsilon"
+    share: float = Field(gt=0, le=1)
+    """Probability of a random item, for each position."""
+
+
+class Softmax(Config):
+    """Exploration that samples the list by its scores (Plackett-Luce)."""
+
+    kind: Literal["softmax"] = "softmax"
+    temperature: float = Field(gt=0)
+    """Scores are scaled to [0, 1] over the pool and divided by this. Small: nearly the same list;
+    large: a random order of the pool."""
+    pool: int = Field(default=50, ge=1, le=500)
+    """Number of best items from which positions are drawn."""
+
+
+Explore = Annotated[EpsilonGreedy | Softmax, Field(discriminator="kind")]
+
+
 class Settings(BaseSettings):
     """Deployment settings (paths, clock, URLs), read from `SHORTLIST_*` variables and
     `shortlist.toml`.
@@ -108,6 +130,8 @@ class Settings(BaseSettings):
     """A stage of a request that would start later than this is skipped (docs/serving.md)."""
     online_timeout_ms: float = Field(default=100.0, gt=0)
     """Longest wait of a request for the online store, where it is a server (Redis)."""
+    explore: Explore | None = None
+    """Exploration by the service (docs/reranking.md); None: off."""
 
     @classmethod
     def settings_customise_sources(

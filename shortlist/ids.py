@@ -5,6 +5,7 @@ Clients without an id often send a placeholder (`undefined`, `null`, `NaN`), and
 users into one.
 """
 
+import hashlib
 import json
 import re
 
@@ -62,3 +63,9 @@ def _is_list_or_object(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def seed_of(request_id: str) -> int:
+    """Return the seed of a request's random draws: 0 to 2^63 - 1, always the same for an id."""
+    digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

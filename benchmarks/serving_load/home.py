@@ -21,6 +21,7 @@ from models import registry
 from models.ranking.gbdt import Lambdamart
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.queries import build_queries
+from models.recommend.rerank.config import MmrConfig
 from models.recommend.rules import blocked_items
 from models.training import TrainingOptions
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
@@ -151,7 +152,7 @@ def _publish(settings: Settings, config: RunConfig, *, seed: int) -> None:
             candidate_sources=names,
             score_sources=names,
             candidates_per_source=CANDIDATES_PER_SOURCE,
-            mmr_strength=0.1,
+            rerank=MmrConfig(strength=0.1),
             full_ranker=150,
         ),
         sources=fitted,

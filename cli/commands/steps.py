@@ -6,7 +6,7 @@ All accept the run's TOML file. `train` starts a run and `promote` ends it. `tra
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from cli.commands.options import (
     VerboseOption,
 )
 from cli.output import following
+from cli.show_rerank import rerank_prices
 
 app = typer.Typer()
 
@@ -120,7 +121,13 @@ def evaluate(
     opened = Run.open(Settings(), run, of=_name(config))
     with show.only_json(as_json):
         result = Steps(opened).redo("evaluate", evaluate_flow, opened.run_id)
-    show.result(result, as_json=as_json, table=show.quality)
+    show.result(result, as_json=as_json, table=show_evaluation)
+
+
+def show_evaluation(content: dict[str, Any]) -> None:
+    """Print the quality table and the price of re-ranking."""
+    show.quality(content)
+    rerank_prices(content["rerank"])
 
 
 @app.command()

@@ -3,11 +3,14 @@
 from dataclasses import dataclass, replace
 
 from models.ranking.value import CLICKS_ALONE, ValueWeights
+from models.recommend.rerank.config import MmrConfig
 from shortlist.config import ConfigError
 from simulation.oracle import Objective
 
 CHAIN = ("item_knn", "ease", "content", "recent_popularity")
 EXPLORE, MMR = 0.15, 0.3
+MMR_POOL = 30
+"""Candidates that MMR re-orders."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class Arm:
     mmr: float = 0.0
     """Strength of MMR re-ranking; 0 turns it off."""
     oracle: Objective | None = None
+
+    @property
+    def rerank(self) -> MmrConfig | None:
+        """Re-ranking of the arm's lists."""
+        return MmrConfig(strength=self.mmr, pool=MMR_POOL) if self.mmr > 0 else None
 
     @property
     def learns(self) -> bool:

@@ -80,7 +80,7 @@ def fit_recommender(
             candidate_sources=arm.sources,
             score_sources=arm.sources,
             candidates_per_source=CANDIDATES,
-            mmr_strength=arm.mmr,
+            rerank=arm.rerank,
             repeats=setting.repeats,
         ),
         sources=sources,

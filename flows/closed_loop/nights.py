@@ -49,7 +49,7 @@ def run_config(setting: Setting, arm: Arm) -> RunConfig:
             "train": {
                 "sources": [{"kind": kind} for kind in kinds],
                 "rankers": [{"kind": "lambdamart"}] if arm.released else [],
-                "mmr_strength": arm.mmr,
+                "rerank": arm.rerank and arm.rerank.model_dump(),
             },
             "evaluate": {"bootstrap_draws": 100},
         }

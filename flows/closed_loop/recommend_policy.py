@@ -60,7 +60,7 @@ class RecommendPolicy:
             item_idx=np.concatenate([own, np.zeros_like(extra)], axis=1), ranks=shortlist.ranks
         )
         chain = self.recommender.chain
-        ranked = chain.order(found, x, chain.scores(found, x), k=k)
+        ranked = chain.order(queries, found, x, chain.scores(found, x), k=k)
         top = np.zeros((len(queries), k), dtype=np.int64)
         top[:, : ranked.item_idx.shape[1]] = ranked.item_idx
         extra = _without(extra, top)[:, :k]

@@ -1,11 +1,13 @@
 """Configuration of a run: the typed model of its TOML file, also used as flow parameter."""
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from flows.validate import ValidateConfig
 from models.ranking.registry import RankerConfig
+from models.recommend.rerank.config import RerankConfig, vector_source, with_rerank
 from models.registry import SourceConfig
 from shortlist.clock import HomeClock
 from shortlist.config import Config, ConfigPath, Settings, load_toml
@@ -47,7 +49,8 @@ class TrainConfig(Config):
     sources: tuple[SourceConfig, ...]
     rankers: tuple[RankerConfig, ...]
     candidates_per_source: int = Field(default=100, ge=1)
-    mmr_strength: float = Field(default=0.0, ge=0, le=1)
+    rerank: RerankConfig | None = None
+    """Re-ranking of the served list (docs/reranking.md); None: the order of the scores."""
     full_ranker: int = Field(default=150, ge=0)
     """Candidates per request that the full ranker scores after a rough order of all, if that costs
     nothing on validation; 0: always all."""
@@ -57,6 +60,22 @@ class TrainConfig(Config):
     """Threads per source. Rankers are trained one at a time, with `parallel * threads` threads."""
     device: str = "cpu"
     """Torch device for sources and DeepFM, e.g. `cuda`. LambdaMART always uses the CPU."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_keys(cls, content: Any) -> Any:
+        return with_rerank(content)
+
+    @model_validator(mode="after")
+    def _has_vectors(self) -> "TrainConfig":
+        name = vector_source(self.rerank)
+        kinds = [source.kind for source in self.sources]
+        if name is not None and name not in kinds:
+            raise ValueError(
+                f"rerank.vectors needs the source {name}; `sources` has {', '.join(kinds)}: add"
+                f' {{ kind = "{name}" }}, or set rerank.vectors = "categories"'
+            )
+        return self
 
 
 class EvaluateConfig(Config):

@@ -18,6 +18,7 @@ from flows.training.sources import Job, in_order
 from models.data import TrainingData, Validation
 from models.ranking.registry import RankerConfig
 from models.recommend.chain import ChainConfig
+from models.recommend.rerank.config import vector_source
 from models.registry import SourceConfig
 from shortlist.config import Config
 
@@ -82,8 +83,9 @@ class Recipe(Config):
 
     @property
     def in_chain(self) -> list[SourceConfig]:
-        """Sources whose candidates or scores the chain uses."""
+        """Sources whose candidates, scores or vectors the chain uses."""
         used = {*self.chain.candidate_sources, *self.chain.score_sources}
+        used.add(vector_source(self.chain.rerank) or "")
         return [source for source in self.sources if source.kind in used]
 
     @property

@@ -1,4 +1,4 @@
-"""The chain: sources retrieve a shortlist, a ranker scores it, re-ranking diversifies the list.
+"""The chain: sources retrieve a shortlist, a ranker scores it, re-ranking balances the list.
 
 The chain is pure computation over a batch: no store, no clock, no ids. Training, evaluation and
 service all use this class, so the evaluated code is the served code.
@@ -6,10 +6,11 @@ service all use this class, so the evaluated code is the served code.
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
+from pydantic import model_validator
 
 from models.baselines.popularity import Popularity
 from models.queries import Candidates, OncePerBatch, Queries, Source
@@ -21,8 +22,15 @@ from models.recommend.business_rules.list_rules import ListRules
 from models.recommend.explain import FILL, RULES
 from models.recommend.merge import Shortlist, merge
 from models.recommend.new_items import CONTENT, NEW, NewItems, best_of
-from models.recommend.rerank import mmr
+from models.recommend.rerank.apply import reranker_of
+from models.recommend.rerank.config import (
+    CalibrationConfig,
+    MmrConfig,
+    RerankConfig,
+    with_rerank,
+)
 from models.recommend.stages import Run, strictly
+from models.recommend.tiers import Ranked, deepened
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.pack import ItemState
@@ -42,30 +50,23 @@ class ChainConfig(Config):
     candidate_sources: tuple[str, ...]
     score_sources: tuple[str, ...]
     candidates_per_source: int = 100
-    mmr_strength: float = 0.0
-    """`strength` of `mmr`; 0: no re-ranking."""
+    rerank: RerankConfig | None = None
+    """Re-ranking of the best candidates (docs/reranking.md); None: the order of the scores."""
     full_ranker: int = 0
     """Candidates per request that the full ranker scores, after a rough order of all
     (models/ranking/cascade.py); 0: all candidates."""
     repeats: str = "exclude"
     """Whether a user may be shown again what they consumed (shortlist/repeats.py)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _former_keys(cls, content: Any) -> Any:
+        return with_rerank(content)
+
     @property
     def repeat_after(self) -> int | None:
         """Microseconds after which a consumed item may be shown again; None: never."""
         return repeat_after(self.repeats)
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """The best k of B queries, best first, padded with item_idx 0 and score -inf."""
-
-    item_idx: np.ndarray  # (B, k) int64
-    score: np.ndarray  # (B, k) float32, by the ranker
-    source: np.ndarray  # (B, k) int64: index in `Chain.source_names` of the best-ranking source
-    found_by: np.ndarray  # (B, k, S) bool: sources that retrieved the item
-    features: np.ndarray  # (B, k, F) float32, as the ranker read them
-    candidates: np.ndarray  # (B, C) int64: the whole shortlist, in no particular order
 
 
 class Chain:
@@ -92,8 +93,9 @@ class Chain:
         )
         self.num_known = catalogue.num_items
         self.new: NewItems | None = None
-        self._popular = Popularity(FILL, days=FILL_DAYS)
+        self.popular = Popularity(FILL, days=FILL_DAYS)
         self._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))
+        self._reranker = reranker_of(config.rerank, self.sources, catalogue)
 
     def live(self, catalogue: Catalogue, new: NewItems | None) -> "Chain":
         """The same models over the current catalogue.
@@ -104,10 +106,22 @@ class Chain:
         chain = copy.copy(self)
         chain.catalogue = catalogue
         chain.new = new
-        chain._popular = Popularity(FILL, days=FILL_DAYS)
+        chain.popular = Popularity(FILL, days=FILL_DAYS)
         # A new cache, because it compares queries by identity only.
         chain._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))
+        chain._reranker = reranker_of(
+            chain.config.rerank,
+            chain.sources,
+            catalogue,
+            new_content=None if new is None else new.vectors,
+        )
         return chain
+
+    def with_rerank(self, config: MmrConfig | CalibrationConfig | None) -> "Chain":
+        """The same chain with another re-ranking."""
+        chain = copy.copy(self)
+        chain.config = self.config.model_copy(update={"rerank": config})
+        return chain.live(self.catalogue, self.new)
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -164,7 +178,7 @@ class Chain:
         merged = merge(found) if found else None
         if merged is not None and ((merged.item_idx > 0).sum(1) >= k).all():
             return merged
-        popular = self._popular.retrieve(queries, items, k=max(k, 1))
+        popular = self.popular.retrieve(queries, items, k=max(k, 1))
         if merged is not None:
             # Only what no source found: FILL has no say about the order of the others.
             both = (popular.item_idx[:, :, None] == merged.item_idx[:, None, :]).any(-1)
@@ -224,22 +238,52 @@ class Chain:
         run: Run = strictly,
         rules: ListRules | None = None,
     ) -> Ranked:
-        """The best k of each query's shortlist, diversified by MMR if the config has a strength.
+        """The best k of each query, re-ranked as configured.
+
+        Without `rules`, a longer list starts with the shorter one: `rank(k=10)` is the start of
+        `rank(k=500)`. If the sources' candidates are fewer than k, `tiers.deepened` appends more.
 
         Args:
             run: runs the stages: one per source, then `ranking_features`, `ranker` and `rerank`.
                 Without features or a ranker the order is that of reciprocal rank fusion.
             rules: soft rules of a single request, for the same `k`; their stage is `rules`.
         """
-        depth = k if rules is None else rules.depth
-        shortlist = self.shortlist(queries, items, k=depth, run=run)
         if rules is not None:
-            found = shortlist
-            shortlist = run(
-                RULES,
-                lambda: rules.with_missing(found, queries, self._popular.counts(items)),
-                found,
-            )
+            return self._rank_with(rules, queries, items, k=k, run=run)
+        found = self.retrieve(queries, items, run=run)
+        first = self.empty(len(queries))
+        if found:
+            first = self.rank_candidates(queries, items, merge(found), k=k, run=run)
+        return deepened(self, first, queries, items, k=k, run=run)
+
+    def _rank_with(
+        self, rules: ListRules, queries: Queries, items: ItemState, *, k: int, run: Run
+    ) -> Ranked:
+        """The best k under the soft rules of a single request."""
+        found = self.shortlist(queries, items, k=rules.depth, run=run)
+        shortlist = run(
+            RULES,
+            lambda: rules.with_missing(found, queries, self.popular.counts(items)),
+            found,
+        )
+        return self.rank_candidates(queries, items, shortlist, k=k, run=run, rules=rules)
+
+    def rank_candidates(
+        self,
+        queries: Queries,
+        items: ItemState,
+        shortlist: Shortlist,
+        *,
+        k: int,
+        rerank: bool = True,
+        run: Run = strictly,
+        rules: ListRules | None = None,
+    ) -> Ranked:
+        """The best k of given candidates; see `rank`.
+
+        Args:
+            rerank: False: keep the order of the scores.
+        """
         if shortlist.item_idx.shape[1] == 0:  # filters may exclude everything
             return self.empty(len(queries))
         given = self.source_scores(queries, items, shortlist, run=run)
@@ -251,7 +295,7 @@ class Chain:
             score = run("ranker", partial(self.scores, shortlist, x), None)
         if score is None:
             score = self.fused(shortlist)
-        return self.order(shortlist, x, score, k=k, run=run, rules=rules)
+        return self.order(queries, shortlist, x, score, k=k, rerank=rerank, run=run, rules=rules)
 
     def empty(self, num_queries: int) -> Ranked:
         """Lists of length 0."""
@@ -291,11 +335,13 @@ class Chain:
 
     def order(
         self,
+        queries: Queries,
         shortlist: Shortlist,
         x: np.ndarray,
         score: np.ndarray,
         *,
         k: int,
+        rerank: bool = True,
         run: Run = strictly,
         rules: ListRules | None = None,
     ) -> Ranked:
@@ -303,16 +349,15 @@ class Chain:
 
         Soft rules move items before re-ranking. After it they choose the list from all candidates.
         """
-        strength = self.config.mmr_strength
-        depth = min(score.shape[1], 3 * k if strength > 0 else k)
         every, by = np.argsort(-score, axis=1, kind="stable"), score
         if rules is not None:
             move = partial(rules.moved, shortlist.item_idx, every, score)
             every, by = run(RULES, move, (every, score))
-        order = every[:, :depth]
-        if strength > 0:
-            spread = partial(self._spread, shortlist.item_idx, by, order, k=k, strength=strength)
-            order = run("rerank", spread, order[:, :k])
+        order = every
+        if rerank and self._reranker is not None:
+            best = every[:, : max(k, self._reranker.config.pool)]
+            order = run("rerank", partial(self._reranked, queries, shortlist, by, best, k), best)
+        order = order[:, :k]
         if rules is not None:
             arrange = partial(rules.arrange, shortlist.item_idx, every, order)
             order = run(RULES, arrange, order)
@@ -335,21 +380,16 @@ class Chain:
         """Index in `source_names` of each source of the shortlist. Skipped sources aren't in it."""
         return np.array([self.source_names.index(name) for name in shortlist.ranks])
 
-    def _spread(
-        self, item_idx: np.ndarray, score: np.ndarray, order: np.ndarray, *, k: int, strength: float
+    def _reranked(
+        self, queries: Queries, shortlist: Shortlist, score: np.ndarray, order: np.ndarray, k: int
     ) -> np.ndarray:
-        vectors = self.catalogue.category_matrix
-        out = order[:, :k].copy()
-        for row, places in enumerate(order):
-            real = places[item_idx[row, places] > 0]
-            picked = mmr(
-                score[row, real],
-                vectors[item_idx[row, real]],
-                k=min(k, len(real)),
-                strength=strength,
-            )
-            out[row, : len(picked)] = real[picked]
-        return out
+        """(B, P) columns of the shortlist by score -> the same in the new order."""
+        assert self._reranker is not None
+        item_idx = np.take_along_axis(shortlist.item_idx, order, axis=1)
+        places = self._reranker.order(
+            queries, item_idx, np.take_along_axis(score, order, axis=1), k=k
+        )
+        return np.take_along_axis(order, places, axis=1)
 
 
 def fused_score(shortlist: Shortlist) -> np.ndarray:

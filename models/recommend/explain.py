@@ -39,6 +39,9 @@ SAMPLED = 256
 
 JUST_ADDED = "new in the catalogue"
 FILLED = "more from the catalogue"
+EXPLORED = "picked at random, to show something else"
+EXPLORE = "explore"
+"""Name of the source of an item that exploration drew from all allowed items."""
 FILL = "fill"
 """Name of the source that fills lists with popular items if all other sources find too few."""
 RULES = "rules"
@@ -214,6 +217,8 @@ class Explainer:
         item: int,
         source: str,
     ) -> str:
+        if source == EXPLORE:
+            return EXPLORED
         if source == NEW:
             return JUST_ADDED
         before = np.flatnonzero(history == item)

@@ -18,6 +18,8 @@ from models.recommend.business_rules.compiled import CompiledRules
 from models.recommend.business_rules.list_rules import ListRules
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.explain import Wording
+from models.recommend.exploration import Exploration, explored
+from models.recommend.pages import Page, without
 from models.recommend.queries import build_queries
 from models.recommend.rules import RULES_VERSION, blocked_items
 from models.recommend.stages import StageHealth, Stages
@@ -56,6 +58,8 @@ class Slate:
     """One response, with all fields that the serving log stores."""
 
     items: list[Item]
+    at: int
+    """Time as of which the list was ranked, microseconds; for a later page that of the first."""
     user_known: bool
     skipped_stages: list[str]
     stage_seconds: dict[str, float]
@@ -71,6 +75,9 @@ class Slate:
     """Number of the hard rules' code and, with business rules, 8 hex digits of their content."""
     rules: list[str] = field(default_factory=list)
     """Names of the business rules that excluded items, and of the caps that passed over one."""
+    seed: int | None = None
+    """Seed of the draws; None without exploration."""
+    next_cursor: str | None = None
 
 
 class Recommender:
@@ -193,16 +200,24 @@ class Recommender:
         """
         return [text for part in self.view.rules.in_force(rules) for text in part.unknown]
 
-    def recommend(self, request: RecommendRequest, *, at: int) -> Slate:
-        """Answer one request as of `at` (microseconds, UTC).
+    def recommend(
+        self, request: RecommendRequest, *, at: int, exploration: Exploration | None = None
+    ) -> Slate:
+        """Answer one request as of `at` (microseconds, UTC); a later page as of its list's `at`.
 
         Unknown users and visitors get currently popular items; `recent_items` personalises these.
         A stage that fails or has no time left is named in `skipped_stages` (docs/serving.md). The
         list has `k` items whenever `k` items may be shown.
+
+        Args:
+            exploration: not used for a list that soft business rules arrange, because the
+                probability of such a list is not known.
         """
         user_id = request.user_id or ANONYMOUS
-        context = context_id(surface=request.context.surface, device=request.context.device, at=at)
         view, run = self.view, Stages(self.health, budget=self.budget)
+        page = Page.of(request, view.keys, release_id=self.release_id, at=at)
+        where = request.context
+        context = context_id(surface=where.surface, device=where.device, at=page.at)
         blocked = blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude)
         parts = view.rules.in_force(request.rules, self.rules.rules)
         names = [name for part in parts for name in part.block(blocked, at=at)]
@@ -217,14 +232,38 @@ class Recommender:
                 repeat_after=view.chain.config.repeat_after,
             )
 
-        rows, queries = self._hydrate(run, user_id, context, at, queries_of)
+        rows, queries = self._hydrate(run, user_id, context, page.at, queries_of)
+        gone = page.shown
+        if page.at < at:  # consumed or refused since the first page
+            _, now = self._hydrate(run, user_id, context, at, queries_of)
+            gone = np.union1d(gone, np.setdiff1d(now.seen[0], queries.seen[0]))
         rules = None
         if parts:
             refused = view.catalogue.vocab.encode(rows.refusals[0].items)
-            rules = ListRules.of(parts, k=request.k, at=at, refused=refused)
-        ranked = view.chain.rank(queries, view.items, k=request.k, run=run, rules=rules)
-        shown = min(int((ranked.item_idx[0] > 0).sum()), request.k)
-        items = view.shown(ranked, queries, shown, explain=request.explain, run=run)
+            rules = ListRules.of(
+                parts, k=request.k, at=at, refused=refused, number_before=page.number_before
+            )
+        if rules is None:
+            depth = max(request.k, exploration.depth if exploration else 0) + len(gone)
+            ranked = view.chain.rank(queries, view.items, k=depth, run=run).row(0)
+            ranked = without(ranked, gone)
+        else:
+            blocked[gone] = True
+            exploration = None
+            ranked = view.chain.rank(queries, view.items, k=request.k, run=run, rules=rules).row(0)
+        shown_list = explored(
+            exploration, ranked, view.chain, queries, view.items, gone=gone, k=request.k, run=run
+        )
+        ranked = shown_list.ranked
+        shown = min(ranked.item_idx.shape[1], request.k)
+        items = view.shown(
+            ranked,
+            queries,
+            shown,
+            explain=request.explain,
+            number_before=page.number_before,
+            run=run,
+        )
         if rules is not None:
             names += rules.list_names
             for item, each in zip(items, rules.names(ranked.item_idx[0, :shown]), strict=True):
@@ -232,6 +271,7 @@ class Recommender:
         run.finish()
         return Slate(
             items=items,
+            at=page.at,
             user_known=bool(rows.user["user_events"][0] > 0),
             skipped_stages=run.skipped,
             stage_seconds=run.seconds,
@@ -240,11 +280,15 @@ class Recommender:
             as_of={name: int(times[0]) for name, times in rows.as_of.items()},
             stamps={name: int(stamps[0]) for name, stamps in rows.stamps.items()},
             features=ranked.features[0, :shown].tolist(),
-            propensities=[1.0] * shown,
+            propensities=shown_list.propensities,
             pack_id=view.items.pack_id,
             release_id=self.release_id,
             rules_version=rules_version(parts),
             rules=names,
+            seed=shown_list.seed,
+            next_cursor=page.next_cursor(
+                request, ranked.item_idx[0, :shown], view.keys, release_id=self.release_id
+            ),
         )
 
     def similar(self, request: SimilarRequest, *, at: int) -> list[Item]:

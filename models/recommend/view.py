@@ -8,8 +8,9 @@ from models.baselines.item_knn import ItemKNN
 from models.queries import Candidates, Queries
 from models.recommend.business_rules.compiled import RuleCompiler
 from models.recommend.chain import Chain, Ranked
-from models.recommend.explain import Descriptions, Explainer, Wording
+from models.recommend.explain import EXPLORE, Descriptions, Explainer, Wording
 from models.recommend.new_items import CONTENT, NewItems
+from models.recommend.pages import ItemKeys
 from models.recommend.stages import Run, strictly
 from models.vector_source import VectorSource
 from shortlist.api import Item
@@ -33,6 +34,8 @@ class View:
     items_hash: str
     rules: RuleCompiler
     """Compiles business rules for this catalogue."""
+    keys: ItemKeys
+    """Keys of the items in cursors."""
 
     @classmethod
     def build(
@@ -73,6 +76,7 @@ class View:
             ),
             items_hash=pack.items_hash,
             rules=RuleCompiler(catalogue),
+            keys=ItemKeys(catalogue.vocab.ids),
         )
 
     def with_items(self, pack: FeaturePack) -> "View":
@@ -128,10 +132,15 @@ class View:
         count: int,
         *,
         explain: bool,
+        number_before: int = 0,
         run: Run = strictly,
     ) -> list[Item]:
-        """The first `count` items of a single query, in the format of the API."""
-        names = self.chain.source_names
+        """The first `count` items of a single query, in the format of the API.
+
+        Args:
+            number_before: number of items on earlier pages of the list.
+        """
+        names = (*self.chain.source_names, EXPLORE)
         indices = ranked.item_idx[0, :count]
         sources = [names[s] for s in ranked.source[0, :count]]
         reasons = [""] * count
@@ -147,7 +156,7 @@ class View:
                 item_id=self.catalogue.vocab.ids[index - 1],
                 title=self.catalogue.titles[index],
                 score=float(ranked.score[0, place]),
-                rank=place + 1,
+                rank=number_before + place + 1,
                 source=sources[place],
                 sources=[names[s] for s in np.flatnonzero(ranked.found_by[0, place])],
                 reason=reasons[place],

@@ -56,7 +56,7 @@ def test_a_recipe_is_what_the_chain_uses_and_how():
     assert recipe(config(), frozen=FROZEN | {"item_knn": {}}).hash == first.hash
     assert recipe(config(", neighbours = [20]")).hash != first.hash
     assert recipe(config(), ranker=None).hash != first.hash
-    assert recipe(config(), mmr_strength=0.5).hash != first.hash
+    assert recipe(config(), rerank={"kind": "mmr", "strength": 0.5}).hash != first.hash
     popular = ["recent_popularity"]
     only = recipe(config(), candidate_sources=popular, score_sources=popular)
     assert [source.kind for source in only.sources] == ["item_knn", "recent_popularity"]

@@ -161,7 +161,7 @@ def test_the_pipeline_learns_from_the_days_before_the_arm_takes_over(setting):
     assert config.data.simulated.log_days == SCHEDULE.start
     assert config.data.simulated.days == setting.world.config.days
     assert {source.kind for source in config.train.sources} >= {"item_knn", "content"}
-    assert config.train.mmr_strength > 0
+    assert config.train.rerank is not None
     assert [ranker.kind for ranker in config.train.rankers] == ["lambdamart"]
 
 

@@ -1,16 +1,21 @@
 """Recommenders with fitted sources and without a feature store."""
 
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.recommender import Recommender, empty_rows
 from shortlist import columns as c
-from shortlist.contracts import ITEMS, check
+from shortlist.contracts import EVENT_CODE, ITEMS, check
+from shortlist.feature_store import FeatureReader
 from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, schema_hash
 from shortlist.features.pack import FeaturePack
 from shortlist.features.profiles import ProfileEncoder
+from shortlist.release import Release
 
 AT = 1_700_086_400_000_000
 
@@ -20,6 +25,27 @@ class NobodyKnown:
 
     def read(self, user_ids, context_ids, at):
         return empty_rows(user_ids, context_ids, at)
+
+
+@dataclass
+class Clicks:
+    """A feature reader over (user_id, item_id, time); histories end before the request."""
+
+    events: list[tuple[str, str, int]] = field(default_factory=list)
+
+    def read(self, user_ids, context_ids, at):
+        rows = empty_rows(user_ids, context_ids, at)
+        own = [
+            [(item, time) for who, item, time in self.events if who == user and time < now]
+            for user, now in zip(user_ids, at.tolist(), strict=True)
+        ]
+        return replace(
+            rows,
+            history_items=[[item for item, _ in events] for events in own],
+            history_times=[np.array([t for _, t in events], dtype=np.int64) for events in own],
+            history_values=[np.full(len(events), np.nan) for events in own],
+            history_types=[np.full(len(events), EVENT_CODE["click"]) for events in own],
+        )
 
 
 def pack_of(items: pa.Table, *, events: int = 3) -> FeaturePack:
@@ -47,12 +73,24 @@ def _table(rows: list[dict]) -> pa.Table:
 
 
 def recommender_of(
-    models, *names: str, items: pa.Table | None = None, profiles: ProfileEncoder | None = None
+    models,
+    *names: str,
+    items: pa.Table | None = None,
+    profiles: ProfileEncoder | None = None,
+    reader: FeatureReader | None = None,
+    release_id: str | None = None,
+    **config,
 ) -> Recommender:
+    """Return a recommender without a ranker over fitted sources.
+
+    Args:
+        models: catalogue and fitted sources by name.
+        config: further keys of the ChainConfig.
+    """
     catalogue, fitted = models
     profiles = profiles or ProfileEncoder.fit([])
     chain = Chain(
-        ChainConfig(candidate_sources=names, score_sources=names),
+        ChainConfig(candidate_sources=names, score_sources=names, **config),
         sources=fitted,
         ranker=None,
         catalogue=catalogue,
@@ -62,7 +100,8 @@ def recommender_of(
         chain=chain,
         catalogue=catalogue,
         profiles=profiles,
-        reader=NobodyKnown(),
+        reader=reader or NobodyKnown(),
         pack=pack_of(catalogue.items if items is None else items),
         about={},
+        release=None if release_id is None else Release(release_id, Path(), {}, {}),
     )

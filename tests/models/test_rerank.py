@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.recommend.rerank import mmr
+from models.recommend.rerank.mmr import mmr
 
 SCORES = np.array([3.0, 2.8, 1.0])
 VECTORS = np.array([[1.0, 0], [2.0, 0], [0, 1.0]])  # the first two have the same direction

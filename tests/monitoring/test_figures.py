@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from monitoring.figures import (
@@ -23,7 +25,7 @@ from monitoring.frames import (
     shown_frame,
 )
 from monitoring.windows import MonitorError, Window, slates_of
-from shortlist.contracts import ContractError
+from shortlist.contracts import SERVING_LOG, ContractError
 from shortlist.splits import draw_requests
 from tests.monitoring.conftest import log_table
 
@@ -61,6 +63,16 @@ def small(build):
     window = Window("current", build.log(slates), build.events(events)).checked()
     shared = build.shared(6, k=3, features=("f",))
     return window, shared, slates_of(window, shared)
+
+
+def test_a_later_page_counts_as_a_list(small):
+    window, shared, first = small
+    names = window.log.column_names
+    later = pc.cast(pc.add(window.log.column("position"), 10), pa.int32())
+    log = window.log.set_column(names.index("position"), SERVING_LOG.field("position"), later)
+    again = slates_of(Window("current", log, window.interactions).checked(), shared)
+    assert again.item_idx.tolist() == first.item_idx.tolist()
+    assert again.source.tolist() == first.source.tolist()
 
 
 def test_taken_is_what_is_new_within_a_day_or_names_the_request(small):

@@ -19,6 +19,7 @@ SLATE = Slate(
         Item(item_id="i1", title="One", score=0.9, rank=1, source="ease", sources=["ease"]),
         Item(item_id="i2", title="Two", score=0.1, rank=2, source="popularity", rules=["pin"]),
     ],
+    at=1_000_000,
     user_known=True,
     skipped_stages=["features"],
     stage_seconds={"ease": 0.002, "ranker": 0.0015},
@@ -36,9 +37,7 @@ SLATE = Slate(
 
 
 def entry(request_id: str) -> dict:
-    return entry_of(
-        SLATE, request_id=request_id, user_id="u1", at=1_000_000, clock="wall", seconds=0.0123
-    )
+    return entry_of(SLATE, request_id=request_id, user_id="u1", clock="wall", seconds=0.0123)
 
 
 def dropped() -> float:

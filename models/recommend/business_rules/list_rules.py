@@ -7,6 +7,7 @@ Shapes: B = 1 request, C candidates, N items.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,16 +27,31 @@ MANY_GROUPS = 20_000
 class ListRules:
     """Applies soft rules to the list of one request, and records what they did."""
 
-    def __init__(self, parts: Sequence[CompiledRules], *, k: int, at: int, refused: np.ndarray):
+    def __init__(
+        self,
+        parts: Sequence[CompiledRules],
+        *,
+        k: int,
+        at: int,
+        refused: np.ndarray,
+        number_before: int = 0,
+    ):
         """
         Args:
             parts: compiled rule sets; the earlier one goes first where two rules collide.
             at: time of the request in microseconds.
             refused: item_idx that the user refused; no pin shows them.
+            number_before: number of items on earlier pages of the list. Positions of pins count
+                from the first page; caps and quotas apply to each page.
         """
         self.k, self.at = k, at
         self._refused = set(refused.tolist())
-        self._pins: list[Pin] = [pin for part in parts for pin in part.pins if pin.position <= k]
+        self._pins: list[Pin] = [
+            replace(pin, position=pin.position - number_before)
+            for part in parts
+            for pin in part.pins
+            if 0 < pin.position - number_before <= k
+        ]
         self._moves: list[Move] = [move for part in parts for move in part.moves]
         self._caps: list[Cap] = [cap for part in parts for cap in part.caps]
         self._quotas: list[Quota] = [quota for part in parts for quota in part.quotas]
@@ -46,11 +62,19 @@ class ListRules:
 
     @classmethod
     def of(
-        cls, parts: Sequence[CompiledRules], *, k: int, at: int, refused: np.ndarray
+        cls,
+        parts: Sequence[CompiledRules],
+        *,
+        k: int,
+        at: int,
+        refused: np.ndarray,
+        number_before: int = 0,
     ) -> "ListRules | None":
-        """None if the sets have no soft rules."""
+        """None if the sets have no soft rules; see the constructor."""
         parts = [part for part in parts if not part.is_hard_only]
-        return cls(parts, k=k, at=at, refused=refused) if parts else None
+        if not parts:
+            return None
+        return cls(parts, k=k, at=at, refused=refused, number_before=number_before)
 
     @property
     def depth(self) -> int:

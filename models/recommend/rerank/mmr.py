@@ -1,4 +1,4 @@
-"""Re-ranking by maximal marginal relevance: trades score for diversity.
+"""Maximal marginal relevance: trades score for diversity.
 
 Source: Carbonell & Goldstein 1998. Shapes: C candidates, D dim.
 """

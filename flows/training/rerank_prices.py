@@ -1,0 +1,134 @@
+"""What re-ranking costs and gives: accuracy, diversity and calibration of several settings.
+
+Judged on the validation window with the sources and the ranker that were fitted before it. The test
+window is left for the final figures. The requests are ranked once, all settings re-order that list.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from flows.training.assemble import JudgedTick
+from models.recommend.chain import Chain
+from models.recommend.rerank.apply import reranker_of
+from models.recommend.rerank.calibration import category_shares, divergence, interests
+from models.recommend.rerank.config import (
+    POOL,
+    VECTOR_SOURCE,
+    CalibrationConfig,
+    MmrConfig,
+    Vectors,
+)
+from models.recommend.tiers import Ranked
+from shortlist.metrics import bootstrap_mean, intra_list_diversity, ndcg, paired_difference
+
+STRENGTHS = (0.1, 0.3, 0.5)
+MAX_REQUESTS = 500
+DRAWS = 200
+
+Setting = MmrConfig | CalibrationConfig
+
+
+def rerank_prices(chain: Chain, ticks: list[JudgedTick], *, k: int, seed: int) -> dict[str, Any]:
+    """Return the figures of each setting, without re-ranking first.
+
+    Args:
+        chain: fitted before the window of `ticks`; its own setting is among those judged.
+        k: length of the judged lists.
+
+    Returns:
+        {"window", "requests", "settings": rows of "rerank" (None or the config), "served",
+        ndcg@k, "difference" (to no re-ranking: mean, low, high), diversity@k, divergence@k}.
+    """
+    own = chain.config.rerank
+    settings = candidate_settings(chain)
+    if own is not None and own not in settings:
+        settings.append(own)
+    pool = max(k, *(setting.pool for setting in settings)) if settings else max(k, POOL)
+    some = _some(ticks, rng=np.random.default_rng(seed))
+    plain = chain.with_rerank(None)
+    ranked = [tick.over(plain).rank(tick.queries, tick.items, k=pool) for tick in some]
+    users = [user for tick in some for user in tick.queries.user_ids]
+    rows, of_plain = [], np.empty(0)
+    for setting in (None, *settings):
+        figures = _figures(chain, some, ranked, setting, k=k)
+        if setting is None:
+            of_plain = figures["ndcg"]
+        rows.append(
+            {
+                "rerank": None if setting is None else setting.model_dump(mode="json"),
+                "served": setting == own,
+                f"ndcg@{k}": _mean(users, figures["ndcg"]),
+                "difference": paired_difference(
+                    users,
+                    figures["ndcg"],
+                    of_plain,
+                    rng=np.random.default_rng(seed),
+                    draws=DRAWS,
+                ),
+                f"diversity@{k}": _mean(users, figures["diversity"]),
+                f"divergence@{k}": _mean(users, figures["divergence"]),
+            }
+        )
+    return {"window": "validation", "requests": len(users), "settings": rows}
+
+
+def candidate_settings(chain: Chain) -> list[Setting]:
+    """Return the settings to judge: those whose categories or vectors the chain has."""
+    has_categories = chain.catalogue.category_matrix.shape[1] > 0
+    vectors: list[Vectors] = [
+        name for name, source in VECTOR_SOURCE.items() if source in chain.sources
+    ]
+    settings: list[Setting] = []
+    for strength in STRENGTHS:
+        if has_categories:
+            settings.append(MmrConfig(strength=strength))
+        settings += [MmrConfig(strength=strength, vectors=name) for name in vectors]
+        if has_categories:
+            settings.append(CalibrationConfig(strength=strength))
+    return sorted(settings, key=lambda setting: (setting.kind, getattr(setting, "vectors", "")))
+
+
+def _figures(
+    chain: Chain,
+    ticks: list[JudgedTick],
+    ranked: list[Ranked],
+    setting: Setting | None,
+    *,
+    k: int,
+) -> dict[str, np.ndarray]:
+    """Return nDCG, diversity and divergence of each request, NaN where undefined."""
+    parts: dict[str, list[np.ndarray]] = {"ndcg": [], "diversity": [], "divergence": []}
+    for tick, plain in zip(ticks, ranked, strict=True):
+        catalogue = tick.over(chain).catalogue
+        item_idx = plain.item_idx
+        reranker = reranker_of(setting, chain.sources, catalogue)
+        if reranker is not None:
+            order = reranker.order(tick.queries, item_idx, plain.score, k=k)
+            item_idx = np.take_along_axis(item_idx, order, axis=1)
+        shown, matrix = item_idx[:, :k], catalogue.category_matrix
+        parts["ndcg"].append(ndcg(shown, tick.relevant, k=k))
+        parts["diversity"].append(intra_list_diversity(shown, matrix))
+        parts["divergence"].append(
+            np.array(
+                [
+                    divergence(category_shares(matrix[row[row > 0]]), interests(history, matrix))
+                    for row, history in zip(shown, tick.queries.history, strict=True)
+                ]
+            )
+        )
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _some(ticks: list[JudgedTick], *, rng: np.random.Generator) -> list[JudgedTick]:
+    """Return batches in random order until they have MAX_REQUESTS requests."""
+    some: list[JudgedTick] = []
+    for number in rng.permutation(len(ticks)):
+        if sum(len(tick.queries) for tick in some) >= MAX_REQUESTS:
+            break
+        some.append(ticks[number])
+    return some
+
+
+def _mean(users: list[str], values: np.ndarray) -> float:
+    return bootstrap_mean(users, values, rng=np.random.default_rng(0), draws=1)["mean"]

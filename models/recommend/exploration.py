@@ -1,0 +1,222 @@
+"""Exploration of one answer: draws from a ranked list, with the propensity of every shown item.
+
+The propensity is the probability of the shown item at its position, given the items at the
+positions before it. The product over the first positions is the probability of that start of the
+list. Both methods draw from a finished list, after re-ranking, so that this probability is exact.
+
+- Epsilon-greedy: each position shows, with probability `share`, an item drawn uniformly from the
+  allowed items outside the list. The item of the list that it replaces is not moved down.
+- Softmax: Plackett-Luce over the first `pool` items of the list by Gumbel top-k (Yellott 1977;
+  Kool, van Hoof & Welling 2019). The place r of the list has the r-th highest score of the pool.
+
+Shapes: k positions, P items of the pool, N items.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.queries import Queries
+from models.recommend.explain import FILL
+from models.recommend.explore import mix_in
+from models.recommend.merge import Shortlist
+from models.recommend.stages import Run
+from models.recommend.tiers import Ranked
+from shortlist.config import EpsilonGreedy, Softmax
+from shortlist.features.pack import ItemState
+
+if TYPE_CHECKING:
+    from models.recommend.chain import Chain
+
+Scored = Callable[[np.ndarray], Ranked]
+"""Scores (m,) item_idx: one query's list in any order."""
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Exploration of one request."""
+
+    setting: EpsilonGreedy | Softmax
+    seed: int
+    """Seed of the draws; the same seed on the same list gives the same answer."""
+
+    @property
+    def depth(self) -> int:
+        """Number of items of the list that are needed beside those of the answer."""
+        return self.setting.pool if isinstance(self.setting, Softmax) else 0
+
+    def draw(
+        self, ranked: Ranked, *, k: int, free: np.ndarray, random_source: int, scored: Scored
+    ) -> tuple[Ranked, np.ndarray]:
+        """Return the list to show and the (k,) float64 propensities of its items.
+
+        Args:
+            ranked: one query's list without padding; its first k items are shown without
+                exploration.
+            free: (N + 1,) bool: items that may be shown; changed in place.
+            random_source: `source` of an item that was drawn from `free`.
+            scored: scores items that aren't on the list.
+        """
+        rng = np.random.default_rng(self.seed)
+        if isinstance(self.setting, Softmax):
+            places, propensity = plackett_luce(ranked.score[0], k=k, setting=self.setting, rng=rng)
+            return ranked.select(places), propensity
+        top = ranked.select(np.arange(min(k, ranked.item_idx.shape[1])))
+        free[top.item_idx[0]] = False
+        drawn, items, propensity = epsilon_greedy(
+            top.item_idx[0], np.flatnonzero(free), share=self.setting.share, rng=rng
+        )
+        if drawn.any():
+            top = _replaced(top, drawn, scored(items[drawn]), source=random_source)
+        return top, propensity
+
+
+@dataclass(frozen=True)
+class Explored:
+    """The list to show, without padding."""
+
+    ranked: Ranked
+    propensities: list[float]
+    seed: int | None
+    """Seed of the draws; None if nothing was drawn."""
+
+
+def explored(
+    exploration: Exploration | None,
+    ranked: Ranked,
+    chain: "Chain",
+    query: Queries,
+    items: ItemState,
+    *,
+    gone: np.ndarray,
+    k: int,
+    run: Run,
+) -> Explored:
+    """Draw the first k places of a single query's list; as ranked without exploration.
+
+    Args:
+        gone: item_idx that must not be drawn besides those that the query doesn't allow.
+        run: runs the stage "explore".
+    """
+    width = min(ranked.item_idx.shape[1], k)
+    plain = Explored(ranked, [1.0] * width, None)
+    if exploration is None or width == 0:
+        return plain
+
+    def draw() -> Explored:
+        free = query.allowed(0, chain.catalogue.num_items)
+        free[gone] = False
+        drawn, propensities = exploration.draw(
+            ranked,
+            k=k,
+            free=free,
+            random_source=len(chain.source_names),
+            scored=lambda item_idx: score_items(
+                chain, query, items, item_idx, candidates=ranked.candidates[0], run=run
+            ),
+        )
+        return Explored(drawn, propensities.tolist(), exploration.seed)
+
+    return run("explore", draw, plain)
+
+
+def score_items(
+    chain: "Chain",
+    query: Queries,
+    items: ItemState,
+    item_idx: np.ndarray,
+    *,
+    candidates: np.ndarray,
+    run: Run,
+) -> Ranked:
+    """Score (m,) items for a single query, in the given order, as items that no source found.
+
+    Args:
+        candidates: (C,) item_idx of the list's candidates; some features compare an item with them.
+    """
+    count = len(item_idx)
+    together = np.concatenate([item_idx, candidates[~np.isin(candidates, item_idx)]])[None]
+    among = Shortlist(together, {FILL: np.zeros(together.shape, dtype=np.float32)})
+    drawn = Shortlist(item_idx[None], {FILL: np.zeros((1, count), dtype=np.float32)})
+    given = chain.source_scores(query, items, among, run=run)
+    x = run("ranking_features", lambda: chain.features(query, items, among, given)[:, :count], None)
+    score = None if x is None else run("ranker", partial(chain.scores, drawn, x), None)
+    return Ranked(
+        item_idx=drawn.item_idx,
+        score=chain.fused(drawn) if score is None else score,
+        source=np.zeros((1, count), dtype=np.int64),
+        found_by=np.zeros((1, count, len(chain.source_names)), dtype=bool),
+        features=np.zeros((1, count, 0), dtype=np.float32) if x is None else x,
+        candidates=together,
+    )
+
+
+def epsilon_greedy(
+    top: np.ndarray, free: np.ndarray, *, share: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Replace each position by a random item with probability `share`.
+
+    Args:
+        top: (k,) item_idx of the list.
+        free: item_idx of all allowed items outside the list.
+
+    Returns:
+        (k,) bool: where a random item is shown; (k,) item_idx shown; (k,) float64 propensities.
+    """
+    extra = np.zeros(len(top), dtype=np.int64)
+    count = min(len(top), len(free))
+    extra[:count] = rng.choice(free, size=count, replace=False)
+    (drawn,), _ = mix_in(
+        top[None], extra[None], share=share, allowed=np.array([len(free)]), rng=rng
+    )
+    # Given the positions before, the random items shown there can't come again.
+    left = len(free) - (np.cumsum(drawn) - drawn)
+    propensity = np.where(drawn, share / np.maximum(left, 1), 1 - share)
+    return drawn, np.where(drawn, extra, top), np.where(extra > 0, propensity, 1.0)
+
+
+def plackett_luce(
+    score: np.ndarray, *, k: int, setting: Softmax, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a list from the first `pool` items; later items follow in their order.
+
+    Args:
+        score: (W,) of the list's items.
+
+    Returns:
+        (min(k, W),) places in the list, and the (min(k, W),) float64 propensities.
+    """
+    value = -np.sort(-score[: setting.pool].astype(np.float64))
+    spread = value[0] - value[-1] if len(value) else 0.0
+    logit = (value - value[-1:]) / (spread or 1.0) / setting.temperature
+    order = np.argsort(-(logit + rng.gumbel(size=len(logit))), kind="stable")
+    # log of the sum over the items that are left at each position, from the last one on.
+    left = np.logaddexp.accumulate(logit[order][::-1])[::-1]
+    places = np.concatenate([order, np.arange(len(order), len(score))])[:k]
+    propensity = np.ones(len(places))
+    sampled = min(k, len(order))
+    propensity[:sampled] = np.exp(logit[order] - left)[:sampled]
+    return places, propensity
+
+
+def _replaced(top: Ranked, drawn: np.ndarray, other: Ranked, *, source: int) -> Ranked:
+    """Put scored items into the `drawn` positions of one query's list."""
+    found_by = np.zeros((1, len(drawn), source + 1), dtype=bool)
+    found_by[..., : top.found_by.shape[2]] = top.found_by
+    found_by[0, drawn] = False
+    found_by[0, drawn, source] = True
+    width = min(top.features.shape[2], other.features.shape[2])
+    changed = {
+        "item_idx": top.item_idx.copy(),
+        "score": top.score.copy(),
+        "source": top.source.copy(),
+        "features": top.features[..., :width].copy(),
+    }
+    for name in ("item_idx", "score"):
+        changed[name][0, drawn] = getattr(other, name)[0]
+    changed["features"][0, drawn] = other.features[0, :, :width]
+    changed["source"][0, drawn] = source
+    return replace(top, found_by=found_by, **changed)

@@ -1,0 +1,65 @@
+"""Settings of re-ranking: which method, how strong, and over how many candidates."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from shortlist.config import Config
+
+POOL = 50
+"""Default `pool` of both methods."""
+
+Vectors = Literal["categories", "content", "collaborative"]
+"""What MMR compares: categories, vectors of the content source, or of the two-tower source."""
+VECTOR_SOURCE: dict[Vectors, str] = {"content": "content", "collaborative": "two_tower"}
+"""Source whose item vectors are compared; none for categories."""
+
+
+class MmrConfig(Config):
+    """Maximal marginal relevance: items that are unlike those before them come earlier."""
+
+    kind: Literal["mmr"] = "mmr"
+    strength: float = Field(gt=0, le=1)
+    """Weight of the similarity; the score has weight 1 - strength."""
+    vectors: Vectors = "categories"
+    pool: int = Field(default=POOL, ge=1)
+    """Number of best candidates that are re-ranked; the others follow by score. It doesn't depend
+    on k, so the first 10 of 100 items are the 10 items of a shorter list."""
+
+
+class CalibrationConfig(Config):
+    """Calibration: the categories of the list follow those of the user's history."""
+
+    kind: Literal["calibration"] = "calibration"
+    strength: float = Field(gt=0, le=1)
+    """Weight of the divergence; the score has weight 1 - strength."""
+    pool: int = Field(default=POOL, ge=1)
+    """As for `MmrConfig`."""
+
+
+RerankConfig = Annotated[MmrConfig | CalibrationConfig, Field(discriminator="kind")]
+
+
+def vector_source(config: MmrConfig | CalibrationConfig | None) -> str | None:
+    """Return the source whose item vectors re-ranking reads; None if it reads none."""
+    return VECTOR_SOURCE.get(config.vectors) if isinstance(config, MmrConfig) else None
+
+
+def with_rerank(content: Any) -> Any:
+    """Replace the former key `mmr_strength` of saved configs by `rerank`; for mode="before".
+
+    Raises:
+        ValueError: both keys are given.
+    """
+    if not isinstance(content, dict) or "mmr_strength" not in content:
+        return content
+    rest = {key: value for key, value in content.items() if key != "mmr_strength"}
+    strength = content["mmr_strength"]
+    if strength == 0:
+        return rest
+    if rest.get("rerank") is not None:
+        raise ValueError(
+            f"mmr_strength = {strength} and rerank are both set; keep only"
+            f' rerank = {{ kind = "mmr", strength = {strength} }}'
+        )
+    return rest | {"rerank": {"kind": "mmr", "strength": strength}}

@@ -1,0 +1,46 @@
+"""Item vectors for re-ranking, also of items that came after the source was trained.
+
+Shapes: N items that the source knows, V items after them, D dim, K categories.
+"""
+
+import numpy as np
+
+from shortlist.catalogue import Catalogue
+
+
+class ItemVectors:
+    """Vectors of the current catalogue's items, from the source that re-ranking compares."""
+
+    def __init__(self, known: np.ndarray, catalogue: Catalogue, *, new: np.ndarray | None):
+        """
+        Args:
+            known: (N + 1, D) of the items that the source was trained on.
+            catalogue: the current catalogue; these items come first.
+            new: (V, D) vectors of the items after them. None: each of them gets the mean vector of
+                its categories; without a known category, the mean of all items.
+        """
+        self.known = known
+        num_new = catalogue.num_items + 1 - len(self.known)
+        if new is None and num_new > 0:
+            new = _by_categories(self.known, catalogue)
+        self.new = new
+
+    def __call__(self, item_idx: np.ndarray) -> np.ndarray:
+        """(C,) item_idx -> (C, D) float32."""
+        old = item_idx < len(self.known)
+        out = self.known[np.where(old, item_idx, 0)]
+        if self.new is not None and not old.all():
+            out[~old] = self.new[item_idx[~old] - len(self.known)]
+        return out
+
+
+def _by_categories(known: np.ndarray, catalogue: Catalogue) -> np.ndarray:
+    """(V, D) float32 mean vectors of the new items' categories."""
+    has = catalogue.category_matrix
+    old, new = has[1 : len(known)], has[len(known) :]
+    count = old.sum(0)
+    centre = old.T @ known[1:] / np.maximum(count, 1)[:, None]
+    used = new * (count > 0)
+    weight = used.sum(1, keepdims=True)
+    mean = np.where(weight > 0, used @ centre / np.maximum(weight, 1), known[1:].mean(0))
+    return mean.astype(np.float32)
