@@ -97,6 +97,12 @@ class RuleFile:
     def _use(self, rules: RuleSet) -> None:
         self._in_force.rules = rules
         log.info("rules %s: %d from %s", rules.id, len(rules.rules), self._settings.rules)
+        if rules.arranges and self._settings.explore is not None:
+            log.warning(
+                "rules %s: pins, boosts, caps or quotas arrange every list, so SHORTLIST_EXPLORE has"
+                " no effect",
+                rules.id,
+            )
         try:
             keep(rules, self._settings.accepted_rules)
         except OSError as error:  # a full disk is no reason to ignore new rules

@@ -285,6 +285,11 @@ class RuleSet(Config):
         """All rules, by type."""
         return [rule for field in type(self).model_fields for rule in getattr(self, field)]
 
+    @property
+    def arranges(self) -> bool:
+        """Whether the set has soft rules: pins, boosts, buries, caps or quotas."""
+        return bool(self.pin or self.boost or self.bury or self.cap or self.quota)
+
     @cached_property
     def digest(self) -> str:
         """The sha256 of the set's content, in hex."""

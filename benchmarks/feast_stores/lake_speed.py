@@ -42,6 +42,7 @@ def write_lake(settings: Settings, *, events: int, users: int) -> None:
         {
             "item_id": [f"item-{i:06d}" for i in range(NUM_ITEMS)],
             "available": [True] * NUM_ITEMS,
+            "categories": pa.array([[]] * NUM_ITEMS, pa.list_(pa.string())),
         }
     )
     pq.write_table(check(items, ITEMS, where="bench"), _snapshot(settings) / "items.parquet")
