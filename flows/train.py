@@ -28,9 +28,8 @@ from flows.training.ranking_data import Windowed, fit_rankers, gather, ranker_op
 from flows.training.refit import Recipe, fitted_on, refit_jobs
 from flows.training.sources import Job, fit_sources, in_order, reference_sources
 from models import registry
-from models.ranking.cascade import cascade_all
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
-from models.ranking.protocol import Ranker, RankingData, RankingError
+from models.ranking.protocol import RankingError
 from models.recommend.chain import Chain, ChainConfig
 from shortlist.config import Settings
 from shortlist.feature_store import FeatureStoreError, OfflineReader, read_pack_history
@@ -40,8 +39,6 @@ from shortlist.features.profiles import ProfileEncoder
 from shortlist.home_lock import home_lock
 from shortlist.ticks import newest_tick
 
-MAX_CASCADE_PRICE = 0.001
-"""Loss of nDCG@10 on validation up to which a cascade is used."""
 PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_stopping_rounds=20)
 """Small, fast ranker that is used to decide which sources improve the chain."""
 
@@ -271,33 +268,17 @@ def train_ranking(
     rankers = fit_rankers(config.train.rankers, window, options)
     kind, figures = best_ranker(rankers, window.valid)
     print(f"chain: {kind or 'fusion of ranks'} orders best on validation: " + as_text(figures))
-    served, price = chosen.config, {}
     if kind is not None:
         folder = run.staging / "ranker"
         folder.mkdir()
         rankers[kind].save(folder)
-        price = cascade_price(rankers[kind], window.valid.data, full=config.train.full_ranker)
-        if price and price["ndcg_full"] - price["ndcg_cascade"] <= MAX_CASCADE_PRICE:
-            served = served.model_copy(update={"full_ranker": config.train.full_ranker})
     return {
-        "chain": served.model_dump(mode="json"),
+        "chain": chosen.config.model_dump(mode="json"),
         "ranker": kind,
         "ranking_schema": chosen.schema.to_json(),
         "chain_verdict": choice.verdict,
-        "chain_figures": choice.figures | {"rankers": figures, "cascade": price},
+        "chain_figures": choice.figures | {"rankers": figures},
     }
-
-
-def cascade_price(ranker: Ranker, data: RankingData, *, full: int) -> dict[str, float]:
-    """Return nDCG@10 of the ranker, and of the cascade with `full` candidates; {} for 0."""
-    if full == 0:
-        return {}
-    price = {
-        "ndcg_full": data.mean_ndcg(ranker.predict(data.x, data.item_idx)),
-        "ndcg_cascade": data.mean_ndcg(cascade_all(ranker, data, full=full)),
-    }
-    print(f"chain: cascade of {full}: " + as_text(price))
-    return price
 
 
 def without_ranker(chain: Chain, window: Windowed, reason: str) -> dict[str, Any]:

@@ -99,8 +99,8 @@ class RuleFile:
         log.info("rules %s: %d from %s", rules.id, len(rules.rules), self._settings.rules)
         if rules.arranges and self._settings.explore is not None:
             log.warning(
-                "rules %s: pins, boosts, caps or quotas arrange every list, so SHORTLIST_EXPLORE has"
-                " no effect",
+                "rules %s: pins, boosts, caps or quotas arrange every list, so SHORTLIST_EXPLORE"
+                " has no effect",
                 rules.id,
             )
         try:

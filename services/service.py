@@ -53,6 +53,8 @@ WORKERS = int(os.environ.get("SHORTLIST_WORKERS", "2"))
 """Processes that answer; each holds the release's models."""
 log = logging.getLogger("bentoml.shortlist")  # under BentoML's logger, which prints from INFO on
 
+SWITCH_SECONDS = 0.0005
+"""Time after which a thread of a worker lets another one run Python code."""
 RECENT_USERS = 8
 """Users of the last requests, for whom a new release answers before it serves."""
 
@@ -84,6 +86,8 @@ class RecommenderService:
         from models.training import one_thread_per_call
 
         one_thread_per_call()
+        # The event loop shall not wait 5 ms for a thread that computes before it sends an answer.
+        sys.setswitchinterval(SWITCH_SECONDS)
 
         self.health = StageHealth()
         self.rules = RulesInForce()

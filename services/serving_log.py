@@ -3,7 +3,6 @@ waits for the disk.
 """
 
 import contextlib
-import json
 import logging
 import os
 import queue
@@ -12,7 +11,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
+
+import orjson
 
 from services import metrics
 
@@ -54,7 +55,7 @@ class ServingLog:
         self._thread.join()
 
     def _run(self) -> None:
-        file: TextIO | None = None
+        file: IO[bytes] | None = None
         day = ""
         while (make := self._queue.get()) is not None:
             try:
@@ -62,7 +63,7 @@ class ServingLog:
                 if file is None or today != day:
                     file = self._open(today, before=file)
                     day = today
-                file.write(json.dumps(make()) + "\n")
+                file.write(orjson.dumps(make()) + b"\n")
                 if self._queue.empty():
                     file.flush()
             except Exception:
@@ -77,16 +78,16 @@ class ServingLog:
         if file is not None:
             file.close()
 
-    def _open(self, day: str, *, before: TextIO | None) -> TextIO:
+    def _open(self, day: str, *, before: IO[bytes] | None) -> IO[bytes]:
         if before is not None:
             before.close()
         folder = self.folder / f"date={day}"
         folder.mkdir(parents=True, exist_ok=True)
         # A new name each time: after a failed write, the old file may end in half a line.
-        return (folder / f"{os.getpid()}-{time.time_ns()}.jsonl").open("a", encoding="utf-8")
+        return (folder / f"{os.getpid()}-{time.time_ns()}.jsonl").open("ab")
 
 
-def _abandon(file: TextIO | None) -> None:
+def _abandon(file: IO[bytes] | None) -> None:
     """Close a file that can't be written; what its buffer holds is lost."""
     with contextlib.suppress(OSError):
         if file is not None:

@@ -153,7 +153,6 @@ def _publish(settings: Settings, config: RunConfig, *, seed: int) -> None:
             score_sources=names,
             candidates_per_source=CANDIDATES_PER_SOURCE,
             rerank=MmrConfig(strength=0.1),
-            full_ranker=150,
         ),
         sources=fitted,
         ranker=None,

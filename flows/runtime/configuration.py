@@ -51,9 +51,6 @@ class TrainConfig(Config):
     candidates_per_source: int = Field(default=100, ge=1)
     rerank: RerankConfig | None = None
     """Re-ranking of the served list (docs/reranking.md); None: the order of the scores."""
-    full_ranker: int = Field(default=150, ge=0)
-    """Candidates per request that the full ranker scores after a rough order of all, if that costs
-    nothing on validation; 0: always all."""
     parallel: int = Field(default=2, ge=1)
     """Number of sources trained at the same time."""
     threads: int = Field(default=1, ge=1)

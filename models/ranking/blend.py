@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 
-from models.ranking.cascade import Rough
 from models.ranking.protocol import Ranker, RankingData
 from shortlist.config import Config
 
@@ -46,13 +45,6 @@ class Blend:
             if self.factors[name] > 0:
                 total += np.float32(self.factors[name]) * member.predict(x, item_idx)
         return total
-
-    def rough(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray | None:
-        """The rough score of the first member that has one and counts; None without one."""
-        for name, member in self.members.items():
-            if self.factors[name] > 0 and isinstance(member, Rough):
-                return member.rough(x, item_idx)
-        return None
 
     def save(self, folder: Path) -> None:
         """Write each member into a subfolder of its name, the factors as JSON."""

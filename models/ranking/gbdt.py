@@ -19,6 +19,7 @@ from pydantic import Field
 
 from models.ranking.protocol import RankingData
 from models.ranking.schema import RankingSchema
+from models.ranking.tree_scores import MAX_LEAVES
 from models.ranking.trees import TreeRanker, reproducible
 from models.training import TrainingOptions
 from shortlist.config import Config
@@ -30,7 +31,7 @@ class LambdamartConfig(Config):
     kind: Literal["lambdamart"] = "lambdamart"
     num_models: int = Field(default=3, ge=1)
     """Number of models with different seeds whose scores are averaged."""
-    num_leaves: int = 7
+    num_leaves: int = Field(default=7, ge=2, le=MAX_LEAVES)
     learning_rate: float = 0.07
     num_rounds: int = 300
     early_stopping_rounds: int = 40

@@ -1,61 +1,34 @@
-"""Code shared by tree rankers: scoring, LightGBM's text format, reproducible training.
+"""Code shared by tree rankers: scoring, files, reproducible training.
 
 Shapes: R candidates, F features.
 """
 
-from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
 
 import lightgbm as lgb
 import numpy as np
 
+from models.ranking.tree_scores import TreeScores
 from models.training import TrainingOptions
 
 MODELS = "model-*.txt"
-SMALL_BATCH = 5_000
-"""Rows up to which one thread is faster than several."""
-
-
-ROUGH_SHARE = 0.1
-MIN_ROUGH_TREES = 15
 
 
 class TreeRanker:
     """One or more trained boosters whose scores are averaged."""
 
     def __init__(self, *boosters: lgb.Booster):
+        """
+        Raises:
+            UnsupportedTreeError: a booster has trees that `TreeScores` can't score.
+        """
         self.boosters = boosters
-        self._together = boosters[0] if len(boosters) == 1 else _merged(boosters)
-        """All trees in one model: a call of LightGBM costs as much as 100 small trees."""
+        self._scores = TreeScores.parse(booster.model_to_string() for booster in boosters)
 
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
         """(R, F) float32, item_idx (R,) (unused) -> (R,) float32 scores."""
-        if len(x) == 0:
-            return np.zeros(0, dtype=np.float32)
-        total = self._predict(x, num_trees=-1)
-        return (np.asarray(total) / len(self.boosters)).astype(np.float32)
-
-    def rough(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray | None:
-        """(R, F) float32 -> (R,) float32: the sum of the first ROUGH_SHARE of the trees.
-
-        None for a model of a few trees: a second call would cost more than it saves.
-        """
-        num_trees = int(ROUGH_SHARE * self._together.num_trees())
-        if num_trees < MIN_ROUGH_TREES:
-            return None
-        return self._predict(x, num_trees=num_trees).astype(np.float32)
-
-    def _predict(self, x: np.ndarray, *, num_trees: int) -> np.ndarray:
-        """Raw scores by the first `num_trees` trees; -1: all."""
-        scores = self._together.predict(
-            x,
-            num_iteration=num_trees,
-            raw_score=True,
-            num_threads=1 if len(x) <= SMALL_BATCH else 0,  # pyright: ignore[reportArgumentType]
-        )
-        return np.asarray(scores)
+        return (self._scores(x) / len(self.boosters)).astype(np.float32)
 
     def save(self, folder: Path) -> None:
         """Write LightGBM's text format, one file per booster."""
@@ -69,35 +42,6 @@ class TreeRanker:
         if not found:
             raise FileNotFoundError(f"{folder}: no {MODELS}")
         return cls(*(lgb.Booster(model_file=file) for file in found))
-
-
-def _merged(boosters: Sequence[lgb.Booster]) -> lgb.Booster:
-    """One model with the trees of all boosters; its raw score is the sum of theirs.
-
-    It edits LightGBM's text format: a header, the trees, and the text after them. The number of
-    trees follows from the `tree_sizes` of the header.
-    """
-    texts = [_trees_of(booster) for booster in boosters]
-    header, _, end = texts[0]
-    # One tree of each in turn, so that the first trees are those of `rough`.
-    turns = zip_longest(*(trees for _, trees, _ in texts))
-    trees = [tree for turn in turns for tree in turn if tree is not None]
-    numbered = [f"Tree={n}\n{tree.partition(chr(10))[2]}" for n, tree in enumerate(trees)]
-    sizes = " ".join(str(len(tree.encode())) for tree in numbered)
-    lines = [
-        f"tree_sizes={sizes}" if line.startswith("tree_sizes=") else line
-        for line in header.split("\n")
-    ]
-    return lgb.Booster(model_str="\n".join(lines) + "".join(numbered) + end)
-
-
-def _trees_of(booster: lgb.Booster) -> tuple[str, list[str], str]:
-    """A model's text in parts: header, one text per tree, and the rest."""
-    text = booster.model_to_string()
-    header, _, rest = text.partition("Tree=0\n")
-    body, marker, end = rest.partition("end of trees")
-    trees = ("Tree=0\n" + body).split("Tree=")[1:]
-    return header, [f"Tree={tree}" for tree in trees], marker + end
 
 
 def reproducible(options: TrainingOptions, *, name: str) -> dict[str, Any]:

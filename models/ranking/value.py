@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from models.ranking.protocol import RankingError
+from models.ranking.tree_scores import MAX_LEAVES
 from models.ranking.trees import TreeRanker, reproducible
 from models.training import TrainingOptions
 from shortlist.config import Config
@@ -67,7 +68,7 @@ CLICKS_ALONE = ValueWeights(
 class ValueConfig(Config):
     """Hyperparameters, under LightGBM's names."""
 
-    num_leaves: int = Field(default=15, ge=2)
+    num_leaves: int = Field(default=15, ge=2, le=MAX_LEAVES)
     learning_rate: float = Field(default=0.06, gt=0)
     num_rounds: int = Field(default=120, ge=1)
     min_data_in_leaf: int = Field(default=60, ge=1)

@@ -14,7 +14,6 @@ from pydantic import model_validator
 
 from models.baselines.popularity import Popularity
 from models.queries import Candidates, OncePerBatch, Queries, Source
-from models.ranking.cascade import cascade
 from models.ranking.features import ranking_features, ranking_schema
 from models.ranking.protocol import Ranker
 from models.ranking.source_features import RRF_CONSTANT
@@ -52,9 +51,6 @@ class ChainConfig(Config):
     candidates_per_source: int = 100
     rerank: RerankConfig | None = None
     """Re-ranking of the best candidates (docs/reranking.md); None: the order of the scores."""
-    full_ranker: int = 0
-    """Candidates per request that the full ranker scores, after a rough order of all
-    (models/ranking/cascade.py); 0: all candidates."""
     repeats: str = "exclude"
     """Whether a user may be shown again what they consumed (shortlist/repeats.py)."""
 
@@ -315,16 +311,6 @@ class Chain:
         if self.ranker is None:
             return self.fused(shortlist)
         real = shortlist.item_idx > 0
-        if 0 < self.config.full_ranker < width:
-            score = np.full((num_queries, width), -np.inf, dtype=np.float32)
-            for row, each in enumerate(real):
-                score[row, each] = cascade(
-                    self.ranker,
-                    x[row, each],
-                    shortlist.item_idx[row, each],
-                    full=self.config.full_ranker,
-                )
-            return score
         flat = self.ranker.predict(x.reshape(-1, x.shape[-1]), shortlist.item_idx.ravel())
         score = flat.reshape(num_queries, width).astype(np.float32)
         return np.where(real, score, np.float32(-np.inf))

@@ -311,7 +311,9 @@ RULES = {
         {"name": "second", "item_id": "i401", "position": 7},
     ],
     "cap": [{"name": "mixed", "by": "categories", "at_most": 3}],
-    "boost": [{"name": "odd", "where": [{"attribute": "categories", "equals": "odd"}], "places": 3}],
+    "boost": [
+        {"name": "odd", "where": [{"attribute": "categories", "equals": "odd"}], "places": 3}
+    ],
 }
 
 

@@ -25,8 +25,8 @@ BAD = '[[exclude]]\nname = "e"\nitem_id = "1"\n'
 class Home:
     """A home with a rules file, and a worker that follows it."""
 
-    def __init__(self, folder: Path):
-        self.settings = Settings(home=folder)
+    def __init__(self, folder: Path, **settings):
+        self.settings = Settings(home=folder, **settings)
         self.rules = RulesInForce()
         self.file = RuleFile(self.settings, self.rules)
 
@@ -60,6 +60,17 @@ def test_a_change_is_used_once(home) -> None:
     home.settings.rules.unlink()
     assert home.file.check()
     assert home.excluded == []
+
+
+def test_soft_rules_that_switch_exploration_off_are_named(tmp_path, caplog) -> None:
+    explore = {"kind": "epsilon", "share": 0.1}
+    home = Home(tmp_path, explore=explore)
+    home.write(text("1"))
+    home.file.begin()
+    assert "no effect" not in caplog.text
+    home.write('[[pin]]\nname = "p"\nitem_id = "1"\nposition = 1\n')
+    assert home.file.check()
+    assert "SHORTLIST_EXPLORE has no effect" in caplog.text
 
 
 def test_a_bad_file_keeps_the_rules_and_says_why_in_one_line(home, caplog) -> None:

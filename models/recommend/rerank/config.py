@@ -46,15 +46,16 @@ def vector_source(config: MmrConfig | CalibrationConfig | None) -> str | None:
 
 
 def with_rerank(content: Any) -> Any:
-    """Replace the former key `mmr_strength` of saved configs by `rerank`; for mode="before".
+    """Replace former keys of saved configs, for mode="before": `mmr_strength` by `rerank`;
+    `full_ranker` (a cascade) goes.
 
     Raises:
-        ValueError: both keys are given.
+        ValueError: mmr_strength and rerank are given.
     """
-    if not isinstance(content, dict) or "mmr_strength" not in content:
+    if not isinstance(content, dict) or not {"mmr_strength", "full_ranker"} & set(content):
         return content
-    rest = {key: value for key, value in content.items() if key != "mmr_strength"}
-    strength = content["mmr_strength"]
+    rest = {k: v for k, v in content.items() if k not in ("mmr_strength", "full_ranker")}
+    strength = content.get("mmr_strength", 0)
     if strength == 0:
         return rest
     if rest.get("rerank") is not None:
