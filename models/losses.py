@@ -137,8 +137,8 @@ def sampled_softmax(
         Scalar, mean over predictions.
     """
     masked = (negatives == positives[:, None]) | (negatives == 0)
-    # Not -inf, which gives NaN if all negatives of a row are masked. With -1e4, such a row has p = 1
-    # and therefore weight 0.
+    # Not -inf, which gives NaN if all negatives of a row are masked. With -1e4, p is 1 in such a
+    # row, so its weight is 0.
     partition = (negative_scores - log_expected).masked_fill(masked, -1e4).logsumexp(1)
     p = torch.sigmoid(positive_scores - partition).detach()
     return ((1 - p) * (partition - positive_scores)).mean()

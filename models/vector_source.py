@@ -130,7 +130,7 @@ class VectorSource:
 
     @cached_property
     def _lengths(self) -> np.ndarray:
-        """(N + 1,) float32 norms of the item vectors; 1 for zero vectors, to avoid division by 0."""
+        """(N + 1,) float32 norms of the item vectors; 1 for zero vectors, against division by 0."""
         lengths = np.linalg.norm(self.item_vectors, axis=1)
         return np.where(lengths > 0, lengths, 1)
 
