@@ -151,7 +151,7 @@ class RequestModel(Protocol):
         ...
 
     def query_vectors(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:
-        """Map embedded histories (B, L, D') with mask (B, L) to query vectors (B, D), unit length."""
+        """Map embedded histories (B, L, D') with mask (B, L) to unit query vectors (B, D)."""
         ...
 
 
