@@ -1,10 +1,10 @@
-"""A cascade: a rough score orders all candidates of a request, the full ranker the best of them.
+"""Ranking cascade: a cheap rough score selects the candidates that the full ranker scores.
 
-Trees of a boosted model are added in order of their use, so a prefix of them is a rough ranker that
-needs no training (Cambazoglu et al. 2010, "Early exit optimizations for additive machine learned
-ranking systems"). A ranker without rough scores scores all candidates.
+The first trees of a boosted model reduce the loss most. They are a rough ranker that needs no
+separate training (Cambazoglu et al. 2010, "Early exit optimizations for additive machine learned
+ranking systems"). Without rough scores, the full ranker scores all candidates.
 
-Shapes: R candidates of one request, F features.
+Shapes: R candidates of a request, F features.
 """
 
 from typing import Protocol, runtime_checkable
@@ -16,18 +16,18 @@ from models.ranking.protocol import Ranker, RankingData
 
 @runtime_checkable
 class Rough(Protocol):
-    """A ranker that also has a cheap score."""
+    """A ranker that may also have a cheap approximate score."""
 
     def rough(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray | None:
-        """(R, F) float32, (R,) int64 -> (R,) float32; None if it has no cheap score."""
+        """Return rough scores: x (R, F), item_idx (R,) -> (R,) float32; None if there are none."""
         ...
 
 
 def cascade(ranker: Ranker, x: np.ndarray, item_idx: np.ndarray, *, full: int) -> np.ndarray:
-    """Scores of one request's candidates: (R, F), (R,) -> (R,) float32.
+    """Score the candidates of a request: x (R, F), item_idx (R,) -> (R,) float32.
 
-    The `full` candidates with the best rough scores get the ranker's score. All others get less
-    than these, in the order of their rough scores.
+    The `full` candidates with the best rough scores get the ranker's scores. All others get lower
+    scores, in the order of their rough scores.
     """
     if len(x) <= full or not isinstance(ranker, Rough):
         return ranker.predict(x, item_idx)
@@ -45,7 +45,7 @@ def cascade(ranker: Ranker, x: np.ndarray, item_idx: np.ndarray, *, full: int) -
 
 
 def cascade_all(ranker: Ranker, data: RankingData, *, full: int) -> np.ndarray:
-    """`cascade` of every request in `data`: (R,) float32."""
+    """Return the scores of `cascade` for each request in `data`: (R,) float32 in total."""
     ends = np.cumsum(data.group)
     parts = [
         cascade(ranker, data.x[start:end], data.item_idx[start:end], full=full)

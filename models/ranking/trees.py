@@ -1,4 +1,4 @@
-"""Code shared by tree rankers: scoring, LightGBM's text format, reproducible training.
+"""Code shared by tree rankers: scoring, saving, merging of models, reproducible training.
 
 Shapes: R candidates, F features.
 """
@@ -19,28 +19,30 @@ SMALL_BATCH = 5_000
 
 
 ROUGH_SHARE = 0.1
+"""Share of the trees that give the rough score."""
 MIN_ROUGH_TREES = 15
+"""If ROUGH_SHARE is fewer trees than this, a ranker has no rough score."""
 
 
 class TreeRanker:
-    """One or more trained boosters whose scores are averaged."""
+    """Ranker whose score is the mean score of one or more LightGBM boosters."""
 
     def __init__(self, *boosters: lgb.Booster):
         self.boosters = boosters
         self._together = boosters[0] if len(boosters) == 1 else _merged(boosters)
-        """All trees in one model: a call of LightGBM costs as much as 100 small trees."""
+        """All trees in one model, because a LightGBM call has an overhead of about 100 small trees."""
 
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(R, F) float32, item_idx (R,) (unused) -> (R,) float32 scores."""
+        """Score candidates: x (R, F) float32 -> (R,) float32. `item_idx` is unused."""
         if len(x) == 0:
             return np.zeros(0, dtype=np.float32)
         total = self._predict(x, num_trees=-1)
         return (np.asarray(total) / len(self.boosters)).astype(np.float32)
 
     def rough(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray | None:
-        """(R, F) float32 -> (R,) float32: the sum of the first ROUGH_SHARE of the trees.
+        """Return rough scores by the first ROUGH_SHARE of the trees: x (R, F) -> (R,) float32.
 
-        None for a model of a few trees: a second call would cost more than it saves.
+        None if these are fewer than MIN_ROUGH_TREES: the extra call would cost more than it saves.
         """
         num_trees = int(ROUGH_SHARE * self._together.num_trees())
         if num_trees < MIN_ROUGH_TREES:
@@ -48,7 +50,7 @@ class TreeRanker:
         return self._predict(x, num_trees=num_trees).astype(np.float32)
 
     def _predict(self, x: np.ndarray, *, num_trees: int) -> np.ndarray:
-        """Raw scores by the first `num_trees` trees; -1: all."""
+        """Return the summed scores of the first `num_trees` trees; -1: all."""
         scores = self._together.predict(
             x,
             num_iteration=num_trees,
@@ -58,13 +60,13 @@ class TreeRanker:
         return np.asarray(scores)
 
     def save(self, folder: Path) -> None:
-        """Write LightGBM's text format, one file per booster."""
+        """Write one file per booster, in LightGBM's text format."""
         for n, booster in enumerate(self.boosters):
             booster.save_model(folder / MODELS.replace("*", f"{n:02}"))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Load; raises FileNotFoundError if the folder has no model."""
+        """Load a saved ranker; raises FileNotFoundError if the folder has no model."""
         found = sorted(folder.glob(MODELS))
         if not found:
             raise FileNotFoundError(f"{folder}: no {MODELS}")
@@ -72,14 +74,14 @@ class TreeRanker:
 
 
 def _merged(boosters: Sequence[lgb.Booster]) -> lgb.Booster:
-    """One model with the trees of all boosters; its raw score is the sum of theirs.
+    """Return one model with the trees of all boosters; its raw score is the sum of theirs.
 
-    It edits LightGBM's text format: a header, the trees, and the text after them. The number of
-    trees follows from the `tree_sizes` of the header.
+    Edits LightGBM's text format, which consists of a header, the trees, and further text. LightGBM
+    infers the number of trees from `tree_sizes` in the header.
     """
     texts = [_trees_of(booster) for booster in boosters]
     header, _, end = texts[0]
-    # One tree of each in turn, so that the first trees are those of `rough`.
+    # Take trees from the boosters in turn, so that `rough` uses the first trees of each.
     turns = zip_longest(*(trees for _, trees, _ in texts))
     trees = [tree for turn in turns for tree in turn if tree is not None]
     numbered = [f"Tree={n}\n{tree.partition(chr(10))[2]}" for n, tree in enumerate(trees)]
@@ -92,7 +94,7 @@ def _merged(boosters: Sequence[lgb.Booster]) -> lgb.Booster:
 
 
 def _trees_of(booster: lgb.Booster) -> tuple[str, list[str], str]:
-    """A model's text in parts: header, one text per tree, and the rest."""
+    """Split a model's text into header, one text per tree, and the rest."""
     text = booster.model_to_string()
     header, _, rest = text.partition("Tree=0\n")
     body, marker, end = rest.partition("end of trees")
@@ -101,7 +103,11 @@ def _trees_of(booster: lgb.Booster) -> tuple[str, list[str], str]:
 
 
 def reproducible(options: TrainingOptions, *, name: str) -> dict[str, Any]:
-    """LightGBM parameters that make training repeatable for a seed, in any thread."""
+    """Return LightGBM parameters that make training reproducible.
+
+    Args:
+        name: name of the random stream that the seed comes from.
+    """
     return {
         "seed": int(options.rng(name).integers(2**31)),
         "num_threads": options.num_threads,
