@@ -41,7 +41,7 @@ class TrainingData:
     value: np.ndarray  # (E,) float32, NaN where the event has none
     type_code: np.ndarray  # (E,) int64 EVENT_CODE, 0 where unknown
     profile: np.ndarray  # (U, A) int64 codes
-    profile_cardinalities: tuple[int, ...]  # number of codes of each attribute, with unknown
+    profile_cardinalities: tuple[int, ...]  # A numbers of codes, including unknown
     log: UserLog | None = None
     """All target events. None: the arrays above are all target events (no item is repeated), and
     each event became known right after its time."""

@@ -198,7 +198,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         R, W, D = x.shape
         qkv = self.qkv(x).view(R, W, 3, self.num_heads, D // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 of (R, H, W, D / H)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (R, H, W, D / H)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
         return self.out(attended.transpose(1, 2).reshape(R, W, D))
 

@@ -184,9 +184,10 @@ def shared_softmax(
 
 
 class _LogPartition(torch.autograd.Function):
-    """Log partition function (M,): logsumexp over K of queries (M, D) @ items (K, D).T + bias (K,).
+    """Log partition function (M,) of logits (M, K) = queries (M, D) @ items (K, D).T + bias (K,).
 
-    Excludes the entries at (row[i], column[i]): negatives equal to the row's target.
+    This is logsumexp over K. The entries at (row[i], column[i]), negatives equal to the row's
+    target, are excluded.
     """
 
     @staticmethod

@@ -31,7 +31,7 @@ class Queries:
     user: np.ndarray  # (B, len(USER_FEATURES)) float32
     context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32
     profile: np.ndarray  # (B, A) int64 codes, 0 unknown
-    searches: list[Searches]  # B: the searches strictly before `at`
+    searches: list[Searches]  # B states, of the searches strictly before `at`
     places: np.ndarray | None = None  # (B, 2) int64 codes of surface and device; None: unknown
     blocked: np.ndarray | None = None
     """(N + 1,) bool: items excluded from the lists of all requests, because they are unavailable or

@@ -162,7 +162,9 @@ class UserLog:
         state: dict[str, np.ndarray] = {name: np.zeros(len(begin)) for name in TARGET_STATE}
         out = {name: np.zeros(len(self.time)) for name in TARGET_STATE}
         for nth in range(int(lengths.max(initial=0))):
-            some = int(np.searchsorted(-lengths, -nth, side="left"))  # users with > nth events
+            some = int(
+                np.searchsorted(-lengths, -nth, side="left")
+            )  # number of users with > nth events
             rows = begin[:some] + nth
             before = {name: values[:some] for name, values in state.items()}
             state = counted(before, self.time[rows].astype(np.float64), self.value[rows])

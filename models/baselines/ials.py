@@ -193,7 +193,7 @@ def solve_side(
     first = 0
     while first < num_rows:
         full = int(np.searchsorted(starts, starts[first] + MAX_ENTRIES, "right")) - 1
-        last = max(full, first + 1)  # a row with more than MAX_ENTRIES is a block
+        last = max(full, first + 1)  # a row above MAX_ENTRIES forms a block alone
         _conjugate_gradients(
             matrix[first:last], other, gram, solution[first:last], l2, unseen_weight, steps
         )

@@ -139,7 +139,7 @@ def fit_item_knn(
     for shrinkage in config.shrinkage:
         kept = _cosine(together, count, shrinkage)
         for neighbours in sorted(config.neighbours, reverse=True):
-            kept = keep_largest(kept, neighbours)  # descending: each matrix is cut from the last
+            kept = keep_largest(kept, neighbours)  # in descending order: `kept` only shrinks
             for decay in config.decay:
                 chosen = {"neighbours": neighbours, "shrinkage": shrinkage, "decay": decay}
                 model = ItemKNN(kept, decay=decay, chosen=chosen)

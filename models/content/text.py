@@ -57,7 +57,7 @@ def text_vectors(texts: Sequence[str], *, cache: Path | None, device: str = "cpu
 
 
 def _encode(texts: Sequence[str], *, device: str) -> np.ndarray:
-    encoder_folder()  # raises without the package, even if all texts are empty
+    encoder_folder()  # raises if the package is missing, even if all texts are empty
     distinct = sorted({text for text in texts if text})
     vectors = np.zeros((len(texts), TEXT_DIM), dtype=np.float32)
     if not distinct:

@@ -136,7 +136,7 @@ class VectorIndex:
     def _search_one(
         self, query: np.ndarray, k: int, exclude: np.ndarray | None, blocked: np.ndarray | None
     ) -> Candidates:
-        """`search` for a single query (1, D), in which excluded items are part of the filter."""
+        """Return what `search` returns for one query (1, D); `exclude` is part of the filter."""
         allowed = np.ones(self.num_items, dtype=bool) if blocked is None else ~blocked[1:]
         if exclude is not None:
             allowed[exclude - 1] = False

@@ -35,8 +35,8 @@ class LambdamartConfig(Config):
     num_rounds: int = 300
     early_stopping_rounds: int = 40
     min_data_in_leaf: int | None = None
-    """Minimum number of candidates per leaf. None: MIN_LEAF_SHARE of the training candidates, but at
-    least 20 and at most MAX_MIN_LEAF."""
+    """Minimum number of candidates per leaf. None: MIN_LEAF_SHARE of the training candidates, but
+    at least 20 and at most MAX_MIN_LEAF."""
     lambdarank_truncation_level: int = 20
     feature_fraction: float = 0.25
     bagging_fraction: float = 0.8
@@ -106,7 +106,7 @@ def fit_lambdamart(
             feval=lambda scores, _: ("ndcg@10", validation.mean_ndcg(scores), True),
             callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False)],
         )
-        # Cut at the best round by way of the text format, so that the saved model scores the same.
+        # Cut the model at the best round. Like `save` and `load`, this goes through LightGBM's text.
         best = booster.model_to_string(num_iteration=booster.best_iteration)
         boosters.append(lgb.Booster(model_str=best))
     return Lambdamart(*boosters)

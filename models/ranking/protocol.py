@@ -47,7 +47,7 @@ class RankingData:
     label: np.ndarray  # (R,) float32, 1 if relevant
     group: np.ndarray  # (G,) int64: number of candidates of each request
     users: list[str]  # user id of each request
-    num_relevant: np.ndarray  # (G,) int64 relevant items, among the candidates or not
+    num_relevant: np.ndarray  # (G,) int64: also counts relevant items that are no candidates
     schema: RankingSchema
 
     @classmethod

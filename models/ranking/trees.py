@@ -30,7 +30,7 @@ class TreeRanker:
     def __init__(self, *boosters: lgb.Booster):
         self.boosters = boosters
         self._together = boosters[0] if len(boosters) == 1 else _merged(boosters)
-        """All trees in one model, because a LightGBM call has an overhead of about 100 small trees."""
+        """All trees in one model, because a LightGBM call costs as much as 100 small trees."""
 
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
         """Score candidates: x (R, F) float32 -> (R,) float32. `item_idx` is unused."""

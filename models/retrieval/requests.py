@@ -2,8 +2,8 @@
 
 A request is a distinct (user, timestamp) of the training window. Its positives are the items of the
 user's target events at that timestamp: items consumed for the first time, or again if repeats are
-allowed. Its history and user features contain only events known before. Each request becomes a row
-of `Queries`, so models read training and serving requests through the same code. The loss is a
+allowed. Its history and user features contain only events known by then. Each request becomes a
+row of `Queries`, so models read training and serving requests through the same code. The loss is a
 softmax over sampled negatives with the logQ correction.
 
 Shapes: R requests in total, B requests in a batch, M positives, K negatives, U distinct items of a
@@ -147,7 +147,7 @@ class RequestModel(Protocol):
         ...
 
     def items(self, embedded: Tensor, /) -> Tensor:
-        """Map item embeddings to the item vectors of scores: (U, D') -> (U, D) unit vectors."""
+        """Map item embeddings (U, D') to the item vectors that are scored: (U, D) unit vectors."""
         ...
 
     def query_vectors(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class Layout:
         flat_segment = self.segment.ravel()
         start = torch.nonzero((self.position.ravel() == 0) & (flat_segment > 0)).ravel()
         width = self.segment.shape[1]
-        # The positions of a history are contiguous, so counting starts numbers the histories.
+        # A history's positions are contiguous, so a running count of starts numbers the histories.
         owner = torch.cumsum((self.position.ravel() == 0) & (flat_segment > 0), 0)
         owner = torch.where(flat_segment > 0, owner, 0)
         length = torch.bincount(owner, minlength=len(start) + 1)[1:]
