@@ -106,7 +106,7 @@ def fit_lambdamart(
             feval=lambda scores, _: ("ndcg@10", validation.mean_ndcg(scores), True),
             callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False)],
         )
-        # Cut the model at the best round. Like `save` and `load`, this goes through LightGBM's text.
+        # Cut the model at the best round, through LightGBM's text as `save` and `load` do.
         best = booster.model_to_string(num_iteration=booster.best_iteration)
         boosters.append(lgb.Booster(model_str=best))
     return Lambdamart(*boosters)
