@@ -1,7 +1,7 @@
-"""Save and load the state of a training between two epochs, so that it resumes exactly.
+"""Checkpoints: the state of a training after an epoch, so that it can resume exactly.
 
-One safetensors file, no pickle: tensors and torch generator states are stored as tensors,
-everything else as JSON in the metadata.
+A checkpoint is one safetensors file without pickle. Weights, optimiser state and torch generator
+states are tensors; all other values are JSON in the metadata.
 """
 
 import json
@@ -17,24 +17,28 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 Stream = np.random.Generator | torch.Generator
-"""A random generator that a training draws from."""
+"""Random generator that a training draws from."""
 
 
 class CheckpointError(ValueError):
-    """The checkpoint is of another training; the message names the file and the differences."""
+    """A checkpoint belongs to another training; the message names the file and the differences."""
 
 
 @dataclass
 class Progress:
-    """Progress of a training; epochs count from 1."""
+    """Counters and figures of a training after its last completed epoch."""
 
     step: int
+    """Number of optimiser steps so far."""
     losses: list[float]
+    """Mean loss of each epoch."""
     best_ndcg: float
     best_epoch: int
+    """Counted from 1; 0 before the first epoch."""
     seconds: float
     epoch_seconds: list[float]
     figures: list[float]
+    """Validation nDCG after each epoch."""
 
 
 def save_checkpoint(
@@ -48,7 +52,11 @@ def save_checkpoint(
     best_weights: dict[str, Tensor] | None,
     streams: tuple[Stream, ...],
 ) -> None:
-    """Write a temporary file, then rename it, so that a kill leaves the previous checkpoint."""
+    """Write a checkpoint.
+
+    Writes a temporary file and renames it, so that an interrupted write leaves the previous
+    checkpoint intact.
+    """
     tensors = {f"weights/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"averaged/{i}": value for i, value in enumerate(averaged)}
     tensors |= {f"best/{name}": value for name, value in (best_weights or {}).items()}
@@ -63,7 +71,7 @@ def save_checkpoint(
     metadata = {"about": about, "progress": vars(progress), "rngs": rngs}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    # Clone each one: safetensors refuses tensors that share memory.
+    # Clone: safetensors refuses tensors that share memory.
     save_file(
         {name: value.detach().cpu().clone() for name, value in tensors.items()},
         partial,
@@ -81,10 +89,10 @@ def load_checkpoint(
     averaged: list[Tensor],
     streams: tuple[Stream, ...],
 ) -> tuple[Progress, dict[str, Tensor] | None]:
-    """Restore model, optimiser, averages and random streams from `save_checkpoint`'s file.
+    """Load a checkpoint into model, optimiser, averaged weights and random streams, in place.
 
     Returns:
-        The progress so far, and the weights of the best epoch.
+        The progress so far, and the weights of the best epoch (None if there are none).
 
     Raises:
         CheckpointError: the checkpoint belongs to another training.
@@ -124,7 +132,7 @@ def load_checkpoint(
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, inside: str = "") -> list[str]:
-    """List the differences of two nested JSON objects: ["config.loss is 'bce', here 'gbce'"]."""
+    """Return the differences of two nested JSON objects: ["config.loss is 'bce', here 'gbce'"]."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         before, now = old.get(key), new.get(key)

@@ -1,4 +1,4 @@
-"""Inputs of every model: the histories of the training window, and the validation requests."""
+"""Data for fitting candidate sources: histories of the training window, validation requests."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from shortlist.metrics import ndcg
 
 
 def fingerprint(*arrays: np.ndarray) -> str:
-    """Return 16 hex digits of a SHA-256 over the arrays' types, shapes and contents."""
+    """Return the first 16 hex digits of a SHA-256 over types, shapes and contents of arrays."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str} {array.shape}".encode())
@@ -26,11 +26,11 @@ def fingerprint(*arrays: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Positive events of the retrieval-train window, sorted by user, then time, then source order.
+    """Histories of U users at the end of the training window: E target events.
 
-    The events of user row u are `offsets[u]:offsets[u + 1]`. They form the user's history at the
-    end of the window: each item once, or every event where repeats are allowed. `all_events` has
-    all events.
+    They are sorted by user, then time, then source order. The events of user row u are
+    `offsets[u]:offsets[u + 1]`. A history contains each item once, or every event if repeats are
+    allowed. `all_events` contains all target events.
     """
 
     catalogue: Catalogue
@@ -41,9 +41,10 @@ class TrainingData:
     value: np.ndarray  # (E,) float32, NaN where the event has none
     type_code: np.ndarray  # (E,) int64 EVENT_CODE, 0 where unknown
     profile: np.ndarray  # (U, A) int64 codes
-    profile_cardinalities: tuple[int, ...]  # A numbers of codes, unknown included
+    profile_cardinalities: tuple[int, ...]  # A numbers of codes, including unknown
     log: UserLog | None = None
-    """All target events. None: no item is repeated, and each event was known at its own time."""
+    """All target events. None: the arrays above are all target events (no item is repeated), and
+    each event became known right after its time."""
 
     @classmethod
     def from_log(
@@ -55,7 +56,7 @@ class TrainingData:
         profile: np.ndarray,
         profile_cardinalities: tuple[int, ...],
     ) -> "TrainingData":
-        """Build the histories from all events, by the rule of `shortlist/counting.py`."""
+        """Build the histories from all target events, by the rules of `shortlist/counting.py`."""
         known = log.in_catalogue
         rows = known.history_rows()
         return cls(
@@ -73,7 +74,9 @@ class TrainingData:
 
     @cached_property
     def all_events(self) -> UserLog:
-        """All target events: with repeats, items outside the catalogue, and arrival times."""
+        """All target events, including repeats, events about items outside the catalogue and events
+        without an item, with the times at which they became known.
+        """
         return self.log or UserLog.build(
             self.user_row,
             num_users=self.num_users,
@@ -105,12 +108,12 @@ class TrainingData:
 
     @cached_property
     def item_counts(self) -> np.ndarray:
-        """(N + 1,) int64: number of events of each item; row 0 is 0."""
+        """(N + 1,) int64: number of events of each item in the histories; row 0 is 0."""
         return np.bincount(self.item_idx, minlength=self.num_items + 1)
 
     @cached_property
     def matrix(self) -> csr_array:
-        """(U, N + 1) float32 binary interaction matrix."""
+        """(U, N + 1) float32: 1 if the item is in the user's history, else 0."""
         ones = np.ones(len(self.item_idx), dtype=np.float32)
         shape = (self.num_users, self.num_items + 1)
         matrix = csr_array((ones, (self.user_row, self.item_idx)), shape=shape)
@@ -119,7 +122,7 @@ class TrainingData:
 
     @cached_property
     def about(self) -> dict[str, int | str]:
-        """Sizes and hashes of events, users and items. They identify the data set."""
+        """Sizes and hashes of events, users and items, which identify the data set."""
         names = ("offsets", "item_idx", "time", "value", "type_code", "profile")
         arrays = [getattr(self, name) for name in names]
         return {
@@ -136,13 +139,14 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Validation:
-    """Requests with known relevant items, for tuning and early stopping. One entry per tick."""
+    """Requests with known relevant items, for tuning and early stopping."""
 
     ticks: list[tuple[Queries, ItemState, list[np.ndarray]]]
-    """Queries, the item features they read, and the relevant item_idx of each query."""
+    """One entry per tick of the item features: the queries, the item features they read, and the
+    relevant item_idx of each query."""
 
     def ndcg(self, source: Source, *, k: int = 10) -> float:
-        """nDCG@k of `source` over the full catalogue, averaged per user, then over users."""
+        """Return nDCG@k of `source` over the full catalogue: mean per user, then over users."""
         return self.mean_per_user(
             lambda queries, items, relevant: ndcg(
                 source.retrieve(queries, items, k=k).item_idx, relevant, k=k
@@ -152,13 +156,12 @@ class Validation:
     def mean_per_user(
         self, judge: Callable[[Queries, ItemState, list[np.ndarray]], np.ndarray]
     ) -> float:
-        """Average a metric per user, then over users.
+        """Return the mean of a metric per user, then over users.
+
+        NaN if there are no requests or all values are NaN.
 
         Args:
-            judge: returns one value per query; NaN for a query without relevant items.
-
-        Returns:
-            NaN if there are no requests or all values are NaN.
+            judge: computes the metric of each query; NaN for a query without relevant items.
         """
         if not self.ticks:
             return float("nan")
@@ -171,7 +174,13 @@ class Validation:
 
 
 def mean_over_users(users: list[str], values: np.ndarray) -> float:
-    """Mean over users of each user's mean. NaN values are ignored; returns NaN if none is left."""
+    """Return the mean over users of each user's mean value.
+
+    NaN values are ignored. Returns NaN if all values are NaN.
+
+    Args:
+        users: the user id of each value.
+    """
     kept = ~np.isnan(values)
     if not kept.any():
         return float("nan")

@@ -1,8 +1,9 @@
 """Layers that several models share.
 
-Shapes: B batch, L positions, D dim, H heads. Layers draw random numbers from the generator they are
-given. Models train in parallel threads that share torch's global generator, so results with the
-global one would depend on the order of the threads.
+Shapes: B batch, L positions, D dim, H heads, N items.
+
+Layers draw random numbers from a generator that the model sets. Models train in parallel threads
+that share torch's global generator, so results with it would depend on the order of the threads.
 """
 
 import numpy as np
@@ -14,10 +15,10 @@ from shortlist.contracts import EVENT_CODE
 
 
 class Dropout(nn.Module):
-    """Dropout with its own random generator; it draws one byte per number.
+    """Dropout that draws one random byte per element, from the generator set by `prepare`.
 
-    The rate is rounded to a multiple of 1/256. One draw fills eight bytes, which takes a quarter of
-    the time of `torch.rand`.
+    The rate is rounded to a multiple of 1/256. Each 64-bit random number gives eight bytes, which
+    takes a quarter of the time of `torch.rand`.
     """
 
     def __init__(self, rate: float):
@@ -31,7 +32,7 @@ class Dropout(nn.Module):
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
         words.random_(-(2**63), None, generator=self.generator)
         drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
-        # Float arithmetic: comparing bytes and `torch.where` take five times as long.
+        # Float arithmetic is five times as fast as a comparison of bytes with `torch.where`.
         kept = drawn.to(x.dtype).sub_(self.dropped - 1).clamp_(0, 1)
         return x * kept.mul_(256 / (256 - self.dropped))
 
@@ -39,8 +40,8 @@ class Dropout(nn.Module):
 def prepare(model: nn.Module, generator: torch.Generator) -> None:
     """Initialise all weights and set the generator of every `Dropout`, for repeatable training.
 
-    Weight matrices are normal with standard deviation 1 / sqrt(inputs), embeddings with
-    1 / sqrt(D). Biases are 0.
+    Weight matrices are drawn from a normal distribution with standard deviation 1 / sqrt(inputs),
+    embeddings with 1 / sqrt(D). Biases are 0.
     """
     for module in model.modules():
         if isinstance(module, Dropout):
@@ -70,16 +71,17 @@ def scale_down_residuals(model: nn.Module) -> None:
 
 
 MAX_FROZEN = 200_000
+"""Number of items up to which `ItemEmbedding.freeze` stores the embeddings of all items."""
 
 
 class ItemEmbedding(nn.Module):
     """Item embedding: id embedding + projection of categories + projection of content vectors.
 
-    Row 0 of the id embedding is the unknown item. Items without a training event use it. The
-    projection of content vectors is optional and starts at zero.
+    Row 0 of the id embedding belongs to the unknown id, which items without a training event use.
+    The projection of content vectors is optional and starts at zero.
 
-    In training, ids are replaced by the unknown id at random (`drop_id`). The unknown id is
-    thereby learned, and the vector of a cold item depends on its categories and content only.
+    In training, models replace random ids by the unknown id (`drop_id`), so that its row is trained
+    too. The vector of a cold item then depends only on its categories and content.
     """
 
     categories: Tensor
@@ -97,8 +99,9 @@ class ItemEmbedding(nn.Module):
         """
         Args:
             categories: (N + 1, K) multi-hot.
-            known: (N + 1,) bool: the item has training events.
-            content: (N + 1, F) float32; a fixed buffer, saved with the weights; row 0 is zeros.
+            known: (N + 1,) bool, True for items with training events.
+            content: (N + 1, F) float32 content vectors, row 0 zeros. They are saved with the
+                weights but not trained.
         """
         super().__init__()
         self.id = nn.Embedding(len(categories), dim)
@@ -114,9 +117,9 @@ class ItemEmbedding(nn.Module):
 
     @torch.no_grad()
     def freeze(self) -> None:
-        """Compute the embeddings of all items once, for a model that isn't trained any more.
+        """Store the embeddings of all items, to speed up a model that is no longer trained.
 
-        Catalogues above MAX_FROZEN items are left out, because the table needs memory.
+        Does nothing if the catalogue has more than MAX_FROZEN items, to save memory.
         """
         if len(self.known) <= MAX_FROZEN:
             self.frozen = self.forward(self.all_items())
@@ -126,16 +129,16 @@ class ItemEmbedding(nn.Module):
         return self.known.device
 
     def all_items(self) -> Tensor:
-        """(N + 1,) int64: all item_idx."""
+        """Return all item_idx with padding: (N + 1,) int64."""
         return torch.arange(len(self.known), device=self.device)
 
     def ids(self, items: Tensor, *, drop_id: Tensor | None = None) -> Tensor:
-        """item_idx -> row of the id embedding; 0 for unknown items and where `drop_id` is True."""
+        """Return the id-embedding row of each item; 0 if it is unknown or `drop_id` is True."""
         ids = torch.where(self.known[items], items, 0)
         return ids if drop_id is None else ids.masked_fill(drop_id, 0)
 
     def forward(self, items: Tensor, *, drop_id: Tensor | None = None) -> Tensor:
-        """(...) item_idx -> (..., D)."""
+        """Embed items: (...) item_idx -> (..., D). `drop_id` (...) bool: use the unknown id."""
         if self.frozen is not None and drop_id is None:
             return F.embedding(items, self.frozen)
         ids = self.ids(items, drop_id=drop_id)
@@ -150,7 +153,7 @@ class ItemEmbedding(nn.Module):
 class EventTypes(nn.Module):
     """Modulation of an item embedding by its event type: x * (1 + gain[type]) + shift[type].
 
-    Gain and shift start at zero, so training starts as without event types. They stay zero for
+    Gain and shift start at zero, so the untrained module returns x unchanged. They stay zero for
     the unknown type (0). Source: FiLM (Perez et al. 2018).
     """
 
@@ -160,13 +163,13 @@ class EventTypes(nn.Module):
         self.shift = nn.Parameter(torch.zeros(len(EVENT_CODE) + 1, dim))
 
     def forward(self, x: Tensor, types: Tensor) -> Tensor:
-        """(..., D), (...) EVENT_CODE -> (..., D)."""
+        """Modulate embeddings (..., D) by EVENT_CODE `types` (...) -> (..., D)."""
         gain = F.embedding(types, self.gain, padding_idx=0)
         return x * (1 + gain) + F.embedding(types, self.shift, padding_idx=0)
 
 
 class FeedForward(nn.Module):
-    """Linear, GELU, linear: (..., D) -> (..., D)."""
+    """Feed-forward layer: linear, GELU, dropout, linear; (..., D) -> (..., D)."""
 
     def __init__(self, dim: int, *, hidden: int, dropout: float):
         super().__init__()
@@ -179,9 +182,9 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; a position attends to the positions that `mask` allows.
+    """Multi-head self-attention; position i attends to the positions j with `mask[r, i, j]` True.
 
-    (R, W, D) and mask (R, W, W) bool -> (R, W, D), with R rows of W positions.
+    (R, W, D) and mask (R, W, W) bool -> (R, W, D), for R rows of W positions.
     """
 
     def __init__(self, dim: int, *, num_heads: int):
@@ -195,7 +198,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         R, W, D = x.shape
         qkv = self.qkv(x).view(R, W, 3, self.num_heads, D // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 of (R, H, W, D / H)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (R, H, W, D / H)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
         return self.out(attended.transpose(1, 2).reshape(R, W, D))
 
@@ -217,7 +220,7 @@ class TransformerBlock(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """SwiGLU (Shazeer 2020): (..., D) -> (..., D)."""
+    """Gated feed-forward layer SwiGLU (Shazeer 2020): (..., D) -> (..., D)."""
 
     def __init__(self, dim: int, *, hidden: int, dropout: float):
         super().__init__()
@@ -254,11 +257,10 @@ class LigrBlock(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Attention pooling: weighted mean of the real positions.
+    """Attention pooling of histories: (B, L, D) and mask (B, L), right padded -> (B, D).
 
-    A position's weight is the softmax of a learned linear score plus a learned bias for its
-    distance from the newest position. (B, L, D) and mask (B, L), right padded -> (B, D). An empty
-    history gives zeros.
+    Returns a weighted mean of the real positions; zeros for an empty history. The weights are the
+    softmax of a learned linear score plus a learned bias for the distance from the newest position.
     """
 
     def __init__(self, dim: int, *, max_length: int):
@@ -270,6 +272,6 @@ class AttentionPool(nn.Module):
         column = torch.arange(mask.shape[1], device=mask.device)
         from_newest = (mask.sum(1, keepdim=True) - 1 - column).clamp(min=0)
         logits = self.score(x).squeeze(-1) + self.recency[from_newest]
-        # Not -inf: an empty history would give NaN in outputs and gradients.
+        # Not -inf, which would give NaN outputs and gradients for an empty history.
         weights = logits.masked_fill(~mask, -1e9).softmax(1) * mask
         return torch.einsum("bl,bld->bd", weights, x)

@@ -1,6 +1,7 @@
-"""Loss functions of candidate models.
+"""Loss functions of candidate models and rankers.
 
-Shapes: M predictions, D dim, N items, K negatives. Item 0 is padding and never a candidate.
+Shapes: M predictions, D dim, N items, K negatives; B requests, C candidates. Item 0 is padding and
+is excluded from all losses.
 """
 
 import math
@@ -11,29 +12,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK_BYTES = 1 << 23
-"""Logits computed at once on a CPU, in bytes. 8 MB stay in the last-level cache; a chunk eight
-times as large takes a third longer on Beauty.
+"""Size in bytes of a chunk of logits on a CPU. 8 MB fit into the last-level cache; with chunks of
+64 MB, the loss takes a third longer on the Amazon Beauty data set.
 """
 CHUNK_BYTES_GPU = 1 << 29
-"""Logits computed at once on a GPU, in bytes."""
+"""Size in bytes of a chunk of logits on a GPU."""
 
 
 def full_softmax(
     queries: Tensor, items: Tensor, targets: Tensor, *, bias: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy over the whole catalogue, computed in chunks of predictions.
+    """Return the cross-entropy of the targets over the whole catalogue.
 
-    The gradients are computed together with the loss. At most one chunk of the (M, N) logits exists
-    at a time, so memory doesn't grow with M * N.
+    Computes loss and gradients together, one chunk of predictions at a time. Only one chunk of the
+    (M, N) logits exists at a time, so memory doesn't grow with M * N.
 
     Args:
         queries: (M, D).
-        items: (N + 1, D); row 0 is left out of the softmax.
-        targets: (M,) int64 from 1.
+        items: (N + 1, D); row 0 is excluded from the softmax.
+        targets: (M,) int64 item_idx, from 1.
         bias: (N + 1,) added to each item's logit.
 
     Returns:
-        Scalar mean.
+        Scalar, mean over predictions.
     """
     with _without_autocast(queries):
         return _FullSoftmax.apply(  # pyright: ignore
@@ -45,7 +46,7 @@ def full_softmax(
 
 
 def _without_autocast(like: Tensor) -> torch.autocast:
-    """Disable autocast: sums over the catalogue need float32 even if the encoder uses bfloat16."""
+    """Return a context without autocast: sums over the catalogue need float32, not bfloat16."""
     return torch.autocast(like.device.type, enabled=False)
 
 
@@ -54,7 +55,10 @@ def _as_float32(values: Tensor) -> Tensor:
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Loss and gradients in one pass; per chunk one softmax and three matrix products."""
+    """Autograd function of `full_softmax`. The forward pass also computes the gradients.
+
+    Each chunk takes one softmax and three matrix products.
+    """
 
     @staticmethod
     def forward(
@@ -82,7 +86,8 @@ class _FullSoftmax(torch.autograd.Function):
                 total += (logits.logsumexp(1, keepdim=True) - picked).sum()
                 continue
             p = torch.softmax(logits, 1, out=logits)
-            # Cheaper than another pass for logsumexp. A p that underflows to 0 counts as e^-80.
+            # Reusing p is cheaper than another pass for logsumexp. The clamp keeps the loss finite
+            # if p underflows to 0.
             total -= p.gather(1, t).log().clamp(min=-80).sum()
             p.scatter_add_(1, t, torch.full_like(t, -1, dtype=p.dtype))
             torch.mm(p, real, out=grad_queries[start : start + chunk])
@@ -112,25 +117,28 @@ def sampled_softmax(
     negatives: Tensor,
     log_expected: Tensor,
 ) -> Tensor:
-    """Softmax loss over sampled negatives with the logQ correction; the positive isn't corrected.
+    """Return the softmax loss over sampled negatives with the logQ correction.
 
-    With the correction, the sum over negatives is an unbiased estimate of the sum over all other
-    items. The weight 1 - p makes the gradient that of the full softmax. Negatives equal to the
-    row's positive (accidental hits) are masked.
-    Source: Yi et al. 2019 (logQ); Khrylchenko et al. 2025, "Correcting the LogQ Correction".
+    The correction makes the sum over negatives an unbiased estimate of the sum over all other
+    items. It doesn't apply to the positive. Each prediction has the weight 1 - p, where p is the
+    positive's estimated probability. The gradient is then an estimate of that of the full softmax.
+    Negatives equal to the row's positive (accidental hits) are masked.
+
+    Sources: Yi et al. 2019 (logQ); Khrylchenko et al. 2025, "Correcting the LogQ Correction".
 
     Args:
         positive_scores: (M,).
-        negative_scores: (M, K), for negatives shared by the batch or drawn for each row.
+        negative_scores: (M, K).
         positives: (M,) int64 item_idx.
-        negatives: (K,) or (M, K) int64 item_idx; 0 is masked.
-        log_expected: shape of `negatives`: log of the expected number of draws of each negative.
+        negatives: int64 item_idx, (K,) shared by all rows or (M, K); 0 is masked.
+        log_expected: log of the expected number of draws of each negative; shape of `negatives`.
 
     Returns:
-        Scalar mean.
+        Scalar, mean over predictions.
     """
     masked = (negatives == positives[:, None]) | (negatives == 0)
-    # Not -inf: a row whose negatives are all masked would give NaN; here its weight is 0.
+    # Not -inf, which gives NaN if all negatives of a row are masked. With -1e4, p is 1 in such a
+    # row, so its weight is 0.
     partition = (negative_scores - log_expected).masked_fill(masked, -1e4).logsumexp(1)
     p = torch.sigmoid(positive_scores - partition).detach()
     return ((1 - p) * (partition - positive_scores)).mean()
@@ -144,20 +152,20 @@ def shared_softmax(
     *,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """`sampled_softmax` with one uniform sample of negatives shared by all predictions.
+    """Return the `sampled_softmax` loss for one uniform sample of negatives, shared by all rows.
 
-    Loss and gradients are computed in one pass. Each negative stands for N / K items, so the logQ
-    correction is the same number for all.
+    Each negative represents N / K items, so the logQ correction is the same for all. This saves the
+    large intermediate arrays of `sampled_softmax`.
 
     Args:
         queries: (M, D).
         items: (N + 1, D); row 0 is padding.
-        targets: (M,) int64 from 1.
-        negatives: (K,) int64 from 1, ascending, distinct.
+        targets: (M,) int64 item_idx, from 1.
+        negatives: (K,) int64 item_idx, from 1, ascending and distinct.
         bias: (N + 1,) added to each item's score.
 
     Returns:
-        Scalar mean.
+        Scalar, mean over predictions.
     """
     with _without_autocast(queries):
         queries, items = _as_float32(queries), _as_float32(items)
@@ -176,9 +184,10 @@ def shared_softmax(
 
 
 class _LogPartition(torch.autograd.Function):
-    """Log partition function: logsumexp over items of queries (M, D) @ items (K, D).T + bias (K,).
+    """Log partition function (M,) of logits (M, K) = queries (M, D) @ items (K, D).T + bias (K,).
 
-    The entries at (row, column) are left out. Returns (M,).
+    This is logsumexp over K. The entries at (row[i], column[i]), negatives equal to the row's
+    target, are excluded.
     """
 
     @staticmethod
@@ -191,7 +200,7 @@ class _LogPartition(torch.autograd.Function):
         column: Tensor,
     ) -> Tensor:
         logits = queries @ items.T if bias is None else torch.addmm(bias, queries, items.T)
-        # Not -inf: a row whose negatives are all left out would give NaN.
+        # Not -inf, which gives NaN if all negatives of a row are excluded.
         logits[row, column] = -1e4
         top = logits.amax(1, keepdim=True)
         total = logits.sub_(top).exp_().sum(1, keepdim=True)
@@ -209,7 +218,10 @@ class _LogPartition(torch.autograd.Function):
 
 
 def binary_cross_entropy(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
-    """Each positive against its negatives: (M,) and (M, K) -> scalar mean over positives."""
+    """Return the binary cross-entropy of scores of positives (M,) and their negatives (M, K).
+
+    Scalar: sum over a positive and its negatives, mean over positives.
+    """
     return (F.softplus(-positive_scores) + F.softplus(negative_scores).sum(1)).mean()
 
 
@@ -220,17 +232,16 @@ def calibrated_binary_cross_entropy(
     num_items: int,
     calibration: float,
 ) -> Tensor:
-    """gBCE: binary cross-entropy with the positive's probability raised to the power beta.
+    """Return gBCE: binary cross-entropy with the positive's probability raised to the power beta.
 
-    Beta corrects the overconfidence caused by negative sampling.
-
-    Source: Petrov & Macdonald 2023, "gSASRec".
+    Beta corrects the overconfidence caused by negative sampling. Source: Petrov & Macdonald 2023,
+    "gSASRec".
 
     Args:
         positive_scores: (M,).
         negative_scores: (M, K), uniform draws.
-        num_items: N, the number of items that the K are drawn from.
-        calibration: t of the paper; 0 is plain binary cross-entropy, 1 fully calibrated.
+        num_items: N, the number of items that negatives are drawn from.
+        calibration: t in the paper, 0 (plain binary cross-entropy) to 1 (fully calibrated).
 
     Returns:
         Scalar mean over positives.
@@ -241,7 +252,7 @@ def calibrated_binary_cross_entropy(
 
 
 def listwise_softmax(scores: Tensor, labels: Tensor, *, mask: Tensor) -> Tensor:
-    """Cross-entropy between the uniform distribution over relevant candidates and softmax(scores).
+    """Return the cross-entropy of softmax(scores) and a uniform distribution over relevant items.
 
     Source: Cao et al. 2007, "Learning to Rank: From Pairwise Approach to Listwise Approach".
 
@@ -251,7 +262,7 @@ def listwise_softmax(scores: Tensor, labels: Tensor, *, mask: Tensor) -> Tensor:
         mask: (B, C) bool, False where padded.
 
     Returns:
-        (B,), 0 for a request without a relevant candidate.
+        (B,) loss of each request; 0 for a request without a relevant candidate.
     """
     log_p = scores.masked_fill(~mask, -torch.inf).log_softmax(1).masked_fill(~mask, 0)
     relevant = labels * mask

@@ -1,4 +1,4 @@
-"""A batch of queries, and the protocol of a candidate source that answers it.
+"""Input and output of candidate sources, their protocol, and functions that select top items.
 
 Shape legend for all of `models`: B users, L history, D dim, N items, C candidates, H heads.
 """
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Queries:
-    """B requests as arrays for the models. Histories contain only events strictly before `at`."""
+    """Batch of B requests as arrays. Histories contain only events strictly before `at`."""
 
     user_ids: list[str]
     at: np.ndarray  # (B,) int64 microseconds
@@ -27,15 +27,15 @@ class Queries:
     history_time: np.ndarray  # (B, L) int64 microseconds, 0 where padded
     history_value: np.ndarray  # (B, L) float32, NaN where padded or without value
     history_type: np.ndarray  # (B, L) int64 EVENT_CODE, 0 where padded or unknown
-    seen: list[np.ndarray]  # B arrays of item_idx the user consumed or refused; never retrieved
+    seen: list[np.ndarray]  # B arrays: item_idx consumed or refused by the user, never retrieved
     user: np.ndarray  # (B, len(USER_FEATURES)) float32
     context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32
     profile: np.ndarray  # (B, A) int64 codes, 0 unknown
-    searches: list[Searches]  # strictly before `at`, B of them
+    searches: list[Searches]  # B states, of the searches strictly before `at`
     places: np.ndarray | None = None  # (B, 2) int64 codes of surface and device; None: unknown
     blocked: np.ndarray | None = None
-    """(N + 1,) bool: items that must not be shown for any of the requests, because they are
-    unavailable or filtered; padding is True. None: all items may be shown."""
+    """(N + 1,) bool: items excluded from the lists of all requests, because they are unavailable or
+    filtered out; padding is True. None: no item is excluded."""
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -46,7 +46,7 @@ class Queries:
         return (self.history > 0).sum(1)
 
     def allowed(self, row: int, num_items: int) -> np.ndarray:
-        """(N + 1,) bool: items that request `row` may be shown; padding is False."""
+        """Return (N + 1,) bool: items that may be shown for request `row`; padding is False."""
         if self.blocked is None:
             allowed = np.ones(num_items + 1, dtype=bool)
             allowed[0] = False
@@ -56,7 +56,7 @@ class Queries:
         return allowed
 
     def take(self, rows: slice) -> "Queries":
-        """The requests of a slice. `blocked` holds for all requests and stays."""
+        """Return the requests of a slice. `blocked` has no request dimension and is kept."""
         per_request = {name: value for name, value in vars(self).items() if name != "blocked"}
         return replace(
             self,
@@ -64,7 +64,7 @@ class Queries:
         )
 
     def known(self, num_items: int) -> "Queries":
-        """A copy restricted to the first `num_items` items, for models that have no others."""
+        """Return a copy without items above `num_items`, for models of a smaller catalogue."""
         real = (self.history > 0) & (self.history <= num_items)
         order = np.argsort(~real, axis=1, kind="stable")  # padding stays on the right
         kept = np.take_along_axis(real, order, axis=1)
@@ -86,14 +86,14 @@ class Queries:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates of each query, best first, padded with item_idx 0 and score -inf."""
+    """Candidate list of each query, best first, padded with item_idx 0 and score -inf."""
 
     item_idx: np.ndarray  # (B, C) int64
     score: np.ndarray  # (B, C) float32
 
 
 def no_candidates(num_queries: int) -> Candidates:
-    """Lists of length 0."""
+    """Return candidate lists of length 0."""
     none = np.empty((num_queries, 0), dtype=np.int64)
     return Candidates(none, none.astype(np.float32))
 
@@ -105,7 +105,7 @@ class Source(Protocol):
     name: str
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
-        """The k best items of the catalogue for each query, without seen and blocked items."""
+        """Return the k best items for each query, without seen and blocked items."""
         ...
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
@@ -113,15 +113,16 @@ class Source(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write everything that `load` needs into an existing empty folder. No pickle."""
+        """Write all files that `load` needs into an existing empty folder. No pickle."""
         ...
 
 
 class OncePerBatch(Generic[T]):
-    """Caches a function's result for the last batch of queries of each thread.
+    """Cache of a function's result for the last batch of queries in each thread.
 
-    `retrieve` and `score` of one batch need the same vectors. The cache compares the `Queries`
-    object by identity, so a new batch is always computed. Requests of other threads don't evict it.
+    `retrieve` and `score` need the same vectors of a batch, so this computes them once. The key is
+    the identity of the `Queries` object, so each new batch is computed. Each thread has a separate
+    entry.
     """
 
     def __init__(self, compute: Callable[[Queries], T]):
@@ -136,7 +137,7 @@ class OncePerBatch(Generic[T]):
 
 
 def mask_left_out(scores: np.ndarray, queries: Queries) -> np.ndarray:
-    """Set padding, seen and blocked items of dense (B, N + 1) scores to -inf, in place."""
+    """Set dense (B, N + 1) scores of padding, seen and blocked items to -inf, in place."""
     scores[:, 0] = -np.inf
     if queries.blocked is not None:
         np.copyto(scores, -np.inf, where=queries.blocked)
@@ -146,7 +147,10 @@ def mask_left_out(scores: np.ndarray, queries: Queries) -> np.ndarray:
 
 
 def top_k(scores: np.ndarray, k: int) -> Candidates:
-    """Dense (B, N + 1) scores -> the k best; ties go to the smaller item_idx; -inf is padding."""
+    """Return the k best items of each row of dense (B, N + 1) scores.
+
+    Of equal scores, the smaller item_idx comes first. A score of -inf becomes padding.
+    """
     k = min(k, scores.shape[1])
     item_idx = np.empty((len(scores), k), dtype=np.int64)
     score = np.empty((len(scores), k), dtype=np.float32)
@@ -158,9 +162,10 @@ def top_k(scores: np.ndarray, k: int) -> Candidates:
 
 
 def best_places(values: np.ndarray, k: int) -> np.ndarray:
-    """(N,) values without NaN -> (k,) positions of the largest, ties by position.
+    """Return the (k,) positions of the largest of (N,) values, largest first.
 
-    Partitioning values takes a third of the time of partitioning positions.
+    Values must not be NaN. Of equal values, the smaller position comes first. `np.partition` takes
+    a third of the time of `np.argpartition`.
     """
     if k == 0:
         return np.empty(0, dtype=np.int64)
@@ -174,13 +179,13 @@ def best_places(values: np.ndarray, k: int) -> np.ndarray:
 def newest(
     history: np.ndarray, values: np.ndarray | None = None, *, max_history: int
 ) -> np.ndarray:
-    """Cut right-padded (B, L) histories to the newest `max_history` real events: (B, M).
+    """Return the newest `max_history` events of right-padded (B, L) histories: (B, M).
 
-    The result is right-padded too. M is the length of the longest row, because columns of padding
-    cost as much time as real ones.
+    The result is right-padded too. M is the length of the longest row, at least 1, to avoid the
+    cost of columns that hold only padding.
 
     Args:
-        values: (B, L) values to return instead of item indices, aligned with `history`.
+        values: (B, L), aligned with `history`; these are returned instead of item_idx.
     """
     assert history.shape[1] > 0, "a history has at least one column, padded if need be"
     lengths = (history > 0).sum(1)

@@ -1,7 +1,7 @@
-"""The table of candidate sources: the union of their configs, and how to fit and load each type.
+"""The registry of candidate sources: the config, fit function and load function of each type.
 
-To add a source: write a file with a Config, a `fit_x` and a `load`, add the Config to the union,
-and add one line to SOURCES.
+To add a source: write a file with a Config, a `fit_x` and a `load`, add the Config to the union
+`SourceConfig`, and add one line to SOURCES.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,7 +53,7 @@ SourceConfig = Annotated[
 
 @dataclass(frozen=True)
 class Entry:
-    """How to fit a source type on data, and how to load one from the folder it was saved in."""
+    """Fit and load functions of a source type."""
 
     fit: Callable[[Any, TrainingData, Validation, TrainingOptions], Source]
     load: Callable[[Path, Catalogue], Source]
@@ -86,12 +86,16 @@ def parse_source(text: str) -> SourceConfig:
 def fit(
     config: SourceConfig, data: TrainingData, validation: Validation, options: TrainingOptions
 ) -> Source:
-    """Fit one source, with tuning or early stopping on `validation`."""
+    """Return a fitted source, with tuning or early stopping on `validation`."""
     return SOURCES[config.kind].fit(config, data, validation, options)
 
 
 def frozen(source: Source) -> dict[str, Any]:
-    """The choices that `fit` made on validation, as JSON: `epochs`, or one value of each grid."""
+    """Return the values that `fit` chose on validation, as JSON.
+
+    Neural sources: `epochs`, the number of the best epoch. Others: one value of each tuned
+    hyperparameter.
+    """
     history = getattr(source, "history", None)
     if history is not None:
         return {"epochs": history.best_epoch}
@@ -105,14 +109,18 @@ def refit(
     *,
     frozen: Mapping[str, Any],
 ) -> Source:
-    """Fit a source on other data with the choices of an earlier `fit`, without validation."""
+    """Return a source fitted on other data, without validation.
+
+    Args:
+        frozen: the values chosen by an earlier `fit`, as returned by the function `frozen`.
+    """
     chosen = {name: (value,) for name, value in frozen.items() if name != "epochs"}
     config = type(config).model_validate(config.model_dump() | chosen)
     return fit(config, data, Validation([]), replace(options, epochs=frozen.get("epochs")))
 
 
 def load(kind: str, folder: Path, catalogue: Catalogue) -> Source:
-    """Load the source of type `kind` that was saved in `folder`.
+    """Return the source of type `kind` that was saved in `folder`.
 
     Raises:
         ValueError: unknown type, or the saved source does not fit the catalogue.

@@ -1,4 +1,7 @@
-"""Negative sampling for sampled losses, with the expected counts that the logQ correction needs."""
+"""Negative samplers for sampled losses.
+
+Shapes: N items, M positives of a batch.
+"""
 
 import torch
 from torch import Tensor
@@ -11,7 +14,7 @@ def draw_uniform(
     generator: torch.Generator | None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Draw `shape` item_idx uniformly from 1 to N, with replacement."""
+    """Return int64 item_idx of the given shape, drawn uniformly from 1 to N with replacement."""
     return torch.randint(1, num_items + 1, shape, generator=generator, device=device)
 
 
@@ -22,16 +25,16 @@ def draw_distinct(
     generator: torch.Generator | None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Draw min(num_drawn, N) distinct item_idx uniformly from 1 to N; returned sorted."""
+    """Return min(num_drawn, N) distinct item_idx, drawn uniformly from 1 to N, ascending."""
     order = torch.randperm(num_items, generator=generator, device=device)
     return order[:num_drawn].sort().values + 1
 
 
 class MixedNegatives:
-    """The positives of the batch together with uniform draws from the catalogue.
+    """Sampler whose negatives are the positives of the batch and uniform draws from the catalogue.
 
-    In-batch negatives follow popularity; uniform negatives cover the long tail. The correction uses
-    the expected count of both together, which removes the bias of each.
+    In-batch negatives follow popularity; uniform negatives cover the long tail. The logQ correction
+    needs how often an item is expected among the negatives. This is the sum over both parts.
     Source: Yang et al. 2020, "Mixed Negative Sampling for Learning Two-tower Neural Networks".
     """
 
@@ -45,8 +48,9 @@ class MixedNegatives:
     ):
         """
         Args:
-            item_counts: (N + 1,) number of times each item is a positive; row 0 is padding.
-            only_used: draw uniform negatives only from items that occur as a positive. If new items
+            item_counts: (N + 1,) number of training events of each item; row 0 is padding.
+            num_uniform: number of uniform draws per batch.
+            only_used: draw uniform negatives only from items with a training event. If new items
                 are negatives but never positives, a content model learns never to recommend them
                 (measured in the simulated shop, docs/decisions.md).
         """
@@ -56,7 +60,10 @@ class MixedNegatives:
         self.used = torch.nonzero(item_counts > 0).ravel() if only_used else None
 
     def draw(self, positives: Tensor) -> tuple[Tensor, Tensor]:
-        """(M,) positives -> (M + num_uniform,) negatives and the log of their expected counts."""
+        """Return the negatives of a batch and the log of the expected count of each.
+
+        (M,) item_idx -> (M + num_uniform,) item_idx, (M + num_uniform,) float32.
+        """
         shape, device = (self.num_uniform,), positives.device
         num_items = len(self.share) - 1 if self.used is None else len(self.used)
         uniform = draw_uniform(shape, num_items=num_items, generator=self.generator, device=device)

@@ -1,7 +1,7 @@
 """The training loop of all neural models.
 
-AdamW, learning-rate schedule, gradient clipping, weight averaging, early stopping that keeps the
-best epoch, and checkpoints from which a training resumes exactly.
+It uses AdamW with a learning-rate schedule, gradient clipping and weight averaging. Early stopping
+keeps the weights of the best epoch. An interrupted training resumes from its checkpoint.
 """
 
 import copy
@@ -26,15 +26,15 @@ BatchT = TypeVar("BatchT")
 
 
 class TrainingError(ValueError):
-    """Training can't continue; the message names the model, the epoch and what to change."""
+    """A training can't continue; the message names the model, the epoch and the likely cause."""
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The run environment of a training, separate from hyperparameters: device, seed, folders.
+    """Run environment of a training: device, seed, folders and limits, but no hyperparameters.
 
-    Every model draws from its own named random streams, never from torch's global generator. Models
-    train in parallel threads of one process, so the order of draws from a shared generator varies.
+    Every model draws from separate named random streams, never from torch's global generator.
+    Models train in parallel threads, so the order of draws from a shared generator would vary.
     """
 
     device: str = "cpu"
@@ -42,23 +42,25 @@ class TrainingOptions:
     num_threads: int = 0
     """Threads per torch operation; 0 keeps torch's default."""
     cache: Path | None = None
-    """Folder for expensive results that depend only on content (text vectors)."""
+    """Folder in which text vectors are cached; None: no cache."""
     checkpoints: Path | None = None
-    """Folder to which a training saves its state after each epoch, and from which it resumes."""
+    """Folder in which a training saves a checkpoint after each epoch, and from which it resumes.
+    None: no checkpoints."""
     max_seconds: float = math.inf
-    """Training time in seconds after which no epoch starts; a cosine schedule ends at this time."""
+    """Time limit of a training in seconds, checked after each epoch unless `epochs` is set. A
+    cosine schedule has reached its lowest rate at this time."""
     epochs: int | None = None
-    """Train exactly this many epochs without validation and keep the last weights. The schedule is
-    still that of `num_epochs`. None: stop by validation and keep the best weights."""
+    """Number of epochs to train without validation; the last weights are kept. The learning-rate
+    schedule still depends on `num_epochs`. None: stop by validation and keep the best weights."""
     half_precision: bool = False
-    """Compute the model in bfloat16 where torch's autocast allows it; for GPUs."""
+    """Whether the loss is computed under torch's autocast to bfloat16; for GPUs."""
 
     def rng(self, name: str) -> np.random.Generator:
-        """The random stream `name`; the same seed and name always give the same numbers."""
+        """Return the random stream `name`. The same seed and name always give the same numbers."""
         return np.random.default_rng([self.seed, *name.encode()])
 
     def generator(self, name: str) -> torch.Generator:
-        """The same stream as a torch generator on `device`."""
+        """Return a torch generator on `device`, seeded from the random stream `name`."""
         seed = int(self.rng(name).integers(2**62))
         return torch.Generator(device=self.device).manual_seed(seed)
 
@@ -72,20 +74,21 @@ class OptimiserConfig(Config):
     weight_decay: NonNegativeFloat = 0.0
     warmup_steps: NonNegativeInt = 50
     schedule: Literal["constant", "cosine"] = "constant"
-    """Constant after the warm-up, or a half cosine down to 1/20 of the rate. The cosine ends with
-    `num_epochs` or with the time limit, whichever comes first."""
+    """Learning rate after the warm-up: constant, or a half cosine down to 1/20. The cosine reaches
+    its end with `num_epochs` or with the time limit, whichever is first."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0
     """Decay of an exponential moving average of the weights (Polyak & Juditsky 1992). Validation
-    and the result use the average. 0: no averaging."""
+    and the trained model use the average. 0: no averaging."""
     clip_norm: PositiveFloat = 5.0
     num_epochs: PositiveInt = 12
     patience: PositiveInt = 2
+    """Number of epochs without a better validation nDCG after which training stops."""
 
     def rate(self, *, step: int, epoch: int, time_spent: float = 0) -> float:
-        """Learning rate of a step (from 1) in an epoch (from 0).
+        """Return the learning rate of a step (from 1) in an epoch (from 0).
 
         Args:
-            time_spent: share of the allowed time that has passed, 0 to 1.
+            time_spent: share of the time limit that has passed.
         """
         rate = self.learning_rate * min(1.0, step / (self.warmup_steps + 1))
         if self.schedule == "cosine":
@@ -106,7 +109,7 @@ class TrainingHistory:
     figures: tuple[float, ...] = ()
     """Validation nDCG after each epoch."""
     epoch_seconds: tuple[float, ...] = ()
-    """Seconds of each epoch without validation and checkpoints; `seconds` includes both."""
+    """Seconds of each epoch without validation and checkpoint; `seconds` includes both."""
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -128,17 +131,17 @@ def train(
     """Fit `model` in place and leave it in evaluation mode with the weights of its best epoch.
 
     Args:
-        batches: returns the batches of epoch i (from 0); shuffles with its own random stream.
-        loss: one batch -> scalar mean loss.
-        validate: nDCG of the current model; called after each epoch in evaluation mode, without
-            gradients. NaN means that nothing can be judged: training doesn't stop early and the
-            last weights are kept.
-        about: JSON that identifies this training among others of the same name: the model's config
-            with its loss, and the data (`TrainingData.about`). A checkpoint with another `about`
-            is refused.
-        streams: every source of random numbers that batches and model draw from. If one is missing,
-            a resumed training differs from an uninterrupted one.
-        progress: receives one line of text per epoch.
+        batches: maps an epoch (from 0) to its batches; draws only from `streams`.
+        loss: maps a batch to its mean loss, a scalar.
+        validate: returns the validation nDCG of the current weights. Called after each epoch in
+            evaluation mode, without gradients. If it returns NaN (no validation requests), training
+            doesn't stop early and keeps the last weights.
+        about: JSON that identifies this training among others with the same `name`: the model's
+            config and the data (`TrainingData.about`). A checkpoint with another `about` is
+            refused.
+        streams: all random generators that batches and model draw from; checkpoints contain their
+            state. If one is missing, a resumed training differs from an uninterrupted one.
+        progress: called with one line of text per epoch.
 
     Raises:
         TrainingError: the loss is no longer finite, or an epoch had no batch.
@@ -256,7 +259,7 @@ def _precision(options: TrainingOptions) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _with_averages(parameters: list[nn.Parameter], averaged: list[Tensor]) -> Iterator[None]:
-    """Use the averaged weights inside the block; restore the model's own weights afterwards."""
+    """Replace the weights by their averages inside the block, and restore them afterwards."""
     if not averaged:
         yield
         return
@@ -287,11 +290,11 @@ def _check_epoch(name: str, epoch: int, total: float, count: int, config: Optimi
 
 @contextmanager
 def limited_threads(num_threads: int) -> Iterator[None]:
-    """Run the torch operations of this block on `num_threads` threads (0: leave it unchanged).
+    """Limit torch operations inside the block to `num_threads` threads; 0 changes nothing.
 
     With OpenMP, `torch.set_num_threads` affects the calling thread and threads that have not used
-    torch yet. Threads that are already training keep their number. Parallel trainings in one
-    process are therefore independent as long as all request the same number; the flow does so.
+    torch yet. Threads that are already training keep their limit. Parallel trainings in one process
+    must therefore all request the same number, as the training flow does.
     """
     if num_threads == 0:
         yield
@@ -305,10 +308,10 @@ def limited_threads(num_threads: int) -> Iterator[None]:
 
 
 def one_thread_per_call() -> None:
-    """Let each call of torch and BLAS in this process use one thread.
+    """Limit each call of torch and BLAS in this process to one thread.
 
-    A service answers several requests at once. If each call started a thread per core, they would
-    wait for one another. FAISS and LightGBM get their number of threads with each call.
+    A service answers several requests at once. With one thread per core for each call, requests
+    would compete for the cores. FAISS and LightGBM get their number of threads with each call.
     """
     torch.set_num_threads(1)
     threadpool_limits(limits=1, user_api="blas")

@@ -1,7 +1,7 @@
-"""All target events of the training window, and the state of each user at a given moment.
+"""All target events of the training window; states and histories of users at any time.
 
-A training request reads its user's state and history from here, by the rule of
-`shortlist/counting.py`. It therefore sees the same state as the service would have seen.
+Training requests read them from here. They follow the rules of `shortlist/counting.py`, so they
+equal what the service would have read at that time.
 
 Shapes: U users, M events, B requests, L history.
 """
@@ -19,19 +19,19 @@ from shortlist.splits import previous_times
 
 @dataclass(frozen=True)
 class UserLog:
-    """Events sorted by user, then by the moment at which they became known.
+    """Target events of all users, sorted by user, then by the time at which they became known.
 
     The events of user row u are `offsets[u]:offsets[u + 1]`.
     """
 
-    num_items: int  # of the catalogue; a larger item_idx is an item outside the catalogue
+    num_items: int  # of the catalogue; a larger item_idx is outside it
     offsets: np.ndarray  # (U + 1,) int64
     item_idx: np.ndarray  # (M,) int64, 0 for an event without an item
     time: np.ndarray  # (M,) int64 microseconds
-    known: np.ndarray  # (M,) int64 microseconds, when the event became known: `counting.known_at`
+    known: np.ndarray  # (M,) int64 microseconds: when it became known, by `counting.known_at`
     value: np.ndarray  # (M,) float64, NaN where the event has none
     type_code: np.ndarray  # (M,) int64 EVENT_CODE, 0 where unknown
-    place: np.ndarray  # (M,) int64 position in the order by time, then source order
+    place: np.ndarray  # (M,) int64: position of the event by time, then source order
     repeat_after: int | None = None
     """Microseconds after which an item may be recommended again; None: never."""
 
@@ -49,7 +49,7 @@ class UserLog:
         type_code: np.ndarray,
         repeat_after: int | None = None,
     ) -> "UserLog":
-        """Build from (M,) arrays; events of equal time keep the given order."""
+        """Build from (M,) arrays in source order, which decides between events of equal time."""
         place = np.empty(len(time), dtype=np.int64)
         place[np.argsort(time, kind="stable")] = np.arange(len(time))
         order = np.lexsort((np.arange(len(time)), known, user_row))
@@ -67,7 +67,7 @@ class UserLog:
 
     @property
     def once(self) -> bool:
-        """Whether histories hold each item once, not every event."""
+        """True: histories contain each item once. False: they contain every event."""
         return self.repeat_after is None
 
     @property
@@ -86,7 +86,7 @@ class UserLog:
 
     @cached_property
     def in_catalogue(self) -> "UserLog":
-        """The events whose item is in the catalogue; models read only these."""
+        """The events whose item is in the catalogue: models use no other items."""
         return self._only((self.item_idx > 0) & (self.item_idx <= self.num_items))
 
     def _only(self, kept: np.ndarray) -> "UserLog":
@@ -103,23 +103,25 @@ class UserLog:
         )
 
     def target_rows(self) -> np.ndarray:
-        """Rows of the events that are recommendation targets, sorted by user, then `place`.
+        """Return rows of the events that training predicts, sorted by user, then `place`.
 
-        These are the first event of each user and item, and each event at least `repeat_after`
-        later than the previous event of the same user and item.
+        These are the first event of each user and item. If repeats are allowed, they are also the
+        events at least `repeat_after` later than the previous event of that user and item.
         """
         order, pair = self._pairs()
         previous = previous_times(pair, self.time[order])
         return order[may_be_found(previous, self.time[order], after=self.repeat_after)]
 
     def history_rows(self) -> np.ndarray:
-        """Rows of the events in each user's final history, sorted by user, then `place`."""
+        """Return rows of the events in the final histories, sorted by user, then `place`."""
         return self.newest(*self._pairs())
 
     def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
-        """The last of the `rows` for each `key`; all rows if repeats are allowed.
+        """Return the last row of each key; all rows if repeats are allowed.
 
-        `rows` must be sorted by `place`.
+        Args:
+            rows: rows sorted by `place` within each key.
+            key: for each row, a code of the item (of one user) or of the (user, item) pair.
         """
         if not self.once:
             return rows
@@ -127,20 +129,20 @@ class UserLog:
         return rows[np.sort(len(rows) - 1 - last)]
 
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows sorted by user, then `place`, and for each row the code of its (user, item) pair."""
+        """Return all rows sorted by user, then `place`; and a code of each row's (user, item)."""
         order = np.lexsort((self.place, self.user_row))
         return order, self.user_row[order] * (self.item_idx.max(initial=0) + 1) + self.item_idx[
             order
         ]
 
     def known_by(self, user: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """(B,) row after each user's last event that was known at the moment `at`."""
+        """Return (B,): the row after the last event of each user that was known at time `at`."""
         moments, rank = np.unique(np.concatenate([self.known, at]), return_inverse=True)
         key = np.concatenate([self.user_row, user]) * (len(moments) + 1) + rank
         return np.searchsorted(key[: len(self.known)], key[len(self.known) :], side="right")
 
     def states(self, user: np.ndarray, at: np.ndarray) -> dict[str, np.ndarray]:
-        """TARGET_STATE of each user at each moment, (B,) each; zeros if no event was known."""
+        """Return TARGET_STATE of users (B,) at times `at` (B,): (B,) arrays, 0 without events."""
         end = self.known_by(user, at)
         some = end > self.offsets[user]
         newest = np.maximum(end - 1, 0)
@@ -150,14 +152,19 @@ class UserLog:
 
     @cached_property
     def _running(self) -> dict[str, np.ndarray]:
-        """TARGET_STATE right after each event, (M,) each. Step n updates all users' n-th events."""
+        """TARGET_STATE of the user right after each event, (M,) each.
+
+        Step n of the loop counts the n-th event of all users at once.
+        """
         lengths = np.diff(self.offsets)
         longest_first = np.argsort(-lengths, kind="stable")
         begin, lengths = self.offsets[longest_first], lengths[longest_first]
         state: dict[str, np.ndarray] = {name: np.zeros(len(begin)) for name in TARGET_STATE}
         out = {name: np.zeros(len(self.time)) for name in TARGET_STATE}
         for nth in range(int(lengths.max(initial=0))):
-            some = int(np.searchsorted(-lengths, -nth, side="left"))  # users with > nth events
+            some = int(
+                np.searchsorted(-lengths, -nth, side="left")
+            )  # number of users with > nth events
             rows = begin[:some] + nth
             before = {name: values[:some] for name, values in state.items()}
             state = counted(before, self.time[rows].astype(np.float64), self.value[rows])
@@ -166,10 +173,12 @@ class UserLog:
         return out
 
     def histories(self, user: np.ndarray, end: np.ndarray, *, limit: int) -> np.ndarray:
-        """(B, L) rows of the newest `limit` events of each history, oldest first, padded with -1.
+        """Return rows of the newest `limit` events of each history, oldest first: (B, L).
+
+        Padded with -1 on the right.
 
         Args:
-            end: result of `known_by` for the same users and the same events.
+            end: (B,) result of `known_by` for the same users.
         """
         length = np.minimum(end - self.offsets[user], limit)
         column = np.arange(max(int(length.max(initial=0)), 1))
@@ -181,7 +190,10 @@ class UserLog:
         return rows
 
     def history_times(self, user: np.ndarray, end: np.ndarray) -> list[np.ndarray]:
-        """Event times of each history as the state holds it: B arrays of at most MAX_HISTORY."""
+        """Return the event times of each history's newest MAX_HISTORY events: B arrays.
+
+        Stored states keep the same number of events.
+        """
         return [
             self.time[max(begin, e - MAX_HISTORY) : e]
             if contiguous
@@ -192,16 +204,16 @@ class UserLog:
         ]
 
     def history(self, user: int, end: int) -> np.ndarray:
-        """Rows of one user's whole history from the events before row `end`, oldest first."""
+        """Return rows of one user's history from the events before row `end`, oldest first."""
         begin = self.offsets[user]
         rows = begin + np.argsort(self.place[begin:end])
         return self.newest(rows, self.item_idx[rows])
 
     @cached_property
     def _contiguous(self) -> np.ndarray:
-        """(U,) bool: every history of the user is a contiguous slice of the log.
+        """(U,) bool: whether the history of the user at any time is a contiguous slice of the log.
 
-        True if no event arrived late and no event was replaced by a later one of the same item.
+        True if no event arrived late and no event was replaced by a later event of the same item.
         """
         late = (np.diff(self.place) < 0) & (np.diff(self.user_row) == 0)
         in_time = np.bincount(self.user_row[1:][late], minlength=self.num_users) == 0

@@ -1,4 +1,7 @@
-"""A source that retrieves by inner product: item vectors, their index and a query encoder."""
+"""Candidate source of vector models: a query encoder, item vectors and their index.
+
+Shapes: B queries, C candidates, D dim, N items.
+"""
 
 import json
 from collections.abc import Callable
@@ -33,27 +36,27 @@ CONFIG, WEIGHTS, ITEMS, INDEX = (
 
 
 class SourceError(ValueError):
-    """A saved source does not fit; the message names the folder and what would be right."""
+    """A saved source doesn't fit the catalogue or this code; the message names the folder."""
 
 
 class VectorModel(Protocol):
-    """What `VectorSource` needs of a module. Scores are dot products of query and item vectors."""
+    """A module that `VectorSource` can use. Scores are dot products of query and item vectors."""
 
     def encode(self, queries: Queries) -> Tensor:
-        """Query vectors, (B, D)."""
+        """Return query vectors, (B, D)."""
         ...
 
     def item_vectors(self) -> Tensor:
-        """Item vectors, (N + 1, D); row 0 is ignored."""
+        """Return item vectors, (N + 1, D); row 0 is ignored."""
         ...
 
     def sizes(self) -> dict[str, Any]:
-        """Arguments besides the Config that rebuild the module, as JSON."""
+        """Return the constructor arguments beside the Config that a load needs, as JSON."""
         ...
 
 
 class VectorSource:
-    """Returns the items whose vectors have the largest inner product with the query's vector."""
+    """Source of the items with the largest inner product of item vector and query vector."""
 
     def __init__(
         self,
@@ -103,19 +106,22 @@ class VectorSource:
             return self.model.encode(queries).cpu().numpy()
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
-        """The k best items of the index, without seen and blocked items."""
+        """Return the k best items of the index, without seen and blocked items."""
         return self.index.search(
             self.query_vectors(queries), k, exclude=queries.seen, blocked=queries.blocked
         )
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
-        """(B, C) item_idx -> (B, C) float32 inner products; padding is -inf."""
+        """Score candidates: (B, C) item_idx -> (B, C) float32 inner products; padding is -inf."""
         vectors = self.item_vectors[candidates]
         scores = np.einsum("bd,bcd->bc", self.query_vectors(queries), vectors)
         return np.where(candidates > 0, scores, np.float32(-np.inf))
 
     def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
-        """(S,) item_idx -> the k items with the largest cosine similarity, by exact search."""
+        """Return the k items with the largest cosine similarity to each of (S,) items.
+
+        The search is exact; an item is not similar to itself.
+        """
         scores = self.item_vectors[item_idx] @ self.item_vectors.T
         scores /= self._lengths[item_idx, None] * self._lengths
         scores[:, 0] = -np.inf
@@ -124,7 +130,7 @@ class VectorSource:
 
     @cached_property
     def _lengths(self) -> np.ndarray:
-        """(N + 1,) float32 norms of the item vectors, 1 for a zero vector. Computed once."""
+        """(N + 1,) float32 norms of the item vectors; 1 for zero vectors, against division by 0."""
         lengths = np.linalg.norm(self.item_vectors, axis=1)
         return np.where(lengths > 0, lengths, 1)
 
@@ -144,10 +150,10 @@ def load_source(
     *,
     build: Callable[[dict[str, Any], dict[str, Any]], tuple[Config, VectorModel]],
 ) -> VectorSource:
-    """Load what `VectorSource.save` wrote.
+    """Return the source that `VectorSource.save` wrote to `folder`.
 
     Args:
-        build: saved config and saved sizes -> config and module with untrained weights.
+        build: maps saved config and saved sizes to the parsed config and an untrained module.
 
     Raises:
         SourceError: trained on a catalogue of another size, or saved by another code version.
@@ -179,7 +185,7 @@ def load_source(
 
 
 def vectors_of(model: VectorModel) -> np.ndarray:
-    """(N + 1, D) float32 item vectors of a module in its current state; row 0 is zeros."""
+    """Return the item vectors of a module: (N + 1, D) float32, row 0 zeros."""
     with torch.no_grad():
         vectors = model.item_vectors().cpu().numpy().copy()
     vectors[0] = 0
@@ -187,7 +193,7 @@ def vectors_of(model: VectorModel) -> np.ndarray:
 
 
 def exact_ndcg(model: VectorModel, validation: Validation, *, k: int = 10) -> float:
-    """nDCG@k of a module during training, with exact scores instead of an index."""
+    """Return the validation nDCG@k of a module, by exact search: no index exists in training."""
     vectors = vectors_of(model)
 
     def judge(queries: Queries, items: ItemState, relevant: list[np.ndarray]) -> np.ndarray:

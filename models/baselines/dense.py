@@ -1,6 +1,6 @@
-"""Code shared by the item-to-item and factor baselines: history weights, dense scores, saving.
+"""Functions shared by the baselines: history weights, dense scores, saving and loading.
 
-Shapes: B queries, L history, N items.
+Shapes: B queries, L history, C candidates, N items.
 """
 
 import json
@@ -16,25 +16,27 @@ from models.queries import Candidates, Queries, mask_left_out, top_k
 from shortlist.catalogue import Catalogue
 
 Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
-"""Grid of decays: the weight of an event relative to that of the next newer one."""
+"""Grid of decays. A decay is the weight of an event relative to that of the next newer one."""
 Penalties = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+"""Grid of positive penalties or weights."""
 
 NEGLIGIBLE = 2.0**-24
-"""Weights up to this are lost in float32 rounding beside the newest event's weight of 1."""
+"""Weights up to this are ignored: added to the newest event's weight 1, float32 rounds them off."""
 
 ARRAYS, ABOUT = "arrays.safetensors", "about.json"
 
 
 def place_weights(history: np.ndarray, *, decay: float) -> np.ndarray:
-    """(B, L) histories -> (B, L) float32 weights: decay^n, n events after it; the newest has 1.
+    """Return the weight of each event of (B, L) histories: (B, L) float32.
 
-    With decay 1 a history is a set of items. Padding has weight 0. If an item occurs several times,
-    only its newest event has a weight, because a repeat is not evidence of another user.
+    The weight is decay^n for an event with n newer events. Padding has weight 0. If an item occurs
+    several times, only its newest event has a weight, because a repeat is no evidence from another
+    user. With decay 1, a history is a set of items.
     """
     real = history > 0
     age = real.sum(1, keepdims=True) - np.cumsum(real, axis=1)
     row, column = np.nonzero(real)
-    # One integer per (row, item) pair: sorting integers takes a tenth of the time of sorting rows.
+    # Encode (row, item) as one integer: sorting integers takes a tenth of the time of pairs.
     pair = row * (history.max(initial=0) + 1) + history[row, column]
     _, newest_first = np.unique(pair[::-1], return_index=True)
     newest = len(row) - 1 - newest_first
@@ -45,10 +47,10 @@ def place_weights(history: np.ndarray, *, decay: float) -> np.ndarray:
 
 
 def history_weights(queries: Queries, *, decay: float, num_items: int) -> csr_array:
-    """(B, N + 1) float32: `place_weights` of each item in each history, as a sparse matrix.
+    """Return the `place_weights` of histories as a sparse matrix over items, (B, N + 1) float32.
 
-    Weights too small to change a float32 sum are left out, so strong decay makes long histories
-    cheap.
+    Negligible weights are left out, so with strong decay, long histories cost no more than short
+    ones.
     """
     weights = place_weights(queries.history, decay=decay)
     row, column = np.nonzero(weights > NEGLIGIBLE)
@@ -57,20 +59,20 @@ def history_weights(queries: Queries, *, decay: float, num_items: int) -> csr_ar
 
 
 def best(scores: np.ndarray, queries: Queries, *, k: int) -> Candidates:
-    """Dense (B, N + 1) scores -> the k best unseen items; items with score 0 are left out."""
+    """Return the k best items of dense (B, N + 1) scores that are not 0, seen or blocked."""
     scores = scores.astype(np.float32)
     scores[scores == 0] = -np.inf
     return top_k(mask_left_out(scores, queries), k)
 
 
 def at_candidates(scores: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Dense (B, N + 1) scores at (B, C) item_idx -> (B, C) float32; padding is -inf."""
+    """Return dense (B, N + 1) scores at (B, C) item_idx: (B, C) float32; padding is -inf."""
     picked = np.take_along_axis(scores, candidates, axis=1).astype(np.float32)
     return np.where(candidates > 0, picked, np.float32(-np.inf))
 
 
 def save(folder: Path, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
-    """Write arrays as safetensors and the rest as JSON. No pickle."""
+    """Write `arrays` as safetensors and `about` as JSON. No pickle."""
     save_file(
         {name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS
     )
@@ -78,12 +80,16 @@ def save(folder: Path, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> 
 
 
 def load(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `save` wrote."""
+    """Return the `arrays` and `about` that `save` wrote."""
     return load_file(folder / ARRAYS), json.loads((folder / ABOUT).read_text())
 
 
 def check_catalogue(folder: Path, *, rows: int, catalogue: Catalogue) -> None:
-    """Raise ValueError if the number of item rows (with padding) doesn't match the catalogue."""
+    """Raise ValueError if a source's number of item rows doesn't fit the catalogue.
+
+    Args:
+        rows: number of rows of the saved source, including padding.
+    """
     if rows != catalogue.num_items + 1:
         raise ValueError(
             f"{folder}: fitted on {rows - 1} items, this catalogue has {catalogue.num_items};"

@@ -1,4 +1,4 @@
-"""EASE: closed-form ridge regression of items on items.
+"""EASE: item-to-item weights from a ridge regression in closed form.
 
 Source: Steck 2019, "Embarrassingly Shallow Autoencoders". Tuned on validation: the L2 penalty, and
 the decay of older events in a history.
@@ -21,24 +21,28 @@ if TYPE_CHECKING:
     from models.training import TrainingOptions
 
 MAX_ITEMS = 20_000
-"""The inverse is dense: 20,000 items take 3 GB in float64."""
+"""Maximum number of items. The inverse is dense: 20,000 items take 3 GB in float64."""
 
 
 class EaseConfig(Config):
+    """Grid of hyperparameters; validation chooses one combination."""
+
     kind: Literal["ease"] = "ease"
     l2: dense.Penalties = (200.0, 1_000.0, 5_000.0, 20_000.0)
     decay: dense.Decays = (0.5, 0.7, 0.9, 1.0)
 
 
 class Ease:
-    """Scores are the decayed history times the item-to-item weights."""
+    """Source whose scores are the decayed history times the item-to-item weights."""
 
     name = "ease"
 
     def __init__(self, weights: np.ndarray, *, decay: float, chosen: dict[str, float]):
         """
         Args:
-            weights: (N + 1, N + 1) float32; [i, j]: item i in the history adds this to item j.
+            weights: (N + 1, N + 1) float32; item i of a history adds [i, j] to the score of item j.
+            decay: weight of an event relative to that of the next newer one.
+            chosen: the hyperparameters chosen on validation.
         """
         self.weights = weights
         self.decay = decay
@@ -46,7 +50,7 @@ class Ease:
         self.scores = OncePerBatch(self._scores)
 
     def _scores(self, queries: Queries) -> np.ndarray:
-        """(B, N + 1) float32."""
+        """Return dense scores, (B, N + 1) float32."""
         num_items = len(self.weights) - 1
         history = dense.history_weights(queries, decay=self.decay, num_items=num_items)
         return history @ self.weights
@@ -62,7 +66,7 @@ class Ease:
 
     @classmethod
     def load(cls, folder: Path, catalogue: Catalogue) -> "Ease":
-        """Load; raises ValueError if it was fitted on a catalogue of another size."""
+        """Load a saved source; raises ValueError if the catalogue has another size."""
         arrays, about = dense.load(folder)
         dense.check_catalogue(folder, rows=len(arrays["weights"]), catalogue=catalogue)
         return cls(arrays["weights"], decay=about["decay"], chosen=about["chosen"])
@@ -74,7 +78,7 @@ def fit_ease(
     validation: Validation,
     options: "TrainingOptions",
 ) -> Ease:
-    """Solve for every penalty of the grid and keep the best on validation.
+    """Return the source with the best validation nDCG among all combinations of the grid.
 
     Raises:
         ValueError: the catalogue is too large for a dense inverse.
@@ -98,10 +102,10 @@ def fit_ease(
 
 
 def solve(gram: np.ndarray, l2: float) -> np.ndarray:
-    """(N + 1, N + 1) Gram matrix -> float32 weights with a zero diagonal (Steck 2019, eq. 8).
+    """Return the EASE weights of a Gram matrix, (N + 1, N + 1) float32 (Steck 2019, eq. 8).
 
-    The regularised matrix is symmetric and positive definite. Cholesky takes half the time of a
-    general inverse, which matters at 10,000 items.
+    The regularised matrix is symmetric and positive definite, so Cholesky inverts it in
+    half the time of a general inverse. The diagonal of the weights is zero.
     """
     regularised = gram.copy()
     regularised[np.diag_indices_from(regularised)] += l2

@@ -1,10 +1,10 @@
 """iALS: implicit alternating least squares, with frequency-scaled regularisation.
 
 Sources: Hu, Koren & Volinsky 2008; Rendle 2022. Tuned on validation: the penalty, the weight of
-unseen items, and the decay of older events in a history. A request's user factors are folded in
-from its history, so users who came after training have factors too.
+unseen items, and the decay of older events in a history. User factors are computed for each request
+from its history (fold-in), so users without training events have factors too.
 
-Shapes: U users, N items, D dim.
+Shapes: U users, N items, D dim, B queries, L history.
 """
 
 from itertools import product
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 
 
 TRAINING_STEPS = 4
-"""Conjugate-gradient steps in training, which starts from the previous iteration's factors."""
+"""Conjugate-gradient steps per solution. Few suffice, because each solution starts from the factors
+of the previous iteration."""
 MAX_ENTRIES = 500_000
-"""Events solved in one block: each takes 2 * D float64 of memory."""
+"""Maximum number of matrix entries per block of rows; each needs 2 * D float64 of memory."""
 
 
 class IalsConfig(Config):
+    """Hyperparameters; of the tuples, validation chooses one combination."""
+
     kind: Literal["ials"] = "ials"
     embedding_dim: PositiveInt = 48
     num_iterations: PositiveInt = 5
@@ -42,7 +45,7 @@ class IalsConfig(Config):
 
 
 class Ials:
-    """Scores are inner products of item factors and user factors folded in from a history."""
+    """Source whose scores are inner products of item factors and folded-in user factors."""
 
     name = "ials"
 
@@ -57,7 +60,8 @@ class Ials:
     ):
         """
         Args:
-            factors: (N + 1, D) float32, row 0 is zero.
+            factors: (N + 1, D) float32 item factors; row 0 is zero.
+            chosen: the hyperparameters chosen on validation.
         """
         self.factors = factors
         self.l2 = l2
@@ -67,16 +71,19 @@ class Ials:
         self.scores = OncePerBatch(self._scores)
         exact = factors.astype(np.float64)
         self._gram = unseen_weight * exact.T @ exact
-        """(D, D): the same for all requests."""
+        """(D, D) part of the normal equations that is the same for all requests."""
 
     def query_vectors(self, queries: Queries) -> np.ndarray:
-        """(B, D) float32: least-squares user factors of each history; zero for an empty one."""
+        """Return the least-squares user factors of each history, (B, D) float32; 0 if empty."""
         weights = dense.place_weights(queries.history, decay=self.decay)
         rows = zip(queries.history, weights, strict=True)
         return np.stack([self._fold_in(*row) for row in rows]).astype(np.float32)
 
     def _fold_in(self, history: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Solve the user's normal equations (`solve_side`) exactly: (L,), (L,) -> (D,) float64."""
+        """Return the exact minimum of `solve_side`'s objective for one user.
+
+        (L,) history, (L,) weights -> (D,) float64.
+        """
         kept = weights > dense.NEGLIGIBLE
         seen, weight = self.factors[history[kept]].astype(np.float64), weights[kept, None]
         penalty = self.l2 * (weight.sum(dtype=np.float64) + self.unseen_weight * len(self.factors))
@@ -85,7 +92,7 @@ class Ials:
         return np.linalg.solve(system, seen.T @ weight[:, 0])
 
     def _scores(self, queries: Queries) -> np.ndarray:
-        """(B, N + 1) float32."""
+        """Return dense scores, (B, N + 1) float32."""
         return self.query_vectors(queries) @ self.factors.T
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
@@ -105,7 +112,7 @@ class Ials:
 
     @classmethod
     def load(cls, folder: Path, catalogue: Catalogue) -> "Ials":
-        """Load; raises ValueError if it was fitted on a catalogue of another size."""
+        """Load a saved source; raises ValueError if the catalogue has another size."""
         arrays, about = dense.load(folder)
         dense.check_catalogue(folder, rows=len(arrays["factors"]), catalogue=catalogue)
         return cls(arrays["factors"], **about)
@@ -117,13 +124,13 @@ def fit_ials(
     validation: Validation,
     options: "TrainingOptions",
 ) -> Ials:
-    """Train for every combination of the grid and keep the best on validation."""
+    """Return the source with the best validation nDCG among all combinations of the grid."""
     best: tuple[float, Ials] | None = None
     for l2, unseen_weight in product(config.l2, config.unseen_weight):
         factors = _alternate(
             config, data, l2=l2, unseen_weight=unseen_weight, rng=options.rng("ials")
         )
-        for decay in config.decay:  # decay affects only the fold-in: no retraining
+        for decay in config.decay:  # affects only the fold-in: no retraining
             chosen = {"l2": l2, "unseen_weight": unseen_weight, "decay": decay}
             model = Ials(factors, **chosen, chosen=chosen)
             figure = validation.ndcg(model)
@@ -141,7 +148,7 @@ def _alternate(
     unseen_weight: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Item factors, (N + 1, D) float32."""
+    """Train by alternating least squares; return the item factors, (N + 1, D) float32."""
     scale = 1 / np.sqrt(config.embedding_dim)
     items = rng.normal(scale=scale, size=(data.num_items + 1, config.embedding_dim))
     items[0] = 0
@@ -163,13 +170,20 @@ def solve_side(
     steps: int,
     start: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Solve one side with the other fixed: weights (R, M), factors (M, D) -> (R, D) float64.
+    """Return the factors of the rows, with the factors of the columns fixed: (R, D) float64.
 
-    For each row, minimises the weighted squared error over seen items, plus `unseen_weight` times
-    the squared prediction over all items, plus
-    l2 * (sum of the weights + unseen_weight * M) * |x|^2 (Rendle 2022).
-    Solves the rows of a block together by conjugate gradients (Takács, Pilászy & Tikk 2011), so no
-    D x D system is built per row.
+    The objective of each row x has three parts (Rendle 2022): the weighted squared error over seen
+    columns, `unseen_weight` times the squared predictions of all columns, and the penalty
+    l2 * (sum of the row's weights + unseen_weight * M) * |x|^2.
+
+    All rows of a block are solved together by conjugate gradients (Takács, Pilászy & Tikk 2011), so
+    no D x D system is built per row.
+
+    Args:
+        matrix: (R, M) weights of seen entries.
+        other: (M, D) factors of the columns.
+        steps: number of conjugate-gradient steps.
+        start: (R, D) initial factors; None: zeros.
     """
     other = other.astype(np.float64)
     gram = unseen_weight * other.T @ other
@@ -179,7 +193,7 @@ def solve_side(
     first = 0
     while first < num_rows:
         full = int(np.searchsorted(starts, starts[first] + MAX_ENTRIES, "right")) - 1
-        last = max(full, first + 1)  # a row larger than a block forms a block alone
+        last = max(full, first + 1)  # a row above MAX_ENTRIES forms a block alone
         _conjugate_gradients(
             matrix[first:last], other, gram, solution[first:last], l2, unseen_weight, steps
         )
@@ -196,7 +210,7 @@ def _conjugate_gradients(
     unseen_weight: float,
     steps: int,
 ) -> None:
-    """Improve `solution` (R, D) in place."""
+    """Improve the factors `solution` (R, D) of a block in place, by `steps` iterations."""
     rows = np.repeat(np.arange(len(solution)), np.diff(matrix.indptr))
     seen_factors = other[matrix.indices]  # (E, D)
     seen = matrix.sum(1).astype(np.float64)

@@ -1,7 +1,9 @@
-"""ItemKNN: cosine similarity of items over their users, with shrinkage and limited neighbours.
+"""ItemKNN: item-to-item cosine similarity over users, with shrinkage and a number of neighbours.
 
 Source: Deshpande & Karypis 2004. Tuned on validation: number of neighbours, shrinkage, and the
 decay of older events in a history.
+
+Shapes: B queries, S items, L history, N items of the catalogue.
 """
 
 from collections.abc import Iterator
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 
 class ItemKnnConfig(Config):
+    """Grid of hyperparameters; validation chooses one combination."""
+
     kind: Literal["item_knn"] = "item_knn"
     neighbours: tuple[PositiveInt, ...] = Field((20, 100, 200), min_length=1)
     shrinkage: tuple[NonNegativeFloat, ...] = Field((0.0, 10.0, 100.0), min_length=1)
@@ -32,20 +36,23 @@ class ItemKnnConfig(Config):
 
 
 class ItemKNN:
-    """The score of an item is the sum of its similarities to the decayed history."""
+    """Source that scores an item by its summed similarity to the history's items, with decay."""
 
     name = "item_knn"
 
     def __init__(self, similarity: csr_array, *, decay: float, chosen: dict[str, float]):
         """
         Args:
-            similarity: (N + 1, N + 1) float32; row i holds the neighbours of item i.
+            similarity: (N + 1, N + 1) float32; row i contains the similarities of item i's
+                neighbours.
+            decay: weight of an event relative to that of the next newer one.
+            chosen: the hyperparameters chosen on validation.
         """
         self.similarity = similarity
         self.decay = decay
         self.chosen = chosen
         self.scores = OncePerBatch(self._scores)
-        """Scores of a batch, (B, N + 1) float32, sparse: few items have a neighbour."""
+        """Scores of a batch: (B, N + 1) float32, sparse, because most items have no score."""
 
     @property
     def num_items(self) -> int:
@@ -78,20 +85,23 @@ class ItemKNN:
         return out
 
     def _rows(self, queries: Queries) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Item_idx ascending and score of the items with a score, for each query."""
+        """Yield for each query the items that have a score: item_idx (ascending) and scores."""
         scores = self.scores(queries)
         ends = np.asarray(scores.indptr).tolist()
         for start, end in pairwise(ends):
             yield scores.indices[start:end], scores.data[start:end]
 
     def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
-        """(S,) item_idx -> the k most similar items of each, padded where fewer are similar."""
+        """Return the k most similar items of each of (S,) items, padded if there are fewer."""
         scores = self.similarity[item_idx].toarray()
         scores[scores == 0] = -np.inf
         return top_k(scores, k)
 
     def contributions(self, history: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(L,) history, (S,) item_idx -> (S, L) float32: what each event adds to each score."""
+        """Return the contribution of each event to each item's score, which is their sum.
+
+        (L,) history, (S,) item_idx -> (S, L) float32.
+        """
         place = dense.place_weights(history[None], decay=self.decay)[0]
         return place * self.similarity[history][:, item_idx].toarray().T
 
@@ -106,7 +116,7 @@ class ItemKNN:
 
     @classmethod
     def load(cls, folder: Path, catalogue: Catalogue) -> "ItemKNN":
-        """Load; raises ValueError if it was fitted on a catalogue of another size."""
+        """Load a saved source; raises ValueError if the catalogue has another size."""
         arrays, about = dense.load(folder)
         size = len(arrays["indptr"]) - 1
         dense.check_catalogue(folder, rows=size, catalogue=catalogue)
@@ -122,14 +132,14 @@ def fit_item_knn(
     validation: Validation,
     options: "TrainingOptions",
 ) -> ItemKNN:
-    """Try every combination of the config's grid and keep the best on validation."""
+    """Return the source with the best validation nDCG among all combinations of the grid."""
     together = (data.matrix.T @ data.matrix).tocsr().astype(np.float64)
     count = together.diagonal()
     best: tuple[float, ItemKNN] | None = None
     for shrinkage in config.shrinkage:
         kept = _cosine(together, count, shrinkage)
         for neighbours in sorted(config.neighbours, reverse=True):
-            kept = keep_largest(kept, neighbours)  # descending k: each result contains the next
+            kept = keep_largest(kept, neighbours)  # in descending order: `kept` only shrinks
             for decay in config.decay:
                 chosen = {"neighbours": neighbours, "shrinkage": shrinkage, "decay": decay}
                 model = ItemKNN(kept, decay=decay, chosen=chosen)
@@ -141,7 +151,12 @@ def fit_item_knn(
 
 
 def _cosine(together: csr_array, count: np.ndarray, shrinkage: float) -> csr_array:
-    """Common users / (geometric mean of the two items' users + shrinkage)."""
+    """Return item similarities: common users / (sqrt(users of i * users of j) + shrinkage).
+
+    Args:
+        together: (N + 1, N + 1) numbers of common users.
+        count: (N + 1,) number of users of each item.
+    """
     matrix = together.tocoo()
     norm = np.sqrt(count[matrix.row] * count[matrix.col]) + shrinkage
     value = np.where(matrix.row == matrix.col, 0, matrix.data / norm).astype(np.float32)
@@ -151,7 +166,7 @@ def _cosine(together: csr_array, count: np.ndarray, shrinkage: float) -> csr_arr
 
 
 def keep_largest(matrix: csr_array, k: int) -> csr_array:
-    """Keep the k largest values of each row."""
+    """Return a matrix with only the k largest values of each row."""
     starts = np.asarray(matrix.indptr)
     rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     order = np.lexsort((-np.asarray(matrix.data, dtype=np.float32), rows))

@@ -1,8 +1,8 @@
-"""Personal frequency: ranks the items of a user's history by how often and how recently they occur.
+"""Personal frequency: rank the items of a user's history by time-decayed counts.
 
 An event has weight 2^(-age / half-life): a long half-life ranks by frequency, a short one by
 recency. This is a strong baseline for repeat consumption (Li et al., "A Next Basket Recommendation
-Reality Check", TOIS 2023: GP-TopFreq). Globally popular items follow after the user's items.
+Reality Check", TOIS 2023: GP-TopFreq). Globally popular items follow the items of the history.
 
 Shapes: B queries, L history, C candidates, N items.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class PersonalConfig(Config):
-    """Grid of half-lives in days; validation chooses one."""
+    """Grid of half-lives in days, of which validation chooses one."""
 
     kind: Literal["personal"] = "personal"
     half_lives: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
@@ -37,10 +37,13 @@ class PersonalConfig(Config):
 
 
 class Personal:
-    """Time-decayed counts of each user's items; globally popular items fill the rest."""
+    """Source that ranks by time-decayed counts of the user's items, then by global popularity."""
 
     def __init__(self, name: str, *, half_life: float):
-        """`half_life` in days."""
+        """
+        Args:
+            half_life: in days.
+        """
         self.name = name
         self.half_life = half_life
 
@@ -49,7 +52,7 @@ class Personal:
         return {"half_lives": self.half_life}
 
     def scores(self, queries: Queries, items: ItemState) -> np.ndarray:
-        """(B, N + 1) float32: above 1 for items of the history, below for all others."""
+        """Return (B, N + 1) float32: at least 1 for items of the history, below 1 for others."""
         popular = items.state["item_events"].astype(np.float32)
         popular = popular / (popular.max(initial=0) + 1)
         own = np.zeros((len(queries), len(popular)), dtype=np.float32)
@@ -83,7 +86,7 @@ def fit_personal(
     validation: Validation,
     options: "TrainingOptions",
 ) -> Personal:
-    """Choose the half-life on validation; the first one if validation has no requests."""
+    """Return the source with the best half-life on validation; the first if it has no requests."""
     candidates = [Personal(config.kind, half_life=half_life) for half_life in config.half_lives]
     if len(candidates) == 1:
         return candidates[0]

@@ -1,6 +1,6 @@
-"""Popularity of all time, and of the last days.
+"""Popularity baselines: items ranked by all-time counts, or by counts of the last days.
 
-No parameters are learned. The counts are item features, so they stay current after training.
+The counts are read from the item features at serving, so they stay current after training.
 """
 
 import json
@@ -26,37 +26,44 @@ Days = Annotated[int, Field(ge=1, le=DAY_BUCKETS)]
 
 
 class PopularityConfig(Config):
-    """Rank by all events of an item."""
+    """Config of the ranking by all-time counts; there are no hyperparameters."""
 
     kind: Literal["popularity"] = "popularity"
 
 
 class RecentPopularityConfig(Config):
-    """Rank by the events of the last days; the number of days is chosen on validation."""
+    """Config of the ranking by recent counts: a grid of days, of which validation chooses one."""
 
     kind: Literal["recent_popularity"] = "recent_popularity"
     days: tuple[Days, ...] = Field((1, 3, 7, 14, 30), min_length=1)
 
 
 class Popularity:
-    """The same ranking for all users, without the items that each has seen."""
+    """Source that ranks items by event counts, the same for all users except for seen items."""
 
     def __init__(self, name: str, *, days: int | None):
+        """
+        Args:
+            days: number of last days to count; None: all time.
+        """
         self.name = name
         self.days = days
         self._last: tuple[ItemState, np.ndarray, np.ndarray] | None = None
 
     @property
     def chosen(self) -> dict[str, int]:
-        """The hyperparameters chosen on validation."""
+        """The hyperparameter chosen on validation, if any."""
         return {} if self.days is None else {"days": self.days}
 
     def counts(self, items: ItemState) -> np.ndarray:
-        """(N + 1,) float32; all-time counts break ties among recent counts."""
+        """Return (N + 1,) float32 event counts. All-time counts break ties among recent counts."""
         return self._counted(items)[1]
 
     def _counted(self, items: ItemState) -> tuple[ItemState, np.ndarray, np.ndarray]:
-        """Counts and the order of items by them; computed once for the same item features."""
+        """Return `items`, their counts and item_idx in descending order of counts.
+
+        Cached until other item features are given.
+        """
         last = self._last
         if last is None or last[0] is not items:
             counts = self._counts(items).astype(np.float32)
@@ -77,7 +84,7 @@ class Popularity:
         found = np.zeros((len(queries), k), dtype=np.int64)
         for number, row in enumerate(found):
             allowed = queries.allowed(number, len(order))
-            # Most items are allowed as a rule: the first ones are enough.
+            # Most items are usually allowed, so try the first 4 * k before all items.
             for length in (4 * k, len(order)):
                 first = order[:length]
                 free = first[allowed[first]][:k]
@@ -105,7 +112,7 @@ def fit_popularity(
     validation: Validation,
     options: "TrainingOptions",
 ) -> Popularity:
-    """Return the source; there is nothing to fit."""
+    """Return the source. All arguments but `config` are ignored: nothing is fitted."""
     return Popularity(config.kind, days=None)
 
 
@@ -115,6 +122,6 @@ def fit_recent_popularity(
     validation: Validation,
     options: "TrainingOptions",
 ) -> Popularity:
-    """Choose the number of days on validation."""
+    """Return the source with the best number of days on validation."""
     candidates = [Popularity(config.kind, days=days) for days in config.days]
     return max(candidates, key=validation.ndcg)

@@ -1,7 +1,7 @@
-"""Content model: predicts the next items from text vectors and categories, without id embeddings.
+"""Content model: retrieval by item vectors from texts and categories, without id embeddings.
 
-A new item without history therefore gets a trained vector too. The query vector is a projection of
-an attention-weighted mean of the history's item vectors. Trained like the two-tower model.
+New items without events therefore get useful vectors too. The query vector is a learned function of
+an attention-weighted mean of the history's item vectors. Training is that of the two-tower model.
 
 Shapes: B requests, M positives, K negatives, L history, D dim, F content features, N items.
 """
@@ -35,7 +35,7 @@ from shortlist.features.finalize import MAX_HISTORY
 
 
 class ContentConfig(Config):
-    """Size of the content model, and its training."""
+    """Hyperparameters of the content model."""
 
     kind: Literal["content"] = "content"
     embedding_dim: int = Field(64, ge=1)
@@ -44,14 +44,14 @@ class ContentConfig(Config):
     temperature: float = Field(0.07, gt=0)
     num_negatives: int = Field(1024, ge=1)
     negatives: Literal["catalogue", "used"] = "catalogue"
-    """Where uniform negatives come from. `used`: only items that occur as a positive; needed if the
-    catalogue has many new items."""
+    """Items that uniform negatives are drawn from: the whole catalogue, or only items with training
+    events (`used`). A catalogue with many new items needs `used`."""
     batch_size: int = Field(256, ge=1)
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
 
 
 class ContentModel(nn.Module):
-    """Content features -> item vectors; histories of item vectors -> query vectors."""
+    """Module that maps content features to item vectors, and histories to query vectors."""
 
     table: Tensor
 
@@ -67,7 +67,7 @@ class ContentModel(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.norm = nn.LayerNorm(dim)
         self.feed_forward = FeedForward(dim, hidden=2 * dim, dropout=config.dropout)
-        # Item vectors after training; the service needs neither texts nor the text encoder.
+        # Item vectors, set by `freeze`, so that serving needs neither texts nor the text encoder.
         self.register_buffer("table", torch.zeros(num_items + 1, dim))
         self.features: Tensor | None = None
 
@@ -75,7 +75,7 @@ class ContentModel(nn.Module):
         return {"num_features": self.project.in_features}
 
     def project_items(self, features: Tensor) -> Tensor:
-        """(..., F) content features of any items -> (..., D) unit vectors."""
+        """Project content features (..., F) of items to unit vectors (..., D)."""
         x = self.project(features)
         return F.normalize(x + self.item_feed_forward(self.item_norm(x)), dim=-1)
 
@@ -99,21 +99,21 @@ class ContentModel(nn.Module):
         return self.project_items(self.features[item_idx])
 
     def items(self, embedded: Tensor) -> Tensor:
-        return embedded  # histories and scores read the same vectors
+        return embedded  # the same vectors for histories and for scores
 
     def query_vectors(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:
         x = self.dropout(self.start + self.pool(in_history, mask))
         return F.normalize(x + self.feed_forward(self.norm(x)), dim=-1)
 
     def freeze(self) -> None:
-        """Store the item vectors and release the features."""
+        """Store the final item vectors in `table` and drop the content features."""
         with torch.no_grad():
             self.table.copy_(self.item_vectors())
         self.features = None
 
 
 def content_features(catalogue: Catalogue, *, options: TrainingOptions) -> np.ndarray:
-    """(N + 1, F) float32: unit text vectors, then unit category vectors; row 0 is zeros."""
+    """Return (N + 1, F) float32: text and category unit vectors side by side; row 0 is zeros."""
     texts = text_vectors(catalogue.texts, cache=options.cache, device=options.device)
     return np.concatenate([texts, unit_rows(catalogue.category_matrix)], axis=1)
 
@@ -121,7 +121,7 @@ def content_features(catalogue: Catalogue, *, options: TrainingOptions) -> np.nd
 def fit_content(
     config: ContentConfig, data: TrainingData, validation: Validation, options: TrainingOptions
 ) -> VectorSource:
-    """Encode the texts of the catalogue, then train the projections on the training window."""
+    """Encode the catalogue's texts, train the model and index its item vectors."""
     with limited_threads(options.num_threads):
         features = content_features(data.catalogue, options=options)
     examples = RequestExamples(

@@ -1,7 +1,7 @@
 """Text vectors by all-MiniLM-L6-v2 (Wang et al. 2020; Reimers & Gurevych 2019).
 
-The weights come in a Python package, so nothing is downloaded. Vectors depend only on the texts, so
-they are cached under a hash of the texts.
+The weights are part of an installed Python package, so nothing is downloaded at run time. Vectors
+are cached in a file named by a hash of the texts.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class TextEncoderError(ValueError):
 
 
 def text_vectors(texts: Sequence[str], *, cache: Path | None, device: str = "cpu") -> np.ndarray:
-    """Unit vectors of texts; zeros for an empty text.
+    """Return unit vectors of texts; zeros for empty texts.
 
     Args:
         texts: T texts; only the first MAX_TOKENS tokens of each are read.
@@ -57,13 +57,13 @@ def text_vectors(texts: Sequence[str], *, cache: Path | None, device: str = "cpu
 
 
 def _encode(texts: Sequence[str], *, device: str) -> np.ndarray:
-    encoder_folder()  # raises if the encoder is missing, also when all texts are empty
+    encoder_folder()  # raises if the package is missing, even if all texts are empty
     distinct = sorted({text for text in texts if text})
     vectors = np.zeros((len(texts), TEXT_DIM), dtype=np.float32)
     if not distinct:
         return vectors
     encoder = _encoder(device)
-    # `encode` sorts by length, so that a batch needs little padding.
+    # `encode` sorts the texts by length, so its batches need little padding.
     encoded = encoder.encode(
         distinct, batch_size=BATCH_SIZE, show_progress_bar=False, normalize_embeddings=True
     )
@@ -75,10 +75,10 @@ def _encode(texts: Sequence[str], *, device: str) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _encoder(device: str) -> "SentenceTransformer":
-    """Load the encoder once per process; a service encodes new items with each feature pack."""
+    """Return the encoder, kept in memory: a service encodes new items with each feature pack."""
     folder = encoder_folder()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub client is first imported
-    from sentence_transformers import SentenceTransformer  # 5-15 s
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # must be set before the import
+    from sentence_transformers import SentenceTransformer  # takes 5-15 s
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -88,7 +88,11 @@ def _encoder(device: str) -> "SentenceTransformer":
 
 
 def encoder_folder() -> Path:
-    """Folder with the weights; found without importing the package, a command-line tool."""
+    """Return the folder with the encoder's weights, without importing their package.
+
+    Raises:
+        TextEncoderError: the package is not installed.
+    """
     found = importlib.util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise TextEncoderError(

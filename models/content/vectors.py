@@ -1,4 +1,6 @@
-"""Content vectors of items: input of models that learn a projection of them.
+"""Content vectors of items: text vectors and the catalogue's `vector_<modality>` columns.
+
+Sequence models learn a projection of them.
 
 Shapes: N items, F content features.
 """
@@ -11,9 +13,10 @@ from shortlist.catalogue import Catalogue
 
 
 def content_vectors(catalogue: Catalogue, *, options: TrainingOptions) -> np.ndarray:
-    """(N + 1, F) float32: text vectors, then the catalogue's `vector_<modality>` columns.
+    """Return (N + 1, F) float32: for each item, its text vector and given vectors, concatenated.
 
-    Each of them is a unit vector. Row 0 and missing vectors are zeros.
+    Each part is a unit vector; missing vectors and row 0 are zeros.
+
     Raises:
         ValueError: the vectors of a modality differ in length.
         TextEncoderError: the text encoder is not installed.
@@ -25,12 +28,14 @@ def content_vectors(catalogue: Catalogue, *, options: TrainingOptions) -> np.nda
 
 
 def vector_columns(catalogue: Catalogue) -> list[str]:
-    """Names of the `vector_<modality>` columns, sorted."""
+    """Return the names of the `vector_<modality>` columns, sorted."""
     return sorted(name for name in catalogue.items.column_names if name.startswith("vector_"))
 
 
 def given_vectors(catalogue: Catalogue, name: str) -> np.ndarray:
-    """(N + 1, F) float32 unit vectors of one `vector_<modality>` column.
+    """Return the unit vectors of one `vector_<modality>` column, (N + 1, F) float32.
+
+    Missing vectors and row 0 are zeros.
 
     Raises:
         ValueError: the vectors differ in length.
@@ -47,6 +52,6 @@ def given_vectors(catalogue: Catalogue, name: str) -> np.ndarray:
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:
-    """Scale the rows of (M, F) to length 1; rows of zeros stay zero."""
+    """Return the rows of (M, F), scaled to length 1; rows of zeros stay zero."""
     length = np.linalg.norm(x, axis=1, keepdims=True)
     return np.divide(x, length, out=np.zeros_like(x), where=length > 0)

@@ -15,25 +15,27 @@ from models.queries import Candidates, no_candidates, top_k
 from shortlist.config import Config
 
 SMALL_BATCH = 16
-"""Batches of at most this many queries are searched on the calling thread only."""
+"""Number of queries up to which a search runs on the calling thread only."""
 ALL_THREADS = faiss.omp_get_max_threads()
+"""Number of threads that FAISS uses by default."""
 SCAN_ALL = 0.1
-"""Share of allowed items above which an exact scan computes all scores."""
+"""Share of allowed items above which an exact scan scores all items and masks those not allowed."""
 
 
 class IndexConfig(Config):
-    """Size limit of exact search, parameters of the HNSW graph, limit of filtered search."""
+    """Limits of exact search and parameters of the HNSW graph."""
 
     exact_up_to: int = 50_000
+    """Number of items up to which the index is exact; above, it is an HNSW graph."""
     neighbours: int = 32
     ef_construction: int = 200
     ef_search: int = 256
     scan_up_to: float = 0.02
-    """Share of allowed items up to which they are scanned exactly."""
+    """Share of allowed items up to which they are scanned exactly, instead of a search in FAISS."""
 
 
 class VectorIndex:
-    """FAISS index whose ids are item_idx, so results need no translation."""
+    """FAISS index over item vectors; its ids are item_idx."""
 
     def __init__(self, index: faiss.Index, config: IndexConfig):
         self.index = index
@@ -44,7 +46,7 @@ class VectorIndex:
         )
         flat = inner if self.kind == "exact" else faiss.downcast_index(inner.storage)
         size = index.ntotal * index.d
-        # A view of the index's own memory: `index` must live as long as it does.
+        # A view of FAISS's memory, without a copy: valid only as long as `index` exists.
         self.vectors = faiss.rev_swig_ptr(flat.get_xb(), size).reshape(-1, index.d)
         """(N, D) float32: row i belongs to item_idx i + 1."""
 
@@ -55,7 +57,7 @@ class VectorIndex:
         *,
         config: IndexConfig | None = None,
     ) -> "VectorIndex":
-        """Index rows 1 to N of `vectors` (N + 1, D); row 0 is padding.
+        """Build an index of rows 1 to N of `vectors` (N + 1, D); row 0 is padding.
 
         Raises:
             ValueError: vectors are not two-dimensional or not finite, or there is no item.
@@ -98,14 +100,14 @@ class VectorIndex:
         exclude: list[np.ndarray] | None = None,
         blocked: np.ndarray | None = None,
     ) -> Candidates:
-        """The k allowed items with the largest inner product for each of (B, D) queries.
+        """Return the k allowed items with the largest inner product for each of (B, D) queries.
 
-        Missing results are padding. If few items are allowed, they are scanned exactly. Otherwise
-        FAISS skips what isn't allowed during its search. Both return k items if k are allowed.
+        If fewer are found, the rest is padding. If few items are allowed, they are scanned exactly;
+        otherwise FAISS skips other items during its search.
 
         Args:
-            exclude: item_idx to leave out, one array per query.
-            blocked: (N + 1,) bool, True for items to leave out for all queries.
+            exclude: item_idx that are not allowed, one array per query.
+            blocked: (N + 1,) bool, True for items that are not allowed for any query.
 
         Raises:
             ValueError: k is below 1, queries have another dimension than the index, or the number
@@ -134,7 +136,7 @@ class VectorIndex:
     def _search_one(
         self, query: np.ndarray, k: int, exclude: np.ndarray | None, blocked: np.ndarray | None
     ) -> Candidates:
-        """`search` for one query (1, D): what is left out becomes part of the filter."""
+        """Return what `search` returns for one query (1, D); `exclude` is part of the filter."""
         allowed = np.ones(self.num_items, dtype=bool) if blocked is None else ~blocked[1:]
         if exclude is not None:
             allowed[exclude - 1] = False
@@ -150,7 +152,7 @@ class VectorIndex:
         return out
 
     def _few(self, depth: int) -> float:
-        """Number of allowed items up to which an exact scan is faster than a filtered search."""
+        """Return the number of allowed items up to which an exact scan is faster than FAISS."""
         return max(depth, self.config.scan_up_to * self.num_items)
 
     def _scan(
@@ -160,7 +162,10 @@ class VectorIndex:
         *,
         depth: int,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Exact scores and item_idx (B, depth or fewer) of allowed items, best first."""
+        """Return scores and item_idx of the best allowed items by exact search, best first.
+
+        Both are (B, M) with M = min(depth, number of scored items); item_idx is 0 where missing.
+        """
         rows = None
         if allowed is None:
             scores = queries @ self.vectors.T
@@ -178,10 +183,10 @@ class VectorIndex:
     def _search(
         self, queries: np.ndarray, depth: int, *, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """FAISS's search: scores and item_idx, -1 where nothing was found.
+        """Return scores and item_idx (B, min(depth, N)) of a FAISS search; item_idx -1 if missing.
 
-        It changes nothing in the index: parameters travel with the search, because set on the
-        graph they would hold for all later searches.
+        Search parameters are passed with the call. If they were set on the graph, they would change
+        all later searches.
 
         Args:
             allowed: (N,) bool; None: all items.
@@ -198,13 +203,13 @@ class VectorIndex:
             )
         else:
             params = None if selector is None else faiss.SearchParameters(sel=selector)  # pyright: ignore[reportCallIssue]
-        # FAISS and torch each have an OpenMP pool. On a busy machine, waking FAISS's pool for one
-        # query takes longer than the search. The setting applies to the calling thread only.
+        # On a busy machine, starting FAISS's OpenMP threads for one query takes longer than the
+        # search. The setting applies to the calling thread only.
         faiss.omp_set_num_threads(1 if len(queries) <= SMALL_BATCH else ALL_THREADS)
         return self.index.search(queries, depth, params=params)
 
     def measure_recall(self, queries: np.ndarray, *, k: int = 100) -> float:
-        """Recall@k of the index against exact search, averaged over (B, D) queries."""
+        """Return the recall@k of the index against exact search: mean over (B, D) queries."""
         k = min(k, self.index.ntotal)
         found = self.search(queries, k).item_idx
         one_by_one = np.ascontiguousarray(queries, np.float32)[:, None]
@@ -218,7 +223,7 @@ class VectorIndex:
 
     @classmethod
     def load(cls, path: Path) -> "VectorIndex":
-        """Load an index; raises ValueError if the file is missing or not a FAISS index."""
+        """Load an index. Raises ValueError if the file is missing or not a FAISS index."""
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
@@ -234,12 +239,15 @@ def _drop(
     exclude: list[np.ndarray],
     k: int,
 ) -> Candidates:
-    """Drop items from (B, depth) search results; (B, k) remain, padded on the right."""
+    """Return (B, k) candidates from (B, depth) search results without excluded items.
+
+    If fewer than k are left, the rest is padding on the right.
+    """
     dropped = item_idx <= 0
     for row, items in enumerate(exclude):
         if len(items):
             dropped[row] |= np.isin(item_idx[row], items)
-    # A stable sort by 'dropped' moves the remaining items to the front, in order of score.
+    # A stable sort by `dropped` moves the remaining items to the front and keeps their order.
     order = np.argsort(dropped, axis=1, kind="stable")[:, :k]
     item_idx = np.where(dropped, 0, item_idx)
     score = np.where(dropped, np.float32(-np.inf), score)

@@ -1,7 +1,9 @@
-"""A weighted sum of two rankers, each divided by its score spread within a request.
+"""Blend of two rankers: a weighted sum of their scores, each divided by its spread.
 
-The spread is measured once, on validation, so that a request's scores don't depend on the rest of
-its batch.
+The spread is the standard deviation of scores within a request. It is measured once, on validation,
+so that a request's scores don't depend on other requests.
+
+Shapes: R candidates, F features.
 """
 
 import json
@@ -16,11 +18,11 @@ from shortlist.config import Config
 
 ABOUT = "blend.json"
 WEIGHTS = tuple(np.round(np.linspace(0, 1, 11), 1).tolist())
-"""Candidate weights of the first member."""
+"""Weights of the first member that `fit_blend` tries; the second has 1 - weight."""
 
 
 class BlendConfig(Config):
-    """The two rankers to blend; the weight is chosen on validation."""
+    """The two ranker types to blend; validation chooses their weights."""
 
     kind: Literal["blend"] = "blend"
     members: tuple[Literal["lambdamart", "deepfm"], Literal["lambdamart", "deepfm"]] = (
@@ -30,7 +32,7 @@ class BlendConfig(Config):
 
 
 class Blend:
-    """Rankers, each with its factor: weight / spread."""
+    """Ranker whose score is a weighted sum of its members' scores; factor = weight / spread."""
 
     name = "blend"
 
@@ -39,7 +41,7 @@ class Blend:
         self.factors = dict(factors)
 
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(R, F) float32, (R,) int64 -> (R,) float32; members with factor 0 aren't evaluated."""
+        """Score candidates: (R, F), (R,) -> (R,) float32. Skips members with factor 0."""
         total = np.zeros(len(x), dtype=np.float32)
         for name, member in self.members.items():
             if self.factors[name] > 0:
@@ -47,7 +49,7 @@ class Blend:
         return total
 
     def save(self, folder: Path) -> None:
-        """Write each member into a subfolder of its name, the factors as JSON."""
+        """Write each member to a subfolder named by its type, and the factors as JSON."""
         for name, member in self.members.items():
             (folder / name).mkdir()
             member.save(folder / name)
@@ -55,7 +57,10 @@ class Blend:
 
 
 def fit_blend(members: Mapping[str, Ranker], validation: RankingData) -> Blend:
-    """Choose the first member's weight from 0, 0.1 ... 1 by nDCG; the middle one if several tie."""
+    """Return the blend of two rankers with the best nDCG@10 on `validation`.
+
+    Of several best weights, the middle one is used.
+    """
     first, second = members
     scores = {n: m.predict(validation.x, validation.item_idx) for n, m in members.items()}
     spread = {name: _spread(validation, score) for name, score in scores.items()}
@@ -71,7 +76,7 @@ def fit_blend(members: Mapping[str, Ranker], validation: RankingData) -> Blend:
 
 
 def _spread(data: RankingData, scores: np.ndarray) -> float:
-    """Standard deviation of the scores within a request, averaged over requests."""
+    """Return the standard deviation of scores within a request, averaged over requests."""
     owner = np.repeat(np.arange(len(data)), data.group)
     count = np.maximum(data.group, 1)
     mean = np.bincount(owner, weights=scores, minlength=len(data)) / count

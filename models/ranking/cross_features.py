@@ -1,4 +1,4 @@
-"""Features that combine user or global statistics with item features.
+"""Features that combine item features with the user's features or with those of other candidates.
 
 Shapes: B requests, C candidates.
 """
@@ -28,11 +28,11 @@ CROSS: dict[str, Cross] = {
         _item("item_count_14d_log", item), real
     ),
 }
-"""Feature -> its values (B, C), from the queries, the item features (B, C, len(ITEM_FEATURES)) and
-the mask of real candidates (B, C)."""
+"""Feature name -> function of its values, (B, C). Arguments: the queries; the item features,
+(B, C, len(ITEM_FEATURES)); the mask of real candidates, (B, C)."""
 
 
 def cross_features(queries: Queries, item: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Cross features of (B, C) candidates: (B, C, len(CROSS))."""
+    """Compute CROSS features: (B, C) item_idx -> (B, C, len(CROSS))."""
     real = candidates > 0
     return np.stack([feature(queries, item, real) for feature in CROSS.values()], axis=-1)

@@ -1,15 +1,15 @@
-"""DeepFM ranker: first-order, factorisation-machine and deep part over shared embeddings, summed.
+"""DeepFM ranker: sum of a linear, a factorisation-machine and a deep part with shared embeddings.
 
 Source: Guo et al. 2017. Choices:
 
 - A numeric feature is replaced by its quantile in the training data, mapped to [-1, 1]. All
-  features are then on one scale, without outliers. Its embedding is that value times the field's
-  vector, as in the paper. Constant columns are left out.
-- Other fields are the item id and the profile codes.
-- The loss is a listwise softmax over the candidates of a request (Cao et al. 2007). Negatives are
-  drawn anew for each epoch.
+  features then have the same scale and no outliers. The embedding of a numeric field is this value
+  times the field's vector, as in the paper. Constant columns are left out.
+- The categorical fields are the item id and the codes of profile, surface and device.
+- The loss is a listwise softmax over the candidates of a request (Cao et al. 2007). Each epoch
+  draws new negatives.
 
-Shapes: B requests, C candidates, R rows, F features, D dim, Q quantiles.
+Shapes: B requests, C candidates, R rows, F features (F' of them numeric, A codes), D dim.
 """
 
 import json
@@ -35,6 +35,7 @@ from shortlist.config import Config
 WEIGHTS = "model.safetensors"
 ABOUT = "model.json"
 PREDICT_ROWS = 50_000
+"""Number of rows that are scored at once, to limit memory."""
 
 
 class DeepfmConfig(Config):
@@ -45,7 +46,7 @@ class DeepfmConfig(Config):
     hidden_dims: tuple[int, ...] = (128, 64)
     dropout: float = 0.2
     num_candidates: int = 100
-    """Candidates of a request in one training step; at most half of them relevant."""
+    """Candidates per request in a training batch; at most half of them are relevant."""
     batch_size: int = 32
     optimiser: OptimiserConfig = OptimiserConfig(
         learning_rate=1e-3, weight_decay=1e-2, num_epochs=8, patience=2
@@ -53,7 +54,7 @@ class DeepfmConfig(Config):
 
 
 class DeepfmNet(nn.Module):
-    """The network over normalised numeric features, profile codes and the item id."""
+    """DeepFM network over normalised numeric features, codes and the item id."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class DeepfmNet(nn.Module):
         self.deep = nn.Sequential(*layers, nn.Linear(width, 1))
 
     def forward(self, z: Tensor, codes: Tensor, item_idx: Tensor) -> Tensor:
-        """numeric (..., F'), codes (..., A), item_idx (...) -> scores (...)."""
+        """Score candidates: numeric z (..., F'), codes (..., A), item_idx (...) -> (...)."""
         fields = [item_idx, *codes.unbind(-1)]
         vectors = [table(field) for table, field in zip(self.vectors, fields, strict=True)]
         biases = [table(field) for table, field in zip(self.biases, fields, strict=True)]
@@ -90,8 +91,10 @@ class DeepfmNet(nn.Module):
         return (first + second + deep).squeeze(-1)
 
     def prepare(self, generator: torch.Generator) -> None:
-        """Initialise the weights. The first- and second-order parts start near zero, so that the
-        deep part dominates at first.
+        """Initialise the weights.
+
+        Linear and factorisation-machine parts start near zero, so that the deep part dominates at
+        first.
         """
         prepare(self, generator)
         nn.init.normal_(self.numeric_vector, std=0.01, generator=generator)
@@ -103,7 +106,7 @@ class DeepfmNet(nn.Module):
 
 
 class Deepfm:
-    """A trained network with its quantiles and feature schema."""
+    """Ranker of a DeepFM network, the quantile transform of its inputs and the feature schema."""
 
     name = "deepfm"
 
@@ -129,7 +132,10 @@ class Deepfm:
         self.net.eval()
 
     def inputs(self, x: np.ndarray, item_idx: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, F), (R,) -> the network's inputs; items newer than the training have item_idx 0."""
+        """Return the network's inputs (z, codes, item_idx) for features (R, F) and item_idx (R,).
+
+        An item_idx above the largest one of the training data becomes 0.
+        """
         z = self.quantiles.transform(x[:, self.numeric])
         known = np.where(item_idx <= self.num_items, item_idx, 0)
         codes = x[:, self.codes].astype(np.int64)
@@ -137,7 +143,7 @@ class Deepfm:
 
     @torch.no_grad()
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(R, F) float32, (R,) int64 -> (R,) float32."""
+        """Score candidates: x (R, F) float32, item_idx (R,) int64 -> (R,) float32."""
         out = np.empty(len(x), dtype=np.float32)
         for start in range(0, len(x), PREDICT_ROWS):
             rows = slice(start, start + PREDICT_ROWS)
@@ -145,7 +151,7 @@ class Deepfm:
         return out
 
     def save(self, folder: Path) -> None:
-        """Write weights and quantiles as safetensors, the rest as JSON."""
+        """Write weights and quantiles as safetensors, config and schema as JSON."""
         tensors = {
             f"net.{name}": value.contiguous() for name, value in self.net.state_dict().items()
         }
@@ -162,7 +168,7 @@ class Deepfm:
 
     @classmethod
     def load(cls, folder: Path) -> "Deepfm":
-        """Load; raises SchemaError if this code computes other features than the saved ones."""
+        """Load a saved ranker; raises SchemaError if this code computes other features."""
         about = json.loads((folder / ABOUT).read_text())
         tensors = load_file(folder / WEIGHTS)
         quantiles = Quantiles(
@@ -181,9 +187,9 @@ class Deepfm:
 
 
 def numeric_columns(schema: RankingSchema, x: np.ndarray) -> list[int]:
-    """Indices of the columns of (R, F) rows that hold no codes and aren't constant.
+    """Return the columns of (R, F) features that contain no codes and aren't constant.
 
-    Some columns are constant: a lake with only ratings has no click rates.
+    Example of a constant column: a click rate if the lake contains only ratings.
     """
     differs = (x != x[:1]).any(axis=0)
     return [
@@ -192,13 +198,13 @@ def numeric_columns(schema: RankingSchema, x: np.ndarray) -> list[int]:
 
 
 class Batch(NamedTuple):
-    """B requests with C sampled candidates each."""
+    """Training batch of B requests with C sampled candidates each."""
 
-    z: Tensor  # (B, C, numeric)
+    z: Tensor  # (B, C, F') numeric features
     codes: Tensor  # (B, C, A)
-    item_idx: Tensor  # (B, C), 0 padding
+    item_idx: Tensor  # (B, C); 0 for padding
     label: Tensor  # (B, C)
-    weight: Tensor  # (B,)
+    weight: Tensor  # (B,) of each request
 
 
 def fit_deepfm(
@@ -207,7 +213,7 @@ def fit_deepfm(
     validation: RankingData,
     options: TrainingOptions,
 ) -> Deepfm:
-    """Train until nDCG@10 on `validation` stops rising.
+    """Train a DeepFM ranker with early stopping on the nDCG@10 of `validation`.
 
     Raises:
         RankingError: no request of `train` has both a relevant and an irrelevant candidate.
@@ -265,9 +271,10 @@ def fit_deepfm(
 def draw_candidates(
     data: RankingData, requests: np.ndarray, *, count: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Sample at most `count` candidates of each request: rows (B, C), -1 for padding.
+    """Sample at most `count` candidates per request; return their rows, (B, C), -1 for padding.
 
-    Relevant candidates come first, at most `count` / 2 of them, so that each list has negatives.
+    Relevant candidates are preferred, but at most `count` / 2 of them are used, so that each list
+    has negatives.
     """
     rows = data.rows[requests]
     relevant = (rows >= 0) & (np.append(data.label, 0)[rows] > 0)

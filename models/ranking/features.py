@@ -1,7 +1,7 @@
-"""Ranking features: training, evaluation and service all build them with `ranking_features`.
+"""Ranking features. Training, evaluation and service all compute them with `ranking_features`.
 
-All inputs are arguments: the query (history strictly before `at`), the item features as of their
-tick, and the scores and ranks of the sources. Labels are never an input.
+The inputs are the queries (histories strictly before `at`), the item features as of their tick, and
+the scores and ranks of the sources. Labels are never an input.
 
 Shapes: B requests, C candidates, L history, K categories, S sources, F features.
 """
@@ -29,7 +29,7 @@ CHUNK_CELLS = 4_000_000
 def ranking_schema(
     sources: Sequence[str], *, profiles: ProfileEncoder, repeats: bool = False
 ) -> RankingSchema:
-    """The feature columns for these sources (in this order), user attributes and request places."""
+    """Return the schema for these sources (in column order) and the codes of `profiles`."""
     codes = zip(profiles.names, profiles.cardinalities, strict=True)
     places = tuple(len(values) + 1 for values in profiles.places)
     return RankingSchema(tuple(sources), tuple(codes), places, repeats)
@@ -45,15 +45,14 @@ def ranking_features(
     source_ranks: Mapping[str, np.ndarray],
     schema: RankingSchema,
 ) -> np.ndarray:
-    """Features of given candidates: (B, C) item_idx, 0 for padding -> (B, C, F) float32, finite.
+    """Return the features of candidates: (B, C, F) float32, all finite.
 
     Args:
-        source_scores: (B, C) float32 per source: its score of every candidate; NaN or -inf where it
-            has none.
-        source_ranks: (B, C) per source: the rank (from 1) in its list, 0 where it did not retrieve
-            the item.
-        schema: the columns and their order. A source of the schema that is not in `source_scores`
-            counts as without scores.
+        candidates: (B, C) item_idx, 0 for padding.
+        source_scores: source -> (B, C) float32 scores of the candidates; NaN or -inf if missing.
+        source_ranks: source -> (B, C) ranks (from 1) in its list; 0 if the item is not in it.
+        schema: the columns and their order. Sources of the schema without an entry in
+            `source_scores` have no scores.
     """
     B, C = candidates.shape
     out = np.empty((B, C, len(schema)), dtype=np.float32)
@@ -86,7 +85,7 @@ def _fill(
     *,
     repeats: bool,
 ) -> None:
-    """Write all columns of a chunk, block by block in the order of the schema."""
+    """Write all columns of a chunk of requests to `out`, in the order of `RankingSchema.names`."""
     item = items.features(candidates, published_at=catalogue.published_at)
     blocks = (
         queries.user[:, None],
@@ -109,7 +108,7 @@ def _fill(
 
 
 def _places(queries: Queries) -> np.ndarray:
-    """(B, 2) codes of surface and device, 0 for unknown."""
+    """Return the codes of surface and device, (B, 2) int64; 0 for unknown."""
     if queries.places is None:
         return np.zeros((len(queries), len(PLACES)), dtype=np.int64)
     return queries.places

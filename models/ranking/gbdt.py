@@ -1,13 +1,13 @@
-"""LambdaMART ranker: boosted trees trained on the gradient of nDCG, with LightGBM.
+"""LambdaMART ranker: boosted trees (LightGBM) with pairwise gradients weighted by nDCG changes.
 
 Source: Burges 2010, "From RankNet to LambdaRank to LambdaMART". Choices:
 
-- Early stopping uses this project's nDCG@10: mean per user, then over users, and relevant items
-  that no source found count as missed. LightGBM's built-in metric does neither.
-- Every user has the same total weight, as in the evaluation.
-- User codes are native categorical features.
-- On logs of a few thousand requests, results vary with the seed and small leaves memorise popular
-  items. So several models are averaged, and the minimum leaf size grows with the data
+- Early stopping uses this project's nDCG@10: mean per user, then over users; relevant items that no
+  source retrieved count as missed. LightGBM's built-in metric has neither property.
+- Each user has the same total weight, as in the evaluation.
+- Codes of profile, surface and device are categorical features of LightGBM.
+- On logs of a few thousand requests, results vary with the seed, and small leaves memorise popular
+  items. Therefore several models are averaged, and the minimum leaf size grows with the data
   (docs/experiments/ranking.md).
 """
 
@@ -26,7 +26,7 @@ from shortlist.config import Config
 
 
 class LambdamartConfig(Config):
-    """Hyperparameters of LambdaMART, under LightGBM's names."""
+    """Hyperparameters of LambdaMART, named as in LightGBM."""
 
     kind: Literal["lambdamart"] = "lambdamart"
     num_models: int = Field(default=3, ge=1)
@@ -36,7 +36,8 @@ class LambdamartConfig(Config):
     num_rounds: int = 300
     early_stopping_rounds: int = 40
     min_data_in_leaf: int | None = None
-    """None: MIN_LEAF_SHARE of the candidates, but at least 20 and at most MAX_MIN_LEAF."""
+    """Minimum number of candidates per leaf. None: MIN_LEAF_SHARE of the training candidates, but
+    at least 20 and at most MAX_MIN_LEAF."""
     lambdarank_truncation_level: int = 20
     feature_fraction: float = 0.25
     bagging_fraction: float = 0.8
@@ -48,12 +49,12 @@ MAX_MIN_LEAF = 2000
 
 
 class Lambdamart(TreeRanker):
-    """Boosted trees; each model keeps its best number of rounds."""
+    """LambdaMART ranker: the mean of several models, each cut at its best round."""
 
     name = "lambdamart"
 
     def importance(self, schema: RankingSchema) -> dict[str, float]:
-        """Feature name -> share of the total gain, largest first."""
+        """Return feature name -> share of the total gain of all splits, largest first."""
         gain = np.sum([b.feature_importance("gain") for b in self.boosters], axis=0)
         share = gain / max(gain.sum(), 1e-12)
         order = np.argsort(-share, kind="stable")
@@ -66,7 +67,7 @@ def fit_lambdamart(
     validation: RankingData,
     options: TrainingOptions,
 ) -> Lambdamart:
-    """Boost each model until nDCG@10 on `validation` has not risen for `early_stopping_rounds`.
+    """Train the models, with early stopping on the nDCG@10 of `validation`.
 
     Raises:
         RankingError: no request of `train` has both a relevant and an irrelevant candidate.
@@ -77,7 +78,7 @@ def fit_lambdamart(
         label=learnable.label,
         group=learnable.group,
         weight=np.repeat(learnable.user_weights(), learnable.group),
-        # By position: LightGBM refuses some characters that users' attribute names may contain.
+        # By position: LightGBM refuses some characters that names of user attributes may contain.
         categorical_feature=[train.schema.names.index(name) for name in train.schema.categorical],
     )
     watched = dataset.create_valid(validation.x, label=validation.label, group=validation.group)
@@ -106,7 +107,7 @@ def fit_lambdamart(
             feval=lambda scores, _: ("ndcg@10", validation.mean_ndcg(scores), True),
             callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False)],
         )
-        # Truncate to the best round through the text format, so that the saved model is the same.
+        # Cut the model at the best round, through LightGBM's text as `save` and `load` do.
         best = booster.model_to_string(num_iteration=booster.best_iteration)
         boosters.append(lgb.Booster(model_str=best))
     return Lambdamart(*boosters)

@@ -1,6 +1,6 @@
-"""Similarity of a candidate to the user's history: categories, values, years, prices, brands.
+"""Features that compare candidates with histories: categories, values, years, prices, brands.
 
-A catalogue without prices or brands costs no time for their features.
+Price and brand features are not computed for a catalogue without prices or brands.
 
 Shapes: B requests, C candidates, L history, K categories, M newest items of a history.
 """
@@ -16,19 +16,19 @@ from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 
 RECENT = 50
-"""Number of newest items that these features read; some read only the last 10."""
+"""Number of newest items of a history that these features read; some read only the newest 10."""
 HALF_LIFE = 10
-"""Half-life of the recent category profile, in history positions."""
+"""Half-life of the recent category profile, in number of events."""
 MICROSECONDS_PER_YEAR = 365.25 * MICROSECONDS_PER_DAY
 
 
 @dataclass(frozen=True)
 class HistoryPairs:
-    """B histories with C candidates each; caches the arrays that several features share."""
+    """B histories with C candidates each, and the arrays that several features share."""
 
     queries: Queries  # histories cut to RECENT columns
     catalogue: Catalogue
-    candidates: np.ndarray  # (B, C)
+    candidates: np.ndarray  # (B, C) item_idx
 
     @cached_property
     def mine(self) -> np.ndarray:
@@ -37,11 +37,12 @@ class HistoryPairs:
 
     @cached_property
     def profiles(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The long-term, recent and value-weighted category profiles, (B, K) each."""
         return _profiles(self.queries, self.catalogue)
 
     @cached_property
     def last(self) -> np.ndarray:
-        """(B, M) newest items, newest first."""
+        """(B, M) item_idx of the newest items, newest first."""
         return _last(self.queries.history, self.queries.lengths, RECENT)
 
     @cached_property
@@ -51,23 +52,25 @@ class HistoryPairs:
 
     @cached_property
     def overlap(self) -> np.ndarray:
-        """(B, C, M) cosines of candidates and newest items."""
+        """(B, C, M) cosines between categories of candidates and newest items."""
         return self.mine @ self.of_last.transpose(0, 2, 1)
 
     def num_last(self, count: int) -> np.ndarray:
-        """(B, 1) number of real items among the newest `count`, at least 1."""
+        """Return (B, 1): number of items among the newest `count`, without padding; at least 1."""
         return np.maximum((self.last[:, None, :count] > 0).sum(-1), 1)
 
     @cached_property
     def prices(self) -> tuple[np.ndarray, ...]:
+        """The five price features; see `_prices`."""
         return _prices(self.catalogue, self.candidates, self.queries.history, self.last[:, :10])
 
     @cached_property
     def brands(self) -> tuple[np.ndarray, ...]:
+        """The two brand features; see `_brands`."""
         return _brands(self.catalogue, self.candidates, self.last)
 
     def distinct_categories(self, count: int) -> np.ndarray:
-        """(B, 1) number of distinct categories of the newest `count` items."""
+        """Return (B, 1): number of distinct categories of the newest `count` items."""
         return (self.of_last[:, :count] > 0).any(1).sum(-1)[:, None]
 
 
@@ -93,11 +96,11 @@ HISTORY: dict[str, Callable[[HistoryPairs], np.ndarray]] = {
     "distinct_categories_10": lambda p: p.distinct_categories(10),
     "distinct_categories_50": lambda p: p.distinct_categories(RECENT),
 }
-"""Feature -> its values, (B, C) or (B, 1), in column order."""
+"""Feature name -> function of its values, (B, C) or (B, 1); in column order."""
 
 
 def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndarray) -> np.ndarray:
-    """(B, C) item_idx -> (B, C, len(HISTORY)) float32; an empty history gives zeros."""
+    """Compute HISTORY features: (B, C) item_idx -> (B, C, len(HISTORY)) float32."""
     pairs = HistoryPairs(_newest(queries), catalogue, candidates)
     out = np.empty((*candidates.shape, len(HISTORY)), dtype=np.float32)
     for column, feature in enumerate(HISTORY.values()):
@@ -106,10 +109,10 @@ def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndar
 
 
 def _newest(queries: Queries) -> Queries:
-    """The queries with the newest RECENT events of each history, in RECENT columns.
+    """Return the queries with histories cut to the newest RECENT events and padded to RECENT.
 
-    The width is fixed because float rounding of a sum depends on it. If the width were the longest
-    history of the batch, a request's features would depend on the other requests.
+    The width is fixed because the rounding of float sums depends on it. With the longest history of
+    the batch as width, a request's features would depend on the other requests.
     """
 
     def cut(values: np.ndarray) -> np.ndarray:
@@ -120,9 +123,10 @@ def _newest(queries: Queries) -> Queries:
 
 
 def _profiles(queries: Queries, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Three category profiles of each history, (B, K) each.
+    """Return three category profiles of each history, (B, K) each.
 
-    They weight events equally, by recency, and by the value's difference from the user's mean.
+    A profile is a weighted sum of the category vectors of the items. The weights are: 1; 1 decayed
+    by recency; the value's difference from the user's mean value, divided by the number of values.
     """
     history, lengths, value = queries.history, queries.lengths, queries.history_value
     vectors = catalogue.category_units[history]
@@ -140,21 +144,24 @@ def _profiles(queries: Queries, catalogue: Catalogue) -> tuple[np.ndarray, np.nd
 
 
 def _cosine(vectors: np.ndarray, profile: np.ndarray) -> np.ndarray:
-    """(B, C, K) unit vectors, (B, K) -> (B, C)."""
+    """Return the cosines (B, C) of unit vectors (B, C, K) and profiles (B, K)."""
     norm = np.linalg.norm(profile, axis=-1, keepdims=True)
     unit = np.divide(profile, norm, out=np.zeros_like(profile), where=norm > 0)
     return (vectors @ unit[..., None])[..., 0]
 
 
 def _last(history: np.ndarray, lengths: np.ndarray, count: int) -> np.ndarray:
-    """(B, L) -> (B, min(L, count)): the newest items, newest first, padded with 0 on the right."""
+    """Return the newest items of (B, L) histories, newest first: (B, min(L, count)), 0 padding."""
     position = lengths[:, None] - 1 - np.arange(min(history.shape[1], count))
     newest = np.take_along_axis(history, np.maximum(position, 0), axis=1)
     return np.where(position >= 0, newest, 0)
 
 
 def _years_from(catalogue: Catalogue, candidates: np.ndarray, history: np.ndarray) -> np.ndarray:
-    """(B, C) years from the history's mean publication date to the candidate's; 0 if unknown."""
+    """Return (B, C): years from the history's mean publication date to the candidate's.
+
+    0 if either date is unknown.
+    """
     published = catalogue.published_at[history]
     known = published != 0
     count = known.sum(1, keepdims=True)
@@ -166,10 +173,13 @@ def _years_from(catalogue: Catalogue, candidates: np.ndarray, history: np.ndarra
 def _prices(
     catalogue: Catalogue, candidates: np.ndarray, history: np.ndarray, last: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """The values of the five price features, in order; 0 where a price is unknown.
+    """Return the five price features; 0 where a price is unknown. All use log(1 + price).
 
-    1. log price of the candidate, 2. mean log price of the history, 3. mean of the last items minus
-    that of the history, 4. and 5. candidate minus each of the two means.
+    1. (B, C) price of the candidate
+    2. (B, 1) mean price of the history
+    3. (B, 1) mean price of the last items minus that of the history
+    4. (B, C) price of the candidate minus the mean price of the history
+    5. (B, C) price of the candidate minus the mean price of the last items
     """
     price = catalogue.log_price
     if np.isnan(price).all():
@@ -188,7 +198,7 @@ def _prices(
 
 
 def _mean_price(paid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, L) log prices, NaN where unknown -> (B, 1) their mean, and whether any is known."""
+    """Return (B, 1): the mean of (B, L) log prices (NaN: unknown), and whether any is known."""
     known = np.isfinite(paid)
     count = known.sum(1, keepdims=True)
     return np.where(known, paid, 0).sum(1, keepdims=True) / np.maximum(count, 1), count > 0
@@ -197,9 +207,9 @@ def _mean_price(paid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _brands(
     catalogue: Catalogue, candidates: np.ndarray, last: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Share of the last items with the candidate's brand, and whether the newest has it.
+    """Return the share of the last items with the candidate's brand, and whether the newest has it.
 
-    (B, C) each. An unknown brand matches no other.
+    (B, C) each. An unknown brand matches no brand.
     """
     brand = catalogue.brand_code
     if not brand.any():

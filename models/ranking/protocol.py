@@ -1,7 +1,7 @@
-"""The ranker protocol, its training data, and its evaluation.
+"""The ranker protocol, and the training data and evaluation of rankers.
 
-Shape legend: G requests (groups), R candidates of all groups together, F features, C candidates of
-the largest group.
+Shapes: G requests (groups), R candidates of all groups together, C candidates of the largest group,
+F features.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from models.ranking.schema import RankingSchema
 
 
 class RankingError(ValueError):
-    """Rankers can't be trained on these requests; the message says what is missing."""
+    """A ranker can't be trained on the given data; the message says what is missing."""
 
 
 @runtime_checkable
 class Ranker(Protocol):
-    """Scores the candidates of a request; higher is better.
+    """A model that scores the candidates of a request; higher is better.
 
     Scores are comparable only within a request.
     """
@@ -30,24 +30,24 @@ class Ranker(Protocol):
     name: str
 
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """Scores of candidates: x (R, F) float32 in schema order, item_idx (R,) -> (R,) float32."""
+        """Score candidates: x (R, F) float32 in schema order, item_idx (R,) -> (R,) float32."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write everything that `load` needs into an existing empty folder. No pickle."""
+        """Write all files that `load` needs into an existing empty folder. No pickle."""
         ...
 
 
 @dataclass(frozen=True)
 class RankingData:
-    """Requests with candidates, features and labels; the rows of a group are contiguous."""
+    """Requests with candidates, features and labels; the rows of a request are contiguous."""
 
     x: np.ndarray  # (R, F) float32
     item_idx: np.ndarray  # (R,) int64, from 1
     label: np.ndarray  # (R,) float32, 1 if relevant
     group: np.ndarray  # (G,) int64: number of candidates of each request
-    users: list[str]  # of each request
-    num_relevant: np.ndarray  # (G,) int64, including items that are not among the candidates
+    users: list[str]  # user id of each request
+    num_relevant: np.ndarray  # (G,) int64: also counts relevant items that are no candidates
     schema: RankingSchema
 
     @classmethod
@@ -60,12 +60,13 @@ class RankingData:
         users: Sequence[str],
         schema: RankingSchema,
     ) -> "RankingData":
-        """Build from padded arrays.
+        """Build from arrays that are padded to C candidates per request.
 
         Args:
             x: (G, C, F) features.
             candidates: (G, C) item_idx, padded with 0.
             relevant: relevant item_idx of each request.
+            users: user id of each request.
         """
         real = candidates > 0
         label = np.stack(
@@ -83,7 +84,7 @@ class RankingData:
 
     @classmethod
     def concat(cls, parts: Sequence["RankingData"]) -> "RankingData":
-        """Concatenate parts; their schemas must be equal."""
+        """Concatenate the requests of parts with equal schemas."""
         assert len({part.schema for part in parts}) == 1, "parts of different schemas, or none"
         return cls(
             x=np.concatenate([part.x for part in parts]),
@@ -96,16 +97,16 @@ class RankingData:
         )
 
     def __len__(self) -> int:
-        """Number of requests."""
+        """Return the number of requests."""
         return len(self.group)
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """(G, C) int64: row of each candidate, -1 for padding."""
+        """(G, C) int64: row of each candidate of each request, -1 for padding."""
         return pad_groups(self.group)
 
     def take(self, requests: np.ndarray) -> "RankingData":
-        """The data of the given requests, in the given order."""
+        """Return the data of the given requests, in the given order."""
         rows = self.rows[requests]
         rows = rows[rows >= 0]
         return RankingData(
@@ -119,9 +120,9 @@ class RankingData:
         )
 
     def without_sources(self, sources: Sequence[str]) -> "RankingData":
-        """The same candidates without the features of these sources.
+        """Return the same candidates without the features of these sources.
 
-        Features that merge all sources keep their values.
+        Features over all sources (MERGE) keep their values.
         """
         schema = replace(
             self.schema, sources=tuple(s for s in self.schema.sources if s not in sources)
@@ -130,18 +131,18 @@ class RankingData:
         return replace(self, x=self.x[:, [place[name] for name in schema.names]], schema=schema)
 
     def user_weights(self) -> np.ndarray:
-        """(G,) float32: 1 / requests of the same user, mean 1, so that all users weigh the same."""
+        """Return (G,) float32 request weights that give each user the same total weight; mean 1."""
         _, rows, counts = np.unique(np.asarray(self.users), return_inverse=True, return_counts=True)
         weights = 1 / counts[rows]
         return (weights / weights.mean()).astype(np.float32)
 
     def learnable(self) -> "RankingData":
-        """The requests with at least one relevant and one irrelevant candidate.
+        """Return the requests with at least one relevant and one irrelevant candidate.
 
-        Only these have an order to learn.
+        A ranking loss learns nothing from other requests.
 
         Raises:
-            RankingError: there are none.
+            RankingError: no request has both.
         """
         owner = np.repeat(np.arange(len(self)), self.group)
         relevant = np.bincount(owner, weights=self.label, minlength=len(self))
@@ -154,9 +155,9 @@ class RankingData:
         return self.take(kept)
 
     def ndcg(self, scores: np.ndarray, *, k: int = 10) -> np.ndarray:
-        """(R,) scores -> (G,) nDCG@k against all relevant items, also those that no source found.
+        """Return the nDCG@k of (R,) scores per request, (G,); NaN without relevant items.
 
-        NaN if a request has no relevant item.
+        Relevant items that no source retrieved count as missed.
         """
         padded = np.append(scores, -np.inf)[self.rows]  # row -1 reads the appended padding
         depth = min(k, padded.shape[1])
@@ -169,17 +170,17 @@ class RankingData:
         return gain @ discount[:depth] / ideal[np.minimum(self.num_relevant, k)]
 
     def mean_ndcg(self, scores: np.ndarray, *, k: int = 10) -> float:
-        """nDCG@k of (R,) scores: mean per user, then over users."""
+        """Return the nDCG@k of (R,) scores: mean per user, then over users."""
         return mean_over_users(self.users, self.ndcg(scores, k=k))
 
 
 def pad_groups(group: np.ndarray) -> np.ndarray:
-    """(G,) group sizes -> (G, C) int64 row numbers, padded on the right with -1."""
+    """Return the row numbers of groups of (G,) sizes: (G, C) int64, right padded with -1."""
     starts = np.cumsum(group) - group
     place = np.arange(group.max(initial=0))
     return np.where(place < group[:, None], starts[:, None] + place, -1)
 
 
 def ndcg_of(ranker: Ranker, data: RankingData, *, k: int = 10) -> float:
-    """nDCG@k of a ranker over `data`: mean per user, then over users."""
+    """Return the nDCG@k of a ranker on `data`: mean per user, then over users."""
     return data.mean_ndcg(ranker.predict(data.x, data.item_idx), k=k)

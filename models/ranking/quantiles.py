@@ -1,4 +1,4 @@
-"""Quantile transform of numeric features: counts, years and scores get the same scale.
+"""Quantile transform of numeric features, so that counts, years and scores have the same scale.
 
 Shapes: R rows, F features, Q knots.
 """
@@ -9,18 +9,19 @@ import numpy as np
 
 NUM_KNOTS = 64
 SAMPLE = 100_000
+"""Maximum number of rows from which quantiles are computed."""
 
 
 @dataclass(frozen=True)
 class Quantiles:
-    """A monotone, piecewise linear map of each feature to [-1, 1]; the median maps to 0."""
+    """Monotone, piecewise linear map of each feature to [-1, 1]; quantile q maps to 2q - 1."""
 
     knots: np.ndarray  # (F, Q) float32, ascending feature values
-    places: np.ndarray  # (F, Q) float32, value in [-1, 1] of each knot
+    places: np.ndarray  # (F, Q) float32, the value in [-1, 1] that each knot maps to
 
     @classmethod
     def fit(cls, x: np.ndarray, *, rng: np.random.Generator) -> "Quantiles":
-        """Fit the knots on (R, F) rows; on a random sample if there are more than SAMPLE."""
+        """Fit the knots on (R, F) features; on a random sample if there are more than SAMPLE."""
         if len(x) > SAMPLE:
             x = x[np.sort(rng.choice(len(x), size=SAMPLE, replace=False))]
         share = np.linspace(0, 1, NUM_KNOTS)
@@ -28,7 +29,7 @@ class Quantiles:
         knots = np.empty((x.shape[1], NUM_KNOTS), dtype=np.float32)
         places = np.empty_like(knots)
         for feature, column in enumerate(edges.T):
-            # A value that spans several quantiles (a count of 0) maps to their middle.
+            # A value that spans several quantiles (often a count of 0) maps to their mean.
             values, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
             middle = np.bincount(inverse, weights=2 * share - 1) / counts
             pad = NUM_KNOTS - len(values)
@@ -37,7 +38,10 @@ class Quantiles:
         return cls(knots, places)
 
     def transform(self, x: np.ndarray) -> np.ndarray:
-        """(R, F) float32 -> (R, F) float32 in [-1, 1]; values out of range map to -1 or 1."""
+        """Transform (R, F) float32 features to [-1, 1].
+
+        Values outside the range of the knots are treated as the nearest knot.
+        """
         out = np.empty(x.shape, dtype=np.float32)
         for feature, (knots, places) in enumerate(zip(self.knots, self.places, strict=True)):
             out[:, feature] = np.interp(x[:, feature], knots, places)

@@ -1,7 +1,7 @@
-"""The table of rankers by type: the union of their configs, and how to fit and load each.
+"""The registry of rankers: the config, fit function and load function of each type.
 
-To add a ranker: write a file with a Config, a `fit_x` and a `load`, add the Config to the union,
-and add one line to RANKERS. A blend is built from fitted rankers.
+To add a ranker: write a file with a Config, a `fit_x` and a `load`, add the Config to the union
+`RankerConfig`, and add one line to RANKERS. A blend is built from fitted rankers instead.
 """
 
 import json
@@ -23,7 +23,7 @@ RankerConfig = Annotated[LambdamartConfig | DeepfmConfig | BlendConfig, Field(di
 
 @dataclass(frozen=True)
 class Entry:
-    """How to fit a ranker type on data, and how to load one from a folder."""
+    """Config class, fit function and load function of a ranker type."""
 
     config: type[LambdamartConfig] | type[DeepfmConfig]
     fit: Callable[[Any, RankingData, RankingData, TrainingOptions], Ranker]
@@ -35,6 +35,7 @@ RANKERS: dict[str, Entry] = {
     "deepfm": Entry(DeepfmConfig, fit_deepfm, Deepfm.load),
 }
 KINDS = (*RANKERS, "blend")
+"""All ranker types."""
 
 
 def fit_ranker(
@@ -45,11 +46,11 @@ def fit_ranker(
     *,
     fitted: Mapping[str, Ranker] | None = None,
 ) -> Ranker:
-    """Fit one ranker.
+    """Return a ranker fitted on `train`, with early stopping or tuning on `validation`.
 
     Args:
-        fitted: already fitted rankers, by type. A blend uses them as members and fits missing
-            members with their default config.
+        fitted: fitted rankers by type, which a blend uses as members. It fits missing members with
+            their default config.
 
     Raises:
         RankingError: no request of `train` has both a relevant and an irrelevant candidate.
@@ -64,7 +65,7 @@ def fit_ranker(
 
 
 def load_ranker(kind: str, folder: Path) -> Ranker:
-    """Load the ranker of type `kind` that was saved in `folder`.
+    """Return the ranker of type `kind` that was saved in `folder`.
 
     Raises:
         ValueError: unknown ranker type.

@@ -1,6 +1,6 @@
-"""Features of a candidate's earlier events in the user's history; only where repeats are allowed.
+"""Features of the user's earlier events with a candidate, used only if repeats are allowed.
 
-Shapes: B requests, C candidates, L history.
+Shapes: B requests, C candidates, L history, I distinct items of a history.
 """
 
 from collections.abc import Callable
@@ -18,28 +18,30 @@ HALF_LIFE = 14 * MICROSECONDS_PER_DAY
 
 @dataclass(frozen=True)
 class OwnHistory:
-    """One user's events grouped by item, as of a request. I distinct items, L events."""
+    """History of one request, grouped by item."""
 
     items: np.ndarray  # (L,) item_idx
     times: np.ndarray  # (L,) int64 microseconds
-    at: int
+    at: int  # microseconds, of the request
 
     @cached_property
     def by_item(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(I,) item_idx ascending, (L,) index of each event's item, (I,) events of each item."""
+        """(I,) item_idx ascending, (L,) index of each event's item, (I,) number of events."""
         return np.unique(self.items, return_inverse=True, return_counts=True)
 
     @property
     def known(self) -> np.ndarray:
+        """(I,) item_idx of the distinct items, ascending."""
         return self.by_item[0]
 
     @property
     def count(self) -> np.ndarray:
+        """(I,) number of events of each item."""
         return self.by_item[2]
 
     @cached_property
     def decayed(self) -> np.ndarray:
-        """(I,) decayed number of events, with half-life HALF_LIFE."""
+        """(I,) time-decayed number of events, with half-life HALF_LIFE."""
         age = np.maximum(self.at - self.times, 0)
         return np.bincount(self.by_item[1], weights=np.exp2(-age / HALF_LIFE))
 
@@ -52,7 +54,10 @@ class OwnHistory:
 
     @cached_property
     def due(self) -> np.ndarray:
-        """(I,) time since the newest event / mean time between events; 0 for a single event."""
+        """(I,) time since the newest event / mean time between events; 0 for a single event.
+
+        Above 1, the user's next event with the item is overdue.
+        """
         first = np.full(len(self.known), self.at, dtype=np.int64)
         last = np.zeros(len(self.known), dtype=np.int64)
         np.minimum.at(first, self.by_item[1], self.times)
@@ -68,11 +73,14 @@ REPEAT: dict[str, Callable[[OwnHistory], np.ndarray]] = {
     "own_due_log": lambda own: np.log1p(own.due),
     "own_share": lambda own: own.count / len(own.items),
 }
-"""Feature -> its values for the items of a history (I,), in column order."""
+"""Feature name -> function of its values for the items of a history, (I,); in column order."""
 
 
 def repeat_features(queries: Queries, candidates: np.ndarray) -> np.ndarray:
-    """(B, C) item_idx -> (B, C, len(REPEAT)) float32; zeros for items not in the history."""
+    """Compute REPEAT features: (B, C) item_idx -> (B, C, len(REPEAT)) float32.
+
+    Items that are not in the history have zeros.
+    """
     out = np.zeros((*candidates.shape, len(REPEAT)), dtype=np.float32)
     for row, length in enumerate(queries.lengths):
         if length:

@@ -1,8 +1,8 @@
 """The ranking schema: names, order and categorical columns of the ranking features.
 
-To add a feature: add a line to the table of its block, which holds name, order and value (HISTORY
-in `history_features.py`, CROSS, SEARCH, REPEAT, SOURCE, MERGE), and a description to
-shortlist/features/descriptions.py.
+To add a feature, add a line to the table of its block, which defines name, order and value. The
+tables are HISTORY in `history_features.py`, CROSS, SEARCH, REPEAT, SOURCE and MERGE. Also add a
+description to shortlist/features/descriptions.py.
 """
 
 from collections.abc import Mapping
@@ -20,28 +20,28 @@ from shortlist.features.profiles import PLACES
 
 
 class SchemaError(ValueError):
-    """Ranker and code have different ranking features; the message names the first difference."""
+    """A ranker was trained on other features than this code computes.
+
+    The message names the first difference.
+    """
 
 
 @dataclass(frozen=True)
 class RankingSchema:
-    """The inputs that determine the columns.
-
-    These are the sources (in order), the user attributes with their number of codes, and the
-    numbers of codes of surface and device.
-    """
+    """Columns of the ranking features, as determined by these settings."""
 
     sources: tuple[str, ...]
+    """Candidate sources with features per source, in column order."""
     profile: tuple[tuple[str, int], ...]
-    """(attribute, number of codes including unknown) in the order of the profile encoder."""
+    """User attributes: (name, number of codes including unknown), in the order of the encoder."""
     places: tuple[int, ...] = (1,) * len(PLACES)
     """Number of codes, including unknown, of each of PLACES (surface, device)."""
     repeats: bool = False
-    """Whether items may be recommended again to a user who consumed them."""
+    """Whether consumed items may be recommended again. If so, REPEAT features are included."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The F column names, in order."""
+        """Names of the F columns, in order."""
         return (
             *USER_FEATURES,
             *CONTEXT_FEATURES,
@@ -57,7 +57,7 @@ class RankingSchema:
 
     @cached_property
     def categorical(self) -> dict[str, int]:
-        """Column name -> number of codes (0 is unknown), for the columns that hold codes."""
+        """Columns that contain codes: name -> number of codes, including 0 for unknown."""
         profile = {f"profile_{name}": cardinality for name, cardinality in self.profile}
         return profile | {
             f"request_{name}": codes for name, codes in zip(PLACES, self.places, strict=True)
@@ -77,7 +77,7 @@ class RankingSchema:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "RankingSchema":
-        """Read what `to_json` wrote.
+        """Return the schema that `to_json` wrote.
 
         Raises:
             SchemaError: this code computes other columns than the saved ones.

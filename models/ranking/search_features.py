@@ -1,8 +1,9 @@
-"""Match of a candidate's title, brand and categories with the words of the last searches.
+"""Features of a candidate's match with the user's last searches.
 
-Requests without searches cost no time.
+They compare the words of a query with the words of title, brand and categories. Requests without
+searches are skipped.
 
-Shapes: B requests, C candidates, Q queries of one request.
+Shapes: B requests, C candidates, Q search queries of a request.
 """
 
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 
 HALF_LIFE = MICROSECONDS_PER_DAY
-"""Half-life of the match with a query by the query's age. `search_match` is the best match instead
-of the mean, so that several other queries don't dilute one clear match.
+"""Half-life of `search_match`, by the age of a query. The feature is the maximum over queries, not
+the mean, so that other queries don't dilute one clear match.
 """
 
 
@@ -23,12 +24,15 @@ SEARCH: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "search_match": lambda share, age: (share * np.exp2(-age / HALF_LIFE)).max(1),
     "search_match_last": lambda share, age: share[:, -1],
 }
-"""Feature -> its values (C,), from the share of each query's words found in a candidate (C, Q) and
-the age of each query in microseconds (Q,)."""
+"""Feature name -> function of its values (C,). Arguments: the share of each query's words that
+occur in a candidate, (C, Q); and the age of each query in microseconds, (Q,), oldest first."""
 
 
 def search_features(queries: Queries, catalogue: Catalogue, candidates: np.ndarray) -> np.ndarray:
-    """(B, C) item_idx -> (B, C, len(SEARCH)) float32; zeros without searches."""
+    """Compute SEARCH features: (B, C) item_idx -> (B, C, len(SEARCH)) float32.
+
+    Requests without searches have zeros.
+    """
     out = np.zeros((*candidates.shape, len(SEARCH)), dtype=np.float32)
     for row, searches in enumerate(queries.searches):
         if not searches.times:

@@ -1,4 +1,4 @@
-"""Scores and ranks of the candidate sources, made comparable between requests.
+"""Features from the scores and ranks of candidate sources, comparable between requests.
 
 Shapes: B requests, C candidates, S sources.
 """
@@ -10,16 +10,16 @@ from functools import cached_property
 import numpy as np
 
 RRF_CONSTANT = 60
-"""Reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): sum of 1 / (60 + rank)."""
+"""Constant of reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): sum of 1 / (60 + rank)."""
 
 
 @dataclass(frozen=True)
 class SourceScores:
     """Scores and ranks of S sources for B requests with C candidates each."""
 
-    score: np.ndarray  # (S, B, C) float64, missing scores replaced by the request's lowest
-    standardised: np.ndarray  # (S, B, C) z-score within the request
-    rank: np.ndarray  # (S, B, C) float32 rank in the source's list, 0 if not in it
+    score: np.ndarray  # (S, B, C) float64; missing ones set to the lowest of the source and request
+    standardised: np.ndarray  # (S, B, C) z-score within the source's scores of the request
+    rank: np.ndarray  # (S, B, C) float32 rank (from 1) in the source's list, 0 if not in it
     real: np.ndarray  # (B, C) bool, False for padding
 
     @cached_property
@@ -34,13 +34,14 @@ SOURCE: dict[str, Callable[[SourceScores], np.ndarray]] = {
     "place": lambda s: places(s.score, np.broadcast_to(s.real, s.score.shape)),
     "reciprocal_rank": lambda s: s.found / np.maximum(s.rank, 1),
 }
-"""Feature per source -> its values (S, B, C); the column of source s is `<s>:<feature>`."""
+"""Feature name -> function of its values for each source, (S, B, C). Columns are named
+`<source>:<feature>`."""
 MERGE: dict[str, Callable[[SourceScores], np.ndarray]] = {
     "num_sources": lambda s: s.found.sum(0),
     "reciprocal_rank_sum": lambda s: (s.found / (RRF_CONSTANT + s.rank)).sum(0),
     "score_z_mean": lambda s: s.standardised.sum(0) / max(len(s.score), 1),
 }
-"""Feature over all sources -> its values (B, C)."""
+"""Feature name -> function of its values over all sources, (B, C)."""
 
 
 def source_features(
@@ -48,7 +49,13 @@ def source_features(
     scores: Sequence[np.ndarray | None],
     ranks: Sequence[np.ndarray | None],
 ) -> np.ndarray:
-    """S scores and S ranks of (B, C) each -> (B, C, S * len(SOURCE) + len(MERGE)) float32."""
+    """Compute SOURCE and MERGE features: (B, C, S * len(SOURCE) + len(MERGE)) float32.
+
+    Args:
+        candidates: (B, C) item_idx, 0 for padding.
+        scores: (B, C) for each source; None: no scores.
+        ranks: (B, C) for each source, 0 where it did not retrieve the candidate; None: nowhere.
+    """
     B, C = candidates.shape
     S = len(scores)
     silent = np.full((B, C), np.nan, dtype=np.float32)
@@ -70,7 +77,11 @@ def source_features(
 
 
 def _standardise(score: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(S, B, C) -> scores with gaps set to the request's lowest, and their z-scores."""
+    """Return scores (S, B, C) with invalid ones set to the lowest valid one, and their z-scores.
+
+    Lowest score, mean and deviation are those of a source and request. Without valid scores, both
+    results are 0.
+    """
     some = valid.any(-1, keepdims=True)
     lowest = np.where(valid, score, np.inf).min(-1, keepdims=True, initial=np.inf)
     filled = np.where(valid, score, np.where(some, lowest, 0)).astype(np.float64)
@@ -78,17 +89,17 @@ def _standardise(score: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.n
     mean = np.where(valid, filled, 0).sum(-1, keepdims=True) / count
     centred = np.where(some, filled - mean, 0)
     deviation = np.sqrt((np.where(valid, centred, 0) ** 2).sum(-1, keepdims=True) / count)
-    # Below this threshold all scores are equal up to rounding.
+    # A smaller deviation is rounding error: all scores are equal.
     spread = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
     z = np.divide(centred, deviation, out=np.zeros_like(centred), where=spread)
     return filled, z
 
 
 def places(values: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """(..., C) values -> (..., C) float32 place among the real candidates in [0, 1), 0 the highest.
+    """Return the place of (..., C) values among the real candidates, as a share: (..., C) float32.
 
-    Equal values share the better place, so that the result doesn't depend on the candidates' order.
-    Padding gets 1.
+    The highest value has 0, the lowest almost 1, padding 1. Equal values share the better place, so
+    that the result doesn't depend on the order of candidates.
     """
     keyed = np.where(real, -values, np.inf)
     order = np.argsort(keyed, axis=-1, kind="stable")

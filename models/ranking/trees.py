@@ -16,7 +16,7 @@ MODELS = "model-*.txt"
 
 
 class TreeRanker:
-    """One or more trained boosters whose scores are averaged."""
+    """Ranker whose score is the mean score of one or more LightGBM boosters."""
 
     def __init__(self, *boosters: lgb.Booster):
         """
@@ -31,13 +31,13 @@ class TreeRanker:
         return (self._scores(x) / len(self.boosters)).astype(np.float32)
 
     def save(self, folder: Path) -> None:
-        """Write LightGBM's text format, one file per booster."""
+        """Write one file per booster, in LightGBM's text format."""
         for n, booster in enumerate(self.boosters):
             booster.save_model(folder / MODELS.replace("*", f"{n:02}"))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Load; raises FileNotFoundError if the folder has no model."""
+        """Load a saved ranker; raises FileNotFoundError if the folder has no model."""
         found = sorted(folder.glob(MODELS))
         if not found:
             raise FileNotFoundError(f"{folder}: no {MODELS}")
@@ -45,7 +45,11 @@ class TreeRanker:
 
 
 def reproducible(options: TrainingOptions, *, name: str) -> dict[str, Any]:
-    """LightGBM parameters that make training repeatable for a seed, in any thread."""
+    """Return LightGBM parameters that make training reproducible.
+
+    Args:
+        name: name of the random stream that the seed comes from.
+    """
     return {
         "seed": int(options.rng(name).integers(2**31)),
         "num_threads": options.num_threads,

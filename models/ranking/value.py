@@ -1,10 +1,10 @@
-"""A ranker that predicts the value of a shown item instead of the click.
+"""Value ranker: predicts the value of an impression to the user instead of a click.
 
 The label of an impression is a weighted sum of the user's observed reactions: purchase, like,
 rating, watch time, survey, hide. Boosted regression trees (LightGBM) predict it from the features
-logged with the impression. Wu et al. 2017 and YouTube's 2019 multi-objective ranker weight outcomes
-in the same way, with several heads. With a weight on clicks only, the same code is a click ranker,
-so value and click rankers differ only in their label.
+logged with the impression. Wu et al. 2017 and YouTube's multi-objective ranker of 2019 also combine
+weighted reactions, but predict each reaction separately. With a weight on clicks only, this is a
+click ranker, so value and click rankers differ only in their label.
 
 Shapes: R impressions, F features.
 """
@@ -22,30 +22,30 @@ from models.training import TrainingOptions
 from shortlist.config import Config
 
 MIN_ROWS = 200
+"""Minimum number of impressions to train on."""
 
 
 class ValueWeights(Config):
-    """Weight of each signal in the value of an impression."""
+    """Weight of each signal (reaction) in the value of an impression."""
 
     click: float = 0.0
-    """0: a click alone only shows that an item looked attractive."""
+    """0 by default: a click only shows that an item looked attractive."""
     purchase: float = 0.5
     like: float = 1.0
     dislike: float = -1.0
     hide: float = -0.5
     rating: float = 0.5
-    """Per star above three; subtracted per star below."""
+    """Weight per star above three; stars below three are negative."""
     survey: float = 0.5
-    """Per point above three; subtracted per point below."""
+    """Weight per point above three; points below three are negative."""
     watch: float = 1.0
-    """Added in full for a film watched to its end, subtracted in full for one left at once; linear
-    in between, 0 at half."""
+    """Weight of a fully watched item; its negative for a watched share of 0; linear between."""
 
     def value(self, signals: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Weighted sum of signals: {signal: values} -> values.
+        """Return the value of R impressions, (R,), from signal name -> (R,).
 
-        `rating` and `survey` are 1 to 5, and 0 without an answer. `watch` is the watched share, and
-        NaN if nothing was watched. Other signals are 0 or 1.
+        `rating` and `survey` are 1 to 5, or 0 without an answer. `watch` is the watched share, or
+        NaN if there was no watch event. Other signals are 0 or 1.
         """
         weights = self.model_dump()
         total = np.zeros(np.shape(next(iter(signals.values()))))
@@ -63,10 +63,11 @@ class ValueWeights(Config):
 CLICKS_ALONE = ValueWeights(
     click=1.0, purchase=0, like=0, dislike=0, hide=0, rating=0, survey=0, watch=0
 )
+"""Weights of a click ranker."""
 
 
 class ValueConfig(Config):
-    """Hyperparameters, under LightGBM's names."""
+    """Hyperparameters of the value ranker, named as in LightGBM."""
 
     num_leaves: int = Field(default=15, ge=2, le=MAX_LEAVES)
     learning_rate: float = Field(default=0.06, gt=0)
@@ -77,7 +78,7 @@ class ValueConfig(Config):
 
 
 class ValueRanker(TreeRanker):
-    """Boosted trees whose score is the expected value; comparable between requests."""
+    """Boosted trees whose score is the expected value, which is comparable between requests."""
 
     name = "value"
 
@@ -85,7 +86,7 @@ class ValueRanker(TreeRanker):
 def fit_value(
     config: ValueConfig, x: np.ndarray, value: np.ndarray, options: TrainingOptions
 ) -> ValueRanker:
-    """Fit a regression on (R, F) logged features and (R,) values with squared error.
+    """Return a ranker fitted by squared error on (R, F) logged features and (R,) values.
 
     Raises:
         RankingError: too few impressions, or all have the same value.

@@ -1,12 +1,13 @@
 """Training on requests, shared by the two-tower and the content model.
 
-A request is a distinct (user, timestamp) of the training window. Its history and user features hold
-only what was known strictly before. Its positives are the items that the user then consumed for the
-first time, or again where repeats are allowed. Each request becomes a row of `Queries`, so a model
-reads training and serving queries through the same code. The loss is a softmax over sampled
-negatives with the logQ correction.
+A request is a distinct (user, timestamp) of the training window. Its positives are the items of the
+user's target events at that timestamp: items consumed for the first time, or again if repeats are
+allowed. Its history and user features contain only events known by then. Each request becomes a
+row of `Queries`, so models read training and serving requests through the same code. The loss is a
+softmax over sampled negatives with the logQ correction.
 
-Shapes: R requests, B requests of a batch, M positives, K negatives, L history, D dim.
+Shapes: R requests in total, B requests in a batch, M positives, K negatives, U distinct items of a
+batch, L history, D dim.
 """
 
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ from shortlist.features.searches import NO_SEARCHES
 
 @dataclass(frozen=True)
 class RequestBatch:
-    """B requests and their M positives; positive m belongs to request `row[m]`."""
+    """B requests and their M positives; positive m belongs to request `row[m]`, from 0."""
 
     queries: Queries
     row: np.ndarray  # (M,) int64
@@ -45,7 +46,7 @@ class RequestBatch:
 
 
 class RequestExamples:
-    """All R requests of the training window."""
+    """The R requests of a training window, as examples for a request model."""
 
     def __init__(self, data: TrainingData, *, max_history: int, rng: np.random.Generator):
         self.data = data
@@ -65,7 +66,7 @@ class RequestExamples:
         self.user_features = self._user_features()
 
     def batches(self, batch_size: int) -> Iterator[RequestBatch]:
-        """One epoch over all requests, in a new random order."""
+        """Yield the batches of one epoch: all requests, in a new random order."""
         order = self.rng.permutation(len(self.begin))
         for i in range(0, len(order), batch_size):
             requests = order[i : i + batch_size]
@@ -76,7 +77,10 @@ class RequestExamples:
             yield RequestBatch(self.queries(requests), row, positives)
 
     def queries(self, requests: np.ndarray) -> Queries:
-        """(B,) request numbers -> `Queries` with the newest `max_history` events before each."""
+        """Return the requests with the given numbers (B,) as `Queries`.
+
+        Their histories contain the newest `max_history` events before each request.
+        """
         data, begin, user = self.data, self.begin[requests], self.user_row[requests]
         log = data.all_events.in_catalogue
         event = log.histories(user, self._known[requests], limit=self.max_history)
@@ -102,9 +106,10 @@ class RequestExamples:
         )
 
     def _user_features(self) -> np.ndarray:
-        """(R, len(USER_FEATURES)) float32, by the same `finalize_user` as in the service.
+        """Compute (R, len(USER_FEATURES)) float32 by the same `finalize_user` as in serving.
 
-        The training window holds only target events, so event-type states and searches are empty.
+        The training window contains only target events, so states of event groups and searches are
+        empty.
         """
         every = self.data.all_events
         R = len(self.begin)
@@ -131,32 +136,32 @@ class RequestExamples:
 
 
 class RequestModel(Protocol):
-    """What `sampled_loss` needs of a model; D' is the width of item embeddings in histories."""
+    """A model that `sampled_loss` can train. D' is the width of item embeddings in histories."""
 
     def history(self, queries: Queries) -> Tensor:
-        """The part of the histories that the model reads: (B, L) int64 item_idx, 0 is padding."""
+        """Return the part of the histories that the model reads: (B, L) item_idx, 0 padding."""
         ...
 
     def embed_items(self, item_idx: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Embed items for use in histories: (U,) -> (U, D')."""
+        """Embed items for use in histories: (U,) item_idx -> (U, D')."""
         ...
 
     def items(self, embedded: Tensor, /) -> Tensor:
-        """Item vectors for scores, from embeddings: (U, D') -> (U, D) unit vectors."""
+        """Map item embeddings (U, D') to the item vectors that are scored: (U, D) unit vectors."""
         ...
 
     def query_vectors(self, queries: Queries, in_history: Tensor, mask: Tensor) -> Tensor:
-        """Query vectors: embedded histories (B, L, D') and mask (B, L) -> (B, D) unit vectors."""
+        """Map embedded histories (B, L, D') with mask (B, L) to unit query vectors (B, D)."""
         ...
 
 
 def sampled_loss(
     model: RequestModel, batch: RequestBatch, sampler: MixedNegatives, *, temperature: float
 ) -> Tensor:
-    """Sampled softmax over a batch of requests; each item of the batch is embedded once.
+    """Return the sampled-softmax loss of a batch of requests. Each distinct item is embedded once.
 
     Args:
-        temperature: divides the inner products.
+        temperature: divisor of the inner products of query and item vectors.
     """
     history = model.history(batch.queries)
     positives = torch.from_numpy(batch.positives).to(history.device)
@@ -200,13 +205,13 @@ def train_on_requests(
     options: TrainingOptions,
     only_used: bool = False,
 ) -> Any:
-    """Train `model.loss(batch, sampler)` with early stopping on validation nDCG.
+    """Train a model by its `loss(batch, sampler)`, with early stopping on validation nDCG.
 
     Args:
-        only_used: draw uniform negatives only from items that occur as a positive.
+        only_used: draw uniform negatives only from items with a training event.
 
     Returns:
-        The `TrainingHistory` of `train`.
+        The `TrainingHistory` from `train`.
     """
     sampler = MixedNegatives(
         torch.from_numpy(examples.data.item_counts).to(options.device),

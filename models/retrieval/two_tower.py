@@ -1,12 +1,13 @@
-"""Two-tower retrieval: the score is the dot product of a query tower and an item tower.
+"""Two-tower retrieval: the score is the dot product of the outputs of a query and an item tower.
 
 Query tower: attention-pooled history + profile embeddings + user and context features. Item tower:
 id embedding + category embeddings. Both outputs are unit vectors. The loss is a softmax over
 in-batch and uniform negatives with the logQ correction (Yi et al. 2019; Yang et al. 2020;
-Khrylchenko et al. 2025). In training an id is sometimes replaced by the unknown id, which items
-without a training event use. The vector of a cold item then depends on its categories only.
+Khrylchenko et al. 2025). Training replaces random item ids by the unknown id, which items without a
+training event use. The vector of a cold item then depends only on its categories.
 
-Shapes: B requests, M positives, K negatives, L history, D dim, N items.
+Shapes: B requests, M positives, K negatives, L history, A profile attributes, F dense features,
+D dim, N items.
 """
 
 from pathlib import Path
@@ -40,28 +41,28 @@ from shortlist.features.finalize import (
 )
 
 CONTEXT_COLUMNS = [CONTEXT_FEATURES.index(name) for name in CONTEXT_ON_DEMAND]
-"""Context features that the tower reads: only those that depend on the request's time.
+"""Columns of the context features that the query tower reads: those of the request's time.
 
 Excludes the context trend: it depends on events outside the training window, so training and
-serving would disagree. User features are limited to those of target events for the same reason.
+serving would disagree. For the same reason, the tower reads only user features of target events.
 """
 
 
 def _dense(queries: Queries) -> np.ndarray:
-    """(B, F) float32: dense user and context features of the query tower."""
+    """Return the dense user and context features of the query tower: (B, F) float32."""
     of_user = queries.user[:, : len(USER_TARGET_FEATURES)]
     return np.concatenate([of_user, queries.context[:, CONTEXT_COLUMNS]], axis=1)
 
 
 class TwoTowerConfig(Config):
-    """Size of the towers, and their training."""
+    """Hyperparameters of the two-tower model."""
 
     kind: Literal["two_tower"] = "two_tower"
     embedding_dim: int = Field(64, ge=1)
     max_history: int = Field(50, ge=1, le=MAX_HISTORY)
     dropout: float = Field(0.2, ge=0, lt=1)
     unknown_item_rate: float = Field(0.1, ge=0, lt=1)
-    """Share of item ids replaced by the unknown id in training."""
+    """Share of item ids that training replaces by the unknown id."""
     temperature: float = Field(0.1, gt=0)
     num_negatives: int = Field(1024, ge=1)
     batch_size: int = Field(256, ge=1)
@@ -69,7 +70,7 @@ class TwoTowerConfig(Config):
 
 
 class ItemTower(nn.Module):
-    """Item embeddings (..., D) -> unit vectors (..., D)."""
+    """Item tower: item embeddings (..., D) -> unit vectors (..., D)."""
 
     def __init__(self, config: TwoTowerConfig):
         super().__init__()
@@ -82,7 +83,7 @@ class ItemTower(nn.Module):
 
 
 class QueryTower(nn.Module):
-    """Embedded history, profile, user and context features -> unit vectors (B, D)."""
+    """Query tower: embedded history, profile, user and context features -> unit vectors (B, D)."""
 
     mean: Tensor
     deviation: Tensor
@@ -101,7 +102,7 @@ class QueryTower(nn.Module):
         self.register_buffer("deviation", torch.ones(num_features))
 
     def standardise(self, examples: RequestExamples) -> None:
-        """Set mean and standard deviation of the dense features from the training requests."""
+        """Set `mean` and `deviation` of the dense features from the training requests."""
         every = examples.queries(np.arange(len(examples.at)))
         features = _dense(every)
         self.mean.copy_(torch.from_numpy(features.mean(0)))
@@ -110,7 +111,7 @@ class QueryTower(nn.Module):
     def forward(
         self, history: Tensor, mask: Tensor, *, profile: Tensor, features: Tensor
     ) -> Tensor:
-        """history (B, L, D), mask (B, L), profile (B, A), features (B, F) -> (B, D)."""
+        """Encode history (B, L, D), mask (B, L), profile (B, A), features (B, F) -> (B, D)."""
         standard = ((features - self.mean) / self.deviation).clamp(-3, 3)
         x = self.pool(history, mask) + self.features(standard)
         for column, embedding in enumerate(self.profile):
@@ -120,7 +121,7 @@ class QueryTower(nn.Module):
 
 
 class TwoTower(nn.Module):
-    """Both towers over one table of item embeddings."""
+    """Query tower and item tower with shared item embeddings."""
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class TwoTower(nn.Module):
         return torch.from_numpy(history).to(self.embed.device)
 
     def embed_items(self, item_idx: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Embed items; an id is replaced by the unknown one in both towers or in neither."""
+        """Embed items: (U,) item_idx -> (U, D). A replaced id is unknown to both towers."""
         chance = torch.rand(len(item_idx), generator=generator, device=item_idx.device)
         return self.embed(item_idx, drop_id=chance < self.config.unknown_item_rate)
 
@@ -171,7 +172,10 @@ class TwoTower(nn.Module):
 def fit_two_tower(
     config: TwoTowerConfig, data: TrainingData, validation: Validation, options: TrainingOptions
 ) -> VectorSource:
-    """Train on all requests of the training window. The seed sets weights, negatives and order."""
+    """Train a two-tower model on all requests of the training window, and index its items.
+
+    The seed determines initial weights, dropout, negatives and the order of requests.
+    """
     examples = RequestExamples(
         data, max_history=config.max_history, rng=options.rng("two_tower batches")
     )

@@ -1,16 +1,17 @@
-"""Packed training batches of histories; all sequence models share the format.
+"""Packed batches of histories, the input of all sequence models.
 
-Packing: several histories share a row, so almost no position is padding. A history of L events
-takes L + 1 positions: a start position, then one per event. State i has read the first i events. A
-`Layout` assigns positions to histories; an encoder must not read across histories.
+Packing: several histories share a row, so that almost no position is padding. A history of L events
+takes L + 1 positions: a start position, then one per event. The encoder's output at a position is
+the state after that event. A `Layout` assigns positions to histories; an encoder must not read
+across histories.
 
 Targets: a request sees only events strictly before it, so all events of one (user, timestamp) form
-one set. The target of a state is drawn from the next set: the events at the first moment later than
-the state's newest event. A state in the middle of a set is kept as a shorter history. If every
-event has a different time, this is next-item prediction. docs/experiments/sequence-targets.md
-compares it with other rules.
+one set. The target of a state is drawn from the next set: the user's events at the first timestamp
+later than the state's newest event. A state in the middle of a set is trained as well, with a
+shorter history. If all timestamps of a user differ, this is next-item prediction.
+docs/experiments/sequence-targets.md compares it with other rules.
 
-Shapes: S histories, R rows, W positions a row, T = R * W.
+Shapes: S histories, R rows, W positions per row, T = R * W, V events in a batch, E events in total.
 """
 
 from collections.abc import Iterator
@@ -25,23 +26,23 @@ from models.data import TrainingData
 from models.queries import Queries
 
 GAP_BUCKETS = 32
-"""Number of buckets of the time since the previous event, one per power of two of a second. The
-last one starts at 2^30 seconds, 34 years.
+"""Number of buckets of the time since the previous event. Bucket 0: no previous event; the others:
+one per power of two of the seconds. The last one starts at 2^30 seconds (34 years).
 """
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Assignment of the positions in R rows of W to histories."""
+    """Assignment of R rows of W positions to histories."""
 
-    segment: Tensor  # (R, W) int64: number of the history within its row from 1, 0 is padding
-    position: Tensor  # (R, W) int64: events its history has read here, 0 at the start and padding
+    segment: Tensor  # (R, W) int64: number of the history in its row, from 1; 0 padding
+    position: Tensor  # (R, W) int64: number of the event, from 1; 0 at starts and padding
 
     @cached_property
     def mask(self) -> Tensor:
-        """(R, W, W) bool: position j belongs to the same history as i and is not later.
+        """(R, W, W) bool: [r, i, j] is True if j is in the same history as i and not later.
 
-        Padding attends to padding, so that no row of a softmax is empty.
+        Padding attends to padding, so that each softmax has at least one entry.
         """
         same = self.segment[:, :, None] == self.segment[:, None, :]
         width = self.segment.shape[1]
@@ -49,19 +50,19 @@ class Layout:
 
     @cached_property
     def lag(self) -> Tensor:
-        """(R, W, W) int64: number of events from j to i; valid only where `mask` is true."""
+        """(R, W, W) int64: number of positions from j to i; valid only where `mask` is True."""
         return (self.position[:, :, None] - self.position[:, None, :]).clamp(min=0)
 
     @cached_property
     def unpacked(self) -> tuple[Tensor, Tensor]:
-        """Flat positions (S, L) of each history's states, right padded with 0, and lengths (S,).
+        """Flat positions of each history, (S, L), right padded with 0; and their number, (S,).
 
-        For encoders that process one history at a time.
+        For encoders that need one history per row.
         """
         flat_segment = self.segment.ravel()
         start = torch.nonzero((self.position.ravel() == 0) & (flat_segment > 0)).ravel()
         width = self.segment.shape[1]
-        # Number the histories; their positions are contiguous, so a count gives the lengths.
+        # A history's positions are contiguous, so a running count of starts numbers the histories.
         owner = torch.cumsum((self.position.ravel() == 0) & (flat_segment > 0), 0)
         owner = torch.where(flat_segment > 0, owner, 0)
         length = torch.bincount(owner, minlength=len(start) + 1)[1:]
@@ -75,7 +76,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Packing:
-    """Positions of S packed histories and their V events, as flat indices into all T positions."""
+    """Positions of S packed histories and their V events, as indices into the T flat positions."""
 
     layout: Layout
     start: np.ndarray  # (S,) int64: flat position of each history's start
@@ -89,10 +90,10 @@ class Packing:
 
 
 def pack(lengths: np.ndarray, *, width: int) -> Packing:
-    """Lay out S histories of `lengths` events in rows of `width` positions.
+    """Pack S histories of `lengths` (S,) events into rows of `width` positions.
 
-    Next fit by decreasing length (Johnson 1973): a row is closed when the next history does not
-    fit. The Python loop runs once per row instead of once per history.
+    The method is next fit by decreasing length (Johnson 1973): if the next history does not fit, it
+    starts a new row. The Python loop runs once per row, not once per history.
     """
     needs = lengths + 1
     assert needs.max(initial=1) <= width, "a history is longer than a row"
@@ -128,19 +129,19 @@ def pack(lengths: np.ndarray, *, width: int) -> Packing:
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """Histories packed side by side; R rows of W positions, see `Layout`."""
+    """Packed histories with their targets: R rows of W positions, assigned by `layout`."""
 
     layout: Layout
     items: Tensor  # (R, W) int64 item_idx, 0 at starts and padding
     gaps: Tensor  # (R, W) int64: bucket of the time since the previous event, 0 if there is none
-    types: Tensor  # (R, W) int64 EVENT_CODE of the event, 0 at starts, padding and where unknown
-    targets: Tensor  # (R, W) int64 item_idx; 0: no loss at this state
+    types: Tensor  # (R, W) int64 EVENT_CODE; 0 at starts, padding and where unknown
+    targets: Tensor  # (R, W) int64 item_idx; 0 at states without a target
 
 
 class SequenceData:
-    """Cuts histories into windows of `max_history` events and draws a target for each state.
+    """Training histories, cut into windows of `max_history` events, with a target for each state.
 
-    With `learn_start`, a user's first event is the target of the start state (empty history).
+    With `learn_start`, the start state (empty history) is trained to predict a user's first event.
     """
 
     def __init__(
@@ -162,9 +163,9 @@ class SequenceData:
         self.gaps = np.where(first, 0, gap_buckets(since))
 
     def batches(self, batch_size: int, *, device: str = "cpu") -> Iterator[SequenceBatch]:
-        """One epoch. Every event except a user's last is in exactly one window.
+        """Yield the batches of one epoch, with new random window cuts, targets and order.
 
-        Window cuts, targets and order are drawn anew for each epoch.
+        Each event except a user's last is in exactly one window.
         """
         start, length = self._windows()
         order = self.rng.permutation(len(start))
@@ -173,9 +174,9 @@ class SequenceData:
             yield self._fill(start[rows], length[rows], device=device)
 
     def _windows(self) -> tuple[np.ndarray, np.ndarray]:
-        """First event and number of events of each window.
+        """Return the first event and the number of events of each window.
 
-        Long histories are cut at a random offset, so that an event occurs at many positions.
+        Long histories are cut at a random offset, so that an event's position varies.
         """
         total = np.diff(self.data.offsets)
         limit = self.max_history
@@ -193,7 +194,7 @@ class SequenceData:
         return begin[kept], length[kept]
 
     def _fill(self, start: np.ndarray, length: np.ndarray, *, device: str) -> SequenceBatch:
-        """Windows -> one packed batch."""
+        """Pack windows into a batch and draw the target of each state."""
         data, last = self.data, len(self.data.item_idx) - 1
         packing = pack(length, width=self.max_history + 1)
         event = start[packing.history] + packing.nth
@@ -203,9 +204,9 @@ class SequenceData:
         gaps[packing.flat] = self.gaps[event]
         types = np.zeros(packing.size, dtype=np.int64)
         types[packing.flat] = data.type_code[event]
-        # A state that has read n events of its window precedes event start + n. It has a target if
-        # the user has such an event and a later set. A start state has one only at the beginning of
-        # the whole history; elsewhere it would be trained as if the history were empty.
+        # `before`: the event that follows each state. A state has a target only if this event is of
+        # the same user and `next_sets` gives a non-empty range for it. A start state has a target
+        # only in a user's first window; in later windows the true history isn't empty.
         flat = np.concatenate([packing.start, packing.flat])
         before = np.concatenate([start, event + 1])
         user = np.concatenate([data.user_row[start], data.user_row[event]])
@@ -230,7 +231,7 @@ class SequenceData:
 def pack_queries(
     queries: Queries, *, max_history: int, device: torch.device | str = "cpu"
 ) -> tuple[SequenceBatch, Tensor]:
-    """Pack the newest `max_history` events of each query.
+    """Pack the newest `max_history` events of each query into a batch without targets.
 
     Returns:
         The batch, and the flat position of each query's last state, (B,).
@@ -259,18 +260,19 @@ def pack_queries(
 
 
 def gap_buckets(microseconds: np.ndarray) -> np.ndarray:
-    """(...) time differences in microseconds -> (...) int64 bucket from 1, log2 of the seconds."""
+    """Return the bucket of each time difference: 1 + floor(log2(1 + seconds)), limited; int64."""
     seconds = np.maximum(microseconds, 0) / 1e6
     return np.minimum(1 + np.log2(1 + seconds).astype(np.int64), GAP_BUCKETS - 1)
 
 
 def next_sets(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
-    """The range of events that are possible targets of the state just before each event.
+    """Return the range of possible targets of the state just before each event.
+
+    The range is the user's first set strictly later than the previous event, or empty if there is
+    none. For a user's first event, it is the user's first set.
 
     Returns:
-        (E,) first event and (E,) one past the last event of that range. It is the user's first set
-        strictly later than the previous event. The range is empty if there is no such set. For a
-        user's first event it is the user's first set.
+        (E,) first event of the range, (E,) last event of the range + 1.
     """
     num_events = len(data.item_idx)
     moments, rank = np.unique(data.time, return_inverse=True)

@@ -1,10 +1,10 @@
-"""BSARec: attention blocks that also split a history into low- and high-frequency parts.
+"""BSARec: transformer blocks that combine attention with a frequency filter over the history.
 
 Source: Shin et al. 2024, "An Attentive Inductive Bias for Sequential Recommendation beyond the
-Self-Attention". The paper's filter is a discrete Fourier transform over the padded window. There a
-position reads later positions of its row, so each prefix of a history must be a separate row. Here
-the same low-pass filter is a causal sum over lags. At the end of a history it equals the transform,
-and all positions can be trained at once. Blocks are pre-norm.
+Self-Attention". The paper's filter is a discrete Fourier transform over the padded window, in which
+a position reads later positions too. Each prefix of a history must therefore be a separate training
+row. Here, the same low-pass filter is a causal sum over earlier positions. At the last position of
+a history it equals the transform, and all positions are trained at once. Blocks are pre-norm.
 """
 
 import math
@@ -21,7 +21,7 @@ from models.sequence.model import SequenceConfig, SequenceEncoder
 
 
 class BsarecConfig(SequenceConfig):
-    """SASRec's settings and those of the frequency filter."""
+    """Hyperparameters of BSARec: of its transformer and of the frequency filter."""
 
     kind: Literal["bsarec"] = "bsarec"
     num_blocks: int = Field(2, ge=1)
@@ -29,15 +29,16 @@ class BsarecConfig(SequenceConfig):
     dropout: float = Field(0.5, ge=0, lt=1)
     hidden_factor: int = Field(4, ge=1)
     filter_share: float = Field(0.7, ge=0, le=1)
-    """Weight of the filter in a block; attention has the rest."""
+    """Weight of the filter's output in a block; attention has the weight 1 - filter_share."""
     num_frequencies: int = Field(3, ge=1)
-    """Number of frequencies over `max_history` positions in the low-pass part, with frequency 0."""
+    """Number of Fourier frequencies in the low-pass part, including the constant (frequency 0)."""
 
 
 def low_pass(length: int, *, num_frequencies: int) -> Tensor:
-    """Weights of the low-pass filter by lag, (length,): [i] weights the event i positions earlier.
+    """Return the weights of the low-pass filter, (length,): [i] is the weight at lag i.
 
-    The inverse real Fourier transform over `length` positions of the lowest frequencies.
+    These are the inverse real Fourier transform over `length` positions of a spectrum that is 1 for
+    the lowest frequencies and 0 above.
     """
     lag = torch.arange(length, dtype=torch.float64)
     weight = torch.full((length,), 1 / length, dtype=torch.float64)
@@ -47,7 +48,10 @@ def low_pass(length: int, *, num_frequencies: int) -> Tensor:
 
 
 class FrequencyFilter(nn.Module):
-    """Low-pass part + high-pass part times a learned squared factor: (R, W, D) -> (R, W, D)."""
+    """Frequency filter: low-pass part + squared learned factor * high-pass part.
+
+    (R, W, D) -> (R, W, D).
+    """
 
     weight: Tensor
 
@@ -63,7 +67,7 @@ class FrequencyFilter(nn.Module):
 
 
 class BsarecBlock(nn.Module):
-    """x + weighted filter(norm(x)) and attention(norm(x)), then x + feed-forward(norm(x))."""
+    """Pre-norm block: x + weighted mean of filter and attention, then x + feed-forward."""
 
     def __init__(self, config: BsarecConfig):
         super().__init__()
@@ -89,7 +93,7 @@ class BsarecBlock(nn.Module):
 
 
 class BsarecEncoder(SequenceEncoder):
-    """Position embeddings, dropout, blocks, norm: (R, W, D) -> (R, W, D)."""
+    """Encoder: position embeddings, dropout, BSARec blocks, norm; (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: BsarecConfig):
         super().__init__()

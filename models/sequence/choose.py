@@ -1,4 +1,4 @@
-"""Rule that selects a sequence model and its hyperparameters from statistics of the data."""
+"""Rule that chooses an architecture and its hyperparameters from statistics of the data."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ class Statistics:
     num_events: int
     mean_length: float
     length_90: float
-    """90% quantile of the history length."""
+    """90th percentile of the history length."""
     events_per_item: float
 
     @classmethod
@@ -42,30 +42,31 @@ SPARSE_OPTIMISER = OptimiserConfig(
     schedule="cosine",
     average_decay=0.98,
     num_epochs=32,
-    patience=12,  # the gain comes late, when the rate falls: an early plateau isn't the end
+    patience=12,  # nDCG rises late, at low learning rates; an early plateau isn't the end
 )
 DENSE_OPTIMISER = OptimiserConfig(
     learning_rate=2e-3, schedule="cosine", average_decay=0.99, num_epochs=24, patience=6
 )
 SHORT = 20.0
-"""Mean events a history below which data counts as sparse. Sparse data says little about a user and
-is easily memorised, so it needs stronger regularisation."""
+"""Mean number of events per history below which data counts as sparse. Models memorise sparse data
+easily, so it needs stronger regularisation."""
 SMALL_CATALOGUE = 5_000
-"""Number of items up to which the full softmax costs no more than the encoder."""
+"""Number of items up to which the full softmax takes no longer than the encoder."""
 
 
 def choose(statistics: Statistics, *, kind: str | None = None) -> SequenceConfig:
-    """Choose a configuration from data statistics.
+    """Return the config of a sequence model, chosen by these rules.
 
-    - Window: 50 events; 200 if more than one history in ten is longer than 50.
-    - Sparse data (mean history below `SHORT`): BSARec, dropout 0.5, strong weight decay. Otherwise
-      SASRec with dropout 0.2, no weight decay, and batches of 32 histories, which hold as many
-      events as 128 short ones.
+    - Window: 50 events; 200 if more than 10% of the histories are longer than 50.
+    - Sparse data (mean history length below `SHORT`): BSARec with dropout 0.5 and strong weight
+      decay, in batches of 128 histories.
+    - Other data: SASRec with dropout 0.2 and no weight decay, in batches of 32 histories. Histories
+      are longer, so a batch has a similar number of events.
     - Loss: full softmax up to `SMALL_CATALOGUE` items, above that sampled softmax with negatives
       shared by the batch.
 
     Args:
-        kind: the model; None: choose the model too.
+        kind: source type of the architecture; None: choose it by the rules.
 
     Raises:
         ValueError: unknown sequence model.

@@ -1,4 +1,4 @@
-"""The table of sequence models; training and loading of all of them."""
+"""Table of sequence architectures, and the functions that train and load them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +25,12 @@ ARCHITECTURES: dict[str, tuple[type[SequenceConfig], Callable[[Any], SequenceEnc
     "gru": (GruConfig, GruEncoder),
     "average": (AverageConfig, AverageEncoder),
 }
-"""Source type -> its config and its encoder. A new model needs a file and one line here."""
+"""Source type -> config class and encoder class. A new architecture needs a file, a line here, and
+its config in `SourceConfig` (models/registry.py)."""
 
 
 def encoder_of(config: SequenceConfig) -> SequenceEncoder:
-    """The untrained encoder of a config."""
+    """Return the untrained encoder of a config."""
     return ARCHITECTURES[config.kind][1](config)
 
 
@@ -42,14 +43,15 @@ def train_sequence(
     content: np.ndarray | None = None,
     progress: Callable[[str], None] = print,
 ) -> tuple[SequenceModel, TrainingHistory]:
-    """Train a model. The seed determines initial weights, dropout, negatives and batches.
+    """Train a sequence model. The seed determines initial weights, dropout, negatives and batches.
 
     Args:
+        validate: returns the validation nDCG of the model, for early stopping.
         content: (N + 1, F) float32 content vectors of the items; ignored if `config.content` is
             False.
 
     Returns:
-        The model and a summary of the training. `model.config` has all automatic settings resolved.
+        The model and a summary of the training. `model.config` is the config without None settings.
 
     Raises:
         ValueError: `config.content` is true, but `content` is None.
@@ -92,7 +94,7 @@ def train_sequence(
 def resolve(
     config: SequenceConfig, data: TrainingData, content: np.ndarray | None
 ) -> tuple[SequenceConfig, np.ndarray | None]:
-    """Resolve the config's None settings; return the config and the content vectors it uses."""
+    """Return the config with its None settings resolved, and the content vectors it uses."""
     if config.content and content is None:
         raise ValueError("config.content is true, but no content vectors are given")
     if config.content is False:
@@ -108,7 +110,7 @@ def resolve(
 def fit_sequence(
     config: SequenceConfig, data: TrainingData, validation: Validation, options: TrainingOptions
 ) -> VectorSource:
-    """Train on the retrieval-train window, stop by validation nDCG, and index the item vectors."""
+    """Train a sequence model with early stopping on validation nDCG, and index its item vectors."""
     model, history = train_sequence(
         config,
         data,
@@ -120,7 +122,7 @@ def fit_sequence(
 
 
 def load_sequence(kind: str, folder: Path, catalogue: Catalogue) -> VectorSource:
-    """Load what `fit_sequence` saved for this source type."""
+    """Return the source of type `kind` that `VectorSource.save` wrote to `folder`."""
 
     def build(config: dict[str, Any], sizes: dict[str, Any]) -> tuple[Config, SequenceModel]:
         parsed = ARCHITECTURES[kind][0].model_validate(config)

@@ -1,9 +1,11 @@
-"""The parts shared by all sequence models: item embeddings around an encoder, and the loss.
+"""The parts shared by all sequence models: config, item embeddings, scores and loss.
 
-Shapes: R rows of W positions with packed histories, D dim, N items, M predictions, K negatives. An
-encoder maps (R, W, D) and a layout to (R, W, D). It is causal and stays within each history: its
-output at a position depends only on the events that the history has read up to there. The first
-state of a history is a learned start, so that an empty history has a state too.
+An encoder maps item embeddings to states, one per position. It must be causal: a state depends only
+on events of the same history up to its position. Each history begins with a learned start vector,
+so that an empty history has a state too.
+
+Shapes: R rows of W positions with packed histories (see `batches.py`), D dim, N items,
+M predictions, K negatives.
 """
 
 from dataclasses import replace
@@ -34,7 +36,7 @@ Loss = Literal["full_softmax", "sampled_softmax", "gbce", "bce"]
 
 
 class SequenceConfig(Config):
-    """The settings of a sequence model that do not depend on its encoder."""
+    """Hyperparameters that all sequence models share."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -44,41 +46,44 @@ class SequenceConfig(Config):
     max_history: int = Field(50, ge=1, le=MAX_HISTORY)
     dropout: float = Field(0.2, ge=0, lt=1)
     unknown_item_rate: float = Field(0.05, ge=0, lt=1)
-    """Share of ids and event types replaced by the unknown one in training."""
+    """Share of item ids and event types that training replaces by the unknown one."""
     batch_size: int = Field(32, ge=1)
     loss: Loss = "full_softmax"
     num_negatives: int = Field(256, ge=1)
     shared_negatives: bool = True
-    """One draw for the whole batch, or one per prediction: a different loss, and much slower."""
+    """True: all predictions of a batch share one draw of negatives. False: each prediction has a
+    separate draw, which changes the loss and is much slower."""
     calibration: float = Field(0.75, ge=0, le=1)
     """t of gBCE; ignored by the other losses."""
     temperature: float = Field(0, ge=0)
-    """Divides cosines of states and items; 0: inner products with a bias for each item."""
+    """Divisor of the cosine of state and item. 0: the score is an inner product plus item bias."""
     learn_start: bool = True
-    """Train on a user's first event too; this trains the state that answers an empty history."""
+    """Whether the start state learns to predict a user's first event, for empty histories."""
     time_gaps: bool = False
-    """Whether the model reads the time since the previous event."""
+    """Whether each position also has an embedding of the time since the previous event."""
     event_types: bool | None = None
-    """Whether the model reads event types; None: yes if training histories have more than one. The
-    saved config holds the value used."""
+    """Whether the model reads event types. None: yes if the training histories have more than one;
+    the saved config contains the resolved value."""
     content: bool | None = None
-    """Whether items are also embedded by content vectors (text, `vector_<modality>`). None: yes if
-    the training receives content vectors; the training of a run's sources doesn't."""
+    """Whether item embeddings include projected content vectors (text, `vector_<modality>`). None:
+    yes if `train_sequence` receives content vectors; `fit_sequence` computes them only for True."""
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3)
 
 
 class SequenceEncoder(nn.Module):
-    """(R, W, D) and a layout -> (R, W, D)."""
+    """Base class of encoders: item embeddings (R, W, D) and a `Layout` -> states (R, W, D)."""
 
     input_scale: float = 1.0
-    """Factor of the item embeddings at the encoder's input. Residual blocks need inputs of about
-    the size of their outputs; the softmax and gates need them smaller by sqrt(D)."""
+    """Factor of the item embeddings at the encoder's input. Their standard deviation starts at
+    1 / sqrt(D), which suits the softmax and the gates of a GRU. Encoders with residual blocks use
+    sqrt(D), so that inputs are about as large as the blocks' outputs."""
 
 
 class SequenceModel(nn.Module):
-    """Item embeddings and an encoder.
+    """Sequence model: item embeddings and an encoder.
 
-    Score of an item: state . item + bias, or cosine / temperature if `config.temperature` > 0.
+    An item's score is the inner product of state and item embedding plus the item's bias, or their
+    cosine / temperature if `config.temperature` > 0.
     """
 
     def __init__(
@@ -99,7 +104,9 @@ class SequenceModel(nn.Module):
         self.start = nn.Parameter(torch.zeros(dim))
         self.gap = nn.Embedding(GAP_BUCKETS, dim) if config.time_gaps else None
         self.types = EventTypes(dim) if config.event_types else None
-        self.generator: torch.Generator | None = None  # for `drop_id` and negatives
+        self.generator: torch.Generator | None = (
+            None  # draws unknown ids, unknown event types and negatives
+        )
 
     def sizes(self) -> dict[str, Any]:
         if self.embed.of_content is None:
@@ -107,8 +114,10 @@ class SequenceModel(nn.Module):
         return {"num_content": self.embed.of_content.shape[1]}
 
     def item_vectors(self) -> Tensor:
-        """(N + 1, D), or (N + 1, D + 1) with the bias as last dimension, so that inner products
-        with `encode` include it."""
+        """Return item vectors: (N + 1, D), or (N + 1, D + 1) with the bias as last dimension.
+
+        Inner products with the vectors of `encode` then include the bias.
+        """
         every = self.embed.all_items()
         vectors = self._for_scores(self.embed(every))
         if self.bias is None:
@@ -116,7 +125,7 @@ class SequenceModel(nn.Module):
         return torch.cat([vectors, self.bias[self.embed.ids(every)][:, None]], dim=1)
 
     def states(self, batch: SequenceBatch, *, embedded: Tensor | None = None) -> Tensor:
-        """(R, W, D) encoder states, ready for inner products with items.
+        """Return states (R, W, D); unit vectors / temperature if the temperature isn't 0.
 
         Args:
             embedded: (N + 1, D) embeddings of all items, if already computed.
@@ -134,7 +143,7 @@ class SequenceModel(nn.Module):
         return x
 
     def encode(self, queries: Queries) -> Tensor:
-        """State after the last event of each query: (B, D), or (B, D + 1) with a 1 for the bias."""
+        """Return each query's last state: (B, D), or (B, D + 1) with a 1 for the item bias."""
         batch, place = pack_queries(
             queries, max_history=self.config.max_history, device=self.embed.device
         )
@@ -144,10 +153,10 @@ class SequenceModel(nn.Module):
         return torch.cat([states, torch.ones_like(states[:, :1])], dim=1)
 
     def loss(self, batch: SequenceBatch) -> Tensor:
-        """Loss over the positions that have a target.
+        """Return the mean loss over the positions that have a target.
 
-        Some ids and event types are replaced by the unknown one, because items without training
-        events and some requests' event types are unknown.
+        Random item ids and event types are replaced by the unknown one. This trains the unknown id
+        and type, which serving needs for items without training events and for missing types.
         """
         if self.types is not None:
             lost = torch.rand(batch.types.shape, generator=self.generator, device=self.embed.device)
@@ -179,7 +188,7 @@ class SequenceModel(nn.Module):
     def _sampled(
         self, states: Tensor, items: Tensor, targets: Tensor, *, bias: Tensor | None
     ) -> Tensor:
-        """Loss with uniform negatives: (M, D), (N + 1, D), (M,) -> scalar."""
+        """Return the loss with uniform negatives: (M, D), (N + 1, D), (M,) -> scalar."""
         config, num_items = self.config, len(items) - 1
         shape = () if config.shared_negatives else (len(targets),)
         negatives = draw_uniform(
@@ -197,7 +206,7 @@ class SequenceModel(nn.Module):
         if bias is not None:
             positive, negative = positive + bias[targets], negative + bias[negatives]
         if config.loss == "sampled_softmax":
-            # logQ of uniform draws: every item has the same expected count.
+            # Uniform draws: each item has the same expected count.
             expected = torch.full_like(
                 negatives, config.num_negatives / num_items, dtype=items.dtype
             )

@@ -1,7 +1,7 @@
 """SASRec (Kang & McAuley 2018) with pre-norm blocks and full softmax over the catalogue.
 
-Full softmax instead of one sampled negative gives its largest single gain (Klenitskiy & Vasilev
-2023, "Turning Dross Into Gold Loss").
+Of all changes to the paper's model, full softmax instead of one sampled negative improves it most
+(Klenitskiy & Vasilev 2023, "Turning Dross Into Gold Loss").
 """
 
 from typing import Literal
@@ -19,19 +19,19 @@ BLOCKS = {"transformer": TransformerBlock, "ligr": LigrBlock}
 
 
 class SasrecConfig(SequenceConfig):
-    """Settings of the transformer."""
+    """Hyperparameters of SASRec."""
 
     kind: Literal["sasrec"] = "sasrec"
     num_blocks: int = Field(1, ge=1)
     dropout: float = Field(0.4, ge=0, lt=1)
     num_heads: int = Field(2, ge=1)
     hidden_factor: int = Field(4, ge=1)
-    """Hidden width of the feed-forward layers, in multiples of `embedding_dim`; 1 in the paper."""
+    """Hidden width of the feed-forward layers / `embedding_dim`; 1 in the paper."""
     block: Literal["transformer", "ligr"] = "transformer"
 
 
 class SasrecEncoder(SequenceEncoder):
-    """Position embeddings, dropout, causal blocks, norm: (R, W, D) -> (R, W, D)."""
+    """Encoder: position embeddings, dropout, causal blocks, norm; (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: SasrecConfig):
         super().__init__()

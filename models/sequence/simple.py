@@ -1,6 +1,6 @@
 """Simple encoders: the average of a history, and a recurrent network.
 
-- average: the baseline for encoders that read the order of events.
+- average: ignores the order of events; a baseline for the encoders that read it.
 - gru: GRU4Rec (Hidasi et al. 2016) with full softmax over the catalogue.
 
 Shapes: R rows of W positions, D dim; see `batches.py`.
@@ -19,14 +19,17 @@ from models.training import OptimiserConfig
 
 
 class AverageConfig(SequenceConfig):
-    """Patience is longer than the default because epochs are cheap and the first ones vary."""
+    """Hyperparameters of the average encoder.
+
+    Epochs are cheap and the first ones vary, so patience is longer than the default.
+    """
 
     kind: Literal["average"] = "average"
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3, patience=4)
 
 
 class AverageEncoder(SequenceEncoder):
-    """Running mean of start and events, dropout, linear: (R, W, D) -> (R, W, D)."""
+    """Encoder: running mean of start and events, dropout, linear; (R, W, D) -> (R, W, D)."""
 
     def __init__(self, config: AverageConfig):
         super().__init__()
@@ -39,16 +42,15 @@ class AverageEncoder(SequenceEncoder):
 
 
 class GruConfig(SequenceConfig):
-    """One recurrent layer of width `embedding_dim`."""
+    """Hyperparameters of the GRU: one recurrent layer of width `embedding_dim`."""
 
     kind: Literal["gru"] = "gru"
 
 
 class GruEncoder(SequenceEncoder):
-    """Dropout, GRU, dropout, linear: (R, W, D) -> (R, W, D).
+    """Encoder: dropout, GRU, dropout, linear; (R, W, D) -> (R, W, D).
 
-    `nn.GRU` needs one history per row, so histories are unpacked before it and packed again after
-    it.
+    `nn.GRU` needs one history per row, so histories are unpacked before it and packed after it.
     """
 
     def __init__(self, config: GruConfig):
