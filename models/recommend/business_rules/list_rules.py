@@ -83,7 +83,7 @@ class ListRules:
         return self.k * DEPTH if self._caps or self._quotas else self.k
 
     def names(self, shown: np.ndarray) -> list[list[str]]:
-        """Return, for each of (S,) shown items, the rules that pinned, kept (quotas) or moved it."""
+        """Return the names of the rules that pinned, kept or moved each of (S,) shown items."""
         names = [list(self._names.get(item, ())) for item in shown.tolist()]
         for move in self._moves if len(shown) else ():
             for place in np.flatnonzero(move.match(shown, self.at)):

@@ -1,4 +1,4 @@
-"""Calibrated recommendations: the mix of categories in the list follows the user's own mix.
+"""Calibrated recommendations: the categories of the list are mixed as in the user's history.
 
 Source: Steck 2018, "Calibrated recommendations". The interests are weighted by recency: the weight
 of an event halves every HALF_LIFE events, so that order-only data works like timed data.
@@ -18,7 +18,7 @@ NEWEST = 10 * HALF_LIFE
 
 
 def category_shares(category_rows: np.ndarray) -> np.ndarray:
-    """Divide (C, K) rows of 0 and 1 by their sums: each item's weight is split over its categories.
+    """Split each item's weight over its categories: divide (C, K) rows of 0 and 1 by their sums.
 
     An item without categories keeps a row of zeros.
     """
