@@ -60,7 +60,7 @@ FILTERS: list[dict[str, Any]] = [
     {},
     {"filters": {"categories": ["drama", "science"]}},
     {"filters": {"exclude_categories": ["comedy"]}},
-    {"filters": {"published_after": 473_385_600_000_000}},  # in 1985
+    {"filters": {"published_after": 473_385_600_000_000}},  # 1 January 1985
     {"filters": {"max_price": 50}},
     {"exclude": ["i1"]},
 ]
