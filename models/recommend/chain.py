@@ -45,10 +45,11 @@ LAST = (FILL, RULES)
 
 
 class ChainConfig(Config):
-    """Sources that retrieve candidates, sources whose scores the ranker reads, and re-ranking."""
+    """Configuration of a chain: its candidate sources, its score sources, and re-ranking."""
 
     candidate_sources: tuple[str, ...]
     score_sources: tuple[str, ...]
+    """Sources whose scores of all candidates the ranker reads."""
     candidates_per_source: int = 100
     rerank: RerankConfig | None = None
     """Re-ranking of the best candidates (docs/reranking.md); None: items are ordered by score."""

@@ -12,7 +12,7 @@ numbers and no clock. The first reason that applies is used:
 7. People have used it together with history items.
 8. A sequence model expects it next.
 
-Shapes: N items, L history, K categories, D dim.
+Shapes: N items, L history, S shown items, V new items, D dim.
 """
 
 import copy

@@ -6,9 +6,9 @@ items. Both methods draw from the finished list, after re-ranking, so this proba
 
 - Epsilon-greedy: each position shows, with probability `share`, an item drawn uniformly from the
   allowed items outside the list. The replaced item is not shown at another position.
-- Softmax: Plackett-Luce over the first `pool` items of the list by Gumbel top-k (Yellott 1977;
-  Kool, van Hoof & Welling 2019). Position r of the list is assigned the r-th highest score of
-  the pool, because re-ranking may have changed the order.
+- Softmax: the first `pool` items of the list get a random order, drawn from a Plackett-Luce
+  distribution by Gumbel top-k (Yellott 1977; Kool, van Hoof & Welling 2019). Position r of the list
+  is assigned the r-th highest score of the pool, because re-ranking may have changed the order.
 
 Shapes: k positions, P items of the pool, N items.
 """

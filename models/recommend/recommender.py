@@ -359,8 +359,8 @@ def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
     """Load the models in `folder`, with the catalogue that they were trained on.
 
     Args:
-        folder: a release, published or not.
-        sources: folder of the sources.
+        folder: folder of a release, which may not be published yet.
+        sources: folder with a subfolder for each source.
 
     Raises:
         ReleaseError: the feature schema or the ranker's features differ from those of this code.

@@ -87,7 +87,7 @@ def _apply_filters(blocked: np.ndarray, catalogue: Catalogue, filters: Filters) 
 
 
 def _has_any(catalogue: Catalogue, names: Iterable[str]) -> np.ndarray:
-    """Return which items have at least one of these categories: (N + 1,) bool."""
+    """Return which items have any of these categories: (N + 1,) bool; ignore unknown names."""
     wanted = set(names)
     columns = [k for k, name in enumerate(catalogue.category_names) if name in wanted]
     return np.any(catalogue.category_matrix[:, columns] > 0, axis=1, keepdims=True)[:, 0]

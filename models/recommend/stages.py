@@ -38,7 +38,7 @@ def strictly(name: str, work: Callable[[], T], otherwise: T, /) -> T:
 
 
 class StageHealth:
-    """Switches off stages that keep failing. All requests of a process share one object."""
+    """Switches off stages that keep failing or are slow. All requests of a process share one."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
@@ -104,7 +104,7 @@ class Stages:
         self._clock = clock
         self._started = clock()
         self.skipped: list[str] = []
-        """Names of the stages whose result was replaced, in order, without repeats."""
+        """Names of the stages whose result was `otherwise`, in order, without repeats."""
         self.seconds: dict[str, float] = {}
         """Stage -> seconds that it took, in order."""
         self._faults: dict[str, str] = {}

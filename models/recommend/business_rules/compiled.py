@@ -71,7 +71,7 @@ class CompiledRules:
 
     digest: str
     blocked: np.ndarray | None
-    """(N + 1,) bool: items that hard rules exclude at any time; None if no rule does so."""
+    """(N + 1,) bool: items that time-independent hard rules exclude; None without such rules."""
     blocking: tuple[str, ...]
     """Names of the rules in `blocked` that exclude at least one item."""
     moving: tuple[tuple[str, Match, bool], ...]

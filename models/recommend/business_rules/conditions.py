@@ -66,7 +66,7 @@ def compile_conditions(conditions: Sequence[Condition], columns: ItemColumns) ->
 
 
 def has_any(codes: Codes, texts: Sequence[str]) -> Test:
-    """Return a test: the item has at least one of the values."""
+    """Return a test whether the item has at least one of the values."""
     table, rows_of = codes.table(texts), codes.codes
 
     def test(rows: Rows, at: int) -> np.ndarray:
@@ -76,13 +76,13 @@ def has_any(codes: Codes, texts: Sequence[str]) -> Test:
 
 
 def has_none(codes: Codes, texts: Sequence[str]) -> Test:
-    """Return a test: the item has none of the values, or no value at all."""
+    """Return a test whether the item has none of the values, or no value at all."""
     test = has_any(codes, texts)
     return lambda rows, at: ~test(rows, at)
 
 
 def between(values: np.ndarray, low: float, high: float) -> Test:
-    """Return a test: the number is known and within both bounds, which are inclusive."""
+    """Return a test whether the number is known and within both bounds, which are inclusive."""
 
     def test(rows: Rows, at: int) -> np.ndarray:
         value = values[rows]
@@ -92,7 +92,7 @@ def between(values: np.ndarray, low: float, high: float) -> Test:
 
 
 def published_within(values: np.ndarray, span: int) -> Test:
-    """Return a test: the item was published at most `span` microseconds before the request.
+    """Return a test whether the item was published at most `span` microseconds before the request.
 
     Items with a later or unknown date fail.
 

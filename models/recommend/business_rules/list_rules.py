@@ -152,7 +152,7 @@ class ListRules:
             places += np.where(move.match(ranked, self.at), move.places, 0)
         places[ranked == 0] = 0
         rank = np.arange(len(ranked))
-        # Padding stays last. Of equal targets the item with the larger move goes first.
+        # Padding stays last. Of two items that move to the same rank, the larger move is first.
         keys = (rank, -places, rank - places, ranked == 0)
         moved = order[:, np.lexsort(keys)]
         scores = np.empty_like(score)
