@@ -22,7 +22,7 @@ class EventLimits:
     """Limits of posted events, from the manifest of one release."""
 
     rating_range: tuple[float, float] | None
-    """Lowest and highest rating; None if validation only warns of ratings outside the range."""
+    """Lowest and highest accepted rating; None if the release doesn't limit ratings."""
     earliest: int
     """Validation refuses events before this time, in microseconds."""
 

@@ -89,7 +89,7 @@ class EventLog:
             self.tail.insert([e for e in some if e["event_id"] in other], ids_only=other)
             self._insert(known)
         self._day: str | None = None
-        self._file: int | None = None  # unbuffered: no rest of a failed post stays
+        self._file: int | None = None  # no buffer that could keep half a post
 
     @property
     def num_waiting(self) -> int:

@@ -23,6 +23,6 @@ async def ready() -> Readiness:
 
 @pages.get("/docs.json", include_in_schema=False)
 async def docs() -> dict[str, Any]:
-    """The API's OpenAPI document; BentoML's page at / shows it."""
+    """Return the API's OpenAPI document. BentoML's page at / shows it."""
     service = bentoml.get_current_service()
     return openapi(service, release_id=service.readiness().release_id)

@@ -51,7 +51,7 @@ from shortlist.rule_config import RulesInForce
 
 WORKERS = int(os.environ.get("SHORTLIST_WORKERS", "2"))
 """Number of worker processes. Each holds the release's models."""
-log = logging.getLogger("bentoml.shortlist")  # BentoML's logger above it prints INFO and higher
+log = logging.getLogger("bentoml.shortlist")  # child of BentoML's logger, which prints INFO
 
 RECENT_USERS = 8
 """Number of recent users for whose requests a new release is warmed before it serves."""
@@ -127,7 +127,7 @@ class RecommenderService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Check once, before any worker starts; BentoML would restart a failing worker for ever."""
+        """Check once before any worker starts. BentoML would restart a failing worker endlessly."""
         try:
             check_can_serve(Settings())
         except (ReleaseError, PackError, ConfigError) as error:
@@ -299,7 +299,7 @@ def stored(event: Event, *, received: int, wall: bool) -> dict[str, Any]:
 
     Args:
         received: time of arrival on the home's clock, microseconds.
-        wall: True for the wall clock. Then a later time of the event becomes that of its arrival.
+        wall: True for the wall clock. Then a time after the arrival becomes the arrival time.
     """
     row = event.model_dump(exclude_none=True)
     row.setdefault("event_id", uuid.uuid4().hex)
