@@ -52,7 +52,7 @@ def test_pins_show_items_that_no_source_found(recommender) -> None:
     assert [shown.rules for shown in slate.items] == [[], ["ad"], [], [], []]
     assert [shown.source for shown in slate.items] == ["first", "rules", "first", "first", "first"]
     assert len({len(features) for features in slate.features}) == 1
-    assert slate.items[1].score == -35  # by the ranker
+    assert slate.items[1].score == -35  # the score is the ranker's
 
 
 def test_pins_never_show_what_may_not_be_shown(recommender) -> None:
@@ -62,9 +62,9 @@ def test_pins_never_show_what_may_not_be_shown(recommender) -> None:
         return numbers(ask(recommender, {"pin": [pin | {"even_if_seen": even}]}, user=user, **more))
 
     assert pinned("i09")[0] == 9
-    assert 1 not in pinned("i01")  # seen
+    assert 1 not in pinned("i01")  # the user consumed it
     assert pinned("i01", even_if_seen=True)[0] == 1
-    assert 3 not in pinned("i03", even_if_seen=True)  # refused
+    assert 3 not in pinned("i03", even_if_seen=True)  # the user refused it
     assert 7 not in pinned("i07", even_if_seen=True)  # not available
     assert 1 not in pinned("i01", even_if_seen=True, exclude=["i01"])
     assert 9 not in pinned("i09", filters={"max_price": 8})

@@ -72,7 +72,7 @@ WHO: list[dict[str, Any]] = [
 
 
 def asked() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return requests with all combinations of user and filter: {name: (route, body)}."""
+    """Return {name: (route, body)} for each of WHO and for two items, with each filter."""
     bodies = [("/recommend", who | more) for who in WHO for more in FILTERS]
     bodies += [("/similar", {"item_id": one} | more) for one in ("i3", "i7") for more in FILTERS]
     return {f"{route} {json.dumps(body)}": (route, body | {"k": 60}) for route, body in bodies}

@@ -42,9 +42,9 @@ class Load:
     answered: int = 0
     degraded: dict[str, int] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
-    """Error responses."""
+    """Texts of error responses."""
     reset: int = 0
-    """Requests without a response, because their worker was killed."""
+    """Number of requests without a response, because their worker was killed."""
     posted: list[str] = field(default_factory=list)
     """Ids of acknowledged events."""
 
