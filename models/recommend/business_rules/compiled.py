@@ -205,5 +205,5 @@ class RuleCompiler:
         return compiled
 
     def in_force(self, *given: RuleSet | None) -> tuple[CompiledRules, ...]:
-        """Return the given sets compiled, in the same order, without None and empty sets."""
+        """Return the compiled form of each given set, in order, without None and empty sets."""
         return tuple(self(rules) for rules in given if rules is not None and rules.rules)

@@ -13,7 +13,7 @@ from models.recommend.business_rules.compiled import Cap, Quota
 from models.recommend.business_rules.conditions import ALL
 
 SPARE = 3
-"""Number of items added per item that a quota needs, so that caps and the ranker have a choice."""
+"""Maximum number of items added per item that a quota needs, to give the ranker a choice."""
 WINDOW = 20
 """Number of items, per needed item, that are checked in one step; most lists need only one step."""
 ROUNDS = 3
