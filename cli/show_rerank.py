@@ -1,4 +1,4 @@
-"""Shows the price of re-ranking in a terminal."""
+"""Prints the evaluation of re-ranking settings in a terminal."""
 
 from typing import Any
 
@@ -9,7 +9,11 @@ from cli import show
 
 
 def rerank_prices(content: dict[str, Any]) -> None:
-    """Print one row per setting; the difference is to the list without re-ranking, paired."""
+    """Print one row per setting, with the paired difference in nDCG to no re-ranking.
+
+    Args:
+        content: result of `flows.training.rerank_prices.rerank_prices`.
+    """
     rows = content["settings"]
     table = Table(
         title=f"re-ranking: {content['window']} window, {content['requests']:,} requests",

@@ -1,8 +1,7 @@
 """Build a Bento of one release: `python -m services.build [--release ID] [--json]`.
 
-The Bento holds the code, the release and the pinned requirements. Users' online state and the
-feature pack change by the minute and stay outside: it reads them under SHORTLIST_HOME as the
-service here does.
+The Bento contains the code, the release and the pinned requirements. It reads the users' online
+states and the feature pack from SHORTLIST_HOME, because they change every few minutes.
 """
 
 import argparse
@@ -27,7 +26,7 @@ SERVICE = "services.service:RecommenderService"
 def build(release: Release) -> str:
     """Build the Bento and return its tag, `shortlist:<release id>`.
 
-    A Bento of the same release is replaced. It lies under BENTOML_HOME.
+    The Bento is stored under BENTOML_HOME and replaces an earlier one of the same release.
     """
     version = release.release_id.lower()
     tag = f"shortlist:{version}"
@@ -58,7 +57,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     settings = Settings()
-    # BentoML reads it at its first use, not at import.
+    # BentoML reads this variable at its first use, not at import.
     home = os.environ.setdefault("BENTOML_HOME", str(settings.home.absolute() / "bentoml"))
     Path(home).mkdir(parents=True, exist_ok=True)
     try:

@@ -1,8 +1,8 @@
-"""Every refusal is one sentence: what is wrong, where, and what would be right.
+"""Rewrites error responses to one sentence: what is wrong, where, and what would be right.
 
 BentoML answers bad input with a list of validation problems, an unknown path with plain text, and a
-body that is not JSON with its form parser's 500. Here all of them become a 4xx with {"error": ...},
-and none puts a traceback into the log.
+body that is not JSON with a 500 from its form parser. Here all of them become a 4xx with
+{"error": ...}, and no client error causes a traceback in the log.
 """
 
 import json
@@ -30,12 +30,13 @@ MAX_PROBLEMS = 5
 
 
 class ClearErrors:
-    """ASGI middleware around the whole service: refusals as {"error": sentence, "request_id": ...,
-    "release_id": ...}, each with a line in the service's log.
+    """ASGI middleware that rewrites error responses, and logs one line for each.
+
+    The body becomes {"error": sentence, "request_id": ..., "release_id": ...}.
     """
 
     release_id: Callable[[], str | None] = staticmethod(lambda: None)
-    """Asks which release this process serves; set when the first one is loaded."""
+    """Returns the id of the served release; the service sets it after loading the first one."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -46,7 +47,7 @@ class ClearErrors:
             return
         media_type = Headers(scope=scope).get("content-type", JSON).split(";")[0].strip().lower()
         if scope["path"] in POSTS and scope["method"] == "POST" and media_type != JSON:
-            # BentoML would try other parsers; what they cannot read ends as a 500.
+            # BentoML would try other parsers, and answer with a 500 if they fail.
             refusal = f"content-type is '{media_type}': send the body as {JSON}"
             answer = JSONResponse(self.told(refusal, status=415, scope=scope), status_code=415)
             await answer(scope, receive, send)
@@ -76,19 +77,22 @@ class ClearErrors:
         await self.app(scope, receive, rewrite)
 
     def told(self, text: str, *, status: int, scope: Scope) -> dict[str, Any]:
-        """The refusal's body, which the service's log has as well."""
+        """Return the body of an error response, and log it with the same request_id."""
         request_id = uuid.uuid4().hex
         log.info("refused %s: %s %d: %s", request_id, scope["path"], status, text)
         return {"error": text, "request_id": request_id, "release_id": self.release_id()}
 
 
 def refused(status: int, scope: Scope) -> bool:
-    """Every 4xx, and a 5xx of what the API promises; a health check's 503 stays as it is."""
+    """Return whether to rewrite a response: every 4xx, and a 5xx of a route in POSTS.
+
+    The 503 of a health check is not rewritten.
+    """
     return 400 <= status < 500 or (status >= 500 and scope["path"] in POSTS)
 
 
 def sentence(body: bytes, *, status: int, scope: Scope) -> str:
-    """What to tell the client instead of `body`."""
+    """Return the error sentence that replaces the `body` of BentoML's response."""
     if status == 404:
         return (
             f"no such path: {scope['path']}; there are POST {', '.join(POSTS)} and GET"
@@ -114,7 +118,7 @@ def sentence(body: bytes, *, status: int, scope: Scope) -> str:
 
 
 def _problem(problem: dict[str, Any], body_model: type[BaseModel]) -> str:
-    """One pydantic problem as `where: what`."""
+    """Return a validation problem of pydantic as `where: what`."""
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "json_invalid":
         return f"the body is not JSON: {message.removeprefix('Invalid JSON: ')}"
@@ -127,7 +131,7 @@ def _problem(problem: dict[str, Any], body_model: type[BaseModel]) -> str:
 
 
 def _keys(model: type[BaseModel], loc: list[Any]) -> list[str]:
-    """The keys that the object has in which `loc` is an unknown one."""
+    """Return the valid keys of the object in which the last part of `loc` is an unknown key."""
     for part in loc[:-1]:
         if isinstance(part, str):
             annotation: Any = model.model_fields[part].annotation
@@ -138,7 +142,7 @@ def _keys(model: type[BaseModel], loc: list[Any]) -> list[str]:
 
 
 class NoTracebackForClients(logging.Filter):
-    """A client's mistake is an answer, not an incident: BentoML logs each with a traceback."""
+    """Drops log records of invalid requests, because BentoML logs each with a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         problem = record.exc_info[1] if record.exc_info else None

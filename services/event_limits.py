@@ -1,7 +1,7 @@
-"""What a posted event may say: the rules of validation that one event can be judged by.
+"""Limits of posted events: the validation rules that apply to a single event.
 
-Ingest would part such an event from the others a night later; by then it would have been in the
-user's online state all day.
+Validation would quarantine such an event at the next refresh. Until then, it would be part of the
+user's online state.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from shortlist.contracts import MAX_VALUE, MEASURED
 from shortlist.moments import moment_text
 
 MAX_AHEAD = 20 * 60 * 1_000_000
-"""Microseconds that a sender's clock may be ahead of this machine's. Local time sent as UTC is at
-least 30 minutes off, and stays a mistake.
+"""How far an event may be in the future, in microseconds, because a device's clock may be ahead.
+Local time that is sent as UTC differs by at least 30 minutes, so it is still refused.
 """
 
 
 @dataclass(frozen=True)
 class EventLimits:
-    """Limits of one release."""
+    """Limits of posted events, from the manifest of one release."""
 
     rating_range: tuple[float, float] | None
-    """None: the run only warns of ratings beyond its range, or knows none."""
+    """Lowest and highest accepted rating; None if the release doesn't limit ratings."""
     earliest: int
-    """Microseconds: validation would refuse an older event."""
+    """Validation refuses events before this time, in microseconds."""
 
     @classmethod
     def of(cls, about: dict[str, Any]) -> "EventLimits":
@@ -35,11 +35,11 @@ class EventLimits:
         )
 
     def complaint(self, event: Event, *, now: int) -> str | None:
-        """What is wrong with an event and what would be right, or None.
+        """Return what is wrong with an event and what would be right; None if it is valid.
 
         Args:
-            now: the wall's, microseconds. The replay clock stands in the past; nobody can have
-                done anything after the wall's.
+            now: wall-clock time in microseconds, even under the replay clock: replayed events are
+                in the past, and no real event can be later than the wall clock.
         """
         at, value = event.event_timestamp, event.value
         if at is not None and at > now + MAX_AHEAD:

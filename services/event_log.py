@@ -1,14 +1,14 @@
-"""The inbox of posted events: on disk before they are acknowledged, each event_id once.
+"""The inbox of posted events: events are on disk before they are acknowledged, each event_id once.
 
-An event is appended to the inbox first: from then on it is kept. Then it is inserted into the tail,
+An event is first appended to the inbox, which stores it durably. Then it is inserted into the tail,
 which makes it part of the user's state (shortlist/feature_store/online/tail.py). If the tail can't
-be written, the event waits in memory and a thread inserts it as soon as it can. If the process dies
-between the two, the next start inserts what is missing. Event ids are compared in the tail, which
-all workers share.
+be written, the event waits in memory, and a thread inserts it as soon as possible. If the process
+dies in between, the next start inserts the missing events. Repeated event ids are recognised in the
+tail, which all workers share.
 
-JSON Lines under `events/date=YYYY-MM-DD/`, one file a process, names in order of time. A crash can
-cut only the last line, which nobody was told is safe; readers leave a line without its end alone,
-and the next process starts a file of its own.
+The inbox is JSON Lines under `events/date=YYYY-MM-DD/`. Each process writes separate files, whose
+names sort by time. A crash can truncate only the last line, which was not acknowledged yet. Readers
+ignore a line without a newline, and the next process starts a new file.
 """
 
 import errno
@@ -37,20 +37,19 @@ from shortlist.feature_store.online.tail import known_at
 log = logging.getLogger("bentoml.shortlist")
 
 REMEMBERED_DAYS = 7
-"""Days of inbox files that a start compares with the tail."""
+"""Number of newest inbox days whose events a start compares with the tail."""
 AT_ONCE = 1_000
-"""Lines that a start inserts in one transaction; a post waits for one of them at most."""
+"""Lines that a start inserts in one transaction. A post waits for at most one transaction."""
 RETRY_SECONDS = 1.0
-"""How often waiting events are tried again."""
+"""Time between two attempts to insert the waiting events."""
 MAX_WAITING = 100_000
-"""Events that wait for the tail at most; beyond it posts are refused, since they fill the memory.
-"""
+"""Maximum number of events that wait for the tail. Further posts are refused, to limit memory."""
 
 Posted = dict[str, Any]
 
 
 class EventLog:
-    """Appends events durably. Thread-safe; one a process, any number of processes a home."""
+    """Appends events durably. Thread-safe; each process of a home has one object."""
 
     def __init__(
         self,
@@ -59,13 +58,16 @@ class EventLog:
         now: Callable[[], int] | None = None,
         excluded: Callable[[Sequence[Posted]], Container[str]] = lambda _: frozenset(),
     ):
-        """Bring the tail up to the inbox, some lines at a time: other workers post meanwhile.
+        """Insert the events of the inbox that the tail lacks.
+
+        They are inserted in small transactions, because other workers post at the same time. Only
+        the ids of some lines are stored, to recognise repeated posts: lines that the service would
+        now refuse (a refresh quarantines them), and lines received after `now`. Another clock
+        stamped the latter, in a home from before the clock was stored.
 
         Args:
-            now: the home's clock, microseconds. Lines received later were stamped by another clock
-                (homes of before the clock was kept): their ids are remembered, nothing else. Nor is
-                more of lines that the service wouldn't take any more, which a refresh quarantines.
-            excluded: event_ids of those that don't count (`excluded_by`).
+            now: returns the time of the home's clock in microseconds.
+            excluded: returns the event_ids of the given events that don't count (`excluded_by`).
         """
         self.folder = folder
         self.tail = Tail(folder)
@@ -76,7 +78,7 @@ class EventLog:
         until = self.tail.until()
         missing = (event for event in _recent_events(folder) if known_at(event) > until)
         while some := list(itertools.islice(missing, AT_ONCE)):
-            # Read after the lines, so that no line of this clock is later.
+            # Read the clock after the lines, so that no line which it stamped is later.
             end = None if now is None else now()
             other = {
                 e["event_id"]
@@ -87,22 +89,22 @@ class EventLog:
             self.tail.insert([e for e in some if e["event_id"] in other], ids_only=other)
             self._insert(known)
         self._day: str | None = None
-        self._file: int | None = None  # a bare descriptor: no buffer can keep half a failed post
+        self._file: int | None = None  # no buffer that could keep half a post
 
     @property
     def num_waiting(self) -> int:
-        """Events that are on disk and not in the tail yet: answers don't know them."""
+        """Number of events on disk that aren't in the tail yet, so not in the users' states."""
         return len(self._waiting)
 
     def append(self, events: Sequence[Posted]) -> list[Posted]:
-        """Write the events that are new, with one fsync, and return them once they are on disk.
+        """Write the new ones of `events` with one fsync, and return them when they are on disk.
 
         Args:
             events: each with `event_id`; JSON values only.
 
         Raises:
-            OSError: the disk refused, or too many events wait for the tail.
-            sqlite3.Error: the tail can't be read. After either error nothing of `events` was kept,
+            OSError: the disk can't be written, or too many events wait for the tail.
+            sqlite3.Error: the tail can't be read. After either error, none of `events` is stored,
                 so they can be posted again.
         """
         with self._lock:
@@ -125,9 +127,10 @@ class EventLog:
         return self.tail.insert(events, ids_only=self._excluded(events))
 
     def _catch_up(self) -> None:
-        """Insert the waiting events, in their order, as soon as the tail can be written.
+        """Insert the waiting events, in order, as soon as the tail can be written.
 
-        The lock isn't held meanwhile: posts add to the waiting events and are answered at once.
+        The lock isn't held during an insert. So posts can add waiting events and are answered at
+        once.
         """
         while not self._closed.wait(RETRY_SECONDS):
             with self._lock:
@@ -145,7 +148,7 @@ class EventLog:
         self.tail.close()
 
     def close(self) -> None:
-        """Waiting events are inserted at the next start."""
+        """Close the files. The next start inserts the events that still wait."""
         self._closed.set()
         with self._lock:
             self._close()
@@ -160,7 +163,7 @@ class EventLog:
                 rest = rest[os.write(file, rest) :]
             os.fsync(file)
         except OSError:
-            # Half a post must not stay, and after a failed fsync this file is not to be trusted.
+            # Remove the incomplete post. A file isn't reliable after a failed fsync: close it.
             try:
                 os.ftruncate(file, start)
             finally:
@@ -177,7 +180,7 @@ class EventLog:
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
             self._day = day
             for parent in (folder, self.folder, self.folder.parent):
-                _sync_folder(parent)  # a file whose name is lost in a power cut is lost as well
+                _sync_folder(parent)  # else a power cut could lose the file's name
         return self._file
 
     def _close(self) -> None:
@@ -187,7 +190,11 @@ class EventLog:
 
 
 def excluded_by(settings: Settings) -> Callable[[Sequence[Posted]], Container[str]]:
-    """Judges posted events by the `exclude` under which the home's states were built."""
+    """Return a function that finds the posted events that don't count.
+
+    It returns the event_ids that match the setting `exclude` with which the home's states were
+    built; none if the setting can't be evaluated.
+    """
 
     def excluded(events: Sequence[Posted]) -> Container[str]:
         exclude = counted_events(settings)[1].exclude
@@ -227,7 +234,7 @@ def _recent_events(folder: Path) -> Iterator[dict[str, Any]]:
                         event = json.loads(line)
                         event["event_id"]
                     except (ValueError, KeyError, TypeError):
-                        # Ingest quarantines this line; serving goes on.
+                        # Ingest quarantines this line; the service only skips it.
                         log.warning("%s: line %d: not an event, ignored", path, number)
                     else:
                         yield event

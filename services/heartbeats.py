@@ -1,5 +1,7 @@
-"""A thread that writes this worker's heartbeat. Apart from the swaps: loading a large release may
-take longer than a heartbeat counts as fresh.
+"""A thread that writes this worker's heartbeat file.
+
+It is separate from the thread of hot_swap.py: loading a large release may take so long that the
+worker would count as stopped (shortlist/workers.py).
 """
 
 import logging
@@ -13,12 +15,13 @@ from shortlist.workers import Heartbeat, Refused
 log = logging.getLogger("bentoml.shortlist")
 
 BEAT_SECONDS = 2.0
+"""Time between heartbeats."""
 LOOK_SECONDS = 0.25
-"""How often readiness is looked at; a change is written at once, so promotions need not wait."""
+"""Time between checks of readiness. A change is written at once, so promotions needn't wait."""
 
 
 class Heartbeats:
-    """Writes from construction until `stop`, then removes the file."""
+    """Writes the heartbeat file from construction on; `stop` ends this and removes the file."""
 
     def __init__(self, settings: Settings, readiness: Callable[[], Readiness]):
         self._heartbeat = Heartbeat(settings)
@@ -41,7 +44,7 @@ class Heartbeats:
                 if ready != said or looks * LOOK_SECONDS >= BEAT_SECONDS:
                     self._beat(ready)
                     said, looks, failures = ready, 0, 0
-            except OSError as error:  # a full disk is no reason to end; serving goes on
+            except OSError as error:  # e.g. a full disk: continue
                 failures += 1
                 if failures == 1:
                     log.error("heartbeat: not written: %s", error)

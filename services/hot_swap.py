@@ -1,9 +1,9 @@
 """Swaps in a promoted release, and new item features, while requests are answered.
 
-One thread looks at both pointers, so the two kinds of swap can't race. A release is opened,
-verified, loaded and warmed beside the running one; then one reference changes. A request takes the
-reference once, so it ends with the release it began with; the old release is freed when the last
-such request has ended. What cannot be used is refused and the old goes on.
+One thread checks both pointers, so the two swaps can't race. A release is opened, verified, loaded
+and warmed while the old one serves. Then one reference is changed. A request reads the reference
+once, so it uses one release from start to end. The old release is freed when its last request has
+ended. A release or pack that can't be used is refused, and the old one stays.
 """
 
 import ctypes
@@ -32,15 +32,16 @@ Load = Callable[[Release, FeaturePack], Serving]
 
 
 class HotSwap:
-    """Holds what is served now and replaces it when a pointer moves.
+    """Holds the release and item features that are served, and replaces them if a pointer changes.
 
-    Make it before the first release and pack are read, so that none published meanwhile is missed.
+    Construct it before reading the first release and pack. Then none that is published in between
+    is missed.
     """
 
     def __init__(self, settings: Settings, load: Load, *, follow_releases: bool):
         """
         Args:
-            load: makes and warms a Serving; raises whatever is wrong with the release.
+            load: loads and warms a release; may raise any error.
             follow_releases: False for a worker that is pinned to one release.
         """
         self.refused: Refused | None = None
@@ -56,15 +57,15 @@ class HotSwap:
 
     @property
     def serving(self) -> Serving:
-        """What is served now. A request reads this once."""
+        """The release that is served now. A request reads this once."""
         assert self._serving is not None, "begin comes first"
         return self._serving
 
     def begin(self, release: Release) -> None:
-        """Serve a first release with the newest item features.
+        """Load the first release and the newest item features.
 
         Raises:
-            ReleaseError, PackError: it cannot serve.
+            ReleaseError, PackError: the release or the item features can't be used.
         """
         self._pack = latest_pack(self._settings.packs)
         self._serving = self._load(release, self._pack)
@@ -75,14 +76,14 @@ class HotSwap:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread; a load that is under way may take longer and is not waited for."""
+        """End the thread. Wait for a load in progress for at most 5 seconds."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
 
     def check(self) -> bool:
-        """Swap what was published since the last look; True if something was swapped."""
-        # Item features first: a release that is swapped in the same look starts with them.
+        """Swap in what was published since the last check; return True if something was swapped."""
+        # Item features first, so that a release swapped in by the same check starts with them.
         swapped = self._check_pack()
         if self._follow_releases:
             swapped |= self._check_release()
@@ -96,7 +97,7 @@ class HotSwap:
             pack = latest_pack(self._settings.packs)
             self.serving.recommender.swap_pack(pack)
         except Exception:
-            # Whatever is wrong with it: if this thread ended, item features would go stale unseen.
+            # Any error: if this thread ended, item features would become stale unnoticed.
             if stamp != self._pack_failed:
                 log.exception("pack: the new one cannot be used, the one before stays")
                 metrics.SWAPS.labels("item features", "refused").inc()
@@ -108,7 +109,7 @@ class HotSwap:
         return True
 
     def _check_release(self) -> bool:
-        """A release that was refused is tried again when the pointer is written again."""
+        """Swap in the promoted release; retry a refused one only if the pointer is rewritten."""
         stamp = _stamp(self._settings.releases / RELEASE_POINTER)
         if stamp is None or stamp == self._release_seen:
             return False
@@ -123,7 +124,7 @@ class HotSwap:
             assert self._pack is not None
             new = self._load(store.open(release_id), self._pack)
         except Exception as error:
-            # Whatever is wrong with it: the release that serves goes on.
+            # Any error: the old release continues to serve.
             self.refused = Refused(release_id, f"{type(error).__name__}: {error}")
             metrics.SWAPS.labels("release", "refused").inc()
             log.exception("release %s refused, %s stays", release_id, self.serving.release_id)
@@ -146,7 +147,7 @@ class HotSwap:
 
 
 def free_memory() -> None:
-    """Collect cycles, and give the freed pages back to the system where glibc is the allocator."""
+    """Collect garbage, and return freed memory to the system if glibc is the allocator."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -154,7 +155,7 @@ def free_memory() -> None:
 
 
 def _stamp(path: Path) -> Stamp | None:
-    """Changes each time the file is replaced; None if it is missing."""
+    """Return a value that changes whenever the file is replaced; None if the file is missing."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Which release serves, and the check that one can, before any worker is started."""
+"""Chooses the release to serve, and checks that it can be served before workers start."""
 
 import os
 from pathlib import Path
@@ -10,14 +10,14 @@ from shortlist.release import MANIFEST, Release, ReleaseStore, open_release
 
 RELEASE_VARIABLE = "SHORTLIST_RELEASE"
 CARRIED = Path(__file__).resolve().parents[1] / "release"
-"""Where a Bento has its release: beside the code, wherever it is unpacked and started from."""
+"""Folder of a Bento's release: beside the code, whatever the working directory is."""
 
 
 def find_release(settings: Settings, *, carried: Path = CARRIED) -> Release:
-    """The release in SHORTLIST_RELEASE, else the one that a Bento carries, else the promoted one.
+    """Return the release in SHORTLIST_RELEASE, else that of the Bento, else the promoted one.
 
     Raises:
-        ReleaseError: there is none, or it was changed.
+        ReleaseError: there is none, or its files were changed.
     """
     folder = os.environ.get(RELEASE_VARIABLE)
     if folder:
@@ -28,7 +28,7 @@ def find_release(settings: Settings, *, carried: Path = CARRIED) -> Release:
 
 
 def pinned_by(*, carried: Path = CARRIED) -> str | None:
-    """Why this process serves one release whatever is promoted; None: it follows the pointer."""
+    """Return why this process ignores promotions; None if it follows the release pointer."""
     if folder := os.environ.get(RELEASE_VARIABLE):
         return f"{RELEASE_VARIABLE}={folder}"
     if (carried / MANIFEST).is_file():
@@ -37,10 +37,11 @@ def pinned_by(*, carried: Path = CARRIED) -> str | None:
 
 
 def check_can_serve(settings: Settings, *, carried: Path = CARRIED) -> Release:
-    """The release that would serve.
+    """Return the release that workers would serve.
 
     Raises:
-        ReleaseError, PackError, ConfigError: nothing can serve; one line that says what to do.
+        ReleaseError, PackError, ConfigError: workers couldn't serve. The message is one line with
+            what is missing and what to do.
     """
     if (carried / MANIFEST).is_file() and not settings.home.is_absolute():
         raise ConfigError(

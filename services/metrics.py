@@ -1,4 +1,4 @@
-"""The service's own Prometheus figures; BentoML serves them at /metrics beside its own."""
+"""Prometheus metrics of the service. BentoML serves them at /metrics with its own metrics."""
 
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ SWAPS = Counter(
     "Releases and item features that were published while serving, by what became of them.",
     ["what", "outcome"],
 )
-# BentoML collects over processes: without this mode a worker that died stays on the page.
+# BentoML merges the metrics of all processes. This mode drops those of workers that have ended.
 RELEASE = Gauge(
     "shortlist_release_info",
     "1 for a release that a worker serves.",
@@ -41,7 +41,7 @@ RELEASE = Gauge(
 
 
 def count_slate(slate: "Slate") -> None:
-    """One answer's part of the figures."""
+    """Count one response of /recommend."""
     for item in slate.items:
         SHOWN.labels(item.source).inc()
     for stage in slate.skipped_stages:

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of the HTTP API, from the same pydantic models that check requests.
 
-BentoML's own document declares OpenAPI 3.0.2, but holds keywords of 3.1 (a numeric
-`exclusiveMinimum`), so that tools refuse it. It also doesn't know the service's error answers.
+BentoML's document declares OpenAPI 3.0.2 but contains keywords of 3.1 (a numeric
+`exclusiveMinimum`), so tools refuse it. It also lacks the service's error responses.
 """
 
 import inspect
@@ -26,7 +26,7 @@ ROUTES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "similar": (SimilarRequest, SimilarResponse),
     "events": (EventsRequest, EventsResponse),
 }
-"""Route -> the models of its body and of its answer."""
+"""Route -> (model of the request body, model of the response)."""
 REFUSALS = {
     "400": "The body is wrong: the sentence says what, where, and what would be right.",
     "415": "The body is not sent as application/json.",
@@ -40,11 +40,11 @@ PLAIN_ROUTES = {
 
 
 def openapi(service: object, *, release_id: str) -> dict[str, Any]:
-    """Return the document.
+    """Return the OpenAPI document.
 
     Args:
-        service: the running service; its methods' docstrings become descriptions.
-        release_id: of the release that serves; becomes the document's version.
+        service: the running service; the docstrings of its methods become descriptions.
+        release_id: id of the served release; becomes the document's version.
     """
     models = {model for pair in ROUTES.values() for model in pair} | {Readiness, Refusal}
     ordered = sorted(models, key=lambda model: model.__name__)

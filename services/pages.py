@@ -1,6 +1,6 @@
-"""What is asked with GET: readiness, and the description behind the API page.
+"""GET routes: readiness, and the OpenAPI document that the API page shows.
 
-BentoML's API methods are POST only, so these routes ride in a small app mounted beside them.
+BentoML's API methods only accept POST, so these routes are a small FastAPI app beside them.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from services.openapi import openapi
 from shortlist.api import Readiness
 
-# No documentation of its own: BentoML's page at / shows these routes too.
+# No OpenAPI page of this app: BentoML's page at / shows these routes too.
 pages = FastAPI(title="pages", openapi_url=None)
 
 
@@ -23,6 +23,6 @@ async def ready() -> Readiness:
 
 @pages.get("/docs.json", include_in_schema=False)
 async def docs() -> dict[str, Any]:
-    """The API's OpenAPI document; BentoML's page at / shows it."""
+    """Return the API's OpenAPI document. BentoML's page at / shows it."""
     service = bentoml.get_current_service()
     return openapi(service, release_id=service.readiness().release_id)

@@ -1,9 +1,9 @@
-"""Follows the rules file of the home: a valid change holds from the next request on.
+"""Follows the home's rules file: a valid change applies from the next request on.
 
-An invalid file changes nothing: the rules before it stay in force, and the log and the readiness
-say why. Every set that was used is kept as `<home>/rules/<id>.json`. So a worker that starts while
-the file is invalid uses the same rules as the others, and the ids in the serving log can be looked
-up.
+An invalid file is not used: the previous rules stay in force, and the log and the readiness give
+the reason. Every set that was in force is stored as `<home>/rules/<id>.json`. So a worker that
+starts while the file is invalid uses the same rules as the others, and the ids in the serving log
+can be looked up.
 """
 
 import logging
@@ -26,11 +26,11 @@ Stamp = tuple[int, int, int]
 NO_FILE: Stamp = (0, 0, 0)
 Prepare = Callable[[RuleSet], Sequence[str]]
 WARNINGS = 10
-"""Warnings about one rule set that are logged."""
+"""Maximum number of logged warnings about one rule set."""
 
 
 class RuleFile:
-    """Sets the rules in force from the file, and again whenever the file changes."""
+    """Loads the rules file into `RulesInForce`, and again whenever the file changes."""
 
     def __init__(self, settings: Settings, in_force: RulesInForce):
         self.refused: str | None = None
@@ -42,7 +42,7 @@ class RuleFile:
         self._thread = threading.Thread(target=self._run, name="rule-file", daemon=True)
 
     def begin(self) -> None:
-        """Use the file's rules; if the file is invalid, those that were used last.
+        """Load the file's rules; if the file is invalid, the rules that were in force last.
 
         Raises:
             ConfigError: the file is invalid, and no rules were used before.
@@ -57,7 +57,7 @@ class RuleFile:
         """Check every CHECK_SECONDS in a thread, until `stop`.
 
         Args:
-            prepare: called with new rules before they hold; returns warnings about them.
+            prepare: called with new rules before they are in force; returns warnings about them.
         """
         self._prepare = prepare
         self._warn(self._in_force.rules)
@@ -70,7 +70,7 @@ class RuleFile:
             self._thread.join(timeout=5)
 
     def check(self) -> bool:
-        """Read the file if it has changed; True if other rules hold now."""
+        """Load the file if it has changed; return True if other rules are in force now."""
         stamp = _stamp(self._settings.rules)
         if stamp == self._seen:
             return False
@@ -78,7 +78,7 @@ class RuleFile:
             rules = load_rules(self._settings.rules)
             self._warn(rules)
         except Exception as error:
-            # Whatever is wrong with it: if this thread ended, no later file would be read.
+            # Any error: if this thread ended, later changes would not be read.
             self._seen, self.refused = stamp, reason(error)
             metrics.SWAPS.labels("rules", "refused").inc()
             log.error("rules: %s; the rules before it stay in force", self.refused)
@@ -105,7 +105,7 @@ class RuleFile:
             )
         try:
             keep(rules, self._settings.accepted_rules)
-        except OSError as error:  # a full disk is no reason to ignore new rules
+        except OSError as error:  # e.g. a full disk; the rules are in force all the same
             log.error("rules: %s can't be kept: %s", rules.id, error)
 
     def _run(self) -> None:
@@ -114,7 +114,7 @@ class RuleFile:
 
 
 def first_rules(settings: Settings) -> tuple[RuleSet, str | None]:
-    """The rules to start with, and why the file is not used; None if it is.
+    """Return the rules to start with, and why the file is not used (None if it is used).
 
     Raises:
         ConfigError: the file is invalid, and no rules were used before.
@@ -131,7 +131,7 @@ def first_rules(settings: Settings) -> tuple[RuleSet, str | None]:
 
 
 def keep(rules: RuleSet, folder: Path) -> None:
-    """Write a rule set to `folder`, or mark it as the one used last."""
+    """Write a rule set to `folder`; if it is already there, mark it as used last."""
     path = folder / f"{rules.id}.json"
     if path.exists():
         os.utime(path)
@@ -141,7 +141,7 @@ def keep(rules: RuleSet, folder: Path) -> None:
 
 
 def used_last(folder: Path) -> RuleSet | None:
-    """The rule set that was used last; None without any that this code can read."""
+    """Return the rule set that was used last; None if there is none that this code can read."""
     found = sorted(folder.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
     for path in reversed(found):
         try:
@@ -159,7 +159,7 @@ def reason(error: Exception) -> str:
 
 
 def _stamp(path: Path) -> Stamp:
-    """Changes each time the file is written or replaced; NO_FILE if it is missing."""
+    """Return a value that changes with each write of the file; NO_FILE if it is missing."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """The HTTP API: a thin BentoML service over one Recommender.
 
-Start it with `shortlist serve`. What it serves: services/locate.py; how it refuses:
-services/errors.py.
+Start it with `shortlist serve`. services/locate.py chooses the release, services/errors.py formats
+error responses.
 """
 
 import gc
@@ -50,18 +50,18 @@ from shortlist.release import Release, ReleaseError
 from shortlist.rule_config import RulesInForce
 
 WORKERS = int(os.environ.get("SHORTLIST_WORKERS", "2"))
-"""Processes that answer; each holds the release's models."""
-log = logging.getLogger("bentoml.shortlist")  # under BentoML's logger, which prints from INFO on
+"""Number of worker processes. Each holds the release's models."""
+log = logging.getLogger("bentoml.shortlist")  # child of BentoML's logger, which prints INFO
 
 SWITCH_SECONDS = 0.0005
 """Time after which a thread of a worker lets another one run Python code."""
 RECENT_USERS = 8
-"""Users of the last requests, for whom a new release answers before it serves."""
+"""Number of recent users for whose requests a new release is warmed before it serves."""
 
 
 @bentoml.service(
     name="shortlist",
-    # BentoML keeps a timer per request until the timeout is over: a short one keeps them few.
+    # BentoML keeps a timer per request until the timeout, so a short timeout keeps them few.
     traffic={"timeout": 10},
     logging={"access": {"enabled": False}},
     workers=WORKERS,
@@ -81,7 +81,7 @@ class RecommenderService:
         self.settings = Settings()
         self.pinned_by = pinned_by()
         self.recent_users: deque[str] = deque(maxlen=RECENT_USERS)
-        # Imported by workers only: BentoML's supervisor imports this module as well.
+        # Imported here because BentoML's supervisor imports this module too and doesn't need torch.
         from models.recommend.stages import StageHealth
         from models.training import one_thread_per_call
 
@@ -105,7 +105,7 @@ class RecommenderService:
         self.event_log = EventLog(
             self.settings.events, now=self.clock.now, excluded=excluded_by(self.settings)
         )
-        # Everything loaded so far stays: full garbage collections needn't look at it again.
+        # Objects loaded so far live until the end, so full garbage collections can skip them.
         gc.collect()
         gc.freeze()
         self.hot_swap.start()
@@ -116,11 +116,11 @@ class RecommenderService:
 
     @property
     def serving(self) -> Serving:
-        """What is served now. A request takes it once: the next one may get another release."""
+        """The release that is served now. A request reads it once, because a swap replaces it."""
         return self.hot_swap.serving
 
     def load(self, release: Release, pack: FeaturePack) -> Serving:
-        """Load a release and let it answer requests like those that it will get."""
+        """Load a release and warm it with requests of recent users."""
         budget = self.settings.request_budget_ms / 1e3
         serving = Serving.load(
             release, self.reader, pack=pack, health=self.health, budget=budget, rules=self.rules
@@ -131,7 +131,7 @@ class RecommenderService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Once, before any worker: BentoML would start one that cannot load again and again."""
+        """Check once before any worker starts. BentoML would restart a failing worker endlessly."""
         try:
             check_can_serve(Settings())
         except (ReleaseError, PackError, ConfigError) as error:
@@ -218,11 +218,11 @@ class RecommenderService:
                 log.exception("events: the inbox cannot be written, or the tail not be read")
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 refusal = f"this post was not stored ({reason}); post it again later"
-                # BentoML hides the text of a 503 that is raised, and sends a response as it is.
+                # BentoML hides the text of a raised 503, but sends a returned response unchanged.
                 return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
             try:
                 self.clock.advance(max(row["event_timestamp"] for row in rows) + 1)
-            except OSError as error:  # the events are stored; the next post moves the file as well
+            except OSError as error:  # the events are stored; the next post writes the clock
                 log.warning("events: the home's clock cannot be written: %s", error)
             answer = EventsResponse(
                 request_id=uuid.uuid4().hex,
@@ -240,10 +240,10 @@ class RecommenderService:
         return answer
 
     def now(self, at: int | None) -> int:
-        """The moment of a request, microseconds.
+        """Return the time of a request in microseconds.
 
         Raises:
-            InvalidArgument: `at` under the wall clock.
+            InvalidArgument: `at` is given under the wall clock.
         """
         if at is not None and self.clock.kind == "replay":
             return at
@@ -254,7 +254,7 @@ class RecommenderService:
         return self.clock.now()
 
     def log_answer(self, route: str, answer: BaseModel, **asked: Any) -> None:
-        """A line of the answer log. It lies apart: such answers have no features to compare."""
+        """Write a line to the answer log, for responses without features (not the serving log)."""
         self.answer_log.write(lambda: {"route": route} | asked | answer.model_dump(mode="json"))
 
     def readiness(self) -> Readiness:
@@ -275,7 +275,7 @@ class RecommenderService:
 
     @bentoml.on_shutdown
     def shutdown(self) -> None:
-        """Everything that was answered is in the log before the process ends."""
+        """Stop all threads; write the log lines of all responses before the process ends."""
         self.hot_swap.stop()
         self.rule_file.stop()
         self.heartbeats.stop()
@@ -289,7 +289,7 @@ def is_unknown(item_id: str | None, serving: Serving) -> bool:
 
 
 def refuse_unknown(item_id: str, serving: Serving, *, where: str) -> None:
-    """Raises InvalidArgument if the catalogue does not have the item."""
+    """Raise InvalidArgument if the catalogue does not have the item."""
     catalogue = serving.recommender.catalogue
     if is_unknown(item_id, serving):
         raise InvalidArgument(
@@ -299,21 +299,21 @@ def refuse_unknown(item_id: str, serving: Serving, *, where: str) -> None:
 
 
 def stored(event: Event, *, received: int, wall: bool) -> dict[str, Any]:
-    """An event as a line of the inbox.
+    """Return an event as a line of the inbox.
 
     Args:
-        received: microseconds on the home's clock.
-        wall: whether that is the wall's. A device whose clock is ahead then did it just now.
+        received: time of arrival on the home's clock, microseconds.
+        wall: True for the wall clock. Then a time after the arrival becomes the arrival time.
     """
     row = event.model_dump(exclude_none=True)
     row.setdefault("event_id", uuid.uuid4().hex)
-    # States hold what came strictly before a request, and the replay clock may stand still: an
-    # event of this very moment would not be in the next answer.
+    # A state has only events strictly before the request, and the replay clock may stand still.
+    # Without the - 1, the event would be missing from the next response.
     row.setdefault("event_timestamp", received - 1)
     if wall:
         row["event_timestamp"] = min(row["event_timestamp"], received - 1)
     return row | {"received_at": received}
 
 
-# BentoML's annotation asks for a factory's call, its code for a Starlette middleware class.
+# BentoML's type annotation differs from its code, which expects a Starlette middleware class.
 RecommenderService.add_asgi_middleware(ClearErrors)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""What a worker serves: one release with all that depends on it, replaced as a whole."""
+"""The loaded release of a worker, with everything that depends on it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Serving:
-    """A loaded release. A request takes it once at its start and keeps it to its end."""
+    """A loaded release. A request reads it once, at its start; a swap replaces it as a whole."""
 
     recommender: "Recommender"
     event_limits: EventLimits
@@ -39,15 +39,15 @@ class Serving:
         """Load a verified release.
 
         Args:
-            health: stages that are switched off, of all requests of this worker.
-            budget: seconds in which the stages of a request must start.
+            health: stages that are switched off, for all requests of this worker.
+            budget: seconds after the start of a request in which its stages must start.
             rules: business rules of all requests of this worker.
 
         Raises:
-            ReleaseError: it was made under another feature schema than this code's.
-            PackError: the pack was.
+            ReleaseError: the release has another feature schema than this code.
+            PackError: the pack has another feature schema than this code.
         """
-        # BentoML's supervisor imports this module as well; only workers pay for torch.
+        # Imported here because BentoML's supervisor imports this module too and doesn't need torch.
         from models.recommend.recommender import Recommender
 
         return cls(
@@ -64,15 +64,17 @@ class Serving:
     def recommend(
         self, request: RecommendRequest, *, at: int, request_id: str, explore: Explore | None
     ) -> "Slate":
-        """Answer a request as of `at`; explore with draws that are seeded by `request_id`."""
+        """Answer a request as of `at`; the seed of exploration is a hash of `request_id`."""
         from models.recommend.exploration import Exploration
 
         exploration = Exploration(explore, seed=seed_of(request_id)) if explore else None
         return self.recommender.recommend(request, at=at, exploration=exploration)
 
     def warm(self, user_ids: Iterable[str], *, at: int) -> None:
-        """Answer a few requests: much of the loading happens at first use, and a release that
-        cannot answer fails here instead of in front of a client.
+        """Answer a few requests before serving.
+
+        Some parts are only loaded at first use. A release that can't answer fails here, before a
+        client is affected.
         """
         self.recommender.recommend(RecommendRequest(recent_items=[]), at=at)
         for user_id in user_ids:

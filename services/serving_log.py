@@ -1,4 +1,4 @@
-"""The serving log: one JSON line a response, written by a thread of its own so that no request
+"""The serving log: one JSON line per response, written by a background thread, so that no request
 waits for the disk.
 """
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("bentoml.shortlist")
 
 CAPACITY = 10_000
-"""Responses that may wait for the disk. More are dropped and counted: a slow disk must neither
-delay an answer nor fill the memory.
+"""Maximum number of responses that wait for the disk. Further ones are dropped and counted, so that
+a slow disk neither delays responses nor fills the memory.
 """
 
 
 class ServingLog:
-    """Appends under `serving_log/date=YYYY-MM-DD/`, a file per process and day. Close to flush."""
+    """Appends to `<folder>/date=YYYY-MM-DD/`, a file per process and day. Call `close` to flush."""
 
     def __init__(self, folder: Path, *, capacity: int = CAPACITY):
         self.folder = folder
@@ -39,10 +39,10 @@ class ServingLog:
         self._thread.start()
 
     def write(self, entry: Callable[[], dict[str, Any]]) -> None:
-        """Hand over one response, without waiting.
+        """Queue one response without waiting; drop and count it if the queue is full.
 
         Args:
-            entry: makes the line; called by the log's own thread.
+            entry: returns the content of the line; called by the log's thread.
         """
         try:
             self._queue.put_nowait(entry)
@@ -50,7 +50,7 @@ class ServingLog:
             metrics.LOG_DROPPED.inc()
 
     def close(self) -> None:
-        """Write everything that waits, then stop. Nothing may be written afterwards."""
+        """Write all queued responses, then end the thread. Don't call `write` afterwards."""
         self._queue.put(None)
         self._thread.join()
 
@@ -83,12 +83,12 @@ class ServingLog:
             before.close()
         folder = self.folder / f"date={day}"
         folder.mkdir(parents=True, exist_ok=True)
-        # A new name each time: after a failed write, the old file may end in half a line.
+        # A new name each time: after a failed write, the old file may end with an incomplete line.
         return (folder / f"{os.getpid()}-{time.time_ns()}.jsonl").open("ab")
 
 
 def _abandon(file: IO[bytes] | None) -> None:
-    """Close a file that can't be written; what its buffer holds is lost."""
+    """Close a file that can't be written; the content of its buffer is lost."""
     with contextlib.suppress(OSError):
         if file is not None:
             file.close()
@@ -97,8 +97,11 @@ def _abandon(file: IO[bytes] | None) -> None:
 def entry_of(
     slate: "Slate", *, request_id: str, user_id: str, clock: str, seconds: float
 ) -> dict[str, Any]:
-    """One line: the keys of SERVING_LOG, items nested, and by view as_of and the base row's stamp,
-    the clock and the milliseconds it took.
+    """Return one line of the log.
+
+    It has the fields of SERVING_LOG, with the items nested. It also has `as_of` and `stamps` per
+    feature view, the clock, the names of business rules, and the time of each stage and of the
+    whole request in milliseconds.
     """
     return {
         "request_id": request_id,

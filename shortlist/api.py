@@ -33,7 +33,7 @@ def _moment(kind: MomentType) -> AfterValidator:
 
 
 def _cursor(value: str) -> str:
-    """Check a cursor's form. Raises ValueError if it isn't one that an answer had."""
+    """Return the cursor unchanged; raise ValueError if `Cursor.decode` refuses it."""
     Cursor.decode(value)
     return value
 
@@ -128,7 +128,7 @@ class RecommendRequest(Body):
 
     @property
     def asked(self) -> bytes:
-        """Hash of what must be the same for all pages of a list."""
+        """Hash of the fields that must be the same for all pages of a list."""
         where = self.context
         rules = None if self.rules is None else self.rules.model_dump_json()
         return asked_for(

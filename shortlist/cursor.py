@@ -1,9 +1,9 @@
-"""The cursor of a list's next page. It holds all state, so that any worker can answer.
+"""The cursor of a list's next page. It contains all state, so that any worker can answer.
 
 A cursor is base64url text of: version (1 byte), checksum (8), `at` (8), hash of the request (8),
 length of the release id (1), release id, and a key of 6 bytes for each item shown so far. The
-checksum finds damage. It is no signature: whoever writes a valid cursor can leave out items, which
-`exclude` does as well, and can have the list of up to an hour ago.
+checksum detects damaged cursors. It isn't a signature, because a forged cursor does no harm: it can
+only leave out items, as `exclude` does, or ask for the list as of up to an hour ago.
 """
 
 import base64
@@ -17,7 +17,7 @@ import numpy as np
 VERSION = 1
 KEY_BYTES = 6
 MAX_SHOWN = 1_000
-"""Longest list that can be paged through. The last page has no cursor."""
+"""Maximum number of items over all pages of a list."""
 MAX_RELEASE_ID = 255
 FIXED_BYTES = 26
 MAX_LENGTH = -(-(FIXED_BYTES + MAX_RELEASE_ID + KEY_BYTES * MAX_SHOWN) * 4 // 3)
@@ -28,14 +28,14 @@ TAKE_OVER = "send the next_cursor of an answer unchanged, or leave cursor out to
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a list goes on."""
+    """Content of a cursor: the list, and the items shown so far."""
 
     release_id: str
     """Release that ranked the list."""
     at: int
-    """Time for which the list was made, in microseconds."""
+    """Time as of which the list is ranked, in microseconds."""
     asked: bytes
-    """8 bytes from `asked_for`."""
+    """Hash of the request from `asked_for`, 8 bytes."""
     shown: np.ndarray
     """(S,) uint64 keys of the items shown so far, see `item_key`."""
 
@@ -84,14 +84,17 @@ class Cursor:
 
 
 def item_key(item_id: str) -> int:
-    """Return the 48-bit key of an item. Two of a million items have the same one with 0.2%."""
+    """Return the 48-bit key of an item.
+
+    Among a million items, the probability that any two have the same key is 0.2%.
+    """
     return int.from_bytes(
         hashlib.blake2b(item_id.encode(), digest_size=KEY_BYTES).digest(), "little"
     )
 
 
 def asked_for(parts: Iterable[str | None]) -> bytes:
-    """Return a hash of what must stay the same from page to page, 8 bytes."""
+    """Return an 8-byte hash of the parts of a request that must be the same on all pages."""
     text = "\x00".join("\x01" if part is None else part for part in parts)
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
 

@@ -20,11 +20,11 @@ from shortlist.ids import id_problem
 from shortlist.moments import moment_problem
 
 MAX_K = 500
-"""Longest list that a request can ask for; also the last position that a rule can name."""
+"""Maximum length of a list, and the last position that a rule can name."""
 MAX_RULES = 50
-"""Rules of one type in a rule set."""
+"""Maximum number of rules of one type in a rule set."""
 MAX_IDS = 10_000
-"""Item ids of all `include` rules of a set, and of all `exclude` rules."""
+"""Maximum number of item ids in all `include` rules of a set, and in all `exclude` rules."""
 MAX_VALUES = 1_000
 MAX_TEXT = 256
 
@@ -60,7 +60,7 @@ def _text(value: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Convert a date of a TOML file to ISO text, as a request would have it."""
+    """Convert a date of a TOML file to ISO text, the form of dates in JSON requests."""
     return value.isoformat() if isinstance(value, date) else value
 
 
@@ -148,7 +148,7 @@ class Condition(Config):
 
     @cached_property
     def bounds(self) -> tuple[float, float]:
-        """Lowest and highest valid number; of dates, in microseconds."""
+        """Lowest and highest value that meets the condition; dates in microseconds."""
         low = -math.inf if self.at_least is None else self._bound("at_least", self.at_least)
         high = math.inf if self.at_most is None else self._bound("at_most", self.at_most)
         if isinstance(self.equals, int | float):
@@ -282,7 +282,7 @@ class RuleSet(Config):
 
     @cached_property
     def rules(self) -> list[Rule]:
-        """All rules, by type."""
+        """All rules, in the order of their types."""
         return [rule for field in type(self).model_fields for rule in getattr(self, field)]
 
     @property
@@ -298,7 +298,7 @@ class RuleSet(Config):
 
     @property
     def id(self) -> str:
-        """Eight hex digits of `digest`, for logs and people."""
+        """First eight hex digits of `digest`, used in logs, answers and file names."""
         return self.digest[:8]
 
 
@@ -310,7 +310,7 @@ class RulesInForce:
 
 
 def load_rules(path: Path) -> RuleSet:
-    """Read a rules file; without a file there are no rules.
+    """Read a rules file; return an empty set if the file does not exist.
 
     Raises:
         ConfigError: the file is not TOML, or a rule is invalid; one line per problem.

@@ -1,7 +1,8 @@
-"""What re-ranking costs and gives: accuracy, diversity and calibration of several settings.
+"""Evaluates re-ranking settings: accuracy, diversity and calibration of their lists.
 
-Judged on the validation window with the sources and the ranker that were fitted before it. The test
-window is left for the final figures. The requests are ranked once, all settings re-order that list.
+They are evaluated on the validation window, with sources and ranker fitted before it. The test
+window is kept for the final figures. Each request is ranked once, and each setting re-orders the
+same list.
 """
 
 from typing import Any
@@ -30,15 +31,17 @@ Setting = MmrConfig | CalibrationConfig
 
 
 def rerank_prices(chain: Chain, ticks: list[JudgedTick], *, k: int, seed: int) -> dict[str, Any]:
-    """Return the figures of each setting, without re-ranking first.
+    """Return the figures of each setting. The first row is the list without re-ranking.
 
     Args:
-        chain: fitted before the window of `ticks`; its own setting is among those judged.
-        k: length of the judged lists.
+        chain: fitted before the window of `ticks`; its own setting is evaluated too.
+        ticks: requests of the validation window; about MAX_REQUESTS of them are used.
+        k: length of the evaluated lists.
 
     Returns:
-        {"window", "requests", "settings": rows of "rerank" (None or the config), "served",
-        ndcg@k, "difference" (to no re-ranking: mean, low, high), diversity@k, divergence@k}.
+        {"window", "requests", "settings": rows with "rerank" (None or the config), "served",
+        ndcg@k, "difference" (nDCG, setting minus no re-ranking: mean, low, high), diversity@k,
+        divergence@k}.
     """
     own = chain.config.rerank
     settings = candidate_settings(chain)
@@ -74,7 +77,7 @@ def rerank_prices(chain: Chain, ticks: list[JudgedTick], *, k: int, seed: int) -
 
 
 def candidate_settings(chain: Chain) -> list[Setting]:
-    """Return the settings to judge: those whose categories or vectors the chain has."""
+    """Return the settings to evaluate: those whose categories or vectors the chain has."""
     has_categories = chain.catalogue.category_matrix.shape[1] > 0
     vectors: list[Vectors] = [
         name for name, source in VECTOR_SOURCE.items() if source in chain.sources
@@ -97,7 +100,7 @@ def _figures(
     *,
     k: int,
 ) -> dict[str, np.ndarray]:
-    """Return nDCG, diversity and divergence of each request, NaN where undefined."""
+    """Return "ndcg", "diversity" and "divergence" of each request, NaN where undefined."""
     parts: dict[str, list[np.ndarray]] = {"ndcg": [], "diversity": [], "divergence": []}
     for tick, plain in zip(ticks, ranked, strict=True):
         catalogue = tick.over(chain).catalogue
@@ -121,7 +124,7 @@ def _figures(
 
 
 def _some(ticks: list[JudgedTick], *, rng: np.random.Generator) -> list[JudgedTick]:
-    """Return batches in random order until they have MAX_REQUESTS requests."""
+    """Return random batches with at least MAX_REQUESTS requests, or all if there are fewer."""
     some: list[JudgedTick] = []
     for number in rng.permutation(len(ticks)):
         if sum(len(tick.queries) for tick in some) >= MAX_REQUESTS:

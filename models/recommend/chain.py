@@ -1,7 +1,7 @@
 """The chain: sources retrieve a shortlist, a ranker scores it, re-ranking balances the list.
 
-The chain is pure computation over a batch: no store, no clock, no ids. Training, evaluation and
-service all use this class, so the evaluated code is the served code.
+The chain only computes on arrays: it reads no store and no clock, and knows no external ids.
+Training, evaluation and service all use this class, so the evaluated code is the served code.
 """
 
 import copy
@@ -37,22 +37,23 @@ from shortlist.features.profiles import ProfileEncoder
 from shortlist.repeats import repeat_after
 
 FILL_DAYS = 7
-"""Days of events by which FILL orders items."""
+"""FILL orders items by their number of events in this many days."""
 FILL_WEIGHT = 1e-3
 LAST = (FILL, RULES)
-"""Sources that say nothing about a user; fusion puts their candidates after all others."""
+"""Sources that aren't personalised; reciprocal rank fusion puts their candidates last."""
 
 
 class ChainConfig(Config):
-    """The sources that retrieve, the sources whose scores the ranker reads, and re-ranking."""
+    """Configuration of a chain: its candidate sources, its score sources, and re-ranking."""
 
     candidate_sources: tuple[str, ...]
     score_sources: tuple[str, ...]
+    """Sources whose scores of all candidates the ranker reads."""
     candidates_per_source: int = 100
     rerank: RerankConfig | None = None
-    """Re-ranking of the best candidates (docs/reranking.md); None: the order of the scores."""
+    """Re-ranking of the best candidates (docs/reranking.md); None: items are ordered by score."""
     repeats: str = "exclude"
-    """Whether a user may be shown again what they consumed (shortlist/repeats.py)."""
+    """Whether, and after what time, consumed items may be shown again (shortlist/repeats.py)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -66,7 +67,7 @@ class ChainConfig(Config):
 
 
 class Chain:
-    """Sources, ranker and re-ranking, composed by one ChainConfig."""
+    """Sources, ranker and re-ranking, combined as a ChainConfig defines."""
 
     def __init__(
         self,
@@ -94,16 +95,16 @@ class Chain:
         self._reranker = reranker_of(config.rerank, self.sources, catalogue)
 
     def live(self, catalogue: Catalogue, new: NewItems | None) -> "Chain":
-        """The same models over the current catalogue.
+        """Return a chain with the same models over another catalogue, usually the current one.
 
         Args:
-            new: items after the first `num_known`, which the models have no rows for.
+            new: retrieves the items after the first `num_known`, which the models don't know.
         """
         chain = copy.copy(self)
         chain.catalogue = catalogue
         chain.new = new
         chain.popular = Popularity(FILL, days=FILL_DAYS)
-        # A new cache, because it compares queries by identity only.
+        # Not shared with `self`: the cache compares queries by identity only.
         chain._known_queries = OncePerBatch(lambda queries: queries.known(self.num_known))
         chain._reranker = reranker_of(
             chain.config.rerank,
@@ -114,14 +115,14 @@ class Chain:
         return chain
 
     def with_rerank(self, config: MmrConfig | CalibrationConfig | None) -> "Chain":
-        """The same chain with another re-ranking."""
+        """Return the same chain with another re-ranking."""
         chain = copy.copy(self)
         chain.config = self.config.model_copy(update={"rerank": config})
         return chain.live(self.catalogue, self.new)
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """Sources that may retrieve a candidate, in the order of `Ranked.found_by`."""
+        """Names of all sources that can retrieve a candidate, in the order of `Ranked.found_by`."""
         names = self.config.candidate_sources
         if self.new is None:
             return (*names, FILL, RULES)
@@ -131,10 +132,10 @@ class Chain:
     def retrieve(
         self, queries: Queries, items: ItemState, *, k: int = 0, run: Run = strictly
     ) -> dict[str, Candidates]:
-        """Candidates of each candidate source, at least `k` per source if there are as many.
+        """Return {source: candidates}, up to max(`k`, `candidates_per_source`) per source.
 
         Args:
-            run: runs one stage per source, named like it. A source that it skips has no entry.
+            run: runs one stage per source, with its name. Sources that it skips have no entry.
         """
         depth = max(self.config.candidates_per_source, k)
         known, known_items = self._known(queries, items)
@@ -153,11 +154,11 @@ class Chain:
         newest = run(NEW, partial(self.new.newest, queries), None)
         if newest is not None:
             found[NEW] = newest
-        # The order of `source_names`, whichever were skipped.
+        # In the order of `source_names`, also if some sources were skipped.
         return {name: found[name] for name in self.source_names if name in found}
 
     def _known(self, queries: Queries, items: ItemState) -> tuple[Queries, ItemState]:
-        """Queries and item states restricted to the items that the models have rows for."""
+        """Return queries and item states restricted to the items that the models know."""
         if self.new is None:
             return queries, items
         return self._known_queries(queries), items.first(self.num_known)
@@ -165,10 +166,10 @@ class Chain:
     def shortlist(
         self, queries: Queries, items: ItemState, *, k: int = 0, run: Run = strictly
     ) -> Shortlist:
-        """Merged candidates of all candidate sources.
+        """Return the merged candidates of all candidate sources.
 
-        If they are fewer than `k` for a query, FILL adds popular items. So there are `k` candidates
-        if `k` items may be shown, whatever the filters are and whichever sources fail.
+        If a query has fewer than `k` candidates, FILL adds popular items. So there are `k`
+        candidates whenever `k` items may be shown, even if filters are narrow or sources fail.
         """
         found = self.retrieve(queries, items, k=k, run=run)
         merged = merge(found) if found else None
@@ -176,7 +177,7 @@ class Chain:
             return merged
         popular = self.popular.retrieve(queries, items, k=max(k, 1))
         if merged is not None:
-            # Only what no source found: FILL has no say about the order of the others.
+            # Only items that no source found, so that FILL does not change the order of the others.
             both = (popular.item_idx[:, :, None] == merged.item_idx[:, None, :]).any(-1)
             popular = Candidates(np.where(both, 0, popular.item_idx), popular.score)
         return merge(found | {FILL: popular})
@@ -184,14 +185,14 @@ class Chain:
     def source_scores(
         self, queries: Queries, items: ItemState, shortlist: Shortlist, *, run: Run = strictly
     ) -> dict[str, np.ndarray]:
-        """Scores of all candidates by each score source: {source: (B, C) float32}.
+        """Return the scores of all candidates by each score source: {source: (B, C) float32}.
 
         Includes candidates that the source did not retrieve; -inf where it has no score. A source
         that `run` skips has no entry.
         """
         candidates = shortlist.item_idx
         known, known_items = self._known(queries, items)
-        old = np.where(candidates <= self.num_known, candidates, 0)  # sources give padding -inf
+        old = np.where(candidates <= self.num_known, candidates, 0)  # padding gets -inf
         scores: dict[str, np.ndarray] = {}
         for name in self.config.score_sources:
             score = partial(self.sources[name].score, known, known_items, old)
@@ -210,7 +211,7 @@ class Chain:
         shortlist: Shortlist,
         scores: Mapping[str, np.ndarray] | None = None,
     ) -> np.ndarray:
-        """(B, C, F) float32 in the order of `schema.names`; pass `scores` if already computed."""
+        """Return the ranker's features, (B, C, F) float32; pass `scores` if already computed."""
         if scores is None:
             scores = self.source_scores(queries, items, shortlist)
         not_found = np.zeros(shortlist.item_idx.shape, dtype=np.float32)
@@ -234,15 +235,15 @@ class Chain:
         run: Run = strictly,
         rules: ListRules | None = None,
     ) -> Ranked:
-        """The best k of each query, re-ranked as configured.
+        """Return the best k items of each query, re-ranked as configured.
 
         Without `rules`, a longer list starts with the shorter one: `rank(k=10)` is the start of
-        `rank(k=500)`. If the sources' candidates are fewer than k, `tiers.deepened` appends more.
+        `rank(k=500)`. If the sources find fewer than k candidates, `tiers.deepened` appends more.
 
         Args:
             run: runs the stages: one per source, then `ranking_features`, `ranker` and `rerank`.
-                Without features or a ranker the order is that of reciprocal rank fusion.
-            rules: soft rules of a single request, for the same `k`; their stage is `rules`.
+                Without features or a ranker, reciprocal rank fusion orders the candidates.
+            rules: soft rules of a single request, for the same `k`; they run in stage `rules`.
         """
         if rules is not None:
             return self._rank_with(rules, queries, items, k=k, run=run)
@@ -255,7 +256,7 @@ class Chain:
     def _rank_with(
         self, rules: ListRules, queries: Queries, items: ItemState, *, k: int, run: Run
     ) -> Ranked:
-        """The best k under the soft rules of a single request."""
+        """Return the best k items of a single request under its soft rules."""
         found = self.shortlist(queries, items, k=rules.depth, run=run)
         shortlist = run(
             RULES,
@@ -275,10 +276,10 @@ class Chain:
         run: Run = strictly,
         rules: ListRules | None = None,
     ) -> Ranked:
-        """The best k of given candidates; see `rank`.
+        """Return the best k of the given candidates; see `rank`.
 
         Args:
-            rerank: False: keep the order of the scores.
+            rerank: if False, re-ranking is skipped and the items are ordered by score.
         """
         if shortlist.item_idx.shape[1] == 0:  # filters may exclude everything
             return self.empty(len(queries))
@@ -294,7 +295,7 @@ class Chain:
         return self.order(queries, shortlist, x, score, k=k, rerank=rerank, run=run, rules=rules)
 
     def empty(self, num_queries: int) -> Ranked:
-        """Lists of length 0."""
+        """Return lists of length 0."""
         empty = np.zeros((num_queries, 0), dtype=np.int64)
         return Ranked(
             item_idx=empty,
@@ -306,7 +307,7 @@ class Chain:
         )
 
     def scores(self, shortlist: Shortlist, x: np.ndarray) -> np.ndarray:
-        """(B, C) float32 ranker scores, else reciprocal rank fusion; padding is -inf."""
+        """Return scores by the ranker, or by rank fusion without one: (B, C); padding is -inf."""
         num_queries, width = shortlist.item_idx.shape
         if self.ranker is None:
             return self.fused(shortlist)
@@ -316,7 +317,7 @@ class Chain:
         return np.where(real, score, np.float32(-np.inf))
 
     def fused(self, shortlist: Shortlist) -> np.ndarray:
-        """(B, C) float32 reciprocal rank fusion; padding is -inf."""
+        """Return scores by reciprocal rank fusion: (B, C) float32; padding is -inf."""
         return np.where(shortlist.item_idx > 0, fused_score(shortlist), np.float32(-np.inf))
 
     def order(
@@ -331,9 +332,9 @@ class Chain:
         run: Run = strictly,
         rules: ListRules | None = None,
     ) -> Ranked:
-        """Sort by score (ties go to the smaller item_idx), re-rank, cut to k.
+        """Sort by score (ties go to the earlier candidate), re-rank, cut to k.
 
-        Soft rules move items before re-ranking. After it they choose the list from all candidates.
+        Soft rules apply twice: boosts and buries before re-ranking; pins, caps and quotas after it.
         """
         every, by = np.argsort(-score, axis=1, kind="stable"), score
         if rules is not None:
@@ -363,13 +364,13 @@ class Chain:
         )
 
     def _numbers(self, shortlist: Shortlist) -> np.ndarray:
-        """Index in `source_names` of each source of the shortlist. Skipped sources aren't in it."""
+        """Return the index in `source_names` of each source in `shortlist.ranks`: (S,) int64."""
         return np.array([self.source_names.index(name) for name in shortlist.ranks])
 
     def _reranked(
         self, queries: Queries, shortlist: Shortlist, score: np.ndarray, order: np.ndarray, k: int
     ) -> np.ndarray:
-        """(B, P) columns of the shortlist by score -> the same in the new order."""
+        """Re-rank (B, P) columns of the shortlist, best score first; return the new order."""
         assert self._reranker is not None
         item_idx = np.take_along_axis(shortlist.item_idx, order, axis=1)
         places = self._reranker.order(
@@ -379,9 +380,9 @@ class Chain:
 
 
 def fused_score(shortlist: Shortlist) -> np.ndarray:
-    """(B, C) float32: sum of 1 / (60 + rank) over the sources that found the candidate.
+    """Return the sum of 1 / (60 + rank) over the sources that found the candidate: (B, C) float32.
 
-    Candidates of FILL and RULES come after all others.
+    Sources in LAST have a tiny weight, so candidates that only they found come after all others.
     """
     parts = [
         np.where(ranks > 0, (FILL_WEIGHT if name in LAST else 1) / (RRF_CONSTANT + ranks), 0)

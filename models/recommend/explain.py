@@ -1,11 +1,18 @@
-"""One sentence why an item is shown. Each is a claim about the data, and said only where it holds.
+"""Reasons: one sentence for each shown item that explains why it is shown.
 
-Tried in order: that it was had before, popularity for items of the popularity sources, an item of
-the history that speaks for it (ItemKNN's own contributions), categories shared with the newest
-items, a description like one of the history's, co-use, the order of the history. No random numbers,
-no clock.
+A reason is a statement about the data, and is only given if it is true. It depends on no random
+numbers and no clock. The first reason that applies is used:
 
-Shapes: N items, L history, K categories, D dim.
+1. Exploration drew the item, or it is new in the catalogue.
+2. The user consumed it before.
+3. It is popular, for items of the popularity sources and users without history.
+4. A history item has the largest contribution to the item's ItemKNN score.
+5. It shares categories with the newest history items.
+6. Its description is similar to that of a history item.
+7. People have used it together with history items.
+8. A sequence model expects it next.
+
+Shapes: N items, L history, S shown items, V new items, D dim.
 """
 
 import copy
@@ -21,31 +28,33 @@ from shortlist.contracts import EVENT_TYPES
 from shortlist.features.pack import ItemState
 
 RECENT = 10
-"""Newest history items that count as 'last'. They may be old, so no reason calls them recent."""
+"""Number of newest history items that reasons call 'last' or 'latest'. They may be long ago."""
 RECENT_DAYS = 7
-"""Days of events that count as 'lately' for an item."""
+"""Number of newest days whose events decide whether an item is 'chosen often lately'."""
 MIN_SHARE = 0.25
-"""An item of the history is named if it carries at least this share of all contributions."""
+"""A history item is named if its contribution is at least this share of all contributions."""
 MIN_CATEGORY_SHARE = 0.4
-"""A category is named if at least this share of the recent items has it."""
+"""A category is named if at least this share of the newest RECENT history items has it."""
 MAX_NAMED = 2
 MOST, MOST_SHARE, MIN_EVENTS = 10, 0.1, 3
-"""Popular are the first ten items or the first tenth, whichever are more, with three events or more
-and more than an item has on average.
+"""An item is popular if it is among the MOST items or the MOST_SHARE of items with the most events,
+whichever is more. It must also have MIN_EVENTS events, and more events than the average item.
 """
 ALIKE = 0.9
-"""A description is like another if at most a tenth of the catalogue's are more like that one."""
+"""Two descriptions are similar if their cosine is above this quantile of the cosines between the
+history item and the catalogue's items."""
 SAMPLED = 256
+"""Approximate number of catalogue items from which that quantile is estimated."""
 
 JUST_ADDED = "new in the catalogue"
 FILLED = "more from the catalogue"
 EXPLORED = "picked at random, to show something else"
 EXPLORE = "explore"
-"""Name of the source of an item that exploration drew from all allowed items."""
+"""Source name of items that exploration drew from all allowed items."""
 FILL = "fill"
-"""Name of the source that fills lists with popular items if all other sources find too few."""
+"""Source name of popular items that fill a list if all other sources find too few."""
 RULES = "rules"
-"""Name of the source of items that only a business rule asked for; also the stage of the rules."""
+"""Source name of items that only a business rule added; also the name of the rules' stage."""
 POPULAR = "chosen often"
 POPULAR_LATELY = "chosen often lately"
 UNKNOWN_TASTE = "a first suggestion"
@@ -61,38 +70,39 @@ VERBS = {
     "like": "liked",
     "watch": "watched",
 }
-"""What somebody did, in the past; a run's `[data] wording` may say it otherwise."""
+"""Event type -> verb in the past tense; a run's `[data] wording` overrides it."""
 
 
 class ItemToItem(Protocol):
-    """The part of an item-item model that explains: how much each history item adds to a
-    candidate's score. More than 0 if people have used both.
+    """An item-item model whose scores are sums of contributions of the history items.
+
+    A contribution is above 0 if people have used both items.
     """
 
     def contributions(self, history: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(L,) item_idx of a history, (S,) candidates -> (S, L) float32."""
+        """Return how much each history item adds to each score: (L,), (S,) -> (S, L) float32."""
         ...
 
 
 @dataclass(frozen=True)
 class Wording:
-    """How the data's events are called."""
+    """Verbs for the data's events in reasons."""
 
     target_events: tuple[str, ...] = ()
     verbs: Mapping[str, str] = field(default_factory=dict)
-    """{event type: past tense}, over VERBS."""
+    """{event type: verb in the past tense}; overrides VERBS."""
 
     def did(self, codes: np.ndarray) -> str | None:
-        """The verb that all these EVENT_CODEs share; None without one."""
+        """Return the verb of (L,) EVENT_CODEs; None if they differ, are unknown or have no verb."""
         if len(set(codes.tolist())) != 1 or codes[0] == 0:
             return None
         return (VERBS | dict(self.verbs)).get(EVENT_TYPES[codes[0] - 1])
 
     @property
     def others_did(self) -> str:
-        """Return the past-tense verb for what other users did with an item.
+        """Past-tense verb for what other users did with an item.
 
-        "chose" if the run's target events have no single verb.
+        "chose" if the run's target events don't share a verb, or are additions to the cart.
         """
         names = {(VERBS | dict(self.verbs)).get(one) for one in self.target_events}
         name = names.pop() if len(names) == 1 else None
@@ -101,7 +111,7 @@ class Wording:
 
 @dataclass(frozen=True)
 class Popular:
-    """(N + 1,) bool: items that are popular, as of one pack."""
+    """Which items are popular as of one feature pack (see MOST): two (N + 1,) bool arrays."""
 
     ever: np.ndarray
     lately: np.ndarray
@@ -113,7 +123,7 @@ class Popular:
 
 
 def _most(counts: np.ndarray) -> np.ndarray:
-    """(N + 1,) bool; row 0 is padding."""
+    """Return which items are popular by (N + 1,) event counts: (N + 1,) bool; row 0 is padding."""
     n = len(counts) - 1
     most = min(max(MOST, int(MOST_SHARE * n)), n)
     if most == 0:
@@ -125,16 +135,26 @@ def _most(counts: np.ndarray) -> np.ndarray:
 
 
 class Descriptions:
-    """Which items have descriptions alike, by the content source's vectors."""
+    """Finds items with similar descriptions, by the cosine of the content source's vectors."""
 
     def __init__(self, known: np.ndarray, new: np.ndarray | None):
-        """(N + 1, D) of the items that the source knows, and (V, D) of those after them."""
+        """
+        Args:
+            known: (N + 1, D) vectors of the items that the content source was trained on.
+            new: (V, D) vectors of the items after them.
+        """
         self.known, self.new = known, new
         step = max(1, len(known) // SAMPLED)
         self.sample = _unit(known[1::step])
 
     def most_like(self, history: np.ndarray, item_idx: int) -> int | None:
-        """Of (L,) item_idx the one whose description is most like the item's, if it is ALIKE."""
+        """Return the history item with the description most similar to the item's.
+
+        None if it isn't similar enough (ALIKE). Ties go to the newest.
+
+        Args:
+            history: (L,) item_idx, oldest first.
+        """
         own = _unit(self._vectors(np.array([item_idx])))
         theirs = _unit(self._vectors(history))
         cosine = theirs @ own[0]
@@ -156,9 +176,10 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 class Explainer:
-    """Reasons for the items of one catalogue; parts that are None leave out their reasons.
+    """Gives reasons for the items of one catalogue.
 
-    Items beyond `num_known` came after the models were trained; None: there are none.
+    If `item_knn` or `descriptions` is None, the reasons that need it aren't given. Items after the
+    first `num_known` were added after training; None: there are none.
     """
 
     def __init__(
@@ -179,7 +200,7 @@ class Explainer:
         self.wording = wording
 
     def with_items(self, items: ItemState) -> "Explainer":
-        """The same over newer item states."""
+        """Return a copy that uses newer item states."""
         explainer = copy.copy(self)
         explainer.popular = Popular.of(items)
         return explainer
@@ -191,14 +212,14 @@ class Explainer:
         item_idx: Sequence[int],
         sources: Sequence[str],
     ) -> list[str]:
-        """One sentence an item.
+        """Return one sentence per shown item.
 
         Args:
             history: (L,) item_idx, oldest first, padded with 0 on the right: a row of
                 `Queries.history`.
-            types: (L,) EVENT_CODE of each, 0 where unknown.
+            types: (L,) EVENT_CODE of each history item, 0 where unknown.
             item_idx: the items shown.
-            sources: for each of them the source that ranked it best.
+            sources: for each shown item, the source that ranked it best.
         """
         known, types = history[history > 0], types[history > 0]
         lately = self._frequent_categories(known[-RECENT:])
@@ -222,7 +243,7 @@ class Explainer:
         if source == NEW:
             return JUST_ADDED
         before = np.flatnonzero(history == item)
-        if len(before):  # only where people come back for the same
+        if len(before):  # only if the run allows repeats
             did = self.wording.did(types[before[-1:]])
             return f"you {did} it before" if did else "you had it before"
         popular = self._popularity(item, source)
@@ -252,14 +273,20 @@ class Explainer:
         return popular or TASTE
 
     def _popularity(self, item: int, source: str) -> str | None:
-        """What is true of the item's popularity; the source's own claim first."""
+        """Return a true statement about the item's popularity; None if it isn't popular.
+
+        The source `popularity` counts all events, so its statement about all time is tried first.
+        """
         claims = [(POPULAR_LATELY, self.popular.lately[item]), (POPULAR, self.popular.ever[item])]
         if source == "popularity":
             claims.reverse()
         return next((says for says, holds in claims if holds), None)
 
     def _contributions(self, history: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(S, L) what each history item adds to each item; 0 if ItemKNN lacks either of them."""
+        """Return what each history item adds to each item's ItemKNN score: (S, L) float32.
+
+        0 if either item was added after training, or without ItemKNN.
+        """
         added = np.zeros((len(item_idx), len(history)), dtype=np.float32)
         old, known = history <= self.num_known, item_idx <= self.num_known
         if self.item_knn is not None and old.any() and known.any():
@@ -268,16 +295,20 @@ class Explainer:
         return added
 
     def _because(self, history: np.ndarray, types: np.ndarray, added: np.ndarray) -> str:
-        """Names the history item with the largest contribution, if it stands out."""
-        best = int(len(added) - 1 - added[::-1].argmax())  # the newest of equals
+        """Return a reason that names the history item with the largest contribution.
+
+        Empty if the contribution is less than MIN_SHARE of the sum.
+        """
+        best = int(len(added) - 1 - added[::-1].argmax())  # ties go to the newest
         if added[best] <= 0 or added[best] < MIN_SHARE * added.sum():
             return ""
         title, did = self.catalogue.titles[history[best]], self.wording.did(types[best : best + 1])
         return f"because you {did} '{title}'" if did else f"because of '{title}'"
 
     def _frequent_categories(self, recent: np.ndarray) -> dict[str, float]:
-        """Categories of at least MIN_CATEGORY_SHARE of the items, most frequent first, then by
-        name.
+        """Return {category: share of the items} of at least MIN_CATEGORY_SHARE.
+
+        Sorted by share, highest first, then by name.
         """
         if len(recent) == 0:
             return {}

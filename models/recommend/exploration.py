@@ -1,13 +1,14 @@
-"""Exploration of one answer: draws from a ranked list, with the propensity of every shown item.
+"""Exploration of one list: random draws, with the propensity of every shown item.
 
 The propensity is the probability of the shown item at its position, given the items at the
-positions before it. The product over the first positions is the probability of that start of the
-list. Both methods draw from a finished list, after re-ranking, so that this probability is exact.
+positions before it. The product of the first n propensities is the probability of the first n
+items. Both methods draw from the finished list, after re-ranking, so this probability is exact.
 
 - Epsilon-greedy: each position shows, with probability `share`, an item drawn uniformly from the
-  allowed items outside the list. The item of the list that it replaces is not moved down.
-- Softmax: Plackett-Luce over the first `pool` items of the list by Gumbel top-k (Yellott 1977;
-  Kool, van Hoof & Welling 2019). The place r of the list has the r-th highest score of the pool.
+  allowed items outside the list. The replaced item is not shown at another position.
+- Softmax: the first `pool` items of the list get a random order, drawn from a Plackett-Luce
+  distribution by Gumbel top-k (Yellott 1977; Kool, van Hoof & Welling 2019). Position r of the list
+  is assigned the r-th highest score of the pool, because re-ranking may have changed the order.
 
 Shapes: k positions, P items of the pool, N items.
 """
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
     from models.recommend.chain import Chain
 
 Scored = Callable[[np.ndarray], Ranked]
-"""Scores (m,) item_idx: one query's list in any order."""
+"""Function that scores (m,) item_idx for one query and keeps their order."""
 
 
 @dataclass(frozen=True)
 class Exploration:
-    """Exploration of one request."""
+    """Exploration setting and seed of one request."""
 
     setting: EpsilonGreedy | Softmax
     seed: int
@@ -45,7 +46,7 @@ class Exploration:
 
     @property
     def depth(self) -> int:
-        """Number of items of the list that are needed beside those of the answer."""
+        """Length of the ranked list that `draw` needs if it is more than k."""
         return self.setting.pool if isinstance(self.setting, Softmax) else 0
 
     def draw(
@@ -57,7 +58,7 @@ class Exploration:
             ranked: one query's list without padding; its first k items are shown without
                 exploration.
             free: (N + 1,) bool: items that may be shown; changed in place.
-            random_source: `source` of an item that was drawn from `free`.
+            random_source: value of `Ranked.source` for items that are drawn from `free`.
             scored: scores items that aren't on the list.
         """
         rng = np.random.default_rng(self.seed)
@@ -76,7 +77,7 @@ class Exploration:
 
 @dataclass(frozen=True)
 class Explored:
-    """The list to show, without padding."""
+    """A list after exploration, without padding, and the propensities of its first k items."""
 
     ranked: Ranked
     propensities: list[float]
@@ -95,10 +96,10 @@ def explored(
     k: int,
     run: Run,
 ) -> Explored:
-    """Draw the first k places of a single query's list; as ranked without exploration.
+    """Explore a single query's list; return it unchanged if `exploration` is None or fails.
 
     Args:
-        gone: item_idx that must not be drawn besides those that the query doesn't allow.
+        gone: item_idx that must not be drawn, in addition to those that the query excludes.
         run: runs the stage "explore".
     """
     width = min(ranked.item_idx.shape[1], k)
@@ -132,7 +133,7 @@ def score_items(
     candidates: np.ndarray,
     run: Run,
 ) -> Ranked:
-    """Score (m,) items for a single query, in the given order, as items that no source found.
+    """Score (m,) items that no source found, for a single query. The result keeps their order.
 
     Args:
         candidates: (C,) item_idx of the list's candidates; some features compare an item with them.
@@ -172,7 +173,7 @@ def epsilon_greedy(
     (drawn,), _ = mix_in(
         top[None], extra[None], share=share, allowed=np.array([len(free)]), rng=rng
     )
-    # Given the positions before, the random items shown there can't come again.
+    # Random items at earlier positions can't be drawn again.
     left = len(free) - (np.cumsum(drawn) - drawn)
     propensity = np.where(drawn, share / np.maximum(left, 1), 1 - share)
     return drawn, np.where(drawn, extra, top), np.where(extra > 0, propensity, 1.0)
@@ -181,10 +182,10 @@ def epsilon_greedy(
 def plackett_luce(
     score: np.ndarray, *, k: int, setting: Softmax, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a list from the first `pool` items; later items follow in their order.
+    """Draw a random order of the first `pool` items; the items after them keep their order.
 
     Args:
-        score: (W,) of the list's items.
+        score: (W,) scores of the list's items.
 
     Returns:
         (min(k, W),) places in the list, and the (min(k, W),) float64 propensities.
@@ -193,7 +194,7 @@ def plackett_luce(
     spread = value[0] - value[-1] if len(value) else 0.0
     logit = (value - value[-1:]) / (spread or 1.0) / setting.temperature
     order = np.argsort(-(logit + rng.gumbel(size=len(logit))), kind="stable")
-    # log of the sum over the items that are left at each position, from the last one on.
+    # Log of the sum of exp(logit) over the items that are left at each position.
     left = np.logaddexp.accumulate(logit[order][::-1])[::-1]
     places = np.concatenate([order, np.arange(len(order), len(score))])[:k]
     propensity = np.ones(len(places))
@@ -203,7 +204,7 @@ def plackett_luce(
 
 
 def _replaced(top: Ranked, drawn: np.ndarray, other: Ranked, *, source: int) -> Ranked:
-    """Put scored items into the `drawn` positions of one query's list."""
+    """Return one query's list with the items of `other` in the `drawn` positions."""
     found_by = np.zeros((1, len(drawn), source + 1), dtype=bool)
     found_by[..., : top.found_by.shape[2]] = top.found_by
     found_by[0, drawn] = False

@@ -1,7 +1,7 @@
-"""Exploration: random items in some positions, with known propensities.
+"""Epsilon-greedy exploration: random items in some positions, with known propensities.
 
-Epsilon-greedy per position. Without it a recommender only collects feedback on what it already
-shows, and off-policy estimates from its log have no support (Bottou et al. 2013).
+Without exploration, a recommender only collects feedback on items that it already shows. Then
+off-policy estimates from its log lack support (Bottou et al. 2013).
 
 Shapes: B requests, k positions, E extra items, C candidates, N items.
 """
@@ -14,7 +14,7 @@ from models.recommend.merge import Shortlist
 def draw_extra(blocked: np.ndarray, *, k: int, rng: np.random.Generator) -> np.ndarray:
     """Draw k distinct allowed items uniformly for each request: (B, k) item_idx.
 
-    0 where fewer than k are allowed.
+    If fewer than k items are allowed, the row ends with 0.
 
     Args:
         blocked: (B, N + 1) bool, items that must not be shown.
@@ -33,7 +33,7 @@ def draw_extra(blocked: np.ndarray, *, k: int, rng: np.random.Generator) -> np.n
 def with_extra(shortlist: Shortlist, extra: np.ndarray) -> Shortlist:
     """Append (B, E) extra items to the shortlist as columns that no source found.
 
-    An extra item that is already on the list is replaced by padding in its old column.
+    An extra item that is already on the list keeps its column there; the new column is padding.
     """
     known = (extra[:, :, None] == shortlist.item_idx[:, None, :]).any(-1)
     not_found = np.zeros(extra.shape, dtype=np.float32)

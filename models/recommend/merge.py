@@ -1,4 +1,4 @@
-"""The shortlist: candidates of several sources merged into one list per query, each item once."""
+"""The shortlist: distinct candidates of all sources, merged into one list per query."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,19 +16,22 @@ class Shortlist:
     ranks: dict[str, np.ndarray]  # source -> (B, C) float32, rank from 1, 0 if not found
 
     def found_by(self) -> np.ndarray:
-        """(B, C, S) bool: the sources that found each candidate, in the order of `ranks`."""
+        """Return which sources found each candidate: (B, C, S) bool, in the order of `ranks`."""
         return np.stack([ranks > 0 for ranks in self.ranks.values()], axis=-1)
 
     def best_source(self) -> np.ndarray:
-        """(B, C) int64: index of the source that ranked the item best; ties go to the first."""
+        """Return the index of the source with the best rank: (B, C) int64; ties go to the first."""
         ranks = np.stack(list(self.ranks.values()), axis=-1)
         return np.where(ranks > 0, ranks, np.inf).argmin(-1)
 
 
 def merge(found: Mapping[str, Candidates]) -> Shortlist:
-    """Union of the sources' lists, each {source: (B, K) candidates}.
+    """Return the union of the sources' candidates of each query, sorted by item_idx.
 
-    The result is as wide as the largest union of the batch.
+    The width C is the largest number of distinct candidates of a query in the batch.
+
+    Args:
+        found: {source: (B, K) candidates, best first}.
     """
     widest = max(candidates.item_idx.shape[1] for candidates in found.values())
     padded = [

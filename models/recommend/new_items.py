@@ -1,4 +1,4 @@
-"""Candidates among items that joined the catalogue after training: the newest ones, and by content.
+"""Candidates among the items that were added after training: the newest, and the best by content.
 
 No model has rows for these items. Their item_idx follow the release's N items: N + 1 and up. The
 content source can still score them, because it encodes text and categories.
@@ -42,14 +42,15 @@ class NewItems:
         self.num_known = num_known
         self.num_items = catalogue.num_items
         self.item_idx = np.arange(num_known + 1, catalogue.num_items + 1)
-        # Newest first. Without a date the largest id first, as catalogues often number their items.
+        # Newest first. Ties, as of items without a date, go to the largest id, because catalogues
+        # often number their items.
         published = catalogue.published_at[self.item_idx]
         self.by_age = self.item_idx[np.lexsort((-self.item_idx, -published))]
         self.content = content
         self.vectors = None if content is None else _encode(content, catalogue, self.item_idx)
 
     def newest(self, queries: Queries) -> Candidates:
-        """The SLOTS newest items that each request may be shown."""
+        """Return the SLOTS newest allowed items of each request, with scores 0, -1, -2, ..."""
         found = np.zeros((len(queries), min(SLOTS, len(self.by_age))), dtype=np.int64)
         for number, row in enumerate(found):
             free = self.by_age[queries.allowed(number, self.num_items)[self.by_age]][: len(row)]
@@ -58,11 +59,11 @@ class NewItems:
         return Candidates(found, np.where(found > 0, -rank, np.float32(-np.inf)))
 
     def by_content(self, queries: Queries, known: Queries, *, k: int) -> Candidates | None:
-        """The k best new items by the content source, with exact search; None without vectors.
+        """Return the k new items with the best content scores (exact search); None without vectors.
 
         Args:
             queries: histories and exclusions including new items.
-            known: the same without new items, which is what the content source can read.
+            known: the same without new items, because the content source doesn't know them.
         """
         if self.content is None or self.vectors is None:
             return None
@@ -74,7 +75,7 @@ class NewItems:
         return Candidates(found, best.score)
 
     def content_scores(self, known: Queries, candidates: np.ndarray) -> np.ndarray:
-        """Content scores of new items: (B, C) item_idx -> (B, C) float32; -inf for known items."""
+        """Return content scores of new items: (B, C) item_idx -> (B, C); -inf for other items."""
         new = candidates > self.num_known
         if self.content is None or self.vectors is None:
             return np.full(candidates.shape, -np.inf, dtype=np.float32)
@@ -83,7 +84,7 @@ class NewItems:
         return np.where(new, scores, np.float32(-np.inf))
 
     def similar(self, item_idx: int, *, k: int) -> Candidates | None:
-        """The k items, known or new, with the most similar content vector: (1, k)."""
+        """Return the k items, known or new, with the most similar content vectors: (1, k)."""
         if self.content is None or self.vectors is None:
             return None
         vectors = np.concatenate([self.content.item_vectors, self.vectors])
@@ -95,7 +96,7 @@ class NewItems:
 
 
 def best_of(first: Candidates, second: Candidates, *, k: int) -> Candidates:
-    """The k best of two candidate lists whose scores are on one scale."""
+    """Return the k best of two candidate lists whose scores are on the same scale."""
     item_idx = np.concatenate([first.item_idx, second.item_idx], axis=1)
     score = np.concatenate([first.score, second.score], axis=1)
     order = np.argsort(-score, axis=1, kind="stable")[:, :k]
@@ -105,7 +106,7 @@ def best_of(first: Candidates, second: Candidates, *, k: int) -> Candidates:
 
 
 def _encode(content: VectorSource, catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray | None:
-    """(V, D) float32 by the release's content model; None if the text encoder isn't installed."""
+    """Encode items by the release's content model: (V, D) float32; None without a text encoder."""
     model = content.model
     assert isinstance(model, ContentModel)
     texts = [catalogue.texts[i] for i in item_idx]
@@ -114,7 +115,7 @@ def _encode(content: VectorSource, catalogue: Catalogue, item_idx: np.ndarray) -
     except TextEncoderError as error:
         log.warning("new items are not found by content: %s", error)
         return None
-        # Categories added after the release come last; the model doesn't read them.
+    # Categories that were added after the release come last. The model doesn't know them.
     num_categories = model.project.in_features - TEXT_DIM
     categories = unit_rows(catalogue.category_matrix[item_idx, :num_categories])
     with torch.no_grad():

@@ -1,9 +1,9 @@
-"""Pages of one list: what a cursor continues, and the cursor of the next page.
+"""Pages of one list: reads a request's cursor, and makes the cursor of the next page.
 
-Page 2 ranks the list of page 1 again, as of the same moment, and leaves out what was shown. So
-events that the user posts between two pages don't change the order. What the user consumed or
-refused since is left out as well. If the release changed, or the list is older than MAX_AGE, the
-rest is ranked as of now.
+A later page ranks the list again as of the time of the first page, and leaves out the items shown
+so far. So events that the user posts between two pages don't change the order. Items that the user
+consumed or refused since the first page are left out too. If the release has changed, or the list
+is older than MAX_AGE, the rest is ranked as of now.
 
 Shapes: N items, S items shown so far.
 """
@@ -19,12 +19,13 @@ from shortlist.api import RecommendRequest
 from shortlist.cursor import MAX_SHOWN, NO_KEYS, Cursor, item_key
 
 MAX_AGE = c.MICROSECONDS_PER_HOUR
-"""A list is continued as of its first page for this long: online states are kept for now only."""
+"""Maximum age in microseconds of a list that is continued as of its first page. Online states are
+only kept for the present, so older lists can't be reproduced."""
 NOTHING = np.empty(0, dtype=np.int64)
 
 
 class ItemKeys:
-    """The keys of a catalogue's items in both directions."""
+    """Converts item_idx of a catalogue to the item keys of cursors, and back."""
 
     def __init__(self, item_ids: Sequence[str]):
         """
@@ -36,11 +37,11 @@ class ItemKeys:
         self._sorted = self._keys[self._order]
 
     def of(self, item_idx: np.ndarray) -> np.ndarray:
-        """(S,) item_idx -> (S,) uint64 keys."""
+        """Return the keys of items: (S,) item_idx -> (S,) uint64."""
         return self._keys[item_idx]
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """Keys -> item_idx. Items that are not in the catalogue are left out."""
+        """Return the item_idx of keys. Keys of items that are not in the catalogue are left out."""
         if len(self._order) == 0 or len(keys) == 0:
             return NOTHING
         place = np.minimum(np.searchsorted(self._sorted, keys), len(self._order) - 1)
@@ -50,23 +51,24 @@ class ItemKeys:
 
 @dataclass(frozen=True)
 class Page:
-    """The place of one answer in a list."""
+    """The time of a list, and the items that were shown on its earlier pages."""
 
     at: int
     """Time as of which the list is ranked, microseconds."""
     number_before: int
     """Number of items on earlier pages."""
     shown: np.ndarray
-    """item_idx on earlier pages."""
+    """(S,) item_idx of the items on earlier pages that are in the catalogue."""
     before: np.ndarray
     """Keys of the items on earlier pages, including items that left the catalogue."""
 
     @classmethod
     def of(cls, request: RecommendRequest, keys: ItemKeys, *, release_id: str, at: int) -> "Page":
-        """Read the request's cursor; the first page without one.
+        """Return the page that a request's cursor asks for; the first page without a cursor.
 
         Args:
-            at: now, microseconds.
+            release_id: id of the served release.
+            at: current time in microseconds.
         """
         if request.cursor is None:
             return cls(at=at, number_before=0, shown=NOTHING, before=NO_KEYS)
@@ -94,7 +96,7 @@ class Page:
 
 
 def without(ranked: Ranked, item_idx: np.ndarray) -> Ranked:
-    """Return a single query's list without some items."""
+    """Return a single query's list without the given items."""
     if len(item_idx) == 0:
         return ranked
     return ranked.select(np.flatnonzero(~np.isin(ranked.item_idx[0], item_idx)))

@@ -24,15 +24,15 @@ def build_queries(
     """Convert feature rows of B requests into Queries.
 
     Histories are as long as in the state (up to MAX_HISTORY). A model that was trained on shorter
-    ones cuts them.
+    histories cuts them.
 
     Args:
         rows: states as of each request.
         recent_items: B lists of item ids, oldest first, appended to the known history (e.g. of a
             visitor without an account). Their event type is unknown. Items outside the catalogue
             are ignored.
-        exclude: (N + 1,) bool, items that no query may be shown (filters, rules). Each query also
-            leaves out what its user consumed and refused.
+        exclude: (N + 1,) bool, items that must not be shown for any query (filters, rules). Items
+            that its user consumed or refused are excluded for each query in addition.
         repeat_after: microseconds after which a consumed item may be shown again; None: never.
     """
     seen, columns = [], []
@@ -70,7 +70,7 @@ def build_queries(
 
 
 def _padded(rows: Sequence[np.ndarray], dtype: Any, *, padding: float = 0) -> np.ndarray:
-    """B arrays of any length -> (B, L), right padded; L is at least 1."""
+    """Stack B arrays of any length: (B, L), padded on the right; L is at least 1."""
     length = max((len(row) for row in rows), default=0)
     out = np.full((len(rows), max(length, 1)), padding, dtype=dtype)
     for row, values in zip(out, rows, strict=True):

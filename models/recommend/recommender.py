@@ -1,4 +1,4 @@
-"""The Recommender: one object for offline evaluation, `shortlist recommend` and the service."""
+"""The Recommender: answers requests of the service, `shortlist recommend` and the closed loop."""
 
 import hashlib
 import json
@@ -59,7 +59,7 @@ class Slate:
 
     items: list[Item]
     at: int
-    """Time as of which the list was ranked, microseconds; for a later page that of the first."""
+    """Time as of which the list was ranked, microseconds; a later page has that of the first."""
     user_known: bool
     skipped_stages: list[str]
     stage_seconds: dict[str, float]
@@ -72,16 +72,16 @@ class Slate:
     pack_id: str
     release_id: str
     rules_version: str = RULES_VERSION
-    """Number of the hard rules' code and, with business rules, 8 hex digits of their content."""
+    """Version of the built-in hard rules; with business rules, also 8 hex digits of their id."""
     rules: list[str] = field(default_factory=list)
-    """Names of the business rules that excluded items, and of the caps that passed over one."""
+    """Names of business rules that excluded items, and of caps that passed over an item."""
     seed: int | None = None
     """Seed of the draws; None without exploration."""
     next_cursor: str | None = None
 
 
 class Recommender:
-    """Ranks for requests with the models of one release, a feature reader and a feature pack.
+    """Answers requests with the models of one release, a feature reader and a feature pack.
 
     The release provides models and vocabulary. Prices, availability and new items come from the
     pack's catalogue.
@@ -104,7 +104,7 @@ class Recommender:
         """
         Args:
             health: stages that are switched off; shared by the recommenders of a process.
-            budget: seconds in which the stages of a request must start.
+            budget: seconds after the start of a request in which its stages must start.
             rules: business rules of all requests; shared by the recommenders of a process.
         """
         self.rules = rules or RulesInForce()
@@ -132,7 +132,7 @@ class Recommender:
         budget: float = float("inf"),
         rules: RulesInForce | None = None,
     ) -> "Recommender":
-        """Load a verified release; `health`, `budget` and `rules` as in the constructor.
+        """Load a verified release; see the constructor for `health`, `budget` and `rules`.
 
         Raises:
             ReleaseError: the release has another feature schema than this code.
@@ -175,7 +175,7 @@ class Recommender:
         return self.view.items
 
     def swap_pack(self, pack: FeaturePack) -> None:
-        """Serve states and catalogue of `pack` from now on; running requests keep the old view."""
+        """Use `pack` for all requests from now on; running requests keep the old view."""
         before = self._view
         if before is not None and before.items_hash == pack.items_hash:
             view = before.with_items(pack)
@@ -189,7 +189,7 @@ class Recommender:
                     tuple(self.about.get("target_events", ())), self.about.get("wording", {})
                 ),
             )
-        view.rules.in_force(self.rules.rules)  # compiled now instead of in the first request
+        view.rules.in_force(self.rules.rules)  # compile now instead of in the first request
         self._view = view
 
     def prepare_rules(self, rules: RuleSet) -> list[str]:
@@ -203,14 +203,14 @@ class Recommender:
     def recommend(
         self, request: RecommendRequest, *, at: int, exploration: Exploration | None = None
     ) -> Slate:
-        """Answer one request as of `at` (microseconds, UTC); a later page as of its list's `at`.
+        """Answer one request as of `at` (microseconds, UTC); a later page as of its first page.
 
-        Unknown users and visitors get currently popular items; `recent_items` personalises these.
+        Unknown users and visitors get currently popular items; `recent_items` personalise the list.
         A stage that fails or has no time left is named in `skipped_stages` (docs/serving.md). The
         list has `k` items whenever `k` items may be shown.
 
         Args:
-            exploration: not used for a list that soft business rules arrange, because the
+            exploration: ignored for a list that soft business rules arrange, because the
                 probability of such a list is not known.
         """
         user_id = request.user_id or ANONYMOUS
@@ -292,9 +292,9 @@ class Recommender:
         )
 
     def similar(self, request: SimilarRequest, *, at: int) -> list[Item]:
-        """Items similar to a given one, by co-use; by content if co-use finds too few.
+        """Return items similar to a given one, by co-use; if it finds too few, by content vectors.
 
-        Of the business rules, the hard ones of the file apply.
+        Of the business rules, only the hard ones of the file apply.
 
         Raises:
             UnknownItemError: the item is not in the catalogue.
@@ -309,7 +309,7 @@ class Recommender:
         return view.similar(item_idx, blocked, k=request.k)
 
     def item_idx(self, item_id: str) -> int:
-        """Index of an item; raises UnknownItemError if it is not in the catalogue."""
+        """Return an item's index; raise UnknownItemError if it is not in the catalogue."""
         item_idx = self.catalogue.vocab.idx(item_id)
         if item_idx == PAD_IDX:
             raise UnknownItemError(
@@ -326,13 +326,13 @@ class Recommender:
         at: int,
         queries_of: Callable[[RequestRows], Queries],
     ) -> tuple[RequestRows, Queries]:
-        """The user's states and the query made of them; empty states if the store can't be read."""
+        """Read the user's states and build the query; the states are empty if reading fails."""
         now = np.array([at], dtype=np.int64)
 
         def read() -> tuple[RequestRows, Queries] | None:
             try:
                 rows = self.reader.read([user_id], [context], now)
-            except FeatureStoreError as error:  # there is no store yet: that is no failure of it
+            except FeatureStoreError as error:  # no store yet: the stage is skipped, not failed
                 log.debug("feature store: %s", error)
                 run.skip("features")
                 return None
@@ -346,7 +346,7 @@ class Recommender:
 
 
 def rules_version(parts: Sequence[CompiledRules]) -> str:
-    """The version of the hard rules' code and, with business rules, an id of their content."""
+    """Return the version of the built-in hard rules and, with business rules, their id."""
     if not parts:
         return RULES_VERSION
     if len(parts) == 1:
@@ -359,11 +359,11 @@ def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
     """Load the models in `folder`, with the catalogue that they were trained on.
 
     Args:
-        folder: a release, published or not.
-        sources: folder of the sources.
+        folder: folder of a release, which may not be published yet.
+        sources: folder with a subfolder for each source.
 
     Raises:
-        ReleaseError: the models have another feature schema than this code.
+        ReleaseError: the feature schema or the ranker's features differ from those of this code.
     """
     if about["feature_schema"] != schema_hash():
         raise ReleaseError(
@@ -391,7 +391,7 @@ def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
 
 
 def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
-    """Feature rows of B requests for which no state is known."""
+    """Return feature rows of B requests without any known state."""
     zero = np.zeros(len(user_ids))
     return RequestRows(
         user_ids=user_ids,

@@ -1,4 +1,4 @@
-"""Hard rules: items that must never be shown.
+"""Built-in hard rules: items that must never be shown.
 
 - Unavailable items are not shown.
 - `categories`: an item is shown only if it has at least one of them.
@@ -22,9 +22,9 @@ from shortlist.contracts import microseconds
 from shortlist.repeats import too_soon
 
 RULES_VERSION = "1"
-"""Number of the rules' current version; raise it when a rule changes.
+"""Version of these rules; increase it when a rule changes.
 
-The serving log stores it, so that old lists can be checked against the rules of their time.
+The serving log stores it, so that an old list can be checked against the rules of its time.
 """
 
 
@@ -35,12 +35,12 @@ def blocked_items(
     exclude: Iterable[str] = (),
     seen: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Items that must not be shown: (N + 1,) bool, a new array; row 0 (padding) is True.
+    """Return the items that must not be shown: (N + 1,) bool; row 0 (padding) is True.
 
     Args:
-        filters: of the request; an empty or missing list is no constraint.
+        filters: filters of the request; an empty or missing list is no constraint.
         exclude: item ids; ids outside the catalogue are ignored.
-        seen: item_idx, any number.
+        seen: item_idx that the user consumed or refused.
     """
     blocked = ~catalogue.available
     if filters is not None:
@@ -60,12 +60,12 @@ def seen_items(
     at: int,
     repeat_after: int | None,
 ) -> np.ndarray:
-    """item_idx that one user must not be shown: consumed items and refused items.
+    """Return the item_idx that a user must not be shown: consumed and refused items.
 
     Args:
         history: (L,) item_idx that the user consumed.
         times: (L,) microseconds of these events, before `at`.
-        refused: item_idx, 0 for an item outside the catalogue.
+        refused: item_idx that the user refused, 0 for an item outside the catalogue.
         repeat_after: microseconds after which a consumed item may be shown again; None: never.
     """
     consumed = history[too_soon(times, at, after=repeat_after)]
@@ -87,7 +87,7 @@ def _apply_filters(blocked: np.ndarray, catalogue: Catalogue, filters: Filters) 
 
 
 def _has_any(catalogue: Catalogue, names: Iterable[str]) -> np.ndarray:
-    """(N + 1,) bool: the item has at least one of these categories. Unknown names are ignored."""
+    """Return which items have any of these categories: (N + 1,) bool; ignore unknown names."""
     wanted = set(names)
     columns = [k for k, name in enumerate(catalogue.category_names) if name in wanted]
     return np.any(catalogue.category_matrix[:, columns] > 0, axis=1, keepdims=True)[:, 0]

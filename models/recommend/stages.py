@@ -1,10 +1,10 @@
-"""Runs the stages of one request: their order, budget, errors and times.
+"""Runs the stages of one request, and handles their time budget, errors and timing.
 
-A stage is a named piece of work with a replacement for its result. It is skipped if it fails, if
-the request's budget is used up, or if it was switched off. The names of skipped stages are part of
-the answer. Offline evaluation runs the same stages with `strictly`, where an error is an error.
+A stage is a named piece of work with a default result. The default is used if the stage fails, if
+the request's time budget is used up, or if the stage is switched off. The answer names such stages
+as skipped. Offline evaluation runs the same stages with `strictly`, which raises all errors.
 
-The words are those of candidate pipelines as in xai-org/x-algorithm: hydrate the query, retrieve
+The terms are those of candidate pipelines as in xai-org/x-algorithm: hydrate the query, retrieve
 from sources, filter, score, select, and side effects after the answer.
 """
 
@@ -19,27 +19,26 @@ log = logging.getLogger("shortlist.recommend")
 T = TypeVar("T")
 
 IN_A_ROW = 5
-"""Requests in which a stage failed or was slow, without a good one between them, that switch the
-stage off."""
+"""A stage is switched off after it failed or was slow in this many requests in a row."""
 OFF_SECONDS = 10.0
-"""A stage that is off is tried again after this time. If that fails, it is off once more."""
+"""Seconds until one request tries a stage that is off; if it fails, the time starts again."""
 SLOW_SHARE = 0.5
 """A stage that uses more than this share of the request's budget is slow."""
 
 
 class Run(Protocol):
-    """Runs one stage and returns its result, or `otherwise`."""
+    """A function that runs one stage and returns its result, or `otherwise` if it is skipped."""
 
     def __call__(self, name: str, work: Callable[[], T], otherwise: T, /) -> T: ...
 
 
 def strictly(name: str, work: Callable[[], T], otherwise: T, /) -> T:
-    """Run the stage without any protection: an error is raised."""
+    """Run the stage and raise its errors; `otherwise` is not used."""
     return work()
 
 
 class StageHealth:
-    """Which stages are switched off. One object is shared by all requests of a process."""
+    """Switches off stages that keep failing or are slow. All requests of a process share one."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
@@ -48,7 +47,7 @@ class StageHealth:
         self._lock = threading.Lock()
 
     def is_off(self, name: str) -> bool:
-        """Whether the stage is off. After OFF_SECONDS one request gets to try it."""
+        """Return whether the stage is off. Every OFF_SECONDS, one request gets False, to try it."""
         until = self._off_until.get(name)
         if until is None:
             return False
@@ -65,7 +64,12 @@ class StageHealth:
         return sorted(self._off_until)
 
     def record(self, name: str, *, good: bool, why: str = "") -> None:
-        """Count one request's use of a stage."""
+        """Count the outcome of a stage in one request.
+
+        Args:
+            good: True if it neither failed nor was slow.
+            why: reason if it is not good, for the log.
+        """
         if good and name not in self._bad:
             return
         with self._lock:
@@ -82,7 +86,7 @@ class StageHealth:
 
 
 class Stages:
-    """The stages of one request. Calling it runs a stage (see `Run`)."""
+    """Runs the stages of one request (see `Run`); records skipped stages and times."""
 
     def __init__(
         self,
@@ -93,18 +97,18 @@ class Stages:
     ):
         """
         Args:
-            budget: seconds in which the stages must start.
+            budget: seconds after construction in which the stages must start.
         """
         self._health = health
         self._budget = budget
         self._clock = clock
         self._started = clock()
         self.skipped: list[str] = []
-        """Names of the stages whose result was replaced, in order, without repeats."""
+        """Names of the stages whose result was `otherwise`, in order, without repeats."""
         self.seconds: dict[str, float] = {}
         """Stage -> seconds that it took, in order."""
         self._faults: dict[str, str] = {}
-        """Stage -> why it was bad; empty if it was good each time that it ran."""
+        """Stage -> why it failed or was slow; empty if every run of it was good."""
 
     def __call__(self, name: str, work: Callable[[], T], otherwise: T, /) -> T:
         """Run `work` and return its result; `otherwise` if the stage is skipped or fails."""
@@ -115,7 +119,7 @@ class Stages:
         try:
             result = work()
         except Exception as error:
-            # Whatever it is: the request goes on without the stage.
+            # Any error: the request continues without the stage.
             if name not in self._health.off:
                 log.exception("stage %s failed; the answer is made without it", name)
             self.skip(name)
@@ -125,7 +129,7 @@ class Stages:
         return result
 
     def skip(self, name: str) -> None:
-        """Name a stage as skipped, without counting it as a failure."""
+        """Record a stage as skipped, without counting a failure."""
         if name not in self.skipped:
             self.skipped.append(name)
 
@@ -137,10 +141,10 @@ class Stages:
         self._faults[name] = failure or self._faults.get(name, "")
 
     def finish(self) -> None:
-        """Count the request for the health of its stages, each once.
+        """Report each stage of the request to `StageHealth`, once.
 
-        A stage may run several times, for example a source that retrieves and then finds new items.
-        It was bad if it was bad once.
+        A stage may run several times. For example, `content` retrieves known items and then new
+        ones. It counts as failed if one of its runs failed or was slow.
         """
         for name, why in self._faults.items():
             self._health.record(name, good=not why, why=why)

@@ -1,9 +1,9 @@
-"""Continues lists that are longer than the first shortlist.
+"""Extends lists beyond the candidates that the sources find at their usual depth.
 
-The first tier of a list are the merged candidates of all sources at their usual depth. The next
-tier are those that the sources find when the first ones are left out, and so on. When the sources
-find no more, popular items follow. Each tier is ranked as a whole and none depends on k. So a long
-list starts with every shorter one, and pages of any size are parts of one list.
+The first tier of a list consists of the merged candidates of all sources at their usual depth. The
+next tier consists of those that the sources find if the first tier is excluded, and so on. When the
+sources find no more, the next tiers are popular items. Each tier is ranked as a whole, and no tier
+depends on k. So a long list starts with every shorter one, and pages of any size fit together.
 
 Shapes: B requests, W places, S sources, F features, C candidates.
 """
@@ -35,7 +35,7 @@ class Ranked:
     candidates: np.ndarray  # (B, C) int64: the whole shortlist, in no particular order
 
     def row(self, number: int) -> "Ranked":
-        """One query's list without padding."""
+        """Return one query's list without padding."""
         real = self.item_idx[number] > 0
         candidates = self.candidates[number]
         return Ranked(
@@ -44,7 +44,7 @@ class Ranked:
         )
 
     def select(self, places: np.ndarray) -> "Ranked":
-        """The given places of a single query's list, in the given order."""
+        """Return the given places of a single query's list, in the given order."""
         return replace(self, **{name: getattr(self, name)[:, places] for name in PER_PLACE})
 
 
@@ -73,14 +73,14 @@ def deepened(
 def _longer(
     chain: "Chain", ranked: Ranked, query: Queries, items: ItemState, *, k: int, run: Run
 ) -> Ranked:
-    """The list of one query with further tiers."""
+    """Extend the list of one query by further tiers, up to k items."""
     depth = chain.config.candidates_per_source
     tier, seen = ranked, query.seen[0]
     sources_left = True
     while ranked.item_idx.shape[1] < k:
         seen = np.concatenate([seen, tier.item_idx[0]])
         rest = replace(query, seen=[seen])
-        # A source that finds as many as it may can have more. Then so many are on the shortlist.
+        # A source can have more items only if it found `depth`. Then the tier has at least as many.
         sources_left = sources_left and tier.candidates.shape[1] >= depth
         found = chain.retrieve(rest, items, run=run) if sources_left else {}
         if not any((each.item_idx > 0).any() for each in found.values()):
@@ -95,7 +95,7 @@ def _longer(
 
 
 def _joined(ranked: Ranked, tier: Ranked) -> Ranked:
-    """Two parts of one query's list. Features that one of them lacks are dropped from both."""
+    """Join two parts of one query's list. Features that one part lacks are dropped from both."""
     width = min(ranked.features.shape[2], tier.features.shape[2])
     parts = [replace(each, features=each.features[..., :width]) for each in (ranked, tier)]
     return Ranked(
@@ -107,7 +107,7 @@ def _joined(ranked: Ranked, tier: Ranked) -> Ranked:
 
 
 def _stacked(rows: list[Ranked]) -> Ranked:
-    """Lists of one query each as one batch, padded on the right."""
+    """Combine lists of one query each to a batch, padded on the right."""
     if len(rows) == 1:
         return rows[0]
     width = min(row.features.shape[2] for row in rows)

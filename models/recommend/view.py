@@ -1,4 +1,4 @@
-"""The data that requests read from one feature pack: catalogue, item states, and the chain."""
+"""The objects that requests use and that depend on the feature pack."""
 
 from dataclasses import dataclass, replace
 
@@ -24,10 +24,10 @@ SIMILAR_SOURCES = ("item_knn", CONTENT, "two_tower")
 
 @dataclass(frozen=True)
 class View:
-    """Everything that depends on the feature pack; a swap replaces it as a whole."""
+    """All objects that depend on the feature pack. A swap replaces them together."""
 
     catalogue: Catalogue
-    """The release's items at their indices with current prices and availability, then new items."""
+    """Current items: those of the release keep their indices, new items follow."""
     items: ItemState
     chain: Chain
     explainer: Explainer
@@ -35,7 +35,7 @@ class View:
     rules: RuleCompiler
     """Compiles business rules for this catalogue."""
     keys: ItemKeys
-    """Keys of the items in cursors."""
+    """Converts items to their keys in cursors, and back."""
 
     @classmethod
     def build(
@@ -47,7 +47,7 @@ class View:
         item_knn: ItemKNN | None,
         wording: Wording,
     ) -> "View":
-        """Apply the release's models to the pack's catalogue; `trained_on` if it has none."""
+        """Build the view of a pack; if the pack has no catalogue, `trained_on` is used."""
         catalogue, new = trained_on, None
         content = models.sources.get(CONTENT)
         content = content if isinstance(content, VectorSource) else None
@@ -80,15 +80,15 @@ class View:
         )
 
     def with_items(self, pack: FeaturePack) -> "View":
-        """A view of the same catalogue with newer item states."""
+        """Return a view of the same catalogue with newer item states."""
         items = pack.align(self.catalogue.vocab).with_matrix(self.catalogue.published_at)
         return replace(self, items=items, explainer=self.explainer.with_items(items))
 
     def similar(self, item_idx: int, blocked: np.ndarray, *, k: int) -> list[Item]:
-        """Items similar to a given one, by co-use; by content if co-use finds fewer than k.
+        """Return up to k items similar to a given one, from SIMILAR_SOURCES in this order.
 
         Args:
-            blocked: (N + 1,) bool; found items are set to True in place.
+            blocked: (N + 1,) bool: items that must not be returned. Found items are set to True.
         """
         found: list[Item] = []
         for name in SIMILAR_SOURCES:
@@ -115,7 +115,7 @@ class View:
         return found
 
     def _similar_by(self, name: str, item_idx: int) -> Candidates | None:
-        """Similar items by one source, best first; None if the source has none for this item."""
+        """Return similar items by one source, best first; None if it can't compare this item."""
         k = self.catalogue.num_items
         new = self.chain.new
         if name == CONTENT and new is not None and new.vectors is not None:
@@ -135,7 +135,7 @@ class View:
         number_before: int = 0,
         run: Run = strictly,
     ) -> list[Item]:
-        """The first `count` items of a single query, in the format of the API.
+        """Return the first `count` items of a single query's list, in the format of the API.
 
         Args:
             number_before: number of items on earlier pages of the list.

@@ -1,4 +1,4 @@
-"""Business rules through a whole Recommender, on a shop of 40 items."""
+"""Business rules in a complete Recommender, with a catalogue of 40 items."""
 
 import pyarrow as pa
 import pytest
@@ -52,7 +52,7 @@ def test_pins_show_items_that_no_source_found(recommender) -> None:
     assert [shown.rules for shown in slate.items] == [[], ["ad"], [], [], []]
     assert [shown.source for shown in slate.items] == ["first", "rules", "first", "first", "first"]
     assert len({len(features) for features in slate.features}) == 1
-    assert slate.items[1].score == -35  # by the ranker
+    assert slate.items[1].score == -35  # the score is the ranker's
 
 
 def test_pins_never_show_what_may_not_be_shown(recommender) -> None:
@@ -62,9 +62,9 @@ def test_pins_never_show_what_may_not_be_shown(recommender) -> None:
         return numbers(ask(recommender, {"pin": [pin | {"even_if_seen": even}]}, user=user, **more))
 
     assert pinned("i09")[0] == 9
-    assert 1 not in pinned("i01")  # seen
+    assert 1 not in pinned("i01")  # the user consumed it
     assert pinned("i01", even_if_seen=True)[0] == 1
-    assert 3 not in pinned("i03", even_if_seen=True)  # refused
+    assert 3 not in pinned("i03", even_if_seen=True)  # the user refused it
     assert 7 not in pinned("i07", even_if_seen=True)  # not available
     assert 1 not in pinned("i01", even_if_seen=True, exclude=["i01"])
     assert 9 not in pinned("i09", filters={"max_price": 8})
@@ -100,21 +100,21 @@ def test_moves_of_two_rules_add_up(recommender) -> None:
     }
     assert item(6)["brand"] == "core"
     slate = ask(recommender, rules, k=6)
-    assert numbers(slate)[3] == 6  # from place 6 by 3 - 1 to place 4
+    assert numbers(slate)[3] == 6  # moves up by 3 - 1 places, from 6 to 4
     assert next(shown.rules for shown in slate.items if shown.item_id == "i06") == ["a", "b"]
 
 
 def test_caps_look_beyond_the_first_k_and_beyond_the_candidates(recommender) -> None:
     cap = {"name": "one each", "by": "brand", "at_most": 1}
     slate = ask(recommender, {"cap": [cap]}, k=3)
-    assert numbers(slate) == [1, 2, 3]  # bolt, core, none
+    assert numbers(slate) == [1, 2, 3]  # brands bolt, core, none
     slate = ask(recommender, {"cap": [cap]})
     assert numbers(slate) == [1, 2, 3, 4, 11]  # items without a brand aren't capped
     assert slate.rules == ["one each"]
     keep = [{"name": "f", "keep": where("brand", any_of=["bolt", "core"])}]
     slate = ask(recommender, {"cap": [cap], "filter": keep}, k=4)
-    assert numbers(slate) == [1, 2, 5, 6]  # only two brands are left: the list is full all the same
-    # The source finds 12 items, of which i10 alone has supplier x.
+    assert numbers(slate) == [1, 2, 5, 6]  # only two brands exist; the list is full
+    # The source finds 12 items, of which only i10 has supplier x.
     few = {"name": "few", "where": where("attributes.supplier", none_of=["x"]), "at_most": 1}
     shown = numbers(ask(recommender, {"cap": [few]}, k=4))
     assert sum(item(n)["attributes"][:1] == [("supplier", "x")] for n in shown) == 3

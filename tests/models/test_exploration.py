@@ -1,6 +1,6 @@
-"""Exploration: the logged propensities are the frequencies, and no hard filter is ever violated.
+"""Exploration: items are shown as often as their logged propensities say, and pass all filters.
 
-Frequencies are tested with fixed seeds, at 4 standard errors.
+Frequencies are compared with fixed seeds and a tolerance of 4 standard errors.
 """
 
 import json
@@ -25,7 +25,7 @@ from tests.models.recommenders import AT, Clicks, recommender_of
 
 DRAWS = 20_000
 UNFOUND = ("reciprocal_rank", "num_sources", "reciprocal_rank_sum")
-"""Features that say which sources found the item."""
+"""Endings of the names of features that depend on which sources found the item."""
 SEEN = ("i002", "i004", "i006")
 
 
@@ -58,7 +58,7 @@ def test_propensities_of_epsilon_greedy_are_the_frequencies_of_lists():
     for _ in range(DRAWS):
         _, items, chance = epsilon_greedy(top, free, share=0.6, rng=rng)
         drawn.append((tuple(items.tolist()), float(chance.prod())))
-    # 1 list without, 3 * 4 with one, 3 * 4 * 3 with two, 4 * 3 * 2 with three random items.
+    # Lists with 0, 1, 2 and 3 random items: 1, 3 * 4, 3 * (4 * 3) and 4 * 3 * 2.
     check_lists(drawn, possible=1 + 12 + 36 + 24)
     by_hand = 0.4 * (0.6 / 4) * (0.6 / 3)
     assert dict(drawn)[(1, 12, 11)] == pytest.approx(by_hand)
@@ -85,7 +85,7 @@ def test_propensities_of_softmax_are_the_frequencies_of_lists(pool, possible):
         places, chance = plackett_luce(score, k=3, setting=setting, rng=rng)
         drawn.append((tuple(places.tolist()), float(chance.prod())))
     check_lists(drawn, possible=possible)
-    if pool == 50:  # scaled to [0, 1], divided by the temperature
+    if pool == 50:  # scores scaled to [0, 1] and divided by the temperature
         e = np.exp(np.array([1, 3.5 / 4, 3 / 4, 0]) / 0.7)
         by_hand = e[1] / e.sum() * e[0] / (e.sum() - e[1]) * e[3] / (e[2] + e[3])
         assert dict(drawn)[(1, 0, 3)] == pytest.approx(by_hand)
@@ -147,7 +147,7 @@ def by_kind(setting) -> str:
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=by_kind)
 def test_propensities_of_answers_are_frequencies(recommender, setting):
-    """Of the first position, and of the second one given the first."""
+    """Checks the first position, and the second position given the first item."""
     draws = 600
     firsts, seconds = Counter(), Counter()
     chance: dict[tuple[str, ...], float] = {}
@@ -215,7 +215,7 @@ def test_random_items_say_so_and_have_the_scores_and_features_of_the_chain(recom
         assert (item.reason == EXPLORED) == drawn
         assert (item.sources == [EXPLORE]) == drawn
         assert len(row) == len(recommender.chain.schema)
-    # Only the ranks in the sources' lists are missing.
+    # All features equal those of the plain list, except those on the sources that found the item.
     of_item = dict(zip(ids(plain), plain.features, strict=True))
     names = recommender.chain.schema.names
     same = [number for number, name in enumerate(names) if not name.endswith(UNFOUND)]

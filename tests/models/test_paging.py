@@ -1,4 +1,4 @@
-"""Pages of one list: no item twice, none left out, whatever happens between two pages."""
+"""Pages of one list: no item is shown twice or left out, even if something changes in between."""
 
 import base64
 from dataclasses import replace
@@ -23,7 +23,7 @@ from tests.models.small_data import catalogue_of, queries_of, state_of, training
 ITEMS = 620
 SOURCES = ("item_knn", "popularity")
 READ = [("u1", f"i{i:03d}", AT - 1_000 + i) for i in (2, 4, 6, 30)]
-WORST = 4  # i001 has the fewest events
+WORST = 4
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def models():
 
 
 def counted(items):
-    """A pack in which item i has i events."""
+    """Return a pack in which item i has i events."""
     pack = pack_of(items)
     events = np.arange(1, items.num_rows + 1, dtype=np.float64)
     return replace(pack, state=pack.state | {"item_events": events})
@@ -83,7 +83,7 @@ def ids(slate) -> list[str]:
 
 
 def pages(recommender: Recommender, sizes, **asked) -> list:
-    """The pages of these sizes, one after another; ends with the list."""
+    """Return consecutive pages of these sizes; stop early where the list ends."""
     out, cursor = [], None
     for k in sizes:
         out.append(page(recommender, k=k, cursor=cursor, **asked))
@@ -159,7 +159,7 @@ def test_events_between_pages_change_no_order_and_consumed_items_disappear(model
     wanted = [item for item in whole[10:] if item != whole[12]]
     assert ids(second) + ids(third) == wanted[:20]
     assert second.at == third.at == AT
-    anew = page(after, k=60, at=AT + 2_000)  # a new list follows the events
+    anew = page(after, k=60, at=AT + 2_000)  # a new list reflects the events
     assert ids(anew) != [item for item in whole if item not in (whole[3], whole[12])]
 
 
@@ -286,7 +286,7 @@ def test_keys_find_their_items_and_leave_out_unknown_ones():
 
 
 def test_lists_of_a_batch_are_those_of_single_queries(reranked):
-    """The rows need different numbers of tiers: the second user may be shown 12 items only."""
+    """The rows need different numbers of tiers: only 12 items are allowed for the second user."""
     rng = np.random.default_rng(5)
     seen = [[2, 4, 6], sorted((rng.permutation(ITEMS)[: ITEMS - 12] + 1).tolist()), []]
     queries = replace(
@@ -327,8 +327,8 @@ def test_pages_under_rules_repeat_nothing_and_pins_count_from_the_first_page(rec
     assert (shown[1].item_id, shown[6].item_id) == ("i400", "i401")
     assert shown[1].rules[0] == "first"
     assert shown[6].rules[0] == "second"
-    # What the rules show on one long list is what the three pages show, apart from the moves,
-    # which start anew on each page.
+    # Boosts are applied to each page separately, so the pages may differ a little from one long
+    # list.
     assert len({item.item_id for item in shown} & set(ids(whole))) >= 12
 
 

@@ -35,7 +35,7 @@ def test_similarity_is_to_the_nearest_picked():
 
 def test_full_strength_starts_at_the_best_and_looks_at_difference_only():
     picked = mmr(np.array([1.0, 9.0, 8.0]), VECTORS, k=2, strength=1)
-    assert picked.tolist() == [0, 2]  # gains of 0 and 2 tie at 0; the first is picked
+    assert picked.tolist() == [0, 2]  # all gains are 0, so item 0 is first; item 1 equals it
 
 
 def test_padding_is_never_picked_and_k_may_exceed():

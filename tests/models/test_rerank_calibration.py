@@ -1,4 +1,4 @@
-"""Calibration and the choice of vectors: known answers, one list for all k, batch = single."""
+"""Calibration, and the vectors of MMR: results by hand, prefixes for all k, batch equals single."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_interests_are_weighted_by_recency_and_split_over_an_items_categories():
     old = 2 ** (-1 / HALF_LIFE)
     mix = interests(np.array([1, 2, 0, 0]), matrix)
     np.testing.assert_allclose(mix, np.array([old, 0.5, 0.5]) / (old + 1))
-    # Item 3 has no category: it only makes the others older by one event.
+    # Item 3 has no category. It makes the other events older by one, so their mix is the same.
     np.testing.assert_allclose(interests(np.array([1, 2, 3]), matrix), mix)
     assert interests(np.array([3, 0]), matrix).tolist() == [0, 0, 0]
     assert interests(np.array([0]), matrix).tolist() == [0, 0, 0]
@@ -38,7 +38,7 @@ def test_interests_are_weighted_by_recency_and_split_over_an_items_categories():
 def test_divergence_by_hand():
     wanted = np.array([0.7, 0.3])
     assert divergence(np.array([ROMANCE] * 7 + [ACTION] * 3), wanted) == pytest.approx(0)
-    only = SMOOTHING * 0.3  # nothing of the second category is shown
+    only = SMOOTHING * 0.3  # the list has no item of the second category
     expected = 0.7 * np.log(0.7 / (1 - SMOOTHING + SMOOTHING * 0.7)) + 0.3 * np.log(0.3 / only)
     assert divergence(np.array([ROMANCE] * 10), wanted) == pytest.approx(expected)
     assert np.isnan(divergence(np.array([ROMANCE]), np.zeros(2)))
@@ -53,7 +53,7 @@ def test_a_list_by_score_shows_only_the_main_interest_and_calibration_shows_both
     assert plain.tolist() == list(range(10))
     strong = calibrate(scores, shares, wanted, k=10, strength=0.99)
     assert (strong >= 30).sum() == 3
-    # Within a category the order of the scores stays.
+    # Within a category, items stay in the order of their scores.
     assert strong[strong < 30].tolist() == list(range(7))
     assert strong[strong >= 30].tolist() == [30, 31, 32]
 
@@ -142,8 +142,8 @@ def test_mmr_compares_the_vectors_that_were_chosen():
     asked = (queries_of([[]]), np.array([[1, 2, 3]]), np.array([[1.0, 0.9, 0.8]]))
     by_category = Reranker(config, catalogue).order(*asked, k=3)
     by_vector = Reranker(config, catalogue, vectors).order(*asked, k=3)
-    assert by_category.tolist() == [[0, 1, 2]]  # 2 has another category than 1
-    assert by_vector.tolist() == [[0, 2, 1]]  # but the same vector
+    assert by_category.tolist() == [[0, 1, 2]]  # item 2 has another category than item 1
+    assert by_vector.tolist() == [[0, 2, 1]]  # but the same vector as item 1
     assert mmr(asked[2][0], source[1:], k=3, strength=0.5).tolist() == [0, 2, 1]
 
 
@@ -153,7 +153,7 @@ def test_saved_releases_with_mmr_strength_still_load():
     assert ChainConfig.model_validate(old | {"mmr_strength": 0.0}).rerank is None
     with pytest.raises(ValidationError, match=r"mmr_strength = 0.3 and rerank are both set"):
         ChainConfig.model_validate(old | {"rerank": {"kind": "calibration", "strength": 0.1}})
-    with pytest.raises(ValidationError, match="vectors"):  # it has no effect there
+    with pytest.raises(ValidationError, match="vectors"):  # calibration has no vectors
         ChainConfig.model_validate(
             {k: v for k, v in old.items() if k != "mmr_strength"}
             | {"rerank": {"kind": "calibration", "strength": 0.1, "vectors": "content"}}

@@ -1,4 +1,4 @@
-"""Stages of a request: what fails or is slow is left out, named, and switched off for a while."""
+"""Stages of a request: failed ones are skipped and named, repeatedly bad ones are switched off."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.models.recommenders import AT, recommender_of
 
 
 class Clock:
-    """A clock that the test moves."""
+    """A clock whose time the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -67,12 +67,12 @@ def test_a_stage_that_fails_again_and_again_is_off_and_tried_again_by_one_reques
 
     for _ in range(IN_A_ROW - 1):
         ask(broken)
-    assert ask(lambda: 1).skipped == []  # a good run between them: the count starts anew
+    assert ask(lambda: 1).skipped == []  # a good run resets the count
     for _ in range(IN_A_ROW):
         assert health.off == []
         ask(broken)
     assert health.off == ["a"]
-    assert ask(pytest.fail).skipped == ["a"]  # it isn't even tried
+    assert ask(pytest.fail).skipped == ["a"]  # the stage isn't called
     clock.now += OFF_SECONDS
     assert ask(broken).seconds == {"a": pytest.approx(0, abs=1)}  # one request tries it
     assert ask(pytest.fail).skipped == ["a"]
@@ -98,7 +98,7 @@ def test_a_slow_stage_keeps_its_result_and_is_off_after_a_few_times() -> None:
 
 
 def test_a_stage_that_runs_twice_a_request_is_bad_if_it_failed_once() -> None:
-    """Whichever of the runs failed: a good run doesn't hide the other one."""
+    """A good run must not hide a failed one of the same request, in either order."""
     for runs in ((broken, lambda: "good"), (lambda: "good", broken)):
         health = StageHealth(clock=Clock())
         for _ in range(IN_A_ROW):
@@ -127,7 +127,7 @@ def models(checkerboard):
 
 
 class Broken:
-    """A source that can't answer."""
+    """A source whose methods raise."""
 
     name = "ease"
 
@@ -164,7 +164,7 @@ def test_if_all_sources_raise_the_list_is_what_is_popular(models) -> None:
 
 def test_a_ranker_that_raises_leaves_the_order_to_the_sources(models, monkeypatch) -> None:
     recommender = recommender_of(models, "item_knn", "ease")
-    expected = [item.item_id for item in ask(recommender).items]  # it has no ranker
+    expected = [item.item_id for item in ask(recommender).items]  # this recommender has no ranker
     for stage, method in (("ranker", "scores"), ("ranking_features", "features")):
         with monkeypatch.context() as patch:
             patch.setattr(recommender.chain, method, broken_method)
@@ -190,7 +190,7 @@ def test_a_request_without_time_gets_what_is_popular(models) -> None:
 
 @pytest.mark.parametrize("names", [("item_knn",), ("ease", "popularity")])
 def test_lists_have_k_items_whenever_k_may_be_shown(models, names) -> None:
-    """Whatever the filters leave: the sources find too few, popular items fill the list."""
+    """If the sources find too few of the allowed items, popular items fill the list."""
     catalogue, _ = models
     recommender = recommender_of(models, *names)
     rng = np.random.default_rng(0)

@@ -67,7 +67,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "BENTOML_HOME": str(home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "SHORTLIST_WORKERS": "1",
-        # On a busy machine a stage may take long; tests of the budget set their own.
+        # Stages may be slow on a busy machine. Tests of the budget set smaller values.
         "SHORTLIST_REQUEST_BUDGET_MS": "60000",
     }
     return kept | own | more

@@ -51,9 +51,9 @@ def latest() -> list[Served]:
 
 @pytest.fixture
 def bento(built: tuple[Path, str], services: ExitStack, latest: list[Served]) -> Served:
-    """The Bento, served by its tag on the wall clock, outside of the repository.
+    """Service of the Bento, started by its tag on the wall clock, outside of the repository.
 
-    It is started again if a test has stopped it.
+    It is restarted if a test has stopped it.
     """
     home, tag = built
     if not latest or latest[-1].process.poll() is not None:

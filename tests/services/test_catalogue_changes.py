@@ -60,7 +60,7 @@ FILTERS: list[dict[str, Any]] = [
     {},
     {"filters": {"categories": ["drama", "science"]}},
     {"filters": {"exclude_categories": ["comedy"]}},
-    {"filters": {"published_after": 473_385_600_000_000}},  # in 1985
+    {"filters": {"published_after": 473_385_600_000_000}},  # 1 January 1985
     {"filters": {"max_price": 50}},
     {"exclude": ["i1"]},
 ]
@@ -72,7 +72,7 @@ WHO: list[dict[str, Any]] = [
 
 
 def asked() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return requests with all combinations of user and filter: {name: (route, body)}."""
+    """Return {name: (route, body)} for each of WHO and for two items, with each filter."""
     bodies = [("/recommend", who | more) for who in WHO for more in FILTERS]
     bodies += [("/similar", {"item_id": one} | more) for one in ("i3", "i7") for more in FILTERS]
     return {f"{route} {json.dumps(body)}": (route, body | {"k": 60}) for route, body in bodies}

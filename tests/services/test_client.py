@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args) -> None:
-        """Keep the test's output clean."""
+        """Do nothing, so that requests aren't printed."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What a client reads if its cursor is wrong: one sentence that names the field."""
+"""Error responses for an invalid cursor: one sentence that names the field."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The inbox after SIGKILL and with a full disk, repeated posts and parallel posts."""
+"""The inbox after SIGKILL, with a full disk, a locked tail, and repeated or parallel posts."""
 
 import json
 import os

@@ -1,6 +1,7 @@
 """Faults of a running service under load: it keeps answering, and loses no acknowledged event.
 
-The real service with two workers. Answers may be degraded, which they say; none is empty or a 5xx.
+Tests the real service with two workers. A response may lack stages, which it must name in
+`skipped_stages`. No response may be empty or an error.
 """
 
 import os
@@ -34,21 +35,21 @@ USERS = [f"u{n}" for n in range(1, 81)]
 
 @dataclass
 class Load:
-    """What clients saw while they asked and posted without a pause."""
+    """Counts of what clients received while they sent requests and events without a pause."""
 
     url: str
     empty: int = 0
     answered: int = 0
     degraded: dict[str, int] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
-    """5xx answers."""
+    """Texts of error responses."""
     reset: int = 0
-    """Connections that a killed worker cut."""
+    """Number of requests without a response, because their worker was killed."""
     posted: list[str] = field(default_factory=list)
     """Ids of acknowledged events."""
 
     def run(self, over: threading.Event, number: int) -> None:
-        """Ask and post in turn until `over`."""
+        """Send a request and an event in turn until `over` is set."""
         rng = np.random.default_rng(number)
         turn = 0
         with ShortlistClient(self.url) as client:
@@ -74,7 +75,7 @@ class Load:
 
 @contextmanager
 def load(url: str, *, clients: int = 3) -> Iterator[Load]:
-    """Clients that ask and post inside the block; at the end no answer was empty or refused."""
+    """Run clients during the block; then assert that no response was empty or an error."""
     seen, over = Load(url), threading.Event()
     threads = [threading.Thread(target=seen.run, args=(over, n)) for n in range(clients)]
     for thread in threads:
@@ -98,7 +99,7 @@ def wait(holds, *, seconds: float = 60) -> None:
 
 
 def hang_up(url: str) -> None:
-    """Ask for a list and close the connection before the answer."""
+    """Request a list and close the connection before the response."""
     address = urlsplit(url)
     body = b'{"user_id": "u1"}'
     with socket.create_connection((address.hostname, address.port), 10) as connection:
@@ -109,9 +110,9 @@ def hang_up(url: str) -> None:
 
 
 def publish_with_a_broken_source(home: Path) -> str:
-    """Promote a release whose two-tower fails when it scores; returns the id before it.
+    """Promote a release whose two-tower source fails when it scores; return the previous id.
 
-    Its index finds items, but its item vectors lack a dimension.
+    The index still finds items, but the item vectors lack a dimension.
     """
     store = ReleaseStore(home / "releases")
     good = store.open()
@@ -195,8 +196,8 @@ def test_a_source_that_raises_is_named_and_rolled_back_under_load(faulty: Served
     with load(faulty.url) as seen:
         good = publish_with_a_broken_source(faulty.home)
         with ShortlistClient(faulty.url) as client:
-            # The new release answers a few requests before it serves. They don't fail: a broken
-            # source is left out, as it would be later.
+            # The new release is warmed with a few requests. They don't fail, because a broken
+            # source is skipped.
             wait(lambda: client.ready().release_id != good)
             before = seen.answered
             wait(lambda: seen.answered > before + 20)

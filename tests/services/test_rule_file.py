@@ -1,4 +1,4 @@
-"""A changed rules file is used; an invalid one is reported and the rules before it stay."""
+"""A changed rules file is used; an invalid one is reported, and the previous rules stay."""
 
 import json
 import os
@@ -31,7 +31,7 @@ class Home:
         self.file = RuleFile(self.settings, self.rules)
 
     def write(self, content: str) -> None:
-        """Replace the file, with a time that differs from that of the last one."""
+        """Replace the file, with a modification time that differs from the previous one."""
         before = self.settings.rules.stat().st_mtime_ns if self.settings.rules.exists() else 0
         self.settings.rules.write_text(content)
         os.utime(self.settings.rules, ns=(before + 10**9, before + 10**9))
@@ -84,7 +84,7 @@ def test_a_bad_file_keeps_the_rules_and_says_why_in_one_line(home, caplog) -> No
     assert home.file.refused == reason
     logged = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert logged == [f"rules: {reason}; the rules before it stay in force"]
-    assert not home.file.check()  # said once
+    assert not home.file.check()  # logged only once
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
     home.write(text("2"))
     assert home.file.check()

@@ -1,4 +1,4 @@
-"""Generated requests against the real service: no 5xx, and answers as the OpenAPI document says."""
+"""Generated requests to the real service: no 5xx, and responses as in the OpenAPI document."""
 
 import httpx
 import pytest
@@ -45,5 +45,5 @@ def test_generated_bodies_get_the_answers_of_the_document(service: Served, route
 
     check()
     assert 400 in calls
-    if route == "/recommend":  # elsewhere no generated id or moment is valid, as a rule
+    if route == "/recommend":  # generated ids and times of the others are rarely valid
         assert 200 in calls

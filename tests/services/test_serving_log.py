@@ -1,4 +1,4 @@
-"""The serving log: nothing lost at a normal stop, never unbounded, and readable by ingest."""
+"""The serving log: no line is lost at a normal stop, the queue is bounded, ingest can read it."""
 
 import json
 import threading
@@ -45,7 +45,7 @@ def dropped() -> float:
 
 
 def wait_until(holds: Callable[[], object]) -> None:
-    """Wait for the log's own thread; fail after 20 seconds."""
+    """Wait for the log's thread; fail after 20 seconds."""
     for _ in range(1_000):
         if holds():
             return
@@ -69,7 +69,7 @@ def test_an_entry_reads_back_as_the_contract(tmp_path):
     assert table.schema == SERVING_LOG
     first, second = table.to_pylist()
     assert (first["request_id"], first["item_id"], first["position"]) == ("q1", "i1", 1)
-    assert first["user_as_of"] is None  # 0 is "no event known", not 1970
+    assert first["user_as_of"] is None  # 0 means "no event", not 1970
     assert first["skipped_stages"] == ["features"]
     assert (second["propensity"], second["features"]) == (0.5, [0.25, 2.0])
     (line,) = lines(tmp_path)
@@ -100,7 +100,7 @@ def test_a_written_line_is_on_disk_without_closing(tmp_path):
 
 
 class Held:
-    """A line whose making waits for the test: a slow disk."""
+    """A log entry that blocks the log's thread until the test opens `gate`, like a slow disk."""
 
     def __init__(self, content: dict):
         self.content = content

@@ -1,13 +1,16 @@
 """Arranges one list under pins, caps and quotas.
 
+A pin fixes the position of an item. A cap is the maximum number of items of a group, and a quota
+the minimum number of matching items, within the first positions of the list (the window).
+
 Positions are filled from the first to the last. At each position:
 
-1. A pinned item takes its position.
-2. Otherwise the best-ranked item that breaks no cap. If every remaining item breaks one, the
-   best-ranked of those that break the fewest: a list is never shortened by a cap.
-3. If a quota can only be met by using all remaining positions of its window, the choice in step 2
-   is limited to items that the quota needs. So quotas change as little as possible, and only items
-   that the caps allow.
+1. If an item is pinned to the position, it is shown there.
+2. Otherwise the best-ranked item that breaks no cap is shown. If every remaining item breaks a cap,
+   the best-ranked of those that break the fewest is shown, so a cap never shortens a list.
+3. If a quota can only be met by using all remaining positions of its window, step 2 only chooses
+   among items that match the quota. So a quota changes the list as late as possible, and never
+   breaks more caps than necessary.
 
 Pinned items count for caps and quotas. Shapes: R items in the order of rank, J values per item.
 """
@@ -20,18 +23,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Limit:
-    """A cap over the R items."""
+    """A cap, resolved for the R items of one list."""
 
     name: str
     codes: np.ndarray  # (R, J) group codes, 0 for none
     num_groups: int
     at_most: int
-    first: int
+    first: int  # the window: positions 1 to `first`
 
 
 @dataclass(frozen=True)
 class Need:
-    """A quota over the R items."""
+    """A quota, resolved for the R items of one list."""
 
     name: str
     match: np.ndarray  # (R,) bool
@@ -41,13 +44,13 @@ class Need:
 
 @dataclass
 class Arranged:
-    """The chosen items and what the rules did."""
+    """An arranged list, and the names of the rules that changed it."""
 
     places: np.ndarray  # (S,) int64 index of each shown item, in order
     kept_by: dict[int, list[str]] = field(default_factory=dict)
-    """Index of an item -> quotas for which it was chosen."""
+    """Index of an item -> names of the quotas for which it was chosen."""
     capped: list[str] = field(default_factory=list)
-    """Caps that passed over an item, in the order of their first effect."""
+    """Names of the caps that passed over a better-ranked item, in the order of first effect."""
 
 
 def arrange(
@@ -61,8 +64,9 @@ def arrange(
     """Choose and order at most k of R items.
 
     Args:
-        pins: (index, position from 1), in the order of their right to the position.
+        pins: (index, position from 1); of two pins for one position, the earlier one gets it.
         free: (R,) bool: items that may be shown without being pinned.
+        k: maximum length of the list.
     """
     slots = place_pins(pins, free=free, k=k)
     length = min(k, int(free.sum()) + sum(not free[index] for index in slots.values()))
@@ -75,7 +79,7 @@ def arrange(
         if position in slots:
             places[position - 1] = slots[position]
             continue
-        if fill.is_over(position):  # what is left keeps its order
+        if fill.is_over(position):  # no rule applies from here on
             open_slots = [p - 1 for p in range(position, length + 1) if p not in slots]
             places[open_slots] = np.flatnonzero(left)[: len(open_slots)]
             for slot, index in slots.items():
@@ -88,9 +92,9 @@ def arrange(
 def place_pins(pins: Sequence[tuple[int, int]], *, free: np.ndarray, k: int) -> dict[int, int]:
     """Return {position: index} of the pins that get a position.
 
-    Of pins for one position the first gets it. The others get the next positions that no pin asked
-    for. A pin beyond k has no effect. If the list is shorter than a position, the pin takes the
-    last position that no other pin has.
+    If several pins ask for the same position, the first one gets it. The others get the next
+    positions that no pin asked for. A pin beyond k has no effect. A pin beyond the end of a shorter
+    list gets the last position that no other pin has.
     """
     wanted: dict[int, int] = {}
     moved: list[tuple[int, int]] = []
@@ -117,9 +121,9 @@ def place_pins(pins: Sequence[tuple[int, int]], *, free: np.ndarray, k: int) -> 
 
 
 class _Fill:
-    """Counters of caps and quotas while a list is filled.
+    """State of the caps and quotas while a list is filled from the first position to the last.
 
-    Arrays over all items change only when a group becomes full or a cap's window ends.
+    For speed, arrays over all items change only when a group becomes full or a cap's window ends.
     """
 
     def __init__(
@@ -134,7 +138,7 @@ class _Fill:
         self.slots, self.limits, self.needs, self.length = slots, limits, needs, length
         self.counts = [np.zeros(limit.num_groups + 1, dtype=np.int64) for limit in limits]
         self.over = [np.zeros(num_items, dtype=bool) for _ in limits]  # a group of the item is full
-        self.broken = np.zeros(num_items, dtype=np.int16)  # caps that the item would break
+        self.broken = np.zeros(num_items, dtype=np.int16)  # number of caps it would break
         self.have = [
             sum(bool(need.match[i]) for p, i in slots.items() if p <= need.first) for need in needs
         ]
@@ -150,11 +154,11 @@ class _Fill:
                 self._add_over(n, any_column(full[limit.codes]))
 
     def is_over(self, position: int) -> bool:
-        """Whether no cap and no quota concerns this and later positions."""
+        """Return whether the windows of all caps and quotas end before this position."""
         return position > self.last
 
     def choose(self, position: int, left: np.ndarray, done: Arranged) -> int:
-        """Choose the item of a position, and count it."""
+        """Choose the item for a position, count it for the rules and remove it from `left`."""
         for n in [n for n in self.active if position > self.limits[n].first]:
             self.active.remove(n)
             self.broken -= self.over[n]
@@ -175,7 +179,7 @@ class _Fill:
     def _for_quotas(
         self, position: int, left: np.ndarray, by_rank: int, fewest: int, done: Arranged
     ) -> int:
-        """The item that due quotas need instead of `by_rank`, if there is one."""
+        """Return an item that matches most due quotas; `by_rank` if no quota needs another item."""
         if not self._may_be_due(position):
             return by_rank
         valid = left & (self.broken == fewest)
@@ -191,11 +195,16 @@ class _Fill:
         return choice
 
     def _may_be_due(self, position: int) -> bool:
-        """Whether quotas would be due if as many items exist as they want."""
+        """Return whether a quota would be due if enough items matched; cheaper than `_due`."""
         return bool(self._due_of({n: self._missing(n) for n in self._open(position)}, position))
 
     def _due(self, position: int, valid: np.ndarray, *, within_caps: bool) -> list[int]:
-        """Quotas with the nearest end whose needs take all positions that are left to them."""
+        """Return the due quotas (see `_due_of`), counting only items that can still be chosen.
+
+        Args:
+            valid: (R,) bool: items that may be chosen for this position.
+            within_caps: count only as many items as the active caps allow together.
+        """
         missing = {}
         for n in self._open(position):
             rows = np.flatnonzero(self.needs[n].match & valid)
@@ -204,6 +213,13 @@ class _Fill:
         return self._due_of(missing, position)
 
     def _due_of(self, missing: dict[int, int], position: int) -> list[int]:
+        """Return the quotas that together need every free position up to the end of a window.
+
+        If this is true of several windows, the one that ends first is used.
+
+        Args:
+            missing: {quota: number of matching items that it still needs}.
+        """
         wanted = {n: count for n, count in missing.items() if count > 0}
         for end in sorted({self.needs[n].first for n in wanted}):
             inside = [n for n in wanted if self.needs[n].first <= end]
@@ -214,7 +230,7 @@ class _Fill:
         return []
 
     def _open(self, position: int) -> list[int]:
-        """Quotas that aren't met yet and whose window isn't over."""
+        """Return the quotas that aren't met yet and whose window includes the position."""
         return [
             n
             for n, need in enumerate(self.needs)
@@ -225,7 +241,7 @@ class _Fill:
         return self.needs[n].at_least - self.have[n]
 
     def _possible(self, rows: np.ndarray) -> int:
-        """How many of these items the active caps allow together, at least."""
+        """Return a lower bound of how many of these items the active caps allow together."""
         for n in self.active if len(rows) > 1 else ():
             limit = self.limits[n]
             codes = limit.codes[rows]
@@ -252,7 +268,7 @@ class _Fill:
 
 
 def any_column(flags: np.ndarray) -> np.ndarray:
-    """(R, J) bool -> (R,) bool; faster than `any` over a short axis."""
+    """Return whether any flag of a row is set: (R, J) -> (R,). Faster than `any` for small J."""
     found = flags[:, 0]
     for place in range(1, flags.shape[1]):
         found = found | flags[:, place]
@@ -260,7 +276,7 @@ def any_column(flags: np.ndarray) -> np.ndarray:
 
 
 def number_in_group(codes: np.ndarray) -> np.ndarray:
-    """(R, J) codes -> (R, J): how many earlier rows have the code; -1 for code 0."""
+    """Return how many earlier entries have the same code: (R, J) -> (R, J) int64; -1 for code 0."""
     flat = codes.ravel()
     order = np.argsort(flat, kind="stable")
     ordered = flat[order]

@@ -1,4 +1,4 @@
-"""A rule set resolved against one catalogue: ids and values become codes, once per catalogue.
+"""Compiles rule sets: converts ids and values to the codes of a catalogue, once per catalogue.
 
 Shapes: N items, J values per item.
 """
@@ -16,7 +16,7 @@ from shortlist.catalogue import Catalogue
 from shortlist.rule_config import FilterRule, RuleSet
 
 KEPT = 16
-"""Compiled rule sets that are kept per catalogue; requests often repeat the same rules."""
+"""Number of compiled rule sets kept per catalogue, because requests often repeat the same rules."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Move:
     name: str
     match: Match
     places: int
-    """Above 0: up."""
+    """Number of places to move; above 0: up, below 0: down."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ class Cap:
     match: Match | None
 
     def groups(self, rows: np.ndarray, at: int) -> tuple[np.ndarray, int]:
-        """(C,) item_idx -> (C, J) codes of the groups that count the item, 0 for none; and the
-        number of groups, without 0.
+        """Return the groups in which each item counts: (C,) item_idx -> (C, J) codes, 0 for none.
+
+        Also returns the number of groups, without 0.
         """
         if self.by is None:
             codes, num_groups = np.ones((len(rows), 1), dtype=np.int32), 1
@@ -66,32 +67,37 @@ class Quota:
 
 @dataclass(frozen=True)
 class CompiledRules:
-    """The rules of one set, for one catalogue."""
+    """One rule set, compiled for one catalogue."""
 
     digest: str
     blocked: np.ndarray | None
-    """(N + 1,) bool: items of the hard rules that don't depend on time; None without such rules."""
+    """(N + 1,) bool: items that time-independent hard rules exclude; None without such rules."""
     blocking: tuple[str, ...]
-    """Names of the rules in `blocked` that block any item."""
+    """Names of the rules in `blocked` that exclude at least one item."""
     moving: tuple[tuple[str, Match, bool], ...]
-    """Filters that depend on time: name, conditions, and whether matching items are kept."""
+    """Filters that depend on the time of the request: name, conditions, and True if only matching
+    items are kept, False if matching items are dropped."""
     pins: tuple[Pin, ...]
     moves: tuple[Move, ...]
     caps: tuple[Cap, ...]
     quotas: tuple[Quota, ...]
     unknown: tuple[str, ...] = field(default=())
-    """Messages about ids and values that the catalogue doesn't have."""
+    """Messages about ids and values that no item of the catalogue has."""
 
     @property
     def is_hard_only(self) -> bool:
-        """Whether the set only blocks items."""
+        """Whether all rules of the set are hard: they exclude items and don't arrange the list."""
         return not (self.pins or self.moves or self.caps or self.quotas)
 
     def block(self, blocked: np.ndarray, *, at: int) -> list[str]:
-        """Set (N + 1,) `blocked` to True, in place, where a hard rule excludes the item.
+        """Set `blocked` to True, in place, for the items that the hard rules exclude.
+
+        Args:
+            blocked: (N + 1,) bool.
+            at: time of the request, microseconds.
 
         Returns:
-            Names of the rules that exclude any item of the catalogue.
+            Names of the rules that exclude at least one item of the catalogue.
         """
         names = list(self.blocking)
         if self.blocked is not None:
@@ -105,7 +111,7 @@ class CompiledRules:
 
 
 def compile_rules(rules: RuleSet, columns: ItemColumns) -> CompiledRules:
-    """Resolve a rule set against a catalogue."""
+    """Compile a rule set for a catalogue. Ids and values that no item has are valid."""
     unknown: list[str] = []
 
     def match(name: str, conditions: Sequence) -> Match:
@@ -185,13 +191,13 @@ class RuleCompiler:
         self._lock = threading.Lock()
 
     def __call__(self, rules: RuleSet) -> CompiledRules:
-        """The compiled rule set."""
+        """Return the compiled rule set; compile it if it isn't kept."""
         with self._lock:
             found = self._kept.get(rules.digest)
             if found is not None:
                 self._kept.move_to_end(rules.digest)
                 return found
-        compiled = compile_rules(rules, self.columns)  # outside of the lock: it may take long
+        compiled = compile_rules(rules, self.columns)  # without the lock: it may take long
         with self._lock:
             self._kept[rules.digest] = compiled
             if len(self._kept) > KEPT:
@@ -199,5 +205,5 @@ class RuleCompiler:
         return compiled
 
     def in_force(self, *given: RuleSet | None) -> tuple[CompiledRules, ...]:
-        """The compiled sets that have rules, in the given order."""
+        """Return the compiled form of each given set, in order, without None and empty sets."""
         return tuple(self(rules) for rules in given if rules is not None and rules.rules)

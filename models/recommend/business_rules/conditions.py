@@ -1,4 +1,7 @@
-"""Conditions of rules as functions over item indices. Shapes: N items, C candidates, J values."""
+"""Compiles conditions of rules to functions that test many items at once.
+
+Shapes: N items, C candidates, J values.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,24 +14,25 @@ from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.rule_config import Condition
 
 Rows = np.ndarray | slice
-"""(C,) item_idx, or a slice of all items."""
+"""(C,) item_idx, or ALL."""
 ALL = slice(None)
+"""All N + 1 rows of the catalogue."""
 Test = Callable[[Rows, int], np.ndarray]
-"""(rows, time of the request) -> (C,) bool."""
+"""(rows, time of the request in microseconds) -> (C,) bool: whether each item passes the test."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A list of conditions, all of which must hold."""
+    """A compiled list of conditions. An item matches if all of them hold."""
 
     tests: tuple[Test, ...]
     moving: bool = False
-    """True if the result depends on the time of the request."""
+    """True if the result depends on the time of the request (`within_days`)."""
     unknown: tuple[str, ...] = field(default=())
-    """Messages about values that no item has; often a typing error."""
+    """Messages about values that no item has; they are often typing errors."""
 
     def __call__(self, rows: Rows, at: int) -> np.ndarray:
-        """(C,) bool: the items that match at time `at` (microseconds)."""
+        """Return which items match at time `at` (microseconds): (C,) bool."""
         first, *others = self.tests
         found = first(rows, at)
         for test in others:
@@ -37,7 +41,7 @@ class Match:
 
 
 def compile_conditions(conditions: Sequence[Condition], columns: ItemColumns) -> Match:
-    """Resolve attributes and values against a catalogue."""
+    """Compile conditions for the items of a catalogue."""
     tests: list[Test] = []
     unknown: list[str] = []
     for condition in conditions:
@@ -62,7 +66,7 @@ def compile_conditions(conditions: Sequence[Condition], columns: ItemColumns) ->
 
 
 def has_any(codes: Codes, texts: Sequence[str]) -> Test:
-    """The item has at least one of the values."""
+    """Return a test whether the item has at least one of the values."""
     table, rows_of = codes.table(texts), codes.codes
 
     def test(rows: Rows, at: int) -> np.ndarray:
@@ -72,13 +76,13 @@ def has_any(codes: Codes, texts: Sequence[str]) -> Test:
 
 
 def has_none(codes: Codes, texts: Sequence[str]) -> Test:
-    """The item has none of the values; it may have no value at all."""
+    """Return a test whether the item has none of the values, or no value at all."""
     test = has_any(codes, texts)
     return lambda rows, at: ~test(rows, at)
 
 
 def between(values: np.ndarray, low: float, high: float) -> Test:
-    """The number is known and within both bounds."""
+    """Return a test whether the number is known and within both bounds, which are inclusive."""
 
     def test(rows: Rows, at: int) -> np.ndarray:
         value = values[rows]
@@ -88,7 +92,13 @@ def between(values: np.ndarray, low: float, high: float) -> Test:
 
 
 def published_within(values: np.ndarray, span: int) -> Test:
-    """The date is at most `span` microseconds before the request, and not after it."""
+    """Return a test whether the item was published at most `span` microseconds before the request.
+
+    Items with a later or unknown date fail.
+
+    Args:
+        values: (N + 1,) dates in microseconds, NaN where unknown.
+    """
 
     def test(rows: Rows, at: int) -> np.ndarray:
         value = values[rows]

@@ -1,4 +1,4 @@
-"""Item attributes as arrays, so that a condition on many items is a few array operations.
+"""Item attributes as arrays, so that a condition on many items needs only a few array operations.
 
 Shapes: N items, J values per item. Row 0 is padding.
 """
@@ -18,16 +18,19 @@ from shortlist.rule_config import MAP_PREFIX
 
 @dataclass(frozen=True)
 class Codes:
-    """A text attribute: each item has up to J values."""
+    """A text attribute as integer codes. An item has up to J values."""
 
     codes: np.ndarray  # (N + 1, J) int32 code of each value, 0 for none
     code_of: Callable[[str], int]
-    """Code of a value; 0 if no item has it."""
+    """Returns the code of a value; 0 if no item has it."""
     num_codes: int
-    """Codes are 1 to this number."""
+    """Number of distinct values. Their codes are 1 to this number."""
 
     def table(self, values: Sequence[str]) -> np.ndarray:
-        """(num_codes + 1,) bool: True for the codes of these values; unknown ones are ignored."""
+        """Return a lookup table by code: (num_codes + 1,) bool, True for the codes of these values.
+
+        Values that no item has are ignored.
+        """
         table = np.zeros(self.num_codes + 1, dtype=bool)
         table[[self.code_of(value) for value in values]] = True
         table[0] = False
@@ -35,7 +38,7 @@ class Codes:
 
 
 class ItemColumns:
-    """The attributes of a catalogue. Each is converted when a rule first needs it."""
+    """The attributes of a catalogue's items. Each is converted to an array at its first use."""
 
     def __init__(self, catalogue: Catalogue):
         self.catalogue = catalogue
@@ -47,16 +50,16 @@ class ItemColumns:
         return self.catalogue.num_items
 
     def codes(self, attribute: str) -> Codes:
-        """Values of a text attribute."""
+        """Return the codes of a text attribute."""
         found = self._codes.get(attribute)
-        if found is None:  # two threads may convert it at once, with the same result
+        if found is None:  # no lock: two threads would get the same result
             found = self._codes[attribute] = self._convert(attribute)
         return found
 
     def numbers(self, attribute: str) -> np.ndarray:
-        """(N + 1,) float64 of a number, a date (microseconds) or a text that may be a number.
+        """Return the values of a numeric attribute or a date (microseconds): (N + 1,) float64.
 
-        NaN where unknown.
+        Texts of `attributes.<key>` are parsed as numbers. NaN where unknown or not a number.
         """
         found = self._numbers.get(attribute)
         if found is None:
@@ -77,7 +80,7 @@ class ItemColumns:
     def _of_lists(self, lists: pa.ChunkedArray) -> Codes:
         flat, values = _encoded(pc.list_flatten(lists))
         row = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
-        first = np.searchsorted(row, row)  # rows are sorted: where the row's values begin
+        first = np.searchsorted(row, row)  # index of the row's first value; rows are sorted
         width = int(np.bincount(row).max(initial=1)) if len(row) else 1
         codes = np.zeros((self.num_items + 1, max(width, 1)), dtype=np.int32)
         codes[row + 1, np.arange(len(row)) - first] = flat
@@ -103,10 +106,10 @@ class ItemColumns:
 
 
 def _encoded(texts: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, list[str]]:
-    """Codes from 1 in the order of `values`, 0 for null; and the values."""
+    """Return (codes of the texts, distinct texts). Code n is the n-th distinct text, 0 is null."""
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()
-    if isinstance(texts, pa.ChunkedArray):  # combine_chunks may keep one chunk
+    if isinstance(texts, pa.ChunkedArray):  # combine_chunks may return chunks
         texts = pa.concat_arrays(texts.chunks)
     encoded = texts.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1

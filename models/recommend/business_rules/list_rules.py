@@ -1,8 +1,8 @@
 """Applies the soft rules of one request: pins, moves, caps and quotas.
 
-Hard rules are part of the bitmap of blocked items before retrieval.
+Hard rules are applied earlier: the items that they exclude are blocked before retrieval.
 
-Shapes: B = 1 request, C candidates, N items.
+Shapes: N items, C candidates of the single request, R of them re-ranked, S shown items.
 """
 
 from collections import defaultdict
@@ -19,9 +19,9 @@ from models.recommend.explain import RULES
 from models.recommend.merge import Shortlist
 
 DEPTH = 3
-"""Candidates per position under caps or quotas."""
+"""Number of candidates to retrieve per position of the list if there are caps or quotas."""
 MANY_GROUPS = 20_000
-"""Groups of a cap are numbered anew for a list if there are more in the catalogue."""
+"""If a cap has more groups in the catalogue, the groups of a list are renumbered."""
 
 
 class ListRules:
@@ -38,9 +38,10 @@ class ListRules:
     ):
         """
         Args:
-            parts: compiled rule sets; the earlier one goes first where two rules collide.
+            parts: compiled rule sets. If two pins want one position, that of the earlier set wins.
+            k: length of the list.
             at: time of the request in microseconds.
-            refused: item_idx that the user refused; no pin shows them.
+            refused: item_idx that the user refused; pins don't show them.
             number_before: number of items on earlier pages of the list. Positions of pins count
                 from the first page; caps and quotas apply to each page.
         """
@@ -55,10 +56,10 @@ class ListRules:
         self._moves: list[Move] = [move for part in parts for move in part.moves]
         self._caps: list[Cap] = [cap for part in parts for cap in part.caps]
         self._quotas: list[Quota] = [quota for part in parts for quota in part.quotas]
-        self._only_pinned: set[int] = set()  # seen items: shown where a pin puts them, or never
+        self._only_pinned: set[int] = set()  # seen items: shown at their pin or not at all
         self._names: defaultdict[int, list[str]] = defaultdict(list)
         self.list_names: list[str] = []
-        """Names of the caps that passed over an item."""
+        """Names of the caps that passed over a better-ranked item; set by `arrange`."""
 
     @classmethod
     def of(
@@ -70,7 +71,7 @@ class ListRules:
         refused: np.ndarray,
         number_before: int = 0,
     ) -> "ListRules | None":
-        """None if the sets have no soft rules; see the constructor."""
+        """Return the soft rules for a request (see the constructor); None if the sets have none."""
         parts = [part for part in parts if not part.is_hard_only]
         if not parts:
             return None
@@ -78,11 +79,11 @@ class ListRules:
 
     @property
     def depth(self) -> int:
-        """Candidates that the chain should retrieve, if there are as many."""
+        """Number of candidates that the chain should retrieve."""
         return self.k * DEPTH if self._caps or self._quotas else self.k
 
     def names(self, shown: np.ndarray) -> list[list[str]]:
-        """The rules that pinned, moved or kept each of (S,) shown items, in the order of types."""
+        """Return the names of the rules that pinned, kept or moved each of (S,) shown items."""
         names = [list(self._names.get(item, ())) for item in shown.tolist()]
         for move in self._moves if len(shown) else ():
             for place in np.flatnonzero(move.match(shown, self.at)):
@@ -94,8 +95,10 @@ class ListRules:
     ) -> Shortlist:
         """Append the candidates that the rules need and no source found.
 
+        These are pinned items, and popular items that quotas and caps need (missing.py).
+
         Args:
-            popularity: (N + 1,) float32; decides which items a quota or a cap adds.
+            popularity: (N + 1,) float32; the most popular items are added for quotas and caps.
         """
         assert len(queries) == 1, "rules are applied to one request at a time"
         if not (self._pins or self._caps or self._quotas):
@@ -112,7 +115,7 @@ class ListRules:
         return with_rules(shortlist, added[len(found) :])
 
     def _pinned(self, queries: Queries, allowed: np.ndarray, found: np.ndarray) -> np.ndarray:
-        """Pinned items that may be shown and are no candidates yet."""
+        """Return the pinned items that may be shown and aren't candidates yet: (E,) item_idx."""
         known, blocked = set(found.tolist()), queries.blocked
         added: dict[int, None] = {}
         for pin in self._pins:
@@ -134,22 +137,22 @@ class ListRules:
 
         Args:
             item_idx: (1, C).
-            order: (1, C) places by score, best first.
-            score: (1, C) by the ranker.
+            order: (1, C) indices of the candidates, best score first.
+            score: (1, C) scores of the candidates by the ranker.
 
         Returns:
-            (1, C) the new order, and (1, C) scores that fall in this order: the item at rank r gets
-            the r-th best score. So re-ranking reads the same distribution as without rules.
+            (1, C) indices in the new order, and (1, C) scores that match this order: the item at
+            rank r gets the r-th best score. So re-ranking reads the same scores as without rules.
         """
         if not self._moves:
             return order, score
-        places = np.zeros(item_idx.shape[1], dtype=np.int64)  # up, by rank
+        places = np.zeros(item_idx.shape[1], dtype=np.int64)  # number of places up, per rank
         ranked = item_idx[0, order[0]]
         for move in self._moves:
             places += np.where(move.match(ranked, self.at), move.places, 0)
         places[ranked == 0] = 0
         rank = np.arange(len(ranked))
-        # Padding stays last. Of equal targets the item with the larger move goes first.
+        # Padding stays last. Of two items that move to the same rank, the larger move is first.
         keys = (rank, -places, rank - places, ranked == 0)
         moved = order[:, np.lexsort(keys)]
         scores = np.empty_like(score)
@@ -157,15 +160,15 @@ class ListRules:
         return moved, scores
 
     def arrange(self, item_idx: np.ndarray, every: np.ndarray, order: np.ndarray) -> np.ndarray:
-        """Choose the list under pins, caps and quotas.
+        """Choose and order the items of the list under pins, caps and quotas.
 
         Args:
             item_idx: (1, C).
-            every: (1, C) places of all candidates, best first.
-            order: (1, R) places that come first, as re-ranking chose them.
+            every: (1, C) indices of all candidates, best first.
+            order: (1, R) indices of the candidates that re-ranking put first.
 
         Returns:
-            (1, min(k, C)) places; padding comes last.
+            (1, min(k, C)) indices of the candidates to show, in order; padding comes last.
         """
         if not (self._pins or self._caps or self._quotas):
             return order[:, : self.k]
@@ -193,7 +196,7 @@ class ListRules:
         return np.concatenate([out, padding])[None, : self.k]
 
     def _usable_pins(self, items: np.ndarray) -> tuple[list[tuple[int, int]], dict[int, Pin]]:
-        """Pins whose item is a candidate: (index in `items`, position), and the pin of an index."""
+        """Return the pins of candidates as (index in `items`, position), and {index: pin}."""
         pins: list[tuple[int, int]] = []
         pin_of: dict[int, Pin] = {}
         for pin in self._pins:

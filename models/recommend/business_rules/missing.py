@@ -1,7 +1,7 @@
-"""Candidates that rules need and no source found: pinned items, and items for quotas and caps.
+"""Popular items that quotas and caps need if the sources found too few suitable candidates.
 
-Without them a quota could only be met by chance, and a cap would have to be broken although other
-items exist. Shapes: N items, C candidates, J values per item.
+Otherwise a quota would be met only by chance, and a cap might be broken although other items exist.
+Shapes: N items, C candidates, E added items, R given items, J values per item.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from models.recommend.business_rules.compiled import Cap, Quota
 from models.recommend.business_rules.conditions import ALL
 
 SPARE = 3
-"""Candidates per position of a quota, so that caps and the ranker have a choice."""
+"""Maximum number of items added per item that a quota needs, to give the ranker a choice."""
 WINDOW = 20
-"""Items per wanted item that are looked at together; most lists need no more."""
+"""Number of items, per needed item, that are checked in one step; most lists need only one step."""
 ROUNDS = 3
-"""How often popular items are looked for that keep a list within its caps."""
+"""Maximum number of searches for popular items that keep a list within its caps."""
 
 
 def missing_for_quotas(
@@ -30,13 +30,14 @@ def missing_for_quotas(
     k: int,
     at: int,
 ) -> np.ndarray:
-    """Popular items for quotas that the candidates can't meet: (E,) item_idx.
+    """Return popular items for the quotas that the candidates can't meet: (E,) item_idx.
 
     Args:
         found: (C,) item_idx of the candidates.
         allowed: (N + 1,) bool, items that may be shown.
         popularity: (N + 1,) float32.
-        at: time of the request.
+        k: length of the list.
+        at: time of the request, microseconds.
     """
     added: list[np.ndarray] = []
     for quota in quotas:
@@ -65,9 +66,9 @@ def missing_for_caps(
     k: int,
     at: int,
 ) -> np.ndarray:
-    """Popular items that make a list of k within the caps possible: (E,) item_idx.
+    """Return popular items with which a list of k items can keep its caps: (E,) item_idx.
 
-    Args: as of `missing_for_quotas`.
+    See `missing_for_quotas` for the arguments.
     """
     if not caps:
         return np.empty(0, dtype=np.int64)
@@ -90,7 +91,10 @@ def missing_for_caps(
 def enough_within_caps(
     item_idx: np.ndarray, caps: Sequence[Cap], *, wanted: int, at: int
 ) -> np.ndarray:
-    """A subset of (R,) items within the caps, by `within_caps`, with `wanted` items if possible."""
+    """Return a subset of (R,) items that keeps the caps, with at least `wanted` items if possible.
+
+    The subset is that of `within_caps`. For speed, the first WINDOW * wanted items are tried first.
+    """
     first = item_idx[: WINDOW * wanted]
     kept = first[within_caps(first, caps, at=at)]
     if len(kept) >= wanted or len(first) == len(item_idx):
@@ -101,7 +105,7 @@ def enough_within_caps(
 def in_full_group(
     rows: np.ndarray, kept: np.ndarray, caps: Sequence[Cap], *, at: int
 ) -> np.ndarray:
-    """(R,) bool: one of the item's groups has `at_most` items in `kept`."""
+    """Return whether one of the item's groups already has `at_most` items in `kept`: (R,) bool."""
     found = np.zeros(len(rows), dtype=bool)
     for cap in caps:
         codes, num_groups = cap.groups(kept, at)
@@ -115,10 +119,13 @@ def in_full_group(
 
 
 def within_caps(item_idx: np.ndarray, caps: Sequence[Cap], *, at: int) -> np.ndarray:
-    """(R,) bool: a subset of (R,) items, best first, that breaks no cap at any length.
+    """Return which of (R,) items to keep so that no start of the list breaks a cap: (R,) bool.
 
-    An item is dropped if one of its groups has `at_most` items before it, so the subset isn't
-    always the largest one.
+    An item is dropped if one of its groups has `at_most` items before it, even if those are dropped
+    as well. So the subset isn't always the largest possible one.
+
+    Args:
+        item_idx: (R,), best first.
     """
     kept = np.ones(len(item_idx), dtype=bool)
     for cap in caps:
@@ -129,7 +136,7 @@ def within_caps(item_idx: np.ndarray, caps: Sequence[Cap], *, at: int) -> np.nda
 
 
 def most_popular(rows: np.ndarray, popularity: np.ndarray, most: int) -> np.ndarray:
-    """The `most` most popular of (R,) item_idx, in order; ties go to the smaller index."""
+    """Return the `most` most popular of (R,) item_idx, in order; ties go to the smaller index."""
     if len(rows) > most:
         least = np.partition(popularity[rows], len(rows) - most)[len(rows) - most]
         rows = rows[popularity[rows] >= least]

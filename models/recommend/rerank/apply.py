@@ -55,7 +55,7 @@ class Reranker:
     def _picked(
         self, history: np.ndarray, items: np.ndarray, score: np.ndarray, *, k: int
     ) -> np.ndarray:
-        """(min(k, P),) positions for one request with (P,) items."""
+        """Return the positions of the first k items, for one request: (P,) -> (min(k, P),)."""
         strength = self.config.strength
         if isinstance(self.config, MmrConfig):
             vectors = self.catalogue.category_matrix[items]
@@ -75,12 +75,12 @@ def reranker_of(
     *,
     new_content: np.ndarray | None = None,
 ) -> Reranker | None:
-    """Return what re-orders the lists of a chain; None if nothing does.
+    """Return the re-ranker that a config describes; None without a config.
 
     MMR compares categories if the source of its vectors is not in the chain.
 
     Args:
-        new_content: (V, D) content vectors of the items that came after training.
+        new_content: (V, D) content vectors of the items that were added after training.
     """
     if config is None:
         return None

@@ -1,7 +1,7 @@
-"""Calibrated recommendations: the mix of categories in the list follows the user's own mix.
+"""Calibrated recommendations: the categories of the list are mixed as in the user's history.
 
 Source: Steck 2018, "Calibrated recommendations". The interests are weighted by recency: the weight
-of an event halves every HALF_LIFE events, so that order-only data works like timed data.
+of an event halves with every HALF_LIFE newer events. This doesn't need event times.
 
 Shapes: L history, C candidates, K categories, B requests.
 """
@@ -18,7 +18,7 @@ NEWEST = 10 * HALF_LIFE
 
 
 def category_shares(category_rows: np.ndarray) -> np.ndarray:
-    """Divide (C, K) rows of 0 and 1 by their sums: each item's weight is split over its categories.
+    """Split each item's weight over its categories: divide (C, K) rows of 0 and 1 by their sums.
 
     An item without categories keeps a row of zeros.
     """
@@ -48,8 +48,8 @@ def calibrate(
     """Greedily pick k candidates by `(1 - strength) * sum of scores - strength * divergence`.
 
     The divergence is that of the list so far from `wanted` (see `divergence`). Scores are scaled to
-    [0, 1] over the candidates, as in `mmr`. Ties go to the earlier candidate. Without interests the
-    order is that of the scores.
+    [0, 1] over the candidates, as in `mmr`. Ties go to the earlier candidate. Without interests,
+    candidates are ordered by score.
 
     Args:
         scores: (C,) higher is better; all finite.
@@ -84,7 +84,7 @@ def calibrate(
 def divergence(shares: np.ndarray, wanted: np.ndarray) -> float:
     """Return the Kullback-Leibler divergence of a list's categories from the interests, in nats.
 
-    0 is a list with exactly the user's mix; without interests it is NaN.
+    0 if the list has exactly the user's mix; NaN without interests.
 
     Args:
         shares: (C, K) of the list's items.

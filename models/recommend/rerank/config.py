@@ -10,13 +10,13 @@ POOL = 50
 """Default `pool` of both methods."""
 
 Vectors = Literal["categories", "content", "collaborative"]
-"""What MMR compares: categories, vectors of the content source, or of the two-tower source."""
+"""Vectors that MMR compares: categories, or those of the content or the two-tower source."""
 VECTOR_SOURCE: dict[Vectors, str] = {"content": "content", "collaborative": "two_tower"}
-"""Source whose item vectors are compared; none for categories."""
+"""Value of `vectors` -> source of the item vectors. Categories need no source."""
 
 
 class MmrConfig(Config):
-    """Maximal marginal relevance: items that are unlike those before them come earlier."""
+    """Re-ranking by maximal marginal relevance: prefers items unlike those before them."""
 
     kind: Literal["mmr"] = "mmr"
     strength: float = Field(gt=0, le=1)
@@ -28,13 +28,13 @@ class MmrConfig(Config):
 
 
 class CalibrationConfig(Config):
-    """Calibration: the categories of the list follow those of the user's history."""
+    """Re-ranking by calibration: mixes categories as in the user's history."""
 
     kind: Literal["calibration"] = "calibration"
     strength: float = Field(gt=0, le=1)
     """Weight of the divergence; the score has weight 1 - strength."""
     pool: int = Field(default=POOL, ge=1)
-    """As for `MmrConfig`."""
+    """See `MmrConfig`."""
 
 
 RerankConfig = Annotated[MmrConfig | CalibrationConfig, Field(discriminator="kind")]
@@ -46,8 +46,8 @@ def vector_source(config: MmrConfig | CalibrationConfig | None) -> str | None:
 
 
 def with_rerank(content: Any) -> Any:
-    """Replace former keys of saved configs, for mode="before": `mmr_strength` by `rerank`;
-    `full_ranker` (a cascade) goes.
+    """Replace the former key `mmr_strength` of a saved config by `rerank`, and drop `full_ranker`
+    (of a former cascade), before validation.
 
     Raises:
         ValueError: mmr_strength and rerank are given.

@@ -1,4 +1,4 @@
-"""Item vectors for re-ranking, also of items that came after the source was trained.
+"""Item vectors for re-ranking, including items that were added after training.
 
 Shapes: N items that the source knows, V items after them, D dim, K categories.
 """
@@ -9,15 +9,15 @@ from shortlist.catalogue import Catalogue
 
 
 class ItemVectors:
-    """Vectors of the current catalogue's items, from the source that re-ranking compares."""
+    """Vectors of the current catalogue's items, based on the item vectors of one source."""
 
     def __init__(self, known: np.ndarray, catalogue: Catalogue, *, new: np.ndarray | None):
         """
         Args:
-            known: (N + 1, D) of the items that the source was trained on.
+            known: (N + 1, D) vectors of the items that the source was trained on.
             catalogue: the current catalogue; these items come first.
             new: (V, D) vectors of the items after them. None: each of them gets the mean vector of
-                its categories; without a known category, the mean of all items.
+                its categories. Without a known category, it gets the mean vector of all items.
         """
         self.known = known
         num_new = catalogue.num_items + 1 - len(self.known)
@@ -26,7 +26,7 @@ class ItemVectors:
         self.new = new
 
     def __call__(self, item_idx: np.ndarray) -> np.ndarray:
-        """(C,) item_idx -> (C, D) float32."""
+        """Return the vectors of items: (C,) item_idx -> (C, D) float32."""
         old = item_idx < len(self.known)
         out = self.known[np.where(old, item_idx, 0)]
         if self.new is not None and not old.all():
@@ -35,7 +35,7 @@ class ItemVectors:
 
 
 def _by_categories(known: np.ndarray, catalogue: Catalogue) -> np.ndarray:
-    """(V, D) float32 mean vectors of the new items' categories."""
+    """Return the mean vector of each new item's categories: (V, D) float32."""
     has = catalogue.category_matrix
     old, new = has[1 : len(known)], has[len(known) :]
     count = old.sum(0)
