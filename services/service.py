@@ -30,7 +30,7 @@ from services.locate import check_can_serve, find_release, pinned_by
 from services.pages import pages
 from services.rule_file import RuleFile
 from services.serving import Serving
-from services.serving_log import ServingLog, entry_of
+from services.serving_log import ServingLog, entry_of, logged_users
 from shortlist.api import (
     Event,
     EventsRequest,
@@ -80,7 +80,9 @@ class RecommenderService:
         quiet_client_errors()
         self.settings = Settings()
         self.pinned_by = pinned_by()
-        self.recent_users: deque[str] = deque(maxlen=RECENT_USERS)
+        self.recent_users: deque[str] = deque(
+            logged_users(self.settings.serving_log, RECENT_USERS), maxlen=RECENT_USERS
+        )
         # Imported here because BentoML's supervisor imports this module too and doesn't need torch.
         from models.recommend.stages import StageHealth
         from models.training import one_thread_per_call
@@ -138,7 +140,7 @@ class RecommenderService:
             sys.exit(f"error: {error}")
 
     @bentoml.api(route="/recommend")
-    def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
+    async def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
         """A list for `user_id`, for `recent_items` of a visitor, or for both together.
 
         Unknown users get what is popular now. Items that the user has seen, that are filtered or
@@ -179,7 +181,7 @@ class RecommenderService:
         )
 
     @bentoml.api(route="/similar")
-    def similar(self, request: SimilarRequest, /) -> SimilarResponse:
+    async def similar(self, request: SimilarRequest, /) -> SimilarResponse:
         """Items like a given one: by who used both, by content where too few did."""
         with metrics.SECONDS.labels("similar").time():
             serving = self.serving

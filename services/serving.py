@@ -71,11 +71,18 @@ class Serving:
         return self.recommender.recommend(request, at=at, exploration=exploration)
 
     def warm(self, user_ids: Iterable[str], *, at: int) -> None:
-        """Answer a few requests before serving.
+        """Answer a few requests before serving, without a budget of time.
 
-        Some parts are only loaded at first use. A release that can't answer fails here, before a
-        client is affected.
+        Some parts are only loaded or compiled at first use. A release that can't answer fails here,
+        before a client is affected.
         """
-        self.recommender.recommend(RecommendRequest(recent_items=[]), at=at)
-        for user_id in user_ids:
-            self.recommender.recommend(RecommendRequest(user_id=user_id), at=at)
+        recommender = self.recommender
+        some_items = recommender.catalogue.vocab.ids[:5]
+        budget, recommender.budget = recommender.budget, float("inf")
+        try:
+            recommender.recommend(RecommendRequest(recent_items=[]), at=at)
+            recommender.recommend(RecommendRequest(recent_items=list(some_items)), at=at)
+            for user_id in user_ids:
+                recommender.recommend(RecommendRequest(user_id=user_id), at=at)
+        finally:
+            recommender.budget = budget

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import orjson
 
 from services import metrics
+from shortlist.ids import ANONYMOUS
 
 if TYPE_CHECKING:
     from models.recommend.recommender import Slate
@@ -26,6 +27,10 @@ CAPACITY = 10_000
 """Maximum number of responses that wait for the disk. Further ones are dropped and counted, so that
 a slow disk neither delays responses nor fills the memory.
 """
+
+
+TAIL_BYTES = 1_000_000
+"""Length of the end of a log file that `logged_users` reads; a line has about 30 kB."""
 
 
 class ServingLog:
@@ -92,6 +97,24 @@ def _abandon(file: IO[bytes] | None) -> None:
     with contextlib.suppress(OSError):
         if file is not None:
             file.close()
+
+
+def logged_users(folder: Path, count: int) -> list[str]:
+    """Return users of the newest responses in a serving log, at most `count`, for a warm-up.
+
+    It reads the end of the newest file only, and returns fewer users if the file can't be read.
+    """
+    users: dict[str, None] = {}
+    with contextlib.suppress(OSError, ValueError):
+        newest = max(folder.glob("*/*.jsonl"), key=lambda path: path.stat().st_mtime)
+        with newest.open("rb") as file:
+            file.seek(max(0, newest.stat().st_size - TAIL_BYTES))
+            lines = file.read().split(b"\n")[1:-1]  # the first one may be incomplete
+        for line in reversed(lines):
+            user_id = orjson.loads(line)["user_id"]
+            if user_id != ANONYMOUS and len(users) < count:
+                users[user_id] = None
+    return list(users)
 
 
 def entry_of(
