@@ -1,4 +1,4 @@
-"""Feast definitions: entities, feature views over the state snapshots, and two feature services.
+"""Feast definitions: entities, feature views over the state snapshots, and feature services.
 
 Only Feast imports this file (`feast -c feature_repo apply`). All definitions are in one file,
 because Feast treats definitions imported from a second file as duplicates. Snapshots are read from
@@ -19,6 +19,7 @@ from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Array, Float64, Int64, String
 from feast.value_type import ValueType
 
+from shortlist.features.finalize import CONTEXT_FEATURES, USER_FEATURES
 from shortlist.features.state_descriptions import MEANINGS
 
 HOME = Path(os.environ.get("SHORTLIST_HOME") or Path(__file__).resolve().parents[1] / "var")
@@ -264,6 +265,20 @@ def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@on_demand_feature_view(
+    sources=[request, user_stats, user_kinds, user_searches, user_history, context_trend],
+    schema=[Field(name=name, dtype=Float64) for name in (*USER_FEATURES, *CONTEXT_FEATURES)],
+    mode="python",
+    description="Features of user and context as models read them, computed from the states",
+    owner="platform",
+)
+def request_features(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Compute features by the function that training and service use."""
+    from shortlist.feature_store.request_rows import request_features
+
+    return request_features(inputs)
+
+
 request_v6 = FeatureService(
     name="request_v6",
     features=[
@@ -285,4 +300,12 @@ item_pack_v4 = FeatureService(
     features=[item_state, item_kinds],
     owner="platform",
     description="States of all items, read once after each featurize to build the feature pack",
+)
+
+request_features_v1 = FeatureService(
+    name="request_features_v1",
+    features=[request_features],
+    owner="platform",
+    description="Finished features of user and context, for inspection and for other consumers;"
+    " events posted since the last refresh are not in them",
 )

@@ -7,11 +7,16 @@ import numpy as np
 
 from shortlist.features.event_groups import USER_GROUP_STATE, empty_group_state
 from shortlist.features.finalize import (
+    CONTEXT_FEATURES,
     CONTEXT_ON_DEMAND,
     CONTEXT_STATE,
+    USER_FEATURES,
     USER_HISTORY,
     USER_STATE,
     RequestRows,
+    finalize_context,
+    finalize_user,
+    time_features,
 )
 from shortlist.features.searches import NO_SEARCHES, USER_SEARCHES, Searches
 from shortlist.refusals import NO_REFUSALS, USER_REFUSALS, Refusals
@@ -45,6 +50,27 @@ def request_rows(
         searches=searches(columns, at),
         refusals=refusals(columns, at),
     )
+
+
+def request_features(columns: dict[str, list[Any]]) -> dict[str, list[float]]:
+    """Return the finished features of B requests by name: USER_FEATURES and CONTEXT_FEATURES.
+
+    The on-demand view `request_features` calls it with the columns of its views.
+
+    Args:
+        columns: the states of user and context, and `request_at` in microseconds; B values each.
+    """
+    at = np.array(columns["request_at"], dtype=np.int64)
+    nobody = [""] * len(at)
+    on_demand = {name: values.tolist() for name, values in time_features(at).items()}
+    unused = {name: [None] * len(at) for name in USER_REFUSALS}
+    rows = request_rows(nobody, nobody, at, unused | columns | on_demand)
+    of_user, of_context = finalize_user(rows), finalize_context(rows)
+    return {
+        name: values[:, place].tolist()
+        for names, values in ((USER_FEATURES, of_user), (CONTEXT_FEATURES, of_context))
+        for place, name in enumerate(names)
+    }
 
 
 def numbers(name: str, columns: dict[str, list[Any]]) -> np.ndarray:

@@ -17,6 +17,7 @@ from feast.infra.offline_stores.offline_store import RetrievalJob
 
 from flows.featurize import featurize
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
+from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
 from shortlist.contracts import EVENT_CODE
 from shortlist.feature_store import (
@@ -34,10 +35,15 @@ from shortlist.feature_store.offline.sources import relation_from
 from shortlist.feature_store.offline.store import AsofOfflineStore
 from shortlist.features.event_groups import HALF_LIVES
 from shortlist.features.finalize import (
+    CONTEXT_FEATURES,
     CONTEXT_STATE,
     HALF_LIFE,
     PACK_STATE,
+    USER_FEATURES,
     RequestRows,
+    context_id,
+    finalize_context,
+    finalize_user,
     time_features,
 )
 from shortlist.features.pack import PackError
@@ -105,6 +111,29 @@ def test_online_is_offline_at_the_same_moment(home: Settings) -> None:
     assert_equal(online, OfflineReader(home).read(users, contexts, at))
     assert online.history_items[0] == ["a", "c", "d"]
     assert online.context["context_events"][0] == 6
+
+
+def test_feast_gives_finished_features_as_models_read_them(home: Settings) -> None:
+    """The on-demand view of finished features equals `finalize`, online and offline."""
+    users = ["u1", "u2", "u3", "nobody"]
+    at = np.array([UNTIL + 5, UNTIL + HOUR, UNTIL + 2 * DAY, UNTIL + 1])
+    contexts = [context_id(surface="web", device=None, at=int(moment)) for moment in at]
+    rows = OnlineReader(home).read(users, contexts, at)
+    expected = np.column_stack([finalize_user(rows), finalize_context(rows)])
+    assert expected[:3].any(axis=1).all()
+    names = [*USER_FEATURES, *CONTEXT_FEATURES]
+
+    store = open_store(home)
+    service = store.get_feature_service("request_features_v1")
+    entities = {"user_id": users, "context_id": contexts, "request_at": at.tolist()}
+    online = store.get_online_features(service, entities).to_dict()
+    found = np.column_stack([online[name] for name in names])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+    moments = pd.Series(at.astype("datetime64[us]")).dt.tz_localize("UTC")
+    frame = pd.DataFrame(entities | {"event_timestamp": moments})
+    offline = store.get_historical_features(frame, service).to_df().set_index("user_id")
+    np.testing.assert_allclose(offline.loc[users, names], expected, rtol=1e-6)
 
 
 def test_an_unknown_user_is_zero(home: Settings) -> None:
