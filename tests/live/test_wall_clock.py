@@ -1,8 +1,8 @@
 """A deployment on the wall clock, with clients that send requests and posts all the time.
 
-Meanwhile, refreshes, trainings, promotions and rollbacks run in random order, and half of them are
-killed. The random part takes 40 s in `make test` and 20 minutes in `make endurance`
-(SHORTLIST_ENDURANCE=1).
+Meanwhile, refreshes, a training, promotions and rollbacks run, and some are killed. Then
+`make endurance` (SHORTLIST_ENDURANCE=1) runs all commands in random order for 20 minutes, kills
+half of them, and resumes a run that was killed after its training.
 """
 
 import json
@@ -38,7 +38,7 @@ from tests.services.conftest import ROOT, environment, serving
 
 pytestmark = pytest.mark.slow
 LONG = bool(os.environ.get("SHORTLIST_ENDURANCE"))
-SECONDS = 1_200 if LONG else 40
+SECONDS = 1_200
 WORKERS = 2
 FOLLOW = 45.0
 """Seconds after a killed promotion in which workers may still respond with the previous release."""
@@ -133,6 +133,16 @@ class Operator:
             return command, True
         return command, False
 
+    def killed(self, command: str, *, after: float) -> tuple[str, bool]:
+        """Run a command and kill it after some seconds, unless it ends before."""
+        start, process = time.monotonic(), self.start(command)
+        try:
+            self.ended(start, process.wait(after))
+        except subprocess.TimeoutExpired:
+            self.kill(process)
+            return command, True
+        return command, False
+
     def resume(self) -> "Resumed":
         """Start a run, kill it after its training, and resume it."""
         runs = self.settings.runs
@@ -221,7 +231,9 @@ class Trial:
     pointer: Pointer
     operator: Operator
     done: list[tuple[str, bool]]
-    resumed: "Resumed"
+    """(command, whether it was killed)"""
+    resumed: "Resumed | None"
+    """None in `make test`."""
 
 
 @pytest.fixture(scope="module")
@@ -235,14 +247,17 @@ def trial(settings: Settings, config: Path) -> Iterator[Trial]:
         operator = Operator(settings, config, random.Random(0))
         pointer, done = Pointer(settings), []
         with pointer.watched(), crowd.busy():
-            # First each command once without a kill, then random commands.
-            for command in ("refresh", "run", "rollback", "promote", "refresh"):
+            # First each command once without a kill, then kills at different moments.
+            for command in ("refresh", "run", "rollback", "promote"):
                 assert operator.run(command) == 0, command
-            over = time.monotonic() + SECONDS
-            # On a busy machine a command may take all the time: at least one of each kind.
-            while time.monotonic() < over or len({killed for _, killed in done}) < 2:
-                done.append(operator.one())
-            resumed = operator.resume()
+            for command, after in (("refresh", 6.0), ("promote", 3.0), ("refresh", 12.0)):
+                done.append(operator.killed(command, after=after))
+            resumed = None
+            if LONG:
+                over = time.monotonic() + SECONDS
+                while time.monotonic() < over:
+                    done.append(operator.one())
+                resumed = operator.resume()
         # The next refresh completes the work of killed commands (docs/operations.md).
         last = shortlist("refresh", str(config), home=settings.home)
         assert last.returncode == 0, last.stderr[-5_000:]
@@ -250,9 +265,8 @@ def trial(settings: Settings, config: Path) -> Iterator[Trial]:
 
 
 def test_every_answer_is_right(trial: Trial) -> None:
-    assert len(trial.crowd.answers) > SECONDS
+    assert len(trial.crowd.answers) > 40
     assert any(killed for _, killed in trial.done), trial.done
-    assert not all(killed for _, killed in trial.done), trial.done
     assert trial.crowd.wrong == []
 
 
@@ -330,8 +344,10 @@ def test_served_features_are_what_the_lake_says(trial: Trial) -> None:
     assert (report["exact_share"], report["reasons"], report["passed"]) == (1.0, [], True)
 
 
+@pytest.mark.skipif(not LONG, reason="a whole run more; tests/flows/test_steps.py resumes as well")
 def test_a_run_that_was_killed_after_its_training_is_resumed(trial: Trial) -> None:
     resumed = trial.resumed
+    assert resumed is not None
     assert resumed.models
     assert written(resumed.run) == resumed.models  # not trained again
     assert (resumed.summary["run_id"], resumed.summary["promoted"]) == (resumed.run.name, True)
@@ -339,5 +355,6 @@ def test_a_run_that_was_killed_after_its_training_is_resumed(trial: Trial) -> No
 
 def test_releases_that_were_trained_meanwhile_answered(trial: Trial, settings: Settings) -> None:
     answered = {release_id for _, _, release_id in trial.crowd.answers}
-    assert trial.resumed.summary["release_id"] in answered
-    assert len(answered) >= 3  # a first release, that of a whole run, that of the resumed run
+    if trial.resumed is not None:
+        assert trial.resumed.summary["release_id"] in answered
+    assert len(answered) >= 2  # a first release and that of a whole run

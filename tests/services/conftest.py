@@ -156,15 +156,6 @@ def json_of(*arguments: str, home: Path) -> dict:
 
 
 def refresh(config: Path, *, home: Path) -> None:
-    """Run the flow `refresh` in a new process, as the deployment does."""
-    code = "import sys, cli.main; from flows.refresh import refresh_flow; refresh_flow(sys.argv[1])"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(config)],
-        cwd=ROOT,
-        env=environment(home, PREFECT_HOME=str(home / "prefect")),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    """Run `shortlist refresh`."""
+    done = shortlist("refresh", str(config), home=home)
     assert done.returncode == 0, done.stderr[-3_000:]
