@@ -1,6 +1,7 @@
 """Refresh: add new events and shown lists to the lake and update all features, without training."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from flows.runtime.configuration import RunConfig, load_run_config
 from flows.validate import ValidationFailed, validate_flow
 from shortlist.config import Settings
 from shortlist.datasets import DatasetError
+from shortlist.datasets.log_archive import archive_logs
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import LakeError
 from shortlist.lake.snapshot import current_manifest
@@ -53,6 +55,7 @@ def refresh(settings: Settings, run_config: RunConfig, *, source: bool = True) -
 
 
 def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict[str, Any]:
+    started = datetime.now(UTC)
     failed = take_in_source(run_config) if source else None
     if failed is not None:
         if current_manifest(settings.lake).latest is None:
@@ -76,6 +79,9 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
         print(f"refresh: nothing was posted or shown ({settings.events} is empty)")
     data = run_config.data
     features = featurize_flow(data.target_events, until, run_config.tick, data.lists)
+    archived = archive_logs(settings, read_until=started)
+    if archived:
+        print(f"refresh: {len(archived)} files of the serving log became Parquet")
     if failed is not None:
         raise failed
     return {"ingested": ingested, "until": until, "features": features}

@@ -130,6 +130,8 @@ class Settings(BaseSettings):
     """A stage of a request that would start later than this is skipped (docs/serving.md)."""
     online_timeout_ms: float = Field(default=100.0, gt=0)
     """Longest wait of a request for the online store, where it is a server (Redis)."""
+    log_days: int = Field(default=90, ge=1)
+    """Days that the serving log and the answer log are kept; a refresh deletes older ones."""
     explore: Explore | None = None
     """Exploration by the service (docs/reranking.md); None: off."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from pydantic import ValidationError
 
@@ -23,6 +24,7 @@ from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.identity import event_ids
 from shortlist.datasets.impressions import stage_impressions
 from shortlist.datasets.locate import SourceFile
+from shortlist.datasets.log_archive import read_archive
 from shortlist.datasets.posted import POSTED, RECEIVED_AT, excluded_ids
 from shortlist.datasets.staging import Stager, stage_event_file
 from shortlist.lake import Lake
@@ -40,6 +42,8 @@ def read_lines(
 ) -> Iterator[tuple[Path, int, dict[str, Any]]]:
     """Yield (file, line number, object) of every finished line under `folder`, sorted by file name.
 
+    Archived files (log_archive.py) give the same objects.
+
     Args:
         left_out: list to which a message is added for each line that isn't a JSON object; None:
             such a line raises an error.
@@ -47,13 +51,16 @@ def read_lines(
     Raises:
         DatasetError: a line isn't a JSON object, and `left_out` is None.
     """
-    for path in sorted(folder.rglob("*.jsonl")):
+    for path in sorted((*folder.rglob("*.jsonl"), *folder.rglob("*.parquet"))):
+        if path.suffix == ".parquet":
+            yield from ((path, number, entry) for number, entry in read_archive(path))
+            continue
         with path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
                 if not raw.endswith(b"\n"):
                     break
                 try:
-                    content = json.loads(raw)
+                    content = _parsed(raw)
                     problem = f"not an object: {raw[:60]!r}"
                 except ValueError as error:
                     content, problem = None, f"not JSON: {error}"
@@ -63,6 +70,13 @@ def read_lines(
                     raise DatasetError(f"{path}: line {number}: {problem}")
                 else:
                     left_out.append(f"{path}: line {number}: {problem}")
+
+
+def _parsed(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except ValueError:
+        return json.loads(raw)  # earlier versions wrote NaN, which orjson refuses
 
 
 def stage_service(stager: Stager) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from shortlist.config import Settings
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.datasets import DataConfig, DatasetError, stage_source
+from shortlist.datasets.log_archive import archive_logs
 from shortlist.lake import Lake
 
 TakeIn = Callable[[DataConfig, Settings], tuple[dict[str, int], list[dict[str, Any]]]]
@@ -21,7 +23,7 @@ SERVICE = DataConfig(source="service")
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    settings = Settings(home=tmp_path)
+    settings = Settings(home=tmp_path, log_days=10_000)
     items = [{"item_id": one, "categories": [], "available": True} for one in "abc"]
     Lake(settings.lake).publish(
         "seed",
@@ -155,3 +157,16 @@ def test_a_damaged_log_is_named(settings: Settings, line: Any, complaint: str) -
     log(settings, line)
     with pytest.raises(DatasetError, match=complaint):
         stage_source(SERVICE, settings, now=AT)
+
+
+def test_impressions_of_an_archived_day_are_not_staged_again(
+    settings: Settings, take_in: TakeIn
+) -> None:
+    path = log(settings, answer("r1", "ba"), answer("r2", "c"))
+    assert take_in(SERVICE, settings)[0]["accepted"] == 3
+    written = archive_logs(settings, read_until=datetime.now(UTC) + timedelta(minutes=1))
+    assert written == [path.with_suffix(".parquet")]
+    assert not path.exists()
+    log(settings, answer("r3", "b"), name="w2.jsonl")
+    assert take_in(SERVICE, settings)[0]["read"] == 1
+    assert len(impressions(settings)) == 4
