@@ -15,7 +15,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks._result import about_machine, report
-from models.index.faiss_index import IndexConfig, VectorIndex
+from models.index.config import IndexConfig
+from models.index.faiss_index import VectorIndex
 
 DIM, K = 64, 100
 SHARES = (1.0, 0.5, 0.1, 0.01, 0.001)

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from models.checkpoint import Progress, Stream, load_checkpoint, save_checkpoint
+from models.index.config import IndexConfig
 from shortlist.config import Config
 
 BatchT = TypeVar("BatchT")
@@ -52,6 +53,8 @@ class TrainingOptions:
     epochs: int | None = None
     """Number of epochs to train without validation; the last weights are kept. The learning-rate
     schedule still depends on `num_epochs`. None: stop by validation and keep the best weights."""
+    index: IndexConfig = field(default_factory=IndexConfig)
+    """The index that is built over the item vectors of a vector source."""
     half_precision: bool = False
     """Whether the loss is computed under torch's autocast to bfloat16; for GPUs."""
 

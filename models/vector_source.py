@@ -18,6 +18,7 @@ from safetensors.torch import save_file as save_weights
 from torch import Tensor, nn
 
 from models.data import Validation
+from models.index.config import IndexConfig
 from models.index.faiss_index import VectorIndex
 from models.layers import ItemEmbedding
 from models.queries import Candidates, OncePerBatch, Queries, mask_left_out, top_k
@@ -87,7 +88,13 @@ class VectorSource:
 
     @classmethod
     def build(
-        cls, name: str, *, config: Config, model: VectorModel, history: TrainingHistory
+        cls,
+        name: str,
+        *,
+        config: Config,
+        model: VectorModel,
+        history: TrainingHistory,
+        index: IndexConfig,
     ) -> "VectorSource":
         """Build a source from a trained module: compute its item vectors and index them."""
         item_vectors = vectors_of(model)
@@ -96,7 +103,7 @@ class VectorSource:
             config=config,
             model=model,
             item_vectors=item_vectors,
-            index=VectorIndex.build(item_vectors),
+            index=VectorIndex.build(item_vectors, config=index),
             history=history,
         )
 
@@ -135,7 +142,11 @@ class VectorSource:
         return np.where(lengths > 0, lengths, 1)
 
     def save(self, folder: Path) -> None:
-        about = {"config": self.config.model_dump(mode="json"), "sizes": self.model.sizes()}
+        about = {
+            "config": self.config.model_dump(mode="json"),
+            "sizes": self.model.sizes(),
+            "index": self.index.config.model_dump(mode="json"),
+        }
         (folder / CONFIG).write_text(json.dumps(about, indent=1))
         assert isinstance(self.model, nn.Module)
         save_weights(self.model.state_dict(), folder / WEIGHTS)
@@ -180,7 +191,7 @@ def load_source(
         config=config,
         model=model,
         item_vectors=item_vectors,
-        index=VectorIndex.load(folder / INDEX),
+        index=VectorIndex.load(folder / INDEX, IndexConfig.model_validate(about.get("index", {}))),
     )
 
 

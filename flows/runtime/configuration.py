@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from flows.validate import ValidateConfig
+from models.index.config import IndexConfig
 from models.ranking.registry import RankerConfig
 from models.recommend.rerank.config import RerankConfig, vector_source, with_rerank
 from models.registry import SourceConfig
@@ -51,6 +52,8 @@ class TrainConfig(Config):
     candidates_per_source: int = Field(default=100, ge=1)
     rerank: RerankConfig | None = None
     """Re-ranking of the served list (docs/reranking.md); None: the order of the scores."""
+    index: IndexConfig = IndexConfig()
+    """Vector indexes of the sources (docs/serving.md)."""
     parallel: int = Field(default=2, ge=1)
     """Number of sources trained at the same time."""
     threads: int = Field(default=1, ge=1)

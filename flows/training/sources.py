@@ -106,7 +106,11 @@ def fit_source(quoted: Any, seed: int, train: str, cache: str) -> dict[str, Any]
     config = TrainConfig.model_validate_json(train)
     started = time.perf_counter()
     options = TrainingOptions(
-        device=config.device, seed=seed, num_threads=config.threads, cache=Path(cache)
+        device=config.device,
+        seed=seed,
+        num_threads=config.threads,
+        cache=Path(cache),
+        index=config.index,
     )
     figures: dict[str, Any] = {}
     if job.frozen is None:

@@ -141,7 +141,9 @@ def fit_content(
         only_used=config.negatives == "used",
     )
     model.freeze()
-    return VectorSource.build("content", config=config, model=model.cpu(), history=history)
+    return VectorSource.build(
+        "content", config=config, model=model.cpu(), history=history, index=options.index
+    )
 
 
 def load_content(folder: Path, catalogue: Catalogue) -> VectorSource:

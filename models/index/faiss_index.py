@@ -11,8 +11,8 @@ from typing import Literal
 import faiss
 import numpy as np
 
+from models.index.config import IndexConfig
 from models.queries import Candidates, no_candidates, top_k
-from shortlist.config import Config
 
 SMALL_BATCH = 16
 """Number of queries up to which a search runs on the calling thread only."""
@@ -20,18 +20,6 @@ ALL_THREADS = faiss.omp_get_max_threads()
 """Number of threads that FAISS uses by default."""
 SCAN_ALL = 0.1
 """Share of allowed items above which an exact scan scores all items and masks those not allowed."""
-
-
-class IndexConfig(Config):
-    """Limits of exact search and parameters of the HNSW graph."""
-
-    exact_up_to: int = 50_000
-    """Number of items up to which the index is exact; above, it is an HNSW graph."""
-    neighbours: int = 32
-    ef_construction: int = 200
-    ef_search: int = 256
-    scan_up_to: float = 0.02
-    """Share of allowed items up to which they are scanned exactly, instead of a search in FAISS."""
 
 
 class VectorIndex:
@@ -74,7 +62,7 @@ class VectorIndex:
         if len(item_idx) == 0:
             raise ValueError("index: there is no item to index")
         rows = np.ascontiguousarray(vectors[item_idx], dtype=np.float32)
-        if len(item_idx) <= config.exact_up_to:
+        if config.is_exact(len(item_idx)):
             flat = faiss.IndexFlatIP(rows.shape[1])
         else:
             flat = faiss.IndexHNSWFlat(rows.shape[1], config.neighbours, faiss.METRIC_INNER_PRODUCT)
@@ -222,14 +210,18 @@ class VectorIndex:
         faiss.write_index(self.index, str(path))
 
     @classmethod
-    def load(cls, path: Path) -> "VectorIndex":
-        """Load an index. Raises ValueError if the file is missing or not a FAISS index."""
+    def load(cls, path: Path, config: IndexConfig | None = None) -> "VectorIndex":
+        """Load an index. Raises ValueError if the file is missing or not a FAISS index.
+
+        Args:
+            config: the one that it was built with.
+        """
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:200]
             raise ValueError(f"{path}: cannot be read as a FAISS index: {reason}") from None
-        return cls(index, IndexConfig())
+        return cls(index, config or IndexConfig())
 
 
 def _drop(

@@ -190,7 +190,9 @@ def fit_two_tower(
     history = train_on_requests(
         model, examples, name="two_tower", config=config, validation=validation, options=options
     )
-    return VectorSource.build("two_tower", config=config, model=model.cpu(), history=history)
+    return VectorSource.build(
+        "two_tower", config=config, model=model.cpu(), history=history, index=options.index
+    )
 
 
 def load_two_tower(folder: Path, catalogue: Catalogue) -> VectorSource:

@@ -118,7 +118,9 @@ def fit_sequence(
         options=options,
         content=content_vectors(data.catalogue, options=options) if config.content else None,
     )
-    return VectorSource.build(config.kind, config=model.config, model=model.cpu(), history=history)
+    return VectorSource.build(
+        config.kind, config=model.config, model=model.cpu(), history=history, index=options.index
+    )
 
 
 def load_sequence(kind: str, folder: Path, catalogue: Catalogue) -> VectorSource:

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.index.faiss_index import IndexConfig, VectorIndex
+from models.index.config import IndexConfig
+from models.index.faiss_index import VectorIndex
 
 
 def vectors_of(rng: np.random.Generator, n: int, dim: int = 8) -> np.ndarray:
@@ -61,6 +62,22 @@ def test_a_large_catalogue_is_searched_approximately_and_its_recall_is_measured(
     again = VectorIndex.load(tmp_path / "index.faiss")
     assert again.kind == "hnsw"
     assert np.array_equal(again.search(queries, 10).item_idx, found[:, :10])
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        ({"exact_up_to": 99}, "hnsw"),
+        ({"exact_up_to": 100}, "exact"),
+        ({"kind": "hnsw"}, "hnsw"),
+        ({"kind": "exact", "exact_up_to": 0}, "exact"),
+    ],
+)
+def test_the_configuration_decides_the_type(config, kind, tmp_path):
+    index = VectorIndex.build(clustered(100), config=IndexConfig(**config))
+    assert index.kind == kind
+    index.save(tmp_path / "index.faiss")
+    assert VectorIndex.load(tmp_path / "index.faiss", index.config).kind == kind
 
 
 def test_a_search_with_many_exclusions_does_not_change_the_index(tmp_path):
