@@ -22,7 +22,12 @@ from flows.training.assemble import (
     load_world,
     training_data,
 )
-from flows.training.choose_chain import best_ranker, choose_sources, source_usage
+from flows.training.choose_chain import (
+    SourceChoice,
+    best_ranker,
+    choose_sources,
+    source_usage,
+)
 from flows.training.judgeable import require_judgeable
 from flows.training.ranking_data import Windowed, fit_rankers, gather, ranker_options
 from flows.training.refit import Recipe, fitted_on, refit_jobs
@@ -31,6 +36,7 @@ from models import registry
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingError
 from models.recommend.chain import Chain, ChainConfig
+from models.training import TrainingOptions
 from shortlist.config import Settings
 from shortlist.feature_store import FeatureStoreError, OfflineReader, read_pack_history
 from shortlist.feature_store.packs import tick_of
@@ -232,24 +238,9 @@ def train_ranking(
         f" ({time.perf_counter() - started:.1f} s)"
     )
     try:
-        probe = fit_lambdamart(PROBE, everything.train.data, everything.valid.data, options)
+        choice = choose(chain, everything, options)
     except RankingError as error:
         return without_ranker(chain, everything, str(error))
-    valid = everything.valid.data
-
-    def probe_without(left_out: tuple[str, ...]) -> np.ndarray:
-        fewer = everything.valid.data.without_sources(left_out)
-        learned_from = everything.train.data.without_sources(left_out)
-        ranker = fit_lambdamart(PROBE, learned_from, fewer, options)
-        return ranker.predict(fewer.x, fewer.item_idx)
-
-    choice = choose_sources(
-        chain.config,
-        everything.valid,
-        probe.predict(valid.x, valid.item_idx),
-        source_usage(probe.importance(chain.schema), names),
-        probe_without=probe_without,
-    )
     for line in choice.verdict:
         print(f"chain: {line}")
     chosen = Chain(
@@ -264,7 +255,10 @@ def train_ranking(
         catalogue=world.catalogue,
         profiles=profiles,
     )
-    window = Windowed.of(chosen, ticks, gathered)
+    same = chosen.schema == chain.schema and chosen.source_names == chain.source_names
+    window = everything if same else None
+    del everything  # not kept beside the data of the chosen chain
+    window = window or Windowed.of(chosen, ticks, gathered)
     rankers = fit_rankers(config.train.rankers, window, options)
     kind, figures = best_ranker(rankers, window.valid)
     print(f"chain: {kind or 'fusion of ranks'} orders best on validation: " + as_text(figures))
@@ -279,6 +273,30 @@ def train_ranking(
         "chain_verdict": choice.verdict,
         "chain_figures": choice.figures | {"rankers": figures},
     }
+
+
+def choose(chain: Chain, everything: Windowed, options: TrainingOptions) -> SourceChoice:
+    """Choose the chain's sources on validation, by a small ranker with and without each.
+
+    Raises:
+        RankingError: no request has both a relevant candidate and another one.
+    """
+    valid = everything.valid.data
+    probe = fit_lambdamart(PROBE, everything.train.data, valid, options)
+
+    def probe_without(left_out: tuple[str, ...]) -> np.ndarray:
+        fewer = valid.without_sources(left_out)
+        learned_from = everything.train.data.without_sources(left_out)
+        ranker = fit_lambdamart(PROBE, learned_from, fewer, options)
+        return ranker.predict(fewer.x, fewer.item_idx)
+
+    return choose_sources(
+        chain.config,
+        everything.valid,
+        probe.predict(valid.x, valid.item_idx),
+        source_usage(probe.importance(chain.schema), chain.config.candidate_sources),
+        probe_without=probe_without,
+    )
 
 
 def without_ranker(chain: Chain, window: Windowed, reason: str) -> dict[str, Any]:

@@ -79,22 +79,30 @@ def assemble_ranking(chain: Chain, ticks: list[JudgedTick], gathered: list[Gathe
     Args:
         gathered: candidates and scores of the sources, one entry per tick.
     """
-    parts, found_by, fused = [], [], []
-    for tick, answers in zip(ticks, gathered, strict=True):
-        shortlist, scores = answers.of(chain.config)
+    selected = [answers.of(chain.config) for answers in gathered]
+    rows = [int((shortlist.item_idx > 0).sum()) for shortlist, _ in selected]
+    # Filled in place, because the features of all requests take the most memory of a run.
+    x = np.empty((sum(rows), len(chain.schema)), dtype=np.float32)
+    parts, found_by, fused, end = [], [], [], 0
+    for tick, (shortlist, scores), count in zip(ticks, selected, rows, strict=True):
+        real = shortlist.item_idx > 0
+        of_tick = x[end : end + count]
+        of_tick[:] = tick.over(chain).features(tick.queries, tick.items, shortlist, scores)[real]
         parts.append(
             RankingData.from_requests(
-                tick.over(chain).features(tick.queries, tick.items, shortlist, scores),
+                of_tick,
                 shortlist.item_idx,
                 tick.relevant,
                 users=tick.queries.user_ids,
                 schema=chain.schema,
             )
         )
-        real = shortlist.item_idx > 0
         found_by.append(shortlist.found_by()[real])
         fused.append(fused_score(shortlist)[real])
-    return Assembled(RankingData.concat(parts), np.concatenate(found_by), np.concatenate(fused))
+        end += count
+    return Assembled(
+        RankingData.concat(parts, x=x), np.concatenate(found_by), np.concatenate(fused)
+    )
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class RankingData:
         """Build from arrays that are padded to C candidates per request.
 
         Args:
-            x: (G, C, F) features.
+            x: (G, C, F) features, or (R, F) without those of padding.
             candidates: (G, C) item_idx, padded with 0.
             relevant: relevant item_idx of each request.
             users: user id of each request.
@@ -73,7 +73,7 @@ class RankingData:
             [np.isin(row, wanted) for row, wanted in zip(candidates, relevant, strict=True)]
         )
         return cls(
-            x=x[real],
+            x=x[real] if x.ndim == 3 else x,
             item_idx=candidates[real],
             label=label[real].astype(np.float32),
             group=real.sum(1),
@@ -83,11 +83,17 @@ class RankingData:
         )
 
     @classmethod
-    def concat(cls, parts: Sequence["RankingData"]) -> "RankingData":
-        """Concatenate the requests of parts with equal schemas."""
+    def concat(
+        cls, parts: Sequence["RankingData"], *, x: np.ndarray | None = None
+    ) -> "RankingData":
+        """Concatenate the requests of parts with equal schemas.
+
+        Args:
+            x: (R, F) features of all parts, if they are views of one array; it isn't copied.
+        """
         assert len({part.schema for part in parts}) == 1, "parts of different schemas, or none"
         return cls(
-            x=np.concatenate([part.x for part in parts]),
+            x=np.concatenate([part.x for part in parts]) if x is None else x,
             item_idx=np.concatenate([part.item_idx for part in parts]),
             label=np.concatenate([part.label for part in parts]),
             group=np.concatenate([part.group for part in parts]),

@@ -9,6 +9,7 @@ import torch
 
 from models import registry
 from models.data import Validation
+from models.index.config import IndexConfig
 from models.queries import Queries, Source
 from models.sequence.batches import pack_queries
 from models.sequence.model import SequenceConfig
@@ -179,6 +180,16 @@ def test_loads_as_it_was_saved(fitted, world, checkerboard, kind, tmp_path):
     np.testing.assert_array_equal(before.item_idx, after.item_idx)
     suffixes = {path.suffix for path in tmp_path.iterdir()}
     assert suffixes <= {".json", ".safetensors", ".faiss"}
+
+
+def test_the_index_is_of_the_configured_type(checkerboard, options, tmp_path):
+    data, validation = checkerboard
+    options = replace(options, index=IndexConfig(kind="hnsw", scan_up_to=0.0))
+    source = registry.fit(small_config("average"), data, validation, options)
+    source.save(tmp_path)
+    loaded = registry.load("average", tmp_path, data.catalogue)
+    for index in (source.index, loaded.index):
+        assert (index.kind, index.config) == ("hnsw", options.index)
 
 
 @pytest.mark.parametrize("kind", TRAINED)

@@ -12,9 +12,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -22,12 +24,14 @@ import psutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from models.recommend.recommender import Recommender
 from shortlist.api import Event, RecommendRequest
 from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
+from shortlist.feature_store import OnlineReader, latest_pack
 from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
-from tests.services.conftest import Served, copy_home, inbox, serving
+from tests.services.conftest import Served, copy_home, ids, inbox, serving
 
 KILLS = 50 if os.environ.get("SHORTLIST_ENDURANCE") else 2
 USERS = [f"u{n}" for n in range(1, 81)]
@@ -136,6 +140,41 @@ def faulty(served_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with serving(home, SHORTLIST_CLOCK="wall", SHORTLIST_WORKERS="2") as served:
         wait(lambda: len(live_workers(Settings(home=home))) == 2)
         yield served
+
+
+def test_concurrent_answers_of_two_workers_are_those_of_a_recommender(faulty: Served) -> None:
+    """Eight clients at once get the same lists and scores as one request after the other.
+
+    The reference is a Recommender in this process, which replays the requests offline.
+    """
+    settings = Settings(home=faulty.home)
+    alone = Recommender.load(
+        ReleaseStore(settings.releases).open(),
+        OnlineReader(settings),
+        pack=latest_pack(settings.packs),
+    )
+    requests = [RecommendRequest(user_id=user, k=10) for user in USERS]
+    requests += [request.model_copy(update={"exclude": ["i1", "i2"]}) for request in requests]
+
+    def ask(request: RecommendRequest) -> tuple[RecommendRequest, Any]:
+        with ShortlistClient(faulty.url) as client:  # a new connection may reach another worker
+            return request, client.recommend(request)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, requests * 2))
+    for request, answer in answers:
+        replayed = alone.recommend(request, at=answer.at)
+        assert ids(answer) == [item.item_id for item in replayed.items], request
+        np.testing.assert_allclose(
+            [item.score for item in answer.items],
+            [item.score for item in replayed.items],
+            rtol=1e-5,
+        )
+    pids = {
+        entry_path.name.partition("-")[0]
+        for entry_path in (faulty.home / "serving_log").rglob("*.jsonl")
+    }
+    assert len(pids) >= 2  # each worker has written its own file
 
 
 def test_the_online_store_disappears_and_comes_back(faulty: Served) -> None:
