@@ -18,7 +18,7 @@ from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.config import Settings
 from shortlist.feature_store import FeatureStoreError, OnlineReader, Tail
 from shortlist.feature_store.online.fold import USER_VIEWS, fold
-from shortlist.feature_store.online.tail import known_at
+from shortlist.feature_store.online.tail import MAX_READ, known_at
 from shortlist.features.finalize import RequestRows
 from tests.feature_repo.streams import (
     START,
@@ -71,6 +71,23 @@ def test_an_event_that_reached_only_the_inbox_is_inserted_at_the_next_start(tmp_
     EventLog(tmp_path, now=lambda: START + 10).close()
     ((found,),) = Tail(tmp_path).read(["u1"]).values()
     assert found["event_id"] == "e1"
+
+
+def test_of_a_users_many_events_the_newest_are_read(tmp_path: Path) -> None:
+    """The request of a robot that posted 100,000 events must not take seconds."""
+    tail = Tail(tmp_path)
+    posts = [
+        {"event_id": f"e{n}", "user_id": "robot", "event_timestamp": 10_000 - n // 2}
+        for n in range(MAX_READ + 5)
+    ]
+    tail.insert(posts)
+    tail.insert([{"event_id": "other", "user_id": "u", "event_timestamp": 1}])
+    found = tail.read(["robot", "u", "nobody"])
+    assert {user: len(events) for user, events in found.items()} == {"robot": MAX_READ, "u": 1}
+    expected = sorted(enumerate(posts), key=lambda each: (each[1]["event_timestamp"], each[0]))
+    assert [event["event_id"] for event in found["robot"]] == [
+        post["event_id"] for _, post in expected[-MAX_READ:]
+    ]
 
 
 def test_lines_stamped_by_another_clock_are_remembered_and_not_folded(tmp_path: Path) -> None:

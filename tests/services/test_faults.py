@@ -4,6 +4,7 @@ Tests the real service with two workers. A response may lack stages, which it mu
 `skipped_stages`. No response may be empty or an error.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ from shortlist.workers import live_workers
 from tests.services.conftest import Served, copy_home, ids, inbox, serving
 
 KILLS = 50 if os.environ.get("SHORTLIST_ENDURANCE") else 2
+ROBOT_EVENTS = 100_000 if os.environ.get("SHORTLIST_ENDURANCE") else 5_000
 USERS = [f"u{n}" for n in range(1, 81)]
 
 
@@ -90,9 +92,19 @@ def load(url: str, *, clients: int = 3) -> Iterator[Load]:
         over.set()
         for thread in threads:
             thread.join(60)
+        record(seen)
     assert seen.refused == []
     assert seen.empty == 0
     assert seen.answered > 0
+
+
+def record(seen: Load) -> None:
+    """Append what clients saw to the file that SHORTLIST_FAULTS names, for a table of faults."""
+    if os.environ.get("SHORTLIST_FAULTS"):
+        test = os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].partition(" ")[0]
+        line = asdict(seen) | {"fault": test, "posted": len(seen.posted), "url": None}
+        with Path(os.environ["SHORTLIST_FAULTS"]).open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def wait(holds, *, seconds: float = 60) -> None:
@@ -220,6 +232,24 @@ def test_a_killed_worker_is_replaced_and_no_acknowledged_event_is_lost(faulty: S
     missing = [name for name in seen.posted if f'"{name}"'.encode() not in stored]
     assert missing == []
     assert len(seen.posted) > 50
+
+
+def test_a_robot_with_very_many_events_slows_nobody_down(faulty: Served) -> None:
+    """One user posts more events than a refresh can follow; all users get complete answers."""
+    with load(faulty.url, clients=1) as seen, ShortlistClient(faulty.url) as client:
+        for post in range(ROBOT_EVENTS // 1_000):
+            events = [
+                Event(
+                    event_id=f"robot-{post}-{n}", user_id="robot", item_id=item, event_type="view"
+                )
+                for n in range(1_000)
+                for item in (f"i{1 + n % 40}",)
+            ]
+            client.events(events)
+        answer = client.recommend(RecommendRequest(user_id="robot", k=5))
+        assert len(answer.items) == 5
+        assert answer.skipped_stages == []
+    assert seen.degraded == {}
 
 
 def test_clients_that_hang_up_and_long_exclusions_harm_nobody(faulty: Served) -> None:

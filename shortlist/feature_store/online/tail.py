@@ -16,7 +16,6 @@ events known by m. An event must be folded into a row if its `known` is later th
 import json
 import sqlite3
 import threading
-from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,9 @@ REMEMBERED = 30 * MICROSECONDS_PER_DAY
 """How long an event_id is kept after its event became part of the base rows, in microseconds."""
 WAIT_SECONDS = 10.0
 """How long a connection waits for the lock of another one."""
+MAX_READ = 2_000
+"""Events of one user that a reader folds in. More within one refresh come from a robot; folding all
+of them would take seconds per request. The next refresh counts all."""
 BATCH = 500
 """Number of ids or rows per SQL statement."""
 
@@ -93,8 +95,8 @@ class Tail:
         return new
 
     def read(self, user_ids: Sequence[str]) -> dict[str, list[Posted]]:
-        """Return {user_id: events of the user's tail with `known`}, sorted by `known`, then by
-        arrival.
+        """Return {user_id: newest MAX_READ events of the user's tail with `known`}, sorted by
+        `known`, then by arrival.
 
         Users without a tail are left out. Read the tail before the base rows: a materialize deletes
         payloads only after it has written the rows that contain them. Then each event is in at
@@ -103,17 +105,16 @@ class Tail:
         if not self._exists():
             return {}
         connection = self._connection()
-        found: dict[str, list[Posted]] = defaultdict(list)
-        for some in _batches(sorted(set(user_ids))):
-            places = ", ".join("?" * len(some))
+        found: dict[str, list[Posted]] = {}
+        for user_id in sorted(set(user_ids)):
             rows = connection.execute(
-                f"SELECT user_id, known, payload FROM tail WHERE user_id IN ({places})"
-                " AND payload IS NOT NULL ORDER BY known, rowid",
-                some,
-            )
-            for user_id, known, payload in rows:
-                found[user_id].append(json.loads(payload) | {"known": known})
-        return dict(found)
+                "SELECT known, payload FROM tail WHERE user_id = ? AND payload IS NOT NULL"
+                f" ORDER BY known DESC, rowid DESC LIMIT {MAX_READ}",
+                (user_id,),
+            ).fetchall()
+            if rows:
+                found[user_id] = [json.loads(text) | {"known": known} for known, text in rows[::-1]]
+        return found
 
     def covered(self, until: int) -> None:
         """Delete the payloads of events known by `until`, since all base rows now contain them."""
@@ -155,7 +156,8 @@ class Tail:
             connection.executescript(
                 "CREATE TABLE IF NOT EXISTS tail (event_id TEXT NOT NULL UNIQUE, user_id TEXT,"
                 " known INTEGER, payload TEXT);"
-                "CREATE INDEX IF NOT EXISTS tail_user ON tail (user_id) WHERE payload IS NOT NULL;"
+                "CREATE INDEX IF NOT EXISTS tail_user_known ON tail (user_id, known)"
+                " WHERE payload IS NOT NULL; DROP INDEX IF EXISTS tail_user;"
                 "CREATE INDEX IF NOT EXISTS tail_known ON tail (known);"
                 "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);"
             )
