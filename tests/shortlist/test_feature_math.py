@@ -49,8 +49,8 @@ def rows(
             "user_value_weight": np.array([3.0 * known]),
             # Impressions, clicks, carts, purchases, negatives. After 7 days, 2^-7 of the daily sums
             # is left, half of the weekly sums and 2^(-7/30) of the monthly sums.
-            "user_kind_counts": np.array([[60.0, 12, 4, 2, 1]]) * known,
-            "user_kind_decayed": np.array(
+            "user_group_counts": np.array([[60.0, 12, 4, 2, 1]]) * known,
+            "user_group_decayed": np.array(
                 [
                     [
                         256.0,
@@ -64,8 +64,8 @@ def rows(
                 ]
             )
             * known,
-            "user_kind_last_time": np.array([(NOW - 7 * DAY) * known]),
-            "user_kind_first_time": np.array([(NOW - 9 * DAY) * known]),
+            "user_group_last_time": np.array([(NOW - 7 * DAY) * known]),
+            "user_group_first_time": np.array([(NOW - 9 * DAY) * known]),
         },
         history_items=[["a"] * len(history_times)],
         history_times=[np.array(history_times, dtype=np.int64)],
@@ -160,7 +160,7 @@ def test_a_rate_is_never_above_one_and_a_click_was_seen() -> None:
 def test_as_of_is_that_of_each_view_and_of_the_user_the_newest() -> None:
     known = rows(events=3, history_times=[])
     assert known.user_as_of.tolist() == [NOW - 7 * DAY]
-    known.user["user_kind_last_time"] += DAY
+    known.user["user_group_last_time"] += DAY
     assert known.user_as_of.tolist() == [NOW - 6 * DAY]
     known.user["user_last_time"][:] = 0  # no target event
     assert known.user_as_of.tolist() == [NOW - 6 * DAY]
@@ -172,7 +172,7 @@ def test_as_of_is_that_of_each_view_and_of_the_user_the_newest() -> None:
     assert searched.user_as_of.tolist() == [NOW - 3 * DAY]
     assert {view: times.tolist() for view, times in searched.as_of.items()} == {
         "user_stats": [0],
-        "user_kinds": [0],
+        "user_event_groups": [0],
         "user_searches": [NOW - 3 * DAY],
         "context_trend": searched.context["context_last_time"].tolist(),
     }
@@ -214,12 +214,12 @@ def test_item_features_by_hand() -> None:
         "item_value_decayed": np.array(2.0 * 2 ** (1 / 7)),
         "item_value_weight": np.array(1.0 * 2 ** (1 / 7)),  # at NOW, 1 value of 2 is left
         "item_day_counts": days,
-        "item_kind_counts": np.array([1000.0, 80, 20, 10, 5]),
-        "item_kind_decayed": np.array(
+        "item_group_counts": np.array([1000.0, 80, 20, 10, 5]),
+        "item_group_decayed": np.array(
             [1280.0, 128, 0, 0, 0, *[400, 40, 8, 4, 2], *[MONTH * n for n in (900, 70, 15, 8, 4)]]
         ),
-        "item_kind_last_time": np.array(NOW - 7 * DAY),
-        "item_kind_first_time": np.array(NOW - 60 * DAY),
+        "item_group_last_time": np.array(NOW - 7 * DAY),
+        "item_group_first_time": np.array(NOW - 60 * DAY),
     }
     values = finalize_items(
         state,
