@@ -32,7 +32,6 @@ from shortlist.feature_store import (
 )
 from shortlist.feature_store.offline.sources import relation_from
 from shortlist.feature_store.offline.store import AsofOfflineStore
-from shortlist.features.event_groups import HALF_LIVES
 from shortlist.features.finalize import (
     CONTEXT_STATE,
     HALF_LIFE,
@@ -233,10 +232,8 @@ def test_packs_hold_the_states_of_their_tick(home: Settings) -> None:
     ]
     assert third["item_group_counts"][1].tolist() == [2, 1, 0, 0, 1]
     assert third["item_group_last_time"].tolist() == [0, START + 2 * DAY, 0, 0, START + 5]
-    want = []
-    for half_life in HALF_LIVES.values():
-        gone = [2.0 ** (-after / half_life) for after in (2 * DAY - 5, DAY, 2 * DAY - 9)]
-        want += [gone[0] + gone[1], gone[2], 0, 0, 1]
+    gone = [2.0 ** (-after / HALF_LIFE) for after in (2 * DAY - 5, DAY, 2 * DAY - 9)]
+    want = [gone[0] + gone[1], gone[2], 0, 0, 1]
     np.testing.assert_allclose(third["item_group_decayed"][1], want, rtol=1e-12)
     newest = read_pack(home, UNTIL)
     published = latest_pack(home.packs)  # has another id, because it contains the catalogue

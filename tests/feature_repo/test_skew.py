@@ -27,7 +27,7 @@ from shortlist.feature_store import (
     latest_pack,
     read_pack_history,
 )
-from shortlist.features.event_groups import EVENT_GROUPS, GROUP_OF, HALF_LIVES, RATES
+from shortlist.features.event_groups import EVENT_GROUPS, GROUP_OF, RATES
 from shortlist.features.finalize import RequestRows
 from shortlist.features.pack import FeaturePack
 from shortlist.features.profiles import ProfileEncoder
@@ -182,7 +182,7 @@ def test_what_is_served_of_a_new_catalogue_is_compared_with_that_catalogue(home:
             "wrong default",
             changed(user_group_counts=lambda v: np.where(v.any(axis=1, keepdims=True), v, 1.0)),
             [
-                *(f"user_{kind}_log" for kind in EVENT_GROUPS),
+                *(f"user_{group}_log" for group in EVENT_GROUPS),
                 *(f"user_{rate.name}" for rate in RATES),
             ],
         ),
@@ -190,12 +190,8 @@ def test_what_is_served_of_a_new_catalogue_is_compared_with_that_catalogue(home:
             "unit change",
             changed(user_group_decayed=lambda v: v * 24),
             [
-                name
-                for span in HALF_LIVES
-                for name in (
-                    *(f"user_{kind}_{span}_log" for kind in EVENT_GROUPS if kind != "carts"),
-                    *(f"user_{rate.name}_{span}" for rate in RATES),
-                )
+                *(f"user_{group}_7d_log" for group in EVENT_GROUPS if group != "carts"),
+                *(f"user_{rate.name}_7d" for rate in RATES),
             ],
         ),
         (

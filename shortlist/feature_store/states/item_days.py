@@ -56,21 +56,26 @@ def day_counts(entries: pa.Table, rows: pa.Table, *, tick: int) -> pa.Array:
     day, number, count = (entries.column(name).to_numpy() for name in ("day", "tick", "n"))
     tick_time = rows.column("tick_time").to_numpy()
     row_day, row_number = last_day(tick_time), tick_time // tick
-    # Encode (item, day, tick) as one sorted number: two binary searches give a daily count.
+    # Encode (item, day, tick) as one sorted number: two binary searches give a daily count. Days
+    # without an entry of the item are recognised by the entry before `end` and need no search.
     first_day, first_number = day.min(), number.min()
     days = max(int(day.max()), int(row_day.max())) - first_day + 1
     numbers = max(int(number.max()), int(row_number.max())) - first_number + 1
     key = (item * days + day - first_day) * numbers + number - first_number
     known = np.r_[0, np.cumsum(count)]
-    out = np.zeros((rows.num_rows, DAY_BUCKETS), dtype=np.int64)
+    out = np.zeros((DAY_BUCKETS, rows.num_rows), dtype=np.int64)
+    starts = (row_item * days + row_day - first_day) * numbers
+    end = np.searchsorted(key, starts + numbers)  # entries of earlier items or up to the row's day
     for age in range(DAY_BUCKETS):
-        at = row_day - age - first_day
-        start = (row_item * days + at) * numbers
+        dated = (row_day - age >= first_day) & (key[end - 1] >= starts - age * numbers) & (end > 0)
+        some = np.flatnonzero(dated)
+        start = starts[some] - age * numbers
         low = np.searchsorted(key, start)
-        high = np.searchsorted(key, start + row_number - first_number, side="right")
-        out[:, -1 - age] = np.where((at >= 0) & (high > low), known[high] - known[low], 0)
+        high = np.searchsorted(key, start + row_number[some] - first_number, side="right")
+        out[-1 - age, some] = known[high] - known[low]
+        end[some] = low
     offsets = np.arange(rows.num_rows + 1, dtype=np.int32) * DAY_BUCKETS
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(out.ravel()))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(out.ravel(order="F")))
 
 
 def shift_day_counts(counts: np.ndarray, days: np.ndarray) -> np.ndarray:

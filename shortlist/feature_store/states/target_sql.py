@@ -182,9 +182,10 @@ def carried(prefix: str, key: str, path: str) -> str:
 
 def stats_query(*, origin: int, carry: str | None, after: int | None) -> str:
     """Return the SQL of user_stats: one row per change of a user."""
+    changed = target_changes("user_id", origin=origin, carry=carry, after=after)
     return f"""
         SELECT user_id, make_timestamptz(m) AS event_timestamp, {state_columns("user")}
-        FROM ({target_changes("user_id", origin=origin, carry=carry, after=after)}) ORDER BY user_id, m
+        FROM ({changed}) ORDER BY user_id, m
     """
 
 
