@@ -15,15 +15,12 @@ from shortlist.counting import POSTED
 from shortlist.feature_store.offline.event_lists import lists_at
 from shortlist.feature_store.online.user_state import FeatureEvent
 from shortlist.feature_store.states.build import EVENTS, VIEWS, build_states
-from shortlist.feature_store.states.running_sql import NEWEST_EXPONENT, OLDEST_EXPONENT
 from shortlist.feature_store.states.target_sql import BACKFILL_LAG
-from shortlist.features.finalize import HALF_LIFE, USER_HISTORY
+from shortlist.features.finalize import USER_HISTORY
 from shortlist.refusals import USER_REFUSALS
 
 START = 10_000 * DAY
 TYPES = ("rating", "like")
-LONGEST_SPAN = (NEWEST_EXPONENT - OLDEST_EXPONENT) * HALF_LIFE
-"""Longest time between two events for which decayed sums are exact, in microseconds."""
 DECAYED = ("user_decayed", "user_value_decayed", "user_value_weight")
 
 

@@ -16,6 +16,7 @@ from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import EVENT_CODE
 from shortlist.feature_store.online.user_state import FeatureEvent, UserState, update_user_state
 from shortlist.feature_store.states.item_days import last_24_hours, shift_day_counts
+from shortlist.feature_store.states.running_sql import OLDEST, SPAN, origin_of
 from shortlist.features.finalize import (
     DAY_BUCKETS,
     HALF_LIFE,
@@ -26,7 +27,6 @@ from shortlist.features.finalize import (
 )
 from tests.shortlist.states import (
     DECAYED,
-    LONGEST_SPAN,
     START,
     TYPES,
     Arrived,
@@ -51,7 +51,7 @@ def assert_same(batch: dict[str, Any], state: UserState) -> None:
         assert batch["history_values"] == pytest.approx(want["history_values"], nan_ok=True)
 
 
-# Few users, items and times, so that ties and repeats are common. Gaps last up to LONGEST_SPAN.
+# Few users, items and times, so that ties and repeats are common. Gaps last up to SPAN.
 events_of_anyone = st.lists(
     st.builds(
         FeatureEvent,
@@ -60,7 +60,7 @@ events_of_anyone = st.lists(
         timestamp=st.sampled_from(
             [
                 *(START + offset for offset in (0, 1, 2, DAY, 5_000 * DAY, 5_001 * DAY)),
-                *(START + LONGEST_SPAN + offset for offset in (-DAY, -1, 0)),
+                *(START + SPAN + offset for offset in (-DAY, -1, 0)),
             ]
         ),
         value=st.sampled_from([None, float("nan"), 1.0, 4.5]),
@@ -255,7 +255,7 @@ def test_an_item_that_fell_off_a_full_list_comes_back_alike(tmp_path: Path) -> N
     assert newest["history_times"] == state.times
 
 
-HUGE = 1e100
+HUGE = 1e60
 
 
 def visits(user: str, t: int, arrived: int, *, source: str = "test") -> list[Arrived]:
@@ -276,7 +276,7 @@ def assert_finite(features: Path) -> None:
 def test_events_of_before_the_oldest_weight_count_as_of_its_time(tmp_path: Path) -> None:
     """Bogus old dates make no state NaN or infinite, in a full build and in an added part."""
     newest = START + 5_000 * DAY
-    oldest = newest - LONGEST_SPAN
+    oldest = origin_of(newest) + OLDEST * HALF_LIFE
     times = [0, DAY, oldest - DAY, oldest + HALF_LIFE, START, newest]
     files = [write([e for t in times for e in visits("u", t, t)], tmp_path / "log.parquet")]
     features = tmp_path / "features"

@@ -1,28 +1,35 @@
 """SQL of running states: sums and decayed sums of each key after each change.
 
 A decayed sum is computed as a running sum of weights 2^((t - origin) / HALF_LIFE), divided by the
-weight of the newest event. One origin serves all events. It is chosen so that weights fit a float64
-if the events span up to 1,600 half-lives (30 years).
+weight of the newest event. One origin serves all events, so that one window per sum is enough.
+Weights are exact for at least SPAN before the newest event.
 """
 
 from collections.abc import Sequence
 
 from shortlist.counting import HALF_LIFE
 
-NEWEST_EXPONENT = 640
-"""Exponent of the newest event's weight; the remaining 2^384 are for sums of many large values."""
-OLDEST_EXPONENT = -960
-"""Events with a smaller exponent are weighed as if they had happened at the time of this one."""
+GRID = 256 * HALF_LIFE
+"""Origins are multiples of GRID, so that new events rarely change the origin. With the same origin,
+a rebuild gives the same states to the bit.
+"""
+OLDEST = -960
+"""Smallest exponent of a weight. An older event counts as if it had happened at that time."""
+SPAN = 2 * GRID - OLDEST * HALF_LIFE
+"""1,472 half-lives (28 years), in microseconds."""
 
 
 def origin_of(newest: int) -> int:
-    """Return the origin of the weights if no event is newer than `newest` (microseconds)."""
-    return newest - NEWEST_EXPONENT * HALF_LIFE
+    """Return the origin of the weights if no event is newer than `newest` (microseconds).
+
+    The exponent of the newest event is in [512, 768): a sum of values may be 2^256 times as large.
+    """
+    return (newest // GRID - 2) * GRID
 
 
 def weight(t: str, *, origin: int) -> str:
     """Return an SQL expression of the weight of an event at time `t`."""
-    return f"pow(2.0, greatest(({t} - ({origin})) / {HALF_LIFE}.0, {OLDEST_EXPONENT}))"
+    return f"pow(2.0, greatest(({t} - ({origin})) / {HALF_LIFE}.0, {OLDEST}))"
 
 
 def carried_weights(names: Sequence[str], *, origin: int) -> str:
