@@ -96,14 +96,10 @@ def groups_of(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
         )
         for group in GROUPS
     }
-    of_event_groups = (*USER_GROUP_FEATURES, *ITEM_GROUP_FEATURES)
     return groups | {
         "event groups of user": USER_GROUP_FEATURES,
         "event groups of item": ITEM_GROUP_FEATURES,
-        "event groups of both": of_event_groups,
-        "their half-lives of 1 and 30 days": tuple(
-            name for name in of_event_groups if "_1d" in name or "_30d" in name
-        ),
+        "event groups of both": (*USER_GROUP_FEATURES, *ITEM_GROUP_FEATURES),
         "all of searches": (*USER_SEARCH_FEATURES, *groups["search"]),
         "trends of value": ("user_value_trend", "item_value_trend"),
         "prices": tuple(name for name in names if name.startswith("price_")),

@@ -112,15 +112,15 @@ user_history = FeatureView(
 def event_group_fields(prefix: str) -> list[Field]:
     """Return the fields of the event-group state of a `user` or an `item`."""
     return [
-        Field(name=f"{prefix}_kind_counts", dtype=Array(Float64)),
-        Field(name=f"{prefix}_kind_decayed", dtype=Array(Float64)),
-        Field(name=f"{prefix}_kind_last_time", dtype=Int64),
-        Field(name=f"{prefix}_kind_first_time", dtype=Int64),
+        Field(name=f"{prefix}_group_counts", dtype=Array(Float64)),
+        Field(name=f"{prefix}_group_decayed", dtype=Array(Float64)),
+        Field(name=f"{prefix}_group_last_time", dtype=Int64),
+        Field(name=f"{prefix}_group_first_time", dtype=Int64),
     ]
 
 
-user_kinds = FeatureView(
-    name="user_kinds",
+user_event_groups = FeatureView(
+    name="user_event_groups",
     description="Counts and decayed sums of a user by event group",
     owner="platform",
     entities=[user],
@@ -129,7 +129,7 @@ user_kinds = FeatureView(
         Field(name="user_id", dtype=String),
         *event_group_fields("user"),
     ),
-    source=push_source("user_kinds"),
+    source=push_source("user_event_groups"),
 )
 
 user_searches = FeatureView(
@@ -198,8 +198,8 @@ item_state = FeatureView(
     online=False,  # the service reads items from the feature pack
 )
 
-item_kinds = FeatureView(
-    name="item_kinds",
+item_event_groups = FeatureView(
+    name="item_event_groups",
     description="Counts and decayed sums of an item by event group; one row per tick",
     owner="platform",
     entities=[item],
@@ -208,7 +208,7 @@ item_kinds = FeatureView(
         Field(name="item_id", dtype=String),
         *event_group_fields("item"),
     ),
-    source=snapshot("item_kinds"),
+    source=snapshot("item_event_groups"),
     online=False,
 )
 
@@ -266,7 +266,7 @@ def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 @on_demand_feature_view(
-    sources=[request, user_stats, user_kinds, user_searches, user_history, context_trend],
+    sources=[request, user_stats, user_event_groups, user_searches, user_history, context_trend],
     schema=[Field(name=name, dtype=Float64) for name in (*USER_FEATURES, *CONTEXT_FEATURES)],
     mode="python",
     description="Features of user and context as models read them, computed from the states",
@@ -279,11 +279,11 @@ def request_features(inputs: dict[str, Any]) -> dict[str, Any]:
     return request_features(inputs)
 
 
-request_v6 = FeatureService(
-    name="request_v6",
+request_v7 = FeatureService(
+    name="request_v7",
     features=[
         user_stats,
-        user_kinds,
+        user_event_groups,
         user_searches,
         user_refusals,
         user_history,
@@ -295,9 +295,9 @@ request_v6 = FeatureService(
     description="States of the user and context of a request, read once per request",
 )
 
-item_pack_v4 = FeatureService(
-    name="item_pack_v4",
-    features=[item_state, item_kinds],
+item_pack_v5 = FeatureService(
+    name="item_pack_v5",
+    features=[item_state, item_event_groups],
     owner="platform",
     description="States of all items, read once after each featurize to build the feature pack",
 )

@@ -52,7 +52,7 @@ def without_later_refreshes(
         return rows
     types = {
         "user_stats": built.target_events,
-        "user_kinds": tuple(GROUP_OF),
+        "user_event_groups": tuple(GROUP_OF),
         "user_searches": (SEARCH,),
     }
     at = rows.at
@@ -145,7 +145,7 @@ def with_view(rows: RequestRows, other: RequestRows, view: str) -> RequestRows:
         return replace(rows, context=rows.context | {n: other.context[n] for n in CONTEXT_STATE})
     if view == "user_searches":
         return replace(rows, searches=other.searches)
-    if view == "user_kinds":
+    if view == "user_event_groups":
         return replace(rows, user=rows.user | {name: other.user[name] for name in USER_GROUP_STATE})
     return replace(
         rows,

@@ -9,6 +9,7 @@ import numpy as np
 from flows.skew.states import Logged
 from shortlist.config import Settings
 from shortlist.datasets.service_log import read_lines
+from shortlist.feature_store.states.stamps import NEWEST_EVENT
 from shortlist.features.finalize import schema_hash
 from shortlist.ids import ANONYMOUS
 from shortlist.release import Release, ReleaseError, ReleaseStore
@@ -79,7 +80,7 @@ def read_log(
             left_out["without features"] += 1
         elif not entry["items"]:
             left_out["no items"] += 1
-        elif "as_of" not in entry:  # written by an earlier version
+        elif not NEWEST_EVENT.keys() <= entry.get("as_of", {}).keys():  # of an earlier version
             left_out["no as_of by view"] += 1
         elif _pack_as_of(entry) % tick:  # logged before the tick length was increased
             left_out["another tick"] += 1

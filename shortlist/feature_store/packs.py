@@ -106,7 +106,7 @@ def tick_of(features: Path) -> int:
 def _item_ids(features: Path) -> list[str]:
     """Return all items with a stored state; other items have zero state in every pack."""
     known: set[str] = set()
-    for view in ("item_state", "item_kinds"):
+    for view in ("item_state", "item_event_groups"):
         if not (features / view).is_dir():
             raise FeatureStoreError(f"{features / view}: no item states; run `shortlist refresh`")
         column = pq.read_table(features / view, columns=["item_id"]).column("item_id")

@@ -30,7 +30,7 @@ ONLINE_VIEWS = (
     "user_stats",
     "user_history",
     "user_profile",
-    "user_kinds",
+    "user_event_groups",
     "user_searches",
     "user_refusals",
     "context_trend",

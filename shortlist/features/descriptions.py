@@ -43,8 +43,7 @@ def _group_features(prefix: str, *, window: str) -> tuple[Feature, ...]:
     """Return the descriptions of event-group counts and smoothed rates for each of SPANS; the
     default of a rate is its prior.
     """
-    often = {"": "", "_1d": ", halved every day"}
-    halved = {span: often.get(span, f", halved every {span[1:-1]} days") for span in SPANS}
+    halved = dict(zip(SPANS, ("", ", halved every 7 days"), strict=True))
     counts = (
         Feature(
             f"{prefix}_{group}{span}_log",
@@ -67,7 +66,7 @@ def _group_features(prefix: str, *, window: str) -> tuple[Feature, ...]:
 USER = Group(
     "user",
     "finalize_user: the user's online state at the request; views user_stats, user_history,"
-    " user_kinds and user_searches",
+    " user_event_groups and user_searches",
     (
         Feature("user_events_log", "log(1 + target events)", ALL),
         Feature("user_recent_activity", "log(1 + events, halved every 7 days)", ALL),
@@ -111,7 +110,7 @@ CONTEXT = Group(
 )
 ITEM = Group(
     "item",
-    "finalize_items: the item's state in the feature pack; views item_state and item_kinds",
+    "finalize_items: the item's state in the feature pack; views item_state and item_event_groups",
     (
         Feature("item_events_log", "log(1 + target events)", TICK),
         Feature("item_count_1d_log", "log(1 + events of the last day)", "1 day, " + TICK),

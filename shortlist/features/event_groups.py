@@ -1,21 +1,18 @@
 """Event groups: states and features for groups of event types, independent of the target events.
 
 EVENT_GROUPS is the single definition from which states, stored columns and features are derived.
-The state of a group is a count and one decayed sum per entry of HALF_LIVES. An item's state covers
-events of all users; a user's state covers events on all items. Without events of a group, its
-states are zero and its features are constant.
+The state of a group is a count and a decayed sum (half-life `counting.HALF_LIFE`). An item's state
+covers events of all users; a user's state covers events on all items. Without events of a group,
+its states are zero and its features are constant.
 
-Stored columns and views keep their old names (`user_kinds`, `item_kind_counts`): "kind" there means
-event group.
-
-Shapes: G event groups, H half-lives.
+Shapes: G event groups.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from shortlist.columns import MICROSECONDS_PER_DAY
+from shortlist.counting import HALF_LIFE
 
 EVENT_GROUPS: dict[str, tuple[str, ...]] = {
     "impressions": ("impression",),
@@ -27,9 +24,6 @@ EVENT_GROUPS: dict[str, tuple[str, ...]] = {
 """Event group -> event types. Adding a group changes the schema hash, so models must be retrained.
 """
 NUM_GROUPS = len(EVENT_GROUPS)
-HALF_LIVES = {f"{days}d": days * MICROSECONDS_PER_DAY for days in (1, 7, 30)}
-"""Name -> half-life of a decayed sum, in microseconds."""
-NUM_DECAYED = len(HALF_LIVES) * NUM_GROUPS
 GROUPED_TYPES = tuple(event_type for types in EVENT_GROUPS.values() for event_type in types)
 GROUP_OF = {name: place for place, types in enumerate(EVENT_GROUPS.values()) for name in types}
 """Event type -> position of its group in the lists of a state."""
@@ -38,11 +32,10 @@ GROUP_OF = {name: place for place, types in enumerate(EVENT_GROUPS.values()) for
 def group_state_names(prefix: str) -> tuple[str, ...]:
     """Return the column names of the event-group state of an `item` or a `user`.
 
-    The columns are: counts in the order of EVENT_GROUPS; decayed sums, one such list per half-life,
-    concatenated; time of the newest event; time of the first event. Decayed sums are as of the
-    newest event.
+    The columns are: counts and decayed sums, both in the order of EVENT_GROUPS; time of the newest
+    event; time of the first event. Decayed sums are as of the newest event.
     """
-    names = ("kind_counts", "kind_decayed", "kind_last_time", "kind_first_time")
+    names = ("group_counts", "group_decayed", "group_last_time", "group_first_time")
     return tuple(f"{prefix}_{name}" for name in names)
 
 
@@ -87,8 +80,8 @@ RATES = (
     Rate("cart_rate", "carts", "clicks", 0.1),
     Rate("negative_rate", "negatives", "clicks", 0.05),
 )
-SPANS = ("", *(f"_{name}" for name in HALF_LIVES))
-"""Suffixes of feature names: all time (empty), or the half-life of the decayed sum."""
+SPANS = ("", "_7d")
+"""Suffixes of feature names: counts of all time, and decayed sums with HALF_LIFE."""
 
 
 def group_feature_names(prefix: str) -> tuple[str, ...]:
@@ -110,13 +103,10 @@ def group_features(
 
     Args:
         counts: (..., G) counts of all time.
-        decayed: (..., H * G) decayed sums as of the newest event.
+        decayed: (..., G) decayed sums as of the newest event.
         elapsed: (...) microseconds from the newest event to the request.
     """
-    aged = np.maximum(elapsed, 0)[..., None] / np.array([*HALF_LIVES.values()], dtype=np.float64)
-    sums = decayed.reshape(*decayed.shape[:-1], len(HALF_LIVES), NUM_GROUPS)
-    now = sums * np.exp2(-aged)[..., None]  # (..., H, G)
-    spans = [counts, *(now[..., place, :] for place in range(len(HALF_LIVES)))]
+    spans = [counts, decayed * np.exp2(-np.maximum(elapsed, 0) / HALF_LIFE)[..., None]]
     logs = np.log1p(np.concatenate(spans, axis=-1))
     return [
         *(logs[..., place] for place in range(logs.shape[-1])),
@@ -129,8 +119,8 @@ def empty_group_state(prefix: str, *shape: int) -> dict[str, np.ndarray]:
     than `shape`.
     """
     return {
-        f"{prefix}_kind_counts": np.zeros((*shape, NUM_GROUPS)),
-        f"{prefix}_kind_decayed": np.zeros((*shape, NUM_DECAYED)),
-        f"{prefix}_kind_last_time": np.zeros(shape, dtype=np.int64),
-        f"{prefix}_kind_first_time": np.zeros(shape, dtype=np.int64),
+        f"{prefix}_group_counts": np.zeros((*shape, NUM_GROUPS)),
+        f"{prefix}_group_decayed": np.zeros((*shape, NUM_GROUPS)),
+        f"{prefix}_group_last_time": np.zeros(shape, dtype=np.int64),
+        f"{prefix}_group_first_time": np.zeros(shape, dtype=np.int64),
     }

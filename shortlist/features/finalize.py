@@ -21,7 +21,6 @@ from shortlist.contracts import EVENT_TYPES
 from shortlist.counting import HALF_LIFE, HISTORY_KEEPS, TARGET_STATE
 from shortlist.features.event_groups import (
     EVENT_GROUPS,
-    HALF_LIVES,
     ITEM_GROUP_FEATURES,
     ITEM_GROUP_STATE,
     RATES,
@@ -84,9 +83,9 @@ ITEM_FEATURES = (
 )
 CONTEXT_FEATURES = (*CONTEXT_ON_DEMAND, "context_activity_log")
 
-REQUEST_SERVICE = "request_v6"
+REQUEST_SERVICE = "request_v7"
 """Feast feature service read once per request: user state, history, profile, context."""
-ITEM_SERVICE = "item_pack_v4"
+ITEM_SERVICE = "item_pack_v5"
 """Feast feature service read for the whole catalogue after each featurize, to build the pack."""
 ITEMS_AS_OF = "tick"
 """The moment of the item features; part of the schema."""
@@ -101,7 +100,7 @@ def schema_hash() -> str:
         [*USER_REFUSALS, MAX_REFUSED, REFUSING, TAKING_BACK, RATED],
         USER_PROFILE,
         [*PACK_STATE, ITEM_TICK],
-        [EVENT_GROUPS, HALF_LIVES, [asdict(rate) for rate in RATES]],
+        [EVENT_GROUPS, [asdict(rate) for rate in RATES]],
         CONTEXT_STATE,
         USER_FEATURES,
         ITEM_FEATURES,
@@ -165,7 +164,7 @@ class RequestRows:
         """Feature view -> (B,) int64 time of the newest event in its state, 0 without events."""
         return {
             "user_stats": self.user["user_last_time"].astype(np.int64),
-            "user_kinds": self.user["user_kind_last_time"].astype(np.int64),
+            "user_event_groups": self.user["user_group_last_time"].astype(np.int64),
             "user_searches": np.array([held.last_time for held in self.searches], dtype=np.int64),
             "context_trend": self.context["context_last_time"].astype(np.int64),
         }
@@ -279,8 +278,8 @@ def finalize_items(
 def _group_features(
     prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray
 ) -> list[np.ndarray]:
-    counts, decayed = state[f"{prefix}_kind_counts"], state[f"{prefix}_kind_decayed"]
-    return group_features(counts, decayed, at - state[f"{prefix}_kind_last_time"])
+    counts, decayed = state[f"{prefix}_group_counts"], state[f"{prefix}_group_decayed"]
+    return group_features(counts, decayed, at - state[f"{prefix}_group_last_time"])
 
 
 def value_trend(prefix: str, state: Mapping[str, np.ndarray], at: np.ndarray) -> np.ndarray:

@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shortlist.features.event_groups import NUM_DECAYED, NUM_GROUPS
+from shortlist.features.event_groups import NUM_GROUPS
 from shortlist.features.finalize import DAY_BUCKETS, PACK_STATE, finalize_items, schema_hash
 from shortlist.vocab import Vocab
 
 LISTS = {
     "item_day_counts": (DAY_BUCKETS, np.float64),
-    "item_kind_counts": (NUM_GROUPS, np.float64),
-    "item_kind_decayed": (NUM_DECAYED, np.float64),
+    "item_group_counts": (NUM_GROUPS, np.float64),
+    "item_group_decayed": (NUM_GROUPS, np.float64),
 }
 """State columns that hold lists -> (length, dtype)."""
 

@@ -4,7 +4,7 @@ The features that models read are described in descriptions.py. feature_repo/def
 an error for a field that has no description here.
 """
 
-from shortlist.features.event_groups import EVENT_GROUPS, HALF_LIVES
+from shortlist.features.event_groups import EVENT_GROUPS
 from shortlist.features.finalize import CONTEXT_STATE, DAY_BUCKETS, MAX_HISTORY
 from shortlist.features.searches import MAX_SEARCHES
 
@@ -20,13 +20,12 @@ _TARGET = {
 }
 _IN_ORDER = f"in the order {', '.join(EVENT_GROUPS)}"
 _GROUPS = {
-    "kind_counts": f"number of events of each event group, {_IN_ORDER}",
-    "kind_decayed": (
-        f"decayed count of each event group, {_IN_ORDER}; one such list per half-life"
-        f" ({', '.join(HALF_LIVES)}), concatenated"
+    "group_counts": f"number of events of each event group, {_IN_ORDER}",
+    "group_decayed": (
+        f"events of each event group, {_IN_ORDER}, each halved every 7 days, as of the newest event"
     ),
-    "kind_last_time": "time of the newest event of any event group, microseconds UTC",
-    "kind_first_time": "time of the first event of any event group, microseconds UTC",
+    "group_last_time": "time of the newest event of any event group, microseconds UTC",
+    "group_first_time": "time of the first event of any event group, microseconds UTC",
 }
 _NEWEST = f"of the user's newest {MAX_HISTORY} items, oldest first"
 

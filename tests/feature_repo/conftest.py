@@ -31,7 +31,7 @@ EVENTS = [  # user, item, microseconds after START, value; sorted by time
     ("u4", "a", UNTIL - START, 1.0),  # not yet known to anyone
     ("u1", "e", UNTIL - START + 7, 1.0),
 ]
-KINDS = [  # user, item, microseconds after START, event type; no target events
+GROUPED = [  # user, item, microseconds after START, event type; no target events
     ("u1", "a", 5, "impression"),
     ("u1", "f", 5, "impression"),
     ("u1", "f", 9, "click"),
@@ -50,7 +50,7 @@ SEARCHES = [  # user, item, microseconds after START, query
 
 def publish(settings: Settings) -> None:
     events = [(*event, "rating", None) for event in EVENTS]
-    events += [(user, item, after, None, kind, None) for user, item, after, kind in KINDS]
+    events += [(user, item, after, None, kind, None) for user, item, after, kind in GROUPED]
     events += [(user, item, after, None, "search", query) for user, item, after, query in SEARCHES]
     time = pa.array([START + event[2] for event in events], pa.int64()).cast(TIMESTAMP)
     n = len(events)

@@ -29,7 +29,7 @@ USERS_HERE = ("u", "v")
 COLUMNS = {
     "user_stats": USER_STATE,
     "user_history": USER_HISTORY,
-    "user_kinds": USER_GROUP_STATE,
+    "user_event_groups": USER_GROUP_STATE,
     "user_searches": USER_SEARCHES,
     "user_refusals": USER_REFUSALS,
 }

@@ -49,9 +49,9 @@ def test_a_registry_of_another_release_is_said(make_home: MakeHome) -> None:
         match=r"view user_stats .* lacks user_value_weight.*run `shortlist refresh`",
     ):
         OnlineReader(settings)
-    store.registry.delete_feature_service("request_v6", store.project)
+    store.registry.delete_feature_service("request_v7", store.project)
     _opened.clear()
-    with pytest.raises(FeatureStoreError, match=r"service request_v6 is not in the registry"):
+    with pytest.raises(FeatureStoreError, match=r"service request_v7 is not in the registry"):
         OnlineReader(settings)
 
 

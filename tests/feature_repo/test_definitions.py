@@ -62,11 +62,11 @@ def test_fields_are_the_names_of_the_core(home: Settings) -> None:
     assert fields("user_stats") == USER_STATE
     assert fields("user_history") == USER_HISTORY
     assert fields("user_profile") == USER_PROFILE
-    assert fields("user_kinds") == USER_GROUP_STATE
+    assert fields("user_event_groups") == USER_GROUP_STATE
     assert fields("user_searches") == USER_SEARCHES
     assert fields("user_refusals") == USER_REFUSALS
     assert fields("item_state") == (*ITEM_STATE, ITEM_TICK)
-    assert fields("item_kinds") == ITEM_GROUP_STATE
+    assert fields("item_event_groups") == ITEM_GROUP_STATE
     assert fields("context_trend") == CONTEXT_STATE
     on_demand = store.get_on_demand_feature_view("request_time")
     assert tuple(field.name for field in on_demand.features) == CONTEXT_ON_DEMAND

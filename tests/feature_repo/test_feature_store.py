@@ -33,7 +33,6 @@ from shortlist.feature_store import (
 )
 from shortlist.feature_store.offline.sources import relation_from
 from shortlist.feature_store.offline.store import AsofOfflineStore
-from shortlist.features.event_groups import HALF_LIVES
 from shortlist.features.finalize import (
     CONTEXT_FEATURES,
     CONTEXT_STATE,
@@ -193,8 +192,12 @@ def test_the_newest_rows_kept_apart_answer_as_all_rows_do(make_home: MakeHome) -
     """Joins give the same result with and without the files of newest rows in `current`."""
     settings, _ = make_home()
     store = open_store(settings)
-    views = {"user_stats": "user_id", "item_state": "item_id", "item_kinds": "item_id"}
-    views |= {"user_kinds": "user_id", "user_searches": "user_id", "context_trend": "context_id"}
+    views = {"user_stats": "user_id", "item_state": "item_id", "item_event_groups": "item_id"}
+    views |= {
+        "user_event_groups": "user_id",
+        "user_searches": "user_id",
+        "context_trend": "context_id",
+    }
 
     def answers() -> list[list[dict[str, Any]]]:
         found = []
@@ -250,19 +253,17 @@ def test_packs_hold_the_states_of_their_tick(home: Settings) -> None:
     assert third["item_events"].tolist() == [0, 0, 1, 2, 3]
     assert third["item_day_counts"][4].tolist() == [0] * 27 + [2, 1, 0]
     # Counts by event group: f was shown twice and clicked, later hidden, never rated.
-    assert first["item_kind_counts"].tolist() == [
+    assert first["item_group_counts"].tolist() == [
         [0] * 5,
         [1, 1, 0, 0, 0],
         *[[0] * 5] * 2,
         [1, *[0] * 4],
     ]
-    assert third["item_kind_counts"][1].tolist() == [2, 1, 0, 0, 1]
-    assert third["item_kind_last_time"].tolist() == [0, START + 2 * DAY, 0, 0, START + 5]
-    want = []
-    for half_life in HALF_LIVES.values():
-        gone = [2.0 ** (-after / half_life) for after in (2 * DAY - 5, DAY, 2 * DAY - 9)]
-        want += [gone[0] + gone[1], gone[2], 0, 0, 1]
-    np.testing.assert_allclose(third["item_kind_decayed"][1], want, rtol=1e-12)
+    assert third["item_group_counts"][1].tolist() == [2, 1, 0, 0, 1]
+    assert third["item_group_last_time"].tolist() == [0, START + 2 * DAY, 0, 0, START + 5]
+    gone = [2.0 ** (-after / HALF_LIFE) for after in (2 * DAY - 5, DAY, 2 * DAY - 9)]
+    want = [gone[0] + gone[1], gone[2], 0, 0, 1]
+    np.testing.assert_allclose(third["item_group_decayed"][1], want, rtol=1e-12)
     newest = read_pack(home, UNTIL)
     published = latest_pack(home.packs)  # has another id, because it contains the catalogue
     assert newest.pack_id == packs[ticks[-1]].pack_id == replace(published, items=None).pack_id
@@ -326,8 +327,8 @@ def test_a_posted_event_changes_the_next_read(make_home: MakeHome) -> None:
     assert before.history_items == [[], ["b", "a", "c", "d"]]
     assert pushed.history_items == [["a"], ["b", "a", "c", "d", "e"]]
     assert pushed.user["user_events"].tolist() == [1, 6]
-    assert before.user["user_kind_counts"].tolist() == [[0] * 5, [2, 1, 0, 0, 0]]
-    assert pushed.user["user_kind_counts"].tolist() == [[0, 1, 0, 0, 0], [2, 1, 0, 0, 0]]
+    assert before.user["user_group_counts"].tolist() == [[0] * 5, [2, 1, 0, 0, 0]]
+    assert pushed.user["user_group_counts"].tolist() == [[0, 1, 0, 0, 0], [2, 1, 0, 0, 0]]
     assert before.searches[0] == NO_SEARCHES
     assert pushed.searches[0] == Searches(("a",), (UNTIL,), 1)
     assert pushed.searches[1] == before.searches[1]

@@ -27,7 +27,7 @@ from shortlist.feature_store import (
     latest_pack,
     read_pack_history,
 )
-from shortlist.features.event_groups import EVENT_GROUPS, GROUP_OF, HALF_LIVES, RATES
+from shortlist.features.event_groups import EVENT_GROUPS, GROUP_OF, RATES
 from shortlist.features.finalize import RequestRows
 from shortlist.features.pack import FeaturePack
 from shortlist.features.profiles import ProfileEncoder
@@ -132,7 +132,7 @@ def test_what_is_served_as_the_lake_says_passes_to_the_bit(home: Settings) -> No
     assert (report["passed"], report["reasons"]) == (True, [])
     assert report["exact_share"] == 1.0
     assert {view: lag["max_seconds"] for view, lag in report["staleness"].items()} == dict.fromkeys(
-        ("user_stats", "user_kinds", "user_searches", "context_trend", "item_state"), 0.0
+        ("user_stats", "user_event_groups", "user_searches", "context_trend", "item_state"), 0.0
     )
     assert report["vectors"] == 24
 
@@ -180,22 +180,18 @@ def test_what_is_served_of_a_new_catalogue_is_compared_with_that_catalogue(home:
         ),
         (
             "wrong default",
-            changed(user_kind_counts=lambda v: np.where(v.any(axis=1, keepdims=True), v, 1.0)),
+            changed(user_group_counts=lambda v: np.where(v.any(axis=1, keepdims=True), v, 1.0)),
             [
-                *(f"user_{kind}_log" for kind in EVENT_GROUPS),
+                *(f"user_{group}_log" for group in EVENT_GROUPS),
                 *(f"user_{rate.name}" for rate in RATES),
             ],
         ),
         (
             "unit change",
-            changed(user_kind_decayed=lambda v: v * 24),
+            changed(user_group_decayed=lambda v: v * 24),
             [
-                name
-                for span in HALF_LIVES
-                for name in (
-                    *(f"user_{kind}_{span}_log" for kind in EVENT_GROUPS if kind != "carts"),
-                    *(f"user_{rate.name}_{span}" for rate in RATES),
-                )
+                *(f"user_{group}_7d_log" for group in EVENT_GROUPS if group != "carts"),
+                *(f"user_{rate.name}_7d" for rate in RATES),
             ],
         ),
         (
@@ -248,7 +244,7 @@ def push_since(behind: Settings, *, without: Collection[str] = ()) -> None:
     ("not_pushed", "view", "share"),
     [
         (["rating"], "user_stats", 0.75),  # stale for u1, u2, u3
-        (GROUP_OF, "user_kinds", 0.5),  # stale for u2 (hide) and u3 (purchase)
+        (GROUP_OF, "user_event_groups", 0.5),  # stale for u2 (hide) and u3 (purchase)
         (["search"], "user_searches", 0.5),  # stale for u1 and u2
     ],
 )
@@ -309,20 +305,20 @@ def test_contexts_newer_than_the_pack_are_no_skew(home: Settings) -> None:
 
 def test_a_state_that_the_lake_never_had_is_named(home: Settings) -> None:
     """An `as_of` in the log that no state in the lake has is reported with its view."""
-    future = changed(user_kind_last_time=lambda v: np.where(v > 0, v + 5, v))
+    future = changed(user_group_last_time=lambda v: np.where(v > 0, v + 5, v))
     report = verdict(home, Faulty(OnlineReader(home), future))
-    assert report["views"] == ["user_kinds"]
+    assert report["views"] == ["user_event_groups"]
     assert (
-        "view user_kinds says as_of of 3 requests that no state in the lake has"
+        "view user_event_groups says as_of of 3 requests that no state in the lake has"
         in (report["reasons"][-1])
     )
 
 
 def test_the_failure_names_features_and_views() -> None:
-    report = {"features": ["value_cross", "item_trend"], "views": ["user_kinds"]}
+    report = {"features": ["value_cross", "item_trend"], "views": ["user_event_groups"]}
     assert str(SkewFailed(report, where="reports/skew.json")) == (
         "features that differ from the lake: value_cross, item_trend; views that were stale:"
-        " user_kinds; reports/skew.json says by how much"
+        " user_event_groups; reports/skew.json says by how much"
     )
 
 

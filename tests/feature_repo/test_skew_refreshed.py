@@ -69,9 +69,9 @@ def served(base: States, at: int, *, tail: list[int]) -> tuple[RequestRows, dict
     Args:
         tail: indices in EVENTS of the events in the tail.
     """
-    stamps = {"user_stats": START + 1, "user_kinds": START + 2}
-    if base.read(["u"], [""], np.array([at])).user["user_kind_counts"][0].sum() > 1:
-        stamps["user_kinds"] = CUT
+    stamps = {"user_stats": START + 1, "user_event_groups": START + 2}
+    if base.read(["u"], [""], np.array([at])).user["user_group_counts"][0].sum() > 1:
+        stamps["user_event_groups"] = CUT
     rows = base.read(["u"], [""], np.array([CUT]))
     rows = RequestRows(**vars(rows) | {"at": np.array([at])})
     posted = [
@@ -88,7 +88,7 @@ def served(base: States, at: int, *, tail: list[int]) -> tuple[RequestRows, dict
 def judged(
     rows: RequestRows, stamps: dict[str, int], states: States, files: list[Path]
 ) -> tuple[RequestRows, Lag]:
-    """Recompute the state of a response; return it and the lag of its `user_kinds`."""
+    """Recompute the state of a response; return it and the lag of its `user_event_groups`."""
     logged = Logged(
         **{"request_id": "r", "user_id": "u", "context_id": "", "clock": "wall"},
         **{"pack_as_of": 0, "item_ids": [], "features": np.zeros((0, 0))},
@@ -99,7 +99,7 @@ def judged(
     found, lags = states_as_logged(
         [logged], states, snapshots=states.folder, tick=DAILY, events=files
     )
-    return found, lags["user_kinds"]
+    return found, lags["user_event_groups"]
 
 
 @pytest.mark.parametrize("tail", [[], [4]])
@@ -109,14 +109,14 @@ def test_an_answer_during_a_refresh_is_what_its_base_row_and_the_tail_give(
     at = DURING if tail else CUT + 5
     base = States(tmp_path / "features", files, until=BEFORE)
     rows, stamps = served(base, at, tail=tail)
-    assert rows.user["user_kind_counts"][0].sum() == 1 + len(tail)
+    assert rows.user["user_group_counts"][0].sum() == 1 + len(tail)
     found, lag = judged(rows, stamps, lake_states, files)
     assert (lag.seconds.tolist(), lag.unreachable) == ([0.0], 0)
-    for name in ("user_kind_counts", "user_kind_decayed", "user_events"):
+    for name in ("user_group_counts", "user_group_decayed", "user_events"):
         np.testing.assert_array_equal(found.user[name], rows.user[name], err_msg=name)
     # Logs of older versions have no stamps, so the check can't see that the refresh was running.
     found, lag = judged(rows, {}, lake_states, files)
-    assert found.user["user_kind_counts"][0].sum() > 1 + len(tail) or lag.seconds[0] > 0
+    assert found.user["user_group_counts"][0].sum() > 1 + len(tail) or lag.seconds[0] > 0
 
 
 def test_a_posted_event_that_was_not_in_the_answer_is_still_found(
@@ -135,10 +135,10 @@ def test_after_the_refresh_the_answer_has_to_hold_what_it_brought(
     """After a refresh, responses without the events that it added are stale."""
     base = States(tmp_path / "features", files, until=CUT + 1)
     rows, stamps = served(base, AFTER, tail=[4])
-    assert (rows.user["user_kind_counts"][0].sum(), stamps["user_kinds"]) == (4.0, CUT)
+    assert (rows.user["user_group_counts"][0].sum(), stamps["user_event_groups"]) == (4.0, CUT)
     found, lag = judged(rows, stamps, lake_states, files)
     assert lag.seconds.tolist() == [0.0]
-    np.testing.assert_array_equal(found.user["user_kind_counts"], rows.user["user_kind_counts"])
+    np.testing.assert_array_equal(found.user["user_group_counts"], rows.user["user_group_counts"])
     without = States(tmp_path / "before", files, until=BEFORE)
     rows, _ = served(without, AFTER, tail=[])
     _, lag = judged(rows, stamps, lake_states, files)

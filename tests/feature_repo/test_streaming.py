@@ -35,7 +35,7 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
 
     def counts(at: int) -> tuple[float, float]:
         rows = read(at)
-        others = rows.user["user_kind_counts"].sum() + sum(held.count for held in rows.searches)
+        others = rows.user["user_group_counts"].sum() + sum(held.count for held in rows.searches)
         return rows.user["user_events"].sum(), others
 
     for number, (event, when) in enumerate(day):
@@ -55,7 +55,7 @@ def test_the_night_agrees_with_the_day(online_store: str, tmp_path: Path) -> Non
     searched = sum(event.query is not None for event, _ in day)
     assert 5 < searched < 60 - rated
     assert result["rows"]["user_searches"] <= searched
-    assert result["rows"]["user_kinds"] <= 60 - rated - searched
+    assert result["rows"]["user_event_groups"] <= 60 - rated - searched
     assert result["incremental"]
     assert_same(read(night), streamed)
     offline = OfflineReader(settings)

@@ -13,6 +13,7 @@ from flows.runtime.configuration import RunConfig
 from flows.skew.serving_log import read_log, releases_of
 from shortlist.config import Settings
 from shortlist.datasets import DatasetError
+from shortlist.feature_store.states.stamps import NEWEST_EVENT
 from shortlist.features.finalize import schema_hash
 from shortlist.release import ReleaseStore
 from tests.conftest import shortlist
@@ -57,7 +58,7 @@ def response(number: int, release_id: str, at: int, **changes) -> dict:
         "context_id": "web|unknown|00",
         "event_timestamp": at,
         "clock": "wall",
-        "as_of": {"user_stats": None},
+        "as_of": dict.fromkeys(NEWEST_EVENT),
         "pack_id": "0-a",
         "skipped_stages": [],
         "items": [{"item_id": "i1", "features": [1.0]}],
@@ -87,6 +88,8 @@ def test_the_newest_responses_of_each_release_are_compared(tmp_path):
     log = [response(i, "busy", 100 - i) for i in range(5)]  # not in order of time
     log += [response(10, "tried", 1), response(11, "tried", 2, user_id="anonymous")]
     log += [response(12, "gone", 3), response(13, "busy", 200, items=[])]
+    old_views = ("user_stats", "user_kinds", "user_searches", "context_trend")
+    log += [response(14, "busy", 201, as_of=dict.fromkeys(old_views, 5), stamps={"user_kinds": 4})]
     settings = Settings(home=tmp_path)
     write_log(settings.serving_log, log)
     logged, left_out = read_log(settings, releases=["busy", "tried"], limit=2, tick=HOUR)
@@ -95,6 +98,7 @@ def test_the_newest_responses_of_each_release_are_compared(tmp_path):
         "tried": ["r10"],
     }
     assert left_out["another release"] == left_out["visitor"] == left_out["no items"] == 1
+    assert left_out["no as_of by view"] == 1
 
 
 def publish(store: ReleaseStore, name: str, **about) -> str:

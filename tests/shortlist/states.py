@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES, INTERACTIONS, TIMESTAMP, USERS
+from shortlist.counting import POSTED
 from shortlist.feature_store.offline.event_lists import lists_at
 from shortlist.feature_store.online.user_state import FeatureEvent
 from shortlist.feature_store.states.build import EVENTS, VIEWS, build_states
@@ -34,15 +35,17 @@ class Arrived:
     value: float | None = None
     event_type: str = "rating"
     query: str | None = None
+    source: str = "test"
 
     @property
     def known(self) -> int:
         """Time from which features may use the event, in microseconds.
 
         That is after the event and its ingest. If the ingest is more than BACKFILL_LAG later, the
-        event counts as imported history and is known right after it happened.
+        event counts as imported history and is known right after it happened, unless it was posted.
         """
-        imported = self.ingested - self.t > BACKFILL_LAG
+        posted = self.source.startswith(POSTED)
+        imported = not posted and self.ingested - self.t > BACKFILL_LAG
         return self.t + 1 if imported else max(self.t + 1, self.ingested)
 
 
@@ -59,7 +62,7 @@ def write(events: list[Arrived], path: Path) -> Path:
         "value": [e.value for e in events],
         "query": [e.query for e in events],
         "surface": ["web"] * n,
-        "source": ["test"] * n,
+        "source": [e.source for e in events],
     }
     table = pa.table(
         [pa.array(columns.get(f.name, [None] * n), f.type) for f in INTERACTIONS],

@@ -25,7 +25,6 @@ from shortlist.features.finalize import (
 from shortlist.features.searches import NO_SEARCHES, Searches
 from shortlist.refusals import NO_REFUSALS
 
-MONTH = 2 ** (7 / 30)
 NOW = 20_000 * DAY + 6 * HOUR  # 2024-10-04, a Friday, 06:00 UTC
 
 
@@ -47,25 +46,11 @@ def rows(
             # at NOW, a half-life later, half of both is left: 1.5 values with a sum of 7.5
             "user_value_decayed": np.array([15.0 * known]),
             "user_value_weight": np.array([3.0 * known]),
-            # Impressions, clicks, carts, purchases, negatives. After 7 days, 2^-7 of the daily sums
-            # is left, half of the weekly sums and 2^(-7/30) of the monthly sums.
-            "user_kind_counts": np.array([[60.0, 12, 4, 2, 1]]) * known,
-            "user_kind_decayed": np.array(
-                [
-                    [
-                        256.0,
-                        128,
-                        0,
-                        0,
-                        0,
-                        *[30.0, 6, 2, 1, 1],
-                        *[MONTH * n for n in (50, 10, 3, 2, 1)],
-                    ]
-                ]
-            )
-            * known,
-            "user_kind_last_time": np.array([(NOW - 7 * DAY) * known]),
-            "user_kind_first_time": np.array([(NOW - 9 * DAY) * known]),
+            # Impressions, clicks, carts, purchases, negatives; at NOW, half of the sums is left.
+            "user_group_counts": np.array([[60.0, 12, 4, 2, 1]]) * known,
+            "user_group_decayed": np.array([[30.0, 6, 2, 1, 1]]) * known,
+            "user_group_last_time": np.array([(NOW - 7 * DAY) * known]),
+            "user_group_first_time": np.array([(NOW - 9 * DAY) * known]),
         },
         history_items=[["a"] * len(history_times)],
         history_times=[np.array(history_times, dtype=np.int64)],
@@ -84,7 +69,7 @@ def rows(
 
 
 def logs(prefix: str, span: str, counts: tuple[float, ...]) -> dict[str, float]:
-    names = (f"{prefix}_{kind}{span}_log" for kind in EVENT_GROUPS)
+    names = (f"{prefix}_{group}{span}_log" for group in EVENT_GROUPS)
     return {name: math.log(1 + count) for name, count in zip(names, counts, strict=True)}
 
 
@@ -114,25 +99,15 @@ def test_user_features_by_hand() -> None:
             # gaps between sessions: 12 hours and 3 days, so 42 hours on average
             "user_usual_gap_log": math.log(1 + (12 + 72) / 2),
             **logs("user", "", (60, 12, 4, 2, 1)),
-            **logs("user", "_1d", (2, 1, 0, 0, 0)),
             **logs("user", "_7d", (15, 3, 1, 0.5, 0.5)),
-            **logs("user", "_30d", (50, 10, 3, 2, 1)),
             "user_click_rate": (12 + 1) / (60 + 20),
             "user_conversion": (2 + 1) / (12 + 20),
             "user_cart_rate": (4 + 2) / (12 + 20),
             "user_negative_rate": (1 + 1) / (12 + 20),
-            "user_click_rate_1d": (1 + 1) / (2 + 20),
-            "user_conversion_1d": 1 / (1 + 20),
-            "user_cart_rate_1d": 2 / (1 + 20),
-            "user_negative_rate_1d": 1 / (1 + 20),
             "user_click_rate_7d": (3 + 1) / (15 + 20),
             "user_conversion_7d": (0.5 + 1) / (3 + 20),
             "user_cart_rate_7d": (1 + 2) / (3 + 20),
             "user_negative_rate_7d": (0.5 + 1) / (3 + 20),
-            "user_click_rate_30d": (10 + 1) / (50 + 20),
-            "user_conversion_30d": (2 + 1) / (10 + 20),
-            "user_cart_rate_30d": (3 + 2) / (10 + 20),
-            "user_negative_rate_30d": (1 + 1) / (10 + 20),
             "user_searches_log": math.log(1 + 7),
             "user_searches_1d_log": math.log(1 + 2),
             "user_minutes_since_search_log": math.log(1 + 90),
@@ -160,7 +135,7 @@ def test_a_rate_is_never_above_one_and_a_click_was_seen() -> None:
 def test_as_of_is_that_of_each_view_and_of_the_user_the_newest() -> None:
     known = rows(events=3, history_times=[])
     assert known.user_as_of.tolist() == [NOW - 7 * DAY]
-    known.user["user_kind_last_time"] += DAY
+    known.user["user_group_last_time"] += DAY
     assert known.user_as_of.tolist() == [NOW - 6 * DAY]
     known.user["user_last_time"][:] = 0  # no target event
     assert known.user_as_of.tolist() == [NOW - 6 * DAY]
@@ -172,7 +147,7 @@ def test_as_of_is_that_of_each_view_and_of_the_user_the_newest() -> None:
     assert searched.user_as_of.tolist() == [NOW - 3 * DAY]
     assert {view: times.tolist() for view, times in searched.as_of.items()} == {
         "user_stats": [0],
-        "user_kinds": [0],
+        "user_event_groups": [0],
         "user_searches": [NOW - 3 * DAY],
         "context_trend": searched.context["context_last_time"].tolist(),
     }
@@ -214,12 +189,10 @@ def test_item_features_by_hand() -> None:
         "item_value_decayed": np.array(2.0 * 2 ** (1 / 7)),
         "item_value_weight": np.array(1.0 * 2 ** (1 / 7)),  # at NOW, 1 value of 2 is left
         "item_day_counts": days,
-        "item_kind_counts": np.array([1000.0, 80, 20, 10, 5]),
-        "item_kind_decayed": np.array(
-            [1280.0, 128, 0, 0, 0, *[400, 40, 8, 4, 2], *[MONTH * n for n in (900, 70, 15, 8, 4)]]
-        ),
-        "item_kind_last_time": np.array(NOW - 7 * DAY),
-        "item_kind_first_time": np.array(NOW - 60 * DAY),
+        "item_group_counts": np.array([1000.0, 80, 20, 10, 5]),
+        "item_group_decayed": np.array([400.0, 40, 8, 4, 2]),
+        "item_group_last_time": np.array(NOW - 7 * DAY),
+        "item_group_first_time": np.array(NOW - 60 * DAY),
     }
     values = finalize_items(
         state,
@@ -240,25 +213,15 @@ def test_item_features_by_hand() -> None:
             "item_days_since_last_log": math.log(1 + 1),
             "item_published_years_ago": 2.0,
             **logs("item", "", (1000, 80, 20, 10, 5)),
-            **logs("item", "_1d", (10, 1, 0, 0, 0)),
             **logs("item", "_7d", (200, 20, 4, 2, 1)),
-            **logs("item", "_30d", (900, 70, 15, 8, 4)),
             "item_click_rate": (80 + 1) / (1000 + 20),
             "item_conversion": (10 + 1) / (80 + 20),
             "item_cart_rate": (20 + 2) / (80 + 20),
             "item_negative_rate": (5 + 1) / (80 + 20),
-            "item_click_rate_1d": (1 + 1) / (10 + 20),
-            "item_conversion_1d": 1 / (1 + 20),
-            "item_cart_rate_1d": 2 / (1 + 20),
-            "item_negative_rate_1d": 1 / (1 + 20),
             "item_click_rate_7d": (20 + 1) / (200 + 20),
             "item_conversion_7d": (2 + 1) / (20 + 20),
             "item_cart_rate_7d": (4 + 2) / (20 + 20),
             "item_negative_rate_7d": (1 + 1) / (20 + 20),
-            "item_click_rate_30d": (70 + 1) / (900 + 20),
-            "item_conversion_30d": (8 + 1) / (70 + 20),
-            "item_cart_rate_30d": (15 + 2) / (70 + 20),
-            "item_negative_rate_30d": (4 + 1) / (70 + 20),
         },
         rel=1e-6,
     )

@@ -41,7 +41,7 @@ def pack(*, as_of: int = 10_000 * DAY) -> FeaturePack:
     }
     state["item_day_counts"] = np.arange(3 * DAY_BUCKETS).reshape(3, DAY_BUCKETS)
     state |= empty_group_state("item", 3)
-    state["item_kind_counts"] += np.arange(NUM_GROUPS)
+    state["item_group_counts"] += np.arange(NUM_GROUPS)
     return FeaturePack(as_of=as_of, item_ids=["c", "a", "x"], state=state, schema=schema_hash())
 
 
@@ -75,7 +75,7 @@ def test_another_schema_is_refused() -> None:
 def test_a_file_of_another_schema_is_refused_even_if_it_lacks_states(tmp_path: Path) -> None:
     path = tmp_path / "old.parquet"
     pack().save(path)
-    old = pq.read_table(path).drop(["item_kind_counts"])
+    old = pq.read_table(path).drop(["item_group_counts"])
     about = {b"shortlist": b'{"as_of": 0, "schema": "0123456789abcdef"}'}
     pq.write_table(old.replace_schema_metadata(about), path)
     with pytest.raises(

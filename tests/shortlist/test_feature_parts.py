@@ -44,7 +44,7 @@ def test_many_parts_become_few_and_no_row_is_built_again(
     for n in range(20):
         files.append(write(hour(n), tmp_path / f"{n}.parquet"))
         written = build(files, features, until=START + n * 5 * HOUR + HOUR)
-        assert (written["user_stats"], written["user_kinds"]) == (1, 2)
+        assert (written["user_stats"], written["user_event_groups"]) == (1, 2)
         snapshots = Snapshots.read(features)
         assert snapshots is not None
         assert snapshots.part == n

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import EVENT_CODE
 from shortlist.feature_store.online.user_state import FeatureEvent, UserState, update_user_state
 from shortlist.feature_store.states.item_days import last_24_hours, shift_day_counts
-from shortlist.feature_store.states.running_sql import ERA_HALF_LIVES
+from shortlist.feature_store.states.running_sql import OLDEST, SPAN, origin_of
 from shortlist.features.finalize import (
     DAY_BUCKETS,
     HALF_LIFE,
@@ -24,9 +25,17 @@ from shortlist.features.finalize import (
     USER_STATE,
     context_id,
 )
-from tests.shortlist.states import DECAYED, START, TYPES, snapshots
+from tests.shortlist.states import (
+    DECAYED,
+    START,
+    TYPES,
+    Arrived,
+    asof,
+    build,
+    snapshots,
+    write,
+)
 
-ERA_EDGE = 3 * ERA_HALF_LIVES * HALF_LIFE
 CODES = tuple(EVENT_CODE[name] for name in TYPES)
 
 
@@ -42,7 +51,7 @@ def assert_same(batch: dict[str, Any], state: UserState) -> None:
         assert batch["history_values"] == pytest.approx(want["history_values"], nan_ok=True)
 
 
-# Few users, items and times, so that ties and repeats are common. Gaps last up to 60 years.
+# Few users, items and times, so that ties and repeats are common. Gaps last up to SPAN.
 events_of_anyone = st.lists(
     st.builds(
         FeatureEvent,
@@ -50,8 +59,8 @@ events_of_anyone = st.lists(
         item_id=st.sampled_from(["a", "b", "c", "d"]),
         timestamp=st.sampled_from(
             [
-                *(START + offset for offset in (0, 1, 2, DAY, 5_000 * DAY, 22_000 * DAY)),
-                *(ERA_EDGE + offset for offset in (-DAY, -1, 0, DAY)),
+                *(START + offset for offset in (0, 1, 2, DAY, 5_000 * DAY, 5_001 * DAY)),
+                *(START + SPAN + offset for offset in (-DAY, -1, 0)),
             ]
         ),
         value=st.sampled_from([None, float("nan"), 1.0, 4.5]),
@@ -244,3 +253,60 @@ def test_an_item_that_fell_off_a_full_list_comes_back_alike(tmp_path: Path) -> N
     newest = max(rows["user_history"], key=lambda row: row["stamp"])
     assert newest["history_items"] == state.items == [*items[3:], items[0]]
     assert newest["history_times"] == state.times
+
+
+HUGE = 1e60
+
+
+def visits(user: str, t: int, arrived: int, *, source: str = "test") -> list[Arrived]:
+    return [
+        Arrived(user, "a", t, arrived, value, event_type, source=source)
+        for event_type, value in (("rating", HUGE), ("click", None))
+    ]
+
+
+def assert_finite(features: Path) -> None:
+    for view in ("user_stats", "user_event_groups", "item_state", "item_event_groups"):
+        rows = pq.read_table(features / view).to_pylist()
+        names = [name for name in rows[0] if name.endswith(("_decayed", "_weight"))]
+        assert names
+        assert all(np.isfinite(row[name]).all() for row in rows for name in names), view
+
+
+def test_events_of_before_the_oldest_weight_count_as_of_its_time(tmp_path: Path) -> None:
+    """Bogus old dates make no state NaN or infinite, in a full build and in an added part."""
+    newest = START + 5_000 * DAY
+    oldest = origin_of(newest) + OLDEST * HALF_LIFE
+    times = [0, DAY, oldest - DAY, oldest + HALF_LIFE, START, newest]
+    files = [write([e for t in times for e in visits("u", t, t)], tmp_path / "log.parquet")]
+    features = tmp_path / "features"
+    build(files, features, until=newest + 1)
+    assert_finite(features)
+    moments = [("u", t + 1) for t in times]
+    stats = asof(features, "user_stats", "user_id", moments)
+    groups = asof(features, "user_event_groups", "user_id", moments)
+    assert [row["user_last_time"] for row in stats] == times
+    # The first three events count as of `oldest`; the fourth is a half-life later.
+    want = [1, 2, 3, 1 + 3 / 2, pytest.approx(1), pytest.approx(1)]
+    assert [row["user_decayed"] for row in stats] == want
+    assert [row["user_value_decayed"] / HUGE for row in stats] == want
+    assert [row["user_value_weight"] for row in stats] == want
+    assert [row["user_group_decayed"][1] for row in groups] == want
+
+    arrived = newest + 5
+    posted = {"arrived": arrived, "source": "service:1.jsonl"}
+    late = visits("u", 5, **posted) + visits("v", 5, **posted)
+    files.append(write(late, tmp_path / "late.parquet"))
+    build(files, features, until=newest + 10)
+    build(files, tmp_path / "anew", until=newest + 10, anew=True)
+    assert len(list((features / "user_stats").glob("*"))) == 2
+    for folder in (features, tmp_path / "anew"):
+        assert_finite(folder)
+        moments = [("u", arrived), ("v", arrived)]
+        stats = asof(folder, "user_stats", "user_id", moments)
+        groups = asof(folder, "user_event_groups", "user_id", moments)
+        assert [row["user_events"] for row in stats] == [len(times) + 1, 1]
+        assert [row["user_last_time"] for row in stats] == [newest, 5]
+        assert [row["user_decayed"] for row in stats] == [pytest.approx(1), 1]
+        assert [row["user_group_counts"][1] for row in groups] == [len(times) + 1, 1]
+        assert [row["user_group_decayed"][1] for row in groups] == [pytest.approx(1), 1]

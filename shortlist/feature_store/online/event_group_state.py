@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from shortlist.features.event_groups import HALF_LIVES, NUM_DECAYED, NUM_GROUPS
+from shortlist.counting import HALF_LIFE
+from shortlist.features.event_groups import NUM_GROUPS
 from shortlist.features.finalize import RequestRows
 
 
@@ -12,7 +13,7 @@ class EventGroupState:
     """USER_GROUP_STATE of one user, without the prefix."""
 
     counts: tuple[float, ...] = (0.0,) * NUM_GROUPS
-    decayed: tuple[float, ...] = (0.0,) * NUM_DECAYED
+    decayed: tuple[float, ...] = (0.0,) * NUM_GROUPS
     last_time: int = 0
     first_time: int = 0
 
@@ -21,16 +22,16 @@ class EventGroupState:
         """Return the state of the user of request i."""
         user = rows.user
         return cls(
-            counts=tuple(user["user_kind_counts"][i].tolist()),
-            decayed=tuple(user["user_kind_decayed"][i].tolist()),
-            last_time=int(user["user_kind_last_time"][i]),
-            first_time=int(user["user_kind_first_time"][i]),
+            counts=tuple(user["user_group_counts"][i].tolist()),
+            decayed=tuple(user["user_group_decayed"][i].tolist()),
+            last_time=int(user["user_group_last_time"][i]),
+            first_time=int(user["user_group_first_time"][i]),
         )
 
     def columns(self) -> dict[str, Any]:
         """Return the state with the column names of USER_GROUP_STATE."""
         return {
-            f"user_kind_{name}": list(value) if isinstance(value, tuple) else value
+            f"user_group_{name}": list(value) if isinstance(value, tuple) else value
             for name, value in vars(self).items()
         }
 
@@ -44,12 +45,9 @@ def update_event_group_state(
     """
     new = not any(state.counts)
     last_time = timestamp if new else max(state.last_time, timestamp)
-    decayed = []
-    for place, half_life in enumerate(HALF_LIVES.values()):
-        factor = 2.0 ** ((state.last_time - last_time) / half_life)
-        sums = state.decayed[place * NUM_GROUPS : (place + 1) * NUM_GROUPS]
-        decayed += [amount * factor for amount in sums]
-        decayed[place * NUM_GROUPS + group] += 2.0 ** ((timestamp - last_time) / half_life)
+    aged = 2.0 ** ((state.last_time - last_time) / HALF_LIFE)
+    decayed = [amount * aged for amount in state.decayed]
+    decayed[group] += 2.0 ** ((timestamp - last_time) / HALF_LIFE)
     counts = list(state.counts)
     counts[group] += 1
     return EventGroupState(

@@ -14,7 +14,7 @@ from shortlist.feature_store.online.event_group_state import (
 from shortlist.feature_store.online.user_state import FeatureEvent, UserState, count, remember
 from shortlist.features.finalize import RequestRows
 
-USER_VIEWS = ("user_stats", "user_history", "user_kinds", "user_searches", "user_refusals")
+USER_VIEWS = ("user_stats", "user_history", "user_event_groups", "user_searches", "user_refusals")
 """Views that are updated by tail events."""
 
 
@@ -57,7 +57,7 @@ def fold(
                 counted = count(counted, event)
             if event.target and known > stamps["user_history"][i]:
                 history = remember(history, event, once=lists.once)
-            if event.group is not None and known > stamps["user_kinds"][i]:
+            if event.group is not None and known > stamps["user_event_groups"][i]:
                 groups = update_event_group_state(groups, event.group, timestamp=event.timestamp)
             if event.query is not None and known > stamps["user_searches"][i]:
                 searched = searched.with_search(event.query, timestamp=event.timestamp)

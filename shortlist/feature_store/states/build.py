@@ -43,6 +43,7 @@ from shortlist.feature_store.states.parts import (
     write_items,
     write_part,
 )
+from shortlist.feature_store.states.running_sql import origin_of
 from shortlist.feature_store.states.snapshots import Snapshots, can_go_on, lake_folders, sql_path
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features.finalize import schema_hash
@@ -53,11 +54,11 @@ VIEWS = (
     "user_stats",
     "user_history",
     "user_profile",
-    "user_kinds",
+    "user_event_groups",
     "user_searches",
     "user_refusals",
     "item_state",
-    "item_kinds",
+    "item_event_groups",
     "context_trend",
 )
 """Feature views; each has a folder of parts."""
@@ -237,25 +238,25 @@ def _write_part(
             ("item_state", "item_id", "item"),
         )
     }
-    span = None if carry else _span(connection, "min(t), max(t) FROM events")
+    origin = origin_of(target_sql.newest_event(connection, files, until=now.until))
     queries = {
         "item_state": target_sql.ticks_query(
             "item_id",
             "item",
+            origin=origin,
             carry=known["item_state"],
             after=tick,
             until=now.until,
             tick=now.tick,
-            span=span,
         ),
         "context_trend": target_sql.ticks_query(
             "context_id",
             "context",
+            origin=origin,
             carry=_context_carry(carry),
             after=tick,
             until=now.until,
             tick=now.tick,
-            span=span,
         ),
         "user_profile": profiles,
     }
@@ -273,7 +274,7 @@ def _write_part(
         connection.execute(f"DELETE FROM events WHERE m <= {after}")
     rows["user_stats"] = write_part(
         connection,
-        target_sql.stats_query(carry=known["user_stats"], after=after, span=span),
+        target_sql.stats_query(origin=origin, carry=known["user_stats"], after=after),
         folder,
         "user_stats",
         now.part,
@@ -285,13 +286,15 @@ def _write_part(
         "user_history",
         now.part,
     )
-    for view, key, since in (("user_kinds", "user_id", after), ("item_kinds", "item_id", tick)):
+    for view, key, since in (
+        ("user_event_groups", "user_id", after),
+        ("item_event_groups", "item_id", tick),
+    ):
         event_group_sql.read_event_groups(
-            connection, files, key=key, until=now.until, after=since, tick=now.tick
+            connection, files, key=key, origin=origin, until=now.until, after=since, tick=now.tick
         )
-        span = None if carry else _span(connection, event_group_sql.span_of(key))
         query = event_group_sql.event_groups_query(
-            key, carry=carry.get(view), after=since, until=now.until, span=span
+            key, origin=origin, carry=carry.get(view), after=since, until=now.until
         )
         rows[view] = write_part(connection, query, folder, view, now.part)
     search_sql.read_searches(connection, files, until=now.until, after=after)
@@ -304,11 +307,6 @@ def _write_part(
     query = refusal_sql.refusals_query(parts=parts)
     rows["user_refusals"] = write_part(connection, query, folder, "user_refusals", now.part)
     return {view: rows[view] for view in VIEWS}
-
-
-def _span(connection: duckdb.DuckDBPyConnection, of: str) -> tuple[int, int] | None:
-    ((first, last),) = connection.execute(f"SELECT {of}").fetchall()
-    return None if first is None else (first, last)
 
 
 def _context_carry(carry: dict[str, str]) -> str | None:

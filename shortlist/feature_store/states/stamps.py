@@ -15,7 +15,7 @@ from shortlist.feature_store.states.snapshots import sql_path
 
 NEWEST_EVENT = {
     "user_stats": ("user_id", "user_last_time"),
-    "user_kinds": ("user_id", "user_kind_last_time"),
+    "user_event_groups": ("user_id", "user_group_last_time"),
     "user_searches": ("user_id", "list_max(search_times)"),
     "context_trend": ("context_id", "context_last_time"),
 }

@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 
 from shortlist.contracts import BACKFILL_LAG, EVENT_TYPES
-from shortlist.counting import HALF_LIFE, POSTED, TARGET_STATE
-from shortlist.feature_store.states.running_sql import LATE_HALF_LIVES, changes, weight
+from shortlist.counting import POSTED, TARGET_STATE
+from shortlist.feature_store.states.running_sql import carried_weights, changes, weight
 from shortlist.features.event_groups import GROUPED_TYPES
 from shortlist.features.searches import SEARCH
 from shortlist.refusals import RATED, TAKING_BACK
@@ -118,58 +118,55 @@ def recent(after: int | None) -> str:
     return f"AND (event_timestamp >= {oldest} OR {posted}) AND {KNOWN_AT} > {after}"
 
 
+def newest_event(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], *, until: int
+) -> int:
+    """Return the time of the lake's newest event before `until` in microseconds; `until` if there
+    is none. It reads one column.
+    """
+    ((newest,),) = connection.execute(
+        f"""
+        SELECT max({T}) FROM read_parquet($files, union_by_name = true)
+        WHERE event_timestamp < make_timestamptz({until})
+        """,
+        {"files": [str(file) for file in files]},
+    ).fetchall()
+    return until if newest is None else int(newest)
+
+
 def target_changes(
     key: str,
     *,
+    origin: int,
     carry: str | None = None,
     after: int | None = None,
     moment: str = "m",
-    span: tuple[int, int] | None = None,
 ) -> str:
     """Return the SQL of the target states (key, m, *TARGET_STATE) after each change, see `changes`.
 
     Args:
+        origin: origin of the weights, microseconds.
         carry: relation (key, m, *TARGET_STATE) of the states to continue from; None: start empty.
         after: leave out rows with m up to this time.
         moment: SQL expression of the time at which an event counts, at or after its `m`.
-        span: first and last time of the events, if there is no `carry`.
     """
-    w = weight("t", "weighed_at", half_life=HALF_LIFE)
     groups = f"""
-        SELECT {key}, m, max(t) AS last_time, min(t) AS first_time,
-            weighed_at, count(*)::DOUBLE AS events,
+        SELECT {key}, {moment} AS m, max(t) AS last_time, min(t) AS first_time,
+            count(*)::DOUBLE AS events,
             coalesce(sum(value), 0.0) AS value_sum, count(value)::DOUBLE AS value_count,
-            sum({w}) AS decayed, coalesce(sum(value * {w}), 0.0) AS value_decayed,
-            coalesce(sum({w}) FILTER (WHERE value IS NOT NULL), 0.0) AS value_weight
-        FROM ({_weighed(key, moment)}) GROUP BY {key}, m, weighed_at
+            sum(w) AS decayed, coalesce(sum(value * w), 0.0) AS value_decayed,
+            coalesce(sum(w) FILTER (WHERE value IS NOT NULL), 0.0) AS value_weight
+        FROM (SELECT *, {weight("t", origin=origin)} AS w FROM events) GROUP BY ALL
     """
+    decayed = ("decayed", "value_decayed", "value_weight")
     if carry:
         groups += f"""
-            UNION ALL BY NAME SELECT *, last_time AS weighed_at
+            UNION ALL BY NAME
+            SELECT * REPLACE ({carried_weights(decayed, origin=origin)})
             FROM {carry} WHERE {key} IN (SELECT {key} FROM events)
         """
     sums = ("events", "value_sum", "value_count")
-    decayed: dict[str, int] = dict.fromkeys(("decayed", "value_decayed", "value_weight"), HALF_LIFE)
-    return changes(key, groups, sums=sums, decayed=decayed, after=after, span=span)
-
-
-def _weighed(key: str, moment: str) -> str:
-    """Return the SQL of all events with `m` and `weighed_at`, the time at which their weights are
-    computed.
-
-    `weighed_at` is `m`, or the newest event's time if an event of this key and `m` is so old that
-    its weight could underflow.
-    """
-    late = f"{moment} - t > {LATE_HALF_LIVES * HALF_LIFE}"
-    return f"""
-        WITH late AS (
-            SELECT {key}, {moment} AS m, max(t) AS newest FROM events
-            WHERE ({key}, {moment}) IN (SELECT ({key}, {moment}) FROM events WHERE {late})
-            GROUP BY {key}, {moment}
-        )
-        SELECT e.{key}, e.m, e.t, e.value, coalesce(late.newest, e.m) AS weighed_at
-        FROM (SELECT {key}, {moment} AS m, t, value FROM events) e LEFT JOIN late USING ({key}, m)
-    """
+    return changes(key, groups, sums=sums, decayed=decayed, origin=origin, after=after)
 
 
 def state_columns(prefix: str) -> str:
@@ -183,13 +180,12 @@ def carried(prefix: str, key: str, path: str) -> str:
     return f"(SELECT {key}, epoch_us(event_timestamp) AS m, {names} FROM read_parquet('{path}'))"
 
 
-def stats_query(
-    *, carry: str | None, after: int | None, span: tuple[int, int] | None = None
-) -> str:
+def stats_query(*, origin: int, carry: str | None, after: int | None) -> str:
     """Return the SQL of user_stats: one row per change of a user."""
+    changed = target_changes("user_id", origin=origin, carry=carry, after=after)
     return f"""
         SELECT user_id, make_timestamptz(m) AS event_timestamp, {state_columns("user")}
-        FROM ({target_changes("user_id", carry=carry, after=after, span=span)}) ORDER BY user_id, m
+        FROM ({changed}) ORDER BY user_id, m
     """
 
 
@@ -218,16 +214,16 @@ def ticks_query(
     key: str,
     prefix: str,
     *,
+    origin: int,
     carry: str | None,
     after: int | None,
     until: int,
     tick: int,
-    span: tuple[int, int] | None = None,
 ) -> str:
     """Return the SQL of target states of items or contexts: one row per key and tick with a new
     event.
     """
-    changed = target_changes(key, carry=carry, after=after, moment=first_tick(tick), span=span)
+    changed = target_changes(key, origin=origin, carry=carry, after=after, moment=first_tick(tick))
     return f"""
         SELECT {key}, make_timestamptz(m) AS event_timestamp, {state_columns(prefix)}
         FROM ({changed})

@@ -13,41 +13,38 @@ from hypothesis import strategies as st
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
 from shortlist.contracts import EVENT_TYPES
+from shortlist.counting import HALF_LIFE
 from shortlist.feature_store.online.event_group_state import (
     EventGroupState,
     update_event_group_state,
 )
-from shortlist.feature_store.states.running_sql import ERA_HALF_LIVES
+from shortlist.feature_store.states.running_sql import SPAN
 from shortlist.feature_store.states.target_sql import BACKFILL_LAG
 from shortlist.features.event_groups import (
     EVENT_GROUPS,
     GROUP_OF,
-    HALF_LIVES,
-    NUM_DECAYED,
     NUM_GROUPS,
 )
 from tests.shortlist.states import START, Arrived, asof, build, build_in_parts, write
 
 UNTIL = START + 45 * DAY
 RATED = Arrived("w", "a", START, START)  # target event, since a lake without any is refused
-ERA = ERA_HALF_LIVES * min(HALF_LIVES.values())
 
 
 def oracle(seen: list[Arrived], prefix: str) -> dict[str, Any]:
     """Compute the state directly from all events that it may contain."""
     last = max(e.t for e in seen)
-    counts, decayed = [0.0] * NUM_GROUPS, [0.0] * NUM_DECAYED
+    counts, decayed = [0.0] * NUM_GROUPS, [0.0] * NUM_GROUPS
     for place, types in enumerate(EVENT_GROUPS.values()):
         for e in seen:
             if e.event_type in types:
                 counts[place] += 1
-                for span, half_life in enumerate(HALF_LIVES.values()):
-                    decayed[span * NUM_GROUPS + place] += 2.0 ** ((e.t - last) / half_life)
+                decayed[place] += 2.0 ** ((e.t - last) / HALF_LIFE)
     return {
-        f"{prefix}_kind_counts": counts,
-        f"{prefix}_kind_decayed": pytest.approx(decayed, rel=1e-9, abs=1e-15),
-        f"{prefix}_kind_last_time": last,
-        f"{prefix}_kind_first_time": min(e.t for e in seen),
+        f"{prefix}_group_counts": counts,
+        f"{prefix}_group_decayed": pytest.approx(decayed, rel=1e-9, abs=1e-15),
+        f"{prefix}_group_last_time": last,
+        f"{prefix}_group_first_time": min(e.t for e in seen),
     }
 
 
@@ -59,14 +56,14 @@ def assert_point_in_time(events: list[Arrived], features: Path) -> None:
     users = [(user, at) for user in ("u", "v") for at in near]
     ticks = [(item, START + day * DAY) for item in ("a", "b") for day in range(46)]
     for view, key, prefix, moments in (
-        ("user_kinds", "user_id", "user", users),
-        ("item_kinds", "item_id", "item", ticks),
+        ("user_event_groups", "user_id", "user", users),
+        ("item_event_groups", "item_id", "item", ticks),
     ):
         for (name, at), state in zip(moments, asof(features, view, key, moments), strict=True):
             mine = [e for e in grouped if getattr(e, key) == name]
             seen = [e for e in mine if e.t < at and e.known <= at]
             if not seen:
-                assert state[f"{prefix}_kind_counts"] is None
+                assert state[f"{prefix}_group_counts"] is None
                 continue
             want = oracle(seen, prefix)
             assert {column: state[column] for column in want} == want
@@ -105,7 +102,7 @@ def test_no_state_sees_what_had_not_happened_or_arrived(
         build_in_parts(events, folder, cuts=cuts, until=UNTIL, rated=RATED)
         known = [e for e in events if e.ingested < UNTIL]
         assert_point_in_time(known, folder / "features")
-        for view in ("user_kinds", "item_kinds"):
+        for view in ("user_event_groups", "item_event_groups"):
             rows = [pq.read_table(folder / root / view).num_rows for root in ("features", "anew")]
             assert rows[0] == rows[1], view
 
@@ -114,9 +111,7 @@ def test_no_state_sees_what_had_not_happened_or_arrived(
 @given(
     events=st.lists(
         st.tuples(
-            st.sampled_from(
-                [0, 1, DAY, 600 * DAY, 5_000 * DAY, 43 * ERA - START, 43 * ERA - START + 1]
-            ),
+            st.sampled_from([0, 1, DAY, 600 * DAY, 5_000 * DAY, SPAN - 1, SPAN]),
             st.sampled_from(sorted(GROUP_OF)),
         ),
         min_size=1,
@@ -134,7 +129,7 @@ def test_pushing_builds_what_the_batch_says(events: list[tuple[int, str]], order
     with tempfile.TemporaryDirectory() as folder:
         files = [write([RATED, *arrived], Path(folder) / "b.parquet")]
         build(files, Path(folder) / "features", until=until)
-        (row,) = asof(Path(folder) / "features", "user_kinds", "user_id", [("u", until)])
+        (row,) = asof(Path(folder) / "features", "user_event_groups", "user_id", [("u", until)])
     for late in (False, True):
         if late:
             order.shuffle(arrived)
@@ -160,14 +155,14 @@ def test_ratings_alone_make_no_rows_and_an_impression_that_left_builds_anew(
     features = tmp_path / "features"
     rated = write([RATED], tmp_path / "rated.parquet")
     rows = build([rated], features, until=START + 2 * DAY)
-    assert (rows["user_kinds"], rows["item_kinds"], rows["user_stats"]) == (0, 0, 1)
-    assert pq.read_table(features / "user_kinds").num_rows == 0
+    assert (rows["user_event_groups"], rows["item_event_groups"], rows["user_stats"]) == (0, 0, 1)
+    assert pq.read_table(features / "user_event_groups").num_rows == 0
     shown = [Arrived("u", "a", START + n, START + n, None, "impression") for n in range(3)]
     seen = write(shown, tmp_path / "seen.parquet")  # known before the last build, but a new file
     rows = build([rated, seen], features, until=START + 3 * DAY)
-    assert (rows["user_kinds"], rows["item_kinds"], rows["user_stats"]) == (3, 1, 1)
-    assert len(list((features / "user_kinds").glob("*.parquet"))) == 1
+    assert (rows["user_event_groups"], rows["item_event_groups"], rows["user_stats"]) == (3, 1, 1)
+    assert len(list((features / "user_event_groups").glob("*.parquet"))) == 1
     write(shown[:2], seen)
-    assert build([rated, seen], features, until=START + 4 * DAY)["user_kinds"] == 2
-    (state,) = asof(features, "item_kinds", "item_id", [("a", START + 4 * DAY)])
-    np.testing.assert_array_equal(state["item_kind_counts"], [2, 0, 0, 0, 0])
+    assert build([rated, seen], features, until=START + 4 * DAY)["user_event_groups"] == 2
+    (state,) = asof(features, "item_event_groups", "item_id", [("a", START + 4 * DAY)])
+    np.testing.assert_array_equal(state["item_group_counts"], [2, 0, 0, 0, 0])
