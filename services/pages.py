@@ -17,7 +17,7 @@ pages = FastAPI(title="pages", openapi_url=None)
 
 @pages.get("/status/ready")
 async def ready() -> Readiness:
-    """The release, the feature pack and the clock that serve now; no answer before they do."""
+    """Return the release, feature pack and clock that are served."""
     return bentoml.get_current_service().readiness()
 
 

@@ -69,11 +69,15 @@ RECENT_USERS = 8
 )
 @bentoml.asgi_app(pages)
 class RecommenderService:
-    """Recommendations in milliseconds, from one release in which everything agrees.
+    """The recommendation API of one home. It serves the promoted release.
 
-    `POST /recommend` a list for a user or for recent items · `POST /similar` items like one ·
-    `POST /events` what users did · `GET /status/ready` release, pack, clock · `GET /metrics`
-    Prometheus. Bad input is answered with 4xx and `{"error": "what is wrong and what is right"}`.
+    - `POST /recommend`: recommend items to a user or a visitor
+    - `POST /similar`: find items similar to an item
+    - `POST /events`: store events of users
+    - `GET /status/ready`: release, feature pack and clock
+    - `GET /metrics`: Prometheus metrics
+
+    Invalid requests get a 4xx status and `{"error": "..."}`, which says what is valid.
     """
 
     def __init__(self) -> None:
@@ -141,11 +145,12 @@ class RecommenderService:
 
     @bentoml.api(route="/recommend")
     async def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
-        """A list for `user_id`, for `recent_items` of a visitor, or for both together.
+        """Recommend items to `user_id`, to a visitor with `recent_items`, or to both combined.
 
-        Unknown users get what is popular now. Items that the user has seen, that are filtered or
-        excluded never come. Every answer is logged under its request_id: send that with feedback.
-        `next_cursor` continues the list in another request; no item comes twice.
+        Unknown users get currently popular items. Items that the user has seen, and items that are
+        filtered or excluded, are never in the list. The response is logged under its `request_id`;
+        send this id with the events that follow. `next_cursor` requests the next page, which
+        repeats no item.
         """
         with metrics.SECONDS.labels("recommend").time():
             started = time.perf_counter()
@@ -182,7 +187,7 @@ class RecommenderService:
 
     @bentoml.api(route="/similar")
     async def similar(self, request: SimilarRequest, /) -> SimilarResponse:
-        """Items like a given one: by who used both, by content where too few did."""
+        """Find items similar to a given item: by users in common, then by content."""
         with metrics.SECONDS.labels("similar").time():
             serving = self.serving
             refuse_unknown(request.item_id, serving, where="item_id")
@@ -197,13 +202,13 @@ class RecommenderService:
 
     @bentoml.api(route="/events")
     def events(self, request: EventsRequest, /) -> EventsResponse:
-        """What users did. On disk before it is acknowledged; the next answer already knows it.
+        """Store events of users. They are on disk before the response, and change the next list.
 
-        The whole post is refused if one event is in the future or has a value that cannot be. An
-        event about an item that the catalogue does not have is stored, counted in `unknown_items`
-        and used as soon as the item is known. An event_id that was posted before is counted as a
-        duplicate and changes nothing. If the tail of posted events can't be written, `waiting` says
-        how many acknowledged events answers don't know yet.
+        The whole post is refused if an event is in the future or has an impossible value. An event
+        about an item that is not in the catalogue is stored, counted in `unknown_items`, and used
+        once the item is known. An `event_id` that was posted before is counted as a duplicate and
+        ignored. `waiting` is the number of stored events that lists don't reflect yet, because the
+        online state can't be written at the moment.
         """
         with metrics.SECONDS.labels("events").time():
             serving = self.serving
