@@ -79,7 +79,7 @@ def test_an_event_of_another_type_is_kept_and_counted_and_is_no_choice(service, 
     assert not answer.user_known
     (features, *_) = [item["features"] for item in logged(service.home, answer.request_id)["items"]]
     of_user = dict(zip(USER_FEATURES, features, strict=False))
-    assert of_user["user_clicks_1d_log"] == pytest.approx(math.log(2), rel=1e-3)
+    assert of_user["user_clicks_7d_log"] == pytest.approx(math.log(2), rel=1e-3)
     assert of_user["user_click_rate"] == pytest.approx((1 + 1) / (1 + 20))
     assert of_user["user_events_log"] == of_user["user_carts_log"] == 0
 
