@@ -94,7 +94,7 @@ class VectorSource:
         config: Config,
         model: VectorModel,
         history: TrainingHistory,
-        index: IndexConfig,
+        index: IndexConfig | None = None,
     ) -> "VectorSource":
         """Build a source from a trained module: compute its item vectors and index them."""
         item_vectors = vectors_of(model)

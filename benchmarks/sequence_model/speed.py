@@ -9,7 +9,6 @@ import numpy as np
 
 from benchmarks.sequence_model.protocol import Sequences, figures, ranks
 from benchmarks.sequence_model.runs import count_targets, scorer_of
-from models.index.config import IndexConfig
 from models.layers import prepare
 from models.sequence.batches import SequenceData
 from models.sequence.fit import train_sequence
@@ -125,9 +124,7 @@ def score_all(
 ) -> dict[str, float]:
     """Measure users per second when retrieving their top 20 unseen items of the whole catalogue."""
     no_history = TrainingHistory(epochs=0, best_epoch=0, best_ndcg=0, seconds=0, losses=())
-    source = VectorSource.build(
-        "sasrec", config=config, model=model, history=no_history, index=IndexConfig()
-    )
+    source = VectorSource.build("sasrec", config=config, model=model, history=no_history)
     state: Any = None  # vector sources don't read item states
     started, cpu, users = time.perf_counter(), time.process_time(), 0
     for queries, _ in sequences.chunks(held_out=1, users=sequences.judged[:limit], size=2048):

@@ -92,7 +92,7 @@ ORDERS = [
 ]
 
 
-@pytest.mark.parametrize("form", ["lines", "array", "pretty"])
+@pytest.mark.parametrize("form", ["lines", "array", "pretty", "lines.gz", "array.gz"])
 @pytest.mark.parametrize(
     ("content", "users", "items"),
     [(NESTED, ["0", "1", "1"], ["1", "2", "3"]), (ORDERS, ["c1", "c1", "c2"], ["a", "b", "a"])],
@@ -101,9 +101,12 @@ def test_every_nested_event_is_read(
     tmp_path: Path, content: list[Any], users: list[str], items: list[str], form: str
 ) -> None:
     text = "".join(json.dumps(one) + "\n" for one in content)
-    if form != "lines":
+    if not form.startswith("lines"):
         text = json.dumps(content, indent=2 if form == "pretty" else None)
-    staged, _ = take(tmp_path, look(tmp_path, text.encode(), name="log.json")["toml"])
+    file, name = text.encode(), "log.json"
+    if form.endswith(".gz"):
+        file, name = gzip.compress(file), "log.json.gz"
+    staged, _ = take(tmp_path, look(tmp_path, file, name=name)["toml"])
     assert staged.column("user_id").to_pylist() == users
     assert staged.column("item_id").to_pylist() == items
     # Each original is a line with one event, so that `quarantine restore` can read it.
