@@ -27,7 +27,7 @@ class ConfigError(ValueError):
 class Config(BaseModel):
     """Base class of all configs: frozen; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 FOLDER = "folder"
