@@ -50,7 +50,10 @@ def as_text(interval: dict[str, Any]) -> str:
 
 @dataclass
 class SourceChoice:
-    """The chosen sources, and a line with the reason for each removed one."""
+    """The sources that find candidates, and those whose scores the ranker reads.
+
+    `verdict` has one line with the reason for each removal.
+    """
 
     candidate_sources: tuple[str, ...]
     score_sources: tuple[str, ...]

@@ -37,7 +37,7 @@ CHUNK = 1 << 24
 
 @dataclass
 class Stager:
-    """Writes one batch."""
+    """Writes the tables of one batch to its staging folder and collects the batch's metadata."""
 
     staged: Staging
     connection: duckdb.DuckDBPyConnection

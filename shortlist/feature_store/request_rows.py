@@ -90,8 +90,9 @@ def event_group_states(columns: dict[str, list[Any]], *, count: int) -> dict[str
 
 
 def searches(columns: dict[str, list[Any]], at: np.ndarray) -> list[Searches]:
-    """Return the searches strictly before each request; online states may be newer than the
-    request.
+    """Return the searches strictly before each request.
+
+    Later searches are removed, because an online state may be newer than the request.
     """
     rows = zip(*(columns.get(name, []) for name in USER_SEARCHES), at.tolist(), strict=True)
     return [
@@ -103,8 +104,9 @@ def searches(columns: dict[str, list[Any]], at: np.ndarray) -> list[Searches]:
 
 
 def refusals(columns: dict[str, list[Any]], at: np.ndarray) -> list[Refusals]:
-    """Return the refusals strictly before each request; online states may be newer than the
-    request.
+    """Return the refusals strictly before each request.
+
+    Later refusals are removed, because an online state may be newer than the request.
     """
     rows = zip(*(columns.get(name, []) for name in USER_REFUSALS), at.tolist(), strict=True)
     return [
@@ -118,8 +120,9 @@ def refusals(columns: dict[str, list[Any]], at: np.ndarray) -> list[Refusals]:
 def cut_histories(
     columns: dict[str, list[Any]], at: np.ndarray
 ) -> tuple[list[list[str]], list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Return the histories strictly before each request; online states may be newer than the
-    request.
+    """Return the histories strictly before each request.
+
+    Later events are removed, because an online state may be newer than the request.
 
     Returns:
         Items, times, values and types: one list or array per request.

@@ -96,8 +96,9 @@ def _online_config(settings: Settings, feast_home: Path) -> dict[str, Any]:
     if settings.online_store.startswith("rediss://"):
         options["ssl"] = "true"
     connection = ",".join([address, *(f"{k}={v}" for k, v in options.items())])
-    # Overwrite rows with equal stamps, since a rebuilt row may have the stamp of the old one. Only
-    # refresh writes rows, so an overwritten row is never newer.
+    # skip_dedup: always overwrite the stored row. By default, Feast keeps it unless the new row has
+    # a later timestamp, but a rebuilt row may have the same timestamp as the old one. Overwriting
+    # is safe: only refresh writes rows, so the stored row is never newer.
     return {"type": "redis", "connection_string": connection, "skip_dedup": True}
 
 

@@ -134,8 +134,9 @@ class RequestRows:
     searches: list[Searches]  # strictly before `at`
     refusals: list[Refusals]  # strictly before `at`
     stamps: dict[str, np.ndarray] = field(default_factory=dict)
-    """View -> (B,) int64 time up to which the online base row contains all events, 0 without a row.
-    Empty if the states were not read online.
+    """Feature view -> (B,) int64 microseconds: time up to which the row read from the online store
+    contains all events, before tail events are folded in. 0 if there is no row. Empty if the states
+    were not read online.
     """
 
     def __len__(self) -> int:

@@ -17,7 +17,9 @@ FLAGS = {
     "items": {"id_conflict": "false", "number": "row_number() OVER () - 1"},
     "users": {"id_conflict": "false", "number": "row_number() OVER () - 1"},
 }
-"""{table: {flag: SQL}}: flags that validation computes for staged rows; published rows passed them.
+"""Table -> column -> SQL. Validation computes these columns by comparing staged rows with other
+rows. Here they are constants that break no rule (and row numbers), for rows that are not compared:
+published rows, which have passed, and rows that foresight.py counts before staging.
 """
 
 

@@ -126,9 +126,10 @@ def count(state: UserState, event: FeatureEvent) -> UserState:
 def remember(
     state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY, once: bool = True
 ) -> UserState:
-    """Return the state with USER_HISTORY updated by one event, USER_STATE unchanged.
+    """Return the state with the event added to USER_HISTORY; USER_STATE is unchanged.
 
-    With `once`, a history holds each item at its newest event: an older event changes nothing.
+    Events without an item are ignored. If `once`, a history contains an item only once: the event
+    replaces the item's entry, or is ignored if that entry is newer. Otherwise every event is added.
     """
     if not event.item_id:
         return state

@@ -32,7 +32,10 @@ def listed(types: Sequence[str]) -> str:
 
 
 def first_tick(tick: int) -> str:
-    """Return an SQL expression of the first tick at or after `m`, in microseconds."""
+    """Return an SQL expression that rounds `m` up to a multiple of `tick`.
+
+    `m` is the time at which an event became known. Both are in microseconds.
+    """
     return f"(m + {tick - 1}) // {tick} * {tick}"
 
 
