@@ -2,9 +2,9 @@
 
 A request is a distinct (user, time). The time is that of the page request if the log has a
 `request_id`, otherwise that of the user's event; events at the same time form one set of targets. A
-request may use everything strictly before it, so neither the impressions of its page nor the events
-on it. Relevant are the items of the user's events in the next 24 hours that are new, or that may be
-recommended again (shortlist/repeats.py).
+request may use only events strictly before it, so it sees neither the impressions of its page nor
+the events on that page. The relevant items are those of the user's events in the next 24 hours that
+are new, or that may be recommended again (shortlist/repeats.py).
 """
 
 from dataclasses import dataclass

@@ -151,7 +151,7 @@ def prune(folder: Path, newest: str, *, now: float) -> None:
     except FileNotFoundError:
         published = {}
     there = [path for path in folder.glob("*.parquet") if not path.stem.endswith(".items")]
-    for path in there:  # packs from releases of this code without published.json
+    for path in there:  # packs of earlier versions, which had no published.json
         published.setdefault(path.stem, path.stat().st_mtime)
     published.pop(newest, None)
     published[newest] = now  # keep the newest pack last, even if the machine's clock went back

@@ -103,7 +103,7 @@ def _online_config(settings: Settings, feast_home: Path) -> dict[str, Any]:
 
 
 def with_deadline(settings: Settings) -> Settings:
-    """Settings for requests: a Redis that doesn't answer in `online_timeout_ms` is an error."""
+    """Return settings with which calls of Redis fail after `online_timeout_ms`."""
     if settings.online_store == "sqlite":
         return settings
     seconds = settings.online_timeout_ms / 1e3
@@ -113,7 +113,10 @@ def with_deadline(settings: Settings) -> Settings:
 
 
 def never_retry(store: "FeatureStore") -> None:
-    """Let a request fail at its first timeout; redis-py waits and tries three times more."""
+    """Turn off retries in redis-py, so that a request fails at its first timeout.
+
+    By default, redis-py waits and retries three times.
+    """
     from feast.infra.online_stores.redis import RedisOnlineStore
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -125,8 +128,8 @@ def never_retry(store: "FeatureStore") -> None:
 
 
 _opened: dict[tuple[Path, str], tuple[int, "FeatureStore"]] = {}
-"""(folder, online store) -> (inode of the registry file, store). A changed inode means that the
-registry file was replaced.
+"""Open stores of this process: (folder, online store) -> (inode of the registry file, store). A
+changed inode means that the registry file was replaced.
 """
 
 

@@ -88,7 +88,7 @@ REQUEST_SERVICE = "request_v7"
 ITEM_SERVICE = "item_pack_v5"
 """Feast feature service read for the whole catalogue after each featurize, to build the pack."""
 ITEMS_AS_OF = "tick"
-"""The moment of the item features; part of the schema."""
+"""Time as of which item features are computed; part of the schema hash."""
 
 
 def schema_hash() -> str:

@@ -33,7 +33,10 @@ USER_SEARCH_FEATURES = (
 
 @dataclass(frozen=True)
 class Searches:
-    """USER_SEARCHES of one user, without the prefix; oldest first, times in microseconds."""
+    """The newest searches of one user, oldest first: USER_SEARCHES without the prefix.
+
+    Times are in microseconds; `count` is the number of all searches.
+    """
 
     queries: tuple[str, ...] = ()
     times: tuple[int, ...] = ()

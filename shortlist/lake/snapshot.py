@@ -31,13 +31,15 @@ class LakeError(RuntimeError):
 
 @dataclass
 class Manifest:
-    """Content of one snapshot."""
+    """Manifest of a snapshot: partitions, sources read so far, and figures of the last batches."""
 
     version: int = 0
     granularity: Granularity | None = None
     """Width of a partition, chosen from the first batch."""
     partitions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """{"2024-05": {"files": [...], "rows": n, "earliest": us, "latest": us}}"""
+    """Partition -> its files, number of rows, and first and last event time in microseconds:
+    {"2024-05": {"files": [...], "rows": n, "earliest": us, "latest": us}}
+    """
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Reading state of each source at its last committed batch: file hashes, watermark."""
     batches: list[dict[str, Any]] = field(default_factory=list)

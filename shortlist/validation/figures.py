@@ -65,7 +65,7 @@ class BatchFigure:
 
 @dataclass
 class Figures:
-    """Figures of a batch as a whole."""
+    """Figures of a batch: those with limits, and those stored for comparison with later batches."""
 
     batch: list[BatchFigure] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)

@@ -24,11 +24,11 @@ published rows, which have passed, and rows that foresight.py counts before stag
 
 
 def views_of_lake(root: Path, rules: list[Rule], figures: Figures) -> dict[str, str]:
-    """Return {view: SQL} of the lake's current snapshot, with the rules' derived columns, and of
-    the figures of the last batch.
+    """Return {view: SQL}: the tables of the lake's current snapshot and the figures of a batch.
 
     Args:
         root: folder of the lake.
+        rules: the tables get the columns that these rules derive.
     """
     views = {"batch_rows": one_row(figures)}
     for table in SCHEMAS:

@@ -28,8 +28,9 @@ REMEMBERED = 30 * MICROSECONDS_PER_DAY
 WAIT_SECONDS = 10.0
 """How long a connection waits for the lock of another one."""
 MAX_READ = 2_000
-"""Events of one user that a reader folds in. More within one refresh come from a robot; folding all
-of them would take seconds per request. The next refresh counts all."""
+"""Maximum number of a user's events that a reader folds in. More events between two refreshes are
+likely from a robot, and folding all of them would take seconds per request. The next refresh counts
+all of them."""
 BATCH = 500
 """Number of ids or rows per SQL statement."""
 
