@@ -43,7 +43,7 @@ def refresh(settings: Settings, run_config: RunConfig, *, source: bool = True) -
     """Do the work of `refresh_flow`; also the step `featurize` of a run.
 
     `until` is taken from the clock before the inbox is read. Every event that arrived by then is in
-    the inbox, and later ones stay in the tail of the online rows.
+    the inbox. Later ones stay in the tail, from which requests add them to the stored states.
 
     Args:
         source: also ingest new rows of the run's files or database. False if the run did so before.

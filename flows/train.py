@@ -1,5 +1,7 @@
-"""Train: fit sources on the first window and rankers on their candidates in the second, choose the
-chain on validation, then refit its sources on more data.
+"""Train: fits sources and rankers, chooses the chain, and refits its sources on more data.
+
+Sources are fitted on the first window, and rankers on the sources' candidates in the second. The
+chain is chosen on validation.
 """
 
 import json
@@ -84,8 +86,8 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
     run.staging.mkdir()
     world.catalogue.save(run.staging / "items.parquet")
     (run.staging / "profiles.json").write_text(json.dumps(profiles.to_json()))
-    # Tune the table's baselines on everything before validation, so that no baseline has less data
-    # than the chain's ranker.
+    # Tune the evaluation's baselines on everything before validation, so that no baseline has less
+    # data than the chain's ranker.
     tuning = training_data(world, profiles, end=edges["ranker_train"][1])
     references = reference_sources(config, num_items=world.catalogue.num_items)
     trials = [Job(s, data, validation, run.trial) for s in in_order(config.train.sources)]

@@ -1,4 +1,4 @@
-"""Upgrade: rebuild features and release for this version of the code, then switch to them.
+"""Upgrade: rebuilds features and release for this version of the code, then switches to them.
 
     <home>/upgrade/          separate home for the build; it shares the lake's files by hard links
     <home>/before-upgrade/   the features that were served before the last upgrade

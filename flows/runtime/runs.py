@@ -160,12 +160,12 @@ class Run:
 
     @property
     def backtest(self) -> Path:
-        """Folder of the same sources fitted on everything before the test window."""
+        """Folder of the sources fitted on everything before the test window, for the evaluation."""
         return self.path / "backtest" / "sources"
 
     @property
     def references(self) -> Path:
-        """Folder of the table's baselines, fitted on everything before the test window."""
+        """Folder of the evaluation's baselines, fitted on everything before the test window."""
         return self.path / "backtest" / "references"
 
     @property

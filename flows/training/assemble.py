@@ -149,8 +149,9 @@ def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray
 
 @dataclass(frozen=True)
 class JudgedTick:
-    """A batch of requests with the same item features and catalogue, and the items that their users
-    chose next.
+    """A batch of evaluation requests, and the relevant items of each.
+
+    All requests have the same item features (those of one tick) and the same catalogue.
     """
 
     queries: Queries
@@ -161,7 +162,7 @@ class JudgedTick:
     catalogues: CatalogueHistory | None = None
     """The catalogue as of any time; None: the catalogue of the models is used."""
     moment: int = 0
-    """Time as of which `catalogues` is read (`CatalogueHistory.as_of`)."""
+    """Microseconds; time as of which `catalogues` is read (`CatalogueHistory.as_of`)."""
 
     def over(self, models: Chain) -> Chain:
         """Return the chain with the catalogue as of these requests, as the service uses it."""

@@ -119,8 +119,9 @@ def ndcg_of_candidates(valid: Assembled, scores: np.ndarray, columns: list[int])
 
 
 def recall_kept(valid: Assembled, columns: list[int]) -> dict[str, float]:
-    """Return the share of relevant candidates that the sources in these columns find, with its
-    interval over users.
+    """Return the share of relevant candidates that the sources in these columns find.
+
+    The result of `bootstrap_mean`: mean, and interval over users.
     """
     owner = np.repeat(np.arange(len(valid.data)), valid.data.group)
     still = valid.data.label * valid.found_by[:, columns].any(1)
@@ -141,8 +142,8 @@ def choose_scores(
 ) -> SourceChoice:
     """Choose the sources whose scores the ranker reads, among those removed as candidate sources.
 
-    First the scores of all removed sources are left out. While the ranker is worse without them,
-    the scores of the most used source are kept.
+    First the scores of all removed sources are left out. While the ranker is worse than with all
+    scores, those of the most used of these sources are added back.
     """
     everything = valid.data.ndcg(scores)
     spare = [name for name in config.score_sources if name not in choice.candidate_sources]

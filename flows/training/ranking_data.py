@@ -21,7 +21,7 @@ from models.training import TrainingOptions
 
 @dataclass(frozen=True)
 class Assembled:
-    """Ranking data of one window, with two columns that only the choice of the chain reads."""
+    """Ranking data of one window, with two columns that are used only to choose the chain."""
 
     data: RankingData
     found_by: np.ndarray  # (R, S) bool: which of the chain's candidate sources found the item

@@ -1,7 +1,7 @@
 """Compares a release's refitted models with the backtest's models, for the sanity gates.
 
-The figures don't use relevant items: the refitted models have seen the events of the test window,
-so their quality there means nothing.
+The figures don't use relevant items. The refitted models were trained on the events of the test
+window, so their quality on it is not meaningful.
 """
 
 from typing import Any

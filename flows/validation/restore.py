@@ -1,4 +1,4 @@
-"""Show quarantined rows and restore them: the work behind `shortlist quarantine`."""
+"""Shows quarantined rows and restores them; used by `shortlist quarantine`."""
 
 import csv
 import json
