@@ -52,7 +52,7 @@ ITEM_STATE = (*(f"item_{name}" for name in TARGET_STATE), "item_day_counts")
 PACK_STATE = (*ITEM_STATE, *ITEM_GROUP_STATE)
 """All state columns of an item, as stored in a feature pack."""
 ITEM_TICK = "item_tick_time"
-"""Column with the tick of a stored item row; readers shift its day counts to their own tick."""
+"""Column with the tick of a stored item row. A reader at a later tick shifts its day counts."""
 CONTEXT_STATE = ("context_events", "context_decayed", "context_last_time")
 CONTEXT_ON_DEMAND = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "is_weekend")
 

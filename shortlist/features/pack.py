@@ -77,7 +77,7 @@ class ItemState:
 
 @dataclass(frozen=True)
 class FeaturePack:
-    """Item states as of one tick, in the pack's own item order."""
+    """Item states as of one tick, in the order of `item_ids`."""
 
     as_of: int
     item_ids: list[str]

@@ -1,5 +1,7 @@
-"""Figures of a whole staged batch: volume, share of bad rows, order of times, null rates, new event
-types, largest share of a user or item. The relation `batch_rows` holds them as one row.
+"""Figures of a whole staged batch, stored as one row in the relation `batch_rows`.
+
+They include the volume, share of bad rows, order of times, null rates, new event types, and largest
+share of a user or item.
 """
 
 from dataclasses import dataclass, field

@@ -19,7 +19,7 @@ from shortlist.feature_store.online.user_state import FeatureEvent, UserState, c
 from shortlist.features.finalize import RequestRows
 
 USER_VIEWS = ("user_stats", "user_history", "user_event_groups", "user_searches", "user_refusals")
-"""Views that are updated by tail events."""
+"""Feature views whose rows are updated by tail events."""
 
 
 def fold(

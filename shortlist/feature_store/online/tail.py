@@ -39,10 +39,14 @@ Posted = dict[str, Any]
 
 
 class Tail:
-    """Access to the tail of a home, from any thread and process."""
+    """Access to the tail of a home. It can be used by any thread and process."""
 
     def __init__(self, folder: Path):
-        """`folder` is the inbox, `Settings.events`."""
+        """Create the access without opening the file.
+
+        Args:
+            folder: the inbox, `Settings.events`.
+        """
         self.path = folder / "tail.db"
         self._local = threading.local()
 
