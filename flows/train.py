@@ -48,7 +48,7 @@ from shortlist.home_lock import home_lock
 from shortlist.ticks import newest_tick
 
 PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_stopping_rounds=20)
-"""Small, fast ranker that is used to decide which sources improve the chain."""
+"""Config of a small, fast ranker that is used to decide which sources improve the chain."""
 
 
 @flow(name="train", log_prints=True)
@@ -278,7 +278,7 @@ def train_ranking(
 
 
 def choose(chain: Chain, everything: Windowed, options: TrainingOptions) -> SourceChoice:
-    """Choose the chain's sources on validation, by a small ranker with and without each.
+    """Choose the chain's sources on validation, with rankers of the config PROBE.
 
     Raises:
         RankingError: no request has both a relevant candidate and another one.
@@ -302,8 +302,9 @@ def choose(chain: Chain, everything: Windowed, options: TrainingOptions) -> Sour
 
 
 def without_ranker(chain: Chain, window: Windowed, reason: str) -> dict[str, Any]:
-    """Return the result of `train_ranking` if no ranker can be trained: a chain of all sources,
-    ordered by reciprocal rank fusion.
+    """Return the result of `train_ranking` if no ranker can be trained.
+
+    The chain then has all sources, and orders candidates by reciprocal rank fusion.
     """
     verdict = f"no ranker is trained and no source left out: {reason}"
     print(f"chain: {verdict}")

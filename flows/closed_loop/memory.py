@@ -61,7 +61,9 @@ class Targets:
 
 @dataclass
 class MemoryStore:
-    """A FeatureReader in memory. `push` adds events, `tick` recomputes item and context states."""
+    """A FeatureReader in memory. `push` updates user states by events; `tick`, called at midnight,
+    recomputes item and context states.
+    """
 
     user_ids: list[str]
     item_ids: list[str]

@@ -83,10 +83,10 @@ def judge_gates(release: Release, config: GatesConfig, *, history: dict[str, flo
 def judge_quality(
     about: dict[str, Any], config: GatesConfig, *, serving: str | None, spent: float
 ) -> tuple[list[Gate], float]:
-    """Judge quality; return the gates and the loss budget used after this promotion.
+    """Judge quality against the champion; return the gates and the loss budget used afterwards.
 
-    Before the first promotion, or if the champion's recipe can't be fitted, the opponent is recent
-    popularity and the budget is unchanged.
+    Before the first promotion, or if the champion's recipe can't be fitted, the release is compared
+    with recent popularity instead, and the budget is unchanged.
 
     Args:
         serving: id of the champion; None before the first promotion.

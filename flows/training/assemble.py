@@ -137,8 +137,9 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
 
 
 def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray:
-    """Return (E,) item_idx: 0 for events without an item, and a number above `num_items` for each
-    item that the catalogue lacks.
+    """Return (E,) item_idx of events; 0 if the event has no item.
+
+    Each item that the catalogue lacks gets a number above `num_items`.
     """
     item_idx = catalogue.vocab.encode(item_ids.to_pylist())
     missing = np.flatnonzero((item_idx == 0) & item_ids.is_valid().to_numpy())
@@ -180,8 +181,9 @@ def judged_requests(
     packs: dict[int, FeaturePack],
     config: RunConfig,
 ) -> list[JudgedTick]:
-    """Draw the requests of a window; return them in batches, with features and catalogue as of each
-    request.
+    """Draw the requests of a window and read their features and catalogue as of each request.
+
+    The result is a list of batches with equal tick and catalogue.
 
     Unavailable items are excluded from the lists, so they don't count as relevant.
 
@@ -233,7 +235,7 @@ def judged_requests(
 
 
 def draw_window(world: World, window: str, config: RunConfig) -> Requests:
-    """Draw the requests of a window; every step draws the same ones, from the run's seed."""
+    """Draw the requests of a window. The run's seed makes the draw equal in all steps."""
     key = (window, config.seed, config.split.max_requests_per_user)
     if key not in world.drawn:
         world.drawn[key] = draw_requests(

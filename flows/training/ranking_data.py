@@ -40,8 +40,9 @@ class Gathered:
     scores: dict[str, np.ndarray]
 
     def of(self, config: ChainConfig) -> tuple[Shortlist, dict[str, np.ndarray]]:
-        """Select the shortlist and scores of a chain with some of the sources, without calling the
-        sources again.
+        """Return the shortlist and scores of a chain with some of the sources.
+
+        They are selected from the gathered ones, without calling the sources again.
         """
         kept = merge({name: self.found[name] for name in config.candidate_sources})
         places = np.zeros(kept.item_idx.shape, dtype=np.int64)

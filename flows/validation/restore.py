@@ -204,8 +204,9 @@ def _stage(
 
 
 def _table(data: DataConfig, mapping: dict[str, Any]) -> InteractionFile:
-    """Return the mapping with which rows are read again: the current one of their table if `data`
-    has it, otherwise the one with which they were read first.
+    """Return the mapping with which quarantined rows are read again.
+
+    This is the table's current mapping if `data` has one, otherwise that of the first reading.
     """
     then = InteractionFile.model_validate(mapping["table"])
     tables: list[InteractionFile] = [POSTED]

@@ -47,7 +47,7 @@ class _Borrowed(ConnectionWrapper):
 
 
 class DuckDBDatasource(SQLDatasource):
-    """Data source of type `duckdb`."""
+    """Data source of type `duckdb`: uses a borrowed connection, otherwise views of the lake."""
 
     execution_engine_override: ClassVar = DuckDBExecutionEngine
     type: Literal["duckdb"] = "duckdb"  # pyright: ignore[reportIncompatibleVariableOverride]
