@@ -170,8 +170,9 @@ def _user_requests(
     rng: np.random.Generator,
     repeat_after: int | None,
 ) -> list[tuple[int, int, list[str], list[str]]]:
-    """Return the requests of one user as (row of the first event on the page, at, relevant,
-    next_set).
+    """Return the requests of one user.
+
+    Each is (row of the first event on the page, at, relevant, next_set).
     """
     previous = previous_times(items, time)
     inside = int(np.searchsorted(time, start))

@@ -115,8 +115,9 @@ def _item_ids(features: Path) -> list[str]:
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
-    """Return the values of a column, 0 where the item had no event yet; list columns as (rows,
-    length).
+    """Return the values of a column, 0 where the item had no event yet.
+
+    List columns have the shape (rows, length).
     """
     column = table.column(name).combine_chunks()
     if name in LISTS:

@@ -65,8 +65,9 @@ def _impatient(settings: Settings) -> OnlineReader:
 
 
 class ReopeningReader:
-    """An OnlineReader for a store that may not exist yet; until then `read` raises
-    FeatureStoreError.
+    """An OnlineReader for a store that may not exist yet.
+
+    `read` raises FeatureStoreError until the store exists.
     """
 
     def __init__(self, settings: Settings):

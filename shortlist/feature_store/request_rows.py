@@ -29,8 +29,9 @@ NO_TYPES = np.zeros(0, dtype=np.int64)
 def request_rows(
     user_ids: list[str], context_ids: list[str], at: np.ndarray, columns: dict[str, list[Any]]
 ) -> RequestRows:
-    """Return the RequestRows from the columns of the feature service; None values become the zero
-    state.
+    """Convert the columns of the feature service to RequestRows.
+
+    None values become the zero state.
     """
     items, times, values, types = cut_histories(columns, at)
     return RequestRows(

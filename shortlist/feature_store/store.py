@@ -38,9 +38,7 @@ ONLINE_VIEWS = (
 
 
 class FeatureStoreError(RuntimeError):
-    """The requested part of the feature store is missing; the message gives the command that
-    creates it.
-    """
+    """The requested part of the feature store is missing. The message says how to create it."""
 
 
 def repo_config(settings: Settings) -> "RepoConfig":
@@ -67,8 +65,10 @@ def repo_config(settings: Settings) -> "RepoConfig":
 
 
 def project_of(settings: Settings) -> str:
-    """Return Feast's project name. With Redis it contains the home's name, because homes may share
-    a Redis. With SQLite it does not, because the file is inside the home, and a home can be moved.
+    """Return Feast's project name.
+
+    With Redis it contains the home's name, because several homes may share a Redis. With SQLite it
+    doesn't, because the file is inside the home, and a home can be moved.
     """
     if settings.online_store == "sqlite":
         return PROJECT

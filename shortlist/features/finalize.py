@@ -241,7 +241,7 @@ def finalize_items(
 ) -> np.ndarray:
     """Return the item features from item states: (..., len(ITEM_FEATURES)) float32.
 
-    They are as of the tick, not as of a request. So a service computes them once per pack.
+    They are as of the pack's tick, not of a request, so a service computes them once per pack.
 
     Args:
         state: PACK_STATE columns of shape (...); `item_day_counts` is (..., DAY_BUCKETS), the

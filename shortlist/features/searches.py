@@ -64,8 +64,9 @@ class Searches:
         return Searches(self.queries[:kept], self.times[:kept], self.count - gone)
 
     def with_search(self, query: str, *, timestamp: int) -> "Searches":
-        """Return the state after one more search; late searches are allowed. At equal times the
-        search that arrives later counts as newer.
+        """Return the state after one more search, which may be older than the known ones.
+
+        At equal times, the search that arrives later counts as newer.
         """
         place = bisect_right(self.times, timestamp)
         queries = (*self.queries[:place], query[:MAX_QUERY], *self.queries[place:])

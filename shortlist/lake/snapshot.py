@@ -118,8 +118,9 @@ def _sweep(root: Path) -> None:
 
 @contextlib.contextmanager
 def workspace(root: Path) -> Iterator[Path]:
-    """Yield a temporary folder in the lake's folder, on the same file system; it is removed
-    afterwards.
+    """Yield a temporary folder inside the lake's folder, and remove it afterwards.
+
+    It is on the lake's file system, so finished files can be moved into a snapshot by a rename.
     """
     folder = root / f".work-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)

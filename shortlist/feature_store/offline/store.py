@@ -262,8 +262,9 @@ def _names(view: FeatureView, feature_refs: list[str]) -> list[str]:
 
 
 def _asof(requests: str, view: FeatureView, source: str, names: list[str]) -> str:
-    """Return an SQL query of `requests` with the view's features; null without a row or past the
-    TTL.
+    """Return an SQL query of `requests` with the view's features.
+
+    Features are null if there is no row, or if the row is older than the view's TTL.
     """
     keys = [column.name for column in view.entity_columns]
     equal = " AND ".join(f"r.{_quoted(key)} = s.{_quoted(key)}" for key in keys)

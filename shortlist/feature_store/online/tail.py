@@ -136,8 +136,9 @@ class Tail:
         )
 
     def until(self) -> int:
-        """Return the time in microseconds up to which the base rows contain all events; 0 before
-        the first refresh.
+        """Return the time in microseconds up to which the base rows contain all events.
+
+        It is 0 before the first refresh.
         """
         row = self._connection().execute("SELECT value FROM about WHERE name = 'until'").fetchone()
         return int(row[0]) if row else 0

@@ -43,8 +43,9 @@ def carried_entries(path: str, tick: int) -> str:
 
 
 def day_counts(entries: pa.Table, rows: pa.Table, *, tick: int) -> pa.Array:
-    """Return R lists of DAY_BUCKETS daily counts, the tick's day last, for rows of (item_id,
-    tick_time).
+    """Return R lists of DAY_BUCKETS daily counts for rows of (item_id, tick_time).
+
+    The last count of a list is that of the tick's day.
 
     Args:
         entries: E rows of item_id, day, tick, n; sorted by (item_id, day, tick).

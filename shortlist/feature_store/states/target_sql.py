@@ -124,8 +124,9 @@ def recent(after: int | None) -> str:
 def newest_event(
     connection: duckdb.DuckDBPyConnection, files: Sequence[Path], *, until: int
 ) -> int:
-    """Return the time of the lake's newest event before `until` in microseconds; `until` if there
-    is none. It reads one column.
+    """Return the time of the lake's newest event before `until`; `until` if there is none.
+
+    Times are in microseconds. Only one column is read.
     """
     ((newest,),) = connection.execute(
         f"""
@@ -193,8 +194,9 @@ def stats_query(*, origin: int, carry: str | None, after: int | None) -> str:
 
 
 def history_query(*, once: bool, after: int | None) -> str:
-    """Return the SQL of user_history: single events, sorted by `m`; event_lists.py collects them
-    into lists.
+    """Return the SQL of user_history: single events, sorted by `m`.
+
+    event_lists.py collects them into lists.
 
     Args:
         once: a history holds each item once. Events that are older than an already known event of
