@@ -197,8 +197,10 @@ def evaluation(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Return metrics with bootstrap intervals over users, per method and per slice; and the paired
-    difference in nDCG, chain minus each other method, on the same requests.
+    """Return metrics with bootstrap intervals over users, per method and per slice.
+
+    The result also has the paired difference in nDCG on the same requests, chain minus each other
+    method.
 
     Args:
         item_counts: (N + 1,) number of events of each item before validation.

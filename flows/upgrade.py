@@ -161,8 +161,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _built_until(settings: Settings, config: RunConfig) -> int:
-    """Return the `until` of the home's feature states in microseconds; without states, the time of
-    the home's clock.
+    """Return the time in microseconds up to which the home's feature states contain all events.
+
+    Without states, this is the time of the home's clock.
     """
     try:
         return int(json.loads((settings.features / "manifest.json").read_text())["until"])

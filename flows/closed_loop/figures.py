@@ -112,8 +112,9 @@ class ArmSums:
 
 
 def summarise(setting: Setting, arms: Mapping[str, Sequence[DayLog]]) -> dict[str, Any]:
-    """Return the figures of each arm over all its days and by day, and paired differences to the
-    first arm.
+    """Return the figures of each arm, and the paired differences of the other arms to the first.
+
+    Figures are given for all days together and for each day.
 
     Returns:
         {"arms": {name: {"summary", "days"}}, "differences": {"name - first": figures}}.

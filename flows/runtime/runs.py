@@ -55,8 +55,9 @@ class Run:
 
     @classmethod
     def create(cls, settings: Settings, config: RunConfig) -> "Run":
-        """Create the folder of a new run, without freezing it. Its id is the time, in seconds, and
-        the configuration's name.
+        """Create the folder of a new run, without freezing the run's inputs.
+
+        The run's id consists of the time, to the second, and the configuration's name.
         """
         run = cls(_new_folder(settings.runs, config.name))
         run.write("config.json", config.model_dump(mode="json"))

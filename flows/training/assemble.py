@@ -166,7 +166,7 @@ class JudgedTick:
     """Microseconds; time as of which `catalogues` is read (`CatalogueHistory.as_of`)."""
 
     def over(self, models: Chain) -> Chain:
-        """Return the chain with the catalogue as of these requests, as the service uses it."""
+        """Return the chain with the catalogue as of these requests, as a service would have it."""
         if self.catalogues is None:
             return models
         return models.live(self.catalogues.as_of(self.moment), None)

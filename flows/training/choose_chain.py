@@ -22,9 +22,9 @@ MAX_LOSS = 0.005
 Without this limit, validation with few users would accept any chain (docs/decisions.md).
 """
 RECALL_FLOOR = 0.95
-"""Share of the relevant candidates of all sources that the kept sources must still find. The lower
-end of its interval is compared. nDCG@10 hardly shows a loss of recall, but later rankers and larger
-k depend on it.
+"""Minimum share of all sources' relevant candidates that the kept sources must find. The lower end
+of the share's interval must reach it. nDCG@10 hardly shows a loss of recall, but later rankers and
+larger k depend on recall.
 """
 FALLBACK = "recent_popularity"
 """Source that is never removed, because it serves users without a history."""

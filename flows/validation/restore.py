@@ -225,8 +225,9 @@ def _table(data: DataConfig, mapping: dict[str, Any]) -> InteractionFile:
 
 
 def _as_json(line: str, header: list[str]) -> str:
-    """Convert a CSV line to a JSON object if its number of fields fits the header; JSON lines and
-    other lines are returned unchanged.
+    """Convert a CSV line to a JSON object, if its number of fields fits the header.
+
+    All other lines, such as JSON lines, are returned unchanged.
     """
     if not line.strip():
         return '""'  # an empty line would be skipped
