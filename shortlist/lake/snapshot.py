@@ -138,7 +138,7 @@ def commit(
     Args:
         manifest: the new manifest; its partitions list all interaction files of the snapshot.
         new: new interaction files, {path inside the snapshot: finished file in the workspace}.
-        tables: new files of other tables, likewise. Tables that are not given are linked from the
+        tables: new files of other tables, as in `new`. Tables not given are linked from the
             previous snapshot.
 
     Returns:

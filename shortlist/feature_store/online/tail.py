@@ -4,7 +4,7 @@ The online state of a user consists of a base row, written by a materialize, and
 events. A post only inserts events into the tail. A reader folds the tail into the base row
 (fold.py). A materialize writes new base rows and then deletes the payloads they contain.
 
-The tail is the SQLite file `<home>/events/tail.db`, for SQLite and Redis alike. It is separate from
+The tail is the SQLite file `<home>/events/tail.db`, also if Redis is used. It is separate from
 the online store's file so that a post never waits for a materialize. The unique event_id ensures
 that a repeated post counts once, in all workers and after every refresh.
 
