@@ -88,7 +88,7 @@ def ingest_night(
     """Ingest the events of `day` and the items and users of the next day; then update the features.
 
     Args:
-        kept: events that were not posted, because their items are not in the release.
+        kept: events that could not be posted, because their items are not in the release.
     """
     from flows.validate import ValidateConfig, validate_batch
 

@@ -1,4 +1,4 @@
-"""Computes figures with intervals from ranked lists: quality, beyond accuracy, and slices."""
+"""Computes figures with intervals from ranked lists: accuracy, diversity, coverage, slices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
