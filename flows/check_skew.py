@@ -1,9 +1,9 @@
-"""Skew: recompute served feature vectors from the lake, and report the features that differ.
+"""Skew: recomputes served feature vectors from the lake, and reports the features that differ.
 
 States are built in a separate folder from the lake's events and from posted events that are not in
-the lake yet (flows/skew/recompute.py). Every logged feature vector is computed again with the
-release that the log names, each view as of its logged `as_of`, and compared value by value. The age
-of the views is reported separately.
+the lake yet (flows/skew/recompute.py). Each logged feature vector is recomputed with the release
+that the log names. The state of each feature view is read as of its logged `as_of`, the time of its
+newest event. Vectors are compared value by value; the age of the views is reported separately.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Evaluate: compare the chain with its sources, the baselines and the champion on the test window.
+"""Evaluate: compares the chain with its sources, baselines and the champion on the test window.
 
 Lists are ranked over the full catalogue. All methods are fitted on everything before the test
 window, except those that `fitted_until` reports with an earlier end.
@@ -44,7 +44,7 @@ FALLBACK_DAYS = 7
 
 @dataclass(frozen=True)
 class Judged:
-    """The lists of one chain for all test requests."""
+    """Lists and features of one chain for all test requests."""
 
     lists: Lists
     ranked: list[Ranked]  # one per tick
@@ -121,7 +121,7 @@ def judge_sources(
     catalogue: Catalogue,
     k: int,
 ) -> dict[str, Lists]:
-    """Return the lists of each source and baseline on its own: {source: lists}.
+    """Return {source or baseline: the lists that it gives without the others and without a ranker}.
 
     Sources that were not refitted are evaluated as fitted on the first window; see `fitted_until`.
     Empty positions are filled with recently popular items, as in service.
@@ -197,8 +197,10 @@ def evaluation(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Return metrics with bootstrap intervals over users, per method and per slice; and the paired
-    difference in nDCG, chain minus each other method, on the same requests.
+    """Return metrics with bootstrap intervals over users, per method and per slice.
+
+    The result also has the paired difference in nDCG on the same requests, chain minus each other
+    method.
 
     Args:
         item_counts: (N + 1,) number of events of each item before validation.

@@ -1,4 +1,4 @@
-"""Featurize: update the states, Feast's registry, the online store and the feature pack."""
+"""Featurize: updates the states, Feast's registry, the online store and the feature pack."""
 
 import contextlib
 import io
@@ -37,7 +37,8 @@ def featurize_flow(
 ) -> dict[str, Any]:
     """Update all features to `until`.
 
-    Events that became known after `until` stay in the tail of the online rows.
+    Posted events that became known after `until` stay in the tail (feature_store/online/tail.py),
+    from which requests add them to the stored states.
 
     Args:
         until: microseconds; only events strictly before it that were known by then count.

@@ -1,4 +1,4 @@
-"""Ingest: read the new rows of the source, map them to the contracts, and stage them as a batch."""
+"""Ingest: reads new rows of the source, maps them to the contracts, and stages them as a batch."""
 
 import time
 from typing import Any

@@ -1,5 +1,6 @@
-"""Monitor: compare the shown lists with later events and with the lists of the test window, and
-judge the figures by guardrails.
+"""Monitor: compares the served lists with later events and with the lists of the test window.
+
+The figures are judged by guardrails (limits in a TOML file).
 """
 
 import json
@@ -38,8 +39,9 @@ REFERENCE = ("reference", "serving_log.parquet")
 
 @flow(name="monitor", log_prints=True)
 def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> dict[str, Any]:
-    """Write the reports of one run's release and judge it by the guardrails. A verdict `hold` is
-    returned, not raised.
+    """Write the reports of one run's release and judge it by the guardrails.
+
+    A verdict `hold` is returned like any other; it raises no error.
 
     Args:
         run_id: None: the run of the release that answered most requests of the log's last day.
@@ -108,7 +110,7 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
 
 @dataclass(frozen=True)
 class Watched:
-    """The two windows that a monitoring run compares, and the data they share."""
+    """The served lists (`current`), the lists of the test window (`reference`), and shared data."""
 
     current: Window
     reference: Window
@@ -196,7 +198,7 @@ def known_events(settings: Settings, *, since: int) -> pa.Table:
         since: microseconds, time of the first response; only later posted events are read.
     """
     lake = Lake(settings.lake).interactions()
-    # Leave out impressions of the service: the shown lists are read from the serving log.
+    # Leave out impressions of the service, because served lists are read from the serving log.
     lake = lake.filter(pc.not_equal(lake.column(c.SOURCE), SHOWN))
     if not settings.events.is_dir():
         return lake

@@ -1,4 +1,4 @@
-"""Package: publish a run's staged models as a release, and build a Bento of it."""
+"""Package: publishes a run's staged models as a release, and builds a Bento of it."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Promote: set the release pointer to a release if it passes every gate."""
+"""Promote: sets the release pointer to a release if it passes every gate."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ def judge(store: ReleaseStore, release_id: str, config: GatesConfig) -> Verdict:
 
 @dataclass(frozen=True)
 class Found:
-    """A release, and the file of the gates that it has to pass."""
+    """A release to promote, and the TOML file with the limits of its gates."""
 
     release_id: str
     gates: Path = CONFIGS / "gates.toml"

@@ -1,4 +1,7 @@
-"""Refresh: add new events and shown lists to the lake and update all features, without training."""
+"""Refresh: adds new rows, posted events and impressions to the lake and updates all features.
+
+It doesn't train.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,13 +27,13 @@ GROWING = ("files", "database")
 
 @flow(name="refresh", log_prints=True)
 def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
-    """Ingest new rows, posted events and shown lists, validate them, and update all features.
+    """Ingest new rows, posted events and impressions, validate them, and update all features.
 
     Args:
         config: path of the run's TOML file.
 
     Returns:
-        {"ingested": number of posted and shown events that are new to the lake, "until":
+        {"ingested": number of posted events and impressions that are new to the lake, "until":
         microseconds, "features": result of `featurize`}.
     """
     return refresh(Settings(), load_run_config(config))
@@ -40,7 +43,7 @@ def refresh(settings: Settings, run_config: RunConfig, *, source: bool = True) -
     """Do the work of `refresh_flow`; also the step `featurize` of a run.
 
     `until` is taken from the clock before the inbox is read. Every event that arrived by then is in
-    the inbox, and later ones stay in the tail of the online rows.
+    the inbox. Later ones stay in the tail, from which requests add them to the stored states.
 
     Args:
         source: also ingest new rows of the run's files or database. False if the run did so before.
@@ -104,6 +107,6 @@ def take_in_source(run_config: RunConfig) -> Exception | None:
 
 
 def wrote(settings: Settings) -> Iterator[Path]:
-    """Yield the files that the service wrote: posted events and shown lists."""
+    """Yield the JSONL files that the service wrote: posted events and the serving log."""
     for folder in (settings.events, settings.serving_log):
         yield from folder.rglob("*.jsonl")

@@ -1,4 +1,4 @@
-"""Replay: send a demo's held-back events to a real service, as requests and as posted events.
+"""Replay: sends a demo's held-back events to a real service, as requests and as posted events.
 
 A request is answered before any event of its time or later is posted, so the service never sees the
 future. A user's earlier events are posted before that user's next request, so its history is
@@ -31,21 +31,21 @@ from shortlist.splits import HORIZON, Requests, draw_requests
 from shortlist.validation.hold_back import held_back_events, held_back_files
 
 BEGUN = "replay_begun.json"
-"""File in the run's folder; it exists once a replay has started to send."""
+"""File in the run's folder that is created when a replay starts to send."""
 MAX_LAG = c.MICROSECONDS_PER_HOUR
 """Maximum delay with which other users' events are posted, so that requests can run in parallel."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Step that sends requests in parallel: their row numbers, in order of time."""
+    """Replay step: send the requests `rows` in parallel; rows are numbered in order of time."""
 
     rows: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Tell:
-    """Step that posts the events start..stop (half open, in order of time)."""
+    """Replay step: post the events of rows `start` to `stop - 1`, in order of time."""
 
     start: int
     stop: int
@@ -177,8 +177,9 @@ def plan_replay(
 
 @dataclass
 class Traffic:
-    """Carries out the steps: sends requests, remembers the shown items, and posts events with the
-    request that showed the item.
+    """Carries out the steps of a replay: sends requests and posts events.
+
+    It remembers which request showed each item, and posts the item's events with that request.
     """
 
     client: ShortlistClient

@@ -1,4 +1,4 @@
-"""Rollback: set the release pointer back to the previously promoted release."""
+"""Rollback: sets the release pointer back to the previously promoted release."""
 
 from typing import Any
 

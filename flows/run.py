@@ -1,7 +1,8 @@
 """The main job: a flow of subflows, from the raw source to a promoted and monitored release.
 
-Features are always updated to now, never to an earlier time such as the edge of a window. For a
-demo with held-back events, the job then replays these events as traffic of the new release.
+Features are always updated to the current time, never to an earlier one such as the edge of a
+window. For a demo with held-back events, the job then replays these events as traffic of the new
+release.
 """
 
 import resource

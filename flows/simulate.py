@@ -1,4 +1,4 @@
-"""Simulate: run recommenders (arms) against the users of a simulated world, day by day."""
+"""Simulate: runs recommenders (arms) against the users of a simulated world, day by day."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

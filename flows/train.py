@@ -1,5 +1,7 @@
-"""Train: fit sources on the first window and rankers on their candidates in the second, choose the
-chain on validation, then refit its sources on more data.
+"""Train: fits sources and rankers, chooses the chain, and refits its sources on more data.
+
+Sources are fitted on the first window, and rankers on the sources' candidates in the second. The
+chain is chosen on validation.
 """
 
 import json
@@ -46,7 +48,7 @@ from shortlist.home_lock import home_lock
 from shortlist.ticks import newest_tick
 
 PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_stopping_rounds=20)
-"""Small, fast ranker that is used to decide which sources improve the chain."""
+"""Config of a small, fast ranker that is used to decide which sources improve the chain."""
 
 
 @flow(name="train", log_prints=True)
@@ -84,8 +86,8 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
     run.staging.mkdir()
     world.catalogue.save(run.staging / "items.parquet")
     (run.staging / "profiles.json").write_text(json.dumps(profiles.to_json()))
-    # Tune the table's baselines on everything before validation, so that no baseline has less data
-    # than the chain's ranker.
+    # Tune the evaluation's baselines on everything before validation, so that no baseline has less
+    # data than the chain's ranker.
     tuning = training_data(world, profiles, end=edges["ranker_train"][1])
     references = reference_sources(config, num_items=world.catalogue.num_items)
     trials = [Job(s, data, validation, run.trial) for s in in_order(config.train.sources)]
@@ -276,7 +278,7 @@ def train_ranking(
 
 
 def choose(chain: Chain, everything: Windowed, options: TrainingOptions) -> SourceChoice:
-    """Choose the chain's sources on validation, by a small ranker with and without each.
+    """Choose the chain's sources on validation, with rankers of the config PROBE.
 
     Raises:
         RankingError: no request has both a relevant candidate and another one.
@@ -300,8 +302,9 @@ def choose(chain: Chain, everything: Windowed, options: TrainingOptions) -> Sour
 
 
 def without_ranker(chain: Chain, window: Windowed, reason: str) -> dict[str, Any]:
-    """Return the result of `train_ranking` if no ranker can be trained: a chain of all sources,
-    ordered by reciprocal rank fusion.
+    """Return the result of `train_ranking` if no ranker can be trained.
+
+    The chain then has all sources, and orders candidates by reciprocal rank fusion.
     """
     verdict = f"no ranker is trained and no source left out: {reason}"
     print(f"chain: {verdict}")

@@ -1,4 +1,4 @@
-"""Upgrade: rebuild features and release for this version of the code, then switch to them.
+"""Upgrade: rebuilds features and release for this version of the code, then switches to them.
 
     <home>/upgrade/          separate home for the build; it shares the lake's files by hard links
     <home>/before-upgrade/   the features that were served before the last upgrade
@@ -161,8 +161,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _built_until(settings: Settings, config: RunConfig) -> int:
-    """Return the `until` of the home's feature states in microseconds; without states, the time of
-    the home's clock.
+    """Return the time in microseconds up to which the home's feature states contain all events.
+
+    Without states, this is the time of the home's clock.
     """
     try:
         return int(json.loads((settings.features / "manifest.json").read_text())["until"])

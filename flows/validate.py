@@ -1,4 +1,4 @@
-"""Validate: add the good rows of a staged batch to the lake and quarantine the bad ones.
+"""Validate: adds the good rows of a staged batch to the lake and quarantines the bad ones.
 
 A batch that breaks a batch-level expectation or exceeds a failure budget is refused as a whole.
 """
@@ -46,7 +46,7 @@ def validate_flow(
             the value of SHORTLIST_CLOCK, or "wall".
 
     Returns:
-        The account of the batch (see `Account`), further counts, warnings and paths.
+        The number of events by destination (see `Account`), further counts, warnings and paths.
 
     Raises:
         ValidationFailed: an expectation that stops is not met, or a failure budget is exceeded. The

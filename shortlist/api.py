@@ -268,7 +268,7 @@ class RefusedRelease(Body):
 
 
 class Refusal(Body):
-    """Answer to a request that is refused."""
+    """Response body of a refused request."""
 
     error: str = Field(description="what is wrong, where, and what would be right")
     request_id: str | None = None
@@ -276,7 +276,7 @@ class Refusal(Body):
 
 
 class Readiness(Body):
-    """Release, pack and clock that one worker serves."""
+    """Status of one service worker: its release, feature pack, clock and business rules."""
 
     status: Literal["ready"] = "ready"
     release_id: str

@@ -65,16 +65,16 @@ class CatalogueHistory:
         self._last: tuple[int, Catalogue] | None = None
 
     def moments(self, at: np.ndarray) -> np.ndarray:
-        """Return the time of the newest change at or before each request: (R,) -> (R,)
-        microseconds.
+        """Return (R,) microseconds: time of the newest change at or before each request `at` (R,).
 
         SINCE_EVER before the first change. Requests with the same result have the same catalogue.
         """
         return np.r_[SINCE_EVER, self.changes][np.searchsorted(self.changes, at, side="right")]
 
     def as_of(self, at: int) -> Catalogue:
-        """Return the catalogue as of `at` microseconds. An item that was not known yet is
-        unavailable and has no price.
+        """Return the catalogue as of `at` microseconds.
+
+        An item that was not known yet is unavailable and has no price.
         """
         last = self._last
         if last is not None and last[0] == at:

@@ -25,7 +25,7 @@ ClockKind = Literal["wall", "replay"]
 
 
 class HomeClock:
-    """The clock of one home.
+    """The wall or replay clock of a home (the folder of a deployment).
 
     Args:
         settings: the deployment; its `clock` setting overrides `kind`.

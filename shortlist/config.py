@@ -176,7 +176,7 @@ class Settings(BaseSettings):
 
     @property
     def rules(self) -> Path:
-        """The business rules of all requests; without the file there are none."""
+        """TOML file of the business rules for all requests; a missing file means no rules."""
         return self.home / "rules.toml"
 
     @property

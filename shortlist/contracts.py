@@ -37,8 +37,8 @@ WITHOUT_ITEM = ("search",)
 MAX_VALUE = 1e12
 """Upper limit of a valid price, duration or rating. Its square still fits a float32."""
 BACKFILL_LAG = 7 * c.MICROSECONDS_PER_DAY
-"""An event that arrives later than this after its own time is imported history: it counts as known
-when it happened, not when it arrived. In microseconds.
+"""Microseconds. An event that arrives more than this after it happened is imported history: it
+counts as known when it happened, not when it arrived.
 """
 
 

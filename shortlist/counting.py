@@ -61,7 +61,10 @@ TARGET_STATE = (
 
 @dataclass(frozen=True)
 class ListRules:
-    """Further counting rules and the rules of event lists, shared by stored states and the tail."""
+    """Rules for counting events and building lists of events (history, refusals).
+
+    They apply to stored states (computed by a refresh) and to posted events after it (the tail).
+    """
 
     once: bool = True
     """True: a history holds each item once. False: it holds every event."""

@@ -35,7 +35,7 @@ class Cursor:
     at: int
     """Time as of which the list is ranked, in microseconds."""
     asked: bytes
-    """Hash of the request from `asked_for`, 8 bytes."""
+    """8-byte hash of the request's parts that must be the same on all pages, see `asked_for`."""
     shown: np.ndarray
     """(S,) uint64 keys of the items shown so far, see `item_key`."""
 

@@ -27,8 +27,8 @@ seconds.
 FIRST_DATE = _microseconds(1800)
 """The earliest valid date of a catalogue item."""
 NEAR_1970 = -FIRST_DATE // 1_000
-"""63 days: milliseconds of the years 1800 to 2100, read as microseconds, are this close to
-1970-01-01.
+"""About 62 days, in microseconds. Milliseconds of a time between 1800 and 2100, misread as
+microseconds, give a time within 62 days of 1970-01-01.
 """
 
 MomentType = Literal["event", "date"]

@@ -24,7 +24,7 @@ USER_REFUSALS = ("refused_items", "refused_times")
 
 @dataclass(frozen=True)
 class Refusals:
-    """USER_REFUSALS of one user, without the prefix: refused items and the times of refusal.
+    """Items that a user has refused, and the times of refusal: USER_REFUSALS without the prefix.
 
     Sorted by time (microseconds), then by the time at which the refusal became known.
     """

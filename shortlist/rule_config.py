@@ -221,7 +221,11 @@ class MoveRule(Rule):
 
 
 class CapRule(Rule):
-    """At most `at_most` of the first `first` items, per value of `by` and of items in `where`."""
+    """Limits the number of similar items among the first `first`.
+
+    At most `at_most` items may have the same value of `by`. With `where`, only matching items
+    count; without `by`, all of them are counted together.
+    """
 
     at_most: int = Field(ge=0, le=MAX_K)
     first: Position = Field(default=MAX_K, description="default: the whole list")
@@ -243,7 +247,10 @@ class CapRule(Rule):
 
 
 class QuotaRule(Rule):
-    """At least `at_least` of the first `first` items match `where`, if as many may be shown."""
+    """Requires that at least `at_least` of the first `first` items match `where`.
+
+    If fewer matching items may be shown, the quota gets as many as possible.
+    """
 
     at_least: Position
     first: Position = Field(default=MAX_K, description="default: the whole list")

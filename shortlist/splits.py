@@ -2,9 +2,9 @@
 
 A request is a distinct (user, time). The time is that of the page request if the log has a
 `request_id`, otherwise that of the user's event; events at the same time form one set of targets. A
-request may use everything strictly before it, so neither the impressions of its page nor the events
-on it. Relevant are the items of the user's events in the next 24 hours that are new, or that may be
-recommended again (shortlist/repeats.py).
+request may use only events strictly before it, so it sees neither the impressions of its page nor
+the events on that page. The relevant items are those of the user's events in the next 24 hours that
+are new, or that may be recommended again (shortlist/repeats.py).
 """
 
 from dataclasses import dataclass
@@ -170,8 +170,9 @@ def _user_requests(
     rng: np.random.Generator,
     repeat_after: int | None,
 ) -> list[tuple[int, int, list[str], list[str]]]:
-    """Return the requests of one user as (row of the first event on the page, at, relevant,
-    next_set).
+    """Return the requests of one user.
+
+    Each is (row of the first event on the page, at, relevant, next_set).
     """
     previous = previous_times(items, time)
     inside = int(np.searchsorted(time, start))

@@ -29,7 +29,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Worker:
-    """Release and pack that one service process serves."""
+    """A service process, with the release and feature pack that it serves."""
 
     pid: int
     host: str

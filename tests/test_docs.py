@@ -36,7 +36,11 @@ def dead_links(page: Path) -> list[str]:
 
 
 def missing_files(page: Path) -> list[str]:
-    """Return the paths in backticks that don't exist in the repository or its main packages."""
+    """Return the file paths in backticks that don't exist.
+
+    A path may start at the repository, shortlist/ or benchmarks/. Paths in a home (IN_HOME) are
+    skipped.
+    """
     named = FILE.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
     roots = (ROOT, ROOT / "shortlist", ROOT / "benchmarks")
     return [

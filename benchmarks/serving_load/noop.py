@@ -20,7 +20,7 @@ ANSWER = RecommendResponse(
 
 @bentoml.service(name="noop", traffic={"timeout": 10}, logging={"access": {"enabled": False}})
 class Noop:
-    """Answers /recommend with the same list."""
+    """Answers every /recommend request with the constant ANSWER."""
 
     @bentoml.api(route="/recommend")
     def recommend(self, request: RecommendRequest, /) -> RecommendResponse:

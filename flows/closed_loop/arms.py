@@ -10,7 +10,7 @@ from simulation.oracle import Objective
 CHAIN = ("item_knn", "ease", "content", "recent_popularity")
 EXPLORE, MMR = 0.15, 0.3
 MMR_POOL = 30
-"""Candidates that MMR re-orders."""
+"""Number of candidates that MMR re-orders."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Arm:
     name: str
     sources: tuple[str, ...] = ()
     weights: ValueWeights | None = None
-    """Label weights of the chain's value ranker, in process only; None: no such ranker."""
+    """Label weights of the chain's value ranker, for loops in process; None: no such ranker."""
     released: bool = False
-    """Whether the pipeline's LambdaMART ranks the candidates, over HTTP only."""
+    """Whether the pipeline's LambdaMART ranks the candidates. Only for loops over HTTP."""
     explore: float = 0.0
     """Share of positions filled with items drawn uniformly from all items."""
     mmr: float = 0.0
@@ -33,7 +33,7 @@ class Arm:
 
     @property
     def rerank(self) -> MmrConfig | None:
-        """Re-ranking of the arm's lists."""
+        """Config of the re-ranking of the arm's lists; None if `mmr` is 0."""
         return MmrConfig(strength=self.mmr, pool=MMR_POOL) if self.mmr > 0 else None
 
     @property

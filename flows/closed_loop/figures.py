@@ -34,8 +34,8 @@ RATIOS: dict[str, tuple[str, str]] = {
 of the best slate minus that of the shown slate.
 
 `retention` is the share of the users present at the arm's start who visited in the last seven days.
-In the arm's first seven days it is equal for all arms: a user who has met the arm has visited in
-these days. So it is given from the eighth day on.
+It is given from the arm's eighth day on. Before, it can't differ between arms: a user who has seen
+pages of the arm has also visited in the last seven days.
 """
 BY_DAY = (
     "click_through",
@@ -51,15 +51,17 @@ DRAWS = 400
 
 
 class Bootstrap:
-    """Bootstrap draws of users, shared by all figures."""
+    """Computes a figure over all users and over draws of users; all figures share the draws."""
 
     def __init__(self, users: int, *, draws: int = DRAWS, seed: int = 0):
         rng = np.random.default_rng([seed, users])
         self.weights = rng.multinomial(users, np.full(users, 1 / users), size=draws).astype(float)
 
     def ratio(self, top: np.ndarray, bottom: np.ndarray) -> tuple[float, np.ndarray]:
-        """Divide summed numerators by summed denominators: (U,), (U,) -> ratio of all users, (W,)
-        ratio of each draw.
+        """Divide the sum of `top` (U,) by the sum of `bottom` (U,).
+
+        Returns:
+            The ratio over all users, and (W,) the ratio in each draw.
         """
         drawn = (self.weights @ top) / np.maximum(self.weights @ bottom, 1e-12)
         return float(top.sum() / max(bottom.sum(), 1e-12)), drawn
@@ -110,8 +112,9 @@ class ArmSums:
 
 
 def summarise(setting: Setting, arms: Mapping[str, Sequence[DayLog]]) -> dict[str, Any]:
-    """Return the figures of each arm over all its days and by day, and paired differences to the
-    first arm.
+    """Return the figures of each arm, and the paired differences of the other arms to the first.
+
+    Figures are given for all days together and for each day.
 
     Returns:
         {"arms": {name: {"summary", "days"}}, "differences": {"name - first": figures}}.

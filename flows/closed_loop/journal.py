@@ -31,7 +31,7 @@ PAGE_COLUMNS = (
 
 @dataclass
 class DayLog:
-    """One day of one arm. Shapes: S pages, R impressions on home pages, F features."""
+    """Log of one simulated day of an arm. Shapes: S pages, R home-page impressions, F features."""
 
     day: int
     state: State  # at the end of the day

@@ -51,7 +51,7 @@ VALIDATION_USERS = 60
 def fit_recommender(
     setting: Setting, arm: Arm, store: MemoryStore, logs: Sequence[DayLog], *, day: int
 ) -> Recommender:
-    """Train an arm's models on the events before `day`. Equal logs give equal models.
+    """Train an arm's models on the events before `day`. The result is deterministic.
 
     Args:
         store: holds the events up to `day` or later.

@@ -25,9 +25,10 @@ from simulation.state import State
 
 @dataclass(frozen=True)
 class LoggingHomePolicy:
-    """The logging policy on home pages, with the random draws of RecommendPolicy in shadow mode.
+    """The logging policy, in the interface of a policy for home pages.
 
-    So all arms get equal pages before they start.
+    It makes the same random draws as RecommendPolicy in shadow mode, so that the pages before the
+    start are the same for all arms.
     """
 
     logging: LoggingPolicy
@@ -113,7 +114,7 @@ class ArmLoop:
         return RecommendPolicy(setting, self.arm, self.store, self.recommender, shadow)
 
     def _update_models(self, day: int) -> None:
-        """Retrain the models if that is due; update the catalogue and the item features."""
+        """Retrain the models if a training is due; update the catalogue and the item features."""
         due = self._due(day)
         if due != self.fitted:
             before = [log for log in self.logs if log.day < due]

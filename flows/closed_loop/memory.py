@@ -61,7 +61,9 @@ class Targets:
 
 @dataclass
 class MemoryStore:
-    """A FeatureReader in memory. `push` adds events, `tick` recomputes item and context states."""
+    """A FeatureReader in memory. `push` updates user states by events; `tick`, called at midnight,
+    recomputes item and context states.
+    """
 
     user_ids: list[str]
     item_ids: list[str]
@@ -97,7 +99,7 @@ class MemoryStore:
         return self.parts[0]
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
-        """As `FeatureReader.read`: newest states, with histories cut strictly before each `at`."""
+        """Return the newest states, see `FeatureReader`; histories end strictly before `at`."""
         states = [self.users.get(user_id, EMPTY_STATE) for user_id in user_ids]
         cuts = [int(np.searchsorted(s.times, now)) for s, now in zip(states, at, strict=True)]
         contexts = [self.contexts.get(name, (0.0, 0.0, 0)) for name in context_ids]
@@ -138,7 +140,7 @@ class MemoryStore:
         )
 
     def tick(self, as_of: int) -> FeaturePack:
-        """Recompute context states as of midnight `as_of`; return the item features as of then."""
+        """Recompute item and context states as of the midnight `as_of`; return the item states."""
         events = self.targets().before(as_of) if self.parts else Targets.empty()
         names, code = np.unique(events.context, return_inverse=True)
         state = _states(code, events, size=len(names))

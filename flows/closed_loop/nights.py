@@ -85,10 +85,10 @@ def _promote(release_id: str, promoted: bool) -> None:
 def ingest_night(
     setting: Setting, settings: Settings, data: DataConfig, kept: list[pa.Table], *, day: int
 ) -> None:
-    """Ingest the events of `day` and the items and users of the next day; featurize as of midnight.
+    """Ingest the events of `day` and the items and users of the next day; then update the features.
 
     Args:
-        kept: events that were not posted, because their items are not in the release.
+        kept: events that could not be posted, because their items are not in the release.
     """
     from flows.validate import ValidateConfig, validate_batch
 

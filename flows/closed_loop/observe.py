@@ -20,7 +20,9 @@ from simulation.oracle import Oracle
 from simulation.state import State
 
 TARGET_EVENTS = ("click", "rating", "survey")
-"""Event types that sources and features are computed from: choices, and ratings of them."""
+"""Target events of a loop, from which sources learn and features are computed: choices, and ratings
+of the chosen items.
+"""
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Observer:
     setting: Setting
     day: int
     store: MemoryStore | None
-    """Gets the target events of each round before the next one; None for arms without models."""
+    """Store to which the target events of each round are added; None for arms without models."""
     allowed: np.ndarray
     """(U, N) bool: items that each user has not consumed yet; updated in place."""
     policy: RecommendPolicy | None = None

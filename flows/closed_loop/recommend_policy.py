@@ -51,7 +51,7 @@ class RecommendPolicy:
             self.features = _at(x, _columns(shortlist, item + 1, queries))
             return item, chance
         blocked = self._blocked(queries)
-        # Also drawn without exploration: the draws of later pages then are the same for every arm.
+        # Draw even if the arm doesn't explore, so that all arms have equal draws for later pages.
         extra = draw_extra(blocked, k=2 * k, rng=rng)
         shortlist = self._shortlist(queries, extra, k=k)
         x = self._features(queries, shortlist)

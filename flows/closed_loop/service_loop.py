@@ -67,7 +67,7 @@ class ServiceLoop(ArmLoop):
     def _serve(
         self, settings: Settings, home: Path, data: DataConfig, report: Callable[[str], None]
     ) -> None:
-        """Run one service until the day of the next release or the end."""
+        """Run the service and simulate days until the next release is due, or until the end."""
         from flows.featurize import featurize
 
         world, day = self.setting.world, len(self.logs)

@@ -80,7 +80,7 @@ class EventPoster:
         self._post(shown.events, self.table(shown))
 
     def post(self, events: Events) -> None:
-        """Post events that belong to no page of this day, such as returns of purchases."""
+        """Post events that no page of this day caused, such as returns of earlier purchases."""
         self._post(events, self.setting.publisher.interactions(events, ingested_at=0))
 
     def _post(self, events: Events, table: pa.Table) -> None:

@@ -41,7 +41,7 @@ class Schedule(Config):
 
 @dataclass(frozen=True)
 class Setting:
-    """A world, the number of days, the schedule, and the public tables, the same for all arms."""
+    """Inputs of a simulation, the same for all arms: world, days, schedule and public tables."""
 
     world: World
     days: int
@@ -72,7 +72,7 @@ class Setting:
 
     @cached_property
     def key(self) -> str:
-        """Hash of the world's config and the schedule; days stored under one key are compatible."""
+        """Hash of the world's config and schedule. Stored days are reused only if it is equal."""
         about = [self.world.config.model_dump(mode="json"), self.schedule.model_dump()]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -83,8 +83,9 @@ class Setting:
         return check(table, ITEMS, where="simulated items").select(ITEMS.names)
 
     def catalogue(self, day: int) -> Catalogue:
-        """Return the catalogue of a day: later items are unavailable; item_idx is item row + 1 on
-        all days.
+        """Return the catalogue of a day. Items that arrive later are unavailable.
+
+        On all days, item_idx is the item's row + 1.
         """
         available = pa.array(self.world.items.born <= day)
         at = self.items.schema.get_field_index(c.AVAILABLE)

@@ -37,7 +37,7 @@ class GatesConfig(Config):
 
 @dataclass(frozen=True)
 class Gate:
-    """Verdict of one gate: whether `figure` is at least `floor`, if it compares a figure."""
+    """Verdict of one gate. If the gate compares a figure, it passes if `figure` >= `floor`."""
 
     name: str
     passed: bool
@@ -83,10 +83,10 @@ def judge_gates(release: Release, config: GatesConfig, *, history: dict[str, flo
 def judge_quality(
     about: dict[str, Any], config: GatesConfig, *, serving: str | None, spent: float
 ) -> tuple[list[Gate], float]:
-    """Judge quality; return the gates and the loss budget used after this promotion.
+    """Judge quality against the champion; return the gates and the loss budget used afterwards.
 
-    Before the first promotion, or if the champion's recipe can't be fitted, the opponent is recent
-    popularity and the budget is unchanged.
+    Before the first promotion, or if the champion's recipe can't be fitted, the release is compared
+    with recent popularity instead, and the budget is unchanged.
 
     Args:
         serving: id of the champion; None before the first promotion.
@@ -116,8 +116,9 @@ def judge_quality(
 
 
 def spent_after(spent: float, difference: float) -> float:
-    """Return the loss budget used after a promotion: a loss adds to it, a gain reduces it to 0 at
-    least.
+    """Return the loss budget used after a promotion: a loss increases it, a gain reduces it.
+
+    It is never below 0.
 
     This is a CUSUM (Page 1954): the largest total loss of any series of consecutive promotions that
     ends with this one. While it is within the budget, no series has lost more than the budget.
@@ -187,8 +188,8 @@ def _sanity(about: dict[str, Any], config: GatesConfig, *, served: bool) -> Iter
     change little. A large change means that a refit failed.
 
     Args:
-        served: the release served before. It may then lack the figures, which earlier versions
-            didn't write.
+        served: True if the release has served before. Then figures may be missing, because earlier
+            versions of the code didn't write them.
     """
     refit = about.get("refit")
     if refit is None:

@@ -39,8 +39,9 @@ def newest_day(times: Mapping[str, Sequence[int] | np.ndarray]) -> dict[str, int
 def most_served(
     times: Mapping[str, Sequence[int] | np.ndarray], known: Container[str]
 ) -> str | None:
-    """Return the release among `known` with most responses in the last 24 h of their log; None if
-    there is none.
+    """Return the release among `known` with most responses in the last 24 h of their log.
+
+    None if there is no such release.
 
     Args:
         known: releases that are still stored.

@@ -55,8 +55,9 @@ class Run:
 
     @classmethod
     def create(cls, settings: Settings, config: RunConfig) -> "Run":
-        """Create the folder of a new run, without freezing it. Its id is the time, in seconds, and
-        the configuration's name.
+        """Create the folder of a new run, without freezing the run's inputs.
+
+        The run's id consists of the time, to the second, and the configuration's name.
         """
         run = cls(_new_folder(settings.runs, config.name))
         run.write("config.json", config.model_dump(mode="json"))
@@ -160,12 +161,12 @@ class Run:
 
     @property
     def backtest(self) -> Path:
-        """Folder of the same sources fitted on everything before the test window."""
+        """Folder of the sources fitted on everything before the test window, for the evaluation."""
         return self.path / "backtest" / "sources"
 
     @property
     def references(self) -> Path:
-        """Folder of the table's baselines, fitted on everything before the test window."""
+        """Folder of the evaluation's baselines, fitted on everything before the test window."""
         return self.path / "backtest" / "references"
 
     @property

@@ -31,7 +31,7 @@ TOLERANCE = 1e-5
 
 @dataclass
 class Comparison:
-    """Result of a comparison: counts over all compared values, and the lag of each view."""
+    """Differences between served and recomputed features, and the lag of each feature view."""
 
     requests: int = 0
     vectors: int = 0

@@ -89,7 +89,8 @@ def _events_until(
 ) -> list[Path]:
     """Write the lake's events before `snapshots.until` and the posted events known after it.
 
-    Posted events known by then were validated by a refresh: those that the lake lacks were refused.
+    Earlier posted events are read from the lake only. A refresh has validated them, and the lake
+    lacks those that it refused.
 
     Returns:
         The Parquet files.

@@ -1,8 +1,9 @@
 """Excludes events that a refresh had not yet written to the online rows when a request was served.
 
 A posted event affects the next response at once. All other events (impressions, rows of files)
-count as known from the refresh's `until`, but reach the online rows only when the refresh ends. The
-serving log has the stamp of each base row, which tells which refresh the response has used.
+count as known from the refresh's `until`, but reach the online store only when the refresh ends.
+For each online row that was read (base row), the serving log has its stamp: the time up to which it
+contains all events. The stamp identifies the refresh whose states the response used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -125,7 +126,7 @@ def _placed(rows: RequestRows, places: np.ndarray, some: RequestRows, view: str)
 
 
 def _joined(rows: RequestRows, more: RequestRows) -> RequestRows:
-    """Concatenate the requests of both."""
+    """Concatenate two groups of requests."""
 
     def both(a: Any, b: Any) -> Any:
         if isinstance(a, dict):

@@ -21,14 +21,16 @@ WITHOUT_FEATURES = {"features", "ranking_features"}
 def releases_of(
     recent: Mapping[str, int], store: ReleaseStore
 ) -> tuple[dict[str, Release], list[str]]:
-    """Open the releases that can be compared; return {release_id: release} and a note for each
-    other one.
+    """Open the releases whose responses can be compared with the recomputed states.
 
-    All are compared with one recomputation of the lake, so they must have equal target events.
+    The states are recomputed once for all releases, so releases must have equal target events. The
+    first release that can be opened and has this code's feature schema determines them.
 
     Args:
-        recent: release_id -> number of its responses. The target events are those of the first
-            release that can be opened and has this code's feature schema.
+        recent: release_id -> number of its responses.
+
+    Returns:
+        {release_id: release}, and a note for each release that is skipped.
     """
     found: dict[str, Release] = {}
     notes = []

@@ -1,9 +1,9 @@
-"""Reads the lake's states as they were served, each view as of its logged `as_of`, and computes how
-far each view was behind the lake.
+"""Reads recomputed states as they were served, and computes how far each view was behind the lake.
 
-User views have one row per change: they are behind if the lake had a newer event of the user. Item
-and context views have one row per tick: they are behind by the ticks that the service had not yet
-loaded.
+The serving log has an `as_of` for each feature view: the time of the newest event in its state.
+User views have one row per change, so they are behind if the lake had a newer event of the user.
+Item and context views have one row per tick (a time at which item features change). They are behind
+by the ticks that the service had not yet loaded.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,9 @@ class Logged:
     features: np.ndarray  # (C, F) float32
     pack_id: str = ""
     stamps: dict[str, int] = field(default_factory=dict)
-    """View -> time up to which its base row held all events; empty in lines of earlier versions."""
+    """View -> time up to which its row in the online store contained all events. Empty in lines
+    that earlier versions of the code have logged.
+    """
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Lag:
     seconds: np.ndarray  # (B,)
     judged: np.ndarray  # (B,) bool: whether the lag of this request is judged
     by_tick: bool
-    """Whether the view has rows only at ticks; it may then be behind by `days_allowed`."""
+    """Whether the view has rows only at ticks; `report` then allows a lag of `days_allowed`."""
     unreachable: int = 0
     """Number of requests whose logged as_of matches no state of the lake; they are compared with an
     earlier one.

@@ -9,7 +9,7 @@ from flows.skew.states import SECONDS_PER_DAY
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits below which differences are not reported as skew."""
+    """Limits of the skew check; larger values are reported as skew."""
 
     different: float = 0.0
     """Share of vectors in which a feature may differ."""

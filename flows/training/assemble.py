@@ -137,8 +137,9 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
 
 
 def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray:
-    """Return (E,) item_idx: 0 for events without an item, and a number above `num_items` for each
-    item that the catalogue lacks.
+    """Return (E,) item_idx of events; 0 if the event has no item.
+
+    Each item that the catalogue lacks gets a number above `num_items`.
     """
     item_idx = catalogue.vocab.encode(item_ids.to_pylist())
     missing = np.flatnonzero((item_idx == 0) & item_ids.is_valid().to_numpy())
@@ -149,8 +150,9 @@ def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray
 
 @dataclass(frozen=True)
 class JudgedTick:
-    """A batch of requests with the same item features and catalogue, and the items that their users
-    chose next.
+    """A batch of evaluation requests, and the relevant items of each.
+
+    All requests have the same item features (those of one tick) and the same catalogue.
     """
 
     queries: Queries
@@ -161,10 +163,10 @@ class JudgedTick:
     catalogues: CatalogueHistory | None = None
     """The catalogue as of any time; None: the catalogue of the models is used."""
     moment: int = 0
-    """Time as of which `catalogues` is read (`CatalogueHistory.as_of`)."""
+    """Microseconds; time as of which `catalogues` is read (`CatalogueHistory.as_of`)."""
 
     def over(self, models: Chain) -> Chain:
-        """Return the chain with the catalogue as of these requests, as the service uses it."""
+        """Return the chain with the catalogue as of these requests, as a service would have it."""
         if self.catalogues is None:
             return models
         return models.live(self.catalogues.as_of(self.moment), None)
@@ -179,8 +181,9 @@ def judged_requests(
     packs: dict[int, FeaturePack],
     config: RunConfig,
 ) -> list[JudgedTick]:
-    """Draw the requests of a window; return them in batches, with features and catalogue as of each
-    request.
+    """Draw the requests of a window and read their features and catalogue as of each request.
+
+    The result is a list of batches with equal tick and catalogue.
 
     Unavailable items are excluded from the lists, so they don't count as relevant.
 
@@ -232,7 +235,7 @@ def judged_requests(
 
 
 def draw_window(world: World, window: str, config: RunConfig) -> Requests:
-    """Draw the requests of a window; every step draws the same ones, from the run's seed."""
+    """Draw the requests of a window. The run's seed makes the draw equal in all steps."""
     key = (window, config.seed, config.split.max_requests_per_user)
     if key not in world.drawn:
         world.drawn[key] = draw_requests(

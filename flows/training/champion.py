@@ -31,7 +31,7 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class Champion:
-    """The release that served when the challenger was evaluated, and whether it was compared."""
+    """The release that was serving during the evaluation, and whether it was compared."""
 
     release_id: str | None
     status: Literal["none", "unchanged", "compared", "untrainable"]

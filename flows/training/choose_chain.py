@@ -22,9 +22,9 @@ MAX_LOSS = 0.005
 Without this limit, validation with few users would accept any chain (docs/decisions.md).
 """
 RECALL_FLOOR = 0.95
-"""Share of the relevant candidates of all sources that the kept sources must still find. The lower
-end of its interval is compared. nDCG@10 hardly shows a loss of recall, but later rankers and larger
-k depend on it.
+"""Minimum share of all sources' relevant candidates that the kept sources must find. The lower end
+of the share's interval must reach it. nDCG@10 hardly shows a loss of recall, but later rankers and
+larger k depend on recall.
 """
 FALLBACK = "recent_popularity"
 """Source that is never removed, because it serves users without a history."""
@@ -50,7 +50,10 @@ def as_text(interval: dict[str, Any]) -> str:
 
 @dataclass
 class SourceChoice:
-    """The chosen sources, and a line with the reason for each removed one."""
+    """The sources that find candidates, and those whose scores the ranker reads.
+
+    `verdict` has one line with the reason for each removal.
+    """
 
     candidate_sources: tuple[str, ...]
     score_sources: tuple[str, ...]
@@ -116,8 +119,9 @@ def ndcg_of_candidates(valid: Assembled, scores: np.ndarray, columns: list[int])
 
 
 def recall_kept(valid: Assembled, columns: list[int]) -> dict[str, float]:
-    """Return the share of relevant candidates that the sources in these columns find, with its
-    interval over users.
+    """Return the share of relevant candidates that the sources in these columns find.
+
+    The result of `bootstrap_mean`: mean, and interval over users.
     """
     owner = np.repeat(np.arange(len(valid.data)), valid.data.group)
     still = valid.data.label * valid.found_by[:, columns].any(1)
@@ -138,8 +142,8 @@ def choose_scores(
 ) -> SourceChoice:
     """Choose the sources whose scores the ranker reads, among those removed as candidate sources.
 
-    First the scores of all removed sources are left out. While the ranker is worse without them,
-    the scores of the most used source are kept.
+    First the scores of all removed sources are left out. While the ranker is worse than with all
+    scores, those of the most used of these sources are added back.
     """
     everything = valid.data.ndcg(scores)
     spare = [name for name in config.score_sources if name not in choice.candidate_sources]

@@ -1,4 +1,4 @@
-"""Computes figures with intervals from ranked lists: quality, beyond accuracy, and slices."""
+"""Computes figures with intervals from ranked lists: accuracy, diversity, coverage, slices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from shortlist.metrics import (
 from shortlist.splits import LIGHT_HISTORY
 
 TAIL_SHARE = 0.8
-"""Tail items are this share of the catalogue, the least popular items."""
+"""Share of the catalogue that counts as tail items: the least popular ones."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from models.training import TrainingOptions
 
 @dataclass(frozen=True)
 class Assembled:
-    """Ranking data of one window, with two columns that only the choice of the chain reads."""
+    """Ranking data of one window, with two columns that are used only to choose the chain."""
 
     data: RankingData
     found_by: np.ndarray  # (R, S) bool: which of the chain's candidate sources found the item
@@ -40,8 +40,9 @@ class Gathered:
     scores: dict[str, np.ndarray]
 
     def of(self, config: ChainConfig) -> tuple[Shortlist, dict[str, np.ndarray]]:
-        """Select the shortlist and scores of a chain with some of the sources, without calling the
-        sources again.
+        """Return the shortlist and scores of a chain with some of the sources.
+
+        They are selected from the gathered ones, without calling the sources again.
         """
         kept = merge({name: self.found[name] for name in config.candidate_sources})
         places = np.zeros(kept.item_idx.shape, dtype=np.int64)

@@ -27,8 +27,10 @@ EXPLAINING = ("item_knn", "content", "two_tower")
 
 
 class Recipe(Config):
-    """Configuration, composition and frozen choices: what is needed to fit the same chain on other
-    data. Sources and rankers that validation left out are not part of it.
+    """Everything that is needed to fit the same chain on other data.
+
+    It consists of configs, the chain's composition, and the choices made on validation. Sources and
+    rankers that were removed on validation are not part of it.
     """
 
     sources: tuple[SourceConfig, ...]

@@ -1,7 +1,7 @@
 """Compares a release's refitted models with the backtest's models, for the sanity gates.
 
-The figures don't use relevant items: the refitted models have seen the events of the test window,
-so their quality there means nothing.
+The figures don't use relevant items. The refitted models were trained on the events of the test
+window, so their quality on it is not meaningful.
 """
 
 from typing import Any
@@ -55,14 +55,17 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def pooled(parts: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
-    """Concatenate a source's finite scores, which are those of real candidates."""
+    """Concatenate a source's finite scores. Scores of empty positions aren't finite."""
     every = np.concatenate([part[name].ravel() for part in parts])
     return every[np.isfinite(every)].astype(np.float64)
 
 
 def moved(now: np.ndarray, before: np.ndarray) -> dict[str, float]:
-    """Return the shift of the mean in standard deviations of `before`, and the ratio of the
-    standard deviations.
+    """Compare two samples of a source's scores.
+
+    Returns:
+        {"mean_shift": shift of the mean, in standard deviations of `before`, "std_ratio": ratio of
+        the standard deviations}.
     """
     spread = float(before.std()) + SMALLEST_SPREAD
     return {

@@ -20,7 +20,7 @@ from models.data import TrainingData, Validation
 from models.training import TrainingOptions
 
 REFERENCE_KINDS = ("popularity", "item_knn", "ease", "ials")
-"""Baselines of the evaluation table, also if they are not sources of the run."""
+"""Types of the baselines in every evaluation, even if they are not sources of the run."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ def in_order(sources: Sequence[Any]) -> list[Any]:
 
 
 def reference_kinds(config: RunConfig) -> tuple[str, ...]:
-    """Return the types of the table's baselines; with repeats allowed also `personal`."""
+    """Return the types of the evaluation's baselines; with repeats allowed also `personal`."""
     repeats = config.data.repeat_after is not None
     return (*REFERENCE_KINDS, "personal") if repeats else REFERENCE_KINDS
 
 
 def reference_sources(config: RunConfig, *, num_items: int) -> list[Any]:
-    """Return the configs of the table's baselines: those of the run, otherwise the defaults.
+    """Return the configs of the evaluation's baselines: those of the run, otherwise the defaults.
 
     EASE is left out if the catalogue is too large for it.
     """

@@ -13,7 +13,7 @@ NEEDED = "SUMMARY"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results of a checkpoint's validation definitions."""
+    """Results of the validation definitions that a checkpoint runs on one suite's relation."""
 
     ours: Any
     """Result of the project's definition, which judges the prepared rows."""

@@ -1,4 +1,4 @@
-"""Accounts of the last batches: how many events went where, as a table on the Data Docs' index."""
+"""Adds a table to the Data Docs' index: the number of events of each batch by their destination."""
 
 import json
 import re
@@ -19,7 +19,7 @@ START, END = "<!-- accounts -->", "<!-- end of accounts -->"
 
 @dataclass
 class Account:
-    """Number of events of a batch by their destination; the parts add up to `read`."""
+    """Number of events of a batch by their destination; the other fields add up to `read`."""
 
     read: int
     accepted: int = 0

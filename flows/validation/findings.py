@@ -27,7 +27,7 @@ class Judged:
     """Result of one expectation."""
 
     name: str
-    """Name of the rule or figure; for a user's expectation, the name by `own.name_of`."""
+    """Name of the rule or figure, or the name of a user's expectation (see `own.name_of`)."""
     action: str
     """Action if it is not met: warn, quarantine or stop."""
     success: bool

@@ -77,8 +77,10 @@ def _filled(query: str, suite: str, name: str) -> str:
 
 
 def action_of(own: Any) -> str:
-    """Return the action if a user's expectation is not met: `severity` in its `meta`; without it,
-    "stop" for Great Expectations' severity `critical` and "warn" for the others.
+    """Return the action if a user's expectation is not met.
+
+    It is given by `severity` in the expectation's `meta`. Without that, the severity of Great
+    Expectations decides: "stop" for `critical`, "warn" for the others.
 
     Raises:
         ConfigError: `meta` has an unknown severity.

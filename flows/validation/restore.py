@@ -1,4 +1,4 @@
-"""Show quarantined rows and restore them: the work behind `shortlist quarantine`."""
+"""Shows quarantined rows and restores them; used by `shortlist quarantine`."""
 
 import csv
 import json
@@ -204,8 +204,9 @@ def _stage(
 
 
 def _table(data: DataConfig, mapping: dict[str, Any]) -> InteractionFile:
-    """Return the mapping with which rows are read again: the current one of their table if `data`
-    has it, otherwise the one with which they were read first.
+    """Return the mapping with which quarantined rows are read again.
+
+    This is the table's current mapping if `data` has one, otherwise that of the first reading.
     """
     then = InteractionFile.model_validate(mapping["table"])
     tables: list[InteractionFile] = [POSTED]
@@ -224,8 +225,9 @@ def _table(data: DataConfig, mapping: dict[str, Any]) -> InteractionFile:
 
 
 def _as_json(line: str, header: list[str]) -> str:
-    """Convert a CSV line to a JSON object if its number of fields fits the header; JSON lines and
-    other lines are returned unchanged.
+    """Convert a CSV line to a JSON object, if its number of fields fits the header.
+
+    All other lines, such as JSON lines, are returned unchanged.
     """
     if not line.strip():
         return '""'  # an empty line would be skipped

@@ -36,8 +36,10 @@ class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
 
 
 class _Borrowed(ConnectionWrapper):
-    """A connection that its owner closes. Nothing is written, so SQLAlchemy's transactions, several
-    of which may be open at a time, are ignored.
+    """A DuckDB connection that SQLAlchemy may use but not close; its owner closes it.
+
+    SQLAlchemy's transactions, several of which may be open at a time, are ignored, because nothing
+    is written.
     """
 
     def close(self) -> None:
@@ -47,7 +49,7 @@ class _Borrowed(ConnectionWrapper):
 
 
 class DuckDBDatasource(SQLDatasource):
-    """Data source of type `duckdb`."""
+    """Data source of type `duckdb`: uses a borrowed connection, otherwise views of the lake."""
 
     execution_engine_override: ClassVar = DuckDBExecutionEngine
     type: Literal["duckdb"] = "duckdb"  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -237,7 +237,7 @@ class Judge:
         return found
 
     def _keep(self, unknown: set[str]) -> None:
-        """Keep expectations that users changed, for figures that this batch doesn't have."""
+        """Keep stored expectations that users changed, although this batch lacks their figures."""
         suite = self.suites[BATCH]
         waiting = [one for name, one in self._stored[BATCH].items() if name in unknown]
         if waiting := [one for one in waiting if edits(one)]:
@@ -247,8 +247,10 @@ class Judge:
     def _validate(
         self, name: str, batch_id: str, *, is_replay: bool
     ) -> tuple[list[Judged], list[Finding]]:
-        """Run a suite's checkpoint; return the suite's results, and the findings of validation
-        definitions that users added.
+        """Run a suite's checkpoint.
+
+        Returns:
+            The suite's results, and the findings of validation definitions that users added.
         """
         outcome = run_checkpoint(self.context, self.source, self.suites[name], batch_id=batch_id)
         found = []

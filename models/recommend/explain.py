@@ -86,7 +86,7 @@ class ItemToItem(Protocol):
 
 @dataclass(frozen=True)
 class Wording:
-    """Verbs for the data's events in reasons."""
+    """The verbs that reasons use for events, for example "bought" for a purchase."""
 
     target_events: tuple[str, ...] = ()
     verbs: Mapping[str, str] = field(default_factory=dict)

@@ -119,7 +119,7 @@ class Stages:
         try:
             result = work()
         except Exception as error:
-            # Any error: the request continues without the stage.
+            # Catch every exception, so that the request continues without this stage.
             if name not in self._health.off:
                 log.exception("stage %s failed; the answer is made without it", name)
             self.skip(name)

@@ -76,7 +76,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Packing:
-    """Positions of S packed histories and their V events, as indices into the T flat positions."""
+    """Where S histories and their V events lie in a layout of R rows of W positions.
+
+    A flat position is an index into the T = R * W positions, row after row.
+    """
 
     layout: Layout
     start: np.ndarray  # (S,) int64: flat position of each history's start

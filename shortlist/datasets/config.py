@@ -100,8 +100,10 @@ def _known_columns(columns: dict[str, str], names: list[str], required: tuple[st
 
 
 class InteractionFile(FileTable):
-    """Files of events. `columns` must map user_id, item_id and event_timestamp; also event_type, or
-    `event_type` must be set.
+    """Files of events.
+
+    `columns` must map user_id, item_id and event_timestamp. Either it maps event_type as well, or
+    the setting `event_type` is required.
     """
 
     event_type: str | None = None

@@ -1,13 +1,14 @@
-"""Converts shown lists to events: one `impression` for each item of a logged response.
+"""Converts responses in the serving log to events: one `impression` for each shown item.
 
-Each file of the serving log is read from where the last batch ended. An event_id is derived from
-request and item, so that a line that is read twice gives the same event. Responses to visitors
-without an id are left out, because they belong to no user.
+Each log file is read from where the last batch ended. An event_id is derived from the request and
+the item, so a line that is read twice gives the same event. Responses to visitors without an id
+are skipped, because they belong to no user.
 
-`ingested_at` is the time of the ingest, and later than every response of the batch. Online rows
-contain an impression only when this refresh ends, so states recomputed for an earlier time must not
-contain it. (The replay clock may be behind the responses, since only posts advance it.) For
-responses made during the refresh, the log has the stamps of their base rows.
+`ingested_at` is the time of the ingest, or just after the newest response of the batch if that is
+later. (It can be later in replay mode, where only posts advance the clock.) The online store gets
+the impressions only when the refresh ends, so states recomputed for an earlier time must not
+contain them. Responses served during the refresh still use the older states. For these, the
+serving log holds the stamps of the base rows that were used (flows/skew/refreshed.py reads them).
 """
 
 from dataclasses import dataclass

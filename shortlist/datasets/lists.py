@@ -1,5 +1,7 @@
-"""SQL that reads category lists: separated names, JSON, the notations of Python and PostgreSQL, and
-typed lists."""
+"""SQL that reads category lists in any of several notations.
+
+These are separated names, JSON, lists of Python and PostgreSQL written as text, and typed lists.
+"""
 
 import re
 

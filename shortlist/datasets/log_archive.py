@@ -20,7 +20,7 @@ from shortlist import columns as c
 from shortlist.config import Settings
 
 CHUNK_LINES = 500
-"""Lines that are converted together; a line has about 30 kB."""
+"""Number of lines converted at a time, which limits memory: a line has about 30 kB."""
 ITEM = pa.struct(
     [
         (c.ITEM_ID, pa.string()),

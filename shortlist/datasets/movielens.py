@@ -57,7 +57,11 @@ Row = list[str]
 
 
 def stage_movielens_100k(stager: Stager) -> None:
-    """Stage the source "movielens-100k". Raises DatasetError as `load_movielens_100k`."""
+    """Stage the source "movielens-100k".
+
+    Raises:
+        DatasetError: as for `load_movielens_100k`.
+    """
     config = stager.config
     batch = load_movielens_100k(
         stager.settings.cache, origin=config.origin, path=config.path, now=stager.now

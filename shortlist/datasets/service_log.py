@@ -80,7 +80,7 @@ def _parsed(raw: bytes) -> Any:
 
 
 def stage_service(stager: Stager) -> None:
-    """Stage posted events and, unless `impressions` is off, shown lists.
+    """Stage posted events and, unless `[data] impressions` is false, the logged impressions.
 
     Raises:
         LakeError: the lake has no catalogue yet.
@@ -151,7 +151,7 @@ def load_posted_events(
         now: microseconds, arrival time of lines without `received_at`.
         since: microseconds; events that happened and arrived before it are skipped unchecked. None:
             read all.
-        lists: rules by which events are left out and ratings are also likes.
+        lists: rules that exclude events and derive likes from ratings.
 
     Raises:
         LakeError: the lake has no catalogue yet.

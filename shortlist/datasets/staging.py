@@ -37,7 +37,7 @@ CHUNK = 1 << 24
 
 @dataclass
 class Stager:
-    """Writes one batch."""
+    """Writes the tables of one batch to its staging folder and collects the batch's metadata."""
 
     staged: Staging
     connection: duckdb.DuckDBPyConnection
@@ -63,7 +63,11 @@ class Stager:
         return hashlib.sha256(json.dumps(rules, default=str).encode()).hexdigest()[:16]
 
     def events(self, raw: Raw, table: InteractionFile, *, file: SourceFile) -> int:
-        """Stage the rows of one file of interactions; return their number, with rejected lines."""
+        """Stage the rows of one file of interactions.
+
+        Returns:
+            The number of rows, including lines that could not be parsed.
+        """
         source = file.label or Path(file.name).name
         query = staged_events_sql(
             raw, table, self.config, source=source, where=file.name, now=self.now
@@ -145,7 +149,10 @@ def staged_events_sql(
 
 
 def excluded_sql(exclude: Sequence[str]) -> str:
-    """Return SQL of whether a row is left out. A condition that is NULL leaves no row out."""
+    """Return an SQL condition that is true if a row meets a condition of `exclude`.
+
+    A condition that is NULL counts as false.
+    """
     rules = " OR ".join(f"coalesce(({one}), false)" for one in exclude)
     return f"({rules})" if rules else "false"
 

@@ -115,8 +115,9 @@ def _item_ids(features: Path) -> list[str]:
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
-    """Return the values of a column, 0 where the item had no event yet; list columns as (rows,
-    length).
+    """Return the values of a column, 0 where the item had no event yet.
+
+    List columns have the shape (rows, length).
     """
     column = table.column(name).combine_chunks()
     if name in LISTS:
@@ -151,7 +152,7 @@ def prune(folder: Path, newest: str, *, now: float) -> None:
     except FileNotFoundError:
         published = {}
     there = [path for path in folder.glob("*.parquet") if not path.stem.endswith(".items")]
-    for path in there:  # packs from releases of this code without published.json
+    for path in there:  # packs of earlier versions, which had no published.json
         published.setdefault(path.stem, path.stat().st_mtime)
     published.pop(newest, None)
     published[newest] = now  # keep the newest pack last, even if the machine's clock went back

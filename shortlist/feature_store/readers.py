@@ -56,7 +56,7 @@ def check_fields(store: "FeatureStore") -> None:
 
 
 class OnlineReader:
-    """Reads the newest states: base rows of the online store with the tail folded in.
+    """Reads the newest states: rows of the online store, updated by newer posted events (fold.py).
 
     Histories contain only events strictly before the request. Rows of the SQLite store are read
     directly: Feast's protobuf response takes 0.5 ms per request, the stored rows a tenth of that. A

@@ -35,8 +35,10 @@ class _Reopening(Generic[T]):
         self._lock = Lock()
 
     def get(self) -> T:
-        """Return the object, created if necessary. Raises FeatureStoreError while there is no
-        store.
+        """Return the object, created if necessary.
+
+        Raises:
+            FeatureStoreError: the store doesn't exist yet.
         """
         if self._made is not None:
             return self._made
@@ -55,7 +57,7 @@ class _Reopening(Generic[T]):
 
 
 def _impatient(settings: Settings) -> OnlineReader:
-    """A reader that gives up at the deadline of `with_deadline`."""
+    """Open an OnlineReader that doesn't retry a read from Redis."""
     reader = OnlineReader(settings)
     if reader.direct is None:
         never_retry(reader.store)
@@ -63,8 +65,9 @@ def _impatient(settings: Settings) -> OnlineReader:
 
 
 class ReopeningReader:
-    """An OnlineReader for a store that may not exist yet; until then `read` raises
-    FeatureStoreError.
+    """An OnlineReader for a store that may not exist yet.
+
+    `read` raises FeatureStoreError until the store exists.
     """
 
     def __init__(self, settings: Settings):

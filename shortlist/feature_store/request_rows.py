@@ -29,8 +29,9 @@ NO_TYPES = np.zeros(0, dtype=np.int64)
 def request_rows(
     user_ids: list[str], context_ids: list[str], at: np.ndarray, columns: dict[str, list[Any]]
 ) -> RequestRows:
-    """Return the RequestRows from the columns of the feature service; None values become the zero
-    state.
+    """Convert the columns of the feature service to RequestRows.
+
+    None values become the zero state.
     """
     items, times, values, types = cut_histories(columns, at)
     return RequestRows(
@@ -90,8 +91,9 @@ def event_group_states(columns: dict[str, list[Any]], *, count: int) -> dict[str
 
 
 def searches(columns: dict[str, list[Any]], at: np.ndarray) -> list[Searches]:
-    """Return the searches strictly before each request; online states may be newer than the
-    request.
+    """Return the searches strictly before each request.
+
+    Later searches are removed, because an online state may be newer than the request.
     """
     rows = zip(*(columns.get(name, []) for name in USER_SEARCHES), at.tolist(), strict=True)
     return [
@@ -103,8 +105,9 @@ def searches(columns: dict[str, list[Any]], at: np.ndarray) -> list[Searches]:
 
 
 def refusals(columns: dict[str, list[Any]], at: np.ndarray) -> list[Refusals]:
-    """Return the refusals strictly before each request; online states may be newer than the
-    request.
+    """Return the refusals strictly before each request.
+
+    Later refusals are removed, because an online state may be newer than the request.
     """
     rows = zip(*(columns.get(name, []) for name in USER_REFUSALS), at.tolist(), strict=True)
     return [
@@ -118,8 +121,9 @@ def refusals(columns: dict[str, list[Any]], at: np.ndarray) -> list[Refusals]:
 def cut_histories(
     columns: dict[str, list[Any]], at: np.ndarray
 ) -> tuple[list[list[str]], list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Return the histories strictly before each request; online states may be newer than the
-    request.
+    """Return the histories strictly before each request.
+
+    Later events are removed, because an online state may be newer than the request.
 
     Returns:
         Items, times, values and types: one list or array per request.

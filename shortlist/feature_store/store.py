@@ -38,9 +38,7 @@ ONLINE_VIEWS = (
 
 
 class FeatureStoreError(RuntimeError):
-    """The requested part of the feature store is missing; the message gives the command that
-    creates it.
-    """
+    """The requested part of the feature store is missing. The message says how to create it."""
 
 
 def repo_config(settings: Settings) -> "RepoConfig":
@@ -67,8 +65,10 @@ def repo_config(settings: Settings) -> "RepoConfig":
 
 
 def project_of(settings: Settings) -> str:
-    """Return Feast's project name. With Redis it contains the home's name, because homes may share
-    a Redis. With SQLite it does not, because the file is inside the home, and a home can be moved.
+    """Return Feast's project name.
+
+    With Redis it contains the home's name, because several homes may share a Redis. With SQLite it
+    doesn't, because the file is inside the home, and a home can be moved.
     """
     if settings.online_store == "sqlite":
         return PROJECT
@@ -96,13 +96,14 @@ def _online_config(settings: Settings, feast_home: Path) -> dict[str, Any]:
     if settings.online_store.startswith("rediss://"):
         options["ssl"] = "true"
     connection = ",".join([address, *(f"{k}={v}" for k, v in options.items())])
-    # Overwrite rows with equal stamps, since a rebuilt row may have the stamp of the old one. Only
-    # refresh writes rows, so an overwritten row is never newer.
+    # skip_dedup: always overwrite the stored row. By default, Feast keeps it unless the new row has
+    # a later timestamp, but a rebuilt row may have the same timestamp as the old one. Overwriting
+    # is safe: only refresh writes rows, so the stored row is never newer.
     return {"type": "redis", "connection_string": connection, "skip_dedup": True}
 
 
 def with_deadline(settings: Settings) -> Settings:
-    """Settings for requests: a Redis that doesn't answer in `online_timeout_ms` is an error."""
+    """Return settings with which calls of Redis fail after `online_timeout_ms`."""
     if settings.online_store == "sqlite":
         return settings
     seconds = settings.online_timeout_ms / 1e3
@@ -112,7 +113,10 @@ def with_deadline(settings: Settings) -> Settings:
 
 
 def never_retry(store: "FeatureStore") -> None:
-    """Let a request fail at its first timeout; redis-py waits and tries three times more."""
+    """Turn off retries in redis-py, so that a request fails at its first timeout.
+
+    By default, redis-py waits and retries three times.
+    """
     from feast.infra.online_stores.redis import RedisOnlineStore
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -124,8 +128,8 @@ def never_retry(store: "FeatureStore") -> None:
 
 
 _opened: dict[tuple[Path, str], tuple[int, "FeatureStore"]] = {}
-"""(folder, online store) -> (inode of the registry file, store). A changed inode means that the
-registry file was replaced.
+"""Open stores of this process: (folder, online store) -> (inode of the registry file, store). A
+changed inode means that the registry file was replaced.
 """
 
 

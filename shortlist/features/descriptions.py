@@ -40,8 +40,9 @@ TICK = "up to the pack's tick"
 
 
 def _group_features(prefix: str, *, window: str) -> tuple[Feature, ...]:
-    """Return the descriptions of event-group counts and smoothed rates for each of SPANS; the
-    default of a rate is its prior.
+    """Return the descriptions of event-group counts and smoothed rates for each of SPANS.
+
+    The default of a rate is its prior.
     """
     halved = dict(zip(SPANS, ("", ", halved every 7 days"), strict=True))
     counts = (

@@ -115,8 +115,9 @@ def group_features(
 
 
 def empty_group_state(prefix: str, *shape: int) -> dict[str, np.ndarray]:
-    """Return the zero state of users or items without events; list columns have one more dimension
-    than `shape`.
+    """Return the zero state of users or items without events.
+
+    List columns have one more dimension than `shape`.
     """
     return {
         f"{prefix}_group_counts": np.zeros((*shape, NUM_GROUPS)),

@@ -52,7 +52,7 @@ ITEM_STATE = (*(f"item_{name}" for name in TARGET_STATE), "item_day_counts")
 PACK_STATE = (*ITEM_STATE, *ITEM_GROUP_STATE)
 """All state columns of an item, as stored in a feature pack."""
 ITEM_TICK = "item_tick_time"
-"""Column with the tick of a stored item row; readers shift its day counts to their own tick."""
+"""Column with the tick of a stored item row. A reader at a later tick shifts its day counts."""
 CONTEXT_STATE = ("context_events", "context_decayed", "context_last_time")
 CONTEXT_ON_DEMAND = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "is_weekend")
 
@@ -88,7 +88,7 @@ REQUEST_SERVICE = "request_v7"
 ITEM_SERVICE = "item_pack_v5"
 """Feast feature service read for the whole catalogue after each featurize, to build the pack."""
 ITEMS_AS_OF = "tick"
-"""The moment of the item features; part of the schema."""
+"""Time as of which item features are computed; part of the schema hash."""
 
 
 def schema_hash() -> str:
@@ -134,8 +134,9 @@ class RequestRows:
     searches: list[Searches]  # strictly before `at`
     refusals: list[Refusals]  # strictly before `at`
     stamps: dict[str, np.ndarray] = field(default_factory=dict)
-    """View -> (B,) int64 time up to which the online base row contains all events, 0 without a row.
-    Empty if the states were not read online.
+    """Feature view -> (B,) int64 microseconds: time up to which the row read from the online store
+    contains all events, before tail events are folded in. 0 if there is no row. Empty if the states
+    were not read online.
     """
 
     def __len__(self) -> int:
@@ -240,7 +241,7 @@ def finalize_items(
 ) -> np.ndarray:
     """Return the item features from item states: (..., len(ITEM_FEATURES)) float32.
 
-    They are as of the tick, not as of a request. So a service computes them once per pack.
+    They are as of the pack's tick, not of a request, so a service computes them once per pack.
 
     Args:
         state: PACK_STATE columns of shape (...); `item_day_counts` is (..., DAY_BUCKETS), the

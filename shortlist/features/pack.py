@@ -1,5 +1,7 @@
 """The feature pack: item states of the whole catalogue as arrays, as of one tick.
 
+Ticks are the times, for example each full hour, at which item features change (shortlist/ticks.py).
+
 A pack is read from Feast once per tick and hot-swapped in the service independently of the release.
 The current catalogue is stored beside it (`<pack_id>.items.parquet`). The release pins the feature
 service and the schema; the pack holds the values.
@@ -49,7 +51,7 @@ class ItemState:
     """(N + 1, len(ITEM_FEATURES)) float32 features, if they were computed for all items."""
 
     def features(self, item_idx: np.ndarray, *, published_at: np.ndarray) -> np.ndarray:
-        """Item features of the items at `item_idx` (...): (..., len(ITEM_FEATURES)) float32.
+        """Return the features of the items `item_idx` (...): (..., len(ITEM_FEATURES)) float32.
 
         Args:
             published_at: (N + 1,) microseconds, of the catalogue.
@@ -62,7 +64,7 @@ class ItemState:
         return values[place.reshape(item_idx.shape)]
 
     def with_matrix(self, published_at: np.ndarray) -> "ItemState":
-        """The same with the features of all items computed, for a service."""
+        """Return the states with `matrix` set, so that `features` only looks up rows."""
         every = np.arange(len(published_at))
         return replace(self, matrix=self.features(every, published_at=published_at))
 
@@ -75,7 +77,7 @@ class ItemState:
 
 @dataclass(frozen=True)
 class FeaturePack:
-    """Item states as of one tick, in the pack's own item order."""
+    """Item states as of one tick, in the order of `item_ids`."""
 
     as_of: int
     item_ids: list[str]

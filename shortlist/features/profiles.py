@@ -16,8 +16,9 @@ PLACES = ("surface", "device")
 
 @dataclass(frozen=True)
 class ProfileEncoder:
-    """Code tables: attribute `names[i]` has `values[i]`, PLACES[i] has `places[i]`.
+    """Code tables of user attributes and request properties.
 
+    Attribute `names[i]` has the values `values[i]`; property PLACES[i] has the values `places[i]`.
     The value at position j (from 0) has code j + 1.
     """
 

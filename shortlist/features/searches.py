@@ -33,7 +33,10 @@ USER_SEARCH_FEATURES = (
 
 @dataclass(frozen=True)
 class Searches:
-    """USER_SEARCHES of one user, without the prefix; oldest first, times in microseconds."""
+    """The newest searches of one user, oldest first: USER_SEARCHES without the prefix.
+
+    Times are in microseconds; `count` is the number of all searches.
+    """
 
     queries: tuple[str, ...] = ()
     times: tuple[int, ...] = ()
@@ -61,8 +64,9 @@ class Searches:
         return Searches(self.queries[:kept], self.times[:kept], self.count - gone)
 
     def with_search(self, query: str, *, timestamp: int) -> "Searches":
-        """Return the state after one more search; late searches are allowed. At equal times the
-        search that arrives later counts as newer.
+        """Return the state after one more search, which may be older than the known ones.
+
+        At equal times, the search that arrives later counts as newer.
         """
         place = bisect_right(self.times, timestamp)
         queries = (*self.queries[:place], query[:MAX_QUERY], *self.queries[place:])

@@ -57,7 +57,7 @@ def dead_holders(root: Path) -> set[str]:
 
 
 def held_by_another(root: Path, holder: str) -> bool:
-    """Return whether another living process took the lease."""
+    """Return whether the lease was taken by another process that is still running."""
     lease = _read(root).get(holder)
     if lease is None:
         return False

@@ -42,19 +42,19 @@ class Published:
     """Result of publishing a batch: numbers of events, items and users."""
 
     accepted: int = 0
-    """New events."""
+    """Number of new events."""
     duplicates: int = 0
-    """Events that were left out because their event_id was known."""
+    """Number of events that were left out because their event_id was known."""
     applied: int = 0
-    """Corrections and deletions."""
+    """Number of corrections and deletions."""
     late: int = 0
-    """Accepted events that are older than the newest event before the batch."""
+    """Number of accepted events that are older than the newest event before the batch."""
     earliest: int | None = None
     """Earliest time (microseconds) of an added or changed event; features after it are stale."""
     items: int = 0
-    """Items in the catalogue after the batch."""
+    """Number of items in the catalogue after the batch."""
     users: int = 0
-    """Users in the lake after the batch."""
+    """Number of users in the lake after the batch."""
     version: int = 0
 
     def touch(self, time: int) -> None:
@@ -239,8 +239,9 @@ def _insert(
 
 
 def _first_of_each(connection: duckdb.DuckDBPyConnection, events: str) -> str:
-    """Keep the first event of each event_id. Repeated ids from a source may have different times
-    and so be in different partitions.
+    """Return a relation with only the first event of each event_id.
+
+    This is done before partitioning, because repeated ids may have times of different partitions.
     """
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE repeated AS SELECT event_id, min({c.EVENT_ORDER}) AS first"

@@ -148,8 +148,9 @@ class Lake:
         return table
 
     def asked_at(self, interactions: pa.Table) -> np.ndarray:
-        """Return (E,) time in microseconds of the page request of each event, found by
-        `request_id`; the event's own time if there is none (see pages.py).
+        """Return (E,) time in microseconds of the page request of each event.
+
+        It is found by `request_id`. Without a page request, it is the event's time (see pages.py).
         """
         return asked_at(self.interaction_files(), interactions, temporary=self.root)
 

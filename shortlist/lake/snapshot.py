@@ -31,13 +31,15 @@ class LakeError(RuntimeError):
 
 @dataclass
 class Manifest:
-    """Content of one snapshot."""
+    """Manifest of a snapshot: partitions, sources read so far, and figures of the last batches."""
 
     version: int = 0
     granularity: Granularity | None = None
     """Width of a partition, chosen from the first batch."""
     partitions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """{"2024-05": {"files": [...], "rows": n, "earliest": us, "latest": us}}"""
+    """Partition -> its files, number of rows, and first and last event time in microseconds:
+    {"2024-05": {"files": [...], "rows": n, "earliest": us, "latest": us}}
+    """
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Reading state of each source at its last committed batch: file hashes, watermark."""
     batches: list[dict[str, Any]] = field(default_factory=list)
@@ -116,8 +118,9 @@ def _sweep(root: Path) -> None:
 
 @contextlib.contextmanager
 def workspace(root: Path) -> Iterator[Path]:
-    """Yield a temporary folder in the lake's folder, on the same file system; it is removed
-    afterwards.
+    """Yield a temporary folder inside the lake's folder, and remove it afterwards.
+
+    It is on the lake's file system, so finished files can be moved into a snapshot by a rename.
     """
     folder = root / f".work-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +138,7 @@ def commit(
     Args:
         manifest: the new manifest; its partitions list all interaction files of the snapshot.
         new: new interaction files, {path inside the snapshot: finished file in the workspace}.
-        tables: new files of other tables, likewise. Tables that are not given are linked from the
+        tables: new files of other tables, as in `new`. Tables not given are linked from the
             previous snapshot.
 
     Returns:

@@ -60,14 +60,14 @@ class StagedBatch:
     create: tuple[str, ...] = ("users",)
     """Tables to which validation adds rows for ids that occur only in interactions."""
     whole_catalogue: bool = False
-    """Whether items that are not in the batch have left the catalogue."""
+    """Whether the batch has the whole catalogue, so that items missing in it become unavailable."""
     session_gap: int | None = None
     """Microseconds, to derive missing session ids; None: don't derive them."""
     files: tuple[str, ...] = ()
     unchanged: int = 0
     """Number of files that were skipped because the lake already has their content."""
     anonymous: int = 0
-    """Number of shown lists that were skipped because the visitor had no id."""
+    """Number of logged responses that were skipped because the visitor had no id."""
     hold_back: float = 0.0
     """Share of the target events that validation keeps out of the lake for the replay."""
     target_events: tuple[str, ...] = ()

@@ -28,8 +28,10 @@ class RuleChange(Config):
 
 
 class Expectation(Config):
-    """An expectation defined in the TOML: `row` is an SQL condition that every row should meet;
-    `batch` is an SQL aggregate over the table, with limits `min` and `max`.
+    """An expectation that a user defines in the TOML.
+
+    `row` is an SQL condition that every row should meet. `batch` is an SQL aggregate over the
+    table, with the limits `min` and `max`.
     """
 
     name: str = Field(min_length=1)

@@ -1,5 +1,7 @@
-"""Figures of a whole staged batch: volume, share of bad rows, order of times, null rates, new event
-types, largest share of a user or item. The relation `batch_rows` holds them as one row.
+"""Figures of a whole staged batch, stored as one row in the relation `batch_rows`.
+
+They include the volume, share of bad rows, order of times, null rates, new event types, and largest
+share of a user or item.
 """
 
 from dataclasses import dataclass, field
@@ -65,7 +67,7 @@ class BatchFigure:
 
 @dataclass
 class Figures:
-    """Figures of a batch as a whole."""
+    """Figures of a batch: those with limits, and those stored for comparison with later batches."""
 
     batch: list[BatchFigure] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)

@@ -31,7 +31,10 @@ class Flags:
     """Set by `prepare`: True if no given event_id occurs twice in the batch."""
 
     def prepare(self) -> dict[str, str]:
-        """Create the tables; return {flag: SQL expression, never NULL}. Reads the view `staged`."""
+        """Create a table of ids for each flag; return {flag: SQL expression that is never NULL}.
+
+        The view `staged` of the batch's events must exist.
+        """
         self._conflicts()
         self._operation_targets()
         self._bursts()

@@ -13,8 +13,10 @@ from shortlist.validation.sorting import KEYS, with_conflicts
 
 @dataclass(frozen=True)
 class Refused:
-    """Number of judged rows, of rows that break a rule, and {rule: number of rows that break it};
-    also the requested figures.
+    """Result of `would_refuse`: numbers of judged rows and of rows that break a rule (`bad`).
+
+    `broken` is {rule: number of rows that break it}. `figures` are the values of the requested SQL
+    aggregates.
     """
 
     rows: int

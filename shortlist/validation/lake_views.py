@@ -17,16 +17,18 @@ FLAGS = {
     "items": {"id_conflict": "false", "number": "row_number() OVER () - 1"},
     "users": {"id_conflict": "false", "number": "row_number() OVER () - 1"},
 }
-"""{table: {flag: SQL}}: flags that validation computes for staged rows; published rows passed them.
+"""Table -> column -> SQL. Validation computes these columns by comparing staged rows with other
+rows. Here they are constants that break no rule (and row numbers), for rows that are not compared:
+published rows, which have passed, and rows that foresight.py counts before staging.
 """
 
 
 def views_of_lake(root: Path, rules: list[Rule], figures: Figures) -> dict[str, str]:
-    """Return {view: SQL} of the lake's current snapshot, with the rules' derived columns, and of
-    the figures of the last batch.
+    """Return {view: SQL}: the tables of the lake's current snapshot and the figures of a batch.
 
     Args:
         root: folder of the lake.
+        rules: the tables get the columns that these rules derive.
     """
     views = {"batch_rows": one_row(figures)}
     for table in SCHEMAS:

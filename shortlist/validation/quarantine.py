@@ -61,8 +61,9 @@ class Quarantine:
         return folder
 
     def batches(self) -> list[dict[str, Any]]:
-        """List the quarantined rows: one entry per batch, table and set of broken rules, with the
-        number of rows, the reason and an example.
+        """List the quarantined rows: one entry per batch, table and set of broken rules.
+
+        An entry has the number of rows, the reason and an example.
         """
         import duckdb
 

@@ -38,7 +38,7 @@ CONFIGS = (
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
-    """60 users with 100 to 120 events each, of even or of odd items."""
+    """60 users, 100 to 120 events each: even users use only even items, odd users only odd ones."""
     rng = np.random.default_rng(0)
     every = np.arange(1, ITEMS + 1)
     histories = [

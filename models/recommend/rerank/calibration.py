@@ -18,7 +18,7 @@ NEWEST = 10 * HALF_LIFE
 
 
 def category_shares(category_rows: np.ndarray) -> np.ndarray:
-    """Split each item's weight over its categories: divide (C, K) rows of 0 and 1 by their sums.
+    """Divide each item's weight of 1 equally among its categories: (C, K) of 0 and 1 -> (C, K).
 
     An item without categories keeps a row of zeros.
     """

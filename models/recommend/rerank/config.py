@@ -46,11 +46,13 @@ def vector_source(config: MmrConfig | CalibrationConfig | None) -> str | None:
 
 
 def with_rerank(content: Any) -> Any:
-    """Replace the former key `mmr_strength` of a saved config by `rerank`, and drop `full_ranker`
-    (of a former cascade), before validation.
+    """Convert the former keys of a saved config, before validation.
+
+    `mmr_strength` becomes `rerank`; 0 is dropped. `full_ranker`, a setting of the removed
+    two-step ranker (cascade), is dropped.
 
     Raises:
-        ValueError: mmr_strength and rerank are given.
+        ValueError: `rerank` and a non-zero `mmr_strength` are both set.
     """
     if not isinstance(content, dict) or not {"mmr_strength", "full_ranker"} & set(content):
         return content

@@ -10,11 +10,11 @@ from shortlist.datasets.guess.sample import OPEN, Guess, Sample
 from shortlist.datasets.guess.times import guess_time
 
 MUCH = 0.05
-"""A user or item with a larger share of the rows is reported as suspicious, ..."""
+"""Share of all rows. A user or item that exceeds MUCH, FAIR and FEW is reported as suspicious."""
 FAIR = 4
-"""... if it also has more than this many times the average number of rows ..."""
+"""Number of rows, as a multiple of the average per user or item. See MUCH."""
 FEW = 20
-"""... and more than this many rows."""
+"""Number of rows. See MUCH."""
 
 
 def guess_events(

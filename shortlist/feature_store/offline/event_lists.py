@@ -5,7 +5,7 @@ request contains the entries known by then, oldest first. All entries of a user 
 each with the number of the event that added it and of the event that replaced it. The list of a
 request is then a filter on these two numbers.
 
-- History: rows with `once` keep each item at its newest event; rows without keep every event.
+- History: if the rows have `once`, each item is kept at its newest event; otherwise every event is.
 - Refusals: the event of an item that became known last decides whether the item is refused.
 """
 

@@ -5,9 +5,9 @@ over 50 snapshots per user take 13 s and 4.3 GB. An `ASOF LEFT JOIN` takes 0.7 s
 multiply list columns. Feast loads this class by its name in `feature_store.yaml`; no other module
 imports it.
 
-A source is a Parquet file or a folder of parts with increasing stamps. The source of a view with
-the tag `rows: events` holds single events, and the store collects them into lists for each request.
-Stored lists would need space quadratic in a user's number of events.
+A source is a Parquet file, or a folder of part files whose times increase from part to part. The
+source of a view with the tag `rows: events` holds single events, and the store collects them into
+lists for each request. Stored lists would need space quadratic in a user's number of events.
 """
 
 import atexit
@@ -262,8 +262,9 @@ def _names(view: FeatureView, feature_refs: list[str]) -> list[str]:
 
 
 def _asof(requests: str, view: FeatureView, source: str, names: list[str]) -> str:
-    """Return an SQL query of `requests` with the view's features; null without a row or past the
-    TTL.
+    """Return an SQL query of `requests` with the view's features.
+
+    Features are null if there is no row, or if the row is older than the view's TTL.
     """
     keys = [column.name for column in view.entity_columns]
     equal = " AND ".join(f"r.{_quoted(key)} = s.{_quoted(key)}" for key in keys)

@@ -1,1 +1,1 @@
-"""Online store: base rows, the tail of posted events, and materialization."""
+"""Online store: stored states (base rows), newer posted events (the tail), materialization."""

@@ -65,10 +65,11 @@ class DirectReader:
     def read(
         self, user_ids: list[str], context_ids: list[str], at: np.ndarray
     ) -> tuple[RequestRows, dict[str, np.ndarray]]:
-        """Return the base rows of B requests, and the stamp of each row.
+        """Read the stored states (base rows) of B requests, without events of the tail.
 
         Returns:
-            RequestRows; view -> (B,) int64 microseconds, 0 without a row.
+            The states; and view -> (B,) int64 microseconds, the stamps of the rows: the time up to
+            which each row contains all events, 0 if there is no row.
         """
         keys = {
             "user_id": self._keys("user_id", user_ids),

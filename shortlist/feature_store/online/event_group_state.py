@@ -10,7 +10,7 @@ from shortlist.features.finalize import RequestRows
 
 @dataclass(frozen=True)
 class EventGroupState:
-    """USER_GROUP_STATE of one user, without the prefix."""
+    """Event-group state of one user: the fields of USER_GROUP_STATE without the prefix."""
 
     counts: tuple[float, ...] = (0.0,) * NUM_GROUPS
     decayed: tuple[float, ...] = (0.0,) * NUM_GROUPS

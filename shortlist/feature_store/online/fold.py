@@ -1,4 +1,8 @@
-"""Folds tail events into base rows, which gives the states that a request reads."""
+"""Folds tail events into base rows, which gives the states that a request reads.
+
+A base row is the state that a refresh has written to the online store. The tail (tail.py) holds the
+posted events that base rows don't contain yet. Folding updates a user's base row by these events.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +19,7 @@ from shortlist.feature_store.online.user_state import FeatureEvent, UserState, c
 from shortlist.features.finalize import RequestRows
 
 USER_VIEWS = ("user_stats", "user_history", "user_event_groups", "user_searches", "user_refusals")
-"""Views that are updated by tail events."""
+"""Feature views whose rows are updated by tail events."""
 
 
 def fold(
@@ -79,8 +83,9 @@ def fold(
 def in_order(
     tail: Sequence[dict[str, Any]], *, like_threshold: float | None
 ) -> Iterator[dict[str, Any]]:
-    """Return the tail events with derived likes, sorted by `known`, then by time, then by arrival,
-    like the batch states.
+    """Yield the tail events and derived likes in the order in which batch states count them.
+
+    They are sorted by `known`, then by time, then by arrival.
     """
     for row in sorted(tail, key=lambda row: (row["known"], row["event_timestamp"])):
         yield from with_like(row, like_threshold)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 EPOCH = datetime.fromtimestamp(0, UTC)
 MARK = "materialized.json"
 COUNTED = "counted.json"
-"""File with the target events and ListRules of the online rows, which also apply to the tail."""
+"""File with the target events and ListRules with which the online rows were computed. They also
+apply to later posted events (the tail).
+"""
 
 
 def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
@@ -77,8 +79,9 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
 
 
 def counted_events(settings: Settings) -> tuple[frozenset[str], ListRules]:
-    """Return the target events and ListRules of the online rows; no events before the first
-    materialize.
+    """Return the target events and ListRules with which the online rows were computed.
+
+    Before the first materialize there are no target events.
     """
     try:
         counted = json.loads((settings.feast / COUNTED).read_text())
@@ -89,7 +92,10 @@ def counted_events(settings: Settings) -> tuple[frozenset[str], ListRules]:
 
 
 def _materialized(mark: Path, target: dict[str, Any], *, until: int) -> int | None:
-    """Return the time up to which the store holds the snapshots `target`; None for others."""
+    """Return the time up to which the store holds the snapshots `target`.
+
+    None if it holds other snapshots, or a state later than `until`.
+    """
     try:
         found = json.loads(mark.read_text())
         since = int(found.pop("until"))

@@ -53,7 +53,9 @@ class WideSqliteOnlineStoreConfig(FeastConfigBaseModel):
     )
     path: str
     clock: Literal["wall", "replay"] = "wall"
-    """Reference time of a view's TTL: the machine's time, or the end of the last materialize."""
+    """Reference time of a view's TTL. wall: the machine's time; replay: the end of the last
+    materialize.
+    """
 
 
 class WideSqliteOnlineStore(OnlineStore):
@@ -117,8 +119,9 @@ class WideSqliteOnlineStore(OnlineStore):
         entity_keys: list[EntityKey],
         requested_features: list[str] | None = None,
     ) -> list[Read]:
-        """Return (time of the row, values) for each key, (None, None) for unknown keys, as Feast
-        requires.
+        """Return (time of the row, values) for each key, the result that Feast requires.
+
+        Unknown keys give (None, None).
 
         A row older than the view's TTL counts as unknown, as in a point-in-time join. Feast's own
         stores apply the TTL only offline.
@@ -191,7 +194,7 @@ class WideSqliteOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Entity],
         partial: bool,
     ) -> None:
-        """Create the views' tables. A table whose columns changed is recreated empty."""
+        """Create the views' tables. A table whose columns changed is dropped and created empty."""
         with self._transaction(config) as connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS materialized (view TEXT PRIMARY KEY, until INTEGER)"

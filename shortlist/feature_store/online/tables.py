@@ -85,7 +85,7 @@ def quoted(name: str) -> str:
 
 @lru_cache(maxsize=256)
 def select_query(table: str, names: tuple[str, ...], keys: int) -> str:
-    """Return SQL that selects key, stamp and the named columns of `keys` entities."""
+    """Return SQL that selects key, row time and the named columns of `keys` entities."""
     selected = ", ".join(["entity_key", "event_ts", *(quoted(name) for name in names)])
     places = ", ".join("?" * keys)
     return f"SELECT {selected} FROM {quoted(table)} WHERE entity_key IN ({places})"

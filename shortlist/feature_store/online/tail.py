@@ -4,7 +4,7 @@ The online state of a user consists of a base row, written by a materialize, and
 events. A post only inserts events into the tail. A reader folds the tail into the base row
 (fold.py). A materialize writes new base rows and then deletes the payloads they contain.
 
-The tail is the SQLite file `<home>/events/tail.db`, for SQLite and Redis alike. It is separate from
+The tail is the SQLite file `<home>/events/tail.db`, also if Redis is used. It is separate from
 the online store's file so that a post never waits for a materialize. The unique event_id ensures
 that a repeated post counts once, in all workers and after every refresh.
 
@@ -28,8 +28,9 @@ REMEMBERED = 30 * MICROSECONDS_PER_DAY
 WAIT_SECONDS = 10.0
 """How long a connection waits for the lock of another one."""
 MAX_READ = 2_000
-"""Events of one user that a reader folds in. More within one refresh come from a robot; folding all
-of them would take seconds per request. The next refresh counts all."""
+"""Maximum number of a user's events that a reader folds in. More events between two refreshes are
+likely from a robot, and folding all of them would take seconds per request. The next refresh counts
+all of them."""
 BATCH = 500
 """Number of ids or rows per SQL statement."""
 
@@ -38,10 +39,14 @@ Posted = dict[str, Any]
 
 
 class Tail:
-    """Access to the tail of a home, from any thread and process."""
+    """Access to the tail of a home. It can be used by any thread and process."""
 
     def __init__(self, folder: Path):
-        """`folder` is the inbox, `Settings.events`."""
+        """Create the access without opening the file.
+
+        Args:
+            folder: the inbox, `Settings.events`.
+        """
         self.path = folder / "tail.db"
         self._local = threading.local()
 
@@ -131,8 +136,9 @@ class Tail:
         )
 
     def until(self) -> int:
-        """Return the time in microseconds up to which the base rows contain all events; 0 before
-        the first refresh.
+        """Return the time in microseconds up to which the base rows contain all events.
+
+        It is 0 before the first refresh.
         """
         row = self._connection().execute("SELECT value FROM about WHERE name = 'until'").fetchone()
         return int(row[0]) if row else 0

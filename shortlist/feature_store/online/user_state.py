@@ -70,7 +70,7 @@ class FeatureEvent:
 
 @dataclass(frozen=True)
 class UserState:
-    """USER_STATE and USER_HISTORY of one user, without the prefixes."""
+    """Target state and history of one user: USER_STATE and USER_HISTORY without their prefixes."""
 
     events: float = 0.0
     decayed: float = 0.0
@@ -115,9 +115,7 @@ def update_user_state(
 
 
 def count(state: UserState, event: FeatureEvent) -> UserState:
-    """Return the state with USER_STATE updated by one event (`counting.counted`), history
-    unchanged.
-    """
+    """Return the state with the event counted in USER_STATE; USER_HISTORY is unchanged."""
     before = {name: getattr(state, name) for name in TARGET_STATE}
     after = counted(before, event.timestamp, _value(event))
     return replace(state, **{name: _number(name, value) for name, value in after.items()})
@@ -126,9 +124,10 @@ def count(state: UserState, event: FeatureEvent) -> UserState:
 def remember(
     state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY, once: bool = True
 ) -> UserState:
-    """Return the state with USER_HISTORY updated by one event, USER_STATE unchanged.
+    """Return the state with the event added to USER_HISTORY; USER_STATE is unchanged.
 
-    With `once`, a history holds each item at its newest event: an older event changes nothing.
+    Events without an item are ignored. If `once`, a history contains an item only once: the event
+    replaces the item's entry, or is ignored if that entry is newer. Otherwise every event is added.
     """
     if not event.item_id:
         return state

@@ -6,7 +6,8 @@
     features/manifest.json            lake folders, target events, tick, `until` of the newest part
 
 A row stamped t contains the events known by t, all strictly before t. Users have one row per
-change; items and contexts have one row per tick with new events.
+change. Items and contexts have one row per tick with new events. Ticks are the times, for example
+each full hour, at which item features change (shortlist/ticks.py).
 
 New events are added as one more part: states continue from `current`, and only the lake's new files
 and recent row groups are read. A new part has later stamps than all earlier parts. So earlier parts

@@ -1,7 +1,8 @@
 """SQL of event-group states (shortlist/features/event_groups.py); time rules as in target_sql.py.
 
 There may be many more impressions than target events, so no table of single events is created. The
-files are scanned twice: grouped by user and `m`, and grouped by item and tick.
+files are scanned twice: grouped by user and by `m`, the time at which events became known; and
+grouped by item and by the tick that follows `m` (shortlist/ticks.py).
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """Daily event counts of items over the last DAY_BUCKETS days before a tick.
 
-A row is stored only for ticks at which an item has new events; readers shift the newest row to
-their own tick. So an hour costs one row per item with events, not one per item. Stored counts are
-by calendar day (UTC), where the last day ends at the tick. Readers convert them to 24-hour windows
-that end at their tick.
+Ticks are the times, for example each full hour, at which item features change (shortlist/ticks.py).
+A row is stored only for ticks at which an item has new events. Readers shift an item's newest row
+to a later tick. Stored counts are by calendar day (UTC), and the last day ends at the tick. Readers
+convert them to 24-hour windows that end at the tick.
 
 Shapes: R rows, E entries.
 """
@@ -43,8 +43,9 @@ def carried_entries(path: str, tick: int) -> str:
 
 
 def day_counts(entries: pa.Table, rows: pa.Table, *, tick: int) -> pa.Array:
-    """Return R lists of DAY_BUCKETS daily counts, the tick's day last, for rows of (item_id,
-    tick_time).
+    """Return R lists of DAY_BUCKETS daily counts for rows of (item_id, tick_time).
+
+    The last count of a list is that of the tick's day.
 
     Args:
         entries: E rows of item_id, day, tick, n; sorted by (item_id, day, tick).

@@ -48,7 +48,7 @@ def read_refusals(
 
 
 def refusals_query(*, parts: str | None) -> str:
-    """Return the SQL of user_refusals: single events, sorted by `m`.
+    """Return the SQL of user_refusals: events, sorted by `m`, the time when each became known.
 
     Events that withdraw nothing are left out, such as purchases of items that the user did not
     refuse.

@@ -16,7 +16,9 @@ a rebuild gives the same states to the bit.
 OLDEST = -960
 """Smallest exponent of a weight. An older event counts as if it had happened at that time."""
 SPAN = 2 * GRID - OLDEST * HALF_LIFE
-"""1,472 half-lives (28 years), in microseconds."""
+"""Weights are exact for events at most this much older than the newest one: 1,472 half-lives (28
+years), in microseconds.
+"""
 
 
 def origin_of(newest: int) -> int:

@@ -37,7 +37,7 @@ def searches_query(*, carry: str | None, after: int | None) -> str:
 
     Args:
         carry: file of the newest states to continue from; None: start empty.
-        after: leave out rows with `m` up to this time.
+        after: microseconds; leave out rows of searches that became known up to this time.
     """
     found = "SELECT * FROM searches"
     if carry:

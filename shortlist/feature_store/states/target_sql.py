@@ -32,7 +32,10 @@ def listed(types: Sequence[str]) -> str:
 
 
 def first_tick(tick: int) -> str:
-    """Return an SQL expression of the first tick at or after `m`, in microseconds."""
+    """Return an SQL expression that rounds `m` up to a multiple of `tick`.
+
+    `m` is the time at which an event became known. Both are in microseconds.
+    """
     return f"(m + {tick - 1}) // {tick} * {tick}"
 
 
@@ -121,8 +124,9 @@ def recent(after: int | None) -> str:
 def newest_event(
     connection: duckdb.DuckDBPyConnection, files: Sequence[Path], *, until: int
 ) -> int:
-    """Return the time of the lake's newest event before `until` in microseconds; `until` if there
-    is none. It reads one column.
+    """Return the time of the lake's newest event before `until`; `until` if there is none.
+
+    Times are in microseconds. Only one column is read.
     """
     ((newest,),) = connection.execute(
         f"""
@@ -190,8 +194,9 @@ def stats_query(*, origin: int, carry: str | None, after: int | None) -> str:
 
 
 def history_query(*, once: bool, after: int | None) -> str:
-    """Return the SQL of user_history: single events, sorted by `m`; event_lists.py collects them
-    into lists.
+    """Return the SQL of user_history: single events, sorted by `m`.
+
+    event_lists.py collects them into lists.
 
     Args:
         once: a history holds each item once. Events that are older than an already known event of
