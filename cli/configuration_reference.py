@@ -18,9 +18,9 @@ from flows.runtime.configuration import RunConfig
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# All keys of a run's TOML
 
-Made from the config classes by `python -m cli.configuration_reference`. `shortlist init` writes the keys that your data
-needs ([data.md](data.md)); all others have defaults. Hyperparameters are those of the sources and rankers with the same
-`kind`.
+Made from the config classes by `python -m cli.configuration_reference`. `shortlist init` writes the
+keys that your data needs ([data.md](data.md)); all others have defaults. Hyperparameters are those
+of the sources and rankers with the same `kind`.
 """
 
 
