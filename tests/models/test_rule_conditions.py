@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.recommend.business_rules.compiled import Cap
 from models.recommend.business_rules.conditions import ALL, compile_conditions
-from models.recommend.business_rules.item_columns import ItemColumns
+from models.recommend.business_rules.item_columns import Codes, ItemColumns
+from models.recommend.business_rules.missing import WINDOW, missing_for_caps
 from models.recommend.rules import blocked_items
 from shortlist.api import Filters
 from shortlist.rule_config import Condition, RuleSet
@@ -129,3 +131,20 @@ def test_any_rules_give_full_lists_of_allowed_items(rules, k, max_price) -> None
 
 
 FOR_PROPERTIES = make()
+
+
+def test_items_that_are_added_for_a_cap_come_once() -> None:
+    """The second round of `missing_for_caps` doesn't add what the first one added."""
+    num_popular = WINDOW * 4
+    brands = np.array([0, *[1] * (num_popular - 1), 2, 3, 4, 5])  # row 0 is padding
+    cap = Cap("two of a brand", at_most=2, first=4, by=Codes(brands[:, None], int, 5), match=None)
+    added = missing_for_caps(
+        [cap],
+        np.empty(0, dtype=np.int64),
+        allowed=brands > 0,
+        popularity=np.arange(len(brands), 0, -1, dtype=np.float32),
+        k=4,
+        at=AT,
+    )
+    assert len(added) == len(set(added.tolist())) == 4
+    assert sorted(brands[added]) == [1, 1, 2, 3]

@@ -85,6 +85,7 @@ def missing_for_caps(
         best = most_popular(rows, popularity, WINDOW * wanted)
         both = np.concatenate([kept, best])
         kept = both[within_caps(both, caps, at=at)][:wanted]
+        rows = rows[~np.isin(rows, kept)]
     return kept[num_found:]
 
 
