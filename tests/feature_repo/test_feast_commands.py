@@ -126,6 +126,7 @@ def test_the_ui_answers_with_our_views(ui: httpx.Client) -> None:
         for view in get(ui, "/api/v1/feature_views")["featureViews"]
     }
     assert {"user_stats", "user_history", "item_state", "context_trend", "request_time"} <= {*found}
+    assert "request_features" in found
     assert found["user_stats"]["owner"] == "platform"
     for field in found["user_stats"]["features"]:
         assert field["description"] == MEANINGS[field["name"]]
@@ -133,4 +134,5 @@ def test_the_ui_answers_with_our_views(ui: httpx.Client) -> None:
     assert {service["spec"]["name"]: service["spec"]["owner"] for service in services} == {
         REQUEST_SERVICE: "platform",
         ITEM_SERVICE: "platform",
+        "request_features_v1": "platform",
     }
