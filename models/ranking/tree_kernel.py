@@ -17,7 +17,7 @@ SHIFT: dict[Any, int] = {np.uint32: 27, np.uint64: 58}
 
 
 def _positions(kind: Any) -> np.ndarray:
-    """Position of a single set bit, by the top bits of its product with the magic number."""
+    """Return the position of a single set bit, by the top bits of its product with the magic."""
     bits = 8 * kind().itemsize
     table = np.zeros(bits, dtype=np.int64)
     for position in range(bits):
@@ -43,12 +43,15 @@ def scores(
     shift: np.ndarray,
     positions: np.ndarray,
 ) -> np.ndarray:
-    """(F, R) float32 columns -> (R,) float64; the other arguments as in `TreeScores`."""
+    """Return raw scores: (F, R) float32 columns -> (R,) float64.
+
+    The other arguments are the fields of `TreeScores`, and the constants above for its mask type.
+    """
     num_rows = columns.shape[1]
     total = np.zeros(num_rows)
     left, lowest = np.empty((2, BLOCK), dtype=keep.dtype)
     every = ~(keep.dtype.type(0))
-    for begin in range(0, num_rows, BLOCK):  # so that a block's features stay in the cache
+    for begin in range(0, num_rows, BLOCK):
         size = min(BLOCK, num_rows - begin)
         for tree in range(len(first_node) - 1):
             left[:size] = every

@@ -85,7 +85,7 @@ class TreeScores:
         )
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Raw scores of (R, F) float32 features: (R,) float64, the sum over all trees."""
+        """Return the raw scores, summed over all trees: (R, F) float32 features -> (R,) float64."""
         if x.shape[1] != self.num_features:
             raise ValueError(f"{x.shape[1]} features, the model wants {self.num_features}")
         # Imported here, because importing numba takes a second that many commands don't need.
@@ -164,7 +164,7 @@ class _Tree:
 
 
 def _leaves_in_order(left: list[int], right: list[int]) -> Iterator[tuple[list[int], int]]:
-    """Each leaf from left to right, with the nodes whose left subtree has it.
+    """Yield each leaf from left to right, with the nodes whose left subtree contains it.
 
     Children below 0 are leaves: ~child is the leaf's index.
     """
@@ -188,6 +188,6 @@ def _numbers(fields: dict[str, str], name: str, convert: Callable[[str], T]) -> 
 
 
 def _float32_below(values: np.ndarray) -> np.ndarray:
-    """The largest float32 that is not above each float64."""
+    """Return, for each float64, the largest float32 that is not above it."""
     rounded = values.astype(np.float32)
     return np.where(rounded > values, np.nextafter(rounded, np.float32(-np.inf)), rounded)

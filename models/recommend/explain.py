@@ -22,7 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
-from models.recommend.new_items import CONTENT, NEW
+from models.recommend.new_items import CONTENT, NEW, vectors_at
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import EVENT_TYPES
 from shortlist.features.pack import ItemState
@@ -155,19 +155,12 @@ class Descriptions:
         Args:
             history: (L,) item_idx, oldest first.
         """
-        own = _unit(self._vectors(np.array([item_idx])))
-        theirs = _unit(self._vectors(history))
+        own = _unit(vectors_at(self.known, self.new, np.array([item_idx])))
+        theirs = _unit(vectors_at(self.known, self.new, history))
         cosine = theirs @ own[0]
         best = int(len(cosine) - 1 - cosine[::-1].argmax())
         usual = np.quantile(self.sample @ theirs[best], ALIKE)
         return int(history[best]) if cosine[best] > max(usual, 0) else None
-
-    def _vectors(self, item_idx: np.ndarray) -> np.ndarray:
-        old = item_idx < len(self.known)
-        out = self.known[np.where(old, item_idx, 0)]
-        if self.new is not None and not old.all():
-            out[~old] = self.new[item_idx[~old] - len(self.known)]
-        return out
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

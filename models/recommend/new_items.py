@@ -95,6 +95,20 @@ class NewItems:
         return top_k(scores, k)
 
 
+def vectors_at(known: np.ndarray, new: np.ndarray | None, item_idx: np.ndarray) -> np.ndarray:
+    """Return the vectors of items, trained or added after training: (C,) item_idx -> (C, D).
+
+    Args:
+        known: (N + 1, D) vectors of the trained items.
+        new: (V, D) vectors of the items after them; None: there are none, and all items are known.
+    """
+    old = item_idx < len(known)
+    out = known[np.where(old, item_idx, 0)]
+    if new is not None and not old.all():
+        out[~old] = new[item_idx[~old] - len(known)]
+    return out
+
+
 def best_of(first: Candidates, second: Candidates, *, k: int) -> Candidates:
     """Return the k best of two candidate lists whose scores are on the same scale."""
     item_idx = np.concatenate([first.item_idx, second.item_idx], axis=1)

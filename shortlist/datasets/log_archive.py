@@ -92,7 +92,7 @@ def _convert(path: Path) -> Path:
         chunk: list[dict[str, Any]] = []
         for line in file:
             if line.endswith(b"\n"):
-                chunk.append(_row(orjson.loads(line)))
+                chunk.append(_row(parse_line(line)))
             if len(chunk) == CHUNK_LINES:
                 writer.write_table(pa.Table.from_pylist(chunk, schema=ANSWER))
                 chunk = []
@@ -100,6 +100,20 @@ def _convert(path: Path) -> Path:
     partial.replace(done)
     path.unlink()
     return done
+
+
+def parse_line(line: bytes) -> Any:
+    """Return the content of a line of JSON. Raises ValueError if it isn't JSON.
+
+    Earlier versions wrote NaN, which orjson refuses and `json` reads.
+    """
+    try:
+        return orjson.loads(line)
+    except ValueError as error:
+        try:
+            return json.loads(line)
+        except ValueError:
+            raise error from None
 
 
 def _row(entry: dict[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 The service appends to these files. An unfinished last line is left for the next read.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 from pydantic import ValidationError
 
@@ -24,7 +22,7 @@ from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.identity import event_ids
 from shortlist.datasets.impressions import stage_impressions
 from shortlist.datasets.locate import SourceFile
-from shortlist.datasets.log_archive import read_archive
+from shortlist.datasets.log_archive import parse_line, read_archive
 from shortlist.datasets.posted import POSTED, RECEIVED_AT, excluded_ids
 from shortlist.datasets.staging import Stager, stage_event_file
 from shortlist.lake import Lake
@@ -60,7 +58,7 @@ def read_lines(
                 if not raw.endswith(b"\n"):
                     break
                 try:
-                    content = _parsed(raw)
+                    content = parse_line(raw)
                     problem = f"not an object: {raw[:60]!r}"
                 except ValueError as error:
                     content, problem = None, f"not JSON: {error}"
@@ -70,13 +68,6 @@ def read_lines(
                     raise DatasetError(f"{path}: line {number}: {problem}")
                 else:
                     left_out.append(f"{path}: line {number}: {problem}")
-
-
-def _parsed(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except ValueError:
-        return json.loads(raw)  # earlier versions wrote NaN, which orjson refuses
 
 
 def stage_service(stager: Stager) -> None:

@@ -1,5 +1,6 @@
 """Helpers for tests of states: write events in the lake's schema, build states, read their rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
@@ -20,6 +23,7 @@ from shortlist.features.finalize import USER_HISTORY
 from shortlist.refusals import USER_REFUSALS
 
 START = 10_000 * DAY
+UNTIL = START + 45 * DAY
 TYPES = ("rating", "like")
 DECAYED = ("user_decayed", "user_value_decayed", "user_value_weight")
 
@@ -47,6 +51,45 @@ class Arrived:
         posted = self.source.startswith(POSTED)
         imported = not posted and self.ingested - self.t > BACKFILL_LAG
         return self.t + 1 if imported else max(self.t + 1, self.ingested)
+
+
+RATED = Arrived("w", "a", START, START)
+"""A target event of another user, because a lake without any is refused."""
+
+
+def arrivals(
+    *,
+    item_ids: Sequence[str],
+    days: Sequence[int],
+    lags: Sequence[int],
+    event_types: Sequence[str],
+    max_size: int,
+    values: Sequence[float | None] = (None,),
+) -> SearchStrategy[list[Arrived]]:
+    """Return a strategy for lists of events of two users.
+
+    Args:
+        days: days from START to the event's day.
+        lags: microseconds from the event to its ingest.
+    """
+    event = st.builds(
+        lambda user_id, item_id, day, offset, lag, value, event_type: Arrived(
+            user_id,
+            item_id,
+            START + day * DAY + offset,
+            START + day * DAY + offset + lag,
+            value,
+            event_type,
+        ),
+        user_id=st.sampled_from(["u", "v"]),
+        item_id=st.sampled_from(item_ids),
+        day=st.sampled_from(days),
+        offset=st.sampled_from([0, 1, 5 * HOUR, DAY - 1]),
+        lag=st.sampled_from(lags),
+        value=st.sampled_from(values),
+        event_type=st.sampled_from(event_types),
+    )
+    return st.lists(event, min_size=1, max_size=max_size)
 
 
 def write(events: list[Arrived], path: Path) -> Path:

@@ -25,10 +25,17 @@ from shortlist.features.event_groups import (
     GROUP_OF,
     NUM_GROUPS,
 )
-from tests.shortlist.states import START, Arrived, asof, build, build_in_parts, write
-
-UNTIL = START + 45 * DAY
-RATED = Arrived("w", "a", START, START)  # target event, since a lake without any is refused
+from tests.shortlist.states import (
+    RATED,
+    START,
+    UNTIL,
+    Arrived,
+    arrivals,
+    asof,
+    build,
+    build_in_parts,
+    write,
+)
 
 
 def oracle(seen: list[Arrived], prefix: str) -> dict[str, Any]:
@@ -69,30 +76,17 @@ def assert_point_in_time(events: list[Arrived], features: Path) -> None:
             assert {column: state[column] for column in want} == want
 
 
-arrivals = st.lists(
-    st.builds(
-        lambda user_id, item_id, day, offset, lag, event_type: Arrived(
-            user_id,
-            item_id,
-            START + day * DAY + offset,
-            START + day * DAY + offset + lag,
-            None,
-            event_type,
-        ),
-        user_id=st.sampled_from(["u", "v"]),
-        item_id=st.sampled_from(["a", "b"]),
-        day=st.sampled_from([0, 1, 2, 33]),
-        offset=st.sampled_from([0, 1, 5 * HOUR, DAY - 1]),
-        lag=st.sampled_from([0, 1, HOUR, 2 * DAY, BACKFILL_LAG + 1]),
-        event_type=st.sampled_from(["rating", "like", *GROUP_OF]),
-    ),
-    min_size=1,
+EVENTS = arrivals(
+    item_ids=["a", "b"],
+    days=[0, 1, 2, 33],
+    lags=[0, 1, HOUR, 2 * DAY, BACKFILL_LAG + 1],
+    event_types=["rating", "like", *GROUP_OF],
     max_size=12,
 )
 
 
 @settings(max_examples=15, deadline=None)
-@given(events=arrivals, cuts=st.lists(st.integers(0, 40), max_size=3, unique=True))
+@given(events=EVENTS, cuts=st.lists(st.integers(0, 40), max_size=3, unique=True))
 def test_no_state_sees_what_had_not_happened_or_arrived(
     events: list[Arrived], cuts: list[int]
 ) -> None:

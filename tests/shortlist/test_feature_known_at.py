@@ -22,7 +22,7 @@ from shortlist.feature_store.states.snapshots import Snapshots
 from shortlist.feature_store.states.target_sql import BACKFILL_LAG
 from shortlist.features.finalize import DAY_BUCKETS, HALF_LIFE, USER_STATE
 from shortlist.ticks import last_day, newest_tick
-from tests.shortlist.states import DECAYED, START, TYPES, Arrived, asof, build, write
+from tests.shortlist.states import DECAYED, START, TYPES, Arrived, arrivals, asof, build, write
 
 
 def assert_point_in_time(
@@ -79,25 +79,12 @@ def assert_point_in_time(
             assert shift_day_counts(np.array(row["item_day_counts"]), days).tolist() == want
 
 
-arrivals = st.lists(
-    st.builds(
-        lambda user_id, item_id, day, offset, lag, value, event_type: Arrived(
-            user_id,
-            item_id,
-            START + day * DAY + offset,
-            START + day * DAY + offset + lag,
-            value,
-            event_type,
-        ),
-        user_id=st.sampled_from(["u", "v"]),
-        item_id=st.sampled_from(["a", "b", "c"]),
-        day=st.sampled_from([0, 1, 2, 3, 33]),
-        offset=st.sampled_from([0, 1, 5 * HOUR, DAY - 1]),
-        lag=st.sampled_from([0, 1, 2, HOUR, 2 * DAY, BACKFILL_LAG, BACKFILL_LAG + 1]),
-        value=st.sampled_from([None, 1.0, 4.0]),
-        event_type=st.sampled_from(TYPES),
-    ),
-    min_size=1,
+EVENTS = arrivals(
+    item_ids=["a", "b", "c"],
+    days=[0, 1, 2, 3, 33],
+    lags=[0, 1, 2, HOUR, 2 * DAY, BACKFILL_LAG, BACKFILL_LAG + 1],
+    values=[None, 1.0, 4.0],
+    event_types=TYPES,
     max_size=10,
 )
 
@@ -106,7 +93,7 @@ ticks = st.sampled_from([DAY, 6 * HOUR, HOUR])
 
 
 @settings(max_examples=10, deadline=None)
-@given(events=arrivals, tick=ticks)
+@given(events=EVENTS, tick=ticks)
 def test_nothing_is_seen_before_it_happened_and_arrived(events: list[Arrived], tick: int) -> None:
     until = START + 45 * DAY
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +104,7 @@ def test_nothing_is_seen_before_it_happened_and_arrived(events: list[Arrived], t
 
 @settings(max_examples=10, deadline=None)
 @given(
-    events=arrivals,
+    events=EVENTS,
     cuts=st.lists(st.integers(0, 40), min_size=1, max_size=3, unique=True),
     tick=ticks,
 )

@@ -78,6 +78,15 @@ def test_an_unfinished_last_line_is_dropped(settings: Settings) -> None:
     assert not done.with_suffix(".partial").exists()
 
 
+def test_a_line_of_an_earlier_version_with_nan_is_archived(settings: Settings) -> None:
+    (entry,) = entries(1)
+    log(settings, 1, json.dumps(entry | {"milliseconds": float("nan")}))
+    archive_logs(settings, read_until=NOW)
+    ((*_, found),) = read_lines(settings.serving_log)
+    assert found["milliseconds"] != found["milliseconds"]
+    assert found | {"milliseconds": 1.5} == entry
+
+
 def test_a_damaged_line_leaves_the_file_as_it_is(settings: Settings) -> None:
     path = log(settings, 1, *entries(1), "damaged")
     content = path.read_bytes()

@@ -18,10 +18,16 @@ from shortlist.features.searches import (
     USER_SEARCHES,
     Searches,
 )
-from tests.shortlist.states import START, Arrived, asof, build, build_in_parts, write
-
-UNTIL = START + 45 * DAY
-RATED = Arrived("w", "a", START, START)  # target event, since a lake without any is refused
+from tests.shortlist.states import (
+    RATED,
+    START,
+    UNTIL,
+    Arrived,
+    asof,
+    build,
+    build_in_parts,
+    write,
+)
 
 
 def oracle(seen: list[tuple[int, Arrived]]) -> dict[str, Any]:

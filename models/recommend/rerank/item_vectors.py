@@ -5,6 +5,7 @@ Shapes: N items that the source knows, V items after them, D dim, K categories.
 
 import numpy as np
 
+from models.recommend.new_items import vectors_at
 from shortlist.catalogue import Catalogue
 
 
@@ -27,11 +28,7 @@ class ItemVectors:
 
     def __call__(self, item_idx: np.ndarray) -> np.ndarray:
         """Return the vectors of items: (C,) item_idx -> (C, D) float32."""
-        old = item_idx < len(self.known)
-        out = self.known[np.where(old, item_idx, 0)]
-        if self.new is not None and not old.all():
-            out[~old] = self.new[item_idx[~old] - len(self.known)]
-        return out
+        return vectors_at(self.known, self.new, item_idx)
 
 
 def _by_categories(known: np.ndarray, catalogue: Catalogue) -> np.ndarray:
