@@ -3,29 +3,36 @@
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
 from services.service import RecommenderService
 from shortlist.api import MAX_EVENTS, Context, Event, Filters, RecommendRequest, SimilarRequest
-from shortlist.client import ServiceError
+from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import Settings
 from shortlist.datasets.service_log import load_serving_log
+from shortlist.feature_store import OnlineReader
+from shortlist.feature_store.online.materialize import COUNTED
 from shortlist.features.finalize import USER_FEATURES
 from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
 from tests.services.conftest import (
     SERVICE,
     VIEW,
+    copy_home,
     environment,
     ids,
     inbox,
     logged,
+    serving,
 )
 
 
@@ -397,3 +404,24 @@ def test_a_refused_item_is_gone_from_the_next_list_until_it_is_taken_back(client
     assert first[0] not in ids(client.recommend(wanted))
     client.events([Event(user_id=user, item_id=first[0], event_type="like")])
     assert first[0] in ids(client.recommend(wanted))
+
+
+def test_a_low_rating_refuses_the_item_if_the_configuration_says_so(
+    served_home: Path, tmp_path: Path
+) -> None:
+    """With `[data] low_rating = 2`, the next request knows a rating of 2 as a refusal, and not 3.
+
+    Both items leave the list, because rated items are consumed and this release repeats none.
+    """
+    home = copy_home(served_home, tmp_path, folders=("releases", "packs", "feast"))
+    # Without it, the clock would be behind the base rows, which count no event before their stamp.
+    shutil.copy(served_home / "clock.json", home / "clock.json")
+    counted = home / "feast" / COUNTED  # a refresh writes it from the configuration
+    counted.write_text(json.dumps(json.loads(counted.read_text()) | {"low_rating": 2.0}))
+    with serving(home, SHORTLIST_CLOCK="replay") as served, ShortlistClient(served.url) as client:
+        for user, value, is_refusal in (("u31", 2, True), ("u32", 3, False)):
+            first = ids(client.recommend(RecommendRequest(user_id=user, k=10)))
+            client.events([Event(user_id=user, item_id=first[0], event_type="rating", value=value)])
+            rows = OnlineReader(Settings(home=home)).read([user], [""], np.array([2**52]))
+            assert (first[0] in rows.refusals[0].items) == is_refusal
+            assert first[0] not in ids(client.recommend(RecommendRequest(user_id=user, k=10)))
