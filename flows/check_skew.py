@@ -20,7 +20,7 @@ from flows.skew.verdict import Limits, SkewFailed, judge
 from models.ranking.schema import RankingSchema
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
-from shortlist.feature_store import OfflineReader, published_items, read_pack_history
+from shortlist.feature_store import OfflineReader, read_pack_history, served_items
 from shortlist.feature_store.packs import tick_of
 from shortlist.features.profiles import ProfileEncoder
 from shortlist.plain_json import write_json
@@ -105,7 +105,7 @@ def _compared(
     Releases without a comparable response are left out.
     """
     responses = [response for own in logged.values() for response in own]
-    published = published_items(settings.packs, {response.pack_id for response in responses})
+    published = served_items(settings, {response.pack_id for response in responses})
     target_events = tuple(next(iter(releases.values())).about["target_events"])
     until = max(response.at for response in responses) + 1
     with recomputed_states(settings, target_events, until=until) as (side, events):

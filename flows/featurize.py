@@ -13,6 +13,7 @@ from prefect import flow, task
 from flows.runtime.retries import RETRIED
 from shortlist.config import Settings
 from shortlist.counting import ListRules
+from shortlist.datasets.item_commands import carried_out
 from shortlist.feature_store import (
     FeatureStoreError,
     apply,
@@ -110,7 +111,9 @@ def featurize(
         f" {'changed rows only' if incremental else 'everyone'})"
     )
     started = time.perf_counter()
-    pack = replace(read_pack(settings, until), items=lake.items())
+    pack = replace(
+        read_pack(settings, until), items=lake.items(), commands=carried_out(lake.manifest)
+    )
     publish_pack(pack, settings.packs)
     seconds["pack"] = _since(started)
     print(f"featurize: pack {pack.pack_id}, {len(pack.item_ids):,} items in {seconds['pack']} s")

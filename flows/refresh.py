@@ -16,6 +16,7 @@ from flows.runtime.configuration import RunConfig, load_run_config
 from flows.validate import ValidationFailed, validate_flow
 from shortlist.config import Settings
 from shortlist.datasets import DatasetError
+from shortlist.datasets.item_commands import num_pending
 from shortlist.datasets.log_archive import archive_logs
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import LakeError
@@ -51,7 +52,7 @@ def refresh(settings: Settings, run_config: RunConfig, *, source: bool = True) -
     Raises:
         DatasetError, OSError, ValidationFailed: the source can't be read or its batch is refused.
             If the lake has events already, this is raised only after posted events were ingested
-            and all features updated.
+            and all features updated. ValidationFailed also stands for posted changes of items.
     """
     with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=REFRESH_WAIT):
         return _refresh(settings, run_config, source=source)
@@ -68,13 +69,14 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
     if clock.now() == 0:
         raise LakeError(f"{settings.lake}: no interactions yet; run `shortlist run` or `ingest`")
     until = clock.cut()
+    failed = failed or carry_out_commands(settings, run_config, until=until)
     ingested = 0
     if any(wrote(settings)):
         service = {"source": "service", "files": None, "database": None}
         inbox = run_config.data.model_copy(update=service)
         batch = ingest_flow(inbox, now=until)
-        # Keep all acknowledged events: an item may be added to the catalogue after its events.
-        kept = {"unknown_items": "keep", "max_age_days": None}
+        # Keep all acknowledged events: their item or user may be added to its table later.
+        kept = {"unknown_items": "keep", "unknown_users": "create", "max_age_days": None}
         limits = run_config.validation.model_copy(update=kept)
         validated = validate_flow(batch["batch_id"], limits, clock=clock.kind)
         ingested = validated["accepted"]
@@ -103,6 +105,31 @@ def take_in_source(run_config: RunConfig) -> Exception | None:
         validate_flow(batch["batch_id"], run_config.validation, clock=run_config.data.clock)
     except (DatasetError, OSError, ValidationFailed) as error:
         return error
+    return None
+
+
+def carry_out_commands(
+    settings: Settings, run_config: RunConfig, *, until: int
+) -> Exception | None:
+    """Add the catalogue changes that were posted to the service to the lake.
+
+    Returns:
+        The error if their batch was refused; the commands then stay pending. None on success.
+    """
+    pending = num_pending(settings)
+    if pending == 0:
+        return None
+    posted = {"source": "commands", "files": None, "database": None, "simulated": None}
+    batch = ingest_flow(run_config.data.model_copy(update=posted), now=until)
+    # One client's bad rows must not stop the changes of all others: they are quarantined.
+    limits = run_config.validation.model_copy(update={"failure_budget": 1.0})
+    clock = run_config.clock(settings)
+    try:
+        validate_flow(batch["batch_id"], limits, clock=clock.kind)
+    except ValidationFailed as error:
+        print(f"refresh: {pending} posted changes of items stay pending: {error}")
+        return error
+    print(f"refresh: {pending} posted changes of items are in the lake")
     return None
 
 

@@ -138,8 +138,6 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         "tick": config.tick,
         "target_events": list(config.data.target_events),
         "wording": config.data.wording,
-        "rating_range": config.validation.enforced_rating_range,
-        "earliest": config.validation.earliest_microseconds,
         "feature_schema": schema_hash(),
         "feature_services": [REQUEST_SERVICE, ITEM_SERVICE],
         "sources": {kind: kind for kind in chosen},

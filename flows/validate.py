@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from flows.runtime.retries import RETRIED
 from flows.validation.docs import Account, keep_account
 from flows.validation.findings import Finding
-from flows.validation.suites import Judge
+from flows.validation.suites import Judge, as_utc
 from shortlist.config import Settings
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import StagedBatch, open_staged
@@ -24,6 +24,7 @@ from shortlist.lake.engine import connect
 from shortlist.lake.publish import publish
 from shortlist.lake.snapshot import locked, workspace
 from shortlist.validation import Sorting, ValidateConfig, ValidationFailed
+from shortlist.validation.event_rules import write_event_rules
 from shortlist.validation.figures import data_now, measure, rows_of
 from shortlist.validation.hold_back import hold_back
 from shortlist.validation.lake_views import views_of_lake
@@ -107,6 +108,9 @@ def validate_batch(
         judge = Judge(settings.great_expectations, connection)
         now = data_now(sorting, clock)
         rules = judge.rules(config, now=now)
+        write_event_rules(
+            settings.event_rules, rules, config, now=now, earliest=as_utc(config.earliest)
+        )
         config = judge.limits(config)
         sorting.prepare(rules)
         figures = measure(sorting, rules, config, now=now)

@@ -17,12 +17,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shortlist.api import EventsRequest, RecommendRequest, SimilarRequest
+from shortlist.api import EventsRequest, ItemsRequest, RecommendRequest, SimilarRequest
 
 POSTS: dict[str, type[BaseModel]] = {
     "/recommend": RecommendRequest,
     "/similar": SimilarRequest,
     "/events": EventsRequest,
+    "/items": ItemsRequest,
 }
 JSON = "application/json"
 log = logging.getLogger("bentoml.shortlist")

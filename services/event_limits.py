@@ -1,15 +1,25 @@
-"""Limits of posted events: the validation rules that apply to a single event.
+"""Limits of posted events and items: the validation rules that apply to a single one.
 
-Validation would quarantine such an event at the next refresh. Until then, it would be part of the
-user's online state.
+Validation would quarantine such a row at the next refresh. Until then, an event would be part of
+the user's online state, and an item would be shown.
 """
 
+import json
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from shortlist.api import Event
-from shortlist.contracts import MAX_VALUE, MEASURED
+import duckdb
+
+from shortlist.api import Event, ItemChange
+from shortlist.columns import MICROSECONDS_PER_DAY
+from shortlist.contracts import MAX_DAYS_AHEAD, MAX_VALUE, MEASURED
+from shortlist.datasets.posted import broken_rules
 from shortlist.moments import moment_text
+
+log = logging.getLogger("bentoml.shortlist")
 
 MAX_AHEAD = 20 * 60 * 1_000_000
 """How far an event may be in the future, in microseconds, because a device's clock may be ahead.
@@ -19,44 +29,121 @@ Local time that is sent as UTC differs by at least 30 minutes, so it is still re
 
 @dataclass(frozen=True)
 class EventLimits:
-    """Limits of posted events, from the manifest of one release."""
+    """Limits of posted events, from the file of shortlist/validation/event_rules.py."""
 
-    rating_range: tuple[float, float] | None
-    """Lowest and highest accepted rating; None if the release doesn't limit ratings."""
-    earliest: int
-    """Validation refuses events before this time, in microseconds."""
+    enforced: frozenset[str] = frozenset()
+    """Names of the rules that refuse an event; a rule that only warns is not among them."""
+    rating_range: tuple[float, float] = (1, 5)
+    earliest: int = 0
+    """Earliest valid time of an event, in microseconds."""
+    max_text: int = 100_000
+    """Maximum length of `text` and `query`, in characters."""
+    sql: tuple[dict[str, Any], ...] = ()
+    """Rules that a user added or changed: SQL conditions on the contract's columns."""
 
     @classmethod
-    def of(cls, about: dict[str, Any]) -> "EventLimits":
-        limits = about.get("rating_range")
+    def read(cls, path: Path) -> "EventLimits":
+        """Read the limits that validation wrote; without a file nothing is limited."""
+        try:
+            content = json.loads(path.read_text())
+        except FileNotFoundError:
+            return cls()
+        low, high = content["rating_range"]
         return cls(
-            rating_range=None if limits is None else (limits[0], limits[1]),
-            earliest=about.get("earliest", 0),
+            enforced=frozenset(content["enforced"]),
+            rating_range=(low, high),
+            earliest=content["earliest"],
+            max_text=content["max_text"],
+            sql=tuple(content["sql"]),
         )
 
     def complaint(self, event: Event, *, now: int) -> str | None:
         """Return what is wrong with an event and what would be right; None if it is valid.
 
+        The rules in `sql` are not checked; see `complaints`.
+
         Args:
             now: wall-clock time in microseconds, even under the replay clock: replayed events are
                 in the past, and no real event can be later than the wall clock.
         """
-        at, value = event.event_timestamp, event.value
+        at = event.event_timestamp
         if at is not None and at > now + MAX_AHEAD:
             return f"event_timestamp: {moment_text(at)} has not come yet; it is {moment_text(now)}"
-        if at is not None and at < self.earliest:
+        if at is not None and at < self.earliest and "event_timestamp.range" in self.enforced:
             return (
                 f"event_timestamp: {moment_text(at)} is before {moment_text(self.earliest)}, the"
-                " earliest that this release's validation takes"
+                " earliest time that validation accepts"
             )
-        if value is None:
+        for name, text in (("text", event.text), ("query", event.query)):
+            if f"{name}.length" in self.enforced and len(text or "") > self.max_text:
+                return f"{name}: want at most {self.max_text:,} characters, got {len(text or ''):,}"
+        if event.value is None:
             return None
-        if abs(value) > MAX_VALUE:
+        return self._value_complaint(event.event_type, event.value)
+
+    def _value_complaint(self, event_type: str, value: float) -> str | None:
+        if abs(value) > MAX_VALUE and "value.finite" in self.enforced:
             return f"value: {value:g}; want at most {MAX_VALUE:g}"
-        if event.event_type in MEASURED and value < 0:
+        if event_type in MEASURED and value < 0 and "value.not_negative" in self.enforced:
             return f"value: a price or duration of {value:g}; want 0 or more"
-        if event.event_type == "rating" and self.rating_range is not None:
-            low, high = self.rating_range
-            if not low <= value <= high:
-                return f"value: a rating of {value:g}; this release's are {low:g} to {high:g}"
+        if event_type != "rating":
+            return None
+        low, high = self.rating_range
+        rule = "value.unrated" if value == -1 and low > -1 else "value.rating_range"
+        if rule in self.enforced and not low <= value <= high:
+            return f"value: a rating of {value:g}; want {low:g} to {high:g}"
         return None
+
+    def complaints(self, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """Return {event_id: the reason} for the events that break a rule of `sql`.
+
+        Args:
+            rows: events in the form of inbox lines.
+        """
+        if not self.sql:
+            return {}
+        try:
+            return broken_rules(rows, self.sql)
+        except duckdb.Error:
+            # A rule may need columns that only a batch has. Validation judges it at the refresh.
+            log.exception("events: rules of validation can't be evaluated for posted events")
+            return {}
+
+
+class EventLimitsFile:
+    """The limits in force, read again whenever validation has written them."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._stamp: tuple[int, int] | None = None
+        self._limits = EventLimits()
+
+    def current(self) -> EventLimits:
+        """Return the limits in force. A file that can't be read leaves the limits as they are."""
+        try:
+            found = self._path.stat()
+            stamp = found.st_mtime_ns, found.st_ino
+        except OSError:
+            return self._limits
+        if stamp != self._stamp:
+            try:
+                self._limits = EventLimits.read(self._path)
+            except (OSError, ValueError, KeyError):
+                log.exception("events: %s can't be read; the limits stay", self._path)
+            self._stamp = stamp
+        return self._limits
+
+
+def item_complaint(item: ItemChange, *, now: int) -> str | None:
+    """Return what is wrong with a change of an item; None if it is valid.
+
+    Args:
+        now: wall-clock time in microseconds.
+    """
+    last = now + MAX_DAYS_AHEAD * MICROSECONDS_PER_DAY
+    if item.published_at is not None and item.published_at > last:
+        return (
+            f"published_at: {moment_text(item.published_at)}; want at most {MAX_DAYS_AHEAD} days"
+            f" ahead, so until {moment_text(last)}"
+        )
+    return None

@@ -1,9 +1,10 @@
-"""Swaps in a promoted release, and new item features, while requests are answered.
+"""Swaps in a promoted release, new item features and posted changes of items, while requests are
+answered.
 
-One thread checks both pointers, so the two swaps can't race. A release is opened, verified, loaded
-and warmed while the old one serves. Then one reference is changed. A request reads the reference
-once, so it uses one release from start to end. The old release is freed when its last request has
-ended. A release or pack that can't be used is refused, and the old one stays.
+One thread checks both pointers and the command inbox, so the swaps can't race. A release is opened,
+verified, loaded and warmed while the old one serves. Then one reference is changed. A request reads
+the reference once, so it uses one release from start to end. The old release is freed when its last
+request has ended. A release or pack that can't be used is refused, and the old one stays.
 """
 
 import ctypes
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from services import metrics
 from services.serving import Serving
+from shortlist.commands import CommandInbox
 from shortlist.config import Settings
 from shortlist.feature_store import latest_pack
 from shortlist.feature_store.packs import POINTER as PACK_POINTER
@@ -48,11 +50,14 @@ class HotSwap:
         self._settings, self._load = settings, load
         self._follow_releases = follow_releases
         self._pack_seen = _stamp(settings.packs / PACK_POINTER)
-        self._pack_failed: Stamp | None = None
+        self._pack_failed: tuple[Stamp | None, str] | None = None
         self._release_seen = _stamp(settings.releases / RELEASE_POINTER)
         self._serving: Serving | None = None
+        self._published: FeaturePack | None = None
         self._pack: FeaturePack | None = None
+        self._commands = CommandInbox.of(settings)
         self._stopping = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hot-swap", daemon=True)
 
     @property
@@ -67,7 +72,8 @@ class HotSwap:
         Raises:
             ReleaseError, PackError: the release or the item features can't be used.
         """
-        self._pack = latest_pack(self._settings.packs)
+        self._published = latest_pack(self._settings.packs)
+        self._pack = self._with_pending(self._published)
         self._serving = self._load(release, self._pack)
         metrics.RELEASE.labels(release.release_id).set(1)
 
@@ -75,14 +81,36 @@ class HotSwap:
         """Check every CHECK_SECONDS in a thread, until `stop`."""
         self._thread.start()
 
+    def wake(self) -> None:
+        """Let the thread check now."""
+        self._wake.set()
+
+    @property
+    def commands_applied(self) -> int:
+        """Number of the last command that lists reflect."""
+        return 0 if self._pack is None else self._pack.commands
+
+    @property
+    def commands_published(self) -> int:
+        """Number of the last command that the published item features contain."""
+        return 0 if self._published is None else self._published.commands
+
+    @property
+    def commands_pending(self) -> int:
+        """Number of applied commands that the published item features don't contain."""
+        return self.commands_applied - self.commands_published
+
     def stop(self) -> None:
         """End the thread. Wait for a load in progress for at most 5 seconds."""
         self._stopping.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
 
     def check(self) -> bool:
-        """Swap in what was published since the last check; return True if something was swapped."""
+        """Swap in what was published or posted since the last check; return True if something was
+        swapped.
+        """
         # Item features first, so that a release swapped in by the same check starts with them.
         swapped = self._check_pack()
         if self._follow_releases:
@@ -91,22 +119,31 @@ class HotSwap:
 
     def _check_pack(self) -> bool:
         stamp = _stamp(self._settings.packs / PACK_POINTER)
-        if stamp is None or stamp == self._pack_seen:
-            return False
+        is_new = stamp is not None and stamp != self._pack_seen
         try:
-            pack = latest_pack(self._settings.packs)
+            if not is_new and self._commands.last() <= self.commands_applied:
+                return False
+            published = latest_pack(self._settings.packs) if is_new else self._published
+            assert published is not None
+            pack = self._with_pending(published)
             self.serving.recommender.swap_pack(pack)
-        except Exception:
+        except Exception as error:
             # Any error: if this thread ended, item features would become stale unnoticed.
-            if stamp != self._pack_failed:
+            if (stamp, str(error)) != self._pack_failed:
                 log.exception("pack: the new one cannot be used, the one before stays")
                 metrics.SWAPS.labels("item features", "refused").inc()
-            self._pack_failed = stamp
+            self._pack_failed = stamp, str(error)
             return False
-        self._pack_seen, self._pack = stamp, pack
+        if is_new:
+            self._pack_seen, self._published = stamp, published
+        self._pack, self._pack_failed = pack, None
         metrics.SWAPS.labels("item features", "swapped").inc()
         log.info("pack %s swapped in", pack.pack_id)
         return True
+
+    def _with_pending(self, published: FeaturePack) -> FeaturePack:
+        last = self._commands.last()
+        return published.with_commands(self._commands.between(published.commands, last))
 
     def _check_release(self) -> bool:
         """Swap in the promoted release; retry a refused one only if the pointer is rewritten."""
@@ -142,8 +179,11 @@ class HotSwap:
         free_memory()
 
     def _run(self) -> None:
-        while not self._stopping.wait(CHECK_SECONDS):
-            self.check()
+        while not self._stopping.is_set():
+            self._wake.wait(CHECK_SECONDS)
+            self._wake.clear()
+            if not self._stopping.is_set():
+                self.check()
 
 
 def free_memory() -> None:

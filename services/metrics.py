@@ -26,6 +26,7 @@ LOG_DROPPED = Counter(
     "shortlist_log_dropped", "Lines of the serving and answer logs that could not be written."
 )
 EVENTS = Counter("shortlist_events", "Posted events, by what became of them.", ["outcome"])
+ITEMS = Counter("shortlist_item_changes", "Posted changes of items.")
 SWAPS = Counter(
     "shortlist_swaps",
     "Releases and item features that were published while serving, by what became of them.",

@@ -13,6 +13,8 @@ from pydantic.json_schema import models_json_schema
 from shortlist.api import (
     EventsRequest,
     EventsResponse,
+    ItemsRequest,
+    ItemsResponse,
     Readiness,
     RecommendRequest,
     RecommendResponse,
@@ -25,6 +27,7 @@ ROUTES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "recommend": (RecommendRequest, RecommendResponse),
     "similar": (SimilarRequest, SimilarResponse),
     "events": (EventsRequest, EventsResponse),
+    "items": (ItemsRequest, ItemsResponse),
 }
 """Route -> (model of the request body, model of the response)."""
 REFUSALS = {

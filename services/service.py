@@ -4,6 +4,7 @@ Start it with `shortlist serve`. services/locate.py chooses the release, service
 error responses.
 """
 
+import asyncio
 import gc
 import logging
 import os
@@ -12,9 +13,10 @@ import sys
 import time
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import bentoml
 from bentoml.exceptions import InvalidArgument
@@ -23,6 +25,7 @@ from pydantic import BaseModel
 
 from services import metrics
 from services.errors import ClearErrors, quiet_client_errors
+from services.event_limits import EventLimitsFile, item_complaint
 from services.event_log import EventLog, excluded_by
 from services.heartbeats import Heartbeats
 from services.hot_swap import HotSwap
@@ -35,6 +38,9 @@ from shortlist.api import (
     Event,
     EventsRequest,
     EventsResponse,
+    ItemChange,
+    ItemsRequest,
+    ItemsResponse,
     Readiness,
     RecommendRequest,
     RecommendResponse,
@@ -42,6 +48,7 @@ from shortlist.api import (
     SimilarRequest,
     SimilarResponse,
 )
+from shortlist.commands import CommandInbox
 from shortlist.config import ConfigError, Settings
 from shortlist.feature_store import ReopeningReader, home_clock
 from shortlist.features.pack import FeaturePack, PackError
@@ -55,6 +62,8 @@ log = logging.getLogger("bentoml.shortlist")  # child of BentoML's logger, which
 
 SWITCH_SECONDS = 0.0005
 """Time after which a thread of a worker lets another one run Python code."""
+APPLY_SECONDS = 5.0
+"""Longest wait of `/items` for the lists to reflect the changes. They do so later in any case."""
 RECENT_USERS = 8
 """Number of recent users for whose requests a new release is warmed before it serves."""
 
@@ -74,6 +83,7 @@ class RecommenderService:
     - `POST /recommend`: recommend items to a user or a visitor
     - `POST /similar`: find items similar to an item
     - `POST /events`: store events of users
+    - `POST /items`: add, change and delete items
     - `GET /status/ready`: release, feature pack and clock
     - `GET /metrics`: Prometheus metrics
 
@@ -108,6 +118,8 @@ class RecommenderService:
         ClearErrors.release_id = staticmethod(lambda: self.serving.release_id)
         self.serving_log = ServingLog(self.settings.serving_log)
         self.answer_log = ServingLog(self.settings.answer_log)
+        self.event_limits = EventLimitsFile(self.settings.event_rules)
+        self.commands = CommandInbox.of(self.settings)
         self.event_log = EventLog(
             self.settings.events, now=self.clock.now, excluded=excluded_by(self.settings)
         )
@@ -213,20 +225,25 @@ class RecommenderService:
         with metrics.SECONDS.labels("events").time():
             serving = self.serving
             received = time.time_ns() // 1_000
+            limits = self.event_limits.current()
             for number, event in enumerate(request.events):
-                if complaint := serving.event_limits.complaint(event, now=received):
+                if complaint := limits.complaint(event, now=received):
                     raise InvalidArgument(f"events.{number}.{complaint}; nothing was stored")
             try:
                 with self.clock.stamping() as moment:
                     wall = self.clock.kind == "wall"
                     rows = [stored(event, received=moment, wall=wall) for event in request.events]
-                    new = self.event_log.append(rows)
+                    broken = limits.complaints(rows)
+                    if not broken:
+                        new = self.event_log.append(rows)
             except (OSError, sqlite3.Error) as error:
                 log.exception("events: the inbox cannot be written, or the tail not be read")
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 refusal = f"this post was not stored ({reason}); post it again later"
                 # BentoML hides the text of a raised 503, but sends a returned response unchanged.
                 return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
+            if broken:
+                refuse_broken(rows, broken)
             try:
                 self.clock.advance(max(row["event_timestamp"] for row in rows) + 1)
             except OSError as error:  # the events are stored; the next post writes the clock
@@ -245,6 +262,47 @@ class RecommenderService:
         metrics.EVENTS.labels("duplicate").inc(answer.duplicates)
         metrics.EVENTS.labels("unknown_item").inc(answer.unknown_items)
         return answer
+
+    @bentoml.api(route="/items")
+    async def items(self, request: ItemsRequest, /) -> ItemsResponse:
+        """Add, change and delete items of the catalogue.
+
+        The changes are on disk before the response. The lists of all workers reflect them within
+        seconds: a new item is recommended by its content and as a new item, a deleted or
+        unavailable one is never shown. The next refresh adds them to the lake, and models learn
+        about new items at the next training.
+        """
+        with metrics.SECONDS.labels("items").time():
+            now = time.time_ns() // 1_000
+            for number, item in enumerate(request.items):
+                if complaint := item_complaint(item, now=now):
+                    raise InvalidArgument(f"items.{number}.{complaint}; nothing was stored")
+            try:
+                last = await asyncio.to_thread(self.store_commands, request.items)
+            except (OSError, sqlite3.Error) as error:
+                log.exception("items: the command inbox cannot be written")
+                refusal = f"this post was not stored ({error}); post it again later"
+                return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
+            self.hot_swap.wake()
+            deadline = time.monotonic() + APPLY_SECONDS
+            while self.hot_swap.commands_applied < last and time.monotonic() < deadline:
+                await asyncio.sleep(0.02)
+            answer = ItemsResponse(
+                request_id=uuid.uuid4().hex,
+                release_id=self.serving.release_id,
+                accepted=len(request.items),
+                applied=self.hot_swap.commands_applied >= last,
+                pending=max(0, last - self.hot_swap.commands_published),
+            )
+            ids = [item.item_id for item in request.items]
+            self.log_answer("items", answer, received_at=now, item_ids=ids)
+        metrics.ITEMS.inc(len(request.items))
+        return answer
+
+    def store_commands(self, changes: Sequence[ItemChange]) -> int:
+        """Write changes of items to the command inbox; return the number of the last one."""
+        with self.clock.stamping() as moment:
+            return self.commands.append([one.given for one in changes], received_at=moment)
 
     def now(self, at: int | None) -> int:
         """Return the time of a request in microseconds.
@@ -276,6 +334,7 @@ class RecommenderService:
             pinned_by=self.pinned_by,
             refused=refused and RefusedRelease(**asdict(refused)),
             stages_off=self.health.off,
+            items_pending=self.hot_swap.commands_pending,
             rules_id=self.rules.rules.id,
             rules_refused=self.rule_file.refused,
         )
@@ -289,6 +348,14 @@ class RecommenderService:
         self.serving_log.close()
         self.answer_log.close()
         self.event_log.close()
+
+
+def refuse_broken(rows: Sequence[dict[str, Any]], broken: dict[str, str]) -> NoReturn:
+    """Raise InvalidArgument for the first posted event that breaks a user's rule."""
+    number, event_id = next(
+        (number, row["event_id"]) for number, row in enumerate(rows) if row["event_id"] in broken
+    )
+    raise InvalidArgument(f"events.{number}: {broken[event_id]}; nothing was stored")
 
 
 def is_unknown(item_id: str | None, serving: Serving) -> bool:

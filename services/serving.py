@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.event_limits import EventLimits
 from shortlist.api import RecommendRequest
 from shortlist.config import Explore
 from shortlist.feature_store import FeatureReader
@@ -23,7 +22,6 @@ class Serving:
     """A loaded release. A request reads it once, at its start; a swap replaces it as a whole."""
 
     recommender: "Recommender"
-    event_limits: EventLimits
 
     @classmethod
     def load(
@@ -53,8 +51,7 @@ class Serving:
         return cls(
             recommender=Recommender.load(
                 release, reader, pack=pack, health=health, budget=budget, rules=rules
-            ),
-            event_limits=EventLimits.of(release.about),
+            )
         )
 
     @property

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from shortlist.contracts import EVENT_TYPES, WITHOUT_ITEM
+from shortlist.contracts import EVENT_TYPES, MAX_VALUE, WITHOUT_ITEM
 from shortlist.cursor import MAX_LENGTH, TAKE_OVER, Cursor, asked_for
 from shortlist.ids import id_problem
 from shortlist.moments import MomentType, moment_problem
@@ -39,6 +39,7 @@ def _cursor(value: str) -> str:
 
 
 Id = Annotated[str, _id()]
+Text = Annotated[str, Field(min_length=1, max_length=1_000)]
 UserId = Annotated[str, _id(of_user=True)]
 CursorText = Annotated[str, Field(max_length=MAX_LENGTH), AfterValidator(_cursor)]
 Moment = Annotated[int, _moment("event")]
@@ -206,11 +207,13 @@ class Event(Body):
         default=None, description="microseconds, UTC; default: now"
     )
     value: float | None = Field(default=None, allow_inf_nan=False)
-    text: str | None = Field(default=None, max_length=100_000)
-    query: str | None = Field(default=None, max_length=10_000)
+    text: str | None = None
+    query: str | None = None
     session_id: str | None = Field(default=None, max_length=256)
     request_id: str | None = Field(default=None, max_length=256)
-    position: int | None = Field(default=None, ge=1, le=MAX_POSITION)
+    position: int | None = Field(
+        default=None, ge=0, le=MAX_POSITION, description="place in the list, as the client counts"
+    )
     surface: str | None = Field(default=None, max_length=64)
     device: str | None = Field(default=None, max_length=64)
 
@@ -260,6 +263,86 @@ class EventsResponse(Body):
     )
 
 
+class ItemChange(Body):
+    """A new item, a change of a known one, or a deletion.
+
+    Fields that are left out keep their value; null removes it. An unknown `item_id` creates the
+    item, by default available and without categories. A deleted item stays known but is never
+    shown; a later change with `"available": true` brings it back.
+    """
+
+    model_config = _example(
+        {
+            "item_id": "new-1",
+            "title": "Green tea",
+            "categories": ["tea"],
+            "price": 4.5,
+            "available": True,
+        }
+    )
+
+    item_id: Id
+    title: str | None = Field(default=None, max_length=10_000)
+    description: str | None = Field(default=None, max_length=100_000)
+    categories: list[Text] = Field(default_factory=list, max_length=100)
+    brand: str | None = Field(default=None, max_length=1_000)
+    price: float | None = Field(default=None, ge=0, le=MAX_VALUE, allow_inf_nan=False)
+    published_at: Date | None = Field(
+        default=None, description="microseconds since 1970, UTC; may be negative"
+    )
+    available: bool = True
+    image: str | None = Field(default=None, max_length=10_000, description="path or URI")
+    attributes: dict[Text, str] | None = Field(default=None, max_length=1_000)
+    deleted: Literal[True] | None = Field(
+        default=None, description="true: delete the item; no other fields are allowed"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ItemChange":
+        if self.deleted and self.model_fields_set > {"item_id", "deleted"}:
+            more = sorted(self.model_fields_set - {"item_id", "deleted"})
+            raise ValueError(f"deleted: leave out {', '.join(more)}, or deleted")
+        twice = {name for name in self.categories if self.categories.count(name) > 1}
+        if twice:
+            raise ValueError(f"categories: {sorted(twice)[0]!r} is there twice")
+        return self
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that the client sent."""
+        return self.model_dump(exclude_unset=True)
+
+
+class ItemsRequest(Body):
+    """Changes of items in the order in which they apply; either all are stored or none."""
+
+    model_config = _example(
+        {
+            "items": [
+                {"item_id": "new-1", "title": "Green tea", "categories": ["tea"], "price": 4.5},
+                {"item_id": "50", "available": False},
+                {"item_id": "51", "deleted": True},
+            ]
+        }
+    )
+
+    items: list[ItemChange] = Field(min_length=1, max_length=MAX_EVENTS)
+
+
+class ItemsResponse(Body):
+    request_id: str
+    release_id: str
+    accepted: int
+    applied: bool = Field(
+        description="whether the lists of this worker reflect the changes already; the other"
+        " workers follow within seconds"
+    )
+    pending: int = Field(
+        description="stored changes, also of earlier posts, that wait for the next refresh to be"
+        " added to the lake; lists reflect them before"
+    )
+
+
 class RefusedRelease(Body):
     """A promoted release that the worker could not load; it keeps serving the previous one."""
 
@@ -289,6 +372,9 @@ class Readiness(Body):
     refused: RefusedRelease | None = None
     stages_off: list[str] = Field(
         default_factory=list, description="stages that are switched off because they keep failing"
+    )
+    items_pending: int = Field(
+        default=0, description="posted changes of items that wait for the next refresh"
     )
     rules_id: str = Field(default="", description="id of the business rules in force")
     rules_refused: str | None = Field(

@@ -12,6 +12,9 @@ from shortlist.api import (
     Event,
     EventsRequest,
     EventsResponse,
+    ItemChange,
+    ItemsRequest,
+    ItemsResponse,
     Readiness,
     RecommendRequest,
     RecommendResponse,
@@ -80,6 +83,11 @@ class ShortlistClient:
     def events(self, events: Sequence[Event]) -> EventsResponse:
         """Post events. Raises ServiceError; in that case none of them was stored."""
         return self._post("/events", EventsRequest(events=list(events)), EventsResponse)
+
+    def items(self, changes: Sequence[ItemChange]) -> ItemsResponse:
+        """Post changes of items. Raises ServiceError; in that case none of them was stored."""
+        body = ItemsRequest(items=list(changes)).model_dump_json(exclude_unset=True)
+        return self._read("POST", "/items", body, ItemsResponse)
 
     def ready(self) -> Readiness:
         """Read the readiness. Raises ServiceError if the service is down or still starting."""

@@ -211,6 +211,11 @@ class Settings(BaseSettings):
         return self.home / "events"
 
     @property
+    def event_rules(self) -> Path:
+        """Validation's rules on single events, which the service reads."""
+        return self.home / "event_rules.json"
+
+    @property
     def held_back(self) -> Path:
         """Newest events of a demo's data, kept out of the lake for the replay."""
         return self.home / "held_back"

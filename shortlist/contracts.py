@@ -36,6 +36,8 @@ WITHOUT_ITEM = ("search",)
 """Event types that may have no item."""
 MAX_VALUE = 1e12
 """Upper limit of a valid price, duration or rating. Its square still fits a float32."""
+MAX_DAYS_AHEAD = 1_000
+"""Days that an item's publication date may be in the future."""
 BACKFILL_LAG = 7 * c.MICROSECONDS_PER_DAY
 """Microseconds. An event that arrives more than this after it happened is imported history: it
 counts as known when it happened, not when it arrived.

@@ -282,6 +282,7 @@ class DataConfig(Config):
         "database",
         "simulated",
         "service",
+        "commands",
     ]
     origin: Literal["pip", "grouplens"] = "pip"
     """For MovieLens-100K: the RecBole wheel, downloaded by pip, or the archive of GroupLens."""

@@ -11,6 +11,7 @@ from shortlist.datasets.config import MOVIELENS, DataConfig
 from shortlist.datasets.database import stage_database
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.grouplens import grouplens_files
+from shortlist.datasets.item_commands import stage_commands
 from shortlist.datasets.movielens import stage_movielens_100k
 from shortlist.datasets.sequences import stage_sequences
 from shortlist.datasets.service_log import stage_service
@@ -30,6 +31,7 @@ LOADERS: dict[str, Load] = {
     "files": _files,
     "database": stage_database,
     "service": stage_service,
+    "commands": stage_commands,
     "sequences": stage_sequences,
     "movielens-100k": stage_movielens_100k,
     "amazon-reviews-2023": lambda stager: stage_files(stager, amazon_files(stager)),
@@ -67,7 +69,7 @@ def stage_source(
             raise DatasetError(f"source '{config.source}' has no events: nothing to ingest")
         if config.session_gap_minutes is not None and config.has_time:
             batch.session_gap = int(config.session_gap_minutes * 60_000_000)
-        if config.source != "service":
+        if config.source not in ("service", "commands"):
             batch.hold_back, batch.target_events = config.hold_back, config.target_events
         about = [config.model_dump_json(), *sorted(stager.fresh)]
         batch.batch_id = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Mapping of posted events, and evaluation of a run's `exclude` on them."""
+"""Mapping of posted events, and evaluation of SQL conditions on them."""
 
 import json
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from shortlist.datasets.config import InteractionFile
 from shortlist.datasets.mapping import events_sql
 from shortlist.datasets.readers import objects_of
 from shortlist.datasets.staging import excluded_sql
+from shortlist.lake.engine import name, quoted
 
 RECEIVED_AT = "received_at"
 POSTED = InteractionFile(
@@ -42,12 +43,43 @@ def excluded_ids(events: Sequence[dict[str, Any]], exclude: Sequence[str]) -> se
     """
     if not exclude or not events:
         return set()
+    found = _query(events, f"SELECT {c.EVENT_ID} FROM mapped WHERE {excluded_sql(exclude)}")
+    return {event_id for (event_id,) in found}
+
+
+def broken_rules(
+    events: Sequence[dict[str, Any]], rules: Sequence[dict[str, Any]]
+) -> dict[str, str]:
+    """Return {event_id: reason} for the posted events that break one of `rules`.
+
+    Args:
+        events: events in the form of inbox lines.
+        rules: as in the file of shortlist/validation/event_rules.py.
+
+    Raises:
+        duckdb.Error: a rule can't be evaluated.
+    """
+    derived = "".join(
+        f", {rule['value']} AS {name(rule['column'])}" for rule in rules if rule["value"]
+    )
+    reasons = ", ".join(
+        f"CASE WHEN {rule['bad']} THEN {quoted(rule['reason'])} END" for rule in rules
+    )
+    found = _query(
+        events,
+        f"SELECT {c.EVENT_ID}, coalesce({reasons}, NULL) AS reason"
+        f" FROM (SELECT *{derived} FROM mapped) WHERE reason IS NOT NULL",
+    )
+    return dict(found)
+
+
+def _query(events: Sequence[dict[str, Any]], query: str) -> list[tuple[Any, ...]]:
+    """Return the rows of an SQL query on the relation `mapped`: the events with the contract's
+    columns.
+    """
     raw = objects_of("posted", list(POSTED.columns.values()))
-    query = events_sql(raw, POSTED, source=INBOX, where="posted events", now=0)
+    mapped = events_sql(raw, POSTED, source=INBOX, where="posted events", now=0)
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("posted", pa.table({"line": [json.dumps(event) for event in events]}))
-        found = connection.execute(
-            f"SELECT {c.EVENT_ID} FROM ({query}) WHERE {excluded_sql(exclude)}"
-        ).fetchall()
-    return {event_id for (event_id,) in found}
+        return connection.execute(f"WITH mapped AS ({mapped}) {query}").fetchall()

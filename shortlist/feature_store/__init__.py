@@ -15,9 +15,9 @@ from shortlist.feature_store.packs import (
     current_pack_id,
     latest_pack,
     publish_pack,
-    published_items,
     read_pack,
     read_pack_history,
+    served_items,
 )
 from shortlist.feature_store.readers import FeatureReader, OfflineReader, OnlineReader
 from shortlist.feature_store.reopening import ReopeningReader
@@ -47,10 +47,10 @@ __all__ = [
     "materialize",
     "open_store",
     "publish_pack",
-    "published_items",
     "read_pack",
     "read_pack_history",
     "repo_config",
+    "served_items",
     "stamps_around",
     "update_user_state",
 ]

@@ -1,6 +1,6 @@
 """Feature packs: reads item states of the whole catalogue from Feast and publishes them as files.
 
-packs/current.json                {"pack_id", "as_of"} of the served pack
+packs/current.json                {"pack_id", "as_of", "commands"} of the served pack
 packs/published.json              {pack_id: time of publication in seconds}
 packs/<pack_id>.parquet           item states, kept for the newest packs
 packs/<pack_id>.items.parquet     the catalogue; packs with the same catalogue share it by hard link
@@ -9,19 +9,23 @@ packs/<pack_id>.items.parquet     the catalogue; packs with the same catalogue s
 import json
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shortlist.commands import CommandInbox
 from shortlist.config import Settings
 from shortlist.feature_store.readers import feature_service
 from shortlist.feature_store.states.item_days import last_24_hours, shift_day_counts
 from shortlist.feature_store.states.snapshots import Snapshots
 from shortlist.feature_store.store import FeatureStoreError, open_store
 from shortlist.features.finalize import ITEM_SERVICE, ITEM_TICK, PACK_STATE, schema_hash
-from shortlist.features.pack import LISTS, FeaturePack, PackError, items_path
+from shortlist.features.pack import LISTS, FeaturePack, PackError, items_path, pending_in
+from shortlist.item_changes import with_changes
 from shortlist.plain_json import write_json
 from shortlist.ticks import DAILY, last_day, newest_tick
 
@@ -136,7 +140,8 @@ def publish_pack(pack: FeaturePack, folder: Path) -> Path:
     if (folder / POINTER).is_file():
         before = items_path(folder / f"{current_pack_id(folder)}.parquet")
     pack.save(path, same_items=before)
-    write_json(folder / POINTER, {"pack_id": pack.pack_id, "as_of": pack.as_of})
+    pointer = {"pack_id": pack.pack_id, "as_of": pack.as_of, "commands": pack.commands}
+    write_json(folder / POINTER, pointer)
     prune(folder, pack.pack_id, now=time.time())
     return path
 
@@ -173,11 +178,16 @@ def current_pack_id(folder: Path) -> str:
     Raises:
         PackError: no pack was published, or the pointer file is damaged.
     """
+    return _pointer(folder)["pack_id"]
+
+
+def _pointer(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / POINTER).read_text())["pack_id"]
+        content = json.loads((folder / POINTER).read_text())
+        return {"commands": 0, "pack_id": content["pack_id"]} | content
     except FileNotFoundError:
         raise PackError(f"{folder}: no feature pack there; run `shortlist refresh`") from None
-    except (json.JSONDecodeError, KeyError):
+    except (json.JSONDecodeError, KeyError, TypeError):
         raise PackError(
             f"{folder / POINTER}: not a pack pointer; run `shortlist refresh`"
         ) from None
@@ -185,10 +195,25 @@ def current_pack_id(folder: Path) -> str:
 
 def latest_pack(folder: Path) -> FeaturePack:
     """Return the served pack. Raises PackError if there is none or it cannot be read."""
-    return FeaturePack.load(folder / f"{current_pack_id(folder)}.parquet")
+    pointer = _pointer(folder)
+    pack = FeaturePack.load(folder / f"{pointer['pack_id']}.parquet")
+    return replace(pack, commands=pointer["commands"])
 
 
-def published_items(folder: Path, pack_ids: Iterable[str]) -> dict[str, pa.Table]:
-    """Return {pack_id: catalogue published with it}, without packs that have no catalogue."""
-    paths = {pack_id: items_path(folder / f"{pack_id}.parquet") for pack_id in pack_ids}
-    return {pack_id: pq.read_table(path) for pack_id, path in paths.items() if path.is_file()}
+def served_items(settings: Settings, pack_ids: Iterable[str]) -> dict[str, pa.Table]:
+    """Return {pack_id: catalogue that was served}, without packs that have no catalogue.
+
+    Args:
+        pack_ids: ids from the serving log. A catalogue includes the pending commands that the id
+            names.
+    """
+    inbox = CommandInbox.of(settings)
+    found = {}
+    for pack_id in pack_ids:
+        published, first, last = pending_in(pack_id)
+        path = items_path(settings.packs / f"{published}.parquet")
+        if path.is_file():
+            pending = inbox.between(first - 1, last) if last else []
+            items = pq.read_table(path)
+            found[pack_id] = with_changes(items, pending) if pending else items
+    return found

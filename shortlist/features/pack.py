@@ -9,6 +9,7 @@ service and the schema; the pack holds the values.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shortlist.commands import Command
 from shortlist.features.event_groups import NUM_GROUPS
 from shortlist.features.finalize import DAY_BUCKETS, PACK_STATE, finalize_items, schema_hash
+from shortlist.item_changes import with_changes
 from shortlist.vocab import Vocab
 
 LISTS = {
@@ -85,6 +88,8 @@ class FeaturePack:
     schema: str
     items: pa.Table | None = None
     """The lake's whole catalogue when the pack was published (ITEMS contract); None if not kept."""
+    commands: int = 0
+    """Number of the last command (shortlist/commands.py) that the catalogue contains."""
 
     @cached_property
     def items_hash(self) -> str:
@@ -107,6 +112,21 @@ class FeaturePack:
             content.update(np.ascontiguousarray(self.state[name], dtype=dtype).data)
         content.update(self.items_hash.encode())
         return f"{self.as_of // 1_000_000}-{self.schema}-{content.hexdigest()}"
+
+    def with_commands(self, pending: Sequence[Command]) -> "FeaturePack":
+        """Return the pack with the catalogue after `pending`, the commands after `commands`.
+
+        Its id is that of this pack, followed by "+<first>.<last>", the numbers of these commands.
+        The skew check reads them from the serving log.
+        """
+        if not pending:
+            return self
+        first, last = pending[0].number, pending[-1].number
+        if self.items is None:
+            return replace(self, commands=last)
+        changed = replace(self, items=with_changes(self.items, pending), commands=last)
+        changed.__dict__["pack_id"] = f"{self.pack_id}+{first}.{last}"
+        return changed
 
     def align(self, vocab: Vocab) -> ItemState:
         """Return the states in the order of `vocab`.
@@ -187,6 +207,15 @@ def _check_schema(pack_id: str, schema: str) -> None:
             f"pack {pack_id}: feature schema {schema}, this code has {schema_hash()};"
             " run `shortlist upgrade CONFIG`"
         )
+
+
+def pending_in(pack_id: str) -> tuple[str, int, int]:
+    """Return the parts of a logged pack id: the published pack's id, and the first and last pending
+    command (0 and 0 if there was none).
+    """
+    published, _, numbers = pack_id.partition("+")
+    first, _, last = numbers.partition(".")
+    return published, int(first or 0), int(last or 0)
 
 
 def items_path(path: Path) -> Path:

@@ -91,9 +91,3 @@ class ValidateConfig(Config):
         moment = self.earliest
         aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
         return round(aware.timestamp() * 1e6)
-
-    @property
-    def enforced_rating_range(self) -> tuple[float, float] | None:
-        """The valid range of ratings; None if a rating beyond it only causes a warning."""
-        change = self.rules.get("value.rating_range")
-        return None if change is not None and change.action == "warn" else self.rating_range

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from shortlist import columns as c
-from shortlist.contracts import MAX_VALUE
+from shortlist.contracts import MAX_DAYS_AHEAD, MAX_VALUE
 from shortlist.validation.checks import within
 from shortlist.validation.config import ValidateConfig
 from shortlist.validation.interaction_rules import interaction_rules
@@ -46,12 +46,12 @@ def item_rules(*, now: datetime, earliest: datetime) -> list[Rule]:
     """Return the rules on items.
 
     Args:
-        now: publication dates up to 1,000 days later are valid.
+        now: publication dates up to MAX_DAYS_AHEAD later are valid.
         earliest: earlier publication dates are invalid.
     """
     table = "items"
     # The catalogue may have items that will be published later.
-    last = now + timedelta(days=1000)
+    last = now + timedelta(days=MAX_DAYS_AHEAD)
     return [
         *required(table),
         *ids(table, c.ITEM_ID),

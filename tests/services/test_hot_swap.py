@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from services import hot_swap
-from services.event_limits import EventLimits
 from services.hot_swap import HotSwap
 from services.serving import Serving
 from shortlist.config import Settings
@@ -46,10 +45,7 @@ class Recommender:
 def load(release: Release, first: FeaturePack) -> Serving:
     if "broken" in release.about:
         raise ValueError(f"cannot be loaded: {release.about['broken']}")
-    return Serving(
-        recommender=cast(Any, Recommender(release.release_id, [first])),
-        event_limits=EventLimits(rating_range=None, earliest=0),
-    )
+    return Serving(recommender=cast(Any, Recommender(release.release_id, [first])))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from shortlist.feature_store import (
     latest_pack,
     open_store,
     publish_pack,
-    published_items,
+    served_items,
 )
 from shortlist.feature_store.packs import KEPT_PACKS, KEPT_SECONDS, prune
 from shortlist.features.event_groups import NUM_GROUPS, empty_group_state
@@ -97,21 +97,22 @@ def test_the_pointer_moves_to_the_newest_published(tmp_path: Path) -> None:
 
 def test_old_packs_go_and_a_catalogue_that_stays_is_one_file(tmp_path: Path) -> None:
     """Old packs are removed, and packs with the same catalogue share its file."""
+    settings = Settings(home=tmp_path)
     items = [catalogue("A"), *[catalogue("B")] * 7]
     packs = [dataclasses.replace(pack(as_of=day * DAY), items=one) for day, one in enumerate(items)]
     ids = [one.pack_id for one in packs]
     for one in packs:
-        publish_pack(one, tmp_path)
-    states = [name for name in ids if (tmp_path / f"{name}.parquet").is_file()]
+        publish_pack(one, settings.packs)
+    states = [name for name in ids if (settings.packs / f"{name}.parquet").is_file()]
     assert states == ids[-KEPT_PACKS:]
-    published = published_items(tmp_path, ids)
+    published = served_items(settings, ids)
     assert [published[name].column("title").to_pylist() for name in ids] == [["A"], *[["B"]] * 7]
-    files = [(tmp_path / f"{name}.items.parquet").stat().st_ino for name in ids]
+    files = [(settings.packs / f"{name}.items.parquet").stat().st_ino for name in ids]
     assert len(set(files)) == 2
     later = time.time() + KEPT_SECONDS + 60
-    prune(tmp_path, ids[-1], now=later)
-    assert list(published_items(tmp_path, ids)) == ids[-KEPT_PACKS:]
-    assert latest_pack(tmp_path).pack_id == ids[-1]
+    prune(settings.packs, ids[-1], now=later)
+    assert list(served_items(settings, ids)) == ids[-KEPT_PACKS:]
+    assert latest_pack(settings.packs).pack_id == ids[-1]
 
 
 def catalogue(title: str) -> pa.Table:

@@ -1,0 +1,47 @@
+"""Stages the pending commands: the catalogue rows that they change."""
+
+from pathlib import Path
+
+from shortlist.commands import CommandInbox
+from shortlist.config import Settings
+from shortlist.datasets.locate import SourceFile
+from shortlist.datasets.staging import Stager
+from shortlist.item_changes import changed_rows
+from shortlist.lake import Lake
+from shortlist.lake.snapshot import Manifest, current_manifest
+
+SOURCE = "commands"
+"""Name of the source, and key of its reading state in the lake's manifest."""
+
+
+def carried_out(manifest: Manifest) -> int:
+    """Return the number of the last command that the lake contains, 0 if it contains none."""
+    return manifest.sources.get(SOURCE, {}).get("last", 0)
+
+
+def num_pending(settings: Settings) -> int:
+    """Return the number of commands that the lake doesn't contain yet."""
+    return CommandInbox.of(settings).last() - carried_out(current_manifest(settings.lake))
+
+
+def stage_commands(stager: Stager) -> None:
+    """Stage the items that the pending commands change.
+
+    Raises:
+        LakeError: the lake has no catalogue yet.
+    """
+    inbox = CommandInbox.of(stager.settings)
+    last = inbox.last()
+    pending = inbox.between(carried_out(current_manifest(stager.settings.lake)), last)
+    rows = changed_rows(Lake(stager.settings.lake).items(), pending)
+    stager.connection.register("changed_rows", rows)
+    file = SourceFile(str(inbox.path), Path(inbox.path), "sqlite", None, label=SOURCE)
+    stager.rows(
+        "items",
+        "SELECT *, 'insert' AS operation, false AS excluded, NULL::VARCHAR[] AS faults,"
+        " changed_rows AS original FROM changed_rows",
+        file=file,
+    )
+    stager.fresh.append(str(last))
+    stager.batch.source = (SOURCE, {"last": last})
+    stager.batch.create = ()

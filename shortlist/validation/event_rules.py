@@ -1,0 +1,86 @@
+"""The rules that a single event can break, published for the service.
+
+Validation writes them to `<home>/event_rules.json`, including the changes that users made in the
+run's TOML and in the suites of Great Expectations. The service reads the file, and refuses a posted
+event that the next refresh would quarantine.
+
+The types of `shortlist.api.Event` always refuse missing and invalid ids, unknown event types and
+implausible times.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from shortlist.plain_json import write_json
+from shortlist.validation.config import ValidateConfig
+from shortlist.validation.interaction_rules import interaction_rules
+from shortlist.validation.rules import Rule
+
+TIMES = "event_timestamp.range"
+CHECKED = (
+    TIMES,
+    "value.finite",
+    "value.unrated",
+    "value.rating_range",
+    "value.not_negative",
+    "text.length",
+    "query.length",
+)
+"""Rules that the service checks without SQL (services/event_limits.py), with the limits of the
+run's TOML.
+"""
+NEEDS_BATCH = (
+    "operation.known",
+    "operation.target",
+    "event_id.one_content",
+    "item_id.known",
+    "user_id.known",
+    "user_id.burst",
+)
+"""Rules that need other rows. They don't apply to a single event."""
+
+
+def write_event_rules(
+    path: Path, rules: Sequence[Rule], config: ValidateConfig, *, now: datetime, earliest: datetime
+) -> None:
+    """Write the rules that a single event can break.
+
+    Args:
+        rules: all rules on rows, with all changes by users.
+        now, earliest: the arguments with which `rules` were made.
+    """
+    own = {one.name: one for one in interaction_rules(config, now=now, earliest=earliest)}
+    enforced, sql = [], []
+    for rule in rules:
+        if rule.table != "interactions" or rule.action == "warn" or rule.name in NEEDS_BATCH:
+            continue
+        as_configured = own.get(rule.name)
+        if as_configured is None or (rule.bad, rule.value) != (
+            as_configured.bad,
+            as_configured.value,
+        ):
+            if rule.query is None:
+                sql.append(_as_sql(rule))
+        elif rule.name in CHECKED:
+            enforced.append(rule.name)
+    content = {
+        "enforced": enforced,
+        "earliest": config.earliest_microseconds,
+        "rating_range": list(config.rating_range),
+        "max_text": config.max_text,
+        "sql": sql,
+    }
+    write_json(path, content)
+
+
+def _as_sql(rule: Rule) -> dict[str, Any]:
+    """Return a rule as the condition of its bad rows on the contract's columns."""
+    return {
+        "name": rule.name,
+        "column": None if rule.value is None else rule.check.column,
+        "value": rule.value,
+        "bad": rule.bad,
+        "reason": rule.reason,
+    }
