@@ -1,15 +1,17 @@
 """Loads a Recommender in this process, so that `shortlist recommend` needs no server."""
 
 from models.recommend.recommender import Recommender
+from shortlist.commands import CommandInbox
 from shortlist.config import Settings
 from shortlist.feature_store import OnlineReader, home_clock, latest_pack
 from shortlist.release import ReleaseStore
 from shortlist.rule_config import RulesInForce, load_rules
+from shortlist.shown_items import ShownItems
 
 
 def local_recommender(release_id: str | None = None) -> Recommender:
-    """Load a release with the online store, the newest pack and the home's business rules, as the
-    service does.
+    """Load a release as the service does: with the online store, the newest pack, posted changes of
+    items and the home's business rules.
 
     Args:
         release_id: None: the promoted one.
@@ -20,11 +22,13 @@ def local_recommender(release_id: str | None = None) -> Recommender:
     """
     settings = Settings()
     release = ReleaseStore(settings.releases).open(release_id)
+    pack = latest_pack(settings.packs)
     return Recommender.load(
         release,
         OnlineReader(settings),
-        pack=latest_pack(settings.packs),
+        pack=pack.with_commands(CommandInbox.of(settings).after(pack.commands)),
         rules=RulesInForce(load_rules(settings.rules)),
+        shown=ShownItems.of(settings),
     )
 
 

@@ -182,11 +182,11 @@ def watched_windows(
 
 def single_answers(log: pa.Table) -> pa.Table:
     """Keep the last response for each (user, time); a repeated replay sends requests twice."""
-    users = log.column(c.USER_ID).to_pylist()
-    times = microseconds(log.column(c.EVENT_TIMESTAMP)).to_pylist()
-    requests = log.column(c.REQUEST_ID).to_pylist()
-    last = dict(zip(zip(users, times, strict=True), requests, strict=True))
-    return log.filter(pc.is_in(log.column(c.REQUEST_ID), value_set=pa.array(list(last.values()))))
+    keys = [c.USER_ID, c.EVENT_TIMESTAMP]
+    # With several threads, "last" would depend on the order in which threads finish.
+    grouped = log.select([*keys, c.REQUEST_ID]).group_by(keys, use_threads=False)
+    last = grouped.aggregate([(c.REQUEST_ID, "last")]).column(f"{c.REQUEST_ID}_last")
+    return log.filter(pc.is_in(log.column(c.REQUEST_ID), value_set=last))
 
 
 def known_events(settings: Settings, *, since: int) -> pa.Table:

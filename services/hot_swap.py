@@ -142,8 +142,7 @@ class HotSwap:
         return True
 
     def _with_pending(self, published: FeaturePack) -> FeaturePack:
-        last = self._commands.last()
-        return published.with_commands(self._commands.between(published.commands, last))
+        return published.with_commands(self._commands.after(published.commands))
 
     def _check_release(self) -> bool:
         """Swap in the promoted release; retry a refused one only if the pointer is rewritten."""

@@ -55,6 +55,7 @@ from shortlist.features.pack import FeaturePack, PackError
 from shortlist.ids import ANONYMOUS
 from shortlist.release import Release, ReleaseError
 from shortlist.rule_config import RulesInForce
+from shortlist.shown_items import ShownItems
 
 WORKERS = int(os.environ.get("SHORTLIST_WORKERS", "2"))
 """Number of worker processes. Each holds the release's models."""
@@ -109,6 +110,7 @@ class RecommenderService:
         self.rules = RulesInForce()
         self.rule_file = RuleFile(self.settings, self.rules)
         self.rule_file.begin()
+        self.shown = ShownItems.of(self.settings, days=lambda: self.rules.rules.days_not_shown)
         self.reader = ReopeningReader(self.settings)
         self.hot_swap = HotSwap(self.settings, self.load, follow_releases=self.pinned_by is None)
         release = find_release(self.settings)
@@ -116,7 +118,7 @@ class RecommenderService:
         self.clock = home_clock(self.settings, about["clock"], otherwise=about["data_end"])
         self.hot_swap.begin(release)
         ClearErrors.release_id = staticmethod(lambda: self.serving.release_id)
-        self.serving_log = ServingLog(self.settings.serving_log)
+        self.serving_log = ServingLog(self.settings.serving_log, shown=self.shown)
         self.answer_log = ServingLog(self.settings.answer_log)
         self.event_limits = EventLimitsFile(self.settings.event_rules)
         self.commands = CommandInbox.of(self.settings)
@@ -141,7 +143,13 @@ class RecommenderService:
         """Load a release and warm it with requests of recent users."""
         budget = self.settings.request_budget_ms / 1e3
         serving = Serving.load(
-            release, self.reader, pack=pack, health=self.health, budget=budget, rules=self.rules
+            release,
+            self.reader,
+            pack=pack,
+            health=self.health,
+            budget=budget,
+            rules=self.rules,
+            shown=self.shown,
         )
         serving.warm(tuple(self.recent_users), at=self.clock.now())
         return serving

@@ -11,6 +11,7 @@ from shortlist.features.pack import FeaturePack
 from shortlist.ids import seed_of
 from shortlist.release import Release
 from shortlist.rule_config import RulesInForce
+from shortlist.shown_items import ShownItems
 
 if TYPE_CHECKING:
     from models.recommend.recommender import Recommender, Slate
@@ -33,6 +34,7 @@ class Serving:
         health: "StageHealth",
         budget: float,
         rules: RulesInForce | None = None,
+        shown: ShownItems | None = None,
     ) -> "Serving":
         """Load a verified release.
 
@@ -40,6 +42,7 @@ class Serving:
             health: stages that are switched off, for all requests of this worker.
             budget: seconds after the start of a request in which its stages must start.
             rules: business rules of all requests of this worker.
+            shown: items that were shown to users.
 
         Raises:
             ReleaseError: the release has another feature schema than this code.
@@ -50,7 +53,7 @@ class Serving:
 
         return cls(
             recommender=Recommender.load(
-                release, reader, pack=pack, health=health, budget=budget, rules=rules
+                release, reader, pack=pack, health=health, budget=budget, rules=rules, shown=shown
             )
         )
 

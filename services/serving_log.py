@@ -17,6 +17,7 @@ import orjson
 
 from services import metrics
 from shortlist.ids import ANONYMOUS
+from shortlist.shown_items import ShownItems
 
 if TYPE_CHECKING:
     from models.recommend.recommender import Slate
@@ -36,8 +37,14 @@ TAIL_BYTES = 1_000_000
 class ServingLog:
     """Appends to `<folder>/date=YYYY-MM-DD/`, a file per process and day. Call `close` to flush."""
 
-    def __init__(self, folder: Path, *, capacity: int = CAPACITY):
+    def __init__(self, folder: Path, *, capacity: int = CAPACITY, shown: ShownItems | None = None):
+        """
+        Args:
+            capacity: maximum number of waiting responses.
+            shown: records the items of each written response.
+        """
         self.folder = folder
+        self._shown = shown
         self._queue: queue.Queue[Callable[[], dict[str, Any]] | None] = queue.Queue(capacity)
         self._is_failing = False
         self._thread = threading.Thread(target=self._run, name="serving-log", daemon=True)
@@ -68,7 +75,10 @@ class ServingLog:
                 if file is None or today != day:
                     file = self._open(today, before=file)
                     day = today
-                file.write(orjson.dumps(make()) + b"\n")
+                entry = make()
+                if self._shown is not None:
+                    self._shown.record(entry)
+                file.write(orjson.dumps(entry) + b"\n")
                 if self._queue.empty():
                     file.flush()
             except Exception:
@@ -80,6 +90,8 @@ class ServingLog:
                 self._is_failing = True
             else:
                 self._is_failing = False
+            if self._shown is not None and self._queue.empty():
+                self._shown.flush()
         if file is not None:
             file.close()
 

@@ -127,6 +127,15 @@ class RecommendRequest(Body):
             )
         return self
 
+    @model_validator(mode="after")
+    def _rules_of_a_request(self) -> "RecommendRequest":
+        if self.rules is not None and self.rules.not_shown:
+            raise ValueError(
+                "rules.not_shown: only in the rules file, because the service records"
+                " shown items only for its rules; leave it out"
+            )
+        return self
+
     @property
     def asked(self) -> bytes:
         """Hash of the fields that must be the same for all pages of a list."""

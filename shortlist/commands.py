@@ -76,6 +76,10 @@ class CommandInbox:
         found = self._select("SELECT coalesce(max(number), 0) FROM commands")
         return found[0][0] if found else 0
 
+    def after(self, number: int) -> list[Command]:
+        """Return all commands with a higher number, in the order of their numbers."""
+        return self.between(number, self.last())
+
     def between(self, after: int, last: int) -> list[Command]:
         """Return the commands numbered `after` + 1 to `last`, in the order of their numbers."""
         rows = self._select(

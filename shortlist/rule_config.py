@@ -203,6 +203,15 @@ class IdRule(Rule):
     item_ids: list[ItemId] = Field(max_length=MAX_IDS)
 
 
+class NotShownRule(Rule):
+    """Hard rule: an item that was shown to a user isn't shown to that user again for some days.
+
+    Only lists count that the service showed while the rule was in force.
+    """
+
+    days: float = Field(gt=0, le=365, allow_inf_nan=False)
+
+
 class PinRule(Rule):
     """Shows an item at a position, if the item may be shown."""
 
@@ -269,6 +278,9 @@ class RuleSet(Config):
     filter: list[FilterRule] = Field(default_factory=list, max_length=MAX_RULES)
     include: list[IdRule] = Field(default_factory=list, max_length=MAX_RULES)
     exclude: list[IdRule] = Field(default_factory=list, max_length=MAX_RULES)
+    not_shown: list[NotShownRule] = Field(
+        default_factory=list, max_length=MAX_RULES, description="only in the rules file"
+    )
     pin: list[PinRule] = Field(default_factory=list, max_length=MAX_RULES)
     boost: list[MoveRule] = Field(default_factory=list, max_length=MAX_RULES)
     bury: list[MoveRule] = Field(default_factory=list, max_length=MAX_RULES)
@@ -296,6 +308,11 @@ class RuleSet(Config):
     def arranges(self) -> bool:
         """Whether the set has soft rules: pins, boosts, buries, caps or quotas."""
         return bool(self.pin or self.boost or self.bury or self.cap or self.quota)
+
+    @cached_property
+    def days_not_shown(self) -> float:
+        """The longest time for which a shown item is not shown again, in days; 0 for none."""
+        return max((rule.days for rule in self.not_shown), default=0.0)
 
     @cached_property
     def digest(self) -> str:

@@ -26,7 +26,7 @@ from models.recommend.stages import StageHealth, Stages
 from models.recommend.view import View
 from shortlist.api import Item, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
-from shortlist.columns import PAD_IDX
+from shortlist.columns import MICROSECONDS_PER_DAY, PAD_IDX
 from shortlist.feature_store import FeatureReader, FeatureStoreError
 from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import (
@@ -45,6 +45,7 @@ from shortlist.ids import ANONYMOUS
 from shortlist.refusals import NO_REFUSALS
 from shortlist.release import Release, ReleaseError
 from shortlist.rule_config import RuleSet, RulesInForce
+from shortlist.shown_items import ShownItems
 
 log = logging.getLogger("shortlist.recommend")
 
@@ -100,13 +101,17 @@ class Recommender:
         health: StageHealth | None = None,
         budget: float = float("inf"),
         rules: RulesInForce | None = None,
+        shown: ShownItems | None = None,
     ):
         """
         Args:
             health: stages that are switched off; shared by the recommenders of a process.
             budget: seconds after the start of a request in which its stages must start.
             rules: business rules of all requests; shared by the recommenders of a process.
+            shown: items that were shown to users, for rules of the type `not_shown`; None: such
+                rules exclude nothing.
         """
+        self.shown = shown
         self.rules = rules or RulesInForce()
         self.health = health or StageHealth()
         self.budget = budget
@@ -131,8 +136,9 @@ class Recommender:
         health: StageHealth | None = None,
         budget: float = float("inf"),
         rules: RulesInForce | None = None,
+        shown: ShownItems | None = None,
     ) -> "Recommender":
-        """Load a verified release; see the constructor for `health`, `budget` and `rules`.
+        """Load a verified release; see the constructor for the other arguments.
 
         Raises:
             ReleaseError: the release has another feature schema than this code.
@@ -150,6 +156,7 @@ class Recommender:
             health=health,
             budget=budget,
             rules=rules,
+            shown=shown,
         )
 
     @property
@@ -221,6 +228,7 @@ class Recommender:
         blocked = blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude)
         parts = view.rules.in_force(request.rules, self.rules.rules)
         names = [name for part in parts for name in part.block(blocked, at=at)]
+        names += self._block_shown(run, request.user_id, view, blocked, at=at)
 
         def queries_of(rows: RequestRows) -> Queries:
             return build_queries(
@@ -317,6 +325,26 @@ class Recommender:
                 f" release {self.release_id} and of the newest item features)"
             )
         return item_idx
+
+    def _block_shown(
+        self, run: Stages, user_id: str | None, view: View, blocked: np.ndarray, *, at: int
+    ) -> list[str]:
+        """Set `blocked` for items that were shown to the user within the days of a rule.
+
+        Returns:
+            The names of the rules that exclude an item.
+        """
+        shown, names = self.shown, []
+        for rule in self.rules.rules.not_shown:
+            after = at - round(rule.days * MICROSECONDS_PER_DAY)
+            if shown is None or user_id is None:
+                continue
+            ids = run("shown_items", lambda after=after: shown.since(user_id, after), [])
+            rows = view.catalogue.vocab.encode(ids)
+            if rows.any():
+                blocked[rows] = True
+                names.append(rule.name)
+        return names
 
     def _hydrate(
         self,

@@ -19,7 +19,10 @@ from tests.background import in_background
 
 MOST = 15
 """Maximum number of items that a user consumes, so that the small catalogue suffices."""
-PAUSE = 0.05
+PAUSE = 0.3
+"""Seconds between two turns of a client. Three clients then use about a third of a core, and the
+commands of the trial get the rest.
+"""
 
 
 @dataclass

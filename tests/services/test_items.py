@@ -148,3 +148,32 @@ def test_pending_changes_survive_a_restart(served_home, tmp_path):
     with serving(home, SHORTLIST_CLOCK="replay") as served, ShortlistClient(served.url) as client:
         assert first not in ids(client.recommend(request))
         assert client.ready().items_pending == 1
+
+
+def test_what_was_shown_is_not_shown_again_for_the_days_of_a_rule(shop, client):
+    """With a rule `not_shown`, successive lists of a user have no common item, on any worker."""
+    request = RecommendRequest(user_id="u33", k=10)
+    rules = shop.home / "rules.toml"
+    rules.write_text('[[not_shown]]\nname = "fresh"\ndays = 1\n')
+    try:
+        everywhere(shop, lambda c: c.ready().rules_id != "")
+        visitor = RecommendRequest(recent_items=["i1"], k=5)
+        before = ids(client.recommend(visitor))
+        lists = []
+        for _ in range(4):
+            with ShortlistClient(shop.url) as another:
+                lists.append(another.recommend(request))
+            time.sleep(1.0)  # the thread of the serving log records the list
+        shown = [item for answer in lists for item in ids(answer)]
+        assert len(shown) == len(set(shown)) == 40
+        assert all("fresh" in answer.rules for answer in lists[1:])
+        assert ids(client.recommend(visitor)) == before
+        assert ids(client.recommend(RecommendRequest(user_id="u34", k=10)))
+    finally:
+        rules.unlink()
+    everywhere(shop, lambda c: c.ready().rules_id == "")
+    assert set(ids(client.recommend(request))) & set(shown)
+    body = {"user_id": "u1", "rules": {"not_shown": [{"name": "n", "days": 2}]}}
+    answer = httpx.post(f"{shop.url}/recommend", json=body)
+    assert answer.status_code == 400
+    assert "only in the rules file" in answer.json()["error"]
