@@ -175,7 +175,7 @@ SLOW_FIRST = (
     "shortlist/test_lake_kill.py",
     "flows/test_data_kill.py",
 )
-"""Files that take longest. They start first, so that both workers of pytest end at the same time."""
+"""Files that take longest. They start first, so both workers of pytest end at the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
