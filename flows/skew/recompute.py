@@ -1,7 +1,8 @@
 """Recomputes the lake's states for one skew check, in a separate folder.
 
-A check leases the lake's snapshot and builds the states under `<home>/skew/<id>/`, so it can run at
-the same time as other checks and refreshes. Folders of killed checks are removed by the next check.
+A check leases the lake's current version, so that no other process removes its files. It builds the
+states under `<home>/skew/<id>/`. So a check can run at the same time as other checks and refreshes.
+Folders of killed checks are removed by the next check.
 """
 
 import shutil
@@ -40,8 +41,8 @@ def recomputed_states(
     end of the block the folder and the lease are removed.
 
     Args:
-        target_events: event types of the target states.
-        until: microseconds; events that became known later are ignored.
+        target_events: event types that models learn from and that most states count.
+        until: microseconds; events that arrived later are ignored.
 
     Raises:
         SkewError: there are no feature states yet.
@@ -87,10 +88,10 @@ def _give_back(settings: Settings, folder: Path) -> None:
 def _events_until(
     files: Sequence[Path], settings: Settings, target: Path, *, snapshots: Snapshots
 ) -> list[Path]:
-    """Write the lake's events before `snapshots.until` and the posted events known after it.
+    """Write the lake's events before `snapshots.until` and the posted events that arrived later.
 
-    Earlier posted events are read from the lake only. A refresh has validated them, and the lake
-    lacks those that it refused.
+    Posted events that arrived earlier are read only from the lake, not from the posted files. A
+    refresh has validated them, and those that it refused must not count.
 
     Returns:
         The Parquet files.

@@ -16,7 +16,10 @@ class Limits:
     stale: float = 0.01
     """Share of requests in which a view may be behind the lake."""
     days_behind: float = 1.0
-    """Days that item and context states may be behind the newest tick; 1 for a nightly refresh."""
+    """Days that item and context states may be behind the newest tick.
+
+    A tick is a time at which these states change. 1 suits a nightly refresh.
+    """
 
 
 class SkewFailed(RuntimeError):
