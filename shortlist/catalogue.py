@@ -31,7 +31,7 @@ class Catalogue:
         return cls(check(items, ITEMS, where="catalogue").sort_by(c.ITEM_ID).combine_chunks())
 
     def with_current(self, items: pa.Table) -> "Catalogue":
-        """Update the catalogue: known items keep their indices, new items follow, sorted by id.
+        """Return an updated catalogue: known items keep their indices, new ones follow by id.
 
         Args:
             items: ITEMS contract; its rows replace those with the same id. An item that is missing

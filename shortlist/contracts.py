@@ -39,8 +39,10 @@ MAX_VALUE = 1e12
 MAX_DAYS_AHEAD = 1_000
 """Days that an item's publication date may be in the future."""
 BACKFILL_LAG = 7 * c.MICROSECONDS_PER_DAY
-"""Microseconds. An event that arrives more than this after it happened is imported history: it
-counts as known when it happened, not when it arrived.
+"""Microseconds. An event that arrives more than this after it happened is imported history.
+
+For point-in-time features, imported events count as known from the time they happened; all other
+events count as known from their arrival.
 """
 
 
