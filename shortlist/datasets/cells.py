@@ -1,4 +1,8 @@
-"""SQL expressions that convert source cells to contract values: texts, ids, numbers and times."""
+"""SQL expressions that convert source cells to contract values: texts, ids, numbers and times.
+
+A cell is a value of a source's file or table. The contract is the schema of the table that it is
+mapped to. `raw` gives the SQL expression and the type of each source column.
+"""
 
 from dataclasses import dataclass
 
@@ -23,7 +27,7 @@ WHOLE = r"^[+-]?\d+\.0*$"
 
 @dataclass(frozen=True)
 class Column:
-    """SQL of one contract column, and of the fault that its cell may have."""
+    """SQL of one contract column, and of the fault (unreadable value) that its cell may have."""
 
     sql: str
     rule: str | None = None
@@ -57,8 +61,8 @@ def joined_sql(raw: Raw, column: str, where: str) -> str:
 def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) -> Column:
     """Return the column of an id as text.
 
-    Some programs write 196 as 196.0 if a column has missing values. It is read as 196, unless
-    `exact` is True.
+    Some programs write the id 196 as 196.0 if a column has missing values. It is read as 196,
+    unless `exact` is True.
 
     Args:
         key: name of the id column in the contract.
@@ -97,7 +101,12 @@ def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) 
 def number_sql(
     raw: Raw, column: str, rule: str, table: FileTable, *, kind: str = "DOUBLE"
 ) -> Column:
-    """Return the column of a number; NaN and words for a missing value become NULL."""
+    """Return the column of a number; NaN and words for a missing value (NOTHING) become NULL.
+
+    Args:
+        rule: validation rule that reports a text that isn't a number.
+        kind: SQL type of the number.
+    """
     expression = raw.expressions[column]
     if raw.types[column].startswith((*NUMERIC, *FLOATING)):
         if kind == "DOUBLE":
@@ -158,7 +167,7 @@ def time_sql(
         return Column(sql, rule, f"{expression} IS NOT NULL AND NOT coalesce({inside}, false)")
     text = text_sql(raw, column, where)
     zone = quoted(table.time_zone)
-    if unit == EXCEL:  # to the millisecond, the precision of a double for such day numbers
+    if unit == EXCEL:  # rounded to milliseconds: a double has no more digits for day numbers
         number = f"round((try_cast({plain} AS DOUBLE) - {EXCEL_EPOCH}) * 86400000) * 1000"
         inside = f"abs({number}) < {MAX_MICROSECONDS}"
         moment = f"timezone({zone}, make_timestamp(({number})::BIGINT))"

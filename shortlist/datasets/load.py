@@ -59,7 +59,7 @@ def stage_source(
     """
     read = LOADERS.get(config.source) or readers.get(config.source)
     if read is None:
-        raise DatasetError(f"source '{config.source}' needs a reader: pass it in `readers`")
+        raise DatasetError(f"source '{config.source}' has no reader here: pass one in `readers`")
     with staging(settings.lake) as staged, connect(staged.folder) as connection:
         stager = Stager(staged, connection, config, settings, now)
         read(stager)

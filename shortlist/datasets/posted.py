@@ -1,4 +1,7 @@
-"""Mapping of posted events, and evaluation of SQL conditions on them."""
+"""Maps posted events (lines of the service's inbox), and evaluates SQL conditions on them.
+
+The conditions are those of `[data] exclude` and of validation's rules on single events.
+"""
 
 import json
 from collections.abc import Sequence
