@@ -38,7 +38,9 @@ from shortlist.feature_store.online.tables import (
 )
 
 BATCH = 500
-"""Rows per transaction. A transaction takes about 4 ms, after which a waiting push can proceed."""
+"""Rows per transaction. A transaction takes about 4 ms; then a waiting push (write of a posted
+event) can proceed.
+"""
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
