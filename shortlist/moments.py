@@ -11,7 +11,7 @@ from shortlist.columns import MICROSECONDS_PER_DAY
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_UNITS = ("s", "ms", "us", "ns", "iso", "excel")
-"""Units of `timestamp_unit` in a mapping; a strptime pattern is allowed as well."""
+"""Values of `timestamp_unit` in a column mapping; a strptime pattern is allowed as well."""
 WANT = "want microseconds since 1970, UTC"
 
 

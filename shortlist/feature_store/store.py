@@ -187,9 +187,9 @@ def apply(settings: Settings) -> "FeatureStore":
 
 
 def check_ttl(settings: Settings, views: "list[FeatureView]") -> None:
-    """Refuse views with a TTL if the online store is Redis.
+    """Refuse views with a TTL (maximum age of a row) if the online store is Redis.
 
-    Feast's Redis store returns rows whose TTL has expired.
+    Feast's Redis store ignores the TTL and returns expired rows.
 
     Raises:
         FeatureStoreError: a view has a TTL and the online store is Redis.
