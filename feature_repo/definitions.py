@@ -54,7 +54,10 @@ def snapshot(name: str) -> FileSource:
 
 
 def push_source(name: str) -> PushSource:
-    """Return a snapshot source whose online rows are also updated by each posted event."""
+    """Return a snapshot source to which programs can also push rows (`FeatureStore.push`).
+
+    The service doesn't push: it keeps posted events in a separate file, the tail.
+    """
     return PushSource(name=f"{name}_push", batch_source=snapshot(name))
 
 

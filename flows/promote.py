@@ -27,7 +27,8 @@ def promote_flow(release_id: str, gates: str = "configs/gates.toml") -> dict[str
     """Set the pointer to `release_id` if every gate passes, and wait until the workers serve it.
 
     If a gate fails, nothing changes. Returns the verdict of each gate, the serving release, the
-    loss budget, and the workers that serve the release or still serve another one.
+    loss budget (total quality loss accepted in promotions), and the workers that serve the release
+    or still serve another one.
     """
     settings = Settings()
     store = ReleaseStore(settings.releases)

@@ -213,8 +213,10 @@ def health_figures(current: Slates, reference: Slates, *, num_items: int) -> dic
 
 
 def latency_figures(latency_ms: np.ndarray | None) -> dict[str, Figure]:
-    """Return the percentiles of the latency in milliseconds, as measured by the caller; empty
-    without data.
+    """Return the percentiles of the latency; empty without data.
+
+    Args:
+        latency_ms: milliseconds per request, measured by the client that sent the requests.
     """
     if latency_ms is None or len(latency_ms) == 0:
         return {}

@@ -72,7 +72,7 @@ class Verdict:
     reference: float
     direction: str
     warn: float  # absolute threshold, also if the row gives a multiple of the reference
-    hold: float  # likewise
+    hold: float  # absolute threshold, as for `warn`
     reason: str
     meaning: str
 

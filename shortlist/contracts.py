@@ -1,6 +1,7 @@
 """Schemas of the tables exchanged between packages, and the check of a table against its schema.
 
-Times are UTC in microseconds, because nanosecond Parquet breaks Feast's materialize through DuckDB.
+Times are UTC in microseconds: with nanoseconds in Parquet, Feast fails to copy states to the online
+store through DuckDB.
 Ids are strings, so that '00196' keeps its zeros and 196.0 is refused.
 """
 

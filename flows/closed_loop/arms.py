@@ -1,6 +1,7 @@
 """Arms of a simulation: the policies that can fill the home pages of the simulated site.
 
-An arm is named by a base and optional modifiers, such as `value+explore+mmr`.
+An arm is named by a base and optional modifiers, such as `value+explore+mmr`. A loop simulates the
+days of an arm. It runs in process (models are called directly) or over HTTP (with a real service).
 """
 
 from dataclasses import dataclass, replace

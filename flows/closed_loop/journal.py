@@ -1,7 +1,8 @@
 """Log of each simulated day of an arm; an interrupted loop resumes after the last stored day.
 
-A day is written to a partial folder and renamed, so it exists completely or not at all. Layout:
-<folder>/day-0007/{state,targets,pages,shown}.npz, without pickle.
+An arm is a policy that fills the home pages. A day is written to a partial folder and renamed, so
+it exists completely or not at all. Layout: <folder>/day-0007/{state,targets,pages,shown}.npz,
+without pickle.
 """
 
 import shutil

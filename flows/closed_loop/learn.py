@@ -1,5 +1,7 @@
 """Trains the sources (candidate models) and the ranker of an arm on its log before a midnight.
 
+An arm is a policy that fills the home pages of the simulated site.
+
 Shapes: R impressions, F features.
 """
 

@@ -1,4 +1,4 @@
-"""The nightly pipeline of an arm that is served over HTTP: ingest, rebuild features, train.
+"""The nightly pipeline of an arm (page policy) that is served over HTTP: ingest, features, train.
 
 Everything runs in the arm's home (a separate SHORTLIST_HOME folder), with the code of the
 pipeline's commands.

@@ -39,7 +39,10 @@ class ServicePolicy:
     def slates(
         self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Request pages, see `Policy.slates`; all propensities are 1. Raises ServiceError."""
+        """Request pages, see `Policy.slates`. Raises ServiceError.
+
+        All propensities are 1, because the service is not configured to explore.
+        """
         row_of = self.setting.item_rows
         item = np.full((len(page.user), k), NO_ITEM)
         self.request_ids = []

@@ -16,7 +16,8 @@ runs/<run_id>/evaluation.json metrics, intervals and slices
 runs/<run_id>/evaluation_users.parquet  nDCG of each user under each method
 runs/<run_id>/summary.json    seconds by step, peak memory, quality table
 
-Events, items and users that are added to the lake after the freeze don't affect the run.
+A run freezes its inputs when training starts. Events, items and users that are added to the lake
+later don't affect it. A lease protects the run's version of the lake from removal.
 """
 
 import json

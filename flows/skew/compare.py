@@ -78,7 +78,7 @@ def merged(found: Sequence[Comparison]) -> Comparison:
 
 
 def comparable(schema: RankingSchema) -> list[int]:
-    """Return the positions of the columns that can be recomputed."""
+    """Return the positions of the schema's columns that can be recomputed."""
     left_out = {*PLACES, *MERGE}
     return [i for i, name in enumerate(schema.names) if name not in left_out and ":" not in name]
 

@@ -46,7 +46,7 @@ class Lag:
     """How far a view was behind the lake at each of B requests."""
 
     seconds: np.ndarray  # (B,)
-    judged: np.ndarray  # (B,) bool: whether the lag of this request is judged
+    judged: np.ndarray  # (B,) bool: whether the request counts in the share of stale requests
     by_tick: bool
     """Whether the view has rows only at ticks. Then `report` allows a lag of `days_allowed`."""
     unreachable: int = 0
@@ -146,6 +146,6 @@ def pack_lag(logged: Sequence[Logged], *, tick: int) -> Lag:
 def _on_the_wall(logged: Sequence[Logged]) -> np.ndarray:
     """Return (B,) bool: whether a request was served on the wall clock.
 
-    A replay uses one feature pack for weeks of simulated time on purpose, so its lag isn't judged.
+    A replay uses one feature pack for weeks of data time on purpose, so its lag isn't judged.
     """
     return np.array([response.clock == "wall" for response in logged])

@@ -25,7 +25,7 @@ REFERENCE_KINDS = ("popularity", "item_knn", "ease", "ials")
 
 @dataclass(frozen=True)
 class Job:
-    """One source to fit in this process."""
+    """One source to fit; jobs run in threads of this process."""
 
     config: Any  # SourceConfig
     data: TrainingData

@@ -18,7 +18,7 @@ EXCEL_EPOCH = 25_569
 """1970-01-01 as a spreadsheet's day number."""
 NOTHING = "'nan', 'null', 'none', 'n/a', '-', '—'"
 MAX_MICROSECONDS = 253_402_300_800_000_000
-"""Start of the year 10000. Later times are unreadable; earlier ones are judged by validation."""
+"""Start of the year 10000. Later times count as unreadable; validation judges all earlier ones."""
 NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
 FLOATING = ("DOUBLE", "FLOAT", "DECIMAL", "HUGEINT")
 THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+$"

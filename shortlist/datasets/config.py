@@ -109,7 +109,9 @@ class InteractionFile(FileTable):
     """
 
     event_type: str | None = None
-    """Type of all events without a value in the column of event types, or without such a column."""
+    """Type of events without a value in the mapped column of event types; type of all events if no
+    such column is mapped.
+    """
     event_types: dict[str, str] = Field(default_factory=dict)
     """{word in the files: event type}, e.g. {"order": "purchase"}."""
     no_user: tuple[str, ...] = ()

@@ -210,7 +210,7 @@ def _read_from(mark: Any, table: DatabaseTable, where: str) -> Any:
     """Return the watermark minus `look_back`, in the type of the column.
 
     Raises:
-        DatasetError: one of them is a time and the other a number.
+        DatasetError: one of the two is a time and the other a number.
     """
     distance: Any = table.look_back_distance
     if distance is None:

@@ -1,4 +1,4 @@
-"""Stages the source of a DataConfig as a batch, by its entry in LOADERS."""
+"""Stages the source of a DataConfig as a batch. LOADERS has the reader of each source."""
 
 import hashlib
 from collections.abc import Callable, Mapping

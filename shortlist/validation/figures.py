@@ -174,7 +174,7 @@ def _batch_values(sorting: Sorting, figures: Figures, *, now: datetime) -> dict[
         "words": words,
     }
     values: dict[str, float | None] = {
-        # None for batches without rows of the source, such as posted events or a catalogue alone.
+        # None if no row was read from the run's source: posted events only, or only a catalogue.
         "volume.rows": rows - sorting.counts["interactions"].posted_rows or None,
         "volume.ratio": rows / median(one["rows"] for one in past) if past and rows else None,
         "duplicates.share": _duplicates(connection, rows),

@@ -30,7 +30,7 @@ COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+|[-+]?\d{1,3}(\.\d{3}){2,}"
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 """A number with commas that may also be thousands separators of a whole number."""
 OPEN = "?"
-"""Value in the TOML of a column or unit that could not be guessed."""
+"""Text that stands in the TOML in place of a column or unit that could not be guessed."""
 
 
 @dataclass

@@ -96,9 +96,14 @@ def counted_events(settings: Settings) -> tuple[frozenset[str], ListRules]:
 
 
 def _materialized(mark: Path, target: dict[str, Any], *, until: int) -> int | None:
-    """Return the time up to which the store holds the snapshots `target`.
+    """Return the time up to which the online store was filled from the present snapshots.
 
-    None if it holds other snapshots, or a state later than `until`.
+    None if it was filled from other snapshots, or later than `until`.
+
+    Args:
+        mark: file that the last materialize wrote.
+        target: the online store and the id of the snapshots' last full build.
+        until: microseconds, end of this materialize.
     """
     try:
         found = json.loads(mark.read_text())

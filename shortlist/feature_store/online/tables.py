@@ -1,4 +1,7 @@
-"""Tables of the SQLite online store: names, creation, queries and write transactions."""
+"""Tables of the SQLite online store: names, creation, queries and write transactions.
+
+A materialize writes the states of a refresh to these tables.
+"""
 
 import sqlite3
 import time

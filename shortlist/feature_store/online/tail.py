@@ -1,8 +1,9 @@
 """The tail: posted events that are not yet part of the online base rows.
 
-The online state of a user consists of a base row, written by a materialize, and a tail of later
-events. A post only inserts events into the tail. A reader folds the tail into the base row
-(fold.py). A materialize writes new base rows and then deletes the payloads they contain.
+The online state of a user consists of a base row and a tail of later events. A materialize (a
+step of a refresh) writes base rows to the online store. A post only inserts events into the
+tail. A reader folds the tail into the base row (fold.py). A materialize writes new base rows and
+then deletes the payloads of the events that they contain.
 
 The tail is the SQLite file `<home>/events/tail.db`, also if Redis is used. It is separate from
 the online store's file so that a post never waits for a materialize. The unique event_id ensures

@@ -81,7 +81,13 @@ def write_current(
     part: int,
     before: int | None,
 ) -> None:
-    """Write the newest row of each key, from part `part` and the newest rows of part `before`."""
+    """Write the newest row of each key, from part `part` and the newest rows of part `before`.
+
+    Args:
+        key: key column of the view, such as "user_id".
+        part: number of the part that was added.
+        before: number of the part before it; None for a full build.
+    """
     target = folder / "current" / str(part) / f"{view}.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     new = f"""
