@@ -1,4 +1,4 @@
-"""Monitor: reports what users did with the served lists, and how the lists differ from the test's.
+"""Monitor: reports what users did with the served lists, and how the lists differ from a reference.
 
 The reference is the log of lists that the evaluation made for the test window. The figures are
 judged by guardrails (limits in a TOML file).

@@ -35,8 +35,8 @@ def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
         config: path of the run's TOML file.
 
     Returns:
-        {"ingested": number of posted events and impressions that are new to the lake, "until":
-        microseconds, "features": result of `featurize`}.
+        {"ingested": number of posted events and impressions that are new to the lake, "until": time
+        in microseconds up to which features were updated, "features": result of `featurize`}.
     """
     return refresh(Settings(), load_run_config(config))
 

@@ -29,7 +29,7 @@ class TakenShare(ByLabelMetric):
 
 
 class TakenShareCalculation(ByLabelCalculation[TakenShare]):
-    """Computes the shares and draws them as bars for both windows."""
+    """Computes the shares and draws them as bars, for the current and the reference window."""
 
     def calculate(
         self, context: Context, current_data: Dataset, reference_data: Dataset | None

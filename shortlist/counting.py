@@ -73,7 +73,8 @@ value. Decayed sums are as of `last_time`, the time of the newest event.
 class ListRules:
     """Rules for counting events and building lists of events (history, refusals).
 
-    They apply to stored states (computed by a refresh) and to posted events after it (the tail).
+    They apply to stored states, which a refresh computes, and to events posted since the last
+    refresh (the tail).
     """
 
     once: bool = True

@@ -1,4 +1,4 @@
-"""Checks of external times: are they microseconds since 1970 (UTC), or another unit?
+"""Checks of times given by clients or files: are they microseconds since 1970 (UTC)?
 
 The size of a value reveals its unit. If present-day seconds or milliseconds are read as
 microseconds, they lie within days of 1970-01-01; nanoseconds lie beyond the year 20000.

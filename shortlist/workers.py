@@ -38,7 +38,7 @@ class Worker:
     pinned: bool
     """True if the release is fixed by SHORTLIST_RELEASE or a Bento, so promotions are ignored."""
     refused: Refused | None
-    at: int  # microseconds of the wall clock
+    at: int  # time of the heartbeat: microseconds of the wall clock
 
     @property
     def name(self) -> str:

@@ -35,7 +35,9 @@ class SkewError(RuntimeError):
 def recomputed_states(
     settings: Settings, target_events: tuple[str, ...], *, until: int
 ) -> Iterator[tuple[Settings, list[Path]]]:
-    """Recompute the states; yield the settings of their home and the Parquet files of their events.
+    """Recompute the states in a separate home folder.
+
+    Yields the settings of this folder, and the Parquet files of the events that were used.
 
     The events are those of the lake up to the last featurize, and posted events since then. At the
     end of the block the folder and the lease are removed.

@@ -1,4 +1,4 @@
-"""Excludes events that a refresh had not yet written to the online rows when a request was served.
+"""Removes events from recomputed states that were not yet in the online store at the request.
 
 A posted event affects the next response at once. All other events (impressions, rows of files) have
 the refresh's `until` as the time at which they became known. But they reach the online store only

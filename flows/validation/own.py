@@ -1,4 +1,4 @@
-"""Expectations that users added to the suites: their names, actions, and rules for quarantine."""
+"""Expectations that users added to the suites of Great Expectations: names, actions and rules."""
 
 from collections.abc import Mapping
 from itertools import chain, count

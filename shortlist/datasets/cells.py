@@ -37,7 +37,7 @@ class Column:
 
 
 def text_sql(raw: Raw, column: str, where: str) -> str:
-    """Return SQL of a text cell without surrounding white space; NULL if it is empty.
+    """Return SQL of a cell's text without surrounding white space; NULL if it is empty.
 
     Raises:
         DatasetError: the column's type is a list, struct, map or blob.
@@ -49,7 +49,7 @@ def text_sql(raw: Raw, column: str, where: str) -> str:
 
 
 def joined_sql(raw: Raw, column: str, where: str) -> str:
-    """Return SQL of a text cell; the texts of a JSON list are joined with spaces."""
+    """Return SQL of a cell's text; if it is a JSON list of texts, they are joined with spaces."""
     text = text_sql(raw, column, where)
     if raw.types[column] != "JSON":
         return text
@@ -59,7 +59,7 @@ def joined_sql(raw: Raw, column: str, where: str) -> str:
 
 
 def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) -> Column:
-    """Return the column of an id as text.
+    """Return the SQL and the possible fault of an id, read as text.
 
     Some programs write the id 196 as 196.0 if a column has missing values. It is read as 196,
     unless `exact` is True.
@@ -101,7 +101,9 @@ def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) 
 def number_sql(
     raw: Raw, column: str, rule: str, table: FileTable, *, kind: str = "DOUBLE"
 ) -> Column:
-    """Return the column of a number; NaN and words for a missing value (NOTHING) become NULL.
+    """Return the SQL and the possible fault of a number.
+
+    NaN and words for a missing value (NOTHING) become NULL.
 
     Args:
         rule: validation rule that reports a text that isn't a number.
@@ -145,7 +147,9 @@ def time_sql(
     *,
     rule: str = "event_timestamp.readable",
 ) -> Column:
-    """Return the column of a time in the table's unit. Columns of a date or time type need no unit.
+    """Return the SQL and the possible fault of a time, given in the table's `timestamp_unit`.
+
+    Columns of a date or time type need no unit.
 
     Args:
         rule: validation rule that reports an unreadable time.
@@ -188,7 +192,7 @@ def time_sql(
 
 
 def date_sql(raw: Raw, column: str, where: str, *, from_title: bool) -> Column:
-    """Return the column of a date, from a time, a date or a year.
+    """Return the SQL and the possible fault of a date, given as a time, a date or a year.
 
     Args:
         from_title: read the year at the end of a title such as 'Toy Story (1995)'.
@@ -208,7 +212,11 @@ def date_sql(raw: Raw, column: str, where: str, *, from_title: bool) -> Column:
 
 
 def attributes_sql(raw: Raw, names: tuple[str, ...], where: str) -> str:
-    """Return SQL of the map of a row's attributes without missing values; NULL without `names`."""
+    """Return SQL of a map of a row's attributes, without missing values.
+
+    Args:
+        names: columns of the source that become attributes. Without any, the SQL is NULL.
+    """
     if not names:
         return "NULL::MAP(VARCHAR, VARCHAR)"
     entries = ", ".join(

@@ -47,7 +47,7 @@ class FileTable(Config):
     encoding: str = "utf-8"
     """utf-8, utf-16, or any Python encoding that contains ASCII, e.g. cp1251."""
     decimal: Decimal = "."
-    """Decimal mark of numbers in text columns. With "," 1.234 is read as 1234."""
+    """Decimal mark of numbers in text columns. If it is a comma, the text 1.234 is read as 1234."""
     timestamp_unit: str = "s"
     """s, ms, us, ns, iso, excel (day numbers), or a pattern such as "%d.%m.%Y %H:%M"."""
     time_zone: str = "UTC"

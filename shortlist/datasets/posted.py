@@ -77,8 +77,9 @@ def broken_rules(
 
 
 def _query(events: Sequence[dict[str, Any]], query: str) -> list[tuple[Any, ...]]:
-    """Return the rows of an SQL query on the relation `mapped`: the events with the contract's
-    columns.
+    """Run an SQL query on the relation `mapped` and return its rows.
+
+    The relation has the posted events with the contract's columns.
     """
     raw = objects_of("posted", list(POSTED.columns.values()))
     mapped = events_sql(raw, POSTED, source=INBOX, where="posted events", now=0)

@@ -33,7 +33,9 @@ NOT_TEXT = b"\xff"
 line and counts it.
 """
 MAX_OBJECT = 1 << 24
-"""Maximum size in bytes of a JSON object that spans several lines. For a larger file, its size."""
+"""Maximum size in bytes of a JSON object that spans several lines. In a larger file, an object may
+be as large as the file.
+"""
 _numbers = itertools.count()
 
 

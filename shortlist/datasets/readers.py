@@ -310,7 +310,9 @@ def _compression(file: SourceFile) -> str:
 def collect_rejects(
     connection: duckdb.DuckDBPyConnection, file: SourceFile, table: str
 ) -> pa.Table | None:
-    """Return the unparsable lines since the last call, with reasons (REJECTED); None without any.
+    """Return the lines that could not be parsed since the last call, with reasons.
+
+    The result is a table with the schema REJECTED; None if there are no such lines.
 
     If a quote is not closed, DuckDB rejects it together with the following lines. Each of these
     lines is returned as a separate row.

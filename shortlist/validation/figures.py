@@ -78,7 +78,7 @@ class Figures:
 def measure(
     sorting: Sorting, rules: list[Rule], config: ValidateConfig, *, now: datetime
 ) -> Figures:
-    """Compute the figures of a prepared batch and create the relation `batch_rows`.
+    """Compute the figures of a batch after `Sorting.prepare`, and create the relation `batch_rows`.
 
     A batch of rows restored from quarantine has no figures.
 

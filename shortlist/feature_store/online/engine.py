@@ -80,6 +80,6 @@ class ArrowComputeEngine(LocalComputeEngine):
                     some = rows.slice(start, PROTOBUF_BATCH).combine_chunks()
                     protos = _convert_arrow_to_proto(some, view, keys)
                     store.online_write_batch(self.repo_config, view, protos, done)
-        except Exception as error:  # Feast raises the error of the job again
+        except Exception as error:  # stored in the job: Feast raises it from there
             return LocalMaterializationJob(job_id, MaterializationJobStatus.ERROR, error)
         return LocalMaterializationJob(job_id, MaterializationJobStatus.SUCCEEDED)

@@ -103,8 +103,10 @@ class Tail:
         return new
 
     def read(self, user_ids: Sequence[str]) -> dict[str, list[Posted]]:
-        """Return {user_id: newest MAX_READ events of the user's tail with `known`}, sorted by
-        `known`, then by arrival.
+        """Return {user_id: the newest MAX_READ events of the user's tail}.
+
+        Each event has its `known` (time from which it counts). Events are sorted by `known`, then
+        by arrival.
 
         Users without a tail are left out. Read the tail before the base rows: a materialize deletes
         payloads only after it has written the rows that contain them. Then each event is in at

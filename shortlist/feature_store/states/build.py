@@ -66,7 +66,7 @@ VIEWS = (
 )
 """Feature views; each has a folder of parts."""
 EVENTS = ("user_history", "user_refusals")
-"""Views whose rows are single events."""
+"""Views whose rows are single events; the offline store collects them into lists."""
 CURRENT = {view: f"{view.split('_')[0]}_id" for view in VIEWS if view not in EVENTS}
 """View -> key column, for the views whose newest rows are stored in `current`."""
 
