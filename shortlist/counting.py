@@ -6,9 +6,9 @@ posted events that no refresh has processed yet; each request adds its user's to
 Target events are those of the types that models learn to predict.
 
 1. An event counts once, identified by its event_id, in the tail and in the lake.
-2. An event counts from the time at which it became known (`known_at`): after it happened and after
-   it arrived. A late event therefore changes no earlier state, and an event with a time in the
-   future waits until that time.
+2. An event counts from the time at which it became known: when it has happened and arrived
+   (`known_at` has the exception for imported history). A late event therefore changes no earlier
+   state, and an event with a time in the future waits until that time.
 3. Every target event counts in the state of its user (`counted`): repeats of an item, events
    without an item, and events about items that the catalogue does not have.
 4. A value (rating, price, seconds watched) counts if it is finite. Zero is a value; a missing

@@ -44,7 +44,7 @@ def recomputed_states(
 
     Args:
         target_events: event types that models learn from and that most states count.
-        until: microseconds; events that arrived later are ignored.
+        until: microseconds; events that became known (happened and arrived) later are ignored.
 
     Raises:
         SkewError: there are no feature states yet.
@@ -90,10 +90,11 @@ def _give_back(settings: Settings, folder: Path) -> None:
 def _events_until(
     files: Sequence[Path], settings: Settings, target: Path, *, snapshots: Snapshots
 ) -> list[Path]:
-    """Write the lake's events before `snapshots.until` and the posted events that arrived later.
+    """Write the lake's events before `snapshots.until`, and the posted events known only later.
 
-    Posted events that arrived earlier are read only from the lake, not from the posted files. A
-    refresh has validated them, and those that it refused must not count.
+    An event becomes known when it has happened and arrived. Posted events that became known earlier
+    are read only from the lake, not from the posted files. A refresh has validated them, and those
+    that it refused must not count.
 
     Returns:
         The Parquet files.

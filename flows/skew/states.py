@@ -3,7 +3,7 @@
 The serving log has an `as_of` for each feature view: the time of the newest event in its state.
 User views have one row per change, so they are behind if the lake had a newer event of the user.
 Item and context views have one row per tick (a time at which item features change). Their lag is
-the time since the first tick that the service had not yet loaded.
+the time from the last tick at which the served state was current to the newest tick.
 """
 
 from collections.abc import Sequence
