@@ -1,11 +1,14 @@
 """Feast definitions: entities, feature views over the state snapshots, and feature services.
 
+A state is a stored aggregate of a user, item or context, such as counts, decayed sums or the newest
+events. A snapshot is the folder of Parquet files that holds the states of one view.
+
 Only Feast imports this file (`feast -c feature_repo apply`). All definitions are in one file,
 because Feast treats definitions imported from a second file as duplicates. Snapshots are read from
 SHORTLIST_HOME, or from var/ beside this folder if it is not set.
 
 docs/features.md ("To add a feature") lists the places to edit for a new state; a Field here is one
-of them. Tests fail until they agree.
+of them. Tests fail while one of these places is missing.
 """
 
 import os
@@ -51,7 +54,10 @@ def snapshot(name: str) -> FileSource:
 
 
 def push_source(name: str) -> PushSource:
-    """Return a snapshot source whose online rows are also updated by each posted event."""
+    """Return a snapshot source to which programs can also push rows (`FeatureStore.push`).
+
+    The service doesn't push: it keeps posted events in a separate file, the tail.
+    """
     return PushSource(name=f"{name}_push", batch_source=snapshot(name))
 
 
@@ -110,7 +116,11 @@ user_history = FeatureView(
 
 
 def event_group_fields(prefix: str) -> list[Field]:
-    """Return the fields of the event-group state of a `user` or an `item`."""
+    """Return the fields of the state by event group (similar event types, such as click and view).
+
+    Args:
+        prefix: "user" or "item".
+    """
     return [
         Field(name=f"{prefix}_group_counts", dtype=Array(Float64)),
         Field(name=f"{prefix}_group_decayed", dtype=Array(Float64)),
@@ -273,7 +283,7 @@ def request_time(inputs: dict[str, Any]) -> dict[str, Any]:
     owner="platform",
 )
 def request_features(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Compute features by the function that training and service use."""
+    """Compute the user and context features with the function that training and service use."""
     from shortlist.feature_store.request_rows import request_features
 
     return request_features(inputs)

@@ -1,9 +1,12 @@
 """Skew: recomputes served feature vectors from the lake, and reports the features that differ.
 
-States are built in a separate folder from the lake's events and from posted events that are not in
-the lake yet (flows/skew/recompute.py). Each logged feature vector is recomputed with the release
-that the log names. The state of each feature view is read as of its logged `as_of`, the time of its
-newest event. Vectors are compared value by value; the age of the views is reported separately.
+The service logs the feature vector of each shown item. The check builds all states (aggregates per
+user, item and context) again in a separate folder. It builds them from the events of the lake and
+from posted events that are not in the lake yet (flows/skew/recompute.py).
+
+Each logged vector is recomputed with the release that the log names. For each feature view the log
+has an `as_of`: the time of the newest event in the served state. The recomputed state is read as of
+that time. Vectors are compared value by value; the age of the views is reported separately.
 """
 
 import json
@@ -43,7 +46,8 @@ def skew_flow(
             log's last day.
         max_different: share of vectors in which a feature may differ.
         max_stale: share of requests in which a view may be behind the lake.
-        max_days_behind: days that item and context states may be behind the newest tick.
+        max_days_behind: days that item and context states may be behind the newest tick. Ticks are
+            the times, an hour or a day apart, at which these states are computed.
 
     Raises:
         SkewError: no logged response can be compared.

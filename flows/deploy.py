@@ -1,7 +1,7 @@
 """Deploy: register the deployments of prefect.yaml with a running Prefect server.
 
-Deployments, work pool and variables have the home's name in their names, so homes that share a
-server don't interfere.
+A home is the folder SHORTLIST_HOME. Deployments, work pool and variables have the home's name in
+their names, so homes that share a server don't interfere.
 """
 
 import os
@@ -22,7 +22,7 @@ DEPLOYMENTS = ("refresh/hourly", "shortlist/nightly", "monitor/monitoring", "ske
 
 
 class DeployError(RuntimeError):
-    """No deployment or only some were registered; the message has Prefect's output or the fix."""
+    """Not all deployments were registered; the message has Prefect's output or the fix."""
 
 
 def deploy_all(config: Path | str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def deploy_all(config: Path | str) -> dict[str, Any]:
             client.read_work_pool(pool)
         except ObjectNotFound:
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-            print(f"deploy: work pool '{pool}' made")
+            print(f"deploy: work pool '{pool}' created")
     _set_variables(variables, home_name=settings.home_name)
     _prefect_deploy(url, write_prefect_file(settings))
     deployments = deployments_of(settings)
@@ -97,7 +97,11 @@ def write_prefect_file(settings: Settings) -> Path:
 
 
 def _set_variables(variables: dict[str, Any], *, home_name: str) -> None:
-    """Set the Prefect variables that prefect.yaml refers to. A value may be a whole run config."""
+    """Set the Prefect variables that prefect.yaml refers to.
+
+    Args:
+        variables: name -> value; one value is the content of a run config.
+    """
     from prefect.variables import Variable
 
     for name, value in variables.items():

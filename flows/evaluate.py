@@ -1,7 +1,9 @@
 """Evaluate: compares the chain with its sources, baselines and the champion on the test window.
 
-Lists are ranked over the full catalogue. All methods are fitted on everything before the test
-window, except those that `fitted_until` reports with an earlier end.
+The chain is everything that answers a request: sources (models that retrieve candidates), filters,
+ranker and re-ranking. The champion is the serving release. Lists are ranked over the full
+catalogue. All methods are fitted on everything before the test window, except those that
+`fitted_until` reports with an earlier end.
 """
 
 from collections.abc import Iterable
@@ -44,10 +46,10 @@ FALLBACK_DAYS = 7
 
 @dataclass(frozen=True)
 class Judged:
-    """Lists and features of one chain for all test requests."""
+    """Ranked lists and ranker features of one chain for all test requests."""
 
     lists: Lists
-    ranked: list[Ranked]  # one per tick
+    ranked: list[Ranked]  # one per tick (requests with the same item features)
 
 
 @flow(name="evaluate", log_prints=True)
@@ -121,10 +123,14 @@ def judge_sources(
     catalogue: Catalogue,
     k: int,
 ) -> dict[str, Lists]:
-    """Return {source or baseline: the lists that it gives without the others and without a ranker}.
+    """Return the lists of each source and baseline alone, without other sources and ranker.
 
-    Sources that were not refitted are evaluated as fitted on the first window; see `fitted_until`.
-    Empty positions are filled with recently popular items, as in service.
+    Sources that the chain doesn't use were not refitted. They are evaluated as fitted on the first
+    window; see `fitted_until`. Empty positions are filled with recently popular items, as in
+    service.
+
+    Returns:
+        {source or baseline: lists}.
     """
     sources = {
         source.kind: registry.load(source.kind, run.trial / source.kind, catalogue)
@@ -145,7 +151,10 @@ def judge_sources(
 
 
 def fitted_until(run: Run, methods: Iterable[str], *, windows: Windows) -> dict[str, int]:
-    """Return {method: end of the events that it was fitted on, in microseconds}."""
+    """Return {method: end of the events that it was fitted on, in microseconds}.
+
+    It is the test window's start for methods that were refitted, else the end of the first window.
+    """
     again = {"chain", CHAMPION, FALLBACK}
     for folder in (run.backtest, run.references):
         again |= {path.name for path in folder.iterdir()}
@@ -199,8 +208,8 @@ def evaluation(
 ) -> dict[str, Any]:
     """Return metrics with bootstrap intervals over users, per method and per slice.
 
-    The result also has the paired difference in nDCG on the same requests, chain minus each other
-    method.
+    A slice is a subset of requests or items, such as new users. The result also has the paired
+    difference in nDCG on the same requests, chain minus each other method.
 
     Args:
         item_counts: (N + 1,) number of events of each item before validation.

@@ -1,4 +1,8 @@
-"""Featurize: updates the states, Feast's registry, the online store and the feature pack."""
+"""Featurize: updates the states, Feast's registry, the online store and the feature pack.
+
+States are aggregates per user, item and context. The feature pack is one matrix with the features
+of all items.
+"""
 
 import contextlib
 import io
@@ -38,13 +42,13 @@ def featurize_flow(
 ) -> dict[str, Any]:
     """Update all features to `until`.
 
-    Posted events that became known after `until` stay in the tail (feature_store/online/tail.py),
-    from which requests add them to the stored states.
+    Posted events that became known after `until` stay in the online store's tail
+    (feature_store/online/tail.py). Each request adds them to the stored state of its user.
 
     Args:
         until: microseconds; only events strictly before it that were known by then count.
         tick: tick length of item features in microseconds.
-        lists: further counting rules and the rules of users' event lists.
+        lists: rules for what counts as an event, and for the event lists in user states.
 
     Raises:
         LakeError: the lake is empty.
@@ -81,7 +85,8 @@ def featurize(
     """Do the work of `featurize_flow`, without Prefect and without the lock.
 
     Returns:
-        {"rows": {view: rows written}, "incremental", "pack_id", "as_of": tick of the pack,
+        {"rows": {view: rows written}, "incremental": whether only changed users were written to the
+        online store, "pack_id", "as_of": tick of the pack in microseconds,
         "seconds": {part: seconds}}.
     """
     lake = Lake(settings.lake)

@@ -1,4 +1,8 @@
-"""Ingest: reads new rows of the source, maps them to the contracts, and stages them as a batch."""
+"""Ingest: reads new rows of the source, maps them to the contracts, and stages them as a batch.
+
+The source is a file, database or other origin of data. The contracts are the table schemas of
+interactions, items and users.
+"""
 
 import time
 from typing import Any

@@ -1,6 +1,7 @@
-"""Monitor: compares the served lists with later events and with the lists of the test window.
+"""Monitor: reports what users did with the served lists, and how the lists differ from a reference.
 
-The figures are judged by guardrails (limits in a TOML file).
+The reference is the log of lists that the evaluation made for the test window. The figures are
+judged by guardrails (limits in a TOML file).
 """
 
 import json
@@ -41,10 +42,11 @@ REFERENCE = ("reference", "serving_log.parquet")
 def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> dict[str, Any]:
     """Write the reports of one run's release and judge it by the guardrails.
 
-    A verdict `hold` is returned like any other; it raises no error.
+    No verdict raises an error, not even `hold`.
 
     Args:
-        run_id: None: the run of the release that answered most requests of the log's last day.
+        run_id: id of a run. None: the run of the release that answered most requests in the last
+            24 h of the serving log.
         guardrails: path of a TOML file; None: the one in the run's config.
 
     Raises:
@@ -57,8 +59,8 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
         release_id = most_served(times, set(store.ids()))
         if release_id is None:
             raise MonitorError(
-                f"{settings.serving_log}: nothing of a release that is still there; send traffic"
-                " with `shortlist replay`, or serve"
+                f"{settings.serving_log}: no response of a release that is still stored; send"
+                " traffic with `shortlist replay` or `shortlist serve`"
             )
         release = store.open(release_id)
         run = Run.open(settings, release.about["run_id"])
@@ -118,8 +120,10 @@ class Watched:
 
 
 def log_start(times: np.ndarray | None, config: RunConfig) -> int | None:
-    """Return the time in microseconds at which the reported part of the serving log starts: the
-    last `monitor.days` days. None: the whole log, as on the replay clock.
+    """Return the time in microseconds at which the reported part of the serving log starts.
+
+    This part is the last `monitor.days` days. None stands for the whole log, which is always
+    reported on the replay clock.
 
     Args:
         times: times of the release's responses in microseconds; None if there are none.
@@ -144,8 +148,8 @@ def watched_windows(
     log = single_answers(log)
     if log.num_rows == 0:
         raise MonitorError(
-            f"{settings.serving_log}: nothing of release {release.release_id}; send it traffic with"
-            " `shortlist replay`, or serve it"
+            f"{settings.serving_log}: no response of release {release.release_id}; send it traffic"
+            " with `shortlist replay` or `shortlist serve`"
         )
     config = run.config
     edges = release.about["windows"]
@@ -181,7 +185,7 @@ def watched_windows(
 
 
 def single_answers(log: pa.Table) -> pa.Table:
-    """Keep the last response for each (user, time); a repeated replay sends requests twice."""
+    """Keep the last response for each (user, time). A repeated replay sends requests twice."""
     keys = [c.USER_ID, c.EVENT_TIMESTAMP]
     # With several threads, "last" would depend on the order in which threads finish.
     grouped = log.select([*keys, c.REQUEST_ID]).group_by(keys, use_threads=False)
@@ -192,7 +196,8 @@ def single_answers(log: pa.Table) -> pa.Table:
 def known_events(settings: Settings, *, since: int) -> pa.Table:
     """Return the lake's events and posted events, each event_id once.
 
-    If both have an event, the posted row is kept, because it has the request that showed the item.
+    If both have an event, the posted row is kept: it has the id of the request that showed the
+    item.
 
     Args:
         since: microseconds, time of the first response; only later posted events are read.
@@ -215,7 +220,7 @@ def span(log: pa.Table) -> str:
 
 
 def point_at(settings: Settings, written: dict[str, Any]) -> None:
-    """Set the pointer to the newest report by an atomic replace."""
+    """Make latest.json in the reports folder name the newest report, by an atomic replace."""
     keys = ("verdict", "run_id", "release_id")
     content = {"report": written["index"], "made_at": datetime.now(UTC).isoformat()}
     write_json(settings.reports / POINTER, content | {key: written[key] for key in keys})

@@ -1,4 +1,7 @@
-"""Package: publishes a run's staged models as a release, and builds a Bento of it."""
+"""Package: publishes a run's staged models as a release, and builds a Bento of it.
+
+A release is an immutable folder with all models and configuration that are served together.
+"""
 
 import json
 import shutil

@@ -1,4 +1,8 @@
-"""Promote: sets the release pointer to a release if it passes every gate."""
+"""Promote: sets the release pointer to a release if it passes every gate.
+
+The pointer names the release that the service loads. Gates are conditions on a release's figures
+(flows/releases/gates.py).
+"""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +26,9 @@ from shortlist.release import ReleaseError, ReleaseStore
 def promote_flow(release_id: str, gates: str = "configs/gates.toml") -> dict[str, Any]:
     """Set the pointer to `release_id` if every gate passes, and wait until the workers serve it.
 
-    Otherwise nothing changes. Returns the verdict of each gate, the serving release, the loss
-    budget, and the workers that serve the release or lag behind.
+    If a gate fails, nothing changes. Returns the verdict of each gate, the serving release, the
+    loss budget (total quality loss accepted in promotions), and the workers that serve the release
+    or still serve another one.
     """
     settings = Settings()
     store = ReleaseStore(settings.releases)
@@ -39,10 +44,10 @@ def promote_flow(release_id: str, gates: str = "configs/gates.toml") -> dict[str
     for gate in verdict.gates:
         print(f"gate {gate.name}: {'pass' if gate.passed else 'FAIL'}: {gate.reason}")
     if verdict.passed:
-        print(f"promote: {release_id} is what serves from now on")
+        print(f"promote: {release_id} is the serving release now")
         followed = wait_for_workers(settings, release_id)
     else:
-        print(f"promote: {release_id} stays out; {before or 'nothing'} goes on serving")
+        print(f"promote: {release_id} is not promoted; serving release: {before or 'none'}")
         followed = {"workers": [], "lagging": []}
     serving, spent = next(reversed(store.history().items()), (None, 0.0))
     return {
@@ -87,7 +92,9 @@ def find_release(
     by_run = run_id is not None or of is not None
     if release_id is not None:
         if by_run:
-            raise ReleaseError("want a release, or a run or its configuration, not both")
+            raise ReleaseError(
+                "both a release and a run or configuration are given; want only one of them"
+            )
         return Found(release_id)
     if by_run:
         run = Run.open(settings, run_id, of=of)
@@ -100,7 +107,10 @@ def find_release(
 
 
 def end_run_of(settings: Settings, release_id: str) -> None:
-    """End the run that made a release, unless another living process holds the run's lease."""
+    """End the run that made a release, unless another living process still works on the run.
+
+    Such a process holds the run's lease of the lake.
+    """
     try:
         run = Run.open(settings, ReleaseStore(settings.releases).open(release_id).about["run_id"])
     except RunError:  # the run's folder was removed

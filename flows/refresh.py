@@ -1,6 +1,7 @@
 """Refresh: adds new rows, posted events and impressions to the lake and updates all features.
 
-It doesn't train.
+The lake stores validated events, items and users. Posted events are those that clients sent to the
+service. Impressions are the lists in the serving log. A refresh doesn't train.
 """
 
 from collections.abc import Iterator
@@ -34,8 +35,8 @@ def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
         config: path of the run's TOML file.
 
     Returns:
-        {"ingested": number of posted events and impressions that are new to the lake, "until":
-        microseconds, "features": result of `featurize`}.
+        {"ingested": number of posted events and impressions that are new to the lake, "until": time
+        in microseconds up to which features were updated, "features": result of `featurize`}.
     """
     return refresh(Settings(), load_run_config(config))
 
@@ -43,8 +44,9 @@ def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
 def refresh(settings: Settings, run_config: RunConfig, *, source: bool = True) -> dict[str, Any]:
     """Do the work of `refresh_flow`; also the step `featurize` of a run.
 
-    `until` is taken from the clock before the inbox is read. Every event that arrived by then is in
-    the inbox. Later ones stay in the tail, from which requests add them to the stored states.
+    All features are updated to the time `until`. It is taken from the clock before the inbox (the
+    files with posted events) is read, so the inbox holds every event that arrived by then. Later
+    events stay in the online store's tail. Each request adds them to the stored state of its user.
 
     Args:
         source: also ingest new rows of the run's files or database. False if the run did so before.
@@ -52,7 +54,8 @@ def refresh(settings: Settings, run_config: RunConfig, *, source: bool = True) -
     Raises:
         DatasetError, OSError, ValidationFailed: the source can't be read or its batch is refused.
             If the lake has events already, this is raised only after posted events were ingested
-            and all features updated. ValidationFailed also stands for posted changes of items.
+            and all features updated. ValidationFailed is also raised if validation refuses the
+            posted changes of items.
     """
     with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=REFRESH_WAIT):
         return _refresh(settings, run_config, source=source)
@@ -64,7 +67,7 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
     if failed is not None:
         if current_manifest(settings.lake).latest is None:
             raise failed
-        print(f"refresh: the source is left out: {failed}")
+        print(f"refresh: new rows of the source are not ingested: {failed}")
     clock = run_config.clock(settings)
     if clock.now() == 0:
         raise LakeError(f"{settings.lake}: no interactions yet; run `shortlist run` or `ingest`")
@@ -75,7 +78,7 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
         service = {"source": "service", "files": None, "database": None}
         inbox = run_config.data.model_copy(update=service)
         batch = ingest_flow(inbox, now=until)
-        # Keep all acknowledged events: their item or user may be added to its table later.
+        # Keep all events that the service accepted: their item or user may be added later.
         kept = {"unknown_items": "keep", "unknown_users": "create", "max_age_days": None}
         limits = run_config.validation.model_copy(update=kept)
         validated = validate_flow(batch["batch_id"], limits, clock=clock.kind)
@@ -86,7 +89,7 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
     features = featurize_flow(data.target_events, until, run_config.tick, data.lists)
     archived = archive_logs(settings, read_until=started)
     if archived:
-        print(f"refresh: {len(archived)} files of the serving log became Parquet")
+        print(f"refresh: converted {len(archived)} files of the serving log to Parquet")
     if failed is not None:
         raise failed
     return {"ingested": ingested, "until": until, "features": features}
@@ -111,7 +114,7 @@ def take_in_source(run_config: RunConfig) -> Exception | None:
 def carry_out_commands(
     settings: Settings, run_config: RunConfig, *, until: int
 ) -> Exception | None:
-    """Add the catalogue changes that were posted to the service to the lake.
+    """Add the catalogue changes that clients posted to the service (POST /items) to the lake.
 
     Returns:
         The error if their batch was refused; the commands then stay pending. None on success.
@@ -121,7 +124,7 @@ def carry_out_commands(
         return None
     posted = {"source": "commands", "files": None, "database": None, "simulated": None}
     batch = ingest_flow(run_config.data.model_copy(update=posted), now=until)
-    # One client's bad rows must not stop the changes of all others: they are quarantined.
+    # Bad rows of one client are quarantined, so that they don't block the changes of all others.
     limits = run_config.validation.model_copy(update={"failure_budget": 1.0})
     clock = run_config.clock(settings)
     try:

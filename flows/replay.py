@@ -1,8 +1,9 @@
 """Replay: sends a demo's held-back events to a real service, as requests and as posted events.
 
-A request is answered before any event of its time or later is posted, so the service never sees the
-future. A user's earlier events are posted before that user's next request, so its history is
-complete.
+Held-back events are the newest part of an old data set. They are kept out of the lake, to be
+replayed as live traffic. A request is answered before any event of its time or later is posted, so
+the service never sees the future. A user's earlier events are posted before that user's next
+request, so the user's history is complete.
 """
 
 import time
@@ -33,19 +34,23 @@ from shortlist.validation.hold_back import held_back_events, held_back_files
 BEGUN = "replay_begun.json"
 """File in the run's folder that is created when a replay starts to send."""
 MAX_LAG = c.MICROSECONDS_PER_HOUR
-"""Maximum delay with which other users' events are posted, so that requests can run in parallel."""
+"""Maximum time in microseconds between the requests of one parallel step.
+
+Events of other users that fall between these requests are posted after the step.
+"""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Replay step: send the requests `rows` in parallel; rows are numbered in order of time."""
+    """Replay step: send requests in parallel."""
 
     rows: tuple[int, ...]
+    """Numbers of the requests in order of time."""
 
 
 @dataclass(frozen=True)
 class Tell:
-    """Replay step: post the events of rows `start` to `stop - 1`, in order of time."""
+    """Replay step: post the events with numbers `start` to `stop - 1`, in order of time."""
 
     start: int
     stop: int
@@ -53,9 +58,10 @@ class Tell:
 
 @flow(name="replay", log_prints=True)
 def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> dict[str, Any]:
-    """Send the held-back events from the home's clock on to a service.
+    """Send the held-back events that are not earlier than the home's clock to a service.
 
-    Writes replay.json to the run's folder and advances the home's clock past the newest event.
+    In replay mode the clock is a stored time. It is advanced past the newest event. Writes
+    replay.json to the run's folder.
 
     Args:
         url: address of the service; None: start one for the replay.
@@ -98,22 +104,24 @@ def replay_flow(run_id: str, url: str | None = None, connections: int = 4) -> di
     print(
         f"replay: {result['requests']:,} requests in {seconds:.1f} s, p50 {result['p50_ms']} ms,"
         f" p99 {result['p99_ms']} ms; {result['attributed']:,} of {result['events']:,} events are"
-        " of shown items"
+        " about items that a list had shown"
     )
     return result
 
 
 def replay_window(settings: Settings, run: Run) -> tuple[Requests, pa.Table]:
-    """Return the requests to send, at most `monitor.max_requests`, and all held-back events at or
-    after the home's clock.
+    """Return the requests to send and the events to post.
+
+    The events are all held-back events at or after the home's clock. If they give more than
+    `monitor.max_requests` requests, a random sample is used.
     """
     config = run.config
     now = config.clock(settings).now()
     events = held_back_events(settings, since=now)
     if events.num_rows == 0:
         raise RunError(
-            f"{settings.held_back}: no event is later than the home's clock; a replay sends what"
-            " `data.hold_back` has kept out of the lake, once"
+            f"{settings.held_back}: no event is later than the home's clock; a replay sends the"
+            " events that `data.hold_back` keeps out of the lake, each of them once"
         )
     lake = Lake(settings.lake)
     rng = np.random.default_rng([config.seed, *b"replay"])
@@ -179,7 +187,8 @@ def plan_replay(
 class Traffic:
     """Carries out the steps of a replay: sends requests and posts events.
 
-    It remembers which request showed each item, and posts the item's events with that request.
+    It remembers the request that showed an item to a user. The user's later events about the item
+    are posted with the id of that request.
     """
 
     client: ShortlistClient
@@ -234,9 +243,15 @@ class Traffic:
         self.posted += len(posts)
 
     def as_event(self, row: dict[str, Any], at: int) -> Event:
-        """Return the event to post, with the request that showed its item in the last 24 h, if any.
+        """Return the event to post.
 
-        It keeps its event_id, so that ingesting it again changes nothing.
+        If a list showed the item to the user in the 24 h before, the event gets the list's
+        request_id and position. The event_id doesn't change, so that an event ingested again
+        counts once.
+
+        Args:
+            row: a held-back event.
+            at: its time in microseconds.
         """
         request_id, position, shown_at = self.shown.get(
             (row[c.USER_ID], row[c.ITEM_ID]), (None, None, at)

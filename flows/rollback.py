@@ -9,8 +9,7 @@ from shortlist.home_lock import home_lock
 from shortlist.release import ReleaseStore
 
 LOCK_SECONDS = 60
-"""How long to wait for another promotion or rollback, which takes as long as verifying a release.
-"""
+"""How long to wait for another promotion or rollback. One takes as long as verifying a release."""
 
 
 def roll_back(settings: Settings, *, reason: str) -> dict[str, Any]:

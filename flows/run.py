@@ -1,8 +1,8 @@
 """The main job: a flow of subflows, from the raw source to a promoted and monitored release.
 
 Features are always updated to the current time, never to an earlier one such as the edge of a
-window. For a demo with held-back events, the job then replays these events as traffic of the new
-release.
+window. A demo with an old data set holds its newest events back from the lake. After promotion, the
+job replays these events as traffic of the new release.
 """
 
 import resource
@@ -40,8 +40,9 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
 
     Args:
         monitor: whether to run the last three steps.
-        resume: id of an unfinished run. It continues after its last finished step, with its own
-            config. Steps that were run by single commands count as finished.
+        resume: id of an unfinished run. It continues after its last finished step, with the config
+            in its folder; `config` is ignored. Steps that were run by single commands count as
+            finished.
 
     Returns:
         The summary, also written to summary.json in the run's folder.
@@ -49,7 +50,7 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
     settings = Settings()
     if resume is None:
         run = Run.create(settings, config)
-        print(f"run: {run.run_id}; `shortlist run --resume {run.run_id}` goes on if it is cut off")
+        print(f"run: {run.run_id}; if interrupted, `shortlist run --resume {run.run_id}` continues")
     else:
         run = Run.open(settings, resume)
         config = run.config
@@ -91,7 +92,7 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
 
 
 def take_in(settings: Settings, config: RunConfig, steps: Steps) -> None:
-    """Ingest and validate a batch.
+    """Ingest and validate a batch of new rows.
 
     If a run was killed after it published the batch but before it recorded the step, the staged
     batch no longer exists. Then the source is read again, which is fast because no row is new.
@@ -115,7 +116,8 @@ def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, 
     begun = (run.path / BEGUN).exists()
     if sent_all and not begun:
         print(
-            "run: nothing is held back, so nothing is replayed; `shortlist monitor` reports later"
+            "run: no held-back events, so nothing is replayed; run `shortlist monitor` when the"
+            " service has answered requests"
         )
         return {}
     if (
@@ -127,15 +129,15 @@ def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, 
     steps.perform("refresh", refresh, settings, run.config, source=False)
     if replayed is not None and replayed["requests"] == 0:
         print(
-            "run: nobody chose anything new in what was held back, so no list was asked for and"
-            " there is nothing to monitor; a larger data.hold_back may have some"
+            "run: no user chose a new item in the held-back events, so no list was requested and"
+            " there is nothing to monitor; want a larger data.hold_back"
         )
         return {"replay": replayed}
     return {"replay": replayed, "monitor": steps.perform("monitor", monitor_flow, run.run_id)}
 
 
 def example_user(settings: Settings, run: Run) -> str:
-    """Return the user with most target events in the last week of the run's data."""
+    """Return the user with most target events (which models learn from) in the data's last week."""
     week = run.lake(settings).interactions(
         since=run.data_end - WEEK,
         until=run.data_end,

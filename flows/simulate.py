@@ -1,4 +1,7 @@
-"""Simulate: runs recommenders (arms) against the users of a simulated world, day by day."""
+"""Simulate: runs recommenders (arms) against the users of a simulated world, day by day.
+
+In the first days, the site's logging policy fills the home pages; then the arms do.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +30,7 @@ def open_setting(
     schedule: Schedule | None = None,
     cache: Path,
 ) -> Setting:
-    """Build a world whose calendar has `days` days after the schedule's start.
+    """Build a world with `days` days after the day on which the arms start to fill the pages.
 
     Raises:
         ConfigError: the preset is unknown, a parameter is out of bounds, or there are too many

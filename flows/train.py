@@ -1,7 +1,8 @@
 """Train: fits sources and rankers, chooses the chain, and refits its sources on more data.
 
-Sources are fitted on the first window, and rankers on the sources' candidates in the second. The
-chain is chosen on validation.
+Sources are models that retrieve candidates. They are fitted on the first window of the data, and
+rankers on the sources' candidates in the second. The chain is the combination of sources and ranker
+that answers requests. It is chosen on validation, the third window.
 """
 
 import json
@@ -63,10 +64,11 @@ def train_flow(run_id: str) -> dict[str, Any]:
 def train(settings: Settings, run: Run) -> dict[str, Any]:
     """Do the work of `train_flow`, without Prefect and without the lock.
 
-    It can be repeated: a retry starts from the beginning on the same frozen data.
+    A retry starts from the beginning, on the same frozen data.
 
     Returns:
-        {"sources": figures of each, "ranker", "chain", "data": sizes of the release's data}.
+        {"sources": figures of each source, "ranker": type of the chosen ranker, "chain": its
+        config, "data": number of items, users and events of the release's training data}.
     """
     config = run.config
     world = load_world(settings, run)
@@ -175,7 +177,8 @@ def read_windows(
     """Read the requests of some windows with their features, by Feast's point-in-time join.
 
     Returns:
-        {window: requests in batches}, and the encoder of profiles fitted on the first window.
+        {window: requests in batches}, and the encoder of user attributes, fitted on the first
+        window.
 
     Raises:
         FeatureStoreError: the item states have another tick length than the run.
@@ -210,7 +213,7 @@ def train_ranking(
 ) -> dict[str, Any]:
     """Fit all rankers on the ranker-train window and choose sources and ranker on validation.
 
-    The chosen ranker is saved in the staged release.
+    The chosen ranker is saved in the run's release folder.
 
     Returns:
         Keys of the manifest: chain, ranker, ranking_schema, chain_verdict, chain_figures.
@@ -257,7 +260,7 @@ def train_ranking(
     )
     same = chosen.schema == chain.schema and chosen.source_names == chain.source_names
     window = everything if same else None
-    del everything  # not kept beside the data of the chosen chain
+    del everything  # free its memory before the data of the chosen chain is assembled
     window = window or Windowed.of(chosen, ticks, gathered)
     rankers = fit_rankers(config.train.rankers, window, options)
     kind, figures = best_ranker(rankers, window.valid)
@@ -278,8 +281,13 @@ def train_ranking(
 def choose(chain: Chain, everything: Windowed, options: TrainingOptions) -> SourceChoice:
     """Choose the chain's sources on validation, with rankers of the config PROBE.
 
+    Args:
+        chain: the chain with all sources.
+        everything: ranking data of this chain.
+
     Raises:
-        RankingError: no request has both a relevant candidate and another one.
+        RankingError: no request has both a relevant and an irrelevant candidate, so that no ranker
+            can be trained.
     """
     valid = everything.valid.data
     probe = fit_lambdamart(PROBE, everything.train.data, valid, options)
@@ -303,6 +311,9 @@ def without_ranker(chain: Chain, window: Windowed, reason: str) -> dict[str, Any
     """Return the result of `train_ranking` if no ranker can be trained.
 
     The chain then has all sources, and orders candidates by reciprocal rank fusion.
+
+    Args:
+        reason: why no ranker can be trained.
     """
     verdict = f"no ranker is trained and no source left out: {reason}"
     print(f"chain: {verdict}")

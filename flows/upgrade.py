@@ -1,10 +1,13 @@
 """Upgrade: rebuilds features and release for this version of the code, then switches to them.
 
+A home is the folder SHORTLIST_HOME of one deployment.
+
     <home>/upgrade/          separate home for the build; it shares the lake's files by hard links
     <home>/before-upgrade/   the features that were served before the last upgrade
 
 During the build the earlier version can keep serving. The switch renames folders, promotes the new
-release and refreshes, which ingests events posted meanwhile. It can be repeated after a crash.
+release and runs a refresh, which ingests events posted meanwhile. After a crash the switch can be
+repeated.
 """
 
 import json
@@ -44,7 +47,7 @@ def upgrade(settings: Settings, config: RunConfig) -> dict[str, Any]:
 
     Returns:
         {"outdated": reasons for the upgrade, "release_id": the release to serve, "trained": whether
-        it is new, "switched": False if the service must be stopped first}.
+        the upgrade trained it, "switched": False if the service must be stopped first}.
 
     Raises:
         UpgradeError: the new release failed a gate, or another release was promoted meanwhile.
@@ -183,7 +186,7 @@ def train_anew(staged: Settings, config: RunConfig) -> str:
         failed = "; ".join(g["reason"] for g in promoted["gates"] if not g["passed"])
         raise UpgradeError(
             f"release {release_id}, trained by this version, didn't pass a gate: {failed}. Nothing"
-            " was changed: the earlier version can go on serving"
+            " was changed: the earlier version can keep serving"
         )
     return release_id
 
@@ -200,9 +203,10 @@ def require_champion(settings: Settings, staged: Settings) -> dict[str, Any]:
     if serving not in (built["champion"], built["release_id"]):
         ready.unlink()
         raise UpgradeError(
-            f"release {serving} serves now, but the upgrade was built beside"
-            f" {built['champion'] or 'no release'} and compared with it. Nothing was changed: run"
-            " `shortlist upgrade` again while the earlier version serves; it builds anew"
+            f"release {serving} serves now, but during the upgrade's build"
+            f" {built['champion'] or 'no release'} served and was compared with the new release."
+            " Nothing was changed: run `shortlist upgrade` again while the earlier version serves;"
+            " it repeats the build"
         )
     return built
 
@@ -234,7 +238,7 @@ def switch(settings: Settings, staged: Settings, config: RunConfig) -> None:
             take_release(settings, staged, built["release_id"], spent=built["spent"])
         refresh(settings, config)
     shutil.rmtree(staged.home)
-    print(f"upgrade: done; the features of before are in {before}")
+    print(f"upgrade: done; the previous features are in {before}")
 
 
 def take_release(settings: Settings, staged: Settings, release_id: str, *, spent: float) -> None:

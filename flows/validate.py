@@ -1,6 +1,7 @@
 """Validate: adds the good rows of a staged batch to the lake and quarantines the bad ones.
 
-A batch that breaks a batch-level expectation or exceeds a failure budget is refused as a whole.
+The lake stores validated events, items and users. A batch is refused entirely if it breaks a
+batch-level expectation, or if its share of bad rows exceeds a failure budget.
 """
 
 import shutil
@@ -50,8 +51,8 @@ def validate_flow(
         The number of events by destination (see `Account`), further counts, warnings and paths.
 
     Raises:
-        ValidationFailed: an expectation that stops is not met, or a failure budget is exceeded. The
-            lake is unchanged.
+        ValidationFailed: an expectation with the action "stop" is not met, or a failure budget is
+            exceeded. The lake is unchanged.
     """
     settings = Settings()
     try:
@@ -75,16 +76,16 @@ def validate_task(
 def told(result: dict[str, Any]) -> list[str]:
     """Format the result of a validation as lines: the account of the events, warnings and links."""
     if result["read"] == 0 and result["unchanged"]:
-        return [f"nothing new: {result['unchanged']} files are in the lake as they are"]
+        return [f"nothing new: {result['unchanged']} files are unchanged since the last ingest"]
     parts = ("accepted", "quarantined", "duplicates", "excluded", "applied")
     shown = [f"{result[part]:,} {part}" for part in parts]
     shown += [f"{result['held_back']:,} held back"] if result["held_back"] else []
     lines = [f"{result['read']:,} events read = {' + '.join(shown)}"]
     lines += [f"warning: {warning}" for warning in result["warnings"]]
     if result["quarantine"]:
-        lines.append(f"look with `shortlist quarantine show {result['batch_id']}`")
+        lines.append(f"`shortlist quarantine show {result['batch_id']}` shows the bad rows")
     if withdrawn := result["withdrawn"]:
-        lines.append(f"{withdrawn:,} items are not in the catalogue any more and unavailable")
+        lines.append(f"{withdrawn:,} items are missing in the new catalogue: marked unavailable")
     if result["late"]:
         moment = datetime.fromtimestamp(result["stale_from"] / 1e6, UTC)
         lines.append(
@@ -193,7 +194,10 @@ def refusal(batch_id: str, stops: list[Finding], quarantine: Path | None, index:
 
 
 def link_data_docs(settings: Settings) -> None:
-    """Add a link to the Data Docs to the page of the Prefect run, if there are both."""
+    """Add a link to the Data Docs to the page of the Prefect run.
+
+    Does nothing outside a Prefect run, or if there are no Data Docs yet.
+    """
     index = settings.data_docs / "index.html"
     if flow_run.id and index.is_file():
         create_link_artifact(

@@ -1,7 +1,9 @@
-"""Custom Evidently metric: the share of shown items that were taken, by source, slice or position.
+"""Custom Evidently metric: the share of shown items that users chose, by source, slice or position.
 
-Evidently's ranking metrics cover whole lists, not single sources. Like `evidently_runs`, this
-module is slow to import, so callers import it inside functions.
+An item is taken (chosen) if the user has a target event with it within 24 h. A source is the model
+that retrieved the item; a slice is a group of users by history length. Evidently's ranking metrics
+cover only whole lists. Like `evidently_runs`, this module is slow to import, so callers import it
+inside functions.
 """
 
 from typing import Any
@@ -27,7 +29,7 @@ class TakenShare(ByLabelMetric):
 
 
 class TakenShareCalculation(ByLabelCalculation[TakenShare]):
-    """Computes the shares and draws them as bars for both windows."""
+    """Computes the shares and draws them as bars, for the current and the reference window."""
 
     def calculate(
         self, context: Context, current_data: Dataset, reference_data: Dataset | None

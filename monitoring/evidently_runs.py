@@ -31,7 +31,10 @@ from monitoring.frames import category_columns
 from monitoring.tables import Tables
 
 NUMBERS, CATEGORIES = "wasserstein", "jensenshannon"
-"""Drift methods. They are distances: with thousands of rows, every p-value is 'significant'."""
+"""Drift methods for numbers and for categories.
+
+Both are distances. Tests with p-values would call any difference of thousands of rows significant.
+"""
 
 
 def runs(
@@ -40,8 +43,8 @@ def runs(
     """Run all reports; return name -> (title, description, snapshot).
 
     Args:
-        drifts: distance of each column, by group.
-        drawn_features: number of features to draw, those with the largest distance.
+        drifts: group of columns -> column -> distance between the current and reference window.
+        drawn_features: number of features with a chart; those with the largest distance are drawn.
     """
     k = tables.shared.k
     loudest = sorted(drifts["features"], key=lambda name: -np.nan_to_num(drifts["features"][name]))
@@ -89,7 +92,7 @@ def drift_run(
 ) -> Snapshot:
     """Count the drifted columns, and draw all columns or those in `drawn`.
 
-    Distances are NUMBERS and CATEGORIES. Columns without values in one window are left out.
+    NUMBERS and CATEGORIES are the distances. Columns that are empty in one window are left out.
     """
     usable = [
         name
@@ -140,7 +143,8 @@ def beyond_accuracy_run(tables: Tables, *, k: int) -> Snapshot:
     current, reference = (_ranking(frame, features) for frame in tables.shown)
     if tables.history.empty:  # without earlier events, items have no popularity
         return run_metrics(metrics, current, reference)
-    metrics[-1:-1] = [Novelty(k=k), PopularityBiasMetric(k=k)]  # the latter has coverage and Gini
+    # PopularityBiasMetric also reports coverage and Gini.
+    metrics[-1:-1] = [Novelty(k=k), PopularityBiasMetric(k=k)]
     return run_metrics(metrics, current, reference, {"current_train_data": tables.history})
 
 
@@ -152,7 +156,7 @@ def run_metrics(
 ) -> Snapshot:
     """Run all metrics; if one fails on the data, leave it out and print its name and error.
 
-    For example, novelty can't be drawn if six items all have the same one.
+    For example, Evidently can't draw novelty if all items have the same novelty.
     """
     try:
         return Report(list(metrics)).run(current, reference, additional_data=additional)

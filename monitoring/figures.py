@@ -1,8 +1,9 @@
-"""Figures that guardrails are applied to: pure functions of slates and frames.
+"""Figures that guardrails are applied to: pure functions of slates (shown lists) and frames.
 
-Each figure is computed with the same function for the current and the reference window. Quality
-figures are called *replayed*: in a replay the users didn't see our lists, so a hit is an item that
-they took anyway.
+Each figure is computed with the same function for two windows: `current` is the monitored traffic,
+and `reference` the lists that the release made for the test window. A user takes an item by a
+target event, such as a click or a purchase. Quality figures are called *replayed*: in a replay the
+users didn't see our lists, so a hit is a listed item that they took anyway.
 
 Shapes: B requests, K positions.
 """
@@ -26,16 +27,19 @@ from shortlist.metrics import (
 )
 
 DRIFT_THRESHOLD = 0.1
-"""Evidently's default for both distances: a tenth of a standard deviation (Wasserstein), or .1 on
-the scale of Jensen-Shannon, where disjoint categories have about .83."""
+"""Distance from which a column counts as drifted; Evidently's default.
+
+It means a tenth of a standard deviation (Wasserstein), or 0.1 on the scale of Jensen-Shannon, where
+disjoint categories have about 0.83.
+"""
 EQUAL_DRAWS = 20
-"""Draws of lists that `at_equal_size` averages over."""
+"""Number of random subsets that `at_equal_size` averages over."""
 SLICES = ("new", "light", "regular")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of both windows; NaN if there is no data for it."""
+    """Value of one figure in both windows; NaN if a window has no data for it."""
 
     current: float
     reference: float = float("nan")
@@ -89,19 +93,20 @@ def quality_figures(
 
 
 def replayed_hits(slates: Slates) -> np.ndarray:
-    """Return (B,) 1 if a shown item was taken within 24 h, else 0; NaN if the user took no item at
-    all.
+    """Return (B,) 1 if the user took a shown item within 24 h, else 0.
+
+    NaN if the user took no item at all.
     """
     taken = np.array([len(wanted) > 0 for wanted in slates.relevant])
     return np.where(taken, slates.hit.any(1), np.nan)
 
 
 def same_mix(current: Slates, reference: Slates) -> Figure:
-    """Return the replayed hit rate over requests, with the current window's slice weights for both
-    windows.
+    """Return the replayed hit rate over requests, with the same mix of slices in both windows.
 
-    The hit rate is much higher for new users than for regular ones. Equal weights (direct
-    standardisation) keep a changed mix of users from looking like a change in quality.
+    Slices are new, light and regular users; both windows get the shares of the current one. The hit
+    rate is much higher for new users than for regular ones. Equal weights (direct standardisation)
+    keep a changed mix of users from looking like a change in quality.
     """
     rate: dict[str, Figure] = {}
     weight: dict[str, int] = {}
@@ -122,7 +127,7 @@ def same_mix(current: Slates, reference: Slates) -> Figure:
 
 
 def satisfaction(slates: Slates) -> np.ndarray:
-    """Return (B,) mean grade of the shown items that were graded within 24 h; NaN if none was."""
+    """Return (B,) mean grade (1 to 5) that the user gave shown items within 24 h; NaN if none."""
     graded = ~np.isnan(slates.grade)
     count = graded.sum(1)
     total = np.where(graded, slates.grade, 0).sum(1)
@@ -191,10 +196,10 @@ def source_figures(current: Slates, reference: Slates) -> dict[str, Figure]:
 
 
 def health_figures(current: Slates, reference: Slates, *, num_items: int) -> dict[str, Figure]:
-    """Return the number of requests and users, and rates of unknown users, skipped stages and short
-    lists.
+    """Return the number of requests and users, and three rates over the requests.
 
-    A list is short if it has fewer than min(k, num_items) items.
+    The rates are: requests of unknown users, with a skipped stage, and with a short list. A list is
+    short if it has fewer than min(k, num_items) items.
     """
     both = (current, reference)
     short = [(s.item_idx[:, :num_items] == 0).any(1).mean() for s in both]
@@ -208,8 +213,10 @@ def health_figures(current: Slates, reference: Slates, *, num_items: int) -> dic
 
 
 def latency_figures(latency_ms: np.ndarray | None) -> dict[str, Figure]:
-    """Return the percentiles of the latency in milliseconds, as measured by the caller; empty
-    without data.
+    """Return the percentiles of the latency; empty without data.
+
+    Args:
+        latency_ms: milliseconds per request, measured by the client that sent the requests.
     """
     if latency_ms is None or len(latency_ms) == 0:
         return {}
@@ -276,8 +283,10 @@ def median_drift(drifts: Mapping[str, float]) -> float:
 
 
 def drift_figures(drifts: dict[str, dict[str, float]]) -> dict[str, Figure]:
-    """Return the figures of drift: share of drifted columns per group, and drift of scores, overall
-    and by source.
+    """Return the drift figures: share of drifted columns by group, and drift of the scores.
+
+    Args:
+        drifts: group -> column -> distance between the windows.
     """
     figures = {
         "event_drift_share": Figure(drifted_share(drifts["events"])),
@@ -300,8 +309,12 @@ def _pair(
     reference: Slates,
     rng: np.random.Generator,
 ) -> Figure:
-    """Compute the mean per user, then over users, for both windows, with the current one's
-    interval.
+    """Compute a figure for both windows: the mean per user, then over users.
+
+    Only the current window gets an interval.
+
+    Args:
+        values: returns the (B,) values of the requests of a window.
     """
     now = bootstrap_mean(current.user_ids, values(current), rng=rng, draws=300)
     before = bootstrap_mean(reference.user_ids, values(reference), rng=rng, draws=1)

@@ -1,4 +1,8 @@
-"""Builds the pandas frames of the Evidently reports, by the same functions for both windows."""
+"""Builds the pandas frames of the Evidently reports.
+
+The current window (monitored traffic) and the reference window (lists of the test window) go
+through the same functions.
+"""
 
 from collections.abc import Sequence
 
@@ -23,7 +27,7 @@ def event_frame(window: Window, shared: SharedData, *, rows: np.ndarray) -> pd.D
     """Return a frame with one row per event of the window, from its first request on.
 
     Columns: event_type, category (the item's first), hour, weekday, value, item_popularity
-    (percentile before both windows), item_age_years.
+    (percentile of the item's event count before both windows), item_age_years.
     """
     table = events_in(window).take(pa.array(rows))
     catalogue = shared.catalogue
@@ -45,7 +49,7 @@ def event_frame(window: Window, shared: SharedData, *, rows: np.ndarray) -> pd.D
 
 
 def events_in(window: Window) -> pa.Table:
-    """Return the events from the window's first request on; earlier events are history."""
+    """Return the events from the window's first request on, without the users' earlier history."""
     first = pc.min(window.log.column(c.EVENT_TIMESTAMP))
     time = window.interactions.column(c.EVENT_TIMESTAMP)
     return window.interactions.filter(pc.greater_equal(time, first))
@@ -54,8 +58,9 @@ def events_in(window: Window) -> pa.Table:
 def request_frame(slates: Slates, window: Window, shared: SharedData) -> pd.DataFrame:
     """Return a frame with one row per request: its context and the user's attributes.
 
-    Columns: surface, device, hour, weekday, weekend, slice, history_length_log, known_to_features,
-    skipped_stages, and user_<attribute> for each attribute that is numeric or has few values.
+    Columns: surface, device, hour, weekday, weekend, slice, history_length_log, known_to_features
+    (whether the feature store had a state of the user), skipped_stages, and user_<attribute> for
+    each attribute that is numeric or has few values.
     """
     at = slates.at
     contexts = dict(
@@ -95,7 +100,7 @@ def slice_names(history_length: np.ndarray) -> np.ndarray:
 def feature_frame(log: pa.Table, names: Sequence[str], *, rows: np.ndarray) -> pd.DataFrame:
     """Return the feature vectors of these rows of the log, columns `names`.
 
-    Rows without a vector are left out: they are of responses that were made without features.
+    Rows without a vector are left out; their responses were made without features.
 
     Raises:
         MonitorError: the log's vectors don't have one value per name.
@@ -106,7 +111,7 @@ def feature_frame(log: pa.Table, names: Sequence[str], *, rows: np.ndarray) -> p
     if len(vectors) and lengths.tolist() != [len(names)]:
         raise MonitorError(
             f"serving log: feature vectors have {lengths.tolist()} values, expected {len(names)} as"
-            " in the release's ranking schema; the log is of another release"
+            " in the release's ranking schema; the log belongs to another release"
         )
     values = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(names))
     return pd.DataFrame({name: values[:, f].astype(float) for f, name in enumerate(names)})
@@ -126,10 +131,11 @@ def score_frame(log: pa.Table, sources: Sequence[str], *, rows: np.ndarray) -> p
 
 
 def ranking_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> pd.DataFrame:
-    """Return the shown items with rank and relevance; for Evidently a request is a user.
+    """Return the shown items with rank and relevance, for Evidently's ranking metrics.
 
-    Items that were taken but not shown are appended with ranks above k, so that recall and nDCG
-    are relative to all relevant items.
+    A request takes the place of Evidently's user, because its metrics expect one list per user.
+    Items that the user took but that were not shown are appended with ranks above k. So recall and
+    nDCG are relative to all relevant items.
     """
     k = slates.item_idx.shape[1]
     records = []
@@ -173,7 +179,10 @@ def shown_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> pd
 def history_frame(
     interactions: pa.Table, catalogue: Catalogue, *, end: int, rows: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Return a sample of the events before `end` (microseconds), as Evidently's training data."""
+    """Return a sample of the events before `end` (microseconds), with at most `rows` rows.
+
+    Evidently takes it as training data: novelty and popularity are computed from it.
+    """
     time = microseconds(interactions.column(c.EVENT_TIMESTAMP)).to_numpy()
     before = interactions.filter(pa.array(time < end))
     picked = before.take(pa.array(sample(before.num_rows, rows, rng=rng)))
@@ -226,8 +235,9 @@ def _weekday(at: np.ndarray) -> np.ndarray:
 
 
 def _attributes(user_ids: Sequence[str], users: pa.Table) -> dict[str, object]:
-    """Return {`user_<attribute>`: values of these users}, without text attributes that have more
-    than MAX_CATEGORIES values.
+    """Return {`user_<attribute>`: values of these users}.
+
+    Text attributes with more than MAX_CATEGORIES values are left out.
     """
     of_user = {
         user_id: dict(row or [])

@@ -1,7 +1,8 @@
-"""Guardrails: compare figures with thresholds and return a verdict for each. Pure functions.
+"""Guardrails: conditions that the figures of live traffic must meet. Pure functions.
 
-A guardrail is one row of a TOML file. Guardrails detect a recommender that gains clicks while
-diversity, satisfaction or other figures get worse.
+A guardrail is one row of a TOML file: a figure, a threshold for a warning and one for the verdict
+`hold` (don't use this release). Guardrails detect a recommender that gains clicks while diversity,
+satisfaction or other figures get worse.
 """
 
 import math
@@ -71,7 +72,7 @@ class Verdict:
     reference: float
     direction: str
     warn: float  # absolute threshold, also if the row gives a multiple of the reference
-    hold: float  # likewise
+    hold: float  # absolute threshold, as for `warn`
     reason: str
     meaning: str
 
@@ -88,8 +89,9 @@ def load_guardrails(path: Path | str) -> tuple[Guardrail, ...]:
 def judge(figures: Mapping[str, Figure], guardrails: Sequence[Guardrail]) -> list[Verdict]:
     """Return a verdict for each guardrail, in order.
 
-    A figure or reference without a value (NaN) gives a warning. If the interval of a figure
-    contains the hold threshold, the evidence is too weak, and the verdict is a warning.
+    A figure or reference without a value (NaN) gives a warning. If the figure violates the hold
+    threshold but its interval contains the threshold, the evidence is too weak: the verdict is a
+    warning.
 
     Raises:
         GuardrailError: a guardrail names an unknown figure.
@@ -149,7 +151,7 @@ def _level(guardrail: Guardrail, figure: Figure, warn: float, hold: float) -> tu
             reason = f"{name} is {value:.4g}, {side} the {level} limit {limit:.4g}{against}"
             best = figure.high if low else figure.low
             if level == "hold" and (best >= limit if low else best <= limit):
-                # Without an interval `best` is NaN, so both comparisons are false: it holds.
+                # Without an interval `best` is NaN, both comparisons are false and `hold` stays.
                 return "warn", f"{reason}, but its 95% interval reaches {best:.4g}: too uncertain"
             return level, reason
     side = "at least" if low else "at most"

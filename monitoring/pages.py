@@ -150,8 +150,12 @@ def _drifted(groups: Mapping[str, Mapping[str, float | None]]) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, numbers: int = 0) -> str:
-    """Return an HTML table. Cells are HTML already; the last `numbers` columns are aligned as
-    numbers.
+    """Return an HTML table.
+
+    Args:
+        head: texts of the header.
+        rows: cells as escaped HTML.
+        numbers: how many of the last columns are aligned as numbers.
     """
     words = len(head) - numbers
 

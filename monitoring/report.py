@@ -3,7 +3,7 @@
 The output is one HTML file per report, `index.html` with links, and `report.json`. Each report can
 also be added to a local Evidently workspace (`evidently ui --workspace <folder>`). Importing
 Evidently takes 10 to 18 s, so it is imported in a function. Rows are sampled, so that all reports
-together take less time than that.
+together take less time than the import.
 """
 
 import time
@@ -22,7 +22,7 @@ from monitoring.windows import SharedData, Window, slates_of
 from shortlist.plain_json import finite, write_json
 
 DRAWN_FEATURES = 12
-"""Number of features drawn in the report. A chart takes 0.1 s; the figures cover all features."""
+"""Number of features with a chart; a chart takes 0.1 s. The drift figures cover all features."""
 PROJECT = "shortlist"
 
 
@@ -41,7 +41,7 @@ def write_reports(
 
     Args:
         current: serving log and interactions of the monitored period.
-        reference: the release's test slates, with the interactions of the test window.
+        reference: the lists that the release made for the test window, with its interactions.
         guardrails: rows of configs/guardrails.toml.
         workspace: folder of a local Evidently workspace to add the runs to; None adds none.
         about: description of the run for the index page (release, dataset, windows).

@@ -1,4 +1,8 @@
-"""Sampled frames of both windows, for the drift figures and for Evidently."""
+"""Sampled frames for the drift figures and for Evidently.
+
+Each frame exists for the current window (monitored traffic) and for the reference window (lists of
+the test window).
+"""
 
 import numpy as np
 
@@ -9,14 +13,14 @@ from monitoring.windows import SharedData, Slates, Window
 DRIFT_ROWS = 4_000
 RANKING_REQUESTS = 400
 HISTORY_ROWS = 50_000
-"""Sample sizes. They give distances to two digits; more rows would only slow Evidently down."""
+"""Sample sizes. With them, distances are exact to two digits; more rows would be slower."""
 
 
 class Tables:
     """Sampled frames as [current, reference] pairs, built once.
 
     Attributes:
-        slates: (current, reference), not sampled.
+        slates: all shown lists of (current, reference), not sampled.
         history: events before the reference window; one frame for both windows.
     """
 

@@ -1,6 +1,8 @@
-"""Joins the slates shown in a time window with the users' later events.
+"""Joins the slates (lists) shown in a time window with the users' later events.
 
-The same functions process the current window and the reference window (the release's test slates).
+The current window has the monitored traffic, the reference window the lists that the release made
+for the test window. Both go through the same functions. A user takes an item by a target event,
+such as a click or a purchase.
 
 Shapes: B requests, K positions, N items.
 """
@@ -29,14 +31,14 @@ class MonitorError(ValueError):
 class Window:
     """The slates shown in a time window, and all events up to the window's end.
 
-    `log` follows SERVING_LOG and `interactions` follows INTERACTIONS. `interactions` starts with
-    the first event of the data, because earlier events decide which items are new to a user.
+    `log` has the schema SERVING_LOG and `interactions` the schema INTERACTIONS. `interactions`
+    contains all events since the first one of the data: they decide which items are new to a user.
     """
 
     name: str
     log: pa.Table
     interactions: pa.Table
-    latency_ms: np.ndarray | None = None  # (B,) as measured by the caller of the service
+    latency_ms: np.ndarray | None = None  # (B,) measured by the client that sent the requests
 
     def checked(self) -> "Window":
         """Return a copy with validated tables and events sorted by time.
@@ -60,7 +62,7 @@ class SharedData:
     """Data that both windows share."""
 
     catalogue: Catalogue
-    item_counts: np.ndarray  # (N + 1,) events of each item before both windows
+    item_counts: np.ndarray  # (N + 1,) number of target events of each item before both windows
     feature_names: Sequence[str]  # F names, in the order of the release's ranking schema
     target_events: Sequence[str]  # event types by which a user takes an item
     users: pa.Table  # USERS contract
@@ -83,7 +85,7 @@ class Slates:
     relevant: list[np.ndarray]  # item_idx that the user took, see `slates_of`
     grade: np.ndarray  # (B, K) mean GRADES value that the user gave in the next 24 h, or NaN
     history_length: np.ndarray  # (B,) target events of the user strictly before `at`
-    known: np.ndarray  # (B,) bool: the feature store knew the user
+    known: np.ndarray  # (B,) bool: the feature store had a state of the user
     skipped: np.ndarray  # (B,) bool: some stage was skipped
 
     def __len__(self) -> int:
@@ -100,8 +102,9 @@ class Slates:
 def slates_of(window: Window, shared: SharedData) -> Slates:
     """Convert a window's log to arrays, joined with the users' events in the next 24 h.
 
-    An item counts as taken if a target event within 24 h is the user's first one with this item, as
-    in the evaluation of runs (`shortlist.splits`), or if its request_id is this request.
+    An item counts as taken if the user has a target event with it within 24 h, and this event is
+    either the user's first one with the item or has the id of this request. The first condition is
+    that of the evaluation of runs (`shortlist.splits`).
 
     Args:
         window: the result of `Window.checked`.
@@ -114,7 +117,7 @@ def slates_of(window: Window, shared: SharedData) -> Slates:
     order = np.argsort(start, kind="stable")  # by time; np.unique sorted by request_id
     row = np.argsort(order)[inverse]
     first = start[order]
-    # Positions of a later page go on from the page before; here each page is a list.
+    # Positions continue over the pages of one list. Here each page is a separate list from 0 on.
     position = log.column(c.POSITION).to_numpy()
     place = position - position[start][inverse]
     shown = place < shared.k
@@ -203,7 +206,7 @@ class TargetEvents:
 
 @dataclass(frozen=True)
 class Grades:
-    """Values of GRADES events, by user and item: times in order, and values."""
+    """Grades (values of GRADES events) by user and item: sorted times, and values."""
 
     given: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]
 

@@ -55,7 +55,8 @@ class Body(BaseModel):
 def _example(body: dict[str, Any]) -> ConfigDict:
     """Return a config with an example body for the API page.
 
-    The key is `example`, because BentoML's own document fails at JSON Schema's `examples`.
+    The key is `example`, because BentoML's generator of the API document fails on the standard key
+    `examples`.
     """
     return ConfigDict(json_schema_extra={"example": body})
 
@@ -158,8 +159,10 @@ class SimilarRequest(Body):
 
 
 class Item(Body):
-    """One recommended item. `source` is the candidate source that ranked it best, or "explore" for
-    an item that was picked at random. `rank` counts over all pages of a list.
+    """One recommended item.
+
+    `source` is the candidate source (retrieval model) that ranked it best, or "explore" for an item
+    that was picked at random. `rank` counts over all pages of a list.
     """
 
     item_id: str
@@ -200,8 +203,8 @@ class SimilarResponse(Body):
 class Event(Body):
     """One event of a user.
 
-    An event with a known `event_id` is ignored, so posts can be repeated safely. `request_id` and
-    `position` identify the list that showed the item.
+    An event whose `event_id` was posted before is ignored, so posts can be repeated safely.
+    `request_id` and `position` identify the list that showed the item.
     """
 
     model_config = _example(

@@ -1,4 +1,7 @@
-"""Audit log: one JSON line in `<home>/audit.jsonl` for each change of the serving release."""
+"""Audit log: one JSON line in `<home>/audit.jsonl` for each change of the serving release.
+
+A home is the folder SHORTLIST_HOME of a deployment.
+"""
 
 import getpass
 import json

@@ -1,4 +1,4 @@
-"""Catalogue arrays for models: titles, categories, prices and texts in vocabulary order."""
+"""Catalogue arrays for models: titles, categories, prices and texts, indexed by item_idx."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +31,7 @@ class Catalogue:
         return cls(check(items, ITEMS, where="catalogue").sort_by(c.ITEM_ID).combine_chunks())
 
     def with_current(self, items: pa.Table) -> "Catalogue":
-        """Update the catalogue: known items keep their indices, new items follow, sorted by id.
+        """Return an updated catalogue: known items keep their indices, new ones follow by id.
 
         Args:
             items: ITEMS contract; its rows replace those with the same id. An item that is missing
@@ -104,7 +104,7 @@ class Catalogue:
     @cached_property
     def category_units(self) -> np.ndarray:
         """(N + 1, K) float32: `category_matrix` with rows of length 1; zeros without categories."""
-        count = self.category_matrix.sum(1, keepdims=True)  # of 0/1 rows: the squared length
+        count = self.category_matrix.sum(1, keepdims=True)  # the squared length of a 0/1 row
         return self.category_matrix / np.sqrt(np.maximum(count, 1))
 
     @cached_property

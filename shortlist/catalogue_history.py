@@ -1,8 +1,9 @@
 """Past prices and availability of the catalogue, reconstructed from item versions.
 
-Training and offline evaluation read the catalogue as of each request from here; the service reads
-the catalogue of the newest feature pack. Only price and availability are historical. Titles,
-categories, brands and the set of items are the newest ones.
+The lake keeps a row for each version of an item. From them, training and offline evaluation read
+the catalogue as of each request. The service reads the newest catalogue, which is published with
+the item features. Only price and availability are historical. Titles, categories, brands and the
+set of items are the newest ones.
 
 Shapes: N items, V versions, R requests.
 """
@@ -35,8 +36,8 @@ class CatalogueHistory:
             newest: newest catalogue; defines the items, their order and all other attributes.
             versions: COLUMNS of the lake's item versions; None if nothing ever changed.
             first_event: (N + 1,) int64 microseconds, time of each item's first event. If it is more
-                than BACKFILL_LAG before the item's first version, the item belongs to imported
-                history: its first version then counts from the beginning of time.
+                than BACKFILL_LAG before the item's first version, the events are imported history.
+                The item's first version then counts as known from the beginning.
         """
         self.newest = newest
         known = COLUMNS[1:]

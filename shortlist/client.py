@@ -37,8 +37,9 @@ class ServiceError(RuntimeError):
 
 
 class ShortlistClient:
-    """Client with a connection pool to one service. Thread-safe. Close it after use, or use it as a
-    context manager.
+    """Client with a connection pool to one service. Thread-safe.
+
+    Close it after use, or use it as a context manager.
     """
 
     def __init__(

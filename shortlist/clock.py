@@ -1,12 +1,13 @@
-"""The deployment's clock, and the cut time that separates the events of two refreshes.
+"""The deployment's clock, and the cut: the time up to which a refresh reads posted events.
 
-With the wall clock, 'now' is the machine's time. With the replay clock, 'now' is one durable value
+With the wall clock, 'now' is the machine's time. With the replay clock, 'now' is one stored value
 in `<home>/clock.json`, shared by all processes. Posted events, `replay` and new data move it
 forward; it never moves back.
 
-A post holds a shared lock while it stamps its events and writes them to the inbox. `cut` takes the
-same lock exclusively. Therefore all events stamped at or before the returned time are already in
-the inbox, and all later events get a later stamp.
+The service writes posted events to the inbox (files in `<home>/events`), each with its arrival
+time. It holds a shared lock while it sets this time and writes. `cut` takes the same lock
+exclusively. So all events that arrived at or before the returned time are in the inbox, and all
+other events get a later arrival time.
 """
 
 import fcntl
@@ -50,11 +51,11 @@ class HomeClock:
     def advance(self, to: int) -> None:
         """Move the replay clock forward to `to` microseconds.
 
-        Does nothing if the clock is already there, or with the wall clock.
+        Does nothing if the replay clock is not earlier than `to`, or with the wall clock.
 
         Raises:
-            OSError: the file can't be written. This process continues at `to`, and the next call
-                writes it.
+            OSError: the clock's file can't be written. In this process the clock shows `to` all the
+                same, and the next call tries to write it again.
         """
         if self.kind == "wall":
             return
@@ -69,7 +70,9 @@ class HomeClock:
     def stamping(self) -> Iterator[int]:
         """Yield the arrival time for events that are written to the inbox in this block."""
         with _locked(self._turnstile, fcntl.LOCK_EX):
-            pass  # a waiting cut holds this lock; otherwise overlapping posts could starve it
+            # A waiting `cut` holds this lock, so new posts wait for it. Otherwise overlapping posts
+            # could keep the shared lock forever, and `cut` would never get its turn.
+            pass
         with _locked(self._lock, fcntl.LOCK_SH):
             yield max(self.now(), _read(self._cut) + 1)
 

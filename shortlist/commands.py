@@ -1,12 +1,13 @@
 """The command inbox: changes of the catalogue that were posted to the service.
 
-The service appends commands in one transaction before it acknowledges them. All workers read the
-file, and show the changes in their lists at once. The next refresh carries the commands out: it
-adds the changed items to the lake and publishes them with the feature pack. A command is pending
-until then.
+The service appends commands in one transaction before it acknowledges them. All service workers
+read the file and show the changes in their lists at once. The next refresh carries the commands
+out: it adds the changed items to the lake and publishes them with the feature pack (the item
+features and the catalogue). A command is pending until then.
 
-Commands have consecutive numbers, which are the same for all readers. So one number says which
-commands a pack contains, and two numbers say which pending commands a worker had applied.
+Commands have consecutive numbers, which are the same for all readers. So a pack needs only the
+number of the last command that it contains. For the pending commands that a worker has applied, the
+first and last number are enough.
 
 The file is `<home>/events/commands.db` (SQLite).
 """

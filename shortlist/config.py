@@ -1,8 +1,8 @@
 """Typed configuration: the base class `Config`, the TOML loader, and the deployment's `Settings`.
 
 Three types of setting are kept apart: hyperparameters (a component's Config, stored in the
-manifest), the run environment (device, rng, paths: passed as arguments), and the deployment
-environment (`Settings`).
+release's manifest), the run environment (device, rng, paths: passed as arguments), and the
+deployment environment (`Settings`).
 """
 
 import hashlib
@@ -98,10 +98,12 @@ class Softmax(Config):
 
     kind: Literal["softmax"] = "softmax"
     temperature: float = Field(gt=0)
-    """Scores are scaled to [0, 1] over the pool and divided by this. Small: nearly the same list;
-    large: a random order of the pool."""
+    """Scores are scaled to [0, 1] over the pool and divided by the temperature.
+
+    A small value gives nearly the same list, a large one a random order of the pool.
+    """
     pool: int = Field(default=50, ge=1, le=500)
-    """Number of best items from which positions are drawn."""
+    """Number of best items from which the list is drawn."""
 
 
 Explore = Annotated[EpsilonGreedy | Softmax, Field(discriminator="kind")]
@@ -127,11 +129,13 @@ class Settings(BaseSettings):
     """`sqlite` (a file under home) or a Redis URI such as `redis://127.0.0.1:6379/0`."""
 
     request_budget_ms: float = Field(default=500.0, gt=0)
-    """A stage of a request that would start later than this is skipped (docs/serving.md)."""
+    """Milliseconds from a request's start. A stage that would start later is skipped
+    (docs/serving.md).
+    """
     online_timeout_ms: float = Field(default=100.0, gt=0)
-    """Longest wait of a request for the online store, where it is a server (Redis)."""
+    """Longest wait of a request for an online store that is a server (Redis), in milliseconds."""
     log_days: int = Field(default=90, ge=1)
-    """Days that the serving log and the answer log are kept; a refresh deletes older ones."""
+    """Days that the serving log and the answer log are kept; a refresh deletes older files."""
     explore: Explore | None = None
     """Exploration by the service (docs/reranking.md); None: off."""
 
@@ -212,7 +216,7 @@ class Settings(BaseSettings):
 
     @property
     def event_rules(self) -> Path:
-        """Validation's rules on single events, which the service reads."""
+        """Validation rules on single events; the service applies them to posted events."""
         return self.home / "event_rules.json"
 
     @property

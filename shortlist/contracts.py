@@ -1,6 +1,7 @@
 """Schemas of the tables exchanged between packages, and the check of a table against its schema.
 
-Times are UTC in microseconds, because nanosecond Parquet breaks Feast's materialize through DuckDB.
+Times are UTC in microseconds: with nanoseconds in Parquet, Feast fails to copy states to the online
+store through DuckDB.
 Ids are strings, so that '00196' keeps its zeros and 196.0 is refused.
 """
 
@@ -39,8 +40,10 @@ MAX_VALUE = 1e12
 MAX_DAYS_AHEAD = 1_000
 """Days that an item's publication date may be in the future."""
 BACKFILL_LAG = 7 * c.MICROSECONDS_PER_DAY
-"""Microseconds. An event that arrives more than this after it happened is imported history: it
-counts as known when it happened, not when it arrived.
+"""Microseconds. An event that arrives more than this after it happened is imported history.
+
+For point-in-time features, imported events count as known from the time they happened; all other
+events count as known from their arrival.
 """
 
 

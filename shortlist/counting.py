@@ -1,20 +1,28 @@
-"""How events are counted: the shared rules of batch states, the tail of posted events and training.
+"""How events are counted: the rules shared by batch states, the tail and training.
+
+A state is a stored aggregate of a user, item or context, such as counts, decayed sums or the newest
+events. A refresh computes the states from the lake (the validated events). The tail holds the
+posted events that no refresh has processed yet; each request adds its user's to the stored state.
+Target events are those of the types that models learn to predict.
 
 1. An event counts once, identified by its event_id, in the tail and in the lake.
-2. An event counts from the time at which it became known (`known_at`). A late event therefore
-   changes no earlier state, and an event with a time in the future waits until that time.
+2. An event counts from the time at which it became known: when it has happened and arrived
+   (`known_at` has the exception for imported history). A late event therefore changes no earlier
+   state, and an event with a time in the future waits until that time.
 3. Every target event counts in the state of its user (`counted`): repeats of an item, events
    without an item, and events about items that the catalogue does not have.
-4. A value counts if it is finite. Zero is a value; a missing value, NaN and infinity are not.
+4. A value (rating, price, seconds watched) counts if it is finite. Zero is a value; a missing
+   value, NaN and infinity are not.
 5. A history holds each item once, at its newest known target event, with that event's time, value
    and type. If repeats are allowed (`[data] repeats`), it holds every target event instead. Events
    without an item are not part of it.
 6. Independent of the target events: an event whose type has an event group
    (`event_groups.GROUP_OF`) counts in the state of that group. A search with a query is added to
    the last searches. A refusal of an item (shortlist/refusals.py) is added to the refused items.
-7. A rating of `[data] like_threshold` or more is also a `like` right after it (`with_like`). Events
-   that match `[data] exclude` count nowhere. Staging applies both to everything that enters the
-   lake. The tail does so for posted events (datasets/posted.py evaluates `exclude`).
+7. A rating of `[data] like_threshold` or more also counts as a `like` right after it (`with_like`).
+   Events that match `[data] exclude` count nowhere. Staging applies both rules to all events before
+   they enter the lake. The tail applies them to posted events (datasets/posted.py evaluates
+   `exclude`).
 
 Three implementations follow these rules: `feature_store/states/target_sql.py` with
 `offline/event_lists.py` (batch, in SQL), `feature_store/online/user_state.py` with `fold.py` (tail,
@@ -54,8 +62,10 @@ TARGET_STATE = (
     "value_decayed",
     "value_weight",
 )
-"""State of a user or an item over the target events. `value_decayed` is the decayed sum of values,
-`value_weight` the decayed count of events with a value. Decayed sums are as of `last_time`.
+"""State of a user or an item over the target events: counts, times and sums.
+
+`value_decayed` is the decayed sum of values, `value_weight` the decayed count of events with a
+value. Decayed sums are as of `last_time`, the time of the newest event.
 """
 
 
@@ -63,7 +73,8 @@ TARGET_STATE = (
 class ListRules:
     """Rules for counting events and building lists of events (history, refusals).
 
-    They apply to stored states (computed by a refresh) and to posted events after it (the tail).
+    They apply to stored states, which a refresh computes, and to events posted since the last
+    refresh (the tail).
     """
 
     once: bool = True
@@ -71,8 +82,9 @@ class ListRules:
     low_rating: float | None = None
     """A rating up to this value counts as a refusal of the item; None: no rating does."""
     like_threshold: float | None = None
-    """A rating of at least this value is also a `like`; None: no rating is. The lake stores these
-    likes as separate events.
+    """A rating of at least this value also counts as a `like`; None: no rating does.
+
+    The lake stores these likes as separate events.
     """
     exclude: tuple[str, ...] = ()
     """SQL conditions of events that don't count. The lake does not store such events."""

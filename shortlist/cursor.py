@@ -1,4 +1,4 @@
-"""The cursor of a list's next page. It contains all state, so that any worker can answer.
+"""The cursor of a list's next page. The service stores nothing, so any worker can answer.
 
 A cursor is base64url text of: version (1 byte), checksum (8), `at` (8), hash of the request (8),
 length of the release id (1), release id, and a key of 6 bytes for each item shown so far. The
@@ -31,7 +31,7 @@ class Cursor:
     """Content of a cursor: the list, and the items shown so far."""
 
     release_id: str
-    """Release that ranked the list."""
+    """Id of the release (the served set of models) that ranked the list."""
     at: int
     """Time as of which the list is ranked, in microseconds."""
     asked: bytes

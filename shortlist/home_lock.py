@@ -1,4 +1,6 @@
-"""Exclusive locks of the home: one refresh, one training and one release change at a time.
+"""Exclusive locks of a home (the folder SHORTLIST_HOME).
+
+At any time only one process refreshes, one trains, and one changes the serving release.
 
     with home_lock(settings, "refresh", what="shortlist refresh", wait_seconds=600):
         ...
@@ -24,8 +26,8 @@ from typing import Literal
 from shortlist.config import Settings
 
 LockName = Literal["refresh", "train", "release"]
-"""`refresh` protects the lake, states, online base rows and item features; `train` a training run;
-`release` the release pointer.
+"""`refresh` protects what a refresh writes: lake, feature states, online store and item features.
+`train` protects a training run, `release` the pointer to the serving release.
 """
 REFRESH_WAIT = 600
 """Seconds to wait for a running refresh, which takes minutes at most."""
@@ -44,7 +46,7 @@ def home_lock(
 ) -> Iterator[None]:
     """Hold a lock of the home until the block or the process ends.
 
-    The lock is reentrant within a thread: refresh holds it while its ingest step takes it again.
+    The lock is reentrant within a thread: a refresh holds it while its ingest step takes it again.
 
     Args:
         what: description of the job for the error message of other processes; default: the lock's

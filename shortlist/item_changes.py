@@ -1,4 +1,4 @@
-"""Applies posted changes to catalogue rows."""
+"""Applies changes of items that clients posted to the service (commands) to catalogue rows."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,7 +19,7 @@ because events refer to it.
 
 
 def changed_rows(items: pa.Table, commands: Sequence[Command]) -> pa.Table:
-    """Return the rows of the items that the commands name, after all their changes.
+    """Return the rows of the changed items, after all changes.
 
     Args:
         items: the catalogue before the changes: ITEMS columns and vectors.

@@ -1,7 +1,7 @@
 """Metrics of ranked lists. Most functions take a batch of lists and return one value per list.
 
 Shapes: `ranked` (B, K) item_idx, best first, 0 for an empty position; `relevant` B arrays of
-item_idx. A list without relevant items gives NaN and is excluded from means.
+item_idx; N items. A list without relevant items gives NaN and is excluded from means.
 Definitions: Järvelin & Kekäläinen 2002 (nDCG, binary gain), Castells, Hurley & Vargas 2015
 (novelty, diversity).
 """
@@ -72,10 +72,12 @@ def coverage(ranked: np.ndarray, *, num_items: int) -> float:
 
 
 def intra_list_diversity(ranked: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Return the mean of 1 - cosine similarity over all pairs of a list, from item vectors (N + 1,
-    D).
+    """Return the mean of 1 - cosine similarity over all pairs of items of a list.
 
     NaN for lists with fewer than two items, or if D is 0 (a catalogue without categories).
+
+    Args:
+        vectors: (N + 1, D) item vectors.
     """
     if vectors.shape[1] == 0:
         return np.full(len(ranked), np.nan)
@@ -97,6 +99,9 @@ def novelty(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
     smoothing.
 
     NaN for an empty list.
+
+    Args:
+        item_counts: (N + 1,) number of events of each item.
     """
     share = (item_counts + 1) / (item_counts[1:].sum() + len(item_counts) - 1)
     return _mean_of_places(ranked, -np.log2(share))
@@ -107,6 +112,9 @@ def popularity_bias(ranked: np.ndarray, item_counts: np.ndarray) -> np.ndarray:
     median.
 
     NaN for an empty list.
+
+    Args:
+        item_counts: (N + 1,) number of events of each item.
     """
     order = np.argsort(np.argsort(item_counts[1:], kind="stable"), kind="stable")
     percentile = np.concatenate([[0.0], (order + 1) / len(order)])
@@ -138,8 +146,14 @@ def bootstrap_mean(
     """Return the mean per user, then over users, with a 95% percentile bootstrap interval over
     users.
 
-    Returns `{"mean", "low", "high", "users"}`. NaN values are excluded, and so are users with only
-    NaN values.
+    NaN values are excluded, and so are users with only NaN values.
+
+    Args:
+        users: user of each value.
+        draws: number of bootstrap draws.
+
+    Returns:
+        {"mean", "low", "high", "users": number of users}.
     """
     kept = ~np.isnan(values)
     if not kept.any():
@@ -176,8 +190,8 @@ def coverage_interval(
     """Return the coverage of all lists, with a 95% jackknife interval over users.
 
     A bootstrap is biased here: a resample has fewer distinct users, so its lists cover fewer items
-    than the full set. The jackknife removes one user at a time, which removes the items shown to
-    no other user (Efron & Stein 1981; its variance estimate is conservative).
+    than the full set. The jackknife leaves out one user at a time, and so the items that were shown
+    to no other user (Efron & Stein 1981; its variance estimate is conservative).
     """
     mean = coverage(ranked, num_items=num_items)
     names, row = np.unique(np.asarray(users), return_inverse=True)

@@ -1,4 +1,4 @@
-"""Checks of external times: are they microseconds since 1970 (UTC), or another unit?
+"""Checks of times given by clients or files: are they microseconds since 1970 (UTC)?
 
 The size of a value reveals its unit. If present-day seconds or milliseconds are read as
 microseconds, they lie within days of 1970-01-01; nanoseconds lie beyond the year 20000.
@@ -11,7 +11,7 @@ from shortlist.columns import MICROSECONDS_PER_DAY
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_UNITS = ("s", "ms", "us", "ns", "iso", "excel")
-"""Units of `timestamp_unit` in a mapping; a strptime pattern is allowed as well."""
+"""Values of `timestamp_unit` in a column mapping; a strptime pattern is allowed as well."""
 WANT = "want microseconds since 1970, UTC"
 
 

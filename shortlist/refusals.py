@@ -1,6 +1,6 @@
 """Refusals: negative feedback on an item, after which the item is not shown to that user.
 
-A refusal counts from the time at which it became known, independent of the target events. Later
+A refusal counts from the time at which it became known, whatever the run's target events are. Later
 positive feedback (TAKING_BACK, or a rating above `low_rating`) withdraws it. Other events, such as
 views and clicks, don't change it.
 """

@@ -48,7 +48,7 @@ class ReleaseStore:
     def publishing(self, about: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Build a release. Yields (folder, about): write files into `folder` and keys into `about`.
 
-        On success the manifest is written and the folder is renamed to its final id, which is
+        On success the manifest is written and the folder is renamed to the release's id, which is
         stored in `about["release_id"]`. On an error the folder is removed.
         """
         self.root.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,8 @@ class ReleaseStore:
         """Verify `release_id` and set the pointer to it. `roll_back` returns to the previous one.
 
         Args:
-            spent: total loss budget used after this promotion; None: unchanged.
+            spent: loss budget of the quality gate (flows/releases/gates.py) that is used after this
+                promotion; None: unchanged.
         """
         self.open(release_id)
         history = self.history()
@@ -122,10 +123,9 @@ class ReleaseStore:
         return previous
 
     def history(self) -> dict[str, float]:
-        """Return the promoted releases, oldest first, each with the gates' loss budget used after
-        it.
+        """Return {promoted release: loss budget used after its promotion}, oldest first.
 
-        The last one is serving.
+        The last release is the serving one.
         """
         path = self.root / POINTER
         try:

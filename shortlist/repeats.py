@@ -1,4 +1,4 @@
-"""The setting `[data] repeats`: may a consumed item be recommended to the same user again?
+"""The setting `[data] repeats`: may an item be recommended again to a user who has chosen it?
 
     exclude         never: films, books, news
     allow           always: drinks, groceries, music
@@ -40,10 +40,12 @@ def repeat_after(repeats: str) -> int | None:
 
 
 def too_soon(times: np.ndarray, at: int, *, after: int | None) -> np.ndarray:
-    """Return (L,) bool: whether an item consumed at `times` (L,) must be excluded from a list at
-    `at`.
+    """Return (L,) bool: whether each item of a history must be excluded from a list.
 
-    `at` is later than all `times`; all are microseconds.
+    Args:
+        times: (L,) microseconds, times at which the user chose the items.
+        at: microseconds, time of the list; later than all `times`.
+        after: result of `repeat_after`.
     """
     if after is None:
         return np.ones(len(times), dtype=bool)
@@ -51,10 +53,15 @@ def too_soon(times: np.ndarray, at: int, *, after: int | None) -> np.ndarray:
 
 
 def may_be_found(previous: np.ndarray, at: np.ndarray | int, *, after: int | None) -> np.ndarray:
-    """Return (E,) bool: whether a list at `at` may contain the event's item, so the event counts as
-    relevant.
+    """Return (E,) bool: whether a list may contain the item of each event.
 
-    `previous` (E,) is the time of the user's previous event on the same item, -1 if there is none.
+    Only then the event counts as relevant.
+
+    Args:
+        previous: (E,) microseconds, time of the user's previous event on the same item; -1 if there
+            is none.
+        at: microseconds, time of the list.
+        after: result of `repeat_after`.
     """
     new = previous < 0
     return new if after is None else new | (previous <= at - after)

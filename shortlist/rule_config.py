@@ -91,7 +91,11 @@ Position = Annotated[int, Field(ge=1, le=MAX_K)]
 
 
 def attribute_type(attribute: str) -> str | None:
-    """Return "text", "number", "date" or "map" (a text that may be a number); None if unknown."""
+    """Return "text", "number", "date" or "map" (a text that may be a number); None if unknown.
+
+    Args:
+        attribute: name of an item's column, or `attributes.<key>`.
+    """
     if attribute.startswith(MAP_PREFIX):
         return "map" if len(attribute) > len(MAP_PREFIX) else None
     for name, members in (("text", TEXTS), ("number", NUMBERS), ("date", DATES)):
@@ -327,7 +331,10 @@ class RuleSet(Config):
 
 
 class RulesInForce:
-    """The rules of the home's file. One object is shared by all recommenders of a process."""
+    """Holder of the rules in the home's file.
+
+    All recommenders of a process share one object, so that a change applies to all of them.
+    """
 
     def __init__(self, rules: RuleSet | None = None):
         self.rules = rules or RuleSet()

@@ -1,10 +1,11 @@
 """Splits time into four consecutive windows and draws evaluation requests from a window.
 
-A request is a distinct (user, time). The time is that of the page request if the log has a
-`request_id`, otherwise that of the user's event; events at the same time form one set of targets. A
-request may use only events strictly before it, so it sees neither the impressions of its page nor
-the events on that page. The relevant items are those of the user's events in the next 24 hours that
-are new, or that may be recommended again (shortlist/repeats.py).
+The windows are for training the sources, training the ranker, validation and test. A request is a
+distinct (user, time). The time is that of the page request if the log has a `request_id`, otherwise
+that of the user's event. Several events at the same time give one request. A request may use only
+events strictly before it: neither the impressions of its page nor the events on that page. Its
+relevant items are those of the user's events in the next 24 hours. They must be new to the user, or
+items that may be recommended again (shortlist/repeats.py).
 """
 
 from dataclasses import dataclass
@@ -170,9 +171,13 @@ def _user_requests(
     rng: np.random.Generator,
     repeat_after: int | None,
 ) -> list[tuple[int, int, list[str], list[str]]]:
-    """Return the requests of one user.
+    """Return the requests of one user as (row of the page's first event, at, relevant, next_set).
 
-    Each is (row of the first event on the page, at, relevant, next_set).
+    Other arguments are those of `draw_requests`.
+
+    Args:
+        time, asked, items: of the user's target events, sorted by time.
+        start: start of the window in microseconds.
     """
     previous = previous_times(items, time)
     inside = int(np.searchsorted(time, start))

@@ -1,6 +1,7 @@
-"""Ticks: the times at which item features change. A day (UTC) is a whole number of ticks.
+"""Ticks: the times at which item features change, such as each full hour.
 
-Training, serving and the skew check use the tick length of the stored states (`Snapshots.tick`).
+The tick length divides a day (UTC). Training, serving and the skew check use the tick length of the
+stored states (`Snapshots.tick`).
 """
 
 import re
@@ -32,7 +33,8 @@ def newest_tick(at: Time, tick: int) -> Time:
 
 
 def last_day(tick_time: Time) -> Time:
-    """Return the calendar day (UTC, days since 1970) that contains the last microsecond before a
-    tick.
+    """Return the calendar day (UTC, days since 1970) of the last events before a tick.
+
+    A tick at midnight belongs to the day that ends there.
     """
     return (tick_time - 1) // DAILY

@@ -1,4 +1,4 @@
-"""Vocabulary: maps external string ids to dense integers; 0 is padding and unknown."""
+"""Vocabulary: maps external string ids to dense integers; 0 stands for padding and unknown ids."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

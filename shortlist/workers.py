@@ -16,7 +16,7 @@ from shortlist.config import Settings
 from shortlist.plain_json import write_json
 
 STALE = 15_000_000
-"""Age in microseconds after which the worker of a heartbeat counts as stopped."""
+"""Age in microseconds of a heartbeat after which its worker counts as stopped."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Worker:
     pinned: bool
     """True if the release is fixed by SHORTLIST_RELEASE or a Bento, so promotions are ignored."""
     refused: Refused | None
-    at: int  # microseconds of the wall clock
+    at: int  # time of the heartbeat: microseconds of the wall clock
 
     @property
     def name(self) -> str:
@@ -73,10 +73,9 @@ class Heartbeat:
 
 
 def live_workers(settings: Settings) -> list[Worker]:
-    """Return the workers with a recent heartbeat and, if they run on this host, an existing
-    process.
+    """Return the workers that are alive; remove the heartbeat files of all others.
 
-    Heartbeat files of all other workers are removed.
+    A worker is alive if its heartbeat is recent and, if it runs on this host, its process exists.
     """
     found = []
     for path in sorted((settings.home / "workers").glob("[!.]*.json")):

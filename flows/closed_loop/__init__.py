@@ -1,1 +1,1 @@
-"""The closed loop: users of a simulated world react to a recommender, which learns from them."""
+"""The closed loop: simulated users react to a recommender, which is retrained on their actions."""

@@ -1,4 +1,8 @@
-"""Arms: the policies that can fill the home pages, named `base+modifier` (`value+explore+mmr`)."""
+"""Arms of a simulation: the policies that can fill the home pages of the simulated site.
+
+An arm is named by a base and optional modifiers, such as `value+explore+mmr`. A loop simulates the
+days of an arm. It runs in process (models are called directly) or over HTTP (with a real service).
+"""
 
 from dataclasses import dataclass, replace
 
@@ -15,16 +19,24 @@ MMR_POOL = 30
 
 @dataclass(frozen=True)
 class Arm:
-    """A policy that fills home pages: a chain if it has `sources`, an oracle if `oracle` is set,
-    otherwise the logging policy.
+    """A policy that fills home pages.
+
+    With `sources` it is a chain of trained models. With `oracle` it reads the users' true
+    preferences from the simulation. Otherwise it is the site's logging policy, without a model.
     """
 
     name: str
     sources: tuple[str, ...] = ()
     weights: ValueWeights | None = None
-    """Label weights of the chain's value ranker, for loops in process; None: no such ranker."""
+    """Weights of clicks, ratings and other feedback in the label of the value ranker.
+
+    Only for loops in process. None: the arm has no value ranker.
+    """
     released: bool = False
-    """Whether the pipeline's LambdaMART ranks the candidates. Only for loops over HTTP."""
+    """Whether the LambdaMART of the training pipeline ranks the candidates.
+
+    Only for loops over HTTP.
+    """
     explore: float = 0.0
     """Share of positions filled with items drawn uniformly from all items."""
     mmr: float = 0.0
@@ -110,7 +122,8 @@ def in_process_problem(arm: Arm) -> str | None:
 def over_http_problem(arm: Arm) -> str | None:
     """Return the message for an arm that can't run over HTTP; None for an arm that can.
 
-    A release doesn't explore, and its ranker is always the pipeline's.
+    Over HTTP a release fills the pages. It doesn't explore, and the training pipeline fits its
+    ranker.
     """
     if arm.weights is not None:
         other = "chain+mmr" if arm.mmr else "chain"

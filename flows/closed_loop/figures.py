@@ -1,7 +1,7 @@
-"""Figures with intervals by arm and day, computed from the logs of the simulated days.
+"""Figures (metrics) of each arm, over all days and by day, from the logs of the simulated days.
 
-Intervals are 95% bootstrap intervals over users. All arms use the same draws of users, so the
-difference of two arms is paired by user.
+An arm is a policy that fills the home pages. Intervals are 95% bootstrap intervals over users. All
+arms use the same draws of users, so the difference of two arms is paired by user.
 
 Shapes: U users, W draws.
 """
@@ -30,8 +30,9 @@ RATIOS: dict[str, tuple[str, str]] = {
 }
 """Figure -> (numerator, denominator), both summed over users.
 
-`pages` counts home pages, since arms don't fill search pages. `regret` is the expected satisfaction
-of the best slate minus that of the shown slate.
+`pages` counts home pages, since arms don't fill search pages. `fresh_shown` counts shown items that
+arrived on that day. `regret` is the expected satisfaction of the best slate (list of a page) minus
+that of the shown slate.
 
 `retention` is the share of the users present at the arm's start who visited in the last seven days.
 It is given from the arm's eighth day on. Before, it can't differ between arms: a user who has seen
@@ -112,9 +113,9 @@ class ArmSums:
 
 
 def summarise(setting: Setting, arms: Mapping[str, Sequence[DayLog]]) -> dict[str, Any]:
-    """Return the figures of each arm, and the paired differences of the other arms to the first.
+    """Return the figures of each arm, and the paired difference of each other arm minus the first.
 
-    Figures are given for all days together and for each day.
+    Figures are given for all days together and for each day; differences for all days together.
 
     Returns:
         {"arms": {name: {"summary", "days"}}, "differences": {"name - first": figures}}.
@@ -148,7 +149,11 @@ def difference(
 
 
 def _day(setting: Setting, logs: Sequence[DayLog], day: int) -> dict[str, Any]:
-    """Return the figures of one day. Weekly figures use only days after the arm's start."""
+    """Return the figures of one day.
+
+    Retention and diversity cover the seven days that end with it, but no day before the arm's
+    start.
+    """
     boot = Bootstrap(setting.world.num_users, draws=100)
     sums = ArmSums(setting, logs, first=day, end=day + 1)
     first = max(day - WEEK + 1, setting.schedule.start)
@@ -172,8 +177,9 @@ def diversity(
     items with the same entropy. `effective_topics` is the same for the topics shown to one user, as
     a mean over users.
 
-    A draw with replacement holds fewer distinct users, which lowers the entropy on average. The
-    draws of `effective_items` are shifted so that their mean equals the measured entropy.
+    A bootstrap draw holds fewer distinct users than the data, which lowers the entropy on average.
+    To correct this bias, the entropies of the draws are shifted to have the measured entropy as
+    their mean.
     """
     world = setting.world
     user = np.concatenate([log.shown["user"] for log in logs]).astype(np.int64)

@@ -1,7 +1,8 @@
-"""Log of each simulated day of an arm; an interrupted loop resumes after the last one.
+"""Log of each simulated day of an arm; an interrupted loop resumes after the last stored day.
 
-A day is written to a partial folder and renamed, so it exists completely or not at all. Layout:
-<folder>/day-0007/{state,targets,pages,shown}.npz, without pickle.
+An arm is a policy that fills the home pages. A day is written to a partial folder and renamed, so
+it exists completely or not at all. Layout: <folder>/day-0007/{state,targets,pages,shown}.npz,
+without pickle.
 """
 
 import shutil
@@ -34,10 +35,10 @@ class DayLog:
     """Log of one simulated day of an arm. Shapes: S pages, R home-page impressions, F features."""
 
     day: int
-    state: State  # at the end of the day
-    targets: Targets
+    state: State  # of the simulated users, at the end of the day
+    targets: Targets  # the events that models learn from
     pages: dict[str, np.ndarray]  # PAGE_COLUMNS, each (S,)
-    shown: dict[str, np.ndarray]  # user, item, chance, label (R,), features (R, F)
+    shown: dict[str, np.ndarray]  # user, item, chance (propensity), label (R,), features (R, F)
 
     def save(self, folder: Path) -> None:
         final = folder / f"day-{self.day:04d}"

@@ -1,4 +1,6 @@
-"""Trains the sources and the ranker of an arm on its log, as of a midnight.
+"""Trains the sources (candidate models) and the ranker of an arm on its log before a midnight.
+
+An arm is a policy that fills the home pages of the simulated site.
 
 Shapes: R impressions, F features.
 """
@@ -28,7 +30,7 @@ from models.user_log import UserLog
 from shortlist.config import ConfigError
 from shortlist.repeats import repeat_after
 
-# One hyperparameter value each, without tuning: a loop retrains often, and its worlds are similar.
+# One value per hyperparameter, so nothing is tuned: a loop retrains often, and worlds are similar.
 SOURCES: Mapping[str, Any] = {
     "popularity": PopularityConfig(),
     "recent_popularity": RecentPopularityConfig(days=(7,)),
@@ -54,7 +56,7 @@ def fit_recommender(
     """Train an arm's models on the events before `day`. The result is deterministic.
 
     Args:
-        store: holds the events up to `day` or later.
+        store: feature store with all events before `day`; later ones are ignored.
         logs: logs of the days before `day`, in order.
 
     Raises:
@@ -103,8 +105,8 @@ def fit_ranker(
 ) -> ValueRanker | None:
     """Train the value ranker on the impressions of the last `window_days` days.
 
-    Returns None if the arm has no such ranker, before the arm's start, or if no features were
-    logged.
+    Returns None if the arm has no value ranker, if `day` is before the arm's start, or if no
+    features were logged.
     """
     if arm.weights is None or day < setting.schedule.start:
         return None
@@ -145,9 +147,10 @@ def training_data(setting: Setting, targets: Targets, *, catalogue) -> TrainingD
 def validation_of(
     setting: Setting, store: MemoryStore, targets: Targets, *, catalogue, day: int, pack
 ) -> Validation:
-    """Return the validation queries: up to VALIDATION_USERS users and their items of the last days.
+    """Return the validation queries: up to VALIDATION_USERS users and their items of the last
+    VALIDATION_DAYS days.
 
-    The sources have one hyperparameter value each, so it only affects early stopping.
+    No hyperparameter is chosen, so validation only controls early stopping.
     """
     since = setting.world.midnight(max(day - VALIDATION_DAYS, 0))
     late = targets.take(np.flatnonzero(targets.time >= since))

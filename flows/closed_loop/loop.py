@@ -25,10 +25,10 @@ from simulation.state import State
 
 @dataclass(frozen=True)
 class LoggingHomePolicy:
-    """The logging policy, in the interface of a policy for home pages.
+    """Fills home pages with the logging policy (the simulated site's policy without a model).
 
-    It makes the same random draws as RecommendPolicy in shadow mode, so that the pages before the
-    start are the same for all arms.
+    It makes the same random draws as RecommendPolicy in shadow mode. So all arms have the same
+    pages before the first day on which arms fill them.
     """
 
     logging: LoggingPolicy
@@ -41,7 +41,10 @@ class LoggingHomePolicy:
 
 @dataclass
 class ArmLoop:
-    """Simulates the days of one arm; finished days are loaded from `folder`."""
+    """Simulates the days of one arm (a policy that fills the home pages) in this process.
+
+    Days that are stored in `folder` are loaded instead.
+    """
 
     setting: Setting
     arm: Arm

@@ -1,8 +1,9 @@
 """A feature store in memory with the same states as in Feast, for loops of many days.
 
-User states are updated per event with `update_user_state`, by the rules of posted events. Item and
-context states are recomputed at each midnight, as `featurize` does. States by event type and
-searches stay empty in training and serving, because a loop learns from its target events only.
+States are aggregates per user, item or context, such as counts, decayed sums and histories. User
+states are updated by each event with `update_user_state`, as for events posted to the service. Item
+and context states are recomputed at each midnight, as `featurize` does. States by event type and
+searches stay empty, in training and in serving: a loop learns from its target events only.
 
 Shapes: E events, N items.
 """
@@ -32,7 +33,7 @@ EMPTY_STATE = UserState()
 
 @dataclass
 class Targets:
-    """Target events in order of arrival."""
+    """Target events (the event types that models learn from) in order of arrival."""
 
     user: np.ndarray  # (E,) int64 user rows
     item: np.ndarray  # (E,) int64 item rows
@@ -61,8 +62,10 @@ class Targets:
 
 @dataclass
 class MemoryStore:
-    """A FeatureReader in memory. `push` updates user states by events; `tick`, called at midnight,
-    recomputes item and context states.
+    """A FeatureReader in memory.
+
+    `push` updates user states by events. `tick`, called at midnight, recomputes item and context
+    states.
     """
 
     user_ids: list[str]
@@ -75,7 +78,7 @@ class MemoryStore:
     contexts: dict[str, tuple[float, float, int]] = field(default_factory=dict)
 
     def push(self, events: Targets) -> None:
-        """Update the users' states by events."""
+        """Store the events and update the states of their users."""
         if len(events.user) == 0:
             return
         self.parts.append(events)
@@ -140,7 +143,11 @@ class MemoryStore:
         )
 
     def tick(self, as_of: int) -> FeaturePack:
-        """Recompute item and context states as of the midnight `as_of`; return the item states."""
+        """Recompute item and context states from the events before `as_of`; return the item states.
+
+        Args:
+            as_of: a midnight in microseconds.
+        """
         events = self.targets().before(as_of) if self.parts else Targets.empty()
         names, code = np.unique(events.context, return_inverse=True)
         state = _states(code, events, size=len(names))

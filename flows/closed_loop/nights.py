@@ -1,6 +1,7 @@
-"""The nightly pipeline of a service arm: ingest the inbox, rebuild features, train releases.
+"""The nightly pipeline of an arm (page policy) that is served over HTTP: ingest, features, train.
 
-Everything runs in the arm's home, with the code of the pipeline's commands.
+Everything runs in the arm's home (a separate SHORTLIST_HOME folder), with the code of the
+pipeline's commands.
 """
 
 import json
@@ -25,8 +26,9 @@ from shortlist.lake.staging import settle, staging
 
 
 def run_config(setting: Setting, arm: Arm) -> RunConfig:
-    """Return the run config of an arm: its sources, recent popularity, and LambdaMART if
-    `released`.
+    """Return the run config of an arm.
+
+    It trains the arm's sources and recent popularity, and LambdaMART if the arm is `released`.
     """
     config = setting.world.config
     kinds = list(dict.fromkeys([*arm.sources, "recent_popularity"]))
@@ -71,7 +73,7 @@ def train_new_release(settings: Settings, config: RunConfig) -> None:
 
 
 def _promote(release_id: str, promoted: bool) -> None:
-    """Promote the first release of a home even if it failed a gate.
+    """Promote the first release of a home even if it failed a gate (a condition for promotion).
 
     Without a release the service can't start. Later releases that fail a gate are not promoted.
     """
@@ -114,7 +116,11 @@ def stage_arrivals(
     day: int,
     now: int,
 ) -> str:
-    """Stage the items and users of the next day and the kept events; return the batch id."""
+    """Stage the items and users of the next day and the events that could not be posted (`kept`).
+
+    Returns:
+        The batch id.
+    """
     world, publisher = setting.world, setting.publisher
     with staging(settings.lake) as staged, connect(staged.folder) as connection:
         stager = Stager(staged, connection, data, settings, now)

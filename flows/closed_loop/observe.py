@@ -1,5 +1,7 @@
 """Logs each round of pages: figures per page, labels and features per impression, target events.
 
+A round is one page of each user who is active at that moment of the simulation.
+
 Shapes: S pages, K positions, F features, U users, N items.
 """
 
@@ -20,8 +22,8 @@ from simulation.oracle import Oracle
 from simulation.state import State
 
 TARGET_EVENTS = ("click", "rating", "survey")
-"""Target events of a loop, from which sources learn and features are computed: choices, and ratings
-of the chosen items.
+"""Event types from which a loop's sources learn and its features are computed: clicks, and the
+ratings and survey answers of clicked items.
 """
 
 
@@ -32,7 +34,7 @@ class Observer:
     setting: Setting
     day: int
     store: MemoryStore | None
-    """Store to which the target events of each round are added; None for arms without models."""
+    """Feature store to which each round's target events are added; None for arms without models."""
     allowed: np.ndarray
     """(U, N) bool: items that each user has not consumed yet; updated in place."""
     policy: RecommendPolicy | None = None
@@ -113,7 +115,12 @@ class Observer:
 
 
 def signals_of(setting: Setting, shown: Shown) -> dict[str, np.ndarray]:
-    """Return the feedback per impression, for `ValueWeights.value`: {name: (S, K) values}."""
+    """Return the feedback on each shown item, as `ValueWeights.value` expects it.
+
+    Returns:
+        {type of feedback: (S, K) values}. `watch` is the watched share of a film, NaN if the item
+        is no film or was not opened.
+    """
     out, shape = shown.outcome, shown.item.shape
     seconds = setting.world.items.seconds[out.item]
     film = out.view & (seconds > 0)
@@ -136,7 +143,7 @@ def signals_of(setting: Setting, shown: Shown) -> dict[str, np.ndarray]:
 
 
 def targets_of(setting: Setting, events: Events) -> Targets:
-    """Select the target events and add their context ids."""
+    """Select the events of TARGET_EVENTS and add their context ids (surface, device and hour)."""
     rows = np.flatnonzero(np.isin(events.event_type, [CODE[name] for name in TARGET_EVENTS]))
     kept = events.take(rows)
     contexts = [

@@ -1,4 +1,7 @@
-"""Draws line charts with bands as SVG, one small chart per figure, without a plotting library."""
+"""Draws line charts with confidence bands as SVG, one small chart per figure.
+
+It needs no plotting library.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

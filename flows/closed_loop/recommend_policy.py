@@ -1,6 +1,6 @@
 """A policy that fills pages with a Recommender and keeps the ranker's features for the log.
 
-Shapes: S pages, K positions, C candidates, E extra items, F features, N items.
+Shapes: S pages, K positions, C candidates, E extra (exploration) items, F features, N items.
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,8 @@ class RecommendPolicy:
             self.features = _at(x, _columns(shortlist, item + 1, queries))
             return item, chance
         blocked = self._blocked(queries)
-        # Draw even if the arm doesn't explore, so that all arms have equal draws for later pages.
+        # Draw even if the arm doesn't explore: later pages then get the same random numbers in all
+        # arms.
         extra = draw_extra(blocked, k=2 * k, rng=rng)
         shortlist = self._shortlist(queries, extra, k=k)
         x = self._features(queries, shortlist)
@@ -99,7 +100,7 @@ class RecommendPolicy:
         return self.recommender.chain.features(queries, self.recommender.items, shortlist)
 
     def _blocked(self, queries: Queries) -> np.ndarray:
-        """Return (S, N + 1) bool by item_idx: unavailable, or seen by the user."""
+        """Return (S, N + 1) bool by item_idx: True if an item is unavailable or the user saw it."""
         blocked = np.repeat(self.blocked[None], len(queries), axis=0)
         for row, seen in zip(blocked, queries.seen, strict=True):
             row[seen] = True

@@ -1,4 +1,4 @@
-"""The closed loop of one arm against a real service over HTTP.
+"""The closed loop of one arm (a policy that fills the home pages) with a real service over HTTP.
 
 Users request pages and post events to /events. Every night the events are ingested and features
 are rebuilt; every few days a new release is trained.
@@ -29,6 +29,7 @@ from shortlist.datasets import DataConfig
 from simulation.day import simulate_day
 
 PACK_SECONDS = 30.0
+"""How long to wait for the service to load new item features."""
 
 
 @dataclass
@@ -105,7 +106,7 @@ class ServiceLoop(ArmLoop):
         observer = Observer(setting=self.setting, day=day, store=None, allowed=self.allowed)
         watch = call_each(poster, observer)
         parts = simulate_day(self.setting.world, self.state, day, policy=policy, watch=watch)
-        poster.post(parts[0])  # returns of earlier purchases
+        poster.post(parts[0])  # customers' returns of earlier purchases
         return observer.log(self.state.copy()), poster
 
     def _keep(self, log: DayLog) -> None:
@@ -117,7 +118,7 @@ def wait_for_pack(client: ShortlistClient, *, as_of: int) -> None:
     """Wait until the service has loaded the item features of `as_of` (microseconds).
 
     Raises:
-        ServiceError: it still serves older ones after PACK_SECONDS.
+        ServiceError: the service still uses older item features after PACK_SECONDS.
     """
     deadline = time.monotonic() + PACK_SECONDS
     while (found := client.ready().pack_as_of) < as_of:

@@ -27,19 +27,22 @@ PLAIN = (c.EVENT_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE, c.TEXT, c.QUER
 class ServicePolicy:
     """Requests home pages over HTTP with a few parallel connections.
 
-    Responses are independent of each other, so their order doesn't matter.
+    A response doesn't depend on other requests of the same round, so requests may run in any order.
     """
 
     setting: Setting
     client: ShortlistClient
     connections: int = 4
     request_ids: list[str] = field(default_factory=list)
-    """request_id of each home page of the last round, in the order of pages."""
+    """The service's request_id of each home page of the last round, in the order of pages."""
 
     def slates(
         self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Request pages, see `Policy.slates`; all propensities are 1. Raises ServiceError."""
+        """Request pages, see `Policy.slates`. Raises ServiceError.
+
+        All propensities are 1, because the service is not configured to explore.
+        """
         row_of = self.setting.item_rows
         item = np.full((len(page.user), k), NO_ITEM)
         self.request_ids = []
@@ -80,7 +83,7 @@ class EventPoster:
         self._post(shown.events, self.table(shown))
 
     def post(self, events: Events) -> None:
-        """Post events that no page of this day caused, such as returns of earlier purchases."""
+        """Post events that no page of this day caused, such as product returns."""
         self._post(events, self.setting.publisher.interactions(events, ingested_at=0))
 
     def _post(self, events: Events, table: pa.Table) -> None:
@@ -90,7 +93,10 @@ class EventPoster:
             self.policy.client.events(posts)
 
     def table(self, shown: Shown) -> pa.Table:
-        """Return the round's events as INTERACTIONS; home pages get the service's request_id."""
+        """Return the round's events as a table of the INTERACTIONS contract.
+
+        Events of home pages get the request_id that the service returned.
+        """
         publisher = self.setting.publisher
         table = publisher.interactions(shown.events, ingested_at=0)
         home = np.flatnonzero(shown.page.topic < 0)

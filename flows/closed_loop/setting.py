@@ -1,4 +1,7 @@
-"""Shared inputs of all arms of a simulation: the world, its schedule and its public tables."""
+"""Shared inputs of all arms of a simulation: world, schedule, and the tables that models may read.
+
+An arm is a policy that fills the home pages. The world holds the simulated users and items.
+"""
 
 import hashlib
 import json
@@ -21,10 +24,13 @@ from simulation.world import World
 
 
 class Schedule(Config):
-    """Number of days before the arms start, and interval at which they are retrained."""
+    """Days before the arms fill the pages, and the days between and covered by trainings."""
 
     warm_days: int = 10
-    """Number of days with the logging policy before the sources are trained for the first time."""
+    """Number of days with the logging policy before the sources are trained for the first time.
+
+    The logging policy is the simulated site's policy without a trained model.
+    """
     shadow_days: int = 4
     """Number of further days with the logging policy, on which chains log features for the ranker.
     """
@@ -41,7 +47,7 @@ class Schedule(Config):
 
 @dataclass(frozen=True)
 class Setting:
-    """Inputs of a simulation, the same for all arms: world, days, schedule and public tables."""
+    """Inputs of a simulation, the same for all arms."""
 
     world: World
     days: int
@@ -63,7 +69,10 @@ class Setting:
 
     @property
     def repeats(self) -> str:
-        """The run's `repeats` setting: ALLOW if the world has staples, else EXCLUDE."""
+        """Whether lists may repeat items that a user has had.
+
+        ALLOW if the world has staples (items that users buy again and again), else EXCLUDE.
+        """
         return ALLOW if self.world.config.population.staples else EXCLUDE
 
     @property
@@ -78,7 +87,7 @@ class Setting:
 
     @cached_property
     def items(self) -> pa.Table:
-        """All items of the whole calendar, including those that arrive later."""
+        """The items of all simulated days, including those that arrive after the first day."""
         table = self.publisher.items(0, self.world.num_items)
         return check(table, ITEMS, where="simulated items").select(ITEMS.names)
 

@@ -16,8 +16,9 @@ def wait_for_workers(
 ) -> dict[str, list[Any]]:
     """Wait until all live workers serve `release_id`, and print which ones don't.
 
-    Pinned workers are ignored. Waiting ends early if every worker serves or has refused the
-    release, if there is no worker, or if the pointer was set to another release.
+    Pinned workers (which serve one fixed release) are ignored. Waiting ends early in three cases:
+    every worker serves or has refused the release, there is no worker, or the pointer was set to
+    another release.
 
     Returns:
         {"workers": names of those that serve it, "lagging": [{"worker", "release_id", "reason"}]}.

@@ -3,8 +3,11 @@
 The quality gate is a non-inferiority test: the lower end of the paired 95% interval of nDCG,
 challenger minus opponent, must be at least minus the margin. A budget limits the sum of accepted
 losses, so that many small losses within the margin can't add up. Both use the backtest, where every
-method was fitted before the test window. The release's refitted models have seen that window, so
-the sanity gates compare their lists and scores with the backtest's instead.
+method was fitted before the test window.
+
+The release itself contains models that were refitted on all data, with the test window. Quality on
+that window would tell nothing about them. So the sanity gates compare their lists and scores with
+those of the backtest's models.
 """
 
 from collections.abc import Iterator
@@ -37,7 +40,7 @@ class GatesConfig(Config):
 
 @dataclass(frozen=True)
 class Gate:
-    """Verdict of one gate. If the gate compares a figure, it passes if `figure` >= `floor`."""
+    """Verdict of one gate. A gate with a `figure` passes if `figure` >= `floor`."""
 
     name: str
     passed: bool
@@ -59,7 +62,9 @@ class Verdict:
 
 
 def judge_gates(release: Release, config: GatesConfig, *, history: dict[str, float]) -> Verdict:
-    """Judge a release by all gates. Opening it has already verified its hashes.
+    """Judge a release by all gates.
+
+    The integrity gate always passes here, because opening a release verifies its hashes.
 
     Args:
         history: promoted releases, oldest first, each with the loss budget used after it.
@@ -150,7 +155,7 @@ def _difference(by_metric: dict[str, dict[str, float]]) -> tuple[str, dict[str, 
 
 
 def _coverage(about: dict[str, Any], config: GatesConfig) -> Gate:
-    """Judge coverage. The floor is lower if the lists of the few test users can't reach it."""
+    """Judge catalogue coverage. The floor is lower if there are too few test lists to reach it."""
     chain = about["metrics"]["chain"]
     name = next(key for key in chain if key.startswith("coverage@"))
     figure, reachable = chain[name]["mean"], about.get("reachable_coverage", 1.0)
@@ -165,7 +170,8 @@ def _coverage(about: dict[str, Any], config: GatesConfig) -> Gate:
 def _index_recall(about: dict[str, Any], config: GatesConfig) -> Iterator[Gate]:
     """Yield a gate for the recall of each vector index against exact search.
 
-    Releases of earlier versions weren't refitted; their figures are in `source_figures`.
+    Figures of the refitted indexes are in `refit`. Releases of earlier code versions weren't
+    refitted and have theirs in `source_figures`.
     """
     recalls = {
         source: figures["index_recall@100"]
@@ -194,7 +200,10 @@ def _sanity(about: dict[str, Any], config: GatesConfig, *, served: bool) -> Iter
     refit = about.get("refit")
     if refit is None:
         if not served:
-            reason = "no figures of a refit: the models may not know the newest data; train again"
+            reason = (
+                "the manifest has no figures of a refit: the models may lack the newest data;"
+                " train again"
+            )
             yield Gate("sanity", False, None, None, reason)
         return
     overlap = refit["overlap@10"]

@@ -1,7 +1,7 @@
 """Finds the releases that answered requests, from the serving log.
 
-The release pointer may name another one: a release promoted a moment ago, while the service is
-pinned or its workers haven't loaded it yet. So monitoring and skew use the log.
+Monitoring and skew use the log and not the release pointer. The pointer may name a release that
+doesn't serve: the service may be pinned to another one, or its workers haven't loaded it yet.
 """
 
 from array import array
@@ -28,7 +28,11 @@ def response_times(folder: Path) -> dict[str, np.ndarray]:
 def newest_day(times: Mapping[str, Sequence[int] | np.ndarray]) -> dict[str, int]:
     """Return {release: number of its responses in the last 24 h before the newest response}.
 
-    Releases are sorted by that number, largest first; those without such a response are left out.
+    Releases are sorted by that number, largest first. Releases without a response in these 24 h are
+    left out.
+
+    Args:
+        times: release -> times of its responses in microseconds.
     """
     since = max((max(own) for own in times.values()), default=0) - MICROSECONDS_PER_DAY
     counts = {release_id: int((np.asarray(own) > since).sum()) for release_id, own in times.items()}
@@ -39,11 +43,12 @@ def newest_day(times: Mapping[str, Sequence[int] | np.ndarray]) -> dict[str, int
 def most_served(
     times: Mapping[str, Sequence[int] | np.ndarray], known: Container[str]
 ) -> str | None:
-    """Return the release among `known` with most responses in the last 24 h of their log.
+    """Return the stored release with most responses; None if there is no response of one.
 
-    None if there is no such release.
+    Only the 24 h before the newest response of any stored release count.
 
     Args:
+        times: release -> times of its responses in microseconds.
         known: releases that are still stored.
     """
     kept = {release_id: own for release_id, own in times.items() if release_id in known}

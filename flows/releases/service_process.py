@@ -1,4 +1,4 @@
-"""Starts the real service as a process, and stops it so that its logs are complete."""
+"""Starts the service as a separate process, and stops it so that its logs are complete."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ def running_service(
     At the end of the block the service gets SIGTERM and time to finish writing.
 
     Raises:
-        StartError: it ended, or was not ready after START_SECONDS.
+        StartError: the process ended, or was not ready after START_SECONDS.
     """
     port = free_port(host)
     url = f"http://{host}:{port}"

@@ -20,8 +20,10 @@ from shortlist.ticks import DAILY, HOURLY, tick_length
 
 class FeaturesConfig(Config):
     tick: str | None = None
-    """Time between two versions of the item features, such as "30m", "1h" or "1d"; it must divide a
-    day. None: an hour on the wall clock, a day on the replay clock. A change rebuilds all states.
+    """Time between two versions of the item features, such as "30m", "1h" or "1d".
+
+    It must divide a day. None: an hour on the wall clock, a day on the replay clock. After a change
+    the next featurize rebuilds all states.
     """
 
     @field_validator("tick")
@@ -36,12 +38,16 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 class SplitConfig(Config):
-    """Shares of the lake's target events in the windows retrieval-train, ranker-train, validation
-    and test. They are scaled to sum to 1.
-    """
+    """Time windows and evaluation requests of a run."""
 
     fractions: tuple[float, float, float, float] = (0.70, 0.10, 0.05, 0.10)
+    """Shares of the lake's target events in four consecutive windows.
+
+    The windows train the sources, train the ranker, validate and test. Shares are scaled to sum
+    to 1.
+    """
     max_requests_per_user: int = Field(default=MAX_REQUESTS_PER_USER, ge=1)
+    """Maximum number of requests of a user in a window; more are sampled."""
 
 
 class TrainConfig(Config):
@@ -51,7 +57,7 @@ class TrainConfig(Config):
     rankers: tuple[RankerConfig, ...]
     candidates_per_source: int = Field(default=100, ge=1)
     rerank: RerankConfig | None = None
-    """Re-ranking of the served list (docs/reranking.md); None: the order of the scores."""
+    """Re-ranking of the served list (docs/reranking.md); None: the list is ordered by score."""
     index: IndexConfig = IndexConfig()
     """Vector indexes of the sources (docs/serving.md)."""
     parallel: int = Field(default=2, ge=1)

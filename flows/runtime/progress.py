@@ -1,7 +1,7 @@
-"""Reports start and end of each step, and reads the duration of steps in earlier runs.
+"""Reports start and end of each step of a run, and reads the duration of steps in earlier runs.
 
-A command sets a display with `shown_on`. Without a display, as in a Prefect worker, steps only
-print, and Prefect logs the output.
+A command of the CLI sets a display (such as progress bars) with `shown_on`. Without a display, as
+in a Prefect worker, steps only print, and Prefect logs the output.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ def skip(step: str, seconds: float) -> None:
 def previous_seconds(runs: Path, config_name: str) -> dict[str, float]:
     """Return {step: seconds it took in the newest run of this configuration that finished it}.
 
-    Runs before the newest completed run are not read.
+    Runs that are older than the newest completed run are not read.
 
     Args:
         runs: the folder of the home's runs.

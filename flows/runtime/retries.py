@@ -13,12 +13,12 @@ from prefect.tasks import Task, exponential_backoff
 from shortlist.datasets import SourceUnavailable
 
 OURS = {"shortlist", "models", "simulation", "flows", "pydantic", "pydantic_core"}
-"""Top-level modules whose errors report wrong input, so that a retry would fail as well."""
+"""Top-level modules whose errors report wrong input. A retry would fail in the same way."""
 BUGS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError)
 
 
 def may_pass(error: BaseException) -> bool:
-    """Return whether a retry could succeed, as after an error of disk, database or network."""
+    """Return whether a retry could succeed, such as after an error of disk, database or network."""
     if isinstance(error, SourceUnavailable):
         return True
     if type(error).__module__.split(".")[0] in OURS:

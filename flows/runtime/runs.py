@@ -9,13 +9,15 @@ runs/<run_id>/lake.json       version of the lake that the run reads, and the en
                               written last when the run is frozen
 runs/<run_id>/release/        the models, staged exactly as they will be published
 runs/<run_id>/about.json      the future `about` of the release's manifest
-runs/<run_id>/trial/          sources fitted on the first window, for rankers and choices
+runs/<run_id>/trial/          sources fitted on the first window, to train rankers and choose the
+                              chain's composition
 runs/<run_id>/backtest/       sources and baselines fitted on everything before the test window
 runs/<run_id>/evaluation.json metrics, intervals and slices
 runs/<run_id>/evaluation_users.parquet  nDCG of each user under each method
 runs/<run_id>/summary.json    seconds by step, peak memory, quality table
 
-Events, items and users that are added to the lake after the freeze don't affect the run.
+A run freezes its inputs when training starts. Events, items and users that are added to the lake
+later don't affect it. A lease protects the run's version of the lake from removal.
 """
 
 import json
@@ -84,7 +86,7 @@ class Run:
 
         Args:
             run_id: None: the newest frozen run.
-            of: name of a configuration; other runs are ignored or refused. None: any.
+            of: name of the configuration that the run must have. None: any.
 
         Raises:
             RunError: there is no such run, or it belongs to another configuration.
@@ -194,8 +196,10 @@ class Run:
         return Lake(settings.lake, version=version)
 
     def states(self, settings: Settings) -> Settings:
-        """Return the settings of the home whose feature states the run reads: the frozen ones, or
-        the deployment's after the run has ended.
+        """Return settings whose `features` folder has the states that the run reads.
+
+        These are the run's frozen states. After the run has ended they are removed, and the current
+        states of the home are used.
         """
         frozen = self.path / STATES
         return side_home(settings, frozen) if frozen.is_dir() else settings
@@ -232,8 +236,9 @@ class Run:
 
 
 def _without_lease(settings: Settings) -> list[Path]:
-    """Return the folders of runs with frozen states but without a lease: they were killed and not
-    resumed.
+    """Return the folders of runs that have frozen states but no lease.
+
+    Such runs were killed and never resumed.
     """
     leases = lease_holders(settings.lake)
     frozen = [path.parent for path in settings.runs.glob(f"*/{STATES}")]
@@ -241,7 +246,10 @@ def _without_lease(settings: Settings) -> list[Path]:
 
 
 def _new_folder(runs: Path, name: str) -> Path:
-    """Create the folder of a new run. If its second is taken, the next free second is used."""
+    """Create the folder of a new run, named by the time in seconds.
+
+    If a run with this name exists, the next free second is used.
+    """
     started = datetime.now(UTC)
     while True:
         path = runs / f"{started:%Y%m%dT%H%M%S}-{name}"

@@ -1,8 +1,9 @@
 """Recomputes logged feature vectors and compares them with the served ones.
 
-Only columns that can be recomputed from the log, the lake and the release are compared: user,
-context, profile, item and history features and their products. Scores and ranks of sources and
-ranks within the shortlist are left out, because the log has only the shown items.
+A feature vector is the ranker's input for one shown item. Only columns that can be recomputed from
+the log, the lake and the release are compared: user, context, profile, item and history features
+and their products. Scores and ranks of sources and ranks within the shortlist are left out, because
+the log has only the shown items.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,7 +78,7 @@ def merged(found: Sequence[Comparison]) -> Comparison:
 
 
 def comparable(schema: RankingSchema) -> list[int]:
-    """Return the positions of the columns that can be recomputed."""
+    """Return the positions of the schema's columns that can be recomputed."""
     left_out = {*PLACES, *MERGE}
     return [i for i, name in enumerate(schema.names) if name not in left_out and ":" not in name]
 
@@ -101,8 +102,9 @@ def compare(
         schema, catalogue, profiles: parts of the release.
         reader: reads the recomputed states as of any time.
         snapshots: folder of those states.
-        packs: tick -> item features recomputed for it.
-        published: {pack_id: catalogue that was served with the pack}; other packs use `catalogue`.
+        packs: tick in microseconds -> item features recomputed as of it.
+        published: {pack_id of published item features: the catalogue rows served with them}. For
+            other ids `catalogue` is used.
         events: Parquet files of the events from which the states were built.
     """
     found = Comparison()

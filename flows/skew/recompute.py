@@ -1,7 +1,8 @@
 """Recomputes the lake's states for one skew check, in a separate folder.
 
-A check leases the lake's snapshot and builds the states under `<home>/skew/<id>/`, so it can run at
-the same time as other checks and refreshes. Folders of killed checks are removed by the next check.
+A check leases the lake's current version, so that no other process removes its files. It builds the
+states under `<home>/skew/<id>/`. So a check can run at the same time as other checks and refreshes.
+Folders of killed checks are removed by the next check.
 """
 
 import shutil
@@ -34,14 +35,16 @@ class SkewError(RuntimeError):
 def recomputed_states(
     settings: Settings, target_events: tuple[str, ...], *, until: int
 ) -> Iterator[tuple[Settings, list[Path]]]:
-    """Recompute the states; yield the settings of their home and the Parquet files of their events.
+    """Recompute the states in a separate home folder.
+
+    Yields the settings of this folder, and the Parquet files of the events that were used.
 
     The events are those of the lake up to the last featurize, and posted events since then. At the
     end of the block the folder and the lease are removed.
 
     Args:
-        target_events: event types of the target states.
-        until: microseconds; events that became known later are ignored.
+        target_events: event types that models learn from and that most states count.
+        until: microseconds; events that became known (happened and arrived) later are ignored.
 
     Raises:
         SkewError: there are no feature states yet.
@@ -87,10 +90,11 @@ def _give_back(settings: Settings, folder: Path) -> None:
 def _events_until(
     files: Sequence[Path], settings: Settings, target: Path, *, snapshots: Snapshots
 ) -> list[Path]:
-    """Write the lake's events before `snapshots.until` and the posted events known after it.
+    """Write the lake's events before `snapshots.until`, and the posted events known only later.
 
-    Earlier posted events are read from the lake only. A refresh has validated them, and the lake
-    lacks those that it refused.
+    An event becomes known when it has happened and arrived. Posted events that became known earlier
+    are read only from the lake, not from the posted files. A refresh has validated them, and those
+    that it refused must not count.
 
     Returns:
         The Parquet files.

@@ -1,9 +1,12 @@
-"""Excludes events that a refresh had not yet written to the online rows when a request was served.
+"""Removes events from recomputed states that were not yet in the online store at the request.
 
-A posted event affects the next response at once. All other events (impressions, rows of files)
-count as known from the refresh's `until`, but reach the online store only when the refresh ends.
-For each online row that was read (base row), the serving log has its stamp: the time up to which it
-contains all events. The stamp identifies the refresh whose states the response used.
+A posted event affects the next response at once. All other events (impressions, rows of files) have
+the refresh's `until` as the time at which they became known. But they reach the online store only
+when the refresh ends, some time later.
+
+For each view of a user, the online store has a base row, written by a refresh. The serving log has
+the stamp of each base row that was read: the time up to which the row contains all events. The
+stamp identifies the refresh whose states the response used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,8 +41,8 @@ def without_later_refreshes(
 ) -> RequestRows:
     """Remove from the states of B requests the events that were not yet in the online base rows.
 
-    A view of a request is replaced only if it contains such an event: by its state as of the base
-    row's stamp, updated by the events posted since then.
+    If a view contains such an event, it is replaced by the state as of the base row's stamp,
+    updated by the events posted since then. Other views are unchanged.
 
     Args:
         rows: states recomputed from the lake as of each request.
@@ -68,7 +71,8 @@ def without_later_refreshes(
         base = reader.read(some.user_ids, some.context_ids, held[early])
         tails = {str(place): [row for row in later if row["place"] == place] for place in early}
         folded = fold(
-            # Each request has a separate tail, so the request's number is used as user_id.
+            # Each request has a separate tail (events posted after its base row was written), so
+            # the request's number is used as user_id.
             replace(base, at=some.at, user_ids=list(tails)),
             dict.fromkeys(USER_VIEWS, held[early]),
             tails={place: [r for r in tail if r["posted"]] for place, tail in tails.items()},
@@ -119,7 +123,11 @@ def _events_between(
 
 
 def _placed(rows: RequestRows, places: np.ndarray, some: RequestRows, view: str) -> RequestRows:
-    """Replace one view of the requests at `places` by that of `some`, one request per place."""
+    """Replace one view of the requests numbered `places` by the view in `some`.
+
+    Args:
+        some: one request per place, in the same order.
+    """
     index = np.arange(len(rows))
     index[places] = len(rows) + np.arange(len(places))
     return with_view(rows, _joined(rows, some).take(index), view)
@@ -139,8 +147,9 @@ def _joined(rows: RequestRows, more: RequestRows) -> RequestRows:
 
 
 def with_view(rows: RequestRows, other: RequestRows, view: str) -> RequestRows:
-    """Replace the states of one view by those of `other`. Profiles are never replaced, because the
-    log has no `as_of` for them.
+    """Replace the states of one view by those of `other`.
+
+    User attributes are never replaced, because the log has no `as_of` for them.
     """
     if view == "context_trend":
         return replace(rows, context=rows.context | {n: other.context[n] for n in CONTEXT_STATE})

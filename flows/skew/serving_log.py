@@ -23,8 +23,9 @@ def releases_of(
 ) -> tuple[dict[str, Release], list[str]]:
     """Open the releases whose responses can be compared with the recomputed states.
 
-    The states are recomputed once for all releases, so releases must have equal target events. The
-    first release that can be opened and has this code's feature schema determines them.
+    The states are recomputed once for all releases, so releases must have equal target events (the
+    event types that models learn from). The first release that can be opened and has this code's
+    feature schema determines them.
 
     Args:
         recent: release_id -> number of its responses.
@@ -82,7 +83,7 @@ def read_log(
             left_out["without features"] += 1
         elif not entry["items"]:
             left_out["no items"] += 1
-        elif not NEWEST_EVENT.keys() <= entry.get("as_of", {}).keys():  # of an earlier version
+        elif not NEWEST_EVENT.keys() <= entry.get("as_of", {}).keys():  # from older code
             left_out["no as_of by view"] += 1
         elif _pack_as_of(entry) % tick:  # logged before the tick length was increased
             left_out["another tick"] += 1

@@ -2,8 +2,8 @@
 
 The serving log has an `as_of` for each feature view: the time of the newest event in its state.
 User views have one row per change, so they are behind if the lake had a newer event of the user.
-Item and context views have one row per tick (a time at which item features change). They are behind
-by the ticks that the service had not yet loaded.
+Item and context views have one row per tick (a time at which item features change). Their lag is
+the time from the last tick at which the served state was current to the newest tick.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Logged:
     at: int
     clock: str  # clock of the service: wall or replay
     as_of: dict[str, int]  # view -> time of the newest event in the served state, 0 for none
-    pack_as_of: int  # the pack's tick
+    pack_as_of: int  # tick of the feature pack (the item features) that the service used
     item_ids: Sequence[str]
     features: np.ndarray  # (C, F) float32
     pack_id: str = ""
@@ -46,12 +46,12 @@ class Lag:
     """How far a view was behind the lake at each of B requests."""
 
     seconds: np.ndarray  # (B,)
-    judged: np.ndarray  # (B,) bool: whether the lag of this request is judged
+    judged: np.ndarray  # (B,) bool: whether the request counts in the share of stale requests
     by_tick: bool
-    """Whether the view has rows only at ticks; `report` then allows a lag of `days_allowed`."""
+    """Whether the view has rows only at ticks. Then `report` allows a lag of `days_allowed`."""
     unreachable: int = 0
-    """Number of requests whose logged as_of matches no state of the lake; they are compared with an
-    earlier one.
+    """Number of requests whose logged as_of matches no state of the lake. These requests are
+    compared with the newest state before that time.
     """
 
     def followed_by(self, other: "Lag") -> "Lag":
@@ -144,7 +144,8 @@ def pack_lag(logged: Sequence[Logged], *, tick: int) -> Lag:
 
 
 def _on_the_wall(logged: Sequence[Logged]) -> np.ndarray:
-    """Return (B,) bool: whether a request was served on the wall clock. A replay uses one pack for
-    weeks on purpose, so its lag isn't judged.
+    """Return (B,) bool: whether a request was served on the wall clock.
+
+    A replay uses one feature pack for weeks of data time on purpose, so its lag isn't judged.
     """
     return np.array([response.clock == "wall" for response in logged])

@@ -16,7 +16,10 @@ class Limits:
     stale: float = 0.01
     """Share of requests in which a view may be behind the lake."""
     days_behind: float = 1.0
-    """Days that item and context states may be behind the newest tick; 1 for a nightly refresh."""
+    """Days that item and context states may be behind the newest tick.
+
+    A tick is a time at which these states change. 1 suits a nightly refresh.
+    """
 
 
 class SkewFailed(RuntimeError):
@@ -71,8 +74,8 @@ def _stale(view: str, lag: dict[str, Any], limits: Limits) -> str:
     share = f"is stale in {lag['share']:.1%} of the requests (at most {limits.stale:.1%})"
     if not lag["by_tick"]:
         return (
-            f"view {view} {share}: up to {lag['max_seconds']:,.0f} s behind the lake; are posted"
-            " events pushed, and was `shortlist refresh` run?"
+            f"view {view} {share}: up to {lag['max_seconds']:,.0f} s behind the lake; does the"
+            " service read this home's posted events, and was `shortlist refresh` run?"
         )
     named = "item_state (the feature pack)" if view == "item_state" else view
     days = lag["max_seconds"] / SECONDS_PER_DAY

@@ -1,4 +1,7 @@
-"""Assembles training data and evaluation requests from the lake and Feast, without Prefect."""
+"""Assembles training data and evaluation requests from the lake and Feast, without Prefect.
+
+The lake stores validated events, items and users; Feast stores the feature states.
+"""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,11 +39,11 @@ BATCH = 256
 class World:
     """The frozen data of one run: target events, catalogue, users and the four windows.
 
-    Shape: E target events.
+    Target events are those of the types that models learn from. Shape: E target events.
     """
 
     interactions: pa.Table  # target events, sorted by time
-    asked: np.ndarray  # (E,) int64 microseconds, time of each event's page request
+    asked: np.ndarray  # (E,) int64 microseconds, time of the page request that led to each event
     users: pa.Table
     catalogue: Catalogue
     windows: Windows
@@ -92,8 +95,10 @@ def load_world(settings: Settings, run: Run) -> World:
 
 
 def fit_profiles(world: World, *, end: int) -> ProfileEncoder:
-    """Fit the profile encoder on the attributes of users with target events before `end`, and on
-    the surfaces and devices of these events.
+    """Fit the profile encoder, which converts user attributes, surfaces and devices to codes.
+
+    Args:
+        end: microseconds; only users with target events before it count, and only these events.
     """
     events = world.before(end)
     active = sorted(set(events.column(c.USER_ID).to_pylist()))
@@ -106,8 +111,8 @@ def fit_profiles(world: World, *, end: int) -> ProfileEncoder:
 
 
 def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> TrainingData:
-    """Return the sources' training data: all target events before `end` and the users' histories
-    made of them.
+    """Return the sources' training data: all target events before `end` (microseconds), and the
+    users' histories made of these events.
     """
     table = world.before(end)
     time = world.time[: table.num_rows]
@@ -139,7 +144,7 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
 def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray:
     """Return (E,) item_idx of events; 0 if the event has no item.
 
-    Each item that the catalogue lacks gets a number above `num_items`.
+    Each item that the catalogue lacks gets a separate number above `num_items`.
     """
     item_idx = catalogue.vocab.encode(item_ids.to_pylist())
     missing = np.flatnonzero((item_idx == 0) & item_ids.is_valid().to_numpy())
@@ -152,13 +157,14 @@ def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray
 class JudgedTick:
     """A batch of evaluation requests, and the relevant items of each.
 
-    All requests have the same item features (those of one tick) and the same catalogue.
+    All requests have the same item features and the same catalogue. A tick is a time at which item
+    features change.
     """
 
     queries: Queries
     items: ItemState
     relevant: list[np.ndarray]  # item_idx of the user's new, available items of the next 24 h
-    next_set: list[np.ndarray]  # item_idx of those chosen on the requested page
+    next_set: list[np.ndarray]  # item_idx of those that the user chose on the requested page
     context_ids: list[str]
     catalogues: CatalogueHistory | None = None
     """The catalogue as of any time; None: the catalogue of the models is used."""
@@ -166,7 +172,7 @@ class JudgedTick:
     """Microseconds; time as of which `catalogues` is read (`CatalogueHistory.as_of`)."""
 
     def over(self, models: Chain) -> Chain:
-        """Return the chain with the catalogue as of these requests, as a service would have it."""
+        """Return the chain with the catalogue that a service would have had for these requests."""
         if self.catalogues is None:
             return models
         return models.live(self.catalogues.as_of(self.moment), None)
@@ -183,14 +189,13 @@ def judged_requests(
 ) -> list[JudgedTick]:
     """Draw the requests of a window and read their features and catalogue as of each request.
 
-    The result is a list of batches with equal tick and catalogue.
-
-    Unavailable items are excluded from the lists, so they don't count as relevant.
+    Returns batches; all requests of a batch have the same item features and catalogue. Unavailable
+    items are excluded from the lists, so they don't count as relevant.
 
     Args:
         window: name of the window.
         reader: reads states as of any time.
-        packs: tick -> item features.
+        packs: tick in microseconds -> item features as of it.
     """
     requests = draw_window(world, window, config)
     contexts = [
@@ -235,7 +240,7 @@ def judged_requests(
 
 
 def draw_window(world: World, window: str, config: RunConfig) -> Requests:
-    """Draw the requests of a window. The run's seed makes the draw equal in all steps."""
+    """Draw the requests of a window. All steps of a run draw the same ones, by the run's seed."""
     key = (window, config.seed, config.split.max_requests_per_user)
     if key not in world.drawn:
         world.drawn[key] = draw_requests(

@@ -1,9 +1,10 @@
 """Compares champion and challenger: both recipes are fitted on the run's windows and evaluated on
 the same requests.
 
-Released models can't be compared: they have seen the test window, and their catalogue may be older
-than the run's. The champion's recipe is read from its manifest. Models that the run has already
-fitted with the same configuration are reused.
+The champion is the serving release; the challenger is the result of this run. A recipe is the
+configuration from which a chain is fitted. Released models can't be compared: they have seen the
+test window, and their catalogue may be older than the run's. The champion's recipe is read from its
+manifest. Models that the run has already fitted with the same configuration are reused.
 """
 
 import shutil
@@ -31,7 +32,7 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class Champion:
-    """The release that was serving during the evaluation, and whether it was compared."""
+    """The release that was serving during the evaluation, and whether its recipe was compared."""
 
     release_id: str | None
     status: Literal["none", "unchanged", "compared", "untrainable"]
@@ -46,8 +47,12 @@ def judge_champion(
 ) -> tuple[Champion, Chain | None]:
     """Fit the recipe of the serving release on the run's windows.
 
+    Args:
+        challenger: the recipe of this run.
+
     Returns:
-        The champion, and its chain for the test window; None if there is nothing to compare.
+        The champion, and its chain for the test window. The chain is None if there is nothing to
+        compare: no release serves, its recipe is unchanged, or it can't be fitted.
     """
     champion, recipe = find_champion(ReleaseStore(settings.releases), challenger)
     if recipe is None:
@@ -55,13 +60,13 @@ def judge_champion(
     print(f"evaluate: fitting the recipe of release {champion.release_id} on the run's windows")
     try:
         return champion, fit_recipe(settings, run, world, recipe, challenger=challenger)
-    except ValueError as error:  # such as EASE's for too large a catalogue
+    except ValueError as error:  # for example, EASE refuses a catalogue that is too large
         reason = f"the recipe of release {champion.release_id} can't be fitted: {error}"
         return replace(champion, status="untrainable", reason=reason), None
 
 
 def find_champion(store: ReleaseStore, challenger: Recipe) -> tuple[Champion, Recipe | None]:
-    """Return the serving release, and its recipe if it must be compared with the challenger's."""
+    """Return the serving release, and its recipe; None if it need not or can't be compared."""
     release_id = store.current_id()
     if release_id is None:
         return Champion(None, "none", "no release serves yet"), None

@@ -1,9 +1,11 @@
 """Chooses the chain on validation: sources and ranker, by paired intervals over users.
 
-The cheaper chain is chosen unless it is significantly worse. A chain with fewer sources is cheaper;
-rankers get more expensive in the order fusion, LambdaMART, DeepFM, blend. Sources are tested for
-removal in order of their importance for the probing ranker, least important first. Each smaller
-chain is compared with the chain of all sources, so that small losses don't add up.
+Of two chains, the cheaper one is chosen unless it is significantly worse. A chain with fewer
+sources is cheaper; rankers get more expensive in the order fusion, LambdaMART, DeepFM, blend.
+
+A probing ranker (small and fast) measures the importance of each source. Sources are tested for
+removal in this order, least important first. Each smaller chain is compared with the chain of all
+sources, so that small losses don't add up.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,9 +24,10 @@ MAX_LOSS = 0.005
 Without this limit, validation with few users would accept any chain (docs/decisions.md).
 """
 RECALL_FLOOR = 0.95
-"""Minimum share of all sources' relevant candidates that the kept sources must find. The lower end
-of the share's interval must reach it. nDCG@10 hardly shows a loss of recall, but later rankers and
-larger k depend on recall.
+"""Minimum share of the relevant candidates of all sources that the remaining sources must find.
+
+The lower end of the share's interval must reach it. nDCG@10 hardly shows a loss of recall, but
+later rankers and larger k depend on recall.
 """
 FALLBACK = "recent_popularity"
 """Source that is never removed, because it serves users without a history."""
@@ -33,8 +36,8 @@ FALLBACK = "recent_popularity"
 def costs(users: Sequence[str], cheaper: np.ndarray, dearer: np.ndarray) -> dict[str, Any]:
     """Return the paired interval of nDCG@10, cheaper minus more expensive chain, and `costs`.
 
-    `costs` is True if the cheaper chain is worse: the upper end of the interval is below 0, or the
-    mean is below -MAX_LOSS.
+    The entry `costs` is True if the cheaper chain is worse: the upper end of the interval is below
+    0, or the mean is below -MAX_LOSS.
 
     Args:
         users: user of each of G requests.
@@ -69,13 +72,13 @@ def choose_sources(
     *,
     probe_without: Callable[[tuple[str, ...]], np.ndarray],
 ) -> SourceChoice:
-    """Remove the sources without which the chain is not worse.
+    """Remove each source without which the chain is not significantly worse.
 
     Args:
         config: the chain with all sources.
         valid: ranking data of validation for this chain; R candidates of G requests.
         scores: (R,) scores of a probing ranker that uses all sources.
-        usage: share of the probing ranker's gain that comes from each source's scores and ranks.
+        usage: source -> share of the probing ranker's gain that comes from its scores and ranks.
         probe_without: returns the (R,) scores of a probing ranker fitted without the features of
             the given sources.
     """
@@ -121,7 +124,7 @@ def ndcg_of_candidates(valid: Assembled, scores: np.ndarray, columns: list[int])
 def recall_kept(valid: Assembled, columns: list[int]) -> dict[str, float]:
     """Return the share of relevant candidates that the sources in these columns find.
 
-    The result of `bootstrap_mean`: mean, and interval over users.
+    The result has the share's mean and its bootstrap interval over users (see `bootstrap_mean`).
     """
     owner = np.repeat(np.arange(len(valid.data)), valid.data.group)
     still = valid.data.label * valid.found_by[:, columns].any(1)
@@ -140,10 +143,14 @@ def choose_scores(
     *,
     probe_without: Callable[[tuple[str, ...]], np.ndarray],
 ) -> SourceChoice:
-    """Choose the sources whose scores the ranker reads, among those removed as candidate sources.
+    """Choose the sources whose scores the ranker reads.
 
-    First the scores of all removed sources are left out. While the ranker is worse than with all
-    scores, those of the most used of these sources are added back.
+    A source whose candidates were removed may still give useful scores. First the scores of all
+    such sources are left out. While the ranker is then worse than with all scores, the scores of
+    the most used removed source are added back. Other arguments are those of `choose_sources`.
+
+    Args:
+        choice: the chosen candidate sources; it is completed in place and returned.
     """
     everything = valid.data.ndcg(scores)
     spare = [name for name in config.score_sources if name not in choice.candidate_sources]
@@ -171,10 +178,10 @@ def source_usage(importance: dict[str, float], sources: tuple[str, ...]) -> dict
 
 
 def best_ranker(rankers: dict[str, Any], valid: Assembled) -> tuple[str | None, dict[str, float]]:
-    """Choose the cheapest ranker that no more expensive one beats on validation.
+    """Choose a ranker on validation; a more expensive one must be significantly better.
 
     Returns:
-        Its type, None for reciprocal rank fusion; and the mean nDCG@10 of all rankers.
+        Type of the chosen ranker, None for reciprocal rank fusion; and {ranker type: mean nDCG@10}.
     """
     data = valid.data
     by_cost = sorted(rankers, key=KINDS.index)

@@ -49,8 +49,8 @@ def quality(
 
     Args:
         users: user of each request.
-        relevant: item_idx of the next 24 h, for recall, precision and nDCG.
-        next_set: item_idx chosen on the requested page, for MRR.
+        relevant: item_idx that the user chose in the next 24 h, for recall, precision and nDCG.
+        next_set: item_idx that the user chose on the requested page, for MRR.
     """
     depth = lists.item_idx.shape[1]
     per_request = {f"mrr@{depth}": mrr(lists.item_idx, next_set, k=depth)}
@@ -89,10 +89,13 @@ def beyond_accuracy(
 
 @dataclass(frozen=True)
 class Slice:
-    """Relevant items of each request in one slice; requests outside the slice have none."""
+    """Relevant items of each request in one slice (a part of the requests or of the items).
 
-    relevant: list[np.ndarray]  # item_idx of the next 24 h
-    next_set: list[np.ndarray]  # item_idx chosen on the requested page
+    Requests outside the slice have no relevant items.
+    """
+
+    relevant: list[np.ndarray]  # item_idx that the user chose in the next 24 h
+    next_set: list[np.ndarray]  # item_idx that the user chose on the requested page
 
 
 def slices_of(ticks: list[JudgedTick], item_counts: np.ndarray) -> dict[str, Slice]:

@@ -21,7 +21,7 @@ from models.training import TrainingOptions
 
 @dataclass(frozen=True)
 class Assembled:
-    """Ranking data of one window, with two columns that are used only to choose the chain."""
+    """Ranking data of one window, and two columns by which the chain is chosen."""
 
     data: RankingData
     found_by: np.ndarray  # (R, S) bool: which of the chain's candidate sources found the item
@@ -32,17 +32,17 @@ class Assembled:
 class Gathered:
     """Candidates and scores of all sources for one batch of requests.
 
-    The data of a chain with fewer sources is selected from it.
+    `of` selects the data of a chain with fewer sources from it.
     """
 
-    found: dict[str, Candidates]
-    shortlist: Shortlist  # of all sources together; item_idx ascending in each row
-    scores: dict[str, np.ndarray]
+    found: dict[str, Candidates]  # source -> its candidates
+    shortlist: Shortlist  # merged candidates of all sources; item_idx ascending in each row
+    scores: dict[str, np.ndarray]  # source -> its scores of all items of `shortlist`
 
     def of(self, config: ChainConfig) -> tuple[Shortlist, dict[str, np.ndarray]]:
         """Return the shortlist and scores of a chain with some of the sources.
 
-        They are selected from the gathered ones, without calling the sources again.
+        They are selected from the stored ones, without calling the sources again.
         """
         kept = merge({name: self.found[name] for name in config.candidate_sources})
         places = np.zeros(kept.item_idx.shape, dtype=np.int64)
@@ -78,11 +78,12 @@ def assemble_ranking(chain: Chain, ticks: list[JudgedTick], gathered: list[Gathe
     """Return the ranking data of a window for a chain.
 
     Args:
-        gathered: candidates and scores of the sources, one entry per tick.
+        gathered: candidates and scores of the sources, one entry for each batch in `ticks`.
     """
     selected = [answers.of(chain.config) for answers in gathered]
     rows = [int((shortlist.item_idx > 0).sum()) for shortlist, _ in selected]
-    # Filled in place, because the features of all requests take the most memory of a run.
+    # One array is filled in place: the features of all requests take the most memory of a run, and
+    # concatenating them would double it.
     x = np.empty((sum(rows), len(chain.schema)), dtype=np.float32)
     parts, found_by, fused, end = [], [], [], 0
     for tick, (shortlist, scores), count in zip(ticks, selected, rows, strict=True):
@@ -128,8 +129,10 @@ class Windowed:
 
 
 def ranker_options(config: RunConfig) -> TrainingOptions:
-    """Return the device, seed and threads for rankers. They are fitted one at a time, so each gets
-    the threads of all sources that are trained in parallel.
+    """Return the device, seed and number of threads for training rankers.
+
+    Rankers are fitted one at a time. So each gets as many threads as all sources that are trained
+    in parallel have together.
     """
     train = config.train
     threads = train.parallel * train.threads

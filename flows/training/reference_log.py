@@ -1,4 +1,4 @@
-"""Writes the test lists as a serving log, which is the reference window of monitoring."""
+"""Writes the lists of the test window as a serving log, with which monitoring compares traffic."""
 
 import pyarrow as pa
 
@@ -14,7 +14,7 @@ def reference_log(
     """Convert the chain's test lists to the SERVING_LOG contract.
 
     Args:
-        ranked: lists and features of the requests, one entry per tick.
+        ranked: lists and features of the requests, one entry for each batch in `ticks`.
         k: maximum length of a list.
     """
     names = chain.source_names

@@ -1,7 +1,8 @@
-"""Refits a chain's sources on more data, with the choices of validation frozen.
+"""Refits a chain's sources on more data, with the choices made on validation (such as epochs).
 
-The ranker is trained with sources fitted on the first window only. For the test window the same
-recipe is fitted on everything before it; for the release it is fitted on all data of the run.
+The chain combines sources (models that retrieve candidates) and a ranker. The ranker is trained
+with sources fitted on the first window only. For the test window, the same sources are refitted on
+everything before it; for the release they are refitted on all data of the run.
 """
 
 import hashlib
@@ -23,7 +24,10 @@ from models.registry import SourceConfig
 from shortlist.config import Config
 
 EXPLAINING = ("item_knn", "content", "two_tower")
-"""Sources that `/similar` and reasons use; a release includes them even if its chain doesn't."""
+"""Sources used by `/similar` and by the reasons shown with recommendations.
+
+A release includes them even if its chain doesn't.
+"""
 
 
 class Recipe(Config):
@@ -92,8 +96,9 @@ class Recipe(Config):
 
     @property
     def hash(self) -> str:
-        """Hash of the configuration that determines the chain's lists. Frozen choices are not
-        included, because they also depend on the data.
+        """Hash of the configuration that determines the chain's lists.
+
+        The choices in `frozen` are not included, because they also depend on the data.
         """
         parts = (*self.in_chain, *self.rankers, self.chain)
         text = "\n".join([*(part.model_dump_json() for part in parts), str(self.ranker)])
@@ -128,7 +133,7 @@ def refit_jobs(
 
 
 def fitted_on(world: World, sources: list[str]) -> dict[str, dict[str, Any]]:
-    """Return {part of a release: span and number of the target events that it was fitted on}."""
+    """Return {part of a release: the time span and number of target events it was fitted on}."""
     edges = world.windows
     start, end = edges["retrieval_train"][0], edges["test"][1]
 

@@ -1,4 +1,7 @@
-"""Trains a release on a home's current data: train, evaluate, package, promote, without ingest."""
+"""Trains a release on the current data of a home (the folder SHORTLIST_HOME).
+
+The steps are train, evaluate, package and promote; nothing is ingested.
+"""
 
 import os
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """Evaluates re-ranking settings: accuracy, diversity and calibration of their lists.
 
 They are evaluated on the validation window, with sources and ranker fitted before it. The test
-window is kept for the final figures. Each request is ranked once, and each setting re-orders the
-same list.
+window is reserved for the final figures. Each request is ranked once, and each setting re-orders
+the same list.
 """
 
 from typing import Any
@@ -34,14 +34,15 @@ def rerank_prices(chain: Chain, ticks: list[JudgedTick], *, k: int, seed: int) -
     """Return the figures of each setting. The first row is the list without re-ranking.
 
     Args:
-        chain: fitted before the window of `ticks`; its own setting is evaluated too.
+        chain: chain fitted before the window of `ticks`; its configured re-ranking is evaluated
+            too.
         ticks: requests of the validation window; about MAX_REQUESTS of them are used.
         k: length of the evaluated lists.
 
     Returns:
-        {"window", "requests", "settings": rows with "rerank" (None or the config), "served",
-        ndcg@k, "difference" (nDCG, setting minus no re-ranking: mean, low, high), diversity@k,
-        divergence@k}.
+        {"window", "requests", "settings": rows with "rerank" (None or the config), "served"
+        (whether the chain is configured so), ndcg@k, "difference" (nDCG, setting minus no
+        re-ranking: mean, low, high), diversity@k, divergence@k}.
     """
     own = chain.config.rerank
     settings = candidate_settings(chain)
@@ -77,7 +78,7 @@ def rerank_prices(chain: Chain, ticks: list[JudgedTick], *, k: int, seed: int) -
 
 
 def candidate_settings(chain: Chain) -> list[Setting]:
-    """Return the settings to evaluate: those whose categories or vectors the chain has."""
+    """Return the settings to evaluate: those for which the chain has the categories or vectors."""
     has_categories = chain.catalogue.category_matrix.shape[1] > 0
     vectors: list[Vectors] = [
         name for name, source in VECTOR_SOURCE.items() if source in chain.sources
@@ -100,7 +101,10 @@ def _figures(
     *,
     k: int,
 ) -> dict[str, np.ndarray]:
-    """Return "ndcg", "diversity" and "divergence" of each request, NaN where undefined."""
+    """Return "ndcg", "diversity" and "divergence" of each request, NaN where undefined.
+
+    Divergence compares the categories of the shown list with those of the user's history.
+    """
     parts: dict[str, list[np.ndarray]] = {"ndcg": [], "diversity": [], "divergence": []}
     for tick, plain in zip(ticks, ranked, strict=True):
         catalogue = tick.over(chain).catalogue

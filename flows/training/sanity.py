@@ -1,7 +1,8 @@
 """Compares a release's refitted models with the backtest's models, for the sanity gates.
 
-The figures don't use relevant items. The refitted models were trained on the events of the test
-window, so their quality on it is not meaningful.
+A release's models are refitted on all data, with the test window; the backtest's were fitted before
+it. Both should give similar lists and scores. Quality is not compared: the refitted models have
+seen the relevant items of the test window.
 """
 
 from typing import Any
@@ -18,8 +19,10 @@ SMALLEST_SPREAD = 1e-9
 
 
 def compare_refit(refit: Chain, backtest: Chain, ticks: list[JudgedTick]) -> dict[str, Any]:
-    """Compare two chains on the newest requests: overlap and coverage of lists, and the change of
-    each source's scores.
+    """Compare the refitted chain with the backtest's chain on the newest requests.
+
+    Returns:
+        Overlap and coverage of the lists of ten, and the change of each source's scores.
     """
     now, before, scores_now, scores_before = [], [], [], []
     for tick in newest(ticks):

@@ -1,4 +1,4 @@
-"""Fits sources in parallel: retrieval, sequence and content models, and baselines."""
+"""Fits sources (models that retrieve candidates) and the evaluation's baselines in parallel."""
 
 import json
 import time
@@ -25,7 +25,7 @@ REFERENCE_KINDS = ("popularity", "item_knn", "ease", "ials")
 
 @dataclass(frozen=True)
 class Job:
-    """One source to fit in this process."""
+    """One source to fit; jobs run in threads of this process."""
 
     config: Any  # SourceConfig
     data: TrainingData
@@ -70,7 +70,10 @@ def in_order(sources: Sequence[Any]) -> list[Any]:
 
 
 def reference_kinds(config: RunConfig) -> tuple[str, ...]:
-    """Return the types of the evaluation's baselines; with repeats allowed also `personal`."""
+    """Return the types of the evaluation's baselines.
+
+    If lists may repeat items that a user has had, `personal` is one of them.
+    """
     repeats = config.data.repeat_after is not None
     return (*REFERENCE_KINDS, "personal") if repeats else REFERENCE_KINDS
 
@@ -84,7 +87,10 @@ def reference_sources(config: RunConfig, *, num_items: int) -> list[Any]:
     wanted = reference_kinds(config)
     kinds = [kind for kind in wanted if kind != "ease" or num_items <= MAX_ITEMS]
     if len(kinds) < len(wanted):
-        print(f"train: no EASE in the table: {num_items:,} items, its inverse is dense")
+        print(
+            f"train: EASE is left out of the baselines: its dense inverse of {num_items:,} items"
+            " would be too large"
+        )
     return [named.get(kind) or registry.parse_source(json.dumps({"kind": kind})) for kind in kinds]
 
 

@@ -8,15 +8,17 @@ from flows.validation.docs import SITE, run_name
 from shortlist.config import ConfigError
 
 NEEDED = "SUMMARY"
-"""Result format with counts of unexpected values; the default of Great Expectations."""
+"""Default result format of Great Expectations. It has the counts of unexpected values, which
+findings need.
+"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results of the validation definitions that a checkpoint runs on one suite's relation."""
+    """Results of all validation definitions of a suite's checkpoint."""
 
     ours: Any
-    """Result of the project's definition, which judges the prepared rows."""
+    """Result of the definition that Shortlist generated. It judges the batch's prepared rows."""
     others: dict[str, Any]
     """{definition added by a user: its result, or the error that it raised}."""
 
@@ -48,8 +50,8 @@ def _stored(context: Any, folder: str, name: str) -> Any:
         return getattr(context, folder).get(name)
     except Exception as error:  # Great Expectations raises many different types
         raise ConfigError(
-            f"{path}: Great Expectations cannot read it: {error}; mend it, or delete it to get a"
-            " new one"
+            f"{path}: Great Expectations cannot read it: {error}; repair it, or delete it and"
+            " Shortlist writes a new one"
         ) from None
 
 
@@ -71,14 +73,14 @@ def _definition(context: Any, source: Any, suite: Any) -> Any:
 
 
 def run_checkpoint(context: Any, source: Any, suite: Any, *, batch_id: str) -> Outcome:
-    """Run the definitions and actions of a suite's checkpoint.
+    """Run the validation definitions and actions of a suite's checkpoint.
 
     `Checkpoint.run` is not used: it accepts no result format and refuses a checkpoint that differs
-    from the stored one. The project's definition is run even if a user removed it from the
-    checkpoint.
+    from the stored one. The definition that Shortlist generated is run even if a user removed it
+    from the checkpoint.
 
     Raises:
-        ConfigError: Great Expectations can't run the project's definition or store its results.
+        ConfigError: Great Expectations can't run the generated definition or store its results.
     """
     import great_expectations as gx
     from great_expectations.checkpoint.checkpoint import CheckpointResult
@@ -100,7 +102,7 @@ def run_checkpoint(context: Any, source: Any, suite: Any, *, batch_id: str) -> O
             results[name] = one.run(
                 checkpoint_id=checkpoint.id, result_format=wanted, run_id=run_id
             )
-        except Exception as error:  # of many types, such as a missing data source of the user's
+        except Exception as error:  # many types, such as for a missing data source of a user
             if name == suite.name:
                 raise ConfigError(
                     f"great_expectations, suite '{name}': no results: {error} (see the limits in"

@@ -29,7 +29,7 @@ class Account:
     applied: int = 0
     """Number of corrections and deletions."""
     held_back: int = 0
-    """Number of a demo's newest events, which are kept for the replay."""
+    """Number of newest events that a demo keeps out of the lake, to replay them as traffic."""
 
     @property
     def is_whole(self) -> bool:
@@ -42,14 +42,14 @@ class Account:
 def run_name(batch_id: str) -> str:
     """Return the name of a batch's run in Great Expectations.
 
-    It has a prefix, because Great Expectations parses names as dates, which overflows for some
-    hexadecimal ids.
+    The name has a prefix: Great Expectations tries to parse names as dates, and some hexadecimal
+    ids would cause an overflow.
     """
     return f"batch-{batch_id}"
 
 
 def keep_account(docs: Path, batch_id: str, account: Account, *, refused: bool) -> Path:
-    """Store the account of a batch in accounts.json and update the index page, if it exists.
+    """Store a batch's account in accounts.json and update the Data Docs' index page, if it exists.
 
     Returns:
         Path of the index page.

@@ -1,8 +1,8 @@
 """SQLAlchemy dialect module of DuckDB for Great Expectations: its types, and the SQL flavour.
 
-Great Expectations chooses the SQL of regular expressions and LIKE by attributes of this module, and
-doesn't support DuckDB. The name `DremioDialect` makes it use Dremio's SQL, which DuckDB accepts:
-REGEXP_MATCHES matches anywhere in the text.
+Great Expectations doesn't support DuckDB. It chooses the SQL of regular expressions and LIKE by the
+names of attributes in a dialect module. Because this module has a `DremioDialect`, it generates
+Dremio's SQL, which DuckDB accepts. Its REGEXP_MATCHES finds a match anywhere in the text.
 """
 
 from duckdb_engine import Dialect as DremioDialect

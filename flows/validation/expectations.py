@@ -1,4 +1,7 @@
-"""Converts rules and figures to expectations, and reads users' changes and results from them."""
+"""Converts rules and batch figures to expectations of Great Expectations, and reads them back.
+
+Users may edit the stored expectations. This module finds their changes and converts the results.
+"""
 
 from collections.abc import Mapping
 from math import isclose
@@ -12,7 +15,7 @@ from shortlist.validation.checks import LIMITS as CHECKED
 from shortlist.validation.figures import BatchFigure
 
 LIMITS = {*CHECKED[BETWEEN], *CHECKED[IN_SET]}
-"""Fields of an expectation that set limits of values."""
+"""Fields of an expectation that hold its limits, such as `min_value`."""
 ACTION = {severity: action for action, severity in SEVERITY.items()}
 
 
@@ -50,12 +53,12 @@ def renewed(one: Any, old: Any) -> list[str]:
         old: the expectation of the same rule or figure from the last run.
 
     Returns:
-        Fields with changed values that the new expectation doesn't have.
+        Fields that a user has changed and whose value the new expectation doesn't have.
     """
     changed, mark = edits(old), old.meta[MARK]
     lost = [field for field, value in changed.items() if not _same(getattr(one, field), value)]
     one.id, one.notes = old.id, old.notes
-    # Keep the values generated at first, so that the next run still recognises the changes.
+    # Keep the generated values of changed fields, so that the next run still recognises the change.
     kept = {field: mark[field] for field in changed if field not in lost}
     one.meta = {**old.meta, MARK: one.meta[MARK] | kept}
     return lost
@@ -89,7 +92,7 @@ def is_judged(figure: BatchFigure) -> bool:
 
 
 def of_figure(figure: BatchFigure) -> Any:
-    """Return the expectation of a batch figure: the value of its column is within the limits."""
+    """Return the expectation that a batch figure, such as the row count, is within its limits."""
     severity = SEVERITY[figure.action]
     limits = {"min_value": figure.min, "max_value": figure.max}
     mark = {"rule": figure.name, "severity": severity, "column": figure.name}
@@ -104,9 +107,10 @@ def of_figure(figure: BatchFigure) -> Any:
 
 
 def judged(verdict: Any, names: Mapping[str, str]) -> Judged:
-    """Convert a result of Great Expectations.
+    """Convert the result of one expectation.
 
     Args:
+        verdict: the result object of Great Expectations.
         names: {id: name} of the users' expectations; others are named by `name_of`.
     """
     config, result = verdict.expectation_config, verdict.result or {}
@@ -137,7 +141,10 @@ def _exceptions(verdict: Any) -> str:
 
 
 def _vocabulary(name: str) -> Any:
-    """Return an expectation class of Great Expectations, whose import takes ten seconds."""
+    """Return an expectation class by its name.
+
+    Great Expectations is imported here and not at the top, because its import takes ten seconds.
+    """
     from great_expectations import expectations
 
     return getattr(expectations, name)

@@ -11,7 +11,7 @@ from shortlist.validation.sorting import Counts, Sorting
 
 @dataclass(frozen=True)
 class Finding:
-    """An expectation that was not met, and the action that follows."""
+    """An expectation that was not met or gave no result, and the action that follows."""
 
     table: str
     rule: str
@@ -43,7 +43,12 @@ class Judged:
 def row_findings(
     results: list[Judged], rules: Mapping[str, Rule], sorting: Sorting, table: str
 ) -> list[Finding]:
-    """Return the findings of a table's suite, from rules and from users' expectations."""
+    """Return the findings of a table's suite.
+
+    Args:
+        results: of the expectations that were generated from rules, and of those users added.
+        rules: {name: rule}; an expectation with another name is a user's.
+    """
     found = []
     is_replay = sorting.batch.replay_of is not None
     for one in results:
@@ -63,8 +68,8 @@ def own_findings(results: list[Judged], table: str, *, is_replay: bool) -> list[
     Args:
         results: of users' expectations in a suite, or of a validation definition added by a user.
         table: name of the table or of the validation definition.
-        is_replay: the rows are replayed from quarantine. Expectations on the batch as a whole are
-            then ignored.
+        is_replay: whether the rows come from quarantine and are validated again. Then expectations
+            on the whole batch are ignored.
     """
     found = []
     for one in results:
@@ -90,10 +95,10 @@ def _of_rule(one: Judged, rule: Rule, sorting: Sorting, table: str) -> Finding |
         return Finding(table, rule.name, "stop", f"{rule.name}: no result: {one.problem}")
     broken, bad = one.unexpected or 0, counts.broken.get(rule.name, 0)
     if rule.query is not None and min(broken, bad) > 0:
-        broken = bad  # a query may find a row more than once
+        broken = bad  # the query of a user's expectation may return a row more than once
     if rule.action != "warn" and broken != bad:
         text = f"{rule.name}: Great Expectations found {broken:,} rows, {bad:,} were quarantined"
-        return Finding(table, rule.name, "stop", f"{text}; this is a fault of shortlist")
+        return Finding(table, rule.name, "stop", f"{text}; this is a bug of shortlist, report it")
     if one.success:
         return None
     action = rule.action
@@ -107,9 +112,10 @@ def _of_rule(one: Judged, rule: Rule, sorting: Sorting, table: str) -> Finding |
 
 
 def _stops(rule: Rule, counts: Counts) -> bool:
-    """Return whether the rows that were not posted exceed the rule's budget.
+    """Return whether a broken rule stops the batch.
 
-    Posted rows never stop a batch, so that one client's faults don't affect other clients.
+    The rows that were not posted must exceed the rule's budget (share of rows that may break it).
+    Rows that clients posted never stop a batch, so that one client's errors don't affect others.
     """
     posted = counts.posted_broken.get(rule.name, 0)
     rest = counts.broken.get(rule.name, 0) - posted
@@ -126,7 +132,7 @@ def batch_findings(
 
     Args:
         figures: {name: figure}.
-        reasons: {rule: reason}, for the message about a table's share of bad rows.
+        reasons: {rule: why it exists}; used if the share of bad rows of a table is too high.
     """
     found = []
     for one in results:
@@ -163,5 +169,5 @@ def _over_budget(
     rest = {n: many - counts.posted_broken.get(n, 0) for n, many in counts.broken.items()}
     worst = max(rest, key=lambda name: rest[name], default=None)
     if worst is None or not rest[worst]:
-        return f"{text}; they are no rows at all (see the quarantine)"
+        return f"{text}; they could not be parsed as rows (see the quarantine)"
     return f"{text}; most of all {rest[worst]:,} by {worst}: {reasons.get(worst, worst)}"

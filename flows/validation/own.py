@@ -1,4 +1,4 @@
-"""Expectations that users added to the suites: their names, actions, and rules for quarantine."""
+"""Expectations that users added to the suites of Great Expectations: names, actions and rules."""
 
 from collections.abc import Mapping
 from itertools import chain, count
@@ -26,7 +26,8 @@ def names_of(suites: Mapping[str, Any], taken: set[str]) -> dict[str, str]:
     Names are unique within a suite, so that counts by name belong to one expectation.
 
     Args:
-        taken: names of rules and figures, which are not used.
+        suites: {name of a table or "batch": its suite}.
+        taken: names of rules and figures; no user's expectation gets one of them.
     """
     names = {}
     for suite in suites.values():
@@ -66,7 +67,7 @@ def own_rules(suites: Mapping[str, Any], names: Mapping[str, str]) -> list[Rule]
 
 
 def _filled(query: str, suite: str, name: str) -> str:
-    """Replace `{batch}` in a query by the prepared relation, as Great Expectations does."""
+    """Replace `{batch}` in a query by the table's prepared rows, as Great Expectations does."""
     try:
         return query.format(batch=f"{suite}_rows")
     except (LookupError, ValueError):
@@ -77,9 +78,9 @@ def _filled(query: str, suite: str, name: str) -> str:
 
 
 def action_of(own: Any) -> str:
-    """Return the action if a user's expectation is not met.
+    """Return the action that follows if a user's expectation is not met.
 
-    It is given by `severity` in the expectation's `meta`. Without that, the severity of Great
+    `severity` in the expectation's `meta` gives it. If `meta` has none, the severity in Great
     Expectations decides: "stop" for `critical`, "warn" for the others.
 
     Raises:

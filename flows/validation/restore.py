@@ -59,12 +59,14 @@ def shown(batch_id: str, *, rule: str | None, limit: int, out: Path | None) -> d
 def restore(
     batch_id: str, config: RunConfig, *, rule: str | None = None, mended: Path | None = None
 ) -> dict[str, Any]:
-    """Stage and validate a batch's quarantined events again. Events that are still bad stay.
+    """Stage and validate a batch's quarantined events again.
+
+    Good events are added to the lake. Events that are still bad stay in quarantine.
 
     Args:
         rule: only events that broke this rule; None: all.
-        mended: file with corrected lines that replace the originals, in the number and order in
-            which `shown` writes them.
+        mended: file with corrected lines that replace the originals. It has one line for each line
+            of the file that `shown` writes, in the same order.
 
     Raises:
         QuarantineError: the batch has no such events in quarantine, or `mended` is missing, not
@@ -88,11 +90,11 @@ def _restore(
             which = f"{batch_id} ({rule})" if rule else batch_id
             raise QuarantineError(
                 f"{mended}: has {len(texts)} lines, the quarantine of {which} has {len(lines)};"
-                " want a line for each, unchanged where it is to stay"
+                " want one line for each, also for rows that you don't correct"
             )
         lines = [Original(one.place, text) for one, text in zip(lines, texts, strict=True)]
     restored, places = _stage(settings, config.data, batch_id, lines, mappings)
-    # All rows were bad before, so a share of bad rows is no reason to refuse the batch.
+    # All rows were bad before, so a high share of bad rows is no reason to refuse the batch.
     limits = config.validation.model_copy(update={"failure_budget": 1.0})
     clock = settings.clock or config.data.clock
     result = validate_batch(settings, restored, limits, clock=clock)
@@ -104,22 +106,23 @@ def events_of(batch_id: str, tables: dict[str, pa.Table]) -> pa.Table:
     """Return the events among a batch's quarantined rows. Raises QuarantineError without any."""
     if "interactions" not in tables:
         raise QuarantineError(
-            f"{batch_id}: has no events in quarantine; mend the file of items or users and ingest"
-            " it again"
+            f"{batch_id}: has no events in quarantine; only events can be restored: correct the"
+            " file of items or users and ingest it again"
         )
     return tables["interactions"]
 
 
 class Original(NamedTuple):
-    """A quarantined row as the source had it, as one line."""
+    """A quarantined row as it was in the source, as one line of text, with its place there."""
 
     place: Place
     text: str
 
 
 def originals(table: pa.Table) -> list[Original]:
-    """Return the original rows of quarantined events, each once. A rating and the like derived from
-    it have the same original row.
+    """Return the original rows of quarantined events, each once.
+
+    Two events can come from one row: a rating, and a like that ingest derives from it.
     """
     columns = [table.column(name).to_pylist() for name in (*Place._fields, "original")]
     rows = [
@@ -153,7 +156,7 @@ def mended_lines(path: Path) -> list[str]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             raise QuarantineError(
-                f"{path}: line {number} is empty; want the row, unchanged where it is to stay"
+                f"{path}: line {number} is empty; want the corrected row or the original one"
             )
     return lines
 

@@ -52,7 +52,10 @@ _index_later: ContextVar[bool] = ContextVar("index_later", default=False)
 
 @contextmanager
 def index_later() -> Iterator[None]:
-    """Skip the index page in all builds inside the block, because it lists all stored results."""
+    """Skip the index page in all builds inside the block.
+
+    Building it is slow, because it lists all stored results; one build at the end is enough.
+    """
     token = _index_later.set(True)
     try:
         yield
@@ -61,8 +64,10 @@ def index_later() -> Iterator[None]:
 
 
 class CompiledTemplates(BytecodeCache):
-    """Cache of compiled templates in memory. Great Expectations creates new template environments
-    for each build, which would compile all templates again.
+    """Cache of compiled templates in memory.
+
+    Great Expectations creates new template environments for each build. Without a shared cache,
+    each would compile all templates again.
     """
 
     def __init__(self) -> None:
@@ -110,7 +115,8 @@ class OfflineSiteBuilder(SiteBuilder):
 def offline(page: str, static: str) -> str:
     """Rewrite a page so that it loads styles, scripts and pictures only from the folder `static`.
 
-    Files that are not in LOCAL are left out; they are for dark mode and charts, which aren't used.
+    Links to files that are not in LOCAL are removed: they serve dark mode and charts, which aren't
+    used.
     """
 
     def local(found: re.Match[str]) -> str:

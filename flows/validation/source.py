@@ -1,8 +1,8 @@
 """DuckDB as a data source of Great Expectations. Importing this module registers the type `duckdb`.
 
 During `shortlist validate` the source uses the connection of the validation, so that Great
-Expectations judges the prepared relations. If a user opens the context at another time, the source
-reads the lake: the same relations with the published rows.
+Expectations judges the batch's prepared rows. If a user opens the context at another time, the
+source has views of the lake under the same names: they show the published rows.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,9 @@ from flows.validation import duckdb_dialect
 
 
 class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
-    """Execution engine with one open connection. If DuckDB's connection were closed before a result
-    is read, the result would be lost.
+    """Execution engine that keeps one connection open.
+
+    If DuckDB's connection were closed before a result is read, the result would be lost.
     """
 
     @contextmanager
@@ -38,8 +39,8 @@ class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
 class _Borrowed(ConnectionWrapper):
     """A DuckDB connection that SQLAlchemy may use but not close; its owner closes it.
 
-    SQLAlchemy's transactions, several of which may be open at a time, are ignored, because nothing
-    is written.
+    SQLAlchemy may open several transactions at a time, which DuckDB refuses. They are ignored,
+    because nothing is written.
     """
 
     def close(self) -> None:
@@ -54,9 +55,10 @@ class DuckDBDatasource(SQLDatasource):
     execution_engine_override: ClassVar = DuckDBExecutionEngine
     type: Literal["duckdb"] = "duckdb"  # pyright: ignore[reportIncompatibleVariableOverride]
     views: dict[str, str] = Field(default_factory=dict)
-    """{name: SQL} of views of the lake that replace the prepared relations when no batch is staged.
-    The SQL is in hexadecimal, because Great Expectations replaces `$` in its configuration, which
-    occurs in regular expressions.
+    """{name: SQL} of views of the lake, used when no connection is borrowed.
+
+    The SQL is in hexadecimal: Great Expectations substitutes variables after each `$` in its
+    configuration, and `$` occurs in regular expressions.
     """
 
     _borrowed: duckdb.DuckDBPyConnection | None = PrivateAttr(None)

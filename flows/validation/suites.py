@@ -1,8 +1,9 @@
-"""Judges a staged batch with Great Expectations: every row, and the batch as a whole.
+"""Judges a staged batch with Great Expectations: every row, and figures of the whole batch.
 
-The home has a file context. For each table, and for the figures of the batch, it contains a suite,
-a validation definition and a checkpoint of the same name. Each validation renews the expectations
-generated from rules (marked in their `meta`). All other expectations are the user's and are kept.
+The home (the folder SHORTLIST_HOME) has a file context of Great Expectations. It contains four
+suites: one for each table, and one for the batch figures. Each suite has a validation definition
+and a checkpoint of the same name. Each validation generates the expectations from the rules again;
+they are marked in their `meta`. All other expectations are the user's and are kept.
 """
 
 import os
@@ -37,7 +38,7 @@ from shortlist.validation.sorting import Sorting
 BATCH = "batch"
 SUITES = (*SCHEMAS, BATCH)
 LISTED = 1_000
-"""Maximum number of results on the index page, which is rebuilt each time in 1 ms per result."""
+"""Maximum number of results on the index page. Each validation rebuilds it, in 1 ms per result."""
 
 
 class Judge:
@@ -45,7 +46,7 @@ class Judge:
 
     Args:
         folder: folder of the context; it is created if missing.
-        connection: DuckDB connection with the prepared relations.
+        connection: DuckDB connection with the batch's prepared rows.
     """
 
     def __init__(self, folder: Path, connection: duckdb.DuckDBPyConnection):
@@ -97,8 +98,8 @@ class Judge:
         """Return the stored suite; create it if it doesn't exist.
 
         Raises:
-            ConfigError: its file can't be read. It is not replaced, to keep the user's
-                expectations.
+            ConfigError: the suite's file can't be read. The file is not replaced, because it may
+                contain expectations of the user.
         """
         import great_expectations as gx
 
@@ -109,12 +110,12 @@ class Judge:
             return self.context.suites.get(name)
         except Exception as error:  # Great Expectations raises many different types
             raise ConfigError(
-                f"{path}: is no suite that Great Expectations can read: {error}; mend it, or delete"
-                " it to get one with the rules alone"
+                f"{path}: is no suite that Great Expectations can read: {error}; repair it, or"
+                " delete it, and Shortlist writes a new one without your expectations"
             ) from None
 
     def _ours(self, suite: str) -> dict[str, Any]:
-        """Return {rule or figure: its stored expectation} of a suite."""
+        """Return {rule or figure: the stored expectation that was generated from it}."""
         marked = [one for one in self.suites[suite].expectations if MARK in (one.meta or {})]
         return {one.meta[MARK]["rule"]: one for one in marked}
 
@@ -143,7 +144,7 @@ class Judge:
         return with_limits(changed([rule], {rule.name: change})[0], limits_of(one))
 
     def limits(self, config: ValidateConfig) -> ValidateConfig:
-        """Return the settings with the changes of figures that users made in the suite `batch`."""
+        """Return the settings with the limits that users changed in the suite `batch`."""
         rules = dict(config.rules)
         for name, one in self._stored[BATCH].items():
             limits = limits_of(one)
@@ -202,7 +203,8 @@ class Judge:
     def _index(self) -> None:
         """Build the index page of the Data Docs.
 
-        A non-existing identifier is passed, because without one all pages would be built as well.
+        The call passes an identifier that doesn't exist. Without any identifier, Great Expectations
+        would build all other pages as well.
         """
         from great_expectations.data_context.types.resource_identifiers import (
             ExpectationSuiteIdentifier,
@@ -212,7 +214,10 @@ class Judge:
         self.context.build_data_docs(site_names=[SITE], resource_identifiers=no_page)
 
     def leave(self, views: dict[str, str]) -> None:
-        """Store views of the lake in the data source, for use when no batch is staged."""
+        """Store views of the lake in the data source.
+
+        A user who opens the context later then sees the published rows.
+        """
         stored = {name: sql.encode().hex() for name, sql in views.items()}
         if self.source.views != stored:
             self.source.views = stored

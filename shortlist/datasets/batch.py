@@ -1,4 +1,4 @@
-"""Tables of a source that fits in memory."""
+"""Tables of a data source that is small enough to be held in memory."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,4 +1,8 @@
-"""SQL expressions that convert source cells to contract values: texts, ids, numbers and times."""
+"""SQL expressions that convert source cells to contract values: texts, ids, numbers and times.
+
+A cell is a value of a source's file or table. The contract is the schema of the table that it is
+mapped to. `raw` gives the SQL expression and the type of each source column.
+"""
 
 from dataclasses import dataclass
 
@@ -14,7 +18,7 @@ EXCEL_EPOCH = 25_569
 """1970-01-01 as a spreadsheet's day number."""
 NOTHING = "'nan', 'null', 'none', 'n/a', '-', '—'"
 MAX_MICROSECONDS = 253_402_300_800_000_000
-"""Start of the year 10000. Later times are unreadable; earlier ones are judged by validation."""
+"""Start of the year 10000. Later times count as unreadable; validation judges all earlier ones."""
 NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
 FLOATING = ("DOUBLE", "FLOAT", "DECIMAL", "HUGEINT")
 THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+$"
@@ -23,7 +27,7 @@ WHOLE = r"^[+-]?\d+\.0*$"
 
 @dataclass(frozen=True)
 class Column:
-    """SQL of one contract column, and of the fault that its cell may have."""
+    """SQL of one contract column, and of the fault (unreadable value) that its cell may have."""
 
     sql: str
     rule: str | None = None
@@ -33,7 +37,7 @@ class Column:
 
 
 def text_sql(raw: Raw, column: str, where: str) -> str:
-    """Return SQL of a text cell without surrounding white space; NULL if it is empty.
+    """Return SQL of a cell's text without surrounding white space; NULL if it is empty.
 
     Raises:
         DatasetError: the column's type is a list, struct, map or blob.
@@ -45,7 +49,7 @@ def text_sql(raw: Raw, column: str, where: str) -> str:
 
 
 def joined_sql(raw: Raw, column: str, where: str) -> str:
-    """Return SQL of a text cell; the texts of a JSON list are joined with spaces."""
+    """Return SQL of a cell's text; if it is a JSON list of texts, they are joined with spaces."""
     text = text_sql(raw, column, where)
     if raw.types[column] != "JSON":
         return text
@@ -55,10 +59,10 @@ def joined_sql(raw: Raw, column: str, where: str) -> str:
 
 
 def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) -> Column:
-    """Return the column of an id as text.
+    """Return the SQL and the possible fault of an id, read as text.
 
-    Some programs write 196 as 196.0 if a column has missing values. It is read as 196, unless
-    `exact` is True.
+    Some programs write the id 196 as 196.0 if a column has missing values. It is read as 196,
+    unless `exact` is True.
 
     Args:
         key: name of the id column in the contract.
@@ -97,7 +101,14 @@ def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) 
 def number_sql(
     raw: Raw, column: str, rule: str, table: FileTable, *, kind: str = "DOUBLE"
 ) -> Column:
-    """Return the column of a number; NaN and words for a missing value become NULL."""
+    """Return the SQL and the possible fault of a number.
+
+    NaN and words for a missing value (NOTHING) become NULL.
+
+    Args:
+        rule: validation rule that reports a text that isn't a number.
+        kind: SQL type of the number.
+    """
     expression = raw.expressions[column]
     if raw.types[column].startswith((*NUMERIC, *FLOATING)):
         if kind == "DOUBLE":
@@ -136,7 +147,9 @@ def time_sql(
     *,
     rule: str = "event_timestamp.readable",
 ) -> Column:
-    """Return the column of a time in the table's unit. Columns of a date or time type need no unit.
+    """Return the SQL and the possible fault of a time, given in the table's `timestamp_unit`.
+
+    Columns of a date or time type need no unit.
 
     Args:
         rule: validation rule that reports an unreadable time.
@@ -158,7 +171,7 @@ def time_sql(
         return Column(sql, rule, f"{expression} IS NOT NULL AND NOT coalesce({inside}, false)")
     text = text_sql(raw, column, where)
     zone = quoted(table.time_zone)
-    if unit == EXCEL:  # to the millisecond, the precision of a double for such day numbers
+    if unit == EXCEL:  # rounded to milliseconds: a double has no more digits for day numbers
         number = f"round((try_cast({plain} AS DOUBLE) - {EXCEL_EPOCH}) * 86400000) * 1000"
         inside = f"abs({number}) < {MAX_MICROSECONDS}"
         moment = f"timezone({zone}, make_timestamp(({number})::BIGINT))"
@@ -179,7 +192,7 @@ def time_sql(
 
 
 def date_sql(raw: Raw, column: str, where: str, *, from_title: bool) -> Column:
-    """Return the column of a date, from a time, a date or a year.
+    """Return the SQL and the possible fault of a date, given as a time, a date or a year.
 
     Args:
         from_title: read the year at the end of a title such as 'Toy Story (1995)'.
@@ -199,7 +212,11 @@ def date_sql(raw: Raw, column: str, where: str, *, from_title: bool) -> Column:
 
 
 def attributes_sql(raw: Raw, names: tuple[str, ...], where: str) -> str:
-    """Return SQL of the map of a row's attributes without missing values; NULL without `names`."""
+    """Return SQL of a map of a row's attributes, without missing values.
+
+    Args:
+        names: columns of the source that become attributes. Without any, the SQL is NULL.
+    """
     if not names:
         return "NULL::MAP(VARCHAR, VARCHAR)"
     entries = ", ".join(

@@ -32,8 +32,8 @@ class FileTable(Config):
     path: str = Field(min_length=1)
     columns: dict[str, str]
     format: Format | None = None
-    """None: by the file's ending (.csv .tsv .jsonl .ndjson .parquet, optionally .gz or .zst) and
-    content.
+    """None: decided by the file's ending (.csv .tsv .jsonl .ndjson .parquet, optionally followed by
+    .gz or .zst) and content.
     """
     separator: str | None = Field(default=None, min_length=1, max_length=4)
     """Field separator of CSV files. None: guessed from the first line."""
@@ -41,11 +41,13 @@ class FileTable(Config):
     """Column names of CSV files without a header line; empty: the first line is the header."""
     quote: str = '"'
     sparse: bool = False
-    """For JSON Lines: whether mapped keys may be missing in all of the first thousand lines."""
+    """For JSON Lines: whether a mapped key may be missing in all of the first thousand lines. If
+    not, such a key is an error.
+    """
     encoding: str = "utf-8"
     """utf-8, utf-16, or any Python encoding that contains ASCII, e.g. cp1251."""
     decimal: Decimal = "."
-    """Decimal mark of numbers in text columns. With "," 1.234 is read as 1234."""
+    """Decimal mark of numbers in text columns. If it is a comma, the text 1.234 is read as 1234."""
     timestamp_unit: str = "s"
     """s, ms, us, ns, iso, excel (day numbers), or a pattern such as "%d.%m.%Y %H:%M"."""
     time_zone: str = "UTC"
@@ -107,7 +109,9 @@ class InteractionFile(FileTable):
     """
 
     event_type: str | None = None
-    """Type of all events without a value in the column of event types, or without such a column."""
+    """Type of events without a value in the mapped column of event types; type of all events if no
+    such column is mapped.
+    """
     event_types: dict[str, str] = Field(default_factory=dict)
     """{word in the files: event type}, e.g. {"order": "purchase"}."""
     no_user: tuple[str, ...] = ()
@@ -115,7 +119,8 @@ class InteractionFile(FileTable):
     such rows is treated as a separate user; rows without a session go to quarantine.
     """
     exact_ids: bool = False
-    """Quarantine an id like 196.0 instead of reading it as 196, because ids are text in the source.
+    """Whether an id like 196.0 goes to quarantine. If not, it is read as 196. For sources whose ids
+    are text.
     """
     unrated: float | None = None
     """Value of ratings that means "not rated", e.g. -1. Such events get the type `unrated_type` and
@@ -191,8 +196,9 @@ class DatabaseTable(FileTable):
     """Column that only increases (an id, a time of change): the next run reads from its last value.
     """
     look_back: int | str | None = None
-    """Distance below the watermark from which rows are read again, to find rows that were committed
-    late: a text like "1 hour" for times, a number for ids. Known events are not added twice.
+    """How far below the watermark rows are read again, to find rows that were committed late. A
+    text like "1 hour" for times, a number for ids. Events that were read before are not added
+    twice.
     """
 
     @model_validator(mode="after")
@@ -257,9 +263,9 @@ class SimulatedConfig(Config):
     seed: int | None = Field(default=None, ge=0, lt=2**31)
     """None: the seed of the preset."""
     days: int | None = Field(default=None, ge=1)
-    """Length of the world's calendar; None: that of the preset."""
+    """Number of simulated days; None: that of the preset."""
     log_days: int | None = Field(default=None, ge=1)
-    """Number of days to read, with the users and items of these days; None: all."""
+    """Number of simulated days whose events, users and items are read; None: all."""
 
     @field_validator("preset")
     @classmethod
@@ -301,8 +307,8 @@ class DataConfig(Config):
     low_rating: float | None = None
     """A rating up to this value is negative feedback: the item isn't shown to that user again."""
     repeats: str = "exclude"
-    """Whether consumed items may be recommended to the same user again: "exclude", "allow", or
-    after some time, e.g. "after 7 days".
+    """Whether items that a user has chosen may be recommended to that user again: "exclude" (no),
+    "allow" (yes), or after some time, e.g. "after 7 days".
     """
     wording: dict[str, str] = Field(default_factory=dict)
     """{event type: verb in the past tense for reasons}, e.g. {"watch": "listened to"}."""
@@ -316,9 +322,9 @@ class DataConfig(Config):
     impressions: bool = True
     """Whether a refresh adds the lists shown by the service to the lake, as impressions."""
     hold_back: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the target events, the newest ones, that validation keeps out of the lake. For a
-    demo without users, `shortlist replay` sends them as traffic. The first batch of a home decides
-    the cut time.
+    """Share of the target events that validation keeps out of the lake; the newest ones. For a demo
+    with an old data set and without users: `shortlist replay` sends them to the service as traffic.
+    The first batch of a home fixes the time from which events are held back.
     """
 
     @property
@@ -333,7 +339,7 @@ class DataConfig(Config):
 
     @property
     def lists(self) -> ListRules:
-        """The counting rules that follow from these settings."""
+        """The rules of counting events (shortlist/counting.py) that follow from these settings."""
         return ListRules(
             once=self.repeat_after is None,
             low_rating=self.low_rating,

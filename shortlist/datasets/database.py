@@ -1,4 +1,8 @@
-"""Reads tables or queries of a database through SQLAlchemy, in chunks, from a watermark on."""
+"""Reads tables or queries of a database through SQLAlchemy, in chunks.
+
+A watermark is the largest value of an increasing column that was read so far. The next run reads
+from it on.
+"""
 
 import decimal
 import json
@@ -94,9 +98,10 @@ def _stage(
     mark: Any,
     chunk_rows: int,
 ) -> Any:
-    """Stage one table, `name` of the contracts; return its new watermark.
+    """Stage one table of the database; return its new watermark.
 
     Args:
+        name: the contract's table that it is mapped to: interactions, items or users.
         mark: watermark after the last run, as `_kept` returns it; None: read all rows.
     """
     where = f"{_shown(engine)}: {table.table or 'query'}"
@@ -134,7 +139,7 @@ def _chunks(
 ) -> Iterator[tuple[list[str], list[Any]]]:
     """Yield (column names, rows) with at most `chunk_rows` rows, in order of the watermark.
 
-    The first chunk has no rows, so that the columns are known for an empty table as well.
+    The first chunk has no rows. It gives the columns even if the table is empty.
     """
     inner = (
         f"({table.query}) AS source" if table.query is not None else _quoted(engine, table.table)
@@ -144,7 +149,7 @@ def _chunks(
     if table.watermark is not None:
         column = _quoted(engine, table.watermark)
         if mark is not None:
-            # Read rows with the same watermark again: more of them may have been added since.
+            # `>=`: rows with this value are read again, because more may have been added since.
             statement += f" WHERE {column} >= :mark"
             parameters["mark"] = _read_from(_typed(mark), table, where)
         statement += f" ORDER BY {column}"
@@ -205,7 +210,7 @@ def _read_from(mark: Any, table: DatabaseTable, where: str) -> Any:
     """Return the watermark minus `look_back`, in the type of the column.
 
     Raises:
-        DatasetError: one of them is a time and the other a number.
+        DatasetError: one of the two is a time and the other a number.
     """
     distance: Any = table.look_back_distance
     if distance is None:
@@ -225,7 +230,7 @@ def _read_from(mark: Any, table: DatabaseTable, where: str) -> Any:
 
 
 def _cell(value: Any) -> str | None:
-    """Convert a cell to text, as quarantine shows it."""
+    """Convert a cell to the text that is staged and that the quarantine shows."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, datetime):

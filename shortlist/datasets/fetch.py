@@ -9,7 +9,7 @@ def download(url: str, path: Path, *, else_: str = "`path` to a copy of it") -> 
     """Download `url` to `path`, unless the file exists; return `path`.
 
     Args:
-        else_: alternative to the download, for the error message.
+        else_: setting that makes the download unnecessary, for the error message.
 
     Raises:
         SourceUnavailable: the download failed.
@@ -28,6 +28,6 @@ def download(url: str, path: Path, *, else_: str = "`path` to a copy of it") -> 
                     file.write(chunk)
     except httpx.HTTPError as error:
         partial.unlink(missing_ok=True)
-        raise SourceUnavailable(f"{url}: {error}; the other way: {else_}") from None
+        raise SourceUnavailable(f"{url}: {error}; instead of the download: {else_}") from None
     partial.replace(path)
     return path

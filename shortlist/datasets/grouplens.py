@@ -96,7 +96,7 @@ def _unpacked(stager: Stager, name: str, wanted: tuple[str, ...]) -> Path:
                 partial.replace(folder / one)
     except FileNotFoundError:
         raise DatasetError(
-            f"{path}: no such file or folder, want {name}.zip or it unpacked"
+            f"{path}: no such file or folder, want {name}.zip or the unpacked folder"
         ) from None
     except (zipfile.BadZipFile, zlib.error, EOFError):
         raise DatasetError(f"{path}: not a zip archive, or cut short; fetch it again") from None

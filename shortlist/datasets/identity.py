@@ -6,7 +6,7 @@ import pyarrow as pa
 from shortlist import columns as c
 
 IDENTITY = (c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIMESTAMP, c.VALUE, c.QUERY, c.REQUEST_ID)
-"""Columns that identify an event without an event_id."""
+"""Columns whose values identify an event that has no event_id in its source."""
 
 
 def derived_id() -> str:

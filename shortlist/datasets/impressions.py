@@ -5,10 +5,13 @@ the item, so a line that is read twice gives the same event. Responses to visito
 are skipped, because they belong to no user.
 
 `ingested_at` is the time of the ingest, or just after the newest response of the batch if that is
-later. (It can be later in replay mode, where only posts advance the clock.) The online store gets
-the impressions only when the refresh ends, so states recomputed for an earlier time must not
-contain them. Responses served during the refresh still use the older states. For these, the
-serving log holds the stamps of the base rows that were used (flows/skew/refreshed.py reads them).
+later. (It can be later in replay mode, where only posts advance the clock.) An impression counts in
+states from this time on. States as of an earlier time don't contain it, as in service: the online
+store gets impressions only when the refresh ends.
+
+Responses served during the refresh still use the older states. For these, the serving log has the
+stamps (times up to which all events are contained) of the online rows that were read. The skew
+check uses them (flows/skew/refreshed.py).
 """
 
 from dataclasses import dataclass

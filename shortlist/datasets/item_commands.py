@@ -1,4 +1,8 @@
-"""Stages the pending commands: the catalogue rows that they change."""
+"""Stages the pending commands: the catalogue rows that they change.
+
+A command is a change of an item that was posted to the service. It is pending until a refresh has
+added it to the lake.
+"""
 
 from pathlib import Path
 

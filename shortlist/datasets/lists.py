@@ -26,8 +26,9 @@ LIST_START = r"""^(\[\s*[\[{'"]|[{(]\s*['"])"""
 def categories_sql(raw: Raw, column: str, table: ItemFile, where: str) -> tuple[str, str]:
     """Return SQL of a cell's list of category names, and of whether the cell can't be read.
 
-    For objects, the value of `category_key` is the name. White space is removed, and repeated names
-    too, unless the categories are a path.
+    If the list has objects, a name is an object's value of `category_key`. White space around names
+    is removed. Repeated names are removed too, unless the categories are a path from general to
+    specific.
 
     Raises:
         DatasetError: a typed list of objects has no such key.

@@ -1,4 +1,4 @@
-"""Stages the source of a DataConfig as a batch, by its entry in LOADERS."""
+"""Stages the source of a DataConfig as a batch. LOADERS has the reader of each source."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -59,7 +59,7 @@ def stage_source(
     """
     read = LOADERS.get(config.source) or readers.get(config.source)
     if read is None:
-        raise DatasetError(f"source '{config.source}' needs a reader: pass it in `readers`")
+        raise DatasetError(f"source '{config.source}' has no reader here: pass one in `readers`")
     with staging(settings.lake) as staged, connect(staged.folder) as connection:
         stager = Stager(staged, connection, config, settings, now)
         read(stager)

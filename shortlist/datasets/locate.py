@@ -36,7 +36,7 @@ class SourceFile:
     format: str
     compression: str | None
     label: str | None = None
-    """Value of the column `source` for its rows; None: the file's name."""
+    """Value that the file's rows get in the column `source`; None: the file's name."""
 
     def fingerprint(self) -> str:
         """Return the sha256 of the content."""
@@ -119,7 +119,7 @@ def _checked(name: str, path: Path, format: str | None) -> SourceFile:
 def _fetched(uri: str, cache: Path) -> list[tuple[str, Path]]:
     """Download the files at `uri`; return (URI, local path) of each.
 
-    A copy is reused while size, time and ETag of the original are unchanged.
+    A local copy is reused while size, time and ETag of the remote file are unchanged.
     """
     import fsspec
 

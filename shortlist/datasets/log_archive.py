@@ -1,8 +1,8 @@
 """Archives the serving log: finished days become Parquet, and old days are deleted.
 
 A running service appends JSON Lines, so that a crash loses nothing that was written. After a
-refresh has read the lines, the files of finished days are converted: a day takes about a tenth of
-the space and can be queried by column. `service_log.read_lines` reads both.
+refresh has read the lines, the files of finished days are converted to Parquet. It takes about a
+tenth of the space and can be queried by column. `service_log.read_lines` reads both formats.
 """
 
 import json
@@ -55,7 +55,8 @@ def archive_logs(settings: Settings, *, read_until: datetime) -> list[Path]:
     """Convert finished days of the serving log, and delete days beyond `settings.log_days`.
 
     Args:
-        read_until: start of the refresh that read the log. Files that changed later stay.
+        read_until: start of the refresh that read the log. Files that changed later are not
+            converted, because the refresh may not have read their last lines.
 
     Returns:
         The Parquet files that were written.

@@ -1,8 +1,8 @@
-"""SQL that maps the columns of a file to those of the contract, in one pass.
+"""SQL that maps the columns of a file to those of the contract (table schema), in one pass.
 
-No row is refused. A cell that can't be converted becomes NULL, and the name of its rule is added to
-the column `faults`; validation decides what happens to the row. The column `original` holds the
-unchanged row.
+No row is refused. A cell that can't be converted becomes NULL, and the name of the broken rule is
+added to the column `faults`; validation decides what happens to the row. The column `original`
+holds the unchanged row.
 """
 
 from shortlist import columns as c
@@ -126,7 +126,7 @@ def items_sql(raw: Raw, table: ItemFile, *, where: str) -> str:
     if OPERATION in given:
         text = f"coalesce(lower({text_sql(raw, given[OPERATION], where)}), 'insert')"
         columns[OPERATION] = Column(text)
-        # A deleted item is kept, as events may refer to it, but becomes unavailable.
+        # A deleted item becomes unavailable. Its row remains, because events may refer to it.
         still = f"({columns[c.AVAILABLE].sql}) AND {text} <> 'delete'"
         columns[c.AVAILABLE] = Column(still, columns[c.AVAILABLE].rule, columns[c.AVAILABLE].bad)
     else:

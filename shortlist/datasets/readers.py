@@ -49,7 +49,7 @@ class Raw:
     original: str
     """SQL expression of the unchanged row, a struct."""
     broken: str = "false"
-    """SQL condition: true for a line that isn't a JSON object."""
+    """SQL condition that is true for a line that isn't a JSON object."""
     rejects: bool = False
     """Whether reading collects unparsable lines, for `collect_rejects`."""
     notes: dict[str, Any] = field(default_factory=dict)
@@ -194,7 +194,8 @@ def objects_of(lines_of: str, wanted: Sequence[str]) -> Raw:
 def _exploded(wanted: list[str], name: str, lines_of: str) -> Raw:
     """Return SQL to read one row per object of the list `name` in each line (`events[].item`).
 
-    `original` of a row is its line with only this object in the list, so that it can be read again.
+    The column `original` of a row is its line with only this object in the list. So a quarantined
+    row can be read again from it.
     """
     outer = [one for one in wanted if "[]." not in one]
     inner = [one for one in wanted if "[]." in one]
@@ -231,7 +232,7 @@ def _json_path(key: str) -> str:
 
 
 def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None:
-    """Raise DatasetError if no line is an object, or none of the lines has a mapped key."""
+    """Raise DatasetError if no line is an object, or if some mapped key occurs in no line."""
     keys: dict[str, None] = {}
     objects = 0
     for line in lines:
@@ -309,7 +310,9 @@ def _compression(file: SourceFile) -> str:
 def collect_rejects(
     connection: duckdb.DuckDBPyConnection, file: SourceFile, table: str
 ) -> pa.Table | None:
-    """Return the unparsable lines since the last call, with reasons (REJECTED); None without any.
+    """Return the lines that could not be parsed since the last call, with reasons.
+
+    The result is a table with the schema REJECTED; None if there are no such lines.
 
     If a quote is not closed, DuckDB rejects it together with the following lines. Each of these
     lines is returned as a separate row.

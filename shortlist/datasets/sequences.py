@@ -14,7 +14,7 @@ from shortlist.lake.engine import quoted
 COLUMNS = {"user_id": "user", "item_id": "item", "event_timestamp": "place"}
 NAMES = ("user", "item", "place")
 FIRST = 631_152_000
-"""1990-01-01 in seconds. Times near 1970 would be refused as times in another unit."""
+"""1990-01-01 in seconds. Validation refuses times near 1970: they may be in another unit."""
 
 
 def stage_sequences(stager: Stager) -> None:

@@ -140,8 +140,8 @@ def load_posted_events(
 
     Args:
         now: microseconds, arrival time of lines without `received_at`.
-        since: microseconds; events that happened and arrived before it are skipped unchecked. None:
-            read all.
+        since: microseconds; events that happened and arrived before it are skipped without
+            validation. None: read all.
         lists: rules that exclude events and derive likes from ratings.
 
     Raises:

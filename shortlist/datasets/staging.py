@@ -1,4 +1,8 @@
-"""Stages a source as a batch: file by file through DuckDB, so that it needn't fit in memory."""
+"""Stages a data source as a batch: file by file through DuckDB, so it needn't fit in memory.
+
+Staging maps the source's rows to the contracts and writes them as Parquet parts. Validation then
+checks the batch and adds its good rows to the lake.
+"""
 
 import hashlib
 import json
@@ -51,7 +55,11 @@ class Stager:
     """Fingerprints of the new content, from which the batch id is derived."""
 
     def known(self, key: str) -> dict[str, Any]:
-        """Return the reading state of the source `key` at its last committed batch."""
+        """Return the source's reading state after its last committed batch; {} if there is none.
+
+        Args:
+            key: result of `key`.
+        """
         return current_manifest(self.settings.lake).sources.get(key, {})
 
     def key(self, description: Any) -> str:
@@ -81,7 +89,10 @@ class Stager:
         return rows
 
     def _mapping(self, raw: Raw, table: InteractionFile, file: SourceFile) -> int:
-        """Return the position of the file's mapping in the batch's `mappings`; add it if new."""
+        """Return the position of the file's mapping in the batch's `mappings`; add it if new.
+
+        The mapping is stored so that quarantined rows can be read again in the same way.
+        """
         when = raw.types.get(table.columns["event_timestamp"], "")
         mapping = {
             "table": {
@@ -138,8 +149,10 @@ class Stager:
 def staged_events_sql(
     raw: Raw, table: InteractionFile, config: DataConfig, *, source: str, where: str, now: int
 ) -> str:
-    """Return a SELECT of the rows of one file as they are staged: mapped, with the column
-    `excluded` and with derived likes.
+    """Return a SELECT of the rows of one file as they are staged.
+
+    The rows are mapped to the contract. The column `excluded` marks those that match `[data]
+    exclude`, and likes derived from ratings are added.
     """
     query = events_sql(raw, table, source=source, where=where, now=now)
     query = f"SELECT *, {excluded_sql(config.exclude)} AS excluded FROM ({query})"
@@ -158,8 +171,9 @@ def excluded_sql(exclude: Sequence[str]) -> str:
 
 
 def _with_likes(query: str, threshold: float) -> str:
-    """Return a query with a `like` after every rating of at least `threshold`, the SQL counterpart
-    of `counting.with_like`.
+    """Return a query that adds a `like` after every rating of at least `threshold`.
+
+    It is the SQL counterpart of `counting.with_like`.
     """
     liked = (
         f"event_type = 'rating' AND value >= {threshold} AND faults IS NULL"

@@ -1,4 +1,4 @@
-"""Stages sources whose rows are already tables of the contracts."""
+"""Stages sources that give tables with the contracts' columns, so that nothing must be mapped."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""Creates the home's clock with a start time taken from the home's data."""
+"""Creates the clock of a home (the folder SHORTLIST_HOME), with a start time from its data."""
 
 from shortlist.clock import ClockKind, HomeClock
 from shortlist.config import Settings
@@ -9,8 +9,11 @@ from shortlist.lake import Lake, LakeError
 def home_clock(settings: Settings, kind: ClockKind, *, otherwise: int | None = None) -> HomeClock:
     """Return the clock of this home.
 
-    A replay clock starts no earlier than the end of the states and the lake's newest event. Without
-    states and events it starts at `otherwise` (microseconds, the end of a release's data).
+    A replay clock starts no earlier than the end of the feature states and the lake's newest event.
+
+    Args:
+        otherwise: microseconds, start of a replay clock without states and events: the end of the
+            data of the release that is served.
     """
     snapshots = Snapshots.read(settings.features)
     try:

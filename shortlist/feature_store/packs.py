@@ -1,6 +1,11 @@
 """Feature packs: reads item states of the whole catalogue from Feast and publishes them as files.
 
-packs/current.json                {"pack_id", "as_of", "commands"} of the served pack
+A feature pack is a file with the states of all items as of a tick. Ticks are the times, for example
+each full hour, at which item features change. The service loads the pack instead of reading items
+one by one.
+
+packs/current.json                {"pack_id", "as_of", "commands"} of the served pack; `commands` is
+                                  the number of the last posted item change that it contains
 packs/published.json              {pack_id: time of publication in seconds}
 packs/<pack_id>.parquet           item states, kept for the newest packs
 packs/<pack_id>.items.parquet     the catalogue; packs with the same catalogue share it by hard link
@@ -32,7 +37,7 @@ from shortlist.ticks import DAILY, last_day, newest_tick
 POINTER = "current.json"
 PUBLISHED = "published.json"
 KEPT_PACKS = 5
-"""Number of packs whose states are kept, because a worker may still load a replaced pack."""
+"""Number of packs whose states are kept. A worker may still be loading a replaced pack."""
 KEPT_SECONDS = 7 * 86_400
 """How long the catalogue of a replaced pack is kept; `skew` compares logged lists with it."""
 
@@ -201,11 +206,13 @@ def latest_pack(folder: Path) -> FeaturePack:
 
 
 def served_items(settings: Settings, pack_ids: Iterable[str]) -> dict[str, pa.Table]:
-    """Return {pack_id: catalogue that was served}, without packs that have no catalogue.
+    """Return {pack_id: catalogue that was served with it}.
+
+    Packs whose catalogue was removed are left out.
 
     Args:
-        pack_ids: ids from the serving log. A catalogue includes the pending commands that the id
-            names.
+        pack_ids: ids from the serving log. An id also names the pending commands (posted changes of
+            items) that the worker had applied; the returned catalogue includes them.
     """
     inbox = CommandInbox.of(settings)
     found = {}

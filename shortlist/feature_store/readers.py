@@ -1,4 +1,4 @@
-"""Read the states of requests from the online store or by a point-in-time join."""
+"""Reads the states of requests: newest from the online store, past by a point-in-time join."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -43,7 +43,7 @@ def feature_service(store: "FeatureStore", name: str) -> "FeatureService":
 def check_fields(store: "FeatureStore") -> None:
     """Raise FeatureStoreError if a view in the registry lacks a field that this code reads.
 
-    This happens if another release of the code applied the definitions.
+    This happens if another version of the code wrote the registry.
     """
     for name, _, wanted in VIEWS:
         there = {field.name for field in store.get_feature_view(name).features}

@@ -1,4 +1,7 @@
-"""Converts columns of the request's feature service (online or offline) to RequestRows."""
+"""Converts columns of the request's feature service (online or offline) to RequestRows.
+
+RequestRows holds the states of the users and contexts of a batch of requests.
+"""
 
 import json
 from typing import Any
@@ -31,7 +34,7 @@ def request_rows(
 ) -> RequestRows:
     """Convert the columns of the feature service to RequestRows.
 
-    None values become the zero state.
+    A user or context without a row has None in the columns. It gets the state without events.
     """
     items, times, values, types = cut_histories(columns, at)
     return RequestRows(

@@ -98,7 +98,7 @@ def _online_config(settings: Settings, feast_home: Path) -> dict[str, Any]:
     connection = ",".join([address, *(f"{k}={v}" for k, v in options.items())])
     # skip_dedup: always overwrite the stored row. By default, Feast keeps it unless the new row has
     # a later timestamp, but a rebuilt row may have the same timestamp as the old one. Overwriting
-    # is safe: only refresh writes rows, so the stored row is never newer.
+    # is safe: only a refresh writes rows, so the stored row is never newer.
     return {"type": "redis", "connection_string": connection, "skip_dedup": True}
 
 
@@ -187,9 +187,9 @@ def apply(settings: Settings) -> "FeatureStore":
 
 
 def check_ttl(settings: Settings, views: "list[FeatureView]") -> None:
-    """Refuse views with a TTL if the online store is Redis.
+    """Refuse views with a TTL (maximum age of a row) if the online store is Redis.
 
-    Feast's Redis store returns rows whose TTL has expired.
+    Feast's Redis store ignores the TTL and returns expired rows.
 
     Raises:
         FeatureStoreError: a view has a TTL and the online store is Redis.

@@ -1,1 +1,3 @@
-"""Features: stored states, `finalize`, feature descriptions and the item-feature file (pack)."""
+"""Features: stored states (aggregates of events), `finalize`, which computes features from them,
+feature descriptions, and the file of item features (pack).
+"""

@@ -15,7 +15,7 @@ PLATFORM, RANKING = "platform", "ranking"
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of the ranking schema."""
+    """One feature: a column of the ranking schema (the columns that a ranker reads)."""
 
     name: str
     meaning: str
@@ -42,7 +42,7 @@ TICK = "up to the pack's tick"
 def _group_features(prefix: str, *, window: str) -> tuple[Feature, ...]:
     """Return the descriptions of event-group counts and smoothed rates for each of SPANS.
 
-    The default of a rate is its prior.
+    The default of a rate (its value without events) is its prior.
     """
     halved = dict(zip(SPANS, ("", ", halved every 7 days"), strict=True))
     counts = (

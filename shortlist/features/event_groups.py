@@ -1,9 +1,10 @@
-"""Event groups: states and features for groups of event types, independent of the target events.
+"""Event groups: states and features for groups of event types, such as clicks and views.
 
-EVENT_GROUPS is the single definition from which states, stored columns and features are derived.
-The state of a group is a count and a decayed sum (half-life `counting.HALF_LIFE`). An item's state
-covers events of all users; a user's state covers events on all items. Without events of a group,
-its states are zero and its features are constant.
+They don't depend on the target events (the event types that models learn to predict). EVENT_GROUPS
+is the single definition from which states, stored columns and features are derived. The state of a
+group is a count and a decayed sum (half-life `counting.HALF_LIFE`). An item's state covers events
+of all users; a user's state covers events on all items. Without events of a group, its states are
+zero and its features are constant.
 
 Shapes: G event groups.
 """
@@ -47,9 +48,10 @@ USER_GROUP_STATE = group_state_names("user")
 class Rate:
     """Smoothed ratio of two event groups: (part + weight * prior) / (max(of, part) + weight).
 
-    `prior` is the rate without any events; `weight` is the number of events the prior is worth.
-    `of` is raised to at least `part`, because a clicked item was seen even if the log lacks the
-    impression. So a rate is never above 1.
+    `part` and `of` are counts of two groups, such as clicks and impressions. `prior` is the rate
+    without any events; `weight` is the number of events the prior is worth. `of` is raised to at
+    least `part`, because a clicked item was seen even if the log lacks the impression. So a rate is
+    never above 1.
     """
 
     name: str
@@ -115,9 +117,9 @@ def group_features(
 
 
 def empty_group_state(prefix: str, *shape: int) -> dict[str, np.ndarray]:
-    """Return the zero state of users or items without events.
+    """Return the state of users or items without events: zeros of shape `shape`.
 
-    List columns have one more dimension than `shape`.
+    Columns that hold a list per user or item have one more dimension.
     """
     return {
         f"{prefix}_group_counts": np.zeros((*shape, NUM_GROUPS)),

@@ -1,10 +1,11 @@
 """Computes features from stored states: `finalize(state, at)`.
 
 A *state* is a mergeable aggregate: a decayed sum with its last time, day buckets, a last-N list.
-Batch SQL and the tail of posted events build states, and Feast stores them. A *feature* is what a
-model reads. `finalize` is one vectorised numpy function, shared by training, evaluation and
-service. The store holds states rather than features because features change without new events:
-a count over the last 7 days falls as time passes.
+Batch SQL builds states from the stored events, and Feast stores them. Events posted since then are
+added to a user's state at each request. A *feature* is what a model reads. `finalize` stands for
+the vectorised numpy functions of this module, shared by training, evaluation and service. The store
+holds states rather than features because features change without new events: a count over the last
+7 days falls as time passes.
 
 Shapes: B requests, N items, C candidates. `at` is int64 microseconds UTC.
 """
@@ -42,8 +43,10 @@ from shortlist.refusals import MAX_REFUSED, RATED, REFUSING, TAKING_BACK, USER_R
 DAY_BUCKETS = 30
 """Length of an item's list of daily counts, newest day last."""
 MAX_HISTORY = 1000
-"""Maximum length of a user's history, and of the history a model may read. It is long so that
-filters can exclude items that the user has already seen."""
+"""Maximum length of a user's history, and of the history a model may read.
+
+It is long, because filters exclude the items in it that the user has already chosen.
+"""
 
 USER_STATE = tuple(f"user_{name}" for name in TARGET_STATE)
 USER_HISTORY = ("history_items", "history_times", "history_values", "history_types")
@@ -52,7 +55,10 @@ ITEM_STATE = (*(f"item_{name}" for name in TARGET_STATE), "item_day_counts")
 PACK_STATE = (*ITEM_STATE, *ITEM_GROUP_STATE)
 """All state columns of an item, as stored in a feature pack."""
 ITEM_TICK = "item_tick_time"
-"""Column with the tick of a stored item row. A reader at a later tick shifts its day counts."""
+"""Column with the tick (time at which item features change) of a stored item row.
+
+A reader at a later tick shifts the row's day counts.
+"""
 CONTEXT_STATE = ("context_events", "context_decayed", "context_last_time")
 CONTEXT_ON_DEMAND = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "is_weekend")
 
@@ -86,7 +92,9 @@ CONTEXT_FEATURES = (*CONTEXT_ON_DEMAND, "context_activity_log")
 REQUEST_SERVICE = "request_v7"
 """Feast feature service read once per request: user state, history, profile, context."""
 ITEM_SERVICE = "item_pack_v5"
-"""Feast feature service read for the whole catalogue after each featurize, to build the pack."""
+"""Feast feature service read for the whole catalogue after each featurize, to build the feature
+pack (the file of item features).
+"""
 ITEMS_AS_OF = "tick"
 """Time as of which item features are computed; part of the schema hash."""
 
@@ -116,7 +124,7 @@ def schema_hash() -> str:
 class RequestRows:
     """States of B requests as of each request's time, as returned by a feature reader.
 
-    Unknown users have a zero state, an empty history and no attributes.
+    Unknown users have a state of zeros, an empty history and no attributes.
     """
 
     user_ids: list[str]
@@ -134,9 +142,10 @@ class RequestRows:
     searches: list[Searches]  # strictly before `at`
     refusals: list[Refusals]  # strictly before `at`
     stamps: dict[str, np.ndarray] = field(default_factory=dict)
-    """Feature view -> (B,) int64 microseconds: time up to which the row read from the online store
-    contains all events, before tail events are folded in. 0 if there is no row. Empty if the states
-    were not read online.
+    """Feature view -> (B,) int64 microseconds: stamp of the row read from the online store.
+
+    It is the time up to which the row contains all events; newer posted events are added after the
+    read. 0 if there is no row. The dict is empty if the states were not read online.
     """
 
     def __len__(self) -> int:
@@ -241,7 +250,8 @@ def finalize_items(
 ) -> np.ndarray:
     """Return the item features from item states: (..., len(ITEM_FEATURES)) float32.
 
-    They are as of the pack's tick, not of a request, so a service computes them once per pack.
+    They are as of the tick of the feature pack, not of a request, so a service computes them once
+    per pack.
 
     Args:
         state: PACK_STATE columns of shape (...); `item_day_counts` is (..., DAY_BUCKETS), the

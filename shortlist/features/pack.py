@@ -2,9 +2,9 @@
 
 Ticks are the times, for example each full hour, at which item features change (shortlist/ticks.py).
 
-A pack is read from Feast once per tick and hot-swapped in the service independently of the release.
-The current catalogue is stored beside it (`<pack_id>.items.parquet`). The release pins the feature
-service and the schema; the pack holds the values.
+A pack is read from Feast once per tick and hot-swapped in the service independently of the release
+(the served models). The current catalogue is stored beside it (`<pack_id>.items.parquet`). The
+release fixes the Feast feature service and the schema; the pack holds the values.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class ItemState:
     """Item states in the order of a vocabulary: row i belongs to item_idx i, row 0 is padding.
 
     `state[name]` is (N + 1,), or (N + 1, length) for columns in LISTS. Items that are not in the
-    pack have zero state.
+    feature pack have zeros.
     """
 
     pack_id: str
@@ -114,10 +114,13 @@ class FeaturePack:
         return f"{self.as_of // 1_000_000}-{self.schema}-{content.hexdigest()}"
 
     def with_commands(self, pending: Sequence[Command]) -> "FeaturePack":
-        """Return the pack with the catalogue after `pending`, the commands after `commands`.
+        """Return the pack with posted changes applied to its catalogue.
 
         Its id is that of this pack, followed by "+<first>.<last>", the numbers of these commands.
         The skew check reads them from the serving log.
+
+        Args:
+            pending: the commands (posted changes of items) that follow number `commands`.
         """
         if not pending:
             return self
@@ -210,8 +213,10 @@ def _check_schema(pack_id: str, schema: str) -> None:
 
 
 def pending_in(pack_id: str) -> tuple[str, int, int]:
-    """Return the parts of a logged pack id: the published pack's id, and the first and last pending
-    command (0 and 0 if there was none).
+    """Return the parts of a pack id in the serving log.
+
+    They are the id of the published pack, and the numbers of the first and last pending command
+    that the worker had applied to it (0 and 0 if none).
     """
     published, _, numbers = pack_id.partition("+")
     first, _, last = numbers.partition(".")

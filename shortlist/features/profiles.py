@@ -9,7 +9,7 @@ import numpy as np
 MIN_COUNT = 2
 """A value needs at least this many occurrences to get a code."""
 MAX_VALUES = 100
-"""An attribute with more values than this gets no codes."""
+"""An attribute with more values than this gets no codes, because it identifies single users."""
 PLACES = ("surface", "device")
 """Request properties, in the order of the first parts of a context id."""
 

@@ -1,8 +1,8 @@
 """State and features of a user's latest searches.
 
 The state holds the newest MAX_SEARCHES queries with their times, and the total number of searches.
-Without searches in the lake the features are constant. Features that match queries with items are
-in models/ranking/search_features.py.
+If the log has no searches, the features are constant. Features that match queries with items are in
+models/ranking/search_features.py.
 
 Shapes: B requests.
 """
@@ -56,7 +56,10 @@ class Searches:
         }
 
     def before(self, at: int) -> "Searches":
-        """Return the searches strictly before `at`; an online state may be newer than a request."""
+        """Return the searches strictly before `at` (microseconds).
+
+        Later ones can occur, because an online state may be newer than a request.
+        """
         kept = bisect_left(self.times, at)
         gone = len(self.times) - kept
         if not gone:

@@ -8,8 +8,8 @@
         items_versions.parquet           all versions of each item and when they became known
     lake/incoming/<batch_id>/            batches staged by ingest, not yet validated
 
-A commit writes new files and hard-links unchanged ones into a new snapshot folder. Any Parquet
-reader can therefore read `lake/current/interactions/**/*.parquet`. If a writer is killed, readers
+A commit creates a new snapshot folder with the new files and hard links to the unchanged ones. So
+any Parquet reader can read `lake/current/interactions/**/*.parquet`. If a writer is killed, readers
 see either the old or the new snapshot.
 """
 

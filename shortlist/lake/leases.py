@@ -1,9 +1,9 @@
-"""Leases: protect a snapshot from removal by later commits while a run reads it.
+"""Leases: protect a snapshot of the lake from removal by later commits while a run reads it.
 
     lake/leases/<run_id>.json    {"version": n, "pid": process, "host": machine, "since": seconds}
 
-A run ends its lease when it finishes. If its process died, the lease is kept for LEASE_DAYS so that
-the run can be resumed.
+The holder of a lease is a training run or a skew check. It ends its lease when it finishes. If its
+process died, the lease remains for LEASE_DAYS so that a run can be resumed.
 """
 
 import json
@@ -43,7 +43,7 @@ def leased_versions(root: Path) -> set[int]:
 
 
 def lease_holders(root: Path) -> set[str]:
-    """Return the ids of all runs with a lease. Expired leases are removed."""
+    """Return the ids of all holders of a lease. Expired leases are removed."""
     return set(_leases(root))
 
 
@@ -57,7 +57,7 @@ def dead_holders(root: Path) -> set[str]:
 
 
 def held_by_another(root: Path, holder: str) -> bool:
-    """Return whether the lease was taken by another process that is still running."""
+    """Return whether the lease of `holder` was taken by another process that is still running."""
     lease = _read(root).get(holder)
     if lease is None:
         return False

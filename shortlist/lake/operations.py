@@ -1,4 +1,4 @@
-"""Applies corrections and deletions to events that are already in the lake."""
+"""Applies corrections and deletions (the column `operation` of a source) to events in the lake."""
 
 from pathlib import Path
 
@@ -32,7 +32,8 @@ def apply_operations(
         paths: {name in the snapshot: current path of the file}; new names are added.
 
     Returns:
-        New files by name, and times of changed events, including the earliest one.
+        {name in the snapshot: new file}, and the earliest event time in microseconds of each file
+        whose events were changed or added.
     """
     columns = partitions.COLUMNS
     connection.execute(

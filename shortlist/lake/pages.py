@@ -11,7 +11,7 @@ from shortlist.contracts import microseconds
 from shortlist.lake.engine import connect, parquet
 
 PAGE_LIFE = 30 * 60 * 1_000_000
-"""Microseconds: an event later than this after its page is treated as a separate request."""
+"""Microseconds. An event that is later than this after its page counts as a separate request."""
 
 
 def asked_at(files: list[Path], events: pa.Table, *, temporary: Path) -> np.ndarray:

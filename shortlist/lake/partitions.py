@@ -1,4 +1,7 @@
-"""Writes the partitions of interactions: appends a file of new events, compacts many files."""
+"""Writes the partitions of interactions (folders by day, month or year).
+
+New events are appended as a file; a partition with many files is compacted into one.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,7 @@ FULL_DAY = 20_000
 FULL_MONTH = 1_000
 """Minimum number of events per month for monthly partitions."""
 MAX_DAYS = 1_000
-"""Maximum number of daily or monthly partitions, by the span of the first batch."""
+"""Maximum number of daily or monthly partitions that the time span of the first batch may give."""
 MAX_FILES = 8
 """A partition with more files than this is rewritten into a single file."""
 DAY = c.MICROSECONDS_PER_DAY
@@ -73,8 +76,8 @@ def append(
         source: relation with the INTERACTIONS columns.
         known: relations with a column event_id; events with these ids are left out.
         unique: True if no event_id occurs twice in `source`.
-        session: (files whose sessions may continue, gap in microseconds) to derive missing session
-            ids; None: don't derive them.
+        session: for deriving missing session ids: (files of earlier events, whose sessions may
+            continue; largest gap within a session in microseconds). None: don't derive them.
     """
     query = f"SELECT {COLUMNS} FROM {source}"
     if not unique:

@@ -65,7 +65,11 @@ class Published:
 def publish_batch(
     root: Path, batch_id: str, *, events: pa.Table, items: pa.Table, users: pa.Table, **more: Any
 ) -> Published:
-    """Call `publish` with in-memory tables; takes the lock and opens a connection."""
+    """Take the lake's lock, open a connection, and call `publish` with in-memory tables.
+
+    Args:
+        more: further arguments of `publish`.
+    """
     with locked(root), workspace(root) as work, connect(work) as connection:
         connection.register("good_events", events)
         return publish(
@@ -97,22 +101,23 @@ def publish(
     source: tuple[str, dict[str, Any]] | None = None,
     record: dict[str, Any] | None = None,
 ) -> Published:
-    """Commit the next snapshot. The caller must hold the lock.
+    """Commit the next snapshot. The caller must hold the lake's write lock.
 
     Args:
         work: the lake's workspace folder.
         events: relation with the INTERACTIONS columns and, if `operations`, `operation`.
         items, users: rows that replace those with the same id.
-        given_ids: True if event_ids come from the source; they are compared with the whole lake.
-            False if they are derived; they contain the time, so comparing with events of the same
-            partition is enough.
+        given_ids: True if event_ids come from the source. Then known ids are searched in the whole
+            lake. False if they are derived from the event's content. They contain the time, so a
+            repeated event is in the same partition, and only that is searched.
         unique_ids: True if no event_id occurs twice in `events`.
         operations: whether `events` has the column `operation`.
-        session_gap: microseconds, to derive missing session ids; None: don't derive them.
+        session_gap: largest gap within a session in microseconds, to derive missing session ids;
+            None: don't derive them.
         arrived: microseconds, time at which the batch's item versions became known; None: now.
         source: (key, reading state of the source such as file hashes or watermark), stored for the
             next ingest.
-        record: further figures of the batch to store in the manifest.
+        record: further figures of the batch to be stored in the manifest.
     """
     old, manifest = current_folder(root), current_manifest(root)
     manifest.version += 1
@@ -178,7 +183,8 @@ def _insert(
 ) -> dict[str, Path]:
     """Write the new events, one partition at a time; counts are added to `done`.
 
-    Returns the new files by name.
+    Returns:
+        {name in the snapshot: new file}.
     """
     ((total, earliest, latest),) = connection.execute(
         f"SELECT count(*), {partitions.TIMES} FROM {events}"
@@ -281,7 +287,11 @@ def _operate(
     work: Path,
     paths: dict[str, Path],
 ) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Apply corrections and deletions; return the new files by name, and the new GONE table."""
+    """Apply corrections and deletions; counts are added to `done`.
+
+    Returns:
+        {name in the snapshot: new file of interactions}, and the same of the new GONE table.
+    """
     wanted = f"{events} WHERE {OPERATION} IN ('{CORRECT}', '{DELETE}')"
     ((done.applied,),) = connection.execute(f"SELECT count(*) FROM {wanted}").fetchall()
     if done.applied == 0:

@@ -1,4 +1,7 @@
-"""Reads the lake. Each method call reads one consistent snapshot, even during commits."""
+"""Reads the lake (validated events, items and users).
+
+Each method call reads one consistent snapshot, even while another process commits.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

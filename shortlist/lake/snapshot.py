@@ -17,7 +17,7 @@ from shortlist.lake.leases import leased_versions
 
 Granularity = Literal["day", "month", "year"]
 KEPT_SNAPSHOTS = 3
-"""Number of kept snapshots, so that a reader can finish while two more are committed."""
+"""Number of snapshots kept. A reader of one can finish while two more are committed."""
 KEPT_BATCHES = 100
 """Number of batches whose figures the manifest keeps."""
 

@@ -26,7 +26,8 @@ from shortlist.lake.snapshot import LakeError, write_whole
 
 EXTRA = ("operation", "excluded", "faults", "original")
 """Extra columns of a staged table: `operation` (insert, correct or delete), `excluded` (whether
-`[data] exclude` matches), `faults` (names of violated mapping rules), `original` (unchanged row).
+`[data] exclude` matches), `faults` (names of the rules for cells that could not be converted),
+`original` (unchanged row).
 """
 REJECTED = pa.schema(
     [
@@ -62,7 +63,9 @@ class StagedBatch:
     whole_catalogue: bool = False
     """Whether the batch has the whole catalogue, so that items missing in it become unavailable."""
     session_gap: int | None = None
-    """Microseconds, to derive missing session ids; None: don't derive them."""
+    """Largest gap within a session in microseconds, to derive missing session ids; None: don't
+    derive them.
+    """
     files: tuple[str, ...] = ()
     unchanged: int = 0
     """Number of files that were skipped because the lake already has their content."""
@@ -113,7 +116,11 @@ class Staging:
 
 @contextmanager
 def staging(root: Path) -> Iterator[Staging]:
-    """Yield a folder to stage a batch in; it is removed afterwards unless `settle` has moved it."""
+    """Yield a folder to stage a batch in.
+
+    It is removed afterwards unless `settle` has moved it. Folders left by killed processes are
+    removed first.
+    """
     folder = root / "incoming" / f".staging-{os.getpid()}"
     for left in (root / "incoming").glob(".staging-*"):
         if not _runs(int(left.name.removeprefix(".staging-"))) or left == folder:

@@ -11,8 +11,8 @@ All versions of an item have distinct `known_at`, increasing with arrival, so th
 always the current catalogue row.
 
 The lake's first catalogue has `known_at` 0 (SINCE_EVER), because its items existed before the lake.
-Later items are known from their arrival. A row that contains only an id, created for an event about
-an unknown item, is not a version: the first row with content replaces it.
+Later items are known from their arrival. For an event about an unknown item, validation may create
+a row that contains only the id. It is not a version: the first row with content replaces it.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ CONTENT = [name for name in ITEMS.names if name not in (c.ITEM_ID, c.UPDATED_AT)
 BARE = "len(a.categories) = 0 AND " + " AND ".join(
     f"a.{name} IS NULL" for name in CONTENT if ITEMS.field(name).nullable
 )
-"""SQL condition: true for a row `a` that contains only an id."""
+"""SQL condition that is true for a row `a` that contains only an id."""
 
 
 def add_versions(
@@ -94,8 +94,8 @@ def add_versions(
 def read_versions(folder: Path, *, columns: list[str] | None = None) -> pa.Table:
     """Return all item versions of a snapshot, in no particular order.
 
-    Snapshots from earlier releases of this code have no versions file; their items then count as
-    first versions.
+    Snapshots written by earlier versions of the code have no versions file. Their items then count
+    as first versions.
     """
     path = folder / VERSIONS
     if path.is_file():

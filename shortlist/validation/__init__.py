@@ -1,6 +1,6 @@
 """Validation without frameworks: rules on rows, figures of a batch, bad rows, quarantine.
 
-Great Expectations judges the same relations in `flows/validation/suites.py`.
+Great Expectations checks the same rows in `flows/validation/suites.py`.
 """
 
 from shortlist.validation.config import (

@@ -26,27 +26,30 @@ class Check:
 
     column: str
     fails: str
-    """SQL condition: true for a value that fails; may be NULL for a null value."""
+    """SQL condition that is true for a value that fails; it may be NULL for a null value."""
     expectation: str
     """Name of the class in `great_expectations.expectations`."""
     arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
     def bad(self) -> str:
-        """SQL condition: true for a row that fails, otherwise false; never NULL."""
+        """SQL condition that is true for a row that fails and false for all others, never NULL."""
         return f"coalesce({self.fails}, false)"
 
     @property
     def limits(self) -> dict[str, Any]:
-        """All limits of the expectation, as stored in a suite's file."""
+        """All limits of the expectation, in the form in which a suite's file stores them."""
         found = LIMITS.get(self.expectation, {}) | self.arguments
         return {limit: plain(value) for limit, value in found.items()}
 
     def edited(self, limits: dict[str, Any]) -> "Check":
         """Return the check with other limits.
 
+        Args:
+            limits: {limit: new value}; None removes the limit.
+
         Raises:
-            ValueError: a limit has another type than the check's present limits, or no limit is
+            ValueError: a limit has another type than the check's current limits, or no limit is
                 left.
         """
         types = {type(one) for value in self.arguments.values() for one in _each(value)} - {bool}
@@ -63,7 +66,10 @@ def present(column: str) -> Check:
 
 
 def empty(column: str) -> Check:
-    """Return a check that fails for non-null values; for derived columns that mark bad rows."""
+    """Return a check that fails for non-null values.
+
+    It is used on derived columns that are non-null only in bad rows.
+    """
     return Check(column, f"{name(column)} IS NOT NULL", "ExpectColumnValuesToBeNull")
 
 
@@ -138,7 +144,11 @@ def _each(value: Any) -> list[Any]:
 
 
 def _typed(value: Any, types: set[type]) -> Any:
-    """Check that a value, or each value of a list, has one of `types`; convert times from text."""
+    """Return a limit, or each value of a list, with its type checked; times are parsed from text.
+
+    Args:
+        types: types of the check's current limits.
+    """
     if isinstance(value, (list, set, tuple)):
         return [_typed(one, types) for one in sorted(value, key=str)]
     if datetime in types:

@@ -12,11 +12,11 @@ Policy = Literal["keep", "quarantine", "create"]
 
 
 class ValidationFailed(ValueError):
-    """A batch was refused; the message gives the expectations, figures and budgets, and paths."""
+    """A batch was refused; the message names unmet expectations and limits, and where to look."""
 
 
 class RuleChange(Config):
-    """A change of a rule's action or budget, or of the action or limits of a batch figure."""
+    """A change of a rule on rows (action, budget) or of a batch figure (action, `min`, `max`)."""
 
     action: Action | None = None
     budget: float | None = Field(default=None, ge=0, le=1)
@@ -28,10 +28,8 @@ class RuleChange(Config):
 
 
 class Expectation(Config):
-    """An expectation that a user defines in the TOML.
-
-    `row` is an SQL condition that every row should meet. `batch` is an SQL aggregate over the
-    table, with the limits `min` and `max`.
+    """An expectation that a user defines in the TOML: either `row`, an SQL condition that every row
+    should meet, or `batch`, an SQL aggregate over the table with the limits `min` and `max`.
     """
 
     name: str = Field(min_length=1)

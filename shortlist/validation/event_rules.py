@@ -1,11 +1,11 @@
-"""The rules that a single event can break, published for the service.
+"""Writes the validation rules that a single event can break, for use by the service.
 
 Validation writes them to `<home>/event_rules.json`, including the changes that users made in the
 run's TOML and in the suites of Great Expectations. The service reads the file, and refuses a posted
 event that the next refresh would quarantine.
 
-The types of `shortlist.api.Event` always refuse missing and invalid ids, unknown event types and
-implausible times.
+Missing and invalid ids, unknown event types and implausible times are not among these rules. The
+request schema (`shortlist.api.Event`) always refuses them.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ CHECKED = (
     "text.length",
     "query.length",
 )
-"""Rules that the service checks without SQL (services/event_limits.py), with the limits of the
-run's TOML.
+"""Rules for which the service has Python code (services/event_limits.py). It takes their limits
+from the run's TOML. Rules that users changed in other ways are checked with SQL.
 """
 NEEDS_BATCH = (
     "operation.known",
@@ -49,7 +49,7 @@ def write_event_rules(
 
     Args:
         rules: all rules on rows, with all changes by users.
-        now, earliest: the arguments with which `rules` were made.
+        now, earliest: arguments of `rules_for` with which `rules` were made.
     """
     own = {one.name: one for one in interaction_rules(config, now=now, earliest=earliest)}
     enforced, sql = [], []
@@ -76,7 +76,7 @@ def write_event_rules(
 
 
 def _as_sql(rule: Rule) -> dict[str, Any]:
-    """Return a rule as the condition of its bad rows on the contract's columns."""
+    """Return a rule in the form of the file: the SQL condition of its bad rows, and its reason."""
     return {
         "name": rule.name,
         "column": None if rule.value is None else rule.check.column,

@@ -1,7 +1,6 @@
-"""Figures of a whole staged batch, stored as one row in the relation `batch_rows`.
+"""Figures of a whole staged batch, such as volume, share of bad rows, and null rates.
 
-They include the volume, share of bad rows, order of times, null rates, new event types, and largest
-share of a user or item.
+They form the single row of the relation `batch_rows`. Expectations on this row judge the batch.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +23,9 @@ OPTIONAL = (c.VALUE, c.TEXT, c.QUERY, c.SESSION_ID, c.REQUEST_ID, c.SURFACE, c.D
 WORDS = (c.EVENT_TYPE, c.SURFACE, c.DEVICE)
 MAX_WORDS = 200
 SAMPLED_FROM = 2_000_000
-"""If a batch has at least this many rows, duplicates are counted among 1/16 of the ids."""
+"""If a batch has at least this many rows, the share of duplicates is estimated from 1/16 of the
+ids.
+"""
 LOOKED_BACK = 5
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SKEW = 300_000_000
@@ -34,7 +35,7 @@ SKEW = 300_000_000
 BATCH: dict[str, tuple[float | None, float | None, Action, str]] = {
     "volume.rows": (1, None, "stop", "rows of the batch"),
     "volume.ratio": (0.1, 10, "warn", "rows, as a share of the median of the last batches"),
-    "duplicates.share": (None, 0.5, "warn", "share of events that are there more than once"),
+    "duplicates.share": (None, 0.5, "warn", "share of events that occur more than once"),
     "nulls.change": (None, 0.2, "warn", "largest change of a column's share of nulls"),
     "words.new_share": (
         None,
@@ -45,9 +46,9 @@ BATCH: dict[str, tuple[float | None, float | None, Action, str]] = {
     "time.age_days": (None, None, "stop", "days from the newest event to now"),
     "time.skew_share": (None, 0.01, "warn", "share of events later than their own arrival"),
     "time.out_of_order_share": (None, 0.6, "warn", "share of events older than the one before"),
-    "user_id.top_share": (None, 0.2, "warn", "share of the busiest user"),
-    "item_id.top_share": (None, 0.5, "warn", "share of the most frequent item"),
-    "user_id.bursts": (None, 0, "warn", "users with more events a minute than a person makes"),
+    "user_id.top_share": (None, 0.2, "warn", "share of the events of the busiest user"),
+    "item_id.top_share": (None, 0.5, "warn", "share of the events on the most frequent item"),
+    "user_id.bursts": (None, 0, "warn", "users with more events in a minute than burst_per_minute"),
     # Posted rows are not counted, so that one client's faults don't stop other clients' rows.
     **{f"{table}.bad_share": (None, None, "stop", "share of bad rows") for table in SCHEMAS},
 }
@@ -67,7 +68,7 @@ class BatchFigure:
 
 @dataclass
 class Figures:
-    """Figures of a batch: those with limits, and those stored for comparison with later batches."""
+    """Figures of a batch, and values that are stored for comparison with later batches."""
 
     batch: list[BatchFigure] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
@@ -77,9 +78,9 @@ class Figures:
 def measure(
     sorting: Sorting, rules: list[Rule], config: ValidateConfig, *, now: datetime
 ) -> Figures:
-    """Compute the figures of a prepared batch and create the relation `batch_rows`.
+    """Compute the figures of a batch after `Sorting.prepare`, and create the relation `batch_rows`.
 
-    Rows replayed from quarantine have no figures.
+    A batch of rows restored from quarantine has no figures.
 
     Raises:
         ConfigError: `[validation.rules]` has a name that is neither a rule nor a figure, or a
@@ -173,7 +174,7 @@ def _batch_values(sorting: Sorting, figures: Figures, *, now: datetime) -> dict[
         "words": words,
     }
     values: dict[str, float | None] = {
-        # None for batches without rows of the source, such as posted events or a catalogue alone.
+        # None if no row was read from the run's source: posted events only, or only a catalogue.
         "volume.rows": rows - sorting.counts["interactions"].posted_rows or None,
         "volume.ratio": rows / median(one["rows"] for one in past) if past and rows else None,
         "duplicates.share": _duplicates(connection, rows),
@@ -238,12 +239,14 @@ def _out_of_order(connection: duckdb.DuckDBPyConnection) -> float | None:
 
 
 def data_now(sorting: Sorting, clock: str) -> datetime:
-    """Return the time with which ages and future times are judged: the current time, or on the
-    replay clock that of the newest event of lake and batch.
+    """Return the time relative to which ages and future times are judged.
+
+    It is the current time; on the replay clock, the time of the newest event of lake and batch.
     """
     if clock == "wall":
         return datetime.now(UTC)
     query = f"SELECT epoch_us(max({c.EVENT_TIMESTAMP})) FROM {staged_events(sorting.folder)}"
     newest = [sorting.connection.execute(query).fetchall()[0][0], sorting.manifest.latest]
     last = EPOCH + timedelta(microseconds=max(one or 0 for one in newest))
-    return min(last, datetime.now(UTC))  # an event in the future must not move it beyond today
+    # Events with a time in the future must stay later than `now`, so that they are refused.
+    return min(last, datetime.now(UTC))

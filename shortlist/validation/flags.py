@@ -1,6 +1,6 @@
 """Flags of events that depend on several rows: ambiguous ids, bursts, targets of corrections.
 
-Each flag uses a small table of ids and is an SQL expression on the staged events `e`.
+A flag is an SQL expression on the staged events `e` that looks up ids in a small table.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Counts the rows of a table that validation would refuse, before anything is staged."""
+"""Counts the rows of a table that validation would refuse, before anything is staged.
+
+`shortlist init` uses it to check its guesses.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,16 +16,16 @@ from shortlist.validation.sorting import KEYS, with_conflicts
 
 @dataclass(frozen=True)
 class Refused:
-    """Result of `would_refuse`: numbers of judged rows and of rows that break a rule (`bad`).
-
-    `broken` is {rule: number of rows that break it}. `figures` are the values of the requested SQL
-    aggregates.
-    """
+    """Result of `would_refuse`."""
 
     rows: int
+    """Number of rows that were checked."""
     bad: int
+    """Number of rows that break a rule."""
     broken: dict[str, int] = field(default_factory=dict)
+    """{rule: number of rows that break it}."""
     figures: tuple[Any, ...] = ()
+    """Values of the requested SQL aggregates."""
 
     @property
     def share(self) -> float:
@@ -37,7 +40,7 @@ def would_refuse(
     *,
     figures: tuple[str, ...] = (),
 ) -> Refused:
-    """Count the rows that single-row rules refuse. Excluded rows aren't judged.
+    """Count the rows that single-row rules refuse. Rows that `[data] exclude` matches don't count.
 
     Rules that depend on the lake or on other events (unknown ids, ambiguous ids, bursts) never
     refuse a row here.

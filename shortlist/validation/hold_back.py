@@ -25,8 +25,9 @@ from shortlist.validation.sorting import Sorting
 
 
 def hold_back(sorting: Sorting, folder: Path) -> int:
-    """Write the batch's good events at or after the home's cut to `folder`, and set `sorting.cut`,
-    so that `sorting.good_events` ends before it.
+    """Write the batch's good events at or after the home's cut to `folder`.
+
+    Sets `sorting.cut`, so that `sorting.good_events` leaves these events out.
 
     Returns:
         The number of events held back.
@@ -76,8 +77,8 @@ def _cut(sorting: Sorting, folder: Path) -> int | None:
     cut = int(times[min(round((1 - batch.hold_back) * len(times)), len(times) - 1)])
     if cut <= times[0]:
         raise ValidationFailed(
-            f"hold_back = {batch.hold_back}: {len(times)} target events are too few, or of too few"
-            " distinct times, to hold back that share; take hold_back out of [data]"
+            f"hold_back = {batch.hold_back}: {len(times)} target events are too few, or have too"
+            " few distinct times, to hold back that share; remove hold_back from [data]"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"cut": cut, "hold_back": batch.hold_back})

@@ -53,7 +53,7 @@ def interaction_rules(config: ValidateConfig, *, now: datetime, earliest: dateti
             table,
             "event_type.known",
             one_of(c.EVENT_TYPE, EVENT_TYPES),
-            f"event type is none of the contract's: {', '.join(EVENT_TYPES)}",
+            f"event type is unknown; want one of {', '.join(EVENT_TYPES)}",
         ),
         *_times(now=now, earliest=earliest),
         *_values(config),
@@ -78,7 +78,7 @@ def interaction_rules(config: ValidateConfig, *, now: datetime, earliest: dateti
             "operation.target",
             "missing_target",
             f"CASE WHEN operation_misses THEN {c.EVENT_ID} END",
-            "corrects or deletes an event that is not there; want the event_id of one that is",
+            "the event to correct or delete doesn't exist; want the event_id of an existing one",
         ),
         derived(
             table,
@@ -159,8 +159,8 @@ def _values(config: ValidateConfig) -> list[Rule]:
     table, (low, high) = "interactions", config.rating_range
     is_rating = f"{c.EVENT_TYPE} = 'rating'"
     measured = ", ".join(quoted(one) for one in MEASURED)
-    # The rule `value.unrated` judges -1. A like that ingest derived from a rating is judged by the
-    # rating's value, so both are quarantined together.
+    # The rule `value.unrated` checks -1. A like that ingest derived from a rating has the rating's
+    # value and is checked too, so that both are quarantined together.
     judged = f"({is_rating} OR ends_with({c.EVENT_ID}, '-like'))"
     rules = [
         Rule(
@@ -190,7 +190,7 @@ def _values(config: ValidateConfig) -> list[Rule]:
             table,
             "value.not_negative",
             within("amount", 0),
-            "a price or duration is negative; want 0 or more (a return is an event of its own)",
+            "a price or duration is negative; want 0 or more (a return is a separate event)",
             f"CASE WHEN {c.EVENT_TYPE} IN ({measured}) THEN {c.VALUE} END",
         ),
     ]

@@ -1,4 +1,7 @@
-"""Views of the lake that replace the prepared relations of validation when no batch is staged."""
+"""Views of the lake with the columns of a batch that is prepared for validation.
+
+With them, users can run the expectations on the published rows when no batch is staged.
+"""
 
 from pathlib import Path
 
@@ -17,9 +20,10 @@ FLAGS = {
     "items": {"id_conflict": "false", "number": "row_number() OVER () - 1"},
     "users": {"id_conflict": "false", "number": "row_number() OVER () - 1"},
 }
-"""Table -> column -> SQL. Validation computes these columns by comparing staged rows with other
-rows. Here they are constants that break no rule (and row numbers), for rows that are not compared:
-published rows, which have passed, and rows that foresight.py counts before staging.
+"""Table -> column -> SQL. Validation computes these columns by comparing staged rows with others.
+
+Here they are constants that break no rule, and row numbers. They serve for rows that are not
+compared: published rows, which have passed, and rows that foresight.py counts before staging.
 """
 
 
@@ -28,7 +32,7 @@ def views_of_lake(root: Path, rules: list[Rule], figures: Figures) -> dict[str, 
 
     Args:
         root: folder of the lake.
-        rules: the tables get the columns that these rules derive.
+        rules: rules whose derived columns are added to the tables.
     """
     views = {"batch_rows": one_row(figures)}
     for table in SCHEMAS:

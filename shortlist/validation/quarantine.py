@@ -1,4 +1,4 @@
-"""Quarantine: rows that validation kept out of the lake, as the source had them, with the reasons.
+"""Quarantine: rows that validation kept out of the lake, in their original form, with the reasons.
 
 quarantine/<batch_id>/<table>.parquet   contract columns, file, line, original, reason,
                                         expectation (names of the rules, "; " between them),
@@ -121,14 +121,15 @@ class Quarantine:
         except FileNotFoundError:
             raise QuarantineError(
                 f"{path}: is missing: an older version of shortlist quarantined this batch and"
-                " didn't keep how its files were read; mend the source and ingest it again"
+                " didn't store how its files were read; correct the source and ingest it again"
             ) from None
 
     def replace_events(
         self, batch_id: str, *, rule: str | None, by: str, places: dict[tuple[str, int], Place]
     ) -> None:
-        """Update a batch after a restore, atomically: remove its restored events and add those that
-        are still bad.
+        """Update a batch's quarantine after a restore, by an atomic replace.
+
+        The events that were read again are removed, and those that are still bad are added again.
 
         Args:
             rule: only events that broke this rule were restored; None: all.
@@ -170,7 +171,10 @@ def broke(table: pa.Table, rule: str) -> pa.Array:
 
 
 def _write_bad_rows(sorting: Sorting, table: str, target: Path) -> None:
-    """Write a table's bad rows with their original and reasons; write no file if there are none."""
+    """Write a table's bad rows with their original text and the reasons.
+
+    No file is written if there are none.
+    """
     if not sorting.counts[table].bad and not sorting.batch.rejected.get(table):
         return
     whole = f"SELECT number, original FROM {table}_prepared"
@@ -218,9 +222,10 @@ def _mapping(sorting: Sorting, table: str) -> str:
 
 
 def _likes(sorting: Sorting, table: str) -> str:
-    """Return SQL that numbers the likes derived from ratings, per file.
+    """Return SQL that numbers the likes that ingest derived from ratings, per file.
 
-    They have no line in the source, so line numbers are reduced by the number of earlier likes.
+    A derived like is an additional row without a line in the source. So a row's line number is its
+    row number minus the number of earlier likes in the file.
     """
     staged = staged_events(sorting.folder)
     where = "event_type = 'like' AND ends_with(event_id, '-like')"

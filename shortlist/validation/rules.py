@@ -1,9 +1,9 @@
 """Rules on rows: the class `Rule`, functions that build rules, and changes by users.
 
-A rule is a check of one column. If it applies to some rows only, the column is derived: it is NULL
-for the other rows, and null values pass. From a rule both the SQL that selects bad rows and the
-expectation of Great Expectations are built. `interaction_rules.py` and `row_rules.py` define the
-rules.
+A rule is a check of one column. A rule that applies to some rows only checks a derived column: an
+SQL expression that is NULL for all other rows, and null values pass. From a rule two things are
+built: the SQL that selects bad rows, and the expectation of Great Expectations.
+`interaction_rules.py` and `row_rules.py` define the rules.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Rule:
 
     @property
     def bad(self) -> str:
-        """SQL condition on the prepared relation: true for rows that break the rule; never NULL."""
+        """SQL condition that is true for prepared rows that break the rule; never NULL."""
         return self.check.bad
 
 
@@ -131,7 +131,10 @@ def is_needed(rule: Rule) -> bool:
 
 
 def required(table: str) -> list[Rule]:
-    """Return a rule for each required column of a table, except the item_id of events."""
+    """Return a rule for each required column of a table.
+
+    The item_id of events has a separate rule, `item_required`.
+    """
     # A deletion needs only the event_id.
     spared = f" OR operation = '{DELETE}'" if table == "interactions" else ""
     return [
@@ -181,7 +184,7 @@ def ids(table: str, column: str) -> list[Rule]:
             table,
             f"{column}.placeholder",
             none_of(f"lower_case_{column}", words),
-            f"{column} is a word for nobody or nothing (NaN, null); want an id",
+            f"{column} is a placeholder for a missing id (NaN, null); want an id",
             f"CASE WHEN {short} THEN lower({column}) END",
         ),
         derived(
@@ -211,7 +214,12 @@ def operation_known(table: str) -> Rule:
 
 
 def once(table: str, column: str, thing: str) -> Rule:
-    """Return the rule that a batch doesn't have several rows of an id with different content."""
+    """Return the rule that a batch doesn't have several rows of an id with different content.
+
+    Args:
+        column: id column of the table.
+        thing: word for the rows in the message, such as "an item".
+    """
     return derived(
         table,
         f"{column}.once",

@@ -26,7 +26,7 @@ from shortlist.validation.flags import Flags
 from shortlist.validation.rules import SCHEMAS, Rule
 
 NUMBER = {"interactions": c.EVENT_ORDER, "items": "number", "users": "number"}
-"""{table: column that numbers its staged rows}."""
+"""{table: column with the number of each staged row}."""
 KEYS = {"items": c.ITEM_ID, "users": c.USER_ID}
 
 
@@ -38,8 +38,7 @@ class Counts:
     bad: int = 0
     """Number of rows that break a rule whose action isn't warn; they are quarantined."""
     broken: dict[str, int] = field(default_factory=dict)
-    """{rule: number of rows that are quarantined because of it}; rules without such rows are left
-    out.
+    """{rule: number of rows that are quarantined because of it}, without rules that no row breaks.
     """
     posted_rows: int = 0
     posted_bad: int = 0
@@ -71,7 +70,7 @@ class Sorting:
         `broken` of `<table>_bad` are positions in this list.
         """
         self.excluded = 0
-        """Number of events that `[data] exclude` leaves out."""
+        """Number of events that match `[data] exclude`. They are neither judged nor added."""
         self.cut: int | None = None
         """Microseconds; good events at or after it are held back for the replay. None: none are."""
         self.manifest = Manifest() if self.lake is None else Manifest.read(self.lake)
@@ -126,7 +125,10 @@ class Sorting:
         self._part("interactions", rules)
 
     def good_events(self) -> str:
-        """Return the relation of the good events before the cut, with `operation`."""
+        """Return the relation of the good events that are not held back, with `operation`.
+
+        Corrections and deletions are never held back.
+        """
         before = ""
         if self.cut is not None:
             newer = f"operation = 'insert' AND epoch_us({c.EVENT_TIMESTAMP}) >= {self.cut}"
@@ -180,7 +182,7 @@ class Sorting:
         ).to_arrow_table()
         ids = gone.column(c.ITEM_ID).cast(pa.string())
         rows = before.filter(pc.is_in(before.column(c.ITEM_ID), value_set=ids))
-        # Without updated_at, so that the withdrawal counts from its arrival.
+        # updated_at is removed, so that the items count as unavailable from the batch's arrival.
         for column, value in ((c.AVAILABLE, False), (c.UPDATED_AT, None)):
             field = SCHEMAS["items"].field(column)
             values = pa.array([value] * len(rows), field.type)
@@ -302,7 +304,10 @@ class Sorting:
         )
 
     def _joins(self, table: str) -> bool:
-        """Return whether events must be joined with the known ids of this table."""
+        """Return whether events must be joined with the known ids of this table.
+
+        Only then a rule needs to know whether an event's item or user is known.
+        """
         policy = self.config.unknown_items if table == "items" else self.config.unknown_users
         return policy == "quarantine" and table not in self.batch.create
 

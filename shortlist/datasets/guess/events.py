@@ -1,4 +1,4 @@
-"""Guesses the columns of a log of events."""
+"""Guesses the columns of a log of events, for `shortlist init`."""
 
 import re
 
@@ -10,9 +10,11 @@ from shortlist.datasets.guess.sample import OPEN, Guess, Sample
 from shortlist.datasets.guess.times import guess_time
 
 MUCH = 0.05
-"""Share of all rows. A user or item that exceeds MUCH, FAIR and FEW is reported as suspicious."""
+"""Share of all rows. If a user or item has more rows than each of MUCH, FAIR and FEW allows, the
+value may stand for an unknown user or item and is reported.
+"""
 FAIR = 4
-"""Number of rows, as a multiple of the average per user or item. See MUCH."""
+"""Multiple of the average number of rows per user or item. See MUCH."""
 FEW = 20
 """Number of rows. See MUCH."""
 
@@ -40,7 +42,7 @@ def guess_events(
     if c.USER_ID not in found.mapping and c.SESSION_ID in found.mapping:
         column = found.mapping.pop(c.SESSION_ID)
         found.mapping[c.USER_ID] = column
-        found.notes.append(f"GUESS: no column of users: each '{column}' stands for one")
+        found.notes.append(f"GUESS: no column of users: each '{column}' is treated as a user")
     for key in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP):
         if key not in found.mapping:
             found.questions.append(
@@ -158,11 +160,12 @@ def _guess_unrated(sample: Sample, found: Guess) -> None:
 
 
 def _guess_nobody(sample: Sample, found: Guess) -> None:
-    """Find values of the user column that mean an unknown user, and note users and items with an
-    implausibly large share of the rows.
+    """Find values of the user column that mean an unknown user.
+
+    Also add a note for each user or item with an implausibly large share of the rows (see MUCH).
     """
     session = found.mapping.get(c.SESSION_ID)
-    alone = f"each '{session}' then stands alone"
+    alone = f"each '{session}' of such rows is then treated as a user"
     for key in (c.USER_ID, c.ITEM_ID):
         column = found.mapping[key]
         if column == OPEN:

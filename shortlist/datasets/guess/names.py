@@ -1,6 +1,7 @@
 """Known names of columns in public and private data, and known words for event types.
 
-Names are in the form that `plain` returns; of several matches the first in the list is used.
+Names are in the form that `plain` returns. If several columns match, the column whose name comes
+first in the list is used.
 """
 
 import re

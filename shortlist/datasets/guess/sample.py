@@ -30,7 +30,7 @@ COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+|[-+]?\d{1,3}(\.\d{3}){2,}"
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 """A number with commas that may also be thousands separators of a whole number."""
 OPEN = "?"
-"""Value in the TOML of a column or unit that could not be guessed."""
+"""Text that stands in the TOML in place of a column or unit that could not be guessed."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Guess:
     more: dict[str, Any] = field(default_factory=dict)
     """Other keys of the TOML section."""
     notes: list[str] = field(default_factory=list)
-    """Sentences for the user: how columns are read, and which guesses are uncertain."""
+    """Messages to the user: how columns are read, and which guesses are uncertain."""
     words: dict[str, int] = field(default_factory=dict)
     """{word in the column of event types: number of rows}"""
     questions: list[str] = field(default_factory=list)
@@ -82,8 +82,8 @@ class Sample:
         path: file, folder, glob or URI; the first file is used.
         cache: folder for downloads.
         header: column names of a CSV file without a header line.
-        encoding: None: guess it.
-        explode: make a row of each object in a list of objects that are events.
+        encoding: encoding of the file; None: guess it.
+        explode: if a JSON row has a list of objects that look like events, make each a row.
 
     Raises:
         DatasetError: the file can't be read, has no rows, or its first line is data.
@@ -123,7 +123,7 @@ class Sample:
             names = _with_events(names)
         asked = asked.model_copy(update={"columns": {name: name for name in names}})
         self.raw = open_raw(self.file, asked)
-        # Leave out keys whose value is an object, since the keys of that object are columns.
+        # Leave out keys whose value is an object, since that object's keys are separate columns.
         self.columns = [
             one
             for one in self.raw.expressions
@@ -304,8 +304,10 @@ class Sample:
 
 
 def _like(name: str, values: list[str]) -> bool:
-    """Return whether `name` has digits, and most values have the same pattern of letters, digits
-    and other characters.
+    """Return whether a column name looks like a value of its column.
+
+    It must have digits, and most values must have the same pattern of letters, digits and other
+    characters.
     """
     form = _form(name)
     return "9" in form and sum(_form(one) == form for one in values) > len(values) / 2
@@ -316,8 +318,10 @@ def _form(text: str) -> str:
 
 
 def _with_events(names: list[str]) -> list[str]:
-    """Return JSON keys in which a list of objects with an item is replaced by one row per object
-    (`events[0].item` becomes `events[].item`), unless the items are outside of lists.
+    """Return the JSON keys, changed so that each object in a list of events becomes a row.
+
+    A list is taken for events if its objects have an item: `events[0].item` becomes
+    `events[].item`. The keys are unchanged if there is an item outside of lists.
     """
     items = [one for one in NAMES[c.ITEM_ID] if one != "id"]
     above = {plain(one) for one in names if "[0]." not in one}

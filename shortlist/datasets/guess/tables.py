@@ -16,12 +16,14 @@ OBJECT_NAMES = ("name", "title", "label", "text", "value", "id")
 def _guess_beside_log(
     sample: Sample, chosen: dict[str, str], names: Any, key: str, *, in_log: str
 ) -> Guess:
-    """Guess the columns of a table; its key is the column with the same name as in the log, if any.
+    """Guess the columns of a table of items or users.
+
+    If the table has a column with the same name as the log's id column, that column is its id.
 
     Args:
         names: {name in the contract: known column names}.
-        key: name of the key in the contract.
-        in_log: column of the key in the log.
+        key: name of the id in the contract.
+        in_log: name of the id's column in the log.
     """
     if in_log in sample.columns:
         chosen = {key: in_log} | chosen

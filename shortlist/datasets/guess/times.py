@@ -38,7 +38,7 @@ WORDS = {
 
 
 class Asked(Protocol):
-    """Interface: the parts of a `Sample` that are used here."""
+    """Interface with the parts of a `Sample` that this module uses."""
 
     raw: Raw
     values: dict[str, list[str]]
@@ -64,7 +64,9 @@ class TimeGuess:
 
 @dataclass(frozen=True)
 class _Share:
-    """Share of a column's values that a unit can read, and share whose times are plausible."""
+    """For one unit: share of a column's values that it can read, and share that becomes a plausible
+    time (between 1990 and now).
+    """
 
     read: float
     plausible: float
@@ -77,7 +79,7 @@ def guess_time(sample: Asked, column: str, asked: str | None) -> TimeGuess:
         asked: unit or pattern given by the user; None: guess it.
 
     Raises:
-        DatasetError: no reading fits most of the values, or the best one gives implausible times.
+        DatasetError: no unit or pattern fits most values, or the best one gives implausible times.
     """
     notes: list[str] = []
     unit = asked or _best(sample, column, notes)

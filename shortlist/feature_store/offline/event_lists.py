@@ -6,7 +6,8 @@ each with the number of the event that added it and of the event that replaced i
 request is then a filter on these two numbers.
 
 - History: if the rows have `once`, each item is kept at its newest event; otherwise every event is.
-- Refusals: the event of an item that became known last decides whether the item is refused.
+- Refusals: of a user's refusing and withdrawing events about an item, the one that became known
+  last decides whether the item is refused.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,9 @@ class EventLists:
     columns: dict[str, str]
     """Feature -> column of the source."""
     slot: str
-    """SQL expression: a later event of the same user and slot replaces an earlier one."""
+    """SQL expression of an event's slot: a later event of the same user and slot replaces an
+    earlier one. For a history with each item once, the slot is the item.
+    """
     read: str
     """SQL query of the relevant events; `{events}` stands for the events of the requested users."""
     newest: str
@@ -82,9 +85,14 @@ def lists_at(
     connection: duckdb.DuckDBPyConnection, requests: str, source: str, names: Sequence[str]
 ) -> str:
     """Return an SQL query of the table `requests` (user_id, event_timestamp, ...) joined with the
-    lists.
+    lists as of each request.
 
     Lists are null for users without events. Creates two temporary tables.
+
+    Args:
+        requests: name of the table of requests.
+        source: SQL relation of the view's events.
+        names: requested features.
     """
     lists = lists_of(names)
     assert lists is not None, f"no lists of events: {names}"
@@ -134,11 +142,13 @@ def lists_at(
 
 
 def latest_lists(source: str, between: str, end: int, names: Sequence[str]) -> str:
-    """Return an SQL query of the newest lists of users with an event that satisfies the condition
-    `between`.
+    """Return an SQL query of the newest lists of users with an event that satisfies a condition.
 
     Args:
+        source: SQL relation of the view's events.
+        between: SQL condition on the events.
         end: microseconds; events that became known later are ignored.
+        names: requested features.
     """
     lists = lists_of(names)
     assert lists is not None, f"no lists of events: {names}"

@@ -35,7 +35,11 @@ def relation_from(
     """Return an SQL relation of the rows that are needed for joins as of `at` or later.
 
     If no row is newer than `at`, the newest row of each key is sufficient. These rows are stored
-    separately: 100,000 rows instead of one for each item and day. Otherwise all rows are returned.
+    separately, in far fewer rows: for 100,000 items one row each instead of one for each day.
+    Otherwise all rows are returned.
+
+    Args:
+        at: earliest time of the joins; None: all rows are needed.
 
     Raises:
         FeatureStoreError: as for `relation`.

@@ -5,9 +5,10 @@ over 50 snapshots per user take 13 s and 4.3 GB. An `ASOF LEFT JOIN` takes 0.7 s
 multiply list columns. Feast loads this class by its name in `feature_store.yaml`; no other module
 imports it.
 
-A source is a Parquet file, or a folder of part files whose times increase from part to part. The
-source of a view with the tag `rows: events` holds single events, and the store collects them into
-lists for each request. Stored lists would need space quadratic in a user's number of events.
+A view's source is a Parquet file, or a folder of part files whose times increase from part to part.
+The source of a view with the tag `rows: events` holds single events, and the store collects them
+into lists for each request. Storing the list after each event would need space quadratic in a
+user's number of events.
 """
 
 import atexit
@@ -115,7 +116,8 @@ class AsofOfflineStore(DuckDBOfflineStore):
     """Offline store with ASOF joins: for each request the newest row at or before its time, unless
     the row is older than the view's TTL.
 
-    Feast's own join is used for renamed columns or keys and for a cutoff by creation time.
+    For requests with renamed columns or keys, or with a cutoff by creation time, Feast's join is
+    used instead.
     """
 
     @staticmethod
@@ -204,7 +206,10 @@ class AsofOfflineStore(DuckDBOfflineStore):
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """Return the newest row of each key in [start_date, end_date], for a materialize."""
+        """Return the newest row of each key in [start_date, end_date].
+
+        Feast calls it to materialize a view (to copy its newest rows to the online store).
+        """
         keys = ", ".join(_quoted(name) for name in join_key_columns)
         stamp = _quoted(timestamp_field)
         between = (

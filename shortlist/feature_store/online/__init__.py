@@ -1,1 +1,1 @@
-"""Online store: stored states (base rows), newer posted events (the tail), materialization."""
+"""Online store: states written by a refresh (base rows), and newer posted events (the tail)."""

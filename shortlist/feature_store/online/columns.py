@@ -1,7 +1,8 @@
 """Converts feature values to and from native SQLite columns, one column per feature.
 
-A column converts Feast protobufs (pushes) and Arrow arrays (materialize) to stored values, and
-stored values to protobufs (Feast's reads).
+A `Column` converts three ways: Feast protobufs (of pushed rows) to stored values, Arrow arrays (of
+a materialize, which copies states from the offline store) to stored values, and stored values to
+protobufs (for Feast's reads).
 """
 
 import json

@@ -1,7 +1,8 @@
 """A Feast batch engine that passes Arrow tables from the offline store to the online store.
 
-Feast's local engine converts each value to a protobuf first, which limits a materialize to 9,000 to
-13,000 rows per second. A store that does not accept Arrow (Redis) gets protobufs in batches. Feast
+Feast's local engine converts each value to a protobuf first, which limits a materialize (copying
+states to the online store) to 9,000 to 13,000 rows per second. This engine avoids the conversion
+for the SQLite store. A store that does not accept Arrow (Redis) gets protobufs in batches. Feast
 loads this class by its name in `feature_store.yaml`; no other module imports it.
 """
 
@@ -79,6 +80,6 @@ class ArrowComputeEngine(LocalComputeEngine):
                     some = rows.slice(start, PROTOBUF_BATCH).combine_chunks()
                     protos = _convert_arrow_to_proto(some, view, keys)
                     store.online_write_batch(self.repo_config, view, protos, done)
-        except Exception as error:  # Feast raises the error of the job again
+        except Exception as error:  # stored in the job: Feast raises it from there
             return LocalMaterializationJob(job_id, MaterializationJobStatus.ERROR, error)
         return LocalMaterializationJob(job_id, MaterializationJobStatus.SUCCEEDED)

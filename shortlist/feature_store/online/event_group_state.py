@@ -1,4 +1,7 @@
-"""Updates a user's event-group state by one event; the SQL counterpart is event_group_sql.py."""
+"""Updates a user's event-group state by one event; the SQL counterpart is event_group_sql.py.
+
+The state has a count and a decayed sum for each group of event types, such as clicks.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +44,7 @@ def update_event_group_state(
 ) -> EventGroupState:
     """Return the state after one more event of event group `group` (position in EVENT_GROUPS).
 
-    Late events are allowed.
+    The event may be older than others in the state.
     """
     new = not any(state.counts)
     last_time = timestamp if new else max(state.last_time, timestamp)

@@ -39,7 +39,7 @@ def fold(
             materialize.
         tails: user_id -> posted events with `known`, sorted by `known`.
         target_events: event types that count as target events.
-        lists: further counting rules of the base rows.
+        lists: other counting rules with which the base rows were computed.
     """
     user = {name: values.copy() for name, values in rows.user.items()}
     histories = {

@@ -1,4 +1,7 @@
-"""Materializes the states of the snapshots into the online store, incrementally if possible."""
+"""Copies the newest states of the Parquet snapshots to the online store (Feast: materialize).
+
+Only rows with changes are copied if the store holds an earlier state of the same snapshots.
+"""
 
 import contextlib
 import json
@@ -31,10 +34,11 @@ apply to later posted events (the tail).
 def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
     """Write the newest states stamped at or before `until` to the online store.
 
-    If the store already holds an earlier state of the same snapshots, only rows with later stamps
-    are written. Otherwise all rows are written; in SQLite, rows of users and contexts that are not
-    in the snapshots are removed. Finally, events known by `until` are deleted from the tail, since
-    the rows now contain them.
+    A row's stamp is the time up to which it contains all events. If the store already holds an
+    earlier state of the same snapshots, only rows with later stamps are written. Otherwise all rows
+    are written; in SQLite, rows of users and contexts that are not in the snapshots are removed.
+    Finally, events known by `until` are deleted from the tail (posted events that the rows don't
+    contain), since the rows now contain them.
 
     Args:
         until: microseconds, the `until` of the state build.
@@ -92,9 +96,14 @@ def counted_events(settings: Settings) -> tuple[frozenset[str], ListRules]:
 
 
 def _materialized(mark: Path, target: dict[str, Any], *, until: int) -> int | None:
-    """Return the time up to which the store holds the snapshots `target`.
+    """Return the time up to which the online store was filled from the present snapshots.
 
-    None if it holds other snapshots, or a state later than `until`.
+    None if it was filled from other snapshots, or later than `until`.
+
+    Args:
+        mark: file that the last materialize wrote.
+        target: the online store and the id of the snapshots' last full build.
+        until: microseconds, end of this materialize.
     """
     try:
         found = json.loads(mark.read_text())

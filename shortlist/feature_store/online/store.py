@@ -1,8 +1,10 @@
 """A Feast online store on SQLite: one row per entity, one native column per feature.
 
-Feast's own SQLite store keeps one row per *value* and writes a batch in one transaction. With 11
-features that gives 2,700 to 4,700 entities per second, and pushes wait meanwhile. This store needs
-one INSERT per entity and uses short transactions; write-ahead logging keeps readers unblocked.
+Rows are written in two ways: a materialize copies states from the offline store, and a push writes
+single rows (`FeatureStore.push`). Feast's own SQLite store keeps one row per *value* and writes a
+batch in one transaction. With 11 features that gives 2,700 to 4,700 entities per second, and pushes
+wait meanwhile. This store needs one INSERT per entity and uses short transactions; write-ahead
+logging keeps readers unblocked.
 Feast loads this class by its name in `feature_store.yaml`.
 
 Column types: Float* REAL (NaN as the blob 'nan', -0.0 as 0.0); Int*, Bool, UnixTimestamp INTEGER;
@@ -38,7 +40,7 @@ from shortlist.feature_store.online.tables import (
 )
 
 BATCH = 500
-"""Rows per transaction. A transaction takes about 4 ms, after which a waiting push can proceed."""
+"""Rows per transaction. A transaction takes about 4 ms; then a waiting push can proceed."""
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
@@ -62,7 +64,8 @@ class WideSqliteOnlineStore(OnlineStore):
     """Feast online store with one SQLite connection per thread.
 
     `synchronous = NORMAL` waits for the disk only at checkpoints. A power failure can lose the last
-    pushes but does not corrupt the file; posted events are already durable in the inbox.
+    writes but does not corrupt the file. Events that were posted to the service are not lost: they
+    are durable in the inbox.
     """
 
     def __init__(self) -> None:

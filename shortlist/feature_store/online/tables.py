@@ -1,4 +1,7 @@
-"""Tables of the SQLite online store: names, creation, queries and write transactions."""
+"""Tables of the SQLite online store: names, creation, queries and write transactions.
+
+A materialize writes the states of a refresh to these tables.
+"""
 
 import sqlite3
 import time
@@ -19,8 +22,8 @@ class Transaction:
     """Context manager of a write transaction: BEGIN IMMEDIATE, then COMMIT or ROLLBACK.
 
     It polls the lock more often than SQLite, which retries after 1, 2, 5, 10, 15, 20, 25, 25 ms and
-    so on. Between two batches of a materialize the lock is free for only 1-2 ms, which a push would
-    often miss.
+    so on. Between two batches of a materialize the lock is free for only 1-2 ms. With SQLite's
+    retries, another writer would often miss these moments.
     """
 
     def __init__(self, connection: sqlite3.Connection):

@@ -1,16 +1,18 @@
 """The tail: posted events that are not yet part of the online base rows.
 
-The online state of a user consists of a base row, written by a materialize, and a tail of later
-events. A post only inserts events into the tail. A reader folds the tail into the base row
-(fold.py). A materialize writes new base rows and then deletes the payloads they contain.
+The online state of a user consists of a base row and a tail of later events. A materialize (a
+step of a refresh) writes base rows to the online store. A post only inserts events into the
+tail. A reader folds the tail into the base row (fold.py). A materialize writes new base rows and
+then deletes the payloads of the events that they contain.
 
 The tail is the SQLite file `<home>/events/tail.db`, also if Redis is used. It is separate from
 the online store's file so that a post never waits for a materialize. The unique event_id ensures
 that a repeated post counts once, in all workers and after every refresh.
 
-`known` of an event is max(event_timestamp + 1, received_at) in microseconds, the same time that
-target_sql.KNOWN_AT gives the event in the lake. A base row stamped m contains exactly the user's
-events known by m. An event must be folded into a row if its `known` is later than the row's stamp.
+An event's `known` is the time from which it counts: max(event_timestamp + 1, received_at) in
+microseconds. In the lake, target_sql.KNOWN_AT gives the event the same time. A base row with the
+stamp m contains exactly the user's events known by m. An event must be folded into a row if its
+`known` is later than the row's stamp.
 """
 
 import json
@@ -28,9 +30,10 @@ REMEMBERED = 30 * MICROSECONDS_PER_DAY
 WAIT_SECONDS = 10.0
 """How long a connection waits for the lock of another one."""
 MAX_READ = 2_000
-"""Maximum number of a user's events that a reader folds in. More events between two refreshes are
-likely from a robot, and folding all of them would take seconds per request. The next refresh counts
-all of them."""
+"""Maximum number of a user's events that a reader folds in. A user with more events between two
+refreshes is probably a robot, and folding all of them would take seconds per request. The next
+refresh counts all of them.
+"""
 BATCH = 500
 """Number of ids or rows per SQL statement."""
 
@@ -100,8 +103,10 @@ class Tail:
         return new
 
     def read(self, user_ids: Sequence[str]) -> dict[str, list[Posted]]:
-        """Return {user_id: newest MAX_READ events of the user's tail with `known`}, sorted by
-        `known`, then by arrival.
+        """Return {user_id: the newest MAX_READ events of the user's tail}.
+
+        Each event has its `known` (time from which it counts). Events are sorted by `known`, then
+        by arrival.
 
         Users without a tail are left out. Read the tail before the base rows: a materialize deletes
         payloads only after it has written the rows that contain them. Then each event is in at

@@ -1,8 +1,9 @@
-"""Updates a user's target state and history by one event; fold.py applies it to tail events.
+"""Updates a user's target state and history by one event.
 
-`update_user_state` builds the same states as the SQL in states/build.py; a property test compares
-them. An item that was dropped from a full history returns with its next event, as in SQL, because a
-history holds the newest events.
+The target state counts the events that models learn from. fold.py uses this module for tail events
+(posted events that no refresh has processed yet). `update_user_state` builds the same states as the
+SQL in states/build.py; a property test compares them. A full history drops its oldest item. The
+item returns with its next event, as in SQL, because a history holds the newest events.
 """
 
 import math
@@ -38,7 +39,7 @@ class FeatureEvent:
     query: str | None = None
     """The query of a search; None for other events."""
     refused: bool | None = None
-    """True if it refuses its item, False if it withdraws a refusal, None if neither."""
+    """True if the event refuses its item, False if it withdraws a refusal, None if neither."""
 
     @classmethod
     def of(
@@ -107,7 +108,7 @@ class UserState:
 def update_user_state(
     state: UserState, event: FeatureEvent, *, max_history: int = MAX_HISTORY, once: bool = True
 ) -> UserState:
-    """Return the state after one more event; late events are allowed.
+    """Return the state after one more event, which may be older than others in the state.
 
     Events with equal times are ordered by arrival, like `event_order` in the lake.
     """
@@ -126,8 +127,9 @@ def remember(
 ) -> UserState:
     """Return the state with the event added to USER_HISTORY; USER_STATE is unchanged.
 
-    Events without an item are ignored. If `once`, a history contains an item only once: the event
-    replaces the item's entry, or is ignored if that entry is newer. Otherwise every event is added.
+    Events without an item are ignored. With `once`, a history contains an item only once: the event
+    replaces the item's entry, or is ignored if that entry is newer. Without it, every event is
+    added.
     """
     if not event.item_id:
         return state

@@ -1,13 +1,15 @@
 """Builds batch states with DuckDB from the lake's events, as Parquet snapshots for Feast.
 
+A state is an aggregate of a user, item or context, such as counts, decayed sums or newest events.
+
     features/<view>/<part>.parquet    rows with later stamps than all rows of earlier parts;
                                       small parts are merged when there are many
     features/current/<part>/          the newest row of each user, item and context
     features/manifest.json            lake folders, target events, tick, `until` of the newest part
 
-A row stamped t contains the events known by t, all strictly before t. Users have one row per
-change. Items and contexts have one row per tick with new events. Ticks are the times, for example
-each full hour, at which item features change (shortlist/ticks.py).
+A row's stamp is its `event_timestamp`. A row stamped t contains the events known by t, all strictly
+before t. Users have one row per change. Items and contexts have one row per tick with new events.
+Ticks are the times, for example each full hour, at which item features change (shortlist/ticks.py).
 
 New events are added as one more part: states continue from `current`, and only the lake's new files
 and recent row groups are read. A new part has later stamps than all earlier parts. So earlier parts
@@ -64,9 +66,9 @@ VIEWS = (
 )
 """Feature views; each has a folder of parts."""
 EVENTS = ("user_history", "user_refusals")
-"""Views whose rows are single events."""
+"""Views whose rows are single events; the offline store collects them into lists."""
 CURRENT = {view: f"{view.split('_')[0]}_id" for view in VIEWS if view not in EVENTS}
-"""View -> key, for the views whose newest rows are stored in `current`."""
+"""View -> key column, for the views whose newest rows are stored in `current`."""
 
 
 def build_states(
@@ -85,15 +87,15 @@ def build_states(
 
     Args:
         files: Parquet files of the INTERACTIONS contract.
-        users: USERS contract; all of them get a profile, with or without events.
-        folder: folder of the snapshots; readers see either the old or the new rows.
+        users: USERS contract; all of them get a profile (their attributes), with or without events.
+        folder: folder of the snapshots. It changes atomically: readers see old or new rows.
         target_events: event types of the target states and histories. States of event groups,
             searches and refusals don't depend on them.
         until: microseconds; events that became known later are ignored.
         tick: tick length of items and contexts in microseconds; it must divide a day.
         lists: rules of the users' event lists, likes derived from ratings, and exclusions.
         anew: force a full rebuild.
-        profiles: snapshots whose profiles a rebuild keeps; default: `folder`.
+        profiles: folder of the snapshots whose profile rows a rebuild keeps; default: `folder`.
 
     Returns:
         View -> number of rows written.
@@ -191,7 +193,7 @@ def _add_part(
         (folder / view / f"{part:06}.parquet").unlink(missing_ok=True)
     shutil.rmtree(folder / "current" / str(part), ignore_errors=True)
     merge_parts(folder, VIEWS)
-    # Items and contexts continue from the last tick; no stored row contains later events.
+    # Read events from the last tick on: rows of items and contexts contain no later events yet.
     target_sql.read_events(
         connection,
         files,

@@ -1,5 +1,8 @@
 """SQL of event-group states (shortlist/features/event_groups.py); time rules as in target_sql.py.
 
+An event group is a set of similar event types, such as click and view. Its state is a count and a
+decayed sum.
+
 There may be many more impressions than target events, so no table of single events is created. The
 files are scanned twice: grouped by user and by `m`, the time at which events became known; and
 grouped by item and by the tick that follows `m` (shortlist/ticks.py).
@@ -28,10 +31,15 @@ def read_event_groups(
     after: int | None,
     tick: int,
 ) -> None:
-    """Create the temporary table `<key>_event_groups`: counts and sums of weights per key and `m`
-    of events that became known in (after, until].
+    """Create the temporary table `<key>_event_groups`: counts and sums of weights per key and `m`.
 
     For users, `m` is the time at which events became known; for items it is rounded up to a tick.
+
+    Args:
+        key: "user_id" or "item_id".
+        origin: origin of the weights, microseconds.
+        until, after: microseconds; only events that became known in (after, until] are included.
+        tick: tick length in microseconds.
     """
     moment = first_tick(tick) if key == "item_id" else "m"
     columns = []

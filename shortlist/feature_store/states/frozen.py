@@ -1,7 +1,7 @@
-"""Freezes the current states for a training run by hard links in a separate home.
+"""Freezes the current states for a training run by hard links in a separate home folder.
 
-A refresh during the run may merge parts or rebuild all states. The run reads its own links, so no
-file disappears, and all steps of the run read the same states.
+A refresh during the run may merge Parquet parts or rebuild all states. The run reads the files
+through its hard links. So no file disappears, and all steps of the run read the same states.
 """
 
 from pathlib import Path
@@ -11,8 +11,9 @@ from shortlist.feature_store.store import apply
 
 
 def side_home(settings: Settings, home: Path) -> Settings:
-    """Return the settings of a separate home with its own states and registry, without shared
-    online data.
+    """Return the settings of a separate home folder.
+
+    It has separate states and a separate Feast registry, and never uses the shared online store.
     """
     return settings.model_copy(update={"home": home, "online_store": "sqlite"})
 

@@ -101,7 +101,7 @@ def last_24_hours(counts: np.ndarray, tick_time: np.ndarray) -> np.ndarray:
     """
     share = ((np.asarray(tick_time) - 1) % DAILY + 1)[
         ..., None
-    ] / DAILY  # of the last calendar day, up to the tick
+    ] / DAILY  # share of the last calendar day that has passed at the tick
     before = np.zeros(counts.shape)
     before[..., 1:] = counts[..., :-1]
     windows = share * counts + (1 - share) * before

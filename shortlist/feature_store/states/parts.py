@@ -1,4 +1,7 @@
-"""Files of state snapshots: writing parts and the newest row of each key, and merging parts."""
+"""Files of state snapshots: writes parts and the newest row of each key, and merges parts.
+
+A part is a Parquet file with the rows that one refresh has added to a view.
+"""
 
 import shutil
 from pathlib import Path
@@ -78,7 +81,13 @@ def write_current(
     part: int,
     before: int | None,
 ) -> None:
-    """Write the newest row of each key, from part `part` and the newest rows of part `before`."""
+    """Write the newest row of each key, from part `part` and the newest rows of part `before`.
+
+    Args:
+        key: key column of the view, such as "user_id".
+        part: number of the part that was added.
+        before: number of the part before it; None for a full build.
+    """
     target = folder / "current" / str(part) / f"{view}.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     new = f"""
@@ -99,8 +108,9 @@ def write_current(
 def merge_parts(folder: Path, views: tuple[str, ...]) -> None:
     """Merge the small parts of each view that has MAX_PARTS or more parts.
 
-    Starting from the newest, parts are merged while a part is less than twice as large as all newer
-    ones together. This bounds both the number of files a join reads and how often a row is copied.
+    Merging starts with the newest part. The next older part is included while it is less than twice
+    as large as all newer ones together. This bounds both the number of files that a join reads and
+    the number of times that a row is copied.
 
     Rows don't change. The folder is replaced by a rename, so readers see old files or new files.
     """

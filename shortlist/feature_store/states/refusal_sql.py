@@ -1,4 +1,8 @@
-"""SQL of user refusals (shortlist/refusals.py); time rules as in target_sql.py."""
+"""SQL of user refusals (shortlist/refusals.py); time rules as in target_sql.py.
+
+A refusal is an event by which a user rejects an item, such as `hide`. A later event, such as a
+purchase, withdraws it.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,8 +35,11 @@ def read_refusals(
     until: int,
     after: int | None,
 ) -> None:
-    """Create the temporary table `refusals`: events that refuse an item or withdraw a refusal and
-    became known in (after, until].
+    """Create the temporary table `refusals`: events that refuse an item or withdraw a refusal.
+
+    Args:
+        low_rating: ratings up to this value refuse their item; None: no rating does.
+        until, after: microseconds; only events that became known in (after, until] are included.
     """
     connection.execute(
         f"""
@@ -48,7 +55,8 @@ def read_refusals(
 
 
 def refusals_query(*, parts: str | None) -> str:
-    """Return the SQL of user_refusals: events, sorted by `m`, the time when each became known.
+    """Return the SQL of user_refusals: single events, sorted by the time `m` at which each became
+    known.
 
     Events that withdraw nothing are left out, such as purchases of items that the user did not
     refuse.

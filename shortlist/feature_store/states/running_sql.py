@@ -1,8 +1,8 @@
 """SQL of running states: sums and decayed sums of each key after each change.
 
 A decayed sum is computed as a running sum of weights 2^((t - origin) / HALF_LIFE), divided by the
-weight of the newest event. One origin serves all events, so that one window per sum is enough.
-Weights are exact for at least SPAN before the newest event.
+weight of the newest event. All events have the same origin, so one SQL window per sum is enough.
+Weights are exact for events up to SPAN older than the newest event.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,8 @@ years), in microseconds.
 def origin_of(newest: int) -> int:
     """Return the origin of the weights if no event is newer than `newest` (microseconds).
 
-    The exponent of the newest event is in [512, 768): a sum of values may be 2^256 times as large.
+    The exponent of the newest event's weight is in [512, 768). A double can hold exponents up to
+    1023, so a sum of values may be 2^256 times as large as this weight.
     """
     return (newest // GRID - 2) * GRID
 
@@ -48,8 +49,9 @@ def changes(
     origin: int,
     after: int | None,
 ) -> str:
-    """Return the SQL of the state of each `key` after each time `m` at which events of it became
-    known.
+    """Return the SQL of the state of each `key` after each change.
+
+    A change is a time `m` at which one or more events of the key became known.
 
     Rows are (key, m, last_time, first_time, *sums, *decayed), with decayed sums as of `last_time`.
 

@@ -32,8 +32,8 @@ def read_searches(
 def searches_query(*, carry: str | None, after: int | None) -> str:
     """Return the SQL of user_searches: one row per user and time at which a search became known.
 
-    The newest searches by time are kept; at equal times, those that became known later, as in the
-    tail.
+    A row has the newest MAX_SEARCHES searches by time. Of searches at equal times, those that
+    became known later are preferred, as for posted events.
 
     Args:
         carry: file of the newest states to continue from; None: start empty.

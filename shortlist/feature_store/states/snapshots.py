@@ -38,11 +38,11 @@ class Snapshots:
     low_rating: float | None
     """Ratings up to this value refuse their item."""
     like_threshold: float | None
-    """Ratings of at least this value are also likes. The lake stores these likes; for newer posted
-    events the tail derives them.
+    """Ratings of at least this value also count as likes. The lake stores these likes as events.
+    For posted events that are not in the lake yet, readers derive them.
     """
     exclude: tuple[str, ...]
-    """SQL conditions of events that the lake and the tail leave out."""
+    """SQL conditions of events that don't count; neither the lake nor the tail contains them."""
     folders: dict[str, dict[str, Any]]
     """Lake folder -> {"files": {name: hash of the footer}, "known": fingerprint}.
 
@@ -74,7 +74,7 @@ def can_go_on(
     *,
     folder: Path,
 ) -> bool:
-    """Return whether adding a part with stamps after `before.until` yields the snapshots `now`.
+    """Return whether the snapshots `now` can be built by adding a part to the snapshots `before`.
 
     This requires equal settings, no removed users, and unchanged events up to `before.until`.
     """

@@ -1,8 +1,9 @@
 """Finds the stored row that corresponds to a served state, by the time of its newest event.
 
-The service logs the time of the newest event of each state. It differs from the row's stamp, the
-time at which the row became known: for a batch of yesterday's events this is hours later. Only the
-stored rows relate the two.
+The service logs the time of the newest event of each state. This differs from the stamp of the
+stored row, which is the time at which its newest events became known. Events that are ingested a
+day later, for example, become known hours after they happened. The stored rows give the stamp for
+the logged time.
 """
 
 from pathlib import Path
@@ -27,10 +28,10 @@ decreases from row to row.
 def stamps_around(
     folder: Path, view: str, *, keys: list[str], as_of: np.ndarray, at: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the stamps of the last stored row contained in a served state and of the first row
-    missing in it.
+    """Return the stamps of the stored rows before and after each served state.
 
-    Only rows known by the time of the request are considered.
+    The first is that of the last row whose events the state contained, the second that of the first
+    row with an event that it lacked. Only rows known by the time of the request are considered.
 
     Args:
         folder: snapshots written by build_states.

@@ -1,5 +1,7 @@
 """SQL of target states: one row per change, for the whole lake or incrementally for new events.
 
+Target states count the target events: those of the types that models learn to predict.
+
 Each event has a time `m` at which it became known. A state stamped m contains exactly the events
 known by m. `m` is one microsecond after the event, or `ingested_at` if that is later: an event that
 had not arrived could not be served, so training must not use it either. The counting rules and the
@@ -84,11 +86,12 @@ def fingerprints(
 ) -> dict[str, tuple[int, int]]:
     """Return the fingerprint of each lake folder: (number of events, XOR of their hashes).
 
-    Only events that count in some state and became known in (after, until] are included. Counts of
-    two consecutive spans add up and hashes combine by XOR to those of the whole span.
+    By equal fingerprints a build recognises that a folder's events have not changed. Only events
+    that count in some state and became known in (after, until] are included. For two consecutive
+    spans of time, the sum of the counts and the XOR of the hashes are the fingerprint of both.
 
-    The hash is applied twice: `hash` combines its last argument by XOR, so equal changes in two
-    rows would otherwise cancel out.
+    The hash is applied twice: DuckDB's `hash` combines its last argument by XOR, so equal changes
+    in two rows would otherwise cancel out.
     """
     if not files:
         return {}
@@ -199,8 +202,8 @@ def history_query(*, once: bool, after: int | None) -> str:
     event_lists.py collects them into lists.
 
     Args:
-        once: a history holds each item once. Events that are older than an already known event of
-            the same user and item are then left out.
+        once: whether a history holds each item once. Then an event is left out if a newer event of
+            the same user and item was known before.
     """
     newer = """coalesce(t >= max(t) OVER (
         PARTITION BY user_id, item_id ORDER BY m, t, event_order
@@ -240,10 +243,11 @@ ATTRIBUTES = "coalesce(to_json(attributes)::VARCHAR, '{}')"
 
 
 def profile_query(*, known: str, stamp: int) -> str:
-    """Return the SQL of the profiles that are new or differ from `known` (a file of all newest
-    profiles).
+    """Return the SQL of the user profiles (attributes as JSON) that are new or have changed.
 
-    They are stamped `stamp`, the time at which the change became known.
+    Args:
+        known: file of the newest stored profile of each user.
+        stamp: microseconds, time at which the changes became known.
     """
     return f"""
         SELECT user_id, make_timestamptz({stamp}) AS event_timestamp, attributes_json
@@ -255,10 +259,13 @@ def profile_query(*, known: str, stamp: int) -> str:
 def all_profiles_query(*, before: str | None, until: int) -> str:
     """Return the SQL of the profiles of all users, for a full build.
 
-    A new user's profile is stamped with `created_at` or the first event, whichever is earlier (1970
-    if there is neither). A user with rows in `before` (files of profiles) keeps them; a changed
-    profile is added, stamped `until`. The lake cannot supply the old rows, since it has only the
-    newest attributes.
+    The stamp of a new user's profile is the earlier of `created_at` and the time of the first event
+    (1970 if there is neither). A user's earlier profile rows are kept, because the lake has only
+    the newest attributes. A changed profile is added with the stamp `until`.
+
+    Args:
+        before: file pattern of the earlier profile rows; None: there are none.
+        until: microseconds, end of the build.
     """
     since = "coalesce(least(u.created_at, f.t), make_timestamptz(0::BIGINT))"
     everyone = f"""
