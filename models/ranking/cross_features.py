@@ -1,4 +1,6 @@
-"""Features that combine item features with the user's features or with those of other candidates.
+"""Ranking features that combine a candidate's item features with other features of the request.
+
+These are the user's features, or the item features of the other candidates.
 
 Shapes: B requests, C candidates.
 """

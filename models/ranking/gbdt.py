@@ -5,7 +5,8 @@ Source: Burges 2010, "From RankNet to LambdaRank to LambdaMART". Choices:
 - Early stopping uses this project's nDCG@10: mean per user, then over users; relevant items that no
   source retrieved count as missed. LightGBM's built-in metric has neither property.
 - Each user has the same total weight, as in the evaluation.
-- Codes of profile, surface and device are categorical features of LightGBM.
+- Codes of user attributes, surface (the place that shows the list) and device are categorical
+  features of LightGBM.
 - On logs of a few thousand requests, results vary with the seed, and small leaves memorise popular
   items. Therefore several models are averaged, and the minimum leaf size grows with the data
   (docs/experiments/ranking.md).

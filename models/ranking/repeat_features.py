@@ -1,4 +1,6 @@
-"""Features of the user's earlier events with a candidate, used only if repeats are allowed.
+"""Ranking features of the user's earlier events with a candidate.
+
+They are used only if consumed items may be recommended again (`[data] repeats`).
 
 Shapes: B requests, C candidates, L history, I distinct items of a history.
 """

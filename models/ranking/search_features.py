@@ -1,7 +1,7 @@
-"""Features of a candidate's match with the user's last searches.
+"""Ranking features of a candidate's match with the user's last searches.
 
 They compare the words of a query with the words of title, brand and categories. Requests without
-searches are skipped.
+searches have zeros.
 
 Shapes: B requests, C candidates, Q search queries of a request.
 """

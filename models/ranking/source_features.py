@@ -1,4 +1,4 @@
-"""Features from the scores and ranks of candidate sources, comparable between requests.
+"""Ranking features from the scores and ranks of candidate sources, comparable between requests.
 
 Shapes: B requests, C candidates, S sources.
 """
@@ -54,7 +54,8 @@ def source_features(
     Args:
         candidates: (B, C) item_idx, 0 for padding.
         scores: (B, C) for each source; None: no scores.
-        ranks: (B, C) for each source, 0 where it did not retrieve the candidate; None: nowhere.
+        ranks: (B, C) for each source, 0 where it did not retrieve the candidate; None: the source
+            retrieved none of them.
     """
     B, C = candidates.shape
     S = len(scores)
@@ -79,8 +80,8 @@ def source_features(
 def _standardise(score: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return scores (S, B, C) with invalid ones set to the lowest valid one, and their z-scores.
 
-    Lowest score, mean and deviation are those of a source and request. Without valid scores, both
-    results are 0.
+    The lowest score, mean and deviation are computed for each pair of source and request. A pair
+    without valid scores has 0 in both results.
     """
     some = valid.any(-1, keepdims=True)
     lowest = np.where(valid, score, np.inf).min(-1, keepdims=True, initial=np.inf)

@@ -48,7 +48,7 @@ def reproducible(options: TrainingOptions, *, name: str) -> dict[str, Any]:
     """Return LightGBM parameters that make training reproducible.
 
     Args:
-        name: name of the random stream that the seed comes from.
+        name: name of the random stream of `options` that the seed is drawn from.
     """
     return {
         "seed": int(options.rng(name).integers(2**31)),
