@@ -1,6 +1,7 @@
 """GET routes: readiness, and the OpenAPI document that the API page shows.
 
-BentoML's API methods only accept POST, so these routes are a small FastAPI app beside them.
+BentoML's API methods only accept POST, so these routes are in a small FastAPI app that BentoML
+mounts.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ from fastapi import FastAPI
 from services.openapi import openapi
 from shortlist.api import Readiness
 
-# No OpenAPI page of this app: BentoML's page at / shows these routes too.
+# This app needs no OpenAPI page: BentoML's page at / shows its routes too.
 pages = FastAPI(title="pages", openapi_url=None)
 
 

@@ -1,4 +1,4 @@
-"""The loaded release of a worker, with everything that depends on it."""
+"""The loaded release (set of models) of a worker, with all objects that depend on it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,9 +37,10 @@ class Serving:
         """Load a verified release.
 
         Args:
-            health: stages that are switched off, for all requests of this worker.
-            budget: seconds after the start of a request in which its stages must start.
-            rules: business rules of all requests of this worker.
+            pack: the feature pack: item features and current catalogue.
+            health: record of the stages that are switched off, for all requests of this worker.
+            budget: seconds after the start of a request within which each of its stages must start.
+            rules: business rules that apply to all requests of this worker.
 
         Raises:
             ReleaseError: the release has another feature schema than this code.
@@ -68,10 +69,14 @@ class Serving:
         return self.recommender.recommend(request, at=at, exploration=exploration)
 
     def warm(self, user_ids: Iterable[str], *, at: int) -> None:
-        """Answer a few requests before serving, without a budget of time.
+        """Answer a few requests before serving, without a time budget.
 
         Some parts are only loaded or compiled at first use. A release that can't answer fails here,
         before a client is affected.
+
+        Args:
+            user_ids: users to recommend to, beside unknown visitors.
+            at: time of the requests in microseconds.
         """
         recommender = self.recommender
         some_items = recommender.catalogue.vocab.ids[:5]
