@@ -83,7 +83,7 @@ class RuleFile:
             # Any error: if this thread ended, later changes would not be read.
             self._seen, self.refused = stamp, reason(error)
             metrics.SWAPS.labels("rules", "refused").inc()
-            log.error("rules: %s; the previous rules stay in force", self.refused)
+            log.error("rules: %s; the rules before it stay in force", self.refused)
             return False
         self._seen, self.refused = stamp, None
         changed = rules.digest != self._in_force.rules.digest
