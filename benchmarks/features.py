@@ -190,7 +190,7 @@ def _write_requests(folder: Path, *, rows: int, users: int, features: int) -> No
 
 
 def _bare_asof(folder: Path) -> dict[str, Any]:
-    """Time the join in DuckDB alone, from Parquet to Arrow; return the seconds of the faster run."""
+    """Time the join in DuckDB alone, from Parquet to Arrow; return the faster run's seconds."""
     taken = []
     for _ in range(2):
         with duckdb.connect() as connection:
