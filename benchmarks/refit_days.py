@@ -1,7 +1,7 @@
 """`shortlist bench refit_days`: effect of the refit on nDCG@10 of the next day.
 
-A training fits its candidate sources twice: first on the first time window, to train the ranker and
-choose the chain, and then again on all events. The second fit is the refit.
+Each training fits its candidate sources twice: first on the first time window, to train the ranker
+and choose the chain (sources + ranker), and then again on all events. The second fit is the refit.
 
 The data are the last days of a simulated shop. Each night, new events are ingested and a release is
 trained. The next day's requests are ranked twice: by that release, and by the same release with its

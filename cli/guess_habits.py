@@ -17,7 +17,7 @@ one at or below LOW is a refusal.
 EDGE = 0.1
 """Share of the rows at each end that is ignored when the core of a rating scale is found."""
 OUTLIERS = 0.05
-"""If a larger share of rows lies beyond the scale, all values are taken as the scale."""
+"""If a larger share of rows lies beyond the scale, the scale is extended to all values."""
 MANY_RATINGS = 50
 """With at least this many distinct values, a scale counts as continuous."""
 
@@ -56,9 +56,10 @@ def rows_of_type(sample: Sample, events: Guess, event_type: str) -> str:
 def rating_scale(ratings: dict[float, int]) -> tuple[dict[float, int], int]:
     """Find the rating scale that most rows use.
 
-    The core of the scale is the middle 80% of the rows. It is extended outwards to the next value,
-    unless that is further away than the scale is wide. If more than OUTLIERS of the rows would lie
-    beyond the scale, all values belong to it.
+    The core of the scale is the middle 80% of the rows. The scale is extended outwards, value by
+    value, as long as the gap to the next value is not wider than the scale so far (or than half of
+    the core's largest absolute value). If more than OUTLIERS of the rows would lie beyond the
+    scale, all values belong to it.
 
     Args:
         ratings: {rating: number of rows}, in increasing order of the rating.

@@ -140,7 +140,7 @@ class UserLog:
     def known_by(self, user: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Return (B,): the row after the last event of each user that was known at time `at`.
 
-        The events known by then are `offsets[user]` up to this row.
+        The events known by then are the rows from `offsets[user]` to the row before this one.
         """
         moments, rank = np.unique(np.concatenate([self.known, at]), return_inverse=True)
         key = np.concatenate([self.user_row, user]) * (len(moments) + 1) + rank

@@ -30,7 +30,7 @@ Local time that is wrongly sent as UTC differs by at least 30 minutes, so it is 
 
 @dataclass(frozen=True)
 class EventLimits:
-    """Limits of posted events, from the file of shortlist/validation/event_rules.py."""
+    """Limits of posted events, read from a file (see shortlist/validation/event_rules.py)."""
 
     enforced: frozenset[str] = frozenset()
     """Names of the rules that refuse an event; a rule that only warns is not among them."""

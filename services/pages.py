@@ -18,7 +18,7 @@ pages = FastAPI(title="pages", openapi_url=None)
 
 @pages.get("/status/ready")
 async def ready() -> Readiness:
-    """Return the release, feature pack and clock that are served."""
+    """Return the release and the feature pack (item features) that are served, and the clock."""
     return bentoml.get_current_service().readiness()
 
 

@@ -279,8 +279,8 @@ class RecommenderService:
 
         The changes are on disk before the response. The lists of all workers reflect them within
         seconds: a new item is recommended by its content and as a new item, a deleted or
-        unavailable one is never shown. The next refresh adds them to the lake, and models learn
-        about new items at the next training.
+        unavailable one is never shown. The next refresh adds them to the stored catalogue, and
+        models learn about new items at the next training.
         """
         with metrics.SECONDS.labels("items").time():
             now = time.time_ns() // 1_000

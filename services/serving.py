@@ -43,8 +43,8 @@ class Serving:
             rules: business rules that apply to all requests of this worker.
 
         Raises:
-            ReleaseError: the release has another feature schema than this code.
-            PackError: the pack has another feature schema than this code.
+            ReleaseError: the release was trained on other features than this code computes.
+            PackError: the pack was made for other features than this code computes.
         """
         # Imported here because BentoML's supervisor imports this module too and doesn't need torch.
         from models.recommend.recommender import Recommender

@@ -2,7 +2,8 @@
 
 A `Policy` fills the home pages: the logging policy, a recommender or the oracle. The logging policy
 always fills search pages. The propensity of a shown item is the probability that the policy puts it
-at its position, given the items before it.
+at its position, given the items before it. Item rows and user rows are indices into the world's
+arrays.
 
 Shapes: S pages, K positions, C clicks.
 """

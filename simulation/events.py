@@ -1,5 +1,7 @@
 """Events of a simulated day as numeric columns. `tables` converts them to INTERACTIONS tables.
 
+Item rows and user rows are indices into the world's arrays.
+
 Shapes: E events, S pages, K positions, C purchases.
 """
 

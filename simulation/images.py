@@ -1,7 +1,8 @@
 """Draws small item images: the topic determines shape and hue, the brand an accent colour.
 
 Quality and appeal don't affect an image. The images are for display and for image encoders; the
-column `vector_image` is not computed from their pixels.
+column `vector_image` is not computed from their pixels. Item rows are indices into the world's
+arrays of items.
 
 Shapes: SIZE x SIZE pixels.
 """
@@ -22,7 +23,7 @@ def draw(world: World, item: int) -> np.ndarray:
     """Draw the image of an item as (SIZE, SIZE, 3) uint8; the same world gives the same image.
 
     Args:
-        item: row of the item in the world's arrays.
+        item: item row.
     """
     rng = world.rng("image", item)
     topic, topics = int(world.items.topic[item]), world.config.catalogue.topics

@@ -2,7 +2,8 @@
 
 A slate is the list of items on one page. The expectations are exact, without sampling: the expected
 sum over positions is the sum of the positions' expectations. `retention` computes the probability
-of a return visit, for which it uses that positions are independent.
+of a return visit, for which it uses that positions are independent. Item rows are indices into the
+world's arrays of items.
 
 Shapes: S pages, K positions, M candidate items, N items.
 """

@@ -1,5 +1,7 @@
 """Draws the actions of users on their pages, with the probabilities of `behaviour`.
 
+Item rows are indices into the world's arrays of items.
+
 Shapes: S pages, K positions, C clicks, sorted by page and position.
 """
 

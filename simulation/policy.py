@@ -4,7 +4,7 @@ The mixture has three components: all items uniformly, all items by popularity, 
 user's favourite topic by popularity. The config gives their shares. If the drawn item is already on
 the page, the draw is repeated. So item i gets position k with probability w_i / (1 - sum of w of
 the items before), as in the Plackett-Luce model, where w is the probability in one draw. A search
-page has only items of the query's topic.
+page has only items of the query's topic. Item rows are indices into the world's arrays of items.
 
 Shapes: S pages, K positions, N available items.
 """

@@ -2,6 +2,7 @@
 
 The tables have the columns of shortlist/contracts.py. Fixed-width ids are written as bytes into
 Arrow buffers. Creating a Python string per event would take ten times as long as the simulation.
+Item rows and user rows are indices into the world's arrays.
 
 Shapes: E events, S requests, D latent dim.
 """

@@ -34,7 +34,10 @@ def run_command(
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the whole pipeline, from the raw source to a promoted and monitored release."""
+    """Run the whole pipeline, from the raw data to a release that serves and is monitored.
+
+    A release is a folder with all models of a run. Exits with 1 if it was not promoted.
+    """
     with following("run", as_json=as_json, verbose=verbose) as follow:
         from flows.run import run_flow
         from flows.runtime.configuration import load_run_config
@@ -73,9 +76,9 @@ def refresh(
 
 @app.command()
 def monitor(run: RunOption = None, as_json: JsonOption = False) -> None:
-    """Report on the serving log: drift, quality, diversity, engagement and guardrail verdicts.
+    """Report on the serving log (all responses): drift, quality, diversity, engagement, guardrails.
 
-    Exits with 1 if the verdict is "hold".
+    A guardrail is a condition that live traffic must meet. Exits with 1 if the verdict is "hold".
     """
     from flows.monitor import monitor_flow
 

@@ -1,4 +1,4 @@
-"""`shortlist quarantine`: list, show and restore the rows that validation quarantined."""
+"""`shortlist quarantine`: list, show and restore the bad rows that validation set aside."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from cli.commands.tables import print_table
 
 app = typer.Typer()
 commands = typer.Typer(
-    help="Rows that validation quarantined: list, show, restore.", no_args_is_help=True
+    help="Bad rows that validation set aside: list, show, restore.", no_args_is_help=True
 )
 app.add_typer(commands, name="quarantine")
 

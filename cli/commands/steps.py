@@ -144,10 +144,12 @@ def show_evaluation(content: dict[str, Any]) -> None:
 def package(
     config: RunConfigOption = None,
     run: RunOption = None,
-    bento: Annotated[bool, typer.Option(help="Also build a Bento of the release.")] = True,
+    bento: Annotated[
+        bool, typer.Option(help="Also build a Bento (BentoML's package) of the release.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a run as a release. `shortlist promote` then makes it serve."""
+    """Publish a run's models as a release. `shortlist promote` then makes it serve."""
     from flows.package import package_flow
     from flows.runtime.runs import Run
     from flows.runtime.steps import Steps
@@ -173,7 +175,8 @@ def promote(
 ) -> None:
     """Let a run's release serve if it passes every gate, which ends the run.
 
-    If it fails a gate, nothing changes and the command exits with 1.
+    A gate is a condition for promotion. If the release fails one, nothing changes and the command
+    exits with 1.
     """
     from flows.promote import end_run_of, find_release, promote_flow
     from shortlist.config import Settings

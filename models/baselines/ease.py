@@ -33,7 +33,7 @@ class EaseConfig(Config):
 
 
 class Ease:
-    """Candidate source whose scores are the history's decayed weights times the item weights."""
+    """Candidate source: scores are the weights of the history's events times item-item weights."""
 
     name = "ease"
 

@@ -1,7 +1,7 @@
-"""Popularity baselines: candidate sources that rank items by event counts of all time or of days.
+"""Popularity baselines: rank items by event counts of all time, or of the last days.
 
-The counts are part of the item features, which the service reloads regularly. So the ranking stays
-current after training.
+They are candidate sources, that is, models that retrieve candidates. The counts are part of the
+item features, which the service reloads regularly. So the ranking stays current after training.
 """
 
 import json

@@ -46,7 +46,8 @@ class ContentConfig(Config):
     num_negatives: int = Field(1024, ge=1)
     negatives: Literal["catalogue", "used"] = "catalogue"
     """Items that uniform negatives are drawn from: `catalogue` (all items) or `used` (items with
-    training events). A catalogue with many new items needs `used`."""
+    training events). A catalogue with many new items needs `used`: new items that are negatives but
+    never positives would teach the model not to recommend them."""
     batch_size: int = Field(256, ge=1)
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
 

@@ -48,7 +48,7 @@ class DeepfmConfig(Config):
     hidden_dims: tuple[int, ...] = (128, 64)
     dropout: float = 0.2
     num_candidates: int = 100
-    """Candidates per request in a training batch; at most half of them are relevant."""
+    """Number of candidates per request in a training batch; at most half of them are relevant."""
     batch_size: int = 32
     optimiser: OptimiserConfig = OptimiserConfig(
         learning_rate=1e-3, weight_decay=1e-2, num_epochs=8, patience=2

@@ -37,8 +37,8 @@ class LambdamartConfig(Config):
     num_rounds: int = 300
     early_stopping_rounds: int = 40
     min_data_in_leaf: int | None = None
-    """Minimum number of candidates per leaf. None: MIN_LEAF_SHARE of the training candidates, but
-    at least 20 and at most MAX_MIN_LEAF."""
+    """Minimum number of candidates per leaf. None: 1/150 of the training candidates
+    (MIN_LEAF_SHARE), but at least 20 and at most 2000 (MAX_MIN_LEAF)."""
     lambdarank_truncation_level: int = 20
     feature_fraction: float = 0.25
     bagging_fraction: float = 0.8

@@ -98,7 +98,7 @@ HISTORY: dict[str, Callable[[HistoryPairs], np.ndarray]] = {
     "distinct_categories_10": lambda p: p.distinct_categories(10),
     "distinct_categories_50": lambda p: p.distinct_categories(RECENT),
 }
-"""Feature name -> function of its values, (B, C) or (B, 1); in column order."""
+"""Feature name -> function that returns its values, (B, C) or (B, 1); in column order."""
 
 
 def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndarray) -> np.ndarray:

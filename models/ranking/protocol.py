@@ -60,10 +60,10 @@ class RankingData:
         users: Sequence[str],
         schema: RankingSchema,
     ) -> "RankingData":
-        """Build from arrays that are padded to C candidates per request.
+        """Build the data from arrays that are padded to C candidates per request.
 
         Args:
-            x: (G, C, F) features, or (R, F) without those of padding.
+            x: (G, C, F) features, or (R, F) if those of padding are already left out.
             candidates: (G, C) item_idx, padded with 0.
             relevant: relevant item_idx of each request.
             users: user id of each request.

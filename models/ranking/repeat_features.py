@@ -75,7 +75,8 @@ REPEAT: dict[str, Callable[[OwnHistory], np.ndarray]] = {
     "own_due_log": lambda own: np.log1p(own.due),
     "own_share": lambda own: own.count / len(own.items),
 }
-"""Feature name -> function of its values for the items of a history, (I,); in column order."""
+"""Feature name -> function that returns its values for the items of a history, (I,); in column
+order."""
 
 
 def repeat_features(queries: Queries, candidates: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ RRF_CONSTANT = 60
 class SourceScores:
     """Scores and ranks of S sources for B requests with C candidates each."""
 
-    score: np.ndarray  # (S, B, C) float64; missing ones set to the lowest of the source and request
-    standardised: np.ndarray  # (S, B, C) z-score within the source's scores of the request
+    score: np.ndarray  # (S, B, C) float64; a missing score is the lowest of its source and request
+    standardised: np.ndarray  # (S, B, C) z-scores among the source's scores of the request
     rank: np.ndarray  # (S, B, C) float32 rank (from 1) in the source's list, 0 if not in it
     real: np.ndarray  # (B, C) bool, False for padding
 
@@ -34,14 +34,14 @@ SOURCE: dict[str, Callable[[SourceScores], np.ndarray]] = {
     "place": lambda s: places(s.score, np.broadcast_to(s.real, s.score.shape)),
     "reciprocal_rank": lambda s: s.found / np.maximum(s.rank, 1),
 }
-"""Feature name -> function of its values for each source, (S, B, C). Columns are named
+"""Feature name -> function that returns its values for each source, (S, B, C). Columns are named
 `<source>:<feature>`."""
 MERGE: dict[str, Callable[[SourceScores], np.ndarray]] = {
     "num_sources": lambda s: s.found.sum(0),
     "reciprocal_rank_sum": lambda s: (s.found / (RRF_CONSTANT + s.rank)).sum(0),
     "score_z_mean": lambda s: s.standardised.sum(0) / max(len(s.score), 1),
 }
-"""Feature name -> function of its values over all sources, (B, C)."""
+"""Feature name -> function that combines all sources to its values, (B, C)."""
 
 
 def source_features(

@@ -58,7 +58,8 @@ class ChainConfig(Config):
     rerank: RerankConfig | None = None
     """Re-ranking of the best candidates (docs/reranking.md); None: items are ordered by score."""
     repeats: str = "exclude"
-    """Whether, and after what time, consumed items may be shown again (shortlist/repeats.py)."""
+    """Whether consumed items may be shown again: "exclude" (never), "allow", or after a time, such
+    as "after 7 days" (shortlist/repeats.py)."""
 
     @model_validator(mode="before")
     @classmethod

@@ -7,8 +7,9 @@ items. Both methods below draw from the finished list, after re-ranking, so prop
 - Epsilon-greedy: each position shows, with probability `share`, an item drawn uniformly from the
   allowed items outside the list. The replaced item is not shown at another position.
 - Softmax: the first `pool` items of the list get a random order, drawn from a Plackett-Luce
-  distribution by Gumbel top-k (Yellott 1977; Kool, van Hoof & Welling 2019). Position r of the list
-  is assigned the r-th highest score of the pool, because re-ranking may have changed the order.
+  distribution by Gumbel top-k (Yellott 1977; Kool, van Hoof & Welling 2019). In this draw, the item
+  at position r of the list has the r-th highest score of the pool. Its own score is not used,
+  because re-ranking may have moved the item.
 
 Shapes: k positions, P items of the pool, N items.
 """

@@ -144,8 +144,8 @@ class Recommender:
         """Load a verified release; see the constructor for `health`, `budget` and `rules`.
 
         Raises:
-            ReleaseError: the release has another feature schema than this code.
-            PackError: the pack has another feature schema than this code.
+            ReleaseError: the release was trained on other features than this code computes.
+            PackError: the pack was made for other features than this code computes.
         """
         chain = load_chain(release.path, release.about, sources=release.path / "sources")
         return cls(

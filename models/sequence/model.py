@@ -60,7 +60,7 @@ class SequenceConfig(Config):
     """If above 0, the score is the cosine of state and item, divided by this. If 0, it is their
     inner product plus an item bias."""
     learn_start: bool = True
-    """Whether the start state learns to predict a user's first event, for empty histories."""
+    """Whether the model is also trained on empty histories, to predict a user's first event."""
     time_gaps: bool = False
     """Whether each position also has an embedding of the time since the previous event."""
     event_types: bool | None = None

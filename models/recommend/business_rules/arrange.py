@@ -28,7 +28,7 @@ class Limit:
     """A cap, resolved for the R items of one list."""
 
     name: str
-    codes: np.ndarray  # (R, J) group codes, 0 for none
+    codes: np.ndarray  # (R, J) codes of each item's groups, 0 for none
     num_groups: int
     at_most: int
     first: int  # the window: positions 1 to `first`
