@@ -30,8 +30,8 @@ class Queries:
     history_value: np.ndarray  # (B, L) float32, NaN where padded or without value
     history_type: np.ndarray  # (B, L) int64 EVENT_CODE, 0 where padded or unknown
     seen: list[np.ndarray]  # B arrays: item_idx consumed or refused by the user, never retrieved
-    user: np.ndarray  # (B, len(USER_FEATURES)) float32
-    context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32
+    user: np.ndarray  # (B, len(USER_FEATURES)) float32: features of the user
+    context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32: features of time, surface and device
     profile: np.ndarray  # (B, A) int64 codes of the A user attributes, 0 for unknown
     searches: list[Searches]  # of each user: the last searches strictly before `at`
     places: np.ndarray | None = None  # (B, 2) int64 codes of surface and device; None: unknown

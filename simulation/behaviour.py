@@ -29,8 +29,8 @@ class Moment:
 
     user: np.ndarray  # (S,) int64 user rows
     taste: np.ndarray  # (S, D) float32: the user's taste plus the session's mood
-    boredom: np.ndarray  # (S, T) float32, 0 to 1
-    trust: np.ndarray  # (S,) float32, 0 to 1
+    boredom: np.ndarray  # (S, T) float32: boredom with each topic, 0 to 1
+    trust: np.ndarray  # (S,) float32: trust in the site, 0 to 1
     intent: np.ndarray  # (S,) float32: intent to buy, added to the log-odds of add_to_cart
     price_sense: np.ndarray  # (S,) float32: price sensitivity
     activity: np.ndarray  # (S,) float32: probability of a visit on a weekday at full trust

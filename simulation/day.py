@@ -101,9 +101,9 @@ class _Sessions:
 
     rows: np.ndarray  # (S,) rows of the state
     at: np.ndarray  # (S,) int64 microseconds of the next page
-    mood: np.ndarray  # (S, D)
-    intent: np.ndarray  # (S,)
-    phone: np.ndarray  # (S,) bool
+    mood: np.ndarray  # (S, D) random vector of the session, added to the user's taste
+    intent: np.ndarray  # (S,) intent to buy in the session
+    phone: np.ndarray  # (S,) bool: the visit is by phone
     number: np.ndarray  # (S,) int64: number of the session's first request, -1 before it
     topic: np.ndarray  # (S,) int64: topic of the query, -1 for the home page
 

@@ -29,15 +29,15 @@ class Outcome:
     item: np.ndarray  # (C,) item rows
     at: np.ndarray  # (C,) time of the click
     done: np.ndarray  # (C,) time at which the user leaves the item's page
-    satisfaction: np.ndarray  # (C,) signed, about -1 to 1
+    satisfaction: np.ndarray  # (C,) satisfaction with the item, signed, about -1 to 1
     view: np.ndarray  # (C,) bool: the item's page was viewed
     cart: np.ndarray  # (C,) bool: the item was put into the cart
     bought: np.ndarray  # (C,) bool
     returned: np.ndarray  # (C,) bool: the purchase will be returned
     return_at: np.ndarray  # (C,) time of the return, valid only where `returned`
-    price: np.ndarray  # (C,) float64
+    price: np.ndarray  # (C,) float64: price of the item
     watched: np.ndarray  # (C,) seconds watched
-    stars: np.ndarray  # (C,) 1 to 5, 0 for no rating
+    stars: np.ndarray  # (C,) rating, 1 to 5, 0 for no rating
     reviewed: np.ndarray  # (C,) bool: the rating has a review text
     liked: np.ndarray  # (C,) bool
     disliked: np.ndarray  # (C,) bool

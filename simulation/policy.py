@@ -27,8 +27,8 @@ class Page:
     """Requests of S pages."""
 
     user: np.ndarray  # (S,) int64 user rows
-    at: np.ndarray  # (S,) int64 microseconds
-    phone: np.ndarray  # (S,) bool
+    at: np.ndarray  # (S,) int64 microseconds: time of the request
+    phone: np.ndarray  # (S,) bool: the request is from a phone
     topic: np.ndarray  # (S,) int64: topic of the query, -1 for the home page
 
     def take(self, rows: np.ndarray) -> "Page":

@@ -23,7 +23,7 @@ class Returns:
     due: np.ndarray  # (R,) int64 microseconds
     user: np.ndarray  # (R,) int64 user rows
     item: np.ndarray  # (R,) int64 item rows
-    price: np.ndarray  # (R,) float64
+    price: np.ndarray  # (R,) float64: price paid
 
 
 @dataclass
@@ -31,8 +31,8 @@ class State:
     """State of the users `first` .. `first + U - 1` of a world; row r is user row `first + r`."""
 
     first: int
-    taste: np.ndarray  # (U, D) float32
-    boredom: np.ndarray  # (U, T) float32, 0 to 1
+    taste: np.ndarray  # (U, D) float32: users like items with a large inner product
+    boredom: np.ndarray  # (U, T) float32: boredom with each topic, 0 to 1
     trust: np.ndarray  # (U,) float32, 0 to 1
     left: np.ndarray  # (U,) bool: the user has left (churned)
     touched: np.ndarray  # (U,) int64: day of the last update of taste and boredom

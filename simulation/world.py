@@ -27,7 +27,7 @@ class Items:
     """
 
     vector: np.ndarray  # (N, D) float32: topic vector of length 1, plus a random vector
-    topic: np.ndarray  # (N,) int64
+    topic: np.ndarray  # (N,) int64: main topic
     second: np.ndarray  # (N,) int64: second topic; for about 70% the same as the first
     quality: np.ndarray  # (N,) float32, standard normal: raises satisfaction
     appeal: np.ndarray  # (N,) float32, standard normal: raises clicks

@@ -46,7 +46,7 @@ class Sequences:
 
     item_ids: list[str]
     user_ids: list[str]
-    offsets: np.ndarray  # (U + 1,) int64
+    offsets: np.ndarray  # (U + 1,) int64: first event of each user row, then E
     item_idx: np.ndarray  # (E,) int64 from 1: index in `item_ids` plus 1
 
     @classmethod

@@ -73,7 +73,7 @@ def fit(
     seed: int,
     environment: Environment,
 ) -> tuple[SequenceModel, TrainingHistory]:
-    """Train without each user's last two items; stop early by nDCG@10 of the second-to-last."""
+    """Train without each user's last two items; stop early by nDCG@10 of the first of them."""
     users = checked_users(sequences)
 
     def validate(model: SequenceModel) -> float:

@@ -203,9 +203,9 @@ class Batch(NamedTuple):
     """Training batch of B requests with C sampled candidates each."""
 
     z: Tensor  # (B, C, F') numeric features
-    codes: Tensor  # (B, C, A)
+    codes: Tensor  # (B, C, A) codes of user attributes, surface and device
     item_idx: Tensor  # (B, C); 0 for padding
-    label: Tensor  # (B, C)
+    label: Tensor  # (B, C), 1 if relevant, else 0
     weight: Tensor  # (B,) weight of each request in the loss
 
 

@@ -42,7 +42,7 @@ class Ranker(Protocol):
 class RankingData:
     """Requests with candidates, features and labels; the rows of a request are contiguous."""
 
-    x: np.ndarray  # (R, F) float32
+    x: np.ndarray  # (R, F) float32 features
     item_idx: np.ndarray  # (R,) int64, from 1
     label: np.ndarray  # (R,) float32, 1 if relevant
     group: np.ndarray  # (G,) int64: number of candidates of each request

@@ -45,7 +45,7 @@ def scores(
     shift: np.ndarray,
     positions: np.ndarray,
 ) -> np.ndarray:
-    """Return raw scores: (F, R) float32 columns -> (R,) float64.
+    """Return raw scores, the sums of leaf values: (F, R) float32 features -> (R,) float64.
 
     The arguments from `first_node` to `leaf_value` are the fields of `TreeScores`. The last three
     are the values of MAGIC, SHIFT and POSITIONS for the type of its masks.

@@ -39,13 +39,13 @@ class TreeScores:
 
     num_features: int
     first_node: np.ndarray  # (T + 1,) int64: nodes of tree t are first_node[t]:first_node[t + 1]
-    feature: np.ndarray  # (N,) int64
+    feature: np.ndarray  # (N,) int64: feature that the node tests
     threshold: np.ndarray  # (N,) float32; numeric nodes: greater goes right
     nan_right: np.ndarray  # (N,) bool: NaN goes right
     words: np.ndarray  # (N, 2) int64: range in `category_bits` of a categorical node, else 0, 0
     category_bits: np.ndarray  # uint32 words; bit c % 32 of word c // 32 set: category c goes left
     keep: np.ndarray  # (N,) uint32 or uint64: bits of the leaves that remain after going right
-    leaf_value: np.ndarray  # (T, L) float64
+    leaf_value: np.ndarray  # (T, L) float64: score that each leaf adds
 
     @classmethod
     def parse(cls, models: Iterable[str]) -> "TreeScores":

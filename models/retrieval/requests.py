@@ -42,7 +42,7 @@ class RequestBatch:
     """B requests and their M positives; positive m belongs to request `row[m]`, from 0."""
 
     queries: Queries
-    row: np.ndarray  # (M,) int64
+    row: np.ndarray  # (M,) int64: request of each positive
     positives: np.ndarray  # (M,) int64 item_idx
 
 

@@ -39,7 +39,7 @@ class Need:
     """A quota, resolved for the R items of one list."""
 
     name: str
-    match: np.ndarray  # (R,) bool
+    match: np.ndarray  # (R,) bool: the item matches the quota
     at_least: int
     first: int  # the window: positions 1 to `first`
 
