@@ -24,7 +24,7 @@ class Queries:
     """Batch of B requests as arrays. Histories contain only events strictly before `at`."""
 
     user_ids: list[str]
-    at: np.ndarray  # (B,) int64 microseconds
+    at: np.ndarray  # (B,) int64 microseconds: time as of which each request is answered
     history: np.ndarray  # (B, L) int64 item_idx, oldest first, padded with 0 on the RIGHT
     history_time: np.ndarray  # (B, L) int64 microseconds, 0 where padded
     history_value: np.ndarray  # (B, L) float32, NaN where padded or without value

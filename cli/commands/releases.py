@@ -59,8 +59,8 @@ def releases(
 def upgrade(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Rebuild features, and if necessary the release, for this version of the code.
 
-    They are built beside the current ones; then the home switches to them. The earlier version of
-    the code may serve while they are built, but not during the switch.
+    They are built beside the current ones; then the deployment switches to them. The earlier
+    version of the code may serve while they are built, but not during the switch.
     """
     from flows.runtime.configuration import load_run_config
     from flows.upgrade import upgrade as upgrade_home

@@ -31,7 +31,7 @@ RunConfigOption = Annotated[
 
 @app.command()
 def ingest(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Read the data source, map it to the standard columns, and stage the batch for validation."""
+    """Read the data source, map it to the standard columns, and store the batch for validation."""
     from flows.ingest import ingest_flow
     from flows.runtime.configuration import load_run_config
 
@@ -50,7 +50,7 @@ def validate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Validate a staged batch: bad rows go to quarantine, good rows into the lake (event store)."""
+    """Validate an ingested batch: bad rows go to quarantine, good ones to the lake (event store)."""
     from flows.runtime.configuration import load_run_config
     from shortlist.config import Settings
     from shortlist.lake import newest_staged, open_staged
