@@ -50,7 +50,10 @@ def validate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Validate an ingested batch: bad rows go to quarantine, good ones to the lake (event store)."""
+    """Validate an ingested batch: bad rows go to quarantine, good rows to the lake.
+
+    The lake stores all events, items and users.
+    """
     from flows.runtime.configuration import load_run_config
     from shortlist.config import Settings
     from shortlist.lake import newest_staged, open_staged
