@@ -1,8 +1,9 @@
-"""Trains RecTools' SASRec on a sequences file; runs with the Python of RecTools' environment.
+"""Trains SASRec of the library RecTools, for comparison; run by `shortlist bench sequence_speed`.
 
     PYTHON -m benchmarks._rectools_run FILE --loss softmax --out FILE.jsonl
 
-It doesn't import Shortlist. It writes one JSON line per epoch: training seconds, and validation
+PYTHON is that of an environment with RecTools, so this module doesn't import Shortlist. FILE has
+lines "user item item ...". The output has one JSON line per epoch: training seconds, and validation
 nDCG@10 by the protocol of `sequence_model.protocol` (second-to-last item, whole catalogue, history
 masked, ties count against the model). The last line is the speed of recommending.
 """
@@ -23,9 +24,10 @@ def read(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def frame(histories: list[tuple[str, list[str]]], *, held_out: int) -> pd.DataFrame:
-    """Return RecTools' interactions without the last `held_out` items of users with over two.
+    """Return the interactions table of RecTools.
 
-    Consecutive events of a user are one day apart.
+    Users with more than two items lose their last `held_out` items. Consecutive events of a user
+    get times one day apart, because the file has no times.
     """
     users, items, days = [], [], []
     for user, history in histories:
@@ -44,7 +46,7 @@ def frame(histories: list[tuple[str, list[str]]], *, held_out: int) -> pd.DataFr
 
 
 def ndcg(model, histories: list[tuple[str, list[str]]], *, max_history: int) -> float:
-    """Return the mean nDCG@10 of the second-to-last item over users with over two items."""
+    """Return the mean nDCG@10 of the second-to-last item, over users with more than two items."""
     net = model.lightning_model.torch_model.eval()
     ids = model.data_preparator.item_id_map.to_internal
     known = {str(item): int(place) for item, place in ids.items()}
@@ -62,7 +64,7 @@ def ndcg(model, histories: list[tuple[str, list[str]]], *, max_history: int) -> 
             scores = (states @ items.T).numpy()
             for row, history in enumerate(part):
                 wanted = known.get(history[-2])
-                if wanted is None:  # not in the training data, so it can't be ranked
+                if wanted is None:  # the item is not in the training data, so it can't be ranked
                     gains.append(0.0)
                     continue
                 value = scores[row, wanted]
@@ -83,7 +85,9 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batches", type=int, help="stop an epoch early and skip validation")
+    parser.add_argument(
+        "--batches", type=int, help="end each epoch after so many batches, without validation"
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
 

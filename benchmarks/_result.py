@@ -1,4 +1,4 @@
-"""Reporting for all benchmarks: date and machine, printing, and the result file."""
+"""Functions shared by the benchmarks: date and machine, printing, result file, peak memory."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from shortlist.plain_json import dumps, write_json
 
 
 def about_machine() -> dict[str, Any]:
-    """Return {"date", "machine"}: number of cores, processor and memory, without host name."""
+    """Return {"date", "machine"}; the machine is its cores, processor and memory, not its name."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -20,7 +20,7 @@ def about_machine() -> dict[str, Any]:
 
 
 def report(content: dict[str, Any], out: Path | None, *, shown: Any = None) -> None:
-    """Print `shown` (default: `content`) as JSON, and write `content` to `out` if given."""
+    """Print `shown` as JSON, or `content` if `shown` is None. Write `content` to `out` if given."""
     print(dumps(content if shown is None else shown, indent=1))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

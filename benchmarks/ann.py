@@ -1,8 +1,9 @@
 """`shortlist bench ann`: recall and speed of the vector index, without and with filters.
 
-Clustered random vectors of 64 dimensions, one query at a time on one thread. Speed is compared with
-an exact scan of all vectors without a filter, in the same run. Recall@100 is against exact search
-among the allowed items.
+A filter allows only a share of the items. The vectors are random, clustered and of 64 dimensions.
+Queries run one at a time on one thread. Their speed is compared with an exact scan of all vectors
+without a filter, in the same run. Recall@100 is the share of the exact 100 best allowed items that
+the index finds.
 """
 
 import argparse
@@ -20,10 +21,11 @@ from models.index.faiss_index import VectorIndex
 
 DIM, K = 64, 100
 SHARES = (1.0, 0.5, 0.1, 0.01, 0.001)
+"""Shares of allowed items to measure."""
 CLUSTER_SIZE = 500
 """Mean number of vectors per cluster."""
 SPREAD = 0.35
-"""Deviation inside a cluster, relative to that of the centres."""
+"""Standard deviation inside a cluster; that of the cluster centres is 1."""
 
 
 def main() -> None:
@@ -38,7 +40,7 @@ def main() -> None:
     started = time.perf_counter()
     index = VectorIndex.build(vectors, config=IndexConfig(exact_up_to=0))
     build_seconds = time.perf_counter() - started
-    # Queries lie between items, as a user's vector does.
+    # A query is the mean of two item vectors, because a user's vector lies between items too.
     rng = np.random.default_rng(1)
     pairs = rng.integers(1, number + 1, size=(arguments.queries, 2))
     queries = vectors[pairs].mean(1).astype(np.float32)
@@ -59,7 +61,7 @@ def main() -> None:
 
 
 def clustered(number: int, *, seed: int) -> np.ndarray:
-    """(number, DIM) float32 unit vectors around random centres."""
+    """Return unit vectors around random cluster centres: (number, DIM) float32."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(max(number // CLUSTER_SIZE, 1), DIM)).astype(np.float32)
     vectors = rng.normal(scale=SPREAD, size=(number, DIM)).astype(np.float32)
@@ -68,7 +70,7 @@ def clustered(number: int, *, seed: int) -> np.ndarray:
 
 
 def scan(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """The K best of all vectors for one query (1, DIM), unordered."""
+    """Return the indices of the K best of all vectors for one query (1, DIM), unordered."""
     scores = vectors @ query[0]
     return np.argpartition(-scores, K)[:K]
 
@@ -76,7 +78,11 @@ def scan(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
 def measure(
     index: VectorIndex, queries: np.ndarray, share: float, *, exact_ms: float
 ) -> dict[str, Any]:
-    """Recall@100 and milliseconds per query if a random share of the items is allowed."""
+    """Return recall@100 and milliseconds per query if a random share of the items is allowed.
+
+    Args:
+        exact_ms: milliseconds of the exact scan, for comparison.
+    """
     rng = np.random.default_rng(2)
     blocked = np.zeros(index.num_items + 1, dtype=bool)
     if share < 1:
@@ -110,7 +116,7 @@ def measure(
 
 
 def median_ms(calls: list[Any]) -> float:
-    """Median milliseconds of the calls, after a first round without a clock."""
+    """Return the median milliseconds of the calls, after up to 20 untimed ones."""
     for call in calls[:20]:
         call()
     taken = []

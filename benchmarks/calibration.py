@@ -1,9 +1,9 @@
 """`shortlist bench calibration --data FOLDER`: compare simulated worlds with real data sets.
 
-FOLDER holds the public sets `trivago`, `ml-1m` and `amazon-s3rec` (RecSys Challenge 2019,
-MovieLens-1M, Amazon Beauty in S3-Rec's format). Distances are Kolmogorov-Smirnov distances between
-two distributions: 0 for equal ones, 1 for disjoint ones. Only distributions are compared, never
-individual users.
+FOLDER has the public data sets `trivago`, `ml-1m` and `amazon-s3rec` (RecSys Challenge 2019,
+MovieLens-1M, Amazon Beauty in S3-Rec's format). Compared are distributions over users, items and
+events, such as history lengths, but never individual users. Distances are Kolmogorov-Smirnov
+distances: 0 for equal distributions, 1 for disjoint ones.
 """
 
 import argparse
@@ -20,16 +20,19 @@ from flows.closed_loop.plots import Line, write_charts
 from simulation import SimulatedConfig, open_world, stream
 
 POSITIONS = 10
+"""Number of positions whose clicks are compared."""
 BEAUTY_MIN, BEAUTY_MEAN = 5, 8.876
+"""Minimum and mean history length in Amazon Beauty."""
 ACTIONS = ("click", "view", "search", "add_to_cart", "purchase", "watch", "like", "dislike")
+"""Event types that count as actions in a session."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the public sets")
-    parser.add_argument("--presets", default="shop,video")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    parser.add_argument("--plot", type=Path, help="write the curves side by side as SVG")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the public data sets")
+    parser.add_argument("--presets", default="shop,video", help="simulated worlds to compare")
+    parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
+    parser.add_argument("--plot", type=Path, help="write the distributions to this file as SVG")
     arguments = parser.parse_args()
     real = real_curves(arguments.data)
     worlds = {name: simulated_curves(name) for name in arguments.presets.split(",")}
@@ -87,7 +90,10 @@ def real_curves(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def simulated_curves(preset: str) -> dict:
-    """Return the same quantities as `real_curves` for a preset's log, and conversion rates."""
+    """Return the quantities of `real_curves` for the log of a simulated world, and its rates.
+
+    The rates are conversion rates, such as clicks per impression.
+    """
     world = open_world(SimulatedConfig(preset=preset))
     log = pa.concat_tables(stream(world, ingested_at=0)).sort_by("event_timestamp")
     kind = log.column("event_type")
@@ -126,10 +132,10 @@ def share_of_items(items: np.ndarray) -> np.ndarray:
 
 
 def histories(clicks: pd.DataFrame) -> np.ndarray:
-    """Return clicks per user, for users with at least five clicks, as in Amazon Beauty.
+    """Return the number of clicks of each user with at least five, as in Amazon Beauty.
 
-    Uses the log up to the day on which their mean is closest to Beauty's, because history length
-    also depends on the number of days in a log.
+    Counts the log up to the day on which the mean of these numbers is closest to Beauty's, because
+    history length also depends on the number of days in a log.
     """
     day = clicks["event_timestamp"].dt.floor("D")
     found = []

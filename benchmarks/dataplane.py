@@ -1,11 +1,11 @@
 """`shortlist bench dataplane`: throughput of ingest, validation and featurize.
 
 The log is that of a simulated world (preset `large`) with all event types, ids, texts and queries.
-It is written as Parquet files first, which isn't measured. Then `ingest`, `validate` (with Great
-Expectations) and `featurize` run in one process, whose peak memory is reported. CPU seconds and the
-machine's load before the run are reported too, because other work on the machine affects the
-times. `over_bare_copy` is the total time divided by that of a plain DuckDB copy of the same events:
-read, sort, write by day.
+First it is written as Parquet files, which isn't measured. Then `ingest`, `validate` (with Great
+Expectations) and `featurize` (which computes features) run in one process, whose peak memory is
+reported. CPU seconds and the machine's load before the run are reported too, because other work on
+the machine affects the times. `over_bare_copy` is the total time divided by that of a plain copy of
+the same events by DuckDB alone: read, sort, write by day.
 """
 
 import argparse
@@ -29,21 +29,24 @@ from shortlist.contracts import INTERACTIONS
 from shortlist.datasets import DataConfig, stage_source
 
 FILE_ROWS = 5_000_000
+"""Number of events after which the log continues in a new file."""
 STEPS = ("ingest", "validate", "featurize")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=float, required=True)
-    parser.add_argument("--steps", default=",".join(STEPS), help="e.g. ingest,validate")
-    parser.add_argument("--target", default="click", help="event types that features count")
+    parser.add_argument("--steps", default=",".join(STEPS), help="steps to run, in this order")
+    parser.add_argument("--target", default="click", help="target event types, comma-separated")
     parser.add_argument("--own-ids", action="store_true", help="derive event ids from the content")
     parser.add_argument("--preset", default="large")
-    parser.add_argument("--bad", type=float, default=0.0, help="share of events of unknown type")
+    parser.add_argument(
+        "--bad", type=float, default=0.0, help="share of events with an unknown type (bad rows)"
+    )
     parser.add_argument("--work", type=Path, help="folder for the files; default: a temporary one")
-    parser.add_argument("--log", type=Path, help="an existing log, written with --only-write")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    parser.add_argument("--only-write", type=Path, help="only write the log to this folder")
+    parser.add_argument("--log", type=Path, help="existing log to read, written by --only-write")
+    parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
+    parser.add_argument("--only-write", type=Path, help="only write the log, to this folder")
     arguments = parser.parse_args()
     if arguments.only_write is not None:
         events, preset = int(arguments.events), arguments.preset
@@ -132,7 +135,8 @@ def write_log(folder: Path, events: int, *, preset: str, bad: float) -> None:
     """Write the first `events` events of the world as Parquet files, with its items and users.
 
     Args:
-        bad: share of events that get an unknown event type; rounded, so that it is each n-th event.
+        bad: share of events that get an unknown event type. It is rounded, so that every n-th event
+            gets one.
     """
     from simulation import SimulatedConfig, open_world, stream
     from simulation.tables import Publisher

@@ -1,10 +1,11 @@
 """`shortlist bench feature_worth`: ablation of the groups of ranking features.
 
-Uses the newest finished run under SHORTLIST_HOME. Retrieves the candidates of its three windows
-once, then fits its LambdaMART with all features and without each group, with several seeds. The
-metric is nDCG@10 on the test window, averaged over seeds for each request. The worth of a group is
-nDCG@10 with all features minus nDCG@10 without the group, with a paired 95% bootstrap interval over
-users. If the interval is above zero, the group improves the chain.
+It uses the newest finished run under SHORTLIST_HOME. It retrieves the candidates of the run's three
+time windows (ranker training, validation, test) once. Then it fits the run's LambdaMART ranker with
+all features and without each group, with several seeds. The metric is nDCG@10 on the test window,
+averaged over seeds for each request. The worth of a group is nDCG@10 with all features minus
+nDCG@10 without the group, with a paired 95% bootstrap interval over users. If the interval is above
+zero, the group improves the lists.
 """
 
 import argparse
@@ -36,9 +37,9 @@ WINDOWS = ("ranker_train", "validation", "test")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2, help="number of fits to average")
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds to average")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     arguments = parser.parse_args()
     run, windows = windows_of(Settings())
     names = windows["test"].schema.names
@@ -86,7 +87,7 @@ def windows_of(settings: Settings) -> tuple[Run, dict[str, RankingData]]:
 
 
 def groups_of(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Return {group name: columns}: the groups of `shortlist features`, and finer ones."""
+    """Return {group name: columns}: the groups that `shortlist features` lists, and finer ones."""
     groups = {
         group.name: tuple(
             name
@@ -123,8 +124,8 @@ def judge(
         found.append(data["test"].ndcg(ranker.predict(data["test"].x, data["test"].item_idx)))
     ndcg = np.mean(found, axis=0)
     print(
-        f"without {len(left_out)} columns: {np.nanmean(ndcg):.4f} a request,"
-        f" {time.perf_counter() - started:.0f} s",
+        f"without {len(left_out)} columns: nDCG@10 {np.nanmean(ndcg):.4f}, mean over requests,"
+        f" in {time.perf_counter() - started:.0f} s",
         flush=True,
     )
     return ndcg

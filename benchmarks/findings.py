@@ -3,13 +3,15 @@
 1. Satisfaction per page: popularity < ItemKNN < two-stage chain trained on value < oracle.
 2. A ranker trained on clicks gets more clicks, but less satisfaction and retention, than a ranker
    trained on value.
-3. Without exploration and diversity control, a feedback loop trained on clicks shows fewer
-   different items after 60 days; with them it doesn't. (The loop trained on value is reported too.)
+3. A recommender that is repeatedly retrained on clicks shows fewer different items after 60 days,
+   unless it explores and re-ranks for diversity. (The one trained on value is reported too.)
 4. A content model shows new items on their first day; a collaborative one doesn't.
 
-All arms are simulated over the same two months (`shortlist simulate --in-process`). An interrupted
-run resumes after its last finished day. Each claim is a difference with a 95% bootstrap interval
-over users, paired by user. It holds if the whole interval is on the claimed side of zero.
+The value of an impression is a weighted sum of the user's reactions. The oracle knows the users'
+tastes. Each recommender that is compared is an arm. All arms are simulated over the same two months
+(`shortlist simulate --in-process`). An interrupted run resumes after its last finished day. Each
+claim is a difference with a 95% bootstrap interval over users, paired by user. It holds if the
+whole interval is on the claimed side of zero.
 """
 
 import argparse
@@ -36,10 +38,14 @@ from shortlist.config import Settings
 
 ARMS = "popularity,item_knn,content,clicks,value,clicks+explore+mmr,value+explore+mmr,oracle"
 LOOPS, CONTROL = ("clicks", "value"), "+explore+mmr"
+"""Arms of claim 3: each name in LOOPS, without and with the suffix CONTROL."""
 ORDER = ("popularity", "item_knn", "value", "oracle")
+"""Arms of claim 1, in the claimed order."""
 WEEKS = 2
-"""Length of the first and of the last period, which are compared to measure narrowing."""
+"""Length in weeks of the first and the last period. They are compared to measure how much the set
+of shown items narrows."""
 Drawn = dict[str, tuple[float, np.ndarray]]
+"""{metric: (its value, its values in the bootstrap samples)}."""
 
 
 def main() -> None:
@@ -47,9 +53,9 @@ def main() -> None:
     parser.add_argument("--preset", default="village")
     parser.add_argument("--days", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--arms", default=ARMS, help="simulate only these; the claims need all")
-    parser.add_argument("--plot", type=Path, help="write the figures by day as SVG")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--arms", default=ARMS, help="simulate only these; claims need all arms")
+    parser.add_argument("--plot", type=Path, help="write the figures by day to this file as SVG")
+    parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     arguments = parser.parse_args()
     settings = Settings()
     setting = open_setting(
@@ -128,10 +134,10 @@ def figures_of(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
 
 
 def change(setting: Setting, logs: list[Any], boot: Bootstrap) -> Drawn:
-    """Return the relative change of page diversity from the first to the last two weeks.
+    """Return the relative change of the diversity of pages, from the first to the last two weeks.
 
-    `effective_share` is the change of `effective_items` divided by the number of items in the
-    catalogue, which grows by half in two months.
+    `effective_items` is the effective number of different items shown. `effective_share` is this
+    number divided by the number of items in the catalogue, which grows by half in two months.
     """
     start, end, span = setting.schedule.start, setting.end, 7 * WEEKS
     before, after = (

@@ -1,11 +1,13 @@
 """`shortlist bench history_rule`: compare rules for several events of a user on the same item.
 
-In a shop, a user clicks an item and then buys it. A history holds each item only once, with its
-first event, its newest, or its strongest (a purchase is stronger than a click; the newest of
-equally strong events). The data are simulated shops, one per seed. Sources are fitted on the first
-80% of the target events, tuned on the next 10%, and evaluated on the last 10% by nDCG@10 of new
-items. Differences from the rule "first" have paired 95% bootstrap intervals over the users of all
-shops.
+In a shop, a user clicks an item and then buys it. A history contains each item only once. The rule
+decides which event of the item it keeps: the first, the newest, or the strongest. A purchase is
+stronger than a click; of equally strong events, the newest is kept.
+
+The data are simulated shops, one per seed. Candidate sources are fitted on the first 80% of the
+target events (clicks and purchases), tuned on the next 10%, and evaluated on the last 10% by
+nDCG@10 of new items. Differences from the rule "first" have paired 95% bootstrap intervals over the
+users of all shops.
 """
 
 import argparse
@@ -59,7 +61,7 @@ class First(UserLog):
 
 
 class Strongest(UserLog):
-    """A log whose histories keep each item's strongest event, the newest of equally strong."""
+    """A log whose histories keep the strongest event of each item; ties go to the newest."""
 
     def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
         strength = np.zeros(len(EVENT_CODE) + 1)
@@ -90,7 +92,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 
 class World:
-    """One simulated shop: its target events, its windows, and the requests of a window."""
+    """One simulated shop: its target events, its time windows, and the requests of a window."""
 
     def __init__(self, preset: str, seed: int):
         world = open_world(SimulatedConfig(preset=preset, seed=seed))
@@ -135,9 +137,10 @@ class World:
         )
 
     def requests(self, rule: type[UserLog], window: str) -> tuple[Queries, list[np.ndarray]]:
-        """Return the requests of a window, and the new items that follow each.
+        """Return the requests of a window, and the relevant items of each.
 
-        The histories of the requests are built by `rule`.
+        Relevant are items that the user chooses after the request for the first time. The histories
+        of the requests are built by `rule`.
         """
         drawn = draw_requests(
             self.events,
@@ -180,13 +183,16 @@ class World:
 
 
 def _page_times(every: pa.Table) -> pa.Array:
-    """Return when each event's page was requested: the time of the first event of the request."""
+    """Return the time at which each event's page was requested, in microseconds.
+
+    It is the time of the first event of the request.
+    """
     pages = every.select([c.USER_ID, c.REQUEST_ID])
     pages = pages.append_column("t", microseconds(every.column(c.EVENT_TIMESTAMP)))
     pages = pages.append_column("row", pa.array(np.arange(every.num_rows)))
     asked = pages.group_by([c.USER_ID, c.REQUEST_ID]).aggregate([("t", "min")])
     joined = pages.join(asked, [c.USER_ID, c.REQUEST_ID]).sort_by("row")
-    # If an event is over half an hour after its page's request, its own time counts instead.
+    # If an event is more than half an hour after its page's request, its own time is used.
     t, page = joined.column("t").to_numpy(), joined.column("t_min").to_numpy(zero_copy_only=False)
     page = np.where(np.isnan(page.astype(float)), t, page).astype(np.int64)
     return pa.array(np.where(t - page <= 30 * 60_000_000, page, t))

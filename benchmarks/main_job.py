@@ -1,8 +1,9 @@
-"""`shortlist bench main_job`: the whole pipeline in a fresh home for each seed, and its results.
+"""`shortlist bench main_job`: run the whole pipeline once per seed, and compare with baselines.
 
-Runs `shortlist run` as a separate process and times it. Compares nDCG@10 of the chain with that of
-the best baseline, user by user. The values of a user are averaged over seeds before users are
-resampled. The interval therefore covers the sample of users, not the variation between trainings.
+Runs `shortlist run` as a separate process in an empty home (folder of a deployment), and times it.
+Compares nDCG@10 of the chain, the whole recommender, with that of the best baseline, user by user.
+The values of a user are averaged over seeds before users are resampled. The interval therefore
+covers the sample of users, not the variation between seeds.
 """
 
 import argparse
@@ -34,8 +35,10 @@ KEPT = (
     "seconds",
     "peak_memory_gb",
 )
+"""Parts of a run's summary that go into the result file."""
 BASELINES = ("ease", "ials", "item_knn", "popularity", "recent_popularity")
 DRAWS = 2000
+"""Number of bootstrap samples."""
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "movielens-100k.toml"
 
@@ -101,6 +104,8 @@ def run(config: Path, *, home: Path) -> tuple[dict[str, Any], float]:
 def compare(users: list[pa.Table]) -> dict[str, Any]:
     """Return nDCG@10 of the chain with and without refit, and its lead over the best baseline.
 
+    The refit fits the candidate sources again, on all events before the test window.
+
     Args:
         users: the `evaluation_users.parquet` of each seed's run.
     """
@@ -120,7 +125,7 @@ def compare(users: list[pa.Table]) -> dict[str, Any]:
 
 
 def by_method(table: pa.Table) -> dict[str, dict[str, float]]:
-    """Return {method: {user: nDCG@10}}."""
+    """Return {method: {user: nDCG@10}} from an `evaluation_users.parquet`."""
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
         found.setdefault(row["method"], {})[row["user_id"]] = row["ndcg"]
@@ -133,9 +138,12 @@ def difference(of: dict[str, float], other: dict[str, float]) -> dict[str, float
 
 
 def over_seeds(seeds: list[dict[str, float]]) -> dict[str, Any]:
-    """Return the mean, its 95% interval over users, and the mean per seed.
+    """Return the mean over users, its 95% interval, and the mean of each seed.
 
     A user's values are averaged over seeds before users are resampled.
+
+    Args:
+        seeds: {user: value} of each seed.
     """
     users = sorted(set().union(*seeds))
     values = [np.mean([seed[user] for seed in seeds if user in seed]) for user in users]

@@ -1,10 +1,12 @@
 """`shortlist bench refit_days`: effect of the refit on nDCG@10 of the next day.
 
-Uses the last days of a simulated shop. Each night, new events are ingested and a release is
-trained. The next day's real requests are ranked twice: by that release, and by the same release
-with its sources before the refit, which were fitted on the first window only.
+Each training fits its candidate sources twice: first on the first time window, to train the ranker
+and choose the chain (sources + ranker), and then again on all events. The second fit is the refit.
 
-Histories and item features are as of each request in both cases, so only the models differ.
+The data are the last days of a simulated shop. Each night, new events are ingested and a release is
+trained. The next day's requests are ranked twice: by that release, and by the same release with its
+sources before the refit. Histories and item features are as of each request in both cases, so only
+the models differ.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from simulation import open_world
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "simulated-shop.toml"
 METHODS = ("refit", "without_refit")
 DRAWS = 2000
+"""Number of bootstrap samples."""
 K = 10
 
 
@@ -92,7 +95,11 @@ def ingest_and_featurize(settings: Settings, config: RunConfig) -> None:
 
 
 def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, Any]:
-    """Compare nDCG@10 of a day's requests with the run's sources after and before the refit."""
+    """Compare nDCG@10 of a day's requests with the run's sources after and before the refit.
+
+    Args:
+        window: start and end of the day, in microseconds.
+    """
     from flows.evaluate import judge_chain, ndcg_of_users
     from flows.training.assemble import World, draw_window, judged_requests
     from models.recommend.recommender import load_chain

@@ -3,8 +3,8 @@
     shortlist bench sequence --interactions FILE --format sequences --model auto --out FILE.json
 
 Evaluates by leave-one-out in the order of the file, over the full catalogue
-(`sequence_model.protocol`). The metrics of each seed and the state after each epoch are stored in
-`--work`, so that the same command resumes after an interruption.
+(`sequence_model.protocol`). The metrics of each seed and the training state after each epoch are
+stored in the folder `--work`, so that the same command resumes after an interruption.
 """
 
 import argparse
@@ -90,7 +90,10 @@ def run(sequences: Sequences, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_baseline(sequences: Sequences, kind: str) -> dict[str, Any]:
-    """Run a baseline once, because seeds hardly affect it; the reported deviation is 0."""
+    """Run a baseline once, because seeds hardly affect it.
+
+    The reported standard deviation over seeds is 0.
+    """
     scorer, chosen = fit_baseline(sequences, kind)
     one = {
         "validation": judge(sequences, scorer, held_out=2),

@@ -1,14 +1,18 @@
-"""`shortlist bench sequence_speed`: compare training and scoring of SASRec with RecTools.
+"""`shortlist bench sequence_speed`: compare the speed of SASRec in Shortlist and in RecTools.
 
     shortlist bench sequence_speed --interactions FILE --rectools-python PYTHON --out FILE.json
 
-Matrix-product throughput of the machine is measured before and after; the better value is used.
+FILE has lines "user item item ...". PYTHON is that of an environment with RecTools, made with
+`pip install "rectools[torch]"`.
+
 Both models have 64 dimensions, 2 blocks of 2 heads, feed-forward layers of 64, histories of 50,
 batches of 256 histories, and the same dropout and learning rate. Sampled losses use 256 negatives:
 RecTools draws them for each position, Shortlist shares them in the batch. Times are wall-clock and
-CPU seconds; other processes on the machine disturb CPU seconds less. Create RecTools' environment
-with `pip install "rectools[torch]"`. Each finished part is stored in `--work`, so that the same
-command on the same file resumes after an interruption.
+CPU seconds; other processes on the machine disturb CPU seconds less. The machine's throughput of
+matrix products, the limit of training, is measured before and after; the better value is used.
+
+Each finished part is stored in the folder `--work`, so that the same command on the same file
+resumes after an interruption.
 """
 
 import argparse
@@ -63,20 +67,27 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="shortlist bench sequence_speed", description=__doc__)
     parser.add_argument("--interactions", type=Path, required=True)
-    parser.add_argument("--rectools-python", type=Path)
+    parser.add_argument("--rectools-python", type=Path, help="default: don't measure RecTools")
     parser.add_argument("--learning-rate", type=float, default=6e-3)
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--steps", type=int, default=20, help="timed steps of Shortlist")
     parser.add_argument("--rectools-steps", type=int, default=4, help="timed steps of RecTools")
     parser.add_argument(
-        "--epochs", type=int, default=0, help="epochs of Shortlist; 0: don't train to an nDCG"
+        "--epochs",
+        type=int,
+        default=0,
+        help="epochs of Shortlist, to compare times to an equal nDCG; 0: don't compare them",
     )
-    parser.add_argument("--rectools-epochs", type=int, default=0, help="epochs of RecTools")
+    parser.add_argument(
+        "--rectools-epochs", type=int, default=0, help="epochs of RecTools, as --epochs"
+    )
     parser.add_argument(
         "--losses", nargs="+", choices=LOSSES, default=LOSSES, help="losses to compare"
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--work", type=Path, help="default: bench/ under SHORTLIST_HOME")
+    parser.add_argument(
+        "--work", type=Path, help="folder of finished parts; default: bench/ in SHORTLIST_HOME"
+    )
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
@@ -95,10 +106,10 @@ def check_rectools(python: Path | None) -> None:
 
 
 def work_folder(arguments: argparse.Namespace) -> Path:
-    """Return the folder for the stored parts.
+    """Return the folder for finished parts.
 
-    Its name is a hash of the file's content and the settings, so that runs with other inputs don't
-    read them.
+    Its name is a hash of the file's content and the settings, so that runs with other inputs have
+    other folders.
     """
     settings = {
         name: str(value)
@@ -114,7 +125,11 @@ def work_folder(arguments: argparse.Namespace) -> Path:
 def parts_of(
     sequences: Sequences, arguments: argparse.Namespace
 ) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Return the measurements to run, by name; those of Shortlist and RecTools alternate."""
+    """Return {name: function that measures it}, in the order of the run.
+
+    Measurements of Shortlist and RecTools alternate, so that changes of the machine's load affect
+    both.
+    """
     threads = arguments.threads
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "matmul": lambda: measure_matmul(sequences.num_items, threads=threads)
@@ -207,7 +222,10 @@ def run_rectools(
 def compare(measured: dict[str, Any]) -> dict[str, Any]:
     """Return the speed of Shortlist divided by that of RecTools, if both were measured.
 
-    Also returns the share of the machine's matrix-product throughput that Shortlist reaches.
+    The result also has Shortlist's speed as a share of the machine's limit by matrix products.
+
+    Args:
+        measured: {name of a part: its figures}.
     """
     out: dict[str, Any] = {}
     for loss in LOSSES:

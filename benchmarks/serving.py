@@ -1,13 +1,16 @@
-"""`shortlist bench serving`: the service under load, at several sizes of the catalogue.
+"""`shortlist bench serving`: latency of the service under load, at several sizes of the catalogue.
 
-A load generator in its own process sends requests at a fixed mean rate (Poisson arrivals); a tenth
-each are from unknown users, from sessions without a user, and filtered; every fifth is followed by
-a posted event. `wrk` then measures saturation, if it is installed. Rows:
+A load generator in a separate process sends requests at a fixed mean rate (Poisson arrivals). A
+tenth of the requests are from unknown users, a tenth from visitors without a user id, and a tenth
+have filters. After every fifth request, an event is posted. Then `wrk`, if it is installed,
+measures the highest rate that the service can answer (saturation).
 
-- `100k`, `1m`: a synthetic home with so many items, 500 candidates from four sources, a ranker of
-  300 trees, MMR;
+Each measured case is a row of the result. A home is the folder of a deployment:
+
+- `100k`, `1m`: a synthetic home with 100,000 or a million items, 500 candidates from four sources,
+  a ranker of 300 trees, and MMR re-ranking;
 - `movielens`: the promoted release of SHORTLIST_HOME;
-- `100k_refresh`: `100k` while `shortlist refresh` runs again and again.
+- `100k_refresh`: as `100k`, while `shortlist refresh` runs again and again.
 """
 
 import argparse
@@ -36,24 +39,33 @@ from shortlist.lake import Lake
 from shortlist.workers import live_workers
 
 ROWS = {"100k": 100_000, "1m": 1_000_000, "movielens": None, "100k_refresh": 100_000}
+"""Name of a row -> number of items; None: the home that SHORTLIST_HOME names."""
 RATES = {"1m": 20.0}
+"""Requests per second of rows for which `--rate` is too high."""
 SERVED = ("lake", "releases", "packs", "feast", "features")
+"""Folders of a home that a service reads."""
 OWN_HOME = Settings().home.absolute()
-"""Home of row `movielens`; the rows change SHORTLIST_HOME."""
+"""Home of row `movielens`. It is read now, because `measure` changes SHORTLIST_HOME."""
 WARM_UP = 300
-"""Requests before the measured load."""
+"""Number of requests before the measured load."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", default="100k,movielens,100k_refresh", help="e.g. 100k,1m")
-    parser.add_argument("--items", type=int, help="items of row 100k, for a small trial")
+    parser.add_argument(
+        "--rows", default="100k,movielens,100k_refresh", help="rows to measure, e.g. 100k,1m"
+    )
+    parser.add_argument(
+        "--items", type=int, help="number of items in synthetic homes, for a small trial"
+    )
     parser.add_argument("--candidates", type=int, default=500, choices=[500])
     parser.add_argument("--rate", type=float, default=50.0, help="mean requests per second")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of each load")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--work", type=Path, help="folder of the homes; kept. Default: temporary")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of each load")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes of the service")
+    parser.add_argument(
+        "--work", type=Path, help="folder of the homes, which are kept; default: a temporary one"
+    )
+    parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = (arguments.work or Path(temporary)).absolute()
@@ -67,7 +79,12 @@ def main() -> None:
 
 
 def measure(row: str, work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The figures of one row."""
+    """Measure one row; return its figures.
+
+    Args:
+        row: key of ROWS.
+        work: folder of the homes.
+    """
     items = ROWS[row]
     if items is None:
         home = work / "movielens"
@@ -114,7 +131,12 @@ def measure(row: str, work: Path, arguments: argparse.Namespace) -> dict[str, An
 
 
 def _requests(home: Path, *, synthetic: bool, number: int) -> list[tuple[str, dict[str, Any]]]:
-    """Paths and bodies, in the order in which they are sent."""
+    """Return (path, body) of the requests, in the order in which they are sent.
+
+    Args:
+        synthetic: whether the home is a synthetic one.
+        number: number of requests to /recommend; posted events are added.
+    """
     rng = np.random.default_rng(1)
     if synthetic:
         users = [f"u{n}" for n in range(KNOWN_USERS)]
@@ -143,8 +165,12 @@ def _requests(home: Path, *, synthetic: bool, number: int) -> list[tuple[str, di
 
 
 def send(url: str, requests: list[tuple[str, dict[str, Any]]], *, rate: float) -> dict[str, Any]:
-    """Send the requests at a mean rate from another process."""
-    # Events come on top of the rate of requests.
+    """Send the requests at a mean rate from another process; return what `send_all` returns.
+
+    Args:
+        rate: mean requests to /recommend per second.
+    """
+    # Posted events are sent in addition to this rate.
     arrivals = rate * len(requests) / sum(path == "/recommend" for path, _ in requests)
     task = {"url": url, "rate": arrivals, "seed": 0, "requests": requests}
     done = subprocess.run(
@@ -158,7 +184,13 @@ def send(url: str, requests: list[tuple[str, dict[str, Any]]], *, rate: float) -
 
 
 def latency(answers: dict[str, Any]) -> dict[str, Any]:
-    """Percentiles in milliseconds, and shares of errors and of degraded answers."""
+    """Return percentiles of the latency in milliseconds, and shares of errors and degraded answers.
+
+    An answer is degraded if a stage was skipped.
+
+    Args:
+        answers: result of `send`.
+    """
     values = np.array(answers["latencies"]) * 1e3
     number = len(values)
     for error in sorted(set(answers["errors"]))[:3]:
@@ -173,7 +205,10 @@ def latency(answers: dict[str, Any]) -> dict[str, Any]:
 
 
 def saturation(url: str, home: Path, requests: list[tuple[str, dict[str, Any]]]) -> float | None:
-    """Answers per second with eight connections that never pause; None without `wrk`."""
+    """Return the answers per second with eight connections that never pause.
+
+    None if `wrk` is not installed.
+    """
     if shutil.which("wrk") is None:
         return None
     bodies = [json.dumps(body) for path, body in requests if path == "/recommend"][:2_000]
@@ -219,7 +254,7 @@ class Refreshing:
 
 
 def noop_ms(home: Path, requests: list[tuple[str, dict[str, Any]]], *, rate: float) -> float:
-    """Processor milliseconds per request of a service that does nothing, at the same rate."""
+    """Return the CPU milliseconds per request of a service that does nothing, at the same rate."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "bentoml", "serve", "benchmarks.serving_load.noop:Noop"]
@@ -249,10 +284,14 @@ def _processor_seconds(processes: list[psutil.Process]) -> float:
 
 
 def _stages(url: str, *, since: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Stage -> percentiles, from the buckets of the service's own metrics.
+    """Return figures of the time of each stage, from the service's Prometheus metrics.
 
     Args:
-        since: an earlier result without `since`, to leave out what it counted.
+        since: result of an earlier call without `since`.
+
+    Returns:
+        Without `since`: {stage: {upper limit of a bucket in seconds: cumulative count}}. With
+        `since`: {stage: percentiles in milliseconds}, of the requests after the earlier call.
     """
     text = httpx.get(f"{url}/metrics").text
     found: dict[str, dict[float, float]] = {}
@@ -274,7 +313,15 @@ def _stages(url: str, *, since: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def _quantile(limits: np.ndarray, counts: np.ndarray, share: float) -> float:
-    """A quantile from cumulative buckets, linear inside a bucket, as Prometheus estimates it."""
+    """Return a quantile from cumulative bucket counts, as Prometheus estimates it.
+
+    Values are assumed to be evenly distributed inside a bucket.
+
+    Args:
+        limits: upper limits of the buckets, ascending.
+        counts: number of values up to each limit.
+        share: the quantile, 0 to 1.
+    """
     wanted = share * counts[-1]
     place = int(np.searchsorted(counts, wanted))
     if not np.isfinite(limits[place]):
@@ -286,7 +333,12 @@ def _quantile(limits: np.ndarray, counts: np.ndarray, share: float) -> float:
 
 
 def _in_process(what: str, home: Path, items: int) -> dict[str, Any]:
-    """Run one part of `benchmarks.serving_load.alone` in another process; returns its figures."""
+    """Run `benchmarks.serving_load.alone` in another process; return its figures.
+
+    Args:
+        what: "build" or "alone".
+        items: number of items to build.
+    """
     command = [sys.executable, "-m", "benchmarks.serving_load.alone", what, str(home), str(items)]
     environment = os.environ | {"SHORTLIST_HOME": str(home)}
     if what == "alone":

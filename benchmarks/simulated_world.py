@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def generate(preset: str, impressions: float, *, threads: int) -> dict[str, Any]:
-    """Stream a preset's log until it has `impressions` impressions or ends; return the speed."""
+    """Generate a preset's log until it has `impressions` impressions or ends; return the speed."""
     started = time.perf_counter()
     world = open_world(SimulatedConfig(preset=preset))
     publisher = Publisher(world)

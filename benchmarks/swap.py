@@ -1,7 +1,7 @@
-"""`shortlist bench swap`: response times while releases are promoted and rolled back.
+"""`shortlist bench swap`: response times while releases (sets of models) are swapped.
 
 Serves a copy of SHORTLIST_HOME's promoted release with two workers. Clients send requests
-continuously: first without any change, then while the release is swapped repeatedly.
+continuously: first without any change, then while releases are repeatedly promoted and rolled back.
 """
 
 import argparse
@@ -28,7 +28,9 @@ from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
 
 SERVED = ("lake", "releases", "packs", "feast", "features")
+"""Folders of a home that a service reads."""
 CLIENTS = 3
+"""Number of clients that send requests at the same time."""
 
 
 def main() -> None:
@@ -64,7 +66,11 @@ def publish_again(settings: Settings) -> str:
 
 
 def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[str, Any]:
-    """Measure response times, failed requests and memory, without and with swaps."""
+    """Measure response times, failed requests and memory, without and with swaps.
+
+    Args:
+        another: id of the release to swap in.
+    """
     store = ReleaseStore(settings.releases)
     week = Lake(settings.lake).interactions()
     users = sorted(set(week.column("user_id").to_pylist()))[:200]

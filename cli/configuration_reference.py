@@ -1,6 +1,7 @@
-"""Writes docs/configuration.md, a list of all keys of a run's TOML, from the config classes.
+"""Generates docs/configuration.md, a list of all keys of a run's TOML, from the config classes.
 
-`python -m cli.configuration_reference > docs/configuration.md`; a test compares the two.
+To update the page: `python -m cli.configuration_reference > docs/configuration.md`. A test checks
+that it is up to date.
 """
 
 import inspect
@@ -25,14 +26,19 @@ of the sources and rankers with the same `kind`.
 
 
 def reference() -> str:
-    """Return the page."""
+    """Return the content of docs/configuration.md."""
     return HEAD + "".join(_section(path, config) for path, config in sections(RunConfig, ""))
 
 
 def sections(
     config: type[BaseModel], path: str, done: set[type] | None = None
 ) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield (TOML path, config class) for a class and all classes in its fields, each once."""
+    """Yield (TOML path, config class) for `config` and all config classes in its fields, each once.
+
+    Args:
+        path: TOML path of `config`, empty at the top.
+        done: classes that were already yielded.
+    """
     done = set() if done is None else done
     if config in done:
         return

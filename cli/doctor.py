@@ -1,4 +1,4 @@
-"""Checks what is installed, reachable and fresh, without changing anything.
+"""Checks what is installed, reachable and up to date, without changing anything.
 
 Each problem is reported with the command that fixes it.
 """
@@ -74,14 +74,14 @@ def _packages(settings: Settings) -> tuple[str, str]:
 
 def _lake(settings: Settings) -> tuple[str, str]:
     if not settings.lake.is_dir():
-        return "fail", f"{settings.lake} is not there; run `shortlist run`"
+        return "fail", f"{settings.lake} does not exist; run `shortlist run`"
     manifest = Lake(settings.lake).manifest
     if manifest.latest is None:
         return "fail", f"{settings.lake} has no events; run `shortlist run`"
     newest = datetime.fromtimestamp(manifest.latest / 1e6, UTC)
     return "ok", (
         f"{manifest.rows:,} events in {len(manifest.partitions)} partitions of a"
-        f" {manifest.granularity}, the newest of {newest:%Y-%m-%d %H:%M} UTC"
+        f" {manifest.granularity}, the newest event at {newest:%Y-%m-%d %H:%M} UTC"
     )
 
 
@@ -110,7 +110,7 @@ def _online_store(settings: Settings) -> tuple[str, str]:
         return "ok", f"Redis answers at {url.rsplit('@', 1)[-1]}"
     files = sorted(settings.feast.glob("*online*.db"))
     if not files:
-        return "fail", f"none in {settings.feast}; run `shortlist refresh`"
+        return "fail", f"no SQLite file in {settings.feast}; run `shortlist refresh`"
     with sqlite3.connect(f"file:{files[0]}?mode=ro", uri=True) as connection:
         mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
         query = "SELECT count(*) FROM sqlite_master WHERE type='table'"
@@ -131,7 +131,7 @@ def _release(settings: Settings) -> tuple[str, str]:
 def _report(settings: Settings) -> tuple[str, str]:
     pointer = settings.reports / "latest.json"
     if not pointer.is_file():
-        return "warn", "none yet; run `shortlist monitor`"
+        return "warn", "no report yet; run `shortlist monitor`"
     latest = json.loads(pointer.read_text())
     return "ok", f"verdict {latest['verdict']}, written {_age(pointer.stat().st_mtime)}"
 

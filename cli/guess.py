@@ -1,4 +1,4 @@
-"""Guesses the columns and settings of a user's files and writes them as the TOML of a run."""
+"""Guesses the columns and settings of a user's files and writes them as a run's TOML file."""
 
 import time
 from pathlib import Path
@@ -25,20 +25,23 @@ from shortlist.datasets.guess.tables import guess_items, guess_users
 from shortlist.repeats import ALLOW, EXCLUDE
 
 OLD = 30 * 86_400
-"""Age in seconds of the newest event above which the replay clock is used: 'now' is then the end of
+"""If the newest event is older than this, in seconds, `clock` is "replay": 'now' is then the end of
 the data.
 """
 PREFERRED = ("purchase", "rating", "click", "watch", "like", "review", "view")
+"""Event types that become the target event, in order of preference."""
 ENOUGH = 1_000
+"""Minimum number of events of a preferred type."""
 
 
 class OpenQuestion(DatasetError):
-    """A required column, or how to read it, cannot be guessed; the message says what to specify."""
+    """A required column or its format cannot be guessed; the message says what to specify."""
 
     def __init__(self, message: str, toml: str):
         super().__init__(message)
         self.toml = toml
-        """The TOML. An open column has the value `?`, and a comment `# OPEN: ...` asks for it."""
+        """The run's TOML. A column that is not known has the value `?`, and a comment
+        `# OPEN: ...` asks for it."""
 
 
 def guess(
@@ -57,14 +60,17 @@ def guess(
 
     Args:
         interactions, items, users: path, glob or URI of each table; None if there is none.
-        columns: {name in the contract: column in the file}, corrections of the guess. They apply to
-            every table with that name; `items.item_id` applies to the items alone.
-        event_type: type of all events, if there is no column of types.
+        columns: {standard column name: column in the file}, corrections of the guess. A name like
+            `item_id` applies to every table that has it; `items.item_id` to the items alone.
+        event_type: type of all events, if no column has their types.
+        name: name of the data set; None: guess it from the path.
         time_unit: unit or pattern of the times; None: guess it.
         headers: {table: column names}, for files without a header.
+        encoding: encoding of text files; None: guess it.
 
     Returns:
-        {"toml", "said": one line about the guess, "notes", "summary": for `--json`, "tables"}.
+        {"toml": text of the TOML file, "said": one line about the guess, "notes": remarks, one
+        line each, "summary": the result for `--json`, "tables": the guessed columns with examples}.
 
     Raises:
         OpenQuestion: a required column cannot be guessed; `toml` marks the question.
@@ -106,8 +112,8 @@ def guess(
     if run["repeats"] == ALLOW:
         share, target = run["share_of_repeats"], run["target_events"][0]
         said += (
-            f"; repeats allowed (GUESS: {share:.0%} of the {target} events are of an item that the"
-            ' user had before; otherwise set repeats = "exclude")'
+            f"; repeats allowed (GUESS: in {share:.0%} of the {target} events, the user had the"
+            ' item before; if repeats are not wanted, set repeats = "exclude")'
         )
     questions = [question for _, one in tables for question in one.questions]
     if questions:
@@ -131,7 +137,8 @@ def write_toml(toml: str, out: Path, *, checked: bool = True) -> None:
     """Write the TOML to `out`.
 
     Args:
-        checked: parse it first as `shortlist run` does; False if a question is open in it.
+        checked: whether to check it first by parsing it as `shortlist run` does; False for a TOML
+            with open questions.
 
     Raises:
         DatasetError: the file exists already, or its folder doesn't.
@@ -139,10 +146,10 @@ def write_toml(toml: str, out: Path, *, checked: bool = True) -> None:
     from flows.runtime.configuration import load_run_config
 
     if out.exists():
-        raise DatasetError(f"{out}: is there already; say --out, or remove it first")
+        raise DatasetError(f"{out}: is there already; choose another --out, or remove it first")
     if not out.parent.is_dir():
         raise DatasetError(
-            f"{out}: there is no folder {out.parent}; say --out in one that is there"
+            f"{out}: there is no folder {out.parent}; choose an --out in an existing folder"
         )
     partial = out.with_name(f".{out.name}.partial")
     partial.write_text(toml, encoding="utf-8")
@@ -182,13 +189,13 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
         if beyond:
             events.notes.append(
                 f"GUESS: {beyond:,} ratings in '{column}' are beyond the scale of"
-                f" {min(scale):g} to {max(scale):g}, from {min(numbers):g} to {max(numbers):g}; set"
-                " `rating_range` if they are right"
+                f" {min(scale):g} to {max(scale):g}: all ratings are from {min(numbers):g} to"
+                f" {max(numbers):g}; set `rating_range` if these ratings are right"
             )
         if rating is not None and rating[0] == rating[1]:
             events.notes.append(
-                f"GUESS: every rating is {rating[0]:g}: none counts as a like, and their range is"
-                " not known"
+                f"GUESS: every rating is {rating[0]:g}: none counts as a like, and the range of"
+                " ratings is unknown"
             )
             rating = None if 1 <= rating[0] <= 5 else (min(1, rating[0]), max(5, rating[1]))
         elif rating is not None:
@@ -214,7 +221,10 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
 
 
 def _wording(events: Guess) -> dict[str, str]:
-    """Return {event type: verb for reasons}, for types that the log names by one known word."""
+    """Return {event type: verb in the reasons of recommendations}.
+
+    Only for event types that the log names by a single word with a known verb.
+    """
     words: dict[str, set[str]] = {}
     for word in events.words:
         words.setdefault(events.more["event_types"].get(word, word), set()).add(plain(word))

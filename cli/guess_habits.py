@@ -1,5 +1,7 @@
-"""Guesses that `shortlist init` makes from the data: how often users return to the same item, and
-which ratings count as a like or a dislike.
+"""Guesses of `shortlist init` about user behaviour, made from the data.
+
+They are how often users return to the same item, and which ratings count as a like or a refusal
+(negative feedback).
 """
 
 from shortlist import columns as c
@@ -7,7 +9,7 @@ from shortlist.datasets.guess.sample import Guess, Sample
 from shortlist.lake.engine import quoted
 
 MANY_REPEATS = 0.3
-"""If at least this share of events repeats an item, items may be recommended again."""
+"""If at least this share of target events repeats an item, items may be recommended again."""
 HIGH, LOW = 0.7, 0.2
 """Positions on a rating scale from 0 (lowest) to 1 (highest). A rating at or above HIGH is a like,
 one at or below LOW is a refusal.
@@ -15,7 +17,7 @@ one at or below LOW is a refusal.
 EDGE = 0.1
 """Share of the rows at each end that is ignored when the core of a rating scale is found."""
 OUTLIERS = 0.05
-"""If a larger share of rows lies beyond the scale, all values are taken as the scale."""
+"""If a larger share of rows lies beyond the scale, the scale is extended to all values."""
 MANY_RATINGS = 50
 """With at least this many distinct values, a scale counts as continuous."""
 
@@ -24,6 +26,9 @@ def share_of_repeats(sample: Sample, events: Guess, *, target: str) -> float:
     """Return the share of target events that repeat an earlier event of the same user and item.
 
     Rows without a user or an item are left out.
+
+    Args:
+        target: the target event type, which models learn to predict.
     """
     user, item, time = (
         sample.text(events.mapping[name]) for name in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP)
@@ -51,9 +56,10 @@ def rows_of_type(sample: Sample, events: Guess, event_type: str) -> str:
 def rating_scale(ratings: dict[float, int]) -> tuple[dict[float, int], int]:
     """Find the rating scale that most rows use.
 
-    The core of the scale is the middle 80% of the rows. It is extended outwards to the next value,
-    unless that is further away than the scale is wide. If more than OUTLIERS of the rows would lie
-    beyond the scale, all values belong to it.
+    The core of the scale is the middle 80% of the rows. The scale is extended outwards, value by
+    value, as long as the gap to the next value is not wider than the scale so far (or than half of
+    the core's largest absolute value). If more than OUTLIERS of the rows would lie beyond the
+    scale, all values belong to it.
 
     Args:
         ratings: {rating: number of rows}, in increasing order of the rating.
@@ -82,10 +88,10 @@ def rating_scale(ratings: dict[float, int]) -> tuple[dict[float, int], int]:
 
 
 def liked_from(ratings: dict[float, int]) -> float:
-    """Return the lowest rating that counts as a like: the lowest one that occurs at or above
-    position HIGH of the scale.
+    """Return the lowest rating that counts as a like.
 
-    If there is none, or the scale is continuous, return that position itself.
+    It is the lowest rating in the data at or above position HIGH of the scale. If there is none, or
+    the scale is continuous, it is the value at this position.
     """
     low, high = min(ratings), max(ratings)
     edge = low + HIGH * (high - low)
@@ -94,8 +100,10 @@ def liked_from(ratings: dict[float, int]) -> float:
 
 
 def low_rating(ratings: dict[float, int]) -> float | None:
-    """Return the highest rating that counts as a refusal: the highest one that occurs at or below
-    position LOW of the scale. None if all ratings are equal or the scale is continuous.
+    """Return the highest rating that counts as a refusal.
+
+    It is the highest rating in the data at or below position LOW of the scale. None if all ratings
+    are equal or the scale is continuous.
     """
     low, high = min(ratings), max(ratings)
     if low == high or len(ratings) >= MANY_RATINGS:

@@ -1,5 +1,7 @@
-"""Counts the rows of guessed tables that validation would refuse, and adjusts the run's settings so
-that the batch is still accepted.
+"""Counts the rows of guessed tables that validation would refuse, for `shortlist init`.
+
+Validation refuses a whole batch if more than a budget of its rows are bad. This module adjusts the
+run's settings so that the batch is still accepted.
 """
 
 import math
@@ -34,14 +36,18 @@ def refuse_less(
     *,
     trust_times: bool,
 ) -> None:
-    """Count the rows that validation will refuse, and change `run` so that they stay within the
-    budgets: by `exclude` for rules in `_remedies`, otherwise by a larger budget.
+    """Count the rows that validation will refuse, and change `run` so that they fit the budgets.
 
-    Each change adds a note to the table's guess. Also sets `can_hold_back` in `run`.
+    Rows that break a rule in `_remedies` are left out by the setting `exclude`. For other rules,
+    the budget is raised. Each change adds a note to the table's guess. Also sets `can_hold_back` in
+    `run`: whether a demo can hold back its newest target events.
 
     Args:
-        toml: returns the run's TOML for the current content of `run`.
-        trust_times: the user specified the unit of times, so old times are accepted.
+        samples: {table: sample of its rows}.
+        tables: {table: its guessed columns and options}.
+        run: the other settings, changed in place.
+        toml: function that returns the run's TOML for the current content of `run`.
+        trust_times: whether the user specified the unit of times; then old times are accepted.
     """
     types = ", ".join(quoted(one) for one in run["target_events"])
     targets = f"FILTER (NOT bad AND event_type IN ({types}))"
@@ -121,10 +127,10 @@ def _say(
     rules: dict[str, str],
     run: dict[str, Any],
 ) -> None:
-    """Add a note for each rule by which rows go to quarantine.
+    """Add a note for each rule that sends rows to quarantine.
 
-    If they exceed the failure budget, raise it in `run`. If they are more than HOPELESS of the
-    table, ask whether the mapping is right instead.
+    If these rows exceed the failure budget, the budget is raised in `run`. If they are more than
+    HOPELESS of the table, a question is added instead: whether the mapping is right.
     """
     budget = ValidateConfig().failure_budget
     rows, bad = found.rows + sample.rejected, found.bad + sample.rejected
@@ -144,7 +150,7 @@ def _say(
         key = "failure_budget" if table == "interactions" else f'rules."{table}.bad_share"'
         guess.notes.append(
             f"GUESS: {_rows(bad, rows)} of {table} are bad, validation's budget is {budget:.0%}:"
-            f" {key} is set to {run['budgets'][table]:g}, so that the rest is taken"
+            f" {key} is set to {run['budgets'][table]:g}, so that the good rows are accepted"
         )
 
 
@@ -155,7 +161,12 @@ def _rows(count: int, rows: int) -> str:
 def _count(
     samples: dict[str, Sample], table: str, toml: str, figures: tuple[str, ...] = ()
 ) -> tuple[Refused, dict[str, str]]:
-    """Return the refused rows of a table, and {rule: reason} of all rules."""
+    """Return the refused rows of a table, and {rule: reason} of all rules.
+
+    Args:
+        toml: the run's TOML.
+        figures: SQL aggregates to compute over the table as well.
+    """
     rules, query = _rules(toml), _staged(samples[table], table, toml)
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -175,7 +186,7 @@ def _rules(toml: str) -> list[Rule]:
 
 
 def _staged(sample: Sample, table: str, toml: str) -> str:
-    """Return the SQL of a table's rows as ingest will stage them."""
+    """Return an SQL query of a table's rows, as `shortlist ingest` will stage them."""
     config = DataConfig.model_validate(tomllib.loads(toml)["data"])
     files: FilesConfig | None = config.files
     assert files is not None

@@ -1,4 +1,4 @@
-"""Formats the TOML of a run that `shortlist init` writes."""
+"""Formats the run's TOML file that `shortlist init` writes."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ from shortlist.repeats import EXCLUDE
 
 
 def _from_anywhere(path: str) -> str:
-    """Return an absolute path, which doesn't depend on the TOML's folder; a URI is unchanged."""
+    """Return an absolute path, so that the TOML file can be moved; a URI is returned unchanged."""
     return path if "://" in path else str(Path(path).absolute())
 
 
 def run_toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) -> str:
-    """Return the TOML of a run, with comments.
+    """Return the text of a run's TOML file, with comments.
 
     Args:
         name: name of the data set.
@@ -31,25 +31,29 @@ def run_toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) ->
         f"target_events = {json.dumps(run['target_events'])}",
     ]
     if run["wording"]:
-        lines.append(f"wording = {_value(run['wording'])} # how reasons say it")
+        lines.append(f"wording = {_value(run['wording'])} # verbs in the reasons of lists")
     if run["like_threshold"] is not None:
-        lines.append(f"like_threshold = {run['like_threshold']} # such a rating is also a `like`")
+        lines.append(
+            f"like_threshold = {run['like_threshold']} # a rating this high is also a `like`"
+        )
     if run["low_rating"] is not None:
         lines.append(
-            f"low_rating = {run['low_rating']:g} # up to it a rating is negative feedback: the item"
-            " isn't shown to that user again"
+            f"low_rating = {run['low_rating']:g} # a rating up to this value is negative feedback:"
+            " the item isn't shown to that user again"
         )
     if run["repeats"] != EXCLUDE:
         lines.append(
-            f'repeats = "{run["repeats"]}" # what somebody had may be recommended again; or'
+            f'repeats = "{run["repeats"]}" # consumed items may be recommended again; or'
             ' "after 7 days", or "exclude"'
         )
-    lines.append(f'clock = "{run["clock"]}" # replay: now is the data\'s own end; wall: it is now')
+    lines.append(
+        f"clock = \"{run['clock']}\" # replay: 'now' is the end of the data; wall: the current time"
+    )
     if run["exclude"]:
-        lines.append(f"exclude = {json.dumps(run['exclude'])} # events that are left out")
+        lines.append(f"exclude = {json.dumps(run['exclude'])} # events to leave out")
     if run["clock"] == "replay" and run["can_hold_back"]:
         lines.append(
-            "hold_back = 0.05 # the newest events; `shortlist replay` sends them as traffic"
+            "hold_back = 0.05 # share of target events, the newest; `shortlist replay` sends them"
         )
     for key, one in tables:
         lines += ["", f"[data.files.{key}]", f"path = {json.dumps(_from_anywhere(one.path))}"]

@@ -10,11 +10,13 @@ from shortlist.shown_items import ShownItems
 
 
 def local_recommender(release_id: str | None = None) -> Recommender:
-    """Load a release as the service does: with the online store, the newest pack, posted changes of
-    items and the home's business rules.
+    """Load a release in the same way as the service does.
+
+    The Recommender reads the online store, the newest feature pack (current item features), posted
+    changes of items, and the home's business rules. The home is the folder of the deployment.
 
     Args:
-        release_id: None: the promoted one.
+        release_id: id of the release; None: the promoted release.
 
     Raises:
         ReleaseError, FeatureStoreError, PackError, ConfigError: a part is missing or invalid; the
@@ -33,6 +35,9 @@ def local_recommender(release_id: str | None = None) -> Recommender:
 
 
 def now_of(recommender: Recommender) -> int:
-    """Return the current time of the home's clock in microseconds."""
+    """Return the current time in microseconds, by the home's clock.
+
+    In a demo with an old data set, this clock is not the wall clock.
+    """
     about = recommender.about
     return home_clock(Settings(), about["clock"], otherwise=about["data_end"]).now()

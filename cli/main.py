@@ -1,7 +1,7 @@
-"""The `shortlist` command line. Every command calls a flow or the Recommender and shows the result.
+"""The `shortlist` command line. Each command calls a flow or the Recommender and shows the result.
 
-The commands are in `cli/commands/`, by concern. Slow libraries are imported inside the commands
-that need them, so that `shortlist --help` is fast.
+The commands are in `cli/commands/`, grouped by topic. Slow libraries are imported inside the
+commands that need them, so that `shortlist --help` is fast.
 """
 
 import atexit
@@ -28,7 +28,7 @@ from cli.commands import (
 
 app = typer.Typer(
     name="shortlist",
-    help="From a log and a catalogue to a recommender: trained, served and watched over.",
+    help="Turns a log and a catalogue into a recommender that is trained, served and monitored.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -68,8 +68,9 @@ _in_panels()
 
 
 def main() -> Any:
-    """Run the command line. An error of this project's types is shown as one message, without a
-    traceback.
+    """Run the command line.
+
+    Errors of this project's own exception types are shown as one message, without a traceback.
     """
     _quiet_environment()
     for name in ("prefect.flow_runs", "prefect.task_runs"):
@@ -100,9 +101,10 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _silent_teardown() -> None:
-    """Hide messages that libraries print at exit, such as Prefect's about its stopping server and
-    DuckDB's about leaked instances. It is registered last, so it runs before all other exit
-    handlers.
+    """Hide messages that libraries print at exit.
+
+    Examples are Prefect's messages about its stopping server and DuckDB's about leaked instances.
+    The function is registered last, so it runs before all other exit handlers.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -110,8 +112,9 @@ def _silent_teardown() -> None:
 
 
 def _quiet_environment() -> None:
-    """Set environment variables, unless the user has set them: no telemetry, and the files of
-    Prefect and BentoML under SHORTLIST_HOME.
+    """Set environment variables that the user has not set.
+
+    They turn telemetry off and keep the files of Prefect and BentoML under SHORTLIST_HOME.
     """
     home = Path(os.environ.get("SHORTLIST_HOME", "var")).absolute()
     if sys.argv[1:] and not sys.argv[1].startswith("-"):

@@ -1,4 +1,7 @@
-"""Output of long commands: one line per step; details go to a log file in the home."""
+"""Output of long commands: one line per step; details go to a log file.
+
+The log file is in the home, the folder of the deployment.
+"""
 
 import contextlib
 import ctypes
@@ -21,7 +24,7 @@ class Follow:
     """Controls how the steps of one command are displayed.
 
     Args:
-        display: None: steps aren't displayed (`--verbose`).
+        display: shows the steps; None: steps aren't displayed (`--verbose`).
     """
 
     def __init__(self, display: StepDisplay | None):
@@ -40,10 +43,12 @@ class Follow:
 def following(command: str, *, as_json: bool, verbose: bool) -> Iterator[Follow]:
     """Show the steps of the block on stderr; everything else that is printed goes to a log file.
 
-    An error is logged with its traceback and gets a note with the path of the log file. If no step
-    had started, as with wrong arguments, the log file is removed instead.
+    An error is logged with its traceback and gets a note with the path of the log file. If it is
+    raised before the first step, for example by a wrong argument, the log file is removed instead.
 
     Args:
+        command: name of the command, part of the log file's name.
+        as_json: if also `verbose`, whatever is printed goes to stderr, see `show.only_json`.
         verbose: show everything on the terminal and write no log file.
     """
     if verbose:
@@ -76,7 +81,7 @@ def following(command: str, *, as_json: bool, verbose: bool) -> Iterator[Follow]
 def printing_to(path: Path) -> Iterator[TextIO]:
     """Append to a file everything that this process, its libraries and its child processes print.
 
-    Yields the original stderr. It redirects the file descriptors, because C++ libraries, child
+    Yields the original stderr. The file descriptors are redirected, because C++ libraries, child
     processes and existing log handlers don't use `sys.stderr`.
     """
     _flush()

@@ -20,7 +20,7 @@ METHOD_ORDER = ("chain", "champion")
 
 @contextlib.contextmanager
 def only_json(as_json: bool) -> Iterator[None]:
-    """With `--json`, redirect what the block prints to stderr, so that stdout gets one object."""
+    """With `--json`, redirect what the block prints to stderr; then stdout gets only the result."""
     if not as_json:
         yield
         return
@@ -31,7 +31,11 @@ def only_json(as_json: bool) -> Iterator[None]:
 def result(
     content: dict[str, Any], *, as_json: bool, table: Callable[[dict[str, Any]], None] | None = None
 ) -> None:
-    """Show the result of a command: as JSON, by `table`, or as indented JSON without a `table`."""
+    """Show the result of a command.
+
+    It is shown as one line of JSON if `as_json`, by the function `table` if given, otherwise as
+    indented JSON.
+    """
     if as_json:
         sys.stdout.write(dumps(content) + "\n")
     elif table is not None:
@@ -47,9 +51,9 @@ def error(message: str) -> None:
 
 
 def is_for_users(problem: BaseException) -> bool:
-    """Return whether an error is of one of this project's types, whose messages are for users.
+    """Return whether an error is of one of this project's own exception types.
 
-    Any other error is a bug and keeps its traceback.
+    Their messages are written for users. Any other error is a bug, so its traceback is shown.
     """
     module = type(problem).__module__.split(".")[0]
     return module in {"shortlist", "models", "simulation", "flows", "monitoring", "services", "cli"}
@@ -111,8 +115,9 @@ def _print_headline(content: dict[str, Any]) -> None:
 
 
 def account(content: dict[str, Any]) -> None:
-    """Print how many events of the run's batch were accepted, quarantined and so on. The parts add
-    up to the number of events that were read.
+    """Print how many events of the run's batch were accepted, quarantined and so on.
+
+    The parts add up to the number of events that were read.
     """
     parts = ("accepted", "quarantined", "duplicates", "excluded", "applied")
     listed = " + ".join(f"{content[part]:,} {part}" for part in parts)
@@ -120,15 +125,16 @@ def account(content: dict[str, Any]) -> None:
         listed += f" + {content['held_back']:,} held back"
     line = f"{content['read']:,} events read = {listed}"
     if not content["read"] and content["unchanged"]:
-        line = "no new events: the lake has everything that the source gives"
+        line = "no new events: the lake has all events of the data source"
     terminal().print(line)
 
 
 def quality(content: dict[str, Any]) -> None:
     """Print one row per method: first the chain and the champion, then the others by nDCG.
 
-    Half-widths are those of 95% bootstrap intervals. The last column is the paired difference,
-    chain minus method, on the same requests.
+    The chain is the new recommender; the champion is the release that serves now. Figures after ±
+    are half the width of 95% bootstrap intervals. The last column is the paired difference, chain
+    minus method, on the same requests.
     """
     metrics = content["metrics"]
     table = Table(
@@ -230,7 +236,7 @@ def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> di
 
 
 def figure(value: float) -> str:
-    """Format a figure; empty if it has no value, such as diversity without categories."""
+    """Format a figure; an empty text if it has no value, such as diversity without categories."""
     return "" if value is None or math.isnan(value) else f"{value:.3f}"
 
 

@@ -1,4 +1,7 @@
-"""Shows features and their skew in a terminal, and renders the HTML page of all features."""
+"""Shows features and their skew in a terminal, and renders the HTML page of all features.
+
+Skew is a difference between the features that the service logged and those recomputed later.
+"""
 
 from html import escape
 from typing import Any
@@ -24,7 +27,7 @@ def table(content: dict[str, Any]) -> None:
 
 
 def html_page(content: dict[str, Any]) -> str:
-    """Return the same tables as one HTML page, without scripts or external files."""
+    """Return the tables of `table` as one HTML page, without scripts or external files."""
     parts = [
         "<!doctype html><meta charset='utf-8'><title>Features</title><style>",
         "body{font:15px system-ui;margin:2rem auto;max-width:75rem;padding:0 1rem}",
@@ -46,7 +49,7 @@ def html_page(content: dict[str, Any]) -> str:
 
 
 def skew_table(content: dict[str, Any]) -> None:
-    """Print which features differ, and which views were behind the lake."""
+    """Print which features differ from the recomputed ones, and which states were outdated."""
     console = Console()
     verdict = "[green]passed[/]" if content["passed"] else "[bold red]failed[/]"
     shown = Table(title=f"Skew: {verdict}", title_justify="left")

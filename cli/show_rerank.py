@@ -1,4 +1,4 @@
-"""Prints the evaluation of re-ranking settings in a terminal."""
+"""Prints how re-ranking settings change the quality of lists, in a terminal."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from cli import show
 
 
 def rerank_prices(content: dict[str, Any]) -> None:
-    """Print one row per setting, with the paired difference in nDCG to no re-ranking.
+    """Print one row per re-ranking setting, with its paired difference in nDCG to no re-ranking.
 
     Args:
         content: result of `flows.training.rerank_prices.rerank_prices`.

@@ -1,4 +1,7 @@
-"""Displays steps on stderr: one live line per step on a terminal, two plain lines elsewhere."""
+"""Displays the steps of a command on stderr.
+
+On a terminal, each step has one live line. Elsewhere, such as in CI, it has two plain lines.
+"""
 
 import contextlib
 import os
@@ -13,9 +16,10 @@ MAX_WIDTH = 100
 
 
 class StepDisplay(contextlib.AbstractContextManager):
-    """Base class of the displays: prints the heading and holds the estimates.
+    """Base class of the displays: prints the heading and stores expected durations.
 
     Args:
+        terminal: the stream to print to.
         heading: printed once, before the first step.
     """
 

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a training after an epoch, so that it can resume exactly.
+"""Checkpoints: the state of a training run after an epoch, so that the run can resume exactly.
 
 A checkpoint is one safetensors file without pickle. Weights, optimiser state and torch generator
 states are tensors; all other values are JSON in the metadata.
@@ -17,16 +17,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 Stream = np.random.Generator | torch.Generator
-"""Random generator that a training draws from."""
+"""Random generator that a training run draws from."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint belongs to another training; the message names the file and the differences."""
+    """A checkpoint belongs to another training run, with other settings or data.
+
+    The message names the file and the differences.
+    """
 
 
 @dataclass
 class Progress:
-    """Counters and figures of a training after its last completed epoch."""
+    """Counters and figures of a training run after its last completed epoch."""
 
     step: int
     """Number of optimiser steps so far."""
@@ -36,7 +39,9 @@ class Progress:
     best_epoch: int
     """Counted from 1; 0 before the first epoch."""
     seconds: float
+    """Duration of the run so far, including interrupted parts."""
     epoch_seconds: list[float]
+    """Duration of each epoch."""
     figures: list[float]
     """Validation nDCG after each epoch."""
 
@@ -56,6 +61,12 @@ def save_checkpoint(
 
     Writes a temporary file and renames it, so that an interrupted write leaves the previous
     checkpoint intact.
+
+    Args:
+        about: JSON object that identifies the run: its config and data.
+        averaged: moving averages of the weights.
+        best_weights: weights of the best epoch so far; None if there are none.
+        streams: random generators of the run.
     """
     tensors = {f"weights/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"averaged/{i}": value for i, value in enumerate(averaged)}
@@ -89,13 +100,15 @@ def load_checkpoint(
     averaged: list[Tensor],
     streams: tuple[Stream, ...],
 ) -> tuple[Progress, dict[str, Tensor] | None]:
-    """Load a checkpoint into model, optimiser, averaged weights and random streams, in place.
+    """Load a checkpoint into model, optimiser, averaged weights and random generators, in place.
+
+    The arguments are those of `save_checkpoint`.
 
     Returns:
         The progress so far, and the weights of the best epoch (None if there are none).
 
     Raises:
-        CheckpointError: the checkpoint belongs to another training.
+        CheckpointError: the checkpoint was written by a run with another `about`.
     """
     with safe_open(path, framework="pt") as file:
         metadata = json.loads((file.metadata() or {}).get("shortlist", "{}"))
@@ -132,7 +145,12 @@ def load_checkpoint(
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, inside: str = "") -> list[str]:
-    """Return the differences of two nested JSON objects: ["config.loss is 'bce', here 'gbce'"]."""
+    """Return the differences of two nested JSON objects, for example "config.loss is 'bce', here
+    'gbce'".
+
+    Args:
+        inside: prefix of the keys: the path of the two objects, with a final dot.
+    """
     found = []
     for key in sorted(old.keys() | new.keys()):
         before, now = old.get(key), new.get(key)

@@ -1,4 +1,7 @@
-"""Data for fitting candidate sources: histories of the training window, validation requests."""
+"""Data for fitting candidate sources (models that retrieve candidates).
+
+These are the users' histories at the end of the training window, and validation requests.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -26,11 +29,12 @@ def fingerprint(*arrays: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Histories of U users at the end of the training window: E target events.
+    """Histories of U users at the end of the training window, with E events in total.
 
-    They are sorted by user, then time, then source order. The events of user row u are
+    The histories contain target events: events of the types that models learn to predict. They are
+    sorted by user, then by time, then by their order in the log. The events of user row u are
     `offsets[u]:offsets[u + 1]`. A history contains each item once, or every event if repeats are
-    allowed. `all_events` contains all target events.
+    allowed (`[data] repeats`). `all_events` always contains all target events.
     """
 
     catalogue: Catalogue
@@ -40,11 +44,11 @@ class TrainingData:
     time: np.ndarray  # (E,) int64 microseconds
     value: np.ndarray  # (E,) float32, NaN where the event has none
     type_code: np.ndarray  # (E,) int64 EVENT_CODE, 0 where unknown
-    profile: np.ndarray  # (U, A) int64 codes
-    profile_cardinalities: tuple[int, ...]  # A numbers of codes, including unknown
+    profile: np.ndarray  # (U, A) int64 codes of A user attributes, 0 for unknown
+    profile_cardinalities: tuple[int, ...]  # number of codes of each attribute, including unknown
     log: UserLog | None = None
-    """All target events. None: the arrays above are all target events (no item is repeated), and
-    each event became known right after its time."""
+    """All target events. If None, the arrays above contain all of them (no item is repeated), and
+    each event became known one microsecond after its time."""
 
     @classmethod
     def from_log(
@@ -142,8 +146,8 @@ class Validation:
     """Requests with known relevant items, for tuning and early stopping."""
 
     ticks: list[tuple[Queries, ItemState, list[np.ndarray]]]
-    """One entry per tick of the item features: the queries, the item features they read, and the
-    relevant item_idx of each query."""
+    """One entry per tick (time at which item features change) with requests: the queries, the item
+    features that they read, and the relevant item_idx of each query."""
 
     def ndcg(self, source: Source, *, k: int = 10) -> float:
         """Return nDCG@k of `source` over the full catalogue: mean per user, then over users."""
@@ -156,12 +160,13 @@ class Validation:
     def mean_per_user(
         self, judge: Callable[[Queries, ItemState, list[np.ndarray]], np.ndarray]
     ) -> float:
-        """Return the mean of a metric per user, then over users.
+        """Return the mean of a metric: first over each user's requests, then over users.
 
         NaN if there are no requests or all values are NaN.
 
         Args:
-            judge: computes the metric of each query; NaN for a query without relevant items.
+            judge: computes the metric of each query from the arguments (queries, item features,
+                relevant item_idx of each query); NaN for a query without relevant items.
         """
         if not self.ticks:
             return float("nan")

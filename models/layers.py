@@ -2,8 +2,8 @@
 
 Shapes: B batch, L positions, D dim, H heads, N items.
 
-Layers draw random numbers from a generator that the model sets. Models train in parallel threads
-that share torch's global generator, so results with it would depend on the order of the threads.
+Layers draw random numbers from a generator that the model sets. Several models train in parallel
+threads. If all drew from torch's global generator, the results would depend on the thread order.
 """
 
 import numpy as np
@@ -71,17 +71,17 @@ def scale_down_residuals(model: nn.Module) -> None:
 
 
 MAX_FROZEN = 200_000
-"""Number of items up to which `ItemEmbedding.freeze` stores the embeddings of all items."""
+"""Maximum number of items for which `ItemEmbedding.freeze` stores the embeddings."""
 
 
 class ItemEmbedding(nn.Module):
     """Item embedding: id embedding + projection of categories + projection of content vectors.
 
-    Row 0 of the id embedding belongs to the unknown id, which items without a training event use.
-    The projection of content vectors is optional and starts at zero.
+    Row 0 of the id embedding belongs to the unknown id, which items without a training event (cold
+    items) use. The projection of content vectors is optional and starts at zero.
 
     In training, models replace random ids by the unknown id (`drop_id`), so that its row is trained
-    too. The vector of a cold item then depends only on its categories and content.
+    too. The vector of a cold item is this row plus the projections of its categories and content.
     """
 
     categories: Tensor

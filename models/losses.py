@@ -1,4 +1,4 @@
-"""Loss functions of candidate models and rankers.
+"""Loss functions of candidate sources (models that retrieve candidates) and rankers.
 
 Shapes: M predictions, D dim, N items, K negatives; B requests, C candidates. Item 0 is padding and
 is excluded from all losses.
@@ -220,7 +220,7 @@ class _LogPartition(torch.autograd.Function):
 def binary_cross_entropy(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
     """Return the binary cross-entropy of scores of positives (M,) and their negatives (M, K).
 
-    Scalar: sum over a positive and its negatives, mean over positives.
+    The result is a scalar: the sum over a positive and its negatives, averaged over positives.
     """
     return (F.softplus(-positive_scores) + F.softplus(negative_scores).sum(1)).mean()
 
@@ -244,7 +244,7 @@ def calibrated_binary_cross_entropy(
         calibration: t in the paper, 0 (plain binary cross-entropy) to 1 (fully calibrated).
 
     Returns:
-        Scalar mean over positives.
+        Scalar, mean over positives.
     """
     rate = negative_scores.shape[1] / max(num_items - 1, 1)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)

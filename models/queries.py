@@ -1,6 +1,8 @@
 """Input and output of candidate sources, their protocol, and functions that select top items.
 
-Shape legend for all of `models`: B users, L history, D dim, N items, C candidates, H heads.
+A candidate source is a model that retrieves candidates for a request.
+
+Shape legend for all of `models`: B requests, L history, D dim, N items, C candidates, H heads.
 """
 
 import threading
@@ -22,16 +24,16 @@ class Queries:
     """Batch of B requests as arrays. Histories contain only events strictly before `at`."""
 
     user_ids: list[str]
-    at: np.ndarray  # (B,) int64 microseconds
+    at: np.ndarray  # (B,) int64 microseconds: time as of which each request is answered
     history: np.ndarray  # (B, L) int64 item_idx, oldest first, padded with 0 on the RIGHT
     history_time: np.ndarray  # (B, L) int64 microseconds, 0 where padded
     history_value: np.ndarray  # (B, L) float32, NaN where padded or without value
     history_type: np.ndarray  # (B, L) int64 EVENT_CODE, 0 where padded or unknown
     seen: list[np.ndarray]  # B arrays: item_idx consumed or refused by the user, never retrieved
-    user: np.ndarray  # (B, len(USER_FEATURES)) float32
-    context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32
-    profile: np.ndarray  # (B, A) int64 codes, 0 unknown
-    searches: list[Searches]  # B states, of the searches strictly before `at`
+    user: np.ndarray  # (B, len(USER_FEATURES)) float32: features of the user
+    context: np.ndarray  # (B, len(CONTEXT_FEATURES)) float32: features of time, surface and device
+    profile: np.ndarray  # (B, A) int64 codes of the A user attributes, 0 for unknown
+    searches: list[Searches]  # of each user: the last searches strictly before `at`
     places: np.ndarray | None = None  # (B, 2) int64 codes of surface and device; None: unknown
     blocked: np.ndarray | None = None
     """(N + 1,) bool: items excluded from the lists of all requests, because they are unavailable or
@@ -56,7 +58,7 @@ class Queries:
         return allowed
 
     def take(self, rows: slice) -> "Queries":
-        """Return the requests of a slice. `blocked` has no request dimension and is kept."""
+        """Return the requests `rows`. `blocked` has no request dimension and is kept."""
         per_request = {name: value for name, value in vars(self).items() if name != "blocked"}
         return replace(
             self,
@@ -64,7 +66,10 @@ class Queries:
         )
 
     def known(self, num_items: int) -> "Queries":
-        """Return a copy without items above `num_items`, for models of a smaller catalogue."""
+        """Return a copy without the items whose item_idx is above `num_items`.
+
+        For models that were trained before the newest items were added to the catalogue.
+        """
         real = (self.history > 0) & (self.history <= num_items)
         order = np.argsort(~real, axis=1, kind="stable")  # padding stays on the right
         kept = np.take_along_axis(real, order, axis=1)
@@ -120,9 +125,8 @@ class Source(Protocol):
 class OncePerBatch(Generic[T]):
     """Cache of a function's result for the last batch of queries in each thread.
 
-    `retrieve` and `score` need the same vectors of a batch, so this computes them once. The key is
-    the identity of the `Queries` object, so each new batch is computed. Each thread has a separate
-    entry.
+    A source's `retrieve` and `score` need the same vectors of a batch; the cache computes them
+    once. The key is the identity of the `Queries` object. Each thread has a separate entry.
     """
 
     def __init__(self, compute: Callable[[Queries], T]):
@@ -137,7 +141,11 @@ class OncePerBatch(Generic[T]):
 
 
 def mask_left_out(scores: np.ndarray, queries: Queries) -> np.ndarray:
-    """Set dense (B, N + 1) scores of padding, seen and blocked items to -inf, in place."""
+    """Set the scores of padding, seen and blocked items to -inf, in place; return `scores`.
+
+    Args:
+        scores: dense (B, N + 1) scores.
+    """
     scores[:, 0] = -np.inf
     if queries.blocked is not None:
         np.copyto(scores, -np.inf, where=queries.blocked)
@@ -164,11 +172,11 @@ def top_k(scores: np.ndarray, k: int) -> Candidates:
 def best_places(values: np.ndarray, k: int) -> np.ndarray:
     """Return the (k,) positions of the largest of (N,) values, largest first.
 
-    Values must not be NaN. Of equal values, the smaller position comes first. `np.partition` takes
-    a third of the time of `np.argpartition`.
+    Values must not be NaN. Of equal values, the smaller position comes first.
     """
     if k == 0:
         return np.empty(0, dtype=np.int64)
+    # `np.partition` takes a third of the time of `np.argpartition`.
     least = np.partition(values, len(values) - k)[len(values) - k]
     above = np.flatnonzero(values > least)
     equal = np.flatnonzero(values == least)[: k - len(above)]

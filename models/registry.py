@@ -91,10 +91,10 @@ def fit(
 
 
 def frozen(source: Source) -> dict[str, Any]:
-    """Return the values that `fit` chose on validation, as JSON.
+    """Return the values that `fit` chose on validation, as a JSON object.
 
-    Neural sources: `epochs`, the number of the best epoch. Others: one value of each tuned
-    hyperparameter.
+    For neural sources, this is `epochs`, the number of the best epoch. For others, it is the chosen
+    value of each tuned hyperparameter.
     """
     history = getattr(source, "history", None)
     if history is not None:

@@ -34,8 +34,9 @@ class MixedNegatives:
     """Sampler whose negatives are the positives of the batch and uniform draws from the catalogue.
 
     In-batch negatives follow popularity; uniform negatives cover the long tail. The logQ correction
-    needs how often an item is expected among the negatives. This is the sum over both parts.
-    Source: Yang et al. 2020, "Mixed Negative Sampling for Learning Two-tower Neural Networks".
+    needs the expected number of times that an item is among the negatives, which is the sum over
+    both parts. Source: Yang et al. 2020, "Mixed Negative Sampling for Learning Two-tower Neural
+    Networks".
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The training loop of all neural models.
 
 It uses AdamW with a learning-rate schedule, gradient clipping and weight averaging. Early stopping
-keeps the weights of the best epoch. An interrupted training resumes from its checkpoint.
+keeps the weights of the best epoch. An interrupted training run resumes from its checkpoint.
 """
 
 import copy
@@ -27,12 +27,12 @@ BatchT = TypeVar("BatchT")
 
 
 class TrainingError(ValueError):
-    """A training can't continue; the message names the model, the epoch and the likely cause."""
+    """A training run can't continue; the message names model, epoch and likely cause."""
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Run environment of a training: device, seed, folders and limits, but no hyperparameters.
+    """Environment of a training run: device, seed, folders and limits, but no hyperparameters.
 
     Every model draws from separate named random streams, never from torch's global generator.
     Models train in parallel threads, so the order of draws from a shared generator would vary.
@@ -45,16 +45,16 @@ class TrainingOptions:
     cache: Path | None = None
     """Folder in which text vectors are cached; None: no cache."""
     checkpoints: Path | None = None
-    """Folder in which a training saves a checkpoint after each epoch, and from which it resumes.
-    None: no checkpoints."""
+    """Folder in which a training run saves a checkpoint after each epoch, and from which it
+    resumes. None: no checkpoints."""
     max_seconds: float = math.inf
-    """Time limit of a training in seconds, checked after each epoch unless `epochs` is set. A
-    cosine schedule has reached its lowest rate at this time."""
+    """Time limit of training one model, in seconds, checked after each epoch unless `epochs` is
+    set. A cosine schedule reaches its lowest rate at this time."""
     epochs: int | None = None
     """Number of epochs to train without validation; the last weights are kept. The learning-rate
     schedule still depends on `num_epochs`. None: stop by validation and keep the best weights."""
     index: IndexConfig = field(default_factory=IndexConfig)
-    """The index that is built over the item vectors of a vector source."""
+    """Settings of the index over the item vectors of a candidate source."""
     half_precision: bool = False
     """Whether the loss is computed under torch's autocast to bfloat16; for GPUs."""
 
@@ -77,8 +77,8 @@ class OptimiserConfig(Config):
     weight_decay: NonNegativeFloat = 0.0
     warmup_steps: NonNegativeInt = 50
     schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate after the warm-up: constant, or a half cosine down to 1/20. The cosine reaches
-    its end with `num_epochs` or with the time limit, whichever is first."""
+    """Learning rate after the warm-up: constant, or a half cosine down to 1/20. The cosine ends
+    after `num_epochs` or at the time limit, whichever is first."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0
     """Decay of an exponential moving average of the weights (Polyak & Juditsky 1992). Validation
     and the trained model use the average. 0: no averaging."""
@@ -102,7 +102,7 @@ class OptimiserConfig(Config):
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """Summary of a training; epochs count from 1."""
+    """Summary of a training run; epochs count from 1."""
 
     epochs: int
     best_epoch: int
@@ -134,21 +134,22 @@ def train(
     """Fit `model` in place and leave it in evaluation mode with the weights of its best epoch.
 
     Args:
-        batches: maps an epoch (from 0) to its batches; draws only from `streams`.
+        batches: maps an epoch (from 0) to its batches; takes random numbers only from `streams`.
+        name: name of the model, for messages and the checkpoint file.
         loss: maps a batch to its mean loss, a scalar.
         validate: returns the validation nDCG of the current weights. Called after each epoch in
             evaluation mode, without gradients. If it returns NaN (no validation requests), training
             doesn't stop early and keeps the last weights.
-        about: JSON that identifies this training among others with the same `name`: the model's
-            config and the data (`TrainingData.about`). A checkpoint with another `about` is
-            refused.
+        about: JSON object that distinguishes this training run from others with the same `name`:
+            the model's config and the data (`TrainingData.about`). A checkpoint with another
+            `about` is refused.
         streams: all random generators that batches and model draw from; checkpoints contain their
-            state. If one is missing, a resumed training differs from an uninterrupted one.
+            state. If one is missing, a resumed run differs from an uninterrupted one.
         progress: called with one line of text per epoch.
 
     Raises:
         TrainingError: the loss is no longer finite, or an epoch had no batch.
-        CheckpointError: the checkpoint belongs to another training.
+        CheckpointError: the checkpoint was written by a run with another `about`.
     """
     started = time.perf_counter()
     parameters = list(model.parameters())
@@ -296,8 +297,8 @@ def limited_threads(num_threads: int) -> Iterator[None]:
     """Limit torch operations inside the block to `num_threads` threads; 0 changes nothing.
 
     With OpenMP, `torch.set_num_threads` affects the calling thread and threads that have not used
-    torch yet. Threads that are already training keep their limit. Parallel trainings in one process
-    must therefore all request the same number, as the training flow does.
+    torch yet. Threads that are already training keep their limit. Models that train in parallel in
+    one process must therefore all request the same number, as the training flow does.
     """
     if num_threads == 0:
         yield

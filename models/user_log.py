@@ -1,7 +1,8 @@
-"""All target events of the training window; states and histories of users at any time.
+"""All target events of the training window, and the states and histories of users at any time.
 
-Training requests read them from here. They follow the rules of `shortlist/counting.py`, so they
-equal what the service would have read at that time.
+Target events are those of the types that models learn to predict. A state is a set of aggregates,
+such as counts and decayed sums. Training requests read states and histories from here. They follow
+the rules of `shortlist/counting.py`, so they equal what the service would have read at that time.
 
 Shapes: U users, M events, B requests, L history.
 """
@@ -24,14 +25,14 @@ class UserLog:
     The events of user row u are `offsets[u]:offsets[u + 1]`.
     """
 
-    num_items: int  # of the catalogue; a larger item_idx is outside it
+    num_items: int  # of the catalogue; an item with a larger item_idx is outside the catalogue
     offsets: np.ndarray  # (U + 1,) int64
     item_idx: np.ndarray  # (M,) int64, 0 for an event without an item
     time: np.ndarray  # (M,) int64 microseconds
     known: np.ndarray  # (M,) int64 microseconds: when it became known, by `counting.known_at`
     value: np.ndarray  # (M,) float64, NaN where the event has none
     type_code: np.ndarray  # (M,) int64 EVENT_CODE, 0 where unknown
-    place: np.ndarray  # (M,) int64: position of the event by time, then source order
+    place: np.ndarray  # (M,) int64: rank of the event by time; ties in the order of the log
     repeat_after: int | None = None
     """Microseconds after which an item may be recommended again; None: never."""
 
@@ -49,7 +50,7 @@ class UserLog:
         type_code: np.ndarray,
         repeat_after: int | None = None,
     ) -> "UserLog":
-        """Build from (M,) arrays in source order, which decides between events of equal time."""
+        """Build from (M,) arrays in the order of the log, which breaks ties of equal times."""
         place = np.empty(len(time), dtype=np.int64)
         place[np.argsort(time, kind="stable")] = np.arange(len(time))
         order = np.lexsort((np.arange(len(time)), known, user_row))
@@ -86,7 +87,7 @@ class UserLog:
 
     @cached_property
     def in_catalogue(self) -> "UserLog":
-        """The events whose item is in the catalogue: models use no other items."""
+        """The events whose item is in the catalogue. Models use no other items."""
         return self._only((self.item_idx > 0) & (self.item_idx <= self.num_items))
 
     def _only(self, kept: np.ndarray) -> "UserLog":
@@ -103,10 +104,11 @@ class UserLog:
         )
 
     def target_rows(self) -> np.ndarray:
-        """Return rows of the events that training predicts, sorted by user, then `place`.
+        """Return the rows of the events that models are trained to predict.
 
-        These are the first event of each user and item. If repeats are allowed, they are also the
-        events at least `repeat_after` later than the previous event of that user and item.
+        These are the first event of each user and item. If repeats are allowed, events at least
+        `repeat_after` later than the previous event of that user and item are added. Sorted by
+        user, then `place`.
         """
         order, pair = self._pairs()
         previous = previous_times(pair, self.time[order])
@@ -136,7 +138,10 @@ class UserLog:
         ]
 
     def known_by(self, user: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """Return (B,): the row after the last event of each user that was known at time `at`."""
+        """Return (B,): the row after the last event of each user that was known at time `at`.
+
+        The events known by then are the rows from `offsets[user]` to the row before this one.
+        """
         moments, rank = np.unique(np.concatenate([self.known, at]), return_inverse=True)
         key = np.concatenate([self.user_row, user]) * (len(moments) + 1) + rank
         return np.searchsorted(key[: len(self.known)], key[len(self.known) :], side="right")
@@ -152,9 +157,9 @@ class UserLog:
 
     @cached_property
     def _running(self) -> dict[str, np.ndarray]:
-        """TARGET_STATE of the user right after each event, (M,) each.
+        """TARGET_STATE of the user right after each event: {name: (M,)}.
 
-        Step n of the loop counts the n-th event of all users at once.
+        Computed in steps: step n counts the n-th event of all users at once.
         """
         lengths = np.diff(self.offsets)
         longest_first = np.argsort(-lengths, kind="stable")
@@ -190,9 +195,9 @@ class UserLog:
         return rows
 
     def history_times(self, user: np.ndarray, end: np.ndarray) -> list[np.ndarray]:
-        """Return the event times of each history's newest MAX_HISTORY events: B arrays.
+        """Return the times of each history's newest MAX_HISTORY events: B arrays.
 
-        Stored states keep the same number of events.
+        MAX_HISTORY is also the number of events that stored user states keep.
         """
         return [
             self.time[max(begin, e - MAX_HISTORY) : e]
@@ -204,16 +209,17 @@ class UserLog:
         ]
 
     def history(self, user: int, end: int) -> np.ndarray:
-        """Return rows of one user's history from the events before row `end`, oldest first."""
+        """Return the rows of one user's history, oldest first, from the events before row `end`."""
         begin = self.offsets[user]
         rows = begin + np.argsort(self.place[begin:end])
         return self.newest(rows, self.item_idx[rows])
 
     @cached_property
     def _contiguous(self) -> np.ndarray:
-        """(U,) bool: whether the history of the user at any time is a contiguous slice of the log.
+        """(U,) bool: whether the user's history is a contiguous slice of the log at any time.
 
-        True if no event arrived late and no event was replaced by a later event of the same item.
+        True if no event became known late, and no item has several events of which the history
+        keeps only the newest.
         """
         late = (np.diff(self.place) < 0) & (np.diff(self.user_row) == 0)
         in_time = np.bincount(self.user_row[1:][late], minlength=self.num_users) == 0

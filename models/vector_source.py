@@ -1,4 +1,4 @@
-"""Candidate source of vector models: a query encoder, item vectors and their index.
+"""Candidate source that searches vectors: a query encoder, item vectors and an index of them.
 
 Shapes: B queries, C candidates, D dim, N items.
 """
@@ -52,12 +52,12 @@ class VectorModel(Protocol):
         ...
 
     def sizes(self) -> dict[str, Any]:
-        """Return the constructor arguments beside the Config that a load needs, as JSON."""
+        """Return the constructor arguments that loading needs beside the Config, as JSON."""
         ...
 
 
 class VectorSource:
-    """Source of the items with the largest inner product of item vector and query vector."""
+    """Candidate source that retrieves the items with the largest inner product with the query."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class VectorSource:
         Args:
             model: a module in evaluation mode.
             item_vectors: (N + 1, D) float32, the same as in `index`.
-            history: summary of the training; None for a loaded source.
+            history: summary of the training run; None for a loaded source.
         """
         self.name = name
         self.config = config
@@ -167,7 +167,8 @@ def load_source(
         build: maps saved config and saved sizes to the parsed config and an untrained module.
 
     Raises:
-        SourceError: trained on a catalogue of another size, or saved by another code version.
+        SourceError: the source was trained on a catalogue of another size, or saved by another
+            version of the code.
     """
     about = json.loads((folder / CONFIG).read_text())
     item_vectors = load_arrays(folder / ITEMS)["item_vectors"]
@@ -204,7 +205,10 @@ def vectors_of(model: VectorModel) -> np.ndarray:
 
 
 def exact_ndcg(model: VectorModel, validation: Validation, *, k: int = 10) -> float:
-    """Return the validation nDCG@k of a module, by exact search: no index exists in training."""
+    """Return the validation nDCG@k of a module, by exact search.
+
+    During training, there is no index of the item vectors.
+    """
     vectors = vectors_of(model)
 
     def judge(queries: Queries, items: ItemState, relevant: list[np.ndarray]) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Build a Bento of one release: `python -m services.build [--release ID] [--json]`.
 
+A Bento is BentoML's package of a service; a release is the folder with all trained models of a run.
 The Bento contains the code, the release and the pinned requirements. It reads the users' online
-states and the feature pack from SHORTLIST_HOME, because they change every few minutes.
+states and the feature pack (item features) from SHORTLIST_HOME, because they change every few
+minutes.
 """
 
 import argparse
@@ -53,7 +55,7 @@ def build(release: Release) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--release", help="a release's id or folder; default: the one that serves")
+    parser.add_argument("--release", help="a release's id or folder; default: the promoted release")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     settings = Settings()

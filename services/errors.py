@@ -1,8 +1,8 @@
 """Rewrites error responses to one sentence: what is wrong, where, and what would be right.
 
-BentoML answers bad input with a list of validation problems, an unknown path with plain text, and a
-body that is not JSON with a 500 from its form parser. Here all of them become a 4xx with
-{"error": ...}, and no client error causes a traceback in the log.
+BentoML answers bad input with a list of validation problems, and an unknown path with plain text.
+It answers a body that is not JSON with a 500 from its form parser. This module turns all of them
+into a 4xx response with {"error": ...}, and keeps tracebacks of client errors out of the log.
 """
 
 import json
@@ -37,7 +37,8 @@ class ClearErrors:
     """
 
     release_id: Callable[[], str | None] = staticmethod(lambda: None)
-    """Returns the id of the served release; the service sets it after loading the first one."""
+    """Returns the id of the served release. The service sets this function after it has loaded the
+    first release."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -78,16 +79,16 @@ class ClearErrors:
         await self.app(scope, receive, rewrite)
 
     def told(self, text: str, *, status: int, scope: Scope) -> dict[str, Any]:
-        """Return the body of an error response, and log it with the same request_id."""
+        """Return the body of an error response, and log the error with the same request_id."""
         request_id = uuid.uuid4().hex
         log.info("refused %s: %s %d: %s", request_id, scope["path"], status, text)
         return {"error": text, "request_id": request_id, "release_id": self.release_id()}
 
 
 def refused(status: int, scope: Scope) -> bool:
-    """Return whether to rewrite a response: every 4xx, and a 5xx of a route in POSTS.
+    """Return whether to rewrite a response: every 4xx, and every 5xx of a route in POSTS.
 
-    The 503 of a health check is not rewritten.
+    So the 503 of a health check is not rewritten.
     """
     return 400 <= status < 500 or (status >= 500 and scope["path"] in POSTS)
 
@@ -119,7 +120,7 @@ def sentence(body: bytes, *, status: int, scope: Scope) -> str:
 
 
 def _problem(problem: dict[str, Any], body_model: type[BaseModel]) -> str:
-    """Return a validation problem of pydantic as `where: what`."""
+    """Format a validation problem of pydantic as `where: what is wrong`."""
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "json_invalid":
         return f"the body is not JSON: {message.removeprefix('Invalid JSON: ')}"
@@ -132,7 +133,12 @@ def _problem(problem: dict[str, Any], body_model: type[BaseModel]) -> str:
 
 
 def _keys(model: type[BaseModel], loc: list[Any]) -> list[str]:
-    """Return the valid keys of the object in which the last part of `loc` is an unknown key."""
+    """Return the valid keys of the object that has the unknown key.
+
+    Args:
+        model: model of the request body.
+        loc: path of the unknown key in the body, as pydantic reports it.
+    """
     for part in loc[:-1]:
         if isinstance(part, str):
             annotation: Any = model.model_fields[part].annotation

@@ -1,7 +1,8 @@
-"""Limits of posted events and items: the validation rules that apply to a single one.
+"""Limits of posted events and items: the validation rules that can be checked for a single row.
 
-Validation would quarantine such a row at the next refresh. Until then, an event would be part of
-the user's online state, and an item would be shown.
+The service refuses rows that break them. Otherwise validation would quarantine such a row only at
+the next refresh. Until then, an event would be part of the user's online state, and an item would
+be shown.
 """
 
 import json
@@ -23,13 +24,13 @@ log = logging.getLogger("bentoml.shortlist")
 
 MAX_AHEAD = 20 * 60 * 1_000_000
 """How far an event may be in the future, in microseconds, because a device's clock may be ahead.
-Local time that is sent as UTC differs by at least 30 minutes, so it is still refused.
+Local time that is wrongly sent as UTC differs by at least 30 minutes, so it is still refused.
 """
 
 
 @dataclass(frozen=True)
 class EventLimits:
-    """Limits of posted events, from the file of shortlist/validation/event_rules.py."""
+    """Limits of posted events, read from a file (see shortlist/validation/event_rules.py)."""
 
     enforced: frozenset[str] = frozenset()
     """Names of the rules that refuse an event; a rule that only warns is not among them."""
@@ -39,7 +40,7 @@ class EventLimits:
     max_text: int = 100_000
     """Maximum length of `text` and `query`, in characters."""
     sql: tuple[dict[str, Any], ...] = ()
-    """Rules that a user added or changed: SQL conditions on the contract's columns."""
+    """Rules that the operator added or changed: SQL conditions on the columns of events."""
 
     @classmethod
     def read(cls, path: Path) -> "EventLimits":
@@ -98,20 +99,20 @@ class EventLimits:
         """Return {event_id: the reason} for the events that break a rule of `sql`.
 
         Args:
-            rows: events in the form of inbox lines.
+            rows: events as the inbox stores them (see `stored` in service.py).
         """
         if not self.sql:
             return {}
         try:
             return broken_rules(rows, self.sql)
         except duckdb.Error:
-            # A rule may need columns that only a batch has. Validation judges it at the refresh.
+            # A rule may need columns that only a batch has. The next refresh checks it.
             log.exception("events: rules of validation can't be evaluated for posted events")
             return {}
 
 
 class EventLimitsFile:
-    """The limits in force, read again whenever validation has written them."""
+    """The limits in force, read again whenever validation has rewritten their file."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -119,7 +120,7 @@ class EventLimitsFile:
         self._limits = EventLimits()
 
     def current(self) -> EventLimits:
-        """Return the limits in force. A file that can't be read leaves the limits as they are."""
+        """Return the limits in force. If the file can't be read, the previous limits are used."""
         try:
             found = self._path.stat()
             stamp = found.st_mtime_ns, found.st_ino

@@ -1,10 +1,11 @@
 """The inbox of posted events: events are on disk before they are acknowledged, each event_id once.
 
-An event is first appended to the inbox, which stores it durably. Then it is inserted into the tail,
-which makes it part of the user's state (shortlist/feature_store/online/tail.py). If the tail can't
-be written, the event waits in memory, and a thread inserts it as soon as possible. If the process
-dies in between, the next start inserts the missing events. Repeated event ids are recognised in the
-tail, which all workers share.
+An event is first appended to the inbox, a folder of files that the next refresh ingests. Then it is
+inserted into the tail, a SQLite file with the events since the last refresh. Readers of user states
+add the tail's events (shortlist/feature_store/online/tail.py). If the tail can't be written, the
+event waits in memory, and a thread inserts it as soon as possible. If the process dies in between,
+the next start inserts the missing events. Repeated event ids are recognised in the tail, which all
+workers share.
 
 The inbox is JSON Lines under `events/date=YYYY-MM-DD/`. Each process writes separate files, whose
 names sort by time. A crash can truncate only the last line, which was not acknowledged yet. Readers
@@ -37,9 +38,10 @@ from shortlist.feature_store.online.tail import known_at
 log = logging.getLogger("bentoml.shortlist")
 
 REMEMBERED_DAYS = 7
-"""Number of newest inbox days whose events a start compares with the tail."""
+"""Number of newest inbox days whose events are compared with the tail when the service starts."""
 AT_ONCE = 1_000
-"""Lines that a start inserts in one transaction. A post waits for at most one transaction."""
+"""Number of lines that a start inserts into the tail in one transaction. Other workers' posts wait
+for at most one transaction."""
 RETRY_SECONDS = 1.0
 """Time between two attempts to insert the waiting events."""
 MAX_WAITING = 100_000
@@ -60,12 +62,15 @@ class EventLog:
     ):
         """Insert the events of the inbox that the tail lacks.
 
-        They are inserted in small transactions, because other workers post at the same time. Only
-        the ids of some lines are stored, to recognise repeated posts: lines that the service would
-        now refuse (a refresh quarantines them), and lines received after `now`. Another clock
-        stamped the latter, in a home from before the clock was stored.
+        They are inserted in small transactions, because other workers post at the same time.
+
+        Of two types of lines, only the ids are inserted, to recognise repeated posts. The first are
+        lines that the service would now refuse; a refresh quarantines them. The second are lines
+        received after `now`: an earlier version of the code, which didn't store the home's clock,
+        stamped them by another clock.
 
         Args:
+            folder: the inbox.
             now: returns the time of the home's clock in microseconds.
             excluded: returns the event_ids of the given events that don't count (`excluded_by`).
         """
@@ -78,7 +83,7 @@ class EventLog:
         until = self.tail.until()
         missing = (event for event in _recent_events(folder) if known_at(event) > until)
         while some := list(itertools.islice(missing, AT_ONCE)):
-            # Read the clock after the lines, so that no line which it stamped is later.
+            # Read the clock after the lines, so that no line stamped by it is later than `end`.
             end = None if now is None else now()
             other = {
                 e["event_id"]
@@ -89,23 +94,26 @@ class EventLog:
             self.tail.insert([e for e in some if e["event_id"] in other], ids_only=other)
             self._insert(known)
         self._day: str | None = None
-        self._file: int | None = None  # no buffer that could keep half a post
+        self._file: int | None = None  # a descriptor: a file object could buffer half a post
 
     @property
     def num_waiting(self) -> int:
-        """Number of events on disk that aren't in the tail yet, so not in the users' states."""
+        """Number of events on disk that are not in the tail, so not in the users' states yet."""
         return len(self._waiting)
 
     def append(self, events: Sequence[Posted]) -> list[Posted]:
-        """Write the new ones of `events` with one fsync, and return them when they are on disk.
+        """Store the events that are not stored yet, and return them when they are on disk.
+
+        They are written with one fsync.
 
         Args:
-            events: each with `event_id`; JSON values only.
+            events: JSON objects, each with an `event_id`.
 
         Raises:
             OSError: the disk can't be written, or too many events wait for the tail.
-            sqlite3.Error: the tail can't be read. After either error, none of `events` is stored,
-                so they can be posted again.
+            sqlite3.Error: the tail can't be read.
+
+            After either error, none of `events` is stored, so they can be posted again.
         """
         with self._lock:
             new = [e for e in self.tail.unknown(events) if e["event_id"] not in self._waiting]
@@ -129,8 +137,8 @@ class EventLog:
     def _catch_up(self) -> None:
         """Insert the waiting events, in order, as soon as the tail can be written.
 
-        The lock isn't held during an insert. So posts can add waiting events and are answered at
-        once.
+        The lock isn't held during an insert. So posts can add waiting events meanwhile, and are
+        answered at once.
         """
         while not self._closed.wait(RETRY_SECONDS):
             with self._lock:
@@ -163,7 +171,7 @@ class EventLog:
                 rest = rest[os.write(file, rest) :]
             os.fsync(file)
         except OSError:
-            # Remove the incomplete post. A file isn't reliable after a failed fsync: close it.
+            # Remove the incomplete post. After a failed fsync, a file isn't reliable, so close it.
             try:
                 os.ftruncate(file, start)
             finally:
@@ -180,7 +188,7 @@ class EventLog:
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
             self._day = day
             for parent in (folder, self.folder, self.folder.parent):
-                _sync_folder(parent)  # else a power cut could lose the file's name
+                _sync_folder(parent)  # without it, a power cut could lose the file's name
         return self._file
 
     def _close(self) -> None:
@@ -190,10 +198,10 @@ class EventLog:
 
 
 def excluded_by(settings: Settings) -> Callable[[Sequence[Posted]], Container[str]]:
-    """Return a function that finds the posted events that don't count.
+    """Return a function that finds the posted events that don't count in user states.
 
-    It returns the event_ids that match the setting `exclude` with which the home's states were
-    built; none if the setting can't be evaluated.
+    It returns the event_ids of events that match `[data] exclude`, as set when the home's states
+    were built. If a condition can't be evaluated, it returns none.
     """
 
     def excluded(events: Sequence[Posted]) -> Container[str]:

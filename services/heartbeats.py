@@ -1,7 +1,8 @@
-"""A thread that writes this worker's heartbeat file.
+"""A thread that writes this worker's heartbeat file, which names the release that it serves.
 
-It is separate from the thread of hot_swap.py: loading a large release may take so long that the
-worker would count as stopped (shortlist/workers.py).
+A promotion waits until the heartbeats name the promoted release (shortlist/workers.py). The thread
+is separate from that of hot_swap.py, because loading a large release may take long. The worker
+would then count as stopped.
 """
 
 import logging
@@ -17,11 +18,12 @@ log = logging.getLogger("bentoml.shortlist")
 BEAT_SECONDS = 2.0
 """Time between heartbeats."""
 LOOK_SECONDS = 0.25
-"""Time between checks of readiness. A change is written at once, so promotions needn't wait."""
+"""Time between checks of readiness. A change is written at once, so that promotions needn't wait
+for the next heartbeat."""
 
 
 class Heartbeats:
-    """Writes the heartbeat file from construction on; `stop` ends this and removes the file."""
+    """Writes the heartbeat file, from construction until `stop`, which removes the file."""
 
     def __init__(self, settings: Settings, readiness: Callable[[], Readiness]):
         self._heartbeat = Heartbeat(settings)

@@ -1,10 +1,13 @@
-"""Swaps in a promoted release, new item features and posted changes of items, while requests are
-answered.
+"""Replaces what a worker serves while requests are answered.
 
-One thread checks both pointers and the command inbox, so the swaps can't race. A release is opened,
-verified, loaded and warmed while the old one serves. Then one reference is changed. A request reads
-the reference once, so it uses one release from start to end. The old release is freed when its last
-request has ended. A release or pack that can't be used is refused, and the old one stays.
+It swaps in a promoted release (set of models), new item features (a feature pack), and posted
+changes of items (commands). A pointer is a file that names the current release or pack. One thread
+checks both pointers and the command inbox, so swaps can't race.
+
+A release is opened, verified, loaded and warmed while the old one serves. Then one reference is
+changed. A request reads the reference once, so it uses one release from start to end. The old
+release is freed when its last request has ended. A release or pack that can't be used is refused,
+and the old one stays.
 """
 
 import ctypes
@@ -28,22 +31,24 @@ from shortlist.workers import Refused
 log = logging.getLogger("bentoml.shortlist")
 
 CHECK_SECONDS = 1.0
+"""Time between two checks for something new."""
 
 Stamp = tuple[int, int]
+"""Identity of one version of a file, see `_stamp`."""
 Load = Callable[[Release, FeaturePack], Serving]
 
 
 class HotSwap:
     """Holds the release and item features that are served, and replaces them if a pointer changes.
 
-    Construct it before reading the first release and pack. Then none that is published in between
-    is missed.
+    Construct it before the first release and pack are read. Otherwise, one that is published in
+    between would be missed.
     """
 
     def __init__(self, settings: Settings, load: Load, *, follow_releases: bool):
         """
         Args:
-            load: loads and warms a release; may raise any error.
+            load: function that loads and warms a release; may raise any error.
             follow_releases: False for a worker that is pinned to one release.
         """
         self.refused: Refused | None = None
@@ -82,22 +87,22 @@ class HotSwap:
         self._thread.start()
 
     def wake(self) -> None:
-        """Let the thread check now."""
+        """Let the thread check now instead of after CHECK_SECONDS."""
         self._wake.set()
 
     @property
     def commands_applied(self) -> int:
-        """Number of the last command that lists reflect."""
+        """Number of the last command whose change of an item shows in the lists."""
         return 0 if self._pack is None else self._pack.commands
 
     @property
     def commands_published(self) -> int:
-        """Number of the last command that the published item features contain."""
+        """Number of the last command that a refresh has included in the item features."""
         return 0 if self._published is None else self._published.commands
 
     @property
     def commands_pending(self) -> int:
-        """Number of applied commands that the published item features don't contain."""
+        """Number of applied commands that no refresh has included in the item features yet."""
         return self.commands_applied - self.commands_published
 
     def stop(self) -> None:
@@ -108,10 +113,11 @@ class HotSwap:
             self._thread.join(timeout=5)
 
     def check(self) -> bool:
-        """Swap in what was published or posted since the last check; return True if something was
-        swapped.
+        """Swap in what was published or posted since the last check.
+
+        Returns True if something was swapped.
         """
-        # Item features first, so that a release swapped in by the same check starts with them.
+        # Item features come first, so that a release swapped in by the same check starts with them.
         swapped = self._check_pack()
         if self._follow_releases:
             swapped |= self._check_release()
@@ -130,7 +136,7 @@ class HotSwap:
         except Exception as error:
             # Any error: if this thread ended, item features would become stale unnoticed.
             if (stamp, str(error)) != self._pack_failed:
-                log.exception("pack: the new one cannot be used, the one before stays")
+                log.exception("pack: the new pack cannot be used, the previous one stays")
                 metrics.SWAPS.labels("item features", "refused").inc()
             self._pack_failed = stamp, str(error)
             return False
@@ -145,7 +151,10 @@ class HotSwap:
         return published.with_commands(self._commands.after(published.commands))
 
     def _check_release(self) -> bool:
-        """Swap in the promoted release; retry a refused one only if the pointer is rewritten."""
+        """Swap in the promoted release, if the pointer has changed.
+
+        A refused release is retried only if its pointer is written again.
+        """
         stamp = _stamp(self._settings.releases / RELEASE_POINTER)
         if stamp is None or stamp == self._release_seen:
             return False

@@ -1,4 +1,4 @@
-"""Chooses the release to serve, and checks that it can be served before workers start."""
+"""Chooses the release (set of models) to serve, and checks before workers start that it can be."""
 
 import os
 from pathlib import Path
@@ -10,11 +10,15 @@ from shortlist.release import MANIFEST, Release, ReleaseStore, open_release
 
 RELEASE_VARIABLE = "SHORTLIST_RELEASE"
 CARRIED = Path(__file__).resolve().parents[1] / "release"
-"""Folder of a Bento's release: beside the code, whatever the working directory is."""
+"""Folder of the release in a Bento (BentoML's package). It is beside the code, so it doesn't depend
+on the working directory."""
 
 
 def find_release(settings: Settings, *, carried: Path = CARRIED) -> Release:
-    """Return the release in SHORTLIST_RELEASE, else that of the Bento, else the promoted one.
+    """Return the release to serve.
+
+    It is the one in the folder SHORTLIST_RELEASE, if set; otherwise that of the Bento, if the code
+    runs in one; otherwise the promoted one.
 
     Raises:
         ReleaseError: there is none, or its files were changed.
@@ -45,8 +49,8 @@ def check_can_serve(settings: Settings, *, carried: Path = CARRIED) -> Release:
     """
     if (carried / MANIFEST).is_file() and not settings.home.is_absolute():
         raise ConfigError(
-            f"SHORTLIST_HOME is '{settings.home}', want an absolute path: a Bento runs in a folder"
-            " of its own, and online features and packs are outside it"
+            f"SHORTLIST_HOME is '{settings.home}', want an absolute path: a Bento runs in another"
+            " folder, and online features and packs are outside it"
         )
     release = find_release(settings, carried=carried)
     current_pack_id(settings.packs)

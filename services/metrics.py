@@ -14,8 +14,12 @@ SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
 SHOWN = Counter("shortlist_items_shown", "Items shown, by candidate source.", ["source"])
-UNKNOWN = Counter("shortlist_unknown_users", "Recommendations for users without any history.")
-SKIPPED = Counter("shortlist_skipped_stages", "Stages left out of an answer.", ["stage"])
+UNKNOWN = Counter("shortlist_unknown_users", "Lists for users without any history.")
+SKIPPED = Counter(
+    "shortlist_skipped_stages",
+    "Stages of /recommend that failed or had no time left, so that the answer lacks them.",
+    ["stage"],
+)
 STAGE_SECONDS = Histogram(
     "shortlist_stage_seconds",
     "Time of each stage of /recommend.",
@@ -25,14 +29,18 @@ STAGE_SECONDS = Histogram(
 LOG_DROPPED = Counter(
     "shortlist_log_dropped", "Lines of the serving and answer logs that could not be written."
 )
-EVENTS = Counter("shortlist_events", "Posted events, by what became of them.", ["outcome"])
+EVENTS = Counter(
+    "shortlist_events",
+    "Posted events: accepted, duplicate, or accepted but of an unknown item.",
+    ["outcome"],
+)
 ITEMS = Counter("shortlist_item_changes", "Posted changes of items.")
 SWAPS = Counter(
     "shortlist_swaps",
-    "Releases and item features that were published while serving, by what became of them.",
+    "Releases, item features and rules published while serving: swapped in or refused.",
     ["what", "outcome"],
 )
-# BentoML merges the metrics of all processes. This mode drops those of workers that have ended.
+# BentoML merges the metrics of all processes. The mode "livemax" drops those of ended workers.
 RELEASE = Gauge(
     "shortlist_release_info",
     "1 for a release that a worker serves.",

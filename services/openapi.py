@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the HTTP API, from the same pydantic models that check requests.
+"""The OpenAPI 3.1 document of the HTTP API, made from the pydantic models that check requests.
 
 BentoML's document declares OpenAPI 3.0.2 but contains keywords of 3.1 (a numeric
 `exclusiveMinimum`), so tools refuse it. It also lacks the service's error responses.
@@ -31,14 +31,14 @@ ROUTES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
 }
 """Route -> (model of the request body, model of the response)."""
 REFUSALS = {
-    "400": "The body is wrong: the sentence says what, where, and what would be right.",
+    "400": "The body is invalid. The error says what is wrong, where, and what would be right.",
     "415": "The body is not sent as application/json.",
     "503": "The service can't answer now; try again.",
 }
 PLAIN_ROUTES = {
-    "/livez": "200 while the process lives.",
+    "/livez": "200 while the process runs.",
     "/readyz": "200 once the service answers requests.",
-    "/metrics": "Figures for Prometheus, of all workers.",
+    "/metrics": "Metrics of all workers, for Prometheus.",
 }
 
 
@@ -79,7 +79,9 @@ def openapi(service: object, *, release_id: str) -> dict[str, Any]:
         "get": {
             "operationId": "ready",
             "description": "Release, item features and clock that one worker serves.",
-            "responses": {"200": {"description": "It serves.", "content": _json(Readiness)}},
+            "responses": {
+                "200": {"description": "The worker answers requests.", "content": _json(Readiness)}
+            },
         }
     }
     for path, why in PLAIN_ROUTES.items():

@@ -1,6 +1,7 @@
 """GET routes: readiness, and the OpenAPI document that the API page shows.
 
-BentoML's API methods only accept POST, so these routes are a small FastAPI app beside them.
+BentoML's API methods only accept POST, so these routes are in a small FastAPI app that BentoML
+mounts.
 """
 
 from typing import Any
@@ -11,13 +12,13 @@ from fastapi import FastAPI
 from services.openapi import openapi
 from shortlist.api import Readiness
 
-# No OpenAPI page of this app: BentoML's page at / shows these routes too.
+# This app needs no OpenAPI page: BentoML's page at / shows its routes too.
 pages = FastAPI(title="pages", openapi_url=None)
 
 
 @pages.get("/status/ready")
 async def ready() -> Readiness:
-    """Return the release, feature pack and clock that are served."""
+    """Return the release and the feature pack (item features) that are served, and the clock."""
     return bentoml.get_current_service().readiness()
 
 

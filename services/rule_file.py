@@ -1,9 +1,9 @@
-"""Follows the home's rules file: a valid change applies from the next request on.
+"""Follows the home's file of business rules: a valid change applies from the next request on.
 
 An invalid file is not used: the previous rules stay in force, and the log and the readiness give
-the reason. Every set that was in force is stored as `<home>/rules/<id>.json`. So a worker that
-starts while the file is invalid uses the same rules as the others, and the ids in the serving log
-can be looked up.
+the reason. Every rule set that was in force is stored as `<home>/rules/<id>.json`. So a worker that
+starts while the file is invalid uses the same rules as the other workers, and the ids in the
+serving log can be looked up.
 """
 
 import logging
@@ -22,7 +22,9 @@ from shortlist.rule_config import RuleSet, RulesInForce, load_rules
 log = logging.getLogger("bentoml.shortlist")
 
 CHECK_SECONDS = 1.0
+"""Time between two checks of the file."""
 Stamp = tuple[int, int, int]
+"""Identity of one version of the file, see `_stamp`."""
 NO_FILE: Stamp = (0, 0, 0)
 Prepare = Callable[[RuleSet], Sequence[str]]
 WARNINGS = 10
@@ -30,11 +32,11 @@ WARNINGS = 10
 
 
 class RuleFile:
-    """Loads the rules file into `RulesInForce`, and again whenever the file changes."""
+    """Loads the rules file into `RulesInForce`, the rules that requests read, at each change."""
 
     def __init__(self, settings: Settings, in_force: RulesInForce):
         self.refused: str | None = None
-        """Why the current file is not used; None if it is."""
+        """Why the current file is not used; None if it is used."""
         self._settings, self._in_force = settings, in_force
         self._seen: Stamp | None = None
         self._prepare: Prepare = lambda rules: ()
@@ -42,7 +44,7 @@ class RuleFile:
         self._thread = threading.Thread(target=self._run, name="rule-file", daemon=True)
 
     def begin(self) -> None:
-        """Load the file's rules; if the file is invalid, the rules that were in force last.
+        """Load the file's rules. If the file is invalid, load the rules that were used last.
 
         Raises:
             ConfigError: the file is invalid, and no rules were used before.
@@ -51,7 +53,7 @@ class RuleFile:
         rules, self.refused = first_rules(self._settings)
         self._use(rules)
         if self.refused:
-            log.error("rules: %s; the rules used last (%s) hold", self.refused, rules.id)
+            log.error("rules: %s; the rules used last (%s) are in force", self.refused, rules.id)
 
     def start(self, prepare: Prepare) -> None:
         """Check every CHECK_SECONDS in a thread, until `stop`.
@@ -105,8 +107,8 @@ class RuleFile:
             )
         try:
             keep(rules, self._settings.accepted_rules)
-        except OSError as error:  # e.g. a full disk; the rules are in force all the same
-            log.error("rules: %s can't be kept: %s", rules.id, error)
+        except OSError as error:  # e.g. a full disk; the rules are in force anyway
+            log.error("rules: %s can't be stored: %s", rules.id, error)
 
     def _run(self) -> None:
         while not self._stopping.wait(CHECK_SECONDS):
@@ -131,7 +133,7 @@ def first_rules(settings: Settings) -> tuple[RuleSet, str | None]:
 
 
 def keep(rules: RuleSet, folder: Path) -> None:
-    """Write a rule set to `folder`; if it is already there, mark it as used last."""
+    """Write a rule set to `folder`. If it is already there, mark it as used last, by its time."""
     path = folder / f"{rules.id}.json"
     if path.exists():
         os.utime(path)
@@ -152,7 +154,7 @@ def used_last(folder: Path) -> RuleSet | None:
 
 
 def reason(error: Exception) -> str:
-    """Describe an error in one line."""
+    """Describe an error in one line of text."""
     known = isinstance(error, ConfigError | OSError)
     text = str(error) if known else f"{type(error).__name__}: {error}"
     return "; ".join(text.splitlines())

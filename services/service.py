@@ -1,7 +1,8 @@
 """The HTTP API: a thin BentoML service over one Recommender.
 
-Start it with `shortlist serve`. services/locate.py chooses the release, services/errors.py formats
-error responses.
+Start it with `shortlist serve`. It serves one release (set of models) to the users of one home, the
+folder of a deployment. services/locate.py chooses the release, services/errors.py formats error
+responses.
 """
 
 import asyncio
@@ -64,14 +65,15 @@ log = logging.getLogger("bentoml.shortlist")  # child of BentoML's logger, which
 SWITCH_SECONDS = 0.0005
 """Time after which a thread of a worker lets another one run Python code."""
 APPLY_SECONDS = 5.0
-"""Longest wait of `/items` for the lists to reflect the changes. They do so later in any case."""
+"""Maximum time that `/items` waits until lists reflect the changes. If it is too short, the answer
+says so, and the lists reflect them later."""
 RECENT_USERS = 8
-"""Number of recent users for whose requests a new release is warmed before it serves."""
+"""Number of recent users for whom a new release answers a request before it serves (warm-up)."""
 
 
 @bentoml.service(
     name="shortlist",
-    # BentoML keeps a timer per request until the timeout, so a short timeout keeps them few.
+    # BentoML keeps a timer per request until the timeout. With a short timeout, they are few.
     traffic={"timeout": 10},
     logging={"access": {"enabled": False}},
     workers=WORKERS,
@@ -85,7 +87,7 @@ class RecommenderService:
     - `POST /similar`: find items similar to an item
     - `POST /events`: store events of users
     - `POST /items`: add, change and delete items
-    - `GET /status/ready`: release, feature pack and clock
+    - `GET /status/ready`: release, feature pack (item features) and clock
     - `GET /metrics`: Prometheus metrics
 
     Invalid requests get a 4xx status and `{"error": "..."}`, which says what is valid.
@@ -103,7 +105,7 @@ class RecommenderService:
         from models.training import one_thread_per_call
 
         one_thread_per_call()
-        # The event loop shall not wait 5 ms for a thread that computes before it sends an answer.
+        # By default, the event loop may wait 5 ms for a computing thread before it sends an answer.
         sys.setswitchinterval(SWITCH_SECONDS)
 
         self.health = StageHealth()
@@ -136,11 +138,14 @@ class RecommenderService:
 
     @property
     def serving(self) -> Serving:
-        """The release that is served now. A request reads it once, because a swap replaces it."""
+        """The release that is served now.
+
+        A request reads this property once, because a swap may replace the release meanwhile.
+        """
         return self.hot_swap.serving
 
     def load(self, release: Release, pack: FeaturePack) -> Serving:
-        """Load a release and warm it with requests of recent users."""
+        """Load a release, and answer requests of recent users with it before it serves."""
         budget = self.settings.request_budget_ms / 1e3
         serving = Serving.load(
             release,
@@ -157,7 +162,10 @@ class RecommenderService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Check once before any worker starts. BentoML would restart a failing worker endlessly."""
+        """Check once, before any worker starts, that the service can serve; exit if it can't.
+
+        BentoML would restart a failing worker endlessly.
+        """
         try:
             check_can_serve(Settings())
         except (ReleaseError, PackError, ConfigError) as error:
@@ -165,12 +173,14 @@ class RecommenderService:
 
     @bentoml.api(route="/recommend")
     async def recommend(self, request: RecommendRequest, /) -> RecommendResponse:
-        """Recommend items to `user_id`, to a visitor with `recent_items`, or to both combined.
+        """Recommend items to a user (`user_id`) or to a visitor without an id (`recent_items`).
+
+        If both are given, `recent_items` are added to the user's history.
 
         Unknown users get currently popular items. Items that the user has seen, and items that are
         filtered or excluded, are never in the list. The response is logged under its `request_id`;
-        send this id with the events that follow. `next_cursor` requests the next page, which
-        repeats no item.
+        send this id with the events that follow. To get the next page, which repeats no item, send
+        `next_cursor` as `cursor`.
         """
         with metrics.SECONDS.labels("recommend").time():
             started = time.perf_counter()
@@ -207,7 +217,7 @@ class RecommenderService:
 
     @bentoml.api(route="/similar")
     async def similar(self, request: SimilarRequest, /) -> SimilarResponse:
-        """Find items similar to a given item: by users in common, then by content."""
+        """Find items similar to a given item: first by users in common, then by content."""
         with metrics.SECONDS.labels("similar").time():
             serving = self.serving
             refuse_unknown(request.item_id, serving, where="item_id")
@@ -222,7 +232,7 @@ class RecommenderService:
 
     @bentoml.api(route="/events")
     def events(self, request: EventsRequest, /) -> EventsResponse:
-        """Store events of users. They are on disk before the response, and change the next list.
+        """Store events of users. They are on disk before the response, and affect the next list.
 
         The whole post is refused if an event is in the future or has an impossible value. An event
         about an item that is not in the catalogue is stored, counted in `unknown_items`, and used
@@ -245,7 +255,7 @@ class RecommenderService:
                     if not broken:
                         new = self.event_log.append(rows)
             except (OSError, sqlite3.Error) as error:
-                log.exception("events: the inbox cannot be written, or the tail not be read")
+                log.exception("events: the inbox cannot be written, or the tail cannot be read")
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 refusal = f"this post was not stored ({reason}); post it again later"
                 # BentoML hides the text of a raised 503, but sends a returned response unchanged.
@@ -277,8 +287,8 @@ class RecommenderService:
 
         The changes are on disk before the response. The lists of all workers reflect them within
         seconds: a new item is recommended by its content and as a new item, a deleted or
-        unavailable one is never shown. The next refresh adds them to the lake, and models learn
-        about new items at the next training.
+        unavailable one is never shown. The next refresh adds them to the stored catalogue, and
+        models learn about new items at the next training.
         """
         with metrics.SECONDS.labels("items").time():
             now = time.time_ns() // 1_000
@@ -308,12 +318,15 @@ class RecommenderService:
         return answer
 
     def store_commands(self, changes: Sequence[ItemChange]) -> int:
-        """Write changes of items to the command inbox; return the number of the last one."""
+        """Write changes of items to the command inbox; return the number of the last command."""
         with self.clock.stamping() as moment:
             return self.commands.append([one.given for one in changes], received_at=moment)
 
     def now(self, at: int | None) -> int:
-        """Return the time of a request in microseconds.
+        """Return the time as of which a request is answered, in microseconds.
+
+        Args:
+            at: time in the request, if any; only accepted under the replay clock.
 
         Raises:
             InvalidArgument: `at` is given under the wall clock.
@@ -327,7 +340,10 @@ class RecommenderService:
         return self.clock.now()
 
     def log_answer(self, route: str, answer: BaseModel, **asked: Any) -> None:
-        """Write a line to the answer log, for responses without features (not the serving log)."""
+        """Write a response to the answer log.
+
+        It has the responses without features; the others are in the serving log.
+        """
         self.answer_log.write(lambda: {"route": route} | asked | answer.model_dump(mode="json"))
 
     def readiness(self) -> Readiness:
@@ -359,7 +375,12 @@ class RecommenderService:
 
 
 def refuse_broken(rows: Sequence[dict[str, Any]], broken: dict[str, str]) -> NoReturn:
-    """Raise InvalidArgument for the first posted event that breaks a user's rule."""
+    """Raise InvalidArgument for the first posted event that breaks a rule of the operator.
+
+    Args:
+        rows: the posted events.
+        broken: {event_id: why it is refused}.
+    """
     number, event_id = next(
         (number, row["event_id"]) for number, row in enumerate(rows) if row["event_id"] in broken
     )
@@ -385,12 +406,13 @@ def stored(event: Event, *, received: int, wall: bool) -> dict[str, Any]:
 
     Args:
         received: time of arrival on the home's clock, microseconds.
-        wall: True for the wall clock. Then a time after the arrival becomes the arrival time.
+        wall: True for the wall clock. Then an event time after the arrival is replaced by the
+            arrival time - 1.
     """
     row = event.model_dump(exclude_none=True)
     row.setdefault("event_id", uuid.uuid4().hex)
-    # A state has only events strictly before the request, and the replay clock may stand still.
-    # Without the - 1, the event would be missing from the next response.
+    # A request sees only events strictly before it. The replay clock may stand still between post
+    # and request; without the - 1, the next response would then not reflect the event.
     row.setdefault("event_timestamp", received - 1)
     if wall:
         row["event_timestamp"] = min(row["event_timestamp"], received - 1)

@@ -1,4 +1,4 @@
-"""The loaded release of a worker, with everything that depends on it."""
+"""The loaded release (set of models) of a worker, with all objects that depend on it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -39,14 +39,15 @@ class Serving:
         """Load a verified release.
 
         Args:
-            health: stages that are switched off, for all requests of this worker.
-            budget: seconds after the start of a request in which its stages must start.
-            rules: business rules of all requests of this worker.
-            shown: items that were shown to users.
+            pack: the feature pack: item features and current catalogue.
+            health: record of the stages that are switched off, for all requests of this worker.
+            budget: seconds after the start of a request within which each of its stages must start.
+            rules: business rules that apply to all requests of this worker.
+            shown: items that were shown to users, for rules of the type `not_shown`.
 
         Raises:
-            ReleaseError: the release has another feature schema than this code.
-            PackError: the pack has another feature schema than this code.
+            ReleaseError: the release was trained on other features than this code computes.
+            PackError: the pack was made for other features than this code computes.
         """
         # Imported here because BentoML's supervisor imports this module too and doesn't need torch.
         from models.recommend.recommender import Recommender
@@ -71,10 +72,14 @@ class Serving:
         return self.recommender.recommend(request, at=at, exploration=exploration)
 
     def warm(self, user_ids: Iterable[str], *, at: int) -> None:
-        """Answer a few requests before serving, without a budget of time.
+        """Answer a few requests before serving, without a time budget.
 
         Some parts are only loaded or compiled at first use. A release that can't answer fails here,
         before a client is affected.
+
+        Args:
+            user_ids: users to recommend to, beside unknown visitors.
+            at: time of the requests in microseconds.
         """
         recommender = self.recommender
         some_items = recommender.catalogue.vocab.ids[:5]

@@ -1,5 +1,6 @@
-"""The serving log: one JSON line per response, written by a background thread, so that no request
-waits for the disk.
+"""The serving log: one JSON line per response of /recommend.
+
+A background thread writes it, so that no request waits for the disk.
 """
 
 import contextlib
@@ -31,11 +32,14 @@ a slow disk neither delays responses nor fills the memory.
 
 
 TAIL_BYTES = 1_000_000
-"""Length of the end of a log file that `logged_users` reads; a line has about 30 kB."""
+"""Number of bytes at the end of a log file that `logged_users` reads. A line has about 30 kB."""
 
 
 class ServingLog:
-    """Appends to `<folder>/date=YYYY-MM-DD/`, a file per process and day. Call `close` to flush."""
+    """Appends lines to `<folder>/date=YYYY-MM-DD/`, in one file per process and day.
+
+    Call `close` to write all lines that are still queued.
+    """
 
     def __init__(self, folder: Path, *, capacity: int = CAPACITY, shown: ShownItems | None = None):
         """
@@ -100,7 +104,7 @@ class ServingLog:
             before.close()
         folder = self.folder / f"date={day}"
         folder.mkdir(parents=True, exist_ok=True)
-        # A new name each time: after a failed write, the old file may end with an incomplete line.
+        # A new file each time, because the old one may end with an incomplete line after a failure.
         return (folder / f"{os.getpid()}-{time.time_ns()}.jsonl").open("ab")
 
 
@@ -112,9 +116,9 @@ def _abandon(file: IO[bytes] | None) -> None:
 
 
 def logged_users(folder: Path, count: int) -> list[str]:
-    """Return users of the newest responses in a serving log, at most `count`, for a warm-up.
+    """Return up to `count` users of the newest responses in a serving log, to warm up a release.
 
-    It reads the end of the newest file only, and returns fewer users if the file can't be read.
+    Only the end of the newest file is read. If it can't be read, there are fewer users.
     """
     users: dict[str, None] = {}
     with contextlib.suppress(OSError, ValueError):
@@ -134,9 +138,13 @@ def entry_of(
 ) -> dict[str, Any]:
     """Return one line of the log.
 
-    It has the fields of SERVING_LOG, with the items nested. It also has `as_of` and `stamps` per
-    feature view, the clock, the names of business rules, and the time of each stage and of the
-    whole request in milliseconds.
+    It has the fields of SERVING_LOG (shortlist/contracts.py), with the items nested. It also has
+    `as_of` and `stamps` per feature view, the type of clock, the names of business rules, and the
+    time of each stage and of the whole request in milliseconds.
+
+    Args:
+        clock: "wall" or "replay".
+        seconds: duration of the request.
     """
     return {
         "request_id": request_id,

@@ -1,9 +1,13 @@
-"""A simulated world: demo data with all event types, and an oracle that reads the latent state.
+"""A simulated world: demo data with all event types, and an oracle that knows the best lists.
+
+Users have hidden (latent) tastes and moods; only the oracle reads them. A slate is the list of
+items on one page. The modules are:
 
 - `world`: latent attributes of items and users; `config`, `parameters`: its configuration
 - `behaviour`: probabilities of user actions; `outcome`: draws from them
 - `state`: how users change from day to day; `day`: simulates one day
-- `policy`: the logging policy; `oracle`: expected results of any slate, and the best slates
+- `policy`: the logging policy, which fills the pages of the published log
+- `oracle`: expected results of any slate, and the best slates
 - `tables`, `text`, `images`: the published tables; `source`: the data source for `ingest`
 """
 

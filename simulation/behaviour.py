@@ -1,9 +1,13 @@
 """User behaviour on a slate: probabilities of actions, mean satisfaction and mean watch time.
 
-Clicks follow the position-based model (Richardson et al. 2007, Craswell et al. 2008): a user
-examines a position, and then clicks the examined item, each with some probability. All other
-actions happen only after a click. `outcome` draws from these probabilities, and the oracle computes
-its expectations from the same functions, so the two agree. A test compares them by sampling.
+A slate is the list of items on one page. Clicks follow the position-based model (Richardson et al.
+2007, Craswell et al. 2008): a user examines a position, and then clicks the examined item, each
+with some probability. All other actions happen only after a click. `outcome` draws actions from
+these probabilities. The oracle computes expected results from the same functions, so the two agree;
+a test compares them by sampling.
+
+Staples are items that a user needs repeatedly, such as groceries. Item rows and user rows are
+indices into the arrays of the world.
 
 Shapes: S pages (each of one user at one moment), K positions, D latent dim, T topics, P staples.
 """
@@ -25,10 +29,10 @@ class Moment:
 
     user: np.ndarray  # (S,) int64 user rows
     taste: np.ndarray  # (S, D) float32: the user's taste plus the session's mood
-    boredom: np.ndarray  # (S, T) float32, 0 to 1
-    trust: np.ndarray  # (S,) float32, 0 to 1
-    intent: np.ndarray  # (S,) float32: the session's intent to buy, added to the cart's log-odds
-    price_sense: np.ndarray  # (S,) float32
+    boredom: np.ndarray  # (S, T) float32: boredom with each topic, 0 to 1
+    trust: np.ndarray  # (S,) float32: trust in the site, 0 to 1
+    intent: np.ndarray  # (S,) float32: intent to buy, added to the log-odds of add_to_cart
+    price_sense: np.ndarray  # (S,) float32: price sensitivity
     activity: np.ndarray  # (S,) float32: probability of a visit on a weekday at full trust
     due: np.ndarray  # (S, P) int64 item rows of the staples needed now, NO_ITEM for the others
 
@@ -45,9 +49,9 @@ class Moment:
 
 @dataclass(frozen=True)
 class Chances:
-    """Probabilities and means of the actions on each item; same shape as the item rows given."""
+    """Probabilities and means of the actions on each item; arrays of the shape of the item rows."""
 
-    affinity: np.ndarray
+    affinity: np.ndarray  # match of the user's taste and the item, minus boredom
     attraction: np.ndarray  # probability of a click, given that the position is examined
     satisfaction: np.ndarray  # mean satisfaction after a click, signed
     cart: np.ndarray  # probability of add_to_cart, given a view
@@ -57,7 +61,11 @@ class Chances:
 
 
 def examination(params: Behaviour, places: int) -> np.ndarray:
-    """Return (K,) float32: probability that the user examines each position; 1 for the first."""
+    """Return the probability that the user examines each position: (K,) float32, first 1.
+
+    Args:
+        places: K, the number of positions.
+    """
     return (np.arange(1, places + 1) ** -params.position_decay).astype(np.float32)
 
 
@@ -129,7 +137,7 @@ def chances(
 
 
 def trust_after(params: Behaviour, trust: np.ndarray, satisfied: np.ndarray) -> np.ndarray:
-    """Return trust after a page, not yet clipped to 0..1.
+    """Return the users' trust after a page, not yet clipped to 0..1.
 
     Trust moves towards the value of the page, by the share `trust_rate` of the distance.
 
@@ -142,7 +150,7 @@ def trust_after(params: Behaviour, trust: np.ndarray, satisfied: np.ndarray) -> 
 
 
 def visit_chance(params: Behaviour, activity: np.ndarray, trust: np.ndarray) -> np.ndarray:
-    """Return the probability of a visit on a weekday, for a user who has not left."""
+    """Return the probability that a user who has not left visits on a given weekday."""
     return activity * (params.visit_floor + (1 - params.visit_floor) * trust)
 
 

@@ -31,9 +31,11 @@ class WorldConfig(Parameters):
     start: date = date(2026, 1, 5)
     """Date of day 0."""
     days: int = Field(default=30, ge=1, le=MAX_DAYS)
-    """Number of simulated days. All users and items that arrive in them are drawn at the start."""
+    """Number of simulated days. All users and items that arrive on these days are drawn at the
+    start."""
     chunk: int = Field(default=50_000, ge=1)
-    """Number of users simulated together, to bound memory. Changing it changes the events."""
+    """Number of users simulated together (a chunk), to bound memory. Changing it changes the
+    events."""
     population: Population = Population()
     """Users, their tastes and their activity."""
     catalogue: Catalogue = Catalogue()

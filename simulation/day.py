@@ -1,7 +1,9 @@
 """Simulates one day of a world, page by page, vectorised over users.
 
 A `Policy` fills the home pages: the logging policy, a recommender or the oracle. The logging policy
-always fills search pages.
+always fills search pages. The propensity of a shown item is the probability that the policy puts it
+at its position, given the items before it. Item rows and user rows are indices into the world's
+arrays.
 
 Shapes: S pages, K positions, C clicks.
 """
@@ -36,7 +38,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Shown:
-    """One page of each active session: the request, the slate and the user's actions."""
+    """One page of each active session: the request, its slate of items and the user's actions."""
 
     page: Page
     moment: Moment
@@ -63,11 +65,12 @@ def simulate_day(
 
     Args:
         policy: fills home pages; None uses the logging policy.
-        watch: called after each round of pages, before the users request the next one.
+        watch: called after each round of pages (one page per active session), before the users
+            request the next page.
         logging: the logging policy of this day; None builds it.
 
     Returns:
-        One part for returns, then one for each round of pages; not sorted by time.
+        The events of returned purchases, then those of each round of pages; not sorted by time.
     """
     config = world.config
     chunk = state.first // config.chunk
@@ -94,13 +97,13 @@ def simulate_day(
 
 @dataclass
 class _Sessions:
-    """Sessions that request another page on this day."""
+    """The sessions that request another page on this day."""
 
     rows: np.ndarray  # (S,) rows of the state
     at: np.ndarray  # (S,) int64 microseconds of the next page
-    mood: np.ndarray  # (S, D)
-    intent: np.ndarray  # (S,)
-    phone: np.ndarray  # (S,) bool
+    mood: np.ndarray  # (S, D) random vector of the session, added to the user's taste
+    intent: np.ndarray  # (S,) intent to buy in the session
+    phone: np.ndarray  # (S,) bool: the visit is by phone
     number: np.ndarray  # (S,) int64: number of the session's first request, -1 before it
     topic: np.ndarray  # (S,) int64: topic of the query, -1 for the home page
 
@@ -157,7 +160,7 @@ class _Sessions:
 
 
 def _best_topic(world: World, taste: np.ndarray) -> np.ndarray:
-    """Return (S,) the topic with the largest inner product with (S, D) taste plus mood."""
+    """Return the topic with the largest inner product with each (S, D) taste plus mood: (S,)."""
     return (taste @ world.topics.T).argmax(1)
 
 
@@ -205,9 +208,10 @@ def _with_unshown_staples(
     numbers: NumberAllocator,
     rng: np.random.Generator,
 ) -> Shown:
-    """Add purchases of staples that are still needed at the end of a visit.
+    """Add purchases of staples that users still need at the end of their visit.
 
-    Each is bought with probability `staple_alone`. Its events belong to no page.
+    Staples are items that a user needs repeatedly. Each is bought with probability `staple_alone`.
+    The events of these purchases belong to no page.
 
     Args:
         ended: rows of `shown` whose visit ends with this page.
@@ -225,6 +229,6 @@ def _with_unshown_staples(
 
 
 def _return_events(state: State, world: World, day: int, numbers: NumberAllocator) -> Events:
-    """Build the day's events of type `return`; they belong to purchases of earlier days."""
+    """Build the day's events of type `return`, which send back purchases of earlier days."""
     due: Returns = state.due_returns(world.midnight(day + 1))
     return Events.of_returns(due, numbers)

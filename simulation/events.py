@@ -1,4 +1,6 @@
-"""Events of a simulated day as numeric columns; `tables` converts them to INTERACTIONS.
+"""Events of a simulated day as numeric columns. `tables` converts them to INTERACTIONS tables.
+
+Item rows and user rows are indices into the world's arrays.
 
 Shapes: E events, S pages, K positions, C purchases.
 """
@@ -24,7 +26,8 @@ NO_REQUEST = -1
 class NumberAllocator:
     """Allocator of request and event numbers that are unique in a world.
 
-    A number holds the day (bits 51 and up), the chunk of users (bits 31 to 50) and a counter.
+    A number consists of the day (bits 51 and up), the chunk of users (bits 31 to 50) and a counter
+    (bits 0 to 30). Chunks are groups of users that are simulated together.
     """
 
     def __init__(self, day: int, chunk: int):
@@ -48,7 +51,7 @@ class Events:
     item: np.ndarray  # int64 item rows
     event_type: np.ndarray  # int8, index into EVENT_TYPES
     time: np.ndarray  # int64 microseconds
-    value: np.ndarray  # float64: propensity, price, seconds or stars; NaN if it has none
+    value: np.ndarray  # float64: propensity, price, seconds or stars, by type; NaN if it has none
     request: np.ndarray  # int64 request number, NO_REQUEST if no page led to the event
     session: np.ndarray  # int64 number of the session's first request, or NO_REQUEST
     position: np.ndarray  # int32 from 1, 0 if no page led to the event
@@ -100,7 +103,7 @@ class Events:
             values.append(np.full(len(at), np.nan) if value is None else value[at])
 
         searches = np.flatnonzero((page.topic >= 0) & (item[:, 0] != NO_ITEM))
-        kinds.append("search")  # a search event names its first result
+        kinds.append("search")  # a search event has its first result as item
         rows.append(searches)
         places.append(np.zeros(len(searches), dtype=np.int64))
         times.append(page.at[searches] - SECOND)
@@ -143,9 +146,13 @@ class Events:
     def of_unshown_staples(
         cls, world: World, page: Page, item: np.ndarray, time: np.ndarray, numbers: NumberAllocator
     ) -> "Events":
-        """Build a click and a purchase for each of (C,) items; `page` has C rows.
+        """Build a click and a purchase for each of (C,) staples that no page showed.
 
-        The events have no request, session or position. `page` gives only user and device.
+        The events have no request, session or position.
+
+        Args:
+            page: C rows, from which only user and device are read.
+            time: (C,) times of the clicks in microseconds.
         """
         n = len(item)
         return cls(

@@ -1,7 +1,8 @@
-"""Draws small item images: the topic sets shape and hue, the brand an accent colour.
+"""Draws small item images: the topic determines shape and hue, the brand an accent colour.
 
 Quality and appeal don't affect an image. The images are for display and for image encoders; the
-column `vector_image` is not computed from their pixels.
+column `vector_image` is not computed from their pixels. Item rows are indices into the world's
+arrays of items.
 
 Shapes: SIZE x SIZE pixels.
 """
@@ -19,7 +20,11 @@ SIZE = 32
 
 
 def draw(world: World, item: int) -> np.ndarray:
-    """Draw the image of an item row as (SIZE, SIZE, 3) uint8; deterministic for a world."""
+    """Draw the image of an item as (SIZE, SIZE, 3) uint8; the same world gives the same image.
+
+    Args:
+        item: item row.
+    """
     rng = world.rng("image", item)
     topic, topics = int(world.items.topic[item]), world.config.catalogue.topics
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
@@ -63,7 +68,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def draw_all(world: World, folder: Path, *, until: int) -> list[str]:
-    """Write an image for item rows 0 .. until - 1; return the paths. Existing files are kept."""
+    """Write the images of item rows 0 .. until - 1; return their paths. Existing files are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for item in range(until):

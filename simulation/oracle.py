@@ -1,8 +1,9 @@
 """The oracle: the expected result of a slate for a user at a moment, and the best slate.
 
-The expectations are exact, without sampling. Examinations and clicks are independent between
-positions, so an expected sum over positions is the sum of the expectations. `retention` computes
-the probability of a return visit.
+A slate is the list of items on one page. The expectations are exact, without sampling: the expected
+sum over positions is the sum of the positions' expectations. `retention` computes the probability
+of a return visit, for which it uses that positions are independent. Item rows are indices into the
+world's arrays of items.
 
 Shapes: S pages, K positions, M candidate items, N items.
 """
@@ -33,12 +34,12 @@ OBJECTIVES: tuple[Objective, ...] = (
     "retention",
 )
 CELLS = 2_000_000
-"""Pages x items evaluated at once, to bound memory."""
+"""Maximum number of (page, item) pairs evaluated at once, to bound memory."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Expected results of S slates, each (S,)."""
+    """Expected results of S slates; every array is (S,)."""
 
     clicks: np.ndarray
     conversion: np.ndarray  # number of purchases
@@ -88,8 +89,8 @@ class Oracle:
     def item_values(self, moment: Moment, item: np.ndarray, objective: Objective) -> np.ndarray:
         """Return the expected contribution of each item to the objective if it is examined.
 
-        (S, M) item rows -> (S, M). For "retention" this is the expected satisfaction: retention
-        depends on the slate only through satisfaction, so the same order of items is assumed.
+        (S, M) item rows -> (S, M). For "retention" this is the expected satisfaction. Retention
+        depends on the slate only through satisfaction, so the oracle ranks items for both alike.
         """
         c = chances(self.world.config.behaviour, self.world.items, moment, item)
         return c.attraction * self._after_click(c, item, objective)
@@ -103,14 +104,16 @@ class Oracle:
         k: int,
         allowed: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return (S, k) item rows: the slate of each page that maximises the objective.
+        """Return, for each page, the slate that maximises the objective: (S, k) item rows.
 
-        It holds the k items with the largest value, in descending order. Examination falls with
-        the position, so this order is optimal (rearrangement inequality). Items with a value of 0
-        or less are replaced by NO_ITEM.
+        The slate has the k items with the largest `item_values`, in descending order. The
+        probability of examination falls with the position, so this order is optimal (rearrangement
+        inequality). Items with a value of 0 or less are replaced by NO_ITEM.
 
         Args:
-            allowed: (S, N) bool, N at least the number of items on that day; None allows all.
+            day: day of the pages; items that arrive later are not used.
+            allowed: (S, N) bool, True for items that may be shown; N is at least the number of
+                items on that day. None allows all items.
         """
         n = self.world.items_on(day)
         item = np.arange(n)
@@ -148,7 +151,8 @@ class Oracle:
 class OraclePolicy:
     """Policy that fills each page with the oracle's best slate.
 
-    No recommender has a higher expected objective on a single page. The policy doesn't plan ahead.
+    No recommender has a higher expected objective on a single page. The policy doesn't plan ahead
+    for later pages.
 
     Args:
         allowed: (U, N) bool: items that may be shown to each user; None allows all.

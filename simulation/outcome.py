@@ -1,5 +1,7 @@
 """Draws the actions of users on their pages, with the probabilities of `behaviour`.
 
+Item rows are indices into the world's arrays of items.
+
 Shapes: S pages, K positions, C clicks, sorted by page and position.
 """
 
@@ -15,7 +17,7 @@ from simulation.world import World
 
 SECOND = 1_000_000
 PLACE_SECONDS = 1.5
-"""Seconds a user needs to examine one position."""
+"""Seconds that a user needs to examine one position."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,19 @@ class Outcome:
     item: np.ndarray  # (C,) item rows
     at: np.ndarray  # (C,) time of the click
     done: np.ndarray  # (C,) time at which the user leaves the item's page
-    satisfaction: np.ndarray  # (C,) signed, about -1 to 1
-    view: np.ndarray  # (C,) bool, like all fields without a comment
-    cart: np.ndarray
-    bought: np.ndarray
-    returned: np.ndarray
-    return_at: np.ndarray  # (C,) time of the return, meaningful where `returned`
-    price: np.ndarray  # (C,) float64
+    satisfaction: np.ndarray  # (C,) satisfaction with the item, signed, about -1 to 1
+    view: np.ndarray  # (C,) bool: the item's page was viewed
+    cart: np.ndarray  # (C,) bool: the item was put into the cart
+    bought: np.ndarray  # (C,) bool
+    returned: np.ndarray  # (C,) bool: the purchase will be returned
+    return_at: np.ndarray  # (C,) time of the return, valid only where `returned`
+    price: np.ndarray  # (C,) float64: price of the item
     watched: np.ndarray  # (C,) seconds watched
-    stars: np.ndarray  # (C,) 1 to 5, 0 for no rating
-    reviewed: np.ndarray
-    liked: np.ndarray
-    disliked: np.ndarray
-    surveyed: np.ndarray  # (C,) 1 to 5, 0 for no answer
+    stars: np.ndarray  # (C,) rating, 1 to 5, 0 for no rating
+    reviewed: np.ndarray  # (C,) bool: the rating has a review text
+    liked: np.ndarray  # (C,) bool
+    disliked: np.ndarray  # (C,) bool
+    surveyed: np.ndarray  # (C,) answer to a survey, 1 to 5, 0 for no answer
     hidden: tuple[np.ndarray, np.ndarray]  # pages and positions (from 0) of hidden items
     satisfied: np.ndarray  # (S,) sum of the satisfaction of the page's clicks
     clicks: np.ndarray  # (S,) number of clicks
@@ -64,7 +66,11 @@ class Outcome:
 def draw_outcome(
     world: World, moment: Moment, page: Page, item: np.ndarray, rng: np.random.Generator
 ) -> Outcome:
-    """Draw the actions of S users on (S, K) item rows."""
+    """Draw the actions of S users on their slates.
+
+    Args:
+        item: (S, K) item rows, NO_ITEM at empty positions.
+    """
     params, items = world.config.behaviour, world.items
     pages, places = item.shape
     liked, attracted = attraction(params, items, moment, item)
@@ -136,10 +142,15 @@ def _times(
     pages: int,
     places: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the times of clicks, the ends of visits to items, and the ends of pages.
+    """Return the times of clicks, of leaving the clicked items, and of leaving the pages.
 
     They are (C,), (C,) and (S,) microseconds. The user examines positions in order and returns to
     the slate after each clicked item.
+
+    Args:
+        start: (S,) time of each page.
+        seconds: (C,) seconds that the user stays with each clicked item.
+        pages, places: S and K.
     """
     spent = np.cumsum(seconds)
     first = np.searchsorted(row, np.arange(pages + 1))
@@ -154,14 +165,15 @@ def _times(
 def _hide(
     rate: float, u: np.ndarray, examined: np.ndarray, attracted: np.ndarray, liked: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the hidden items; return their pages and their positions.
+    """Draw the items that users hide; return their pages and their positions.
 
-    Only an item that was examined, not clicked and has negative affinity can be hidden.
+    Only an item with negative affinity that was examined but not clicked can be hidden.
 
     Args:
+        rate: probability that such an item is hidden.
         u: (S, K) uniform numbers, the same as for the clicks. A value between the probability of
-            a click and that of an examination means 'examined, not clicked'; the lowest `rate`
-            share of that interval hides the item.
+            a click and that of an examination means 'examined, not clicked'. The lowest part of
+            this interval, with share `rate`, means 'hidden'.
     """
     low = examined * attracted
     hides = (u >= low) & (u < low + rate * (examined - low)) & (liked < 0) & (attracted > 0)

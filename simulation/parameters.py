@@ -1,7 +1,8 @@
 """Parameters of the simulated world, each with its meaning, unit and source.
 
-A preset is a short TOML file that changes some of them. A value without a named source is not
-measured: it was chosen so that `shortlist bench calibration` stays near the real data sets.
+A preset is a short TOML file that changes some of them. A default without a named source was not
+measured. It was chosen so that simulated logs resemble real data sets (`shortlist bench
+calibration` compares them).
 """
 
 from typing import Annotated
@@ -12,7 +13,8 @@ from shortlist.config import Config
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Odds = Annotated[float, Field(ge=-20, le=20)]
-"""Log-odds. Beyond 20 the probability is practically 0 or 1."""
+"""Log-odds of a probability, or a term that is added to them. Beyond 20, the probability is
+practically 0 or 1."""
 Weight = Annotated[float, Field(ge=0, le=20)]
 """A factor or a vector length that can't be negative."""
 Spread = Annotated[float, Field(ge=0, le=3)]
@@ -36,21 +38,21 @@ class Population(Parameters):
     tastes: int = Field(default=2, ge=1, le=200)
     """Number of topics a user likes."""
     taste_noise: Weight = 0.35
-    """Length of the random vector added to a user's taste; topics have length 1."""
+    """Length of the random vector that is added to a user's taste; topic vectors have length 1."""
     taste_drift: Weight = 0.02
     """Standard deviation of the daily random step of a taste of length 1. With the default, about
     half of a taste changes in a year (Koren 2009 found such drifts in Netflix's ratings)."""
     taste_pull: Share = 0.01
-    """Share of the distance that a taste moves towards each clicked item, so that shown items shape
+    """Share of the distance by which a taste moves towards each clicked item. So shown items shape
     taste (Jiang et al. 2019, "Degenerate feedback loops")."""
     staples: int = Field(default=0, ge=0, le=100)
-    """Number of items each user needs repeatedly, such as groceries; 0 turns staples off."""
+    """Number of items that each user needs repeatedly (staples, such as groceries); 0: none."""
     staple_days: float = Field(default=7.0, gt=0, le=365)
     """Median days until a staple is needed again."""
     staple_spread: Spread = 0.5
     """Standard deviation of the logarithm of `staple_days`, over users and items."""
     visits_per_day: float = Field(default=0.35, gt=0, le=20)
-    """Mean sessions per weekday of a user with full trust."""
+    """Mean number of visits per weekday of a user with full trust."""
     activity_shape: float = Field(default=1.0, ge=0.05, le=1_000)
     """Shape of the gamma distribution of activity; smaller values give more heavy users."""
     churn: Share = 0.03
@@ -75,8 +77,8 @@ class Catalogue(Parameters):
     brands: int = Field(default=40, ge=1, le=100_000)
     """Number of brands; the items of a topic belong to seven of them."""
     appeal_quality: float = Field(default=0.1, ge=-1, le=1)
-    """Correlation of appeal (causes clicks) and quality (causes satisfaction). It is low, because
-    clicks would otherwise be a good measure of quality."""
+    """Correlation of an item's appeal (causes clicks) and quality (causes satisfaction). It is low,
+    so that clicks are not a good measure of quality."""
     price_mean: float = Field(default=30.0, gt=0, le=1_000_000)
     """Median price; the currency is not specified."""
     price_spread: Spread = 0.7
@@ -86,15 +88,15 @@ class Catalogue(Parameters):
     watchable: Share = 0.5
     """Share of items with a film."""
     images: bool = False
-    """Draw a PNG image of 32 x 32 pixels for each item. `vector_image` is published in any case: it
-    is computed from the latent item vector, not from the pixels."""
+    """Whether to draw a PNG image of 32 x 32 pixels for each item. The column `vector_image` is
+    published in any case: it is computed from the latent item vector, not from the pixels."""
 
 
 class Sessions(Parameters):
     """Length and timing of visits."""
 
     slate: int = Field(default=10, ge=1, le=500)
-    """Positions per page."""
+    """Number of positions per page."""
     max_pages: int = Field(default=12, ge=1, le=50)
     """Maximum number of pages per visit."""
     go_on: Odds = -0.5
@@ -108,7 +110,7 @@ class Sessions(Parameters):
     search: Share = 0.12
     """Share of pages that are results of a search."""
     page_gap: Seconds = 25.0
-    """Mean seconds between the end of one page and the next."""
+    """Mean seconds between the end of one page and the start of the next."""
     dwell: Seconds = 40.0
     """Mean seconds on the page of an item."""
     evening: Share = 0.6
@@ -132,9 +134,10 @@ class Behaviour(Parameters):
     click_appeal: Odds = 0.8
     """Increase of the click's log-odds per unit of appeal (standard normal)."""
     click_due: Odds = 3.0
-    """Increase of the log-odds of click and cart for a staple that is needed again."""
+    """Increase of the log-odds of click and add_to_cart for a staple that is needed again."""
     staple_alone: Share = 0.7
-    """Probability that a staple still needed at the end of a visit is bought without a page."""
+    """Probability that a user buys a staple that is still needed at the end of a visit, although no
+    page led to it."""
     boredom: Weight = 1.2
     """Decrease of affinity at full boredom with the topic."""
     boredom_rise: Share = 0.08
@@ -142,7 +145,8 @@ class Behaviour(Parameters):
     boredom_decay: Share = 0.75
     """Share of the boredom that remains a day later."""
     satisfaction: Odds = -0.25
-    """Mean satisfaction with an item of affinity 0; satisfaction is signed, about -1 to 1."""
+    """Mean satisfaction with an item of affinity 0, mean quality and no clickbait. Satisfaction is
+    signed, about -1 to 1."""
     satisfaction_affinity: Odds = 0.9
     """Increase of satisfaction at an affinity of 1."""
     satisfaction_quality: Odds = 0.55
@@ -156,14 +160,15 @@ class Behaviour(Parameters):
     cart: Odds = -2.0
     """Log-odds of add_to_cart for a viewed item of mean quality, mean price and affinity 0."""
     cart_affinity: Odds = 1.2
-    """Increase of the cart's log-odds at an affinity of 1."""
+    """Increase of the log-odds of add_to_cart at an affinity of 1."""
     cart_quality: Odds = 0.8
-    """Increase of the cart's log-odds per unit of quality."""
+    """Increase of the log-odds of add_to_cart per unit of quality."""
     cart_price: Weight = 0.8
-    """Decrease of the cart's log-odds per unit of log(price / median price), for a user with a
-    price sensitivity of 1."""
+    """Decrease of the log-odds of add_to_cart per unit of log(price / median price), for a user
+    with a price sensitivity of 1."""
     cart_intent: Weight = 1.0
-    """Standard deviation over sessions of the intent to buy, a part of the cart's log-odds."""
+    """Standard deviation, over sessions, of the intent to buy, a term in the log-odds of
+    add_to_cart."""
     purchase: Odds = 0.0
     """Log-odds of buying an item in the cart. In shops, usually a third to a half are bought."""
     send_back: Odds = -2.2
@@ -197,19 +202,22 @@ class Behaviour(Parameters):
     trust_neutral: Share = 0.45
     """Value of a page with a satisfaction of 0."""
     trust_gain: Weight = 0.45
-    """Increase of the value of a page if the satisfaction with it is 1."""
+    """Increase of the value of a page if the satisfaction of its clicks sums to 1."""
     visit_floor: Share = 0.15
     """Visit probability at a trust of 0, relative to full trust."""
 
 
 class Logging(Parameters):
-    """The logging policy, which fills the pages of the log with known propensities."""
+    """The logging policy, which fills the pages of the log.
+
+    The probability (propensity) of each item that it shows is known.
+    """
 
     uniform: Share = 0.10
-    """Share of positions filled uniformly from all available items."""
+    """Share of positions with an item drawn uniformly from all available items."""
     personal: Share = 0.35
-    """Share of positions filled from the user's favourite topic, by popularity."""
+    """Share of positions with an item of the user's favourite topic, drawn by popularity."""
     skew: Spread = 1.05
-    """Standard deviation of the logarithm of an item's popularity weight; about 1 in MovieLens."""
+    """Standard deviation of the logarithm of items' popularity weights; about 1 in MovieLens."""
     loudness: Share = 0.5
-    """Correlation of the logarithm of the popularity weight with the item's appeal."""
+    """Correlation of the logarithm of an item's popularity weight with its appeal."""

@@ -1,9 +1,10 @@
-"""The logging policy: fills positions one by one from a mixture, with exact propensities.
+"""The logging policy: draws the item of each position from a mixture, with exact propensities.
 
-Each position is drawn from all items uniformly, from all items by popularity, or by popularity
-within the user's favourite topic; the config gives the shares. An item that is already on the page
-is drawn again, so item i gets position k with probability w_i / (1 - sum of w of the items before),
-as in the Plackett-Luce model. A search page holds only items of the query's topic.
+The mixture has three components: all items uniformly, all items by popularity, and the items of the
+user's favourite topic by popularity. The config gives their shares. If the drawn item is already on
+the page, the draw is repeated. So item i gets position k with probability w_i / (1 - sum of w of
+the items before), as in the Plackett-Luce model, where w is the probability in one draw. A search
+page has only items of the query's topic. Item rows are indices into the world's arrays of items.
 
 Shapes: S pages, K positions, N available items.
 """
@@ -18,16 +19,16 @@ from simulation.world import World
 TRIES = 200
 """Number of redraws of a repeated item before `_draw_rest` enumerates the remaining items."""
 CELLS = 1_000_000
-"""Pages x items enumerated at once, to bound memory."""
+"""Maximum number of (page, item) pairs enumerated at once, to bound memory."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Page requests of one day."""
+    """Requests of S pages."""
 
     user: np.ndarray  # (S,) int64 user rows
-    at: np.ndarray  # (S,) int64 microseconds
-    phone: np.ndarray  # (S,) bool
+    at: np.ndarray  # (S,) int64 microseconds: time of the request
+    phone: np.ndarray  # (S,) bool: the request is from a phone
     topic: np.ndarray  # (S,) int64: topic of the query, -1 for the home page
 
     def take(self, rows: np.ndarray) -> "Page":
@@ -61,7 +62,7 @@ class LoggingPolicy:
         """Return (S, K) item rows and their (S, K) propensities.
 
         The propensity of a position is conditional on the items at the positions before it. If a
-        topic has fewer than 2 K items, its pages are filled from all items instead.
+        topic has fewer than 2 K items, all items are used instead of the topic's.
         """
         wanted = self._topics(page, k)
         searched = (page.topic >= 0) & (wanted >= 0)
@@ -88,11 +89,11 @@ class LoggingPolicy:
         return item, chance
 
     def chance(self, item: np.ndarray, wanted: np.ndarray, searched: np.ndarray) -> np.ndarray:
-        """Return (S,) the probability of each item in one draw from the mixture.
+        """Return the probability of each item in one draw from the mixture: (S,).
 
         Args:
             item, wanted: (S,) item rows and topics; a topic of -1 means none.
-            searched: (S,) bool, whether the page may hold only items of its topic.
+            searched: (S,) bool, whether the page may have only items of its topic.
         """
         within = np.where(
             self.topic[item] == wanted, self.weight[item] / self.topic_share[wanted], 0.0
@@ -106,7 +107,7 @@ class LoggingPolicy:
         return np.where(searched, within, mixed)
 
     def _topics(self, page: Page, k: int) -> np.ndarray:
-        """Return (S,) the topic of the query, or else the user's favourite topic.
+        """Return the topic of the query or, without a query, the user's favourite topic: (S,).
 
         The result is -1 if that topic has fewer than 2 k items.
         """
@@ -119,8 +120,8 @@ class LoggingPolicy:
     ) -> np.ndarray:
         """Draw one item per page.
 
-        One uniform number selects a component of the mixture and, rescaled, the item within it;
-        double precision is enough for both.
+        One uniform number per page selects a component of the mixture and, rescaled, the item
+        within the component. Double precision is enough for both.
         """
         u = rng.random(len(wanted))
         personal = np.where(wanted >= 0, self.personal, 0.0)
@@ -142,10 +143,13 @@ class LoggingPolicy:
     def _draw_rest(
         self, used: np.ndarray, wanted: np.ndarray, searched: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw one item per page that isn't in the page's `used` (S, k), by enumerating all items.
+        """Draw one item per page that isn't on the page yet, by enumerating all items.
 
-        Needed if the items on the page have nearly all of the probability, because redraws would
-        take too long. The distribution is the same as with redraws.
+        Needed if the items on the page have nearly all of the probability, because repeated draws
+        would take too long. The distribution is the same.
+
+        Args:
+            used: (S, k) item rows on each page so far.
         """
         out = np.empty(len(wanted), dtype=np.int64)
         every = np.arange(self.n)[None]
@@ -170,8 +174,8 @@ class LoggingPolicy:
 class GuideTable:
     """Search table that finds the interval of a point, to sample from n weighted entries.
 
-    A guide table of at least 4 n start positions leaves one or two steps per point (Chen and Asau
-    1974). Binary search is slower, because each of its steps costs a cache miss.
+    A guide table has at least 4 n start positions, from which the search needs one or two steps
+    (Chen and Asau 1974). Binary search is slower, because each of its steps costs a cache miss.
     """
 
     def __init__(self, edges: np.ndarray):
@@ -185,7 +189,7 @@ class GuideTable:
         self.guide = np.searchsorted(edges, np.arange(size) / self.scale, side="right")
 
     def find(self, x: np.ndarray) -> np.ndarray:
-        """Return (S,) int64: the first interval whose upper end exceeds the point."""
+        """Return the first interval whose upper end exceeds each point: (S,) -> (S,) int64."""
         last = len(self.edges) - 1
         part = self.guide[np.minimum((x * self.scale).astype(np.int64), len(self.guide) - 1)]
         part = np.minimum(part, last)

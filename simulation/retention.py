@@ -1,11 +1,13 @@
 """Expected probability of a return visit after a page, by the COS method.
 
-Trust after a page is a constant plus a sum over positions. Each term is 0, or normally distributed
-after a click, so the characteristic function of the sum is a product. The visit probability is a
-function of trust clipped to 0..1, so it is constant outside that interval. Its cosine series has
-known coefficients, and its mean is a sum over frequencies (Fang and Oosterlee 2008). The first two
-moments of trust would be enough without the clipping. With it, they give an error of .001 in a
-probability of .4 at a trust of .9.
+The user's trust after a page is a constant plus a sum over positions. A position without a click
+adds 0; one with a click adds a normally distributed term. So the characteristic function of the sum
+is a product over positions. The visit probability is a function of trust clipped to 0..1, so it is
+constant outside that interval. Its cosine series has known coefficients, and its mean is a sum over
+frequencies (Fang and Oosterlee 2008).
+
+Without the clipping, the first two moments of trust would be enough. With it, they give an error of
+.001 in a probability of .4 at a trust of .9.
 
 Shapes: S pages, K positions, F frequencies.
 """
@@ -17,10 +19,10 @@ from simulation.config import WorldConfig
 from simulation.parameters import Behaviour
 
 CELLS = 1_000_000
-"""Pages x positions x frequencies held at once, to bound memory."""
+"""Maximum number of (page, position, frequency) triples computed at once, to bound memory."""
 PER_UNIT = 256
-"""Frequencies per unit of trust. The error of the probability stays below 1e-6, or below 1e-4 if
-satisfaction has no noise (`satisfaction_noise` = 0)."""
+"""Number of frequencies per unit of trust. The error of the probability stays below 1e-6, or below
+1e-4 if satisfaction has no noise (`satisfaction_noise` = 0)."""
 
 
 def return_chance(
@@ -31,12 +33,12 @@ def return_chance(
     clicked: np.ndarray,
     satisfaction: np.ndarray,
 ) -> np.ndarray:
-    """Return (S,) the expected probability, after a page, of a visit on the next day.
+    """Return the expected probability, after a page, of a visit on the next day: (S,).
 
-    The next day is taken as a weekday.
+    The next day is assumed to be a weekday.
 
     Args:
-        activity, trust: (S,) values before the page.
+        activity, trust: (S,) the users' values before the page.
         clicked: (S, K) probability of a click at each position, independent of the others.
         satisfaction: (S, K) mean satisfaction after a click at the position; its noise is normal.
     """
@@ -70,7 +72,7 @@ def _mean(
     satisfaction: np.ndarray,
     reach: float,
 ) -> np.ndarray:
-    """Return (S,) the expected probability of staying and visiting, for an activity of 1.
+    """Return the expected probability of not leaving and of visiting, for an activity of 1: (S,).
 
     Args:
         base_trust: (S,) trust after a page without clicks.
@@ -82,8 +84,8 @@ def _mean(
     damping = np.exp(-0.5 * (u * scale * params.satisfaction_noise) ** 2)
     phase = np.exp(1j * scale * satisfaction[:, :, None] * u)  # (S, K, F)
     characteristic = (1 - clicked[:, :, None] * (1 - phase * damping)).prod(1)
-    # Without a click, trust has one certain value (a point mass), for which the series converges
-    # slowly. So this case is left out of the series and added exactly.
+    # If there is no click, trust has one certain value (a point mass), for which the series
+    # converges slowly. So this case is left out of the series and added exactly.
     no_click = (1 - clicked).prod(1)
     characteristic = (characteristic - no_click[:, None]) * np.exp(
         1j * u * (base_trust[:, None] + reach)
@@ -116,5 +118,9 @@ def _series(
 
 
 def _visit_probability(params: Behaviour, churn: float, trust: np.ndarray) -> np.ndarray:
-    """Return the probability of not leaving times that of a visit, for an activity of 1."""
+    """Return the probability of not leaving, times that of a visit, for an activity of 1.
+
+    Args:
+        trust: any number of values in 0..1.
+    """
     return (1 - churn * (1 - trust)) * visit_chance(params, np.ones(len(trust)), trust)

@@ -1,4 +1,7 @@
-"""A simulated world as a data source: a stream of daily tables in bounded memory, or one batch."""
+"""A simulated world as a data source for `shortlist ingest`.
+
+Its log is published as a stream of daily tables in bounded memory, or as one batch.
+"""
 
 from collections import deque
 from collections.abc import Iterator
@@ -47,11 +50,13 @@ def stream(
 ) -> Iterator[pa.Table]:
     """Simulate days under the logging policy; yield one INTERACTIONS table per day and user chunk.
 
-    Chunks are independent of each other, so the number of threads doesn't change the events.
+    A chunk is a group of users. Chunks are independent of each other, so the number of threads
+    doesn't change the events.
 
     Args:
         ingested_at: value of the column `ingested_at`, in microseconds.
-        days: number of days from day 0; None simulates the whole calendar.
+        days: number of days from day 0; None simulates all days of the config.
+        publisher: builder of the tables; None builds it.
     """
     publisher = publisher or Publisher(world)
     size = world.config.chunk
@@ -62,7 +67,8 @@ def stream(
         events = Events.concat(simulate_day(world, state, logging.day, logging=logging))
         return publisher.interactions(events, ingested_at=ingested_at)
 
-    # The queue holds one more chunk than threads, so that no thread idles while the caller reads.
+    # Jobs in the queue: one more than threads, so that no thread idles while the caller reads. A
+    # chunk has at most one job, because a day starts from the chunk's state after the day before.
     under_way: deque[tuple[State, Future[pa.Table]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for day in range(days or world.config.days):
@@ -78,7 +84,11 @@ def stream(
 
 
 def stage_simulated(stager: Stager) -> None:
-    """Stage a world for the source type "simulated", one day at a time to bound memory."""
+    """Write a world's tables for validation, one day at a time to bound memory.
+
+    This is the reader of the source type "simulated". It does nothing if the same world was
+    ingested before.
+    """
     config = stager.config.simulated or SimulatedConfig()
     world = open_world(config)
     days = published_days(config, world)

@@ -1,6 +1,7 @@
 """Latent state of users over time: taste, boredom, trust, churn, staples and pending returns.
 
-Taste and boredom of a user are updated only at a visit, for all days since the last update.
+Latent means that no published table has it. Staples are items that a user needs repeatedly. Taste
+and boredom of a user are updated only at a visit, for all days since the last update.
 
 Shapes: U users of the chunk, S visiting users, D latent dim, T topics, P staples, C clicks,
 R pending returns.
@@ -22,7 +23,7 @@ class Returns:
     due: np.ndarray  # (R,) int64 microseconds
     user: np.ndarray  # (R,) int64 user rows
     item: np.ndarray  # (R,) int64 item rows
-    price: np.ndarray  # (R,) float64
+    price: np.ndarray  # (R,) float64: price paid
 
 
 @dataclass
@@ -30,17 +31,17 @@ class State:
     """State of the users `first` .. `first + U - 1` of a world; row r is user row `first + r`."""
 
     first: int
-    taste: np.ndarray  # (U, D) float32
-    boredom: np.ndarray  # (U, T) float32, 0 to 1
+    taste: np.ndarray  # (U, D) float32: users like items with a large inner product
+    boredom: np.ndarray  # (U, T) float32: boredom with each topic, 0 to 1
     trust: np.ndarray  # (U,) float32, 0 to 1
-    left: np.ndarray  # (U,) bool: churned
+    left: np.ndarray  # (U,) bool: the user has left (churned)
     touched: np.ndarray  # (U,) int64: day of the last update of taste and boredom
     stocked: np.ndarray  # (U, P) float64: day on which each staple was last bought
-    returns: Returns
+    returns: Returns  # pending returns
 
     @classmethod
     def fresh(cls, world: World, first: int, end: int) -> "State":
-        """Return the initial state of the users first .. end - 1."""
+        """Return the initial state of the user rows first .. end - 1."""
         n = end - first
         return cls(
             first=first,
@@ -113,9 +114,10 @@ class State:
         intent: np.ndarray,
         at: np.ndarray,
     ) -> Moment:
-        """Return the latent state of (S,) rows right before a page.
+        """Return the latent state of S users right before a page.
 
         Args:
+            rows: (S,) rows of this state.
             mood: (S, D) mood vector of each session.
             intent: (S,) intent to buy of each session.
             at: (S,) time of the page in microseconds.
@@ -133,16 +135,21 @@ class State:
         )
 
     def due(self, world: World, rows: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """Return (S, P) bool: whether each staple is needed at `at`, (S,) microseconds."""
+        """Return whether each staple is needed: (S, P) bool.
+
+        Args:
+            rows: (S,) rows of this state.
+            at: (S,) times in microseconds.
+        """
         days = (at - world.midnight(0)) / MICROSECONDS_PER_DAY
         return days[:, None] - self.stocked[rows] >= world.users.staple_days[self.first + rows]
 
     def stock(self, world: World, rows: np.ndarray, item: np.ndarray, at: np.ndarray) -> None:
-        """Record the days of purchases, for items that are staples of their buyers.
+        """Record when staples were bought. Purchases of items that are no staples are ignored.
 
         Args:
             rows, item: (C,) rows of the buyers and item rows.
-            at: (C,) times in microseconds.
+            at: (C,) times of the purchases in microseconds.
         """
         days = (at - world.midnight(0)) / MICROSECONDS_PER_DAY
         for place in range(self.stocked.shape[1]):
@@ -152,7 +159,13 @@ class State:
     def consume(
         self, world: World, rows: np.ndarray, item: np.ndarray, row_of_click: np.ndarray
     ) -> None:
-        """Update boredom and taste after clicks on `item` (C,) by the rows rows[row_of_click]."""
+        """Update boredom and taste after C clicks.
+
+        Args:
+            rows: (S,) rows of this state, one per page.
+            item: (C,) item rows.
+            row_of_click: (C,) page of each click, an index into `rows`.
+        """
         user = rows[row_of_click]
         topic = world.items.topic[item]
         rise = np.float32(world.config.behaviour.boredom_rise)
@@ -163,7 +176,7 @@ class State:
             np.add.at(self.taste, user, pull * (world.items.vector[item] - self.taste[user]))
 
     def due_returns(self, until: int) -> Returns:
-        """Remove and return the pending returns before `until` (microseconds)."""
+        """Return the pending returns due before `until` (microseconds), and remove them."""
         now = self.returns.due < until
         taken = Returns(**{name: values[now] for name, values in vars(self.returns).items()})
         self.returns = Returns(

@@ -1,7 +1,10 @@
-"""Converts a world to INTERACTIONS, ITEMS and USERS tables, without its latent columns.
+"""Converts a world to INTERACTIONS, ITEMS and USERS tables, without its latent attributes.
 
-Fixed-width ids are written as bytes into Arrow buffers. Creating a Python string per event would
-take ten times as long as the simulation.
+The tables have the columns of shortlist/contracts.py. Fixed-width ids are written as bytes into
+Arrow buffers. Creating a Python string per event would take ten times as long as the simulation.
+Item rows and user rows are indices into the world's arrays.
+
+Shapes: E events, S requests, D latent dim.
 """
 
 import numpy as np
@@ -66,7 +69,7 @@ class Publisher:
         return hex_ids(requests, self.salt + 2).to_pylist()
 
     def items(self, first: int, end: int, *, images: list[str] | None = None) -> pa.Table:
-        """Return item rows first .. end - 1 as ITEMS, with image, audio and video vectors.
+        """Return item rows first .. end - 1 as an ITEMS table, with image, audio and video vectors.
 
         Audio and video vectors are null for items without a film.
 
@@ -103,7 +106,7 @@ class Publisher:
         return pa.table(columns)
 
     def users(self, first: int, end: int) -> pa.Table:
-        """Return user rows first .. end - 1 as USERS."""
+        """Return user rows first .. end - 1 as a USERS table."""
         users = self.world.users
         return pa.table(
             {
@@ -123,6 +126,9 @@ class Publisher:
 
         It is a random linear map of the latent item vector, plus noise. Quality, appeal and the
         drawn images don't affect it.
+
+        Args:
+            missing: (end - first,) bool, True for items whose vector is null; None: no item.
         """
         dim = self.world.topics.shape[1]
         rotation = self.world.rng("vectors", modality).normal(size=(dim, dim)) / np.sqrt(dim)
@@ -170,7 +176,7 @@ def _splitmix64(numbers: np.ndarray) -> np.ndarray:
 
 
 def _numbered(letter: str, n: int) -> pa.Array:
-    """Return n ids of equal width, starting with 'u0000001' for the letter 'u'."""
+    """Return n ids of a letter and 7 digits: 'u0000001', 'u0000002', ... for the letter 'u'."""
     digits = pc.utf8_lpad(pa.array(np.arange(1, n + 1)).cast(pa.string()), width=7, padding="0")
     return pc.binary_join_element_wise(letter, digits, "")
 
@@ -182,7 +188,7 @@ def _if_requested(values: pa.Array, events: Events) -> pa.Array:
 
 
 def _sparse(n: int, rows: np.ndarray, texts: pa.Array) -> pa.Array:
-    """Return n strings: `texts` at `rows`, null elsewhere."""
+    """Return n strings: `texts` at the indices `rows`, null elsewhere."""
     if len(texts) == 0:
         return pa.nulls(n, pa.string())
     place = np.zeros(n, dtype=np.int64)

@@ -1,7 +1,8 @@
 """Titles, descriptions, reviews and queries from a small seeded grammar.
 
 Words depend on the topic. The praise in a description depends on the item's quality plus noise: two
-in three descriptions of a good item praise it. Texts depend on no other latent attribute.
+in three descriptions of a good item praise it. Texts depend on no other latent attribute. In the
+functions, `item` is the row of an item in the world's arrays.
 """
 
 from functools import cached_property
@@ -62,7 +63,7 @@ COLOURS = ("red", "green", "blue", "black", "white", "sand")
 
 
 def topic_names(n: int) -> list[str]:
-    """Return n topic names; after the 24 names of WORDS they repeat with a number: 'tea 2'."""
+    """Return n topic names: the 24 names of WORDS, then the same names with a number ('tea 2')."""
     known = list(WORDS)
     return [
         known[i % len(known)] + (f" {i // len(known) + 1}" if i >= len(known) else "")
@@ -71,7 +72,7 @@ def topic_names(n: int) -> list[str]:
 
 
 class Grammar:
-    """Generator of the texts of one world's items; deterministic for a world and item."""
+    """Generator of the texts of one world's items. The same world and item give the same texts."""
 
     def __init__(self, world: World):
         self.topics = topic_names(world.config.catalogue.topics)
@@ -100,7 +101,12 @@ class Grammar:
         return text if second == topic else f"{text} Also for {second}."
 
     def review(self, item: int, stars: int, pick: int) -> str:
-        """Return the text of a review with `stars` (1 to 5); the integer `pick` selects words."""
+        """Return the text of a review.
+
+        Args:
+            stars: rating of the review, 1 to 5.
+            pick: any integer; selects the words.
+        """
         texts = REVIEWS[stars]
         grade = GRADES[min(3, max(0, stars - 2))]
         praise = PRAISE[grade][pick // 7 % len(PRAISE[grade])]

@@ -1,8 +1,9 @@
 """Attributes of items and users at their arrival, drawn once from the world's seed.
 
-Items and users are sorted by arrival, so those present on a day are a prefix of the arrays.
+Items and users are sorted by arrival, so those present on a day are a prefix of the arrays. Item
+rows and user rows are indices into these arrays. Staples are items that a user needs repeatedly.
 
-Shapes: N items and U users over the whole calendar, D latent dim, T topics, P staples.
+Shapes: N items and U users over all days, D latent dim, T topics, P staples.
 """
 
 from dataclasses import dataclass
@@ -17,16 +18,17 @@ from simulation.config import WorldConfig
 
 @dataclass(frozen=True)
 class Items:
-    """Attributes of items. `vector`, `quality`, `appeal` and `weight` are never published directly.
+    """Attributes of items.
 
-    Published columns depend on them in a limited way. The image, audio and video vectors are noisy
+    `vector`, `quality`, `appeal` and `weight` are latent: they are not published as columns. Some
+    published columns depend on them in a limited way. The image, audio and video vectors are noisy
     linear maps of `vector`. Prices and the praise in descriptions depend on `quality`, with noise.
     Propensities in the log depend on `weight`.
     """
 
     vector: np.ndarray  # (N, D) float32: topic vector of length 1, plus a random vector
-    topic: np.ndarray  # (N,) int64
-    second: np.ndarray  # (N,) int64: second topic; the same as the first for about 70%
+    topic: np.ndarray  # (N,) int64: main topic
+    second: np.ndarray  # (N,) int64: second topic; for about 70% the same as the first
     quality: np.ndarray  # (N,) float32, standard normal: raises satisfaction
     appeal: np.ndarray  # (N,) float32, standard normal: raises clicks
     weight: np.ndarray  # (N,) float64: popularity weight in the logging policy
@@ -35,7 +37,7 @@ class Items:
     seconds: np.ndarray  # (N,) float32: length of the film, 0 if there is none
     brand: np.ndarray  # (N,) int64
     born: np.ndarray  # (N,) int64: first day on which the item can be shown, 0 for initial items
-    published: np.ndarray  # (N,) int64 microseconds
+    published: np.ndarray  # (N,) int64 microseconds: time of publication
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Users:
     activity: np.ndarray  # (U,) float32: probability of a visit on a weekday at full trust
     price_sense: np.ndarray  # (U,) float32, mean 1: price sensitivity
     joined: np.ndarray  # (U,) int64: day of arrival
-    created: np.ndarray  # (U,) int64 microseconds
+    created: np.ndarray  # (U,) int64 microseconds: time of registration, before day 0 for some
     phone: np.ndarray  # (U,) float32: probability that a visit is by phone
     evening: np.ndarray  # (U,) float32: probability that a visit is in the evening
     patience: np.ndarray  # (U,) float32, added to the log-odds of requesting another page
@@ -89,7 +91,10 @@ class World:
         return self.start + day * MICROSECONDS_PER_DAY
 
     def rng(self, *key: int | str) -> np.random.Generator:
-        """Return the random stream of a key, so that the order of work doesn't change the draws."""
+        """Return the random stream of a key.
+
+        Each task has its own key, so the order of tasks doesn't change the draws.
+        """
         return _rng(self.config, *key)
 
     @cached_property
@@ -194,7 +199,8 @@ def _staples(
 ) -> dict[str, np.ndarray]:
     """Draw the fields `staples`, `staple_days` and `stocked` of Users.
 
-    Staples are drawn without replacement by taste and popularity (Gumbel top-k).
+    A user's staples are drawn without replacement (Gumbel top-k) from the initial items, with
+    probabilities that depend on taste and popularity.
     """
     params, n = config.population, len(taste)
     rng = _rng(config, "staples")
@@ -212,7 +218,10 @@ def _staples(
 
 
 def _topics_of_users(rng: np.random.Generator, n: int, num_topics: int, tastes: int) -> np.ndarray:
-    """Draw (U, tastes) distinct topics per user by Gumbel top-k, in batches to bound memory."""
+    """Draw `tastes` distinct topics per user by Gumbel top-k: (U, tastes), favourite first.
+
+    Users are drawn in batches to bound memory.
+    """
     log_share = np.log(_topic_shares(num_topics))
     parts = []
     for start in range(0, n, 100_000):
@@ -223,7 +232,7 @@ def _topics_of_users(rng: np.random.Generator, n: int, num_topics: int, tastes: 
 
 
 def _topic_shares(n: int) -> np.ndarray:
-    """Return (n,) shares proportional to 1 / (rank + 3), so that topics differ in size."""
+    """Return (n,) topic shares proportional to 1 / (rank + 3), so that topics differ in size."""
     share = 1 / (np.arange(n) + 3)
     return share / share.sum()
 

@@ -1,1 +1,4 @@
-"""Feast stores that `shortlist bench features` and the tests of the feature store compare."""
+"""Feast stores, with functions to measure them.
+
+`shortlist bench features` and the tests of the feature store compare them.
+"""

@@ -1,4 +1,7 @@
-"""Synthetic lakes of any size and their featurize runs, for `shortlist bench features`."""
+"""Writes synthetic lakes (event stores) of any size and times featurize, for `bench features`.
+
+Featurize is the step that computes the features of a lake's events.
+"""
 
 import time
 from pathlib import Path
@@ -49,14 +52,14 @@ def write_lake(settings: Settings, *, events: int, users: int) -> None:
 
 
 def write_day(settings: Settings, *, events: int, users: int) -> None:
-    """Add the events of the day that starts at START."""
+    """Add `events` events of the day that starts at START, by `users` users."""
     _write(settings, "day", events=events, users=users, start=START, days=1)
 
 
 def _snapshot(settings: Settings) -> Path:
     """Return the folder of the lake's single snapshot; create it if it doesn't exist.
 
-    Later writes change it in place, so that commits aren't measured.
+    Later writes change it in place, so that the lake's commits aren't measured.
     """
     folder = settings.lake / "snapshots" / "000001"
     if not folder.is_dir():
@@ -107,7 +110,7 @@ def _write(
 
 
 def featurize_seconds(settings: Settings, *, until: int) -> dict[str, Any]:
-    """Run featurize and return its seconds, in total and by part."""
+    """Run featurize on all events before `until`; return its seconds, in total and by part."""
     from flows.featurize import featurize
 
     started = time.perf_counter()
@@ -116,10 +119,10 @@ def featurize_seconds(settings: Settings, *, until: int) -> dict[str, Any]:
 
 
 def incremental(home: Path, *, events: int, day: int) -> dict[str, Any]:
-    """Time featurize on a lake of `events` events, again with a day of `day` more, then reads.
+    """Time featurize on a lake of `events` events, and again after one day of `day` more events.
 
-    The added day doesn't depend on the size of the lake: about five events for each of `day` / 5
-    users.
+    Then measure the latency of reads. The added day doesn't depend on the size of the lake: it has
+    about five events for each of `day` / 5 users.
     """
     settings = Settings(home=home)
     users = events // PER_USER
@@ -140,7 +143,7 @@ def incremental(home: Path, *, events: int, day: int) -> dict[str, Any]:
 def request_latency(settings: Settings, *, users: int, reads: int = 5_000) -> dict[str, Any]:
     """Measure the latency of reading a request's features and of posting an event.
 
-    A read returns state, history, profile and context of one user.
+    A read returns the state, history, attributes and context of one user.
     """
     reader, tail = OnlineReader(settings), Tail.of(settings)
     rng = np.random.default_rng(0)

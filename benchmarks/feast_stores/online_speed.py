@@ -1,4 +1,7 @@
-"""Speed of materialize and online reads with given stores, for `shortlist bench features`."""
+"""Speed of Feast's materialize and online reads with given stores, for `shortlist bench features`.
+
+Materialize copies the newest features of all entities to the online store.
+"""
 
 import multiprocessing
 import time
@@ -19,6 +22,12 @@ def materialize_rate(folder: Path, stores: dict[str, Any], *, tag: str, rows: in
     """Return the entity rows per second that `materialize` writes into an empty store.
 
     A small untimed run comes first, because the first run includes imports.
+
+    Args:
+        folder: folder of the stores' files.
+        stores: store settings, such as OWN and STOCK in repository.py.
+        tag: name of the stores in folder names.
+        rows: number of entities (users).
     """
     snapshots = folder / f"entities-{rows}.parquet"
     if not snapshots.exists():
@@ -71,7 +80,7 @@ def percentiles(seconds: list[float]) -> dict[str, Any]:
 def reads_and_pushes_during_materialize(
     folder: Path, stores: dict[str, Any], *, tag: str, rows: int
 ) -> dict[str, Any]:
-    """Measure reads and one-row pushes while another process materializes `rows` entities.
+    """Measure reads and one-row writes (pushes) while another process materializes `rows` entities.
 
     If a push fails, its error message replaces the percentiles of the pushes.
     """

@@ -1,4 +1,4 @@
-"""A redis-server for a benchmark, if it is installed."""
+"""Starts a Redis server for a benchmark, if Redis is installed."""
 
 import contextlib
 import shutil

@@ -1,4 +1,7 @@
-"""Feast repositories for benchmarks: one feature view, keyed by string user ids, in any stores."""
+"""Feast repositories for benchmarks: one feature view, keyed by string user ids.
+
+The stores can be chosen: OWN are Shortlist's, STOCK are Feast's own.
+"""
 
 import contextlib
 import io
@@ -48,7 +51,11 @@ def make_store(
 ) -> Any:
     """Return a FeatureStore with the view `stats` of double features f0, f1, ...
 
-    Its files are in `folder`/`tag`.
+    Args:
+        folder: the store's files are in `folder`/`tag`.
+        snapshots: Parquet file from `write_snapshots`, the offline data.
+        features: number of features.
+        stores: store settings, such as OWN or STOCK.
     """
     from feast.types import Float64
 

@@ -32,17 +32,25 @@ def parse(description: str | None) -> argparse.Namespace:
         metavar="SEED",
         help="run only this seed and keep it in --work; a later run without --only uses it",
     )
-    parser.add_argument("--budget-minutes", type=float, help="total training time of all seeds")
+    parser.add_argument(
+        "--budget-minutes", type=float, help="time limit for the training of all seeds together"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. loss=bce"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a hyperparameter, e.g. loss=bce",
     )
     parser.add_argument(
         "--skip-refit",
         action="store_true",
         help="skip the second training, which includes the validation item",
     )
-    parser.add_argument("--work", type=Path, help="state to resume from; default SHORTLIST_HOME")
+    parser.add_argument(
+        "--work", type=Path, help="folder of the state to resume from; default: in SHORTLIST_HOME"
+    )
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
@@ -100,7 +108,10 @@ def check_writable(option: str, folder: Path) -> None:
 
 
 def configuration(model: str, statistics: Statistics, changes: list[str]) -> SequenceConfig:
-    """Return the configuration that `choose` gives for the model, with the changes of `--set`.
+    """Return the config that `choose` gives for the model, with the changes of `--set`.
+
+    Args:
+        changes: texts KEY=VALUE.
 
     Raises:
         FormatError: a change is not KEY=VALUE, or the model has no such setting or value.
@@ -144,7 +155,7 @@ def _wanted(name: str, values: dict[str, Any]) -> str:
 
 
 def seconds_each(arguments: argparse.Namespace) -> float:
-    """Return the budget in seconds for one training, or for all trainings of one blend."""
+    """Return the time limit in seconds of one training, or of all trainings of one blend."""
     if arguments.budget_minutes is None:
         return float("inf")
     once = arguments.skip_refit or arguments.model == "blend"  # a blend has no second training
@@ -157,8 +168,8 @@ def work_folder(
 ) -> Path:
     """Return the folder for the stored state of a run.
 
-    Its name is a hash of the file's content, configuration, budget and device, so that a run
-    resumes only from a run with the same inputs.
+    Its name is a hash of the file's content, config, time limit and device, so that a run resumes
+    only from a run with the same inputs.
     """
     import hashlib
 

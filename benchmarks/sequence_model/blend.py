@@ -1,8 +1,8 @@
-"""A blend of sources: a weighted sum of standardised scores, with weights learned on validation.
+"""A blend of models: a weighted sum of standardised scores, with weights learned on validation.
 
-All sources are trained without the validation item, so the weights can be fitted to it. The same
-sources and weights then rank the test item. The contribution of a source is how much nDCG@10 drops
-without it, after refitting the other weights.
+All models (candidate sources) are trained without each user's validation item, so the weights can
+be fitted to it. The same models and weights then rank the test item. The contribution of a source
+is the drop of nDCG@10 without it, after refitting the other weights.
 
 Shapes: B users, S sources, N items, C candidates.
 """
@@ -23,9 +23,9 @@ from models.sequence.choose import Statistics, choose
 SEQUENCE_SOURCES = ("bsarec", "sasrec", "gru")
 BASELINE_SOURCES = ("ease", "item_knn", "popularity")
 DEPTH = 60
-"""Weights are learned on this number of best items per source. Reported metrics rank all items."""
+"""Number of best items per source on which weights are learned. Reported metrics rank all items."""
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0, 4.0)
-"""Factors by which the search multiplies each weight."""
+"""Factors that the search for the best weights tries on each weight."""
 
 
 def standardise(scores: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ def standardise(scores: np.ndarray) -> np.ndarray:
 
 
 def blended(scorers: list[Scorer], weights: np.ndarray) -> Scorer:
-    """Return a scorer that computes the weighted sum of standardised scores."""
+    """Return a scorer that computes the weighted sum of the scorers' standardised scores."""
 
     def score(queries: Queries) -> np.ndarray:
         total: np.ndarray | None = None
@@ -54,7 +54,7 @@ def blended(scorers: list[Scorer], weights: np.ndarray) -> Scorer:
 
 @dataclass(frozen=True)
 class Pool:
-    """Candidates of the validation users, with the standardised score of every source."""
+    """Candidates of U validation users, with the standardised score of every source."""
 
     scores: np.ndarray  # (U, C, S) float32, -inf for padding
     wanted: np.ndarray  # (U,) int64: column of the relevant item, -1 if no source found it
@@ -111,7 +111,7 @@ def learn(pool: Pool, weights: np.ndarray, *, rounds: int = 4) -> tuple[np.ndarr
 
 
 def baseline_sources(sequences: Sequences) -> list[str]:
-    """Return the baselines to blend; EASE is left out, with a message, for large catalogues."""
+    """Return the baselines to blend. For a large catalogue, EASE is left out with a message."""
     if sequences.num_items <= ease.MAX_ITEMS:
         return list(BASELINE_SOURCES)
     print(

@@ -1,10 +1,10 @@
 """Leave-one-out evaluation of ordered sequences over the full catalogue.
 
-The last item is the test item, the one before it the validation item. At test time, the validation
-item is part of the history. Items of the history are masked; ties count against the model. Only
-users with at least three items are evaluated; shorter ones are used for training only.
+A user's last item is the test item, the one before it the validation item. At test time, the
+validation item is part of the history. Items of the history are not ranked; ties count against the
+model. Only users with at least three items are evaluated; the others are used for training only.
 
-Shapes: U users, E events, B users of a chunk, N items.
+Shapes: U users, E events, B users of a chunk, L history, N items.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,17 +23,21 @@ from shortlist.features.finalize import CONTEXT_FEATURES, USER_FEATURES
 from shortlist.features.searches import NO_SEARCHES
 
 CHUNK = 512
-"""Number of users ranked at once; their scores take 25 MB for 12,000 items."""
+"""Number of users ranked at once. With 12,000 items, their scores take 25 MB."""
 MISS = np.iinfo(np.int64).max
 """Rank of an item that is masked, isn't a candidate, or has no valid score."""
 MINUTE = 60_000_000
 
 Scorer = Callable[[Queries], np.ndarray]
-"""Queries of B users -> (B, N + 1) scores. Column 0 is ignored; the caller may modify the array."""
+"""Function of B queries that returns (B, N + 1) scores. Column 0 is ignored. The caller may modify
+the array."""
 
 
 class FormatError(ValueError):
-    """A sequences file or an option is invalid. The message says what, where and what is valid."""
+    """A sequences file or an option is invalid.
+
+    The message says what is wrong, where, and what would be valid.
+    """
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Sequences:
 
     item_ids: list[str]
     user_ids: list[str]
-    offsets: np.ndarray  # (U + 1,) int64
+    offsets: np.ndarray  # (U + 1,) int64: first event of each user row, then E
     item_idx: np.ndarray  # (E,) int64 from 1: index in `item_ids` plus 1
 
     @classmethod
@@ -95,7 +99,8 @@ class Sequences:
     def training(self, *, held_out: int) -> TrainingData:
         """Return all items, except the last `held_out` (0, 1 or 2) of each evaluated user.
 
-        The file has no times, so event i of a user gets minute i, which only encodes the order.
+        The file has no times. Event i of a user gets minute i as its time, which only encodes the
+        order.
         """
         lengths = self.lengths.copy()
         lengths[self.judged] -= held_out
@@ -168,8 +173,8 @@ def _check_lines(path: Path, lines: list[list[str]]) -> None:
         )
     if longest == 3 and not any(len(parts) - 1 == 2 for parts in lines):
         raise FormatError(
-            f"{path}: no user has two items left to train on when test and validation are taken;"
-            " want users with four items or more"
+            f"{path}: no user has two items left to train on without the test and validation"
+            " items; want users with four items or more"
         )
 
 
@@ -193,7 +198,10 @@ def queries_of(history: np.ndarray, *, users: list[str]) -> Queries:
 
 
 def without_order(queries: Queries) -> Queries:
-    """Return the same queries, with each history cut to its newest event."""
+    """Return the same queries with each history cut to its newest event.
+
+    A model that ranks as well with them doesn't use the order of the history.
+    """
     last = (queries.history > 0).sum(1) - 1
     return replace(queries, history=queries.history[np.arange(len(last)), last][:, None])
 
@@ -208,12 +216,12 @@ def ranks(scorer: Scorer, chunks: Iterator[tuple[Queries, np.ndarray]]) -> np.nd
 
 
 def ranks_of(scores: np.ndarray, history: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the (B,) ranks of relevant items, from 1.
+    """Return the ranks of relevant items, from 1: (B,). See `ranks`.
 
     Args:
         scores: (B, N + 1), modified in place.
-        history: (B, L) masked items.
-        target: (B,) relevant items.
+        history: (B, L) item_idx of items that are not ranked.
+        target: (B,) item_idx of the relevant items.
     """
     row = np.arange(len(scores))
     wanted = scores[row, target]
@@ -224,7 +232,13 @@ def ranks_of(scores: np.ndarray, history: np.ndarray, target: np.ndarray) -> np.
 
 
 def figures(rank: np.ndarray) -> dict[str, float]:
-    """Return recall and nDCG at 5 and 10; with one relevant item, recall is the hit rate."""
+    """Return recall and nDCG at 5 and 10, averaged over users.
+
+    Each user has one relevant item, so recall is the hit rate.
+
+    Args:
+        rank: rank of each user's relevant item.
+    """
     out = {}
     for k in (5, 10):
         hit = rank <= k

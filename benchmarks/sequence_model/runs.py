@@ -1,4 +1,4 @@
-"""Training and evaluation of one seed of one model; the results of finished seeds are cached."""
+"""Training and evaluation of one model with one seed. The results of finished seeds are stored."""
 
 import json
 import time
@@ -22,10 +22,12 @@ from shortlist.features.pack import ItemState
 CHECK_USERS = (2_000, 6_000)
 """Minimum and maximum number of users for early stopping. The reported metrics use all users."""
 CHECK_SHARE = 0.3
-"""Events that early stopping encodes after each epoch, as a share of the training events."""
+"""Number of events in the histories that early stopping encodes after each epoch, as a share of the
+training events."""
 TUNING_USERS = 3_000
 """Number of validation users on which baseline grids are evaluated."""
 NO_STATES = ItemState(pack_id="none", as_of=0, state={})
+"""Empty item features; the baselines don't read any."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Environment:
     """Device, work folder and time limit of a run."""
 
     device: str
-    work: Path
+    work: Path  # folder of stored results and checkpoints
     seconds: float  # time limit of one training
 
     def options(self, *, seed: int, part: str) -> TrainingOptions:
@@ -71,7 +73,7 @@ def fit(
     seed: int,
     environment: Environment,
 ) -> tuple[SequenceModel, TrainingHistory]:
-    """Train without each user's last two items; stop early by nDCG@10 of the second-to-last."""
+    """Train without each user's last two items; stop early by nDCG@10 of the first of them."""
     users = checked_users(sequences)
 
     def validate(model: SequenceModel) -> float:
@@ -88,7 +90,7 @@ def fit(
 
 
 def checked_users(sequences: Sequences) -> np.ndarray:
-    """Sample evaluated users for early stopping; the longer histories are, the fewer users."""
+    """Sample the users for early stopping: fewer users if histories are long (CHECK_SHARE)."""
     users = sequences.judged
     wanted = int(CHECK_SHARE * len(sequences.item_idx) / sequences.lengths[users].mean())
     wanted = min(max(wanted, CHECK_USERS[0]), CHECK_USERS[1], len(users))
@@ -128,10 +130,11 @@ def run_seed(
     environment: Environment,
     with_validation: bool,
 ) -> dict[str, Any]:
-    """Train and evaluate one seed; return its metrics, which are cached in the work folder.
+    """Train and evaluate one seed; return its metrics, which are stored in the work folder.
 
     Args:
-        with_validation: also train on the validation item and report test metrics of that model.
+        with_validation: whether to train a second model that includes the validation items, and
+            report its test metrics too.
     """
 
     def run() -> dict[str, Any]:
@@ -170,7 +173,7 @@ def run_seed(
 
 
 def cached(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Read the metrics in `path`; if it doesn't exist, call `run` and write them."""
+    """Return the metrics stored in `path`. If there are none, call `run` and store its result."""
     if path.is_file():
         return json.loads(path.read_text())
     result = run()
@@ -228,11 +231,15 @@ GRIDS: dict[str, dict[str, Any]] = {
         "decay": [0.4, 0.5, 0.7, 1],
     },
 }
-"""Hyperparameter grids; wider than the defaults, because this protocol's histories are shorter."""
+"""Hyperparameter grids of the baselines. They are wider than the defaults, because the histories of
+this protocol are shorter."""
 
 
 def at_edge(kind: str, chosen: dict[str, Any]) -> list[str]:
-    """Return the hyperparameters chosen at an end of their grid; a wider grid may be better."""
+    """Return the names of hyperparameters whose chosen value is at an end of the grid.
+
+    For these, a wider grid may be better.
+    """
     grids = GRIDS.get(kind, {})
     return [
         name
@@ -242,5 +249,5 @@ def at_edge(kind: str, chosen: dict[str, Any]) -> list[str]:
 
 
 def _dense(scores: Any) -> np.ndarray:
-    """Convert a source's scores to a new (B, N + 1) float32 array; ItemKNN's are sparse."""
+    """Convert a source's scores, dense or sparse (ItemKNN), to a new (B, N + 1) float32 array."""
     return np.array(scores if isinstance(scores, np.ndarray) else scores.toarray(), np.float32)

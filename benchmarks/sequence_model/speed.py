@@ -1,4 +1,8 @@
-"""Measurements of Shortlist for `sequence_speed`: training, scoring, and the machine's limit."""
+"""Measurements for `shortlist bench sequence_speed`: speed of Shortlist's SASRec in training and
+scoring, and the machine's limit.
+
+The limit is the machine's throughput of matrix products.
+"""
 
 import time
 from collections.abc import Callable
@@ -37,7 +41,7 @@ def loss_name(config: SasrecConfig) -> str:
 def run_steps(
     sequences: Sequences, config: SasrecConfig, *, steps: int, threads: int
 ) -> dict[str, Any]:
-    """Time training steps (wall and CPU time), profile them, and time scoring."""
+    """Time training steps in wall-clock and CPU time, profile them, and time scoring."""
     import torch
     from torch.profiler import ProfilerActivity
 
@@ -87,7 +91,7 @@ def run_steps(
 
 
 def run_epochs(sequences: Sequences, config: SasrecConfig, *, threads: int) -> dict[str, Any]:
-    """Train epochs with validation on all users, then score all users; return the times."""
+    """Train whole epochs with validation on all users, then score all users; return the times."""
     spent: list[float] = []  # CPU seconds of each epoch without validation
 
     def validate(model: SequenceModel) -> float:
@@ -122,7 +126,11 @@ def run_epochs(sequences: Sequences, config: SasrecConfig, *, threads: int) -> d
 def score_all(
     config: SasrecConfig, model: SequenceModel, sequences: Sequences, *, limit: int | None = None
 ) -> dict[str, float]:
-    """Measure users per second when retrieving their top 20 unseen items of the whole catalogue."""
+    """Measure for how many users per second the model retrieves the 20 best unseen items.
+
+    Args:
+        limit: number of users; None: all evaluated users.
+    """
     no_history = TrainingHistory(epochs=0, best_epoch=0, best_ndcg=0, seconds=0, losses=())
     source = VectorSource.build("sasrec", config=config, model=model, history=no_history)
     state: Any = None  # vector sources don't read item states
@@ -134,7 +142,11 @@ def score_all(
 
 
 def shares_of(profiled: Any) -> dict[str, float]:
-    """Return the share of CPU time of each group of operations."""
+    """Return the share of CPU time of each group of operations (KINDS_OF_WORK).
+
+    Args:
+        profiled: a finished `torch.profiler.profile`.
+    """
     shares: dict[str, float] = dict.fromkeys([*KINDS_OF_WORK, "other"], 0.0)
     for event in profiled.key_averages():
         name = event.key.lower()
@@ -148,7 +160,11 @@ def shares_of(profiled: Any) -> dict[str, float]:
 
 
 def measure_matmul(num_items: int, *, threads: int) -> dict[str, Any]:
-    """Measure the machine's matrix-product throughput, for square matrices and the full softmax."""
+    """Measure the throughput of matrix products: of square matrices, and as in the full softmax.
+
+    Args:
+        num_items: size of the catalogue, which determines the shapes in the full softmax.
+    """
     import torch
 
     torch.set_num_threads(threads)

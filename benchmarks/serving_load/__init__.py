@@ -1,1 +1,1 @@
-"""Parts of `shortlist bench serving`: a home of any size, and the load."""
+"""Parts of `shortlist bench serving`: a home with any number of items, and the load generator."""

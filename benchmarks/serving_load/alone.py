@@ -1,6 +1,9 @@
-"""Figures of one process without a server: `python -m benchmarks.serving_load.alone WHAT HOME N`.
+"""Work of `shortlist bench serving` that needs no server and runs in a separate process.
 
-`build` makes a home with N items. `alone` times `Recommender.recommend` and two of its parts.
+    python -m benchmarks.serving_load.alone WHAT HOME N
+
+If WHAT is `build`, it makes a home (folder of a deployment) with N items. If WHAT is `alone`, it
+times `Recommender.recommend` and two of its parts. Figures are printed as JSON.
 """
 
 import contextlib
@@ -26,7 +29,9 @@ from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
 
 TURNS = 500
+"""Number of timed requests."""
 WARM_UP = 50
+"""Number of untimed requests before them."""
 
 
 def main() -> None:
@@ -41,7 +46,12 @@ def main() -> None:
 
 
 def alone(settings: Settings) -> dict[str, Any]:
-    """Milliseconds of a request in process on one thread, of its features, and of its ranking."""
+    """Time requests in this process, on one thread.
+
+    Returns:
+        Milliseconds: "alone" of a whole request, "features" of reading the user's states, and
+        "order" of computing ranking features, ranking and re-ranking.
+    """
     one_thread_per_call()
     release = ReleaseStore(settings.releases).open()
     reader = OnlineReader(settings)

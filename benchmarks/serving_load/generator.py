@@ -1,8 +1,9 @@
-"""An open load in a process of its own: requests are sent when they are due, answered or not.
+"""Load generator of `shortlist bench serving`; it runs in a separate process.
 
-Arrivals are a Poisson process (the server scenario of MLPerf Inference). Latency counts from the
-moment a request is due, so waiting behind others is part of it. It reads its task as JSON from
-stdin, and prints the latencies as JSON.
+Requests are sent when they are due, even if earlier ones are not answered yet (open load). Arrivals
+are a Poisson process, as in the server scenario of MLPerf Inference. Latency is measured from the
+time at which a request is due, so it includes waiting behind other requests. The task is read as
+JSON from stdin; the result is printed as JSON.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 CONNECTIONS = 32
+"""Number of connections that are kept open."""
 
 
 class Connection:
@@ -27,7 +29,7 @@ class Connection:
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """(status, body) of one request."""
+        """Send one request; return status and body of the response."""
         self.is_reused = self.streams is not None
         if self.streams is None:
             self.streams = await asyncio.open_connection(self.host, self.port)
@@ -50,13 +52,22 @@ class Connection:
 
 
 async def send_all(task: dict[str, Any]) -> dict[str, Any]:
-    """Send all requests of the task; returns latencies in seconds, errors and degraded answers."""
+    """Send all requests of a task.
+
+    Args:
+        task: {"url", "rate": requests per second, "seed", "requests": list of (path, body)}.
+
+    Returns:
+        {"latencies" of /recommend in seconds, "errors": texts, "degraded": number of answers in
+        which a stage was skipped}.
+    """
     url = urlsplit(task["url"])
     assert url.hostname is not None
     assert url.port is not None
     rng = np.random.default_rng(task["seed"])
     due = np.cumsum(rng.exponential(1 / task["rate"], size=len(task["requests"])))
-    # Used in turn: each connection belongs to one worker, and a few could all have the same one.
+    # Connections are used in turn. Each belongs to one worker of the service; if only a few were
+    # used, they could all belong to the same worker.
     free = deque(Connection(url.hostname, url.port) for _ in range(CONNECTIONS))
     latencies: list[float] = []
     errors: list[str] = []
@@ -72,7 +83,7 @@ async def send_all(task: dict[str, Any]) -> dict[str, Any]:
             except asyncio.IncompleteReadError as error:
                 if error.partial or not connection.is_reused:
                     raise
-                connection.close()  # the server had closed it, because it was idle
+                connection.close()  # the server closed it before, because it was idle
                 status, answer = await connection.post(path, body)
         except (OSError, asyncio.IncompleteReadError) as error:
             connection.close()

@@ -1,7 +1,8 @@
-"""A home with a promoted release of any size, for load tests.
+"""Builds a home with a promoted release of any catalogue size, for load tests.
 
-Data and features go through the usual steps. The models are trained for one epoch only: an answer
-costs the same, however good it is. The ranker has 300 trees of 31 leaves.
+A home is the folder of a deployment. Data and features are made by the usual steps (ingest,
+validate, featurize). The models are trained for one epoch only, because the quality of a list
+doesn't affect the time that it takes. The ranker has 300 trees of 31 leaves.
 """
 
 import json
@@ -35,10 +36,12 @@ from shortlist.release import ReleaseStore
 START = 1_700_006_400_000_000  # 2023-11-15 00:00 UTC
 DAYS = 40
 KNOWN_USERS = 2_000
-"""Users with a history of HISTORY events; the load asks for these."""
+"""Number of users with a history of HISTORY events. Requests are for these users."""
 HISTORY = 50
 OTHER_USERS = 20_000
+"""Number of further users, with 10 events on average."""
 CATEGORIES = 40
+"""Number of categories ("shelves") of items."""
 CANDIDATES_PER_SOURCE = 125
 TREES, LEAVES = 300, 31
 SOURCES = (
@@ -85,7 +88,7 @@ def _config(folder: Path, *, num_items: int, seed: int) -> RunConfig:
             KNOWN_USERS + rng.integers(OTHER_USERS, size=10 * OTHER_USERS),
         ]
     )
-    # Two thirds of the events are on items of the user's own shelf.
+    # Each user has a favourite category (shelf), from which two thirds of the user's events are.
     order = np.argsort(category, kind="stable")
     first = np.searchsorted(category[order], np.arange(CATEGORIES))
     count = np.bincount(category, minlength=CATEGORIES)
@@ -186,7 +189,10 @@ def _publish(settings: Settings, config: RunConfig, *, seed: int) -> None:
 
 
 def _train_ranker(settings: Settings, chain: Chain, *, at: int, seed: int) -> Lambdamart:
-    """A ranker of the size that TARGETS asks for; its labels are noisy ranks of the sources."""
+    """Train a ranker of TREES trees with LEAVES leaves.
+
+    Its labels are the 10 best candidates by the sources' fused ranks, with noise.
+    """
     rng = np.random.default_rng(seed)
     users = [f"u{n}" for n in range(200)]
     contexts = [context_id(surface=None, device="phone", at=at)] * len(users)

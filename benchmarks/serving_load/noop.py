@@ -1,4 +1,4 @@
-"""A service that answers the same without any work: what BentoML and HTTP cost."""
+"""A service that gives a constant answer, to measure the time of BentoML and HTTP alone."""
 
 import bentoml
 

@@ -15,9 +15,9 @@ app = typer.Typer()
 @app.command()
 def report(
     as_json: JsonOption = False,
-    browser: Annotated[bool, typer.Option(help="Open it in a browser.")] = True,
+    browser: Annotated[bool, typer.Option(help="Open the report in a browser.")] = True,
 ) -> None:
-    """Open the newest monitoring report."""
+    """Open the newest monitoring report in a browser, and show where it is stored."""
     from flows.monitor import latest_report
 
     found = latest_report()
@@ -28,7 +28,7 @@ def report(
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
-    """Show what is installed, reachable and fresh; exit with 1 if a check fails."""
+    """Check what is installed, reachable and up to date; exit with 1 if a check fails."""
     from cli.doctor import examine
 
     checks = examine()
@@ -39,7 +39,9 @@ def doctor(as_json: JsonOption = False) -> None:
 
 @app.command()
 def deploy(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Register hourly, nightly, monitoring and daily skew deployments with a Prefect server."""
+    """Register scheduled flows with a Prefect server: hourly refresh, nightly run, monitoring,
+    and the daily check of served features (skew).
+    """
     from flows.deploy import deploy_all
 
     with show.only_json(as_json):
@@ -54,7 +56,7 @@ def bench(
 ) -> None:
     """Run one benchmark; all arguments after its name are passed on to it.
 
-    It runs in the current folder, so relative paths mean the same as for the caller.
+    It runs in the current folder, so relative paths in its arguments start there.
     """
     import os
     import subprocess
@@ -66,7 +68,7 @@ def bench(
         raise typer.Exit(2)
     path = os.pathsep.join(filter(None, [str(folder.parent), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        # -P: don't search the current folder for modules, where one could hide ours.
+        # -P: don't search the current folder for modules, because one there could hide ours.
         [sys.executable, "-P", "-m", f"benchmarks.{name}", *context.args],
         check=False,
         env=os.environ | {"PYTHONPATH": path},

@@ -1,4 +1,4 @@
-"""Commands for features: list them, and compare served features with the lake."""
+"""Commands for features: list them, and compare served features with the lake (event store)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,9 @@ app = typer.Typer()
 
 @app.command()
 def features(
-    html: Annotated[Path | None, typer.Option(help="Write the page here as well.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write the list to this file, as an HTML page.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List all features with name, type, meaning, window, default and owner."""
@@ -29,20 +31,26 @@ def features(
 
 @app.command()
 def skew(
-    max_requests: Annotated[int, typer.Option(min=1, help="Newest responses to take.")] = 2_000,
+    max_requests: Annotated[
+        int, typer.Option(min=1, help="Number of responses to check, the newest ones.")
+    ] = 2_000,
     max_different: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of vectors in which a feature may differ.")
+        float,
+        typer.Option(min=0, max=1, help="Accepted share of vectors in which a feature differs."),
     ] = 0.0,
     max_stale: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of requests in which a view may be behind.")
+        float,
+        typer.Option(min=0, max=1, help="Accepted share of requests that read an outdated view."),
     ] = 0.01,
     max_days_behind: Annotated[
-        float, typer.Option(min=0, help="Days that items and contexts may be behind.")
+        float,
+        typer.Option(min=0, help="Accepted age in days of the states of items and contexts."),
     ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute logged feature vectors from the lake; exit with 1 if too many values differ or
-    views are stale.
+    """Recompute the feature vectors in the serving log from the lake, and compare them.
+
+    Exits with 1 if too many values differ or too many states were outdated.
     """
     from cli.show_features import skew_table
     from flows.check_skew import skew_flow

@@ -1,4 +1,4 @@
-"""`shortlist init`: guess the columns of a user's files and write the TOML of a run."""
+"""`shortlist init`: guess the columns of a user's files and write a run's TOML file."""
 
 import sys
 from pathlib import Path
@@ -17,47 +17,56 @@ DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "o
 
 @app.command()
 def init(
-    interactions: Annotated[str, typer.Argument(help="The log: a file, folder, glob or URI.")],
-    items: Annotated[str | None, typer.Option(help="The catalogue.")] = None,
-    users: Annotated[str | None, typer.Option(help="The users.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the TOML goes.")] = Path("shortlist-run.toml"),
+    interactions: Annotated[
+        str, typer.Argument(help="The log of events: a file, folder, glob or URI.")
+    ],
+    items: Annotated[
+        str | None, typer.Option(help="The catalogue of items: a file, folder, glob or URI.")
+    ] = None,
+    users: Annotated[
+        str | None, typer.Option(help="The table of users: a file, folder, glob or URI.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The TOML file to write.")] = Path("shortlist-run.toml"),
     name: Annotated[str | None, typer.Option(help="The data set's name.")] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
-            help="A mapping that the guess got wrong: contract=column, or items.contract=column for"
-            " that table alone. Repeatable."
+            help="Corrects a wrong guess: user_id=NAME says that column NAME has the user ids, and"
+            " items.item_id=NAME applies to the catalogue alone. Repeatable."
         ),
     ] = None,
     event_type: Annotated[
-        str | None, typer.Option(help="The type of every event, without a column of types.")
+        str | None, typer.Option(help="The type of all events, if no column has their types.")
     ] = None,
     time_unit: Annotated[
         str | None,
         typer.Option(
-            help="How times are written, where the guess is wrong: s, ms, us, ns, iso, excel, or a"
+            help="The format of times, if the guess is wrong: s, ms, us, ns, iso, excel, or a"
             ' pattern like "%d/%m/%Y %H:%M".'
         ),
     ] = None,
     header: Annotated[
         list[str] | None,
         typer.Option(
-            help="Names of the columns of a file without a header: user_id,item_id,... or"
-            " items:item_id,title,... for another table. Repeatable."
+            help="Names of the columns, for a log without a header line: user_id,item_id,... For"
+            " another table: items:item_id,title,... Repeatable."
         ),
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Of the text files, where the guess is wrong: cp1251, ...")
+        str | None,
+        typer.Option(help="The encoding of text files, if the guess is wrong: cp1251, ..."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Write the file without asking.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Read samples of your files, guess what their columns mean, and write the TOML of a run."""
+    """Read samples of your files, guess what their columns mean, and write a run's TOML file."""
     from cli.guess import OpenQuestion, guess, write_toml
 
     if "://" in interactions and interactions.split("+")[0].split(":")[0] in DATABASES:
         show.error(
-            f"{interactions}: is a database; init looks at files. See docs/data.md for"
+            f"{interactions}: is a database; init reads only files. docs/data.md describes"
             " [data.database]"
         )
         raise typer.Exit(2)
@@ -92,7 +101,7 @@ def init(
     except OpenQuestion as question:
         write_toml(question.toml, out, checked=False)
         show.error(f"{question}. Written to {out} with the question marked: answer it there, or")
-        show.error("remove that file and say it here")
+        show.error("remove that file and repeat the command with the option that answers it")
         raise typer.Exit(1) from None
     if not as_json:
         _preview(found)
@@ -103,9 +112,7 @@ def init(
     show.result(
         found["summary"] | {"out": str(out), "next": next_step},
         as_json=as_json,
-        table=lambda content: print_table(
-            f"{out} is written; look it over, then: {next_step}", (), []
-        ),
+        table=lambda content: print_table(f"{out} is written; check it, then: {next_step}", (), []),
     )
 
 

@@ -7,11 +7,13 @@ import typer
 
 DEFAULT_CONFIG = Path("configs/movielens-100k.toml")
 ConfigOption = Annotated[Path, typer.Argument(help="The run's TOML file.")]
-RunOption = Annotated[str | None, typer.Option("--run", help="A run's id; default: the newest.")]
+RunOption = Annotated[
+    str | None, typer.Option("--run", help="A run's id; default: the newest run.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 VerboseOption = Annotated[
-    bool, typer.Option("--verbose", help="Show all details here and write no log file.")
+    bool, typer.Option("--verbose", help="Print all details and write no log file.")
 ]
 ReleaseOption = Annotated[
-    str | None, typer.Option("--release", help="A release's id; default: the one that serves.")
+    str | None, typer.Option("--release", help="A release's id; default: the promoted release.")
 ]

@@ -1,4 +1,7 @@
-"""Commands that a deployment repeats: run, refresh, monitor, and the replay of a demo."""
+"""Commands that a deployment repeats: run, refresh, monitor, and the replay of a demo.
+
+A demo holds back the newest events of an old data set; the replay sends them to the service.
+"""
 
 from typing import Annotated
 
@@ -22,16 +25,19 @@ def run_command(
     config: ConfigOption = DEFAULT_CONFIG,
     monitor: Annotated[
         bool,
-        typer.Option(help="Replay what a demo has held back through the real service and report."),
+        typer.Option(help="Replay a demo's held-back events through a real service, and report."),
     ] = True,
     resume: Annotated[
         str | None,
-        typer.Option(help="A run that didn't end: go on after its last step, with its own config."),
+        typer.Option(help="Id of an unfinished run: continue after its last step, as configured."),
     ] = None,
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the whole pipeline, from the raw source to a promoted and monitored release."""
+    """Run the whole pipeline, from the raw data to a release that serves and is monitored.
+
+    A release is a folder with all models of a run. Exits with 1 if it was not promoted.
+    """
     with following("run", as_json=as_json, verbose=verbose) as follow:
         from flows.run import run_flow
         from flows.runtime.configuration import load_run_config
@@ -54,7 +60,10 @@ def refresh(
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ingest new events and shown lists, and update all features to now. Nothing is trained."""
+    """Ingest new events and the lists that users were shown, and update all features.
+
+    Nothing is trained.
+    """
     with following("refresh", as_json=as_json, verbose=verbose) as follow:
         from flows.refresh import refresh_flow
         from flows.runtime.configuration import load_run_config
@@ -67,7 +76,10 @@ def refresh(
 
 @app.command()
 def monitor(run: RunOption = None, as_json: JsonOption = False) -> None:
-    """Report on the serving log: drift, quality, diversity, engagement and guardrail verdicts."""
+    """Report on the serving log (all responses): drift, quality, diversity, engagement, guardrails.
+
+    A guardrail is a condition that live traffic must meet. Exits with 1 if the verdict is "hold".
+    """
     from flows.monitor import monitor_flow
 
     with show.only_json(as_json):

@@ -1,4 +1,4 @@
-"""`shortlist quarantine`: list, show and restore the rows that validation quarantined."""
+"""`shortlist quarantine`: list, show and restore the bad rows that validation set aside."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from cli.commands.tables import print_table
 
 app = typer.Typer()
 commands = typer.Typer(
-    help="Rows that validation quarantined: list, show, restore.", no_args_is_help=True
+    help="Bad rows that validation set aside: list, show, restore.", no_args_is_help=True
 )
 app.add_typer(commands, name="quarantine")
 
@@ -30,13 +30,16 @@ def list_command(as_json: JsonOption = False) -> None:
 def show_command(
     batch_id: BatchArgument,
     rule: Annotated[str | None, typer.Option(help="Only rows that broke this rule.")] = None,
-    rows: Annotated[int, typer.Option("-n", min=1, help="How many of each table.")] = 20,
+    rows: Annotated[
+        int, typer.Option("-n", min=1, help="Number of rows to show of each table.")
+    ] = 20,
     out: Annotated[
-        Path | None, typer.Option(help="Write the originals here, one a line, to mend them.")
+        Path | None,
+        typer.Option(help="Write the original rows to this file, one per line, to mend them."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a batch's quarantined rows as the source had them, with file, line and reason."""
+    """Show a batch's quarantined rows as they are in the source, with file, line and reason."""
     from flows.validation.restore import shown
 
     result = shown(batch_id, rule=rule, limit=rows, out=out)
@@ -49,7 +52,7 @@ def restore_command(
     config: Annotated[Path, typer.Option(help="The run's TOML file.")] = DEFAULT_CONFIG,
     mended: Annotated[
         Path | None,
-        typer.Option("--with", help="Mended lines, as many as `show --out` wrote with this rule."),
+        typer.Option("--with", help="File of mended lines, as many as `show --out` wrote."),
     ] = None,
     rule: Annotated[str | None, typer.Option(help="Only rows that broke this rule.")] = None,
     as_json: JsonOption = False,

@@ -1,4 +1,4 @@
-"""Commands for releases: roll back, list, compare and upgrade."""
+"""Commands for releases (folders with all models of one run): roll back, list, compare, upgrade."""
 
 from typing import Annotated
 
@@ -12,7 +12,9 @@ app = typer.Typer()
 
 @app.command()
 def rollback(
-    reason: Annotated[str, typer.Option(help="Why; the audit log keeps it.")] = "not said",
+    reason: Annotated[
+        str, typer.Option(help="Why you roll back; the audit log stores it.")
+    ] = "not said",
     as_json: JsonOption = False,
 ) -> None:
     """Promote the previous release again, and wait until all workers serve it."""
@@ -27,7 +29,7 @@ def rollback(
 @app.command()
 def releases(
     diff: Annotated[
-        tuple[str, str] | None, typer.Option(help="Two release ids: show what differs.")
+        tuple[str, str] | None, typer.Option(help="Two release ids whose differences to show.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,8 +59,8 @@ def releases(
 def upgrade(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Rebuild features, and if necessary the release, for this version of the code.
 
-    They are built beside the current ones, then switched. The earlier version may serve while they
-    are built, but not during the switch.
+    They are built beside the current ones; then the deployment switches to them. The earlier
+    version of the code may serve while they are built, but not during the switch.
     """
     from flows.runtime.configuration import load_run_config
     from flows.upgrade import upgrade as upgrade_home

@@ -23,7 +23,7 @@ def serve(
 
     release = ReleaseStore(Settings().releases).open()
     typer.echo(
-        f"release {release.release_id} on http://{host}:{port} (documentation there too)", err=True
+        f"release {release.release_id} on http://{host}:{port} (with its documentation)", err=True
     )
     command = [sys.executable, "-m", "bentoml", "serve", "services.service:RecommenderService"]
     os.execv(sys.executable, [*command, "--port", str(port), "--host", host])

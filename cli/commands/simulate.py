@@ -1,4 +1,7 @@
-"""`shortlist simulate`: simulated users react to recommenders over many days."""
+"""`shortlist simulate`: simulated users react to recommenders over many days.
+
+Each recommender that is compared is an arm.
+"""
 
 import sys
 from typing import Annotated, Any
@@ -24,32 +27,39 @@ COLUMNS = (
 def simulate(
     preset: Annotated[
         str,
-        typer.Option(help="A world: tiny, village, shop, grocery, video, large, or a TOML file."),
+        typer.Option(
+            help="The simulated world: tiny, village, shop, grocery, video, large, or a TOML file."
+        ),
     ] = "village",
-    days: Annotated[int, typer.Option(min=1, help="Days of the arms' own pages.")] = 14,
+    days: Annotated[
+        int, typer.Option(min=1, help="Number of days on which the arms fill the pages.")
+    ] = 14,
     arms: Annotated[
         str | None,
         typer.Option(
-            help="With commas: logging, popularity, item_knn, ease, content, oracle, oracle-clicks;"
-            " chains: clicks and value in process, chain over HTTP; a learned one also with +mmr,"
-            " in process with +explore. Default: popularity,item_knn,oracle and value or chain.",
+            help="Arms to compare, separated by commas: logging, popularity, item_knn, ease,"
+            " content, oracle, oracle-clicks. Chains: clicks and value (in process), chain (over"
+            " HTTP). Arms that learn accept +mmr, and in process +explore. Default:"
+            " popularity,item_knn,oracle and value (in process) or chain (over HTTP).",
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**31 - 1, help="Of the world; default: the preset's."),
+        typer.Option(min=0, max=2**31 - 1, help="Seed of the world; default: the preset's."),
     ] = None,
     retrain_days: Annotated[
-        int, typer.Option(min=1, help="Days between two trainings of an arm.")
+        int, typer.Option(min=1, help="Number of days between two trainings of an arm.")
     ] = 7,
     in_process: Annotated[
-        bool, typer.Option("--in-process", help="No HTTP: long runs become cheap.")
+        bool,
+        typer.Option("--in-process", help="Call the arms directly, without HTTP; much faster."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Simulate users who react to the lists of recommenders, and compare these arms with an oracle.
+    """Simulate users who react to the lists of recommenders (arms), and compare the arms.
 
-    Finished days are kept: after an interruption the same command continues from there.
+    The arm `oracle` is an upper bound: it knows the users' tastes. Finished days are stored, so the
+    same command continues after an interruption.
     """
     from flows.closed_loop.arms import DEFAULT_IN_PROCESS, DEFAULT_OVER_HTTP, parse_arms
     from flows.closed_loop.setting import Schedule
@@ -57,8 +67,8 @@ def simulate(
 
     usual = DEFAULT_IN_PROCESS if in_process else DEFAULT_OVER_HTTP
     chosen = parse_arms(usual if arms is None else arms)
-    # In process, shadow days collect the features that the value ranker is trained on. Over HTTP
-    # the pipeline trains its ranker on the lake, so it needs none.
+    # In process, shadow days log features to train the value ranker; the logging policy still fills
+    # the pages. Over HTTP, the pipeline trains its ranker on the lake and needs no shadow days.
     warm = {} if in_process else {"warm_days": 14, "shadow_days": 0}
     schedule = Schedule(retrain_days=retrain_days, **warm)
     with show.only_json(as_json):
@@ -89,5 +99,7 @@ def arms_table(content: dict[str, Any]) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     console.print(table)
     if content["days"] <= 7:
-        console.print("retention tells arms apart from the eighth day on: who met one has come")
+        console.print(
+            "retention counts users who visited in the last seven days: arms differ from day 8 on"
+        )
     console.print(f"by day: {content['plot']}")

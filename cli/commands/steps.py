@@ -2,7 +2,8 @@
 package, promote.
 
 All accept the run's TOML file. `train` starts a run and `promote` ends it. `train`, `evaluate`,
-`package` and `promote` accept `--run`; without it, the last three use the newest run of that file.
+`package` and `promote` accept `--run`. Without it, `train` starts a new run and the others use the
+newest run of the TOML file.
 """
 
 from pathlib import Path
@@ -24,13 +25,13 @@ from cli.show_rerank import rerank_prices
 app = typer.Typer()
 
 RunConfigOption = Annotated[
-    Path | None, typer.Argument(help="The run's TOML file; default: that of the newest run.")
+    Path | None, typer.Argument(help="The run's TOML file; default: the file of the newest run.")
 ]
 
 
 @app.command()
 def ingest(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Read the source, map it to the contracts, and stage the batch for validation."""
+    """Read the data source, map it to the standard columns, and store the batch for validation."""
     from flows.ingest import ingest_flow
     from flows.runtime.configuration import load_run_config
 
@@ -44,11 +45,15 @@ def ingest(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -
 def validate(
     config: ConfigOption = DEFAULT_CONFIG,
     batch: Annotated[
-        str | None, typer.Option(help="A batch that `shortlist ingest` named; default: the newest.")
+        str | None,
+        typer.Option(help="Id of a batch, as `shortlist ingest` prints it; default: the newest."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Validate a staged batch: bad rows go to quarantine, good rows into the lake."""
+    """Validate an ingested batch: bad rows go to quarantine, good rows to the lake.
+
+    The lake stores all events, items and users.
+    """
     from flows.runtime.configuration import load_run_config
     from shortlist.config import Settings
     from shortlist.lake import newest_staged, open_staged
@@ -65,7 +70,10 @@ def validate(
 
 @app.command()
 def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Update all features to now, including posted events; the source isn't read."""
+    """Update all features to now, including events posted to the service.
+
+    The data source isn't read.
+    """
     from flows.refresh import refresh
     from flows.runtime.configuration import load_run_config
     from shortlist.config import Settings
@@ -80,13 +88,15 @@ def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
 def train(
     config: RunConfigOption = None,
     run: Annotated[
-        str | None, typer.Option(help="Train this run again; default: start a run.")
+        str | None, typer.Option(help="Id of a run to train again; default: start a new run.")
     ] = None,
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a run, which freezes its windows, catalogue, lake version and features. Train all its
-    sources and rankers, and choose the chain on the validation window.
+    """Start a run: train its sources and rankers, and choose the chain on the validation window.
+
+    The start freezes the run's time windows, catalogue, lake version and features. The chain is the
+    combination of sources and ranker that answers requests.
     """
     with following("train", as_json=as_json, verbose=verbose) as follow:
         from flows.runtime.configuration import load_run_config
@@ -112,7 +122,10 @@ def train(
 def evaluate(
     config: RunConfigOption = None, run: RunOption = None, as_json: JsonOption = False
 ) -> None:
-    """Evaluate a run's chain, its sources, the baselines and the champion on the test window."""
+    """Evaluate a run on the test window: its chain, its sources, the baselines and the champion.
+
+    The champion is the release that serves now.
+    """
     from flows.evaluate import evaluate_flow
     from flows.runtime.runs import Run
     from flows.runtime.steps import Steps
@@ -125,7 +138,7 @@ def evaluate(
 
 
 def show_evaluation(content: dict[str, Any]) -> None:
-    """Print the quality table and the price of re-ranking."""
+    """Print the quality table, and how much nDCG each re-ranking setting costs."""
     show.quality(content)
     rerank_prices(content["rerank"])
 
@@ -134,10 +147,12 @@ def show_evaluation(content: dict[str, Any]) -> None:
 def package(
     config: RunConfigOption = None,
     run: RunOption = None,
-    bento: Annotated[bool, typer.Option(help="Also build a Bento of the release.")] = True,
+    bento: Annotated[
+        bool, typer.Option(help="Also build a Bento (BentoML's package) of the release.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a run as a release. `shortlist promote` then makes it serve."""
+    """Publish a run's models as a release. `shortlist promote` then makes it serve."""
     from flows.package import package_flow
     from flows.runtime.runs import Run
     from flows.runtime.steps import Steps
@@ -154,13 +169,17 @@ def promote(
     config: RunConfigOption = None,
     run: RunOption = None,
     release: Annotated[
-        str | None, typer.Option(help="A release's id instead of a run's newest release.")
+        str | None, typer.Option(help="A release's id; default: the newest release of the run.")
     ] = None,
-    gates: Annotated[Path | None, typer.Option(help="Gates as TOML; default: the run's.")] = None,
+    gates: Annotated[
+        Path | None, typer.Option(help="TOML file with the gates; default: the run's gates.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Promote a run's release if it passes every gate, which ends the run. Otherwise change nothing
-    and exit with 1.
+    """Let a run's release serve if it passes every gate, which ends the run.
+
+    A gate is a condition for promotion. If the release fails one, nothing changes and the command
+    exits with 1.
     """
     from flows.promote import end_run_of, find_release, promote_flow
     from shortlist.config import Settings

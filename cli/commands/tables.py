@@ -9,8 +9,9 @@ from rich.text import Text
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print one table, or only the title if there are no columns. Cells are printed as they are,
-    without Rich markup.
+    """Print one table, or only the title if there are no columns.
+
+    Rich markup in titles and cells is printed as plain text.
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     if not columns:

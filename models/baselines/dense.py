@@ -1,5 +1,7 @@
 """Functions shared by the baselines: history weights, dense scores, saving and loading.
 
+A baseline is a simple candidate source, that is, a model that retrieves candidates.
+
 Shapes: B queries, L history, C candidates, N items.
 """
 
@@ -16,12 +18,13 @@ from models.queries import Candidates, Queries, mask_left_out, top_k
 from shortlist.catalogue import Catalogue
 
 Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
-"""Grid of decays. A decay is the weight of an event relative to that of the next newer one."""
+"""Decays to try on validation. A decay is the weight of an event relative to the next newer one."""
 Penalties = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-"""Grid of positive penalties or weights."""
+"""Regularisation penalties or loss weights to try on validation; all positive."""
 
 NEGLIGIBLE = 2.0**-24
-"""Weights up to this are ignored: added to the newest event's weight 1, float32 rounds them off."""
+"""Event weights up to this are ignored: added to the newest event's weight of 1, they are lost in
+float32 rounding."""
 
 ARRAYS, ABOUT = "arrays.safetensors", "about.json"
 
@@ -30,8 +33,8 @@ def place_weights(history: np.ndarray, *, decay: float) -> np.ndarray:
     """Return the weight of each event of (B, L) histories: (B, L) float32.
 
     The weight is decay^n for an event with n newer events. Padding has weight 0. If an item occurs
-    several times, only its newest event has a weight, because a repeat is no evidence from another
-    user. With decay 1, a history is a set of items.
+    several times, only its newest event has a weight. The baselines are trained on which users have
+    an item, so repeats by one user add no evidence. With decay 1, a history is a set of items.
     """
     real = history > 0
     age = real.sum(1, keepdims=True) - np.cumsum(real, axis=1)
@@ -49,8 +52,8 @@ def place_weights(history: np.ndarray, *, decay: float) -> np.ndarray:
 def history_weights(queries: Queries, *, decay: float, num_items: int) -> csr_array:
     """Return the `place_weights` of histories as a sparse matrix over items, (B, N + 1) float32.
 
-    Negligible weights are left out, so with strong decay, long histories cost no more than short
-    ones.
+    Weights up to NEGLIGIBLE are left out. With strong decay, long histories then cost no more than
+    short ones.
     """
     weights = place_weights(queries.history, decay=decay)
     row, column = np.nonzero(weights > NEGLIGIBLE)
@@ -59,14 +62,20 @@ def history_weights(queries: Queries, *, decay: float, num_items: int) -> csr_ar
 
 
 def best(scores: np.ndarray, queries: Queries, *, k: int) -> Candidates:
-    """Return the k best items of dense (B, N + 1) scores that are not 0, seen or blocked."""
+    """Return the k best items by dense (B, N + 1) scores.
+
+    Leaves out items with score 0, items that the user has seen, and blocked items.
+    """
     scores = scores.astype(np.float32)
     scores[scores == 0] = -np.inf
     return top_k(mask_left_out(scores, queries), k)
 
 
 def at_candidates(scores: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Return dense (B, N + 1) scores at (B, C) item_idx: (B, C) float32; padding is -inf."""
+    """Pick the scores of candidates (B, C) from dense (B, N + 1) scores: (B, C) float32.
+
+    Padding has score -inf.
+    """
     picked = np.take_along_axis(scores, candidates, axis=1).astype(np.float32)
     return np.where(candidates > 0, picked, np.float32(-np.inf))
 
@@ -80,7 +89,7 @@ def save(folder: Path, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> 
 
 
 def load(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the `arrays` and `about` that `save` wrote."""
+    """Return the `arrays` and `about` that `save` wrote to `folder`."""
     return load_file(folder / ARRAYS), json.loads((folder / ABOUT).read_text())
 
 

@@ -1,6 +1,6 @@
-"""EASE: item-to-item weights from a ridge regression in closed form.
+"""EASE, a candidate source: item-to-item weights from a ridge regression in closed form.
 
-Source: Steck 2019, "Embarrassingly Shallow Autoencoders". Tuned on validation: the L2 penalty, and
+Paper: Steck 2019, "Embarrassingly Shallow Autoencoders". Tuned on validation: the L2 penalty, and
 the decay of older events in a history.
 """
 
@@ -33,7 +33,7 @@ class EaseConfig(Config):
 
 
 class Ease:
-    """Source whose scores are the decayed history times the item-to-item weights."""
+    """Candidate source: scores are the weights of the history's events times item-item weights."""
 
     name = "ease"
 

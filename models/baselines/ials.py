@@ -1,10 +1,11 @@
-"""iALS: implicit alternating least squares, with frequency-scaled regularisation.
+"""iALS, a candidate source: implicit ALS with frequency-scaled regularisation.
 
-Sources: Hu, Koren & Volinsky 2008; Rendle 2022. Tuned on validation: the penalty, the weight of
-unseen items, and the decay of older events in a history. User factors are computed for each request
-from its history (fold-in), so users without training events have factors too.
+ALS is alternating least squares. Papers: Hu, Koren & Volinsky 2008; Rendle 2022. Tuned on
+validation: the penalty, the weight of unseen items, and the decay of older events in a history.
+User factors are computed for each request from its history (fold-in), so users without training
+events have factors too.
 
-Shapes: U users, N items, D dim, B queries, L history.
+Shapes: N items, D dim, B queries, L history; R rows, M columns and E entries of a sparse matrix.
 """
 
 from itertools import product
@@ -30,11 +31,11 @@ TRAINING_STEPS = 4
 """Conjugate-gradient steps per solution. Few suffice, because each solution starts from the factors
 of the previous iteration."""
 MAX_ENTRIES = 500_000
-"""Maximum number of matrix entries per block of rows; each needs 2 * D float64 of memory."""
+"""Maximum number of matrix entries per block of rows; each entry needs 2 * D float64 of memory."""
 
 
 class IalsConfig(Config):
-    """Hyperparameters; of the tuples, validation chooses one combination."""
+    """Hyperparameters. Tuples are grids, of which validation chooses one combination."""
 
     kind: Literal["ials"] = "ials"
     embedding_dim: PositiveInt = 48
@@ -45,7 +46,7 @@ class IalsConfig(Config):
 
 
 class Ials:
-    """Source whose scores are inner products of item factors and folded-in user factors."""
+    """Candidate source: scores are inner products of item factors and folded-in user factors."""
 
     name = "ials"
 
@@ -61,6 +62,9 @@ class Ials:
         """
         Args:
             factors: (N + 1, D) float32 item factors; row 0 is zero.
+            l2: penalty of the fold-in, as in `solve_side`.
+            unseen_weight: weight of unseen items in the fold-in, as in `solve_side`.
+            decay: weight of an event relative to that of the next newer one.
             chosen: the hyperparameters chosen on validation.
         """
         self.factors = factors
@@ -74,7 +78,10 @@ class Ials:
         """(D, D) part of the normal equations that is the same for all requests."""
 
     def query_vectors(self, queries: Queries) -> np.ndarray:
-        """Return the least-squares user factors of each history, (B, D) float32; 0 if empty."""
+        """Return the least-squares user factors of each history: (B, D) float32.
+
+        An empty history has zeros.
+        """
         weights = dense.place_weights(queries.history, decay=self.decay)
         rows = zip(queries.history, weights, strict=True)
         return np.stack([self._fold_in(*row) for row in rows]).astype(np.float32)
@@ -193,7 +200,7 @@ def solve_side(
     first = 0
     while first < num_rows:
         full = int(np.searchsorted(starts, starts[first] + MAX_ENTRIES, "right")) - 1
-        last = max(full, first + 1)  # a row above MAX_ENTRIES forms a block alone
+        last = max(full, first + 1)  # a row with more than MAX_ENTRIES entries is a block by itself
         _conjugate_gradients(
             matrix[first:last], other, gram, solution[first:last], l2, unseen_weight, steps
         )
@@ -210,7 +217,10 @@ def _conjugate_gradients(
     unseen_weight: float,
     steps: int,
 ) -> None:
-    """Improve the factors `solution` (R, D) of a block in place, by `steps` iterations."""
+    """Improve the factors `solution` (R, D) of a block of rows in place, by `steps` iterations.
+
+    See `solve_side` for the other arguments; `gram` is the part of the system that all rows share.
+    """
     rows = np.repeat(np.arange(len(solution)), np.diff(matrix.indptr))
     seen_factors = other[matrix.indices]  # (E, D)
     seen = matrix.sum(1).astype(np.float64)

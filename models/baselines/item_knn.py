@@ -1,7 +1,7 @@
-"""ItemKNN: item-to-item cosine similarity over users, with shrinkage and a number of neighbours.
+"""ItemKNN, a candidate source: item-to-item cosine similarity over users, with shrinkage.
 
-Source: Deshpande & Karypis 2004. Tuned on validation: number of neighbours, shrinkage, and the
-decay of older events in a history.
+Paper: Deshpande & Karypis 2004. Each item keeps only its most similar items (neighbours). Tuned on
+validation: number of neighbours, shrinkage, and the decay of older events in a history.
 
 Shapes: B queries, S items, L history, N items of the catalogue.
 """
@@ -36,7 +36,10 @@ class ItemKnnConfig(Config):
 
 
 class ItemKNN:
-    """Source that scores an item by its summed similarity to the history's items, with decay."""
+    """Candidate source that scores an item by its similarity to the history's items.
+
+    The score is the sum of the similarities, each times the decayed weight of the history's event.
+    """
 
     name = "item_knn"
 
@@ -98,7 +101,9 @@ class ItemKNN:
         return top_k(scores, k)
 
     def contributions(self, history: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """Return the contribution of each event to each item's score, which is their sum.
+        """Return the contribution of each event of a history to the score of each item.
+
+        An item's score is the sum of its contributions.
 
         (L,) history, (S,) item_idx -> (S, L) float32.
         """
@@ -139,7 +144,7 @@ def fit_item_knn(
     for shrinkage in config.shrinkage:
         kept = _cosine(together, count, shrinkage)
         for neighbours in sorted(config.neighbours, reverse=True):
-            kept = keep_largest(kept, neighbours)  # in descending order: `kept` only shrinks
+            kept = keep_largest(kept, neighbours)  # descending: fewer neighbours are a subset
             for decay in config.decay:
                 chosen = {"neighbours": neighbours, "shrinkage": shrinkage, "decay": decay}
                 model = ItemKNN(kept, decay=decay, chosen=chosen)

@@ -1,4 +1,4 @@
-"""Personal frequency: rank the items of a user's history by time-decayed counts.
+"""Personal frequency, a candidate source: ranks the items of a user's history by decayed counts.
 
 An event has weight 2^(-age / half-life): a long half-life ranks by frequency, a short one by
 recency. This is a strong baseline for repeat consumption (Li et al., "A Next Basket Recommendation
@@ -37,12 +37,12 @@ class PersonalConfig(Config):
 
 
 class Personal:
-    """Source that ranks by time-decayed counts of the user's items, then by global popularity."""
+    """Candidate source that ranks by decayed counts of the user's items, then by popularity."""
 
     def __init__(self, name: str, *, half_life: float):
         """
         Args:
-            half_life: in days.
+            half_life: age in days at which an event counts half.
         """
         self.name = name
         self.half_life = half_life
@@ -86,7 +86,10 @@ def fit_personal(
     validation: Validation,
     options: "TrainingOptions",
 ) -> Personal:
-    """Return the source with the best half-life on validation; the first if it has no requests."""
+    """Return the source with the best half-life on validation.
+
+    Without validation requests, this is the first half-life of the grid.
+    """
     candidates = [Personal(config.kind, half_life=half_life) for half_life in config.half_lives]
     if len(candidates) == 1:
         return candidates[0]

@@ -1,6 +1,7 @@
-"""Popularity baselines: items ranked by all-time counts, or by counts of the last days.
+"""Popularity baselines: rank items by event counts of all time, or of the last days.
 
-The counts are read from the item features at serving, so they stay current after training.
+They are candidate sources, that is, models that retrieve candidates. The counts are part of the
+item features, which the service reloads regularly. So the ranking stays current after training.
 """
 
 import json
@@ -39,12 +40,15 @@ class RecentPopularityConfig(Config):
 
 
 class Popularity:
-    """Source that ranks items by event counts, the same for all users except for seen items."""
+    """Candidate source that ranks items by event counts.
+
+    The ranking is the same for all users; seen items are left out of a user's list.
+    """
 
     def __init__(self, name: str, *, days: int | None):
         """
         Args:
-            days: number of last days to count; None: all time.
+            days: number of most recent days whose events are counted; None: all time.
         """
         self.name = name
         self.days = days
@@ -56,13 +60,16 @@ class Popularity:
         return {} if self.days is None else {"days": self.days}
 
     def counts(self, items: ItemState) -> np.ndarray:
-        """Return (N + 1,) float32 event counts. All-time counts break ties among recent counts."""
+        """Return the event count of each item: (N + 1,) float32.
+
+        Recent counts get a fraction below 1, by which all-time counts break ties.
+        """
         return self._counted(items)[1]
 
     def _counted(self, items: ItemState) -> tuple[ItemState, np.ndarray, np.ndarray]:
-        """Return `items`, their counts and item_idx in descending order of counts.
+        """Return `items`, their counts, and item_idx in descending order of counts.
 
-        Cached until other item features are given.
+        The result is cached until a call passes other item features.
         """
         last = self._last
         if last is None or last[0] is not items:

@@ -1,7 +1,8 @@
 """Content model: retrieval by item vectors from texts and categories, without id embeddings.
 
 New items without events therefore get useful vectors too. The query vector is a learned function of
-an attention-weighted mean of the history's item vectors. Training is that of the two-tower model.
+an attention-weighted mean of the history's item vectors. The model is trained in the same way as
+the two-tower model (models/retrieval/requests.py).
 
 Shapes: B requests, M positives, K negatives, L history, D dim, F content features, N items.
 """
@@ -44,8 +45,9 @@ class ContentConfig(Config):
     temperature: float = Field(0.07, gt=0)
     num_negatives: int = Field(1024, ge=1)
     negatives: Literal["catalogue", "used"] = "catalogue"
-    """Items that uniform negatives are drawn from: the whole catalogue, or only items with training
-    events (`used`). A catalogue with many new items needs `used`."""
+    """Items that uniform negatives are drawn from: `catalogue` (all items) or `used` (items with
+    training events). A catalogue with many new items needs `used`: new items that are negatives but
+    never positives would teach the model not to recommend them."""
     batch_size: int = Field(256, ge=1)
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
 

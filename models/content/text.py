@@ -1,4 +1,6 @@
-"""Text vectors by all-MiniLM-L6-v2 (Wang et al. 2020; Reimers & Gurevych 2019).
+"""Text vectors by the sentence encoder all-MiniLM-L6-v2.
+
+Papers: Wang et al. 2020; Reimers & Gurevych 2019.
 
 The weights are part of an installed Python package, so nothing is downloaded at run time. Vectors
 are cached in a file named by a hash of the texts.
@@ -75,7 +77,11 @@ def _encode(texts: Sequence[str], *, device: str) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _encoder(device: str) -> "SentenceTransformer":
-    """Return the encoder, kept in memory: a service encodes new items with each feature pack."""
+    """Return the encoder.
+
+    It is kept in memory, because a service encodes new items for each feature pack (the file with
+    the current item features).
+    """
     folder = encoder_folder()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # must be set before the import
     from sentence_transformers import SentenceTransformer  # takes 5-15 s

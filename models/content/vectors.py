@@ -1,6 +1,6 @@
 """Content vectors of items: text vectors and the catalogue's `vector_<modality>` columns.
 
-Sequence models learn a projection of them.
+Sequence models add a learned projection of these vectors to their item embeddings.
 
 Shapes: N items, F content features.
 """
@@ -13,7 +13,7 @@ from shortlist.catalogue import Catalogue
 
 
 def content_vectors(catalogue: Catalogue, *, options: TrainingOptions) -> np.ndarray:
-    """Return (N + 1, F) float32: for each item, its text vector and given vectors, concatenated.
+    """Return (N + 1, F) float32: each item's text vector and catalogue vectors, concatenated.
 
     Each part is a unit vector; missing vectors and row 0 are zeros.
 

@@ -19,7 +19,8 @@ SMALL_BATCH = 16
 ALL_THREADS = faiss.omp_get_max_threads()
 """Number of threads that FAISS uses by default."""
 SCAN_ALL = 0.1
-"""Share of allowed items above which an exact scan scores all items and masks those not allowed."""
+"""If more than this share of the items is allowed, an exact scan scores all items and masks those
+that are not allowed."""
 
 
 class VectorIndex:
@@ -90,8 +91,8 @@ class VectorIndex:
     ) -> Candidates:
         """Return the k allowed items with the largest inner product for each of (B, D) queries.
 
-        If fewer are found, the rest is padding. If few items are allowed, they are scanned exactly;
-        otherwise FAISS skips other items during its search.
+        If fewer are found, the rest is padding. If few items are allowed (see `_few`), they are
+        scanned exactly. Otherwise FAISS skips items that are not allowed during its search.
 
         Args:
             exclude: item_idx that are not allowed, one array per query.
@@ -107,7 +108,7 @@ class VectorIndex:
             raise ValueError(f"index: queries have shape {queries.shape}, want (B, {self.dim})")
         if exclude is not None and len(exclude) != len(queries):
             raise ValueError(
-                f"index: {len(exclude)} exclusions for {len(queries)} queries, want one a query"
+                f"index: {len(exclude)} exclusions for {len(queries)} queries, want one per query"
             )
         queries = np.ascontiguousarray(queries, np.float32)
         if len(queries) == 1:
@@ -124,7 +125,11 @@ class VectorIndex:
     def _search_one(
         self, query: np.ndarray, k: int, exclude: np.ndarray | None, blocked: np.ndarray | None
     ) -> Candidates:
-        """Return what `search` returns for one query (1, D); `exclude` is part of the filter."""
+        """Return the result of `search` for one query (1, D).
+
+        With one query, excluded items can be part of the filter. With several, they are dropped
+        from a longer result.
+        """
         allowed = np.ones(self.num_items, dtype=bool) if blocked is None else ~blocked[1:]
         if exclude is not None:
             allowed[exclude - 1] = False
@@ -153,6 +158,10 @@ class VectorIndex:
         """Return scores and item_idx of the best allowed items by exact search, best first.
 
         Both are (B, M) with M = min(depth, number of scored items); item_idx is 0 where missing.
+
+        Args:
+            allowed: (N,) bool; None: all items.
+            depth: number of items to return per query.
         """
         rows = None
         if allowed is None:
@@ -197,7 +206,10 @@ class VectorIndex:
         return self.index.search(queries, depth, params=params)
 
     def measure_recall(self, queries: np.ndarray, *, k: int = 100) -> float:
-        """Return the recall@k of the index against exact search: mean over (B, D) queries."""
+        """Return the recall@k of the index: the share of the k best items that it finds.
+
+        The k best items are those of an exact search. The result is the mean over (B, D) queries.
+        """
         k = min(k, self.index.ntotal)
         found = self.search(queries, k).item_idx
         one_by_one = np.ascontiguousarray(queries, np.float32)[:, None]
@@ -214,7 +226,7 @@ class VectorIndex:
         """Load an index. Raises ValueError if the file is missing or not a FAISS index.
 
         Args:
-            config: the one that it was built with.
+            config: the config with which the index was built.
         """
         try:
             index = faiss.read_index(str(path))

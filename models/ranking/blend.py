@@ -18,7 +18,7 @@ from shortlist.config import Config
 
 ABOUT = "blend.json"
 WEIGHTS = tuple(np.round(np.linspace(0, 1, 11), 1).tolist())
-"""Weights of the first member that `fit_blend` tries; the second has 1 - weight."""
+"""Weights of the first member that `fit_blend` tries. The second member has 1 - weight."""
 
 
 class BlendConfig(Config):
@@ -59,7 +59,7 @@ class Blend:
 def fit_blend(members: Mapping[str, Ranker], validation: RankingData) -> Blend:
     """Return the blend of two rankers with the best nDCG@10 on `validation`.
 
-    Of several best weights, the middle one is used.
+    If several weights are best, the middle one is used.
     """
     first, second = members
     scores = {n: m.predict(validation.x, validation.item_idx) for n, m in members.items()}

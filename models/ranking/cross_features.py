@@ -1,4 +1,6 @@
-"""Features that combine item features with the user's features or with those of other candidates.
+"""Ranking features that combine a candidate's item features with other features of the request.
+
+These are the user's features, or the item features of the other candidates.
 
 Shapes: B requests, C candidates.
 """
@@ -28,8 +30,8 @@ CROSS: dict[str, Cross] = {
         _item("item_count_14d_log", item), real
     ),
 }
-"""Feature name -> function of its values, (B, C). Arguments: the queries; the item features,
-(B, C, len(ITEM_FEATURES)); the mask of real candidates, (B, C)."""
+"""Feature name -> function that returns its values, (B, C). Arguments: the queries; the item
+features, (B, C, len(ITEM_FEATURES)); the mask of real candidates, (B, C)."""
 
 
 def cross_features(queries: Queries, item: np.ndarray, candidates: np.ndarray) -> np.ndarray:

@@ -5,11 +5,13 @@ Source: Guo et al. 2017. Choices:
 - A numeric feature is replaced by its quantile in the training data, mapped to [-1, 1]. All
   features then have the same scale and no outliers. The embedding of a numeric field is this value
   times the field's vector, as in the paper. Constant columns are left out.
-- The categorical fields are the item id and the codes of profile, surface and device.
+- The categorical fields are the item id, and the codes of user attributes (profile), surface (the
+  place that shows the list, such as the home page) and device.
 - The loss is a listwise softmax over the candidates of a request (Cao et al. 2007). Each epoch
   draws new negatives.
 
-Shapes: B requests, C candidates, R rows, F features (F' of them numeric, A codes), D dim.
+Shapes: B requests, C candidates, R rows (one per candidate), F features (F' of them numeric and A
+of them codes), D dim.
 """
 
 import json
@@ -46,7 +48,7 @@ class DeepfmConfig(Config):
     hidden_dims: tuple[int, ...] = (128, 64)
     dropout: float = 0.2
     num_candidates: int = 100
-    """Candidates per request in a training batch; at most half of them are relevant."""
+    """Number of candidates per request in a training batch; at most half of them are relevant."""
     batch_size: int = 32
     optimiser: OptimiserConfig = OptimiserConfig(
         learning_rate=1e-3, weight_decay=1e-2, num_epochs=8, patience=2
@@ -93,8 +95,8 @@ class DeepfmNet(nn.Module):
     def prepare(self, generator: torch.Generator) -> None:
         """Initialise the weights.
 
-        Linear and factorisation-machine parts start near zero, so that the deep part dominates at
-        first.
+        The linear part and the factorisation machine start near zero, so that the deep part
+        dominates at first.
         """
         prepare(self, generator)
         nn.init.normal_(self.numeric_vector, std=0.01, generator=generator)
@@ -189,7 +191,7 @@ class Deepfm:
 def numeric_columns(schema: RankingSchema, x: np.ndarray) -> list[int]:
     """Return the columns of (R, F) features that contain no codes and aren't constant.
 
-    Example of a constant column: a click rate if the lake contains only ratings.
+    Example of a constant column: a click rate if the lake (the event store) has only ratings.
     """
     differs = (x != x[:1]).any(axis=0)
     return [
@@ -201,10 +203,10 @@ class Batch(NamedTuple):
     """Training batch of B requests with C sampled candidates each."""
 
     z: Tensor  # (B, C, F') numeric features
-    codes: Tensor  # (B, C, A)
+    codes: Tensor  # (B, C, A) codes of user attributes, surface and device
     item_idx: Tensor  # (B, C); 0 for padding
-    label: Tensor  # (B, C)
-    weight: Tensor  # (B,) of each request
+    label: Tensor  # (B, C), 1 if relevant, else 0
+    weight: Tensor  # (B,) weight of each request in the loss
 
 
 def fit_deepfm(

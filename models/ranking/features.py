@@ -1,7 +1,8 @@
 """Ranking features. Training, evaluation and service all compute them with `ranking_features`.
 
-The inputs are the queries (histories strictly before `at`), the item features as of their tick, and
-the scores and ranks of the sources. Labels are never an input.
+The inputs are the queries (histories strictly before `at`), the item features, and the scores and
+ranks of the candidate sources. Item features are as of their tick: they change only at fixed times,
+such as each full hour. Labels are never an input.
 
 Shapes: B requests, C candidates, L history, K categories, S sources, F features.
 """
@@ -29,7 +30,13 @@ CHUNK_CELLS = 4_000_000
 def ranking_schema(
     sources: Sequence[str], *, profiles: ProfileEncoder, repeats: bool = False
 ) -> RankingSchema:
-    """Return the schema for these sources (in column order) and the codes of `profiles`."""
+    """Return the schema of the ranking features.
+
+    Args:
+        sources: candidate sources whose scores the ranker reads, in column order.
+        profiles: encoder of user attributes, surfaces and devices.
+        repeats: whether consumed items may be recommended again.
+    """
     codes = zip(profiles.names, profiles.cardinalities, strict=True)
     places = tuple(len(values) + 1 for values in profiles.places)
     return RankingSchema(tuple(sources), tuple(codes), places, repeats)
@@ -50,7 +57,8 @@ def ranking_features(
     Args:
         candidates: (B, C) item_idx, 0 for padding.
         source_scores: source -> (B, C) float32 scores of the candidates; NaN or -inf if missing.
-        source_ranks: source -> (B, C) ranks (from 1) in its list; 0 if the item is not in it.
+        source_ranks: source -> (B, C) ranks (from 1) of the candidates in the source's list; 0 if a
+            candidate is not in it.
         schema: the columns and their order. Sources of the schema without an entry in
             `source_scores` have no scores.
     """

@@ -5,7 +5,8 @@ Source: Burges 2010, "From RankNet to LambdaRank to LambdaMART". Choices:
 - Early stopping uses this project's nDCG@10: mean per user, then over users; relevant items that no
   source retrieved count as missed. LightGBM's built-in metric has neither property.
 - Each user has the same total weight, as in the evaluation.
-- Codes of profile, surface and device are categorical features of LightGBM.
+- Codes of user attributes, surface (the place that shows the list) and device are categorical
+  features of LightGBM.
 - On logs of a few thousand requests, results vary with the seed, and small leaves memorise popular
   items. Therefore several models are averaged, and the minimum leaf size grows with the data
   (docs/experiments/ranking.md).
@@ -36,8 +37,8 @@ class LambdamartConfig(Config):
     num_rounds: int = 300
     early_stopping_rounds: int = 40
     min_data_in_leaf: int | None = None
-    """Minimum number of candidates per leaf. None: MIN_LEAF_SHARE of the training candidates, but
-    at least 20 and at most MAX_MIN_LEAF."""
+    """Minimum number of candidates per leaf. None: 1/150 of the training candidates
+    (MIN_LEAF_SHARE), but at least 20 and at most 2000 (MAX_MIN_LEAF)."""
     lambdarank_truncation_level: int = 20
     feature_fraction: float = 0.25
     bagging_fraction: float = 0.8

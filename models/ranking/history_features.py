@@ -1,4 +1,6 @@
-"""Features that compare candidates with histories: categories, values, years, prices, brands.
+"""Ranking features that compare candidates with the items of histories.
+
+They compare categories, event values (such as ratings), publication years, prices and brands.
 
 Price and brand features are not computed for a catalogue without prices or brands.
 
@@ -96,7 +98,7 @@ HISTORY: dict[str, Callable[[HistoryPairs], np.ndarray]] = {
     "distinct_categories_10": lambda p: p.distinct_categories(10),
     "distinct_categories_50": lambda p: p.distinct_categories(RECENT),
 }
-"""Feature name -> function of its values, (B, C) or (B, 1); in column order."""
+"""Feature name -> function that returns its values, (B, C) or (B, 1); in column order."""
 
 
 def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndarray) -> np.ndarray:
@@ -125,8 +127,11 @@ def _newest(queries: Queries) -> Queries:
 def _profiles(queries: Queries, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return three category profiles of each history, (B, K) each.
 
-    A profile is a weighted sum of the category vectors of the items. The weights are: 1; 1 decayed
-    by recency; the value's difference from the user's mean value, divided by the number of values.
+    A profile is a weighted sum of the category vectors of the history's items. The weights are:
+
+    1. long-term: 1
+    2. recent: 1, halved with every HALF_LIFE newer events
+    3. value-weighted: (value of the event - mean value of the user) / number of values
     """
     history, lengths, value = queries.history, queries.lengths, queries.history_value
     vectors = catalogue.category_units[history]

@@ -42,7 +42,7 @@ class Ranker(Protocol):
 class RankingData:
     """Requests with candidates, features and labels; the rows of a request are contiguous."""
 
-    x: np.ndarray  # (R, F) float32
+    x: np.ndarray  # (R, F) float32 features
     item_idx: np.ndarray  # (R,) int64, from 1
     label: np.ndarray  # (R,) float32, 1 if relevant
     group: np.ndarray  # (G,) int64: number of candidates of each request
@@ -60,10 +60,10 @@ class RankingData:
         users: Sequence[str],
         schema: RankingSchema,
     ) -> "RankingData":
-        """Build from arrays that are padded to C candidates per request.
+        """Build the data from arrays that are padded to C candidates per request.
 
         Args:
-            x: (G, C, F) features, or (R, F) without those of padding.
+            x: (G, C, F) features, or (R, F) if those of padding are already left out.
             candidates: (G, C) item_idx, padded with 0.
             relevant: relevant item_idx of each request.
             users: user id of each request.
@@ -89,7 +89,8 @@ class RankingData:
         """Concatenate the requests of parts with equal schemas.
 
         Args:
-            x: (R, F) features of all parts, if they are views of one array; it isn't copied.
+            x: (R, F) features of all parts. If the parts' `x` are views of one array, pass that
+                array to avoid a copy.
         """
         assert len({part.schema for part in parts}) == 1, "parts of different schemas, or none"
         return cls(
@@ -128,7 +129,7 @@ class RankingData:
     def without_sources(self, sources: Sequence[str]) -> "RankingData":
         """Return the same candidates without the features of these sources.
 
-        Features over all sources (MERGE) keep their values.
+        The features over all sources (MERGE in source_features.py) keep their values.
         """
         schema = replace(
             self.schema, sources=tuple(s for s in self.schema.sources if s not in sources)
@@ -155,8 +156,8 @@ class RankingData:
         kept = np.flatnonzero((relevant > 0) & (relevant < self.group))
         if len(kept) == 0:
             raise RankingError(
-                f"none of {len(self)} requests has both a relevant candidate and another one;"
-                " a ranker cannot learn from them (do the sources find anything?)"
+                f"none of {len(self)} requests has both a relevant and an irrelevant candidate;"
+                " a ranker cannot learn from them (do the candidate sources find any items?)"
             )
         return self.take(kept)
 

@@ -1,7 +1,8 @@
 """The registry of rankers: the config, fit function and load function of each type.
 
 To add a ranker: write a file with a Config, a `fit_x` and a `load`, add the Config to the union
-`RankerConfig`, and add one line to RANKERS. A blend is built from fitted rankers instead.
+`RankerConfig`, and add one line to RANKERS. A blend of two rankers is not in RANKERS, because it is
+built from fitted rankers.
 """
 
 import json
@@ -49,8 +50,8 @@ def fit_ranker(
     """Return a ranker fitted on `train`, with early stopping or tuning on `validation`.
 
     Args:
-        fitted: fitted rankers by type, which a blend uses as members. It fits missing members with
-            their default config.
+        fitted: fitted rankers by type, which a blend uses as members. Missing members are fitted
+            with their default config.
 
     Raises:
         RankingError: no request of `train` has both a relevant and an irrelevant candidate.

@@ -1,4 +1,6 @@
-"""Features of the user's earlier events with a candidate, used only if repeats are allowed.
+"""Ranking features of the user's earlier events with a candidate.
+
+They are used only if consumed items may be recommended again (`[data] repeats`).
 
 Shapes: B requests, C candidates, L history, I distinct items of a history.
 """
@@ -73,7 +75,8 @@ REPEAT: dict[str, Callable[[OwnHistory], np.ndarray]] = {
     "own_due_log": lambda own: np.log1p(own.due),
     "own_share": lambda own: own.count / len(own.items),
 }
-"""Feature name -> function of its values for the items of a history, (I,); in column order."""
+"""Feature name -> function that returns its values for the items of a history, (I,); in column
+order."""
 
 
 def repeat_features(queries: Queries, candidates: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The ranking schema: names, order and categorical columns of the ranking features.
 
-To add a feature, add a line to the table of its block, which defines name, order and value. The
+To add a feature, add a line to the table of its group, which defines name, order and value. The
 tables are HISTORY in `history_features.py`, CROSS, SEARCH, REPEAT, SOURCE and MERGE. Also add a
 description to shortlist/features/descriptions.py.
 """
@@ -31,7 +31,7 @@ class RankingSchema:
     """Columns of the ranking features, as determined by these settings."""
 
     sources: tuple[str, ...]
-    """Candidate sources with features per source, in column order."""
+    """Candidate sources that have the SOURCE features, in column order."""
     profile: tuple[tuple[str, int], ...]
     """User attributes: (name, number of codes including unknown), in the order of the encoder."""
     places: tuple[int, ...] = (1,) * len(PLACES)

@@ -1,7 +1,7 @@
-"""Features of a candidate's match with the user's last searches.
+"""Ranking features of a candidate's match with the user's last searches.
 
 They compare the words of a query with the words of title, brand and categories. Requests without
-searches are skipped.
+searches have zeros.
 
 Shapes: B requests, C candidates, Q search queries of a request.
 """
@@ -24,8 +24,9 @@ SEARCH: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "search_match": lambda share, age: (share * np.exp2(-age / HALF_LIFE)).max(1),
     "search_match_last": lambda share, age: share[:, -1],
 }
-"""Feature name -> function of its values (C,). Arguments: the share of each query's words that
-occur in a candidate, (C, Q); and the age of each query in microseconds, (Q,), oldest first."""
+"""Feature name -> function that returns its values, (C,). Arguments: the share of each query's
+words that occur in a candidate, (C, Q); and the age of each query in microseconds, (Q,), oldest
+first."""
 
 
 def search_features(queries: Queries, catalogue: Catalogue, candidates: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Features from the scores and ranks of candidate sources, comparable between requests.
+"""Ranking features from the scores and ranks of candidate sources, comparable between requests.
 
 Shapes: B requests, C candidates, S sources.
 """
@@ -17,8 +17,8 @@ RRF_CONSTANT = 60
 class SourceScores:
     """Scores and ranks of S sources for B requests with C candidates each."""
 
-    score: np.ndarray  # (S, B, C) float64; missing ones set to the lowest of the source and request
-    standardised: np.ndarray  # (S, B, C) z-score within the source's scores of the request
+    score: np.ndarray  # (S, B, C) float64; a missing score is the lowest of its source and request
+    standardised: np.ndarray  # (S, B, C) z-scores among the source's scores of the request
     rank: np.ndarray  # (S, B, C) float32 rank (from 1) in the source's list, 0 if not in it
     real: np.ndarray  # (B, C) bool, False for padding
 
@@ -34,14 +34,14 @@ SOURCE: dict[str, Callable[[SourceScores], np.ndarray]] = {
     "place": lambda s: places(s.score, np.broadcast_to(s.real, s.score.shape)),
     "reciprocal_rank": lambda s: s.found / np.maximum(s.rank, 1),
 }
-"""Feature name -> function of its values for each source, (S, B, C). Columns are named
+"""Feature name -> function that returns its values for each source, (S, B, C). Columns are named
 `<source>:<feature>`."""
 MERGE: dict[str, Callable[[SourceScores], np.ndarray]] = {
     "num_sources": lambda s: s.found.sum(0),
     "reciprocal_rank_sum": lambda s: (s.found / (RRF_CONSTANT + s.rank)).sum(0),
     "score_z_mean": lambda s: s.standardised.sum(0) / max(len(s.score), 1),
 }
-"""Feature name -> function of its values over all sources, (B, C)."""
+"""Feature name -> function that combines all sources to its values, (B, C)."""
 
 
 def source_features(
@@ -54,7 +54,8 @@ def source_features(
     Args:
         candidates: (B, C) item_idx, 0 for padding.
         scores: (B, C) for each source; None: no scores.
-        ranks: (B, C) for each source, 0 where it did not retrieve the candidate; None: nowhere.
+        ranks: (B, C) for each source, 0 where it did not retrieve the candidate; None: the source
+            retrieved none of them.
     """
     B, C = candidates.shape
     S = len(scores)
@@ -79,8 +80,8 @@ def source_features(
 def _standardise(score: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return scores (S, B, C) with invalid ones set to the lowest valid one, and their z-scores.
 
-    Lowest score, mean and deviation are those of a source and request. Without valid scores, both
-    results are 0.
+    The lowest score, mean and deviation are computed for each pair of source and request. A pair
+    without valid scores has 0 in both results.
     """
     some = valid.any(-1, keepdims=True)
     lowest = np.where(valid, score, np.inf).min(-1, keepdims=True, initial=np.inf)

@@ -9,15 +9,17 @@ import numba
 import numpy as np
 
 BLOCK = 512
-"""Candidates that are scored at a time, so that their features stay in the processor's cache."""
+"""Number of candidates scored at a time. Their features then stay in the processor's cache."""
 MAGIC: dict[Any, int] = {np.uint32: 0x077CB531, np.uint64: 0x03F79D71B4CB0A89}
-"""De Bruijn sequences: the top bits of `bit * magic` tell which bit it is (Leiserson, Prokop and
-Randall 1998, "Using de Bruijn sequences to index a 1 in a computer word")."""
+"""De Bruijn sequence of each mask type. The top bits of `bit * magic` give the position of the
+single set bit in `bit` (Leiserson, Prokop and Randall 1998, "Using de Bruijn sequences to index a 1
+in a computer word")."""
 SHIFT: dict[Any, int] = {np.uint32: 27, np.uint64: 58}
+"""Right shift that leaves only these top bits."""
 
 
 def _positions(kind: Any) -> np.ndarray:
-    """Return the position of a single set bit, by the top bits of its product with the magic."""
+    """Return a lookup table: top bits of `bit * magic` -> position of the set bit in `bit`."""
     bits = 8 * kind().itemsize
     table = np.zeros(bits, dtype=np.int64)
     for position in range(bits):
@@ -43,9 +45,10 @@ def scores(
     shift: np.ndarray,
     positions: np.ndarray,
 ) -> np.ndarray:
-    """Return raw scores: (F, R) float32 columns -> (R,) float64.
+    """Return raw scores, the sums of leaf values: (F, R) float32 features -> (R,) float64.
 
-    The other arguments are the fields of `TreeScores`, and the constants above for its mask type.
+    The arguments from `first_node` to `leaf_value` are the fields of `TreeScores`. The last three
+    are the values of MAGIC, SHIFT and POSITIONS for the type of its masks.
     """
     num_rows = columns.shape[1]
     total = np.zeros(num_rows)
@@ -80,7 +83,8 @@ def scores(
             values = leaf_value[tree]
             for row in range(size):
                 bits = left[row]
-                # Stored, because numba's scalars have 64 bits: the product must wrap around.
+                # Stored in an array, because the product of 32-bit masks must wrap around. Numba's
+                # scalars have 64 bits.
                 lowest[row] = bits & (~bits + keep.dtype.type(1))
                 lowest[row] *= magic
                 total[begin + row] += values[positions[lowest[row] >> shift]]

@@ -4,11 +4,11 @@ Method: QuickScorer (Lucchese et al. 2015, "QuickScorer: a fast algorithm to ran
 additive ensembles of regression trees") in its vectorised form (V-QuickScorer, 2016). The leaves of
 a tree are numbered from left to right and each candidate starts with all of them. Each node whose
 test sends a candidate to the right removes the leaves of its left subtree. The first leaf that
-remains is the candidate's. There are no branches, so the compiler evaluates a node for many
+remains is the candidate's leaf. The loop has no branches, so the compiler evaluates a node for many
 candidates at once.
 
-Scores are equal to LightGBM's raw scores, bit by bit: thresholds are rounded down to float32, which
-decides the same for float32 features, and leaves are added in the order of the trees.
+Scores are equal to LightGBM's raw scores, bit by bit. Thresholds are rounded down to float32, which
+gives the same decisions for float32 features. Leaf values are added in the order of the trees.
 
 Shapes: R candidates, F features, T trees, N nodes, L leaves per tree.
 """
@@ -22,14 +22,15 @@ import numpy as np
 T = TypeVar("T", int, float)
 
 MAX_LEAVES = 64
-"""Leaves per tree that the masks can hold."""
+"""Maximum number of leaves per tree; a mask has one bit per leaf."""
 CATEGORICAL, DEFAULT_LEFT = 1, 2
 MISSING_ZERO, MISSING_NAN = 1, 2
-"""LightGBM's `decision_type` of a node: two flags, then two bits for what counts as missing."""
+"""Parts of LightGBM's `decision_type` of a node: two flags, then two bits that tell which value
+counts as missing."""
 
 
 class UnsupportedTreeError(ValueError):
-    """The model has a tree that this code can't score; LightGBM can."""
+    """The model has a tree that this code can't score. LightGBM's own predict can."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class TreeScores:
 
     num_features: int
     first_node: np.ndarray  # (T + 1,) int64: nodes of tree t are first_node[t]:first_node[t + 1]
-    feature: np.ndarray  # (N,) int64
+    feature: np.ndarray  # (N,) int64: feature that the node tests
     threshold: np.ndarray  # (N,) float32; numeric nodes: greater goes right
     nan_right: np.ndarray  # (N,) bool: NaN goes right
     words: np.ndarray  # (N, 2) int64: range in `category_bits` of a categorical node, else 0, 0
-    category_bits: np.ndarray  # uint32 words: bit c % 32 of word c // 32: category c goes left
-    keep: np.ndarray  # (N,) uint32 or uint64: leaves that remain if the node sends right
-    leaf_value: np.ndarray  # (T, L) float64
+    category_bits: np.ndarray  # uint32 words; bit c % 32 of word c // 32 set: category c goes left
+    keep: np.ndarray  # (N,) uint32 or uint64: bits of the leaves that remain after going right
+    leaf_value: np.ndarray  # (T, L) float64: score that each leaf adds
 
     @classmethod
     def parse(cls, models: Iterable[str]) -> "TreeScores":
@@ -157,7 +158,7 @@ class _Tree:
                 continue
             if missing == MISSING_ZERO:
                 raise UnsupportedTreeError("a node treats 0 as missing")
-            # Without missing values in training, LightGBM reads NaN as 0.
+            # If a feature had no missing values in training, LightGBM reads NaN as 0.
             nan_right = not kind & DEFAULT_LEFT if missing == MISSING_NAN else thresholds[i] < 0
             nodes.append(_Node(feature, thresholds[i], nan_right, [], ~removed[i]))
         return cls(nodes, [values[leaf] for leaf in sorted(place, key=place.__getitem__)])

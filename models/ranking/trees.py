@@ -27,7 +27,7 @@ class TreeRanker:
         self._scores = TreeScores.parse(booster.model_to_string() for booster in boosters)
 
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """(R, F) float32, item_idx (R,) (unused) -> (R,) float32 scores."""
+        """Score candidates: x (R, F) float32 -> (R,) float32. `item_idx` is not used."""
         return (self._scores(x) / len(self.boosters)).astype(np.float32)
 
     def save(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ def reproducible(options: TrainingOptions, *, name: str) -> dict[str, Any]:
     """Return LightGBM parameters that make training reproducible.
 
     Args:
-        name: name of the random stream that the seed comes from.
+        name: name of the random stream of `options` that the seed is drawn from.
     """
     return {
         "seed": int(options.rng(name).integers(2**31)),

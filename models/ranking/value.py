@@ -3,8 +3,8 @@
 The label of an impression is a weighted sum of the user's observed reactions: purchase, like,
 rating, watch time, survey, hide. Boosted regression trees (LightGBM) predict it from the features
 logged with the impression. Wu et al. 2017 and YouTube's multi-objective ranker of 2019 also combine
-weighted reactions, but predict each reaction separately. With a weight on clicks only, this is a
-click ranker, so value and click rankers differ only in their label.
+weighted reactions, but predict each reaction separately. If only clicks have a weight, this is a
+click ranker. So a value ranker and a click ranker differ only in their label.
 
 Shapes: R impressions, F features.
 """
@@ -39,7 +39,8 @@ class ValueWeights(Config):
     survey: float = 0.5
     """Weight per point above three; points below three are negative."""
     watch: float = 1.0
-    """Weight of a fully watched item; its negative for a watched share of 0; linear between."""
+    """Value of a fully watched item. A watched share of 0 has the negative of it; shares between
+    are interpolated linearly."""
 
     def value(self, signals: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the value of R impressions, (R,), from signal name -> (R,).

@@ -1,7 +1,10 @@
-"""The chain: sources retrieve a shortlist, a ranker scores it, re-ranking balances the list.
+"""The chain: sources retrieve candidates, a ranker scores them, re-ranking balances the list.
 
+A source is a model that retrieves candidates. The shortlist is the union of their candidates.
 The chain only computes on arrays: it reads no store and no clock, and knows no external ids.
 Training, evaluation and service all use this class, so the evaluated code is the served code.
+
+Shapes: B requests, C candidates, F features, P candidates that are re-ranked, S sources, N items.
 """
 
 import copy
@@ -37,8 +40,10 @@ from shortlist.features.profiles import ProfileEncoder
 from shortlist.repeats import repeat_after
 
 FILL_DAYS = 7
-"""FILL orders items by their number of events in this many days."""
+"""The source FILL (popular items for lists that are too short) counts the events of this many
+days."""
 FILL_WEIGHT = 1e-3
+"""Weight of the sources LAST in reciprocal rank fusion. Other sources have weight 1."""
 LAST = (FILL, RULES)
 """Sources that aren't personalised; reciprocal rank fusion puts their candidates last."""
 
@@ -48,12 +53,13 @@ class ChainConfig(Config):
 
     candidate_sources: tuple[str, ...]
     score_sources: tuple[str, ...]
-    """Sources whose scores of all candidates the ranker reads."""
+    """Sources that score all candidates; the ranker reads these scores."""
     candidates_per_source: int = 100
     rerank: RerankConfig | None = None
     """Re-ranking of the best candidates (docs/reranking.md); None: items are ordered by score."""
     repeats: str = "exclude"
-    """Whether, and after what time, consumed items may be shown again (shortlist/repeats.py)."""
+    """Whether consumed items may be shown again: "exclude" (never), "allow", or after a time, such
+    as "after 7 days" (shortlist/repeats.py)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -98,7 +104,8 @@ class Chain:
         """Return a chain with the same models over another catalogue, usually the current one.
 
         Args:
-            new: retrieves the items after the first `num_known`, which the models don't know.
+            new: source of the items that were added after training (after the first `num_known`);
+                None if there are none.
         """
         chain = copy.copy(self)
         chain.catalogue = catalogue
@@ -135,7 +142,7 @@ class Chain:
         """Return {source: candidates}, up to max(`k`, `candidates_per_source`) per source.
 
         Args:
-            run: runs one stage per source, with its name. Sources that it skips have no entry.
+            run: runs one stage per source, with the source's name. Skipped sources have no entry.
         """
         depth = max(self.config.candidates_per_source, k)
         known, known_items = self._known(queries, items)
@@ -154,7 +161,7 @@ class Chain:
         newest = run(NEW, partial(self.new.newest, queries), None)
         if newest is not None:
             found[NEW] = newest
-        # In the order of `source_names`, also if some sources were skipped.
+        # In the order of `source_names`, even if some sources were skipped.
         return {name: found[name] for name in self.source_names if name in found}
 
     def _known(self, queries: Queries, items: ItemState) -> tuple[Queries, ItemState]:
@@ -168,8 +175,8 @@ class Chain:
     ) -> Shortlist:
         """Return the merged candidates of all candidate sources.
 
-        If a query has fewer than `k` candidates, FILL adds popular items. So there are `k`
-        candidates whenever `k` items may be shown, even if filters are narrow or sources fail.
+        If a query has fewer than `k` candidates, the source FILL adds popular items. So there are
+        `k` candidates whenever `k` items may be shown, even if filters are narrow or sources fail.
         """
         found = self.retrieve(queries, items, k=k, run=run)
         merged = merge(found) if found else None
@@ -211,7 +218,11 @@ class Chain:
         shortlist: Shortlist,
         scores: Mapping[str, np.ndarray] | None = None,
     ) -> np.ndarray:
-        """Return the ranker's features, (B, C, F) float32; pass `scores` if already computed."""
+        """Return the ranker's features: (B, C, F) float32.
+
+        Args:
+            scores: result of `source_scores`, if already computed.
+        """
         if scores is None:
             scores = self.source_scores(queries, items, shortlist)
         not_found = np.zeros(shortlist.item_idx.shape, dtype=np.float32)
@@ -237,13 +248,16 @@ class Chain:
     ) -> Ranked:
         """Return the best k items of each query, re-ranked as configured.
 
-        Without `rules`, a longer list starts with the shorter one: `rank(k=10)` is the start of
-        `rank(k=500)`. If the sources find fewer than k candidates, `tiers.deepened` appends more.
+        Without `rules`, a longer list starts with the shorter one: the items of `rank(k=10)` are
+        the first 10 of `rank(k=500)`. If the sources find fewer than k candidates, `tiers.deepened`
+        appends more.
 
         Args:
-            run: runs the stages: one per source, then `ranking_features`, `ranker` and `rerank`.
-                Without features or a ranker, reciprocal rank fusion orders the candidates.
-            rules: soft rules of a single request, for the same `k`; they run in stage `rules`.
+            run: runs the stages: one per source, then `ranking_features`, `ranker` and `rerank`. If
+                the features or the ranker's scores are missing, reciprocal rank fusion orders the
+                candidates.
+            rules: soft business rules of a single request, for the same `k`; their stage is named
+                `rules`.
         """
         if rules is not None:
             return self._rank_with(rules, queries, items, k=k, run=run)
@@ -307,7 +321,13 @@ class Chain:
         )
 
     def scores(self, shortlist: Shortlist, x: np.ndarray) -> np.ndarray:
-        """Return scores by the ranker, or by rank fusion without one: (B, C); padding is -inf."""
+        """Return the ranker's scores: (B, C) float32; padding is -inf.
+
+        If the chain has no ranker, the scores are those of reciprocal rank fusion.
+
+        Args:
+            x: (B, C, F) features.
+        """
         num_queries, width = shortlist.item_idx.shape
         if self.ranker is None:
             return self.fused(shortlist)
@@ -335,6 +355,10 @@ class Chain:
         """Sort by score (ties go to the earlier candidate), re-rank, cut to k.
 
         Soft rules apply twice: boosts and buries before re-ranking; pins, caps and quotas after it.
+
+        Args:
+            x: (B, C, F) features, which the result repeats.
+            score: (B, C).
         """
         every, by = np.argsort(-score, axis=1, kind="stable"), score
         if rules is not None:
@@ -370,7 +394,11 @@ class Chain:
     def _reranked(
         self, queries: Queries, shortlist: Shortlist, score: np.ndarray, order: np.ndarray, k: int
     ) -> np.ndarray:
-        """Re-rank (B, P) columns of the shortlist, best score first; return the new order."""
+        """Re-rank the columns `order` (B, P) of the shortlist, best score first.
+
+        Returns:
+            (B, P) the same columns in the new order.
+        """
         assert self._reranker is not None
         item_idx = np.take_along_axis(shortlist.item_idx, order, axis=1)
         places = self._reranker.order(

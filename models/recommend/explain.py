@@ -1,12 +1,13 @@
 """Reasons: one sentence for each shown item that explains why it is shown.
 
-A reason is a statement about the data, and is only given if it is true. It depends on no random
-numbers and no clock. The first reason that applies is used:
+A reason is a statement about the data and is only given if it is true. It doesn't depend on random
+numbers or the clock. The first reason of this list that applies is used:
 
 1. Exploration drew the item, or it is new in the catalogue.
 2. The user consumed it before.
-3. It is popular, for items of the popularity sources and users without history.
-4. A history item has the largest contribution to the item's ItemKNN score.
+3. It is popular. This reason is only used for items of the popularity sources, and for users
+   without history.
+4. One history item contributes at least MIN_SHARE of the item's ItemKNN score. The reason names it.
 5. It shares categories with the newest history items.
 6. Its description is similar to that of a history item.
 7. People have used it together with history items.
@@ -28,17 +29,19 @@ from shortlist.contracts import EVENT_TYPES
 from shortlist.features.pack import ItemState
 
 RECENT = 10
-"""Number of newest history items that reasons call 'last' or 'latest'. They may be long ago."""
+"""Number of newest history items that reasons call 'last' or 'latest', regardless of their age."""
 RECENT_DAYS = 7
-"""Number of newest days whose events decide whether an item is 'chosen often lately'."""
+"""Number of most recent days whose events decide whether an item is 'chosen often lately'."""
 MIN_SHARE = 0.25
 """A history item is named if its contribution is at least this share of all contributions."""
 MIN_CATEGORY_SHARE = 0.4
 """A category is named if at least this share of the newest RECENT history items has it."""
 MAX_NAMED = 2
+"""Maximum number of categories that a reason names."""
 MOST, MOST_SHARE, MIN_EVENTS = 10, 0.1, 3
-"""An item is popular if it is among the MOST items or the MOST_SHARE of items with the most events,
-whichever is more. It must also have MIN_EVENTS events, and more events than the average item.
+"""An item is popular if it is among the n items with the most events, where n is the larger one of
+MOST and MOST_SHARE of all items. It must also have MIN_EVENTS events, and more events than the
+average item.
 """
 ALIKE = 0.9
 """Two descriptions are similar if their cosine is above this quantile of the cosines between the
@@ -54,7 +57,8 @@ EXPLORE = "explore"
 FILL = "fill"
 """Source name of popular items that fill a list if all other sources find too few."""
 RULES = "rules"
-"""Source name of items that only a business rule added; also the name of the rules' stage."""
+"""Source name of items that only a business rule added. The stage that applies soft rules has the
+same name."""
 POPULAR = "chosen often"
 POPULAR_LATELY = "chosen often lately"
 UNKNOWN_TASTE = "a first suggestion"
@@ -70,7 +74,7 @@ VERBS = {
     "like": "liked",
     "watch": "watched",
 }
-"""Event type -> verb in the past tense; a run's `[data] wording` overrides it."""
+"""Event type -> verb in the past tense. The run's setting `[data] wording` overrides it."""
 
 
 class ItemToItem(Protocol):
@@ -111,7 +115,10 @@ class Wording:
 
 @dataclass(frozen=True)
 class Popular:
-    """Which items are popular as of one feature pack (see MOST): two (N + 1,) bool arrays."""
+    """Which items are popular (see MOST), of all time and in the last RECENT_DAYS.
+
+    Two (N + 1,) bool arrays, as of one feature pack (the item features of the whole catalogue).
+    """
 
     ever: np.ndarray
     lately: np.ndarray
@@ -123,7 +130,7 @@ class Popular:
 
 
 def _most(counts: np.ndarray) -> np.ndarray:
-    """Return which items are popular by (N + 1,) event counts: (N + 1,) bool; row 0 is padding."""
+    """Return which items are popular (see MOST): (N + 1,) event counts -> (N + 1,) bool."""
     n = len(counts) - 1
     most = min(max(MOST, int(MOST_SHARE * n)), n)
     if most == 0:
@@ -172,7 +179,7 @@ class Explainer:
     """Gives reasons for the items of one catalogue.
 
     If `item_knn` or `descriptions` is None, the reasons that need it aren't given. Items after the
-    first `num_known` were added after training; None: there are none.
+    first `num_known` were added after training. If `num_known` is None, there are no such items.
     """
 
     def __init__(
@@ -205,7 +212,7 @@ class Explainer:
         item_idx: Sequence[int],
         sources: Sequence[str],
     ) -> list[str]:
-        """Return one sentence per shown item.
+        """Return the reason of each shown item, one sentence each.
 
         Args:
             history: (L,) item_idx, oldest first, padded with 0 on the right: a row of
@@ -268,7 +275,8 @@ class Explainer:
     def _popularity(self, item: int, source: str) -> str | None:
         """Return a true statement about the item's popularity; None if it isn't popular.
 
-        The source `popularity` counts all events, so its statement about all time is tried first.
+        For items of the source `popularity`, which counts all events, the statement about all time
+        is tried first. For others, the statement about the last days is.
         """
         claims = [(POPULAR_LATELY, self.popular.lately[item]), (POPULAR, self.popular.ever[item])]
         if source == "popularity":
@@ -278,7 +286,7 @@ class Explainer:
     def _contributions(self, history: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
         """Return what each history item adds to each item's ItemKNN score: (S, L) float32.
 
-        0 if either item was added after training, or without ItemKNN.
+        0 if either item was added after training, and everywhere if there is no ItemKNN source.
         """
         added = np.zeros((len(item_idx), len(history)), dtype=np.float32)
         old, known = history <= self.num_known, item_idx <= self.num_known
@@ -299,9 +307,12 @@ class Explainer:
         return f"because you {did} '{title}'" if did else f"because of '{title}'"
 
     def _frequent_categories(self, recent: np.ndarray) -> dict[str, float]:
-        """Return {category: share of the items} of at least MIN_CATEGORY_SHARE.
+        """Return {category: share of the items that have it}, for shares from MIN_CATEGORY_SHARE.
 
         Sorted by share, highest first, then by name.
+
+        Args:
+            recent: item_idx of the newest history items.
         """
         if len(recent) == 0:
             return {}

@@ -1,14 +1,15 @@
 """Exploration of one list: random draws, with the propensity of every shown item.
 
-The propensity is the probability of the shown item at its position, given the items at the
+The propensity is the probability that the shown item is at its position, given the items at the
 positions before it. The product of the first n propensities is the probability of the first n
-items. Both methods draw from the finished list, after re-ranking, so this probability is exact.
+items. Both methods below draw from the finished list, after re-ranking, so propensities are exact.
 
 - Epsilon-greedy: each position shows, with probability `share`, an item drawn uniformly from the
   allowed items outside the list. The replaced item is not shown at another position.
 - Softmax: the first `pool` items of the list get a random order, drawn from a Plackett-Luce
-  distribution by Gumbel top-k (Yellott 1977; Kool, van Hoof & Welling 2019). Position r of the list
-  is assigned the r-th highest score of the pool, because re-ranking may have changed the order.
+  distribution by Gumbel top-k (Yellott 1977; Kool, van Hoof & Welling 2019). In this draw, the item
+  at position r of the list has the r-th highest score of the pool. Its own score is not used,
+  because re-ranking may have moved the item.
 
 Shapes: k positions, P items of the pool, N items.
 """
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from models.recommend.chain import Chain
 
 Scored = Callable[[np.ndarray], Ranked]
-"""Function that scores (m,) item_idx for one query and keeps their order."""
+"""Function that scores (m,) item_idx for one query. The result keeps their order."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Exploration:
 
     @property
     def depth(self) -> int:
-        """Length of the ranked list that `draw` needs if it is more than k."""
+        """Minimum length of the ranked list that `draw` needs; 0 if k items are enough."""
         return self.setting.pool if isinstance(self.setting, Softmax) else 0
 
     def draw(
@@ -59,7 +60,7 @@ class Exploration:
                 exploration.
             free: (N + 1,) bool: items that may be shown; changed in place.
             random_source: value of `Ranked.source` for items that are drawn from `free`.
-            scored: scores items that aren't on the list.
+            scored: function that scores items that aren't on the list.
         """
         rng = np.random.default_rng(self.seed)
         if isinstance(self.setting, Softmax):
@@ -100,6 +101,7 @@ def explored(
 
     Args:
         gone: item_idx that must not be drawn, in addition to those that the query excludes.
+        k: length of the list to show.
         run: runs the stage "explore".
     """
     width = min(ranked.item_idx.shape[1], k)
@@ -136,7 +138,8 @@ def score_items(
     """Score (m,) items that no source found, for a single query. The result keeps their order.
 
     Args:
-        candidates: (C,) item_idx of the list's candidates; some features compare an item with them.
+        candidates: (C,) item_idx of the list's candidates. Some features depend on them, because
+            they compare an item with the other candidates.
     """
     count = len(item_idx)
     together = np.concatenate([item_idx, candidates[~np.isin(candidates, item_idx)]])[None]
@@ -173,7 +176,7 @@ def epsilon_greedy(
     (drawn,), _ = mix_in(
         top[None], extra[None], share=share, allowed=np.array([len(free)]), rng=rng
     )
-    # Random items at earlier positions can't be drawn again.
+    # Number of random items that each position can draw: those of earlier positions are used up.
     left = len(free) - (np.cumsum(drawn) - drawn)
     propensity = np.where(drawn, share / np.maximum(left, 1), 1 - share)
     return drawn, np.where(drawn, extra, top), np.where(extra > 0, propensity, 1.0)
@@ -185,7 +188,7 @@ def plackett_luce(
     """Draw a random order of the first `pool` items; the items after them keep their order.
 
     Args:
-        score: (W,) scores of the list's items.
+        score: (W,) scores of the list's items, in list order.
 
     Returns:
         (min(k, W),) places in the list, and the (min(k, W),) float64 propensities.

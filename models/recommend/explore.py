@@ -1,7 +1,8 @@
 """Epsilon-greedy exploration: random items in some positions, with known propensities.
 
-Without exploration, a recommender only collects feedback on items that it already shows. Then
-off-policy estimates from its log lack support (Bottou et al. 2013).
+A propensity is the probability with which an item is shown. Without exploration, a recommender only
+collects feedback on items that it already shows. Off-policy estimates from its log then lack
+support: no data about the other items (Bottou et al. 2013).
 
 Shapes: B requests, k positions, E extra items, C candidates, N items.
 """
@@ -31,9 +32,9 @@ def draw_extra(blocked: np.ndarray, *, k: int, rng: np.random.Generator) -> np.n
 
 
 def with_extra(shortlist: Shortlist, extra: np.ndarray) -> Shortlist:
-    """Append (B, E) extra items to the shortlist as columns that no source found.
+    """Append (B, E) extra items to the shortlist as new columns, marked as found by no source.
 
-    An extra item that is already on the list keeps its column there; the new column is padding.
+    If an extra item is already on the list, its new column is padding.
     """
     known = (extra[:, :, None] == shortlist.item_idx[:, None, :]).any(-1)
     not_found = np.zeros(extra.shape, dtype=np.float32)

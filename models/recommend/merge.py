@@ -1,4 +1,7 @@
-"""The shortlist: distinct candidates of all sources, merged into one list per query."""
+"""The shortlist: distinct candidates of all sources, merged into one list per query.
+
+Shapes: B queries, C distinct candidates, S sources, K candidates per source.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,9 +29,9 @@ class Shortlist:
 
 
 def merge(found: Mapping[str, Candidates]) -> Shortlist:
-    """Return the union of the sources' candidates of each query, sorted by item_idx.
+    """Return, for each query, the union of the candidates of all sources, sorted by item_idx.
 
-    The width C is the largest number of distinct candidates of a query in the batch.
+    The width C is the largest number of distinct candidates that a query in the batch has.
 
     Args:
         found: {source: (B, K) candidates, best first}.

@@ -1,7 +1,8 @@
 """Candidates among the items that were added after training: the newest, and the best by content.
 
-No model has rows for these items. Their item_idx follow the release's N items: N + 1 and up. The
-content source can still score them, because it encodes text and categories.
+No model of the release (the served set of trained models) has rows for these items. Their item_idx
+follow those of the release's N items: N + 1 and up. The content source can still score them,
+because it encodes text and categories.
 
 Shapes: B requests, V new items, D dim, C candidates.
 """
@@ -23,27 +24,28 @@ log = logging.getLogger("shortlist.recommend")
 NEW = "new"
 """Name of the source that retrieves the newest items."""
 CONTENT = "content"
+"""Name of the source of the content model. It retrieves known items and new ones."""
 SLOTS = 10
 """Number of newest items that become candidates of each request."""
 
 
 class NewItems:
-    """The new items of a live catalogue: their order by age, and their content vectors."""
+    """The items that were added after training: their order by age, and their content vectors."""
 
     def __init__(
         self, catalogue: Catalogue, *, num_known: int, content: VectorSource | None = None
     ):
         """
         Args:
-            catalogue: the live catalogue; the release's items come first.
+            catalogue: the current catalogue; the release's items come first.
             num_known: N, number of items of the release.
             content: the release's content source; None if it has none.
         """
         self.num_known = num_known
         self.num_items = catalogue.num_items
         self.item_idx = np.arange(num_known + 1, catalogue.num_items + 1)
-        # Newest first. Ties, as of items without a date, go to the largest id, because catalogues
-        # often number their items.
+        # Newest first. Ties, such as items without a date, go to the largest item_idx, because
+        # catalogues often number their items in the order in which they are added.
         published = catalogue.published_at[self.item_idx]
         self.by_age = self.item_idx[np.lexsort((-self.item_idx, -published))]
         self.content = content
@@ -59,11 +61,13 @@ class NewItems:
         return Candidates(found, np.where(found > 0, -rank, np.float32(-np.inf)))
 
     def by_content(self, queries: Queries, known: Queries, *, k: int) -> Candidates | None:
-        """Return the k new items with the best content scores (exact search); None without vectors.
+        """Return the k new items with the best content scores, by exact search.
+
+        None if the new items have no content vectors.
 
         Args:
-            queries: histories and exclusions including new items.
-            known: the same without new items, because the content source doesn't know them.
+            queries: requests whose histories and exclusions include new items.
+            known: the same requests without new items, which the content source doesn't know.
         """
         if self.content is None or self.vectors is None:
             return None
@@ -75,7 +79,11 @@ class NewItems:
         return Candidates(found, best.score)
 
     def content_scores(self, known: Queries, candidates: np.ndarray) -> np.ndarray:
-        """Return content scores of new items: (B, C) item_idx -> (B, C); -inf for other items."""
+        """Return content scores of new items: (B, C) item_idx -> (B, C); -inf for other items.
+
+        Args:
+            known: requests without new items, as in `by_content`.
+        """
         new = candidates > self.num_known
         if self.content is None or self.vectors is None:
             return np.full(candidates.shape, -np.inf, dtype=np.float32)
@@ -120,7 +128,10 @@ def best_of(first: Candidates, second: Candidates, *, k: int) -> Candidates:
 
 
 def _encode(content: VectorSource, catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray | None:
-    """Encode items by the release's content model: (V, D) float32; None without a text encoder."""
+    """Encode new items by the release's content model: (V, D) float32.
+
+    None if the text encoder is not installed.
+    """
     model = content.model
     assert isinstance(model, ContentModel)
     texts = [catalogue.texts[i] for i in item_idx]

@@ -1,9 +1,9 @@
-"""Pages of one list: reads a request's cursor, and makes the cursor of the next page.
+"""Pages of one list: reads the cursor of a request, and makes the cursor of the next page.
 
-A later page ranks the list again as of the time of the first page, and leaves out the items shown
-so far. So events that the user posts between two pages don't change the order. Items that the user
-consumed or refused since the first page are left out too. If the release has changed, or the list
-is older than MAX_AGE, the rest is ranked as of now.
+For a later page, the list is ranked again as of the time of the first page, and items shown so far
+are left out. So events that the user posts between two pages don't change the order. Items that the
+user consumed or refused since the first page are left out too. If the service has switched to
+another release (set of models), or the list is older than MAX_AGE, the rest is ranked as of now.
 
 Shapes: N items, S items shown so far.
 """
@@ -19,13 +19,13 @@ from shortlist.api import RecommendRequest
 from shortlist.cursor import MAX_SHOWN, NO_KEYS, Cursor, item_key
 
 MAX_AGE = c.MICROSECONDS_PER_HOUR
-"""Maximum age in microseconds of a list that is continued as of its first page. Online states are
-only kept for the present, so older lists can't be reproduced."""
+"""Maximum age in microseconds of a list that is continued as of its first page. The online store
+only keeps current user states, so older lists can't be reproduced."""
 NOTHING = np.empty(0, dtype=np.int64)
 
 
 class ItemKeys:
-    """Converts item_idx of a catalogue to the item keys of cursors, and back."""
+    """Converts item_idx of a catalogue to the item keys in cursors (6-byte hashes), and back."""
 
     def __init__(self, item_ids: Sequence[str]):
         """

@@ -1,4 +1,4 @@
-"""Builds the models' input batch from feature rows."""
+"""Builds the input batch of the models, `Queries`, from the feature rows of requests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,16 +23,16 @@ def build_queries(
 ) -> Queries:
     """Convert feature rows of B requests into Queries.
 
-    Histories are as long as in the state (up to MAX_HISTORY). A model that was trained on shorter
-    histories cuts them.
+    Histories are as long as in the stored user state (up to MAX_HISTORY). A model that was trained
+    on shorter histories cuts them itself.
 
     Args:
         rows: states as of each request.
         recent_items: B lists of item ids, oldest first, appended to the known history (e.g. of a
             visitor without an account). Their event type is unknown. Items outside the catalogue
             are ignored.
-        exclude: (N + 1,) bool, items that must not be shown for any query (filters, rules). Items
-            that its user consumed or refused are excluded for each query in addition.
+        exclude: (N + 1,) bool, items that must not be shown for any query (filters, rules). Each
+            query also excludes the items that its user consumed or refused.
         repeat_after: microseconds after which a consumed item may be shown again; None: never.
     """
     seen, columns = [], []

@@ -1,4 +1,7 @@
-"""The Recommender: answers requests of the service, `shortlist recommend` and the closed loop."""
+"""The Recommender: answers requests with the models of one release.
+
+It is used by the service, by `shortlist recommend` and by the closed loop of the simulation.
+"""
 
 import hashlib
 import json
@@ -56,24 +59,25 @@ class UnknownItemError(ValueError):
 
 @dataclass(frozen=True)
 class Slate:
-    """One response, with all fields that the serving log stores."""
+    """One response, with all fields that the serving log (the log of responses) stores."""
 
     items: list[Item]
     at: int
-    """Time as of which the list was ranked, microseconds; a later page has that of the first."""
+    """Time as of which the list was ranked, microseconds. All pages of a list have the same."""
     user_known: bool
     skipped_stages: list[str]
     stage_seconds: dict[str, float]
     context_id: str
     user_as_of: int
     as_of: dict[str, int]  # feature view -> time of the newest event in its state, 0 for none
-    stamps: dict[str, int]  # feature view -> moment up to which its base row is complete, 0: no row
+    # Feature view -> time up to which the row that the last refresh wrote is complete, 0: no row.
+    stamps: dict[str, int]
     features: list[list[float]]  # per shown item, in the order of the ranking schema
     propensities: list[float]
     pack_id: str
     release_id: str
     rules_version: str = RULES_VERSION
-    """Version of the built-in hard rules; with business rules, also 8 hex digits of their id."""
+    """Version of the built-in hard rules; with business rules, also 8 hex digits of their hash."""
     rules: list[str] = field(default_factory=list)
     """Names of business rules that excluded items, and of caps that passed over an item."""
     seed: int | None = None
@@ -84,8 +88,8 @@ class Slate:
 class Recommender:
     """Answers requests with the models of one release, a feature reader and a feature pack.
 
-    The release provides models and vocabulary. Prices, availability and new items come from the
-    pack's catalogue.
+    The release is the folder with all trained models and their vocabulary. The feature pack holds
+    the item features and the current catalogue: prices, availability and new items come from it.
     """
 
     def __init__(
@@ -105,9 +109,14 @@ class Recommender:
     ):
         """
         Args:
+            chain: the models.
+            catalogue: the catalogue that they were trained on.
+            reader: reads the states of users and contexts from the feature store.
+            about: description of the release.
             health: stages that are switched off; shared by the recommenders of a process.
-            budget: seconds after the start of a request in which its stages must start.
-            rules: business rules of all requests; shared by the recommenders of a process.
+            budget: seconds after the start of a request within which each of its stages must start.
+            rules: business rules that apply to all requests; shared by the recommenders of a
+                process.
             shown: items that were shown to users, for rules of the type `not_shown`; None: such
                 rules exclude nothing.
         """
@@ -141,8 +150,8 @@ class Recommender:
         """Load a verified release; see the constructor for the other arguments.
 
         Raises:
-            ReleaseError: the release has another feature schema than this code.
-            PackError: the pack has another feature schema than this code.
+            ReleaseError: the release was trained on other features than this code computes.
+            PackError: the pack was made for other features than this code computes.
         """
         chain = load_chain(release.path, release.about, sources=release.path / "sources")
         return cls(
@@ -165,7 +174,10 @@ class Recommender:
 
     @property
     def view(self) -> View:
-        """The current view. A request reads it once and keeps it, so a swap doesn't affect it."""
+        """The objects that depend on the feature pack.
+
+        A request reads this property once, so a swap of the pack doesn't affect it.
+        """
         assert self._view is not None, "the constructor swaps a pack in"
         return self._view
 
@@ -212,13 +224,13 @@ class Recommender:
     ) -> Slate:
         """Answer one request as of `at` (microseconds, UTC); a later page as of its first page.
 
-        Unknown users and visitors get currently popular items; `recent_items` personalise the list.
-        A stage that fails or has no time left is named in `skipped_stages` (docs/serving.md). The
-        list has `k` items whenever `k` items may be shown.
+        Unknown users and visitors get currently popular items. If the request has `recent_items`,
+        they personalise the list. A stage that fails or has no time left is named in
+        `skipped_stages` (docs/serving.md). The list has `k` items whenever `k` items may be shown.
 
         Args:
-            exploration: ignored for a list that soft business rules arrange, because the
-                probability of such a list is not known.
+            exploration: ignored if soft business rules arrange the list, because the probability of
+                such a list can't be computed.
         """
         user_id = request.user_id or ANONYMOUS
         view, run = self.view, Stages(self.health, budget=self.budget)
@@ -300,9 +312,10 @@ class Recommender:
         )
 
     def similar(self, request: SimilarRequest, *, at: int) -> list[Item]:
-        """Return items similar to a given one, by co-use; if it finds too few, by content vectors.
+        """Return items similar to a given one: items used by the same users.
 
-        Of the business rules, only the hard ones of the file apply.
+        If there are too few, items with similar vectors follow (see SIMILAR_SOURCES in view.py). Of
+        the business rules, only the hard rules of the deployment's rule file apply.
 
         Raises:
             UnknownItemError: the item is not in the catalogue.
@@ -354,7 +367,10 @@ class Recommender:
         at: int,
         queries_of: Callable[[RequestRows], Queries],
     ) -> tuple[RequestRows, Queries]:
-        """Read the user's states and build the query; the states are empty if reading fails."""
+        """Read the user's states as of `at` and build the query.
+
+        If reading fails, the states are empty.
+        """
         now = np.array([at], dtype=np.int64)
 
         def read() -> tuple[RequestRows, Queries] | None:
@@ -374,7 +390,10 @@ class Recommender:
 
 
 def rules_version(parts: Sequence[CompiledRules]) -> str:
-    """Return the version of the built-in hard rules and, with business rules, their id."""
+    """Return the version of the built-in hard rules.
+
+    If there are business rules, 8 hex digits of their digest are appended.
+    """
     if not parts:
         return RULES_VERSION
     if len(parts) == 1:
@@ -387,7 +406,8 @@ def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
     """Load the models in `folder`, with the catalogue that they were trained on.
 
     Args:
-        folder: folder of a release, which may not be published yet.
+        folder: folder of a release, which need not be published yet.
+        about: description of the release.
         sources: folder with a subfolder for each source.
 
     Raises:
@@ -419,7 +439,7 @@ def load_chain(folder: Path, about: dict[str, Any], *, sources: Path) -> Chain:
 
 
 def empty_rows(user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
-    """Return feature rows of B requests without any known state."""
+    """Return feature rows of B requests in which all states are empty, as for unknown users."""
     zero = np.zeros(len(user_ids))
     return RequestRows(
         user_ids=user_ids,

@@ -1,12 +1,14 @@
 """Built-in hard rules: items that must never be shown.
 
+Names in backticks are fields of a request.
+
 - Unavailable items are not shown.
-- `categories`: an item is shown only if it has at least one of them.
-- `exclude_categories`: an item with any of them is not shown.
-- `max_price`: an item that costs more, or has no price, is not shown.
-- `published_after`: an item published earlier, or without a date, is not shown.
-- `exclude`: these items are not shown.
-- Items that the user consumed are not shown, unless the run's `repeats` allows it.
+- `filters.categories`: an item is shown only if it has at least one of these categories.
+- `filters.exclude_categories`: an item with any of these categories is not shown.
+- `filters.max_price`: an item that costs more, or has no price, is not shown.
+- `filters.published_after`: an item published earlier, or without a date, is not shown.
+- `exclude`: the items with these ids are not shown.
+- Items that the user consumed are not shown, unless the run's setting `[data] repeats` allows it.
 - Items that the user refused (negative feedback) are not shown until the refusal is withdrawn.
 """
 
@@ -24,7 +26,8 @@ from shortlist.repeats import too_soon
 RULES_VERSION = "1"
 """Version of these rules; increase it when a rule changes.
 
-The serving log stores it, so that an old list can be checked against the rules of its time.
+The serving log stores it with each list. Old lists can then be checked against the rules of their
+time.
 """
 
 
@@ -87,7 +90,7 @@ def _apply_filters(blocked: np.ndarray, catalogue: Catalogue, filters: Filters) 
 
 
 def _has_any(catalogue: Catalogue, names: Iterable[str]) -> np.ndarray:
-    """Return which items have any of these categories: (N + 1,) bool; ignore unknown names."""
+    """Return which items have any of these categories: (N + 1,) bool. Unknown names are ignored."""
     wanted = set(names)
     columns = [k for k, name in enumerate(catalogue.category_names) if name in wanted]
     return np.any(catalogue.category_matrix[:, columns] > 0, axis=1, keepdims=True)[:, 0]

@@ -4,8 +4,8 @@ A stage is a named piece of work with a default result. The default is used if t
 the request's time budget is used up, or if the stage is switched off. The answer names such stages
 as skipped. Offline evaluation runs the same stages with `strictly`, which raises all errors.
 
-The terms are those of candidate pipelines as in xai-org/x-algorithm: hydrate the query, retrieve
-from sources, filter, score, select, and side effects after the answer.
+The terms are those of the candidate pipeline in xai-org/x-algorithm: hydrate the query, retrieve
+from sources, filter, score, select, and run side effects after the answer.
 """
 
 import logging
@@ -21,13 +21,19 @@ T = TypeVar("T")
 IN_A_ROW = 5
 """A stage is switched off after it failed or was slow in this many requests in a row."""
 OFF_SECONDS = 10.0
-"""Seconds until one request tries a stage that is off; if it fails, the time starts again."""
+"""Seconds after which one request tries a stage that is off. If it fails, the time starts again."""
 SLOW_SHARE = 0.5
 """A stage that uses more than this share of the request's budget is slow."""
 
 
 class Run(Protocol):
-    """A function that runs one stage and returns its result, or `otherwise` if it is skipped."""
+    """A function that runs one stage and returns its result, or `otherwise` if it is skipped.
+
+    Args:
+        name: name of the stage.
+        work: computes the result.
+        otherwise: the default result.
+    """
 
     def __call__(self, name: str, work: Callable[[], T], otherwise: T, /) -> T: ...
 
@@ -38,7 +44,7 @@ def strictly(name: str, work: Callable[[], T], otherwise: T, /) -> T:
 
 
 class StageHealth:
-    """Switches off stages that keep failing or are slow. All requests of a process share one."""
+    """Switches off stages that keep failing or are slow. All requests of a process share it."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
@@ -47,7 +53,10 @@ class StageHealth:
         self._lock = threading.Lock()
 
     def is_off(self, name: str) -> bool:
-        """Return whether the stage is off. Every OFF_SECONDS, one request gets False, to try it."""
+        """Return whether the stage is off.
+
+        Every OFF_SECONDS, one request gets False for a stage that is off, and tries it.
+        """
         until = self._off_until.get(name)
         if until is None:
             return False
@@ -67,8 +76,8 @@ class StageHealth:
         """Count the outcome of a stage in one request.
 
         Args:
-            good: True if it neither failed nor was slow.
-            why: reason if it is not good, for the log.
+            good: True if the stage neither failed nor was slow.
+            why: reason if `good` is False, for the log.
         """
         if good and name not in self._bad:
             return
@@ -97,7 +106,7 @@ class Stages:
     ):
         """
         Args:
-            budget: seconds after construction in which the stages must start.
+            budget: seconds after construction within which each stage must start.
         """
         self._health = health
         self._budget = budget
@@ -108,7 +117,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
         """Stage -> seconds that it took, in order."""
         self._faults: dict[str, str] = {}
-        """Stage -> why it failed or was slow; empty if every run of it was good."""
+        """Stage -> why it failed or was slow; an empty text if it did neither."""
 
     def __call__(self, name: str, work: Callable[[], T], otherwise: T, /) -> T:
         """Run `work` and return its result; `otherwise` if the stage is skipped or fails."""

@@ -1,9 +1,10 @@
 """Extends lists beyond the candidates that the sources find at their usual depth.
 
-The first tier of a list consists of the merged candidates of all sources at their usual depth. The
-next tier consists of those that the sources find if the first tier is excluded, and so on. When the
-sources find no more, the next tiers are popular items. Each tier is ranked as a whole, and no tier
-depends on k. So a long list starts with every shorter one, and pages of any size fit together.
+The usual depth is `candidates_per_source`. The first tier of a list consists of the merged
+candidates of all sources at this depth. The next tier consists of those that the sources find if
+the first tier is excluded, and so on. When the sources find no more items, the next tiers are
+popular items. Each tier is ranked as a whole, and no tier depends on the length k of the list. So a
+long list starts with every shorter one, and pages of any size fit together.
 
 Shapes: B requests, W places, S sources, F features, C candidates.
 """
@@ -29,7 +30,7 @@ class Ranked:
 
     item_idx: np.ndarray  # (B, k) int64
     score: np.ndarray  # (B, k) float32, by the ranker
-    source: np.ndarray  # (B, k) int64: index in `Chain.source_names` of the best-ranking source
+    source: np.ndarray  # (B, k) int64: index in `Chain.source_names` of the source that ranked best
     found_by: np.ndarray  # (B, k, S) bool: sources that retrieved the item
     features: np.ndarray  # (B, k, F) float32, as the ranker read them
     candidates: np.ndarray  # (B, C) int64: the whole shortlist, in no particular order
@@ -58,7 +59,7 @@ def deepened(
     """Append further tiers to lists with fewer than k items, while more items may be shown.
 
     Args:
-        first: the first tier, cut to k.
+        first: the first tier, cut to k items.
     """
     lengths = (first.item_idx > 0).sum(1)
     if len(lengths) == 0 or (lengths >= k).all():
@@ -80,7 +81,8 @@ def _longer(
     while ranked.item_idx.shape[1] < k:
         seen = np.concatenate([seen, tier.item_idx[0]])
         rest = replace(query, seen=[seen])
-        # A source can have more items only if it found `depth`. Then the tier has at least as many.
+        # A source can have more items only if it found `depth` items. Then the tier has at least
+        # `depth` candidates.
         sources_left = sources_left and tier.candidates.shape[1] >= depth
         found = chain.retrieve(rest, items, run=run) if sources_left else {}
         if not any((each.item_idx > 0).any() for each in found.values()):
@@ -107,7 +109,7 @@ def _joined(ranked: Ranked, tier: Ranked) -> Ranked:
 
 
 def _stacked(rows: list[Ranked]) -> Ranked:
-    """Combine lists of one query each to a batch, padded on the right."""
+    """Combine lists of one query each into a batch, padded on the right."""
     if len(rows) == 1:
         return rows[0]
     width = min(row.features.shape[2] for row in rows)

@@ -1,4 +1,8 @@
-"""The objects that requests use and that depend on the feature pack."""
+"""The objects that requests use and that depend on the feature pack.
+
+The feature pack is the file with the item features and the current catalogue. The service swaps it
+for a newer one while it runs.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -19,7 +23,8 @@ from shortlist.columns import PAD_IDX
 from shortlist.features.pack import FeaturePack, ItemState
 
 SIMILAR_SOURCES = ("item_knn", CONTENT, "two_tower")
-"""Sources of `/similar`, tried in this order until there are enough items."""
+"""Sources that answer requests for similar items (`/similar`), tried in this order until there are
+enough items."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,13 @@ class View:
     """All objects that depend on the feature pack. A swap replaces them together."""
 
     catalogue: Catalogue
-    """Current items: those of the release keep their indices, new items follow."""
+    """Current items. Those that the models were trained on keep their indices; new ones follow."""
     items: ItemState
+    """Item states and features in the order of the catalogue."""
     chain: Chain
     explainer: Explainer
     items_hash: str
+    """Hash of the pack's catalogue; packs with the same hash can share the catalogue's objects."""
     rules: RuleCompiler
     """Compiles business rules for this catalogue."""
     keys: ItemKeys
@@ -47,7 +54,12 @@ class View:
         item_knn: ItemKNN | None,
         wording: Wording,
     ) -> "View":
-        """Build the view of a pack; if the pack has no catalogue, `trained_on` is used."""
+        """Build the view of a pack.
+
+        Args:
+            models: the chain as loaded from the release.
+            trained_on: the catalogue that the models were trained on; used if the pack has none.
+        """
         catalogue, new = trained_on, None
         content = models.sources.get(CONTENT)
         content = content if isinstance(content, VectorSource) else None
@@ -88,7 +100,7 @@ class View:
         """Return up to k items similar to a given one, from SIMILAR_SOURCES in this order.
 
         Args:
-            blocked: (N + 1,) bool: items that must not be returned. Found items are set to True.
+            blocked: (N + 1,) bool: items that must not be returned. Returned items are set to True.
         """
         found: list[Item] = []
         for name in SIMILAR_SOURCES:
@@ -115,7 +127,7 @@ class View:
         return found
 
     def _similar_by(self, name: str, item_idx: int) -> Candidates | None:
-        """Return similar items by one source, best first; None if it can't compare this item."""
+        """Return the items that one source finds similar, best first; None if it can't."""
         k = self.catalogue.num_items
         new = self.chain.new
         if name == CONTENT and new is not None and new.vectors is not None:

@@ -1,10 +1,11 @@
 """Training on requests, shared by the two-tower and the content model.
 
 A request is a distinct (user, timestamp) of the training window. Its positives are the items of the
-user's target events at that timestamp: items consumed for the first time, or again if repeats are
-allowed. Its history and user features contain only events known by then. Each request becomes a
-row of `Queries`, so models read training and serving requests through the same code. The loss is a
-softmax over sampled negatives with the logQ correction.
+user's target events (events of the types that models learn to predict) at that timestamp. These are
+items consumed for the first time, or again if repeats are allowed. Its history and user features
+contain only events that were known before. Each request becomes a row of `Queries`, so models read
+training and serving requests through the same code. The loss is a softmax over sampled negatives
+with the logQ correction.
 
 Shapes: R requests in total, B requests in a batch, M positives, K negatives, U distinct items of a
 batch, L history, D dim.
@@ -41,7 +42,7 @@ class RequestBatch:
     """B requests and their M positives; positive m belongs to request `row[m]`, from 0."""
 
     queries: Queries
-    row: np.ndarray  # (M,) int64
+    row: np.ndarray  # (M,) int64: request of each positive
     positives: np.ndarray  # (M,) int64 item_idx
 
 
@@ -57,7 +58,7 @@ class RequestExamples:
         self.item_idx, time, user_row = log.item_idx[new], log.time[new], log.user_row[new]
         first = np.ones(len(new), dtype=bool)
         first[1:] = (np.diff(time) != 0) | (np.diff(user_row) != 0)
-        self.begin = np.flatnonzero(first)  # (R,) first positive of the request
+        self.begin = np.flatnonzero(first)  # (R,) index of the first positive of each request
         self.end = np.append(self.begin[1:], len(new))[: len(self.begin)]
         self.user_row = user_row[self.begin]
         self.at = time[self.begin]
@@ -108,8 +109,8 @@ class RequestExamples:
     def _user_features(self) -> np.ndarray:
         """Compute (R, len(USER_FEATURES)) float32 by the same `finalize_user` as in serving.
 
-        The training window contains only target events, so states of event groups and searches are
-        empty.
+        The training data contains only target events. So the features of other events (event
+        groups, searches) are computed from empty states.
         """
         every = self.data.all_events
         R = len(self.begin)
@@ -136,7 +137,10 @@ class RequestExamples:
 
 
 class RequestModel(Protocol):
-    """A model that `sampled_loss` can train. D' is the width of item embeddings in histories."""
+    """A model that `sampled_loss` can train.
+
+    D' is the width of item embeddings in histories, which may differ from D.
+    """
 
     def history(self, queries: Queries) -> Tensor:
         """Return the part of the histories that the model reads: (B, L) item_idx, 0 padding."""
@@ -208,6 +212,7 @@ def train_on_requests(
     """Train a model by its `loss(batch, sampler)`, with early stopping on validation nDCG.
 
     Args:
+        name: name of the source, which names its random streams and its checkpoint.
         only_used: draw uniform negatives only from items with a training event.
 
     Returns:

@@ -1,10 +1,13 @@
 """Two-tower retrieval: the score is the dot product of the outputs of a query and an item tower.
 
-Query tower: attention-pooled history + profile embeddings + user and context features. Item tower:
-id embedding + category embeddings. Both outputs are unit vectors. The loss is a softmax over
-in-batch and uniform negatives with the logQ correction (Yi et al. 2019; Yang et al. 2020;
-Khrylchenko et al. 2025). Training replaces random item ids by the unknown id, which items without a
-training event use. The vector of a cold item then depends only on its categories.
+Query tower: attention-pooled history + embeddings of user attributes (profile) + user and context
+features. Item tower: id embedding + category embeddings. Both outputs are unit vectors. The loss is
+a softmax over in-batch and uniform negatives with the logQ correction (Yi et al. 2019; Yang et al.
+2020; Khrylchenko et al. 2025).
+
+Items without a training event (cold items) use the embedding of the unknown id. Training replaces
+random item ids by it, so that it is trained too. The vector of a cold item then depends only on its
+categories.
 
 Shapes: B requests, M positives, K negatives, L history, A profile attributes, F dense features,
 D dim, N items.
@@ -43,8 +46,9 @@ from shortlist.features.finalize import (
 CONTEXT_COLUMNS = [CONTEXT_FEATURES.index(name) for name in CONTEXT_ON_DEMAND]
 """Columns of the context features that the query tower reads: those of the request's time.
 
-Excludes the context trend: it depends on events outside the training window, so training and
-serving would disagree. For the same reason, the tower reads only user features of target events.
+Excludes the context trend (recent activity of the request's context): it depends on events outside
+the training window, so training and serving would disagree. For the same reason, the tower reads
+only the user features of target events, the event types that models learn to predict.
 """
 
 
@@ -156,7 +160,10 @@ class TwoTower(nn.Module):
         return torch.from_numpy(history).to(self.embed.device)
 
     def embed_items(self, item_idx: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Embed items: (U,) item_idx -> (U, D). A replaced id is unknown to both towers."""
+        """Embed the U distinct items of a batch: (U,) item_idx -> (U, D).
+
+        Replaces random ids by the unknown id. A replaced id is unknown to both towers.
+        """
         chance = torch.rand(len(item_idx), generator=generator, device=item_idx.device)
         return self.embed(item_idx, drop_id=chance < self.config.unknown_item_rate)
 

@@ -2,14 +2,14 @@
 
 Packing: several histories share a row, so that almost no position is padding. A history of L events
 takes L + 1 positions: a start position, then one per event. The encoder's output at a position is
-the state after that event. A `Layout` assigns positions to histories; an encoder must not read
-across histories.
+the model's state after that event. A `Layout` tells which history each position belongs to; an
+encoder must not read across histories.
 
-Targets: a request sees only events strictly before it, so all events of one (user, timestamp) form
-one set. The target of a state is drawn from the next set: the user's events at the first timestamp
-later than the state's newest event. A state in the middle of a set is trained as well, with a
-shorter history. If all timestamps of a user differ, this is next-item prediction.
-docs/experiments/sequence-targets.md compares it with other rules.
+Targets: a served request sees only events strictly before it. So the user's events at one timestamp
+form a set, whose members must not predict each other. The target of a state is drawn from the next
+set: the user's events at the first timestamp later than the state's newest event. A state in the
+middle of a set is trained as well, with a shorter history. If all timestamps of a user differ, this
+is next-item prediction. docs/experiments/sequence-targets.md compares it with other rules.
 
 Shapes: S histories, R rows, W positions per row, T = R * W, V events in a batch, E events in total.
 """
@@ -26,8 +26,8 @@ from models.data import TrainingData
 from models.queries import Queries
 
 GAP_BUCKETS = 32
-"""Number of buckets of the time since the previous event. Bucket 0: no previous event; the others:
-one per power of two of the seconds. The last one starts at 2^30 seconds (34 years).
+"""Number of buckets of the time since the previous event. Bucket 0 means no previous event. Each
+other bucket covers one power of two of the seconds; the last one starts at 2^30 seconds (34 years).
 """
 
 
@@ -36,7 +36,7 @@ class Layout:
     """Assignment of R rows of W positions to histories."""
 
     segment: Tensor  # (R, W) int64: number of the history in its row, from 1; 0 padding
-    position: Tensor  # (R, W) int64: number of the event, from 1; 0 at starts and padding
+    position: Tensor  # (R, W) int64: number of the event in its history, from 1; else 0
 
     @cached_property
     def mask(self) -> Tensor:
@@ -50,14 +50,18 @@ class Layout:
 
     @cached_property
     def lag(self) -> Tensor:
-        """(R, W, W) int64: number of positions from j to i; valid only where `mask` is True."""
+        """(R, W, W) int64: [r, i, j] is the number of positions from j to i.
+
+        Valid only where `mask` is True.
+        """
         return (self.position[:, :, None] - self.position[:, None, :]).clamp(min=0)
 
     @cached_property
     def unpacked(self) -> tuple[Tensor, Tensor]:
         """Flat positions of each history, (S, L), right padded with 0; and their number, (S,).
 
-        For encoders that need one history per row.
+        A flat position is an index into the R * W positions. For encoders that need one history per
+        row.
         """
         flat_segment = self.segment.ravel()
         start = torch.nonzero((self.position.ravel() == 0) & (flat_segment > 0)).ravel()
@@ -95,8 +99,8 @@ class Packing:
 def pack(lengths: np.ndarray, *, width: int) -> Packing:
     """Pack S histories of `lengths` (S,) events into rows of `width` positions.
 
-    The method is next fit by decreasing length (Johnson 1973): if the next history does not fit, it
-    starts a new row. The Python loop runs once per row, not once per history.
+    The method is next fit by decreasing length (Johnson 1973): a history that does not fit into the
+    current row starts a new row. The Python loop runs once per row, not once per history.
     """
     needs = lengths + 1
     assert needs.max(initial=1) <= width, "a history is longer than a row"
@@ -142,7 +146,7 @@ class SequenceBatch:
 
 
 class SequenceData:
-    """Training histories, cut into windows of `max_history` events, with a target for each state.
+    """Training histories, cut into windows of up to `max_history` events, with a target per state.
 
     With `learn_start`, the start state (empty history) is trained to predict a user's first event.
     """
@@ -207,9 +211,10 @@ class SequenceData:
         gaps[packing.flat] = self.gaps[event]
         types = np.zeros(packing.size, dtype=np.int64)
         types[packing.flat] = data.type_code[event]
-        # `before`: the event that follows each state. A state has a target only if this event is of
-        # the same user and `next_sets` gives a non-empty range for it. A start state has a target
-        # only in a user's first window; in later windows the true history isn't empty.
+        # `before` is the index of the event that follows each state. A state has a target only if
+        # this event is of the same user and `next_sets` gives a non-empty range for it. A start
+        # state has a target only in a user's first window: in later windows the true history isn't
+        # empty.
         flat = np.concatenate([packing.start, packing.flat])
         before = np.concatenate([start, event + 1])
         user = np.concatenate([data.user_row[start], data.user_row[event]])
@@ -263,7 +268,10 @@ def pack_queries(
 
 
 def gap_buckets(microseconds: np.ndarray) -> np.ndarray:
-    """Return the bucket of each time difference: 1 + floor(log2(1 + seconds)), limited; int64."""
+    """Return the bucket of each time difference: 1 + floor(log2(1 + seconds)), int64.
+
+    The result is at most GAP_BUCKETS - 1.
+    """
     seconds = np.maximum(microseconds, 0) / 1e6
     return np.minimum(1 + np.log2(1 + seconds).astype(np.int64), GAP_BUCKETS - 1)
 
@@ -271,8 +279,9 @@ def gap_buckets(microseconds: np.ndarray) -> np.ndarray:
 def next_sets(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
     """Return the range of possible targets of the state just before each event.
 
-    The range is the user's first set strictly later than the previous event, or empty if there is
-    none. For a user's first event, it is the user's first set.
+    A set is the events of one user at one timestamp. The range is the user's first set strictly
+    later than the previous event, or empty if there is none. For a user's first event, it is the
+    user's first set.
 
     Returns:
         (E,) first event of the range, (E,) last event of the range + 1.

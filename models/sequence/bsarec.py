@@ -5,6 +5,8 @@ Self-Attention". The paper's filter is a discrete Fourier transform over the pad
 a position reads later positions too. Each prefix of a history must therefore be a separate training
 row. Here, the same low-pass filter is a causal sum over earlier positions. At the last position of
 a history it equals the transform, and all positions are trained at once. Blocks are pre-norm.
+
+Shapes: R rows of W positions with packed histories (see `batches.py`), D dim.
 """
 
 import math
@@ -21,7 +23,7 @@ from models.sequence.model import SequenceConfig, SequenceEncoder
 
 
 class BsarecConfig(SequenceConfig):
-    """Hyperparameters of BSARec: of its transformer and of the frequency filter."""
+    """Hyperparameters of BSARec's transformer and frequency filter."""
 
     kind: Literal["bsarec"] = "bsarec"
     num_blocks: int = Field(2, ge=1)
@@ -35,10 +37,10 @@ class BsarecConfig(SequenceConfig):
 
 
 def low_pass(length: int, *, num_frequencies: int) -> Tensor:
-    """Return the weights of the low-pass filter, (length,): [i] is the weight at lag i.
+    """Return the weights of the low-pass filter: (length,), where [i] is the weight at lag i.
 
-    These are the inverse real Fourier transform over `length` positions of a spectrum that is 1 for
-    the lowest frequencies and 0 above.
+    They are the inverse real Fourier transform, over `length` positions, of a spectrum that is 1
+    for the lowest frequencies and 0 above.
     """
     lag = torch.arange(length, dtype=torch.float64)
     weight = torch.full((length,), 1 / length, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Rule that chooses an architecture and its hyperparameters from statistics of the data."""
+"""Chooses a sequence architecture and its hyperparameters by fixed rules from data statistics."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,7 @@ SPARSE_OPTIMISER = OptimiserConfig(
     schedule="cosine",
     average_decay=0.98,
     num_epochs=32,
-    patience=12,  # nDCG rises late, at low learning rates; an early plateau isn't the end
+    patience=12,  # nDCG often stalls early and rises again later, at low learning rates
 )
 DENSE_OPTIMISER = OptimiserConfig(
     learning_rate=2e-3, schedule="cosine", average_decay=0.99, num_epochs=24, patience=6
@@ -51,7 +51,7 @@ SHORT = 20.0
 """Mean number of events per history below which data counts as sparse. Models memorise sparse data
 easily, so it needs stronger regularisation."""
 SMALL_CATALOGUE = 5_000
-"""Number of items up to which the full softmax takes no longer than the encoder."""
+"""Number of items up to which the full softmax takes no more time than the encoder."""
 
 
 def choose(statistics: Statistics, *, kind: str | None = None) -> SequenceConfig:

@@ -55,7 +55,7 @@ def train_sequence(
 
     Raises:
         ValueError: `config.content` is true, but `content` is None.
-        CheckpointError: the checkpoint in `options.checkpoints` belongs to another training.
+        CheckpointError: the checkpoint in `options.checkpoints` belongs to another training run.
     """
     config, content = resolve(config, data, content)
     model = SequenceModel(
@@ -94,7 +94,11 @@ def train_sequence(
 def resolve(
     config: SequenceConfig, data: TrainingData, content: np.ndarray | None
 ) -> tuple[SequenceConfig, np.ndarray | None]:
-    """Return the config with its None settings resolved, and the content vectors it uses."""
+    """Return the config with its None settings resolved, and the content vectors that it uses.
+
+    Raises:
+        ValueError: `config.content` is true, but `content` is None.
+    """
     if config.content and content is None:
         raise ValueError("config.content is true, but no content vectors are given")
     if config.content is False:

@@ -1,4 +1,4 @@
-"""The parts shared by all sequence models: config, item embeddings, scores and loss.
+"""The parts that all sequence models share: config, item embeddings, scores and loss.
 
 An encoder maps item embeddings to states, one per position. It must be causal: a state depends only
 on events of the same history up to its position. Each history begins with a learned start vector,
@@ -46,7 +46,7 @@ class SequenceConfig(Config):
     max_history: int = Field(50, ge=1, le=MAX_HISTORY)
     dropout: float = Field(0.2, ge=0, lt=1)
     unknown_item_rate: float = Field(0.05, ge=0, lt=1)
-    """Share of item ids and event types that training replaces by the unknown one."""
+    """Share of item ids and event types that training replaces by the unknown id or type."""
     batch_size: int = Field(32, ge=1)
     loss: Loss = "full_softmax"
     num_negatives: int = Field(256, ge=1)
@@ -54,19 +54,22 @@ class SequenceConfig(Config):
     """True: all predictions of a batch share one draw of negatives. False: each prediction has a
     separate draw, which changes the loss and is much slower."""
     calibration: float = Field(0.75, ge=0, le=1)
-    """t of gBCE; ignored by the other losses."""
+    """Parameter t of the loss `gbce`, from 0 (plain binary cross-entropy) to 1 (fully calibrated).
+    The other losses ignore it."""
     temperature: float = Field(0, ge=0)
-    """Divisor of the cosine of state and item. 0: the score is an inner product plus item bias."""
+    """If above 0, the score is the cosine of state and item, divided by this. If 0, it is their
+    inner product plus an item bias."""
     learn_start: bool = True
-    """Whether the start state learns to predict a user's first event, for empty histories."""
+    """Whether the model is also trained on empty histories, to predict a user's first event."""
     time_gaps: bool = False
     """Whether each position also has an embedding of the time since the previous event."""
     event_types: bool | None = None
-    """Whether the model reads event types. None: yes if the training histories have more than one;
-    the saved config contains the resolved value."""
+    """Whether the model reads event types. None: yes if the training histories have more than one
+    type. The saved config contains true or false."""
     content: bool | None = None
-    """Whether item embeddings include projected content vectors (text, `vector_<modality>`). None:
-    yes if `train_sequence` receives content vectors; `fit_sequence` computes them only for True."""
+    """Whether item embeddings include projected content vectors (of the text and of the catalogue's
+    columns `vector_<modality>`). A source has them only if this is true. None: true if the caller
+    of `train_sequence` passes content vectors."""
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=2e-3)
 
 
@@ -74,9 +77,9 @@ class SequenceEncoder(nn.Module):
     """Base class of encoders: item embeddings (R, W, D) and a `Layout` -> states (R, W, D)."""
 
     input_scale: float = 1.0
-    """Factor of the item embeddings at the encoder's input. Their standard deviation starts at
-    1 / sqrt(D), which suits the softmax and the gates of a GRU. Encoders with residual blocks use
-    sqrt(D), so that inputs are about as large as the blocks' outputs."""
+    """Factor by which item embeddings are multiplied at the encoder's input. Their standard
+    deviation starts at 1 / sqrt(D), which suits the softmax and the gates of a GRU. Encoders with
+    residual blocks use sqrt(D), so that inputs are about as large as the blocks' outputs."""
 
 
 class SequenceModel(nn.Module):
@@ -143,7 +146,10 @@ class SequenceModel(nn.Module):
         return x
 
     def encode(self, queries: Queries) -> Tensor:
-        """Return each query's last state: (B, D), or (B, D + 1) with a 1 for the item bias."""
+        """Return each query's last state: (B, D), or (B, D + 1) with a 1 for the item bias.
+
+        The 1 is multiplied by the bias in the last dimension of `item_vectors`.
+        """
         batch, place = pack_queries(
             queries, max_history=self.config.max_history, device=self.embed.device
         )
@@ -155,8 +161,8 @@ class SequenceModel(nn.Module):
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean loss over the positions that have a target.
 
-        Random item ids and event types are replaced by the unknown one. This trains the unknown id
-        and type, which serving needs for items without training events and for missing types.
+        Random item ids and event types are replaced by the unknown id or type. This trains the
+        unknown ones, which serving needs for items without training events and for missing types.
         """
         if self.types is not None:
             lost = torch.rand(batch.types.shape, generator=self.generator, device=self.embed.device)
@@ -206,7 +212,7 @@ class SequenceModel(nn.Module):
         if bias is not None:
             positive, negative = positive + bias[targets], negative + bias[negatives]
         if config.loss == "sampled_softmax":
-            # Uniform draws: each item has the same expected count.
+            # Draws are uniform, so each item has the same expected count.
             expected = torch.full_like(
                 negatives, config.num_negatives / num_items, dtype=items.dtype
             )

@@ -2,6 +2,8 @@
 
 Of all changes to the paper's model, full softmax instead of one sampled negative improves it most
 (Klenitskiy & Vasilev 2023, "Turning Dross Into Gold Loss").
+
+Shapes: R rows of W positions with packed histories (see `batches.py`), D dim.
 """
 
 from typing import Literal
@@ -26,8 +28,9 @@ class SasrecConfig(SequenceConfig):
     dropout: float = Field(0.4, ge=0, lt=1)
     num_heads: int = Field(2, ge=1)
     hidden_factor: int = Field(4, ge=1)
-    """Hidden width of the feed-forward layers / `embedding_dim`; 1 in the paper."""
+    """Hidden width of the feed-forward layers, as a multiple of `embedding_dim`; 1 in the paper."""
     block: Literal["transformer", "ligr"] = "transformer"
+    """Type of the encoder's blocks; `ligr` adds a learned gate to each residual branch."""
 
 
 class SasrecEncoder(SequenceEncoder):

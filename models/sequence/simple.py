@@ -1,6 +1,6 @@
 """Simple encoders: the average of a history, and a recurrent network.
 
-- average: ignores the order of events; a baseline for the encoders that read it.
+- average: ignores the order of events; a baseline for the encoders that read the order.
 - gru: GRU4Rec (Hidasi et al. 2016) with full softmax over the catalogue.
 
 Shapes: R rows of W positions, D dim; see `batches.py`.
@@ -21,7 +21,7 @@ from models.training import OptimiserConfig
 class AverageConfig(SequenceConfig):
     """Hyperparameters of the average encoder.
 
-    Epochs are cheap and the first ones vary, so patience is longer than the default.
+    Epochs are cheap and the nDCG of the first ones varies, so patience is longer than the default.
     """
 
     kind: Literal["average"] = "average"

@@ -1,1 +1,4 @@
-"""Business rules: compiled for a catalogue, then applied to one list (docs/rules.md)."""
+"""Business rules, such as pins and caps: compiled for a catalogue, then applied to one list.
+
+See docs/rules.md.
+"""

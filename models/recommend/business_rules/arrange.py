@@ -1,18 +1,20 @@
 """Arranges one list under pins, caps and quotas.
 
-A pin fixes the position of an item. A cap is the maximum number of items of a group, and a quota
-the minimum number of matching items, within the first positions of the list (the window).
+A pin fixes the position of an item. A cap is a maximum number of items of a group, for example of
+one brand. A quota is a minimum number of items that match a condition. Caps and quotas apply to the
+first positions of the list, their window.
 
 Positions are filled from the first to the last. At each position:
 
 1. If an item is pinned to the position, it is shown there.
 2. Otherwise the best-ranked item that breaks no cap is shown. If every remaining item breaks a cap,
    the best-ranked of those that break the fewest is shown, so a cap never shortens a list.
-3. If a quota can only be met by using all remaining positions of its window, step 2 only chooses
-   among items that match the quota. So a quota changes the list as late as possible, and never
-   breaks more caps than necessary.
+3. If a quota can only be met by using all remaining positions of its window, the quota is due. Then
+   step 2 only chooses among items that match it. So a quota changes the list as late as possible,
+   and never breaks more caps than necessary.
 
-Pinned items count for caps and quotas. Shapes: R items in the order of rank, J values per item.
+Pinned items count for caps and quotas. Shapes: R items in the order of rank, J values per item, S
+shown items.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,7 @@ class Limit:
     """A cap, resolved for the R items of one list."""
 
     name: str
-    codes: np.ndarray  # (R, J) group codes, 0 for none
+    codes: np.ndarray  # (R, J) codes of each item's groups, 0 for none
     num_groups: int
     at_most: int
     first: int  # the window: positions 1 to `first`
@@ -37,9 +39,9 @@ class Need:
     """A quota, resolved for the R items of one list."""
 
     name: str
-    match: np.ndarray  # (R,) bool
+    match: np.ndarray  # (R,) bool: the item matches the quota
     at_least: int
-    first: int
+    first: int  # the window: positions 1 to `first`
 
 
 @dataclass
@@ -90,7 +92,7 @@ def arrange(
 
 
 def place_pins(pins: Sequence[tuple[int, int]], *, free: np.ndarray, k: int) -> dict[int, int]:
-    """Return {position: index} of the pins that get a position.
+    """Return {position: index of the pinned item} for the pins that get a position.
 
     If several pins ask for the same position, the first one gets it. The others get the next
     positions that no pin asked for. A pin beyond k has no effect. A pin beyond the end of a shorter
@@ -137,8 +139,10 @@ class _Fill:
     ):
         self.slots, self.limits, self.needs, self.length = slots, limits, needs, length
         self.counts = [np.zeros(limit.num_groups + 1, dtype=np.int64) for limit in limits]
-        self.over = [np.zeros(num_items, dtype=bool) for _ in limits]  # a group of the item is full
-        self.broken = np.zeros(num_items, dtype=np.int16)  # number of caps it would break
+        # Per cap: whether a group of the item is full.
+        self.over = [np.zeros(num_items, dtype=bool) for _ in limits]
+        # Number of caps that each item would break.
+        self.broken = np.zeros(num_items, dtype=np.int16)
         self.have = [
             sum(bool(need.match[i]) for p, i in slots.items() if p <= need.first) for need in needs
         ]
@@ -158,7 +162,12 @@ class _Fill:
         return position > self.last
 
     def choose(self, position: int, left: np.ndarray, done: Arranged) -> int:
-        """Choose the item for a position, count it for the rules and remove it from `left`."""
+        """Choose the item for a position, count it for the rules and remove it from `left`.
+
+        Args:
+            left: (R,) bool: items that are not placed yet.
+            done: the result so far; names of effective rules are added to it.
+        """
         for n in [n for n in self.active if position > self.limits[n].first]:
             self.active.remove(n)
             self.broken -= self.over[n]
@@ -179,7 +188,12 @@ class _Fill:
     def _for_quotas(
         self, position: int, left: np.ndarray, by_rank: int, fewest: int, done: Arranged
     ) -> int:
-        """Return an item that matches most due quotas; `by_rank` if no quota needs another item."""
+        """Return the item that matches the most due quotas.
+
+        Args:
+            by_rank: best item without quotas; the result if no quota needs another one.
+            fewest: number of caps that this item breaks.
+        """
         if not self._may_be_due(position):
             return by_rank
         valid = left & (self.broken == fewest)
@@ -195,7 +209,10 @@ class _Fill:
         return choice
 
     def _may_be_due(self, position: int) -> bool:
-        """Return whether a quota would be due if enough items matched; cheaper than `_due`."""
+        """Return False if no quota can be due at this position; cheaper than `_due`.
+
+        Assumes that enough items match each quota.
+        """
         return bool(self._due_of({n: self._missing(n) for n in self._open(position)}, position))
 
     def _due(self, position: int, valid: np.ndarray, *, within_caps: bool) -> list[int]:
@@ -241,7 +258,7 @@ class _Fill:
         return self.needs[n].at_least - self.have[n]
 
     def _possible(self, rows: np.ndarray) -> int:
-        """Return a lower bound of how many of these items the active caps allow together."""
+        """Return a lower bound of the number of these items that fit the active caps together."""
         for n in self.active if len(rows) > 1 else ():
             limit = self.limits[n]
             codes = limit.codes[rows]

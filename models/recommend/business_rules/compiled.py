@@ -1,6 +1,9 @@
-"""Compiles rule sets: converts ids and values to the codes of a catalogue, once per catalogue.
+"""Compiles sets of business rules for a catalogue.
 
-Shapes: N items, J values per item.
+Compiling converts the ids and values in the rules to integer codes, once per catalogue. Hard rules
+(filter, include, exclude) remove items. Soft rules (pins, moves, caps, quotas) arrange the list.
+
+Shapes: N items, C candidates, J values per item.
 """
 
 import threading
@@ -71,12 +74,12 @@ class CompiledRules:
 
     digest: str
     blocked: np.ndarray | None
-    """(N + 1,) bool: items that time-independent hard rules exclude; None without such rules."""
+    """(N + 1,) bool: items that hard rules exclude at any time; None without such rules."""
     blocking: tuple[str, ...]
-    """Names of the rules in `blocked` that exclude at least one item."""
+    """Names of the rules behind `blocked` that exclude at least one item."""
     moving: tuple[tuple[str, Match, bool], ...]
-    """Filters that depend on the time of the request: name, conditions, and True if only matching
-    items are kept, False if matching items are dropped."""
+    """Filters that depend on the time of the request, as (name, conditions, kept). `kept` is True
+    if only matching items may be shown, False if matching items are excluded."""
     pins: tuple[Pin, ...]
     moves: tuple[Move, ...]
     caps: tuple[Cap, ...]
@@ -111,7 +114,10 @@ class CompiledRules:
 
 
 def compile_rules(rules: RuleSet, columns: ItemColumns) -> CompiledRules:
-    """Compile a rule set for a catalogue. Ids and values that no item has are valid."""
+    """Compile a rule set for a catalogue.
+
+    Ids and values that no item has are no error; `CompiledRules.unknown` lists them.
+    """
     unknown: list[str] = []
 
     def match(name: str, conditions: Sequence) -> Match:

@@ -76,7 +76,7 @@ def has_any(codes: Codes, texts: Sequence[str]) -> Test:
 
 
 def has_none(codes: Codes, texts: Sequence[str]) -> Test:
-    """Return a test whether the item has none of the values, or no value at all."""
+    """Return a test whether the item has none of the values; items without a value pass too."""
     test = has_any(codes, texts)
     return lambda rows, at: ~test(rows, at)
 

@@ -1,6 +1,7 @@
-"""Applies the soft rules of one request: pins, moves, caps and quotas.
+"""Applies the soft business rules of one request: pins, moves, caps and quotas.
 
-Hard rules are applied earlier: the items that they exclude are blocked before retrieval.
+A move is a boost (up) or a bury (down) by a number of places. Hard rules are applied earlier: the
+items that they exclude are blocked before retrieval.
 
 Shapes: N items, C candidates of the single request, R of them re-ranked, S shown items.
 """
@@ -21,7 +22,8 @@ from models.recommend.merge import Shortlist
 DEPTH = 3
 """Number of candidates to retrieve per position of the list if there are caps or quotas."""
 MANY_GROUPS = 20_000
-"""If a cap has more groups in the catalogue, the groups of a list are renumbered."""
+"""If a cap has more groups in the catalogue, only the groups of the list's items are numbered, so
+that the counts per group stay small."""
 
 
 class ListRules:
@@ -38,7 +40,7 @@ class ListRules:
     ):
         """
         Args:
-            parts: compiled rule sets. If two pins want one position, that of the earlier set wins.
+            parts: compiled rule sets. If two pins want the same position, the earlier set wins.
             k: length of the list.
             at: time of the request in microseconds.
             refused: item_idx that the user refused; pins don't show them.
@@ -56,7 +58,8 @@ class ListRules:
         self._moves: list[Move] = [move for part in parts for move in part.moves]
         self._caps: list[Cap] = [cap for part in parts for cap in part.caps]
         self._quotas: list[Quota] = [quota for part in parts for quota in part.quotas]
-        self._only_pinned: set[int] = set()  # seen items: shown at their pin or not at all
+        # Items that the user has seen. They are shown at the position of their pin or not at all.
+        self._only_pinned: set[int] = set()
         self._names: defaultdict[int, list[str]] = defaultdict(list)
         self.list_names: list[str] = []
         """Names of the caps that passed over a better-ranked item; set by `arrange`."""
@@ -79,7 +82,7 @@ class ListRules:
 
     @property
     def depth(self) -> int:
-        """Number of candidates that the chain should retrieve."""
+        """Number of candidates to retrieve for the request."""
         return self.k * DEPTH if self._caps or self._quotas else self.k
 
     def names(self, shown: np.ndarray) -> list[list[str]]:
@@ -93,7 +96,7 @@ class ListRules:
     def with_missing(
         self, shortlist: Shortlist, queries: Queries, popularity: np.ndarray
     ) -> Shortlist:
-        """Append the candidates that the rules need and no source found.
+        """Append the items that the rules need and that no candidate source found.
 
         These are pinned items, and popular items that quotas and caps need (missing.py).
 
@@ -141,8 +144,9 @@ class ListRules:
             score: (1, C) scores of the candidates by the ranker.
 
         Returns:
-            (1, C) indices in the new order, and (1, C) scores that match this order: the item at
-            rank r gets the r-th best score. So re-ranking reads the same scores as without rules.
+            (1, C) indices in the new order, and (1, C) scores of the candidates that match this
+            order: the item at rank r gets the r-th best score. So re-ranking reads the same
+            sequence of scores as without rules.
         """
         if not self._moves:
             return order, score
@@ -152,7 +156,8 @@ class ListRules:
             places += np.where(move.match(ranked, self.at), move.places, 0)
         places[ranked == 0] = 0
         rank = np.arange(len(ranked))
-        # Padding stays last. Of two items that move to the same rank, the larger move is first.
+        # Padding stays last. Of two items that move to the same rank, the one that moves up by more
+        # places comes first.
         keys = (rank, -places, rank - places, ranked == 0)
         moved = order[:, np.lexsort(keys)]
         scores = np.empty_like(score)
@@ -229,7 +234,7 @@ class ListRules:
 
 
 def with_rules(shortlist: Shortlist, added: np.ndarray) -> Shortlist:
-    """Append (E,) items as candidates of the source RULES, in this order."""
+    """Append (E,) items as candidates, in this order, with RULES as the name of their source."""
     if len(added) == 0:
         return shortlist
     old = shortlist.item_idx.shape[1]

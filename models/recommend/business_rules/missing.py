@@ -1,6 +1,8 @@
 """Popular items that quotas and caps need if the sources found too few suitable candidates.
 
-Otherwise a quota would be met only by chance, and a cap might be broken although other items exist.
+Without them, a quota would be met only by chance, and a cap might be broken although suitable items
+exist in the catalogue.
+
 Shapes: N items, C candidates, E added items, R given items, J values per item.
 """
 
@@ -15,9 +17,9 @@ from models.recommend.business_rules.conditions import ALL
 SPARE = 3
 """Maximum number of items added per item that a quota needs, to give the ranker a choice."""
 WINDOW = 20
-"""Number of items, per needed item, that are checked in one step; most lists need only one step."""
+"""Number of items per needed item that are checked in one step. Most lists need only one step."""
 ROUNDS = 3
-"""Maximum number of searches for popular items that keep a list within its caps."""
+"""Maximum number of steps in the search for popular items that keep a list within its caps."""
 
 
 def missing_for_quotas(
@@ -66,7 +68,7 @@ def missing_for_caps(
     k: int,
     at: int,
 ) -> np.ndarray:
-    """Return popular items with which a list of k items can keep its caps: (E,) item_idx.
+    """Return popular items that allow a list of k items without breaking a cap: (E,) item_idx.
 
     See `missing_for_quotas` for the arguments.
     """
@@ -92,9 +94,9 @@ def missing_for_caps(
 def enough_within_caps(
     item_idx: np.ndarray, caps: Sequence[Cap], *, wanted: int, at: int
 ) -> np.ndarray:
-    """Return a subset of (R,) items that keeps the caps, with at least `wanted` items if possible.
+    """Return a subset of (R,) items that breaks no cap, with at least `wanted` items if possible.
 
-    The subset is that of `within_caps`. For speed, the first WINDOW * wanted items are tried first.
+    The subset is chosen by `within_caps`, for speed first among the first WINDOW * wanted items.
     """
     first = item_idx[: WINDOW * wanted]
     kept = first[within_caps(first, caps, at=at)]
@@ -106,7 +108,10 @@ def enough_within_caps(
 def in_full_group(
     rows: np.ndarray, kept: np.ndarray, caps: Sequence[Cap], *, at: int
 ) -> np.ndarray:
-    """Return whether one of the item's groups already has `at_most` items in `kept`: (R,) bool."""
+    """Return which items would break a cap beside the items of `kept`: (R,) bool.
+
+    These are items of a group that already has `at_most` items in `kept`.
+    """
     found = np.zeros(len(rows), dtype=bool)
     for cap in caps:
         codes, num_groups = cap.groups(kept, at)
@@ -120,10 +125,11 @@ def in_full_group(
 
 
 def within_caps(item_idx: np.ndarray, caps: Sequence[Cap], *, at: int) -> np.ndarray:
-    """Return which of (R,) items to keep so that no start of the list breaks a cap: (R,) bool.
+    """Return which of (R,) items to keep so that the list of kept items breaks no cap: (R,) bool.
 
-    An item is dropped if one of its groups has `at_most` items before it, even if those are dropped
-    as well. So the subset isn't always the largest possible one.
+    The caps hold for a list of any length. An item is dropped if one of its groups has `at_most`
+    items before it, even if those are dropped as well. So the subset isn't always the largest
+    possible one.
 
     Args:
         item_idx: (R,), best first.

@@ -1,4 +1,4 @@
-"""Applies a re-ranking config to a batch of scored candidates.
+"""Re-ranks a batch of scored candidates, as configured.
 
 Shapes: B requests, C candidates, P candidates in the pool.
 """
@@ -25,12 +25,12 @@ class Reranker:
     config: MmrConfig | CalibrationConfig
     catalogue: Catalogue
     vectors: ItemVectors | None = None
-    """Vectors that MMR compares; None: categories."""
+    """Item vectors that MMR compares; None: it compares categories."""
 
     def order(
         self, queries: Queries, item_idx: np.ndarray, score: np.ndarray, *, k: int
     ) -> np.ndarray:
-        """Return (B, C) positions into the candidates: the first k as re-ranked, then the rest.
+        """Return (B, C) positions into the candidates: the first k re-ranked, then the others.
 
         The first places don't depend on k: a longer list starts with the shorter one.
 
@@ -55,7 +55,13 @@ class Reranker:
     def _picked(
         self, history: np.ndarray, items: np.ndarray, score: np.ndarray, *, k: int
     ) -> np.ndarray:
-        """Return the positions of the first k items, for one request: (P,) -> (min(k, P),)."""
+        """Return the positions of the first k items of one request: (min(k, P),).
+
+        Args:
+            history: (L,) item_idx.
+            items: (P,) item_idx of the pool, best first.
+            score: (P,) their scores.
+        """
         strength = self.config.strength
         if isinstance(self.config, MmrConfig):
             vectors = self.catalogue.category_matrix[items]
@@ -77,9 +83,10 @@ def reranker_of(
 ) -> Reranker | None:
     """Return the re-ranker that a config describes; None without a config.
 
-    MMR compares categories if the source of its vectors is not in the chain.
+    MMR compares categories if the source of its configured vectors is not in `sources`.
 
     Args:
+        sources: the chain's sources by name.
         new_content: (V, D) content vectors of the items that were added after training.
     """
     if config is None:

@@ -20,11 +20,11 @@ class MmrConfig(Config):
 
     kind: Literal["mmr"] = "mmr"
     strength: float = Field(gt=0, le=1)
-    """Weight of the similarity; the score has weight 1 - strength."""
+    """Weight of the similarity to the items before; the score has weight 1 - strength."""
     vectors: Vectors = "categories"
     pool: int = Field(default=POOL, ge=1)
     """Number of best candidates that are re-ranked; the others follow by score. It doesn't depend
-    on k, so the first 10 of 100 items are the 10 items of a shorter list."""
+    on the length of the list, so the first 10 items of a list of 100 are those of a list of 10."""
 
 
 class CalibrationConfig(Config):
@@ -32,9 +32,10 @@ class CalibrationConfig(Config):
 
     kind: Literal["calibration"] = "calibration"
     strength: float = Field(gt=0, le=1)
-    """Weight of the divergence; the score has weight 1 - strength."""
+    """Weight of the divergence between the categories of the list and of the history; the score has
+    weight 1 - strength."""
     pool: int = Field(default=POOL, ge=1)
-    """See `MmrConfig`."""
+    """Number of best candidates that are re-ranked, as in `MmrConfig`."""
 
 
 RerankConfig = Annotated[MmrConfig | CalibrationConfig, Field(discriminator="kind")]
@@ -46,10 +47,10 @@ def vector_source(config: MmrConfig | CalibrationConfig | None) -> str | None:
 
 
 def with_rerank(content: Any) -> Any:
-    """Convert the former keys of a saved config, before validation.
+    """Convert the keys of a config that an earlier version saved, before validation.
 
-    `mmr_strength` becomes `rerank`; 0 is dropped. `full_ranker`, a setting of the removed
-    two-step ranker (cascade), is dropped.
+    `mmr_strength` becomes `rerank`, or is dropped if it is 0. `full_ranker` is dropped; it was a
+    setting of the former two-step ranker (cascade).
 
     Raises:
         ValueError: `rerank` and a non-zero `mmr_strength` are both set.

@@ -16,9 +16,10 @@ class ItemVectors:
         """
         Args:
             known: (N + 1, D) vectors of the items that the source was trained on.
-            catalogue: the current catalogue; these items come first.
-            new: (V, D) vectors of the items after them. None: each of them gets the mean vector of
-                its categories. Without a known category, it gets the mean vector of all items.
+            catalogue: the current catalogue; the items of `known` come first in it.
+            new: (V, D) vectors of the items after them. If None, each of these items gets the mean
+                vector of its categories. Without a known category, it gets the mean vector of all
+                items.
         """
         self.known = known
         num_new = catalogue.num_items + 1 - len(self.known)
@@ -32,7 +33,7 @@ class ItemVectors:
 
 
 def _by_categories(known: np.ndarray, catalogue: Catalogue) -> np.ndarray:
-    """Return the mean vector of each new item's categories: (V, D) float32."""
+    """Return the vectors of new items, (V, D) float32: means of their categories' mean vectors."""
     has = catalogue.category_matrix
     old, new = has[1 : len(known)], has[len(known) :]
     count = old.sum(0)
