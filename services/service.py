@@ -64,7 +64,7 @@ log = logging.getLogger("bentoml.shortlist")  # child of BentoML's logger, which
 
 SWITCH_SECONDS = 0.0005
 """Time after which a thread of a worker lets another one run Python code."""
-APPLY_SECONDS = 5.0
+APPLY_SECONDS = 8.0
 """Maximum time that `/items` waits until lists reflect the changes. If it is too short, the answer
 says so, and the lists reflect them later."""
 RECENT_USERS = 8

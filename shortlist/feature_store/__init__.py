@@ -3,6 +3,8 @@
 Importing this package doesn't import Feast, which is slow: functions import it when needed.
 """
 
+# First, before any other import can import Feast.
+import shortlist.feature_store.fast_import  # noqa: F401
 from shortlist.feature_store.home_time import home_clock
 from shortlist.feature_store.online.materialize import materialize
 from shortlist.feature_store.online.tail import Tail

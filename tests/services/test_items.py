@@ -16,7 +16,8 @@ from shortlist.lake import Lake
 from tests.conftest import shortlist
 from tests.services.conftest import FOLDERS, Served, copy_home, ids, refresh, serving
 
-SECONDS = 10.0
+SECONDS = 60.0
+"""Longest wait for both workers, on a machine where other tests run."""
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +35,22 @@ def client(shop: Served) -> Iterator[ShortlistClient]:
 
 
 def everywhere(shop: Served, holds: Callable[[ShortlistClient], bool]) -> None:
-    """Wait until `holds` is true on both workers: for 30 new connections in a row."""
+    """Wait until `holds` is true on both workers: for 12 new connections in a row."""
     deadline = time.monotonic() + SECONDS
     in_a_row = 0
-    while in_a_row < 30:
+    while in_a_row < 12:
         with ShortlistClient(shop.url) as client:
             in_a_row = in_a_row + 1 if holds(client) else 0
-        assert time.monotonic() < deadline + 20, "a worker doesn't follow"
+        assert time.monotonic() < deadline, "a worker doesn't follow"
 
 
 def test_a_new_item_is_recommendable_and_similar_ones_are_found(shop, client):
     new = ItemChange(item_id="posted-1", title="A comedy called posted", categories=["comedy"])
     done = client.items([new])
-    assert (done.accepted, done.applied, done.pending) == (1, True, 1)
+    assert (done.accepted, done.pending) == (1, 1)
+    everywhere(shop, lambda c: "posted-1" in ids(c.recommend(RecommendRequest(user_id="u1", k=61))))
     request = SimilarRequest(item_id="posted-1", k=5)
     assert len(client.similar(request).items) == 5
-    everywhere(shop, lambda c: "posted-1" in ids(c.recommend(RecommendRequest(user_id="u1", k=61))))
     answer = client.recommend(RecommendRequest(user_id="u1", k=61))
     (item,) = [item for item in answer.items if item.item_id == "posted-1"]
     assert item.title == "A comedy called posted"
