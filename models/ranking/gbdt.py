@@ -74,15 +74,6 @@ def fit_lambdamart(
         RankingError: no request of `train` has both a relevant and an irrelevant candidate.
     """
     learnable = train.learnable()
-    dataset = lgb.Dataset(
-        learnable.x,
-        label=learnable.label,
-        group=learnable.group,
-        weight=np.repeat(learnable.user_weights(), learnable.group),
-        # By position: LightGBM refuses some characters that names of user attributes may contain.
-        categorical_feature=[train.schema.names.index(name) for name in train.schema.categorical],
-    )
-    watched = dataset.create_valid(validation.x, label=validation.label, group=validation.group)
     leaf = config.min_data_in_leaf
     if leaf is None:
         leaf = int(np.clip(len(learnable.label) * MIN_LEAF_SHARE, 20, MAX_MIN_LEAF))
@@ -98,6 +89,17 @@ def fit_lambdamart(
         "bagging_freq": 1,
         "lambda_l2": config.lambda_l2,
     }
+    dataset = lgb.Dataset(
+        learnable.x,
+        label=learnable.label,
+        group=learnable.group,
+        weight=np.repeat(learnable.user_weights(), learnable.group),
+        # By position: LightGBM refuses some characters that names of user attributes may contain.
+        categorical_feature=[train.schema.names.index(name) for name in train.schema.categorical],
+        params=params | reproducible(options, name="lambdamart 0"),
+    ).construct()
+    del learnable  # LightGBM has its binned copy, which needs a quarter of the memory
+    watched = dataset.create_valid(validation.x, label=validation.label, group=validation.group)
     boosters = []
     for n in range(config.num_models):
         booster = lgb.train(
