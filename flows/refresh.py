@@ -4,23 +4,28 @@ The lake stores validated events, items and users. Posted events are those that 
 service. Impressions are the lists in the serving log. A refresh doesn't train.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from prefect import flow
 
 from flows.featurize import featurize_flow
 from flows.ingest import ingest_flow
 from flows.runtime.configuration import RunConfig, load_run_config
 from flows.validate import ValidationFailed, validate_flow
+from shortlist import columns as c
+from shortlist.commands import Command, CommandError, CommandInbox
 from shortlist.config import Settings
+from shortlist.contracts import INTERACTIONS, USERS
 from shortlist.datasets import DatasetError
-from shortlist.datasets.item_commands import num_pending
+from shortlist.datasets.item_commands import carried_out, num_pending
 from shortlist.datasets.log_archive import archive_logs
 from shortlist.home_lock import REFRESH_WAIT, home_lock
-from shortlist.lake import LakeError
+from shortlist.item_changes import changed_rows
+from shortlist.lake import Lake, LakeError
 from shortlist.lake.snapshot import current_manifest
 
 GROWING = ("files", "database")
@@ -72,7 +77,8 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
     if clock.now() == 0:
         raise LakeError(f"{settings.lake}: no interactions yet; run `shortlist run` or `ingest`")
     until = clock.cut()
-    failed = failed or carry_out_commands(settings, run_config, until=until)
+    refused = carry_out_commands(settings, run_config, until=until)
+    failed = failed or refused
     ingested = 0
     if any(wrote(settings)):
         service = {"source": "service", "files": None, "database": None}
@@ -117,23 +123,61 @@ def carry_out_commands(
     """Add the catalogue changes that clients posted to the service (POST /items) to the lake.
 
     Returns:
-        The error if their batch was refused; the commands then stay pending. None on success.
+        The error if the inbox can't be read, or if the batch was refused. The commands then stay
+        pending. None on success.
     """
-    pending = num_pending(settings)
-    if pending == 0:
-        return None
-    posted = {"source": "commands", "files": None, "database": None, "simulated": None}
-    batch = ingest_flow(run_config.data.model_copy(update=posted), now=until)
-    # Bad rows of one client are quarantined, so that they don't block the changes of all others.
-    limits = run_config.validation.model_copy(update={"failure_budget": 1.0})
-    clock = run_config.clock(settings)
     try:
-        validate_flow(batch["batch_id"], limits, clock=clock.kind)
-    except ValidationFailed as error:
-        print(f"refresh: {pending} posted changes of items stay pending: {error}")
+        pending = num_pending(settings)
+        if pending == 0:
+            return None
+        before = carried_out(current_manifest(settings.lake))
+        commands = CommandInbox.of(settings).after(before)
+        posted = {"source": "commands", "files": None, "database": None, "simulated": None}
+        batch = ingest_flow(run_config.data.model_copy(update=posted), now=until)
+        # One client's bad rows must not stop the changes of all others: they are quarantined. A
+        # user's aggregates over the items table are meant for whole catalogues.
+        of_rows = tuple(one for one in run_config.validation.expectations if one.row is not None)
+        limits = run_config.validation.model_copy(
+            update={"failure_budget": 1.0, "expectations": of_rows}
+        )
+        done = validate_flow(batch["batch_id"], limits, clock=run_config.clock(settings).kind)
+    except (CommandError, ValidationFailed) as error:
+        print(f"refresh: posted changes of items stay pending: {error}")
         return error
-    print(f"refresh: {pending} posted changes of items are in the lake")
+    bad = done["quarantined_items"]
+    print(
+        f"refresh: {pending} posted changes of items were carried out"
+        + (f"; {bad} items broke a rule and are in quarantine" if bad else "")
+    )
+    withdraw(settings, commands, until=until)
     return None
+
+
+def withdraw(settings: Settings, commands: Sequence[Command], *, until: int) -> None:
+    """Make items unavailable whose withdrawal was posted, but whose row broke a rule of validation.
+
+    The lake keeps its row of such an item, which may still be available.
+    """
+    lake = Lake(settings.lake)
+    items = lake.items()
+    last = changed_rows(items, commands)
+    gone = last.filter(pc.invert(last.column(c.AVAILABLE))).column(c.ITEM_ID)
+    still = pc.and_(pc.is_in(items.column(c.ITEM_ID), value_set=gone), items.column(c.AVAILABLE))
+    rows = items.filter(still)
+    if rows.num_rows == 0:
+        return
+    changes = [
+        Command(number, until, {c.ITEM_ID: item_id, c.AVAILABLE: False})
+        for number, item_id in enumerate(rows.column(c.ITEM_ID).to_pylist(), start=1)
+    ]
+    lake.publish(
+        f"withdrawn-{until}",
+        INTERACTIONS.empty_table(),
+        changed_rows(rows, changes),
+        USERS.empty_table(),
+        arrived=until,
+    )
+    print(f"refresh: {rows.num_rows} withdrawn items keep their previous row, as unavailable")
 
 
 def wrote(settings: Settings) -> Iterator[Path]:

@@ -4,6 +4,7 @@ The lake stores validated events, items and users. A batch is refused entirely i
 batch-level expectation, or if its share of bad rows exceeds a failure budget.
 """
 
+import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,12 +26,12 @@ from shortlist.lake.engine import connect
 from shortlist.lake.publish import publish
 from shortlist.lake.snapshot import locked, workspace
 from shortlist.validation import Sorting, ValidateConfig, ValidationFailed
-from shortlist.validation.event_rules import write_event_rules
+from shortlist.validation.event_rules import digest, write_event_rules
 from shortlist.validation.figures import data_now, measure, rows_of
 from shortlist.validation.hold_back import hold_back
 from shortlist.validation.lake_views import views_of_lake
 from shortlist.validation.quarantine import Quarantine
-from shortlist.validation.rules import SCHEMAS
+from shortlist.validation.rules import SCHEMAS, Rule
 
 __all__ = ["ValidateConfig", "ValidationFailed", "validate_batch", "validate_flow"]
 
@@ -104,14 +105,14 @@ def validate_batch(
         folder, batch = open_staged(root, batch_id)
         if batch.is_empty:
             shutil.rmtree(folder)
+            if _is_outdated(settings, config):
+                judge = Judge(settings.great_expectations, connection)
+                _publish_event_rules(settings, judge, config, now=datetime.now(UTC))
             return nothing_new(batch)
         sorting = Sorting(connection, root, folder, batch, config)
         judge = Judge(settings.great_expectations, connection)
         now = data_now(sorting, clock)
-        rules = judge.rules(config, now=now)
-        write_event_rules(
-            settings.event_rules, rules, config, now=now, earliest=as_utc(config.earliest)
-        )
+        rules = _publish_event_rules(settings, judge, config, now=now)
         config = judge.limits(config)
         sorting.prepare(rules)
         figures = measure(sorting, rules, config, now=now)
@@ -167,6 +168,29 @@ def validate_batch(
         "quarantine": str(quarantine) if quarantine else None,
         "data_docs": str(index),
     }
+
+
+def _publish_event_rules(
+    settings: Settings, judge: Judge, config: ValidateConfig, *, now: datetime
+) -> list[Rule]:
+    """Write the rules on single events for the service; return all rules on rows."""
+    rules = judge.rules(config, now=now)
+    earliest = as_utc(config.earliest)
+    write_event_rules(settings.event_rules, rules, config, now=now, earliest=earliest)
+    return rules
+
+
+def _is_outdated(settings: Settings, config: ValidateConfig) -> bool:
+    """Return whether the rules on single events were written for another config or other suites."""
+    try:
+        written = settings.event_rules.stat().st_mtime_ns
+        content = json.loads(settings.event_rules.read_text())
+    except (OSError, ValueError):
+        return True
+    suites = (settings.great_expectations / "gx" / "expectations").glob("*.json")
+    # A validation itself stores its suites shortly after it has written the rules.
+    edited = any(path.stat().st_mtime_ns > written + 60 * 10**9 for path in suites)
+    return edited or content.get("made_for") != digest(config)
 
 
 def nothing_new(batch: StagedBatch) -> dict[str, Any]:

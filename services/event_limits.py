@@ -35,6 +35,8 @@ class EventLimits:
     enforced: frozenset[str] = frozenset()
     """Names of the rules that refuse an event; a rule that only warns is not among them."""
     rating_range: tuple[float, float] = (1, 5)
+    latest: int | None = None
+    """Latest valid time of an event, in microseconds; None: the present."""
     earliest: int = 0
     """Earliest valid time of an event, in microseconds."""
     max_text: int = 100_000
@@ -54,6 +56,7 @@ class EventLimits:
             enforced=frozenset(content["enforced"]),
             rating_range=(low, high),
             earliest=content["earliest"],
+            latest=content["latest"],
             max_text=content["max_text"],
             sql=tuple(content["sql"]),
         )
@@ -75,6 +78,8 @@ class EventLimits:
                 f"event_timestamp: {moment_text(at)} is before {moment_text(self.earliest)}, the"
                 " earliest time that validation accepts"
             )
+        if at is not None and self.latest is not None and at > self.latest:
+            return f"event_timestamp: {moment_text(at)} is after {moment_text(self.latest)}"
         for name, text in (("text", event.text), ("query", event.query)):
             if f"{name}.length" in self.enforced and len(text or "") > self.max_text:
                 return f"{name}: want at most {self.max_text:,} characters, got {len(text or ''):,}"
@@ -106,9 +111,21 @@ class EventLimits:
         try:
             return broken_rules(rows, self.sql)
         except duckdb.Error:
-            # A rule may need columns that only a batch has. The next refresh checks it.
-            log.exception("events: rules of validation can't be evaluated for posted events")
-            return {}
+            return self._one_by_one(rows)
+
+    def _one_by_one(self, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """Evaluate each rule alone, and leave out those that fail.
+
+        A rule may need columns that only a batch has. The next refresh checks it.
+        """
+        found: dict[str, str] = {}
+        for rule in self.sql:
+            try:
+                found = broken_rules(rows, [rule]) | found
+            except duckdb.Error as error:
+                text = str(error).splitlines()[0]
+                log.error("events: '%s' can't be evaluated for posts: %s", rule["name"], text)
+        return found
 
 
 class EventLimitsFile:

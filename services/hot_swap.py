@@ -19,7 +19,7 @@ from pathlib import Path
 
 from services import metrics
 from services.serving import Serving
-from shortlist.commands import CommandInbox
+from shortlist.commands import Command, CommandError, CommandInbox
 from shortlist.config import Settings
 from shortlist.feature_store import latest_pack
 from shortlist.feature_store.packs import POINTER as PACK_POINTER
@@ -61,6 +61,8 @@ class HotSwap:
         self._published: FeaturePack | None = None
         self._pack: FeaturePack | None = None
         self._commands = CommandInbox.of(settings)
+        self._pending: list[Command] = []
+        self._inbox_failed = ""
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hot-swap", daemon=True)
@@ -78,6 +80,7 @@ class HotSwap:
             ReleaseError, PackError: the release or the item features can't be used.
         """
         self._published = latest_pack(self._settings.packs)
+        self._read_commands()
         self._pack = self._with_pending(self._published)
         self._serving = self._load(release, self._pack)
         metrics.RELEASE.labels(release.release_id).set(1)
@@ -127,7 +130,9 @@ class HotSwap:
         stamp = _stamp(self._settings.packs / PACK_POINTER)
         is_new = stamp is not None and stamp != self._pack_seen
         try:
-            if not is_new and self._commands.last() <= self.commands_applied:
+            self._read_commands()
+            newest = self._pending[-1].number if self._pending else 0
+            if not is_new and newest <= self.commands_applied:
                 return False
             published = latest_pack(self._settings.packs) if is_new else self._published
             assert published is not None
@@ -147,8 +152,25 @@ class HotSwap:
         log.info("pack %s swapped in", pack.pack_id)
         return True
 
+    def _read_commands(self) -> None:
+        """Read the commands that were posted since the last check. If the inbox can't be read, the
+        commands read before stay.
+        """
+        known = self._pending[-1].number if self._pending else self.commands_published
+        try:
+            new = self._commands.after(known)
+        except CommandError as error:
+            if str(error) != self._inbox_failed:
+                log.error("posted changes of items can't be followed: %s", error)
+            self._inbox_failed = str(error)
+            return
+        self._inbox_failed = ""
+        self._pending += new
+
     def _with_pending(self, published: FeaturePack) -> FeaturePack:
-        return published.with_commands(self._commands.after(published.commands))
+        """Return the pack with all commands that it doesn't contain; the other ones are dropped."""
+        self._pending = [one for one in self._pending if one.number > published.commands]
+        return published.with_commands(self._pending)
 
     def _check_release(self) -> bool:
         """Swap in the promoted release, if the pointer has changed.

@@ -49,7 +49,7 @@ from shortlist.api import (
     SimilarRequest,
     SimilarResponse,
 )
-from shortlist.commands import CommandInbox
+from shortlist.commands import CommandError, CommandInbox
 from shortlist.config import ConfigError, Settings
 from shortlist.feature_store import ReopeningReader, home_clock
 from shortlist.features.pack import FeaturePack, PackError
@@ -64,7 +64,7 @@ log = logging.getLogger("bentoml.shortlist")  # child of BentoML's logger, which
 
 SWITCH_SECONDS = 0.0005
 """Time after which a thread of a worker lets another one run Python code."""
-APPLY_SECONDS = 8.0
+APPLY_SECONDS = 7.0
 """Maximum time that `/items` waits until lists reflect the changes. If it is too short, the answer
 says so, and the lists reflect them later."""
 RECENT_USERS = 8
@@ -291,18 +291,18 @@ class RecommenderService:
         models learn about new items at the next training.
         """
         with metrics.SECONDS.labels("items").time():
-            now = time.time_ns() // 1_000
+            deadline = time.monotonic() + APPLY_SECONDS
+            received = time.time_ns() // 1_000
             for number, item in enumerate(request.items):
-                if complaint := item_complaint(item, now=now):
+                if complaint := item_complaint(item, now=self.clock.now()):
                     raise InvalidArgument(f"items.{number}.{complaint}; nothing was stored")
             try:
                 last = await asyncio.to_thread(self.store_commands, request.items)
-            except (OSError, sqlite3.Error) as error:
+            except (OSError, CommandError) as error:
                 log.exception("items: the command inbox cannot be written")
                 refusal = f"this post was not stored ({error}); post it again later"
                 return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
             self.hot_swap.wake()
-            deadline = time.monotonic() + APPLY_SECONDS
             while self.hot_swap.commands_applied < last and time.monotonic() < deadline:
                 await asyncio.sleep(0.02)
             answer = ItemsResponse(
@@ -313,14 +313,17 @@ class RecommenderService:
                 pending=max(0, last - self.hot_swap.commands_published),
             )
             ids = [item.item_id for item in request.items]
-            self.log_answer("items", answer, received_at=now, item_ids=ids)
+            self.log_answer("items", answer, received_at=received, item_ids=ids)
         metrics.ITEMS.inc(len(request.items))
         return answer
 
     def store_commands(self, changes: Sequence[ItemChange]) -> int:
         """Write changes of items to the command inbox; return the number of the last command."""
+        known = max(self.hot_swap.commands_applied, self.hot_swap.commands_published)
         with self.clock.stamping() as moment:
-            return self.commands.append([one.given for one in changes], received_at=moment)
+            return self.commands.append(
+                [one.given for one in changes], received_at=moment, above=known
+            )
 
     def now(self, at: int | None) -> int:
         """Return the time as of which a request is answered, in microseconds.

@@ -96,6 +96,8 @@ class ServingLog:
                 self._is_failing = False
             if self._shown is not None and self._queue.empty():
                 self._shown.flush()
+        if self._shown is not None:
+            self._shown.flush()
         if file is not None:
             file.close()
 

@@ -278,9 +278,9 @@ class EventsResponse(Body):
 class ItemChange(Body):
     """A new item, a change of a known one, or a deletion.
 
-    Fields that are left out keep their value; null removes it. An unknown `item_id` creates the
-    item, by default available and without categories. A deleted item stays known but is never
-    shown; a later change with `"available": true` brings it back.
+    Fields that are left out keep their value; null removes it (`categories`: send an empty list).
+    An unknown `item_id` creates the item, by default available and without categories. A deleted
+    item stays known but is never shown; a later change with `"available": true` brings it back.
     """
 
     model_config = _example(

@@ -86,7 +86,12 @@ class ShortlistClient:
         return self._post("/events", EventsRequest(events=list(events)), EventsResponse)
 
     def items(self, changes: Sequence[ItemChange]) -> ItemsResponse:
-        """Post changes of items. Raises ServiceError; in that case none of them was stored."""
+        """Post changes of items.
+
+        Raises:
+            ServiceError: the service refused the changes or can't be reached. After a timeout they
+                may be stored; to post them again does no harm.
+        """
         body = ItemsRequest(items=list(changes)).model_dump_json(exclude_unset=True)
         return self._read("POST", "/items", body, ItemsResponse)
 

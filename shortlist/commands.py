@@ -22,8 +22,12 @@ from typing import Any
 
 from shortlist.config import Settings
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 3.0
 """How long a connection waits for the lock of another one."""
+
+
+class CommandError(ValueError):
+    """The command inbox can't be read or written; the message names the file and what to do."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +57,40 @@ class CommandInbox:
     def of(cls, settings: Settings) -> "CommandInbox":
         return cls(settings.events)
 
-    def append(self, changes: Sequence[dict[str, Any]], *, received_at: int) -> int:
+    def append(self, changes: Sequence[dict[str, Any]], *, received_at: int, above: int = 0) -> int:
         """Store changes durably, in their order, and return the number of the last one.
 
+        Args:
+            received_at: microseconds on the home's clock.
+            above: all new numbers are higher than this one. It is the number of the last command
+                that the caller knows. The file can be behind it if it was restored from a backup.
+
         Raises:
-            OSError, sqlite3.Error: the file can't be written; then none of the changes is stored.
+            CommandError: the file can't be written; then none of the changes is stored.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._connection() as connection:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS commands (number INTEGER PRIMARY KEY AUTOINCREMENT,"
-                " received_at INTEGER NOT NULL, change TEXT NOT NULL)"
-            )
-            with connection:
-                connection.executemany(
-                    "INSERT INTO commands (received_at, change) VALUES (?, ?)",
-                    [(received_at, json.dumps(change)) for change in changes],
+        rows = [(received_at, json.dumps(change)) for change in changes]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._connection() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS commands (number INTEGER PRIMARY KEY,"
+                    " received_at INTEGER NOT NULL, change TEXT NOT NULL)"
                 )
-        return self.last()
+                query = "SELECT coalesce(max(number), 0) FROM commands"
+                ((newest,),) = connection.execute(query).fetchall()
+                first = max(newest, above) + 1
+                connection.executemany(
+                    "INSERT INTO commands VALUES (?, ?, ?)",
+                    [(first + place, *row) for place, row in enumerate(rows)],
+                )
+                connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise self._failed(error) from error
+        return first + len(rows) - 1
 
     def last(self) -> int:
-        """Return the number of the newest command, 0 if there is none."""
+        """Return the number of the newest command, 0 if there is none. Raises CommandError."""
         found = self._select("SELECT coalesce(max(number), 0) FROM commands")
         return found[0][0] if found else 0
 
@@ -91,19 +108,27 @@ class CommandInbox:
         return [Command(number, received, json.loads(text)) for number, received, text in rows]
 
     def _select(self, query: str, values: Sequence[int] = ()) -> list[tuple[Any, ...]]:
-        if not self.path.is_file():
+        if not self.path.exists():
             return []
-        with self._connection() as connection:
-            try:
+        try:
+            with self._connection() as connection:
                 return connection.execute(query, values).fetchall()
-            except sqlite3.OperationalError as error:
-                if "no such table" in str(error):  # another process is creating it
-                    return []
-                raise
+        except sqlite3.Error as error:
+            if "no such table" in str(error):  # another process is creating it
+                return []
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> CommandError:
+        return CommandError(
+            f"{self.path}: {error}; want the SQLite file of posted changes. If it is damaged,"
+            " restore it from a backup, or remove it and post the pending changes of items again"
+        )
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.path, timeout=WAIT_SECONDS)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+        # isolation_level None: transactions begin and end only where this class says so.
+        with closing(
+            sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
+        ) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             yield connection

@@ -41,7 +41,7 @@ class ShownItems:
     def of(cls, settings: Settings, *, days: Callable[[], float] = lambda: 0.0) -> "ShownItems":
         return cls(settings.home / "shown.db", days=days)
 
-    def since(self, user_id: str, after: int) -> list[str]:
+    def between(self, user_id: str, after: int, until: int) -> list[str]:
         """Return the items that were shown to a user later than `after` microseconds.
 
         Raises:
@@ -51,7 +51,8 @@ class ShownItems:
             return []
         with closing(sqlite3.connect(self.path, timeout=WAIT_SECONDS)) as connection:
             found = connection.execute(
-                "SELECT item_id FROM shown WHERE user_id = ? AND at > ?", (user_id, after)
+                "SELECT item_id FROM shown WHERE user_id = ? AND at > ? AND at <= ?",
+                (user_id, after, until),
             ).fetchall()
         return [item_id for (item_id,) in found]
 
@@ -90,7 +91,7 @@ class ShownItems:
                     " DO UPDATE SET at = max(at, excluded.at)",
                     [(user_id, item_id, at) for (user_id, item_id), at in rows.items()],
                 )
-                newest = max(rows.values())
+                newest = min(rows.values())
                 if newest - self._pruned_at > MICROSECONDS_PER_DAY / 24:
                     oldest = newest - round(self._days() * MICROSECONDS_PER_DAY)
                     connection.execute("DELETE FROM shown WHERE at < ?", (oldest,))

@@ -127,6 +127,14 @@ def best_of(first: Candidates, second: Candidates, *, k: int) -> Candidates:
     )
 
 
+_vectors: dict[str, np.ndarray] = {}
+"""Text vectors of new items, which stay when the catalogue changes: encoding takes milliseconds per
+text, and each posted change of an item builds the catalogue again.
+"""
+MAX_VECTORS = 100_000
+"""Maximum number of stored vectors; each has 1.5 kB."""
+
+
 def _encode(content: VectorSource, catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray | None:
     """Encode new items by the release's content model: (V, D) float32.
 
@@ -136,7 +144,12 @@ def _encode(content: VectorSource, catalogue: Catalogue, item_idx: np.ndarray) -
     assert isinstance(model, ContentModel)
     texts = [catalogue.texts[i] for i in item_idx]
     try:
-        words = text_vectors(texts, cache=None)
+        missing = sorted(set(texts) - _vectors.keys())
+        if len(_vectors) + len(missing) > MAX_VECTORS:
+            _vectors.clear()
+            missing = sorted(set(texts))
+        _vectors.update(zip(missing, text_vectors(missing, cache=None), strict=True))
+        words = np.stack([_vectors[text] for text in texts])
     except TextEncoderError as error:
         log.warning("new items are not found by content: %s", error)
         return None

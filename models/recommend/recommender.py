@@ -352,7 +352,7 @@ class Recommender:
             after = at - round(rule.days * MICROSECONDS_PER_DAY)
             if shown is None or user_id is None:
                 continue
-            ids = run("shown_items", lambda after=after: shown.since(user_id, after), [])
+            ids = run("shown_items", lambda after=after: shown.between(user_id, after, at), [])
             rows = view.catalogue.vocab.encode(ids)
             if rows.any():
                 blocked[rows] = True

@@ -25,7 +25,7 @@ def carried_out(manifest: Manifest) -> int:
 
 def num_pending(settings: Settings) -> int:
     """Return the number of commands that the lake doesn't contain yet."""
-    return CommandInbox.of(settings).last() - carried_out(current_manifest(settings.lake))
+    return max(0, CommandInbox.of(settings).last() - carried_out(current_manifest(settings.lake)))
 
 
 def stage_commands(stager: Stager) -> None:
@@ -49,3 +49,4 @@ def stage_commands(stager: Stager) -> None:
     stager.fresh.append(str(last))
     stager.batch.source = (SOURCE, {"last": last})
     stager.batch.create = ()
+    stager.batch.posted = True

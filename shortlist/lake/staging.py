@@ -66,6 +66,8 @@ class StagedBatch:
     """Largest gap within a session in microseconds, to derive missing session ids; None: don't
     derive them.
     """
+    posted: bool = False
+    """Whether all rows were posted to the service. Posted rows never stop a batch."""
     files: tuple[str, ...] = ()
     unchanged: int = 0
     """Number of files that were skipped because the lake already has their content."""

@@ -8,8 +8,9 @@ Missing and invalid ids, unknown event types and implausible times are not among
 request schema (`shortlist.api.Event`) always refuses them.
 """
 
+import hashlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,26 +54,47 @@ def write_event_rules(
     """
     own = {one.name: one for one in interaction_rules(config, now=now, earliest=earliest)}
     enforced, sql = [], []
+    limits: dict[str, Any] = {"earliest": config.earliest_microseconds, "latest": None}
     for rule in rules:
         if rule.table != "interactions" or rule.action == "warn" or rule.name in NEEDS_BATCH:
             continue
-        as_configured = own.get(rule.name)
-        if as_configured is None or (rule.bad, rule.value) != (
-            as_configured.bad,
-            as_configured.value,
-        ):
+        configured = own.get(rule.name)
+        if rule.name == TIMES and configured is not None:
+            # Its SQL contains the time of this validation, which is in the past for the next post.
+            enforced.append(rule.name)
+            limits |= _edited_times(rule, configured)
+        elif configured is None or (rule.bad, rule.value) != (configured.bad, configured.value):
             if rule.query is None:
                 sql.append(_as_sql(rule))
         elif rule.name in CHECKED:
             enforced.append(rule.name)
     content = {
+        "made_for": digest(config),
         "enforced": enforced,
-        "earliest": config.earliest_microseconds,
+        **limits,
         "rating_range": list(config.rating_range),
         "max_text": config.max_text,
         "sql": sql,
     }
     write_json(path, content)
+
+
+def digest(config: ValidateConfig) -> str:
+    """Return a hash of the settings that rules on single events depend on."""
+    of_batches = {"failure_budget", "unknown_items", "unknown_users", "max_age_days"}
+    return hashlib.sha256(config.model_dump_json(exclude=of_batches).encode()).hexdigest()[:16]
+
+
+def _edited_times(rule: Rule, configured: Rule) -> dict[str, int]:
+    """Return the limits of event times that a user changed: `earliest`, `latest` (microseconds)."""
+    found = {}
+    for key, name in (("min_value", "earliest"), ("max_value", "latest")):
+        limit = rule.check.arguments.get(key)
+        if limit is not None and limit != configured.check.arguments.get(key):
+            moment = datetime.fromisoformat(limit) if isinstance(limit, str) else limit
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            found[name] = round(moment.timestamp() * 1e6)
+    return found
 
 
 def _as_sql(rule: Rule) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from shortlist import columns as c
 from shortlist.config import ConfigError
 from shortlist.contracts import INTERACTIONS
-from shortlist.counting import POSTED
+from shortlist.counting import INBOX, POSTED
 from shortlist.lake.engine import columns_of, name, parquet, quoted
 from shortlist.lake.snapshot import Manifest, current_folder
 from shortlist.lake.staging import StagedBatch, staged_events, staged_rows
@@ -255,6 +255,8 @@ class Sorting:
         mine = [rule for rule in rules if rule.table == table and rule.action != "warn"]
         names = [n for n in SCHEMAS[table].names if n != c.EVENT_ORDER]
         file = c.SOURCE if table == "interactions" else quoted(table)
+        if self.batch.posted:
+            file = quoted(INBOX)
         cases = ", ".join(
             f"CASE WHEN {rule.bad} THEN {place} END" for place, rule in enumerate(mine)
         )

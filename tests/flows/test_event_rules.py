@@ -14,6 +14,7 @@ from services.event_limits import EventLimits, EventLimitsFile
 from services.service import stored
 from shortlist.api import Event
 from shortlist.datasets import DataConfig, stage_source
+from shortlist.lake.staging import StagedBatch, settle, staging
 from tests.flows.conftest import GOOD_EVENTS, GOOD_ITEMS, GOOD_USERS, House
 
 NOW = time.time_ns() // 1_000
@@ -23,7 +24,13 @@ VALUES = (None, -1e13, -3.0, -1.0, 0.0, 0.5, 1.0, 3.0, 5.0, 9.0, 11.0, 1e12, 2e1
 AGES = (0.1, 30, 400, 3_000)
 CONFIGS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "other limits": {"rating_range": (0, 10), "max_text": 20, "earliest": "2024-01-01"},
+    "other limits": {
+        "rating_range": (0, 10),
+        "max_text": 20,
+        "earliest": "2024-01-01",
+        "unknown_users": "quarantine",
+        "unknown_items": "quarantine",
+    },
     "rules that only warn": {
         "earliest": "2024-01-01",
         "rules": {
@@ -40,7 +47,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
             {"name": "home only", "row": "surface = 'home'", "action": "warn"},
         ]
     },
-    "unknown users": {"unknown_users": "quarantine", "unknown_items": "quarantine"},
 }
 
 
@@ -117,25 +123,50 @@ def test_a_limit_edited_in_the_suite_of_great_expectations_applies_to_posts(hous
         if (one.meta or {}).get("shortlist", {}).get("rule") == "value.rating_range"
     ]
     rule.max_value = 10
+    (times,) = [
+        one
+        for one in suite.expectations
+        if (one.meta or {}).get("shortlist", {}).get("rule") == "event_timestamp.range"
+    ]
+    times.min_value = "1990-01-01T00:00:00+00:00"
     suite.save()
     house.validate([*GOOD_EVENTS, GOOD_EVENTS[0] | {"event_id": "new"}], config=config)
     limits = limits_file.current()
     rows = [stored(nine, received=NOW, wall=True)]
     assert limits.complaint(nine, now=NOW) is None
+    # The upper limit stays the present: this validation's time is no limit for later posts.
+    assert limits.complaint(nine.model_copy(update={"event_timestamp": NOW}), now=NOW) is None
+    old = nine.model_copy(update={"event_timestamp": 100 * DAY})
+    assert "is before 1990-01-01" in str(limits.complaint(old, now=NOW))
     assert limits.complaints(rows) == {}
     (reason,) = limits.complaints([rows[0] | {"value": 10.5}]).values()
     assert "max_value = 10" in reason
+
+
+def test_a_changed_limit_applies_to_posts_though_no_row_is_new(house: House) -> None:
+    house.validate(config=ValidateConfig())
+    nine = Event(event_id="n", user_id="u1", item_id="i1", event_type="rating", value=9)
+    limits_file = EventLimitsFile(house.settings.event_rules)
+    assert limits_file.current().complaint(nine, now=NOW) is not None
+    empty = StagedBatch(batch_id="nothing", read={"interactions": 0}, unchanged=1)
+    with staging(house.settings.lake) as staged:
+        settle(staged, house.settings.lake, empty)
+    wider = ValidateConfig(rating_range=(1, 10))
+    validate_batch(house.settings, "nothing", wider, clock="replay")
+    assert limits_file.current().complaint(nine, now=NOW) is None
 
 
 def test_a_rule_that_cannot_be_evaluated_for_one_event_is_left_to_validation(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rule = {"name": "x", "column": "c", "value": "not_a_column", "bad": "c", "reason": "r"}
+    good = {"name": "y", "column": None, "value": None, "bad": "user_id = 'u1'", "reason": "no u1"}
     path = tmp_path / "event_rules.json"
     content = {"enforced": [], "earliest": 0, "rating_range": [1, 5], "max_text": 9}
-    path.write_text(json.dumps(content | {"sql": [rule]}))
+    path.write_text(json.dumps(content | {"latest": None, "sql": [rule, good]}))
     limits_file = EventLimitsFile(path)
-    assert limits_file.current().complaints([{"event_id": "e1", "user_id": "u1"}]) == {}
+    rows = [{"event_id": "e1", "user_id": "u1"}, {"event_id": "e2", "user_id": "u2"}]
+    assert limits_file.current().complaints(rows) == {"e1": "no u1"}
     assert "can't be evaluated" in caplog.text
     path.write_text("{")
-    assert limits_file.current().sql == (rule,)  # an unreadable file changes nothing
+    assert limits_file.current().sql == (rule, good)  # an unreadable file changes nothing

@@ -23,7 +23,7 @@ CHECKS = (
 )
 
 
-@pytest.mark.parametrize("route", ["/recommend", "/similar", "/events"])
+@pytest.mark.parametrize("route", ["/recommend", "/similar", "/events", "/items"])
 def test_generated_bodies_get_the_answers_of_the_document(service: Served, route: str) -> None:
     document = httpx.get(f"{service.url}/docs.json").json()
     operation = schemathesis.openapi.from_dict(document)[route]["POST"]

@@ -16,19 +16,19 @@ def entry(user_id: str, *items: str, at: int) -> dict:
 
 def test_shown_items_are_those_later_than_a_time(tmp_path: Path) -> None:
     shown = ShownItems(tmp_path / "shown.db", days=lambda: 3)
-    assert shown.since("u", 0) == []
+    assert shown.between("u", 0, T + 9 * DAY) == []
     shown.record(entry("u", "a", "b", at=T))
     shown.record(entry("anonymous", "c", at=T))
     shown.record(entry("v", "d", at=T))
-    assert shown.since("u", 0) == []  # not written yet
+    assert shown.between("u", 0, T + 9 * DAY) == []  # not written yet
     shown.flush()
     shown.record(entry("u", "b", at=T + DAY))
     shown.record(entry("u", "a", at=T - DAY))  # an older list that arrives later
     shown.flush()
     other = ShownItems(tmp_path / "shown.db")
-    assert sorted(other.since("u", T - 1)) == ["a", "b"]
-    assert other.since("u", T) == ["b"]
-    assert other.since("anonymous", 0) == []
+    assert sorted(other.between("u", T - 1, T + 9 * DAY)) == ["a", "b"]
+    assert other.between("u", T, T + 9 * DAY) == ["b"]
+    assert other.between("anonymous", 0, T + 9 * DAY) == []
 
 
 def test_nothing_is_recorded_without_a_rule_and_old_rows_are_removed(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_nothing_is_recorded_without_a_rule_and_old_rows_are_removed(tmp_path: P
     shown.flush()
     shown.record(entry("u", "b", at=T + 3 * DAY))
     shown.flush()
-    assert shown.since("u", 0) == ["b"]
+    assert shown.between("u", 0, T + 9 * DAY) == ["b"]
 
 
 def test_a_file_that_cannot_be_written_loses_rows_and_stops_nothing(tmp_path, caplog) -> None:
@@ -55,6 +55,6 @@ def test_a_file_that_cannot_be_written_loses_rows_and_stops_nothing(tmp_path, ca
     path.rmdir()
     shown.record(entry("u", "b", at=T))
     shown.flush()
-    assert shown.since("u", 0) == ["b"]
+    assert shown.between("u", 0, T + 9 * DAY) == ["b"]
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM shown").fetchone() == (1,)
