@@ -77,6 +77,8 @@ def copy_home(source: Path, target: Path, *, folders: tuple[str, ...]) -> Path:
     for name in folders:
         shutil.copytree(source / name, target / name, symlinks=True)  # lake/current is a symlink
     (target / "bentoml").mkdir(parents=True)
+    if (source / "event_rules.json").is_file():
+        shutil.copy(source / "event_rules.json", target)
     return target
 
 

@@ -156,9 +156,10 @@ def test_what_was_shown_is_not_shown_again_for_the_days_of_a_rule(shop, client):
     """With a rule `not_shown`, successive lists of a user have no common item, on any worker."""
     request = RecommendRequest(user_id="u33", k=5)
     rules = shop.home / "rules.toml"
+    without = client.ready().rules_id
     rules.write_text('[[not_shown]]\nname = "fresh"\ndays = 1\n')
     try:
-        everywhere(shop, lambda c: c.ready().rules_id != "")
+        everywhere(shop, lambda c: c.ready().rules_id != without)
         visitor = RecommendRequest(recent_items=["i1"], k=5)
         before = ids(client.recommend(visitor))
         lists = []
@@ -173,7 +174,7 @@ def test_what_was_shown_is_not_shown_again_for_the_days_of_a_rule(shop, client):
         assert ids(client.recommend(RecommendRequest(user_id="u34", k=10)))
     finally:
         rules.unlink()
-    everywhere(shop, lambda c: c.ready().rules_id == "")
+    everywhere(shop, lambda c: c.ready().rules_id == without)
     assert set(ids(client.recommend(request))) & set(shown)
     body = {"user_id": "u1", "rules": {"not_shown": [{"name": "n", "days": 2}]}}
     answer = httpx.post(f"{shop.url}/recommend", json=body)

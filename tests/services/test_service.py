@@ -248,7 +248,7 @@ GOOD = {"user_id": "u1", "item_id": "i1", "event_type": "rating"}
         (
             "/events",
             {"events": [GOOD | {"value": 500}]},
-            r"events\.0\.value: .* are 1 to 5; nothing",
+            r"events\.0\.value: .* want 1 to 5; nothing",
         ),
         ("/events", {"events": [VIEW | {"value": 1e308}]}, r"events\.0\.value: .*at most 1e\+12"),
         ("/events", {"events": [VIEW | {"event_type": "watch", "value": -1}]}, "want 0 or more"),
