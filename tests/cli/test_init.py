@@ -233,7 +233,7 @@ def test_users_that_are_nobody_are_shown(tmp_path: Path, nobody: str, session: b
     assert f'no_user = ["{nobody}"]' in found["toml"]
     (note,) = [note for note in found["notes"] if f"'{nobody}'" in note]
     assert f"30 of 60 rows have user_id '{nobody}': no user" in note
-    assert ("stands alone" if session else "such rows have no user") in note
+    assert ("is then treated as a user" if session else "such rows have no user") in note
     assert ('exclude = ["user_id IS NULL"]' in found["toml"]) != session
 
 
