@@ -36,9 +36,11 @@ def test_values_are_finite(value):
         api.Event(user_id="u", item_id="i", event_type="rating", value=value)
 
 
-def test_a_position_counts_from_one():
+def test_a_position_is_not_negative():
+    """As in validation: some clients count from 0."""
+    assert api.Event(user_id="u", item_id="i", event_type="click", position=0).position == 0
     with pytest.raises(ValidationError, match="position"):
-        api.Event(user_id="u", item_id="i", event_type="click", position=0)
+        api.Event(user_id="u", item_id="i", event_type="click", position=-1)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_torn_last_line_waits_for_the_next_time(settings: Settings) -> None:
         (POSTED | {"received_at": "noon"}, "line 2: received_at is 'noon', want microseconds"),
         (POSTED | {"event_timestamp": 10**30}, "line 2: event_timestamp"),
         (POSTED | {"received_at": -5}, "line 2: received_at is -5, want microseconds"),
-        (POSTED | {"position": 0}, "line 2: position: Input should be greater"),
+        (POSTED | {"position": -1}, "line 2: position: Input should be greater"),
         ('{"event_id": "e2"', "line 2: not JSON"),
         ('["e2"]', "line 2: not an object"),
         ('{"event_id": NaN}', "line 2"),
