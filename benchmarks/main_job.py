@@ -32,6 +32,7 @@ KEPT = (
     "chain_ahead",
     "slices",
     "gates",
+    "fitted",
     "seconds",
     "peak_memory_gb",
 )

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks._result import about_machine, peak_gb, report
-from flows.runtime.configuration import RunConfig
+from flows.runtime.configuration import RunConfig, load_run_config
 from flows.runtime.runs import Run
 from flows.training.release import train_release
 from shortlist.config import Settings
@@ -38,19 +38,23 @@ K = 10
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
     parser.add_argument("--days", type=int, default=3)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"SHORTLIST_HOME": folder, "PREFECT_HOME": f"{folder}/prefect"}
         started = time.perf_counter()
-        days = train_and_judge_days(arguments.days)
+        days = train_and_judge_days(load_run_config(arguments.config), days=arguments.days)
         seconds = time.perf_counter() - started
     everyone = pa.concat_tables([day.pop("users") for day in days])
+    config = arguments.config
+    if config == DEFAULT_CONFIG:
+        # Use a relative path, so that the result doesn't contain folder names of this machine.
+        config = config.relative_to(DEFAULT_CONFIG.parents[1])
     result = {
-        "command": f"shortlist bench refit_days --days {arguments.days}",
+        "command": f"shortlist bench refit_days --config {config} --days {arguments.days}",
         **about_machine(),
-        "config": "configs/simulated-shop.toml",
         f"ndcg@{K}": compare(everyone),
         "days": days,
         "seconds": round(seconds, 1),
@@ -59,16 +63,21 @@ def main() -> None:
     report(result, arguments.out)
 
 
-def train_and_judge_days(days: int) -> list[dict[str, Any]]:
-    """Train on the log before each of the world's last `days` days, and evaluate on that day."""
-    from flows.runtime.configuration import load_run_config
+def train_and_judge_days(base: RunConfig, *, days: int) -> list[dict[str, Any]]:
+    """Train on the log before each of the world's last `days` days, and evaluate on that day.
 
-    base = load_run_config(DEFAULT_CONFIG)
+    Args:
+        base: config of a simulated world.
+
+    Returns:
+        For each day: id of the run, whether its release was promoted, number of requests, nDCG of
+        both methods, and the table of users.
+    """
     assert base.data.simulated is not None
     world = open_world(base.data.simulated)
     settings = Settings()
     figures: list[dict[str, Any]] = []
-    run = None
+    run, promoted = None, {}
     for day in range(world.config.days - days, world.config.days + 1):
         simulated = base.data.simulated.model_copy(update={"log_days": day})
         data = base.data.model_copy(update={"hold_back": 0.0, "simulated": simulated})
@@ -76,10 +85,11 @@ def train_and_judge_days(days: int) -> list[dict[str, Any]]:
         ingest_and_featurize(settings, config)
         if run is not None:
             window = (world.midnight(day - 1), world.midnight(day))
-            figures.append(judge(settings, run, window))
+            day_of_run = {"promoted": promoted["promoted"], "release": promoted["release_id"]}
+            figures.append(day_of_run | judge(settings, run, window))
             print(json.dumps({k: v for k, v in figures[-1].items() if k != "users"}), flush=True)
         if day < world.config.days:
-            run, _ = train_release(settings, config)
+            run, promoted = train_release(settings, config)
     return figures
 
 

@@ -31,6 +31,8 @@ SERVED = ("lake", "releases", "packs", "feast", "features")
 """Folders of a home that a service reads."""
 CLIENTS = 3
 """Number of clients that send requests at the same time."""
+SETTLE = 0.5
+"""Seconds after a swap until memory is read; by then the workers have dropped the old release."""
 
 
 def main() -> None:
@@ -78,6 +80,7 @@ def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[s
     calm, _ = ask_while(url, users, lambda: time.sleep(30), processes)
     steady = max(process.memory_info().rss for process in processes)
     seconds: list[float] = []
+    sizes: list[int] = []  # of the largest worker after each swap
 
     def swap_all() -> None:
         for number in range(swaps):
@@ -88,6 +91,8 @@ def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[s
                 store.promote(another)
                 wait_for_workers(settings, another)
             seconds.append(time.perf_counter() - started)
+            time.sleep(SETTLE)
+            sizes.append(max(process.memory_info().rss for process in processes))
 
     busy, peak = ask_while(url, users, swap_all, processes)
     return {
@@ -99,7 +104,11 @@ def measure(settings: Settings, url: str, another: str, *, swaps: int) -> dict[s
             "p50": round(float(np.median(seconds)), 2),
             "max": round(max(seconds), 2),
         },
-        "memory": {"steady_gb": round(steady / 1e9, 3), "peak_ratio": round(peak / steady, 2)},
+        "memory": {
+            "steady_gb": round(steady / 1e9, 3),
+            "peak_ratio": round(peak / steady, 2),
+            "end_over_tenth_swap": round(sizes[-1] / sizes[9], 3) if swaps > 10 else None,
+        },
     }
 
 

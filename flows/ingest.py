@@ -55,4 +55,27 @@ def stage(settings: Settings, data: DataConfig, *, now: int | None = None) -> di
         + (f"; {batch.unchanged} unchanged files left out" if batch.unchanged else "")
         + (f"; {batch.anonymous:,} lists shown to visitors without an id" * bool(batch.anonymous))
     )
+    if skipped := without_look_back(data):
+        print(
+            f"ingest: {', '.join(skipped)}: a row that is committed late, below the watermark, is"
+            ' never read; set look_back to more than your longest transaction ("10 minutes", or a'
+            " number for ids), or to 0 if rows are committed in order"
+        )
     return result
+
+
+def without_look_back(data: DataConfig) -> list[str]:
+    """Return the tables of a database source that have a watermark and no `look_back`."""
+    database = data.database
+    if database is None:
+        return []
+    tables = {
+        "interactions": database.interactions,
+        "items": database.items,
+        "users": database.users,
+    }
+    return [
+        f"data.database.{name}"
+        for name, table in tables.items()
+        if table is not None and table.watermark is not None and table.look_back is None
+    ]

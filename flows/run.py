@@ -7,6 +7,7 @@ job replays these events as traffic of the new release.
 
 import resource
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow
@@ -70,6 +71,7 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
         "dataset": config.name,
         "data": steps.result("validate"),
         "trained_on": steps.result("train")["data"],
+        "fitted": fitted(run),
         "example_user": example_user(settings, run),
         "release_id": packaged["release_id"],
         "bento": packaged["bento"],
@@ -134,6 +136,19 @@ def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, 
         )
         return {"replay": replayed}
     return {"replay": replayed, "monitor": steps.perform("monitor", monitor_flow, run.run_id)}
+
+
+def fitted(run: Run) -> dict[str, dict[str, Any]]:
+    """Return {part of the release: number of events it was fitted on, and until when (ISO)}."""
+    spans = run.read("about.json", made_by="train")["fitted"]
+    return {
+        part: {"events": span["events"], "until": as_date(span["until"])}
+        for part, span in spans.items()
+    }
+
+
+def as_date(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
 
 
 def example_user(settings: Settings, run: Run) -> str:

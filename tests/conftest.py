@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -293,3 +294,13 @@ def run_summary(world_config: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def served_home(run_summary: dict) -> Path:
     """A home with a promoted release, features, packs and an online store."""
     return Path(run_summary["home"])
+
+
+@pytest.fixture(scope="module")
+def prefect_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Set a temporary Prefect home for the server that the first flow of this process starts."""
+    from prefect.settings import PREFECT_HOME, temporary_settings
+
+    home = new_prefect_home(tmp_path_factory.mktemp("prefect") / "home")
+    with temporary_settings({PREFECT_HOME: home}):
+        yield

@@ -90,8 +90,9 @@ def judge_quality(
 ) -> tuple[list[Gate], float]:
     """Judge quality against the champion; return the gates and the loss budget used afterwards.
 
-    Before the first promotion, or if the champion's recipe can't be fitted, the release is compared
-    with recent popularity instead, and the budget is unchanged.
+    Before the first promotion the release is compared with recent popularity instead, and the
+    budget is unchanged. If the champion's recipe can't be fitted, it is too, and the whole budget
+    counts as used: how much the release loses against the champion is unknown.
 
     Args:
         serving: id of the champion; None before the first promotion.
@@ -112,7 +113,8 @@ def judge_quality(
         return [Gate("quality", True, None, None, champion["reason"])], spent
     if status in ("none", "untrainable"):
         gate = _not_worse(about, config, opponent=FIRST_OPPONENT)
-        return [replace(gate, reason=f"{gate.reason} ({champion['reason']})")], spent
+        used = config.loss_budget if status == "untrainable" else spent
+        return [replace(gate, reason=f"{gate.reason} ({champion['reason']})")], used
     difference = _difference(about["chain_ahead"][CHAMPION])[1]["mean"]
     left = max(0.0, config.loss_budget - spent)
     reason = f"{difference:+.4f} against the champion; losses may take {left:.4f} more"

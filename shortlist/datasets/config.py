@@ -197,7 +197,8 @@ class DatabaseTable(FileTable):
     """
     look_back: int | str | None = None
     """How far below the watermark rows are read again, to find rows that were committed late. A
-    text like "1 hour" for times, a number for ids. Events that were read before are not added
+    text like "1 hour" for times, a number for ids; 0 if rows are committed in the order of the
+    watermark. Without it, ingest prints a warning. Events that were read before are not added
     twice.
     """
 

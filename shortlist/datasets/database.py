@@ -213,7 +213,7 @@ def _read_from(mark: Any, table: DatabaseTable, where: str) -> Any:
         DatasetError: one of the two is a time and the other a number.
     """
     distance: Any = table.look_back_distance
-    if distance is None:
+    if not distance:
         return mark
     try:
         if isinstance(mark, str):  # SQLite stores times as text

@@ -1,14 +1,13 @@
 """A home in which batches of JSON Lines are staged and validated, a small lake, and releases."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from prefect.settings import PREFECT_HOME, temporary_settings
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -18,7 +17,6 @@ from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.datasets import DataConfig, stage_source
 from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
-from tests.conftest import new_prefect_home
 
 DAY = 86_400_000_000
 HOUR = 3_600_000_000
@@ -110,14 +108,6 @@ class House:
         current = self.lake.root / "current"
         found = current.resolve().rglob("*") if current.is_symlink() else []
         return {path: path.read_bytes() for path in found if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def prefect_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Set a temporary Prefect home for the server that the first flow of this process starts."""
-    home = new_prefect_home(tmp_path_factory.mktemp("prefect") / "home")
-    with temporary_settings({PREFECT_HOME: home}):
-        yield
 
 
 @pytest.fixture

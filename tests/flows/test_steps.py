@@ -8,11 +8,14 @@ import lightgbm
 import pytest
 from typer.testing import CliRunner
 
+import flows.train
 from cli.main import app
 from flows.runtime.runs import Run
 from flows.runtime.steps import Steps
+from flows.training.sources import fit_sources
 from shortlist.config import Settings
 from shortlist.datasets import DatasetError
+from shortlist.feature_store.packs import current_pack_id
 from shortlist.lake.leases import lease_holders
 from shortlist.release import ReleaseStore
 from shortlist.splits import SplitError
@@ -82,6 +85,40 @@ def test_the_steps_one_by_one_make_one_run_and_end_it(
     summary = call(settings, "run", "--resume", run_id, "--no-monitor")
     assert (summary["run_id"], summary["promoted"], summary["data"]) == (run_id, True, None)
     assert list(summary["seconds"]) == ["train", "evaluate", "package", "promote"]
+
+
+def test_a_training_that_failed_in_the_middle_starts_again_when_the_run_is_resumed(
+    settings: Settings, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full while the chosen sources are fitted again."""
+    fits: list[int] = []
+
+    def full_disk(jobs: list[Any], *arguments: Any) -> list[dict[str, Any]]:
+        fits.append(len(jobs))
+        if len(fits) == 2:
+            raise OSError(28, "No space left on device")
+        return fit_sources(jobs, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.train, "fit_sources", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            call(settings, "train", str(config))
+    run = Run.open(settings, max(path.name for path in settings.runs.iterdir()))
+    assert any(run.trial.iterdir())  # the first half of the training left its models
+    assert "train" not in Steps(run).finished
+    left = run.trial / "left by the failed training"
+    left.write_text("")
+    pack = current_pack_id(settings.packs)
+    summary = call(settings, "run", "--resume", run.run_id)
+    assert current_pack_id(settings.packs) == pack  # item features aren't set back
+    # No events were held back, so nothing is replayed and there is nothing to monitor.
+    assert not {"replay", "monitor"} & summary.keys()
+    assert (summary["promoted"], ReleaseStore(settings.releases).current_id()) == (
+        True,
+        summary["release_id"],
+    )
+    assert not left.exists()
+    assert all(part["until"] for part in summary["fitted"].values())
 
 
 def test_a_run_that_was_cut_off_before_it_was_frozen_is_resumed(

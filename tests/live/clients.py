@@ -17,6 +17,7 @@ from shortlist.client import ShortlistClient
 from shortlist.columns import MICROSECONDS_PER_DAY
 from tests.background import in_background
 
+SURFACES = ("home", "search", None)
 MOST = 15
 """Maximum number of items that a user consumes, so that the small catalogue suffices."""
 PAUSE = 0.3
@@ -105,7 +106,15 @@ class Crowd:
                 consumed[user].append(shown[1])
 
     def _event(self, user: str, item: str | None, kind: str, **more) -> Event:
-        return Event(event_id=uuid.uuid4().hex, user_id=user, item_id=item, event_type=kind, **more)
+        surface = SURFACES[self.users.index(user) % len(SURFACES)]
+        return Event(
+            event_id=uuid.uuid4().hex,
+            user_id=user,
+            item_id=item,
+            event_type=kind,
+            surface=surface,
+            **more,
+        )
 
     def _post(self, client: ShortlistClient, events: list[Event]) -> None:
         answer = client.events(events)

@@ -26,19 +26,23 @@ from benchmarks.swap import publish_again
 from shortlist.config import Settings
 from shortlist.datasets.service_log import read_lines
 from shortlist.feature_store import OfflineReader, OnlineReader, apply, build_states
+from shortlist.feature_store.packs import latest_pack, read_pack
 from shortlist.feature_store.states.snapshots import Snapshots
+from shortlist.features.finalize import context_id
 from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
 from tests.background import in_background
 from tests.conftest import ANY_GATES, DAY, NUM_DAYS, NUM_USERS, shortlist, world_toml, write_world
 from tests.feature_repo.streams import assert_same
-from tests.live.clients import Crowd
+from tests.live.clients import SURFACES, Crowd
 from tests.services.conftest import ROOT, environment, serving
 
 pytestmark = pytest.mark.slow
 LONG = bool(os.environ.get("SHORTLIST_ENDURANCE"))
-SECONDS = 1_200
+SECONDS = int(os.environ.get("SHORTLIST_ENDURANCE_SECONDS", "1200"))
+SEED = int(time.time()) // 86_400
+"""Seed of the order of commands and of the moments of kills: another one each day."""
 WORKERS = 2
 FOLLOW = 45.0
 """Seconds after a killed promotion in which workers may still respond with the previous release."""
@@ -134,10 +138,11 @@ class Operator:
             return command, True
         return command, False
 
-    def killed(self, command: str, *, once: Callable[[], bool]) -> tuple[str, bool]:
-        """Run a command and kill it as soon as `once` holds, unless it ends before."""
+    def killed(self, command: str, *, watched: Callable[[], object]) -> tuple[str, bool]:
+        """Run a command and kill it as soon as `watched()` changes, unless it ends before."""
+        before = watched()
         start, process = time.monotonic(), self.start(command)
-        while process.poll() is None and not once():
+        while process.poll() is None and watched() == before:
             time.sleep(0.005)
         if process.poll() is not None:
             self.ended(start, process.returncode)
@@ -146,18 +151,32 @@ class Operator:
         return command, True
 
     @property
-    def moments(self) -> list[tuple[str, Callable[[], bool]]]:
-        """Commands, each with a condition that holds in the middle of its work."""
-        settings = self.settings
-        manifest, pointer = settings.features / "manifest.json", ReleaseStore(settings.releases)
-        stamp, release = manifest.stat().st_mtime_ns, pointer.current_id()
-        snapshots = set((settings.lake / "snapshots").iterdir())
+    def moments(self) -> list[tuple[str, Callable[[], object]]]:
+        """Commands, each with a function whose result changes in the middle of its work."""
         return [
-            ("refresh", lambda: any((settings.lake / "incoming").glob(".staging-*"))),
-            ("promote", lambda: pointer.current_id() != release),
-            ("refresh", lambda: set((settings.lake / "snapshots").iterdir()) != snapshots),
-            ("refresh", lambda: manifest.stat().st_mtime_ns != stamp),
+            ("refresh", self.staging),
+            ("refresh", self.snapshots),
+            ("refresh", self.manifest),
+            ("promote", self.pointer),
+            ("rollback", self.pointer),
+            ("run", self.trained),
         ]
+
+    def staging(self) -> bool:
+        return any((self.settings.lake / "incoming").glob(".staging-*"))
+
+    def snapshots(self) -> set[Path]:
+        return set((self.settings.lake / "snapshots").iterdir())
+
+    def manifest(self) -> int:
+        return (self.settings.features / "manifest.json").stat().st_mtime_ns
+
+    def pointer(self) -> str | None:
+        return ReleaseStore(self.settings.releases).current_id()
+
+    def trained(self) -> set[Path]:
+        """Return the sources that runs have fitted for their rankers."""
+        return set(self.settings.runs.glob("*/trial/*"))
 
     def resume(self) -> "Resumed":
         """Start a run, kill it after its training, and resume it."""
@@ -260,14 +279,18 @@ def trial(settings: Settings, config: Path) -> Iterator[Trial]:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         crowd = Crowd(served.url, [f"u{number + 1}" for number in range(NUM_USERS)])
-        operator = Operator(settings, config, random.Random(0))
+        operator = Operator(settings, config, random.Random(SEED))
         pointer, done = Pointer(settings), []
         with pointer.watched(), crowd.busy():
-            # First each command once without a kill, then kills at different moments.
-            for command in ("refresh", "run", "rollback", "promote"):
-                assert operator.run(command) == 0, command
-            for command, once in operator.moments:
-                done.append(operator.killed(command, once=once))
+            # First each command once without a kill, then kills at different moments. Both in a
+            # random order; the seed is part of a failure's message.
+            commands, moments = ["refresh", "run", "rollback", "promote"], operator.moments
+            operator.rng.shuffle(commands)
+            operator.rng.shuffle(moments)
+            for command in commands:
+                assert operator.run(command) == 0, (SEED, command)
+            for command, watched in moments:
+                done.append(operator.killed(command, watched=watched))
             resumed = None
             if LONG:
                 over = time.monotonic() + SECONDS
@@ -281,10 +304,10 @@ def trial(settings: Settings, config: Path) -> Iterator[Trial]:
 
 
 def test_every_answer_is_right(trial: Trial) -> None:
-    assert len(trial.crowd.answers) > 40
+    assert len(trial.crowd.answers) > 200
     # Each of the first commands was killed in the middle of its work.
-    assert all(killed for _, killed in trial.done[:4]), trial.done
-    assert trial.crowd.wrong == []
+    assert all(killed for _, killed in trial.done[:6]), (SEED, trial.done)
+    assert trial.crowd.wrong == [], SEED
 
 
 def test_every_answer_is_of_a_release_that_was_promoted_then(trial: Trial) -> None:
@@ -345,12 +368,24 @@ def test_online_rows_are_a_fresh_recomputation(trial: Trial, tmp_path: Path) -> 
     apply(fresh)
     users = [f"u{number + 1}" for number in range(NUM_USERS)]
     at = np.full(NUM_USERS, snapshots.until + 1)
-    contexts = [""] * NUM_USERS
+    # The clients posted from these places, and at any hour.
+    contexts = [
+        context_id(surface=SURFACES[i % len(SURFACES)], device=None, at=i * 3_600_000_000)
+        for i in range(NUM_USERS)
+    ]
     expected = OfflineReader(fresh).read(users, contexts, at)
     found = OnlineReader(settings).read(users, contexts, at)
     assert (expected.user["user_events"] > 0).all()
     assert any(held.items for held in expected.refusals)
     assert_same(found, expected)
+    for name, values in expected.context.items():
+        np.testing.assert_allclose(found.context[name], values, rtol=1e-9, err_msg=name)
+    assert (expected.context["context_events"] > 0).any()
+    served = latest_pack(settings.packs)
+    pack = read_pack(fresh, snapshots.until)
+    assert (served.as_of, served.item_ids) == (pack.as_of, pack.item_ids)
+    for name, values in pack.state.items():
+        np.testing.assert_allclose(served.state[name], values, rtol=1e-9, err_msg=name)
 
 
 def test_served_features_are_what_the_lake_says(trial: Trial) -> None:

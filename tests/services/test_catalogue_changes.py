@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shortlist.api import RecommendRequest, SimilarRequest
+from shortlist.api import Event, RecommendRequest, SimilarRequest
 from shortlist.client import ShortlistClient
 from shortlist.config import Settings
 from shortlist.feature_store.packs import current_pack_id
@@ -116,6 +116,9 @@ def test_items_off_the_shelf_disappear_and_a_price_is_read_after_a_refresh(
         before = shown_by(client)
         gone = {items[0] for items in before.values() if items}
         assert len(gone) > 1
+        # u9 rates the new film before the catalogue has it.
+        rating = Event(user_id="u9", item_id=NEW["item_id"], event_type="rating", value=5.0)
+        assert client.events([rating]).unknown_items == 1
 
         take_in(
             changed_catalogue(world_config, tmp_path, off_the_shelf=gone), home=home, client=client
@@ -131,6 +134,10 @@ def test_items_off_the_shelf_disappear_and_a_price_is_read_after_a_refresh(
         assert prices == pytest.approx([np.log1p(PRICE)] * len(ids(answer)), rel=1e-5)
         by_source = {source: item.item_id for item in answer.items for source in item.sources}
         assert by_source["new"] == NEW["item_id"]
+        # The rating of u9 counts now, so u9 isn't shown the film.
+        of_u9 = ids(client.recommend(RecommendRequest(user_id="u9", k=60)))
+        assert of_u9
+        assert NEW["item_id"] not in of_u9
 
         # Repeat with the first item of each list and of each source, including new items.
         gone |= {items[0] for items in after.values() if items} | set(by_source.values())

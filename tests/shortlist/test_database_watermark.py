@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from flows.ingest import stage
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig, DatasetError, stage_source
 from shortlist.lake import Lake
@@ -94,6 +95,17 @@ def test_an_order_committed_late_is_read_within_the_look_back(
     wider = shop.config("changed", look_back="90 minutes")
     assert take_in(wider, shop.settings)[0] == result | {"read": 3, "duplicates": 2}
     assert shop.users() == ["early", "late", "new", "too late"]
+
+
+@pytest.mark.parametrize(("look_back", "warned"), [(None, True), (0, False), (5, False)])
+def test_ingest_warns_of_a_watermark_without_look_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], look_back: int | None, warned: bool
+) -> None:
+    shop = Shop(tmp_path, id_type="INTEGER")
+    shop.order(1, user="u")
+    stage(shop.settings, shop.config("id", look_back=look_back), now=NOW)
+    text = "data.database.interactions: a row that is committed late"
+    assert (text in capsys.readouterr().out) == warned
 
 
 def test_ids_are_looked_back_by_a_number(tmp_path: Path, take_in: TakeIn) -> None:
