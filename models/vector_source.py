@@ -192,7 +192,11 @@ def load_source(
         config=config,
         model=model,
         item_vectors=item_vectors,
-        index=VectorIndex.load(folder / INDEX, IndexConfig.model_validate(about.get("index", {}))),
+        index=VectorIndex.load(
+            folder / INDEX,
+            IndexConfig.model_validate(about.get("index", {})),
+            vectors=item_vectors,
+        ),
     )
 
 
