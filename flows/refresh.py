@@ -27,6 +27,7 @@ from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.item_changes import changed_rows
 from shortlist.lake import Lake, LakeError
 from shortlist.lake.snapshot import current_manifest
+from shortlist.low_priority import yielding_to_service
 
 GROWING = ("files", "database")
 """Source types that can get new rows; unchanged files or rows are not read again."""
@@ -43,7 +44,9 @@ def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
         {"ingested": number of posted events and impressions that are new to the lake, "until": time
         in microseconds up to which features were updated, "features": result of `featurize`}.
     """
-    return refresh(Settings(), load_run_config(config))
+    settings = Settings()
+    with yielding_to_service(settings):
+        return refresh(settings, load_run_config(config))
 
 
 def refresh(settings: Settings, run_config: RunConfig, *, source: bool = True) -> dict[str, Any]:

@@ -55,6 +55,13 @@ class VectorModel(Protocol):
         """Return the constructor arguments that loading needs beside the Config, as JSON."""
         ...
 
+    def one_query(self) -> Callable[[Queries], np.ndarray] | None:
+        """Return a faster `encode` of a single query (models/one_query.py): (D,) float32.
+
+        None if there is none.
+        """
+        ...
+
 
 class VectorSource:
     """Candidate source that retrieves the items with the largest inner product with the query."""
@@ -109,8 +116,14 @@ class VectorSource:
 
     def _query_vectors(self, queries: Queries) -> np.ndarray:
         """Encode queries: (B, D) float32."""
+        if len(queries) == 1 and self._one_query is not None:
+            return self._one_query(queries)[None]
         with torch.inference_mode():
             return self.model.encode(queries).cpu().numpy()
+
+    @cached_property
+    def _one_query(self) -> Callable[[Queries], np.ndarray] | None:
+        return self.model.one_query()
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
         """Return the k best items of the index, without seen and blocked items."""
@@ -192,7 +205,11 @@ def load_source(
         config=config,
         model=model,
         item_vectors=item_vectors,
-        index=VectorIndex.load(folder / INDEX, IndexConfig.model_validate(about.get("index", {}))),
+        index=VectorIndex.load(
+            folder / INDEX,
+            IndexConfig.model_validate(about.get("index", {})),
+            vectors=item_vectors,
+        ),
     )
 
 

@@ -46,7 +46,7 @@ CANDIDATES_PER_SOURCE = 125
 TREES, LEAVES = 300, 31
 SOURCES = (
     '{ kind = "two_tower" }',
-    '{ kind = "sasrec" }',
+    '{ kind = "sasrec", loss = "sampled_softmax", batch_size = 256 }',
     '{ kind = "item_knn", neighbours = [100], shrinkage = [10.0], decay = [0.9] }',
     '{ kind = "recent_popularity", days = [7] }',
 )

@@ -64,7 +64,12 @@ def refresh(
 
     Nothing is trained.
     """
-    with following("refresh", as_json=as_json, verbose=verbose) as follow:
+    from shortlist.config import Settings
+    from shortlist.low_priority import yielding_to_service
+
+    # Entered before the slow imports, which use the processor for seconds.
+    low = yielding_to_service(Settings())
+    with low, following("refresh", as_json=as_json, verbose=verbose) as follow:
         from flows.refresh import refresh_flow
         from flows.runtime.configuration import load_run_config
         from flows.runtime.progress import timed

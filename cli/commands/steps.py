@@ -74,13 +74,17 @@ def featurize(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
 
     The data source isn't read.
     """
-    from flows.refresh import refresh
-    from flows.runtime.configuration import load_run_config
     from shortlist.config import Settings
+    from shortlist.low_priority import yielding_to_service
 
-    run_config = load_run_config(config)
-    with show.only_json(as_json):
-        result = refresh(Settings(), run_config, source=False)
+    settings = Settings()
+    with yielding_to_service(settings):
+        from flows.refresh import refresh
+        from flows.runtime.configuration import load_run_config
+
+        run_config = load_run_config(config)
+        with show.only_json(as_json):
+            result = refresh(settings, run_config, source=False)
     show.result(result, as_json=as_json)
 
 

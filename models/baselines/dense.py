@@ -61,6 +61,18 @@ def history_weights(queries: Queries, *, decay: float, num_items: int) -> csr_ar
     return csr_array(entries, shape=(len(queries), num_items + 1))
 
 
+def weighted_items(history: np.ndarray, *, decay: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct items of one history (L,), ascending, and their `place_weights`.
+
+    Items whose weight is NEGLIGIBLE are left out.
+    """
+    history = history[history > 0]
+    items, newest_first = np.unique(history[::-1], return_index=True)
+    weights = (decay**newest_first).astype(np.float32)
+    kept = weights > NEGLIGIBLE
+    return items[kept], weights[kept]
+
+
 def best(scores: np.ndarray, queries: Queries, *, k: int) -> Candidates:
     """Return the k best items by dense (B, N + 1) scores.
 

@@ -51,6 +51,9 @@ class Ease:
 
     def _scores(self, queries: Queries) -> np.ndarray:
         """Return dense scores, (B, N + 1) float32."""
+        if len(queries) == 1:  # without a sparse matrix, whose construction takes longer
+            items, weights = dense.weighted_items(queries.history[0], decay=self.decay)
+            return (weights @ self.weights[items])[None]
         num_items = len(self.weights) - 1
         history = dense.history_weights(queries, decay=self.decay, num_items=num_items)
         return history @ self.weights

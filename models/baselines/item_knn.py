@@ -6,7 +6,6 @@ validation: number of neighbours, shrinkage, and the decay of older events in a 
 Shapes: B queries, S items, L history, N items of the catalogue.
 """
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +23,10 @@ from shortlist.features.pack import ItemState
 
 if TYPE_CHECKING:
     from models.training import TrainingOptions
+
+
+DENSE_UP_TO = 200_000
+"""Number of items up to which the scores of a single query are summed in a dense array."""
 
 
 class ItemKnnConfig(Config):
@@ -54,18 +57,41 @@ class ItemKNN:
         self.similarity = similarity
         self.decay = decay
         self.chosen = chosen
-        self.scores = OncePerBatch(self._scores)
-        """Scores of a batch: (B, N + 1) float32, sparse, because most items have no score."""
+        self._rows = OncePerBatch(self._compute_rows)
+        """For each query of a batch, the items that have a score (ascending) and the scores."""
 
     @property
     def num_items(self) -> int:
         return len(self.similarity.indptr) - 2
 
-    def _scores(self, queries: Queries) -> csr_array:
+    def _compute_rows(self, queries: Queries) -> list[tuple[np.ndarray, np.ndarray]]:
+        if len(queries) == 1 and self.num_items <= DENSE_UP_TO:
+            return [self._dense_row(queries.history[0])]
         weights = dense.history_weights(queries, decay=self.decay, num_items=self.num_items)
         scores = weights @ self.similarity
         scores.sort_indices()
-        return scores
+        ends = np.asarray(scores.indptr).tolist()
+        return [
+            (scores.indices[start:end], scores.data[start:end]) for start, end in pairwise(ends)
+        ]
+
+    def _dense_row(self, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return items and scores of one history, without the overhead of sparse matrices."""
+        items, weights = dense.weighted_items(history, decay=self.decay)
+        place, count = self._entries(items)
+        scores = np.zeros(self.num_items + 1, dtype=np.float32)
+        added = self.similarity.data[place] * np.repeat(weights, count)
+        np.add.at(scores, self.similarity.indices[place], added)
+        item_idx = np.flatnonzero(scores)
+        return item_idx, scores[item_idx]
+
+    def _entries(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places of the stored similarities of (S,) items, and their number per item."""
+        starts = self.similarity.indptr[items]
+        count = self.similarity.indptr[items + 1] - starts
+        ends = np.cumsum(count)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - count, count)
+        return np.repeat(starts, count) + within, count
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
         k = min(k, self.num_items)
@@ -81,18 +107,13 @@ class ItemKNN:
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
         out = np.full(candidates.shape, -np.inf, dtype=np.float32)
         for row, (item_idx, values) in enumerate(self._rows(queries)):
-            every = np.zeros(self.num_items + 1, dtype=np.float32)
-            every[item_idx] = values
             real = candidates[row] > 0
-            out[row, real] = every[candidates[row, real]]
+            out[row, real] = 0
+            if len(item_idx):
+                place = np.minimum(np.searchsorted(item_idx, candidates[row]), len(item_idx) - 1)
+                scored = real & (item_idx[place] == candidates[row])
+                out[row, scored] = values[place[scored]]
         return out
-
-    def _rows(self, queries: Queries) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield for each query the items that have a score: item_idx (ascending) and scores."""
-        scores = self.scores(queries)
-        ends = np.asarray(scores.indptr).tolist()
-        for start, end in pairwise(ends):
-            yield scores.indices[start:end], scores.data[start:end]
 
     def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
         """Return the k most similar items of each of (S,) items, padded if there are fewer."""
@@ -107,8 +128,16 @@ class ItemKNN:
 
         (L,) history, (S,) item_idx -> (S, L) float32.
         """
-        place = dense.place_weights(history[None], decay=self.decay)[0]
-        return place * self.similarity[history][:, item_idx].toarray().T
+        weights = dense.place_weights(history[None], decay=self.decay)[0]
+        place, count = self._entries(history)
+        column = np.full(self.num_items + 1, -1, dtype=np.int16)
+        column[item_idx] = np.arange(len(item_idx))
+        column = column[self.similarity.indices[place]]
+        found = np.flatnonzero(column >= 0)
+        event = np.repeat(np.arange(len(history)), count)[found]
+        similarity = np.zeros((len(item_idx), len(history)), dtype=np.float32)
+        similarity[column[found], event] = self.similarity.data[place[found]]
+        return weights * similarity
 
     def save(self, folder: Path) -> None:
         matrix = self.similarity

@@ -7,6 +7,7 @@ the two-tower model (models/retrieval/requests.py).
 Shapes: B requests, M positives, K negatives, L history, D dim, F content features, N items.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from models import one_query
 from models.content.text import text_vectors
 from models.content.vectors import unit_rows
 from models.data import TrainingData, Validation
@@ -88,6 +90,24 @@ class ContentModel(nn.Module):
         history = self.history(queries)
         in_history = F.embedding(history, self.item_vectors())
         return self.query_vectors(queries, in_history, history > 0)
+
+    def one_query(self) -> Callable[[Queries], np.ndarray] | None:
+        """Return `encode` of a single query in numpy: (D,). None before `freeze`."""
+        if self.features is not None:
+            return None
+        max_history, table = self.config.max_history, one_query.array(self.table)
+        start, pool = one_query.array(self.start), one_query.attention_pool(self.pool)
+        norm, feed_forward = (
+            one_query.layer_norm(self.norm),
+            one_query.feed_forward(self.feed_forward),
+        )
+
+        def encode(queries: Queries) -> np.ndarray:
+            history, _ = one_query.newest_items(queries, max_history=max_history)
+            x = start + pool(table[history])
+            return one_query.normalised(x + feed_forward(norm(x)))
+
+        return encode
 
     def loss(self, batch: RequestBatch, sampler: MixedNegatives) -> Tensor:
         return sampled_loss(self, batch, sampler, temperature=self.config.temperature)

@@ -1,10 +1,13 @@
-"""Inner-product search over item vectors: exact for small catalogues, HNSW for larger ones.
+"""Inner-product search over item vectors: exact for small catalogues, IVF for larger ones.
 
-HNSW: Malkov & Yashunin 2018.
+IVF (inverted lists): k-means groups the items into lists; a search reads the lists whose centroids
+have the largest inner product with the query (Jegou, Douze & Schmid 2011). HNSW, a graph of
+neighbours (Malkov & Yashunin 2018), can be chosen too. docs/decisions.md has their figures.
 
 Shapes: B queries, D dim, N items; vectors have N + 1 rows and row 0 is padding.
 """
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -21,22 +24,46 @@ ALL_THREADS = faiss.omp_get_max_threads()
 SCAN_ALL = 0.1
 """If more than this share of the items is allowed, an exact scan scores all items and masks those
 that are not allowed."""
+DROP_UP_TO = 0.05
+"""If at most this share of the items is not allowed, a search ignores the filter, returns some more
+items, and drops those that are not allowed."""
+DROP_DEPTH = 1.2
+"""Length of the list of such a search over the number of items that are wanted."""
+SPARE_ITEMS = 4
+"""An IVF search reads enough lists to compare at least this many items per item that is wanted."""
+SCAN_CELLS = 16_000_000
+"""Maximum number of scores that `measure_recall` holds at a time."""
+MIN_PROBES = 16
+"""Smallest number of IVF lists per search if the configuration doesn't set it."""
+TUNING_QUERIES = 64
+"""Number of queries with which the number of IVF lists per search is chosen."""
+POINTS_PER_LIST = 64
+"""Number of sampled items per IVF list that k-means reads."""
 
 
 class VectorIndex:
     """FAISS index over item vectors; its ids are item_idx."""
 
-    def __init__(self, index: faiss.Index, config: IndexConfig):
+    def __init__(
+        self, index: faiss.Index, config: IndexConfig, *, vectors: np.ndarray | None = None
+    ):
+        """
+        Args:
+            vectors: (N, D) float32, the indexed vectors in the order of item_idx; None: they are
+                read from the index. An IVF index stores them by list, so they are copied.
+        """
         self.index = index
         self.config = config
-        inner = faiss.downcast_index(index.index)
-        self.kind: Literal["exact", "hnsw"] = (
-            "exact" if isinstance(inner, faiss.IndexFlat) else "hnsw"
-        )
-        flat = inner if self.kind == "exact" else faiss.downcast_index(inner.storage)
-        size = index.ntotal * index.d
-        # A view of FAISS's memory, without a copy: valid only as long as `index` exists.
-        self.vectors = faiss.rev_swig_ptr(flat.get_xb(), size).reshape(-1, index.d)
+        inner = _inner(index)
+        if isinstance(inner, faiss.IndexIVFFlat):
+            self.kind: Literal["exact", "ivf", "hnsw"] = "ivf"
+            self.vectors = _vectors_of_lists(inner) if vectors is None else vectors
+        else:
+            self.kind = "exact" if isinstance(inner, faiss.IndexFlat) else "hnsw"
+            flat = inner if self.kind == "exact" else faiss.downcast_index(inner.storage)
+            # A view of FAISS's memory, without a copy: valid only as long as `index` exists.
+            pointer, size = flat.get_xb(), index.ntotal * index.d
+            self.vectors = faiss.rev_swig_ptr(pointer, size).reshape(-1, index.d)
         """(N, D) float32: row i belongs to item_idx i + 1."""
 
     @classmethod
@@ -59,18 +86,26 @@ class VectorIndex:
             raise ValueError(
                 f"index: {len(rows)} vectors are not finite, the first is row {rows[0]}"
             )
-        item_idx = np.arange(1, len(vectors))
-        if len(item_idx) == 0:
+        num_items = len(vectors) - 1
+        if num_items < 1:
             raise ValueError("index: there is no item to index")
-        rows = np.ascontiguousarray(vectors[item_idx], dtype=np.float32)
-        if config.is_exact(len(item_idx)):
-            flat = faiss.IndexFlatIP(rows.shape[1])
+        rows = np.ascontiguousarray(vectors[1:], dtype=np.float32)
+        item_idx = np.arange(1, num_items + 1, dtype=np.int64)
+        kind, dim = config.type_of(num_items), rows.shape[1]
+        if kind == "ivf":
+            index = _trained_lists(rows, config.num_lists(num_items))
+            index.add_with_ids(rows, item_idx)  # pyright: ignore[reportCallIssue]
+            built = cls(index, config, vectors=rows)
+            built._choose_probes()
+            return built
+        if kind == "exact":
+            flat = faiss.IndexFlatIP(dim)
         else:
-            flat = faiss.IndexHNSWFlat(rows.shape[1], config.neighbours, faiss.METRIC_INNER_PRODUCT)
+            flat = faiss.IndexHNSWFlat(dim, config.neighbours, faiss.METRIC_INNER_PRODUCT)
             flat.hnsw.efConstruction = config.ef_construction
             flat.hnsw.efSearch = config.ef_search
         index = faiss.IndexIDMap2(flat)
-        index.add_with_ids(rows, item_idx.astype(np.int64))
+        index.add_with_ids(rows, item_idx)
         return cls(index, config)
 
     @property
@@ -92,7 +127,8 @@ class VectorIndex:
         """Return the k allowed items with the largest inner product for each of (B, D) queries.
 
         If fewer are found, the rest is padding. If few items are allowed (see `_few`), they are
-        scanned exactly. Otherwise FAISS skips items that are not allowed during its search.
+        scanned exactly. If nearly all are (DROP_UP_TO), the search ignores the filter, and items
+        that are not allowed are dropped. Otherwise FAISS skips them during its search.
 
         Args:
             exclude: item_idx that are not allowed, one array per query.
@@ -119,8 +155,13 @@ class VectorIndex:
         if allowed is not None and np.count_nonzero(allowed) <= self._few(depth):
             found = self._scan(queries, allowed, depth=depth)
         else:
-            found = self._search(queries, depth, allowed=allowed)
-        return _drop(*found, exclude=exclude, k=k)
+            found = self._search(queries, depth, allowed=allowed, share=self._share(blocked))
+        result = _drop(*found, exclude=exclude, k=k)
+        if self.kind != "exact":
+            for row in np.flatnonzero(result.item_idx[:, -1] == 0):
+                alone = self._search_one(queries[row, None], k, exclude[row], blocked)
+                result.item_idx[row], result.score[row] = alone.item_idx[0], alone.score[0]
+        return result
 
     def _search_one(
         self, query: np.ndarray, k: int, exclude: np.ndarray | None, blocked: np.ndarray | None
@@ -130,6 +171,10 @@ class VectorIndex:
         With one query, excluded items can be part of the filter. With several, they are dropped
         from a longer result.
         """
+        if self.kind != "exact":
+            found = self._search_and_drop(query, k, exclude, blocked)
+            if found is not None:
+                return found
         allowed = np.ones(self.num_items, dtype=bool) if blocked is None else ~blocked[1:]
         if exclude is not None:
             allowed[exclude - 1] = False
@@ -137,12 +182,38 @@ class VectorIndex:
         if self.kind == "exact" or num_allowed <= self._few(k):
             score, item_idx = self._scan(query, allowed, depth=k)
         else:
-            score, item_idx = self._search(query, k, allowed=allowed)
+            score, item_idx = self._search(query, k, allowed=allowed, share=self._share(blocked))
+            if np.count_nonzero(item_idx > 0) < min(k, num_allowed):
+                score, item_idx = self._scan(query, allowed, depth=k)
         found = item_idx[0] > 0
         out = Candidates(np.zeros((1, k), np.int64), np.full((1, k), -np.inf, np.float32))
         count = int(np.count_nonzero(found))
         out.item_idx[0, :count], out.score[0, :count] = item_idx[0, found], score[0, found]
         return out
+
+    def _search_and_drop(
+        self, query: np.ndarray, k: int, exclude: np.ndarray | None, blocked: np.ndarray | None
+    ) -> Candidates | None:
+        """Search without a filter and drop items that are not allowed.
+
+        Returns:
+            (1, k) candidates; None if too many items are not allowed, or fewer than k are left.
+        """
+        excluded = 0 if exclude is None else len(exclude)
+        num_blocked = excluded + (0 if blocked is None else int(np.count_nonzero(blocked)))
+        if num_blocked > DROP_UP_TO * self.num_items:
+            return None
+        depth = k + excluded if blocked is None else round(k * DROP_DEPTH) + excluded
+        score, item_idx = (each[0] for each in self._search(query, depth, allowed=None))
+        kept = item_idx > 0
+        if blocked is not None:
+            kept &= ~blocked[item_idx]
+        if exclude is not None:
+            kept &= ~_is_in(item_idx, exclude)
+        kept = np.flatnonzero(kept)[:k]
+        if len(kept) < k:
+            return None
+        return Candidates(item_idx[None, kept], score[None, kept])
 
     def _few(self, depth: int) -> float:
         """Return the number of allowed items up to which an exact scan is faster than FAISS."""
@@ -177,8 +248,40 @@ class VectorIndex:
         place = best.item_idx if rows is None else rows[best.item_idx]
         return best.score, np.where(np.isneginf(best.score), 0, place + 1)
 
+    def _choose_probes(self) -> None:
+        """Set the number of IVF lists per search, which the index file stores."""
+        inner = _inner(self.index)
+        inner.nprobe = min(self.config.probes or MIN_PROBES, inner.nlist)
+        if self.config.probes is not None:
+            return
+        # A user's vector lies between the vectors of several items, like a mean of two.
+        pairs = np.random.default_rng(0).integers(self.num_items, size=(TUNING_QUERIES, 2))
+        queries = self.vectors[pairs].mean(1)
+        while inner.nprobe < inner.nlist and self.measure_recall(queries) < self.config.recall:
+            inner.nprobe = min(2 * inner.nprobe, inner.nlist)
+
+    def _probes(self, depth: int, *, share: float) -> int:
+        """Return the number of IVF lists to read for `depth` of a share of the items."""
+        inner = _inner(self.index)
+        lists = inner.nlist
+        probes = math.ceil(inner.nprobe / math.sqrt(share))
+        enough = math.ceil(SPARE_ITEMS * depth / share / (self.num_items / lists))
+        return min(max(probes, enough), lists)
+
+    def _share(self, blocked: np.ndarray | None) -> float:
+        """Return the share of the items that are not blocked; 1 if nearly all (DROP_UP_TO) are."""
+        if blocked is None:
+            return 1.0
+        share = 1 - np.count_nonzero(blocked[1:]) / self.num_items
+        return 1.0 if share >= 1 - DROP_UP_TO else max(share, 1 / self.num_items)
+
     def _search(
-        self, queries: np.ndarray, depth: int, *, allowed: np.ndarray | None
+        self,
+        queries: np.ndarray,
+        depth: int,
+        *,
+        allowed: np.ndarray | None,
+        share: float = 1.0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and item_idx (B, min(depth, N)) of a FAISS search; item_idx -1 if missing.
 
@@ -187,6 +290,7 @@ class VectorIndex:
 
         Args:
             allowed: (N,) bool; None: all items.
+            share: result of `_share`. It decides how many lists an IVF search reads.
         """
         depth = min(depth, self.num_items)
         selector = None
@@ -197,6 +301,10 @@ class VectorIndex:
             graph = faiss.downcast_index(self.index.index)
             params = faiss.SearchParametersHNSW(
                 sel=selector, efSearch=max(graph.hnsw.efSearch, depth)
+            )
+        elif self.kind == "ivf":
+            params = faiss.SearchParametersIVF(
+                sel=selector, nprobe=self._probes(depth, share=share)
             )
         else:
             params = None if selector is None else faiss.SearchParameters(sel=selector)  # pyright: ignore[reportCallIssue]
@@ -212,8 +320,10 @@ class VectorIndex:
         """
         k = min(k, self.index.ntotal)
         found = self.search(queries, k).item_idx
-        one_by_one = np.ascontiguousarray(queries, np.float32)[:, None]
-        wanted = [self._scan(query, None, depth=k)[1][0] for query in one_by_one]
+        queries = np.ascontiguousarray(queries, np.float32)
+        step = max(1, SCAN_CELLS // self.num_items)
+        parts = [queries[start : start + step] for start in range(0, len(queries), step)]
+        wanted = np.concatenate([self._scan(part, None, depth=k)[1] for part in parts])
         hits = [len(np.intersect1d(a, b)) for a, b in zip(found, wanted, strict=True)]
         return float(np.mean(hits) / k)
 
@@ -222,18 +332,65 @@ class VectorIndex:
         faiss.write_index(self.index, str(path))
 
     @classmethod
-    def load(cls, path: Path, config: IndexConfig | None = None) -> "VectorIndex":
+    def load(
+        cls,
+        path: Path,
+        config: IndexConfig | None = None,
+        *,
+        vectors: np.ndarray | None = None,
+    ) -> "VectorIndex":
         """Load an index. Raises ValueError if the file is missing or not a FAISS index.
 
         Args:
             config: the config with which the index was built.
+            vectors: (N + 1, D) float32, the vectors of which it was built, to save a copy.
         """
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:200]
             raise ValueError(f"{path}: cannot be read as a FAISS index: {reason}") from None
-        return cls(index, config or IndexConfig())
+        rows = None
+        if vectors is not None and vectors.shape == (index.ntotal + 1, index.d):
+            rows = vectors[1:]
+        return cls(index, config or IndexConfig(), vectors=rows)
+
+
+def _is_in(values: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Return whether each of (K,) values is in `some`; faster than `np.isin` for short arrays."""
+    if len(values) * len(some) > 100_000:
+        return np.isin(values, some)
+    return (values[:, None] == some).any(1)
+
+
+def _inner(index: faiss.Index) -> faiss.Index:
+    """Return the index of a type with data: an IndexIDMap2 wraps one."""
+    index = faiss.downcast_index(index)
+    return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else index
+
+
+def _trained_lists(rows: np.ndarray, num_lists: int) -> faiss.IndexIVFFlat:
+    """Return an empty IVF index whose centroids are the k-means of a sample of `rows` (N, D)."""
+    dim = rows.shape[1]
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, num_lists, faiss.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid = 1  # no warning on stdout for small catalogues
+    index.cp.max_points_per_centroid = POINTS_PER_LIST
+    faiss.omp_set_num_threads(ALL_THREADS)
+    index.train(rows)  # pyright: ignore[reportCallIssue]
+    return index
+
+
+def _vectors_of_lists(index: faiss.IndexIVFFlat) -> np.ndarray:
+    """Return the vectors of an IVF index in the order of item_idx: (N, D) float32."""
+    vectors = np.empty((index.ntotal, index.d), dtype=np.float32)
+    lists = index.invlists
+    for each in range(index.nlist):
+        size = lists.list_size(each)
+        if size:
+            codes = faiss.rev_swig_ptr(lists.get_codes(each), size * index.code_size)
+            ids = faiss.rev_swig_ptr(lists.get_ids(each), size)
+            vectors[ids - 1] = codes.view(np.float32).reshape(size, index.d)
+    return vectors
 
 
 def _drop(

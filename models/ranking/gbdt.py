@@ -14,7 +14,6 @@ Source: Burges 2010, "From RankNet to LambdaRank to LambdaMART". Choices:
 
 from typing import Literal
 
-import lightgbm as lgb
 import numpy as np
 from pydantic import Field
 
@@ -73,6 +72,8 @@ def fit_lambdamart(
     Raises:
         RankingError: no request of `train` has both a relevant and an irrelevant candidate.
     """
+    import lightgbm as lgb
+
     learnable = train.learnable()
     leaf = config.min_data_in_leaf
     if leaf is None:

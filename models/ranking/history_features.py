@@ -119,7 +119,9 @@ def _newest(queries: Queries) -> Queries:
 
     def cut(values: np.ndarray) -> np.ndarray:
         kept = newest(queries.history, values, max_history=RECENT)
-        return np.pad(kept, ((0, 0), (0, RECENT - kept.shape[1])))
+        out = np.zeros((len(kept), RECENT), dtype=kept.dtype)
+        out[:, : kept.shape[1]] = kept
+        return out
 
     return replace(queries, history=cut(queries.history), history_value=cut(queries.history_value))
 

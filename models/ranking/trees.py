@@ -1,16 +1,22 @@
 """Code shared by tree rankers: scoring, files, reproducible training.
 
+A ranker keeps its models in LightGBM's text format and scores them without LightGBM. So a service
+doesn't import LightGBM, which imports pandas and scikit-learn (2 s of processor time).
+
 Shapes: R candidates, F features.
 """
 
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import lightgbm as lgb
 import numpy as np
 
 from models.ranking.tree_scores import TreeScores
 from models.training import TrainingOptions
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 MODELS = "model-*.txt"
 
@@ -18,22 +24,34 @@ MODELS = "model-*.txt"
 class TreeRanker:
     """Ranker whose score is the mean score of one or more LightGBM boosters."""
 
-    def __init__(self, *boosters: lgb.Booster):
+    def __init__(self, *boosters: "lgb.Booster | str"):
         """
+        Args:
+            boosters: models, or their text.
+
         Raises:
             UnsupportedTreeError: a booster has trees that `TreeScores` can't score.
         """
-        self.boosters = boosters
-        self._scores = TreeScores.parse(booster.model_to_string() for booster in boosters)
+        self.texts = [
+            booster if isinstance(booster, str) else booster.model_to_string()
+            for booster in boosters
+        ]
+        self._scores = TreeScores.parse(self.texts)
+
+    @cached_property
+    def boosters(self) -> "list[lgb.Booster]":
+        import lightgbm as lgb
+
+        return [lgb.Booster(model_str=text) for text in self.texts]
 
     def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
         """Score candidates: x (R, F) float32 -> (R,) float32. `item_idx` is not used."""
-        return (self._scores(x) / len(self.boosters)).astype(np.float32)
+        return (self._scores(x) / len(self.texts)).astype(np.float32)
 
     def save(self, folder: Path) -> None:
         """Write one file per booster, in LightGBM's text format."""
-        for n, booster in enumerate(self.boosters):
-            booster.save_model(folder / MODELS.replace("*", f"{n:02}"))
+        for n, text in enumerate(self.texts):
+            (folder / MODELS.replace("*", f"{n:02}")).write_text(text)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -41,7 +59,7 @@ class TreeRanker:
         found = sorted(folder.glob(MODELS))
         if not found:
             raise FileNotFoundError(f"{folder}: no {MODELS}")
-        return cls(*(lgb.Booster(model_file=file) for file in found))
+        return cls(*(file.read_text() for file in found))
 
 
 def reproducible(options: TrainingOptions, *, name: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ Shapes: R impressions, F features.
 
 from collections.abc import Mapping
 
-import lightgbm as lgb
 import numpy as np
 from pydantic import Field
 
@@ -97,6 +96,8 @@ def fit_value(
             f"value ranker: {len(x)} impressions with values from {value.min(initial=0):g} to"
             f" {value.max(initial=0):g}, want at least {MIN_ROWS} with different values"
         )
+    import lightgbm as lgb
+
     params = {
         "objective": "regression",
         "num_leaves": config.num_leaves,

@@ -37,13 +37,12 @@ def merge(found: Mapping[str, Candidates]) -> Shortlist:
         found: {source: (B, K) candidates, best first}.
     """
     widest = max(candidates.item_idx.shape[1] for candidates in found.values())
-    padded = [
+    num_queries = len(next(iter(found.values())).item_idx)
+    num_sources, k = len(found), widest
+    stacked = np.zeros((num_queries, num_sources, k), dtype=np.int64)
+    for number, candidates in enumerate(found.values()):
         # A source may return fewer than K columns: the catalogue can be smaller than k.
-        np.pad(c.item_idx, ((0, 0), (0, widest - c.item_idx.shape[1])))
-        for c in found.values()
-    ]
-    stacked = np.stack(padded, axis=1)  # (B, S, K)
-    num_queries, num_sources, k = stacked.shape
+        stacked[:, number, : candidates.item_idx.shape[1]] = candidates.item_idx
     unions = []
     places = []
     for row in range(num_queries):

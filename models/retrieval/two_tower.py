@@ -13,6 +13,7 @@ Shapes: B requests, M positives, K negatives, L history, A profile attributes, F
 D dim, N items.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from models import one_query
 from models.data import TrainingData, Validation
 from models.layers import AttentionPool, Dropout, FeedForward, ItemEmbedding, prepare
 from models.queries import Queries, newest
@@ -151,6 +153,25 @@ class TwoTower(nn.Module):
     def encode(self, queries: Queries) -> Tensor:
         history = self.history(queries)
         return self.query_vectors(queries, self.embed(history), history > 0)
+
+    def one_query(self) -> Callable[[Queries], np.ndarray]:
+        """Return `encode` of a single query in numpy: (D,)."""
+        query, max_history = self.query, self.config.max_history
+        embed, pool = one_query.embedding(self.embed), one_query.attention_pool(query.pool)
+        features, norm = one_query.linear(query.features), one_query.layer_norm(query.norm)
+        feed_forward = one_query.feed_forward(query.feed_forward)
+        profile = [one_query.array(each.weight) for each in query.profile]  # pyright: ignore
+        mean, deviation = one_query.array(query.mean), one_query.array(query.deviation)
+
+        def encode(queries: Queries) -> np.ndarray:
+            history, _ = one_query.newest_items(queries, max_history=max_history)
+            standard = ((_dense(queries)[0] - mean) / deviation).clip(-3, 3)
+            x = pool(embed(history)) + features(standard)
+            for embedded, code in zip(profile, queries.profile[0], strict=True):
+                x = x + embedded[code]
+            return one_query.normalised(x + feed_forward(norm(x)))
+
+        return encode
 
     def loss(self, batch: RequestBatch, sampler: MixedNegatives) -> Tensor:
         return sampled_loss(self, batch, sampler, temperature=self.config.temperature)

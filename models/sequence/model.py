@@ -8,6 +8,7 @@ Shapes: R rows of W positions with packed histories (see `batches.py`), D dim, N
 M predictions, K negatives.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
+from models import one_query
 from models.layers import EventTypes, ItemEmbedding
 from models.losses import (
     binary_cross_entropy,
@@ -27,7 +29,7 @@ from models.losses import (
 )
 from models.queries import Queries
 from models.sampling import draw_distinct, draw_uniform
-from models.sequence.batches import GAP_BUCKETS, SequenceBatch, pack_queries
+from models.sequence.batches import GAP_BUCKETS, SequenceBatch, gap_buckets, pack_queries
 from models.training import OptimiserConfig
 from shortlist.config import Config
 from shortlist.features.finalize import MAX_HISTORY
@@ -80,6 +82,13 @@ class SequenceEncoder(nn.Module):
     """Factor by which item embeddings are multiplied at the encoder's input. Their standard
     deviation starts at 1 / sqrt(D), which suits the softmax and the gates of a GRU. Encoders with
     residual blocks use sqrt(D), so that inputs are about as large as the blocks' outputs."""
+
+    def last_state(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Return the last state of a single history in numpy (models/one_query.py).
+
+        (W, D) inputs, start first -> (D,). None if there is no numpy version.
+        """
+        return None
 
 
 class SequenceModel(nn.Module):
@@ -157,6 +166,40 @@ class SequenceModel(nn.Module):
         if self.bias is None:
             return states
         return torch.cat([states, torch.ones_like(states[:, :1])], dim=1)
+
+    def one_query(self) -> Callable[[Queries], np.ndarray] | None:
+        """Return `encode` of a single query in numpy: (D,) or (D + 1,). None if there is none."""
+        last_state = self.encoder.last_state()
+        if last_state is None:
+            return None
+        config, embed = self.config, one_query.embedding(self.embed)
+        start, scale = one_query.array(self.start), np.float32(self.encoder.input_scale)
+        gap_of = None if self.gap is None else one_query.array(self.gap.weight)
+        gain = shift = None
+        if self.types is not None:
+            gain, shift = one_query.array(self.types.gain), one_query.array(self.types.shift)
+        with_bias = self.bias is not None
+
+        def encode(queries: Queries) -> np.ndarray:
+            items, first = one_query.newest_items(queries, max_history=config.max_history)
+            events = embed(items)
+            if gain is not None and shift is not None:
+                types = queries.history_type[0, first : first + len(items)]
+                events = events * (1 + gain[types]) + shift[types]
+            x = np.concatenate([start[None], events * scale])
+            if gap_of is not None:
+                times = queries.history_time[0, max(first - 1, 0) : first + len(items)]
+                gaps = np.zeros(len(x), dtype=np.int64)
+                known = len(times) - 1  # a user's first event has no gap
+                if known > 0:
+                    gaps[-known:] = gap_buckets(np.diff(times))
+                x = x + gap_of[gaps]
+            state = last_state(x)
+            if config.temperature:
+                state = one_query.normalised(state) / np.float32(config.temperature)
+            return np.append(state, np.float32(1)) if with_bias else state
+
+        return encode
 
     def loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean loss over the positions that have a target.

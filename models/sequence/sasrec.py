@@ -6,13 +6,16 @@ Of all changes to the paper's model, full softmax instead of one sampled negativ
 Shapes: R rows of W positions with packed histories (see `batches.py`), D dim.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from models import one_query
 from models.layers import Dropout, LigrBlock, TransformerBlock
 from models.sequence.batches import Layout
 from models.sequence.model import SequenceConfig, SequenceEncoder
@@ -58,3 +61,15 @@ class SasrecEncoder(SequenceEncoder):
         for block in self.blocks:
             x = block(x, layout.mask)
         return self.norm(x)
+
+    def last_state(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        position, norm = one_query.array(self.position), one_query.layer_norm(self.norm)
+        blocks = [one_query.block(each) for each in self.blocks]
+
+        def apply(x: np.ndarray) -> np.ndarray:
+            x = x + position[: len(x)]
+            for number, each in enumerate(blocks, start=1):
+                x = each(x, number == len(blocks))
+            return norm(x[-1])
+
+        return apply

@@ -6,12 +6,15 @@
 Shapes: R rows of W positions, D dim; see `batches.py`.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from models import one_query
 from models.layers import Dropout
 from models.sequence.batches import Layout
 from models.sequence.model import SequenceConfig, SequenceEncoder
@@ -39,6 +42,10 @@ class AverageEncoder(SequenceEncoder):
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         weight = layout.mask / (layout.position + 1)[..., None]
         return self.out(self.dropout(torch.where(layout.segment[..., None] > 0, weight @ x, 0)))
+
+    def last_state(self) -> Callable[[np.ndarray], np.ndarray]:
+        out = one_query.linear(self.out)
+        return lambda x: out(x.mean(0))
 
 
 class GruConfig(SequenceConfig):

@@ -8,7 +8,6 @@ from typing import Any
 from shortlist.config import Settings
 from shortlist.datasets.amazon import amazon_files
 from shortlist.datasets.config import MOVIELENS, DataConfig
-from shortlist.datasets.database import stage_database
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.grouplens import grouplens_files
 from shortlist.datasets.item_commands import stage_commands
@@ -27,9 +26,15 @@ def _files(stager: Stager) -> None:
     stage_files(stager, stager.config.files)
 
 
+def _database(stager: Stager) -> None:
+    from shortlist.datasets.database import stage_database  # imports SQLAlchemy
+
+    stage_database(stager)
+
+
 LOADERS: dict[str, Load] = {
     "files": _files,
-    "database": stage_database,
+    "database": _database,
     "service": stage_service,
     "commands": stage_commands,
     "sequences": stage_sequences,

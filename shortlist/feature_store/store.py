@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shortlist.config import Settings
+from shortlist.feature_store.registry_summary import RegistrySummary
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView, RepoConfig
@@ -141,6 +142,18 @@ def open_store(settings: Settings) -> "FeatureStore":
     Raises:
         FeatureStoreError: there is no registry or no online store yet.
     """
+    check_files(settings)
+    registry = settings.feast / REGISTRY
+    opened = _opened.get(_key(settings))
+    if opened is not None and opened[0] == registry.stat().st_ino:
+        return opened[1]
+    from feast import FeatureStore
+
+    return _remember(settings, FeatureStore(config=repo_config(settings)))
+
+
+def check_files(settings: Settings) -> None:
+    """Raise FeatureStoreError if the home has no registry or no online store yet."""
     registry = settings.feast / REGISTRY
     if not registry.is_file():
         raise FeatureStoreError(f"{registry}: no feature registry; run `shortlist refresh`")
@@ -148,12 +161,6 @@ def open_store(settings: Settings) -> "FeatureStore":
         raise FeatureStoreError(
             f"{settings.feast / ONLINE_STORE}: no online store; run `shortlist refresh`"
         )
-    opened = _opened.get(_key(settings))
-    if opened is not None and opened[0] == registry.stat().st_ino:
-        return opened[1]
-    from feast import FeatureStore
-
-    return _remember(settings, FeatureStore(config=repo_config(settings)))
 
 
 def _key(settings: Settings) -> tuple[Path, str]:
@@ -183,6 +190,7 @@ def apply(settings: Settings) -> "FeatureStore":
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="On demand feature view is an experimental")
         store.apply([value for value in namespace.values() if isinstance(value, feast_types)])
+    RegistrySummary.of(store).write(settings.feast / REGISTRY)
     return _remember(settings, store)
 
 

@@ -30,7 +30,7 @@ from feast.types import (
 
 from benchmarks.feast_stores.repository import OWN, STOCK, quiet, store_of
 from shortlist.feature_store.online import tables as online_tables
-from shortlist.feature_store.online.columns import entity_keys
+from shortlist.feature_store.online.keys import entity_keys
 from shortlist.feature_store.online.store import WideSqliteOnlineStore
 from shortlist.feature_store.online.tables import Transaction
 

@@ -131,7 +131,7 @@ def test_history_fades_by_its_place_and_contributions_add_up_to_the_score():
     similarity[1, 3], similarity[2, 3] = 0.5, 0.2
     model = ItemKNN(csr_array(similarity), decay=0.9, chosen={})
     queries = queries_of([[1, 2]])
-    score = model.scores(queries)[0, 3]
+    (score,) = model.score(queries, state_of(np.zeros(4)), np.array([[3]]))[0]
     assert score == pytest.approx(0.9 * 0.5 + 1 * 0.2)
     (parts,) = model.contributions(queries.history[0], np.array([3]))
     assert parts[:2].tolist() == pytest.approx([0.9 * 0.5, 0.2])
@@ -147,10 +147,38 @@ def test_what_comes_twice_counts_once_at_its_newest_place(decay):
     expected = decay**2 * 0.5 + 1 * 0.2
     item_knn = ItemKNN(csr_array(weights), decay=decay, chosen={})
     for model in (item_knn, Ease(weights, decay=decay, chosen={})):
-        assert model.scores(queries)[0, 3] == pytest.approx(expected)
+        (score,) = model.score(queries, state_of(np.zeros(4)), np.array([[3]]))[0]
+        assert score == pytest.approx(expected)
     (parts,) = item_knn.contributions(queries.history[0], np.array([3]))
     assert parts[:5].tolist() == pytest.approx([0, 0, decay**2 * 0.5, 0, 0.2])
     assert parts.sum() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("decay", [0.5, 1.0])
+def test_a_single_query_gets_the_scores_that_it_gets_in_a_batch(decay):
+    rng = np.random.default_rng(0)
+    weights = rng.random((41, 41), dtype=np.float32) * (rng.random((41, 41)) < 0.3)
+    weights[0] = weights[:, 0] = 0
+    histories = [[], [7], rng.integers(1, 41, size=60).tolist()]
+    items, candidates = state_of(np.zeros(41)), np.arange(41)[None]
+    for model in (
+        ItemKNN(csr_array(weights), decay=decay, chosen={}),
+        Ease(weights, decay=decay, chosen={}),
+    ):
+        together = model.score(queries_of(histories), items, np.repeat(candidates, 3, axis=0))
+        for row, history in enumerate(histories):
+            alone = model.score(queries_of([history]), items, candidates)
+            np.testing.assert_allclose(alone[0], together[row], rtol=1e-6)
+
+
+def test_contributions_are_the_weighted_similarities():
+    rng = np.random.default_rng(0)
+    similarity = rng.random((41, 41), dtype=np.float32) * (rng.random((41, 41)) < 0.3)
+    model = ItemKNN(csr_array(similarity), decay=0.8, chosen={})
+    history, shown = rng.permutation(40)[:12] + 1, rng.permutation(40)[:9] + 1
+    ages = np.arange(11, -1, -1)
+    expected = similarity[np.ix_(history, shown)].T * 0.8**ages
+    np.testing.assert_allclose(model.contributions(history, shown), expected, rtol=1e-6)
 
 
 def test_similar_items_come_best_first_without_the_item_itself():

@@ -6,7 +6,6 @@ protobufs (for Feast's reads).
 """
 
 import json
-import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -146,12 +145,3 @@ def _array(name: str, list_type: Any, dtype: str) -> Column:
         return Value(**{name: list_type(val=np.frombuffer(value, dtype=dtype).tolist())})
 
     return Column("BLOB", of_proto, of_arrow, to_proto)
-
-
-def entity_keys(name: str, values: Iterable[str]) -> list[bytes]:
-    """Serialize string entity keys of join key `name` like Feast (version 3), in 1 us each."""
-    encoded = name.encode()
-    head = struct.pack("<III", 1, ValueType.STRING.value, len(encoded)) + encoded
-    head += struct.pack("<I", ValueType.STRING.value)
-    pack = struct.Struct("<I").pack
-    return [head + pack(len(value)) + value for value in (v.encode() for v in values)]

@@ -1,10 +1,15 @@
 """Reads the states of requests directly from the rows of the SQLite online store."""
 
 import json
-from typing import TYPE_CHECKING
+import sqlite3
+import threading
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
+from shortlist.feature_store.online.keys import entity_keys
+from shortlist.feature_store.online.tables import connect, oldest_stamp, read_rows
 from shortlist.feature_store.request_rows import request_rows
 from shortlist.features.finalize import (
     CONTEXT_STATE,
@@ -17,9 +22,6 @@ from shortlist.features.finalize import (
     RequestRows,
     time_features,
 )
-
-if TYPE_CHECKING:
-    from feast import FeatureStore
 
 VIEWS = (  # feature view, join key, fields
     ("user_stats", "user_id", USER_STATE),
@@ -43,24 +45,25 @@ ARRAYS = (
 )
 
 
-def embedded(store: "FeatureStore") -> bool:
-    """Return whether the online store is this package's SQLite store."""
-    from shortlist.feature_store.online.store import WideSqliteOnlineStoreConfig
-
-    return isinstance(store.config.online_store, WideSqliteOnlineStoreConfig)
-
-
 class DirectReader:
-    """Reads the views of the request's feature service with one indexed query per view."""
+    """Reads the views of the request's feature service with one indexed query per view.
 
-    def __init__(self, store: "FeatureStore"):
-        from shortlist.feature_store.online.columns import entity_keys
-        from shortlist.feature_store.online.store import WideSqliteOnlineStore
+    It has one connection per thread and doesn't import Feast.
+    """
 
-        self._config = store.config
-        self._online = WideSqliteOnlineStore()
-        self._keys = entity_keys
-        self._views = [(store.get_feature_view(name), key, names) for name, key, names in VIEWS]
+    def __init__(self, path: Path, *, project: str, ttl: Mapping[str, int], clock: str):
+        """
+        Args:
+            path: file of the online store.
+            project: Feast's project name, the prefix of the table names.
+            ttl: view -> maximum age of its rows in microseconds, 0 for no limit.
+            clock: "wall" or "replay"; see `oldest_stamp`.
+        """
+        self._path, self._clock = path, clock
+        self._local = threading.local()
+        self._views = [
+            (name, f"{project}_{name}", ttl[name], key, names) for name, key, names in VIEWS
+        ]
 
     def read(
         self, user_ids: list[str], context_ids: list[str], at: np.ndarray
@@ -72,14 +75,16 @@ class DirectReader:
             which each row contains all events, 0 if there is no row.
         """
         keys = {
-            "user_id": self._keys("user_id", user_ids),
-            "context_id": self._keys("context_id", context_ids),
+            "user_id": entity_keys("user_id", user_ids),
+            "context_id": entity_keys("context_id", context_ids),
         }
         columns: dict[str, list] = {}
         stamps: dict[str, np.ndarray] = {}
-        for view, key, names in self._views:
-            rows = self._online.read_raw(self._config, view, keys[key], names)
-            stamps[view.name] = np.array([row[0] if row else 0 for row in rows], dtype=np.int64)
+        connection = self._connection()
+        for view, table, ttl, key, names in self._views:
+            since = oldest_stamp(connection, view, ttl=ttl, clock=self._clock)
+            rows = read_rows(connection, table, keys[key], names, since=since)
+            stamps[view] = np.array([row[0] if row else 0 for row in rows], dtype=np.int64)
             for place, name in enumerate(names, start=1):
                 columns[name] = [None if row is None else row[place] for row in rows]
         for name in TEXTS:
@@ -88,3 +93,9 @@ class DirectReader:
             columns[name] = [None if v is None else np.frombuffer(v, dtype) for v in columns[name]]
         on_demand = {name: values.tolist() for name, values in time_features(at).items()}
         return request_rows(user_ids, context_ids, at, columns | on_demand), stamps
+
+    def _connection(self) -> sqlite3.Connection:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = connect(self._path)
+        return connection

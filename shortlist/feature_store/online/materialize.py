@@ -128,7 +128,7 @@ def _remove_unknown(
     settings: Settings, store: "FeatureStore", own: "WideSqliteOnlineStore", *, until: int
 ) -> None:
     """Delete online rows of users and contexts without a state stamped at or before `until`."""
-    from shortlist.feature_store.online.columns import entity_keys
+    from shortlist.feature_store.online.keys import entity_keys
 
     for name in ONLINE_VIEWS:
         view = store.get_feature_view(name)

@@ -14,7 +14,6 @@ types as Feast's protobuf.
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,13 +28,15 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 
-from shortlist.feature_store.online.columns import column_of, entity_keys
+from shortlist.feature_store.online.columns import column_of
+from shortlist.feature_store.online.keys import entity_keys
 from shortlist.feature_store.online.tables import (
-    WAIT_SECONDS,
     Transaction,
     batches,
+    connect,
     make_table,
-    select_query,
+    oldest_stamp,
+    read_rows,
     table_of,
 )
 
@@ -135,7 +136,7 @@ class WideSqliteOnlineStore(OnlineStore):
         names = self._requested(table, requested_features)
         columns = self._columns_of(table)
         readers = [columns[name].to_proto for name in names]
-        rows = self.read_raw(config, table, keys, names)
+        rows = self._read(config, table, keys, names)
         found: list[Read] = []
         for row in rows:
             if row is None:
@@ -147,19 +148,14 @@ class WideSqliteOnlineStore(OnlineStore):
             found.append((EPOCH + timedelta(microseconds=row[0]), values))
         return found
 
-    def read_raw(
+    def _read(
         self, config: RepoConfig, table: FeatureView, keys: Sequence[bytes], names: Sequence[str]
     ) -> list[tuple[Any, ...] | None]:
         """Read (stamp in microseconds, *stored values) for each serialized key; None if unknown."""
-        since = self._oldest(config, table)
         connection = self._connection(config)
-        rows: dict[bytes, tuple[Any, ...]] = {}
-        for some in batches(keys, 10_000):
-            query = select_query(f"{config.project}_{table.name}", tuple(names), len(some))
-            for row in connection.execute(query, some):
-                if since is None or row[1] >= since:
-                    rows[row[0]] = row[1:]
-        return [rows.get(key) for key in keys]
+        ttl = (table.ttl or timedelta(0)) // timedelta(microseconds=1)
+        since = oldest_stamp(connection, table.name, ttl=ttl, clock=_config(config).clock)
+        return read_rows(connection, f"{config.project}_{table.name}", keys, names, since=since)
 
     def delete(self, config: RepoConfig, table: FeatureView, keys: Iterable[bytes]) -> None:
         """Delete these entities in short transactions."""
@@ -241,10 +237,7 @@ class WideSqliteOnlineStore(OnlineStore):
         if connection is None:
             path = _path(config)
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, isolation_level=None, timeout=WAIT_SECONDS)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            self._local.connection = connection
+            connection = self._local.connection = connect(path)
         return connection
 
     def _columns_of(self, table: FeatureView) -> dict[str, Any]:
@@ -257,18 +250,6 @@ class WideSqliteOnlineStore(OnlineStore):
     def _requested(self, table: FeatureView, names: list[str] | None) -> list[str]:
         known = self._columns_of(table)
         return [name for name in (names or known) if name in known]
-
-    def _oldest(self, config: RepoConfig, table: FeatureView) -> int | None:
-        """Return the oldest stamp (microseconds) that the view's TTL allows; None without a TTL."""
-        if not table.ttl:
-            return None
-        if _config(config).clock == "wall":
-            now = time.time_ns() // 1_000
-        else:
-            query = "SELECT until FROM materialized WHERE view = ?"
-            row = self._connection(config).execute(query, (table.name,)).fetchone()
-            now = row[0] if row else 0
-        return now - table.ttl // timedelta(microseconds=1)
 
 
 def _config(config: RepoConfig) -> WideSqliteOnlineStoreConfig:
