@@ -91,12 +91,18 @@ def show_guardrails(settings: Settings, watched: dict[str, Any]) -> None:
 
 
 def show_release(settings: Settings, packaged: dict[str, Any]) -> None:
-    """Link the folder of a new release."""
-    release_id = packaged["release_id"]
-    link(settings, "release", settings.releases / release_id / "manifest.json", release_id)
-    if packaged.get("bento"):
-        serve = f"`BENTOML_HOME={settings.home / 'bentoml'} bentoml serve {packaged['bento']}`"
-        markdown(settings, "bento", f"Bento `{packaged['bento']}`: {serve}", "Bento")
+    """Show where a new release and its Bento are, and the commands for them."""
+    release_id, bento = packaged["release_id"], packaged.get("bento")
+    lines = [
+        f"Release `{release_id}` in `{settings.releases.absolute() / release_id}`",
+        f"- what it is made of: `shortlist releases show {release_id}`",
+        f"- let it serve although a gate fails: `shortlist promote --release {release_id} --force"
+        " --reason WHY`",
+    ]
+    if bento:
+        home = settings.home.absolute() / "bentoml"
+        lines.append(f"- Bento `{bento}`: `BENTOML_HOME={home} bentoml serve {bento}`")
+    markdown(settings, "release", "\n".join(lines), f"Release {release_id}")
 
 
 def table(settings: Settings, name: str, rows: list[dict[str, Any]], described: str) -> None:

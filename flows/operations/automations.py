@@ -10,9 +10,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.notifications import (
     CustomWebhookNotificationBlock,
-    NotificationBlock,
     SendgridEmail,
     SlackWebhook,
 )
@@ -116,6 +116,8 @@ def channels(settings: Settings) -> dict[str, NotificationBlock]:
         found["webhook"] = CustomWebhookNotificationBlock(
             name=f"shortlist-{settings.home_name}",
             url="{{address}}",
+            headers=None,
+            cookies=None,
             json_data={"title": "{{subject}}", "text": "{{body}}"},
             secrets=SecretDict({"address": settings.notify_webhook.get_secret_value()}),
         )

@@ -25,7 +25,7 @@ def link_flow_run(run: Run, flow_run_id: str | None) -> None:
     run.write(LINK, {"flow_run_id": flow_run_id})
 
 
-def end_cancelled_run(_flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+def end_cancelled_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """End the run of a cancelled flow run; the hook `on_cancellation` of the flow `shortlist`."""
     settings = Settings()
     for path in settings.runs.glob(f"*/{LINK}"):

@@ -8,8 +8,7 @@ failures. Callers in Python get an exception with the flow's result.
 from collections.abc import Callable
 from typing import Any, Literal
 
-from prefect.client.schemas.objects import StateType
-from prefect.states import State
+from prefect.client.schemas.objects import State, StateType
 
 REFUSED, HELD = "Refused", "Held"
 

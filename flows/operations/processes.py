@@ -2,8 +2,8 @@
 
 <home>/up.json    {"since", "config", "processes": {name: {pid, created, url, log, command}}}
 
-A home is the folder SHORTLIST_HOME. A process is recognised by its id and its time of creation, so a
-later process with the same id is never touched.
+A home is the folder SHORTLIST_HOME. A process is recognised by its id and its time of creation, so
+a later process with the same id is never touched.
 """
 
 import json

@@ -46,9 +46,10 @@ def up(settings: Settings, config: Path, ports: Ports) -> dict[str, Any]:
             was started is stopped again.
         ConfigError, DeployError: the configuration is wrong, or Prefect refused a deployment.
     """
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     from flows.deploy import deploy_all
     from flows.runtime.configuration import load_run_config
-    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     load_run_config(config)
     running = [name for name, one in processes.read(settings).items() if processes.is_alive(one)]
@@ -148,7 +149,8 @@ def start_service(settings: Settings, port: int) -> Started:
 
 def _prefect_server(settings: Settings, port: int) -> Started:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST]
-    env = _prefect_env(settings) | {"PREFECT_UI_API_URL": f"http://{HOST}:{port}/api"}
+    site = f"http://{HOST}:{port}"
+    env = _prefect_env(settings) | {"PREFECT_UI_API_URL": f"{site}/api", "PREFECT_UI_URL": site}
     url = f"http://{HOST}:{port}"
     command += ["--port", str(port)]
     return processes.start(settings, "server", command, cwd=ROOT, env=env, url=url)

@@ -22,7 +22,8 @@ KEY = "training_key.json"
 NOT_TRAINED = ("gates", "monitor", "evaluate")
 """Sections of a run's config that change nothing in training."""
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("shortlist", "models", "simulation", "flows")
+CODE = ("shortlist", "models", "simulation", "flows/training", "flows/runtime", "flows/train.py")
+"""Files and folders whose content can change what a training gives."""
 
 
 def training_key(run: Run) -> str:
@@ -45,8 +46,9 @@ def training_key(run: Run) -> str:
 def code_hash() -> str:
     """Return the sha256 of the source files that training uses."""
     digest = hashlib.sha256()
-    for package in CODE:
-        for path in sorted((ROOT / package).rglob("*.py")):
+    for name in CODE:
+        part = ROOT / name
+        for path in [part] if part.is_file() else sorted(part.rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
