@@ -175,9 +175,9 @@ class Settings(BaseSettings):
 
     max_body_kb: int = Field(default=16_384, ge=1)
     """Largest body of a request in kB; a larger one is refused with 413."""
-    max_in_flight: int = Field(default=64, ge=1)
+    max_in_flight: int = Field(default=256, ge=1)
     """Requests that a worker handles at the same time; more are refused with 503."""
-    max_lag_ms: float = Field(default=2_000.0, gt=0)
+    max_lag_ms: float = Field(default=5_000.0, gt=0)
     """Wait for a free worker after which requests are refused with 503, in milliseconds."""
     rate_limit: float | None = Field(default=None, gt=0)
     """Requests per second of one client and worker; more are refused with 429. None: no limit."""

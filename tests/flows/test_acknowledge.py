@@ -132,8 +132,8 @@ def test_promotion_and_rollback_are_audited_and_say_who_followed(settings, store
     assert (promotion["promoted"], promotion["workers"], promotion["lagging"]) == (True, [ME], [])
     undone = roll_back(settings, reason="bad lists")
     assert (undone["serving"], undone["workers"], undone["lagging"]) == (first, [ME], [])
-    promote, rollback = read_audit(settings)
-    assert (promote["command"], promote["from"], promote["to"]) == ("promote", first, second)
+    promoted, rollback = read_audit(settings)
+    assert (promoted["command"], promoted["from"], promoted["to"]) == ("promote", first, second)
     assert (rollback["command"], rollback["from"], rollback["to"]) == ("rollback", second, first)
     assert (rollback["reason"], rollback["pid"]) == ("bad lists", os.getpid())
 

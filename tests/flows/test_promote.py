@@ -3,8 +3,7 @@
 import pytest
 
 from flows.promote import promote
-from shortlist.config import Settings
-from shortlist.config import ConfigError
+from shortlist.config import ConfigError, Settings
 from shortlist.release import ReleaseStore
 from tests.flows.conftest import about, publish
 
