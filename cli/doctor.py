@@ -47,6 +47,7 @@ def examine() -> list[Check]:
         ("online store", _online_store),
         ("release", _release),
         ("report", _report),
+        ("sizes", _sizes),
         ("service", _service),
         ("Prefect server", _prefect),
     ]
@@ -134,6 +135,15 @@ def _report(settings: Settings) -> tuple[str, str]:
         return "warn", "no report yet; run `shortlist monitor`"
     latest = json.loads(pointer.read_text())
     return "ok", f"verdict {latest['verdict']}, written {_age(pointer.stat().st_mtime)}"
+
+
+def _sizes(settings: Settings) -> tuple[str, str]:
+    from cli.show import size
+    from flows.releases.collect import sizes
+
+    found = sizes(settings)
+    parts = ", ".join(f"{name} {size(number)}" for name, number in found.items())
+    return "ok", f"{size(sum(found.values()))}: {parts}; `shortlist releases gc` removes old files"
 
 
 def _service(settings: Settings) -> tuple[str, str]:

@@ -5,6 +5,8 @@ commands that need them, so that `shortlist --help` is fast.
 """
 
 import atexit
+import contextlib
+import json
 import logging
 import os
 import sys
@@ -37,7 +39,17 @@ PANELS = {
     "Data": ("init", "ingest", "validate", "quarantine", "featurize", "refresh", "features"),
     "Models": ("run", "train", "evaluate", "package", "simulate", "bench"),
     "Serving": ("promote", "rollback", "releases", "serve", "recommend", "similar", "replay"),
-    "Operations": ("monitor", "report", "skew", "upgrade", "deploy", "doctor"),
+    "Operations": (
+        "up",
+        "down",
+        "status",
+        "monitor",
+        "report",
+        "skew",
+        "upgrade",
+        "deploy",
+        "doctor",
+    ),
 }
 """Panels of `shortlist --help` and their commands, in order."""
 
@@ -86,6 +98,9 @@ def main() -> Any:
         atexit.register(_silent_teardown)
 
 
+ENDINGS = tuple(f"Finished in state {name}(" for name in ("Failed", "Refused", "Held"))
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     """Logging filter: return False for Prefect's reports of an error that `main` shows.
 
@@ -97,7 +112,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     problem = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     if problem is not None and show.is_for_users(problem):
         return False
-    return not record.getMessage().startswith("Finished in state Failed(")
+    return not record.getMessage().startswith(ENDINGS)
 
 
 def _silent_teardown() -> None:
@@ -118,7 +133,8 @@ def _quiet_environment() -> None:
     """
     home = Path(os.environ.get("SHORTLIST_HOME", "var")).absolute()
     if sys.argv[1:] and not sys.argv[1].startswith("-"):
-        home.mkdir(parents=True, exist_ok=True)  # Prefect creates its folder, but not the parents
+        _private(home)
+        _use_server_of(home)
     for name, value in {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -133,6 +149,29 @@ def _quiet_environment() -> None:
         "HF_HUB_OFFLINE": "1",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def _private(home: Path) -> None:
+    """Create the home and let only its owner read it; Prefect doesn't create parent folders."""
+    home.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # it belongs to somebody else, e.g. a mounted volume
+        home.chmod(0o700)
+
+
+def _use_server_of(home: Path) -> None:
+    """Use the Prefect server of `shortlist up`, if it answers, instead of starting one."""
+    if "PREFECT_API_URL" in os.environ or not (home / "up.json").is_file():
+        return
+    if sys.argv[1] in ("up", "down", "status", "recommend", "similar", "serve"):
+        return
+    import httpx
+
+    try:
+        url = json.loads((home / "up.json").read_text())["processes"]["server"]["url"] + "/api"
+        if httpx.get(f"{url}/health", timeout=1).status_code == 200:
+            os.environ["PREFECT_API_URL"] = url
+    except (OSError, ValueError, KeyError, TypeError, httpx.HTTPError):
+        return
 
 
 if __name__ == "__main__":

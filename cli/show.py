@@ -201,16 +201,29 @@ def slate(content: dict[str, Any]) -> None:
 
 def releases(content: dict[str, Any]) -> None:
     table = Table()
-    for column in ("release", "serves", "dataset", "nDCG@10"):
+    for column in ("release", "serves", "pinned", "dataset", "nDCG@10", "size", "damaged"):
         table.add_column(column)
     for row in content["releases"]:
+        quality = row["ndcg@10"]
         table.add_row(
             row["release_id"],
             "yes" if row["serving"] else "",
-            row["dataset"],
-            f"{row['ndcg@10']:.4f}",
+            "yes" if row["pinned"] else "",
+            row["dataset"] or "",
+            "" if quality is None else f"{quality:.4f}",
+            size(row["bytes"]),
+            row["damaged"] or "",
         )
     terminal().print(table)
+
+
+def size(number: float) -> str:
+    """Format a number of bytes, such as 12.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
 
 
 def checks(content: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from flows.operations.automations import automation_names, create_automations
 from flows.runtime.configuration import load_run_config
 from shortlist.config import Settings
 
@@ -17,7 +18,17 @@ ROOT = Path(__file__).resolve().parents[1]
 PREFECT_FILE = ROOT / "prefect.yaml"
 PLACEHOLDER = "HOME_NAME"
 """Text in prefect.yaml that is replaced by the home's name."""
-DEPLOYMENTS = ("refresh/hourly", "shortlist/nightly", "monitor/monitoring", "skew/daily")
+REFRESH_SECONDS = "REFRESH_SECONDS"
+"""Text in prefect.yaml that is replaced by the seconds between two refreshes."""
+DEPLOYMENTS = (
+    "take-in/ingest",
+    "refresh/hourly",
+    "shortlist/nightly",
+    "watch/monitoring",
+    "skew/daily",
+    "compact/compaction",
+    "gc/retention",
+)
 """Flow/deployment names in prefect.yaml; a hyphen and the home's name are appended."""
 
 
@@ -26,13 +37,14 @@ class DeployError(RuntimeError):
 
 
 def deploy_all(config: Path | str) -> dict[str, Any]:
-    """Register the hourly, nightly, monitoring and daily skew deployments, or update them.
+    """Register the deployments of prefect.yaml and their automations, or update them.
 
     Args:
         config: the run's TOML file; the nightly run gets its content as its typed parameter.
 
     Returns:
-        {"deployments", "work_pool", "server", "worker": the command that starts one}.
+        {"deployments", "automations", "channels": who is notified, "work_pool", "server", "worker":
+        the command that starts one}.
 
     Raises:
         DeployError: no server is reachable, or Prefect refused a deployment.
@@ -72,10 +84,15 @@ def deploy_all(config: Path | str) -> dict[str, Any]:
             print(f"deploy: work pool '{pool}' created")
     _set_variables(variables, home_name=settings.home_name)
     _prefect_deploy(url, write_prefect_file(settings))
+    with get_client(sync_client=True) as client:
+        notified = create_automations(client, settings, pool=pool)
     deployments = deployments_of(settings)
     print(f"deploy: {', '.join(deployments)} on {url}")
+    print(f"deploy: notifications by {', '.join(notified) or 'no channel, see SHORTLIST_NOTIFY_*'}")
     return {
         "deployments": deployments,
+        "automations": automation_names(settings),
+        "channels": notified,
         "work_pool": pool,
         "server": url,
         "worker": f"prefect worker start --pool {pool}",
@@ -92,7 +109,11 @@ def write_prefect_file(settings: Settings) -> Path:
     text = PREFECT_FILE.read_text(encoding="utf-8")
     path = settings.home.resolve() / PREFECT_FILE.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.replace(PLACEHOLDER, settings.home_name), encoding="utf-8")
+    text = text.replace(PLACEHOLDER, settings.home_name)
+    text = text.replace(
+        f"interval: {REFRESH_SECONDS}", f"interval: {settings.refresh_minutes * 60}"
+    )
+    path.write_text(text, encoding="utf-8")
     return path
 
 

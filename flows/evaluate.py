@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from prefect import flow
+from prefect import flow, task
 
+from flows.operations.artifacts import show_metrics
 from flows.runtime.configuration import EvaluateConfig, RunConfig
+from flows.runtime.retries import step_options
 from flows.runtime.runs import Run
 from flows.train import read_windows
 from flows.training.assemble import JudgedTick, load_world
@@ -56,10 +58,28 @@ class Judged:
 def evaluate_flow(run_id: str) -> dict[str, Any]:
     """Evaluate the chain, its sources, tuned baselines and the champion on the test window.
 
-    Writes evaluation.json and evaluation_users.parquet to the run's folder, and the reference log
-    for monitoring to its staged release. Returns the content of evaluation.json.
+    Args:
+        run_id: id of the run, the name of its folder in <home>/runs.
+
+    Returns:
+        The content of evaluation.json.
     """
-    settings = Settings()
+    result = evaluate_task(run_id)
+    show_metrics(Settings(), result)
+    return result
+
+
+@task(name="evaluate", **step_options("evaluate", hours=6))
+def evaluate_task(run_id: str) -> dict[str, Any]:
+    return evaluate(Settings(), run_id)
+
+
+def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
+    """Do the work of `evaluate_flow`, without Prefect.
+
+    Writes evaluation.json and evaluation_users.parquet to the run's folder, and the reference log
+    for monitoring to its staged release.
+    """
     run = Run.open(settings, run_id)
     config = run.config
     about = run.read("about.json", made_by="train")

@@ -14,7 +14,7 @@ from typing import Any
 
 from prefect import flow, task
 
-from flows.runtime.retries import RETRIED
+from flows.runtime.retries import step_options
 from shortlist.config import Settings
 from shortlist.counting import ListRules
 from shortlist.datasets.item_commands import carried_out
@@ -67,7 +67,7 @@ def featurize_flow(
         return featurize_task(target_events, until, tick, lists)
 
 
-@task(name="build", **RETRIED)
+@task(name="build", **step_options("featurize", hours=2, retried=True))
 def featurize_task(
     target_events: tuple[str, ...], until: int, tick: int, lists: ListRules
 ) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import flow, task
 
-from flows.runtime.retries import RETRIED
+from flows.runtime.retries import step_options
 from shortlist.config import Settings
 from shortlist.datasets import DataConfig, stage_source
 from shortlist.home_lock import REFRESH_WAIT, home_lock
@@ -27,7 +27,7 @@ def ingest_flow(data: DataConfig, now: int | None = None) -> dict[str, Any]:
         return stage_task(data, now)
 
 
-@task(name="stage", **RETRIED)
+@task(name="stage", **step_options("ingest", hours=2, retried=True))
 def stage_task(data: DataConfig, now: int | None) -> dict[str, Any]:
     return stage(Settings(), data, now=now)
 

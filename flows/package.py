@@ -9,8 +9,11 @@ import subprocess
 import sys
 from typing import Any
 
-from prefect import flow
+from prefect import flow, task
 
+from flows.operations.artifacts import show_release
+from flows.operations.lineage import published_release
+from flows.runtime.retries import step_options
 from flows.runtime.runs import Run
 from shortlist.config import Settings
 from shortlist.release import ReleaseStore
@@ -22,8 +25,39 @@ class PackageError(RuntimeError):
 
 @flow(name="package", log_prints=True)
 def package_flow(run_id: str, bento: bool = True) -> dict[str, Any]:
-    """Publish the run as a release, without promoting it, and build its Bento if `bento`."""
+    """Publish the run as a release, without promoting it.
+
+    Args:
+        run_id: id of the run, the name of its folder in <home>/runs.
+        bento: whether to build a Bento (BentoML's package) of the release.
+    """
+    return package_step(run_id, bento=bento)
+
+
+def package_step(run_id: str, *, bento: bool = True) -> dict[str, Any]:
+    """Publish a run, and show the release with its lineage in Prefect."""
     settings = Settings()
+    run = Run.open(settings, run_id)
+    frozen = run.read("lake.json", made_by="train")
+    result = package_task(run_id, bento)
+    show_release(settings, result)
+    published_release(
+        settings,
+        result["release_id"],
+        run_id=run_id,
+        version=frozen["version"],
+        pack_id=frozen.get("pack_id"),
+    )
+    return result
+
+
+@task(name="package", **step_options("package", hours=2))
+def package_task(run_id: str, bento: bool) -> dict[str, Any]:
+    return package(Settings(), run_id, bento=bento)
+
+
+def package(settings: Settings, run_id: str, *, bento: bool) -> dict[str, Any]:
+    """Do the work of `package_flow`, without Prefect."""
     run = Run.open(settings, run_id)
     about = run.read("about.json", made_by="train")
     evaluation = run.read("evaluation.json", made_by="evaluate")

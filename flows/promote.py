@@ -8,12 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, task
+from prefect.client.schemas.objects import State
 
+from flows.operations.artifacts import show_gates
+from flows.operations.endings import REFUSED, ended, refusal
+from flows.operations.lineage import judged_release
 from flows.releases.acknowledge import wait_for_workers
 from flows.releases.gates import Gate, GatesConfig, Verdict, judge_gates
 from flows.rollback import LOCK_SECONDS
 from flows.runtime.configuration import CONFIGS
+from flows.runtime.retries import step_options
 from flows.runtime.runs import Run, RunError
 from shortlist.audit import write_audit
 from shortlist.config import Settings, load_toml
@@ -23,27 +28,79 @@ from shortlist.release import ReleaseError, ReleaseStore
 
 
 @flow(name="promote", log_prints=True)
-def promote_flow(release_id: str, gates: str = "configs/gates.toml") -> dict[str, Any]:
+def promote_flow(
+    release_id: str, gates: str = str(CONFIGS / "gates.toml"), force_reason: str | None = None
+) -> dict[str, Any] | State[Any]:
     """Set the pointer to `release_id` if every gate passes, and wait until the workers serve it.
 
-    If a gate fails, nothing changes. Returns the verdict of each gate, the serving release, the
-    loss budget (total quality loss accepted in promotions), and the workers that serve the release
-    or still serve another one.
+    If a gate fails, nothing changes, and the flow run ends as Refused.
+
+    Args:
+        release_id: id of a release, as `shortlist releases list` shows it.
+        gates: path of the TOML file with the limits of the gates.
+        force_reason: why to promote the release although gates fail; the audit log stores it. None:
+            a release that fails a gate is refused.
+
+    Raises:
+        PromotionRefused: a gate failed; `result` has the verdicts.
     """
+    result = promote_step(release_id, gates=gates, force_reason=force_reason)
+    return result if result["promoted"] else ended(REFUSED, refusal(result))
+
+
+def promote_step(release_id: str, *, gates: str, force_reason: str | None = None) -> dict[str, Any]:
+    """Judge and promote a release, and show the verdicts in Prefect; see `promote`."""
     settings = Settings()
+    before = ReleaseStore(settings.releases).current_id()
+    result = promote_task(release_id, gates, force_reason)
+    show_gates(settings, result)
+    judged_release(settings, result, before=before)
+    return result
+
+
+@task(name="promote", **step_options("promote", hours=1))
+def promote_task(release_id: str, gates: str, force_reason: str | None) -> dict[str, Any]:
+    return promote(Settings(), release_id, gates=gates, force_reason=force_reason)
+
+
+def promote(
+    settings: Settings,
+    release_id: str,
+    *,
+    gates: Path | str = CONFIGS / "gates.toml",
+    force_reason: str | None = None,
+) -> dict[str, Any]:
+    """Do the work of `promote_flow`, without Prefect.
+
+    A damaged release is refused also with `force_reason`.
+
+    Returns:
+        The verdict of each gate, the serving release, the loss budget (total quality loss accepted
+        in promotions), and the workers that serve the release or still serve another one.
+    """
     store = ReleaseStore(settings.releases)
     config = load_toml(Path(gates), GatesConfig)
     what = f"shortlist promote {release_id}"
     with home_lock(settings, "release", what=what, wait_seconds=LOCK_SECONDS):
         verdict = judge(store, release_id, config)
         before = store.current_id()
-        if verdict.passed:
-            store.promote(release_id, spent=verdict.spent)
-            reason = f"{len(verdict.gates)} gates passed"
-            write_audit(settings, "promote", before=before, after=release_id, reason=reason)
+        forced = force_reason is not None and not verdict.passed and verdict.is_intact
+        promoted = verdict.passed or forced
+        if promoted:
+            # The gates of a forced release say nothing about losses, so the budget is unchanged.
+            store.promote(release_id, spent=None if forced else verdict.spent)
+            reason = f"forced: {force_reason}" if forced else f"{len(verdict.gates)} gates passed"
+            write_audit(
+                settings,
+                "promote",
+                before=before,
+                after=release_id,
+                reason=reason,
+                evidence={"gates": [asdict(gate) for gate in verdict.gates]},
+            )
     for gate in verdict.gates:
         print(f"gate {gate.name}: {'pass' if gate.passed else 'FAIL'}: {gate.reason}")
-    if verdict.passed:
+    if promoted:
         print(f"promote: {release_id} is the serving release now")
         followed = wait_for_workers(settings, release_id)
     else:
@@ -52,7 +109,8 @@ def promote_flow(release_id: str, gates: str = "configs/gates.toml") -> dict[str
     serving, spent = next(reversed(store.history().items()), (None, 0.0))
     return {
         "release_id": release_id,
-        "promoted": verdict.passed,
+        "promoted": promoted,
+        "forced": forced,
         "serving": serving,
         "gates": [asdict(gate) for gate in verdict.gates],
         "loss_budget": {"of": config.loss_budget, "spent": spent},

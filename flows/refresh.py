@@ -11,9 +11,12 @@ from typing import Any
 
 import pyarrow.compute as pc
 from prefect import flow
+from prefect.client.schemas.objects import State
 
 from flows.featurize import featurize_flow
 from flows.ingest import ingest_flow
+from flows.operations import artifacts, lineage
+from flows.operations.endings import REFUSED, ended
 from flows.runtime.configuration import RunConfig, load_run_config
 from flows.validate import ValidationFailed, validate_flow
 from shortlist import columns as c
@@ -34,7 +37,7 @@ GROWING = ("files", "database")
 
 
 @flow(name="refresh", log_prints=True)
-def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
+def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any] | State[Any]:
     """Ingest new rows, posted events and impressions, validate them, and update all features.
 
     Args:
@@ -43,10 +46,18 @@ def refresh_flow(config: str = "configs/movielens-100k.toml") -> dict[str, Any]:
     Returns:
         {"ingested": number of posted events and impressions that are new to the lake, "until": time
         in microseconds up to which features were updated, "features": result of `featurize`}.
+
+    Raises:
+        ValidationFailed: new rows or posted changes were refused; the flow run ends as Refused.
     """
     settings = Settings()
-    with yielding_to_service(settings):
-        return refresh(settings, load_run_config(config))
+    try:
+        with yielding_to_service(settings):
+            result = refresh(settings, load_run_config(config))
+    except ValidationFailed as error:
+        return ended(REFUSED, error)
+    lineage.updated_features(settings, Lake(settings.lake).manifest.version, result["features"])
+    return result
 
 
 def refresh(settings: Settings, run_config: RunConfig, *, source: bool = True) -> dict[str, Any]:
@@ -92,6 +103,8 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
         limits = run_config.validation.model_copy(update=kept)
         validated = validate_flow(batch["batch_id"], limits, clock=clock.kind)
         ingested = validated["accepted"]
+        artifacts.show_data(settings, validated)
+        lineage.published_lake(settings, "service", validated)
     else:
         print(f"refresh: nothing was posted or shown ({settings.events} is empty)")
     data = run_config.data
@@ -114,7 +127,10 @@ def take_in_source(run_config: RunConfig) -> Exception | None:
         return None
     try:
         batch = ingest_flow(run_config.data)
-        validate_flow(batch["batch_id"], run_config.validation, clock=run_config.data.clock)
+        config = run_config.validation
+        done = validate_flow(batch["batch_id"], config, clock=run_config.data.clock)
+        artifacts.show_data(Settings(), done)
+        lineage.published_lake(Settings(), run_config.data.source, done)
     except (DatasetError, OSError, ValidationFailed) as error:
         return error
     return None

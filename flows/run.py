@@ -11,19 +11,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 
-from flows.evaluate import evaluate_flow
+from flows.evaluate import evaluate_task
 from flows.ingest import ingest_flow
 from flows.monitor import monitor_flow
-from flows.package import package_flow
-from flows.promote import promote_flow
+from flows.operations import artifacts, lineage
+from flows.operations.cancelled import cancelled_at, end_cancelled_run, link_flow_run
+from flows.operations.endings import HELD, REFUSED, ended, hold, refusal
+from flows.package import package_step
+from flows.promote import promote_step
 from flows.refresh import refresh
 from flows.replay import BEGUN, replay_flow
 from flows.runtime.configuration import RunConfig
-from flows.runtime.runs import Run
+from flows.runtime.runs import Run, RunError
 from flows.runtime.steps import Steps
-from flows.train import train_flow
-from flows.validate import validate_flow
+from flows.train import train_step
+from flows.validate import ValidationFailed, validate_flow
 from models.registry import BASELINES
 from shortlist import columns as c
 from shortlist.config import Settings
@@ -32,14 +37,22 @@ from shortlist.lake import Lake
 from shortlist.validation.hold_back import held_back_events
 
 WEEK = 7 * c.MICROSECONDS_PER_DAY
+STEPS = ("ingest", "validate", "featurize", "train", "evaluate", "package", "promote")
+"""The steps of every run; a demo's run has replay, refresh and monitor after them."""
 
 
-@flow(name="shortlist", log_prints=True)
-def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None) -> dict[str, Any]:
+@flow(name="shortlist", log_prints=True, on_cancellation=[end_cancelled_run])
+def run_flow(
+    config: RunConfig, monitor: bool = True, resume: str | None = None
+) -> dict[str, Any] | State[Any]:
     """Run all steps in order: ingest, validate, featurize, train, evaluate, package, promote; for a
     demo also replay, refresh and monitor.
 
+    The flow run ends as Refused if validation refuses the data or a gate the release, and as Held
+    if the verdict of the guardrails is `hold`.
+
     Args:
+        config: the run's configuration, the content of its TOML file.
         monitor: whether to run the last three steps.
         resume: id of an unfinished run. It continues after its last finished step, with the config
             in its folder; `config` is ignored. Steps that were run by single commands count as
@@ -47,25 +60,54 @@ def run_flow(config: RunConfig, monitor: bool = True, resume: str | None = None)
 
     Returns:
         The summary, also written to summary.json in the run's folder.
+
+    Raises:
+        ValidationFailed: validation refused the data.
+        PromotionRefused, TrafficHeld: the run is complete; `result` is the summary.
+        RunError: there is no run `resume`, or it was cancelled.
     """
-    settings = Settings()
+    try:
+        summary = run_all(Settings(), config, monitor=monitor, resume=resume)
+    except ValidationFailed as error:
+        return ended(REFUSED, error)
+    if not summary["promoted"]:
+        return ended(REFUSED, refusal(summary))
+    watched = summary.get("monitor")
+    if watched is not None and watched["verdict"] == "hold":
+        return ended(HELD, hold(watched, summary))
+    return summary
+
+
+def run_all(
+    settings: Settings, config: RunConfig, *, monitor: bool, resume: str | None
+) -> dict[str, Any]:
+    """Do the work of `run_flow`; return the summary whatever the verdicts are."""
     if resume is None:
         run = Run.create(settings, config)
         print(f"run: {run.run_id}; if interrupted, `shortlist run --resume {run.run_id}` continues")
     else:
         run = Run.open(settings, resume)
         config = run.config
-    steps = Steps(run)
+        if (at := cancelled_at(run)) is not None:
+            raise RunError(
+                f"{run.path}: was cancelled at {at}, so the data it read may be gone; start a new"
+                " run with `shortlist run`"
+            )
+    link_flow_run(run, flow_run.id)
+    shown = artifacts.Progress(settings, STEPS)
+    steps = Steps(run, on_finished=shown.finished)
     if not run.is_frozen:
         take_in(settings, config, steps)
-        steps.perform("featurize", refresh, settings, config, source=False)
+        features = steps.perform("featurize", refresh, settings, config, source=False)["features"]
+        lineage.updated_features(settings, Lake(settings.lake).manifest.version, features)
     with home_lock(settings, "train", what="shortlist run"):
         run.freeze(settings)
-        steps.perform("train", train_flow, run.run_id)
-        evaluation = steps.perform("evaluate", evaluate_flow, run.run_id)
-        packaged = steps.perform("package", package_flow, run.run_id)
+        steps.perform("train", train_step, run.run_id)
+        evaluation = steps.perform("evaluate", evaluate_task, run.run_id)
+        artifacts.show_metrics(settings, evaluation)
+        packaged = steps.perform("package", package_step, run.run_id)
         gates = str(config.gates)
-        promoted = steps.perform("promote", promote_flow, packaged["release_id"], gates=gates)
+        promoted = steps.perform("promote", promote_step, packaged["release_id"], gates=gates)
     summary: dict[str, Any] = {
         "run_id": run.run_id,
         "dataset": config.name,
@@ -104,7 +146,10 @@ def take_in(settings: Settings, config: RunConfig, steps: Steps) -> None:
     if not validated and not Lake(settings.lake).incoming(batch["batch_id"]).is_dir():
         batch = steps.redo("ingest", ingest_flow, config.data)
     clock = config.data.clock
-    steps.perform("validate", validate_flow, batch["batch_id"], config.validation, clock=clock)
+    step = (validate_flow, batch["batch_id"], config.validation)
+    result = steps.perform("validate", *step, clock=clock)
+    artifacts.show_data(settings, result)
+    lineage.published_lake(settings, config.data.source, result)
 
 
 def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, Any]:
@@ -135,7 +180,11 @@ def replay_and_monitor(settings: Settings, run: Run, steps: Steps) -> dict[str, 
             " there is nothing to monitor; want a larger data.hold_back"
         )
         return {"replay": replayed}
-    return {"replay": replayed, "monitor": steps.perform("monitor", monitor_flow, run.run_id)}
+    watched = steps.perform("monitor", monitor_flow, run.run_id)
+    artifacts.show_guardrails(settings, watched)
+    if watched["verdict"] == "hold":
+        lineage.held_traffic(settings, watched)
+    return {"replay": replayed, "monitor": watched}
 
 
 def fitted(run: Run) -> dict[str, dict[str, Any]]:

@@ -11,9 +11,10 @@ import time
 from typing import Any
 
 import numpy as np
-from prefect import flow
+from prefect import flow, task
 
 from flows.runtime.configuration import RunConfig
+from flows.runtime.retries import step_options
 from flows.runtime.runs import Run
 from flows.training.assemble import (
     JudgedTick,
@@ -34,6 +35,7 @@ from flows.training.choose_chain import (
 from flows.training.judgeable import require_judgeable
 from flows.training.ranking_data import Windowed, fit_rankers, gather, ranker_options
 from flows.training.refit import Recipe, fitted_on, refit_jobs
+from flows.training.reuse import adopt, cache_key, record_key, trained_before
 from flows.training.sources import Job, fit_sources, in_order, reference_sources
 from models import registry
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
@@ -54,11 +56,40 @@ PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_
 
 @flow(name="train", log_prints=True)
 def train_flow(run_id: str) -> dict[str, Any]:
-    """Train all models of the run's config and stage them in the run's folder."""
+    """Train all models of the run's config and stage them in the run's folder.
+
+    Args:
+        run_id: id of the run, the name of its folder in <home>/runs.
+    """
+    with home_lock(Settings(), "train", what="shortlist train"):
+        return train_step(run_id, again=True)
+
+
+def train_step(run_id: str, *, again: bool = False) -> dict[str, Any]:
+    """Train a run, or use the models of an earlier run of the same lake, config and code.
+
+    Args:
+        again: train even if there is such a run.
+    """
     settings = Settings()
     run = Run.open(settings, run_id)
-    with home_lock(settings, "train", what="shortlist train"):
-        return train(settings, run)
+    earlier = None if again else trained_before(settings, run)
+    result = train_task.with_options(refresh_cache=earlier is None)(run_id)
+    if earlier is not None and result["run_id"] != run_id:
+        adopt(earlier, run)
+    return result
+
+
+@task(
+    name="train",
+    **step_options("train", hours=24) | {"cache_policy": None, "cache_key_fn": cache_key},
+)
+def train_task(run_id: str) -> dict[str, Any]:
+    settings = Settings()
+    run = Run.open(settings, run_id)
+    result = train(settings, run)
+    record_key(run)
+    return result | {"run_id": run_id}
 
 
 def train(settings: Settings, run: Run) -> dict[str, Any]:

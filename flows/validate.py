@@ -12,10 +12,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 from prefect import flow, task
-from prefect.artifacts import create_link_artifact
-from prefect.runtime import flow_run
 
-from flows.runtime.retries import RETRIED
+from flows.operations.artifacts import link
+from flows.runtime.retries import step_options
 from flows.validation.docs import Account, keep_account
 from flows.validation.findings import Finding
 from flows.validation.suites import Judge, as_utc
@@ -67,7 +66,7 @@ def validate_flow(
     return result
 
 
-@task(name="publish", **RETRIED)
+@task(name="publish", **step_options("validate", hours=2, retried=True))
 def validate_task(
     batch_id: str, config: ValidateConfig, clock: Literal["wall", "replay"]
 ) -> dict[str, Any]:
@@ -223,10 +222,5 @@ def link_data_docs(settings: Settings) -> None:
     Does nothing outside a Prefect run, or if there are no Data Docs yet.
     """
     index = settings.data_docs / "index.html"
-    if flow_run.id and index.is_file():
-        create_link_artifact(
-            index.absolute().as_uri(),
-            "Data Docs",
-            key="data-docs",
-            description="Great Expectations",
-        )
+    if index.is_file():
+        link(settings, "data-docs", index, "Data Docs of Great Expectations")

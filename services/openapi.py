@@ -32,8 +32,12 @@ ROUTES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
 """Route -> (model of the request body, model of the response)."""
 REFUSALS = {
     "400": "The body is invalid. The error says what is wrong, where, and what would be right.",
+    "401": "SHORTLIST_API_KEYS is set, and the request has no valid key.",
+    "403": "The key lacks the scope; without keys, the client is on another machine.",
+    "413": "The body is too large.",
     "415": "The body is not sent as application/json.",
-    "503": "The service can't answer now; try again.",
+    "429": "The client sends too many requests; the header Retry-After has the seconds to wait.",
+    "503": "The service can't answer now; try again after Retry-After seconds.",
 }
 PLAIN_ROUTES = {
     "/livez": "200 while the process runs.",

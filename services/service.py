@@ -25,6 +25,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from services import metrics
+from services.doors import ApiKeys, Doors
 from services.errors import ClearErrors, quiet_client_errors
 from services.event_limits import EventLimitsFile, item_complaint
 from services.event_log import EventLog, excluded_by
@@ -167,6 +168,7 @@ class RecommenderService:
         BentoML would restart a failing worker endlessly.
         """
         try:
+            ApiKeys.from_environment()
             check_can_serve(Settings())
         except (ReleaseError, PackError, ConfigError) as error:
             sys.exit(f"error: {error}")
@@ -424,3 +426,4 @@ def stored(event: Event, *, received: int, wall: bool) -> dict[str, Any]:
 
 # BentoML's type annotation differs from its code, which expects a Starlette middleware class.
 RecommenderService.add_asgi_middleware(ClearErrors)  # pyright: ignore[reportArgumentType]
+RecommenderService.add_asgi_middleware(Doors)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""Audit log: one JSON line in `<home>/audit.jsonl` for each change of the serving release.
+"""Audit log: one JSON line in `<home>/audit.jsonl` for each change of releases: who, when, why.
 
 A home is the folder SHORTLIST_HOME of a deployment.
 """
@@ -11,24 +11,39 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shortlist.config import Settings
+from shortlist.plain_json import dumps
 
 
 def write_audit(
-    settings: Settings, command: str, *, before: str | None, after: str, reason: str
+    settings: Settings,
+    command: str,
+    *,
+    before: str | None,
+    after: str,
+    reason: str,
+    evidence: dict[str, Any] | None = None,
 ) -> None:
-    """Append one line {at, user, host, pid, command, from, to, reason} and flush it to disk."""
+    """Append one line {at, user, host, pid, command, from, to, reason, evidence} to the log.
+
+    It is flushed to disk.
+
+    Args:
+        evidence: what the decision was based on, such as the verdicts of the gates.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
     line = {
         "at": datetime.now(UTC).isoformat(),
-        "user": _user(),
+        "user": user_name(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "command": command,
         "from": before,
         "to": after,
         "reason": reason,
+        "evidence": evidence or {},
     }
     with (settings.home / "audit.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(dumps(line) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -42,7 +57,8 @@ def read_audit(settings: Settings) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return the name of the process's user, or the user id if it has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # in a container the user id may have no name

@@ -1,5 +1,6 @@
 """Typed HTTP client of the service, for the replay, benchmarks and user code."""
 
+import os
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -48,16 +49,20 @@ class ShortlistClient:
         *,
         timeout: float = 30.0,
         if_down: str = "start it with `shortlist serve`",
+        api_key: str | None = None,
     ):
         """Create a client of the service at `base_url`.
 
         Args:
             timeout: seconds to wait for a response.
             if_down: advice in the error message if the service doesn't respond.
+            api_key: key of SHORTLIST_API_KEYS; None: that of the variable SHORTLIST_API_KEY, if set.
         """
         self.if_down = if_down
         self.base_url = base_url.rstrip("/")
-        self._http = httpx.Client(base_url=self.base_url, timeout=timeout)
+        key = api_key or os.environ.get("SHORTLIST_API_KEY")
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, headers=headers)
 
     def __enter__(self) -> "ShortlistClient":
         return self

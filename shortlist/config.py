@@ -11,7 +11,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -37,7 +46,21 @@ FOLDER = "folder"
 def beside_file(path: str, info: ValidationInfo) -> str:
     """Resolve a path from a TOML file relative to that file's folder; a URI is not changed."""
     folder = (info.context or {}).get(FOLDER)
-    return path if folder is None or "://" in path else str(folder / path)
+    if "://" in path:
+        return path
+    return inside_root(path if folder is None else str(folder / path))
+
+
+def inside_root(path: str) -> str:
+    """Check that a path lies in SHORTLIST_DATA_ROOT, if that is set; links are followed.
+
+    Raises:
+        ValueError: it lies outside.
+    """
+    root = Settings().data_root
+    if root is not None and not Path(path).resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"lies outside of SHORTLIST_DATA_ROOT={root}; want a path in that folder")
+    return path
 
 
 def _path_beside_file(path: Path, info: ValidationInfo) -> Path:
@@ -142,6 +165,31 @@ class Settings(BaseSettings):
     explore: Explore | None = None
     """Exploration by the service (docs/reranking.md); None: off."""
 
+    refresh_minutes: int = Field(default=60, ge=1, le=1440)
+    """Minutes between two scheduled refreshes; `shortlist deploy` sets the schedule."""
+    notify_webhook: SecretStr | None = None
+    """URL that gets a JSON post on failure, refusal, hold and missed schedule."""
+    notify_slack: SecretStr | None = None
+    """Incoming webhook of a Slack channel that gets the same notifications."""
+    notify_email: tuple[str, ...] = ()
+    """Addresses that get the same notifications by Twilio SendGrid, from the first to all."""
+    notify_sendgrid_key: SecretStr | None = None
+    """API key of SendGrid; required by `notify_email`."""
+
+    max_body_kb: int = Field(default=16_384, ge=1)
+    """Largest body of a request in kB; a larger one is refused with 413."""
+    max_in_flight: int = Field(default=256, ge=1)
+    """Requests that a worker handles at the same time; more are refused with 503."""
+    max_lag_ms: float = Field(default=5_000.0, gt=0)
+    """Wait for a free worker after which requests are refused with 503, in milliseconds."""
+    rate_limit: float | None = Field(default=None, gt=0)
+    """Requests per second of one client and worker; more are refused with 429. None: no limit."""
+    data_root: Path | None = None
+    """Folder that all paths in a run's TOML file must be in; None: any path.
+
+    Set it if other people can start runs, for example in Prefect's form.
+    """
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -152,6 +200,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @model_validator(mode="after")
+    def _can_send_email(self) -> "Settings":
+        if self.notify_email and self.notify_sendgrid_key is None:
+            raise ValueError("notify_email needs notify_sendgrid_key, the API key of SendGrid")
+        return self
 
     @property
     def home_name(self) -> str:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from shortlist.config import Settings
 
@@ -101,3 +101,25 @@ def _refusal(path: Path, name: LockName, waited: float) -> str:
         who = "another process"  # the holder has not written the file yet
     after = f" after {waited:g} s" if waited else ""
     return f"{path}: '{name}' is still held{after} by {who}; wait until it has finished, or stop it"
+
+
+def held_locks(settings: Settings) -> list[dict[str, Any]]:
+    """Return the locks that processes of this machine hold: [{"name", "pid", "since", "what"}].
+
+    Trying a lock could make another process fail, so Linux's table of locks is read instead.
+    Elsewhere the list is empty.
+    """
+    try:
+        table = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return []
+    inodes = {line.split()[5].split(":")[-1] for line in table if " FLOCK " in line}
+    found = []
+    for path in sorted((settings.home / "locks").glob("*.lock")):
+        if str(path.stat().st_ino) in inodes:
+            try:
+                holder = json.loads(path.read_text())
+            except ValueError:  # the holder is writing the file
+                holder = {}
+            found.append({"name": path.stem} | holder)
+    return found

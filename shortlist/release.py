@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class ReleaseStore:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        partial = self.root / f".partial-{stamp}-{os.getpid()}"
+        partial = self.root / f".partial-{stamp}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         partial.mkdir()
         try:
             yield partial, about
@@ -62,10 +63,24 @@ class ReleaseStore:
             about["release_id"] = f"{stamp}-{digest[:8]}"
             manifest = {"digest": _digest_of(files, about), "files": files, "about": about}
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-            partial.rename(self.root / about["release_id"])
+            for path in (*(partial / name for name in files), partial / MANIFEST, partial):
+                _sync(path)
+            self._publish(partial, about["release_id"])
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+    def _publish(self, partial: Path, release_id: str) -> None:
+        try:
+            partial.rename(self.root / release_id)
+        except OSError as error:
+            if not (self.root / release_id).is_dir():
+                raise
+            raise ReleaseError(
+                f"release {release_id} was published by another process in the same second;"
+                f" nothing was changed ({error.strerror})"
+            ) from None
+        _sync(self.root)
 
     def open(self, release_id: str | None = None) -> Release:
         """Verify and open a release; None opens the promoted one.
@@ -80,6 +95,8 @@ class ReleaseStore:
                 raise ReleaseError(
                     f"{self.root}: no release is promoted; run `shortlist run` first"
                 )
+        if Path(release_id).name != release_id or release_id.startswith("."):
+            raise ReleaseError(f"'{release_id}' is not a release id; `shortlist releases list`")
         return open_release(self.root / release_id)
 
     def ids(self) -> list[str]:
@@ -122,6 +139,18 @@ class ReleaseStore:
         self._write_history(history)
         return previous
 
+    def forget(self, release_id: str) -> None:
+        """Drop a release that doesn't serve from the history, before its folder is removed.
+
+        Raises:
+            ReleaseError: the release serves.
+        """
+        history = self.history()
+        if next(reversed(history), None) == release_id:
+            raise ReleaseError(f"release {release_id} serves; promote another one first")
+        if history.pop(release_id, None) is not None:
+            self._write_history(history)
+
     def history(self) -> dict[str, float]:
         """Return {promoted release: loss budget used after its promotion}, oldest first.
 
@@ -158,10 +187,11 @@ def open_release(path: Path) -> Release:
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text())
-        files, about, digest = manifest["files"], manifest["about"], manifest["digest"]
-    except FileNotFoundError:
+        files, about, digest = dict(manifest["files"]), manifest["about"], manifest["digest"]
+        release_id = about["release_id"]
+    except (FileNotFoundError, NotADirectoryError):
         raise ReleaseError(f"{path}: no release there (no {MANIFEST})") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReleaseError(f"{path / MANIFEST}: not a manifest: {error!r}") from None
     actual = hash_files(path)
     for name in sorted(files.keys() | actual.keys()):
@@ -175,7 +205,7 @@ def open_release(path: Path) -> Release:
             f"release {path.name}: the manifest has digest {digest}, its content gives"
             f" {_digest_of(files, about)}; the manifest was changed"
         )
-    return Release(release_id=about["release_id"], path=path, about=about, files=files)
+    return Release(release_id=release_id, path=path, about=about, files=files)
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -187,6 +217,15 @@ def hash_files(folder: Path) -> dict[str, str]:
             with path.open("rb") as file:
                 out[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return out
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _digest_of(files: dict[str, str], about: dict[str, Any]) -> str:

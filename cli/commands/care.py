@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli import show
 from cli.commands.options import DEFAULT_CONFIG, ConfigOption, JsonOption
+from cli.commands.tables import print_table
 
 app = typer.Typer()
 
@@ -39,14 +40,81 @@ def doctor(as_json: JsonOption = False) -> None:
 
 @app.command()
 def deploy(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Register scheduled flows with a Prefect server: hourly refresh, nightly run, monitoring,
-    and the daily check of served features (skew).
+    """Register scheduled flows and notifications with a Prefect server.
+
+    Refresh, nightly run, monitoring, the check of served features (skew), compaction and gc.
     """
     from flows.deploy import deploy_all
 
     with show.only_json(as_json):
         result = deploy_all(config)
     show.result(result, as_json=as_json)
+
+
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")]
+
+
+@app.command()
+def up(
+    config: ConfigOption = DEFAULT_CONFIG,
+    service_port: Port = 3000,
+    pages_port: Port = 3001,
+    prefect_port: Port = 4200,
+    as_json: JsonOption = False,
+) -> None:
+    """Start everything in the background: Prefect server and worker, service, and report pages.
+
+    Schedules are registered, and posted changes of items reach the lake within seconds. Without a
+    promoted release the service starts after the first one.
+    """
+    from flows.operations.up import Ports
+    from flows.operations.up import up as start_all
+    from shortlist.config import Settings
+
+    ports = Ports(service=service_port, pages=pages_port, prefect=prefect_port)
+    with show.only_json(as_json):
+        result = start_all(Settings(), config, ports)
+    show.result(result, as_json=as_json, table=show_status)
+
+
+@app.command()
+def down(as_json: JsonOption = False) -> None:
+    """Stop exactly the processes that `shortlist up` started."""
+    from flows.operations.up import down as stop_all
+    from shortlist.config import Settings
+
+    show.result(stop_all(Settings()), as_json=as_json)
+
+
+@app.command()
+def status(as_json: JsonOption = False) -> None:
+    """Show what runs: processes with their addresses, release, workers, locks, pending commands.
+
+    Exits with 1 if a process that `shortlist up` started has ended.
+    """
+    from flows.operations.up import status as look
+    from shortlist.config import Settings
+
+    result = look(Settings())
+    show.result(result, as_json=as_json, table=show_status)
+    if any(one["state"] == "ended" for one in result["processes"]):
+        raise typer.Exit(1)
+
+
+def show_status(content: dict[str, Any]) -> None:
+    """Print the result of `shortlist status`."""
+    rows = [
+        (one["name"], one["state"], one["url"] or "", str(one["pid"]), one["log"])
+        for one in content["processes"]
+    ]
+    columns = ("process", "state", "address", "pid", "log") if rows else ()
+    print_table(content["home"] if rows else "nothing runs; start it with `up`", columns, rows)
+    typer.echo(f"release: {content['serving'] or 'none is promoted'}")
+    for one in content["workers"]:
+        typer.echo(f"worker {one['worker']} serves {one['release_id']}")
+    for one in content["locks"]:
+        typer.echo(f"lock {one['name']}: process {one.get('pid')}, {one.get('what')}")
+    typer.echo(f"posted changes of items that the lake lacks: {content['commands_pending']}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

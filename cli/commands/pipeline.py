@@ -39,6 +39,7 @@ def run_command(
     A release is a folder with all models of a run. Exits with 1 if it was not promoted.
     """
     with following("run", as_json=as_json, verbose=verbose) as follow:
+        from flows.operations.endings import result_of
         from flows.run import run_flow
         from flows.runtime.configuration import load_run_config
         from flows.runtime.runs import Run
@@ -48,7 +49,7 @@ def run_command(
             load_run_config(config) if resume is None else Run.open(Settings(), resume).config
         )
         follow.expect(run_config.name)
-        summary = run_flow(run_config, monitor=monitor, resume=resume)
+        summary = result_of(run_flow, run_config, monitor=monitor, resume=resume)
     show.result(summary, as_json=as_json, table=show.summary)
     if not summary["promoted"]:
         raise typer.Exit(1)

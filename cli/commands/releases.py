@@ -1,13 +1,25 @@
-"""Commands for releases (folders with all models of one run): roll back, list, compare, upgrade."""
+"""Commands for releases (folders with all models of one run): list, compare, pin, roll back,
+upgrade, and garbage collection.
+"""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from cli import show
 from cli.commands.options import DEFAULT_CONFIG, ConfigOption, JsonOption
+from cli.commands.tables import print_table
 
 app = typer.Typer()
+releases = typer.Typer(
+    help="List, compare, pin and remove releases (folders with all models of a run).",
+    no_args_is_help=True,
+)
+app.add_typer(releases, name="releases")
+
+ReasonOption = Annotated[str, typer.Option(help="Why; the audit log stores it.")]
+ReleaseArgument = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's id.")]
 
 
 @app.command()
@@ -26,33 +38,120 @@ def rollback(
     show.result(result, as_json=as_json)
 
 
-@app.command()
-def releases(
-    diff: Annotated[
-        tuple[str, str] | None, typer.Option(help="Two release ids whose differences to show.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the releases, or show the differences between two of them."""
+@releases.command("list")
+def list_releases(as_json: JsonOption = False) -> None:
+    """List the releases: which serves, which are pinned, and their quality.
+
+    A damaged release is listed with what is wrong; the command then exits with 1.
+    """
+    from flows.releases.history import overview
+    from shortlist.config import Settings
+
+    rows = overview(Settings())
+    show.result({"releases": rows}, as_json=as_json, table=show.releases)
+    if any(row["damaged"] for row in rows):
+        raise typer.Exit(1)
+
+
+@releases.command("show")
+def show_release(release: ReleaseArgument, as_json: JsonOption = False) -> None:
+    """Show a release: its run, data, metrics, size, and each promotion with who, when and why."""
+    from flows.releases.history import details
+    from shortlist.config import Settings
+
+    show.result(details(Settings(), release), as_json=as_json)
+
+
+@releases.command()
+def diff(old: ReleaseArgument, new: ReleaseArgument, as_json: JsonOption = False) -> None:
+    """Show in what two releases differ: configuration, data, figures and files."""
     from shortlist.config import Settings
     from shortlist.release import ReleaseStore
 
     store = ReleaseStore(Settings().releases)
-    if diff is not None:
-        show.result(
-            show.difference(store.open(diff[0]).about, store.open(diff[1]).about), as_json=as_json
-        )
-        return
+    before, after = store.open(old), store.open(new)
+    result = show.difference(before.about, after.about)
+    show.result(result | show.difference(before.files, after.files, "files."), as_json=as_json)
+
+
+@releases.command()
+def pin(
+    release: ReleaseArgument,
+    reason: ReasonOption,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the pin.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Pin a release, so that `releases gc` never removes it."""
+    from shortlist import release_pins
+    from shortlist.config import Settings
+
+    settings = Settings()
+    change = release_pins.unpin if remove else release_pins.pin
+    change(settings, release, reason=reason)
+    show.result({"pinned": release_pins.read_pins(settings)}, as_json=as_json)
+
+
+@releases.command()
+def gc(
+    retention: Annotated[
+        Path | None, typer.Option(help="TOML file with rules; default: configs/retention.toml.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Remove nothing; show what would be removed.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove releases, runs, Bentos, logs and reports that no retention rule keeps.
+
+    What is served, pinned, leased by a run or in use by a worker is always kept.
+    """
+    from flows.releases.collect import collect_garbage
+    from flows.releases.retention import RETENTION, RetentionConfig
+    from shortlist.config import Settings, load_toml
+
+    config = load_toml(retention or RETENTION, RetentionConfig)
+    with show.only_json(as_json):
+        result = collect_garbage(Settings(), config, dry_run=dry_run)
+    show.result(result, as_json=as_json, table=show_removed)
+
+
+@releases.command()
+def audit(as_json: JsonOption = False) -> None:
+    """Show every promotion, rollback, pin and removal: who, when, why, and on what evidence."""
+    from shortlist.audit import read_audit
+    from shortlist.config import Settings
+
+    show.result({"audit": read_audit(Settings())}, as_json=as_json, table=show_audit)
+
+
+def show_removed(content: dict[str, Any]) -> None:
+    """Print the result of `releases gc`."""
     rows = [
-        {
-            "release_id": id_,
-            "serving": id_ == store.current_id(),
-            "dataset": (about := store.open(id_).about)["dataset"],
-            "ndcg@10": about["metrics"]["chain"]["ndcg@10"]["mean"],
-        }
-        for id_ in store.ids()
+        (one["what"], one["path"], show.size(one["bytes"]), one["why"])
+        for one in content["removed"]
     ]
-    show.result({"releases": rows}, as_json=as_json, table=show.releases)
+    verb = "would be removed" if content["dry_run"] else "removed"
+    title = f"{len(rows)} files and folders {verb}, {show.size(content['bytes'])}"
+    print_table(title, ("what", "path", "size", "why") if rows else (), rows)
+    kept = content["kept"].items()
+    print_table("Kept releases", ("release", "why") if kept else (), kept)
+
+
+def show_audit(content: dict[str, Any]) -> None:
+    """Print the audit log, oldest first."""
+    columns = ("at", "who", "command", "from", "to", "why")
+    rows = [
+        (
+            one["at"][:19],
+            f"{one['user']}@{one['host']}",
+            one["command"],
+            one["from"] or "",
+            one["to"],
+            one["reason"],
+        )
+        for one in content["audit"]
+    ]
+    print_table("Audit log", columns, rows)
 
 
 @app.command()

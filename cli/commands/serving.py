@@ -17,7 +17,15 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
     host: Annotated[str, typer.Option()] = "127.0.0.1",
 ) -> None:
-    """Serve the promoted release over HTTP until interrupted."""
+    """Serve the promoted release over HTTP until interrupted.
+
+    Clients of other machines need an API key of SHORTLIST_API_KEYS (docs/serving.md).
+    """
+    if host not in ("127.0.0.1", "localhost", "::1") and not os.environ.get("SHORTLIST_API_KEYS"):
+        raise typer.BadParameter(
+            f"--host {host} is reachable from other machines: set SHORTLIST_API_KEYS first, such as"
+            " read+events:KEY,admin:KEY with keys of `openssl rand -hex 24`"
+        )
     from shortlist.config import Settings
     from shortlist.release import ReleaseStore
 

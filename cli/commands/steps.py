@@ -178,6 +178,12 @@ def promote(
     gates: Annotated[
         Path | None, typer.Option(help="TOML file with the gates; default: the run's gates.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote also if a gate fails; needs --reason.")
+    ] = False,
+    reason: Annotated[
+        str | None, typer.Option(help="Why you force it; the audit log stores it.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let a run's release serve if it passes every gate, which ends the run.
@@ -185,13 +191,24 @@ def promote(
     A gate is a condition for promotion. If the release fails one, nothing changes and the command
     exits with 1.
     """
+    from flows.operations.endings import result_of
     from flows.promote import end_run_of, find_release, promote_flow
     from shortlist.config import Settings
+
+    if force and not reason:
+        raise typer.BadParameter(
+            "--force promotes a release that fails a gate; say why with --reason, for the audit log"
+        )
 
     settings = Settings()
     found = find_release(settings, release, run_id=run, of=_name(config))
     with show.only_json(as_json):
-        result = promote_flow(found.release_id, gates=str(gates or found.gates))
+        result = result_of(
+            promote_flow,
+            found.release_id,
+            gates=str(gates or found.gates),
+            force_reason=reason if force else None,
+        )
     show.result(result, as_json=as_json, table=show.gates)
     if not result["promoted"]:
         raise typer.Exit(1)

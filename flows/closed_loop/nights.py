@@ -60,9 +60,10 @@ def run_config(setting: Setting, arm: Arm) -> RunConfig:
 
 def first_release(config: RunConfig) -> None:
     """Run the main job, from ingest to promote, on the log of the days before the arm's start."""
+    from flows.operations.endings import result_of
     from flows.run import run_flow
 
-    summary = run_flow(config, monitor=False)
+    summary = result_of(run_flow, config, monitor=False)
     _promote(summary["release_id"], summary["promoted"])
 
 

@@ -60,6 +60,11 @@ class Verdict:
     def passed(self) -> bool:
         return all(gate.passed for gate in self.gates)
 
+    @property
+    def is_intact(self) -> bool:
+        """Whether the release's files are those that its manifest names."""
+        return all(gate.passed for gate in self.gates if gate.name == "integrity")
+
 
 def judge_gates(release: Release, config: GatesConfig, *, history: dict[str, float]) -> Verdict:
     """Judge a release by all gates.

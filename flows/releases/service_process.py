@@ -42,8 +42,9 @@ def running_service(
         process = subprocess.Popen(
             [*command, "--port", str(port), "--host", host],
             # A separate BENTOML_HOME: services that share one delete each other's metrics.
+            # Its only client is this process, so it needs no API keys.
             env={"SHORTLIST_WORKERS": "1"}
-            | os.environ
+            | {name: value for name, value in os.environ.items() if name != "SHORTLIST_API_KEYS"}
             | {"SHORTLIST_CLOCK": clock, "BENTOML_HOME": str(log.absolute().parent / "bentoml")},
             stdout=output,
             stderr=subprocess.STDOUT,

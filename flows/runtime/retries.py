@@ -1,7 +1,7 @@
-"""Task options that retry steps with growing pauses, unless the error would occur again.
+"""Options of Prefect tasks: one task for each step, with timeout, tags, JSON result and retries.
 
-@task(name="stage", **RETRIED)
-def stage(...): ...
+@task(name="stage", **step_options("ingest", hours=2, retried=True))
+def stage_task(...): ...
 """
 
 from typing import Any
@@ -34,12 +34,31 @@ def _retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return False
 
 
-RETRIED: dict[str, Any] = {
+RETRIES: dict[str, Any] = {
     "retries": 3,
     "retry_delay_seconds": exponential_backoff(backoff_factor=2),  # 2, 4 and 8 s
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": _retry,
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
 }
-"""Keyword arguments for `prefect.task`."""
+"""Keyword arguments of `prefect.task`: growing pauses, unless the error would occur again."""
+
+
+def step_options(step: str, *, hours: float, retried: bool = False) -> dict[str, Any]:
+    """Return the keyword arguments of `prefect.task` for a step of a run.
+
+    The result is stored as JSON in Prefect's result storage. `shortlist run --resume` doesn't read
+    it: the files in the run's folder decide which steps are finished.
+
+    Args:
+        step: name of the step, added as a tag.
+        hours: time after which the task ends in the state TimedOut.
+        retried: whether to retry errors of disk, database or network. A step that takes hours isn't
+            retried; `--resume` repeats it.
+    """
+    return {
+        "tags": {"shortlist", step},
+        "timeout_seconds": hours * 3600,
+        "persist_result": True,
+        "result_serializer": "json",
+        "cache_policy": NO_CACHE,
+    } | (RETRIES if retried else {})

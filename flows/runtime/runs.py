@@ -1,6 +1,7 @@
 """The folder of a run, with the results of its steps.
 
 runs/<run_id>/config.json     the RunConfig; a folder without it is not a run
+runs/<run_id>/prefect.json    id of the Prefect flow run that works on it
 runs/<run_id>/steps/          the result of each finished step, for `shortlist run --resume`
 runs/<run_id>/windows.json    edges of the four windows, microseconds
 runs/<run_id>/items.parquet   the catalogue of the lake's snapshot
@@ -35,7 +36,9 @@ from flows.runtime.configuration import RunConfig
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.contracts import microseconds
+from shortlist.feature_store import current_pack_id
 from shortlist.feature_store.states.frozen import freeze_states, side_home
+from shortlist.features.pack import PackError
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import Lake
 from shortlist.lake.leases import end_lease, lease_holders, take_lease
@@ -102,8 +105,8 @@ class Run:
                     " or `shortlist train`"
                 )
             return runs[-1]
-        path = settings.runs / run_id
-        if not (path / "config.json").is_file():
+        path = settings.runs / Path(run_id).name  # an id can't name a folder outside
+        if path.name != run_id or not (path / "config.json").is_file():
             raise RunError(f"{path}: no such run; `ls {settings.runs}` lists them")
         run = cls(path)
         if of not in (None, run.config.name):
@@ -141,7 +144,11 @@ class Run:
             quietly(freeze_states, settings, self.path / STATES)
             for path in _without_lease(settings):
                 shutil.rmtree(path / STATES)
-            content = {"version": manifest.version, "data_end": manifest.latest + 1}
+            content = {
+                "version": manifest.version,
+                "data_end": manifest.latest + 1,
+                "pack_id": _pack_id(settings),
+            }
             self.write("lake.json", content)
 
     @property
@@ -243,6 +250,14 @@ def _without_lease(settings: Settings) -> list[Path]:
     leases = lease_holders(settings.lake)
     frozen = [path.parent for path in settings.runs.glob(f"*/{STATES}")]
     return [path for path in frozen if path.name not in leases]
+
+
+def _pack_id(settings: Settings) -> str | None:
+    """Return the id of the published feature pack; None if there is none."""
+    try:
+        return current_pack_id(settings.packs)
+    except PackError:
+        return None
 
 
 def _new_folder(runs: Path, name: str) -> Path:

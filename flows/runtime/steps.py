@@ -15,8 +15,14 @@ from shortlist.plain_json import write_json
 class Steps:
     """Runs steps and stores their results and durations; finished steps are not repeated."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, *, on_finished: Callable[[str], None] = lambda step: None):
+        """Read the finished steps of a run.
+
+        Args:
+            on_finished: called with the name of each step after it, also if it is skipped.
+        """
         self.run = run
+        self.on_finished = on_finished
         found = [(path.stem, json.loads(path.read_text())) for path in run.steps.glob("*.json")]
         self.finished: dict[str, dict[str, Any]] = dict(
             sorted(found, key=lambda one: one[1]["number"])
@@ -35,11 +41,13 @@ class Steps:
         """Call `step(*args, **parameters)` and store its result, or return the stored result."""
         if name in self.finished:
             skip(name, self.finished[name]["seconds"])
+            self.on_finished(name)
             return self.result(name)
         result, seconds = timed(name, step, *args, **parameters)
         self.finished[name] = {"number": len(self.finished), "seconds": seconds, "result": result}
         self.run.steps.mkdir(exist_ok=True)
         write_json(self.run.steps / f"{name}.json", self.finished[name])
+        self.on_finished(name)
         return result
 
     def redo(self, name: str, step: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any:

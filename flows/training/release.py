@@ -12,6 +12,7 @@ from typing import Any
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
 from shortlist.config import Settings
+from shortlist.home_lock import home_lock
 
 
 def train_release(settings: Settings, config: RunConfig) -> tuple[Run, dict[str, Any]]:
@@ -20,18 +21,19 @@ def train_release(settings: Settings, config: RunConfig) -> tuple[Run, dict[str,
     If the release fails a gate, the previous one keeps serving.
 
     Returns:
-        The run, and the result of `promote_flow`.
+        The run, and the result of `promote`.
     """
-    from flows.evaluate import evaluate_flow
-    from flows.package import package_flow
-    from flows.promote import promote_flow
-    from flows.train import train_flow
+    from flows.evaluate import evaluate
+    from flows.package import package
+    from flows.promote import promote
+    from flows.train import train
 
     run = Run.start(settings, config)
-    train_flow(run.run_id)
-    evaluate_flow(run.run_id)
-    release_id = package_flow(run.run_id, bento=False)["release_id"]
-    promoted = promote_flow(release_id, gates=str(config.gates))
+    with home_lock(settings, "train", what="training of a release"):
+        train(settings, run)
+    evaluate(settings, run.run_id)
+    release_id = package(settings, run.run_id, bento=False)["release_id"]
+    promoted = promote(settings, release_id, gates=config.gates)
     run.end(settings)
     return run, promoted
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.promote import promote_flow
+from flows.promote import promote
 from flows.releases.acknowledge import wait_for_workers
 from flows.rollback import roll_back
 from shortlist.audit import read_audit
@@ -128,18 +128,18 @@ def test_promotion_and_rollback_are_audited_and_say_who_followed(settings, store
     while not live_workers(settings):
         time.sleep(0.01)
 
-    promotion = promote_flow.fn(second)
+    promotion = promote(Settings(), second)
     assert (promotion["promoted"], promotion["workers"], promotion["lagging"]) == (True, [ME], [])
     undone = roll_back(settings, reason="bad lists")
     assert (undone["serving"], undone["workers"], undone["lagging"]) == (first, [ME], [])
-    promote, rollback = read_audit(settings)
-    assert (promote["command"], promote["from"], promote["to"]) == ("promote", first, second)
+    promoted, rollback = read_audit(settings)
+    assert (promoted["command"], promoted["from"], promoted["to"]) == ("promote", first, second)
     assert (rollback["command"], rollback["from"], rollback["to"]) == ("rollback", second, first)
     assert (rollback["reason"], rollback["pid"]) == ("bad lists", os.getpid())
 
 
 def test_a_failed_gate_audits_nothing(settings, store):
-    assert not promote_flow.fn(publish(store, about(coverage=0.0)))["promoted"]
+    assert not promote(Settings(), publish(store, about(coverage=0.0)))["promoted"]
     assert read_audit(settings) == []
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from flows.promote import promote_flow
-from shortlist.config import ConfigError
+from flows.promote import promote
+from shortlist.config import ConfigError, Settings
 from shortlist.release import ReleaseStore
 from tests.flows.conftest import about, publish
 
@@ -21,7 +21,7 @@ def test_a_failed_gate_leaves_the_old_release_serving(store, tmp_path):
     gates = tmp_path / "gates.toml"
     gates.write_text("min_coverage = 0.2\n")
 
-    result = promote_flow.fn(worse, gates=str(gates))
+    result = promote(Settings(), worse, gates=str(gates))
 
     assert not result["promoted"]
     assert result["serving"] == store.current_id() == first
@@ -30,13 +30,13 @@ def test_a_failed_gate_leaves_the_old_release_serving(store, tmp_path):
 
 def test_the_budget_follows_promotions_and_a_rollback_restores_it(store):
     first = publish(store, about())
-    assert promote_flow.fn(first)["loss_budget"] == {"of": 0.01, "spent": 0.0}
+    assert promote(Settings(), first)["loss_budget"] == {"of": 0.01, "spent": 0.0}
     second = publish(store, about(mean=-0.006, compared_with=first))
-    assert promote_flow.fn(second)["loss_budget"]["spent"] == pytest.approx(0.006)
+    assert promote(Settings(), second)["loss_budget"]["spent"] == pytest.approx(0.006)
 
     # 0.011 in total, over the budget of 0.01
     third = publish(store, about(mean=-0.005, compared_with=second))
-    result = promote_flow.fn(third)
+    result = promote(Settings(), third)
     assert [g["name"] for g in result["gates"] if not g["passed"]] == ["loss budget"]
     assert result["loss_budget"]["spent"] == pytest.approx(0.006)
     assert store.current_id() == second
@@ -44,7 +44,7 @@ def test_the_budget_follows_promotions_and_a_rollback_restores_it(store):
     assert store.roll_back() == first
     assert store.history() == {first: 0.0}
     against_first = publish(store, about(mean=-0.005, compared_with=first), payload="again")
-    assert promote_flow.fn(against_first)["promoted"]
+    assert promote(Settings(), against_first)["promoted"]
 
 
 def test_a_pointer_of_an_earlier_version_has_spent_nothing(store):
@@ -59,7 +59,7 @@ def test_a_tampered_release_fails_integrity(store):
     release_id = publish(store, about())
     (store.root / release_id / "model.bin").write_text("other weights")
 
-    result = promote_flow.fn(release_id)
+    result = promote(Settings(), release_id)
 
     assert not result["promoted"]
     assert result["gates"][0]["name"] == "integrity"
@@ -71,4 +71,4 @@ def test_a_misspelt_gate_is_an_error(store, tmp_path):
     gates = tmp_path / "gates.toml"
     gates.write_text("min_covrage = 0.2\n")
     with pytest.raises(ConfigError, match="min_covrage: unknown key"):
-        promote_flow.fn("any", gates=str(gates))
+        promote(Settings(), "any", gates=str(gates))

@@ -1,0 +1,1 @@
+"""What operators see and use: final states, artifacts, events, automations, `shortlist up`."""
