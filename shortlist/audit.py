@@ -1,4 +1,5 @@
-"""Audit log: one JSON line in `<home>/audit.jsonl` for each change of the serving release.
+"""Audit log: one JSON line in `<home>/audit.jsonl` for each change of the serving release, and for
+each action of a guardrail.
 
 A home is the folder SHORTLIST_HOME of a deployment.
 """
@@ -11,12 +12,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shortlist.config import Settings
+from shortlist.plain_json import finite
 
 
 def write_audit(
-    settings: Settings, command: str, *, before: str | None, after: str, reason: str
+    settings: Settings,
+    command: str,
+    *,
+    before: str | None,
+    after: str | None,
+    reason: str,
+    evidence: dict[str, Any] | None = None,
 ) -> None:
-    """Append one line {at, user, host, pid, command, from, to, reason} and flush it to disk."""
+    """Append one line {at, user, host, pid, command, from, to, reason} and flush it to disk.
+
+    Args:
+        evidence: figures that led to an action; stored as the key `evidence`.
+    """
     line = {
         "at": datetime.now(UTC).isoformat(),
         "user": _user(),
@@ -27,6 +39,8 @@ def write_audit(
         "to": after,
         "reason": reason,
     }
+    if evidence is not None:
+        line["evidence"] = finite(evidence)
     with (settings.home / "audit.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
         file.flush()

@@ -104,7 +104,8 @@ class Guardrail(Config):
                 f"guardrail '{self.name}': action stop_canary needs compare champion or holdout"
             )
         has_error = self.figure in MEASURES or self.figure in WHOLE_MEASURES
-        if self.test != "none" and not has_error and not self.figure.startswith("exposure/"):
+        has_error |= self.figure.startswith("exposure/") or self.compare == "reference"
+        if self.test != "none" and not has_error:
             raise ValueError(
                 f"guardrail '{self.name}': figure '{self.figure}' is not in docs/metrics.md, or"
                 " has no standard error; want another figure, or test none"

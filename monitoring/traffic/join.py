@@ -9,7 +9,6 @@ Shapes: R requests, S shown items, N items.
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import duckdb
 import numpy as np
@@ -78,10 +77,10 @@ class Traffic:
             self.list_size,
         )
 
-    @cached_property
+    @property
     def user_code(self) -> np.ndarray:
-        """(R,) number of the user of each request, 0, 1, 2 ..."""
-        return pd.factorize(self.requests[c.USER_ID])[0]
+        """(R,) number of the user of each request; the same in all parts of the traffic."""
+        return self.requests["user_code"].to_numpy()
 
 
 def join_outcomes(
@@ -115,7 +114,7 @@ def join_outcomes(
         f"CREATE TEMP TABLE events AS SELECT user_id, item_id, event_type, value, request_id,"
         f" epoch_us(event_timestamp) AS moment FROM raw WHERE epoch_us(event_timestamp) < {until}"
     )
-    outcomes = connection.execute(_outcome_sql(delays)).df().sort_values("place")
+    outcomes = connection.execute(_outcome_sql(delays, kinds)).df().sort_values("place")
     history = connection.execute(
         f"""
         WITH counted AS (
@@ -144,6 +143,7 @@ def join_outcomes(
     )
     connection.close()
     rows = requests.to_pandas().assign(
+        user_code=pd.factorize(requests.column(c.USER_ID).to_pandas())[0],
         day=lambda frame: frame["at"] // DAY,
         group=np.where(history == 0, "new", np.where(history < LIGHT_HISTORY, "light", "regular")),
         days_to_next=activity,
@@ -158,7 +158,12 @@ def join_outcomes(
     return Traffic(rows, joined, catalogue, item_counts, until, delays, list_size)
 
 
-def _outcome_sql(delays: Delays) -> str:
+def _outcome_sql(delays: Delays, targets: str) -> str:
+    """Return the query of all outcomes per shown item.
+
+    Args:
+        targets: the target event types, as quoted SQL.
+    """
     click, outcome = delays.microseconds("click"), delays.microseconds("outcome")
 
     def count(kind: str, within: int) -> str:
@@ -168,14 +173,17 @@ def _outcome_sql(delays: Delays) -> str:
 
     def total(name: str, kind: str) -> str:
         return (
-            f"coalesce(sum(e.value) FILTER (e.event_type = '{kind}' AND e.moment - r.asked < {outcome}),"
-            f" 0) AS {name}"
+            f"coalesce(sum(e.value) FILTER (e.event_type = '{kind}'"
+            f" AND e.moment - r.asked < {outcome}), 0) AS {name}"
         )
 
     counts = [count(kind, click) for kind in ("click", "hide")]
     counts += [
         count(kind, outcome)
         for kind in ("add_to_cart", "purchase", "rating", "survey", "like", "dislike")
+    ]
+    counts += [
+        f"count_if(e.event_type IN ({targets}) AND e.moment - r.asked < {outcome})::DOUBLE AS taken"
     ]
     sums = [
         total("revenue", "purchase"),

@@ -168,6 +168,17 @@ _ALL = (
         "click",
     ),
     Measure(
+        "taken_rate",
+        "chosen items",
+        "share",
+        "shown items with a target event / shown items",
+        "high",
+        "shown",
+        _any("taken"),
+        _each_shown,
+        "outcome",
+    ),
+    Measure(
         "request_click_through",
         "requests with a click",
         "share",
