@@ -15,7 +15,9 @@ import typer
 
 from cli import show
 from cli.commands import (
+    alarms,
     care,
+    experiment,
     features,
     init,
     pipeline,
@@ -37,12 +39,33 @@ PANELS = {
     "Data": ("init", "ingest", "validate", "quarantine", "featurize", "refresh", "features"),
     "Models": ("run", "train", "evaluate", "package", "simulate", "bench"),
     "Serving": ("promote", "rollback", "releases", "serve", "recommend", "similar", "replay"),
-    "Operations": ("monitor", "report", "skew", "upgrade", "deploy", "doctor"),
+    "Operations": (
+        "monitor",
+        "report",
+        "alarms",
+        "experiment",
+        "skew",
+        "upgrade",
+        "deploy",
+        "doctor",
+    ),
 }
 """Panels of `shortlist --help` and their commands, in order."""
 
 
-PARTS = (init, pipeline, steps, quarantine, features, serving, releases, care, simulate)
+PARTS = (
+    init,
+    pipeline,
+    steps,
+    quarantine,
+    features,
+    serving,
+    releases,
+    care,
+    simulate,
+    alarms,
+    experiment,
+)
 """Modules with commands."""
 
 

@@ -31,7 +31,7 @@ def write_audit(
     """
     line = {
         "at": datetime.now(UTC).isoformat(),
-        "user": _user(),
+        "user": user_name(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "command": command,
@@ -56,7 +56,8 @@ def read_audit(settings: Settings) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return the name of the user who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # in a container the user id may have no name

@@ -20,17 +20,12 @@ from monitoring.traffic.cuts import FigureError, figure, user_sums
 from monitoring.traffic.estimate import NOTHING, Difference, Estimate, UserSums, difference
 from monitoring.traffic.join import DAY, HOUR, Traffic
 from monitoring.traffic.measures import MEASURES
+from monitoring.traffic.reference import OPERATION
 from monitoring.traffic.whole import WHOLE_MEASURES
 from shortlist.plain_json import finite
 
 Level = Literal["pass", "waiting", "missing", "alarm"]
 PREVIOUS_WINDOWS = 4
-PLAIN = (
-    "data_age_hours", "release_age_days", "item_features_age_hours", "error_rate", "log_dropped",
-    "skew_exact_share", "event_drift_share", "request_drift_share", "feature_drift_share",
-    "score_drift", "source_mix_drift", "embedding_drift",
-)  # fmt: skip
-"""Figures without requests behind them; missing if the monitor could not read them."""
 MATTERS = 0.1
 """Relative difference for which the sequential tests have most power."""
 
@@ -199,7 +194,7 @@ def _judge_window(row: Guardrail, main: Traffic, figures: Mapping[str, Figure]) 
         return _judge_plain(row, figures[row.figure])
     start, end = _window(row, main)
     if not of_traffic and not row.figure.startswith("exposure/") and "@" not in row.figure:
-        if row.figure not in PLAIN:
+        if row.figure not in OPERATION:
             figure(row.figure, main)  # raises FigureError, which lists the known figures
         return _finish(row, NOTHING, None, row.limit, (start, end))
     if "@" in row.figure:
