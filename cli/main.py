@@ -17,7 +17,9 @@ import typer
 
 from cli import show
 from cli.commands import (
+    alarms,
     care,
+    experiment,
     features,
     init,
     pipeline,
@@ -45,6 +47,8 @@ PANELS = {
         "status",
         "monitor",
         "report",
+        "alarms",
+        "experiment",
         "skew",
         "upgrade",
         "deploy",
@@ -54,7 +58,19 @@ PANELS = {
 """Panels of `shortlist --help` and their commands, in order."""
 
 
-PARTS = (init, pipeline, steps, quarantine, features, serving, releases, care, simulate)
+PARTS = (
+    init,
+    pipeline,
+    steps,
+    quarantine,
+    features,
+    serving,
+    releases,
+    care,
+    simulate,
+    alarms,
+    experiment,
+)
 """Modules with commands."""
 
 

@@ -1,7 +1,8 @@
-"""Monitor: reports what users did with the served lists, and how the lists differ from a reference.
+"""Monitor: judges live traffic by the board of guardrails, acts on what is broken, and reports.
 
-The reference is the log of lists that the evaluation made for the test window. The figures are
-judged by guardrails (limits in a TOML file).
+Figures of behaviour come from the serving log joined with later events (monitoring/traffic). Drift
+and list quality are compared with the lists that the evaluation made for the test window. The
+result is the morning page, `reports/<time>/index.html`.
 """
 
 import json
@@ -20,15 +21,20 @@ from prefect import flow
 from flows.releases.served_releases import most_served, newest_day, response_times
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run, RunError
-from monitoring.guardrails import load_guardrails
+from flows.watch.canary import experiment_report
+from flows.watch.check import check_and_act, verdict_of
+from flows.watch.traffic import arms_of, live_traffic
+from monitoring.board.config import GuardrailFile, load_board
+from monitoring.board.judge import judge_board
 from monitoring.report import write_reports
 from monitoring.windows import MonitorError, SharedData, Window
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
-from shortlist.config import Settings
+from shortlist.config import ConfigError, Settings
 from shortlist.contracts import microseconds, sort_by_time
 from shortlist.counting import SHOWN
 from shortlist.datasets.service_log import load_posted_events, load_serving_log
+from shortlist.experiment import running_experiment
 from shortlist.lake import Lake
 from shortlist.plain_json import write_json
 from shortlist.release import Release, ReleaseStore
@@ -40,9 +46,9 @@ REFERENCE = ("reference", "serving_log.parquet")
 
 @flow(name="monitor", log_prints=True)
 def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> dict[str, Any]:
-    """Write the reports of one run's release and judge it by the guardrails.
+    """Write the reports of one run's release, judge it by the guardrails, and act.
 
-    No verdict raises an error, not even `hold`.
+    No verdict raises an error, not even `hold`: the actions are executed here (flows/act.py).
 
     Args:
         run_id: id of a run. None: the run of the release that answered most requests in the last
@@ -82,9 +88,6 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
         watched.current,
         watched.reference,
         shared=watched.shared,
-        guardrails=load_guardrails(
-            Path(guardrails) if guardrails else run.config.monitor.guardrails
-        ),
         out=out,
         workspace=settings.reports / "workspace",
         about={
@@ -95,19 +98,56 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
         },
         seed=run.config.seed,
     )
-    point_at(settings, written | {"run_id": run.run_id, "release_id": release.release_id})
-    for row in written["guardrails"]:
-        if row["verdict"] != "pass":
-            print(f"guardrail {row['name']}: {row['verdict']}: {row['reason']}")
-    print(f"monitor: {written['verdict']}; {written['index']} ({written['seconds']} s)")
+    file = load_board(Path(guardrails) if guardrails else run.config.monitor.guardrails)
+    checked = check_and_act(settings, run.config, release, watched, written, file=file, out=out)
+    board, index = checked["board"], checked["index"]
+    rows = [one.to_json() | {"verdict": verdict_of(one)} for one in board.results]
+    point_at(
+        settings,
+        {
+            "verdict": board.verdict,
+            "index": str(index),
+            "run_id": run.run_id,
+            "release_id": release.release_id,
+        },
+    )
+    print(f"monitor: {board.verdict}; {index} ({written['seconds']} s)")
     return {
-        "verdict": written["verdict"],
-        "guardrails": written["guardrails"],
-        "report": written["index"],
-        "figures": written["figures"],
+        "verdict": board.verdict,
+        "guardrails": rows,
+        "alarms": checked["alarms"],
+        "canary": checked["canary"],
+        "report": str(index),
+        "figures": written["figures"] | checked["figures"],
         "release_id": release.release_id,
         "last_day": recent,
     }
+
+
+def report_experiment(settings: Settings, file: GuardrailFile) -> dict[str, Any]:
+    """Compare the arms of the running experiment; nothing is executed.
+
+    Raises:
+        ConfigError: no experiment runs.
+    """
+    experiment = running_experiment(settings)
+    if experiment is None:
+        raise ConfigError("no experiment runs; start one with `shortlist experiment start FILE`")
+    release = ReleaseStore(settings.releases).open()
+    config = Run.open(settings, release.about["run_id"]).config
+    traffic = live_traffic(
+        settings,
+        known_events(settings, since=0),
+        catalogue=Catalogue.load(release.file("items.parquet")),
+        target_events=config.data.target_events,
+        until=config.clock(settings).now(),
+        delays=file.delays,
+        list_size=config.evaluate.list_size,
+    )
+    rows = tuple(row for row in file.guardrail if row.compare in ("champion", "holdout"))
+    compared = file.model_copy(update={"guardrail": rows})
+    board = judge_board(compared, traffic, arms=arms_of(experiment))
+    return experiment_report(experiment, traffic, board, file)
 
 
 @dataclass(frozen=True)
@@ -117,6 +157,8 @@ class Watched:
     current: Window
     reference: Window
     shared: SharedData
+    events: pa.Table
+    """All known events, each once: contract INTERACTIONS."""
 
 
 def log_start(times: np.ndarray | None, config: RunConfig) -> int | None:
@@ -181,6 +223,7 @@ def watched_windows(
             users=Lake(settings.lake).users(),
             k=config.evaluate.list_size,
         ),
+        events=events,
     )
 
 
@@ -220,7 +263,7 @@ def span(log: pa.Table) -> str:
 
 
 def point_at(settings: Settings, written: dict[str, Any]) -> None:
-    """Make latest.json in the reports folder name the newest report, by an atomic replace."""
+    """Make latest.json in the reports folder name the newest page, by an atomic replace."""
     keys = ("verdict", "run_id", "release_id")
     content = {"report": written["index"], "made_at": datetime.now(UTC).isoformat()}
     write_json(settings.reports / POINTER, content | {key: written[key] for key in keys})

@@ -4,7 +4,7 @@ The pointer names the release that the service loads. Gates are conditions on a 
 (flows/releases/gates.py).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from shortlist.config import Settings, load_toml
 from shortlist.home_lock import home_lock
 from shortlist.lake.leases import held_by_another
 from shortlist.release import ReleaseError, ReleaseStore
+from shortlist.switches import in_force
 
 
 @flow(name="promote", log_prints=True)
@@ -83,6 +84,7 @@ def promote(
     what = f"shortlist promote {release_id}"
     with home_lock(settings, "release", what=what, wait_seconds=LOCK_SECONDS):
         verdict = judge(store, release_id, config)
+        verdict = replace(verdict, gates=[*verdict.gates, *hold_gates(settings, release_id)])
         before = store.current_id()
         forced = force_reason is not None and not verdict.passed and verdict.is_intact
         promoted = verdict.passed or forced
@@ -123,6 +125,23 @@ def judge(store: ReleaseStore, release_id: str, config: GatesConfig) -> Verdict:
         return judge_gates(store.open(release_id), config, history=store.history())
     except ReleaseError as error:
         return Verdict([Gate("integrity", False, None, None, str(error))])
+
+
+def hold_gates(settings: Settings, release_id: str) -> list[Gate]:
+    """Return a failed gate for each hold that is in force for this release or for all releases."""
+    holds = in_force(settings, "holds")
+    return [
+        Gate(
+            f"hold: {name}",
+            False,
+            None,
+            None,
+            f"{hold['reason']} (held since {hold['since']}; end it with `shortlist alarms release"
+            f' "{name}"`)',
+        )
+        for name, hold in holds.items()
+        if hold.get("release_id", release_id) == release_id
+    ]
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,10 @@ from evidently.metrics import (
     RecallTopK,
     ValueDrift,
 )
+from evidently.tests import lt, lte
 from evidently.ui.workspace import Workspace
 
+from monitoring.columns import sort_columns
 from monitoring.engagement import TAKEN, TakenShare, engagement_frame
 from monitoring.figures import DRIFT_THRESHOLD
 from monitoring.frames import category_columns
@@ -88,17 +90,21 @@ def runs(
 
 
 def drift_run(
-    current: pd.DataFrame, reference: pd.DataFrame, *, drawn: Sequence[str] | None = None
+    current: pd.DataFrame,
+    reference: pd.DataFrame,
+    *,
+    drawn: Sequence[str] | None = None,
+    max_share: float = 0.5,
 ) -> Snapshot:
-    """Count the drifted columns, and draw all columns or those in `drawn`.
+    """Count and test the drifted columns, and draw all varying columns or those in `drawn`.
 
-    NUMBERS and CATEGORIES are the distances. Columns that are empty in one window are left out.
+    NUMBERS and CATEGORIES are the distances, which are effect sizes. Evidently tests that each
+    drawn column has a distance below DRIFT_THRESHOLD, and that at most `max_share` of the varying
+    columns drifted. Constant, growing and empty columns are left out (monitoring/columns.py).
     """
-    usable = [
-        name
-        for name in reference.columns
-        if current[name].count() > 0 and reference[name].count() > 0
-    ]
+    usable = sort_columns(current, reference).varying
+    if not usable:
+        return Report([]).run(Dataset.from_pandas(current.filter(items=[])), None)
     numerical = [n for n in usable if pd.api.types.is_numeric_dtype(reference[n])]
     categorical = [n for n in usable if n not in numerical]
     definition = DataDefinition(numerical_columns=numerical, categorical_columns=categorical)
@@ -108,15 +114,44 @@ def drift_run(
             cat_method=CATEGORIES,
             num_threshold=DRIFT_THRESHOLD,
             cat_threshold=DRIFT_THRESHOLD,
+            share_tests=[lte(max_share)],
         )
     ]
     for name in usable if drawn is None else [n for n in drawn if n in usable]:
         method = NUMBERS if name in numerical else CATEGORIES
-        metrics.append(ValueDrift(column=name, method=method, threshold=DRIFT_THRESHOLD))
+        metrics.append(
+            ValueDrift(
+                column=name, method=method, threshold=DRIFT_THRESHOLD, tests=[lt(DRIFT_THRESHOLD)]
+            )
+        )
     return Report(metrics).run(
         Dataset.from_pandas(current.filter(items=usable), definition),
         Dataset.from_pandas(reference.filter(items=usable), definition),
     )
+
+
+def test_results(name: str, snapshot: Snapshot) -> list[dict[str, str]]:
+    """Return the results of Evidently's tests in a snapshot: {"report", "test", "status", "why"}.
+
+    `status` is SUCCESS, FAIL or ERROR.
+    """
+    return [
+        {
+            "report": name,
+            "test": str(one["name"]),
+            "status": str(getattr(one["status"], "value", one["status"])),
+            "why": str(one["description"]),
+        }
+        for one in snapshot.dict()["tests"]
+    ]
+
+
+def drifted_share(snapshot: Snapshot) -> float:
+    """Return Evidently's share of drifted columns; NaN if no column varies."""
+    for metric in snapshot.dict()["metrics"]:
+        if metric["metric_name"].startswith("DriftedColumnsCount"):
+            return float(metric["value"]["share"])
+    return float("nan")
 
 
 def ranking_run(current: pd.DataFrame, reference: pd.DataFrame, *, k: int) -> Snapshot:

@@ -8,7 +8,7 @@ users didn't see our lists, so a hit is a listed item that they took anyway.
 Shapes: B requests, K positions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,16 @@ def all_figures(
         | beyond_accuracy_figures(current, reference, shared, rng=rng)
         | source_figures(current, reference)
         | health_figures(current, reference, num_items=shared.catalogue.num_items)
+        | {"embedding_drift": Figure(embedding_drift(current, reference, shared))}
     )
+
+
+def embedding_drift(current: Slates, reference: Slates, shared: SharedData) -> float:
+    """Return 1 - the cosine of the mean category vectors of the shown items of both windows."""
+    units = shared.catalogue.category_units
+    means = [units[s.item_idx[s.item_idx > 0]].mean(0) for s in (current, reference)]
+    lengths = float(np.prod([np.linalg.norm(mean) for mean in means]))
+    return 1 - float(means[0] @ means[1]) / lengths if lengths > 0 else float("nan")
 
 
 def quality_figures(
@@ -276,23 +285,23 @@ def drifted_share(drifts: Mapping[str, float]) -> float:
     return float((known >= DRIFT_THRESHOLD).mean()) if len(known) else float("nan")
 
 
-def median_drift(drifts: Mapping[str, float]) -> float:
-    """Return the median distance over the columns; NaN distances are left out."""
-    known = [value for value in drifts.values() if not np.isnan(value)]
-    return float(np.median(known)) if known else float("nan")
-
-
-def drift_figures(drifts: dict[str, dict[str, float]]) -> dict[str, Figure]:
+def drift_figures(
+    drifts: dict[str, dict[str, float]], varying: Mapping[str, Sequence[str]]
+) -> dict[str, Figure]:
     """Return the drift figures: share of drifted columns by group, and drift of the scores.
 
     Args:
         drifts: group -> column -> distance between the windows.
+        varying: group -> columns that vary and don't grow by nature; the others don't count.
     """
+
+    def share(group: str) -> Figure:
+        return Figure(drifted_share({name: drifts[group][name] for name in varying[group]}))
+
     figures = {
-        "event_drift_share": Figure(drifted_share(drifts["events"])),
-        "request_drift_share": Figure(drifted_share(drifts["requests"])),
-        "feature_drift_share": Figure(drifted_share(drifts["features"])),
-        "feature_drift_median": Figure(median_drift(drifts["features"])),
+        "event_drift_share": share("events"),
+        "request_drift_share": share("requests"),
+        "feature_drift_share": share("features"),
         "score_drift": Figure(drifts["scores"]["score"]),
         "source_mix_drift": Figure(drifts["scores"]["source"]),
     }

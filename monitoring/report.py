@@ -1,4 +1,4 @@
-"""Writes the reports of a monitoring run: Evidently pages, figures and guardrail verdicts.
+"""Writes the reports of a monitoring run: Evidently pages and figures.
 
 The output is one HTML file per report, `index.html` with links, and `report.json`. Each report can
 also be added to a local Evidently workspace (`evidently ui --workspace <folder>`). Importing
@@ -7,15 +7,14 @@ together take less time than the import.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from monitoring.columns import fallen
 from monitoring.figures import all_figures, drift_figures, latency_figures
-from monitoring.guardrails import Guardrail, judge, overall
 from monitoring.pages import index_page
 from monitoring.tables import Tables
 from monitoring.windows import SharedData, Window, slates_of
@@ -31,7 +30,6 @@ def write_reports(
     reference: Window,
     *,
     shared: SharedData,
-    guardrails: Sequence[Guardrail],
     out: Path,
     workspace: Path | None = None,
     about: dict[str, Any] | None = None,
@@ -42,17 +40,16 @@ def write_reports(
     Args:
         current: serving log and interactions of the monitored period.
         reference: the lists that the release made for the test window, with its interactions.
-        guardrails: rows of configs/guardrails.toml.
         workspace: folder of a local Evidently workspace to add the runs to; None adds none.
         about: description of the run for the index page (release, dataset, windows).
 
     Returns:
-        {"verdict", "guardrails", "figures", "drifted", "reports", "index", "seconds"}; the same is
-        in `out/report.json`.
+        {"figures", "drifted", "columns", "tests", "reports", "index", "seconds"}; the same is in
+        `out/report.json`. `tests` are the results of Evidently's tests, `columns` the columns of
+        each group that are constant or grow by nature, and so are left out of drift.
 
     Raises:
         MonitorError, ContractError: a window is empty or violates its contract.
-        GuardrailError: a guardrail names an unknown figure.
     """
     started = time.perf_counter()
     current, reference = current.checked(), reference.checked()
@@ -61,18 +58,23 @@ def write_reports(
     tables = Tables(current, reference, now, before, shared, rng)
     drifts = tables.drifts()
     figures = all_figures(now, before, shared, rng=rng) | latency_figures(current.latency_ms)
-    figures |= drift_figures(drifts)
-    verdicts = judge(figures, guardrails)  # before the slow part, so that errors appear early
+    columns = tables.sorted_columns()
+    figures |= drift_figures(drifts, {name: one.varying for name, one in columns.items()})
+    falls = fallen(*tables.features, columns["features"].growing)
     out.mkdir(parents=True, exist_ok=True)
-    reports = evidently_reports(tables, drifts, out=out, workspace=workspace)
+    reports, tests = evidently_reports(tables, drifts, out=out, workspace=workspace)
     content: dict[str, Any] = {
-        "verdict": overall(verdicts),
-        "guardrails": [verdict.to_json() for verdict in verdicts],
         "figures": {name: _rounded(asdict(figure)) for name, figure in figures.items()},
         "drifted": {
             group: _rounded(dict(sorted(values.items(), key=lambda kv: -np.nan_to_num(kv[1]))))
             for group, values in drifts.items()
         },
+        "columns": {
+            name: {"constant": one.constant, "growing": one.growing, "empty": one.empty}
+            for name, one in columns.items()
+        },
+        "fallen": _rounded(falls),
+        "tests": tests,
         "reports": reports,
         "about": about or {},
         "seconds": round(time.perf_counter() - started, 1),
@@ -86,21 +88,26 @@ def write_reports(
 
 def evidently_reports(
     tables: Tables, drifts: dict[str, dict[str, float]], *, out: Path, workspace: Path | None
-) -> list[dict[str, str]]:
-    """Run and save all reports; return [{"file", "title", "says"}] in the order of the index."""
-    from monitoring.evidently_runs import add_to_workspace, runs
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Run and save all reports.
 
-    done = []
+    Returns:
+        [{"file", "title", "says"}] in the order of the index, and the results of all tests.
+    """
+    from monitoring.evidently_runs import add_to_workspace, runs, test_results
+
+    done, tests = [], []
     with np.errstate(all="ignore"):  # Evidently correlates constant columns, which warns
         snapshots = runs(tables, drifts, drawn_features=DRAWN_FEATURES)
     for name, (title, says, snapshot) in snapshots.items():
         snapshot.save_html(str(out / f"{name}.html"))
+        tests += test_results(name, snapshot)
         done.append({"file": f"{name}.html", "title": title, "says": says})
     if workspace is not None:
         add_to_workspace(
             workspace, PROJECT, {title: snapshot for title, _, snapshot in snapshots.values()}
         )
-    return done
+    return done, tests
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ the test window).
 import numpy as np
 
 from monitoring import frames
+from monitoring.columns import Sorted, sort_columns
 from monitoring.figures import column_drifts
 from monitoring.windows import SharedData, Slates, Window
 
@@ -69,6 +70,11 @@ class Tables:
             rows=HISTORY_ROWS,
             rng=rng,
         )
+
+    def sorted_columns(self) -> dict[str, Sorted]:
+        """Return {group: its columns, sorted into varying, constant, growing and empty ones}."""
+        groups = {"events": self.events, "requests": self.requests, "features": self.features}
+        return {name: sort_columns(*pair) for name, pair in groups.items()}
 
     def drifts(self) -> dict[str, dict[str, float]]:
         """Return {group: {column: distance between the windows}}."""

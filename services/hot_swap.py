@@ -21,11 +21,13 @@ from services import metrics
 from services.serving import Serving
 from shortlist.commands import Command, CommandError, CommandInbox
 from shortlist.config import Settings
+from shortlist.experiment import NO_EXPERIMENT, Experiment, experiment_file, running_experiment
 from shortlist.feature_store import latest_pack
 from shortlist.feature_store.packs import POINTER as PACK_POINTER
 from shortlist.features.pack import FeaturePack
 from shortlist.release import POINTER as RELEASE_POINTER
 from shortlist.release import Release, ReleaseStore
+from shortlist.switches import sources_off
 from shortlist.workers import Refused
 
 log = logging.getLogger("bentoml.shortlist")
@@ -45,12 +47,21 @@ class HotSwap:
     between would be missed.
     """
 
-    def __init__(self, settings: Settings, load: Load, *, follow_releases: bool):
+    def __init__(
+        self,
+        settings: Settings,
+        load: Load,
+        *,
+        follow_releases: bool,
+        switch_off: Callable[[frozenset[str]], None] = lambda names: None,
+    ):
         """
         Args:
             load: function that loads and warms a release; may raise any error.
             follow_releases: False for a worker that is pinned to one release.
+            switch_off: called at each check with the candidate sources that are switched off.
         """
+        self._switch_off = switch_off
         self.refused: Refused | None = None
         self._settings, self._load = settings, load
         self._follow_releases = follow_releases
@@ -58,6 +69,8 @@ class HotSwap:
         self._pack_failed: tuple[Stamp | None, str] | None = None
         self._release_seen = _stamp(settings.releases / RELEASE_POINTER)
         self._serving: Serving | None = None
+        self._experiment_seen: Stamp | None = None
+        self._split: tuple[Experiment, dict[str, Serving]] | None = None
         self._published: FeaturePack | None = None
         self._pack: FeaturePack | None = None
         self._commands = CommandInbox.of(settings)
@@ -73,6 +86,32 @@ class HotSwap:
         assert self._serving is not None, "begin comes first"
         return self._serving
 
+    def serving_for(self, user_id: str | None, arm: str | None = None) -> tuple[Serving, str]:
+        """Return the release that answers a user, and the name of the user's arm.
+
+        Without an experiment, or for a visitor without an id, this is the promoted release and
+        NO_EXPERIMENT.
+
+        Args:
+            arm: forced arm, for tests.
+
+        Raises:
+            KeyError: the forced arm isn't in the running experiment.
+        """
+        split = self._split
+        if split is None:
+            if arm is not None:
+                raise KeyError("no experiment runs")
+            return self.serving, NO_EXPERIMENT
+        experiment, others = split
+        if arm is not None and arm not in experiment.config.shares:
+            raise KeyError(f"want one of {', '.join(experiment.config.shares)}")
+        if arm is None:
+            if user_id is None:
+                return self.serving, NO_EXPERIMENT
+            arm = experiment.arm_of(user_id)
+        return others.get(arm, self.serving), arm
+
     def begin(self, release: Release) -> None:
         """Load the first release and the newest item features.
 
@@ -84,6 +123,8 @@ class HotSwap:
         self._pack = self._with_pending(self._published)
         self._serving = self._load(release, self._pack)
         metrics.RELEASE.labels(release.release_id).set(1)
+        if self._follow_releases:
+            self._check_experiment()
 
     def start(self) -> None:
         """Check every CHECK_SECONDS in a thread, until `stop`."""
@@ -120,11 +161,50 @@ class HotSwap:
 
         Returns True if something was swapped.
         """
+        self._switch_off(sources_off(self._settings))
         # Item features come first, so that a release swapped in by the same check starts with them.
         swapped = self._check_pack()
         if self._follow_releases:
             swapped |= self._check_release()
+            swapped |= self._check_experiment()
         return swapped
+
+    def _check_experiment(self) -> bool:
+        """Load the releases of a started experiment, or drop those of an ended one.
+
+        Users are split only when all releases are loaded, so that no arm starts earlier than
+        another. If one can't be loaded, nobody is split, and readiness reports the reason.
+        """
+        stamp = _stamp(experiment_file(self._settings))
+        if stamp == self._experiment_seen:
+            return False
+        self._experiment_seen = stamp
+        self._split = None
+        others: dict[str, Serving] = {}
+        release_id = "unknown"
+        try:
+            experiment = running_experiment(self._settings)
+            if experiment is not None:
+                store = ReleaseStore(self._settings.releases)
+                assert self._pack is not None
+                for arm in experiment.config.arm:
+                    release_id = arm.release or self.serving.release_id
+                    if arm.release is not None:
+                        others[arm.name] = self._load(store.open(arm.release), self._pack)
+        except Exception as error:
+            # Any error, also of the file: everybody keeps the promoted release.
+            self.refused = Refused(release_id, f"{type(error).__name__}: {error}")
+            metrics.SWAPS.labels("experiment", "refused").inc()
+            log.exception("experiment: a release can't be loaded, nobody is split")
+            return False
+        if experiment is None:
+            log.info("no experiment runs")
+            free_memory()
+            return True
+        self._split = experiment, others
+        metrics.SWAPS.labels("experiment", "swapped").inc()
+        log.info("experiment %s: %s", experiment.name, ", ".join(experiment.config.shares))
+        return True
 
     def _check_pack(self) -> bool:
         stamp = _stamp(self._settings.packs / PACK_POINTER)
@@ -137,7 +217,8 @@ class HotSwap:
             published = latest_pack(self._settings.packs) if is_new else self._published
             assert published is not None
             pack = self._with_pending(published)
-            self.serving.recommender.swap_pack(pack)
+            for serving in (self.serving, *(self._split[1].values() if self._split else ())):
+                serving.recommender.swap_pack(pack)
         except Exception as error:
             # Any error: if this thread ended, item features would become stale unnoticed.
             if (stamp, str(error)) != self._pack_failed:

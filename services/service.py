@@ -115,7 +115,12 @@ class RecommenderService:
         self.rule_file.begin()
         self.shown = ShownItems.of(self.settings, days=lambda: self.rules.rules.days_not_shown)
         self.reader = ReopeningReader(self.settings)
-        self.hot_swap = HotSwap(self.settings, self.load, follow_releases=self.pinned_by is None)
+        self.hot_swap = HotSwap(
+            self.settings,
+            self.load,
+            follow_releases=self.pinned_by is None,
+            switch_off=self.switch_off,
+        )
         release = find_release(self.settings)
         about = release.about
         self.clock = home_clock(self.settings, about["clock"], otherwise=about["data_end"])
@@ -144,6 +149,10 @@ class RecommenderService:
         A request reads this property once, because a swap may replace the release meanwhile.
         """
         return self.hot_swap.serving
+
+    def switch_off(self, sources: frozenset[str]) -> None:
+        """Answer all further requests without these candidate sources."""
+        self.health.switched_off = sources
 
     def load(self, release: Release, pack: FeaturePack) -> Serving:
         """Load a release, and answer requests of recent users with it before it serves."""
@@ -186,7 +195,10 @@ class RecommenderService:
         """
         with metrics.SECONDS.labels("recommend").time():
             started = time.perf_counter()
-            serving = self.serving
+            try:
+                serving, arm = self.hot_swap.serving_for(request.user_id, request.arm)
+            except KeyError as error:
+                raise InvalidArgument(f"arm '{request.arm}': {error.args[0]}") from None
             request_id = uuid.uuid4().hex
             slate = serving.recommend(
                 request,
@@ -201,6 +213,8 @@ class RecommenderService:
                 user_id=request.user_id or ANONYMOUS,
                 clock=self.clock.kind,
                 seconds=time.perf_counter() - started,
+                arm=arm,
+                forced=request.arm is not None,
             )
             self.serving_log.write(entry)
         metrics.count_slate(slate)
@@ -209,6 +223,7 @@ class RecommenderService:
         return RecommendResponse(
             request_id=request_id,
             release_id=slate.release_id,
+            arm=arm,
             user_known=slate.user_known,
             items=slate.items,
             skipped_stages=slate.skipped_stages,

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import orjson
 
 from services import metrics
+from shortlist.experiment import NO_EXPERIMENT
 from shortlist.ids import ANONYMOUS
 from shortlist.shown_items import ShownItems
 
@@ -136,7 +137,14 @@ def logged_users(folder: Path, count: int) -> list[str]:
 
 
 def entry_of(
-    slate: "Slate", *, request_id: str, user_id: str, clock: str, seconds: float
+    slate: "Slate",
+    *,
+    request_id: str,
+    user_id: str,
+    clock: str,
+    seconds: float,
+    arm: str = NO_EXPERIMENT,
+    forced: bool = False,
 ) -> dict[str, Any]:
     """Return one line of the log.
 
@@ -147,12 +155,15 @@ def entry_of(
     Args:
         clock: "wall" or "replay".
         seconds: duration of the request.
+        arm: the user's arm in the running experiment.
+        forced: whether the request named its arm; such requests are left out of comparisons.
     """
     return {
         "request_id": request_id,
         "release_id": slate.release_id,
         "pack_id": slate.pack_id,
-        "arm": "main",
+        "arm": arm,
+        "forced": forced,
         "user_id": user_id,
         "context_id": slate.context_id,
         "event_timestamp": slate.at,

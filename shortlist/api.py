@@ -109,6 +109,12 @@ class RecommendRequest(Body):
         " be the same as for that page",
     )
     explain: bool = True
+    arm: str | None = Field(
+        default=None,
+        max_length=40,
+        description="answer with this arm of the running experiment, for tests; such requests are"
+        " left out of its comparisons",
+    )
     at: Moment | None = Field(
         default=None, description="time of the request in microseconds, UTC; replay clock only"
     )
@@ -180,6 +186,7 @@ class Item(Body):
 class RecommendResponse(Body):
     request_id: str
     release_id: str
+    arm: str = Field(default="main", description="the user's arm in the running experiment")
     user_known: bool
     items: list[Item]
     skipped_stages: list[str] = Field(default_factory=list)

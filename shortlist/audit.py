@@ -1,4 +1,5 @@
-"""Audit log: one JSON line in `<home>/audit.jsonl` for each change of releases: who, when, why.
+"""Audit log: one JSON line in `<home>/audit.jsonl` for each change of releases and each action of a
+guardrail: who, when, why.
 
 A home is the folder SHORTLIST_HOME of a deployment.
 """
@@ -19,7 +20,7 @@ def write_audit(
     command: str,
     *,
     before: str | None,
-    after: str,
+    after: str | None,
     reason: str,
     evidence: dict[str, Any] | None = None,
 ) -> None:

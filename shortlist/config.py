@@ -162,6 +162,8 @@ class Settings(BaseSettings):
     service runs on the same machine."""
     log_days: int = Field(default=90, ge=1)
     """Days that the serving log and the answer log are kept; a refresh deletes older files."""
+    notify_url: str | None = None
+    """URL to which alarms of guardrails are posted as JSON; None: `<home>/notifications.jsonl`."""
     explore: Explore | None = None
     """Exploration by the service (docs/reranking.md); None: off."""
 

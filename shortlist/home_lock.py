@@ -25,9 +25,10 @@ from typing import Any, Literal
 
 from shortlist.config import Settings
 
-LockName = Literal["refresh", "train", "release"]
+LockName = Literal["refresh", "train", "release", "act"]
 """`refresh` protects what a refresh writes: lake, feature states, online store and item features.
-`train` protects a training run, `release` the pointer to the serving release.
+`train` protects a training run, `release` the pointer to the serving release, `act` alarms and
+holds.
 """
 REFRESH_WAIT = 600
 """Seconds to wait for a running refresh, which takes minutes at most."""

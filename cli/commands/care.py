@@ -17,14 +17,39 @@ app = typer.Typer()
 def report(
     as_json: JsonOption = False,
     browser: Annotated[bool, typer.Option(help="Open the report in a browser.")] = True,
+    ui: Annotated[
+        bool,
+        typer.Option(
+            "--ui", help="Serve Evidently's UI with all reports over time, until stopped."
+        ),
+    ] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of --ui.")] = 8000,
 ) -> None:
-    """Open the newest monitoring report in a browser, and show where it is stored."""
+    """Open the newest morning page in a browser, and show where it is stored."""
     from flows.monitor import latest_report
+
+    if ui:
+        _evidently_ui(port)
 
     found = latest_report()
     show.result(found, as_json=as_json)
     if browser and not as_json and sys.stdout.isatty():
         typer.launch(found["report"])
+
+
+def _evidently_ui(port: int) -> None:
+    """Replace this process by Evidently's UI over the workspace of the home."""
+    import os
+
+    from shortlist.config import ConfigError, Settings
+
+    workspace = Settings().reports / "workspace"
+    if not workspace.is_dir():
+        raise ConfigError(f"{workspace}: no reports yet; run `shortlist monitor` first")
+    typer.echo(f"Evidently's UI on http://127.0.0.1:{port}", err=True)
+    program = "from evidently.cli import app; app()"  # evidently has no __main__
+    command = [sys.executable, "-c", program, "ui", "--workspace", str(workspace)]
+    os.execv(sys.executable, [*command, "--port", str(port), "--host", "127.0.0.1"])
 
 
 @app.command()

@@ -51,12 +51,16 @@ class StageHealth:
         self._bad: dict[str, int] = {}
         self._off_until: dict[str, float] = {}
         self._lock = threading.Lock()
+        self.switched_off: frozenset[str] = frozenset()
+        """Stages that an operator or a guardrail switched off; no request tries them."""
 
     def is_off(self, name: str) -> bool:
         """Return whether the stage is off.
 
         Every OFF_SECONDS, one request gets False for a stage that is off, and tries it.
         """
+        if name in self.switched_off:
+            return True
         until = self._off_until.get(name)
         if until is None:
             return False
@@ -70,7 +74,7 @@ class StageHealth:
     @property
     def off(self) -> list[str]:
         """Names of the stages that are off, sorted."""
-        return sorted(self._off_until)
+        return sorted(self._off_until.keys() | self.switched_off)
 
     def record(self, name: str, *, good: bool, why: str = "") -> None:
         """Count the outcome of a stage in one request.

@@ -1,0 +1,1 @@
+"""Executes what the board of guardrails decided, and keeps alarms with their evidence."""

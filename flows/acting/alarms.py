@@ -1,0 +1,93 @@
+"""The alarms of a home: what is broken, what was done about it, who has taken it over.
+
+`<home>/alarms.json` holds the open alarms and the last closed ones. An alarm is open from the
+first check that broke its guardrail to the first check that found it kept again.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from shortlist.config import ConfigError, Settings
+from shortlist.home_lock import home_lock
+from shortlist.plain_json import write_json
+from shortlist.switches import WAIT_SECONDS
+
+KEPT_CLOSED = 200
+"""Number of closed alarms that are kept."""
+
+
+class AlarmError(ConfigError):
+    """There is no such open alarm; the message lists the open ones."""
+
+
+def alarm_file(settings: Settings) -> Path:
+    return settings.home / "alarms.json"
+
+
+def read_alarms(settings: Settings) -> list[dict[str, Any]]:
+    """Return all kept alarms, oldest first."""
+    try:
+        return json.loads(alarm_file(settings).read_text())["alarms"]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError) as error:
+        raise AlarmError(f"{alarm_file(settings)}: not valid ({error!r}); remove it") from None
+
+
+def write_alarms(settings: Settings, alarms: list[dict[str, Any]]) -> None:
+    closed = [one for one in alarms if one["closed_at"] is not None][-KEPT_CLOSED:]
+    kept = [one for one in alarms if one["closed_at"] is None or one in closed]
+    write_json(alarm_file(settings), {"alarms": kept})
+
+
+def open_alarm(alarms: list[dict[str, Any]], guardrail: str) -> dict[str, Any] | None:
+    """Return the open alarm of a guardrail; None if it has none."""
+    return next(
+        (one for one in alarms if one["guardrail"] == guardrail and one["closed_at"] is None), None
+    )
+
+
+def is_silenced(alarms: list[dict[str, Any]], guardrail: str, *, now: datetime) -> bool:
+    """Return whether any alarm of the guardrail has a silence that hasn't ended."""
+    return any(
+        one["guardrail"] == guardrail
+        and one["silenced_until"] is not None
+        and datetime.fromisoformat(one["silenced_until"]) > now
+        for one in alarms
+    )
+
+
+def acknowledge(settings: Settings, guardrail: str, *, who: str, note: str) -> dict[str, Any]:
+    """Record that a person has taken over the open alarm: its actions aren't repeated.
+
+    Raises:
+        AlarmError: the guardrail has no open alarm.
+    """
+    now = datetime.now(UTC).isoformat()
+    return _change(
+        settings, guardrail, {"acknowledged_by": who, "acknowledged_at": now, "note": note}
+    )
+
+
+def silence(settings: Settings, guardrail: str, *, hours: float, who: str) -> dict[str, Any]:
+    """Let the guardrail do nothing for some hours; it is still judged and shown.
+
+    Raises:
+        AlarmError: the guardrail has no open alarm.
+    """
+    until = (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
+    return _change(settings, guardrail, {"silenced_until": until, "silenced_by": who})
+
+
+def _change(settings: Settings, guardrail: str, changes: dict[str, Any]) -> dict[str, Any]:
+    with home_lock(settings, "act", wait_seconds=WAIT_SECONDS):
+        alarms = read_alarms(settings)
+        alarm = open_alarm(alarms, guardrail)
+        if alarm is None:
+            listed = ", ".join(a["guardrail"] for a in alarms if a["closed_at"] is None) or "none"
+            raise AlarmError(f"alarm '{guardrail}' is not open; open alarms: {listed}")
+        alarm.update(changes)
+        write_alarms(settings, alarms)
+    return alarm

@@ -1,0 +1,1 @@
+"""Gathers what monitoring judges: live traffic with outcomes, freshness, errors and skew."""

@@ -1,0 +1,1 @@
+"""The board: all guardrails together, with one budget of false alarms."""

@@ -1,0 +1,1 @@
+"""Figures of live traffic: outcomes joined with what was shown, estimates with errors."""
