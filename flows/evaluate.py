@@ -22,7 +22,6 @@ from flows.runtime.runs import Run
 from flows.train import read_windows
 from flows.training.assemble import JudgedTick, load_world
 from flows.training.champion import CHAMPION, judge_champion
-from flows.training.choose_chain import FALLBACK
 from flows.training.judge import Lists, beyond_accuracy, filled, quality, slices_of
 from flows.training.reference_log import reference_log
 from flows.training.refit import Recipe
@@ -33,6 +32,7 @@ from models import registry
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, Ranked
 from models.recommend.recommender import load_chain
+from models.recommend.short_history import FALLBACK
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
 from shortlist.metrics import ndcg, paired_difference

@@ -32,6 +32,7 @@ from flows.training.choose_chain import (
     choose_sources,
     source_usage,
 )
+from flows.training.choose_fallback import choose_min_history
 from flows.training.judgeable import require_judgeable
 from flows.training.ranking_data import Windowed, fit_rankers, gather, ranker_options
 from flows.training.refit import Recipe, fitted_on, refit_jobs
@@ -300,12 +301,16 @@ def train_ranking(
         folder = run.staging / "ranker"
         folder.mkdir()
         rankers[kind].save(folder)
+    chosen.ranker = None if kind is None else rankers[kind]
+    fallback = choose_min_history(chosen, ticks["validation"])
+    print(f"chain: {fallback.verdict}")
+    served = {"min_history": fallback.min_history, "new_items": config.train.new_items}
     return {
-        "chain": chosen.config.model_dump(mode="json"),
+        "chain": chosen.config.model_copy(update=served).model_dump(mode="json"),
         "ranker": kind,
         "ranking_schema": chosen.schema.to_json(),
-        "chain_verdict": choice.verdict,
-        "chain_figures": choice.figures | {"rankers": figures},
+        "chain_verdict": [*choice.verdict, fallback.verdict],
+        "chain_figures": choice.figures | {"rankers": figures, "short_history": fallback.figures},
     }
 
 

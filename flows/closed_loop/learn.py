@@ -23,6 +23,7 @@ from models.data import TrainingData, Validation
 from models.queries import Source
 from models.ranking.value import ValueConfig, ValueRanker, fit_value
 from models.recommend.chain import Chain, ChainConfig
+from models.recommend.new_positions import NewItemsConfig
 from models.recommend.queries import build_queries
 from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
@@ -84,6 +85,7 @@ def fit_recommender(
             candidates_per_source=CANDIDATES,
             rerank=arm.rerank,
             repeats=setting.repeats,
+            new_items=NewItemsConfig() if "content" in arm.sources else None,
         ),
         sources=sources,
         ranker=fit_ranker(setting, arm, logs, options, day=day),

@@ -150,13 +150,13 @@ class MemoryStore:
         """
         events = self.targets().before(as_of) if self.parts else Targets.empty()
         names, code = np.unique(events.context, return_inverse=True)
-        state = _states(code, events, size=len(names))
+        state = states_of(code, events, size=len(names))
         self.contexts = {
             str(name): (state["events"][i], state["decayed"][i], int(state["last_time"][i]))
             for i, name in enumerate(names)
         }
         n = len(self.item_ids)
-        item = {f"item_{k}": v for k, v in _states(events.item, events, size=n).items()}
+        item = {f"item_{k}": v for k, v in states_of(events.item, events, size=n).items()}
         age = (as_of - events.time - 1) // MICROSECONDS_PER_DAY
         recent = age < DAY_BUCKETS
         cells = events.item[recent] * DAY_BUCKETS + (DAY_BUCKETS - 1 - age[recent])
@@ -169,7 +169,7 @@ class MemoryStore:
         )
 
 
-def _states(key: np.ndarray, events: Targets, *, size: int) -> dict[str, np.ndarray]:
+def states_of(key: np.ndarray, events: Targets, *, size: int) -> dict[str, np.ndarray]:
     """Aggregate the events of each key to state columns (size,); `key` is (E,)."""
     known = ~np.isnan(events.value)
     last = np.zeros(size, dtype=np.int64)

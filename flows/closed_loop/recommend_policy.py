@@ -61,7 +61,8 @@ class RecommendPolicy:
             item_idx=np.concatenate([own, np.zeros_like(extra)], axis=1), ranks=shortlist.ranks
         )
         chain = self.recommender.chain
-        ranked = chain.order(queries, found, x, chain.scores(found, x), k=k)
+        rate = chain.new_rate(self.recommender.items)
+        ranked = chain.order(queries, found, x, chain.scores(found, x), k=k, rate=rate)
         top = np.zeros((len(queries), k), dtype=np.int64)
         top[:, : ranked.item_idx.shape[1]] = ranked.item_idx
         extra = _without(extra, top)[:, :k]
@@ -72,6 +73,8 @@ class RecommendPolicy:
             allowed=(~blocked).sum(1) - 1 - k,
             rng=rng,
         )
+        if self.arm.explore == 0:  # else positions for new items count as given
+            chance[:, : ranked.propensity.shape[1]] = ranked.propensity
         item = np.where(drawn, extra, top)
         self.features = _at(x, _columns(shortlist, item, queries))
         return np.where(item > 0, item - 1, NO_ITEM), chance

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from flows.validate import ValidateConfig
 from models.index.config import IndexConfig
 from models.ranking.registry import RankerConfig
+from models.recommend.new_positions import NewItemsConfig
 from models.recommend.rerank.config import RerankConfig, vector_source, with_rerank
 from models.registry import SourceConfig
 from shortlist.clock import HomeClock
@@ -58,6 +59,8 @@ class TrainConfig(Config):
     candidates_per_source: int = Field(default=100, ge=1)
     rerank: RerankConfig | None = None
     """Re-ranking of the served list (docs/reranking.md); None: the list is ordered by score."""
+    new_items: NewItemsConfig = NewItemsConfig()
+    """Positions that lists keep for new items (docs/cold-start.md)."""
     index: IndexConfig = IndexConfig()
     """Vector indexes of the sources (docs/serving.md)."""
     parallel: int = Field(default=2, ge=1)

@@ -17,6 +17,7 @@ import numpy as np
 from flows.training.ranking_data import Assembled
 from models.ranking.registry import KINDS
 from models.recommend.chain import ChainConfig
+from models.recommend.short_history import FALLBACK
 from shortlist.metrics import bootstrap_mean, paired_difference
 
 MAX_LOSS = 0.005
@@ -29,8 +30,6 @@ RECALL_FLOOR = 0.95
 The lower end of the share's interval must reach it. nDCG@10 hardly shows a loss of recall, but
 later rankers and larger k depend on recall.
 """
-FALLBACK = "recent_popularity"
-"""Source that is never removed, because it serves users without a history."""
 
 
 def costs(users: Sequence[str], cheaper: np.ndarray, dearer: np.ndarray) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def choose_sources(
     everything = valid.data.ndcg(scores)
     kept, worth, verdict = set(names), {}, []
     for name in by_usage:
-        if name == FALLBACK:
+        if name == FALLBACK:  # never removed, because it serves users without a history
             continue
         columns = [i for i, other in enumerate(names) if other in kept - {name}]
         without = costs(valid.data.users, ndcg_of_candidates(valid, scores, columns), everything)

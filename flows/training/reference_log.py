@@ -36,7 +36,7 @@ def reference_log(
             "position": place + 1,
             "source": names[best.source[row, place]],
             "score": float(best.score[row, place]),
-            "propensity": 1.0,
+            "propensity": float(best.propensity[row, place]),
             "features": best.features[row, place],
         }
         for tick, best in zip(ticks, ranked, strict=True)

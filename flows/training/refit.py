@@ -19,6 +19,7 @@ from flows.training.sources import Job, in_order
 from models.data import TrainingData, Validation
 from models.ranking.registry import RankerConfig
 from models.recommend.chain import ChainConfig
+from models.recommend.new_items import CONTENT
 from models.recommend.rerank.config import vector_source
 from models.registry import SourceConfig
 from shortlist.config import Config
@@ -89,9 +90,14 @@ class Recipe(Config):
 
     @property
     def in_chain(self) -> list[SourceConfig]:
-        """Sources whose candidates, scores or vectors the chain uses."""
+        """Sources whose candidates, scores or vectors the chain uses.
+
+        CONTENT is one of them if the chain keeps positions for new items.
+        """
         used = {*self.chain.candidate_sources, *self.chain.score_sources}
         used.add(vector_source(self.chain.rerank) or "")
+        if self.chain.new_items is not None and self.chain.new_items.share > 0:
+            used.add(CONTENT)
         return [source for source in self.sources if source.kind in used]
 
     @property

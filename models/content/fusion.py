@@ -46,10 +46,10 @@ class ContentConfig(Config):
     dropout: float = Field(0.2, ge=0, lt=1)
     temperature: float = Field(0.07, gt=0)
     num_negatives: int = Field(1024, ge=1)
-    negatives: Literal["catalogue", "used"] = "catalogue"
-    """Items that uniform negatives are drawn from: `catalogue` (all items) or `used` (items with
-    training events). A catalogue with many new items needs `used`: new items that are negatives but
-    never positives would teach the model not to recommend them."""
+    negatives: Literal["catalogue", "used"] = "used"
+    """Items that uniform negatives are drawn from: `used` (items with training events) or
+    `catalogue` (all items). With `catalogue`, new items are negatives but never positives, which
+    teaches the model not to recommend them."""
     batch_size: int = Field(256, ge=1)
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=3e-3)
 

@@ -9,11 +9,11 @@ Shapes: B requests, C candidates, F features, P candidates that are re-ranked, S
 
 import copy
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from models.baselines.popularity import Popularity
 from models.queries import Candidates, OncePerBatch, Queries, Source
@@ -22,8 +22,15 @@ from models.ranking.protocol import Ranker
 from models.ranking.source_features import RRF_CONSTANT
 from models.recommend.business_rules.list_rules import ListRules
 from models.recommend.explain import FILL, RULES
+from models.recommend.fresh_items import FreshItems, new_candidates
 from models.recommend.merge import Shortlist, merge
-from models.recommend.new_items import CONTENT, NEW, NewItems, best_of
+from models.recommend.new_items import (
+    CONTENT,
+    NEW,
+    NewItems,
+    best_of,
+)
+from models.recommend.new_positions import NewItemsConfig, with_new
 from models.recommend.rerank.apply import reranker_of
 from models.recommend.rerank.config import (
     CalibrationConfig,
@@ -31,6 +38,7 @@ from models.recommend.rerank.config import (
     RerankConfig,
     with_rerank,
 )
+from models.recommend.short_history import FALLBACK, with_fallback
 from models.recommend.stages import Run, strictly
 from models.recommend.tiers import Ranked, deepened
 from shortlist.catalogue import Catalogue
@@ -60,11 +68,24 @@ class ChainConfig(Config):
     repeats: str = "exclude"
     """Whether consumed items may be shown again: "exclude" (never), "allow", or after a time, such
     as "after 7 days" (shortlist/repeats.py)."""
+    new_items: NewItemsConfig | None = None
+    """Positions that are kept for new items; None: none (docs/cold-start.md)."""
+    min_history: int = Field(default=0, ge=0)
+    """Requests with fewer events in their history are ordered by the source FALLBACK alone."""
 
     @model_validator(mode="before")
     @classmethod
     def _former_keys(cls, content: Any) -> Any:
         return with_rerank(content)
+
+    @model_validator(mode="after")
+    def _has_fallback(self) -> "ChainConfig":
+        if self.min_history and FALLBACK not in self.candidate_sources:
+            raise ValueError(
+                f"min_history = {self.min_history} needs the candidate source {FALLBACK}, got"
+                f" {', '.join(self.candidate_sources)}"
+            )
+        return self
 
     @property
     def repeat_after(self) -> int | None:
@@ -108,6 +129,7 @@ class Chain:
                 None if there are none.
         """
         chain = copy.copy(self)
+        chain.__dict__.pop("fresh", None)
         chain.catalogue = catalogue
         chain.new = new
         chain.popular = Popularity(FILL, days=FILL_DAYS)
@@ -132,9 +154,21 @@ class Chain:
         """Names of all sources that can retrieve a candidate, in the order of `Ranked.found_by`."""
         names = self.config.candidate_sources
         if self.new is None:
-            return (*names, FILL, RULES)
+            return (*names, *((NEW,) if self.keeps_positions else ()), FILL, RULES)
         by_content = (CONTENT,) if self.new.vectors is not None and CONTENT not in names else ()
         return (*names, *by_content, NEW, FILL, RULES)
+
+    @cached_property
+    def fresh(self) -> FreshItems:
+        """The items that count as new."""
+        return FreshItems(
+            self.config.new_items, self.catalogue, num_known=self.num_known, new=self.new
+        )
+
+    @property
+    def keeps_positions(self) -> bool:
+        """Whether lists keep positions for new items."""
+        return self.config.new_items is not None and self.config.new_items.share > 0
 
     def retrieve(
         self, queries: Queries, items: ItemState, *, k: int = 0, run: Run = strictly
@@ -152,15 +186,16 @@ class Chain:
             candidates = run(name, retrieve, None)
             if candidates is not None:
                 found[name] = candidates
-        if self.new is None:
+        if self.new is None and not self.keeps_positions:
             return found
-        similar = run(CONTENT, partial(self.new.by_content, queries, known, k=depth), None)
-        if similar is not None:
-            first = found.get(CONTENT)
-            found[CONTENT] = similar if first is None else best_of(first, similar, k=depth)
-        newest = run(NEW, partial(self.new.newest, queries), None)
-        if newest is not None:
-            found[NEW] = newest
+        if self.new is not None:
+            similar = run(CONTENT, partial(self.new.by_content, queries, known, k=depth), None)
+            if similar is not None:
+                first = found.get(CONTENT)
+                found[CONTENT] = similar if first is None else best_of(first, similar, k=depth)
+        new = run(NEW, partial(new_candidates, self, queries, known, items), None)
+        if new is not None:
+            found[NEW] = new
         # In the order of `source_names`, even if some sources were skipped.
         return {name: found[name] for name in self.source_names if name in found}
 
@@ -306,7 +341,18 @@ class Chain:
             score = run("ranker", partial(self.scores, shortlist, x), None)
         if score is None:
             score = self.fused(shortlist)
-        return self.order(queries, shortlist, x, score, k=k, rerank=rerank, run=run, rules=rules)
+        score = with_fallback(score, queries, shortlist, min_history=self.config.min_history)
+        rate = self.new_rate(items)
+        return self.order(
+            queries, shortlist, x, score, k=k, rerank=rerank, run=run, rules=rules, rate=rate
+        )
+
+    def new_rate(self, items: ItemState) -> float:
+        """Return the probability that a new item is due at a position (new_positions.py)."""
+        if self.config.new_items is None:
+            return 0.0
+        every = int(np.count_nonzero(self.catalogue.available))
+        return self.config.new_items.rate(new=len(self.fresh.at(items)), every=every)
 
     def empty(self, num_queries: int) -> Ranked:
         """Return lists of length 0."""
@@ -317,6 +363,7 @@ class Chain:
             source=empty,
             found_by=np.zeros((num_queries, 0, len(self.source_names)), dtype=bool),
             features=np.zeros((num_queries, 0, len(self.schema.names)), dtype=np.float32),
+            propensity=np.ones((num_queries, 0)),
             candidates=empty,
         )
 
@@ -351,14 +398,17 @@ class Chain:
         rerank: bool = True,
         run: Run = strictly,
         rules: ListRules | None = None,
+        rate: float = 0.0,
     ) -> Ranked:
-        """Sort by score (ties go to the earlier candidate), re-rank, cut to k.
+        """Sort by score (ties go to the earlier candidate), re-rank, place new items, cut to k.
 
         Soft rules apply twice: boosts and buries before re-ranking; pins, caps and quotas after it.
 
         Args:
             x: (B, C, F) features, which the result repeats.
             score: (B, C).
+            rate: result of `new_rate`. Lists under soft rules and further tiers of long lists keep
+                no positions for new items.
         """
         every, by = np.argsort(-score, axis=1, kind="stable"), score
         if rules is not None:
@@ -368,6 +418,12 @@ class Chain:
         if rerank and self._reranker is not None:
             best = every[:, : max(k, self._reranker.config.pool)]
             order = run("rerank", partial(self._reranked, queries, shortlist, by, best, k), best)
+        propensity = np.ones((len(order), min(k, order.shape[1])))
+        new_items = self.config.new_items
+        if rerank and rules is None and rate > 0 and new_items and NEW in shortlist.ranks:
+            order, propensity = with_new(
+                queries, shortlist, every, order, k=k, rate=rate, first=new_items.first
+            )
         order = order[:, :k]
         if rules is not None:
             arrange = partial(rules.arrange, shortlist.item_idx, every, order)
@@ -380,6 +436,7 @@ class Chain:
         )
         return Ranked(
             item_idx=item_idx,
+            propensity=propensity,
             score=np.take_along_axis(score, order, axis=1),
             source=np.take_along_axis(self._numbers(shortlist)[best], order, axis=1),
             found_by=found_by,

@@ -11,6 +11,9 @@ items. Both methods below draw from the finished list, after re-ranking, so prop
   at position r of the list has the r-th highest score of the pool. Its own score is not used,
   because re-ranking may have moved the item.
 
+Without exploration, propensities are below 1 only where the chain draws positions for new items
+(new_positions.py). With exploration, those positions count as given.
+
 Shapes: k positions, P items of the pool, N items.
 """
 
@@ -105,7 +108,7 @@ def explored(
         run: runs the stage "explore".
     """
     width = min(ranked.item_idx.shape[1], k)
-    plain = Explored(ranked, [1.0] * width, None)
+    plain = Explored(ranked, ranked.propensity[0, :width].tolist(), None)
     if exploration is None or width == 0:
         return plain
 
@@ -153,6 +156,7 @@ def score_items(
         score=chain.fused(drawn) if score is None else score,
         source=np.zeros((1, count), dtype=np.int64),
         found_by=np.zeros((1, count, len(chain.source_names)), dtype=bool),
+        propensity=np.ones((1, count)),
         features=np.zeros((1, count, 0), dtype=np.float32) if x is None else x,
         candidates=together,
     )

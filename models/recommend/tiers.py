@@ -33,6 +33,7 @@ class Ranked:
     source: np.ndarray  # (B, k) int64: index in `Chain.source_names` of the source that ranked best
     found_by: np.ndarray  # (B, k, S) bool: sources that retrieved the item
     features: np.ndarray  # (B, k, F) float32, as the ranker read them
+    propensity: np.ndarray  # (B, k) float64 probability of the item at its position (new_positions)
     candidates: np.ndarray  # (B, C) int64: the whole shortlist, in no particular order
 
     def row(self, number: int) -> "Ranked":
@@ -49,8 +50,8 @@ class Ranked:
         return replace(self, **{name: getattr(self, name)[:, places] for name in PER_PLACE})
 
 
-PER_PLACE = ("item_idx", "score", "source", "found_by", "features")
-PADDING = {"score": -np.inf}
+PER_PLACE = ("item_idx", "score", "source", "found_by", "features", "propensity")
+PADDING = {"score": -np.inf, "propensity": 1}
 
 
 def deepened(

@@ -1,0 +1,1 @@
+"""Parts of `shortlist bench cold_start`: data, training, requests, compared methods, figures."""

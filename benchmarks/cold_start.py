@@ -1,0 +1,93 @@
+"""`shortlist bench cold_start`: how well new items and new users are served.
+
+    shortlist bench cold_start --dataset ml-1m --path DIR --out FILE.json
+
+Hides 10% of the items from training: they are in no catalogue, history or count. Then they are
+added as `POST /items` adds them, and all methods rank the full catalogue. `chain` is asked through
+`Recommender.recommend`, as in the service. `chain_without_quota` is the same chain without
+positions for new items. Users with few events are the same requests with histories cut to the last
+0, 1, 3 or 5 events; the items that they had before stay excluded for every method.
+"""
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks._result import about_machine, peak_gb, report
+from benchmarks.cold.figures import figures_of, first_values, over_seeds, paired, warm_values
+from benchmarks.cold.judge import CUTS, FULL, rank_all
+from benchmarks.cold.log import DATASETS, hidden_items, load_log
+from benchmarks.cold.training import CHAIN, SOURCES, WITHOUT, fit_chain
+from models.training import TrainingOptions
+from shortlist.config import ConfigError, Settings
+from shortlist.datasets import DatasetError
+
+MAX_USERS = 3000
+SHARE = 0.1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True, choices=DATASETS)
+    parser.add_argument("--path", type=Path, help="folder of the data set")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--users", type=int, default=MAX_USERS, help="maximum of tested users")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    arguments = parser.parse_args()
+    try:
+        result = run(arguments)
+    except (ConfigError, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    report(result, arguments.out)
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train and judge once per seed; return the content of the result file."""
+    log = load_log(arguments.dataset, arguments.path)
+    started = time.perf_counter()
+    seeds, warm, warm_without, few, recent, chosen = [], [], [], [], [], []
+    for seed in range(arguments.seeds):
+        options = TrainingOptions(seed=seed, num_threads=1, cache=Settings().cache)
+        hidden = hidden_items(log, share=SHARE, rng=options.rng("hidden items"))
+        fitted = fit_chain(log, hidden, options)
+        print(f"seed {seed}: trained, {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        lists = rank_all(log, fitted, options, most=arguments.users)
+        methods = [method for name, method in lists.of if name == FULL]
+        chosen.append(fitted.chosen)
+        seeds.append(figures_of(lists, hidden, methods))
+        warm.append(warm_values(lists, hidden, CHAIN))
+        warm_without.append(warm_values(lists, hidden, WITHOUT))
+        few.append(first_values(lists, CHAIN, str(CUTS[0])))
+        if log.has_time:
+            recent.append(first_values(lists, "recent_popularity", str(CUTS[0])))
+        print(f"seed {seed}: judged, {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    mean = over_seeds(seeds)
+    ratio = {name: each["ratio"] for name, each in mean["impressions"].items()}
+    return {
+        "command": "shortlist bench cold_start " + shlex.join(sys.argv[1:]),
+        **about_machine(),
+        "data": {
+            "dataset": log.name,
+            "events": len(log.events.user),
+            "users": len(log.user_ids),
+            "items": log.items.num_rows,
+            "requests": len(lists.requests),
+            "sources": [source["kind"] for source in SOURCES[log.name]],
+        },
+        "chosen_on_validation": chosen,
+        **{part: mean[part] for part in ("cold", "warm", "all", "new_users", "first_visits")},
+        "impressions": mean["impressions"],
+        "impression_share_over_relevance_share": ratio,
+        "warm_ndcg@10_chain_over_without_quota": paired(warm, warm_without),
+        "no_history_chain_over_recent_popularity": paired(few, recent) if recent else None,
+        "seconds": round(time.perf_counter() - started, 1),
+        "peak_gb": peak_gb(),
+    }
+
+
+if __name__ == "__main__":
+    main()
