@@ -172,10 +172,16 @@ def validate_batch(
 def _publish_event_rules(
     settings: Settings, judge: Judge, config: ValidateConfig, *, now: datetime
 ) -> list[Rule]:
-    """Write the rules on single events for the service; return all rules on rows."""
+    """Write the rules on single events and items for the service; return all rules on rows."""
     rules = judge.rules(config, now=now)
-    earliest = as_utc(config.earliest)
-    write_event_rules(settings.event_rules, rules, config, now=now, earliest=earliest)
+    write_event_rules(
+        settings.event_rules,
+        rules,
+        config,
+        now=now,
+        earliest=as_utc(config.earliest),
+        earliest_published=as_utc(config.earliest_published),
+    )
     return rules
 
 

@@ -7,17 +7,20 @@ be shown.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from shortlist import columns as c
 from shortlist.api import Event, ItemChange
 from shortlist.columns import MICROSECONDS_PER_DAY
 from shortlist.contracts import MAX_DAYS_AHEAD, MAX_VALUE, MEASURED
-from shortlist.datasets.posted import broken_rules
+from shortlist.datasets.posted import broken_item_rules, broken_rules
 from shortlist.moments import moment_text
 
 log = logging.getLogger("bentoml.shortlist")
@@ -43,6 +46,8 @@ class EventLimits:
     """Maximum length of `text` and `query`, in characters."""
     sql: tuple[dict[str, Any], ...] = ()
     """Rules that the operator added or changed: SQL conditions on the columns of events."""
+    items_sql: tuple[dict[str, Any], ...] = ()
+    """The same for items."""
 
     @classmethod
     def read(cls, path: Path) -> "EventLimits":
@@ -59,6 +64,7 @@ class EventLimits:
             latest=content["latest"],
             max_text=content["max_text"],
             sql=tuple(content["sql"]),
+            items_sql=tuple(content.get("items_sql", ())),
         )
 
     def complaint(self, event: Event, *, now: int) -> str | None:
@@ -106,26 +112,45 @@ class EventLimits:
         Args:
             rows: events as the inbox stores them (see `stored` in service.py).
         """
-        if not self.sql:
-            return {}
-        try:
-            return broken_rules(rows, self.sql)
-        except duckdb.Error:
-            return self._one_by_one(rows)
+        return _evaluated(lambda rules: broken_rules(rows, rules), self.sql)
 
-    def _one_by_one(self, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-        """Evaluate each rule alone, and leave out those that fail.
+    def item_complaints(self, rows: pa.Table) -> dict[str, str]:
+        """Return {item_id: the reason} for the items that break a rule of `items_sql`.
 
-        A rule may need columns that only a batch has. The next refresh checks it.
+        Items that are not available are never refused: a withdrawal counts in any case.
+
+        Args:
+            rows: catalogue rows after the posted changes.
         """
-        found: dict[str, str] = {}
-        for rule in self.sql:
-            try:
-                found = broken_rules(rows, [rule]) | found
-            except duckdb.Error as error:
-                text = str(error).splitlines()[0]
-                log.error("events: '%s' can't be evaluated for posts: %s", rule["name"], text)
-        return found
+        shown = rows.filter(pc.field(c.AVAILABLE))
+        return _evaluated(lambda rules: broken_item_rules(shown, rules), self.items_sql)
+
+
+def _evaluated(
+    broken: Callable[[Sequence[dict[str, Any]]], dict[str, str]], rules: Sequence[dict[str, Any]]
+) -> dict[str, str]:
+    """Return {id: reason} for the rows that break one of `rules`.
+
+    If a rule fails, each rule is evaluated alone, and those that fail are left out: they may need
+    columns that only a batch has. The next refresh checks them.
+
+    Args:
+        broken: function that evaluates rules.
+    """
+    if not rules:
+        return {}
+    try:
+        return broken(rules)
+    except duckdb.Error:
+        pass
+    found: dict[str, str] = {}
+    for rule in rules:
+        try:
+            found = broken([rule]) | found
+        except duckdb.Error as error:
+            text = str(error).splitlines()[0]
+            log.error("'%s' can't be evaluated for posts: %s", rule["name"], text)
+    return found
 
 
 class EventLimitsFile:

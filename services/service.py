@@ -52,9 +52,11 @@ from shortlist.api import (
 )
 from shortlist.commands import CommandError, CommandInbox
 from shortlist.config import ConfigError, Settings
+from shortlist.datasets.item_commands import rows_after
 from shortlist.feature_store import ReopeningReader, home_clock
 from shortlist.features.pack import FeaturePack, PackError
 from shortlist.ids import ANONYMOUS
+from shortlist.lake import LakeError
 from shortlist.release import Release, ReleaseError
 from shortlist.rule_config import RulesInForce
 from shortlist.shown_items import ShownItems
@@ -314,6 +316,7 @@ class RecommenderService:
                 if complaint := item_complaint(item, now=self.clock.now()):
                     raise InvalidArgument(f"items.{number}.{complaint}; nothing was stored")
             try:
+                await asyncio.to_thread(self.refuse_broken_items, request.items)
                 last = await asyncio.to_thread(self.store_commands, request.items)
             except (OSError, CommandError) as error:
                 log.exception("items: the command inbox cannot be written")
@@ -333,6 +336,22 @@ class RecommenderService:
             self.log_answer("items", answer, received_at=received, item_ids=ids)
         metrics.ITEMS.inc(len(request.items))
         return answer
+
+    def refuse_broken_items(self, changes: Sequence[ItemChange]) -> None:
+        """Raise InvalidArgument if an item would break a rule of the operator after the changes."""
+        limits = self.event_limits.current()
+        if not limits.items_sql:
+            return
+        given = [one.given for one in changes]
+        try:
+            rows = rows_after(self.settings, given, received_at=self.clock.now())
+        except LakeError as error:  # a service without a lake; the refresh checks the rules
+            log.warning("items: rules of validation can't be checked: %s", error)
+            return
+        broken = limits.item_complaints(rows)
+        for number, item in enumerate(changes):
+            if reason := broken.get(item.item_id):
+                raise InvalidArgument(f"items.{number}: {reason}; nothing was stored")
 
     def store_commands(self, changes: Sequence[ItemChange]) -> int:
         """Write changes of items to the command inbox; return the number of the last command."""

@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     online_timeout_ms: float = Field(default=100.0, gt=0)
     """Longest wait of a request for an online store that is a server (Redis), in milliseconds."""
     gentle_refresh: bool = True
-    """Whether `shortlist refresh` runs with low priority, and on half of the cores, while the home's
+    """Whether `shortlist refresh` runs with low priority and on half of the cores while the home's
     service runs on the same machine."""
     log_days: int = Field(default=90, ge=1)
     """Days that the serving log and the answer log are kept; a refresh deletes older files."""

@@ -67,7 +67,8 @@ class ArmLoop:
             log = DayLog.load(self.folder, day)
             self.logs.append(log)
             self.store.push(log.targets)
-            self.allowed[log.targets.user, log.targets.item] = False
+            if setting.repeats == EXCLUDE:
+                self.allowed[log.targets.user, log.targets.item] = False
             self.state = log.state.copy()
 
     def run(self, report: Callable[[str], None]) -> list[DayLog]:

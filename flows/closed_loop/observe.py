@@ -15,6 +15,7 @@ from flows.closed_loop.recommend_policy import RecommendPolicy
 from flows.closed_loop.setting import Setting
 from models.ranking.value import ValueWeights
 from shortlist.features.finalize import context_id
+from shortlist.repeats import EXCLUDE
 from simulation.behaviour import NO_ITEM
 from simulation.day import Shown
 from simulation.events import CODE, DEVICES, SURFACES, Events
@@ -36,7 +37,9 @@ class Observer:
     store: MemoryStore | None
     """Feature store to which each round's target events are added; None for arms without models."""
     allowed: np.ndarray
-    """(U, N) bool: items that each user has not consumed yet; updated in place."""
+    """(U, N) bool: items that lists may show to each user; updated in place. Consumed items are not
+    among them, unless the world has staples.
+    """
     policy: RecommendPolicy | None = None
     weights: ValueWeights | None = None
     pages: list[dict[str, np.ndarray]] = field(default_factory=list)
@@ -51,7 +54,8 @@ class Observer:
         self.targets.append(targets)
         if self.store is not None:
             self.store.push(targets)
-        self.allowed[targets.user, targets.item] = False
+        if self.setting.repeats == EXCLUDE:
+            self.allowed[targets.user, targets.item] = False
 
     def log(self, state: State) -> DayLog:
         """Return the log of the finished day."""

@@ -4,9 +4,14 @@ A command is a change of an item that was posted to the service. It is pending u
 added it to the lake.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from shortlist.commands import CommandInbox
+import pyarrow as pa
+
+from shortlist import columns as c
+from shortlist.commands import Command, CommandInbox
 from shortlist.config import Settings
 from shortlist.datasets.locate import SourceFile
 from shortlist.datasets.staging import Stager
@@ -26,6 +31,26 @@ def carried_out(manifest: Manifest) -> int:
 def num_pending(settings: Settings) -> int:
     """Return the number of commands that the lake doesn't contain yet."""
     return max(0, CommandInbox.of(settings).last() - carried_out(current_manifest(settings.lake)))
+
+
+def rows_after(
+    settings: Settings, changes: Sequence[dict[str, Any]], *, received_at: int
+) -> pa.Table:
+    """Return the catalogue rows of the changed items as they will be after `changes`.
+
+    Args:
+        changes: changes of items that are not in the inbox yet.
+        received_at: microseconds on the home's clock.
+
+    Raises:
+        LakeError: the lake has no catalogue yet.
+        CommandError: the inbox can't be read.
+    """
+    inbox, touched = CommandInbox.of(settings), {change[c.ITEM_ID] for change in changes}
+    pending = inbox.after(carried_out(current_manifest(settings.lake)))
+    new = [Command(inbox.last(), received_at, change) for change in changes]
+    commands = [one for one in (*pending, *new) if one.change[c.ITEM_ID] in touched]
+    return changed_rows(Lake(settings.lake).items(), commands)
 
 
 def stage_commands(stager: Stager) -> None:

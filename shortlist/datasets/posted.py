@@ -1,6 +1,6 @@
 """Maps posted events (lines of the service's inbox), and evaluates SQL conditions on them.
 
-The conditions are those of `[data] exclude` and of validation's rules on single events.
+The conditions are those of `[data] exclude` and of validation's rules on single events and items.
 """
 
 import json
@@ -62,18 +62,37 @@ def broken_rules(
     Raises:
         duckdb.Error: a rule can't be evaluated.
     """
+    return dict(_query(events, _reasons_sql(rules, c.EVENT_ID, "mapped")))
+
+
+def broken_item_rules(items: pa.Table, rules: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return {item_id: reason} for the items that break one of `rules`.
+
+    Args:
+        items: rows of the catalogue.
+        rules: as in the file of shortlist/validation/event_rules.py.
+
+    Raises:
+        duckdb.Error: a rule can't be evaluated.
+    """
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("items", items)
+        return dict(connection.execute(_reasons_sql(rules, c.ITEM_ID, "items")).fetchall())
+
+
+def _reasons_sql(rules: Sequence[dict[str, Any]], key: str, relation: str) -> str:
+    """Return an SQL query of the ids of the rows that break a rule, and the first reason."""
     derived = "".join(
         f", {rule['value']} AS {name(rule['column'])}" for rule in rules if rule["value"]
     )
     reasons = ", ".join(
         f"CASE WHEN {rule['bad']} THEN {quoted(rule['reason'])} END" for rule in rules
     )
-    found = _query(
-        events,
-        f"SELECT {c.EVENT_ID}, coalesce({reasons}, NULL) AS reason"
-        f" FROM (SELECT *{derived} FROM mapped) WHERE reason IS NOT NULL",
+    return (
+        f"SELECT {key}, coalesce({reasons}, NULL) AS reason"
+        f" FROM (SELECT *{derived} FROM {relation}) WHERE reason IS NOT NULL"
     )
-    return dict(found)
 
 
 def _query(events: Sequence[dict[str, Any]], query: str) -> list[tuple[Any, ...]]:

@@ -1,22 +1,26 @@
-"""Writes the validation rules that a single event can break, for use by the service.
+"""Writes the validation rules that a single event or item can break, for use by the service.
 
 Validation writes them to `<home>/event_rules.json`, including the changes that users made in the
 run's TOML and in the suites of Great Expectations. The service reads the file, and refuses a posted
-event that the next refresh would quarantine.
+event, or a posted change of an item, that the next refresh would quarantine.
 
-Missing and invalid ids, unknown event types and implausible times are not among these rules. The
-request schema (`shortlist.api.Event`) always refuses them.
+Missing and invalid ids, unknown event types, implausible times and negative prices are not among
+these rules. The request schemas (`shortlist.api.Event` and `ItemChange`) always refuse them.
 """
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from shortlist import columns as c
 from shortlist.plain_json import write_json
+from shortlist.validation.checks import within
 from shortlist.validation.config import ValidateConfig
 from shortlist.validation.interaction_rules import interaction_rules
+from shortlist.validation.row_rules import item_rules
 from shortlist.validation.rules import Rule
 
 TIMES = "event_timestamp.range"
@@ -41,16 +45,23 @@ NEEDS_BATCH = (
     "user_id.burst",
 )
 """Rules that need other rows. They don't apply to a single event."""
+PUBLISHED = "published_at.range"
 
 
 def write_event_rules(
-    path: Path, rules: Sequence[Rule], config: ValidateConfig, *, now: datetime, earliest: datetime
+    path: Path,
+    rules: Sequence[Rule],
+    config: ValidateConfig,
+    *,
+    now: datetime,
+    earliest: datetime,
+    earliest_published: datetime,
 ) -> None:
-    """Write the rules that a single event can break.
+    """Write the rules that a single event or item can break.
 
     Args:
         rules: all rules on rows, with all changes by users.
-        now, earliest: arguments of `rules_for` with which `rules` were made.
+        now, earliest, earliest_published: arguments of `rules_for` with which `rules` were made.
     """
     own = {one.name: one for one in interaction_rules(config, now=now, earliest=earliest)}
     enforced, sql = [], []
@@ -75,8 +86,30 @@ def write_event_rules(
         "rating_range": list(config.rating_range),
         "max_text": config.max_text,
         "sql": sql,
+        "items_sql": _on_items(rules, now=now, earliest=earliest_published),
     }
     write_json(path, content)
+
+
+def _on_items(rules: Sequence[Rule], *, now: datetime, earliest: datetime) -> list[dict[str, Any]]:
+    """Return the rules on items that users added or changed, in the form of the file."""
+    own = {one.name: one for one in item_rules(now=now, earliest=earliest)}
+    found = []
+    for rule in rules:
+        if rule.table != "items" or rule.action == "warn" or rule.query is not None:
+            continue
+        configured = own.get(rule.name)
+        if rule.name == PUBLISHED and configured is not None:
+            # The request schema has the default limits. As for TIMES, an unchanged upper limit
+            # depends on the time of this validation.
+            usual = configured.check.arguments | {"min_value": ValidateConfig().earliest_published}
+            limits = {k: v for k, v in rule.check.arguments.items() if v != usual.get(k)}
+            low, high = limits.get("min_value"), limits.get("max_value")
+            if low is not None or high is not None:
+                found.append(_as_sql(replace(rule, check=within(c.PUBLISHED_AT, low, high))))
+        elif configured is None or (rule.bad, rule.value) != (configured.bad, configured.value):
+            found.append(_as_sql(rule))
+    return found
 
 
 def digest(config: ValidateConfig) -> str:

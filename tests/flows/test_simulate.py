@@ -15,6 +15,7 @@ from flows.closed_loop.arms import Arm, parse_arms
 from flows.closed_loop.figures import summarise
 from flows.closed_loop.loop import ArmLoop
 from flows.closed_loop.memory import MemoryStore, Targets
+from flows.closed_loop.nights import run_config
 from flows.closed_loop.setting import Schedule, Setting
 from models.ranking.value import CLICKS_ALONE, ValueWeights
 from models.recommend.explore import draw_extra, mix_in
@@ -120,6 +121,44 @@ def test_nobody_is_shown_what_they_consumed_or_what_is_not_there_yet(setting, li
             pairs = zip(log.shown["user"].tolist(), log.shown["item"].tolist(), strict=True)
             assert not consumed & set(pairs)
         consumed |= set(zip(log.targets.user.tolist(), log.targets.item.tolist(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def staples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Setting, dict]:
+    """Arms of a world in which users need the same items every two days."""
+    population = {"users": 120, "users_per_day": 0, "staples": 5, "staple_days": 2.0}
+    changes = {"days": SCHEDULE.start + 3, "population": population}
+    world = World(load_world_config("tiny", changes=changes))
+    setting = Setting(world, 3, SCHEDULE, tmp_path_factory.mktemp("cache"), "staples")
+    folder = tmp_path_factory.mktemp("staples")
+    plain = replace(CHAIN, mmr=0.0, explore=0.0)
+    arms = [plain, *parse_arms("popularity,oracle")]
+    return setting, {arm.name: ArmLoop(setting, arm, folder / arm.name).run(print) for arm in arms}
+
+
+def test_lists_repeat_what_users_had_if_the_world_has_staples(staples):
+    setting, logs = staples
+    assert setting.repeats == run_config(setting, parse_arms("chain")[0]).data.repeats == "allow"
+    for name in ("chain", "oracle"):
+        consumed: set[tuple[int, int]] = set()
+        repeated = 0
+        for log in logs[name]:
+            if log.day >= SCHEDULE.start:
+                pairs = zip(log.shown["user"].tolist(), log.shown["item"].tolist(), strict=True)
+                repeated += len(consumed & set(pairs))
+            consumed |= set(zip(log.targets.user.tolist(), log.targets.item.tolist(), strict=True))
+        assert repeated > 5, name
+
+
+def test_no_page_beats_the_best_one_if_items_may_be_repeated(staples):
+    """The oracle's best list may have consumed items, as the lists of all arms may."""
+    setting, logs = staples
+    for arm in logs.values():
+        for log in arm[SCHEDULE.start :]:
+            home = log.pages["home"].astype(bool)
+            assert (log.pages["best"][home] >= log.pages["expected"][home] - 1e-6).all()
+    summary = summarise(setting, logs)["arms"]["oracle"]["summary"]
+    assert summary["regret"]["mean"] == pytest.approx(0, abs=1e-6)
 
 
 def test_exploration_happens_as_often_as_its_propensity_says():
