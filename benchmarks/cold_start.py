@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._result import about_machine, peak_gb, report
-from benchmarks.cold.figures import figures_of, first_values, over_seeds, paired, warm_values
+from benchmarks.cold.figures import (
+    RECALL,
+    figures_of,
+    first_values,
+    over_seeds,
+    paired,
+    warm_values,
+)
 from benchmarks.cold.judge import CUTS, FULL, rank_all
 from benchmarks.cold.log import DATASETS, hidden_items, load_log
 from benchmarks.cold.training import CHAIN, SOURCES, WITHOUT, fit_chain
@@ -66,6 +73,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             recent.append(first_values(lists, "recent_popularity", str(CUTS[0])))
         print(f"seed {seed}: judged, {time.perf_counter() - started:.0f} s", file=sys.stderr)
     mean = over_seeds(seeds)
+    cold, new = mean["cold"][RECALL], mean["new_users"]
     ratio = {name: each["ratio"] for name, each in mean["impressions"].items()}
     return {
         "command": "shortlist bench cold_start " + shlex.join(sys.argv[1:]),
@@ -82,6 +90,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         **{part: mean[part] for part in ("cold", "warm", "all", "new_users", "first_visits")},
         "impressions": mean["impressions"],
         "impression_share_over_relevance_share": ratio,
+        "cold_recall_chain_over": {
+            name: round(cold[CHAIN]["mean"] / max(cold[name]["mean"], 1e-9), 3)
+            for name in ("random", "content_knn")
+        },
+        "three_events_over_full": round(new["3"][CHAIN]["mean"] / new[FULL][CHAIN]["mean"], 3),
         "warm_ndcg@10_chain_over_without_quota": paired(warm, warm_without),
         "no_history_chain_over_recent_popularity": paired(few, recent) if recent else None,
         "seconds": round(time.perf_counter() - started, 1),

@@ -64,7 +64,7 @@ class FreshItems:
         published = self.catalogue.published_at[: self.num_known + 1]
         since = items.as_of - self.config.days * MICROSECONDS_PER_DAY
         events = items.state["item_events"][: self.num_known + 1]
-        young = (published > 0) & (published > since) & (published <= items.as_of)
+        young = (published > 0) & (published > since)
         return np.flatnonzero(young & (events <= self.config.max_events))
 
     def by_content(

@@ -25,6 +25,8 @@ from shortlist.config import Config
 
 CROWD = 0.1
 """Share of new items in the catalogue from which on they get the full `share` of positions."""
+PAGE = 10
+"""Length of a page; the first one has no kept positions for users without a history."""
 
 
 class NewItemsConfig(Config):
@@ -110,7 +112,8 @@ def with_new(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Place new items in the positions that are due, for each request.
 
-    Lists for users without a history keep none, because nothing says which new items fit.
+    Lists for users without a history keep none on the first page, because nothing says which new
+    items fit.
 
     Args:
         every: (B, C) columns of the shortlist by score.
@@ -129,8 +132,8 @@ def with_new(
             np.concatenate([best, every[row][~np.isin(every[row], best)]]),
             ranks,
             k=width,
-            rate=0.0 if empty[row] else rate,
-            first=first,
+            rate=rate,
+            first=max(first, PAGE + 1) if empty[row] else first,
             u=offset_of(queries.user_ids[row], int(queries.at[row])),
         )
         placed[row], propensity[row] = done.places, done.propensity
