@@ -51,8 +51,8 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
     No verdict raises an error, not even `hold`: the actions are executed here (flows/act.py).
 
     Args:
-        run_id: id of a run. None: the run of the release that answered most requests in the last
-            24 h of the serving log.
+        run_id: id of a run. None: the run of the champion's release while an experiment runs,
+            otherwise of the release that answered most requests in the last 24 h of the log.
         guardrails: path of a TOML file; None: the one in the run's config.
 
     Raises:
@@ -62,7 +62,7 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
     store = ReleaseStore(settings.releases)
     times = response_times(settings.serving_log)
     if run_id is None:
-        release_id = most_served(times, set(store.ids()))
+        release_id = _champion(settings, store) or most_served(times, set(store.ids()))
         if release_id is None:
             raise MonitorError(
                 f"{settings.serving_log}: no response of a release that is still stored; send"
@@ -122,6 +122,14 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
         "release_id": release.release_id,
         "last_day": recent,
     }
+
+
+def _champion(settings: Settings, store: ReleaseStore) -> str | None:
+    """Return the release of the champion's arm; None without an experiment."""
+    experiment = running_experiment(settings)
+    if experiment is None:
+        return None
+    return experiment.config.of(experiment.config.champion).release or store.current_id()
 
 
 def report_experiment(settings: Settings, file: GuardrailFile) -> dict[str, Any]:

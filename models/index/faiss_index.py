@@ -151,7 +151,7 @@ class VectorIndex:
             return self._search_one(queries, k, None if exclude is None else exclude[0], blocked)
         exclude = exclude or [np.empty(0, dtype=np.int64)] * len(queries)
         allowed = None if blocked is None else ~blocked[1:]
-        depth = k + max(len(items) for items in exclude)
+        depth = k + max((len(items) for items in exclude), default=0)
         if allowed is not None and np.count_nonzero(allowed) <= self._few(depth):
             found = self._scan(queries, allowed, depth=depth)
         else:
