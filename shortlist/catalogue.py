@@ -63,7 +63,7 @@ class Catalogue:
             array = pa.array(values, from_pandas=True)  # NaN becomes null
             items = items.set_column(place, items.schema.field(place), array)
         other = Catalogue(items, first_categories=self.first_categories)
-        own = ("items", "first_categories", "log_price", "available")
+        own = ("items", "first_categories", "log_price", "has_prices", "available")
         other.__dict__.update({k: v for k, v in self.__dict__.items() if k not in own})
         return other
 
@@ -119,6 +119,20 @@ class Catalogue:
         prices = self.items.column(c.PRICE).to_numpy(zero_copy_only=False).astype(np.float64)
         known = np.where(prices >= 0, prices, np.nan)
         return np.concatenate([[np.nan], np.log1p(known)]).astype(np.float32)
+
+    @cached_property
+    def has_prices(self) -> bool:
+        """Whether any price is known."""
+        return not bool(np.isnan(self.log_price).all())
+
+    @cached_property
+    def num_brands(self) -> int:
+        """The largest `brand_code`."""
+        return int(self.brand_code.max())
+
+    @property
+    def has_brands(self) -> bool:
+        return self.num_brands > 0
 
     @cached_property
     def brand_code(self) -> np.ndarray:
