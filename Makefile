@@ -3,6 +3,7 @@
 PYTHON ?= python3.11
 CONFIG ?= configs/movielens-100k.toml
 BIN := .venv/bin
+PACKAGES := shortlist models simulation feature_repo services monitoring flows cli
 UV := $(BIN)/uv
 
 export DO_NOT_TRACK = 1
@@ -25,6 +26,7 @@ lint: .venv/.ready
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(PACKAGES)
 
 format: .venv/.ready
 	$(BIN)/ruff format .
@@ -49,6 +51,10 @@ lock:
 	$(UV) pip compile pyproject.toml --extra dev --python-version 3.11 --quiet --no-header \
 	    --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
 	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' requirements.lock
+	$(UV) pip compile services/requirements.in --constraint requirements.lock --python-version 3.11 \
+	    --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	    -o services/requirements.lock
+	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' services/requirements.lock
 
 clean:
 	rm -rf .venv var
