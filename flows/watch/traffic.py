@@ -72,7 +72,7 @@ def champion_rows(traffic: Traffic, release_id: str, experiment: Experiment | No
     mine = rows["release_id"] == release_id
     first = rows["at"][mine].min() if mine.any() else np.inf
     earlier = rows["at"] < first
-    return (rows["arm"].isin(arms) & (mine | earlier)).to_numpy()
+    return (rows["arm"].isin(list(arms)) & (mine | earlier)).to_numpy()
 
 
 def arms_of(experiment: Experiment) -> Arms:
