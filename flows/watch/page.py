@@ -113,8 +113,9 @@ def trends(main: Traffic, file: GuardrailFile) -> list[dict[str, Any]]:
 
 def release_days(traffic: Traffic) -> dict[int, str]:
     """Return {day: release} of the first day on which each release answered, but the first."""
-    first = traffic.requests.groupby("release_id")["day"].min().sort_values()
-    return {int(day): str(name) for name, day in list(first.items())[1:]}
+    first = traffic.requests.drop_duplicates("release_id")[["release_id", "day"]]
+    starts = zip(first["release_id"].tolist(), first["day"].tolist(), strict=True)
+    return {int(day): str(name) for name, day in list(starts)[1:]}
 
 
 def changes(main: Traffic) -> list[str]:

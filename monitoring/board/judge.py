@@ -173,7 +173,10 @@ def _correct(
     for name, row in rows.items():
         result = judged[name].result
         if name in alarms:
-            result = Result(**{**vars(result), "level": "alarm"})
+            reason = result.reason
+            if row.together_with is not None:
+                reason = f"{judged[row.together_with].result.reason}; and {reason}"
+            result = Result(**{**vars(result), "level": "alarm", "reason": reason})
             decisions.append(
                 Decision(
                     guardrail=name,
@@ -322,7 +325,7 @@ def _finish(
             p = 0.0 if (now.value < limit if row.bad == "low" else now.value > limit) else 1.0
         side = "below" if row.bad == "low" else "above"
         ok = now.value >= limit if row.bad == "low" else now.value <= limit
-        against = "" if base is None else f" ({row.limit:+.0%} of {row.compare} {base:.4g})"
+        against = "" if base is None else f" ({row.compare} {base:.4g}, allowed {row.limit:+.1%})"
         reason = (
             f"{row.figure} is {now.value:.4g}, "
             + ("within" if ok else side)
