@@ -8,13 +8,21 @@ from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.names import NAMES, NO_ID, RATING, WORDS, plain
 from shortlist.datasets.guess.sample import OPEN, Guess, Sample
 from shortlist.datasets.guess.times import guess_time
+from shortlist.lake.engine import quoted
 
 MUCH = 0.05
 """Share of all rows. If a user or item has more rows than each of MUCH, FAIR and FEW allows, the
 value may stand for an unknown user or item and is reported.
 """
 FAIR = 4
-"""Multiple of the average number of rows per user or item. See MUCH."""
+"""Multiple of the average number of rows per other user or item. See MUCH."""
+MANY_COLUMNS = 40
+"""If a table has more columns, messages list only so many."""
+BINARY = re.compile(
+    r"lik|recommend|thumb|vote|click|label|purchas|buy|bought|order|skip|watch|cart"
+)
+"""Regular expression of names of columns that may say yes or no about an event."""
+YES_OR_NO = ({"0", "1"}, {"-1", "1"}, {"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
 FEW = 20
 """Number of rows. See MUCH."""
 
@@ -43,11 +51,13 @@ def guess_events(
         column = found.mapping.pop(c.SESSION_ID)
         found.mapping[c.USER_ID] = column
         found.notes.append(f"GUESS: no column of users: each '{column}' is treated as a user")
+    if c.ITEM_ID not in chosen and _numbers_rows(sample, found.mapping.get(c.ITEM_ID)):
+        del found.mapping[c.ITEM_ID]
     for key in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP):
         if key not in found.mapping:
             found.questions.append(
                 f"{sample.file.name}: which column is {key}? There are"
-                f" {', '.join(sample.columns)}; say --column {key}=NAME{_nested(sample)}"
+                f" {_listed(sample.columns)}; say --column {key}=NAME{_nested(sample)}"
             )
             found.mapping[key] = OPEN
     sample.guess_decimal(found, (c.VALUE, c.POSITION, c.EVENT_TIMESTAMP))
@@ -63,6 +73,20 @@ def guess_events(
     _guess_types(sample, found, event_type)
     _guess_nobody(sample, found)
     return found
+
+
+def _listed(columns: list[str]) -> str:
+    """Return the names of columns for a message; of many, the first ones and their number."""
+    shown = ", ".join(columns[:MANY_COLUMNS])
+    more = len(columns) - MANY_COLUMNS
+    return shown if more <= 0 else f"{shown} and {more:,} more"
+
+
+def _numbers_rows(sample: Sample, column: str | None) -> bool:
+    """Return whether a column named `id` numbers the rows: each row has another value."""
+    if column is None or plain(column) != "id":
+        return False
+    return sample.total > 1 and max(sample.counts(column).values(), default=0) == 1
 
 
 def _nested(sample: Sample) -> str:
@@ -131,13 +155,28 @@ def _ask_for_ratings(sample: Sample, found: Guess) -> None:
     """Add a note for each unmapped column with few distinct small numbers, which may be ratings."""
     for column in sample.columns:
         values = set(sample.values[column])
-        if column in found.mapping.values() or not 3 <= len(values) <= 21:
+        if column in found.mapping.values():
+            continue
+        plainly = {one.strip().lower().removesuffix(".0") for one in values}
+        if plainly in YES_OR_NO and BINARY.search(plain(column)):
+            high, low = (max(plainly), min(plainly))
+            found.notes.append(
+                f"'{column}' has only {low} and {high}, and is not read: if it says what happened,"
+                f' map it by hand: event_type = "{column}" in columns, and event_types = {{'
+                f' "{_spelled(high, values)}" = "like", "{_spelled(low, values)}" = "dislike" }}'
+            )
+        if not 3 <= len(values) <= 21:
             continue
         if all(re.fullmatch(r"\d{1,2}([.,]\d+)?", one) for one in values):
             found.notes.append(
                 f"'{column}' has few small numbers ({', '.join(sorted(values)[:5])}): if those are"
                 f" ratings, say --column value={column} --event-type rating"
             )
+
+
+def _spelled(word: str, values: set[str]) -> str:
+    """Return the spelling in the file of a word in lower case without `.0`."""
+    return next(one for one in values if one.strip().lower().removesuffix(".0") == word)
 
 
 def _guess_unrated(sample: Sample, found: Guess) -> None:
@@ -173,17 +212,25 @@ def _guess_nobody(sample: Sample, found: Guess) -> None:
         counts = sample.counts(column)
         nobody = sample.counts(column, words=NO_ID)
         distinct = sample.distinct(column)
-        enough = max(MUCH, FAIR / distinct) * sample.total
-        giants = {
-            word: rows
-            for word, rows in counts.items()
-            if rows > max(enough, FEW) and word not in nobody
-        }
+        giants = (
+            {
+                word: rows
+                for word, rows in counts.items()
+                if rows
+                > max(MUCH * sample.total, FAIR * (sample.total - rows) / (distinct - 1), FEW)
+                and word not in nobody
+            }
+            if distinct > 1
+            else {}
+        )
         for word, rows in (nobody | giants).items():
             said = f"{rows:,} of {sample.total:,} rows have {key} '{word}'"
             if key == c.ITEM_ID or word in giants:
-                hint = f'; if that is nobody, set no_user = ["{word}"]' if key == c.USER_ID else ""
-                found.notes.append(f"{said}: is that right?{hint}")
+                hint = f'exclude = ["item_id = {quoted(word)}"]'
+                if key == c.USER_ID:
+                    hint = f'no_user = ["{word}"]'
+                what = "user" if key == c.USER_ID else "item"
+                found.notes.append(f"{said}: is that right? If that is no {what}, set {hint}")
                 continue
             found.more.setdefault("no_user", []).append(word)
             then = alone if session else "without a column of sessions such rows have no user"
