@@ -1,10 +1,11 @@
 """`shortlist bench content`: what each modality of an item's content is worth.
 
-Data sets: the simulated shop and video service, and MovieLens-1M with plot summaries. A tenth of
-the items is hidden from training. The content source is fitted with one modality, with all, and
-with all but one; the two-tower model with and without content. Figures on the test window, over the
-full catalogue: recall@50 of wanted items that have no training event (`cold`), nDCG@10 of the other
-ones (`warm`), and nDCG@10 of warm items on validation, by which choices are made.
+Data sets: the simulated shop and video service, MovieLens-1M with plot summaries, and
+MovieLens-100K (titles and genres alone). A tenth of the items is hidden from training. The content
+source is fitted with one modality, with all, and with all but one; the two-tower model with and
+without content. Figures on the test window, over the full catalogue: recall@50 of wanted items that
+have no training event (`cold`), nDCG@10 of the other ones (`warm`), and nDCG@10 of warm items on
+validation, by which choices are made.
 
 Intervals are 95% bootstrap intervals over users. The seeds of a user are averaged first.
 `image_topic` is the share of held-out pictures of the shop whose topic the image encoder finds.
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._content_data import Hidden, Log, movielens_1m, simulated
+from benchmarks._content_data import Hidden, Log, movielens_1m, movielens_100k, simulated
 from benchmarks._result import about_machine, peak_gb, report
 from models import registry
 from models.content.config import TFIDF, TRAINED, ContentFeatures, FusionConfig
@@ -48,6 +49,7 @@ HAS = {
     "shop": tuple(PARTS),
     "video": ("text", "categories", "reviews", *VECTORS),
     "ml-1m": ("text", "categories"),
+    "movielens-100k": ("text", "categories"),
 }
 
 
@@ -94,6 +96,8 @@ def variants(dataset: str, *, epochs: int) -> dict[str, Any]:
     }
     found["text + categories"] = content(features("text", "categories"), epochs=epochs)
     found["only text, tfidf"] = content(features(text=TFIDF), epochs=epochs)
+    by_tfidf = features("categories", text=TFIDF)
+    found["text + categories, tfidf"] = content(by_tfidf, epochs=epochs)
     if len(there) > 2:
         found["all"] = content(every, epochs=epochs)
         for part in there:
@@ -103,6 +107,7 @@ def variants(dataset: str, *, epochs: int) -> dict[str, Any]:
     for change, changes in {
         "open gates": {"fusion": FusionConfig(gates="open")},
         "no modality dropout": {"fusion": FusionConfig(modality_dropout=0)},
+        "modality dropout 0.4": {"fusion": FusionConfig(modality_dropout=0.4)},
         "collaborative 0.5": {"collaborative": 0.5},
     }.items():
         found[f"{name}, {change}"] = content(every, epochs=epochs, **changes)
@@ -229,9 +234,10 @@ def main() -> None:
     parser.add_argument("--datasets", default="shop,video,ml-1m", help="separated by commas")
     parser.add_argument("--path", type=Path, help="folder of ml-1m (docs/benchmarks.md)")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--days", type=int, default=28, help="length of the simulated logs")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--days", type=int, default=42, help="length of the simulated logs")
     parser.add_argument("--users", type=int, default=1_000, help="users of ml-1m")
+    parser.add_argument("--cache", type=Path, help="folder for vectors; default: a temporary one")
     parser.add_argument("--only", help="variants to fit, separated by semicolons; default: all")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
@@ -242,7 +248,7 @@ def main() -> None:
         parser.error("--path: want the folder with ml1m_sequences.parquet and movies_text.parquet")
     started, results = time.perf_counter(), {}
     with TemporaryDirectory() as folder:
-        cache = Path(folder)
+        cache = arguments.cache or Path(folder)
         load: dict[str, Callable[[int], Log]] = {
             "shop": lambda seed: simulated(
                 "shop", seed=seed, targets=("click", "purchase"), days=arguments.days, cache=cache
@@ -250,6 +256,7 @@ def main() -> None:
             "video": lambda seed: simulated(
                 "video", seed=seed, targets=("watch",), days=arguments.days, cache=cache, least=60
             ),
+            "movielens-100k": lambda seed: movielens_100k(cache, seed=seed),
             "ml-1m": lambda seed: movielens_1m(
                 arguments.path, seed=seed, users=arguments.users, newest=110
             ),

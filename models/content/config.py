@@ -14,21 +14,22 @@ class ContentFeatures(Config):
     """Modalities that describe an item. An item may lack any of them."""
 
     text: str | None = MINILM
-    """Encoder of title, description and brand: `minilm` (all-MiniLM-L6-v2, installed with this
-    package), `tfidf` (word weights reduced by an SVD; fast, without a transformer), or the folder
-    (beginning with `/`, `./` or `../`) or name of a sentence-transformers model. None: no text."""
+    """Encoder of title, description, brand and categories: `minilm` (all-MiniLM-L6-v2, installed
+    with this package), `tfidf` (word weights reduced by an SVD; fast, without a transformer), or
+    the folder (beginning with `/`, `./` or `../`) or name of a sentence-transformers model.
+    "none": no text."""
     text_dim: int = Field(128, ge=1, le=4096)
     """Dimensions of the vectors of `tfidf`."""
     categories: bool = True
     """Whether categories are a modality of their own, beside their names in the text."""
     reviews: int = Field(0, ge=0, le=100)
     """Number of newest reviews of each item that are read, by the encoder of `text` (`tfidf` if
-    `text` is None). 0: none. Only reviews before the end of the training window are read."""
+    `text` is "none"). 0: none. Only reviews before the end of the training window are read."""
     images: str | None = None
     """Encoder of the files in the column `image`: `trained` (a small convolutional network, trained
-    on the catalogue's images and categories), or the folder or name of a vision model of the
-    library transformers (CLIP, DINO, ViT). None: images are not read. Folders begin with `/`, `./`
-    or `../`."""
+    on the catalogue's images and categories), or the folder (beginning with `/`, `./` or `../`) or
+    name of a vision model of the library transformers (CLIP, DINO, ViT). None or "none": images are
+    not read."""
     image_folder: ConfigPath | None = None
     """Folder to which relative paths in the column `image` belong; None: the working directory."""
     vectors: bool | tuple[str, ...] = True
@@ -47,7 +48,9 @@ class ContentFeatures(Config):
     @classmethod
     def _encoder(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value == "":
-            raise ValueError("want the name of an encoder; leave the key out for the default")
+            raise ValueError('want the name of an encoder, or "none"')
+        if value == "none":  # TOML has no null
+            return None
         is_folder = value is not None and value.startswith(("./", "../"))
         return beside_file(value, info) if value is not None and is_folder else value
 
