@@ -24,7 +24,6 @@ from shortlist.catalogue import Catalogue
 from shortlist.contracts import TIMESTAMP, event_codes, microseconds, sort_by_time
 from shortlist.datasets.batch import interactions_table
 from shortlist.datasets.config import SimulatedConfig
-from shortlist.datasets.movielens import load_movielens_100k
 from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import (
     CONTEXT_ON_DEMAND,
@@ -99,22 +98,6 @@ def simulated(
         attributes={row[c.USER_ID]: dict(row[c.ATTRIBUTES] or []) for row in users},
         windows=split_windows(times, (0.75, 0.05, 0.1, 0.1)),
         world=world,
-    )
-
-
-def movielens_100k(cache: Path, *, seed: int) -> Log:
-    """Return MovieLens-100K, whose texts are titles and genres."""
-    batch = load_movielens_100k(cache, now=0)
-    events = sort_by_time(batch.interactions)
-    times = microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy()
-    return Log(
-        name="MovieLens-100K",
-        seed=seed,
-        events=events,
-        items=batch.items,
-        reviews=events.slice(0, 0),
-        attributes={row[c.USER_ID]: dict(row[c.ATTRIBUTES]) for row in batch.users.to_pylist()},
-        windows=split_windows(times, (0.75, 0.05, 0.1, 0.1)),
     )
 
 
