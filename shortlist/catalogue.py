@@ -149,14 +149,16 @@ class Catalogue:
 
     @cached_property
     def texts(self) -> list[str]:
-        """N + 1 texts for a text encoder: title, description, categories."""
-        descriptions = self.items.column(c.DESCRIPTION).to_pylist()
+        """N + 1 texts for a text encoder: title, description, brand, categories."""
+        descriptions, brands = (
+            self.items.column(name).to_pylist() for name in (c.DESCRIPTION, c.BRAND)
+        )
         return [
             "",
             *(
-                ". ".join(part for part in (title, text, ", ".join(names)) if part)
-                for title, text, names in zip(
-                    self.titles[1:], descriptions, self.category_lists[1:], strict=True
+                ". ".join(part for part in (title, text, brand, ", ".join(names)) if part)
+                for title, text, brand, names in zip(
+                    self.titles[1:], descriptions, brands, self.category_lists[1:], strict=True
                 )
             ),
         ]
