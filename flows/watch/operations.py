@@ -49,8 +49,8 @@ def operation_figures(
 def service_figures(settings: Settings) -> dict[str, Figure]:
     """Return the error rate and dropped log lines since the last check, from the service's metrics.
 
-    Empty if the service doesn't answer, or serves another home. Without any answer since then, there
-    is no error rate.
+    Empty if the service does not answer, or serves another home. Without any answer since then,
+    there is no error rate.
     """
     try:
         with urllib.request.urlopen(f"{settings.service_url}/metrics", timeout=SCRAPE_SECONDS) as a:
