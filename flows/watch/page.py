@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flows.acting.alarms import read_alarms
-from monitoring.board.config import GuardrailFile
+from monitoring.board.config import MILD, GuardrailFile
 from monitoring.board.judge import Board, Result
 from monitoring.morning import morning_page, runbook_entries
 from monitoring.traffic.cuts import by
@@ -150,7 +150,7 @@ def _value(name: str, part: Traffic) -> Any:
 
 def _worst(verdict: str, alarms: Sequence[dict[str, Any]]) -> str:
     """Return the state of the page: an open alarm with an action keeps it at `hold`."""
-    acted = any(a["action"] != "notify" and a["acknowledged_by"] is None for a in alarms)
+    acted = any(a["action"] not in MILD and a["acknowledged_by"] is None for a in alarms)
     return "hold" if acted or verdict == "hold" else "warn"
 
 

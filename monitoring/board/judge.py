@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from monitoring.board.config import BoardConfig, Guardrail, GuardrailFile
+from monitoring.board.config import MILD, BoardConfig, Guardrail, GuardrailFile
 from monitoring.board.sequential import always_valid, holm, one_look, sample_ratio
 from monitoring.figures import Figure
 from monitoring.traffic.cuts import FigureError, figure, user_sums
@@ -91,9 +91,8 @@ class Board:
 
     @property
     def verdict(self) -> Literal["pass", "warn", "hold"]:
-        """`hold` if a broken guardrail asks for more than a notice, `warn` if one is broken or
-        missing."""
-        if any(one.action != "notify" for one in self.decisions):
+        """`hold` if an alarm's action isn't MILD, `warn` if a guardrail is broken or missing."""
+        if any(one.action not in MILD for one in self.decisions):
             return "hold"
         worse = any(one.level in ("alarm", "missing") for one in self.results)
         return "warn" if worse else "pass"
