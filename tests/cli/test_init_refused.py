@@ -216,6 +216,19 @@ def test_a_column_of_yes_and_no_is_named(
     assert any(said in note and f"'{name}' has only" in note for note in notes) == bool(said)
 
 
+@pytest.mark.parametrize(
+    ("far", "high", "unrated"), [(99, 10, 99), (999, 100, 999), (-99, 5, -99), (99, 98, None)]
+)
+def test_a_number_far_from_all_ratings_means_not_rated(
+    tmp_path: Path, far: int, high: int, unrated: int | None
+) -> None:
+    log = [f"u{i % 9},i{i},{1_700_000_000 + i},{i % high + 1}" for i in range(200)]
+    log += [f"u{i % 9},i{i},{1_700_001_000 + i},{far}" for i in range(40)]
+    found = look(tmp_path, "user,item,time,rating", log)
+    assert (f"unrated = {unrated}" in found["toml"]) == (unrated is not None)
+    assert f"ratings from 1 to {high if unrated else 99}" in found["said"]
+
+
 def test_ratings_without_a_value_are_counted(tmp_path: Path) -> None:
     log = [f"u{i % 9},i{i},{1_700_000_000 + i},{i % 5 + 1}" for i in range(50)]
     log += [f"u{i},i{i},{1_700_000_000 + i},{'n/a' if i % 2 else ''}" for i in range(6)]

@@ -8,6 +8,7 @@ from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.names import NAMES, NO_ID, RATING, WORDS, plain
 from shortlist.datasets.guess.sample import OPEN, Guess, Sample
 from shortlist.datasets.guess.times import guess_time
+from shortlist.datasets.readers import SEPARATORS
 from shortlist.lake.engine import quoted
 
 MUCH = 0.05
@@ -23,6 +24,8 @@ BINARY = re.compile(
 )
 """Regular expression of names of columns that may say yes or no about an event."""
 YES_OR_NO = ({"0", "1"}, {"-1", "1"}, {"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
+BEYOND = (99, 999, 9_999, -99, -999)
+"""Numbers that stand for a missing rating in some data sets."""
 FEW = 20
 """Number of rows. See MUCH."""
 
@@ -53,7 +56,16 @@ def guess_events(
         found.notes.append(f"GUESS: no column of users: each '{column}' is treated as a user")
     if c.ITEM_ID not in chosen and _numbers_rows(sample, found.mapping.get(c.ITEM_ID)):
         del found.mapping[c.ITEM_ID]
+    one_column = sample.file.format == "csv" and len(sample.columns) == 1
+    if one_column:
+        found.questions.append(
+            f"{sample.file.name}: has one column, '{sample.columns[0][:60]}'; want fields separated"
+            f" by {', '.join(SEPARATORS[:2])}, tab, {' or '.join(SEPARATORS[3:])}, or set"
+            " `separator` and `columns`"
+        )
     for key in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP):
+        if key not in found.mapping and one_column:
+            found.mapping[key] = OPEN
         if key not in found.mapping:
             found.questions.append(
                 f"{sample.file.name}: which column is {key}? There are"
@@ -180,8 +192,10 @@ def _spelled(word: str, values: set[str]) -> str:
 
 
 def _guess_unrated(sample: Sample, found: Guess) -> None:
-    """Set `unrated` if the ratings have a value that means "not rated": -1 as the lowest value, or
-    a 0 that is more frequent than any other rating.
+    """Set `unrated` if the ratings have a value that means "not rated".
+
+    It is -1 as the lowest value, a 0 that is more frequent than any other rating, or a value of
+    BEYOND that is far from all other ratings.
     """
     column = found.mapping[c.VALUE]
     counts = sample.numbers(column)
@@ -190,6 +204,12 @@ def _guess_unrated(sample: Sample, found: Guess) -> None:
         return
     often = counts.get(0.0, 0) > max(counts[one] for one in rest) and min(rest) >= 1
     mark = -1 if -1.0 in counts and min(counts) == -1 else 0 if often else None
+    for far in BEYOND:
+        others = [one for one in counts if one != far]
+        if far in counts and min(abs(far - one) for one in others or [far]) > 2 * (
+            max(others) - min(others) + 1
+        ):
+            mark = far
     if mark is not None:
         found.more["unrated"] = mark
         found.notes.append(
