@@ -9,7 +9,7 @@ Shapes: B queries, D dim, N items; vectors have N + 1 rows and row 0 is padding.
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -363,7 +363,7 @@ def _is_in(values: np.ndarray, some: np.ndarray) -> np.ndarray:
     return (values[:, None] == some).any(1)
 
 
-def _inner(index: faiss.Index) -> faiss.Index:
+def _inner(index: faiss.Index) -> Any:
     """Return the index of a type with data: an IndexIDMap2 wraps one."""
     index = faiss.downcast_index(index)
     return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else index
