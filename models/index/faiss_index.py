@@ -303,9 +303,8 @@ class VectorIndex:
                 sel=selector, efSearch=max(graph.hnsw.efSearch, depth)
             )
         elif self.kind == "ivf":
-            params = faiss.SearchParametersIVF(
-                sel=selector, nprobe=self._probes(depth, share=share)
-            )
+            probes = self._probes(depth, share=share)
+            params = faiss.SearchParametersIVF(sel=selector, nprobe=probes)  # pyright: ignore[reportCallIssue]
         else:
             params = None if selector is None else faiss.SearchParameters(sel=selector)  # pyright: ignore[reportCallIssue]
         # On a busy machine, starting FAISS's OpenMP threads for one query takes longer than the
@@ -383,7 +382,7 @@ def _trained_lists(rows: np.ndarray, num_lists: int) -> faiss.IndexIVFFlat:
 def _vectors_of_lists(index: faiss.IndexIVFFlat) -> np.ndarray:
     """Return the vectors of an IVF index in the order of item_idx: (N, D) float32."""
     vectors = np.empty((index.ntotal, index.d), dtype=np.float32)
-    lists = index.invlists
+    lists: Any = index.invlists
     for each in range(index.nlist):
         size = lists.list_size(each)
         if size:
