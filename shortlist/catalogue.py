@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from shortlist import columns as c
 from shortlist.contracts import ITEMS, check, microseconds
 from shortlist.features.terms import ItemTerms
+from shortlist.parquet_files import read_parquet
 from shortlist.vocab import Vocab
 
 
@@ -177,4 +178,4 @@ class Catalogue:
 
     @classmethod
     def load(cls, path: Path) -> "Catalogue":
-        return cls.from_items(pq.read_table(path))
+        return cls.from_items(read_parquet(path))
