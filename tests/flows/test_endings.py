@@ -160,7 +160,7 @@ def test_a_training_is_reused_only_for_the_same_lake_and_config(
         assert training(f"other{number}")["figures"] == f"other{number}"
     frozen(settings, "again")
     assert training("again", again=True)["figures"] == "again"
-    for name in ("first", "again"):
+    for name in ("first", "same", "again"):
         (settings.runs / name / "trial" / "model.bin").unlink()
         (settings.runs / name / "trial").rmdir()
     frozen(settings, "gone")
