@@ -1,9 +1,9 @@
 """Build a Bento of one release: `python -m services.build [--release ID] [--json]`.
 
 A Bento is BentoML's package of a service; a release is the folder with all trained models of a run.
-The Bento contains the code, the release and the pinned requirements of the service. It reads the users' online
-states and the feature pack (item features) from SHORTLIST_HOME, because they change every few
-minutes.
+The Bento contains the code, the release and the pinned requirements of the service. It reads the
+users' online states and the feature pack (item features) from SHORTLIST_HOME, because they change
+every few minutes.
 """
 
 import argparse

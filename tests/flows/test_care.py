@@ -4,6 +4,7 @@ import json
 import threading
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from flows.featurize import featurize
@@ -11,31 +12,39 @@ from flows.operations import caretaker
 from flows.operations.caretaker import can_serve, carry_out, follow
 from shortlist.commands import CommandInbox
 from shortlist.config import Settings
+from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.datasets.item_commands import num_pending
 from shortlist.feature_store import latest_pack
 from shortlist.home_lock import HomeLocked, home_lock
 from shortlist.lake import Lake
 from shortlist.lake.compaction import compact_lake
-from tests.flows.conftest import DAY, LAKE_START, START, House, event, write_lake
+from tests.flows.conftest import DAY, LAKE_START, write_lake
 from tests.flows.test_refresh import run_config
 
 
-def test_compaction_leaves_one_file_a_partition_and_every_row(house: House) -> None:
-    house.validate()
+def test_compaction_leaves_one_file_a_partition_and_every_row(tmp_path: Path) -> None:
+    write_lake(tmp_path)
+    lake = Lake(tmp_path)
+
+    def add(number: int) -> None:
+        rows = lake.interactions().slice(0, 1).to_pylist()
+        rows[0] |= {"event_id": f"new{number}", "event_order": 100 + number}
+        events = pa.Table.from_pylist(rows, schema=INTERACTIONS)
+        lake.publish(f"batch{number}", events, ITEMS.empty_table(), USERS.empty_table())
+
     for number in range(3):
-        at = START + 20 * DAY + number
-        house.validate([event(100 + number, event_timestamp=at)], [], [])
-    before, files = house.lake.interactions(), len(house.lake.interaction_files())
-    done = compact_lake(house.lake.root)
-    assert (done.files_before, done.files_after) == (files, len(house.lake.manifest.partitions))
+        add(number)
+    before, files = lake.interactions(), len(lake.interaction_files())
+    done = compact_lake(tmp_path)
+    assert (done.files_before, done.files_after) == (files, len(lake.manifest.partitions))
     assert files > done.files_after
-    assert len(house.lake.interaction_files()) == done.files_after
-    assert house.lake.interactions().sort_by("event_id") == before.sort_by("event_id")
-    assert house.lake.items().num_rows == 5
-    again = compact_lake(house.lake.root)
+    assert len(lake.interaction_files()) == done.files_after
+    assert lake.interactions().sort_by("event_id") == before.sort_by("event_id")
+    assert lake.items().num_rows == 6
+    again = compact_lake(tmp_path)
     assert (again.files_before, again.version) == (done.files_after, done.version)
-    house.validate([event(200, event_timestamp=START + 21 * DAY)], [], [])
-    assert house.lake.interactions().num_rows == before.num_rows + 1
+    add(3)
+    assert lake.interactions().num_rows == before.num_rows + 1
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def frozen(settings: Settings, run_id: str, *, version: int = 1, seed: int = 0) 
     """Create a run as it is after its start, with a trained model."""
     run = Run(settings.runs / run_id)
     run.path.mkdir(parents=True)
-    config = run_config().model_copy(update={"seed": seed})
+    config = run_config(source="service").model_copy(update={"seed": seed})
     run.write("config.json", config.model_dump(mode="json"))
     run.write("lake.json", {"version": version, "data_end": 5})
     return run
@@ -160,7 +160,7 @@ def test_a_training_is_reused_only_for_the_same_lake_and_config(
         assert training(f"other{number}")["figures"] == f"other{number}"
     frozen(settings, "again")
     assert training("again", again=True)["figures"] == "again"
-    for name in ("first", "again"):
+    for name in ("first", "same", "again"):
         (settings.runs / name / "trial" / "model.bin").unlink()
         (settings.runs / name / "trial").rmdir()
     frozen(settings, "gone")
