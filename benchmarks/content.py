@@ -91,13 +91,14 @@ def content(read: ContentFeatures, *, epochs: int, **changes: Any) -> ContentCon
 
 
 def two_tower(read: ContentFeatures | None, *, epochs: int) -> TwoTowerConfig:
-    return TwoTowerConfig(
-        content=read,
-        max_history=30,
-        num_negatives=512,
-        batch_size=512,
-        optimiser=OptimiserConfig(learning_rate=3e-3, num_epochs=epochs),
-    )
+    given = {
+        "content": None if read is None else read.model_dump(),
+        "max_history": 30,
+        "num_negatives": 512,
+        "batch_size": 512,
+        "optimiser": {"learning_rate": 3e-3, "num_epochs": epochs},
+    }
+    return TwoTowerConfig.model_validate(given)
 
 
 def variants(dataset: str, *, epochs: int) -> dict[str, Any]:
