@@ -119,6 +119,7 @@ def movielens_1m(folder: Path, *, seed: int, users: int, newest: int) -> Log:
         user_id=user[kept].astype(str),
         item_id=film[kept].astype(str),
         event_type="rating",
+        value=None,
         seconds=(end - to_end[kept] * HOUR) / 1e6,
         source="ml-1m",
         ingested_at=0,

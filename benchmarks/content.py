@@ -17,6 +17,7 @@ Intervals are 95% bootstrap intervals over users. The seeds of a user are averag
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -90,13 +91,14 @@ def content(read: ContentFeatures, *, epochs: int, **changes: Any) -> ContentCon
 
 
 def two_tower(read: ContentFeatures | None, *, epochs: int) -> TwoTowerConfig:
-    return TwoTowerConfig(
-        content=read,
-        max_history=30,
-        num_negatives=512,
-        batch_size=512,
-        optimiser=OptimiserConfig(learning_rate=3e-3, num_epochs=epochs),
-    )
+    given = {
+        "content": None if read is None else read.model_dump(),
+        "max_history": 30,
+        "num_negatives": 512,
+        "batch_size": 512,
+        "optimiser": {"learning_rate": 3e-3, "num_epochs": epochs},
+    }
+    return TwoTowerConfig.model_validate(given)
 
 
 def variants(dataset: str, *, epochs: int) -> dict[str, Any]:
@@ -269,6 +271,21 @@ def main() -> None:
     if "ml-1m" in datasets and arguments.path is None:
         parser.error("--path: want the folder with ml1m_sequences.parquet and movies_text.parquet")
     started, results = time.perf_counter(), {}
+
+    def save(dataset: str, figures: dict[str, Any], *, shown: Any = "") -> None:
+        results[dataset] = figures
+        content = {
+            "command": f"shortlist bench content --datasets {arguments.datasets}"
+            f" --seeds {arguments.seeds} --epochs {arguments.epochs} --days {arguments.days}"
+            f" --users {arguments.users}" + (" --path ml-1m" if arguments.path else ""),
+            **about_machine(),
+            "seconds_wall": round(time.perf_counter() - started, 1),
+            "seconds_cpu": round(time.process_time(), 1),
+            "peak_gb": peak_gb(),
+            "datasets": results,
+        }
+        report(content, arguments.out, shown=shown)
+
     with TemporaryDirectory() as folder:
         cache = arguments.cache or Path(folder)
         load: dict[str, Callable[[int], Log]] = {
@@ -283,29 +300,23 @@ def main() -> None:
             ),
         }
         for dataset in datasets:
-            results[dataset] = run(dataset, load[dataset], arguments, cache)
-    report(
-        {
-            "command": f"shortlist bench content --datasets {arguments.datasets}"
-            f" --seeds {arguments.seeds} --epochs {arguments.epochs} --days {arguments.days}"
-            f" --users {arguments.users}" + (" --path ml-1m" if arguments.path else ""),
-            **about_machine(),
-            "seconds_wall": round(time.perf_counter() - started, 1),
-            "seconds_cpu": round(time.process_time(), 1),
-            "peak_gb": peak_gb(),
-            "datasets": results,
-        },
-        arguments.out,
-    )
+            done = partial(save, dataset)
+            save(dataset, run(dataset, load[dataset], arguments, cache, done), shown=None)
 
 
 def run(
-    dataset: str, load: Callable[[int], Log], arguments: argparse.Namespace, cache: Path
+    dataset: str,
+    load: Callable[[int], Log],
+    arguments: argparse.Namespace,
+    cache: Path,
+    save: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
+    """Return the figures of a data set; `save` gets those of the seeds so far after each seed."""
     figures, topics, sizes = Figures(), [], []
     chosen = variants(dataset, epochs=arguments.epochs)
     if arguments.only:
-        chosen = {name: chosen[name] for name in arguments.only.split(";") if name in chosen}
+        wanted = {"text + categories", *arguments.only.split(";")}
+        chosen = {name: chosen[name] for name in chosen if name in wanted}
     for seed in range(arguments.seeds):
         log = load(seed)
         data = Hidden(log)
@@ -340,8 +351,17 @@ def run(
             figures.seconds.setdefault(name, []).append(time.perf_counter() - began)
             shown = ", ".join(f"{key} {np.nanmean(values):.4f}" for key, values in found.items())
             print(f"  {name}: {shown}, {figures.seconds[name][-1]:.1f} s", flush=True)
-    reference = "text + categories" if "text + categories" in chosen else next(iter(chosen))
+        save(summarised(figures, topics, sizes))
+    return summarised(figures, topics, sizes)
+
+
+def summarised(
+    figures: Figures, topics: list[dict[str, float]], sizes: list[dict[str, int]]
+) -> dict[str, Any]:
+    """Return means and intervals of the seeds so far; differences are from text + categories."""
+    reference = "text + categories"
     out: dict[str, Any] = {
+        "seeds": len(sizes),
         "sizes": sizes,
         "random_cold_recall@50": round(float(np.mean([50 / one["items"] for one in sizes])), 4),
         "methods": figures.summary(reference=reference),

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ KEY_BYTES = 16
 MAX_VECTORS = 200_000
 """Maximum number of vectors in a file. Those that were not used last are dropped."""
 
-_writing = threading.Lock()
+_computing = threading.Lock()
 
 
 def cached_vectors(
@@ -28,21 +29,18 @@ def cached_vectors(
         path: safetensors file, which is created or extended; None: nothing is stored.
     """
     distinct = {key: row for row, key in reversed(list(enumerate(keys)))}
-    found = _read(path)
-    missing = [row for key, row in sorted(distinct.items(), key=lambda one: one[1])]
-    missing = [row for row in missing if keys[row] not in found]
-    if not missing:
-        return found
-    made = dict(zip((keys[row] for row in missing), encode(missing), strict=True))
-    if path is not None:
-        with _writing:
-            merged = _read(path)  # other threads may have added vectors since
-            for key in distinct:
-                vector = made.get(key, found.get(key))
-                merged.pop(key, None)
-                if vector is not None:
-                    merged[key] = vector  # the newest come last
-            _write(path, dict(list(merged.items())[-MAX_VECTORS:]))
+    # Sources that train in parallel threads read the same content; the second one waits.
+    with _computing if path is not None else nullcontext():
+        found = _read(path)
+        missing = sorted(row for key, row in distinct.items() if key not in found)
+        if not missing:
+            return found
+        made = dict(zip((keys[row] for row in missing), encode(missing), strict=True))
+        if path is not None:
+            used = {key: made.get(key, found.get(key)) for key in distinct}
+            others = {key: vector for key, vector in found.items() if key not in used}
+            merged = others | {key: vector for key, vector in used.items() if vector is not None}
+            _write(path, dict(list(merged.items())[-MAX_VECTORS:]))  # the newest come last
     return found | made
 
 

@@ -18,11 +18,11 @@ class ContentFeatures(Config):
     with this package), `tfidf` (word weights reduced by an SVD; fast, without a transformer), or
     the folder (beginning with `/`, `./` or `../`) or name of a sentence-transformers model.
     "none": no text."""
-    text_dim: int = Field(128, ge=1, le=4096)
+    text_dim: int = Field(default=128, ge=1, le=4096)
     """Dimensions of the vectors of `tfidf`."""
     categories: bool = True
     """Whether categories are a modality of their own, beside their names in the text."""
-    reviews: int = Field(0, ge=0, le=100)
+    reviews: int = Field(default=0, ge=0, le=100)
     """Number of newest reviews of each item that are read, by the encoder of `text` (`tfidf` if
     `text` is "none"). 0: none. Only reviews before the end of the training window are read."""
     images: str | None = None
@@ -61,6 +61,6 @@ class FusionConfig(Config):
     gates: Literal["learned", "open"] = "learned"
     """`learned`: each modality is weighted by a gate that depends on the item; `open`: all have
     weight 1."""
-    modality_dropout: float = Field(0.1, ge=0, lt=1)
+    modality_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Probability with which training hides a modality of an item, so that items without it get
     useful vectors too. At least one modality stays."""

@@ -9,6 +9,7 @@ Shapes: T texts, K used buckets, D dim.
 import re
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def _weighted(
     return csr_array((values.astype(np.float32), (rows, column)), shape=shape)
 
 
-def _right_singular(matrix: csr_array, *, dim: int, rng: np.random.Generator) -> np.ndarray:
+def _right_singular(matrix: Any, *, dim: int, rng: np.random.Generator) -> np.ndarray:
     """Return the first right singular vectors of a matrix: (K, dim) float32.
 
     Randomised subspace iteration (Halko et al. 2011), with 8 additional directions.
@@ -114,6 +115,6 @@ def _right_singular(matrix: csr_array, *, dim: int, rng: np.random.Generator) ->
     width = min(dim + 8, *matrix.shape)
     basis = rng.normal(size=(matrix.shape[1], width)).astype(np.float32)
     for _ in range(5):
-        basis, _ = np.linalg.qr(matrix.T @ (matrix @ basis))
-    _, _, turned = np.linalg.svd(matrix @ basis, full_matrices=False)
+        basis, _ = np.linalg.qr(np.asarray(matrix.T @ (matrix @ basis)))
+    _, _, turned = np.linalg.svd(np.asarray(matrix @ basis), full_matrices=False)
     return np.asarray(basis @ turned.T[:, :dim], dtype=np.float32)
