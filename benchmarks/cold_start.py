@@ -10,6 +10,7 @@ positions for new items. Users with few events are the same requests with histor
 """
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -108,7 +109,7 @@ def summary(log: Log, seeds: list[Seed], *, seconds: float) -> dict[str, Any]:
     mean = over_seeds([seed.figures for seed in seeds])
     cold, new = mean["cold"][RECALL], mean["new_users"]
     return {
-        "command": "shortlist bench cold_start " + shlex.join(sys.argv[1:]),
+        "command": "shortlist bench cold_start " + _without_folders(shlex.join(sys.argv[1:])),
         **about_machine(),
         "data": {
             "dataset": log.name,
@@ -142,6 +143,12 @@ def summary(log: Log, seeds: list[Seed], *, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "peak_gb": peak_gb(),
     }
+
+
+def _without_folders(command: str) -> str:
+    """Return the command with the folder of the data sets replaced by its variable."""
+    folder = os.environ.get("SHORTLIST_DATA")
+    return command.replace(folder, "$SHORTLIST_DATA") if folder else command
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ NEW = "new"
 """Name of the source that retrieves the newest items."""
 CONTENT = "content"
 """Name of the source of the content model. It retrieves known items and new ones."""
+AUDIENCE = "audience"
+"""Name of the source that predicts the audience of new items from their attributes."""
 SLOTS = 10
 """Number of newest items that become candidates of each request."""
 
