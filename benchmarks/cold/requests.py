@@ -8,6 +8,7 @@ Shapes: R requests.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def states_at(store: MemoryStore, events: Targets) -> dict[str, UserState]:
         item = events.item[rows]
         _, newest = np.unique(item[::-1], return_index=True)
         rows = rows[np.sort(len(item) - 1 - newest)][-MAX_HISTORY:]
-        numbers = {
+        numbers: dict[str, Any] = {
             name: int(summed[name][user]) if name.endswith("_time") else float(summed[name][user])
             for name in TARGET_STATE
         }

@@ -135,9 +135,9 @@ def svd_vectors(data: TrainingData, *, dim: int, rng: np.random.Generator) -> np
 
     D is smaller than `dim` for a small matrix.
     """
-    matrix = data.matrix
-    width = min(dim + 8, *matrix.shape)
-    basis = rng.normal(size=(matrix.shape[1], width)).astype(np.float32)
+    matrix, num_columns = data.matrix, data.num_items + 1
+    width = min(dim + 8, data.num_users, num_columns)
+    basis = rng.normal(size=(num_columns, width)).astype(np.float32)
     for _ in range(4):
         basis, _ = np.linalg.qr(matrix.T @ (matrix @ basis))
     _, _, turned = np.linalg.svd(matrix @ basis, full_matrices=False)
