@@ -4,6 +4,7 @@ These functions aren't Prefect flows with parameters: Prefect would store the us
 """
 
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,12 +17,12 @@ from shortlist.forgetting.places import LABELS
 from shortlist.forgetting.requests import ForgetInbox
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.ids import id_problem
-from shortlist.release import ReleaseStore
+from shortlist.release import MANIFEST, ReleaseStore
 
 WHAT = "shortlist forget"
 WAIT_SECONDS = 60.0
-AT_ONCE = ("posted events", "online store", "shown items")
-"""Places that a request empties at once, as far as answers are concerned."""
+AT_ONCE = ("online store", "shown items")
+"""Places that a request empties at once."""
 
 
 class ForgetError(ValueError):
@@ -94,7 +95,7 @@ def _pending_places(settings: Settings) -> list[str]:
     for folder, place in LABELS.items():
         if not (settings.home / folder).exists() or place in AT_ONCE:
             continue
-        when = "the next refresh" if place == "states" else "the next compaction"
+        when = "the next refresh" if place in ("lake", "states") else "the next compaction"
         found.append(f"{place}: erased by {when}")
     return found
 
@@ -103,5 +104,5 @@ def _clock_kind(settings: Settings) -> Any:
     """Return the clock of the served release; without one, a home with a stored clock replays."""
     store = ReleaseStore(settings.releases)
     if (current := store.current_id()) is not None:
-        return store.open(current).about["clock"]
+        return json.loads((store.root / current / MANIFEST).read_text())["about"]["clock"]
     return "replay" if (settings.home / "clock.json").is_file() else "wall"

@@ -42,8 +42,8 @@ def read_lines(
 ) -> Iterator[tuple[Path, int, dict[str, Any]]]:
     """Yield (file, line number, object) of every finished line under `folder`, sorted by file name.
 
-    Archived files (log_archive.py) give the same objects. Erased lines and those of forgotten users,
-    if they are older than the request, are left out.
+    Archived files (log_archive.py) give the same objects. Erased lines are left out, and those of
+    forgotten users that are older than the request.
 
     Args:
         left_out: list to which a message is added for each line that isn't a JSON object; None:

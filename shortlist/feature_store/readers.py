@@ -170,7 +170,9 @@ def _outdated(
         user_id
         for place, user_id in enumerate(user_ids)
         if user_id in forgotten
-        and any(0 < own[place] <= forgotten[user_id] for view, own in stamps.items() if "user" in view)
+        and any(
+            0 < own[place] <= forgotten[user_id] for view, own in stamps.items() if "user" in view
+        )
     }
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from shortlist import columns as c
 from shortlist.config import Settings
+from shortlist.datasets.service_log import read_lines
+from shortlist.forgetting.formats import erase_parquet
 from shortlist.forgetting.from_lake import drop_old_snapshots, remove_from_lake
 from shortlist.forgetting.hashed_users import hash_release, releases_with_ids, restore_releases
 from shortlist.forgetting.keys import home_key
@@ -41,7 +43,10 @@ def forget_in_lake(settings: Settings) -> int:
     if not people:
         return 0
     _complete_register(settings, people)
-    return remove_from_lake(settings.lake, {one.user_id: one.at for one in people})
+    removed = remove_from_lake(settings.lake, {one.user_id: one.at for one in people})
+    for path in settings.features.rglob("*.parquet"):  # a rebuild would keep old profiles
+        erase_parquet(path, people)
+    return removed
 
 
 def erase(settings: Settings) -> dict[str, Any]:
@@ -90,9 +95,7 @@ class _Removed:
             self.rows[place] = self.rows.get(place, 0) + rows
 
 
-def _erase_files(
-    settings: Settings, people: Sequence[Person], removed: _Removed
-) -> dict[str, str]:
+def _erase_files(settings: Settings, people: Sequence[Person], removed: _Removed) -> dict[str, str]:
     """Erase people from all files outside of the lake; return {place: why a file failed}."""
     failed: dict[str, str] = {}
     try:
@@ -138,21 +141,10 @@ def _who_is_back(settings: Settings, people: Sequence[Person]) -> set[str]:
     if folder is not None:
         known = set(lake.users().column(c.USER_ID).to_pylist())
         back |= {one.user_id for one in people if one.user_id in known}
-    for one in people:
-        back |= {one.user_id} if _posted_later(settings, one) else set()
+    asked = {one.user_id for one in people}
+    for log in (settings.events, settings.serving_log):
+        back |= {entry.get(c.USER_ID) for _, _, entry in read_lines(log, left_out=[])} & asked
     return back
-
-
-def _posted_later(settings: Settings, person: Person) -> bool:
-    from shortlist.datasets.service_log import read_lines
-
-    logs = (settings.events, settings.serving_log)
-    return any(
-        entry.get(c.USER_ID) == person.user_id
-        for log in logs
-        if log.is_dir()
-        for _, _, entry in read_lines(log, left_out=[])
-    )
 
 
 def _prove(

@@ -29,8 +29,8 @@ HEAD = 8_192
 APPENDED = (".jsonl", ".log")
 """Suffixes of files that another process may append to; they are overwritten in place."""
 PERSONAL = (c.USER_ID, c.SESSION_ID, c.REQUEST_ID, "original")
-"""Columns of tables with rows about people. A row that mentions the person in any column is removed;
-tables without these columns, such as items, aren't changed.
+"""Columns of tables with rows about people. A row that mentions the person in any column is
+removed; tables without these columns, such as items, aren't changed.
 """
 
 

@@ -1,4 +1,4 @@
-"""Removes forgotten people from the lake: from its newest snapshot, and then the older snapshots."""
+"""Removes forgotten people from the lake: from its newest snapshot, then the older snapshots."""
 
 import shutil
 from collections.abc import Mapping
@@ -121,7 +121,9 @@ def _users_left(
     rest = table.filter(pc.invert(pc.is_in(table.column(c.USER_ID), value_set=ids)))
     back: set[str] = set()
     if files:
-        query = f"SELECT DISTINCT user_id FROM {parquet(files)} SEMI JOIN {GONE_USERS} USING (user_id)"
+        query = (
+            f"SELECT DISTINCT user_id FROM {parquet(files)} SEMI JOIN {GONE_USERS} USING (user_id)"
+        )
         back = {user_id for (user_id,) in connection.execute(query).fetchall()}
     bare = [{c.USER_ID: user_id} for user_id in sorted(back)]
     if own.num_rows == len(back) and own.to_pylist() == [
