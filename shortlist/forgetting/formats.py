@@ -223,6 +223,8 @@ def count_mentions(path: Path, person: Person, *, is_back: bool) -> int:
     if found == "parquet":
         with connect(path.parent) as connection:
             columns = columns_of(connection, parquet([path]))
+            if is_back and c.EVENT_TIMESTAMP not in columns:
+                return 0
             query = f"SELECT count(*) FROM {parquet([path])} WHERE {rows_query(person, columns)}"
             ((rows,),) = connection.execute(query).fetchall()
             return rows
