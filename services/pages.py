@@ -7,9 +7,10 @@ mounts.
 from typing import Any
 
 import bentoml
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from services.hidden_ids import user_of
 from services.openapi import openapi
 from shortlist.api import ForgetResponse, Readiness
 from shortlist.ids import id_problem
@@ -24,9 +25,10 @@ async def ready() -> Readiness:
     return bentoml.get_current_service().readiness()
 
 
-@pages.delete("/users/{user_id:path}")
-def forget(user_id: str) -> ForgetResponse:
+@pages.delete("/users/{id:path}")
+def forget(request: Request) -> ForgetResponse:
     """Forget a user: from now on the service knows nothing that is older than this request."""
+    user_id = user_of(request)
     if problem := id_problem(user_id, of_user=True):
         return JSONResponse({"error": f"user id: {problem}"}, 400)  # pyright: ignore[reportReturnType]
     return bentoml.get_current_service().forget(user_id)

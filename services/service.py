@@ -25,11 +25,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from services import metrics
-from services.doors import OPEN_PATHS, ApiKeys, Doors
+from services.doors import ApiKeys, Doors
 from services.errors import ClearErrors, quiet_client_errors
 from services.event_limits import EventLimitsFile, item_complaint
 from services.event_log import EventLog, excluded_by
 from services.heartbeats import Heartbeats
+from services.hidden_ids import hide_ids
 from services.hot_swap import HotSwap
 from services.locate import check_can_serve, find_release, pinned_by
 from services.pages import pages
@@ -81,8 +82,7 @@ RECENT_USERS = 8
     name="shortlist",
     # BentoML keeps a timer per request until the timeout. With a short timeout, they are few.
     traffic={"timeout": 10},
-    # BentoML's metrics name the path of each request, except of these paths.
-    logging={"access": {"enabled": False, "skip_paths": [*OPEN_PATHS, "/metrics", "/users/"]}},
+    logging={"access": {"enabled": False}},
     workers=WORKERS,
     threads=4,
 )
@@ -500,6 +500,7 @@ def stored(event: Event, *, received: int, wall: bool) -> dict[str, Any]:
     return row | {"received_at": received}
 
 
+hide_ids()
 # BentoML's type annotation differs from its code, which expects a Starlette middleware class.
 RecommenderService.add_asgi_middleware(ClearErrors)  # pyright: ignore[reportArgumentType]
 RecommenderService.add_asgi_middleware(Doors)  # pyright: ignore[reportArgumentType]

@@ -76,8 +76,8 @@ def _sign(release: Path) -> None:
     (release / MANIFEST).write_text(rewritten_manifest(release, hash_files(release)))
 
 
-def add_texts(home: Path) -> None:
-    """Add traces in formats that hold no users usually."""
+def add_texts(home: Path, *, at: int = START) -> None:
+    """Add traces at a time (microseconds), also in formats that usually hold no users."""
     (home / "logs").mkdir(exist_ok=True)
     (home / "logs" / "refresh-1.log").write_text(f"user {ID} has 700 events in a minute\n")
     (home / "logs" / "old.log.gz").write_bytes(gzip.compress(f"event of {ID}\n".encode()))
@@ -87,13 +87,13 @@ def add_texts(home: Path) -> None:
     (home / "cache").mkdir(exist_ok=True)
     (home / "cache" / "source.csv").write_text(f"user,item\n{ID},i1\n")
     settings = Settings()
-    Tail.of(settings).insert([posted(1, received_at=START)])
+    Tail.of(settings).insert([posted(1, event_timestamp=at, received_at=at)])
     shown = ShownItems.of(settings, days=lambda: 9.0)
-    shown.record({"user_id": ID, "event_timestamp": START, "items": [{"item_id": "i1"}]})
+    shown.record({"user_id": ID, "event_timestamp": at, "items": [{"item_id": "i1"}]})
     shown.flush()
     staged = home / "lake" / "incoming" / "abc" / "interactions"
     staged.mkdir(parents=True)
-    pq.write_table(events(ID, [START]), staged / "00000.parquet")
+    pq.write_table(events(ID, [at]), staged / "00000.parquet")
     quarantine = home / "quarantine" / "abc"
     quarantine.mkdir(parents=True)
     bad = {"user_id": [None, "u2"], "original": [f'{{"user_id": "{ID}"}}', "{}"]}
@@ -250,7 +250,7 @@ def forget_in_a_served_home(home: Path) -> None:
     log = next((home / "serving_log").rglob("*.jsonl"))
     user = next(u for u in map(user_of, log.read_text().splitlines()) if u != "anonymous")
     rename_user(home, user, ID)
-    add_texts(home)
+    add_texts(home, at=DAY)
     before = files_with(home, ID)
     for place in ("lake", "features", "feast", "runs", "serving_log", "events", "reports"):
         assert any(path.startswith(place) for path in before), place
