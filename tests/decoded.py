@@ -18,11 +18,11 @@ SQLITE = b"SQLite format 3\x00"
 
 def files_with(home: Path, text: str) -> list[str]:
     """Return the paths, relative to `home`, of all files that contain a text."""
-    found = []
-    for path in sorted(home.rglob("*")):
-        if path.is_file() and not path.is_symlink() and contains(path, text):
-            found.append(path.relative_to(home).as_posix())
-    return found
+    return [
+        path.relative_to(home).as_posix()
+        for path in sorted(home.rglob("*"))
+        if path.is_file() and not path.is_symlink() and contains(path, text)
+    ]
 
 
 def contains(path: Path, text: str) -> bool:
