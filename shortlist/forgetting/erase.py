@@ -143,7 +143,8 @@ def _who_is_back(settings: Settings, people: Sequence[Person]) -> set[str]:
         back |= {one.user_id for one in people if one.user_id in known}
     asked = {one.user_id for one in people}
     for log in (settings.events, settings.serving_log):
-        back |= {entry.get(c.USER_ID) for _, _, entry in read_lines(log, left_out=[])} & asked
+        seen = {entry.get(c.USER_ID) for _, _, entry in read_lines(log, left_out=[])}
+        back |= asked.intersection(seen)
     return back
 
 

@@ -52,11 +52,8 @@ def remove_from_lake(root: Path, users: Mapping[str, int]) -> int:
         connection.register(GONE_USERS, asked)
         manifest.version += 1
         new, removed = _without_events(connection, manifest, old=old, work=work)
-        paths = [
-            new.get(name, old / name)
-            for part in manifest.partitions.values()
-            for name in part["files"]
-        ]
+        names = [name for part in manifest.partitions.values() for name in part["files"]]
+        paths = [new[name] if name in new else old / name for name in names]
         tables = {}
         table = pq.read_table(old / "users.parquet")
         left = _users_left(connection, table, paths, users)
