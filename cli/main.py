@@ -21,6 +21,7 @@ from cli.commands import (
     care,
     experiment,
     features,
+    forgetting,
     init,
     pipeline,
     quarantine,
@@ -38,7 +39,16 @@ app = typer.Typer(
     add_completion=False,
 )
 PANELS = {
-    "Data": ("init", "ingest", "validate", "quarantine", "featurize", "refresh", "features"),
+    "Data": (
+        "init",
+        "ingest",
+        "validate",
+        "quarantine",
+        "featurize",
+        "refresh",
+        "features",
+        "forget",
+    ),
     "Models": ("run", "train", "evaluate", "package", "simulate", "bench"),
     "Serving": ("promote", "rollback", "releases", "serve", "recommend", "similar", "replay"),
     "Operations": (
@@ -64,6 +74,7 @@ PARTS = (
     steps,
     quarantine,
     features,
+    forgetting,
     serving,
     releases,
     care,

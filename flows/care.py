@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.client.schemas.objects import State
 
+from flows.forget import erase_pending
 from flows.monitor import monitor_flow
 from flows.operations import artifacts, lineage
 from flows.operations.endings import HELD, REFUSED, ended, hold
@@ -18,7 +19,8 @@ from flows.releases.retention import RETENTION, RetentionConfig
 from flows.runtime.configuration import load_run_config
 from flows.runtime.retries import step_options
 from shortlist.config import Settings, load_toml
-from shortlist.home_lock import REFRESH_WAIT, home_lock
+from shortlist.home_lock import REFRESH_WAIT, HomeLocked, home_lock
+from shortlist.lake import LakeError
 from shortlist.lake.compaction import compact_lake
 from shortlist.validation import ValidationFailed
 
@@ -69,7 +71,7 @@ def watch_flow(
 
 @flow(name="compact", log_prints=True)
 def compact_flow() -> dict[str, Any]:
-    """Rewrite each partition of the lake as one file, so that readers open fewer files."""
+    """Rewrite each partition of the lake as one file; erase people who asked to be forgotten."""
     result = compact_task()
     print(f"compact: {result['files_before']} files are {result['files_after']} now")
     return result
@@ -79,7 +81,17 @@ def compact_flow() -> dict[str, Any]:
 def compact_task() -> dict[str, Any]:
     settings = Settings()
     with home_lock(settings, "refresh", what="shortlist compact", wait_seconds=REFRESH_WAIT):
-        return asdict(compact_lake(settings.lake))
+        result = asdict(compact_lake(settings.lake))
+    try:
+        erased = erase_pending(settings)
+    except (HomeLocked, LakeError) as error:  # the next compaction tries again
+        print(f"compact: people who asked to be forgotten stay pending: {error}")
+        return result
+    if erased["removed"]:
+        print(f"compact: removed rows of people who asked to be forgotten: {erased['removed']}")
+    if erased["left"]:
+        print(f"compact: not everything could be erased: {'; '.join(erased['left'])}")
+    return result
 
 
 @flow(name="gc", log_prints=True)

@@ -35,6 +35,8 @@ from models.recommend.recommender import load_chain
 from models.recommend.short_history import FALLBACK
 from shortlist.catalogue import Catalogue
 from shortlist.config import Settings
+from shortlist.forgetting.hashed_users import with_hashes
+from shortlist.forgetting.keys import home_key
 from shortlist.metrics import ndcg, paired_difference
 from shortlist.splits import Windows
 
@@ -124,6 +126,7 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     reference = run.staging / "reference"
     reference.mkdir(exist_ok=True)
     log = reference_log(chain.ranked, ticks, backtest, k=config.evaluate.list_size)
+    log = with_hashes(log, home_key(settings.forgotten))
     pq.write_table(log, reference / "serving_log.parquet")
     return result
 

@@ -35,6 +35,7 @@ from shortlist.contracts import microseconds, sort_by_time
 from shortlist.counting import SHOWN
 from shortlist.datasets.service_log import load_posted_events, load_serving_log
 from shortlist.experiment import running_experiment
+from shortlist.forgetting.hashed_users import with_ids
 from shortlist.lake import Lake
 from shortlist.plain_json import write_json
 from shortlist.release import Release, ReleaseStore
@@ -207,6 +208,7 @@ def watched_windows(
     ends = pc.min_max(log.column(c.EVENT_TIMESTAMP).cast(pa.int64())).as_py()
     end = int(ends["max"]) + HORIZON
     events = known_events(settings, since=int(ends["min"]))
+    users = Lake(settings.lake).users()
     time_ = microseconds(events.column(c.EVENT_TIMESTAMP)).to_numpy()
     replayed = run.path / "replay.json"
     latency = json.loads(replayed.read_text())["latency_ms"] if replayed.is_file() else []
@@ -217,7 +219,11 @@ def watched_windows(
         current=Window("current", log, events.filter(pa.array(time_ < end)), np.array(latency)),
         reference=Window(
             "reference",
-            pq.read_table(release.file(*REFERENCE)),
+            with_ids(
+                pq.read_table(release.file(*REFERENCE)),
+                settings.forgotten,
+                users.column(c.USER_ID).to_pylist(),
+            ),
             events.filter(pa.array(time_ < edges["test"][1])),
         ),
         shared=SharedData(
@@ -228,7 +234,7 @@ def watched_windows(
             ),
             feature_names=release.about["ranking_schema"]["names"],
             target_events=config.data.target_events,
-            users=Lake(settings.lake).users(),
+            users=users,
             k=config.evaluate.list_size,
         ),
         events=events,

@@ -26,6 +26,7 @@ from shortlist.contracts import INTERACTIONS, USERS
 from shortlist.datasets import DatasetError
 from shortlist.datasets.item_commands import carried_out, num_pending
 from shortlist.datasets.log_archive import archive_logs
+from shortlist.forgetting.erase import forget_in_lake
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.item_changes import changed_rows
 from shortlist.lake import Lake, LakeError
@@ -93,6 +94,8 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
     until = clock.cut()
     refused = carry_out_commands(settings, run_config, until=until)
     failed = failed or refused
+    if forgotten := forget_in_lake(settings):
+        print(f"refresh: {forgotten} rows of people who asked to be forgotten were removed")
     ingested = 0
     if any(wrote(settings)):
         service = {"source": "service", "files": None, "database": None}

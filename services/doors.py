@@ -33,8 +33,9 @@ VARIABLE = "SHORTLIST_API_KEYS"
 SCOPES = ("read", "events", "admin")
 OPEN_PATHS = ("/livez", "/readyz", "/healthz")
 """Health checks; they need no key and are never shed."""
-SCOPE_OF = {"/events": "events", "/items": "admin"}
-"""Path -> scope that it needs; all others need `read`. A key with `admin` has all scopes."""
+SCOPE_OF = {"/events": "events", "/items": "admin", "/users": "admin"}
+"""First part of a path -> scope that it needs; all others need `read`. A key with `admin` has all
+scopes."""
 MIN_LENGTH = 16
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -159,7 +160,7 @@ class Doors:
         scopes = self.keys.scopes_of(_key_in(headers))
         if not scopes:
             return Refusal(401, "no valid API key: send it as `Authorization: Bearer KEY`")
-        wanted = SCOPE_OF.get(scope["path"], "read")
+        wanted = SCOPE_OF.get("/" + scope["path"].split("/")[1], "read")
         if wanted not in scopes and "admin" not in scopes:
             return Refusal(403, f"the API key has no scope '{wanted}' for {scope['path']}")
         return None

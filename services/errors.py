@@ -81,8 +81,13 @@ class ClearErrors:
     def told(self, text: str, *, status: int, scope: Scope) -> dict[str, Any]:
         """Return the body of an error response, and log the error with the same request_id."""
         request_id = uuid.uuid4().hex
-        log.info("refused %s: %s %d: %s", request_id, scope["path"], status, text)
+        log.info("refused %s: %s %d: %s", request_id, path_of(scope), status, text)
         return {"error": text, "request_id": request_id, "release_id": self.release_id()}
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path of a request without a user's id, which must not be logged."""
+    return "/users/{id}" if scope["path"].startswith("/users/") else scope["path"]
 
 
 def refused(status: int, scope: Scope) -> bool:
@@ -97,12 +102,13 @@ def sentence(body: bytes, *, status: int, scope: Scope) -> str:
     """Return the error sentence that replaces the `body` of BentoML's response."""
     if status == 404:
         return (
-            f"no such path: {scope['path']}; there are POST {', '.join(POSTS)} and GET"
-            " /status/ready, /livez, /readyz, /metrics, / (documentation)"
+            f"no such path: {path_of(scope)}; there are POST {', '.join(POSTS)}, DELETE"
+            " /users/{id} and GET /status/ready, /livez, /readyz, /metrics, / (documentation)"
         )
     if status == 405:
         allowed = "POST" if scope["path"] in POSTS else "GET"
-        return f"{scope['path']} takes {allowed}, not {scope['method']}"
+        allowed = "DELETE" if scope["path"].startswith("/users/") else allowed
+        return f"{path_of(scope)} takes {allowed}, not {scope['method']}"
     try:
         content: Any = json.loads(body)
     except ValueError:

@@ -34,6 +34,8 @@ from shortlist.datasets.posted import excluded_ids
 from shortlist.feature_store import Tail
 from shortlist.feature_store.online.materialize import counted_events
 from shortlist.feature_store.online.tail import known_at
+from shortlist.forgetting.lines import is_erased
+from shortlist.forgetting.register import Register
 
 log = logging.getLogger("bentoml.shortlist")
 
@@ -81,7 +83,13 @@ class EventLog:
         self._waiting: dict[str, Posted] = {}
         self._closed = threading.Event()
         until = self.tail.until()
-        missing = (event for event in _recent_events(folder) if known_at(event) > until)
+        register = Register(folder.parent / "forgotten")
+        missing = (
+            event
+            for event in _recent_events(folder)
+            if known_at(event) > until
+            and not register.hides(event.get("user_id"), event.get("event_timestamp"))
+        )
         while some := list(itertools.islice(missing, AT_ONCE)):
             # Read the clock after the lines, so that no line stamped by it is later than `end`.
             end = None if now is None else now()
@@ -238,6 +246,8 @@ def _recent_events(folder: Path) -> Iterator[dict[str, Any]]:
                 for number, line in enumerate(file, start=1):
                     if not line.endswith(b"\n"):
                         break
+                    if is_erased(line):
+                        continue
                     try:
                         event = json.loads(line)
                         event["event_id"]

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from shortlist.api import (
     EventsRequest,
     EventsResponse,
+    ForgetResponse,
     ItemsRequest,
     ItemsResponse,
     Readiness,
@@ -53,7 +54,11 @@ def openapi(service: object, *, release_id: str) -> dict[str, Any]:
         service: the running service; the docstrings of its methods become descriptions.
         release_id: id of the served release; becomes the document's version.
     """
-    models = {model for pair in ROUTES.values() for model in pair} | {Readiness, Refusal}
+    models = {model for pair in ROUTES.values() for model in pair} | {
+        Readiness,
+        Refusal,
+        ForgetResponse,
+    }
     ordered = sorted(models, key=lambda model: model.__name__)
     _, schemas = models_json_schema(
         [(model, "validation") for model in ordered],
@@ -85,6 +90,23 @@ def openapi(service: object, *, release_id: str) -> dict[str, Any]:
             "description": "Release, item features and clock that one worker serves.",
             "responses": {
                 "200": {"description": "The worker answers requests.", "content": _json(Readiness)}
+            },
+        }
+    }
+    paths["/users/{id}"] = {
+        "delete": {
+            "operationId": "forget",
+            "description": inspect.getdoc(getattr(type(service), "forget", None)),
+            "parameters": [
+                {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+            ],
+            "responses": {
+                "200": {"description": "The request is stored.", "content": _json(ForgetResponse)},
+                **{
+                    status: {"description": why, "content": _json(Refusal)}
+                    for status, why in REFUSALS.items()
+                    if status not in ("413", "415")
+                },
             },
         }
     }

@@ -30,6 +30,7 @@ from services.errors import ClearErrors, quiet_client_errors
 from services.event_limits import EventLimitsFile, item_complaint
 from services.event_log import EventLog, excluded_by
 from services.heartbeats import Heartbeats
+from services.hidden_ids import hide_ids
 from services.hot_swap import HotSwap
 from services.locate import check_can_serve, find_release, pinned_by
 from services.pages import pages
@@ -40,6 +41,7 @@ from shortlist.api import (
     Event,
     EventsRequest,
     EventsResponse,
+    ForgetResponse,
     ItemChange,
     ItemsRequest,
     ItemsResponse,
@@ -55,6 +57,8 @@ from shortlist.config import ConfigError, Settings
 from shortlist.datasets.item_commands import rows_after
 from shortlist.feature_store import ReopeningReader, home_clock
 from shortlist.features.pack import FeaturePack, PackError
+from shortlist.forgetting.at_once import request_forgetting
+from shortlist.forgetting.register import Register
 from shortlist.ids import ANONYMOUS
 from shortlist.lake import LakeError
 from shortlist.release import Release, ReleaseError
@@ -90,6 +94,7 @@ class RecommenderService:
     - `POST /similar`: find items similar to an item
     - `POST /events`: store events of users
     - `POST /items`: add, change and delete items
+    - `DELETE /users/{id}`: forget a user
     - `GET /status/ready`: release, feature pack (item features) and clock
     - `GET /metrics`: Prometheus metrics
 
@@ -132,6 +137,7 @@ class RecommenderService:
         self.answer_log = ServingLog(self.settings.answer_log)
         self.event_limits = EventLimitsFile(self.settings.event_rules)
         self.commands = CommandInbox.of(self.settings)
+        self.register = Register(self.settings.forgotten)
         self.event_log = EventLog(
             self.settings.events, now=self.clock.now, excluded=excluded_by(self.settings)
         )
@@ -256,7 +262,8 @@ class RecommenderService:
         The whole post is refused if an event is in the future or has an impossible value. An event
         about an item that is not in the catalogue is stored, counted in `unknown_items`, and used
         once the item is known. An `event_id` that was posted before is counted as a duplicate and
-        ignored. `waiting` is the number of stored events that lists don't reflect yet, because the
+        ignored. So is an event of a forgotten user that is older than the request (`forgotten`).
+        `waiting` is the number of stored events that lists don't reflect yet, because the
         online state can't be written at the moment.
         """
         with metrics.SECONDS.labels("events").time():
@@ -272,7 +279,8 @@ class RecommenderService:
                     rows = [stored(event, received=moment, wall=wall) for event in request.events]
                     broken = limits.complaints(rows)
                     if not broken:
-                        new = self.event_log.append(rows)
+                        kept = [row for row in rows if not self.is_forgotten(row)]
+                        new = self.event_log.append(kept)
             except (OSError, sqlite3.Error) as error:
                 log.exception("events: the inbox cannot be written, or the tail cannot be read")
                 reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -282,14 +290,16 @@ class RecommenderService:
             if broken:
                 refuse_broken(rows, broken)
             try:
-                self.clock.advance(max(row["event_timestamp"] for row in rows) + 1)
+                newest = max((row["event_timestamp"] for row in kept), default=-1)
+                self.clock.advance(newest + 1)
             except OSError as error:  # the events are stored; the next post writes the clock
                 log.warning("events: the home's clock cannot be written: %s", error)
             answer = EventsResponse(
                 request_id=uuid.uuid4().hex,
                 release_id=serving.release_id,
                 accepted=len(new),
-                duplicates=len(rows) - len(new),
+                duplicates=len(kept) - len(new),
+                forgotten=len(rows) - len(kept),
                 unknown_items=sum(is_unknown(row.get("item_id"), serving) for row in new),
                 waiting=self.event_log.num_waiting,
             )
@@ -335,6 +345,38 @@ class RecommenderService:
             ids = [item.item_id for item in request.items]
             self.log_answer("items", answer, received_at=received, item_ids=ids)
         metrics.ITEMS.inc(len(request.items))
+        return answer
+
+    def is_forgotten(self, row: dict[str, Any]) -> bool:
+        return self.register.hides(row["user_id"], row["event_timestamp"])
+
+    def forget(self, user_id: str) -> ForgetResponse:
+        """Forget a user: all workers serve the user as unknown from now on.
+
+        The request is on disk before the response. Events dated before it are ignored, whatever
+        file or post they come from; later ones count as those of a new person. The next refresh
+        removes the user from the lake and the states, the next compaction from all other files,
+        and the next training from the models.
+        """
+        with metrics.SECONDS.labels("users").time():
+            try:
+                with self.clock.stamping() as moment:
+                    removed = request_forgetting(self.settings, user_id, at=moment)
+                self.clock.advance(moment + 1)
+            except (OSError, CommandError) as error:
+                log.exception("users: the command inbox cannot be written")
+                refusal = f"this request was not stored ({error}); send it again later"
+                return JSONResponse({"error": refusal}, status_code=503)  # pyright: ignore[reportReturnType]
+            kept = [one for one in self.recent_users if one != user_id]
+            self.recent_users.clear()
+            self.recent_users.extend(kept)
+            answer = ForgetResponse(
+                request_id=uuid.uuid4().hex,
+                release_id=self.serving.release_id,
+                forgotten_at=moment,
+                removed=removed,
+            )
+            self.log_answer("users", answer)
         return answer
 
     def refuse_broken_items(self, changes: Sequence[ItemChange]) -> None:
@@ -458,6 +500,7 @@ def stored(event: Event, *, received: int, wall: bool) -> dict[str, Any]:
     return row | {"received_at": received}
 
 
+hide_ids()
 # BentoML's type annotation differs from its code, which expects a Starlette middleware class.
 RecommenderService.add_asgi_middleware(ClearErrors)  # pyright: ignore[reportArgumentType]
 RecommenderService.add_asgi_middleware(Doors)  # pyright: ignore[reportArgumentType]

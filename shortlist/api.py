@@ -279,6 +279,10 @@ class EventsResponse(Body):
     unknown_items: int = Field(
         default=0, description="accepted events whose item is not in the catalogue yet"
     )
+    forgotten: int = Field(
+        default=0,
+        description="events that were not stored, because their user was forgotten after them",
+    )
     waiting: int = Field(
         default=0,
         description="accepted events of this and earlier posts that the worker could not add to the"
@@ -369,6 +373,18 @@ class ItemsResponse(Body):
     pending: int = Field(
         description="stored changes, also of earlier posts, that wait for the next refresh to be"
         " added to the lake; lists reflect them before"
+    )
+
+
+class ForgetResponse(Body):
+    request_id: str
+    release_id: str
+    forgotten_at: int = Field(
+        description="microseconds, UTC; events of the user dated before it are ignored from now on"
+    )
+    removed: dict[str, int] = Field(
+        description="rows that were deleted at once, by place; the next refresh removes the user"
+        " from the lake, and the next compaction from all other files"
     )
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,7 @@ from shortlist.api import (
     Event,
     EventsRequest,
     EventsResponse,
+    ForgetResponse,
     ItemChange,
     ItemsRequest,
     ItemsResponse,
@@ -99,6 +101,11 @@ class ShortlistClient:
         """
         body = ItemsRequest(items=list(changes)).model_dump_json(exclude_unset=True)
         return self._read("POST", "/items", body, ItemsResponse)
+
+    def forget(self, user_id: str) -> ForgetResponse:
+        """Request that a user is forgotten. Raises ServiceError; then the request isn't stored."""
+        route = f"/users/{quote(user_id, safe='')}"
+        return self._read("DELETE", route, None, ForgetResponse)
 
     def ready(self) -> Readiness:
         """Read the readiness. Raises ServiceError if the service is down or still starting."""

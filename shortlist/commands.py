@@ -9,7 +9,8 @@ Commands have consecutive numbers, which are the same for all readers. So a pack
 number of the last command that it contains. For the pending commands that a worker has applied, the
 first and last number are enough.
 
-The file is `<home>/events/commands.db` (SQLite).
+The file is `<home>/events/commands.db` (SQLite). It also holds the requests to forget a user
+(shortlist/forgetting/requests.py), which are numbered separately.
 """
 
 import json
@@ -69,29 +70,23 @@ class CommandInbox:
             CommandError: the file can't be written; then none of the changes is stored.
         """
         rows = [(received_at, json.dumps(change)) for change in changes]
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._connection() as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS commands (number INTEGER PRIMARY KEY,"
-                    " received_at INTEGER NOT NULL, change TEXT NOT NULL)"
-                )
-                query = "SELECT coalesce(max(number), 0) FROM commands"
-                ((newest,),) = connection.execute(query).fetchall()
-                first = max(newest, above) + 1
-                connection.executemany(
-                    "INSERT INTO commands VALUES (?, ?, ?)",
-                    [(first + place, *row) for place, row in enumerate(rows)],
-                )
-                connection.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            raise self._failed(error) from error
+        with self.writing() as connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS commands (number INTEGER PRIMARY KEY,"
+                " received_at INTEGER NOT NULL, change TEXT NOT NULL)"
+            )
+            query = "SELECT coalesce(max(number), 0) FROM commands"
+            ((newest,),) = connection.execute(query).fetchall()
+            first = max(newest, above) + 1
+            connection.executemany(
+                "INSERT INTO commands VALUES (?, ?, ?)",
+                [(first + place, *row) for place, row in enumerate(rows)],
+            )
         return first + len(rows) - 1
 
     def last(self) -> int:
         """Return the number of the newest command, 0 if there is none. Raises CommandError."""
-        found = self._select("SELECT coalesce(max(number), 0) FROM commands")
+        found = self.select("SELECT coalesce(max(number), 0) FROM commands")
         return found[0][0] if found else 0
 
     def after(self, number: int) -> list[Command]:
@@ -100,18 +95,23 @@ class CommandInbox:
 
     def between(self, after: int, last: int) -> list[Command]:
         """Return the commands numbered `after` + 1 to `last`, in the order of their numbers."""
-        rows = self._select(
+        rows = self.select(
             "SELECT number, received_at, change FROM commands"
             " WHERE number > ? AND number <= ? ORDER BY number",
             (after, last),
         )
         return [Command(number, received, json.loads(text)) for number, received, text in rows]
 
-    def _select(self, query: str, values: Sequence[int] = ()) -> list[tuple[Any, ...]]:
+    def select(self, query: str, values: Sequence[int] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query; none if the file or table doesn't exist yet.
+
+        Raises:
+            CommandError: the file can't be read.
+        """
         if not self.path.exists():
             return []
         try:
-            with self._connection() as connection:
+            with self.connection() as connection:
                 return connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             if "no such table" in str(error):  # another process is creating it
@@ -125,10 +125,28 @@ class CommandInbox:
         )
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection inside a transaction that is durable at the end of the block.
+
+        Raises:
+            CommandError: the file can't be written; then nothing of the block is stored.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.connection() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise self._failed(error) from error
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection whose changes are on disk when they are committed."""
         # isolation_level None: transactions begin and end only where this class says so.
         with closing(
             sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
         ) as connection:
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
             yield connection

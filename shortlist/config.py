@@ -289,6 +289,11 @@ class Settings(BaseSettings):
         return self.home / "held_back"
 
     @property
+    def forgotten(self) -> Path:
+        """Register of forgotten people, proofs of erasures, and the key of hashed user ids."""
+        return self.home / "forgotten"
+
+    @property
     def logs(self) -> Path:
         """Log files of long commands, one file per call."""
         return self.home / "logs"

@@ -208,6 +208,19 @@ def open_release(path: Path) -> Release:
     return Release(release_id=release_id, path=path, about=about, files=files)
 
 
+def rewritten_manifest(path: Path, changed: dict[str, str]) -> str:
+    """Return the manifest of a release with other hashes of some files.
+
+    Args:
+        changed: {relative path: sha256}.
+    """
+    manifest = json.loads((path / MANIFEST).read_text())
+    files = manifest["files"] | changed
+    digest = _digest_of(files, manifest["about"])
+    content = manifest | {"digest": digest, "files": files}
+    return json.dumps(content, indent=1, sort_keys=True)
+
+
 def hash_files(folder: Path) -> dict[str, str]:
     """Return {relative path: sha256} of every file except the manifest."""
     out = {}

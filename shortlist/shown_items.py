@@ -56,6 +56,19 @@ class ShownItems:
             ).fetchall()
         return [item_id for (item_id,) in found]
 
+    def forget(self, user_id: str, *, at: int) -> int:
+        """Delete what was shown to a user before `at` (microseconds); return the number of items.
+
+        Raises:
+            sqlite3.Error: the file can't be written.
+        """
+        if not self.path.is_file():
+            return 0
+        with closing(sqlite3.connect(self.path, timeout=WAIT_SECONDS)) as connection, connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            query = "DELETE FROM shown WHERE user_id = ? AND at < ?"
+            return connection.execute(query, (user_id, at)).rowcount
+
     def record(self, entry: dict[str, Any]) -> None:
         """Remember the items of one entry of the serving log until the next `flush`."""
         if self._days() == 0 or entry["user_id"] == ANONYMOUS:

@@ -29,6 +29,7 @@ PARTS = {
     "logs": "logs",
     "Prefect": "prefect",
     "downloads": "cache",
+    "forgotten people": "forgotten",
 }
 """Name -> folder in the home, for `sizes`."""
 

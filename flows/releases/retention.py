@@ -19,6 +19,7 @@ from shortlist.config import Config, Settings
 from shortlist.feature_store.packs import PUBLISHED, current_pack_id
 from shortlist.features.pack import PackError
 from shortlist.lake.leases import lease_holders
+from shortlist.lake.snapshot import current_manifest
 from shortlist.release import ReleaseStore
 from shortlist.release_pins import read_pins
 from shortlist.workers import live_workers
@@ -44,6 +45,10 @@ class RetentionConfig(Config):
     """Days that log files of commands are kept."""
     reports_days: float = Field(default=90, gt=0)
     """Days that monitoring reports are kept; the newest always is."""
+    quarantine_days: float = Field(default=90, gt=0)
+    """Days that quarantined rows are kept."""
+    inbox_days: float = Field(default=90, gt=0)
+    """Days that posted events are kept in the inbox after a refresh has added them to the lake."""
     results_days: float = Field(default=30, gt=0)
     """Days that stored results of Prefect tasks are kept."""
 
@@ -73,6 +78,8 @@ def removable(settings: Settings, config: RetentionConfig) -> list[Removable]:
         *_packs(settings),
         *_logs(settings, config),
         *_reports(settings, config),
+        *_quarantine(settings, config),
+        *_inbox(settings, config),
         *_results(settings, config),
     ]
 
@@ -187,6 +194,23 @@ def _reports(settings: Settings, config: RetentionConfig) -> Iterator[Removable]
     for path in settings.reports.glob("[0-9]*/"):
         if path.name not in newest and _age(path) > config.reports_days * DAY:
             yield Removable("report", path, f"older than {config.reports_days:g} days")
+
+
+def _quarantine(settings: Settings, config: RetentionConfig) -> Iterator[Removable]:
+    for path in settings.quarantine.glob("[!.]*/"):
+        if _age(path) > config.quarantine_days * DAY:
+            yield Removable("quarantine", path, f"older than {config.quarantine_days:g} days")
+
+
+def _inbox(settings: Settings, config: RetentionConfig) -> Iterator[Removable]:
+    """Yield files of the inbox that the lake contains; the service no longer writes to old ones."""
+    sources = current_manifest(settings.lake).sources.values()
+    read = {name for source in sources if "shown" in source for name in source["files"]}
+    for path in settings.events.glob("date=*/*.jsonl"):
+        if path.relative_to(settings.events).as_posix() not in read:
+            continue
+        if _age(path) > config.inbox_days * DAY:
+            yield Removable("posted events", path, f"older than {config.inbox_days:g} days")
 
 
 def _results(settings: Settings, config: RetentionConfig) -> Iterator[Removable]:

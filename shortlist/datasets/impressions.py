@@ -26,6 +26,7 @@ from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.locate import SourceFile
 from shortlist.datasets.readers import open_raw
 from shortlist.datasets.staging import Stager
+from shortlist.forgetting.lines import is_erased
 from shortlist.ids import ANONYMOUS
 from shortlist.lake.engine import quoted
 
@@ -104,7 +105,8 @@ def _copy_new_lines(path: Path, copy: Path, *, start: int) -> int:
         source.seek(start)
         for line in source:
             if line.endswith(b"\n"):
-                target.write(line)
+                if not is_erased(line):
+                    target.write(line)
                 end += len(line)
     return end
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from shortlist import columns as c
 from shortlist.config import Settings
+from shortlist.forgetting.lines import is_erased
 
 CHUNK_LINES = 500
 """Number of lines converted at a time, which limits memory: a line has about 30 kB."""
@@ -92,7 +93,7 @@ def _convert(path: Path) -> Path:
     with path.open("rb") as file, pq.ParquetWriter(partial, ANSWER, compression="zstd") as writer:
         chunk: list[dict[str, Any]] = []
         for line in file:
-            if line.endswith(b"\n"):
+            if line.endswith(b"\n") and not is_erased(line):
                 chunk.append(_row(parse_line(line)))
             if len(chunk) == CHUNK_LINES:
                 writer.write_table(pa.Table.from_pylist(chunk, schema=ANSWER))

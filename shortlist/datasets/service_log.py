@@ -25,6 +25,8 @@ from shortlist.datasets.locate import SourceFile
 from shortlist.datasets.log_archive import parse_line, read_archive
 from shortlist.datasets.posted import POSTED, RECEIVED_AT, excluded_ids
 from shortlist.datasets.staging import Stager, stage_event_file
+from shortlist.forgetting.lines import is_erased
+from shortlist.forgetting.register import Register
 from shortlist.lake import Lake
 from shortlist.moments import WANT, moment_problem
 
@@ -40,7 +42,8 @@ def read_lines(
 ) -> Iterator[tuple[Path, int, dict[str, Any]]]:
     """Yield (file, line number, object) of every finished line under `folder`, sorted by file name.
 
-    Archived files (log_archive.py) give the same objects.
+    Archived files (log_archive.py) give the same objects. Erased lines are left out, and those of
+    forgotten users that are older than the request.
 
     Args:
         left_out: list to which a message is added for each line that isn't a JSON object; None:
@@ -49,6 +52,15 @@ def read_lines(
     Raises:
         DatasetError: a line isn't a JSON object, and `left_out` is None.
     """
+    register = Register(folder.parent / "forgotten")
+    for path, number, entry in _all_lines(folder, left_out=left_out):
+        if not register.hides(entry.get(c.USER_ID), entry.get(c.EVENT_TIMESTAMP)):
+            yield path, number, entry
+
+
+def _all_lines(
+    folder: Path, *, left_out: list[str] | None
+) -> Iterator[tuple[Path, int, dict[str, Any]]]:
     for path in sorted((*folder.rglob("*.jsonl"), *folder.rglob("*.parquet"))):
         if path.suffix == ".parquet":
             yield from ((path, number, entry) for number, entry in read_archive(path))
@@ -57,6 +69,8 @@ def read_lines(
             for number, raw in enumerate(file, start=1):
                 if not raw.endswith(b"\n"):
                     break
+                if is_erased(raw):
+                    continue
                 try:
                     content = parse_line(raw)
                     problem = f"not an object: {raw[:60]!r}"
@@ -126,7 +140,8 @@ def _finished_lines(path: Path, copy: Path) -> Path | None:
     end = content.rfind(b"\n") + 1
     if end == 0:
         return None
-    copy.write_bytes(content[:end])
+    lines = content[:end].splitlines(keepends=True)
+    copy.write_bytes(b"".join(b"\n" if is_erased(line) else line for line in lines))
     return copy
 
 

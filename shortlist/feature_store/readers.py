@@ -10,7 +10,7 @@ from shortlist.config import Settings
 from shortlist.feature_store.online.direct import VIEWS, DirectReader
 from shortlist.feature_store.online.fold import USER_VIEWS, fold
 from shortlist.feature_store.online.materialize import counted_events
-from shortlist.feature_store.online.tail import Tail
+from shortlist.feature_store.online.tail import Posted, Tail
 from shortlist.feature_store.registry_summary import RegistrySummary
 from shortlist.feature_store.request_rows import request_rows
 from shortlist.feature_store.store import (
@@ -22,9 +22,14 @@ from shortlist.feature_store.store import (
     project_of,
 )
 from shortlist.features.finalize import REQUEST_SERVICE, RequestRows
+from shortlist.forgetting.register import Register
 
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
+
+
+NOBODY = "\x00"
+"""A user id that no user can have."""
 
 
 class FeatureReader(Protocol):
@@ -85,6 +90,7 @@ class OnlineReader:
         check_definitions(defined)
         self.settings = settings
         self.tail = Tail.of(settings)
+        self.register = Register(settings.forgotten)
         self.direct: DirectReader | None = None
         if settings.online_store == "sqlite":
             self.direct = DirectReader(
@@ -102,16 +108,27 @@ class OnlineReader:
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
         if not user_ids:
             return request_rows([], [], at, {})
+        forgotten = self.register.among(user_ids)
         tails = self.tail.read(user_ids)  # must be read before the base rows, see Tail.read
-        if self.direct is not None:
-            rows, stamps = self.direct.read(user_ids, context_ids, at)
-        else:
-            rows, stamps = self._through_feast(user_ids, context_ids, at)
+        rows, stamps = self._base_rows(user_ids, context_ids, at)
+        if forgotten:
+            tails = _later_events(tails, forgotten)
+            if outdated := _outdated(user_ids, stamps, forgotten):
+                asked = [NOBODY if one in outdated else one for one in user_ids]
+                rows, stamps = self._base_rows(asked, context_ids, at)
+                rows = replace(rows, user_ids=user_ids)
         rows = replace(rows, stamps=stamps)
         if not tails:
             return rows
         target_events, lists = counted_events(self.settings)
         return fold(rows, stamps, tails=tails, target_events=target_events, lists=lists)
+
+    def _base_rows(
+        self, user_ids: list[str], context_ids: list[str], at: np.ndarray
+    ) -> tuple[RequestRows, dict[str, np.ndarray]]:
+        if self.direct is not None:
+            return self.direct.read(user_ids, context_ids, at)
+        return self._through_feast(user_ids, context_ids, at)
 
     def _through_feast(
         self, user_ids: list[str], context_ids: list[str], at: np.ndarray
@@ -128,6 +145,35 @@ class OnlineReader:
             found = response.proto.results[places.index(first_feature[view])].event_timestamps
             stamps[view] = np.array([stamp.ToMicroseconds() for stamp in found], dtype=np.int64)
         return rows, stamps
+
+
+def _later_events(
+    tails: dict[str, list[Posted]], forgotten: dict[str, int]
+) -> dict[str, list[Posted]]:
+    """Leave out the events that forgotten users posted before their request.
+
+    Args:
+        forgotten: {user id: time of the request in microseconds}.
+    """
+    left = {
+        user_id: [row for row in tail if row["known"] > forgotten.get(user_id, -1)]
+        for user_id, tail in tails.items()
+    }
+    return {user_id: tail for user_id, tail in left.items() if tail}
+
+
+def _outdated(
+    user_ids: list[str], stamps: dict[str, np.ndarray], forgotten: dict[str, int]
+) -> set[str]:
+    """Return the forgotten users with a base row that is older than their request."""
+    return {
+        user_id
+        for place, user_id in enumerate(user_ids)
+        if user_id in forgotten
+        and any(
+            0 < own[place] <= forgotten[user_id] for view, own in stamps.items() if "user" in view
+        )
+    }
 
 
 class OfflineReader:

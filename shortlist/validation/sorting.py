@@ -17,6 +17,7 @@ from shortlist import columns as c
 from shortlist.config import ConfigError
 from shortlist.contracts import INTERACTIONS
 from shortlist.counting import INBOX, POSTED
+from shortlist.forgetting.register import Register
 from shortlist.lake.engine import columns_of, name, parquet, quoted
 from shortlist.lake.snapshot import Manifest, current_folder
 from shortlist.lake.staging import StagedBatch, staged_events, staged_rows
@@ -70,7 +71,9 @@ class Sorting:
         `broken` of `<table>_bad` are positions in this list.
         """
         self.excluded = 0
-        """Number of events that match `[data] exclude`. They are neither judged nor added."""
+        """Number of events that match `[data] exclude`, or that belong to the past of a forgotten
+        user. They are neither judged nor added.
+        """
         self.cut: int | None = None
         """Microseconds; good events at or after it are held back for the replay. None: none are."""
         self.manifest = Manifest() if self.lake is None else Manifest.read(self.lake)
@@ -84,12 +87,13 @@ class Sorting:
         Raises:
             ConfigError: a user's expectation is not valid SQL on the table's columns.
         """
+        events = staged_events(self.folder)
         self.connection.execute(
-            "CREATE OR REPLACE TEMP VIEW staged AS"
-            f" SELECT * FROM {staged_events(self.folder)} WHERE NOT excluded"
+            f"CREATE OR REPLACE TEMP VIEW staged AS {self._of_known(events, c.EVENT_TIMESTAMP)}"
+            " AND NOT excluded"
         )
         (self.excluded,) = self._row(
-            f"SELECT count(*) FILTER (excluded) FROM {staged_events(self.folder)}"
+            f"SELECT (SELECT count(*) FROM {events}) - (SELECT count(*) FROM staged)"
         )
         for table, key in KEYS.items():
             self._table_rows(table, key)
@@ -290,10 +294,29 @@ class Sorting:
 
     def _table_rows(self, table: str, key: str) -> None:
         relation = staged_rows(self.folder, table)
+        if table == "users":
+            relation = f"({self._of_known(relation, c.CREATED_AT)})"
         there = columns_of(self.connection, relation)
         self.connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {table}_prepared AS"
             f" SELECT * FROM {with_conflicts(relation, key, there)}"
+        )
+
+    def _of_known(self, relation: str, moment: str) -> str:
+        """Return SQL of the rows that don't belong to the past of a forgotten user.
+
+        Args:
+            relation: staged events or users.
+            moment: column with the time of a row; NULL counts as the past.
+        """
+        register = Register(self.root.parent / "forgotten")
+        if not register.requests:
+            return f"SELECT * FROM {relation} WHERE true"
+        name = f"forgotten_{moment}"
+        register.table(self.connection, relation, name=name)
+        return (
+            f"SELECT s.* FROM {relation} s LEFT JOIN {name} f USING ({c.USER_ID})"
+            f" WHERE coalesce(epoch_us({moment}), 0) >= coalesce(f.asked_at, 0)"
         )
 
     def _known(self, table: str, key: str) -> None:

@@ -140,6 +140,15 @@ class Tail:
             "DELETE FROM tail WHERE payload IS NULL AND known <= ?", (until - REMEMBERED,)
         )
 
+    def forget(self, user_id: str, *, at: int) -> int:
+        """Delete a user's events known by `at` (microseconds); return their number."""
+        if not self._exists():
+            return 0
+        done = self._connection().execute(
+            "DELETE FROM tail WHERE user_id = ? AND known <= ?", (user_id, at)
+        )
+        return done.rowcount
+
     def until(self) -> int:
         """Return the time in microseconds up to which the base rows contain all events.
 
@@ -164,6 +173,7 @@ class Tail:
             connection = sqlite3.connect(self.path, isolation_level=None, timeout=WAIT_SECONDS)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA secure_delete = ON")
             connection.executescript(
                 "CREATE TABLE IF NOT EXISTS tail (event_id TEXT NOT NULL UNIQUE, user_id TEXT,"
                 " known INTEGER, payload TEXT);"
