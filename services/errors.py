@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.doors import is_console
 from shortlist.api import EventsRequest, ItemsRequest, RecommendRequest, SimilarRequest
 
 POSTS: dict[str, type[BaseModel]] = {
@@ -90,6 +91,9 @@ def refused(status: int, scope: Scope) -> bool:
 
     So the 503 of a health check is not rewritten.
     """
+    path = scope["path"]
+    if is_console(path) or path.startswith("/why/"):  # HTML, or a sentence already
+        return False
     return 400 <= status < 500 or (status >= 500 and scope["path"] in POSTS)
 
 
@@ -98,7 +102,7 @@ def sentence(body: bytes, *, status: int, scope: Scope) -> str:
     if status == 404:
         return (
             f"no such path: {scope['path']}; there are POST {', '.join(POSTS)} and GET"
-            " /status/ready, /livez, /readyz, /metrics, / (documentation)"
+            " /status/ready, /why/REQUEST_ID, /livez, /readyz, /metrics, /console, /"
         )
     if status == 405:
         allowed = "POST" if scope["path"] in POSTS else "GET"

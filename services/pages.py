@@ -1,4 +1,4 @@
-"""GET routes: readiness, and the OpenAPI document that the API page shows.
+"""GET routes: readiness, the console, and the OpenAPI document that the API page shows.
 
 BentoML's API methods only accept POST, so these routes are in a small FastAPI app that BentoML
 mounts.
@@ -9,11 +9,13 @@ from typing import Any
 import bentoml
 from fastapi import FastAPI
 
+from services.console.app import console
 from services.openapi import openapi
 from shortlist.api import Readiness
 
 # This app needs no OpenAPI page: BentoML's page at / shows its routes too.
 pages = FastAPI(title="pages", openapi_url=None)
+pages.include_router(console)
 
 
 @pages.get("/status/ready")
