@@ -35,13 +35,17 @@ def recent(folder: Path, limit: int) -> list[dict[str, Any]]:
             content = file.read(left)
         lines = content.split(b"\n")[1 if size > left else 0 : -1]
         left -= len(content)
-        for line in lines[-limit:]:
+        own: list[dict[str, Any]] = []
+        for line in reversed(lines):
+            if len(own) == limit:
+                break
             try:
                 entry = parse_line(FEATURES.sub(b'"features":[]', line))
             except ValueError:
                 continue
             if isinstance(entry, dict) and "request_id" in entry:
-                found.append(entry)
+                own.append(entry)
+        found += own
     found.sort(key=lambda entry: entry["event_timestamp"], reverse=True)
     return found[:limit]
 
