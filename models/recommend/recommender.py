@@ -312,6 +312,15 @@ class Recommender:
             partial(self._queries, request, view, blocked),
         )
 
+    def aside(self) -> "Recommender":
+        """Return a recommender for trials beside the traffic: without a time budget, and failures
+        or slow stages don't switch off stages for others. Stages that are off now stay off.
+        """
+        other = copy.copy(self)
+        other.health, other.budget = StageHealth(), float("inf")
+        other.health.switched_off = frozenset(self.health.off)
+        return other
+
     def with_rerank(self, config: MmrConfig | CalibrationConfig | None) -> "Recommender":
         """Return a recommender with the same models and data, and another re-ranking."""
         other = copy.copy(self)

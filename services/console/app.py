@@ -16,7 +16,7 @@ from services.console.actions import actions
 from services.console.deployment import Running
 from services.console.flow import flow
 from services.console.home import RESPONSES, home
-from services.console.options import OptionError, number, options_of, serving_for
+from services.console.options import OptionError, number, options_of, recommender_for
 from services.console.people import PAGE, recent_people, search_people
 from services.console.render import STATIC, page, problem
 from services.console.served_log import recent
@@ -64,11 +64,13 @@ async def show_person(request: Request, running: Running) -> HTMLResponse:
             return page(request, "people", **content)
         options = options_of(request)
         variant = options.variant
-        serving = await asyncio.to_thread(serving_for, running, variant, options.request.user_id)
-        explained, history = persons.explained(serving.recommender, options, at=at)
+        recommender = await asyncio.to_thread(
+            recommender_for, running, variant, options.request.user_id
+        )
+        explained, history = persons.explained(recommender, options, at=at)
     except (OptionError, ReleaseError, PackError) as error:
         return problem(request, str(error))
-    shares = await asyncio.to_thread(persons.add_shares, serving.recommender, explained)
+    shares = await asyncio.to_thread(persons.add_shares, recommender, explained)
     ids = await asyncio.to_thread(ReleaseStore(running.settings.releases).ids)
     first = number_of_page * persons.HISTORY_PAGE
     return page(
@@ -84,7 +86,7 @@ async def show_person(request: Request, running: Running) -> HTMLResponse:
         at=at,
         variants=persons.choices(running, ids),
         posted=[(one, one) for one in persons.POSTED],
-        event=given.get("event") or default_event(serving.recommender.about),
+        event=given.get("event") or default_event(recommender.about),
         notice=given.get("notice", ""),
     )
 

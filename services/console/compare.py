@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.console.deployment import Deployment
-from services.console.options import OptionError, Options, serving_for
+from services.console.options import OptionError, Options, recommender_for
 from services.console.people import recent_people
 
 
@@ -52,7 +52,7 @@ def listed(running: Deployment, side: str, options: Options, *, at: int) -> tupl
 
     kind, _, name = side.partition(":")
     variant = "" if kind == "source" else side
-    recommender = serving_for(running, variant, options.request.user_id).recommender
+    recommender = recommender_for(running, variant, options.request.user_id)
     if kind != "source":
         slate = recommender.recommend(options.request, at=at)
         return slate.release_id, [(one.item_id, one.title, one.source) for one in slate.items]

@@ -173,6 +173,7 @@ def standing(recommender: "Recommender", idx: int, user_id: str, *, at: int) -> 
     """Return where an item stands for a person, and why it isn't higher."""
     from models.recommend.inspection import inspect
 
+    recommender = recommender.aside()
     request = RecommendRequest(user_id=user_id, k=10)
     inspection = inspect(recommender, request, at=at)
     ranks, place = inspection.found(idx), inspection.places.get(idx)

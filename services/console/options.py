@@ -12,7 +12,6 @@ from shortlist.api import Context, Filters, RecommendRequest
 
 if TYPE_CHECKING:
     from models.recommend.recommender import Recommender
-    from services.serving import Serving
 
 DIVERSITY = ("mmr", "calibration")
 MAX_K = 100
@@ -73,7 +72,7 @@ def options_of(request: Request) -> Options:
     )
 
 
-def serving_for(running: Deployment, variant: str, user_id: str | None) -> "Serving":
+def recommender_for(running: Deployment, variant: str, user_id: str | None) -> "Recommender":
     """Return the release that a variant names. Loading another release takes seconds.
 
     Raises:
@@ -82,11 +81,11 @@ def serving_for(running: Deployment, variant: str, user_id: str | None) -> "Serv
     """
     kind, _, name = variant.partition(":")
     if kind == "release" and name:
-        return running.beside(name)
+        return running.beside(name).recommender.aside()
     if kind not in ("", "arm"):
         raise OptionError(f"variant: '{variant}', want arm:NAME, release:ID or nothing")
     try:
-        return running.serving_of(user_id or "", name or None)[0]
+        return running.serving_of(user_id or "", name or None)[0].recommender.aside()
     except KeyError as error:
         raise OptionError(f"arm '{name}': {error.args[0]}") from None
 
