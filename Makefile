@@ -3,6 +3,7 @@
 PYTHON ?= python3.11
 CONFIG ?= configs/movielens-100k.toml
 BIN := .venv/bin
+PACKAGES := shortlist models simulation feature_repo services monitoring flows cli
 UV := $(BIN)/uv
 
 export DO_NOT_TRACK = 1
@@ -28,6 +29,7 @@ lint: .venv/.ready
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(PACKAGES)
 
 format: .venv/.ready
 	$(BIN)/ruff format .
@@ -43,7 +45,7 @@ setup: .venv/.ready
 .venv/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -52,6 +54,10 @@ lock:
 	$(UV) pip compile pyproject.toml --extra dev --python-version 3.11 --quiet --no-header \
 	    --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
 	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' requirements.lock
+	$(UV) pip compile services/requirements.in --constraint requirements.lock --python-version 3.11 \
+	    --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	    -o services/requirements.lock
+	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' services/requirements.lock
 
 clean:
 	rm -rf .venv var

@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from flows.runtime.configuration import RunConfig
+from monitoring.board.config import GuardrailFile
+from shortlist.experiment import ExperimentConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# All keys of a run's TOML
@@ -25,9 +27,20 @@ of the sources and rankers with the same `kind`.
 """
 
 
+OTHER_FILES: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("configs/guardrails.toml", GuardrailFile),
+    ("The file of `shortlist experiment start`", ExperimentConfig),
+)
+"""Title and config class of further TOML files; their sections follow those of a run."""
+
+
 def reference() -> str:
     """Return the content of docs/configuration.md."""
-    return HEAD + "".join(_section(path, config) for path, config in sections(RunConfig, ""))
+    text = HEAD + "".join(_section(path, config) for path, config in sections(RunConfig, ""))
+    for title, schema in OTHER_FILES:
+        text += f"\n# {title}\n"
+        text += "".join(_section(path, config) for path, config in sections(schema, ""))
+    return text
 
 
 def sections(

@@ -17,6 +17,7 @@ from cli.guess_toml import run_toml
 from shortlist import columns as c
 from shortlist.config import Settings
 from shortlist.contracts import EVENT_TYPES
+from shortlist.datasets.cells import MISSING_WORDS
 from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.events import guess_events
 from shortlist.datasets.guess.names import SAID, plain
@@ -185,6 +186,8 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
         column, rated = events.mapping[c.VALUE], rows_of_type(sample, events, "rating")
         numbers = sample.numbers(column, without=unrated, where=rated)
         scale, beyond = rating_scale(numbers)
+        if not events.words:
+            _say_unrated(sample, events, column)
         rating = (min(scale), max(scale)) if scale else None
         if beyond:
             events.notes.append(
@@ -218,6 +221,16 @@ def _run(sample: Sample, events: Guess) -> dict[str, Any]:
         "earliest": None,
         "can_hold_back": True,
     }
+
+
+def _say_unrated(sample: Sample, events: Guess, column: str) -> None:
+    """Add a note about ratings whose value is missing."""
+    missing = sample.empty(column) + sum(sample.counts(column, words=MISSING_WORDS).values())
+    if missing:
+        events.notes.append(
+            f"{missing:,} of {sample.total:,} ratings have no value in '{column}': they count as"
+            " events without a rating"
+        )
 
 
 def _wording(events: Guess) -> dict[str, str]:

@@ -59,7 +59,7 @@ def act(
 
 
 def _in_order(decisions: Sequence[Decision]) -> list[Decision]:
-    """Sort by ORDER; of several decisions that stop the canary, all are kept as alarms."""
+    """Sort by ORDER, what protects users first."""
     return sorted(decisions, key=lambda one: ORDER.index(one.action))
 
 

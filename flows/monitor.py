@@ -73,6 +73,7 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
     else:
         run = Run.open(settings, run_id)
         release = store.open(run.read("release.json", made_by="package")["release_id"])
+    file = load_board(Path(guardrails) if guardrails else run.config.monitor.guardrails)
     recent = newest_day(times)
     print(f"monitor: release {release.release_id}; answers of the log's last day: {recent}")
     since = log_start(times.get(release.release_id), run.config)
@@ -98,7 +99,6 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
         },
         seed=run.config.seed,
     )
-    file = load_board(Path(guardrails) if guardrails else run.config.monitor.guardrails)
     checked = check_and_act(settings, run.config, release, watched, written, file=file, out=out)
     board, index = checked["board"], checked["index"]
     rows = [one.to_json() | {"verdict": verdict_of(one)} for one in board.results]

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csr_array
 
+from models.content.reviews import Reviews
 from models.queries import Queries, Source
 from models.user_log import UserLog
 from shortlist.catalogue import Catalogue
@@ -49,6 +50,9 @@ class TrainingData:
     log: UserLog | None = None
     """All target events. If None, the arrays above contain all of them (no item is repeated), and
     each event became known one microsecond after its time."""
+    read_reviews: Callable[[], Reviews | None] | None = None
+    """Reads the reviews that were known before the end of the training window; None: there are
+    none."""
 
     @classmethod
     def from_log(
@@ -59,6 +63,7 @@ class TrainingData:
         user_ids: list[str],
         profile: np.ndarray,
         profile_cardinalities: tuple[int, ...],
+        read_reviews: Callable[[], Reviews | None] | None = None,
     ) -> "TrainingData":
         """Build the histories from all target events, by the rules of `shortlist/counting.py`."""
         known = log.in_catalogue
@@ -74,7 +79,13 @@ class TrainingData:
             profile=profile,
             profile_cardinalities=profile_cardinalities,
             log=log,
+            read_reviews=read_reviews,
         )
+
+    @cached_property
+    def reviews(self) -> Reviews | None:
+        """Reviews before the end of the training window. Only sources that use them read them."""
+        return None if self.read_reviews is None else self.read_reviews()
 
     @cached_property
     def all_events(self) -> UserLog:

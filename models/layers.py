@@ -95,6 +95,7 @@ class ItemEmbedding(nn.Module):
         known: np.ndarray,
         dim: int,
         content: np.ndarray | None = None,
+        fuse: nn.Module | None = None,
     ):
         """
         Args:
@@ -102,6 +103,7 @@ class ItemEmbedding(nn.Module):
             known: (N + 1,) bool, True for items with training events.
             content: (N + 1, F) float32 content vectors, row 0 zeros. They are saved with the
                 weights but not trained.
+            fuse: module that maps content vectors (..., F) to (..., D); None: a linear projection.
         """
         super().__init__()
         self.id = nn.Embedding(len(categories), dim)
@@ -111,8 +113,10 @@ class ItemEmbedding(nn.Module):
         self.register_buffer("known", torch.from_numpy(known & (np.arange(len(known)) > 0)))
         self.frozen: Tensor | None = None
         self.of_content = None
+        self.fuse = fuse
         if content is not None:
-            self.of_content = nn.Parameter(torch.zeros(dim, content.shape[1]))
+            if fuse is None:
+                self.of_content = nn.Parameter(torch.zeros(dim, content.shape[1]))
             self.register_buffer("content", torch.from_numpy(content))
 
     @torch.no_grad()
@@ -147,6 +151,8 @@ class ItemEmbedding(nn.Module):
             x = x + self.category(self.categories[items])
         if self.of_content is not None:
             x = x + F.linear(self.content[items], self.of_content)
+        if self.fuse is not None:
+            x = x + self.fuse(self.content[items])
         return x
 
 

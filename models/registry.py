@@ -23,6 +23,7 @@ from models.baselines.popularity import (
     fit_popularity,
     fit_recent_popularity,
 )
+from models.content.audience import Audience, AudienceConfig, fit_audience
 from models.content.fusion import ContentConfig, fit_content, load_content
 from models.data import TrainingData, Validation
 from models.queries import Source
@@ -46,6 +47,7 @@ SourceConfig = Annotated[
     | BsarecConfig
     | GruConfig
     | AverageConfig
+    | AudienceConfig
     | ContentConfig,
     Field(discriminator="kind"),
 ]
@@ -68,6 +70,7 @@ SOURCES: dict[str, Entry] = {
     "ials": Entry(fit_ials, Ials.load),
     "two_tower": Entry(fit_two_tower, load_two_tower),
     **{kind: Entry(fit_sequence, partial(load_sequence, kind)) for kind in ARCHITECTURES},
+    "audience": Entry(fit_audience, Audience.load),
     "content": Entry(fit_content, load_content),
 }
 BASELINES = ("popularity", "recent_popularity", "personal", "item_knn", "ease", "ials")

@@ -88,6 +88,8 @@ class VectorSource:
         self.item_vectors = item_vectors
         self.index = index
         self.history = history
+        self.notes: dict[str, Any] = {}
+        """Further figures of the training, as JSON, for the run's report."""
         self.query_vectors = OncePerBatch(self._query_vectors)
         embed = getattr(model, "embed", None)
         if isinstance(embed, ItemEmbedding):

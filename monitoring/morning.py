@@ -42,6 +42,7 @@ th, td { text-align: left; padding: 6px 10px; border-bottom: 1px solid var(--lin
          vertical-align: top; overflow-wrap: anywhere; }
 details { background: #fff; border: 1px solid var(--line); border-radius: 8px;
           padding: 8px 14px; margin: 6px 0; }
+th:nth-child(2), td:nth-child(2), td:nth-child(4) { white-space: nowrap; }
 summary { cursor: pointer; font-weight: 600; }
 .none { color: var(--soft); font-size: 13px; }
 @media (max-width: 560px) { th:nth-child(3), td:nth-child(3) { display: none; } }
@@ -181,7 +182,7 @@ def _links(content: Mapping[str, Any], one: Mapping[str, Any]) -> str:
     if anchor in content["runbook"]:
         links.append(f'<a href="#{escape(anchor)}">what to do</a>')
     if name in content["rows"]:
-        links.append(f'<a href="{escape(content["rows"][name])}">the requests behind it</a>')
+        links.append(f'<a href="{escape(content["rows"][name])}">requests behind it</a>')
     return " · ".join(links)
 
 

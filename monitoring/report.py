@@ -60,7 +60,9 @@ def write_reports(
     figures = all_figures(now, before, shared, rng=rng) | latency_figures(current.latency_ms)
     columns = tables.sorted_columns()
     figures |= drift_figures(drifts, {name: one.varying for name, one in columns.items()})
-    falls = fallen(*tables.features, columns["features"].growing)
+    current_features, reference_features = tables.features
+    growing = columns["features"].growing
+    falls = fallen(current_features, reference_features, growing)
     out.mkdir(parents=True, exist_ok=True)
     reports, tests = evidently_reports(tables, drifts, out=out, workspace=workspace)
     content: dict[str, Any] = {

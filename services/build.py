@@ -1,9 +1,9 @@
 """Build a Bento of one release: `python -m services.build [--release ID] [--json]`.
 
 A Bento is BentoML's package of a service; a release is the folder with all trained models of a run.
-The Bento contains the code, the release and the pinned requirements. It reads the users' online
-states and the feature pack (item features) from SHORTLIST_HOME, because they change every few
-minutes.
+The Bento contains the code, the release and the pinned requirements of the service. It reads the
+users' online states and the feature pack (item features) from SHORTLIST_HOME, because they change
+every few minutes.
 """
 
 import argparse
@@ -22,6 +22,8 @@ from shortlist.release import Release, ReleaseError, ReleaseStore, open_release
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("shortlist", "models", "services", "feature_repo")
+REQUIREMENTS = ROOT / "services" / "requirements.lock"
+"""Versions of the libraries of the service alone: no test, pipeline or monitoring library."""
 SERVICE = "services.service:RecommenderService"
 
 
@@ -38,7 +40,7 @@ def build(release: Release) -> str:
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / package, context / package, ignore=ignore)
         shutil.copytree(release.path, context / CARRIED.name)
-        shutil.copy(ROOT / "requirements.lock", context / "requirements.txt")
+        shutil.copy(REQUIREMENTS, context / "requirements.txt")
         if any(str(bento.tag) == tag for bento in bentoml.list()):
             bentoml.delete(tag)
         bento = bentoml.build(

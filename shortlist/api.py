@@ -41,6 +41,10 @@ def _cursor(value: str) -> str:
 Id = Annotated[str, _id()]
 Text = Annotated[str, Field(min_length=1, max_length=1_000)]
 UserId = Annotated[str, _id(of_user=True)]
+Modality = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,62}$")]
+Vector = Annotated[
+    list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1, max_length=4_096)
+]
 CursorText = Annotated[str, Field(max_length=MAX_LENGTH), AfterValidator(_cursor)]
 Moment = Annotated[int, _moment("event")]
 Date = Annotated[int, _moment("date")]
@@ -312,6 +316,12 @@ class ItemChange(Body):
     available: bool = True
     image: str | None = Field(default=None, max_length=10_000, description="path or URI")
     attributes: dict[Text, str] | None = Field(default=None, max_length=1_000)
+    vectors: dict[Modality, Vector | None] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="vectors made by your own encoders, e.g. {'audio': [0.1, ...]} for the"
+        " catalogue's column vector_audio; null removes one",
+    )
     deleted: Literal[True] | None = Field(
         default=None, description="true: delete the item; no other fields are allowed"
     )

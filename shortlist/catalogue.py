@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from shortlist import columns as c
 from shortlist.contracts import ITEMS, check, microseconds
 from shortlist.features.terms import ItemTerms
+from shortlist.parquet_files import read_parquet
 from shortlist.vocab import Vocab
 
 
@@ -63,7 +64,7 @@ class Catalogue:
             array = pa.array(values, from_pandas=True)  # NaN becomes null
             items = items.set_column(place, items.schema.field(place), array)
         other = Catalogue(items, first_categories=self.first_categories)
-        own = ("items", "first_categories", "log_price", "available")
+        own = ("items", "first_categories", "log_price", "has_prices", "available")
         other.__dict__.update({k: v for k, v in self.__dict__.items() if k not in own})
         return other
 
@@ -121,6 +122,20 @@ class Catalogue:
         return np.concatenate([[np.nan], np.log1p(known)]).astype(np.float32)
 
     @cached_property
+    def has_prices(self) -> bool:
+        """Whether any price is known."""
+        return not bool(np.isnan(self.log_price).all())
+
+    @cached_property
+    def num_brands(self) -> int:
+        """The largest `brand_code`."""
+        return int(self.brand_code.max())
+
+    @property
+    def has_brands(self) -> bool:
+        return self.num_brands > 0
+
+    @cached_property
     def brand_code(self) -> np.ndarray:
         """(N + 1,) int64 code of the brand, from 1; 0 where unknown."""
         brands = self.items.column(c.BRAND).to_pylist()
@@ -135,14 +150,16 @@ class Catalogue:
 
     @cached_property
     def texts(self) -> list[str]:
-        """N + 1 texts for a text encoder: title, description, categories."""
-        descriptions = self.items.column(c.DESCRIPTION).to_pylist()
+        """N + 1 texts for a text encoder: title, description, brand, categories."""
+        descriptions, brands = (
+            self.items.column(name).to_pylist() for name in (c.DESCRIPTION, c.BRAND)
+        )
         return [
             "",
             *(
-                ". ".join(part for part in (title, text, ", ".join(names)) if part)
-                for title, text, names in zip(
-                    self.titles[1:], descriptions, self.category_lists[1:], strict=True
+                ". ".join(part for part in (title, text, brand, ", ".join(names)) if part)
+                for title, text, brand, names in zip(
+                    self.titles[1:], descriptions, brands, self.category_lists[1:], strict=True
                 )
             ),
         ]
@@ -161,4 +178,4 @@ class Catalogue:
 
     @classmethod
     def load(cls, path: Path) -> "Catalogue":
-        return cls.from_items(pq.read_table(path))
+        return cls.from_items(read_parquet(path))

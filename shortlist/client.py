@@ -56,7 +56,7 @@ class ShortlistClient:
         Args:
             timeout: seconds to wait for a response.
             if_down: advice in the error message if the service doesn't respond.
-            api_key: key of SHORTLIST_API_KEYS; None: the variable SHORTLIST_API_KEY, if set.
+            api_key: one of SHORTLIST_API_KEYS; None: the variable SHORTLIST_API_KEY, if set.
         """
         self.if_down = if_down
         self.base_url = base_url.rstrip("/")

@@ -54,11 +54,16 @@ def beside_file(path: str, info: ValidationInfo) -> str:
 def inside_root(path: str) -> str:
     """Check that a path lies in SHORTLIST_DATA_ROOT, if that is set; links are followed.
 
+    The folder with the gates and guardrails of this project is allowed too.
+
     Raises:
         ValueError: it lies outside.
     """
     root = Settings().data_root
-    if root is not None and not Path(path).resolve().is_relative_to(root.resolve()):
+    if root is None:
+        return path
+    allowed = (root.resolve(), Path(__file__).resolve().parents[1] / "configs")
+    if not any(Path(path).resolve().is_relative_to(folder) for folder in allowed):
         raise ValueError(f"lies outside of SHORTLIST_DATA_ROOT={root}; want a path in that folder")
     return path
 

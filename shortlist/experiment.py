@@ -35,7 +35,7 @@ class ExperimentConfig(Config):
     """Content of the TOML file that `shortlist experiment start` reads."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,79}$")
-    kind: Literal["canary", "comparison"] = "canary"
+    purpose: Literal["canary", "comparison"] = "canary"
     """`canary`: the board stops it, or promotes the challenger after `days`. `comparison`: only
     people end it; the board still stops it if a guardrail is broken."""
     champion: str
@@ -66,7 +66,7 @@ class ExperimentConfig(Config):
         total = sum(arm.share for arm in self.arm)
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the shares of the arms sum to {total:g}, want 1")
-        if self.kind == "canary" and self.of(self.challenger).release is None:
+        if self.purpose == "canary" and self.of(self.challenger).release is None:
             raise ValueError(
                 f"arm '{self.challenger}': a canary needs the release of its challenger"
             )

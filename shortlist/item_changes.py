@@ -12,6 +12,8 @@ from shortlist.commands import Command
 from shortlist.contracts import ITEMS
 from shortlist.moments import EPOCH
 
+VECTORS = "vectors"
+"""Key of the vectors of a change: {modality: vector} for columns `vector_<modality>`."""
 DELETED = "deleted"
 """Key of a change that deletes the item. A deleted item stays in the catalogue as unavailable,
 because events refer to it.
@@ -34,9 +36,10 @@ def changed_rows(items: pa.Table, commands: Sequence[Command]) -> pa.Table:
         item_id = command.change[c.ITEM_ID]
         new = {c.ITEM_ID: item_id, c.CATEGORIES: [], c.AVAILABLE: True}
         rows[item_id] = rows.get(item_id, new) | _columns(command)
-    schema = pa.schema(
-        [*ITEMS, *(field for field in items.schema if field.name not in ITEMS.names)]
-    )
+    further = [field for field in items.schema if field.name not in ITEMS.names]
+    named = {name for row in rows.values() for name in row} - {*items.schema.names, *ITEMS.names}
+    further += [pa.field(name, pa.list_(pa.float32())) for name in sorted(named)]
+    schema = pa.schema([*ITEMS, *further])
     return pa.Table.from_pylist([rows[item_id] for item_id in sorted(rows)], schema=schema)
 
 
@@ -58,4 +61,6 @@ def _columns(command: Command) -> dict[str, Any]:
         given[c.PUBLISHED_AT] = EPOCH + timedelta(microseconds=given[c.PUBLISHED_AT])
     if given.get(c.ATTRIBUTES) is not None:
         given[c.ATTRIBUTES] = sorted(given[c.ATTRIBUTES].items())
+    for modality, vector in given.pop(VECTORS, {}).items():
+        given[f"vector_{modality}"] = vector
     return given | {c.UPDATED_AT: EPOCH + timedelta(microseconds=command.received_at)}

@@ -95,7 +95,7 @@ class ReleaseStore:
                 raise ReleaseError(
                     f"{self.root}: no release is promoted; run `shortlist run` first"
                 )
-        if Path(release_id).name != release_id or release_id.startswith("."):
+        if Path(release_id).name != release_id or release_id[:1] in ("", "."):
             raise ReleaseError(f"'{release_id}' is not a release id; `shortlist releases list`")
         return open_release(self.root / release_id)
 

@@ -155,6 +155,7 @@ RUN_STDERR = "served_home.stderr"
 
 SLOW_FIRST = (
     "live/test_wall_clock.py",
+    "live/test_canary.py",
     "flows/test_champion.py",
     "services/test_faults.py",
     "flows/test_upgrade.py",

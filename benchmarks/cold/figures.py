@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cold.judge import CUTS, FULL, K, Lists
+from benchmarks.cold.requests import Request
 from models.data import mean_over_users
 from shortlist.metrics import ndcg, paired_difference, recall
 
@@ -39,9 +40,18 @@ def figures_of(lists: Lists, hidden: np.ndarray, methods: Sequence[str]) -> dict
             "relevance_share": relevance,
             "ratio": impressions / relevance,
         }
+    some = [users[row] for row in lists.cut]
+    wanted = [relevant[row] for row in lists.cut]
     for name in (*map(str, CUTS), FULL):
         out["new_users"][name] = {
-            method: mean_over_users(users, ndcg(padded(found), relevant, k=SHOWN))
+            method: mean_over_users(
+                some,
+                ndcg(
+                    padded([found[row] for row in lists.cut] if name == FULL else found),
+                    wanted,
+                    k=SHOWN,
+                ),
+            )
             for (cut, method), found in lists.of.items()
             if cut == name
         }
@@ -62,18 +72,19 @@ def warm_values(lists: Lists, hidden: np.ndarray, method: str) -> dict[str, floa
     """Return {user: nDCG@10 on warm items, mean over the user's requests}."""
     warm = [r.relevant[~hidden[r.relevant]] + 1 for r in lists.requests]
     values = ndcg(padded(lists.of[FULL, method]), warm, k=SHOWN)
-    return _by_user(lists, values)
+    return _by_user(lists.requests, values)
 
 
 def first_values(lists: Lists, method: str, cut: str) -> dict[str, float]:
     """Return {user: nDCG@10 with histories cut to `cut` events}."""
-    relevant = [r.relevant + 1 for r in lists.requests]
-    return _by_user(lists, ndcg(padded(lists.of[cut, method]), relevant, k=SHOWN))
+    requests = [lists.requests[row] for row in lists.cut]
+    relevant = [r.relevant + 1 for r in requests]
+    return _by_user(requests, ndcg(padded(lists.of[cut, method]), relevant, k=SHOWN))
 
 
-def _by_user(lists: Lists, values: np.ndarray) -> dict[str, float]:
+def _by_user(requests: Sequence[Request], values: np.ndarray) -> dict[str, float]:
     of: dict[str, list[float]] = {}
-    for request, value in zip(lists.requests, values.tolist(), strict=True):
+    for request, value in zip(requests, values.tolist(), strict=True):
         if not np.isnan(value):
             of.setdefault(str(request.user), []).append(value)
     return {user: float(np.mean(each)) for user, each in of.items()}

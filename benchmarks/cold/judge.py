@@ -17,6 +17,8 @@ from shortlist.api import RecommendRequest
 from shortlist.features.pack import FeaturePack
 
 K = 50
+CUT_USERS = 400
+"""Maximum number of users whose requests are also ranked with cut histories."""
 CUTS = (0, 1, 3, 5)
 """Numbers of events that a cut history keeps."""
 FULL = "full"
@@ -29,8 +31,13 @@ class Lists:
     requests: list[Request] = field(default_factory=list)
     known_events: list[int] = field(default_factory=list)
     """Number of events in the user's history, of each request."""
+    cut: list[int] = field(default_factory=list)
+    """Rows of the requests that are also ranked with cut histories."""
     of: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
-    """(length of the history: FULL or one of CUTS, method) -> list of each request."""
+    """(length of the history: FULL or one of CUTS, method) -> list of each request.
+
+    Cut histories have an entry for each row in `cut`.
+    """
 
 
 def rank_all(
@@ -49,6 +56,8 @@ def rank_all(
     requests = requests_of(
         log, (log.edges[1], int(log.events.time[-1]) + 1), rng=options.rng("requests"), most=most
     )
+    users = np.unique([request.user for request in requests])
+    cut_users = set(options.rng("cut histories").permutation(users)[:CUT_USERS].tolist())
     walk = Walk.start(log, fitted.events, at=log.edges[1])
     reader = CutReader(walk.store)
     rows = {item_id: row for row, item_id in enumerate(log.item_ids)}
@@ -77,10 +86,14 @@ def rank_all(
     def on_request(request: Request) -> None:
         user_id = log.user_ids[request.user]
         consumed = [log.item_ids[i] for i in request.consumed]
+        cuts: tuple[int | None, ...] = (None,)
+        if request.user in cut_users:
+            lists.cut.append(len(lists.requests))
+            cuts = (None, *CUTS)
         lists.requests.append(request)
         known = walk.store.read([user_id], [""], np.array([request.at]))
         lists.known_events.append(len(known.history_items[0]))
-        for cut in (None, *CUTS):
+        for cut in cuts:
             reader.events = cut
             name = FULL if cut is None else str(cut)
             for method, recommender in recommenders.items():

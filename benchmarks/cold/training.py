@@ -36,29 +36,22 @@ from shortlist.features.profiles import ProfileEncoder
 CHAIN, WITHOUT = "chain", "chain_without_quota"
 CANDIDATES = 100
 RANKER_USERS = 900
-CONTENT_USERS = {"ml-1m": 1200}
-"""Number of users whose events the content model is trained on; all users of other data sets."""
-CONTENT = {"kind": "content", "optimiser": {"learning_rate": 3e-3, "num_epochs": 6}}
 SOURCES: Mapping[str, tuple[dict[str, Any], ...]] = {
     "ml-1m": (
-        {
-            "kind": "content",
-            "batch_size": 1024,
-            "optimiser": {"learning_rate": 5e-3, "num_epochs": 1},
-        },
-        {"kind": "item_knn", "neighbours": [200], "decay": [0.9, 0.7], "shrinkage": [10.0]},
-        {"kind": "ease", "l2": [300.0], "decay": [0.9, 0.97]},
+        {"kind": "audience"},
+        {"kind": "item_knn", "neighbours": [200], "decay": [0.9], "shrinkage": [10.0]},
+        {"kind": "ease", "l2": [300.0], "decay": [0.9]},
         {"kind": "popularity"},
     ),
     "movielens-100k": (
-        CONTENT,
+        {"kind": "audience"},
         {"kind": "item_knn"},
         {"kind": "ease"},
         {"kind": "popularity"},
         {"kind": "recent_popularity"},
     ),
     "shop": (
-        CONTENT,
+        {"kind": "audience"},
         {"kind": "item_knn"},
         {"kind": "ease"},
         {"kind": "popularity"},
@@ -92,21 +85,14 @@ def fit_chain(log: Log, hidden: np.ndarray, options: TrainingOptions) -> Fitted:
     idx_of[~hidden] = np.arange(1, catalogue.num_items + 1)
     profiles = ProfileEncoder.fit(log.attributes.values())
     data = training_data(log, events.before(log.edges[0]), idx_of, catalogue, profiles)
-    few = data
-    if log.name in CONTENT_USERS:
-        drawn = options.rng("content users").permutation(len(log.user_ids))
-        some = np.isin(events.user, drawn[: CONTENT_USERS[log.name]])
-        some = events.take(np.flatnonzero(some)).before(log.edges[0])
-        few = training_data(log, some, idx_of, catalogue, profiles)
     judged = ranker_requests(log, replace(log, events=events), catalogue, profiles, options)
     held_out = [tick for user, tick in judged if user % 3 == 0]
     validation = Validation([(tick.queries, tick.items, tick.relevant) for tick in held_out])
     sources: dict[str, Source] = {}
     for settings in SOURCES[log.name]:
         config = registry.parse_source(json.dumps(settings))
-        of_source = few if config.kind == "content" else data
         started = time.perf_counter()
-        sources[config.kind] = registry.fit(config, of_source, validation, options)
+        sources[config.kind] = registry.fit(config, data, validation, options)
         spent = time.perf_counter() - started
         print(f"{config.kind}: {spent:.0f} s", file=sys.stderr)
     names = tuple(sources)

@@ -5,7 +5,7 @@ It needs no plotting library.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape  # nosec B406
 
 import numpy as np
 

@@ -6,6 +6,7 @@ the next refresh does so. Run as `python -m flows.operations.caretaker CONFIG`.
 """
 
 import argparse
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -89,6 +90,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True, help="port of the service")
     arguments = parser.parse_args()
     settings = Settings()
+    # Validation needs it. Its import takes ten seconds, which the first command would wait.
+    importlib.import_module("flows.validation.site")
 
     def serve_when_possible() -> bool:
         if "service" not in processes.read(settings) and can_serve(settings):

@@ -6,6 +6,7 @@ A home is the folder SHORTLIST_HOME. A process is recognised by its id and its t
 a later process with the same id is never touched.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -119,14 +120,14 @@ def stop(started: Started, *, patience: float = PATIENCE) -> bool:
     if process is None:
         return False
     family = [process, *process.children(recursive=True)]
-    process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=patience)
-    for one in alive:
-        try:
-            one.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(alive, timeout=5)
+    process.terminate()  # it ends its own children
+    psutil.wait_procs([process], timeout=patience)
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        alive = [one for one in family if one.is_running()]
+        for one in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                end(one)
+        psutil.wait_procs(alive, timeout=5)
     return True
 
 

@@ -25,8 +25,8 @@ from shortlist.workers import live_workers
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 START_SECONDS = 180
-ORDER = ("caretaker", "service", "pages", "worker", "server")
-"""Order in which `down` stops the processes: first those that use others."""
+ORDER = ("service", "caretaker", "pages", "worker", "server")
+"""Order in which `down` stops the processes: first those that use or were started by others."""
 
 
 @dataclass(frozen=True)

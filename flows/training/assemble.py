@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
+from models.content.reviews import Reviews
 from models.data import TrainingData, Validation
 from models.queries import Queries
 from models.recommend.chain import Chain
@@ -28,6 +29,8 @@ from shortlist.feature_store import FeatureReader
 from shortlist.features.finalize import context_id
 from shortlist.features.pack import FeaturePack, ItemState
 from shortlist.features.profiles import ProfileEncoder
+from shortlist.lake import Lake
+from shortlist.lake.snapshot import LakeError
 from shortlist.splits import Requests, Windows, draw_requests
 from shortlist.ticks import newest_tick
 
@@ -51,6 +54,8 @@ class World:
     """Item versions, columns `catalogue_history.COLUMNS`; None: the catalogue never changed."""
     repeat_after: int | None = None
     """Microseconds after which an item may be recommended again; None: never."""
+    lake: Lake | None = None
+    """The lake at the run's snapshot, for `reviews`; None: there are none."""
     drawn: dict[tuple[str, int, int], Requests] = field(default_factory=dict)
     """Cache of `draw_window`: (window, seed, maximum requests per user) -> requests."""
 
@@ -66,6 +71,19 @@ class World:
     def time(self) -> np.ndarray:
         """(E,) int64 microseconds, time of each target event."""
         return microseconds(self.interactions.column(c.EVENT_TIMESTAMP)).to_numpy()
+
+    @cached_property
+    def reviews(self) -> pa.Table | None:
+        """Events of type `review` with a text, sorted by time; None if there are none."""
+        try:
+            events = self.lake.interactions(event_types=["review"]) if self.lake else None
+        except LakeError:  # no review in the lake
+            events = None
+        if events is None:
+            return None
+        kept = pc.and_(events.column(c.TEXT).is_valid(), events.column(c.ITEM_ID).is_valid())
+        columns = [c.ITEM_ID, c.EVENT_TIMESTAMP, c.INGESTED_AT, c.SOURCE, c.TEXT]
+        return events.select(columns).filter(kept)
 
     def before(self, end: int) -> pa.Table:
         """Return the target events strictly before `end` (microseconds)."""
@@ -91,7 +109,29 @@ def load_world(settings: Settings, run: Run) -> World:
         windows=run.windows,
         versions=lake.item_versions(COLUMNS),
         repeat_after=run.config.data.repeat_after,
+        lake=lake,
     )
+
+
+def reviews_before(world: World, end: int) -> Reviews | None:
+    """Return the reviews that were written and known before `end` (microseconds)."""
+    if world.reviews is None:
+        return None
+    time = microseconds(world.reviews.column(c.EVENT_TIMESTAMP)).to_numpy()
+    table = world.reviews.filter(pa.array((time < end) & (_known(world.reviews) < end)))
+    return Reviews(
+        item_idx=world.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist()),
+        texts=table.column(c.TEXT).to_pylist(),
+    )
+
+
+def _known(table: pa.Table) -> np.ndarray:
+    """Return the time at which each event became known, in microseconds."""
+    time = microseconds(table.column(c.EVENT_TIMESTAMP)).to_numpy()
+    arrived = microseconds(table.column(c.INGESTED_AT)).to_numpy()
+    source = table.column(c.SOURCE).fill_null("")
+    posted = np.any([pc.starts_with(source, one).to_numpy() for one in POSTED], axis=0)
+    return known_at(time, arrived, posted=posted)
 
 
 def fit_profiles(world: World, *, end: int) -> ProfileEncoder:
@@ -118,16 +158,13 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
     time = world.time[: table.num_rows]
     user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
     user_ids = [str(name) for name in user_names]
-    arrived = microseconds(table.column(c.INGESTED_AT)).to_numpy()
-    source = table.column(c.SOURCE).fill_null("")
-    posted = np.any([pc.starts_with(source, one).to_numpy() for one in POSTED], axis=0)
     log = UserLog.build(
         user,
         num_users=len(user_ids),
         num_items=world.catalogue.num_items,
         item_idx=_item_numbers(world.catalogue, table.column(c.ITEM_ID)),
         time=time,
-        known=known_at(time, arrived, posted=posted),
+        known=_known(table),
         value=table.column(c.VALUE).to_numpy().astype(np.float64),
         type_code=event_codes(table.column(c.EVENT_TYPE)),
         repeat_after=world.repeat_after,
@@ -138,6 +175,7 @@ def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> Traini
         user_ids=user_ids,
         profile=profiles.encode(world.attributes.get(user_id, {}) for user_id in user_ids),
         profile_cardinalities=profiles.cardinalities,
+        read_reviews=lambda: reviews_before(world, end),
     )
 
 

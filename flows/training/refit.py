@@ -19,13 +19,13 @@ from flows.training.sources import Job, in_order
 from models.data import TrainingData, Validation
 from models.ranking.registry import RankerConfig
 from models.recommend.chain import ChainConfig
-from models.recommend.new_items import CONTENT
+from models.recommend.new_items import AUDIENCE, CONTENT
 from models.recommend.rerank.config import vector_source
 from models.registry import SourceConfig
 from shortlist.config import Config
 
-EXPLAINING = ("item_knn", "content", "two_tower")
-"""Sources used by `/similar` and by the reasons shown with recommendations.
+EXPLAINING = ("item_knn", "content", "audience", "two_tower")
+"""Sources used by `/similar`, by the reasons shown with recommendations, and for new items.
 
 A release includes them even if its chain doesn't.
 """
@@ -92,12 +92,12 @@ class Recipe(Config):
     def in_chain(self) -> list[SourceConfig]:
         """Sources whose candidates, scores or vectors the chain uses.
 
-        CONTENT is one of them if the chain keeps positions for new items.
+        CONTENT and AUDIENCE are among them if the chain keeps positions for new items.
         """
         used = {*self.chain.candidate_sources, *self.chain.score_sources}
         used.add(vector_source(self.chain.rerank) or "")
         if self.chain.new_items is not None and self.chain.new_items.share > 0:
-            used.add(CONTENT)
+            used |= {AUDIENCE, CONTENT}
         return [source for source in self.sources if source.kind in used]
 
     @property

@@ -125,6 +125,7 @@ def fit_source(quoted: Any, seed: int, train: str, cache: str) -> dict[str, Any]
         figures["frozen"] = registry.frozen(source)
     else:
         source = registry.refit(job.config, job.data, options, frozen=job.frozen)
+    figures |= getattr(source, "notes", {})
     if job.folder is not None:
         path = job.folder / job.config.kind
         path.mkdir(parents=True)

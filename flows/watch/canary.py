@@ -92,7 +92,7 @@ def end_canary(
         What was done or why the canary goes on; None for other experiments.
     """
     config = experiment.config
-    if config.kind != "canary":
+    if config.purpose != "canary":
         return None
     left = experiment.started + config.days * DAY - now
     if left > 0:

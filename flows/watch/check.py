@@ -11,7 +11,7 @@ from flows.watch.canary import end_canary
 from flows.watch.operations import operation_figures
 from flows.watch.page import write_morning_page
 from flows.watch.traffic import arms_of, champion_rows, live_traffic
-from monitoring.board.config import GuardrailFile
+from monitoring.board.config import MILD, GuardrailFile
 from monitoring.board.judge import Result, judge_board
 from monitoring.figures import Figure
 from monitoring.prometheus import metrics_text, write_metrics
@@ -100,7 +100,7 @@ def check_and_act(
 def verdict_of(result: Result) -> str:
     """Return `pass`, `warn` or `hold` for one guardrail, as shown by the command."""
     if result.level == "alarm":
-        return "warn" if result.action == "notify" else "hold"
+        return "warn" if result.action in MILD else "hold"
     return "warn" if result.level == "missing" else "pass"
 
 

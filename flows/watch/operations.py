@@ -13,7 +13,7 @@ from shortlist.config import Settings
 from shortlist.contracts import microseconds
 from shortlist.feature_store.packs import POINTER
 from shortlist.plain_json import write_json
-from shortlist.release import Release
+from shortlist.release import Release, ReleaseStore
 
 SKEW = "skew.json"
 COUNTERS = "counters.json"
@@ -49,13 +49,17 @@ def operation_figures(
 def service_figures(settings: Settings) -> dict[str, Figure]:
     """Return the error rate and dropped log lines since the last check, from the service's metrics.
 
-    Empty if the service doesn't answer, has answered nothing since then, or was restarted.
+    Empty if the service does not answer, or serves another home. Without any answer since then,
+    there is no error rate.
     """
     try:
         with urllib.request.urlopen(f"{settings.service_url}/metrics", timeout=SCRAPE_SECONDS) as a:
             text = a.read().decode()
     except (OSError, ValueError):
         return {}
+    store = ReleaseStore(settings.releases)
+    if not any(f'release_id="{release_id}"' in text for release_id in store.ids()):
+        return {}  # the service of another home
     now = count_responses(text)
     path = settings.reports / COUNTERS
     before = _read(path) or {"all": 0, "failed": 0, "dropped": 0}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flows.acting.alarms import read_alarms
-from monitoring.board.config import GuardrailFile
+from monitoring.board.config import MILD, GuardrailFile
 from monitoring.board.judge import Board, Result
 from monitoring.morning import morning_page, runbook_entries
 from monitoring.traffic.cuts import by
@@ -113,8 +113,9 @@ def trends(main: Traffic, file: GuardrailFile) -> list[dict[str, Any]]:
 
 def release_days(traffic: Traffic) -> dict[int, str]:
     """Return {day: release} of the first day on which each release answered, but the first."""
-    first = traffic.requests.groupby("release_id")["day"].min().sort_values()
-    return {int(day): str(name) for name, day in list(first.items())[1:]}
+    first = traffic.requests.drop_duplicates("release_id")[["release_id", "day"]]
+    starts = zip(first["release_id"].tolist(), first["day"].tolist(), strict=True)
+    return {int(day): str(name) for name, day in list(starts)[1:]}
 
 
 def changes(main: Traffic) -> list[str]:
@@ -149,7 +150,7 @@ def _value(name: str, part: Traffic) -> Any:
 
 def _worst(verdict: str, alarms: Sequence[dict[str, Any]]) -> str:
     """Return the state of the page: an open alarm with an action keeps it at `hold`."""
-    acted = any(a["action"] != "notify" and a["acknowledged_by"] is None for a in alarms)
+    acted = any(a["action"] not in MILD and a["acknowledged_by"] is None for a in alarms)
     return "hold" if acted or verdict == "hold" else "warn"
 
 

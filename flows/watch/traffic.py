@@ -62,17 +62,17 @@ def live_traffic(
 def champion_rows(traffic: Traffic, release_id: str, experiment: Experiment | None) -> np.ndarray:
     """Return (R,) bool: the requests by which the serving release is judged.
 
-    These are its requests outside experiments and those of the champion's arm. With a single
-    release in the log, earlier releases give the windows before.
+    These are its requests outside experiments and those of the champion's arm, and all requests
+    before its first one, so that there are windows to compare with.
     """
     arms = {NO_EXPERIMENT}
     if experiment is not None:
         arms.add(experiment.config.champion)
     rows = traffic.requests
     mine = rows["release_id"] == release_id
-    first = rows["at"][mine].min() if mine.any() else 0
+    first = rows["at"][mine].min() if mine.any() else np.inf
     earlier = rows["at"] < first
-    return (rows["arm"].isin(arms) & (mine | earlier)).to_numpy()
+    return (rows["arm"].isin(list(arms)) & (mine | earlier)).to_numpy()
 
 
 def arms_of(experiment: Experiment) -> Arms:

@@ -70,10 +70,9 @@ class ItemKNN:
         weights = dense.history_weights(queries, decay=self.decay, num_items=self.num_items)
         scores = weights @ self.similarity
         scores.sort_indices()
+        indices, data = np.asarray(scores.indices), np.asarray(scores.data)
         ends = np.asarray(scores.indptr).tolist()
-        return [
-            (scores.indices[start:end], scores.data[start:end]) for start, end in pairwise(ends)
-        ]
+        return [(indices[start:end], data[start:end]) for start, end in pairwise(ends)]
 
     def _dense_row(self, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return items and scores of one history, without the overhead of sparse matrices."""

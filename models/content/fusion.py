@@ -1,8 +1,11 @@
-"""Content model: retrieval by item vectors from texts and categories, without id embeddings.
+"""Content model: retrieval by item vectors from text, images and other content, without ids.
 
-New items without events therefore get useful vectors too. The query vector is a learned function of
-an attention-weighted mean of the history's item vectors. The model is trained in the same way as
-the two-tower model (models/retrieval/requests.py).
+New items without events therefore get useful vectors too. The item vector is a gated sum of the
+item's modalities (gated.py), followed by a feed-forward layer. The query vector is a learned
+function of an attention-weighted mean of the history's item vectors.
+
+The loss is contrastive on interactions, as in the two-tower model (models/retrieval/requests.py).
+A second loss can be added: the regression of an item's collaborative vector from its content.
 
 Shapes: B requests, M positives, K negatives, L history, D dim, F content features, N items.
 """
@@ -18,8 +21,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models import one_query
-from models.content.text import text_vectors
-from models.content.vectors import unit_rows
+from models.content.collaborative import collaborative_vectors
+from models.content.config import ContentFeatures, FusionConfig
+from models.content.gated import GatedFusion
+from models.content.modalities import ContentEncoder
 from models.data import TrainingData, Validation
 from models.layers import AttentionPool, Dropout, FeedForward, prepare
 from models.queries import Queries, newest
@@ -30,17 +35,28 @@ from models.retrieval.requests import (
     train_on_requests,
 )
 from models.sampling import MixedNegatives
-from models.training import OptimiserConfig, TrainingOptions, limited_threads
-from models.vector_source import VectorSource, load_source
+from models.training import OptimiserConfig, TrainingOptions
+from models.vector_source import SourceError, VectorSource, load_source
 from shortlist.catalogue import Catalogue
 from shortlist.config import Config
 from shortlist.features.finalize import MAX_HISTORY
+
+MAX_ENCODED = 100_000
+"""Maximum number of stored vectors of items that were added after training. Encoding takes
+milliseconds an item, and each posted change of an item builds the catalogue again."""
 
 
 class ContentConfig(Config):
     """Hyperparameters of the content model."""
 
     kind: Literal["content"] = "content"
+    features: ContentFeatures = ContentFeatures()
+    """The modalities that are read (docs/content.md)."""
+    fusion: FusionConfig = FusionConfig()
+    """How the modalities become one vector."""
+    collaborative: float = Field(0.0, ge=0)
+    """Weight of the second loss: 1 - cosine between a projection of an item's vector and its
+    collaborative vector (a truncated SVD of the user-item matrix). 0: only the contrastive loss."""
     embedding_dim: int = Field(64, ge=1)
     max_history: int = Field(50, ge=1, le=MAX_HISTORY)
     dropout: float = Field(0.2, ge=0, lt=1)
@@ -59,11 +75,12 @@ class ContentModel(nn.Module):
 
     table: Tensor
 
-    def __init__(self, config: ContentConfig, *, num_items: int, num_features: int):
+    def __init__(self, config: ContentConfig, *, num_items: int, encoder: ContentEncoder):
         super().__init__()
         dim = config.embedding_dim
         self.config = config
-        self.project = nn.Linear(num_features, dim)
+        self.encoder = encoder
+        self.fuse = GatedFusion(encoder.widths, dim, config.fusion)
         self.item_norm = nn.LayerNorm(dim)
         self.item_feed_forward = FeedForward(dim, hidden=2 * dim, dropout=config.dropout)
         self.pool = AttentionPool(dim, max_length=config.max_history)
@@ -71,17 +88,39 @@ class ContentModel(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.norm = nn.LayerNorm(dim)
         self.feed_forward = FeedForward(dim, hidden=2 * dim, dropout=config.dropout)
-        # Item vectors, set by `freeze`, so that serving needs neither texts nor the text encoder.
+        # Item vectors, set by `freeze`, so that serving encodes only new items.
         self.register_buffer("table", torch.zeros(num_items + 1, dim))
+        self.encoded: dict[bytes, np.ndarray] = {}
+        # The following are set only for training.
         self.features: Tensor | None = None
+        self.collaborative: Tensor | None = None
+        self.regress: nn.Linear | None = None
 
     def sizes(self) -> dict[str, Any]:
-        return {"num_features": self.project.in_features}
+        return self.encoder.sizes()
 
     def project_items(self, features: Tensor) -> Tensor:
         """Project content features (..., F) of items to unit vectors (..., D)."""
-        x = self.project(features)
+        x = self.fuse(features)
         return F.normalize(x + self.item_feed_forward(self.item_norm(x)), dim=-1)
+
+    @torch.no_grad()
+    def encode_items(self, catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray:
+        """Return the vectors of items that were added after training: (V, D) float32.
+
+        Raises:
+            TextEncoderError: the text encoder can't be loaded.
+        """
+        keys = self.encoder.keys(catalogue, item_idx)
+        missing = [row for row, key in enumerate(keys) if key not in self.encoded]
+        if len(self.encoded) + len(missing) > MAX_ENCODED:
+            self.encoded.clear()
+            missing = list(range(len(keys)))
+        if missing:
+            features = torch.from_numpy(self.encoder.encode_new(catalogue, item_idx[missing]))
+            found = self.project_items(features).numpy()
+            self.encoded.update(zip((keys[row] for row in missing), found, strict=True))
+        return np.stack([self.encoded[key] for key in keys])
 
     def item_vectors(self) -> Tensor:
         return self.table if self.features is None else self.project_items(self.features)
@@ -110,7 +149,13 @@ class ContentModel(nn.Module):
         return encode
 
     def loss(self, batch: RequestBatch, sampler: MixedNegatives) -> Tensor:
-        return sampled_loss(self, batch, sampler, temperature=self.config.temperature)
+        loss = sampled_loss(self, batch, sampler, temperature=self.config.temperature)
+        if self.regress is None or self.collaborative is None or self.features is None:
+            return loss
+        positives = torch.from_numpy(batch.positives).to(self.table.device)
+        own = self.regress(self.project_items(self.features[positives]))
+        near = F.cosine_similarity(own, self.collaborative[positives], dim=-1)
+        return loss + self.config.collaborative * (1 - near).mean()
 
     def history(self, queries: Queries) -> Tensor:
         history = newest(queries.history, max_history=self.config.max_history)
@@ -128,29 +173,37 @@ class ContentModel(nn.Module):
         return F.normalize(x + self.feed_forward(self.norm(x)), dim=-1)
 
     def freeze(self) -> None:
-        """Store the final item vectors in `table` and drop the content features."""
+        """Store the final item vectors in `table` and drop what only training needs."""
         with torch.no_grad():
             self.table.copy_(self.item_vectors())
-        self.features = None
-
-
-def content_features(catalogue: Catalogue, *, options: TrainingOptions) -> np.ndarray:
-    """Return (N + 1, F) float32: text and category unit vectors side by side; row 0 is zeros."""
-    texts = text_vectors(catalogue.texts, cache=options.cache, device=options.device)
-    return np.concatenate([texts, unit_rows(catalogue.category_matrix)], axis=1)
+        self.features = self.collaborative = self.regress = None
 
 
 def fit_content(
     config: ContentConfig, data: TrainingData, validation: Validation, options: TrainingOptions
 ) -> VectorSource:
-    """Encode the catalogue's texts, train the model and index its item vectors."""
-    with limited_threads(options.num_threads):
-        features = content_features(data.catalogue, options=options)
+    """Encode the catalogue's content, train the model and index its item vectors.
+
+    Raises:
+        ContentError: a vector column is not valid, or items have no content.
+        TextEncoderError: a text encoder can't be loaded.
+    """
+    encoder, features = ContentEncoder.fit(
+        config.features,
+        data.catalogue,
+        reviews=data.reviews if config.features.reviews else None,
+        options=options,
+    )
     examples = RequestExamples(
         data, max_history=config.max_history, rng=options.rng("content batches")
     )
-    model = ContentModel(config, num_items=data.num_items, num_features=features.shape[1])
+    empty = ContentEncoder(config.features, encoder.widths)  # `prepare` resets what it contains
+    model = ContentModel(config, num_items=data.num_items, encoder=empty)
     model.features = torch.from_numpy(features).to(options.device)
+    if config.collaborative:
+        targets = collaborative_vectors(data, dim=config.embedding_dim, rng=options.rng("svd"))
+        model.collaborative = torch.from_numpy(targets).to(options.device)
+        model.regress = nn.Linear(config.embedding_dim, targets.shape[1], bias=False)
     model.to(options.device)
     prepare(model, options.generator("content weights"))
     history = train_on_requests(
@@ -163,17 +216,22 @@ def fit_content(
         only_used=config.negatives == "used",
     )
     model.freeze()
-    return VectorSource.build(
+    model.encoder = encoder
+    source = VectorSource.build(
         "content", config=config, model=model.cpu(), history=history, index=options.index
     )
+    source.notes = {"content": encoder.report}
+    return source
 
 
 def load_content(folder: Path, catalogue: Catalogue) -> VectorSource:
     def build(config: dict[str, Any], sizes: dict[str, Any]) -> tuple[Config, ContentModel]:
+        if "widths" not in sizes:
+            raise SourceError(
+                f"{folder}: content was saved by another version of this code; train a new release"
+            )
         parsed = ContentConfig.model_validate(config)
-        model = ContentModel(
-            parsed, num_items=catalogue.num_items, num_features=sizes["num_features"]
-        )
-        return parsed, model
+        encoder = ContentEncoder.from_sizes(sizes)
+        return parsed, ContentModel(parsed, num_items=catalogue.num_items, encoder=encoder)
 
     return load_source("content", folder, catalogue, build=build)

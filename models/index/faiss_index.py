@@ -9,7 +9,7 @@ Shapes: B queries, D dim, N items; vectors have N + 1 rows and row 0 is padding.
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -303,9 +303,8 @@ class VectorIndex:
                 sel=selector, efSearch=max(graph.hnsw.efSearch, depth)
             )
         elif self.kind == "ivf":
-            params = faiss.SearchParametersIVF(
-                sel=selector, nprobe=self._probes(depth, share=share)
-            )
+            probes = self._probes(depth, share=share)
+            params = faiss.SearchParametersIVF(sel=selector, nprobe=probes)  # pyright: ignore[reportCallIssue]
         else:
             params = None if selector is None else faiss.SearchParameters(sel=selector)  # pyright: ignore[reportCallIssue]
         # On a busy machine, starting FAISS's OpenMP threads for one query takes longer than the
@@ -363,7 +362,7 @@ def _is_in(values: np.ndarray, some: np.ndarray) -> np.ndarray:
     return (values[:, None] == some).any(1)
 
 
-def _inner(index: faiss.Index) -> faiss.Index:
+def _inner(index: faiss.Index) -> Any:
     """Return the index of a type with data: an IndexIDMap2 wraps one."""
     index = faiss.downcast_index(index)
     return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else index
@@ -383,7 +382,7 @@ def _trained_lists(rows: np.ndarray, num_lists: int) -> faiss.IndexIVFFlat:
 def _vectors_of_lists(index: faiss.IndexIVFFlat) -> np.ndarray:
     """Return the vectors of an IVF index in the order of item_idx: (N, D) float32."""
     vectors = np.empty((index.ntotal, index.d), dtype=np.float32)
-    lists = index.invlists
+    lists: Any = index.invlists
     for each in range(index.nlist):
         size = lists.list_size(each)
         if size:

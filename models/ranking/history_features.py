@@ -189,7 +189,7 @@ def _prices(
     5. (B, C) price of the candidate minus the mean price of the last items
     """
     price = catalogue.log_price
-    if np.isnan(price).all():
+    if not catalogue.has_prices:
         return (np.zeros(candidates.shape, dtype=np.float32),) * 5
     mine = price[candidates]
     usual, any_known = _mean_price(price[history])
@@ -219,9 +219,14 @@ def _brands(
     (B, C) each. An unknown brand matches no brand.
     """
     brand = catalogue.brand_code
-    if not brand.any():
+    if not catalogue.has_brands:
         return (np.zeros(candidates.shape, dtype=np.float32),) * 2
-    mine = brand[candidates][:, :, None]
-    same = (mine > 0) & (mine == brand[last][:, None, :])  # (B, C, M)
+    mine, theirs = brand[candidates], brand[last]
+    same = np.empty(mine.shape, dtype=np.int64)
+    for row, codes, of_last in zip(same, mine, theirs, strict=True):
+        # A count per brand takes C + M steps, a comparison of all pairs C * M.
+        per_brand = np.bincount(of_last, minlength=catalogue.num_brands + 1)
+        per_brand[0] = 0
+        row[:] = per_brand[codes]
     count = np.maximum((last > 0).sum(1, keepdims=True), 1)
-    return same.sum(-1) / count, same[..., :1].sum(-1)
+    return same / count, (mine > 0) & (mine == theirs[:, :1])

@@ -1,17 +1,20 @@
 """The items that count as new in a chain, and the candidates among them.
 
 They are the items that were added after training (new_items.py), and items that the models know
-but that were published lately and have hardly any events. Both are found by content.
+but that were published lately and have hardly any events. The audience model scores them by their
+attributes; without it, the content model does.
 
 Shapes: B requests, V new items, D dim, N items.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.queries import Candidates, Queries, top_k
-from models.recommend.new_items import CONTENT, NewItems, vectors_at
+from models.content.audience import Audience
+from models.queries import Candidates, Queries, Source, top_k
+from models.recommend.new_items import AUDIENCE, CONTENT, NewItems, vectors_at
 from models.recommend.new_positions import NewItemsConfig
 from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
     from models.recommend.chain import Chain
 
 BEST = 25
-"""Number of new items with the best content scores that become candidates of each request."""
+"""Number of new items with the best scores that become candidates of each request."""
+
+Scorer = Audience | VectorSource
+"""A source that scores new items by the inner product of query and item vectors."""
 
 
 class FreshItems:
@@ -46,6 +52,7 @@ class FreshItems:
         self.catalogue = catalogue
         self.num_known = num_known
         self.new = new
+        self._predicted: np.ndarray | None = None
         self._last: tuple[ItemState, np.ndarray] | None = None
 
     def at(self, items: ItemState) -> np.ndarray:
@@ -67,40 +74,62 @@ class FreshItems:
         young = (published > 0) & (published > since)
         return np.flatnonzero(young & (events <= self.config.max_events))
 
-    def by_content(
-        self, content: VectorSource, queries: Queries, known: Queries, items: ItemState
+    def best(
+        self, scorer: Scorer, queries: Queries, known: Queries, items: ItemState
     ) -> Candidates | None:
-        """Return the BEST new items with the highest content scores; None if there are none.
+        """Return the BEST new items with the highest scores; None if there are none.
 
         Args:
+            scorer: the source that scores new items.
             known: the requests without items that were added after training.
         """
         fresh = self.at(items)
-        added = None if self.new is None else self.new.vectors
+        added = self._vectors_of_added(scorer)
         if added is None:
             fresh = fresh[fresh <= self.num_known]
         if len(fresh) == 0:
             return None
-        vectors = vectors_at(content.item_vectors, added, fresh)
-        scores = content.query_vectors(known) @ vectors.T
+        vectors = vectors_at(scorer.item_vectors, added, fresh)
+        scores = scorer.query_vectors(known) @ vectors.T
         for number, row in enumerate(scores):
             row[~queries.allowed(number, self.catalogue.num_items)[fresh]] = -np.inf
         best = top_k(scores, BEST)
         found = np.where(np.isneginf(best.score), 0, fresh[best.item_idx])
         return Candidates(found, best.score)
 
+    def _vectors_of_added(self, scorer: Scorer) -> np.ndarray | None:
+        """Return the vectors of the items that were added after training; None if they have none.
+
+        Those of an Audience are predicted once.
+        """
+        if self.new is None:
+            return None
+        if not isinstance(scorer, Audience):
+            return self.new.vectors
+        if self._predicted is None:
+            self._predicted = scorer.predicted(self.catalogue, self.new.item_idx)
+        return self._predicted
+
+
+def scorer_of(sources: Mapping[str, Source]) -> Scorer | None:
+    """Return the source that scores new items: the audience model, else the content model."""
+    audience, content = sources.get(AUDIENCE), sources.get(CONTENT)
+    if isinstance(audience, Audience):
+        return audience
+    return content if isinstance(content, VectorSource) else None
+
 
 def new_candidates(
     chain: "Chain", queries: Queries, known: Queries, items: ItemState
 ) -> Candidates | None:
-    """Return new items: if the chain keeps positions for them, the best by content first; then the
-    newest that were added after training. None if there are none.
+    """Return new items: if the chain keeps positions for them, the best for the user first; then
+    the newest that were added after training. None if there are none.
     """
     newest = None if chain.new is None else chain.new.newest(queries)
-    content = chain.sources.get(CONTENT)
-    if not chain.keeps_positions or not isinstance(content, VectorSource):
+    scorer = scorer_of(chain.sources)
+    if not chain.keeps_positions or scorer is None:
         return newest
-    best = chain.fresh.by_content(content, queries, known, items)
+    best = chain.fresh.best(scorer, queries, known, items)
     if best is None or newest is None:
         return newest if best is None else best
     return followed_by(best, newest)

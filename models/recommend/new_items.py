@@ -2,7 +2,7 @@
 
 No model of the release (the served set of trained models) has rows for these items. Their item_idx
 follow those of the release's N items: N + 1 and up. The content source can still score them,
-because it encodes text and categories.
+because it encodes their text, categories, images and vectors.
 
 Shapes: B requests, V new items, D dim, C candidates.
 """
@@ -10,11 +10,9 @@ Shapes: B requests, V new items, D dim, C candidates.
 import logging
 
 import numpy as np
-import torch
 
 from models.content.fusion import ContentModel
-from models.content.text import TEXT_DIM, TextEncoderError, text_vectors
-from models.content.vectors import unit_rows
+from models.content.text import TextEncoderError
 from models.queries import Candidates, Queries, top_k
 from models.vector_source import VectorSource
 from shortlist.catalogue import Catalogue
@@ -25,6 +23,8 @@ NEW = "new"
 """Name of the source that retrieves the newest items."""
 CONTENT = "content"
 """Name of the source of the content model. It retrieves known items and new ones."""
+AUDIENCE = "audience"
+"""Name of the source that predicts the audience of new items from their attributes."""
 SLOTS = 10
 """Number of newest items that become candidates of each request."""
 
@@ -127,14 +127,6 @@ def best_of(first: Candidates, second: Candidates, *, k: int) -> Candidates:
     )
 
 
-_vectors: dict[str, np.ndarray] = {}
-"""Text vectors of new items, which stay when the catalogue changes: encoding takes milliseconds per
-text, and each posted change of an item builds the catalogue again.
-"""
-MAX_VECTORS = 100_000
-"""Maximum number of stored vectors; each has 1.5 kB."""
-
-
 def _encode(content: VectorSource, catalogue: Catalogue, item_idx: np.ndarray) -> np.ndarray | None:
     """Encode new items by the release's content model: (V, D) float32.
 
@@ -142,20 +134,8 @@ def _encode(content: VectorSource, catalogue: Catalogue, item_idx: np.ndarray) -
     """
     model = content.model
     assert isinstance(model, ContentModel)
-    texts = [catalogue.texts[i] for i in item_idx]
     try:
-        missing = sorted(set(texts) - _vectors.keys())
-        if len(_vectors) + len(missing) > MAX_VECTORS:
-            _vectors.clear()
-            missing = sorted(set(texts))
-        _vectors.update(zip(missing, text_vectors(missing, cache=None), strict=True))
-        words = np.stack([_vectors[text] for text in texts])
+        return model.encode_items(catalogue, item_idx)
     except TextEncoderError as error:
         log.warning("new items are not found by content: %s", error)
         return None
-    # Categories that were added after the release come last. The model doesn't know them.
-    num_categories = model.project.in_features - TEXT_DIM
-    categories = unit_rows(catalogue.category_matrix[item_idx, :num_categories])
-    with torch.no_grad():
-        features = torch.from_numpy(np.concatenate([words, categories], axis=1))
-        return model.project_items(features).numpy()

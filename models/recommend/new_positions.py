@@ -32,7 +32,7 @@ PAGE = 10
 class NewItemsConfig(Config):
     """Positions that the chain keeps for new items (docs/cold-start.md)."""
 
-    share: float = Field(default=0.25, ge=0, le=1)
+    share: float = Field(default=0.3, ge=0, le=1)
     """Share of the positions from `first` on that show new items, if at least a tenth of the
     catalogue is new; proportionally less if fewer are. 0 turns it off."""
     first: int = Field(default=9, ge=1)

@@ -1,13 +1,14 @@
 """Two-tower retrieval: the score is the dot product of the outputs of a query and an item tower.
 
 Query tower: attention-pooled history + embeddings of user attributes (profile) + user and context
-features. Item tower: id embedding + category embeddings. Both outputs are unit vectors. The loss is
+features. Item tower: id embedding + category embeddings + optional content (gated modalities, see
+models/content/). Both outputs are unit vectors. The loss is
 a softmax over in-batch and uniform negatives with the logQ correction (Yi et al. 2019; Yang et al.
 2020; Khrylchenko et al. 2025).
 
 Items without a training event (cold items) use the embedding of the unknown id. Training replaces
 random item ids by it, so that it is trained too. The vector of a cold item then depends only on its
-categories.
+categories and content.
 
 Shapes: B requests, M positives, K negatives, L history, A profile attributes, F dense features,
 D dim, N items.
@@ -24,6 +25,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models import one_query
+from models.content.config import ContentFeatures, FusionConfig
+from models.content.gated import GatedFusion
+from models.content.modalities import ContentEncoder
 from models.data import TrainingData, Validation
 from models.layers import AttentionPool, Dropout, FeedForward, ItemEmbedding, prepare
 from models.queries import Queries, newest
@@ -67,6 +71,10 @@ class TwoTowerConfig(Config):
     embedding_dim: int = Field(64, ge=1)
     max_history: int = Field(50, ge=1, le=MAX_HISTORY)
     dropout: float = Field(0.2, ge=0, lt=1)
+    content: ContentFeatures | None = None
+    """Content that the item tower reads beside id and categories (docs/content.md); None: none."""
+    fusion: FusionConfig = FusionConfig()
+    """How the modalities of `content` become one vector."""
     unknown_item_rate: float = Field(0.1, ge=0, lt=1)
     """Share of item ids that training replaces by the unknown id."""
     temperature: float = Field(0.1, gt=0)
@@ -136,16 +144,32 @@ class TwoTower(nn.Module):
         categories: np.ndarray,
         known: np.ndarray,
         profile_cardinalities: tuple[int, ...],
+        content: np.ndarray | None = None,
+        widths: dict[str, int] | None = None,
     ):
+        """
+        Args:
+            content: (N + 1, F) content features; None if the config has no content.
+            widths: number of features of each modality in `content`.
+        """
         super().__init__()
         self.config = config
         self.profile_cardinalities = profile_cardinalities
-        self.embed = ItemEmbedding(categories, known=known, dim=config.embedding_dim)
+        self.widths = widths
+        dim = config.embedding_dim
+        self.embed = ItemEmbedding(
+            categories,
+            known=known,
+            dim=dim,
+            content=content,
+            fuse=GatedFusion(widths, dim, config.fusion) if widths is not None else None,
+        )
         self.items = ItemTower(config)
         self.query = QueryTower(config, profile_cardinalities=profile_cardinalities)
 
     def sizes(self) -> dict[str, Any]:
-        return {"profile_cardinalities": list(self.profile_cardinalities)}
+        sizes = {"profile_cardinalities": list(self.profile_cardinalities)}
+        return sizes if self.widths is None else sizes | {"widths": self.widths}
 
     def item_vectors(self) -> Tensor:
         return self.items(self.embed(self.embed.all_items()))
@@ -207,11 +231,22 @@ def fit_two_tower(
     examples = RequestExamples(
         data, max_history=config.max_history, rng=options.rng("two_tower batches")
     )
+    widths = features = None
+    if config.content is not None:
+        encoder, features = ContentEncoder.fit(
+            config.content,
+            data.catalogue,
+            reviews=data.reviews if config.content.reviews else None,
+            options=options,
+        )
+        widths = encoder.widths
     model = TwoTower(
         config,
         categories=data.catalogue.category_matrix,
         known=data.item_counts > 0,
         profile_cardinalities=data.profile_cardinalities,
+        content=features,
+        widths=widths,
     ).to(options.device)
     prepare(model, options.generator("two_tower weights"))
     model.query.standardise(examples)
@@ -226,11 +261,18 @@ def fit_two_tower(
 def load_two_tower(folder: Path, catalogue: Catalogue) -> VectorSource:
     def build(config: dict[str, Any], sizes: dict[str, Any]) -> tuple[Config, TwoTower]:
         parsed = TwoTowerConfig.model_validate(config)
+        widths = sizes.get("widths")
+        content = None
+        if widths is not None:
+            shape = (catalogue.num_items + 1, sum(widths.values()))
+            content = np.zeros(shape, dtype=np.float32)
         model = TwoTower(
             parsed,
             categories=catalogue.category_matrix,
             known=np.zeros(catalogue.num_items + 1, dtype=bool),
             profile_cardinalities=tuple(sizes["profile_cardinalities"]),
+            content=content,
+            widths=widths,
         )
         return parsed, model
 

@@ -14,6 +14,8 @@ Action = Literal["notify", "hold", "stop_canary", "roll_back", "retrain", "sourc
 ACTIONS: tuple[Action, ...] = (
     "notify", "hold", "stop_canary", "roll_back", "retrain", "source_off",
 )  # fmt: skip
+MILD: tuple[Action, ...] = ("notify", "retrain")
+"""Actions that leave users and promotions alone; the others make the verdict `hold`."""
 Compare = Literal["absolute", "champion", "holdout", "previous", "reference"]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from monitoring.board.config import BoardConfig, Guardrail, GuardrailFile
+from monitoring.board.config import MILD, BoardConfig, Guardrail, GuardrailFile
 from monitoring.board.sequential import always_valid, holm, one_look, sample_ratio
 from monitoring.figures import Figure
 from monitoring.traffic.cuts import FigureError, figure, user_sums
@@ -91,9 +91,8 @@ class Board:
 
     @property
     def verdict(self) -> Literal["pass", "warn", "hold"]:
-        """`hold` if a broken guardrail asks for more than a notice, `warn` if one is broken or
-        missing."""
-        if any(one.action != "notify" for one in self.decisions):
+        """`hold` if an alarm's action isn't MILD, `warn` if a guardrail is broken or missing."""
+        if any(one.action not in MILD for one in self.decisions):
             return "hold"
         worse = any(one.level in ("alarm", "missing") for one in self.results)
         return "warn" if worse else "pass"
@@ -173,7 +172,10 @@ def _correct(
     for name, row in rows.items():
         result = judged[name].result
         if name in alarms:
-            result = Result(**{**vars(result), "level": "alarm"})
+            reason = result.reason
+            if row.together_with is not None:
+                reason = f"{judged[row.together_with].result.reason}; and {reason}"
+            result = Result(**{**vars(result), "level": "alarm", "reason": reason})
             decisions.append(
                 Decision(
                     guardrail=name,
@@ -322,7 +324,7 @@ def _finish(
             p = 0.0 if (now.value < limit if row.bad == "low" else now.value > limit) else 1.0
         side = "below" if row.bad == "low" else "above"
         ok = now.value >= limit if row.bad == "low" else now.value <= limit
-        against = "" if base is None else f" ({row.limit:+.0%} of {row.compare} {base:.4g})"
+        against = "" if base is None else f" ({row.compare} {base:.4g}, allowed {row.limit:+.1%})"
         reason = (
             f"{row.figure} is {now.value:.4g}, "
             + ("within" if ok else side)

@@ -80,7 +80,7 @@ def by(measure: Measure, traffic: Traffic, column: str) -> dict[str, Estimate]:
     """Return the figure for each of the most frequent values of a column."""
     frame = traffic.requests if column in REQUEST_CUTS else traffic.shown
     counts = frame[column].astype(str).value_counts()
-    values = sorted(counts.index[:MAX_VALUES], key=_natural)
+    values = sorted((str(name) for name in counts.index.tolist()[:MAX_VALUES]), key=_natural)
     return {
         value: user_sums(measure, traffic, where=f"{column}={value}").estimate() for value in values
     }

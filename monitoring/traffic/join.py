@@ -208,7 +208,7 @@ def _outcome_sql(delays: Delays, targets: str) -> str:
                 AND e.moment - o.asked < {delays.microseconds("product_return")}
             WHERE o.purchase > 0 GROUP BY place)
         SELECT o.* EXCLUDE (bought_at, user_id, item_id, asked),
-            coalesce(least(b.n, o.purchase), 0)::DOUBLE AS returned
+            least(coalesce(b.n, 0), o.purchase)::DOUBLE AS returned
         FROM outcome o LEFT JOIN sent_back b USING (place)
     """
 

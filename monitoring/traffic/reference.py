@@ -112,7 +112,8 @@ def reference() -> str:
         " `replayed_hit_rate@10`,",
         "`replayed_hit_rate_same_mix@10`, `diversity@10`, `coverage@10`, `novelty@10`,"
         " `popularity_bias@10` and",
-        '`exposure_gini@10` for live lists and for the release\'s lists of the test window (`compare = "reference"`).',
+        "`exposure_gini@10` for live lists and for the release's lists of the test window"
+        ' (`compare = "reference"`).',
         "Definitions: `shortlist/metrics.py`.",
     ]
     return "\n".join(lines) + "\n"

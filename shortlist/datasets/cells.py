@@ -16,7 +16,9 @@ FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
 EXCEL = "excel"
 EXCEL_EPOCH = 25_569
 """1970-01-01 as a spreadsheet's day number."""
-NOTHING = "'nan', 'null', 'none', 'n/a', '-', '—'"
+MISSING_WORDS = ("nan", "null", "none", "n/a", "-", "—")
+"""Words for a missing value, in lower case."""
+NOTHING = ", ".join(quoted(one) for one in MISSING_WORDS)
 MAX_MICROSECONDS = 253_402_300_800_000_000
 """Start of the year 10000. Later times count as unreadable; validation judges all earlier ones."""
 NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
@@ -178,8 +180,10 @@ def time_sql(
         sql = f"CASE WHEN {inside} THEN {moment} END"
         return Column(sql, rule, f"{text} IS NOT NULL AND NOT coalesce({inside}, false)")
     if unit == "iso":
-        # A time zone in the text takes precedence over the table's.
-        zoned = f"regexp_matches({text}, '([zZ]|[+-]\\d\\d:?(\\d\\d)?)$') AND length({text}) > 10"
+        # A time zone in the text takes precedence over the table's. Words after the time are read
+        # as names of time zones, since a cast to TIMESTAMP ignores them, also the one in "1:05 PM".
+        zone_or_word = "([zZ]|[+-]\\d\\d:?(\\d\\d)?|\\d\\s+[A-Za-z].*)$"
+        zoned = f"regexp_matches({text}, '{zone_or_word}') AND length({text}) > 10"
         sql = (
             f"CASE WHEN {zoned} THEN try_cast({text} AS TIMESTAMPTZ)"
             f" ELSE timezone({zone}, try_cast({text} AS TIMESTAMP)) END"

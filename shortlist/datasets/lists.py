@@ -19,7 +19,11 @@ BRACES = rf"""^\{{\s*(?:{STRING}|{BARE})(\s*,\s*(?:{STRING}|{BARE}))*\s*\}}$"""
 EMPTY = r"^(\(\s*\)|\{\s*\}|\[\s*\])$"
 OBJECTS = r"^(\[\s*)?\{.*\}\s*\]?$"
 STRINGS = r"""^\[[\[\s]*['"].*['"][\]\s]*\]$"""
+WITH_NONE = rf"""^\[\s*(?:{STRING}|None|nan)(\s*,\s*(?:{STRING}|None|nan))*\s*,?\s*\]$"""
+"""Regular expression of a Python list of strings and missing values."""
 BARE_LIST = r"""^\[[^\[\]{}'"]+\]$"""
+NO_CATEGORY = "'', '(no genres listed)', 'nan', 'null', 'none', 'n/a', '\\n'"
+"""Words for a missing category, in lower case."""
 LIST_START = r"""^(\[\s*[\[{'"]|[{(]\s*['"])"""
 
 
@@ -46,7 +50,7 @@ def categories_sql(raw: Raw, column: str, table: ItemFile, where: str) -> tuple[
         parts = _of_text(text, table)
         bad = f"regexp_matches({text}, {quoted(LIST_START)}) AND len({parts}) = 0"
     trimmed = f"list_transform({parts}, lambda x: trim(x))"
-    kept = f"list_filter({trimmed}, lambda x: x NOT IN ('', '(no genres listed)'))"
+    kept = f"list_filter({trimmed}, lambda x: lower(x) NOT IN ({NO_CATEGORY}))"
     if table.category_separator == ">":
         return kept, bad
     return f"list_filter({kept}, lambda x, i: list_position({kept}, x) = i)", bad
@@ -70,7 +74,7 @@ def _of_text(text: str, table: ItemFile) -> str:
         f" WHEN regexp_matches({text}, {quoted(TUPLE)}) THEN {strings}"
         f" WHEN regexp_matches({text}, {quoted(BRACES)}) THEN {parts}"
         f" WHEN regexp_matches({text}, {quoted(OBJECTS)}) THEN {objects}"
-        f" WHEN regexp_matches({text}, {quoted(STRINGS)}) THEN {strings}"
+        f" WHEN regexp_matches({text}, {quoted(f'{STRINGS}|{WITH_NONE}')}) THEN {strings}"
         f" WHEN regexp_matches({text}, {quoted(BARE_LIST)}) THEN string_split({text}[2:-2], ',')"
         f" WHEN regexp_matches({text}, {quoted(LIST_START)}) THEN []::VARCHAR[]"
         f" ELSE string_split({text}, {quoted(table.category_separator)}) END"

@@ -73,10 +73,18 @@ def guess_encoding(file: SourceFile) -> str:
 
     It is utf-8 unless most lines with non-ASCII bytes are invalid UTF-8; then `charset_normalizer`
     decides.
+
+    Raises:
+        DatasetError: the file is utf-16 without a byte order mark.
     """
     head = head_bytes(file)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
+    if max(head[::2].count(0), head[1::2].count(0)) > len(head) / 4:
+        raise DatasetError(
+            f"{file.name}: is utf-16 without the two bytes (FF FE) that say so; want utf-8, or"
+            " utf-16 with these bytes"
+        )
     lines = [line for line in head.split(b"\n")[:-1] or [head] if not line.isascii()]
     broken = [line for line in lines if not _is_utf8(line)]
     if len(broken) <= len(lines) / 2:

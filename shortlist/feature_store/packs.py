@@ -31,6 +31,7 @@ from shortlist.feature_store.store import FeatureStoreError, open_store
 from shortlist.features.finalize import ITEM_SERVICE, ITEM_TICK, PACK_STATE, schema_hash
 from shortlist.features.pack import LISTS, FeaturePack, PackError, items_path, pending_in
 from shortlist.item_changes import with_changes
+from shortlist.parquet_files import read_parquet
 from shortlist.plain_json import write_json
 from shortlist.ticks import DAILY, last_day, newest_tick
 
@@ -221,6 +222,6 @@ def served_items(settings: Settings, pack_ids: Iterable[str]) -> dict[str, pa.Ta
         path = items_path(settings.packs / f"{published}.parquet")
         if path.is_file():
             pending = inbox.between(first - 1, last) if last else []
-            items = pq.read_table(path)
+            items = read_parquet(path)
             found[pack_id] = with_changes(items, pending) if pending else items
     return found

@@ -22,6 +22,7 @@ from shortlist.commands import Command
 from shortlist.features.event_groups import NUM_GROUPS
 from shortlist.features.finalize import DAY_BUCKETS, PACK_STATE, finalize_items, schema_hash
 from shortlist.item_changes import with_changes
+from shortlist.parquet_files import read_parquet
 from shortlist.vocab import Vocab
 
 LISTS = {
@@ -180,7 +181,7 @@ class FeaturePack:
         """
         if not path.is_file():
             raise PackError(f"{path}: no feature pack there; run `shortlist refresh`")
-        table = pq.read_table(path)
+        table = read_parquet(path)
         raw = (table.schema.metadata or {}).get(b"shortlist")
         if raw is None:
             raise PackError(f"{path}: not a feature pack (no 'shortlist' metadata)")
@@ -200,7 +201,7 @@ class FeaturePack:
             item_ids=table.column("item_id").to_pylist(),
             state=state,
             schema=about["schema"],
-            items=pq.read_table(items_path(path)) if items_path(path).is_file() else None,
+            items=read_parquet(items_path(path)) if items_path(path).is_file() else None,
         )
 
 

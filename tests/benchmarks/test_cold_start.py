@@ -105,6 +105,7 @@ def test_figures_of_cold_and_warm_items():
             Request(1, 0, np.array([9]), np.array([])),
         ],
         known_events=[3, 0],
+        cut=[0, 1],
     )
     for cut in (FULL, "0", "1", "3", "5"):
         lists.of[cut, "chain"] = [np.array([8, 0, 1]), np.array([2, 9])]

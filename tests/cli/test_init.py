@@ -137,6 +137,8 @@ def test_units_of_time_are_seen(tmp_path: Path, times: list[str], unit: str) -> 
         ("a,b,c\n1,2,3\n", {}, "which column is user_id.* say --column user_id=NAME"),
         ("user,item,time\n1,2,noon\n", {}, "column 'time' is no time that is understood.*'noon'"),
         ("user,item,time\n", {}, "has no rows below its header"),
+        ("user^item^time\n1^2^1700000000\n", {}, r"^[^;]*has one column, 'user\^.*`separator`"),
+        ("user  item  time\nu1    i1    1700000000\n", {}, "has one column, 'user  item  time'"),
         (
             "user,item,time,event\n1,2,1700000000,stare\n",
             {},

@@ -135,6 +135,11 @@ def test_every_nested_event_is_read(
         ("{Drama,War}", ["Drama", "War"]),
         ('{"Sci-Fi, New",Drama}', ["Sci-Fi, New", "Drama"]),
         ("{'Drama', 'War'}", ["Drama", "War"]),
+        ("['Drama', None, 'War']", ["Drama", "War"]),
+        ('[None, "Children\'s"]', ["Children's"]),
+        ("['Drama', nan]", ["Drama"]),
+        ("[None]", []),
+        ("[{'k': 7, 'label_en': 'Hats'}]", ["Hats"]),
         ("{}", []),
     ],
 )
@@ -147,6 +152,57 @@ def test_lists_in_a_column_are_categories(tmp_path: Path, cell: str, names: list
     staged, _ = take(tmp_path, found["toml"], "items")
     assert staged.column("categories").to_pylist() == [names]
     assert staged.column("faults").to_pylist() == [None]
+
+
+@pytest.mark.parametrize(
+    ("cells", "note", "names"),
+    [
+        (["Drama|War", "War"], "names in 'genres' are separated by '|': 'Drama', 'War'", ["Drama"]),
+        (["Home > Cups", "Home"], "names in 'genres' are separated by '>'", ["Home"]),
+        (["Drama, War", "War"], "GUESS: names in 'genres' are separated by ','", ["Drama"]),
+        (["Home &amp; Garden|Tools", "Toys"], "by '|': 'Home &amp; Garden'", ["Home &amp; Garden"]),
+    ],
+)
+def test_the_separator_of_names_is_shown(
+    tmp_path: Path, cells: list[str], note: str, names: list[str]
+) -> None:
+    rows = "".join(f'{i},A,"{cell}"\n' for i, cell in enumerate(cells))
+    (tmp_path / "items.csv").write_text(ITEMS + rows)
+    found = look(tmp_path, f"{HEAD}u,0,1700000000\n".encode(), items=str(tmp_path / "items.csv"))
+    assert sum(note in one for one in found["notes"]) == 1
+    staged, _ = take(tmp_path, found["toml"], "items")
+    assert staged.column("categories").to_pylist()[0][:1] == names
+
+
+@pytest.mark.parametrize("word", ["nan", "None", "NULL", "\\N", "n/a"])
+def test_a_word_for_nothing_is_no_category(tmp_path: Path, word: str) -> None:
+    (tmp_path / "items.csv").write_text(f"{ITEMS}a,A,Drama|War\nb,B,{word}\n")
+    log = f"{HEAD}u,a,1700000000\n".encode()
+    found = look(tmp_path, log, items=str(tmp_path / "items.csv"))
+    staged, _ = take(tmp_path, found["toml"], "items")
+    assert staged.column("categories").to_pylist() == [["Drama", "War"], []]
+
+
+def test_objects_without_names_are_a_question(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(f"{ITEMS}a,A,\"{{'Hats': 0.9, 'Cups': 0.1}}\"\n")
+    log = f"{HEAD}u,a,1700000000\n".encode()
+    with pytest.raises(DatasetError, match=r"no names, only numbers under Hats, Cups; .*_key"):
+        look(tmp_path, log, items=str(tmp_path / "items.csv"))
+
+
+def test_a_second_list_of_events_is_named(tmp_path: Path) -> None:
+    lines = [
+        {"uid": "u", "clicks": [{"item": "a", "ts": 1_700_000_000}], "orders": [{"item": "b"}]},
+        {"uid": "v", "clicks": [], "orders": [{"item": "c", "ts": 1_700_000_009}]},
+    ]
+    text = "".join(json.dumps(one) + "\n" for one in lines)
+    found = look(tmp_path, text.encode(), name="log.jsonl")
+    assert any("'orders' may be events as well, and is not read" in one for one in found["notes"])
+
+
+def test_utf_16_without_its_mark_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="is utf-16 without the two bytes"):
+        look(tmp_path, f"{HEAD}u,a,1700000000\n".encode("utf-16-le"))
 
 
 @pytest.mark.parametrize("cell", ["[{'id': 16, 'na", "['open", "[{'id': 3}]"])

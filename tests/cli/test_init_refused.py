@@ -163,6 +163,79 @@ def test_rare_words_for_nobody_are_seen(tmp_path: Path) -> None:
     assert "30 of 3,000 rows have user_id 'guest': no user" in noted(found, "'guest'")
 
 
+@pytest.mark.parametrize("word", ["Not Logged In", "00000000-0000-0000-0000-000000000000", "N.A."])
+def test_more_words_for_nobody(tmp_path: Path, word: str) -> None:
+    log = [f"{word if i % 3 else f'u{i % 12}'},i{i % 9},{1_700_000_000 + i}" for i in range(80)]
+    config = loaded(tmp_path, look(tmp_path, "user,item,time", log))
+    assert config.data.files is not None
+    assert config.data.files.interactions[0].no_user == (word,)
+
+
+@pytest.mark.parametrize(("share", "shown"), [(3, True), (2, True), (1, False)])
+def test_a_giant_is_compared_with_the_others(tmp_path: Path, share: int, shown: bool) -> None:
+    """With four others, a user with 4 times their average has half of all rows."""
+    size = 40 * share
+    log = [f"kasse,i{i % 9},{1_700_000_000 + i}" for i in range(size)]
+    log += [f"u{i % 4},i{i % 9},{1_700_000_000 + i}" for i in range(50)]
+    notes = look(tmp_path, "user,item,time", log)["notes"]
+    assert any("'kasse': is that right?" in note for note in notes) == shown
+
+
+def test_a_giant_item_can_be_excluded(tmp_path: Path) -> None:
+    log = [f"u{i % 9},{'NA' if i % 2 else f'i{i % 20}'},{1_700_000_000 + i}" for i in range(80)]
+    note = noted(look(tmp_path, "user,item,time", log), "'NA'")
+    assert note.endswith("""set exclude = ["item_id = 'NA'"]""")
+
+
+def test_a_column_that_numbers_the_rows_is_no_item(tmp_path: Path) -> None:
+    log = [f"{i},u{i % 4},{1_700_000_000 + i}" for i in range(60)]
+    with pytest.raises(OpenQuestion, match="which column is item_id"):
+        look(tmp_path, "id,user,time", log)
+    assert look(tmp_path, "id,user,time", log, columns={"item_id": "id"})
+    again = [f"{i % 20},u{i % 4},{1_700_000_000 + i}" for i in range(60)]
+    assert 'item_id = "id"' in look(tmp_path, "id,user,time", again)["toml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "said"),
+    [
+        ("liked", ("0", "1"), '"1" = "like", "0" = "dislike"'),
+        ("is_recommended", ("False", "True"), '"True" = "like", "False" = "dislike"'),
+        ("vote", ("-1", "1"), '"1" = "like", "-1" = "dislike"'),
+        ("colour", ("0", "1"), ""),
+    ],
+)
+def test_a_column_of_yes_and_no_is_named(
+    tmp_path: Path, name: str, cells: tuple[str, str], said: str
+) -> None:
+    notes = look(
+        tmp_path,
+        f"user,item,time,{name}",
+        [*rows(60, rest="," + cells[0]), f"u1,i8,1700000000,{cells[1]}"],
+    )["notes"]
+    assert any(said in note and f"'{name}' has only" in note for note in notes) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("far", "high", "unrated"), [(99, 10, 99), (999, 100, 999), (-99, 5, -99), (99, 98, None)]
+)
+def test_a_number_far_from_all_ratings_means_not_rated(
+    tmp_path: Path, far: int, high: int, unrated: int | None
+) -> None:
+    log = [f"u{i % 9},i{i},{1_700_000_000 + i},{i % high + 1}" for i in range(200)]
+    log += [f"u{i % 9},i{i},{1_700_001_000 + i},{far}" for i in range(40)]
+    found = look(tmp_path, "user,item,time,rating", log)
+    assert (f"unrated = {unrated}" in found["toml"]) == (unrated is not None)
+    assert f"ratings from 1 to {high if unrated else 99}" in found["said"]
+
+
+def test_ratings_without_a_value_are_counted(tmp_path: Path) -> None:
+    log = [f"u{i % 9},i{i},{1_700_000_000 + i},{i % 5 + 1}" for i in range(50)]
+    log += [f"u{i},i{i},{1_700_000_000 + i},{'n/a' if i % 2 else ''}" for i in range(6)]
+    found = look(tmp_path, "user,item,time,rating", log)
+    assert noted(found, "have no value").startswith("6 of 56 ratings have no value in 'rating'")
+
+
 def test_a_giant_among_few_users_is_shown(tmp_path: Path) -> None:
     log = [
         f"{'00000000' if i % 3 else f'u{i % 10}'},i{i % 7},{1_700_000_000 + i}" for i in range(90)

@@ -38,6 +38,14 @@ def look(folder: Path, times: list[str], **more: Any) -> dict[str, Any]:
         (["12/1/2010 8:26", "12/13/2010 9:01"], "%m/%d/%Y %H:%M", "is 2010-12-01 08:26"),
         (["1/12/2010 8:26", "13/12/2010 9:01"], "%d/%m/%Y %H:%M", "is 2010-12-01 08:26"),
         (["05/31/24 9:15 PM"], "%m/%d/%y %I:%M %p", "is 2024-05-31 21:15"),
+        (["2024/07/10 1:05 PM", "2024/07/11 12:30 AM"], "%Y/%m/%d %I:%M %p", "is 2024-07-10 13:05"),
+        (["2024-07-10 01:05:09 pm"], "%Y-%m-%d %I:%M:%S %p", "is 2024-07-10 13:05:09"),
+        (["2024.07.10 10:05", "2024.07.31 11:00"], "%Y.%m.%d %H:%M", "is 2024-07-10 10:05"),
+        (["2024-07-10 10:05:09,123"], "%Y-%m-%d %H:%M:%S,%g", "is 2024-07-10 10:05:09"),
+        (["Wed, 10 Jul 2024 10:05:09 GMT"], "%a, %d %b %Y %H:%M:%S %Z", "is 2024-07-10 10:05:09"),
+        (["Wed, 10 Jul 2024 10:05:09 +0200"], "%a, %d %b %Y %H:%M:%S %z", "is 2024-07-10 08:05:09"),
+        (["2024-07-10 10:05 Europe/Berlin"], "iso", "is 2024-07-10 08:05"),
+        (["240710", "240731"], "%y%m%d", "is 2024-07-10"),
     ],
 )
 def test_the_reading_is_found_and_shown(
@@ -60,11 +68,24 @@ def test_the_reading_is_found_and_shown(
         (["31.12.2091", "30.11.2092"], "before 1990 or in the future"),
         (["4102444800", "4102444801"], "no reading"),
         (["noon", "midnight"], "is no time that is understood, e.g. 'noon'"),
+        (["10:00", "11:30"], "times of day without a date, e.g. '10:00'; .* event_timestamp=NAME"),
+        (["9:15:00 PM"], "times of day without a date"),
+        (["19011", "19012", "19013"], "no reading"),  # days since 1970, not 2019-01-1
+        (["2024-07-10 10:05 CEST"], "is no time that is understood"),
+        (["2024-07-10 10:05 o'clock"], "is no time that is understood"),
     ],
 )
 def test_an_implausible_guess_is_refused(tmp_path: Path, times: list[str], complaint: str) -> None:
     with pytest.raises(DatasetError, match=complaint):
         look(tmp_path, times)
+
+
+@pytest.mark.parametrize("times", [["638000000000000000", "638500000000000000"], ["730000000"]])
+def test_counts_from_another_year_are_a_guess(tmp_path: Path, times: list[str]) -> None:
+    """Ticks since the year 1 and seconds since 2001 look like times before 1996."""
+    assert any(note.startswith("GUESS: all times") for note in look(tmp_path, times)["notes"])
+    log = look(tmp_path, [*times, "874724710"])  # one later time is enough
+    assert len(times) > 1 or not any("before 1996" in note for note in log["notes"])
 
 
 def test_somebody_who_knows_better_is_believed(tmp_path: Path) -> None:

@@ -23,6 +23,16 @@ HOUR = 3_600_000_000
 START = 10_000 * DAY  # microseconds
 LAKE_START = 1_700_006_400_000_000  # microseconds, first event of `write_lake`
 BASELINES = ("popularity", "recent_popularity", "item_knn", "ease", "ials")
+ROOT_TOML = """
+name = "tiny"
+[data]
+source = "movielens-100k"
+clock = "replay"
+[train]
+sources = [{ kind = "popularity" }]
+rankers = [{ kind = "lambdamart" }]
+"""
+"""The TOML file of a run that is deployed but not executed."""
 GENEROUS = ValidateConfig(failure_budget=0.5, unknown_items="quarantine")
 
 

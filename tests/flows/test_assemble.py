@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from flows.training.assemble import World, training_data
+from flows.training.assemble import World, reviews_before, training_data
 from shortlist import columns as c
 from shortlist.contracts import EVENT_CODE, TIMESTAMP
 from shortlist.features.profiles import ProfileEncoder
@@ -50,3 +50,42 @@ def test_histories_carry_the_type_of_each_items_newest_event():
         3,
     ]  # also the repeated item and the item that isn't in the catalogue
     assert data.num_event_types == 3
+
+
+def test_reviews_are_those_that_were_written_and_known_before_the_window_ends():
+    reviews = [  # item, text, time, time of arrival, source
+        ("i001", "first", 1, 1, "test"),
+        ("i002", "second", 4, 4, "test"),
+        ("i002", "written late", 6, 6, "test"),
+        ("i003", "posted late", 2, 9, "service:"),
+        ("gone", "of no item", 3, 3, "test"),
+    ]
+    item, text, time, arrived, source = zip(*reviews, strict=True)
+    world = World(
+        interactions=pa.table({c.EVENT_TIMESTAMP: pa.array([], TIMESTAMP)}),
+        asked=np.array([]),
+        users=pa.table({c.USER_ID: [], c.ATTRIBUTES: []}),
+        catalogue=catalogue_of([[]] * 3),
+        windows=split_windows(np.arange(100), (0.6, 0.1, 0.1, 0.1)),
+    )
+    assert reviews_before(world, 6) is None
+    world.__dict__["reviews"] = pa.table(
+        {
+            c.ITEM_ID: item,
+            c.TEXT: text,
+            c.EVENT_TIMESTAMP: pa.array(time).cast(TIMESTAMP),
+            c.INGESTED_AT: pa.array(arrived).cast(TIMESTAMP),
+            c.SOURCE: source,
+        }
+    )
+    found = reviews_before(world, 6)
+    assert found is not None
+    assert found.newest(3, limit=5) == [[], ["first"], ["second"], []]
+    later = reviews_before(world, 10)
+    assert later is not None
+    assert later.newest(3, limit=5) == [
+        [],
+        ["first"],
+        ["written late", "second"],
+        ["posted late"],
+    ]

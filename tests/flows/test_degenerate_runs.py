@@ -1,4 +1,6 @@
-"""Whole runs on logs with one user, three items, or equal ratings: a release or one clear sentence.
+"""Whole runs on logs with one user, three items, or equal ratings.
+
+They end with a promoted release, with a release and the gates that it fails, or with one sentence.
 
 Each takes a minute or so, so they belong to `make endurance`.
 """
@@ -69,11 +71,17 @@ def run(folder: Path, rows: Iterator[tuple]) -> subprocess.CompletedProcess[str]
 def test_a_run_ends_with_a_release_or_one_sentence(rows, tmp_path: Path) -> None:
     done = run(tmp_path, rows())
     assert "Traceback" not in done.stdout + done.stderr
-    if done.returncode == 0:
-        summary = json.loads(done.stdout)
-        assert summary["release_id"] in ReleaseStore(tmp_path / "home" / "releases").ids()
-    else:
+    store = ReleaseStore(tmp_path / "home" / "releases")
+    if not done.stdout.strip():
         *_, last = done.stderr.strip().splitlines()
         assert last.startswith("error: "), done.stderr[-2_000:]
         assert "want" in last or "set" in last
-        assert not (tmp_path / "home" / "releases" / "current.json").exists()
+        assert done.returncode != 0
+        assert store.current_id() is None
+        return
+    summary = json.loads(done.stdout)
+    failed = [gate["reason"] for gate in summary["gates"] if not gate["passed"]]
+    assert summary["release_id"] in store.ids()
+    assert summary["promoted"] == (not failed) == (done.returncode == 0)
+    assert all(failed), "each failed gate gives its reason"
+    assert store.current_id() == (None if failed else summary["release_id"])

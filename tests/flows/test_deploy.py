@@ -1,29 +1,54 @@
 """Deployments on a real Prefect server with a real worker, in a temporary folder."""
 
+import json
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deploy import DEPLOYMENTS, DeployError, deploy_all, deployments_of
+from flows.operations.automations import automation_names
 from flows.releases.service_process import free_port
 from shortlist.config import Settings
 from tests.conftest import new_prefect_home
+from tests.flows.conftest import ROOT_TOML as CONFIG
 from tests.flows.conftest import write_lake
 
 pytestmark = pytest.mark.slow
-CONFIG = """
-name = "tiny"
-[data]
-source = "movielens-100k"
-clock = "replay"
-[train]
-sources = [{ kind = "popularity" }]
-rankers = [{ kind = "lambdamart" }]
-"""
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Receives notifications."""
+
+    received: ClassVar[list[dict]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.received.append(json.loads(body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hook(monkeypatch):
+    """Serve a webhook, and set it as the home's notification channel."""
+    with HTTPServer(("127.0.0.1", 0), Hook) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}/hook"
+        monkeypatch.setenv("SHORTLIST_NOTIFY_WEBHOOK", url)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield Hook.received
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture
@@ -87,8 +112,9 @@ def deployment(url: str, name: str, settings: Settings) -> dict:
     return httpx.get(f"{url}/deployments/name/{name}-{settings.home_name}").json()
 
 
-def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp_path, monkeypatch):
+def test_deployments_are_registered_run_and_notify(prefect, hook, tmp_path, monkeypatch):
     url, settings = prefect, Settings()
+    monkeypatch.setenv("SHORTLIST_REFRESH_MINUTES", "5")
     write_lake(tmp_path / "home" / "lake")
     config = tmp_path / "tiny.toml"
     config.write_text(CONFIG)
@@ -96,7 +122,10 @@ def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp
     other_config = tmp_path / "other.toml"
     other_config.write_text(CONFIG.replace("popularity", "recent_popularity"))
     with temporary_settings({PREFECT_API_URL: url}):
-        names = deploy_all(config)["deployments"]
+        for _ in range(2):  # the second call replaces what the first created
+            deployed = deploy_all(config)
+        names = deployed["deployments"]
+        assert deployed["channels"] == ["webhook"]
         with monkeypatch.context() as elsewhere:
             elsewhere.setenv("SHORTLIST_HOME", str(other.home))
             theirs = deploy_all(other_config)
@@ -112,16 +141,23 @@ def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp
     assert {d["work_pool_name"] for d in deployed.values()} == {f"shortlist-{settings.home_name}"}
     again = deployment(url, "shortlist/nightly", other)["parameters"]["config"]
     assert again["train"]["sources"] == [{"kind": "recent_popularity"}]
-    assert all(d["schedules"][0]["schedule"]["cron"] for d in deployed.values())
+    assert deployed["take-in/ingest"]["schedules"] == []
+    assert deployed["refresh/hourly"]["schedules"][0]["schedule"]["interval"] == 300
+    assert deployed["watch/monitoring"]["schedules"][0]["schedule"]["cron"] == "45 * * * *"
+    automations = httpx.post(f"{url}/automations/filter", json={}).json()
+    both = [*automation_names(settings), *automation_names(other)]
+    assert sorted(one["name"] for one in automations) == sorted(both)
+    described = deployed["shortlist/nightly"]["parameter_openapi_schema"]["properties"]
+    assert described["resume"]["description"].startswith("id of an unfinished run")
+    assert all("description" in one for one in described.values())
     assert deployed["refresh/hourly"]["parameters"] == {"config": str(config)}
     assert deployed["skew/daily"]["schedules"][0]["schedule"]["cron"] == "45 1 * * *"
     assert deployed["skew/daily"]["entrypoint"] == "flows/check_skew.py:skew_flow"
     nightly = deployed["shortlist/nightly"]["parameters"]["config"]
     assert nightly["train"]["sources"] == [{"kind": "popularity"}]
 
-    id_ = deployed["refresh/hourly"]["id"]
-
-    def created():
+    def created(name):
+        id_ = deployed[name]["id"]
         answer = httpx.post(f"{url}/deployments/{id_}/create_flow_run", json={}, timeout=30)
         if (
             answer.status_code == 503
@@ -129,22 +165,33 @@ def test_deployments_are_registered_scheduled_and_run_to_completion(prefect, tmp
             return None
         return answer.raise_for_status().json()
 
-    run = wait_for(created, seconds=60, what="the run's creation")
+    run, failing = (
+        wait_for(lambda name=name: created(name), seconds=60, what="the run's creation")
+        for name in ("refresh/hourly", "watch/monitoring")
+    )
 
-    def ended():
-        state = httpx.get(f"{url}/flow_runs/{run['id']}").json()["state"]
+    def ended(run):
+        state = httpx.get(f"{url}/flow_runs/{run['id']}", timeout=30).json()["state"]
         return state if state["type"] in ("COMPLETED", "FAILED", "CRASHED") else None
 
-    state = wait_for(ended, seconds=240, what="the hourly run")
+    state = wait_for(lambda: ended(run), seconds=240, what="the hourly run")
     assert state["type"] == "COMPLETED", (tmp_path / "worker.log").read_text()[-3_000:]
     assert list((tmp_path / "home" / "packs").glob("*.parquet"))
+    assert wait_for(lambda: ended(failing), seconds=240, what="monitoring")["name"] == "Failed"
+    (notified,) = wait_for(lambda: hook, seconds=60, what="the notification")
+    assert notified["title"] == f"Shortlist {settings.home_name}: watch is Failed"
+    assert "no response of a release that is still stored" in notified["text"]
+    wanted = {"filter": {"event": {"name": ["shortlist.features.updated"]}}}
+    (event,) = httpx.post(f"{url}/events/filter", json=wanted).json()["events"]
+    lake = f"shortlist.{settings.home_name}.lake.1"
+    assert lake in [one["prefect.resource.id"] for one in event["related"]]
 
     def scheduled():
         wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
         runs = httpx.post(f"{url}/flow_runs/filter", json=wanted).json()
         return {r["deployment_id"] for r in runs if r["auto_scheduled"]}
 
-    everything = {d["id"] for d in deployed.values()}
+    everything = {d["id"] for d in deployed.values() if d["schedules"]}
     wait_for(lambda: everything <= scheduled(), seconds=90, what="the scheduler's runs")
 
 

@@ -37,6 +37,9 @@ class Fixed:
     def sizes(self) -> dict[str, Any]:
         return {}
 
+    def one_query(self) -> None:
+        return None
+
 
 @pytest.fixture(scope="module")
 def judged() -> tuple[Chain, list[JudgedTick]]:

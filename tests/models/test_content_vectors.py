@@ -10,7 +10,12 @@ import torch
 
 from models import registry
 from models.content.text import TEXT_DIM
-from models.content.vectors import content_vectors, given_vectors
+from models.content.vectors import (
+    ContentError,
+    content_vectors,
+    given_vectors,
+    vectors_of_items,
+)
 from models.data import TrainingData
 from models.layers import ItemEmbedding
 from models.sequence.fit import ARCHITECTURES, load_sequence, train_sequence
@@ -165,12 +170,37 @@ def with_vectors(**columns: list) -> Catalogue:
 
 
 def test_given_vectors_get_unit_length_and_missing_ones_are_zeros():
-    catalogue = with_vectors(vector_image=[[3, 4], None, [0, 0], [np.nan, 2]])
-    expected = [[0, 0], [0.6, 0.8], [0, 0], [0, 0], [0, 1]]
+    catalogue = with_vectors(vector_image=[[3, 4], None, [0, 0], []])
+    expected = [[0, 0], [0.6, 0.8], [0, 0], [0, 0], [0, 0]]
     np.testing.assert_allclose(given_vectors(catalogue, "vector_image"), expected, rtol=1e-6)
     assert given_vectors(with_vectors(vector_image=[None]), "vector_image").shape == (2, 0)
-    with pytest.raises(ValueError, match=r"vector_image has vectors of \[1, 2\] numbers"):
-        given_vectors(with_vectors(vector_image=[[1], [1, 2]]), "vector_image")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [[1], [1, 2], [3, 4], [5]] + [[7, 8]] * 4,
+            r"vectors of \[1, 2\] numbers, want one length; most items have 2,"
+            r" item i001, i004 differ",
+        ),
+        ([[1, 2], [np.nan, 2]], r"vector_image of item i002 has NaN, null or infinite numbers"),
+        ([[1, None], [1, 2]], r"vector_image of item i001 has NaN, null or infinite numbers"),
+        ([[np.inf, 2]] * 5, r"item i001, i002, i003 and 2 more has NaN"),
+        ([[1e30, 0], [1, 2]], r"vector_image of item i001 is longer than 1e\+06"),
+    ],
+)
+def test_a_vector_that_cannot_be_right_is_named(rows, message):
+    with pytest.raises(ContentError, match=message):
+        given_vectors(with_vectors(vector_image=rows), "vector_image")
+
+
+def test_wrong_vectors_of_new_items_count_as_missing():
+    rows = [[3, 4], [1], None, [np.nan, 1], [np.inf, 0], [0, 2]]
+    catalogue = with_vectors(vector_image=rows)
+    found = vectors_of_items(catalogue, "vector_image", np.array([1, 2, 3, 4, 5, 6]), dim=2)
+    np.testing.assert_allclose(found, [[0.6, 0.8], [0, 0], [0, 0], [0, 0], [0, 0], [0, 1]])
+    assert vectors_of_items(catalogue, "vector_audio", np.array([1]), dim=3).tolist() == [[0] * 3]
 
 
 def test_a_source_that_asks_for_content_reads_text_and_given_vectors(small_world, tmp_path):

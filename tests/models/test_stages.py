@@ -210,3 +210,12 @@ def test_fill_is_named_as_the_source_only_where_no_other_found_the_item(models) 
     assert all(found in (["item_knn"], ["fill"]) for found in sources)
     first = sources.index(["fill"]) if ["fill"] in sources else len(sources)
     assert ["item_knn"] not in sources[first:]
+
+
+def test_a_stage_that_was_switched_off_is_never_tried():
+    health = StageHealth()
+    health.switched_off = frozenset({"ease"})
+    stages = Stages(health)
+    assert stages("ease", lambda: 1, 0) == 0
+    assert stages("content", lambda: 1, 0) == 1
+    assert (stages.skipped, health.off) == (["ease"], ["ease"])

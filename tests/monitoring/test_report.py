@@ -4,8 +4,10 @@ import json
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from monitoring.columns import fallen, sort_columns
 from monitoring.figures import column_drifts
 from monitoring.report import write_reports
 from monitoring.tables import Tables
@@ -142,3 +144,27 @@ def test_both_runs_are_in_the_workspace_of_evidently_ui(written):
     workspace = Workspace(str(folder / "workspace"))
     (project,) = workspace.search_project("shortlist")
     assert len(workspace.list_runs(project.id)) == 2 * len(results["steady"]["reports"])
+
+
+def test_a_group_without_a_varying_column_has_no_drift(tmp_path):
+    from monitoring.evidently_runs import drift_run, drifted_share, test_results
+
+    flat = pd.DataFrame({"a": [1.0, 1.0], "b": [None, None]})
+    snapshot = drift_run(flat, flat)
+    assert np.isnan(drifted_share(snapshot))
+    assert test_results("features", snapshot) == []
+    snapshot.save_html(str(tmp_path / "empty.html"))
+    assert (tmp_path / "empty.html").stat().st_size > 1_000
+
+
+def test_columns_are_sorted_by_what_can_be_expected_of_them():
+    before = pd.DataFrame(
+        {"item_events_log": [1.0, 2.0, 3.0], "trend": [0.0, 1.0, 2.0], "flat": 1.0, "gone": None}
+    )
+    now = before.assign(item_events_log=[0.0, 0.0, 0.0])
+    found = sort_columns(now, before)
+    assert (found.growing, found.varying) == (["item_events_log"], ["trend"])
+    assert (found.constant, found.empty) == (["flat"], ["gone"])
+    assert fallen(before, before, found.growing) == {"item_events_log": 0.0}
+    fell = fallen(now, before, found.growing)["item_events_log"]
+    assert fell == pytest.approx(2 / np.std([1, 2, 3]))

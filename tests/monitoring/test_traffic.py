@@ -70,6 +70,7 @@ def shop() -> Traffic:
         ("b", "i3", at + 2 * HOUR, 90.0, "rb", "watch"),
         ("b", "i3", at + 3 * HOUR, 4.0, "rb", "rating"),
         ("b", "i3", at + 4 * HOUR, 2.0, "rb", "survey"),
+        ("a", "i2", at + 3 * HOUR, 12.0, "ra", "purchase"),  # kept
         ("b", "i1", at + HOUR + 1, None, "rb", "hide"),
         ("b", "i1", at + HOUR + 1, None, "ra", "click"),  # ra showed i1 too: counts for ra
         ("b", "i4", at + HOUR + 1, None, "rb", "click"),  # rb didn't show i4
@@ -81,11 +82,11 @@ def test_ratios_by_hand(shop):
     value = {name: one.value for name, one in overview(shop).items()}
     assert value["click_through"] == 2 / 5
     assert value["request_click_through"] == value["conversion"] * 2 == pytest.approx(2 / 3)
-    assert value["revenue_per_request"] == 10
-    assert value["revenue_per_user"] == 15
+    assert value["revenue_per_request"] == 14
+    assert value["revenue_per_user"] == 21
     assert value["watch_seconds"] == 30
     assert value["watch_seconds_per_click"] == 45
-    assert value["return_rate"] == 1
+    assert value["return_rate"] == 1 / 2
     assert value["rating"] == 4
     assert value["survey"] == 2
     assert value["satisfaction"] == 3

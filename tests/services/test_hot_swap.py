@@ -15,11 +15,18 @@ from services import hot_swap
 from services.hot_swap import HotSwap
 from services.serving import Serving
 from shortlist.config import Settings
+from shortlist.experiment import (
+    Experiment,
+    ExperimentConfig,
+    experiment_file,
+    write_experiment,
+)
 from shortlist.feature_store import publish_pack
 from shortlist.features.event_groups import empty_group_state
 from shortlist.features.finalize import DAY_BUCKETS, ITEM_STATE, schema_hash
 from shortlist.features.pack import FeaturePack
 from shortlist.release import Release, ReleaseError, ReleaseStore
+from shortlist.switches import end_switch, switch_on
 
 
 def pack(*, events: int, as_of: int = 86_400_000_000) -> FeaturePack:
@@ -244,3 +251,65 @@ def test_the_thread_finds_both_by_itself(swap, publish, promote, settings, monke
         assert time.monotonic() < deadline
         time.sleep(0.02)
     swap.stop()
+
+
+def split(settings: Settings, challenger: str, name: str = "c") -> None:
+    arms = [{"name": "old", "share": 0.5}, {"name": "new", "share": 0.5, "release": challenger}]
+    content = {"name": name, "champion": "old", "challenger": "new", "arm": arms}
+    config = ExperimentConfig.model_validate(content)
+    write_experiment(settings, Experiment(config=config, started=1, started_at="now"))
+
+
+def arms_of(swap: HotSwap, users: range = range(400)) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for n in users:
+        serving, arm = swap.serving_for(f"u{n}")
+        found.setdefault(arm, set()).add(serving.release_id)
+    return found
+
+
+def test_a_canary_answers_its_users_with_its_release_and_item_features(swap, publish, settings):
+    first, challenger = swap.serving.release_id, publish("challenger")
+    assert arms_of(swap) == {"main": {first}}
+    with pytest.raises(KeyError, match="no experiment runs"):
+        swap.serving_for("u1", "new")
+    split(settings, challenger)
+    assert swap.check()
+    assert not swap.check()
+    assert arms_of(swap) == {"old": {first}, "new": {challenger}}
+    assert [swap.serving_for("u7") for _ in range(3)] == [swap.serving_for("u7")] * 3
+    assert swap.serving_for(None) == (swap.serving, "main"), "a visitor has no lasting id"
+    assert swap.serving_for("u7", "new")[0].release_id == challenger
+    with pytest.raises(KeyError, match="want one of old, new"):
+        swap.serving_for("u7", "newer")
+    publish_pack(pack(events=5), settings.packs)
+    assert swap.check()
+    packs = cast(Recommender, swap.serving_for("u7", "new")[0].recommender).packs
+    assert packs[-1].state["item_events"][0] == 5
+    experiment_file(settings).unlink()
+    assert swap.check()
+    assert arms_of(swap) == {"main": {first}}
+
+
+def test_a_challenger_that_cannot_be_loaded_splits_nobody(swap, publish, settings):
+    split(settings, publish("challenger", broken="no models"))
+    assert not swap.check()
+    assert swap.refused is not None
+    assert "no models" in swap.refused.reason
+    assert set(arms_of(swap)) == {"main"}
+    experiment_file(settings).write_text("{")
+    assert not swap.check()
+    assert set(arms_of(swap)) == {"main"}
+
+
+def test_sources_that_are_switched_off_are_told_at_each_check(settings, publish, promote):
+    publish_pack(pack(events=1), settings.packs)
+    promote(publish("first"))
+    told: list[frozenset[str]] = []
+    swap = HotSwap(settings, load, follow_releases=True, switch_off=told.append)
+    swap.begin(ReleaseStore(settings.releases).open())
+    switch_on(settings, "sources_off", "ease", reason="slow")
+    swap.check()
+    end_switch(settings, "sources_off", "ease")
+    swap.check()
+    assert told == [{"ease"}, frozenset()]

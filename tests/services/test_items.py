@@ -96,6 +96,27 @@ def test_a_post_with_one_wrong_item_changes_nothing(shop, item, told):
     assert CommandInbox(shop.home / "events").last() == last
 
 
+def test_a_change_that_breaks_a_rule_of_the_operator_is_refused(shop, client):
+    """An item is judged as it will be; nothing of the post is stored, and withdrawals pass."""
+    path = Settings(home=shop.home).event_rules
+    before = path.read_text()
+    cheap = {"name": "cheap", "column": None, "value": None, "bad": "price >= 500", "reason": "no!"}
+    path.write_text(json.dumps(json.loads(before) | {"items_sql": [cheap]}))
+    try:
+        last = CommandInbox(shop.home / "events").last()
+        body = {"items": [{"item_id": "i2", "price": 5}, {"item_id": "i3", "price": 500}]}
+        answer = httpx.post(f"{shop.url}/items", json=body)
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "items.1: no!; nothing was stored"
+        assert CommandInbox(shop.home / "events").last() == last
+        client.items([ItemChange(item_id="i4", price=500, available=False)])
+        with pytest.raises(ServiceError, match=r"items\.0: no!"):
+            client.items([ItemChange(item_id="i4", available=True)])
+        assert client.items([ItemChange(item_id="i4", price=5, available=True)]).accepted == 1
+    finally:
+        path.write_text(before)
+
+
 def test_a_post_that_cannot_be_stored_is_a_503_that_says_so(shop, client):
     path = shop.home / "events" / "commands.db"
     mode = path.stat().st_mode

@@ -127,3 +127,29 @@ def test_a_deleted_item_is_unavailable_until_it_comes_back() -> None:
 def test_what_is_no_change_is_refused(body: dict, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         ItemChange.model_validate(body)
+
+
+def test_vectors_of_a_change_become_columns() -> None:
+    changes = commands(
+        {"item_id": "i1", "vectors": {"image": None, "audio": [1, 2.5]}},
+        {"item_id": "i3", "vectors": {"image": [3, 4]}},
+        {"item_id": "i3", "vectors": {"audio": [5]}},
+    )
+    rows = {row["item_id"]: row for row in with_changes(catalogue(), changes).to_pylist()}
+    assert {name: (row["vector_image"], row["vector_audio"]) for name, row in rows.items()} == {
+        "i1": (None, [1, 2.5]),
+        "i2": (None, None),
+        "i3": ([3, 4], [5]),
+    }
+    assert "vectors" not in rows["i1"]
+    assert changed_rows(catalogue(), changes).schema.field("vector_audio").type == pa.list_(
+        pa.float32()
+    )
+
+
+@pytest.mark.parametrize(
+    "vectors", [{"image": []}, {"Image": [1]}, {"": [1]}, {"image": [float("nan")]}, {"a": "1"}]
+)
+def test_a_vector_that_cannot_be_right_is_refused(vectors: dict) -> None:
+    with pytest.raises(ValueError, match="vectors"):
+        ItemChange.model_validate({"item_id": "i1", "vectors": vectors})

@@ -127,3 +127,29 @@ def test_the_data_of_a_run_lies_beside_its_file(tmp_path):
     world = load_toml(path, DataConfig).simulated
     assert world is not None
     assert world.preset == "tiny"
+
+
+def test_paths_cannot_leave_the_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class WithPath(Config):
+        path: ConfigPath
+
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "link").symlink_to("/etc")
+    toml = root / "run.toml"
+
+    def read(path: str) -> Path:
+        toml.write_text(f'path = "{path}"\n')
+        return load_toml(toml, WithPath).path
+
+    assert read("/etc/hostname") == Path("/etc/hostname")
+    monkeypatch.setenv("SHORTLIST_DATA_ROOT", str(root))
+    assert read("log.csv") == root / "log.csv"
+    for outside in ("/etc/hostname", "../other.csv", "link/hostname"):
+        with pytest.raises(ConfigError, match="path: lies outside of SHORTLIST_DATA_ROOT="):
+            read(outside)
+
+
+def test_email_needs_a_key() -> None:
+    with pytest.raises(ValueError, match="notify_email needs notify_sendgrid_key"):
+        Settings(notify_email=("ops@example.org",))

@@ -8,13 +8,24 @@ from shortlist.datasets.errors import DatasetError
 from shortlist.datasets.guess.names import NAMES, NO_ID, RATING, WORDS, plain
 from shortlist.datasets.guess.sample import OPEN, Guess, Sample
 from shortlist.datasets.guess.times import guess_time
+from shortlist.datasets.readers import SEPARATORS
+from shortlist.lake.engine import quoted
 
 MUCH = 0.05
 """Share of all rows. If a user or item has more rows than each of MUCH, FAIR and FEW allows, the
 value may stand for an unknown user or item and is reported.
 """
 FAIR = 4
-"""Multiple of the average number of rows per user or item. See MUCH."""
+"""Multiple of the average number of rows per other user or item. See MUCH."""
+MANY_COLUMNS = 40
+"""If a table has more columns, messages list only so many."""
+BINARY = re.compile(
+    r"lik|recommend|thumb|vote|click|label|purchas|buy|bought|order|skip|watch|cart"
+)
+"""Regular expression of names of columns that may say yes or no about an event."""
+YES_OR_NO = ({"0", "1"}, {"-1", "1"}, {"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
+BEYOND = (99, 999, 9_999, -99, -999)
+"""Numbers that stand for a missing rating in some data sets."""
 FEW = 20
 """Number of rows. See MUCH."""
 
@@ -43,11 +54,22 @@ def guess_events(
         column = found.mapping.pop(c.SESSION_ID)
         found.mapping[c.USER_ID] = column
         found.notes.append(f"GUESS: no column of users: each '{column}' is treated as a user")
+    if c.ITEM_ID not in chosen and _numbers_rows(sample, found.mapping.get(c.ITEM_ID)):
+        del found.mapping[c.ITEM_ID]
+    one_column = sample.file.format == "csv" and len(sample.columns) == 1
+    if one_column:
+        found.questions.append(
+            f"{sample.file.name}: has one column, '{sample.columns[0][:60]}'; want fields separated"
+            f" by {', '.join(SEPARATORS[:2])}, tab, {' or '.join(SEPARATORS[3:])}, or set"
+            " `separator` and `columns`"
+        )
     for key in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP):
+        if key not in found.mapping and one_column:
+            found.mapping[key] = OPEN
         if key not in found.mapping:
             found.questions.append(
                 f"{sample.file.name}: which column is {key}? There are"
-                f" {', '.join(sample.columns)}; say --column {key}=NAME{_nested(sample)}"
+                f" {_listed(sample.columns)}; say --column {key}=NAME{_nested(sample)}"
             )
             found.mapping[key] = OPEN
     sample.guess_decimal(found, (c.VALUE, c.POSITION, c.EVENT_TIMESTAMP))
@@ -63,6 +85,20 @@ def guess_events(
     _guess_types(sample, found, event_type)
     _guess_nobody(sample, found)
     return found
+
+
+def _listed(columns: list[str]) -> str:
+    """Return the names of columns for a message; of many, the first ones and their number."""
+    shown = ", ".join(columns[:MANY_COLUMNS])
+    more = len(columns) - MANY_COLUMNS
+    return shown if more <= 0 else f"{shown} and {more:,} more"
+
+
+def _numbers_rows(sample: Sample, column: str | None) -> bool:
+    """Return whether a column named `id` numbers the rows: each row has another value."""
+    if column is None or plain(column) != "id":
+        return False
+    return sample.total > 1 and max(sample.counts(column).values(), default=0) == 1
 
 
 def _nested(sample: Sample) -> str:
@@ -131,7 +167,17 @@ def _ask_for_ratings(sample: Sample, found: Guess) -> None:
     """Add a note for each unmapped column with few distinct small numbers, which may be ratings."""
     for column in sample.columns:
         values = set(sample.values[column])
-        if column in found.mapping.values() or not 3 <= len(values) <= 21:
+        if column in found.mapping.values():
+            continue
+        plainly = {one.strip().lower().removesuffix(".0") for one in values}
+        if plainly in YES_OR_NO and BINARY.search(plain(column)):
+            high, low = (max(plainly), min(plainly))
+            found.notes.append(
+                f"'{column}' has only {low} and {high}, and is not read: if it says what happened,"
+                f' map it by hand: event_type = "{column}" in columns, and event_types = {{'
+                f' "{_spelled(high, values)}" = "like", "{_spelled(low, values)}" = "dislike" }}'
+            )
+        if not 3 <= len(values) <= 21:
             continue
         if all(re.fullmatch(r"\d{1,2}([.,]\d+)?", one) for one in values):
             found.notes.append(
@@ -140,9 +186,16 @@ def _ask_for_ratings(sample: Sample, found: Guess) -> None:
             )
 
 
+def _spelled(word: str, values: set[str]) -> str:
+    """Return the spelling in the file of a word in lower case without `.0`."""
+    return next(one for one in values if one.strip().lower().removesuffix(".0") == word)
+
+
 def _guess_unrated(sample: Sample, found: Guess) -> None:
-    """Set `unrated` if the ratings have a value that means "not rated": -1 as the lowest value, or
-    a 0 that is more frequent than any other rating.
+    """Set `unrated` if the ratings have a value that means "not rated".
+
+    It is -1 as the lowest value, a 0 that is more frequent than any other rating, or a value of
+    BEYOND that is far from all other ratings.
     """
     column = found.mapping[c.VALUE]
     counts = sample.numbers(column)
@@ -151,6 +204,12 @@ def _guess_unrated(sample: Sample, found: Guess) -> None:
         return
     often = counts.get(0.0, 0) > max(counts[one] for one in rest) and min(rest) >= 1
     mark = -1 if -1.0 in counts and min(counts) == -1 else 0 if often else None
+    for far in BEYOND:
+        others = [one for one in counts if one != far]
+        if far in counts and min(abs(far - one) for one in others or [far]) > 2 * (
+            max(others) - min(others) + 1
+        ):
+            mark = far
     if mark is not None:
         found.more["unrated"] = mark
         found.notes.append(
@@ -173,17 +232,25 @@ def _guess_nobody(sample: Sample, found: Guess) -> None:
         counts = sample.counts(column)
         nobody = sample.counts(column, words=NO_ID)
         distinct = sample.distinct(column)
-        enough = max(MUCH, FAIR / distinct) * sample.total
-        giants = {
-            word: rows
-            for word, rows in counts.items()
-            if rows > max(enough, FEW) and word not in nobody
-        }
+        giants = (
+            {
+                word: rows
+                for word, rows in counts.items()
+                if rows
+                > max(MUCH * sample.total, FAIR * (sample.total - rows) / (distinct - 1), FEW)
+                and word not in nobody
+            }
+            if distinct > 1
+            else {}
+        )
         for word, rows in (nobody | giants).items():
             said = f"{rows:,} of {sample.total:,} rows have {key} '{word}'"
             if key == c.ITEM_ID or word in giants:
-                hint = f'; if that is nobody, set no_user = ["{word}"]' if key == c.USER_ID else ""
-                found.notes.append(f"{said}: is that right?{hint}")
+                hint = f'exclude = ["item_id = {quoted(word)}"]'
+                if key == c.USER_ID:
+                    hint = f'no_user = ["{word}"]'
+                what = "user" if key == c.USER_ID else "item"
+                found.notes.append(f"{said}: is that right? If that is no {what}, set {hint}")
                 continue
             found.more.setdefault("no_user", []).append(word)
             then = alone if session else "without a column of sessions such rows have no user"

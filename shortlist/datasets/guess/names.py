@@ -110,6 +110,8 @@ SAID = {
 """{word for an event type in a log: verb in the past tense that reasons use}."""
 RATING = re.compile(r"(rating|ratings|star|stars|score|overall|grade)$")
 NO_ID = ("na", "nan", "null", "none", "n/a", "undefined", "unknown", "anonymous", "guest", "nil")
+NO_ID += ("not logged in", "logged out", "no user", "nobody", "not available", "n.a.", "#null!")
+NO_ID += ("00000000-0000-0000-0000-000000000000",)
 NO_ID += ("(null)", "<na>", "-", "?", "\\n", "-1", "not set", "(not set)", "#n/a", "missing")
 """Values that programs write if no user was logged in, in lower case."""
 

@@ -120,7 +120,14 @@ class Sample:
         self.file, asked = prepared(self.file, asked, folder)
         names = json_keys(self.file) if self.file.format == "jsonl" else []
         if explode:
-            names = _with_events(names)
+            names, others = _with_events(names)
+            if others:
+                events = next(one.split("[].")[0] for one in names if "[]." in one)
+                listed = ", ".join(f"'{one}'" for one in others)
+                self.notes.append(
+                    f"GUESS: each object of '{events}' is an event. {listed} may be events as well,"
+                    " and is not read: add a second [[data.files.interactions]] for it"
+                )
         asked = asked.model_copy(update={"columns": {name: name for name in names}})
         self.raw = open_raw(self.file, asked)
         # Leave out keys whose value is an object, since that object's keys are separate columns.
@@ -317,18 +324,24 @@ def _form(text: str) -> str:
     return re.sub("[^\\W\\d_]+", "a", re.sub(r"\d+", "9", text))
 
 
-def _with_events(names: list[str]) -> list[str]:
+def _with_events(names: list[str]) -> tuple[list[str], list[str]]:
     """Return the JSON keys, changed so that each object in a list of events becomes a row.
 
     A list is taken for events if its objects have an item: `events[0].item` becomes
     `events[].item`. The keys are unchanged if there is an item outside of lists.
+
+    Returns:
+        The keys, and the names of further lists that may be events.
     """
     items = [one for one in NAMES[c.ITEM_ID] if one != "id"]
     above = {plain(one) for one in names if "[0]." not in one}
     if above & set(items):
-        return names
+        return names, []
+    lists = []
     for name in dict.fromkeys(one.split("[0].")[0] for one in names if one.count("[0].") == 1):
         start = f"{name}[0]."
         if {plain(one.removeprefix(start)) for one in names if one.startswith(start)} & set(items):
-            return [one.replace(start, f"{name}[].", 1) for one in names]
-    return names
+            lists.append(name)
+    if not lists:
+        return names, []
+    return [one.replace(f"{lists[0]}[0].", f"{lists[0]}[].", 1) for one in names], lists[1:]

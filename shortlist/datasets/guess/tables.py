@@ -50,11 +50,24 @@ def guess_items(sample: Sample, chosen: dict[str, str], item_column: str) -> Gue
     if categories is not None and _are_lists(sample, categories):
         _guess_lists(sample, found, categories)
     elif categories is not None:
-        text = "".join(sample.values[categories])
-        counts = {mark: text.count(mark) for mark in SEPARATORS}
-        best = max(counts, key=lambda mark: counts[mark])
-        found.more["category_separator"] = best if counts[best] else "|"
+        _guess_separator(sample, found, categories)
     return found
+
+
+def _guess_separator(sample: Sample, found: Guess, column: str) -> None:
+    """Guess the separator of category names, and add a note with the first names."""
+    cells = sample.values[column]
+    text = re.sub(r"&#?\w+;", "&", "".join(cells))  # &amp; has no separator
+    counts = {mark: text.count(mark) for mark in SEPARATORS}
+    best = max(counts, key=lambda mark: counts[mark])
+    found.more["category_separator"] = best if counts[best] else "|"
+    if counts[best]:
+        first = next(one for one in cells if best in one)
+        names = ", ".join(repr(one.strip()) for one in first.split(best) if one.strip())
+        sure = best in "|>" and not any(rows for mark, rows in counts.items() if mark != best)
+        found.notes.append(
+            f"{'' if sure else 'GUESS: '}names in '{column}' are separated by '{best}': {names}"
+        )
 
 
 def _are_lists(sample: Sample, column: str) -> bool:
@@ -71,17 +84,23 @@ def _guess_lists(sample: Sample, found: Guess, column: str) -> None:
     """
     text = " ".join(sample.values[column][:50])
     keys = re.findall(r"[{,]\s*['\"]?(\w+)['\"]?\s*:", text)
-    key = next((one for one in OBJECT_NAMES if one in keys), next(iter(keys), "name"))
+    key = next((one for one in OBJECT_NAMES if one in keys), None) or _key_of_texts(text, keys)
+    if key is None:
+        found.questions.append(
+            f"{sample.name}: objects in '{column}' have no names, only numbers under"
+            f" {', '.join(dict.fromkeys(keys))}; want lists of names, or set category_key"
+        )
+        return
     if key != "name":
         found.more["category_key"] = key
     table = ItemFile(path="-", columns={c.ITEM_ID: "-"}, category_key=key)
-    lists, _ = categories_sql(sample.raw, column, table, sample.name)
+    lists, unreadable = categories_sql(sample.raw, column, table, sample.name)
     ((first,),) = sample.ask(
         f"SELECT list(x) FROM (SELECT {lists} AS x FROM {sample.raw.relation} LIMIT 3)"
     )
     ((lost, cells),) = sample.ask(
-        "SELECT count(*) FILTER (len(x) = 0), count(*) FROM (SELECT"
-        f" {lists} AS x, {sample.text(column)} AS t FROM {sample.raw.relation})"
+        "SELECT count(*) FILTER (bad), count(*) FROM (SELECT"
+        f" {unreadable} AS bad, {sample.text(column)} AS t FROM {sample.raw.relation})"
         " WHERE trim(t) NOT IN ('', '[]', '{}', '()')"
     )
     if lost > cells / 2:
@@ -93,7 +112,17 @@ def _guess_lists(sample: Sample, found: Guess, column: str) -> None:
         return
     shown = "; ".join(", ".join(one) or "none" for one in first)
     of = f" of objects, by their '{key}'" if keys else ""
-    found.notes.append(f"'{column}' is read as lists{of}: {shown}")
+    guess = "GUESS: " if keys and key not in OBJECT_NAMES else ""
+    found.notes.append(f"{guess}'{column}' is read as lists{of}: {shown}")
+
+
+def _key_of_texts(text: str, keys: list[str]) -> str | None:
+    """Return the first key whose values are not numbers; "name" if there are no keys."""
+    for key in dict.fromkeys(keys):
+        values = re.findall(rf"['\"]?\b{re.escape(key)}['\"]?\s*:\s*['\"]?([^'\",}}\]]+)", text)
+        if not all(re.fullmatch(r"\s*[-+\d.eE]+\s*", one) for one in values):
+            return key
+    return None if keys else "name"
 
 
 def guess_users(sample: Sample, chosen: dict[str, str], user_column: str) -> Guess:

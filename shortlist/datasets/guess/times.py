@@ -17,19 +17,30 @@ from shortlist.datasets.readers import Raw
 OLDEST = 631_152_000_000_000
 """1990-01-01 in microseconds. Earlier times are implausible, unless the user specifies the unit."""
 DAY = 86_400_000_000
+EARLY = 820_454_400_000_000
+"""1996-01-01 in microseconds. If all times are earlier, the reading is reported as a guess. Numbers
+that don't count from 1970, such as seconds since 2001 or ticks since the year 1, look like this.
+"""
 NUMBERS = ("s", "ms", "us", "ns", "excel")
-COMPACT = ("%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%H", "%Y%m", "%y%m%d", "%Y")
+COMPACT = {"%Y%m%d": 8, "%Y%m%d%H%M%S": 14, "%Y%m%d%H%M": 12, "%Y%m%d%H": 10}
+COMPACT |= {"%Y%m": 6, "%y%m%d": 6, "%Y": 4}
+"""{pattern of digits only: number of digits}"""
 DATES = (
     *("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y"),
     *("%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y"),
     *("%b %d, %Y", "%B %d, %Y", "%m %d, %Y"),
 )
+ISO_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d")
 CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M %p", " %I:%M:%S %p", ", %H:%M:%S", ", %H:%M")
 PATTERNS = (
     *(f"{date}{clock}" for date in DATES for clock in CLOCKS),
+    *(f"{date} {clock}" for date in ISO_DATES for clock in ("%I:%M %p", "%I:%M:%S %p")),
+    *(f"%Y.%m.%d{clock}" for clock in CLOCKS[:3]),
+    *("%Y-%m-%d %H:%M:%S,%g", "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %Z"),
     *("%Y%m%d %H:%M:%S", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ", "%a %b %d %H:%M:%S %Y"),
     *("%a %b %d %H:%M:%S %z %Y", "%d/%b/%Y:%H:%M:%S %z", "%a, %d %b %Y %H:%M:%S"),
 )
+TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp]\.?[Mm]\.?)?")
 WORDS = {
     **{"s": "seconds since 1970", "ms": "milliseconds since 1970", "us": "microseconds since 1970"},
     **{"ns": "nanoseconds since 1970", "excel": "days of a spreadsheet (1 is 1900-01-01)"},
@@ -103,6 +114,11 @@ def guess_time(sample: Asked, column: str, asked: str | None) -> TimeGuess:
         wrong = [a for a, b in zip(first, times, strict=True) if b is None][:3]
         example = f", e.g. {', '.join(map(repr, wrong))}" if wrong else ""
         notes.append(f"{bad:,} of {total:,} values of '{column}' are no such times{example}")
+    if asked is None and newest is not None and newest < EARLY:
+        notes.append(
+            f"GUESS: all times in '{column}' are before 1996; if they don't count from 1970,"
+            " convert them in the file"
+        )
     return TimeGuess(unit, notes, newest)
 
 
@@ -114,7 +130,7 @@ def _best(sample: Asked, column: str, notes: list[str]) -> str:
     if typed:
         units = ["iso"]
     elif sum(_is_number(text, sample.decimal) for text in values) > len(values) / 2:
-        units = [*NUMBERS, *COMPACT]
+        units = [*NUMBERS, *(one for one, size in COMPACT.items() if _have(values, size))]
     else:
         units = ["iso", *PATTERNS]
     shares = _shares(values, units, kind if typed else "VARCHAR", sample.decimal)
@@ -130,6 +146,11 @@ def _best(sample: Asked, column: str, notes: list[str]) -> str:
                 f' If that is wrong: --time-unit "{other}"'
             )
     return best
+
+
+def _have(values: list[str], size: int) -> bool:
+    """Return whether most values have this number of characters."""
+    return sum(len(text) == size for text in values) > len(values) / 2
 
 
 def _is_number(text: str, decimal: Decimal) -> bool:
@@ -180,6 +201,11 @@ def _refused(
         return (
             f"{where} read as {WORDS.get(best, best)} is before 1990 or in the future for most"
             f' rows, e.g. {example!r}; if that is right, say --time-unit "{best}"'
+        )
+    if sum(bool(TIME_OF_DAY.fullmatch(text)) for text in values) > len(values) / 2:
+        return (
+            f"{where} has times of day without a date, e.g. {example!r}; want both in one column,"
+            " or the column of dates: --column event_timestamp=NAME"
         )
     return (
         f"{where} is no time that is understood, e.g. {example!r}; want seconds since 1970, or"

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from shortlist.config import Settings
 from shortlist.counting import ListRules
 from shortlist.feature_store.online.tail import Tail
+from shortlist.feature_store.registry_summary import RegistrySummary
 from shortlist.feature_store.states.snapshots import Snapshots, known_keys
-from shortlist.feature_store.store import ONLINE_VIEWS, open_store
+from shortlist.feature_store.store import ONLINE_VIEWS, REGISTRY, open_store
 from shortlist.plain_json import write_json
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
                 end_date=EPOCH + timedelta(microseconds=until),
                 feature_views=list(ONLINE_VIEWS),
             )
+        # Feast notes the interval in the registry, which changes the file.
+        RegistrySummary.of(store).write(settings.feast / REGISTRY)
     if own is not None and since is None:
         _remove_unknown(settings, store, own, until=until)
     if snapshots is not None:
