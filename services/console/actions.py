@@ -68,6 +68,9 @@ async def promote(request: Request, running: Running) -> Response:
         )
     except (ReleaseError, HomeLocked, OSError) as error:
         return problem(request, str(error), status=409)
+    except KeyError as error:
+        why = f"{release_id} can't be judged: its manifest lacks {error}; train a new release"
+        return problem(request, why, status=409)
     if not done.promoted:
         failed = [asdict(gate) for gate in done.verdict.gates if not gate.passed]
         told = "; ".join(f"{gate['name']}: {gate['reason']}" for gate in failed)

@@ -102,8 +102,14 @@ def releases(settings: Settings, chosen: str | None, *, page: int) -> dict[str, 
         return content
     about, champion = known[chosen], known.get(serving or "", {})
     path, config = limits(settings, about)
-    verdict = None if config is None else judge(settings, chosen, config)
+    verdict, unjudged = None, f"the limits of the gates aren't on this machine ({path})"
+    if config is not None:
+        try:
+            verdict = judge(settings, chosen, config)
+        except (KeyError, TypeError, ValueError) as error:
+            unjudged = f"its manifest lacks figures that the gates need ({error!r})"
     return content | {
+        "unjudged": unjudged,
         "about": about,
         "gates_file": path,
         "verdict": verdict,

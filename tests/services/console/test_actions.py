@@ -113,3 +113,14 @@ def test_a_wrong_event_is_refused(
     assert answer.status_code == 400
     assert problem in answer.text
     assert len(desk.events) == count
+
+
+def test_a_release_without_figures_is_shown_but_not_judged(
+    console: TestClient, store: ReleaseStore
+) -> None:
+    bare = publish(store, {"chain": {}}, payload="bare")
+    page = console.get(f"/console/releases?release={bare}")
+    assert page.status_code == 200
+    assert "its manifest lacks figures that the gates need" in page.text
+    assert f"Promote {bare}" not in page.text
+    assert post(console, "promote", release=bare, reason="try it").status_code == 409
