@@ -10,7 +10,7 @@ from shortlist.audit import write_audit
 from shortlist.config import Settings
 from shortlist.gates import Gate, GatesConfig, Verdict, judge_gates
 from shortlist.home_lock import home_lock
-from shortlist.release import ReleaseError, ReleaseStore
+from shortlist.release import Release, ReleaseError, ReleaseStore
 from shortlist.switches import in_force
 
 LOCK_SECONDS = 60
@@ -71,14 +71,20 @@ def promote_release(
     return Promotion(release_id, before, verdict, promoted, forced)
 
 
-def judge(settings: Settings, release_id: str, config: GatesConfig) -> Verdict:
+def judge(
+    settings: Settings, release_id: str, config: GatesConfig, *, opened: Release | None = None
+) -> Verdict:
     """Judge a release by the gates and the holds that are in force.
 
     If it is damaged or missing, the integrity gate fails.
+
+    Args:
+        opened: the release, if it was verified already; None: it is verified.
     """
     store = ReleaseStore(settings.releases)
     try:
-        verdict = judge_gates(store.open(release_id), config, history=store.history())
+        opened = store.open(release_id) if opened is None else opened
+        verdict = judge_gates(opened, config, history=store.history())
     except ReleaseError as error:
         verdict = Verdict([Gate("integrity", False, None, None, str(error))])
     return replace(verdict, gates=[*verdict.gates, *hold_gates(settings, release_id)])

@@ -99,7 +99,7 @@ def neighbours(recommender: "Recommender", idx: int) -> dict[str, list[Neighbour
     view = recommender.view
     found = {}
     for source, what in SOURCES.items():
-        best = view.similar_by(source, idx)
+        best = view.similar_by(source, idx, k=NEIGHBOURS + 1)
         if best is None:
             continue
         pairs = [

@@ -8,7 +8,7 @@ from shortlist.audit import read_audit
 from shortlist.config import ConfigError, Settings, load_toml
 from shortlist.gates import GatesConfig
 from shortlist.promotion import judge
-from shortlist.release import MANIFEST, ReleaseStore
+from shortlist.release import MANIFEST, Release, ReleaseError, ReleaseStore
 
 GATES = Path(__file__).resolve().parents[2] / "configs" / "gates.toml"
 PAGE = 20
@@ -26,6 +26,8 @@ DIFFERENT = (
 """Parts of the manifest whose differences are shown."""
 HISTORY = 30
 SLICE_METRIC = "ndcg@10"
+_verified: dict[Path, tuple[list[tuple[str, int, int, int]], Release]] = {}
+"""Release folder -> its files as they were when their hashes matched."""
 
 
 def abouts(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -43,6 +45,27 @@ def abouts(settings: Settings) -> dict[str, dict[str, Any]]:
         except (OSError, ValueError, KeyError):
             found[release_id] = {}
     return found
+
+
+def verified(store: ReleaseStore, release_id: str) -> Release | None:
+    """Return a release if its files match their hashes; None if they don't.
+
+    Hashing takes a second for a large release. It is repeated only if a file was replaced or
+    changed since; a promotion always hashes.
+    """
+    folder = store.root / release_id
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    stats = [path.stat() for path in paths]
+    stamp = [
+        (str(p), s.st_mtime_ns, s.st_size, s.st_ino) for p, s in zip(paths, stats, strict=True)
+    ]
+    known = _verified.get(folder)
+    if known is None or known[0] != stamp:
+        try:
+            known = _verified[folder] = stamp, store.open(release_id)
+        except ReleaseError:
+            return None
+    return known[1]
 
 
 def gates_file(settings: Settings, about: dict[str, Any]) -> Path | None:
@@ -105,7 +128,7 @@ def releases(settings: Settings, chosen: str | None, *, page: int) -> dict[str, 
     verdict, unjudged = None, f"the limits of the gates aren't on this machine ({path})"
     if config is not None:
         try:
-            verdict = judge(settings, chosen, config)
+            verdict = judge(settings, chosen, config, opened=verified(store, chosen))
         except (KeyError, TypeError, ValueError) as error:
             unjudged = f"its manifest lacks figures that the gates need ({error!r})"
     return content | {

@@ -124,3 +124,13 @@ def test_a_release_without_figures_is_shown_but_not_judged(
     assert "its manifest lacks figures that the gates need" in page.text
     assert f"Promote {bare}" not in page.text
     assert post(console, "promote", release=bare, reason="try it").status_code == 409
+
+
+def test_a_release_that_is_damaged_later_fails_integrity_on_the_page(
+    console: TestClient, store: ReleaseStore
+) -> None:
+    path = f"/console/releases?release={store.current_id()}"
+    for _ in range(2):
+        assert "match their sha256" in console.get(path).text
+    (store.root / str(store.current_id()) / "model.bin").write_text("damaged")
+    assert "the release was changed" in console.get(path).text
