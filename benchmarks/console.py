@@ -49,7 +49,9 @@ def main() -> None:
         work = (arguments.work or Path(temporary)).absolute()
         pages = measure(work, num_items=arguments.items, turns=arguments.turns)
     command = f"shortlist bench console --items {arguments.items} --turns {arguments.turns}"
-    report({"command": command, **about_machine(), "pages": pages}, arguments.out)
+    load = round(os.getloadavg()[0], 1)  # more processes than cores lengthen every figure
+    content = {"command": command, **about_machine(), "load_average": load, "pages": pages}
+    report(content, arguments.out)
 
 
 def measure(work: Path, *, num_items: int, turns: int) -> dict[str, dict[str, float]]:

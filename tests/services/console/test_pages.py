@@ -8,7 +8,9 @@ from starlette.testclient import TestClient
 
 from models.recommend.inspection import inspect
 from shortlist.api import RecommendRequest
+from shortlist.plain_json import write_json
 from shortlist.rule_config import RuleSet
+from shortlist.switches import switch_on
 from tests.models.recommenders import AT
 from tests.services.console.desk import Desk
 
@@ -164,3 +166,30 @@ def test_static_files_are_served_and_nothing_else(console: TestClient) -> None:
     assert "immutable" in htmx.headers["cache-control"]
     for name in ("console.css.map", "..%2frender.py", "htmx.LICENSE.txt", "none.js"):
         assert console.get(f"/console/static/{name}").status_code == 404
+
+
+def test_home_names_what_needs_a_person(console: TestClient, desk: Desk) -> None:
+    assert "Nothing is known to be broken" in console.get("/console").text
+    alarm = {
+        "guardrail": "clicks <fall>",
+        "action": "roll_back",
+        "opened_at": "2026-11-30T08:30:13+00:00",
+        "closed_at": None,
+        "acknowledged_by": None,
+        "waiting": None,
+        "outcome": "done: rolled back",
+        "reason": "click_through is 0.1, below the limit 0.2",
+    }
+    closed = alarm | {"guardrail": "old one", "closed_at": "2026-11-30T09:00:00+00:00"}
+    write_json(desk.settings.home / "alarms.json", {"alarms": [closed, alarm]})
+    switch_on(desk.settings, "holds", "night", reason="nobody is there")
+    page = unescape(console.get("/console").text)
+    assert "Something needs a person" in page
+    assert "clicks <fall>: click_through is 0.1, below the limit 0.2" in page
+    assert "old one" not in page
+    assert "promotions are held by 'night': nobody is there" in page
+    assert "hold: night" in console.get("/console/releases").text
+    write_json(desk.settings.home / "alarms.json", {"alarms": [alarm | {"acknowledged_by": "me"}]})
+    page = console.get("/console").text
+    assert "Something needs a person" not in page
+    assert "taken over by me" in page
