@@ -13,10 +13,13 @@ export GX_ANALYTICS_ENABLED = false
 # uv does not read pip's own settings; hand on where pip finds wheels on this machine, if anywhere.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: run test lint format endurance lock setup clean
+.PHONY: run demo test lint format endurance lock setup clean
 
 run: .venv/.ready
 	$(BIN)/shortlist run $(CONFIG)
+
+demo: run
+	$(BIN)/shortlist serve
 
 test: .venv/.ready
 	$(BIN)/python -m pytest

@@ -1,10 +1,10 @@
 """Promote: sets the release pointer to a release if it passes every gate.
 
 The pointer names the release that the service loads. Gates are conditions on a release's figures
-(flows/releases/gates.py).
+(shortlist/gates.py).
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,14 @@ from flows.operations.artifacts import show_gates
 from flows.operations.endings import REFUSED, ended, refusal
 from flows.operations.lineage import judged_release
 from flows.releases.acknowledge import wait_for_workers
-from flows.releases.gates import Gate, GatesConfig, Verdict, judge_gates
-from flows.rollback import LOCK_SECONDS
 from flows.runtime.configuration import CONFIGS
 from flows.runtime.retries import step_options
 from flows.runtime.runs import Run, RunError
-from shortlist.audit import write_audit
 from shortlist.config import Settings, load_toml
-from shortlist.home_lock import home_lock
+from shortlist.gates import GatesConfig
 from shortlist.lake.leases import held_by_another
+from shortlist.promotion import promote_release
 from shortlist.release import ReleaseError, ReleaseStore
-from shortlist.switches import in_force
 
 
 @flow(name="promote", log_prints=True)
@@ -79,27 +76,16 @@ def promote(
         The verdict of each gate, the serving release, the loss budget (total quality loss accepted
         in promotions), and the workers that serve the release or still serve another one.
     """
-    store = ReleaseStore(settings.releases)
     config = load_toml(Path(gates), GatesConfig)
-    what = f"shortlist promote {release_id}"
-    with home_lock(settings, "release", what=what, wait_seconds=LOCK_SECONDS):
-        verdict = judge(store, release_id, config)
-        verdict = replace(verdict, gates=[*verdict.gates, *hold_gates(settings, release_id)])
-        before = store.current_id()
-        forced = force_reason is not None and not verdict.passed and verdict.is_intact
-        promoted = verdict.passed or forced
-        if promoted:
-            # The gates of a forced release say nothing about losses, so the budget is unchanged.
-            store.promote(release_id, spent=None if forced else verdict.spent)
-            reason = f"forced: {force_reason}" if forced else f"{len(verdict.gates)} gates passed"
-            write_audit(
-                settings,
-                "promote",
-                before=before,
-                after=release_id,
-                reason=reason,
-                evidence={"gates": [asdict(gate) for gate in verdict.gates]},
-            )
+    done = promote_release(
+        settings,
+        release_id,
+        config,
+        what=f"shortlist promote {release_id}",
+        force_reason=force_reason,
+    )
+    verdict, before, promoted = done.verdict, done.before, done.promoted
+    store = ReleaseStore(settings.releases)
     for gate in verdict.gates:
         print(f"gate {gate.name}: {'pass' if gate.passed else 'FAIL'}: {gate.reason}")
     if promoted:
@@ -112,36 +98,11 @@ def promote(
     return {
         "release_id": release_id,
         "promoted": promoted,
-        "forced": forced,
+        "forced": done.forced,
         "serving": serving,
         "gates": [asdict(gate) for gate in verdict.gates],
         "loss_budget": {"of": config.loss_budget, "spent": spent},
     } | followed
-
-
-def judge(store: ReleaseStore, release_id: str, config: GatesConfig) -> Verdict:
-    """Judge a release by the gates. If it is damaged or missing, the integrity gate fails."""
-    try:
-        return judge_gates(store.open(release_id), config, history=store.history())
-    except ReleaseError as error:
-        return Verdict([Gate("integrity", False, None, None, str(error))])
-
-
-def hold_gates(settings: Settings, release_id: str) -> list[Gate]:
-    """Return a failed gate for each hold that is in force for this release or for all releases."""
-    holds = in_force(settings, "holds")
-    return [
-        Gate(
-            f"hold: {name}",
-            False,
-            None,
-            None,
-            f"{hold['reason']} (held since {hold['since']}; end it with `shortlist alarms release"
-            f' "{name}"`)',
-        )
-        for name, hold in holds.items()
-        if hold.get("release_id", release_id) == release_id
-    ]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from pydantic import ValidationError
 
 from flows.featurize import featurize
 from flows.refresh import refresh
-from flows.rollback import LOCK_SECONDS
 from flows.runtime.configuration import RunConfig
 from flows.training.release import at_home, train_release
 from shortlist.audit import write_audit
@@ -31,6 +30,7 @@ from shortlist.features.finalize import schema_hash
 from shortlist.features.pack import PackError
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.plain_json import write_json
+from shortlist.promotion import LOCK_SECONDS
 from shortlist.release import ReleaseError, ReleaseStore
 from shortlist.workers import live_workers
 

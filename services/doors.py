@@ -18,6 +18,7 @@ import hmac
 import ipaddress
 import os
 import time
+from base64 import b64decode
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha256
@@ -36,6 +37,9 @@ OPEN_PATHS = ("/livez", "/readyz", "/healthz")
 SCOPE_OF = {"/events": "events", "/items": "admin", "/users": "admin"}
 """First part of a path -> scope that it needs; all others need `read`. A key with `admin` has all
 scopes."""
+CONSOLE = "/console"
+"""The pages under this path need the scope `admin`. A browser sends the key as the password of HTTP
+Basic authentication."""
 MIN_LENGTH = 16
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -99,11 +103,13 @@ class Refusal:
     status: int
     error: str
     retry: bool = False
+    asks: str = "Bearer"
+    """How to send a key; value of the header WWW-Authenticate of a 401."""
 
     def response(self) -> JSONResponse:
         headers = {"retry-after": "1"} if self.retry else {}
         if self.status == 401:
-            headers["www-authenticate"] = "Bearer"
+            headers["www-authenticate"] = self.asks
         return JSONResponse({"error": self.error}, status_code=self.status, headers=headers)
 
 
@@ -148,19 +154,25 @@ class Doors:
 
     def check_client(self, scope: Scope) -> Refusal | None:
         """Check the key and its scope; without keys, that the client is on this machine."""
-        headers = Headers(scope=scope)
+        headers, console = Headers(scope=scope), is_console(scope["path"])
         if not self.keys:
-            if _is_local(scope) and _is_local_origin(headers.get("origin")):
+            local = _is_local(scope) and _is_local_origin(headers.get("origin"))
+            # A page of another site may have a name that resolves to this machine (DNS rebinding).
+            if local and (not console or _is_local_origin(f"http://{headers.get('host', '')}")):
                 return None
             return Refusal(
                 403,
                 f"only clients of this machine are served: set {VARIABLE} to serve others"
                 " (docs/serving.md)",
             )
-        scopes = self.keys.scopes_of(_key_in(headers))
+        scopes = self.keys.scopes_of(_key_in(headers, basic=console))
+        if not scopes and console:
+            realm = 'Basic realm="Shortlist: any name, a key with scope admin as password"'
+            return Refusal(401, "no valid API key: send it as the password", asks=realm)
         if not scopes:
             return Refusal(401, "no valid API key: send it as `Authorization: Bearer KEY`")
-        wanted = SCOPE_OF.get("/" + scope["path"].split("/")[1], "read")
+        first = "/" + scope["path"].split("/")[1]
+        wanted = "admin" if console else SCOPE_OF.get(first, "read")
         if wanted not in scopes and "admin" not in scopes:
             return Refusal(403, f"the API key has no scope '{wanted}' for {scope['path']}")
         return None
@@ -256,14 +268,29 @@ def _hash(key: str) -> bytes:
     return sha256(key.encode()).digest()
 
 
-def _key_in(headers: Headers) -> str:
+def is_console(path: str) -> bool:
+    return path == CONSOLE or path.startswith(f"{CONSOLE}/")
+
+
+def _key_in(headers: Headers, *, basic: bool = False) -> str:
+    """Return the key of a request, empty if it has none.
+
+    Args:
+        basic: whether it may be the password of Basic authentication. Browsers add that to requests
+            from pages of other sites too, so only paths that check the origin allow it.
+    """
     scheme, _, key = headers.get("authorization", "").partition(" ")
+    if basic and scheme.lower() == "basic":
+        try:
+            return b64decode(key.strip(), validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
     return key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
 
 
 def _client_of(scope: Scope) -> str:
     """Return a client's name for its rate: a hash of its key, or its address."""
-    key = _key_in(Headers(scope=scope))
+    key = _key_in(Headers(scope=scope), basic=is_console(scope["path"]))
     return _hash(key).hex() if key else (scope.get("client") or ("local", 0))[0]
 
 

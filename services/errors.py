@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.doors import is_console
 from shortlist.api import EventsRequest, ItemsRequest, RecommendRequest, SimilarRequest
 
 POSTS: dict[str, type[BaseModel]] = {
@@ -95,6 +96,9 @@ def refused(status: int, scope: Scope) -> bool:
 
     So the 503 of a health check is not rewritten.
     """
+    path = scope["path"]
+    if is_console(path) or path.startswith("/why/"):  # HTML, or a sentence already
+        return False
     return 400 <= status < 500 or (status >= 500 and scope["path"] in POSTS)
 
 
@@ -103,7 +107,8 @@ def sentence(body: bytes, *, status: int, scope: Scope) -> str:
     if status == 404:
         return (
             f"no such path: {path_of(scope)}; there are POST {', '.join(POSTS)}, DELETE"
-            " /users/{id} and GET /status/ready, /livez, /readyz, /metrics, / (documentation)"
+            " /users/{id} and GET /status/ready, /why/REQUEST_ID, /livez, /readyz, /metrics,"
+            " /console, / (documentation)"
         )
     if status == 405:
         allowed = "POST" if scope["path"] in POSTS else "GET"

@@ -86,6 +86,17 @@ class HotSwap:
         assert self._serving is not None, "begin comes first"
         return self._serving
 
+    @property
+    def pack(self) -> FeaturePack:
+        """The item features that are served now, with posted changes of items."""
+        assert self._pack is not None, "begin comes first"
+        return self._pack
+
+    @property
+    def experiment(self) -> Experiment | None:
+        """The running experiment, once its releases are loaded."""
+        return None if self._split is None else self._split[0]
+
     def serving_for(self, user_id: str | None, arm: str | None = None) -> tuple[Serving, str]:
         """Return the release that answers a user, and the name of the user's arm.
 

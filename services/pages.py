@@ -1,4 +1,5 @@
-"""Routes that aren't posts: readiness, the request to forget a user, and the OpenAPI document.
+"""Routes that aren't posts: readiness, the request to forget a user, the console, and the OpenAPI
+document.
 
 BentoML's API methods only accept POST, so these routes are in a small FastAPI app that BentoML
 mounts.
@@ -10,6 +11,7 @@ import bentoml
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from services.console.app import console
 from services.hidden_ids import user_of
 from services.openapi import openapi
 from shortlist.api import ForgetResponse, Readiness
@@ -17,6 +19,7 @@ from shortlist.ids import id_problem
 
 # This app needs no OpenAPI page: BentoML's page at / shows its routes too.
 pages = FastAPI(title="pages", openapi_url=None)
+pages.include_router(console)
 
 
 @pages.get("/status/ready")

@@ -7,6 +7,7 @@ responses.
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import sqlite3
@@ -25,6 +26,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from services import metrics
+from services.beside import Beside
 from services.doors import ApiKeys, Doors
 from services.errors import ClearErrors, quiet_client_errors
 from services.event_limits import EventLimitsFile, item_complaint
@@ -55,6 +57,7 @@ from shortlist.api import (
 from shortlist.commands import CommandError, CommandInbox
 from shortlist.config import ConfigError, Settings
 from shortlist.datasets.item_commands import rows_after
+from shortlist.experiment import Experiment
 from shortlist.feature_store import ReopeningReader, home_clock
 from shortlist.features.pack import FeaturePack, PackError
 from shortlist.forgetting.at_once import request_forgetting
@@ -96,7 +99,9 @@ class RecommenderService:
     - `POST /items`: add, change and delete items
     - `DELETE /users/{id}`: forget a user
     - `GET /status/ready`: release, feature pack (item features) and clock
+    - `GET /why/{request_id}`: what made a list, from the serving log
     - `GET /metrics`: Prometheus metrics
+    - `GET /console`: pages for people
 
     Invalid requests get a 4xx status and `{"error": "..."}`, which says what is valid.
     """
@@ -132,6 +137,7 @@ class RecommenderService:
         about = release.about
         self.clock = home_clock(self.settings, about["clock"], otherwise=about["data_end"])
         self.hot_swap.begin(release)
+        self.other_release = Beside(self.settings, self.load)
         ClearErrors.release_id = staticmethod(lambda: self.serving.release_id)
         self.serving_log = ServingLog(self.settings.serving_log, shown=self.shown)
         self.answer_log = ServingLog(self.settings.answer_log)
@@ -443,6 +449,33 @@ class RecommenderService:
             rules_id=self.rules.rules.id,
             rules_refused=self.rule_file.refused,
         )
+
+    def serving_of(self, user_id: str, arm: str | None) -> tuple[Serving, str]:
+        """Return the release that answers a user, and the user's arm."""
+        return self.hot_swap.serving_for(user_id or None, arm)
+
+    def beside(self, release_id: str) -> Serving:
+        """Return another release, loaded beside the serving one, for the console."""
+        serving = self.serving
+        if release_id == serving.release_id:
+            return serving
+        return self.other_release.open(release_id, self.hot_swap.pack)
+
+    @property
+    def experiment(self) -> Experiment | None:
+        return self.hot_swap.experiment
+
+    def post_events(self, request: EventsRequest) -> EventsResponse:
+        """Store events as `POST /events` does, for the console.
+
+        Raises:
+            InvalidArgument: they were refused.
+            OSError: they can't be stored now.
+        """
+        answer = self.events.local(request)  # pyright: ignore[reportFunctionMemberAccess]
+        if isinstance(answer, JSONResponse):
+            raise OSError(json.loads(bytes(answer.body))["error"])
+        return answer
 
     @bentoml.on_shutdown
     def shutdown(self) -> None:

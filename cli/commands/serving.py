@@ -30,9 +30,9 @@ def serve(
     from shortlist.release import ReleaseStore
 
     release = ReleaseStore(Settings().releases).open()
-    typer.echo(
-        f"release {release.release_id} on http://{host}:{port} (with its documentation)", err=True
-    )
+    site = f"http://{host}:{port}"
+    typer.echo(f"release {release.release_id} on {site} (with its documentation)", err=True)
+    typer.echo(f"console: {site}/console (once the service answers)", err=True)
     command = [sys.executable, "-m", "bentoml", "serve", "services.service:RecommenderService"]
     os.execv(sys.executable, [*command, "--port", str(port), "--host", host])
 

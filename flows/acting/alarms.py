@@ -4,36 +4,17 @@
 first check that broke its guardrail to the first check that found it kept again.
 """
 
-import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from shortlist.config import ConfigError, Settings
+from shortlist.alarms import AlarmError, alarm_file, read_alarms
+from shortlist.config import Settings
 from shortlist.home_lock import home_lock
 from shortlist.plain_json import write_json
 from shortlist.switches import WAIT_SECONDS
 
 KEPT_CLOSED = 200
 """Number of closed alarms that are kept."""
-
-
-class AlarmError(ConfigError):
-    """There is no such open alarm; the message lists the open ones."""
-
-
-def alarm_file(settings: Settings) -> Path:
-    return settings.home / "alarms.json"
-
-
-def read_alarms(settings: Settings) -> list[dict[str, Any]]:
-    """Return all kept alarms, oldest first."""
-    try:
-        return json.loads(alarm_file(settings).read_text())["alarms"]
-    except FileNotFoundError:
-        return []
-    except (ValueError, KeyError) as error:
-        raise AlarmError(f"{alarm_file(settings)}: not valid ({error!r}); remove it") from None
 
 
 def write_alarms(settings: Settings, alarms: list[dict[str, Any]]) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.releases.retention import Removable, RetentionConfig, kept_releases, removable, size_of
-from flows.rollback import LOCK_SECONDS
 from shortlist.audit import write_audit
 from shortlist.config import Settings
 from shortlist.home_lock import home_lock
+from shortlist.promotion import LOCK_SECONDS
 from shortlist.release import ReleaseStore
 
 PARTS = {

@@ -3,11 +3,13 @@
 It is used by the service, by `shortlist recommend` and by the closed loop of the simulation.
 """
 
+import copy
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from models.recommend.explain import Wording
 from models.recommend.exploration import Exploration, explored
 from models.recommend.pages import Page, without
 from models.recommend.queries import build_queries
+from models.recommend.rerank.config import CalibrationConfig, MmrConfig
 from models.recommend.rules import RULES_VERSION, blocked_items
 from models.recommend.stages import StageHealth, Stages
 from models.recommend.view import View
@@ -235,23 +238,9 @@ class Recommender:
         user_id = request.user_id or ANONYMOUS
         view, run = self.view, Stages(self.health, budget=self.budget)
         page = Page.of(request, view.keys, release_id=self.release_id, at=at)
-        where = request.context
-        context = context_id(surface=where.surface, device=where.device, at=page.at)
-        blocked = blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude)
-        parts = view.rules.in_force(request.rules, self.rules.rules)
-        names = [name for part in parts for name in part.block(blocked, at=at)]
-        names += self._block_shown(run, request.user_id, view, blocked, at=at)
-
-        def queries_of(rows: RequestRows) -> Queries:
-            return build_queries(
-                rows,
-                catalogue=view.catalogue,
-                profiles=self.profiles,
-                recent_items=[request.recent_items or []],
-                exclude=blocked,
-                repeat_after=view.chain.config.repeat_after,
-            )
-
+        context = context_of(request, at=page.at)
+        blocked, parts, names = self._excluded(run, request, view, at=at)
+        queries_of = partial(self._queries, request, view, blocked)
         rows, queries = self._hydrate(run, user_id, context, page.at, queries_of)
         gone = page.shown
         if page.at < at:  # consumed or refused since the first page
@@ -309,6 +298,57 @@ class Recommender:
             next_cursor=page.next_cursor(
                 request, ranked.item_idx[0, :shown], view.keys, release_id=self.release_id
             ),
+        )
+
+    def query(self, request: RecommendRequest, *, at: int) -> tuple[RequestRows, Queries]:
+        """Return the user's states and the query that `recommend` answers for a first page."""
+        view, run = self.view, Stages(self.health)
+        blocked, _, _ = self._excluded(run, request, view, at=at)
+        return self._hydrate(
+            run,
+            request.user_id or ANONYMOUS,
+            context_of(request, at=at),
+            at,
+            partial(self._queries, request, view, blocked),
+        )
+
+    def aside(self) -> "Recommender":
+        """Return a recommender for trials beside the traffic: without a time budget, and failures
+        or slow stages don't switch off stages for others. Stages that are off now stay off.
+        """
+        other = copy.copy(self)
+        other.health, other.budget = StageHealth(), float("inf")
+        other.health.switched_off = frozenset(self.health.off)
+        return other
+
+    def with_rerank(self, config: MmrConfig | CalibrationConfig | None) -> "Recommender":
+        """Return a recommender with the same models and data, and another re-ranking."""
+        other = copy.copy(self)
+        other._view = replace(self.view, chain=self.view.chain.with_rerank(config))
+        return other
+
+    def _excluded(
+        self, run: Stages, request: RecommendRequest, view: View, *, at: int
+    ) -> tuple[np.ndarray, tuple[CompiledRules, ...], list[str]]:
+        """Return which items may not be shown, (N + 1,) bool; the business rules; and the names of
+        those that exclude an item.
+        """
+        blocked = blocked_items(view.catalogue, filters=request.filters, exclude=request.exclude)
+        parts = view.rules.in_force(request.rules, self.rules.rules)
+        names = [name for part in parts for name in part.block(blocked, at=at)]
+        names += self._block_shown(run, request.user_id, view, blocked, at=at)
+        return blocked, parts, names
+
+    def _queries(
+        self, request: RecommendRequest, view: View, blocked: np.ndarray, rows: RequestRows
+    ) -> Queries:
+        return build_queries(
+            rows,
+            catalogue=view.catalogue,
+            profiles=self.profiles,
+            recent_items=[request.recent_items or []],
+            exclude=blocked,
+            repeat_after=view.chain.config.repeat_after,
         )
 
     def similar(self, request: SimilarRequest, *, at: int) -> list[Item]:
@@ -387,6 +427,11 @@ class Recommender:
             rows = empty_rows([user_id], [context], now)
             hydrated = rows, queries_of(rows)
         return hydrated
+
+
+def context_of(request: RecommendRequest, *, at: int) -> str:
+    """Return the id of a request's context: surface, device and time of day."""
+    return context_id(surface=request.context.surface, device=request.context.device, at=at)
 
 
 def rules_version(parts: Sequence[CompiledRules]) -> str:

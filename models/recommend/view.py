@@ -104,7 +104,7 @@ class View:
         """
         found: list[Item] = []
         for name in SIMILAR_SOURCES:
-            best = self._similar_by(name, item_idx)
+            best = self.similar_by(name, item_idx)
             if best is None:
                 continue
             for candidate, score in zip(best.item_idx[0], best.score[0], strict=True):
@@ -126,9 +126,13 @@ class View:
                 )
         return found
 
-    def _similar_by(self, name: str, item_idx: int) -> Candidates | None:
-        """Return the items that one source finds similar, best first; None if it can't."""
-        k = self.catalogue.num_items
+    def similar_by(self, name: str, item_idx: int, *, k: int | None = None) -> Candidates | None:
+        """Return the k items that one source finds most similar, best first; None if it can't.
+
+        Args:
+            k: None: all items.
+        """
+        k = self.catalogue.num_items if k is None else k
         new = self.chain.new
         if name == CONTENT and new is not None and new.vectors is not None:
             return new.similar(item_idx, k=k)

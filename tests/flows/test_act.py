@@ -6,7 +6,6 @@ import pytest
 
 from flows.act import act
 from flows.acting.alarms import AlarmError, acknowledge, read_alarms, silence
-from flows.promote import hold_gates
 from flows.watch.canary import start_experiment, stop_experiment
 from monitoring.board.judge import Board, Decision, Result
 from shortlist.audit import read_audit
@@ -17,6 +16,7 @@ from shortlist.experiment import (
     past_experiments,
     running_experiment,
 )
+from shortlist.promotion import hold_gates
 from shortlist.release import ReleaseError, ReleaseStore
 from shortlist.switches import end_switch, in_force, sources_off, switch_file
 from tests.flows.conftest import about, publish

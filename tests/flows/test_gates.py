@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.releases.gates import GatesConfig, judge_gates, judge_quality
 from shortlist.config import load_toml
+from shortlist.gates import GatesConfig, judge_gates, judge_quality
 from shortlist.release import Release
 
 CONFIG = GatesConfig(

@@ -6,6 +6,7 @@ by popularity, which is loudness here. It wins on click-through, and the board s
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -37,7 +38,12 @@ from shortlist.release import ReleaseStore
 from shortlist.switches import in_force
 from tests.conftest import new_prefect_home
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not os.environ.get("SHORTLIST_ENDURANCE"), reason="two trainings and days of traffic"
+    ),
+]
 ROOT = Path(__file__).resolve().parents[2]
 WORLD = """
 name = "bait"

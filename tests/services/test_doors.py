@@ -168,3 +168,49 @@ def test_every_answer_has_security_headers_and_none_for_cors(
         answer = asyncio.run(ask(app, "/recommend", client=client))
         assert HEADERS.items() <= dict(answer.headers).items()
         assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+CONSOLE_PATHS = ("/console", "/console/person", "/console/static/console.css")
+
+
+def get(app: Doors, path: str, *, host: str = "service", **parameters: Any) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        client = parameters.pop("client", "127.0.0.1")
+        transport = httpx.ASGITransport(app=app, client=(client, 1))
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as http:
+            return await http.get(path, **parameters)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("path", CONSOLE_PATHS)
+def test_the_console_needs_an_admin_key_as_password(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    app = doors(monkeypatch, KEYS)
+    answer = get(app, path, client="10.0.0.9")
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Basic realm=")
+    for key, expected in ((READ, 403), (EVENTS, 403), (ADMIN, 404), ("wrong", 401)):
+        assert get(app, path, auth=("me", key), client="10.0.0.9").status_code == expected
+    assert get(app, path, headers={"authorization": "Basic !"}).status_code == 401
+    assert get(app, path, headers={"x-api-key": ADMIN}).status_code == 404
+    # 404: the small app behind the doors has no console
+
+
+def test_a_password_opens_only_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = doors(monkeypatch, KEYS)
+    for path in ("/recommend", "/events", "/items", "/consoles"):
+        assert status(app, path, auth=("me", ADMIN)) == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("localhost:3000", 404), ("127.0.0.1", 404), ("[::1]:3000", 404), ("evil.example", 403)],
+)
+def test_without_keys_the_console_is_only_shown_under_local_names(
+    monkeypatch: pytest.MonkeyPatch, host: str, expected: int
+) -> None:
+    app = doors(monkeypatch)
+    assert get(app, "/console", host=host).status_code == expected
+    assert get(app, "/console", host=host, client="10.0.0.9").status_code == 403
