@@ -157,7 +157,7 @@ def add_shares(recommender: "Recommender", explained: Explained) -> bool:
 
 def largest(names: Sequence[str], values: np.ndarray, shares: np.ndarray) -> list[FeatureShare]:
     """Return the MAX_FEATURES largest contributions of one item, without those of 0."""
-    best = np.argsort(-np.abs(shares), kind="stable")[:MAX_FEATURES].tolist()
+    best: list[int] = np.argsort(-np.abs(shares), kind="stable")[:MAX_FEATURES].tolist()
     return [
         FeatureShare(names[i], meaning(names[i]), float(values[i]), float(shares[i]))
         for i in best
