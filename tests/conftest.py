@@ -246,7 +246,7 @@ def shortlist(
     """
     if home.is_dir() or arguments[0] == "run":
         new_prefect_home(home / "prefect")
-    env = os.environ | {"SHORTLIST_HOME": str(home)}
+    env = os.environ | {"SHORTLIST_HOME": str(home), "SHORTLIST_GENTLE_REFRESH": "false"}
     if preloaded:
         return command_server().run(list(arguments), env=env, timeout=timeout)
     return subprocess.run(

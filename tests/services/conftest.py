@@ -69,6 +69,8 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "SHORTLIST_WORKERS": "1",
         # Stages may be slow on a busy machine. Tests of the budget set smaller values.
         "SHORTLIST_REQUEST_BUDGET_MS": "60000",
+        # A niced refresh would wait for all other tests.
+        "SHORTLIST_GENTLE_REFRESH": "false",
     }
     return kept | own | more
 
