@@ -1,11 +1,11 @@
 """The actions of guardrails. Each changes one thing and says what it did, or why it could not."""
 
-import json
 import os
-import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+
+import httpx
 
 from flows.rollback import roll_back
 from monitoring.board.judge import Decision
@@ -39,16 +39,11 @@ def notify(settings: Settings, decision: Decision) -> str:
         file.write(dumps(content) + "\n")
     if settings.notify_url is None:
         return "written to notifications.jsonl (SHORTLIST_NOTIFY_URL is not set)"
-    request = urllib.request.Request(
-        settings.notify_url,
-        data=json.dumps(content).encode(),
-        headers={"content-type": "application/json"},
-    )
     try:
-        with urllib.request.urlopen(request, timeout=NOTIFY_SECONDS):
-            return "posted to the notification URL"
-    except (OSError, ValueError) as error:
+        httpx.post(settings.notify_url, json=content, timeout=NOTIFY_SECONDS).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ActionError(f"the notification URL doesn't answer: {error}") from None
+    return "posted to the notification URL"
 
 
 def hold(settings: Settings, decision: Decision, *, hours: float = HOLD_HOURS) -> str:

@@ -1,9 +1,9 @@
 """Figures of the operation: freshness of data, features and release, errors, skew."""
 
 import json
-import urllib.request
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -53,9 +53,9 @@ def service_figures(settings: Settings) -> dict[str, Figure]:
     there is no error rate.
     """
     try:
-        with urllib.request.urlopen(f"{settings.service_url}/metrics", timeout=SCRAPE_SECONDS) as a:
-            text = a.read().decode()
-    except (OSError, ValueError):
+        answer = httpx.get(f"{settings.service_url}/metrics", timeout=SCRAPE_SECONDS)
+        text = answer.raise_for_status().text
+    except (httpx.HTTPError, httpx.InvalidURL):
         return {}
     store = ReleaseStore(settings.releases)
     if not any(f'release_id="{release_id}"' in text for release_id in store.ids()):

@@ -62,15 +62,15 @@ class Register:
 
     def at(self, user_id: str) -> int | None:
         """Return the time of the user's newest request; None if there is none."""
-        requests, key = self._current()
-        return requests.get(user_hash(key, user_id)) if requests else None
+        asked, key = self._current()
+        return asked.get(user_hash(key, user_id)) if asked else None
 
     def among(self, user_ids: Iterable[str]) -> dict[str, int]:
         """Return {user id: time of the newest request} of those of `user_ids` with a request."""
-        requests, key = self._current()
-        if not requests:
+        asked, key = self._current()
+        if not asked:
             return {}
-        found = {user_id: requests.get(user_hash(key, user_id)) for user_id in set(user_ids)}
+        found = {user_id: asked.get(user_hash(key, user_id)) for user_id in set(user_ids)}
         return {user_id: at for user_id, at in found.items() if at is not None}
 
     def hides(self, user_id: Any, moment: Any) -> bool:
@@ -89,14 +89,14 @@ class Register:
             relation: SQL of a relation with a column user_id.
             name: name of the table.
         """
-        requests, key = self._current()
-        listed = ", ".join(f"('{name}', {at})" for name, at in requests.items()) or "('', 0)"
+        asked, key = self._current()
+        listed = ", ".join(f"('{name}', {at})" for name, at in asked.items()) or "('', 0)"
         connection.execute(f"""
             CREATE OR REPLACE TEMP TABLE {name} AS
             SELECT user_id, asked_at::BIGINT AS asked_at
             FROM (SELECT DISTINCT user_id FROM {relation} WHERE user_id IS NOT NULL)
-            JOIN (VALUES {listed}) AS requests(name, asked_at)
-            ON {hash_sql(key, "user_id") if requests else "NULL"} = name
+            JOIN (VALUES {listed}) AS asked(name, asked_at)
+            ON {hash_sql(key, "user_id") if asked else "NULL"} = name
         """)
 
     def _current(self) -> tuple[dict[str, int], bytes]:
@@ -105,17 +105,17 @@ class Register:
         except OSError:
             return {}, b""
         stamp = found.st_mtime_ns, found.st_size, found.st_ino
-        known, requests, key = self._read
+        known, asked, key = self._read
         if stamp != known:
-            requests, key = _newest(self.path), home_key(self.folder)
-            self._read = stamp, requests, key
-        return requests, key
+            asked, key = _newest(self.path), home_key(self.folder)
+            self._read = stamp, asked, key
+        return asked, key
 
 
 def _newest(path: Path) -> dict[str, int]:
-    requests: dict[str, int] = {}
+    asked: dict[str, int] = {}
     for line in path.read_text().splitlines(keepends=True):
         if line.endswith("\n"):  # the last one may be incomplete after a crash
             one = json.loads(line)
-            requests[one["user"]] = max(one["at"], requests.get(one["user"], 0))
-    return requests
+            asked[one["user"]] = max(one["at"], asked.get(one["user"], 0))
+    return asked
