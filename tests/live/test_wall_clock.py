@@ -363,6 +363,7 @@ def test_online_rows_are_a_fresh_recomputation(trial: Trial, tmp_path: Path) -> 
         folder=fresh.features,
         target_events=snapshots.target_events,
         until=snapshots.until,
+        tick=snapshots.tick,
         lists=snapshots.lists,
     )
     apply(fresh)
