@@ -99,7 +99,11 @@ class Operator:
         arguments = {
             "refresh": [str(self.config)],
             "run": [str(self.config), "--no-monitor"],
-            "promote": ["--release", self.rng.choice(others), "--gates", str(gates)],
+            # Forced: after a rollback, a release was compared with another one than serves.
+            "promote": [
+                *("--release", self.rng.choice(others), "--gates", str(gates)),
+                *("--force", "--reason", "the trial"),
+            ],
             "rollback": [],
         }[command]
         return subprocess.Popen(
@@ -152,15 +156,21 @@ class Operator:
 
     @property
     def moments(self) -> list[tuple[str, Callable[[], object]]]:
-        """Commands, each with a function whose result changes in the middle of its work."""
-        return [
+        """Commands in a random order, each with a function whose result changes in the middle of its
+        work. A rollback comes after a promotion, so that there is a release to go back to.
+        """
+        moments = [
             ("refresh", self.staging),
             ("refresh", self.snapshots),
             ("refresh", self.manifest),
             ("promote", self.pointer),
-            ("rollback", self.pointer),
+            ("promote", self.pointer),
             ("run", self.trained),
         ]
+        self.rng.shuffle(moments)
+        last = max(place for place, (name, _) in enumerate(moments) if name == "promote")
+        moments[last] = ("rollback", self.pointer)
+        return moments
 
     def staging(self) -> bool:
         return any((self.settings.lake / "incoming").glob(".staging-*"))
@@ -286,7 +296,6 @@ def trial(settings: Settings, config: Path) -> Iterator[Trial]:
             # random order; the seed is part of a failure's message.
             commands, moments = ["refresh", "run", "rollback", "promote"], operator.moments
             operator.rng.shuffle(commands)
-            operator.rng.shuffle(moments)
             for command in commands:
                 assert operator.run(command) == 0, (SEED, command)
             for command, watched in moments:
