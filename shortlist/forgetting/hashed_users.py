@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shortlist import columns as c
-from shortlist.forgetting.keys import home_key, ids_of, user_hash
+from shortlist.forgetting.keys import HomeKeyError, home_key, ids_of, user_hash
 from shortlist.lake.snapshot import write_whole
 from shortlist.release import MANIFEST, rewritten_manifest
 
@@ -46,9 +46,19 @@ def with_ids(log: pa.Table, folder: Path, users: Iterable[str]) -> pa.Table:
 
     Args:
         folder: `Settings.forgotten`.
+
+    Raises:
+        HomeKeyError: no user of the log is one of the home's users.
     """
-    names = ids_of(home_key(folder), users)
+    here = set(users)
+    names = ids_of(home_key(folder), here)
     ids = [names.get(user, user) for user in log.column(c.USER_ID).to_pylist()]
+    if ids and here.isdisjoint(ids):
+        raise HomeKeyError(
+            f"{folder / 'key'}: with this key, no user of the release's reference log is one of"
+            " the lake's users; want the key of the home that made the release (restore it from a"
+            " backup), or train a new release"
+        )
     place = log.schema.get_field_index(c.USER_ID)
     return log.set_column(place, log.schema.field(place), pa.array(ids, pa.string()))
 

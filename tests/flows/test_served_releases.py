@@ -130,7 +130,16 @@ def test_skew_opens_each_release_of_the_log_and_notes_those_it_cannot_compare(tm
 
 def test_a_release_that_was_promoted_a_moment_ago_is_not_what_is_judged(served_home, tmp_path):
     home = tmp_path / "home"
-    for part in ("lake", "releases", "features", "events", "serving_log", "packs", "runs"):
+    for part in (
+        "lake",
+        "releases",
+        "features",
+        "events",
+        "serving_log",
+        "packs",
+        "runs",
+        "forgotten",
+    ):
         shutil.copytree(served_home / part, home / part, symlinks=True)
     store = ReleaseStore(home / "releases")
     served = store.open()

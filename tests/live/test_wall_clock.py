@@ -156,8 +156,8 @@ class Operator:
 
     @property
     def moments(self) -> list[tuple[str, Callable[[], object]]]:
-        """Commands in a random order, each with a function whose result changes in the middle of its
-        work. A rollback comes after a promotion, so that there is a release to go back to.
+        """Commands in a random order, each with a function whose result changes in the middle of
+        its work. A rollback comes after a promotion, so that there is a release to go back to.
         """
         moments = [
             ("refresh", self.staging),
