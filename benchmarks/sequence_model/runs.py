@@ -13,7 +13,7 @@ from benchmarks._result import peak_gb
 from benchmarks.sequence_model.protocol import Scorer, Sequences, figures, ranks
 from models import registry
 from models.data import TrainingData, Validation
-from models.queries import Queries
+from models.queries import Queries, Source
 from models.sequence.fit import train_sequence
 from models.sequence.model import SequenceConfig, SequenceModel
 from models.training import TrainingHistory, TrainingOptions
@@ -210,7 +210,7 @@ def fit_baseline(sequences: Sequences, kind: str) -> tuple[Scorer, dict[str, Any
     )
     config = registry.parse_source(json.dumps({"kind": kind} | GRIDS.get(kind, {})))
     source: Any = registry.fit(config, data, validation, TrainingOptions())
-    return lambda queries: _dense(source.scores(queries)), {
+    return lambda queries: scores_of_all(source, queries, num_items=data.num_items), {
         **source.chosen,
         "at_grid_edge": at_edge(kind, source.chosen),
     }
@@ -248,6 +248,9 @@ def at_edge(kind: str, chosen: dict[str, Any]) -> list[str]:
     ]
 
 
-def _dense(scores: Any) -> np.ndarray:
-    """Convert a source's scores, dense or sparse (ItemKNN), to a new (B, N + 1) float32 array."""
-    return np.array(scores if isinstance(scores, np.ndarray) else scores.toarray(), np.float32)
+def scores_of_all(source: Source, queries: Queries, *, num_items: int) -> np.ndarray:
+    """Return a source's scores of all items, (B, N + 1) float32; 0 for padding."""
+    every = np.broadcast_to(np.arange(num_items + 1), (len(queries), num_items + 1))
+    scores = source.score(queries, NO_STATES, every)
+    scores[:, 0] = 0
+    return scores

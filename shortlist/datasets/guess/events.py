@@ -195,7 +195,7 @@ def _guess_unrated(sample: Sample, found: Guess) -> None:
     """Set `unrated` if the ratings have a value that means "not rated".
 
     It is -1 as the lowest value, a 0 that is more frequent than any other rating, or a value of
-    BEYOND that is far from all other ratings.
+    BEYOND that is far from all other ratings and not rare: a single one is an error of the log.
     """
     column = found.mapping[c.VALUE]
     counts = sample.numbers(column)
@@ -206,9 +206,10 @@ def _guess_unrated(sample: Sample, found: Guess) -> None:
     mark = -1 if -1.0 in counts and min(counts) == -1 else 0 if often else None
     for far in BEYOND:
         others = [one for one in counts if one != far]
-        if far in counts and min(abs(far - one) for one in others or [far]) > 2 * (
-            max(others) - min(others) + 1
-        ):
+        if not others or 100 * counts.get(far, 0) < sum(counts.values()):
+            continue
+        distance = min(abs(far - one) for one in others)
+        if distance > 2 * (max(others) - min(others) + 1):
             mark = far
     if mark is not None:
         found.more["unrated"] = mark
