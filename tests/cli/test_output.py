@@ -106,7 +106,7 @@ def test_without_a_terminal_a_run_shows_two_lines_a_step(run_summary: dict) -> N
     told = [re.sub(r"done in [\d.]+ s", "done", line) for line in lines]
     assert told == [f"{s}: {end}" for s in run_summary["seconds"] for end in ("started", "done")]
     log = Path(first.removeprefix("run: details in ")).read_text()
-    for detail in ("for flow 'train'", "two_tower: epoch 1/3", "gate quality: pass"):
+    for detail in ("for flow 'train-sources'", "two_tower: epoch 1/3", "gate quality: pass"):
         assert detail in log
 
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.content.config import ContentFeatures
 from models.content.fusion import ContentConfig, ContentModel
+from models.content.modalities import ContentEncoder
 from models.queries import Queries
 from models.retrieval.two_tower import TwoTower, TwoTowerConfig
 from models.sequence.bsarec import BsarecConfig
@@ -70,7 +72,9 @@ def two_tower() -> TwoTower:
 MODELS = {
     "two_tower": two_tower,
     "content": lambda: ContentModel(
-        ContentConfig(max_history=8, embedding_dim=16), num_items=NUM_ITEMS, num_features=9
+        ContentConfig(max_history=8, embedding_dim=16),
+        num_items=NUM_ITEMS,
+        encoder=ContentEncoder(ContentFeatures(), {"text": 9}),
     ),
     "average": lambda: sequence(AverageConfig()),
     "average, cosine": lambda: sequence(AverageConfig(temperature=0.2)),
