@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from models.baselines.popularity import Popularity
-from models.content.fusion import content_features
+from models.content.config import ContentFeatures
+from models.content.modalities import ContentEncoder
 from models.queries import Queries, best_places
 from models.recommend.recommender import Recommender
 from models.training import TrainingOptions
@@ -25,7 +26,9 @@ def methods_of(
     recommender: Recommender, *, has_time: bool, options: TrainingOptions
 ) -> dict[str, Method]:
     """Return {name: method} over the recommender's current catalogue."""
-    content = content_features(recommender.catalogue, options=options)
+    _, content = ContentEncoder.fit(
+        ContentFeatures(), recommender.catalogue, reviews=None, options=options
+    )
     length = np.linalg.norm(content, axis=1, keepdims=True)
     content = np.divide(content, length, out=np.zeros_like(content), where=length > 0)
     rng = options.rng("random lists")

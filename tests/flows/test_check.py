@@ -7,7 +7,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from flows.promote import hold_gates
 from flows.runtime.configuration import RunConfig
 from flows.watch.canary import end_canary, experiment_report, start_experiment
 from flows.watch.check import check_and_act, verdict_of
@@ -23,6 +22,7 @@ from shortlist.config import Settings
 from shortlist.datasets.traffic_log import load_traffic_log
 from shortlist.experiment import ExperimentConfig, past_experiments, running_experiment
 from shortlist.lake import Lake
+from shortlist.promotion import hold_gates
 from shortlist.release import ReleaseStore
 from tests.flows.conftest import HOUR, LAKE_START, about, publish, write_lake
 from tests.monitoring.test_board import board, row, traffic
