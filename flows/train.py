@@ -84,7 +84,7 @@ def train_step(run_id: str, *, again: bool = False) -> dict[str, Any]:
 
 @task(
     name="train",
-    **step_options("train", hours=24) | {"cache_policy": CachePolicy.from_cache_key_fn(cache_key)},
+    **step_options("train", hours=24, cached=CachePolicy.from_cache_key_fn(cache_key)),
 )
 def train_task(run_id: str) -> dict[str, Any]:
     settings = Settings()

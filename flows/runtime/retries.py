@@ -6,7 +6,7 @@ def stage_task(...): ...
 
 from typing import Any
 
-from prefect.cache_policies import NO_CACHE
+from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
@@ -43,7 +43,9 @@ RETRIES: dict[str, Any] = {
 """Keyword arguments of `prefect.task`: growing pauses, unless the error would occur again."""
 
 
-def step_options(step: str, *, hours: float, retried: bool = False) -> dict[str, Any]:
+def step_options(
+    step: str, *, hours: float, retried: bool = False, cached: CachePolicy = NO_CACHE
+) -> dict[str, Any]:
     """Return the keyword arguments of `prefect.task` for a step of a run.
 
     The result is stored as JSON in Prefect's result storage. `shortlist run --resume` doesn't read
@@ -54,11 +56,12 @@ def step_options(step: str, *, hours: float, retried: bool = False) -> dict[str,
         hours: time after which the task ends in the state TimedOut.
         retried: whether to retry errors of disk, database or network. A step that takes hours isn't
             retried; `--resume` repeats it.
+        cached: when Prefect reuses an earlier result.
     """
     return {
         "tags": {"shortlist", step},
         "timeout_seconds": hours * 3600,
         "persist_result": True,
         "result_serializer": "json",
-        "cache_policy": NO_CACHE,
+        "cache_policy": cached,
     } | (RETRIES if retried else {})
