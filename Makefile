@@ -38,7 +38,8 @@ format: .venv/.ready
 endurance: .venv/.ready
 	SHORTLIST_ENDURANCE=1 $(BIN)/python -m pytest tests/services/test_event_log.py \
 	    tests/shortlist/test_lake_kill.py tests/flows/test_data_kill.py \
-	    tests/flows/test_repeats_run.py tests/services/test_faults.py tests/live
+	    tests/flows/test_repeats_run.py tests/flows/test_degenerate_runs.py \
+	    tests/benchmarks/test_refit_days.py tests/services/test_faults.py tests/live
 
 setup: .venv/.ready
 

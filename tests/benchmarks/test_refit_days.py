@@ -1,5 +1,6 @@
 """Days of refresh, train and promote in `shortlist bench refit_days`, on the `tiny` world."""
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,6 +45,9 @@ def test_the_difference_is_paired_over_users():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("SHORTLIST_ENDURANCE"), reason="two trainings: make endurance"
+)
 @pytest.mark.usefixtures("prefect_here")
 def test_each_night_trains_a_release_on_one_more_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
