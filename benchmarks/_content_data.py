@@ -14,29 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks._event_log import EventLog
 from models.content.reviews import Reviews
 from models.data import TrainingData, Validation
 from models.queries import Queries
-from models.recommend.queries import build_queries
-from models.user_log import UserLog
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
-from shortlist.contracts import TIMESTAMP, event_codes, microseconds, sort_by_time
+from shortlist.contracts import TIMESTAMP, microseconds, sort_by_time
 from shortlist.datasets.batch import interactions_table
 from shortlist.datasets.config import SimulatedConfig
-from shortlist.features.event_groups import empty_group_state
-from shortlist.features.finalize import (
-    CONTEXT_ON_DEMAND,
-    CONTEXT_STATE,
-    DAY_BUCKETS,
-    ITEM_STATE,
-    RequestRows,
-    time_features,
-)
-from shortlist.features.pack import ItemState
-from shortlist.features.profiles import ProfileEncoder
-from shortlist.features.searches import NO_SEARCHES
-from shortlist.refusals import NO_REFUSALS
 from shortlist.splits import WINDOWS, Windows, draw_requests, split_windows
 from simulation.source import drawn_images, open_world, stream
 from simulation.tables import Publisher
@@ -143,24 +129,18 @@ def movielens_1m(folder: Path, *, seed: int, users: int, newest: int) -> Log:
     return Log("MovieLens-1M", seed, events, items, events.slice(0, 0), {}, Windows(edges))
 
 
-class Hidden:
+class Hidden(EventLog):
     """A log without the events of the hidden items, and the requests of its windows."""
 
     def __init__(self, log: Log):
         self.log = log
-        self.catalogue = log.catalogue
         rng = np.random.default_rng([log.seed, 2])
-        n = self.catalogue.num_items
+        n = log.catalogue.num_items
         self.hidden = np.zeros(n + 1, dtype=bool)
         self.hidden[1 + rng.permutation(n)[: round(HIDDEN * n)]] = True
-        encode = self.catalogue.vocab.encode
-        item_idx = encode(log.events.column(c.ITEM_ID).to_pylist())
-        self.kept = log.events.filter(pa.array(~self.hidden[item_idx] & (item_idx > 0)))
-        self.time = microseconds(self.kept.column(c.EVENT_TIMESTAMP)).to_numpy()
-        names, self.user = np.unique(self.kept.column(c.USER_ID).to_numpy(), return_inverse=True)
-        self.user_ids = [str(name) for name in names]
-        self.attributes = [log.attributes.get(name, {}) for name in self.user_ids]
-        self.profiles = ProfileEncoder.fit(self.attributes)
+        item_idx = log.catalogue.vocab.encode(log.events.column(c.ITEM_ID).to_pylist())
+        kept = log.events.filter(pa.array(~self.hidden[item_idx] & (item_idx > 0)))
+        super().__init__(kept, catalogue=log.catalogue, attributes=log.attributes)
 
     @cached_property
     def cold(self) -> np.ndarray:
@@ -168,20 +148,6 @@ class Hidden:
         cold = self.training.item_counts == 0
         cold[0] = False
         return cold
-
-    def _log(self, end: int) -> UserLog:
-        rows = int(np.searchsorted(self.time, end))
-        table = self.kept.slice(0, rows)
-        return UserLog.build(
-            self.user[:rows],
-            num_users=len(self.user_ids),
-            num_items=self.catalogue.num_items,
-            item_idx=self.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist()),
-            time=self.time[:rows],
-            known=self.time[:rows] + 1,
-            value=table.column(c.VALUE).to_numpy().astype(np.float64),
-            type_code=event_codes(table.column(c.EVENT_TYPE)),
-        )
 
     @cached_property
     def training(self) -> TrainingData:
@@ -196,14 +162,7 @@ class Hidden:
             items = self.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist())
             return Reviews(np.where(self.hidden[items], 0, items), table.column(c.TEXT).to_pylist())
 
-        return TrainingData.from_log(
-            self._log(end),
-            catalogue=self.catalogue,
-            user_ids=self.user_ids,
-            profile=self.profiles.encode(self.attributes),
-            profile_cardinalities=self.profiles.cardinalities,
-            read_reviews=read_reviews,
-        )
+        return self.training_data(self.until(end), read_reviews=read_reviews)
 
     @cached_property
     def validation(self) -> Validation:
@@ -222,37 +181,5 @@ class Hidden:
             rng=np.random.default_rng([self.log.seed, WINDOWS.index(window)]),
             max_per_user=REQUESTS[window],
         )
-        places = {name: row for row, name in enumerate(self.user_ids)}
-        rows = np.array([i for i, name in enumerate(drawn.user_ids) if name in places])
-        drawn = drawn.take(rows)
-        log = self._log(self.log.windows[window][1])
-        user = np.array([places[name] for name in drawn.user_ids])
-        end = log.known_by(user, drawn.at)
-        events = [log.history(u, e) for u, e in zip(user, end, strict=True)]
-        n = len(user)
-        state = {f"user_{name}": values for name, values in log.states(user, drawn.at).items()}
-        read = RequestRows(
-            user_ids=drawn.user_ids,
-            context_ids=["unknown|unknown|00"] * n,
-            at=drawn.at,
-            user=state | empty_group_state("user", n),
-            history_items=[self.catalogue.vocab.decode(log.item_idx[own]) for own in events],
-            history_times=[log.time[own] for own in events],
-            history_values=[log.value[own] for own in events],
-            history_types=[log.type_code[own] for own in events],
-            attributes=[self.attributes[u] for u in user],
-            context={name: np.zeros(n) for name in CONTEXT_STATE}
-            | {name: time_features(drawn.at)[name] for name in CONTEXT_ON_DEMAND},
-            searches=[NO_SEARCHES] * n,
-            refusals=[NO_REFUSALS] * n,
-        )
-        queries = build_queries(read, catalogue=self.catalogue, profiles=self.profiles)
-        return queries, [self.catalogue.vocab.encode(items) for items in drawn.relevant]
-
-    @property
-    def no_items(self) -> ItemState:
-        """Empty item states; the sources of this benchmark don't read them."""
-        size = self.catalogue.num_items + 1
-        state = {name: np.zeros(size) for name in ITEM_STATE} | empty_group_state("item", size)
-        state["item_day_counts"] = np.zeros((size, DAY_BUCKETS))
-        return ItemState(pack_id="none", as_of=0, state=state)
+        rows = np.array([i for i, name in enumerate(drawn.user_ids) if name in self.places])
+        return self.queries(self.until(self.log.windows[window][1]), drawn.take(rows))

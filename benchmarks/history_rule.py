@@ -20,30 +20,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks._event_log import EventLog
 from benchmarks._result import about_machine, report
 from models import registry
 from models.data import TrainingData, Validation
 from models.queries import Queries, Source
-from models.recommend.queries import build_queries
 from models.training import TrainingOptions
 from models.user_log import UserLog
 from shortlist import columns as c
 from shortlist.catalogue import Catalogue
-from shortlist.contracts import EVENT_CODE, event_codes, microseconds, sort_by_time
-from shortlist.features.event_groups import empty_group_state
-from shortlist.features.finalize import (
-    CONTEXT_ON_DEMAND,
-    CONTEXT_STATE,
-    DAY_BUCKETS,
-    ITEM_STATE,
-    RequestRows,
-    time_features,
-)
-from shortlist.features.pack import ItemState
-from shortlist.features.profiles import ProfileEncoder
-from shortlist.features.searches import NO_SEARCHES
+from shortlist.contracts import EVENT_CODE, microseconds, sort_by_time
 from shortlist.metrics import bootstrap_mean, ndcg, paired_difference
-from shortlist.refusals import NO_REFUSALS
 from shortlist.splits import WINDOWS, draw_requests, split_windows
 from simulation.source import SimulatedConfig, open_world, stream
 from simulation.tables import Publisher
@@ -91,7 +78,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 }
 
 
-class World:
+class World(EventLog):
     """One simulated shop: its target events, its time windows, and the requests of a window."""
 
     def __init__(self, preset: str, seed: int):
@@ -99,42 +86,19 @@ class World:
         publisher, days = Publisher(world), world.config.days
         every = sort_by_time(pa.concat_tables(stream(world, ingested_at=0, publisher=publisher)))
         items = publisher.items(0, world.items_on(days - 1))
-        users = publisher.users(0, world.users_on(days - 1))
+        users = publisher.users(0, world.users_on(days - 1)).to_pylist()
         chosen = pc.is_in(every.column(c.EVENT_TYPE), value_set=pa.array(TARGETS))
-        self.events = every.filter(chosen)
+        super().__init__(
+            every.filter(chosen),
+            catalogue=Catalogue.from_items(items),
+            attributes={row[c.USER_ID]: dict(row[c.ATTRIBUTES] or []) for row in users},
+        )
         self.asked = _page_times(every).filter(chosen).to_numpy()
-        self.time = microseconds(self.events.column(c.EVENT_TIMESTAMP)).to_numpy()
-        self.catalogue = Catalogue.from_items(items)
-        names, self.user = np.unique(self.events.column(c.USER_ID).to_numpy(), return_inverse=True)
-        self.user_ids = [str(name) for name in names]
-        attributes = {row[c.USER_ID]: dict(row[c.ATTRIBUTES] or []) for row in users.to_pylist()}
-        self.attributes = [attributes.get(name, {}) for name in self.user_ids]
         self.windows = split_windows(self.time, (0.7, 0.1, 0.1, 0.1))
-        self.profiles = ProfileEncoder.fit(self.attributes)
         self.seed = seed
 
-    def log(self, rule: type[UserLog], *, end: int) -> UserLog:
-        rows = int(np.searchsorted(self.time, end))
-        table = self.events.slice(0, rows)
-        return rule.build(
-            self.user[:rows],
-            num_users=len(self.user_ids),
-            num_items=self.catalogue.num_items,
-            item_idx=self.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist()),
-            time=self.time[:rows],
-            known=self.time[:rows] + 1,
-            value=table.column(c.VALUE).to_numpy().astype(np.float64),
-            type_code=event_codes(table.column(c.EVENT_TYPE)),
-        )
-
     def training(self, rule: type[UserLog]) -> TrainingData:
-        return TrainingData.from_log(
-            self.log(rule, end=self.windows["ranker_train"][1]),
-            catalogue=self.catalogue,
-            user_ids=self.user_ids,
-            profile=self.profiles.encode(self.attributes),
-            profile_cardinalities=self.profiles.cardinalities,
-        )
+        return self.training_data(self.until(self.windows["ranker_train"][1], rule=rule))
 
     def requests(self, rule: type[UserLog], window: str) -> tuple[Queries, list[np.ndarray]]:
         """Return the requests of a window, and the relevant items of each.
@@ -148,38 +112,7 @@ class World:
             rng=np.random.default_rng([self.seed, WINDOWS.index(window)]),
             asked=self.asked,
         )
-        log = self.log(rule, end=self.windows[window][1])
-        places = {name: row for row, name in enumerate(self.user_ids)}
-        user = np.array([places[name] for name in drawn.user_ids])
-        end = log.known_by(user, drawn.at)
-        rows = [log.history(u, e) for u, e in zip(user, end, strict=True)]
-        n = len(user)
-        state = {f"user_{name}": values for name, values in log.states(user, drawn.at).items()}
-        read = RequestRows(
-            user_ids=drawn.user_ids,
-            context_ids=["unknown|unknown|00"] * n,
-            at=drawn.at,
-            user=state | empty_group_state("user", n),
-            history_items=[self.catalogue.vocab.decode(log.item_idx[own]) for own in rows],
-            history_times=[log.time[own] for own in rows],
-            history_values=[log.value[own] for own in rows],
-            history_types=[log.type_code[own] for own in rows],
-            attributes=[self.attributes[u] for u in user],
-            context={name: np.zeros(n) for name in CONTEXT_STATE}
-            | {name: time_features(drawn.at)[name] for name in CONTEXT_ON_DEMAND},
-            searches=[NO_SEARCHES] * n,
-            refusals=[NO_REFUSALS] * n,
-        )
-        queries = build_queries(read, catalogue=self.catalogue, profiles=self.profiles)
-        return queries, [self.catalogue.vocab.encode(items) for items in drawn.relevant]
-
-    @property
-    def no_items(self) -> ItemState:
-        """Empty item states; the sources of this benchmark don't read them."""
-        size = self.catalogue.num_items + 1
-        state = {name: np.zeros(size) for name in ITEM_STATE} | empty_group_state("item", size)
-        state["item_day_counts"] = np.zeros((size, DAY_BUCKETS))
-        return ItemState(pack_id="none", as_of=0, state=state)
+        return self.queries(self.until(self.windows[window][1], rule=rule), drawn)
 
 
 def _page_times(every: pa.Table) -> pa.Array:
