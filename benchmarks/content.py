@@ -209,7 +209,7 @@ class Figures:
             own.setdefault(metric, []).append((users, values))
 
     def per_user(self, variant: str, metric: str) -> tuple[list[str], np.ndarray]:
-        """Return the mean of each user over requests, then seeds; users of all seeds."""
+        """Return a mean for each user of any seed: over the requests of a seed, then over seeds."""
         sums: dict[str, list[float]] = {}
         for users, values in self.values[variant][metric]:
             own: dict[str, list[float]] = {}

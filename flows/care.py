@@ -1,4 +1,4 @@
-"""Care: flows that keep a home tidy and watch it: ingest, compaction, garbage collection, watch.
+"""Care: flows for the upkeep of a home: ingest, compaction, garbage collection, monitoring.
 
 A home is the folder SHORTLIST_HOME. The lake stores all validated events, items and users.
 """

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from monitoring.document import document
 from monitoring.sparkline import sparkline
 
 STYLE = """
@@ -84,12 +85,7 @@ def morning_page(content: Mapping[str, Any]) -> str:
         "<h2>Runbook</h2>",
         _runbook(content["runbook"]),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Shortlist: {content['verdict']}</title><style>{STYLE}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
+    return document(body, title=f"Shortlist: {content['verdict']}", style=STYLE)
 
 
 def _needs(content: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from monitoring.document import document
 from monitoring.figures import DRIFT_THRESHOLD
 
 STYLE = """
@@ -78,12 +79,7 @@ def index_page(content: Mapping[str, Any]) -> str:
         _drifted(content["drifted"]),
         '<p><a href="report.json">report.json</a> holds the same content as JSON.</p>',
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Shortlist monitoring: details</title><style>{STYLE}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
+    return document(body, title="Shortlist monitoring: details", style=STYLE)
 
 
 def _about(about: Mapping[str, Any]) -> str:

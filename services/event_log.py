@@ -31,6 +31,7 @@ from pydantic import ValidationError
 from shortlist.api import Event
 from shortlist.config import Settings
 from shortlist.datasets.posted import excluded_ids
+from shortlist.durable import flush
 from shortlist.feature_store import Tail
 from shortlist.feature_store.online.materialize import counted_events
 from shortlist.feature_store.online.tail import known_at
@@ -196,7 +197,7 @@ class EventLog:
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
             self._day = day
             for parent in (folder, self.folder, self.folder.parent):
-                _sync_folder(parent)  # without it, a power cut could lose the file's name
+                flush(parent)  # without it, a power cut could lose the file's name
         return self._file
 
     def _close(self) -> None:
@@ -229,14 +230,6 @@ def _is_event(line: dict[str, Any]) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _recent_events(folder: Path) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from shortlist.durable import flush
+
 MANIFEST = "manifest.json"
 POINTER = "current.json"
 
@@ -64,7 +66,7 @@ class ReleaseStore:
             manifest = {"digest": _digest_of(files, about), "files": files, "about": about}
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
             for path in (*(partial / name for name in files), partial / MANIFEST, partial):
-                _sync(path)
+                flush(path)
             self._publish(partial, about["release_id"])
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -80,7 +82,7 @@ class ReleaseStore:
                 f"release {release_id} was published by another process in the same second;"
                 f" nothing was changed ({error.strerror})"
             ) from None
-        _sync(self.root)
+        flush(self.root)
 
     def open(self, release_id: str | None = None) -> Release:
         """Verify and open a release; None opens the promoted one.
@@ -230,15 +232,6 @@ def hash_files(folder: Path) -> dict[str, str]:
             with path.open("rb") as file:
                 out[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return out
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest_of(files: dict[str, str], about: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shortlist.durable import flush
 from shortlist.lake.leases import leased_versions
 
 Granularity = Literal["day", "month", "year"]
@@ -161,27 +162,19 @@ def commit(
         target = partial / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if name in new or name in tables:
-            _sync(source)
+            flush(source)
         os.link(source, target)
     manifest.write(partial)
     partial.rename(final)
     link = root / f".current-{os.getpid()}"
     link.symlink_to(Path("snapshots") / final.name)
     link.replace(root / "current")
-    _sync(root)
+    flush(root)
     leased = leased_versions(root)
     for folder in sorted((root / "snapshots").glob("[0-9]*"))[:-KEPT_SNAPSHOTS]:
         if int(folder.name) not in leased:
             shutil.rmtree(folder)
     return final
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_whole(table: pa.Table, path: Path) -> None:

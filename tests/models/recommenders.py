@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from models import registry
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.recommender import Recommender, empty_rows
+from models.training import TrainingOptions
 from shortlist import columns as c
 from shortlist.contracts import EVENT_CODE, ITEMS, check
 from shortlist.feature_store import FeatureReader
@@ -18,6 +20,19 @@ from shortlist.features.profiles import ProfileEncoder
 from shortlist.release import Release
 
 AT = 1_700_086_400_000_000
+
+
+def fitted(names, data, validation, **configs):
+    """Return {name: fitted source}; sources without an entry in `configs` have their defaults."""
+    return {
+        name: registry.fit(
+            configs.get(name) or registry.parse_source(f'{{"kind": "{name}"}}'),
+            data,
+            validation,
+            TrainingOptions(num_threads=1),
+        )
+        for name in names
+    }
 
 
 class NobodyKnown:

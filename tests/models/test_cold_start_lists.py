@@ -5,13 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from models import registry
 from models.content.fusion import ContentConfig
 from models.recommend.chain import ChainConfig
 from models.recommend.new_positions import NewItemsConfig
-from models.training import OptimiserConfig, TrainingOptions
+from models.training import OptimiserConfig
 from shortlist.api import RecommendRequest
-from tests.models.recommenders import AT, Clicks, recommender_of, with_new
+from tests.models.recommenders import AT, Clicks, fitted, recommender_of, with_new
 
 SOURCES = ("item_knn", "recent_popularity", "content")
 NEW = [
@@ -24,18 +23,8 @@ EVERY = NewItemsConfig(share=0.5, first=5)
 @pytest.fixture(scope="module")
 def models(checkerboard):
     data, validation = checkerboard
-    options = TrainingOptions(num_threads=1)
     content = ContentConfig(optimiser=OptimiserConfig(learning_rate=3e-3, num_epochs=2))
-    fitted = {
-        name: registry.fit(
-            content if name == "content" else registry.parse_source(f'{{"kind": "{name}"}}'),
-            data,
-            validation,
-            options,
-        )
-        for name in SOURCES
-    }
-    return data.catalogue, fitted
+    return data.catalogue, fitted(SOURCES, data, validation, content=content)
 
 
 def recommender(models, **config):

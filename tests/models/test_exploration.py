@@ -11,17 +11,15 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from models import registry
 from models.recommend.explain import EXPLORE, EXPLORED
 from models.recommend.exploration import Exploration, epsilon_greedy, plackett_luce
 from models.recommend.recommender import Recommender
-from models.training import TrainingOptions
 from services.serving_log import ServingLog, entry_of
 from shortlist.api import Filters, RecommendRequest
 from shortlist.config import EpsilonGreedy, Explore, Settings, Softmax
 from shortlist.datasets.service_log import load_serving_log
 from shortlist.ids import seed_of
-from tests.models.recommenders import AT, Clicks, recommender_of
+from tests.models.recommenders import AT, Clicks, fitted, recommender_of
 
 DRAWS = 20_000
 UNFOUND = ("reciprocal_rank", "num_sources", "reciprocal_rank_sum")
@@ -110,13 +108,7 @@ def test_softmax_keeps_the_list_when_cold_and_is_uniform_when_hot():
 def models(checkerboard):
     data, validation = checkerboard
     names = ("item_knn", "popularity")
-    fitted = {
-        name: registry.fit(
-            registry.parse_source(f'{{"kind": "{name}"}}'), data, validation, TrainingOptions()
-        )
-        for name in names
-    }
-    return data.catalogue, fitted
+    return data.catalogue, fitted(names, data, validation)
 
 
 def shop(models, **config) -> Recommender:

@@ -6,16 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models import registry
 from models.content.fusion import ContentConfig
 from models.recommend.recommender import Recommender
-from models.training import OptimiserConfig, TrainingOptions
+from models.training import OptimiserConfig
 from shortlist import columns as c
 from shortlist.api import Filters, RecommendRequest, SimilarRequest
 from shortlist.catalogue import Catalogue
 from shortlist.contracts import TIMESTAMP
 from shortlist.features.pack import FeaturePack
-from tests.models.recommenders import AT, _table, pack_of, recommender_of, with_new
+from tests.models.recommenders import AT, _table, fitted, pack_of, recommender_of, with_new
 
 SOURCES = ("popularity", "recent_popularity", "item_knn", "ease", "content")
 
@@ -31,18 +30,8 @@ def changed(items: pa.Table, item_id: str, **values) -> pa.Table:
 @pytest.fixture(scope="module")
 def models(checkerboard):
     data, validation = checkerboard
-    options = TrainingOptions(num_threads=1)
     content = ContentConfig(optimiser=OptimiserConfig(learning_rate=3e-3, num_epochs=3))
-    fitted = {
-        name: registry.fit(
-            content if name == "content" else registry.parse_source(f'{{"kind": "{name}"}}'),
-            data,
-            validation,
-            options,
-        )
-        for name in SOURCES
-    }
-    return data.catalogue, fitted
+    return data.catalogue, fitted(SOURCES, data, validation, content=content)
 
 
 def shown(recommender: Recommender, **request) -> list[str]:

@@ -9,15 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models import registry
 from models.data import Validation
 from models.recommend.pages import MAX_AGE, ItemKeys
 from models.recommend.recommender import Recommender
-from models.training import TrainingOptions
 from shortlist import columns as c
 from shortlist.api import Filters, RecommendRequest
 from shortlist.cursor import MAX_LENGTH, MAX_RELEASE_ID, MAX_SHOWN, Cursor, item_key
-from tests.models.recommenders import AT, Clicks, pack_of, recommender_of, with_new
+from tests.models.recommenders import AT, Clicks, fitted, pack_of, recommender_of, with_new
 from tests.models.small_data import catalogue_of, queries_of, state_of, training_data
 
 ITEMS = 620
@@ -34,13 +32,7 @@ def models():
     histories = [(rng.choice(ITEMS // 3, size=12, replace=False) + 1).tolist() for _ in range(40)]
     data = training_data(catalogue, histories)
     validation = Validation([(queries_of(histories), state_of(data.item_counts), histories)])
-    fitted = {
-        name: registry.fit(
-            registry.parse_source(f'{{"kind": "{name}"}}'), data, validation, TrainingOptions()
-        )
-        for name in SOURCES
-    }
-    return catalogue, fitted
+    return catalogue, fitted(SOURCES, data, validation)
 
 
 def counted(items):

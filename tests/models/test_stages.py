@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 
-from models import registry
 from models.recommend.recommender import Recommender
 from models.recommend.stages import IN_A_ROW, OFF_SECONDS, StageHealth, Stages, strictly
-from models.training import TrainingOptions
 from shortlist.api import Filters, RecommendRequest
-from tests.models.recommenders import AT, recommender_of
+from tests.models.recommenders import AT, fitted, recommender_of
 
 
 class Clock:
@@ -114,16 +112,7 @@ def test_a_stage_that_runs_twice_a_request_is_bad_if_it_failed_once() -> None:
 def models(checkerboard):
     data, validation = checkerboard
     names = ("popularity", "item_knn", "ease")
-    fitted = {
-        name: registry.fit(
-            registry.parse_source(f'{{"kind": "{name}"}}'),
-            data,
-            validation,
-            TrainingOptions(num_threads=1),
-        )
-        for name in names
-    }
-    return data.catalogue, fitted
+    return data.catalogue, fitted(names, data, validation)
 
 
 class Broken:

@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from models import registry
 from models.data import Validation
-from models.training import TrainingOptions
 from services.serving_log import ServingLog, entry_of
 from shortlist.api import RecommendRequest
 from shortlist.clock import HomeClock
 from shortlist.config import Settings
 from shortlist.release import ReleaseStore
 from tests.flows.conftest import about, publish
-from tests.models.recommenders import AT, Clicks, recommender_of
+from tests.models.recommenders import AT, Clicks, fitted, recommender_of
 from tests.models.small_data import catalogue_of, queries_of, state_of, training_data
 from tests.services.console.desk import Desk
 
@@ -37,13 +35,7 @@ def models():
     ]
     data = training_data(catalogue, histories)
     validation = Validation([(queries_of(histories), state_of(data.item_counts), histories)])
-    fitted = {
-        name: registry.fit(
-            registry.parse_source(f'{{"kind": "{name}"}}'), data, validation, TrainingOptions()
-        )
-        for name in SOURCES
-    }
-    return catalogue, fitted
+    return catalogue, fitted(SOURCES, data, validation)
 
 
 @pytest.fixture
