@@ -233,16 +233,19 @@ def world_toml(folder: Path, *, train: str, hold_back: bool = True, clock: str =
 
 @cache
 def command_server() -> CommandServer:
-    """Return the server of preloaded commands of this pytest worker."""
-    return CommandServer()
+    """Return the server of preloaded commands of this test run."""
+    return CommandServer(_shared[0], owner=run_pid())
+
+
+def run_pid() -> int:
+    """Return the id of the process that was started, the parent of the workers of pytest-xdist."""
+    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 
 
 def prefect_url() -> str:
     """Return the URL of the Prefect server that all commands of this test run share."""
-    # The parent of a worker of pytest-xdist is the process that was started.
-    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     home = new_prefect_home(_shared[0] / "shared_prefect_home")
-    return shared_server(_shared[0], home=home, owner=owner)
+    return shared_server(_shared[0], home=home, owner=run_pid())
 
 
 def command_environment(home: Path, *, own_server: bool = False) -> dict[str, str]:

@@ -2,17 +2,19 @@
 
 Importing Feast, Great Expectations, torch, scikit-learn and Evidently takes ten to twenty seconds
 of CPU time, and the tests run about a hundred commands. Each command is still a separate process
-with its environment, working directory, output and exit code. It imports Prefect and this project's
-code. tests/flows/test_end_to_end.py also runs commands in fresh processes.
+with its environment, working directory, output and exit code. It imports Prefect and the project's
+flows. tests/flows/test_end_to_end.py also runs commands in fresh processes.
 """
 
 import atexit
 import contextlib
 import json
 import os
+import pkgutil
 import random
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +24,8 @@ import threading
 import traceback
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (
@@ -39,7 +43,20 @@ LIBRARIES = (
     "feast.infra.compute_engines.local.compute",
     "great_expectations",
     "evidently",
+    # What Prefect imports. Prefect itself reads the environment when it is imported.
+    "griffe",
+    "h2.connection",
+    "httpx",
+    "humanize",
+    "opentelemetry.trace",
+    "pathspec",
+    "pendulum",
+    "pydantic_extra_types.pendulum_dt",
+    "pydantic_settings",
+    "websockets.asyncio.client",
 )
+PACKAGES = ("shortlist", "models", "feature_repo", "simulation")
+"""Packages of this project that don't import Prefect; all their modules are preloaded."""
 
 
 class Command:
@@ -85,15 +102,26 @@ class Command:
 
 
 class CommandServer:
-    """A preloaded process that runs commands as forks. Thread-safe."""
+    """A preloaded process that runs commands as forks. Thread-safe.
 
-    def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.address = f"{self.folder.name}/commands.sock"
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, self.address], stdin=subprocess.PIPE, cwd=ROOT
-        )
-        atexit.register(self.close)
+    The pytest workers of a test run share one, because loading takes as long as many tests.
+    """
+
+    def __init__(self, folder: Path, *, owner: int) -> None:
+        """Start the process, unless it runs.
+
+        Args:
+            folder: a folder that all pytest workers share.
+            owner: id of a process; the preloaded process ends when this process ends.
+        """
+        about = folder / "command_server.json"
+        with FileLock(folder / "command_server.lock"):
+            if not about.exists():
+                address = f"{tempfile.mkdtemp()}/commands.sock"  # socket paths have a length limit
+                command = [sys.executable, __file__, address, str(owner)]
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=ROOT)
+                about.write_text(json.dumps([address, process.pid]))
+        self.address, self.pid = json.loads(about.read_text())
 
     def run(
         self, arguments: list[str], *, env: dict[str, str], timeout: float
@@ -132,39 +160,46 @@ class CommandServer:
                 connection.connect(self.address)
             except (FileNotFoundError, ConnectionRefusedError):
                 connection.close()
-                assert self.process.poll() is None, "the process of the libraries has ended"
+                assert running(self.pid), "the preloaded process has ended"
                 threading.Event().wait(0.05)
             else:
                 return connection
 
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.folder.cleanup()
+
+def running(pid: int) -> bool:
+    """Return whether a process runs; a zombie doesn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
-def serve(address: str) -> None:
-    """Fork a child for each connection, until stdin is closed."""
+def serve(address: str, *, owner: int) -> None:
+    """Fork a child for each connection, until the process `owner` has ended."""
     sys.path.insert(0, str(ROOT))
     before = set(os.environ)
     for name in LIBRARIES:
         __import__(name)
+    for name in PACKAGES:
+        for module in pkgutil.walk_packages(__import__(name).__path__, f"{name}."):
+            __import__(module.name)
+    assert "prefect" not in sys.modules
     # Feast sets the folder of prometheus_client's files, which its metrics also need in children.
     added = {name: value for name, value in os.environ.items() if name not in before}
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended children don't become zombies
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
-    while True:
-        ready, _, _ = select.select([listener, sys.stdin], [], [])
-        if sys.stdin in ready:
-            return
+    while running(owner):
+        ready, _, _ = select.select([listener], [], [], 1)
+        if not ready:
+            continue
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
             watch(connection, added)
         connection.close()
+    shutil.rmtree(Path(address).parent, ignore_errors=True)
 
 
 def watch(connection: socket.socket, added: dict[str, str]) -> None:
@@ -222,4 +257,4 @@ def run(request: dict[str, Any], files: list[int], added: dict[str, str]) -> Non
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], owner=int(sys.argv[2]))

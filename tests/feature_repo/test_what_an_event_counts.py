@@ -31,6 +31,7 @@ from shortlist.features.profiles import ProfileEncoder
 from shortlist.lake import Lake
 from shortlist.refusals import refuses
 from shortlist.splits import split_windows
+from tests.examples import examples
 from tests.feature_repo.posted import (
     END,
     START,
@@ -59,7 +60,7 @@ def lake_of(events: list[dict[str, Any]], folder: Path) -> Lake:
     return lake
 
 
-@settings(max_examples=30, deadline=None, phases=[Phase.generate])
+@settings(max_examples=examples(30), deadline=None, phases=[Phase.generate])
 @given(
     events=posted_events,
     targets=targets_here,

@@ -86,7 +86,7 @@ def prefect(tmp_path, monkeypatch):
         process.terminate()
     for process in processes:
         try:
-            process.wait(20)
+            process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
 
