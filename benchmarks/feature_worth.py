@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmarks._result import about_machine, report
 from flows.runtime.runs import Run
-from flows.train import read_windows
 from flows.training.assemble import load_world
 from flows.training.ranking_data import assemble_ranking, gather
+from flows.training.windows import read_windows
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingData
 from models.recommend.recommender import Recommender

@@ -15,19 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import flow, task
 
+from flows.evaluation.champion import CHAMPION, judge_champion
+from flows.evaluation.judge import Lists, beyond_accuracy, filled, quality, slices_of
+from flows.evaluation.reference_log import reference_log
+from flows.evaluation.rerank_prices import rerank_prices
+from flows.evaluation.sanity import compare_refit
 from flows.operations.artifacts import show_metrics
 from flows.runtime.configuration import EvaluateConfig, RunConfig
 from flows.runtime.retries import step_options
 from flows.runtime.runs import Run
-from flows.train import read_windows
 from flows.training.assemble import JudgedTick, load_world
-from flows.training.champion import CHAMPION, judge_champion
-from flows.training.judge import Lists, beyond_accuracy, filled, quality, slices_of
-from flows.training.reference_log import reference_log
 from flows.training.refit import Recipe
-from flows.training.rerank_prices import rerank_prices
-from flows.training.sanity import compare_refit
 from flows.training.sources import reference_kinds
+from flows.training.windows import read_windows
 from models import registry
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, Ranked

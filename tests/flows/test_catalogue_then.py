@@ -9,9 +9,9 @@ import pytest
 from flows.featurize import featurize
 from flows.runtime.configuration import FeaturesConfig, RunConfig
 from flows.runtime.runs import Run
-from flows.train import read_windows
 from flows.training.assemble import World, fit_profiles, load_world
 from flows.training.ranking_data import assemble_ranking, gather
+from flows.training.windows import read_windows
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.explain import Wording

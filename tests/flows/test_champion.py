@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.evaluation.champion import find_champion, fit_recipe, judge_champion
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
-from flows.train import read_windows
 from flows.training.assemble import World, load_world
-from flows.training.champion import find_champion, fit_recipe, judge_champion
 from flows.training.refit import Recipe
+from flows.training.windows import read_windows
 from models.recommend.recommender import load_chain
 from shortlist.config import Settings
 from shortlist.release import ReleaseStore

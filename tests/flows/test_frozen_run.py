@@ -10,8 +10,8 @@ from flows.featurize import featurize
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run, RunError
 from flows.runtime.steps import Steps
-from flows.train import read_windows
 from flows.training.assemble import load_world
+from flows.training.windows import read_windows
 from shortlist.contracts import ITEMS
 from shortlist.lake import LakeError
 from shortlist.lake.leases import LEASE_DAYS, end_lease, held_by_another, leased_versions

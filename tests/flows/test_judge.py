@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.training.judge import Lists, filled, quality, slices_of
+from flows.evaluation.judge import Lists, filled, quality, slices_of
 from models.queries import Queries
 from shortlist.features.searches import NO_SEARCHES
 

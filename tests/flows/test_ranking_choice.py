@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flows.train import without_ranker
 from flows.training.choose_chain import MAX_LOSS, best_ranker, choose_sources, costs, source_usage
 from flows.training.ranking_data import Assembled, Windowed
+from flows.training.train_ranking import without_ranker
 from models.baselines.popularity import Popularity
 from models.ranking.protocol import RankingData
 from models.ranking.schema import RankingSchema

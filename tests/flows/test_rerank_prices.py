@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cli import show_rerank
+from flows.evaluation.rerank_prices import STRENGTHS, candidate_settings, rerank_prices
 from flows.training.assemble import JudgedTick
-from flows.training.rerank_prices import STRENGTHS, candidate_settings, rerank_prices
 from models import registry
 from models.index.faiss_index import VectorIndex
 from models.queries import Queries

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from flows.evaluation.sanity import NEWEST_REQUESTS, compare_refit, jaccard, newest
 from flows.training.assemble import JudgedTick
-from flows.training.sanity import NEWEST_REQUESTS, compare_refit, jaccard, newest
 from models.baselines.ease import Ease, EaseConfig, fit_ease
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, ChainConfig

@@ -15,11 +15,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from flows.runtime.runs import Run
-from flows.train import read_windows
 from flows.training.assemble import World, as_validation, training_data
 from flows.training.ranking_data import Windowed, fit_rankers, gather, ranker_options
 from flows.training.refit import Recipe, refit_jobs
 from flows.training.sources import fit_sources
+from flows.training.windows import read_windows
 from models import registry
 from models.ranking.protocol import Ranker
 from models.recommend.chain import Chain
