@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._result import about_machine, peak_gb, report
-from benchmarks.content_worth.data import Hidden, Log, movielens_1m, simulated
+from benchmarks.content_worth.data import HiddenItemsLog, Log, movielens_1m, simulated
 from benchmarks.content_worth.figures import Figures
 from benchmarks.content_worth.image_topic import image_topic
 from benchmarks.content_worth.variants import MODALITIES, variants
@@ -39,7 +39,7 @@ from shortlist.metrics import ndcg, recall
 
 
 def judge(
-    data: Hidden, queries: Queries, relevant: list[np.ndarray], scores: np.ndarray
+    data: HiddenItemsLog, queries: Queries, relevant: list[np.ndarray], scores: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the metrics of each request.
 
@@ -58,7 +58,9 @@ def judge(
     }
 
 
-def neighbours(data: Hidden, read: ContentFeatures, queries: Queries, options: Any) -> np.ndarray:
+def neighbours(
+    data: HiddenItemsLog, read: ContentFeatures, queries: Queries, options: Any
+) -> np.ndarray:
     """Score by the cosine to the mean content of the ten newest items of a history: (B, N + 1)."""
     _, blocks = ContentEncoder.fit(
         read, data.catalogue, reviews=data.training.reviews, options=options
@@ -138,7 +140,7 @@ def run(
         chosen = {name: chosen[name] for name in chosen if name in wanted}
     for seed in range(arguments.seeds):
         log = load(seed)
-        data = Hidden(log)
+        data = HiddenItemsLog(log)
         options = TrainingOptions(seed=seed, num_threads=1, cache=cache)
         queries, relevant = data.requests("test")
         users = [f"{seed if log.world else ''}:{user}" for user in queries.user_ids]
@@ -182,7 +184,7 @@ def summarised(
     out: dict[str, Any] = {
         "seeds": len(sizes),
         "sizes": sizes,
-        "random_cold_recall@50": round(float(np.mean([50 / one["items"] for one in sizes])), 4),
+        "random_cold_recall@50": round(float(np.mean([50 / size["items"] for size in sizes])), 4),
         "methods": figures.summary(reference=reference),
     }
     if topics:
@@ -193,7 +195,7 @@ def summarised(
                 "seeds": len(found),
             }
             for name in topics[0]
-            for found in [[one[name] for one in topics if name in one]]
+            for found in [[topic[name] for topic in topics if name in topic]]
         }
     return out
 

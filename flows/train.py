@@ -14,7 +14,7 @@ from prefect.cache_policies import CachePolicy
 
 from flows.runtime.retries import step_options
 from flows.runtime.runs import Run
-from flows.training.assemble import as_validation, load_world, training_data
+from flows.training.assemble import as_validation, load_run_data, training_data
 from flows.training.judgeable import require_judgeable
 from flows.training.refit import Recipe, fitted_on, refit_jobs
 from flows.training.reuse import adopt, cache_key, record_key, trained_before
@@ -75,12 +75,12 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         config, "data": number of items, users and events of the release's training data}.
     """
     config = run.config
-    world = load_world(settings, run)
-    require_judgeable(world, config)
+    run_data = load_run_data(settings, run)
+    require_judgeable(run_data, config)
     windows_read = ("ranker_train", "validation")
-    ticks, profiles = read_windows(run.states(settings), world, config, windows=windows_read)
-    edges = world.windows
-    data = training_data(world, profiles, end=edges["retrieval_train"][1])
+    ticks, profiles = read_windows(run.states(settings), run_data, config, windows=windows_read)
+    edges = run_data.windows
+    data = training_data(run_data, profiles, end=edges["retrieval_train"][1])
     validation = as_validation(ticks["validation"])
     print(
         f"train: {len(data.item_idx):,} events of {data.num_users:,} users,"
@@ -90,32 +90,32 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
     for folder in (run.staging, run.trial, run.backtest, run.references):
         shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted training
     run.staging.mkdir()
-    world.catalogue.save(run.staging / "items.parquet")
+    run_data.catalogue.save(run.staging / "items.parquet")
     (run.staging / "profiles.json").write_text(json.dumps(profiles.to_json()))
     # Tune the evaluation's baselines on everything before validation, so that no baseline has less
     # data than the chain's ranker.
-    tuning = training_data(world, profiles, end=edges["ranker_train"][1])
-    references = reference_sources(config, num_items=world.catalogue.num_items)
+    tuning = training_data(run_data, profiles, end=edges["ranker_train"][1])
+    references = reference_sources(config, num_items=run_data.catalogue.num_items)
     trials = [Job(s, data, validation, run.trial) for s in in_order(config.train.sources)]
     figures = fit_sources(
         [*trials, *(Job(s, tuning, validation, None) for s in references)], config, settings.cache
     )
-    trial = {job.config.kind: own for job, own in zip(trials, figures, strict=False)}
+    trial = {job.config.kind: figure for job, figure in zip(trials, figures, strict=False)}
     tuned = dict(zip((s.kind for s in references), figures[len(trials) :], strict=True))
     sources = {
-        source.kind: registry.load(source.kind, run.trial / source.kind, world.catalogue)
+        source.kind: registry.load(source.kind, run.trial / source.kind, run_data.catalogue)
         for source in config.train.sources
     }
-    about = train_ranking(run, config, world, profiles, sources, ticks)
+    about = train_ranking(run, config, run_data, profiles, sources, ticks)
     recipe = Recipe.of(
         config,
         chain=about["chain"],
         ranker=about["ranker"],
-        frozen={kind: own["frozen"] for kind, own in trial.items()},
+        frozen={source_type: figure["frozen"] for source_type, figure in trial.items()},
     )
     chosen = [source.kind for source in recipe.sources]
-    before_test = training_data(world, profiles, end=edges["test"][0])
-    released = training_data(world, profiles, end=edges["test"][1])
+    before_test = training_data(run_data, profiles, end=edges["test"][0])
+    released = training_data(run_data, profiles, end=edges["test"][1])
     release_jobs = refit_jobs(
         recipe.sources,
         released,
@@ -137,7 +137,7 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         config,
         settings.cache,
     )
-    refitted = {job.config.kind: own for job, own in zip(release_jobs, figures, strict=False)}
+    refitted = {job.config.kind: figure for job, figure in zip(release_jobs, figures, strict=False)}
     about |= {
         "dataset": config.name,
         "clock": config.data.clock,
@@ -146,17 +146,17 @@ def train(settings: Settings, run: Run) -> dict[str, Any]:
         "wording": config.data.wording,
         "feature_schema": schema_hash(),
         "feature_services": [REQUEST_SERVICE, ITEM_SERVICE],
-        "sources": {kind: kind for kind in chosen},
+        "sources": {source_type: source_type for source_type in chosen},
         "source_figures": trial,
         "refit": {
-            "seconds": {kind: own["seconds"] for kind, own in refitted.items()},
+            "seconds": {source_type: figure["seconds"] for source_type, figure in refitted.items()},
             "index_recall@100": {
-                kind: own["index_recall@100"]
-                for kind, own in refitted.items()
-                if "index_recall@100" in own
+                source_type: figure["index_recall@100"]
+                for source_type, figure in refitted.items()
+                if "index_recall@100" in figure
             },
         },
-        "fitted": fitted_on(world, chosen),
+        "fitted": fitted_on(run_data, chosen),
         "recipe": recipe.to_json(),
         "windows": edges.to_json(),
         "data_end": run.data_end,

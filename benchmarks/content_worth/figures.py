@@ -16,9 +16,9 @@ class Figures:
         self.seconds: dict[str, list[float]] = {}
 
     def add(self, variant: str, users: list[str], found: dict[str, np.ndarray]) -> None:
-        own = self.values.setdefault(variant, {})
+        by_metric = self.values.setdefault(variant, {})
         for metric, values in found.items():
-            own.setdefault(metric, []).append((users, values))
+            by_metric.setdefault(metric, []).append((users, values))
 
     def per_user(self, variant: str, metric: str) -> tuple[list[str], np.ndarray]:
         """Return a mean for each user of any seed: over the requests of a seed, then over seeds."""

@@ -39,6 +39,6 @@ def image_topic(log: Log, *, seed: int, cache: Path) -> dict[str, float]:
 
 def nearest_centroid(vectors: np.ndarray, topic: np.ndarray, held: np.ndarray) -> float:
     topics = np.unique(topic[~held])
-    centroids = np.stack([vectors[~held & (topic == one)].mean(0) for one in topics])
+    centroids = np.stack([vectors[~held & (topic == label)].mean(0) for label in topics])
     distance = ((vectors[held][:, None] - centroids) ** 2).sum(-1)
     return float(np.mean(topics[distance.argmin(1)] == topic[held]))

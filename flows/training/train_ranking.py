@@ -7,10 +7,10 @@ import numpy as np
 
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
-from flows.training.assemble import JudgedTick, World
+from flows.training.assemble import EvaluationBatch, RunData
 from flows.training.choose_chain import SourceChoice, best_ranker, choose_sources, source_usage
 from flows.training.choose_fallback import choose_min_history
-from flows.training.ranking_data import Windowed, fit_rankers, gather, ranker_options
+from flows.training.ranking_data import RankingWindows, fit_rankers, gather, ranker_options
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingError
 from models.recommend.chain import Chain, ChainConfig
@@ -24,10 +24,10 @@ PROBE = LambdamartConfig(num_models=1, num_rounds=120, learning_rate=0.1, early_
 def train_ranking(
     run: Run,
     config: RunConfig,
-    world: World,
+    run_data: RunData,
     profiles: ProfileEncoder,
     sources: dict[str, Any],
-    ticks: dict[str, list[JudgedTick]],
+    ticks: dict[str, list[EvaluationBatch]],
 ) -> dict[str, Any]:
     """Fit all rankers on the ranker-train window and choose sources and ranker on validation.
 
@@ -47,13 +47,13 @@ def train_ranking(
         ),
         sources=sources,
         ranker=None,
-        catalogue=world.catalogue,
+        catalogue=run_data.catalogue,
         profiles=profiles,
     )
     started = time.perf_counter()
     options = ranker_options(config)
     gathered = {window: gather(chain, ticks[window]) for window in ticks}
-    everything = Windowed.of(chain, ticks, gathered)
+    everything = RankingWindows.of(chain, ticks, gathered)
     print(
         f"ranking data: {len(everything.train.data.label):,} rows x {len(chain.schema)} features"
         f" ({time.perf_counter() - started:.1f} s)"
@@ -73,34 +73,36 @@ def train_ranking(
         ),
         sources=sources,
         ranker=None,
-        catalogue=world.catalogue,
+        catalogue=run_data.catalogue,
         profiles=profiles,
     )
     same = chosen.schema == chain.schema and chosen.source_names == chain.source_names
     window = everything if same else None
     del everything  # free its memory before the data of the chosen chain is assembled
-    window = window or Windowed.of(chosen, ticks, gathered)
+    window = window or RankingWindows.of(chosen, ticks, gathered)
     rankers = fit_rankers(config.train.rankers, window, options)
-    kind, figures = best_ranker(rankers, window.valid)
-    print(f"chain: {kind or 'fusion of ranks'} orders best on validation: " + as_text(figures))
-    if kind is not None:
+    ranker_type, figures = best_ranker(rankers, window.valid)
+    print(
+        f"chain: {ranker_type or 'fusion of ranks'} orders best on validation: " + as_text(figures)
+    )
+    if ranker_type is not None:
         folder = run.staging / "ranker"
         folder.mkdir()
-        rankers[kind].save(folder)
-    chosen.ranker = None if kind is None else rankers[kind]
+        rankers[ranker_type].save(folder)
+    chosen.ranker = None if ranker_type is None else rankers[ranker_type]
     fallback = choose_min_history(chosen, ticks["validation"])
     print(f"chain: {fallback.verdict}")
     served = {"min_history": fallback.min_history, "new_items": config.train.new_items}
     return {
         "chain": chosen.config.model_copy(update=served).model_dump(mode="json"),
-        "ranker": kind,
+        "ranker": ranker_type,
         "ranking_schema": chosen.schema.to_json(),
         "chain_verdict": [*choice.verdict, fallback.verdict],
         "chain_figures": choice.figures | {"rankers": figures, "short_history": fallback.figures},
     }
 
 
-def choose(chain: Chain, everything: Windowed, options: TrainingOptions) -> SourceChoice:
+def choose(chain: Chain, everything: RankingWindows, options: TrainingOptions) -> SourceChoice:
     """Choose the chain's sources on validation, with rankers of the config PROBE.
 
     Args:
@@ -129,7 +131,7 @@ def choose(chain: Chain, everything: Windowed, options: TrainingOptions) -> Sour
     )
 
 
-def without_ranker(chain: Chain, window: Windowed, reason: str) -> dict[str, Any]:
+def without_ranker(chain: Chain, window: RankingWindows, reason: str) -> dict[str, Any]:
     """Return the result of `train_ranking` if no ranker can be trained.
 
     The chain then has all sources, and orders candidates by reciprocal rank fusion.

@@ -3,7 +3,13 @@
 import numpy as np
 
 from flows.runtime.configuration import RunConfig
-from flows.training.assemble import JudgedTick, World, draw_window, fit_profiles, judged_requests
+from flows.training.assemble import (
+    EvaluationBatch,
+    RunData,
+    draw_window,
+    fit_profiles,
+    judged_requests,
+)
 from shortlist.config import Settings
 from shortlist.feature_store import FeatureStoreError, OfflineReader, read_pack_history
 from shortlist.feature_store.packs import tick_of
@@ -12,8 +18,8 @@ from shortlist.ticks import newest_tick
 
 
 def read_windows(
-    settings: Settings, world: World, config: RunConfig, *, windows: tuple[str, ...]
-) -> tuple[dict[str, list[JudgedTick]], ProfileEncoder]:
+    settings: Settings, run_data: RunData, config: RunConfig, *, windows: tuple[str, ...]
+) -> tuple[dict[str, list[EvaluationBatch]], ProfileEncoder]:
     """Read the requests of some windows with their features, by Feast's point-in-time join.
 
     Returns:
@@ -30,14 +36,14 @@ def read_windows(
             f" [features] tick is {config.tick // 1_000_000} s; run `shortlist refresh` with the"
             " run's config"
         )
-    profiles = fit_profiles(world, end=world.windows["retrieval_train"][1])
+    profiles = fit_profiles(run_data, end=run_data.windows["retrieval_train"][1])
     reader = OfflineReader(settings)
-    moments = [draw_window(world, window, config).at for window in windows]
+    moments = [draw_window(run_data, window, config).at for window in windows]
     ticks = np.unique(newest_tick(np.concatenate(moments), config.tick))
     packs = read_pack_history(settings, ticks.tolist())
     return {
         window: judged_requests(
-            world, window, profiles=profiles, reader=reader, packs=packs, config=config
+            run_data, window, profiles=profiles, reader=reader, packs=packs, config=config
         )
         for window in windows
     }, profiles

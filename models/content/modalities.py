@@ -67,7 +67,7 @@ class ContentEncoder(nn.Module):
         self.requires_grad_(False)
 
     def sizes(self) -> dict[str, Any]:
-        """Return what `from_sizes` needs, as JSON."""
+        """Return the settings and sizes from which `from_sizes` rebuilds the encoder, as JSON."""
         return {
             "features": self.config.model_dump(mode="json"),
             "widths": self.widths,
@@ -194,8 +194,12 @@ def _fit(
     by_tfidf = config.text in (TFIDF, None)
     tfidf = None
     if config.text == TFIDF or (by_tfidf and newest):
-        own = catalogue.texts if config.text == TFIDF else written
-        both = ["\n".join(parts) for parts in zip(own, written, strict=True)] if newest else own
+        item_texts = catalogue.texts if config.text == TFIDF else written
+        both = (
+            ["\n".join(parts) for parts in zip(item_texts, written, strict=True)]
+            if newest
+            else item_texts
+        )
         tfidf = Tfidf.fit(both, dim=config.text_dim, rng=options.rng("tf-idf"))
     if config.text is not None:
         blocks[TEXT] = (
@@ -238,8 +242,8 @@ def _fit(
         images=images if IMAGE in blocks else None,
     )
     for name, block in blocks.items():
-        own = {"items": int(block.any(axis=1).sum()), "dim": block.shape[1]}
-        report[name] = own | report.get(name, {})
+        item_texts = {"items": int(block.any(axis=1).sum()), "dim": block.shape[1]}
+        report[name] = item_texts | report.get(name, {})
     encoder.report = report
     none = np.zeros((catalogue.num_items + 1, 0), dtype=np.float32)
     return encoder, np.concatenate([none, *blocks.values()], axis=1)

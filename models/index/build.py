@@ -22,10 +22,10 @@ ALL_THREADS = faiss.omp_get_max_threads()
 def build_index(rows: np.ndarray, config: IndexConfig) -> faiss.Index:
     """Return an index of `rows` (N, D) float32, whose ids are 1 to N."""
     num_items, dim = rows.shape
-    kind = config.type_of(num_items)
-    if kind == "ivf":
+    index_type = config.type_of(num_items)
+    if index_type == "ivf":
         index = _trained_lists(rows, config.num_lists(num_items))
-    elif kind == "exact":
+    elif index_type == "exact":
         index = faiss.IndexIDMap2(faiss.IndexFlatIP(dim))
     else:
         graph = faiss.IndexHNSWFlat(dim, config.neighbours, faiss.METRIC_INNER_PRODUCT)

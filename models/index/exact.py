@@ -35,8 +35,8 @@ def scan(
         rows = np.flatnonzero(allowed)
         scores = queries @ vectors[rows].T
     best = top_k(scores, max(depth, 1)) if scores.shape[1] else no_candidates(len(queries))
-    place = best.item_idx if rows is None else rows[best.item_idx]
-    return best.score, np.where(np.isneginf(best.score), 0, place + 1)
+    rows_found = best.item_idx if rows is None else rows[best.item_idx]
+    return best.score, np.where(np.isneginf(best.score), 0, rows_found + 1)
 
 
 def drop_excluded(

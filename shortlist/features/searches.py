@@ -71,9 +71,9 @@ class Searches:
 
         At equal times, the search that arrives later counts as newer.
         """
-        place = bisect_right(self.times, timestamp)
-        queries = (*self.queries[:place], query[:MAX_QUERY], *self.queries[place:])
-        times = (*self.times[:place], timestamp, *self.times[place:])
+        index = bisect_right(self.times, timestamp)
+        queries = (*self.queries[:index], query[:MAX_QUERY], *self.queries[index:])
+        times = (*self.times[:index], timestamp, *self.times[index:])
         return Searches(queries[-MAX_SEARCHES:], times[-MAX_SEARCHES:], self.count + 1)
 
 

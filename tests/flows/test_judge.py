@@ -9,7 +9,7 @@ from shortlist.features.searches import NO_SEARCHES
 
 
 class Tick:
-    """Stand-in for a JudgedTick, with only the fields that `slices_of` reads."""
+    """Stand-in for an EvaluationBatch, with only the fields that `slices_of` reads."""
 
     def __init__(self, seen, relevant):
         self.queries = Queries(
