@@ -112,7 +112,10 @@ def trends(main: Traffic, file: GuardrailFile) -> list[dict[str, Any]]:
 
 
 def release_days(traffic: Traffic) -> dict[int, str]:
-    """Return {day: release} of the first day on which each release answered, but the first."""
+    """Return {day: release that answered for the first time on that day}.
+
+    The first release of the traffic is left out: there is no change of releases to mark.
+    """
     first = traffic.requests.drop_duplicates("release_id")[["release_id", "day"]]
     starts = zip(first["release_id"].tolist(), first["day"].tolist(), strict=True)
     return {int(day): str(name) for name, day in list(starts)[1:]}

@@ -33,7 +33,7 @@ USER_SEARCH_FEATURES = (
 
 @dataclass(frozen=True)
 class Searches:
-    """The newest searches of one user, oldest first: USER_SEARCHES without the prefix.
+    """The newest searches of one user, oldest first; the fields are the columns of USER_SEARCHES.
 
     Times are in microseconds; `count` is the number of all searches.
     """

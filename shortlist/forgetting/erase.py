@@ -77,7 +77,7 @@ def erase(settings: Settings) -> dict[str, Any]:
     left = [f"{place}: {why}" for place, why in failed.items()]
     back = _users_with_later_events(settings, people)
     for person in people:
-        found = mentions(settings, person, is_back=person.user_id in back)
+        found = mentions(settings, person, has_later_events=person.user_id in back)
         left += [f"{place}: {rows} rows or files" for place, rows in found.items()]
     left = sorted(set(left))
     proofs = [str(_write_proof(settings, person, removed.rows, left)) for person in people]

@@ -212,23 +212,23 @@ def _text_cells(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     ]
 
 
-def count_mentions(path: Path, person: Person, *, is_back: bool) -> int:
+def count_mentions(path: Path, person: Person, *, has_later_events: bool) -> int:
     """Return how often a file still has the person: rows of a table, else 1 if it is mentioned.
 
     Args:
-        is_back: whether the person has events after the request. Then only tables and logs with
-            times are judged, because other files may rightly name the person.
+        has_later_events: whether the person has events after the request. Then only tables and
+            logs with times are judged, because other files may rightly name the person.
     """
     found = format_of(path)
     if found == "parquet":
         with connect(path.parent) as connection:
             columns = columns_of(connection, parquet([path]))
-            if is_back and c.EVENT_TIMESTAMP not in columns:
+            if has_later_events and c.EVENT_TIMESTAMP not in columns:
                 return 0
             query = f"SELECT count(*) FROM {parquet([path])} WHERE {rows_query(person, columns)}"
             ((rows,),) = connection.execute(query).fetchall()
             return rows
-    if is_back or (found in ("sqlite", "binary") and not person.is_distinctive):
+    if has_later_events or (found in ("sqlite", "binary") and not person.is_distinctive):
         return 0
     content = path.read_bytes()
     if found == "gzip":

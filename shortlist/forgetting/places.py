@@ -129,16 +129,16 @@ def erase_staged(settings: Settings, people: Sequence[Person]) -> int:
     return removed
 
 
-def mentions(settings: Settings, person: Person, *, is_back: bool) -> dict[str, int]:
+def mentions(settings: Settings, person: Person, *, has_later_events: bool) -> dict[str, int]:
     """Return {place: files and rows that still have the person}, read from all files of the home.
 
     Args:
-        is_back: see `count_mentions`.
+        has_later_events: whether the person has events after the request; see `count_mentions`.
     """
     found: dict[str, int] = {}
     for path in files_of(settings):
         try:
-            rows = count_mentions(path, person, is_back=is_back)
+            rows = count_mentions(path, person, has_later_events=has_later_events)
         except FileNotFoundError:  # another process removed it
             continue
         if rows:
@@ -154,7 +154,7 @@ def _erase_download(path: Path, people: Sequence[Person]) -> int:
     content = path.read_bytes()
     found = sum(any(text in content for text in person.spellings) for person in asked)
     if format_of(path) in ("gzip", "parquet"):
-        found += sum(count_mentions(path, person, is_back=False) for person in asked)
+        found += sum(count_mentions(path, person, has_later_events=False) for person in asked)
     if found:
         path.unlink()
     return found
