@@ -323,13 +323,13 @@ def _quantile(limits: np.ndarray, counts: np.ndarray, share: float) -> float:
         share: the quantile, 0 to 1.
     """
     wanted = share * counts[-1]
-    place = int(np.searchsorted(counts, wanted))
-    if not np.isfinite(limits[place]):
-        return float(limits[place - 1])
-    low = 0.0 if place == 0 else limits[place - 1]
-    below = 0.0 if place == 0 else counts[place - 1]
-    inside = counts[place] - below
-    return float(low + (limits[place] - low) * (wanted - below) / max(inside, 1e-9))
+    index = int(np.searchsorted(counts, wanted))
+    if not np.isfinite(limits[index]):
+        return float(limits[index - 1])
+    low = 0.0 if index == 0 else limits[index - 1]
+    below = 0.0 if index == 0 else counts[index - 1]
+    inside = counts[index] - below
+    return float(low + (limits[index] - low) * (wanted - below) / max(inside, 1e-9))
 
 
 def _in_process(what: str, home: Path, items: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from flows.featurize import featurize
 from flows.runtime.configuration import RunConfig, load_run_config
 from flows.runtime.runs import Run
-from flows.training.assemble import fit_profiles, load_world, training_data
+from flows.training.assemble import fit_profiles, load_run_data, training_data
 from flows.validate import ValidateConfig, validate_batch
 from models import registry
 from models.ranking.gbdt import Lambdamart
@@ -92,11 +92,11 @@ def _config(folder: Path, *, num_items: int, seed: int) -> RunConfig:
     order = np.argsort(category, kind="stable")
     first = np.searchsorted(category[order], np.arange(CATEGORIES))
     count = np.bincount(category, minlength=CATEGORIES)
-    own = users % CATEGORIES
+    favourite = users % CATEGORIES
     popular = rng.random(len(users)) ** 3
     item = np.where(
         rng.random(len(users)) < 2 / 3,
-        order[first[own] + (popular * count[own]).astype(int)],
+        order[first[favourite] + (popular * count[favourite]).astype(int)],
         (popular * num_items).astype(int),
     )
     times = START + np.sort(rng.integers(0, DAYS * DAY, size=len(users)))
@@ -140,10 +140,10 @@ def _times(values: np.ndarray) -> pa.Array:
 
 def _publish(settings: Settings, config: RunConfig, *, seed: int) -> None:
     run = Run.start(settings, config)
-    world = load_world(settings, run)
+    run_data = load_run_data(settings, run)
     end = run.data_end
-    profiles = fit_profiles(world, end=end)
-    data = training_data(world, profiles, end=end)
+    profiles = fit_profiles(run_data, end=end)
+    data = training_data(run_data, profiles, end=end)
     options = TrainingOptions(seed=seed)
     fitted = {
         source.kind: registry.refit(source, data, options, frozen={"epochs": 1})
@@ -207,8 +207,8 @@ def _train_ranker(settings: Settings, chain: Chain, *, at: int, seed: int) -> La
     shortlist = chain.shortlist(queries, items)
     x = chain.features(queries, items, shortlist)
     real = shortlist.item_idx > 0
-    worth = chain.fused(shortlist)
-    wanted = np.where(real, worth, -np.inf) + rng.gumbel(scale=0.01, size=worth.shape)
+    fused_score = chain.fused(shortlist)
+    wanted = np.where(real, fused_score, -np.inf) + rng.gumbel(scale=0.01, size=fused_score.shape)
     label = (wanted >= np.sort(wanted, axis=1)[:, -10:-9]) & real
     dataset = lgb.Dataset(x[real], label=label[real], group=real.sum(1))
     params = {"objective": "lambdarank", "num_leaves": LEAVES, "verbosity": -1, "seed": seed}

@@ -77,10 +77,10 @@ class ItemKNN:
     def _dense_row(self, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return items and scores of one history, without the overhead of sparse matrices."""
         items, weights = dense.weighted_items(history, decay=self.decay)
-        place, count = self._entries(items)
+        entries, count = self._entries(items)
         scores = np.zeros(self.num_items + 1, dtype=np.float32)
-        added = self.similarity.data[place] * np.repeat(weights, count)
-        np.add.at(scores, self.similarity.indices[place], added)
+        added = self.similarity.data[entries] * np.repeat(weights, count)
+        np.add.at(scores, self.similarity.indices[entries], added)
         item_idx = np.flatnonzero(scores)
         return item_idx, scores[item_idx]
 
@@ -99,8 +99,8 @@ class ItemKNN:
         for row, (item_idx, values) in enumerate(self._rows(queries)):
             kept = queries.allowed(row, self.num_items)[item_idx] & (values != 0)
             item_idx, values = item_idx[kept], values[kept]
-            place = best_places(values, min(k, len(values)))
-            found[row, : len(place)], score[row, : len(place)] = item_idx[place], values[place]
+            best = best_places(values, min(k, len(values)))
+            found[row, : len(best)], score[row, : len(best)] = item_idx[best], values[best]
         return Candidates(found, score)
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
@@ -109,9 +109,9 @@ class ItemKNN:
             real = candidates[row] > 0
             out[row, real] = 0
             if len(item_idx):
-                place = np.minimum(np.searchsorted(item_idx, candidates[row]), len(item_idx) - 1)
-                scored = real & (item_idx[place] == candidates[row])
-                out[row, scored] = values[place[scored]]
+                index = np.minimum(np.searchsorted(item_idx, candidates[row]), len(item_idx) - 1)
+                scored = real & (item_idx[index] == candidates[row])
+                out[row, scored] = values[index[scored]]
         return out
 
     def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
@@ -128,14 +128,14 @@ class ItemKNN:
         (L,) history, (S,) item_idx -> (S, L) float32.
         """
         weights = dense.place_weights(history[None], decay=self.decay)[0]
-        place, count = self._entries(history)
+        entries, count = self._entries(history)
         column = np.full(self.num_items + 1, -1, dtype=np.int16)
         column[item_idx] = np.arange(len(item_idx))
-        column = column[self.similarity.indices[place]]
+        column = column[self.similarity.indices[entries]]
         found = np.flatnonzero(column >= 0)
         event = np.repeat(np.arange(len(history)), count)[found]
         similarity = np.zeros((len(item_idx), len(history)), dtype=np.float32)
-        similarity[column[found], event] = self.similarity.data[place[found]]
+        similarity[column[found], event] = self.similarity.data[entries[found]]
         return weights * similarity
 
     def save(self, folder: Path) -> None:
@@ -203,6 +203,6 @@ def keep_largest(matrix: csr_array, k: int) -> csr_array:
     starts = np.asarray(matrix.indptr)
     rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     order = np.lexsort((-np.asarray(matrix.data, dtype=np.float32), rows))
-    place = np.arange(len(rows)) - starts[rows]
-    kept = np.sort(order[place < k])
+    rank = np.arange(len(rows)) - starts[rows]
+    kept = np.sort(order[rank < k])
     return csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)

@@ -20,7 +20,7 @@ Compare = Literal["absolute", "champion", "holdout", "previous", "reference"]
 
 
 class BoardConfig(Config):
-    """What holds for all guardrails together."""
+    """Settings of the whole board: budget of false alarms, length of a canary, cool-down."""
 
     weeks_per_false_alarm: float = Field(default=26.0, gt=0)
     """Budget of the whole board: on average one false alarm in this many weeks."""

@@ -26,7 +26,7 @@ EVENT_GROUPS: dict[str, tuple[str, ...]] = {
 """
 NUM_GROUPS = len(EVENT_GROUPS)
 GROUPED_TYPES = tuple(event_type for types in EVENT_GROUPS.values() for event_type in types)
-GROUP_OF = {name: place for place, types in enumerate(EVENT_GROUPS.values()) for name in types}
+GROUP_OF = {name: index for index, types in enumerate(EVENT_GROUPS.values()) for name in types}
 """Event type -> position of its group in the lists of a state."""
 
 
@@ -111,7 +111,7 @@ def group_features(
     spans = [counts, decayed * np.exp2(-np.maximum(elapsed, 0) / HALF_LIFE)[..., None]]
     logs = np.log1p(np.concatenate(spans, axis=-1))
     return [
-        *(logs[..., place] for place in range(logs.shape[-1])),
+        *(logs[..., index] for index in range(logs.shape[-1])),
         *(rate.smoothed(span) for span in spans for rate in RATES),
     ]
 

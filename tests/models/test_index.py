@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.index.build import num_probes
 from models.index.config import IndexConfig
 from models.index.faiss_index import VectorIndex
 
@@ -142,10 +143,12 @@ def test_a_list_is_full_if_the_lists_that_are_read_hold_too_few_items(kind, batc
 def test_more_lists_are_read_if_fewer_items_are_allowed():
     vectors = clustered(6_000)
     index = VectorIndex.build(vectors, config=IndexConfig(kind="ivf", lists=100, probes=4))
-    assert index._probes(10, share=1.0) == 4
-    assert index._probes(10, share=0.25) == 8
-    assert index._probes(300, share=0.5) == 40  # 4 x 300 items in lists of 60, half of them allowed
-    assert index._probes(6_000, share=1.0) == 100
+    assert num_probes(index.index, 10, share=1.0) == 4
+    assert num_probes(index.index, 10, share=0.25) == 8
+    assert (
+        num_probes(index.index, 300, share=0.5) == 40
+    )  # 4 x 300 items in lists of 60, half of them allowed
+    assert num_probes(index.index, 6_000, share=1.0) == 100
 
 
 def test_a_filter_holds_for_every_query_of_a_batch():
