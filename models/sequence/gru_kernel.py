@@ -33,9 +33,7 @@ def last_hidden(inputs: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.
                 of_hidden[column] += value * weight[row, column]
         for place in range(dim):
             reset = one / (one + np.exp(-(inputs[step, place] + of_hidden[place])))
-            update = one / (
-                one + np.exp(-(inputs[step, dim + place] + of_hidden[dim + place]))
-            )
+            update = one / (one + np.exp(-(inputs[step, dim + place] + of_hidden[dim + place])))
             new = np.tanh(inputs[step, 2 * dim + place] + reset * of_hidden[2 * dim + place])
             hidden[place] = (one - update) * new + update * hidden[place]
     return hidden
