@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from models.training import TrainingOptions
 
 
-DENSE_UP_TO = 200_000
-"""Number of items up to which the scores of a single query are summed in a dense array."""
-
-
 class ItemKnnConfig(Config):
     """Grid of hyperparameters; validation chooses one combination."""
 
@@ -67,8 +63,8 @@ class ItemKNN:
         return len(self.similarity.indptr) - 2
 
     def _compute_rows(self, queries: Queries) -> list[tuple[np.ndarray, np.ndarray]]:
-        if len(queries) == 1 and self.num_items <= DENSE_UP_TO:
-            return [self._dense_row(queries.history[0])]
+        if len(queries) == 1:
+            return [self._row(queries.history[0])]
         weights = dense.history_weights(queries, decay=self.decay, num_items=self.num_items)
         scores = weights @ self.similarity
         scores.sort_indices()
@@ -76,7 +72,7 @@ class ItemKNN:
         ends = np.asarray(scores.indptr).tolist()
         return [(indices[start:end], data[start:end]) for start, end in pairwise(ends)]
 
-    def _dense_row(self, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _row(self, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return items and scores of one history, without the overhead of sparse matrices."""
         # Imported here, because importing numba takes a second that many commands don't need.
         from models.baselines.item_kernels import add_rows
