@@ -21,7 +21,7 @@ import tempfile
 import threading
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (
@@ -40,6 +40,48 @@ LIBRARIES = (
     "great_expectations",
     "evidently",
 )
+
+
+class Command:
+    """A running command. As a context manager, it kills the command at the end."""
+
+    def __init__(self, arguments: list[str], connection: socket.socket):
+        self.arguments = arguments
+        self.code: int | None = None
+        self._connection = connection
+
+    def __enter__(self) -> "Command":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def wait(self, timeout: float) -> int:
+        """Return the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: the command still runs after `timeout` seconds.
+        """
+        if self.code is None:
+            self._connection.settimeout(timeout)
+            try:
+                self.code = int(self._connection.recv(100))
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(self.arguments, timeout) from None
+            self._connection.close()
+        return self.code
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while the command runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def kill(self) -> None:
+        """Send SIGKILL and wait until the process has ended."""
+        if self.code is None:
+            self._connection.shutdown(socket.SHUT_WR)
+            self.wait(60)
 
 
 class CommandServer:
@@ -64,21 +106,24 @@ class CommandServer:
         with (
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as errors,
-            self._connected() as connection,
+            self.start(arguments, env=env, out=out, errors=errors) as command,
         ):
-            request = {"arguments": arguments, "env": env}
-            files = [out.fileno(), errors.fileno()]
-            socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], files)
-            connection.settimeout(timeout)
-            try:
-                answer = connection.recv(100)
-            except TimeoutError:
-                raise subprocess.TimeoutExpired(arguments, timeout) from None
+            code = command.wait(timeout)
             text = []
             for file in (out, errors):
                 file.seek(0)
                 text.append(file.read().decode())
-        return subprocess.CompletedProcess(arguments, int(answer), *text)
+        return subprocess.CompletedProcess(arguments, code, *text)
+
+    def start(
+        self, arguments: list[str], *, env: dict[str, str], out: IO[bytes], errors: IO[bytes]
+    ) -> "Command":
+        """Start `python -m cli.main` with its output in two files."""
+        connection = self._connected()
+        request = {"arguments": arguments, "env": env}
+        files = [out.fileno(), errors.fileno()]
+        socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], files)
+        return Command(arguments, connection)
 
     def _connected(self) -> socket.socket:
         while True:  # the server listens only after it has imported the libraries
@@ -125,7 +170,7 @@ def serve(address: str) -> None:
 def watch(connection: socket.socket, added: dict[str, str]) -> None:
     """Run the command that a connection requests, send its exit code, and end this process.
 
-    If the caller closes the connection, the command is killed.
+    If the caller closes the connection or ends sending, the command is killed.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     data, files, _, _ = socket.recv_fds(connection, 1 << 20, 2)
@@ -134,15 +179,19 @@ def watch(connection: socket.socket, added: dict[str, str]) -> None:
     child = os.fork()
     if child == 0:
         connection.close()
+        os.setpgid(0, 0)
         run(json.loads(data), files, added)
+    with contextlib.suppress(OSError):  # the child may have done it already
+        os.setpgid(child, child)
     done, status = 0, 0
     while not done:
         with contextlib.suppress(ChildProcessError):
             done, status = os.waitpid(child, os.WNOHANG)
         gone, _, _ = select.select([connection], [], [], 0.01)
         if gone and not done:
-            os.kill(child, signal.SIGKILL)
-    connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+            os.killpg(child, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        connection.send(str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
 
 
