@@ -244,8 +244,7 @@ def finalize_context(rows: RequestRows) -> np.ndarray:
 
 
 def _columns(values: list[np.ndarray]) -> np.ndarray:
-    """Return F arrays (B,) as columns: (B, F) float32; faster than `np.column_stack` if B is small.
-    """
+    """Return F arrays (B,) as columns, (B, F) float32; quick for small B."""
     columns = np.concatenate(values).reshape(len(values), -1)
     return np.ascontiguousarray(columns.T, dtype=np.float32)
 
