@@ -42,11 +42,13 @@ OTHER_USERS = 20_000
 """Number of further users, with 10 events on average."""
 CATEGORIES = 40
 """Number of categories ("shelves") of items."""
+ITEMS_PER_REQUEST = 400
+"""Number of items over the number of requests in a training batch, above 256 requests."""
 CANDIDATES_PER_SOURCE = 125
 TREES, LEAVES = 300, 31
 SOURCES = (
-    '{ kind = "two_tower" }',
-    '{ kind = "sasrec", loss = "sampled_softmax", batch_size = 256 }',
+    '{ kind = "two_tower", batch_size = BATCH }',
+    '{ kind = "sasrec", loss = "sampled_softmax", batch_size = BATCH }',
     '{ kind = "item_knn", neighbours = [100], shrinkage = [10.0], decay = [0.9] }',
     '{ kind = "recent_popularity", days = [7] }',
 )
@@ -111,6 +113,8 @@ def _config(folder: Path, *, num_items: int, seed: int) -> RunConfig:
         }
     )
     pq.write_table(events, folder / "events.parquet")
+    # Each step updates the vectors of all items, so larger catalogues get fewer steps.
+    batch = max(256, num_items // ITEMS_PER_REQUEST)
     same = ", ".join(f'{name} = "{name}"' for name in items.column_names)
     lines = [
         'name = "load"',
@@ -126,7 +130,7 @@ def _config(folder: Path, *, num_items: int, seed: int) -> RunConfig:
         'path = "items.parquet"',
         f"columns = {{ {same} }}",
         "[train]",
-        f"sources = [{', '.join(SOURCES)}]",
+        f"sources = [{', '.join(SOURCES).replace('BATCH', str(batch))}]",
         'rankers = [{ kind = "lambdamart" }]',
     ]
     path = folder / CONFIG

@@ -33,6 +33,8 @@ DROP_DEPTH = 1.2
 """Length of the list of such a search over the number of items that are wanted."""
 SCAN_CELLS = 16_000_000
 """Maximum number of scores that `measure_recall` holds at a time."""
+ROUNDING = 1e-5
+"""Scores that differ by less than this share of the largest one count as equal."""
 MIN_PROBES = 16
 """Smallest number of IVF lists per search if the configuration doesn't set it."""
 TUNING_QUERIES = 64
@@ -257,16 +259,18 @@ class VectorIndex:
     def measure_recall(self, queries: np.ndarray, *, k: int = 100) -> float:
         """Return the recall@k of the index: the share of the k best items that it finds.
 
-        The k best items are those of an exact search. The result is the mean over (B, D) queries.
+        The k best items are those of an exact search. An item with the score of the last of them
+        counts as found: items without training events can have equal vectors. The result is the
+        mean over (B, D) queries.
         """
         k = min(k, self.index.ntotal)
-        found = self.search(queries, k).item_idx
+        found = self.search(queries, k).score
         queries = np.ascontiguousarray(queries, np.float32)
         step = max(1, SCAN_CELLS // self.num_items)
         parts = [queries[start : start + step] for start in range(0, len(queries), step)]
-        wanted = np.concatenate([scan(part, self.vectors, None, depth=k)[1] for part in parts])
-        hits = [len(np.intersect1d(a, b)) for a, b in zip(found, wanted, strict=True)]
-        return float(np.mean(hits) / k)
+        wanted = np.concatenate([scan(part, self.vectors, None, depth=k)[0] for part in parts])
+        least = wanted[:, -1:] - ROUNDING * np.abs(wanted).max(1, keepdims=True)
+        return float((found >= least).mean())
 
     def save(self, path: Path) -> None:
         """Write the index in FAISS's file format."""

@@ -187,6 +187,15 @@ def test_one_query_gets_what_it_gets_in_a_batch():
             np.testing.assert_allclose(alone.score[0], together.score[row], rtol=1e-4)
 
 
+def test_any_of_several_items_with_equal_scores_counts_as_found():
+    rng = np.random.default_rng(0)
+    distinct = np.repeat(rng.normal(size=(30, 64)), 150, axis=0)
+    vectors = np.zeros((len(distinct) + 1, 64), np.float32)
+    vectors[1:] = distinct * (1 + 1e-7 * rng.normal(size=(len(distinct), 1)))  # rounding error
+    index = VectorIndex.build(vectors, config=IndexConfig(kind="ivf", lists=30))
+    assert index.measure_recall(vectors[1::150]) == 1.0
+
+
 def test_an_exact_index_has_recall_one():
     vectors = clustered(500)
     assert VectorIndex.build(vectors).measure_recall(vectors[1:20], k=50) == 1.0
