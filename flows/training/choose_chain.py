@@ -1,7 +1,7 @@
 """Chooses the chain on validation: sources and ranker, by paired intervals over users.
 
 Of two chains, the cheaper one is chosen unless it is significantly worse. A chain with fewer
-sources is cheaper; rankers get more expensive in the order fusion, LambdaMART, DeepFM, blend.
+sources is cheaper; rankers get more expensive in the order fusion, then KINDS of the registry.
 
 A probing ranker (small and fast) measures the importance of each source. Sources are tested for
 removal in this order, least important first. Each smaller chain is compared with the chain of all
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from flows.training.ranking_data import Assembled
+from models.ranking.protocol import scores_of
 from models.ranking.registry import KINDS
 from models.recommend.chain import ChainConfig
 from models.recommend.short_history import FALLBACK
@@ -187,7 +188,7 @@ def best_ranker(rankers: dict[str, Any], valid: Assembled) -> tuple[str | None, 
     best, best_ndcg = "fusion", data.ndcg(valid.fused)
     figures = {best: data.mean_ndcg(valid.fused)}
     for kind in by_cost:
-        scores = rankers[kind].predict(data.x, data.item_idx)
+        scores = scores_of(rankers[kind], data)
         figures[kind] = data.mean_ndcg(scores)
         if costs(data.users, best_ndcg, data.ndcg(scores))["costs"]:
             best, best_ndcg = kind, data.ndcg(scores)

@@ -97,6 +97,7 @@ def assemble_ranking(chain: Chain, ticks: list[JudgedTick], gathered: list[Gathe
                 tick.relevant,
                 users=tick.queries.user_ids,
                 schema=chain.schema,
+                queries=tick.queries,
             )
         )
         found_by.append(shortlist.found_by()[real])
@@ -144,7 +145,7 @@ def fit_rankers(
 ) -> dict[str, Ranker]:
     """Fit all rankers in the given order; return {ranker type: ranker}.
 
-    A blend must come after its members, because it mixes fitted rankers.
+    A blend or stack should come after its members, because it uses fitted rankers.
     """
     rankers: dict[str, Ranker] = {}
     for ranker in configs:
