@@ -157,13 +157,15 @@ def test_rare_items_share_the_embedding_of_unknown_items():
 
 
 def test_files_of_a_former_version_are_read(tmp_path):
-    """Files from before 2026-11-30 had an id embedding for each item and no table of rows."""
+    """Files from before 2026-11-30 have a row for each item, and networks that read quantiles."""
     data = by_group(0)
     config = DeepfmConfig(**QUICK | ONE_EPOCH | {"min_item_rows": 1})
     ranker = fit_ranker(config, data, data, OPTIONS)
     assert isinstance(ranker, NeuralRanker)
     count = len(ranker.encoder.item_rows)
     assert ranker.encoder.item_rows.tolist() == list(range(count)), "each item is a candidate"
+    encoder = replace(ranker.encoder, logarithms=None)
+    ranker = NeuralRanker(config, encoder)
     ranker.save(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     del tensors["item_rows"]

@@ -1,13 +1,15 @@
 """Inputs of neural rankers: features, codes, ids and histories as tensors.
 
-- A numeric feature is replaced by its quantile in the training data, mapped to [-1, 1]. All
-  features then have the same scale and no outliers. Constant columns are left out.
+- A numeric feature gives two inputs: its quantile in the training data, mapped to [-1, 1], and its
+  standardised logarithm. Quantiles have no outliers. But rare values, such as a few events on a
+  candidate, are nearly equal as quantiles; the logarithm keeps them apart. Constant columns are
+  left out.
 - Codes (user attributes, surface, device) and the item id select embeddings. An item with few
   training candidates uses row 0, the embedding of unknown items.
 - The gap from an event to the request is log(1 + seconds), scaled so that a year is about 1.
 
-Shapes: B requests, C candidates, R rows (one per candidate), L history, F features (F' of them
-numeric and A of them codes), N items.
+Shapes: B requests, C candidates, R rows (one per candidate), L history, F features (A of them
+codes), F' numeric inputs, N items.
 """
 
 import math
@@ -18,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.ranking.neural.quantiles import Quantiles
+from models.ranking.neural.quantiles import Logarithms, Quantiles
 from models.ranking.protocol import RankingData
 from models.ranking.requests import History
 from models.ranking.schema import Schema, schema_from_json
@@ -67,6 +69,8 @@ class Encoder:
     schema: Schema
     numeric: list[int]
     quantiles: Quantiles
+    logarithms: Logarithms | None
+    """None: the networks read quantiles only, as in files from before 2026-11-30."""
     item_rows: np.ndarray  # (N + 1,) int64: row of the id embedding of each item
     num_types: int
 
@@ -86,6 +90,7 @@ class Encoder:
             schema=data.schema,
             numeric=numeric,
             quantiles=Quantiles.fit(data.x[:, numeric], rng=rng),
+            logarithms=Logarithms.fit(data.x[:, numeric]),
             item_rows=np.where(known, np.cumsum(known), 0),
             num_types=int(types.max(initial=0)) + 1,
         )
@@ -94,13 +99,18 @@ class Encoder:
     def sizes(self) -> Sizes:
         codes = self.schema.categorical.values()
         tables = (int(self.item_rows.max(initial=0)) + 1, *codes)
-        return Sizes(len(self.numeric), tables, self.num_types)
+        inputs = len(self.numeric) * (1 if self.logarithms is None else 2)
+        return Sizes(inputs, tables, self.num_types)
 
     def rows(self, x: np.ndarray, item_idx: np.ndarray) -> Rows:
         """Encode candidates: features (R, F), item_idx (R,)."""
         columns = [self.schema.names.index(name) for name in self.schema.categorical]
+        numeric = x[:, self.numeric]
+        z = self.quantiles.transform(numeric)
+        if self.logarithms is not None:
+            z = np.concatenate([z, self.logarithms.transform(numeric)], axis=1)
         return Rows(
-            torch.from_numpy(self.quantiles.transform(x[:, self.numeric])),
+            torch.from_numpy(z),
             torch.from_numpy(x[:, columns].astype(np.int64)),
             torch.from_numpy(self._rows_of(item_idx)),
             torch.from_numpy(item_idx),
@@ -124,11 +134,17 @@ class Encoder:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the fitted arrays by name, for a file."""
-        return {
-            "quantiles.knots": torch.from_numpy(self.quantiles.knots),
-            "quantiles.places": torch.from_numpy(self.quantiles.places),
-            "item_rows": torch.from_numpy(self.item_rows),
+        arrays = {
+            "quantiles.knots": self.quantiles.knots,
+            "quantiles.places": self.quantiles.places,
+            "item_rows": self.item_rows,
         }
+        if self.logarithms is not None:
+            arrays |= {
+                "logarithms.mean": self.logarithms.mean,
+                "logarithms.deviation": self.logarithms.deviation,
+            }
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -145,6 +161,10 @@ class Encoder:
         """
         schema = schema_from_json(about["schema"])
         knots, places = tensors.pop("quantiles.knots"), tensors.pop("quantiles.places")
+        logarithms = None
+        if "logarithms.mean" in tensors:
+            mean, deviation = tensors.pop("logarithms.mean"), tensors.pop("logarithms.deviation")
+            logarithms = Logarithms(mean.numpy(), deviation.numpy())
         rows = tensors.pop("item_rows", None)
         if rows is None:
             rows = torch.arange(about["num_items"] + 1)
@@ -152,6 +172,7 @@ class Encoder:
             schema=schema,
             numeric=[schema.names.index(name) for name in about["numeric"]],
             quantiles=Quantiles(knots.numpy(), places.numpy()),
+            logarithms=logarithms,
             item_rows=rows.numpy(),
             num_types=about.get("num_types", 1),
         )
