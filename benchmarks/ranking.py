@@ -72,7 +72,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "lists": {window: len(lists[window].data) for window in WINDOWS},
         "features": len(lists["train"].data.schema),
         "seeds": arguments.seeds,
-        "seconds_of_training": round(sum(p["seconds"] for ps in done.values() for p in ps), 1),
+        "processor_seconds_of_training": round(
+            sum(p["seconds"] for ps in done.values() for p in ps), 1
+        ),
         "peak_gb": peak_gb(),
         "command": "shortlist bench ranking " + shlex.join(sys.argv[1:]),
         **about_machine(),
@@ -156,8 +158,12 @@ def summary(lists: dict[str, Lists], done: dict[str, list[dict[str, Any]]]) -> d
         },
         "cost": {
             name: {
-                "training_seconds": round(float(np.mean([p["seconds"] for p in parts])), 1),
-                "milliseconds_500_candidates": float(np.median([p["milliseconds"] for p in parts])),
+                "training_processor_seconds": round(
+                    float(np.mean([p["seconds"] for p in parts])), 1
+                ),
+                "processor_milliseconds_500_candidates": float(
+                    np.median([p["milliseconds"] for p in parts])
+                ),
             }
             for name, parts in done.items()
         },

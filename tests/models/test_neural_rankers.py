@@ -19,6 +19,7 @@ from models.ranking.requests import History, Requests
 from models.ranking.schema import Columns
 from models.ranking.stack import StackConfig, folds_of
 from models.training import OptimiserConfig, TrainingOptions
+from tests.models import rule_shop
 
 OPTIONS = TrainingOptions(seed=1, num_threads=1)
 SCHEMA = Columns(("first", "second", "group"), (("group", 3),))
@@ -157,15 +158,13 @@ def test_rare_items_share_the_embedding_of_unknown_items():
 
 
 def test_files_of_a_former_version_are_read(tmp_path):
-    """Files from before 2026-11-30 have a row for each item, and networks that read quantiles."""
+    """Files from before 2026-11-30 have no table of rows: each item has its embedding."""
     data = by_group(0)
     config = DeepfmConfig(**QUICK | ONE_EPOCH | {"min_item_rows": 1})
     ranker = fit_ranker(config, data, data, OPTIONS)
     assert isinstance(ranker, NeuralRanker)
     count = len(ranker.encoder.item_rows)
     assert ranker.encoder.item_rows.tolist() == list(range(count)), "each item is a candidate"
-    encoder = replace(ranker.encoder, logarithms=None)
-    ranker = NeuralRanker(config, encoder)
     ranker.save(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     del tensors["item_rows"]
@@ -203,3 +202,23 @@ def test_folds_keep_users_together():
 def test_a_stack_takes_neural_members_only(kind):
     with pytest.raises(ValueError, match="members"):
         StackConfig.model_validate({"members": [kind]})
+
+
+def test_a_served_request_gives_its_history_to_the_ranker():
+    recommender = rule_shop.make()
+    told = []
+
+    class Spy(rule_shop.ByNumber):
+        def predict(self, x, item_idx, requests=None):
+            told.append((len(x), requests))
+            return super().predict(x, item_idx)
+
+    recommender.view.chain.ranker = Spy()
+    rule_shop.ask(recommender, user="u")
+    rows, requests = told[0]
+    assert requests.group.tolist() == [rows]
+    assert requests.history.item_idx.tolist() == [[1, 2]]
+    assert requests.history.type_code.tolist() == [[1, 1]]
+    assert requests.history.seconds[0] == pytest.approx([2e-6, 1e-6])
+    rule_shop.ask(recommender)
+    assert told[-1][1].history.item_idx.tolist() == [[0]]

@@ -19,6 +19,9 @@ class NeuralConfig(Config):
     loss: Literal["listwise", "pointwise"] = "listwise"
     """Softmax over the candidates of a request (Cao et al. 2007), or the logistic loss of each
     candidate. Scores of the latter are log odds."""
+    logarithms: bool = True
+    """Whether each numeric feature is also read as its standardised logarithm, beside its quantile.
+    Quantiles of rare values, such as a few events on a candidate, are nearly equal."""
     min_item_rows: PositiveInt = 1
     """Number of training candidates from which an item has an id embedding. Rarer items share the
     one of unknown items."""

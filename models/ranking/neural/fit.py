@@ -47,9 +47,7 @@ def fit_neural(
     """
     name = config.kind
     data = train.learnable()
-    encoder = Encoder.fit(
-        data, min_item_rows=config.min_item_rows, rng=options.rng(f"{name} quantiles")
-    )
+    encoder = Encoder.fit(data, config=config, rng=options.rng(f"{name} quantiles"))
     ranker = NeuralRanker(config, encoder)
     device = options.device
     net = ranker.net.to(device)

@@ -1,9 +1,9 @@
 """Inputs of neural rankers: features, codes, ids and histories as tensors.
 
-- A numeric feature gives two inputs: its quantile in the training data, mapped to [-1, 1], and its
-  standardised logarithm. Quantiles have no outliers. But rare values, such as a few events on a
-  candidate, are nearly equal as quantiles; the logarithm keeps them apart. Constant columns are
-  left out.
+- A numeric feature gives its quantile in the training data, mapped to [-1, 1], and, if the config
+  has `logarithms`, its standardised logarithm. Quantiles have no outliers. But rare values, such as
+  a few events on a candidate, are nearly equal as quantiles; the logarithm keeps them apart.
+  Constant columns are left out.
 - Codes (user attributes, surface, device) and the item id select embeddings. An item with few
   training candidates uses row 0, the embedding of unknown items.
 - The gap from an event to the request is log(1 + seconds), scaled so that a year is about 1.
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.ranking.neural.config import NeuralConfig
 from models.ranking.neural.quantiles import Logarithms, Quantiles
 from models.ranking.protocol import RankingData
 from models.ranking.requests import History
@@ -70,27 +71,23 @@ class Encoder:
     numeric: list[int]
     quantiles: Quantiles
     logarithms: Logarithms | None
-    """None: the networks read quantiles only, as in files from before 2026-11-30."""
+    """None: the network reads quantiles only."""
     item_rows: np.ndarray  # (N + 1,) int64: row of the id embedding of each item
     num_types: int
 
     @classmethod
-    def fit(cls, data: RankingData, *, min_item_rows: int, rng: np.random.Generator) -> "Encoder":
-        """Fit on the training data.
-
-        Args:
-            min_item_rows: number of candidates from which an item has an id embedding.
-        """
+    def fit(cls, data: RankingData, *, config: NeuralConfig, rng: np.random.Generator) -> "Encoder":
+        """Fit on the training data."""
         numeric = numeric_columns(data.schema, data.x)
         counts = np.bincount(data.item_idx)
         counts[0] = 0
-        known = counts >= min_item_rows
+        known = counts >= config.min_item_rows
         types = data.requests.history.type_code
         return cls(
             schema=data.schema,
             numeric=numeric,
             quantiles=Quantiles.fit(data.x[:, numeric], rng=rng),
-            logarithms=Logarithms.fit(data.x[:, numeric]),
+            logarithms=Logarithms.fit(data.x[:, numeric]) if config.logarithms else None,
             item_rows=np.where(known, np.cumsum(known), 0),
             num_types=int(types.max(initial=0)) + 1,
         )
