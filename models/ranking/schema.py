@@ -8,7 +8,7 @@ description to shortlist/features/descriptions.py.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from models.ranking.cross_features import CROSS
 from models.ranking.history_features import HISTORY
@@ -24,24 +24,6 @@ class SchemaError(ValueError):
 
     The message names the first difference.
     """
-
-
-class Schema(Protocol):
-    """Columns of the features that a ranker reads."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the F columns, in order."""
-        ...
-
-    @property
-    def categorical(self) -> dict[str, int]:
-        """Columns that contain codes: name -> number of codes, including 0 for unknown."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def to_json(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -62,18 +44,6 @@ class Columns:
 
     def to_json(self) -> dict[str, Any]:
         return {"columns": list(self.names), "codes": [list(pair) for pair in self.codes]}
-
-
-def schema_from_json(data: Mapping[str, Any]) -> Schema:
-    """Return the schema that `to_json` of one of the schema classes wrote.
-
-    Raises:
-        SchemaError: this code computes other columns than the saved ones.
-    """
-    if "columns" not in data:
-        return RankingSchema.from_json(data)
-    codes = tuple((str(name), int(count)) for name, count in data["codes"])
-    return Columns(tuple(data["columns"]), codes)
 
 
 @dataclass(frozen=True)
@@ -151,3 +121,19 @@ class RankingSchema:
                 " train again"
             )
         return schema
+
+
+Schema = RankingSchema | Columns
+"""Columns of the features that a ranker reads."""
+
+
+def schema_from_json(data: Mapping[str, Any]) -> Schema:
+    """Return the schema that `to_json` of one of the schema classes wrote.
+
+    Raises:
+        SchemaError: this code computes other columns than the saved ones.
+    """
+    if "columns" not in data:
+        return RankingSchema.from_json(data)
+    codes = tuple((str(name), int(count)) for name, count in data["codes"])
+    return Columns(tuple(data["columns"]), codes)

@@ -1,6 +1,7 @@
 """Each neural ranker learns a structure that neither popularity nor one feature shows."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,14 +26,14 @@ OPTIONS = TrainingOptions(seed=1, num_threads=1)
 SCHEMA = Columns(("first", "second", "group"), (("group", 3),))
 LIST, ITEMS = 10, 400
 CLICK, VIEW = 2, 1
-QUICK = {
+QUICK: dict[str, Any] = {
     "hidden_dims": (32,),
     "batch_size": 16,
     "dropout": 0.0,
     "min_item_rows": 50,  # no item has as many, so that ids aren't memorised
     "optimiser": OptimiserConfig(learning_rate=1e-2, warmup_steps=5, num_epochs=15, patience=15),
 }
-ONE_EPOCH = {"optimiser": OptimiserConfig(num_epochs=1)}
+ONE_EPOCH: dict[str, Any] = {"optimiser": OptimiserConfig(num_epochs=1)}
 
 
 def lists(seed: int, *, requests: int = 240) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from shortlist.config import Config
 SCHEMA = RankingSchema(("ease",), (("gender", 3),))
 SIGNAL = SCHEMA.names.index("ease:score_z")
 GENDER = SCHEMA.names.index("profile_gender")
-QUICK = {
+QUICK: dict[str, Any] = {
     "hidden_dims": (32,),
     "num_candidates": 20,
     "batch_size": 8,
@@ -169,7 +170,7 @@ def test_models_are_averaged_and_saved_one_by_one(train, validation, tmp_path):
         Lambdamart(booster).predict(validation.x, validation.item_idx)
         for booster in ranker.boosters
     ]
-    assert not np.array_equal(*alone)
+    assert not np.array_equal(alone[0], alone[1])
     mean = ranker.predict(validation.x, validation.item_idx)
     np.testing.assert_allclose(mean, np.mean(alone, axis=0), rtol=1e-5)
     ranker.save(tmp_path)

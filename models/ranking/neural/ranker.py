@@ -59,15 +59,12 @@ class NeuralRanker:
     """Ranker of a network and the encoder of its inputs."""
 
     def __init__(self, config: NeuralRankerConfig, encoder: Encoder):
+        self.name: str = config.kind
         self.config, self.encoder = config, encoder
         self.net: Any = NETWORKS[config.kind].network(config, encoder.sizes)
         self.net.eval()
         self.training: TrainingHistory | None = None
         """Summary of the training; None for a loaded ranker."""
-
-    @property
-    def name(self) -> str:
-        return self.config.kind
 
     @property
     def history_length(self) -> int:

@@ -57,7 +57,8 @@ class WideDeepNet(nn.Module):
     def wide(self, rows: Rows) -> Tensor:
         """Return the sum of the weights of each candidate's sparse features: (B, C)."""
         fields = [rows.item_row, *rows.codes.unbind(-1)]
-        total = sum(table(field) for table, field in zip(self.biases, fields, strict=True))
+        biases = [table(field) for table, field in zip(self.biases, fields, strict=True)]
+        total = torch.stack(biases).sum(0)  # (B, C, 1)
         place = ((rows.z + 1) / 2 * self.num_intervals).long().clamp(0, self.num_intervals - 1)
         total = total + self.intervals(place + self.start).sum(-2)  # from (B, C, F', 1)
         pairs = [
