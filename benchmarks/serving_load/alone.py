@@ -80,7 +80,7 @@ def alone(settings: Settings) -> dict[str, Any]:
         scores = view.chain.source_scores(queries, view.items, shortlist)
         marks.append(time.perf_counter())
         x = view.chain.features(queries, view.items, shortlist, scores)
-        view.chain.order(queries, shortlist, x, view.chain.scores(shortlist, x), k=10)
+        view.chain.order(queries, shortlist, x, view.chain.scores(queries, shortlist, x), k=10)
         marks.append(time.perf_counter())
         if turn >= 0:
             for name, start in (("alone", 0), ("features", 1), ("order", 3)):

@@ -63,7 +63,7 @@ class RecommendPolicy:
         )
         chain = self.recommender.chain
         rate = chain.new_rate(self.recommender.items)
-        ranked = chain.order(queries, found, x, chain.scores(found, x), k=k, rate=rate)
+        ranked = chain.order(queries, found, x, chain.scores(queries, found, x), k=k, rate=rate)
         top = np.zeros((len(queries), k), dtype=np.int64)
         top[:, : ranked.item_idx.shape[1]] = ranked.item_idx
         extra = _without(extra, top)[:, :k]

@@ -68,7 +68,7 @@ class TrainConfig(Config):
     threads: int = Field(default=1, ge=1)
     """Threads per source. Rankers are trained one at a time, with `parallel * threads` threads."""
     device: str = "cpu"
-    """Torch device for sources and DeepFM, e.g. `cuda`. LambdaMART always uses the CPU."""
+    """Torch device for sources and neural rankers, e.g. `cuda`. LambdaMART always uses the CPU."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """Chooses the chain on validation: sources and ranker, by paired intervals over users.
 
 Of two chains, the cheaper one is chosen unless it is significantly worse. A chain with fewer
-sources is cheaper; rankers get more expensive in the order fusion, LambdaMART, DeepFM, blend.
+sources is cheaper; rankers get more expensive in the order fusion, then KINDS of the registry.
 
 A probing ranker (small and fast) measures the importance of each source. Sources are tested for
 removal in this order, least important first. Each smaller chain is compared with the chain of all
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from flows.training.ranking_data import RankingWindow
+from models.ranking.protocol import scores_of
 from models.ranking.registry import KINDS
 from models.recommend.chain import ChainConfig
 from models.recommend.short_history import FALLBACK
@@ -189,7 +190,7 @@ def best_ranker(
     best, best_ndcg = "fusion", data.ndcg(valid.fused)
     figures = {best: data.mean_ndcg(valid.fused)}
     for ranker_type in by_cost:
-        scores = rankers[ranker_type].predict(data.x, data.item_idx)
+        scores = scores_of(rankers[ranker_type], data)
         figures[ranker_type] = data.mean_ndcg(scores)
         if costs(data.users, best_ndcg, data.ndcg(scores))["costs"]:
             best, best_ndcg = ranker_type, data.ndcg(scores)

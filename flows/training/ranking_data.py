@@ -99,6 +99,7 @@ def assemble_ranking(
                 tick.relevant,
                 users=tick.queries.user_ids,
                 schema=chain.schema,
+                queries=tick.queries,
             )
         )
         found_by.append(shortlist.found_by()[real])
@@ -146,7 +147,7 @@ def fit_rankers(
 ) -> dict[str, Ranker]:
     """Fit all rankers in the given order; return {ranker type: ranker}.
 
-    A blend must come after its members, because it mixes fitted rankers.
+    A blend or stack should come after its members, because it uses fitted rankers.
     """
     rankers: dict[str, Ranker] = {}
     for ranker in configs:

@@ -17,7 +17,9 @@ from flows.runtime.configuration import RunConfig
 from flows.training.assemble import RunData
 from flows.training.sources import Job, in_order
 from models.data import TrainingData, Validation
+from models.ranking.blend import BlendConfig
 from models.ranking.registry import RankerConfig
+from models.ranking.stack import StackConfig
 from models.recommend.chain import ChainConfig
 from models.recommend.new_items import AUDIENCE, CONTENT
 from models.recommend.rerank.config import vector_source
@@ -41,7 +43,7 @@ class Recipe(Config):
     sources: tuple[SourceConfig, ...]
     """The chain's sources, and those in EXPLAINING if the run has them; in the run's order."""
     rankers: tuple[RankerConfig, ...]
-    """The chosen ranker and, if it is a blend, its members."""
+    """The chosen ranker and, if it is a blend or a stack, its members."""
     chain: ChainConfig
     ranker: str | None
     frozen: dict[str, dict[str, Any]]
@@ -67,7 +69,7 @@ class Recipe(Config):
         sources = tuple(source for source in config.train.sources if source.kind in used)
         members = {ranker}
         for tried in config.train.rankers:
-            if tried.kind == ranker == "blend":
+            if tried.kind == ranker and isinstance(tried, BlendConfig | StackConfig):
                 members |= set(tried.members)
         return cls(
             sources=sources,

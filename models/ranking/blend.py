@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from models.ranking.protocol import Ranker, RankingData
+from models.ranking.protocol import Ranker, RankingData, scores_of
+from models.ranking.requests import Requests
 from shortlist.config import Config
 
 ABOUT = "blend.json"
@@ -21,14 +22,14 @@ WEIGHTS = tuple(np.round(np.linspace(0, 1, 11), 1).tolist())
 """Weights of the first member that `fit_blend` tries. The second member has 1 - weight."""
 
 
+Member = Literal["lambdamart", "wide_deep", "deepfm", "dcnv2", "din", "transformer"]
+
+
 class BlendConfig(Config):
     """The two ranker types to blend; validation chooses their weights."""
 
     kind: Literal["blend"] = "blend"
-    members: tuple[Literal["lambdamart", "deepfm"], Literal["lambdamart", "deepfm"]] = (
-        "lambdamart",
-        "deepfm",
-    )
+    members: tuple[Member, Member] = ("lambdamart", "deepfm")
 
 
 class Blend:
@@ -40,12 +41,14 @@ class Blend:
         self.members = dict(members)
         self.factors = dict(factors)
 
-    def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
+    def predict(
+        self, x: np.ndarray, item_idx: np.ndarray, requests: Requests | None = None
+    ) -> np.ndarray:
         """Score candidates: (R, F), (R,) -> (R,) float32. Skips members with factor 0."""
         total = np.zeros(len(x), dtype=np.float32)
         for name, member in self.members.items():
             if self.factors[name] > 0:
-                total += np.float32(self.factors[name]) * member.predict(x, item_idx)
+                total += np.float32(self.factors[name]) * member.predict(x, item_idx, requests)
         return total
 
     def save(self, folder: Path) -> None:
@@ -62,7 +65,7 @@ def fit_blend(members: Mapping[str, Ranker], validation: RankingData) -> Blend:
     If several weights are best, the middle one is used.
     """
     first, second = members
-    scores = {n: m.predict(validation.x, validation.item_idx) for n, m in members.items()}
+    scores = {n: scores_of(m, validation) for n, m in members.items()}
     spread = {name: _spread(validation, score) for name, score in scores.items()}
     values = [
         validation.mean_ndcg(

@@ -16,8 +16,8 @@ from models.ranking.trees import TreeRanker
 def contributions(ranker: Ranker | None, x: np.ndarray) -> np.ndarray | None:
     """Return (R, F) contributions to the scores of x (R, F); None if the ranker has none.
 
-    Neural rankers have none. A blend has them if its neural member has weight 0. The first call in
-    a process imports LightGBM, which takes about two seconds.
+    Neural rankers and stacks have none. A blend has them if its neural member has weight 0. The
+    first call in a process imports LightGBM, which takes about two seconds.
     """
     if isinstance(ranker, TreeRanker):
         parts = [np.asarray(b.predict(x, pred_contrib=True))[:, :-1] for b in ranker.boosters]

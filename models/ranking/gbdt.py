@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from models.ranking.protocol import RankingData
-from models.ranking.schema import RankingSchema
+from models.ranking.schema import Schema
 from models.ranking.tree_scores import MAX_LEAVES
 from models.ranking.trees import TreeRanker, reproducible
 from models.training import TrainingOptions
@@ -53,7 +53,7 @@ class Lambdamart(TreeRanker):
 
     name = "lambdamart"
 
-    def importance(self, schema: RankingSchema) -> dict[str, float]:
+    def importance(self, schema: Schema) -> dict[str, float]:
         """Return feature name -> share of the total gain of all splits, largest first."""
         gain = np.sum([b.feature_importance("gain") for b in self.boosters], axis=0)
         share = gain / max(gain.sum(), 1e-12)

@@ -13,7 +13,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from models.data import mean_over_users
-from models.ranking.schema import RankingSchema
+from models.queries import Queries
+from models.ranking.requests import History, Requests
+from models.ranking.schema import RankingSchema, Schema
 
 
 class RankingError(ValueError):
@@ -29,8 +31,15 @@ class Ranker(Protocol):
 
     name: str
 
-    def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """Score candidates: x (R, F) float32 in schema order, item_idx (R,) -> (R,) float32."""
+    def predict(
+        self, x: np.ndarray, item_idx: np.ndarray, requests: Requests | None = None
+    ) -> np.ndarray:
+        """Score candidates: x (R, F) float32 in schema order, item_idx (R,) -> (R,) float32.
+
+        Args:
+            requests: group sizes and histories, which some rankers read. None: all rows are
+                candidates of one request without a history.
+        """
         ...
 
     def save(self, folder: Path) -> None:
@@ -48,7 +57,9 @@ class RankingData:
     group: np.ndarray  # (G,) int64: number of candidates of each request
     users: list[str]  # user id of each request
     num_relevant: np.ndarray  # (G,) int64: also counts relevant items that are no candidates
-    schema: RankingSchema
+    schema: Schema
+    history: History | None = None
+    """Histories of the requests; None: no request has one."""
 
     @classmethod
     def from_requests(
@@ -58,7 +69,8 @@ class RankingData:
         relevant: Sequence[np.ndarray],
         *,
         users: Sequence[str],
-        schema: RankingSchema,
+        schema: Schema,
+        queries: Queries | None = None,
     ) -> "RankingData":
         """Build the data from arrays that are padded to C candidates per request.
 
@@ -67,6 +79,7 @@ class RankingData:
             candidates: (G, C) item_idx, padded with 0.
             relevant: relevant item_idx of each request.
             users: user id of each request.
+            queries: the requests, whose histories are kept; None: no histories.
         """
         real = candidates > 0
         label = np.stack(
@@ -80,6 +93,7 @@ class RankingData:
             users=list(users),
             num_relevant=np.array([len(np.unique(wanted)) for wanted in relevant], dtype=np.int64),
             schema=schema,
+            history=None if queries is None else History.of(queries),
         )
 
     @classmethod
@@ -101,11 +115,19 @@ class RankingData:
             users=[user for part in parts for user in part.users],
             num_relevant=np.concatenate([part.num_relevant for part in parts]),
             schema=parts[0].schema,
+            history=History.concat([part.requests.history for part in parts]),
         )
 
     def __len__(self) -> int:
         """Return the number of requests."""
         return len(self.group)
+
+    @property
+    def requests(self) -> Requests:
+        """What rankers read beside the features."""
+        if self.history is None:
+            return Requests.alone(self.group)
+        return Requests(self.group, self.history)
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -124,6 +146,7 @@ class RankingData:
             users=[self.users[i] for i in requests],
             num_relevant=self.num_relevant[requests],
             schema=self.schema,
+            history=None if self.history is None else self.history.take(requests),
         )
 
     def without_sources(self, sources: Sequence[str]) -> "RankingData":
@@ -131,6 +154,7 @@ class RankingData:
 
         The features over all sources (MERGE in source_features.py) keep their values.
         """
+        assert isinstance(self.schema, RankingSchema), "these columns don't belong to sources"
         schema = replace(
             self.schema, sources=tuple(s for s in self.schema.sources if s not in sources)
         )
@@ -190,4 +214,9 @@ def pad_groups(group: np.ndarray) -> np.ndarray:
 
 def ndcg_of(ranker: Ranker, data: RankingData, *, k: int = 10) -> float:
     """Return the nDCG@k of a ranker on `data`: mean per user, then over users."""
-    return data.mean_ndcg(ranker.predict(data.x, data.item_idx), k=k)
+    return data.mean_ndcg(scores_of(ranker, data), k=k)
+
+
+def scores_of(ranker: Ranker, data: RankingData) -> np.ndarray:
+    """Return a ranker's scores of all candidates of `data`: (R,) float32."""
+    return ranker.predict(data.x, data.item_idx, data.requests)

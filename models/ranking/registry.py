@@ -1,8 +1,8 @@
 """The registry of rankers: the config, fit function and load function of each type.
 
 To add a ranker: write a file with a Config, a `fit_x` and a `load`, add the Config to the union
-`RankerConfig`, and add one line to RANKERS. A blend of two rankers is not in RANKERS, because it is
-built from fitted rankers.
+`RankerConfig`, and add one line to RANKERS. A neural ranker only needs a network
+(`neural/ranker.py`). Blend and stack are not in RANKERS, because they are built from other rankers.
 """
 
 import json
@@ -14,33 +14,38 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from models.ranking.blend import ABOUT, Blend, BlendConfig, fit_blend
-from models.ranking.deepfm import Deepfm, DeepfmConfig, fit_deepfm
 from models.ranking.gbdt import Lambdamart, LambdamartConfig, fit_lambdamart
+from models.ranking.neural.fit import fit_neural
+from models.ranking.neural.ranker import NETWORKS, NeuralRanker, NeuralRankerConfig
 from models.ranking.protocol import Ranker, RankingData
+from models.ranking.stack import Stack, StackConfig, fit_stack
 from models.training import TrainingOptions
 
-RankerConfig = Annotated[LambdamartConfig | DeepfmConfig | BlendConfig, Field(discriminator="kind")]
+AnyRankerConfig = LambdamartConfig | NeuralRankerConfig | BlendConfig | StackConfig
+RankerConfig = Annotated[AnyRankerConfig, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
 class Entry:
     """Config class, fit function and load function of a ranker type."""
 
-    config: type[LambdamartConfig] | type[DeepfmConfig]
+    config: type[LambdamartConfig] | type[NeuralRankerConfig]
     fit: Callable[[Any, RankingData, RankingData, TrainingOptions], Ranker]
     load: Callable[[Path], Ranker]
 
 
 RANKERS: dict[str, Entry] = {
     "lambdamart": Entry(LambdamartConfig, fit_lambdamart, Lambdamart.load),
-    "deepfm": Entry(DeepfmConfig, fit_deepfm, Deepfm.load),
+    **{
+        kind: Entry(entry.config, fit_neural, NeuralRanker.load) for kind, entry in NETWORKS.items()
+    },
 }
-KINDS = (*RANKERS, "blend")
-"""All ranker types."""
+KINDS = (*RANKERS, "blend", "stack")
+"""All ranker types, in the order of their cost."""
 
 
 def fit_ranker(
-    config: LambdamartConfig | DeepfmConfig | BlendConfig,
+    config: AnyRankerConfig,
     train: RankingData,
     validation: RankingData,
     options: TrainingOptions,
@@ -50,19 +55,22 @@ def fit_ranker(
     """Return a ranker fitted on `train`, with early stopping or tuning on `validation`.
 
     Args:
-        fitted: fitted rankers by type, which a blend uses as members. Missing members are fitted
-            with their default config.
+        fitted: fitted rankers by type, which blend and stack use as members. Missing members are
+            fitted with their default config.
 
     Raises:
         RankingError: no request of `train` has both a relevant and an irrelevant candidate.
     """
-    if not isinstance(config, BlendConfig):
+    if not isinstance(config, BlendConfig | StackConfig):
         return RANKERS[config.kind].fit(config, train, validation, options)
     members = dict(fitted or {})
     for kind in config.members:
         if kind not in members:
             members[kind] = fit_ranker(RANKERS[kind].config(), train, validation, options)
-    return fit_blend({kind: members[kind] for kind in config.members}, validation)
+    chosen = {kind: members[kind] for kind in config.members}
+    if isinstance(config, BlendConfig):
+        return fit_blend(chosen, validation)
+    return fit_stack(config, chosen, train, validation, options)
 
 
 def load_ranker(kind: str, folder: Path) -> Ranker:
@@ -74,6 +82,8 @@ def load_ranker(kind: str, folder: Path) -> Ranker:
     if kind == "blend":
         factors = json.loads((folder / ABOUT).read_text())["factors"]
         return Blend({name: load_ranker(name, folder / name) for name in factors}, factors)
+    if kind == "stack":
+        return Stack.load(folder)
     if kind not in RANKERS:
         raise ValueError(
             f"{folder}: ranker type '{kind}' is unknown, want one of {', '.join(KINDS)}"

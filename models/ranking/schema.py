@@ -27,6 +27,26 @@ class SchemaError(ValueError):
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Schema of features that this package doesn't compute, such as those of another data set."""
+
+    names: tuple[str, ...]
+    codes: tuple[tuple[str, int], ...] = ()
+    """Columns that contain codes: (name, number of codes including unknown)."""
+
+    @property
+    def categorical(self) -> dict[str, int]:
+        """Columns that contain codes: name -> number of codes, including 0 for unknown."""
+        return dict(self.codes)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"columns": list(self.names), "codes": [list(pair) for pair in self.codes]}
+
+
+@dataclass(frozen=True)
 class RankingSchema:
     """Columns of the ranking features, as determined by these settings."""
 
@@ -101,3 +121,19 @@ class RankingSchema:
                 " train again"
             )
         return schema
+
+
+Schema = RankingSchema | Columns
+"""Columns of the features that a ranker reads."""
+
+
+def schema_from_json(data: Mapping[str, Any]) -> Schema:
+    """Return the schema that `to_json` of one of the schema classes wrote.
+
+    Raises:
+        SchemaError: this code computes other columns than the saved ones.
+    """
+    if "columns" not in data:
+        return RankingSchema.from_json(data)
+    codes = tuple((str(name), int(count)) for name, count in data["codes"])
+    return Columns(tuple(data["columns"]), codes)

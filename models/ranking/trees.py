@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from models.ranking.requests import Requests
 from models.ranking.tree_scores import TreeScores
 from models.training import TrainingOptions
 
@@ -44,8 +45,10 @@ class TreeRanker:
 
         return [lgb.Booster(model_str=text) for text in self.texts]
 
-    def predict(self, x: np.ndarray, item_idx: np.ndarray) -> np.ndarray:
-        """Score candidates: x (R, F) float32 -> (R,) float32. `item_idx` is not used."""
+    def predict(
+        self, x: np.ndarray, item_idx: np.ndarray, requests: Requests | None = None
+    ) -> np.ndarray:
+        """Score candidates: x (R, F) float32 -> (R,) float32. Other arguments are not used."""
         return (self._scores(x) / len(self.texts)).astype(np.float32)
 
     def save(self, folder: Path) -> None:

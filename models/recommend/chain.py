@@ -19,6 +19,7 @@ from models.baselines.popularity import Popularity
 from models.queries import Candidates, OncePerBatch, Queries, Source
 from models.ranking.features import ranking_features, ranking_schema
 from models.ranking.protocol import Ranker
+from models.ranking.requests import History, Requests
 from models.ranking.source_features import RRF_CONSTANT
 from models.recommend.business_rules.list_rules import ListRules
 from models.recommend.explain import FILL, RULES
@@ -338,7 +339,7 @@ class Chain:
         if x is None:
             x = np.zeros((*shortlist.item_idx.shape, 0), dtype=np.float32)
         else:
-            score = run("ranker", partial(self.scores, shortlist, x), None)
+            score = run("ranker", partial(self.scores, queries, shortlist, x), None)
         if score is None:
             score = self.fused(shortlist)
         score = with_fallback(score, queries, shortlist, min_history=self.config.min_history)
@@ -367,7 +368,7 @@ class Chain:
             candidates=empty,
         )
 
-    def scores(self, shortlist: Shortlist, x: np.ndarray) -> np.ndarray:
+    def scores(self, queries: Queries, shortlist: Shortlist, x: np.ndarray) -> np.ndarray:
         """Return the ranker's scores: (B, C) float32; padding is -inf.
 
         If the chain has no ranker, the scores are those of reciprocal rank fusion.
@@ -375,13 +376,14 @@ class Chain:
         Args:
             x: (B, C, F) features.
         """
-        num_queries, width = shortlist.item_idx.shape
         if self.ranker is None:
             return self.fused(shortlist)
         real = shortlist.item_idx > 0
-        flat = self.ranker.predict(x.reshape(-1, x.shape[-1]), shortlist.item_idx.ravel())
-        score = flat.reshape(num_queries, width).astype(np.float32)
-        return np.where(real, score, np.float32(-np.inf))
+        score = np.full(real.shape, -np.inf, dtype=np.float32)
+        given = x.reshape(-1, x.shape[-1]) if real.all() else x[real]
+        requests = Requests(real.sum(1), History.of(queries))
+        score[real] = self.ranker.predict(given, shortlist.item_idx[real], requests)
+        return score
 
     def fused(self, shortlist: Shortlist) -> np.ndarray:
         """Return scores by reciprocal rank fusion: (B, C) float32; padding is -inf."""

@@ -66,6 +66,25 @@ def test_a_recipe_is_what_the_chain_uses_and_how():
     assert other.hash == only.hash
 
 
+@pytest.mark.parametrize("kind", ["blend", "stack"])
+def test_a_recipe_keeps_the_members_of_its_ranker(kind):
+    """Their settings decide the lists: they are fitted again with them, and count in the hash."""
+    members = {"blend": ["lambdamart", "deepfm"], "stack": ["deepfm"]}[kind]
+    combined = {"kind": kind, "members": members}
+
+    def of(dim: int) -> Recipe:
+        content = config().model_dump(mode="json")
+        deepfm = {"kind": "deepfm", "embedding_dim": dim}
+        rankers = [{"kind": "lambdamart"}, {"kind": "dcnv2"}, deepfm, combined]
+        return recipe(
+            RunConfig.model_validate(content | {"train": content["train"] | {"rankers": rankers}}),
+            ranker=kind,
+        )
+
+    assert [ranker.kind for ranker in of(4).rankers] == [*members, kind]
+    assert of(4).hash != of(8).hash
+
+
 def serving(folder: Path, about: dict) -> ReleaseStore:
     store = ReleaseStore(folder)
     with store.publishing(about) as (path, about):

@@ -162,7 +162,7 @@ class Constant:
     def __init__(self, by_item: list[float]):
         self.by_item = np.array(by_item)
 
-    def predict(self, x, item_idx):
+    def predict(self, x, item_idx, requests=None):
         return self.by_item[item_idx].astype(np.float32)
 
 

@@ -85,7 +85,7 @@ class Users:
 class ByNumber:
     """A ranker that prefers small numbers."""
 
-    def predict(self, x, item_idx):
+    def predict(self, x, item_idx, requests=None):
         return -item_idx.astype(np.float32)
 
 

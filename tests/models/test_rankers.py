@@ -1,34 +1,58 @@
 """Every ranker learns an obvious order, scores a request alone as in a batch, and can be saved."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from models.ranking.blend import Blend, BlendConfig, fit_blend
-from models.ranking.deepfm import Deepfm, DeepfmConfig, draw_candidates
 from models.ranking.gbdt import Lambdamart, LambdamartConfig, fit_lambdamart
-from models.ranking.protocol import Ranker, RankingData, RankingError, ndcg_of, pad_groups
-from models.ranking.quantiles import Quantiles
+from models.ranking.neural.dcnv2 import Dcnv2Config
+from models.ranking.neural.deepfm import DeepfmConfig
+from models.ranking.neural.din import DinConfig
+from models.ranking.neural.fit import draw_candidates
+from models.ranking.neural.quantiles import Quantiles
+from models.ranking.neural.ranker import NeuralRanker
+from models.ranking.neural.transformer import TransformerConfig
+from models.ranking.neural.wide_deep import WideDeepConfig
+from models.ranking.protocol import (
+    Ranker,
+    RankingData,
+    RankingError,
+    ndcg_of,
+    pad_groups,
+    scores_of,
+)
 from models.ranking.registry import KINDS, RankerConfig, fit_ranker, load_ranker
 from models.ranking.schema import RankingSchema
+from models.ranking.stack import StackConfig
 from models.training import OptimiserConfig, TrainingOptions
 from shortlist.config import Config
 
 SCHEMA = RankingSchema(("ease",), (("gender", 3),))
 SIGNAL = SCHEMA.names.index("ease:score_z")
 GENDER = SCHEMA.names.index("profile_gender")
-CONFIGS = {
-    "lambdamart": LambdamartConfig(num_rounds=40, min_data_in_leaf=10, learning_rate=0.2),
-    "deepfm": DeepfmConfig(
-        hidden_dims=(32,),
-        num_candidates=20,
-        batch_size=8,
-        optimiser=OptimiserConfig(learning_rate=1e-2, warmup_steps=5, num_epochs=12),
-    ),
-    "blend": BlendConfig(),
+QUICK: dict[str, Any] = {
+    "hidden_dims": (32,),
+    "num_candidates": 20,
+    "batch_size": 8,
+    "optimiser": OptimiserConfig(learning_rate=1e-2, warmup_steps=5, num_epochs=12),
 }
+TREES = LambdamartConfig(num_rounds=40, min_data_in_leaf=10, learning_rate=0.2)
+CONFIGS = {
+    "lambdamart": TREES,
+    "wide_deep": WideDeepConfig(**QUICK),
+    "deepfm": DeepfmConfig(**QUICK),
+    "dcnv2": Dcnv2Config(**QUICK, rank=8),
+    "din": DinConfig(**QUICK),
+    "transformer": TransformerConfig(**QUICK, model_dim=16),
+    "blend": BlendConfig(),
+    "stack": StackConfig(members=("deepfm",), folds=2, trees=TREES),
+}
+LISTWISE = ("transformer",)
 OPTIONS = TrainingOptions(seed=3, num_threads=1)
 
 
@@ -86,21 +110,28 @@ def test_save_and_load_keep_the_scores(kind, rankers, validation, tmp_path):
     rankers[kind].save(tmp_path)
     loaded = load_ranker(kind, tmp_path)
     np.testing.assert_array_equal(
-        loaded.predict(validation.x, validation.item_idx),
-        rankers[kind].predict(validation.x, validation.item_idx),
+        scores_of(loaded, validation),
+        scores_of(rankers[kind], validation),
     )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_request_alone_scores_as_in_a_batch(kind, rankers, validation):
-    together = rankers[kind].predict(validation.x, validation.item_idx)
+    together = scores_of(rankers[kind], validation)
     assert together.dtype == np.float32
     assert together.shape == (len(validation.x),)
     for request in (0, len(validation) - 1):
         rows = validation.rows[request]
         rows = rows[rows >= 0]
-        alone = rankers[kind].predict(validation.x[rows], validation.item_idx[rows])
+        alone = scores_of(rankers[kind], validation.take(np.array([request])))
         np.testing.assert_allclose(alone, together[rows], rtol=1e-4, atol=1e-5)
+        if kind not in LISTWISE:
+            half = rows[::2]
+            requests = replace(
+                validation.take(np.array([request])).requests, group=np.array([len(half)])
+            )
+            fewer = rankers[kind].predict(validation.x[half], validation.item_idx[half], requests)
+            np.testing.assert_allclose(fewer, together[half], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,7 +143,7 @@ def test_no_candidates_and_items_newer_than_the_training(kind, rankers):
     assert np.isfinite(scores).all()
 
 
-@pytest.mark.parametrize("kind", ["lambdamart", "deepfm"])
+@pytest.mark.parametrize("kind", ["lambdamart", "deepfm", "stack"])
 def test_the_seed_decides(kind, train, validation):
     def scores(seed: int) -> np.ndarray:
         options = TrainingOptions(seed=seed, num_threads=1)
@@ -139,7 +170,7 @@ def test_models_are_averaged_and_saved_one_by_one(train, validation, tmp_path):
         Lambdamart(booster).predict(validation.x, validation.item_idx)
         for booster in ranker.boosters
     ]
-    assert not np.array_equal(*alone)
+    assert not np.array_equal(alone[0], alone[1])
     mean = ranker.predict(validation.x, validation.item_idx)
     np.testing.assert_allclose(mean, np.mean(alone, axis=0), rtol=1e-5)
     ranker.save(tmp_path)
@@ -170,7 +201,7 @@ def test_the_blend_leaves_out_a_useless_member(rankers, validation):
     class Coin:
         name = "deepfm"
 
-        def predict(self, x, item_idx):
+        def predict(self, x, item_idx, requests=None):
             return np.random.default_rng(0).random(len(x)).astype(np.float32)
 
         def save(self, folder):
@@ -190,11 +221,11 @@ def test_deepfm_is_refused_under_another_schema(rankers, tmp_path):
     about["schema"]["names"][0] = "something_else"
     (tmp_path / "model.json").write_text(json.dumps(about))
     with pytest.raises(ValueError, match="something_else"):
-        Deepfm.load(tmp_path)
+        NeuralRanker.load(tmp_path)
 
 
 def test_an_unknown_kind_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="'forest' is unknown, want one of lambdamart, deepfm"):
+    with pytest.raises(ValueError, match="'forest' is unknown, want one of lambdamart, wide_deep"):
         load_ranker("forest", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Quantile transform of numeric features, so that counts, years and scores have the same scale.
+"""Transforms of numeric features, so that counts, years and scores have the same scale.
 
 Shapes: R rows, F features, Q knots.
 """
@@ -46,3 +46,38 @@ class Quantiles:
         for feature, (knots, places) in enumerate(zip(self.knots, self.places, strict=True)):
             out[:, feature] = np.interp(x[:, feature], knots, places)
         return out
+
+
+LIMIT = 4.0
+"""Largest absolute value of a standardised logarithm."""
+
+
+@dataclass(frozen=True)
+class Logarithms:
+    """Standardised logarithm of each feature: sign(x) log(1 + |x|), limited to +-LIMIT.
+
+    Source: Qin et al. 2021, "Are Neural Rankers still Outperformed by Gradient Boosted Decision
+    Trees?".
+    """
+
+    mean: np.ndarray  # (F,) float32
+    deviation: np.ndarray  # (F,) float32
+
+    @classmethod
+    def fit(cls, x: np.ndarray) -> "Logarithms":
+        """Fit mean and deviation on (R, F) features."""
+        values = _signed_log(x)
+        deviation = values.std(0, dtype=np.float64)
+        return cls(
+            values.mean(0, dtype=np.float64).astype(np.float32),
+            np.maximum(deviation, 1e-6).astype(np.float32),
+        )
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """Transform (R, F) float32 features."""
+        z = (_signed_log(x) - self.mean) / self.deviation
+        return np.clip(z, -LIMIT, LIMIT).astype(np.float32)
+
+
+def _signed_log(x: np.ndarray) -> np.ndarray:
+    return np.sign(x) * np.log1p(np.abs(x))

@@ -1,0 +1,1 @@
+"""Parts of `shortlist bench ranking`: the log of shown lists, their features, methods, figures."""
