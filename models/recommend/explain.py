@@ -255,7 +255,7 @@ class Explainer:
         )
         added = self._contributions(known, items)
         helped = added.any(1).tolist()
-        repeated = (items[:, None] == known).any(1).tolist()
+        repeated = np.equal(items[:, None], known).any(1).tolist()
         because = self._because(past, added)
         return [
             self._reason(

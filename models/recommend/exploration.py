@@ -150,7 +150,7 @@ def score_items(
     drawn = Shortlist(item_idx[None], {FILL: np.zeros((1, count), dtype=np.float32)})
     given = chain.source_scores(query, items, among, run=run)
     x = run("ranking_features", lambda: chain.features(query, items, among, given)[:, :count], None)
-    score = None if x is None else run("ranker", partial(chain.scores, drawn, x), None)
+    score = None if x is None else run("ranker", partial(chain.scores, query, drawn, x), None)
     return Ranked(
         item_idx=drawn.item_idx,
         score=chain.fused(drawn) if score is None else score,

@@ -81,8 +81,8 @@ class GruEncoder(SequenceEncoder):
         # Imported here, because importing numba takes a second that many commands don't need.
         from models.sequence.gru_kernel import last_hidden
 
-        array, gru = one_query.array, self.gru
-        of_input, input_bias = array(gru.weight_ih_l0).T, array(gru.bias_ih_l0)
-        of_hidden = np.ascontiguousarray(array(gru.weight_hh_l0).T)
-        hidden_bias, out = array(gru.bias_hh_l0), one_query.linear(self.out)
+        weights = {name: one_query.array(value) for name, value in self.gru.named_parameters()}
+        of_input, input_bias = weights["weight_ih_l0"].T, weights["bias_ih_l0"]
+        of_hidden = np.ascontiguousarray(weights["weight_hh_l0"].T)
+        hidden_bias, out = weights["bias_hh_l0"], one_query.linear(self.out)
         return lambda x: out(last_hidden(x @ of_input + input_bias, of_hidden, hidden_bias))

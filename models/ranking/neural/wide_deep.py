@@ -56,6 +56,8 @@ class WideDeepNet(nn.Module):
 
     listwise = False
 
+    start: Tensor
+
     def __init__(self, config: WideDeepConfig, sizes: Sizes):
         super().__init__()
         self.num_intervals, self.num_pairs = config.num_intervals, config.num_pair_weights
