@@ -254,8 +254,8 @@ class Explainer:
             did=self.wording.did(types[-RECENT:]) if len(known) else None,
         )
         added = self._contributions(known, items)
-        helped = added.any(1).tolist()
-        repeated = np.equal(items[:, None], known).any(1).tolist()
+        helped = np.any(added, axis=1).tolist()
+        repeated = np.any(items[:, None] == known, axis=1).tolist()
         because = self._because(past, added)
         return [
             self._reason(
