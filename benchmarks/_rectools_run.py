@@ -49,7 +49,7 @@ def ndcg(model, histories: list[tuple[str, list[str]]], *, max_history: int) -> 
     """Return the mean nDCG@10 of the second-to-last item, over users with more than two items."""
     net = model.lightning_model.torch_model.eval()
     ids = model.data_preparator.item_id_map.to_internal
-    known = {str(item): int(place) for item, place in ids.items()}
+    known = {str(item): int(index) for item, index in ids.items()}
     judged = [h for _, h in histories if len(h) > 2]
     gains = []
     with torch.no_grad():

@@ -76,13 +76,13 @@ def real_curves(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     clicks = trivago[trivago["action_type"] == "clickout item"]
     shown = clicks["impressions"].str.split("|")
     pairs = zip(shown, clicks["reference"], strict=True)
-    place = np.array([row.index(item) + 1 for row, item in pairs if item in row])
+    rank = np.array([row.index(item) + 1 for row, item in pairs if item in row])
     ordered = trivago.sort_values(["session_id", "step"])
     gap = ordered.groupby("session_id")["timestamp"].diff().dropna().to_numpy()
     return {
         "item popularity": {"ml-1m": share_of_items(movies.column("movie_id").to_numpy())},
         "history length": {"beauty": lengths},
-        "click position": {"trivago": place[place <= POSITIONS]},
+        "click position": {"trivago": rank[rank <= POSITIONS]},
         "actions a session": {"trivago": trivago.groupby("session_id").size().to_numpy()},
         "seconds between actions": {"trivago": gap[gap >= 1]},
         "repeats": {"trivago": repeats(clicks["user_id"], clicks["reference"])},
@@ -96,12 +96,12 @@ def simulated_curves(preset: str) -> dict:
     """
     world = open_world(SimulatedConfig(preset=preset))
     log = pa.concat_tables(stream(world, ingested_at=0)).sort_by("event_timestamp")
-    kind = log.column("event_type")
-    clicks = log.filter(pc.equal(kind, "click")).to_pandas()
-    acts = log.filter(pc.is_in(kind, pa.array(ACTIONS))).to_pandas()
+    event_type = log.column("event_type")
+    clicks = log.filter(pc.equal(event_type, "click")).to_pandas()
+    acts = log.filter(pc.is_in(event_type, pa.array(ACTIONS))).to_pandas()
     acts = acts.sort_values(["session_id", "event_timestamp"])
     gap = acts.groupby("session_id")["event_timestamp"].diff().dropna().dt.total_seconds()
-    counted = pc.value_counts(kind.combine_chunks())
+    counted = pc.value_counts(event_type.combine_chunks())
     count = {row["values"]: row["counts"] for row in counted.to_pylist()}
     return {
         "item popularity": share_of_items(clicks["item_id"].to_numpy()),
@@ -152,10 +152,10 @@ def repeats(users: pd.Series, items: pd.Series) -> np.ndarray:
     return pairs.duplicated().to_numpy().astype(float)
 
 
-def distance(one: np.ndarray, other: np.ndarray) -> float:
+def distance(first: np.ndarray, second: np.ndarray) -> float:
     """Return the Kolmogorov-Smirnov distance: the largest difference of the distributions."""
-    points = np.union1d(one, other)
-    below = [np.searchsorted(np.sort(v), points, side="right") / len(v) for v in (one, other)]
+    points = np.union1d(first, second)
+    below = [np.searchsorted(np.sort(v), points, side="right") / len(v) for v in (first, second)]
     return float(np.abs(below[0] - below[1]).max())
 
 

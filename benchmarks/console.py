@@ -58,10 +58,10 @@ def measure(work: Path, *, num_items: int, turns: int) -> dict[str, dict[str, fl
     """Return {page: {"first_ms", "p50_ms", "p95_ms", "kb"}}."""
     home = work / f"items-{num_items}"
     if not home.is_dir():
-        from benchmarks.serving import _in_process
+        from benchmarks.serving import in_process
 
         work.mkdir(parents=True, exist_ok=True)
-        _in_process("build", home, num_items)
+        in_process("build", home, num_items)
     os.environ["SHORTLIST_HOME"] = str(home)
     shutil.rmtree(home / "workers", ignore_errors=True)
     with (

@@ -24,113 +24,22 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._content_data import Hidden, Log, movielens_1m, simulated
 from benchmarks._result import about_machine, peak_gb, report
+from benchmarks.content_worth.data import HiddenItemsLog, Log, movielens_1m, simulated
+from benchmarks.content_worth.figures import Figures
+from benchmarks.content_worth.image_topic import image_topic
+from benchmarks.content_worth.variants import MODALITIES, variants
 from models import registry
-from models.content.config import MINILM, TFIDF, TRAINED, ContentFeatures, FusionConfig
-from models.content.convolution import SIZE, fit_image_encoder
-from models.content.fusion import ContentConfig
-from models.content.images import read_images
+from models.content.config import ContentFeatures
 from models.content.modalities import ContentEncoder
 from models.queries import Queries, mask_left_out, top_k
-from models.retrieval.two_tower import TwoTowerConfig
-from models.training import OptimiserConfig, TrainingOptions
+from models.training import TrainingOptions
 from models.vector_source import VectorSource
-from shortlist import columns as c
-from shortlist.metrics import bootstrap_mean, ndcg, paired_difference, recall
-
-NOTHING: dict[str, Any] = {"text": None, "categories": False, "vectors": False}
-PARTS: dict[str, dict[str, Any]] = {
-    "text": {"text": "minilm"},
-    "categories": {"categories": True},
-    "reviews": {"reviews": 10},
-    "image": {"images": TRAINED},
-    "vector_image": {"vectors": ("vector_image",)},
-    "vector_audio": {"vectors": ("vector_audio",)},
-    "vector_video": {"vectors": ("vector_video",)},
-}
-VECTORS = ("vector_image", "vector_audio", "vector_video")
-TEXT = {"shop": TFIDF, "video": TFIDF, "ml-1m": MINILM}
-"""Text encoder; the simulated texts come from a small grammar, for which a transformer is not
-needed."""
-HAS = {
-    "shop": tuple(PARTS),
-    "video": ("text", "categories", "reviews", *VECTORS),
-    "ml-1m": ("text", "categories"),
-}
-
-FUSIONS: dict[str, dict[str, Any]] = {
-    "open gates, no modality dropout": {"fusion": FusionConfig(gates="open", modality_dropout=0)},
-    "modality dropout 0.4": {"fusion": FusionConfig(modality_dropout=0.4)},
-    "collaborative 0.5": {"collaborative": 0.5},
-}
-
-
-def features(*parts: str, **changes: Any) -> ContentFeatures:
-    """Return the settings that read the named modalities and no others."""
-    settings = dict(NOTHING)
-    for part in parts:
-        own = PARTS[part]
-        if "vectors" in own:
-            settings["vectors"] = (*(settings["vectors"] or ()), *own["vectors"])
-        else:
-            settings |= own
-    return ContentFeatures.model_validate(settings | changes)
-
-
-def content(read: ContentFeatures, *, epochs: int, **changes: Any) -> ContentConfig:
-    return ContentConfig(
-        features=read,
-        max_history=30,
-        num_negatives=512,
-        batch_size=512,
-        negatives="used",
-        optimiser=OptimiserConfig(learning_rate=3e-3, num_epochs=epochs),
-        **changes,
-    )
-
-
-def two_tower(read: ContentFeatures | None, *, epochs: int) -> TwoTowerConfig:
-    given = {
-        "content": None if read is None else read.model_dump(),
-        "max_history": 30,
-        "num_negatives": 512,
-        "batch_size": 512,
-        "optimiser": {"learning_rate": 3e-3, "num_epochs": epochs},
-    }
-    return TwoTowerConfig.model_validate(given)
-
-
-def variants(dataset: str, *, epochs: int) -> dict[str, Any]:
-    """Return {variant: config} of a data set."""
-    there, text = HAS[dataset], TEXT[dataset]
-
-    def read(*parts: str, text: str = text) -> ContentConfig:
-        changes = {"text": text} if "text" in parts else {}
-        return content(features(*parts, **changes), epochs=epochs)
-
-    alone = ("text", "categories") if dataset == "ml-1m" else ("text", *there[3:])
-    found: dict[str, Any] = {f"only {part}": read(part) for part in alone}
-    found["text + categories"] = read("text", "categories")
-    name = "text + categories"
-    if text == MINILM:
-        found["text + categories, tfidf"] = read("text", "categories", text=TFIDF)
-    if len(there) > 2:
-        found["all"] = read(*there)
-        name = "all but reviews"
-        found[name] = read(*(part for part in there if part != "reviews"))
-        if "image" in there:
-            found["all but image"] = read(*(part for part in there if part != "image"))
-    base = found[name]
-    for change, changes in FUSIONS.items():
-        found[f"{name}, {change}"] = base.model_copy(update=changes)
-    found["two_tower"] = two_tower(None, epochs=epochs)
-    found[f"two_tower + {name}"] = two_tower(base.features, epochs=epochs)
-    return found
+from shortlist.metrics import ndcg, recall
 
 
 def judge(
-    data: Hidden, queries: Queries, relevant: list[np.ndarray], scores: np.ndarray
+    data: HiddenItemsLog, queries: Queries, relevant: list[np.ndarray], scores: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the metrics of each request.
 
@@ -149,7 +58,9 @@ def judge(
     }
 
 
-def neighbours(data: Hidden, read: ContentFeatures, queries: Queries, options: Any) -> np.ndarray:
+def neighbours(
+    data: HiddenItemsLog, read: ContentFeatures, queries: Queries, options: Any
+) -> np.ndarray:
     """Score by the cosine to the mean content of the ten newest items of a history: (B, N + 1)."""
     _, blocks = ContentEncoder.fit(
         read, data.catalogue, reviews=data.training.reviews, options=options
@@ -159,98 +70,6 @@ def neighbours(data: Hidden, read: ContentFeatures, queries: Queries, options: A
     newest = np.where(column >= lengths[:, None] - 10, queries.history, 0)
     means = np.stack([blocks[row].sum(0) for row in newest])
     return means @ blocks.T
-
-
-def image_topic(log: Log, *, seed: int, cache: Path) -> dict[str, float]:
-    """Train the image encoder on four in five pictures; find the topic of the others.
-
-    The topic of a held-out picture is that of the nearest centroid of the training pictures.
-    """
-    assert log.world is not None
-    catalogue = log.catalogue
-    pixels, rows, _ = read_images(catalogue.items.column(c.IMAGE).to_pylist(), size=SIZE)
-    number = [int(item_id[1:]) - 1 for item_id in catalogue.vocab.ids]
-    topic = log.world.items.topic[np.array(number)][rows]
-    held = np.random.default_rng([seed, 3]).random(len(rows)) < 0.2
-    labels = catalogue.category_matrix[1:][rows]
-    found: dict[str, float] = {}
-    for name, given in {
-        "images and categories": labels,
-        "images alone": labels[:, :0],
-    }.items():
-        if name == "images alone" and seed:  # one seed, to save time
-            continue
-        encoder = fit_image_encoder(pixels[~held], given[~held], seed=seed, cache=cache)
-        found[name] = nearest_centroid(encoder.encode(pixels), topic, held)
-    flat = pixels.reshape(len(pixels), -1) / 255 - 0.5
-    found["raw pixels"] = nearest_centroid(flat, topic, held)
-    found["most frequent topic"] = float(np.mean(topic[held] == np.bincount(topic[~held]).argmax()))
-    return {name: round(value, 4) for name, value in found.items()}
-
-
-def nearest_centroid(vectors: np.ndarray, topic: np.ndarray, held: np.ndarray) -> float:
-    topics = np.unique(topic[~held])
-    centroids = np.stack([vectors[~held & (topic == one)].mean(0) for one in topics])
-    distance = ((vectors[held][:, None] - centroids) ** 2).sum(-1)
-    return float(np.mean(topics[distance.argmin(1)] == topic[held]))
-
-
-class Figures:
-    """Per-user figures of all variants and seeds."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, dict[str, list[tuple[list[str], np.ndarray]]]] = {}
-        self.validation: dict[str, list[float]] = {}
-        self.seconds: dict[str, list[float]] = {}
-
-    def add(self, variant: str, users: list[str], found: dict[str, np.ndarray]) -> None:
-        own = self.values.setdefault(variant, {})
-        for metric, values in found.items():
-            own.setdefault(metric, []).append((users, values))
-
-    def per_user(self, variant: str, metric: str) -> tuple[list[str], np.ndarray]:
-        """Return a mean for each user of any seed: over the requests of a seed, then over seeds."""
-        sums: dict[str, list[float]] = {}
-        for users, values in self.values[variant][metric]:
-            own: dict[str, list[float]] = {}
-            for user, value in zip(users, values, strict=True):
-                if not np.isnan(value):
-                    own.setdefault(user, []).append(float(value))
-            for user, each in own.items():
-                sums.setdefault(user, []).append(float(np.mean(each)))
-        names = sorted(sums)
-        return names, np.array([np.mean(sums[name]) for name in names])
-
-    def summary(self, *, reference: str) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for variant, metrics in self.values.items():
-            row: dict[str, Any] = {}
-            for metric, seeds in metrics.items():
-                users, values = self.per_user(variant, metric)
-                if not users:
-                    continue
-                each = [float(np.nanmean(found)) for _, found in seeds]
-                row[metric] = _rounded(bootstrap_mean(users, values, rng=_rng())) | {
-                    "std_of_seeds": round(float(np.std(each)), 4)
-                }
-                others, base = self.per_user(reference, metric)
-                if variant != reference and others == users:
-                    row[f"{metric} above '{reference}'"] = _rounded(
-                        paired_difference(users, values, base, rng=_rng())
-                    )
-            if variant in self.validation:
-                row["validation_ndcg@10"] = round(float(np.mean(self.validation[variant])), 4)
-                row["seconds"] = round(float(np.mean(self.seconds[variant])), 1)
-            out[variant] = row
-        return out
-
-
-def _rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-def _rounded(found: Any) -> dict[str, float]:
-    return {name: round(float(found[name]), 4) for name in ("mean", "low", "high")}
 
 
 def main() -> None:
@@ -266,8 +85,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
     datasets = arguments.datasets.split(",")
-    if unknown := set(datasets) - set(HAS):
-        parser.error(f"--datasets: {', '.join(sorted(unknown))} unknown, want {', '.join(HAS)}")
+    if unknown := set(datasets) - set(MODALITIES):
+        parser.error(
+            f"--datasets: {', '.join(sorted(unknown))} unknown, want {', '.join(MODALITIES)}"
+        )
     if "ml-1m" in datasets and arguments.path is None:
         parser.error("--path: want the folder with ml1m_sequences.parquet and movies_text.parquet")
     started, results = time.perf_counter(), {}
@@ -319,7 +140,7 @@ def run(
         chosen = {name: chosen[name] for name in chosen if name in wanted}
     for seed in range(arguments.seeds):
         log = load(seed)
-        data = Hidden(log)
+        data = HiddenItemsLog(log)
         options = TrainingOptions(seed=seed, num_threads=1, cache=cache)
         queries, relevant = data.requests("test")
         users = [f"{seed if log.world else ''}:{user}" for user in queries.user_ids]
@@ -335,7 +156,7 @@ def run(
         if dataset == "shop":
             topics.append(image_topic(log, seed=seed, cache=cache))
             print(f"image topic: {topics[-1]}", flush=True)
-        name = "all but reviews" if len(HAS[dataset]) > 2 else "text + categories"
+        name = "all but reviews" if len(MODALITIES[dataset]) > 2 else "text + categories"
         if name in chosen:
             scores = neighbours(data, chosen[name].features, queries, options)
             found = judge(data, queries, relevant, scores)
@@ -363,7 +184,7 @@ def summarised(
     out: dict[str, Any] = {
         "seeds": len(sizes),
         "sizes": sizes,
-        "random_cold_recall@50": round(float(np.mean([50 / one["items"] for one in sizes])), 4),
+        "random_cold_recall@50": round(float(np.mean([50 / size["items"] for size in sizes])), 4),
         "methods": figures.summary(reference=reference),
     }
     if topics:
@@ -374,7 +195,7 @@ def summarised(
                 "seeds": len(found),
             }
             for name in topics[0]
-            for found in [[one[name] for one in topics if name in one]]
+            for found in [[topic[name] for topic in topics if name in topic]]
         }
     return out
 

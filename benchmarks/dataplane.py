@@ -62,11 +62,11 @@ def main() -> None:
 
 def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Write the log in a separate process, then time the steps in this process."""
-    own = ["--events", str(int(arguments.events)), "--preset", arguments.preset]
-    own += ["--bad", str(arguments.bad)]
+    options = ["--events", str(int(arguments.events)), "--preset", arguments.preset]
+    options += ["--bad", str(arguments.bad)]
     log = arguments.log or work / "log"
     if arguments.log is None:
-        command = [sys.executable, "-m", "benchmarks.dataplane", *own, "--only-write", str(log)]
+        command = [sys.executable, "-m", "benchmarks.dataplane", *options, "--only-write", str(log)]
         subprocess.run(command, check=True)
     steps = arguments.steps.split(",")
     settings = Settings(home=work / "home")
@@ -167,10 +167,10 @@ def write_log(folder: Path, events: int, *, preset: str, bad: float) -> None:
 
 
 def _with_bad(table: pa.Table, *, every: int) -> pa.Table:
-    place = table.schema.get_field_index(c.EVENT_TYPE)
+    column = table.schema.get_field_index(c.EVENT_TYPE)
     is_bad = pa.array([number % every == 0 for number in range(table.num_rows)])
-    types = pc.if_else(is_bad, "stare", table.column(place))
-    return table.set_column(place, table.schema.field(place), types)
+    types = pc.if_else(is_bad, "stare", table.column(column))
+    return table.set_column(column, table.schema.field(column), types)
 
 
 def _ingest(

@@ -48,8 +48,8 @@ def one_test(rng: np.random.Generator, *, effect: float = 0.0) -> dict[str, bool
     clicks, shown = clicks.cumsum(1), shown.cumsum(1)
     for day in range(DAYS):
         top, bottom = clicks[:, day], shown[:, day]
-        masks = [one & (bottom > 0) for one in (treated, ~treated)]
-        arms = [UserSums(user[one], top[one], bottom[one]) for one in masks]
+        masks = [mask & (bottom > 0) for mask in (treated, ~treated)]
+        arms = [UserSums(user[mask], top[mask], bottom[mask]) for mask in masks]
         found = difference(*arms, before=before)
         spread = found.control.value * MATTERS
         for bad in ("low", "high"):
@@ -67,9 +67,9 @@ def run(*, tests: int, seed: int) -> dict[str, Any]:
     same = [one_test(rng) for _ in range(tests)]
     changed = [one_test(rng, effect=EFFECT) for _ in range(max(tests // 10, 1))]
     return {
-        "false_positive_rate": float(np.mean([one["sequential"] for one in same])),
-        "false_positive_rate_one_look_daily": float(np.mean([one["one look"] for one in same])),
-        "power_at_30_percent": float(np.mean([one["sequential"] for one in changed])),
+        "false_positive_rate": float(np.mean([pair["sequential"] for pair in same])),
+        "false_positive_rate_one_look_daily": float(np.mean([pair["one look"] for pair in same])),
+        "power_at_30_percent": float(np.mean([pair["sequential"] for pair in changed])),
         "tests": tests,
         "users": USERS,
         "days": DAYS,

@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmarks._result import about_machine, report
 from flows.runtime.runs import Run
-from flows.train import read_windows
-from flows.training.assemble import load_world
+from flows.training.assemble import load_run_data
 from flows.training.ranking_data import assemble_ranking, gather
+from flows.training.windows import read_windows
 from models.ranking.gbdt import LambdamartConfig, fit_lambdamart
 from models.ranking.protocol import RankingData
 from models.recommend.recommender import Recommender
@@ -77,8 +77,8 @@ def windows_of(settings: Settings) -> tuple[Run, dict[str, RankingData]]:
         OfflineReader(settings),
         pack=latest_pack(settings.packs),
     )
-    world = load_world(settings, run)
-    ticks, _ = read_windows(settings, world, run.config, windows=WINDOWS)
+    run_data = load_run_data(settings, run)
+    ticks, _ = read_windows(settings, run_data, run.config, windows=WINDOWS)
     chain = recommender.chain
     return run, {
         name: assemble_ranking(chain, ticks[name], gather(chain, ticks[name])).data

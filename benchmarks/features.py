@@ -69,18 +69,18 @@ def online(folder: Path, scale: int) -> dict[str, Any]:
     with running_redis(folder / "redis") as redis:
         stores = {"own": (OWN, rows), "stock": (STOCK, stock_rows)}
         if redis:
-            kind = {"type": "redis", "connection_string": redis}
-            stores["redis"] = (STOCK | {"online_store": kind}, stock_rows)
+            store_config = {"type": "redis", "connection_string": redis}
+            stores["redis"] = (STOCK | {"online_store": store_config}, stock_rows)
         found: dict[str, dict[str, Any]] = {
-            name: _in_process(_online, folder, kind, name, n)[0]
-            for name, (kind, n) in stores.items()
+            name: _in_process(_online, folder, store_config, name, n)[0]
+            for name, (store_config, n) in stores.items()
         }
-    own = found["own"]
+    ours = found["own"]
     return {
         "materialize_rows_per_s": {name: part["rows_per_s"] for name, part in found.items()},
         "online_p50_ms": {name: part["read"]["p50_ms"] for name, part in found.items()},
         "online_p99_ms": {name: part["read"]["p99_ms"] for name, part in found.items()},
-        "materialize_over_stock": round(own["rows_per_s"] / found["stock"]["rows_per_s"], 1),
+        "materialize_over_stock": round(ours["rows_per_s"] / found["stock"]["rows_per_s"], 1),
         "while_materializing": {name: part["busy"] for name, part in found.items()},
         "redis": "measured" if redis else "left out: redis-server is not installed",
     }
@@ -112,24 +112,24 @@ def join(folder: Path, scale: int) -> dict[str, Any]:
     rows, users = 1_000_000 // scale, 20_000 // scale
     _write_requests(folder, rows=rows, users=users, features=11)
     bare, _ = _in_process(_bare_asof, folder)
-    own, own_gb = _in_process(_feast_join, folder, OWN, "own", 11, False)
+    ours, ours_gb = _in_process(_feast_join, folder, OWN, "own", 11, False)
     frame, _ = _in_process(_feast_join, folder, OWN, "frame", 11, True)
     stock, stock_gb = _in_process(_feast_join, folder, STOCK, "stock", 11, True)
-    assert own["rows"] == stock["rows"] == rows
-    assert abs(own["sum"] - stock["sum"]) < 1e-6 * abs(stock["sum"])
+    assert ours["rows"] == stock["rows"] == rows
+    assert abs(ours["sum"] - stock["sum"]) < 1e-6 * abs(stock["sum"])
     return {
         "join_rows": rows,
         "join_seconds": {
             "bare_asof": bare["seconds"],
-            "own": own["seconds"],
+            "own": ours["seconds"],
             "own_from_frame": frame["seconds"],
             "stock": stock["seconds"],
         },
         "join_over_bare_asof": {
             name: round(part["seconds"] / bare["seconds"], 2)
-            for name, part in (("own", own), ("own_from_frame", frame), ("stock", stock))
+            for name, part in (("own", ours), ("own_from_frame", frame), ("stock", stock))
         },
-        "join_peak_gb": {"own": own_gb, "stock": stock_gb},
+        "join_peak_gb": {"own": ours_gb, "stock": stock_gb},
     }
 
 
@@ -140,12 +140,12 @@ def big_join(folder: Path, scale: int) -> dict[str, Any]:
     """
     rows, users = 10_000_000 // scale, 200_000 // scale
     _write_requests(folder, rows=rows, users=users, features=20)
-    own, peak_gb = _in_process(_feast_join, folder, OWN, "own", 20, False)
-    assert own["rows"] == rows
+    ours, peak_gb = _in_process(_feast_join, folder, OWN, "own", 20, False)
+    assert ours["rows"] == rows
     return {
         "big_join_rows": rows,
         "big_join_features": 20,
-        "big_join_seconds": own["seconds"],
+        "big_join_seconds": ours["seconds"],
         "big_join_peak_gb": peak_gb,
     }
 

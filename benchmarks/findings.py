@@ -85,8 +85,10 @@ def judge(setting: Setting, lived: dict[str, Any]) -> dict[str, Any]:
     boot = Bootstrap(setting.world.num_users)
     drawn = {name: figures_of(setting, logs, boot) for name, logs in lived.items()}
 
-    def minus(one: str, other: str, metric: str) -> dict[str, float]:
-        return difference({metric: drawn[one][metric]}, {metric: drawn[other][metric]})[metric]
+    def minus(treatment: str, control: str, metric: str) -> dict[str, float]:
+        return difference({metric: drawn[treatment][metric]}, {metric: drawn[control][metric]})[
+            metric
+        ]
 
     order = {
         f"{better} - {worse}": minus(better, worse, "satisfaction")

@@ -39,7 +39,7 @@ TARGETS = ("click", "purchase")
 STRENGTH = {"purchase": 2, "click": 1}
 
 
-class First(UserLog):
+class FirstEventLog(UserLog):
     """A log whose histories keep the first event of each item."""
 
     def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ class First(UserLog):
         return rows[np.sort(first)]
 
 
-class Strongest(UserLog):
+class StrongestEventLog(UserLog):
     """A log whose histories keep the strongest event of each item; ties go to the newest."""
 
     def newest(self, rows: np.ndarray, key: np.ndarray) -> np.ndarray:
@@ -59,7 +59,11 @@ class Strongest(UserLog):
         return rows[np.sort(order[strongest])]
 
 
-RULES: dict[str, type[UserLog]] = {"first": First, "newest": UserLog, "strongest": Strongest}
+RULES: dict[str, type[UserLog]] = {
+    "first": FirstEventLog,
+    "newest": UserLog,
+    "strongest": StrongestEventLog,
+}
 SOURCES: dict[str, dict[str, Any]] = {
     "item_knn": {"kind": "item_knn"},
     "ease": {"kind": "ease"},

@@ -81,9 +81,9 @@ def main() -> None:
 
 def with_seed(text: str, seed: int) -> str:
     """Return the TOML text with another seed. `seed` is a key before the first table."""
-    own, bracket, tables = text.partition("\n[")
-    own = re.sub(r"(?m)^seed\s*=.*\n?", "", own)
-    return f"seed = {seed}\n{own}{bracket}{tables}"
+    top_level, bracket, tables = text.partition("\n[")
+    top_level = re.sub(r"(?m)^seed\s*=.*\n?", "", top_level)
+    return f"seed = {seed}\n{top_level}{bracket}{tables}"
 
 
 def run(config: Path, *, home: Path) -> tuple[dict[str, Any], float]:

@@ -111,7 +111,7 @@ def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, An
         window: start and end of the day, in microseconds.
     """
     from flows.evaluate import judge_chain, ndcg_of_users
-    from flows.training.assemble import World, draw_window, judged_requests
+    from flows.training.assemble import RunData, draw_window, judged_requests
     from models.recommend.recommender import load_chain
     from shortlist.catalogue import Catalogue
     from shortlist.catalogue_history import COLUMNS
@@ -123,7 +123,7 @@ def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, An
     lake, config = Lake(settings.lake), run.config
     interactions = lake.interactions(event_types=config.data.target_events, until=window[1])
     start = run.windows.edges[0]
-    world = World(
+    run_data = RunData(
         interactions=interactions,
         asked=lake.asked_at(interactions),
         users=lake.users(),
@@ -136,9 +136,9 @@ def judge(settings: Settings, run: Run, window: tuple[int, int]) -> dict[str, An
         load_chain(run.staging, about, sources=sources)
         for sources in (run.staging / "sources", run.trial)
     )
-    moments = newest_tick(draw_window(world, "test", config).at, config.tick)
+    moments = newest_tick(draw_window(run_data, "test", config).at, config.tick)
     ticks = judged_requests(
-        world,
+        run_data,
         "test",
         profiles=refit.profiles,
         reader=OfflineReader(settings),

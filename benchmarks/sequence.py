@@ -95,11 +95,11 @@ def run_baseline(sequences: Sequences, kind: str) -> dict[str, Any]:
     The reported standard deviation over seeds is 0.
     """
     scorer, chosen = fit_baseline(sequences, kind)
-    one = {
+    metrics = {
         "validation": judge(sequences, scorer, held_out=2),
         "test": judge(sequences, scorer, held_out=1),
     }
-    return summary([one]) | {"config": {"kind": kind} | chosen}
+    return summary([metrics]) | {"config": {"kind": kind} | chosen}
 
 
 def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:

@@ -263,10 +263,10 @@ def to_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     out["shortlist_epochs"] = reached[0] + 1 if reached else None
     for clock in ("seconds_until", "cpu_seconds_until"):
         at = theirs[clock][best]
-        own = ours[clock][reached[0]] if reached else None
+        seconds = ours[clock][reached[0]] if reached else None
         name = clock.removesuffix("_until")
-        out |= {f"rectools_{name}": at, f"shortlist_{name}": own}
-        out[f"times_sooner_by_{name}"] = round(at / own, 1) if own else None
+        out |= {f"rectools_{name}": at, f"shortlist_{name}": seconds}
+        out[f"times_sooner_by_{name}"] = round(at / seconds, 1) if seconds else None
     return out
 
 

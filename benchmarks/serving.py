@@ -11,12 +11,14 @@ Each measured case is a row of the result. A home is the folder of a deployment:
   a ranker of 300 trees, and MMR re-ranking;
 - `movielens`: the promoted release of SHORTLIST_HOME;
 - `100k_refresh`: as `100k`, while `shortlist refresh` runs again and again.
+
+Rows can be measured one at a time: with `--out`, a row is written when it is finished, beside the
+rows that the file already has. `--work` keeps the homes, and `--build-only` builds them.
 """
 
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -26,16 +28,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
-import numpy as np
 import psutil
 
 from benchmarks._result import about_machine, report
-from benchmarks.serving_load.home import CATEGORIES, CONFIG, KNOWN_USERS
+from benchmarks.serving_load.figures import latency, stages
+from benchmarks.serving_load.home import CONFIG
+from benchmarks.serving_load.load import requests_of, saturation, send
 from flows.releases.service_process import free_port, running_service, stop
-from shortlist import columns as c
 from shortlist.config import Settings
-from shortlist.lake import Lake
+from shortlist.plain_json import write_json
+from shortlist.release import POINTER
 from shortlist.workers import live_workers
 
 ROWS = {"100k": 100_000, "1m": 1_000_000, "movielens": None, "100k_refresh": 100_000}
@@ -65,21 +67,49 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, help="folder of the homes, which are kept; default: a temporary one"
     )
-    parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
+    parser.add_argument(
+        "--build-only", action="store_true", help="build the homes in --work, and measure nothing"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="JSON file for the figures; rows that it has from before are kept"
+    )
     arguments = parser.parse_args()
+    names = arguments.rows.split(",")
+    if unknown := set(names) - set(ROWS):
+        parser.error(f"--rows: no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    if arguments.build_only and arguments.work is None:
+        parser.error("--build-only: needs --work, the folder that keeps the homes")
     with tempfile.TemporaryDirectory() as temporary:
         work = (arguments.work or Path(temporary)).absolute()
         work.mkdir(parents=True, exist_ok=True)
-        rows = {row: measure(row, work, arguments) for row in arguments.rows.split(",")}
-    command = (
-        f"shortlist bench serving --rows {arguments.rows} --rate {arguments.rate:g}"
-        f" --seconds {arguments.seconds:g} --workers {arguments.workers}"
-    )
-    report({"command": command, **about_machine(), "rows": rows}, arguments.out)
+        if arguments.build_only:
+            for row in names:
+                home_of(row, work, arguments)
+            return
+        rows = {}
+        for row in names:
+            rows[row] = measure(row, work, arguments)
+            keep_row(row, rows[row], arguments.out)
+    report({"rows": rows}, None)
 
 
-def measure(row: str, work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure one row; return its figures.
+def keep_row(row: str, result: dict[str, Any], out: Path | None) -> None:
+    """Add a row to the file `out`, or replace it there.
+
+    Args:
+        out: a file that this function wrote before, or that doesn't exist yet; None: do nothing.
+    """
+    if out is None:
+        return
+    content = json.loads(out.read_text()) if out.is_file() else {"rows": {}}
+    content |= about_machine()
+    content["rows"] |= {row: result}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, content)
+
+
+def home_of(row: str, work: Path, arguments: argparse.Namespace) -> Path:
+    """Return the home of a row; build it if `work` doesn't have it.
 
     Args:
         row: key of ROWS.
@@ -91,32 +121,51 @@ def measure(row: str, work: Path, arguments: argparse.Namespace) -> dict[str, An
         if not home.is_dir():
             for name in SERVED:
                 shutil.copytree(OWN_HOME / name, home / name, symlinks=True)
-    else:
-        items = arguments.items or items
-        home = work / f"items-{items}"
-        if not home.is_dir():
-            _in_process("build", home, items)
+        return home
+    items = arguments.items or items
+    home = work / f"items-{items}"
+    if not (home / "releases" / POINTER).is_file():  # promoting is the last step of a build
+        shutil.rmtree(home, ignore_errors=True)
+        started = time.perf_counter()
+        in_process("build", home, items)
+        print(f"{home.name}: built in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    return home
+
+
+def measure(row: str, work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure one row; return its figures.
+
+    Args:
+        row: key of ROWS.
+        work: folder of the homes.
+    """
+    home = home_of(row, work, arguments)
+    synthetic = ROWS[row] is not None
     rate = RATES[row] if row in RATES else float(arguments.rate)
-    requests = _requests(home, synthetic=items is not None, number=int(rate * arguments.seconds))
+    requests = requests_of(home, synthetic=synthetic, number=int(rate * arguments.seconds))
     os.environ |= {"SHORTLIST_HOME": str(home), "SHORTLIST_WORKERS": str(arguments.workers)}
     shutil.rmtree(home / "workers", ignore_errors=True)
-    result: dict[str, Any] = {"rate": rate}
+    command = (
+        f"shortlist bench serving --rows {row} --rate {rate:g} --seconds {arguments.seconds:g}"
+        f" --workers {arguments.workers}"
+    )
+    result: dict[str, Any] = {"command": command, **about_machine(), "rate": rate}
     if row != "100k_refresh":
-        result |= _in_process("alone", home, 0)
+        result |= in_process("alone", home, 0)
     with running_service(log=home / "service.log", clock="replay") as url:
         while len(live_workers(Settings(home=home))) < arguments.workers:
             time.sleep(0.2)
         processes = [psutil.Process(worker.pid) for worker in live_workers(Settings(home=home))]
         send(url, requests[:WARM_UP], rate=rate)
         before = _processor_seconds(processes)
-        stages_before = _stages(url)
+        stages_before = stages(url)
         if row == "100k_refresh":
             with Refreshing(home):
                 answers = send(url, requests, rate=rate)
         else:
             answers = send(url, requests, rate=rate)
         spent = (_processor_seconds(processes) - before) / len(requests)
-        result |= latency(answers) | {"stages": _stages(url, since=stages_before)}
+        result |= latency(answers) | {"stages": stages(url, since=stages_before)}
         result["cpu_ms"] = round(spent * 1e3, 2)
         if row != "100k_refresh":
             result["saturation_requests_per_s"] = saturation(url, home, requests)
@@ -128,105 +177,6 @@ def measure(row: str, work: Path, arguments: argparse.Namespace) -> dict[str, An
         result["cpu_ratio"] = round(result["cpu_ms"] / (noop + result["alone_ms"]), 2)
     print(json.dumps({row: result}), file=sys.stderr)
     return result
-
-
-def _requests(home: Path, *, synthetic: bool, number: int) -> list[tuple[str, dict[str, Any]]]:
-    """Return (path, body) of the requests, in the order in which they are sent.
-
-    Args:
-        synthetic: whether the home is a synthetic one.
-        number: number of requests to /recommend; posted events are added.
-    """
-    rng = np.random.default_rng(1)
-    if synthetic:
-        users = [f"u{n}" for n in range(KNOWN_USERS)]
-        items = [f"i{n}" for n in range(5_000)]
-        categories = [f"shelf {n}" for n in range(CATEGORIES)]
-    else:
-        lake = Lake(home / "lake")
-        users = lake.users().column(c.USER_ID).to_pylist()
-        items = lake.items().column(c.ITEM_ID).to_pylist()
-        categories = ["Comedy", "Drama", "Action", "Thriller"]
-    requests: list[tuple[str, dict[str, Any]]] = []
-    for turn in range(number):
-        user = str(rng.choice(users))
-        body: dict[str, Any] = {"user_id": user, "k": 10}
-        if turn % 10 == 0:
-            body["user_id"] = f"unknown-{turn}"
-        elif turn % 10 == 3:
-            body = {"recent_items": rng.choice(items, size=5).tolist(), "k": 10}
-        elif turn % 10 == 6:
-            body["filters"] = {"categories": [str(rng.choice(categories))]}
-        requests.append(("/recommend", body))
-        if turn % 5 == 4:
-            event = {"user_id": user, "item_id": str(rng.choice(items)), "event_type": "click"}
-            requests.append(("/events", {"events": [event]}))
-    return requests
-
-
-def send(url: str, requests: list[tuple[str, dict[str, Any]]], *, rate: float) -> dict[str, Any]:
-    """Send the requests at a mean rate from another process; return what `send_all` returns.
-
-    Args:
-        rate: mean requests to /recommend per second.
-    """
-    # Posted events are sent in addition to this rate.
-    arrivals = rate * len(requests) / sum(path == "/recommend" for path, _ in requests)
-    task = {"url": url, "rate": arrivals, "seed": 0, "requests": requests}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.serving_load.generator"],
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)
-
-
-def latency(answers: dict[str, Any]) -> dict[str, Any]:
-    """Return percentiles of the latency in milliseconds, and shares of errors and degraded answers.
-
-    An answer is degraded if a stage was skipped.
-
-    Args:
-        answers: result of `send`.
-    """
-    values = np.array(answers["latencies"]) * 1e3
-    number = len(values)
-    for error in sorted(set(answers["errors"]))[:3]:
-        print(f"error: {error}", file=sys.stderr)
-    return {
-        "requests": number,
-        **{f"p{p}_ms": round(float(np.percentile(values, p)), 2) for p in (50, 95, 99)},
-        "max_ms": round(float(values.max()), 2),
-        "errors": len(answers["errors"]) / number,
-        "degraded": answers["degraded"] / number,
-    }
-
-
-def saturation(url: str, home: Path, requests: list[tuple[str, dict[str, Any]]]) -> float | None:
-    """Return the answers per second with eight connections that never pause.
-
-    None if `wrk` is not installed.
-    """
-    if shutil.which("wrk") is None:
-        return None
-    bodies = [json.dumps(body) for path, body in requests if path == "/recommend"][:2_000]
-    script = home / "wrk.lua"
-    listed = ",\n".join(f"[==[{body}]==]" for body in bodies)
-    script.write_text(
-        f"local bodies = {{{listed}}}\nlocal turn = 0\n"
-        "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\n"
-        "request = function() turn = turn % #bodies + 1;"
-        " return wrk.format(nil, '/recommend', nil, bodies[turn]) end\n"
-    )
-    command = ["wrk", "-t1", "-c8", "-d15s", "-s", str(script), url]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    assert found is not None, done.stdout
-    if "Non-2xx" in done.stdout:
-        print(done.stdout, file=sys.stderr)
-    return float(found[1])
 
 
 class Refreshing:
@@ -283,56 +233,7 @@ def _processor_seconds(processes: list[psutil.Process]) -> float:
     return sum(each.user + each.system for each in times)
 
 
-def _stages(url: str, *, since: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return figures of the time of each stage, from the service's Prometheus metrics.
-
-    Args:
-        since: result of an earlier call without `since`.
-
-    Returns:
-        Without `since`: {stage: {upper limit of a bucket in seconds: cumulative count}}. With
-        `since`: {stage: percentiles in milliseconds}, of the requests after the earlier call.
-    """
-    text = httpx.get(f"{url}/metrics").text
-    found: dict[str, dict[float, float]] = {}
-    pattern = r'shortlist_stage_seconds_bucket\{(?=.*stage="([^"]+)")(?=.*le="([^"]+)").*\} (\S+)'
-    for stage, limit, count in re.findall(pattern, text):
-        found.setdefault(stage, {})[float(limit)] = float(count)
-    if since is None:
-        return found
-    result = {}
-    for stage, buckets in found.items():
-        limits = np.array(sorted(buckets))
-        counts = np.array([buckets[limit] for limit in limits])
-        counts -= [since.get(stage, {}).get(limit, 0.0) for limit in limits]
-        if counts[-1]:
-            result[stage] = {
-                f"p{p}_ms": round(_quantile(limits, counts, p / 100) * 1e3, 2) for p in (50, 99)
-            }
-    return result
-
-
-def _quantile(limits: np.ndarray, counts: np.ndarray, share: float) -> float:
-    """Return a quantile from cumulative bucket counts, as Prometheus estimates it.
-
-    Values are assumed to be evenly distributed inside a bucket.
-
-    Args:
-        limits: upper limits of the buckets, ascending.
-        counts: number of values up to each limit.
-        share: the quantile, 0 to 1.
-    """
-    wanted = share * counts[-1]
-    place = int(np.searchsorted(counts, wanted))
-    if not np.isfinite(limits[place]):
-        return float(limits[place - 1])
-    low = 0.0 if place == 0 else limits[place - 1]
-    below = 0.0 if place == 0 else counts[place - 1]
-    inside = counts[place] - below
-    return float(low + (limits[place] - low) * (wanted - below) / max(inside, 1e-9))
-
-
-def _in_process(what: str, home: Path, items: int) -> dict[str, Any]:
+def in_process(what: str, home: Path, items: int) -> dict[str, Any]:
     """Run `benchmarks.serving_load.alone` in another process; return its figures.
 
     Args:

@@ -12,7 +12,7 @@ from cli.guess_habits import (
     rows_of_type,
     share_of_repeats,
 )
-from cli.guess_refused import refuse_less
+from cli.guess_refused import avoid_refusals
 from cli.guess_toml import run_toml
 from shortlist import columns as c
 from shortlist.config import Settings
@@ -98,9 +98,9 @@ def guess(
         tables.append(("users", by_user))
     run = _run(sample, events)
     title = name or _plain_name(interactions)
-    if not any(one.questions for _, one in tables):
+    if not any(table.questions for _, table in tables):
         trusted = time_unit is not None
-        refuse_less(
+        avoid_refusals(
             samples, dict(tables), run, lambda: run_toml(title, tables, run), trust_times=trusted
         )
     toml = run_toml(title, tables, run)
@@ -116,21 +116,21 @@ def guess(
             f"; repeats allowed (GUESS: in {share:.0%} of the {target} events, the user had the"
             ' item before; if repeats are not wanted, set repeats = "exclude")'
         )
-    questions = [question for _, one in tables for question in one.questions]
+    questions = [question for _, table in tables for question in table.questions]
     if questions:
         raise OpenQuestion("; ".join(questions), toml)
-    notes = [note for _, one in tables for note in one.notes]
+    notes = [note for _, table in tables for note in table.notes]
     return {
         "toml": toml,
         "said": said,
         "notes": notes,
         "summary": {
             "name": title,
-            "columns": {key: one.mapping for key, one in tables},
+            "columns": {key: table.mapping for key, table in tables},
             "notes": notes,
         }
         | {key: run[key] for key in ("target_events", "clock", "like_threshold", "repeats")},
-        "tables": [_shown(key, one) for key, one in tables],
+        "tables": [_shown(key, table) for key, table in tables],
     }
 
 
@@ -162,24 +162,30 @@ def write_toml(toml: str, out: Path, *, checked: bool = True) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _shown(name: str, one: Guess) -> dict[str, Any]:
+def _shown(name: str, guessed: Guess) -> dict[str, Any]:
     rows = [
-        (column, ", ".join(k for k, own in one.mapping.items() if own == column), examples)
-        for column, examples in one.examples.items()
+        (
+            column,
+            ", ".join(k for k, mapped in guessed.mapping.items() if mapped == column),
+            examples,
+        )
+        for column, examples in guessed.examples.items()
     ]
-    return {"name": name, "path": one.path, "columns": rows}
+    return {"name": name, "path": guessed.path, "columns": rows}
 
 
 def _run(sample: Sample, events: Guess) -> dict[str, Any]:
     kinds: dict[str, int] = {}
     for word, count in events.words.items():
-        kind = events.more["event_types"].get(word, word)
-        if kind in EVENT_TYPES:
-            kinds[kind] = kinds.get(kind, 0) + count
+        event_type = events.more["event_types"].get(word, word)
+        if event_type in EVENT_TYPES:
+            kinds[event_type] = kinds.get(event_type, 0) + count
     if not events.words:
         kinds = {events.more["event_type"]: ENOUGH}
-    target = next((kind for kind in PREFERRED if kinds.get(kind, 0) >= ENOUGH), None)
-    target = target or max(kinds, key=lambda kind: kinds[kind], default="view")
+    target = next(
+        (event_type for event_type in PREFERRED if kinds.get(event_type, 0) >= ENOUGH), None
+    )
+    target = target or max(kinds, key=lambda event_type: kinds[event_type], default="view")
     rating = liked = low = None
     if "rating" in kinds and c.VALUE in events.mapping:
         unrated = events.more.get("unrated")
@@ -242,9 +248,9 @@ def _wording(events: Guess) -> dict[str, str]:
     for word in events.words:
         words.setdefault(events.more["event_types"].get(word, word), set()).add(plain(word))
     return {
-        kind: SAID[word]
-        for kind, own in words.items()
-        if len(own) == 1 and (word := min(own)) in SAID
+        event_type: SAID[word]
+        for event_type, forms in words.items()
+        if len(forms) == 1 and (word := min(forms)) in SAID
     }
 
 

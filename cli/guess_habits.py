@@ -33,7 +33,7 @@ def share_of_repeats(sample: Sample, events: Guess, *, target: str) -> float:
     user, item, time = (
         sample.text(events.mapping[name]) for name in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP)
     )
-    nobody = ", ".join(quoted(one) for one in ("", *events.more.get("no_user", [])))
+    nobody = ", ".join(quoted(word) for word in ("", *events.more.get("no_user", [])))
     ((pairs, all_),) = sample.ask(
         f"SELECT count(DISTINCT ({user}, {item})), count(DISTINCT ({user}, {item}, {time}))"
         f" FROM {sample.raw.relation} WHERE {user} NOT IN ({nobody}) AND {item} IS NOT NULL"
@@ -76,13 +76,13 @@ def rating_scale(ratings: dict[float, int]) -> tuple[dict[float, int], int]:
         return ratings, 0
     low, high = core[0], core[-1]
     near = max(abs(low), abs(high)) / 2
-    for value in [one for one in ratings if one > high]:
+    for value in [rating for rating in ratings if rating > high]:
         if value - high <= max(high - low, near):
             high = value
-    for value in [one for one in reversed(ratings) if one < low]:
+    for value in [rating for rating in reversed(ratings) if rating < low]:
         if low - value <= max(high - low, near):
             low = value
-    kept = {one: rows for one, rows in ratings.items() if low <= one <= high}
+    kept = {key: rows for key, rows in ratings.items() if low <= key <= high}
     beyond = total - sum(kept.values())
     return (ratings, 0) if beyond > OUTLIERS * total else (kept, beyond)
 
@@ -95,7 +95,7 @@ def liked_from(ratings: dict[float, int]) -> float:
     """
     low, high = min(ratings), max(ratings)
     edge = low + HIGH * (high - low)
-    above = [one for one in ratings if one >= edge]
+    above = [rating for rating in ratings if rating >= edge]
     return min(above) if above and len(ratings) < MANY_RATINGS else round(edge, 1)
 
 
@@ -108,4 +108,4 @@ def low_rating(ratings: dict[float, int]) -> float | None:
     low, high = min(ratings), max(ratings)
     if low == high or len(ratings) >= MANY_RATINGS:
         return None
-    return max((one for one in ratings if one <= low + LOW * (high - low)), default=None)
+    return max((rating for rating in ratings if rating <= low + LOW * (high - low)), default=None)

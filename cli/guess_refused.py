@@ -22,13 +22,13 @@ from shortlist.datasets.staging import staged_events_sql
 from shortlist.ids import MISSING_ID_WORDS
 from shortlist.lake.engine import quoted
 from shortlist.validation import Rule, ValidateConfig, rules_for
-from shortlist.validation.foresight import Refused, would_refuse
+from shortlist.validation.dry_run import RefusalForecast, would_refuse
 
 HOPELESS = 0.5
 """If a larger share of a table's rows is refused, the mapping is assumed to be wrong."""
 
 
-def refuse_less(
+def avoid_refusals(
     samples: dict[str, Sample],
     tables: dict[str, Guess],
     run: dict[str, Any],
@@ -38,9 +38,9 @@ def refuse_less(
 ) -> None:
     """Count the rows that validation will refuse, and change `run` so that they fit the budgets.
 
-    Rows that break a rule in `_remedies` are left out by the setting `exclude`. For other rules,
-    the budget is raised. Each change adds a note to the table's guess. Also sets `can_hold_back` in
-    `run`: whether a demo can hold back its newest target events.
+    Rows that break a rule in `_exclude_conditions` are left out by the setting `exclude`. For other
+    rules, the budget is raised. Each change adds a note to the table's guess. Also sets
+    `can_hold_back` in `run`: whether a demo can hold back its newest target events.
 
     Args:
         samples: {table: sample of its rows}.
@@ -49,7 +49,7 @@ def refuse_less(
         toml: function that returns the run's TOML for the current content of `run`.
         trust_times: whether the user specified the unit of times; then old times are accepted.
     """
-    types = ", ".join(quoted(one) for one in run["target_events"])
+    types = ", ".join(quoted(event_type) for event_type in run["target_events"])
     targets = f"FILTER (NOT bad AND event_type IN ({types}))"
     figures = (
         f"min({c.EVENT_TIMESTAMP})",
@@ -75,10 +75,10 @@ def refuse_less(
 
 
 def _exclude(
-    found: Refused, rules: dict[str, str], run: dict[str, Any], notes: list[str]
+    found: RefusalForecast, rules: dict[str, str], run: dict[str, Any], notes: list[str]
 ) -> list[str]:
     """Exclude the rows that break the most frequently broken rules; return these rules."""
-    budget, remedies = ValidateConfig().failure_budget, _remedies(run)
+    budget, remedies = ValidateConfig().failure_budget, _exclude_conditions(run)
     largest = [
         rule
         for rule, rows in found.broken.items()
@@ -95,10 +95,10 @@ def _exclude(
     return largest
 
 
-def _remedies(run: dict[str, Any]) -> dict[str, str]:
+def _exclude_conditions(run: dict[str, Any]) -> dict[str, str]:
     """Return {rule: SQL condition for `exclude` that matches the rows that break it}."""
-    no_id = ", ".join(quoted(one) for one in MISSING_ID_WORDS)
-    searches = ", ".join(quoted(one) for one in WITHOUT_ITEM)
+    no_id = ", ".join(quoted(word) for word in MISSING_ID_WORDS)
+    searches = ", ".join(quoted(event_type) for event_type in WITHOUT_ITEM)
     out = {
         "user_id.required": "user_id IS NULL",
         "item_id.required": f"item_id IS NULL AND event_type NOT IN ({searches})",
@@ -110,7 +110,7 @@ def _remedies(run: dict[str, Any]) -> dict[str, str]:
         "value.not_negative": "value < 0",
     }
     if run["types"]:
-        known = ", ".join(quoted(one) for one in run["types"])
+        known = ", ".join(quoted(event_type) for event_type in run["types"])
         out["event_type.known"] = f"event_type NOT IN ({known})"
     if run["rating_range"]:
         low, high = run["rating_range"]
@@ -123,7 +123,7 @@ def _say(
     sample: Sample,
     table: str,
     guess: Guess,
-    found: Refused,
+    found: RefusalForecast,
     rules: dict[str, str],
     run: dict[str, Any],
 ) -> None:
@@ -160,7 +160,7 @@ def _rows(count: int, rows: int) -> str:
 
 def _count(
     samples: dict[str, Sample], table: str, toml: str, figures: tuple[str, ...] = ()
-) -> tuple[Refused, dict[str, str]]:
+) -> tuple[RefusalForecast, dict[str, str]]:
     """Return the refused rows of a table, and {rule: reason} of all rules.
 
     Args:

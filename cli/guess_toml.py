@@ -55,15 +55,15 @@ def run_toml(name: str, tables: list[tuple[str, Guess]], run: dict[str, Any]) ->
         lines.append(
             "hold_back = 0.05 # share of target events, the newest; `shortlist replay` sends them"
         )
-    for key, one in tables:
-        lines += ["", f"[data.files.{key}]", f"path = {json.dumps(_from_anywhere(one.path))}"]
-        lines += [f"# OPEN: {question}" for question in one.questions]
+    for key, table in tables:
+        lines += ["", f"[data.files.{key}]", f"path = {json.dumps(_from_anywhere(table.path))}"]
+        lines += [f"# OPEN: {question}" for question in table.questions]
         lines += [
             f"{option} = {_value(value)}"
-            for option, value in one.more.items()
+            for option, value in table.more.items()
             if value or value == 0
         ]
-        lines.append(f"columns = {_value(one.mapping)}")
+        lines.append(f"columns = {_value(table.mapping)}")
     lines += _validation(run)
     again = ["personal"] if run["repeats"] != EXCLUDE else []
     sources = [*again, "two_tower", "ials", "item_knn", "ease", "popularity", "recent_popularity"]

@@ -20,7 +20,7 @@ KEPT_LOGS = 100
 """Number of log files that are kept for each command."""
 
 
-class Follow:
+class StepOutput:
     """Controls how the steps of one command are displayed.
 
     Args:
@@ -40,7 +40,7 @@ class Follow:
 
 
 @contextlib.contextmanager
-def following(command: str, *, as_json: bool, verbose: bool) -> Iterator[Follow]:
+def shown_steps(command: str, *, as_json: bool, verbose: bool) -> Iterator[StepOutput]:
     """Show the steps of the block on stderr; everything else that is printed goes to a log file.
 
     An error is logged with its traceback and gets a note with the path of the log file. If it is
@@ -53,7 +53,7 @@ def following(command: str, *, as_json: bool, verbose: bool) -> Iterator[Follow]
     """
     if verbose:
         with show.only_json(as_json):
-            yield Follow(None)
+            yield StepOutput(None)
         return
     from flows.runtime.progress import shown_on
     from shortlist.config import Settings
@@ -65,7 +65,7 @@ def following(command: str, *, as_json: bool, verbose: bool) -> Iterator[Follow]
             display = _display(terminal, f"{command}: details in {log}")
             with display, shown_on(display):
                 try:
-                    yield Follow(display)
+                    yield StepOutput(display)
                 except BaseException:
                     traceback.print_exc()
                     raise

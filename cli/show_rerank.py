@@ -12,7 +12,7 @@ def rerank_prices(content: dict[str, Any]) -> None:
     """Print one row per re-ranking setting, with its paired difference in nDCG to no re-ranking.
 
     Args:
-        content: result of `flows.training.rerank_prices.rerank_prices`.
+        content: result of `flows.evaluation.rerank_prices.rerank_prices`.
     """
     rows = content["settings"]
     table = Table(

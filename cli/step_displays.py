@@ -73,10 +73,10 @@ class LiveSteps(StepDisplay):
         super().__init__(terminal, heading)
         width = os.get_terminal_size(terminal.fileno()).columns or 80
         self.progress = Progress(
-            _Mark(),
+            _MarkColumn(),
             TextColumn("{task.description}"),
             _Elapsed(),
-            _Note(),
+            _NoteColumn(),
             console=Console(file=terminal, width=min(width, MAX_WIDTH), highlight=False),
             refresh_per_second=2,
             redirect_stdout=False,
@@ -110,7 +110,7 @@ class LiveSteps(StepDisplay):
         self.progress.update(task, mark=mark, note=note)
 
 
-class _Mark(SpinnerColumn):
+class _MarkColumn(SpinnerColumn):
     """Column with a spinner while the step runs, then the step's mark."""
 
     def render(self, task: Task):
@@ -123,7 +123,7 @@ class _Elapsed(ProgressColumn):
         return Text(span(task.elapsed or 0), justify="right")
 
 
-class _Note(ProgressColumn):
+class _NoteColumn(ProgressColumn):
     """Column with the estimated remaining time of a running step, or a note on a finished one."""
 
     def render(self, task: Task) -> Text:

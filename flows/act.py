@@ -33,8 +33,8 @@ def act(
     settings.home.mkdir(parents=True, exist_ok=True)
     with home_lock(settings, "act", what="shortlist monitor", wait_seconds=WAIT_SECONDS):
         alarms = read_alarms(settings)
-        broken = {one.guardrail for one in board.decisions}
-        judged = {one.name for one in board.results if one.level == "pass"}
+        broken = {decision.guardrail for decision in board.decisions}
+        judged = {result.name for result in board.results if result.level == "pass"}
         for alarm in alarms:
             if alarm["closed_at"] is None and alarm["guardrail"] not in broken:
                 ended = alarm["experiment"] is not None and alarm["outcome"].startswith("done")
@@ -55,12 +55,12 @@ def act(
                 continue
             _execute(settings, decision, alarm, now)
         write_alarms(settings, alarms)
-    return [one for one in alarms if one["closed_at"] is None]
+    return [entry for entry in alarms if entry["closed_at"] is None]
 
 
 def _in_order(decisions: Sequence[Decision]) -> list[Decision]:
     """Sort by ORDER, what protects users first."""
-    return sorted(decisions, key=lambda one: ORDER.index(one.action))
+    return sorted(decisions, key=lambda decision: ORDER.index(decision.action))
 
 
 def _new(alarms: list[dict[str, Any]], decision: Decision, now: datetime) -> dict[str, Any]:
@@ -96,9 +96,9 @@ def _why_not(
     if alarm["acknowledged_by"] is not None:
         return f"{alarm['acknowledged_by']} has acknowledged it"
     acted = [
-        datetime.fromisoformat(one["acted_at"])
-        for one in alarms
-        if one["guardrail"] == alarm["guardrail"] and one["acted_at"] is not None
+        datetime.fromisoformat(entry["acted_at"])
+        for entry in alarms
+        if entry["guardrail"] == alarm["guardrail"] and entry["acted_at"] is not None
     ]
     if acted and now - max(acted) < timedelta(hours=cool_down_hours):
         return f"it acted at {max(acted).isoformat(timespec='minutes')}, and cools down"

@@ -104,7 +104,7 @@ def gc_flow(retention: str = str(RETENTION), dry_run: bool = False) -> dict[str,
     """
     settings = Settings()
     result = gc_task(retention, dry_run)
-    rows = [one | {"bytes": f"{one['bytes']:,}"} for one in result["removed"]]
+    rows = [entry | {"bytes": f"{entry['bytes']:,}"} for entry in result["removed"]]
     artifacts.table(settings, "removed", rows, f"{result['bytes']:,} bytes")
     left = [{"part": name, "bytes": f"{size:,}"} for name, size in sizes(settings).items()]
     artifacts.table(settings, "sizes", left, "Size of each part of the home")

@@ -75,7 +75,7 @@ def skew(settings: Settings, limits: Limits, *, max_requests: int) -> dict[str, 
         limit=max_requests,
         tick=tick_of(settings.features),
     )
-    responses = [response for own in logged.values() for response in own]
+    responses = [response for of_release in logged.values() for response in of_release]
     if not responses:
         raise SkewError(
             f"{settings.serving_log}: no response that can be compared"
@@ -84,7 +84,7 @@ def skew(settings: Settings, limits: Limits, *, max_requests: int) -> dict[str, 
         )
     found = _compared(settings, logged, releases)
     report: dict[str, Any] = {
-        "releases": {release_id: one.requests for release_id, one in found.items()},
+        "releases": {release_id: result.requests for release_id, result in found.items()},
         "left_out": left_out,
         "notes": notes,
     }
@@ -108,7 +108,7 @@ def _compared(
 
     Releases without a comparable response are left out.
     """
-    responses = [response for own in logged.values() for response in own]
+    responses = [response for of_release in logged.values() for response in of_release]
     published = served_items(settings, {response.pack_id for response in responses})
     target_events = tuple(next(iter(releases.values())).about["target_events"])
     until = max(response.at for response in responses) + 1
@@ -117,7 +117,7 @@ def _compared(
         reader = OfflineReader(side)
         return {
             release_id: compare(
-                own,
+                of_release,
                 schema=RankingSchema.from_json(releases[release_id].about["ranking_schema"]),
                 catalogue=Catalogue.load(releases[release_id].path / "items.parquet"),
                 profiles=ProfileEncoder.from_json(
@@ -129,6 +129,6 @@ def _compared(
                 published=published,
                 events=events,
             )
-            for release_id, own in logged.items()
-            if own
+            for release_id, of_release in logged.items()
+            if of_release
         }

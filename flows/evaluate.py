@@ -15,19 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import flow, task
 
+from flows.evaluation.champion import CHAMPION, judge_champion
+from flows.evaluation.judge import Lists, beyond_accuracy, filled, quality, slices_of
+from flows.evaluation.reference_log import reference_log
+from flows.evaluation.rerank_prices import rerank_prices
+from flows.evaluation.sanity import compare_refit
 from flows.operations.artifacts import show_metrics
 from flows.runtime.configuration import EvaluateConfig, RunConfig
 from flows.runtime.retries import step_options
 from flows.runtime.runs import Run
-from flows.train import read_windows
-from flows.training.assemble import JudgedTick, load_world
-from flows.training.champion import CHAMPION, judge_champion
-from flows.training.judge import Lists, beyond_accuracy, filled, quality, slices_of
-from flows.training.reference_log import reference_log
+from flows.training.assemble import EvaluationBatch, load_run_data
 from flows.training.refit import Recipe
-from flows.training.rerank_prices import rerank_prices
-from flows.training.sanity import compare_refit
 from flows.training.sources import reference_kinds
+from flows.training.windows import read_windows
 from models import registry
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, Ranked
@@ -49,7 +49,7 @@ FALLBACK_DAYS = 7
 
 
 @dataclass(frozen=True)
-class Judged:
+class ChainLists:
     """Ranked lists and ranker features of one chain for all test requests."""
 
     lists: Lists
@@ -85,8 +85,10 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     run = Run.open(settings, run_id)
     config = run.config
     about = run.read("about.json", made_by="train")
-    world = load_world(settings, run)
-    windows, _ = read_windows(run.states(settings), world, config, windows=("validation", "test"))
+    run_data = load_run_data(settings, run)
+    windows, _ = read_windows(
+        run.states(settings), run_data, config, windows=("validation", "test")
+    )
     ticks = windows["test"]
     refit, backtest, trial = (
         load_chain(run.staging, about, sources=folder)
@@ -97,20 +99,20 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     width = max(config.evaluate.ks)
     chain = judge_chain(backtest, ticks, k=width)
     methods = {"chain": chain.lists, WITHOUT_REFIT: judge_chain(trial, ticks, k=width).lists}
-    champion, served = judge_champion(settings, run, world, Recipe.from_json(about["recipe"]))
+    champion, served = judge_champion(settings, run, run_data, Recipe.from_json(about["recipe"]))
     print(f"evaluate: champion {champion.status}: {champion.reason}")
     if served is not None:
         methods[CHAMPION] = judge_chain(served, ticks, k=width).lists
-    methods |= judge_sources(run, config, backtest, ticks, catalogue=world.catalogue, k=width)
+    methods |= judge_sources(run, config, backtest, ticks, catalogue=run_data.catalogue, k=width)
 
     data_counts = np.bincount(
-        world.catalogue.vocab.encode(
-            world.before(world.windows["validation"][0]).column("item_id").to_pylist()
+        run_data.catalogue.vocab.encode(
+            run_data.before(run_data.windows["validation"][0]).column("item_id").to_pylist()
         ),
-        minlength=world.catalogue.num_items + 1,
+        minlength=run_data.catalogue.num_items + 1,
     )
     result: dict[str, Any] = evaluation(
-        methods, ticks, world.catalogue, data_counts, config.evaluate, seed=config.seed
+        methods, ticks, run_data.catalogue, data_counts, config.evaluate, seed=config.seed
     )
     of_run = {"dataset": config.name, "run_id": run.run_id, "champion": champion.to_json()}
     result = of_run | result
@@ -119,7 +121,7 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     result["rerank"] = rerank_prices(
         trial, windows["validation"], k=config.evaluate.list_size, seed=config.seed
     )
-    result["fitted_until"] = fitted_until(run, methods, windows=world.windows)
+    result["fitted_until"] = fitted_until(run, methods, windows=run_data.windows)
     per_user = ndcg_of_users(methods, ticks, k=config.evaluate.list_size)
     pq.write_table(per_user, run.path / "evaluation_users.parquet")
     run.write("evaluation.json", result)
@@ -131,17 +133,17 @@ def evaluate(settings: Settings, run_id: str) -> dict[str, Any]:
     return result
 
 
-def judge_chain(chain: Chain, ticks: list[JudgedTick], *, k: int) -> Judged:
+def judge_chain(chain: Chain, ticks: list[EvaluationBatch], *, k: int) -> ChainLists:
     """Rank all requests with item features, catalogue and history as of each request."""
     ranked = [tick.over(chain).rank(tick.queries, tick.items, k=k) for tick in ticks]
-    return Judged(Lists.of([pad(r.item_idx, k) for r in ranked]), ranked)
+    return ChainLists(Lists.of([pad(r.item_idx, k) for r in ranked]), ranked)
 
 
 def judge_sources(
     run: Run,
     config: RunConfig,
     backtest: Chain,
-    ticks: list[JudgedTick],
+    ticks: list[EvaluationBatch],
     *,
     catalogue: Catalogue,
     k: int,
@@ -160,10 +162,10 @@ def judge_sources(
         for source in config.train.sources
         if source.kind not in backtest.sources
     } | backtest.sources
-    for kind in reference_kinds(config):
-        folder = run.references / kind
+    for source_type in reference_kinds(config):
+        folder = run.references / source_type
         if folder.is_dir():
-            sources[kind] = registry.load(kind, folder, catalogue)
+            sources[source_type] = registry.load(source_type, folder, catalogue)
     if FALLBACK not in sources:
         sources[FALLBACK] = Popularity(FALLBACK, days=FALLBACK_DAYS)
     lists = {
@@ -185,7 +187,7 @@ def fitted_until(run: Run, methods: Iterable[str], *, windows: Windows) -> dict[
     return {name: test if name in again else first for name in methods}
 
 
-def ndcg_of_users(methods: dict[str, Lists], ticks: list[JudgedTick], *, k: int) -> pa.Table:
+def ndcg_of_users(methods: dict[str, Lists], ticks: list[EvaluationBatch], *, k: int) -> pa.Table:
     """Return the mean nDCG@k of each user under each method, for comparisons across runs.
 
     Columns: user_id, method, ndcg.
@@ -202,7 +204,9 @@ def ndcg_of_users(methods: dict[str, Lists], ticks: list[JudgedTick], *, k: int)
     return pa.concat_tables(parts)
 
 
-def judge_shortlist(ranked: list[Ranked], ticks: list[JudgedTick], chain: Chain) -> dict[str, Any]:
+def judge_shortlist(
+    ranked: list[Ranked], ticks: list[EvaluationBatch], chain: Chain
+) -> dict[str, Any]:
     """Return recall and mean size of the merged candidate lists: the upper bound for a ranker."""
     hit = relevant = width = 0
     for tick, best in zip(ticks, ranked, strict=True):
@@ -222,7 +226,7 @@ def judge_shortlist(ranked: list[Ranked], ticks: list[JudgedTick], chain: Chain)
 
 def evaluation(
     methods: dict[str, Lists],
-    ticks: list[JudgedTick],
+    ticks: list[EvaluationBatch],
     catalogue: Catalogue,
     item_counts: np.ndarray,
     config: EvaluateConfig,

@@ -102,7 +102,7 @@ def monitor_flow(run_id: str | None = None, guardrails: str | None = None) -> di
     )
     checked = check_and_act(settings, run.config, release, watched, written, file=file, out=out)
     board, index = checked["board"], checked["index"]
-    rows = [one.to_json() | {"verdict": verdict_of(one)} for one in board.results]
+    rows = [result.to_json() | {"verdict": verdict_of(result)} for result in board.results]
     point_at(
         settings,
         {
@@ -160,7 +160,7 @@ def report_experiment(settings: Settings, file: GuardrailFile) -> dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Watched:
+class MonitoredLists:
     """The served lists (`current`), the lists of the test window (`reference`), and shared data."""
 
     current: Window
@@ -186,7 +186,7 @@ def log_start(times: np.ndarray | None, config: RunConfig) -> int | None:
 
 def watched_windows(
     settings: Settings, run: Run, release: Release, *, since: int | None = None
-) -> Watched:
+) -> MonitoredLists:
     """Return the release's traffic and its reference window, each with the events until its end.
 
     Args:
@@ -215,7 +215,7 @@ def watched_windows(
     before = events.filter(pa.array(time_ < edges["test"][0]))
     targets = pa.array(list(config.data.target_events))
     before = before.filter(pc.is_in(before.column(c.EVENT_TYPE), value_set=targets))
-    return Watched(
+    return MonitoredLists(
         current=Window("current", log, events.filter(pa.array(time_ < end)), np.array(latency)),
         reference=Window(
             "reference",

@@ -106,7 +106,7 @@ def promote(
 
 
 @dataclass(frozen=True)
-class Found:
+class ReleaseToPromote:
     """A release to promote, and the TOML file with the limits of its gates."""
 
     release_id: str
@@ -115,7 +115,7 @@ class Found:
 
 def find_release(
     settings: Settings, release_id: str | None, *, run_id: str | None, of: str | None
-) -> Found:
+) -> ReleaseToPromote:
     """Find the release to promote: the given one, that of a run, or the newest.
 
     Args:
@@ -133,15 +133,15 @@ def find_release(
             raise ReleaseError(
                 "both a release and a run or configuration are given; want only one of them"
             )
-        return Found(release_id)
+        return ReleaseToPromote(release_id)
     if by_run:
         run = Run.open(settings, run_id, of=of)
         packaged = run.read("release.json", made_by="package")
-        return Found(packaged["release_id"], run.config.gates)
+        return ReleaseToPromote(packaged["release_id"], run.config.gates)
     ids = ReleaseStore(settings.releases).ids()
     if not ids:
         raise ReleaseError(f"{settings.releases}: no release there; run `shortlist run` first")
-    return Found(ids[-1])
+    return ReleaseToPromote(ids[-1])
 
 
 def end_run_of(settings: Settings, release_id: str) -> None:

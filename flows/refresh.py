@@ -97,7 +97,7 @@ def _refresh(settings: Settings, run_config: RunConfig, *, source: bool) -> dict
     if forgotten := forget_in_lake(settings):
         print(f"refresh: {forgotten} rows of people who asked to be forgotten were removed")
     ingested = 0
-    if any(wrote(settings)):
+    if any(service_files(settings)):
         service = {"source": "service", "files": None, "database": None}
         inbox = run_config.data.model_copy(update=service)
         batch = ingest_flow(inbox, now=until)
@@ -158,7 +158,11 @@ def carry_out_commands(
         batch = ingest_flow(run_config.data.model_copy(update=posted), now=until)
         # One client's bad rows must not stop the changes of all others: they are quarantined. A
         # user's aggregates over the items table are meant for whole catalogues.
-        of_rows = tuple(one for one in run_config.validation.expectations if one.row is not None)
+        of_rows = tuple(
+            expectation
+            for expectation in run_config.validation.expectations
+            if expectation.row is not None
+        )
         limits = run_config.validation.model_copy(
             update={"failure_budget": 1.0, "expectations": of_rows}
         )
@@ -202,7 +206,7 @@ def withdraw(settings: Settings, commands: Sequence[Command], *, until: int) -> 
     print(f"refresh: {rows.num_rows} withdrawn items keep their previous row, as unavailable")
 
 
-def wrote(settings: Settings) -> Iterator[Path]:
+def service_files(settings: Settings) -> Iterator[Path]:
     """Yield the JSONL files that the service wrote: posted events and the serving log."""
     for folder in (settings.events, settings.serving_log):
         yield from folder.rglob("*.jsonl")

@@ -41,7 +41,7 @@ Events of other users that fall between these requests are posted after the step
 
 
 @dataclass(frozen=True)
-class Ask:
+class SendRequests:
     """Replay step: send requests in parallel."""
 
     rows: tuple[int, ...]
@@ -49,7 +49,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Tell:
+class PostEvents:
     """Replay step: post the events with numbers `start` to `stop - 1`, in order of time."""
 
     start: int
@@ -151,7 +151,7 @@ def plan_replay(
     event_times: np.ndarray,
     connections: int,
     max_lag: int = MAX_LAG,
-) -> list[Ask | Tell]:
+) -> list[SendRequests | PostEvents]:
     """Order requests and events into steps, which are carried out one after another.
 
     Args:
@@ -160,26 +160,26 @@ def plan_replay(
         connections: maximum number of requests per step.
         max_lag: maximum time in microseconds between the first and last request of a step.
     """
-    steps: list[Ask | Tell] = []
+    steps: list[SendRequests | PostEvents] = []
     batch: list[int] = []
     waiting: set[str] = set()  # users with an event that is due but not posted yet
-    told = seen = 0
+    num_posted = seen = 0
     for row, (user_id, at) in enumerate(zip(requests.user_ids, requests.at, strict=True)):
         due = int(np.searchsorted(event_times, at))
         waiting.update(event_users[seen:due])
         seen = due
         full = len(batch) == connections
         if batch and (full or user_id in waiting or at - requests.at[batch[0]] > max_lag):
-            steps.append(Ask(tuple(batch)))
+            steps.append(SendRequests(tuple(batch)))
             batch = []
-        if not batch and due > told:
-            steps.append(Tell(told, due))
-            told, waiting = due, set()
+        if not batch and due > num_posted:
+            steps.append(PostEvents(num_posted, due))
+            num_posted, waiting = due, set()
         batch.append(row)
     if batch:
-        steps.append(Ask(tuple(batch)))
-    if len(event_times) > told:
-        steps.append(Tell(told, len(event_times)))
+        steps.append(SendRequests(tuple(batch)))
+    if len(event_times) > num_posted:
+        steps.append(PostEvents(num_posted, len(event_times)))
     return steps
 
 
@@ -202,20 +202,20 @@ class Traffic:
     posted: int = 0
     attributed: int = 0
 
-    def drive(self, steps: Sequence[Ask | Tell]) -> None:
+    def drive(self, steps: Sequence[SendRequests | PostEvents]) -> None:
         with ThreadPoolExecutor(self.connections) as pool:
             for step in steps:
-                if isinstance(step, Ask):
+                if isinstance(step, SendRequests):
                     # In order of rows: if two lists show an item, the later one is remembered.
                     for row, (response, ms) in zip(
-                        step.rows, pool.map(self.ask, step.rows), strict=True
+                        step.rows, pool.map(self.recommend, step.rows), strict=True
                     ):
                         self.latency_ms.append(ms)
                         self.remember(self.requests.user_ids[row], response)
                 else:
-                    self.tell(step)
+                    self.post(step)
 
-    def ask(self, row: int) -> tuple[RecommendResponse, float]:
+    def recommend(self, row: int) -> tuple[RecommendResponse, float]:
         """Send one request; return the response and its latency in milliseconds."""
         surface, device = self.requests.contexts[row]
         request = RecommendRequest(
@@ -233,7 +233,7 @@ class Traffic:
         for item in response.items:
             self.shown[user_id, item.item_id] = (response.request_id, item.rank, response.at)
 
-    def tell(self, step: Tell) -> None:
+    def post(self, step: PostEvents) -> None:
         """Post the events of a step in order."""
         columns = self.events.slice(step.start, step.stop - step.start)
         times = microseconds(columns.column(c.EVENT_TIMESTAMP)).to_pylist()

@@ -213,8 +213,8 @@ def example_user(settings: Settings, run: Run) -> str:
 
 def peak_memory_gb() -> float:
     """Return the maximum resident memory of this process or of any finished child, in GB."""
-    own, children = (
+    process, children = (
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
-    return round(max(own, children) * 1024 / 1e9, 2)
+    return round(max(process, children) * 1024 / 1e9, 2)

@@ -59,8 +59,8 @@ def simulate_in_process(
         ConfigError: an arm runs over HTTP only.
     """
     _refuse(arms, in_process_problem)
-    own = folder / setting.key
-    return {arm.name: ArmLoop(setting, arm, own / arm.name).run(report) for arm in arms}
+    setting_folder = folder / setting.key
+    return {arm.name: ArmLoop(setting, arm, setting_folder / arm.name).run(report) for arm in arms}
 
 
 def simulate_with_service(
@@ -75,11 +75,11 @@ def simulate_with_service(
         StartError, ServiceError: a service did not start, or stopped answering.
     """
     _refuse(arms, over_http_problem)
-    own = folder / f"{setting.key}-service"
+    setting_folder = folder / f"{setting.key}-service"
     logs = {}
     for arm in arms:
         loop = ServiceLoop if arm.learns else ArmLoop
-        logs[arm.name] = loop(setting, arm, own / arm.name).run(report)
+        logs[arm.name] = loop(setting, arm, setting_folder / arm.name).run(report)
     return logs
 
 

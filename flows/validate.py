@@ -17,7 +17,7 @@ from flows.operations.artifacts import link
 from flows.runtime.retries import step_options
 from flows.validation.docs import Account, keep_account
 from flows.validation.findings import Finding
-from flows.validation.suites import Judge, as_utc
+from flows.validation.suites import GxContext, as_utc
 from shortlist.config import Settings
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake import StagedBatch, open_staged
@@ -61,7 +61,7 @@ def validate_flow(
             result = validate_task(batch_id, config, now)
     finally:
         link_data_docs(settings)
-    for line in told(result):
+    for line in summary_lines(result):
         print(f"validate: {line}")
     return result
 
@@ -73,7 +73,7 @@ def validate_task(
     return validate_batch(Settings(), batch_id, config, clock=clock)
 
 
-def told(result: dict[str, Any]) -> list[str]:
+def summary_lines(result: dict[str, Any]) -> list[str]:
     """Format the result of a validation as lines: the account of the events, warnings and links."""
     if result["read"] == 0 and result["unchanged"]:
         return [f"nothing new: {result['unchanged']} files are unchanged since the last ingest"]
@@ -105,11 +105,11 @@ def validate_batch(
         if batch.is_empty:
             shutil.rmtree(folder)
             if _is_outdated(settings, config):
-                judge = Judge(settings.great_expectations, connection)
+                judge = GxContext(settings.great_expectations, connection)
                 _publish_event_rules(settings, judge, config, now=datetime.now(UTC))
-            return nothing_new(batch)
+            return empty_result(batch)
         sorting = Sorting(connection, root, folder, batch, config)
-        judge = Judge(settings.great_expectations, connection)
+        judge = GxContext(settings.great_expectations, connection)
         now = data_now(sorting, clock)
         rules = _publish_event_rules(settings, judge, config, now=now)
         config = judge.limits(config)
@@ -170,7 +170,7 @@ def validate_batch(
 
 
 def _publish_event_rules(
-    settings: Settings, judge: Judge, config: ValidateConfig, *, now: datetime
+    settings: Settings, judge: GxContext, config: ValidateConfig, *, now: datetime
 ) -> list[Rule]:
     """Write the rules on single events and items for the service; return all rules on rows."""
     rules = judge.rules(config, now=now)
@@ -198,7 +198,7 @@ def _is_outdated(settings: Settings, config: ValidateConfig) -> bool:
     return edited or content.get("made_for") != digest(config)
 
 
-def nothing_new(batch: StagedBatch) -> dict[str, Any]:
+def empty_result(batch: StagedBatch) -> dict[str, Any]:
     """Return the result for a batch without new rows."""
     return Account(read=0).figures() | {
         "batch_id": batch.batch_id,

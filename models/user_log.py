@@ -167,9 +167,8 @@ class UserLog:
         state: dict[str, np.ndarray] = {name: np.zeros(len(begin)) for name in TARGET_STATE}
         out = {name: np.zeros(len(self.time)) for name in TARGET_STATE}
         for nth in range(int(lengths.max(initial=0))):
-            some = int(
-                np.searchsorted(-lengths, -nth, side="left")
-            )  # number of users with > nth events
+            # Users are sorted by their number of events: the first `some` have more than `nth`.
+            some = int(np.searchsorted(-lengths, -nth, side="left"))
             rows = begin[:some] + nth
             before = {name: values[:some] for name, values in state.items()}
             state = counted(before, self.time[rows].astype(np.float64), self.value[rows])

@@ -21,7 +21,7 @@ FELL = 0.5
 
 
 @dataclass(frozen=True)
-class Sorted:
+class ColumnGroups:
     """Names of the columns of a group, each in exactly one list."""
 
     varying: list[str]
@@ -30,9 +30,9 @@ class Sorted:
     empty: list[str]
 
 
-def sort_columns(current: pd.DataFrame, reference: pd.DataFrame) -> Sorted:
+def sort_columns(current: pd.DataFrame, reference: pd.DataFrame) -> ColumnGroups:
     """Sort the columns of two windows; a column without values in one of them is `empty`."""
-    found = Sorted([], [], [], [])
+    found = ColumnGroups([], [], [], [])
     for name in reference.columns:
         now, before = current[name].dropna(), reference[name].dropna()
         if not len(now) or not len(before):

@@ -65,12 +65,12 @@ def engagement_frame(slates: Slates) -> pd.DataFrame:
     """Return a frame with one row per shown item: taken (0 or 1), source, place (position from 1),
     and the user's slice.
     """
-    row, place = np.nonzero(slates.item_idx)
+    row, position = np.nonzero(slates.item_idx)
     return pd.DataFrame(
         {
-            TAKEN: slates.hit[row, place].astype(float),
-            "source": slates.source[row, place].astype(str),
-            "place": (place + 1).astype(str),
+            TAKEN: slates.hit[row, position].astype(float),
+            "source": slates.source[row, position].astype(str),
+            "place": (position + 1).astype(str),
             "slice": slice_names(slates.history_length)[row],
         }
     )

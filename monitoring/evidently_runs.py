@@ -138,11 +138,11 @@ def test_results(name: str, snapshot: Snapshot) -> list[dict[str, str]]:
     return [
         {
             "report": name,
-            "test": str(one["name"]),
-            "status": str(getattr(one["status"], "value", one["status"])),
-            "why": str(one["description"]),
+            "test": str(test["name"]),
+            "status": str(getattr(test["status"], "value", test["status"])),
+            "why": str(test["description"]),
         }
-        for one in snapshot.dict()["tests"]
+        for test in snapshot.dict()["tests"]
     ]
 
 
@@ -161,7 +161,9 @@ def ranking_run(current: pd.DataFrame, reference: pd.DataFrame, *, k: int) -> Sn
     """
     ranks = [int(frame["rank"].max()) for frame in (current, reference) if len(frame)]
     k = min(k, *ranks)
-    metrics = [kind(k=k) for kind in (NDCG, MAP, MRR, HitRate, PrecisionTopK, RecallTopK)]
+    metrics = [
+        metric_class(k=k) for metric_class in (NDCG, MAP, MRR, HitRate, PrecisionTopK, RecallTopK)
+    ]
     return run_metrics(metrics, _ranking(current), _ranking(reference))
 
 

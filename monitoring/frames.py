@@ -142,9 +142,11 @@ def ranking_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> 
     for row in rows:
         shown, wanted = slates.item_idx[row], slates.relevant[row]
         request_id = slates.request_ids[row]
-        places = np.flatnonzero(shown)
-        hit = np.isin(shown[places], wanted)
-        records += [(request_id, shown[p], p + 1, int(h)) for p, h in zip(places, hit, strict=True)]
+        columns = np.flatnonzero(shown)
+        hit = np.isin(shown[columns], wanted)
+        records += [
+            (request_id, shown[p], p + 1, int(h)) for p, h in zip(columns, hit, strict=True)
+        ]
         missed = np.setdiff1d(wanted, shown)
         records += [(request_id, item, k + 1 + n, 1) for n, item in enumerate(missed)]
     request_ids, item_idx, ranks, flags = zip(*records, strict=True)
@@ -161,16 +163,16 @@ def ranking_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> 
 def shown_frame(slates: Slates, catalogue: Catalogue, *, rows: np.ndarray) -> pd.DataFrame:
     """Return the shown items with title, source and a 0/1 column 'is <category>' per category."""
     shown = slates.item_idx[rows]
-    request, place = np.nonzero(shown)
-    item_idx = shown[request, place]
+    request, position = np.nonzero(shown)
+    item_idx = shown[request, position]
     frame = pd.DataFrame(
         {
             "request_id": [slates.request_ids[rows[r]] for r in request],
             "item_id": _labels(catalogue, item_idx),
-            "rank": place + 1,
-            "relevant": slates.hit[rows][request, place].astype(int),
+            "rank": position + 1,
+            "relevant": slates.hit[rows][request, position].astype(int),
             "title": [catalogue.titles[i] for i in item_idx],
-            "source": slates.source[rows][request, place],
+            "source": slates.source[rows][request, position],
         }
     )
     return pd.concat([frame, _categories(catalogue, item_idx)], axis=1)

@@ -104,9 +104,11 @@ def _needs(content: Mapping[str, Any]) -> str:
             f"{escape(done)}</p>"
             f"<p>{_links(content, alarm)} Then take it over: {ask}</p></div>"
         )
-    missing = [one for one in content["results"] if one["level"] == "missing"]
+    missing = [result for result in content["results"] if result["level"] == "missing"]
     if missing:
-        listed = ", ".join(f"{escape(one['name'])} ({escape(one['figure'])})" for one in missing)
+        listed = ", ".join(
+            f"{escape(result['name'])} ({escape(result['figure'])})" for result in missing
+        )
         cards.append(
             f'<div class="card missing"><h3>Figures that are missing</h3><p>{listed}. A missing'
             " figure is no pass: find out why it can't be computed.</p></div>"
@@ -135,7 +137,7 @@ def _changes(content: Mapping[str, Any]) -> str:
     lines = list(content["changes"])
     if content["experiment"]:
         lines.insert(0, content["experiment"])
-    lines += [f"alarm closed: {one['guardrail']}" for one in content["closed"]]
+    lines += [f"alarm closed: {alarm['guardrail']}" for alarm in content["closed"]]
     if not lines:
         return "<p>No figure moved beyond its usual range, and no release changed.</p>"
     return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
@@ -163,17 +165,17 @@ def _trends(content: Mapping[str, Any]) -> str:
 
 def _results(content: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<tr><td>{escape(one['name'])}<br><small>{escape(one['meaning'])}</small></td>"
-        f"<td>{one['level']}</td><td>{escape(one['reason'])}</td>"
-        f"<td>{_links(content, one)}</td></tr>"
-        for one in content["results"]
+        f"<tr><td>{escape(result['name'])}<br><small>{escape(result['meaning'])}</small></td>"
+        f"<td>{result['level']}</td><td>{escape(result['reason'])}</td>"
+        f"<td>{_links(content, result)}</td></tr>"
+        for result in content["results"]
     )
     return f"<table><tr><th>guardrail</th><th>level</th><th>why</th><th></th></tr>{rows}</table>"
 
 
-def _links(content: Mapping[str, Any], one: Mapping[str, Any]) -> str:
-    name = one.get("guardrail") or one["name"]
-    anchor = one.get("runbook") or one.get("evidence", {}).get("runbook")
+def _links(content: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    name = result.get("guardrail") or result["name"]
+    anchor = result.get("runbook") or result.get("evidence", {}).get("runbook")
     links = []
     if anchor in content["runbook"]:
         links.append(f'<a href="#{escape(anchor)}">what to do</a>')

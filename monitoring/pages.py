@@ -147,8 +147,8 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, numbers: i
 
     def line(cells: tuple[str, ...], tag: str) -> str:
         return "".join(
-            f"<{tag}{' class=number' if place >= words else ''}>{cell}</{tag}>"
-            for place, cell in enumerate(cells)
+            f"<{tag}{' class=number' if column >= words else ''}>{cell}</{tag}>"
+            for column, cell in enumerate(cells)
         )
 
     lines = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)

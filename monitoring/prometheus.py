@@ -32,8 +32,8 @@ def metrics_text(
         "# HELP shortlist_figure_error Standard error of the figure, over users.",
         "# TYPE shortlist_figure_error gauge",
     ]
-    for name, one in figures.items():
-        estimate = one if isinstance(one, Estimate) else Estimate(float(one))
+    for name, figure in figures.items():
+        estimate = figure if isinstance(figure, Estimate) else Estimate(float(figure))
         label = f'{{figure="{_escaped(name)}"}}'
         if math.isfinite(estimate.value):
             lines.append(f"shortlist_figure{label} {estimate.value:.10g}")
@@ -45,9 +45,9 @@ def metrics_text(
         "# TYPE shortlist_guardrail_level gauge",
     ]
     lines += [
-        f'shortlist_guardrail_level{{guardrail="{_escaped(one["name"])}",'
-        f'action="{one["action"]}"}} {LEVELS[one["level"]]}'
-        for one in results
+        f'shortlist_guardrail_level{{guardrail="{_escaped(result["name"])}",'
+        f'action="{result["action"]}"}} {LEVELS[result["level"]]}'
+        for result in results
     ]
     lines += [
         "# HELP shortlist_checked_timestamp_seconds Time of the last check of the board.",

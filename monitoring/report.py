@@ -59,7 +59,7 @@ def write_reports(
     drifts = tables.drifts()
     figures = all_figures(now, before, shared, rng=rng) | latency_figures(current.latency_ms)
     columns = tables.sorted_columns()
-    figures |= drift_figures(drifts, {name: one.varying for name, one in columns.items()})
+    figures |= drift_figures(drifts, {name: column.varying for name, column in columns.items()})
     current_features, reference_features = tables.features
     growing = columns["features"].growing
     falls = fallen(current_features, reference_features, growing)
@@ -72,8 +72,8 @@ def write_reports(
             for group, values in drifts.items()
         },
         "columns": {
-            name: {"constant": one.constant, "growing": one.growing, "empty": one.empty}
-            for name, one in columns.items()
+            name: {"constant": field.constant, "growing": field.growing, "empty": field.empty}
+            for name, field in columns.items()
         },
         "fallen": _rounded(falls),
         "tests": tests,

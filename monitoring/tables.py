@@ -7,7 +7,7 @@ the test window).
 import numpy as np
 
 from monitoring import frames
-from monitoring.columns import Sorted, sort_columns
+from monitoring.columns import ColumnGroups, sort_columns
 from monitoring.figures import column_drifts
 from monitoring.windows import SharedData, Slates, Window
 
@@ -71,7 +71,7 @@ class Tables:
             rng=rng,
         )
 
-    def sorted_columns(self) -> dict[str, Sorted]:
+    def sorted_columns(self) -> dict[str, ColumnGroups]:
         """Return {group: its columns, sorted into varying, constant, growing and empty ones}."""
         groups = {"events": self.events, "requests": self.requests, "features": self.features}
         return {name: sort_columns(*pair) for name, pair in groups.items()}

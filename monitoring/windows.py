@@ -119,14 +119,14 @@ def slates_of(window: Window, shared: SharedData) -> Slates:
     first = start[order]
     # Positions continue over the pages of one list. Here each page is a separate list from 0 on.
     position = log.column(c.POSITION).to_numpy()
-    place = position - position[start][inverse]
-    shown = place < shared.k
+    rank_in_group = position - position[start][inverse]
+    shown = rank_in_group < shared.k
     shape = (len(first), shared.k)
     item_idx = np.zeros(shape, dtype=np.int64)
     source = np.full(shape, "", dtype=object)
     score = np.full(shape, np.nan)
     encoded = shared.catalogue.vocab.encode(log.column(c.ITEM_ID).to_pylist())
-    at_place = row[shown], place[shown]
+    at_place = row[shown], rank_in_group[shown]
     item_idx[at_place] = encoded[shown]
     source[at_place] = log.column(c.SOURCE).to_numpy(zero_copy_only=False)[shown]
     score[at_place] = log.column(c.SCORE).to_numpy()[shown]
@@ -138,11 +138,13 @@ def slates_of(window: Window, shared: SharedData) -> Slates:
     grades = Grades.of(window.interactions, shared)
     grade = np.full(shape, np.nan)
     relevant, lengths = [], []
-    for place, (request_id, user_id, now) in enumerate(zip(request_ids, user_ids, at, strict=True)):
+    for rank_in_group, (request_id, user_id, now) in enumerate(
+        zip(request_ids, user_ids, at, strict=True)
+    ):
         items, length = targets.after(user_id, int(now), request_id=request_id)
         relevant.append(items)
         lengths.append(length)
-        grade[place] = grades.after(user_id, int(now), item_idx[place])
+        grade[rank_in_group] = grades.after(user_id, int(now), item_idx[rank_in_group])
     as_of = microseconds(heads.column("user_as_of")).fill_null(0).to_numpy()
     skipped = pc.list_value_length(heads.column("skipped_stages")).to_numpy() > 0
     return Slates(
@@ -226,7 +228,7 @@ class Grades:
         users = table.column(c.USER_ID).to_pylist()
         for row, key in enumerate(zip(users, item_idx.tolist(), strict=True)):
             rows.setdefault(key, []).append(row)
-        return cls({key: (time[own], value[own]) for key, own in rows.items()})
+        return cls({key: (time[places], value[places]) for key, places in rows.items()})
 
     def after(self, user_id: str, at: int, shown: np.ndarray) -> np.ndarray:
         """Return the user's mean grade of each shown item in the next 24 h: (K,) item_idx -> (K,).
@@ -234,10 +236,10 @@ class Grades:
         NaN for items without a grade.
         """
         found = np.full(len(shown), np.nan)
-        for place, item in enumerate(shown.tolist()):
+        for index, item in enumerate(shown.tolist()):
             if item and (user_id, item) in self.given:
                 times, values = self.given[user_id, item]
                 low, high = np.searchsorted(times, [at, at + HORIZON])
                 if high > low:
-                    found[place] = values[low:high].mean()
+                    found[index] = values[low:high].mean()
         return found

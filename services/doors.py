@@ -163,7 +163,7 @@ class Doors:
             return Refusal(
                 403,
                 f"only clients of this machine are served: set {VARIABLE} to serve others"
-                " (docs/serving.md)",
+                " (docs/security.md)",
             )
         scopes = self.keys.scopes_of(_key_in(headers, basic=console))
         if not scopes and console:

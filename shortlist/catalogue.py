@@ -60,12 +60,12 @@ class Catalogue:
         _ = self.vocab, self.terms, self.category_units, self.brand_code, self.published_at
         items = self.items
         for name, values in ((c.PRICE, price), (c.AVAILABLE, available)):
-            place = items.schema.get_field_index(name)
+            column = items.schema.get_field_index(name)
             array = pa.array(values, from_pandas=True)  # NaN becomes null
-            items = items.set_column(place, items.schema.field(place), array)
+            items = items.set_column(column, items.schema.field(column), array)
         other = Catalogue(items, first_categories=self.first_categories)
-        own = ("items", "first_categories", "log_price", "has_prices", "available")
-        other.__dict__.update({k: v for k, v in self.__dict__.items() if k not in own})
+        replaced = ("items", "first_categories", "log_price", "has_prices", "available")
+        other.__dict__.update({k: v for k, v in self.__dict__.items() if k not in replaced})
         return other
 
     @cached_property

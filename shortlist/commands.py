@@ -80,7 +80,7 @@ class CommandInbox:
             first = max(newest, above) + 1
             connection.executemany(
                 "INSERT INTO commands VALUES (?, ?, ?)",
-                [(first + place, *row) for place, row in enumerate(rows)],
+                [(first + row_number, *row) for row_number, row in enumerate(rows)],
             )
         return first + len(rows) - 1
 

@@ -191,5 +191,5 @@ def microseconds(timestamps: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def event_codes(event_types: pa.ChunkedArray) -> np.ndarray:
     """Return EVENT_CODE of each event type as int64; 0 for null and unknown types."""
-    place = pc.index_in(event_types, value_set=pa.array(EVENT_TYPES))
-    return pc.add(pc.fill_null(place, -1), 1).to_numpy().astype(np.int64)
+    code = pc.index_in(event_types, value_set=pa.array(EVENT_TYPES))
+    return pc.add(pc.fill_null(code, -1), 1).to_numpy().astype(np.int64)

@@ -103,11 +103,11 @@ class Experiment(Config):
 def assign(user_id: str, arms: Sequence[Arm], *, salt: str) -> str:
     """Return the arm of a user: a hash bucket of BUCKETS, split by the shares."""
     digest = hashlib.blake2b(f"{salt}\x1f{user_id}".encode(), digest_size=8).digest()
-    place = int.from_bytes(digest, "little") % BUCKETS / BUCKETS
+    position = int.from_bytes(digest, "little") % BUCKETS / BUCKETS
     edge = 0.0
     for arm in arms:
         edge += arm.share
-        if place < edge:
+        if position < edge:
             return arm.name
     return arms[-1].name
 
@@ -153,4 +153,4 @@ def past_experiments(settings: Settings) -> list[dict[str, Any]]:
         json.loads(path.read_text())
         for path in sorted((settings.home / "experiments").glob("*.json"))
     ]
-    return sorted(found, key=lambda one: one["started"])
+    return sorted(found, key=lambda experiment: experiment["started"])

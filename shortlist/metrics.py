@@ -19,8 +19,8 @@ def hits(ranked: np.ndarray, relevant: Sequence[np.ndarray]) -> np.ndarray:
     row = np.repeat(np.arange(len(ranked)), [len(items) for items in relevant])
     # Encode each (list, item) pair as one number, so that a single look-up serves all lists.
     width = max(ranked.max(initial=0), wanted.max(initial=0)) + 1
-    places = np.arange(len(ranked))[:, None] * width + ranked
-    return np.isin(places, row * width + wanted) & (ranked > 0)
+    cells = np.arange(len(ranked))[:, None] * width + ranked
+    return np.isin(cells, row * width + wanted) & (ranked > 0)
 
 
 def _counts(relevant: Sequence[np.ndarray]) -> np.ndarray:

@@ -57,7 +57,7 @@ def promote_release(
         forced = force_reason is not None and not verdict.passed and verdict.is_intact
         promoted = verdict.passed or forced
         if promoted:
-            # The gates of a forced release say nothing about losses, so the budget is unchanged.
+            # Only gates that pass measure the loss of a promotion: a forced one leaves the budget.
             store.promote(release_id, spent=None if forced else verdict.spent)
             reason = f"forced: {force_reason}" if forced else f"{len(verdict.gates)} gates passed"
             write_audit(

@@ -34,11 +34,11 @@ class Refusals:
 
     def before(self, at: int) -> "Refusals":
         """Return the refusals strictly before `at` microseconds."""
-        kept = [place for place, time in enumerate(self.times) if time < at]
+        kept = [index for index, time in enumerate(self.times) if time < at]
         if len(kept) == len(self.times):
             return self
         return Refusals(
-            tuple(self.items[place] for place in kept), tuple(self.times[place] for place in kept)
+            tuple(self.items[index] for index in kept), tuple(self.times[index] for index in kept)
         )
 
     def with_event(self, item_id: str, *, refused: bool, timestamp: int) -> "Refusals":

@@ -43,8 +43,8 @@ def pin(settings: Settings, release_id: str, *, reason: str) -> None:
     """
     ReleaseStore(settings.releases).open(release_id)
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    own = {"at": at, "user": user_name(), "reason": reason}
-    write_json(settings.home / PINS, read_pins(settings) | {release_id: own})
+    entry = {"at": at, "user": user_name(), "reason": reason}
+    write_json(settings.home / PINS, read_pins(settings) | {release_id: entry})
     write_audit(settings, "pin", before=None, after=release_id, reason=reason)
 
 

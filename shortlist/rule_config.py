@@ -126,12 +126,12 @@ class Condition(Config):
 
     @model_validator(mode="after")
     def _operators_suit_the_attribute(self) -> "Condition":
-        kind = attribute_type(self.attribute)
-        if kind is None:
+        value_type = attribute_type(self.attribute)
+        if value_type is None:
             raise ValueError(
                 f"attribute '{self.attribute}' is unknown, want one of {', '.join(ATTRIBUTES)}"
             )
-        valid = OPERATORS[kind]
+        valid = OPERATORS[value_type]
         given = [name for name in type(self).model_fields if name != "attribute"]
         given = [name for name in given if getattr(self, name) is not None]
         if not given:
@@ -142,8 +142,10 @@ class Condition(Config):
                     f"'{name}' is not an operator of '{self.attribute}', want one of"
                     f" {', '.join(valid)}"
                 )
-        if self.equals is not None and isinstance(self.equals, str) != (kind in ("text", "map")):
-            want = "a number" if kind == "number" else "a text"
+        if self.equals is not None and isinstance(self.equals, str) != (
+            value_type in ("text", "map")
+        ):
+            want = "a number" if value_type == "number" else "a text"
             raise ValueError(f"equals: {self.equals!r} is not {want}, as '{self.attribute}' needs")
         low, high = self.bounds
         if low > high:

@@ -139,8 +139,8 @@ def draw_requests(
     for u, name in enumerate(user_names):
         rows = order[bounds[u] : bounds[u + 1]]
         drawn += [
-            (str(name), *request, tuple(column[rows[place]] for column in where))
-            for place, *request in _user_requests(
+            (str(name), *request, tuple(column[rows[first_event]] for column in where))
+            for first_event, *request in _user_requests(
                 time[rows],
                 asked[rows],
                 items[rows],
@@ -181,20 +181,20 @@ def _user_requests(
     """
     previous = previous_times(items, time)
     inside = int(np.searchsorted(time, start))
-    moments, places = np.unique(np.maximum(asked[inside:], start), return_index=True)
+    moments, first_events = np.unique(np.maximum(asked[inside:], start), return_index=True)
     if len(moments) > max_per_user:
         kept = np.sort(rng.choice(len(moments), size=max_per_user, replace=False))
-        moments, places = moments[kept], places[kept]
+        moments, first_events = moments[kept], first_events[kept]
     requests = []
-    for at, place in zip(moments, inside + places, strict=True):
+    for at, index in zip(moments, inside + first_events, strict=True):
         low, high = np.searchsorted(time, [at, at + horizon])
         # Count an item once, at its first event after the request, if a list could contain it.
         before = previous[low:high]
         new = (before < at) & may_be_found(before, at, after=repeat_after)
         if new.any():
-            own = np.maximum(asked[low:high], start)[new] == at
+            on_page = np.maximum(asked[low:high], start)[new] == at
             relevant = items[low:high][new]
-            requests.append((int(place), int(at), relevant.tolist(), relevant[own].tolist()))
+            requests.append((int(index), int(at), relevant.tolist(), relevant[on_page].tolist()))
     return requests
 
 

@@ -1,4 +1,4 @@
-"""What guardrails and operators hold back in a home: promotions, and candidate sources.
+"""Switches that guardrails and operators set in a home: held promotions, sources that are off.
 
 `<home>/switches.json` has {"holds": {id: entry}, "sources_off": {source: entry}}. An entry names
 its reason, its start, and the wall time at which it ends by itself (None: a person ends it).
@@ -21,7 +21,7 @@ def switch_file(settings: Settings) -> Path:
     return settings.home / "switches.json"
 
 
-def in_force(settings: Settings, kind: Switch, *, now: datetime | None = None) -> dict[str, Any]:
+def in_force(settings: Settings, switch: Switch, *, now: datetime | None = None) -> dict[str, Any]:
     """Return the entries of one type that haven't ended.
 
     Raises:
@@ -30,7 +30,7 @@ def in_force(settings: Settings, kind: Switch, *, now: datetime | None = None) -
     now = now or datetime.now(UTC)
     return {
         name: entry
-        for name, entry in _read(settings)[kind].items()
+        for name, entry in _read(settings)[switch].items()
         if entry["until"] is None or datetime.fromisoformat(entry["until"]) > now
     }
 
@@ -48,7 +48,7 @@ def sources_off(settings: Settings) -> frozenset[str]:
 
 def switch_on(
     settings: Settings,
-    kind: Switch,
+    switch: Switch,
     name: str,
     *,
     reason: str,
@@ -67,12 +67,12 @@ def switch_on(
     settings.home.mkdir(parents=True, exist_ok=True)
     with home_lock(settings, "act", wait_seconds=WAIT_SECONDS):
         content = _read(settings)
-        content[kind][name] = entry
+        content[switch][name] = entry
         write_json(switch_file(settings), content)
     return entry
 
 
-def end_switch(settings: Settings, kind: Switch, name: str) -> None:
+def end_switch(settings: Settings, switch: Switch, name: str) -> None:
     """Remove an entry.
 
     Raises:
@@ -80,10 +80,10 @@ def end_switch(settings: Settings, kind: Switch, name: str) -> None:
     """
     with home_lock(settings, "act", wait_seconds=WAIT_SECONDS):
         content = _read(settings)
-        if name not in content[kind]:
-            listed = ", ".join(content[kind]) or "none"
-            raise ConfigError(f"{kind}: '{name}' is not in force; in force: {listed}")
-        del content[kind][name]
+        if name not in content[switch]:
+            listed = ", ".join(content[switch]) or "none"
+            raise ConfigError(f"{switch}: '{name}' is not in force; in force: {listed}")
+        del content[switch][name]
         write_json(switch_file(settings), content)
 
 

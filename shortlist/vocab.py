@@ -1,6 +1,7 @@
 """Vocabulary: maps external string ids to dense integers; 0 stands for padding and unknown ids."""
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,7 @@ class Vocab:
 
     def encode(self, ids: Iterable[str]) -> np.ndarray:
         """Map ids to int64 indices; unknown ids become 0."""
-        get = self._idx.get
-        return np.fromiter((get(id_, PAD_IDX) for id_ in ids), dtype=np.int64)
+        return np.fromiter(map(self._idx.get, ids, repeat(PAD_IDX)), dtype=np.int64)
 
     def decode(self, indices: Sequence[int] | np.ndarray) -> list[str]:
         """Map indices to ids. Raises ValueError for 0 and for indices out of range."""

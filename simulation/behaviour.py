@@ -24,7 +24,7 @@ NO_ITEM = -1
 
 
 @dataclass(frozen=True)
-class Moment:
+class LatentState:
     """Latent state of S users right before a page. It is never published, so no model reads it."""
 
     user: np.ndarray  # (S,) int64 user rows
@@ -36,19 +36,19 @@ class Moment:
     activity: np.ndarray  # (S,) float32: probability of a visit on a weekday at full trust
     due: np.ndarray  # (S, P) int64 item rows of the staples needed now, NO_ITEM for the others
 
-    def take(self, rows: np.ndarray) -> "Moment":
-        return Moment(**{name: values[rows] for name, values in vars(self).items()})
+    def take(self, rows: np.ndarray) -> "LatentState":
+        return LatentState(**{name: values[rows] for name, values in vars(self).items()})
 
     def needs(self, item: np.ndarray) -> np.ndarray:
         """Return (S, K) bool for (S, K) item rows: whether the user needs this staple now."""
         needed = np.zeros(item.shape, dtype=bool)
-        for place in range(self.due.shape[1]):
-            needed |= item == self.due[:, place, None]
+        for column in range(self.due.shape[1]):
+            needed |= item == self.due[:, column, None]
         return needed & (item != NO_ITEM)
 
 
 @dataclass(frozen=True)
-class Chances:
+class ActionProbabilities:
     """Probabilities and means of the actions on each item; arrays of the shape of the item rows."""
 
     affinity: np.ndarray  # match of the user's taste and the item, minus boredom
@@ -69,7 +69,7 @@ def examination(params: Behaviour, places: int) -> np.ndarray:
     return (np.arange(1, places + 1) ** -params.position_decay).astype(np.float32)
 
 
-def affinity(params: Behaviour, items: Items, moment: Moment, item: np.ndarray) -> np.ndarray:
+def affinity(params: Behaviour, items: Items, moment: LatentState, item: np.ndarray) -> np.ndarray:
     """Return the match of taste and item, minus boredom with the item's topic.
 
     (S, K) item rows -> (S, K) float32.
@@ -80,7 +80,7 @@ def affinity(params: Behaviour, items: Items, moment: Moment, item: np.ndarray) 
 
 
 def attraction(
-    params: Behaviour, items: Items, moment: Moment, item: np.ndarray
+    params: Behaviour, items: Items, moment: LatentState, item: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the affinity, and the probability of a click on an examined item.
 
@@ -96,12 +96,12 @@ def attraction(
 def chances(
     params: Behaviour,
     items: Items,
-    moment: Moment,
+    moment: LatentState,
     item: np.ndarray,
     *,
     liked: np.ndarray | None = None,
     attracted: np.ndarray | None = None,
-) -> Chances:
+) -> ActionProbabilities:
     """Return all probabilities and means for (S, K) item rows.
 
     Args:
@@ -125,7 +125,7 @@ def chances(
     )
     if moment.due.shape[1]:
         cart = cart + params.click_due * moment.needs(item)
-    return Chances(
+    return ActionProbabilities(
         affinity=liked,
         attraction=attracted,
         satisfaction=satisfaction,

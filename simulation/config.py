@@ -113,5 +113,7 @@ def load_world_config(preset: str, *, changes: dict[str, object] | None = None) 
     except ValidationError as error:
         # The file alone was valid, so the error comes from `changes`.
         asked = ", ".join(f"{name} = {value}" for name, value in given.items())
-        lines = [f"world '{preset}' with {asked}: {describe(one)}" for one in error.errors()]
+        lines = [
+            f"world '{preset}' with {asked}: {describe(problem)}" for problem in error.errors()
+        ]
         raise ConfigError("\n".join(lines)) from None

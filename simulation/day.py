@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR, midnight
-from simulation.behaviour import NO_ITEM, Moment, trust_after
+from simulation.behaviour import NO_ITEM, LatentState, trust_after
 from simulation.events import Events, NumberAllocator
 from simulation.outcome import SECOND, Outcome, draw_outcome
 from simulation.policy import LoggingPolicy, Page
@@ -27,7 +27,7 @@ class Policy(Protocol):
     """A policy that fills home pages with items."""
 
     def slates(
-        self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
+        self, page: Page, *, moment: LatentState, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return (S, K) item rows, NO_ITEM at empty positions, and (S, K) propensities.
 
@@ -37,11 +37,11 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownPages:
     """One page of each active session: the request, its slate of items and the user's actions."""
 
     page: Page
-    moment: Moment
+    moment: LatentState
     item: np.ndarray  # (S, K) int64 item rows
     chance: np.ndarray  # (S, K) propensities of the items
     outcome: Outcome
@@ -49,7 +49,7 @@ class Shown:
     events: Events
 
 
-Watcher = Callable[[Shown], None]
+Watcher = Callable[[ShownPages], None]
 
 
 def simulate_day(
@@ -133,7 +133,7 @@ class _Sessions:
             topic=topic,
         )
 
-    def next(self, world: World, shown: Shown, rng: np.random.Generator) -> "_Sessions":
+    def next(self, world: World, shown: ShownPages, rng: np.random.Generator) -> "_Sessions":
         """Draw which sessions request another page, and when; return these sessions."""
         sessions = world.config.sessions
         odds = sessions.go_on + world.users.patience[shown.page.user]
@@ -172,7 +172,7 @@ def _one_page(
     policy: Policy | None,
     numbers: NumberAllocator,
     rng: np.random.Generator,
-) -> Shown:
+) -> ShownPages:
     config, rows = world.config, session.rows
     k = config.sessions.slate
     moment = state.moment(world, rows, mood=session.mood, intent=session.intent, at=session.at)
@@ -197,17 +197,17 @@ def _one_page(
     bought = np.flatnonzero(outcome.bought)
     state.stock(world, rows[outcome.row[bought]], outcome.item[bought], outcome.done[bought])
     state.add_returns(outcome.returns(page))
-    return Shown(page, moment, item, chance, outcome, request, events)
+    return ShownPages(page, moment, item, chance, outcome, request, events)
 
 
 def _with_unshown_staples(
     world: World,
     state: State,
-    shown: Shown,
+    shown: ShownPages,
     ended: np.ndarray,
     numbers: NumberAllocator,
     rng: np.random.Generator,
-) -> Shown:
+) -> ShownPages:
     """Add purchases of staples that users still need at the end of their visit.
 
     Staples are items that a user needs repeatedly. Each is bought with probability `staple_alone`.
@@ -221,8 +221,8 @@ def _with_unshown_staples(
     user = shown.page.user[ended]
     rows, at = user - state.first, shown.outcome.end[ended]
     due = state.due(world, rows, at)
-    row, place = np.nonzero(due & (rng.random(due.shape) < world.config.behaviour.staple_alone))
-    item, time = world.users.staples[user[row], place], at[row] + SECOND * (place + 1)
+    row, column = np.nonzero(due & (rng.random(due.shape) < world.config.behaviour.staple_alone))
+    item, time = world.users.staples[user[row], column], at[row] + SECOND * (column + 1)
     state.stock(world, rows[row], item, time)
     alone = Events.of_unshown_staples(world, shown.page.take(ended[row]), item, time, numbers)
     return replace(shown, events=Events.concat([shown.events, alone]))

@@ -87,10 +87,10 @@ class Events:
         numbers: NumberAllocator,
     ) -> "Events":
         """Build all events of S pages with (S, K) items: impressions, then the user's actions."""
-        row, place = np.nonzero(item != NO_ITEM)
+        row, position = np.nonzero(item != NO_ITEM)
         kinds = ["impression"]
-        rows, places, times = [row], [place], [page.at[row]]
-        values = [chance[row, place]]
+        rows, places, times = [row], [position], [page.at[row]]
+        values = [chance[row, position]]
 
         def add(
             event_type: str, chosen: np.ndarray, time: np.ndarray, value: np.ndarray | None
@@ -125,18 +125,18 @@ class Events:
         places.append(where)
         times.append(page.at[hidden] + SECOND * (where + 1))
         values.append(np.full(len(hidden), np.nan))
-        row, place = np.concatenate(rows), np.concatenate(places)
+        row, position = np.concatenate(rows), np.concatenate(places)
         codes = np.array([CODE[event_type] for event_type in kinds], dtype=np.int8)
         return cls(
             number=numbers.take(len(row)),
             user=page.user[row],
-            item=item[row, place],
+            item=item[row, position],
             event_type=np.repeat(codes, [len(part) for part in rows]),
             time=np.concatenate(times),
             value=np.concatenate(values),
             request=request[row],
             session=session[row],
-            position=(place + 1).astype(np.int32),
+            position=(position + 1).astype(np.int32),
             surface=np.where(page.topic >= 0, SEARCH, HOME).astype(np.int8)[row],
             phone=page.phone[row],
             topic=page.topic.astype(np.int16)[row],

@@ -15,8 +15,8 @@ import numpy as np
 
 from simulation.behaviour import (
     NO_ITEM,
-    Chances,
-    Moment,
+    ActionProbabilities,
+    LatentState,
     chances,
     examination,
 )
@@ -58,7 +58,7 @@ class Oracle:
     def __init__(self, world: World):
         self.world = world
 
-    def expect(self, moment: Moment, slate: np.ndarray) -> Expected:
+    def expect(self, moment: LatentState, slate: np.ndarray) -> Expected:
         """Return the expected results of (S, K) item rows; NO_ITEM marks an empty position."""
         params, items = self.world.config.behaviour, self.world.items
         c = chances(params, items, moment, slate)
@@ -80,13 +80,15 @@ class Oracle:
             ),
         )
 
-    def satisfaction(self, moment: Moment, slate: np.ndarray) -> np.ndarray:
+    def satisfaction(self, moment: LatentState, slate: np.ndarray) -> np.ndarray:
         """Return (S,) expected satisfaction of (S, K) item rows; cheaper than `expect`."""
         params = self.world.config.behaviour
         c = chances(params, self.world.items, moment, slate)
         return (examination(params, slate.shape[1]) * c.attraction * c.satisfaction).sum(1)
 
-    def item_values(self, moment: Moment, item: np.ndarray, objective: Objective) -> np.ndarray:
+    def item_values(
+        self, moment: LatentState, item: np.ndarray, objective: Objective
+    ) -> np.ndarray:
         """Return the expected contribution of each item to the objective if it is examined.
 
         (S, M) item rows -> (S, M). For "retention" this is the expected satisfaction. Retention
@@ -97,7 +99,7 @@ class Oracle:
 
     def best_slates(
         self,
-        moment: Moment,
+        moment: LatentState,
         *,
         day: int,
         objective: Objective,
@@ -134,7 +136,9 @@ class Oracle:
             out[rows, :depth] = np.where(useful, best, NO_ITEM)
         return out
 
-    def _after_click(self, c: Chances, item: np.ndarray, objective: Objective) -> np.ndarray:
+    def _after_click(
+        self, c: ActionProbabilities, item: np.ndarray, objective: Objective
+    ) -> np.ndarray:
         params, items = self.world.config.behaviour, self.world.items
         if objective == "clicks":
             return np.ones(item.shape)
@@ -172,7 +176,7 @@ class OraclePolicy:
         self.objective: Objective = objective
 
     def slates(
-        self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
+        self, page: Page, *, moment: LatentState, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         allowed = None if self.allowed is None else self.allowed[page.user]
         item = self.oracle.best_slates(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY
-from simulation.behaviour import Moment, attraction, chances, examination
+from simulation.behaviour import LatentState, attraction, chances, examination
 from simulation.policy import Page
 from simulation.state import Returns
 from simulation.world import World
@@ -64,7 +64,7 @@ class Outcome:
 
 
 def draw_outcome(
-    world: World, moment: Moment, page: Page, item: np.ndarray, rng: np.random.Generator
+    world: World, moment: LatentState, page: Page, item: np.ndarray, rng: np.random.Generator
 ) -> Outcome:
     """Draw the actions of S users on their slates.
 
@@ -177,5 +177,5 @@ def _hide(
     """
     low = examined * attracted
     hides = (u >= low) & (u < low + rate * (examined - low)) & (liked < 0) & (attracted > 0)
-    row, place = np.nonzero(hides)
-    return row, place
+    row, position = np.nonzero(hides)
+    return row, position

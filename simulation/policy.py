@@ -69,22 +69,22 @@ class LoggingPolicy:
         item = np.empty((len(page.user), k), dtype=np.int64)
         chance = np.empty((len(page.user), k))
         used = np.zeros(len(page.user))
-        for place in range(k):
+        for position in range(k):
             drawn = self._draw(wanted, searched, rng)
-            again = np.flatnonzero((item[:, :place] == drawn[:, None]).any(1))
+            again = np.flatnonzero((item[:, :position] == drawn[:, None]).any(1))
             for tries in itertools.count():
                 if len(again) == 0:
                     break
                 if tries == TRIES:
-                    before = item[again, :place]
+                    before = item[again, :position]
                     drawn[again] = self._draw_rest(before, wanted[again], searched[again], rng)
                     break
                 drawn[again] = self._draw(wanted[again], searched[again], rng)
-                repeated = (item[again, :place] == drawn[again, None]).any(1)
+                repeated = (item[again, :position] == drawn[again, None]).any(1)
                 again = again[repeated]
             weight = self.chance(drawn, wanted, searched)
-            item[:, place] = drawn
-            chance[:, place] = weight / np.maximum(1 - used, 1e-12)
+            item[:, position] = drawn
+            chance[:, position] = weight / np.maximum(1 - used, 1e-12)
             used += weight
         return item, chance
 
@@ -166,9 +166,9 @@ class LoggingPolicy:
     def _of_topic(self, topic: np.ndarray, u: np.ndarray, searched: np.ndarray) -> np.ndarray:
         scaled = np.where(searched, u, (u - self.uniform) / max(self.personal, 1e-300))
         low, high = self.topic_start[topic], self.topic_end[topic]
-        place = self.within.find(low + scaled * (high - low))
-        place = np.clip(place, self.topic_edge[topic], self.topic_edge[topic + 1] - 1)
-        return self.by_topic[place]
+        index = self.within.find(low + scaled * (high - low))
+        index = np.clip(index, self.topic_edge[topic], self.topic_edge[topic + 1] - 1)
+        return self.by_topic[index]
 
 
 class GuideTable:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from shortlist.columns import MICROSECONDS_PER_DAY
-from simulation.behaviour import NO_ITEM, Moment, visit_chance
+from simulation.behaviour import NO_ITEM, LatentState, visit_chance
 from simulation.world import World
 
 
@@ -58,16 +58,16 @@ class State:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all fields as named arrays for a checkpoint; `from_arrays` is the inverse."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "returns"}
-        own["first"] = np.array(self.first)
-        return own | {f"returns_{name}": values for name, values in vars(self.returns).items()}
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "returns"}
+        arrays["first"] = np.array(self.first)
+        return arrays | {f"returns_{name}": values for name, values in vars(self.returns).items()}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "State":
         """Rebuild a state from the result of `arrays`."""
-        own = {f.name: arrays[f.name] for f in fields(cls) if f.name not in ("returns", "first")}
+        values = {f.name: arrays[f.name] for f in fields(cls) if f.name not in ("returns", "first")}
         returns = Returns(**{f.name: arrays[f"returns_{f.name}"] for f in fields(Returns)})
-        return cls(first=int(arrays["first"]), returns=returns, **own)
+        return cls(first=int(arrays["first"]), returns=returns, **values)
 
     def copy(self) -> "State":
         return State.from_arrays({name: values.copy() for name, values in self.arrays().items()})
@@ -113,7 +113,7 @@ class State:
         mood: np.ndarray,
         intent: np.ndarray,
         at: np.ndarray,
-    ) -> Moment:
+    ) -> LatentState:
         """Return the latent state of S users right before a page.
 
         Args:
@@ -123,7 +123,7 @@ class State:
             at: (S,) time of the page in microseconds.
         """
         user = self.first + rows
-        return Moment(
+        return LatentState(
             user=user,
             taste=self.taste[rows] + mood,
             boredom=self.boredom[rows],
@@ -152,9 +152,9 @@ class State:
             at: (C,) times of the purchases in microseconds.
         """
         days = (at - world.midnight(0)) / MICROSECONDS_PER_DAY
-        for place in range(self.stocked.shape[1]):
-            bought = world.users.staples[self.first + rows, place] == item
-            self.stocked[rows[bought], place] = days[bought]
+        for column in range(self.stocked.shape[1]):
+            bought = world.users.staples[self.first + rows, column] == item
+            self.stocked[rows[bought], column] = days[bought]
 
     def consume(
         self, world: World, rows: np.ndarray, item: np.ndarray, row_of_click: np.ndarray

@@ -191,8 +191,8 @@ def _sparse(n: int, rows: np.ndarray, texts: pa.Array) -> pa.Array:
     """Return n strings: `texts` at the indices `rows`, null elsewhere."""
     if len(texts) == 0:
         return pa.nulls(n, pa.string())
-    place = np.zeros(n, dtype=np.int64)
-    place[rows] = np.arange(len(rows))
+    row_of = np.zeros(n, dtype=np.int64)
+    row_of[rows] = np.arange(len(rows))
     there = np.zeros(n, dtype=bool)
     there[rows] = True
-    return texts.take(pa.array(place, mask=~there))
+    return texts.take(pa.array(row_of, mask=~there))

@@ -136,7 +136,7 @@ def _items(config: WorldConfig, topics: np.ndarray, *, start: int) -> Items:
     n = len(born)
     topic = rng.choice(len(topics), size=n, p=_topic_shares(len(topics)))
     second = np.where(rng.random(n) < 0.3, rng.integers(len(topics), size=n), topic)
-    own = _directions(rng, n, topics.shape[1], length=params.item_noise)
+    item_noise = _directions(rng, n, topics.shape[1], length=params.item_noise)
     mixed = topics[topic] + 0.4 * np.where((second != topic)[:, None], topics[second], 0)
     quality, appeal, noise = rng.normal(size=(3, n))
     appeal = params.appeal_quality * quality + _independent_weight(params.appeal_quality) * appeal
@@ -148,7 +148,7 @@ def _items(config: WorldConfig, topics: np.ndarray, *, start: int) -> Items:
     age = np.where(born == 0, rng.exponential(120, size=n), 0)
     published = start + ((born - age) * MICROSECONDS_PER_DAY).astype(np.int64)
     return Items(
-        vector=(mixed + own).astype(np.float32),
+        vector=(mixed + item_noise).astype(np.float32),
         topic=topic,
         second=second,
         quality=quality.astype(np.float32),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from tests.prefect_server import shared_server
 from tests.preloaded import CommandServer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -211,8 +212,8 @@ def new_prefect_home(folder: Path) -> Path:
             environment = os.environ | {"PREFECT_HOME": str(partial)}
             subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
             partial.rename(migrated)
-    if not folder.exists():
-        shutil.copytree(migrated, folder)
+        if not folder.exists():
+            shutil.copytree(migrated, folder)
     return folder
 
 
@@ -232,21 +233,48 @@ def world_toml(folder: Path, *, train: str, hold_back: bool = True, clock: str =
 
 @cache
 def command_server() -> CommandServer:
-    """Return the server of preloaded commands of this pytest worker."""
-    return CommandServer()
+    """Return the server of preloaded commands of this test run."""
+    return CommandServer(_shared[0], owner=run_pid())
+
+
+def run_pid() -> int:
+    """Return the id of the process that was started, the parent of the workers of pytest-xdist."""
+    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+
+
+def prefect_url() -> str:
+    """Return the URL of the Prefect server that all commands of this test run share."""
+    home = new_prefect_home(_shared[0] / "shared_prefect_home")
+    return shared_server(_shared[0], home=home, owner=run_pid())
+
+
+def command_environment(home: Path, *, own_server: bool = False) -> dict[str, str]:
+    """Return the environment variables of a command in `home`.
+
+    Args:
+        own_server: the command starts a Prefect server of its own, with its database in `home`.
+    """
+    quiet = {"SHORTLIST_HOME": str(home), "SHORTLIST_GENTLE_REFRESH": "false"}
+    if own_server:
+        new_prefect_home(home / "prefect")
+        return os.environ | quiet
+    return os.environ | quiet | {"PREFECT_API_URL": prefect_url()}
 
 
 def shortlist(
-    *arguments: str, home: Path, timeout: float = 300, preloaded: bool = True
+    *arguments: str,
+    home: Path,
+    timeout: float = 300,
+    preloaded: bool = True,
+    own_server: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line as a process in the repository's root.
 
     Args:
         preloaded: fork it from a process that has imported the heavy libraries.
+        own_server: the command starts a Prefect server of its own, with its database in `home`.
     """
-    if home.is_dir() or arguments[0] == "run":
-        new_prefect_home(home / "prefect")
-    env = os.environ | {"SHORTLIST_HOME": str(home), "SHORTLIST_GENTLE_REFRESH": "false"}
+    env = command_environment(home, own_server=own_server)
     if preloaded:
         return command_server().run(list(arguments), env=env, timeout=timeout)
     return subprocess.run(
@@ -282,9 +310,9 @@ def run_summary(world_config: Path, tmp_path_factory: pytest.TempPathFactory) ->
     home, summary = shared / "served_home", shared / "served_home.json"
     with FileLock(shared / "served_home.lock"):
         if not summary.exists():
-            done = shortlist(
-                "run", str(world_config), "--json", home=home, timeout=420, preloaded=False
-            )
+            command = ("run", str(world_config), "--json")
+            # As a user runs it: a new process, without a Prefect server.
+            done = shortlist(*command, home=home, timeout=420, preloaded=False, own_server=True)
             assert done.returncode == 0, done.stderr[-5_000:]
             home.with_name(RUN_STDERR).write_text(done.stderr)
             summary.write_text(done.stdout)
@@ -299,9 +327,9 @@ def served_home(run_summary: dict) -> Path:
 
 @pytest.fixture(scope="module")
 def prefect_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Set a temporary Prefect home for the server that the first flow of this process starts."""
-    from prefect.settings import PREFECT_HOME, temporary_settings
+    """Set a temporary Prefect home, and the shared Prefect server, for flows in this process."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
     home = new_prefect_home(tmp_path_factory.mktemp("prefect") / "home")
-    with temporary_settings({PREFECT_HOME: home}):
+    with temporary_settings({PREFECT_HOME: home, PREFECT_API_URL: prefect_url()}):
         yield

@@ -1,6 +1,7 @@
 """Files that the documentation names exist, and its relative links are valid."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,5 +64,33 @@ def test_faults_are_found(tmp_path: Path) -> None:
     assert missing_files(page) == ["models/gone.py"]
 
 
-def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+@pytest.mark.parametrize(("page", "most"), [("README.md", 120), ("docs/operations.md", 110)])
+def test_pages_to_read_at_once_are_short(page: str, most: int) -> None:
+    assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= most
+
+
+def test_pages_that_code_and_configs_name_exist() -> None:
+    folders = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    tops = {name.partition(".")[0] for name in folders} | {"configs", "tests"}
+    files = [path for top in tops for path in (ROOT / top).rglob("*.*")]
+    named = {
+        page
+        for path in files
+        if path.suffix in (".py", ".toml", ".yml", ".html")
+        for page in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
+    assert "docs/rules.md" in named
+
+
+def test_every_page_is_reachable_from_the_readme() -> None:
+    reached, todo = set(), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        reached.add(page)
+        text = FENCE.sub("", page.read_text(encoding="utf-8"))
+        for link in LINK.findall(text):
+            target = (page.parent / link.partition("#")[0]).resolve()
+            if target.suffix == ".md" and target not in reached:
+                todo.append(target)
+    assert [str(page.relative_to(ROOT)) for page in PAGES if page not in reached] == []

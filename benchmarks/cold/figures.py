@@ -90,17 +90,17 @@ def _by_user(requests: Sequence[Request], values: np.ndarray) -> dict[str, float
     return {user: float(np.mean(each)) for user, each in of.items()}
 
 
-def paired(one: list[dict[str, float]], other: list[dict[str, float]]) -> dict[str, float]:
-    """Return `one` minus `other`, relative to the mean of `other`, with a 95% interval over users.
+def paired(treatment: list[dict[str, float]], baseline: list[dict[str, float]]) -> dict[str, float]:
+    """Return treatment minus baseline, relative to the baseline, with a 95% interval over users.
 
     A user's values are averaged over seeds first, because seeds don't add users.
     """
-    users = sorted(set().union(*other))
+    users = sorted(set().union(*baseline))
 
     def mean(seeds: list[dict[str, float]]) -> np.ndarray:
         return np.array([np.mean([s[u] for s in seeds if u in s]) for u in users])
 
-    first, second = mean(one), mean(other)
+    first, second = mean(treatment), mean(baseline)
     interval = paired_difference(users, first, second, rng=np.random.default_rng(0), draws=2000)
     base = float(second.mean())
     return {name: interval[name] / base for name in ("mean", "low", "high")} | {"of": base}

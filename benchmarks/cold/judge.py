@@ -7,8 +7,8 @@ import numpy as np
 
 from benchmarks.cold.log import Log, items_at
 from benchmarks.cold.methods import Method, best, methods_of
-from benchmarks.cold.requests import CutReader, Request, Walk, requests_of
-from benchmarks.cold.training import Fitted
+from benchmarks.cold.requests import CutReader, Request, StoreTimeline, requests_of
+from benchmarks.cold.training import TrainedChains
 from models.recommend.queries import build_queries
 from models.recommend.recommender import Recommender
 from models.recommend.rules import blocked_items
@@ -42,7 +42,7 @@ class Lists:
 
 def rank_all(
     log: Log,
-    fitted: Fitted,
+    fitted: TrainedChains,
     options: TrainingOptions,
     *,
     most: int,
@@ -58,7 +58,7 @@ def rank_all(
     )
     users = np.unique([request.user for request in requests])
     cut_users = set(options.rng("cut histories").permutation(users)[:CUT_USERS].tolist())
-    walk = Walk.start(log, fitted.events, at=log.edges[1])
+    walk = StoreTimeline.start(log, fitted.events, at=log.edges[1])
     reader = CutReader(walk.store)
     rows = {item_id: row for row, item_id in enumerate(log.item_ids)}
     recommenders: dict[str, Recommender] = {}

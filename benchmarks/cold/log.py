@@ -236,6 +236,6 @@ def items_at(log: Log, moment: int) -> pa.Table:
     """Return the catalogue; items that are published later are unavailable."""
     if not log.grows:
         return log.items
-    place = log.items.schema.get_field_index(c.AVAILABLE)
+    column = log.items.schema.get_field_index(c.AVAILABLE)
     available = pa.array(published_at(log) <= moment)
-    return log.items.set_column(place, log.items.schema.field(place), available)
+    return log.items.set_column(column, log.items.schema.field(column), available)

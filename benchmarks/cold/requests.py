@@ -71,7 +71,7 @@ def requests_of(
 
 
 @dataclass
-class Walk:
+class StoreTimeline:
     """Moves a store through time: item features each midnight, and events before each request."""
 
     store: MemoryStore
@@ -79,7 +79,7 @@ class Walk:
     done: int = 0
 
     @classmethod
-    def start(cls, log: Log, events: Targets, *, at: int) -> "Walk":
+    def start(cls, log: Log, events: Targets, *, at: int) -> "StoreTimeline":
         """Return a walk whose store has all events before `at`."""
         store = MemoryStore(log.user_ids, log.item_ids, log.attributes)
         done = int(np.searchsorted(events.time, at))
@@ -167,13 +167,13 @@ class CutReader(FeatureReader):
         for user_id in user_ids:
             whole = self.store.users.get(user_id, UserState())
             state = UserState()
-            for place in range(max(len(whole.items) - self.events, 0), len(whole.items)):
+            for index in range(max(len(whole.items) - self.events, 0), len(whole.items)):
                 event = FeatureEvent(
                     user_id=user_id,
-                    item_id=whole.items[place],
-                    timestamp=whole.times[place],
-                    value=whole.values[place],
-                    type_code=whole.types[place],
+                    item_id=whole.items[index],
+                    timestamp=whole.times[index],
+                    value=whole.values[index],
+                    type_code=whole.types[index],
                 )
                 state = update_user_state(state, event)
             cut.users[user_id] = state

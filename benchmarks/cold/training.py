@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cold.log import Log, without_items
-from benchmarks.cold.requests import Request, Walk, requests_of
+from benchmarks.cold.requests import Request, StoreTimeline, requests_of
 from flows.closed_loop.memory import Targets
-from flows.training.assemble import JudgedTick
+from flows.training.assemble import EvaluationBatch
 from flows.training.choose_fallback import choose_min_history
-from flows.training.ranking_data import Windowed, gather
+from flows.training.ranking_data import RankingWindows, gather
 from models import registry
 from models.data import TrainingData, Validation
 from models.queries import Source
@@ -63,7 +63,7 @@ RANKER = LambdamartConfig(num_models=2, num_rounds=200, early_stopping_rounds=30
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedChains:
     """Trained chains, their catalogue without hidden items, and the events that a store may get."""
 
     chains: dict[str, Chain]
@@ -73,7 +73,7 @@ class Fitted:
     """Values that were chosen on validation."""
 
 
-def fit_chain(log: Log, hidden: np.ndarray, options: TrainingOptions) -> Fitted:
+def fit_chain(log: Log, hidden: np.ndarray, options: TrainingOptions) -> TrainedChains:
     """Train sources and ranker without the hidden items.
 
     Args:
@@ -107,7 +107,7 @@ def fit_chain(log: Log, hidden: np.ndarray, options: TrainingOptions) -> Fitted:
         "ranker_train": [tick for user, tick in judged if user % 3],
         "validation": held_out,
     }
-    window = Windowed.of(chain, ticks, {name: gather(chain, ticks[name]) for name in ticks})
+    window = RankingWindows.of(chain, ticks, {name: gather(chain, ticks[name]) for name in ticks})
     chain.ranker = fit_lambdamart(RANKER, window.train.data, window.valid.data, options)
     choice = choose_min_history(chain, held_out)
     chains = {
@@ -122,7 +122,7 @@ def fit_chain(log: Log, hidden: np.ndarray, options: TrainingOptions) -> Fitted:
         )
         for name, new_items in ((CHAIN, NewItemsConfig()), (WITHOUT, None))
     }
-    return Fitted(chains, catalogue, events, {"min_history": choice.min_history})
+    return TrainedChains(chains, catalogue, events, {"min_history": choice.min_history})
 
 
 def training_data(
@@ -163,7 +163,7 @@ def ranker_requests(
     catalogue: Catalogue,
     profiles: ProfileEncoder,
     options: TrainingOptions,
-) -> list[tuple[int, JudgedTick]]:
+) -> list[tuple[int, EvaluationBatch]]:
     """Return the user and the states of each request of the ranker's window.
 
     Args:
@@ -171,8 +171,8 @@ def ranker_requests(
     """
     rng = options.rng("ranker requests")
     requests = requests_of(known, log.edges, rng=rng, most=RANKER_USERS)
-    walk = Walk.start(log, known.events, at=log.edges[0])
-    judged: list[tuple[int, JudgedTick]] = []
+    walk = StoreTimeline.start(log, known.events, at=log.edges[0])
+    judged: list[tuple[int, EvaluationBatch]] = []
     packs: list[FeaturePack] = []
     states = []
 
@@ -186,9 +186,9 @@ def ranker_requests(
         )
         judged.append((request.user, _tick(rows, request)))
 
-    def _tick(rows: RequestRows, request: Request) -> JudgedTick:
+    def _tick(rows: RequestRows, request: Request) -> EvaluationBatch:
         relevant = catalogue.vocab.encode([log.item_ids[i] for i in request.relevant])
-        return JudgedTick(
+        return EvaluationBatch(
             queries=build_queries(rows, catalogue=catalogue, profiles=profiles),
             items=states[-1],
             relevant=[relevant],

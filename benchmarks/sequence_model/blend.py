@@ -119,7 +119,7 @@ def baseline_sources(sequences: Sequences) -> list[str]:
         f" {ease.MAX_ITEMS:,} that its dense inverse takes",
         flush=True,
     )
-    return [kind for kind in BASELINE_SOURCES if kind != "ease"]
+    return [source_type for source_type in BASELINE_SOURCES if source_type != "ease"]
 
 
 def run_blend(
@@ -135,15 +135,15 @@ def run_blend(
     seeds = []
     for seed in range(arguments.seeds):
         sources: dict[str, Scorer] = {}
-        for kind in SEQUENCE_SOURCES:
-            config = choose(statistics, kind=kind)
+        for source_type in SEQUENCE_SOURCES:
+            config = choose(statistics, kind=source_type)
             environment = Environment(
                 device=arguments.device,
                 work=work_folder(arguments, config.model_dump(mode="json"), seconds),
                 seconds=seconds,
             )
             model, _ = fit(sequences, config, seed=seed, environment=environment)
-            sources[kind] = scorer_of(model)
+            sources[source_type] = scorer_of(model)
         sources |= baselines
         seeds.append({"seed": seed} | blend_seed(sequences, sources))
         print(f"seed {seed} blend {seeds[-1]}", flush=True)

@@ -134,8 +134,8 @@ class Sequences:
             begin, length = self.offsets[part], self.lengths[part] - held_out
             column = np.arange(length.max())
             real = column < length[:, None]
-            place = np.minimum(begin[:, None] + column, len(self.item_idx) - 1)
-            history = np.where(real, self.item_idx[place], 0)
+            index = np.minimum(begin[:, None] + column, len(self.item_idx) - 1)
+            history = np.where(real, self.item_idx[index], 0)
             target = self.item_idx[begin + length]
             yield queries_of(history, users=[self.user_ids[r] for r in part]), target
 

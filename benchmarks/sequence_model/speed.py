@@ -150,13 +150,13 @@ def shares_of(profiled: Any) -> dict[str, float]:
     shares: dict[str, float] = dict.fromkeys([*KINDS_OF_WORK, "other"], 0.0)
     for event in profiled.key_averages():
         name = event.key.lower()
-        kind = next(
+        operation_group = next(
             (k for k, names in KINDS_OF_WORK.items() if any(part in name for part in names)),
             "other",
         )
-        shares[kind] += event.self_cpu_time_total
+        shares[operation_group] += event.self_cpu_time_total
     total = sum(shares.values())
-    return {kind: round(share / total, 3) for kind, share in shares.items()}
+    return {operation_group: round(share / total, 3) for operation_group, share in shares.items()}
 
 
 def measure_matmul(num_items: int, *, threads: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from flows.featurize import featurize
 from flows.runtime.configuration import RunConfig, load_run_config
 from flows.runtime.runs import Run
-from flows.training.assemble import fit_profiles, load_world, training_data
+from flows.training.assemble import fit_profiles, load_run_data, training_data
 from flows.validate import ValidateConfig, validate_batch
 from models import registry
 from models.ranking.gbdt import Lambdamart
@@ -42,11 +42,13 @@ OTHER_USERS = 20_000
 """Number of further users, with 10 events on average."""
 CATEGORIES = 40
 """Number of categories ("shelves") of items."""
+ITEMS_PER_REQUEST = 400
+"""Number of items over the number of requests in a training batch, above 256 requests."""
 CANDIDATES_PER_SOURCE = 125
 TREES, LEAVES = 300, 31
 SOURCES = (
-    '{ kind = "two_tower" }',
-    '{ kind = "sasrec", loss = "sampled_softmax", batch_size = 256 }',
+    '{ kind = "two_tower", batch_size = BATCH }',
+    '{ kind = "sasrec", loss = "sampled_softmax", batch_size = BATCH }',
     '{ kind = "item_knn", neighbours = [100], shrinkage = [10.0], decay = [0.9] }',
     '{ kind = "recent_popularity", days = [7] }',
 )
@@ -92,11 +94,11 @@ def _config(folder: Path, *, num_items: int, seed: int) -> RunConfig:
     order = np.argsort(category, kind="stable")
     first = np.searchsorted(category[order], np.arange(CATEGORIES))
     count = np.bincount(category, minlength=CATEGORIES)
-    own = users % CATEGORIES
+    favourite = users % CATEGORIES
     popular = rng.random(len(users)) ** 3
     item = np.where(
         rng.random(len(users)) < 2 / 3,
-        order[first[own] + (popular * count[own]).astype(int)],
+        order[first[favourite] + (popular * count[favourite]).astype(int)],
         (popular * num_items).astype(int),
     )
     times = START + np.sort(rng.integers(0, DAYS * DAY, size=len(users)))
@@ -111,6 +113,8 @@ def _config(folder: Path, *, num_items: int, seed: int) -> RunConfig:
         }
     )
     pq.write_table(events, folder / "events.parquet")
+    # Each step updates the vectors of all items, so larger catalogues get fewer steps.
+    batch = max(256, num_items // ITEMS_PER_REQUEST)
     same = ", ".join(f'{name} = "{name}"' for name in items.column_names)
     lines = [
         'name = "load"',
@@ -126,7 +130,7 @@ def _config(folder: Path, *, num_items: int, seed: int) -> RunConfig:
         'path = "items.parquet"',
         f"columns = {{ {same} }}",
         "[train]",
-        f"sources = [{', '.join(SOURCES)}]",
+        f"sources = [{', '.join(SOURCES).replace('BATCH', str(batch))}]",
         'rankers = [{ kind = "lambdamart" }]',
     ]
     path = folder / CONFIG
@@ -140,10 +144,10 @@ def _times(values: np.ndarray) -> pa.Array:
 
 def _publish(settings: Settings, config: RunConfig, *, seed: int) -> None:
     run = Run.start(settings, config)
-    world = load_world(settings, run)
+    run_data = load_run_data(settings, run)
     end = run.data_end
-    profiles = fit_profiles(world, end=end)
-    data = training_data(world, profiles, end=end)
+    profiles = fit_profiles(run_data, end=end)
+    data = training_data(run_data, profiles, end=end)
     options = TrainingOptions(seed=seed)
     fitted = {
         source.kind: registry.refit(source, data, options, frozen={"epochs": 1})
@@ -207,8 +211,8 @@ def _train_ranker(settings: Settings, chain: Chain, *, at: int, seed: int) -> La
     shortlist = chain.shortlist(queries, items)
     x = chain.features(queries, items, shortlist)
     real = shortlist.item_idx > 0
-    worth = chain.fused(shortlist)
-    wanted = np.where(real, worth, -np.inf) + rng.gumbel(scale=0.01, size=worth.shape)
+    fused_score = chain.fused(shortlist)
+    wanted = np.where(real, fused_score, -np.inf) + rng.gumbel(scale=0.01, size=fused_score.shape)
     label = (wanted >= np.sort(wanted, axis=1)[:, -10:-9]) & real
     dataset = lgb.Dataset(x[real], label=label[real], group=real.sum(1))
     params = {"objective": "lambdarank", "num_leaves": LEAVES, "verbosity": -1, "seed": seed}

@@ -28,7 +28,7 @@ def list_alarms(
     from shortlist.switches import in_force
 
     settings = Settings()
-    found = [one for one in read_alarms(settings) if every or one["closed_at"] is None]
+    found = [alarm for alarm in read_alarms(settings) if every or alarm["closed_at"] is None]
     result = {
         "alarms": found,
         "holds": in_force(settings, "holds"),
@@ -89,10 +89,10 @@ def release(
     from shortlist.switches import end_switch, in_force
 
     settings = Settings()
-    kind = "sources_off" if source else "holds"
-    end_switch(settings, kind, name)
+    section = "sources_off" if source else "holds"
+    end_switch(settings, section, name)
     write_audit(settings, f"release {name}", before=None, after=None, reason=user_name())
-    show.result({"ended": name, kind: in_force(settings, kind)}, as_json=as_json)
+    show.result({"ended": name, section: in_force(settings, section)}, as_json=as_json)
 
 
 def alarm_table(content: dict[str, Any]) -> None:
@@ -102,10 +102,10 @@ def alarm_table(content: dict[str, Any]) -> None:
     table = Table(title=f"{len(content['alarms'])} alarms", title_justify="left")
     for column in ("guardrail", "since", "why", "done"):
         table.add_column(column)
-    for one in content["alarms"]:
-        by = f" (taken over by {one['acknowledged_by']})" if one["acknowledged_by"] else ""
-        done = (one["outcome"] or one["waiting"] or "") + by
-        table.add_row(one["guardrail"], one["opened_at"][:16], one["reason"], done)
+    for alarm in content["alarms"]:
+        by = f" (taken over by {alarm['acknowledged_by']})" if alarm["acknowledged_by"] else ""
+        done = (alarm["outcome"] or alarm["waiting"] or "") + by
+        table.add_row(alarm["guardrail"], alarm["opened_at"][:16], alarm["reason"], done)
     show.terminal().print(table)
     for name, hold in content["holds"].items():
         show.terminal().print(f"promotions held by '{name}': {hold['reason']}")

@@ -122,23 +122,29 @@ def status(as_json: JsonOption = False) -> None:
 
     result = look(Settings())
     show.result(result, as_json=as_json, table=show_status)
-    if any(one["state"] == "ended" for one in result["processes"]):
+    if any(process["state"] == "ended" for process in result["processes"]):
         raise typer.Exit(1)
 
 
 def show_status(content: dict[str, Any]) -> None:
     """Print the result of `shortlist status`."""
     rows = [
-        (one["name"], one["state"], one["url"] or "", str(one["pid"]), one["log"])
-        for one in content["processes"]
+        (
+            process["name"],
+            process["state"],
+            process["url"] or "",
+            str(process["pid"]),
+            process["log"],
+        )
+        for process in content["processes"]
     ]
     columns = ("process", "state", "address", "pid", "log") if rows else ()
     print_table(content["home"] if rows else "nothing runs; start it with `up`", columns, rows)
     typer.echo(f"release: {content['serving'] or 'none is promoted'}")
-    for one in content["workers"]:
-        typer.echo(f"worker {one['worker']} serves {one['release_id']}")
-    for one in content["locks"]:
-        typer.echo(f"lock {one['name']}: process {one.get('pid')}, {one.get('what')}")
+    for worker in content["workers"]:
+        typer.echo(f"worker {worker['worker']} serves {worker['release_id']}")
+    for lock in content["locks"]:
+        typer.echo(f"lock {lock['name']}: process {lock.get('pid')}, {lock.get('what')}")
     typer.echo(f"posted changes of items that the lake lacks: {content['commands_pending']}")
 
 

@@ -98,6 +98,6 @@ def experiment_table(content: dict[str, Any]) -> None:
     show.terminal().print(table)
     ok = "as configured" if content["sample_ratio_ok"] else "NOT as configured"
     show.terminal().print(f"users are split {ok} (p = {content['sample_ratio_p']:.2g})")
-    for one in content["guardrails"]:
-        if one["level"] == "alarm":
-            show.terminal().print(f"broken: {one['name']}: {one['reason']}")
+    for guardrail in content["guardrails"]:
+        if guardrail["level"] == "alarm":
+            show.terminal().print(f"broken: {guardrail['name']}: {guardrail['reason']}")

@@ -85,7 +85,9 @@ def init(
         table, colon, listed = names.partition(":")
         known = colon and table in ("interactions", "items", "users")
         key = table if known else "interactions"
-        headers[key] = tuple(one.strip() for one in (listed if known else names).split(","))
+        headers[key] = tuple(
+            column_name.strip() for column_name in (listed if known else names).split(",")
+        )
     try:
         found = guess(
             interactions,

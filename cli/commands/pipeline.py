@@ -15,7 +15,7 @@ from cli.commands.options import (
     RunOption,
     VerboseOption,
 )
-from cli.output import following
+from cli.output import shown_steps
 
 app = typer.Typer()
 
@@ -38,7 +38,7 @@ def run_command(
 
     A release is a folder with all models of a run. Exits with 1 if it was not promoted.
     """
-    with following("run", as_json=as_json, verbose=verbose) as follow:
+    with shown_steps("run", as_json=as_json, verbose=verbose) as follow:
         from flows.operations.endings import result_of
         from flows.run import run_flow
         from flows.runtime.configuration import load_run_config
@@ -70,7 +70,7 @@ def refresh(
 
     # Entered before the slow imports, which use the processor for seconds.
     low = yielding_to_service(Settings())
-    with low, following("refresh", as_json=as_json, verbose=verbose) as follow:
+    with low, shown_steps("refresh", as_json=as_json, verbose=verbose) as follow:
         from flows.refresh import refresh_flow
         from flows.runtime.configuration import load_run_config
         from flows.runtime.progress import timed

@@ -127,8 +127,8 @@ def audit(as_json: JsonOption = False) -> None:
 def show_removed(content: dict[str, Any]) -> None:
     """Print the result of `releases gc`."""
     rows = [
-        (one["what"], one["path"], show.size(one["bytes"]), one["why"])
-        for one in content["removed"]
+        (entry["what"], entry["path"], show.size(entry["bytes"]), entry["why"])
+        for entry in content["removed"]
     ]
     verb = "would be removed" if content["dry_run"] else "removed"
     title = f"{len(rows)} files and folders {verb}, {show.size(content['bytes'])}"
@@ -142,14 +142,14 @@ def show_audit(content: dict[str, Any]) -> None:
     columns = ("at", "who", "command", "from", "to", "why")
     rows = [
         (
-            one["at"][:19],
-            f"{one['user']}@{one['host']}",
-            one["command"],
-            one["from"] or "",
-            one["to"],
-            one["reason"],
+            entry["at"][:19],
+            f"{entry['user']}@{entry['host']}",
+            entry["command"],
+            entry["from"] or "",
+            entry["to"],
+            entry["reason"],
         )
-        for one in content["audit"]
+        for entry in content["audit"]
     ]
     print_table("Audit log", columns, rows)
 

@@ -19,7 +19,7 @@ def serve(
 ) -> None:
     """Serve the promoted release over HTTP until interrupted.
 
-    Clients of other machines need an API key of SHORTLIST_API_KEYS (docs/serving.md).
+    Clients of other machines need an API key of SHORTLIST_API_KEYS (docs/security.md).
     """
     if host not in ("127.0.0.1", "localhost", "::1") and not os.environ.get("SHORTLIST_API_KEYS"):
         raise typer.BadParameter(

@@ -19,7 +19,7 @@ from cli.commands.options import (
     RunOption,
     VerboseOption,
 )
-from cli.output import following
+from cli.output import shown_steps
 from cli.show_rerank import rerank_prices
 
 app = typer.Typer()
@@ -102,7 +102,7 @@ def train(
     The start freezes the run's time windows, catalogue, lake version and features. The chain is the
     combination of sources and ranker that answers requests.
     """
-    with following("train", as_json=as_json, verbose=verbose) as follow:
+    with shown_steps("train", as_json=as_json, verbose=verbose) as follow:
         from flows.runtime.configuration import load_run_config
         from flows.runtime.runs import Run
         from flows.runtime.steps import Steps

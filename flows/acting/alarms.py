@@ -18,25 +18,30 @@ KEPT_CLOSED = 200
 
 
 def write_alarms(settings: Settings, alarms: list[dict[str, Any]]) -> None:
-    closed = [one for one in alarms if one["closed_at"] is not None][-KEPT_CLOSED:]
-    kept = [one for one in alarms if one["closed_at"] is None or one in closed]
+    closed = [alarm for alarm in alarms if alarm["closed_at"] is not None][-KEPT_CLOSED:]
+    kept = [alarm for alarm in alarms if alarm["closed_at"] is None or alarm in closed]
     write_json(alarm_file(settings), {"alarms": kept})
 
 
 def open_alarm(alarms: list[dict[str, Any]], guardrail: str) -> dict[str, Any] | None:
     """Return the open alarm of a guardrail; None if it has none."""
     return next(
-        (one for one in alarms if one["guardrail"] == guardrail and one["closed_at"] is None), None
+        (
+            alarm
+            for alarm in alarms
+            if alarm["guardrail"] == guardrail and alarm["closed_at"] is None
+        ),
+        None,
     )
 
 
 def is_silenced(alarms: list[dict[str, Any]], guardrail: str, *, now: datetime) -> bool:
     """Return whether any alarm of the guardrail has a silence that hasn't ended."""
     return any(
-        one["guardrail"] == guardrail
-        and one["silenced_until"] is not None
-        and datetime.fromisoformat(one["silenced_until"]) > now
-        for one in alarms
+        alarm["guardrail"] == guardrail
+        and alarm["silenced_until"] is not None
+        and datetime.fromisoformat(alarm["silenced_until"]) > now
+        for alarm in alarms
     )
 
 

@@ -139,12 +139,12 @@ def summarise(setting: Setting, arms: Mapping[str, Sequence[DayLog]]) -> dict[st
 
 
 def difference(
-    one: Mapping[str, tuple[float, np.ndarray]], other: Mapping[str, tuple[float, np.ndarray]]
+    first: Mapping[str, tuple[float, np.ndarray]], second: Mapping[str, tuple[float, np.ndarray]]
 ) -> dict[str, Figure]:
     """Return the difference of two arms for each figure, with an interval paired by user."""
     return {
-        metric: interval(value - other[metric][0], drawn - other[metric][1])
-        for metric, (value, drawn) in one.items()
+        metric: interval(value - second[metric][0], drawn - second[metric][1])
+        for metric, (value, drawn) in first.items()
     }
 
 

@@ -79,7 +79,8 @@ def fit_recommender(
     pack = store.tick(setting.world.midnight(day))
     validation = validation_of(setting, store, before, catalogue=catalogue, day=day, pack=pack)
     sources: dict[str, Source] = {
-        kind: registry.fit(SOURCES[kind], data, validation, options) for kind in arm.sources
+        source_type: registry.fit(SOURCES[source_type], data, validation, options)
+        for source_type in arm.sources
     }
     chain = Chain(
         ChainConfig(

@@ -16,7 +16,7 @@ from flows.closed_loop.recommend_policy import RecommendPolicy
 from flows.closed_loop.setting import Setting
 from models.recommend.recommender import Recommender
 from shortlist.repeats import EXCLUDE
-from simulation.behaviour import Moment
+from simulation.behaviour import LatentState
 from simulation.day import Policy, simulate_day
 from simulation.oracle import OraclePolicy
 from simulation.policy import LoggingPolicy, Page
@@ -34,7 +34,7 @@ class LoggingHomePolicy:
     logging: LoggingPolicy
 
     def slates(
-        self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
+        self, page: Page, *, moment: LatentState, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         return self.logging.slates(page, k=k, rng=rng)
 

@@ -22,7 +22,7 @@ from shortlist.datasets import DataConfig, stage_source
 from shortlist.datasets.staging import Stager, complete
 from shortlist.datasets.tables import stage_catalogue, stage_stream
 from shortlist.lake.engine import connect
-from shortlist.lake.staging import settle, staging
+from shortlist.lake.staging import finish_batch, staging
 
 
 def run_config(setting: Setting, arm: Arm) -> RunConfig:
@@ -49,7 +49,7 @@ def run_config(setting: Setting, arm: Arm) -> RunConfig:
                 },
             },
             "train": {
-                "sources": [{"kind": kind} for kind in kinds],
+                "sources": [{"kind": source_type} for source_type in kinds],
                 "rankers": [{"kind": "lambdamart"}] if arm.released else [],
                 "rerank": arm.rerank and arm.rerank.model_dump(),
             },
@@ -131,7 +131,7 @@ def stage_arrivals(
         stage_catalogue(stager, items, publisher.users(0, world.users_on(day + 1)))
         complete(stager)
         stager.batch.batch_id = f"night-{setting.key}-{day:04d}"
-        settle(staged, settings.lake, stager.batch)
+        finish_batch(staged, settings.lake, stager.batch)
         return stager.batch.batch_id
 
 
@@ -143,13 +143,13 @@ def drop_unfinished_events(settings: Settings, *, since: int) -> None:
     """
     for path in settings.events.rglob("*.jsonl"):
         lines = path.read_text().splitlines(keepends=True)
-        kept = [
+        kept_lines = [
             line
             for line in lines
             if line.endswith("\n") and json.loads(line)["event_timestamp"] < since
         ]
         partial = path.with_suffix(".partial")
-        partial.write_text("".join(kept))
+        partial.write_text("".join(kept_lines))
         partial.replace(path)
 
 

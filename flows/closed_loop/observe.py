@@ -17,7 +17,7 @@ from models.ranking.value import ValueWeights
 from shortlist.features.finalize import context_id
 from shortlist.repeats import EXCLUDE
 from simulation.behaviour import NO_ITEM
-from simulation.day import Shown
+from simulation.day import ShownPages
 from simulation.events import CODE, DEVICES, SURFACES, Events
 from simulation.oracle import Oracle
 from simulation.state import State
@@ -46,7 +46,7 @@ class Observer:
     shown: list[dict[str, np.ndarray]] = field(default_factory=list)
     targets: list[Targets] = field(default_factory=list)
 
-    def __call__(self, shown: Shown) -> None:
+    def __call__(self, shown: ShownPages) -> None:
         self.pages.append(self._pages(shown))
         home = np.flatnonzero(shown.page.topic < 0)
         self.shown.append(self._impressions(shown, home))
@@ -67,7 +67,7 @@ class Observer:
             shown=_joined(self.shown, ("user", "item", "chance", "label", "features")),
         )
 
-    def _pages(self, shown: Shown) -> dict[str, np.ndarray]:
+    def _pages(self, shown: ShownPages) -> dict[str, np.ndarray]:
         world, out = self.setting.world, shown.outcome
         born = world.items.born
         fresh = (born[shown.item] == self.day) & (shown.item != NO_ITEM) & (self.day > 0)
@@ -101,24 +101,24 @@ class Observer:
         )
         return dict(zip(PAGE_COLUMNS, values, strict=True))
 
-    def _impressions(self, shown: Shown, home: np.ndarray) -> dict[str, np.ndarray]:
+    def _impressions(self, shown: ShownPages, home: np.ndarray) -> dict[str, np.ndarray]:
         item = shown.item[home]
-        row, place = np.nonzero(item != NO_ITEM)
+        row, position = np.nonzero(item != NO_ITEM)
         label, features = np.empty(0), np.empty((0, 0), dtype=np.float32)
         logged = self.policy is not None and self.policy.features.shape[-1] > 0
         if self.weights is not None and self.policy is not None and logged and len(home):
-            label = self.weights.value(signals_of(self.setting, shown))[home][row, place]
-            features = self.policy.features[row, place]
+            label = self.weights.value(signals_of(self.setting, shown))[home][row, position]
+            features = self.policy.features[row, position]
         return {
             "user": shown.page.user[home][row],
-            "item": item[row, place],
-            "chance": shown.chance[home][row, place],
+            "item": item[row, position],
+            "chance": shown.chance[home][row, position],
             "label": label,
             "features": features,
         }
 
 
-def signals_of(setting: Setting, shown: Shown) -> dict[str, np.ndarray]:
+def signals_of(setting: Setting, shown: ShownPages) -> dict[str, np.ndarray]:
     """Return the feedback on each shown item, as `ValueWeights.value` expects it.
 
     Returns:

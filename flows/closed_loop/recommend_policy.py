@@ -16,7 +16,7 @@ from models.recommend.merge import Shortlist
 from models.recommend.queries import build_queries
 from models.recommend.recommender import Recommender
 from models.recommend.rules import blocked_items
-from simulation.behaviour import NO_ITEM, Moment
+from simulation.behaviour import NO_ITEM, LatentState
 from simulation.policy import LoggingPolicy, Page
 
 
@@ -40,7 +40,7 @@ class RecommendPolicy:
         self.blocked = blocked_items(self.recommender.catalogue)
 
     def slates(
-        self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
+        self, page: Page, *, moment: LatentState, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Fill pages, see `Policy.slates`. `moment` is ignored: a recommender can't observe it."""
         queries = self._queries(page)
@@ -56,9 +56,10 @@ class RecommendPolicy:
         extra = draw_extra(blocked, k=2 * k, rng=rng)
         shortlist = self._shortlist(queries, extra, k=k)
         x = self._features(queries, shortlist)
-        own = shortlist.item_idx[:, : shortlist.item_idx.shape[1] - extra.shape[1]]
+        retrieved = shortlist.item_idx[:, : shortlist.item_idx.shape[1] - extra.shape[1]]
         found = Shortlist(
-            item_idx=np.concatenate([own, np.zeros_like(extra)], axis=1), ranks=shortlist.ranks
+            item_idx=np.concatenate([retrieved, np.zeros_like(extra)], axis=1),
+            ranks=shortlist.ranks,
         )
         chain = self.recommender.chain
         rate = chain.new_rate(self.recommender.items)

@@ -15,8 +15,8 @@ from shortlist import columns as c
 from shortlist.api import MAX_EVENTS, Context, Event, RecommendRequest
 from shortlist.client import ShortlistClient
 from shortlist.contracts import microseconds
-from simulation.behaviour import NO_ITEM, Moment
-from simulation.day import Shown
+from simulation.behaviour import NO_ITEM, LatentState
+from simulation.day import ShownPages
 from simulation.events import DEVICES, Events
 from simulation.policy import Page
 
@@ -37,7 +37,7 @@ class ServicePolicy:
     """The service's request_id of each home page of the last round, in the order of pages."""
 
     def slates(
-        self, page: Page, *, moment: Moment, k: int, rng: np.random.Generator
+        self, page: Page, *, moment: LatentState, k: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Request pages, see `Policy.slates`. Raises ServiceError.
 
@@ -61,8 +61,8 @@ class ServicePolicy:
         with ThreadPoolExecutor(self.connections) as pool:
             for row, answer in enumerate(pool.map(ask, range(len(page.user)))):
                 self.request_ids.append(answer.request_id)
-                for place, shown in enumerate(answer.items):
-                    item[row, place] = row_of[shown.item_id]
+                for position, shown in enumerate(answer.items):
+                    item[row, position] = row_of[shown.item_id]
         return item, np.ones(item.shape)
 
 
@@ -79,7 +79,7 @@ class EventPoster:
     """Number of items in the release; they are the first rows of the world's items."""
     kept: list[pa.Table] = field(default_factory=list)
 
-    def __call__(self, shown: Shown) -> None:
+    def __call__(self, shown: ShownPages) -> None:
         self._post(shown.events, self.table(shown))
 
     def post(self, events: Events) -> None:
@@ -89,10 +89,10 @@ class EventPoster:
     def _post(self, events: Events, table: pa.Table) -> None:
         known = events.item < self.known_items
         self.kept.append(table.filter(pa.array(~known)))
-        for posts in in_posts(table.filter(pa.array(known))):
+        for posts in event_batches(table.filter(pa.array(known))):
             self.policy.client.events(posts)
 
-    def table(self, shown: Shown) -> pa.Table:
+    def table(self, shown: ShownPages) -> pa.Table:
         """Return the round's events as a table of the INTERACTIONS contract.
 
         Events of home pages get the request_id that the service returned.
@@ -100,14 +100,14 @@ class EventPoster:
         publisher = self.setting.publisher
         table = publisher.interactions(shown.events, ingested_at=0)
         home = np.flatnonzero(shown.page.topic < 0)
-        own = publisher.request_ids(shown.request[home])
-        of_service = dict(zip(own, self.policy.request_ids, strict=True))
+        request_ids = publisher.request_ids(shown.request[home])
+        of_service = dict(zip(request_ids, self.policy.request_ids, strict=True))
         ids = [of_service.get(name, name) for name in table.column(c.REQUEST_ID).to_pylist()]
         at = table.schema.get_field_index(c.REQUEST_ID)
         return table.set_column(at, c.REQUEST_ID, pa.array(ids, pa.string()))
 
 
-def in_posts(table: pa.Table) -> Iterator[list[Event]]:
+def event_batches(table: pa.Table) -> Iterator[list[Event]]:
     """Yield the events in order of time, in lists of at most MAX_EVENTS."""
     table = table.sort_by([(c.EVENT_TIMESTAMP, "ascending"), (c.EVENT_ORDER, "ascending")])
     times = microseconds(table.column(c.EVENT_TIMESTAMP)).to_pylist()
@@ -126,10 +126,10 @@ def in_posts(table: pa.Table) -> Iterator[list[Event]]:
         yield events[start : start + MAX_EVENTS]
 
 
-def call_each(*watchers: Callable[[Shown], None]) -> Callable[[Shown], None]:
+def call_each(*watchers: Callable[[ShownPages], None]) -> Callable[[ShownPages], None]:
     """Combine callbacks into one that calls each in order."""
 
-    def watch(shown: Shown) -> None:
+    def watch(shown: ShownPages) -> None:
         for watcher in watchers:
             watcher(shown)
 

@@ -58,8 +58,8 @@ def show_metrics(settings: Settings, evaluation: dict[str, Any]) -> None:
     """Show the figures of the test window: one row for each method."""
     names = [name for name in evaluation["metrics"]["chain"] if name.endswith("@10")]
     rows = [
-        {"method": method} | {name: _figure(own.get(name)) for name in names}
-        for method, own in evaluation["metrics"].items()
+        {"method": method} | {name: _figure(values.get(name)) for name in names}
+        for method, values in evaluation["metrics"].items()
     ]
     table(
         settings,

@@ -27,7 +27,7 @@ SUBJECT = "Shortlist {home}: {{{{ flow.name }}}} is {{{{ flow_run.state.name }}}
 BODY = """{{ flow_run.name }} ({{ deployment.name }}) is {{ flow_run.state.name }}:
 {{ flow_run.state.message }}
 {{ flow_run|ui_url }}
-What to do: docs/operations.md, "When a run ends badly"."""
+What to do: docs/prefect.md, "When a run ends badly"."""
 
 
 @dataclass(frozen=True)

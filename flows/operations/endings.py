@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State, StateType
 REFUSED, HELD = "Refused", "Held"
 
 
-class Ended(RuntimeError):
+class FlowEnded(RuntimeError):
     """A flow ended as Refused or Held; `result` is what it would have returned."""
 
     def __init__(self, message: str, result: dict[str, Any]):
@@ -21,11 +21,11 @@ class Ended(RuntimeError):
         self.result = result
 
 
-class PromotionRefused(Ended):
+class PromotionRefused(FlowEnded):
     """A release failed a gate."""
 
 
-class TrafficHeld(Ended):
+class TrafficHeld(FlowEnded):
     """The verdict of the guardrails is `hold`."""
 
 
@@ -55,5 +55,5 @@ def result_of(flow: Callable[..., Any], /, *args: Any, **parameters: Any) -> Any
     """Call a flow; return its result also if it ended as Refused or Held."""
     try:
         return flow(*args, **parameters)
-    except Ended as end:
+    except FlowEnded as end:
         return end.result

@@ -21,26 +21,26 @@ from prefect.runtime import flow_run
 from shortlist.config import Settings
 
 
-def resource(settings: Settings, kind: str, name: Any) -> dict[str, str]:
+def resource(settings: Settings, resource_type: str, name: Any) -> dict[str, str]:
     """Return a Prefect resource, such as shortlist.var_1a2b3c.release.20261130T....
 
     Args:
-        kind: what the resource is: source, lake, features, run, release or report.
+        resource_type: what the resource is: source, lake, features, run, release or report.
     """
     return {
-        "prefect.resource.id": f"shortlist.{settings.home_name}.{kind}.{name}",
-        "prefect.resource.name": f"{kind} {name}",
+        "prefect.resource.id": f"shortlist.{settings.home_name}.{resource_type}.{name}",
+        "prefect.resource.name": f"{resource_type} {name}",
         "shortlist.home": settings.home_name,
     }
 
 
-def related(settings: Settings, kind: str, name: Any, *, role: str) -> dict[str, str]:
+def related(settings: Settings, resource_type: str, name: Any, *, role: str) -> dict[str, str]:
     """Return a related resource.
 
     Args:
         role: relation to the event's resource: made-from, replaces, seen-in or made-by.
     """
-    return resource(settings, kind, name) | {"prefect.resource.role": role}
+    return resource(settings, resource_type, name) | {"prefect.resource.role": role}
 
 
 def emit(
@@ -55,8 +55,8 @@ def emit(
     """Emit `shortlist.<event>` about one resource, related to the flow run and its inputs.
 
     Args:
-        of: (kind, name) of the resource.
-        made_from: (kind, name) of each related resource.
+        of: (resource_type, name) of the resource.
+        made_from: (resource_type, name) of each related resource.
     """
     if not flow_run.id:
         return
@@ -64,7 +64,11 @@ def emit(
         "prefect.resource.id": f"prefect.flow-run.{flow_run.id}",
         "prefect.resource.role": "flow-run",
     }
-    others = [related(settings, kind, name, role=role) for kind, name in made_from if name]
+    others = [
+        related(settings, resource_type, name, role=role)
+        for resource_type, name in made_from
+        if name
+    ]
     emit_event(
         event=f"shortlist.{event}",
         resource=resource(settings, *of),
@@ -120,7 +124,9 @@ def judged_release(settings: Settings, promoted: dict[str, Any], *, before: str 
 
 def held_traffic(settings: Settings, watched: dict[str, Any]) -> None:
     """Emit that the guardrails ask to hold."""
-    held = [one["name"] for one in watched["guardrails"] if one["verdict"] == "hold"]
+    held = [
+        guardrail["name"] for guardrail in watched["guardrails"] if guardrail["verdict"] == "hold"
+    ]
     emit(
         settings,
         "traffic.held",

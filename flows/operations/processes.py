@@ -79,7 +79,7 @@ def read(settings: Settings) -> dict[str, Started]:
     """Return the recorded processes, in the order in which they were started."""
     try:
         content = json.loads((settings.home / UP).read_text())
-        return {name: Started(**one) for name, one in content["processes"].items()}
+        return {name: Started(**process) for name, process in content["processes"].items()}
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError) as error:
@@ -96,7 +96,7 @@ def record(settings: Settings, more: dict[str, Started], **about: Any) -> None:
     except FileNotFoundError:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         content = {"since": since, "processes": {}}
-    content["processes"] |= {name: asdict(one) for name, one in more.items()}
+    content["processes"] |= {name: asdict(process) for name, process in more.items()}
     write_json(settings.home / UP, content | about)
 
 
@@ -123,10 +123,10 @@ def stop(started: Started, *, patience: float = PATIENCE) -> bool:
     process.terminate()  # it ends its own children
     psutil.wait_procs([process], timeout=patience)
     for end in (psutil.Process.terminate, psutil.Process.kill):
-        alive = [one for one in family if one.is_running()]
-        for one in alive:
+        alive = [member for member in family if member.is_running()]
+        for member in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
-                end(one)
+                end(member)
         psutil.wait_procs(alive, timeout=5)
     return True
 

@@ -52,7 +52,9 @@ def up(settings: Settings, config: Path, ports: Ports) -> dict[str, Any]:
     from flows.runtime.configuration import load_run_config
 
     load_run_config(config)
-    running = [name for name, one in processes.read(settings).items() if processes.is_alive(one)]
+    running = [
+        name for name, process in processes.read(settings).items() if processes.is_alive(process)
+    ]
     if running:
         raise UpError(
             f"{settings.home}: {', '.join(running)} run already; `shortlist status` shows them,"
@@ -96,7 +98,7 @@ def down(settings: Settings) -> dict[str, Any]:
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """Return what runs in a home.
+    """Return the processes, serving release, workers and locks of a home.
 
     Returns:
         {"processes": [{"name", "state", "url", "pid", "log"}], "serving": release, "workers",
@@ -104,18 +106,26 @@ def status(settings: Settings) -> dict[str, Any]:
         lake doesn't have yet}.
     """
     rows = []
-    for name, one in processes.read(settings).items():
-        state = "runs" if processes.is_alive(one) else "ended"
-        if state == "runs" and one.url is not None and not _answers(_probe(name, one.url)):
+    for name, process in processes.read(settings).items():
+        state = "runs" if processes.is_alive(process) else "ended"
+        if state == "runs" and process.url is not None and not _answers(_probe(name, process.url)):
             state = "starts"
-        rows.append({"name": name, "state": state, "url": one.url, "pid": one.pid, "log": one.log})
+        rows.append(
+            {
+                "name": name,
+                "state": state,
+                "url": process.url,
+                "pid": process.pid,
+                "log": process.log,
+            }
+        )
     try:
         serving = ReleaseStore(settings.releases).current_id()
     except ReleaseError as error:
         serving = f"unknown: {error}"
     workers = [
-        {"worker": one.name, "release_id": one.release_id, "pinned": one.pinned}
-        for one in live_workers(settings)
+        {"worker": worker.name, "release_id": worker.release_id, "pinned": worker.pinned}
+        for worker in live_workers(settings)
     ]
     return {
         "home": str(settings.home.absolute()),

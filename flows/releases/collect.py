@@ -51,14 +51,19 @@ def collect_garbage(
     with home_lock(settings, "release", what=what, wait_seconds=LOCK_SECONDS):
         found = removable(settings, config)
         removed = [
-            {"what": one.kind, "path": str(one.path), "bytes": one.size, "why": one.why}
-            for one in found
+            {
+                "what": candidate.kind,
+                "path": str(candidate.path),
+                "bytes": candidate.size,
+                "why": candidate.why,
+            }
+            for candidate in found
         ]
         if not dry_run:
-            for one in found:
-                remove(settings, one)
+            for entry in found:
+                remove(settings, entry)
             if found:
-                counts = dict(Counter(one.kind for one in found))
+                counts = dict(Counter(file.kind for file in found))
                 write_audit(
                     settings,
                     "gc",
@@ -70,16 +75,16 @@ def collect_garbage(
         kept = kept_releases(settings, config)
     return {
         "removed": removed,
-        "bytes": sum(one["bytes"] for one in removed),
+        "bytes": sum(entry["bytes"] for entry in removed),
         "kept": dict(sorted(kept.items())),
         "dry_run": dry_run,
     }
 
 
-def remove(settings: Settings, one: Removable) -> None:
+def remove(settings: Settings, file: Removable) -> None:
     """Remove a file or folder; a release disappears at once, by a rename, before it is deleted."""
-    path = one.path
-    if one.kind == "release":
+    path = file.path
+    if file.kind == "release":
         ReleaseStore(settings.releases).forget(path.name)
         path = path.rename(path.with_name(f".removed-{path.name}"))
     if path.is_dir():
@@ -91,4 +96,4 @@ def remove(settings: Settings, one: Removable) -> None:
 def sizes(settings: Settings) -> dict[str, int]:
     """Return {part of the home: bytes}, largest first; parts that don't exist are left out."""
     found = {name: size_of(Path(settings.home / folder)) for name, folder in PARTS.items()}
-    return dict(sorted(((k, v) for k, v in found.items() if v), key=lambda one: -one[1]))
+    return dict(sorted(((k, v) for k, v in found.items() if v), key=lambda part: -part[1]))

@@ -39,7 +39,7 @@ def overview(settings: Settings) -> list[dict[str, Any]]:
 
 
 def details(settings: Settings, release_id: str) -> dict[str, Any]:
-    """Return what is known about a release.
+    """Return a release's origin, recipe, figures, files, pin, and promotions, for `releases show`.
 
     Raises:
         ReleaseError: it doesn't exist or is damaged.

@@ -98,8 +98,8 @@ def kept_releases(settings: Settings, config: RetentionConfig) -> dict[str, str]
     kept |= dict.fromkeys(history[-config.promoted :], "among the newest promoted")
     answered = newest_day(response_times(settings.serving_log))
     kept |= dict.fromkeys(answered, "answered in the last day of the serving log")
-    kept |= {id_: f"pinned: {own['reason']}" for id_, own in read_pins(settings).items()}
-    kept |= {one.release_id: f"worker {one.name} has it" for one in live_workers(settings)}
+    kept |= {id_: f"pinned: {pin['reason']}" for id_, pin in read_pins(settings).items()}
+    kept |= {worker.release_id: f"worker {worker.name} has it" for worker in live_workers(settings)}
     if (current := store.current_id()) is not None:
         kept[current] = "served"
     return kept
@@ -174,7 +174,7 @@ def _packs(settings: Settings) -> Iterator[Removable]:
         used |= set(json.loads((settings.packs / PUBLISHED).read_text()))
     except (PackError, OSError, ValueError):
         return
-    used |= {one.pack_id for one in live_workers(settings)}
+    used |= {worker.pack_id for worker in live_workers(settings)}
     for path in settings.packs.glob("*.parquet"):
         if path.name.split(".")[0] not in used and _age(path) > DAY:
             yield Removable("item features", path, "never published")

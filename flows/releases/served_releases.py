@@ -22,7 +22,9 @@ def response_times(folder: Path) -> dict[str, np.ndarray]:
     times: dict[str, array[int]] = {}
     for response in read_responses(folder, keys=("release_id", "event_timestamp")):
         times.setdefault(response["release_id"], array("q")).append(response["event_timestamp"])
-    return {release_id: np.frombuffer(own, dtype=np.int64) for release_id, own in times.items()}
+    return {
+        release_id: np.frombuffer(moments, dtype=np.int64) for release_id, moments in times.items()
+    }
 
 
 def newest_day(times: Mapping[str, Sequence[int] | np.ndarray]) -> dict[str, int]:
@@ -34,8 +36,11 @@ def newest_day(times: Mapping[str, Sequence[int] | np.ndarray]) -> dict[str, int
     Args:
         times: release -> times of its responses in microseconds.
     """
-    since = max((max(own) for own in times.values()), default=0) - MICROSECONDS_PER_DAY
-    counts = {release_id: int((np.asarray(own) > since).sum()) for release_id, own in times.items()}
+    since = max((max(moments) for moments in times.values()), default=0) - MICROSECONDS_PER_DAY
+    counts = {
+        release_id: int((np.asarray(moments) > since).sum())
+        for release_id, moments in times.items()
+    }
     order = sorted(counts, key=lambda release_id: (-counts[release_id], release_id))
     return {release_id: counts[release_id] for release_id in order if counts[release_id]}
 
@@ -51,5 +56,5 @@ def most_served(
         times: release -> times of its responses in microseconds.
         known: releases that are still stored.
     """
-    kept = {release_id: own for release_id, own in times.items() if release_id in known}
+    kept = {release_id: moments for release_id, moments in times.items() if release_id in known}
     return next(iter(newest_day(kept)), None)

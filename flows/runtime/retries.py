@@ -17,7 +17,7 @@ OURS = {"shortlist", "models", "simulation", "flows", "pydantic", "pydantic_core
 BUGS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError)
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Return whether a retry could succeed, such as after an error of disk, database or network."""
     if isinstance(error, SourceUnavailable):
         return True
@@ -30,7 +30,7 @@ def _retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     try:
         state.result()
     except BaseException as error:
-        return may_pass(error)
+        return is_transient(error)
     return False
 
 

@@ -25,7 +25,7 @@ class Steps:
         self.on_finished = on_finished
         found = [(path.stem, json.loads(path.read_text())) for path in run.steps.glob("*.json")]
         self.finished: dict[str, dict[str, Any]] = dict(
-            sorted(found, key=lambda one: one[1]["number"])
+            sorted(found, key=lambda name_and_step: name_and_step[1]["number"])
         )
 
     @property

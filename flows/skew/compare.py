@@ -62,16 +62,16 @@ class Comparison:
 def merged(found: Sequence[Comparison]) -> Comparison:
     """Combine the comparisons of several releases into one."""
     total = Comparison()
-    for one in found:
-        total.requests += one.requests
-        total.vectors += one.vectors
-        total.exact_vectors += one.exact_vectors
-        total.compared = tuple(dict.fromkeys((*total.compared, *one.compared)))
-        for name, count in one.different.items():
+    for part in found:
+        total.requests += part.requests
+        total.vectors += part.vectors
+        total.exact_vectors += part.exact_vectors
+        total.compared = tuple(dict.fromkeys((*total.compared, *part.compared)))
+        for name, count in part.different.items():
             total.different[name] = total.different.get(name, 0) + count
-            if one.worst[name]["by"] >= total.worst.get(name, {"by": -1.0})["by"]:
-                total.worst[name] = one.worst[name]
-        for view, lag in one.lags.items():
+            if part.worst[name]["by"] >= total.worst.get(name, {"by": -1.0})["by"]:
+                total.worst[name] = part.worst[name]
+        for view, lag in part.lags.items():
             before = total.lags.get(view)
             total.lags[view] = lag if before is None else before.followed_by(lag)
     return total
@@ -121,9 +121,9 @@ def compare(
     }
     for i, response in enumerate(logged):
         served_from = live.get(response.pack_id, catalogue)
-        one = build_queries(rows.take(np.array([i])), catalogue=served_from, profiles=profiles)
+        query = build_queries(rows.take(np.array([i])), catalogue=served_from, profiles=profiles)
         vectors = ranking_features(
-            one,
+            query,
             aligned[response.pack_as_of, response.pack_id],
             catalogue=served_from,
             candidates=served_from.vocab.encode(response.item_ids)[None],

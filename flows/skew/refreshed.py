@@ -61,7 +61,9 @@ def without_later_refreshes(
     }
     at = rows.at
     for view, of_view in types.items():
-        held = np.array([one.get(view, now) for one, now in zip(stamps, at.tolist(), strict=True)])
+        held = np.array(
+            [stamp.get(view, now) for stamp, now in zip(stamps, at.tolist(), strict=True)]
+        )
         held = np.minimum(held, at)
         later = _events_between(events, rows.user_ids, after=held, until=at, types=of_view)
         early = np.unique([row["place"] for row in later if not row["posted"]]).astype(np.int64)
@@ -69,13 +71,13 @@ def without_later_refreshes(
             continue
         some = rows.take(early)
         base = reader.read(some.user_ids, some.context_ids, held[early])
-        tails = {str(place): [row for row in later if row["place"] == place] for place in early}
+        tails = {str(index): [row for row in later if row["place"] == index] for index in early}
         folded = fold(
             # Each request has a separate tail (events posted after its base row was written), so
             # the request's number is used as user_id.
             replace(base, at=some.at, user_ids=list(tails)),
             dict.fromkeys(USER_VIEWS, held[early]),
-            tails={place: [r for r in tail if r["posted"]] for place, tail in tails.items()},
+            tails={index: [r for r in tail if r["posted"]] for index, tail in tails.items()},
             target_events=frozenset(built.target_events),
             lists=replace(built.lists, like_threshold=None),  # the events already contain the likes
         )

@@ -1,1 +1,1 @@
-"""Work of the flows train and evaluate: data, sources, rankers, choice of the chain, refit."""
+"""Work of the flow train: data, sources, rankers, choice of the chain, refit."""

@@ -39,7 +39,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class World:
+class RunData:
     """The frozen data of one run: target events, catalogue, users and the four windows.
 
     Target events are those of the types that models learn from. Shape: E target events.
@@ -97,11 +97,11 @@ class World:
         return {user_id: dict(row or []) for user_id, row in zip(ids, rows, strict=True)}
 
 
-def load_world(settings: Settings, run: Run) -> World:
+def load_run_data(settings: Settings, run: Run) -> RunData:
     """Load the data that a run froze. Raises LakeError if its snapshot was removed."""
     lake = run.lake(settings)
     interactions = lake.interactions(event_types=run.config.data.target_events)
-    return World(
+    return RunData(
         interactions=interactions,
         asked=lake.asked_at(interactions),
         users=lake.users(),
@@ -113,14 +113,14 @@ def load_world(settings: Settings, run: Run) -> World:
     )
 
 
-def reviews_before(world: World, end: int) -> Reviews | None:
+def reviews_before(run_data: RunData, end: int) -> Reviews | None:
     """Return the reviews that were written and known before `end` (microseconds)."""
-    if world.reviews is None:
+    if run_data.reviews is None:
         return None
-    time = microseconds(world.reviews.column(c.EVENT_TIMESTAMP)).to_numpy()
-    table = world.reviews.filter(pa.array((time < end) & (_known(world.reviews) < end)))
+    time = microseconds(run_data.reviews.column(c.EVENT_TIMESTAMP)).to_numpy()
+    table = run_data.reviews.filter(pa.array((time < end) & (_known(run_data.reviews) < end)))
     return Reviews(
-        item_idx=world.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist()),
+        item_idx=run_data.catalogue.vocab.encode(table.column(c.ITEM_ID).to_pylist()),
         texts=table.column(c.TEXT).to_pylist(),
     )
 
@@ -130,52 +130,52 @@ def _known(table: pa.Table) -> np.ndarray:
     time = microseconds(table.column(c.EVENT_TIMESTAMP)).to_numpy()
     arrived = microseconds(table.column(c.INGESTED_AT)).to_numpy()
     source = table.column(c.SOURCE).fill_null("")
-    posted = np.any([pc.starts_with(source, one).to_numpy() for one in POSTED], axis=0)
+    posted = np.any([pc.starts_with(source, prefix).to_numpy() for prefix in POSTED], axis=0)
     return known_at(time, arrived, posted=posted)
 
 
-def fit_profiles(world: World, *, end: int) -> ProfileEncoder:
+def fit_profiles(run_data: RunData, *, end: int) -> ProfileEncoder:
     """Fit the profile encoder, which converts user attributes, surfaces and devices to codes.
 
     Args:
         end: microseconds; only users with target events before it count, and only these events.
     """
-    events = world.before(end)
+    events = run_data.before(end)
     active = sorted(set(events.column(c.USER_ID).to_pylist()))
     pairs = events.select([c.SURFACE, c.DEVICE]).group_by([c.SURFACE, c.DEVICE])
     counted = pairs.aggregate([([], "count_all")]).to_pylist()
     return ProfileEncoder.fit(
-        (world.attributes.get(user_id, {}) for user_id in active),
+        (run_data.attributes.get(user_id, {}) for user_id in active),
         places={(row[c.SURFACE], row[c.DEVICE]): row["count_all"] for row in counted},
     )
 
 
-def training_data(world: World, profiles: ProfileEncoder, *, end: int) -> TrainingData:
+def training_data(run_data: RunData, profiles: ProfileEncoder, *, end: int) -> TrainingData:
     """Return the sources' training data: all target events before `end` (microseconds), and the
     users' histories made of these events.
     """
-    table = world.before(end)
-    time = world.time[: table.num_rows]
+    table = run_data.before(end)
+    time = run_data.time[: table.num_rows]
     user_names, user = np.unique(table.column(c.USER_ID).to_numpy(), return_inverse=True)
     user_ids = [str(name) for name in user_names]
     log = UserLog.build(
         user,
         num_users=len(user_ids),
-        num_items=world.catalogue.num_items,
-        item_idx=_item_numbers(world.catalogue, table.column(c.ITEM_ID)),
+        num_items=run_data.catalogue.num_items,
+        item_idx=_item_numbers(run_data.catalogue, table.column(c.ITEM_ID)),
         time=time,
         known=_known(table),
         value=table.column(c.VALUE).to_numpy().astype(np.float64),
         type_code=event_codes(table.column(c.EVENT_TYPE)),
-        repeat_after=world.repeat_after,
+        repeat_after=run_data.repeat_after,
     )
     return TrainingData.from_log(
         log,
-        catalogue=world.catalogue,
+        catalogue=run_data.catalogue,
         user_ids=user_ids,
-        profile=profiles.encode(world.attributes.get(user_id, {}) for user_id in user_ids),
+        profile=profiles.encode(run_data.attributes.get(user_id, {}) for user_id in user_ids),
         profile_cardinalities=profiles.cardinalities,
-        read_reviews=lambda: reviews_before(world, end),
+        read_reviews=lambda: reviews_before(run_data, end),
     )
 
 
@@ -192,7 +192,7 @@ def _item_numbers(catalogue: Catalogue, item_ids: pa.ChunkedArray) -> np.ndarray
 
 
 @dataclass(frozen=True)
-class JudgedTick:
+class EvaluationBatch:
     """A batch of evaluation requests, and the relevant items of each.
 
     All requests have the same item features and the same catalogue. A tick is a time at which item
@@ -217,14 +217,14 @@ class JudgedTick:
 
 
 def judged_requests(
-    world: World,
+    run_data: RunData,
     window: str,
     *,
     profiles: ProfileEncoder,
     reader: FeatureReader,
     packs: dict[int, FeaturePack],
     config: RunConfig,
-) -> list[JudgedTick]:
+) -> list[EvaluationBatch]:
     """Draw the requests of a window and read their features and catalogue as of each request.
 
     Returns batches; all requests of a batch have the same item features and catalogue. Unavailable
@@ -235,20 +235,20 @@ def judged_requests(
         reader: reads states as of any time.
         packs: tick in microseconds -> item features as of it.
     """
-    requests = draw_window(world, window, config)
+    requests = draw_window(run_data, window, config)
     contexts = [
         context_id(surface=surface, device=device, at=int(at))
         for (surface, device), at in zip(requests.contexts, requests.at, strict=True)
     ]
     read = reader.read(requests.user_ids, contexts, requests.at)
-    encode = world.catalogue.vocab.encode
+    encode = run_data.catalogue.vocab.encode
     seen_as_of = np.stack(
-        [newest_tick(requests.at, config.tick), world.catalogues.moments(requests.at)]
+        [newest_tick(requests.at, config.tick), run_data.catalogues.moments(requests.at)]
     )
     ticks = []
     for tick, moment in np.unique(seen_as_of, axis=1).T.tolist():
-        items = packs[tick].align(world.catalogue.vocab)
-        blocked = blocked_items(world.catalogues.as_of(moment))
+        items = packs[tick].align(run_data.catalogue.vocab)
+        blocked = blocked_items(run_data.catalogues.as_of(moment))
 
         def available(item_ids: list[str], blocked: np.ndarray = blocked) -> np.ndarray:
             item_idx = encode(item_ids)
@@ -258,39 +258,39 @@ def judged_requests(
         for start in range(0, len(alike), BATCH):
             rows = alike[start : start + BATCH]
             ticks.append(
-                JudgedTick(
+                EvaluationBatch(
                     queries=build_queries(
                         read.take(rows),
-                        catalogue=world.catalogue,
+                        catalogue=run_data.catalogue,
                         profiles=profiles,
                         exclude=blocked,
-                        repeat_after=world.repeat_after,
+                        repeat_after=run_data.repeat_after,
                     ),
                     items=items,
                     context_ids=[contexts[i] for i in rows],
                     relevant=[available(requests.relevant[i]) for i in rows],
                     next_set=[available(requests.next_set[i]) for i in rows],
-                    catalogues=world.catalogues,
+                    catalogues=run_data.catalogues,
                     moment=moment,
                 )
             )
     return ticks
 
 
-def draw_window(world: World, window: str, config: RunConfig) -> Requests:
+def draw_window(run_data: RunData, window: str, config: RunConfig) -> Requests:
     """Draw the requests of a window. All steps of a run draw the same ones, by the run's seed."""
     key = (window, config.seed, config.split.max_requests_per_user)
-    if key not in world.drawn:
-        world.drawn[key] = draw_requests(
-            world.interactions,
-            world.windows[window],
+    if key not in run_data.drawn:
+        run_data.drawn[key] = draw_requests(
+            run_data.interactions,
+            run_data.windows[window],
             rng=np.random.default_rng([config.seed, *window.encode()]),
             max_per_user=config.split.max_requests_per_user,
-            asked=world.asked,
-            repeat_after=world.repeat_after,
+            asked=run_data.asked,
+            repeat_after=run_data.repeat_after,
         )
-    return world.drawn[key]
+    return run_data.drawn[key]
 
 
-def as_validation(ticks: list[JudgedTick]) -> Validation:
+def as_validation(ticks: list[EvaluationBatch]) -> Validation:
     return Validation(ticks=[(tick.queries, tick.items, tick.relevant) for tick in ticks])

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.training.ranking_data import Assembled
+from flows.training.ranking_data import RankingWindow
 from models.ranking.protocol import scores_of
 from models.ranking.registry import KINDS
 from models.recommend.chain import ChainConfig
@@ -66,7 +66,7 @@ class SourceChoice:
 
 def choose_sources(
     config: ChainConfig,
-    valid: Assembled,
+    valid: RankingWindow,
     scores: np.ndarray,
     usage: dict[str, float],
     *,
@@ -85,33 +85,33 @@ def choose_sources(
     names = config.candidate_sources
     by_usage = sorted(names, key=lambda name: usage.get(name, 0.0))
     everything = valid.data.ndcg(scores)
-    kept, worth, verdict = set(names), {}, []
+    remaining, loss_without, verdict = set(names), {}, []
     for name in by_usage:
         if name == FALLBACK:  # never removed, because it serves users without a history
             continue
-        columns = [i for i, other in enumerate(names) if other in kept - {name}]
+        columns = [i for i, other in enumerate(names) if other in remaining - {name}]
         without = costs(valid.data.users, ndcg_of_candidates(valid, scores, columns), everything)
         if without["costs"] or recall_kept(valid, columns)["low"] < RECALL_FLOOR:
-            worth[name] = round(-without["mean"], 4)
+            loss_without[name] = round(-without["mean"], 4)
             continue
-        kept.discard(name)
+        remaining.discard(name)
         verdict.append(f"{name}: its candidates are left out, {as_text(without)} on validation")
-    columns = [i for i, name in enumerate(names) if name in kept]
+    columns = [i for i, name in enumerate(names) if name in remaining]
     choice = SourceChoice(
-        candidate_sources=tuple(name for name in names if name in kept),
+        candidate_sources=tuple(name for name in names if name in remaining),
         score_sources=(),
         verdict=verdict,
         figures={
             "all_sources": round(float(valid.data.mean_ndcg(scores)), 4),
             "recall_kept": round(recall_kept(valid, columns)["mean"], 4),
-            "worth": worth,
+            "worth": loss_without,
             "score_usage": {name: round(value, 4) for name, value in usage.items()},
         },
     )
     return choose_scores(config, choice, valid, scores, usage, probe_without=probe_without)
 
 
-def ndcg_of_candidates(valid: Assembled, scores: np.ndarray, columns: list[int]) -> np.ndarray:
+def ndcg_of_candidates(valid: RankingWindow, scores: np.ndarray, columns: list[int]) -> np.ndarray:
     """Return (G,) nDCG@10 if only the sources in these columns found candidates.
 
     Candidates that none of them finds are ranked last and count as not relevant.
@@ -121,7 +121,7 @@ def ndcg_of_candidates(valid: Assembled, scores: np.ndarray, columns: list[int])
     return data.ndcg(np.where(found, scores, -np.inf))
 
 
-def recall_kept(valid: Assembled, columns: list[int]) -> dict[str, float]:
+def recall_kept(valid: RankingWindow, columns: list[int]) -> dict[str, float]:
     """Return the share of relevant candidates that the sources in these columns find.
 
     The result has the share's mean and its bootstrap interval over users (see `bootstrap_mean`).
@@ -137,7 +137,7 @@ def recall_kept(valid: Assembled, columns: list[int]) -> dict[str, float]:
 def choose_scores(
     config: ChainConfig,
     choice: SourceChoice,
-    valid: Assembled,
+    valid: RankingWindow,
     scores: np.ndarray,
     usage: dict[str, float],
     *,
@@ -177,7 +177,9 @@ def source_usage(importance: dict[str, float], sources: tuple[str, ...]) -> dict
     }
 
 
-def best_ranker(rankers: dict[str, Any], valid: Assembled) -> tuple[str | None, dict[str, float]]:
+def best_ranker(
+    rankers: dict[str, Any], valid: RankingWindow
+) -> tuple[str | None, dict[str, float]]:
     """Choose a ranker on validation; a more expensive one must be significantly better.
 
     Returns:
@@ -187,9 +189,9 @@ def best_ranker(rankers: dict[str, Any], valid: Assembled) -> tuple[str | None, 
     by_cost = sorted(rankers, key=KINDS.index)
     best, best_ndcg = "fusion", data.ndcg(valid.fused)
     figures = {best: data.mean_ndcg(valid.fused)}
-    for kind in by_cost:
-        scores = scores_of(rankers[kind], data)
-        figures[kind] = data.mean_ndcg(scores)
+    for ranker_type in by_cost:
+        scores = scores_of(rankers[ranker_type], data)
+        figures[ranker_type] = data.mean_ndcg(scores)
         if costs(data.users, best_ndcg, data.ndcg(scores))["costs"]:
-            best, best_ndcg = kind, data.ndcg(scores)
+            best, best_ndcg = ranker_type, data.ndcg(scores)
     return (None if best == "fusion" else best), figures

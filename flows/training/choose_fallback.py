@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.training.assemble import JudgedTick
+from flows.training.assemble import EvaluationBatch
 from models.queries import Queries
 from models.recommend.chain import Chain
 from models.recommend.short_history import FALLBACK
@@ -48,7 +48,7 @@ class _Group:
     fallback: list[float] = field(default_factory=list)
 
 
-def choose_min_history(chain: Chain, ticks: Sequence[JudgedTick]) -> FallbackChoice:
+def choose_min_history(chain: Chain, ticks: Sequence[EvaluationBatch]) -> FallbackChoice:
     """Compare the chain with FALLBACK on the validation requests with short histories.
 
     Args:

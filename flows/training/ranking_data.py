@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flows.runtime.configuration import RunConfig
-from flows.training.assemble import JudgedTick
+from flows.training.assemble import EvaluationBatch
 from models.queries import Candidates
 from models.ranking.protocol import Ranker, RankingData
 from models.ranking.registry import RankerConfig, fit_ranker
@@ -20,7 +20,7 @@ from models.training import TrainingOptions
 
 
 @dataclass(frozen=True)
-class Assembled:
+class RankingWindow:
     """Ranking data of one window, and two columns by which the chain is chosen."""
 
     data: RankingData
@@ -29,7 +29,7 @@ class Assembled:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class SourceResults:
     """Candidates and scores of all sources for one batch of requests.
 
     `of` selects the data of a chain with fewer sources from it.
@@ -44,25 +44,25 @@ class Gathered:
 
         They are selected from the stored ones, without calling the sources again.
         """
-        kept = merge({name: self.found[name] for name in config.candidate_sources})
-        places = np.zeros(kept.item_idx.shape, dtype=np.int64)
+        shortlist = merge({name: self.found[name] for name in config.candidate_sources})
+        column = np.zeros(shortlist.item_idx.shape, dtype=np.int64)
         for row, (items, everything) in enumerate(
-            zip(kept.item_idx, self.shortlist.item_idx, strict=True)
+            zip(shortlist.item_idx, self.shortlist.item_idx, strict=True)
         ):
             real = everything[everything > 0]
-            places[row] = np.minimum(np.searchsorted(real, items), max(len(real) - 1, 0))
+            column[row] = np.minimum(np.searchsorted(real, items), max(len(real) - 1, 0))
         scores = {
             name: np.where(
-                kept.item_idx > 0,
-                np.take_along_axis(self.scores[name], places, axis=1),
+                shortlist.item_idx > 0,
+                np.take_along_axis(self.scores[name], column, axis=1),
                 np.float32(-np.inf),
             )
             for name in config.score_sources
         }
-        return kept, scores
+        return shortlist, scores
 
 
-def gather(chain: Chain, ticks: list[JudgedTick]) -> list[Gathered]:
+def gather(chain: Chain, ticks: list[EvaluationBatch]) -> list[SourceResults]:
     """Compute candidates and scores of all the chain's sources, once for each request."""
     gathered = []
     for tick in ticks:
@@ -70,11 +70,13 @@ def gather(chain: Chain, ticks: list[JudgedTick]) -> list[Gathered]:
         found = then.retrieve(tick.queries, tick.items)
         shortlist = merge(found)
         scores = then.source_scores(tick.queries, tick.items, shortlist)
-        gathered.append(Gathered(found, shortlist, scores))
+        gathered.append(SourceResults(found, shortlist, scores))
     return gathered
 
 
-def assemble_ranking(chain: Chain, ticks: list[JudgedTick], gathered: list[Gathered]) -> Assembled:
+def assemble_ranking(
+    chain: Chain, ticks: list[EvaluationBatch], gathered: list[SourceResults]
+) -> RankingWindow:
     """Return the ranking data of a window for a chain.
 
     Args:
@@ -103,25 +105,25 @@ def assemble_ranking(chain: Chain, ticks: list[JudgedTick], gathered: list[Gathe
         found_by.append(shortlist.found_by()[real])
         fused.append(fused_score(shortlist)[real])
         end += count
-    return Assembled(
+    return RankingWindow(
         RankingData.concat(parts, x=x), np.concatenate(found_by), np.concatenate(fused)
     )
 
 
 @dataclass(frozen=True)
-class Windowed:
+class RankingWindows:
     """Ranking data of the ranker-train window and of validation."""
 
-    train: Assembled
-    valid: Assembled
+    train: RankingWindow
+    valid: RankingWindow
 
     @classmethod
     def of(
         cls,
         chain: Chain,
-        ticks: dict[str, list[JudgedTick]],
-        gathered: dict[str, list[Gathered]],
-    ) -> "Windowed":
+        ticks: dict[str, list[EvaluationBatch]],
+        gathered: dict[str, list[SourceResults]],
+    ) -> "RankingWindows":
         train, valid = (
             assemble_ranking(chain, ticks[window], gathered[window])
             for window in ("ranker_train", "validation")
@@ -141,7 +143,7 @@ def ranker_options(config: RunConfig) -> TrainingOptions:
 
 
 def fit_rankers(
-    configs: Sequence[RankerConfig], window: Windowed, options: TrainingOptions
+    configs: Sequence[RankerConfig], window: RankingWindows, options: TrainingOptions
 ) -> dict[str, Ranker]:
     """Fit all rankers in the given order; return {ranker type: ranker}.
 

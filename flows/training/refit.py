@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import model_validator
 
 from flows.runtime.configuration import RunConfig
-from flows.training.assemble import World
+from flows.training.assemble import RunData
 from flows.training.sources import Job, in_order
 from models.data import TrainingData, Validation
 from models.ranking.blend import BlendConfig
@@ -140,16 +140,16 @@ def refit_jobs(
     ]
 
 
-def fitted_on(world: World, sources: list[str]) -> dict[str, dict[str, Any]]:
+def fitted_on(run_data: RunData, sources: list[str]) -> dict[str, dict[str, Any]]:
     """Return {part of a release: the time span and number of target events it was fitted on}."""
-    edges = world.windows
+    edges = run_data.windows
     start, end = edges["retrieval_train"][0], edges["test"][1]
 
     def span(start: int, until: int, window: str) -> dict[str, Any]:
-        first, last = np.searchsorted(world.time, [start, until])
+        first, last = np.searchsorted(run_data.time, [start, until])
         return {"events": int(last - first), "from": start, "until": until, "window": window}
 
-    return {kind: span(start, end, "everything") for kind in sources} | {
+    return {source_type: span(start, end, "everything") for source_type in sources} | {
         "ranker": span(
             edges["ranker_train"][0], edges["validation"][1], "ranker_train, validation"
         ),

@@ -85,13 +85,18 @@ def reference_sources(config: RunConfig, *, num_items: int) -> list[Any]:
     """
     named = {source.kind: source for source in config.train.sources}
     wanted = reference_kinds(config)
-    kinds = [kind for kind in wanted if kind != "ease" or num_items <= MAX_ITEMS]
+    kinds = [
+        source_type for source_type in wanted if source_type != "ease" or num_items <= MAX_ITEMS
+    ]
     if len(kinds) < len(wanted):
         print(
             f"train: EASE is left out of the baselines: its dense inverse of {num_items:,} items"
             " would be too large"
         )
-    return [named.get(kind) or registry.parse_source(json.dumps({"kind": kind})) for kind in kinds]
+    return [
+        named.get(source_type) or registry.parse_source(json.dumps({"kind": source_type}))
+        for source_type in kinds
+    ]
 
 
 def unquoted(value: Any) -> Any:

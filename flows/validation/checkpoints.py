@@ -65,7 +65,7 @@ def _definition(context: Any, source: Any, suite: Any) -> Any:
         asset = source.get_asset(name)
     else:
         asset = source.add_table_asset(name, table_name=f"{name}_rows")
-    rows = [one for one in asset.batch_definitions if one.name == "rows"]
+    rows = [definition for definition in asset.batch_definitions if definition.name == "rows"]
     data = rows[0] if rows else asset.add_batch_definition_whole_table("rows")
     return context.validation_definitions.add(
         gx.ValidationDefinition(name=name, data=data, suite=suite)
@@ -90,16 +90,16 @@ def run_checkpoint(context: Any, source: Any, suite: Any, *, batch_id: str) -> O
     )
 
     checkpoint = stored_checkpoint(context, source, suite)
-    definitions = {one.name: one for one in checkpoint.validation_definitions}
+    definitions = {part.name: part for part in checkpoint.validation_definitions}
     if suite.name not in definitions:
         definitions[suite.name] = _definition(context, source, suite)
     run_id = gx.RunIdentifier(run_name=run_name(batch_id))
     results: dict[str, Any] = {}
-    for name, one in definitions.items():
+    for name, definition in definitions.items():
         wanted = checkpoint.result_format
         wanted = with_counts(wanted) if name == suite.name else wanted
         try:
-            results[name] = one.run(
+            results[name] = definition.run(
                 checkpoint_id=checkpoint.id, result_format=wanted, run_id=run_id
             )
         except Exception as error:  # many types, such as for a missing data source of a user
@@ -113,10 +113,10 @@ def run_checkpoint(context: Any, source: Any, suite: Any, *, batch_id: str) -> O
         ValidationResultIdentifier(
             expectation_suite_identifier=ExpectationSuiteIdentifier(definitions[name].suite.name),
             run_id=run_id,
-            batch_identifier=one.batch_id,
-        ): one
-        for name, one in results.items()
-        if not isinstance(one, Exception)
+            batch_identifier=result.batch_id,
+        ): result
+        for name, result in results.items()
+        if not isinstance(result, Exception)
     }
     checkpoint._run_actions(
         CheckpointResult(run_id=run_id, run_results=stored, checkpoint_config=checkpoint)
@@ -126,7 +126,7 @@ def run_checkpoint(context: Any, source: Any, suite: Any, *, batch_id: str) -> O
 
 def with_counts(result_format: Any) -> Any:
     """Return the result format, or NEEDED if the given one has no counts."""
-    kind = result_format
+    format_name = result_format
     if isinstance(result_format, dict):
-        kind = result_format.get("result_format")
-    return NEEDED if kind == "BOOLEAN_ONLY" else result_format
+        format_name = result_format.get("result_format")
+    return NEEDED if format_name == "BOOLEAN_ONLY" else result_format

@@ -55,7 +55,7 @@ def keep_account(docs: Path, batch_id: str, account: Account, *, refused: bool) 
         Path of the index page.
     """
     line = {"batch": batch_id, "verdict": "refused" if refused else "published"}
-    kept = [one for one in _read(docs) if one["batch"] != batch_id]
+    kept = [batch for batch in _read(docs) if batch["batch"] != batch_id]
     write_json(docs / "accounts.json", {"batches": [line | account.figures(), *kept]})
     index = docs / "index.html"
     if index.is_file():
@@ -78,7 +78,9 @@ def _read(docs: Path) -> list[dict[str, Any]]:
 def _accounts(docs: Path) -> str:
     """Return the HTML table of the last batches, newest first."""
     batches = _read(docs)[:SHOWN]
-    rows = "".join(f"<tr>{_cells(one.get(key, 0) for key in batches[0])}</tr>\n" for one in batches)
+    rows = "".join(
+        f"<tr>{_cells(batch.get(key, 0) for key in batches[0])}</tr>\n" for batch in batches
+    )
     head = _cells(batches[0], tag="th") if batches else ""
     return f"""{START}<section class="p-4"><h4>Where the events of the last batches are</h4>
 <table class="table table-sm"><tr>{head}</tr>

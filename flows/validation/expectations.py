@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from math import isclose
 from typing import Any
 
-from flows.validation.findings import Judged
-from flows.validation.own import MARK, SEVERITY, action_of, name_of
+from flows.validation.findings import ExpectationResult
+from flows.validation.user_expectations import MARK, SEVERITY, action_of, name_of
 from shortlist.validation import Rule
 from shortlist.validation.checks import BETWEEN, IN_SET, plain
 from shortlist.validation.checks import LIMITS as CHECKED
@@ -19,19 +19,19 @@ LIMITS = {*CHECKED[BETWEEN], *CHECKED[IN_SET]}
 ACTION = {severity: action for action, severity in SEVERITY.items()}
 
 
-def edits(one: Any) -> dict[str, Any]:
+def edits(expectation: Any) -> dict[str, Any]:
     """Return {field: value} of the fields of a generated expectation that a user has changed.
 
     The expectation's `meta` holds the generated values for comparison.
     """
-    mark = (one.meta or {}).get(MARK, {})
-    values = {field: plain(getattr(one, field)) for field in mark if field != "rule"}
+    mark = (expectation.meta or {}).get(MARK, {})
+    values = {field: plain(getattr(expectation, field)) for field in mark if field != "rule"}
     return {field: value for field, value in values.items() if value != mark[field]}
 
 
-def change_of(one: Any) -> dict[str, Any]:
+def change_of(expectation: Any) -> dict[str, Any]:
     """Return a user's changes of severity and `mostly` as the fields of a `RuleChange`."""
-    changed = edits(one)
+    changed = edits(expectation)
     change: dict[str, Any] = {}
     if "mostly" in changed:
         change["budget"] = round(1 - changed["mostly"], 12)
@@ -40,27 +40,27 @@ def change_of(one: Any) -> dict[str, Any]:
     return change
 
 
-def limits_of(one: Any) -> dict[str, Any]:
+def limits_of(expectation: Any) -> dict[str, Any]:
     """Return {limit: value} of the limits that a user has changed."""
-    return {field: value for field, value in edits(one).items() if field in LIMITS}
+    return {field: value for field, value in edits(expectation).items() if field in LIMITS}
 
 
-def renewed(one: Any, old: Any) -> list[str]:
+def renewed(new: Any, old: Any) -> list[str]:
     """Transfer id, notes and user's changes from the last run's expectation to a new one.
 
     Args:
-        one: the newly generated expectation; changed in place.
+        new: the newly generated expectation; changed in place.
         old: the expectation of the same rule or figure from the last run.
 
     Returns:
         Fields that a user has changed and whose value the new expectation doesn't have.
     """
     changed, mark = edits(old), old.meta[MARK]
-    lost = [field for field, value in changed.items() if not _same(getattr(one, field), value)]
-    one.id, one.notes = old.id, old.notes
+    lost = [field for field, value in changed.items() if not _same(getattr(new, field), value)]
+    new.id, new.notes = old.id, old.notes
     # Keep the generated values of changed fields, so that the next run still recognises the change.
     kept = {field: mark[field] for field in changed if field not in lost}
-    one.meta = {**old.meta, MARK: one.meta[MARK] | kept}
+    new.meta = {**old.meta, MARK: new.meta[MARK] | kept}
     return lost
 
 
@@ -106,7 +106,7 @@ def of_figure(figure: BatchFigure) -> Any:
     )
 
 
-def judged(verdict: Any, names: Mapping[str, str]) -> Judged:
+def judged(verdict: Any, names: Mapping[str, str]) -> ExpectationResult:
     """Convert the result of one expectation.
 
     Args:
@@ -118,7 +118,7 @@ def judged(verdict: Any, names: Mapping[str, str]) -> Judged:
     rows = result.get("unexpected_count") if "element_count" in result else None
     if config.type == "unexpected_rows_expectation":
         rows = result.get("observed_value")
-    return Judged(
+    return ExpectationResult(
         name=mark["rule"] if mark else names.get(config.id) or name_of(config),
         action=ACTION[config.severity] if mark else action_of(config),
         success=verdict.success,

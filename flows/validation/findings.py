@@ -23,7 +23,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ExpectationResult:
     """Result of one expectation."""
 
     name: str
@@ -41,7 +41,7 @@ class Judged:
 
 
 def row_findings(
-    results: list[Judged], rules: Mapping[str, Rule], sorting: Sorting, table: str
+    results: list[ExpectationResult], rules: Mapping[str, Rule], sorting: Sorting, table: str
 ) -> list[Finding]:
     """Return the findings of a table's suite.
 
@@ -51,18 +51,18 @@ def row_findings(
     """
     found = []
     is_replay = sorting.batch.replay_of is not None
-    for one in results:
-        rule = rules.get(one.name)
+    for result in results:
+        rule = rules.get(result.name)
         if rule is None:
-            one = replace(one, rows=sorting.counts[table].rows)
-            found += own_findings([one], table, is_replay=is_replay)
+            result = replace(result, rows=sorting.counts[table].rows)
+            found += own_findings([result], table, is_replay=is_replay)
         else:
-            finding = _of_rule(one, rule, sorting, table)
+            finding = _of_rule(result, rule, sorting, table)
             found += [finding] if finding else []
     return found
 
 
-def own_findings(results: list[Judged], table: str, *, is_replay: bool) -> list[Finding]:
+def own_findings(results: list[ExpectationResult], table: str, *, is_replay: bool) -> list[Finding]:
     """Return the findings of users' expectations, which warn or stop but quarantine no rows.
 
     Args:
@@ -72,34 +72,34 @@ def own_findings(results: list[Judged], table: str, *, is_replay: bool) -> list[
             on the whole batch are ignored.
     """
     found = []
-    for one in results:
-        if one.success or (is_replay and one.unexpected is None and not one.problem):
+    for result in results:
+        if result.success or (is_replay and result.unexpected is None and not result.problem):
             continue
-        if one.problem:
-            text = f"no result: {one.problem}"
-        elif one.unexpected is None:
-            text = "is not met" if one.observed is None else f"found {one.observed}"
-        elif one.rows is None:
-            text = f"{one.unexpected:,} rows"
+        if result.problem:
+            text = f"no result: {result.problem}"
+        elif result.unexpected is None:
+            text = "is not met" if result.observed is None else f"found {result.observed}"
+        elif result.rows is None:
+            text = f"{result.unexpected:,} rows"
         else:
-            share = one.unexpected / max(one.rows, 1)
-            text = f"{one.unexpected:,} of {one.rows:,} rows ({share:.1%})"
-        action = "stop" if one.action == "stop" else "warn"
-        found.append(Finding(table, one.name, action, f"{one.name}: {text}"))
+            share = result.unexpected / max(result.rows, 1)
+            text = f"{result.unexpected:,} of {result.rows:,} rows ({share:.1%})"
+        action = "stop" if result.action == "stop" else "warn"
+        found.append(Finding(table, result.name, action, f"{result.name}: {text}"))
     return found
 
 
-def _of_rule(one: Judged, rule: Rule, sorting: Sorting, table: str) -> Finding | None:
+def _of_rule(result: ExpectationResult, rule: Rule, sorting: Sorting, table: str) -> Finding | None:
     counts = sorting.counts[table]
-    if one.problem:  # stop, because rows that break the rule would pass otherwise
-        return Finding(table, rule.name, "stop", f"{rule.name}: no result: {one.problem}")
-    broken, bad = one.unexpected or 0, counts.broken.get(rule.name, 0)
+    if result.problem:  # stop, because rows that break the rule would pass otherwise
+        return Finding(table, rule.name, "stop", f"{rule.name}: no result: {result.problem}")
+    broken, bad = result.unexpected or 0, counts.broken.get(rule.name, 0)
     if rule.query is not None and min(broken, bad) > 0:
         broken = bad  # the query of a user's expectation may return a row more than once
     if rule.action != "warn" and broken != bad:
         text = f"{rule.name}: Great Expectations found {broken:,} rows, {bad:,} were quarantined"
         return Finding(table, rule.name, "stop", f"{text}; this is a bug of shortlist, report it")
-    if one.success:
+    if result.success:
         return None
     action = rule.action
     if action == "quarantine" and rule.budget is not None:
@@ -123,7 +123,7 @@ def _stops(rule: Rule, counts: Counts) -> bool:
 
 
 def batch_findings(
-    results: list[Judged],
+    results: list[ExpectationResult],
     figures: Mapping[str, BatchFigure],
     sorting: Sorting,
     reasons: Mapping[str, str],
@@ -135,27 +135,27 @@ def batch_findings(
         reasons: {rule: why it exists}; used if the share of bad rows of a table is too high.
     """
     found = []
-    for one in results:
-        figure = figures.get(one.name)
-        if one.success:
+    for result in results:
+        figure = figures.get(result.name)
+        if result.success:
             continue
-        table = one.name.removesuffix(".bad_share")
+        table = result.name.removesuffix(".bad_share")
         if figure is None:
-            text = f"{one.name}: {one.problem or f'found {one.observed}'}"
-            found.append(Finding("batch", one.name, one.action, text))
-        elif table != one.name:
+            text = f"{result.name}: {result.problem or f'found {result.observed}'}"
+            found.append(Finding("batch", result.name, result.action, text))
+        elif table != result.name:
             text = _over_budget(sorting, table, figure, reasons)
-            found.append(Finding(table, one.name, figure.action, text))
+            found.append(Finding(table, result.name, figure.action, text))
         else:
             limits = " and ".join(
                 f"at {word} {limit:g}"
                 for word, limit in (("least", figure.min), ("most", figure.max))
                 if limit is not None
             )
-            seen = one.problem or f"{figure.value:,.4g}"
-            text = f"{one.name}: {figure.says}: found {seen}, want {limits}"
-            action = "stop" if one.problem else figure.action
-            found.append(Finding("batch", one.name, action, text))
+            seen = result.problem or f"{figure.value:,.4g}"
+            text = f"{result.name}: {figure.says}: found {seen}, want {limits}"
+            action = "stop" if result.problem else figure.action
+            found.append(Finding("batch", result.name, action, text))
     return found
 
 

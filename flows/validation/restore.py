@@ -18,9 +18,9 @@ from shortlist.datasets.readers import open_raw
 from shortlist.datasets.staging import Stager, complete
 from shortlist.home_lock import REFRESH_WAIT, home_lock
 from shortlist.lake.engine import connect
-from shortlist.lake.staging import settle, staging
+from shortlist.lake.staging import finish_batch, staging
 from shortlist.text_files import write_text
-from shortlist.validation.quarantine import Place, Quarantine, QuarantineError
+from shortlist.validation.quarantine import Quarantine, QuarantineError, RowOrigin
 
 
 def listed() -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def shown(batch_id: str, *, rule: str | None, limit: int, out: Path | None) -> d
     names = ["file", "line", "original", "reason", "expectation"]
     if out is not None:
         lines = originals(events_of(batch_id, tables))
-        write_text(out, "".join(f"{one.text}\n" for one in lines))
+        write_text(out, "".join(f"{line.text}\n" for line in lines))
     return {
         "batch_id": batch_id,
         "rows": {name: table.num_rows for name, table in tables.items()},
@@ -85,14 +85,14 @@ def _restore(
     lines = originals(events_of(batch_id, quarantine.rows(batch_id, rule=rule)))
     mappings = quarantine.mappings(batch_id)
     if mended is not None:
-        texts = mended_lines(mended)
+        texts = corrected_lines(mended)
         if len(texts) != len(lines):
             which = f"{batch_id} ({rule})" if rule else batch_id
             raise QuarantineError(
                 f"{mended}: has {len(texts)} lines, the quarantine of {which} has {len(lines)};"
                 " want one line for each, also for rows that you don't correct"
             )
-        lines = [Original(one.place, text) for one, text in zip(lines, texts, strict=True)]
+        lines = [QuarantinedRow(line.place, text) for line, text in zip(lines, texts, strict=True)]
     restored, places = _stage(settings, config.data, batch_id, lines, mappings)
     # All rows were bad before, so a high share of bad rows is no reason to refuse the batch.
     limits = config.validation.model_copy(update={"failure_budget": 1.0})
@@ -112,28 +112,28 @@ def events_of(batch_id: str, tables: dict[str, pa.Table]) -> pa.Table:
     return tables["interactions"]
 
 
-class Original(NamedTuple):
+class QuarantinedRow(NamedTuple):
     """A quarantined row as it was in the source, as one line of text, with its place there."""
 
-    place: Place
+    place: RowOrigin
     text: str
 
 
-def originals(table: pa.Table) -> list[Original]:
+def originals(table: pa.Table) -> list[QuarantinedRow]:
     """Return the original rows of quarantined events, each once.
 
     Two events can come from one row: a rating, and a like that ingest derives from it.
     """
-    columns = [table.column(name).to_pylist() for name in (*Place._fields, "original")]
+    columns = [table.column(name).to_pylist() for name in (*RowOrigin._fields, "original")]
     rows = [
-        Original(Place(file, line, mapping), (text or "").replace("\n", " "))
+        QuarantinedRow(RowOrigin(file, line, mapping), (text or "").replace("\n", " "))
         for file, line, mapping, text in zip(*columns, strict=True)
     ]
     known = [row for row in rows if row.place.line is not None]
     return [*dict.fromkeys(known), *(row for row in rows if row.place.line is None)]
 
 
-def mended_lines(path: Path) -> list[str]:
+def corrected_lines(path: Path) -> list[str]:
     """Read the lines of a corrected file.
 
     Raises:
@@ -165,9 +165,9 @@ def _stage(
     settings: Settings,
     data: DataConfig,
     batch_id: str,
-    lines: list[Original],
+    lines: list[QuarantinedRow],
     mappings: list[dict[str, Any]],
-) -> tuple[str, dict[tuple[str, int], Place]]:
+) -> tuple[str, dict[tuple[str, int], RowOrigin]]:
     """Stage the lines as a new batch, each with the mapping of its file.
 
     Args:
@@ -176,24 +176,24 @@ def _stage(
     Returns:
         Id of the staged batch, and {(file, line) in it: the line's original place}.
     """
-    places: dict[tuple[str, int], Place] = {}
+    places: dict[tuple[str, int], RowOrigin] = {}
     posted = False
     with staging(settings.lake) as staged, connect(staged.folder) as connection:
         stager = Stager(staged, connection, data, settings, time.time_ns() // 1_000)
         path = staged.folder / "restored.jsonl"
         for number, mapping in enumerate(mappings):
-            mine = [one for one in lines if one.place.mapping == number]
+            mine = [entry for entry in lines if entry.place.mapping == number]
             if not mine:
                 continue
             table = _table(data, mapping)
             posted |= table.path == POSTED.path
-            texts = [_as_json(one.text, mapping["header"]) for one in mine]
+            texts = [_as_json(entry.text, mapping["header"]) for entry in mine]
             path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
             name = f"quarantine of {batch_id}" + (f" ({number})" if number else "")
             file = SourceFile(name, path, "jsonl", None)
             stager.events(open_raw(file, table), table, file=file)
             path.unlink()
-            places |= {(name, line): one.place for line, one in enumerate(mine, start=1)}
+            places |= {(name, line): entry.place for line, entry in enumerate(mine, start=1)}
         assert len(places) == len(lines), "every row names a mapping of its batch"
         complete(stager)
         has_items = data.files is not None and data.files.items is not None
@@ -202,7 +202,7 @@ def _stage(
             stager.batch.session_gap = int(data.session_gap_minutes * 60_000_000)
         stager.batch.batch_id = f"{batch_id}-restored"
         stager.batch.replay_of = batch_id
-        settle(staged, settings.lake, stager.batch)
+        finish_batch(staged, settings.lake, stager.batch)
     return stager.batch.batch_id, places
 
 

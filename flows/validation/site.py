@@ -98,7 +98,10 @@ class OfflineSiteBuilder(SiteBuilder):
         built = super().build(resource_identifiers, build_index)
         store = self.target_store
         written = [key.resource_identifier for key in store.keys]
-        pages = [_path(store.get_url_for_resource(one, only_if_exists=False)) for one in written]
+        pages = [
+            _path(store.get_url_for_resource(resource, only_if_exists=False))
+            for resource in written
+        ]
         index = _path(store.get_url_for_resource(only_if_exists=False))
         if build_index:
             pages.append(index)

@@ -36,7 +36,7 @@ class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
         yield self._connection
 
 
-class _Borrowed(ConnectionWrapper):
+class _SharedConnection(ConnectionWrapper):
     """A DuckDB connection that SQLAlchemy may use but not close; its owner closes it.
 
     SQLAlchemy may open several transactions at a time, which DuckDB refuses. They are ignored,
@@ -83,7 +83,7 @@ class DuckDBDatasource(SQLDatasource):
                 sql = bytes.fromhex(query).decode()
                 connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {sql}")
         return sa.create_engine(
-            "duckdb://", creator=lambda: _Borrowed(connection), poolclass=StaticPool
+            "duckdb://", creator=lambda: _SharedConnection(connection), poolclass=StaticPool
         )
 
     def get_execution_engine(self) -> SqlAlchemyExecutionEngine:

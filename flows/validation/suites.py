@@ -26,8 +26,14 @@ from flows.validation.expectations import (
     of_rule,
     renewed,
 )
-from flows.validation.findings import Finding, Judged, batch_findings, own_findings, row_findings
-from flows.validation.own import names_of, own, own_rules
+from flows.validation.findings import (
+    ExpectationResult,
+    Finding,
+    batch_findings,
+    own_findings,
+    row_findings,
+)
+from flows.validation.user_expectations import names_of, user_expectations, user_rules
 from shortlist.config import ConfigError
 from shortlist.validation import Figures, Rule, ValidateConfig, rules_for
 from shortlist.validation.config import RuleChange
@@ -41,7 +47,7 @@ LISTED = 1_000
 """Maximum number of results on the index page. Each validation rebuilds it, in 1 ms per result."""
 
 
-class Judge:
+class GxContext:
     """The file context of Great Expectations in a home, with its suites and checkpoints.
 
     Args:
@@ -116,14 +122,18 @@ class Judge:
 
     def _ours(self, suite: str) -> dict[str, Any]:
         """Return {rule or figure: the stored expectation that was generated from it}."""
-        marked = [one for one in self.suites[suite].expectations if MARK in (one.meta or {})]
-        return {one.meta[MARK]["rule"]: one for one in marked}
+        marked = [
+            expectation
+            for expectation in self.suites[suite].expectations
+            if MARK in (expectation.meta or {})
+        ]
+        return {expectation.meta[MARK]["rule"]: expectation for expectation in marked}
 
     def rules(self, config: ValidateConfig, *, now: datetime) -> list[Rule]:
         """Return all rules on rows, with the changes and additions that users made in the suites.
 
         Raises:
-            ConfigError: as for `rules_for`, `changed`, `with_limits` and `own_rules`.
+            ConfigError: as for `rules_for`, `changed`, `with_limits` and `user_rules`.
         """
         rules = rules_for(
             config,
@@ -132,23 +142,23 @@ class Judge:
             earliest_published=as_utc(config.earliest_published),
         )
         rules = [self._edited(rule) for rule in rules]
-        figures = {*BATCH_FIGURES, *(one.name for one in config.expectations)}
+        figures = {*BATCH_FIGURES, *(expectation.name for expectation in config.expectations)}
         self.names = names_of(self.suites, {rule.name for rule in rules} | figures)
-        return [*rules, *own_rules(self.suites, self.names)]
+        return [*rules, *user_rules(self.suites, self.names)]
 
     def _edited(self, rule: Rule) -> Rule:
-        one = self._stored[rule.table].get(rule.name)
-        if one is None:
+        stored = self._stored[rule.table].get(rule.name)
+        if stored is None:
             return rule
-        change = RuleChange.model_validate(change_of(one))
-        return with_limits(changed([rule], {rule.name: change})[0], limits_of(one))
+        change = RuleChange.model_validate(change_of(stored))
+        return with_limits(changed([rule], {rule.name: change})[0], limits_of(stored))
 
     def limits(self, config: ValidateConfig) -> ValidateConfig:
         """Return the settings with the limits that users changed in the suite `batch`."""
         rules = dict(config.rules)
-        for name, one in self._stored[BATCH].items():
-            limits = limits_of(one)
-            change = change_of(one) | {
+        for name, stored in self._stored[BATCH].items():
+            limits = limits_of(stored)
+            change = change_of(stored) | {
                 field: limits[f"{field}_value"]
                 for field in ("min", "max")
                 if f"{field}_value" in limits
@@ -190,14 +200,14 @@ class Judge:
                 results, others = self._validate(table, batch_id, is_replay=is_replay)
                 findings += others
                 findings += row_findings(results, {r.name: r for r in mine}, sorting, table)
-        by_name = {one.name: one for one in figures.batch if is_judged(one)}
+        by_name = {figure.name: figure for figure in figures.batch if is_judged(figure)}
         if by_name:
-            findings += self._renew(BATCH, [of_figure(one) for one in by_name.values()])
+            findings += self._renew(BATCH, [of_figure(figure) for figure in by_name.values()])
             results, others = self._validate(BATCH, batch_id, is_replay=is_replay)
             findings += others
             reasons = {rule.name: rule.reason for rule in rules}
             findings += batch_findings(results, by_name, sorting, reasons)
-            self._keep({one.name for one in figures.batch} - set(by_name))
+            self._keep({figure.name for figure in figures.batch} - set(by_name))
         return findings
 
     def _index(self) -> None:
@@ -230,28 +240,30 @@ class Judge:
             Warnings about users' changes that can't be kept.
         """
         suite, before, found = self.suites[name], self._stored[name], []
-        for one in ours:
-            rule = one.meta[MARK]["rule"]
-            lost = renewed(one, before[rule]) if rule in before else []
+        for expectation in ours:
+            rule = expectation.meta[MARK]["rule"]
+            lost = renewed(expectation, before[rule]) if rule in before else []
             if lost:
                 text = f"{rule}: the changed {', '.join(lost)} of this expectation can't be kept"
                 text += "; add an expectation of your own for it"
                 found.append(Finding(name, rule, "warn", text))
-        suite.expectations = [*own(suite), *ours]
+        suite.expectations = [*user_expectations(suite), *ours]
         suite.save()
         return found
 
     def _keep(self, unknown: set[str]) -> None:
         """Keep stored expectations that users changed, although this batch lacks their figures."""
         suite = self.suites[BATCH]
-        waiting = [one for name, one in self._stored[BATCH].items() if name in unknown]
-        if waiting := [one for one in waiting if edits(one)]:
+        waiting = [
+            expectation for name, expectation in self._stored[BATCH].items() if name in unknown
+        ]
+        if waiting := [expectation for expectation in waiting if edits(expectation)]:
             suite.expectations = [*suite.expectations, *waiting]
             suite.save()
 
     def _validate(
         self, name: str, batch_id: str, *, is_replay: bool
-    ) -> tuple[list[Judged], list[Finding]]:
+    ) -> tuple[list[ExpectationResult], list[Finding]]:
         """Run a suite's checkpoint.
 
         Returns:
@@ -264,9 +276,9 @@ class Judge:
                 text = f"checkpoint '{name}': no result: {result}"
                 found.append(Finding(definition, definition, "stop", text))
             else:
-                results = [judged(one, {}) for one in result.results]
+                results = [judged(found_result, {}) for found_result in result.results]
                 found += own_findings(results, definition, is_replay=is_replay)
-        return [judged(one, self.names) for one in outcome.ours.results], found
+        return [judged(result, self.names) for result in outcome.ours.results], found
 
 
 def as_utc(moment: datetime) -> datetime:

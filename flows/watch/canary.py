@@ -102,8 +102,8 @@ def end_canary(
     few = [name for name in config.shares if users.get(name, 0) < config.min_users]
     if few:
         return f"canary {config.name}: goes on, arm {few[0]} has {users.get(few[0], 0)} users"
-    compared = {one.name: one for one in board.results if one.arm is not None}
-    missing = [name for name, one in compared.items() if one.level == "missing"]
+    compared = {result.name: result for result in board.results if result.arm is not None}
+    missing = [name for name, result in compared.items() if result.level == "missing"]
     release_id = config.of(config.challenger).release
     holds = [
         name
@@ -118,7 +118,7 @@ def end_canary(
     with home_lock(settings, "release", what="shortlist monitor", wait_seconds=60):
         before = store.current_id()
         store.promote(release_id)
-        evidence = {name: one.to_json() for name, one in compared.items()}
+        evidence = {name: result.to_json() for name, result in compared.items()}
         write_audit(
             settings,
             "promote canary",
@@ -172,5 +172,5 @@ def experiment_report(
         "sample_ratio_p": board.sample_ratio_p,
         "sample_ratio_ok": not board.sample_ratio_p < file.board.sample_ratio_alpha,
         "figures": rows,
-        "guardrails": [one.to_json() for one in board.results if one.arm is not None],
+        "guardrails": [result.to_json() for result in board.results if result.arm is not None],
     }

@@ -22,7 +22,7 @@ from shortlist.plain_json import finite
 from shortlist.release import Release
 
 if TYPE_CHECKING:
-    from flows.monitor import Watched
+    from flows.monitor import MonitoredLists
 
 METRICS = "metrics.prom"
 
@@ -31,7 +31,7 @@ def check_and_act(
     settings: Settings,
     config: RunConfig,
     release: Release,
-    watched: "Watched",
+    watched: "MonitoredLists",
     written: dict[str, Any],
     *,
     file: GuardrailFile,
@@ -58,7 +58,7 @@ def check_and_act(
     )
     experiment = running_experiment(settings)
     mine = champion_rows(traffic, release.release_id, experiment)
-    plain = {name: _figure(one) for name, one in written["figures"].items()}
+    plain = {name: _figure(figure) for name, figure in written["figures"].items()}
     plain |= operation_figures(settings, release, watched.events, now=now)
     board = judge_board(
         file,
@@ -75,11 +75,11 @@ def check_and_act(
         print(f"monitor: {canary}")
     main = traffic.pick(mine)
     figures = overview(main)
-    values = {name: one.current for name, one in plain.items() if name not in figures}
+    values = {name: figure.current for name, figure in plain.items() if name not in figures}
     write_metrics(
         settings.reports / METRICS,
         metrics_text(
-            figures | values, [one.to_json() for one in board.results], at=int(time.time())
+            figures | values, [figure.to_json() for figure in board.results], at=int(time.time())
         ),
     )
     index = write_morning_page(
@@ -90,8 +90,8 @@ def check_and_act(
         "alarms": alarms,
         "canary": canary,
         "figures": {
-            name: finite(asdict(Figure(one.value, low=one.low, high=one.high)))
-            for name, one in figures.items()
+            name: finite(asdict(Figure(figure.value, low=figure.low, high=figure.high)))
+            for name, figure in figures.items()
         },
         "index": index,
     }

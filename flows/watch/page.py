@@ -56,10 +56,10 @@ def write_morning_page(
     since = (datetime.now(UTC) - timedelta(hours=36)).isoformat()
     kept = read_alarms(settings)
     experiment = running_experiment(settings)
-    told = None
+    experiment_text = None
     if experiment is not None:
-        told = f"experiment {experiment.name} runs since {experiment.started_at}"
-        told += "" if canary is None else f"; {canary}"
+        experiment_text = f"experiment {experiment.name} runs since {experiment.started_at}"
+        experiment_text += "" if canary is None else f"; {canary}"
     runbook = RUNBOOK.read_text(encoding="utf-8") if RUNBOOK.is_file() else ""
     content = {
         "verdict": board.verdict if not alarms else _worst(board.verdict, alarms),
@@ -70,14 +70,14 @@ def write_morning_page(
             "users": f"{main.requests['user_id'].nunique():,}",
         },
         "alarms": list(alarms),
-        "closed": [one for one in kept if (one["closed_at"] or "") > since],
+        "closed": [alarm for alarm in kept if (alarm["closed_at"] or "") > since],
         "audit": [line for line in reversed(read_audit(settings)) if line["at"] > since][:10],
-        "results": [one.to_json() for one in board.results],
+        "results": [result.to_json() for result in board.results],
         "rows": _write_rows(traffic, board, out),
         "trends": trends(main, file),
         "releases": release_days(traffic),
         "changes": changes(main),
-        "experiment": told,
+        "experiment": experiment_text,
         "switches": _switches(settings),
         "runbook": runbook_entries(runbook),
         "details": "index.html",
@@ -95,7 +95,7 @@ def trends(main: Traffic, file: GuardrailFile) -> list[dict[str, Any]]:
     for name in TRENDS:
         parts = by(MEASURES[name], recent, "day")
         days = [int(day) for day in parts]
-        values = [one.value for one in parts.values()]
+        values = [part.value for part in parts.values()]
         if not any(np.isfinite(values)):
             continue
         found.append(
@@ -112,7 +112,10 @@ def trends(main: Traffic, file: GuardrailFile) -> list[dict[str, Any]]:
 
 
 def release_days(traffic: Traffic) -> dict[int, str]:
-    """Return {day: release} of the first day on which each release answered, but the first."""
+    """Return {day: release that answered for the first time on that day}.
+
+    The first release of the traffic is left out: there is no change of releases to mark.
+    """
     first = traffic.requests.drop_duplicates("release_id")[["release_id", "day"]]
     starts = zip(first["release_id"].tolist(), first["day"].tolist(), strict=True)
     return {int(day): str(name) for name, day in list(starts)[1:]}
@@ -168,28 +171,28 @@ def _switches(settings: Settings) -> list[str]:
 def _write_rows(traffic: Traffic, board: Board, out: Path) -> dict[str, str]:
     """Write the requests behind each alarm; return {guardrail: path relative to the page}."""
     files = {}
-    for one in board.results:
-        if one.level != "alarm" or one.window == (0, 0):
+    for result in board.results:
+        if result.level != "alarm" or result.window == (0, 0):
             continue
-        frame = rows_behind(traffic, one)
+        frame = rows_behind(traffic, result)
         if frame is None:
             continue
         folder = out / "rows"
         folder.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"[^a-z0-9]+", "-", one.name.lower()).strip("-") + ".csv"
+        name = re.sub(r"[^a-z0-9]+", "-", result.name.lower()).strip("-") + ".csv"
         frame.to_csv(folder / name, index=False)
-        files[one.name] = f"rows/{name}"
+        files[result.name] = f"rows/{name}"
     return files
 
 
-def rows_behind(traffic: Traffic, one: Result) -> pd.DataFrame | None:
+def rows_behind(traffic: Traffic, result: Result) -> pd.DataFrame | None:
     """Return the requests of a result's window with the figure's numerator and denominator."""
-    start, end = one.window
+    start, end = result.window
     at = traffic.requests["at"].to_numpy()
     part = traffic.pick((at >= start) & (at < end))
     frame = part.requests[["request_id", "user_id", "at", "arm", "release_id", "surface", "device"]]
     frame = frame.assign(at=pd.to_datetime(frame["at"], unit="us", utc=True))
-    measure = MEASURES.get(one.figure)
+    measure = MEASURES.get(result.figure)
     if measure is not None:
         top, bottom = measure.columns(part)
         if measure.level == "shown":

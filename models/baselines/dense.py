@@ -36,6 +36,12 @@ def place_weights(history: np.ndarray, *, decay: float) -> np.ndarray:
     several times, only its newest event has a weight. The baselines are trained on which users have
     an item, so repeats by one user add no evidence. With decay 1, a history is a set of items.
     """
+    weights = np.zeros(history.shape, dtype=np.float32)
+    if len(history) == 1:
+        length = int(np.count_nonzero(history))
+        _, age = np.unique(history[0, :length][::-1], return_index=True)
+        weights[0, length - 1 - age] = decay**age
+        return weights
     real = history > 0
     age = real.sum(1, keepdims=True) - np.cumsum(real, axis=1)
     row, column = np.nonzero(real)
@@ -44,7 +50,6 @@ def place_weights(history: np.ndarray, *, decay: float) -> np.ndarray:
     _, newest_first = np.unique(pair[::-1], return_index=True)
     newest = len(row) - 1 - newest_first
     row, column = row[newest], column[newest]
-    weights = np.zeros(history.shape, dtype=np.float32)
     weights[row, column] = decay ** age[row, column]
     return weights
 

@@ -6,6 +6,7 @@ validation: number of neighbours, shrinkage, and the decay of older events in a 
 Shapes: B queries, S items, L history, N items of the catalogue.
 """
 
+import threading
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,10 +24,6 @@ from shortlist.features.pack import ItemState
 
 if TYPE_CHECKING:
     from models.training import TrainingOptions
-
-
-DENSE_UP_TO = 200_000
-"""Number of items up to which the scores of a single query are summed in a dense array."""
 
 
 class ItemKnnConfig(Config):
@@ -57,6 +54,7 @@ class ItemKNN:
         self.similarity = similarity
         self.decay = decay
         self.chosen = chosen
+        self._of_thread = threading.local()
         self._rows = OncePerBatch(self._compute_rows)
         """For each query of a batch, the items that have a score (ascending) and the scores."""
 
@@ -65,8 +63,8 @@ class ItemKNN:
         return len(self.similarity.indptr) - 2
 
     def _compute_rows(self, queries: Queries) -> list[tuple[np.ndarray, np.ndarray]]:
-        if len(queries) == 1 and self.num_items <= DENSE_UP_TO:
-            return [self._dense_row(queries.history[0])]
+        if len(queries) == 1:
+            return [self._row(queries.history[0])]
         weights = dense.history_weights(queries, decay=self.decay, num_items=self.num_items)
         scores = weights @ self.similarity
         scores.sort_indices()
@@ -74,23 +72,34 @@ class ItemKNN:
         ends = np.asarray(scores.indptr).tolist()
         return [(indices[start:end], data[start:end]) for start, end in pairwise(ends)]
 
-    def _dense_row(self, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _row(self, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return items and scores of one history, without the overhead of sparse matrices."""
-        items, weights = dense.weighted_items(history, decay=self.decay)
-        place, count = self._entries(items)
-        scores = np.zeros(self.num_items + 1, dtype=np.float32)
-        added = self.similarity.data[place] * np.repeat(weights, count)
-        np.add.at(scores, self.similarity.indices[place], added)
-        item_idx = np.flatnonzero(scores)
-        return item_idx, scores[item_idx]
+        # Imported here, because importing numba takes a second that many commands don't need.
+        from models.baselines.item_kernels import add_rows
 
-    def _entries(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the places of the stored similarities of (S,) items, and their number per item."""
-        starts = self.similarity.indptr[items]
-        count = self.similarity.indptr[items + 1] - starts
-        ends = np.cumsum(count)
-        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - count, count)
-        return np.repeat(starts, count) + within, count
+        items, weights = dense.weighted_items(history, decay=self.decay)
+        scores = self._scratch()
+        written = add_rows(*self._arrays, items, weights, scores)
+        item_idx = np.sort(written)
+        found = scores[item_idx]
+        scores[item_idx] = 0
+        return item_idx, found
+
+    @property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The similarity matrix in the CSR format."""
+        matrix = self.similarity
+        return matrix.indptr, matrix.indices, matrix.data  # pyright: ignore[reportReturnType]
+
+    def _scratch(self) -> np.ndarray:
+        """Return (N + 1,) float32 zeros that belong to the calling thread.
+
+        A new array per request would cost more than the sums.
+        """
+        scores = getattr(self._of_thread, "scores", None)
+        if scores is None:
+            scores = self._of_thread.scores = np.zeros(self.num_items + 1, dtype=np.float32)
+        return scores
 
     def retrieve(self, queries: Queries, items: ItemState, *, k: int) -> Candidates:
         k = min(k, self.num_items)
@@ -99,8 +108,8 @@ class ItemKNN:
         for row, (item_idx, values) in enumerate(self._rows(queries)):
             kept = queries.allowed(row, self.num_items)[item_idx] & (values != 0)
             item_idx, values = item_idx[kept], values[kept]
-            place = best_places(values, min(k, len(values)))
-            found[row, : len(place)], score[row, : len(place)] = item_idx[place], values[place]
+            best = best_places(values, min(k, len(values)))
+            found[row, : len(best)], score[row, : len(best)] = item_idx[best], values[best]
         return Candidates(found, score)
 
     def score(self, queries: Queries, items: ItemState, candidates: np.ndarray) -> np.ndarray:
@@ -109,9 +118,9 @@ class ItemKNN:
             real = candidates[row] > 0
             out[row, real] = 0
             if len(item_idx):
-                place = np.minimum(np.searchsorted(item_idx, candidates[row]), len(item_idx) - 1)
-                scored = real & (item_idx[place] == candidates[row])
-                out[row, scored] = values[place[scored]]
+                index = np.minimum(np.searchsorted(item_idx, candidates[row]), len(item_idx) - 1)
+                scored = real & (item_idx[index] == candidates[row])
+                out[row, scored] = values[index[scored]]
         return out
 
     def similar(self, item_idx: np.ndarray, k: int) -> Candidates:
@@ -127,16 +136,10 @@ class ItemKNN:
 
         (L,) history, (S,) item_idx -> (S, L) float32.
         """
+        from models.baselines.item_kernels import pick
+
         weights = dense.place_weights(history[None], decay=self.decay)[0]
-        place, count = self._entries(history)
-        column = np.full(self.num_items + 1, -1, dtype=np.int16)
-        column[item_idx] = np.arange(len(item_idx))
-        column = column[self.similarity.indices[place]]
-        found = np.flatnonzero(column >= 0)
-        event = np.repeat(np.arange(len(history)), count)[found]
-        similarity = np.zeros((len(item_idx), len(history)), dtype=np.float32)
-        similarity[column[found], event] = self.similarity.data[place[found]]
-        return weights * similarity
+        return weights * pick(*self._arrays, history, item_idx)
 
     def save(self, folder: Path) -> None:
         matrix = self.similarity
@@ -203,6 +206,6 @@ def keep_largest(matrix: csr_array, k: int) -> csr_array:
     starts = np.asarray(matrix.indptr)
     rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     order = np.lexsort((-np.asarray(matrix.data, dtype=np.float32), rows))
-    place = np.arange(len(rows)) - starts[rows]
-    kept = np.sort(order[place < k])
+    rank = np.arange(len(rows)) - starts[rows]
+    kept = np.sort(order[rank < k])
     return csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)

@@ -55,12 +55,14 @@ class Personal:
         """Return (B, N + 1) float32: at least 1 for items of the history, below 1 for others."""
         popular = items.state["item_events"].astype(np.float32)
         popular = popular / (popular.max(initial=0) + 1)
-        own = np.zeros((len(queries), len(popular)), dtype=np.float32)
+        personal_scores = np.zeros((len(queries), len(popular)), dtype=np.float32)
         age = np.maximum(queries.at[:, None] - queries.history_time, 0)
         weight = np.exp2(-age / (self.half_life * MICROSECONDS_PER_DAY)).astype(np.float32)
         rows = np.broadcast_to(np.arange(len(queries))[:, None], queries.history.shape)
-        np.add.at(own, (rows, queries.history), np.maximum(weight, np.finfo(np.float32).tiny))
-        scores = np.where(own > 0, 1 + own, popular)
+        np.add.at(
+            personal_scores, (rows, queries.history), np.maximum(weight, np.finfo(np.float32).tiny)
+        )
+        scores = np.where(personal_scores > 0, 1 + personal_scores, popular)
         scores[:, 0] = 0
         return scores
 

@@ -158,8 +158,8 @@ def attributes_of(catalogue: Catalogue, item: int) -> list[str]:
 
 def attribute_matrix(rows: list[list[str]], attributes: list[str]) -> np.ndarray:
     """Return (M, F) float32: 1 where the item has the attribute."""
-    place = {name: column for column, name in enumerate(attributes)}
+    column_of = {name: column for column, name in enumerate(attributes)}
     matrix = np.zeros((len(rows), len(attributes)), dtype=np.float32)
     for row, names in zip(matrix, rows, strict=True):
-        row[[place[name] for name in names if name in place]] = 1
+        row[[column_of[name] for name in names if name in column_of]] = 1
     return matrix

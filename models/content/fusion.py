@@ -153,8 +153,8 @@ class ContentModel(nn.Module):
         if self.regress is None or self.collaborative is None or self.features is None:
             return loss
         positives = torch.from_numpy(batch.positives).to(self.table.device)
-        own = self.regress(self.project_items(self.features[positives]))
-        near = F.cosine_similarity(own, self.collaborative[positives], dim=-1)
+        predicted = self.regress(self.project_items(self.features[positives]))
+        near = F.cosine_similarity(predicted, self.collaborative[positives], dim=-1)
         return loss + self.config.collaborative * (1 - near).mean()
 
     def history(self, queries: Queries) -> Tensor:

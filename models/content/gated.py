@@ -40,11 +40,13 @@ class GatedFusion(nn.Module):
         weights = self._weights(parts)
         out = self.bias.expand(*features.shape[:-1], -1)
         for number, (part, project) in enumerate(zip(parts, self.project, strict=True)):
-            own = project(part)
+            vectors = project(part)
             if self.gate_weight is not None and self.gate_bias is not None:
-                logit = own @ self.gate_weight[number] + self.gate_bias[number]
-                own = own * logit.sigmoid().unsqueeze(-1)
-            out = out + (own if weights is None else own * weights[..., number : number + 1])
+                logit = vectors @ self.gate_weight[number] + self.gate_bias[number]
+                vectors = vectors * logit.sigmoid().unsqueeze(-1)
+            out = out + (
+                vectors if weights is None else vectors * weights[..., number : number + 1]
+            )
         return out
 
     def _weights(self, parts: tuple[Tensor, ...]) -> Tensor | None:

@@ -8,8 +8,6 @@ Shapes: N items, V new items, F features of all modalities, K categories.
 
 import hashlib
 import logging
-import os
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +15,17 @@ import numpy as np
 import pyarrow as pa
 from torch import nn
 
-from models.content.cache import KEY_BYTES, cached_vectors
 from models.content.config import TFIDF, TRAINED, ContentFeatures
-from models.content.convolution import DIM as TRAINED_DIM
-from models.content.convolution import SIZE, ImageEncoder, fit_image_encoder
-from models.content.images import ImageFault, read_images
-from models.content.pretrained import pretrained_side, pretrained_vectors
+from models.content.images.convolution import ImageEncoder
+from models.content.images.files import ImageFault
+from models.content.images.image_vectors import (
+    file_key,
+    fit_trained,
+    image_paths,
+    image_report,
+    vectors_by_pretrained,
+    vectors_by_trained,
+)
 from models.content.reviews import Reviews
 from models.content.text import text_vectors
 from models.content.tfidf import Tfidf
@@ -34,14 +37,11 @@ from models.content.vectors import (
     vectors_of_items,
 )
 from models.training import TrainingOptions, limited_threads
-from shortlist import columns as c
 from shortlist.catalogue import Catalogue
 
 log = logging.getLogger("shortlist.content")
 
 TEXT, CATEGORIES, REVIEWS, IMAGE = "text", "categories", "reviews", "image"
-SHOWN_FAULTS = 20
-"""Number of unusable images that a report names."""
 
 
 class ContentEncoder(nn.Module):
@@ -67,7 +67,7 @@ class ContentEncoder(nn.Module):
         self.requires_grad_(False)
 
     def sizes(self) -> dict[str, Any]:
-        """Return what `from_sizes` needs, as JSON."""
+        """Return the settings and sizes from which `from_sizes` rebuilds the encoder, as JSON."""
         return {
             "features": self.config.model_dump(mode="json"),
             "widths": self.widths,
@@ -137,8 +137,8 @@ class ContentEncoder(nn.Module):
             [catalogue.category_lists[i] for i in item_idx],
         ]
         if IMAGE in self.widths:
-            paths = _image_paths(catalogue, self.config)
-            read.append([_file_key(paths[i] or "", "") for i in item_idx])
+            paths = image_paths(catalogue, self.config)
+            read.append([file_key(paths[i] or "", "") for i in item_idx])
         read += [
             items.column(name).to_pylist()
             for name in self.widths
@@ -160,7 +160,7 @@ class ContentEncoder(nn.Module):
         if name == CATEGORIES:
             return unit_rows(catalogue.category_matrix[item_idx, :width])
         if name == IMAGE:
-            paths = _image_paths(catalogue, self.config)
+            paths = image_paths(catalogue, self.config)
             vectors, faults = self._image_vectors([paths[i] for i in item_idx])
             for fault in faults:
                 log.warning("image %s %s", fault.path, fault.reason)
@@ -171,11 +171,10 @@ class ContentEncoder(nn.Module):
 
     def _image_vectors(self, paths: Sequence[str | None]) -> tuple[np.ndarray, list[ImageFault]]:
         if self.images is not None:
-            pixels, rows, faults = read_images(paths, size=SIZE)
-            vectors = np.zeros((len(paths), TRAINED_DIM), dtype=np.float32)
-            vectors[rows] = self.images.encode(pixels)
-            return vectors, faults
-        return _pretrained(paths, encoder=self.config.images or "", options=TrainingOptions())
+            return vectors_by_trained(self.images, paths)
+        return vectors_by_pretrained(
+            paths, encoder=self.config.images or "", options=TrainingOptions()
+        )
 
 
 def _fit(
@@ -195,8 +194,12 @@ def _fit(
     by_tfidf = config.text in (TFIDF, None)
     tfidf = None
     if config.text == TFIDF or (by_tfidf and newest):
-        own = catalogue.texts if config.text == TFIDF else written
-        both = ["\n".join(parts) for parts in zip(own, written, strict=True)] if newest else own
+        item_texts = catalogue.texts if config.text == TFIDF else written
+        both = (
+            ["\n".join(parts) for parts in zip(item_texts, written, strict=True)]
+            if newest
+            else item_texts
+        )
         tfidf = Tfidf.fit(both, dim=config.text_dim, rng=options.rng("tf-idf"))
     if config.text is not None:
         blocks[TEXT] = (
@@ -216,13 +219,13 @@ def _fit(
         )
     images = None
     if config.images is not None:
-        paths = _image_paths(catalogue, config)
+        paths = image_paths(catalogue, config)
         if config.images == TRAINED:
-            images, vectors, faults = _trained(paths, catalogue, options=options)
+            images, vectors, faults = fit_trained(paths, catalogue, options=options)
         else:
-            vectors, faults = _pretrained(paths, encoder=config.images, options=options)
+            vectors, faults = vectors_by_pretrained(paths, encoder=config.images, options=options)
         blocks[IMAGE] = vectors
-        report[IMAGE] = _image_report(catalogue, paths, faults)
+        report[IMAGE] = image_report(catalogue, paths, faults)
     if config.vectors:
         for name in _vector_names(config, catalogue):
             blocks[name] = given_vectors(catalogue, name)
@@ -239,8 +242,8 @@ def _fit(
         images=images if IMAGE in blocks else None,
     )
     for name, block in blocks.items():
-        own = {"items": int(block.any(axis=1).sum()), "dim": block.shape[1]}
-        report[name] = own | report.get(name, {})
+        item_texts = {"items": int(block.any(axis=1).sum()), "dim": block.shape[1]}
+        report[name] = item_texts | report.get(name, {})
     encoder.report = report
     none = np.zeros((catalogue.num_items + 1, 0), dtype=np.float32)
     return encoder, np.concatenate([none, *blocks.values()], axis=1)
@@ -266,91 +269,3 @@ def _mean_vectors(newest: list[list[str]], *, encoder: str, options: TrainingOpt
     total = np.zeros((len(newest), vectors.shape[1]), dtype=np.float32)
     np.add.at(total, owner, vectors)
     return unit_rows(total)
-
-
-def _image_paths(catalogue: Catalogue, config: ContentFeatures) -> list[str | None]:
-    """Return N + 1 paths of image files; None where an item has no image."""
-    paths: list[str | None] = [None, *catalogue.items.column(c.IMAGE).to_pylist()]
-    folder = config.image_folder
-    if folder is None:
-        return paths
-    return [path if not path or "://" in path else str(folder / path) for path in paths]
-
-
-def _trained(
-    paths: Sequence[str | None], catalogue: Catalogue, *, options: TrainingOptions
-) -> tuple[ImageEncoder, np.ndarray, list[ImageFault]]:
-    pixels, rows, faults = read_images(paths, size=SIZE)
-    labels = catalogue.category_matrix[rows]
-    encoder = fit_image_encoder(pixels, labels, seed=options.seed, cache=options.cache)
-    vectors = np.zeros((len(paths), TRAINED_DIM), dtype=np.float32)
-    vectors[rows] = encoder.encode(pixels)
-    return encoder, vectors, faults
-
-
-def _pretrained(
-    paths: Sequence[str | None], *, encoder: str, options: TrainingOptions
-) -> tuple[np.ndarray, list[ImageFault]]:
-    """Encode images by a pretrained model; files that did not change are read from the cache."""
-    side, faults = pretrained_side(encoder), []
-    named = [row for row, path in enumerate(paths) if path]
-    keys = [_file_key(paths[row] or "", encoder) for row in named]
-    name = hashlib.sha256(encoder.encode()).hexdigest()[:16]
-
-    def encode(missing: list[int]) -> np.ndarray:
-        pixels, good, bad = read_images([paths[named[i]] for i in missing], size=side)
-        faults.extend(ImageFault(named[missing[f.row]], f.path, f.reason) for f in bad)
-        found = pretrained_vectors(pixels, encoder=encoder)
-        vectors = np.zeros((len(missing), found.shape[1]), dtype=np.float32)
-        vectors[good] = found
-        return vectors
-
-    path = options.cache / f"pictures-{name}.safetensors" if options.cache else None
-    found = cached_vectors(keys, encode, path=path)
-    dim = len(next(iter(found.values()))) if found else 0
-    vectors = np.zeros((len(paths), dim), dtype=np.float32)
-    for row, key in zip(named, keys, strict=True):
-        vectors[row] = found[key]
-    # Unusable files are in the cache as zeros; read them again for their reasons.
-    reported = {fault.row for fault in faults}
-    again = [row for row in named if row not in reported and not vectors[row].any()]
-    faults += [
-        ImageFault(again[fault.row], fault.path, fault.reason)
-        for fault in read_images([paths[row] for row in again], size=side)[2]
-    ]
-    return vectors, faults
-
-
-def _file_key(path: str, encoder: str) -> bytes:
-    """Return a hash that changes if the file or the encoder does."""
-    try:
-        about = os.stat(path.removeprefix("file://"))
-        content = f"{about.st_size} {about.st_mtime_ns}"
-    except (OSError, ValueError):
-        content = "missing"
-    return hashlib.sha256(f"{encoder} {path} {content}".encode(errors="replace")).digest()[
-        :KEY_BYTES
-    ]
-
-
-def _image_report(
-    catalogue: Catalogue, paths: Sequence[str | None], faults: list[ImageFault]
-) -> dict[str, Any]:
-    """Return counts of images, and the items whose image can't be used, with the reason."""
-    named = sum(1 for path in paths if path)
-    if faults:
-        common = Counter(fault.reason for fault in faults).most_common(3)
-        reasons = "; ".join(f"{count:,} {reason}" for reason, count in common)
-        print(f"content: {len(faults):,} of {named:,} images can't be used: {reasons}")
-    return {
-        "named": named,
-        "unusable": len(faults),
-        "faults": [
-            {
-                "item_id": catalogue.vocab.ids[fault.row - 1],
-                "path": fault.path,
-                "reason": fault.reason,
-            }
-            for fault in faults[:SHOWN_FAULTS]
-        ],
-    }

@@ -1,4 +1,4 @@
-"""What users wrote about items, up to the end of a training window."""
+"""Review texts of users about items, up to the end of a training window."""
 
 from dataclasses import dataclass
 

@@ -84,9 +84,9 @@ def _counts(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             zlib.crc32(word.encode(errors="replace")) % BUCKETS
             for word in WORD.findall(text[:MAX_CHARACTERS].lower())
         ]
-        own, number = np.unique(np.array(words, dtype=np.int64), return_counts=True)
-        rows.append(np.full(len(own), row))
-        buckets.append(own)
+        bucket, number = np.unique(np.array(words, dtype=np.int64), return_counts=True)
+        rows.append(np.full(len(bucket), row))
+        buckets.append(bucket)
         counts.append(number)
     none = [np.empty(0, dtype=np.int64)]
     return tuple(np.concatenate(parts or none) for parts in (rows, buckets, counts))  # pyright: ignore[reportReturnType]

@@ -7,38 +7,38 @@ neighbours (Malkov & Yashunin 2018), can be chosen too. docs/decisions.md has th
 Shapes: B queries, D dim, N items; vectors have N + 1 rows and row 0 is padding.
 """
 
-import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import faiss
 import numpy as np
 
+from models.index.build import (
+    ALL_THREADS,
+    build_index,
+    inner_index,
+    num_probes,
+    vectors_of_lists,
+)
 from models.index.config import IndexConfig
-from models.queries import Candidates, no_candidates, top_k
+from models.index.exact import drop_excluded, is_in, scan
+from models.queries import Candidates
 
 SMALL_BATCH = 16
 """Number of queries up to which a search runs on the calling thread only."""
-ALL_THREADS = faiss.omp_get_max_threads()
-"""Number of threads that FAISS uses by default."""
-SCAN_ALL = 0.1
-"""If more than this share of the items is allowed, an exact scan scores all items and masks those
-that are not allowed."""
 DROP_UP_TO = 0.05
 """If at most this share of the items is not allowed, a search ignores the filter, returns some more
 items, and drops those that are not allowed."""
 DROP_DEPTH = 1.2
 """Length of the list of such a search over the number of items that are wanted."""
-SPARE_ITEMS = 4
-"""An IVF search reads enough lists to compare at least this many items per item that is wanted."""
 SCAN_CELLS = 16_000_000
 """Maximum number of scores that `measure_recall` holds at a time."""
+ROUNDING = 1e-5
+"""Scores that differ by less than this share of the largest one count as equal."""
 MIN_PROBES = 16
 """Smallest number of IVF lists per search if the configuration doesn't set it."""
 TUNING_QUERIES = 64
 """Number of queries with which the number of IVF lists per search is chosen."""
-POINTS_PER_LIST = 64
-"""Number of sampled items per IVF list that k-means reads."""
 
 
 class VectorIndex:
@@ -54,10 +54,10 @@ class VectorIndex:
         """
         self.index = index
         self.config = config
-        inner = _inner(index)
+        inner = inner_index(index)
         if isinstance(inner, faiss.IndexIVFFlat):
             self.kind: Literal["exact", "ivf", "hnsw"] = "ivf"
-            self.vectors = _vectors_of_lists(inner) if vectors is None else vectors
+            self.vectors = vectors_of_lists(inner) if vectors is None else vectors
         else:
             self.kind = "exact" if isinstance(inner, faiss.IndexFlat) else "hnsw"
             flat = inner if self.kind == "exact" else faiss.downcast_index(inner.storage)
@@ -67,12 +67,7 @@ class VectorIndex:
         """(N, D) float32: row i belongs to item_idx i + 1."""
 
     @classmethod
-    def build(
-        cls,
-        vectors: np.ndarray,
-        *,
-        config: IndexConfig | None = None,
-    ) -> "VectorIndex":
+    def build(cls, vectors: np.ndarray, *, config: IndexConfig | None = None) -> "VectorIndex":
         """Build an index of rows 1 to N of `vectors` (N + 1, D); row 0 is padding.
 
         Raises:
@@ -86,27 +81,13 @@ class VectorIndex:
             raise ValueError(
                 f"index: {len(rows)} vectors are not finite, the first is row {rows[0]}"
             )
-        num_items = len(vectors) - 1
-        if num_items < 1:
+        if len(vectors) < 2:
             raise ValueError("index: there is no item to index")
         rows = np.ascontiguousarray(vectors[1:], dtype=np.float32)
-        item_idx = np.arange(1, num_items + 1, dtype=np.int64)
-        kind, dim = config.type_of(num_items), rows.shape[1]
-        if kind == "ivf":
-            index = _trained_lists(rows, config.num_lists(num_items))
-            index.add_with_ids(rows, item_idx)  # pyright: ignore[reportCallIssue]
-            built = cls(index, config, vectors=rows)
+        built = cls(build_index(rows, config), config, vectors=rows)
+        if built.kind == "ivf":
             built._choose_probes()
-            return built
-        if kind == "exact":
-            flat = faiss.IndexFlatIP(dim)
-        else:
-            flat = faiss.IndexHNSWFlat(dim, config.neighbours, faiss.METRIC_INNER_PRODUCT)
-            flat.hnsw.efConstruction = config.ef_construction
-            flat.hnsw.efSearch = config.ef_search
-        index = faiss.IndexIDMap2(flat)
-        index.add_with_ids(rows, item_idx)
-        return cls(index, config)
+        return built
 
     @property
     def num_items(self) -> int:
@@ -153,10 +134,10 @@ class VectorIndex:
         allowed = None if blocked is None else ~blocked[1:]
         depth = k + max((len(items) for items in exclude), default=0)
         if allowed is not None and np.count_nonzero(allowed) <= self._few(depth):
-            found = self._scan(queries, allowed, depth=depth)
+            found = scan(queries, self.vectors, allowed, depth=depth)
         else:
             found = self._search(queries, depth, allowed=allowed, share=self._share(blocked))
-        result = _drop(*found, exclude=exclude, k=k)
+        result = drop_excluded(*found, exclude=exclude, k=k)
         if self.kind != "exact":
             for row in np.flatnonzero(result.item_idx[:, -1] == 0):
                 alone = self._search_one(queries[row, None], k, exclude[row], blocked)
@@ -180,11 +161,11 @@ class VectorIndex:
             allowed[exclude - 1] = False
         num_allowed = int(np.count_nonzero(allowed))
         if self.kind == "exact" or num_allowed <= self._few(k):
-            score, item_idx = self._scan(query, allowed, depth=k)
+            score, item_idx = scan(query, self.vectors, allowed, depth=k)
         else:
             score, item_idx = self._search(query, k, allowed=allowed, share=self._share(blocked))
             if np.count_nonzero(item_idx > 0) < min(k, num_allowed):
-                score, item_idx = self._scan(query, allowed, depth=k)
+                score, item_idx = scan(query, self.vectors, allowed, depth=k)
         found = item_idx[0] > 0
         out = Candidates(np.zeros((1, k), np.int64), np.full((1, k), -np.inf, np.float32))
         count = int(np.count_nonzero(found))
@@ -209,7 +190,7 @@ class VectorIndex:
         if blocked is not None:
             kept &= ~blocked[item_idx]
         if exclude is not None:
-            kept &= ~_is_in(item_idx, exclude)
+            kept &= ~is_in(item_idx, exclude)
         kept = np.flatnonzero(kept)[:k]
         if len(kept) < k:
             return None
@@ -219,38 +200,9 @@ class VectorIndex:
         """Return the number of allowed items up to which an exact scan is faster than FAISS."""
         return max(depth, self.config.scan_up_to * self.num_items)
 
-    def _scan(
-        self,
-        queries: np.ndarray,
-        allowed: np.ndarray | None,
-        *,
-        depth: int,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores and item_idx of the best allowed items by exact search, best first.
-
-        Both are (B, M) with M = min(depth, number of scored items); item_idx is 0 where missing.
-
-        Args:
-            allowed: (N,) bool; None: all items.
-            depth: number of items to return per query.
-        """
-        rows = None
-        if allowed is None:
-            scores = queries @ self.vectors.T
-        elif np.count_nonzero(allowed) > SCAN_ALL * self.num_items:
-            # Faster than copying the vectors of many allowed items.
-            scores = queries @ self.vectors.T
-            scores[:, ~allowed] = -np.inf
-        else:
-            rows = np.flatnonzero(allowed)
-            scores = queries @ self.vectors[rows].T
-        best = top_k(scores, max(depth, 1)) if scores.shape[1] else no_candidates(len(queries))
-        place = best.item_idx if rows is None else rows[best.item_idx]
-        return best.score, np.where(np.isneginf(best.score), 0, place + 1)
-
     def _choose_probes(self) -> None:
         """Set the number of IVF lists per search, which the index file stores."""
-        inner = _inner(self.index)
+        inner = inner_index(self.index)
         inner.nprobe = min(self.config.probes or MIN_PROBES, inner.nlist)
         if self.config.probes is not None:
             return
@@ -259,14 +211,6 @@ class VectorIndex:
         queries = self.vectors[pairs].mean(1)
         while inner.nprobe < inner.nlist and self.measure_recall(queries) < self.config.recall:
             inner.nprobe = min(2 * inner.nprobe, inner.nlist)
-
-    def _probes(self, depth: int, *, share: float) -> int:
-        """Return the number of IVF lists to read for `depth` of a share of the items."""
-        inner = _inner(self.index)
-        lists = inner.nlist
-        probes = math.ceil(inner.nprobe / math.sqrt(share))
-        enough = math.ceil(SPARE_ITEMS * depth / share / (self.num_items / lists))
-        return min(max(probes, enough), lists)
 
     def _share(self, blocked: np.ndarray | None) -> float:
         """Return the share of the items that are not blocked; 1 if nearly all (DROP_UP_TO) are."""
@@ -303,7 +247,7 @@ class VectorIndex:
                 sel=selector, efSearch=max(graph.hnsw.efSearch, depth)
             )
         elif self.kind == "ivf":
-            probes = self._probes(depth, share=share)
+            probes = num_probes(inner_index(self.index), depth, share=share)
             params = faiss.SearchParametersIVF(sel=selector, nprobe=probes)  # pyright: ignore[reportCallIssue]
         else:
             params = None if selector is None else faiss.SearchParameters(sel=selector)  # pyright: ignore[reportCallIssue]
@@ -315,16 +259,18 @@ class VectorIndex:
     def measure_recall(self, queries: np.ndarray, *, k: int = 100) -> float:
         """Return the recall@k of the index: the share of the k best items that it finds.
 
-        The k best items are those of an exact search. The result is the mean over (B, D) queries.
+        The k best items are those of an exact search. An item with the score of the last of them
+        counts as found: items without training events can have equal vectors. The result is the
+        mean over (B, D) queries.
         """
         k = min(k, self.index.ntotal)
-        found = self.search(queries, k).item_idx
+        found = self.search(queries, k).score
         queries = np.ascontiguousarray(queries, np.float32)
         step = max(1, SCAN_CELLS // self.num_items)
         parts = [queries[start : start + step] for start in range(0, len(queries), step)]
-        wanted = np.concatenate([self._scan(part, None, depth=k)[1] for part in parts])
-        hits = [len(np.intersect1d(a, b)) for a, b in zip(found, wanted, strict=True)]
-        return float(np.mean(hits) / k)
+        wanted = np.concatenate([scan(part, self.vectors, None, depth=k)[0] for part in parts])
+        least = wanted[:, -1:] - ROUNDING * np.abs(wanted).max(1, keepdims=True)
+        return float((found >= least).mean())
 
     def save(self, path: Path) -> None:
         """Write the index in FAISS's file format."""
@@ -353,68 +299,3 @@ class VectorIndex:
         if vectors is not None and vectors.shape == (index.ntotal + 1, index.d):
             rows = vectors[1:]
         return cls(index, config or IndexConfig(), vectors=rows)
-
-
-def _is_in(values: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """Return whether each of (K,) values is in `some`; faster than `np.isin` for short arrays."""
-    if len(values) * len(some) > 100_000:
-        return np.isin(values, some)
-    return (values[:, None] == some).any(1)
-
-
-def _inner(index: faiss.Index) -> Any:
-    """Return the index of a type with data: an IndexIDMap2 wraps one."""
-    index = faiss.downcast_index(index)
-    return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else index
-
-
-def _trained_lists(rows: np.ndarray, num_lists: int) -> faiss.IndexIVFFlat:
-    """Return an empty IVF index whose centroids are the k-means of a sample of `rows` (N, D)."""
-    dim = rows.shape[1]
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, num_lists, faiss.METRIC_INNER_PRODUCT)
-    index.cp.min_points_per_centroid = 1  # no warning on stdout for small catalogues
-    index.cp.max_points_per_centroid = POINTS_PER_LIST
-    faiss.omp_set_num_threads(ALL_THREADS)
-    index.train(rows)  # pyright: ignore[reportCallIssue]
-    return index
-
-
-def _vectors_of_lists(index: faiss.IndexIVFFlat) -> np.ndarray:
-    """Return the vectors of an IVF index in the order of item_idx: (N, D) float32."""
-    vectors = np.empty((index.ntotal, index.d), dtype=np.float32)
-    lists: Any = index.invlists
-    for each in range(index.nlist):
-        size = lists.list_size(each)
-        if size:
-            codes = faiss.rev_swig_ptr(lists.get_codes(each), size * index.code_size)
-            ids = faiss.rev_swig_ptr(lists.get_ids(each), size)
-            vectors[ids - 1] = codes.view(np.float32).reshape(size, index.d)
-    return vectors
-
-
-def _drop(
-    score: np.ndarray,
-    item_idx: np.ndarray,
-    *,
-    exclude: list[np.ndarray],
-    k: int,
-) -> Candidates:
-    """Return (B, k) candidates from (B, depth) search results without excluded items.
-
-    If fewer than k are left, the rest is padding on the right.
-    """
-    dropped = item_idx <= 0
-    for row, items in enumerate(exclude):
-        if len(items):
-            dropped[row] |= np.isin(item_idx[row], items)
-    # A stable sort by `dropped` moves the remaining items to the front and keeps their order.
-    order = np.argsort(dropped, axis=1, kind="stable")[:, :k]
-    item_idx = np.where(dropped, 0, item_idx)
-    score = np.where(dropped, np.float32(-np.inf), score)
-    item_idx = np.take_along_axis(item_idx, order, axis=1)
-    score = np.take_along_axis(score, order, axis=1)
-    missing = k - item_idx.shape[1]
-    if missing > 0:
-        item_idx = np.pad(item_idx, ((0, 0), (0, missing)))
-        score = np.pad(score, ((0, 0), (0, missing)), constant_values=-np.inf)
-    return Candidates(item_idx=item_idx, score=score)

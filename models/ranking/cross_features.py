@@ -37,4 +37,5 @@ features, (B, C, len(ITEM_FEATURES)); the mask of real candidates, (B, C)."""
 def cross_features(queries: Queries, item: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Compute CROSS features: (B, C) item_idx -> (B, C, len(CROSS))."""
     real = candidates > 0
-    return np.stack([feature(queries, item, real) for feature in CROSS.values()], axis=-1)
+    values = [feature(queries, item, real) for feature in CROSS.values()]
+    return np.stack(values, axis=1).swapaxes(1, 2)

@@ -64,6 +64,8 @@ def ranking_features(
     """
     B, C = candidates.shape
     out = np.empty((B, C, len(schema)), dtype=np.float32)
+    if B == 1:  # features first in memory, as the blocks are written and as trees read them
+        out = np.empty((B, len(schema), C), dtype=np.float32).swapaxes(1, 2)
     K = catalogue.category_matrix.shape[1]
     widest = max(C * max(len(schema), DAY_BUCKETS, RECENT, K), RECENT * K, 1)
     step = max(1, CHUNK_CELLS // widest)
@@ -71,7 +73,7 @@ def ranking_features(
         rows = slice(start, min(start + step, B))
         _fill(
             out[rows],
-            queries.take(rows),
+            queries if B == 1 else queries.take(rows),
             items,
             catalogue,
             candidates[rows],

@@ -13,12 +13,14 @@ from functools import cached_property
 
 import numpy as np
 
-from models.queries import Queries, newest
+from models.queries import Queries
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY
 
 RECENT = 50
-"""Number of newest items of a history that these features read; some read only the newest 10."""
+"""Number of newest items of a history that these features read."""
+FEW = 10
+"""Number of newest items that some of them read."""
 HALF_LIFE = 10
 """Half-life of the recent category profile, in number of events."""
 MICROSECONDS_PER_YEAR = 365.25 * MICROSECONDS_PER_DAY
@@ -53,18 +55,29 @@ class HistoryPairs:
         return self.catalogue.category_units[self.last]
 
     @cached_property
-    def overlap(self) -> np.ndarray:
-        """(B, C, M) cosines between categories of candidates and newest items."""
-        return self.mine @ self.of_last.transpose(0, 2, 1)
+    def affinities(self) -> np.ndarray:
+        """(B, C, 3) similarity of the candidates' categories to the three `profiles`.
 
-    def num_last(self, count: int) -> np.ndarray:
-        """Return (B, 1): number of items among the newest `count`, without padding; at least 1."""
-        return np.maximum((self.last[:, None, :count] > 0).sum(-1), 1)
+        It is the cosine for the first two.
+        """
+        long, recent, liked = self.profiles
+        return self.mine @ np.stack([_unit(long), _unit(recent), liked], axis=-1)
+
+    @cached_property
+    def overlap(self) -> np.ndarray:
+        """(5, B, C) figures of the cosines between categories of candidates and newest items; see
+        `overlap_figures`.
+        """
+        # Imported here, because importing numba takes a second that many commands don't need.
+        from models.ranking.feature_kernels import overlap_figures
+
+        cosines = self.mine @ self.of_last.transpose(0, 2, 1)
+        return overlap_figures(cosines, (self.last > 0).sum(1), FEW)
 
     @cached_property
     def prices(self) -> tuple[np.ndarray, ...]:
         """The five price features; see `_prices`."""
-        return _prices(self.catalogue, self.candidates, self.queries.history, self.last[:, :10])
+        return _prices(self.catalogue, self.candidates, self.queries.history, self.last[:, :FEW])
 
     @cached_property
     def brands(self) -> tuple[np.ndarray, ...]:
@@ -78,16 +91,16 @@ class HistoryPairs:
 
 HISTORY: dict[str, Callable[[HistoryPairs], np.ndarray]] = {
     "history_length_log": lambda p: np.log1p(p.queries.lengths)[:, None],
-    "category_affinity_recent": lambda p: _cosine(p.mine, p.profiles[1]),
-    "category_affinity_long": lambda p: _cosine(p.mine, p.profiles[0]),
-    "category_value_affinity": lambda p: (p.mine @ p.profiles[2][..., None])[..., 0],
-    "category_share_10": lambda p: (p.overlap[..., :10] > 0).sum(-1) / p.num_last(10),
-    "category_share_50": lambda p: (p.overlap > 0).sum(-1) / p.num_last(RECENT),
-    "category_overlap_last": lambda p: p.overlap[..., :1].sum(-1),
-    "category_overlap_max_10": lambda p: p.overlap[..., :10].max(-1, initial=0),
-    "category_overlap_mean_10": lambda p: p.overlap[..., :10].sum(-1) / p.num_last(10),
+    "category_affinity_recent": lambda p: p.affinities[..., 1],
+    "category_affinity_long": lambda p: p.affinities[..., 0],
+    "category_value_affinity": lambda p: p.affinities[..., 2],
+    "category_share_10": lambda p: p.overlap[0],
+    "category_share_50": lambda p: p.overlap[1],
+    "category_overlap_last": lambda p: p.overlap[2],
+    "category_overlap_max_10": lambda p: p.overlap[3],
+    "category_overlap_mean_10": lambda p: p.overlap[4],
     "years_from_history": lambda p: _years_from(p.catalogue, p.candidates, p.queries.history),
-    "years_from_last_10": lambda p: _years_from(p.catalogue, p.candidates, p.last[:, :10]),
+    "years_from_last_10": lambda p: _years_from(p.catalogue, p.candidates, p.last[:, :FEW]),
     "price_log": lambda p: p.prices[0],
     "price_usual": lambda p: p.prices[1],
     "price_usual_trend": lambda p: p.prices[2],
@@ -95,7 +108,7 @@ HISTORY: dict[str, Callable[[HistoryPairs], np.ndarray]] = {
     "price_from_last_10": lambda p: p.prices[4],
     "brand_share_50": lambda p: p.brands[0],
     "brand_is_last": lambda p: p.brands[1],
-    "distinct_categories_10": lambda p: p.distinct_categories(10),
+    "distinct_categories_10": lambda p: p.distinct_categories(FEW),
     "distinct_categories_50": lambda p: p.distinct_categories(RECENT),
 }
 """Feature name -> function that returns its values, (B, C) or (B, 1); in column order."""
@@ -104,10 +117,12 @@ HISTORY: dict[str, Callable[[HistoryPairs], np.ndarray]] = {
 def history_features(queries: Queries, catalogue: Catalogue, candidates: np.ndarray) -> np.ndarray:
     """Compute HISTORY features: (B, C) item_idx -> (B, C, len(HISTORY)) float32."""
     pairs = HistoryPairs(_newest(queries), catalogue, candidates)
-    out = np.empty((*candidates.shape, len(HISTORY)), dtype=np.float32)
+    B, C = candidates.shape
+    # Features first in memory: each is written in one piece.
+    out = np.empty((B, len(HISTORY), C), dtype=np.float32)
     for column, feature in enumerate(HISTORY.values()):
-        out[..., column] = feature(pairs)
-    return out
+        out[:, column] = feature(pairs)
+    return out.swapaxes(1, 2)
 
 
 def _newest(queries: Queries) -> Queries:
@@ -117,11 +132,14 @@ def _newest(queries: Queries) -> Queries:
     the batch as width, a request's features would depend on the other requests.
     """
 
+    lengths = queries.lengths
+    kept = np.minimum(lengths, RECENT)
+    column = np.arange(RECENT)
+    source = np.minimum((lengths - kept)[:, None] + column, queries.history.shape[1] - 1)
+    real = column < kept[:, None]
+
     def cut(values: np.ndarray) -> np.ndarray:
-        kept = newest(queries.history, values, max_history=RECENT)
-        out = np.zeros((len(kept), RECENT), dtype=kept.dtype)
-        out[:, : kept.shape[1]] = kept
-        return out
+        return np.where(real, np.take_along_axis(values, source, axis=1), values.dtype.type(0))
 
     return replace(queries, history=cut(queries.history), history_value=cut(queries.history_value))
 
@@ -150,11 +168,10 @@ def _profiles(queries: Queries, catalogue: Catalogue) -> tuple[np.ndarray, np.nd
     return long, recent, liked
 
 
-def _cosine(vectors: np.ndarray, profile: np.ndarray) -> np.ndarray:
-    """Return the cosines (B, C) of unit vectors (B, C, K) and profiles (B, K)."""
+def _unit(profile: np.ndarray) -> np.ndarray:
+    """Return the profiles (B, K) divided by their lengths; zero vectors stay zero."""
     norm = np.linalg.norm(profile, axis=-1, keepdims=True)
-    unit = np.divide(profile, norm, out=np.zeros_like(profile), where=norm > 0)
-    return (vectors @ unit[..., None])[..., 0]
+    return np.divide(profile, norm, out=np.zeros_like(profile), where=norm > 0)
 
 
 def _last(history: np.ndarray, lengths: np.ndarray, count: int) -> np.ndarray:
@@ -191,16 +208,17 @@ def _prices(
     price = catalogue.log_price
     if not catalogue.has_prices:
         return (np.zeros(candidates.shape, dtype=np.float32),) * 5
-    mine = price[candidates]
+    known = np.isfinite(price[candidates])
+    mine = np.where(known, price[candidates], 0)
     usual, any_known = _mean_price(price[history])
     recent, any_recent = _mean_price(price[last])
     trend = np.where(any_recent, recent - usual, 0)
     return (
-        np.nan_to_num(mine),
+        mine,
         usual,
         trend,
-        np.where(any_known & np.isfinite(mine), np.nan_to_num(mine) - usual, 0),
-        np.where(any_recent & np.isfinite(mine), np.nan_to_num(mine) - recent, 0),
+        np.where(any_known & known, mine - usual, 0),
+        np.where(any_recent & known, mine - recent, 0),
     )
 
 

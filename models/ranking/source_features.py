@@ -57,43 +57,27 @@ def source_features(
         ranks: (B, C) for each source, 0 where it did not retrieve the candidate; None: the source
             retrieved none of them.
     """
+    # Imported here, because importing numba takes a second that many commands don't need.
+    from models.ranking.feature_kernels import standardise
+
     B, C = candidates.shape
     S = len(scores)
-    silent = np.full((B, C), np.nan, dtype=np.float32)
-    score = np.stack([silent if s is None else s for s in scores]) if S else silent[None][:0]
+    score = np.full((S, B, C), np.nan, dtype=np.float32)
     rank = np.zeros((S, B, C), dtype=np.float32)
-    for row, given in zip(rank, ranks, strict=True):
+    for row, given in zip((*score, *rank), (*scores, *ranks), strict=True):
         if given is not None:
             row[:] = given
     real = candidates > 0
-    filled, z = _standardise(score, np.isfinite(score) & real)
-    of = SourceScores(filled, z, rank, real)
-    per_source = np.empty((B, C, S, len(SOURCE)), dtype=np.float32)
+    of = SourceScores(np.empty(score.shape), np.empty(score.shape), rank, real)
+    standardise(score, real, of.score, of.standardised)
+    # Features first in memory: each is written in one piece.
+    out = np.empty((B, S * len(SOURCE) + len(MERGE), C), dtype=np.float32)
+    per_source = out[:, : S * len(SOURCE)].reshape(B, S, len(SOURCE), C)
     for column, feature in enumerate(SOURCE.values()):
-        per_source[..., column] = np.moveaxis(feature(of), 0, -1)
-    merged = np.stack([feature(of) for feature in MERGE.values()], axis=-1)
-    return np.concatenate(
-        [per_source.reshape(B, C, S * len(SOURCE)), merged], axis=-1, dtype=np.float32
-    )
-
-
-def _standardise(score: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores (S, B, C) with invalid ones set to the lowest valid one, and their z-scores.
-
-    The lowest score, mean and deviation are computed for each pair of source and request. A pair
-    without valid scores has 0 in both results.
-    """
-    some = valid.any(-1, keepdims=True)
-    lowest = np.where(valid, score, np.inf).min(-1, keepdims=True, initial=np.inf)
-    filled = np.where(valid, score, np.where(some, lowest, 0)).astype(np.float64)
-    count = np.maximum(valid.sum(-1, keepdims=True), 1)
-    mean = np.where(valid, filled, 0).sum(-1, keepdims=True) / count
-    centred = np.where(some, filled - mean, 0)
-    deviation = np.sqrt((np.where(valid, centred, 0) ** 2).sum(-1, keepdims=True) / count)
-    # A smaller deviation is rounding error: all scores are equal.
-    spread = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
-    z = np.divide(centred, deviation, out=np.zeros_like(centred), where=spread)
-    return filled, z
+        per_source[:, :, column] = feature(of).swapaxes(0, 1)
+    for column, feature in enumerate(MERGE.values(), start=S * len(SOURCE)):
+        out[:, column] = feature(of)
+    return out.swapaxes(1, 2)
 
 
 def places(values: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -102,12 +86,8 @@ def places(values: np.ndarray, real: np.ndarray) -> np.ndarray:
     The highest value has 0, the lowest almost 1, padding 1. Equal values share the better place, so
     that the result doesn't depend on the order of candidates.
     """
-    keyed = np.where(real, -values, np.inf)
-    order = np.argsort(keyed, axis=-1, kind="stable")
-    ordered = np.take_along_axis(keyed, order, axis=-1)
-    first = np.ones(ordered.shape, dtype=bool)
-    first[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
-    position = np.maximum.accumulate(np.where(first, np.arange(ordered.shape[-1]), 0), axis=-1)
-    place = np.empty(ordered.shape, dtype=np.float32)
-    np.put_along_axis(place, order, position.astype(np.float32), axis=-1)
-    return np.where(real, place / np.maximum(real.sum(-1, keepdims=True), 1), 1)
+    from models.ranking.feature_kernels import shares_of_places
+
+    order = np.argsort(np.where(real, -values, np.inf), axis=-1)
+    rows = (each.reshape(-1, values.shape[-1]) for each in (values, order, real))
+    return shares_of_places(*map(np.ascontiguousarray, rows)).reshape(values.shape)

@@ -430,25 +430,25 @@ class Chain:
         if rules is not None:
             arrange = partial(rules.arrange, shortlist.item_idx, every, order)
             order = run(RULES, arrange, order)
-        item_idx = np.take_along_axis(shortlist.item_idx, order, axis=1)
-        best = shortlist.best_source()
+        row = np.arange(len(order))[:, None]
+        ranks = np.stack([of_source[row, order] for of_source in shortlist.ranks.values()], -1)
+        numbers = self._numbers(shortlist)
         found_by = np.zeros((*order.shape, len(self.source_names)), dtype=bool)
-        found_by[..., self._numbers(shortlist)] = np.take_along_axis(
-            shortlist.found_by(), order[:, :, None], axis=1
-        )
+        found_by[..., numbers] = ranks > 0
         return Ranked(
-            item_idx=item_idx,
+            item_idx=shortlist.item_idx[row, order],
             propensity=propensity,
-            score=np.take_along_axis(score, order, axis=1),
-            source=np.take_along_axis(self._numbers(shortlist)[best], order, axis=1),
+            score=score[row, order],
+            source=numbers[np.where(ranks > 0, ranks, np.inf).argmin(-1)],
             found_by=found_by,
-            features=np.take_along_axis(x, order[:, :, None], axis=1),
+            features=x[row, order],
             candidates=shortlist.item_idx,
         )
 
     def _numbers(self, shortlist: Shortlist) -> np.ndarray:
         """Return the index in `source_names` of each source in `shortlist.ranks`: (S,) int64."""
-        return np.array([self.source_names.index(name) for name in shortlist.ranks])
+        number = {name: place for place, name in enumerate(self.source_names)}
+        return np.array([number[name] for name in shortlist.ranks])
 
     def _reranked(
         self, queries: Queries, shortlist: Shortlist, score: np.ndarray, order: np.ndarray, k: int
@@ -459,11 +459,9 @@ class Chain:
             (B, P) the same columns in the new order.
         """
         assert self._reranker is not None
-        item_idx = np.take_along_axis(shortlist.item_idx, order, axis=1)
-        places = self._reranker.order(
-            queries, item_idx, np.take_along_axis(score, order, axis=1), k=k
-        )
-        return np.take_along_axis(order, places, axis=1)
+        row = np.arange(len(order))[:, None]
+        item_idx, best = shortlist.item_idx[row, order], score[row, order]
+        return order[row, self._reranker.order(queries, item_idx, best, k=k)]
 
 
 def fused_score(shortlist: Shortlist) -> np.ndarray:

@@ -19,6 +19,7 @@ Shapes: N items, L history, S shown items, V new items, D dim.
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -96,19 +97,23 @@ class Wording:
     verbs: Mapping[str, str] = field(default_factory=dict)
     """{event type: verb in the past tense}; overrides VERBS."""
 
+    @cached_property
+    def _verbs(self) -> dict[str, str]:
+        return VERBS | dict(self.verbs)
+
     def did(self, codes: np.ndarray) -> str | None:
         """Return the verb of (L,) EVENT_CODEs; None if they differ, are unknown or have no verb."""
         if len(set(codes.tolist())) != 1 or codes[0] == 0:
             return None
-        return (VERBS | dict(self.verbs)).get(EVENT_TYPES[codes[0] - 1])
+        return self._verbs.get(EVENT_TYPES[codes[0] - 1])
 
-    @property
+    @cached_property
     def others_did(self) -> str:
         """Past-tense verb for what other users did with an item.
 
         "chose" if the run's target events don't share a verb, or are additions to the cart.
         """
-        names = {(VERBS | dict(self.verbs)).get(one) for one in self.target_events}
+        names = {self._verbs.get(one) for one in self.target_events}
         name = names.pop() if len(names) == 1 else None
         return name if name and name != VERBS["add_to_cart"] else "chose"
 
@@ -166,13 +171,32 @@ class Descriptions:
         theirs = _unit(vectors_at(self.known, self.new, history))
         cosine = theirs @ own[0]
         best = int(len(cosine) - 1 - cosine[::-1].argmax())
-        usual = np.quantile(self.sample @ theirs[best], ALIKE)
+        usual = _quantile(self.sample @ theirs[best], ALIKE)
         return int(history[best]) if cosine[best] > max(usual, 0) else None
+
+
+def _quantile(values: np.ndarray, share: float) -> float:
+    """Return a quantile of (N,) values. `np.quantile` takes five times as long for few values."""
+    place = share * (len(values) - 1)
+    below = int(place)
+    ordered = np.sort(values)
+    above = min(below + 1, len(values) - 1)
+    return float(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """A user's history, as reasons need it."""
+
+    items: np.ndarray  # (L,) item_idx, oldest first
+    types: np.ndarray  # (L,) EVENT_CODE, 0 where unknown
+    lately: dict[str, float]  # result of `_frequent_categories`
+    did: str | None  # verb of the newest RECENT events; None if they have no common verb
 
 
 class Explainer:
@@ -222,55 +246,67 @@ class Explainer:
             sources: for each shown item, the source that ranked it best.
         """
         known, types = history[history > 0], types[history > 0]
-        lately = self._frequent_categories(known[-RECENT:])
-        contributions = self._contributions(known, np.asarray(item_idx, dtype=np.int64))
+        items = np.asarray(item_idx, dtype=np.int64)
+        past = _Past(
+            items=known,
+            types=types,
+            lately=self._frequent_categories(known[-RECENT:]),
+            did=self.wording.did(types[-RECENT:]) if len(known) else None,
+        )
+        added = self._contributions(known, items)
+        helped = added.any(1).tolist()
+        repeated = (items[:, None] == known).any(1).tolist()
+        because = self._because(past, added)
         return [
-            self._reason(known, types, lately, added, item, source)
-            for added, item, source in zip(contributions, item_idx, sources, strict=True)
+            self._reason(
+                past, item, source, repeated=repeated[n], because=because[n], helped=helped[n]
+            )
+            for n, (item, source) in enumerate(zip(item_idx, sources, strict=True))
         ]
 
     def _reason(
-        self,
-        history: np.ndarray,
-        types: np.ndarray,
-        lately: dict[str, float],
-        added: np.ndarray,
-        item: int,
-        source: str,
+        self, past: "_Past", item: int, source: str, *, repeated: bool, because: str, helped: bool
     ) -> str:
+        """Return the reason of one item.
+
+        Args:
+            repeated: whether the history has the item.
+            because: the reason that names a history item; empty if there is none.
+            helped: whether a history item contributes to the ItemKNN score.
+        """
         if source == EXPLORE:
             return EXPLORED
         if source == NEW:
             return JUST_ADDED
-        before = np.flatnonzero(history == item)
-        if len(before):  # only if the run allows repeats
-            did = self.wording.did(types[before[-1:]])
+        if repeated:  # only if the run allows repeats
+            before = np.flatnonzero(past.items == item)
+            did = self.wording.did(past.types[before[-1:]])
             return f"you {did} it before" if did else "you had it before"
-        popular = self._popularity(item, source)
-        if popular and ("popular" in source or len(history) == 0):
-            return popular
-        if source in (FILL, RULES):
-            return popular or FILLED
-        if len(history) == 0:
+        nobody = len(past.items) == 0
+        if nobody or "popular" in source or source in (FILL, RULES):
+            popular = self._popularity(item, source)
+            if popular and (nobody or "popular" in source):
+                return popular
+            if source in (FILL, RULES):
+                return popular or FILLED
+        if nobody:
             return UNKNOWN_TASTE
-        did = self.wording.did(types[-RECENT:])
-        recent = f"what you {did} last" if did else "your latest items"
-        because = self._because(history, types, added)
         if because:
             return because
-        shared = [name for name in lately if name in self.catalogue.category_lists[item]]
+        recent = f"what you {past.did} last" if past.did else "your latest items"
+        shared = [name for name in past.lately if name in self.catalogue.category_lists[item]]
         if shared:
             return f"like {recent}: {', '.join(shared[:MAX_NAMED])}"
         if source == CONTENT and self.descriptions is not None:
-            alike = self.descriptions.most_like(history[-RECENT:], item)
+            alike = self.descriptions.most_like(past.items[-RECENT:], item)
             if alike is not None:
                 return f"described like '{self.catalogue.titles[alike]}'"
-        if added.any():
+        if helped:
             others = self.wording.others_did
             return f"people who {others} the same as you {others} it too"
         if source in SEQUENTIAL:
             return f"expected next after {recent}"
-        return popular or TASTE
+        return self._popularity(item, source) or TASTE
 
     def _popularity(self, item: int, source: str) -> str | None:
         """Return a true statement about the item's popularity; None if it isn't popular.
@@ -295,16 +331,27 @@ class Explainer:
             added[np.ix_(known, old)] = np.maximum(given, 0)
         return added
 
-    def _because(self, history: np.ndarray, types: np.ndarray, added: np.ndarray) -> str:
-        """Return a reason that names the history item with the largest contribution.
+    def _because(self, past: "_Past", added: np.ndarray) -> list[str]:
+        """Return, for each item, a reason that names the history item with the largest
+        contribution; empty if the contribution is less than MIN_SHARE of the sum.
 
-        Empty if the contribution is less than MIN_SHARE of the sum.
+        Args:
+            added: (S, L) contributions.
         """
-        best = int(len(added) - 1 - added[::-1].argmax())  # ties go to the newest
-        if added[best] <= 0 or added[best] < MIN_SHARE * added.sum():
-            return ""
-        title, did = self.catalogue.titles[history[best]], self.wording.did(types[best : best + 1])
-        return f"because you {did} '{title}'" if did else f"because of '{title}'"
+        if added.shape[1] == 0:
+            return [""] * len(added)
+        best = added.shape[1] - 1 - added[:, ::-1].argmax(1)  # ties go to the newest
+        largest = added[np.arange(len(added)), best]
+        named = (largest > 0) & (largest >= MIN_SHARE * added.sum(1))
+        reasons = []
+        for place, is_named in zip(best.tolist(), named.tolist(), strict=True):
+            if not is_named:
+                reasons.append("")
+                continue
+            title = self.catalogue.titles[past.items[place]]
+            did = self.wording.did(past.types[place : place + 1])
+            reasons.append(f"because you {did} '{title}'" if did else f"because of '{title}'")
+        return reasons
 
     def _frequent_categories(self, recent: np.ndarray) -> dict[str, float]:
         """Return {category: share of the items that have it}, for shares from MIN_CATEGORY_SHARE.
@@ -317,6 +364,7 @@ class Explainer:
         if len(recent) == 0:
             return {}
         share = self.catalogue.category_matrix[recent].mean(0)
-        named = zip(self.catalogue.category_names, share.tolist(), strict=True)
-        frequent = [(name, part) for name, part in named if part >= MIN_CATEGORY_SHARE]
+        names = self.catalogue.category_names
+        places = np.flatnonzero(share >= MIN_CATEGORY_SHARE).tolist()
+        frequent = [(names[place], float(share[place])) for place in places]
         return dict(sorted(frequent, key=lambda pair: (-pair[1], pair[0])))

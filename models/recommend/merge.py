@@ -22,11 +22,6 @@ class Shortlist:
         """Return which sources found each candidate: (B, C, S) bool, in the order of `ranks`."""
         return np.stack([ranks > 0 for ranks in self.ranks.values()], axis=-1)
 
-    def best_source(self) -> np.ndarray:
-        """Return the index of the source with the best rank: (B, C) int64; ties go to the first."""
-        ranks = np.stack(list(self.ranks.values()), axis=-1)
-        return np.where(ranks > 0, ranks, np.inf).argmin(-1)
-
 
 def merge(found: Mapping[str, Candidates]) -> Shortlist:
     """Return, for each query, the union of the candidates of all sources, sorted by item_idx.

@@ -171,9 +171,9 @@ def sampled_loss(
     positives = torch.from_numpy(batch.positives).to(history.device)
     negatives, log_expected = sampler.draw(positives)
     used = torch.cat([history.ravel(), positives, negatives])
-    unique, place = torch.unique(used, return_inverse=True)
+    unique, inverse = torch.unique(used, return_inverse=True)
     embedded = model.embed_items(unique, generator=sampler.generator)
-    history_place, positive_place, negative_place = place.split(
+    history_place, positive_place, negative_place = inverse.split(
         [history.numel(), len(positives), len(negatives)]
     )
     in_history = F.embedding(history_place, embedded).view(*history.shape, -1)

@@ -71,8 +71,8 @@ class Layout:
         owner = torch.where(flat_segment > 0, owner, 0)
         length = torch.bincount(owner, minlength=len(start) + 1)[1:]
         column = torch.arange(min(int(length.max()), width), device=start.device)
-        place = start[:, None] + column
-        return torch.where(column < length[:, None], place, 0), length
+        index = start[:, None] + column
+        return torch.where(column < length[:, None], index, 0), length
 
     def to(self, device: torch.device | str) -> "Layout":
         return Layout(self.segment.to(device), self.position.to(device))

@@ -159,10 +159,10 @@ class SequenceModel(nn.Module):
 
         The 1 is multiplied by the bias in the last dimension of `item_vectors`.
         """
-        batch, place = pack_queries(
+        batch, index = pack_queries(
             queries, max_history=self.config.max_history, device=self.embed.device
         )
-        states = self.states(batch).flatten(0, 1)[place]
+        states = self.states(batch).flatten(0, 1)[index]
         if self.bias is None:
             return states
         return torch.cat([states, torch.ones_like(states[:, :1])], dim=1)
@@ -217,9 +217,9 @@ class SequenceModel(nn.Module):
         drop_id = chance < self.config.unknown_item_rate
         every = self.embed.all_items()
         embedded = self.embed(every, drop_id=drop_id)
-        place = torch.nonzero(batch.targets.ravel()).ravel()
-        states = self.states(batch, embedded=embedded).flatten(0, 1)[place]
-        targets = batch.targets.ravel()[place]
+        target_index = torch.nonzero(batch.targets.ravel()).ravel()
+        states = self.states(batch, embedded=embedded).flatten(0, 1)[target_index]
+        targets = batch.targets.ravel()[target_index]
         items = self._for_scores(embedded)
         bias = None if self.bias is None else self.bias[self.embed.ids(every, drop_id=drop_id)]
         if self.config.loss == "full_softmax":

@@ -76,3 +76,13 @@ class GruEncoder(SequenceEncoder):
         flat = torch.zeros_like(x).flatten(0, 1)
         flat = flat.index_copy(0, place[real], states[real])
         return self.out(self.dropout(flat.view_as(x)))
+
+    def last_state(self) -> Callable[[np.ndarray], np.ndarray]:
+        # Imported here, because importing numba takes a second that many commands don't need.
+        from models.sequence.gru_kernel import last_hidden
+
+        array, gru = one_query.array, self.gru
+        of_input, input_bias = array(gru.weight_ih_l0).T, array(gru.bias_ih_l0)
+        of_hidden = np.ascontiguousarray(array(gru.weight_hh_l0).T)
+        hidden_bias, out = array(gru.bias_hh_l0), one_query.linear(self.out)
+        return lambda x: out(last_hidden(x @ of_input + input_bias, of_hidden, hidden_bias))

@@ -20,12 +20,12 @@ Compare = Literal["absolute", "champion", "holdout", "previous", "reference"]
 
 
 class BoardConfig(Config):
-    """What holds for all guardrails together."""
+    """Settings of the whole board: budget of false alarms, length of a canary, cool-down."""
 
     weeks_per_false_alarm: float = Field(default=26.0, gt=0)
     """Budget of the whole board: on average one false alarm in this many weeks."""
-    checks_per_week: float = Field(default=28.0, gt=0)
-    """How often the board is judged; 28 = every six hours."""
+    checks_per_week: float = Field(default=168.0, gt=0)
+    """How often the board is judged; 168 = every hour."""
     canary_days: float = Field(default=14.0, gt=0)
     """Longest duration of a canary. Sequential tests spend their part of the budget over it."""
     sample_ratio_alpha: float = Field(default=0.001, gt=0, lt=1)

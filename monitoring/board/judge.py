@@ -45,7 +45,7 @@ class Arms:
 
 @dataclass(frozen=True)
 class Result:
-    """What one guardrail found."""
+    """The verdict on one guardrail, with the figure and what it was compared with."""
 
     name: str
     level: Level
@@ -92,9 +92,9 @@ class Board:
     @property
     def verdict(self) -> Literal["pass", "warn", "hold"]:
         """`hold` if an alarm's action isn't MILD, `warn` if a guardrail is broken or missing."""
-        if any(one.action not in MILD for one in self.decisions):
+        if any(decision.action not in MILD for decision in self.decisions):
             return "hold"
-        worse = any(one.level in ("alarm", "missing") for one in self.results)
+        worse = any(result.level in ("alarm", "missing") for result in self.results)
         return "warn" if worse else "pass"
 
 
@@ -153,20 +153,20 @@ def _correct(
     rows = {row.name: row for row in file.guardrail if row.name in judged}
     families: dict[str, dict[str, float]] = {"window": {}, "sequential": {}}
     for name, row in rows.items():
-        one = judged[name]
-        if not (one.judged and row.alarm) or one.family == "none":
+        outcome = judged[name]
+        if not (outcome.judged and row.alarm) or outcome.family == "none":
             continue
-        p = one.p
+        p = outcome.p
         if row.together_with is not None:
             partner = judged.get(row.together_with)
             p = 1.0 if partner is None or not partner.judged else max(p, partner.p)
-        families[one.family][name] = p
+        families[outcome.family][name] = p
     alarms = holm(families["window"], alpha=file.board.alpha_per_check)
     alarms |= holm(families["sequential"], alpha=file.board.alpha_per_canary)
     alarms |= {
         name
-        for name, one in judged.items()
-        if one.family == "none" and one.judged and one.p == 0 and rows[name].alarm
+        for name, outcome in judged.items()
+        if outcome.family == "none" and outcome.judged and outcome.p == 0 and rows[name].alarm
     }
     results, decisions = [], []
     for name, row in rows.items():
@@ -214,11 +214,15 @@ def _judge_window(row: Guardrail, main: Traffic, figures: Mapping[str, Figure]) 
         figure(row.figure, _between(main, start - n * length, end - n * length), where=row.slice)
         for n in range(1, PREVIOUS_WINDOWS + 1)
     ]
-    before = [one for one in before if one.users >= row.min_users and math.isfinite(one.error)]
+    before = [
+        estimate
+        for estimate in before
+        if estimate.users >= row.min_users and math.isfinite(estimate.error)
+    ]
     if len(before) < 2:
         return _finish(row, now, None, float("nan"), (start, end), waiting="the windows before")
-    values = np.array([one.value for one in before])
-    within = float(np.mean([one.error**2 for one in before]))
+    values = np.array([estimate.value for estimate in before])
+    within = float(np.mean([estimate.error**2 for estimate in before]))
     between = max(0.0, float(values.var(ddof=1)) - within)  # season and trend between windows
     base, k = float(values.mean()), len(before)
     limit = base * (1 + row.limit)
@@ -276,13 +280,13 @@ def compare_arms(
     measure = MEASURES.get(name)
     if measure is None:  # a figure over all lists: no sums over users
         a, b = (
-            figure(name, traffic.pick(during & (arm == one)), where=where)
-            for one in (arms.challenger, control)
+            figure(name, traffic.pick(during & (arm == compared)), where=where)
+            for compared in (arms.challenger, control)
         )
         return Difference(a.value - b.value, math.hypot(a.error, b.error), a, b), window
     sums: dict[str, UserSums] = {
-        one: user_sums(measure, traffic.pick(during & (arm == one)), where=where)
-        for one in (arms.challenger, control)
+        compared: user_sums(measure, traffic.pick(during & (arm == compared)), where=where)
+        for compared in (arms.challenger, control)
     }
     earlier = user_sums(measure, traffic.pick(at < arms.started), where=where)
     before = dict(zip(earlier.user.tolist(), (earlier.top / earlier.bottom).tolist(), strict=True))
@@ -367,7 +371,10 @@ def _between(traffic: Traffic, start: int, end: int) -> Traffic:
 
 
 def _sample_ratio(traffic: Traffic, arms: Arms) -> float:
-    """Return the p-value of the number of users in each arm, without forced requests."""
+    """Return the p-value of the test that users are split by the configured shares.
+
+    Requests that named their arm themselves are left out.
+    """
     rows = traffic.requests
     during = rows[(rows["at"] >= arms.started) & ~rows["forced"]]
     counts = during.groupby("arm")["user_id"].nunique().to_dict()

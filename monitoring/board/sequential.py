@@ -70,8 +70,8 @@ def sample_ratio(counts: dict[str, int], shares: dict[str, float]) -> float:
 def holm(p_values: dict[str, float], *, alpha: float) -> set[str]:
     """Return the hypotheses rejected by Holm's step-down method (family-wise error alpha)."""
     rejected: set[str] = set()
-    for place, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        if p > alpha / (len(p_values) - place):
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        if p > alpha / (len(p_values) - rank):
             break
         rejected.add(name)
     return rejected

@@ -63,9 +63,9 @@ class Traffic:
     def pick(self, keep: np.ndarray) -> "Traffic":
         """Return the traffic of some requests: (R,) bool."""
         rows = np.flatnonzero(keep)
-        place = np.full(len(self.requests), -1)
-        place[rows] = np.arange(len(rows))
-        request = place[self.shown["request"].to_numpy()]
+        row_of = np.full(len(self.requests), -1)
+        row_of[rows] = np.arange(len(rows))
+        request = row_of[self.shown["request"].to_numpy()]
         shown = self.shown[request >= 0].assign(request=request[request >= 0])
         return Traffic(
             self.requests.iloc[rows].reset_index(drop=True),
@@ -166,21 +166,22 @@ def _outcome_sql(delays: Delays, targets: str) -> str:
     """
     click, outcome = delays.microseconds("click"), delays.microseconds("outcome")
 
-    def count(kind: str, within: int) -> str:
+    def count(event_type: str, within: int) -> str:
         return (
-            f"count_if(e.event_type = '{kind}' AND e.moment - r.asked < {within})::DOUBLE AS {kind}"
+            f"count_if(e.event_type = '{event_type}' AND e.moment - r.asked < {within})::DOUBLE"
+            f" AS {event_type}"
         )
 
-    def total(name: str, kind: str) -> str:
+    def total(name: str, event_type: str) -> str:
         return (
-            f"coalesce(sum(e.value) FILTER (e.event_type = '{kind}'"
+            f"coalesce(sum(e.value) FILTER (e.event_type = '{event_type}'"
             f" AND e.moment - r.asked < {outcome}), 0) AS {name}"
         )
 
-    counts = [count(kind, click) for kind in ("click", "hide")]
+    counts = [count(event_type, click) for event_type in ("click", "hide")]
     counts += [
-        count(kind, outcome)
-        for kind in ("add_to_cart", "purchase", "rating", "survey", "like", "dislike")
+        count(event_type, outcome)
+        for event_type in ("add_to_cart", "purchase", "rating", "survey", "like", "dislike")
     ]
     counts += [
         f"count_if(e.event_type IN ({targets}) AND e.moment - r.asked < {outcome})::DOUBLE AS taken"
@@ -237,7 +238,9 @@ def _sessions(rows: pd.DataFrame, until: int) -> dict[str, np.ndarray]:
 def _item_columns(shown: pa.Table, at: np.ndarray, catalogue: Catalogue) -> dict[str, object]:
     """Return index, first category, brand and newness of each shown item: (S,) each."""
     item_idx = catalogue.vocab.encode(shown.column(c.ITEM_ID).to_pylist())
-    categories = np.array([(one or ["none"])[0] for one in catalogue.category_lists], dtype=object)
+    categories = np.array(
+        [(names or ["none"])[0] for names in catalogue.category_lists], dtype=object
+    )
     brands = np.array(["none", *(b or "none" for b in catalogue.items[c.BRAND].to_pylist())])
     published = catalogue.published_at[item_idx]
     age = at[shown.column("request").to_numpy()] - published

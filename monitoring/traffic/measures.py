@@ -3,7 +3,7 @@
 A measure belongs to a level: `request` (one row per response) or `shown` (one row per shown item).
 Its numerator and denominator are arrays over these rows, so each figure can be cut by slice,
 source, position, arm, release and day, and each has a standard error over users.
-To add a figure, add a Measure here and a line in docs/metrics.md; a test checks the second.
+To add a figure, add a Measure here, then run `python -m monitoring.traffic.reference` for the page.
 """
 
 from collections.abc import Callable
@@ -132,10 +132,10 @@ def _diversity(t: Traffic) -> np.ndarray:
         return np.full(rows, np.nan)
     total = np.zeros((rows, units.shape[1]))
     np.add.at(total, request, units)
-    own = np.bincount(request, weights=(units**2).sum(1), minlength=rows)
+    squares = np.bincount(request, weights=(units**2).sum(1), minlength=rows)
     n = np.bincount(request, minlength=rows).astype(float)
     pairs = n * (n - 1)
-    cosine = (total**2).sum(1) - own
+    cosine = (total**2).sum(1) - squares
     return 1 - np.divide(cosine, pairs, out=np.full(rows, np.nan), where=pairs > 0)
 
 

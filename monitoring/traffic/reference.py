@@ -74,11 +74,11 @@ def reference() -> str:
         "| figure | meaning | formula | unit | waits | better |",
         "|---|---|---|---|---|---|",
     ]
-    for one in MEASURES.values():
-        waits = f"{one.days} days" if one.days else one.delay or "-"
+    for measure in MEASURES.values():
+        waits = f"{measure.days} days" if measure.days else measure.delay or "-"
         lines.append(
-            f"| `{one.name}` | {one.title} | {one.formula} | {one.unit} | {waits} |"
-            f" {GOOD[one.good]} |"
+            f"| `{measure.name}` | {measure.title} | {measure.formula} | {measure.unit} | {waits} |"
+            f" {GOOD[measure.good]} |"
         )
     lines += [
         "",
@@ -89,8 +89,9 @@ def reference() -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{one.name}` | {one.title} | {one.formula} | {one.unit} | {GOOD[one.good]} |"
-        for one in WHOLE_MEASURES.values()
+        f"| `{measure.name}` | {measure.title} | {measure.formula} | {measure.unit} |"
+        f" {GOOD[measure.good]} |"
+        for measure in WHOLE_MEASURES.values()
     ]
     lines += [
         "| `exposure/<column>=<value>` | exposure | shown items with this source, category, brand"

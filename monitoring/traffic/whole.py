@@ -114,7 +114,7 @@ def group_ratio(t: Traffic) -> float:
     group, user = t.requests["group"].to_numpy()[request], t.user_code[request]
     values = []
     for name in np.unique(group):
-        sums = UserSums.of(*(one[group == name] for one in (user, top, bottom)))
+        sums = UserSums.of(*(column[group == name] for column in (user, top, bottom)))
         if len(sums.user) >= MIN_GROUP_USERS:
             values.append(sums.estimate().value)
     whole = UserSums.of(user, top, bottom).estimate().value

@@ -71,11 +71,13 @@ def interactions_table(
     user, item = pa.array(user_id, pa.string()), pa.array(item_id, pa.string())
     n = len(user)
     time = pa.array(np.round(np.asarray(seconds, dtype=np.float64) * 1e6).astype(np.int64))
-    kind = pa.array([event_type] * n, pa.string()) if isinstance(event_type, str) else event_type
+    event_types = (
+        pa.array([event_type] * n, pa.string()) if isinstance(event_type, str) else event_type
+    )
     columns = {
         c.USER_ID: user,
         c.ITEM_ID: item,
-        c.EVENT_TYPE: kind,
+        c.EVENT_TYPE: event_types,
         c.EVENT_TIMESTAMP: time.cast(TIMESTAMP),
         c.EVENT_ORDER: pa.array(np.arange(n), pa.int64()),
         c.INGESTED_AT: pa.array(np.full(n, ingested_at), pa.int64()).cast(TIMESTAMP),

@@ -18,7 +18,7 @@ EXCEL_EPOCH = 25_569
 """1970-01-01 as a spreadsheet's day number."""
 MISSING_WORDS = ("nan", "null", "none", "n/a", "-", "—")
 """Words for a missing value, in lower case."""
-NOTHING = ", ".join(quoted(one) for one in MISSING_WORDS)
+NOTHING = ", ".join(quoted(word) for word in MISSING_WORDS)
 MAX_MICROSECONDS = 253_402_300_800_000_000
 """Start of the year 10000. Later times count as unreadable; validation judges all earlier ones."""
 NUMERIC = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT")
@@ -44,9 +44,9 @@ def text_sql(raw: Raw, column: str, where: str) -> str:
     Raises:
         DatasetError: the column's type is a list, struct, map or blob.
     """
-    kind = raw.types[column]
-    if any(mark in kind for mark in ("[]", "STRUCT", "MAP", "BLOB")):
-        raise DatasetError(f"{where}: column '{column}' is {kind.lower()}, want text")
+    column_type = raw.types[column]
+    if any(mark in column_type for mark in ("[]", "STRUCT", "MAP", "BLOB")):
+        raise DatasetError(f"{where}: column '{column}' is {column_type.lower()}, want text")
     return f"nullif(trim({raw.expressions[column]}::VARCHAR), '')"
 
 
@@ -73,26 +73,26 @@ def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) 
     Raises:
         DatasetError: the column's type can't hold ids.
     """
-    kind, expression = raw.types[column], raw.expressions[column]
-    if kind.startswith(FLOATING) and not kind.endswith("]"):
+    column_type, expression = raw.types[column], raw.expressions[column]
+    if column_type.startswith(FLOATING) and not column_type.endswith("]"):
         whole = f"try_cast({expression} AS HUGEINT)"
         bad = f"isfinite({expression}::DOUBLE) AND coalesce({whole} <> {expression}"
         bad += f" OR abs({expression}) > 9007199254740992, true)"
         text = f"CASE WHEN isfinite({expression}::DOUBLE) THEN {whole}::VARCHAR END"
         return Column(text, f"{key}.text", f"coalesce({bad}, false)")
-    if kind not in ("VARCHAR", "JSON", "UUID", *NUMERIC):
+    if column_type not in ("VARCHAR", "JSON", "UUID", *NUMERIC):
         raise DatasetError(
-            f"{where}: column '{column}' is {kind.lower()}, want text or whole numbers"
+            f"{where}: column '{column}' is {column_type.lower()}, want text or whole numbers"
         )
     # Exact ids (posted events) are not trimmed: blanks around them are a fault of the client.
     text = f"nullif({expression}::VARCHAR, '')" if exact else text_sql(raw, column, where)
-    if kind in NUMERIC:
+    if column_type in NUMERIC:
         return Column(text)
     bad = f"(contains({text}, '.') OR contains(upper({text}), 'E+')) AND "
     bad += f"regexp_matches({text}, '{FRACTION}')"
     if not exact:
         bad = f"NOT regexp_matches({text}, '{WHOLE}') AND {bad}"
-    if kind == "JSON":
+    if column_type == "JSON":
         bad = f"({bad}) OR ({text}[1] IN ('[', '{{') AND json_valid({text}))"
     if exact:
         return Column(text, f"{key}.text", f"coalesce({bad}, false)")
@@ -101,7 +101,7 @@ def id_sql(raw: Raw, column: str, key: str, where: str, *, exact: bool = False) 
 
 
 def number_sql(
-    raw: Raw, column: str, rule: str, table: FileTable, *, kind: str = "DOUBLE"
+    raw: Raw, column: str, rule: str, table: FileTable, *, column_type: str = "DOUBLE"
 ) -> Column:
     """Return the SQL and the possible fault of a number.
 
@@ -109,21 +109,21 @@ def number_sql(
 
     Args:
         rule: validation rule that reports a text that isn't a number.
-        kind: SQL type of the number.
+        column_type: SQL type of the number.
     """
     expression = raw.expressions[column]
     if raw.types[column].startswith((*NUMERIC, *FLOATING)):
-        if kind == "DOUBLE":
+        if column_type == "DOUBLE":
             return Column(
                 f"CASE WHEN isnan({expression}::DOUBLE) THEN NULL ELSE {expression}::DOUBLE END"
             )
-        return Column(f"try_cast({expression} AS {kind})")
+        return Column(f"try_cast({expression} AS {column_type})")
     text = f"nullif(trim({expression}::VARCHAR), '')"
     if rule == "price.number":
         text = f"nullif(regexp_replace({text}, '^(from )?[$€£¥]?\\s*(\\d|$)', '\\2'), '')"
         text = f"nullif(regexp_replace({text}, '(\\d)\\s*[$€£¥]$', '\\1'), '')"
     text = f"CASE WHEN lower({text}) IN ({NOTHING}) THEN NULL ELSE {text} END"
-    number = f"try_cast({decimal_text(text, table.decimal)} AS {kind})"
+    number = f"try_cast({decimal_text(text, table.decimal)} AS {column_type})"
     return Column(number, rule, f"({text}) IS NOT NULL AND {number} IS NULL")
 
 
@@ -156,13 +156,13 @@ def time_sql(
     Args:
         rule: validation rule that reports an unreadable time.
     """
-    expression, kind, unit = raw.expressions[column], raw.types[column], table.timestamp_unit
-    if kind == "TIMESTAMP WITH TIME ZONE":
+    expression, column_type, unit = raw.expressions[column], raw.types[column], table.timestamp_unit
+    if column_type == "TIMESTAMP WITH TIME ZONE":
         return Column(expression)
-    if kind.startswith("TIMESTAMP") or kind == "DATE":
+    if column_type.startswith("TIMESTAMP") or column_type == "DATE":
         return Column(f"timezone({quoted(table.time_zone)}, {expression}::TIMESTAMP)")
     plain = expression
-    if kind in ("VARCHAR", "JSON"):
+    if column_type in ("VARCHAR", "JSON"):
         plain = decimal_text(expression, table.decimal)
     if unit in FACTORS:
         number = f"try_cast({plain} AS DOUBLE) * {FACTORS[unit]}"
@@ -201,10 +201,10 @@ def date_sql(raw: Raw, column: str, where: str, *, from_title: bool) -> Column:
     Args:
         from_title: read the year at the end of a title such as 'Toy Story (1995)'.
     """
-    kind, expression = raw.types[column], raw.expressions[column]
-    if kind == "TIMESTAMP WITH TIME ZONE":
+    column_type, expression = raw.types[column], raw.expressions[column]
+    if column_type == "TIMESTAMP WITH TIME ZONE":
         return Column(expression)
-    if kind.startswith("TIMESTAMP") or kind == "DATE":
+    if column_type.startswith("TIMESTAMP") or column_type == "DATE":
         return Column(f"timezone('UTC', {expression}::TIMESTAMP)")
     text = text_sql(raw, column, where)
     if from_title:
@@ -224,6 +224,7 @@ def attributes_sql(raw: Raw, names: tuple[str, ...], where: str) -> str:
     if not names:
         return "NULL::MAP(VARCHAR, VARCHAR)"
     entries = ", ".join(
-        f"{{'k': {quoted(one)}, 'v': {text_sql(raw, one, where)}}}" for one in names
+        f"{{'k': {quoted(attribute)}, 'v': {text_sql(raw, attribute, where)}}}"
+        for attribute in names
     )
     return f"map_from_entries(list_filter([{entries}], lambda x: x.v IS NOT NULL))"

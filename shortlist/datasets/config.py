@@ -67,7 +67,7 @@ class FileTable(Config):
     @classmethod
     def _known_unit(cls, value: str) -> str:
         if value not in TIME_UNITS and "%" not in value:
-            units = ", ".join(f'"{one}"' for one in TIME_UNITS)
+            units = ", ".join(f'"{unit}"' for unit in TIME_UNITS)
             raise ValueError(f'want {units}, or a pattern like "%d.%m.%Y %H:%M"')
         return value
 

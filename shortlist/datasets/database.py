@@ -58,8 +58,8 @@ def stage_database(stager: Stager) -> None:
                 )
     except SQLAlchemyError as error:
         lost = getattr(error, "connection_invalidated", False)
-        kind = SourceUnavailable if lost else DatasetError
-        raise kind(f"{_shown(engine)}: {_first_line(error)}") from None
+        error_type = SourceUnavailable if lost else DatasetError
+        raise error_type(f"{_shown(engine)}: {_first_line(error)}") from None
     finally:
         engine.dispose()
     stager.given = {"watermarks": marks}
@@ -115,8 +115,8 @@ def _stage(
         pq.write_table(
             pa.table(
                 {
-                    one: pa.array(values, pa.string())
-                    for one, values in zip(columns, cells, strict=True)
+                    column: pa.array(values, pa.string())
+                    for column, values in zip(columns, cells, strict=True)
                 }
             ),
             path,

@@ -79,7 +79,7 @@ def _unpacked(stager: Stager, name: str, wanted: tuple[str, ...]) -> Path:
     if path is None:
         path = download(f"{URL}/{name}.zip", stager.settings.cache / f"{name}.zip")
     if path.is_dir():
-        missing = [one for one in wanted if not (path / one).is_file()]
+        missing = [file for file in wanted if not (path / file).is_file()]
         if missing:
             raise DatasetError(f"{path}: has no {missing[0]}, want {', '.join(wanted)}")
         return path
@@ -88,12 +88,12 @@ def _unpacked(stager: Stager, name: str, wanted: tuple[str, ...]) -> Path:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {Path(member).name: member for member in archive.namelist()}
-            for one in wanted:
-                partial = folder / f".{one}.partial"
-                with archive.open(members[one]) as source, partial.open("wb") as out:
+            for column in wanted:
+                partial = folder / f".{column}.partial"
+                with archive.open(members[column]) as source, partial.open("wb") as out:
                     while chunk := source.read(1 << 22):
                         out.write(chunk)
-                partial.replace(folder / one)
+                partial.replace(folder / column)
     except FileNotFoundError:
         raise DatasetError(
             f"{path}: no such file or folder, want {name}.zip or the unpacked folder"

@@ -73,10 +73,10 @@ def stage_impressions(stager: Stager, known: dict[str, int]) -> dict[str, int]:
             copy.unlink()
         else:
             logs.append(_checked(stager, NewLines(path, copy, start, ends[name])))
-    ingested_at = max([stager.now, *(one.newest + 1 for one in logs)])
-    for one in logs:
-        _stage(stager, one, ingested_at=ingested_at)
-        one.copy.unlink()
+    ingested_at = max([stager.now, *(file.newest + 1 for file in logs)])
+    for file in logs:
+        _stage(stager, file, ingested_at=ingested_at)
+        file.copy.unlink()
     return ends
 
 
@@ -93,7 +93,7 @@ class NewLines:
 
     @property
     def relation(self) -> str:
-        columns = ", ".join(f"'{name}': {quoted(kind)}" for name, kind in LINE.items())
+        columns = ", ".join(f"'{name}': {quoted(sql_type)}" for name, sql_type in LINE.items())
         file = quoted(str(self.copy))
         return f"read_json({file}, format = 'newline_delimited', columns = {{{columns}}})"
 

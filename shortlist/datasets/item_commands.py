@@ -49,7 +49,7 @@ def rows_after(
     inbox, touched = CommandInbox.of(settings), {change[c.ITEM_ID] for change in changes}
     pending = inbox.after(carried_out(current_manifest(settings.lake)))
     new = [Command(inbox.last(), received_at, change) for change in changes]
-    commands = [one for one in (*pending, *new) if one.change[c.ITEM_ID] in touched]
+    commands = [request for request in (*pending, *new) if request.change[c.ITEM_ID] in touched]
     return changed_rows(Lake(settings.lake).items(), commands)
 
 

@@ -37,13 +37,15 @@ def categories_sql(raw: Raw, column: str, table: ItemFile, where: str) -> tuple[
     Raises:
         DatasetError: a typed list of objects has no such key.
     """
-    kind, expression = raw.types[column], raw.expressions[column]
+    column_type, expression = raw.types[column], raw.expressions[column]
     key, bad = table.category_key, "false"
-    if kind.startswith("STRUCT") and kind.endswith("[]"):
-        if f"{key} " not in kind and f'"{key}" ' not in kind:
-            raise DatasetError(f"{where}: '{column}' is {kind}: no '{key}'; set category_key")
+    if column_type.startswith("STRUCT") and column_type.endswith("[]"):
+        if f"{key} " not in column_type and f'"{key}" ' not in column_type:
+            raise DatasetError(
+                f"{where}: '{column}' is {column_type}: no '{key}'; set category_key"
+            )
         parts = f"list_transform(coalesce({expression}, []), lambda x: x.{name(key)}::VARCHAR)"
-    elif kind.endswith("[]"):
+    elif column_type.endswith("[]"):
         parts = f"coalesce({expression}::VARCHAR[], [])"
     else:
         text = f"trim(coalesce({expression}::VARCHAR, ''))"

@@ -16,7 +16,7 @@ from shortlist.datasets.sequences import stage_sequences
 from shortlist.datasets.service_log import stage_service
 from shortlist.datasets.staging import Stager, complete, stage_files
 from shortlist.lake.engine import connect
-from shortlist.lake.staging import StagedBatch, settle, staging
+from shortlist.lake.staging import StagedBatch, finish_batch, staging
 
 Load = Callable[[Stager], Any]
 
@@ -78,5 +78,5 @@ def stage_source(
             batch.hold_back, batch.target_events = config.hold_back, config.target_events
         about = [config.model_dump_json(), *sorted(stager.fresh)]
         batch.batch_id = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
-        settle(staged, settings.lake, batch)
+        finish_batch(staged, settings.lake, batch)
     return batch

@@ -60,21 +60,21 @@ def locate(where: str, *, format: str | None, cache: Path) -> list[SourceFile]:
     path = Path(where)
     if any(mark in where for mark in "*?[") and not path.exists():
         found = sorted(Path(name) for name in glob.glob(where, recursive=True))
-        found = [one for one in found if one.is_file()]
+        found = [file for file in found if file.is_file()]
         if not found:
             raise DatasetError(f"{where}: no file matches this pattern")
-        return [_checked(str(one), one, format) for one in found]
+        return [_checked(str(file), file, format) for file in found]
     if path.is_dir():
         files = [
-            one for one in sorted(path.rglob("*")) if one.is_file() and one.name[0] not in "._"
+            file for file in sorted(path.rglob("*")) if file.is_file() and file.name[0] not in "._"
         ]
-        found = [one for one in files if format is not None or _kind(one.name)[0] is not None]
+        found = [file for file in files if format is not None or _kind(file.name)[0] is not None]
         if not found:
             raise DatasetError(
                 f"{where}: a folder without a file that ends in {', '.join(FORMATS)}"
                 f" (or one of these and {', '.join(COMPRESSIONS)}); there are {len(files)} others"
             )
-        return [_checked(str(one), one, format) for one in found]
+        return [_checked(str(file), file, format) for file in found]
     if not path.is_file():
         raise DatasetError(f"{where}: no such file")
     return [_checked(where, path, format)]
@@ -89,8 +89,8 @@ def _kind(name: str) -> tuple[str | None, str | None]:
 
 
 def _checked(name: str, path: Path, format: str | None) -> SourceFile:
-    told, compression = _kind(path.name)
-    if format is None and told is None and path.suffix.lower() not in BY_CONTENT:
+    named_format, compression = _kind(path.name)
+    if format is None and named_format is None and path.suffix.lower() not in BY_CONTENT:
         raise DatasetError(
             f"{name}: ending '{path.suffix}', want {', '.join(FORMATS)}, plain or with"
             f' {" or ".join(COMPRESSIONS)}; or say format = "csv"'
@@ -104,16 +104,18 @@ def _checked(name: str, path: Path, format: str | None) -> SourceFile:
         raise DatasetError(f"{name}: cannot be read: {error.strerror}") from None
     if not head:
         raise DatasetError(f"{name}: is empty")
-    packed = next((kind for kind, magic in MAGIC.items() if head.startswith(magic)), None)
-    if packed != compression and "parquet" not in (format, told):
+    packed = next(
+        (format_name for format_name, magic in MAGIC.items() if head.startswith(magic)), None
+    )
+    if packed != compression and "parquet" not in (format, named_format):
         said = f"ends as if packed by {compression}" if compression else "ends as if not packed"
         really = f"its content is {packed}" if packed else "its content is not packed"
         raise DatasetError(f"{name}: {said}, but {really}; rename it")
     if format is None and head == b"PAR1":
-        told = "parquet"
-    elif format is None and told in (None, "jsonl") and packed is None:
-        told = "jsonl" if head.lstrip()[:1] in (b"{", b"[") else told or "csv"
-    return SourceFile(name, path, format or told or "csv", compression)
+        named_format = "parquet"
+    elif format is None and named_format in (None, "jsonl") and packed is None:
+        named_format = "jsonl" if head.lstrip()[:1] in (b"{", b"[") else named_format or "csv"
+    return SourceFile(name, path, format or named_format or "csv", compression)
 
 
 def _fetched(uri: str, cache: Path) -> list[tuple[str, Path]]:

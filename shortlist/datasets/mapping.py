@@ -42,7 +42,7 @@ def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now
         columns[key] = id_sql(raw, given[key], key, where, exact=table.exact_ids)
     if table.no_user:
         user = columns[c.USER_ID]
-        words = ", ".join(quoted(one) for one in table.no_user)
+        words = ", ".join(quoted(column) for column in table.no_user)
         alone = "NULL"
         if c.SESSION_ID in given:
             alone = f"'session:' || {text_sql(raw, given[c.SESSION_ID], where)}"
@@ -79,7 +79,7 @@ def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now
     for key in TEXTS:
         columns[key] = Column(text_sql(raw, given[key], where) if key in given else "NULL::VARCHAR")
     columns[c.POSITION] = (
-        number_sql(raw, given[c.POSITION], "position.number", table, kind="INTEGER")
+        number_sql(raw, given[c.POSITION], "position.number", table, column_type="INTEGER")
         if c.POSITION in given
         else Column("NULL::INTEGER")
     )
@@ -92,7 +92,7 @@ def events_sql(raw: Raw, table: InteractionFile, *, source: str, where: str, now
     if c.EVENT_ID in given:
         columns["given_id"] = Column(text_sql(raw, given[c.EVENT_ID], where))
         event_id = f"coalesce(given_id, {event_id})"
-    names = [one for one in INTERACTIONS.names if one not in (c.EVENT_ID, c.EVENT_ORDER)]
+    names = [column for column in INTERACTIONS.names if column not in (c.EVENT_ID, c.EVENT_ORDER)]
     listed = ", ".join([f"{event_id} AS {c.EVENT_ID}", *names, OPERATION, "faults", "original"])
     return f"SELECT {listed} FROM ({_mapped(raw, columns)})"
 
@@ -157,10 +157,14 @@ def users_sql(raw: Raw, table: UserFile, *, where: str) -> str:
 
 
 def _mapped(raw: Raw, columns: dict[str, Column]) -> str:
-    faults = [f"CASE WHEN {one.bad} THEN '{one.rule}' END" for one in columns.values() if one.bad]
+    faults = [
+        f"CASE WHEN {column.bad} THEN '{column.rule}' END"
+        for column in columns.values()
+        if column.bad
+    ]
     found = f"list_filter([{', '.join(faults)}], lambda x: x IS NOT NULL)" if faults else "[]"
-    any_bad = " OR ".join(f"({one.bad})" for one in columns.values() if one.bad) or "false"
-    listed = ", ".join(f"{one.sql} AS {name(key)}" for key, one in columns.items())
+    any_bad = " OR ".join(f"({column.bad})" for column in columns.values() if column.bad) or "false"
+    listed = ", ".join(f"{column.sql} AS {name(key)}" for key, column in columns.items())
     return (
         f"SELECT {listed}, CASE WHEN {raw.broken} THEN ['line.json']"
         f" WHEN {any_bad} THEN {found} END::VARCHAR[] AS faults, {raw.original} AS original"

@@ -106,7 +106,7 @@ def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Ra
     elif len(separator) == 1:
         names = _header(file, head, separator)
     else:
-        names = [one.strip() for one in first.split(separator)]
+        names = [cell.strip() for cell in first.split(separator)]
     counts = Counter(names)
     for column in wanted:
         if column not in counts:
@@ -119,10 +119,12 @@ def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Ra
                 f"{file.name}: column '{column}' is there {counts[column]} times, want it once"
             )
     unique = [
-        one if one and counts[one] == 1 else f"{one or 'column'}_{i + 1}"
-        for i, one in enumerate(names)
+        column_name
+        if column_name and counts[column_name] == 1
+        else f"{column_name or 'column'}_{i + 1}"
+        for i, column_name in enumerate(names)
     ]
-    columns = ", ".join(f"{quoted(one)}: 'VARCHAR'" for one in unique)
+    columns = ", ".join(f"{quoted(cell)}: 'VARCHAR'" for cell in unique)
     relation = (
         f"read_csv({quoted(str(file.path))}, columns = {{{columns}}}, auto_detect = false,"
         f" header = false, skip = {skip}, delim = {quoted(separator)},"
@@ -130,10 +132,10 @@ def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Ra
         f" encoding = '{DUCKDB_ENCODING[table.encoding]}', {_compression(file)},"
         " store_rejects = true, rejects_limit = 0)"
     )
-    packed = ", ".join(f"{name(one)} := {name(one)}" for one in unique)
+    packed = ", ".join(f"{name(cell)} := {name(cell)}" for cell in unique)
     return Raw(
         relation=relation,
-        expressions={one: name(one) for one in unique},
+        expressions={column_name: name(column_name) for column_name in unique},
         types=dict.fromkeys(unique, "VARCHAR"),
         original=f"struct_pack({packed})",
         rejects=True,
@@ -143,7 +145,10 @@ def _csv(file: SourceFile, table: FileTable, wanted: list[str], head: str) -> Ra
 def _header(file: SourceFile, head: str, separator: str) -> list[str]:
     """Parse the column names in the first line."""
     try:
-        return [one.strip() for one in next(csv.reader(io.StringIO(head), delimiter=separator))]
+        return [
+            column_name.strip()
+            for column_name in next(csv.reader(io.StringIO(head), delimiter=separator))
+        ]
     except csv.Error as error:
         raise DatasetError(
             f"{file.name}: line 1 is no header of a CSV file ({error}); want text with one row a"
@@ -154,7 +159,7 @@ def _header(file: SourceFile, head: str, separator: str) -> list[str]:
 def _jsonl(file: SourceFile, wanted: list[str], head: str, *, sparse: bool) -> Raw:
     lines = [line for line in head.split("\n") if line.strip()][:HEAD_LINES]
     _require_keys(file, [] if sparse else wanted, lines)
-    lists = {one.partition("[].")[0] for one in wanted if "[]." in one}
+    lists = {column.partition("[].")[0] for column in wanted if "[]." in column}
     if len(lists) > 1:
         raise DatasetError(
             f"{file.name}: {', '.join(sorted(lists))}: only one list can be events of their own"
@@ -176,7 +181,7 @@ def objects_of(lines_of: str, wanted: Sequence[str]) -> Raw:
         lines_of: SQL of a relation with a column `line`.
         wanted: keys to read, `a.b` for nested ones.
     """
-    paths = [quoted(_json_path(one)) for one in wanted]
+    paths = [quoted(_json_path(column)) for column in wanted]
     relation = (
         "(SELECT line, CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT'"
         f" THEN json_extract_string(line, [{', '.join(paths)}]) END AS v FROM {lines_of}"
@@ -184,7 +189,7 @@ def objects_of(lines_of: str, wanted: Sequence[str]) -> Raw:
     )
     return Raw(
         relation=relation,
-        expressions={one: f"v[{i}]" for i, one in enumerate(wanted, start=1)},
+        expressions={column: f"v[{i}]" for i, column in enumerate(wanted, start=1)},
         types=dict.fromkeys(wanted, "JSON"),
         original=f"struct_pack({LINE} := line)",
         broken="v IS NULL",
@@ -197,10 +202,10 @@ def _exploded(wanted: list[str], name: str, lines_of: str) -> Raw:
     The column `original` of a row is its line with only this object in the list. So a quarantined
     row can be read again from it.
     """
-    outer = [one for one in wanted if "[]." not in one]
-    inner = [one for one in wanted if "[]." in one]
-    outer_paths = ", ".join(quoted(_json_path(one)) for one in outer)
-    inner_paths = ", ".join(quoted(_json_path(one.partition("[].")[2])) for one in inner)
+    outer = [column for column in wanted if "[]." not in column]
+    inner = [column for column in wanted if "[]." in column]
+    outer_paths = ", ".join(quoted(_json_path(column)) for column in outer)
+    inner_paths = ", ".join(quoted(_json_path(column.partition("[].")[2])) for column in inner)
     is_object = "json_valid(line) AND json_type(line) = 'OBJECT'"
     objects = f"json_extract(line, {quoted(_json_path(name) + '[*]')})"
     relation = (
@@ -213,11 +218,11 @@ def _exploded(wanted: list[str], name: str, lines_of: str) -> Raw:
     after = "}" * len(name.split("."))
     patch = f"({quoted(before + '[')} || one::VARCHAR || {quoted(']' + after)})::JSON"
     alone = f"CASE WHEN one IS NULL THEN line ELSE json_merge_patch(line, {patch})::VARCHAR END"
-    expressions = {one: f"v[{i}]" for i, one in enumerate(outer, start=1)}
-    expressions |= {one: f"e[{i}]" for i, one in enumerate(inner, start=1)}
+    expressions = {column: f"v[{i}]" for i, column in enumerate(outer, start=1)}
+    expressions |= {column: f"e[{i}]" for i, column in enumerate(inner, start=1)}
     return Raw(
         relation=relation,
-        expressions={one: expressions[one] for one in wanted},
+        expressions={column: expressions[column] for column in wanted},
         types=dict.fromkeys(wanted, "JSON"),
         original=f"struct_pack({LINE} := {alone})",
         broken="v IS NULL",
@@ -247,7 +252,7 @@ def _require_keys(file: SourceFile, wanted: list[str], lines: list[str]) -> None
         raise DatasetError(
             f"{file.name}: cannot be read as JSON Lines: line 1 is no object: {lines[0][:60]!r}"
         )
-    missing = [one for one in wanted if one.replace("[].", "[0].") not in keys]
+    missing = [column for column in wanted if column.replace("[].", "[0].") not in keys]
     if missing and objects == len(lines):
         raise DatasetError(
             f"{file.name}: no key '{missing[0]}' in its first {objects} lines; there are"
@@ -294,10 +299,10 @@ def _parquet(file: SourceFile, wanted: list[str]) -> Raw:
     for column in wanted:
         if column not in types:
             raise DatasetError(f"{file.name}: no column '{column}'; there are {', '.join(names)}")
-    packed = ", ".join(f"{name(one)} := {name(one)}" for one in types)
+    packed = ", ".join(f"{name(event_type)} := {name(event_type)}" for event_type in types)
     return Raw(
         relation=parquet([file.path]),
-        expressions={one: name(one) for one in types},
+        expressions={column: name(column) for column in types},
         types=types,
         original=f"struct_pack({packed})",
     )
@@ -324,20 +329,20 @@ def collect_rejects(
     found = connection.execute(query).fetchall()
     connection.execute("DROP TABLE IF EXISTS reject_errors; DROP TABLE IF EXISTS reject_scans")
     rows = []
-    for number, text, kind, message, position in found:
+    for number, text, error_type, message, position in found:
         content = text or ""
-        if "ENCODING" in kind and file.compression is None:
+        if "ENCODING" in error_type and file.compression is None:
             content = _bytes_at(file.path, position)
         lines = content.replace("\r", "").strip("\n").split("\n")
-        for offset, line in enumerate(one for one in lines if one):
+        for offset, line in enumerate(entry for entry in lines if entry):
             rows.append(
                 {
                     "table": table,
                     "source": file.name,
                     "line": number + offset,
                     "original": line,
-                    "rule": f"line.{kind.lower().replace(' ', '_')}",
-                    "reason": f"{file.name}: line {number}: {_plainly(kind, message)}",
+                    "rule": f"line.{error_type.lower().replace(' ', '_')}",
+                    "reason": f"{file.name}: line {number}: {_plainly(error_type, message)}",
                 }
             )
     return pa.Table.from_pylist(rows, schema=REJECTED) if rows else None
@@ -353,12 +358,12 @@ def _bytes_at(path: Path, position: int) -> str:
     return line.decode("utf-8", errors="backslashreplace")
 
 
-def _plainly(kind: str, message: str) -> str:
-    if kind == "UNQUOTED VALUE":
+def _plainly(error_type: str, message: str) -> str:
+    if error_type == "UNQUOTED VALUE":
         return "a quote is opened and not closed before the field's end"
-    if kind == "INVALID ENCODING":
+    if error_type == "INVALID ENCODING":
         return 'not utf-8; say encoding = "latin-1" if that is what it is'
-    if kind == "LINE SIZE OVER MAXIMUM":
+    if error_type == "LINE SIZE OVER MAXIMUM":
         return "longer than 2,000,000 bytes"
     return (
         message.splitlines()[0].rstrip(".").replace("Expected Number of Columns:", "want fields:")

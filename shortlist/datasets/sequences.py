@@ -55,7 +55,7 @@ def stage_sequences(stager: Stager) -> None:
         )
         raw = Raw(
             relation=relation,
-            expressions={one: one for one in NAMES},
+            expressions={name: name for name in NAMES},
             types={"user": "VARCHAR", "item": "VARCHAR", "place": "BIGINT"},
             original="struct_pack(user := user, item := item, place := place::VARCHAR)",
             rejects=True,

@@ -167,7 +167,9 @@ def load_posted_events(
     for path, number, content in read_lines(settings.events, left_out=left_out):
         received = content.pop(RECEIVED_AT, now)
         moments = [received, content.get(c.EVENT_TIMESTAMP)]
-        if since is not None and all(isinstance(one, int) and one < since for one in moments):
+        if since is not None and all(
+            isinstance(moment, int) and moment < since for moment in moments
+        ):
             continue
         try:
             event = Event.model_validate(content)
@@ -183,10 +185,10 @@ def load_posted_events(
         log.warning("%d posted lines are no events and left out: %s", len(left_out), left_out[0])
     excluded = excluded_ids(rows, lists.exclude)
     rows = [
-        one
+        event
         for row in rows
         if row[c.EVENT_ID] not in excluded
-        for one in with_like(row, lists.like_threshold)
+        for event in with_like(row, lists.like_threshold)
     ]
     lake = Lake(settings.lake)
     users = lake.users()

@@ -127,7 +127,7 @@ class Stager:
                 f"COPY ({query}) TO {quoted(str(target))} {PART}"
             ).fetchall()
         except duckdb.Error as error:
-            raise _told(error, file, self.config) from None
+            raise _read_error(error, file, self.config) from None
         rejected = self._rejects(file, table, mapping)
         return int(rows) + rejected
 
@@ -141,8 +141,8 @@ class Stager:
         if found is None:
             return 0
         numbers = pa.array([mapping] * found.num_rows, pa.int64())
-        place = found.schema.get_field_index("mapping")
-        self.staged.rejected.append(found.set_column(place, "mapping", numbers))
+        column = found.schema.get_field_index("mapping")
+        self.staged.rejected.append(found.set_column(column, "mapping", numbers))
         return found.num_rows
 
 
@@ -166,7 +166,7 @@ def excluded_sql(exclude: Sequence[str]) -> str:
 
     A condition that is NULL counts as false.
     """
-    rules = " OR ".join(f"coalesce(({one}), false)" for one in exclude)
+    rules = " OR ".join(f"coalesce(({condition}), false)" for condition in exclude)
     return f"({rules})" if rules else "false"
 
 
@@ -190,7 +190,7 @@ def _with_likes(query: str, threshold: float) -> str:
     """
 
 
-def _told(error: duckdb.Error, file: SourceFile, config: DataConfig) -> Exception:
+def _read_error(error: duckdb.Error, file: SourceFile, config: DataConfig) -> Exception:
     text = str(error).splitlines()[0]
     if isinstance(error, duckdb.BinderException | duckdb.ParserException):
         if not config.exclude:
@@ -247,17 +247,19 @@ def _new(
 
 def stage_event_file(stager: Stager, table: InteractionFile, file: SourceFile) -> None:
     """Stage one file of events."""
-    _read_by(stager, table, file, lambda raw, one: stager.events(raw, table, file=one))
+    _read_by(
+        stager, table, file, lambda raw, source_file: stager.events(raw, table, file=source_file)
+    )
 
 
 def _stage_rows(stager: Stager, name: str, table: FileTable, file: SourceFile) -> None:
-    def write(raw: Raw, one: SourceFile) -> None:
+    def write(raw: Raw, source_file: SourceFile) -> None:
         if isinstance(table, ItemFile):
             query = items_sql(raw, table, where=f"{file.name}: items")
         else:
             assert isinstance(table, UserFile)
             query = users_sql(raw, table, where=f"{file.name}: users")
-        stager.rows(name, query, file=one)
+        stager.rows(name, query, file=source_file)
 
     _read_by(stager, table, file, write)
 

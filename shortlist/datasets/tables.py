@@ -69,7 +69,7 @@ def _gathered(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
     some: list[pa.Table] = []
     for table in tables:
         some.append(table)
-        if sum(one.num_rows for one in some) >= PART_ROWS:
+        if sum(part.num_rows for part in some) >= PART_ROWS:
             yield some
             some = []
     if some:

@@ -1,5 +1,6 @@
 """Reads the serving log as two flat tables, without feature vectors: requests and shown items."""
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def load_traffic_log(folder: Path, *, since: int | None = None) -> tuple[pa.Tabl
             kept[entry[c.USER_ID], at] = _without_features(entry)
     requests: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
-    for entry in sorted(kept.values(), key=lambda one: one["at"]):
+    for entry in sorted(kept.values(), key=itemgetter("at")):
         items = entry.pop("shown")
         shown += [item | {"request": len(requests)} for item in items]
         requests.append(entry)

@@ -12,7 +12,10 @@ import typeguard
 
 
 def unchanged(target: Any = None, /, **_: Any) -> Any:
-    """Return what is decorated as it is; without an argument, return this decorator."""
+    """Stand in for `typechecked`: return the decorated object unchanged.
+
+    Called with options only, return this decorator.
+    """
     return unchanged if target is None else target
 
 

@@ -114,7 +114,7 @@ class OnlineReader:
         if forgotten:
             tails = _later_events(tails, forgotten)
             if outdated := _outdated(user_ids, stamps, forgotten):
-                asked = [NOBODY if one in outdated else one for one in user_ids]
+                asked = [NOBODY if user_id in outdated else user_id for user_id in user_ids]
                 rows, stamps = self._base_rows(asked, context_ids, at)
                 rows = replace(rows, user_ids=user_ids)
         rows = replace(rows, stamps=stamps)
@@ -168,10 +168,10 @@ def _outdated(
     """Return the forgotten users with a base row that is older than their request."""
     return {
         user_id
-        for place, user_id in enumerate(user_ids)
+        for row, user_id in enumerate(user_ids)
         if user_id in forgotten
         and any(
-            0 < own[place] <= forgotten[user_id] for view, own in stamps.items() if "user" in view
+            0 < times[row] <= forgotten[user_id] for view, times in stamps.items() if "user" in view
         )
     }
 

@@ -19,7 +19,7 @@ SUMMARY = "registry.json"
 
 @dataclass(frozen=True)
 class RegistrySummary:
-    """What a reader of online states needs to know about the definitions in a registry."""
+    """The parts of a Feast registry that a reader of online states needs."""
 
     services: list[str]
     """Names of the feature services."""

@@ -56,7 +56,7 @@ class _Reopening(Generic[T]):
             return self._made
 
 
-def _impatient(settings: Settings) -> OnlineReader:
+def _open_without_retries(settings: Settings) -> OnlineReader:
     """Open an OnlineReader that doesn't retry a read from Redis."""
     reader = OnlineReader(settings)
     if reader.direct is None:
@@ -71,7 +71,7 @@ class ReopeningReader:
     """
 
     def __init__(self, settings: Settings):
-        self._reader = _Reopening(with_deadline(settings), _impatient)
+        self._reader = _Reopening(with_deadline(settings), _open_without_retries)
 
     def read(self, user_ids: list[str], context_ids: list[str], at: np.ndarray) -> RequestRows:
         return self._reader.get().read(user_ids, context_ids, at)

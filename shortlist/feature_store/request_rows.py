@@ -71,9 +71,9 @@ def request_features(columns: dict[str, list[Any]]) -> dict[str, list[float]]:
     rows = request_rows(nobody, nobody, at, unused | columns | on_demand)
     of_user, of_context = finalize_user(rows), finalize_context(rows)
     return {
-        name: values[:, place].tolist()
+        name: values[:, column].tolist()
         for names, values in ((USER_FEATURES, of_user), (CONTEXT_FEATURES, of_context))
-        for place, name in enumerate(names)
+        for column, name in enumerate(names)
     }
 
 

@@ -26,7 +26,7 @@ EVENT_GROUPS: dict[str, tuple[str, ...]] = {
 """
 NUM_GROUPS = len(EVENT_GROUPS)
 GROUPED_TYPES = tuple(event_type for types in EVENT_GROUPS.values() for event_type in types)
-GROUP_OF = {name: place for place, types in enumerate(EVENT_GROUPS.values()) for name in types}
+GROUP_OF = {name: index for index, types in enumerate(EVENT_GROUPS.values()) for name in types}
 """Event type -> position of its group in the lists of a state."""
 
 
@@ -60,13 +60,6 @@ class Rate:
     prior: float
     weight: float = 20.0
 
-    def smoothed(self, counts: np.ndarray) -> np.ndarray:
-        """Return the rate (...) from counts per event group (..., G)."""
-        groups = list(EVENT_GROUPS)
-        part = counts[..., groups.index(self.part)]
-        of = np.maximum(counts[..., groups.index(self.of)], part)
-        return (part + self.weight * self.prior) / (of + self.weight)
-
     @property
     def meaning(self) -> str:
         """Description for `shortlist features`."""
@@ -82,6 +75,10 @@ RATES = (
     Rate("cart_rate", "carts", "clicks", 0.1),
     Rate("negative_rate", "negatives", "clicks", 0.05),
 )
+_PART = [list(EVENT_GROUPS).index(rate.part) for rate in RATES]
+_OF = [list(EVENT_GROUPS).index(rate.of) for rate in RATES]
+_WEIGHT = np.array([rate.weight for rate in RATES])
+_PRIOR = np.array([rate.prior for rate in RATES])
 SPANS = ("", "_7d")
 """Suffixes of feature names: counts of all time, and decayed sums with HALF_LIFE."""
 
@@ -108,11 +105,15 @@ def group_features(
         decayed: (..., G) decayed sums as of the newest event.
         elapsed: (...) microseconds from the newest event to the request.
     """
-    spans = [counts, decayed * np.exp2(-np.maximum(elapsed, 0) / HALF_LIFE)[..., None]]
-    logs = np.log1p(np.concatenate(spans, axis=-1))
+    now = decayed * np.exp2(-np.maximum(elapsed, 0) / HALF_LIFE)[..., None]
+    spans = np.stack([counts, now])
+    part = spans[..., _PART]
+    rates = (part + _WEIGHT * _PRIOR) / (np.maximum(spans[..., _OF], part) + _WEIGHT)
     return [
-        *(logs[..., place] for place in range(logs.shape[-1])),
-        *(rate.smoothed(span) for span in spans for rate in RATES),
+        each[span, ..., index]
+        for each in (np.log1p(spans), rates)
+        for span in range(len(SPANS))
+        for index in range(each.shape[-1])
     ]
 
 

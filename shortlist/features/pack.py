@@ -62,10 +62,10 @@ class ItemState:
         """
         if self.matrix is not None:
             return self.matrix[item_idx]
-        some, place = np.unique(item_idx, return_inverse=True)
+        some, inverse = np.unique(item_idx, return_inverse=True)
         state = {name: values[some] for name, values in self.state.items()}
         values = finalize_items(state, as_of=self.as_of, published_at=published_at[some])
-        return values[place.reshape(item_idx.shape)]
+        return values[inverse.reshape(item_idx.shape)]
 
     def with_matrix(self, published_at: np.ndarray) -> "ItemState":
         """Return the states with `matrix` set, so that `features` only looks up rows."""

@@ -33,7 +33,7 @@ USER_SEARCH_FEATURES = (
 
 @dataclass(frozen=True)
 class Searches:
-    """The newest searches of one user, oldest first: USER_SEARCHES without the prefix.
+    """The newest searches of one user, oldest first; the fields are the columns of USER_SEARCHES.
 
     Times are in microseconds; `count` is the number of all searches.
     """
@@ -71,9 +71,9 @@ class Searches:
 
         At equal times, the search that arrives later counts as newer.
         """
-        place = bisect_right(self.times, timestamp)
-        queries = (*self.queries[:place], query[:MAX_QUERY], *self.queries[place:])
-        times = (*self.times[:place], timestamp, *self.times[place:])
+        index = bisect_right(self.times, timestamp)
+        queries = (*self.queries[:index], query[:MAX_QUERY], *self.queries[index:])
+        times = (*self.times[:index], timestamp, *self.times[index:])
         return Searches(queries[-MAX_SEARCHES:], times[-MAX_SEARCHES:], self.count + 1)
 
 

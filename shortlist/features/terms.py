@@ -48,18 +48,21 @@ class ItemTerms:
         `candidates` is (C,) item_idx. A query without words gives 0.
         """
         asked = [set(words_of(query)) for query in queries]
-        known = sorted({self.vocabulary[w] for own in asked for w in own if w in self.vocabulary})
-        place = np.zeros(len(self.vocabulary), dtype=np.int16)  # code -> column of `has`, from 1
-        place[known] = np.arange(1, len(known) + 1)
+        known = sorted(
+            {self.vocabulary[w] for words in asked for w in words if w in self.vocabulary}
+        )
+        # Code -> column of `has`, from 1.
+        column_of = np.zeros(len(self.vocabulary), dtype=np.int16)
+        column_of[known] = np.arange(1, len(known) + 1)
         weight = np.zeros((len(known), len(queries)), dtype=np.float32)
-        for q, own in enumerate(asked):
-            found = [self.vocabulary[word] for word in own if word in self.vocabulary]
-            weight[place[found] - 1, q] = 1 / max(len(own), 1)
+        for q, words in enumerate(asked):
+            found = [self.vocabulary[word] for word in words if word in self.vocabulary]
+            weight[column_of[found] - 1, q] = 1 / max(len(words), 1)
         start = self.offsets[candidates]
         length = self.offsets[candidates + 1] - start
         ends = np.cumsum(length)
         word = np.arange(length.sum()) + np.repeat(start - (ends - length), length)
-        of_word = place[self.codes[word]]
+        of_word = column_of[self.codes[word]]
         hit = np.flatnonzero(of_word)
         has = np.zeros((len(candidates), len(known)), dtype=np.float32)
         has[np.searchsorted(ends, hit, side="right"), of_word[hit] - 1] = 1

@@ -1,4 +1,4 @@
-"""What happens at the moment of a request to forget a user.
+"""The immediate effects of a request to forget a user.
 
 The request is stored, and with it the person is unknown to all readers of states and logs
 (`Register.hides`). Deleting the stored rows is done at once too, as far as their files can be

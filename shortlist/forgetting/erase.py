@@ -43,7 +43,7 @@ def forget_in_lake(settings: Settings) -> int:
     if not people:
         return 0
     _complete_register(settings, people)
-    removed = remove_from_lake(settings.lake, {one.user_id: one.at for one in people})
+    removed = remove_from_lake(settings.lake, {person.user_id: person.at for person in people})
     for path in settings.features.rglob("*.parquet"):  # a rebuild would keep old profiles
         erase_parquet(path, people)
     return removed
@@ -67,24 +67,26 @@ def erase(settings: Settings) -> dict[str, Any]:
     if not people:
         return {"removed": {}, "left": [], "proofs": []}
     _complete_register(settings, people)
-    removed = _Removed()
-    removed.add("lake", remove_from_lake(settings.lake, {one.user_id: one.at for one in people}))
+    removed = _RemovedRows()
+    removed.add(
+        "lake", remove_from_lake(settings.lake, {person.user_id: person.at for person in people})
+    )
     drop_old_snapshots(settings.lake)
     removed.add("lake", erase_staged(settings, people))
     failed = _erase_files(settings, people, removed)
     left = [f"{place}: {why}" for place, why in failed.items()]
-    back = _who_is_back(settings, people)
-    for one in people:
-        found = mentions(settings, one, is_back=one.user_id in back)
+    back = _users_with_later_events(settings, people)
+    for person in people:
+        found = mentions(settings, person, has_later_events=person.user_id in back)
         left += [f"{place}: {rows} rows or files" for place, rows in found.items()]
     left = sorted(set(left))
-    proofs = [str(_prove(settings, one, removed.rows, left)) for one in people]
+    proofs = [str(_write_proof(settings, person, removed.rows, left)) for person in people]
     if not left:
-        inbox.complete([one.number for one in pending])
+        inbox.complete([request.number for request in pending])
     return {"removed": removed.rows, "left": left, "proofs": proofs}
 
 
-class _Removed:
+class _RemovedRows:
     """Counts removed rows by place."""
 
     def __init__(self) -> None:
@@ -95,7 +97,9 @@ class _Removed:
             self.rows[place] = self.rows.get(place, 0) + rows
 
 
-def _erase_files(settings: Settings, people: Sequence[Person], removed: _Removed) -> dict[str, str]:
+def _erase_files(
+    settings: Settings, people: Sequence[Person], removed: _RemovedRows
+) -> dict[str, str]:
     """Erase people from all files outside of the lake; return {place: why a file failed}."""
     failed: dict[str, str] = {}
     try:
@@ -105,7 +109,7 @@ def _erase_files(settings: Settings, people: Sequence[Person], removed: _Removed
         failed["online store"] = str(error)
     restore_releases(settings.home)
     key = home_key(settings.forgotten)
-    for release in releases_with_ids(settings.home, [one.user_id for one in people]):
+    for release in releases_with_ids(settings.home, [person.user_id for person in people]):
         removed.add(label(settings, release), hash_release(release, key))
     for path in files_of(settings):
         try:
@@ -120,35 +124,35 @@ def _erase_files(settings: Settings, people: Sequence[Person], removed: _Removed
 def _people(requests: Sequence[ForgetRequest]) -> list[Person]:
     """Return each person once, with the time of the newest request."""
     newest: dict[str, int] = {}
-    for one in requests:
-        newest[one.user_id] = max(one.received_at, newest.get(one.user_id, 0))
+    for request in requests:
+        newest[request.user_id] = max(request.received_at, newest.get(request.user_id, 0))
     return [Person(user_id, at) for user_id, at in newest.items()]
 
 
 def _complete_register(settings: Settings, people: Sequence[Person]) -> None:
     """Add people to the register whose request was stored just before a crash."""
     register = Register(settings.forgotten)
-    for one in people:
-        if (register.at(one.user_id) or 0) < one.at:
-            register.add(one.user_id, one.at)
+    for person in people:
+        if (register.at(person.user_id) or 0) < person.at:
+            register.add(person.user_id, person.at)
 
 
-def _who_is_back(settings: Settings, people: Sequence[Person]) -> set[str]:
+def _users_with_later_events(settings: Settings, people: Sequence[Person]) -> set[str]:
     """Return those of the people who have events after their request."""
     back: set[str] = set()
     lake = Lake(settings.lake)
     folder = lake.folder
     if folder is not None:
         known = set(lake.users().column(c.USER_ID).to_pylist())
-        back |= {one.user_id for one in people if one.user_id in known}
-    asked = {one.user_id for one in people}
+        back |= {person.user_id for person in people if person.user_id in known}
+    asked = {person.user_id for person in people}
     for log in (settings.events, settings.serving_log):
         seen = {entry.get(c.USER_ID) for _, _, entry in read_lines(log, left_out=[])}
         back |= asked.intersection(seen)
     return back
 
 
-def _prove(
+def _write_proof(
     settings: Settings, person: Person, removed: Mapping[str, int], left: Sequence[str]
 ) -> Path:
     """Write the proof of an erasure: what was removed, where and when, without the id."""

@@ -54,13 +54,13 @@ def rows_query(person: Person, columns: dict[str, str]) -> str:
     Args:
         columns: {column: DuckDB type}.
     """
-    own = f"coalesce({name(c.USER_ID)} = {quoted(person.user_id)}, false)"
-    conditions = [own] if c.USER_ID in columns else []
+    is_user = f"coalesce({name(c.USER_ID)} = {quoted(person.user_id)}, false)"
+    conditions = [is_user] if c.USER_ID in columns else []
     if person.is_distinctive:
         conditions += [
             f"coalesce(contains({name(column)}::VARCHAR, {quoted(person.user_id)}), false)"
-            for column, kind in columns.items()
-            if "VARCHAR" in kind
+            for column, sql_type in columns.items()
+            if "VARCHAR" in sql_type
         ]
     elif "original" in columns:
         conditions += [f"coalesce(regexp_matches(original::VARCHAR, {_original(person)}), false)"]
@@ -88,7 +88,7 @@ def erase_parquet(path: Path, people: Sequence[Person]) -> int:
         columns = columns_of(connection, source)
         if not any(column in columns for column in PERSONAL):
             return 0
-        condition = " OR ".join(rows_query(one, columns) for one in people)
+        condition = " OR ".join(rows_query(person, columns) for person in people)
         ((rows,),) = connection.execute(
             f"SELECT count(*) FROM {source} WHERE {condition}"
         ).fetchall()
@@ -118,18 +118,18 @@ def erase_lines(path: Path, people: Sequence[Person]) -> int:
     """
 
     def change(line: bytes) -> bytes | None:
-        mentioned = [one for one in people if any(text in line for text in one.spellings)]
+        mentioned = [person for person in people if any(text in line for text in person.spellings)]
         if not mentioned:
             return line
         try:
             row = json.loads(line)
         except ValueError:
             row = {}
-        if isinstance(row, dict) and any(one.owns(row) for one in mentioned):
+        if isinstance(row, dict) and any(person.owns(row) for person in mentioned):
             return None
         if isinstance(row, dict) and c.USER_ID in row:
-            later = [one for one in mentioned if row[c.USER_ID] == one.user_id]
-            mentioned = [one for one in mentioned if one not in later]
+            later = [person for person in mentioned if row[c.USER_ID] == person.user_id]
+            mentioned = [person for person in mentioned if person not in later]
         return _masked(line, mentioned)[0]
 
     return overwrite_lines(path, change)
@@ -164,13 +164,13 @@ def erase_sqlite(path: Path, people: Sequence[Person]) -> int:
         EraseError: the file is locked or damaged.
     """
     rows = 0
-    people = [one for one in people if one.is_distinctive]
+    people = [person for person in people if person.is_distinctive]
     try:
         with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as connection:
             connection.execute("PRAGMA secure_delete = ON")
             for table, column in _text_cells(connection):
-                for one in people:
-                    for spelling in one.spellings:
+                for person in people:
+                    for spelling in person.spellings:
                         text = spelling.decode()
                         done = connection.execute(
                             f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
@@ -212,23 +212,23 @@ def _text_cells(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     ]
 
 
-def count_mentions(path: Path, person: Person, *, is_back: bool) -> int:
+def count_mentions(path: Path, person: Person, *, has_later_events: bool) -> int:
     """Return how often a file still has the person: rows of a table, else 1 if it is mentioned.
 
     Args:
-        is_back: whether the person has events after the request. Then only tables and logs with
-            times are judged, because other files may rightly name the person.
+        has_later_events: whether the person has events after the request. Then only tables and
+            logs with times are judged, because other files may rightly name the person.
     """
     found = format_of(path)
     if found == "parquet":
         with connect(path.parent) as connection:
             columns = columns_of(connection, parquet([path]))
-            if is_back and c.EVENT_TIMESTAMP not in columns:
+            if has_later_events and c.EVENT_TIMESTAMP not in columns:
                 return 0
             query = f"SELECT count(*) FROM {parquet([path])} WHERE {rows_query(person, columns)}"
             ((rows,),) = connection.execute(query).fetchall()
             return rows
-    if is_back or (found in ("sqlite", "binary") and not person.is_distinctive):
+    if has_later_events or (found in ("sqlite", "binary") and not person.is_distinctive):
         return 0
     content = path.read_bytes()
     if found == "gzip":
@@ -238,8 +238,8 @@ def count_mentions(path: Path, person: Person, *, is_back: bool) -> int:
 
 def _masked(content: bytes, people: Sequence[Person]) -> tuple[bytes, int]:
     rows = 0
-    for one in people:
-        content, found = one.masked(content)
+    for person in people:
+        content, found = person.masked(content)
         rows += found
     return content, rows
 

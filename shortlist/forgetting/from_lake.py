@@ -112,8 +112,8 @@ def _users_left(
         files: all files of interactions after the removal.
     """
     ids = pa.array(list(users), pa.string())
-    own = table.filter(pc.is_in(table.column(c.USER_ID), value_set=ids))
-    if own.num_rows == 0:
+    user_rows = table.filter(pc.is_in(table.column(c.USER_ID), value_set=ids))
+    if user_rows.num_rows == 0:
         return None
     rest = table.filter(pc.invert(pc.is_in(table.column(c.USER_ID), value_set=ids)))
     back: set[str] = set()
@@ -123,8 +123,8 @@ def _users_left(
         )
         back = {user_id for (user_id,) in connection.execute(query).fetchall()}
     bare = [{c.USER_ID: user_id} for user_id in sorted(back)]
-    if own.num_rows == len(back) and own.to_pylist() == [
-        dict.fromkeys(table.column_names) | one for one in bare
+    if user_rows.num_rows == len(back) and user_rows.to_pylist() == [
+        dict.fromkeys(table.column_names) | row for row in bare
     ]:
         return None
     kept = pa.Table.from_pylist(bare, schema=table.schema)
@@ -148,7 +148,7 @@ def drop_old_snapshots(root: Path) -> int:
                 " person; wait until it has ended, or stop it, and run the command again"
             )
         now = current_folder(root)
-        old = [one for one in (root / "snapshots").glob("[0-9]*") if one != now]
+        old = [snapshot for snapshot in (root / "snapshots").glob("[0-9]*") if snapshot != now]
         for folder in old:
             shutil.rmtree(folder)
         return len(old)

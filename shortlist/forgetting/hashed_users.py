@@ -59,8 +59,8 @@ def with_ids(log: pa.Table, folder: Path, users: Iterable[str]) -> pa.Table:
             " the lake's users; want the key of the home that made the release (restore it from a"
             " backup), or train a new release"
         )
-    place = log.schema.get_field_index(c.USER_ID)
-    return log.set_column(place, log.schema.field(place), pa.array(ids, pa.string()))
+    column = log.schema.get_field_index(c.USER_ID)
+    return log.set_column(column, log.schema.field(column), pa.array(ids, pa.string()))
 
 
 def hash_release(release: Path, key: bytes) -> int:

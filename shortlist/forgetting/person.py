@@ -48,8 +48,8 @@ class Person:
     @cached_property
     def pattern(self) -> re.Pattern[bytes]:
         """Regular expression of a mention; the group `id` is the id."""
-        one = b"(?P<id>" + b"|".join(re.escape(text) for text in self.spellings) + b")"
-        whole = rb"(?<![0-9A-Za-z])" + one + rb"(?![0-9A-Za-z])"
+        spelling = b"(?P<id>" + b"|".join(re.escape(text) for text in self.spellings) + b")"
+        whole = rb"(?<![0-9A-Za-z])" + spelling + rb"(?![0-9A-Za-z])"
         if self.is_distinctive:
             return re.compile(whole)
         return re.compile(USER_WORDS + rb"[\"'`\\]*\s{0,3}[:=]?\s{0,3}[\[(]?[\"'`\\]*" + whole)

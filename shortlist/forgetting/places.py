@@ -52,12 +52,12 @@ def label(settings: Settings, path: Path) -> str:
 
 def files_of(settings: Settings) -> Iterator[Path]:
     """Yield all files of the home but those that the erasure itself needs, and program code."""
-    own = settings.events / "commands.db"
+    inbox = settings.events / "commands.db"
     for path in sorted(settings.home.rglob("*")):
         inside = path.relative_to(settings.home).parts
         if path.is_symlink() or not path.is_file() or inside[0] in ("forgotten", "locks"):
             continue
-        if path.suffix not in CODE and not path.name.startswith(own.name):
+        if path.suffix not in CODE and not path.name.startswith(inbox.name):
             yield path
 
 
@@ -79,7 +79,7 @@ def erase_file(settings: Settings, path: Path, people: Sequence[Person]) -> int:
     if first in OF_LINES and path.suffix == ".jsonl":
         return erase_lines(path, people)
     if first == "held_back":  # these events are known already, whatever their time
-        people = [replace(one, at=FOREVER) for one in people]
+        people = [replace(person, at=FOREVER) for person in people]
     erase = ERASERS.get(format_of(path))
     return 0 if erase is None else erase(path, people)
 
@@ -105,8 +105,8 @@ def erase_online(settings: Settings, people: Sequence[Person]) -> dict[str, int]
         EraseError: a process keeps a file locked.
     """
     removed: dict[str, int] = {}
-    for one in people:
-        for place, rows in delete_online(settings, one.user_id, at=one.at).items():
+    for person in people:
+        for place, rows in delete_online(settings, person.user_id, at=person.at).items():
             removed[place] = removed.get(place, 0) + rows
     for path in online_files(settings):
         if path.is_file():
@@ -129,16 +129,16 @@ def erase_staged(settings: Settings, people: Sequence[Person]) -> int:
     return removed
 
 
-def mentions(settings: Settings, person: Person, *, is_back: bool) -> dict[str, int]:
+def mentions(settings: Settings, person: Person, *, has_later_events: bool) -> dict[str, int]:
     """Return {place: files and rows that still have the person}, read from all files of the home.
 
     Args:
-        is_back: see `count_mentions`.
+        has_later_events: whether the person has events after the request; see `count_mentions`.
     """
     found: dict[str, int] = {}
     for path in files_of(settings):
         try:
-            rows = count_mentions(path, person, is_back=is_back)
+            rows = count_mentions(path, person, has_later_events=has_later_events)
         except FileNotFoundError:  # another process removed it
             continue
         if rows:
@@ -150,11 +150,11 @@ def mentions(settings: Settings, person: Person, *, is_back: bool) -> dict[str, 
 def _erase_download(path: Path, people: Sequence[Person]) -> int:
     if format_of(path) == "binary":
         return 0
-    asked = [replace(one, at=FOREVER) for one in people]
+    asked = [replace(person, at=FOREVER) for person in people]
     content = path.read_bytes()
-    found = sum(any(text in content for text in one.spellings) for one in asked)
+    found = sum(any(text in content for text in person.spellings) for person in asked)
     if format_of(path) in ("gzip", "parquet"):
-        found += sum(count_mentions(path, one, is_back=False) for one in asked)
+        found += sum(count_mentions(path, person, has_later_events=False) for person in asked)
     if found:
         path.unlink()
     return found

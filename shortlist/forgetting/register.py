@@ -116,6 +116,6 @@ def _newest(path: Path) -> dict[str, int]:
     asked: dict[str, int] = {}
     for line in path.read_text().splitlines(keepends=True):
         if line.endswith("\n"):  # the last one may be incomplete after a crash
-            one = json.loads(line)
-            asked[one["user"]] = max(one["at"], asked.get(one["user"], 0))
+            entry = json.loads(line)
+            asked[entry["user"]] = max(entry["at"], asked.get(entry["user"], 0))
     return asked

@@ -59,7 +59,8 @@ class ForgetInbox:
         with self._inbox.writing() as connection:
             connection.execute(TABLE)
             connection.executemany(
-                "UPDATE forgets SET user_id = NULL WHERE number = ?", [(one,) for one in numbers]
+                "UPDATE forgets SET user_id = NULL WHERE number = ?",
+                [(number,) for number in numbers],
             )
         with self._inbox.connection() as connection:
             connection.execute("VACUUM")

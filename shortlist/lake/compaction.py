@@ -9,15 +9,15 @@ from shortlist.lake.snapshot import commit, current_folder, current_manifest, lo
 
 
 @dataclass(frozen=True)
-class Compacted:
-    """What a compaction did."""
+class CompactionResult:
+    """Numbers of files before and after a compaction, and the version of the snapshot."""
 
     files_before: int
     files_after: int
     version: int
 
 
-def compact_lake(root: Path) -> Compacted:
+def compact_lake(root: Path) -> CompactionResult:
     """Commit a snapshot in which each partition is one file; the rows stay the same.
 
     Nothing is committed if all partitions are one file already. Earlier snapshots keep their files
@@ -27,7 +27,7 @@ def compact_lake(root: Path) -> Compacted:
         old, manifest = current_folder(root), current_manifest(root)
         before = sum(len(part["files"]) for part in manifest.partitions.values())
         if old is None or before == len(manifest.partitions):
-            return Compacted(before, before, manifest.version)
+            return CompactionResult(before, before, manifest.version)
         with workspace(root) as work, connect(work) as connection:
             manifest.version += 1
             paths = {
@@ -35,4 +35,4 @@ def compact_lake(root: Path) -> Compacted:
             }
             new = partitions.compact(connection, manifest, paths=paths, workspace=work, most=1)
             commit(root, manifest, new=new, tables={})
-    return Compacted(before, len(manifest.partitions), manifest.version)
+    return CompactionResult(before, len(manifest.partitions), manifest.version)

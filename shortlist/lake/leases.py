@@ -61,8 +61,8 @@ def held_by_another(root: Path, holder: str) -> bool:
     lease = _read(root).get(holder)
     if lease is None:
         return False
-    own = (lease["host"], lease["pid"]) == (socket.gethostname(), os.getpid())
-    return not own and _alive(lease)
+    is_this_process = (lease["host"], lease["pid"]) == (socket.gethostname(), os.getpid())
+    return not is_this_process and _alive(lease)
 
 
 def _leases(root: Path) -> dict[str, int]:

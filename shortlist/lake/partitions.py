@@ -29,7 +29,7 @@ TIMES = f"epoch_us(min({c.EVENT_TIMESTAMP})), epoch_us(max({c.EVENT_TIMESTAMP}))
 
 
 @dataclass(frozen=True)
-class Written:
+class PartitionFile:
     """A new file of a partition, with the first and last event time in microseconds."""
 
     path: Path
@@ -69,7 +69,7 @@ def append(
     known: list[str],
     unique: bool,
     session: tuple[list[Path], int] | None,
-) -> Written | None:
+) -> PartitionFile | None:
     """Write the new events of `source`, sorted by time; None if there are none.
 
     Args:
@@ -89,7 +89,7 @@ def append(
     return write(connection, query, target)
 
 
-def write(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> Written | None:
+def write(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> PartitionFile | None:
     """Write the events of `query` sorted by time; None and no file if there are none."""
     target.parent.mkdir(parents=True, exist_ok=True)
     order = f"{c.EVENT_TIMESTAMP}, {c.EVENT_ORDER}"
@@ -101,7 +101,7 @@ def write(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> Wr
     ((earliest, latest),) = connection.execute(
         f"SELECT {TIMES} FROM {parquet([target])}"
     ).fetchall()
-    return Written(target, int(rows), earliest, latest)
+    return PartitionFile(target, int(rows), earliest, latest)
 
 
 def _with_sessions(
@@ -149,7 +149,7 @@ def _with_sessions(
     """
 
 
-def add(manifest: Manifest, key: str, name: str, written: Written) -> None:
+def add(manifest: Manifest, key: str, name: str, written: PartitionFile) -> None:
     """Add a new file to the manifest's partition `key`."""
     part = manifest.partitions.setdefault(
         key, {"files": [], "rows": 0, "earliest": written.earliest, "latest": written.latest}

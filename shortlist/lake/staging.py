@@ -120,8 +120,8 @@ class Staging:
 def staging(root: Path) -> Iterator[Staging]:
     """Yield a folder to stage a batch in.
 
-    It is removed afterwards unless `settle` has moved it. Folders left by killed processes are
-    removed first.
+    It is removed afterwards unless `finish_batch` has moved it. Folders that killed processes left
+    are removed first.
     """
     folder = root / "incoming" / f".staging-{os.getpid()}"
     for left in (root / "incoming").glob(".staging-*"):
@@ -146,7 +146,7 @@ def _runs(process: int) -> bool:
     return True
 
 
-def settle(staged: Staging, root: Path, batch: StagedBatch) -> Path:
+def finish_batch(staged: Staging, root: Path, batch: StagedBatch) -> Path:
     """Finish the batch and move its folder to incoming/<batch_id>, replacing an earlier one."""
     staged.finish(batch)
     target = root / "incoming" / batch.batch_id

@@ -14,9 +14,9 @@ from shortlist.lake.engine import name, quoted
 BETWEEN, LENGTHS = "ExpectColumnValuesToBeBetween", "ExpectColumnValueLengthsToBeBetween"
 IN_SET, NOT_IN_SET = "ExpectColumnValuesToBeInSet", "ExpectColumnValuesToNotBeInSet"
 LIMITS: dict[str, dict[str, Any]] = {
-    one: {"min_value": None, "max_value": None, "strict_min": False, "strict_max": False}
-    for one in (BETWEEN, LENGTHS)
-} | {one: {"value_set": None} for one in (IN_SET, NOT_IN_SET)}
+    check: {"min_value": None, "max_value": None, "strict_min": False, "strict_max": False}
+    for check in (BETWEEN, LENGTHS)
+} | {check: {"value_set": None} for check in (IN_SET, NOT_IN_SET)}
 """{expectation: its limits and their defaults}."""
 
 
@@ -52,7 +52,9 @@ class Check:
             ValueError: a limit has another type than the check's current limits, or no limit is
                 left.
         """
-        types = {type(one) for value in self.arguments.values() for one in _each(value)} - {bool}
+        types = {type(member) for value in self.arguments.values() for member in _each(value)} - {
+            bool
+        }
         arguments = self.arguments | {
             limit: value if value is None or limit.startswith("strict") else _typed(value, types)
             for limit, value in limits.items()
@@ -150,7 +152,7 @@ def _typed(value: Any, types: set[type]) -> Any:
         types: types of the check's current limits.
     """
     if isinstance(value, (list, set, tuple)):
-        return [_typed(one, types) for one in sorted(value, key=str)]
+        return [_typed(member, types) for member in sorted(value, key=str)]
     if datetime in types:
         if isinstance(value, str):
             value = datetime.fromisoformat(value)

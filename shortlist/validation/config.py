@@ -78,7 +78,7 @@ class ValidateConfig(Config):
 
     @model_validator(mode="after")
     def _names_once(self) -> "ValidateConfig":
-        names = [one.name for one in self.expectations]
+        names = [expectation.name for expectation in self.expectations]
         if len(set(names)) < len(names):
             raise ValueError("expectations: every name once")
         return self

@@ -63,13 +63,15 @@ def write_event_rules(
         rules: all rules on rows, with all changes by users.
         now, earliest, earliest_published: arguments of `rules_for` with which `rules` were made.
     """
-    own = {one.name: one for one in interaction_rules(config, now=now, earliest=earliest)}
+    defaults = {
+        default.name: default for default in interaction_rules(config, now=now, earliest=earliest)
+    }
     enforced, sql = [], []
     limits: dict[str, Any] = {"earliest": config.earliest_microseconds, "latest": None}
     for rule in rules:
         if rule.table != "interactions" or rule.action == "warn" or rule.name in NEEDS_BATCH:
             continue
-        configured = own.get(rule.name)
+        configured = defaults.get(rule.name)
         if rule.name == TIMES and configured is not None:
             # Its SQL contains the time of this validation, which is in the past for the next post.
             enforced.append(rule.name)
@@ -93,12 +95,12 @@ def write_event_rules(
 
 def _on_items(rules: Sequence[Rule], *, now: datetime, earliest: datetime) -> list[dict[str, Any]]:
     """Return the rules on items that users added or changed, in the form of the file."""
-    own = {one.name: one for one in item_rules(now=now, earliest=earliest)}
+    defaults = {default.name: default for default in item_rules(now=now, earliest=earliest)}
     found = []
     for rule in rules:
         if rule.table != "items" or rule.action == "warn" or rule.query is not None:
             continue
-        configured = own.get(rule.name)
+        configured = defaults.get(rule.name)
         if rule.name == PUBLISHED and configured is not None:
             # The request schema has the default limits. As for TIMES, an unchanged upper limit
             # depends on the time of this validation.

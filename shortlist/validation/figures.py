@@ -104,8 +104,10 @@ def measure(
 
 def one_row(figures: Figures) -> str:
     """Return SQL that selects one row with all figures that have a value."""
-    known = [one for one in figures.batch if one.value is not None]
-    listed = [f"{float(one.value or 0)!r}::DOUBLE AS {quoted_name(one.name)}" for one in known]
+    known = [figure for figure in figures.batch if figure.value is not None]
+    listed = [
+        f"{float(figure.value or 0)!r}::DOUBLE AS {quoted_name(figure.name)}" for figure in known
+    ]
     return f"SELECT {', '.join(listed) or 'NULL AS nothing'}"
 
 
@@ -133,18 +135,29 @@ def _limited(name: str, value: float | None, config: ValidateConfig) -> BatchFig
 
 def _own(connection: duckdb.DuckDBPyConnection, config: ValidateConfig) -> list[BatchFigure]:
     out = []
-    for one in config.expectations:
-        if one.batch is None:
+    for expectation in config.expectations:
+        if expectation.batch is None:
             continue
         try:
-            found = connection.execute(f"SELECT ({one.batch})::DOUBLE FROM {one.table}_rows")
+            found = connection.execute(
+                f"SELECT ({expectation.batch})::DOUBLE FROM {expectation.table}_rows"
+            )
             ((value,),) = found.fetchall()
         except duckdb.Error as error:
             raise ConfigError(
-                f"validation.expectations: '{one.name}': {str(error).splitlines()[0]};"
+                f"validation.expectations: '{expectation.name}': {str(error).splitlines()[0]};"
                 " want an SQL aggregate"
             ) from None
-        out.append(BatchFigure(one.name, value, one.min, one.max, one.action or "stop", one.batch))
+        out.append(
+            BatchFigure(
+                expectation.name,
+                value,
+                expectation.min,
+                expectation.max,
+                expectation.action or "stop",
+                expectation.batch,
+            )
+        )
     return out
 
 
@@ -167,7 +180,7 @@ def _batch_values(sorting: Sorting, figures: Figures, *, now: datetime) -> dict[
         for name in WORDS
     }
     past = sorting.manifest.batches[-LOOKED_BACK:]
-    past = [one for one in past if one.get("rows")]
+    past = [figure for figure in past if figure.get("rows")]
     figures.record = {
         "rows": rows,
         "nulls": dict(zip(OPTIONAL, shares, strict=True)),
@@ -176,7 +189,7 @@ def _batch_values(sorting: Sorting, figures: Figures, *, now: datetime) -> dict[
     values: dict[str, float | None] = {
         # None if no row was read from the run's source: posted events only, or only a catalogue.
         "volume.rows": rows - sorting.counts["interactions"].posted_rows or None,
-        "volume.ratio": rows / median(one["rows"] for one in past) if past and rows else None,
+        "volume.ratio": rows / median(figure["rows"] for figure in past) if past and rows else None,
         "duplicates.share": _duplicates(connection, rows),
         "nulls.change": _change(past, figures.record["nulls"]),
         "words.new_share": _new_words(connection, past),
@@ -209,9 +222,11 @@ def _duplicates(connection: duckdb.DuckDBPyConnection, rows: int) -> float | Non
 
 def _change(past: list[dict[str, Any]], now: dict[str, float | None]) -> float | None:
     changes = [
-        abs(share - median(one["nulls"][name] for one in past))
+        abs(share - median(figure["nulls"][name] for figure in past))
         for name, share in now.items()
-        if past and share is not None and all(one["nulls"].get(name) is not None for one in past)
+        if past
+        and share is not None
+        and all(earlier["nulls"].get(name) is not None for earlier in past)
     ]
     return max(changes, default=None)
 
@@ -221,7 +236,7 @@ def _new_words(connection: duckdb.DuckDBPyConnection, past: list[dict[str, Any]]
         return None
     conditions = []
     for name in WORDS:
-        seen = sorted({word for one in past for word in one["words"].get(name, [])})
+        seen = sorted({word for figure in past for word in figure["words"].get(name, [])})
         if seen:
             listed = ", ".join(quoted(word) for word in seen)
             conditions.append(f"coalesce({name} NOT IN ({listed}), false)")
@@ -247,6 +262,6 @@ def data_now(sorting: Sorting, clock: str) -> datetime:
         return datetime.now(UTC)
     query = f"SELECT epoch_us(max({c.EVENT_TIMESTAMP})) FROM {staged_events(sorting.folder)}"
     newest = [sorting.connection.execute(query).fetchall()[0][0], sorting.manifest.latest]
-    last = EPOCH + timedelta(microseconds=max(one or 0 for one in newest))
+    last = EPOCH + timedelta(microseconds=max(row or 0 for row in newest))
     # Events with a time in the future must stay later than `now`, so that they are refused.
     return min(last, datetime.now(UTC))

@@ -66,7 +66,7 @@ def _cut(sorting: Sorting, folder: Path) -> int | None:
     if sorting.manifest.rows:
         return None
     batch = sorting.batch
-    types = ", ".join(quoted(one) for one in batch.target_events)
+    types = ", ".join(quoted(event_type) for event_type in batch.target_events)
     query = (
         f"SELECT epoch_us({c.EVENT_TIMESTAMP}) AS t FROM {sorting.good_events()}"
         f" WHERE operation = 'insert' AND event_type IN ({types}) ORDER BY t"

@@ -158,7 +158,7 @@ def _times(*, now: datetime, earliest: datetime) -> list[Rule]:
 def _values(config: ValidateConfig) -> list[Rule]:
     table, (low, high) = "interactions", config.rating_range
     is_rating = f"{c.EVENT_TYPE} = 'rating'"
-    measured = ", ".join(quoted(one) for one in MEASURED)
+    measured = ", ".join(quoted(measure) for measure in MEASURED)
     # The rule `value.unrated` checks -1. A like that ingest derived from a rating has the rating's
     # value and is checked too, so that both are quarantined together.
     judged = f"({is_rating} OR ends_with({c.EVENT_ID}, '-like'))"

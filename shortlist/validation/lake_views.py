@@ -23,7 +23,7 @@ FLAGS = {
 """Table -> column -> SQL. Validation computes these columns by comparing staged rows with others.
 
 Here they are constants that break no rule, and row numbers. They serve for rows that are not
-compared: published rows, which have passed, and rows that foresight.py counts before staging.
+compared: published rows, which have passed, and rows that dry_run.py counts before staging.
 """
 
 

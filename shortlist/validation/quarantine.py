@@ -31,7 +31,7 @@ class QuarantineError(ValueError):
     """There is no such batch or row in quarantine, or the batch can't be restored."""
 
 
-class Place(NamedTuple):
+class RowOrigin(NamedTuple):
     """Original place of a quarantined row: file, line, and position of its mapping."""
 
     file: str | None
@@ -102,7 +102,7 @@ class Quarantine:
             return found
         out = {}
         for name, table in found.items():
-            chosen = table.filter(broke(table, rule))
+            chosen = table.filter(broke_rule(table, rule))
             if chosen.num_rows:
                 out[name] = chosen
         if not out:
@@ -125,7 +125,7 @@ class Quarantine:
             ) from None
 
     def replace_events(
-        self, batch_id: str, *, rule: str | None, by: str, places: dict[tuple[str, int], Place]
+        self, batch_id: str, *, rule: str | None, by: str, places: dict[tuple[str, int], RowOrigin]
     ) -> None:
         """Update a batch's quarantine after a restore, by an atomic replace.
 
@@ -136,11 +136,11 @@ class Quarantine:
             by: batch id of the restore; its quarantined events are moved here.
             places: {(file, line) in the restore: original place of the row}.
         """
-        path, left = (self.root / one / "interactions.parquet" for one in (batch_id, by))
+        path, left = (self.root / batch / "interactions.parquet" for batch in (batch_id, by))
         parts = []
         if rule is not None:
             table = pq.read_table(path)
-            parts.append(table.filter(pc.invert(broke(table, rule))))
+            parts.append(table.filter(pc.invert(broke_rule(table, rule))))
         if left.is_file():
             parts.append(placed(pq.read_table(left), places))
         rest = pa.concat_tables(parts, promote_options="default") if parts else None
@@ -153,18 +153,18 @@ class Quarantine:
             shutil.rmtree(path.parent)
 
 
-def placed(table: pa.Table, places: dict[tuple[str, int], Place]) -> pa.Table:
+def placed(table: pa.Table, places: dict[tuple[str, int], RowOrigin]) -> pa.Table:
     """Set `file`, `line` and `mapping` of a restore's quarantined rows to their original places."""
     restored = zip(table.column("file").to_pylist(), table.column("line").to_pylist(), strict=True)
     mine = [places[place] for place in restored]
-    for name in Place._fields:
+    for name in RowOrigin._fields:
         column = table.schema.get_field_index(name)
         values = pa.array([getattr(place, name) for place in mine], table.schema.field(name).type)
         table = table.set_column(column, name, values)
     return table
 
 
-def broke(table: pa.Table, rule: str) -> pa.Array:
+def broke_rule(table: pa.Table, rule: str) -> pa.Array:
     """Return a mask of the quarantined rows that broke `rule`."""
     names = table.column("expectation").to_pylist()
     return pa.array([rule in (text or "").split("; ") for text in names], pa.bool_())

@@ -71,16 +71,16 @@ def own_rules(config: ValidateConfig) -> list[Rule]:
     """Return the rules of the row conditions in the run's TOML."""
     return [
         Rule(
-            one.table,
-            one.name,
-            empty(f"breaks {one.name}"),
-            f"{one.name}: want {one.row}",
-            f"CASE WHEN NOT coalesce(({one.row}), true) THEN true END",
-            one.action or "quarantine",
-            one.budget,
+            expectation.table,
+            expectation.name,
+            empty(f"breaks {expectation.name}"),
+            f"{expectation.name}: want {expectation.row}",
+            f"CASE WHEN NOT coalesce(({expectation.row}), true) THEN true END",
+            expectation.action or "quarantine",
+            expectation.budget,
         )
-        for one in config.expectations
-        if one.row is not None
+        for expectation in config.expectations
+        if expectation.row is not None
     ]
 
 
@@ -151,7 +151,7 @@ def required(table: str) -> list[Rule]:
 
 def item_required() -> Rule:
     """Return the rule that an event has an item_id, unless its type is in WITHOUT_ITEM."""
-    without = ", ".join(quoted(one) for one in WITHOUT_ITEM)
+    without = ", ".join(quoted(event_type) for event_type in WITHOUT_ITEM)
     excused = f"{c.EVENT_TYPE} IN ({without}) OR list_contains(faults, 'line.json')"
     return _needed("interactions", c.ITEM_ID, f"{excused} OR operation = '{DELETE}'")
 

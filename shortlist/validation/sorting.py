@@ -190,11 +190,11 @@ class Sorting:
         for column, value in ((c.AVAILABLE, False), (c.UPDATED_AT, None)):
             field = SCHEMAS["items"].field(column)
             values = pa.array([value] * len(rows), field.type)
-            place = rows.schema.get_field_index(column)
-            if place < 0:  # a lake of an earlier version lacks the column
+            column_index = rows.schema.get_field_index(column)
+            if column_index < 0:  # a lake of an earlier version lacks the column
                 rows = rows.append_column(field, values)
             else:
-                rows = rows.set_column(place, field, values)
+                rows = rows.set_column(column_index, field, values)
         return rows
 
     def _good(self, table: str) -> str:
@@ -262,7 +262,7 @@ class Sorting:
         if self.batch.posted:
             file = quoted(INBOX)
         cases = ", ".join(
-            f"CASE WHEN {rule.bad} THEN {place} END" for place, rule in enumerate(mine)
+            f"CASE WHEN {rule.bad} THEN {rule_index} END" for rule_index, rule in enumerate(mine)
         )
         condition = " OR ".join(f"({rule.bad})" for rule in mine)
         self.connection.execute(
@@ -272,14 +272,14 @@ class Sorting:
             f" FROM {table}_rows WHERE {condition}"
         )
         counts = self.counts[table]
-        own = " OR ".join(f"starts_with(file, {quoted(one)})" for one in POSTED)
+        from_service = " OR ".join(f"starts_with(file, {quoted(prefix)})" for prefix in POSTED)
         found = self.connection.execute(
-            f"SELECT place, count(*), count(*) FILTER ({own})"
+            f"SELECT place, count(*), count(*) FILTER ({from_service})"
             f" FROM (SELECT unnest(broken) AS place, file FROM {table}_bad) GROUP BY 1"
         ).fetchall()
         counts.broken = {mine[place].name: rows for place, rows, _ in found}
         counts.posted_broken = {mine[place].name: posted for place, _, posted in found}
-        figures = f"SELECT count(*), count(*) FILTER ({own}) FROM"
+        figures = f"SELECT count(*), count(*) FILTER ({from_service}) FROM"
         counts.bad, counts.posted_bad = self._row(f"{figures} {table}_bad")
         all_rows = f"(SELECT {file} AS file FROM {self._judged(table)})"
         counts.rows, counts.posted_rows = self._row(f"{figures} {all_rows}")
@@ -346,14 +346,14 @@ def with_conflicts(relation: str, key: str, columns: Iterable[str]) -> str:
         key: id column.
         columns: columns of the relation.
     """
-    own = [n for n in columns if n not in ("faults", "original", "operation", "excluded")]
+    data_columns = [n for n in columns if n not in ("faults", "original", "operation", "excluded")]
     return f"""(
         SELECT *, coalesce(operation = 'insert' AND {key} IS NOT NULL
             AND min(content) OVER (PARTITION BY {key})
             <> max(content) OVER (PARTITION BY {key}), false) AS id_conflict
         FROM (
             SELECT *, row_number() OVER () - 1 AS number,
-                CASE WHEN operation = 'insert' THEN hash({", ".join(own)}) END AS content
+                CASE WHEN operation = 'insert' THEN hash({", ".join(data_columns)}) END AS content
             FROM {relation}
         )
     )"""

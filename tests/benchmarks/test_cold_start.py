@@ -8,7 +8,7 @@ import pytest
 from benchmarks.cold.figures import figures_of, first_values, over_seeds, paired, warm_values
 from benchmarks.cold.judge import FULL, Lists
 from benchmarks.cold.log import Log, hidden_items, load_log, without_items
-from benchmarks.cold.requests import CutReader, Request, Walk, requests_of
+from benchmarks.cold.requests import CutReader, Request, StoreTimeline, requests_of
 from flows.closed_loop.memory import MemoryStore, Targets
 from shortlist import columns as c
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
@@ -56,7 +56,7 @@ def test_a_request_is_a_day_of_a_user_and_repeats_are_not_relevant():
 
 def test_states_at_a_time_equal_those_of_pushed_events():
     once = targets((0, 0, 1), (0, 1, 2), (1, 1, 3), (0, 0, 4), (0, 5, 5))
-    walk = Walk.start(LOG, once, at=9 * DAY)
+    walk = StoreTimeline.start(LOG, once, at=9 * DAY)
     pushed = MemoryStore(LOG.user_ids, LOG.item_ids, LOG.attributes)
     pushed.push(once)
     for user_id in USERS:
@@ -66,7 +66,7 @@ def test_states_at_a_time_equal_those_of_pushed_events():
 
 
 def test_a_cut_history_has_the_newest_events_and_their_counts_only():
-    reader = CutReader(Walk.start(LOG, LOG.events, at=9 * DAY).store, events=2)
+    reader = CutReader(StoreTimeline.start(LOG, LOG.events, at=9 * DAY).store, events=2)
     rows = reader.read(["a", "nobody"], ["", ""], np.array([9 * DAY] * 2))
     assert rows.history_items == [["i2", "i6"], []]
     assert rows.user["user_events"].tolist() == [2, 0]
@@ -75,7 +75,7 @@ def test_a_cut_history_has_the_newest_events_and_their_counts_only():
 
 
 def test_a_walk_gives_each_request_the_events_before_it():
-    walk = Walk.start(LOG, LOG.events, at=4 * DAY)
+    walk = StoreTimeline.start(LOG, LOG.events, at=4 * DAY)
     seen = []
     requests = requests_of(LOG, (4 * DAY, 9 * DAY), rng=np.random.default_rng(0), most=9)
     walk.run(

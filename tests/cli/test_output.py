@@ -20,7 +20,7 @@ NOISE = ("printed by Python", "printed by a child", "DeprecationWarning: an old 
 COMMAND = """
 import subprocess, sys, warnings
 from tqdm import tqdm
-from cli.output import following
+from cli.output import shown_steps
 from flows.runtime.progress import timed
 
 def work():
@@ -29,7 +29,7 @@ def work():
     warnings.warn("an old name", DeprecationWarning)
     list(tqdm(range(3)))
 
-with following("train", as_json=False, verbose="--verbose" in sys.argv) as follow:
+with shown_steps("train", as_json=False, verbose="--verbose" in sys.argv) as follow:
     follow.expect("tiny")
     timed("train", work)
     if "--break" in sys.argv:

@@ -29,6 +29,7 @@ from shortlist.feature_store.online.fold import USER_VIEWS, fold
 from shortlist.feature_store.online.tail import known_at
 from shortlist.lake import Lake, open_staged
 from shortlist.lake.staging import staged_events
+from tests.examples import examples
 from tests.feature_repo.posted import (
     END,
     ITEMS_HERE,
@@ -78,7 +79,7 @@ def lines_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-@settings(max_examples=12, deadline=None, phases=[Phase.generate])
+@settings(max_examples=examples(12), deadline=None, phases=[Phase.generate])
 @given(
     events=posted_events,
     targets=st.sampled_from([("like",), ("rating", "like"), ("click", "rating")]),

@@ -20,6 +20,7 @@ from shortlist.feature_store import FeatureStoreError, OnlineReader, Tail
 from shortlist.feature_store.online.fold import USER_VIEWS, fold
 from shortlist.feature_store.online.tail import MAX_READ, known_at
 from shortlist.features.finalize import RequestRows
+from tests.examples import examples
 from tests.feature_repo.streams import (
     START,
     TARGETS,
@@ -176,7 +177,7 @@ def empty_rows() -> RequestRows:
     ),
     cuts=st.lists(st.integers(0, 900), min_size=len(USER_VIEWS), max_size=len(USER_VIEWS)),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_a_base_cut_anywhere_and_its_tail_are_the_whole(events, cuts, empty_rows) -> None:
     """Folding the tail into base rows gives the same state as folding all events into empty rows.
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from flows.training.assemble import World, training_data
+from flows.training.assemble import RunData, training_data
 from models.recommend.recommender import empty_rows
 from models.retrieval.requests import RequestExamples
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
@@ -31,6 +31,7 @@ from shortlist.features.profiles import ProfileEncoder
 from shortlist.lake import Lake
 from shortlist.refusals import refuses
 from shortlist.splits import split_windows
+from tests.examples import examples
 from tests.feature_repo.posted import (
     END,
     START,
@@ -59,7 +60,7 @@ def lake_of(events: list[dict[str, Any]], folder: Path) -> Lake:
     return lake
 
 
-@settings(max_examples=30, deadline=None, phases=[Phase.generate])
+@settings(max_examples=examples(30), deadline=None, phases=[Phase.generate])
 @given(
     events=posted_events,
     targets=targets_here,
@@ -142,7 +143,7 @@ def assert_tail_agrees(events, targets, lists, batch, moments, cuts, build, fold
 def assert_training_agrees(lake: Lake, targets, lists: ListRules, features: Path) -> None:
     """Features and histories of training requests equal those computed from the batch states."""
     interactions = lake.interactions(event_types=targets)
-    world = World(
+    run_data = RunData(
         interactions=interactions,
         asked=np.zeros(interactions.num_rows, dtype=np.int64),
         users=lake.users(),
@@ -150,7 +151,7 @@ def assert_training_agrees(lake: Lake, targets, lists: ListRules, features: Path
         windows=split_windows(np.arange(100), (0.6, 0.1, 0.1, 0.1)),
         repeat_after=None if lists.once else 0,
     )
-    data = training_data(world, ProfileEncoder.fit([{}]), end=END)
+    data = training_data(run_data, ProfileEncoder.fit([{}]), end=END)
     examples = RequestExamples(data, max_history=50, rng=np.random.default_rng(0))
     requests = [
         (data.user_ids[user], int(at))

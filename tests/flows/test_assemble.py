@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from flows.training.assemble import World, reviews_before, training_data
+from flows.training.assemble import RunData, reviews_before, training_data
 from shortlist import columns as c
 from shortlist.contracts import EVENT_CODE, TIMESTAMP
 from shortlist.features.profiles import ProfileEncoder
@@ -24,7 +24,7 @@ def test_histories_carry_the_type_of_each_items_newest_event():
     time = np.arange(len(events), dtype=np.int64)
     columns = zip(*events, strict=True)
     names = (c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.VALUE)
-    world = World(
+    run_data = RunData(
         interactions=pa.table(
             {name: list(values) for name, values in zip(names, columns, strict=True)}
             | {c.EVENT_TIMESTAMP: pa.array(time).cast(TIMESTAMP)}
@@ -35,7 +35,7 @@ def test_histories_carry_the_type_of_each_items_newest_event():
         catalogue=catalogue_of([[]] * 3),
         windows=split_windows(np.arange(100), (0.6, 0.1, 0.1, 0.1)),
     )
-    data = training_data(world, ProfileEncoder.fit([{}]), end=6)
+    data = training_data(run_data, ProfileEncoder.fit([{}]), end=6)
     assert data.offsets.tolist() == [0, 2, 4]
     assert data.item_idx.tolist() == [1, 2, 1, 3]
     types = ("purchase", "purchase", "click", "dislike")
@@ -61,15 +61,15 @@ def test_reviews_are_those_that_were_written_and_known_before_the_window_ends():
         ("gone", "of no item", 3, 3, "test"),
     ]
     item, text, time, arrived, source = zip(*reviews, strict=True)
-    world = World(
+    run_data = RunData(
         interactions=pa.table({c.EVENT_TIMESTAMP: pa.array([], TIMESTAMP)}),
         asked=np.array([]),
         users=pa.table({c.USER_ID: [], c.ATTRIBUTES: []}),
         catalogue=catalogue_of([[]] * 3),
         windows=split_windows(np.arange(100), (0.6, 0.1, 0.1, 0.1)),
     )
-    assert reviews_before(world, 6) is None
-    world.__dict__["reviews"] = pa.table(
+    assert reviews_before(run_data, 6) is None
+    run_data.__dict__["reviews"] = pa.table(
         {
             c.ITEM_ID: item,
             c.TEXT: text,
@@ -78,10 +78,10 @@ def test_reviews_are_those_that_were_written_and_known_before_the_window_ends():
             c.SOURCE: source,
         }
     )
-    found = reviews_before(world, 6)
+    found = reviews_before(run_data, 6)
     assert found is not None
     assert found.newest(3, limit=5) == [[], ["first"], ["second"], []]
-    later = reviews_before(world, 10)
+    later = reviews_before(run_data, 10)
     assert later is not None
     assert later.newest(3, limit=5) == [
         [],

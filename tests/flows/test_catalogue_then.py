@@ -9,9 +9,9 @@ import pytest
 from flows.featurize import featurize
 from flows.runtime.configuration import FeaturesConfig, RunConfig
 from flows.runtime.runs import Run
-from flows.train import read_windows
-from flows.training.assemble import World, fit_profiles, load_world
+from flows.training.assemble import RunData, fit_profiles, load_run_data
 from flows.training.ranking_data import assemble_ranking, gather
+from flows.training.windows import read_windows
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, ChainConfig
 from models.recommend.explain import Wording
@@ -47,7 +47,7 @@ def events(first: int, end: int) -> list[dict]:
     return [row for row in rows if row["item_id"] != f"i{LATE}"]
 
 
-def lived(house: House, config: RunConfig = CONFIG) -> tuple[World, dict, dict[int, pa.Table]]:
+def lived(house: House, config: RunConfig = CONFIG) -> tuple[RunData, dict, dict[int, pa.Table]]:
     """Ingest three batches and start a run.
 
     Returns:
@@ -60,17 +60,17 @@ def lived(house: House, config: RunConfig = CONFIG) -> tuple[World, dict, dict[i
     until = CONFIG.clock(house.settings).now()
     featurize(house.settings, CONFIG.data.target_events, until=until)
     run = Run.start(house.settings, config)
-    world = load_world(house.settings, run)
-    ticks, _ = read_windows(house.settings, world, config, windows=WINDOWS)
-    return world, ticks, served
+    run_data = load_run_data(house.settings, run)
+    ticks, _ = read_windows(house.settings, run_data, config, windows=WINDOWS)
+    return run_data, ticks, served
 
 
 def test_a_request_sees_the_catalogue_that_the_service_served_then(house: House) -> None:
-    world, ticks, served = lived(house)
-    encode = world.catalogue.vocab.encode
+    run_data, ticks, served = lived(house)
+    encode = run_data.catalogue.vocab.encode
     (gone, dearer, late) = encode([f"i{i}" for i in (GONE, DEARER, LATE)])
-    chain = popular(world)
-    pack = read_pack(house.settings, world.windows["test"][1])
+    chain = popular(run_data)
+    pack = read_pack(house.settings, run_data.windows["test"][1])
     seen: dict[int, int] = {}
     for tick in [tick for window in WINDOWS for tick in ticks[window]]:
         at = tick.queries.at
@@ -79,7 +79,7 @@ def test_a_request_sees_the_catalogue_that_the_service_served_then(house: House)
         then = View.build(
             chain,
             replace(pack, items=served[moments[-1]]),
-            trained_on=world.catalogue,
+            trained_on=run_data.catalogue,
             item_knn=None,
             wording=Wording(),
         ).catalogue
@@ -110,14 +110,14 @@ def test_a_request_sees_the_catalogue_that_the_service_served_then(house: House)
     assert min(seen.values()) > 0
 
 
-def popular(world: World) -> Chain:
+def popular(run_data: RunData) -> Chain:
     config = ChainConfig(candidate_sources=("popularity",), score_sources=("popularity",))
     return Chain(
         config,
         sources={"popularity": Popularity("popularity", days=None)},
         ranker=None,
-        catalogue=world.catalogue,
-        profiles=fit_profiles(world, end=world.windows["retrieval_train"][1]),
+        catalogue=run_data.catalogue,
+        profiles=fit_profiles(run_data, end=run_data.windows["retrieval_train"][1]),
     )
 
 
@@ -135,7 +135,7 @@ def test_the_tick_is_an_hour_on_the_wall_clock_and_of_what_the_features_were_bui
     until = CONFIG.clock(house.settings).now()
     featurize(house.settings, CONFIG.data.target_events, until=until, tick=six.tick)
     run = Run.start(house.settings, six)
-    world = load_world(house.settings, run)
-    ticks, _ = read_windows(house.settings, world, six, windows=WINDOWS)
+    run_data = load_run_data(house.settings, run)
+    ticks, _ = read_windows(house.settings, run_data, six, windows=WINDOWS)
     for tick in [tick for window in WINDOWS for tick in ticks[window]]:
         assert (tick.queries.at // six.tick * six.tick == tick.items.as_of).all()

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.evaluation.champion import find_champion, fit_recipe, judge_champion
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run
-from flows.train import read_windows
-from flows.training.assemble import World, load_world
-from flows.training.champion import find_champion, fit_recipe, judge_champion
+from flows.training.assemble import RunData, load_run_data
 from flows.training.refit import Recipe
+from flows.training.windows import read_windows
 from models.recommend.recommender import load_chain
 from shortlist.config import Settings
 from shortlist.release import ReleaseStore
@@ -210,24 +210,24 @@ def test_an_unchanged_recipe_passes_without_comparison(runs, shop):
 
 
 @pytest.fixture
-def last(runs, shop, monkeypatch) -> tuple[Settings, Run, World, Recipe]:
+def last(runs, shop, monkeypatch) -> tuple[Settings, Run, RunData, Recipe]:
     """Settings, run, data and recipe of the third run, opened in this process."""
     monkeypatch.setenv("SHORTLIST_HOME", str(shop.settings.home))
     run = Run.open(shop.settings)
     own = Recipe.from_json(run.read("about.json", made_by="train")["recipe"])
-    return shop.settings, run, load_world(shop.settings, run), own
+    return shop.settings, run, load_run_data(shop.settings, run), own
 
 
 def test_a_recipe_that_is_fitted_again_gives_the_lists_of_the_backtest(last):
-    settings, run, world, own = last
+    settings, run, run_data, own = last
     nothing = own.model_copy(update={"sources": ()})
-    again = fit_recipe(settings, run, world, own, challenger=nothing)
+    again = fit_recipe(settings, run, run_data, own, challenger=nothing)
     assert {path.name for path in (run.path / "backtest/champion/sources").iterdir()} == set(
         again.sources
     )
     about = run.read("about.json", made_by="train")
     backtest = load_chain(run.staging, about, sources=run.backtest)
-    ticks, _ = read_windows(settings, world, run.config, windows=("test",))
+    ticks, _ = read_windows(settings, run_data, run.config, windows=("test",))
     for tick in ticks["test"]:
         found, wanted = (
             tick.over(chain).rank(tick.queries, tick.items, k=10) for chain in (again, backtest)
@@ -238,7 +238,7 @@ def test_a_recipe_that_is_fitted_again_gives_the_lists_of_the_backtest(last):
 
 def test_a_recipe_that_the_data_refuses_is_untrainable(last, monkeypatch):
     """A champion whose recipe can't be fitted on the data has the status `untrainable`."""
-    settings, run, world, own = last
+    settings, run, run_data, own = last
     monkeypatch.setattr("models.baselines.ease.MAX_ITEMS", 10)
     ease = json.loads(json.dumps(own.to_json()))
     ease["sources"].append({"kind": "ease"})
@@ -248,7 +248,7 @@ def test_a_recipe_that_the_data_refuses_is_untrainable(last, monkeypatch):
     before = store.open().release_id
     serving(settings.releases, {"recipe": ease})
     try:
-        champion, chain = judge_champion(settings, run, world, own)
+        champion, chain = judge_champion(settings, run, run_data, own)
     finally:
         store.promote(before)
     assert (champion.status, chain) == ("untrainable", None)

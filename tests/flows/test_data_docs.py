@@ -75,7 +75,7 @@ def test_a_batch_compiles_no_template_again_and_builds_one_index(
 ) -> None:
     from great_expectations.render.renderer.site_index_page_renderer import SiteIndexPageRenderer
 
-    house.validate()
+    house.validate(GOOD_EVENTS)  # in this home, so that its pages are compiled here
     compiled: list[str] = []
     listed: list[int] = []
     compile_template = jinja2.Environment.compile

@@ -86,7 +86,7 @@ def prefect(tmp_path, monkeypatch):
         process.terminate()
     for process in processes:
         try:
-            process.wait(20)
+            process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
 
@@ -182,7 +182,11 @@ def test_deployments_are_registered_run_and_notify(prefect, hook, tmp_path, monk
     assert notified["title"] == f"Shortlist {settings.home_name}: watch is Failed"
     assert "no response of a release that is still stored" in notified["text"]
     wanted = {"filter": {"event": {"name": ["shortlist.features.updated"]}}}
-    (event,) = httpx.post(f"{url}/events/filter", json=wanted).json()["events"]
+
+    def emitted():  # the server stores events a moment after they arrive
+        return httpx.post(f"{url}/events/filter", json=wanted, timeout=30).json()["events"]
+
+    (event,) = wait_for(emitted, seconds=60, what="the event")
     lake = f"shortlist.{settings.home_name}.lake.1"
     assert lake in [one["prefect.resource.id"] for one in event["related"]]
 

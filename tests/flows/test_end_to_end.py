@@ -166,7 +166,7 @@ def test_a_served_value_that_the_lake_does_not_say_fails_the_flow_and_the_comman
     for file, lines in zip(files, log, strict=True):
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    done = shortlist("skew", home=home)
+    done = shortlist("skew", home=home, own_server=True)
     assert done.returncode == 1, done.stderr[-3_000:]
     assert "feature user_mean_value differs in" in done.stdout
     assert "Traceback" not in done.stderr

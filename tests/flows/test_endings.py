@@ -16,7 +16,7 @@ from flows.operations.cancelled import cancelled_at, end_cancelled_run, link_flo
 from flows.operations.endings import (
     HELD,
     REFUSED,
-    Ended,
+    FlowEnded,
     PromotionRefused,
     ended,
     hold,
@@ -105,7 +105,7 @@ def test_an_ended_flow_raises_in_its_caller() -> None:
 
     @flow
     def outer() -> str:
-        with pytest.raises(Ended, match="release r1 is not promoted"):
+        with pytest.raises(FlowEnded, match="release r1 is not promoted"):
             inner()
         return "went on"
 

@@ -14,7 +14,7 @@ from services.event_limits import EventLimits, EventLimitsFile
 from services.service import stored
 from shortlist.api import Event
 from shortlist.datasets import DataConfig, stage_source
-from shortlist.lake.staging import StagedBatch, settle, staging
+from shortlist.lake.staging import StagedBatch, finish_batch, staging
 from tests.flows.conftest import GOOD_EVENTS, GOOD_ITEMS, GOOD_USERS, House
 
 NOW = time.time_ns() // 1_000
@@ -150,7 +150,7 @@ def test_a_changed_limit_applies_to_posts_though_no_row_is_new(house: House) -> 
     assert limits_file.current().complaint(nine, now=NOW) is not None
     empty = StagedBatch(batch_id="nothing", read={"interactions": 0}, unchanged=1)
     with staging(house.settings.lake) as staged:
-        settle(staged, house.settings.lake, empty)
+        finish_batch(staged, house.settings.lake, empty)
     wider = ValidateConfig(rating_range=(1, 10))
     validate_batch(house.settings, "nothing", wider, clock="replay")
     assert limits_file.current().complaint(nine, now=NOW) is None

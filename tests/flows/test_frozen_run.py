@@ -10,8 +10,8 @@ from flows.featurize import featurize
 from flows.runtime.configuration import RunConfig
 from flows.runtime.runs import Run, RunError
 from flows.runtime.steps import Steps
-from flows.train import read_windows
-from flows.training.assemble import load_world
+from flows.training.assemble import load_run_data
+from flows.training.windows import read_windows
 from shortlist.contracts import ITEMS
 from shortlist.lake import LakeError
 from shortlist.lake.leases import LEASE_DAYS, end_lease, held_by_another, leased_versions
@@ -48,8 +48,8 @@ def test_commits_after_the_start_change_no_window_no_vocabulary_and_no_request(
     house: House, started: Run
 ) -> None:
     names = ("ranker_train", "validation", "test")
-    world = load_world(house.settings, started)
-    ticks, _ = read_windows(started.states(house.settings), world, CONFIG, windows=names)
+    run_data = load_run_data(house.settings, started)
+    ticks, _ = read_windows(started.states(house.settings), run_data, CONFIG, windows=names)
     for number in range(KEPT_SNAPSHOTS + 1):
         commit(house, number)
     # Imported history changes earlier states, so all states are rebuilt.
@@ -58,13 +58,13 @@ def test_commits_after_the_start_change_no_window_no_vocabulary_and_no_request(
     )
     until = CONFIG.clock(house.settings).now()
     featurize(house.settings, CONFIG.data.target_events, until=until)
-    assert house.lake.items().num_rows > len(world.catalogue.vocab.ids)
+    assert house.lake.items().num_rows > len(run_data.catalogue.vocab.ids)
 
-    again = load_world(house.settings, started)
-    assert again.interactions.equals(world.interactions)
-    assert again.users.equals(world.users)
-    assert again.windows == world.windows
-    assert again.catalogue.vocab.ids == world.catalogue.vocab.ids
+    again = load_run_data(house.settings, started)
+    assert again.interactions.equals(run_data.interactions)
+    assert again.users.equals(run_data.users)
+    assert again.windows == run_data.windows
+    assert again.catalogue.vocab.ids == run_data.catalogue.vocab.ids
     now, _ = read_windows(house.settings, again, CONFIG, windows=names)
     assert not np.array_equal(
         ticks["test"][0].items.state["item_events"], now["test"][0].items.state["item_events"]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from flows.runtime.configuration import RunConfig
-from flows.training.assemble import JudgedTick
+from flows.training.assemble import EvaluationBatch
 from flows.training.ranking_data import assemble_ranking, gather, ranker_options
 from models.baselines.ease import EaseConfig, fit_ease
 from models.baselines.item_knn import ItemKnnConfig, fit_item_knn
@@ -23,7 +23,7 @@ def test_a_selection_of_the_gathered_is_what_the_smaller_chain_finds_itself():
         "ease": fit_ease(EaseConfig(), data, validation, options),
         "recent_popularity": Popularity("recent_popularity", days=7),
     }
-    ticks = [JudgedTick(queries, items, relevant, relevant, [""] * len(relevant))]
+    ticks = [EvaluationBatch(queries, items, relevant, relevant, [""] * len(relevant))]
 
     def chain(candidates: tuple[str, ...], scores: tuple[str, ...]) -> Chain:
         return Chain(

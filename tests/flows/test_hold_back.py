@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from flows.validate import ValidationFailed, told
+from flows.validate import ValidationFailed, summary_lines
 from shortlist import columns as c
 from shortlist.datasets import DataConfig
 from shortlist.validation.hold_back import held_back_events
@@ -24,7 +24,7 @@ def test_the_newest_share_of_the_target_events_is_held_back(house: House) -> Non
     done = house.validate([*GOOD_EVENTS, *views], **DEMO)
     # The cut is at the 16th of 20 ratings. Events of other types after it are held back too.
     assert (done["read"], done["accepted"], done["held_back"]) == (22, 16, 6)
-    assert told(done)[0].endswith(" 0 applied + 6 held back")
+    assert summary_lines(done)[0].endswith(" 0 applied + 6 held back")
     assert set(ids(house.lake.interactions())) == {*(f"e{i}" for i in range(15)), "e103"}
     held = held_back_events(house.settings, since=0)
     assert ids(held) == ["e15", "e16", "e17", "e117", "e18", "e19"]

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from flows.training.judge import Lists, filled, quality, slices_of
+from flows.evaluation.judge import Lists, filled, quality, slices_of
 from models.queries import Queries
 from shortlist.features.searches import NO_SEARCHES
 
 
 class Tick:
-    """Stand-in for a JudgedTick, with only the fields that `slices_of` reads."""
+    """Stand-in for an EvaluationBatch, with only the fields that `slices_of` reads."""
 
     def __init__(self, seen, relevant):
         self.queries = Queries(

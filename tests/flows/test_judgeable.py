@@ -11,7 +11,7 @@ import pytest
 
 from flows.replay import Traffic
 from flows.runtime.configuration import RunConfig
-from flows.training.assemble import World
+from flows.training.assemble import RunData
 from flows.training.judgeable import require_judgeable
 from shortlist.catalogue import Catalogue
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
@@ -28,7 +28,7 @@ CONFIG: dict[str, Any] = {
 Event = tuple[str, str, int]
 
 
-def world_of(events: list[Event], *, off_the_shelf: frozenset[str] = frozenset()) -> World:
+def world_of(events: list[Event], *, off_the_shelf: frozenset[str] = frozenset()) -> RunData:
     """Return a run's data with these purchases (user, item, microseconds after START)."""
     n = len(events)
     time = np.array([START + after for _, _, after in events], dtype=np.int64)
@@ -51,7 +51,7 @@ def world_of(events: list[Event], *, off_the_shelf: frozenset[str] = frozenset()
         {"item_id": item, "categories": [], "available": item not in off_the_shelf}
         for item in sorted({item for _, item, _ in events if item != "not in the catalogue"})
     ]
-    return World(
+    return RunData(
         interactions=interactions,
         asked=time,
         users=USERS.empty_table(),
@@ -60,9 +60,11 @@ def world_of(events: list[Event], *, off_the_shelf: frozenset[str] = frozenset()
     )
 
 
-def refusal(world: World, **data: Any) -> str | None:
+def refusal(run_data: RunData, **data: Any) -> str | None:
     try:
-        require_judgeable(world, RunConfig.model_validate(CONFIG | {"data": CONFIG["data"] | data}))
+        require_judgeable(
+            run_data, RunConfig.model_validate(CONFIG | {"data": CONFIG["data"] | data})
+        )
     except SplitError as error:
         return str(error)
     return None
@@ -97,8 +99,8 @@ def test_repeats_only_in_one_window(window: str, first: int) -> None:
 
 def test_people_who_come_back_for_the_same() -> None:
     """Data in which users only repeat items are refused under `repeats = "exclude"`."""
-    world = world_of(CAFE)
-    assert "'ranker_train'" in (refusal(world) or "")
+    run_data = world_of(CAFE)
+    assert "'ranker_train'" in (refusal(run_data) or "")
 
 
 @pytest.mark.parametrize("users", [1, 2])

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flows.train import without_ranker
 from flows.training.choose_chain import MAX_LOSS, best_ranker, choose_sources, costs, source_usage
-from flows.training.ranking_data import Assembled, Windowed
+from flows.training.ranking_data import RankingWindow, RankingWindows
+from flows.training.train_ranking import without_ranker
 from models.baselines.popularity import Popularity
 from models.ranking.protocol import RankingData
 from models.ranking.schema import RankingSchema
@@ -18,7 +18,7 @@ from tests.models.small_data import catalogue_of
 NAMES = ("strong", "useless", "recent_popularity")
 
 
-def valid_window() -> tuple[Assembled, np.ndarray]:
+def valid_window() -> tuple[RankingWindow, np.ndarray]:
     """Return 20 requests with 4 candidates each, and their scores.
 
     Only `strong` retrieves the relevant candidate, and it has the highest score.
@@ -38,7 +38,7 @@ def valid_window() -> tuple[Assembled, np.ndarray]:
         schema=RankingSchema(NAMES, ()),
     )
     scores = np.tile([4.0, 3.0, 2.0, 1.0], requests)
-    return Assembled(data, found_by, fused=-scores), scores
+    return RankingWindow(data, found_by, fused=-scores), scores
 
 
 def config() -> ChainConfig:
@@ -105,7 +105,11 @@ def test_a_source_that_alone_finds_what_is_relevant_stays_although_short_lists_d
     data = replace(valid.data, label=label)
     scores[2::4] = -1e9
     kept = choose_sources(
-        config(), Assembled(data, found_by, valid.fused), scores, {}, probe_without=lambda _: scores
+        config(),
+        RankingWindow(data, found_by, valid.fused),
+        scores,
+        {},
+        probe_without=lambda _: scores,
     )
     assert "useless" in kept.candidate_sources
     assert kept.figures["recall_kept"] == 1.0
@@ -166,7 +170,7 @@ def test_a_better_ranker_wins_and_fusion_wins_where_no_ranker_is_better():
     valid, _ = valid_window()
     good, bad = Constant([0, 9, 1, 1, 1]), Constant([0, 0, 1, 2, 3])
     assert best_ranker({"deepfm": good, "lambdamart": bad}, valid)[0] == "deepfm"
-    fused = Assembled(valid.data, valid.found_by, -valid.fused)
+    fused = RankingWindow(valid.data, valid.found_by, -valid.fused)
     kind, figures = best_ranker({"lambdamart": bad}, fused)
     assert kind is None
     assert figures["fusion"] > figures["lambdamart"]
@@ -189,7 +193,7 @@ def test_without_a_ranker_the_release_has_the_schema_of_its_own_chain(repeats: s
         catalogue=catalogue_of([[]] * 4),
         profiles=ProfileEncoder.fit([]),
     )
-    about = without_ranker(chain, Windowed(train=valid, valid=valid), "nobody chose anything")
+    about = without_ranker(chain, RankingWindows(train=valid, valid=valid), "nobody chose anything")
     served = Chain(
         ChainConfig.model_validate(about["chain"]),
         sources=chain.sources,

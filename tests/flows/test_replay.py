@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.replay import Ask, Tell, Traffic, plan_replay
+from flows.replay import PostEvents, SendRequests, Traffic, plan_replay
 from shortlist.api import Item, RecommendResponse
 from shortlist.contracts import INTERACTIONS
 from shortlist.splits import HORIZON, Requests
@@ -35,28 +35,32 @@ def plan(requests, events, *, connections=4, max_lag=1_000):
 
 def test_a_request_comes_before_the_events_of_its_own_time():
     steps = plan([("a", 10), ("a", 20)], [("a", 10), ("a", 10), ("a", 20)])
-    assert steps == [Ask((0,)), Tell(0, 2), Ask((1,)), Tell(2, 3)]
+    assert steps == [SendRequests((0,)), PostEvents(0, 2), SendRequests((1,)), PostEvents(2, 3)]
 
 
 def test_requests_of_different_people_go_side_by_side():
     steps = plan([("a", 10), ("b", 11), ("c", 12)], [("a", 10), ("b", 11), ("c", 12)])
-    assert steps == [Ask((0, 1, 2)), Tell(0, 3)]
+    assert steps == [SendRequests((0, 1, 2)), PostEvents(0, 3)]
 
 
 def test_a_step_takes_no_more_requests_than_there_are_connections():
     steps = plan([(user, 10) for user in "abcde"], [], connections=2)
-    assert steps == [Ask((0, 1)), Ask((2, 3)), Ask((4,))]
+    assert steps == [SendRequests((0, 1)), SendRequests((2, 3)), SendRequests((4,))]
 
 
 def test_other_peoples_events_lag_at_most_so_long():
     """Events are posted before a request of any user that is over `max_lag` later."""
     steps = plan([("a", 10), ("b", 2_000)], [("c", 20)])
-    assert steps == [Ask((0,)), Tell(0, 1), Ask((1,))]
+    assert steps == [SendRequests((0,)), PostEvents(0, 1), SendRequests((1,))]
 
 
 def test_events_before_the_first_request_and_after_the_last_are_told():
-    assert plan([("a", 10)], [("b", 5), ("b", 15)]) == [Tell(0, 1), Ask((0,)), Tell(1, 2)]
-    assert plan([], [("b", 5)]) == [Tell(0, 1)]
+    assert plan([("a", 10)], [("b", 5), ("b", 15)]) == [
+        PostEvents(0, 1),
+        SendRequests((0,)),
+        PostEvents(1, 2),
+    ]
+    assert plan([], [("b", 5)]) == [PostEvents(0, 1)]
     assert plan([], []) == []
 
 
@@ -79,7 +83,7 @@ def test_no_look_ahead_no_lag_behind_the_user_and_nothing_lost(
     """
     asked, told = [], 0
     for step in plan(requests, events, connections=connections, max_lag=max_lag):
-        if isinstance(step, Tell):
+        if isinstance(step, PostEvents):
             assert step.start == told < step.stop
             told = step.stop
             continue

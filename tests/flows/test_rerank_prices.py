@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cli import show_rerank
-from flows.training.assemble import JudgedTick
-from flows.training.rerank_prices import STRENGTHS, candidate_settings, rerank_prices
+from flows.evaluation.rerank_prices import STRENGTHS, candidate_settings, rerank_prices
+from flows.training.assemble import EvaluationBatch
 from models import registry
 from models.index.faiss_index import VectorIndex
 from models.queries import Queries
@@ -42,7 +42,7 @@ class Fixed:
 
 
 @pytest.fixture(scope="module")
-def judged() -> tuple[Chain, list[JudgedTick]]:
+def judged() -> tuple[Chain, list[EvaluationBatch]]:
     data, validation = make_small_world()
     item_knn = registry.parse_source('{"kind": "item_knn"}')
     vectors = np.random.default_rng(0).normal(size=(data.num_items + 1, 8)).astype(np.float32)
@@ -68,7 +68,9 @@ def judged() -> tuple[Chain, list[JudgedTick]]:
         profiles=ProfileEncoder.fit([{"group": taste} for taste in TASTES * 30]),
     )
     ticks = [
-        JudgedTick(queries=queries, items=items, relevant=wanted, next_set=wanted, context_ids=[])
+        EvaluationBatch(
+            queries=queries, items=items, relevant=wanted, next_set=wanted, context_ids=[]
+        )
         for queries, items, wanted in validation.ticks
     ]
     return chain, ticks

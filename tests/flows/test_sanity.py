@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from flows.training.assemble import JudgedTick
-from flows.training.sanity import NEWEST_REQUESTS, compare_refit, jaccard, newest
+from flows.evaluation.sanity import NEWEST_REQUESTS, compare_refit, jaccard, newest
+from flows.training.assemble import EvaluationBatch
 from models.baselines.ease import Ease, EaseConfig, fit_ease
 from models.baselines.popularity import Popularity
 from models.recommend.chain import Chain, ChainConfig
@@ -14,7 +14,7 @@ from tests.models.conftest import make_checkerboard
 
 DATA, VALIDATION = make_checkerboard()
 QUERIES, ITEMS, RELEVANT = VALIDATION.ticks[0]
-TICK = JudgedTick(QUERIES, ITEMS, RELEVANT, RELEVANT, [""] * len(RELEVANT))
+TICK = EvaluationBatch(QUERIES, ITEMS, RELEVANT, RELEVANT, [""] * len(RELEVANT))
 
 
 def chain(*, scale: float = 1, shift: float = 0) -> Chain:

@@ -22,14 +22,14 @@ from flows.closed_loop.arms import (
 )
 from flows.closed_loop.nights import drop_unfinished_events, ingest_night, run_config
 from flows.closed_loop.service_loop import ServiceLoop
-from flows.closed_loop.service_policy import EventPoster, ServicePolicy, in_posts
+from flows.closed_loop.service_policy import EventPoster, ServicePolicy, event_batches
 from flows.closed_loop.setting import Schedule, Setting
 from flows.releases.service_process import free_port
 from flows.simulate import open_setting, simulate_in_process, simulate_with_service
 from shortlist.api import Item, RecommendRequest, RecommendResponse
 from shortlist.client import ServiceError, ShortlistClient
 from shortlist.config import ConfigError, Settings
-from simulation.day import Shown, simulate_day
+from simulation.day import ShownPages, simulate_day
 from simulation.source import stage_simulated
 from simulation.state import State
 
@@ -77,9 +77,9 @@ def told(setting) -> SimpleNamespace:
     recorder = Recorder(setting.item_ids)
     policy = ServicePolicy(setting, cast(ShortlistClient, recorder))
     poster = EventPoster(setting, policy, known_items=150)
-    rounds: list[Shown] = []
+    rounds: list[ShownPages] = []
 
-    def watch(shown: Shown) -> None:
+    def watch(shown: ShownPages) -> None:
         rounds.append(shown)
         poster(shown)
 
@@ -128,7 +128,7 @@ def test_events_of_items_the_release_does_not_know_are_kept_for_the_night(settin
 def test_posts_are_no_longer_than_the_api_takes(setting, told):
     events = [shown.events for shown in told.rounds] * 2
     tables = [setting.publisher.interactions(one, ingested_at=0) for one in events]
-    posts = list(in_posts(pa.concat_tables(tables)))
+    posts = list(event_batches(pa.concat_tables(tables)))
     assert len(posts) > 1
     assert all(len(post) == 1_000 for post in posts[:-1])
     assert sum(len(post) for post in posts) == sum(len(one) for one in events)

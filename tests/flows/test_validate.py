@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flows.validate import ValidateConfig, ValidationFailed, told
+from flows.validate import ValidateConfig, ValidationFailed, summary_lines
 from shortlist.contracts import INTERACTIONS
 from tests.flows.conftest import DAY, GOOD_EVENTS, GOOD_ITEMS, GOOD_USERS, START, House, event, item
 
@@ -24,7 +24,7 @@ def test_a_good_batch_joins_the_lake_and_is_documented(house: House) -> None:
         assert page.relative_to(docs).as_posix() in index
     cells = (house.batch_id, "published", 20, 20, 0, 0, 0, 0, 0)
     assert f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" in index
-    assert told(result)[0] == (
+    assert summary_lines(result)[0] == (
         "20 events read = 20 accepted + 0 quarantined + 0 duplicates + 0 excluded + 0 applied"
     )
 

@@ -8,9 +8,7 @@ half of them, and resumes a run that was killed after its training.
 import json
 import os
 import random
-import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -33,10 +31,21 @@ from shortlist.lake import Lake
 from shortlist.release import ReleaseStore
 from shortlist.workers import live_workers
 from tests.background import in_background
-from tests.conftest import ANY_GATES, DAY, NUM_DAYS, NUM_USERS, shortlist, world_toml, write_world
+from tests.conftest import (
+    ANY_GATES,
+    DAY,
+    NUM_DAYS,
+    NUM_USERS,
+    command_environment,
+    command_server,
+    shortlist,
+    world_toml,
+    write_world,
+)
 from tests.feature_repo.streams import assert_same
 from tests.live.clients import SURFACES, Crowd
-from tests.services.conftest import ROOT, environment, serving
+from tests.preloaded import Command
+from tests.services.conftest import serving
 
 pytestmark = pytest.mark.slow
 LONG = bool(os.environ.get("SHORTLIST_ENDURANCE"))
@@ -91,8 +100,8 @@ class Operator:
     done: list[tuple[float, float]] = field(default_factory=list)
     """(start, end) of each command that succeeded, in seconds of time.monotonic."""
 
-    def start(self, command: str) -> subprocess.Popen:
-        """Start a command as a new process group, so that all its processes can be killed."""
+    def start(self, command: str) -> Command:
+        """Start a command as a process."""
         store = ReleaseStore(self.settings.releases)
         others = [release for release in store.ids() if release != store.current_id()]
         gates = self.config.with_name("gates.toml")
@@ -106,14 +115,13 @@ class Operator:
             ],
             "rollback": [],
         }[command]
-        return subprocess.Popen(
-            [sys.executable, "-m", "cli.main", command, *arguments],
-            cwd=ROOT,
-            env=environment(self.settings.home),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with open(os.devnull, "r+b") as nothing:
+            return command_server().start(
+                [command, *arguments],
+                env=command_environment(self.settings.home),
+                out=nothing,
+                errors=nothing,
+            )
 
     def run(self, command: str) -> int:
         """Run a command to its end; return its exit code."""
@@ -138,7 +146,7 @@ class Operator:
         try:
             self.ended(start, process.wait(patience))
         except subprocess.TimeoutExpired:
-            self.kill(process)
+            process.kill()
             return command, True
         return command, False
 
@@ -148,10 +156,10 @@ class Operator:
         start, process = time.monotonic(), self.start(command)
         while process.poll() is None and watched() == before:
             time.sleep(0.005)
-        if process.poll() is not None:
-            self.ended(start, process.returncode)
+        if (code := process.poll()) is not None:
+            self.ended(start, code)
             return command, False
-        self.kill(process)
+        process.kill()
         return command, True
 
     @property
@@ -196,7 +204,7 @@ class Operator:
         while not {path.parents[1] for path in runs.glob("*/steps/train.json")} - before:
             assert process.poll() is None, "the run ended before its training"
             time.sleep(0.02)
-        self.kill(process)
+        process.kill()
         (run,) = set(runs.iterdir()) - before
         models = written(run)
         assert not (run / "summary.json").exists()
@@ -206,10 +214,6 @@ class Operator:
         )
         assert self.ended(start, done.returncode) == 0, done.stderr[-5_000:]
         return Resumed(run, models, json.loads(done.stdout))
-
-    def kill(self, process: subprocess.Popen) -> None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @dataclass(frozen=True)

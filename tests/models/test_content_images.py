@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.content import images
-from models.content.convolution import DIM, fit_image_encoder
-from models.content.images import read_images
+from models.content.images import files
+from models.content.images.convolution import DIM, fit_image_encoder
+from models.content.images.files import read_images
 from simulation.config import load_world_config
 from simulation.images import draw, png
 from simulation.world import World
@@ -50,8 +50,8 @@ def test_a_file_that_cannot_be_used_is_reported_and_the_others_are_read(tmp_path
     bomb = io.BytesIO()
     Image.new("1", (9_000, 9_000)).save(bomb, "png")  # 10 kB with 81 million pixels
     (tmp_path / "bomb.png").write_bytes(bomb.getvalue())
-    monkeypatch.setattr(images, "MAX_BYTES", len(bomb.getvalue()) + 1)
-    (tmp_path / "large.png").write_bytes(bytes(images.MAX_BYTES + 1))
+    monkeypatch.setattr(files, "MAX_BYTES", len(bomb.getvalue()) + 1)
+    (tmp_path / "large.png").write_bytes(bytes(files.MAX_BYTES + 1))
     wrong = {
         str(tmp_path / "cut.png"): "is damaged: image file is truncated",
         str(tmp_path / "text.png"): "is not an image, want PNG, JPEG",

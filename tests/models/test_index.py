@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.index.build import num_probes
 from models.index.config import IndexConfig
 from models.index.faiss_index import VectorIndex
 
@@ -142,10 +143,12 @@ def test_a_list_is_full_if_the_lists_that_are_read_hold_too_few_items(kind, batc
 def test_more_lists_are_read_if_fewer_items_are_allowed():
     vectors = clustered(6_000)
     index = VectorIndex.build(vectors, config=IndexConfig(kind="ivf", lists=100, probes=4))
-    assert index._probes(10, share=1.0) == 4
-    assert index._probes(10, share=0.25) == 8
-    assert index._probes(300, share=0.5) == 40  # 4 x 300 items in lists of 60, half of them allowed
-    assert index._probes(6_000, share=1.0) == 100
+    assert num_probes(index.index, 10, share=1.0) == 4
+    assert num_probes(index.index, 10, share=0.25) == 8
+    assert (
+        num_probes(index.index, 300, share=0.5) == 40
+    )  # 4 x 300 items in lists of 60, half of them allowed
+    assert num_probes(index.index, 6_000, share=1.0) == 100
 
 
 def test_a_filter_holds_for_every_query_of_a_batch():
@@ -182,6 +185,15 @@ def test_one_query_gets_what_it_gets_in_a_batch():
             alone = index.search(vectors[1 + row : 2 + row], 10)
             assert alone.item_idx[0].tolist() == together.item_idx[row].tolist()
             np.testing.assert_allclose(alone.score[0], together.score[row], rtol=1e-4)
+
+
+def test_any_of_several_items_with_equal_scores_counts_as_found():
+    rng = np.random.default_rng(0)
+    distinct = np.repeat(rng.normal(size=(30, 64)), 150, axis=0)
+    vectors = np.zeros((len(distinct) + 1, 64), np.float32)
+    vectors[1:] = distinct * (1 + 1e-7 * rng.normal(size=(len(distinct), 1)))  # rounding error
+    index = VectorIndex.build(vectors, config=IndexConfig(kind="ivf", lists=30))
+    assert index.measure_recall(vectors[1::150]) == 1.0
 
 
 def test_an_exact_index_has_recall_one():

@@ -26,12 +26,11 @@ def test_union_keeps_each_item_once_with_its_rank_in_every_source():
     assert merged.ranks["b"].tolist() == [[1, 0, 2, 3], [0, 0, 0, 0]]
 
 
-def test_best_source_is_the_one_with_the_best_rank_and_ties_go_to_the_first():
+def test_the_sources_that_found_each_candidate():
     found = {"a": [[5, 2]], "b": [[2, 5]], "c": [[5, 9]]}
     merged = merge({name: candidates(rows) for name, rows in found.items()})
     # Ranks of items 2, 5, 9: in a 2, 1, none; in b 1, 2, none; in c none, 1, 2.
     assert merged.item_idx.tolist() == [[2, 5, 9]]
-    assert merged.best_source().tolist() == [[1, 0, 2]]
     assert merged.found_by()[0].tolist() == [
         [True, True, False],
         [True, True, True],

@@ -13,7 +13,7 @@ from models.sequence.bsarec import BsarecConfig
 from models.sequence.fit import encoder_of
 from models.sequence.model import SequenceConfig, SequenceModel
 from models.sequence.sasrec import SasrecConfig
-from models.sequence.simple import AverageConfig
+from models.sequence.simple import AverageConfig, GruConfig
 from models.vector_source import VectorModel
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.features.finalize import CONTEXT_FEATURES, USER_FEATURES
@@ -78,6 +78,8 @@ MODELS = {
     ),
     "average": lambda: sequence(AverageConfig()),
     "average, cosine": lambda: sequence(AverageConfig(temperature=0.2)),
+    "gru": lambda: sequence(GruConfig()),
+    "gru, cosine": lambda: sequence(GruConfig(temperature=0.2, time_gaps=True)),
     "sasrec": lambda: sequence(SasrecConfig()),
     "sasrec, everything": lambda: sequence(
         SasrecConfig(num_blocks=3, num_heads=4, time_gaps=True, event_types=True)

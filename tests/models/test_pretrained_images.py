@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from models.content.config import ContentFeatures
+from models.content.images.pretrained import pretrained_vectors
 from models.content.modalities import ContentEncoder
-from models.content.pretrained import pretrained_vectors
 from models.content.vectors import ContentError
 from models.training import TrainingOptions
 from shortlist import columns as c

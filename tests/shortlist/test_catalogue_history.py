@@ -16,6 +16,7 @@ from shortlist.catalogue_history import COLUMNS, CatalogueHistory
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.contracts import INTERACTIONS, ITEMS, USERS
 from shortlist.lake import Lake
+from tests.examples import examples
 
 IDS = ("a", "b", "c")
 Offer = tuple[float | None, bool]
@@ -53,7 +54,7 @@ batches = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(batches=batches)
 def test_every_moment_has_the_catalogue_that_was_known_then(
     batches: list[tuple[int, dict[str, Offer]]],

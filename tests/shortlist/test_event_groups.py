@@ -25,6 +25,7 @@ from shortlist.features.event_groups import (
     GROUP_OF,
     NUM_GROUPS,
 )
+from tests.examples import examples
 from tests.shortlist.states import (
     RATED,
     START,
@@ -85,7 +86,7 @@ EVENTS = arrivals(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(events=EVENTS, cuts=st.lists(st.integers(0, 40), max_size=3, unique=True))
 def test_no_state_sees_what_had_not_happened_or_arrived(
     events: list[Arrived], cuts: list[int]
@@ -101,7 +102,7 @@ def test_no_state_sees_what_had_not_happened_or_arrived(
             assert rows[0] == rows[1], view
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     events=st.lists(
         st.tuples(

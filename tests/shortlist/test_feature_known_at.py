@@ -22,6 +22,7 @@ from shortlist.feature_store.states.snapshots import Snapshots
 from shortlist.feature_store.states.target_sql import BACKFILL_LAG
 from shortlist.features.finalize import DAY_BUCKETS, HALF_LIFE, USER_STATE
 from shortlist.ticks import last_day, newest_tick
+from tests.examples import examples
 from tests.shortlist.states import DECAYED, START, TYPES, Arrived, arrivals, asof, build, write
 
 
@@ -92,7 +93,7 @@ EVENTS = arrivals(
 ticks = st.sampled_from([DAY, 6 * HOUR, HOUR])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(events=EVENTS, tick=ticks)
 def test_nothing_is_seen_before_it_happened_and_arrived(events: list[Arrived], tick: int) -> None:
     until = START + 45 * DAY
@@ -102,7 +103,7 @@ def test_nothing_is_seen_before_it_happened_and_arrived(events: list[Arrived], t
         assert_point_in_time(events, Path(folder) / "features", until=until, tick=tick)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(
     events=EVENTS,
     cuts=st.lists(st.integers(0, 40), min_size=1, max_size=3, unique=True),

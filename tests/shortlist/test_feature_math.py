@@ -7,7 +7,13 @@ import pytest
 
 from shortlist.columns import MICROSECONDS_PER_DAY as DAY
 from shortlist.columns import MICROSECONDS_PER_HOUR as HOUR
-from shortlist.features.event_groups import EVENT_GROUPS, RATES, SPANS
+from shortlist.features.event_groups import (
+    EVENT_GROUPS,
+    RATES,
+    SPANS,
+    USER_GROUP_FEATURES,
+    group_features,
+)
 from shortlist.features.finalize import (
     CONTEXT_FEATURES,
     DAY_BUCKETS,
@@ -126,10 +132,20 @@ def test_an_unknown_user_is_all_zeros_and_has_the_prior_rates() -> None:
 
 
 def test_a_rate_is_never_above_one_and_a_click_was_seen() -> None:
-    (click_rate,) = [rate for rate in RATES if rate.name == "click_rate"]
     clicked_unseen = np.array([0.0, 30, 0, 0, 0])  # clicks in a log without impressions
-    assert click_rate.smoothed(clicked_unseen) == (30 + 1) / (30 + 20)
-    assert all(rate.smoothed(np.full(5, 1e9)) <= 1 for rate in RATES)
+    assert rates_of(clicked_unseen)["user_click_rate"] == (30 + 1) / (30 + 20)
+    assert all(rate <= 1 for rate in rates_of(np.full(5, 1e9)).values())
+
+
+def rates_of(counts: np.ndarray) -> dict[str, float]:
+    """Return the rates of a user with the given counts per event group, by feature name."""
+    features = group_features(counts, counts, np.array(0))
+    values = dict(zip(USER_GROUP_FEATURES, features, strict=True))
+    return {
+        f"user_{rate.name}{span}": values[f"user_{rate.name}{span}"]
+        for rate in RATES
+        for span in SPANS
+    }
 
 
 def test_as_of_is_that_of_each_view_and_of_the_user_the_newest() -> None:

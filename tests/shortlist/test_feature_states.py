@@ -25,6 +25,7 @@ from shortlist.features.finalize import (
     USER_STATE,
     context_id,
 )
+from tests.examples import examples
 from tests.shortlist.states import (
     DECAYED,
     START,
@@ -71,7 +72,7 @@ events_of_anyone = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(events=events_of_anyone, rng=st.randoms(use_true_random=False))
 def test_batch_states_are_what_pushing_builds(
     events: list[FeatureEvent], rng: random.Random

@@ -18,6 +18,7 @@ from shortlist.features.searches import (
     USER_SEARCHES,
     Searches,
 )
+from tests.examples import examples
 from tests.shortlist.states import (
     RATED,
     START,
@@ -77,7 +78,7 @@ searched = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(events=searched, cuts=st.lists(st.integers(0, 40), max_size=3, unique=True))
 def test_no_state_sees_what_had_not_been_asked_or_arrived(
     events: list[Arrived], cuts: list[int]
@@ -97,7 +98,7 @@ def test_no_state_sees_what_had_not_been_asked_or_arrived(
         assert rows[0] == rows[1]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(
     times=st.lists(st.sampled_from([0, 1, 2, DAY, DAY + 1]), min_size=1, max_size=12),
     order=st.randoms(use_true_random=False),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from simulation import SimulatedConfig, World, open_world
-from simulation.behaviour import Moment, attraction, chances
+from simulation.behaviour import LatentState, attraction, chances
 from simulation.oracle import OBJECTIVES, Oracle
 from simulation.outcome import Outcome, draw_outcome
 from simulation.policy import Page
@@ -19,7 +19,7 @@ def world() -> World:
     return open_world(SimulatedConfig(preset="tiny"))
 
 
-def moments(world: World, users: np.ndarray, *, seed: int = 0) -> Moment:
+def moments(world: World, users: np.ndarray, *, seed: int = 0) -> LatentState:
     """Return the latent state of these users on day 3, each with a random mood."""
     rng = np.random.default_rng(seed)
     state = State.fresh(world, 0, world.num_users)
@@ -35,7 +35,7 @@ def page(world: World, users: np.ndarray) -> Page:
     return Page(users, at, np.zeros(n, dtype=bool), np.full(n, -1))
 
 
-def draws_of(world: World, one: Moment, slate: np.ndarray, *, draws: int) -> Outcome:
+def draws_of(world: World, one: LatentState, slate: np.ndarray, *, draws: int) -> Outcome:
     """Draw `draws` outcomes of one slate for one latent state."""
     moment = one.take(np.zeros(draws, dtype=np.int64))
     slates = np.repeat(slate, draws, axis=0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simulation import World, load_world_config
-from simulation.day import Shown, simulate_day
+from simulation.day import ShownPages, simulate_day
 from simulation.events import CODE
 from simulation.policy import LoggingPolicy, Page
 from simulation.state import State
@@ -87,7 +87,7 @@ def test_a_page_is_filled_although_a_few_items_weigh_nearly_everything():
 
 def test_the_propensity_in_the_log_is_the_chance_of_that_place(small):
     """Impressions of home pages and of search pages have the documented propensities."""
-    rounds: list[Shown] = []
+    rounds: list[ShownPages] = []
     state = State.fresh(small, 0, small.num_users)
     simulate_day(small, state, 0, watch=rounds.append)
     seen = {False: 0, True: 0}

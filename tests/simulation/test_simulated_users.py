@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from simulation import World, load_world_config
-from simulation.day import Shown, simulate_day
+from simulation.day import ShownPages, simulate_day
 from simulation.state import State
 
 MONDAY, SATURDAY = 0, 5
@@ -70,12 +70,12 @@ def test_those_who_left_come_back_at_the_configured_rate(town):
 
 
 @pytest.fixture(scope="module")
-def lived(town) -> tuple[State, list[tuple[Shown, np.ndarray, np.ndarray]]]:
+def lived(town) -> tuple[State, list[tuple[ShownPages, np.ndarray, np.ndarray]]]:
     """The state after one day, and its rounds of pages with trust and boredom after each."""
     state = fresh(town)
-    rounds: list[tuple[Shown, np.ndarray, np.ndarray]] = []
+    rounds: list[tuple[ShownPages, np.ndarray, np.ndarray]] = []
 
-    def watch(shown: Shown) -> None:
+    def watch(shown: ShownPages) -> None:
         rounds.append((shown, state.trust.copy(), state.boredom.copy()))
 
     simulate_day(town, state, MONDAY, watch=watch)

@@ -103,7 +103,11 @@ def _numbers_rows(sample: Sample, column: str | None) -> bool:
 
 def _nested(sample: Sample) -> str:
     """Return advice if a Parquet column is a list of structs, which may be events; otherwise ""."""
-    lists = [one for one, kind in sample.raw.types.items() if re.match(r"STRUCT.*\[\]$", kind)]
+    lists = [
+        column
+        for column, column_type in sample.raw.types.items()
+        if re.match(r"STRUCT.*\[\]$", column_type)
+    ]
     if not lists:
         return ""
     return (
@@ -169,7 +173,7 @@ def _ask_for_ratings(sample: Sample, found: Guess) -> None:
         values = set(sample.values[column])
         if column in found.mapping.values():
             continue
-        plainly = {one.strip().lower().removesuffix(".0") for one in values}
+        plainly = {value.strip().lower().removesuffix(".0") for value in values}
         if plainly in YES_OR_NO and BINARY.search(plain(column)):
             high, low = (max(plainly), min(plainly))
             found.notes.append(
@@ -179,7 +183,7 @@ def _ask_for_ratings(sample: Sample, found: Guess) -> None:
             )
         if not 3 <= len(values) <= 21:
             continue
-        if all(re.fullmatch(r"\d{1,2}([.,]\d+)?", one) for one in values):
+        if all(re.fullmatch(r"\d{1,2}([.,]\d+)?", value) for value in values):
             found.notes.append(
                 f"'{column}' has few small numbers ({', '.join(sorted(values)[:5])}): if those are"
                 f" ratings, say --column value={column} --event-type rating"
@@ -188,7 +192,7 @@ def _ask_for_ratings(sample: Sample, found: Guess) -> None:
 
 def _spelled(word: str, values: set[str]) -> str:
     """Return the spelling in the file of a word in lower case without `.0`."""
-    return next(one for one in values if one.strip().lower().removesuffix(".0") == word)
+    return next(value for value in values if value.strip().lower().removesuffix(".0") == word)
 
 
 def _guess_unrated(sample: Sample, found: Guess) -> None:
@@ -199,16 +203,16 @@ def _guess_unrated(sample: Sample, found: Guess) -> None:
     """
     column = found.mapping[c.VALUE]
     counts = sample.numbers(column)
-    rest = [one for one in counts if one > 0]
+    rest = [rating for rating in counts if rating > 0]
     if not rest:
         return
-    often = counts.get(0.0, 0) > max(counts[one] for one in rest) and min(rest) >= 1
+    often = counts.get(0.0, 0) > max(counts[rating] for rating in rest) and min(rest) >= 1
     mark = -1 if -1.0 in counts and min(counts) == -1 else 0 if often else None
     for far in BEYOND:
-        others = [one for one in counts if one != far]
+        others = [rating for rating in counts if rating != far]
         if not others or 100 * counts.get(far, 0) < sum(counts.values()):
             continue
-        distance = min(abs(far - one) for one in others)
+        distance = min(abs(far - rating) for rating in others)
         if distance > 2 * (max(others) - min(others) + 1):
             mark = far
     if mark is not None:

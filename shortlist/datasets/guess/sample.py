@@ -67,9 +67,13 @@ def chosen_by_table(chosen: dict[str, str], tables: list[str]) -> dict[str, dict
     out: dict[str, dict[str, str]] = {table: {} for table in tables}
     for asked, column in chosen.items():
         table, _, name = asked.rpartition(".")
-        places = [one for one in tables if name in TABLES[one] and table in ("", one)]
+        places = [
+            table_name
+            for table_name in tables
+            if name in TABLES[table_name] and table in ("", table_name)
+        ]
         if not places:
-            names = [f"{one}.{key}" for one in tables for key in TABLES[one]]
+            names = [f"{table_name}.{key}" for table_name in tables for key in TABLES[table_name]]
             raise DatasetError(f"--column {asked}={column}: want one of {', '.join(names)}")
         out[places[0]][name] = column
     return out
@@ -122,8 +126,10 @@ class Sample:
         if explode:
             names, others = _with_events(names)
             if others:
-                events = next(one.split("[].")[0] for one in names if "[]." in one)
-                listed = ", ".join(f"'{one}'" for one in others)
+                events = next(
+                    column_name.split("[].")[0] for column_name in names if "[]." in column_name
+                )
+                listed = ", ".join(f"'{column_name}'" for column_name in others)
                 self.notes.append(
                     f"GUESS: each object of '{events}' is an event. {listed} may be events as well,"
                     " and is not read: add a second [[data.files.interactions]] for it"
@@ -132,11 +138,13 @@ class Sample:
         self.raw = open_raw(self.file, asked)
         # Leave out keys whose value is an object, since that object's keys are separate columns.
         self.columns = [
-            one
-            for one in self.raw.expressions
-            if not any(other.startswith((f"{one}.", f"{one}[].")) for other in names)
+            expression
+            for expression in self.raw.expressions
+            if not any(other.startswith((f"{expression}.", f"{expression}[].")) for other in names)
         ]
-        listed = ", ".join(f"({self.raw.expressions[one]})::VARCHAR" for one in self.columns)
+        listed = ", ".join(
+            f"({self.raw.expressions[column_name]})::VARCHAR" for column_name in self.columns
+        )
         query = f"SELECT {listed} FROM {{}} LIMIT {SAMPLE}"
         try:
             rows = self.ask(query.format(self.raw.relation))
@@ -148,8 +156,8 @@ class Sample:
             rows = self.ask(query.format(self.raw.relation))
         self.total = self._count()
         self.values = {
-            one: [row[i] for row in rows if row[i] is not None]
-            for i, one in enumerate(self.columns)
+            column: [row[i] for row in rows if row[i] is not None]
+            for i, column in enumerate(self.columns)
         }
         if self.file.format == "csv" and not header:
             self._refuse_data_for_a_header()
@@ -159,15 +167,16 @@ class Sample:
 
     def _refuse_data_for_a_header(self) -> None:
         """Raise DatasetError if the first line looks like a row of data instead of a header."""
-        if any(one.strip().lower() in ("nan", "inf", "infinity") for one in self.columns):
+        if any(column.strip().lower() in ("nan", "inf", "infinity") for column in self.columns):
             return
         is_data = [
-            one
-            for one in self.columns
-            if re.fullmatch(r"[-+\d.:TZ /]*\d[-+\d.:TZ /]*", one) or one in self.values[one]
-        ] or [one for one in self.columns if _like(one, self.values[one])][1:]
+            column
+            for column in self.columns
+            if re.fullmatch(r"[-+\d.:TZ /]*\d[-+\d.:TZ /]*", column)
+            or column in self.values[column]
+        ] or [column for column in self.columns if _like(column, self.values[column])][1:]
         known = {word for names in TABLES.values() for words in names.values() for word in words}
-        if is_data and not any(plain(one) in known for one in self.columns):
+        if is_data and not any(plain(column) in known for column in self.columns):
             raise DatasetError(
                 f"{self.file.name}: its first line is data, not names of columns:"
                 f" {', '.join(self.columns)[:80]}; name them: --header"
@@ -220,7 +229,7 @@ class Sample:
         text = self.text(column)
         only = f"{text} IS NOT NULL"
         if words is not None:
-            only = f"lower(trim({text})) IN ({', '.join(quoted(one) for one in words)})"
+            only = f"lower(trim({text})) IN ({', '.join(quoted(word) for word in words)})"
         query = f"SELECT {text}, count(*) FROM {self.raw.relation} WHERE {only}"
         return dict(self.ask(f"{query} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 50"))
 
@@ -241,10 +250,10 @@ class Sample:
             keys: names in the contract of the columns to examine.
         """
         for column in (found.mapping.get(key, OPEN) for key in keys):
-            cells = [] if column == OPEN else [one.strip() for one in self.values[column]]
-            odd = [one for one in cells if one and not NUMBER.fullmatch(one)]
-            with_comma = [one for one in odd if COMMA.fullmatch(one)]
-            is_decimal = any(not THOUSANDS.fullmatch(one) for one in with_comma)
+            cells = [] if column == OPEN else [cell.strip() for cell in self.values[column]]
+            odd = [cell for cell in cells if cell and not NUMBER.fullmatch(cell)]
+            with_comma = [cell for cell in odd if COMMA.fullmatch(cell)]
+            is_decimal = any(not THOUSANDS.fullmatch(cell) for cell in with_comma)
             if is_decimal and len(with_comma) > len(odd) / 2:
                 self.decimal = found.more["decimal"] = ","
                 found.notes.append(
@@ -255,7 +264,7 @@ class Sample:
 
     def _count(self) -> int:
         """Count the rows of the whole file; add a note about lines that can't be parsed."""
-        cells = ", ".join(f"({self.raw.expressions[one]})::VARCHAR" for one in self.columns)
+        cells = ", ".join(f"({self.raw.expressions[column]})::VARCHAR" for column in self.columns)
         with duckdb.connect() as connection:
             try:
                 ((rows, _),) = connection.execute(
@@ -285,8 +294,12 @@ class Sample:
         Raises:
             DatasetError: a chosen column doesn't exist.
         """
-        whole = {plain(one.split("[].")[-1]): one for one in reversed(self.columns)}
-        inner = {plain(one.split(".")[-1]): one for one in reversed(self.columns) if "." in one}
+        whole = {plain(column.split("[].")[-1]): column for column in reversed(self.columns)}
+        inner = {
+            plain(column.split(".")[-1]): column
+            for column in reversed(self.columns)
+            if "." in column
+        }
         mapping: dict[str, str] = {}
         for key, words in names.items():
             if key in chosen:
@@ -304,7 +317,7 @@ class Sample:
                 )
             if found is not None and found not in mapping.values():
                 mapping[key] = found
-        examples = {one: list(dict.fromkeys(self.values[one]))[:3] for one in self.columns}
+        examples = {column: list(dict.fromkeys(self.values[column]))[:3] for column in self.columns}
         return Guess(
             self.path, self.columns, examples, mapping, dict(self.options), notes=self.notes
         )
@@ -317,7 +330,7 @@ def _like(name: str, values: list[str]) -> bool:
     characters.
     """
     form = _form(name)
-    return "9" in form and sum(_form(one) == form for one in values) > len(values) / 2
+    return "9" in form and sum(_form(value) == form for value in values) > len(values) / 2
 
 
 def _form(text: str) -> str:
@@ -333,15 +346,23 @@ def _with_events(names: list[str]) -> tuple[list[str], list[str]]:
     Returns:
         The keys, and the names of further lists that may be events.
     """
-    items = [one for one in NAMES[c.ITEM_ID] if one != "id"]
-    above = {plain(one) for one in names if "[0]." not in one}
+    items = [column_name for column_name in NAMES[c.ITEM_ID] if column_name != "id"]
+    above = {plain(column_name) for column_name in names if "[0]." not in column_name}
     if above & set(items):
         return names, []
     lists = []
-    for name in dict.fromkeys(one.split("[0].")[0] for one in names if one.count("[0].") == 1):
+    for name in dict.fromkeys(
+        column_name.split("[0].")[0] for column_name in names if column_name.count("[0].") == 1
+    ):
         start = f"{name}[0]."
-        if {plain(one.removeprefix(start)) for one in names if one.startswith(start)} & set(items):
+        if {
+            plain(column_name.removeprefix(start))
+            for column_name in names
+            if column_name.startswith(start)
+        } & set(items):
             lists.append(name)
     if not lists:
         return names, []
-    return [one.replace(f"{lists[0]}[0].", f"{lists[0]}[].", 1) for one in names], lists[1:]
+    return [
+        column_name.replace(f"{lists[0]}[0].", f"{lists[0]}[].", 1) for column_name in names
+    ], lists[1:]

@@ -62,8 +62,8 @@ def _guess_separator(sample: Sample, found: Guess, column: str) -> None:
     best = max(counts, key=lambda mark: counts[mark])
     found.more["category_separator"] = best if counts[best] else "|"
     if counts[best]:
-        first = next(one for one in cells if best in one)
-        names = ", ".join(repr(one.strip()) for one in first.split(best) if one.strip())
+        first = next(cell for cell in cells if best in cell)
+        names = ", ".join(repr(cell.strip()) for cell in first.split(best) if cell.strip())
         sure = best in "|>" and not any(rows for mark, rows in counts.items() if mark != best)
         found.notes.append(
             f"{'' if sure else 'GUESS: '}names in '{column}' are separated by '{best}': {names}"
@@ -73,7 +73,7 @@ def _guess_separator(sample: Sample, found: Guess, column: str) -> None:
 def _are_lists(sample: Sample, column: str) -> bool:
     values = sample.values[column]
     return sample.raw.types[column].endswith("[]") or (
-        sum(bool(re.match(r"\s*([\[{]|\(\s*['\")])", one)) for one in values) > len(values) / 2
+        sum(bool(re.match(r"\s*([\[{]|\(\s*['\")])", value)) for value in values) > len(values) / 2
     )
 
 
@@ -84,7 +84,9 @@ def _guess_lists(sample: Sample, found: Guess, column: str) -> None:
     """
     text = " ".join(sample.values[column][:50])
     keys = re.findall(r"[{,]\s*['\"]?(\w+)['\"]?\s*:", text)
-    key = next((one for one in OBJECT_NAMES if one in keys), None) or _key_of_texts(text, keys)
+    key = next(
+        (categories for categories in OBJECT_NAMES if categories in keys), None
+    ) or _key_of_texts(text, keys)
     if key is None:
         found.questions.append(
             f"{sample.name}: objects in '{column}' have no names, only numbers under"
@@ -110,7 +112,7 @@ def _guess_lists(sample: Sample, found: Guess, column: str) -> None:
             ' ["Drama", "War"]'
         )
         return
-    shown = "; ".join(", ".join(one) or "none" for one in first)
+    shown = "; ".join(", ".join(categories) or "none" for categories in first)
     of = f" of objects, by their '{key}'" if keys else ""
     guess = "GUESS: " if keys and key not in OBJECT_NAMES else ""
     found.notes.append(f"{guess}'{column}' is read as lists{of}: {shown}")
@@ -120,7 +122,7 @@ def _key_of_texts(text: str, keys: list[str]) -> str | None:
     """Return the first key whose values are not numbers; "name" if there are no keys."""
     for key in dict.fromkeys(keys):
         values = re.findall(rf"['\"]?\b{re.escape(key)}['\"]?\s*:\s*['\"]?([^'\",}}\]]+)", text)
-        if not all(re.fullmatch(r"\s*[-+\d.eE]+\s*", one) for one in values):
+        if not all(re.fullmatch(r"\s*[-+\d.eE]+\s*", value) for value in values):
             return key
     return None if keys else "name"
 
@@ -129,7 +131,9 @@ def guess_users(sample: Sample, chosen: dict[str, str], user_column: str) -> Gue
     """Guess the columns of a table of users; columns with few distinct values become attributes."""
     found = _guess_beside_log(sample, chosen, USER_NAMES, c.USER_ID, in_log=user_column)
     used = set(found.mapping.values())
-    few = [one for one in sample.columns if one not in used and _few(sample.values[one])]
+    few = [
+        column for column in sample.columns if column not in used and _few(sample.values[column])
+    ]
     found.more["attributes"] = few
     return found
 

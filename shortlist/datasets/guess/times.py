@@ -48,7 +48,7 @@ WORDS = {
 }
 
 
-class Asked(Protocol):
+class SampleReader(Protocol):
     """Interface with the parts of a `Sample` that this module uses."""
 
     raw: Raw
@@ -74,7 +74,7 @@ class TimeGuess:
 
 
 @dataclass(frozen=True)
-class _Share:
+class _UnitFit:
     """For one unit: share of a column's values that it can read, and share that becomes a plausible
     time (between 1990 and now).
     """
@@ -83,7 +83,7 @@ class _Share:
     plausible: float
 
 
-def guess_time(sample: Asked, column: str, asked: str | None) -> TimeGuess:
+def guess_time(sample: SampleReader, column: str, asked: str | None) -> TimeGuess:
     """Guess the unit or pattern of `column`: the one with most values between 1990 and now.
 
     Args:
@@ -97,7 +97,7 @@ def guess_time(sample: Asked, column: str, asked: str | None) -> TimeGuess:
     meaning = WORDS.get(unit, f"the pattern {unit}")
     first = list(dict.fromkeys(sample.values[column]))[:50]
     times = _read(first, unit, sample, column)
-    shown = [f"{a} is {_said(b)}" for a, b in zip(first, times, strict=True) if b is not None]
+    shown = [f"{a} is {_as_text(b)}" for a, b in zip(first, times, strict=True) if b is not None]
     if not shown:
         raise DatasetError(
             f"{sample.name}: none of the first times in '{column}' is {meaning}, e.g. {first[:3]}"
@@ -122,18 +122,18 @@ def guess_time(sample: Asked, column: str, asked: str | None) -> TimeGuess:
     return TimeGuess(unit, notes, newest)
 
 
-def _best(sample: Asked, column: str, notes: list[str]) -> str:
-    kind = sample.raw.types[column]
+def _best(sample: SampleReader, column: str, notes: list[str]) -> str:
+    column_type = sample.raw.types[column]
     values = [text.strip() for text in sample.values[column]]
     values = [text for text in values if text and f"'{text.lower()}'" not in NOTHING]
-    typed = kind.startswith("TIMESTAMP") or kind == "DATE"
+    typed = column_type.startswith("TIMESTAMP") or column_type == "DATE"
     if typed:
         units = ["iso"]
     elif sum(_is_number(text, sample.decimal) for text in values) > len(values) / 2:
-        units = [*NUMBERS, *(one for one, size in COMPACT.items() if _have(values, size))]
+        units = [*NUMBERS, *(length for length, size in COMPACT.items() if _have(values, size))]
     else:
         units = ["iso", *PATTERNS]
-    shares = _shares(values, units, kind if typed else "VARCHAR", sample.decimal)
+    shares = _shares(values, units, column_type if typed else "VARCHAR", sample.decimal)
     best = max(shares, key=lambda unit: (shares[unit].plausible, shares[unit].read))
     if shares[best].plausible <= 0.5:
         raise DatasetError(_refused(sample.name, column, values, best, shares[best], units))
@@ -162,7 +162,7 @@ def _is_number(text: str, decimal: Decimal) -> bool:
 
 
 def _order_of_day_and_month(
-    sample: Asked, column: str, one: str, other: str
+    sample: SampleReader, column: str, first_pattern: str, second_pattern: str
 ) -> tuple[str, str, bool]:
     """Choose between two patterns that differ in the order of day and month, by the whole file.
 
@@ -171,19 +171,19 @@ def _order_of_day_and_month(
     """
     times = [
         f"epoch_us({_expression(sample.raw, column, unit, sample.decimal)})"
-        for unit in (one, other)
+        for unit in (first_pattern, second_pattern)
     ]
     counted = ", ".join(
         f"count(*) FILTER ({moment} BETWEEN {OLDEST} AND {_now() + DAY})" for moment in times
     )
     ((first, second),) = sample.ask(f"SELECT {counted} FROM {sample.raw.relation}")
     if second > first:
-        one, other = other, one
-    return one, other, first != second
+        first_pattern, second_pattern = second_pattern, first_pattern
+    return first_pattern, second_pattern, first != second
 
 
 def _refused(
-    name: str, column: str, values: list[str], best: str, share: _Share, units: list[str]
+    name: str, column: str, values: list[str], best: str, share: _UnitFit, units: list[str]
 ) -> str:
     example = values[0] if values else ""
     where = f"{name}: column '{column}'"
@@ -218,7 +218,9 @@ def _month_and_day(text: str) -> bool:
     return digits.isdigit() and 1 <= int(digits[:2]) <= 12 and 1 <= int(digits[2:]) <= 31
 
 
-def _shares(values: list[str], units: list[str], typed: str, decimal: Decimal) -> dict[str, _Share]:
+def _shares(
+    values: list[str], units: list[str], typed: str, decimal: Decimal
+) -> dict[str, _UnitFit]:
     few = values[:200]
     with duckdb.connect() as connection:
         found = [
@@ -227,14 +229,14 @@ def _shares(values: list[str], units: list[str], typed: str, decimal: Decimal) -
         out = {}
         for unit in found:
             times = _times(connection, values, unit, typed, decimal)
-            read = [one for one in times if one is not None]
-            good = sum(OLDEST <= one <= _now() + DAY for one in read)
+            read = [moment for moment in times if moment is not None]
+            good = sum(OLDEST <= moment <= _now() + DAY for moment in read)
             count = max(len(values), 1)
-            out[unit] = _Share(len(read) / count, good / count)
+            out[unit] = _UnitFit(len(read) / count, good / count)
         return out
 
 
-def _read(values: list[str], unit: str, sample: Asked, column: str) -> list[int | None]:
+def _read(values: list[str], unit: str, sample: SampleReader, column: str) -> list[int | None]:
     with duckdb.connect() as connection:
         return _times(connection, values, unit, sample.raw.types[column], sample.decimal)
 
@@ -247,8 +249,8 @@ def _times(
     decimal: Decimal,
 ) -> list[int | None]:
     """Read each value as ingest does, to microseconds; None if it is unreadable."""
-    kind = typed if typed.startswith("TIMESTAMP") or typed == "DATE" else "VARCHAR"
-    raw = Raw("", {"x": f"x::{kind}"}, {"x": kind}, "")
+    column_type = typed if typed.startswith("TIMESTAMP") or typed == "DATE" else "VARCHAR"
+    raw = Raw("", {"x": f"x::{column_type}"}, {"x": column_type}, "")
     moment = f"epoch_us({_expression(raw, 'x', unit, decimal)})"
     query = f"SELECT {moment} FROM (SELECT unnest($1::VARCHAR[]) AS x)"
     return [row[0] for row in connection.execute(query, [values]).fetchall()]
@@ -263,7 +265,7 @@ def _now() -> int:
     return time.time_ns() // 1_000
 
 
-def _said(microseconds: int) -> str:
+def _as_text(microseconds: int) -> str:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
     text = f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00").removesuffix(" 00:00")
     return f"{text} UTC"

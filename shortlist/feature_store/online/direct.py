@@ -85,8 +85,8 @@ class DirectReader:
             since = oldest_stamp(connection, view, ttl=ttl, clock=self._clock)
             rows = read_rows(connection, table, keys[key], names, since=since)
             stamps[view] = np.array([row[0] if row else 0 for row in rows], dtype=np.int64)
-            for place, name in enumerate(names, start=1):
-                columns[name] = [None if row is None else row[place] for row in rows]
+            for number, name in enumerate(names, start=1):
+                columns[name] = [None if row is None else row[number] for row in rows]
         for name in TEXTS:
             columns[name] = [text and json.loads(text) for text in columns[name]]
         for name, dtype in ARRAYS:

@@ -59,8 +59,8 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
         "generation": snapshots.generation if snapshots else None,
     }
     since = _materialized(mark, target, until=until)
-    own = _own_store(store)
-    if own is not None and not own.is_marked(store.config, ONLINE_VIEWS):
+    wide_store = _own_store(store)
+    if wide_store is not None and not wide_store.is_marked(store.config, ONLINE_VIEWS):
         since = None
     if snapshots is not None:
         counted = {"target_events": list(snapshots.target_events)} | asdict(snapshots.lists)
@@ -77,8 +77,8 @@ def materialize(settings: Settings, *, until: int) -> dict[str, Any]:
             )
         # Feast notes the interval in the registry, which changes the file.
         RegistrySummary.of(store).write(settings.feast / REGISTRY)
-    if own is not None and since is None:
-        _remove_unknown(settings, store, own, until=until)
+    if wide_store is not None and since is None:
+        _remove_unknown(settings, store, wide_store, until=until)
     if snapshots is not None:
         Tail.of(settings).covered(until)
     write_json(mark, target | {"until": until})
@@ -128,7 +128,7 @@ def _own_store(store: "FeatureStore") -> "WideSqliteOnlineStore | None":
 
 
 def _remove_unknown(
-    settings: Settings, store: "FeatureStore", own: "WideSqliteOnlineStore", *, until: int
+    settings: Settings, store: "FeatureStore", wide_store: "WideSqliteOnlineStore", *, until: int
 ) -> None:
     """Delete online rows of users and contexts without a state stamped at or before `until`."""
     from shortlist.feature_store.online.keys import entity_keys
@@ -137,4 +137,6 @@ def _remove_unknown(
         view = store.get_feature_view(name)
         (key,) = [column.name for column in view.entity_columns]
         known = set(entity_keys(key, known_keys(settings.features, name, key, until=until)))
-        own.delete(store.config, view, [k for k in own.keys(store.config, view) if k not in known])
+        wide_store.delete(
+            store.config, view, [k for k in wide_store.keys(store.config, view) if k not in known]
+        )

@@ -221,8 +221,8 @@ class WideSqliteOnlineStore(OnlineStore):
         rows: list[tuple[Any, ...]],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        places = ", ".join("?" * (3 + len(self._columns_of(table))))
-        query = f"INSERT OR REPLACE INTO {table_of(config, table)} VALUES ({places})"
+        marks = ", ".join("?" * (3 + len(self._columns_of(table))))
+        query = f"INSERT OR REPLACE INTO {table_of(config, table)} VALUES ({marks})"
         for some in batches(rows, BATCH):
             with self._transaction(config) as connection:
                 connection.executemany(query, some)

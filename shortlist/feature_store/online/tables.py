@@ -146,5 +146,5 @@ def oldest_stamp(connection: sqlite3.Connection, view: str, *, ttl: int, clock: 
 def select_query(table: str, names: tuple[str, ...], keys: int) -> str:
     """Return SQL that selects key, row time and the named columns of `keys` entities."""
     selected = ", ".join(["entity_key", "event_ts", *(quoted(name) for name in names)])
-    places = ", ".join("?" * keys)
-    return f"SELECT {selected} FROM {quoted(table)} WHERE entity_key IN ({places})"
+    marks = ", ".join("?" * keys)
+    return f"SELECT {selected} FROM {quoted(table)} WHERE entity_key IN ({marks})"

@@ -66,8 +66,8 @@ class Tail:
         for event in events:
             new.setdefault(event["event_id"], event)
         for some in _batches(list(new)):
-            places = ", ".join("?" * len(some))
-            query = f"SELECT event_id FROM tail WHERE event_id IN ({places})"
+            marks = ", ".join("?" * len(some))
+            query = f"SELECT event_id FROM tail WHERE event_id IN ({marks})"
             for (event_id,) in connection.execute(query, some).fetchall():
                 del new[event_id]
         return list(new.values())

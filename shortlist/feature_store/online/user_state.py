@@ -141,11 +141,11 @@ def remember(
             return state
         for column in (items, times, values, types):
             del column[known]
-    place = bisect_right(times, event.timestamp)
-    items.insert(place, event.item_id)
-    times.insert(place, event.timestamp)
-    values.insert(place, _value(event))
-    types.insert(place, event.type_code)
+    index = bisect_right(times, event.timestamp)
+    items.insert(index, event.item_id)
+    times.insert(index, event.timestamp)
+    values.insert(index, _value(event))
+    types.insert(index, event.type_code)
     return replace(
         state,
         items=items[-max_history:],

@@ -47,7 +47,7 @@ from shortlist.feature_store.states.parts import (
     write_part,
 )
 from shortlist.feature_store.states.running_sql import origin_of
-from shortlist.feature_store.states.snapshots import Snapshots, can_go_on, lake_folders, sql_path
+from shortlist.feature_store.states.snapshots import Snapshots, can_append, lake_folders, sql_path
 from shortlist.feature_store.store import FeatureStoreError
 from shortlist.features.finalize import schema_hash
 from shortlist.plain_json import write_json
@@ -127,7 +127,7 @@ def build_states(
         connection.register("users", users)
         recover(folder)
         before = None if anew else Snapshots.read(folder)
-        if before is not None and can_go_on(connection, before, now, files, folder=folder):
+        if before is not None and can_append(connection, before, now, files, folder=folder):
             return _add_part(connection, before, now, files, folder=folder)
         return _build_anew(connection, now, files, folder=folder, profiles=profiles or folder)
 

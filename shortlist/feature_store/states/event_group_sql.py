@@ -98,9 +98,9 @@ def event_groups_query(
 
 def _carried(key: str, prefix: str, path: str) -> str:
     lists = ", ".join(
-        f"{prefix}_group_{which}[{place}] AS {name}"
+        f"{prefix}_group_{which}[{number}] AS {name}"
         for which, names in (("counts", tuple(EVENT_GROUPS)), ("decayed", DECAYED))
-        for place, name in enumerate(names, start=1)
+        for number, name in enumerate(names, start=1)
     )
     return f"""
         SELECT {key}, epoch_us(event_timestamp) AS m, {prefix}_group_last_time AS last_time,

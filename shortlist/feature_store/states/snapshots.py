@@ -66,7 +66,7 @@ class Snapshots:
         return ListRules(self.once, self.low_rating, self.like_threshold, self.exclude)
 
 
-def can_go_on(
+def can_append(
     connection: duckdb.DuckDBPyConnection,
     before: Snapshots,
     now: Snapshots,

@@ -21,7 +21,7 @@ from shortlist.features.searches import SEARCH
 from shortlist.refusals import RATED, TAKING_BACK
 
 T = "epoch_us(event_timestamp)"
-_POSTED = " OR ".join(f"starts_with(coalesce(source, ''), '{one}')" for one in POSTED)
+_POSTED = " OR ".join(f"starts_with(coalesce(source, ''), '{start}')" for start in POSTED)
 KNOWN_AT = f"""CASE WHEN NOT ({_POSTED})
     AND epoch_us(ingested_at) - {T} > {BACKFILL_LAG} THEN {T} + 1
     ELSE greatest({T} + 1, epoch_us(ingested_at)) END"""

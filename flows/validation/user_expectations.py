@@ -15,9 +15,11 @@ SEVERITY = {"warn": "info", "quarantine": "warning", "stop": "critical"}
 """Action -> severity in Great Expectations."""
 
 
-def own(suite: Any) -> list[Any]:
+def user_expectations(suite: Any) -> list[Any]:
     """Return the expectations of a suite that users added."""
-    return [one for one in suite.expectations if MARK not in (one.meta or {})]
+    return [
+        expectation for expectation in suite.expectations if MARK not in (expectation.meta or {})
+    ]
 
 
 def names_of(suites: Mapping[str, Any], taken: set[str]) -> dict[str, str]:
@@ -32,15 +34,17 @@ def names_of(suites: Mapping[str, Any], taken: set[str]) -> dict[str, str]:
     names = {}
     for suite in suites.values():
         seen = set(taken)
-        for one in own(suite):
-            first = name_of(one)
-            others = (f"{first} ({place})" for place in count(2))
-            names[one.id] = next(name for name in chain([first], others) if name not in seen)
-            seen.add(names[one.id])
+        for expectation in user_expectations(suite):
+            first = name_of(expectation)
+            others = (f"{first} ({number})" for number in count(2))
+            names[expectation.id] = next(
+                name for name in chain([first], others) if name not in seen
+            )
+            seen.add(names[expectation.id])
     return names
 
 
-def own_rules(suites: Mapping[str, Any], names: Mapping[str, str]) -> list[Rule]:
+def user_rules(suites: Mapping[str, Any], names: Mapping[str, str]) -> list[Rule]:
     """Convert the users' expectations that quarantine rows to rules.
 
     Raises:
@@ -48,18 +52,18 @@ def own_rules(suites: Mapping[str, Any], names: Mapping[str, str]) -> list[Rule]
     """
     rules = []
     for suite, stored in suites.items():
-        for place, one in enumerate(own(stored)):
-            if action_of(one) != "quarantine":
+        for index, expectation in enumerate(user_expectations(stored)):
+            if action_of(expectation) != "quarantine":
                 continue
-            query, name = getattr(one, "unexpected_rows_query", None), names[one.id]
+            query, name = getattr(expectation, "unexpected_rows_query", None), names[expectation.id]
             if query is None or suite not in NUMBER:
                 raise ConfigError(
                     f"great_expectations, suite '{suite}': '{name}' has the severity 'quarantine',"
                     " which only an UnexpectedRowsExpectation on a table can have; want 'warn' or"
                     " 'stop', or a query on a table"
                 )
-            key, rows = NUMBER[suite], f"own_{suite}_{place}"
-            check = Check(key, f"{key} IN (SELECT {key} FROM {rows})", one.expectation_type)
+            key, rows = NUMBER[suite], f"own_{suite}_{index}"
+            check = Check(key, f"{key} IN (SELECT {key} FROM {rows})", expectation.expectation_type)
             query = f"SELECT DISTINCT {key} FROM ({_filled(query, suite, name)}) found"
             made = f"CREATE OR REPLACE TEMP TABLE {rows} AS {query}"
             rules.append(Rule(suite, name, check, name, query=made))
@@ -77,7 +81,7 @@ def _filled(query: str, suite: str, name: str) -> str:
         ) from None
 
 
-def action_of(own: Any) -> str:
+def action_of(expectation: Any) -> str:
     """Return the action that follows if a user's expectation is not met.
 
     `severity` in the expectation's `meta` gives it. If `meta` has none, the severity in Great
@@ -86,21 +90,21 @@ def action_of(own: Any) -> str:
     Raises:
         ConfigError: `meta` has an unknown severity.
     """
-    asked = (own.meta or {}).get("severity")
+    asked = (expectation.meta or {}).get("severity")
     if asked is None:
-        return "stop" if own.severity == "critical" else "warn"
+        return "stop" if expectation.severity == "critical" else "warn"
     if asked not in SEVERITY:
         raise ConfigError(
-            f"great_expectations: '{name_of(own)}': severity '{asked}' in meta, want one of"
+            f"great_expectations: '{name_of(expectation)}': severity '{asked}' in meta, want one of"
             f" {', '.join(SEVERITY)}"
         )
     return asked
 
 
-def name_of(own: Any) -> str:
+def name_of(expectation: Any) -> str:
     """Return the name of a user's expectation for messages and for the quarantine."""
-    if own.description:
-        return own.description
-    kind = getattr(own, "expectation_type", None) or own.type
-    kwargs = getattr(own, "kwargs", None) or own.configuration.kwargs
-    return f"{kind} ({kwargs.get('column') or str(own.id)[:8]})"
+    if expectation.description:
+        return expectation.description
+    expectation_type = getattr(expectation, "expectation_type", None) or expectation.type
+    kwargs = getattr(expectation, "kwargs", None) or expectation.configuration.kwargs
+    return f"{expectation_type} ({kwargs.get('column') or str(expectation.id)[:8]})"

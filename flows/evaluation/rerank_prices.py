@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.training.assemble import JudgedTick
+from flows.training.assemble import EvaluationBatch
 from models.recommend.chain import Chain
 from models.recommend.rerank.apply import reranker_of
 from models.recommend.rerank.calibration import category_shares, divergence, interests
@@ -30,7 +30,9 @@ DRAWS = 200
 Setting = MmrConfig | CalibrationConfig
 
 
-def rerank_prices(chain: Chain, ticks: list[JudgedTick], *, k: int, seed: int) -> dict[str, Any]:
+def rerank_prices(
+    chain: Chain, ticks: list[EvaluationBatch], *, k: int, seed: int
+) -> dict[str, Any]:
     """Return the figures of each setting. The first row is the list without re-ranking.
 
     Args:
@@ -44,10 +46,10 @@ def rerank_prices(chain: Chain, ticks: list[JudgedTick], *, k: int, seed: int) -
         (whether the chain is configured so), ndcg@k, "difference" (nDCG, setting minus no
         re-ranking: mean, low, high), diversity@k, divergence@k}.
     """
-    own = chain.config.rerank
+    configured = chain.config.rerank
     settings = candidate_settings(chain)
-    if own is not None and own not in settings:
-        settings.append(own)
+    if configured is not None and configured not in settings:
+        settings.append(configured)
     pool = max(k, *(setting.pool for setting in settings)) if settings else max(k, POOL)
     some = _some(ticks, rng=np.random.default_rng(seed))
     plain = chain.with_rerank(None)
@@ -61,7 +63,7 @@ def rerank_prices(chain: Chain, ticks: list[JudgedTick], *, k: int, seed: int) -
         rows.append(
             {
                 "rerank": None if setting is None else setting.model_dump(mode="json"),
-                "served": setting == own,
+                "served": setting == configured,
                 f"ndcg@{k}": _mean(users, figures["ndcg"]),
                 "difference": paired_difference(
                     users,
@@ -78,7 +80,7 @@ def rerank_prices(chain: Chain, ticks: list[JudgedTick], *, k: int, seed: int) -
 
 
 def candidate_settings(chain: Chain) -> list[Setting]:
-    """Return the settings to evaluate: those for which the chain has the categories or vectors."""
+    """Return the re-ranking settings that the chain has the categories or vectors for."""
     has_categories = chain.catalogue.category_matrix.shape[1] > 0
     vectors: list[Vectors] = [
         name for name, source in VECTOR_SOURCE.items() if source in chain.sources
@@ -95,7 +97,7 @@ def candidate_settings(chain: Chain) -> list[Setting]:
 
 def _figures(
     chain: Chain,
-    ticks: list[JudgedTick],
+    ticks: list[EvaluationBatch],
     ranked: list[Ranked],
     setting: Setting | None,
     *,
@@ -127,9 +129,9 @@ def _figures(
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def _some(ticks: list[JudgedTick], *, rng: np.random.Generator) -> list[JudgedTick]:
+def _some(ticks: list[EvaluationBatch], *, rng: np.random.Generator) -> list[EvaluationBatch]:
     """Return random batches with at least MAX_REQUESTS requests, or all if there are fewer."""
-    some: list[JudgedTick] = []
+    some: list[EvaluationBatch] = []
     for number in rng.permutation(len(ticks)):
         if sum(len(tick.queries) for tick in some) >= MAX_REQUESTS:
             break

@@ -94,11 +94,11 @@ def movielens_1m(folder: Path, *, seed: int, users: int, newest: int) -> Log:
     validation window.
     """
     table = pq.read_table(folder / "ml1m_sequences.parquet", columns=["user_id", "movie_id", "pos"])
-    user, film, place = (table.column(name).to_numpy() for name in table.column_names)
+    user, film, order = (table.column(name).to_numpy() for name in table.column_names)
     drawn = np.random.default_rng([seed, 1]).permutation(np.unique(user))[:users]
     length = np.zeros(user.max() + 1, dtype=np.int64)
-    np.maximum.at(length, user, place.astype(np.int64) + 1)
-    to_end = length[user] - place  # 1 for a user's last film
+    np.maximum.at(length, user, order.astype(np.int64) + 1)
+    to_end = length[user] - order  # 1 for a user's last film
     kept = np.isin(user, drawn) & (to_end <= newest)
     end = 10_000 * HOUR
     events = interactions_table(
@@ -129,7 +129,7 @@ def movielens_1m(folder: Path, *, seed: int, users: int, newest: int) -> Log:
     return Log("MovieLens-1M", seed, events, items, events.slice(0, 0), {}, Windows(edges))
 
 
-class Hidden(EventLog):
+class HiddenItemsLog(EventLog):
     """A log without the events of the hidden items, and the requests of its windows."""
 
     def __init__(self, log: Log):

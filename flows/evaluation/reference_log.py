@@ -2,14 +2,14 @@
 
 import pyarrow as pa
 
-from flows.training.assemble import JudgedTick
+from flows.training.assemble import EvaluationBatch
 from models.recommend.chain import Chain, Ranked
 from models.recommend.rules import RULES_VERSION
 from shortlist.contracts import SERVING_LOG
 
 
 def reference_log(
-    ranked: list[Ranked], ticks: list[JudgedTick], chain: Chain, *, k: int
+    ranked: list[Ranked], ticks: list[EvaluationBatch], chain: Chain, *, k: int
 ) -> pa.Table:
     """Convert the chain's test lists to the SERVING_LOG contract.
 
@@ -32,16 +32,16 @@ def reference_log(
             "delta_epoch": 0,
             "rules_version": RULES_VERSION,
             "skipped_stages": [],
-            "item_id": ids[best.item_idx[row, place] - 1],
-            "position": place + 1,
-            "source": names[best.source[row, place]],
-            "score": float(best.score[row, place]),
-            "propensity": float(best.propensity[row, place]),
-            "features": best.features[row, place],
+            "item_id": ids[best.item_idx[row, position] - 1],
+            "position": position + 1,
+            "source": names[best.source[row, position]],
+            "score": float(best.score[row, position]),
+            "propensity": float(best.propensity[row, position]),
+            "features": best.features[row, position],
         }
         for tick, best in zip(ticks, ranked, strict=True)
         for row, user_id in enumerate(tick.queries.user_ids)
-        for place in range(min(k, int((best.item_idx[row] > 0).sum())))
+        for position in range(min(k, int((best.item_idx[row] > 0).sum())))
     ]
     columns = {}
     for field in SERVING_LOG:

@@ -15,7 +15,7 @@ from shortlist.validation.sorting import KEYS, with_conflicts
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusalForecast:
     """Result of `would_refuse`."""
 
     rows: int
@@ -39,7 +39,7 @@ def would_refuse(
     rules: list[Rule],
     *,
     figures: tuple[str, ...] = (),
-) -> Refused:
+) -> RefusalForecast:
     """Count the rows that single-row rules refuse. Rows that `[data] exclude` matches don't count.
 
     Rules that depend on the lake or on other events (unknown ids, ambiguous ids, bursts) never
@@ -69,4 +69,4 @@ def would_refuse(
     ((rows, bad, *rest),) = found.fetchall()
     each, more = rest[: len(mine)], rest[len(mine) :]
     named = {rule.name: many for rule, many in zip(mine, each, strict=True) if many}
-    return Refused(rows, bad, named, tuple(more))
+    return RefusalForecast(rows, bad, named, tuple(more))

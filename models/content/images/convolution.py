@@ -118,10 +118,10 @@ def _train(pixels: np.ndarray, labels: np.ndarray, *, seed: int) -> ImageEncoder
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate(step=step, epoch=epoch)
             batch = _as_tensor(pixels[rows.numpy()])
-            one, other = (encoder(_distorted(batch, generator)) for _ in range(2))
-            loss = _contrastive(one, other)
+            first, second = (encoder(_distorted(batch, generator)) for _ in range(2))
+            loss = _contrastive(first, second)
             if labels.shape[1]:
-                both = classes(torch.cat([one, other]))
+                both = classes(torch.cat([first, second]))
                 loss = loss + 10 * F.binary_cross_entropy_with_logits(
                     both, wanted[rows].repeat(2, 1)
                 )
@@ -162,9 +162,9 @@ def _distorted(batch: Tensor, generator: torch.Generator) -> Tensor:
     return x * contrast + 0.05 * torch.randn(x.shape, generator=generator)
 
 
-def _contrastive(one: Tensor, other: Tensor) -> Tensor:
+def _contrastive(first: Tensor, second: Tensor) -> Tensor:
     """Return the NT-Xent loss of two views of the same images, (B, D) each."""
-    both = F.normalize(torch.cat([one, other]), dim=1)
-    B = len(one)
+    both = F.normalize(torch.cat([first, second]), dim=1)
+    B = len(first)
     similar = (both @ both.T / TEMPERATURE).fill_diagonal_(-torch.inf)
     return F.cross_entropy(similar, torch.arange(2 * B).roll(B))

@@ -58,7 +58,7 @@ def _loaded(encoder: str) -> tuple[Any, int, np.ndarray, np.ndarray]:
 
     local = Path(encoder).is_dir()
     try:
-        # The operator chooses the encoder in the run's TOML.
+        # Safe: the name comes from the run's TOML, not from a client.
         model = AutoModel.from_pretrained(encoder, local_files_only=local).eval()  # nosec B615
     except (OSError, ValueError, KeyError) as error:
         raise ContentError(

@@ -15,11 +15,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from flows.runtime.runs import Run
-from flows.train import read_windows
-from flows.training.assemble import World, as_validation, training_data
-from flows.training.ranking_data import Windowed, fit_rankers, gather, ranker_options
+from flows.training.assemble import RunData, as_validation, training_data
+from flows.training.ranking_data import RankingWindows, fit_rankers, gather, ranker_options
 from flows.training.refit import Recipe, refit_jobs
 from flows.training.sources import fit_sources
+from flows.training.windows import read_windows
 from models import registry
 from models.ranking.protocol import Ranker
 from models.recommend.chain import Chain
@@ -43,7 +43,7 @@ class Champion:
 
 
 def judge_champion(
-    settings: Settings, run: Run, world: World, challenger: Recipe
+    settings: Settings, run: Run, run_data: RunData, challenger: Recipe
 ) -> tuple[Champion, Chain | None]:
     """Fit the recipe of the serving release on the run's windows.
 
@@ -59,7 +59,7 @@ def judge_champion(
         return champion, None
     print(f"evaluate: fitting the recipe of release {champion.release_id} on the run's windows")
     try:
-        return champion, fit_recipe(settings, run, world, recipe, challenger=challenger)
+        return champion, fit_recipe(settings, run, run_data, recipe, challenger=challenger)
     except ValueError as error:  # for example, EASE refuses a catalogue that is too large
         reason = f"the recipe of release {champion.release_id} can't be fitted: {error}"
         return replace(champion, status="untrainable", reason=reason), None
@@ -88,7 +88,7 @@ def find_champion(store: ReleaseStore, challenger: Recipe) -> tuple[Champion, Re
 
 
 def fit_recipe(
-    settings: Settings, run: Run, world: World, recipe: Recipe, *, challenger: Recipe
+    settings: Settings, run: Run, run_data: RunData, recipe: Recipe, *, challenger: Recipe
 ) -> Chain:
     """Fit a recipe and return its chain for the test window.
 
@@ -99,9 +99,9 @@ def fit_recipe(
         recipe: the champion's recipe.
         challenger: the run's own recipe; models that are the same in both are reused.
     """
-    config, windows = run.config, world.windows
+    config, windows = run.config, run_data.windows
     windows_read = ("ranker_train", "validation")
-    ticks, profiles = read_windows(run.states(settings), world, config, windows=windows_read)
+    ticks, profiles = read_windows(run.states(settings), run_data, config, windows=windows_read)
     validation = as_validation(ticks["validation"])
     folder = run.path / "backtest" / CHAMPION
     shutil.rmtree(folder, ignore_errors=True)
@@ -123,7 +123,7 @@ def fit_recipe(
         for sources, end, path in parts
         for job in refit_jobs(
             sources,
-            training_data(world, profiles, end=end),
+            training_data(run_data, profiles, end=end),
             validation,
             path,
             frozen=recipe.frozen,
@@ -133,11 +133,11 @@ def fit_recipe(
         fit_sources(jobs, config, settings.cache)
 
     def chain(
-        new: list[SourceConfig], own: Path, fitted: Path, ranker: Ranker | None = None
+        new: list[SourceConfig], folder: Path, fitted: Path, ranker: Ranker | None = None
     ) -> Chain:
         sources = {
             source.kind: registry.load(
-                source.kind, (fitted if source in new else own) / source.kind, world.catalogue
+                source.kind, (fitted if source in new else folder) / source.kind, run_data.catalogue
             )
             for source in wanted
         }
@@ -145,13 +145,15 @@ def fit_recipe(
             recipe.chain,
             sources=sources,
             ranker=ranker,
-            catalogue=world.catalogue,
+            catalogue=run_data.catalogue,
             profiles=profiles,
         )
 
     ranker = None
     if recipe.ranker is not None:
         trial = chain(new_trials, run.trial, folder / "trial")
-        window = Windowed.of(trial, ticks, {name: gather(trial, ticks[name]) for name in ticks})
+        window = RankingWindows.of(
+            trial, ticks, {name: gather(trial, ticks[name]) for name in ticks}
+        )
         ranker = fit_rankers(recipe.rankers, window, ranker_options(config))[recipe.ranker]
     return chain(new_sources, run.backtest, folder / "sources", ranker)

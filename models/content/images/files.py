@@ -31,7 +31,7 @@ class ImageFault:
     reason: str
 
 
-class _Unusable(Exception):
+class _UnusableImage(Exception):
     """The file can't be used; the message is the reason."""
 
 
@@ -55,7 +55,7 @@ def read_images(
         try:
             pixels.append(_read(path, size))
             rows.append(row)
-        except _Unusable as error:
+        except _UnusableImage as error:
             faults.append(ImageFault(row, path, str(error)))
     stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), dtype=np.uint8)
     return stacked, np.array(rows, dtype=np.int64), faults
@@ -72,11 +72,11 @@ def _read(path: str, size: int) -> np.ndarray:
             with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
-                    raise _Unusable(
+                    raise _UnusableImage(
                         f"has {width:,} x {height:,} pixels, want at most {MAX_PIXELS:,}"
                     )
                 if min(width, height) < MIN_SIDE:
-                    raise _Unusable(f"has {width} x {height} pixels, want at least 2 x 2")
+                    raise _UnusableImage(f"has {width} x {height} pixels, want at least 2 x 2")
                 image.draft("RGB", (2 * size, 2 * size))  # JPEG: decode at a lower resolution
                 image = ImageOps.exif_transpose(image)
                 if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -86,12 +86,12 @@ def _read(path: str, size: int) -> np.ndarray:
                 image = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
                 return np.asarray(image, dtype=np.uint8)
     except UnidentifiedImageError:
-        raise _Unusable(f"is not an image, want {', '.join(FORMATS)}") from None
+        raise _UnusableImage(f"is not an image, want {', '.join(FORMATS)}") from None
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError) as error:
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise _Unusable(f"is damaged: {why}") from None
+        raise _UnusableImage(f"is damaged: {why}") from None
     except Image.DecompressionBombError:
-        raise _Unusable(f"has too many pixels, want at most {MAX_PIXELS:,}") from None
+        raise _UnusableImage(f"has too many pixels, want at most {MAX_PIXELS:,}") from None
 
 
 def _local(path: str) -> Path:
@@ -99,17 +99,17 @@ def _local(path: str) -> Path:
     if path.startswith("file://"):
         path = path.removeprefix("file://")
     if "://" in path or path.startswith("data:"):
-        raise _Unusable("is not a local file; download it and give its path")
+        raise _UnusableImage("is not a local file; download it and give its path")
     try:
         about = Path(path).stat()
     except FileNotFoundError:
-        raise _Unusable("no such file") from None
+        raise _UnusableImage("no such file") from None
     except (OSError, ValueError) as error:  # no permission, a path that is too long, a null byte
-        raise _Unusable(f"can't be read: {error}"[:160]) from None
+        raise _UnusableImage(f"can't be read: {error}"[:160]) from None
     if not stat.S_ISREG(about.st_mode):
-        raise _Unusable("is not a regular file")
+        raise _UnusableImage("is not a regular file")
     if about.st_size > MAX_BYTES:
-        raise _Unusable(f"has {about.st_size:,} bytes, want at most {MAX_BYTES:,}")
+        raise _UnusableImage(f"has {about.st_size:,} bytes, want at most {MAX_BYTES:,}")
     if about.st_size == 0:
-        raise _Unusable("is empty")
+        raise _UnusableImage("is empty")
     return Path(path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.training.assemble import JudgedTick
+from flows.training.assemble import EvaluationBatch
 from models.recommend.chain import Chain
 from shortlist.metrics import coverage
 
@@ -18,7 +18,7 @@ SMALLEST_SPREAD = 1e-9
 """Added to standard deviations, so that ratios are finite for a source with constant scores."""
 
 
-def compare_refit(refit: Chain, backtest: Chain, ticks: list[JudgedTick]) -> dict[str, Any]:
+def compare_refit(refit: Chain, backtest: Chain, ticks: list[EvaluationBatch]) -> dict[str, Any]:
     """Compare the refitted chain with the backtest's chain on the newest requests.
 
     Returns:
@@ -38,13 +38,13 @@ def compare_refit(refit: Chain, backtest: Chain, ticks: list[JudgedTick]) -> dic
         "coverage@10": coverage(np.concatenate(now)[:, None], num_items=num_items),
         "backtest_coverage@10": coverage(np.concatenate(before)[:, None], num_items=num_items),
         "scores": {
-            name: moved(pooled(scores_now, name), pooled(scores_before, name))
+            name: score_shift(pooled(scores_now, name), pooled(scores_before, name))
             for name in backtest.config.score_sources
         },
     }
 
 
-def newest(ticks: list[JudgedTick]) -> list[JudgedTick]:
+def newest(ticks: list[EvaluationBatch]) -> list[EvaluationBatch]:
     """Return the last batches that together have at least NEWEST_REQUESTS requests, or all."""
     requests = np.cumsum([len(tick.queries) for tick in reversed(ticks)])
     wanted = int(np.searchsorted(requests, NEWEST_REQUESTS)) + 1
@@ -63,7 +63,7 @@ def pooled(parts: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
     return every[np.isfinite(every)].astype(np.float64)
 
 
-def moved(now: np.ndarray, before: np.ndarray) -> dict[str, float]:
+def score_shift(now: np.ndarray, before: np.ndarray) -> dict[str, float]:
     """Compare two samples of a source's scores.
 
     Returns:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flows.training.assemble import JudgedTick
+from flows.training.assemble import EvaluationBatch
 from shortlist.catalogue import Catalogue
 from shortlist.metrics import (
     bootstrap_mean,
@@ -98,7 +98,7 @@ class Slice:
     next_set: list[np.ndarray]  # item_idx that the user chose on the requested page
 
 
-def slices_of(ticks: list[JudgedTick], item_counts: np.ndarray) -> dict[str, Slice]:
+def slices_of(ticks: list[EvaluationBatch], item_counts: np.ndarray) -> dict[str, Slice]:
     """Return slices of requests by the length of the user's history, and of relevant items by their
     popularity.
     """
@@ -142,10 +142,10 @@ def filled(lists: Lists, fallback: Lists) -> Lists:
     out = lists.item_idx.copy()
     width = out.shape[1]
     for row in np.flatnonzero((out == 0).any(1)):
-        own = out[row][out[row] > 0]
+        items = out[row][out[row] > 0]
         other = fallback.item_idx[row]
-        more = other[(other > 0) & ~np.isin(other, own)]
-        both = np.concatenate([own, more])[:width]
+        more = other[(other > 0) & ~np.isin(other, items)]
+        both = np.concatenate([items, more])[:width]
         out[row] = 0
         out[row, : len(both)] = both
     return Lists(out)

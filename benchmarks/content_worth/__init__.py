@@ -1,0 +1,1 @@
+"""Parts of `shortlist bench content`: data sets, variants, figures, image topics."""

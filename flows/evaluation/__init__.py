@@ -1,0 +1,1 @@
+"""Work of the flow evaluate: metrics, the comparison with the champion, checks of the refit."""

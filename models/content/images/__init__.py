@@ -1,0 +1,1 @@
+"""Vectors of item images: files, an encoder trained here, and pretrained encoders."""
