@@ -36,6 +36,11 @@ QUICK: dict[str, Any] = {
 ONE_EPOCH: dict[str, Any] = {"optimiser": OptimiserConfig(num_epochs=1)}
 
 
+def few(min_item_rows: int) -> dict[str, Any]:
+    """Return the settings of one epoch in which items with so many rows have an embedding."""
+    return QUICK | ONE_EPOCH | {"min_item_rows": min_item_rows}
+
+
 def lists(seed: int, *, requests: int = 240) -> tuple[np.ndarray, np.ndarray]:
     """Return random candidates (G, LIST) and features (G, LIST, F)."""
     rng = np.random.default_rng(seed)
@@ -149,7 +154,7 @@ def test_a_listwise_ranker_ignores_padding_and_order():
 
 def test_rare_items_share_the_embedding_of_unknown_items():
     data = by_group(0)
-    config = DeepfmConfig(**QUICK | ONE_EPOCH | {"min_item_rows": 8})
+    config = DeepfmConfig(**few(8))
     ranker = fit_ranker(config, data, data, OPTIONS)
     assert isinstance(ranker, NeuralRanker)
     counts = np.bincount(data.item_idx)
@@ -161,7 +166,7 @@ def test_rare_items_share_the_embedding_of_unknown_items():
 def test_files_of_a_former_version_are_read(tmp_path):
     """Files from before 2026-11-30 have no table of rows: each item has its embedding."""
     data = by_group(0)
-    config = DeepfmConfig(**QUICK | ONE_EPOCH | {"min_item_rows": 1})
+    config = DeepfmConfig(**few(1))
     ranker = fit_ranker(config, data, data, OPTIONS)
     assert isinstance(ranker, NeuralRanker)
     count = len(ranker.encoder.item_rows)

@@ -65,6 +65,7 @@ class WideDeepNet(nn.Module):
         self.intervals = nn.Parameter(torch.zeros(sizes.num_numeric * config.num_intervals))
         self.pairs = nn.Embedding(config.num_pair_weights, 1)
         start = torch.arange(sizes.num_numeric) * config.num_intervals
+        self.start: Tensor
         self.register_buffer("start", start, persistent=False)
         self.fields = Fields(sizes.tables, config.embedding_dim)
         width = sizes.num_numeric + self.fields.width
