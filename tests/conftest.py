@@ -258,7 +258,9 @@ def command_environment(home: Path, *, own_server: bool = False) -> dict[str, st
     if own_server:
         new_prefect_home(home / "prefect")
         return os.environ | quiet
-    return os.environ | quiet | {"PREFECT_API_URL": prefect_url()}
+    # The server would spend most of its time on storing log lines.
+    shared = {"PREFECT_API_URL": prefect_url(), "PREFECT_LOGGING_TO_API_ENABLED": "false"}
+    return os.environ | quiet | shared
 
 
 def shortlist(
