@@ -200,6 +200,7 @@ def test_without_exploration_nothing_is_drawn(recommender):
 
 def test_random_items_say_so_and_have_the_scores_and_features_of_the_chain(recommender):
     slate = explored(recommender, EpsilonGreedy(share=0.5), 3, k=10, explain=True)
+    assert slate.skipped_stages == []
     plain = recommender.recommend(RecommendRequest(user_id="u1", k=30), at=AT)
     random = [item.source == EXPLORE for item in slate.items]
     assert 0 < sum(random) < 10
