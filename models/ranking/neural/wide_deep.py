@@ -55,7 +55,6 @@ class WideDeepNet(nn.Module):
     """Sum of the wide and the deep part."""
 
     listwise = False
-    start: Tensor
 
     def __init__(self, config: WideDeepConfig, sizes: Sizes):
         super().__init__()
