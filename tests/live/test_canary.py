@@ -118,8 +118,8 @@ def wait(found, seconds: float, what: str):
 
 
 def monitored(url: str, settings: Settings, log: Path) -> None:
-    """Run the deployment `monitor/monitoring` on the worker to its end."""
-    name = f"monitor/monitoring-{settings.home_name}"
+    """Run the deployment `watch/monitoring` on the worker to its end."""
+    name = f"watch/monitoring-{settings.home_name}"
     deployment = httpx.get(f"{url}/deployments/name/{name}").raise_for_status().json()
     create = f"{url}/deployments/{deployment['id']}/create_flow_run"
     run = wait(lambda: _made(httpx.post(create, json={}, timeout=30)), 60, "the flow run")
